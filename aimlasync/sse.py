@@ -1,0 +1,253 @@
+"""Server-sent events: bytes in, events out.
+
+Implements the event stream of the WHATWG HTML standard, section 9.2.5 (grammar) and 9.2.6 (interpretation), and nothing
+else. The parser is pure: no I/O, no clock, no logging, no knowledge of HTTP, JSON, ``[DONE]`` or any provider, and no
+import from the rest of the package. Three promises hold for every input:
+
+* The result does not depend on how the stream was cut into chunks, and an event is returned by the very ``feed`` that
+  brought the last byte it needs.
+* Time is linear in the bytes fed; memory is bounded by a small multiple of ``max_event_bytes`` and the chunk in hand.
+* ``Event.data`` is valid UTF-8. Framing happens on bytes, so a character cut by a chunk is never damaged.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+__all__ = ["Event", "EventTooLargeError", "Parser"]
+
+_CR = 0x0D
+_BOM = b"\xef\xbb\xbf"
+_FIELDS = frozenset((b"data", b"event", b"id", b"retry"))
+_LONGEST_FIELD = 5
+# int() may refuse longer strings (sys.set_int_max_str_digits allows no lower limit than this), and no such number is a
+# time to wait: a longer ``retry`` is ignored, like any other value that cannot be used.
+_MAX_RETRY_DIGITS = 640
+
+
+class EventTooLargeError(ValueError):
+    """One event (or one line that has not ended yet) outgrew ``max_event_bytes``."""
+
+    def __init__(self, max_event_bytes: int) -> None:
+        super().__init__(max_event_bytes)
+        self.max_event_bytes = max_event_bytes
+
+    def __str__(self) -> str:
+        return f"server-sent event is larger than {self.max_event_bytes} bytes"
+
+
+# A Struct without GC tracking is built in a third of the time of a slots class and a quarter of a NamedTuple's;
+# the fields are atoms, so no cycle can pass through it.
+class Event(msgspec.Struct, frozen=True, gc=False):
+    """One dispatched event."""
+
+    event: str = "message"
+    """The event type."""
+    data: bytes = b""
+    """The values of the ``data`` lines joined with LF: valid UTF-8, invalid input replaced by U+FFFD."""
+    id: str = ""
+    """The last event id at the time of dispatch; it carries over from earlier events."""
+    retry: int | None = None
+    """The last valid ``retry`` value (milliseconds) inside this event's own block."""
+
+
+class Parser:
+    """Incremental parser for one stream; make a new one for every response.
+
+    ``strict=True`` is the standard: an event that the end of the stream cuts off is discarded. With ``strict=False``
+    ``close()`` dispatches it, including a last line without a line end, for servers that stop after ``data: [DONE]``.
+
+    The size of an event is the length of its ``data``, ``event``, ``id`` and ``retry`` lines without their line ends.
+    Comments and unknown fields count for nothing and are not kept. When an event outgrows ``max_event_bytes``, the
+    events completed before it are returned first and `EventTooLargeError` is raised by the next call; it is raised at
+    once if there are none. It is raised once and ends the parser.
+    """
+
+    __slots__ = (
+        "_after_cr",
+        "_data",
+        "_ended",
+        "_head",
+        "_id",
+        "_line",
+        "_overflow",
+        "_retry",
+        "_size",
+        "_skip",
+        "_type",
+        "last_event_id",
+        "max_event_bytes",
+        "retry",
+        "strict",
+    )
+
+    def __init__(self, *, max_event_bytes: int = 16 * 2**20, strict: bool = True) -> None:
+        self.max_event_bytes = max_event_bytes
+        self.strict = strict
+        self.last_event_id: str = ""
+        """The id committed by the latest blank line, even of a block without data."""
+        self.retry: int | None = None
+        """The latest valid reconnection time in milliseconds."""
+
+        # The stream.
+        self._head: bytes | None = b""  # first bytes while they may still become a BOM; None once that is settled
+        self._after_cr = False  # "...CR" | "LF...": the CR ended its line already, the LF belongs to it
+        self._ended = False  # by close() or an oversized event
+        self._overflow = False  # events were returned, the error behind them is still owed
+
+        # The line cut by the end of the chunk: "data: a" | "b LF". A bytearray, because a list of two-byte chunks takes
+        # twenty times the memory that max_event_bytes promises.
+        self._line = bytearray()
+        self._skip = False  # ": long comm" | "ent LF": known to be ignored, so the rest is dropped as it comes
+
+        # The block: everything since the last blank line.
+        self._size = 0  # bytes of its known fields; 0 means that it has none, so all of the below are at rest
+        self._data: list[bytes] = []
+        self._type = ""
+        self._id: str | None = None  # not last_event_id yet: "id: 1 LF" EOF commits nothing
+        self._retry: int | None = None
+
+    def feed(self, chunk: bytes) -> list[Event]:
+        """Take the next bytes (any number of them) and return the events they complete, in order.
+
+        Raises `RuntimeError` after ``close()`` or after `EventTooLargeError`: bytes behind the end are a mistake of
+        the caller, and dropping them silently would hide it.
+        """
+        if self._ended:
+            self.close()  # raises the error that is owed, if one is
+            raise RuntimeError("the SSE parser has ended")
+        if self._after_cr and chunk:
+            self._after_cr = False
+            chunk = chunk.removeprefix(b"\n")
+        if _CR in chunk:  # an integer, as ``b"\r" in chunk`` takes four times as long
+            # From here on LF is the only line end, which also puts CRLF servers in the fast lane.
+            self._after_cr = chunk.endswith(b"\r")
+            chunk = chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        if self._head is not None:
+            chunk = self._head + chunk
+            if len(chunk) < len(_BOM) and _BOM.startswith(chunk):
+                self._head = chunk
+                return []
+            self._head = None
+            chunk = chunk.removeprefix(_BOM)
+
+        events: list[Event] = []
+        try:
+            if self._line or self._skip:
+                # Only the new bytes are searched, or one long line in tiny chunks would be read over and over.
+                end = chunk.find(b"\n")
+                if end < 0:
+                    self._hold(chunk)
+                    return events
+                if self._skip:
+                    self._skip = False
+                    chunk = chunk[end + 1 :]
+                else:
+                    chunk = b"".join((self._line, chunk))
+                    self._line.clear()
+            if not self._size and chunk.startswith(b"data: "):
+                chunk = self._read_plain(chunk, events)
+            if chunk:
+                self._read_lines(chunk, events)
+        except EventTooLargeError:
+            self._ended = True
+            if not events:
+                raise
+            self._overflow = True
+        return events
+
+    def close(self) -> list[Event]:
+        """End the stream; with ``strict=False`` return the event it left unfinished, if any.
+
+        Idempotent: later calls return nothing. Raises `EventTooLargeError` if that is still owed, in both modes.
+        """
+        if self._ended:
+            if self._overflow:
+                self._overflow = False
+                raise EventTooLargeError(self.max_event_bytes)
+            return []
+        # One LF ends the unfinished line, or is the second half of a CRLF; the other is the missing blank line.
+        events = [] if self.strict else self.feed(b"\n\n")
+        self._ended = True
+        return events
+
+    def _read_plain(self, chunk: bytes, events: list[Event]) -> bytes:
+        """The fast lane, for a chunk at the start of a block: return what is left of it for the exact lane.
+
+        It takes all up to the last blank line if that is nothing but ``data: `` lines, a blank line after each, in
+        valid UTF-8; otherwise it takes nothing. Measured: 64 events in a chunk take half of the exact lane's time, a
+        single one 10 % less.
+        """
+        first, last = chunk.find(b"\n"), chunk.rfind(b"\n\n")
+        if last < 0 or last > self.max_event_bytes or not _is_utf8(chunk[:last]):
+            return chunk
+        last_id = self.last_event_id
+        if first == last:  # one event in the chunk, how a model talks: the general case would cost 70 % more
+            events.append(Event("message", chunk[6:last], last_id, None))
+        else:
+            parts = chunk[6:last].split(b"\n\ndata: ")
+            # The separators hold two LFs each. Any other LF is inside a part: a second line, a comment, a blank line.
+            if chunk.count(b"\n", 0, last) != 2 * len(parts) - 2:
+                return chunk
+            events += [Event("message", part, last_id, None) for part in parts]
+        return chunk[last + 2 :]
+
+    def _read_lines(self, chunk: bytes, events: list[Event]) -> None:
+        """The exact lane: start at the beginning of a line, interpret each finished one, hold the last."""
+        lines = chunk.split(b"\n")
+        rest = lines.pop()
+        for line in lines:
+            if line:
+                name, _, value = line.partition(b":")
+                if name not in _FIELDS:  # a comment is a field without a name
+                    continue
+                self._size += len(line)
+                if self._size > self.max_event_bytes:
+                    raise EventTooLargeError(self.max_event_bytes)
+                value = value.removeprefix(b" ")
+                if name == b"data":
+                    self._data.append(value)
+                elif name == b"event":
+                    self._type = value.decode("utf-8", "replace")
+                elif name == b"id":
+                    if b"\0" not in value:
+                        self._id = value.decode("utf-8", "replace")
+                elif value.isdigit() and len(value) <= _MAX_RETRY_DIGITS:
+                    self.retry = self._retry = int(value)
+            elif self._size:
+                if self._id is not None:
+                    self.last_event_id = self._id
+                if self._data:  # "data" alone counts: it appends an empty line, and the event has empty data
+                    data = b"\n".join(self._data)
+                    if not _is_utf8(data):
+                        data = data.decode("utf-8", "replace").encode()
+                    events.append(Event(self._type or "message", data, self.last_event_id, self._retry))
+                self._size = 0
+                self._data.clear()
+                self._type = ""
+                self._id = self._retry = None
+        if rest:
+            self._hold(rest)
+
+    def _hold(self, piece: bytes) -> None:
+        """Keep a piece of an unfinished line, or only the fact that it is going to be ignored."""
+        if self._skip:
+            return
+        line = self._line
+        line += piece
+        if len(line) > _LONGEST_FIELD:  # enough to tell whether the line can be of a known field
+            if bytes(line[: _LONGEST_FIELD + 1]).partition(b":")[0] not in _FIELDS:
+                self._skip = True
+                line.clear()
+            elif self._size + len(line) > self.max_event_bytes:
+                raise EventTooLargeError(self.max_event_bytes)
+
+
+def _is_utf8(data: bytes) -> bool:
+    if data.isascii():
+        return True
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
