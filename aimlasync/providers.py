@@ -1,0 +1,192 @@
+"""What is known of each vendor, as one table: where it lives, which key it takes, what each model accepts.
+
+Law: data and pure look-ups, no code path per vendor, no I/O.
+A model that the table does not name is never second-guessed, and a parameter is refused only where the vendor documents
+that the model does not take it.
+
+Sources: the model pages and OpenAPI specs of the AI/ML API (docs.aimlapi.com, "Text models: OpenAI", read 2026-08),
+docs.bytespike.ai (model pages, "Errors reference", "Account: me").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+import msgspec
+
+Api = Literal["chat", "responses"]
+
+_NOT_CHAT = "only /v1/responses serves it: call client.responses.create(model=..., input=...)"
+_EFFORT = "leave it out; this reasoning model is steered with reasoning_effort"
+_EFFORT_RESPONSES = "leave it out; this reasoning model is steered with reasoning={'effort': ...}"
+_LEAVE = "leave it out; the model does not take it"
+_USE_MAX_TOKENS = "use max_tokens"
+
+_REASONING_CHAT = {
+    "temperature": _EFFORT,
+    "top_p": _EFFORT,
+    "stop": _LEAVE,
+    "frequency_penalty": _LEAVE,
+    "presence_penalty": _LEAVE,
+    "logprobs": _LEAVE,
+    "top_logprobs": _LEAVE,
+    "logit_bias": _LEAVE,
+    "prediction": _LEAVE,
+}
+_REASONING_RESPONSES = {"temperature": _EFFORT_RESPONSES, "top_p": _EFFORT_RESPONSES}
+_BYTESPIKE_CHAT = {"max_completion_tokens": _USE_MAX_TOKENS, "reasoning_effort": _LEAVE}
+
+
+class Model(msgspec.Struct, frozen=True, kw_only=True):
+    """What one vendor documents of one model."""
+
+    id: str
+    family: str
+    """The same logical model has the same family at every vendor."""
+    chat: bool = True
+    responses: bool = True
+    context: int | None = None
+    """Context window in tokens."""
+    max_output: int | None = None
+    """Largest output cap the vendor accepts, in tokens."""
+    refuses_chat: Mapping[str, str] = MappingProxyType({})
+    """Chat parameter that the model does not take -> what to do instead."""
+    refuses_responses: Mapping[str, str] = MappingProxyType({})
+
+
+class Provider(msgspec.Struct, frozen=True, kw_only=True):
+    """What one vendor documents of itself.
+
+    A path that starts with "/" is taken from the root of the host, another one from the base URL with its version.
+    """
+
+    name: str
+    base_url: str = ""
+    key_variables: tuple[str, ...] = ()
+    url_variable: str | None = None
+    default_model: str = ""
+    models: Mapping[str, Model] = MappingProxyType({})
+    chat_path: str = "chat/completions"
+    responses_path: str = "responses"
+    models_path: str = "models"
+    model_path: str | None = "models/{id}"
+    """None where the vendor has no look-up of one model: the list is searched."""
+    balance_path: str | None = None
+    out_of_credit: tuple[tuple[int, str], ...] = ((402, ""),)
+    """(status, text in the message) pairs that mean no credit."""
+    failures_are_free: bool = False
+    """True where the vendor states that a call that failed is never charged."""
+    credits_per_usd: float | None = None
+
+
+AIMLAPI = Provider(
+    name="aimlapi",
+    base_url="https://api.aimlapi.com/v1",
+    key_variables=("AIML_API_KEY", "AIMLAPI_API_KEY"),
+    url_variable="AIML_API_URL",
+    default_model="openai/gpt-5-nano-2025-08-07",
+    models={
+        model.id: model
+        for model in (
+            Model(
+                id="openai/gpt-5-nano-2025-08-07",
+                family="gpt-5-nano",
+                context=400_000,
+                refuses_chat=_REASONING_CHAT,
+                refuses_responses=_REASONING_RESPONSES,
+            ),
+            Model(
+                id="openai/gpt-5-mini-2025-08-07",
+                family="gpt-5-mini",
+                context=400_000,
+                refuses_chat=_REASONING_CHAT,
+                refuses_responses=_REASONING_RESPONSES,
+            ),
+            Model(id="openai/gpt-5-pro", family="gpt-5-pro", chat=False, refuses_responses=_REASONING_RESPONSES),
+            Model(id="openai/gpt-4.1-nano-2025-04-14", family="gpt-4.1-nano", context=1_000_000),
+        )
+    },
+    # `/v1/responses` is the only documented root of that endpoint, whatever version the base URL names.
+    responses_path="/v1/responses",
+    models_path="/v1/models",
+    model_path="/model/{id}",
+    balance_path="/v2/billing",
+    out_of_credit=((402, ""), (403, "run out of credits")),
+    failures_are_free=True,
+    credits_per_usd=2_000_000,
+)
+
+BYTESPIKE = Provider(
+    name="bytespike",
+    base_url="https://llm.bytespike.ai/v1",
+    key_variables=("BYTESPIKE_API_KEY",),
+    default_model="gpt-5-nano",
+    models={
+        model.id: model
+        for model in (
+            Model(
+                id="gpt-5-nano",
+                family="gpt-5-nano",
+                context=128_000,
+                max_output=8_192,
+                refuses_chat=_BYTESPIKE_CHAT,
+            ),
+            Model(
+                id="gpt-5-mini",
+                family="gpt-5-mini",
+                context=128_000,
+                max_output=16_384,
+                refuses_chat=_BYTESPIKE_CHAT,
+            ),
+        )
+    },
+    models_path="/v1/models",
+    model_path=None,
+    balance_path="/api/v1/me/account",
+    out_of_credit=((402, ""),),
+    failures_are_free=True,
+    credits_per_usd=1_000_000,
+)
+
+COMPATIBLE = Provider(name="openai-compatible")
+"""Any other server: nothing is assumed beyond OpenAI's paths."""
+
+VENDORS = (AIMLAPI, BYTESPIKE)
+
+# `max_output_tokens` below 16 is outside the schema of /v1/responses (AI/ML API spec and OpenAI alike).
+_MIN_OUTPUT_TOKENS = 16
+_CAPS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
+
+
+def provider_of(base_url: str) -> Provider:
+    """Return the vendor whose host `base_url` names, else `COMPATIBLE`."""
+    host = urlsplit(base_url).hostname
+    for vendor in VENDORS:
+        if host == urlsplit(vendor.base_url).hostname:
+            return vendor
+    return COMPATIBLE
+
+
+def refusal(provider: Provider, api: Api, body: Mapping[str, Any]) -> tuple[str, str] | None:
+    """Return (parameter, reason with the fix) if the table says that `body` cannot work at `provider`, else None."""
+    name = body.get("model")
+    model = provider.models.get(name) if isinstance(name, str) else None
+    if model is None:
+        return None
+    if api == "chat" and not model.chat:
+        return "model", f"{model.id} is not served over chat/completions: {_NOT_CHAT}"
+    refused = model.refuses_chat if api == "chat" else model.refuses_responses
+    for parameter in body.keys() & refused.keys():
+        return parameter, f"{model.id} at {provider.name} does not take {parameter}: {refused[parameter]}"
+    for parameter in _CAPS:
+        value = body.get(parameter)
+        if not isinstance(value, (int, float)):
+            continue
+        if model.max_output is not None and value > model.max_output:
+            return parameter, f"{model.id} at {provider.name} takes {parameter} up to {model.max_output}, not {value}"
+        if parameter == "max_output_tokens" and value < _MIN_OUTPUT_TOKENS:
+            return parameter, f"max_output_tokens must be at least {_MIN_OUTPUT_TOKENS}, not {value}"
+    return None
