@@ -1,0 +1,293 @@
+"""The streams of /chat/completions: their chunks, and how they become a whole ChatCompletion.
+
+Law: structs, decode and assembly; no I/O.
+Source: `text/event-stream` schema of the AI/ML API's chat specs (2026-08), which is stricter than what servers send:
+keys are missing or null, choices are empty, usage and cost come in chunks of their own at the end.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from aimlasync.chat import (
+    ChatCompletion,
+    Choice,
+    CustomCall,
+    FunctionCall,
+    Logprobs,
+    Message,
+    ToolCall,
+    Usage,
+)
+from aimlasync.wire import Meta, Received, Wire, decode
+
+
+class FunctionDelta(Wire):
+    """A piece of a function call."""
+
+    name: str | None = None
+    arguments: str | None = None
+
+
+class CustomDelta(Wire):
+    """A piece of a custom tool call."""
+
+    name: str | None = None
+    input: str | None = None
+
+
+class ToolCallDelta(Wire):
+    """A piece of the tool call number `index`; id, type and name come once, arguments in fragments."""
+
+    index: int | None = None
+    id: str | None = None
+    type: str | None = None
+    function: FunctionDelta | None = None
+    custom: CustomDelta | None = None
+
+
+class Delta(Wire):
+    """What a chunk adds to a message."""
+
+    content: str | None = None
+    role: str | None = None
+    refusal: str | None = None
+    tool_calls: list[ToolCallDelta] | None = None
+    reasoning_content: str | None = None
+    function_call: FunctionDelta | None = None
+
+
+class ChunkChoice(Wire):
+    """What a chunk adds to one choice; `delta` is never None, even where the server leaves it out."""
+
+    index: int = 0
+    delta: Delta = msgspec.field(default_factory=Delta)
+    finish_reason: str | None = None
+    logprobs: Logprobs | None = None
+
+
+class ChatCompletionChunk(Received):
+    """One piece of a streamed answer; the last ones have no choices, but usage or cost."""
+
+    id: str = ""
+    object: str = "chat.completion.chunk"
+    created: int | None = None
+    model: str = ""
+    choices: list[ChunkChoice] = []
+    usage: Usage | None = None
+    service_tier: str | None = None
+    system_fingerprint: str | None = None
+    meta: Meta | None = None
+    error: Any = None
+
+
+_chunk = msgspec.json.Decoder(ChatCompletionChunk)
+
+
+def decode_chunk(raw: bytes) -> ChatCompletionChunk:
+    """Decode one event's data. Raises like `decode_completion`."""
+    chunk = decode(raw, _chunk, ChatCompletionChunk)
+    for choice in chunk.choices:
+        # Some servers send "" until the end, and for ever (seen: ollama, sglang).
+        if choice.finish_reason == "":
+            choice.finish_reason = None
+    chunk.__dict__["raw"] = raw
+    return chunk
+
+
+def chunk_of(reply: ChatCompletion) -> ChatCompletionChunk:
+    """Return a whole answer as the only chunk of a stream, for servers that ignore `stream`."""
+    chunk = decode_chunk(reply.raw)
+    for choice, whole in zip(chunk.choices, reply.choices, strict=False):
+        message = whole.message
+        choice.delta = Delta(
+            content=message.content,
+            role=message.role,
+            refusal=message.refusal,
+            reasoning_content=message.reasoning_content,
+            tool_calls=[
+                ToolCallDelta(
+                    index=index,
+                    id=call.id,
+                    type=call.type,
+                    function=FunctionDelta(name=call.function.name, arguments=call.function.arguments),
+                    custom=None if call.custom is None else CustomDelta(name=call.custom.name, input=call.custom.input),
+                )
+                for index, call in enumerate(message.tool_calls or ())
+            ]
+            or None,
+        )
+    return chunk
+
+
+class _Call:
+    """One tool call being assembled."""
+
+    __slots__ = ("arguments", "id", "input", "name", "type")
+
+    def __init__(self) -> None:
+        self.id = ""
+        self.type = ""
+        self.name = ""
+        self.arguments: list[str] = []
+        self.input: list[str] | None = None
+
+    def add(self, piece: ToolCallDelta) -> None:
+        self.id = piece.id or self.id
+        self.type = piece.type or self.type
+        if piece.function is not None:
+            # The name comes whole and once; servers that repeat it send the same again.
+            self.name = piece.function.name or self.name
+            if piece.function.arguments:
+                self.arguments.append(piece.function.arguments)
+        if piece.custom is not None:
+            self.name = piece.custom.name or self.name
+            self.input = self.input or []
+            if piece.custom.input:
+                self.input.append(piece.custom.input)
+
+    def whole(self) -> ToolCall:
+        if self.input is not None:
+            custom = CustomCall(name=self.name, input="".join(self.input))
+            return ToolCall(id=self.id, type=self.type or "custom", custom=custom)
+        function = FunctionCall(name=self.name, arguments="".join(self.arguments))
+        return ToolCall(id=self.id, type=self.type or "function", function=function)
+
+
+class _Growing:
+    """One choice being assembled."""
+
+    __slots__ = ("calls", "content", "finish_reason", "function", "latest", "logprobs", "reasoning", "refusal", "role")
+
+    def __init__(self) -> None:
+        self.role = ""
+        # None until the first piece, so that an empty text and no text stay different.
+        self.content: list[str] | None = None
+        self.refusal: list[str] | None = None
+        self.reasoning: list[str] | None = None
+        self.calls: dict[int, _Call] = {}
+        self.latest: int = -1
+        self.function: _Call | None = None
+        self.finish_reason: str | None = None
+        self.logprobs: Logprobs | None = None
+
+    def add(self, choice: ChunkChoice) -> None:
+        delta = choice.delta
+        if delta.content is not None:
+            if self.content is None:
+                self.content = []
+            self.content.append(delta.content)
+        if choice.finish_reason is not None:
+            self.finish_reason = choice.finish_reason
+        if delta.role is not None:
+            self.role = delta.role
+        if delta.tool_calls is not None:
+            for piece in delta.tool_calls:
+                self._call(piece).add(piece)
+        if delta.reasoning_content is not None:
+            if self.reasoning is None:
+                self.reasoning = []
+            self.reasoning.append(delta.reasoning_content)
+        if delta.refusal is not None:
+            if self.refusal is None:
+                self.refusal = []
+            self.refusal.append(delta.refusal)
+        if delta.function_call is not None:
+            self.function = self.function or _Call()
+            self.function.add(ToolCallDelta(function=delta.function_call))
+        if choice.logprobs is not None:
+            self._add_logprobs(choice.logprobs)
+
+    def _call(self, piece: ToolCallDelta) -> _Call:
+        """Find the call a piece belongs to: by index; where there is none, a new id begins a call, else the last."""
+        index = piece.index
+        if index is None:
+            index = self.latest
+            latest = self.calls.get(index)
+            if latest is None or (piece.id and latest.id and piece.id != latest.id):
+                index += 1
+        self.latest = index
+        return self.calls.setdefault(index, _Call())
+
+    def _add_logprobs(self, more: Logprobs) -> None:
+        if self.logprobs is None:
+            self.logprobs = Logprobs()
+        # New lists: the first chunk's own must not grow under its reader.
+        if more.content is not None:
+            if self.logprobs.content is None:
+                self.logprobs.content = []
+            self.logprobs.content.extend(more.content)
+        if more.refusal is not None:
+            if self.logprobs.refusal is None:
+                self.logprobs.refusal = []
+            self.logprobs.refusal.extend(more.refusal)
+
+    def whole(self, index: int) -> Choice:
+        function = self.function.whole().function if self.function is not None else None
+        message = Message(
+            role=self.role or "assistant",
+            content=_joined(self.content),
+            refusal=_joined(self.refusal),
+            reasoning_content=_joined(self.reasoning),
+            tool_calls=[self.calls[i].whole() for i in sorted(self.calls)] or None,
+            function_call=function,
+        )
+        return Choice(index=index, message=message, finish_reason=self.finish_reason, logprobs=self.logprobs)
+
+
+def _joined(pieces: list[str] | None) -> str | None:
+    return None if pieces is None else "".join(pieces)
+
+
+class Assembler:
+    """Chunks in, one ChatCompletion out; the same for a stream that ended well and for one that was cut."""
+
+    __slots__ = ("_choices", "_head", "_meta", "_tail", "_usage")
+
+    def __init__(self) -> None:
+        self._choices: dict[int, _Growing] = {}
+        # The chunk that named id and model: some servers send empty ones first, or on all but the first.
+        self._head: ChatCompletionChunk | None = None
+        self._usage: Usage | None = None
+        self._meta: Meta | None = None
+        # Whether the latest chunk was a usage or cost tail, which ends a stream as well as a finish_reason does.
+        self._tail = False
+
+    def add(self, chunk: ChatCompletionChunk) -> None:
+        """Take one chunk in."""
+        if self._head is None or (not self._head.id and chunk.id):
+            self._head = chunk
+        if chunk.usage is not None:
+            # Usage on several chunks is cumulative: the last one holds, they are never summed.
+            self._usage = chunk.usage
+        if chunk.meta is not None:
+            self._meta = chunk.meta
+        self._tail = not chunk.choices and (chunk.usage is not None or chunk.meta is not None)
+        for choice in chunk.choices:
+            growing = self._choices.get(choice.index)
+            if growing is None:
+                growing = self._choices[choice.index] = _Growing()
+            growing.add(choice)
+
+    @property
+    def finished(self) -> bool:
+        """Whether a clean end of the connection now would be the end of the answer."""
+        if self._tail:
+            return True
+        return bool(self._choices) and all(c.finish_reason is not None for c in self._choices.values())
+
+    def whole(self) -> ChatCompletion:
+        """Return what has been taken in so far as one answer."""
+        head = self._head or ChatCompletionChunk()
+        return ChatCompletion(
+            id=head.id,
+            created=head.created,
+            model=head.model,
+            choices=[self._choices[index].whole(index) for index in sorted(self._choices)],
+            usage=self._usage,
+            service_tier=head.service_tier,
+            system_fingerprint=head.system_fingerprint,
+            meta=self._meta,
+        )
