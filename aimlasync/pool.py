@@ -1,0 +1,275 @@
+"""Endpoints: where calls may go, with which key, and what each is carrying now.
+
+Law: reads the environment when an endpoint is made, and never again; knows the provider table and the limits, not HTTP.
+A key is held by `Secret` alone, which shows itself to nobody but the header that needs it.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, NoReturn
+from urllib.parse import quote, urlsplit, urlunsplit
+
+from aimlasync._version import __version__
+from aimlasync.errors import AimlasyncError, UnsupportedRequestError
+from aimlasync.info import Info
+from aimlasync.limits import DEFAULT_CONCURRENCY, Limits, Outcome, Permits
+from aimlasync.providers import AIMLAPI, BYTESPIKE, COMPATIBLE, VENDORS, Api, Provider, provider_of, refusal
+
+_VERSION_SEGMENT = re.compile(r"/v\d+[a-z]*\d*\Z")
+_KNOWN_TAILS = ("/chat/completions", "/responses", "/models")
+_HEADER_VALUE = re.compile(r"[\x21-\x7e]+\Z")
+
+
+class Secret:
+    """A key that cannot be seen by accident: not in repr, str, format, pickle, copy or JSON."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def reveal(self) -> str:
+        """Return the key, for the header that needs it."""
+        return self._value
+
+    def __repr__(self) -> str:
+        return "<secret>"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a key is never pickled or copied; make the endpoint where it is used, from the environment")
+
+
+class Headers(dict[str, str]):
+    """Request headers whose repr names them without their values: one of them is the key."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return f"<headers {', '.join(self)}>"
+
+    __str__ = __repr__
+
+
+class Endpoint:
+    """One base URL with its key and limits.
+
+    `base_url` may end with a slash or not; a bare host gets /v1, other paths are kept.
+    Raises ValueError for a URL or key that cannot be sent safely, AimlasyncError when a vendor's key is missing.
+    """
+
+    __slots__ = ("api_key", "base_url", "headers", "limits", "name", "provider")
+
+    def __init__(
+        self,
+        *,
+        base_url: str,
+        api_key: str | None = None,
+        name: str | None = None,
+        limits: Limits | None = None,
+        headers: Mapping[str, str] | None = None,
+        provider: Provider | None = None,
+        allow_http: bool = False,
+    ) -> None:
+        self.base_url = _clean_url(base_url, allow_http=allow_http)
+        self.provider = provider or provider_of(self.base_url)
+        self.api_key = _clean_key(api_key)
+        self.name = name or (self.provider.name if self.provider is not COMPATIBLE else urlsplit(self.base_url).netloc)
+        self.limits = limits
+        self.headers = Headers(headers or {})
+
+    @classmethod
+    def aimlapi(cls, *, api_key: str | None = None, base_url: str | None = None, **options: Any) -> Endpoint:
+        """Return the AI/ML API, with the key from AIML_API_KEY (or AIMLAPI_API_KEY) unless one is given."""
+        return cls._vendor(AIMLAPI, api_key, base_url, options)
+
+    @classmethod
+    def bytespike(cls, *, api_key: str | None = None, base_url: str | None = None, **options: Any) -> Endpoint:
+        """Return ByteSpike, with the key from BYTESPIKE_API_KEY unless one is given."""
+        return cls._vendor(BYTESPIKE, api_key, base_url, options)
+
+    @classmethod
+    def _vendor(cls, vendor: Provider, api_key: str | None, base_url: str | None, options: dict[str, Any]) -> Endpoint:
+        key = api_key or _key_from_environment(vendor)
+        if not key:
+            raise AimlasyncError(f"no API key: set {vendor.key_variables[0]}, or pass api_key=")
+        override = os.environ.get(vendor.url_variable) if vendor.url_variable else None
+        return cls(base_url=base_url or override or vendor.base_url, api_key=key, provider=vendor, **options)
+
+    def url(self, path: str) -> str:
+        """Join a path of the provider table: one with a leading slash to the root, another to the base."""
+        if not path.startswith("/"):
+            return f"{self.base_url}/{path}"
+        return _VERSION_SEGMENT.sub("", self.base_url) + path
+
+    def __repr__(self) -> str:
+        return f"<Endpoint {self.name} {self.base_url}>"
+
+
+def default_endpoints(api_key: str | None, base_url: str | None, *, allow_http: bool) -> list[Endpoint]:
+    """Return the endpoint that a client uses when none is named.
+
+    With `base_url`, that server, and the vendor's key from the environment unless `api_key` is given. Without, the
+    AI/ML API if it has a key, else ByteSpike; a key that begins with sk-byts- is ByteSpike's.
+    Raises AimlasyncError, naming both variables, when there is no key.
+    """
+    if base_url is not None:
+        provider = provider_of(base_url)
+        vendors = (provider,) if provider is not COMPATIBLE else VENDORS
+        key = api_key or next(filter(None, map(_key_from_environment, vendors)), None)
+        if key is None and provider is not COMPATIBLE:
+            raise AimlasyncError(f"no API key: set {provider.key_variables[0]}, or pass api_key=")
+        return [Endpoint(base_url=base_url, api_key=key, allow_http=allow_http)]
+    if api_key:
+        if api_key.startswith("sk-byts-"):
+            return [Endpoint.bytespike(api_key=api_key)]
+        return [Endpoint.aimlapi(api_key=api_key, allow_http=allow_http)]
+    if _key_from_environment(AIMLAPI):
+        return [Endpoint.aimlapi(allow_http=allow_http)]
+    if _key_from_environment(BYTESPIKE):
+        return [Endpoint.bytespike()]
+    raise AimlasyncError(
+        "no API key: set AIML_API_KEY (AI/ML API) or BYTESPIKE_API_KEY (ByteSpike), or pass api_key= or endpoints="
+    )
+
+
+class Lane:
+    """One endpoint at work: its URLs and headers, made once, and its permits."""
+
+    __slots__ = ("endpoint", "headers", "permits", "secret", "urls")
+
+    def __init__(self, endpoint: Endpoint, limits: Limits) -> None:
+        self.endpoint = endpoint
+        limits = endpoint.limits or limits
+        self.permits = Permits(limits.concurrency or DEFAULT_CONCURRENCY)
+        self.urls = {
+            "chat": endpoint.url(endpoint.provider.chat_path),
+            "responses": endpoint.url(endpoint.provider.responses_path),
+        }
+        self.headers = Headers(
+            {
+                # Compression batches a stream's tokens, and costs more than it saves on a reply of a few kilobytes.
+                "Accept": "application/json, text/event-stream",
+                "Accept-Encoding": "identity",
+                "Content-Type": "application/json",
+                "User-Agent": f"aimlasync/{__version__}",
+                **endpoint.headers,
+            }
+        )
+        self.secret = ""
+        if endpoint.api_key is not None:
+            # Bearer alone: ByteSpike prefers x-api-key when both are sent, and takes only Bearer on /v1/responses.
+            self.secret = endpoint.api_key.reveal()
+            self.headers["Authorization"] = f"Bearer {self.secret}"
+
+    def path_url(self, path: str, **fields: str) -> str:
+        """Return the URL of another path of the provider table; slashes in a model id stay as they are."""
+        return self.endpoint.url(path.format(**{name: quote(value, safe="/:") for name, value in fields.items()}))
+
+    def __repr__(self) -> str:
+        return f"<Lane {self.endpoint.name} {self.permits.in_flight} in flight, {self.permits.queued} queued>"
+
+
+class Permit:
+    """The right to have one attempt in flight at one endpoint; released once, whoever releases it first."""
+
+    __slots__ = ("_held", "lane")
+
+    def __init__(self, lane: Lane) -> None:
+        self.lane = lane
+        self._held = True
+
+    def release(self, outcome: Outcome) -> None:
+        """Give it back with what the attempt taught."""
+        if self._held:
+            self._held = False
+            self.lane.permits.release(outcome)
+
+
+class Pool:
+    """The lanes of a client, and the choice between them."""
+
+    __slots__ = ("lanes",)
+
+    def __init__(self, endpoints: Sequence[Endpoint], limits: Limits) -> None:
+        if not endpoints:
+            raise ValueError("endpoints= must name at least one endpoint")
+        self.lanes = [Lane(endpoint, limits) for endpoint in endpoints]
+
+    def able(self, api: Api, body: Mapping[str, Any], info: Info) -> list[Lane]:
+        """Return the lanes that can serve `body`. Raises UnsupportedRequestError when the table says that none can."""
+        reason: tuple[str, str] | None = None
+        lanes = []
+        for lane in self.lanes:
+            why = refusal(lane.endpoint.provider, api, body)
+            if why is None:
+                lanes.append(lane)
+            else:
+                reason = reason or why
+        if reason is not None and not lanes:
+            parameter, text = reason
+            raise UnsupportedRequestError(
+                f"{text} (checked before sending; validate=False sends it anyway)",
+                status=400,
+                code="unsupported_model" if parameter == "model" else "unsupported_parameter",
+                param=parameter,
+                info=info,
+                billed=False,
+            )
+        return lanes
+
+    async def acquire(self, lanes: Sequence[Lane]) -> Permit:
+        """Choose the least loaded of `lanes` and take a permit there."""
+        lane = lanes[0]
+        if len(lanes) > 1:
+            lane = min(lanes, key=lambda lane: (lane.permits.in_flight + lane.permits.queued) / lane.permits.limit)
+        if not lane.permits.acquire_nowait():
+            await lane.permits.acquire()
+        return Permit(lane)
+
+
+def _key_from_environment(vendor: Provider) -> str | None:
+    return next((value for name in vendor.key_variables if (value := os.environ.get(name, "").strip())), None)
+
+
+def _clean_key(key: str | None) -> Secret | None:
+    """Strip a key and refuse what no header may carry, without showing it."""
+    if key is None or not key.strip():
+        return None
+    if not _HEADER_VALUE.match(key.strip()):
+        raise ValueError("api_key has a space, a control character or a letter outside ASCII in it; copy it again")
+    return Secret(key.strip())
+
+
+def _clean_url(url: str, *, allow_http: bool) -> str:
+    parts = urlsplit(url.strip())
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError(f"base_url must be an http(s) URL with a host, such as https://host/v1; got {_shown(url)}")
+    if parts.username is not None or parts.password is not None or parts.query or parts.fragment:
+        raise ValueError("base_url must not carry a user, a password, a query or a fragment")
+    if parts.scheme == "http" and not allow_http and not is_loopback(parts.hostname):
+        raise ValueError(
+            f"base_url {_shown(url)} is not encrypted: use https://, or pass allow_http=True if the network is yours"
+        )
+    path = parts.path.rstrip("/")
+    for tail in _KNOWN_TAILS:
+        path = path.removesuffix(tail)
+    return urlunsplit((parts.scheme, parts.netloc, path or "/v1", "", ""))
+
+
+def _shown(url: str) -> str:
+    """The URL without a user or password in it, for a message."""
+    return repr(re.sub(r"//[^/@]*@", "//", url.strip().partition("?")[0]))
+
+
+def is_loopback(host: str) -> bool:
+    """Whether `host` is this machine's own loopback name or address."""
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
