@@ -1,0 +1,71 @@
+"""High-throughput asyncio client for chat/completions and responses.
+
+Serves the AI/ML API (api.aimlapi.com), ByteSpike (llm.bytespike.ai) and any OpenAI-compatible server.
+"""
+
+from aimlasync._version import __version__
+from aimlasync.client import AsyncClient
+from aimlasync.errors import (
+    AimlasyncError,
+    AnswerError,
+    AnswerInvalidError,
+    AnswerRefusedError,
+    AnswerTruncatedError,
+    APIConnectionError,
+    APIResponseValidationError,
+    APIStatusError,
+    APITimeoutError,
+    AuthenticationError,
+    BadRequestError,
+    BudgetExceededError,
+    ClientClosedError,
+    InsufficientCreditError,
+    InternalServerError,
+    NotFoundError,
+    OverloadedError,
+    PermissionDeniedError,
+    RateLimitError,
+    StreamError,
+    TruncatedStreamError,
+    UnprocessableEntityError,
+    UnsupportedRequestError,
+)
+from aimlasync.info import Info, Timing
+from aimlasync.limits import Limits
+from aimlasync.pool import Endpoint
+from aimlasync.retry import Retry
+from aimlasync.timeout import Timeout
+
+__all__ = [
+    "APIConnectionError",
+    "APIResponseValidationError",
+    "APIStatusError",
+    "APITimeoutError",
+    "AimlasyncError",
+    "AnswerError",
+    "AnswerInvalidError",
+    "AnswerRefusedError",
+    "AnswerTruncatedError",
+    "AsyncClient",
+    "AuthenticationError",
+    "BadRequestError",
+    "BudgetExceededError",
+    "ClientClosedError",
+    "Endpoint",
+    "Info",
+    "InsufficientCreditError",
+    "InternalServerError",
+    "Limits",
+    "NotFoundError",
+    "OverloadedError",
+    "PermissionDeniedError",
+    "RateLimitError",
+    "Retry",
+    "StreamError",
+    "Timeout",
+    "Timing",
+    "TruncatedStreamError",
+    "UnprocessableEntityError",
+    "UnsupportedRequestError",
+    "__version__",
+]

@@ -1,0 +1,468 @@
+"""What a user calls: `client.chat.completions`, `client.responses`, `client.models`.
+
+Law: turns keyword arguments into a body, and an attempt's bytes into the answer; the pipeline between is the client's.
+The names are those that users of AsyncOpenAI know. A parameter given as None is not sent; one that is not known goes
+through `extra_body`, which also sends an explicit null.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Generator, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack, overload
+from urllib.parse import urlencode
+
+import msgspec
+
+from aimlasync import chat, chat_chunks, response_events, responses
+from aimlasync.catalogue import Balance, Model, ModelList, decode_balance, decode_model, decode_models
+from aimlasync.chat import ChatCompletion, ChatParams
+from aimlasync.errors import APIResponseValidationError, NotFoundError, error_in_body, excerpt
+from aimlasync.info import Info
+from aimlasync.limits import Outcome
+from aimlasync.parse import parse_completion, parse_response
+from aimlasync.responses import Response, ResponseParams
+from aimlasync.schema import format_of
+from aimlasync.stream import ChatStream, ResponseStream, Stream
+from aimlasync.timeout import Timeout
+from aimlasync.wire import Meta, Reply
+
+if TYPE_CHECKING:
+    from aimlasync.client import AsyncClient, Attempt
+    from aimlasync.pool import Lane
+
+R = TypeVar("R", bound=Reply)
+
+Messages = Iterable[Mapping[str, Any] | msgspec.Struct]
+Input = str | Iterable[Mapping[str, Any] | msgspec.Struct]
+
+
+class Completions:
+    """`client.chat.completions`."""
+
+    def __init__(self, client: AsyncClient) -> None:
+        self._client = client
+
+    @overload
+    async def create(
+        self,
+        *,
+        model: str,
+        messages: Messages,
+        stream: Literal[False] | None = False,
+        timeout: Timeout | float | None = None,
+        extra_body: Mapping[str, Any] | None = None,
+        extra_headers: Mapping[str, str] | None = None,
+        **params: Unpack[ChatParams],
+    ) -> ChatCompletion: ...
+    @overload
+    async def create(
+        self,
+        *,
+        model: str,
+        messages: Messages,
+        stream: Literal[True],
+        timeout: Timeout | float | None = None,
+        extra_body: Mapping[str, Any] | None = None,
+        extra_headers: Mapping[str, str] | None = None,
+        **params: Unpack[ChatParams],
+    ) -> ChatStream: ...
+    @overload
+    async def create(
+        self,
+        *,
+        model: str,
+        messages: Messages,
+        stream: bool,
+        timeout: Timeout | float | None = None,
+        extra_body: Mapping[str, Any] | None = None,
+        extra_headers: Mapping[str, str] | None = None,
+        **params: Unpack[ChatParams],
+    ) -> ChatCompletion | ChatStream: ...
+
+    async def create(
+        self,
+        *,
+        model: str,
+        messages: Messages,
+        stream: bool | None = False,
+        timeout: Timeout | float | None = None,
+        extra_body: Mapping[str, Any] | None = None,
+        extra_headers: Mapping[str, str] | None = None,
+        **params: Unpack[ChatParams],
+    ) -> ChatCompletion | ChatStream:
+        """Ask for one chat completion, whole or (`stream=True`) in pieces.
+
+        `messages` and everything in them may be dicts or the structs of `aimlasync.chat`. `timeout` is the total in
+        seconds, or a `Timeout`. Raises the errors of `aimlasync.errors`; UnsupportedRequestError before anything is
+        sent.
+        """
+        body = _body({"model": model, "messages": messages}, params, chat.PARAMETERS, stream, extra_body)
+        receive = _receive_chat_stream if body.get("stream") else _receive_completion
+        return await self._client._post("chat", body, receive, timeout=timeout, extra_headers=extra_headers)
+
+    async def parse(
+        self,
+        *,
+        model: str,
+        messages: Messages,
+        response_format: Any,
+        timeout: Timeout | float | None = None,
+        extra_body: Mapping[str, Any] | None = None,
+        extra_headers: Mapping[str, str] | None = None,
+        **params: Unpack[ChatParams],  # type: ignore[misc]  # response_format is a type here, not a dict
+    ) -> ChatCompletion:
+        """Ask for an answer of the type `response_format` (a msgspec Struct, dataclass, Enum, Literal, ...): see
+        `.parsed`.
+
+        Raises AnswerRefusedError, AnswerTruncatedError or AnswerInvalidError, each with the reply; TypeError, naming
+        the field, for a type that strict JSON schema cannot express.
+        """
+        form = format_of(response_format)
+        reply = await self.create(
+            model=model,
+            messages=messages,
+            response_format=form.chat(),
+            timeout=timeout,
+            extra_body=extra_body,
+            extra_headers=extra_headers,
+            **params,
+        )
+        return parse_completion(reply, form)
+
+
+class Chat:
+    """`client.chat`."""
+
+    def __init__(self, client: AsyncClient) -> None:
+        self.completions = Completions(client)
+
+
+class Responses:
+    """`client.responses`."""
+
+    def __init__(self, client: AsyncClient) -> None:
+        self._client = client
+
+    @overload
+    async def create(
+        self,
+        *,
+        model: str,
+        input: Input,
+        stream: Literal[False] | None = False,
+        timeout: Timeout | float | None = None,
+        extra_body: Mapping[str, Any] | None = None,
+        extra_headers: Mapping[str, str] | None = None,
+        **params: Unpack[ResponseParams],
+    ) -> Response: ...
+    @overload
+    async def create(
+        self,
+        *,
+        model: str,
+        input: Input,
+        stream: Literal[True],
+        timeout: Timeout | float | None = None,
+        extra_body: Mapping[str, Any] | None = None,
+        extra_headers: Mapping[str, str] | None = None,
+        **params: Unpack[ResponseParams],
+    ) -> ResponseStream: ...
+    @overload
+    async def create(
+        self,
+        *,
+        model: str,
+        input: Input,
+        stream: bool,
+        timeout: Timeout | float | None = None,
+        extra_body: Mapping[str, Any] | None = None,
+        extra_headers: Mapping[str, str] | None = None,
+        **params: Unpack[ResponseParams],
+    ) -> Response | ResponseStream: ...
+
+    async def create(
+        self,
+        *,
+        model: str,
+        input: Input,
+        stream: bool | None = False,
+        timeout: Timeout | float | None = None,
+        extra_body: Mapping[str, Any] | None = None,
+        extra_headers: Mapping[str, str] | None = None,
+        **params: Unpack[ResponseParams],
+    ) -> Response | ResponseStream:
+        """Ask for one response, whole or (`stream=True`) as events.
+
+        `input` is a text, or a list of items: dicts, the structs of `aimlasync.responses`, items of an earlier
+        `output`. Raises the errors of `aimlasync.errors`; UnsupportedRequestError before anything is sent.
+        """
+        body = _body({"model": model, "input": input}, params, responses.PARAMETERS, stream, extra_body)
+        receive = _receive_response_stream if body.get("stream") else _receive_response
+        return await self._client._post("responses", body, receive, timeout=timeout, extra_headers=extra_headers)
+
+    async def parse(
+        self,
+        *,
+        model: str,
+        input: Input,
+        text_format: Any,
+        timeout: Timeout | float | None = None,
+        extra_body: Mapping[str, Any] | None = None,
+        extra_headers: Mapping[str, str] | None = None,
+        **params: Unpack[ResponseParams],
+    ) -> Response:
+        """Ask for an answer of the type `text_format` (a msgspec Struct, dataclass, Enum, Literal, ...): see `.parsed`.
+
+        Raises like `chat.completions.parse`.
+        """
+        form = format_of(text_format)
+        params["text"] = {**(params.get("text") or {}), "format": form.responses()}
+        reply = await self.create(
+            model=model,
+            input=input,
+            timeout=timeout,
+            extra_body=extra_body,
+            extra_headers=extra_headers,
+            **params,
+        )
+        return parse_response(reply, form)
+
+
+class Models:
+    """`client.models`: the catalogue of the client's first endpoint."""
+
+    def __init__(self, client: AsyncClient) -> None:
+        self._client = client
+        # URL -> the validator the server gave with its catalogue, and that catalogue.
+        self._known: dict[str, tuple[str, ModelList]] = {}
+
+    def list(self, *, include: str | Iterable[str] | None = None, **filters: str) -> Listing:
+        """Await it for the catalogue, or `async for` over its models.
+
+        `include` asks AI/ML API for more ("pricing", "modalities", "capabilities", "all"); other keywords (id, type,
+        tags, modalities, ...) filter there. A catalogue that has not changed since is not sent again (ETag).
+        """
+        if include is not None:
+            filters["include"] = include if isinstance(include, str) else ",".join(include)
+        return Listing(self, filters)
+
+    async def retrieve(self, model: str) -> Model:
+        """Return one model, by id or alias. Raises NotFoundError when the endpoint does not have it."""
+        lane = self._lane()
+        path = lane.endpoint.provider.model_path
+        if path is not None:
+            return await self._client._get(lane, lane.path_url(path, id=model), _receive_model)
+        listed = await self._fetch({})
+        for candidate in listed:
+            if candidate.named(model):
+                candidate.__dict__["info"] = listed.info
+                return candidate
+        raise NotFoundError(f"{lane.endpoint.name} has no model {model!r}", status=404, info=listed.info)
+
+    def _lane(self) -> Lane:
+        return self._client._pool.lanes[0]
+
+    async def _fetch(self, filters: Mapping[str, str]) -> ModelList:
+        lane = self._lane()
+        url = lane.path_url(lane.endpoint.provider.models_path)
+        if filters:
+            url = f"{url}?{urlencode(filters, safe=',/')}"
+        known = self._known.get(url)
+        headers = {"If-None-Match": known[0]} if known is not None else None
+
+        async def receive(attempt: Attempt) -> ModelList:
+            if attempt.reply.status == 304 and known is not None:
+                attempt.reply.finish()
+                _settle(attempt)
+                known[1].__dict__["info"] = attempt.call.info
+                return known[1]
+            models = await _whole(attempt, decode_models)
+            tag = attempt.reply.headers.get("etag")
+            if tag is not None:
+                self._known[url] = (tag, models)
+            return models
+
+        return await self._client._get(lane, url, receive, extra_headers=headers)
+
+
+async def balance(client: AsyncClient) -> Balance:
+    """Return the balance of the first endpoint that can tell. Raises NotImplementedError where none can."""
+    for lane in client._pool.lanes:
+        path = lane.endpoint.provider.balance_path
+        if path is not None:
+            usd = await client._get(lane, lane.path_url(path), _receive_balance)
+            return Balance(usd=usd, endpoint=lane.endpoint.name)
+    raise NotImplementedError("no endpoint of this client has a documented way to ask for its balance")
+
+
+class Listing:
+    """A catalogue that is asked for when it is awaited or iterated."""
+
+    def __init__(self, models: Models, filters: Mapping[str, str]) -> None:
+        self._models = models
+        self._filters = filters
+
+    def __await__(self) -> Generator[Any, None, ModelList]:
+        return self._models._fetch(self._filters).__await__()
+
+    async def __aiter__(self) -> AsyncIterator[Model]:
+        for model in await self:
+            yield model
+
+
+# From keyword arguments to a body
+
+
+def _body(
+    required: dict[str, Any],
+    params: Mapping[str, Any],
+    known: frozenset[str],
+    stream: bool | None,
+    extra: Mapping[str, Any] | None,
+) -> dict[str, Any]:
+    for name, value in params.items():
+        if name not in known:
+            raise TypeError(f"unknown parameter {name!r}; to send it anyway, use extra_body={{{name!r}: ...}}")
+        if value is not None:
+            required[name] = value
+    if stream:
+        required["stream"] = True
+    if extra:
+        required.update(extra)
+    return required
+
+
+# From an attempt to an answer
+
+
+async def _receive_completion(attempt: Attempt) -> ChatCompletion:
+    if _content_type(attempt) == "text/event-stream":
+        # Streamed without being asked to: the answer is the same.
+        return await (await _start(ChatStream, attempt)).collect()
+    reply = await _whole(attempt, chat.decode_completion, release=False)
+    if reply.error is not None or not reply.choices:
+        raise _no_answer(attempt, reply.raw, "has no choices")
+    _paid(attempt.call.info, reply.meta)
+    _settle(attempt)
+    return reply
+
+
+async def _receive_response(attempt: Attempt) -> Response:
+    if _content_type(attempt) == "text/event-stream":
+        return await (await _start(ResponseStream, attempt)).collect()
+    reply = await _whole(attempt, responses.decode_response, release=False)
+    if not (reply.id or reply.output or reply.output_text):
+        raise _no_answer(attempt, reply.raw, "has no output")
+    _paid(attempt.call.info, reply.meta)
+    _settle(attempt)
+    return reply
+
+
+async def _receive_chat_stream(attempt: Attempt) -> ChatStream:
+    if _streams(attempt):
+        return await _start(ChatStream, attempt)
+    reply = await _receive_completion(attempt)
+    stream = _stream(ChatStream, attempt)
+    stream.prefill([chat_chunks.chunk_of(reply)])
+    return stream
+
+
+async def _receive_response_stream(attempt: Attempt) -> ResponseStream:
+    if _streams(attempt):
+        return await _start(ResponseStream, attempt)
+    reply = await _receive_response(attempt)
+    stream = _stream(ResponseStream, attempt)
+    stream.prefill(response_events.events_of(reply))
+    return stream
+
+
+async def _receive_model(attempt: Attempt) -> Model:
+    return await _whole(attempt, decode_model)
+
+
+async def _receive_balance(attempt: Attempt) -> float | None:
+    raw = await attempt.reply.read()
+    _settle(attempt)
+    try:
+        return decode_balance(raw)
+    except msgspec.DecodeError:
+        pass
+    raise _not_json(attempt, raw)
+
+
+S = TypeVar("S", bound=Stream[Any, Any])
+
+
+def _stream(kind: type[S], attempt: Attempt) -> S:
+    call = attempt.call
+    return kind(
+        attempt.reply,
+        attempt.permit,
+        call.info,
+        timeout=call.timeout,
+        started=call.started,
+        deadline=call.deadline,
+    )
+
+
+async def _start(kind: type[S], attempt: Attempt) -> S:
+    return await _stream(kind, attempt).start(attempt.started)
+
+
+def _content_type(attempt: Attempt) -> str:
+    return attempt.reply.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+def _streams(attempt: Attempt) -> bool:
+    """The content type decides: JSON under a 200 is a whole answer or an error, and decoding says which."""
+    return _content_type(attempt) in ("text/event-stream", "")
+
+
+async def _whole(attempt: Attempt, decode: Any, *, release: bool = True) -> Any:
+    """Read and decode a whole body, with what is known about its call."""
+    raw = await attempt.reply.read()
+    try:
+        reply = decode(raw)
+    except msgspec.DecodeError:
+        reply = None
+    if reply is None:
+        raise _not_json(attempt, raw)
+    reply.__dict__["info"] = attempt.call.info
+    if release:
+        _settle(attempt)
+    return reply
+
+
+def _settle(attempt: Attempt) -> None:
+    """The body is in: give the permit back."""
+    attempt.call.info.timing.total = asyncio.get_running_loop().time() - attempt.call.started
+    attempt.permit.release(Outcome.OK)
+
+
+def _paid(info: Info, meta: Meta | None) -> None:
+    if meta is not None and meta.usage is not None:
+        info.saw_cost(meta.usage.usd_spent, meta.usage.credits_used)
+
+
+def _not_json(attempt: Attempt, raw: bytes) -> APIResponseValidationError:
+    kind = _content_type(attempt) or "no content type"
+    text = excerpt(raw.decode("utf-8", "replace"))
+    if attempt.permit.lane.secret:
+        text = text.replace(attempt.permit.lane.secret, "[key]")
+    return APIResponseValidationError(
+        f"HTTP {attempt.reply.status} with a body that is not the JSON expected ({kind}): {text or 'empty'}",
+        raw=raw,
+        info=attempt.call.info,
+    )
+
+
+def _no_answer(attempt: Attempt, raw: bytes, why: str) -> Exception:
+    """A JSON object under a 200 that is no answer: an error object, or something else."""
+    body = msgspec.json.decode(raw)
+    if body.get("error") is not None or body.get("object") == "error":
+        free = attempt.permit.lane.endpoint.provider.failures_are_free
+        return error_in_body(body, raw=raw, info=attempt.call.info, billed=False if free else None)
+    return APIResponseValidationError(
+        f"HTTP {attempt.reply.status} with a JSON body that {why}", raw=raw, info=attempt.call.info
+    )

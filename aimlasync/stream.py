@@ -1,0 +1,396 @@
+"""A streamed answer: typed pieces as they arrive, the whole answer at the end, and an honest account of how it ended.
+
+Law: owns the raw reply and the permit from the first byte until the last, and gives both back exactly once.
+A stream is complete only at its terminal mark: `[DONE]`; or a finish_reason on every choice, or a usage or cost tail,
+and then a clean end of the body; or a terminal `response.*` event. Every other end is an error that carries what had
+arrived. Events are framed on bytes and decoded one by one; all that a read brought is delivered before the error that
+came with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator
+from types import TracebackType
+from typing import Any, Generic, Literal, Self, TypeVar
+
+import msgspec
+
+from aimlasync import chat_chunks, response_events, sse
+from aimlasync.chat import ChatCompletion
+from aimlasync.chat_chunks import ChatCompletionChunk
+from aimlasync.errors import (
+    AimlasyncError,
+    APIConnectionError,
+    APIResponseValidationError,
+    APITimeoutError,
+    TruncatedStreamError,
+    stream_error,
+)
+from aimlasync.info import Info
+from aimlasync.limits import Outcome
+from aimlasync.pool import Permit
+from aimlasync.response_events import ResponseStreamEvent
+from aimlasync.responses import Response
+from aimlasync.timeout import Timeout
+from aimlasync.transport import RawReply
+from aimlasync.wire import Meta, Reply, Unknown
+
+P = TypeVar("P")
+W = TypeVar("W", bound=Reply)
+
+_Expiry = Literal["total", "first_token", "idle"]
+
+
+class Stream(Generic[P, W]):
+    """An answer in pieces: iterate it, iterate `.text`, or `collect` the rest into one reply.
+
+    Leaving it early (`async with`, or `await close()`) drops the connection, which is how the server learns that nobody
+    listens; ByteSpike bills what it had produced. Raises from the iteration: TruncatedStreamError, StreamError,
+    APITimeoutError, APIResponseValidationError, each with `.partial`.
+    """
+
+    # Filled by the subclass: it knows what its events mean.
+    _assembler: Any
+
+    def __init__(
+        self, reply: RawReply, permit: Permit, info: Info, *, timeout: Timeout, started: float, deadline: float | None
+    ) -> None:
+        self.info = info
+        self._reply = reply
+        self._permit = permit
+        self._loop = asyncio.get_running_loop()
+        self._parser = sse.Parser(strict=False)
+        # Pieces decoded but not yet taken by the reader, and what follows the last of them.
+        self._ready: deque[P] = deque()
+        self._failure: AimlasyncError | None = None
+        self._ended = False
+        # The call's start, for the total.
+        self._started = started
+        self._attempt_started = started
+        self._deadline = deadline
+        self._timeout = timeout
+        # Since when the reader waits for an event; None while it does not, since only the server's silence counts.
+        self._waiting: float | None = None
+        self._expired: _Expiry | None = None
+        self._got_event = False
+        self._timer: asyncio.TimerHandle | None = None
+
+    # What a reader does
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> P:
+        while not self._ready:
+            if self._failure is not None:
+                raise self._failure
+            if self._ended:
+                raise StopAsyncIteration
+            await self._fill()
+        return self._ready.popleft()
+
+    @property
+    def text(self) -> AsyncIterator[str]:
+        """The text of the (first) answer as it arrives, empty pieces left out."""
+        return self._text()
+
+    async def _text(self) -> AsyncIterator[str]:
+        async for piece in self:
+            if delta := self._text_of(piece):
+                yield delta
+
+    async def collect(self) -> W:
+        """Read the rest of the stream and return the whole answer, what was iterated before included."""
+        async for _ in self:
+            pass
+        return self._whole()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Stop reading; harmless after the end, and more than once."""
+        self._abandon()
+
+    aclose = close
+
+    def __del__(self) -> None:
+        # A reader that breaks out of `async for` without closing must not keep the permit for ever.
+        if not getattr(self, "_ended", True) and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(_give_back, self._reply, self._permit, self._timer)
+
+    def __repr__(self) -> str:
+        state = "ended" if self._ended else "open"
+        return f"<{type(self).__name__} {state} {self.info.endpoint} {self.info.request_id}>"
+
+    # What the pipeline does
+
+    async def start(self, attempt_started: float) -> Self:
+        """Wait for the first event, so that a failure before it can still be retried; raise that failure."""
+        self._attempt_started = attempt_started
+        self._arm()
+        while not self._ready and not self._ended:
+            await self._fill()
+        if self._failure is not None and not self._ready:
+            raise self._failure
+        return self
+
+    def prefill(self, pieces: list[P]) -> None:
+        """Become the stream of a whole answer, from a server that did not stream."""
+        for piece in pieces:
+            self._assembler.add(piece)
+            self._ready.append(piece)
+        self._end(Outcome.OK)
+
+    # One read
+
+    async def _fill(self) -> None:
+        """Wait for bytes and take in every event they complete."""
+        if self._waiting is None:
+            self._waiting = self._loop.time()
+        try:
+            data = await self._reply.read_some()
+        except APIConnectionError as error:
+            self._broken(error.message)
+            return
+        except BaseException:
+            # Cancelled in the middle of a read: what the connection holds is unknown.
+            self._abandon()
+            raise
+        try:
+            events = self._parser.feed(data) if data else self._parser.close()
+        except sse.EventTooLargeError as error:
+            self._fail(APIResponseValidationError(f"a stream event is too large: {error}", partial=self._whole()))
+            return
+        for event in events:
+            if self._ended:
+                # What a server sends after its terminal mark is not part of the answer, but may state its cost.
+                self._after(event)
+            elif event.data:
+                self._take(event, cut=not data)
+        if not data and not self._ended:
+            self._closed()
+        if self._ready:
+            self._waiting = None
+            if not self._got_event:
+                self._got_event = True
+                if not self._ended:
+                    # From here on it is `idle` that counts.
+                    self._arm()
+
+    def _take(self, event: sse.Event, *, cut: bool) -> None:
+        raise NotImplementedError
+
+    def _text_of(self, piece: P) -> str | None:
+        raise NotImplementedError
+
+    def _whole(self) -> W:
+        whole: W = self._assembler.whole()
+        whole.__dict__["info"] = self.info
+        return whole
+
+    def _undecodable(self, event: sse.Event, *, cut: bool) -> None:
+        """An event that is no JSON: half of one at the end of the body, or garbage in its middle."""
+        if cut:
+            return
+        self._fail(
+            APIResponseValidationError("a stream event is not valid JSON", raw=event.data, partial=self._whole())
+        )
+
+    def _after(self, event: sse.Event) -> None:
+        try:
+            tail = msgspec.json.decode(event.data, type=_Tail)
+        except msgspec.MsgspecError:
+            return
+        self._charge(tail.meta)
+
+    def _charge(self, meta: Meta | None) -> None:
+        if meta is not None and meta.usage is not None:
+            self.info.saw_cost(meta.usage.usd_spent, meta.usage.credits_used)
+
+    # How it ends
+
+    def _error(self, body: Any) -> None:
+        """An error object in the stream."""
+        free = self._permit.lane.endpoint.provider.failures_are_free
+        self._fail(stream_error(body, partial=self._whole(), info=self.info, billed=False if free else None))
+
+    def _closed(self) -> None:
+        """The body ended cleanly, without a terminal mark."""
+        if self._assembler.finished:
+            self._end(Outcome.OK)
+        elif not self._got_event and not self._ready:
+            self._fail(TruncatedStreamError("the stream ended before its first event", partial=self._whole()))
+        else:
+            self._fail(TruncatedStreamError("the stream ended before the answer did", partial=self._whole()))
+
+    def _broken(self, why: str) -> None:
+        """The connection broke, or we broke it because a bound had passed."""
+        phase = self._expired
+        if phase is None:
+            self._fail(TruncatedStreamError(f"the stream was cut: {why}", partial=self._whole()))
+            return
+        seconds = getattr(self._timeout, phase)
+        said = {
+            "total": f"the call took longer than {seconds} s",
+            "first_token": f"no event within {seconds} s",
+            "idle": f"no further event within {seconds} s",
+        }[phase]
+        self._fail(APITimeoutError(said, phase=phase, partial=self._whole()))
+
+    def _fail(self, error: AimlasyncError) -> None:
+        error.info = self.info
+        self._failure = error
+        self._reply.abort()
+        self._end(Outcome.DROPPED if isinstance(error, TruncatedStreamError) else Outcome.IGNORED)
+
+    def _end(self, outcome: Outcome) -> None:
+        """Give back the connection and the permit."""
+        self._ended = True
+        self._waiting = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._failure is None:
+            self._reply.finish()
+        self.info.timing.total = self._loop.time() - self._started
+        self._permit.release(outcome)
+
+    def _abandon(self) -> None:
+        """The reader left: drop the connection."""
+        if not self._ended:
+            self._ready.clear()
+            self._reply.abort()
+            self._failure = self._failure or AimlasyncError("the stream was closed", info=self.info)
+            self._end(Outcome.IGNORED)
+
+    # Bounds. One timer a stream, which looks at the clock when it rings instead of being moved with every event.
+
+    def _arm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        bound = self._bound()
+        self._timer = None if bound is None else self._loop.call_at(bound[0], self._ring)
+
+    def _bound(self) -> tuple[float, _Expiry] | None:
+        """When the next bound passes if nothing arrives, and which one it is."""
+        bounds: list[tuple[float, _Expiry]] = []
+        if self._deadline is not None:
+            bounds.append((self._deadline, "total"))
+        if not self._got_event:
+            if self._timeout.first_token is not None:
+                bounds.append((self._attempt_started + self._timeout.first_token, "first_token"))
+        elif self._timeout.idle is not None:
+            since = self._loop.time() if self._waiting is None else self._waiting
+            bounds.append((since + self._timeout.idle, "idle"))
+        return min(bounds, default=None)
+
+    def _ring(self) -> None:
+        bound = self._bound()
+        if bound is not None and bound[0] <= self._loop.time():
+            self._timer = None
+            self._expired = bound[1]
+            # The pending read fails, or the next one does.
+            self._reply.abort()
+        else:
+            self._arm()
+
+
+class _Tail(msgspec.Struct):
+    meta: Meta | None = None
+
+
+def _give_back(reply: RawReply, permit: Permit, timer: asyncio.TimerHandle | None) -> None:
+    if timer is not None:
+        timer.cancel()
+    reply.abort()
+    permit.release(Outcome.IGNORED)
+
+
+class ChatStream(Stream[ChatCompletionChunk, ChatCompletion]):
+    """A streamed chat completion."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._assembler = chat_chunks.Assembler()
+
+    def _take(self, event: sse.Event, *, cut: bool) -> None:
+        data = event.data
+        if data[:1] == b"[" and data.strip() == b"[DONE]":
+            self._end(Outcome.OK)
+            return
+        try:
+            chunk = chat_chunks.decode_chunk(data)
+        except msgspec.DecodeError:
+            self._undecodable(event, cut=cut)
+            return
+        # An error is looked for before the choices: it comes with or without them.
+        if chunk.error is not None or chunk.object == "error" or event.event == "error":
+            self._error(chunk.to_dict())
+            return
+        self._assembler.add(chunk)
+        self._charge(chunk.meta)
+        self._ready.append(chunk)
+        for choice in chunk.choices:
+            if choice.finish_reason == "error":
+                self._error(chunk.to_dict())
+
+    def _text_of(self, piece: ChatCompletionChunk) -> str | None:
+        return piece.choices[0].delta.content if piece.choices and piece.choices[0].index == 0 else None
+
+
+class ResponseStream(Stream[ResponseStreamEvent, Response]):
+    """A streamed response."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._assembler = response_events.Assembler()
+
+    def _take(self, event: sse.Event, *, cut: bool) -> None:
+        data = event.data
+        if data[:1] == b"[" and data.strip() == b"[DONE]":
+            self._end(Outcome.OK)
+            return
+        try:
+            piece = response_events.decode_event(data)
+        except msgspec.DecodeError:
+            self._undecodable(event, cut=cut)
+            return
+        if isinstance(piece, response_events.ResponseErrorEvent):
+            self._error(piece.to_dict())
+            return
+        if isinstance(piece, Unknown):
+            self._take_unknown(piece, event)
+            return
+        self._assembler.add(piece)
+        self._ready.append(piece)
+        if isinstance(piece, response_events.TERMINAL):
+            self._charge(piece.response.meta)
+            if isinstance(piece, response_events.ResponseFailedEvent):
+                self._error(piece.response.to_dict() if piece.response.error is None else {"error": _of(piece)})
+            else:
+                self._end(Outcome.OK)
+
+    def _take_unknown(self, piece: Unknown, event: sse.Event) -> None:
+        """An event of a new type, or an object without one: an error, or the bare cost at the end."""
+        body = piece.to_dict()
+        if event.event == "error" or body.get("error") is not None or body.get("object") == "error":
+            self._error(body)
+        elif piece.type:
+            self._ready.append(piece)
+        else:
+            self._after(event)
+
+    def _text_of(self, piece: ResponseStreamEvent) -> str | None:
+        return piece.delta if isinstance(piece, response_events.ResponseTextDeltaEvent) else None
+
+
+def _of(event: response_events.ResponseFailedEvent) -> dict[str, Any]:
+    return event.response.error.to_dict() if event.response.error is not None else {}

@@ -1,0 +1,121 @@
+"""Servers for tests: exact bytes on a real socket, and an exact end."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Literal
+
+End = Literal["eof", "reset", "truncated_chunked", "stall", "keep"]
+
+
+@dataclass
+class Script:
+    """What a server answers to one request, byte for byte."""
+
+    chunks: Sequence[bytes] = ()
+    status: int = 200
+    content_type: str | None = "text/event-stream"
+    headers: Sequence[tuple[str, str]] = ()
+    end: End = "eof"
+    head: bytes | None = None
+    """Sent instead of a status line and headers."""
+
+
+@dataclass
+class RawServer:
+    """Answers request number n with script number n, the last one for all that follow."""
+
+    scripts: Sequence[Script]
+    port: int = 0
+    requests: list[bytes] = field(default_factory=list)
+    bodies: list[bytes] = field(default_factory=list)
+    connections: int = 0
+    open_connections: int = 0
+    tasks: set[asyncio.Task[None]] = field(default_factory=set)
+
+    @property
+    def base_url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/v1"
+
+    def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.get_running_loop().create_task(self.handle(reader, writer))
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+
+    async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        self.open_connections += 1
+        try:
+            while await self.answer(reader, writer):
+                pass
+        except (ConnectionError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            self.open_connections -= 1
+            writer.close()
+
+    async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = 0
+        for line in head.split(b"\r\n"):
+            if line.lower().startswith(b"content-length:"):
+                length = int(line.partition(b":")[2])
+        body = await reader.readexactly(length)
+        script = self.scripts[min(len(self.requests), len(self.scripts) - 1)]
+        self.requests.append(head)
+        self.bodies.append(body)
+        if script.head is not None:
+            writer.write(script.head)
+        else:
+            writer.write(self.response_head(script))
+        for chunk in script.chunks:
+            writer.write(chunk if script.head is not None else b"%x\r\n%b\r\n" % (len(chunk), chunk))
+            await writer.drain()
+            # Each chunk is a read of its own for the client.
+            await asyncio.sleep(0.002)
+        if script.end in ("eof", "keep") and script.head is None:
+            writer.write(b"0\r\n\r\n")
+            await writer.drain()
+            return script.end == "keep"
+        if script.end == "reset":
+            reset(writer)
+        elif script.end == "stall":
+            await reader.read()
+        elif script.end == "keep":
+            return True
+        return False
+
+    def response_head(self, script: Script) -> bytes:
+        lines = [f"HTTP/1.1 {script.status} Whatever", "Transfer-Encoding: chunked"]
+        if script.content_type is not None:
+            lines.append(f"Content-Type: {script.content_type}")
+        lines += [f"{name}: {value}" for name, value in script.headers]
+        return "\r\n".join([*lines, "", ""]).encode("latin-1")
+
+
+def reset(writer: asyncio.StreamWriter) -> None:
+    """Close with a TCP reset."""
+    sock = writer.get_extra_info("socket")
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    writer.transport.abort()
+
+
+@asynccontextmanager
+async def raw_server(*scripts: Script) -> AsyncIterator[RawServer]:
+    """Serve the scripts on loopback."""
+    state = RawServer(scripts)
+    server = await asyncio.start_server(state.accept, "127.0.0.1", 0)
+    state.port = server.sockets[0].getsockname()[1]
+    try:
+        yield state
+    finally:
+        server.close()
+        for task in state.tasks:
+            task.cancel()
+        await asyncio.gather(*state.tasks, return_exceptions=True)
+        await server.wait_closed()
