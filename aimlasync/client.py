@@ -24,6 +24,7 @@ from aimlasync.errors import (
     APIStatusError,
     APITimeoutError,
     ClientClosedError,
+    redact,
     status_error,
 )
 from aimlasync.info import Info, check_request_id
@@ -248,7 +249,11 @@ class AsyncClient:
                         return await receive(Attempt(call, permit, reply, started))
                     except AimlasyncError as failed:
                         failed.info = info
+                        redact(failed, permit.lane.secret)
                         error = failed
+                        if reply is not None:
+                            # Harmless where the body was read to its end.
+                            reply.abort()
                         permit.release(_outcome(failed))
                     except BaseException:
                         # Cancelled, or a bug: it says nothing about the server, and the body may be half read.
@@ -260,7 +265,8 @@ class AsyncClient:
                     delay = self.retry.delay(info.attempts, error, remaining=remaining)
                     if delay is None:
                         info.timing.total = loop.time() - call.started
-                        raise error
+                        # Its inner frames hold the body, which may echo the key, and tell the caller nothing.
+                        raise error.with_traceback(None)
                     await asyncio.sleep(delay)
         except TimeoutError:
             info.timing.total = loop.time() - call.started
@@ -302,7 +308,6 @@ class AsyncClient:
             out_of_credit=lane.endpoint.provider.out_of_credit,
             should_retry=None if should_retry is None else should_retry.lower() == "true",
             failures_are_free=lane.endpoint.provider.failures_are_free,
-            secret=lane.secret,
             info=call.info,
         )
 

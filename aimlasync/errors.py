@@ -334,17 +334,14 @@ def status_error(
     out_of_credit: Sequence[tuple[int, str]] = (),
     should_retry: bool | None = None,
     failures_are_free: bool = False,
-    secret: str = "",
     info: Info | None = None,
 ) -> APIStatusError:
     """Build the error for a response with a non-2xx status.
 
     `out_of_credit` lists (status, text) pairs that mean no credit; `should_retry` is `x-should-retry` where the server
-    sent it; `secret` is cut out of everything kept, since servers are known to echo the key they were given.
+    sent it.
     """
     text = body.decode("utf-8", "replace")
-    if secret:
-        text = text.replace(secret, "[key]")
     decoded: Any
     try:
         decoded = msgspec.json.decode(text)
@@ -414,6 +411,34 @@ def stream_error(body: Any, *, partial: Any, info: Info | None, billed: bool | N
         info=info,
         billed=billed,
     )
+
+
+# Shorter "keys" are placeholders ("test", "EMPTY"), and words of the message.
+_SHORTEST_KEY = 8
+
+
+def redact(error: AimlasyncError, secret: str) -> None:
+    """Cut `secret` out of everything that `error` keeps: servers are known to echo the key they were given."""
+    if len(secret) < _SHORTEST_KEY:
+        return
+    error.message = error.message.replace(secret, "[key]")
+    error.args = (error.message,)
+    for name in ("body", "code", "type", "param", "raw"):
+        value = getattr(error, name, None)
+        if isinstance(value, bytes):
+            setattr(error, name, value.replace(secret.encode(), b"[key]"))
+        elif value is not None:
+            setattr(error, name, _without(value, secret))
+
+
+def _without(value: Any, secret: str) -> Any:
+    if isinstance(value, str):
+        return value.replace(secret, "[key]")
+    if isinstance(value, dict):
+        return {_without(key, secret): _without(item, secret) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_without(item, secret) for item in value]
+    return value
 
 
 def excerpt(text: str) -> str:

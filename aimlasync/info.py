@@ -65,8 +65,13 @@ class Info(msgspec.Struct, kw_only=True):
         if usd is not None or credits is not None:
             self.saw_cost(_number(usd), _number(credits))
 
-    def saw_cost(self, usd: float | None, credits: float | None) -> None:
-        """Note a cost that the vendor stated; a later statement replaces an earlier one, a silent one does not."""
+    def saw_cost(self, usd: float | None, credits: float | None, *, credits_per_usd: float | None = None) -> None:
+        """Note a cost that the vendor stated; a later statement replaces an earlier one, a silent one does not.
+
+        Credits alone are a price too where the vendor's rate is known: bodies before 2026-04 name only credits.
+        """
+        if usd is None and credits is not None and credits_per_usd:
+            usd = credits / credits_per_usd
         if usd is not None:
             self.cost_usd = usd
         if credits is not None:

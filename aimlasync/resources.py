@@ -18,7 +18,6 @@ from aimlasync import chat, chat_chunks, response_events, responses
 from aimlasync.catalogue import Balance, Model, ModelList, decode_balance, decode_model, decode_models
 from aimlasync.chat import ChatCompletion, ChatParams
 from aimlasync.errors import APIResponseValidationError, NotFoundError, error_in_body, excerpt
-from aimlasync.info import Info
 from aimlasync.limits import Outcome
 from aimlasync.parse import parse_completion, parse_response
 from aimlasync.responses import Response, ResponseParams
@@ -343,7 +342,7 @@ async def _receive_completion(attempt: Attempt) -> ChatCompletion:
     reply = await _whole(attempt, chat.decode_completion, release=False)
     if reply.error is not None or not reply.choices:
         raise _no_answer(attempt, reply.raw, "has no choices")
-    _paid(attempt.call.info, reply.meta)
+    _paid(attempt, reply.meta)
     _settle(attempt)
     return reply
 
@@ -354,7 +353,7 @@ async def _receive_response(attempt: Attempt) -> Response:
     reply = await _whole(attempt, responses.decode_response, release=False)
     if not (reply.id or reply.output or reply.output_text):
         raise _no_answer(attempt, reply.raw, "has no output")
-    _paid(attempt.call.info, reply.meta)
+    _paid(attempt, reply.meta)
     _settle(attempt)
     return reply
 
@@ -440,16 +439,15 @@ def _settle(attempt: Attempt) -> None:
     attempt.permit.release(Outcome.OK)
 
 
-def _paid(info: Info, meta: Meta | None) -> None:
+def _paid(attempt: Attempt, meta: Meta | None) -> None:
     if meta is not None and meta.usage is not None:
-        info.saw_cost(meta.usage.usd_spent, meta.usage.credits_used)
+        rate = attempt.permit.lane.endpoint.provider.credits_per_usd
+        attempt.call.info.saw_cost(meta.usage.usd_spent, meta.usage.credits_used, credits_per_usd=rate)
 
 
 def _not_json(attempt: Attempt, raw: bytes) -> APIResponseValidationError:
     kind = _content_type(attempt) or "no content type"
     text = excerpt(raw.decode("utf-8", "replace"))
-    if attempt.permit.lane.secret:
-        text = text.replace(attempt.permit.lane.secret, "[key]")
     return APIResponseValidationError(
         f"HTTP {attempt.reply.status} with a body that is not the JSON expected ({kind}): {text or 'empty'}",
         raw=raw,

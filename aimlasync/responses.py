@@ -404,7 +404,7 @@ class Response(Reply):
         return self.parsed
 
 
-def text_of(output: list[OutputItem]) -> str:
+def _text_of(output: list[OutputItem]) -> str:
     return "".join(
         part.text
         for item in output
@@ -417,7 +417,7 @@ def text_of(output: list[OutputItem]) -> str:
 def complete(response: Response, *, finished: bool) -> None:
     """Fill in what the server left out; an item's status says nothing about the run's."""
     if not response.output_text:
-        response.output_text = text_of(response.output)
+        response.output_text = _text_of(response.output)
     if response.status is None:
         if response.error is not None:
             response.status = "failed"

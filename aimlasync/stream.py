@@ -10,6 +10,7 @@ came with it.
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections import deque
 from collections.abc import AsyncIterator
 from types import TracebackType
@@ -26,6 +27,7 @@ from aimlasync.errors import (
     APIResponseValidationError,
     APITimeoutError,
     TruncatedStreamError,
+    redact,
     stream_error,
 )
 from aimlasync.info import Info
@@ -213,7 +215,8 @@ class Stream(Generic[P, W]):
 
     def _charge(self, meta: Meta | None) -> None:
         if meta is not None and meta.usage is not None:
-            self.info.saw_cost(meta.usage.usd_spent, meta.usage.credits_used)
+            rate = self._permit.lane.endpoint.provider.credits_per_usd
+            self.info.saw_cost(meta.usage.usd_spent, meta.usage.credits_used, credits_per_usd=rate)
 
     # How it ends
 
@@ -247,6 +250,7 @@ class Stream(Generic[P, W]):
 
     def _fail(self, error: AimlasyncError) -> None:
         error.info = self.info
+        redact(error, self._permit.lane.secret)
         self._failure = error
         self._reply.abort()
         self._end(Outcome.DROPPED if isinstance(error, TruncatedStreamError) else Outcome.IGNORED)
@@ -277,7 +281,8 @@ class Stream(Generic[P, W]):
         if self._timer is not None:
             self._timer.cancel()
         bound = self._bound()
-        self._timer = None if bound is None else self._loop.call_at(bound[0], self._ring)
+        # A weak reference: a stream that its reader forgot must be collected, not kept alive by its own alarm.
+        self._timer = None if bound is None else self._loop.call_at(bound[0], _ring, weakref.ref(self))
 
     def _bound(self) -> tuple[float, _Expiry] | None:
         """When the next bound passes if nothing arrives, and which one it is."""
@@ -301,6 +306,12 @@ class Stream(Generic[P, W]):
             self._reply.abort()
         else:
             self._arm()
+
+
+def _ring(stream: weakref.ref[Stream[Any, Any]]) -> None:
+    alive = stream()
+    if alive is not None:
+        alive._ring()
 
 
 class _Tail(msgspec.Struct):

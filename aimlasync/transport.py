@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import weakref
 from collections.abc import Mapping
 from contextvars import ContextVar
 from typing import Any, Protocol
@@ -104,7 +105,9 @@ class AiohttpTransport:
         self._proxy = proxy
         self._urls: dict[str, URL] = {}
         self._timeouts: dict[float | None, aiohttp.ClientTimeout] = {}
-        self._draining: dict[asyncio.Task[None], aiohttp.ClientResponse] = {}
+        self._draining: set[asyncio.Task[None]] = set()
+        # Replies that somebody may still be reading: closing a session does not wake them.
+        self._open: weakref.WeakSet[_AiohttpReply] = weakref.WeakSet()
 
     async def send(
         self, method: str, url: str, headers: Mapping[str, str], body: bytes | None, *, connect: float | None
@@ -133,25 +136,24 @@ class AiohttpTransport:
             # A TimeoutError here is the connect bound: the caller's own deadline arrives as a cancellation.
             failure = _translated(error, target, fresh=dialled[0])
         else:
-            return _AiohttpReply(response, self._draining)
+            reply = _AiohttpReply(response, self._draining)
+            self._open.add(reply)
+            return reply
         finally:
             _dialled.reset(token)
         raise failure
 
     async def close(self) -> None:
-        """Close all connections."""
-        # Not `task.cancel()`: a task that has not begun would never close its response.
-        for response in self._draining.values():
-            response.close()
+        """Close all connections; reads that wait fail."""
+        for reply in list(self._open):
+            reply.abort()
         await self._session.close()
 
 
 class _AiohttpReply:
-    __slots__ = ("_draining", "_response", "headers", "status")
+    __slots__ = ("__weakref__", "_draining", "_response", "headers", "status")
 
-    def __init__(
-        self, response: aiohttp.ClientResponse, draining: dict[asyncio.Task[None], aiohttp.ClientResponse]
-    ) -> None:
+    def __init__(self, response: aiohttp.ClientResponse, draining: set[asyncio.Task[None]]) -> None:
         self.status = response.status
         self.headers: Mapping[str, str] = response.headers
         self._response = response
@@ -191,8 +193,8 @@ class _AiohttpReply:
             self._response.release()
             return
         task = asyncio.get_running_loop().create_task(self._drain())
-        self._draining[task] = self._response
-        task.add_done_callback(self._draining.pop)
+        self._draining.add(task)
+        task.add_done_callback(self._draining.discard)
 
     async def _drain(self) -> None:
         left = _DRAIN_BYTES

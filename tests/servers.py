@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Literal
@@ -55,6 +55,9 @@ class RawServer:
                 pass
         except (ConnectionError, asyncio.IncompleteReadError):
             pass
+        except RuntimeError as error:
+            # What uvloop raises where asyncio raises ConnectionError.
+            assert "closed" in str(error)  # noqa: PT017
         finally:
             self.open_connections -= 1
             writer.close()
@@ -119,3 +122,12 @@ async def raw_server(*scripts: Script) -> AsyncIterator[RawServer]:
             task.cancel()
         await asyncio.gather(*state.tasks, return_exceptions=True)
         await server.wait_closed()
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Wait for what other tasks are about to do."""
+    for _ in range(400):
+        if condition():
+            return
+        await asyncio.sleep(0.005)
+    raise AssertionError("it did not happen")

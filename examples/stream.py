@@ -1,0 +1,27 @@
+"""A streamed answer, printed as it arrives, and the whole of it afterwards."""
+
+import asyncio
+import os
+
+from aimlasync import AsyncClient, TruncatedStreamError
+
+MODEL = os.environ.get("MODEL", "openai/gpt-5-nano-2025-08-07")
+
+
+async def main() -> None:
+    async with AsyncClient() as client:
+        stream = await client.chat.completions.create(
+            model=MODEL, messages=[{"role": "user", "content": "Tell a story about a token bucket."}], stream=True
+        )
+        async with stream:
+            try:
+                async for text in stream.text:
+                    print(text, end="", flush=True)
+            except TruncatedStreamError as cut:
+                print(f"\n[cut after {len(cut.partial.text)} characters]")
+                return
+        whole = await stream.collect()
+        print(f"\n[{whole.choices[0].finish_reason}, {whole.usage}, {whole.info.cost_usd} USD]")
+
+
+asyncio.run(main())

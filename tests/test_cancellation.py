@@ -1,0 +1,96 @@
+"""A caller that goes away, at every step of a call: permits, sockets and counters are whole afterwards."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+from servers import RawServer, Script, raw_server, until
+
+from aimlasync import AsyncClient, Limits, Retry, Timeout
+
+HELLO = [{"role": "user", "content": "Hello"}]
+BODY = json.dumps({"choices": [{"message": {"content": "hi"}, "finish_reason": "stop"}]}).encode()
+CHUNK = b'data: {"choices": [{"delta": {"content": "hi"}, "finish_reason": "stop"}]}\n\n'
+
+
+async def whole(client: AsyncClient) -> None:
+    await client.chat.completions.create(model="m", messages=HELLO)
+
+
+async def streamed(client: AsyncClient) -> None:
+    stream = await client.chat.completions.create(model="m", messages=HELLO, stream=True)
+    async with stream:
+        async for _ in stream:
+            pass
+
+
+ANSWERS = [
+    Script([BODY[:20], BODY[20:]], content_type="application/json", end="keep"),
+    Script([b"{}"], status=500, content_type="application/json", end="keep"),
+    Script([CHUNK, b": more\n\n", b"data: [DONE]\n\n"], end="keep"),
+]
+
+
+async def healthy(client: AsyncClient, server: RawServer) -> None:
+    """Nothing is held, and the client still works."""
+    permits = client._pool.lanes[0].permits
+    await until(lambda: permits.in_flight == 0 and permits.queued == 0)
+    server.scripts = [ANSWERS[0]]
+    await whole(client)
+    assert permits.in_flight == 0
+
+
+@pytest.mark.parametrize("script", ANSWERS, ids=["answer", "500-then-backoff", "stream"])
+@pytest.mark.parametrize("call", [whole, streamed])
+async def test_a_call_may_be_cancelled_at_any_step(
+    call: Callable[[AsyncClient], Awaitable[Any]], script: Script
+) -> None:
+    completed = 0
+    tasks_before = asyncio.all_tasks()
+    async with raw_server(script) as server:
+        options: dict[str, Any] = {"retry": Retry(attempts=2, base=0.002), "limits": Limits(concurrency=1)}
+        async with AsyncClient(api_key="k", base_url=server.base_url, timeout=Timeout(total=5), **options) as client:
+            for step in range(60):
+                server.scripts = [script]
+                task = asyncio.ensure_future(call(client))
+                for _ in range(step):
+                    # Most steps take one turn of the loop; the server's pauses take real time.
+                    await asyncio.sleep(0 if step < 45 else 0.001)
+                task.cancel()
+                (outcome,) = await asyncio.gather(task, return_exceptions=True)
+                completed += not isinstance(outcome, BaseException)
+                await healthy(client, server)
+        await until(lambda: server.open_connections == 0)
+    assert asyncio.all_tasks() == tasks_before
+    if script.status == 200:
+        assert completed, "no run went to its end, so the last steps were never reached"
+
+
+async def test_a_cancelled_waiter_leaves_the_queue_and_the_next_one_moves_up() -> None:
+    async with raw_server(Script(head=b"", end="stall")) as server:
+        limits = Limits(concurrency=1)
+        async with AsyncClient(api_key="k", base_url=server.base_url, limits=limits) as client:
+            first, second, third = (asyncio.ensure_future(whole(client)) for _ in range(3))
+            await until(lambda: client._pool.lanes[0].permits.queued == 2)
+            second.cancel()
+            await asyncio.gather(second, return_exceptions=True)
+            server.scripts = [ANSWERS[0]]
+            first.cancel()
+            await asyncio.gather(first, return_exceptions=True)
+            await third
+
+
+async def test_closing_the_client_ends_the_streams_that_are_open() -> None:
+    async with raw_server(Script([CHUNK.replace(b'"stop"', b"null")], end="stall")) as server:
+        client = AsyncClient(api_key="k", base_url=server.base_url)
+        stream = await client.chat.completions.create(model="m", messages=HELLO, stream=True)
+        reading = asyncio.ensure_future(stream.collect())
+        await asyncio.sleep(0.01)
+        await client.close()
+        (outcome,) = await asyncio.gather(reading, return_exceptions=True)
+        assert isinstance(outcome, Exception)
+        await until(lambda: server.open_connections == 0)
