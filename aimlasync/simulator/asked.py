@@ -1,0 +1,299 @@
+"""What a request asks for, read once and checked the way the vendor checks it.
+
+Law: bytes in, `SimRequest` or `Problem` out; no I/O.
+Both endpoints end in the same struct, so that answers, faults and limits need not know which one was called.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from hashlib import blake2b
+from typing import Any
+
+import msgspec
+
+from aimlasync.providers import refusal
+from aimlasync.simulator import tokens
+from aimlasync.simulator.catalogue import find
+from aimlasync.simulator.keywords import check
+from aimlasync.simulator.vendors import Problem, Vendor
+
+_decode = msgspec.json.Decoder().decode
+_encode = msgspec.json.Encoder().encode
+
+_NO_PARAMETERS: dict[str, Any] = {"type": "object", "properties": {}}
+
+
+class Tool(msgspec.Struct, frozen=True):
+    """A function that the model may call."""
+
+    name: str
+    parameters: dict[str, Any]
+    description: str = ""
+
+
+class SimRequest(msgspec.Struct, kw_only=True):
+    """One request for an answer, as faults and scripted answers see it."""
+
+    api: str
+    """"chat" or "responses"; the other endpoints' requests have "models" or "balance" and nothing below `headers`."""
+    path: str
+    headers: Mapping[str, str]
+    number: int = 0
+    """The attempt's number in the ledger."""
+    body: dict[str, Any] = msgspec.field(default_factory=dict)
+    model: str = ""
+    stream: bool = False
+    text: str = ""
+    """The last user message."""
+    instructions: str = ""
+    """System and developer messages, and `instructions`."""
+    tool_output: str | None = None
+    """What the tool said, when that is the last message."""
+    schema: dict[str, Any] | None = None
+    """The JSON schema that the answer must fit."""
+    json_object: bool = False
+    tools: list[Tool] = msgspec.field(default_factory=list)
+    tool_choice: str = "auto"
+    """"auto", "none", "required", or "=" and the name of one function."""
+    parallel_tool_calls: bool = True
+    max_tokens: int | None = None
+    n: int = 1
+    include_usage: bool = False
+    reasons: bool = False
+    """A reasoning model: part of the answer's tokens are thought, not said."""
+    prompt_tokens: int = 0
+
+    @property
+    def messages(self) -> list[Any]:
+        """The messages or input items as sent; a plain text input is one user message."""
+        given = self.body.get("messages", self.body.get("input"))
+        return given if isinstance(given, list) else [{"role": "user", "content": given}]
+
+    @property
+    def digest(self) -> str:
+        """The same for two requests about the same text."""
+        return blake2b(self.text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+
+
+def read(raw: bytes, *, vendor: Vendor, api: str, path: str, headers: Mapping[str, str], validate: bool) -> SimRequest:
+    """Read a request for an answer.
+
+    Raises Problem with the vendor's status when it cannot be answered.
+    """
+    try:
+        body = _decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise Problem(400, f"Body is not valid JSON: {error}", code="invalid_json") from None
+    if not isinstance(body, dict):
+        raise Problem(400, "Body must be a JSON object", code="invalid_param")
+    model = body.get("model")
+    if not isinstance(model, str) or not model:
+        raise _invalid("model", "Required" if model is None else "Expected a non-empty string")
+    request = SimRequest(api=api, path=path, headers=headers, body=body, model=model)
+    request.stream = _flag(body, "stream")
+    if api == "chat":
+        _read_chat(request)
+    else:
+        _read_responses(request)
+    _check_numbers(body)
+    known = find(vendor, model)
+    request.reasons = vendor.name != "bytespike" and _is_reasoning(model)
+    if validate:
+        if known is None and vendor.name != "openai":
+            raise Problem(
+                vendor.unknown_model, f"Model {model!r} does not exist", code="model_not_found", param="model"
+            )
+        # The table knows models by id, requests may name an alias.
+        refused = refusal(
+            vendor.provider,
+            "chat" if api == "chat" else "responses",
+            {**body, "model": known.id} if known is not None else body,
+        )
+        if refused is not None:
+            parameter, reason = refused
+            limits = known.refuses_chat if known is not None and api == "chat" else {}
+            status = vendor.refused_parameter if parameter in limits else 400
+            raise Problem(status, reason, code="unsupported_parameter", param=parameter)
+    return request
+
+
+def _read_chat(request: SimRequest) -> None:
+    body = request.body
+    messages = body.get("messages")
+    if not isinstance(messages, list) or not messages:
+        raise _invalid("messages", "Required" if messages is None else "Expected a non-empty array")
+    said: list[str] = []
+    tokens_in = 3
+    for index, message in enumerate(messages):
+        role = message.get("role") if isinstance(message, dict) else None
+        if role not in ("user", "assistant", "system", "developer", "tool", "function"):
+            raise _invalid(f"messages[{index}].role", f"Invalid role {role!r}")
+        text = _text(message.get("content"))
+        tokens_in += tokens.count(text) + 3
+        if role == "user":
+            request.text = text
+        elif role in ("system", "developer"):
+            said.append(text)
+        elif role == "assistant" and message.get("tool_calls"):
+            tokens_in += len(_encode(message["tool_calls"])) // 4
+        request.tool_output = text if role == "tool" else None
+    request.instructions = "\n".join(said)
+    request.tools = _tools(body.get("tools"), nested=True)
+    choice = body.get("tool_choice")
+    request.tool_choice = _choice(choice)
+    request.parallel_tool_calls = body.get("parallel_tool_calls") is not False
+    options = body.get("stream_options")
+    request.include_usage = isinstance(options, dict) and options.get("include_usage") is True
+    n = body.get("n")
+    request.n = n if isinstance(n, int) and n >= 1 else 1
+    cap = body.get("max_completion_tokens", body.get("max_tokens"))
+    request.max_tokens = int(cap) if isinstance(cap, (int, float)) and cap >= 1 else None
+    _read_format(request, body.get("response_format"))
+    request.prompt_tokens = tokens_in + _extra(body, "tools", "response_format")
+
+
+def _read_responses(request: SimRequest) -> None:
+    body = request.body
+    given = body.get("input")
+    if not isinstance(given, (str, list)) or not given:
+        raise _invalid("input", "Required" if given is None else "Expected a non-empty string or array")
+    said = [body["instructions"]] if isinstance(body.get("instructions"), str) else []
+    tokens_in = 3 + tokens.count("".join(said))
+    if isinstance(given, str):
+        request.text = given
+        tokens_in += tokens.count(given) + 3
+    else:
+        for index, item in enumerate(given):
+            if not isinstance(item, dict):
+                raise _invalid(f"input[{index}]", "Expected an object")
+            kind = item.get("type", "message")
+            text = _text(item.get("output") if kind == "function_call_output" else item.get("content"))
+            tokens_in += tokens.count(text) + 3
+            if kind == "message" and item.get("role") == "user":
+                request.text = text
+            elif kind == "message" and item.get("role") in ("system", "developer"):
+                said.append(text)
+            request.tool_output = text if kind == "function_call_output" else None
+    request.instructions = "\n".join(said)
+    request.tools = _tools(body.get("tools"), nested=False)
+    request.tool_choice = _choice(body.get("tool_choice"))
+    request.parallel_tool_calls = body.get("parallel_tool_calls") is not False
+    cap = body.get("max_output_tokens")
+    request.max_tokens = int(cap) if isinstance(cap, (int, float)) and cap >= 1 else None
+    form = body.get("text")
+    # ByteSpike takes chat's `response_format` here too.
+    _read_format(request, form.get("format") if isinstance(form, dict) else body.get("response_format"))
+    request.prompt_tokens = tokens_in + _extra(body, "tools", "text", "response_format")
+
+
+def _read_format(request: SimRequest, form: Any) -> None:
+    if not isinstance(form, dict):
+        if form is not None:
+            raise _invalid("response_format", "Expected an object")
+        return
+    kind = form.get("type")
+    if kind == "json_schema":
+        inner = form.get("json_schema", form)
+        schema = inner.get("schema") if isinstance(inner, dict) else None
+        if not isinstance(schema, dict):
+            raise _invalid("json_schema.schema", "Required")
+        request.schema = _checked(schema, "response_format.schema")
+    elif kind == "json_object":
+        request.json_object = True
+    elif kind not in ("text", "grammar"):
+        raise _invalid(
+            "response_format.type",
+            f"Invalid enum value. Expected 'text' | 'json_object' | 'json_schema', received {kind!r}",
+        )
+
+
+def _tools(given: Any, *, nested: bool) -> list[Tool]:
+    found = []
+    for index, tool in enumerate(given if isinstance(given, list) else ()):
+        if not isinstance(tool, dict) or tool.get("type") != "function":
+            continue
+        function = tool.get("function") if nested or "name" not in tool else tool
+        name = function.get("name") if isinstance(function, dict) else None
+        if not isinstance(function, dict) or not isinstance(name, str) or not name:
+            raise _invalid(f"tools[{index}].name", "Required")
+        parameters = function.get("parameters")
+        description = function.get("description")
+        found.append(
+            Tool(
+                name,
+                _checked(parameters, f"tools[{index}].parameters") if isinstance(parameters, dict) else _NO_PARAMETERS,
+                description if isinstance(description, str) else "",
+            )
+        )
+    return found
+
+
+def _checked(schema: dict[str, Any], where: str) -> dict[str, Any]:
+    try:
+        check(schema, where=where)
+    except (ValueError, RecursionError) as error:
+        raise _invalid(where, str(error)) from None
+    return schema
+
+
+def _choice(given: Any) -> str:
+    if isinstance(given, dict):
+        function = given.get("function")
+        name = function.get("name") if isinstance(function, dict) else given.get("name")
+        return f"={name}"
+    return given if given in ("none", "required") else "auto"
+
+
+def _text(content: Any) -> str:
+    """Return the text of a message's content: plain, or its text parts one after the other."""
+    if isinstance(content, str):
+        return content
+    if not isinstance(content, list):
+        return ""
+    texts = [part.get("text") for part in content if isinstance(part, dict)]
+    return "\n".join(text for text in texts if isinstance(text, str))
+
+
+def _extra(body: dict[str, Any], *names: str) -> int:
+    return sum(len(_encode(body[name])) // 4 for name in names if body.get(name))
+
+
+def _flag(body: dict[str, Any], name: str) -> bool:
+    value = body.get(name)
+    if value is not None and not isinstance(value, bool):
+        raise _invalid(name, f"Expected boolean, received {type(value).__name__}")
+    return bool(value)
+
+
+# Bounds that both vendors and OpenAI document alike.
+_BOUNDS: Mapping[str, tuple[float, float]] = {
+    "temperature": (0, 2),
+    "top_p": (0, 1),
+    "n": (1, 128),
+    "max_tokens": (1, 10**9),
+    "max_completion_tokens": (1, 10**9),
+    "max_output_tokens": (16, 10**9),
+    "top_logprobs": (0, 20),
+    "frequency_penalty": (-2, 2),
+    "presence_penalty": (-2, 2),
+}
+
+
+def _check_numbers(body: dict[str, Any]) -> None:
+    for name in body.keys() & _BOUNDS.keys():
+        value = body[name]
+        if value is None:
+            continue
+        low, high = _BOUNDS[name]
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
+            raise _invalid(name, f"Expected a number from {low} to {high}, received {value!r}")
+
+
+def _is_reasoning(model: str) -> bool:
+    name = model.rpartition("/")[2]
+    return name.startswith(("gpt-5", "o1", "o3", "o4")) and "chat" not in name
+
+
+def _invalid(parameter: str, reason: str) -> Problem:
+    return Problem(400, f"Body validation error!\n{parameter}: {reason}", code="invalid_param", param=parameter)
