@@ -1,6 +1,7 @@
 """One chat call and one responses call.
 
-With AIML_API_KEY or BYTESPIKE_API_KEY set, this talks to the vendor; `aimlasync simulate` prints what to set without one.
+With AIML_API_KEY or BYTESPIKE_API_KEY set, this talks to the vendor; `aimlasync simulate` prints what to set without
+one.
 """
 
 import asyncio

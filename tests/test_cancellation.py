@@ -56,13 +56,13 @@ async def test_a_call_may_be_cancelled_at_any_step(
         async with AsyncClient(api_key="k", base_url=server.base_url, timeout=Timeout(total=5), **options) as client:
             for step in range(60):
                 server.scripts = [script]
-                task = asyncio.ensure_future(call(client))
+                task: asyncio.Future[Any] = asyncio.ensure_future(call(client))
                 for _ in range(step):
                     # Most steps take one turn of the loop; the server's pauses take real time.
                     await asyncio.sleep(0 if step < 45 else 0.001)
                 task.cancel()
-                (outcome,) = await asyncio.gather(task, return_exceptions=True)
-                completed += not isinstance(outcome, BaseException)
+                outcomes: list[Any] = await asyncio.gather(task, return_exceptions=True)
+                completed += not isinstance(outcomes[0], BaseException)
                 await healthy(client, server)
         await until(lambda: server.open_connections == 0)
     assert asyncio.all_tasks() == tasks_before

@@ -1,0 +1,41 @@
+"""Time of `import aimlasync` against importing its four dependencies alone.
+
+    python benchmarks/imports.py [--rounds 15]
+
+Method: a fresh interpreter for each, in turn; the CPU time that the import statement took in it; medians.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import subprocess
+import sys
+
+TIMED = "import time; a = time.process_time(); {}; print(time.process_time() - a)"
+STATEMENTS = {
+    "aiohttp, msgspec, anyio, aiolimiter": "import aiohttp, msgspec, anyio, aiolimiter",
+    "aimlasync": "import aimlasync",
+    "openai": "import openai",
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="import times")
+    parser.add_argument("--rounds", type=int, default=15)
+    rounds = parser.parse_args().rounds
+    spent: dict[str, list[float]] = {name: [] for name in STATEMENTS}
+    for _ in range(rounds):
+        for name, statement in STATEMENTS.items():
+            done = subprocess.run(
+                [sys.executable, "-c", TIMED.format(statement)], capture_output=True, text=True, check=True
+            )
+            spent[name].append(float(done.stdout))
+    floor = statistics.median(spent["aiohttp, msgspec, anyio, aiolimiter"])
+    for name, values in spent.items():
+        middle = statistics.median(values)
+        print(f"{name:<38}{middle * 1000:8.1f} ms CPU {middle / floor:8.2f}x")
+
+
+if __name__ == "__main__":
+    main()
