@@ -11,11 +11,14 @@ Law: no HTTP here (`transport`), no JSON shapes (`chat`, `responses`), no arithm
 from __future__ import annotations
 
 import asyncio
+import copy
 import itertools
 import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
+
+import msgspec
 
 from aimlasync.catalogue import Balance
 from aimlasync.errors import (
@@ -41,6 +44,40 @@ T = TypeVar("T")
 
 _MAX_ERROR_BODY = 64 * 2**10
 _CLIENT_REQUEST_ID = "X-Client-Request-Id"
+
+
+class Life:
+    """A client's loop and transport, from its first call until it is closed."""
+
+    __slots__ = ("_loop", "_owned", "_proxy", "_transport", "closed")
+
+    def __init__(self, transport: Transport | None, proxy: str | None) -> None:
+        # Made with the first call, in its loop; a transport that the user gave stays the user's to close.
+        self._transport = transport
+        self._owned = transport is None
+        self._proxy = proxy
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self.closed = False
+
+    def enter(self) -> tuple[asyncio.AbstractEventLoop, Transport]:
+        """Return the loop and the transport. Raises ClientClosedError when closed, RuntimeError in another loop."""
+        loop = asyncio.get_running_loop()
+        if self.closed:
+            raise ClientClosedError("this client is closed; make a new one")
+        if self._loop is None:
+            self._loop = loop
+        elif self._loop is not loop:
+            raise RuntimeError("this client belongs to another event loop; make one client per loop")
+        if self._transport is None:
+            self._transport = AiohttpTransport(proxy=self._proxy)
+        return loop, self._transport
+
+    async def close(self) -> None:
+        """End; harmless more than once."""
+        if not self.closed:
+            self.closed = True
+            if self._owned and self._transport is not None:
+                await self._transport.close()
 
 
 class Call:
@@ -107,33 +144,66 @@ class AsyncClient:
         allow_http: bool = False,
         proxy: str | None = None,
         transport: Transport | None = None,
+        max_retries: int | None = None,
     ) -> None:
         if endpoints is not None and (api_key is not None or base_url is not None):
             raise ValueError("give endpoints=, or api_key= and base_url=, not both")
         if endpoints is None:
             endpoints = default_endpoints(api_key, base_url, allow_http=allow_http)
         self.limits = limits or Limits()
-        self.retry = retry or Retry()
-        self.timeout = Timeout() if timeout is None else Timeout().but(timeout)
+        self._life = Life(transport, proxy)
+        self._pool = Pool(endpoints, self.limits)
+        self._validate = validate
+        self._ids = itertools.count(1)
+        self._id_prefix = secrets.token_hex(8)
+        self._set(Retry(), Timeout(), Headers())
+        self._set(*self._options(timeout, retry, max_retries, default_headers))
+
+    def _set(self, retry: Retry, timeout: Timeout, default_headers: Headers) -> None:
+        """What a copy made by `with_options` has of its own."""
+        self.retry = retry
+        self.timeout = timeout
+        self._default_headers = default_headers
         self.chat = Chat(self)
         self.responses = Responses(self)
         self.models = Models(self)
-        self._validate = validate
-        self._default_headers = Headers(default_headers or {})
-        self._pool = Pool(endpoints, self.limits)
-        self._proxy = proxy
-        # Made with the first call, in its loop; a transport that the user gave stays the user's to close.
-        self._transport = transport
-        self._owns_transport = transport is None
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._closed = False
-        self._ids = itertools.count(1)
-        self._id_prefix = secrets.token_hex(8)
+
+    def _options(
+        self,
+        timeout: Timeout | float | None,
+        retry: Retry | None,
+        max_retries: int | None,
+        default_headers: Mapping[str, str] | None,
+    ) -> tuple[Retry, Timeout, Headers]:
+        retry = retry or self.retry
+        if max_retries is not None:
+            retry = msgspec.structs.replace(retry, attempts=max_retries + 1)
+        return (
+            retry,
+            self.timeout if timeout is None else self.timeout.but(timeout),
+            Headers({**self._default_headers, **(default_headers or {})}),
+        )
+
+    def with_options(
+        self,
+        *,
+        timeout: Timeout | float | None = None,
+        retry: Retry | None = None,
+        max_retries: int | None = None,
+        default_headers: Mapping[str, str] | None = None,
+    ) -> Self:
+        """Return this client with other options.
+
+        Both share connections, limits and life: closing one closes the other.
+        """
+        other = copy.copy(self)
+        other._set(*self._options(timeout, retry, max_retries, default_headers))
+        return other
 
     # Life
 
     async def __aenter__(self) -> Self:
-        self._ready()
+        self._life.enter()
         return self
 
     async def __aexit__(
@@ -143,33 +213,16 @@ class AsyncClient:
 
     async def close(self) -> None:
         """Close all connections; streams still open fail. Harmless more than once."""
-        if self._closed:
-            return
-        self._closed = True
-        if self._owns_transport and self._transport is not None:
-            await self._transport.close()
+        await self._life.close()
 
     @property
     def is_closed(self) -> bool:
         """Whether `close` was called."""
-        return self._closed
+        return self._life.closed
 
     def __repr__(self) -> str:
         lanes = ", ".join(repr(lane)[len("<Lane ") : -1] for lane in self._pool.lanes)
-        return f"<AsyncClient {'closed' if self._closed else lanes}>"
-
-    def _ready(self) -> tuple[asyncio.AbstractEventLoop, Transport]:
-        """Return this client's loop and transport. Raises ClientClosedError, RuntimeError from another loop."""
-        loop = asyncio.get_running_loop()
-        if self._closed:
-            raise ClientClosedError("this client is closed; make a new one")
-        if self._loop is None:
-            self._loop = loop
-        elif self._loop is not loop:
-            raise RuntimeError("this client belongs to another event loop; make one client per loop")
-        if self._transport is None:
-            self._transport = AiohttpTransport(proxy=self._proxy)
-        return loop, self._transport
+        return f"<AsyncClient {'closed' if self.is_closed else lanes}>"
 
     # The pipeline
 
@@ -183,7 +236,7 @@ class AsyncClient:
         extra_headers: Mapping[str, str] | None,
     ) -> T:
         """Send `body` to an endpoint that serves `api` and return what `receive` makes of the answer."""
-        loop, _ = self._ready()
+        loop, _ = self._life.enter()
         info = Info(model=str(body.get("model", "")), request_id=self._request_id(extra_headers))
         lanes = self._pool.able(api, body, info) if self._validate else self._pool.lanes
         return await self._run(
@@ -211,7 +264,7 @@ class AsyncClient:
         extra_headers: Mapping[str, str] | None = None,
     ) -> T:
         """Ask an endpoint for what it knows about itself, through the same pipeline."""
-        loop, _ = self._ready()
+        loop, _ = self._life.enter()
         return await self._run(
             Call(
                 method="GET",
@@ -228,8 +281,9 @@ class AsyncClient:
 
     async def _run(self, call: Call, receive: Callable[[Attempt], Awaitable[T]]) -> T:
         """Try until there is an answer, the policy gives up, or the deadline passes."""
-        loop, transport = self._ready()
+        loop, transport = self._life.enter()
         info = call.info
+        error: AimlasyncError | None = None
         try:
             async with asyncio.timeout_at(call.deadline):
                 while True:
@@ -271,7 +325,8 @@ class AsyncClient:
         except TimeoutError:
             info.timing.total = loop.time() - call.started
         # Outside the `except`, so that nothing is chained to it.
-        raise APITimeoutError(f"the call took longer than {call.timeout.total} s", phase="total", info=info)
+        before = f"; before that: {error.message}" if error is not None else ""
+        raise APITimeoutError(f"the call took longer than {call.timeout.total} s{before}", phase="total", info=info)
 
     async def _attempt(self, transport: Transport, call: Call, lane: Lane) -> RawReply:
         """Send once; a kept connection that the server had closed is not an attempt, so it is replaced at once."""

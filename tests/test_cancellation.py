@@ -61,8 +61,8 @@ async def test_a_call_may_be_cancelled_at_any_step(
                     # Most steps take one turn of the loop; the server's pauses take real time.
                     await asyncio.sleep(0 if step < 45 else 0.001)
                 task.cancel()
-                outcomes: list[Any] = await asyncio.gather(task, return_exceptions=True)
-                completed += not isinstance(outcomes[0], BaseException)
+                outcome: Any = (await asyncio.gather(task, return_exceptions=True))[0]
+                completed += not isinstance(outcome, BaseException)
                 await healthy(client, server)
         await until(lambda: server.open_connections == 0)
     assert asyncio.all_tasks() == tasks_before

@@ -421,11 +421,28 @@ def test_a_client_of_another_loop_says_so() -> None:
         try:
             await client.chat.completions.create(model="m", messages=HELLO)
         except APIConnectionError:
-            await client._transport.close()  # type: ignore[union-attr]  # made by the call above
+            await client._life.enter()[1].close()
 
     asyncio.run(use())
     with pytest.raises(RuntimeError, match="another event loop"):
         asyncio.run(use())
+
+
+async def test_other_options_share_one_client() -> None:
+    async with raw_server(refusal(500, {"message": "down"})) as server, connect(server) as client:
+        other = client.with_options(max_retries=1, timeout=3, default_headers={"X-A": "1"})
+        assert (other.retry.attempts, other.timeout.total) == (2, 3)
+        assert (client.retry.attempts, client.timeout.total) == (1, 5)
+        with pytest.raises(InternalServerError) as caught:
+            await other.with_options(retry=Retry(attempts=2, base=0.001)).chat.completions.create(
+                model="m", messages=HELLO
+            )
+        assert len(server.requests) == 2
+        assert b"X-A: 1" in server.requests[0]
+        await other.close()
+        assert client.is_closed
+    assert caught.value.info is not None
+    assert caught.value.info.attempts == 2
 
 
 async def test_repr_shows_what_is_going_on(simulator: Simulator) -> None:
