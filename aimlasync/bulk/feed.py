@@ -1,0 +1,52 @@
+"""Items of a blocking iterator, read in a thread.
+
+Law: at most `max_ahead` items wait. The thread is a daemon: one that waits for a pipe which never speaks again must not
+keep the process alive.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncGenerator, Iterable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+async def in_thread(items: Iterable[T], *, max_ahead: int = 64) -> AsyncGenerator[T]:
+    """Iterate `items` without blocking the event loop. An exception of theirs is raised here, in its place."""
+    loop = asyncio.get_running_loop()
+    ready: asyncio.Queue[tuple[T] | BaseException | None] = asyncio.Queue()
+    room = threading.Semaphore(max_ahead)
+    closed = threading.Event()
+
+    def hand_over(what: tuple[T] | BaseException | None) -> None:
+        try:
+            loop.call_soon_threadsafe(ready.put_nowait, what)
+        except RuntimeError:
+            # The loop is closed: nobody listens any more.
+            closed.set()
+
+    def read() -> None:
+        try:
+            for item in items:
+                room.acquire()
+                if closed.is_set():
+                    return
+                hand_over((item,))
+        except BaseException as error:  # noqa: BLE001  # raised again, by the reader
+            hand_over(error)
+        else:
+            hand_over(None)
+
+    threading.Thread(target=read, name="aimlasync-input", daemon=True).start()
+    try:
+        while (what := await ready.get()) is not None:
+            if isinstance(what, BaseException):
+                raise what
+            room.release()
+            yield what[0]
+    finally:
+        closed.set()
+        room.release()

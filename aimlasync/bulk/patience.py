@@ -1,0 +1,53 @@
+"""When a failure is the job's and not the row's.
+
+Law: a pure count over results, no I/O. What fails for one row in such a way would fail for all, and cost time, money or
+the vendor's goodwill: the job stops, and the rows it has stay.
+"""
+
+from __future__ import annotations
+
+from aimlasync.bulk.classify import Result
+from aimlasync.errors import (
+    AimlasyncError,
+    APIConnectionError,
+    AuthenticationError,
+    BadRequestError,
+    InsufficientCreditError,
+    NotFoundError,
+    PermissionDeniedError,
+    UnprocessableEntityError,
+    UnsupportedRequestError,
+)
+
+_ALWAYS = (AuthenticationError, InsufficientCreditError, PermissionDeniedError, NotFoundError)
+# The request is the same for every row but for the text. One row may be too long, or break a policy; the first few may
+# not all.
+_REFUSED = (BadRequestError, UnprocessableEntityError)
+MAX_REFUSED = 3
+MAX_UNREACHED = 10
+
+
+class Patience:
+    """Looks at every result and says when it is enough."""
+
+    def __init__(self, *, succeeded: bool = False) -> None:
+        # Whether any row was ever labelled: then the request as such is right.
+        self._succeeded = succeeded
+        self._refused = 0
+        self._unreached = 0
+
+    def saw(self, result: Result) -> AimlasyncError | None:
+        """Return the error that must stop the job, None while there is hope."""
+        error = result.error
+        if result.label is not None:
+            self._succeeded = True
+        self._unreached = self._unreached + 1 if isinstance(error, APIConnectionError) else 0
+        if error is None:
+            return None
+        if isinstance(error, _ALWAYS) or self._unreached >= MAX_UNREACHED:
+            return error
+        if isinstance(error, _REFUSED) and not self._succeeded:
+            self._refused += 1
+            if isinstance(error, UnsupportedRequestError) or self._refused >= MAX_REFUSED:
+                return error
+        return None

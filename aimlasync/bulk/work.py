@@ -1,0 +1,148 @@
+"""A fixed number of workers over an input of any length.
+
+Law: knows neither HTTP nor rows. No task per item: memory is workers, not input. An item is taken only when a worker
+is free to do it and its result has room to lie; a result that exists is never lost, not even to a cancellation,
+because it is handed over without an await.
+Plain asyncio tasks and no task group: the results are iterated, and an iteration may be left in another task than the
+one that began it, which a task group does not survive.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from types import TracebackType
+from typing import Generic, Self, TypeVar
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class Work(Generic[T, R]):
+    """The results of doing `do` to each of `items`, in the order in which they are ready.
+
+    Iterate it inside `async with`; left early, calls in flight are cancelled. An exception of `items` or `do` ends the
+    work: calls in flight finish, then it is raised from the iteration. An asynchronous generator of items is closed.
+    """
+
+    def __init__(self, items: Iterable[T] | AsyncIterator[T], do: Callable[[T], Awaitable[R]], *, workers: int) -> None:
+        self._items: Iterator[T] | None = iter(items) if isinstance(items, Iterable) else None
+        self._later: AsyncIterator[T] | None = None if isinstance(items, Iterable) else items
+        self._do = do
+        self._workers = workers
+        # Results not yet taken by the reader, and what lets workers go on when there is room for more.
+        self._results: deque[R] = deque()
+        self._room = asyncio.Event()
+        self._room.set()
+        # Who reads, while there is nothing to read.
+        self._reader: asyncio.Future[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        # Tasks that hold no item: the ones that `stop` need not wait for.
+        self._idle: set[asyncio.Task[None]] = set()
+        self._turn = asyncio.Lock()
+        self._running = 0
+        self._stopping = False
+        self._failure: BaseException | None = None
+
+    @property
+    def in_flight(self) -> int:
+        """Items being worked on."""
+        return self._running - len(self._idle)
+
+    def stop(self) -> None:
+        """Take no further items; what is in flight finishes, then the iteration ends."""
+        self._stopping = True
+        for task in self._idle:
+            task.cancel()
+
+    def cancel(self) -> None:
+        """Take no further items and drop what is in flight; results that exist are still delivered."""
+        self._stopping = True
+        for task in self._tasks:
+            task.cancel()
+
+    async def __aenter__(self) -> Self:
+        self._start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        close = getattr(self._later, "aclose", None)
+        if close is not None:
+            await close()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> R:
+        self._start()
+        while not self._results:
+            if not self._running:
+                if self._failure is not None:
+                    raise self._failure
+                raise StopAsyncIteration
+            self._reader = asyncio.get_running_loop().create_future()
+            await self._reader
+        self._room.set()
+        return self._results.popleft()
+
+    def _start(self) -> None:
+        if not self._tasks:
+            self._running = self._workers
+            self._tasks = [asyncio.create_task(self._work()) for _ in range(self._workers)]
+            self._idle.update(self._tasks)
+            for task in self._tasks:
+                # Not a `finally` in the task: one that is cancelled before its first step never enters it.
+                task.add_done_callback(self._ended)
+
+    async def _work(self) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        try:
+            while not self._stopping:
+                if len(self._results) >= self._workers:
+                    self._room.clear()
+                    await self._room.wait()
+                    continue
+                item = await self._next()
+                self._idle.discard(task)
+                self._results.append(await self._do(item))
+                self._idle.add(task)
+                self._wake()
+        except (StopAsyncIteration, _Ended):
+            pass
+        except asyncio.CancelledError:
+            # Only `stop` and `cancel` do this; the item, if there was one, was not done.
+            pass
+        except BaseException as error:  # noqa: BLE001  # raised again, by the reader
+            self._failure = self._failure or error
+            self._idle.discard(task)
+            self.stop()
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._running -= 1
+        self._idle.discard(task)
+        self._wake()
+
+    async def _next(self) -> T:
+        if self._items is not None:
+            for item in self._items:
+                return item
+            raise _Ended
+        assert self._later is not None
+        async with self._turn:
+            if self._stopping:
+                raise _Ended
+            return await anext(self._later)
+
+    def _wake(self) -> None:
+        if self._reader is not None and not self._reader.done():
+            self._reader.set_result(None)
+
+
+class _Ended(Exception):
+    """There are no more items."""

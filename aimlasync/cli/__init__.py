@@ -1,0 +1,40 @@
+"""The command line.
+
+Law: a pipe fitting over the library. Answers go to stdout and words for people to stderr; `-` is stdin or stdout; a
+word means the same in every command; keys come from the environment and from nowhere else.
+Exit codes: 0 done · 1 the job or call failed · 2 wrong use or input · 3 some rows failed · 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import click
+
+from aimlasync._version import __version__
+from aimlasync.cli.chat import chat
+from aimlasync.cli.classify import classify
+from aimlasync.cli.models import models
+from aimlasync.cli.options import one_line_errors
+from aimlasync.cli.simulate import simulate
+
+
+class _Commands(click.Group):
+    def invoke(self, ctx: click.Context) -> object:
+        with one_line_errors():
+            return super().invoke(ctx)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="aimlasync")
+def cli() -> None:
+    """Chat, classify and look around on the AI/ML API, ByteSpike and OpenAI-compatible servers.
+
+    Keys are read from AIML_API_KEY or BYTESPIKE_API_KEY.
+    """
+
+
+cli.add_command(chat)
+cli.add_command(classify)
+cli.add_command(models)
+cli.add_command(simulate)
+
+__all__ = ["cli"]

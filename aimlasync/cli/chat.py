@@ -1,0 +1,114 @@
+"""aimlasync chat: one question, its answer as it arrives.
+
+Law: stdout carries the answer alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+import click
+
+from aimlasync.bulk.tally import tokens_of
+from aimlasync.chat import ChatCompletion
+from aimlasync.cli.options import (
+    Where,
+    WrongUseError,
+    find_server,
+    for_terminal,
+    model_options,
+    open_client,
+    where_options,
+)
+from aimlasync.responses import Response
+from aimlasync.stream import ChatStream, ResponseStream, Stream
+
+
+@click.command()
+@click.argument("message")
+@click.option("--system", metavar="TEXT", help="Instructions for the model.")
+@click.option("--no-stream", is_flag=True, help="Print the answer when it is whole.")
+@model_options
+@where_options
+def chat(
+    message: str,
+    system: str | None,
+    no_stream: bool,
+    model: str | None,
+    endpoint: str,
+    base_url: str | None,
+    simulate: bool,
+    allow_http: bool,
+) -> None:
+    """Ask MESSAGE and print the answer; - reads the message from stdin."""
+    if message == "-":
+        message = sys.stdin.buffer.read().decode("utf-8", "replace")
+    if not message.strip():
+        raise WrongUseError("the message is empty")
+    where = Where(base_url=base_url, simulate=simulate, allow_http=allow_http)
+    asyncio.run(_chat(where, message, system=system, model=model, endpoint=endpoint, stream=not no_stream))
+
+
+async def _chat(
+    where: Where, message: str, *, system: str | None, model: str | None, endpoint: str, stream: bool
+) -> None:
+    server = find_server(where, model)
+    async with open_client(server, spread=0.0) as client:
+        answer = Answer()
+        reply: ChatCompletion | Response | ChatStream | ResponseStream
+        if endpoint == "responses":
+            reply = await client.responses.create(model=server.model, input=message, instructions=system, stream=stream)
+        else:
+            messages = [{"role": "user", "content": message}]
+            if system:
+                messages.insert(0, {"role": "system", "content": system})
+            reply = await client.chat.completions.create(model=server.model, messages=messages, stream=stream)
+        if isinstance(reply, Stream):
+            async with reply:
+                try:
+                    async for piece in reply.text:
+                        answer.write(piece)
+                    reply = await reply.collect()
+                finally:
+                    answer.end()
+        _close(reply, answer)
+
+
+class Answer:
+    """What has been printed so far."""
+
+    def __init__(self) -> None:
+        self.is_empty = True
+        # The last character printed: the answer ends with exactly one line end.
+        self._last = "\n"
+        self._terminal = sys.stdout.isatty()
+
+    def write(self, text: str) -> None:
+        """Print a piece at once."""
+        if text:
+            click.echo(for_terminal(text) if self._terminal else text, nl=False)
+            self.is_empty, self._last = False, text[-1]
+
+    def end(self) -> None:
+        """End the line."""
+        if self._last != "\n":
+            click.echo()
+            self._last = "\n"
+
+
+def _close(reply: ChatCompletion | Response, answer: Answer) -> None:
+    """Print what has not been printed, and for people what it took."""
+    if answer.is_empty:
+        text = reply.text if isinstance(reply, ChatCompletion) else reply.output_text
+        refusal = reply.refusal if isinstance(reply, Response) else reply.choices[0].message.refusal
+        answer.write(text or refusal or "")
+        answer.end()
+    if reply.truncated:
+        click.echo("aimlasync: the answer was cut by an output cap", err=True)
+    if sys.stderr.isatty():
+        info = reply.info
+        tokens_in, tokens_out = tokens_of(reply)
+        cost = "" if info.cost_usd is None else f" · ${info.cost_usd:.6f}"
+        seconds = "" if info.timing.total is None else f" · {info.timing.total:.1f} s"
+        click.secho(f"{tokens_in} tokens in, {tokens_out} out{cost}{seconds}", err=True, dim=True)

@@ -1,0 +1,49 @@
+"""aimlasync models: the catalogue of one server.
+
+Law: one line per model on stdout, plain enough for grep.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import click
+import msgspec
+
+from aimlasync.catalogue import Model, ModelList
+from aimlasync.cli.options import Where, find_server, for_terminal, open_client, where_options
+
+
+@click.command()
+@click.option("--search", metavar="WORD", help="Only models with WORD in their id or one of its aliases.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object per line, as the server sent it.")
+@where_options
+def models(search: str | None, as_json: bool, base_url: str | None, simulate: bool, allow_http: bool) -> None:
+    """List the models on offer: id, context window, largest output."""
+    where = Where(base_url=base_url, simulate=simulate, allow_http=allow_http)
+    found = [model for model in asyncio.run(_models(where)) if search is None or _has(model, search)]
+    found.sort(key=lambda model: model.id)
+    if as_json:
+        for model in found:
+            click.echo(msgspec.json.encode(model.to_dict()))
+        return
+    if not found:
+        click.echo("aimlasync: no such model", err=True)
+        return
+    width = max(len("id"), *(len(model.id) for model in found))
+    click.echo(f"{'id':<{width}}  {'context':>9}  {'max output':>10}")
+    for model in found:
+        click.echo(f"{for_terminal(model.id):<{width}}  {_count(model.context):>9}  {_count(model.max_output):>10}")
+
+
+async def _models(where: Where) -> ModelList:
+    async with open_client(find_server(where, needs_model=False)) as client:
+        return await client.models.list()
+
+
+def _has(model: Model, word: str) -> bool:
+    return any(word.lower() in name.lower() for name in (model.id, *model.aliases))
+
+
+def _count(tokens: int | None) -> str:
+    return "-" if tokens is None else f"{tokens:,}"

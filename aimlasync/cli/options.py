@@ -1,0 +1,186 @@
+"""What the commands share: options, the client they lead to, and the way from an error to one line and an exit code.
+
+Law: the only place that turns errors into words for people. A key is never an argument, and never printed.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from typing import Any, Literal, TypeVar
+
+import click
+import msgspec
+
+from aimlasync import AsyncClient, Endpoint, Limits
+from aimlasync.bulk import InputError, JournalError, LabelsError, PromptError
+from aimlasync.errors import (
+    AimlasyncError,
+    APIConnectionError,
+    AuthenticationError,
+    BadRequestError,
+    InsufficientCreditError,
+    NotFoundError,
+    PermissionDeniedError,
+    RateLimitError,
+)
+from aimlasync.pool import default_endpoints
+from aimlasync.providers import AIMLAPI, VENDORS, Api
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+NO_KEY = (
+    "no key: set AIML_API_KEY (AI/ML API) or BYTESPIKE_API_KEY (ByteSpike), or try the built-in simulator with "
+    "--simulate"
+)
+SIMULATED_KEY = "simulator"
+
+
+class CommandError(click.ClickException):
+    """One line on stderr, and the exit code."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(" ".join(message.split()))
+
+    def show(self, file: Any = None) -> None:
+        """Print it."""
+        click.echo(f"aimlasync: {self.message}", err=True)
+
+
+class WrongUseError(CommandError):
+    """The user must change the command, the environment or the input."""
+
+    exit_code = 2
+
+
+class Where(msgspec.Struct, frozen=True, kw_only=True):
+    """Which server a command talks to."""
+
+    base_url: str | None = None
+    simulate: bool = False
+    allow_http: bool = False
+
+
+class Server(msgspec.Struct, frozen=True, kw_only=True):
+    """The server that is asked, and the model there."""
+
+    endpoint: Endpoint | None
+    """None is the built-in simulator, which begins with the client and ends with it."""
+    model: str
+
+
+def where_options(command: F) -> F:
+    """Add the options that say which server is asked."""
+    command = click.option("--allow-http", is_flag=True, help="Allow an unencrypted base URL beyond this machine.")(
+        command
+    )
+    command = click.option("--simulate", is_flag=True, help="Ask the built-in simulator: no key, no cost.")(command)
+    return click.option("--base-url", metavar="URL", help="Another server, such as http://127.0.0.1:8080/v1.")(command)
+
+
+def model_options(command: F) -> F:
+    """Add the options that say what is asked."""
+    which = click.Choice(["chat", "responses"])
+    command = click.option(
+        "--endpoint", type=which, default="chat", show_default=True, help="chat/completions or responses."
+    )(command)
+    return click.option("--model", metavar="ID", help="The model; by default the vendor's small one.")(command)
+
+
+def has_key() -> bool:
+    """Whether the environment has a key of any vendor."""
+    return any(os.environ.get(name, "").strip() for vendor in VENDORS for name in vendor.key_variables)
+
+
+def find_server(where: Where, model: str | None = None, *, needs_model: bool = True) -> Server:
+    """Return the server that `where` and the environment lead to. Raises CommandError."""
+    if where.simulate:
+        if where.base_url is not None:
+            raise WrongUseError("--simulate and --base-url name two servers; use one of them")
+        return Server(endpoint=None, model=model or AIMLAPI.default_model)
+    if where.base_url is None and not has_key():
+        raise WrongUseError(NO_KEY)
+    try:
+        endpoint = default_endpoints(None, where.base_url, allow_http=where.allow_http)[0]
+    except (AimlasyncError, ValueError) as error:
+        said = str(error).replace("pass allow_http=True", "add --allow-http").replace(", or pass api_key=", "")
+        raise WrongUseError(said.replace("base_url", "the base URL")) from None
+    chosen = model or endpoint.provider.default_model
+    if needs_model and not chosen:
+        raise WrongUseError(f"which model? {endpoint.name} has no default; say so with --model")
+    return Server(endpoint=endpoint, model=chosen)
+
+
+@asynccontextmanager
+async def open_client(
+    server: Server, *, limits: Limits | None = None, ttft: float = 0.15, spread: float = 0.4
+) -> AsyncIterator[AsyncClient]:
+    """Open a client for `server`; `ttft` and `spread` are the simulator's."""
+    async with AsyncExitStack() as stack:
+        endpoint = server.endpoint
+        if endpoint is None:
+            from aimlasync.simulator import Latency, Simulator
+
+            pace = Latency.of(ttft=ttft, tokens_per_second=400, spread=spread)
+            sim = await stack.enter_async_context(Simulator(latency=pace))
+            endpoint = Endpoint(base_url=sim.base_url, api_key=SIMULATED_KEY, name="simulator", provider=AIMLAPI)
+        yield await stack.enter_async_context(AsyncClient(endpoints=[endpoint], limits=limits))
+
+
+@contextmanager
+def one_line_errors() -> Iterator[None]:
+    """Turn what goes wrong inside into one line and an exit code."""
+    try:
+        yield
+    except (InputError, JournalError, LabelsError, PromptError) as error:
+        raise WrongUseError(str(error)) from None
+    except AimlasyncError as error:
+        raise CommandError(advised(error)) from None
+    except BrokenPipeError:
+        # The reader of our output left, as `head` does; click ends quietly.
+        raise
+    except OSError as error:
+        what = error.strerror or type(error).__name__
+        raise CommandError(f"{error.filename}: {what}" if error.filename else what) from None
+    except KeyboardInterrupt:
+        click.echo("aimlasync: interrupted", err=True)
+        raise SystemExit(130) from None
+
+
+def advised(error: AimlasyncError) -> str:
+    """Return what went wrong and what to do, in one line."""
+    said = one_line(error.message)
+    advice = next((advice for kind, advice in _ADVICE if isinstance(error, kind)), None)
+    return f"{said}; {advice}" if advice else said
+
+
+_ADVICE: tuple[tuple[type[AimlasyncError], str], ...] = (
+    (AuthenticationError, "check the key in AIML_API_KEY or BYTESPIKE_API_KEY"),
+    (InsufficientCreditError, "top up the account"),
+    (PermissionDeniedError, "use a key that may do this"),
+    (NotFoundError, "check --model (aimlasync models lists them) and --base-url"),
+    (BadRequestError, "change --model, --endpoint or the prompt"),
+    (RateLimitError, "wait, or ask less often"),
+    (APIConnectionError, "check the network and --base-url"),
+)
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+def one_line(text: str, max_length: int = 300) -> str:
+    """Return a server's message as one line without control characters."""
+    text = " ".join(_CONTROL.sub(" ", text).split()).rstrip(".")
+    return text if len(text) <= max_length else text[: max_length - 3] + "..."
+
+
+def for_terminal(text: str) -> str:
+    """Return text without what would drive a terminal: escape sequences of an answer are not ours to pass on."""
+    return _CONTROL.sub("", text)
+
+
+def api_of(endpoint: str) -> Api:
+    """Return the endpoint option as the name that the library uses."""
+    api: Literal["chat", "responses"] = "responses" if endpoint == "responses" else "chat"
+    return api

@@ -1,0 +1,192 @@
+"""Workers: a fixed number, no item twice, no result lost."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+from aimlasync.bulk import Work
+from aimlasync.bulk.classify import Result
+from aimlasync.bulk.feed import in_thread
+from aimlasync.bulk.order import InOrder
+from aimlasync.bulk.rows import Row
+
+
+async def double(item: int) -> int:
+    await asyncio.sleep(0)
+    return 2 * item
+
+
+async def test_every_item_is_done_once() -> None:
+    async with Work(range(1000), double, workers=7) as work:
+        assert sorted([result async for result in work]) == [2 * item for item in range(1000)]
+
+
+async def test_never_more_at_once_than_workers_and_items_are_taken_only_when_needed() -> None:
+    taken = in_flight = peak = 0
+
+    def items() -> Iterator[int]:
+        nonlocal taken
+        for item in range(500):
+            taken += 1
+            yield item
+
+    async def do(item: int) -> int:
+        nonlocal in_flight, peak
+        in_flight += 1
+        peak = max(peak, in_flight)
+        await asyncio.sleep(0)
+        in_flight -= 1
+        return item
+
+    read = 0
+    async with Work(items(), do, workers=8) as work:
+        async for _ in work:
+            read += 1
+            assert taken - read <= 8 + 2 * 8
+    assert (peak, read) == (8, 500)
+
+
+async def test_a_reader_that_does_not_read_holds_the_work_up() -> None:
+    done = 0
+
+    async def do(item: int) -> int:
+        nonlocal done
+        done += 1
+        return item
+
+    async with Work(range(10_000), do, workers=4) as work:
+        await anext(work)
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert done <= 16
+
+
+async def test_stop_lets_what_is_in_flight_finish() -> None:
+    go = asyncio.Event()
+
+    async def do(item: int) -> int:
+        await go.wait()
+        return item
+
+    async with Work(range(1000), do, workers=5) as work:
+        await asyncio.sleep(0)
+        assert work.in_flight == 5
+        work.stop()
+        go.set()
+        assert sorted([result async for result in work]) == [0, 1, 2, 3, 4]
+
+
+async def test_stop_before_the_first_step_ends_at_once() -> None:
+    async with Work(range(1000), double, workers=5) as work:
+        work.stop()
+        assert [result async for result in work] == []
+
+
+async def test_stop_does_not_wait_for_items_that_do_not_come() -> None:
+    async def items() -> AsyncIterator[int]:
+        yield 1
+        await asyncio.Event().wait()
+
+    async with Work(items(), double, workers=3) as work:
+        assert await anext(work) == 2
+        work.stop()
+        assert [result async for result in work] == []
+
+
+async def test_cancel_drops_what_is_in_flight_and_keeps_results() -> None:
+    async def do(item: int) -> int:
+        if item >= 3:
+            await asyncio.Event().wait()
+        return item
+
+    async with Work(range(1000), do, workers=4) as work:
+        first = await anext(work)
+        work.cancel()
+        assert sorted([first, *[result async for result in work]]) == [0, 1, 2]
+
+
+async def test_an_error_of_the_items_comes_after_the_results() -> None:
+    def items() -> Iterator[int]:
+        yield from range(5)
+        raise ValueError("line 6")
+
+    results = []
+    async with Work(items(), double, workers=3) as work:
+        with pytest.raises(ValueError, match="line 6"):  # noqa: PT012
+            async for result in work:
+                results.append(result)  # noqa: PERF401  # what came before the error counts
+    assert sorted(results) == [0, 2, 4, 6, 8]
+
+
+async def test_an_error_of_the_work_ends_it() -> None:
+    async def do(item: int) -> int:
+        if item == 3:
+            raise ZeroDivisionError
+        return item
+
+    async with Work(range(100), do, workers=2) as work:
+        with pytest.raises(ZeroDivisionError):
+            async for _ in work:
+                pass
+
+
+async def test_leaving_early_leaves_no_task_behind() -> None:
+    before = asyncio.all_tasks()
+    async with Work(range(100), double, workers=9) as work:
+        await anext(work)
+    assert asyncio.all_tasks() == before
+
+
+async def test_a_blocking_iterator_is_read_in_a_thread_and_its_error_is_raised() -> None:
+    def items() -> Iterator[int]:
+        yield from range(200)
+        raise ValueError("bad")
+
+    read = []
+    with pytest.raises(ValueError, match="bad"):  # noqa: PT012
+        async for item in in_thread(items(), max_ahead=3):
+            read.append(item)  # noqa: PERF401
+    assert read == list(range(200))
+
+
+async def test_a_pipe_that_is_silent_does_not_hold_the_loop_up() -> None:
+    read_end, write_end = os.pipe()
+    with open(read_end, "rb") as reader, open(write_end, "wb", buffering=0) as writer:  # noqa: ASYNC230
+        writer.write(b"one\n")
+        lines = in_thread(reader)
+        assert await anext(lines) == b"one\n"
+        waiting = asyncio.ensure_future(anext(lines))
+        await asyncio.sleep(0.01)
+        assert not waiting.done()
+        writer.write(b"two\n")
+        assert await waiting == b"two\n"
+        await lines.aclose()
+
+
+def result(number: int) -> Result:
+    return Result(Row(number, number + 1, {}), label="a")
+
+
+def test_results_are_put_back_in_order_and_the_rest_with_gaps() -> None:
+    order = InOrder(100)
+    out = [[ready.row.number for ready in order.add(result(number))] for number in (2, 3, 1, 6, 5)]
+    assert out == [[], [], [1, 2, 3], [], []]
+    assert [left.row.number for left in order.rest()] == [5, 6]
+
+
+async def test_no_row_goes_further_ahead_than_allowed() -> None:
+    order = InOrder(2)
+    await order.room(1)
+    await order.room(2)
+    waiting = asyncio.ensure_future(order.room(3))
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    list(order.add(result(2)))
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    list(order.add(result(1)))
+    await waiting
