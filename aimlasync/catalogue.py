@@ -86,8 +86,8 @@ class Balance(Wire):
     endpoint: str = ""
 
 
-class _ModelEnvelope(Wire):
-    data: Model | None = None
+class _ModelEnvelope(msgspec.Struct):
+    data: msgspec.Raw = msgspec.Raw(b"")
 
     current_balance: float | None = None
 
@@ -110,7 +110,9 @@ _account = msgspec.json.Decoder(_Account)
 
 
 def decode_models(raw: bytes) -> ModelList:
-    """Decode a catalogue. Raises msgspec.DecodeError for what is none."""
+    """Decode a catalogue, also one that is a bare array. Raises msgspec.DecodeError for what is none."""
+    if raw.lstrip()[:1] == b"[":
+        raw = b'{"data":%b}' % raw
     models = decode(raw, _models, ModelList)
     models.__dict__["raw"] = raw
     return models
@@ -118,7 +120,10 @@ def decode_models(raw: bytes) -> ModelList:
 
 def decode_model(raw: bytes) -> Model:
     """Decode one model, in AI/ML API's {"object", "data"} envelope or bare. Raises msgspec.DecodeError."""
-    model = decode(raw, _envelope, _ModelEnvelope).data or decode(raw, _model, Model)
+    inner = bytes(decode(raw, _envelope, _ModelEnvelope).data)
+    if inner[:1] == b"{":
+        raw = inner
+    model = decode(raw, _model, Model)
     model.__dict__["raw"] = raw
     return model
 

@@ -101,8 +101,8 @@ class FunctionTool(Wire, tag_field="type", tag="function"):
     function: Function
 
 
-class ChatParams(TypedDict, total=False):
-    """Parameters of `client.chat.completions.create` besides `model`, `messages` and `stream`.
+class ChatOptions(TypedDict, total=False):
+    """Parameters of `create` and `parse` besides `model`, `messages`, `stream` and `response_format`.
 
     Which of them a model takes differs; the provider table refuses early what is documented not to work.
     """
@@ -117,7 +117,6 @@ class ChatParams(TypedDict, total=False):
     tools: Iterable[FunctionTool | Mapping[str, Any]] | None
     tool_choice: str | Mapping[str, Any] | None
     parallel_tool_calls: bool | None
-    response_format: Mapping[str, Any] | None
     reasoning_effort: str | None
     stream_options: Mapping[str, Any] | None
     logprobs: bool | None
@@ -143,7 +142,13 @@ class ChatParams(TypedDict, total=False):
     web_search_options: Mapping[str, Any] | None
 
 
-PARAMETERS = frozenset(ChatParams.__annotations__)
+class ChatParams(ChatOptions, total=False):
+    """Parameters of `client.chat.completions.create` besides `model`, `messages` and `stream`."""
+
+    response_format: Mapping[str, Any] | None
+
+
+PARAMETERS = ChatParams.__optional_keys__
 
 # --- What comes back --------------------------------------------------------------------------------------------------
 
@@ -164,6 +169,13 @@ class FunctionCall(Wire):
     arguments: str = msgspec.field(default_factory=str)
 
 
+class _NoFunction(FunctionCall, frozen=True):  # type: ignore[misc]  # msgspec allows it
+    """What a custom call has in the place of a function; being a plain default, it is not sent back."""
+
+
+_NO_FUNCTION = _NoFunction()
+
+
 class CustomCall(Wire):
     """A custom tool's name and its free-form input."""
 
@@ -176,7 +188,7 @@ class ToolCall(Wire):
 
     id: str = ""
     type: str = msgspec.field(default_factory=_function)
-    function: FunctionCall = msgspec.field(default_factory=FunctionCall)
+    function: FunctionCall = _NO_FUNCTION
     custom: CustomCall | None = None
 
 

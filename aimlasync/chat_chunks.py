@@ -12,12 +12,14 @@ from typing import Any
 import msgspec
 
 from aimlasync.chat import (
+    Annotation,
     ChatCompletion,
     Choice,
     CustomCall,
     FunctionCall,
     Logprobs,
     Message,
+    TokenLogprob,
     ToolCall,
     Usage,
 )
@@ -57,6 +59,7 @@ class Delta(Wire):
     tool_calls: list[ToolCallDelta] | None = None
     reasoning_content: str | None = None
     function_call: FunctionDelta | None = None
+    annotations: list[Annotation] | None = None
 
 
 class ChunkChoice(Wire):
@@ -107,6 +110,9 @@ def chunk_of(reply: ChatCompletion) -> ChatCompletionChunk:
             role=message.role,
             refusal=message.refusal,
             reasoning_content=message.reasoning_content,
+            function_call=None
+            if message.function_call is None
+            else FunctionDelta(name=message.function_call.name, arguments=message.function_call.arguments),
             tool_calls=[
                 ToolCallDelta(
                     index=index,
@@ -134,6 +140,14 @@ class _Call:
         self.arguments: list[str] = []
         self.input: list[str] | None = None
 
+    def differs(self, piece: ToolCallDelta, *, indexed: bool) -> bool:
+        """Whether `piece` begins another call than this one."""
+        name = piece.function.name if piece.function is not None else None
+        if piece.id and self.id:
+            # With an index, an id that changes within one call has been seen too; a name beside it tells them apart.
+            return piece.id != self.id and (not indexed or bool(name))
+        return not indexed and not piece.id and bool(name) and bool(self.name)
+
     def add(self, piece: ToolCallDelta) -> None:
         self.id = piece.id or self.id
         self.type = piece.type or self.type
@@ -159,7 +173,19 @@ class _Call:
 class _Growing:
     """One choice being assembled."""
 
-    __slots__ = ("calls", "content", "finish_reason", "function", "latest", "logprobs", "reasoning", "refusal", "role")
+    __slots__ = (
+        "annotations",
+        "calls",
+        "content",
+        "finish_reason",
+        "function",
+        "latest",
+        "logprobs",
+        "moved",
+        "reasoning",
+        "refusal",
+        "role",
+    )
 
     def __init__(self) -> None:
         self.role = ""
@@ -168,7 +194,10 @@ class _Growing:
         self.refusal: list[str] | None = None
         self.reasoning: list[str] | None = None
         self.calls: dict[int, _Call] = {}
-        self.latest: int = -1
+        self.latest = -1
+        # The index of the server whose call was last put elsewhere.
+        self.moved = -1
+        self.annotations: list[Annotation] | None = None
         self.function: _Call | None = None
         self.finish_reason: str | None = None
         self.logprobs: Logprobs | None = None
@@ -197,17 +226,27 @@ class _Growing:
         if delta.function_call is not None:
             self.function = self.function or _Call()
             self.function.add(ToolCallDelta(function=delta.function_call))
+        if delta.annotations is not None:
+            self.annotations = [*(self.annotations or ()), *delta.annotations]
         if choice.logprobs is not None:
             self._add_logprobs(choice.logprobs)
 
     def _call(self, piece: ToolCallDelta) -> _Call:
-        """Find the call a piece belongs to: by index; where there is none, a new id begins a call, else the last."""
-        index = piece.index
-        if index is None:
+        """Find the call a piece belongs to: by index, unless it visibly begins another call.
+
+        Some servers leave the index out, or give every call the index 0: a new id, or a second name, begins a call.
+        """
+        index = piece.index if piece.index is not None else self.latest
+        known = self.calls.get(index)
+        if known is None:
+            index = max(index, 0)
+        elif known.differs(piece, indexed=piece.index is not None):
+            index = max(self.calls) + 1
+        elif piece.index is not None and index != self.latest and self.moved == index and not piece.id:
+            # A fragment of the call that had to be moved to another index.
             index = self.latest
-            latest = self.calls.get(index)
-            if latest is None or (piece.id and latest.id and piece.id != latest.id):
-                index += 1
+        if piece.index is not None and index != piece.index:
+            self.moved = piece.index
         self.latest = index
         return self.calls.setdefault(index, _Call())
 
@@ -233,8 +272,17 @@ class _Growing:
             reasoning_content=_joined(self.reasoning),
             tool_calls=[self.calls[i].whole() for i in sorted(self.calls)] or None,
             function_call=function,
+            annotations=self.annotations,
         )
-        return Choice(index=index, message=message, finish_reason=self.finish_reason, logprobs=self.logprobs)
+        logprobs = self.logprobs
+        if logprobs is not None:
+            # A copy: this one goes on growing.
+            logprobs = Logprobs(content=_copied(logprobs.content), refusal=_copied(logprobs.refusal))
+        return Choice(index=index, message=message, finish_reason=self.finish_reason, logprobs=logprobs)
+
+
+def _copied(tokens: list[TokenLogprob] | None) -> list[TokenLogprob] | None:
+    return None if tokens is None else list(tokens)
 
 
 def _joined(pieces: list[str] | None) -> str | None:

@@ -57,12 +57,24 @@ class AimlasyncError(Exception):
         self.billed = billed
         """False when the vendor says that such a failure is free, None when nobody says."""
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Errors cross process boundaries (Ray, multiprocessing); the default calls __init__ with the message alone.
+        state = dict(vars(self))
+        if self.info is not None:
+            headers = {name.lower(): value for name, value in self.info.headers.items()}
+            state["info"] = msgspec.structs.replace(self.info, headers=headers)
+        return _restored, (type(self), self.args), state
+
     @property
     def request_id(self) -> str | None:
         """The server's id for this request, else the one we sent."""
         if self.info is None:
             return None
         return self.info.inference_id or self.info.server_request_id or self.info.request_id or None
+
+
+def _restored(cls: type[AimlasyncError], args: tuple[Any, ...]) -> AimlasyncError:
+    return cls.__new__(cls, *args)
 
 
 class APIConnectionError(AimlasyncError):
@@ -255,6 +267,9 @@ _BY_STATUS: dict[int, type[APIStatusError]] = {
 # 408 and 409 are the server's own "try again". Everything else below 500 is the caller's to mend, apart from 429.
 _TRANSIENT_4XX = frozenset({408, 409, 425})
 
+# What no header makes worth a retry.
+_FINAL = frozenset({400, 401, 402, 403, 404, 413, 422})
+
 # Texts and codes of a 429 or 5xx that waiting does not cure. Sources: AI/ML API, "Errors 4xx" and "5xx"; OpenAI's
 # `insufficient_quota`; ByteSpike's `quota_exceeded`.
 _PERMANENT = re.compile(
@@ -303,7 +318,8 @@ def read_error(body: Any) -> ErrorDetail:
     if not message and isinstance(inner, str):
         message = inner
     if not message:
-        message = _text(source.get("detail")) or _text(body.get("message")) or _text(body.get("msg"))
+        places = source.get("detail"), body.get("errors"), body.get("message"), body.get("msg")
+        message = next(filter(None, map(_text, places)), "")
     detail = ErrorDetail(
         message=message,
         code=_word(source.get("code")) or _word(body.get("code")),
@@ -316,7 +332,7 @@ def read_error(body: Any) -> ErrorDetail:
     if upstream is not None:
         try:
             nested = read_error(msgspec.json.decode(upstream[2]))
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, RecursionError):
             return detail
         detail.message = nested.message or message
         detail.code = nested.code or detail.code
@@ -345,7 +361,7 @@ def status_error(
     decoded: Any
     try:
         decoded = msgspec.json.decode(text)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         decoded = text
         detail = ErrorDetail(message=excerpt(text))
     else:
@@ -359,7 +375,7 @@ def status_error(
     said = detail.message or (excerpt(text) if text.strip() else "the response had no body")
     retryable = cls.retryable or status in _TRANSIENT_4XX
     if should_retry is not None:
-        retryable = should_retry
+        retryable = should_retry and (retryable or status not in _FINAL)
     if _PERMANENT.search(f"{said} {detail.code} {detail.type}"):
         retryable = False
     return cls(
@@ -422,6 +438,9 @@ def redact(error: AimlasyncError, secret: str) -> None:
     if len(secret) < _SHORTEST_KEY:
         return
     error.message = error.message.replace(secret, "[key]")
+    for length in range(len(secret) - 1, _SHORTEST_KEY - 1, -1):
+        # An excerpt may end in the middle of it.
+        error.message = error.message.replace(f"{secret[:length]}...", "[key]...")
     error.args = (error.message,)
     for name in ("body", "code", "type", "param", "raw"):
         value = getattr(error, name, None)
@@ -443,6 +462,8 @@ def _without(value: Any, secret: str) -> Any:
 
 def excerpt(text: str) -> str:
     """Return the first words of a body that is no JSON, tags taken out, for a message."""
+    # The expression is quadratic in the worst case, and a body may be megabytes.
+    text = text[: 40 * _EXCERPT]
     if "<" in text:
         text = _TAGS.sub(" ", text)
     text = " ".join(text.split())
@@ -456,7 +477,7 @@ def _text(value: Any) -> str:
     if isinstance(value, Sequence) and not isinstance(value, bytes):
         return "; ".join(filter(None, map(_text, value)))
     if isinstance(value, Mapping):
-        return _text(value.get("message")) or _text(value.get("msg"))
+        return _text(value.get("message")) or _text(value.get("msg")) or _text(value.get("error"))
     return ""
 
 

@@ -90,6 +90,8 @@ def check_request_id(value: str) -> str:
 
 def _number(text: str | None) -> float | None:
     try:
-        return None if text is None else float(text)
+        value = float(text or "")
     except ValueError:
         return None
+    # float() also reads "nan", "inf" and "-1"; none of them is a price.
+    return value if 0 <= value < float("inf") else None

@@ -26,8 +26,10 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         for name in ("requests_per_minute", "tokens_per_minute", "concurrency"):
             value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise ValueError(f"{name} must be above zero, not {value}")
+            if value is not None and not 0 < value < float("inf"):
+                raise ValueError(f"{name} must be above zero and finite, not {value}")
+        if self.concurrency is not None and self.concurrency != int(self.concurrency):
+            raise ValueError(f"concurrency must be a whole number, not {self.concurrency}")
 
 
 class Outcome(enum.Enum):
@@ -75,11 +77,12 @@ class Permits:
         self._waiters.append(waiter)
         try:
             await waiter
-        except asyncio.CancelledError:
+        except BaseException:
             if waiter.done() and not waiter.cancelled():
                 # The permit had been handed over in the same turn of the loop: pass it on.
                 self.release()
-            else:
+            elif waiter in self._waiters:
+                # Not there where a release met it, cancelled, on its way to the next one.
                 self._waiters.remove(waiter)
             raise
 

@@ -14,6 +14,8 @@ from aimlasync.errors import AnswerError, AnswerInvalidError, AnswerRefusedError
 from aimlasync.responses import Response
 from aimlasync.schema import Format
 
+_CALLS = ("function_call", "custom_tool_call")
+
 
 def parse_completion(reply: ChatCompletion, form: Format[Any]) -> ChatCompletion:
     """Set `.parsed` on every choice's message. Raises AnswerError for the first choice that has no such value."""
@@ -25,7 +27,7 @@ def parse_completion(reply: ChatCompletion, form: Format[Any]) -> ChatCompletion
             raise _error(AnswerRefusedError, "a content filter cut the answer", reply)
         if choice.finish_reason == "length":
             raise _error(AnswerTruncatedError, _cut(form), reply)
-        if message.content is None and message.tool_calls:
+        if not message.content and (message.tool_calls or message.function_call):
             # The model called a tool first; its answer comes in a later turn.
             continue
         message.__dict__["parsed"] = _value(message.content or "", form, reply)
@@ -35,7 +37,7 @@ def parse_completion(reply: ChatCompletion, form: Format[Any]) -> ChatCompletion
 def parse_response(reply: Response, form: Format[Any]) -> Response:
     """Set `.parsed`. Raises AnswerError for an answer that has no such value."""
     refusal = reply.refusal
-    if refusal is not None:
+    if refusal:
         raise _error(AnswerRefusedError, f"the model refused: {refusal}", reply)
     if reply.truncated:
         raise _error(AnswerTruncatedError, _cut(form), reply)
@@ -46,7 +48,7 @@ def parse_response(reply: Response, form: Format[Any]) -> Response:
     if reply.status == "failed":
         said = reply.error.message if reply.error is not None else "no reason given"
         raise _error(AnswerInvalidError, f"the run failed: {said}", reply)
-    if not reply.output_text and any(item.type == "function_call" for item in reply.output):
+    if not reply.output_text and any(item.type in _CALLS for item in reply.output):
         return reply
     reply.__dict__["parsed"] = _value(reply.output_text, form, reply)
     return reply

@@ -58,7 +58,7 @@ class Endpoint:
     """One base URL with its key and limits.
 
     `base_url` may end with a slash or not; a bare host gets /v1, other paths are kept.
-    Raises ValueError for a URL or key that cannot be sent safely, AimlasyncError when a vendor's key is missing.
+    Raises ValueError for a URL or key that cannot be sent safely.
     """
 
     __slots__ = ("api_key", "base_url", "headers", "limits", "name", "provider")
@@ -93,7 +93,7 @@ class Endpoint:
 
     @classmethod
     def _vendor(cls, vendor: Provider, api_key: str | None, base_url: str | None, options: dict[str, Any]) -> Endpoint:
-        key = api_key or _key_from_environment(vendor)
+        key = (api_key or "").strip() or _key_from_environment(vendor)
         if not key:
             raise AimlasyncError(f"no API key: set {vendor.key_variables[0]}, or pass api_key=")
         override = os.environ.get(vendor.url_variable) if vendor.url_variable else None
@@ -116,6 +116,7 @@ def default_endpoints(api_key: str | None, base_url: str | None, *, allow_http: 
     AI/ML API if it has a key, else ByteSpike; a key that begins with sk-byts- is ByteSpike's.
     Raises AimlasyncError, naming both variables, when there is no key.
     """
+    api_key = (api_key or "").strip() or None
     if base_url is not None:
         provider = provider_of(base_url)
         vendors = (provider,) if provider is not COMPATIBLE else VENDORS
@@ -125,12 +126,12 @@ def default_endpoints(api_key: str | None, base_url: str | None, *, allow_http: 
         return [Endpoint(base_url=base_url, api_key=key, allow_http=allow_http)]
     if api_key:
         if api_key.startswith("sk-byts-"):
-            return [Endpoint.bytespike(api_key=api_key)]
+            return [Endpoint.bytespike(api_key=api_key, allow_http=allow_http)]
         return [Endpoint.aimlapi(api_key=api_key, allow_http=allow_http)]
     if _key_from_environment(AIMLAPI):
         return [Endpoint.aimlapi(allow_http=allow_http)]
     if _key_from_environment(BYTESPIKE):
-        return [Endpoint.bytespike()]
+        return [Endpoint.bytespike(allow_http=allow_http)]
     raise AimlasyncError(
         "no API key: set AIML_API_KEY (AI/ML API) or BYTESPIKE_API_KEY (ByteSpike), or pass api_key= or endpoints="
     )
@@ -248,21 +249,25 @@ def _clean_url(url: str, *, allow_http: bool) -> str:
     parts = urlsplit(url.strip())
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError(f"base_url must be an http(s) URL with a host, such as https://host/v1; got {_shown(url)}")
-    if parts.username is not None or parts.password is not None or parts.query or parts.fragment:
+    if "@" in url or parts.query or parts.fragment:
         raise ValueError("base_url must not carry a user, a password, a query or a fragment")
     if parts.scheme == "http" and not allow_http and not is_loopback(parts.hostname):
         raise ValueError(
             f"base_url {_shown(url)} is not encrypted: use https://, or pass allow_http=True if the network is yours"
         )
+    try:
+        parts.port  # noqa: B018  # raises where it is no port
+    except ValueError:
+        raise ValueError(f"base_url has no usable port: {_shown(url)}") from None
     path = parts.path.rstrip("/")
     for tail in _KNOWN_TAILS:
-        path = path.removesuffix(tail)
+        path = path.removesuffix(tail).rstrip("/")
     return urlunsplit((parts.scheme, parts.netloc, path or "/v1", "", ""))
 
 
 def _shown(url: str) -> str:
     """The URL without a user or password in it, for a message."""
-    return repr(re.sub(r"//[^/@]*@", "//", url.strip().partition("?")[0]))
+    return repr(url.strip().rpartition("@")[2].partition("?")[0])
 
 
 def is_loopback(host: str) -> bool:

@@ -123,6 +123,7 @@ BYTESPIKE = Provider(
     name="bytespike",
     base_url="https://llm.bytespike.ai/v1",
     key_variables=("BYTESPIKE_API_KEY",),
+    url_variable="BYTESPIKE_API_URL",
     default_model="gpt-5-nano",
     models={
         model.id: model
@@ -179,7 +180,9 @@ def refusal(provider: Provider, api: Api, body: Mapping[str, Any]) -> tuple[str,
     if api == "chat" and not model.chat:
         return "model", f"{model.id} is not served over chat/completions: {_NOT_CHAT}"
     refused = model.refuses_chat if api == "chat" else model.refuses_responses
-    for parameter in body.keys() & refused.keys():
+    for parameter in body:
+        if parameter not in refused or body[parameter] is None:
+            continue
         return parameter, f"{model.id} at {provider.name} does not take {parameter}: {refused[parameter]}"
     for parameter in _CAPS:
         value = body.get(parameter)

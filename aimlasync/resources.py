@@ -8,7 +8,8 @@ through `extra_body`, which also sends an explicit null.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Generator, Iterable, Mapping
+import contextlib
+from collections.abc import AsyncIterator, Callable, Generator, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack, overload
 from urllib.parse import urlencode
 
@@ -16,7 +17,7 @@ import msgspec
 
 from aimlasync import chat, chat_chunks, response_events, responses
 from aimlasync.catalogue import Balance, Model, ModelList, decode_balance, decode_model, decode_models
-from aimlasync.chat import ChatCompletion, ChatParams
+from aimlasync.chat import ChatCompletion, ChatOptions, ChatParams
 from aimlasync.errors import APIResponseValidationError, NotFoundError, error_in_body, excerpt
 from aimlasync.limits import Outcome
 from aimlasync.parse import parse_completion, parse_response
@@ -24,7 +25,7 @@ from aimlasync.responses import Response, ResponseParams
 from aimlasync.schema import format_of
 from aimlasync.stream import ChatStream, ResponseStream, Stream
 from aimlasync.timeout import Timeout
-from aimlasync.wire import Meta, Reply
+from aimlasync.wire import Meta, Reply, plain
 
 if TYPE_CHECKING:
     from aimlasync.client import AsyncClient, Attempt
@@ -109,7 +110,7 @@ class Completions:
         timeout: Timeout | float | None = None,
         extra_body: Mapping[str, Any] | None = None,
         extra_headers: Mapping[str, str] | None = None,
-        **params: Unpack[ChatParams],  # type: ignore[misc]  # response_format is a type here, not a dict
+        **params: Unpack[ChatOptions],
     ) -> ChatCompletion:
         """Ask for an answer of the type `response_format` (a msgspec Struct, dataclass, Enum, Literal, ...): see
         `.parsed`.
@@ -418,13 +419,12 @@ def _streams(attempt: Attempt) -> bool:
     return _content_type(attempt) in ("text/event-stream", "")
 
 
-async def _whole(attempt: Attempt, decode: Any, *, release: bool = True) -> Any:
+async def _whole(attempt: Attempt, decode: Callable[[bytes], R], *, release: bool = True) -> R:
     """Read and decode a whole body, with what is known about its call."""
     raw = await attempt.reply.read()
-    try:
+    reply: R | None = None
+    with contextlib.suppress(msgspec.DecodeError):
         reply = decode(raw)
-    except msgspec.DecodeError:
-        reply = None
     if reply is None:
         raise _not_json(attempt, raw)
     reply.__dict__["info"] = attempt.call.info
@@ -448,16 +448,19 @@ def _paid(attempt: Attempt, meta: Meta | None) -> None:
 def _not_json(attempt: Attempt, raw: bytes) -> APIResponseValidationError:
     kind = _content_type(attempt) or "no content type"
     text = excerpt(raw.decode("utf-8", "replace"))
-    return APIResponseValidationError(
+    error = APIResponseValidationError(
         f"HTTP {attempt.reply.status} with a body that is not the JSON expected ({kind}): {text or 'empty'}",
         raw=raw,
         info=attempt.call.info,
     )
+    # A page is a proxy's, which had no answer to give; broken JSON may be a paid one, and asking again pays again.
+    error.retryable = kind == "text/html"
+    return error
 
 
 def _no_answer(attempt: Attempt, raw: bytes, why: str) -> Exception:
     """A JSON object under a 200 that is no answer: an error object, or something else."""
-    body = msgspec.json.decode(raw)
+    body = plain(raw)
     if body.get("error") is not None or body.get("object") == "error":
         free = attempt.permit.lane.endpoint.provider.failures_are_free
         return error_in_body(body, raw=raw, info=attempt.call.info, billed=False if free else None)

@@ -17,13 +17,14 @@ from aimlasync.responses import (
     FunctionCall,
     OutputItem,
     OutputMessage,
+    OutputRefusal,
     OutputText,
     Part,
     Response,
     SummaryText,
     complete,
 )
-from aimlasync.wire import Received, Unknown, repair
+from aimlasync.wire import Received, Unknown, plain, repair
 
 
 class Event(Received):
@@ -418,10 +419,10 @@ def decode_event(raw: bytes) -> ResponseStreamEvent:
     event: ResponseStreamEvent
     try:
         event = _event.decode(raw)
-    except msgspec.ValidationError:
-        value = msgspec.json.decode(raw)
+    except (ValueError, RecursionError):
+        value = plain(raw)
         if not isinstance(value, dict):
-            raise
+            raise msgspec.ValidationError(f"expected an object, got {type(value).__name__}") from None
         event = cast(ResponseStreamEvent, repair(value, _KnownEvent))
         if isinstance(event, Unknown):
             # Not the re-encoded value: the bytes as they came.
@@ -436,7 +437,7 @@ def decode_event(raw: bytes) -> ResponseStreamEvent:
 class Assembler:
     """Events in, one Response out; the same for a stream that ended well and for one that was cut."""
 
-    __slots__ = ("_args", "_items", "_response", "_texts")
+    __slots__ = ("_args", "_items", "_refusals", "_response", "_texts")
 
     def __init__(self) -> None:
         # The latest full Response the server sent; the terminal event's is the answer.
@@ -444,6 +445,7 @@ class Assembler:
         self._items: dict[int, OutputItem] = {}
         # Pieces by (output_index, content_index), and of function calls by output_index.
         self._texts: dict[tuple[int, int], list[str]] = {}
+        self._refusals: dict[tuple[int, int], list[str]] = {}
         self._args: dict[int, list[str]] = {}
 
     def add(self, event: ResponseStreamEvent) -> None:
@@ -468,6 +470,12 @@ class Assembler:
     def _take_text_done(self, event: Any) -> None:
         self._texts[event.output_index, event.content_index] = [event.text]
 
+    def _take_refusal(self, event: Any) -> None:
+        self._refusals.setdefault((event.output_index, event.content_index), []).append(event.delta)
+
+    def _take_refusal_done(self, event: Any) -> None:
+        self._refusals[event.output_index, event.content_index] = [event.refusal]
+
     def _take_args(self, event: Any) -> None:
         self._args.setdefault(event.output_index, []).append(event.delta)
 
@@ -484,30 +492,34 @@ class Assembler:
         response = self._response
         if response is None:
             response = Response()
-        if not response.output and (self._items or self._texts or self._args):
+        if not response.output and (self._items or self._texts or self._refusals or self._args):
             # A server that ends with an empty `output`, or a stream that was cut: what was streamed is the answer.
-            response.output = self._output()
-            response.output_text = ""
+            # Copies: the events are their readers'.
+            response = msgspec.structs.replace(response, output=self._output(), output_text="")
             complete(response, finished=False)
         return response
 
     def _output(self) -> list[OutputItem]:
         output: list[OutputItem] = []
-        for index in sorted(self._items.keys() | {i for i, _ in self._texts} | self._args.keys()):
+        for index in sorted(self._items.keys() | {i for i, _ in self._texts | self._refusals} | self._args.keys()):
             item = self._items.get(index)
             if item is None:
                 item = FunctionCall() if index in self._args else OutputMessage()
             if isinstance(item, OutputMessage):
-                for content_index in sorted(c for i, c in self._texts if i == index):
-                    text = "".join(self._texts[index, content_index])
-                    if content_index >= len(item.content):
-                        item.content.append(OutputText(text=text))
+                content = list(item.content)
+                for at in sorted(key for key in self._texts | self._refusals if key[0] == index):
+                    part: Part
+                    if at in self._texts:
+                        part = OutputText(text="".join(self._texts[at]))
                     else:
-                        part = item.content[content_index]
-                        if isinstance(part, OutputText) and not part.text:
-                            part.text = text
+                        part = OutputRefusal(refusal="".join(self._refusals[at]))
+                    if at[1] >= len(content):
+                        content.append(part)
+                    elif content[at[1]] in (OutputText(), OutputRefusal()):
+                        content[at[1]] = part
+                item = msgspec.structs.replace(item, content=content)
             elif isinstance(item, FunctionCall) and not item.arguments:
-                item.arguments = "".join(self._args.get(index, ()))
+                item = msgspec.structs.replace(item, arguments="".join(self._args.get(index, ())))
             output.append(item)
         return output
 
@@ -523,6 +535,8 @@ _TAKE: dict[type, Callable[[Assembler, Any], None]] = {
     ResponseOutputItemDoneEvent: Assembler._take_item,
     ResponseTextDeltaEvent: Assembler._take_text,
     ResponseTextDoneEvent: Assembler._take_text_done,
+    ResponseRefusalDeltaEvent: Assembler._take_refusal,
+    ResponseRefusalDoneEvent: Assembler._take_refusal_done,
     ResponseFunctionCallArgumentsDeltaEvent: Assembler._take_args,
     ResponseFunctionCallArgumentsDoneEvent: Assembler._take_args_done,
 }

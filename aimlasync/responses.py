@@ -93,7 +93,7 @@ class ResponseParams(TypedDict, total=False):
     user: str | None
 
 
-PARAMETERS = frozenset(ResponseParams.__annotations__)
+PARAMETERS = ResponseParams.__optional_keys__
 
 # --- What comes back --------------------------------------------------------------------------------------------------
 
@@ -248,7 +248,7 @@ class CodeInterpreterCall(Tagged, tag_field="type", tag="code_interpreter_call")
     id: str = ""
     code: str | None = None
     container_id: str | None = None
-    outputs: Any = None
+    outputs: Any = msgspec.field(default_factory=lambda: None)
     status: str | None = None
 
 

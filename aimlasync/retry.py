@@ -11,6 +11,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Mapping
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 
 import msgspec
@@ -51,7 +52,7 @@ class Retry(msgspec.Struct, frozen=True, kw_only=True):
             delay = asked * (1 + _SPREAD * draw())
         else:
             throttled = isinstance(error, APIStatusError) and error.status == 429
-            bound = (self.throttle_base if throttled else self.base) * 2.0 ** (attempt - 1)
+            bound = (self.throttle_base if throttled else self.base) * 2.0 ** min(attempt - 1, 64)
             delay = min(bound, self.max_backoff) * draw()
         return delay if delay < remaining else None
 
@@ -73,7 +74,11 @@ def retry_after(headers: Mapping[str, str], *, now: Callable[[], float] = time.t
     if seconds is not None:
         return seconds
     try:
-        return max(0.0, parsedate_to_datetime(stated).timestamp() - now())
+        when = parsedate_to_datetime(stated)
+        if when.tzinfo is None:
+            # HTTP dates are UTC, also in the form that does not say so.
+            when = when.replace(tzinfo=UTC)
+        return max(0.0, when.timestamp() - now())
     except (ValueError, TypeError, OverflowError):
         return None
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import os
 import weakref
 from collections.abc import Mapping
 from contextvars import ContextVar
@@ -230,7 +231,8 @@ def _translated(error: BaseException, url: URL, *, fresh: bool) -> AimlasyncErro
         failure.retryable = False
         return failure
     if isinstance(error, aiohttp.ClientConnectorError):
-        reason = error.os_error.strerror or str(error.os_error) or _kind(error.os_error)
+        code = error.os_error.errno
+        reason = os.strerror(code) if code and code > 0 else error.os_error.strerror or _kind(error.os_error)
         return APIConnectionError(f"could not connect to {where}: {reason}")
     if isinstance(error, aiohttp.ClientHttpProxyError):
         return APIConnectionError(f"the proxy refused to connect to {where}: HTTP {error.status}")

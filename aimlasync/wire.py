@@ -8,9 +8,12 @@ number in a code or a missing index cost a few microseconds and never the answer
 
 from __future__ import annotations
 
+import json
+import re
 import types
 import typing
 from collections.abc import Iterable, Mapping
+from io import IOBase
 from typing import Any, TypeVar, cast
 
 import msgspec
@@ -51,7 +54,7 @@ class Received(Wire, dict=True):
     def to_dict(self) -> dict[str, Any]:
         """Return what the server sent, unknown fields included; for an assembled reply, what is set."""
         raw = self.raw
-        return cast(dict[str, Any], msgspec.json.decode(raw)) if raw else super().to_dict()
+        return cast(dict[str, Any], plain(raw)) if raw else super().to_dict()
 
 
 class Reply(Received):
@@ -87,7 +90,7 @@ class Unknown:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the object as the server sent it."""
-        return cast(dict[str, Any], msgspec.json.decode(self.raw))
+        return cast(dict[str, Any], plain(self.raw))
 
     def __repr__(self) -> str:
         return f"Unknown(type={self.type!r}, raw={self.raw!r})"
@@ -103,10 +106,12 @@ def _plain(value: Any) -> Any:
     """Turn what msgspec does not know into plain values: our Unknown, pydantic models, iterables such as generators."""
     if isinstance(value, Unknown):
         return value.to_dict()
+    if isinstance(value, Mapping):
+        return dict(value)
     dump = getattr(value, "model_dump", None)
-    if callable(dump):
+    if callable(dump) and not isinstance(value, type):
         return dump(mode="json", exclude_unset=True)
-    if isinstance(value, Iterable):
+    if isinstance(value, Iterable) and not isinstance(value, (IOBase, type)):
         return list(value)
     raise TypeError(f"cannot send a {type(value).__module__}.{type(value).__qualname__} as JSON")
 
@@ -123,11 +128,38 @@ def decode(raw: bytes, decoder: msgspec.json.Decoder[S], target: type[S]) -> S:
     """
     try:
         return decoder.decode(raw)
-    except msgspec.ValidationError:
-        value = msgspec.json.decode(raw)
-        if not isinstance(value, dict):
-            raise
-        return cast(S, _struct(value, target))
+    except (ValueError, RecursionError):
+        # msgspec's errors are ValueErrors, and so are those of invalid UTF-8.
+        pass
+    value = plain(raw)
+    if not isinstance(value, dict):
+        raise msgspec.ValidationError(f"expected an object, got {type(value).__name__}")
+    return cast(S, _struct(value, target))
+
+
+_HALF = re.compile("[\ud800-\udfff]")
+
+
+def plain(raw: bytes) -> Any:
+    """Read JSON, also what msgspec refuses and servers send: NaN, Infinity, 1e999, half a surrogate pair, bad UTF-8.
+
+    Numbers of no value become null, characters of no value U+FFFD. Raises msgspec.DecodeError for what is no JSON.
+    """
+    try:
+        return msgspec.json.decode(raw)
+    except (ValueError, RecursionError):
+        pass
+    try:
+        value = json.loads(raw.decode("utf-8", "replace"), parse_constant=lambda _: None, parse_float=_finite)
+        return msgspec.json.decode(_HALF.sub("\ufffd", json.dumps(value, ensure_ascii=False)))
+    except (ValueError, RecursionError) as error:
+        problem = str(error)
+    raise msgspec.DecodeError(problem)
+
+
+def _finite(text: str) -> float | None:
+    value = float(text)
+    return value if abs(value) != float("inf") else None
 
 
 # Marks a value that no reading fits: the field keeps its default.
@@ -146,8 +178,12 @@ def repair(value: Any, wanted: Any) -> Any:
     if origin is list and isinstance(value, list):
         (item,) = typing.get_args(wanted)
         return [fitted for fitted in (repair(v, item) for v in value) if fitted is not _LOST]
-    if isinstance(wanted, type) and issubclass(wanted, msgspec.Struct) and isinstance(value, dict):
-        return _struct(value, wanted)
+    if isinstance(wanted, type) and issubclass(wanted, msgspec.Struct):
+        if isinstance(value, dict):
+            return _struct(value, wanted)
+        if isinstance(value, str) and "message" in wanted.__struct_fields__:
+            # An error that is a text where an object was promised.
+            return wanted(message=value)
     if wanted is str:
         return _as_text(value)
     if wanted is int and isinstance(value, float) and value == value and abs(value) != float("inf"):
@@ -174,7 +210,7 @@ def _union(value: Any, members: tuple[Any, ...]) -> Any:
             tagged[config.tag] = member
     if tagged and isinstance(value, dict):
         kind = value.get("type")
-        if kind in tagged:
+        if isinstance(kind, str) and kind in tagged:
             return _struct(value, tagged[kind])
         return Unknown(kind if isinstance(kind, str) else "", encode(value))
     for member in members:
@@ -195,4 +231,7 @@ def _as_text(value: Any) -> Any:
         parts = [part.get("text") for part in value if isinstance(part, Mapping)]
         texts = [text for text in parts if isinstance(text, str)]
         return "".join(texts) if texts else _LOST
+    if isinstance(value, dict):
+        # Arguments, or an answer in JSON mode, that a server did not write as text.
+        return encode(value).decode()
     return _LOST

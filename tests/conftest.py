@@ -10,7 +10,7 @@ import pytest
 from aimlasync import AsyncClient, Endpoint
 from aimlasync.simulator import Simulator
 
-_OURS = ("AIML_API_KEY", "AIMLAPI_API_KEY", "BYTESPIKE_API_KEY", "AIML_API_URL")
+_OURS = ("AIML_API_KEY", "AIMLAPI_API_KEY", "BYTESPIKE_API_KEY", "AIML_API_URL", "BYTESPIKE_API_URL")
 
 
 @pytest.fixture(params=[False, True], ids=["asyncio", "uvloop"])

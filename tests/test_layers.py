@@ -58,7 +58,12 @@ PUBLIC = {
     "aimlasync.wire",
 }
 
-ONLY_IN = {"aiohttp": {"transport", "simulator"}, "aiolimiter": {"limits"}, "yarl": {"transport"}, "click": {"cli"}}
+ONLY_IN = {
+    "aiohttp": {"transport", "simulator"},
+    "aiolimiter": {"limits"},
+    "yarl": {"transport"},
+    "click": {"cli", "__main__"},
+}
 
 CORE = {"aiohttp", "msgspec", "anyio", "aiolimiter"}
 

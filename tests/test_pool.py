@@ -1,0 +1,436 @@
+"""Claims about `aimlasync.pool`: where calls go, which key they carry, and who may see it."""
+
+from __future__ import annotations
+
+import copy
+import json
+import pickle
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import pytest
+
+from aimlasync.errors import AimlasyncError, BadRequestError, UnsupportedRequestError
+from aimlasync.info import Info
+from aimlasync.limits import DEFAULT_CONCURRENCY, Limits, Outcome
+from aimlasync.pool import Endpoint, Headers, Lane, Permit, Pool, Secret, default_endpoints, is_loopback
+from aimlasync.providers import AIMLAPI, BYTESPIKE, COMPATIBLE
+from aimlasync.wire import encode
+
+KEY = "0f3a9c55d1e24b7788aa66cc33ee1100"
+VARIABLES = ("AIML_API_KEY", "AIMLAPI_API_KEY", "BYTESPIKE_API_KEY", "AIML_API_URL")
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(autouse=True)
+def empty_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+
+
+def lane(base_url: str = "https://api.aimlapi.com/v1", **options: Any) -> Lane:
+    return Lane(Endpoint(base_url=base_url, api_key=KEY, **options), Limits())
+
+
+# --- base URLs ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("given", "chat"),
+    [
+        ("https://llm.example", "https://llm.example/v1/chat/completions"),
+        ("https://llm.example/", "https://llm.example/v1/chat/completions"),
+        ("https://llm.example/v1", "https://llm.example/v1/chat/completions"),
+        ("https://llm.example/v1/", "https://llm.example/v1/chat/completions"),
+        ("https://llm.example/v1//", "https://llm.example/v1/chat/completions"),
+        ("https://llm.example/v2", "https://llm.example/v2/chat/completions"),
+        ("  https://llm.example/v1\n", "https://llm.example/v1/chat/completions"),
+        ("https://llm.example:8443", "https://llm.example:8443/v1/chat/completions"),
+        ("https://llm.example/v1/chat/completions", "https://llm.example/v1/chat/completions"),
+        ("https://llm.example/chat/completions", "https://llm.example/v1/chat/completions"),
+        ("https://llm.example/v1/chat/completions/", "https://llm.example/v1/chat/completions"),
+        ("https://llm.example/v1/responses", "https://llm.example/v1/chat/completions"),
+        ("https://llm.example/v1/models", "https://llm.example/v1/chat/completions"),
+        ("https://llm.example/openai", "https://llm.example/openai/chat/completions"),
+        ("https://llm.example/gate/v1", "https://llm.example/gate/v1/chat/completions"),
+        ("https://llm.example/gate/v1beta", "https://llm.example/gate/v1beta/chat/completions"),
+    ],
+)
+def test_chat_url_is_joined_from_any_usual_base(given: str, chat: str) -> None:
+    made = lane(given)
+    assert made.urls["chat"] == chat
+    assert made.urls["responses"] == chat.removesuffix("chat/completions") + "responses"
+
+
+@pytest.mark.parametrize("base", ["", "/", "/v1", "/v1/", "/v2", "/v1/chat/completions", "/chat/completions"])
+def test_aimlapi_serves_all_but_chat_from_its_own_roots(base: str) -> None:
+    made = lane(f"https://api.aimlapi.com{base}")
+    version = "v2" if base == "/v2" else "v1"
+    assert made.urls["chat"] == f"https://api.aimlapi.com/{version}/chat/completions"
+    assert made.urls["responses"] == "https://api.aimlapi.com/v1/responses"
+    assert made.path_url(AIMLAPI.models_path) == "https://api.aimlapi.com/v1/models"
+    assert AIMLAPI.model_path is not None
+    assert AIMLAPI.balance_path is not None
+    assert made.path_url(AIMLAPI.model_path, id="openai/gpt-5-pro") == "https://api.aimlapi.com/model/openai/gpt-5-pro"
+    assert made.path_url(AIMLAPI.balance_path) == "https://api.aimlapi.com/v2/billing"
+
+
+def test_vendor_behind_a_prefix_keeps_the_prefix() -> None:
+    made = lane("https://gate.example/aimlapi/v1", provider=AIMLAPI)
+    assert made.urls["responses"] == "https://gate.example/aimlapi/v1/responses"
+    assert made.path_url("/v2/billing") == "https://gate.example/aimlapi/v2/billing"
+
+
+@pytest.mark.parametrize("base", ["", "/v1", "/v1/"])
+def test_bytespike_serves_from_its_roots(base: str) -> None:
+    made = lane(f"https://llm.bytespike.ai{base}")
+    assert made.urls["chat"] == "https://llm.bytespike.ai/v1/chat/completions"
+    assert made.urls["responses"] == "https://llm.bytespike.ai/v1/responses"
+    assert made.path_url(BYTESPIKE.models_path) == "https://llm.bytespike.ai/v1/models"
+    assert BYTESPIKE.balance_path is not None
+    assert made.path_url(BYTESPIKE.balance_path) == "https://llm.bytespike.ai/api/v1/me/account"
+
+
+def test_model_id_in_a_path_keeps_its_slashes_and_nothing_else() -> None:
+    made = lane("https://llm.example/v1")
+    assert made.path_url("models/{id}", id="a/b c?d#e") == "https://llm.example/v1/models/a/b%20c%3Fd%23e"
+
+
+@pytest.mark.parametrize(
+    ("url", "provider"),
+    [
+        ("https://api.aimlapi.com/v2", AIMLAPI),
+        ("https://API.AIMLAPI.COM", AIMLAPI),
+        ("https://llm.bytespike.ai", BYTESPIKE),
+        ("https://api.openai.com/v1", COMPATIBLE),
+        ("https://api.aimlapi.com.evil.example/v1", COMPATIBLE),
+    ],
+)
+def test_vendor_is_known_by_its_host_alone(url: str, provider: Any) -> None:
+    assert Endpoint(base_url=url, api_key=KEY).provider is provider
+
+
+def test_endpoint_is_named_after_its_vendor_or_its_host() -> None:
+    assert lane().endpoint.name == "aimlapi"
+    assert lane("https://llm.example:8443/v1").endpoint.name == "llm.example:8443"
+    assert lane(name="mine").endpoint.name == "mine"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://user:password@llm.example/v1",
+        "https://user@llm.example/v1",
+        "https://llm.example/v1?api-version=1",
+        "https://llm.example/v1#top",
+    ],
+)
+def test_url_with_a_user_a_query_or_a_fragment_is_refused_without_showing_it(url: str) -> None:
+    with pytest.raises(ValueError, match="must not carry") as caught:
+        Endpoint(base_url=url, api_key=KEY)
+    assert "password@" not in str(caught.value)
+    assert "api-version" not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["", "llm.example/v1", "//llm.example", "ftp://llm.example", "https://", "https:///v1"])
+def test_what_is_no_http_url_is_refused(url: str) -> None:
+    with pytest.raises(ValueError, match="base_url must be"):
+        Endpoint(base_url=url, api_key=KEY)
+
+
+def test_password_of_an_unusable_url_is_not_shown() -> None:
+    with pytest.raises(ValueError, match="base_url must be") as caught:
+        Endpoint(base_url="ftp://user:hunter2@llm.example/v1?token=tok3n", api_key=KEY)
+    assert "hunter2" not in str(caught.value)
+    assert "tok3n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["http://llm.example/v1", "http://10.0.0.7:8000", "http://127.0.0.1.evil.example/v1"])
+def test_unencrypted_url_is_refused_unless_allowed(url: str) -> None:
+    with pytest.raises(ValueError, match="allow_http=True"):
+        Endpoint(base_url=url, api_key=KEY)
+    assert Endpoint(base_url=url, api_key=KEY, allow_http=True).base_url.startswith("http://")
+
+
+@pytest.mark.parametrize("host", ["localhost", "LOCALHOST:8000", "127.0.0.1:8000", "127.8.9.1", "[::1]:8000"])
+def test_unencrypted_loopback_is_allowed(host: str) -> None:
+    assert lane(f"http://{host}").urls["chat"].endswith("/v1/chat/completions")
+
+
+@pytest.mark.parametrize("host", ["", "localhost.evil.example", "0.0.0.0", "10.0.0.1", "::", "loopback", "127.1"])
+def test_other_hosts_are_not_loopback(host: str) -> None:
+    assert not is_loopback(host)
+
+
+# --- keys --------------------------------------------------------------------------------------------------------
+
+
+def test_key_is_stripped_and_sent_as_bearer_alone() -> None:
+    made = Lane(Endpoint(base_url="https://llm.example", api_key=f" {KEY}\n"), Limits())
+    assert made.headers["Authorization"] == f"Bearer {KEY}"
+    assert not {"x-api-key", "api-key"} & {name.lower() for name in made.headers}
+
+
+@pytest.mark.parametrize("key", [None, "", "  "])
+def test_no_key_sends_no_authorization(key: str | None) -> None:
+    made = Lane(Endpoint(base_url="http://localhost:8000", api_key=key), Limits())
+    assert "Authorization" not in made.headers
+    assert made.secret == ""
+
+
+@pytest.mark.parametrize(
+    "key", ["ab\r\nX-Evil: 1", "ab\x00cd", "ab cd", "ab\x7f", "schl\u00fcssel", "\u201cabc\u201d", "a\tb"]
+)
+def test_key_that_no_header_may_carry_is_refused_without_showing_it(key: str) -> None:
+    with pytest.raises(ValueError, match="api_key") as caught:
+        Endpoint(base_url="https://llm.example", api_key=key)
+    assert key not in "".join(traceback.format_exception(caught.value))
+
+
+def holders() -> list[Any]:
+    endpoint = Endpoint.aimlapi(api_key=KEY, headers={"X-Gate": "tok3n"})
+    pool = Pool([endpoint], Limits())
+    return [Secret(KEY), endpoint, pool.lanes[0], pool.lanes[0].headers, endpoint.headers, pool, Permit(pool.lanes[0])]
+
+
+@pytest.mark.parametrize("index", range(7))
+@pytest.mark.parametrize("show", [repr, str, "{}".format, "{!r}".format, lambda x: f"{[x]}", lambda x: str({"k": x})])
+def test_key_is_in_no_text_of_what_holds_it(index: int, show: Callable[[Any], str]) -> None:
+    shown = show(holders()[index])
+    assert KEY not in shown
+    assert "tok3n" not in shown
+
+
+@pytest.mark.parametrize("index", [0, 1, 2])
+@pytest.mark.parametrize(
+    "take", [pickle.dumps, copy.copy, copy.deepcopy, json.dumps, msgspec.json.encode, encode, vars]
+)
+def test_key_cannot_be_pickled_copied_dumped_or_listed(index: int, take: Callable[[Any], Any]) -> None:
+    holder = holders()[index]
+    if take is copy.copy and index:
+        # A shallow copy shares the secret; it does not copy it.
+        assert KEY not in repr(take(holder))
+        return
+    with pytest.raises((TypeError, pickle.PicklingError)) as caught:
+        take(holder)
+    assert KEY not in str(caught.value)
+
+
+def test_key_is_revealed_only_when_asked() -> None:
+    assert Secret(KEY).reveal() == KEY
+    assert repr(Secret(KEY)) == "<secret>"
+
+
+def test_headers_show_their_names_alone() -> None:
+    assert repr(Headers({"Authorization": KEY, "Accept": "x"})) == "<headers Authorization, Accept>"
+
+
+# --- the environment ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["AIML_API_KEY", "AIMLAPI_API_KEY"])
+def test_key_of_aimlapi_is_read_under_both_its_names(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(name, f" {KEY} ")
+    (endpoint,) = default_endpoints(None, None, allow_http=False)
+    assert (endpoint.provider, endpoint.base_url) == (AIMLAPI, "https://api.aimlapi.com/v1")
+    assert endpoint.api_key is not None
+    assert endpoint.api_key.reveal() == KEY
+
+
+def test_first_name_wins_and_a_blank_one_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIMLAPI_API_KEY", "second")
+    monkeypatch.setenv("AIML_API_KEY", "first")
+    assert Endpoint.aimlapi().api_key is not None
+    assert Endpoint.aimlapi().api_key.reveal() == "first"  # type: ignore[union-attr]
+    monkeypatch.setenv("AIML_API_KEY", "  ")
+    assert Endpoint.aimlapi().api_key.reveal() == "second"  # type: ignore[union-attr]
+
+
+def test_bytespike_is_used_when_only_its_key_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BYTESPIKE_API_KEY", "sk-byts-1")
+    (endpoint,) = default_endpoints(None, None, allow_http=False)
+    assert (endpoint.provider, endpoint.base_url) == (BYTESPIKE, "https://llm.bytespike.ai/v1")
+
+
+def test_aimlapi_comes_first_when_both_keys_are_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BYTESPIKE_API_KEY", "sk-byts-1")
+    monkeypatch.setenv("AIML_API_KEY", KEY)
+    (endpoint,) = default_endpoints(None, None, allow_http=False)
+    assert endpoint.provider is AIMLAPI
+
+
+def test_error_without_any_key_names_both_variables() -> None:
+    with pytest.raises(AimlasyncError, match=r"AIML_API_KEY.*BYTESPIKE_API_KEY"):
+        default_endpoints(None, None, allow_http=False)
+
+
+@pytest.mark.parametrize(
+    ("make", "name"), [(Endpoint.aimlapi, "AIML_API_KEY"), (Endpoint.bytespike, "BYTESPIKE_API_KEY")]
+)
+def test_vendor_without_a_key_is_an_error_that_names_its_variable(make: Callable[[], Endpoint], name: str) -> None:
+    with pytest.raises(AimlasyncError, match=name):
+        make()
+
+
+def test_vendors_own_url_without_a_key_is_an_error_that_names_its_variable() -> None:
+    with pytest.raises(AimlasyncError, match="BYTESPIKE_API_KEY"):
+        default_endpoints(None, "https://llm.bytespike.ai/v1", allow_http=False)
+
+
+def test_other_server_needs_no_key() -> None:
+    (endpoint,) = default_endpoints(None, "http://localhost:8000", allow_http=False)
+    assert (endpoint.provider, endpoint.api_key) == (COMPATIBLE, None)
+
+
+@pytest.mark.parametrize(("key", "provider"), [("sk-byts-abc", BYTESPIKE), (KEY, AIMLAPI), ("sk-abc", AIMLAPI)])
+def test_given_key_chooses_the_vendor_by_its_prefix(key: str, provider: Any) -> None:
+    (endpoint,) = default_endpoints(key, None, allow_http=False)
+    assert endpoint.provider is provider
+
+
+def test_given_key_beats_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIML_API_KEY", "environment")
+    (endpoint,) = default_endpoints(KEY, None, allow_http=False)
+    assert endpoint.api_key is not None
+    assert endpoint.api_key.reveal() == KEY
+
+
+def test_key_of_one_vendor_never_goes_to_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIML_API_KEY", KEY)
+    with pytest.raises(AimlasyncError, match="BYTESPIKE_API_KEY"):
+        default_endpoints(None, "https://llm.bytespike.ai/v1", allow_http=False)
+
+
+def test_url_of_aimlapi_may_come_from_the_environment_and_an_argument_beats_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIML_API_URL", "https://gate.example/aimlapi/v1")
+    (endpoint,) = default_endpoints(KEY, None, allow_http=False)
+    assert (endpoint.base_url, endpoint.provider) == ("https://gate.example/aimlapi/v1", AIMLAPI)
+    (endpoint,) = default_endpoints(KEY, "https://other.example", allow_http=False)
+    assert endpoint.base_url == "https://other.example/v1"
+    assert Endpoint.aimlapi(api_key=KEY, base_url="https://api.aimlapi.com").base_url == "https://api.aimlapi.com/v1"
+    assert Endpoint.bytespike(api_key=KEY).base_url == "https://llm.bytespike.ai/v1"
+
+
+def test_url_from_the_environment_is_checked_like_any_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIML_API_URL", "http://gate.example/v1")
+    with pytest.raises(ValueError, match="not encrypted"):
+        Endpoint.aimlapi(api_key=KEY)
+    monkeypatch.setenv("AIML_API_URL", "")
+    assert Endpoint.aimlapi(api_key=KEY).base_url == "https://api.aimlapi.com/v1"
+
+
+# --- lanes -------------------------------------------------------------------------------------------------------
+
+
+def test_endpoints_limits_beat_the_clients() -> None:
+    mine = Endpoint.aimlapi(api_key=KEY, limits=Limits(concurrency=3))
+    assert Lane(mine, Limits(concurrency=9)).permits.limit == 3
+    assert Lane(Endpoint.aimlapi(api_key=KEY), Limits(concurrency=9)).permits.limit == 9
+    assert Lane(Endpoint.aimlapi(api_key=KEY), Limits()).permits.limit == DEFAULT_CONCURRENCY
+
+
+def test_endpoints_headers_are_sent() -> None:
+    made = lane(headers={"X-Gate": "1", "User-Agent": "mine"})
+    assert (made.headers["X-Gate"], made.headers["User-Agent"]) == ("1", "mine")
+
+
+def test_pool_of_nothing_is_refused() -> None:
+    with pytest.raises(ValueError, match="at least one"):
+        Pool([], Limits())
+
+
+def pool(*limits: int) -> Pool:
+    return Pool(
+        [
+            Endpoint(base_url=f"https://{n}.example", api_key=KEY, limits=Limits(concurrency=limit))
+            for n, limit in enumerate(limits)
+        ],
+        Limits(),
+    )
+
+
+async def take(of: Pool, count: int) -> list[int]:
+    return [of.lanes.index((await of.acquire(of.lanes)).lane) for _ in range(count)]
+
+
+async def test_least_loaded_lane_is_chosen() -> None:
+    assert await take(pool(5, 5, 5), 6) == [0, 1, 2, 0, 1, 2]
+
+
+async def test_load_is_the_share_of_the_limit_in_use() -> None:
+    assert await take(pool(1, 3), 4) == [0, 1, 1, 1]
+    assert sorted(await take(pool(2, 8), 5)) == [0, 1, 1, 1, 1]
+
+
+async def test_released_lane_is_chosen_again() -> None:
+    both = pool(1, 1)
+    first, _ = await both.acquire(both.lanes), await both.acquire(both.lanes)
+    first.release(Outcome.OK)
+    assert await take(both, 1) == [0]
+
+
+async def test_only_the_lanes_named_are_chosen() -> None:
+    three = pool(9, 9, 9)
+    for _ in range(3):
+        assert (await three.acquire(three.lanes[2:])).lane is three.lanes[2]
+
+
+async def test_permit_is_given_back_once_whoever_gives_it_back() -> None:
+    one = pool(2)
+    permit, other = await one.acquire(one.lanes), await one.acquire(one.lanes)
+    for outcome in (Outcome.OK, Outcome.DROPPED, Outcome.IGNORED):
+        permit.release(outcome)
+    assert one.lanes[0].permits.in_flight == 1
+    other.release(Outcome.OK)
+    other.release(Outcome.OK)
+    assert one.lanes[0].permits.in_flight == 0
+
+
+# --- what no endpoint can serve ----------------------------------------------------------------------------------
+
+
+def vendors() -> Pool:
+    return Pool([Endpoint.aimlapi(api_key=KEY), Endpoint.bytespike(api_key=KEY)], Limits())
+
+
+def test_request_that_no_endpoint_takes_is_refused_with_the_fix_and_the_way_around() -> None:
+    only = Pool([Endpoint.aimlapi(api_key=KEY)], Limits())
+    info = Info()
+    body = {"model": "openai/gpt-5-nano-2025-08-07", "temperature": 0.5}
+    with pytest.raises(UnsupportedRequestError) as caught:
+        only.able("chat", body, info)
+    failed = caught.value
+    assert isinstance(failed, BadRequestError)
+    assert isinstance(failed, ValueError)
+    assert "temperature" in failed.message
+    assert "reasoning_effort" in failed.message
+    assert "validate=False" in failed.message
+    assert (failed.status, failed.code, failed.param) == (400, "unsupported_parameter", "temperature")
+    assert (failed.billed, failed.retryable, failed.info) == (False, False, info)
+
+
+def test_model_of_the_other_api_is_refused_with_the_call_to_use() -> None:
+    only = Pool([Endpoint.aimlapi(api_key=KEY)], Limits())
+    with pytest.raises(UnsupportedRequestError, match=r"client\.responses\.create") as caught:
+        only.able("chat", {"model": "openai/gpt-5-pro"}, Info())
+    assert (caught.value.code, caught.value.param) == ("unsupported_model", "model")
+
+
+def test_endpoint_that_refuses_is_left_out_while_another_takes_it() -> None:
+    both = vendors()
+    assert both.able("chat", {"model": "gpt-5-nano", "temperature": 0.5}, Info()) == both.lanes
+    assert both.able("chat", {"model": "gpt-5-nano", "reasoning_effort": "low"}, Info()) == [both.lanes[0]]
+    assert both.able("chat", {"model": "openai/gpt-5-pro"}, Info()) == [both.lanes[1]]
+
+
+def test_unknown_model_goes_everywhere() -> None:
+    both = vendors()
+    assert (
+        both.able("responses", {"model": "new/model", "temperature": 9, "max_output_tokens": 1}, Info()) == both.lanes
+    )
