@@ -4,7 +4,9 @@ Serves the AI/ML API (api.aimlapi.com), ByteSpike (llm.bytespike.ai) and any Ope
 """
 
 from aimlasync._version import __version__
+from aimlasync.budget import Budget
 from aimlasync.client import AsyncClient
+from aimlasync.endpoint import Endpoint
 from aimlasync.errors import (
     AimlasyncError,
     AnswerError,
@@ -32,7 +34,7 @@ from aimlasync.errors import (
 )
 from aimlasync.info import Info, Timing
 from aimlasync.limits import Limits
-from aimlasync.pool import Endpoint
+from aimlasync.prices import Price, prices_of
 from aimlasync.retry import Retry
 from aimlasync.timeout import Timeout
 
@@ -49,6 +51,7 @@ __all__ = [
     "AsyncClient",
     "AuthenticationError",
     "BadRequestError",
+    "Budget",
     "BudgetExceededError",
     "ClientClosedError",
     "Endpoint",
@@ -59,6 +62,7 @@ __all__ = [
     "NotFoundError",
     "OverloadedError",
     "PermissionDeniedError",
+    "Price",
     "RateLimitError",
     "Retry",
     "StreamError",
@@ -68,4 +72,5 @@ __all__ = [
     "UnprocessableEntityError",
     "UnsupportedRequestError",
     "__version__",
+    "prices_of",
 ]

@@ -8,10 +8,11 @@ what servers send beyond them: every field may be missing or null but the few th
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal
 
 import msgspec
 
+from aimlasync.options import CALL_OPTIONS, CallOptions
 from aimlasync.wire import Meta, Received, Reply, Wire, decode
 
 # --- What is sent -----------------------------------------------------------------------------------------------------
@@ -101,7 +102,7 @@ class FunctionTool(Wire, tag_field="type", tag="function"):
     function: Function
 
 
-class ChatOptions(TypedDict, total=False):
+class ChatOptions(CallOptions, total=False):
     """Parameters of `create` and `parse` besides `model`, `messages`, `stream` and `response_format`.
 
     Which of them a model takes differs; the provider table refuses early what is documented not to work.
@@ -148,7 +149,7 @@ class ChatParams(ChatOptions, total=False):
     response_format: Mapping[str, Any] | None
 
 
-PARAMETERS = ChatParams.__optional_keys__
+PARAMETERS = ChatParams.__optional_keys__ - CALL_OPTIONS
 
 # --- What comes back --------------------------------------------------------------------------------------------------
 

@@ -320,6 +320,11 @@ class Assembler:
             growing.add(choice)
 
     @property
+    def usage(self) -> Usage | None:
+        """The tokens, as far as the server has told."""
+        return self._usage
+
+    @property
     def finished(self) -> bool:
         """Whether a clean end of the connection now would be the end of the answer."""
         if self._tail:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import itertools
+import logging
 import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from types import TracebackType
@@ -20,114 +21,48 @@ from typing import Any, Self, TypeVar
 
 import msgspec
 
+from aimlasync import signals
+from aimlasync.budget import Budget
+from aimlasync.call import Attempt, Call, Target
 from aimlasync.catalogue import Balance
+from aimlasync.endpoint import Endpoint, Headers, default_endpoints
 from aimlasync.errors import (
     AimlasyncError,
-    APIConnectionError,
     APIStatusError,
     APITimeoutError,
-    ClientClosedError,
-    redact,
+    AuthenticationError,
+    InsufficientCreditError,
+    NotFoundError,
+    PermissionDeniedError,
     status_error,
 )
 from aimlasync.info import Info, check_request_id
-from aimlasync.limits import Limits, Outcome
-from aimlasync.pool import Endpoint, Headers, Lane, Permit, Pool, default_endpoints
+from aimlasync.lane import EndpointStatistics, Lane
+from aimlasync.life import Life
+from aimlasync.limits import Limits
+from aimlasync.options import CallOptions
+from aimlasync.pool import Pool
 from aimlasync.providers import Api
 from aimlasync.resources import Chat, Models, Responses, balance
-from aimlasync.retry import Retry, retry_after
+from aimlasync.retry import Retry
 from aimlasync.timeout import Timeout
-from aimlasync.transport import AiohttpTransport, RawReply, StaleConnectionError, Transport
-from aimlasync.wire import encode
+from aimlasync.transport import RawReply, StaleConnectionError, Transport
 
 T = TypeVar("T")
 
 _MAX_ERROR_BODY = 64 * 2**10
 _CLIENT_REQUEST_ID = "X-Client-Request-Id"
 
-
-class Life:
-    """A client's loop and transport, from its first call until it is closed."""
-
-    __slots__ = ("_loop", "_owned", "_proxy", "_transport", "closed")
-
-    def __init__(self, transport: Transport | None, proxy: str | None) -> None:
-        # Made with the first call, in its loop; a transport that the user gave stays the user's to close.
-        self._transport = transport
-        self._owned = transport is None
-        self._proxy = proxy
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self.closed = False
-
-    def enter(self) -> tuple[asyncio.AbstractEventLoop, Transport]:
-        """Return the loop and the transport. Raises ClientClosedError when closed, RuntimeError in another loop."""
-        loop = asyncio.get_running_loop()
-        if self.closed:
-            raise ClientClosedError("this client is closed; make a new one")
-        if self._loop is None:
-            self._loop = loop
-        elif self._loop is not loop:
-            raise RuntimeError("this client belongs to another event loop; make one client per loop")
-        if self._transport is None:
-            self._transport = AiohttpTransport(proxy=self._proxy)
-        return loop, self._transport
-
-    async def close(self) -> None:
-        """End; harmless more than once."""
-        if not self.closed:
-            self.closed = True
-            if self._owned and self._transport is not None:
-                await self._transport.close()
-
-
-class Call:
-    """One logical use of the API, whatever attempts it takes."""
-
-    __slots__ = ("body", "deadline", "extra", "first_token", "info", "lanes", "method", "started", "timeout", "url")
-
-    def __init__(
-        self,
-        *,
-        method: str,
-        url: Callable[[Lane], str],
-        body: bytes | None,
-        lanes: Sequence[Lane],
-        info: Info,
-        extra: Mapping[str, str] | None,
-        timeout: Timeout,
-        started: float,
-        streams: bool = False,
-    ) -> None:
-        self.method = method
-        self.url = url
-        self.body = body
-        self.lanes = lanes
-        self.info = info
-        self.extra = extra
-        self.timeout = timeout
-        self.started = started
-        self.deadline = None if timeout.total is None else started + timeout.total
-        self.first_token = timeout.first_token if streams else None
-
-
-class Attempt:
-    """One HTTP try that got a 2xx: the response, and the permit it holds until its last byte."""
-
-    __slots__ = ("call", "permit", "reply", "started")
-
-    def __init__(self, call: Call, permit: Permit, reply: RawReply, started: float) -> None:
-        self.call = call
-        self.permit = permit
-        self.reply = reply
-        self.started = started
+_log = logging.getLogger("aimlasync.retry")
 
 
 class AsyncClient:
     """A client for chat/completions and responses; one per event loop, shared by all its tasks.
 
     Keys come from AIML_API_KEY or BYTESPIKE_API_KEY unless `api_key` or `endpoints` says otherwise.
-    Close it with `async with` or `await close()`. Raises AimlasyncError when no key is found, ValueError for a base
-    URL or key that cannot be sent safely.
+    `max_queue` calls may wait for an endpoint at most, and `max_wait` seconds; beyond that OverloadedError comes at
+    once. Close it with `async with` or `await close()`. Raises AimlasyncError when no key is found, ValueError for a
+    base URL or key that cannot be sent safely.
     """
 
     def __init__(
@@ -145,6 +80,9 @@ class AsyncClient:
         proxy: str | None = None,
         transport: Transport | None = None,
         max_retries: int | None = None,
+        max_queue: int | None = None,
+        max_wait: float | None = None,
+        budget: Budget | None = None,
     ) -> None:
         if endpoints is not None and (api_key is not None or base_url is not None):
             raise ValueError("give endpoints=, or api_key= and base_url=, not both")
@@ -152,7 +90,8 @@ class AsyncClient:
             endpoints = default_endpoints(api_key, base_url, allow_http=allow_http)
         self.limits = limits or Limits()
         self._life = Life(transport, proxy)
-        self._pool = Pool(endpoints, self.limits)
+        self._pool = Pool(endpoints, self.limits, max_queue=max_queue, max_wait=max_wait)
+        self.budget = budget
         self._validate = validate
         self._ids = itertools.count(1)
         self._id_prefix = secrets.token_hex(8)
@@ -231,28 +170,36 @@ class AsyncClient:
         api: Api,
         body: Mapping[str, Any],
         receive: Callable[[Attempt], Awaitable[T]],
-        *,
-        timeout: Timeout | float | None,
-        extra_headers: Mapping[str, str] | None,
+        options: CallOptions,
     ) -> T:
         """Send `body` to an endpoint that serves `api` and return what `receive` makes of the answer."""
         loop, _ = self._life.enter()
+        extra_headers = options.get("extra_headers")
         info = Info(model=str(body.get("model", "")), request_id=self._request_id(extra_headers))
-        lanes = self._pool.able(api, body, info) if self._validate else self._pool.lanes
-        return await self._run(
-            Call(
-                method="POST",
-                url=lambda lane: lane.urls[api],
-                body=encode(body),
-                lanes=lanes,
-                info=info,
-                extra=extra_headers,
-                timeout=self.timeout if timeout is None else self.timeout.but(timeout),
-                started=loop.time(),
-                streams=bool(body.get("stream")),
-            ),
-            receive,
+        targets = self._pool.targets(api, body, info, validate=self._validate)
+        timeout = options.get("timeout")
+        call = Call(
+            method="POST",
+            targets=targets,
+            headers=self._headers(info, extra_headers),
+            info=info,
+            timeout=self.timeout if timeout is None else self.timeout.but(timeout),
+            started=loop.time(),
+            streams=bool(body.get("stream")),
+            max_output=body.get("max_completion_tokens") or body.get("max_tokens") or body.get("max_output_tokens"),
+            priority=options.get("priority", "interactive"),
+            affinity=options.get("affinity"),
+            budget=self.budget,
         )
+        call.reserve(len(targets[0].body or b""))
+        try:
+            return await self._run(call, receive)
+        except AimlasyncError as error:
+            call.give_up(billed=error.billed)
+            raise
+        except BaseException:
+            call.give_up(billed=None)
+            raise
 
     async def _get(
         self,
@@ -260,24 +207,20 @@ class AsyncClient:
         url: str,
         receive: Callable[[Attempt], Awaitable[T]],
         *,
-        timeout: Timeout | float | None = None,
         extra_headers: Mapping[str, str] | None = None,
     ) -> T:
         """Ask an endpoint for what it knows about itself, through the same pipeline."""
         loop, _ = self._life.enter()
-        return await self._run(
-            Call(
-                method="GET",
-                url=lambda lane: url,
-                body=None,
-                lanes=[lane],
-                info=Info(request_id=self._request_id(extra_headers)),
-                extra=extra_headers,
-                timeout=self.timeout if timeout is None else self.timeout.but(timeout),
-                started=loop.time(),
-            ),
-            receive,
+        info = Info(request_id=self._request_id(extra_headers))
+        call = Call(
+            method="GET",
+            targets=[Target(lane, url, None)],
+            headers=self._headers(info, extra_headers),
+            info=info,
+            timeout=self.timeout,
+            started=loop.time(),
         )
+        return await self._run(call, receive)
 
     async def _run(self, call: Call, receive: Callable[[Attempt], Awaitable[T]]) -> T:
         """Try until there is an answer, the policy gives up, or the deadline passes."""
@@ -287,61 +230,103 @@ class AsyncClient:
         try:
             async with asyncio.timeout_at(call.deadline):
                 while True:
-                    queued_at = loop.time()
-                    permit = await self._pool.acquire(call.lanes)
-                    started = loop.time()
-                    info.timing.queued = (info.timing.queued or 0.0) + started - queued_at
-                    info.endpoint = permit.lane.endpoint.name
+                    waiting_since = loop.time()
+                    target, permit = await self._pool.admit(call, self.retry.max_retry_after)
+                    attempt = Attempt(call, target, permit, loop.time())
+                    info.timing.queued = (info.timing.queued or 0.0) + attempt.started - waiting_since
+                    info.endpoint = target.lane.endpoint.name
                     info.attempts += 1
-                    reply: RawReply | None = None
                     try:
-                        reply = await self._attempt(transport, call, permit.lane)
-                        info.timing.first_byte = loop.time() - started
+                        attempt.reply = reply = await self._send(transport, call, target)
+                        info.timing.first_byte = loop.time() - attempt.started
                         info.saw_headers(reply.status, reply.headers)
+                        self._heed(target.lane, reply, loop.time())
                         if not 200 <= reply.status < 300 and reply.status != 304:
-                            raise await self._status_error(call, permit.lane, reply)
-                        return await receive(Attempt(call, permit, reply, started))
+                            raise await self._status_error(call, target.lane, reply)
+                        return await receive(attempt)
                     except AimlasyncError as failed:
-                        failed.info = info
-                        redact(failed, permit.lane.secret)
                         error = failed
-                        if reply is not None:
-                            # Harmless where the body was read to its end.
-                            reply.abort()
-                        permit.release(_outcome(failed))
+                        attempt.fail(failed)
                     except BaseException:
                         # Cancelled, or a bug: it says nothing about the server, and the body may be half read.
-                        if reply is not None:
-                            reply.abort()
-                        permit.release(Outcome.IGNORED)
+                        attempt.abandon()
                         raise
-                    remaining = float("inf") if call.deadline is None else call.deadline - loop.time()
-                    delay = self.retry.delay(info.attempts, error, remaining=remaining)
-                    if delay is None:
-                        info.timing.total = loop.time() - call.started
-                        # Its inner frames hold the body, which may echo the key, and tell the caller nothing.
-                        raise error.with_traceback(None)
-                    await asyncio.sleep(delay)
+                    await self._before_retry(call, target.lane, error)
         except TimeoutError:
             info.timing.total = loop.time() - call.started
         # Outside the `except`, so that nothing is chained to it.
         before = f"; before that: {error.message}" if error is not None else ""
         raise APITimeoutError(f"the call took longer than {call.timeout.total} s{before}", phase="total", info=info)
 
-    async def _attempt(self, transport: Transport, call: Call, lane: Lane) -> RawReply:
+    async def _before_retry(self, call: Call, lane: Lane, error: AimlasyncError) -> None:
+        """Wait as long as the policy says, holding nothing, or raise `error` because there will be no other attempt."""
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        attempts = call.info.attempts
+        others = any(t.lane not in call.tried and t.lane.health.allows(now) for t in call.targets)
+        if others and attempts < self.retry.attempts and (error.retryable or isinstance(error, _ANOTHERS_TURN)):
+            # Another endpoint may serve it at once, and owes nothing for this one's failure.
+            _log.debug("%s failed (%s), another endpoint is next", lane.endpoint.name, type(error).__name__)
+            return
+        remaining = float("inf") if call.deadline is None else call.deadline - now
+        delay = self.retry.delay(attempts, error, remaining=remaining)
+        if delay is not None:
+            call.paid = lane.quota.take(error)
+            if call.paid is None:
+                delay = await self._probe(call, lane, error, delay)
+        if delay is None:
+            call.info.timing.total = loop.time() - call.started
+            # Its inner frames hold the body, which may echo the key, and tell the caller nothing.
+            raise error.with_traceback(None)
+        lane.counters.retries += 1
+        _log.debug("%s failed (%s), next attempt in %.2f s", lane.endpoint.name, type(error).__name__, delay)
+        try:
+            await asyncio.sleep(delay)
+        except BaseException:
+            # The retry that was paid for will never be sent.
+            if call.paid is not None:
+                lane.quota.give_back(call.paid)
+            if call.probing:
+                lane.quota.probed(None)
+            raise
+
+    async def _probe(self, call: Call, lane: Lane, error: AimlasyncError, delay: float) -> float | None:
+        """The retry quota is empty: interactive calls fail at once, bulk calls wait until one of them got through."""
+        if call.priority != "bulk":
+            return None
+        while not lane.quota.probe(error):
+            call.paid = lane.quota.take(error)
+            if call.paid is not None:
+                return 0.0
+            await asyncio.sleep(self.retry.backoff(lane.quota.failed_probes + 1, error) or delay)
+        call.probing = True
+        return delay
+
+    def _heed(self, lane: Lane, reply: RawReply, now: float) -> None:
+        """Pause the endpoint when its headers say that a minute is used up."""
+        if lane.gate.is_rated:
+            # Our own count is finer than the server's word.
+            return
+        signal = signals.read(reply.headers, unit=lane.endpoint.provider.ratelimit_unit)
+        if signal is None or signal.pause is None or signal.usd_remaining is not None:
+            return
+        pause = signal.pause
+        if signal.limit_requests and signal.remaining_requests == 0 and signal.reset_requests is not None:
+            # The reset is when all of the limit is back (OpenAI); what is waited for is one request of it.
+            pause = signal.reset_requests / signal.limit_requests
+        lane.pause(pause, now)
+
+    async def _send(self, transport: Transport, call: Call, target: Target) -> RawReply:
         """Send once; a kept connection that the server had closed is not an attempt, so it is replaced at once."""
-        headers = Headers(lane.headers)
-        headers[_CLIENT_REQUEST_ID] = call.info.request_id
-        headers.update(self._default_headers)
-        if call.extra:
-            headers.update(call.extra)
-        url = call.url(lane)
+        headers = Headers(target.lane.headers)
+        headers.update(call.headers)
+        connect = call.timeout.connect
         while True:
             try:
                 if call.first_token is None:
-                    return await transport.send(call.method, url, headers, call.body, connect=call.timeout.connect)
+                    return await transport.send(call.method, target.url, headers, target.body, connect=connect)
                 async with asyncio.timeout(call.first_token):
-                    return await transport.send(call.method, url, headers, call.body, connect=call.timeout.connect)
+                    return await transport.send(call.method, target.url, headers, target.body, connect=connect)
             except StaleConnectionError:
                 # Every kept connection may be stale; each try uses one up, and a fresh one is never stale.
                 continue
@@ -355,16 +340,29 @@ class AsyncClient:
             body = await reply.read(_MAX_ERROR_BODY)
         except AimlasyncError:
             body = b""
+        provider = lane.endpoint.provider
+        wait = signals.retry_after(reply.headers)
+        if wait is None and reply.status == 429:
+            signal = signals.read(reply.headers, unit=provider.ratelimit_unit)
+            wait = signal.pause if signal is not None else None
         should_retry = reply.headers.get("x-should-retry")
         return status_error(
             reply.status,
             body,
-            retry_after=retry_after(reply.headers),
-            out_of_credit=lane.endpoint.provider.out_of_credit,
+            retry_after=wait,
+            out_of_credit=provider.out_of_credit,
             should_retry=None if should_retry is None else should_retry.lower() == "true",
-            failures_are_free=lane.endpoint.provider.failures_are_free,
+            failures_are_free=provider.failures_are_free,
             info=call.info,
         )
+
+    def _headers(self, info: Info, extra: Mapping[str, str] | None) -> Headers:
+        """What this call adds to an endpoint's headers."""
+        headers = Headers(self._default_headers)
+        headers[_CLIENT_REQUEST_ID] = info.request_id
+        if extra:
+            headers.update((name, value) for name, value in extra.items() if name.lower() != _CLIENT_REQUEST_ID.lower())
+        return headers
 
     def _request_id(self, extra_headers: Mapping[str, str] | None) -> str:
         if extra_headers:
@@ -382,11 +380,11 @@ class AsyncClient:
         """
         return await balance(self)
 
+    def statistics(self) -> list[EndpointStatistics]:
+        """Return what each endpoint is doing and has done, in the order they were given."""
+        now = self._life.now()
+        return [lane.statistics(now) for lane in self._pool.lanes]
 
-def _outcome(error: AimlasyncError) -> Outcome:
-    """What a failed attempt says about the server's capacity."""
-    if isinstance(error, APIStatusError):
-        return Outcome.DROPPED if error.status in (429, 503) else Outcome.IGNORED
-    if isinstance(error, APIConnectionError) and not isinstance(error, APITimeoutError):
-        return Outcome.DROPPED
-    return Outcome.IGNORED
+
+# What one endpoint refuses for reasons of its own, and another may grant.
+_ANOTHERS_TURN = (AuthenticationError, InsufficientCreditError, PermissionDeniedError, NotFoundError)

@@ -1,280 +1,182 @@
-"""Endpoints: where calls may go, with which key, and what each is carrying now.
+"""The endpoints of a client, and the choice between them.
 
-Law: reads the environment when an endpoint is made, and never again; knows the provider table and the limits, not HTTP.
-A key is held by `Secret` alone, which shows itself to nobody but the header that needs it.
+Law: chooses; what an endpoint can carry is its lane's business. No I/O.
+The choice: an endpoint that has not failed this call yet, is well, is not told to wait, and by free capacity and
+latency; calls with the same affinity go to the same one as long as it is among the best.
 """
 
 from __future__ import annotations
 
-import ipaddress
-import os
-import re
+import asyncio
 from collections.abc import Mapping, Sequence
-from typing import Any, NoReturn
-from urllib.parse import quote, urlsplit, urlunsplit
+from hashlib import blake2b
+from typing import Any
 
-from aimlasync._version import __version__
-from aimlasync.errors import AimlasyncError, UnsupportedRequestError
+from aimlasync.call import Call, Target
+from aimlasync.endpoint import Endpoint
+from aimlasync.errors import APIConnectionError, OverloadedError, UnsupportedRequestError
 from aimlasync.info import Info
-from aimlasync.limits import DEFAULT_CONCURRENCY, Limits, Outcome, Permits
-from aimlasync.providers import AIMLAPI, BYTESPIKE, COMPATIBLE, VENDORS, Api, Provider, provider_of, refusal
+from aimlasync.lane import Lane, Permit
+from aimlasync.limits import Limits
+from aimlasync.providers import VENDORS, Api, Provider, refusal
+from aimlasync.translate import translate
+from aimlasync.wire import encode
 
-_VERSION_SEGMENT = re.compile(r"/v\d+[a-z]*\d*\Z")
-_KNOWN_TAILS = ("/chat/completions", "/responses", "/models")
-_HEADER_VALUE = re.compile(r"[\x21-\x7e]+\Z")
-
-
-class Secret:
-    """A key that cannot be seen by accident: not in repr, str, format, pickle, copy or JSON."""
-
-    __slots__ = ("_value",)
-
-    def __init__(self, value: str) -> None:
-        self._value = value
-
-    def reveal(self) -> str:
-        """Return the key, for the header that needs it."""
-        return self._value
-
-    def __repr__(self) -> str:
-        return "<secret>"
-
-    def __reduce__(self) -> NoReturn:
-        raise TypeError("a key is never pickled or copied; make the endpoint where it is used, from the environment")
-
-
-class Headers(dict[str, str]):
-    """Request headers whose repr names them without their values: one of them is the key."""
-
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        return f"<headers {', '.join(self)}>"
-
-    __str__ = __repr__
-
-
-class Endpoint:
-    """One base URL with its key and limits.
-
-    `base_url` may end with a slash or not; a bare host gets /v1, other paths are kept.
-    Raises ValueError for a URL or key that cannot be sent safely.
-    """
-
-    __slots__ = ("api_key", "base_url", "headers", "limits", "name", "provider")
-
-    def __init__(
-        self,
-        *,
-        base_url: str,
-        api_key: str | None = None,
-        name: str | None = None,
-        limits: Limits | None = None,
-        headers: Mapping[str, str] | None = None,
-        provider: Provider | None = None,
-        allow_http: bool = False,
-    ) -> None:
-        self.base_url = _clean_url(base_url, allow_http=allow_http)
-        self.provider = provider or provider_of(self.base_url)
-        self.api_key = _clean_key(api_key)
-        self.name = name or (self.provider.name if self.provider is not COMPATIBLE else urlsplit(self.base_url).netloc)
-        self.limits = limits
-        self.headers = Headers(headers or {})
-
-    @classmethod
-    def aimlapi(cls, *, api_key: str | None = None, base_url: str | None = None, **options: Any) -> Endpoint:
-        """Return the AI/ML API, with the key from AIML_API_KEY (or AIMLAPI_API_KEY) unless one is given."""
-        return cls._vendor(AIMLAPI, api_key, base_url, options)
-
-    @classmethod
-    def bytespike(cls, *, api_key: str | None = None, base_url: str | None = None, **options: Any) -> Endpoint:
-        """Return ByteSpike, with the key from BYTESPIKE_API_KEY unless one is given."""
-        return cls._vendor(BYTESPIKE, api_key, base_url, options)
-
-    @classmethod
-    def _vendor(cls, vendor: Provider, api_key: str | None, base_url: str | None, options: dict[str, Any]) -> Endpoint:
-        key = (api_key or "").strip() or _key_from_environment(vendor)
-        if not key:
-            raise AimlasyncError(f"no API key: set {vendor.key_variables[0]}, or pass api_key=")
-        override = os.environ.get(vendor.url_variable) if vendor.url_variable else None
-        return cls(base_url=base_url or override or vendor.base_url, api_key=key, provider=vendor, **options)
-
-    def url(self, path: str) -> str:
-        """Join a path of the provider table: one with a leading slash to the root, another to the base."""
-        if not path.startswith("/"):
-            return f"{self.base_url}/{path}"
-        return _VERSION_SEGMENT.sub("", self.base_url) + path
-
-    def __repr__(self) -> str:
-        return f"<Endpoint {self.name} {self.base_url}>"
-
-
-def default_endpoints(api_key: str | None, base_url: str | None, *, allow_http: bool) -> list[Endpoint]:
-    """Return the endpoint that a client uses when none is named.
-
-    With `base_url`, that server, and the vendor's key from the environment unless `api_key` is given. Without, the
-    AI/ML API if it has a key, else ByteSpike; a key that begins with sk-byts- is ByteSpike's.
-    Raises AimlasyncError, naming both variables, when there is no key.
-    """
-    api_key = (api_key or "").strip() or None
-    if base_url is not None:
-        provider = provider_of(base_url)
-        vendors = (provider,) if provider is not COMPATIBLE else VENDORS
-        key = api_key or next(filter(None, map(_key_from_environment, vendors)), None)
-        if key is None and provider is not COMPATIBLE:
-            raise AimlasyncError(f"no API key: set {provider.key_variables[0]}, or pass api_key=")
-        return [Endpoint(base_url=base_url, api_key=key, allow_http=allow_http)]
-    if api_key:
-        if api_key.startswith("sk-byts-"):
-            return [Endpoint.bytespike(api_key=api_key, allow_http=allow_http)]
-        return [Endpoint.aimlapi(api_key=api_key, allow_http=allow_http)]
-    if _key_from_environment(AIMLAPI):
-        return [Endpoint.aimlapi(allow_http=allow_http)]
-    if _key_from_environment(BYTESPIKE):
-        return [Endpoint.bytespike(allow_http=allow_http)]
-    raise AimlasyncError(
-        "no API key: set AIML_API_KEY (AI/ML API) or BYTESPIKE_API_KEY (ByteSpike), or pass api_key= or endpoints="
-    )
-
-
-class Lane:
-    """One endpoint at work: its URLs and headers, made once, and its permits."""
-
-    __slots__ = ("endpoint", "headers", "permits", "secret", "urls")
-
-    def __init__(self, endpoint: Endpoint, limits: Limits) -> None:
-        self.endpoint = endpoint
-        limits = endpoint.limits or limits
-        self.permits = Permits(limits.concurrency or DEFAULT_CONCURRENCY)
-        self.urls = {
-            "chat": endpoint.url(endpoint.provider.chat_path),
-            "responses": endpoint.url(endpoint.provider.responses_path),
-        }
-        self.headers = Headers(
-            {
-                # Compression batches a stream's tokens, and costs more than it saves on a reply of a few kilobytes.
-                "Accept": "application/json, text/event-stream",
-                "Accept-Encoding": "identity",
-                "Content-Type": "application/json",
-                "User-Agent": f"aimlasync/{__version__}",
-                **endpoint.headers,
-            }
-        )
-        self.secret = ""
-        if endpoint.api_key is not None:
-            # Bearer alone: ByteSpike prefers x-api-key when both are sent, and takes only Bearer on /v1/responses.
-            self.secret = endpoint.api_key.reveal()
-            self.headers["Authorization"] = f"Bearer {self.secret}"
-
-    def path_url(self, path: str, **fields: str) -> str:
-        """Return the URL of another path of the provider table; slashes in a model id stay as they are."""
-        return self.endpoint.url(path.format(**{name: quote(value, safe="/:") for name, value in fields.items()}))
-
-    def __repr__(self) -> str:
-        return f"<Lane {self.endpoint.name} {self.permits.in_flight} in flight, {self.permits.queued} queued>"
-
-
-class Permit:
-    """The right to have one attempt in flight at one endpoint; released once, whoever releases it first."""
-
-    __slots__ = ("_held", "lane")
-
-    def __init__(self, lane: Lane) -> None:
-        self.lane = lane
-        self._held = True
-
-    def release(self, outcome: Outcome) -> None:
-        """Give it back with what the attempt taught."""
-        if self._held:
-            self._held = False
-            self.lane.permits.release(outcome)
+# An endpoint whose answers have not been timed yet is taken for this fast, in seconds: worth a try.
+_UNTRIED = 0.5
 
 
 class Pool:
-    """The lanes of a client, and the choice between them."""
+    """The lanes of a client."""
 
-    __slots__ = ("lanes",)
+    __slots__ = ("lanes", "max_queue", "max_wait")
 
-    def __init__(self, endpoints: Sequence[Endpoint], limits: Limits) -> None:
+    def __init__(
+        self,
+        endpoints: Sequence[Endpoint],
+        limits: Limits,
+        *,
+        max_queue: int | None = None,
+        max_wait: float | None = None,
+    ) -> None:
         if not endpoints:
             raise ValueError("endpoints= must name at least one endpoint")
         self.lanes = [Lane(endpoint, limits) for endpoint in endpoints]
+        self.max_queue = max_queue
+        self.max_wait = max_wait
 
-    def able(self, api: Api, body: Mapping[str, Any], info: Info) -> list[Lane]:
-        """Return the lanes that can serve `body`. Raises UnsupportedRequestError when the table says that none can."""
-        reason: tuple[str, str] | None = None
-        lanes = []
-        for lane in self.lanes:
-            why = refusal(lane.endpoint.provider, api, body)
+    def targets(self, api: Api, body: Mapping[str, Any], info: Info, *, validate: bool) -> list[Target]:
+        """Return who can serve `body`, each with the bytes it takes, encoded once.
+
+        Raises UnsupportedRequestError when the table says that nobody can.
+        """
+        if len(self.lanes) == 1:
+            lane = self.lanes[0]
+            why = refusal(lane.endpoint.provider, api, body) if validate else None
             if why is None:
-                lanes.append(lane)
-            else:
-                reason = reason or why
-        if reason is not None and not lanes:
-            parameter, text = reason
-            raise UnsupportedRequestError(
-                f"{text} (checked before sending; validate=False sends it anyway)",
-                status=400,
-                code="unsupported_model" if parameter == "model" else "unsupported_parameter",
-                param=parameter,
-                info=info,
-                billed=False,
-            )
-        return lanes
+                return [Target(lane, lane.urls[api], encode(body))]
+            raise _unsupported(*why, info)
+        return self._translated(api, body, info, validate)
 
-    async def acquire(self, lanes: Sequence[Lane]) -> Permit:
-        """Choose the least loaded of `lanes` and take a permit there."""
-        lane = lanes[0]
-        if len(lanes) > 1:
-            lane = min(lanes, key=lambda lane: (lane.permits.in_flight + lane.permits.queued) / lane.permits.limit)
-        if not lane.permits.acquire_nowait():
-            await lane.permits.acquire()
-        return Permit(lane)
+    def _translated(self, api: Api, body: Mapping[str, Any], info: Info, validate: bool) -> list[Target]:
+        source = _written_for(body)
+        found: list[Target] = []
+        reasons: list[str] = []
+        encoded: dict[str, bytes] = {}
+        for lane in self.lanes:
+            provider = lane.endpoint.provider
+            bytes_for = encoded.get(provider.name)
+            if bytes_for is None:
+                # A server whose models no table names is never second-guessed.
+                known = validate and provider.models
+                fitted = translate(body, api, source, provider) if known else (dict(body), [])
+                if isinstance(fitted, str):
+                    reasons.append(f"{lane.endpoint.name}: {fitted}")
+                    continue
+                bytes_for = encoded[provider.name] = encode(fitted[0])
+            found.append(Target(lane, lane.urls[api], bytes_for))
+        if not found:
+            raise _unsupported("model", "; ".join(reasons), info)
+        return found
 
+    async def admit(self, call: Call, max_retry_after: float) -> tuple[Target, Permit]:
+        """Choose where the next attempt goes, and wait there until it may.
 
-def _key_from_environment(vendor: Provider) -> str | None:
-    return next((value for name in vendor.key_variables if (value := os.environ.get(name, "").strip())), None)
+        Raises OverloadedError at once when the line is too long, or the wait longer than the call has time for.
+        """
+        loop = asyncio.get_running_loop()
+        target = call.targets[0] if len(call.targets) == 1 else self._choose(call, loop.time())
+        lane = target.lane
+        tokens = 0.0
+        if lane.gate.counts_tokens:
+            tokens = lane.estimator.estimate(call.model, len(target.body or b""), call.max_output)
+        permit = lane.admit_nowait(tokens, loop)
+        if permit is None:
+            self._refuse_the_hopeless(call, lane, loop.time(), max_retry_after)
+            permit = await self._wait(call, lane, tokens)
+        if len(call.targets) > 1 and lane.health.allows(loop.time()):
+            lane.health.probing(loop.time())
+        return target, permit
 
-
-def _clean_key(key: str | None) -> Secret | None:
-    """Strip a key and refuse what no header may carry, without showing it."""
-    if key is None or not key.strip():
-        return None
-    if not _HEADER_VALUE.match(key.strip()):
-        raise ValueError("api_key has a space, a control character or a letter outside ASCII in it; copy it again")
-    return Secret(key.strip())
-
-
-def _clean_url(url: str, *, allow_http: bool) -> str:
-    parts = urlsplit(url.strip())
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError(f"base_url must be an http(s) URL with a host, such as https://host/v1; got {_shown(url)}")
-    if "@" in url or parts.query or parts.fragment:
-        raise ValueError("base_url must not carry a user, a password, a query or a fragment")
-    if parts.scheme == "http" and not allow_http and not is_loopback(parts.hostname):
-        raise ValueError(
-            f"base_url {_shown(url)} is not encrypted: use https://, or pass allow_http=True if the network is yours"
+    async def _wait(self, call: Call, lane: Lane, tokens: float) -> Permit:
+        if self.max_wait is None:
+            return await lane.admit(tokens, call.priority)
+        try:
+            async with asyncio.timeout(self.max_wait):
+                return await lane.admit(tokens, call.priority)
+        except TimeoutError:
+            pass
+        raise OverloadedError(
+            f"{lane.endpoint.name}: no place in the line's {self.max_wait} s", retry_after=self.max_wait, info=call.info
         )
-    try:
-        parts.port  # noqa: B018  # raises where it is no port
-    except ValueError:
-        raise ValueError(f"base_url has no usable port: {_shown(url)}") from None
-    path = parts.path.rstrip("/")
-    for tail in _KNOWN_TAILS:
-        path = path.removesuffix(tail).rstrip("/")
-    return urlunsplit((parts.scheme, parts.netloc, path or "/v1", "", ""))
+
+    def _refuse_the_hopeless(self, call: Call, lane: Lane, now: float, max_retry_after: float) -> None:
+        name = lane.endpoint.name
+        pause = lane.gate.paused_until - now
+        left = float("inf") if call.deadline is None else call.deadline - now
+        if pause > min(left, max_retry_after):
+            raise OverloadedError(
+                f"{name} was told to wait for another {pause:.1f} s, longer than this call can",
+                retry_after=pause,
+                info=call.info,
+            )
+        if self.max_queue is not None and lane.gate.waiting >= self.max_queue:
+            raise OverloadedError(
+                f"{name}: {lane.gate.waiting} calls are waiting already", retry_after=lane.expected_wait, info=call.info
+            )
+        if self.max_wait is not None and lane.expected_wait > self.max_wait:
+            raise OverloadedError(
+                f"{name}: the line is about {lane.expected_wait:.1f} s long",
+                retry_after=lane.expected_wait,
+                info=call.info,
+            )
+
+    def _choose(self, call: Call, now: float) -> Target:
+        """Return the best endpoint for the next attempt. Raises when all of them are out."""
+        fresh = [target for target in call.targets if target.lane not in call.tried]
+        for candidates in (fresh, call.targets):
+            well = [target for target in candidates if target.lane.health.allows(now)]
+            if well:
+                open_now = [target for target in well if target.lane.gate.paused_until <= now]
+                if call.affinity is not None:
+                    return max(open_now or well, key=lambda target: _rank(call.affinity, target))
+                return min(open_now or well, key=_cost)
+        waits = [target.lane.health.wait(now) for target in call.targets]
+        if all(target.lane.health.state == "retired" for target in call.targets):
+            reasons = "; ".join(f"{t.lane.endpoint.name}: {t.lane.health.reason}" for t in call.targets)
+            raise APIConnectionError(f"no endpoint is left: {reasons}", info=call.info, billed=False)
+        wait = min(waits)
+        raise OverloadedError(
+            "every endpoint has failed again and again and rests",
+            retry_after=None if wait == float("inf") else wait,
+            info=call.info,
+        )
 
 
-def _shown(url: str) -> str:
-    """The URL without a user or password in it, for a message."""
-    return repr(url.strip().rpartition("@")[2].partition("?")[0])
+def _cost(target: Target) -> float:
+    """How long a call would take there: its latency, longer the fuller it is."""
+    gate, latency = target.lane.gate, target.lane.health.latency
+    load = (gate.in_flight + gate.waiting + 1) / gate.limit
+    return (_UNTRIED if latency is None else latency) * load
 
 
-def is_loopback(host: str) -> bool:
-    """Whether `host` is this machine's own loopback name or address."""
-    if host == "localhost" or host.endswith(".localhost"):
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+def _rank(key: str | None, target: Target) -> bytes:
+    """Rendezvous hashing: one that goes takes only its own keys along."""
+    return blake2b(f"{key}\0{target.lane.endpoint.name}\0{target.url}".encode(), digest_size=8).digest()
+
+
+def _written_for(body: Mapping[str, Any]) -> Provider | None:
+    """The vendor whose table names the model, None when no table does."""
+    model = body.get("model")
+    return next((vendor for vendor in VENDORS if isinstance(model, str) and model in vendor.models), None)
+
+
+def _unsupported(parameter: str, text: str, info: Info) -> UnsupportedRequestError:
+    return UnsupportedRequestError(
+        f"{text} (checked before sending; validate=False sends it anyway)",
+        status=400,
+        code="unsupported_model" if parameter == "model" else "unsupported_parameter",
+        param=parameter,
+        info=info,
+        billed=False,
+    )

@@ -77,6 +77,8 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True):
     balance_path: str | None = None
     out_of_credit: tuple[tuple[int, str], ...] = ((402, ""),)
     """(status, text in the message) pairs that mean no credit."""
+    ratelimit_unit: Literal["requests", "usd"] = "requests"
+    """What the vendor's plain X-RateLimit-* headers count."""
     failures_are_free: bool = False
     """True where the vendor states that a call that failed is never charged."""
     credits_per_usd: float | None = None
@@ -148,6 +150,7 @@ BYTESPIKE = Provider(
     model_path=None,
     balance_path="/api/v1/me/account",
     out_of_credit=((402, ""),),
+    ratelimit_unit="usd",
     failures_are_free=True,
     credits_per_usd=1_000_000,
 )

@@ -7,29 +7,28 @@ through `extra_body`, which also sends an explicit null.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Generator, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack, cast, overload
 from urllib.parse import urlencode
 
 import msgspec
 
 from aimlasync import chat, chat_chunks, response_events, responses
+from aimlasync.call import Attempt
 from aimlasync.catalogue import Balance, Model, ModelList, decode_balance, decode_model, decode_models
 from aimlasync.chat import ChatCompletion, ChatOptions, ChatParams
 from aimlasync.errors import APIResponseValidationError, NotFoundError, error_in_body, excerpt
-from aimlasync.limits import Outcome
+from aimlasync.options import CALL_OPTIONS, CallOptions
 from aimlasync.parse import parse_completion, parse_response
 from aimlasync.responses import Response, ResponseParams
 from aimlasync.schema import format_of
-from aimlasync.stream import ChatStream, ResponseStream, Stream
-from aimlasync.timeout import Timeout
+from aimlasync.stream import ChatStream, ResponseStream
 from aimlasync.wire import Meta, Reply, plain
 
 if TYPE_CHECKING:
-    from aimlasync.client import AsyncClient, Attempt
-    from aimlasync.pool import Lane
+    from aimlasync.client import AsyncClient
+    from aimlasync.lane import Lane
 
 R = TypeVar("R", bound=Reply)
 
@@ -50,9 +49,6 @@ class Completions:
         model: str,
         messages: Messages,
         stream: Literal[False] | None = False,
-        timeout: Timeout | float | None = None,
-        extra_body: Mapping[str, Any] | None = None,
-        extra_headers: Mapping[str, str] | None = None,
         **params: Unpack[ChatParams],
     ) -> ChatCompletion: ...
     @overload
@@ -62,9 +58,6 @@ class Completions:
         model: str,
         messages: Messages,
         stream: Literal[True],
-        timeout: Timeout | float | None = None,
-        extra_body: Mapping[str, Any] | None = None,
-        extra_headers: Mapping[str, str] | None = None,
         **params: Unpack[ChatParams],
     ) -> ChatStream: ...
     @overload
@@ -74,9 +67,6 @@ class Completions:
         model: str,
         messages: Messages,
         stream: bool,
-        timeout: Timeout | float | None = None,
-        extra_body: Mapping[str, Any] | None = None,
-        extra_headers: Mapping[str, str] | None = None,
         **params: Unpack[ChatParams],
     ) -> ChatCompletion | ChatStream: ...
 
@@ -86,20 +76,16 @@ class Completions:
         model: str,
         messages: Messages,
         stream: bool | None = False,
-        timeout: Timeout | float | None = None,
-        extra_body: Mapping[str, Any] | None = None,
-        extra_headers: Mapping[str, str] | None = None,
         **params: Unpack[ChatParams],
     ) -> ChatCompletion | ChatStream:
         """Ask for one chat completion, whole or (`stream=True`) in pieces.
 
-        `messages` and everything in them may be dicts or the structs of `aimlasync.chat`. `timeout` is the total in
-        seconds, or a `Timeout`. Raises the errors of `aimlasync.errors`; UnsupportedRequestError before anything is
-        sent.
+        `messages` and everything in them may be dicts or the structs of `aimlasync.chat`; `CallOptions` names what is
+        not sent. Raises the errors of `aimlasync.errors`; UnsupportedRequestError before anything is sent.
         """
-        body = _body({"model": model, "messages": messages}, params, chat.PARAMETERS, stream, extra_body)
+        body, options = _body({"model": model, "messages": _listed(messages)}, params, chat.PARAMETERS, stream)
         receive = _receive_chat_stream if body.get("stream") else _receive_completion
-        return await self._client._post("chat", body, receive, timeout=timeout, extra_headers=extra_headers)
+        return await self._client._post("chat", body, receive, options)
 
     async def parse(
         self,
@@ -107,9 +93,6 @@ class Completions:
         model: str,
         messages: Messages,
         response_format: Any,
-        timeout: Timeout | float | None = None,
-        extra_body: Mapping[str, Any] | None = None,
-        extra_headers: Mapping[str, str] | None = None,
         **params: Unpack[ChatOptions],
     ) -> ChatCompletion:
         """Ask for an answer of the type `response_format` (a msgspec Struct, dataclass, Enum, Literal, ...): see
@@ -123,9 +106,6 @@ class Completions:
             model=model,
             messages=messages,
             response_format=form.chat(),
-            timeout=timeout,
-            extra_body=extra_body,
-            extra_headers=extra_headers,
             **params,
         )
         return parse_completion(reply, form)
@@ -151,9 +131,6 @@ class Responses:
         model: str,
         input: Input,
         stream: Literal[False] | None = False,
-        timeout: Timeout | float | None = None,
-        extra_body: Mapping[str, Any] | None = None,
-        extra_headers: Mapping[str, str] | None = None,
         **params: Unpack[ResponseParams],
     ) -> Response: ...
     @overload
@@ -163,9 +140,6 @@ class Responses:
         model: str,
         input: Input,
         stream: Literal[True],
-        timeout: Timeout | float | None = None,
-        extra_body: Mapping[str, Any] | None = None,
-        extra_headers: Mapping[str, str] | None = None,
         **params: Unpack[ResponseParams],
     ) -> ResponseStream: ...
     @overload
@@ -175,9 +149,6 @@ class Responses:
         model: str,
         input: Input,
         stream: bool,
-        timeout: Timeout | float | None = None,
-        extra_body: Mapping[str, Any] | None = None,
-        extra_headers: Mapping[str, str] | None = None,
         **params: Unpack[ResponseParams],
     ) -> Response | ResponseStream: ...
 
@@ -187,9 +158,6 @@ class Responses:
         model: str,
         input: Input,
         stream: bool | None = False,
-        timeout: Timeout | float | None = None,
-        extra_body: Mapping[str, Any] | None = None,
-        extra_headers: Mapping[str, str] | None = None,
         **params: Unpack[ResponseParams],
     ) -> Response | ResponseStream:
         """Ask for one response, whole or (`stream=True`) as events.
@@ -197,9 +165,9 @@ class Responses:
         `input` is a text, or a list of items: dicts, the structs of `aimlasync.responses`, items of an earlier
         `output`. Raises the errors of `aimlasync.errors`; UnsupportedRequestError before anything is sent.
         """
-        body = _body({"model": model, "input": input}, params, responses.PARAMETERS, stream, extra_body)
+        body, options = _body({"model": model, "input": _listed(input)}, params, responses.PARAMETERS, stream)
         receive = _receive_response_stream if body.get("stream") else _receive_response
-        return await self._client._post("responses", body, receive, timeout=timeout, extra_headers=extra_headers)
+        return await self._client._post("responses", body, receive, options)
 
     async def parse(
         self,
@@ -207,9 +175,6 @@ class Responses:
         model: str,
         input: Input,
         text_format: Any,
-        timeout: Timeout | float | None = None,
-        extra_body: Mapping[str, Any] | None = None,
-        extra_headers: Mapping[str, str] | None = None,
         **params: Unpack[ResponseParams],
     ) -> Response:
         """Ask for an answer of the type `text_format` (a msgspec Struct, dataclass, Enum, Literal, ...): see `.parsed`.
@@ -221,9 +186,6 @@ class Responses:
         reply = await self.create(
             model=model,
             input=input,
-            timeout=timeout,
-            extra_body=extra_body,
-            extra_headers=extra_headers,
             **params,
         )
         return parse_response(reply, form)
@@ -272,13 +234,13 @@ class Models:
         headers = {"If-None-Match": known[0]} if known is not None else None
 
         async def receive(attempt: Attempt) -> ModelList:
-            if attempt.reply.status == 304 and known is not None:
-                attempt.reply.finish()
-                _settle(attempt)
+            if attempt.response.status == 304 and known is not None:
+                attempt.response.finish()
+                attempt.succeed(None)
                 known[1].__dict__["info"] = attempt.call.info
                 return known[1]
             models = await _whole(attempt, decode_models)
-            tag = attempt.reply.headers.get("etag")
+            tag = attempt.response.headers.get("etag")
             if tag is not None:
                 self._known[url] = (tag, models)
             return models
@@ -314,23 +276,30 @@ class Listing:
 # From keyword arguments to a body
 
 
+def _listed(items: Any) -> Any:
+    """A generator is read once here; it could not be encoded for a second endpoint."""
+    return items if isinstance(items, (str, list, tuple)) else list(items)
+
+
 def _body(
-    required: dict[str, Any],
-    params: Mapping[str, Any],
-    known: frozenset[str],
-    stream: bool | None,
-    extra: Mapping[str, Any] | None,
-) -> dict[str, Any]:
+    required: dict[str, Any], params: Mapping[str, Any], known: frozenset[str], stream: bool | None
+) -> tuple[dict[str, Any], CallOptions]:
+    """Split keyword arguments into what is sent and how."""
+    options: dict[str, Any] = {}
     for name, value in params.items():
-        if name not in known:
+        if name in known:
+            if value is not None:
+                required[name] = value
+        elif name in CALL_OPTIONS:
+            options[name] = value
+        else:
             raise TypeError(f"unknown parameter {name!r}; to send it anyway, use extra_body={{{name!r}: ...}}")
-        if value is not None:
-            required[name] = value
     if stream:
         required["stream"] = True
+    extra = options.get("extra_body")
     if extra:
         required.update(extra)
-    return required
+    return required, cast(CallOptions, options)
 
 
 # From an attempt to an answer
@@ -339,40 +308,40 @@ def _body(
 async def _receive_completion(attempt: Attempt) -> ChatCompletion:
     if _content_type(attempt) == "text/event-stream":
         # Streamed without being asked to: the answer is the same.
-        return await (await _start(ChatStream, attempt)).collect()
+        return await (await ChatStream(attempt).start()).collect()
     reply = await _whole(attempt, chat.decode_completion, release=False)
     if reply.error is not None or not reply.choices:
         raise _no_answer(attempt, reply.raw, "has no choices")
     _paid(attempt, reply.meta)
-    _settle(attempt)
+    attempt.succeed(reply.usage)
     return reply
 
 
 async def _receive_response(attempt: Attempt) -> Response:
     if _content_type(attempt) == "text/event-stream":
-        return await (await _start(ResponseStream, attempt)).collect()
+        return await (await ResponseStream(attempt).start()).collect()
     reply = await _whole(attempt, responses.decode_response, release=False)
     if not (reply.id or reply.output or reply.output_text):
         raise _no_answer(attempt, reply.raw, "has no output")
     _paid(attempt, reply.meta)
-    _settle(attempt)
+    attempt.succeed(reply.usage)
     return reply
 
 
 async def _receive_chat_stream(attempt: Attempt) -> ChatStream:
     if _streams(attempt):
-        return await _start(ChatStream, attempt)
+        return await ChatStream(attempt).start()
     reply = await _receive_completion(attempt)
-    stream = _stream(ChatStream, attempt)
+    stream = ChatStream(attempt)
     stream.prefill([chat_chunks.chunk_of(reply)])
     return stream
 
 
 async def _receive_response_stream(attempt: Attempt) -> ResponseStream:
     if _streams(attempt):
-        return await _start(ResponseStream, attempt)
+        return await ResponseStream(attempt).start()
     reply = await _receive_response(attempt)
-    stream = _stream(ResponseStream, attempt)
+    stream = ResponseStream(attempt)
     stream.prefill(response_events.events_of(reply))
     return stream
 
@@ -382,8 +351,8 @@ async def _receive_model(attempt: Attempt) -> Model:
 
 
 async def _receive_balance(attempt: Attempt) -> float | None:
-    raw = await attempt.reply.read()
-    _settle(attempt)
+    raw = await attempt.response.read()
+    attempt.succeed(None)
     try:
         return decode_balance(raw)
     except msgspec.DecodeError:
@@ -391,27 +360,8 @@ async def _receive_balance(attempt: Attempt) -> float | None:
     raise _not_json(attempt, raw)
 
 
-S = TypeVar("S", bound=Stream[Any, Any])
-
-
-def _stream(kind: type[S], attempt: Attempt) -> S:
-    call = attempt.call
-    return kind(
-        attempt.reply,
-        attempt.permit,
-        call.info,
-        timeout=call.timeout,
-        started=call.started,
-        deadline=call.deadline,
-    )
-
-
-async def _start(kind: type[S], attempt: Attempt) -> S:
-    return await _stream(kind, attempt).start(attempt.started)
-
-
 def _content_type(attempt: Attempt) -> str:
-    return attempt.reply.headers.get("content-type", "").partition(";")[0].strip().lower()
+    return attempt.response.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
 def _streams(attempt: Attempt) -> bool:
@@ -421,7 +371,7 @@ def _streams(attempt: Attempt) -> bool:
 
 async def _whole(attempt: Attempt, decode: Callable[[bytes], R], *, release: bool = True) -> R:
     """Read and decode a whole body, with what is known about its call."""
-    raw = await attempt.reply.read()
+    raw = await attempt.response.read()
     reply: R | None = None
     with contextlib.suppress(msgspec.DecodeError):
         reply = decode(raw)
@@ -429,19 +379,13 @@ async def _whole(attempt: Attempt, decode: Callable[[bytes], R], *, release: boo
         raise _not_json(attempt, raw)
     reply.__dict__["info"] = attempt.call.info
     if release:
-        _settle(attempt)
+        attempt.succeed(None)
     return reply
-
-
-def _settle(attempt: Attempt) -> None:
-    """The body is in: give the permit back."""
-    attempt.call.info.timing.total = asyncio.get_running_loop().time() - attempt.call.started
-    attempt.permit.release(Outcome.OK)
 
 
 def _paid(attempt: Attempt, meta: Meta | None) -> None:
     if meta is not None and meta.usage is not None:
-        rate = attempt.permit.lane.endpoint.provider.credits_per_usd
+        rate = attempt.target.lane.endpoint.provider.credits_per_usd
         attempt.call.info.saw_cost(meta.usage.usd_spent, meta.usage.credits_used, credits_per_usd=rate)
 
 
@@ -449,7 +393,7 @@ def _not_json(attempt: Attempt, raw: bytes) -> APIResponseValidationError:
     kind = _content_type(attempt) or "no content type"
     text = excerpt(raw.decode("utf-8", "replace"))
     error = APIResponseValidationError(
-        f"HTTP {attempt.reply.status} with a body that is not the JSON expected ({kind}): {text or 'empty'}",
+        f"HTTP {attempt.response.status} with a body that is not the JSON expected ({kind}): {text or 'empty'}",
         raw=raw,
         info=attempt.call.info,
     )
@@ -462,8 +406,8 @@ def _no_answer(attempt: Attempt, raw: bytes, why: str) -> Exception:
     """A JSON object under a 200 that is no answer: an error object, or something else."""
     body = plain(raw)
     if body.get("error") is not None or body.get("object") == "error":
-        free = attempt.permit.lane.endpoint.provider.failures_are_free
+        free = attempt.target.lane.endpoint.provider.failures_are_free
         return error_in_body(body, raw=raw, info=attempt.call.info, billed=False if free else None)
     return APIResponseValidationError(
-        f"HTTP {attempt.reply.status} with a JSON body that {why}", raw=raw, info=attempt.call.info
+        f"HTTP {attempt.response.status} with a JSON body that {why}", raw=raw, info=attempt.call.info
     )

@@ -21,6 +21,7 @@ from aimlasync.responses import (
     OutputText,
     Part,
     Response,
+    ResponseUsage,
     SummaryText,
     complete,
 )
@@ -481,6 +482,11 @@ class Assembler:
 
     def _take_args_done(self, event: Any) -> None:
         self._args[event.output_index] = [event.arguments]
+
+    @property
+    def usage(self) -> ResponseUsage | None:
+        """The tokens, as far as the server has told."""
+        return None if self._response is None else self._response.usage
 
     @property
     def finished(self) -> bool:

@@ -8,11 +8,12 @@ Source: OpenAPI specs "RESPONSES" of the AI/ML API for its OpenAI models (2026-0
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Literal, TypedDict, Union
+from typing import TYPE_CHECKING, Any, Literal, Union
 
 import msgspec
 
 from aimlasync.chat import TokenLogprob
+from aimlasync.options import CALL_OPTIONS, CallOptions
 from aimlasync.wire import Meta, Reply, Unknown, Wire, decode
 
 # --- What is sent -----------------------------------------------------------------------------------------------------
@@ -61,7 +62,7 @@ class FunctionTool(Wire, tag_field="type", tag="function"):
     description: str | None = None
 
 
-class ResponseParams(TypedDict, total=False):
+class ResponseParams(CallOptions, total=False):
     """Parameters of `client.responses.create` besides `model`, `input` and `stream`."""
 
     background: bool | None
@@ -93,7 +94,7 @@ class ResponseParams(TypedDict, total=False):
     user: str | None
 
 
-PARAMETERS = ResponseParams.__optional_keys__
+PARAMETERS = ResponseParams.__optional_keys__ - CALL_OPTIONS
 
 # --- What comes back --------------------------------------------------------------------------------------------------
 

@@ -1,6 +1,6 @@
 """A streamed answer: typed pieces as they arrive, the whole answer at the end, and an honest account of how it ended.
 
-Law: owns the raw reply and the permit from the first byte until the last, and gives both back exactly once.
+Law: owns the attempt, and with it the raw reply and the permit, from the first byte until the last, and ends it once.
 A stream is complete only at its terminal mark: `[DONE]`; or a finish_reason on every choice, or a usage or cost tail,
 and then a clean end of the body; or a terminal `response.*` event. Every other end is an error that carries what had
 arrived. Events are framed on bytes and decoded one by one; all that a read brought is delivered before the error that
@@ -19,6 +19,7 @@ from typing import Any, Generic, Literal, Self, TypeVar
 import msgspec
 
 from aimlasync import chat_chunks, response_events, sse
+from aimlasync.call import Attempt
 from aimlasync.chat import ChatCompletion
 from aimlasync.chat_chunks import ChatCompletionChunk
 from aimlasync.errors import (
@@ -27,16 +28,10 @@ from aimlasync.errors import (
     APIResponseValidationError,
     APITimeoutError,
     TruncatedStreamError,
-    redact,
     stream_error,
 )
-from aimlasync.info import Info
-from aimlasync.limits import Outcome
-from aimlasync.pool import Permit
 from aimlasync.response_events import ResponseStreamEvent
 from aimlasync.responses import Response
-from aimlasync.timeout import Timeout
-from aimlasync.transport import RawReply
 from aimlasync.wire import Meta, Reply, Unknown
 
 P = TypeVar("P")
@@ -56,27 +51,25 @@ class Stream(Generic[P, W]):
     # Filled by the subclass: it knows what its events mean.
     _assembler: Any
 
-    def __init__(
-        self, reply: RawReply, permit: Permit, info: Info, *, timeout: Timeout, started: float, deadline: float | None
-    ) -> None:
-        self.info = info
-        self._reply = reply
-        self._permit = permit
+    def __init__(self, attempt: Attempt) -> None:
+        call = attempt.call
+        self.info = call.info
+        self._attempt = attempt
+        self._reply = attempt.response
         self._loop = asyncio.get_running_loop()
         self._parser = sse.Parser(strict=False)
         # Pieces decoded but not yet taken by the reader, and what follows the last of them.
         self._ready: deque[P] = deque()
         self._failure: AimlasyncError | None = None
         self._ended = False
-        # The call's start, for the total.
-        self._started = started
-        self._attempt_started = started
-        self._deadline = deadline
-        self._timeout = timeout
+        self._deadline = call.deadline
+        self._timeout = call.timeout
         # Since when the reader waits for an event; None while it does not, since only the server's silence counts.
         self._waiting: float | None = None
         self._expired: _Expiry | None = None
         self._got_event = False
+        # Whether a reader has it: from then on nothing is retried.
+        self._is_handed_over = False
         self._timer: asyncio.TimerHandle | None = None
 
     # What a reader does
@@ -126,7 +119,7 @@ class Stream(Generic[P, W]):
     def __del__(self) -> None:
         # A reader that breaks out of `async for` without closing must not keep the permit for ever.
         if not getattr(self, "_ended", True) and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(_give_back, self._reply, self._permit, self._timer)
+            self._loop.call_soon_threadsafe(_give_back, self._attempt, self._timer)
 
     def __repr__(self) -> str:
         state = "ended" if self._ended else "open"
@@ -134,14 +127,15 @@ class Stream(Generic[P, W]):
 
     # What the pipeline does
 
-    async def start(self, attempt_started: float) -> Self:
+    async def start(self) -> Self:
         """Wait for the first event, so that a failure before it can still be retried; raise that failure."""
-        self._attempt_started = attempt_started
         self._arm()
         while not self._ready and not self._ended:
             await self._fill()
         if self._failure is not None and not self._ready:
             raise self._failure
+        self._is_handed_over = True
+        self._attempt.began()
         return self
 
     def prefill(self, pieces: list[P]) -> None:
@@ -149,7 +143,8 @@ class Stream(Generic[P, W]):
         for piece in pieces:
             self._assembler.add(piece)
             self._ready.append(piece)
-        self._end(Outcome.OK)
+        self._is_handed_over = True
+        self._finish()
 
     # One read
 
@@ -215,20 +210,20 @@ class Stream(Generic[P, W]):
 
     def _charge(self, meta: Meta | None) -> None:
         if meta is not None and meta.usage is not None:
-            rate = self._permit.lane.endpoint.provider.credits_per_usd
+            rate = self._attempt.target.lane.endpoint.provider.credits_per_usd
             self.info.saw_cost(meta.usage.usd_spent, meta.usage.credits_used, credits_per_usd=rate)
 
     # How it ends
 
     def _error(self, body: Any) -> None:
         """An error object in the stream."""
-        free = self._permit.lane.endpoint.provider.failures_are_free
+        free = self._attempt.target.lane.endpoint.provider.failures_are_free
         self._fail(stream_error(body, partial=self._whole(), info=self.info, billed=False if free else None))
 
     def _closed(self) -> None:
         """The body ended cleanly, without a terminal mark."""
         if self._assembler.finished:
-            self._end(Outcome.OK)
+            self._finish()
         elif not self._got_event and not self._ready:
             self._fail(TruncatedStreamError("the stream ended before its first event", partial=self._whole()))
         else:
@@ -248,32 +243,37 @@ class Stream(Generic[P, W]):
         }[phase]
         self._fail(APITimeoutError(said, phase=phase, partial=self._whole()))
 
-    def _fail(self, error: AimlasyncError) -> None:
-        error.info = self.info
-        redact(error, self._permit.lane.secret)
-        self._failure = error
-        self._reply.abort()
-        self._end(Outcome.DROPPED if isinstance(error, TruncatedStreamError) else Outcome.IGNORED)
+    def _finish(self) -> None:
+        """The answer is whole: give back the connection and the permit."""
+        self._end()
+        self._reply.finish()
+        self._attempt.succeed(self._assembler.usage)
 
-    def _end(self, outcome: Outcome) -> None:
-        """Give back the connection and the permit."""
-        self._ended = True
-        self._waiting = None
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        if self._failure is None:
-            self._reply.finish()
-        self.info.timing.total = self._loop.time() - self._started
-        self._permit.release(outcome)
+    def _fail(self, error: AimlasyncError) -> None:
+        """There will be no more: what is ready is delivered, then the error is raised."""
+        self._failure = error
+        self._end()
+        self._attempt.fail(error)
+        if self._is_handed_over:
+            # Before that, the pipeline decides whether the call goes on.
+            self._attempt.call.give_up(billed=error.billed)
 
     def _abandon(self) -> None:
         """The reader left: drop the connection."""
         if not self._ended:
             self._ready.clear()
-            self._reply.abort()
             self._failure = self._failure or AimlasyncError("the stream was closed", info=self.info)
-            self._end(Outcome.IGNORED)
+            self._end()
+            self._attempt.abandon()
+            self._attempt.call.give_up(billed=None)
+
+    def _end(self) -> None:
+        self._ended = True
+        self._waiting = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self.info.timing.total = self._loop.time() - self._attempt.call.started
 
     # Bounds. One timer a stream, which looks at the clock when it rings instead of being moved with every event.
 
@@ -291,7 +291,7 @@ class Stream(Generic[P, W]):
             bounds.append((self._deadline, "total"))
         if not self._got_event:
             if self._timeout.first_token is not None:
-                bounds.append((self._attempt_started + self._timeout.first_token, "first_token"))
+                bounds.append((self._attempt.started + self._timeout.first_token, "first_token"))
         elif self._timeout.idle is not None:
             since = self._loop.time() if self._waiting is None else self._waiting
             bounds.append((since + self._timeout.idle, "idle"))
@@ -318,24 +318,24 @@ class _Tail(msgspec.Struct):
     meta: Meta | None = None
 
 
-def _give_back(reply: RawReply, permit: Permit, timer: asyncio.TimerHandle | None) -> None:
+def _give_back(attempt: Attempt, timer: asyncio.TimerHandle | None) -> None:
     if timer is not None:
         timer.cancel()
-    reply.abort()
-    permit.release(Outcome.IGNORED)
+    attempt.abandon()
+    attempt.call.give_up(billed=None)
 
 
 class ChatStream(Stream[ChatCompletionChunk, ChatCompletion]):
     """A streamed chat completion."""
 
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
+    def __init__(self, attempt: Attempt) -> None:
+        super().__init__(attempt)
         self._assembler = chat_chunks.Assembler()
 
     def _take(self, event: sse.Event, *, cut: bool) -> None:
         data = event.data
         if data[:1] == b"[" and data.strip() == b"[DONE]":
-            self._end(Outcome.OK)
+            self._finish()
             return
         try:
             chunk = chat_chunks.decode_chunk(data)
@@ -360,14 +360,14 @@ class ChatStream(Stream[ChatCompletionChunk, ChatCompletion]):
 class ResponseStream(Stream[ResponseStreamEvent, Response]):
     """A streamed response."""
 
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
+    def __init__(self, attempt: Attempt) -> None:
+        super().__init__(attempt)
         self._assembler = response_events.Assembler()
 
     def _take(self, event: sse.Event, *, cut: bool) -> None:
         data = event.data
         if data[:1] == b"[" and data.strip() == b"[DONE]":
-            self._end(Outcome.OK)
+            self._finish()
             return
         try:
             piece = response_events.decode_event(data)
@@ -387,7 +387,7 @@ class ResponseStream(Stream[ResponseStreamEvent, Response]):
             if isinstance(piece, response_events.ResponseFailedEvent):
                 self._error(piece.response.to_dict() if piece.response.error is None else {"error": _of(piece)})
             else:
-                self._end(Outcome.OK)
+                self._finish()
 
     def _take_unknown(self, piece: Unknown, event: sse.Event) -> None:
         """An event of a new type, or an object without one: an error, or the bare cost at the end."""

@@ -37,11 +37,11 @@ ANSWERS = [
 
 async def healthy(client: AsyncClient, server: RawServer) -> None:
     """Nothing is held, and the client still works."""
-    permits = client._pool.lanes[0].permits
-    await until(lambda: permits.in_flight == 0 and permits.queued == 0)
+    gate = client._pool.lanes[0].gate
+    await until(lambda: gate.in_flight == 0 and gate.waiting == 0)
     server.scripts = [ANSWERS[0]]
     await whole(client)
-    assert permits.in_flight == 0
+    assert gate.in_flight == 0
 
 
 @pytest.mark.parametrize("script", ANSWERS, ids=["answer", "500-then-backoff", "stream"])
@@ -75,7 +75,7 @@ async def test_a_cancelled_waiter_leaves_the_queue_and_the_next_one_moves_up() -
         limits = Limits(concurrency=1)
         async with AsyncClient(api_key="k", base_url=server.base_url, limits=limits) as client:
             first, second, third = (asyncio.ensure_future(whole(client)) for _ in range(3))
-            await until(lambda: client._pool.lanes[0].permits.queued == 2)
+            await until(lambda: client._pool.lanes[0].gate.waiting == 2)
             second.cancel()
             await asyncio.gather(second, return_exceptions=True)
             server.scripts = [ANSWERS[0]]

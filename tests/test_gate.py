@@ -1,24 +1,55 @@
-"""Claims about `aimlasync.limits` and `aimlasync.timeout`: who gets a permit, in which order, and what is left."""
+"""Who is admitted, in which order, how much in any minute, and what is left behind."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
-from typing import Any
+import random
+from collections.abc import AsyncIterator, Callable
 
 import hypothesis.strategies as st
 import pytest
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from virtual import VirtualLoop, run
 
-from aimlasync.limits import Limits, Outcome, Permits
-from aimlasync.timeout import Timeout
+from aimlasync.gate import Admission, Gate
+from aimlasync.limits import Limits
+from aimlasync.line import Priority
 
 
 @pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"
+
+
+class Permits:
+    """A gate that only counts what is in flight."""
+
+    def __init__(self, limit: int) -> None:
+        self.gate = Gate(Limits(), limit=limit)
+
+    def acquire_nowait(self) -> bool:
+        return self.gate.enter_nowait(0.0, 0.0) is not None
+
+    async def acquire(self) -> None:
+        await self.gate.enter(0.0)
+
+    def release(self) -> None:
+        # Without minutes to count, one admission is like another.
+        self.gate.leave(Admission(None, None))
+
+    @property
+    def in_flight(self) -> int:
+        return self.gate.in_flight
+
+    @property
+    def queued(self) -> int:
+        return self.gate.waiting
+
+    @property
+    def limit(self) -> int:
+        return self.gate.limit
 
 
 @contextlib.asynccontextmanager
@@ -52,7 +83,7 @@ def test_permits_are_taken_up_to_the_limit() -> None:
 def test_released_permit_is_free_again() -> None:
     permits = Permits(1)
     assert permits.acquire_nowait()
-    permits.release(Outcome.OK)
+    permits.release()
     assert permits.in_flight == 0
     assert permits.acquire_nowait()
 
@@ -163,7 +194,10 @@ class Holders(RuleBasedStateMachine):
 
     def collect(self) -> None:
         """Move those who got a permit since the last look; they must be the first of the queue."""
-        for number in self.granted:
+        if sorted(self.granted) != list(self.waiting)[: len(self.granted)]:
+            # One who is admitted without waiting may run before one who is still being woken: both have their permit.
+            self.settle()
+        for number in sorted(self.granted):
             assert number == next(iter(self.waiting)), "overtaken"
             del self.waiting[number]
             self.held.append(number)
@@ -177,11 +211,11 @@ class Holders(RuleBasedStateMachine):
         self.collect()
 
     @precondition(lambda self: self.held)
-    @rule(data=st.data(), outcome=st.sampled_from(Outcome))
-    def release(self, data: st.DataObject, outcome: Outcome) -> None:
+    @rule(data=st.data())
+    def release(self, data: st.DataObject) -> None:
         """Give one back without letting the loop move, so that a hand-over may still be under way at the next rule."""
         self.held.remove(data.draw(st.sampled_from(self.held)))
-        self.permits.release(outcome)
+        self.permits.release()
 
     @precondition(lambda self: self.waiting)
     @rule(data=st.data())
@@ -197,7 +231,6 @@ class Holders(RuleBasedStateMachine):
         took = self.permits.acquire_nowait()
         assert took == free
         if took:
-            assert not self.permits.queued, "overtaken"
             self.held.append(-1)
 
     @rule()
@@ -231,28 +264,347 @@ TestHolders = Holders.TestCase
 TestHolders.settings = settings(max_examples=120, stateful_step_count=30, deadline=None)
 
 
-@pytest.mark.parametrize("name", ["requests_per_minute", "tokens_per_minute", "concurrency"])
-@pytest.mark.parametrize("value", [0, -1, float("nan")])
-def test_limit_that_is_not_above_zero_is_refused_by_name(name: str, value: Any) -> None:
-    with pytest.raises(ValueError, match=name):
-        Limits(**{name: value})
+async def test_waiter_cancelled_in_the_turn_of_a_release_is_cancelled() -> None:
+    permits = Permits(1)
+    await permits.acquire()
+    task = asyncio.create_task(permits.acquire())
+    await asyncio.sleep(0)
+    task.cancel()
+    permits.release()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert (permits.in_flight, permits.queued) == (0, 0)
 
 
-def test_limits_are_unknown_unless_given() -> None:
-    limits = Limits()
-    assert (limits.requests_per_minute, limits.tokens_per_minute, limits.concurrency) == (None, None, None)
+async def test_all_waiters_cancelled_in_the_turn_of_a_release_are_cancelled() -> None:
+    permits = Permits(1)
+    await permits.acquire()
+    tasks = [asyncio.create_task(permits.acquire()) for _ in range(3)]
+    await asyncio.sleep(0)
+    permits.release()
+    for task in tasks:
+        task.cancel()
+    ended = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [type(one) for one in ended] == [asyncio.CancelledError] * 3
+    assert (permits.in_flight, permits.queued) == (0, 0)
 
 
-@pytest.mark.parametrize("name", ["total", "connect", "first_token", "idle"])
-@pytest.mark.parametrize("value", [0, -0.1, float("nan")])
-def test_timeout_that_is_not_above_zero_is_refused_by_name(name: str, value: Any) -> None:
-    with pytest.raises(ValueError, match=name):
-        Timeout(**{name: value})
+# Minutes, in virtual time
 
 
-def test_timeout_of_one_call_replaces_the_total_and_keeps_the_other_bounds() -> None:
-    mine = Timeout(total=60, connect=1, first_token=2, idle=3)
-    assert mine.but(5) == Timeout(total=5, connect=1, first_token=2, idle=3)
-    assert mine.but(None) == Timeout(total=None, connect=1, first_token=2, idle=3)
-    other = Timeout(total=9)
-    assert mine.but(other) is other
+def worst(sent: list[tuple[float, float]], seconds: float = 60.0) -> float:
+    """The largest sum in any stretch of so many seconds."""
+    most = total = 0.0
+    first = 0
+    for when, amount in sent:
+        total += amount
+        while sent[first][0] <= when - seconds:
+            total -= sent[first][1]
+            first += 1
+        most = max(most, total)
+    return most
+
+
+class Load:
+    """A closed loop of workers against one gate; the server sees each attempt up to 50 ms after it was sent."""
+
+    def __init__(self, limits: Limits, *, workers: int = 64, seconds: float = 300.0, seed: int = 0) -> None:
+        self.gate = Gate(limits, limit=workers)
+        self.workers = workers
+        self.seconds = seconds
+        self.random = random.Random(seed)
+        self.requests: list[tuple[float, float]] = []
+        self.tokens: list[tuple[float, float]] = []
+
+    async def worker(self, actual: Callable[[random.Random], float], estimate: Callable[[float], float]) -> None:
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
+        while loop.time() - begun < self.seconds:
+            tokens = actual(self.random)
+            guess = estimate(tokens)
+            admission = self.gate.enter_nowait(guess, loop.time()) or await self.gate.enter(guess)
+            await asyncio.sleep(self.random.random() * 0.05)
+            self.requests.append((loop.time(), 1.0))
+            self.tokens.append((loop.time(), tokens))
+            await asyncio.sleep(1.5 * self.random.lognormvariate(0, 0.4))
+            self.gate.leave(admission, tokens)
+
+    def run(
+        self, actual: Callable[[random.Random], float] = lambda _: 1.0, estimate: Callable[[float], float] = lambda n: n
+    ) -> Load:
+        async def main() -> None:
+            await asyncio.gather(*(self.worker(actual, estimate) for _ in range(self.workers)))
+
+        run(main())
+        assert self.gate.in_flight == self.gate.waiting == 0
+        return self
+
+    def use(self, sent: list[tuple[float, float]], limit: float) -> float:
+        """The share of the quota that was used."""
+        begun = sent[0][0]
+        return sum(amount for when, amount in sent if when - begun < self.seconds) / self.seconds * 60 / limit
+
+
+@pytest.mark.parametrize(("limit", "workers"), [(10, 8), (60, 8), (600, 64), (1200, 64), (6000, 400)])
+def test_requests_are_used_to_the_full_and_never_passed(limit: int, workers: int) -> None:
+    load = Load(Limits(requests_per_minute=limit), workers=workers).run()
+    assert load.use(load.requests, limit) >= 0.97
+    assert worst(load.requests) <= limit
+
+
+def size(generator: random.Random) -> float:
+    return generator.randint(200, 1200)
+
+
+def test_tokens_are_used_to_the_full_and_never_passed() -> None:
+    load = Load(Limits(tokens_per_minute=200_000)).run(size)
+    assert load.use(load.tokens, 200_000) >= 0.96
+    assert worst(load.tokens) <= 200_000
+
+
+def test_estimates_that_stay_four_times_too_high_cost_a_tenth_of_the_quota() -> None:
+    load = Load(Limits(tokens_per_minute=200_000)).run(size, lambda tokens: 4 * tokens)
+    assert load.use(load.tokens, 200_000) >= 0.85
+    assert worst(load.tokens) <= 200_000
+
+
+def test_estimates_that_stay_three_times_too_low_pass_the_limit_by_what_is_in_flight() -> None:
+    load = Load(Limits(tokens_per_minute=200_000)).run(size, lambda tokens: tokens / 3)
+    assert worst(load.tokens) <= 1.05 * 200_000
+
+
+def test_both_limits_hold_at_once() -> None:
+    load = Load(Limits(requests_per_minute=600, tokens_per_minute=200_000)).run(lambda g: g.randint(200, 600))
+    assert worst(load.requests) <= 600
+    assert worst(load.tokens) <= 200_000
+    assert load.use(load.tokens, 200_000) >= 0.96
+
+
+def test_the_opening_is_no_burst() -> None:
+    load = Load(Limits(requests_per_minute=600), seconds=10).run()
+    assert worst(load.requests, 1.0) <= 13
+
+
+def test_a_request_larger_than_the_minute_is_neither_refused_nor_for_ever() -> None:
+    async def main() -> list[float]:
+        gate = Gate(Limits(tokens_per_minute=30_000), limit=9)
+        loop = asyncio.get_running_loop()
+        begun, at = loop.time(), []
+        for tokens in (45_000.0, 300.0):
+            gate.leave(await gate.enter(tokens), tokens)
+            at.append(loop.time() - begun)
+        return at
+
+    first, second = run(main())
+    assert first < 0.01
+    assert 60 <= second <= 100
+
+
+@pytest.mark.parametrize("sizes", [(9000.0, 10.0, 10.0, 9000.0, 10.0), (10.0, 5000.0, 9000.0, 10.0)])
+def test_the_order_is_that_of_arrival_whatever_the_sizes(sizes: tuple[float, ...]) -> None:
+    async def main() -> list[int]:
+        gate = Gate(Limits(tokens_per_minute=20_000), limit=99)
+        order: list[int] = []
+
+        async def one(number: int, tokens: float) -> None:
+            gate.leave(await gate.enter(tokens), tokens)
+            order.append(number)
+
+        await asyncio.gather(*(one(number, tokens) for number, tokens in enumerate(sizes * 4)))
+        return order
+
+    assert run(main()) == list(range(len(sizes) * 4))
+
+
+def test_interactive_waits_behind_no_bulk_and_bulk_gets_its_share() -> None:
+    async def main() -> list[Priority]:
+        gate = Gate(Limits(requests_per_minute=60), limit=99)
+        order: list[Priority] = []
+
+        async def one(priority: Priority) -> None:
+            gate.leave(await gate.enter(0.0, priority))
+            order.append(priority)
+
+        bulk = [asyncio.ensure_future(one("bulk")) for _ in range(30)]
+        await asyncio.sleep(2.5)
+        interactive = [asyncio.ensure_future(one("interactive")) for _ in range(30)]
+        await asyncio.gather(*bulk, *interactive)
+        return order
+
+    order = run(main())
+    began = order.index("interactive")
+    assert began <= 4
+    contended = order[began : began + 27]
+    assert contended.count("bulk") == 3
+
+
+def test_a_pause_holds_everybody_and_nobody_lifts_it() -> None:
+    async def main() -> list[float]:
+        gate = Gate(Limits(requests_per_minute=6000), limit=9)
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
+        gate.pause(begun + 10)
+        gate.pause(begun + 3)
+        assert gate.enter_nowait(0.0, begun) is None
+        told = asyncio.ensure_future(gate.enter(0.0))
+        others = [asyncio.ensure_future(gate.enter(0.0)) for _ in range(3)]
+        await asyncio.sleep(1)
+        told.cancel()
+        await asyncio.gather(*others)
+        return [loop.time() - begun]
+
+    assert run(main())[0] == pytest.approx(10, abs=0.2)
+
+
+def test_a_lower_limit_calls_nobody_back_and_a_higher_one_lets_the_line_move() -> None:
+    async def main() -> None:
+        gate = Gate(Limits(), limit=2)
+        held = [await gate.enter(0.0), await gate.enter(0.0)]
+        waiting = [asyncio.ensure_future(gate.enter(0.0)) for _ in range(3)]
+        await asyncio.sleep(0)
+        gate.resize(1)
+        gate.leave(held[0])
+        await asyncio.sleep(0)
+        assert (gate.in_flight, gate.waiting) == (1, 3)
+        gate.resize(3)
+        await asyncio.gather(*waiting[:2])
+        assert (gate.in_flight, gate.waiting) == (3, 1)
+        gate.leave(held[1])
+        await waiting[2]
+
+    run(main())
+
+
+def test_what_was_never_sent_costs_nothing() -> None:
+    async def main() -> float:
+        gate = Gate(Limits(requests_per_minute=60, tokens_per_minute=60_000), limit=9)
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
+        for _ in range(50):
+            gate.withdraw(await gate.enter(500.0))
+        return loop.time() - begun
+
+    assert run(main()) < 1
+
+
+def test_many_who_leave_do_not_stay_in_the_line() -> None:
+    async def main() -> None:
+        gate = Gate(Limits(), limit=1)
+        held = await gate.enter(0.0)
+        tasks = [asyncio.ensure_future(gate.enter(0.0)) for _ in range(5000)]
+        last = asyncio.ensure_future(gate.enter(0.0))
+        await asyncio.sleep(0)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        assert gate.waiting == 1
+        assert len(gate._line._interactive) < 200
+        gate.leave(held)
+        await last
+
+    run(main())
+
+
+class Minutes(RuleBasedStateMachine):
+    """Any order of entering, leaving, cancelling, pausing and letting time pass, in virtual time."""
+
+    @initialize(
+        rpm=st.sampled_from([None, 30, 600]), tpm=st.sampled_from([None, 3_000, 90_000]), limit=st.integers(1, 5)
+    )
+    def begin(self, rpm: int | None, tpm: int | None, limit: int) -> None:
+        self.loop = VirtualLoop()
+        self.limits = (rpm, tpm)
+        self.gate = Gate(Limits(requests_per_minute=rpm, tokens_per_minute=tpm), limit=limit)
+        self.order: list[int] = []
+        self.arrived: list[int] = []
+        self.tasks: dict[int, asyncio.Task[None]] = {}
+        self.held: dict[int, tuple[Admission, float]] = {}
+        self.sent: list[tuple[float, float]] = []
+        self.paused = 0.0
+
+    async def _enter(self, number: int, tokens: float) -> None:
+        admission = await self.gate.enter(tokens)
+        assert self.loop.time() >= self.paused - 1e-3
+        self.order.append(number)
+        self.held[number] = (admission, tokens)
+        self.sent.append((self.loop.time(), tokens))
+
+    def pass_time(self, seconds: float) -> None:
+        for part in (seconds, 0, 0, 0, 0):
+            self.loop.run_until_complete(asyncio.sleep(part))
+
+    @rule(tokens=st.sampled_from([1.0, 50.0, 900.0, 5_000.0]))
+    def enter(self, tokens: float) -> None:
+        number = len(self.tasks)
+        self.arrived.append(number)
+        self.tasks[number] = self.loop.create_task(self._enter(number, tokens))
+        self.pass_time(0)
+
+    @precondition(lambda self: self.held)
+    @rule(data=st.data())
+    def leave(self, data: st.DataObject) -> None:
+        number = data.draw(st.sampled_from(sorted(self.held)))
+        admission, tokens = self.held.pop(number)
+
+        async def leave() -> None:
+            self.gate.leave(admission, tokens)
+
+        self.loop.run_until_complete(leave())
+
+    @precondition(lambda self: any(not task.done() for task in self.tasks.values()))
+    @rule(data=st.data())
+    def cancel(self, data: st.DataObject) -> None:
+        number = data.draw(st.sampled_from([n for n, task in self.tasks.items() if not task.done()]))
+        self.tasks[number].cancel()
+        self.arrived.remove(number)
+        self.pass_time(0)
+        if number in self.held:
+            # It had been admitted before it could be cancelled.
+            self.arrived.append(number)
+            self.arrived.sort()
+
+    @rule(seconds=st.floats(0.001, 40))
+    def wait(self, seconds: float) -> None:
+        self.pass_time(seconds)
+
+    @rule(seconds=st.floats(0, 20))
+    def pause(self, seconds: float) -> None:
+        self.paused = max(self.paused, self.loop.time() + seconds)
+        self.gate.pause(self.loop.time() + seconds)
+
+    @invariant()
+    def holds(self) -> None:
+        if not hasattr(self, "gate"):
+            return
+        rpm, tpm = self.limits
+        assert 0 <= self.gate.in_flight <= self.gate.limit
+        assert self.gate.in_flight == len(self.held)
+        assert self.gate.waiting == sum(not task.done() for task in self.tasks.values())
+        assert [n for n in self.arrived if n in set(self.order)] == self.order, "first come, first served"
+        if rpm is not None:
+            assert worst([(when, 1.0) for when, _ in self.sent]) <= rpm
+        if tpm is not None:
+            largest = max((tokens for _, tokens in self.sent), default=0.0)
+            assert worst(self.sent) <= max(tpm, largest) + 1e-3
+
+    def teardown(self) -> None:
+        if not hasattr(self, "gate"):
+            return
+        # Whoever still waits is served in the end.
+        for _ in range(400):
+            for admission, tokens in list(self.held.values()):
+                self.loop.call_soon(self.gate.leave, admission, tokens)
+            self.held.clear()
+            self.pass_time(30)
+            if all(task.done() for task in self.tasks.values()):
+                break
+        for admission, tokens in self.held.values():
+            self.loop.call_soon(self.gate.leave, admission, tokens)
+        self.pass_time(0)
+        assert all(task.done() for task in self.tasks.values()), "a waiter was lost"
+        assert (self.gate.in_flight, self.gate.waiting) == (0, 0)
+        self.loop.close()
+
+
+TestMinutes = Minutes.TestCase
+TestMinutes.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import json
 import pickle
@@ -12,11 +13,21 @@ from typing import Any
 import msgspec
 import pytest
 
-from aimlasync.errors import AimlasyncError, BadRequestError, UnsupportedRequestError
+from aimlasync.call import Call
+from aimlasync.endpoint import Endpoint, Headers, Secret, default_endpoints, is_loopback
+from aimlasync.errors import (
+    AimlasyncError,
+    APIConnectionError,
+    BadRequestError,
+    OverloadedError,
+    UnsupportedRequestError,
+)
 from aimlasync.info import Info
-from aimlasync.limits import DEFAULT_CONCURRENCY, Limits, Outcome
-from aimlasync.pool import Endpoint, Headers, Lane, Permit, Pool, Secret, default_endpoints, is_loopback
-from aimlasync.providers import AIMLAPI, BYTESPIKE, COMPATIBLE
+from aimlasync.lane import Lane
+from aimlasync.limits import Limits, Outcome
+from aimlasync.pool import Pool
+from aimlasync.providers import AIMLAPI, BYTESPIKE, COMPATIBLE, Api
+from aimlasync.timeout import Timeout
 from aimlasync.wire import encode
 
 KEY = "0f3a9c55d1e24b7788aa66cc33ee1100"
@@ -196,10 +207,10 @@ def test_key_that_no_header_may_carry_is_refused_without_showing_it(key: str) ->
 def holders() -> list[Any]:
     endpoint = Endpoint.aimlapi(api_key=KEY, headers={"X-Gate": "tok3n"})
     pool = Pool([endpoint], Limits())
-    return [Secret(KEY), endpoint, pool.lanes[0], pool.lanes[0].headers, endpoint.headers, pool, Permit(pool.lanes[0])]
+    return [Secret(KEY), endpoint, pool.lanes[0], pool.lanes[0].headers, endpoint.headers, pool]
 
 
-@pytest.mark.parametrize("index", range(7))
+@pytest.mark.parametrize("index", range(6))
 @pytest.mark.parametrize("show", [repr, str, "{}".format, "{!r}".format, lambda x: f"{[x]}", lambda x: str({"k": x})])
 def test_key_is_in_no_text_of_what_holds_it(index: int, show: Callable[[Any], str]) -> None:
     shown = show(holders()[index])
@@ -330,9 +341,9 @@ def test_url_from_the_environment_is_checked_like_any_other(monkeypatch: pytest.
 
 def test_endpoints_limits_beat_the_clients() -> None:
     mine = Endpoint.aimlapi(api_key=KEY, limits=Limits(concurrency=3))
-    assert Lane(mine, Limits(concurrency=9)).permits.limit == 3
-    assert Lane(Endpoint.aimlapi(api_key=KEY), Limits(concurrency=9)).permits.limit == 9
-    assert Lane(Endpoint.aimlapi(api_key=KEY), Limits()).permits.limit == DEFAULT_CONCURRENCY
+    assert Lane(mine, Limits(concurrency=9)).gate.limit == 3
+    assert Lane(Endpoint.aimlapi(api_key=KEY), Limits(concurrency=9)).gate.limit == 9
+    assert Lane(Endpoint.aimlapi(api_key=KEY), Limits()).gate.limit >= 1
 
 
 def test_endpoints_headers_are_sent() -> None:
@@ -345,18 +356,30 @@ def test_pool_of_nothing_is_refused() -> None:
         Pool([], Limits())
 
 
-def pool(*limits: int) -> Pool:
+HELLO: dict[str, Any] = {"model": "m", "messages": []}
+
+
+def pool(*limits: int, **options: Any) -> Pool:
     return Pool(
         [
             Endpoint(base_url=f"https://{n}.example", api_key=KEY, limits=Limits(concurrency=limit))
             for n, limit in enumerate(limits)
         ],
         Limits(),
+        **options,
     )
 
 
-async def take(of: Pool, count: int) -> list[int]:
-    return [of.lanes.index((await of.acquire(of.lanes)).lane) for _ in range(count)]
+def call_for(of: Pool, *lanes: int, **options: Any) -> Call:
+    info = Info(model="m")
+    targets = of.targets("chat", HELLO, info, validate=True)
+    options = {"timeout": Timeout(total=9), "started": asyncio.get_running_loop().time(), **options}
+    chosen = [targets[n] for n in lanes] or targets
+    return Call(method="POST", targets=chosen, headers=Headers(), info=info, **options)
+
+
+async def take(of: Pool, count: int, **options: Any) -> list[int]:
+    return [of.lanes.index((await of.admit(call_for(of, **options), 60))[0].lane) for _ in range(count)]
 
 
 async def test_least_loaded_lane_is_chosen() -> None:
@@ -364,32 +387,94 @@ async def test_least_loaded_lane_is_chosen() -> None:
 
 
 async def test_load_is_the_share_of_the_limit_in_use() -> None:
-    assert await take(pool(1, 3), 4) == [0, 1, 1, 1]
+    assert await take(pool(1, 3), 4) == [1, 1, 0, 1]
     assert sorted(await take(pool(2, 8), 5)) == [0, 1, 1, 1, 1]
 
 
-async def test_released_lane_is_chosen_again() -> None:
-    both = pool(1, 1)
-    first, _ = await both.acquire(both.lanes), await both.acquire(both.lanes)
-    first.release(Outcome.OK)
-    assert await take(both, 1) == [0]
+async def test_the_faster_endpoint_is_chosen() -> None:
+    both = pool(9, 9)
+    both.lanes[0].health.succeeded(0.0, 2.0)
+    both.lanes[1].health.succeeded(0.0, 0.1)
+    assert await take(both, 5) == [1] * 5
 
 
-async def test_only_the_lanes_named_are_chosen() -> None:
-    three = pool(9, 9, 9)
-    for _ in range(3):
-        assert (await three.acquire(three.lanes[2:])).lane is three.lanes[2]
+async def test_an_endpoint_that_failed_this_call_is_the_last_choice() -> None:
+    both = pool(9, 9)
+    call = call_for(both)
+    call.tried.add(both.lanes[0])
+    assert (await both.admit(call, 60))[0].lane is both.lanes[1]
+    call.tried.add(both.lanes[1])
+    assert (await both.admit(call, 60))[0].lane is both.lanes[0]
+
+
+async def test_an_endpoint_that_left_the_rotation_is_not_chosen_and_the_last_one_says_why() -> None:
+    both = pool(9, 9)
+    both.lanes[0].retire("key revoked")
+    assert await take(both, 3) == [1, 1, 1]
+    both.lanes[1].retire("no credit")
+    with pytest.raises(APIConnectionError, match=r"key revoked.*no credit"):
+        await both.admit(call_for(both), 60)
+
+
+async def test_an_endpoint_that_keeps_failing_rests_and_is_probed_once() -> None:
+    both = pool(9, 9)
+    now = asyncio.get_running_loop().time()
+    for _ in range(6):
+        both.lanes[0].health.failed(now, 0.1)
+    assert await take(both, 4) == [1] * 4
+
+
+async def test_calls_of_one_conversation_stay_together() -> None:
+    three = pool(999, 999, 999)
+    places = [set(await take(three, 5, affinity=f"talk-{n}")) for n in range(60)]
+    assert all(len(place) == 1 for place in places)
+    assert len(set().union(*places)) == 3
+
+
+async def test_a_paused_endpoint_is_passed_over() -> None:
+    both = pool(9, 9)
+    both.lanes[0].gate.pause(asyncio.get_running_loop().time() + 30)
+    assert await take(both, 3) == [1, 1, 1]
+
+
+async def test_a_pause_longer_than_the_call_has_time_for_fails_at_once() -> None:
+    one = pool(9)
+    one.lanes[0].gate.pause(asyncio.get_running_loop().time() + 30)
+    with pytest.raises(OverloadedError) as caught:
+        await one.admit(call_for(one), 60)
+    assert caught.value.retry_after == pytest.approx(30, abs=1)
+
+
+async def test_a_full_line_is_refused_at_once() -> None:
+    one = pool(1, max_queue=2)
+    _, permit = await one.admit(call_for(one), 60)
+    waiting = [asyncio.ensure_future(one.admit(call_for(one), 60)) for _ in range(2)]
+    await asyncio.sleep(0)
+    with pytest.raises(OverloadedError):
+        await one.admit(call_for(one), 60)
+    permit.release(Outcome.OK)
+    _, permit = await waiting[0]
+    permit.release(Outcome.OK)
+    await waiting[1]
+
+
+async def test_nobody_waits_longer_than_allowed() -> None:
+    one = pool(1, max_wait=0.02)
+    await one.admit(call_for(one), 60)
+    with pytest.raises(OverloadedError):
+        await one.admit(call_for(one), 60)
+    assert one.lanes[0].gate.waiting == 0
 
 
 async def test_permit_is_given_back_once_whoever_gives_it_back() -> None:
     one = pool(2)
-    permit, other = await one.acquire(one.lanes), await one.acquire(one.lanes)
+    (_, permit), (_, other) = await one.admit(call_for(one), 60), await one.admit(call_for(one), 60)
     for outcome in (Outcome.OK, Outcome.DROPPED, Outcome.IGNORED):
         permit.release(outcome)
-    assert one.lanes[0].permits.in_flight == 1
+    assert one.lanes[0].gate.in_flight == 1
     other.release(Outcome.OK)
     other.release(Outcome.OK)
-    assert one.lanes[0].permits.in_flight == 0
+    assert one.lanes[0].gate.in_flight == 0
 
 
 # --- what no endpoint can serve ----------------------------------------------------------------------------------
@@ -404,7 +489,7 @@ def test_request_that_no_endpoint_takes_is_refused_with_the_fix_and_the_way_arou
     info = Info()
     body = {"model": "openai/gpt-5-nano-2025-08-07", "temperature": 0.5}
     with pytest.raises(UnsupportedRequestError) as caught:
-        only.able("chat", body, info)
+        only.targets("chat", body, info, validate=True)
     failed = caught.value
     assert isinstance(failed, BadRequestError)
     assert isinstance(failed, ValueError)
@@ -418,19 +503,36 @@ def test_request_that_no_endpoint_takes_is_refused_with_the_fix_and_the_way_arou
 def test_model_of_the_other_api_is_refused_with_the_call_to_use() -> None:
     only = Pool([Endpoint.aimlapi(api_key=KEY)], Limits())
     with pytest.raises(UnsupportedRequestError, match=r"client\.responses\.create") as caught:
-        only.able("chat", {"model": "openai/gpt-5-pro"}, Info())
+        only.targets("chat", {"model": "openai/gpt-5-pro"}, Info(), validate=True)
     assert (caught.value.code, caught.value.param) == ("unsupported_model", "model")
 
 
-def test_endpoint_that_refuses_is_left_out_while_another_takes_it() -> None:
-    both = vendors()
-    assert both.able("chat", {"model": "gpt-5-nano", "temperature": 0.5}, Info()) == both.lanes
-    assert both.able("chat", {"model": "gpt-5-nano", "reasoning_effort": "low"}, Info()) == [both.lanes[0]]
-    assert both.able("chat", {"model": "openai/gpt-5-pro"}, Info()) == [both.lanes[1]]
+def served(of: Pool, api: Api, body: dict[str, Any]) -> list[Any]:
+    """Per endpoint that can serve it, in order: its name and the body it gets."""
+    targets = of.targets(api, body, Info(), validate=True)
+    return [(target.lane.endpoint.name, json.loads(target.body or b"")) for target in targets]
+
+
+def test_the_same_model_goes_to_each_vendor_by_the_name_it_has_there() -> None:
+    body = {"model": "openai/gpt-5-nano-2025-08-07", "max_completion_tokens": 50}
+    assert served(vendors(), "chat", body) == [
+        ("aimlapi", body),
+        ("bytespike", {"model": "gpt-5-nano", "max_tokens": 50}),
+    ]
+
+
+def test_endpoint_that_cannot_serve_it_is_left_out_while_another_can() -> None:
+    body = {"model": "gpt-5-nano", "temperature": 0.5}
+    assert served(vendors(), "chat", body) == [("bytespike", body)]
+    body = {"model": "openai/gpt-5-pro", "input": "hi"}
+    assert served(vendors(), "responses", body)[0] == ("aimlapi", body)
+
+
+def test_what_no_vendor_can_serve_names_each_reason() -> None:
+    with pytest.raises(UnsupportedRequestError, match=r"aimlapi: .*; bytespike: "):
+        vendors().targets("chat", {"model": "openai/gpt-5-pro"}, Info(), validate=True)
 
 
 def test_unknown_model_goes_everywhere() -> None:
-    both = vendors()
-    assert (
-        both.able("responses", {"model": "new/model", "temperature": 9, "max_output_tokens": 1}, Info()) == both.lanes
-    )
+    body = {"model": "new/model", "temperature": 9}
+    assert served(vendors(), "chat", body) == [("aimlapi", body), ("bytespike", body)]

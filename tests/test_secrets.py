@@ -16,7 +16,7 @@ import pytest
 from servers import Script, raw_server
 
 from aimlasync import AimlasyncError, AsyncClient, Endpoint, Retry
-from aimlasync.pool import Secret
+from aimlasync.endpoint import Secret
 
 KEY = "sk-sentinel-5f1c2e77aa"
 HELLO = [{"role": "user", "content": "Hello"}]

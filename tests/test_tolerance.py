@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import copy
 import json
 import pickle
@@ -16,6 +15,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from aimlasync.chat import decode_completion
 from aimlasync.chat_chunks import Assembler as ChatAssembler
 from aimlasync.chat_chunks import chunk_of, decode_chunk
+from aimlasync.endpoint import Endpoint, default_endpoints
 from aimlasync.errors import (
     AimlasyncError,
     AnswerInvalidError,
@@ -30,8 +30,6 @@ from aimlasync.errors import (
     status_error,
 )
 from aimlasync.info import Info
-from aimlasync.limits import Permits
-from aimlasync.pool import Endpoint, default_endpoints
 from aimlasync.providers import BYTESPIKE
 from aimlasync.response_events import Assembler, decode_event
 from aimlasync.responses import decode_response
@@ -42,31 +40,6 @@ from aimlasync.wire import Unknown, encode
 @pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"
-
-
-async def test_waiter_cancelled_in_the_turn_of_a_release_is_cancelled() -> None:
-    permits = Permits(1)
-    await permits.acquire()
-    task = asyncio.create_task(permits.acquire())
-    await asyncio.sleep(0)
-    task.cancel()
-    permits.release()
-    with pytest.raises(asyncio.CancelledError):
-        await task
-    assert (permits.in_flight, permits.queued) == (0, 0)
-
-
-async def test_all_waiters_cancelled_in_the_turn_of_a_release_are_cancelled() -> None:
-    permits = Permits(1)
-    await permits.acquire()
-    tasks = [asyncio.create_task(permits.acquire()) for _ in range(3)]
-    await asyncio.sleep(0)
-    permits.release()
-    for task in tasks:
-        task.cancel()
-    ended = await asyncio.gather(*tasks, return_exceptions=True)
-    assert [type(one) for one in ended] == [asyncio.CancelledError] * 3
-    assert (permits.in_flight, permits.queued) == (0, 0)
 
 
 @pytest.mark.parametrize(

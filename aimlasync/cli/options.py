@@ -16,6 +16,7 @@ import msgspec
 
 from aimlasync import AsyncClient, Endpoint, Limits
 from aimlasync.bulk import InputError, JournalError, LabelsError, PromptError
+from aimlasync.endpoint import default_endpoints
 from aimlasync.errors import (
     AimlasyncError,
     APIConnectionError,
@@ -26,7 +27,6 @@ from aimlasync.errors import (
     PermissionDeniedError,
     RateLimitError,
 )
-from aimlasync.pool import default_endpoints
 from aimlasync.providers import AIMLAPI, VENDORS, Api
 
 F = TypeVar("F", bound=Callable[..., Any])

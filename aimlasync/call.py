@@ -1,0 +1,234 @@
+"""One call: what is to be sent, by when, and what it has been through.
+
+Law: plain data and its book-keeping; no I/O. Mutable: the info, the endpoints tried, and what the last retry cost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from aimlasync.budget import Budget, Reservation
+from aimlasync.chat import Usage
+from aimlasync.endpoint import Headers
+from aimlasync.errors import (
+    AimlasyncError,
+    APIConnectionError,
+    APIStatusError,
+    APITimeoutError,
+    AuthenticationError,
+    InsufficientCreditError,
+    redact,
+)
+from aimlasync.info import Info
+from aimlasync.lane import Lane, Permit, Refused
+from aimlasync.limits import Outcome
+from aimlasync.line import Priority
+from aimlasync.prices import tokens_of
+from aimlasync.responses import ResponseUsage
+from aimlasync.timeout import Timeout
+from aimlasync.transport import RawReply
+
+
+class Target:
+    """An endpoint that can serve the call, and the bytes that it takes."""
+
+    __slots__ = ("body", "lane", "url")
+
+    def __init__(self, lane: Lane, url: str, body: bytes | None) -> None:
+        self.lane = lane
+        self.url = url
+        self.body = body
+
+
+class Call:
+    """One logical use of the API, whatever attempts it takes."""
+
+    __slots__ = (
+        "affinity",
+        "budget",
+        "deadline",
+        "first_token",
+        "headers",
+        "info",
+        "max_output",
+        "method",
+        "model",
+        "paid",
+        "priority",
+        "probing",
+        "reservation",
+        "started",
+        "targets",
+        "timeout",
+        "tried",
+    )
+
+    def __init__(
+        self,
+        *,
+        method: str,
+        targets: list[Target],
+        headers: Headers,
+        info: Info,
+        timeout: Timeout,
+        started: float,
+        streams: bool = False,
+        max_output: int | None = None,
+        priority: Priority = "interactive",
+        affinity: str | None = None,
+        budget: Budget | None = None,
+    ) -> None:
+        self.method = method
+        self.model = info.model
+        self.targets = targets
+        self.headers = headers
+        self.info = info
+        self.timeout = timeout
+        self.started = started
+        self.deadline = None if timeout.total is None else started + timeout.total
+        self.first_token = timeout.first_token if streams else None
+        self.max_output = max_output
+        self.priority: Priority = priority
+        self.affinity = affinity
+        self.budget = budget
+        self.reservation: Reservation | None = None
+        # Endpoints that failed this call; others go first.
+        self.tried: set[Lane] = set()
+        # What the retry under way cost its endpoint's quota, and whether it goes on credit as the one probe.
+        self.paid: int | None = None
+        self.probing = False
+
+    def reserve(self, body_bytes: int) -> None:
+        """Set aside the most that this call may cost. Raises BudgetExceededError when that is more than is left."""
+        if self.budget is not None:
+            # A byte is at most a token, and mostly a quarter of one: what is asked for is a bound, not a guess.
+            self.reservation = self.budget.reserve(self.model, body_bytes, self.max_output)
+
+    def settle(self, usage: Usage | ResponseUsage | None) -> None:
+        """Count what the answered call cost."""
+        if self.reservation is not None and self.budget is not None:
+            self.budget.settle(self.reservation, self.info.cost_usd, usage)
+
+    def give_up(self, *, billed: bool | None) -> None:
+        """Count a call that failed: nothing when that is free, or all that was reserved."""
+        if self.reservation is not None and self.budget is not None:
+            if billed is False or self.info.attempts == 0:
+                self.budget.release(self.reservation)
+            else:
+                self.budget.settle(self.reservation)
+
+
+class Attempt:
+    """One HTTP try, from its permit to its end, which comes once: `succeed`, `fail` or `abandon`."""
+
+    __slots__ = ("call", "permit", "reply", "started", "target")
+
+    def __init__(self, call: Call, target: Target, permit: Permit, started: float) -> None:
+        self.call = call
+        self.target = target
+        self.permit = permit
+        self.started = started
+        # None until the headers are in.
+        self.reply: RawReply | None = None
+
+    @property
+    def response(self) -> RawReply:
+        """The response, once its headers are in."""
+        assert self.reply is not None
+        return self.reply
+
+    def began(self) -> None:
+        """The first event of a stream is here: the endpoint is well, however long the stream goes on."""
+        now = asyncio.get_running_loop().time()
+        self.target.lane.health.answered(now, now - self.started)
+
+    def succeed(self, usage: Usage | ResponseUsage | None) -> None:
+        """The last byte is in: learn from it, settle, give the permit back."""
+        if not self.permit.is_held:
+            return
+        call, lane = self.call, self.target.lane
+        now = asyncio.get_running_loop().time()
+        call.info.timing.total = now - call.started
+        tokens = tokens_of(usage)
+        if tokens is not None:
+            lane.learn(call.model, len(self.target.body or b""), *tokens)
+        if call.probing:
+            lane.quota.probed(True)
+        elif call.paid is not None:
+            lane.quota.give_back(call.paid)
+        else:
+            lane.quota.succeeded()
+        call.paid, call.probing = None, False
+        lane.health.succeeded(now, now - self.started, latency=call.info.timing.first_byte)
+        if call.info.cost_usd is not None:
+            lane.counters.cost_usd = (lane.counters.cost_usd or 0.0) + call.info.cost_usd
+        call.settle(usage)
+        self.permit.release(Outcome.OK, None if tokens is None else float(sum(tokens)))
+
+    def fail(self, error: AimlasyncError) -> None:
+        """There is no answer, or only a part of one: learn from it, drop the connection, give the permit back."""
+        error.info = self.call.info
+        redact(error, self.target.lane.secret)
+        if self.reply is not None:
+            # Harmless where the body was read to its end.
+            self.reply.abort()
+        if not self.permit.is_held:
+            return
+        call, lane = self.call, self.target.lane
+        now = asyncio.get_running_loop().time()
+        call.tried.add(lane)
+        if call.probing:
+            lane.quota.probed(False)
+        call.paid, call.probing = None, False
+        seconds = now - self.started
+        if isinstance(error, APIStatusError):
+            if error.status in (429, 503) and error.retry_after is not None:
+                lane.pause(error.retry_after, now)
+            if error.status >= 500:
+                lane.health.failed(now, seconds)
+            else:
+                lane.health.answered(now, seconds)
+            if len(call.targets) > 1 and isinstance(error, (AuthenticationError, InsufficientCreditError)):
+                lane.retire(error.message)
+        elif isinstance(error, APIConnectionError):
+            lane.health.failed(now, seconds)
+        else:
+            lane.health.answered(now, seconds)
+        refused = isinstance(error, APIStatusError) and error.status == 429
+        self.permit.release(outcome_of(error), 0.0 if refused else None, kind=_kind(error))
+
+    def abandon(self) -> None:
+        """The caller left: drop the connection; it says nothing about the server."""
+        if self.reply is not None:
+            self.reply.abort()
+        if not self.permit.is_held:
+            return
+        call, lane = self.call, self.target.lane
+        if call.probing:
+            lane.quota.probed(None)
+            call.probing = False
+        now = self.permit.loop.time()
+        lane.health.abandoned(now, now - self.started)
+        self.permit.release(Outcome.IGNORED)
+
+
+def _kind(error: AimlasyncError) -> Refused | None:
+    """What the server says that it limits, if it says so."""
+    if isinstance(error, APIStatusError) and error.status == 429:
+        if error.code == "concurrency_limit":
+            return "concurrency"
+        if error.retry_after is not None:
+            return "rate"
+    if isinstance(error, APIConnectionError):
+        # A server that is gone is no server that counts: nothing is learned of its rate.
+        return "concurrency"
+    return None
+
+
+def outcome_of(error: AimlasyncError) -> Outcome:
+    """What a failed attempt says about the server's capacity."""
+    if isinstance(error, APIStatusError):
+        return Outcome.DROPPED if error.status in (429, 503) else Outcome.IGNORED
+    if isinstance(error, APIConnectionError) and not isinstance(error, APITimeoutError):
+        return Outcome.DROPPED
+    return Outcome.IGNORED

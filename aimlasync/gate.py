@@ -1,0 +1,396 @@
+"""Who may send, and when: attempts in flight, requests and tokens per minute, pauses. One line for all of it.
+
+Law: arithmetic, one line, one clock (the loop's); no I/O. The only file that knows aiolimiter, by its public API alone.
+
+An attempt is admitted when all of these agree, and they are all taken in the same instant:
+ - fewer than `limit` attempts are in flight;
+ - a sliding window that mirrors the server's has room: what was sent in the last minute, each attempt at what it really
+   cost as soon as that is known. It is the promise: no minute above the limit;
+ - an aiolimiter bucket, which paces what the window would allow at once: servers enforce shorter intervals too, and an
+   opening burst of a whole minute would be followed by a minute of silence. Its burst is a fraction of a second;
+ - no pause: the whole endpoint waits, whoever was told to, and no caller that goes away lifts it.
+
+First come, first served within a lane, whatever the sizes: the head of the line alone is measured, so that a large
+request is never starved by small ones. Who waits holds nothing.
+A request larger than a bucket is admitted when the bucket is full and paid off by those that follow (pay forward); one
+larger than a minute's limit goes alone.
+Reserve, then settle: an attempt is admitted at an estimate; the difference to what it cost becomes debt, or credit that
+later attempts spend, at most a minute's worth.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Coroutine
+from typing import Any, Protocol
+
+from aiolimiter import AsyncLimiter
+
+from aimlasync.limits import Limits
+from aimlasync.line import Line, Priority
+
+# The server counts when a request arrives, we when it leaves: an attempt that was slow on its way counts there for
+# longer.
+_WINDOW = 60.0 + 1.0
+# The bucket's pace, as a share of the limit: below it, so that the window is the exception and not the rule.
+_PACE = 0.985
+# Bursts, in seconds of the rate. A timer is about a millisecond late, and a bucket of one cannot make that up.
+_BURST_REQUESTS = 0.05
+_BURST_TOKENS = 0.2
+_SLOW_RATE = 5.0
+# Credit of an endpoint that rested this long is gone: what was not sent in its minute is gone at the server too.
+_CREDIT_SECONDS = 60.0
+
+
+class Window:
+    """What was admitted in the last minute, each entry as (time, amount); amounts change when they are settled."""
+
+    __slots__ = ("_entries", "limit", "total")
+
+    def __init__(self, limit: float) -> None:
+        self.limit = limit
+        self.total = 0.0
+        self._entries: deque[Entry] = deque()
+
+    def wait(self, amount: float, now: float) -> float:
+        """Return the seconds until `amount` fits, 0 if it does; more than the limit fits when nothing else is there."""
+        entries = self._entries
+        while entries and entries[0].time <= now - _WINDOW:
+            self._forget(entries.popleft())
+        over = self.total + min(amount, self.limit) - self.limit
+        if over <= 1e-6:
+            return 0.0
+        for entry in entries:
+            over -= entry.amount
+            if over <= 1e-6:
+                return max(entry.time + _WINDOW - now, 1e-3)
+        return _WINDOW
+
+    def admit(self, amount: float, now: float) -> Entry:
+        """Count `amount` from now on."""
+        entry = Entry(now, amount)
+        self._entries.append(entry)
+        self.total += amount
+        return entry
+
+    def settle(self, entry: Entry, amount: float) -> None:
+        """Count an entry at what it really was."""
+        if entry.counts:
+            self.total += amount - entry.amount
+        entry.amount = amount
+
+    def _forget(self, entry: Entry) -> None:
+        entry.counts = False
+        # Sums of floats drift; an empty window is zero.
+        self.total = max(0.0, self.total - entry.amount) if self._entries else 0.0
+
+
+class Entry:
+    """One admitted amount."""
+
+    __slots__ = ("amount", "counts", "time")
+
+    def __init__(self, time: float, amount: float) -> None:
+        self.time = time
+        self.amount = amount
+        self.counts = True
+
+
+class Admission:
+    """An attempt that may be sent, and what it was admitted at."""
+
+    __slots__ = ("request", "tokens")
+
+    def __init__(self, request: Entry | None, tokens: Entry | None) -> None:
+        self.request = request
+        self.tokens = tokens
+
+
+class Pace(Protocol):
+    """A learned rate."""
+
+    def delay(self, now: float) -> float:
+        """Return the seconds until the next attempt may be sent."""
+
+    def sent(self, now: float) -> None:
+        """Note that an attempt is sent."""
+
+
+class _NoPace:
+    """No rate."""
+
+    def delay(self, now: float) -> float:
+        return 0.0
+
+    def sent(self, now: float) -> None:
+        return None
+
+
+class _Bucket:
+    """aiolimiter's bucket with a memory: debt that the next ones pay, credit that they spend first."""
+
+    __slots__ = ("_cap", "_limiter", "_max_credit", "_rate", "_taken", "_used", "credit", "debt")
+
+    def __init__(self, per_minute: float, burst_seconds: float) -> None:
+        rate = per_minute * _PACE / 60
+        burst = max(1.0, rate * burst_seconds)
+        if rate >= _SLOW_RATE:
+            burst = max(burst, 2.0)
+        self._rate = rate
+        self._cap = burst
+        self._limiter = AsyncLimiter(burst, burst / rate)
+        self._max_credit = per_minute
+        # When it was last asked, and when it last gave.
+        self._used = self._taken = float("-inf")
+        self.debt = 0.0
+        self.credit = 0.0
+
+    def take(self, amount: float, now: float) -> float:
+        """Take `amount` and return 0, or return how much must be acquired before that can be."""
+        if now - self._used > _CREDIT_SECONDS:
+            self.credit = 0.0
+        self._used = now
+        if self.debt > 0:
+            # While nobody took anything, the bucket leaked empty, and after that the debt would have been paid.
+            unused = (now - self._taken) * self._rate - self._cap
+            if unused > 0:
+                self.debt = max(0.0, self.debt - unused)
+                self._taken += unused / self._rate
+        while self.debt > 0:
+            # Debt goes before anything is admitted, in steps that the bucket can hold.
+            paid = min(self.debt, self.credit)
+            self.debt -= paid
+            self.credit -= paid
+            step = min(self._cap, self.debt)
+            if not self._limiter.has_capacity(step):
+                return step
+            _finish(self._limiter.acquire(step))
+            self._taken = now
+            self.debt -= step
+        short = max(0.0, amount - self.credit)
+        step = min(self._cap, short)
+        if not self._limiter.has_capacity(step):
+            return step
+        _finish(self._limiter.acquire(step))
+        if step > 0:
+            self._taken = now
+        self.credit = max(0.0, self.credit - amount)
+        # What did not fit into the bucket is paid by those who come later.
+        self.debt = short - step
+        return 0.0
+
+    async def acquire(self, step: float) -> None:
+        """Wait for a step of capacity and keep it as credit."""
+        await self._limiter.acquire(step)
+        self._taken = asyncio.get_running_loop().time()
+        self.credit += step
+
+    def adjust(self, difference: float) -> None:
+        """Note that an attempt cost `difference` more (or less) than it was admitted at."""
+        if difference > 0:
+            spent = min(self.credit, difference)
+            self.credit -= spent
+            self.debt += difference - spent
+        else:
+            paid = min(self.debt, -difference)
+            self.debt -= paid
+            self.credit = min(self._max_credit, self.credit - difference - paid)
+
+
+def _finish(acquire: Coroutine[Any, Any, None]) -> None:
+    """Run a coroutine that has nothing to wait for to its end."""
+    try:
+        acquire.send(None)
+    except StopIteration:
+        return
+    raise AssertionError("has_capacity said that there was nothing to wait for")
+
+
+class _Short:
+    """A bucket that must be filled by a step before the head can be admitted."""
+
+    __slots__ = ("bucket", "step")
+
+    def __init__(self, bucket: _Bucket, step: float) -> None:
+        self.bucket = bucket
+        self.step = step
+
+
+class Gate:
+    """One endpoint's gate. All mutable state: the count in flight, the windows, the buckets, the pause, and the line.
+
+    `pace` is a rate that was learned elsewhere; it is told of every admission, in the instant it is made.
+    """
+
+    __slots__ = (
+        "_acquiring",
+        "_line",
+        "_pace",
+        "_request_bucket",
+        "_request_window",
+        "_timer",
+        "_token_bucket",
+        "_token_window",
+        "in_flight",
+        "limit",
+        "paused_until",
+    )
+
+    def __init__(self, limits: Limits, *, limit: int, pace: Pace | None = None) -> None:
+        rpm, tpm = limits.requests_per_minute, limits.tokens_per_minute
+        self._request_window = None if rpm is None else Window(rpm)
+        self._request_bucket = None if rpm is None else _Bucket(rpm, _BURST_REQUESTS)
+        self._token_window = None if tpm is None else Window(tpm)
+        self._token_bucket = None if tpm is None else _Bucket(tpm, _BURST_TOKENS)
+        self._pace: Pace = pace or _NoPace()
+        self.limit = limit
+        self.in_flight = 0
+        self.paused_until = float("-inf")
+        self._line: Line[Admission] = Line()
+        # What will measure the head again: a moment, or a bucket that is being filled.
+        self._timer: asyncio.TimerHandle | None = None
+        self._acquiring: asyncio.Task[None] | None = None
+
+    @property
+    def counts_tokens(self) -> bool:
+        """Whether an estimate of tokens is of any use here."""
+        return self._token_window is not None
+
+    @property
+    def is_rated(self) -> bool:
+        """Whether requests or tokens per minute are counted here."""
+        return self._request_window is not None or self._token_window is not None
+
+    @property
+    def waiting(self) -> int:
+        """Attempts in the line."""
+        return len(self._line)
+
+    def enter_nowait(self, tokens: float, now: float) -> Admission | None:
+        """Admit an attempt of about `tokens` if nobody waits and nothing stands in its way."""
+        if self.in_flight >= self.limit or self.paused_until > now or self._pace.delay(now) > 0:
+            return None
+        if self._line and self._line.head() is not None:
+            return None
+        if self._request_window is None and self._token_window is None:
+            self.in_flight += 1
+            self._pace.sent(now)
+            return _FREE
+        if self._wait(tokens, now) > 0 or self._pay(tokens, now) is not None:
+            return None
+        return self._admit(tokens, now)
+
+    async def enter(self, tokens: float, priority: Priority = "interactive") -> Admission:
+        """Wait in line until an attempt of about `tokens` may be sent. Cancelled, it leaves nothing behind."""
+        waiter = self._line.join(priority, tokens)
+        # It may be the head; it may also stand before the one that is waited for.
+        self.advance()
+        try:
+            return await waiter.turn
+        except BaseException:
+            if waiter.turn.done() and not waiter.turn.cancelled():
+                # Admitted in the same turn of the loop as it was cancelled: nothing was sent.
+                self.withdraw(waiter.turn.result())
+            else:
+                waiter.turn.cancel()
+                self._line.left()
+                self.advance()
+            raise
+
+    def leave(self, admission: Admission, tokens: float | None = None) -> None:
+        """End an admitted attempt; `tokens` is what it really cost, None when that is not known."""
+        self.in_flight -= 1
+        if tokens is not None and admission.tokens is not None:
+            self._settle(admission.tokens, tokens)
+        if self._line:
+            self.advance()
+
+    def withdraw(self, admission: Admission) -> None:
+        """End an admitted attempt that was never sent: it costs nothing."""
+        if admission.request is not None and self._request_window is not None and self._request_bucket is not None:
+            self._request_window.settle(admission.request, 0.0)
+            self._request_bucket.adjust(-1.0)
+        self.leave(admission, 0.0)
+
+    def resize(self, limit: int) -> None:
+        """Set how many may be in flight; attempts above a lower limit go on, and are not followed by others."""
+        if limit != self.limit:
+            grown = limit > self.limit
+            self.limit = limit
+            if grown and self._line:
+                self.advance()
+
+    def pause(self, until: float) -> None:
+        """Send nothing before `until` (loop time); a shorter pause never cuts a longer one."""
+        self.paused_until = max(self.paused_until, until)
+
+    def close(self) -> None:
+        """Let go of the loop."""
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._acquiring is not None:
+            self._acquiring.cancel()
+
+    def advance(self) -> None:
+        """Admit from the head of the line while everything agrees; then see to it that it is measured again."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        while self.in_flight < self.limit and (waiter := self._line.head()) is not None:
+            loop = waiter.turn.get_loop()
+            now = loop.time()
+            wait = max(self.paused_until - now, self._pace.delay(now), self._wait(waiter.need, now))
+            if wait > 0:
+                self._timer = loop.call_later(wait, self.advance)
+                return
+            short = self._pay(waiter.need, now)
+            if short is not None:
+                if self._acquiring is None:
+                    self._acquiring = loop.create_task(short.bucket.acquire(short.step), name="aimlasync gate")
+                    self._acquiring.add_done_callback(self._acquired)
+                return
+            self._line.serve(waiter, self._admit(waiter.need, now))
+
+    def _acquired(self, task: asyncio.Task[None]) -> None:
+        self._acquiring = None
+        if not task.cancelled():
+            self.advance()
+
+    def _wait(self, tokens: float, now: float) -> float:
+        """Seconds until both windows have room."""
+        wait = 0.0
+        if self._request_window is not None:
+            wait = self._request_window.wait(1.0, now)
+        if self._token_window is not None:
+            wait = max(wait, self._token_window.wait(tokens, now))
+        return wait
+
+    def _pay(self, tokens: float, now: float) -> _Short | None:
+        """Take from both buckets, or from neither and say which is short of how much."""
+        bucket, token_bucket = self._request_bucket, self._token_bucket
+        if bucket is not None and (step := bucket.take(1.0, now)) > 0:
+            return _Short(bucket, step)
+        if token_bucket is not None and (step := token_bucket.take(tokens, now)) > 0:
+            if bucket is not None:
+                bucket.adjust(-1.0)
+            return _Short(token_bucket, step)
+        return None
+
+    def _admit(self, tokens: float, now: float) -> Admission:
+        self.in_flight += 1
+        self._pace.sent(now)
+        window, token_window = self._request_window, self._token_window
+        return Admission(
+            window.admit(1.0, now) if window is not None else None,
+            token_window.admit(tokens, now) if token_window is not None else None,
+        )
+
+    def _settle(self, entry: Entry, tokens: float) -> None:
+        difference = tokens - entry.amount
+        if difference and self._token_window is not None and self._token_bucket is not None:
+            self._token_window.settle(entry, tokens)
+            self._token_bucket.adjust(difference)
+
+
+_FREE = Admission(None, None)

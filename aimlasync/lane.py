@@ -1,0 +1,261 @@
+"""One endpoint at work: its URLs and headers, made once, its gate, and what its answers have taught.
+
+Law: brings together what computes (`concurrency`, `estimate`, `health`, the retry quota) and what enforces (`gate`);
+no I/O. Every attempt gets a `Permit` here and gives it back here, once, with an outcome; all learning happens at that
+moment.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from typing import Literal
+from urllib.parse import quote
+
+import msgspec
+
+from aimlasync._version import __version__
+from aimlasync.concurrency import Congestion
+from aimlasync.endpoint import Endpoint, Headers
+from aimlasync.estimate import Estimator
+from aimlasync.gate import Admission, Gate
+from aimlasync.health import Health
+from aimlasync.limits import Limits, Outcome
+from aimlasync.line import Priority
+from aimlasync.retry import RetryQuota
+
+# A pause is stretched by a share in this range, so that those who were told the same do not all come back at once.
+_SPREAD = (0.10, 0.25)
+# Seconds: no server's word stops an endpoint for longer at a time; its callers learn of the rest from their errors.
+_MAX_PAUSE = 60.0
+# Seconds: pauses of our own, where a server refuses again and again and does not say for how long.
+_FIRST_PAUSE = 0.25
+_MAX_OWN_PAUSE = 4.0
+
+Refused = Literal["concurrency", "rate"]
+
+_log_limits = logging.getLogger("aimlasync.limits")
+_log_pool = logging.getLogger("aimlasync.pool")
+
+
+class EndpointStatistics(msgspec.Struct, kw_only=True):
+    """What one endpoint is doing and has done."""
+
+    name: str
+    in_flight: int
+    queued: int
+    limit: int
+    paused_for: float
+    """Seconds until the gate opens again, 0.0 when it is open."""
+    state: str
+    """closed (healthy), open, half-open, or the reason why it left the rotation."""
+    attempts: int
+    answered: int
+    refused: int
+    """429, 503 and connections that failed."""
+    failed: int
+    """Other attempts without an answer."""
+    retries: int
+    prompt_tokens: int
+    completion_tokens: int
+    cost_usd: float | None
+    """US dollars that the vendor stated; None when it stated none."""
+
+
+class Counters:
+    """Sums over the attempts of one endpoint."""
+
+    __slots__ = (
+        "answered",
+        "attempts",
+        "completion_tokens",
+        "cost_usd",
+        "failed",
+        "prompt_tokens",
+        "refused",
+        "retries",
+    )
+
+    def __init__(self) -> None:
+        self.attempts = 0
+        self.answered = 0
+        self.refused = 0
+        self.failed = 0
+        self.retries = 0
+        self.prompt_tokens = 0
+        self.completion_tokens = 0
+        self.cost_usd: float | None = None
+
+
+class Lane:
+    """One endpoint at work."""
+
+    # Slots, so that `vars` shows no key.
+    __slots__ = (
+        "_refusals",
+        "congestion",
+        "counters",
+        "endpoint",
+        "estimator",
+        "gate",
+        "headers",
+        "health",
+        "quota",
+        "secret",
+        "urls",
+    )
+
+    def __init__(self, endpoint: Endpoint, limits: Limits) -> None:
+        limits = endpoint.limits or limits
+        self.endpoint = endpoint
+        self.congestion = Congestion(limit=limits.concurrency)
+        self.gate = Gate(limits, limit=int(self.congestion.limit), pace=self.congestion)
+        self.estimator = Estimator()
+        self.health = Health()
+        self.quota = RetryQuota()
+        self.counters = Counters()
+        # Refusals since the last answer.
+        self._refusals = 0
+        self.urls = {
+            "chat": endpoint.url(endpoint.provider.chat_path),
+            "responses": endpoint.url(endpoint.provider.responses_path),
+        }
+        self.headers = Headers(
+            {
+                # Compression batches a stream's tokens, and costs more than it saves on a reply of a few kilobytes.
+                "Accept": "application/json, text/event-stream",
+                "Accept-Encoding": "identity",
+                "Content-Type": "application/json",
+                "User-Agent": f"aimlasync/{__version__}",
+                **endpoint.headers,
+            }
+        )
+        self.secret = ""
+        if endpoint.api_key is not None:
+            # Bearer alone: ByteSpike prefers x-api-key when both are sent, and takes only Bearer on /v1/responses.
+            self.secret = endpoint.api_key.reveal()
+            self.headers["Authorization"] = f"Bearer {self.secret}"
+
+    def path_url(self, path: str, **fields: str) -> str:
+        """Return the URL of another path of the provider table; slashes in a model id stay as they are."""
+        return self.endpoint.url(path.format(**{name: quote(value, safe="/:") for name, value in fields.items()}))
+
+    def __repr__(self) -> str:
+        gate = self.gate
+        return f"<Lane {self.endpoint.name} {gate.in_flight} in flight, {gate.waiting} queued, limit {gate.limit}>"
+
+    @property
+    def expected_wait(self) -> float:
+        """Seconds that the last in the line will wait, as things are going."""
+        if not self.gate.waiting:
+            return 0.0
+        latency = self.health.latency or 0.0
+        return latency * (1 + self.gate.waiting / max(1, self.gate.limit))
+
+    # Admission
+
+    def admit_nowait(self, tokens: float, loop: asyncio.AbstractEventLoop) -> Permit | None:
+        """Return a permit if one is to be had without waiting."""
+        now = loop.time()
+        admission = self.gate.enter_nowait(tokens, now)
+        return None if admission is None else self._sent(admission, now, loop)
+
+    async def admit(self, tokens: float, priority: Priority) -> Permit:
+        """Wait in line for a permit."""
+        admission = await self.gate.enter(tokens, priority)
+        loop = asyncio.get_running_loop()
+        return self._sent(admission, loop.time(), loop)
+
+    def _sent(self, admission: Admission, now: float, loop: asyncio.AbstractEventLoop) -> Permit:
+        self.counters.attempts += 1
+        return Permit(self, admission, now, self.gate.in_flight - 1, loop)
+
+    # What the server says
+
+    def pause(self, seconds: float, now: float) -> None:
+        """Let the whole endpoint wait for the stated seconds and a little more, within reason."""
+        seconds = min(seconds, _MAX_PAUSE)
+        self.gate.pause(now + seconds * (1 + random.uniform(*_SPREAD)))
+        _log_limits.info("%s pauses for %.1f s", self.endpoint.name, seconds)
+
+    def refused_again(self, now: float) -> None:
+        """Note a refusal that was news: the second in a row without an answer, and those after it, open a pause."""
+        self._refusals += 1
+        if self._refusals > 1:
+            self.pause(min(_FIRST_PAUSE * 2.0 ** (self._refusals - 2), _MAX_OWN_PAUSE), now)
+
+    def learn(self, model: str, body_bytes: int, prompt_tokens: int, completion_tokens: int) -> None:
+        """Take in what an answer really took."""
+        self.counters.prompt_tokens += prompt_tokens
+        self.counters.completion_tokens += completion_tokens
+        self.estimator.learn(model, body_bytes, prompt_tokens, completion_tokens)
+
+    def retire(self, reason: str) -> None:
+        """Leave the rotation for good."""
+        if self.health.reason is None:
+            _log_pool.warning("%s leaves the rotation: %s", self.endpoint.name, reason)
+        self.health.retire(reason)
+
+    def statistics(self, now: float) -> EndpointStatistics:
+        """Return what this endpoint is doing and has done."""
+        gate, counters = self.gate, self.counters
+        return EndpointStatistics(
+            name=self.endpoint.name,
+            in_flight=gate.in_flight,
+            queued=gate.waiting,
+            limit=gate.limit,
+            paused_for=max(0.0, gate.paused_until - now),
+            state=self.health.state,
+            attempts=counters.attempts,
+            answered=counters.answered,
+            refused=counters.refused,
+            failed=counters.failed,
+            retries=counters.retries,
+            prompt_tokens=counters.prompt_tokens,
+            completion_tokens=counters.completion_tokens,
+            cost_usd=counters.cost_usd,
+        )
+
+
+class Permit:
+    """The right to have one attempt in flight at one endpoint; given back once, whoever does it first."""
+
+    __slots__ = ("_admission", "beside", "is_held", "lane", "loop", "sent_at")
+
+    def __init__(
+        self, lane: Lane, admission: Admission, sent_at: float, beside: int, loop: asyncio.AbstractEventLoop
+    ) -> None:
+        self.lane = lane
+        self.loop = loop
+        self.sent_at = sent_at
+        # How many other attempts were in flight when this one was sent.
+        self.beside = beside
+        self._admission = admission
+        self.is_held = True
+
+    def release(self, outcome: Outcome, tokens: float | None = None, *, kind: Refused | None = None) -> None:
+        """Give it back with what the attempt taught.
+
+        `tokens` is what it cost, None when that is not known; `kind` is what a refusal said that it limits.
+        """
+        if not self.is_held:
+            return
+        self.is_held = False
+        lane = self.lane
+        congestion, counters = lane.congestion, lane.counters
+        if outcome is Outcome.IGNORED:
+            counters.failed += 1
+        else:
+            now = self.loop.time()
+            if outcome is Outcome.OK:
+                counters.answered += 1
+                lane._refusals = 0
+                congestion.answered(now, lane.gate.in_flight)
+            else:
+                counters.refused += 1
+                if congestion.refused(now, self.sent_at, self.beside, kind) and kind != "concurrency":
+                    lane.refused_again(now)
+            # Before the place is given away: the next in line is admitted under the new limit.
+            lane.gate.resize(int(congestion.limit))
+        lane.gate.leave(self._admission, tokens)

@@ -1,0 +1,29 @@
+"""Options of one call that are not sent to the model.
+
+Law: plain data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypedDict
+
+from aimlasync.line import Priority
+from aimlasync.timeout import Timeout
+
+
+class CallOptions(TypedDict, total=False):
+    """Options of one call that are not sent to the model."""
+
+    timeout: Timeout | float | None
+    """Total in seconds, or every bound."""
+    extra_headers: Mapping[str, str] | None
+    extra_body: Mapping[str, Any] | None
+    """Parameters that this version does not know; they go last, and an explicit null is sent."""
+    priority: Priority
+    """Interactive calls wait behind no bulk call of the same client."""
+    affinity: str | None
+    """Calls with the same key go to the same endpoint while it is well, for the sake of its prompt cache."""
+
+
+CALL_OPTIONS = CallOptions.__optional_keys__
