@@ -120,7 +120,7 @@ class AsyncClient:
         return (
             retry,
             self.timeout if timeout is None else self.timeout.but(timeout),
-            Headers({**self._default_headers, **(default_headers or {})}),
+            Headers({**self._default_headers, **{n.title(): value for n, value in (default_headers or {}).items()}}),
         )
 
     def with_options(
@@ -230,10 +230,8 @@ class AsyncClient:
         try:
             async with asyncio.timeout_at(call.deadline):
                 while True:
-                    waiting_since = loop.time()
                     target, permit = await self._pool.admit(call, self.retry.max_retry_after)
                     attempt = Attempt(call, target, permit, loop.time())
-                    info.timing.queued = (info.timing.queued or 0.0) + attempt.started - waiting_since
                     info.endpoint = target.lane.endpoint.name
                     info.attempts += 1
                     try:
@@ -359,9 +357,10 @@ class AsyncClient:
     def _headers(self, info: Info, extra: Mapping[str, str] | None) -> Headers:
         """What this call adds to an endpoint's headers."""
         headers = Headers(self._default_headers)
+        for name, value in (extra or {}).items():
+            # One spelling, so that a header given here replaces the endpoint's and does not stand beside it.
+            headers[name.title()] = value
         headers[_CLIENT_REQUEST_ID] = info.request_id
-        if extra:
-            headers.update((name, value) for name, value in extra.items() if name.lower() != _CLIENT_REQUEST_ID.lower())
         return headers
 
     def _request_id(self, extra_headers: Mapping[str, str] | None) -> str:

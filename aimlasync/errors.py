@@ -372,7 +372,7 @@ def status_error(
     lowered = detail.message.lower()
     if status in (402, 403) and any(status == s and t.lower() in lowered for s, t in out_of_credit):
         cls = InsufficientCreditError
-    said = detail.message or excerpt(text) or "the response had no readable body"
+    said = detail.message or excerpt(text) or f"the response had no {'readable ' if text.strip() else ''}body"
     retryable = cls.retryable or status in _TRANSIENT_4XX
     if should_retry is not None:
         retryable = should_retry and (retryable or status not in _FINAL)

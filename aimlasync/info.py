@@ -21,9 +21,9 @@ class Timing(msgspec.Struct, kw_only=True):
     """Where the time of a call went, in seconds; each part is None until it happened."""
 
     queued: float | None = None
-    """Waiting for a concurrency permit, over all attempts."""
+    """Waiting because as many attempts were in flight as may be, over all attempts; None if there was no wait."""
     limited: float | None = None
-    """Waiting for the rate gate, over all attempts."""
+    """Waiting because of a rate or a pause, over all attempts; None if there was no wait."""
     first_byte: float | None = None
     """From the start of the last attempt until its response began."""
     total: float | None = None

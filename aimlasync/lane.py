@@ -128,7 +128,7 @@ class Lane:
                 "Accept-Encoding": "identity",
                 "Content-Type": "application/json",
                 "User-Agent": f"aimlasync/{__version__}",
-                **endpoint.headers,
+                **{name.title(): value for name, value in endpoint.headers.items()},
             }
         )
         self.secret = ""

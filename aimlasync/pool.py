@@ -15,7 +15,7 @@ from typing import Any
 from aimlasync.call import Call, Target
 from aimlasync.endpoint import Endpoint
 from aimlasync.errors import APIConnectionError, OverloadedError, UnsupportedRequestError
-from aimlasync.info import Info
+from aimlasync.info import Info, Timing
 from aimlasync.lane import Lane, Permit
 from aimlasync.limits import Limits
 from aimlasync.providers import VENDORS, Api, Provider, refusal
@@ -88,12 +88,17 @@ class Pool:
         target = call.targets[0] if len(call.targets) == 1 else self._choose(call, loop.time())
         lane = target.lane
         tokens = 0.0
-        if lane.gate.counts_tokens:
+        if target.body is not None and lane.gate.counts_tokens:
             tokens = lane.estimator.estimate(call.model, len(target.body or b""), call.max_output)
         permit = lane.admit_nowait(tokens, loop)
         if permit is None:
-            self._refuse_the_hopeless(call, lane, loop.time(), max_retry_after)
-            permit = await self._wait(call, lane, tokens)
+            since = loop.time()
+            self._refuse_the_hopeless(call, lane, since, max_retry_after)
+            is_full = lane.gate.in_flight >= lane.gate.limit
+            try:
+                permit = await self._wait(call, lane, tokens)
+            finally:
+                _waited(call.info.timing, loop.time() - since, is_full)
         if len(call.targets) > 1 and lane.health.allows(loop.time()):
             lane.health.probing(loop.time())
         return target, permit
@@ -151,6 +156,14 @@ class Pool:
             retry_after=None if wait == float("inf") else wait,
             info=call.info,
         )
+
+
+def _waited(timing: Timing, seconds: float, is_full: bool) -> None:
+    """Book a wait on what stood in the way when it began."""
+    if is_full:
+        timing.queued = (timing.queued or 0.0) + seconds
+    else:
+        timing.limited = (timing.limited or 0.0) + seconds
 
 
 def _cost(target: Target) -> float:

@@ -29,7 +29,7 @@ from aimlasync import (
     UnsupportedRequestError,
 )
 from aimlasync.chat import FunctionTool, ImagePart, ImageURL, TextPart, UserMessage
-from aimlasync.simulator import Fault, Simulator
+from aimlasync.simulator import Fault, Latency, Simulator
 
 HELLO = [{"role": "user", "content": "Hello"}]
 NANO = "openai/gpt-5-nano-2025-08-07"
@@ -106,6 +106,26 @@ async def test_headers_are_exact() -> None:
     assert (headers["x-extra"], headers["x-team"]) == ("2", "blue")
     assert "x-api-key" not in headers
     assert "cookie" not in headers
+
+
+async def test_a_header_of_the_caller_replaces_ours_whatever_its_spelling() -> None:
+    async with raw_server(answer()) as server, connect(server, default_headers={"user-AGENT": "mine/1"}) as client:
+        await client.chat.completions.create(model="m", messages=HELLO, extra_headers={"authorization": "Bearer other"})
+        head = server.requests[0].lower()
+    assert head.count(b"authorization:") == head.count(b"user-agent:") == 1
+    assert b"bearer other" in head
+    assert b"mine/1" in head
+
+
+async def test_the_time_in_the_line_is_told_apart() -> None:
+    async with Simulator(latency=Latency.of(ttft=0.02, tokens_per_second=1e6, spread=0.0)) as simulator:
+        for limits, field in ((Limits(concurrency=1), "queued"), (Limits(requests_per_minute=600), "limited")):
+            endpoint = Endpoint.aimlapi(api_key="k", base_url=simulator.base_url, limits=limits)
+            async with AsyncClient(endpoints=[endpoint]) as client:
+                calls = (client.chat.completions.create(model=NANO, messages=HELLO) for _ in range(3))
+                replies = await asyncio.gather(*calls)
+            assert getattr(replies[0].info.timing, field) is None
+            assert getattr(replies[2].info.timing, field) > 0
 
 
 async def test_a_request_id_the_vendor_would_drop_is_refused() -> None:

@@ -59,9 +59,13 @@ def classify(
 
     async def ask(said: str) -> ChatCompletion | Response:
         if endpoint == "responses":
-            return await client.responses.parse(model=model, instructions=asked.system, input=said, text_format=answer)
+            return await client.responses.parse(
+                model=model, instructions=asked.system, input=said, text_format=answer, priority="bulk"
+            )
         messages: list[dict[str, Any]] = [system, {"role": "user", "content": said}]
-        return await client.chat.completions.parse(model=model, messages=messages, response_format=answer)
+        return await client.chat.completions.parse(
+            model=model, messages=messages, response_format=answer, priority="bulk"
+        )
 
     async def label(row: Row) -> Result:
         found = row_text(row, text, name)
