@@ -10,6 +10,7 @@ import asyncio
 from aimlasync.budget import Budget, Reservation
 from aimlasync.chat import Usage
 from aimlasync.endpoint import Headers
+from aimlasync.error_bodies import redact
 from aimlasync.errors import (
     AimlasyncError,
     APIConnectionError,
@@ -17,7 +18,6 @@ from aimlasync.errors import (
     APITimeoutError,
     AuthenticationError,
     InsufficientCreditError,
-    redact,
 )
 from aimlasync.info import Info
 from aimlasync.lane import Lane, Permit, Refused

@@ -26,6 +26,7 @@ from aimlasync.budget import Budget
 from aimlasync.call import Attempt, Call, Target
 from aimlasync.catalogue import Balance
 from aimlasync.endpoint import Endpoint, Headers, default_endpoints
+from aimlasync.error_bodies import status_error
 from aimlasync.errors import (
     AimlasyncError,
     APIStatusError,
@@ -34,7 +35,6 @@ from aimlasync.errors import (
     InsufficientCreditError,
     NotFoundError,
     PermissionDeniedError,
-    status_error,
 )
 from aimlasync.info import Info, check_request_id
 from aimlasync.lane import EndpointStatistics, Lane

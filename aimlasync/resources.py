@@ -18,7 +18,8 @@ from aimlasync import chat, chat_chunks, response_events, responses
 from aimlasync.call import Attempt
 from aimlasync.catalogue import Balance, Model, ModelList, decode_balance, decode_model, decode_models
 from aimlasync.chat import ChatCompletion, ChatOptions, ChatParams
-from aimlasync.errors import APIResponseValidationError, NotFoundError, error_in_body, excerpt
+from aimlasync.error_bodies import error_in_body, excerpt
+from aimlasync.errors import APIResponseValidationError, NotFoundError
 from aimlasync.options import CALL_OPTIONS, CallOptions
 from aimlasync.parse import parse_completion, parse_response
 from aimlasync.responses import Response, ResponseParams

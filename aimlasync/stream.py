@@ -22,13 +22,13 @@ from aimlasync import chat_chunks, response_events, sse
 from aimlasync.call import Attempt
 from aimlasync.chat import ChatCompletion
 from aimlasync.chat_chunks import ChatCompletionChunk
+from aimlasync.error_bodies import stream_error
 from aimlasync.errors import (
     AimlasyncError,
     APIConnectionError,
     APIResponseValidationError,
     APITimeoutError,
     TruncatedStreamError,
-    stream_error,
 )
 from aimlasync.response_events import ResponseStreamEvent
 from aimlasync.responses import Response
@@ -183,6 +183,22 @@ class Stream(Generic[P, W]):
                     self._arm()
 
     def _take(self, event: sse.Event, *, cut: bool) -> None:
+        """Take in one event: the end, or a piece; `cut` says that it ended with the body."""
+        data = event.data
+        if data[:1] == b"[" and data.strip() == b"[DONE]":
+            self._finish()
+            return
+        try:
+            piece = self._decode(data)
+        except msgspec.DecodeError:
+            self._undecodable(event, cut=cut)
+            return
+        self._take_piece(piece, event)
+
+    def _decode(self, data: bytes) -> P:
+        raise NotImplementedError
+
+    def _take_piece(self, piece: P, event: sse.Event) -> None:
         raise NotImplementedError
 
     def _text_of(self, piece: P) -> str | None:
@@ -332,26 +348,20 @@ class ChatStream(Stream[ChatCompletionChunk, ChatCompletion]):
         super().__init__(attempt)
         self._assembler = chat_chunks.Assembler()
 
-    def _take(self, event: sse.Event, *, cut: bool) -> None:
-        data = event.data
-        if data[:1] == b"[" and data.strip() == b"[DONE]":
-            self._finish()
-            return
-        try:
-            chunk = chat_chunks.decode_chunk(data)
-        except msgspec.DecodeError:
-            self._undecodable(event, cut=cut)
-            return
+    def _decode(self, data: bytes) -> ChatCompletionChunk:
+        return chat_chunks.decode_chunk(data)
+
+    def _take_piece(self, piece: ChatCompletionChunk, event: sse.Event) -> None:
         # An error is looked for before the choices: it comes with or without them.
-        if chunk.error is not None or chunk.object == "error" or event.event == "error":
-            self._error(chunk.to_dict())
+        if piece.error is not None or piece.object == "error" or event.event == "error":
+            self._error(piece.to_dict())
             return
-        self._assembler.add(chunk)
-        self._charge(chunk.meta)
-        self._ready.append(chunk)
-        for choice in chunk.choices:
+        self._assembler.add(piece)
+        self._charge(piece.meta)
+        self._ready.append(piece)
+        for choice in piece.choices:
             if choice.finish_reason == "error":
-                self._error(chunk.to_dict())
+                self._error(piece.to_dict())
 
     def _text_of(self, piece: ChatCompletionChunk) -> str | None:
         return piece.choices[0].delta.content if piece.choices and piece.choices[0].index == 0 else None
@@ -364,16 +374,10 @@ class ResponseStream(Stream[ResponseStreamEvent, Response]):
         super().__init__(attempt)
         self._assembler = response_events.Assembler()
 
-    def _take(self, event: sse.Event, *, cut: bool) -> None:
-        data = event.data
-        if data[:1] == b"[" and data.strip() == b"[DONE]":
-            self._finish()
-            return
-        try:
-            piece = response_events.decode_event(data)
-        except msgspec.DecodeError:
-            self._undecodable(event, cut=cut)
-            return
+    def _decode(self, data: bytes) -> ResponseStreamEvent:
+        return response_events.decode_event(data)
+
+    def _take_piece(self, piece: ResponseStreamEvent, event: sse.Event) -> None:
         if isinstance(piece, response_events.ResponseErrorEvent):
             self._error(piece.to_dict())
             return

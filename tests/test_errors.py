@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 import aimlasync
 from aimlasync import errors
+from aimlasync.error_bodies import error_in_body, excerpt, read_error, redact, status_error, stream_error
 from aimlasync.errors import (
     AimlasyncError,
     AnswerError,
@@ -26,12 +27,6 @@ from aimlasync.errors import (
     RateLimitError,
     StreamError,
     UnprocessableEntityError,
-    error_in_body,
-    excerpt,
-    read_error,
-    redact,
-    status_error,
-    stream_error,
 )
 from aimlasync.info import Info
 from aimlasync.providers import AIMLAPI, BYTESPIKE, Provider

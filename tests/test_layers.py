@@ -17,6 +17,7 @@ PACKAGE = Path(aimlasync.__file__).parent
 LEVEL = {
     "_version": 0,
     "errors": 0,
+    "error_bodies": 0,
     "info": 0,
     "sse": 0,
     "schema": 0,

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from aimlasync import errors
-from aimlasync.errors import AimlasyncError, APIConnectionError, APITimeoutError, OverloadedError, status_error
+from aimlasync.error_bodies import status_error
+from aimlasync.errors import AimlasyncError, APIConnectionError, APITimeoutError, OverloadedError
 from aimlasync.retry import Retry, RetryQuota, retry_after, retry_after_of
 
 FOREVER = float("inf")

@@ -15,6 +15,7 @@ MODULES = [
     "aimlasync.chat",
     "aimlasync.chat_chunks",
     "aimlasync.client",
+    "aimlasync.error_bodies",
     "aimlasync.errors",
     "aimlasync.endpoint",
     "aimlasync.gate",

@@ -16,6 +16,7 @@ from aimlasync.chat import decode_completion
 from aimlasync.chat_chunks import Assembler as ChatAssembler
 from aimlasync.chat_chunks import chunk_of, decode_chunk
 from aimlasync.endpoint import Endpoint, default_endpoints
+from aimlasync.error_bodies import redact, status_error
 from aimlasync.errors import (
     AimlasyncError,
     AnswerInvalidError,
@@ -26,8 +27,6 @@ from aimlasync.errors import (
     StreamError,
     TruncatedStreamError,
     UnsupportedRequestError,
-    redact,
-    status_error,
 )
 from aimlasync.info import Info
 from aimlasync.providers import BYTESPIKE
