@@ -27,6 +27,7 @@ from aimlasync.prices import tokens_of
 from aimlasync.responses import ResponseUsage
 from aimlasync.timeout import Timeout
 from aimlasync.transport import RawReply
+from aimlasync.wire import Meta
 
 
 class Target:
@@ -136,6 +137,17 @@ class Attempt:
         """The response, once its headers are in."""
         assert self.reply is not None
         return self.reply
+
+    @property
+    def billed(self) -> bool | None:
+        """Whether a failure here is charged: False where the vendor states that it is not, None where nobody says."""
+        return False if self.target.lane.endpoint.provider.failures_are_free else None
+
+    def charge(self, meta: Meta | None) -> None:
+        """Note the cost that a body or a stream states, if it does."""
+        if meta is not None and meta.usage is not None:
+            rate = self.target.lane.endpoint.provider.credits_per_usd
+            self.call.info.saw_cost(meta.usage.usd_spent, meta.usage.credits_used, credits_per_usd=rate)
 
     def began(self) -> None:
         """The first event of a stream is here: the endpoint is well, however long the stream goes on."""

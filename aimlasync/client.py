@@ -65,6 +65,10 @@ class AsyncClient:
     base URL or key that cannot be sent safely.
     """
 
+    retry = Retry()
+    timeout = Timeout()
+    _default_headers = Headers()
+
     def __init__(
         self,
         api_key: str | None = None,
@@ -95,7 +99,6 @@ class AsyncClient:
         self._validate = validate
         self._ids = itertools.count(1)
         self._id_prefix = secrets.token_hex(8)
-        self._set(Retry(), Timeout(), Headers())
         self._set(*self._options(timeout, retry, max_retries, default_headers))
 
     def _set(self, retry: Retry, timeout: Timeout, default_headers: Headers) -> None:

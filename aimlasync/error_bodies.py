@@ -144,7 +144,7 @@ def status_error(
         detail = read_error(decoded)
     if info is not None and detail.request_id is not None:
         info.server_request_id = detail.request_id
-    cls = _BY_STATUS.get(status) or (InternalServerError if status >= 500 else APIStatusError)
+    cls = _class_of(status)
     lowered = detail.message.lower()
     if status in (402, 403) and any(status == s and t.lower() in lowered for s, t in out_of_credit):
         cls = InsufficientCreditError
@@ -168,11 +168,15 @@ def status_error(
     )
 
 
+def _class_of(status: int) -> type[APIStatusError]:
+    return _BY_STATUS.get(status) or (InternalServerError if status >= 500 else APIStatusError)
+
+
 def error_in_body(body: Any, *, raw: bytes, info: Info | None, billed: bool | None) -> APIStatusError:
     """Build the error for a 200 whose JSON body is an error: its own code decides the class where it is a status."""
     detail = read_error(body)
     status = detail.status or 200
-    cls = _BY_STATUS.get(status) or (InternalServerError if status >= 500 else APIStatusError)
+    cls = _class_of(status)
     return cls(
         f"HTTP 200 with an error in the body: {detail.message or excerpt(raw.decode('utf-8', 'replace'))}",
         status=status,

@@ -325,13 +325,6 @@ class Gate:
         """Send nothing before `until` (loop time); a shorter pause never cuts a longer one."""
         self.paused_until = max(self.paused_until, until)
 
-    def close(self) -> None:
-        """Let go of the loop."""
-        if self._timer is not None:
-            self._timer.cancel()
-        if self._acquiring is not None:
-            self._acquiring.cancel()
-
     def advance(self) -> None:
         """Admit from the head of the line while everything agrees; then see to it that it is measured again."""
         if self._timer is not None:

@@ -89,7 +89,7 @@ class Pool:
         lane = target.lane
         tokens = 0.0
         if target.body is not None and lane.gate.counts_tokens:
-            tokens = lane.estimator.estimate(call.model, len(target.body or b""), call.max_output)
+            tokens = lane.estimator.estimate(call.model, len(target.body), call.max_output)
         permit = lane.admit_nowait(tokens, loop)
         if permit is None:
             since = loop.time()
@@ -146,11 +146,10 @@ class Pool:
                 if call.affinity is not None:
                     return max(open_now or well, key=lambda target: _rank(call.affinity, target))
                 return min(open_now or well, key=_cost)
-        waits = [target.lane.health.wait(now) for target in call.targets]
         if all(target.lane.health.state == "retired" for target in call.targets):
             reasons = "; ".join(f"{t.lane.endpoint.name}: {t.lane.health.reason}" for t in call.targets)
             raise APIConnectionError(f"no endpoint is left: {reasons}", info=call.info, billed=False)
-        wait = min(waits)
+        wait = min(target.lane.health.wait(now) for target in call.targets)
         raise OverloadedError(
             "every endpoint has failed again and again and rests",
             retry_after=None if wait == float("inf") else wait,

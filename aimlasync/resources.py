@@ -25,7 +25,7 @@ from aimlasync.parse import parse_completion, parse_response
 from aimlasync.responses import Response, ResponseParams
 from aimlasync.schema import format_of
 from aimlasync.stream import ChatStream, ResponseStream
-from aimlasync.wire import Meta, Reply, plain
+from aimlasync.wire import Reply, plain
 
 if TYPE_CHECKING:
     from aimlasync.client import AsyncClient
@@ -241,6 +241,7 @@ class Models:
                 known[1].__dict__["info"] = attempt.call.info
                 return known[1]
             models = await _whole(attempt, decode_models)
+            attempt.succeed(None)
             tag = attempt.response.headers.get("etag")
             if tag is not None:
                 self._known[url] = (tag, models)
@@ -310,10 +311,10 @@ async def _receive_completion(attempt: Attempt) -> ChatCompletion:
     if _content_type(attempt) == "text/event-stream":
         # Streamed without being asked to: the answer is the same.
         return await (await ChatStream(attempt).start()).collect()
-    reply = await _whole(attempt, chat.decode_completion, release=False)
+    reply = await _whole(attempt, chat.decode_completion)
     if reply.error is not None or not reply.choices:
         raise _no_answer(attempt, reply.raw, "has no choices")
-    _paid(attempt, reply.meta)
+    attempt.charge(reply.meta)
     attempt.succeed(reply.usage)
     return reply
 
@@ -321,10 +322,10 @@ async def _receive_completion(attempt: Attempt) -> ChatCompletion:
 async def _receive_response(attempt: Attempt) -> Response:
     if _content_type(attempt) == "text/event-stream":
         return await (await ResponseStream(attempt).start()).collect()
-    reply = await _whole(attempt, responses.decode_response, release=False)
+    reply = await _whole(attempt, responses.decode_response)
     if not (reply.id or reply.output or reply.output_text):
         raise _no_answer(attempt, reply.raw, "has no output")
-    _paid(attempt, reply.meta)
+    attempt.charge(reply.meta)
     attempt.succeed(reply.usage)
     return reply
 
@@ -348,7 +349,9 @@ async def _receive_response_stream(attempt: Attempt) -> ResponseStream:
 
 
 async def _receive_model(attempt: Attempt) -> Model:
-    return await _whole(attempt, decode_model)
+    model = await _whole(attempt, decode_model)
+    attempt.succeed(None)
+    return model
 
 
 async def _receive_balance(attempt: Attempt) -> float | None:
@@ -370,7 +373,7 @@ def _streams(attempt: Attempt) -> bool:
     return _content_type(attempt) in ("text/event-stream", "")
 
 
-async def _whole(attempt: Attempt, decode: Callable[[bytes], R], *, release: bool = True) -> R:
+async def _whole(attempt: Attempt, decode: Callable[[bytes], R]) -> R:
     """Read and decode a whole body, with what is known about its call."""
     raw = await attempt.response.read()
     reply: R | None = None
@@ -379,15 +382,7 @@ async def _whole(attempt: Attempt, decode: Callable[[bytes], R], *, release: boo
     if reply is None:
         raise _not_json(attempt, raw)
     reply.__dict__["info"] = attempt.call.info
-    if release:
-        attempt.succeed(None)
     return reply
-
-
-def _paid(attempt: Attempt, meta: Meta | None) -> None:
-    if meta is not None and meta.usage is not None:
-        rate = attempt.target.lane.endpoint.provider.credits_per_usd
-        attempt.call.info.saw_cost(meta.usage.usd_spent, meta.usage.credits_used, credits_per_usd=rate)
 
 
 def _not_json(attempt: Attempt, raw: bytes) -> APIResponseValidationError:
@@ -407,8 +402,7 @@ def _no_answer(attempt: Attempt, raw: bytes, why: str) -> Exception:
     """A JSON object under a 200 that is no answer: an error object, or something else."""
     body = plain(raw)
     if body.get("error") is not None or body.get("object") == "error":
-        free = attempt.target.lane.endpoint.provider.failures_are_free
-        return error_in_body(body, raw=raw, info=attempt.call.info, billed=False if free else None)
+        return error_in_body(body, raw=raw, info=attempt.call.info, billed=attempt.billed)
     return APIResponseValidationError(
         f"HTTP {attempt.response.status} with a JSON body that {why}", raw=raw, info=attempt.call.info
     )

@@ -222,19 +222,13 @@ class Stream(Generic[P, W]):
             tail = msgspec.json.decode(event.data, type=_Tail)
         except msgspec.MsgspecError:
             return
-        self._charge(tail.meta)
-
-    def _charge(self, meta: Meta | None) -> None:
-        if meta is not None and meta.usage is not None:
-            rate = self._attempt.target.lane.endpoint.provider.credits_per_usd
-            self.info.saw_cost(meta.usage.usd_spent, meta.usage.credits_used, credits_per_usd=rate)
+        self._attempt.charge(tail.meta)
 
     # How it ends
 
     def _error(self, body: Any) -> None:
         """An error object in the stream."""
-        free = self._attempt.target.lane.endpoint.provider.failures_are_free
-        self._fail(stream_error(body, partial=self._whole(), info=self.info, billed=False if free else None))
+        self._fail(stream_error(body, partial=self._whole(), info=self.info, billed=self._attempt.billed))
 
     def _closed(self) -> None:
         """The body ended cleanly, without a terminal mark."""
@@ -357,11 +351,10 @@ class ChatStream(Stream[ChatCompletionChunk, ChatCompletion]):
             self._error(piece.to_dict())
             return
         self._assembler.add(piece)
-        self._charge(piece.meta)
+        self._attempt.charge(piece.meta)
         self._ready.append(piece)
-        for choice in piece.choices:
-            if choice.finish_reason == "error":
-                self._error(piece.to_dict())
+        if any(choice.finish_reason == "error" for choice in piece.choices):
+            self._error(piece.to_dict())
 
     def _text_of(self, piece: ChatCompletionChunk) -> str | None:
         return piece.choices[0].delta.content if piece.choices and piece.choices[0].index == 0 else None
@@ -387,9 +380,10 @@ class ResponseStream(Stream[ResponseStreamEvent, Response]):
         self._assembler.add(piece)
         self._ready.append(piece)
         if isinstance(piece, response_events.TERMINAL):
-            self._charge(piece.response.meta)
+            self._attempt.charge(piece.response.meta)
             if isinstance(piece, response_events.ResponseFailedEvent):
-                self._error(piece.response.to_dict() if piece.response.error is None else {"error": _of(piece)})
+                error = piece.response.error
+                self._error(piece.response.to_dict() if error is None else {"error": error.to_dict()})
             else:
                 self._finish()
 
@@ -405,7 +399,3 @@ class ResponseStream(Stream[ResponseStreamEvent, Response]):
 
     def _text_of(self, piece: ResponseStreamEvent) -> str | None:
         return piece.delta if isinstance(piece, response_events.ResponseTextDeltaEvent) else None
-
-
-def _of(event: response_events.ResponseFailedEvent) -> dict[str, Any]:
-    return event.response.error.to_dict() if event.response.error is not None else {}

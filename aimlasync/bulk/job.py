@@ -26,9 +26,6 @@ if TYPE_CHECKING:
 # How long calls in flight may go on after an error that stops the job: they may be paid for already.
 _GRACE = 5.0
 
-# States of a row that are no index of a label.
-_TODO, _FAILED, _EMPTY = -1, -2, -3
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Plan:
