@@ -32,6 +32,7 @@ from aimlasync.errors import (
     UnprocessableEntityError,
     UnsupportedRequestError,
 )
+from aimlasync.hedge import Hedge
 from aimlasync.info import Info, Timing
 from aimlasync.limits import Limits
 from aimlasync.prices import Price, prices_of
@@ -55,6 +56,7 @@ __all__ = [
     "BudgetExceededError",
     "ClientClosedError",
     "Endpoint",
+    "Hedge",
     "Info",
     "InsufficientCreditError",
     "InternalServerError",

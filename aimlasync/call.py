@@ -5,7 +5,7 @@ Law: plain data and its book-keeping; no I/O. Mutable: the info, the endpoints t
 
 from __future__ import annotations
 
-import asyncio
+import msgspec
 
 from aimlasync.budget import Budget, Reservation
 from aimlasync.chat import Usage
@@ -19,6 +19,7 @@ from aimlasync.errors import (
     AuthenticationError,
     InsufficientCreditError,
 )
+from aimlasync.hedge import Hedging
 from aimlasync.info import Info
 from aimlasync.lane import Lane, Permit, Refused
 from aimlasync.limits import Outcome
@@ -50,7 +51,9 @@ class Call:
         "deadline",
         "first_token",
         "headers",
+        "hedging",
         "info",
+        "kind",
         "max_output",
         "method",
         "model",
@@ -59,6 +62,7 @@ class Call:
         "probing",
         "reservation",
         "started",
+        "streams",
         "targets",
         "timeout",
         "tried",
@@ -78,6 +82,7 @@ class Call:
         priority: Priority = "interactive",
         affinity: str | None = None,
         budget: Budget | None = None,
+        hedging: Hedging | None = None,
     ) -> None:
         self.method = method
         self.model = info.model
@@ -92,6 +97,10 @@ class Call:
         self.priority: Priority = priority
         self.affinity = affinity
         self.budget = budget
+        self.hedging = hedging
+        self.streams = streams
+        # Calls whose durations may be compared.
+        self.kind = (self.model, streams)
         self.reservation: Reservation | None = None
         # Endpoints that failed this call; others go first.
         self.tried: set[Lane] = set()
@@ -99,16 +108,17 @@ class Call:
         self.paid: int | None = None
         self.probing = False
 
-    def reserve(self, body_bytes: int) -> None:
-        """Set aside the most that this call may cost. Raises BudgetExceededError when that is more than is left."""
-        if self.budget is not None:
-            # A byte is at most a token, and mostly a quarter of one: what is asked for is a bound, not a guess.
-            self.reservation = self.budget.reserve(self.model, body_bytes, self.max_output)
+    def reserve(self) -> Reservation | None:
+        """Set aside the most that one attempt may cost. Raises BudgetExceededError when that is more than is left."""
+        if self.budget is None:
+            return None
+        # A byte is at most a token, and mostly a quarter of one: what is asked for is a bound, not a guess.
+        return self.budget.reserve(self.model, len(self.targets[0].body or b""), self.max_output)
 
-    def settle(self, usage: Usage | ResponseUsage | None) -> None:
+    def settle(self, cost_usd: float | None, usage: Usage | ResponseUsage | None) -> None:
         """Count what the answered call cost."""
         if self.reservation is not None and self.budget is not None:
-            self.budget.settle(self.reservation, self.info.cost_usd, usage)
+            self.budget.settle(self.reservation, cost_usd, usage)
 
     def give_up(self, *, billed: bool | None) -> None:
         """Count a call that failed: nothing when that is free, or all that was reserved."""
@@ -122,15 +132,26 @@ class Call:
 class Attempt:
     """One HTTP try, from its permit to its end, which comes once: `succeed`, `fail` or `abandon`."""
 
-    __slots__ = ("call", "permit", "reply", "started", "target")
+    __slots__ = ("call", "info", "is_free", "permit", "reply", "started", "target")
 
     def __init__(self, call: Call, target: Target, permit: Permit, started: float) -> None:
         self.call = call
+        # The call's, but for a hedge, whose facts must not be mixed with those of the attempt beside it.
+        self.info = call.info
+        # Whether the vendor says that this attempt, having failed, costs nothing.
+        self.is_free = False
         self.target = target
         self.permit = permit
         self.started = started
         # None until the headers are in.
         self.reply: RawReply | None = None
+
+    def beside(self, target: Target, permit: Permit, now: float) -> Attempt:
+        """Return a second attempt of the same call, with facts of its own."""
+        self.info.attempts += 1
+        other = Attempt(self.call, target, permit, now)
+        other.info = msgspec.structs.replace(self.info, timing=msgspec.structs.replace(self.info.timing))
+        return other
 
     @property
     def response(self) -> RawReply:
@@ -147,20 +168,23 @@ class Attempt:
         """Note the cost that a body or a stream states, if it does."""
         if meta is not None and meta.usage is not None:
             rate = self.target.lane.endpoint.provider.credits_per_usd
-            self.call.info.saw_cost(meta.usage.usd_spent, meta.usage.credits_used, credits_per_usd=rate)
+            self.info.saw_cost(meta.usage.usd_spent, meta.usage.credits_used, credits_per_usd=rate)
 
     def began(self) -> None:
         """The first event of a stream is here: the endpoint is well, however long the stream goes on."""
-        now = asyncio.get_running_loop().time()
+        now = self.permit.loop.time()
         self.target.lane.health.answered(now, now - self.started)
+        if self.call.hedging is not None:
+            self.call.hedging.took(self.call.kind, now - self.started)
 
     def succeed(self, usage: Usage | ResponseUsage | None) -> None:
         """The last byte is in: learn from it, settle, give the permit back."""
         if not self.permit.is_held:
             return
         call, lane = self.call, self.target.lane
-        now = asyncio.get_running_loop().time()
-        call.info.timing.total = now - call.started
+        now = self.permit.loop.time()
+        info = self.info
+        info.timing.total = now - call.started
         tokens = tokens_of(usage)
         if tokens is not None:
             lane.learn(call.model, len(self.target.body or b""), *tokens)
@@ -171,15 +195,18 @@ class Attempt:
         else:
             lane.quota.succeeded()
         call.paid, call.probing = None, False
-        lane.health.succeeded(now, now - self.started, latency=call.info.timing.first_byte)
-        if call.info.cost_usd is not None:
-            lane.counters.cost_usd = (lane.counters.cost_usd or 0.0) + call.info.cost_usd
-        call.settle(usage)
+        lane.health.succeeded(now, now - self.started, latency=info.timing.first_byte)
+        if info.cost_usd is not None:
+            lane.counters.cost_usd = (lane.counters.cost_usd or 0.0) + info.cost_usd
+        if call.hedging is not None and not call.streams:
+            call.hedging.took(call.kind, now - self.started)
+        call.settle(info.cost_usd, usage)
         self.permit.release(Outcome.OK, None if tokens is None else float(sum(tokens)))
 
     def fail(self, error: AimlasyncError) -> None:
         """There is no answer, or only a part of one: learn from it, drop the connection, give the permit back."""
-        error.info = self.call.info
+        error.info = self.info
+        self.is_free = error.billed is False
         redact(error, self.target.lane.secret)
         if self.reply is not None:
             # Harmless where the body was read to its end.
@@ -187,7 +214,7 @@ class Attempt:
         if not self.permit.is_held:
             return
         call, lane = self.call, self.target.lane
-        now = asyncio.get_running_loop().time()
+        now = self.permit.loop.time()
         call.tried.add(lane)
         if call.probing:
             lane.quota.probed(False)

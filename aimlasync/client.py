@@ -15,14 +15,14 @@ import copy
 import itertools
 import logging
 import secrets
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import msgspec
 
 from aimlasync import signals
-from aimlasync.budget import Budget
+from aimlasync.budget import Budget, Reservation
 from aimlasync.call import Attempt, Call, Target
 from aimlasync.catalogue import Balance
 from aimlasync.endpoint import Endpoint, Headers, default_endpoints
@@ -32,10 +32,12 @@ from aimlasync.errors import (
     APIStatusError,
     APITimeoutError,
     AuthenticationError,
+    BudgetExceededError,
     InsufficientCreditError,
     NotFoundError,
     PermissionDeniedError,
 )
+from aimlasync.hedge import Hedge, Hedging
 from aimlasync.info import Info, check_request_id
 from aimlasync.lane import EndpointStatistics, Lane
 from aimlasync.life import Life
@@ -43,8 +45,10 @@ from aimlasync.limits import Limits
 from aimlasync.options import CallOptions
 from aimlasync.pool import Pool
 from aimlasync.providers import Api
+from aimlasync.race import race
 from aimlasync.resources import Chat, Models, Responses, balance
 from aimlasync.retry import Retry
+from aimlasync.stream import Stream
 from aimlasync.timeout import Timeout
 from aimlasync.transport import RawReply, StaleConnectionError, Transport
 
@@ -87,6 +91,7 @@ class AsyncClient:
         max_queue: int | None = None,
         max_wait: float | None = None,
         budget: Budget | None = None,
+        hedge: Hedge | None = None,
     ) -> None:
         if endpoints is not None and (api_key is not None or base_url is not None):
             raise ValueError("give endpoints=, or api_key= and base_url=, not both")
@@ -96,6 +101,7 @@ class AsyncClient:
         self._life = Life(transport, proxy)
         self._pool = Pool(endpoints, self.limits, max_queue=max_queue, max_wait=max_wait)
         self.budget = budget
+        self._hedging = None if hedge is None else Hedging(hedge)
         self._validate = validate
         self._ids = itertools.count(1)
         self._id_prefix = secrets.token_hex(8)
@@ -193,8 +199,9 @@ class AsyncClient:
             priority=options.get("priority", "interactive"),
             affinity=options.get("affinity"),
             budget=self.budget,
+            hedging=self._hedging,
         )
-        call.reserve(len(targets[0].body or b""))
+        call.reservation = call.reserve()
         try:
             return await self._run(call, receive)
         except AimlasyncError as error:
@@ -235,29 +242,71 @@ class AsyncClient:
                 while True:
                     target, permit = await self._pool.admit(call, self.retry.max_retry_after)
                     attempt = Attempt(call, target, permit, loop.time())
-                    info.endpoint = target.lane.endpoint.name
                     info.attempts += 1
+                    delay = None if call.hedging is None else call.hedging.delay(call.kind)
                     try:
-                        attempt.reply = reply = await self._send(transport, call, target)
-                        info.timing.first_byte = loop.time() - attempt.started
-                        info.saw_headers(reply.status, reply.headers)
-                        self._heed(target.lane, reply, loop.time())
-                        if not 200 <= reply.status < 300 and reply.status != 304:
-                            raise await self._status_error(call, target.lane, reply)
-                        return await receive(attempt)
+                        if delay is None:
+                            return await self._try(attempt, transport, receive)
+                        return await self._hedged(attempt, delay, transport, receive)
                     except AimlasyncError as failed:
                         error = failed
-                        attempt.fail(failed)
-                    except BaseException:
-                        # Cancelled, or a bug: it says nothing about the server, and the body may be half read.
-                        attempt.abandon()
-                        raise
                     await self._before_retry(call, target.lane, error)
         except TimeoutError:
             info.timing.total = loop.time() - call.started
         # Outside the `except`, so that nothing is chained to it.
         before = f"; before that: {error.message}" if error is not None else ""
         raise APITimeoutError(f"the call took longer than {call.timeout.total} s{before}", phase="total", info=info)
+
+    async def _try(self, attempt: Attempt, transport: Transport, receive: Callable[[Attempt], Awaitable[T]]) -> T:
+        """Make one attempt, and end it whichever way it goes."""
+        call, lane, info = attempt.call, attempt.target.lane, attempt.info
+        info.endpoint = lane.endpoint.name
+        try:
+            attempt.reply = reply = await self._send(transport, call, attempt.target)
+            now = attempt.permit.loop.time()
+            info.timing.first_byte = now - attempt.started
+            info.saw_headers(reply.status, reply.headers)
+            self._heed(lane, reply, now)
+            if not 200 <= reply.status < 300 and reply.status != 304:
+                raise await self._status_error(info, lane, reply)
+            return await receive(attempt)
+        except AimlasyncError as failed:
+            attempt.fail(failed)
+            raise
+        except BaseException:
+            # Cancelled, or a bug: it says nothing about the server, and the body may be half read.
+            attempt.abandon()
+            raise
+
+    async def _hedged(
+        self, first: Attempt, delay: float, transport: Transport, receive: Callable[[Attempt], Awaitable[T]]
+    ) -> T:
+        """Make an attempt and, when it takes longer than `delay`, a second one beside it."""
+        call = first.call
+        attempts = [first]
+        extra: Reservation | None = None
+
+        def second() -> Coroutine[Any, Any, T] | None:
+            nonlocal extra
+            try:
+                extra = call.reserve()
+            except BudgetExceededError:
+                return None
+            other = self._pool.spare(call, first)
+            if other is None:
+                return None
+            attempts.append(other)
+            return self._try(other, transport, receive)
+
+        try:
+            return await race(self._try(first, transport, receive), second, delay=delay, drop=_drop)
+        finally:
+            if extra is not None and call.budget is not None:
+                # One reservation is the call's own; a second charge is possible unless one of the two was free.
+                if len(attempts) == 2 and not any(attempt.is_free for attempt in attempts):
+                    call.budget.settle(extra)
+                else:
+                    call.budget.release(extra)
 
     async def _before_retry(self, call: Call, lane: Lane, error: AimlasyncError) -> None:
         """Wait as long as the policy says, holding nothing, or raise `error` because there will be no other attempt."""
@@ -335,7 +384,7 @@ class AsyncClient:
                 break
         raise APITimeoutError(f"no event within {call.first_token} s", phase="first_token")
 
-    async def _status_error(self, call: Call, lane: Lane, reply: RawReply) -> APIStatusError:
+    async def _status_error(self, info: Info, lane: Lane, reply: RawReply) -> APIStatusError:
         """Read an error response, within bounds, into the error that it means."""
         try:
             body = await reply.read(_MAX_ERROR_BODY)
@@ -354,7 +403,7 @@ class AsyncClient:
             out_of_credit=provider.out_of_credit,
             should_retry=None if should_retry is None else should_retry.lower() == "true",
             failures_are_free=provider.failures_are_free,
-            info=call.info,
+            info=info,
         )
 
     def _headers(self, info: Info, extra: Mapping[str, str] | None) -> Headers:
@@ -386,6 +435,12 @@ class AsyncClient:
         """Return what each endpoint is doing and has done, in the order they were given."""
         now = self._life.now()
         return [lane.statistics(now) for lane in self._pool.lanes]
+
+
+def _drop(result: object) -> None:
+    """Of two answers one is taken; the other, if it is a stream, still holds its connection and permit."""
+    if isinstance(result, Stream):
+        result.abandon()
 
 
 # What one endpoint refuses for reasons of its own, and another may grant.

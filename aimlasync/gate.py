@@ -23,7 +23,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Coroutine
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from aiolimiter import AsyncLimiter
 
@@ -229,6 +229,7 @@ class Gate:
         "_pace",
         "_request_bucket",
         "_request_window",
+        "_short_of",
         "_timer",
         "_token_bucket",
         "_token_window",
@@ -251,6 +252,7 @@ class Gate:
         # What will measure the head again: a moment, or a bucket that is being filled.
         self._timer: asyncio.TimerHandle | None = None
         self._acquiring: asyncio.Task[None] | None = None
+        self._short_of: Literal["requests", "tokens"] | None = None
 
     @property
     def counts_tokens(self) -> bool:
@@ -339,11 +341,29 @@ class Gate:
                 return
             short = self._pay(waiter.need, now)
             if short is not None:
+                self._short_of = "tokens" if short.bucket is self._token_bucket else "requests"
                 if self._acquiring is None:
                     self._acquiring = loop.create_task(short.bucket.acquire(short.step), name="aimlasync gate")
                     self._acquiring.add_done_callback(self._acquired)
                 return
             self._line.serve(waiter, self._admit(waiter.need, now))
+
+    def held_by(self, now: float) -> Literal["pause", "concurrency", "rate", "requests", "tokens"] | None:
+        """Return what the head of the line waits for, None when nobody waits."""
+        waiter = self._line.head() if self._line else None
+        if waiter is None:
+            return None
+        if self.paused_until > now:
+            return "pause"
+        if self.in_flight >= self.limit:
+            return "concurrency"
+        if self._pace.delay(now) > 0:
+            return "rate"
+        if self._request_window is not None and self._request_window.wait(1.0, now) > 0:
+            return "requests"
+        if self._token_window is not None and self._token_window.wait(waiter.need, now) > 0:
+            return "tokens"
+        return self._short_of
 
     def _acquired(self, task: asyncio.Task[None]) -> None:
         self._acquiring = None

@@ -46,6 +46,8 @@ class EndpointStatistics(msgspec.Struct, kw_only=True):
     in_flight: int
     queued: int
     limit: int
+    limited_by: str | None
+    """What the head of the line waits for: concurrency, requests, tokens, rate (learned) or pause; None without one."""
     paused_for: float
     """Seconds until the gate opens again, 0.0 when it is open."""
     state: str
@@ -57,6 +59,8 @@ class EndpointStatistics(msgspec.Struct, kw_only=True):
     failed: int
     """Other attempts without an answer."""
     retries: int
+    hedges: int
+    """Second attempts sent because a first one was slow."""
     prompt_tokens: int
     completion_tokens: int
     cost_usd: float | None
@@ -72,6 +76,7 @@ class Counters:
         "completion_tokens",
         "cost_usd",
         "failed",
+        "hedges",
         "prompt_tokens",
         "refused",
         "retries",
@@ -83,6 +88,7 @@ class Counters:
         self.refused = 0
         self.failed = 0
         self.retries = 0
+        self.hedges = 0
         self.prompt_tokens = 0
         self.completion_tokens = 0
         self.cost_usd: float | None = None
@@ -205,6 +211,7 @@ class Lane:
             in_flight=gate.in_flight,
             queued=gate.waiting,
             limit=gate.limit,
+            limited_by=gate.held_by(now),
             paused_for=max(0.0, gate.paused_until - now),
             state=self.health.state,
             attempts=counters.attempts,
@@ -212,6 +219,7 @@ class Lane:
             refused=counters.refused,
             failed=counters.failed,
             retries=counters.retries,
+            hedges=counters.hedges,
             prompt_tokens=counters.prompt_tokens,
             completion_tokens=counters.completion_tokens,
             cost_usd=counters.cost_usd,

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 from typing import Any
 
-from aimlasync.call import Call, Target
+from aimlasync.call import Attempt, Call, Target
 from aimlasync.endpoint import Endpoint
 from aimlasync.errors import APIConnectionError, OverloadedError, UnsupportedRequestError
 from aimlasync.info import Info, Timing
@@ -87,9 +87,7 @@ class Pool:
         loop = asyncio.get_running_loop()
         target = call.targets[0] if len(call.targets) == 1 else self._choose(call, loop.time())
         lane = target.lane
-        tokens = 0.0
-        if target.body is not None and lane.gate.counts_tokens:
-            tokens = lane.estimator.estimate(call.model, len(target.body), call.max_output)
+        tokens = self._tokens(call, target)
         permit = lane.admit_nowait(tokens, loop)
         if permit is None:
             since = loop.time()
@@ -102,6 +100,31 @@ class Pool:
         if len(call.targets) > 1 and lane.health.allows(loop.time()):
             lane.health.probing(loop.time())
         return target, permit
+
+    def spare(self, call: Call, first: Attempt) -> Attempt | None:
+        """Return a second attempt beside `first`, at another endpoint if there is one; None unless there is room."""
+        assert call.hedging is not None
+        if not call.hedging.take():
+            return None
+        loop = first.permit.loop
+        now = loop.time()
+        for target in sorted(call.targets, key=lambda target: target is first.target):
+            lane = target.lane
+            if lane in call.tried or not lane.health.allows(now) or lane.health.state == "half-open":
+                continue
+            permit = lane.admit_nowait(self._tokens(call, target), loop)
+            if permit is not None:
+                lane.counters.hedges += 1
+                return first.beside(target, permit, now)
+        call.hedging.give_back()
+        return None
+
+    def _tokens(self, call: Call, target: Target) -> float:
+        """About how many tokens an attempt will take, 0 where nobody counts them."""
+        lane = target.lane
+        if target.body is None or not lane.gate.counts_tokens:
+            return 0.0
+        return lane.estimator.estimate(call.model, len(target.body), call.max_output)
 
     async def _wait(self, call: Call, lane: Lane, tokens: float) -> Permit:
         if self.max_wait is None:

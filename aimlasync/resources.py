@@ -238,7 +238,7 @@ class Models:
             if attempt.response.status == 304 and known is not None:
                 attempt.response.finish()
                 attempt.succeed(None)
-                known[1].__dict__["info"] = attempt.call.info
+                known[1].__dict__["info"] = attempt.info
                 return known[1]
             models = await _whole(attempt, decode_models)
             attempt.succeed(None)
@@ -381,7 +381,7 @@ async def _whole(attempt: Attempt, decode: Callable[[bytes], R]) -> R:
         reply = decode(raw)
     if reply is None:
         raise _not_json(attempt, raw)
-    reply.__dict__["info"] = attempt.call.info
+    reply.__dict__["info"] = attempt.info
     return reply
 
 
@@ -391,7 +391,7 @@ def _not_json(attempt: Attempt, raw: bytes) -> APIResponseValidationError:
     error = APIResponseValidationError(
         f"HTTP {attempt.response.status} with a body that is not the JSON expected ({kind}): {text or 'empty'}",
         raw=raw,
-        info=attempt.call.info,
+        info=attempt.info,
     )
     # A page is a proxy's, which had no answer to give; broken JSON may be a paid one, and asking again pays again.
     error.retryable = kind == "text/html"
@@ -402,7 +402,7 @@ def _no_answer(attempt: Attempt, raw: bytes, why: str) -> Exception:
     """A JSON object under a 200 that is no answer: an error object, or something else."""
     body = plain(raw)
     if body.get("error") is not None or body.get("object") == "error":
-        return error_in_body(body, raw=raw, info=attempt.call.info, billed=attempt.billed)
+        return error_in_body(body, raw=raw, info=attempt.info, billed=attempt.billed)
     return APIResponseValidationError(
-        f"HTTP {attempt.response.status} with a JSON body that {why}", raw=raw, info=attempt.call.info
+        f"HTTP {attempt.response.status} with a JSON body that {why}", raw=raw, info=attempt.info
     )

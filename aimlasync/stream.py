@@ -53,7 +53,7 @@ class Stream(Generic[P, W]):
 
     def __init__(self, attempt: Attempt) -> None:
         call = attempt.call
-        self.info = call.info
+        self.info = attempt.info
         self._attempt = attempt
         self._reply = attempt.response
         self._loop = asyncio.get_running_loop()
@@ -112,7 +112,7 @@ class Stream(Generic[P, W]):
 
     async def close(self) -> None:
         """Stop reading; harmless after the end, and more than once."""
-        self._abandon()
+        self._leave()
 
     aclose = close
 
@@ -159,7 +159,7 @@ class Stream(Generic[P, W]):
             return
         except BaseException:
             # Cancelled in the middle of a read: what the connection holds is unknown.
-            self._abandon()
+            self._leave()
             raise
         try:
             events = self._parser.feed(data) if data else self._parser.close()
@@ -268,14 +268,21 @@ class Stream(Generic[P, W]):
             # Before that, the pipeline decides whether the call goes on.
             self._attempt.call.give_up(billed=error.billed)
 
-    def _abandon(self) -> None:
-        """The reader left: drop the connection."""
+    def abandon(self) -> None:
+        """Drop the connection: nobody reads this, and the call may go on without it."""
         if not self._ended:
             self._ready.clear()
             self._failure = self._failure or AimlasyncError("the stream was closed", info=self.info)
             self._end()
             self._attempt.abandon()
-            self._attempt.call.give_up(billed=None)
+
+    def _leave(self) -> None:
+        """The reader left, and the call ends here."""
+        if not self._ended:
+            self.abandon()
+            if self._is_handed_over:
+                # Before that, the pipeline decides.
+                self._attempt.call.give_up(billed=None)
 
     def _end(self) -> None:
         self._ended = True

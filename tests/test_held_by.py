@@ -1,0 +1,59 @@
+"""Claims about `Gate.held_by`: it names what the head of the line waits for."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from virtual import run
+
+from aimlasync.concurrency import Congestion
+from aimlasync.gate import Gate
+from aimlasync.limits import Limits
+
+
+@pytest.mark.parametrize(
+    ("limits", "tokens", "ahead", "what"),
+    [
+        ({}, 0.0, 5, "concurrency"),
+        ({"requests_per_minute": 6}, 0.0, 1, "requests"),
+        ({"tokens_per_minute": 600}, 500.0, 1, "tokens"),
+        ({"requests_per_minute": 6000, "tokens_per_minute": 600}, 700.0, 1, "tokens"),
+    ],
+)
+def test_the_head_of_the_line_is_told_what_it_waits_for(
+    limits: dict[str, Any], tokens: float, ahead: int, what: str
+) -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        gate = Gate(Limits(**limits), limit=5)
+        assert gate.held_by(loop.time()) is None
+        for _ in range(ahead):
+            assert gate.enter_nowait(tokens, loop.time()) is not None
+        waiting = asyncio.create_task(gate.enter(tokens))
+        await asyncio.sleep(0)
+        assert gate.held_by(loop.time()) == what
+        gate.pause(loop.time() + 5)
+        assert gate.held_by(loop.time()) == "pause"
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+        assert gate.held_by(loop.time()) is None
+
+    run(main())
+
+
+def test_a_learned_rate_has_its_own_name() -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        congestion = Congestion()
+        congestion.answered(loop.time(), 8)
+        congestion.refused(loop.time(), loop.time(), 7, kind="rate")
+        gate = Gate(Limits(), limit=8, pace=congestion)
+        waiting = asyncio.create_task(gate.enter(0.0))
+        await asyncio.sleep(0)
+        assert gate.held_by(loop.time()) == "rate"
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+
+    run(main())
