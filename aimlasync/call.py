@@ -55,6 +55,7 @@ class Call:
         "info",
         "kind",
         "max_output",
+        "max_retry_after",
         "method",
         "model",
         "paid",
@@ -79,6 +80,7 @@ class Call:
         started: float,
         streams: bool = False,
         max_output: int | None = None,
+        max_retry_after: float = 60.0,
         priority: Priority = "interactive",
         affinity: str | None = None,
         budget: Budget | None = None,
@@ -94,6 +96,7 @@ class Call:
         self.deadline = None if timeout.total is None else started + timeout.total
         self.first_token = timeout.first_token if streams else None
         self.max_output = max_output
+        self.max_retry_after = max_retry_after
         self.priority: Priority = priority
         self.affinity = affinity
         self.budget = budget
@@ -222,7 +225,7 @@ class Attempt:
         seconds = now - self.started
         if isinstance(error, APIStatusError):
             if error.status in (429, 503) and error.retry_after is not None:
-                lane.pause(error.retry_after, now)
+                lane.pause(error.retry_after, now, at_most=call.max_retry_after)
             if error.status >= 500:
                 lane.health.failed(now, seconds)
             else:

@@ -193,9 +193,10 @@ class AsyncClient:
             headers=self._headers(info, extra_headers),
             info=info,
             timeout=self.timeout if timeout is None else self.timeout.but(timeout),
+            max_retry_after=self.retry.max_retry_after,
             started=loop.time(),
             streams=bool(body.get("stream")),
-            max_output=body.get("max_completion_tokens") or body.get("max_tokens") or body.get("max_output_tokens"),
+            max_output=_most_output(body),
             priority=options.get("priority", "interactive"),
             affinity=options.get("affinity"),
             budget=self.budget,
@@ -228,6 +229,7 @@ class AsyncClient:
             headers=self._headers(info, extra_headers),
             info=info,
             timeout=self.timeout,
+            max_retry_after=self.retry.max_retry_after,
             started=loop.time(),
         )
         return await self._run(call, receive)
@@ -240,7 +242,7 @@ class AsyncClient:
         try:
             async with asyncio.timeout_at(call.deadline):
                 while True:
-                    target, permit = await self._pool.admit(call, self.retry.max_retry_after)
+                    target, permit = await self._pool.admit(call)
                     attempt = Attempt(call, target, permit, loop.time())
                     info.attempts += 1
                     delay = None if call.hedging is None else call.hedging.delay(call.kind)
@@ -361,7 +363,8 @@ class AsyncClient:
         if signal is None or signal.pause is None or signal.usd_remaining is not None:
             return
         pause = signal.pause
-        if signal.limit_requests and signal.remaining_requests == 0 and signal.reset_requests is not None:
+        requests_alone = signal.remaining_requests == 0 and signal.remaining_tokens != 0
+        if requests_alone and signal.limit_requests and signal.reset_requests is not None:
             # The reset is when all of the limit is back (OpenAI); what is waited for is one request of it.
             pause = signal.reset_requests / signal.limit_requests
         lane.pause(pause, now)
@@ -441,6 +444,13 @@ def _drop(result: object) -> None:
     """Of two answers one is taken; the other, if it is a stream, still holds its connection and permit."""
     if isinstance(result, Stream):
         result.abandon()
+
+
+def _most_output(body: Mapping[str, Any]) -> int | None:
+    """Return what all choices of a request may take together, None where it sets no cap."""
+    most: int | None = body.get("max_completion_tokens") or body.get("max_tokens") or body.get("max_output_tokens")
+    choices = body.get("n")
+    return most * choices if most is not None and isinstance(choices, int) and choices > 1 else most
 
 
 # What one endpoint refuses for reasons of its own, and another may grant.

@@ -24,6 +24,9 @@ from typing import Literal
 
 # Where slow start begins: a small server refuses a few of these, a large one is reached in a few round trips.
 _START = 8.0
+# The same where a told rate spaces the first attempts out, so that more of them are no burst: at 7 s an answer each
+# doubling costs 2 % of the first five minutes.
+_PACED_START = 32.0
 _MAX = 4096.0
 # Attempts per second: below this a server had better say Retry-After. It also bounds the delay.
 _MIN_RATE = 0.1
@@ -136,14 +139,18 @@ class Bound:
 
 
 class Congestion:
-    """What one endpoint can take. With `limit`, that is in flight, always, and nothing is learned."""
+    """What one endpoint can take. With `limit`, that is in flight, always, and nothing is learned.
+
+    `paced` tells that a rate is kept by someone else.
+    """
 
     __slots__ = ("_belief", "_counts", "_epoch", "_fixed", "_next", "_pace", "_proven", "_slots", "_tick", "refusals")
 
-    def __init__(self, limit: float | None = None) -> None:
+    def __init__(self, limit: float | None = None, *, paced: bool = False) -> None:
         self.refusals = 0
         self._fixed = limit is not None
-        self._slots = Bound(_START if limit is None else float(limit), floor=1.0, step=1.0, margin=0.0)
+        start = _PACED_START if paced else _START
+        self._slots = Bound(start if limit is None else float(limit), floor=1.0, step=1.0, margin=0.0)
         # Attempts per second, None until a refusal speaks of a rate; and when the next one may be sent.
         self._pace: Bound | None = None
         self._next = -math.inf

@@ -63,14 +63,15 @@ class Estimator:
     def __len__(self) -> int:
         return len(self._models)
 
-    def estimate(self, model: str, body_bytes: int, max_output: float | None = None) -> float:
+    def estimate(self, model: str, body_bytes: int, max_output: float | None = None, *, in_full: bool = False) -> float:
         """Return the tokens, input and output, that a request will probably take.
 
         `max_output` is its output cap over all choices; None, or what is no cap, leaves it to recent answers.
+        `in_full` counts the cap even where answers stay below it.
         """
         learned = self._models.get(model, _NOTHING)
-        if max_output is not None and 0 < max_output < learned.output:
-            return body_bytes * learned.ratio + max_output
+        if max_output is not None and max_output > 0 and (max_output < learned.output or in_full):
+            return body_bytes * learned.ratio + min(max_output, _MAX_TOKENS)
         return body_bytes * learned.ratio + learned.output
 
     def learn(self, model: str, body_bytes: int, prompt_tokens: float | None, completion_tokens: float | None) -> None:

@@ -15,14 +15,15 @@ request is never starved by small ones. Who waits holds nothing.
 A request larger than a bucket is admitted when the bucket is full and paid off by those that follow (pay forward); one
 larger than a minute's limit goes alone.
 Reserve, then settle: an attempt is admitted at an estimate; the difference to what it cost becomes debt, or credit that
-later attempts spend, at most a minute's worth.
+later attempts spend, at most a minute's worth. Who waits is estimated again whenever it is measured: a long line that
+was guessed at once, before the first answer, would else be wrong to its end.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, Literal, Protocol
 
 from aiolimiter import AsyncLimiter
@@ -283,9 +284,12 @@ class Gate:
             return None
         return self._admit(tokens, now)
 
-    async def enter(self, tokens: float, priority: Priority = "interactive") -> Admission:
-        """Wait in line until an attempt of about `tokens` may be sent. Cancelled, it leaves nothing behind."""
-        waiter = self._line.join(priority, tokens)
+    async def enter(self, tokens: float | Callable[[], float], priority: Priority = "interactive") -> Admission:
+        """Wait in line until an attempt of about `tokens` may be sent. Cancelled, it leaves nothing behind.
+
+        A function is asked anew whenever the line moves: what was learned meanwhile counts.
+        """
+        waiter = self._line.join(priority, tokens if callable(tokens) else lambda: tokens)
         # It may be the head; it may also stand before the one that is waited for.
         self.advance()
         try:
@@ -335,18 +339,19 @@ class Gate:
         while self.in_flight < self.limit and (waiter := self._line.head()) is not None:
             loop = waiter.turn.get_loop()
             now = loop.time()
-            wait = max(self.paused_until - now, self._pace.delay(now), self._wait(waiter.need, now))
+            tokens = waiter.need()
+            wait = max(self.paused_until - now, self._pace.delay(now), self._wait(tokens, now))
             if wait > 0:
                 self._timer = loop.call_later(wait, self.advance)
                 return
-            short = self._pay(waiter.need, now)
+            short = self._pay(tokens, now)
             if short is not None:
                 self._short_of = "tokens" if short.bucket is self._token_bucket else "requests"
                 if self._acquiring is None:
                     self._acquiring = loop.create_task(short.bucket.acquire(short.step), name="aimlasync gate")
                     self._acquiring.add_done_callback(self._acquired)
                 return
-            self._line.serve(waiter, self._admit(waiter.need, now))
+            self._line.serve(waiter, self._admit(tokens, now))
 
     def held_by(self, now: float) -> Literal["pause", "concurrency", "rate", "requests", "tokens"] | None:
         """Return what the head of the line waits for, None when nobody waits."""
@@ -361,7 +366,7 @@ class Gate:
             return "rate"
         if self._request_window is not None and self._request_window.wait(1.0, now) > 0:
             return "requests"
-        if self._token_window is not None and self._token_window.wait(waiter.need, now) > 0:
+        if self._token_window is not None and self._token_window.wait(waiter.need(), now) > 0:
             return "tokens"
         return self._short_of
 

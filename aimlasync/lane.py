@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+from collections.abc import Callable
 from typing import Literal
 from urllib.parse import quote
 
@@ -25,9 +26,10 @@ from aimlasync.limits import Limits, Outcome
 from aimlasync.line import Priority
 from aimlasync.retry import RetryQuota
 
-# A pause is stretched by a share in this range, so that those who were told the same do not all come back at once.
-_SPREAD = (0.10, 0.25)
-# Seconds: no server's word stops an endpoint for longer at a time; its callers learn of the rest from their errors.
+# A pause is stretched by a factor in this range, so that those who were told the same do not all come back at once.
+STRETCH = (1.10, 1.25)
+# Seconds: a server's word stops an endpoint for no longer at a time, unless a caller's policy allows for more; they
+# learn of the rest from their errors.
 _MAX_PAUSE = 60.0
 # Seconds: pauses of our own, where a server refuses again and again and does not say for how long.
 _FIRST_PAUSE = 0.25
@@ -99,6 +101,7 @@ class Lane:
 
     # Slots, so that `vars` shows no key.
     __slots__ = (
+        "_counts_requested",
         "_refusals",
         "congestion",
         "counters",
@@ -115,9 +118,10 @@ class Lane:
     def __init__(self, endpoint: Endpoint, limits: Limits) -> None:
         limits = endpoint.limits or limits
         self.endpoint = endpoint
-        self.congestion = Congestion(limit=limits.concurrency)
+        self.congestion = Congestion(limit=limits.concurrency, paced=limits.is_rated)
         self.gate = Gate(limits, limit=int(self.congestion.limit), pace=self.congestion)
         self.estimator = Estimator()
+        self._counts_requested = limits.tokens_counted == "requested"
         self.health = Health()
         self.quota = RetryQuota()
         self.counters = Counters()
@@ -161,14 +165,18 @@ class Lane:
 
     # Admission
 
+    def estimate(self, model: str, body_bytes: int, max_output: float | None = None) -> float:
+        """Return the tokens that this endpoint will probably count for a request."""
+        return self.estimator.estimate(model, body_bytes, max_output, in_full=self._counts_requested)
+
     def admit_nowait(self, tokens: float, loop: asyncio.AbstractEventLoop) -> Permit | None:
         """Return a permit if one is to be had without waiting."""
         now = loop.time()
         admission = self.gate.enter_nowait(tokens, now)
         return None if admission is None else self._sent(admission, now, loop)
 
-    async def admit(self, tokens: float, priority: Priority) -> Permit:
-        """Wait in line for a permit."""
+    async def admit(self, tokens: float | Callable[[], float], priority: Priority) -> Permit:
+        """Wait in line for a permit; a function of the tokens is asked again when its turn comes."""
         admission = await self.gate.enter(tokens, priority)
         loop = asyncio.get_running_loop()
         return self._sent(admission, loop.time(), loop)
@@ -179,10 +187,14 @@ class Lane:
 
     # What the server says
 
-    def pause(self, seconds: float, now: float) -> None:
-        """Let the whole endpoint wait for the stated seconds and a little more, within reason."""
-        seconds = min(seconds, _MAX_PAUSE)
-        self.gate.pause(now + seconds * (1 + random.uniform(*_SPREAD)))
+    def pause(self, seconds: float, now: float, *, at_most: float = 0.0) -> None:
+        """Let the whole endpoint wait for the stated seconds and a little more; `at_most` is what a caller would wait.
+
+        A window of US dollars is waited for a minute at a time, however far its end is: somebody may pay before that.
+        """
+        counts_dollars = self.endpoint.provider.ratelimit_unit == "usd"
+        seconds = min(seconds, _MAX_PAUSE if counts_dollars else max(at_most, _MAX_PAUSE))
+        self.gate.pause(now + seconds * random.uniform(*STRETCH))
         _log_limits.info("%s pauses for %.1f s", self.endpoint.name, seconds)
 
     def refused_again(self, now: float) -> None:
@@ -266,4 +278,7 @@ class Permit:
                     lane.refused_again(now)
             # Before the place is given away: the next in line is admitted under the new limit.
             lane.gate.resize(int(congestion.limit))
+            if lane._counts_requested and outcome is Outcome.OK:
+                # What was asked for stays counted, whatever was used of it.
+                tokens = None
         lane.gate.leave(self._admission, tokens)

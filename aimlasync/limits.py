@@ -6,6 +6,7 @@ Law: plain data. What enforces the limits is `gate`, what learns them is `concur
 from __future__ import annotations
 
 import enum
+from typing import Literal
 
 import msgspec
 
@@ -17,6 +18,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     tokens_per_minute: float | None = None
     concurrency: int | None = None
     """Attempts in flight at most."""
+    tokens_counted: Literal["used", "requested"] = "used"
+    """What the server counts: what was used in the end, or the prompt and the whole `max_tokens` at once (OpenAI)."""
 
     def __post_init__(self) -> None:
         for name in ("requests_per_minute", "tokens_per_minute", "concurrency"):
@@ -25,6 +28,13 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
                 raise ValueError(f"{name} must be above zero and finite, not {value}")
         if self.concurrency is not None and self.concurrency != int(self.concurrency):
             raise ValueError(f"concurrency must be a whole number, not {self.concurrency}")
+        if self.tokens_counted not in ("used", "requested"):
+            raise ValueError(f"tokens_counted must be used or requested, not {self.tokens_counted}")
+
+    @property
+    def is_rated(self) -> bool:
+        """Whether requests or tokens per minute are known."""
+        return self.requests_per_minute is not None or self.tokens_per_minute is not None
 
 
 class Outcome(enum.Enum):

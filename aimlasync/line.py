@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from typing import Generic, Literal, TypeVar
 
 Priority = Literal["interactive", "bulk"]
@@ -21,11 +22,11 @@ T = TypeVar("T")
 
 
 class Waiter(Generic[T]):
-    """One who waits for `turn`; `need` is what the keeper of the line wants to know of it."""
+    """One who waits for `turn`; `need` tells the keeper of the line, whenever it asks, how much is waited for."""
 
     __slots__ = ("need", "priority", "turn")
 
-    def __init__(self, turn: asyncio.Future[T], priority: Priority, need: float) -> None:
+    def __init__(self, turn: asyncio.Future[T], priority: Priority, need: Callable[[], float]) -> None:
         self.turn = turn
         self.priority = priority
         self.need = need
@@ -42,7 +43,7 @@ class Line(Generic[T]):
         self._alive = 0
         self._since_bulk = 0
 
-    def join(self, priority: Priority, need: float = 0.0) -> Waiter[T]:
+    def join(self, priority: Priority, need: Callable[[], float]) -> Waiter[T]:
         """Stand at the end of a lane."""
         waiter: Waiter[T] = Waiter(asyncio.get_running_loop().create_future(), priority, need)
         self._lane(priority).append(waiter)

@@ -8,7 +8,8 @@ latency; calls with the same affinity go to the same one as long as it is among 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from hashlib import blake2b
 from typing import Any
 
@@ -16,7 +17,7 @@ from aimlasync.call import Attempt, Call, Target
 from aimlasync.endpoint import Endpoint
 from aimlasync.errors import APIConnectionError, OverloadedError, UnsupportedRequestError
 from aimlasync.info import Info, Timing
-from aimlasync.lane import Lane, Permit
+from aimlasync.lane import STRETCH, Lane, Permit
 from aimlasync.limits import Limits
 from aimlasync.providers import VENDORS, Api, Provider, refusal
 from aimlasync.translate import translate
@@ -79,7 +80,7 @@ class Pool:
             raise _unsupported("model", "; ".join(reasons), info)
         return found
 
-    async def admit(self, call: Call, max_retry_after: float) -> tuple[Target, Permit]:
+    async def admit(self, call: Call) -> tuple[Target, Permit]:
         """Choose where the next attempt goes, and wait there until it may.
 
         Raises OverloadedError at once when the line is too long, or the wait longer than the call has time for.
@@ -87,11 +88,11 @@ class Pool:
         loop = asyncio.get_running_loop()
         target = call.targets[0] if len(call.targets) == 1 else self._choose(call, loop.time())
         lane = target.lane
-        tokens = self._tokens(call, target)
-        permit = lane.admit_nowait(tokens, loop)
+        tokens = _tokens(call, target)
+        permit = lane.admit_nowait(tokens(), loop)
         if permit is None:
             since = loop.time()
-            self._refuse_the_hopeless(call, lane, since, max_retry_after)
+            self._refuse_the_hopeless(call, lane, since)
             is_full = lane.gate.in_flight >= lane.gate.limit
             try:
                 permit = await self._wait(call, lane, tokens)
@@ -112,21 +113,14 @@ class Pool:
             lane = target.lane
             if lane in call.tried or not lane.health.allows(now) or lane.health.state == "half-open":
                 continue
-            permit = lane.admit_nowait(self._tokens(call, target), loop)
+            permit = lane.admit_nowait(_tokens(call, target)(), loop)
             if permit is not None:
                 lane.counters.hedges += 1
                 return first.beside(target, permit, now)
         call.hedging.give_back()
         return None
 
-    def _tokens(self, call: Call, target: Target) -> float:
-        """About how many tokens an attempt will take, 0 where nobody counts them."""
-        lane = target.lane
-        if target.body is None or not lane.gate.counts_tokens:
-            return 0.0
-        return lane.estimator.estimate(call.model, len(target.body), call.max_output)
-
-    async def _wait(self, call: Call, lane: Lane, tokens: float) -> Permit:
+    async def _wait(self, call: Call, lane: Lane, tokens: Callable[[], float]) -> Permit:
         if self.max_wait is None:
             return await lane.admit(tokens, call.priority)
         try:
@@ -138,11 +132,12 @@ class Pool:
             f"{lane.endpoint.name}: no place in the line's {self.max_wait} s", retry_after=self.max_wait, info=call.info
         )
 
-    def _refuse_the_hopeless(self, call: Call, lane: Lane, now: float, max_retry_after: float) -> None:
+    def _refuse_the_hopeless(self, call: Call, lane: Lane, now: float) -> None:
         name = lane.endpoint.name
         pause = lane.gate.paused_until - now
         left = float("inf") if call.deadline is None else call.deadline - now
-        if pause > min(left, max_retry_after):
+        # Stretched: what the server stated may be all that the policy allows.
+        if pause > min(left, call.max_retry_after * STRETCH[1]):
             raise OverloadedError(
                 f"{name} was told to wait for another {pause:.1f} s, longer than this call can",
                 retry_after=pause,
@@ -178,6 +173,14 @@ class Pool:
             retry_after=None if wait == float("inf") else wait,
             info=call.info,
         )
+
+
+def _tokens(call: Call, target: Target) -> Callable[[], float]:
+    """What tells how many tokens an attempt will take, as far as is known by then."""
+    lane = target.lane
+    if target.body is None or not lane.gate.counts_tokens:
+        return float
+    return partial(lane.estimate, call.model, len(target.body), call.max_output)
 
 
 def _waited(timing: Timing, seconds: float, is_full: bool) -> None:

@@ -32,7 +32,10 @@ class Retry(msgspec.Struct, frozen=True, kw_only=True):
     max_backoff: float = 30.0
     """Seconds: largest bound of a backoff."""
     max_retry_after: float = 60.0
-    """Seconds: a server that asks for a longer wait fails the call at once, with `.retry_after`."""
+    """Seconds: a server that asks for a longer wait fails the call at once, with `.retry_after`.
+
+    Its endpoint is asked again after these seconds, or after a minute where they are fewer.
+    """
 
     def delay(
         self, attempt: int, error: AimlasyncError, *, remaining: float, draw: Callable[[], float] = random.random

@@ -30,6 +30,10 @@ def test_slow_start_doubles_per_round_trip() -> None:
         assert congestion.limit == expected
 
 
+def test_slow_start_begins_higher_where_a_rate_is_kept_and_nothing_is_learned_where_a_limit_is_given() -> None:
+    assert [Congestion().limit, Congestion(paced=True).limit, Congestion(limit=5, paced=True).limit] == [8, 32, 5]
+
+
 @pytest.mark.parametrize(("in_flight", "limit"), [(3, 8.0), (4, 9.0)])
 def test_limit_grows_only_when_half_of_it_is_used(in_flight: int, limit: float) -> None:
     congestion = Congestion()

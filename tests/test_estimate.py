@@ -42,6 +42,12 @@ def test_cap_of_the_request_counts_where_it_is_lower(cap: float, tokens: float) 
     assert Estimator().estimate("m", 1000, cap) == tokens
 
 
+@pytest.mark.parametrize(("cap", "tokens"), [(100, 350), (4096, 4346), (0, 506), (None, 506)])
+def test_cap_counts_in_full_where_the_server_does(cap: float | None, tokens: float) -> None:
+    assert Estimator().estimate("m", 1000, cap, in_full=True) == tokens
+    assert taught((1000, 250, 40)).estimate("m", 1000, 4096, in_full=True) == 4346
+
+
 @pytest.mark.parametrize("cap", [0, -1, float("nan"), float("-inf")])
 def test_cap_that_is_none_leaves_it_to_recent_answers(cap: float) -> None:
     assert Estimator().estimate("m", 1000, cap) == 506

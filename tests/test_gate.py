@@ -13,7 +13,7 @@ from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from virtual import VirtualLoop, run
 
-from aimlasync.gate import Admission, Gate
+from aimlasync.gate import _WINDOW, Admission, Gate
 from aimlasync.limits import Limits
 from aimlasync.line import Priority
 
@@ -505,63 +505,127 @@ def test_many_who_leave_do_not_stay_in_the_line() -> None:
     run(main())
 
 
+class Held:
+    """One admission, and what the server would count for it."""
+
+    def __init__(self, admission: Admission, at: float, tokens: float) -> None:
+        self.admission = admission
+        self.at = at
+        self.requests = 1.0
+        self.tokens = tokens
+
+
 class Minutes(RuleBasedStateMachine):
-    """Any order of entering, leaving, cancelling, pausing and letting time pass, in virtual time."""
+    """Any order of what can happen to a gate, in virtual time: enter, leave at any cost, withdraw, cancel, pause,
+    resize, learn, and let time pass. What was admitted is kept beside the gate, and must be what the gate counts.
+    """
 
     @initialize(
-        rpm=st.sampled_from([None, 30, 600]), tpm=st.sampled_from([None, 3_000, 90_000]), limit=st.integers(1, 5)
+        rpm=st.sampled_from([None, 30, 600]),
+        tpm=st.sampled_from([None, 3_000, 90_000]),
+        limit=st.integers(1, 5),
+        crowd=st.integers(0, 8),
     )
-    def begin(self, rpm: int | None, tpm: int | None, limit: int) -> None:
+    def begin(self, rpm: int | None, tpm: int | None, limit: int, crowd: int) -> None:
         self.loop = VirtualLoop()
         self.limits = (rpm, tpm)
         self.gate = Gate(Limits(requests_per_minute=rpm, tokens_per_minute=tpm), limit=limit)
-        self.order: list[int] = []
-        self.arrived: list[int] = []
+        # Numbers of those who came and did not leave before their turn, and of those who had it, in order.
+        self.arrived: dict[Priority, list[int]] = {"interactive": [], "bulk": []}
+        self.served: dict[Priority, list[int]] = {"interactive": [], "bulk": []}
         self.tasks: dict[int, asyncio.Task[None]] = {}
-        self.held: dict[int, tuple[Admission, float]] = {}
-        self.sent: list[tuple[float, float]] = []
+        self.held: dict[int, Held] = {}
+        self.sent: list[Held] = []
         self.paused = 0.0
+        # What estimates are multiplied with when somebody is measured.
+        self.factor = 1.0
+        self.count = 0
+        for _ in range(crowd):
+            self.enter(900.0, "interactive")
 
-    async def _enter(self, number: int, tokens: float) -> None:
-        admission = await self.gate.enter(tokens)
+    def totals(self) -> tuple[float, float]:
+        """What was admitted in the gate's minute: requests and tokens."""
+        recent = [held for held in self.sent if held.at > self.loop.time() - _WINDOW]
+        return sum(held.requests for held in recent), sum(held.tokens for held in recent)
+
+    def admitted(self, number: int, admission: Admission, guess: float) -> None:
+        """The law of every admission; nothing else has happened since it was made."""
+        rpm, tpm = self.limits
+        tokens = admission.tokens.amount if admission.tokens is not None else guess
         assert self.loop.time() >= self.paused - 1e-3
-        self.order.append(number)
-        self.held[number] = (admission, tokens)
-        self.sent.append((self.loop.time(), tokens))
+        assert self.gate.in_flight <= self.gate.limit
+        # Admitted some turns of the loop ago, which is when its minute began.
+        entry = admission.request or admission.tokens
+        self.held[number] = held = Held(admission, self.loop.time() if entry is None else entry.time, tokens)
+        self.sent.append(held)
+        requests_total, tokens_total = self.totals()
+        assert rpm is None or requests_total <= rpm
+        assert tpm is None or tokens_total <= max(tpm, tokens) + 1e-3
+
+    async def _enter(self, number: int, tokens: float, priority: Priority) -> None:
+        admission = await self.gate.enter(lambda: tokens * self.factor, priority)
+        self.admitted(number, admission, tokens)
+        self.served[priority].append(number)
 
     def pass_time(self, seconds: float) -> None:
         for part in (seconds, 0, 0, 0, 0):
             self.loop.run_until_complete(asyncio.sleep(part))
 
-    @rule(tokens=st.sampled_from([1.0, 50.0, 900.0, 5_000.0]))
-    def enter(self, tokens: float) -> None:
-        number = len(self.tasks)
-        self.arrived.append(number)
-        self.tasks[number] = self.loop.create_task(self._enter(number, tokens))
+    def do(self, act: Callable[[], None]) -> None:
+        """Act inside the loop, and let those who were admitted by it go on."""
+
+        async def main() -> None:
+            act()
+
+        self.loop.run_until_complete(main())
         self.pass_time(0)
+
+    @rule(tokens=st.sampled_from([1.0, 50.0, 900.0, 5_000.0]), priority=st.sampled_from(["interactive", "bulk"]))
+    def enter(self, tokens: float, priority: Priority) -> None:
+        self.count += 1
+        self.arrived[priority].append(self.count)
+        self.tasks[self.count] = self.loop.create_task(self._enter(self.count, tokens, priority))
+        self.pass_time(0)
+
+    @rule(tokens=st.sampled_from([1.0, 900.0]))
+    def enter_at_once_or_not(self, tokens: float) -> None:
+        def act() -> None:
+            waited, before = self.gate.waiting, self.gate.in_flight
+            admission = self.gate.enter_nowait(tokens, self.loop.time())
+            assert self.gate.in_flight == before + (admission is not None)
+            if admission is not None:
+                assert not waited, "overtook those who wait"
+                self.count += 1
+                self.admitted(self.count, admission, tokens)
+
+        self.do(act)
+
+    @precondition(lambda self: self.held)
+    @rule(data=st.data(), share=st.sampled_from([None, 0.0, 0.25, 1.0, 3.0]))
+    def leave(self, data: st.DataObject, share: float | None) -> None:
+        """At no, less, more or an unknown cost."""
+        held = self.held.pop(data.draw(st.sampled_from(sorted(self.held))))
+        if share is not None:
+            held.tokens *= share
+        self.do(lambda: self.gate.leave(held.admission, None if share is None else held.tokens))
 
     @precondition(lambda self: self.held)
     @rule(data=st.data())
-    def leave(self, data: st.DataObject) -> None:
-        number = data.draw(st.sampled_from(sorted(self.held)))
-        admission, tokens = self.held.pop(number)
-
-        async def leave() -> None:
-            self.gate.leave(admission, tokens)
-
-        self.loop.run_until_complete(leave())
+    def withdraw(self, data: st.DataObject) -> None:
+        held = self.held.pop(data.draw(st.sampled_from(sorted(self.held))))
+        held.requests = held.tokens = 0.0
+        self.do(lambda: self.gate.withdraw(held.admission))
 
     @precondition(lambda self: any(not task.done() for task in self.tasks.values()))
     @rule(data=st.data())
     def cancel(self, data: st.DataObject) -> None:
         number = data.draw(st.sampled_from([n for n, task in self.tasks.items() if not task.done()]))
         self.tasks[number].cancel()
-        self.arrived.remove(number)
         self.pass_time(0)
-        if number in self.held:
-            # It had been admitted before it could be cancelled.
-            self.arrived.append(number)
-            self.arrived.sort()
+        assert self.tasks[number].cancelled()
+        for arrived in self.arrived.values():
+            if number in arrived:
+                arrived.remove(number)
 
     @rule(seconds=st.floats(0.001, 40))
     def wait(self, seconds: float) -> None:
@@ -572,39 +636,58 @@ class Minutes(RuleBasedStateMachine):
         self.paused = max(self.paused, self.loop.time() + seconds)
         self.gate.pause(self.loop.time() + seconds)
 
+    @rule(limit=st.integers(1, 6))
+    def resize(self, limit: int) -> None:
+        self.do(lambda: self.gate.resize(limit))
+
+    @rule(factor=st.sampled_from([0.25, 1.0, 3.0]))
+    def learn(self, factor: float) -> None:
+        self.factor = factor
+
     @invariant()
     def holds(self) -> None:
         if not hasattr(self, "gate"):
             return
-        rpm, tpm = self.limits
-        assert 0 <= self.gate.in_flight <= self.gate.limit
-        assert self.gate.in_flight == len(self.held)
-        assert self.gate.waiting == sum(not task.done() for task in self.tasks.values())
-        assert [n for n in self.arrived if n in set(self.order)] == self.order, "first come, first served"
+        gate = self.gate
+        rpm, _ = self.limits
+        # Sums, of what was admitted and of nothing else: who waits holds nothing.
+        assert gate.in_flight == len(self.held)
+        assert gate.waiting == sum(not task.done() for task in self.tasks.values())
+        requests, tokens = self.totals()
+        for window, total in ((gate._request_window, requests), (gate._token_window, tokens)):
+            if window is not None:
+                window.wait(0.0, self.loop.time())
+                assert window.total == pytest.approx(total, abs=1e-6)
+                assert window.total >= 0
+        for bucket in (gate._request_bucket, gate._token_bucket):
+            assert bucket is None or min(bucket.debt, bucket.credit) >= 0
+        # Who waits while there is a place is waited for: somebody will measure the head again.
+        if gate.waiting and gate.in_flight < gate.limit:
+            assert gate._timer is not None or gate._acquiring is not None
+        for priority, served in self.served.items():
+            assert [n for n in self.arrived[priority] if n in set(served)] == served, "first come, first served"
         if rpm is not None:
-            assert worst([(when, 1.0) for when, _ in self.sent]) <= rpm
-        if tpm is not None:
-            largest = max((tokens for _, tokens in self.sent), default=0.0)
-            assert worst(self.sent) <= max(tpm, largest) + 1e-3
+            assert worst([(held.at, held.requests) for held in self.sent]) <= rpm
 
     def teardown(self) -> None:
         if not hasattr(self, "gate"):
             return
         # Whoever still waits is served in the end.
         for _ in range(400):
-            for admission, tokens in list(self.held.values()):
-                self.loop.call_soon(self.gate.leave, admission, tokens)
+            for held in list(self.held.values()):
+                self.loop.call_soon(self.gate.leave, held.admission, held.tokens)
             self.held.clear()
             self.pass_time(30)
             if all(task.done() for task in self.tasks.values()):
                 break
-        for admission, tokens in self.held.values():
-            self.loop.call_soon(self.gate.leave, admission, tokens)
+        for held in self.held.values():
+            self.loop.call_soon(self.gate.leave, held.admission, held.tokens)
         self.pass_time(0)
         assert all(task.done() for task in self.tasks.values()), "a waiter was lost"
+        assert [task for task in self.tasks.values() if not task.cancelled() and task.exception()] == []
         assert (self.gate.in_flight, self.gate.waiting) == (0, 0)
         self.loop.close()
 
 
 TestMinutes = Minutes.TestCase
-TestMinutes.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+TestMinutes.settings = settings(max_examples=80, stateful_step_count=30, deadline=None)

@@ -17,6 +17,12 @@ def test_limit_that_is_not_above_zero_is_refused_by_name(name: str, value: Any) 
         Limits(**{name: value})
 
 
+def test_what_counts_as_tokens_is_one_of_two() -> None:
+    assert Limits().tokens_counted == "used"
+    with pytest.raises(ValueError, match="tokens_counted"):
+        Limits(tokens_counted="charged")  # type: ignore[arg-type]
+
+
 def test_limits_are_unknown_unless_given() -> None:
     limits = Limits()
     assert (limits.requests_per_minute, limits.tokens_per_minute, limits.concurrency) == (None, None, None)

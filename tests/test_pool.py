@@ -12,14 +12,17 @@ from typing import Any
 
 import msgspec
 import pytest
+from virtual import run
 
-from aimlasync.call import Call
+from aimlasync.call import Attempt, Call
 from aimlasync.endpoint import Endpoint, Headers, Secret, default_endpoints, is_loopback
 from aimlasync.errors import (
     AimlasyncError,
     APIConnectionError,
     BadRequestError,
+    InternalServerError,
     OverloadedError,
+    RateLimitError,
     UnsupportedRequestError,
 )
 from aimlasync.info import Info
@@ -379,7 +382,7 @@ def call_for(of: Pool, *lanes: int, **options: Any) -> Call:
 
 
 async def take(of: Pool, count: int, **options: Any) -> list[int]:
-    return [of.lanes.index((await of.admit(call_for(of, **options), 60))[0].lane) for _ in range(count)]
+    return [of.lanes.index((await of.admit(call_for(of, **options)))[0].lane) for _ in range(count)]
 
 
 async def test_least_loaded_lane_is_chosen() -> None:
@@ -402,9 +405,9 @@ async def test_an_endpoint_that_failed_this_call_is_the_last_choice() -> None:
     both = pool(9, 9)
     call = call_for(both)
     call.tried.add(both.lanes[0])
-    assert (await both.admit(call, 60))[0].lane is both.lanes[1]
+    assert (await both.admit(call))[0].lane is both.lanes[1]
     call.tried.add(both.lanes[1])
-    assert (await both.admit(call, 60))[0].lane is both.lanes[0]
+    assert (await both.admit(call))[0].lane is both.lanes[0]
 
 
 async def test_an_endpoint_that_left_the_rotation_is_not_chosen_and_the_last_one_says_why() -> None:
@@ -413,7 +416,7 @@ async def test_an_endpoint_that_left_the_rotation_is_not_chosen_and_the_last_one
     assert await take(both, 3) == [1, 1, 1]
     both.lanes[1].retire("no credit")
     with pytest.raises(APIConnectionError, match=r"key revoked.*no credit"):
-        await both.admit(call_for(both), 60)
+        await both.admit(call_for(both))
 
 
 async def test_an_endpoint_that_keeps_failing_rests_and_is_probed_once() -> None:
@@ -441,17 +444,75 @@ async def test_a_pause_longer_than_the_call_has_time_for_fails_at_once() -> None
     one = pool(9)
     one.lanes[0].gate.pause(asyncio.get_running_loop().time() + 30)
     with pytest.raises(OverloadedError) as caught:
-        await one.admit(call_for(one), 60)
+        await one.admit(call_for(one))
     assert caught.value.retry_after == pytest.approx(30, abs=1)
+
+
+def told(seconds: float, *, by: int = 429, vendor: Any = COMPATIBLE, max_retry_after: float = 60.0) -> float:
+    """For how long an endpoint stands still after one of its callers was told to wait."""
+
+    async def main() -> float:
+        of = Pool([Endpoint(base_url="https://one.example", api_key=KEY, provider=vendor)], Limits())
+        target, permit = await of.admit(call := call_for(of, max_retry_after=max_retry_after))
+        now = asyncio.get_running_loop().time()
+        error = RateLimitError if by == 429 else InternalServerError
+        Attempt(call, target, permit, now).fail(error("busy", status=by, retry_after=seconds))
+        return of.lanes[0].gate.paused_until - now
+
+    return run(main())
+
+
+@pytest.mark.parametrize("by", [429, 503])
+@pytest.mark.parametrize("seconds", [0.25, 3, 60])
+def test_a_stated_wait_is_everybodys_and_is_kept_in_full(by: int, seconds: float) -> None:
+    assert 1.1 * seconds <= told(seconds, by=by) <= 1.25 * seconds
+
+
+def test_a_stated_wait_is_kept_in_full_as_far_as_the_policy_allows() -> None:
+    assert 110 <= told(100, max_retry_after=300) <= 125
+    assert 44 <= told(40, max_retry_after=5) <= 50
+    # Beyond that the endpoint is asked again after as long as the policy allows, and at least a minute.
+    assert 330 <= told(3000, max_retry_after=300) <= 375
+    assert 66 <= told(3000, max_retry_after=5) <= 75
+
+
+def test_a_window_of_dollars_is_waited_for_a_minute_at_a_time() -> None:
+    assert 66 <= told(3 * 86_400, vendor=BYTESPIKE, max_retry_after=300) <= 75
+
+
+def test_other_failures_pause_nobody() -> None:
+    assert told(100, by=500) < 0
+
+
+@pytest.mark.parametrize("stated", [50, 60])
+def test_a_stated_wait_that_the_policy_allows_is_waited_for_and_not_refused(stated: float) -> None:
+    async def main() -> float:
+        one = pool(9)
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
+        one.lanes[0].pause(stated, begun)
+        await one.admit(call_for(one, timeout=Timeout(total=600)))
+        return loop.time() - begun
+
+    assert 1.1 * stated <= run(main()) <= 1.25 * stated + 0.1
+
+
+async def test_a_pause_longer_than_the_policy_allows_fails_at_once() -> None:
+    one = pool(9)
+    one.lanes[0].pause(30, asyncio.get_running_loop().time())
+    with pytest.raises(OverloadedError) as caught:
+        await one.admit(call_for(one, max_retry_after=20.0, timeout=Timeout(total=600)))
+    assert caught.value.retry_after is not None
+    assert 32 <= caught.value.retry_after <= 37.5
 
 
 async def test_a_full_line_is_refused_at_once() -> None:
     one = pool(1, max_queue=2)
-    _, permit = await one.admit(call_for(one), 60)
-    waiting = [asyncio.ensure_future(one.admit(call_for(one), 60)) for _ in range(2)]
+    _, permit = await one.admit(call_for(one))
+    waiting = [asyncio.ensure_future(one.admit(call_for(one))) for _ in range(2)]
     await asyncio.sleep(0)
     with pytest.raises(OverloadedError):
-        await one.admit(call_for(one), 60)
+        await one.admit(call_for(one))
     permit.release(Outcome.OK)
     _, permit = await waiting[0]
     permit.release(Outcome.OK)
@@ -460,15 +521,15 @@ async def test_a_full_line_is_refused_at_once() -> None:
 
 async def test_nobody_waits_longer_than_allowed() -> None:
     one = pool(1, max_wait=0.02)
-    await one.admit(call_for(one), 60)
+    await one.admit(call_for(one))
     with pytest.raises(OverloadedError):
-        await one.admit(call_for(one), 60)
+        await one.admit(call_for(one))
     assert one.lanes[0].gate.waiting == 0
 
 
 async def test_permit_is_given_back_once_whoever_gives_it_back() -> None:
     one = pool(2)
-    (_, permit), (_, other) = await one.admit(call_for(one), 60), await one.admit(call_for(one), 60)
+    (_, permit), (_, other) = await one.admit(call_for(one)), await one.admit(call_for(one))
     for outcome in (Outcome.OK, Outcome.DROPPED, Outcome.IGNORED):
         permit.release(outcome)
     assert one.lanes[0].gate.in_flight == 1

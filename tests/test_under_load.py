@@ -146,6 +146,42 @@ async def test_a_429_pauses_everybody_for_as_long_as_the_server_says() -> None:
     assert first.cancelled()
 
 
+def ran_out(kind: str, limit: int, reset: str) -> list[tuple[str, str]]:
+    prefix = "X-RateLimit"
+    return [
+        (f"{prefix}-Limit-{kind}", str(limit)),
+        (f"{prefix}-Remaining-{kind}", "0"),
+        (f"{prefix}-Reset-{kind}", reset),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        (ran_out("Requests", 10, "5m0s"), 30),
+        (ran_out("Tokens", 90_000, "40s"), 40),
+        ([*ran_out("Requests", 10, "5m0s"), *ran_out("Tokens", 90_000, "3000")], 60),
+        ([("RateLimit-Remaining", "0"), ("RateLimit-Reset", "20")], 20),
+        ([("Anthropic-RateLimit-Tokens-Remaining", "0"), ("Anthropic-RateLimit-Tokens-Reset", "2999-01-01T00:00Z")], 0),
+        ([("X-RateLimit-Remaining-Requests", "1"), ("X-RateLimit-Reset-Requests", "20s")], 0),
+    ],
+    ids=["one-request-of-the-limit", "tokens", "both", "draft", "absurd", "something-left"],
+)
+@pytest.mark.parametrize("limits", [Limits(), Limits(requests_per_minute=60)], ids=["unrated", "rated"])
+async def test_an_answer_that_says_that_nothing_is_left_pauses_who_does_not_count_himself(
+    headers: list[tuple[str, str]], seconds: float, limits: Limits
+) -> None:
+    body = b'{"choices": [{"message": {"content": "hi"}}]}'
+    async with raw_server(Script([body], content_type="application/json", headers=headers)) as server:
+        async with AsyncClient(api_key="k", base_url=server.base_url, limits=limits) as client:
+            await client.chat.completions.create(model="m", messages=HELLO)
+            paused = client.statistics()[0].paused_for
+    if limits.is_rated:
+        assert paused == 0
+    else:
+        assert seconds <= paused <= 1.25 * seconds
+
+
 async def test_bytespikes_dollars_are_no_request_count() -> None:
     headers = [
         ("X-RateLimit-Limit", "50.00"),
@@ -217,6 +253,17 @@ async def test_a_budget_is_never_passed_and_says_what_is_left() -> None:
         assert budget.spent == pytest.approx(simulator.ledger.cost_usd)
         assert budget.reserved == 0
     assert refused[0].billed is False
+
+
+async def test_a_budget_counts_the_cap_of_every_choice() -> None:
+    budget = Budget(0.02, prices={NANO: Price(input=1e-6, output=1e-4)})
+    async with Simulator() as simulator:
+        async with AsyncClient(endpoints=[endpoint(simulator)], budget=budget) as client:
+            (one,) = await ask(client, 1, max_completion_tokens=100)
+            (ten,) = await ask(client, 1, max_completion_tokens=100, n=10)
+    assert one.text
+    assert isinstance(ten, BudgetExceededError)
+    assert len(simulator.ledger) == 1
 
 
 async def test_a_failure_that_is_free_gives_its_reservation_back() -> None:
