@@ -256,11 +256,9 @@ class Attempt:
 
 def _kind(error: AimlasyncError) -> Refused | None:
     """What the server says that it limits, if it says so."""
-    if isinstance(error, APIStatusError) and error.status == 429:
-        if error.code == "concurrency_limit":
-            return "concurrency"
-        if error.retry_after is not None:
-            return "rate"
+    # A Retry-After says when, not what: servers send one with either limit.
+    if isinstance(error, APIStatusError) and error.status == 429 and error.code == "concurrency_limit":
+        return "concurrency"
     if isinstance(error, APIConnectionError):
         # A server that is gone is no server that counts: nothing is learned of its rate.
         return "concurrency"

@@ -195,6 +195,7 @@ class Lane:
         counts_dollars = self.endpoint.provider.ratelimit_unit == "usd"
         seconds = min(seconds, _MAX_PAUSE if counts_dollars else max(at_most, _MAX_PAUSE))
         self.gate.pause(now + seconds * random.uniform(*STRETCH))
+        self.congestion.paused(now, seconds)
         _log_limits.info("%s pauses for %.1f s", self.endpoint.name, seconds)
 
     def refused_again(self, now: float) -> None:

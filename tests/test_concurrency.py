@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import itertools
 import math
 import random
 from collections import deque
@@ -18,7 +19,12 @@ from aimlasync.concurrency import Bound, Congestion
 
 
 def slots(value: float = 8.0) -> Bound:
-    return Bound(value, floor=1.0, step=1.0, margin=0.0)
+    return Bound(value, floor=1.0, grow=1.0, step=1.0)
+
+
+def grow(bound: Bound, answers: int, *, full: bool = True, may_probe: bool = False) -> None:
+    for _ in range(answers):
+        bound.grow(full, may_probe)
 
 
 def test_slow_start_doubles_per_round_trip() -> None:
@@ -43,58 +49,91 @@ def test_limit_grows_only_when_half_of_it_is_used(in_flight: int, limit: float) 
 
 def test_limit_grows_no_further_than_the_cap() -> None:
     bound = slots(4095.5)
-    bound.grow(1.0)
-    bound.grow(1.0)
+    grow(bound, 2)
     assert bound.value == 4096.0
 
 
 def test_first_cut_is_hard_and_a_later_one_is_not() -> None:
     bound = slots(100.0)
-    for _ in range(300):
-        bound.grow(1.0)
-    bound.cut(1.0, 400.0)
+    grow(bound, 300)
+    bound.cut(400.0, 399.0)
     assert bound.value == 320.0
-    for _ in range(800):
-        bound.grow(1.0)
+    grow(bound, 800)
     assert bound.value == 399.0
-    bound.cut(2.0, 400.0)
-    assert bound.value == 360.0
+    bound.cut(399.0, 398.0)
+    assert bound.value == pytest.approx(0.9 * 399)
 
 
 def test_cuts_in_a_row_are_hard_and_end_at_the_floor() -> None:
     bound = slots(10.0)
     values = []
     for _ in range(12):
-        bound.cut(1.0, bound.value)
+        bound.cut(bound.value, bound.value)
         values.append(bound.value)
     assert values[:3] == pytest.approx([8.0, 6.4, 5.12])
     assert values[-1] == 1.0
 
 
-def test_growth_stops_one_below_the_ceiling_and_probes_after_answers_and_seconds() -> None:
+def test_growth_stops_below_the_ceiling_until_a_probe_is_allowed() -> None:
     bound = slots(10.0)
-    bound.grow(0.0)
-    bound.cut(0.0, 11.0)
+    bound.cut(11.0, 10.0)
     assert bound.value == pytest.approx(8.8)
-    for _ in range(25):
-        bound.grow(0.49)
+    grow(bound, 25)
     assert bound.value == 10.0
-    bound.grow(0.49)
-    assert bound.value == 10.0  # a 16th of 200 answers, but not an eighth of 4 seconds
-    bound.grow(0.51)
-    assert bound.value == pytest.approx(10.1)
+    grow(bound, 1, full=False, may_probe=True)
+    assert bound.value == 10.0
+    grow(bound, 1, may_probe=True)
+    assert bound.value == 11.0
 
 
-def test_level_far_above_the_ceiling_is_slow_start_again() -> None:
+def test_refused_probe_costs_nothing_but_itself() -> None:
     bound = slots(10.0)
-    bound.grow(0.0)
-    bound.cut(0.0, 11.0)
-    for _ in range(70):
-        bound.grow(10.0)
+    bound.cut(11.0, 10.0)
+    grow(bound, 14, may_probe=True)
+    assert bound.probing
+    bound.cut(11.0, 10.0)
+    assert bound.value == 10.0
+
+
+def test_probe_that_holds_for_a_round_is_slow_start_again() -> None:
+    bound = slots(10.0)
+    bound.cut(11.0, 10.0)
+    grow(bound, 12)
+    grow(bound, 11, may_probe=True)
+    assert (bound.value, bound.starting) == (11.0, False)
+    grow(bound, 2)
     assert bound.starting
-    before = bound.value
-    bound.grow(10.0)
-    assert bound.value == before + 1.0
+    grow(bound, 1)
+    assert bound.value == 12.0
+
+
+def test_next_probe_waits_until_its_refusal_is_paid_for() -> None:
+    congestion = Congestion()
+    now, waited = 0.0, []
+    answers = 0
+    for _ in range(3000):
+        now += 0.1
+        congestion.answered(now, int(congestion.limit))
+        answers += 1
+        if congestion.limit >= 11:
+            congestion.refused(now, now, 10, kind="concurrency")
+            waited.append(answers)
+            answers = 0
+    assert len(waited) > 5
+    assert all(160 <= count <= 175 for count in waited[4:])
+
+
+def test_next_probe_waits_longer_where_a_refusal_stops_everybody() -> None:
+    congestion = Congestion()
+    now, refused = 0.0, []
+    while now < 400:
+        now += 0.01
+        congestion.answered(now, int(congestion.limit))
+        if congestion.limit >= 11:
+            congestion.paused(now, 2.0)
+            congestion.refused(now, now, 10)
+            refused.append(now)
+    assert all(later - earlier >= 50 for earlier, later in itertools.pairwise(refused))
 
 
 def test_refusal_of_an_attempt_sent_before_the_last_cut_changes_nothing() -> None:
@@ -127,21 +166,21 @@ def test_stated_rate_paces_below_what_was_sent_and_leaves_the_limit() -> None:
     limit = congestion.limit
     assert congestion.refused(1000.99, 1000.98, 7, kind="rate")
     assert congestion.limit == limit
-    assert congestion.rate == pytest.approx(50 * 0.97)
-    assert congestion.delay(1000.99) == pytest.approx(1 / (50 * 0.97))
+    assert congestion.rate == pytest.approx(0.8 * 49)
+    assert congestion.delay(1000.99) == pytest.approx(1 / (0.8 * 49))
 
 
 def test_attempts_are_spaced_evenly_and_only_a_late_timer_is_made_up() -> None:
     congestion = Congestion()
     congestion.answered(1000.0, 8)
-    for _ in range(100):
-        congestion.sent(1000.0)
-    congestion.refused(1000.0, 1000.0, 7, kind="rate")
-    assert congestion.rate == pytest.approx(97.0)
+    for at in range(101):
+        congestion.sent(1000.0 + at / 101)
+    congestion.refused(1000.999, 1000.99, 7, kind="rate")
+    assert congestion.rate == pytest.approx(80.0)
     congestion.sent(2000.0)
     assert congestion.delay(2000.0) == 0.0
     congestion.sent(2000.0)
-    assert congestion.delay(2000.0) == pytest.approx(2 / 97 - 0.02)
+    assert congestion.delay(2000.0) == pytest.approx(2 / 80 - 0.02)
 
 
 def test_alone_and_refused_is_never_concurrency() -> None:
@@ -217,8 +256,8 @@ class AnyOrder(RuleBasedStateMachine):
     def numbers_are_numbers(self) -> None:
         congestion = self.congestion
         assert 1.0 <= congestion.limit <= 4096.0
-        assert congestion.rate is None or 0.1 <= congestion.rate <= 4096.0
-        assert 0.0 <= congestion.delay(self.now) <= 10.0 + 1e-6
+        assert congestion.rate is None or 0.2 <= congestion.rate <= 4096.0
+        assert 0.0 <= congestion.delay(self.now) <= 5.0 + 1e-6
 
 
 AnyOrder.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
@@ -349,22 +388,19 @@ SERVERS = [
     *(("C", level, None) for level in (2, 5, 10, 50, 100, 300)),
     *(("R", level, burst) for burst in (None, 1.0, 0.1) for level in (5, 10, 50, 100, 200, 500)),
 ]
+# A slow server answers little in two minutes, and chance weighs more.
 SEEDS = (3, 4)
-# Where the targets are missed: one probe costs a slow server more than one answer in a hundred, and a bucket that holds
-# a second's worth lets each probe go far beyond the rate before it refuses. As (goodput, share refused).
-#
-# `best` is a bound: where answers are quick, the best fixed limit reaches 0.99 of it, and these two reach
-# more than 0.93 of that, on these seeds.
+MORE_SEEDS = (*SEEDS, 5, 6, 7, 8)
+# Where the targets are missed: a server that gives some ten answers a second or fewer is learned slowly, and has little
+# to pay its refusals with. As (goodput, share refused).
 SHORT: dict[tuple[str, float, float | None, float], tuple[float, float]] = {
-    ("C", 50, None, 0.2): (0.92, 0.01),
-    ("C", 100, None, 0.2): (0.92, 0.01),
-    ("C", 2, None, 2.0): (0.80, 0.03),
+    ("C", 2, None, 2.0): (0.93, 0.03),
+    ("R", 5, None, 2.0): (0.75, 0.03),
     ("R", 5, 1.0, 0.2): (0.93, 0.02),
     ("R", 5, 1.0, 0.5): (0.93, 0.02),
-    ("R", 5, 1.0, 2.0): (0.93, 0.04),
-    ("R", 10, 1.0, 0.2): (0.93, 0.02),
-    ("R", 10, 1.0, 0.5): (0.93, 0.02),
-    ("R", 10, 1.0, 2.0): (0.93, 0.02),
+    ("R", 5, 1.0, 2.0): (0.93, 0.02),
+    ("R", 10, 0.1, 0.5): (0.80, 0.01),
+    ("R", 10, 0.1, 2.0): (0.80, 0.01),
 }
 
 
@@ -374,13 +410,14 @@ def test_unknown_server_is_used_to_the_full_with_few_refusals(
     kind: str, level: float, burst: float | None, latency: float, spread: float
 ) -> None:
     goodput = refused = 0.0
-    for seed in SEEDS:
+    seeds = MORE_SEEDS if level <= 10 else SEEDS
+    for seed in seeds:
         server = Server(in_flight=level) if kind == "C" else Server(rate=level, burst=burst)
         begin = max(10.0, 10 * latency)
         seconds = 120.0 if latency > 1 or level <= 10 else 60.0
         run = Run(server, latency=latency, spread=spread, seconds=seconds, seed=seed)
-        goodput += run.goodput(begin, seconds) / best(server, latency) / len(SEEDS)
-        refused += run.refused_share(begin) / len(SEEDS)
+        goodput += run.goodput(begin, seconds) / best(server, latency) / len(seeds)
+        refused += run.refused_share(begin) / len(seeds)
     enough, bearable = SHORT.get((kind, level, burst, latency), (0.93, 0.01))
     assert goodput >= enough
     assert refused < bearable
