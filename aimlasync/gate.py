@@ -352,6 +352,9 @@ class Gate:
                     self._acquiring.add_done_callback(self._acquired)
                 return
             self._line.serve(waiter, self._admit(tokens, now))
+        if self._acquiring is not None and not self._line:
+            # Nobody waits for it any more.
+            self._acquiring.cancel()
 
     def held_by(self, now: float) -> Literal["pause", "concurrency", "rate", "requests", "tokens"] | None:
         """Return what the head of the line waits for, None when nobody waits."""
@@ -372,7 +375,7 @@ class Gate:
 
     def _acquired(self, task: asyncio.Task[None]) -> None:
         self._acquiring = None
-        if not task.cancelled():
+        if self._line or not task.cancelled():
             self.advance()
 
     def _wait(self, tokens: float, now: float) -> float:

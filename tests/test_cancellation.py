@@ -65,7 +65,7 @@ async def test_a_call_may_be_cancelled_at_any_step(
                 completed += not isinstance(outcome, BaseException)
                 await healthy(client, server)
         await until(lambda: server.open_connections == 0)
-    assert asyncio.all_tasks() == tasks_before
+    await until(lambda: asyncio.all_tasks() == tasks_before)
     if script.status == 200:
         assert completed, "no run went to its end, so the last steps were never reached"
 
@@ -94,3 +94,37 @@ async def test_closing_the_client_ends_the_streams_that_are_open() -> None:
         (outcome,) = await asyncio.gather(reading, return_exceptions=True)
         assert isinstance(outcome, Exception)
         await until(lambda: server.open_connections == 0)
+
+
+@pytest.mark.parametrize(
+    "waits_for",
+    [
+        {"limits": Limits(requests_per_minute=60)},
+        {"limits": Limits(tokens_per_minute=600)},
+        {"limits": Limits(concurrency=1)},
+        {"limits": Limits(requests_per_minute=60, tokens_per_minute=600), "max_wait": 60.0},
+    ],
+    ids=["requests", "tokens", "concurrency", "both, bounded"],
+)
+async def test_a_call_that_waits_its_turn_may_be_cancelled_at_any_step(waits_for: dict[str, Any]) -> None:
+    tasks_before = asyncio.all_tasks()
+    async with raw_server(Script(head=b"", end="stall")) as server:
+        async with AsyncClient(api_key="k", base_url=server.base_url, **waits_for) as client:
+            gate = client._pool.lanes[0].gate
+            holders = [asyncio.ensure_future(whole(client)) for _ in range(4)]
+            await until(lambda: gate.in_flight >= 1 and gate.waiting >= 1)
+            waiting = gate.waiting
+            for step in range(25):
+                task = asyncio.ensure_future(whole(client))
+                for _ in range(step):
+                    await asyncio.sleep(0)
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+                assert gate.waiting == waiting
+            for holder in holders:
+                holder.cancel()
+            await asyncio.gather(*holders, return_exceptions=True)
+            assert (gate.in_flight, gate.waiting) == (0, 0)
+            assert client._pool.lanes[0].counters.attempts == len(holders) - waiting
+        await until(lambda: server.open_connections == 0)
+    await until(lambda: asyncio.all_tasks() == tasks_before)
