@@ -434,6 +434,11 @@ class AsyncClient:
         """
         return await balance(self)
 
+    @property
+    def queued(self) -> int:
+        """Calls that wait for an endpoint."""
+        return sum(lane.gate.waiting for lane in self._pool.lanes)
+
     def statistics(self) -> list[EndpointStatistics]:
         """Return what each endpoint is doing and has done, in the order they were given."""
         now = self._life.now()

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack
+from typing import Any
 
 import pytest
+from servers import KEY
 
 from aimlasync import AsyncClient, Endpoint
-from aimlasync.simulator import Simulator
+from aimlasync.simulator import Simulator, serve_in_thread
 
 _OURS = ("AIML_API_KEY", "AIMLAPI_API_KEY", "BYTESPIKE_API_KEY", "AIML_API_URL", "BYTESPIKE_API_URL")
 
@@ -27,6 +30,20 @@ def no_vendor(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name.lower().endswith("_proxy"):
             monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def vendor(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Simulator]]:
+    """Start a simulator that the command line takes for the AI/ML API."""
+    with ExitStack() as stack:
+
+        def begin(**options: Any) -> Simulator:
+            sim = stack.enter_context(serve_in_thread(**options))
+            monkeypatch.setenv("AIML_API_URL", sim.base_url)
+            monkeypatch.setenv("AIML_API_KEY", KEY)
+            return sim
+
+        yield begin
 
 
 @pytest.fixture

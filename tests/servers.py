@@ -10,6 +10,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Literal
 
+KEY = "sentinel-key-4711"
+"""What the fixture `vendor` puts into the environment."""
+
 End = Literal["eof", "reset", "truncated_chunked", "stall", "keep"]
 
 

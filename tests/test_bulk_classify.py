@@ -1,63 +1,112 @@
-"""Labels, prompts, and what becomes of a row."""
+"""Labels, prompts, the text of a row, and `classify` from texts to labels."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any, Literal
 
 import msgspec
 import pytest
 
-from aimlasync import AnswerRefusedError, AsyncClient, Endpoint, Retry
-from aimlasync.bulk import EmptyTextError, InputError, LabelsError, Prompt, PromptError, Row, classify
-from aimlasync.bulk.classify import Api, Result
-from aimlasync.bulk.labels import answer_type, read_labels, text_column
-from aimlasync.bulk.patience import Patience
-from aimlasync.bulk.record import label_reader, record_of, reply_of, row_number
-from aimlasync.bulk.tally import Tally
-from aimlasync.errors import (
-    AimlasyncError,
-    APIConnectionError,
-    AuthenticationError,
-    BadRequestError,
-    InsufficientCreditError,
-    NotFoundError,
-    PermissionDeniedError,
-    RateLimitError,
-    UnsupportedRequestError,
+from aimlasync import AnswerInvalidError, AnswerRefusedError, AnswerTruncatedError, AsyncClient, RateLimitError
+from aimlasync.bulk import (
+    EmptyTextError,
+    InputError,
+    LabelsError,
+    Prompt,
+    PromptError,
+    Record,
+    Result,
+    Row,
+    classify,
+    run,
 )
+from aimlasync.bulk.classify import ClassifyTask
+from aimlasync.bulk.columns import text_column
+from aimlasync.bulk.export import reply_of
+from aimlasync.bulk.job import Options
+from aimlasync.bulk.keep import record_of
+from aimlasync.bulk.labels import MAX_LABELS, answer_type, read_labels
+from aimlasync.bulk.record import decode_record, encode_record
+from aimlasync.bulk.request import Api
+from aimlasync.bulk.shots import MAX_SHOTS, read_shots
 from aimlasync.providers import AIMLAPI
 from aimlasync.schema import format_of
-from aimlasync.simulator import Fault, Simulator
+from aimlasync.simulator import Answer, Fault, SimRequest, Simulator
 
 MODEL = AIMLAPI.default_model
+LABELS = {"support": "", "billing": "", "sales": ""}
+TEXTS = ["I want a refund for my invoice", "the app crashes", "what does the business plan cost"]
 
 
-def rows(*texts: object, column: str = "text") -> list[Row]:
-    return [Row(number, number + 1, {column: text}, raw=b"{}") for number, text in enumerate(texts, 1)]
+def client_of(simulator: Simulator) -> AsyncClient:
+    return AsyncClient(api_key="k", base_url=simulator.base_url, max_retries=0)
 
 
-def client_of(sim: Simulator) -> AsyncClient:
-    endpoint = Endpoint(base_url=sim.base_url, api_key="k", provider=AIMLAPI)
-    return AsyncClient(endpoints=[endpoint], retry=Retry(attempts=1))
+# Labels
 
 
 def test_labels_are_trimmed() -> None:
-    assert read_labels(" a , b c,d ") == ["a", "b c", "d"]
+    assert read_labels(" a , b c,d ") == {"a": "", "b c": "", "d": ""}
 
 
 @pytest.mark.parametrize(
     ("text", "said"),
-    [("", "no labels"), (" , ", "no labels"), ("a,,b", "an empty label"), ("a, b ,a", "'a' is there twice")],
+    [
+        ("", "no labels"),
+        (" , ", "no labels"),
+        ("a,,b", "an empty label"),
+        ("a, b ,a", "'a' is there twice"),
+        (",".join(map(str, range(MAX_LABELS + 1))), "a strict schema takes at most 1000"),
+        ("@no-such-file", "No such file"),
+    ],
 )
 def test_labels_that_nobody_could_answer_with_are_refused(text: str, said: str) -> None:
     with pytest.raises(LabelsError, match=said):
         read_labels(text)
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("l.json", '{"a": "first", " b ": ""}'),
+        ("l.txt", "a: first\n\n b \n"),
+        ("l", "\ufeffa:first\r\nb:"),
+    ],
+)
+def test_labels_of_a_file_have_meanings(tmp_path: Path, name: str, text: str) -> None:
+    path = tmp_path / name
+    path.write_text(text, encoding="utf-8")
+    assert read_labels(f"@{path}") == {"a": "first", "b": ""}
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("l.json", "{", "not JSON"),
+        ("l.json", '{"a": 1}', "neither an object"),
+        ("l.json", '["a", "a"]', "neither an object"),
+        ("l.json", "[]", "no labels"),
+        ("l.txt", "a\na: again", "'a' is in .* twice"),
+        ("l.txt", ": nothing", "an empty label"),
+    ],
+)
+def test_a_bad_file_of_labels_is_refused_with_its_name(tmp_path: Path, name: str, text: str, said: str) -> None:
+    path = tmp_path / name
+    path.write_text(text)
+    with pytest.raises(LabelsError, match=said) as caught:
+        read_labels(f"@{path}")
+    assert str(path) in str(caught.value)
+
+
 def test_the_schema_lets_the_model_say_nothing_but_a_label() -> None:
-    schema = format_of(answer_type(["a", 'b "quoted"', "café"])).schema
+    schema = format_of(answer_type({"a": "", 'b "quoted"': "", "café": ""})).schema
     assert schema["properties"] == {"label": {"type": "string", "enum": ["a", 'b "quoted"', "café"]}}
     assert schema["additionalProperties"] is False
+
+
+# Prompts and columns
 
 
 def test_a_prompt_is_filled_with_the_text_and_any_column() -> None:
@@ -103,107 +152,184 @@ def test_a_text_column_that_cannot_be_guessed_is_asked_for() -> None:
         text_column(columns, sample, "body", "in")
 
 
+# Examples
+
+
+def test_examples_are_read_from_a_table_by_the_names_of_the_input(tmp_path: Path) -> None:
+    path = tmp_path / "shots.csv"
+    path.write_text("body,team,label\nhi,a,b\n")
+    assert read_shots(str(path), text="body", label="team") == [("hi", "a")]
+    assert read_shots(str(path), text="body", label="gone") == [("hi", "b")]
+    path = tmp_path / "shots.jsonl"
+    path.write_text('{"text": "hi", "why": "x", "n": 1}\n')
+    assert read_shots(str(path), text="body", label="label") == [("hi", {"why": "x", "n": 1})]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("a,b\n1,2\n", "no column 'text' with the texts; there are: a, b"),
+        ("text,label\n", "a header and no rows"),
+        ("text,label\n" + "x,a\n" * (MAX_SHOTS + 1), "line 102: more than 100 examples"),
+    ],
+)
+def test_examples_that_cannot_be_used_are_refused(tmp_path: Path, text: str, said: str) -> None:
+    path = tmp_path / "shots.csv"
+    path.write_text(text)
+    with pytest.raises(InputError, match=said):
+        read_shots(str(path), text="text", label="label")
+
+
+# classify
+
+
+async def labels_of(client: AsyncClient, texts: Any, **options: Any) -> list[Result]:
+    given: dict[str, Any] = {"labels": LABELS, "model": MODEL, **options}
+    return [result async for result in classify(client, texts, **given)]
+
+
 @pytest.mark.parametrize("endpoint", ["chat", "responses"])
-async def test_every_row_gets_a_label_and_survives_the_journal(endpoint: Api) -> None:
-    labels = ["support", "billing", "sales"]
-    read = label_reader(answer_type(labels))
-    async with Simulator() as sim, client_of(sim) as client:
-        asked = rows("I want a refund for my invoice", "the app crashes", "what does the business plan cost", 7)
-        async with classify(client, asked, labels=labels, model=MODEL, endpoint=endpoint) as work:
-            results = [result async for result in work]
-    assert len(results) == 4
-    tally = Tally()
+async def test_every_text_gets_a_label_in_its_turn_and_survives_the_journal(client: AsyncClient, endpoint: Api) -> None:
+    task = ClassifyTask(labels=LABELS, model=MODEL, endpoint=endpoint)
+    results = await labels_of(client, [*TEXTS, "7"], endpoint=endpoint, concurrency=3)
+    assert [result.answer and result.answer.label for result in results][:3] == ["billing", "support", "sales"]
+    assert [result.custom_id for result in results] == ["row-1", "row-2", "row-3", "row-4"]
     for result in results:
-        assert result.error is None
-        tally.saw(result)
-        record = msgspec.json.decode(msgspec.json.encode(record_of(result)), type=type(record_of(result)))
-        assert row_number(record) == result.row.number
-        reply = reply_of(record, endpoint)
-        assert reply is not None
-        assert read(reply) == result.label
+        assert result.ok
+        record = decode_record(encode_record(record_of(result)))
+        assert record.info is not None
         assert record.response is not None
-        assert record.response.cost_usd == result.reply.info.cost_usd if result.reply else False
-    assert tally.labelled == tally.replies == tally.priced == 4
-    assert tally.tokens_in > 0 < tally.tokens_out
+        reply = reply_of(bytes(record.response.body))
+        assert reply is not None
+        assert task.read is not None
+        assert result.answer is not None
+        assert task.read(reply) == result.answer
+        assert record.info.label == result.answer.label
+        assert record.info.cost_usd == result.cost_usd is not None
 
 
-async def test_a_row_without_text_is_failed_and_not_sent() -> None:
-    async with Simulator() as sim, client_of(sim) as client:
-        async with classify(client, rows("", "  \n", None, "hello"), labels=["a", "b"], model=MODEL) as work:
-            results = [result async for result in work]
-        assert [type(result.error) for result in sorted(results, key=lambda r: r.row.number)] == [
-            EmptyTextError,
-            EmptyTextError,
-            EmptyTextError,
-            type(None),
-        ]
-        assert len(sim.ledger) == 1
+async def test_texts_may_be_rows_and_come_asynchronously(client: AsyncClient) -> None:
+    async def rows() -> AsyncIterator[dict[str, Any]]:
+        for text in TEXTS:
+            yield {"body": text, "channel": "mail"}
+
+    results = await labels_of(client, rows(), text="body", prompt="{channel}: {text}", labels=list(LABELS))
+    assert [result.answer and result.answer.label for result in results] == ["billing", "support", "sales"]
+    assert results[0].request.body["messages"][-1]["content"] == f"mail: {TEXTS[0]}"
 
 
-async def test_a_row_whose_text_is_no_text_ends_the_work() -> None:
-    async with Simulator() as sim, client_of(sim) as client:
-        async with classify(client, rows(["a"]), labels=["a"], model=MODEL, name="f.jsonl") as work:
-            with pytest.raises(InputError, match=r"f\.jsonl: line 2: 'text' is not text"):
-                await anext(work)
+async def test_several_labels_and_forms_of_the_callers_own_are_answered(client: AsyncClient) -> None:
+    class Ticket(msgspec.Struct):
+        why: str
+        team: Literal["support", "billing"]
+
+    several = await labels_of(client, TEXTS, multi=True)
+    assert all(one.answer is not None and isinstance(one.answer.label, list) for one in several)
+    (form,) = await labels_of(client, TEXTS[:1], labels=Ticket)
+    assert form.answer is not None
+    assert form.answer.label == "billing"
+
+
+async def test_an_empty_text_is_a_failed_row_and_the_others_are_asked(
+    client: AsyncClient, simulator: Simulator
+) -> None:
+    results = await labels_of(client, ["", "hello", {"text": None}, " \n"])
+    assert [type(result.error) for result in results] == [EmptyTextError, type(None), EmptyTextError, EmptyTextError]
+    assert [(result.custom_id, result.calls, result.attempts) for result in results[::2]] == [
+        ("row-1", 0, 0),
+        ("row-3", 0, 0),
+    ]
+    assert len(simulator.ledger) == 1
+    assert [result.row and result.row.number for result in results] == [1, 2, 3, 4]
+
+
+async def test_a_row_whose_text_is_no_text_ends_the_iteration_after_what_was_answered(client: AsyncClient) -> None:
+    results = []
+    with pytest.raises(InputError, match="line 2: 'text' is not text"):  # noqa: PT012
+        async for result in classify(client, ["hello", {"text": ["a"]}], labels=LABELS, model=MODEL):
+            results.append(result)  # noqa: PERF401  # what came before the error counts
+    assert [result.ok for result in results] == [True]
 
 
 async def test_failures_are_results_and_a_refusal_keeps_what_was_paid() -> None:
-    async with Simulator(faults=[Fault("status", status=429, times=1)]) as sim, client_of(sim) as client:
-        asked = rows("hello", "[refuse] hello")
-        async with classify(client, asked, labels=["a", "b"], model=MODEL, concurrency=1) as work:
-            limited, refused = [result async for result in work]
-    assert isinstance(limited.error, RateLimitError)
-    assert isinstance(refused.error, AnswerRefusedError)
-    record = record_of(limited)
-    assert record.error is not None
-    assert (record.error.code, record.error.status, record.error.attempts) == ("RateLimitError", 429, 1)
-    assert record.response is not None
-    assert record.response.status_code == 429
-    paid = record_of(refused)
-    assert paid.error is not None
-    assert reply_of(paid, "chat") is not None
-    tally = Tally()
-    tally.saw(limited)
-    tally.saw(refused)
-    assert (tally.labelled, tally.failed, tally.replies) == (0, 2, 1)
+    async with Simulator(faults=[Fault("status", status=429, times=1)]) as simulator, client_of(simulator) as client:
+        limited, refused = await labels_of(client, ["hello", "[refuse] hello"], concurrency=1)
+        assert isinstance(limited.error, RateLimitError)
+        assert isinstance(refused.error, AnswerRefusedError)
+        assert (limited.attempts, limited.tokens_in, limited.cost_usd) == (1, None, None)
+        assert refused.cost_usd == pytest.approx(simulator.ledger.cost_usd)
+        record = record_of(limited)
+        assert record.error is not None
+        assert (record.error.code, record.error.status, record.error.attempts) == ("RateLimitError", 429, 1)
+        assert record.response is not None
+        assert record.response.status_code == 429
+        paid = record_of(refused)
+        assert paid.response is not None
+        assert reply_of(bytes(paid.response.body)) is not None
 
 
-def outcome(error: AimlasyncError | None) -> Result:
-    return Result(Row(1, 2, {}), label=None if error else "a", error=error)
+async def test_answers_that_are_no_good_are_asked_for_again_and_all_of_them_paid_for() -> None:
+    said = iter(["nonsense", '{"label":"', '{"label":"billing"}', "nonsense", "nonsense"])
+
+    def answer(request: SimRequest) -> Answer:
+        text = next(said)
+        return Answer(text=text, finish_reason="length" if text == '{"label":"' else None)
+
+    async with Simulator(answer=answer) as simulator, client_of(simulator) as client:
+        (good,) = await labels_of(client, ["a"], retry_invalid=2)
+        (bad,) = await labels_of(client, ["b"], retry_invalid=1)
+        assert (good.ok, good.calls, good.attempts) == (True, 3, 3)
+        assert isinstance(bad.error, AnswerInvalidError)
+        assert (bad.calls, bad.attempts) == (2, 2)
+        assert bad.reply is not None
+        attempts = list(simulator.ledger)
+        for result, asked in ((good, attempts[:3]), (bad, attempts[3:])):
+            assert result.tokens_in == sum(one.prompt_tokens for one in asked)
+            assert result.tokens_out == sum(one.completion_tokens for one in asked)
+            assert result.cost_usd == pytest.approx(sum(one.cost_usd for one in asked))
 
 
-def fail(kind: type[AimlasyncError]) -> Result:
-    error: AimlasyncError = kind.__new__(kind)
-    AimlasyncError.__init__(error, "no")
-    return outcome(error)
+async def test_a_cut_answer_and_a_failure_behind_it_are_both_told() -> None:
+    def answer(request: SimRequest) -> Answer:
+        return Answer(text='{"label":"bil', finish_reason="length")
+
+    faults = [Fault("status", status=429, after=1)]
+    async with Simulator(answer=answer, faults=faults) as simulator, client_of(simulator) as client:
+        (result,) = await labels_of(client, ["a"], retry_invalid=5)
+        assert isinstance(result.error, RateLimitError)
+        assert (result.calls, result.attempts) == (2, 2)
+        assert result.cost_usd == pytest.approx(simulator.ledger.cost_usd)
+        assert result.info is result.error.info
+        record = record_of(result)
+        assert record.error is not None
+        assert record.response is not None
+        assert (record.error.status, record.response.status_code) == (429, 200)
+        assert result.reply is not None
+        assert record.response.request_id == result.reply.info.inference_id
+        (cut,) = await labels_of(client, ["a"])
+        assert isinstance(cut.error, RateLimitError)
+    async with Simulator(answer=answer) as simulator, client_of(simulator) as client:
+        (cut,) = await labels_of(client, ["a"])
+        assert isinstance(cut.error, AnswerTruncatedError)
 
 
-@pytest.mark.parametrize("kind", [AuthenticationError, InsufficientCreditError, PermissionDeniedError, NotFoundError])
-def test_what_would_fail_for_every_row_stops_the_job(kind: type[AimlasyncError]) -> None:
-    patience = Patience(succeeded=True)
-    assert patience.saw(outcome(None)) is None
-    assert isinstance(patience.saw(fail(kind)), kind)
-
-
-def test_a_refused_request_stops_the_job_only_while_nothing_succeeded() -> None:
-    def verdicts(patience: Patience, results: Iterator[Result] | list[Result]) -> list[bool]:
-        return [patience.saw(result) is not None for result in results]
-
-    assert verdicts(Patience(), [fail(UnsupportedRequestError)]) == [True]
-    assert verdicts(Patience(), [fail(BadRequestError)] * 3) == [False, False, True]
-    assert verdicts(Patience(succeeded=True), [fail(BadRequestError)] * 20) == [False] * 20
-    assert verdicts(Patience(), [outcome(None), *[fail(BadRequestError)] * 20]) == [False] * 21
-
-
-def test_ten_rows_in_a_row_without_a_connection_stop_the_job() -> None:
-    patience = Patience()
-    nine = [fail(APIConnectionError)] * 9
-    assert not any(patience.saw(result) for result in [*nine, outcome(None), *nine, fail(RateLimitError), *nine])
-    assert patience.saw(fail(APIConnectionError)) is not None
-
-
-def test_a_tally_knows_agreement_with_gold_values_that_are_no_labels() -> None:
-    tally = Tally()
-    tally.gold.update({("a", "a"): 3, ("a", "b"): 1, ("c", "b"): 2})
-    assert tally.right == 3
-    assert tally.confusion(["a", "b"]) == [("a", [3, 1]), ("b", [0, 0]), ("c", [0, 2])]
+async def test_rows_of_a_job_have_labels_in_the_journal_and_gold_beside_them(
+    client: AsyncClient, tmp_path: Path
+) -> None:
+    rows = [{"text": text, "team": team} for text, team in zip(TEXTS, ["billing", "sales", ""], strict=True)]
+    kept: list[Record] = []
+    summary = await run(
+        client,
+        rows,
+        tmp_path / "out.jsonl",
+        task=ClassifyTask(labels=LABELS, model=MODEL),
+        options=Options(gold="team"),
+        seen=lambda result, record: kept.append(record),
+    )
+    assert summary.tally.labels == {"support": 1, "billing": 1, "sales": 1}
+    assert (summary.tally.right, summary.tally.judged) == (1, 3)
+    assert {record.custom_id: record.info and record.info.label for record in kept} == {
+        "row-1": "billing",
+        "row-2": "support",
+        "row-3": "sales",
+    }

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
+from contextlib import closing
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from aimlasync.bulk import InputError, Reader, Row
+import aimlasync.bulk.rows as rows_module
 from aimlasync.bulk.output import Writer, replacing
-from aimlasync.bulk.rows import Format
-from aimlasync.bulk.source import open_source, open_stream
+from aimlasync.bulk.rows import Format, InputError, Lines, Reader, Row
+from aimlasync.bulk.source import format_of_path, open_source, open_stream
 
 
 def read(data: bytes, format: Format = "csv") -> list[Row]:
@@ -67,6 +71,63 @@ def test_what_is_wrong_is_said_with_its_line(data: bytes, format: Format, said: 
     assert "\n" not in str(caught.value)
 
 
+class Pieces:
+    """A file in pieces of a few whole lines, as a large one is read."""
+
+    def __init__(self, data: bytes, size: int) -> None:
+        self.file = io.BytesIO(data)
+        self.size = size
+
+    def readline(self, limit: int, /) -> bytes:
+        return b"".join(self.file.readline(limit) for _ in range(self.size))
+
+
+def outcome(lines: Lines, format: Format) -> tuple[list[Row], str]:
+    rows: list[Row] = []
+    try:
+        rows.extend(Reader(lines, format, "in"))
+    except InputError as error:
+        return rows, str(error)
+    return rows, ""
+
+
+PIECE = st.sampled_from(
+    [b'{"a":1}', b'{"a":"\xc3\xa9"}', b"{", b"[]", b'"', b"\xff", b"\0", b"\xc2\xa0", b"a,b", b",", b"\r", b"\n", b"\n"]
+)
+
+
+@given(st.lists(PIECE).map(b"".join), st.integers(2, 5), st.sampled_from(["csv", "jsonl"]), st.booleans())
+def test_it_does_not_matter_in_what_pieces_lines_come(data: bytes, size: int, format: Format, marked: bool) -> None:
+    data = b"\xef\xbb\xbf" * marked + (b"a,b\n" if format == "csv" else b"") + data
+    assert outcome(Pieces(data, size), format) == outcome(io.BytesIO(data), format)
+
+
+def test_a_bad_byte_of_a_large_file_has_its_line_and_place(tmp_path: Path) -> None:
+    line = b'{"text":"\xc3\xa9"}\n'
+    for name, before in (("in.jsonl", b""), ("in.csv", b"text\n")):
+        path = tmp_path / name
+        path.write_bytes(before + line * 40_000 + b'{"text":"\xff"}\n' + line * 10)
+        number = 40_001 + bool(before)
+        with closing(open_source(str(path))) as source, pytest.raises(InputError) as caught:
+            source.survey(lambda row: None)
+        assert f"line {number}: not UTF-8: 0xff at byte {len(before) + len(line) * 40_000 + 9};" in str(caught.value)
+
+
+def test_a_line_without_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rows_module, "MAX_LINE", 100)
+    for lines in (io.BytesIO(b"a\n" + b"x" * 1000), Pieces(b"a\n" + b"x" * 1000, 2)):
+        assert "in: line 2: longer than 100 bytes" in outcome(lines, "csv")[1]
+    assert "in: line 1: longer than 100 bytes" in outcome(io.BytesIO(b'{"a":"%b"}' % (b"x" * 200)), "jsonl")[1]
+    # A whole line that is too long is refused as well, however it came.
+    assert "in: line 1: longer than 100 bytes" in outcome(Pieces(b'{"a":"%b"}\n{}\n' % (b"x" * 92), 2), "jsonl")[1]
+
+
+def test_json_that_is_nested_too_deeply_is_an_error_of_its_line() -> None:
+    rows, said = outcome(io.BytesIO(b'{"a":1}\n{"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}\n"), "jsonl")
+    assert len(rows) == 1
+    assert said.startswith("in: line 2: not JSON")
+
+
 def test_rows_of_a_stream_are_read_only_as_far_as_they_are_wanted() -> None:
     class Endless:
         taken = 0
@@ -91,7 +152,7 @@ def test_a_file_is_counted_checked_and_read_again(tmp_path: Path) -> None:
     whole = source.survey(lambda row: checked.append(row.number))
     part = source.survey(lambda row: None, limit=2)
     assert (whole.rows, part.rows, checked) == (3, 2, [1, 2, 3])
-    assert whole.digest == part.digest
+    assert whole.digest == part.digest == source.digest() == hashlib.sha256(path.read_bytes()).hexdigest()
     assert len(list(source)) == 3
     source.close()
 
@@ -99,6 +160,8 @@ def test_a_file_is_counted_checked_and_read_again(tmp_path: Path) -> None:
 def test_the_sample_of_a_stream_comes_again() -> None:
     source = open_stream(io.BytesIO(b"text\na\nb\nc\n"), "csv", keep=False)
     source.sample(2)
+    assert [row.number for row in source.sample(1)] == [1]
+    assert [row.number for row in source.sample(3)] == [1, 2, 3]
     assert [row.fields["text"] for row in source] == ["a", "b", "c"]
 
 
@@ -132,6 +195,21 @@ def test_formats_can_be_crossed() -> None:
     assert write(read(b"id,text\n1,a\n"), "jsonl", [], [None]) == '{"id":"1","text":"a","label":null}\n'
     rows = read(b'{"text":"a","tags":["x"],"n":null}\n', "jsonl")
     assert write(rows, "csv", ["text", "tags", "n"], ["b"]) == 'text,tags,n,label\na,"[""x""]",,b\n'
+
+
+def test_an_object_without_members_gets_a_label() -> None:
+    assert write(read(b"{ }\n", "jsonl"), "jsonl", [], ["b"]) == '{"label":"b"}\n'
+
+
+def test_a_private_file_is_its_owners_alone(tmp_path: Path) -> None:
+    with replacing(str(tmp_path / "out"), private=True) as file:
+        file.write(b"new")
+    assert (tmp_path / "out").stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.parametrize(("name", "format"), [("a.PQ", "parquet"), ("a.parquet", "parquet"), ("a.ndjson", "jsonl")])
+def test_a_name_says_its_format(name: str, format: Format) -> None:
+    assert format_of_path(name) == format
 
 
 def test_a_file_that_fails_half_way_leaves_the_old_one(tmp_path: Path) -> None:

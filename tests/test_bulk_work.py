@@ -7,12 +7,12 @@ import os
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from aimlasync.bulk import Work
-from aimlasync.bulk.classify import Result
 from aimlasync.bulk.feed import in_thread
 from aimlasync.bulk.order import InOrder
-from aimlasync.bulk.rows import Row
+from aimlasync.bulk.work import Work
 
 
 async def double(item: int) -> int:
@@ -134,6 +134,46 @@ async def test_an_error_of_the_work_ends_it() -> None:
                 pass
 
 
+async def test_an_item_whose_work_was_cancelled_by_somebody_else_does_not_vanish() -> None:
+    async def do(item: int) -> int:
+        if item == 3:
+            raise asyncio.CancelledError
+        return item
+
+    read = []
+    async with Work(range(100), do, workers=2) as work:
+        with pytest.raises(asyncio.CancelledError):  # noqa: PT012
+            async for result in work:
+                read.append(result)  # noqa: PERF401  # what came before the error counts
+    assert set(read) >= {0, 1, 2}
+
+
+async def test_results_that_lie_ready_are_there_after_the_reader_was_cancelled() -> None:
+    read: list[int] = []
+    tasks: list[asyncio.Future[None]] = []
+
+    async def do(item: int) -> int:
+        await asyncio.sleep(0)
+        if item == 7:
+            tasks[0].cancel()
+        return item
+
+    async def reader() -> None:
+        work = Work(range(100), do, workers=3)
+        try:
+            async with work:
+                async for result in work:
+                    read.append(result)  # noqa: PERF401  # it is cancelled within
+        finally:
+            read.extend(work.rest())
+
+    tasks.append(asyncio.ensure_future(reader()))
+    with pytest.raises(asyncio.CancelledError):
+        await tasks[0]
+    assert sorted(read)[:8] == list(range(8))
+    assert len(set(read)) == len(read)
+
+
 async def test_leaving_early_leaves_no_task_behind() -> None:
     before = asyncio.all_tasks()
     async with Work(range(100), double, workers=9) as work:
@@ -160,33 +200,43 @@ async def test_a_pipe_that_is_silent_does_not_hold_the_loop_up() -> None:
         lines = in_thread(reader)
         assert await anext(lines) == b"one\n"
         waiting = asyncio.ensure_future(anext(lines))
-        await asyncio.sleep(0.01)
+        for _ in range(20):
+            await asyncio.sleep(0)
         assert not waiting.done()
         writer.write(b"two\n")
         assert await waiting == b"two\n"
         await lines.aclose()
 
 
-def result(number: int) -> Result:
-    return Result(Row(number, number + 1, {}), label="a")
-
-
 def test_results_are_put_back_in_order_and_the_rest_with_gaps() -> None:
-    order = InOrder(100)
-    out = [[ready.row.number for ready in order.add(result(number))] for number in (2, 3, 1, 6, 5)]
-    assert out == [[], [], [1, 2, 3], [], []]
-    assert [left.row.number for left in order.rest()] == [5, 6]
+    order = InOrder[int](100)
+    assert [list(order.add(number, number)) for number in (2, 3, 1, 6, 5)] == [[], [], [1, 2, 3], [], []]
+    assert list(order.rest()) == [5, 6]
+    assert list(order.rest()) == []
+
+
+@given(st.permutations(range(1, 30)), st.integers(0, 29))
+def test_whatever_the_order_of_the_results_each_is_given_once_and_in_its_turn(numbers: list[int], count: int) -> None:
+    order = InOrder[str](1000)
+    out: list[str] = []
+    for number in numbers[:count]:
+        out += order.add(number, str(number))
+        done = set(numbers[: numbers.index(number) + 1])
+        turn = next(each for each in range(1, 31) if each not in done)
+        assert out == [str(each) for each in range(1, turn)]
+    out += order.rest()
+    assert out == [str(number) for number in sorted(numbers[:count])]
 
 
 async def test_no_row_goes_further_ahead_than_allowed() -> None:
-    order = InOrder(2)
+    order = InOrder[int](2)
     await order.room(1)
     await order.room(2)
     waiting = asyncio.ensure_future(order.room(3))
     await asyncio.sleep(0)
     assert not waiting.done()
-    list(order.add(result(2)))
+    list(order.add(2, 2))
     await asyncio.sleep(0)
     assert not waiting.done()
-    list(order.add(result(1)))
+    list(order.add(1, 1))
     await waiting

@@ -80,6 +80,7 @@ ONLY_IN = {
     "aiolimiter": {"gate"},
     "yarl": {"transport"},
     "click": {"cli", "__main__"},
+    "pyarrow": {"bulk"},
 }
 
 CORE = {"aiohttp", "msgspec", "anyio", "aiolimiter"}

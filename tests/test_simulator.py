@@ -195,6 +195,16 @@ async def test_logprobs_come_when_asked() -> None:
         content = reply.json["choices"][0]["logprobs"]["content"]
         assert "".join(one["token"] for one in content) == reply.json["choices"][0]["message"]["content"]
         assert len(content[0]["top_logprobs"]) == 2
+        options: dict[str, Any] = {
+            "model": "openai/gpt-4.1-nano-2025-04-14",
+            "include": ["message.output_text.logprobs"],
+        }
+        part = (await caller.respond(**options)).json["output"][0]["content"][0]
+        assert "".join(one["token"] for one in part["logprobs"]) == part["text"]
+        stream = await caller.respond(stream=True, **options)
+        deltas = [event for event in stream.events if event["type"] == "response.output_text.delta"]
+        assert [one for event in deltas for one in event["logprobs"]] == part["logprobs"]
+        assert (await caller.respond(model=options["model"])).json["output"][0]["content"][0]["logprobs"] == []
 
 
 async def test_a_refusal_is_no_content() -> None:

@@ -2,29 +2,65 @@
 
 Law: a caller of the client, by its public names. Importing it imports no command line and no simulator.
 
-    rows source     CSV and JSONL, one row at a time      labels     prompt and strict schema of a list of labels
-    work feed       a fixed number of workers             classify   one label per row
-    journal record  the append-only record                job        all of it (file_job, stream_job)
-    order output    rows with labels, in input order      tally patience   totals, and when to give up
+    in      rows source parquet feed shard       one row at a time, whatever the size of the input
+    ask     request task prompt labels form fits what is asked about a row, and how its answer is read
+            classify columns shots confidence
+    run     work ask dedupe patience caps        a fixed number of workers, and when it is enough
+            mapping run job file_job stream_job  `map`, `classify`, `run`
+    keep    journal manifest lock disk record    one line per row, appended, never lost
+            keep done index merge export output  and read again
+    see     tally pace forecast report           what a job comes to
 """
 
-from aimlasync.bulk.classify import EmptyTextError, Result, classify
+from aimlasync.bulk.ask import Answer, Result
+from aimlasync.bulk.caps import Caps
+from aimlasync.bulk.classify import ClassifyTask
+from aimlasync.bulk.export import export
+from aimlasync.bulk.file_job import FileJob
+from aimlasync.bulk.form import Form, FormError, load_form
+from aimlasync.bulk.job import Job, Options
 from aimlasync.bulk.journal import Journal, JournalError
-from aimlasync.bulk.labels import LabelsError, Prompt, PromptError
-from aimlasync.bulk.rows import InputError, Reader, Row
-from aimlasync.bulk.work import Work
+from aimlasync.bulk.labels import LabelsError
+from aimlasync.bulk.mapping import classify, map
+from aimlasync.bulk.merge import merge
+from aimlasync.bulk.prompt import Prompt, PromptError
+from aimlasync.bulk.record import Record
+from aimlasync.bulk.request import Request, RequestError
+from aimlasync.bulk.rows import InputError, Row
+from aimlasync.bulk.run import Summary, run
+from aimlasync.bulk.shard import Shard
+from aimlasync.bulk.task import BatchTask, EmptyTextError, PromptTask, Task
 
 __all__ = [
+    "Answer",
+    "BatchTask",
+    "Caps",
+    "ClassifyTask",
     "EmptyTextError",
+    "FileJob",
+    "Form",
+    "FormError",
     "InputError",
+    "Job",
     "Journal",
     "JournalError",
     "LabelsError",
+    "Options",
     "Prompt",
     "PromptError",
-    "Reader",
+    "PromptTask",
+    "Record",
+    "Request",
+    "RequestError",
     "Result",
     "Row",
-    "Work",
+    "Shard",
+    "Summary",
+    "Task",
     "classify",
+    "export",
+    "load_form",
+    "map",
+    "merge",
+    "run",
 ]

@@ -1,4 +1,4 @@
-"""Items of a blocking iterator, read in a thread.
+"""Items of an iterator that is not asynchronous, iterated as if it were: as they are, or read in a thread.
 
 Law: at most `max_ahead` items wait. The thread is a daemon: one that waits for a pipe which never speaks again must not
 keep the process alive.
@@ -8,10 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable
 from typing import TypeVar
 
 T = TypeVar("T")
+
+
+async def later(items: Iterable[T] | AsyncIterable[T]) -> AsyncGenerator[T]:
+    """Iterate `items` of either kind; those of an iterator that does not block."""
+    if isinstance(items, AsyncIterable):
+        async for item in items:
+            yield item
+    else:
+        for item in items:
+            yield item
 
 
 async def in_thread(items: Iterable[T], *, max_ahead: int = 64) -> AsyncGenerator[T]:

@@ -1,223 +1,320 @@
-"""The append-only record of a bulk job: one JSON line per finished row, after a first line that says which job it is.
+"""The append-only record of a bulk job: one JSON line per finished row, nothing else in the file.
 
 Law: whole lines or nothing. A batch is one write() at the end of the file; the only damage that a crash can do is a
-torn last line, which opening cuts off. Any other line that is not a record is an error with its number, never skipped.
-One process at a time (flock), readable by its owner alone, and never a key in it.
-
-A line has the shape of a result line of OpenAI's Batch API, so that its tools read it:
-{"id", "custom_id", "response": {"status_code", "request_id", "body"}, "error"}; `response` also holds what the body
-does not say (attempts, cost_usd), and `error` the attempts and the status of a failure.
+torn last line, which the next scan cuts off. Any other line that is not a record is an error with its number, never
+skipped. A write or a sync that failed is never tried again, because the system may have forgotten what it had: the
+journal takes nothing more. One run at a time, readable by its owner alone; what job it is, `manifest` knows.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
-import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import msgspec
 
-VERSION = 1
+from aimlasync.bulk import disk
+from aimlasync.bulk.manifest import JournalError, claim, release
+from aimlasync.bulk.record import Glance, Record, decode_glance, decode_record, encode_record
 
-# A crash of this process loses at most so many rows, or this many seconds of them.
+__all__ = ["Journal", "JournalError"]
+
+Durability = Literal["process", "power"]
+
+# A crash of this process loses at most so many rows, or this many seconds of them; one of the machine at most
 _BATCH = 256
 _DELAY = 0.05
+# so many and so long, if asked for; what is done while the disk is at it comes on top.
+_SYNC_BATCH = 1000
+_SYNC_DELAY = 1.0
 
-_encode = msgspec.json.Encoder().encode
-
-
-class JournalError(Exception):
-    """A journal that cannot be used; the message says what to do."""
-
-
-class Response(msgspec.Struct, kw_only=True):
-    """What the server answered."""
-
-    status_code: int
-    request_id: str | None
-    body: msgspec.Raw
-    attempts: int | None = None
-    cost_usd: float | None = None
-
-
-class Failure(msgspec.Struct, kw_only=True):
-    """Why there is no label."""
-
-    code: str
-    """The error's class."""
-    message: str
-    status: int | None = None
-    attempts: int | None = None
-
-
-class Record(msgspec.Struct, kw_only=True, gc=False):
-    """One finished row."""
-
-    id: str
-    custom_id: str
-    response: Response | None
-    error: Failure | None
-
-
-_record = msgspec.json.Decoder(Record)
+_FLAGS = os.O_RDWR | os.O_APPEND | disk.BINARY
+_BLOCK = 2**20
+_LINE = 2**14
 
 
 class Journal:
-    """An open journal. Read `records` to their end before the first `append`."""
+    """An open journal. Read `scan` to its end before the first `append`; an offset is the byte where a line begins."""
 
-    def __init__(self, path: str, fd: int, start: int) -> None:
+    def __init__(self, path: str, fd: int, claimed: int, durability: Durability, write: disk.Write, sync: disk.Sync):
         self.path = path
         self._fd = fd
-        # Where the records begin: after the manifest.
-        self._start = start
-        # Lines not yet written, the timer that will write them, and the error that it met.
+        self._claimed = claimed
+        self._write = write
+        self._sync = sync
+        # How much the file holds, and how much it will with the lines that wait; -1 while no line may be added.
+        self._size = os.fstat(fd).st_size
+        self._end = -1
         self._lines: list[bytes] = []
         self._timer: asyncio.TimerHandle | None = None
-        self._failure: OSError | None = None
+        # With "power": who syncs, what it is at, lines since it began, and when it begins again.
+        self._syncer = ThreadPoolExecutor(1, "journal") if durability == "power" else None
+        self._syncing: Future[None] | None = None
+        self._unsynced = 0
+        self._sync_timer: asyncio.TimerHandle | None = None
+        self._failure: BaseException | None = None
 
     @classmethod
-    def open(cls, path: str, manifest: Mapping[str, Any], *, restart: bool = False) -> Self:
-        """Open or make the journal of the job that `manifest` describes; with `restart` an old one is emptied.
+    def open(
+        cls,
+        path: str,
+        *,
+        job: Mapping[str, Any],
+        facts: Mapping[str, Any] | None = None,
+        restart: bool = False,
+        durability: Durability = "process",
+        write: disk.Write = os.write,
+        sync: disk.Sync = disk.sync,
+    ) -> Self:
+        """Open or make the journal of `job`; with `restart` what is in it is lost.
 
-        Raises JournalError when it is another job's, in use, or no journal; OSError when it cannot be made.
+        `facts` are for readers of the manifest and not compared. Durability "process" survives the end of this process
+        in any way, "power" that of the machine. PATH.manifest and PATH.compact are the journal's own. Raises
+        JournalError when it is another job's, in use, or no journal; OSError when it cannot be made.
         """
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_CLOEXEC", 0), 0o600)
+        # The lock is beside the file itself, whatever links lead to it.
+        path = os.path.realpath(path) if os.path.islink(path) else path
+        claimed = claim(path, job=job, facts=facts or {}, restart=restart, write=write, sync=sync)
         try:
-            _lock(fd, path)
-            if restart:
-                os.ftruncate(fd, 0)
-            start = _begin(fd, path, {"aimlasync": "journal", "version": VERSION, **manifest})
+            with suppress(FileNotFoundError):
+                os.unlink(path + ".compact")
+            return cls(path, os.open(path, _FLAGS), claimed, durability, write, sync)
         except BaseException:
-            os.close(fd)
+            release(claimed)
             raise
-        return cls(path, fd, start)
 
-    def records(self) -> Iterator[tuple[int, Record]]:
-        """Read what is there, with line numbers; cut off a torn last line. Raises JournalError for another bad one."""
-        with open(self._fd, "rb", closefd=False) as file:
-            file.seek(self._start)
-            at = self._start
-            for number, line in enumerate(file, 2):
-                try:
-                    record = _record.decode(line)
-                except msgspec.DecodeError as error:
-                    if line.endswith(b"\n"):
-                        raise self.error(number, f"not a record ({error})") from None
-                    os.ftruncate(self._fd, at)
-                    return
-                if not line.endswith(b"\n"):
-                    # Only the line end was lost.
-                    _write(self._fd, b"\n")
-                at += len(line)
-                yield number, record
+    def scan(self) -> Iterator[tuple[int, Glance]]:
+        """Read what is there, with offsets; cut off a torn last line. Raises JournalError for any other bad one."""
+        self.flush()
+        number = end = 0
+        for number, (offset, line) in enumerate(self._whole_lines(), 1):
+            try:
+                glance = decode_glance(line)
+            except msgspec.DecodeError as error:
+                what = f"{self.path}: line {number}: not a record ({error})"
+                fix = "delete that line (its row is asked again), or begin anew with --restart"
+                raise JournalError(f"{what}; {fix}") from None
+            yield offset, glance
+            end = offset + len(line) + 1
+        if self._end >= 0:
+            return
+        if torn := disk.read_at(self._fd, self._size - end, end):
+            try:
+                glance = decode_glance(torn)
+            except msgspec.DecodeError:
+                with disk.errors_name(self.path):
+                    os.ftruncate(self._fd, end)
+                self._size = end
+            else:
+                # Only the line end was lost.
+                self._put(b"\n")
+                yield end, glance
+            # Else a power failure could bring back what was cut off, under what is appended from here on.
+            with disk.errors_name(self.path):
+                self._sync(self._fd)
+        self._end = self._size
 
-    def error(self, line: int, what: str) -> JournalError:
-        """Return the error for a bad line."""
-        return JournalError(f"{self.path}: line {line}: {what}; delete that line, or begin anew with --restart")
+    def append(self, record: Record) -> int:
+        """Add a finished row and return its offset; it reaches the operating system within 50 ms.
 
-    def append(self, record: Record) -> None:
-        """Add a finished row; it reaches the operating system within 50 ms. Raises the OSError of an earlier write."""
-        if self._failure is not None:
-            raise self._failure
-        self._lines.append(_encode(record))
+        Raises the error of an earlier write or sync. Needs a running loop.
+        """
+        self._check()
+        self._must_be_scanned()
+        line = encode_record(record)
+        if b"\n" in line or b"\r" in line:
+            # Only between the tokens of a body: within strings they are escaped.
+            line = msgspec.json.format(line, indent=-1)
+        # A body that is no JSON must not cost the whole journal when it is read again.
+        decode_glance(line)
+        offset, self._end = self._end, self._end + len(line) + 1
+        self._lines.append(line)
         if len(self._lines) >= _BATCH:
             self.flush()
         elif self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(_DELAY, self._ring)
+            self._timer = asyncio.get_running_loop().call_later(_DELAY, self._flush_due)
+        if self._syncer is not None:
+            self._unsynced += 1
+            if self._unsynced >= _SYNC_BATCH and not self._is_syncing():
+                self._begin_sync(self._syncer)
+            elif self._sync_timer is None:
+                loop = asyncio.get_running_loop()
+                self._sync_timer = loop.call_later(_SYNC_DELAY, self._sync_due, loop, self._syncer)
+        return offset
 
     def flush(self) -> None:
         """Hand over to the operating system what is waiting, in one write."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._failure is not None:
-            raise self._failure
+        self._check()
         if self._lines:
             self._lines.append(b"")
             batch = b"\n".join(self._lines)
             self._lines.clear()
+            self._put(batch)
+
+    def read(self, offset: int) -> Record:
+        """Return the record whose line begins at `offset`. Raises JournalError when none does."""
+        if offset >= self._size:
+            self.flush()
+        size = _LINE
+        while True:
+            line, newline, _ = disk.read_at(self._fd, size, offset).partition(b"\n")
+            if newline or len(line) < size:
+                break
+            size *= 8
+        try:
+            return decode_record(line)
+        except msgspec.DecodeError as error:
+            raise JournalError(f"{self.path}: no record at byte {offset} ({error})") from None
+
+    def compact(self, drop: Iterable[int]) -> None:
+        """Rewrite the journal without the lines at these offsets; every offset known before is void.
+
+        The other lines keep their order. A crash leaves it as it was or as it shall be; so does an error. It takes the
+        time of a copy, in which the loop stands still.
+        """
+        self._end_sync()
+        self.flush()
+        self._must_be_scanned()
+        drops = iter(sorted(set(drop)))
+        skip = next(drops, None)
+        if skip is None:
+            return
+        temporary = self.path + ".compact"
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | disk.BINARY, 0o600)
+        try:
+            with disk.errors_name(self.path):
+                try:
+                    kept: list[bytes] = []
+                    for offset, line in self._whole_lines():
+                        if offset == skip:
+                            skip = next(drops, None)
+                            continue
+                        kept += line, b"\n"
+                        if len(kept) >= _BATCH:
+                            disk.write_all(self._write, fd, b"".join(kept))
+                            kept.clear()
+                    disk.write_all(self._write, fd, b"".join(kept))
+                    if skip is not None:
+                        raise ValueError(f"{self.path}: no line begins at byte {skip}")
+                    self._sync(fd)
+                    size = os.fstat(fd).st_size
+                finally:
+                    os.close(fd)
+            # Windows renames nothing over a file that is open.
+            old, self._fd = self._fd, -1
+            os.close(old)
             try:
-                _write(self._fd, batch)
-            except OSError as error:
-                error.filename = self.path
-                self._failure = error
-                raise
+                os.replace(temporary, self.path)
+            finally:
+                self._fd = os.open(self.path, _FLAGS)
+        except BaseException:
+            with suppress(OSError):
+                os.unlink(temporary)
+            raise
+        self._size = self._end = size
+        try:
+            # Until this is done, a power failure would bring back the old file, without what is appended from here on.
+            disk.sync_directory(self.path, self._sync)
+        except BaseException as error:
+            self._failure = error
+            raise
 
     def close(self) -> None:
-        """Write what is waiting, to the disk itself, and let go of the file; harmless more than once."""
-        if self._fd < 0:
+        """Write what is waiting, to the disk itself, and let go of the file; harmless more than once.
+
+        Raises the error of an earlier write or sync.
+        """
+        if self._claimed < 0:
             return
         try:
-            if self._failure is None:
-                self.flush()
-                os.fsync(self._fd)
+            self._end_sync()
+            self.flush()
+            with disk.errors_name(self.path):
+                self._sync(self._fd)
         finally:
-            if self._timer is not None:
-                self._timer.cancel()
-            os.close(self._fd)
-            self._fd = -1
+            for timer in (self._timer, self._sync_timer):
+                if timer is not None:
+                    timer.cancel()
+            if self._syncer is not None:
+                self._syncer.shutdown()
+            with suppress(OSError):
+                os.close(self._fd)
+            release(self._claimed)
+            self._fd = self._claimed = self._end = -1
 
-    def _ring(self) -> None:
-        self._timer = None
-        # An error is kept in `_failure`: the next append says so to somebody who can act.
+    def _check(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+
+    def _must_be_scanned(self) -> None:
+        if self._end < 0:
+            raise RuntimeError("this takes an open journal whose scan() was read to the end")
+
+    def _put(self, batch: bytes) -> None:
+        try:
+            with disk.errors_name(self.path):
+                disk.write_all(self._write, self._fd, batch)
+        except BaseException as error:
+            self._failure = error
+            # Lines of the batch that were written stay, and not a part of the next one.
+            with suppress(OSError):
+                written = os.fstat(self._fd).st_size - self._size
+                if written > 0:
+                    self._size += batch.rfind(b"\n", 0, written) + 1
+                    os.ftruncate(self._fd, self._size)
+            raise
+        self._size += len(batch)
+
+    def _flush_due(self) -> None:
+        # An error is kept: the next append says so to somebody who can act.
         with suppress(OSError):
             self.flush()
 
+    def _is_syncing(self) -> bool:
+        return self._syncing is not None and not self._syncing.done()
 
-def raw_body(raw: bytes) -> msgspec.Raw:
-    """Return a JSON body as one line."""
-    if b"\n" in raw or b"\r" in raw:
-        raw = _encode(msgspec.json.decode(raw))
-    return msgspec.Raw(raw)
+    def _begin_sync(self, syncer: ThreadPoolExecutor) -> None:
+        if self._sync_timer is not None:
+            self._sync_timer.cancel()
+            self._sync_timer = None
+        self.flush()
+        self._unsynced = 0
+        self._syncing = syncer.submit(self._sync_file)
 
+    def _sync_due(self, loop: asyncio.AbstractEventLoop, syncer: ThreadPoolExecutor) -> None:
+        self._sync_timer = None
+        if self._is_syncing():
+            # The disk is slower than that: one at a time.
+            self._sync_timer = loop.call_later(_DELAY, self._sync_due, loop, syncer)
+        else:
+            with suppress(OSError):
+                self._begin_sync(syncer)
 
-def _lock(fd: int, path: str) -> None:
-    if sys.platform == "win32":
-        return
-    import fcntl
+    def _sync_file(self) -> None:
+        # In a thread; like that of a write, an error is kept for the next append.
+        try:
+            with disk.errors_name(self.path):
+                self._sync(self._fd)
+        except OSError as error:
+            self._failure = error
 
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise JournalError(f"{path} is in use by another run; wait for it, or choose another -o") from None
-    except OSError:
-        # A file system without locks.
-        pass
+    def _end_sync(self) -> None:
+        if self._syncing is not None:
+            self._syncing.result()
 
-
-def _begin(fd: int, path: str, manifest: dict[str, Any]) -> int:
-    """Read and compare the manifest, or write it into an empty file; return where the records begin."""
-    written = _encode(manifest) + b"\n"
-    with open(fd, "rb", closefd=False) as file:
-        file.seek(0)
-        line = file.readline(2**24)
-    if not line.endswith(b"\n") and written.startswith(line):
-        # Empty, or a run that died while it wrote the first line.
-        os.ftruncate(fd, 0)
-        _write(fd, written)
-        return len(written)
-    try:
-        found = msgspec.json.decode(line)
-    except msgspec.DecodeError:
-        found = None
-    if not isinstance(found, dict) or found.get("aimlasync") != "journal":
-        raise JournalError(f"{path} is there and is not a journal of ours; move it away, or choose another -o")
-    if found.get("version") != VERSION:
-        raise JournalError(f"{path} was made by another version; finish it there, or begin anew with --restart")
-    other = [name for name in {**manifest, **found} if manifest.get(name) != found.get(name)]
-    if other:
-        raise JournalError(
-            f"{path} belongs to a job that differs in: {', '.join(other)}; choose another -o, or begin anew with "
-            "--restart (its answers are lost)"
-        )
-    return len(line)
-
-
-def _write(fd: int, data: bytes) -> None:
-    """One write, and more only where the system took less."""
-    view = memoryview(data)
-    while view:
-        view = view[os.write(fd, view) :]
+    def _whole_lines(self) -> Iterator[tuple[int, bytes]]:
+        """Every line that has its end, without it, and its offset."""
+        offset, rest = 0, b""
+        while block := disk.read_at(self._fd, max(_BLOCK, len(rest)), offset + len(rest)):
+            lines = (rest + block).split(b"\n")
+            rest = lines.pop()
+            for line in lines:
+                yield offset, line
+                offset += len(line) + 1

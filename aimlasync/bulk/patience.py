@@ -6,12 +6,12 @@ the vendor's goodwill: the job stops, and the rows it has stay.
 
 from __future__ import annotations
 
-from aimlasync.bulk.classify import Result
 from aimlasync.errors import (
     AimlasyncError,
     APIConnectionError,
     AuthenticationError,
     BadRequestError,
+    BudgetExceededError,
     InsufficientCreditError,
     NotFoundError,
     PermissionDeniedError,
@@ -19,34 +19,35 @@ from aimlasync.errors import (
     UnsupportedRequestError,
 )
 
-_ALWAYS = (AuthenticationError, InsufficientCreditError, PermissionDeniedError, NotFoundError)
-# The request is the same for every row but for the text. One row may be too long, or break a policy; the first few may
-# not all.
+_ALWAYS = (AuthenticationError, InsufficientCreditError, PermissionDeniedError, BudgetExceededError)
+# Where every row asks the same but for the text. One row may be too long, or break a policy; the first few may not all.
 _REFUSED = (BadRequestError, UnprocessableEntityError)
 MAX_REFUSED = 3
 MAX_UNREACHED = 10
 
 
 class Patience:
-    """Looks at every result and says when it is enough."""
+    """Looks at every result and says when it is enough; `alike` says that all rows ask for the same in the same way."""
 
-    def __init__(self, *, succeeded: bool = False) -> None:
-        # Whether any row was ever labelled: then the request as such is right.
+    def __init__(self, *, succeeded: bool = False, alike: bool = True) -> None:
+        # Whether any row was ever answered: then the request as such is right.
         self._succeeded = succeeded
+        self._alike = alike
         self._refused = 0
         self._unreached = 0
 
-    def saw(self, result: Result) -> AimlasyncError | None:
+    def saw(self, error: AimlasyncError | None) -> AimlasyncError | None:
         """Return the error that must stop the job, None while there is hope."""
-        error = result.error
-        if result.label is not None:
-            self._succeeded = True
-        self._unreached = self._unreached + 1 if isinstance(error, APIConnectionError) else 0
         if error is None:
+            self._succeeded = True
+            self._unreached = 0
             return None
+        self._unreached = self._unreached + 1 if isinstance(error, APIConnectionError) else 0
         if isinstance(error, _ALWAYS) or self._unreached >= MAX_UNREACHED:
             return error
-        if isinstance(error, _REFUSED) and not self._succeeded:
+        if isinstance(error, NotFoundError) and self._alike:
+            return error
+        if isinstance(error, _REFUSED) and self._alike and not self._succeeded:
             self._refused += 1
             if isinstance(error, UnsupportedRequestError) or self._refused >= MAX_REFUSED:
                 return error

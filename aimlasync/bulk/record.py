@@ -1,80 +1,93 @@
-"""Results as journal records, and back.
+"""One line of a journal: what became of one row, in the shape of a result line of OpenAI's Batch API.
 
-Law: pure. The body is the server's own bytes; what is in them is read by the decoders that read it from the wire, so a
-label found in a journal is the label that was found in the reply.
+Law: plain data and its JSON. {"id", "custom_id", "response": {"status_code", "request_id", "body"}, "error"} is theirs
+(source: OpenAI's Batch API reference, "The request output object"); `info` is ours, and holds what a report, a resumed
+run or an export wants to know without decoding the body.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import msgspec
 
-from aimlasync.bulk.classify import Api, Result
-from aimlasync.bulk.journal import Failure, Record, Response, raw_body
-from aimlasync.chat import ChatCompletion, decode_completion
-from aimlasync.errors import APIStatusError
-from aimlasync.responses import Response as Reply
-from aimlasync.responses import decode_response
 
-_encode = msgspec.json.Encoder().encode
+class Response(msgspec.Struct, kw_only=True, gc=False):
+    """What the server answered."""
 
-
-def record_of(result: Result) -> Record:
-    """Return the record of a result."""
-    reply, error = result.reply, result.error
-    info = reply.info if reply is not None else error.info if error is not None else None
-    attempts = None if info is None else info.attempts
-    request_id = None if info is None else info.inference_id or info.server_request_id
-    response = failure = None
-    if reply is not None:
-        response = Response(
-            status_code=reply.info.status or 200,
-            request_id=request_id,
-            body=raw_body(reply.raw or _encode(reply.to_dict())),
-            attempts=attempts,
-            cost_usd=reply.info.cost_usd,
-        )
-    elif isinstance(error, APIStatusError) and attempts:
-        response = Response(
-            status_code=error.status,
-            request_id=request_id,
-            body=msgspec.Raw(_encode(error.body)),
-            attempts=attempts,
-        )
-    if error is not None:
-        failure = Failure(
-            code=type(error).__name__,
-            message=error.message,
-            status=None if info is None else info.status,
-            attempts=attempts,
-        )
-    sent = "" if info is None else info.request_id
-    return Record(id=sent or result.row.custom_id, custom_id=result.row.custom_id, response=response, error=failure)
+    status_code: int
+    request_id: str | None = None
+    body: msgspec.Raw = msgspec.Raw(b"null")
 
 
-def row_number(record: Record) -> int | None:
-    """Return the number of the row that a record is about, None for a name that is not ours."""
-    prefix, _, number = record.custom_id.partition("-")
-    return int(number) if prefix == "row" and number.isascii() and number.isdecimal() else None
+class Failure(msgspec.Struct, kw_only=True, gc=False):
+    """Why there is no good answer."""
+
+    code: str
+    """The class of the error: RateLimitError, AnswerInvalidError, ..."""
+    message: str
+    status: int | None = None
+    attempts: int | None = None
 
 
-def reply_of(record: Record, endpoint: Api) -> ChatCompletion | Reply | None:
-    """Return the reply that was paid for, None for a failure without one. Raises msgspec.DecodeError."""
-    if record.response is None or not 200 <= record.response.status_code < 300:
-        return None
-    raw = bytes(record.response.body)
-    return decode_response(raw) if endpoint == "responses" else decode_completion(raw)
+class Facts(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
+    """What is known beside the answer; None is not known, never 0. Times are seconds, money US dollars."""
+
+    at: float | None = None
+    """Unix time at which the row was finished."""
+    seconds: float | None = None
+    """From the start of the call to its end, waits and retries included."""
+    first_byte: float | None = None
+    """From the start of the last attempt until its response began."""
+    queued: float | None = None
+    """Of `seconds`: waiting because as many attempts were in flight as may be."""
+    limited: float | None = None
+    """Of `seconds`: waiting because of a rate or a pause."""
+    attempts: int | None = None
+    """HTTP tries, of all calls for this row; 0 means that nothing was sent."""
+    calls: int | None = None
+    """Calls for this row, when invalid answers were asked for again; None is one."""
+    endpoint: str | None = None
+    model: str | None = None
+    """The model asked for."""
+    tokens_in: int | None = None
+    """Summed over all answered calls for this row."""
+    tokens_out: int | None = None
+    cost_usd: float | None = None
+    """Stated by the vendor, summed over all answered calls; None when one of them has no price."""
+    label: str | list[str] | None = None
+    """classify: the label, or with --multi all of them."""
+    confidence: float | None = None
+    """classify: probability of the label by the model's own token probabilities."""
+    shared_with: str | None = None
+    """--dedupe: the custom_id of the identical row whose call answered this one too."""
 
 
-def label_reader(answer: type[Any]) -> Callable[[ChatCompletion | Reply], str]:
-    """Return the function that reads the label out of a reply; it raises msgspec.DecodeError."""
-    decoder = msgspec.json.Decoder(answer)
+class Record(msgspec.Struct, kw_only=True, gc=False):
+    """One finished row; ok when `error` is None."""
 
-    def read(reply: ChatCompletion | Reply) -> str:
-        text = reply.text if isinstance(reply, ChatCompletion) else reply.output_text
-        label: str = decoder.decode(text).label.value
-        return label
+    id: str
+    """X-Client-Request-Id of the call."""
+    custom_id: str
+    response: Response | None = None
+    error: Failure | None = None
+    info: Facts | None = None
 
-    return read
+
+class Glance(msgspec.Struct, kw_only=True, gc=False):
+    """The part of a line that a scan reads: all but ids and bodies."""
+
+    custom_id: str
+    response: GlanceResponse | None = None
+    error: Failure | None = None
+    info: Facts | None = None
+
+
+class GlanceResponse(msgspec.Struct, kw_only=True, gc=False):
+    """The part of a response that a scan reads."""
+
+    status_code: int | None = None
+    request_id: str | None = None
+
+
+encode_record = msgspec.json.Encoder().encode
+decode_record = msgspec.json.Decoder(Record).decode
+decode_glance = msgspec.json.Decoder(Glance).decode

@@ -1,23 +1,24 @@
 """Rows of a CSV or JSONL input, one at a time.
 
-Law: reads, never writes; holds one row, whatever the size of the input. Everything wrong with an input is an
-`InputError` that names the input, the line where there is one, what is wrong and what to do.
-Bytes become text line by line, so that a bad byte has a line. UTF-8 with or without a mark; RFC 4180 quoting, strict,
-because a lenient reader swallows the rest of the file behind one stray quote.
+Law: reads, never writes; holds one row and the block it came in, whatever the size of the input. Everything wrong with
+an input is an `InputError` that names the input, the line where there is one, what is wrong and what to do.
+A block is decoded at once; one in which something is wrong again line by line, so that a bad byte has a line. UTF-8
+with or without a mark; RFC 4180 quoting, strict, because a lenient reader swallows the rest of the file behind one
+stray quote.
 """
 
 from __future__ import annotations
 
 import codecs
 import csv
-from collections.abc import Iterator
-from dataclasses import dataclass
-from itertools import chain
+from collections.abc import Iterable, Iterator
+from io import BytesIO, StringIO
+from itertools import chain, islice
 from typing import Any, Literal, Protocol
 
 import msgspec
 
-Format = Literal["csv", "jsonl"]
+Format = Literal["csv", "jsonl", "parquet"]
 
 MAX_LINE = 16 * 2**20
 """Longest line that is read, in bytes."""
@@ -33,20 +34,22 @@ class InputError(ValueError):
 
 
 class Lines(Protocol):
-    """What rows are read from: a binary file, or a thing that looks on while one is read."""
+    """What rows are read from: a binary file, or a thing that reads one in larger pieces."""
 
     def readline(self, limit: int, /) -> bytes:
-        """Return the next line with its end, at most `limit` bytes of it, b"" at the end."""
+        """Return the next line with its end, or several whole lines; at most `limit` bytes of the last; b"" at the end.
+
+        A pipe gives one line, so that nobody waits for the next to have this one.
+        """
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One row of the input; exactly one of `cells` and `raw` is set."""
+class Row(msgspec.Struct, frozen=True, gc=False):
+    """One row of the input."""
 
     number: int
     """1 for the first row."""
     line: int
-    """The line of the input on which it begins, 1 for the first."""
+    """The line of the input on which it begins, 1 for the first; in Parquet, which has no lines, its number."""
     fields: dict[str, Any]
     """Column -> value."""
     cells: list[str] | None = None
@@ -68,6 +71,8 @@ class Reader:
         self.format: Format = format
         self.columns: list[str] = []
         self._lines = lines
+        # Bytes and lines before the block that is being read.
+        self._before = self._above = 0
 
     def __iter__(self) -> Iterator[Row]:
         return self._csv() if self.format == "csv" else self._jsonl()
@@ -76,32 +81,47 @@ class Reader:
         """Return the error that says `what` about this input."""
         return InputError(self.name, what, line=line)
 
-    def _text(self) -> Iterator[str]:
-        before = number = 0
-        while raw := self._lines.readline(MAX_LINE + 1):
-            number += 1
-            if len(raw) > MAX_LINE:
-                raise self.error(f"longer than {MAX_LINE} bytes; is this a CSV or JSONL file?", number)
-            if number == 1:
-                if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-                    raise self.error("UTF-16, not UTF-8; save it as UTF-8", 1)
-                before = len(codecs.BOM_UTF8) if raw.startswith(codecs.BOM_UTF8) else 0
-                raw = raw[before:]
-            if b"\0" in raw:
-                raise self.error(
-                    f"a NUL at byte {before + raw.index(0)}; is this a text file? Save it as UTF-8", number
-                )
+    def _blocks(self) -> Iterator[bytes]:
+        # With the mark, or a line cut off at the limit would be within it once the mark is gone.
+        block = self._lines.readline(MAX_LINE + 1 + len(codecs.BOM_UTF8))
+        if block.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            raise self.error("UTF-16, not UTF-8; save it as UTF-8", 1)
+        if block.startswith(codecs.BOM_UTF8):
+            self._before = len(codecs.BOM_UTF8)
+            block = block[self._before :]
+        while block:
+            yield block
+            self._before += len(block)
+            self._above += block.count(b"\n")
+            block = self._lines.readline(MAX_LINE + 1)
+
+    def _text(self, raw: bytes, line: int, block: bytes) -> str:
+        """Return one line of the block as text. Raises InputError for what makes it none."""
+        if len(raw) > MAX_LINE:
+            raise self.error(f"longer than {MAX_LINE} bytes; is this a CSV or JSONL file?", line)
+        bad, what = raw.find(0), "a NUL at byte {}; is this a text file? Save it as UTF-8"
+        if bad < 0:
             try:
-                text = raw.decode()
+                return raw.decode()
             except UnicodeDecodeError as error:
-                bad, at = raw[error.start], before + error.start
-                raise self.error(f"not UTF-8: 0x{bad:02x} at byte {at}; save the file as UTF-8", number) from None
-            before += len(raw)
-            yield text
+                bad, what = error.start, f"not UTF-8: 0x{raw[error.start]:02x} at byte {{}}; save the file as UTF-8"
+        before = sum(map(len, islice(BytesIO(block), line - self._above - 1)))
+        raise self.error(what.format(self._before + before + bad), line)
+
+    def _texts(self) -> Iterator[Iterable[str]]:
+        for block in self._blocks():
+            try:
+                text = block.decode()
+            except UnicodeDecodeError:
+                text = "\0"
+            if "\0" in text or len(block) > MAX_LINE:
+                yield (self._text(raw, line, block) for line, raw in enumerate(BytesIO(block), self._above + 1))
+            else:
+                yield StringIO(text)
 
     def _csv(self) -> Iterator[Row]:
         csv.field_size_limit(max(csv.field_size_limit(), MAX_LINE))
-        text = self._text()
+        text = chain.from_iterable(self._texts())
         head: list[str] = []
         for line in text:
             head.append(line)
@@ -132,7 +152,7 @@ class Reader:
                 )
             if missing:
                 cells += [""] * missing
-            yield Row(number, begins, dict(zip(self.columns, cells, strict=True)), cells=cells)
+            yield Row(number, begins, dict(zip(self.columns, cells)), cells)  # noqa: B905  # as long, and faster
         if not self.columns:
             raise self.error("empty; the first line must be a header that names the columns")
         if not number:
@@ -149,23 +169,36 @@ class Reader:
 
     def _jsonl(self) -> Iterator[Row]:
         number = 0
-        for line, text in enumerate(self._text(), 1):
-            stripped = text.strip()
-            if not stripped:
-                continue
-            try:
-                value = _decode(stripped)
-            except msgspec.DecodeError as error:
-                said = str(error).removeprefix("JSON is malformed: ")
-                raise self.error(f"not JSON: {said}; write one JSON object per line", line) from None
-            if not isinstance(value, dict):
-                raise self.error("not a JSON object; write one JSON object per line", line)
-            number += 1
-            if not self.columns:
-                self.columns = list(value)
-            yield Row(number, line, value, raw=stripped.encode())
+        for block in self._blocks():
+            for line, raw in enumerate(BytesIO(block), self._above + 1):
+                stripped = raw.strip()
+                if not stripped:
+                    continue
+                try:
+                    value = _decode(stripped)
+                except (ValueError, RecursionError):
+                    # A bad line, or one with white space around it that is not ASCII.
+                    stripped = self._text(raw, line, block).strip().encode()
+                    if not stripped:
+                        continue
+                    value = self._json(stripped, line)
+                if type(value) is not dict:
+                    raise self.error("not a JSON object; write one JSON object per line", line)
+                if len(raw) > MAX_LINE:
+                    self._text(raw, line, block)
+                number += 1
+                if number == 1:
+                    self.columns = list(value)
+                yield Row(number, line, value, None, stripped)
         if not number:
             raise self.error("no rows; write one JSON object per line")
+
+    def _json(self, text: bytes, line: int) -> Any:
+        try:
+            return _decode(text)
+        except (ValueError, RecursionError) as error:
+            said = str(error).removeprefix("JSON is malformed: ")
+            raise self.error(f"not JSON: {said}; write one JSON object per line", line) from None
 
 
 def _delimiter(header: str) -> str:

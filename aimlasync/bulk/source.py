@@ -2,23 +2,33 @@
 
 Law: opens and measures; what a row is, is the business of `rows`.
 A file is first read to the end: that counts its rows, finds whatever is wrong with it before anything is paid for, and
-takes its digest, by which a journal knows its input again.
+takes its digest, by which a journal knows its input again. A file whose digest is known already need not be checked.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from hashlib import blake2b
 from itertools import chain, islice
 from typing import BinaryIO
 
+from aimlasync.bulk.parquet import ParquetReader
 from aimlasync.bulk.rows import Format, InputError, Reader, Row
 
-_EXTENSIONS: dict[str, Format] = {".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl"}
+_EXTENSIONS: dict[str, Format] = {
+    ".csv": "csv",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".parquet": "parquet",
+    ".pq": "parquet",
+}
+
+# Of a file, read at once: large enough for the disk, small enough for a processor's cache.
+_BLOCK = 2**18
 
 
 def format_of_path(path: str) -> Format | None:
@@ -32,6 +42,7 @@ class Survey:
 
     rows: int
     digest: str
+    """SHA-256 of all its bytes, also of those behind `limit`; what sha256sum says."""
     stamp: tuple[int, int]
     """Size and time of change: the file is not read twice to learn that it is still the same."""
 
@@ -52,6 +63,9 @@ class Source:
 
     def sample(self, size: int) -> list[Row]:
         """Return the first rows, at most `size`; they come again. Raises InputError when there is none."""
+        if self._rest is not None:
+            self._taken += islice(self._rest, max(0, size - len(self._taken)))
+            return self._taken[:size]
         reader = self._reader()
         rows = iter(reader)
         taken = list(islice(rows, size))
@@ -69,13 +83,25 @@ class Source:
         """Read a file to its end, `check` every row up to `limit`, and return what was found. Raises InputError."""
         stamp = self.stamp()
         self._file.seek(0)
-        lines = _Digested(self._file)
         count = 0
+        if self.format == "parquet":
+            for row in islice(self._reader(), limit):
+                check(row)
+                count += 1
+            return Survey(count, self.digest(), stamp)
+        digest = hashlib.sha256()
+        lines = _Blocks(self._file, digest)
         for row in islice(Reader(lines, self.format, self.name), limit):
             check(row)
             count += 1
-        lines.finish()
-        return Survey(count, lines.digest.hexdigest(), stamp)
+        while lines.readline(_BLOCK):
+            pass
+        return Survey(count, digest.hexdigest(), stamp)
+
+    def digest(self) -> str:
+        """Return the digest that `survey` would find, at the speed of the disk; of a file only."""
+        self._file.seek(0)
+        return hashlib.file_digest(self._file, "sha256").hexdigest()  # type: ignore[arg-type]  # has readinto
 
     def stamp(self) -> tuple[int, int]:
         """Return what changes when the file is written to."""
@@ -94,27 +120,29 @@ class Source:
         if self.again:
             self._file.close()
 
-    def _reader(self) -> Reader:
-        if self.again:
-            self._file.seek(0)
-        return Reader(self._file, self.format, self.name)
+    def _reader(self) -> Reader | ParquetReader:
+        if self.format == "parquet":
+            return ParquetReader(self._file, self.name)
+        if not self.again:
+            return Reader(self._file, self.format, self.name)
+        self._file.seek(0)
+        return Reader(_Blocks(self._file), self.format, self.name)
 
 
-class _Digested:
-    """A file that is digested while it is read."""
+class _Blocks:
+    """A file read many lines at once, and digested meanwhile if it is to be."""
 
-    def __init__(self, file: BinaryIO) -> None:
-        self.digest = blake2b(digest_size=16)
+    def __init__(self, file: BinaryIO, digest: hashlib._Hash | None = None) -> None:
         self._file = file
+        self._digest = digest
 
     def readline(self, limit: int, /) -> bytes:
-        line = self._file.readline(limit)
-        self.digest.update(line)
-        return line
-
-    def finish(self) -> None:
-        while piece := self._file.read(2**20):
-            self.digest.update(piece)
+        block = self._file.read(_BLOCK)
+        if not block.endswith(b"\n"):
+            block += self._file.readline(limit)
+        if self._digest is not None:
+            self._digest.update(block)
+        return block
 
 
 def open_source(path: str, format: Format | None = None) -> Source:
@@ -125,21 +153,30 @@ def open_source(path: str, format: Format | None = None) -> Source:
     except FileNotFoundError:
         raise InputError(path, "no such file; check the name") from None
     except IsADirectoryError:
-        raise InputError(path, "a directory; name a CSV or JSONL file in it") from None
+        raise InputError(path, "a directory; name a CSV, JSONL or Parquet file in it") from None
     except OSError as error:
         raise InputError(path, f"cannot be read ({error.strerror}); check its permissions") from None
     if found is None:
         file.close()
-        raise InputError(path, "neither .csv nor .jsonl; say which with --format")
-    again = file.seekable()
-    return Source(file, format=found, name=path, again=again)
+        raise InputError(path, "neither .csv nor .jsonl nor .parquet; say which with --format")
+    if found == "parquet" and not file.seekable():
+        with file:
+            return Source(_kept(file), format=found, name=path, again=True)
+    return Source(file, format=found, name=path, again=file.seekable())
 
 
 def open_stream(file: BinaryIO, format: Format, *, keep: bool) -> Source:
-    """Return standard input as a source; with `keep` it is read to its end into a temporary file first."""
-    if not keep:
+    """Return standard input as a source; with `keep` it is read to its end into a temporary file first.
+
+    Parquet always is: what is in such a file is said at its end.
+    """
+    if not keep and format != "parquet":
         return Source(file, format=format, name="stdin", again=False)
+    return Source(_kept(file), format=format, name="stdin", again=True)
+
+
+def _kept(file: BinaryIO) -> BinaryIO:
     kept = tempfile.TemporaryFile()  # noqa: SIM115  # closed by Source.close
     shutil.copyfileobj(file, kept, 2**20)
     kept.flush()
-    return Source(kept, format=format, name="stdin", again=True)
+    return kept

@@ -1,4 +1,4 @@
-"""What a job adds up to: labels, failures, tokens, money, agreement with a gold column.
+"""What a job adds up to: rows, labels, failures, tokens, money, agreement with a gold column.
 
 Law: arithmetic only. What nobody stated is unknown, never 0.
 """
@@ -10,11 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from aimlasync.bulk.classify import Result
+from aimlasync.bulk.record import Facts, Glance, Record
+from aimlasync.chat import ChatCompletion
 
 if TYPE_CHECKING:
-    from aimlasync.chat import ChatCompletion
-    from aimlasync.responses import Response
+    from aimlasync.bulk.ask import Reply
+
+Labels = str | list[str]
 
 
 @dataclass(slots=True)
@@ -30,21 +32,46 @@ class Failures:
 class Tally:
     """Totals of a job: the rows of this run, and what its journal held before."""
 
+    ok: int = 0
+    """Rows with a good answer."""
+    ok_before: int = 0
+    """Of them, those of earlier runs."""
     labels: Counter[str] = field(default_factory=Counter)
     failures: dict[str, Failures] = field(default_factory=dict)
-    answered_before: int = 0
-    """Rows that were labelled by earlier runs."""
+    truncated: int = 0
+    """Of this run: answers taken for good although an output cap cut them."""
+    refused: int = 0
+    """Of this run: answers taken for good although the model refused."""
+    shared: int = 0
+    """Rows answered by the call of an identical one."""
     answered: int = 0
     """Calls of this run that brought a reply."""
+    attempts: int = 0
+    """HTTP tries of this run."""
     tokens_in: int = 0
     tokens_out: int = 0
+    uncounted: int = 0
+    """Replies that did not say how many tokens they took."""
     replies: int = 0
-    """Replies paid for, earlier runs included."""
+    """Rows with a reply that was paid for, earlier runs included."""
     priced: int = 0
-    """Replies whose cost is known."""
+    """Of them, those whose cost is known."""
     cost_usd: float = 0.0
+    unpriced: dict[str, list[int]] = field(default_factory=dict)
+    """Model -> tokens in and out of rows whose cost the vendor did not state."""
     gold: Counter[tuple[str, str]] = field(default_factory=Counter)
     """(right label, label given) -> rows."""
+    matches: dict[str, list[int]] = field(default_factory=dict)
+    """With several labels a row: label -> [given and right, given, right]."""
+    exact: int = 0
+    """With several labels a row: rows where all of them are right."""
+    judged: int = 0
+    """Rows with a label and a gold one."""
+
+    @property
+    def failed(self) -> int:
+        """Rows without a good answer."""
+        return sum(failures.count for failures in self.failures.values())
 
     @property
     def labelled(self) -> int:
@@ -52,39 +79,69 @@ class Tally:
         return self.labels.total()
 
     @property
-    def failed(self) -> int:
-        """Rows without one."""
-        return sum(failures.count for failures in self.failures.values())
-
-    @property
     def right(self) -> int:
         """Rows whose label is the gold one."""
-        return sum(count for (gold, label), count in self.gold.items() if gold == label)
+        return self.exact + sum(count for (gold, label), count in self.gold.items() if gold == label)
 
-    def saw(self, result: Result) -> None:
-        """Count a result of this run."""
-        if result.label is not None:
-            self.labels[result.label] += 1
-        if result.error is not None:
-            self.fail(type(result.error).__name__, result.row.custom_id, result.error.message)
-        if result.reply is not None:
-            self.answered += 1
-            self.pay(result.reply, result.reply.info.cost_usd)
+    @property
+    def cost(self) -> float | None:
+        """US dollars of all replies whose cost is known, None when none is."""
+        return self.cost_usd if self.priced else None
+
+    def saw(self, record: Record | Glance) -> None:
+        """Count what one row came to."""
+        facts, error = record.info or Facts(), record.error
+        if error is None:
+            self.ok += 1
+            label = facts.label
+            if isinstance(label, str):
+                self.labels[label] += 1
+            elif label is not None:
+                self.labels.update(label)
+        else:
+            self.fail(error.code, record.custom_id, error.message)
+        self.pay(facts, replied=error is None or facts.tokens_in is not None or facts.cost_usd is not None)
+
+    def pay(self, facts: Facts, *, replied: bool) -> None:
+        """Count what a row took, whatever it came to."""
+        if facts.shared_with is not None:
+            self.shared += 1
+            # By an earlier failure of the row itself.
+            replied = facts.tokens_in is not None or facts.cost_usd is not None
+        if not replied:
+            return
+        self.replies += 1
+        if facts.tokens_in is None:
+            self.uncounted += 1
+        else:
+            self.tokens_in += facts.tokens_in
+            self.tokens_out += facts.tokens_out or 0
+        if facts.cost_usd is not None:
+            self.priced += 1
+            self.cost_usd += facts.cost_usd
+        elif facts.tokens_in is not None:
+            tokens = self.unpriced.setdefault(facts.model or "", [0, 0])
+            tokens[0] += facts.tokens_in
+            tokens[1] += facts.tokens_out or 0
 
     def fail(self, kind: str, custom_id: str, message: str) -> None:
         """Count a failed row."""
-        failures = self.failures.setdefault(kind, Failures(example=custom_id, message=message))
-        failures.count += 1
+        self.failures.setdefault(kind, Failures(example=custom_id, message=message)).count += 1
 
-    def pay(self, reply: ChatCompletion | Response, cost_usd: float | None) -> None:
-        """Count what a reply took."""
-        tokens_in, tokens_out = tokens_of(reply)
-        self.tokens_in += tokens_in
-        self.tokens_out += tokens_out
-        self.replies += 1
-        if cost_usd is not None:
-            self.priced += 1
-            self.cost_usd += cost_usd
+    def judge(self, gold: str, label: Labels, *, separator: str = "|") -> None:
+        """Compare a label, or several, with the right one as the gold column has it."""
+        self.judged += 1
+        if isinstance(label, str):
+            self.gold[gold.strip(), label] += 1
+            return
+        right = {part.strip() for part in gold.replace(",", separator).split(separator) if part.strip()}
+        given = set(label)
+        self.exact += right == given
+        for each in right | given:
+            counts = self.matches.setdefault(each, [0, 0, 0])
+            counts[0] += each in right and each in given
+            counts[1] += each in given
+            counts[2] += each in right
 
     def confusion(self, labels: Sequence[str]) -> list[tuple[str, list[int]]]:
         """Return (gold value, rows per label given), the labels first and then values that are no label."""
@@ -93,13 +150,12 @@ class Tally:
         return [(value, counts) for value, counts in table if any(counts) or value in labels]
 
 
-def tokens_of(reply: ChatCompletion | Response) -> tuple[int, int]:
-    """Return the tokens in and out, by whichever endpoint's names."""
-    usage = reply.usage
-    if usage is None:
-        return 0, 0
-    counted = usage.to_dict()
-    return (
-        counted.get("prompt_tokens") or counted.get("input_tokens") or 0,
-        counted.get("completion_tokens") or counted.get("output_tokens") or 0,
-    )
+def is_refused(reply: Reply) -> bool:
+    """Whether the model refused, or a filter cut its answer."""
+    if isinstance(reply, ChatCompletion):
+        if not reply.choices:
+            return False
+        choice = reply.choices[0]
+        return bool(choice.message.refusal) or choice.finish_reason == "content_filter"
+    cut = reply.incomplete_details
+    return bool(reply.refusal) or (cut is not None and cut.reason == "content_filter")

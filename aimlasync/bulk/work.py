@@ -24,12 +24,27 @@ class Work(Generic[T, R]):
 
     Iterate it inside `async with`; left early, calls in flight are cancelled. An exception of `items` or `do` ends the
     work: calls in flight finish, then it is raised from the iteration. An asynchronous generator of items is closed.
+    With `keep`, results go there as soon as they exist, and there are none to iterate: `await` the end with `finished`.
+    While `may_take` says no, only as many items are begun as are finished, so that what cannot be done yet need not be
+    dropped by `stop`.
     """
 
-    def __init__(self, items: Iterable[T] | AsyncIterator[T], do: Callable[[T], Awaitable[R]], *, workers: int) -> None:
+    def __init__(
+        self,
+        items: Iterable[T] | AsyncIterator[T],
+        do: Callable[[T], Awaitable[R]],
+        *,
+        workers: int,
+        may_take: Callable[[], bool] | None = None,
+        keep: Callable[[R], object] | None = None,
+    ) -> None:
         self._items: Iterator[T] | None = iter(items) if isinstance(items, Iterable) else None
         self._later: AsyncIterator[T] | None = None if isinstance(items, Iterable) else items
         self._do = do
+        self._may_take = may_take
+        self._keep = keep
+        # Workers that wait until they may.
+        self._held: deque[asyncio.Future[None]] = deque()
         self._workers = workers
         # Results not yet taken by the reader, and what lets workers go on when there is room for more.
         self._results: deque[R] = deque()
@@ -75,6 +90,16 @@ class Work(Generic[T, R]):
         if close is not None:
             await close()
 
+    def rest(self) -> Iterator[R]:
+        """Give the results that lie ready, after an iteration that was left."""
+        while self._results:
+            yield self._results.popleft()
+
+    async def finished(self) -> None:
+        """Wait for the end of all work; raises what ended it."""
+        async for _ in self:
+            raise AssertionError("results are kept, not iterated")
+
     def __aiter__(self) -> Self:
         return self
 
@@ -87,7 +112,8 @@ class Work(Generic[T, R]):
                 raise StopAsyncIteration
             self._reader = asyncio.get_running_loop().create_future()
             await self._reader
-        self._room.set()
+        if not self._room.is_set():
+            self._room.set()
         return self._results.popleft()
 
     def _start(self) -> None:
@@ -108,17 +134,29 @@ class Work(Generic[T, R]):
                     self._room.clear()
                     await self._room.wait()
                     continue
-                item = await self._next()
+                if self._may_take is not None and self.in_flight and not self._may_take():
+                    turn = asyncio.get_running_loop().create_future()
+                    self._held.append(turn)
+                    await turn
+                    continue
+                item = next(self._items) if self._items is not None else await self._next()
                 self._idle.discard(task)
-                self._results.append(await self._do(item))
-                self._idle.add(task)
-                self._wake()
-        except (StopAsyncIteration, _Ended):
-            pass
-        except asyncio.CancelledError:
-            # Only `stop` and `cancel` do this; the item, if there was one, was not done.
+                result = await self._do(item)
+                if self._keep is not None:
+                    self._keep(result)
+                    self._idle.add(task)
+                else:
+                    self._results.append(result)
+                    self._idle.add(task)
+                    self._wake()
+                if self._held:
+                    self._let_in()
+        except (StopIteration, StopAsyncIteration, _Ended):
             pass
         except BaseException as error:  # noqa: BLE001  # raised again, by the reader
+            if self._stopping and isinstance(error, asyncio.CancelledError):
+                # By `stop` or `cancel`; the item, if there was one, was not done.
+                return
             self._failure = self._failure or error
             self._idle.discard(task)
             self.stop()
@@ -127,12 +165,18 @@ class Work(Generic[T, R]):
         self._running -= 1
         self._idle.discard(task)
         self._wake()
+        if self._held:
+            self._let_in()
+
+    def _let_in(self) -> None:
+        """Let one worker look again: with the one that has just finished these are two, so that work can grow."""
+        while self._held:
+            turn = self._held.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                return
 
     async def _next(self) -> T:
-        if self._items is not None:
-            for item in self._items:
-                return item
-            raise _Ended
         assert self._later is not None
         async with self._turn:
             if self._stopping:

@@ -10,10 +10,13 @@ from __future__ import annotations
 import click
 
 from aimlasync._version import __version__
+from aimlasync.cli.bulk import bulk
 from aimlasync.cli.chat import chat
 from aimlasync.cli.classify import classify
+from aimlasync.cli.export import export, merge
 from aimlasync.cli.models import models
 from aimlasync.cli.options import one_line_errors
+from aimlasync.cli.report import report
 from aimlasync.cli.simulate import simulate
 
 
@@ -32,9 +35,7 @@ def cli() -> None:
     """
 
 
-cli.add_command(chat)
-cli.add_command(classify)
-cli.add_command(models)
-cli.add_command(simulate)
+for command in (chat, classify, bulk, report, export, merge, models, simulate):
+    cli.add_command(command)
 
 __all__ = ["cli"]

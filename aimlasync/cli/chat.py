@@ -10,7 +10,7 @@ import sys
 
 import click
 
-from aimlasync.bulk.tally import tokens_of
+from aimlasync.bulk.ask import usage_of
 from aimlasync.chat import ChatCompletion
 from aimlasync.cli.options import (
     Where,
@@ -108,7 +108,7 @@ def _close(reply: ChatCompletion | Response, answer: Answer) -> None:
         click.echo("aimlasync: the answer was cut by an output cap", err=True)
     if sys.stderr.isatty():
         info = reply.info
-        tokens_in, tokens_out = tokens_of(reply)
+        tokens_in, tokens_out = usage_of(reply.usage) if reply.usage is not None else (0, 0)
         cost = "" if info.cost_usd is None else f" · ${info.cost_usd:.6f}"
         seconds = "" if info.timing.total is None else f" · {info.timing.total:.1f} s"
         click.secho(f"{tokens_in} tokens in, {tokens_out} out{cost}{seconds}", err=True, dim=True)

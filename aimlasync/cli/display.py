@@ -1,123 +1,212 @@
-"""What people see of a job: a progress bar while it runs, a summary when it ends; both on stderr.
+"""What people see of a job: a live view while it runs, a summary when it ends; both on stderr.
 
-Law: numbers, labels, and messages of errors; never a prompt or a text. The bar lives on a terminal alone, and not where
-the rows themselves go to that terminal. Colours are of the eight that every theme has, on text that reads without them.
+Law: numbers, labels, and messages of errors; never a prompt or a text. The live view is on a terminal alone, and not
+where the rows themselves go to that terminal. Colours are of the eight that every theme has, on text that reads without
+them.
 """
 
 from __future__ import annotations
 
-import os
+import asyncio
 import sys
-from types import TracebackType
-from typing import Self
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
-from rich.console import Console
-from rich.progress import BarColumn, ProgressColumn, Task, TextColumn
-from rich.progress import Progress as Bar
+import click
+import msgspec
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from aimlasync.bulk.classify import Result
-from aimlasync.bulk.file_job import FileJob
+from aimlasync.bulk.ask import Result
+from aimlasync.bulk.classify import ClassifyTask
+from aimlasync.bulk.forecast import Forecast
 from aimlasync.bulk.job import Job
-from aimlasync.cli.options import one_line
+from aimlasync.bulk.pace import LIMITS, Snapshot
+from aimlasync.bulk.record import Record
+from aimlasync.bulk.run import Summary
+from aimlasync.cli.options import counted, one_line
 
 _WIDTH = 80
 # Widest names at the side and at the head of a table, and most lines of one that could have a thousand.
 _NAME = 24
 _HEAD = 14
 _MAX_LINES = 12
+# Longest bar of a label.
+_BAR = 36
+# Seconds between two looks at a job.
+_LIVE = 0.25
+_JSON = 1.0
+
+_encode = msgspec.json.Encoder().encode
 
 
 class Progress:
-    """A progress bar, or nothing where nobody would see it."""
+    """A live view, JSON lines, or nothing where nobody would see it."""
 
-    def __init__(self, job: Job) -> None:
-        self._job = job
+    def __init__(self, title: str, mode: str, *, stdout_is_rows: bool) -> None:
+        self._title = title
+        self._mode = mode
         self._console = _console()
-        # The terminal shows ^C at the end of the line: a full one would wrap, and leave a bar behind.
+        # The terminal shows ^C at the end of the line: a full one would wrap, and leave a line behind.
         self._console.width -= 4
-        is_seen = sys.stderr.isatty() and (isinstance(job, FileJob) or not sys.stdout.isatty())
-        self._bar = _bar(self._console) if is_seen else None
-        before = (job.total or 0) - (job.pending or 0)
-        self._task = (
-            None
-            if self._bar is None
-            else self._bar.add_task("classify", total=job.total, completed=before, before=before, failed="")
-        )
+        is_seen = mode == "auto" and sys.stderr.isatty() and not (stdout_is_rows and sys.stdout.isatty())
+        self._live = Live(console=self._console, transient=True, auto_refresh=False) if is_seen else None
+        self._job: Job | None = None
+        self._timer: asyncio.TimerHandle | None = None
 
-    def __enter__(self) -> Self:
-        if self._bar is not None and self._job.pending != 0:
-            self._bar.start()
-        return self
+    @contextmanager
+    def of(self, job: Job) -> Iterator[None]:
+        """Show `job` while the block lasts."""
+        self._job = job
+        if job.pending == 0:
+            if self._mode == "json":
+                self._say(job.snapshot())
+            yield
+            return
+        if self._live is not None:
+            self._live.start()
+        self._look()
+        try:
+            yield
+        finally:
+            if self._timer is not None:
+                self._timer.cancel()
+            if self._mode == "json":
+                self._say(job.snapshot())
+            if self._live is not None:
+                self._live.stop()
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        if self._bar is not None:
-            self._bar.stop()
-
-    def saw(self, result: Result) -> None:
-        """Count one more row."""
-        if self._bar is not None and self._task is not None:
-            failed = self._job.tally.failed
-            self._bar.update(self._task, advance=1, failed=f"{failed:,} failed" if failed else "")
+    def saw(self, result: Result, record: Record) -> None:
+        """A row is finished; the next look shows it."""
 
     def note(self, text: str) -> None:
-        """Say something without disturbing the bar."""
+        """Say something without disturbing the view."""
         self._console.print(f"aimlasync: {text}", markup=False, highlight=False)
 
+    def summary(self, summary: Summary) -> None:
+        """Print what the job came to; as JSON the last line has said it."""
+        assert self._job is not None
+        if self._mode != "json":
+            show_summary(self._title, self._job, summary)
 
-class _Rate(ProgressColumn):
-    """Rows per second of this run, and how long the rest will take at that pace."""
+    def forecast(self, forecast: Forecast) -> None:
+        """Print what a dry run says about the whole."""
+        assert self._job is not None
+        if self._mode == "json":
+            click.echo(_encode(forecast), err=True)
+        else:
+            show_forecast(self._title, self._job, forecast)
 
-    def render(self, task: Task) -> Text:
-        done = task.completed - task.fields["before"]
-        if not done or not task.elapsed:
-            return Text("")
-        rate = done / task.elapsed
-        left = "" if task.total is None else f"  {_duration((task.total - task.completed) / rate)} left"
-        return Text(f"{rate:,.0f} rows/s{left}")
+    def _look(self) -> None:
+        assert self._job is not None
+        # The snapshots also measure what holds a job back, so they are taken where nobody looks.
+        snapshot = self._job.snapshot()
+        if self._mode == "json":
+            self._say(snapshot)
+        if self._live is not None:
+            self._live.update(_view(self._title, snapshot, self._console.width), refresh=True)
+        wait = _JSON if self._mode == "json" else _LIVE
+        self._timer = asyncio.get_running_loop().call_later(wait, self._look)
+
+    def _say(self, snapshot: Snapshot) -> None:
+        click.echo(_encode(snapshot), err=True)
 
 
-class _Count(ProgressColumn):
-    def render(self, task: Task) -> Text:
-        total = "" if task.total is None else f"/{task.total:,.0f}"
-        return Text(f"{task.completed:,.0f}{total}", style="bold")
-
-
-def _bar(console: Console) -> Bar:
-    return Bar(
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=None, complete_style="cyan", finished_style="cyan", pulse_style="cyan"),
-        _Count(),
-        TextColumn("{task.fields[failed]}", style="red"),
-        _Rate(),
-        console=console,
-        transient=True,
-        expand=True,
+def _view(title: str, now: Snapshot, width: int) -> RenderableType:
+    """How far, how fast, what holds it back; on a narrow terminal more lines, since no number may be cut."""
+    finished = now.done + now.failed
+    share = f"  {finished:,}" + (
+        "" if now.total is None else f"/{now.total:,} {100 * finished / max(1, now.total):.0f} %"
     )
+    title = title if len(title) <= _NAME else title[: _NAME - 3] + "..."
+    head = Table.grid(expand=True)
+    head.add_column(no_wrap=True)
+    head.add_column(ratio=1)
+    head.add_column(no_wrap=True)
+    bar = ProgressBar(
+        total=now.total,
+        completed=finished,
+        complete_style="cyan",
+        finished_style="cyan",
+        pulse_style="cyan",
+        pulse=now.total is None,
+    )
+    head.add_row(Text(f"{title}  "), bar, Text(share, style="bold"))
+    parts = [
+        f"{now.done:,} done",
+        f"{now.failed:,} failed" if now.failed else "",
+        f"{now.in_flight:,} in flight",
+        f"{now.calls_per_second:,.1f} calls/s" if now.calls_per_second < 10 else f"{now.calls_per_second:,.0f} calls/s",
+        f"{_short(now.tokens_per_second)} tokens/s",
+        "" if now.cost_usd is None else _money(now.cost_usd),
+        "" if now.eta_seconds is None else f"{_duration(now.eta_seconds)} left",
+    ]
+    lines = [Text()]
+    for part in filter(None, parts):
+        if lines[-1] and len(lines[-1]) + 2 + len(part) > width:
+            lines.append(Text())
+        lines[-1].append("  " if lines[-1] else "")
+        lines[-1].append(part, style="red" if part.endswith("failed") else "")
+    held = "" if now.limited_by is None else f"held back by {LIMITS[now.limited_by]}"
+    return Group(head, *lines, Text(held, style="dim", no_wrap=True, overflow="ellipsis"))
 
 
-def show_summary(job: Job, seconds: float, *, written: bool, is_new: bool) -> None:
+def _short(number: float) -> str:
+    for size, letter in ((1e6, "M"), (1e3, "k")):
+        if number >= 10 * size:
+            return f"{number / size:,.0f}{letter}"
+    return f"{number:,.0f}"
+
+
+def _money(usd: float) -> str:
+    if 0 < usd < 0.0001:
+        return "under $0.0001"
+    return f"${usd:,.2f}" if usd >= 10 else f"${usd:.4f}"
+
+
+def show_summary(title: str, job: Job, summary: Summary) -> None:
     """Print what a job came to."""
     console = _console()
-    tally, plan = job.tally, job.plan
-    name = os.path.basename(job.source.name)
-    console.print(Text(f"\nclassify {name}{' (simulated)' if plan.simulated else ''}", style="bold"))
-    if not is_new:
+    console.print(Text(f"\n{title}{' (simulated)' if job.options.simulated else ''}", style="bold"))
+    if not job.finished and summary.is_complete:
         console.print("Everything is done already; nothing was asked.")
-    if tally.labelled:
+    labels = job.task.labels if isinstance(job.task, ClassifyTask) else []
+    if job.tally.labelled:
         console.print()
-        console.print(_labels(job))
+        console.print(_labels(job, labels, console.width))
     console.print()
-    console.print(_facts(job, seconds, written=written, is_new=is_new))
-    if tally.gold:
+    console.print(_facts(job, summary))
+    if job.tally.gold:
         console.print()
-        console.print(_confusion(job))
+        console.print(_confusion(job, labels, console.width))
+    if job.tally.matches:
+        console.print()
+        console.print(_matches(job))
 
 
-def _labels(job: Job) -> Table:
+def show_forecast(title: str, job: Job, forecast: Forecast) -> None:
+    """Print what a dry run says about the whole."""
+    console = _console()
+    simulated = " (simulated)" if job.options.simulated else ""
+    console.print(Text(f"\n{title}: dry run{simulated}", style="bold"))
+    console.print()
+    table, row = _grid()
+    kept = ", whose answers are kept" if job.resumable and not job.is_throwaway else ""
+    failed = f", {forecast.failed:,} failed" if forecast.failed else ""
+    row("asked", f"{counted(forecast.asked, 'row')}{failed}{kept}")
+    row("left", f"{counted(forecast.rows, 'row')}, about {counted(forecast.calls, 'call')}")
+    if forecast.tokens_in is not None and forecast.tokens_out is not None:
+        row("tokens", f"about {forecast.tokens_in:,} in, {forecast.tokens_out:,} out")
+    row("cost", "unknown" if forecast.cost_usd is None else f"about {_money(forecast.cost_usd)}")
+    if forecast.seconds is not None:
+        row("time", f"about {_duration(forecast.seconds)}, by {LIMITS[forecast.limited_by or 'concurrency']}")
+    console.print(table)
+
+
+def _labels(job: Job, labels: list[str], width: int) -> Table:
     """Rows per label, as bars."""
     counts = job.tally.labels
     table = Table.grid(padding=(0, 2))
@@ -125,11 +214,14 @@ def _labels(job: Job) -> Table:
     table.add_column()
     table.add_column(justify="right")
     table.add_column(justify="right")
-    most, total = max(counts.values()), job.tally.labelled
-    ranked = sorted(job.plan.labels, key=lambda label: -counts[label])
+    # With several labels a row, the shares are of the rows and need not add up.
+    most, total = max(counts.values()), job.tally.ok
+    ranked = sorted(dict.fromkeys([*labels, *counts]), key=lambda label: -counts[label])
+    name = min(_NAME, 2 + max(map(len, ranked)))
+    longest = min(_BAR, max(4, width - name - len(f"{most:,}") - len("100.0 %") - 6))
     for label in ranked[:_MAX_LINES]:
         count = counts[label]
-        bar = _glyph("━", "=") * round(36 * count / most) or (_glyph("╸", "-") if count else "")
+        bar = _glyph("━", "=") * round(longest * count / most) or (_glyph("╸", "-") if count else "")
         table.add_row(Text(f"  {label}"), Text(bar, style="cyan"), f"{count:,}", f"{100 * count / total:.1f} %")
     if rest := ranked[_MAX_LINES:]:
         count = sum(counts[label] for label in rest)
@@ -137,8 +229,8 @@ def _labels(job: Job) -> Table:
     return table
 
 
-def _facts(job: Job, seconds: float, *, written: bool, is_new: bool) -> Table:
-    tally = job.tally
+def _grid() -> tuple[Table, Callable[[str, str | Text], None]]:
+    """A table of facts, and what adds one."""
     table = Table.grid(padding=(0, 2))
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
@@ -146,46 +238,88 @@ def _facts(job: Job, seconds: float, *, written: bool, is_new: bool) -> Table:
     def row(name: str, text: str | Text) -> None:
         table.add_row(Text(f"  {name}", style="bold"), text if isinstance(text, Text) else Text(text))
 
-    left = (job.pending or 0) if job.total is not None and isinstance(job, FileJob) else 0
-    parts = [f"{tally.labelled:,} labelled"]
-    if tally.answered_before and is_new:
-        parts[0] += f" ({tally.answered_before:,} by earlier runs)"
+    return table, row
+
+
+def _facts(job: Job, summary: Summary) -> Table:
+    tally, is_labels = job.tally, isinstance(job.task, ClassifyTask)
+    table, row = _grid()
+    parts = [f"{tally.ok:,} {'labelled' if is_labels else 'answered'}"]
+    if tally.ok_before and job.finished:
+        parts[0] += f" ({tally.ok_before:,} by earlier runs)"
     if tally.failed:
         parts.append(f"{tally.failed:,} failed")
-    if left:
-        parts.append(f"{left:,} not done")
+    if summary.left:
+        parts.append(f"{summary.left:,} not done")
     row("rows", ", ".join(parts))
+    if tally.truncated or tally.refused:
+        said = [f"{tally.truncated:,} cut by an output cap" if tally.truncated else ""]
+        said.append(f"{tally.refused:,} refused" if tally.refused else "")
+        row(
+            "look at",
+            Text(f"{', '.join(filter(None, said))} (taken for good; --retry-invalid asks again)", style="red"),
+        )
+    if tally.shared:
+        row("shared", f"{counted(tally.shared, 'row')} had the answer of an identical one")
     for kind, failures in sorted(tally.failures.items()):
-        said = f"{failures.count:,} {kind}, such as {failures.example}: {one_line(failures.message, 160)}"
-        row("failed", Text(said, style="red"))
-    if tally.gold:
-        judged = tally.gold.total()
-        row("accuracy", f"{100 * tally.right / judged:.1f} % ({tally.right:,} of {judged:,})")
-    row("model", f"{job.plan.model}, {job.plan.endpoint}")
+        said_of = f"{failures.count:,} {kind}, such as {failures.example}: {one_line(failures.message, 160)}"
+        row("failed", Text(said_of, style="red"))
+    if tally.judged:
+        row("accuracy", f"{100 * tally.right / tally.judged:.1f} % ({tally.right:,} of {tally.judged:,})")
+    identity = job.task.identity()
+    if identity.get("model"):
+        row("model", ", ".join(filter(None, [identity["model"], identity.get("endpoint")])))
     row("tokens", f"{tally.tokens_in:,} in, {tally.tokens_out:,} out")
     row("cost", _cost(job))
-    if is_new:
+    if job.finished:
+        seconds = summary.seconds
         pace = f", {tally.answered / seconds:,.0f} calls/s" if tally.answered and seconds > 0 else ""
         row("time", f"{seconds:.1f} s{pace}")
-    if isinstance(job, FileJob):
-        row("output", job.path if written else "nothing was written")
+        row("held back", _held(job))
+    if summary.output is not None:
+        row("output", summary.output)
+    if summary.journal:
+        is_beside = summary.output is not None or summary.journal.endswith(".journal")
+        row("journal" if is_beside else "output", summary.journal)
     return table
+
+
+def _held(job: Job) -> str:
+    """What the job waited for, by share of the time."""
+    limits = job.pace.limits
+    total = limits.total()
+    shares = [f"{LIMITS[name]} {100 * count / total:.0f} %" for name, count in limits.most_common(3)]
+    return "by " + ", ".join(shares) if shares else "by nothing"
 
 
 def _cost(job: Job) -> str:
     tally = job.tally
     if not tally.priced:
         return "unknown"
-    known = "" if tally.priced == tally.replies else f" for {tally.priced:,} of {tally.replies:,} calls"
-    money = f"${tally.cost_usd:,.2f}" if tally.cost_usd >= 10 else f"${tally.cost_usd:.4f}"
-    return f"{money}{known}" + (" simulated, nothing was charged" if job.plan.simulated else "")
+    known = "" if tally.priced == tally.replies else f" for {tally.priced:,} of {tally.replies:,} rows"
+    return f"{_money(tally.cost_usd)}{known}" + (" simulated, nothing was charged" if job.options.simulated else "")
 
 
-def _confusion(job: Job) -> Table:
+def _matches(job: Job) -> Table:
+    """Several labels a row: how often each was given and right."""
+    table = Table.grid(padding=(0, 2))
+    table.add_column(max_width=_NAME, no_wrap=True, overflow="ellipsis")
+    for _ in range(3):
+        table.add_column(justify="right")
+    table.add_row(
+        Text("  label", style="bold"), *(Text(name, style="bold") for name in ("precision", "recall", "rows"))
+    )
+    ranked = sorted(job.tally.matches.items(), key=lambda item: -item[1][2])
+    for label, (both, given, right) in ranked[:_MAX_LINES]:
+        shares = [f"{100 * both / of:.1f} %" if of else "" for of in (given, right)]
+        table.add_row(Text(f"  {label}"), *shares, f"{right:,}")
+    return table
+
+
+def _confusion(job: Job, labels: list[str], width: int) -> Table:
     """The right labels down and the given ones across; where they do not fit, how many of each were right."""
-    labels = job.plan.labels
     rows = job.tally.confusion(labels)
-    fits = _NAME + sum(2 + max(4, min(len(label), _HEAD)) for label in labels) <= _WIDTH
+    fits = _NAME + sum(2 + max(4, min(len(label), _HEAD)) for label in labels) <= width
     table = Table.grid(padding=(0, 2))
     table.add_column(no_wrap=True, max_width=_NAME, overflow="ellipsis")
     heads = labels if fits else ["right", "of"]

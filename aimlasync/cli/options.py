@@ -15,13 +15,14 @@ import click
 import msgspec
 
 from aimlasync import AsyncClient, Endpoint, Limits
-from aimlasync.bulk import InputError, JournalError, LabelsError, PromptError
+from aimlasync.bulk import FormError, InputError, JournalError, LabelsError, PromptError, RequestError
 from aimlasync.endpoint import default_endpoints
 from aimlasync.errors import (
     AimlasyncError,
     APIConnectionError,
     AuthenticationError,
     BadRequestError,
+    BudgetExceededError,
     InsufficientCreditError,
     NotFoundError,
     PermissionDeniedError,
@@ -134,7 +135,7 @@ def one_line_errors() -> Iterator[None]:
     """Turn what goes wrong inside into one line and an exit code."""
     try:
         yield
-    except (InputError, JournalError, LabelsError, PromptError) as error:
+    except (FormError, InputError, JournalError, LabelsError, PromptError, RequestError) as error:
         raise WrongUseError(str(error)) from None
     except AimlasyncError as error:
         raise CommandError(advised(error)) from None
@@ -163,6 +164,7 @@ _ADVICE: tuple[tuple[type[AimlasyncError], str], ...] = (
     (NotFoundError, "check --model (aimlasync models lists them) and --base-url"),
     (BadRequestError, "change --model, --endpoint or the prompt"),
     (RateLimitError, "wait, or ask less often"),
+    (BudgetExceededError, "raise --max-usd"),
     (APIConnectionError, "check the network and --base-url"),
 )
 
@@ -173,6 +175,11 @@ def one_line(text: str, max_length: int = 300) -> str:
     """Return a server's message as one line without control characters."""
     text = " ".join(_CONTROL.sub(" ", text).split()).rstrip(".")
     return text if len(text) <= max_length else text[: max_length - 3] + "..."
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number with what it counts: "1 row", "2,000 rows"."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def for_terminal(text: str) -> str:

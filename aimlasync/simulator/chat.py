@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from typing import Any
+from zlib import crc32
 
 import msgspec
 
@@ -49,7 +50,7 @@ def body(request: SimRequest, answers: list[Answer], vendor: Vendor, id: str, me
             ]
         choice: dict[str, Any] = {"index": index, "message": message}
         if _wants_logprobs(request):
-            choice["logprobs"] = _logprobs(request, tokens.pieces(answer.text))
+            choice["logprobs"] = {"content": logprobs(request, tokens.pieces(answer.text)), "refusal": None}
         choice["finish_reason"] = answer.finish_reason
         choices.append(choice)
     reply: dict[str, Any] = {"id": f"chatcmpl-{id}", "object": "chat.completion"}
@@ -135,9 +136,10 @@ def _deltas(request: SimRequest, answer: Answer, id: str, index: int) -> list[tu
     if answer.refusal is not None:
         return [({"refusal": piece}, None) for piece in tokens.pieces(answer.refusal)]
     found: list[tuple[dict[str, Any], Any]] = []
-    logprobs = _wants_logprobs(request)
+    wanted = _wants_logprobs(request)
     found += [
-        ({"content": piece}, _logprobs(request, [piece]) if logprobs else None) for piece in tokens.pieces(answer.text)
+        ({"content": piece}, {"content": logprobs(request, [piece]), "refusal": None} if wanted else None)
+        for piece in tokens.pieces(answer.text)
     ]
     for position, call in enumerate(answer.calls):
         first = {"name": call.name, "arguments": ""}
@@ -161,14 +163,17 @@ def _wants_logprobs(request: SimRequest) -> bool:
     return request.body.get("logprobs") is True and not request.reasons
 
 
-def _logprobs(request: SimRequest, said: list[str]) -> dict[str, Any]:
+def logprobs(request: SimRequest, said: list[str]) -> list[dict[str, Any]]:
+    """Return the probabilities of these tokens: the same for the same token after the same text."""
     top = request.body.get("top_logprobs")
     alternatives = int(top) if isinstance(top, (int, float)) else 0
-    return {"content": [_logprob(piece, alternatives) for piece in said], "refusal": None}
+    seed = crc32(request.text.encode("utf-8", "surrogatepass"))
+    return [_logprob(piece, alternatives, seed) for piece in said]
 
 
-def _logprob(piece: str, alternatives: int) -> dict[str, Any]:
-    own = {"token": piece, "logprob": -0.01, "bytes": list(piece.encode("utf-8", "surrogatepass"))}
+def _logprob(piece: str, alternatives: int, seed: int) -> dict[str, Any]:
+    token = piece.encode("utf-8", "surrogatepass")
+    own = {"token": piece, "logprob": -(1 + crc32(token, seed) % 400) / 1000, "bytes": list(token)}
     others = [
         {"token": f"~{rank}", "logprob": -4.0 - rank, "bytes": [126, 48 + rank % 10]} for rank in range(1, alternatives)
     ]

@@ -16,7 +16,7 @@ from aimlasync.simulator import tokens
 from aimlasync.simulator.answers import Answer
 from aimlasync.simulator.asked import SimRequest
 from aimlasync.simulator.catalogue import served
-from aimlasync.simulator.chat import Event
+from aimlasync.simulator.chat import Event, logprobs
 
 _encode = msgspec.json.Encoder().encode
 _FRAGMENT = 12
@@ -80,11 +80,15 @@ def _message(script: _Script, index: int, item: dict[str, Any]) -> None:
     script.add("response.output_item.added", output_index=index, item={**item, "status": "in_progress", "content": []})
     where = {"item_id": item["id"], "output_index": index, "content_index": 0}
     kind, key = ("refusal", "refusal") if part["type"] == "refusal" else ("output_text", "text")
-    extra: dict[str, Any] = {} if kind == "refusal" else {"logprobs": []}
-    script.add("response.content_part.added", **where, part={**part, key: ""})
-    for piece in tokens.pieces(part[key]):
-        script.add(f"response.{kind}.delta", made=True, **where, delta=piece, **extra)
-    script.add(f"response.{kind}.done", **where, **{key: part[key]}, **extra)
+    found = part.get("logprobs", [])
+
+    def extra(logprobs: list[dict[str, Any]]) -> dict[str, Any]:
+        return {} if kind == "refusal" else {"logprobs": logprobs}
+
+    script.add("response.content_part.added", **where, part={**part, key: "", **extra([])})
+    for at, piece in enumerate(tokens.pieces(part[key])):
+        script.add(f"response.{kind}.delta", made=True, **where, delta=piece, **extra(found[at : at + 1]))
+    script.add(f"response.{kind}.done", **where, **{key: part[key]}, **extra(found))
     script.add("response.content_part.done", **where, part=part)
     script.add("response.output_item.done", output_index=index, item=item)
 
@@ -109,7 +113,7 @@ def _items(request: SimRequest, answer: Answer, id: str) -> list[dict[str, Any]]
         items.append({"id": f"rs_{id}", "type": "reasoning", "summary": []})
     if answer.text or answer.refusal is not None or not answer.calls:
         said: dict[str, Any] = (
-            {"type": "output_text", "annotations": [], "logprobs": [], "text": answer.text}
+            {"type": "output_text", "annotations": [], "logprobs": _logprobs(request, answer), "text": answer.text}
             if answer.refusal is None
             else {"type": "refusal", "refusal": answer.refusal}
         )
@@ -126,6 +130,13 @@ def _items(request: SimRequest, answer: Answer, id: str) -> list[dict[str, Any]]
         for position, call in enumerate(answer.calls)
     ]
     return items
+
+
+def _logprobs(request: SimRequest, answer: Answer) -> list[dict[str, Any]]:
+    wanted = request.body.get("include")
+    if request.reasons or not isinstance(wanted, list) or "message.output_text.logprobs" not in wanted:
+        return []
+    return logprobs(request, tokens.pieces(answer.text))
 
 
 def _object(request: SimRequest, answer: Answer, id: str, items: list[dict[str, Any]]) -> dict[str, Any]:

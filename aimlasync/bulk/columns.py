@@ -1,0 +1,52 @@
+"""Which column of a table holds the text, and the text of a row.
+
+Law: pure. A guess is made only where there is one answer to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from aimlasync.bulk.prompt import as_text, listed
+from aimlasync.bulk.rows import InputError, Row
+
+# Enough rows to tell prose from ids, dates and categories.
+SAMPLE = 50
+
+
+def text_column(reader_columns: Sequence[str], sample: Sequence[Row], wanted: str | None, name: str) -> str:
+    """Return the column that holds the text: `wanted`, else "text", else the only one that reads like prose.
+
+    Raises InputError, with the columns there are.
+    """
+    columns = [column for column in reader_columns if column]
+    if wanted is not None:
+        if wanted not in columns:
+            raise InputError(name, f"no column {wanted!r}; there are: {listed(columns)}")
+        return wanted
+    if "text" in columns:
+        return "text"
+    prose = columns if len(columns) == 1 else [column for column in columns if _is_prose(column, sample)]
+    if len(prose) == 1:
+        return prose[0]
+    raise InputError(name, f"which column is the text? Say so with --text; there are: {listed(columns)}")
+
+
+def _is_prose(column: str, sample: Sequence[Row]) -> bool:
+    values = [value for row in sample if isinstance(value := row.fields.get(column), str) and value.strip()]
+    return bool(values) and 2 * sum(map(_reads_like_prose, values)) >= len(values)
+
+
+def _reads_like_prose(value: str) -> bool:
+    # Four words; or a line of a script that does without spaces.
+    return len(value.split()) >= 4 or (not value.isascii() and len(value) >= 8)
+
+
+def row_text(row: Row, column: str, name: str) -> str:
+    """Return the text of a row, "" when it has none. Raises InputError for a value that is no text."""
+    if column not in row.fields:
+        raise InputError(name, f"no {column!r} in this row; every row needs it", line=row.line)
+    value = row.fields[column]
+    if isinstance(value, (dict, list)):
+        raise InputError(name, f"{column!r} is not text; name another column with --text", line=row.line)
+    return as_text(value)

@@ -1,0 +1,49 @@
+"""How sure a model was of a label, by the probabilities that it gave to the tokens of it.
+
+Law: pure arithmetic. It is the model's own number: how often it is right at 0.9 is for a gold column to tell.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from aimlasync.chat import ChatCompletion, TokenLogprob
+from aimlasync.responses import OutputMessage, OutputText
+
+if TYPE_CHECKING:
+    from aimlasync.bulk.ask import Reply
+
+
+def confidence_of(reply: Reply, value: str) -> float | None:
+    """Return the probability of the tokens that spell `value` in a JSON answer, None when the server gave none."""
+    tokens = _tokens(reply)
+    text = "".join(token.token for token in tokens)
+    written = msgspec.json.encode(value).decode()
+    begin = text.rfind(written)
+    if begin < 0:
+        return None
+    # The quotes are forced by the schema, and tokens may hold one beside a letter.
+    begin, end = begin + 1, begin + len(written) - 1
+    total = at = 0.0
+    for token in tokens:
+        after = at + len(token.token)
+        if after > begin and at < end:
+            total += token.logprob
+        at = after
+    return min(1.0, math.exp(total))
+
+
+def _tokens(reply: Reply) -> Sequence[TokenLogprob]:
+    if isinstance(reply, ChatCompletion):
+        logprobs = reply.choices[0].logprobs if reply.choices else None
+        return (logprobs.content or ()) if logprobs is not None else ()
+    for item in reply.output:
+        if isinstance(item, OutputMessage):
+            for part in item.content:
+                if isinstance(part, OutputText):
+                    return part.logprobs or ()
+    return ()

@@ -1,0 +1,55 @@
+"""Which rows are done: the set of their custom_ids, small enough for ten million of them.
+
+Law: in memory alone; it cannot say what is in it, only whether something is.
+"""
+
+from __future__ import annotations
+
+import sys
+from array import array
+from bisect import bisect_left
+
+# Measured with 10,000,000 ids: 2**13 to 2**16 take the same time and memory; 2**17 took 70 MB more.
+_BUCKETS = 2**14
+
+
+class DoneSet:
+    """A set of custom_ids as 64-bit hashes, eight bytes each.
+
+    Two ids may have one hash, and then the second counts as done though it never was: the odds that this happens
+    anywhere in a job are about n²/2⁶⁵, 1 in 370,000 for 10,000,000 rows and 1 in 37 million for 1,000,000. Hashes are
+    keyed anew in every process, so nobody can choose ids that collide, and the next run would find the row.
+    """
+
+    def __init__(self) -> None:
+        # Sorted; which bucket, the lowest bits say.
+        self._buckets = [array("q") for _ in range(_BUCKETS)]
+        self._len = 0
+
+    def add(self, custom_id: str) -> bool:
+        """Add an id; False if it was there."""
+        hashed = _hash(custom_id)
+        bucket = self._buckets[hashed & (_BUCKETS - 1)]
+        at = bisect_left(bucket, hashed)
+        if at < len(bucket) and bucket[at] == hashed:
+            return False
+        bucket.insert(at, hashed)
+        self._len += 1
+        return True
+
+    def __contains__(self, custom_id: str) -> bool:
+        hashed = _hash(custom_id)
+        bucket = self._buckets[hashed & (_BUCKETS - 1)]
+        at = bisect_left(bucket, hashed)
+        return at < len(bucket) and bucket[at] == hashed
+
+    def __len__(self) -> int:
+        return self._len
+
+
+def _wide_hash(custom_id: str) -> int:
+    """64 bits where Python's own hash has 32, in which one of 100,000 rows would collide."""
+    return hash(custom_id) << 32 | hash("\0" + custom_id) & 0xFFFF_FFFF
+
+
+_hash = hash if sys.hash_info.width >= 64 else _wide_hash

@@ -1,0 +1,409 @@
+"""A journal as a table: CSV, JSONL or Parquet, in the order of the input.
+
+Law: reads a journal and its input, writes one file; memory is 12 bytes a line of the journal, whatever is in it. What
+an answer says is read by the decoders that read it from the wire.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, Literal
+
+import msgspec
+from msgspec import UNSET
+
+from aimlasync.bulk.index import Index
+from aimlasync.bulk.output import Kind, KindError, open_table, spelled, writing
+from aimlasync.bulk.record import Facts, Record
+from aimlasync.bulk.rows import Format, InputError, Row
+from aimlasync.bulk.source import Source, format_of_path
+from aimlasync.chat import ChatCompletion, decode_completion
+from aimlasync.responses import Response as Reply
+from aimlasync.responses import decode_response
+from aimlasync.wire import plain
+
+_NO_FACTS = Facts()
+
+
+class Outcome:
+    """What became of one row; `record` is None when nothing did."""
+
+    def __init__(self, custom_id: str, record: Record | None) -> None:
+        self.custom_id = custom_id
+        self.record = record
+        self._reply: ChatCompletion | Reply | msgspec.UnsetType | None = UNSET
+        self._body: Any = UNSET
+
+    @property
+    def ok(self) -> bool | None:
+        """None for a row without a record."""
+        return None if self.record is None else self.record.error is None
+
+    @property
+    def facts(self) -> Facts:
+        """What is known beside the answer."""
+        return (self.record and self.record.info) or _NO_FACTS
+
+    @property
+    def body(self) -> Any:
+        """The body of the response, None without one."""
+        if self._body is UNSET:
+            self._body = None
+            if self.record is not None and self.record.response is not None:
+                with suppress(msgspec.DecodeError):
+                    self._body = plain(bytes(self.record.response.body))
+        return self._body
+
+    @property
+    def reply(self) -> ChatCompletion | Reply | None:
+        """The answer, None without one; also one that was paid for and is not valid."""
+        if self._reply is UNSET:
+            response = None if self.record is None else self.record.response
+            self._reply = None
+            if response is not None and 200 <= response.status_code < 300:
+                self._reply = reply_of(bytes(response.body))
+        return self._reply
+
+    @property
+    def answer_object(self) -> Any:
+        """The answer as JSON, None where it is none or not a good one."""
+        text = _answer(self) if self.ok else None
+        try:
+            return plain(text.encode()) if text else None
+        except (ValueError, RecursionError):
+            return None
+
+    @property
+    def finish_reason(self) -> str | None:
+        """Why the answer ends where it does, in the words of its API."""
+        reply = self.reply
+        if isinstance(reply, ChatCompletion):
+            return reply.choices[0].finish_reason if reply.choices else None
+        if reply is None:
+            return None
+        return (reply.incomplete_details and reply.incomplete_details.reason) or reply.status
+
+    @property
+    def status(self) -> int | None:
+        """The HTTP status."""
+        if self.record is None:
+            return None
+        if self.record.response is not None:
+            return self.record.response.status_code
+        return None if self.record.error is None else self.record.error.status
+
+
+class _Shape(msgspec.Struct, gc=False):
+    object: Any = None
+    choices: msgspec.Raw | msgspec.UnsetType = UNSET
+    output: msgspec.Raw | msgspec.UnsetType = UNSET
+
+
+_shape = msgspec.json.Decoder(_Shape).decode
+
+
+def reply_of(body: bytes) -> ChatCompletion | Reply | None:
+    """Decode the body of a 2xx by the API that it is of; None for what is no answer of either."""
+    try:
+        shape = _shape(body)
+        if shape.object == "response" or (shape.choices is UNSET and shape.output is not UNSET):
+            return decode_response(body)
+        return decode_completion(body)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _answer(outcome: Outcome) -> str | None:
+    reply = outcome.reply
+    return reply.text if isinstance(reply, ChatCompletion) else None if reply is None else reply.output_text
+
+
+def _attempts(outcome: Outcome) -> int | None:
+    error = None if outcome.record is None else outcome.record.error
+    return outcome.facts.attempts if error is None or outcome.facts.attempts is not None else error.attempts
+
+
+RESULTS: Mapping[str, tuple[Kind, Callable[[Outcome], Any]]] = {
+    "custom_id": ("text", lambda outcome: outcome.custom_id),
+    "ok": ("bool", lambda outcome: outcome.ok),
+    "answer": ("text", _answer),
+    "label": ("text", lambda outcome: outcome.facts.label),
+    "confidence": ("float", lambda outcome: outcome.facts.confidence),
+    "finish_reason": ("text", lambda outcome: outcome.finish_reason),
+    "error": ("text", lambda outcome: outcome.record and outcome.record.error and outcome.record.error.code),
+    "error_message": ("text", lambda outcome: outcome.record and outcome.record.error and outcome.record.error.message),
+    "status": ("int", lambda outcome: outcome.status),
+    "attempts": ("int", _attempts),
+    "tokens_in": ("int", lambda outcome: outcome.facts.tokens_in),
+    "tokens_out": ("int", lambda outcome: outcome.facts.tokens_out),
+    "cost_usd": ("float", lambda outcome: outcome.facts.cost_usd),
+    "seconds": ("float", lambda outcome: outcome.facts.seconds),
+    "model": ("text", lambda outcome: outcome.facts.model),
+    "request_id": (
+        "text",
+        lambda outcome: outcome.record and outcome.record.response and outcome.record.response.request_id,
+    ),
+}
+"""The columns that a journal gives, the kinds of their values, and where they come from."""
+
+
+class Layout:
+    """Which columns are written, and what is in them. `inputs` are the columns of the input, in its order.
+
+    A column of the input goes by its name; a result that one of them is named like goes by result_NAME; one of `added`
+    by the name that it has there. Raises InputError about `name` for a column that there is not.
+    """
+
+    def __init__(
+        self,
+        inputs: Sequence[str],
+        columns: Sequence[str],
+        *,
+        name: str,
+        format: Format = "jsonl",
+        added: Mapping[str, str] | None = None,
+    ) -> None:
+        self._inputs = list(inputs)
+        self._format = format
+        self._added = added or {}
+        self._results = {result_name(result, inputs): result for result in RESULTS}
+        self.columns = list(columns)
+        self.kinds: dict[str, Kind] = {}
+        """Of those columns that need not be guessed."""
+        self._gets: list[tuple[int | None, Callable[[Outcome], Any]]] = []
+        for at, column in enumerate(self.columns):
+            # A column without a name, which CSV may have more than one of, is told by its place.
+            if column and self.columns.index(column) < at:
+                raise InputError(name, f"column {column!r} is asked for twice; once is enough")
+            self._gets.append(self._get(column, at, name))
+
+    def values(self, fields: Mapping[str, Any] | Sequence[Any] | None, outcome: Outcome) -> list[Any]:
+        """Return the values of one row. `fields` are the input's, by name, or as CSV has them; None when unknown."""
+        if fields is None:
+            return [UNSET if at is not None else get(outcome) for at, get in self._gets]
+        if isinstance(fields, Mapping):
+            names = self._inputs
+            return [fields.get(names[at], UNSET) if at is not None else get(outcome) for at, get in self._gets]
+        return [fields[at] if at is not None else get(outcome) for at, get in self._gets]
+
+    def of_row(self, row: Row, outcome: Outcome) -> list[Any]:
+        """Return the values of one row of the input."""
+        fields: Mapping[str, Any] | Sequence[Any] | None = row.cells if self._format == "csv" else None
+        return self.values(fields or (spelled(row) if self._format == "jsonl" else row.fields), outcome)
+
+    def object_of_row(self, row: Row, outcome: Outcome) -> dict[str, Any]:
+        """Return the row as an object with what is added: all its members, also those that no other row has."""
+        added = {column: get(outcome) for column, (at, get) in zip(self.columns, self._gets, strict=True) if at is None}
+        return {**spelled(row), **added}
+
+    def _get(self, column: str, at: int, name: str) -> tuple[int | None, Callable[[Outcome], Any]]:
+        if self._inputs[at : at + 1] == [column]:
+            return at, _nothing
+        if column in self._inputs:
+            return self._inputs.index(column), _nothing
+        known = self._added.get(column) or self._results.get(column)
+        found = known or column.removeprefix("result_")
+        if known in RESULTS:
+            kind, get = RESULTS[found]
+            self.kinds[column] = kind
+            return None, _joined_label if found == "label" and self._format != "jsonl" else get
+        for start, root in (("body.", "body"), ("answer.", "answer_object")):
+            if found.startswith(start) and len(found) > len(start):
+                return None, _at_path(root, found.removeprefix(start).split("."))
+        there = [repr(name) if "," in name or " " in name else name for name in (*self._inputs, *self._results) if name]
+        more = "answer.KEY, body.PATH.IN.IT"
+        raise InputError(name, f"no column {column!r}; there are: {', '.join([*there, more])}")
+
+
+def result_name(result: str, inputs: Sequence[str]) -> str:
+    """Return the name of a result's column beside the columns of an input."""
+    while result in inputs:
+        result = f"result_{result}"
+    return result
+
+
+def _nothing(outcome: Outcome) -> None:
+    return None
+
+
+def _joined_label(outcome: Outcome) -> Any:
+    label = outcome.facts.label
+    return "|".join(label) if isinstance(label, list) else label
+
+
+def _at_path(root: str, path: list[str]) -> Callable[[Outcome], Any]:
+    def get(outcome: Outcome) -> Any:
+        value = getattr(outcome, root)
+        for step in path:
+            if isinstance(value, dict):
+                value = value.get(step)
+            elif isinstance(value, list) and step.isdecimal() and int(step) < len(value):
+                value = value[int(step)]
+            else:
+                return None
+        return value
+
+    return get
+
+
+def id_column(journal_path: str) -> str | None:
+    """Return the column whose values name the rows of a journal, as its manifest says; None where none does."""
+    try:
+        with open(f"{journal_path}.manifest", "rb") as file:
+            job = msgspec.json.decode(file.read())["job"]
+        return job["id"] if isinstance(job["id"], str) else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def is_request(fields: Mapping[str, Any]) -> bool:
+    """Whether a row is an input line of OpenAI's Batch API: {"custom_id", "method", "url", "body"}."""
+    return isinstance(fields.get("custom_id"), str) and isinstance(fields.get("body"), dict)
+
+
+def default_id(row: Row) -> str:
+    """Return the custom_id that a row brings with it as a request, else its own."""
+    return str(row.fields["custom_id"]) if is_request(row.fields) else row.custom_id
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """What was written."""
+
+    rows: int
+    ok: int
+    failed: int
+    """Rows whose record is an error."""
+    missing: int
+    """Rows of the input that the journal has no record of, whether they were written or left out."""
+    unmatched: int
+    """Records of no row of the input; not written."""
+
+
+def export(
+    journal_path: str,
+    out_path: str,
+    *,
+    columns: Sequence[str] | None = None,
+    add: Mapping[str, str] | None = None,
+    format: Format | None = None,
+    source: Source | None = None,
+    order: Literal["input", "done"] = "input",
+    only_done: bool = False,
+    limit: int | None = None,
+    id_of: Callable[[Row], str] = default_id,
+) -> Exported:
+    """Write the journal as a table to `out_path`, "-" for standard output. Raises InputError, or OSError.
+
+    With `source` the rows are the input's (the first `limit` of them), in its order; `only_done` leaves out those
+    without a record. Without it they are the journal's: by number if all are named row-N, else as they were done, which
+    `order="done"` asks for in any case, without columns of the input. Several lines of one custom_id are one row: the
+    last ok one, else the last. `add` names columns to stand after the input's, and what of the journal is in them.
+    """
+    written = format or (None if out_path == "-" else format_of_path(out_path))
+    if written is None and out_path != "-":
+        raise InputError(out_path, "neither .csv nor .jsonl nor .parquet; say which with --format")
+    written = written or ("csv" if source is not None and source.format == "csv" else "jsonl")
+    if out_path == "-" and written == "parquet":
+        raise InputError("stdout", "Parquet is written to a file, not to a pipe; name one, or choose another format")
+    if order == "done":
+        source = None
+    with Index([journal_path]) as index:
+        if os.path.exists(out_path) and (
+            os.path.samefile(out_path, journal_path) or (source is not None and source.same_file(out_path))
+        ):
+            raise InputError(out_path, "what is to be read, too; choose another name for what is written")
+        inputs, chosen = _columns(source, limit, columns, written, add)
+        name = journal_path if source is None else source.name
+        layout = Layout(inputs, chosen, name=name, format=written, added=add)
+        kinds = dict(layout.kinds)
+        while True:
+            # Begun anew with that column as text when a kind, guessed from the first row group, turns out wrong.
+            try:
+                with (
+                    writing(out_path) as file,
+                    open_table(file, written, layout.columns, kinds, out_path) as table,
+                ):
+                    if source is None:
+                        return _write_records(index, order, table.write, layout)
+                    rows = islice(source, limit)
+                    return _write_rows(index, rows, table.write, layout, id_of, only_done)
+            except KindError as error:
+                kinds[error.column] = "text"
+
+
+def check_columns(source: Source, columns: Sequence[str], format: Format, *, limit: int | None = None) -> None:
+    """Raises InputError for columns that an export could not write."""
+    inputs, chosen = _columns(source, limit, columns, format, None)
+    Layout(inputs, chosen, name=source.name, format=format)
+
+
+def _columns(
+    source: Source | None,
+    limit: int | None,
+    columns: Sequence[str] | None,
+    format: Format,
+    add: Mapping[str, str] | None,
+) -> tuple[list[str], Sequence[str]]:
+    """The columns of the input, and those to be written."""
+    if source is None:
+        return [], [*(["custom_id", "answer", "error"] if columns is None else columns), *(add or ())]
+    if not source.again:
+        raise InputError(source.name, "a pipe, and an export reads its input more than once; save it to a file first")
+    first = source.sample(1)[0]
+    inputs = source.columns
+    requests = is_request(first.fields)
+    known = requests and set(columns or ()) <= {*inputs, *RESULTS}
+    if source.format == "jsonl" and not known:
+        # Objects need not have the same members, and none may be lost.
+        inputs = list(dict.fromkeys(name for row in islice(source, limit) for name in row.fields))
+    if columns is not None:
+        return inputs, [*columns, *(add or ())]
+    if requests and add is None:
+        return inputs, ["custom_id", "answer", "error"]
+    if format != "csv":
+        # Columns without a name are one.
+        inputs = list(dict.fromkeys(inputs))
+    return inputs, [*inputs, *(add or (result_name("answer", inputs), result_name("error", inputs)))]
+
+
+def result_layout(source: Source, added: Mapping[str, str], format: Format) -> Layout:
+    """Return the layout of rows that are written as they come: the columns known so far, and what is added."""
+    inputs = source.columns if format == "csv" else list(dict.fromkeys(source.columns))
+    return Layout(inputs, [*inputs, *added], name=source.name, format=format, added=added)
+
+
+def _write_rows(
+    index: Index,
+    rows: Iterator[Row],
+    write: Callable[[list[Any]], None],
+    layout: Layout,
+    id_of: Callable[[Row], str],
+    only_done: bool,
+) -> Exported:
+    count = ok = failed = missing = 0
+    for row in rows:
+        name = id_of(row)
+        record = index.find(name)
+        if record is None:
+            missing += 1
+            if only_done:
+                continue
+        elif record.error is None:
+            ok += 1
+        else:
+            failed += 1
+        count += 1
+        write(layout.of_row(row, Outcome(name, record)))
+    return Exported(count, ok, failed, missing, max(0, index.rows - ok - failed))
+
+
+def _write_records(index: Index, order: str, write: Callable[[list[Any]], None], layout: Layout) -> Exported:
+    records = index.numbered() if order == "input" and index.is_numbered else index.records()
+    for record in records:
+        write(layout.values(None, Outcome(record.custom_id, record)))
+    return Exported(index.rows, index.ok, index.rows - index.ok, 0, 0)

@@ -1,0 +1,69 @@
+"""What a whole job would take, from a few of its rows.
+
+Law: arithmetic. The rows asked about are the first ones; where the others are longer, they take more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from aimlasync.bulk.job import Job
+from aimlasync.lane import EndpointStatistics
+from aimlasync.limits import Limits
+from aimlasync.prices import Price
+
+
+class Forecast(msgspec.Struct, kw_only=True):
+    """What is still to come; None is unknown."""
+
+    asked: int
+    """Rows that it is made from."""
+    failed: int
+    """Of them, rows that failed."""
+    rows: int
+    """Rows left."""
+    calls: int
+    tokens_in: int | None
+    tokens_out: int | None
+    cost_usd: float | None
+    seconds: float | None
+    limited_by: str | None
+    """What takes that long: requests, tokens or concurrency."""
+
+
+def forecast(
+    job: Job, limits: Limits, prices: Mapping[str, Price], endpoints: Sequence[EndpointStatistics]
+) -> Forecast:
+    """Extrapolate from the rows that a dry run asked about."""
+    tally, left, asked = job.tally, job.pending or 0, job.finished
+    counted = tally.replies - tally.uncounted
+    each_in = tally.tokens_in / counted if counted else None
+    each_out = tally.tokens_out / counted if counted else None
+    calls = left * (tally.answered / asked if asked and tally.answered else 1.0)
+    tokens = None if each_in is None or each_out is None else left * (each_in + each_out)
+    cost = left * tally.cost_usd / tally.priced if tally.priced else None
+    price = next(iter(prices.values()), None) if len(set(prices.values())) == 1 else None
+    if cost is None and price is not None and price.input is not None and price.output is not None:
+        cost = left * ((each_in or 0) * price.input + (each_out or 0) * price.output) if each_in is not None else None
+    bounds: dict[str, float] = {}
+    if limits.requests_per_minute is not None:
+        bounds["requests"] = calls * 60 / limits.requests_per_minute
+    if limits.tokens_per_minute is not None and tokens is not None:
+        bounds["tokens"] = tokens * 60 / limits.tokens_per_minute
+    slots = sum(endpoint.limit for endpoint in endpoints)
+    if job.seconds_answering and asked and slots:
+        bounds["concurrency"] = calls * job.seconds_answering / asked / min(slots, job.workers)
+    longest = max(bounds, key=lambda name: bounds[name], default=None)
+    return Forecast(
+        asked=asked,
+        failed=asked - (tally.ok - tally.ok_before),
+        rows=left,
+        calls=round(calls),
+        tokens_in=None if each_in is None else round(left * each_in),
+        tokens_out=None if each_out is None else round(left * each_out),
+        cost_usd=cost,
+        seconds=None if longest is None else bounds[longest],
+        limited_by=longest,
+    )

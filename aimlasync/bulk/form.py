@@ -1,0 +1,150 @@
+"""The form of an answer: a strict JSON schema, from labels, a file or a Python type, and how the answer is read.
+
+Law: pure, but for loading what `load_form` is told to. A schema of a file is made strict where it is silent: every
+object closed, every property required.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from aimlasync.bulk.fits import misfit
+from aimlasync.bulk.request import Api
+from aimlasync.chat import ChatCompletion
+from aimlasync.errors import AnswerInvalidError
+from aimlasync.parse import parse_completion, parse_response
+from aimlasync.schema import Format, format_of
+
+if TYPE_CHECKING:
+    from aimlasync.bulk.ask import Reply
+
+
+class FormError(ValueError):
+    """A schema that cannot be used; the message says what to do."""
+
+
+class Form:
+    """What an answer must look like."""
+
+    def __init__(self, form: Format[Any], identity: Any = None, *, is_checked: bool = False) -> None:
+        self._format = form
+        # Whether answers are looked at beyond what the decoder sees to.
+        self._is_checked = is_checked
+        self.identity = identity
+        """What a journal must agree on."""
+        properties = form.schema.get("properties") or {}
+        self.columns = list(properties)
+        """The names at the top of an answer."""
+        self.label_column = next((name for name, part in properties.items() if _enum(part, form.schema)), None)
+        """The first of them that has a fixed set of values, None when none has."""
+        part = properties.get(self.label_column) if self.label_column else None
+        self.labels = list(_enum(part, form.schema) or ()) if part else []
+        """That set."""
+
+    def params(self, endpoint: Api) -> dict[str, Any]:
+        """Return the parameters that ask for it."""
+        if endpoint == "responses":
+            return {"text": {"format": self._format.responses()}}
+        return {"response_format": self._format.chat()}
+
+    def read(self, reply: Reply) -> Any:
+        """Return the value that an answer is. Raises AnswerError."""
+        if isinstance(reply, ChatCompletion):
+            value = parse_completion(reply, self._format).parsed
+        else:
+            value = parse_response(reply, self._format).parsed
+        if value is None:
+            raise AnswerInvalidError("the answer is a tool call", reply=reply, raw=reply.raw, info=reply.info)
+        if self._is_checked and (wrong := misfit(value, self._format.schema)):
+            raise AnswerInvalidError(
+                f"the answer does not fit the schema: {wrong}", reply=reply, raw=reply.raw, info=reply.info
+            )
+        return value
+
+
+def form_of(type_: Any) -> Form:
+    """Return the form of a Python type. Raises TypeError, naming the field that strict JSON schema cannot express."""
+    form = format_of(type_)
+    return Form(form, form.schema)
+
+
+def load_form(name: str) -> Form:
+    """Return the form of a JSON schema in a file, or of a Python type given as `module:Type` or `file.py:Type`.
+
+    Raises FormError.
+    """
+    path, colon, attribute = name.rpartition(":")
+    if colon and attribute.isidentifier() and not os.path.exists(name):
+        try:
+            return form_of(_type(path, attribute))
+        except TypeError as error:
+            raise FormError(f"{name}: {error}") from None
+    try:
+        with open(name, encoding="utf-8-sig") as file:
+            schema = msgspec.json.decode(file.read())
+    except (OSError, UnicodeDecodeError) as error:
+        raise FormError(f"{name}: {getattr(error, 'strerror', None) or 'not UTF-8 text'}; name a JSON schema") from None
+    except msgspec.DecodeError as error:
+        raise FormError(f"{name}: not JSON ({error}); name a JSON schema") from None
+    if isinstance(schema, dict) and isinstance(schema.get("schema"), dict):
+        # The whole `json_schema` of a request.
+        schema = schema["schema"]
+    if not isinstance(schema, dict) or schema.get("type") != "object" or not schema.get("properties"):
+        raise FormError(f'{name}: not the schema of an object; it needs "type": "object" and "properties"')
+    _close(schema)
+    title = os.path.splitext(os.path.basename(name))[0]
+    slug = "".join(c if c.isascii() and (c.isalnum() or c in "_-") else "_" for c in title)[:64] or "answer"
+    return Form(Format(slug, schema, msgspec.json.Decoder(dict[str, Any]), False), schema, is_checked=True)
+
+
+def _type(module: str, attribute: str) -> Any:
+    try:
+        if module.endswith(".py"):
+            spec = importlib.util.spec_from_file_location("aimlasync_schema", module)
+            assert spec is not None
+            assert spec.loader is not None
+            loaded = importlib.util.module_from_spec(spec)
+            # Annotations are looked up by the module's name.
+            sys.modules[spec.name] = loaded
+            spec.loader.exec_module(loaded)
+        else:
+            if "" not in sys.path:
+                sys.path.insert(0, "")
+            loaded = importlib.import_module(module)
+    except Exception as error:  # noqa: BLE001  # whatever code of the user's own raises
+        what = str(error) or type(error).__name__
+        raise FormError(f"{module}: cannot be imported ({what}); name a JSON schema, or module:Type") from None
+    try:
+        return getattr(loaded, attribute)
+    except AttributeError:
+        raise FormError(f"{module} has no {attribute}; name a type in it") from None
+
+
+def _close(schema: Any) -> None:
+    if isinstance(schema, list):
+        for part in schema:
+            _close(part)
+    elif isinstance(schema, dict):
+        if isinstance(properties := schema.get("properties"), dict):
+            schema.setdefault("additionalProperties", False)
+            schema.setdefault("required", list(properties))
+        for part in schema.values():
+            _close(part)
+
+
+def _enum(part: Any, schema: dict[str, Any]) -> list[Any] | None:
+    """The values that a property may have, also where it only refers to them."""
+    if not isinstance(part, dict):
+        return None
+    if isinstance(reference := part.get("$ref"), str):
+        return _enum((schema.get("$defs") or {}).get(reference.rpartition("/")[2]), schema)
+    if part.get("type") == "array":
+        return _enum(part.get("items"), schema)
+    values = part.get("enum")
+    return values if isinstance(values, list) else None

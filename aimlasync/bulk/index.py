@@ -1,0 +1,201 @@
+"""Which line of one or several journals is the last word on a row.
+
+Law: reads, never writes; 12 bytes a line, whatever the length of lines and names. Of the lines of one custom_id the
+last ok one counts, else the last. A torn last line is no line; any other that is no record is an `InputError` with its
+number.
+"""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from typing import BinaryIO, Self, TypeVar
+
+from aimlasync.bulk.record import Glance, Record, decode_glance, decode_record
+from aimlasync.bulk.rows import InputError
+
+# An entry of the table: 21 bits of the name's hash, 1 bit for ok, 42 bits of where the line begins, plus one; 0 is
+# free. Positions run on from one file to the next.
+_PLACE = (1 << 42) - 1
+_OK = 1 << 42
+_MARK = ((1 << 21) - 1) << 43
+
+_BUFFER = 2**17
+
+R = TypeVar("R", Record, Glance)
+
+
+class Index:
+    """The lines of `paths` at the time of opening; a journal may go on growing."""
+
+    def __init__(self, paths: Sequence[str]) -> None:
+        self.rows = 0
+        """Different custom_ids."""
+        self.ok = 0
+        """Those of them that have an ok line."""
+        self.duplicates = 0
+        """Ok lines that another ok line takes the place of."""
+        self.is_numbered = True
+        """Whether every custom_id is row-N."""
+        self._numbers = bytearray()
+        self._paths = list(paths)
+        self._closing = ExitStack()
+        self._files: list[BinaryIO] = []
+        # Where each file begins, on the scale of all of them, and its length.
+        self._starts: list[int] = []
+        self._sizes: list[int] = []
+        try:
+            self._open()
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the files."""
+        self._closing.close()
+
+    def find(self, custom_id: str) -> Record | None:
+        """Return the record of this name."""
+        return self._look(custom_id, decode_record)[1]
+
+    def records(self) -> Iterator[Record]:
+        """Give one record per custom_id, in the order in which they were written."""
+        for place, line in self._winners():
+            yield self._decoded(place, line, decode_record)
+
+    def lines(self) -> Iterator[bytes]:
+        """Give the line of every record of `records`, with its end."""
+        for _, line in self._winners():
+            yield line if line.endswith(b"\n") else line + b"\n"
+
+    def numbered(self) -> Iterator[Record]:
+        """Give one record per custom_id in the order of their numbers; for when all `is_numbered`."""
+        for high, byte in enumerate(self._numbers):
+            for low in range(8):
+                if byte >> low & 1 and (record := self.find(f"row-{8 * high + low}")) is not None:
+                    yield record
+
+    def _open(self) -> None:
+        lines = start = 0
+        for path in self._paths:
+            try:
+                # Each file is open for looking lines up, and once more while it is gone through.
+                file = self._closing.enter_context(open(path, "rb"))  # noqa: SIM115
+            except OSError as error:
+                raise InputError(path, f"no journal can be read there ({error.strerror}); check the name") from None
+            size = 0
+            while block := file.read(_BUFFER):
+                lines += block.count(b"\n")
+                size += len(block)
+            self._files.append(file)
+            self._starts.append(start)
+            self._sizes.append(size)
+            start += size
+            lines += 1
+        if start >= _PLACE:
+            raise InputError(self._paths[0], "more than 4 TB of journals; merge or export fewer of them at a time")
+        self._table = array("Q", bytes(8)) * (lines + lines // 2 + 1)
+        for number in range(len(self._paths)):
+            self._scan(number)
+
+    def _scan(self, number: int) -> None:
+        table = self._table
+        for line, (place, text) in enumerate(self._through(number), 1):
+            try:
+                glance = decode_glance(text)
+            except (ValueError, RecursionError) as error:
+                if not text.endswith(b"\n"):
+                    return
+                what = f"not a record of a journal ({error}); delete that line"
+                raise InputError(self._paths[number], what, line=line) from None
+            name = glance.custom_id
+            slot, _ = self._look(name, decode_glance)
+            entry = table[slot]
+            is_ok = glance.error is None
+            was_ok = bool(entry & _OK)
+            if not entry:
+                self.rows += 1
+                if self.is_numbered:
+                    self._number(name)
+            elif was_ok and not is_ok:
+                continue
+            self.ok += is_ok and not was_ok
+            self.duplicates += is_ok and was_ok
+            table[slot] = (hash(name) << 43) & _MARK | is_ok << 42 | place + 1
+
+    def _number(self, name: str) -> None:
+        number = int(name[4:]) if name.startswith("row-") and name[4:].isdecimal() and len(name) < 14 else -1
+        if name != f"row-{number}":
+            self.is_numbered = False
+            self._numbers = bytearray()
+            return
+        high, low = divmod(number, 8)
+        if high >= len(self._numbers):
+            self._numbers.extend(bytes(high + 1 - len(self._numbers)))
+        self._numbers[high] |= 1 << low
+
+    def _look(self, name: str, decode: Callable[[bytes], R]) -> tuple[int, R | None]:
+        """Where in the table the name is, or would be, and its line decoded."""
+        table, size, hashed = self._table, len(self._table), hash(name)
+        mark = (hashed << 43) & _MARK
+        slot = (hashed >> 21) % size
+        while entry := table[slot]:
+            # Marks agree by chance once in two million times, so the line itself is asked.
+            if entry & _MARK == mark:
+                place = (entry & _PLACE) - 1
+                found = self._decoded(place, self._line(place), decode)
+                if found.custom_id == name:
+                    return slot, found
+            slot = slot + 1 if slot + 1 < size else 0
+        return slot, None
+
+    def _winners(self) -> Iterator[tuple[int, bytes]]:
+        table, size = self._table, len(self._table)
+        for number in range(len(self._paths)):
+            for place, line in self._through(number):
+                try:
+                    hashed = hash(decode_glance(line).custom_id)
+                except (ValueError, RecursionError):
+                    # The torn last line: `_scan` has refused any other.
+                    break
+                slot = (hashed >> 21) % size
+                while (entry := table[slot]) and entry & _PLACE != place + 1:
+                    slot = slot + 1 if slot + 1 < size else 0
+                if entry:
+                    yield place, line
+
+    def _through(self, number: int) -> Iterator[tuple[int, bytes]]:
+        place = self._starts[number]
+        left = self._sizes[number]
+        with open(self._paths[number], "rb", _BUFFER) as file:
+            for line in file:
+                line = line[:left]
+                left -= len(line)
+                if not line:
+                    return
+                yield place, line
+                place += len(line)
+
+    def _line(self, place: int) -> bytes:
+        number = bisect_right(self._starts, place) - 1
+        file = self._files[number]
+        file.seek(place - self._starts[number])
+        return file.readline()
+
+    def _decoded(self, place: int, line: bytes, decode: Callable[[bytes], R]) -> R:
+        try:
+            return decode(line)
+        except (ValueError, RecursionError) as error:
+            number = bisect_right(self._starts, place) - 1
+            what = (
+                f"not a record of a journal ({error}), {place - self._starts[number]} bytes from the start; delete it"
+            )
+            raise InputError(self._paths[number], what) from None

@@ -1,0 +1,71 @@
+"""From a result to the line that keeps it.
+
+Law: pure. The body is the server's own bytes.
+"""
+
+from __future__ import annotations
+
+import time
+
+import msgspec
+
+from aimlasync.bulk.ask import Result
+from aimlasync.bulk.record import Facts, Failure, Record, Response
+from aimlasync.errors import APIStatusError
+
+_encode = msgspec.json.Encoder().encode
+
+
+def record_of(result: Result) -> Record:
+    """Return the record of a result, finished now."""
+    reply, error, info, answer = result.reply, result.error, result.info, result.answer
+    response = failure = None
+    facts = Facts(
+        at=time.time(),
+        attempts=result.attempts,
+        calls=None if result.calls == 1 else result.calls,
+        model=result.request.model,
+        tokens_in=result.tokens_in,
+        tokens_out=result.tokens_out,
+        cost_usd=result.cost_usd,
+        shared_with=result.shared_with,
+    )
+    if answer is not None:
+        facts.label, facts.confidence = answer.label, answer.confidence
+    if info is not None and result.shared_with is None:
+        timing = info.timing
+        facts.seconds, facts.first_byte = timing.total, timing.first_byte
+        facts.queued, facts.limited = timing.queued, timing.limited
+        facts.endpoint = info.endpoint or None
+    request_id = None if info is None else info.inference_id or info.server_request_id
+    if reply is not None:
+        # Of an earlier call, where the last one brought none.
+        paid = reply.info
+        response = Response(
+            status_code=paid.status or 200,
+            request_id=paid.inference_id or paid.server_request_id,
+            body=one_line(reply.raw) if reply.raw else msgspec.Raw(_encode(reply.to_dict())),
+        )
+    elif isinstance(error, APIStatusError) and result.attempts:
+        response = Response(status_code=error.status, request_id=request_id, body=msgspec.Raw(_encode(error.body)))
+    if error is not None:
+        failure = Failure(
+            code=type(error).__name__,
+            message=error.message,
+            status=None if info is None else info.status,
+            attempts=result.attempts,
+        )
+    return Record(
+        id=(info.request_id if info is not None else "") or result.custom_id,
+        custom_id=result.custom_id,
+        response=response,
+        error=failure,
+        info=facts,
+    )
+
+
+def one_line(raw: bytes) -> msgspec.Raw:
+    """Return a JSON body as one line."""
+    if b"\n" in raw or b"\r" in raw:
+        raw = _encode(msgspec.json.decode(raw))
+    return msgspec.Raw(raw)

@@ -1,0 +1,180 @@
+"""Which job a journal belongs to, in a file beside it, PATH.manifest; who has that file locked has the journal.
+
+Law: knows the journal's name and size, never its lines, which so stay plain Batch results for any tool. It is written
+in place, never renamed: the lock is on the file and not on its name. In what order things are written makes every
+crash recoverable: a manifest that is whole has a journal, a torn one an empty journal or none. Anything else was done
+by somebody, and is refused.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import msgspec
+
+from aimlasync.bulk.disk import BINARY, Sync, Write, errors_name, sync_directory, write_all
+from aimlasync.bulk.lock import HeldError, lock, unlock
+
+VERSION = 2
+
+_MARK = b'{"aimlasync":"journal",'
+_AFRESH = "choose another -o, or begin anew with --restart (its answers are lost)"
+_SHOWN = 3
+# Nobody reads a checksum.
+_DIGEST = re.compile("[0-9a-f]{64}")
+_WIDTH = 60
+
+
+class JournalError(Exception):
+    """A journal that cannot be used; the message says what to do."""
+
+
+def claim(
+    path: str, *, job: Mapping[str, Any], facts: Mapping[str, Any], restart: bool, write: Write, sync: Sync
+) -> int:
+    """Lock the journal at `path` for `job` and see to it that it is there, emptied with `restart`.
+
+    Return a file descriptor for `release`. Raises JournalError when it is another job's, in use or not ours; OSError.
+    """
+    own = path + ".manifest"
+    if _size(path) and not os.path.exists(own):
+        raise _unknown(path, "missing")
+    fd = os.open(own, os.O_RDWR | os.O_CREAT | BINARY, 0o600)
+    try:
+        lock(fd)
+    except HeldError:
+        os.close(fd)
+        raise JournalError(f"{path} is in use by another run; wait for it, or choose another -o") from None
+    try:
+        with errors_name(own):
+            found, size = _read(fd, own), _size(path)
+            if found is None and size:
+                raise _unknown(path, "torn")
+            if found is not None and not restart:
+                try:
+                    _compare(path, found, job, size)
+                    return fd
+                except JournalError:
+                    # An empty journal holds nothing that could be lost: it is made this job's.
+                    if size != 0:
+                        raise
+            # A crash between any two of these leaves either what was there or an empty journal under a torn manifest.
+            _empty(path, sync)
+            os.ftruncate(fd, 0)
+            sync_directory(path, sync)
+            os.lseek(fd, 0, os.SEEK_SET)
+            made = {"aimlasync": "journal", "version": VERSION, "job": job, "facts": facts}
+            write_all(write, fd, msgspec.json.encode(made) + b"\n")
+            sync(fd)
+    except BaseException:
+        release(fd)
+        raise
+    return fd
+
+
+def facts_of(path: str) -> dict[str, Any] | None:
+    """Return the facts in the manifest of the journal at `path`, None where there is no whole one; nothing is locked.
+
+    They hold for whoever can claim the journal with the same job afterwards.
+    """
+    own = (os.path.realpath(path) if os.path.islink(path) else path) + ".manifest"
+    try:
+        fd = os.open(own, os.O_RDONLY | BINARY)
+    except OSError:
+        return None
+    try:
+        found = _read(fd, own)
+    except (OSError, JournalError):
+        return None
+    finally:
+        os.close(fd)
+    if found is None:
+        return None
+    facts = found.get("facts")
+    return facts if isinstance(facts, dict) else {}
+
+
+def release(fd: int) -> None:
+    """Let another run have the journal."""
+    unlock(fd)
+    os.close(fd)
+
+
+def _size(path: str) -> int | None:
+    try:
+        return os.stat(path).st_size
+    except FileNotFoundError:
+        return None
+
+
+def _empty(path: str, sync: Sync) -> None:
+    with errors_name(path):
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | BINARY, 0o600)
+        try:
+            sync(fd)
+        finally:
+            os.close(fd)
+
+
+def _read(fd: int, own: str) -> dict[str, Any] | None:
+    """Return the manifest, None when a run died while it made it. Raises JournalError for what is no manifest."""
+    with open(fd, "rb", closefd=False) as file:
+        file.seek(0)
+        data = file.read()
+    # A power failure may leave zeros where something was to be written.
+    if not data.strip(b"\0"):
+        return None
+    try:
+        found = msgspec.json.decode(data)
+    except msgspec.DecodeError:
+        if data[: len(_MARK)] == _MARK[: len(data)]:
+            return None
+        found = None
+    if isinstance(found, dict) and found.get("aimlasync") == "journal":
+        return found
+    raise JournalError(f"{own} is there and is not a manifest of ours; move it away, or choose another -o")
+
+
+def _compare(path: str, found: dict[str, Any], job: Mapping[str, Any], size: int | None) -> None:
+    if found.get("version") != VERSION:
+        raise JournalError(f"{path} was made by another version of aimlasync; finish it there, or {_AFRESH}")
+    was = dict(_leaves(found.get("job")))
+    now = dict(_leaves(msgspec.json.decode(msgspec.json.encode(job))))
+    other = [name for name in {**now, **was} if name not in was or name not in now or was[name] != now[name]]
+    if other:
+        shown = [f"{name}: {_difference(name, was, now)}" for name in other[:_SHOWN]]
+        if len(other) > _SHOWN:
+            shown.append(f"and {len(other) - _SHOWN} more")
+        raise JournalError(f"{path} belongs to another job: {'; '.join(shown)}; {_AFRESH}")
+    if size is None:
+        raise JournalError(f"{path} is gone, but its manifest is there; put it back, or {_AFRESH}")
+
+
+def _unknown(path: str, state: str) -> JournalError:
+    what = f"{path} is there, but {path}.manifest, which says whose it is, is {state}"
+    return JournalError(f"{what}; put that back, move the file away, or choose another -o")
+
+
+def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    """Nested keys become dotted ones."""
+    if isinstance(value, dict) and value:
+        for key, inner in value.items():
+            yield from _leaves(inner, f"{name}.{key}" if name else key)
+    else:
+        yield name, value
+
+
+def _difference(name: str, was: dict[str, Any], now: dict[str, Any]) -> str:
+    if all(_DIGEST.fullmatch(str(side.get(name))) for side in (was, now)):
+        return "its content has changed"
+    texts = [msgspec.json.encode(side[name]).decode() if name in side else "not there" for side in (was, now)]
+    start = 0
+    if max(map(len, texts)) > _WIDTH:
+        # Two prompts may begin alike: show them where they part.
+        alike = next((at for at, (a, b) in enumerate(zip(*texts, strict=False)) if a != b), 0)
+        start = max(0, alike - _WIDTH // 3)
+    cut = [f"{'...' if start else ''}{text[start:][:_WIDTH]}{'...' * (len(text) > start + _WIDTH)}" for text in texts]
+    return f"was {cut[0]}, is {cut[1]}"

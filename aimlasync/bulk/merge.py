@@ -1,0 +1,109 @@
+"""Journals of the shards of one job as one journal.
+
+Law: reads journals, writes one; memory is 12 bytes a line. Of the lines of one custom_id exactly one is kept. The
+sidecars must tell of the same job but for the shard.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from aimlasync.bulk.index import Index
+from aimlasync.bulk.output import replacing, text_of
+from aimlasync.bulk.rows import InputError
+
+
+@dataclass(frozen=True, slots=True)
+class Merged:
+    """What is in the merged journal."""
+
+    rows: int
+    """Different custom_ids, each with one line."""
+    ok: int
+    failed: int
+    duplicates: int
+    """Ok lines that were left out for another of the same custom_id: rows that were paid for twice."""
+
+
+def merge(paths: Sequence[str], out_path: str) -> Merged:
+    """Write the journals at `paths` as one to `out_path`, and their manifests as one beside it.
+
+    The last ok line of a custom_id is kept, else its last. Raises InputError, or OSError when it cannot be written.
+    """
+    if not paths:
+        raise InputError(out_path, "no journals to merge into it; name some")
+    sidecar = f"{out_path}.manifest"
+    for path in paths:
+        if os.path.exists(path) and os.path.exists(out_path) and os.path.samefile(path, out_path):
+            raise InputError(out_path, "one of the journals to merge; choose another name for the merged one")
+    manifest = _merged_manifest(paths)
+    if manifest is None and os.path.exists(sidecar):
+        raise InputError(sidecar, "tells of another job, and the journals have no manifest; move it away")
+    with Index(paths) as index, ExitStack() as files:
+        file = files.enter_context(replacing(out_path, private=True))
+        if manifest is not None:
+            files.enter_context(replacing(sidecar, private=True)).write(msgspec.json.encode(manifest) + b"\n")
+        file.writelines(index.lines())
+        return Merged(index.rows, index.ok, index.rows - index.ok, index.duplicates)
+
+
+def _merged_manifest(paths: Sequence[str]) -> dict[str, Any] | None:
+    """The manifest of all, without the shard and with the facts that all agree on; None when there are none."""
+    found = [_manifest(path) for path in paths]
+    with_one = [path for path, manifest in zip(paths, found, strict=True) if manifest is not None]
+    if not with_one:
+        return None
+    whole: dict[str, Any] | None = None
+    for path, manifest in zip(paths, found, strict=True):
+        if manifest is None:
+            raise InputError(path, f"has no {path}.manifest, and {with_one[0]} has one; put it there")
+        manifest["job"].pop("shard", None)
+        if whole is None:
+            whole = manifest
+            continue
+        for part, other in (
+            ({"version": whole.get("version")}, {"version": manifest.get("version")}),
+            (whole["job"], manifest["job"]),
+        ):
+            differ = [
+                f"{name} ({_short(other.get(name))}, there {_short(part.get(name))})"
+                for name in {**part, **other}
+                if part.get(name) != other.get(name)
+            ]
+            if differ:
+                raise InputError(
+                    path, f"another job than that of {paths[0]}: differs in {', '.join(differ)}; merge it elsewhere"
+                )
+        facts = manifest["facts"]
+        whole["facts"] = {name: fact for name, fact in whole["facts"].items() if name in facts and facts[name] == fact}
+    return whole
+
+
+def _manifest(path: str) -> dict[str, Any] | None:
+    name = f"{path}.manifest"
+    try:
+        with open(name, "rb") as file:
+            manifest = msgspec.json.decode(file.read())
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise InputError(name, f"cannot be read ({error.strerror}); check its permissions") from None
+    except (ValueError, RecursionError):
+        manifest = None
+    if not isinstance(manifest, dict) or manifest.get("aimlasync") != "journal":
+        raise InputError(name, "not the manifest of a journal; move it away, or name another journal")
+    for part in ("job", "facts"):
+        if not isinstance(manifest.setdefault(part, {}), dict):
+            raise InputError(name, f"not the manifest of a journal: {part!r} is no object; move it away")
+    return manifest
+
+
+def _short(value: Any) -> str:
+    text = text_of(value) or "nothing"
+    return text if len(text) <= 40 else f"{text[:37]}..."

@@ -1,0 +1,371 @@
+"""What a journal says, read in one pass.
+
+Law: memory is bounded by what is shown, not by the rows; only a failed row costs some bytes until it succeeds, since
+its retry must be known as such. Unknown is None or counted as unknown, never 0; a number that no clock or meter gives
+(negative, or after the year 3000) is unknown too.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+import os
+from bisect import bisect_left
+from collections import Counter
+from dataclasses import dataclass, field
+from itertools import accumulate, pairwise
+from typing import Final, TypeVar
+
+import msgspec
+
+from aimlasync.bulk.record import Facts, Failure, Glance, decode_glance
+
+N = TypeVar("N", int, float)
+
+MOST_ATTEMPTS: Final = 10
+"""`Report.attempts` counts rows of more attempts as of one more."""
+BINS: Final = 10
+"""Of confidence."""
+
+MOST_COLUMNS: Final = 360
+
+_NOTHING = Facts()
+_LAST_TIME = 32_503_680_000.0
+_LONGEST = 1e9
+_MOST = 1_000_000_000_000
+# More than a person reads is counted together: hostile or free text must not fill the memory.
+_SLOWEST = 20
+_KINDS = 40
+_LABELS = 5_000
+_SPANS = 256
+_GAPS = 12
+_TEXT = 400
+
+
+class ReportError(Exception):
+    """A file that is no journal, or a damaged one; the message says where."""
+
+
+class Histogram:
+    """Times on a log scale: `PER_DECADE` buckets for each power of ten from 1 ms to 11 days; the ends take the rest."""
+
+    PER_DECADE: Final = 100
+
+    def __init__(self) -> None:
+        self.counts = [0] * (self.PER_DECADE * 9)
+        self.total = 0
+        self.most = 0.0
+
+    def add(self, seconds: float) -> None:
+        """Count one."""
+        at = int((math.log10(seconds) + 3) * self.PER_DECADE) if seconds > 0.001 else 0
+        self.counts[at if at < len(self.counts) else -1] += 1
+        self.total += 1
+        if seconds > self.most:
+            self.most = seconds
+
+    def quantile(self, share: float) -> float:
+        """Return a time within 1.2% of the one below which `share` of them are. Needs at least one."""
+        rank = math.ceil(share * self.total)
+        at = next(at for at, seen in enumerate(accumulate(self.counts)) if seen >= rank)
+        return min(self.edge(at + 0.5), self.most)
+
+    def edge(self, at: float) -> float:
+        """Return the time at which bucket `at` begins."""
+        return float(10 ** (at / self.PER_DECADE - 3))
+
+
+@dataclass(slots=True)
+class Column:
+    """What finished in one stretch of time."""
+
+    ok: int = 0
+    failed: int = 0
+    seconds: float = 0.0
+    queued: float = 0.0
+    limited: float = 0.0
+
+
+class Timeline:
+    """Columns of one width, which grows as the job gets longer.
+
+    Only stretches in which a row finished take a column, so a night's pause coarsens nothing.
+    """
+
+    # Tenths of a second. Each divides the next, so coarsening never splits a column.
+    _WIDTHS = (1, 5, 10, 50, 150, 300, 600, 3000, 9000, 18_000, 36_000, 108_000, 216_000, 432_000, 864_000)
+
+    def __init__(self) -> None:
+        self.columns: dict[int, Column] = {}
+        self._tenths = 1
+
+    @property
+    def width(self) -> float:
+        """Seconds per column."""
+        return self._tenths / 10
+
+    def number(self, at: float) -> int:
+        """Return the number of the column of time `at`."""
+        # Whole tenths first: dividing a float by each width would put a border time into either neighbour.
+        return int(at * 10) // self._tenths
+
+    def column(self, at: float) -> Column:
+        """Return the column of time `at`, for counting in it."""
+        number = self.number(at)
+        if number not in self.columns:
+            self.columns[number] = Column()
+            while len(self.columns) > MOST_COLUMNS:
+                self.coarsen()
+            number = self.number(at)
+        return self.columns[number]
+
+    def coarsen(self) -> None:
+        """Make the columns wider."""
+        wider = next((width for width in self._WIDTHS if width > self._tenths), self._tenths * 10)
+        factor, self._tenths = wider // self._tenths, wider
+        fine, self.columns = self.columns, {}
+        for number, column in fine.items():
+            into = self.columns.setdefault(number // factor, Column())
+            for name in Column.__slots__:
+                setattr(into, name, getattr(into, name) + getattr(column, name))
+
+
+class Spans:
+    """When any row was being worked on: disjoint stretches of time, in order."""
+
+    _SLACK = 1.0
+
+    def __init__(self) -> None:
+        self.spans: list[tuple[float, float]] = []
+
+    def add(self, start: float, end: float) -> None:
+        """Count a row that was worked on from `start` to `end`."""
+        spans = self.spans
+        first = after = bisect_left(spans, start - self._SLACK, key=lambda span: span[1])
+        # Usually one: rows finish in the order of time, and a row joins the last stretch.
+        while after < len(spans) and spans[after][0] <= end + self._SLACK:
+            start, end = min(start, spans[after][0]), max(end, spans[after][1])
+            after += 1
+        spans[first:after] = [(start, end)]
+        if len(spans) > _SPANS:
+            at = min(range(len(spans) - 1), key=lambda at: spans[at + 1][0] - spans[at][1])
+            spans[at : at + 2] = [(spans[at][0], spans[at + 1][1])]
+
+    def sessions(self, width: float) -> list[tuple[float, float]]:
+        """Return the stretches between gaps that are worth showing on an axis of columns of `width` seconds."""
+        gaps = [(after[0] - before[1], at) for at, (before, after) in enumerate(pairwise(self.spans), 1)]
+        worked = sum(end - start for start, end in self.spans)
+        worth = max(5.0, 0.02 * worked, 2 * width)
+        starts = sorted(at for gap, at in heapq.nlargest(_GAPS, gaps) if gap >= worth)
+        borders = pairwise([0, *starts, len(self.spans)])
+        return [(self.spans[first][0], self.spans[after - 1][1]) for first, after in borders if first < after]
+
+
+@dataclass(slots=True)
+class Kind:
+    """The failures of one kind; `message` and `custom_id` are the first one's."""
+
+    code: str
+    status: int | None
+    message: str
+    custom_id: str
+    lines: int = 0
+    superseded: int = 0
+    """Of `lines`: rows that were asked again."""
+
+
+@dataclass(slots=True)
+class Total:
+    """A sum, and how many rows did not say what they add to it."""
+
+    amount: float = 0
+    known: int = 0
+    unknown: int = 0
+
+    def add(self, amount: float | None) -> None:
+        """Count one row."""
+        if amount is None:
+            self.unknown += 1
+        else:
+            self.known += 1
+            self.amount += amount
+
+
+@dataclass(slots=True)
+class Report:
+    """All that the page says. Rows are counted by their last line; calls, tokens, money and time by all lines."""
+
+    name: str
+    job: dict[str, str] = field(default_factory=dict)
+    """Of the manifest's job, the few fields that are no text of rows or prompts."""
+    lines: int = 0
+    is_torn: bool = False
+    """The last line is half a line, which is not counted."""
+    ok: int = 0
+    rescued: int = 0
+    """Of `ok`: rows that an earlier line says failed."""
+    shared: int = 0
+    """Rows answered by the call of an identical row; they add nothing to calls, tokens, money and latency."""
+    calls: int = 0
+    retries: Total = field(default_factory=Total)
+    attempts: Counter[int] = field(default_factory=Counter)
+    tokens_in: Total = field(default_factory=Total)
+    tokens_out: Total = field(default_factory=Total)
+    cost: Total = field(default_factory=Total)
+    labels: Counter[str | None] = field(default_factory=Counter)
+    """None is all labels beyond those told apart."""
+    labelled: int = 0
+    """Rows with labels."""
+    is_multi: bool = False
+    """A row may have several labels."""
+    confidence: Counter[int] = field(default_factory=Counter)
+    confidences: Total = field(default_factory=Total)
+    kinds: dict[tuple[str, int | None], Kind] = field(default_factory=dict)
+    seconds: Histogram = field(default_factory=Histogram)
+    first_byte: Histogram = field(default_factory=Histogram)
+    waits_known: bool = False
+    timeline: Timeline = field(default_factory=Timeline)
+    spans: Spans = field(default_factory=Spans)
+    slowest: list[tuple[float, int, str, int | None, str]] = field(default_factory=list)
+    """A heap of seconds, minus the line, custom_id, attempts and status."""
+    # Hash of the custom_id of a row that failed -> its kind.
+    _failed: dict[int, Kind] = field(default_factory=dict)
+
+    @property
+    def failed(self) -> int:
+        """Rows whose last line is a failure."""
+        return len(self._failed)
+
+    @property
+    def rows(self) -> int:
+        """Rows in all."""
+        return self.ok + self.failed
+
+    @property
+    def sessions(self) -> list[tuple[float, float]]:
+        """The stretches of time between the gaps."""
+        return self.spans.sessions(self.timeline.width)
+
+    def saw(self, line: Glance) -> None:
+        """Count one line."""
+        self.lines += 1
+        info, failure = line.info or _NOTHING, line.error
+        status = line.response.status_code if line.response else None
+        if failure is None and status is not None and status >= 400:
+            # OpenAI's Batch API leaves `error` empty for a request that the server refused.
+            failure = Failure(code=f"HTTP {status}", message="", status=status)
+        if failure is not None:
+            self._saw_failure(failure, line.custom_id)
+        else:
+            self._saw_success(info, line.custom_id)
+        at, seconds = _within(info.at, _LAST_TIME), _within(info.seconds, _LONGEST)
+        if at is not None:
+            self._saw_time(info, at, seconds or 0.0, failure is None)
+        if info.shared_with is not None:
+            self.shared += 1
+            return
+        attempts = _within(info.attempts if info.attempts is not None or not failure else failure.attempts, _MOST)
+        if seconds is not None:
+            self.seconds.add(seconds)
+            if len(self.slowest) < _SLOWEST or seconds > self.slowest[0][0]:
+                words = f"{failure.status or ''} {failure.code}" if failure else f"{status or ''}"
+                slow = (seconds, -self.lines, _short(line.custom_id), attempts, _short(words.strip()))
+                (heapq.heappush if len(self.slowest) < _SLOWEST else heapq.heapreplace)(self.slowest, slow)
+        if (first_byte := _within(info.first_byte, _LONGEST)) is not None:
+            self.first_byte.add(first_byte)
+        self._saw_use(info, attempts, failure is None)
+
+    def _saw_success(self, info: Facts, custom_id: str) -> None:
+        # A row that is ok is never asked again, so each ok line is a row. Rows fail rarely: most ids are never hashed.
+        self.ok += 1
+        before = self._failed.pop(hash(custom_id), None) if self._failed else None
+        if before is not None:
+            before.superseded += 1
+            self.rescued += 1
+        if info.label is not None:
+            self.labelled += 1
+            self.is_multi |= not isinstance(info.label, str)
+            for label in [info.label] if isinstance(info.label, str) else info.label:
+                label = _short(label)
+                self.labels[label if label in self.labels or len(self.labels) < _LABELS else None] += 1
+        if info.confidence is not None and 0 <= info.confidence <= 1:
+            self.confidence[min(int(info.confidence * BINS), BINS - 1)] += 1
+            self.confidences.add(info.confidence)
+
+    def _saw_failure(self, failure: Failure, custom_id: str) -> None:
+        key = (_short(failure.code), failure.status)
+        if key not in self.kinds and len(self.kinds) >= _KINDS:
+            key = ("other kinds", None)
+        kind = self.kinds.setdefault(key, Kind(*key, _short(failure.message), _short(custom_id)))
+        kind.lines += 1
+        before = self._failed.get(row := hash(custom_id))
+        if before is not None:
+            before.superseded += 1
+        self._failed[row] = kind
+
+    def _saw_time(self, info: Facts, at: float, seconds: float, is_ok: bool) -> None:
+        column = self.timeline.column(at)
+        column.ok += is_ok
+        column.failed += not is_ok
+        self.spans.add(max(0.0, at - seconds), at)
+        if info.shared_with is None and (info.queued is not None or info.limited is not None):
+            self.waits_known = True
+            column.seconds += seconds
+            column.queued += _within(info.queued, _LONGEST) or 0.0
+            column.limited += _within(info.limited, _LONGEST) or 0.0
+
+    def _saw_use(self, info: Facts, attempts: int | None, is_ok: bool) -> None:
+        calls = 0 if attempts == 0 else _within(info.calls, _MOST) or 1
+        self.calls += calls
+        self.retries.add(None if attempts is None else max(0, attempts - calls))
+        if attempts is not None:
+            self.attempts[min(attempts, MOST_ATTEMPTS + 1)] += 1
+        tokens_in, tokens_out = _within(info.tokens_in, _MOST), _within(info.tokens_out, _MOST)
+        cost = _within(info.cost_usd, _MOST)
+        if is_ok or tokens_in is not None or tokens_out is not None or cost is not None:
+            # A failure that says nothing of its use had no answer to be billed for.
+            self.tokens_in.add(tokens_in)
+            self.tokens_out.add(tokens_out)
+            self.cost.add(cost)
+
+
+def collect(path: str | os.PathLike[str]) -> Report:
+    """Read the journal at `path`, and its manifest if there is one. Raises ReportError and OSError."""
+    path = os.fspath(path)
+    report = Report(name=os.path.basename(path).removesuffix(".journal"))
+    with open(path, "rb") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                glance = decode_glance(line)
+            except (ValueError, RecursionError) as error:
+                # msgspec's DecodeError and UnicodeDecodeError are ValueErrors.
+                if line.startswith(b"{") and not line.endswith(b"\n"):
+                    report.is_torn = True
+                    break
+                what = "not a journal: line 1" if number == 1 else f"line {number}"
+                raise ReportError(f"{path}: {what} is not a result line ({error})") from None
+            report.saw(glance)
+    # Rows that are rare in a long job take few columns, yet one of them must be wide enough to be seen.
+    while sum(end - start for start, end in report.sessions) > report.timeline.width * MOST_COLUMNS:
+        report.timeline.coarsen()
+    report.job = _manifest(path + ".manifest")
+    return report
+
+
+def _manifest(path: str) -> dict[str, str]:
+    try:
+        with open(path, "rb") as file:
+            job = msgspec.json.decode(file.read(), type=dict[str, object]).get("job")
+    except (OSError, ValueError, RecursionError):
+        # It adds a line or two to the page, so a page without them beats none.
+        return {}
+    said = job if isinstance(job, dict) else {}
+    return {key: _short(said[key]) for key in ("model", "endpoint", "input") if isinstance(said.get(key), str)}
+
+
+def _within(value: N | None, most: float) -> N | None:
+    return value if value is not None and 0 <= value < most else None
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _TEXT else text[:_TEXT] + "…"

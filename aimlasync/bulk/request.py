@@ -1,0 +1,104 @@
+"""One request of a job, and the line format that brings it.
+
+Law: plain data and its reading; no I/O. The line format is that of OpenAI's Batch API, input file:
+{"custom_id": "...", "method": "POST", "url": "/v1/chat/completions", "body": {...}}.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import msgspec
+
+Api = Literal["chat", "responses"]
+
+_APIS: dict[str, Api] = {"/chat/completions": "chat", "/responses": "responses"}
+_USUAL: dict[str, Api] = {f"/v1{end}": api for end, api in _APIS.items()}
+
+
+class RequestError(ValueError):
+    """What is given is no request; the message says what is wrong and what to do."""
+
+
+class Request(msgspec.Struct, kw_only=True, gc=False):
+    """What is asked for one row."""
+
+    custom_id: str
+    api: Api
+    body: dict[str, Any]
+    """The parameters: model, and messages or input, and whatever else."""
+
+    @property
+    def model(self) -> str:
+        """The model asked for."""
+        return str(self.body.get("model", ""))
+
+
+def is_batch_line(fields: Mapping[str, Any]) -> bool:
+    """Whether a row is a line of OpenAI's Batch API."""
+    return "custom_id" in fields and isinstance(fields.get("body"), dict)
+
+
+def request_of_line(fields: Mapping[str, Any], *, model: str | None = None) -> Request:
+    """Return the request of a Batch line; `model` is for a body that names none. Raises RequestError."""
+    custom_id, url, body = fields.get("custom_id"), fields.get("url"), fields.get("body")
+    if not isinstance(custom_id, str) or not custom_id:
+        raise RequestError('no "custom_id"; give each request a name of its own')
+    if not isinstance(body, dict):
+        raise RequestError('no "body"; it holds the parameters of the request')
+    if fields.get("method", "POST") != "POST":
+        raise RequestError(f'"method" is {fields["method"]!r}; only POST is asked in bulk')
+    api = api_of_body(body) if url is None else _api_of_url(url)
+    if not body.get("model") and model:
+        body = {**body, "model": model}
+    _check_body(api, body)
+    return Request(custom_id=custom_id, api=api, body=body)
+
+
+def request_of(given: Request | Mapping[str, Any], number: int) -> Request:
+    """Return what `bulk.map` was given as a request: one, a Batch line, or just the parameters of a call.
+
+    Raises RequestError.
+    """
+    if isinstance(given, Request):
+        _check_body(given.api, given.body)
+        return given
+    if is_batch_line(given):
+        return request_of_line(given)
+    body = dict(given)
+    api = api_of_body(body)
+    _check_body(api, body)
+    return Request(custom_id=f"row-{number}", api=api, body=body)
+
+
+def api_of_body(body: Mapping[str, Any]) -> Api:
+    """Return which endpoint takes these parameters. Raises RequestError when none does."""
+    if "messages" in body:
+        return "chat"
+    if "input" in body or "prompt" in body:
+        return "responses"
+    raise RequestError('neither "messages" (chat/completions) nor "input" (responses); give one of them')
+
+
+def _check_body(api: Api, body: Mapping[str, Any]) -> None:
+    if body.get("stream"):
+        raise RequestError('"stream" is set, and nobody would read the stream; remove it')
+    if not body.get("model"):
+        raise RequestError('no "model" in the body; name one there, or with --model')
+    if api == "chat":
+        if not isinstance(body.get("messages"), (list, tuple)):
+            raise RequestError('no "messages" in the body; chat/completions needs a list of them')
+    elif not isinstance(body.get("input"), (str, list, tuple)) and ("input" in body or "prompt" not in body):
+        raise RequestError('no "input" in the body; responses needs a text or a list there')
+
+
+def _api_of_url(url: Any) -> Api:
+    if type(url) is str and url in _USUAL:
+        return _USUAL[url]
+    # Some tools write the whole address, and some leave the version out.
+    path = str(url).split("?", 1)[0].rstrip("/")
+    for end, api in _APIS.items():
+        if path.endswith(end):
+            return api
+    raise RequestError(f'"url" is {url!r}; it must be /v1/chat/completions or /v1/responses')

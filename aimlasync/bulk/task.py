@@ -1,0 +1,218 @@
+"""What is asked about each row, and how its answer is read.
+
+Law: pure. A task turns a row into a request and a reply into an answer; how rows are read and answers kept is the
+job's business. What decides the answers is its `identity`: a journal is gone on with only where that is the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Protocol
+
+from aimlasync.bulk.ask import Answer, Read, Result
+from aimlasync.bulk.form import Form
+from aimlasync.bulk.prompt import Prompt, as_text
+from aimlasync.bulk.request import Api, Request, RequestError, request_of_line
+from aimlasync.bulk.rows import InputError, Row
+from aimlasync.bulk.tally import is_refused
+from aimlasync.chat import ChatCompletion
+from aimlasync.errors import AimlasyncError, AnswerInvalidError, AnswerRefusedError, AnswerTruncatedError
+
+if TYPE_CHECKING:
+    from aimlasync.bulk.ask import Reply
+
+
+class EmptyTextError(AimlasyncError):
+    """The row has no text; nothing was sent."""
+
+
+def empty_result(task: Task, row: Row, error: EmptyTextError) -> Result:
+    """Return what becomes of a row that nothing was sent for."""
+    return Result(Request(custom_id=task.custom_id(row), api="chat", body={}), error=error, row=row, calls=0)
+
+
+class Task(Protocol):
+    """What a job does to each of its rows."""
+
+    name: str
+    """The input's, for errors; the job sets it."""
+    own_ids: bool
+    """Whether the rows bring names of their own, which may be there twice."""
+    read: Read | None
+    """None takes every reply for good."""
+
+    def identity(self) -> dict[str, Any]:
+        """Return all that decides the answers, but for the rows."""
+
+    def custom_id(self, row: Row) -> str:
+        """Return the name of a row in the journal. Raises InputError."""
+
+    def request(self, row: Row) -> Request:
+        """Return what is asked about a row. Raises InputError."""
+
+    def check(self, row: Row) -> None:
+        """Raises InputError for a row that cannot be asked about."""
+
+
+class BatchTask:
+    """Rows that are requests already: lines of OpenAI's Batch API, chat and responses mixed."""
+
+    def __init__(self, *, model: str | None = None, judge: bool = False) -> None:
+        self.name = "input"
+        self.own_ids = True
+        self._model = model
+        self.read: Read | None = read_any if judge else None
+
+    def identity(self) -> dict[str, Any]:
+        """Return all that decides the answers, but for the rows."""
+        return {"task": "requests", "model": self._model, "judged": self.read is not None}
+
+    def custom_id(self, row: Row) -> str:
+        """Return the name of a row in the journal. Raises InputError."""
+        custom_id = row.fields.get("custom_id")
+        if not isinstance(custom_id, str) or not custom_id:
+            raise InputError(self.name, 'no "custom_id"; give each request a name of its own', line=row.line)
+        return custom_id
+
+    def request(self, row: Row) -> Request:
+        """Return what is asked about a row. Raises InputError."""
+        try:
+            return request_of_line(row.fields, model=self._model)
+        except RequestError as error:
+            what = str(error)
+        raise InputError(self.name, what, line=row.line)
+
+    def check(self, row: Row) -> None:
+        """Raises InputError for a row that is no request."""
+        self.request(row)
+
+
+class PromptTask:
+    """A prompt template filled in with the columns of each row."""
+
+    def __init__(
+        self,
+        *,
+        prompt: str,
+        model: str,
+        endpoint: Api = "chat",
+        system: str | None = None,
+        params: Mapping[str, Any] | None = None,
+        id_column: str | None = None,
+        form: Form | None = None,
+        judge: bool = False,
+    ) -> None:
+        self.name = "input"
+        self.own_ids = id_column is not None
+        self.prompt = Prompt(system or "", prompt, named_text=False)
+        self._needed = self.prompt.columns()
+        self.model = model
+        self.endpoint: Api = endpoint
+        self._said = dict(params or {})
+        self._params = {**(form.params(endpoint) if form is not None else {}), **self._said}
+        self._id_column = id_column
+        self._form = form
+        self.read: Read | None = read_any if judge else None
+        if form is not None:
+            self.read = _reader(form)
+
+    def identity(self) -> dict[str, Any]:
+        """Return all that decides the answers, but for the rows."""
+        return {
+            "task": "prompt",
+            "model": self.model,
+            "endpoint": self.endpoint,
+            "system": self.prompt.system,
+            "prompt": self.prompt.template,
+            "parameters": self._said,
+            "form": None if self._form is None else self._form.identity,
+            "id": self._id_column,
+            "judged": self.read is not None,
+        }
+
+    def check_columns(self, columns: list[str]) -> None:
+        """Raises PromptError or InputError for a name that is no column."""
+        self.prompt.check(columns)
+        if self._id_column is not None and self._id_column not in columns:
+            raise InputError(self.name, f"no column {self._id_column!r} for --id; there are: {', '.join(columns)}")
+
+    def custom_id(self, row: Row) -> str:
+        """Return the name of a row in the journal. Raises InputError."""
+        return row.custom_id if self._id_column is None else id_of(row, self._id_column, self.name)
+
+    def request(self, row: Row) -> Request:
+        """Return what is asked about a row."""
+        return Request(
+            custom_id=self.custom_id(row),
+            api=self.endpoint,
+            body=body_of(
+                self.endpoint, self.model, self.prompt.system, self.prompt.user("", row.fields), params=self._params
+            ),
+        )
+
+    def check(self, row: Row) -> None:
+        """Raises InputError for a row that lacks a column."""
+        for name in self._needed:
+            if name not in row.fields:
+                raise InputError(self.name, f"no {name!r} in this row; every row needs it", line=row.line)
+
+
+def id_of(row: Row, column: str, name: str) -> str:
+    """Return the id in a column. Raises InputError where it is empty."""
+    value = as_text(row.fields.get(column))
+    if not value:
+        raise InputError(name, f"{column!r} is empty; every row needs an id", line=row.line)
+    return value
+
+
+def body_of(
+    endpoint: Api,
+    model: str,
+    system: str,
+    user: str,
+    *,
+    shots: list[dict[str, str]] | None = None,
+    params: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Return the parameters of a call that asks `user` under `system`, after `shots` (earlier messages)."""
+    messages = [*(shots or ()), {"role": "user", "content": user}]
+    if endpoint == "responses":
+        body: dict[str, Any] = {"model": model, "input": messages if shots else user}
+        if system:
+            body["instructions"] = system
+    else:
+        body = {"model": model, "messages": [{"role": "system", "content": system}, *messages] if system else messages}
+    if params:
+        body.update(params)
+    return body
+
+
+def read_any(reply: Reply) -> Answer:
+    """Take any answer that is neither refused nor truncated nor empty. Raises AnswerError."""
+    _refuse_bad(reply)
+    return Answer()
+
+
+def _reader(form: Form) -> Read:
+    def read(reply: Reply) -> Answer:
+        form.read(reply)
+        return Answer()
+
+    return read
+
+
+def _refuse_bad(reply: Reply) -> None:
+    if isinstance(reply, ChatCompletion):
+        refused = is_refused(reply)
+        cut = reply.truncated
+        empty = not any(choice.message.content or choice.message.tool_calls for choice in reply.choices)
+    else:
+        refused = is_refused(reply)
+        cut = reply.truncated or reply.status == "incomplete"
+        empty = not (reply.output_text or reply.output)
+    if refused:
+        raise AnswerRefusedError("the model refused", reply=reply, raw=reply.raw, info=reply.info)
+    if cut:
+        raise AnswerTruncatedError("the answer was cut by an output cap", reply=reply, raw=reply.raw, info=reply.info)
+    if empty:
+        raise AnswerInvalidError("the answer is empty", reply=reply, raw=reply.raw, info=reply.info)

@@ -1,0 +1,133 @@
+"""aimlasync bulk: any request for each row of a file.
+
+Law: turns options into a task and a job; how it runs is in `run_job`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from contextlib import closing
+from typing import Any
+
+import click
+import msgspec
+
+from aimlasync.bulk.form import load_form
+from aimlasync.bulk.record import Record, encode_record
+from aimlasync.bulk.request import is_batch_line
+from aimlasync.bulk.rows import Format, InputError
+from aimlasync.bulk.stream_job import StreamJob
+from aimlasync.bulk.task import BatchTask, PromptTask, Task
+from aimlasync.cli.files import check_errors, check_output, is_file, open_input, open_output
+from aimlasync.cli.job_options import job_options, taken
+from aimlasync.cli.options import Where, WrongUseError, api_of, find_server, model_options, where_options
+from aimlasync.cli.run_job import run_to_file, run_to_stream
+
+
+@click.command()
+@click.argument("file", metavar="FILE")
+@click.option("-o", "--output", metavar="PATH", default="-", help="The journal (.jsonl), or a table (.csv, .parquet).")
+@click.option("--format", "format_", type=click.Choice(["csv", "jsonl", "parquet"]), help="Of FILE.")
+@click.option("--prompt", metavar="TEMPLATE", help="The user message for a row; {column} is filled in.")
+@click.option("--system", metavar="TEXT", help="The system message.")
+@click.option("--params", metavar="JSON", help="""Other parameters of the calls, such as '{"max_tokens": 200}'.""")
+@click.option("--schema", metavar="FILE", help="A JSON schema, or module:Type: what every answer must look like.")
+@click.option("--id", "id_column", metavar="COLUMN", help="The column that names a row; by default they are numbered.")
+@click.option("--columns", metavar="A,B,C", help="Of the table: columns of FILE, and what `export --help` names.")
+@job_options
+@model_options
+@where_options
+def bulk(
+    file: str,
+    output: str,
+    format_: Format | None,
+    prompt: str | None,
+    system: str | None,
+    params: str | None,
+    schema: str | None,
+    id_column: str | None,
+    columns: str | None,
+    model: str | None,
+    endpoint: str,
+    base_url: str | None,
+    simulate: bool,
+    allow_http: bool,
+    **rest: Any,
+) -> None:
+    """Ask about each row of FILE; - is stdin.
+
+    FILE has requests in the format of OpenAI's Batch API (JSONL with custom_id, url and body), or rows (CSV, JSONL,
+    Parquet) for a --prompt. The output has one line for each, in the Batch API's result format; run the same command
+    again to go on after Ctrl-C, a crash or an error.
+    """
+    words = taken(rest)
+    where = Where(base_url=base_url, simulate=simulate, allow_http=allow_http)
+    server = find_server(where, model)
+    to_file = is_file(output)
+    with closing(open_input(file, format_, keep=to_file, default="jsonl")) as source:
+        first = source.sample(1)[0]
+        task: Task
+        if prompt is None:
+            if not is_batch_line(first.fields):
+                what = "not a line of OpenAI's Batch API (custom_id, url, body); say what to ask with --prompt"
+                raise InputError(source.name, what, line=first.line)
+            if system or params or schema or id_column:
+                raise WrongUseError("--system, --params, --schema and --id go with --prompt; requests bring their own")
+            task = BatchTask(model=server.model, judge=words.retry_invalid > 0)
+            # A price must be known for all of them; a pipe shows no more than its first line.
+            asked = source if words.max_usd is not None and source.again else [first]
+            bodies = (row.fields.get("body") for row in asked)
+            models = {str(body.get("model") or server.model) for body in bodies if isinstance(body, dict)}
+        else:
+            task = PromptTask(
+                prompt=prompt,
+                model=server.model,
+                endpoint=api_of(endpoint),
+                system=system,
+                params=_params(params),
+                id_column=id_column,
+                form=None if schema is None else load_form(schema),
+                judge=words.retry_invalid > 0,
+            )
+            task.name = source.name
+            task.check_columns(source.columns)
+            models = {server.model}
+        if output != "-":
+            check_output(source, output)
+        check_errors(source, output, words.errors)
+        if not (to_file or words.dry_run):
+            words.check_stream()
+            if columns is not None:
+                raise WrongUseError("--columns are those of a table; add -o PATH.csv, .jsonl or .parquet")
+        options = words.options(gold=None, simulated=simulate)
+        title = f"bulk {os.path.basename(source.name)}"
+        wanted = None if columns is None else [name.strip() for name in columns.split(",")]
+        if to_file or words.dry_run:
+            code = asyncio.run(
+                run_to_file(title, source, task, options, words, server, output, columns=wanted, models=models)
+            )
+        else:
+            with open_output(output) as out:
+
+                def write(record: Record) -> None:
+                    out.write(encode_record(record) + b"\n")
+
+                job = StreamJob(
+                    source, task, options, write=lambda result, record: write(record), flush=out.flush, in_order=False
+                )
+                code = asyncio.run(run_to_stream(title, job, words, server, models=models))
+    if code:
+        raise SystemExit(code)
+
+
+def _params(text: str | None) -> dict[str, Any] | None:
+    if text is None:
+        return None
+    try:
+        value = msgspec.json.decode(text)
+    except msgspec.DecodeError as error:
+        raise WrongUseError(f"""--params: not JSON ({error}); write '{{"max_tokens": 200}}'""") from None
+    if not isinstance(value, dict):
+        raise WrongUseError("""--params: not a JSON object; write '{"max_tokens": 200}'""")
+    return value

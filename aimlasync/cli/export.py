@@ -1,0 +1,72 @@
+"""aimlasync export and merge: what to do with a journal.
+
+Law: turns options into a call of `bulk.export` and `bulk.merge`.
+"""
+
+from __future__ import annotations
+
+from contextlib import closing, nullcontext
+
+import click
+
+from aimlasync.bulk.export import RESULTS, default_id, id_column
+from aimlasync.bulk.export import export as write_table
+from aimlasync.bulk.merge import merge as merge_journals
+from aimlasync.bulk.rows import Format
+from aimlasync.bulk.source import open_source
+from aimlasync.bulk.task import id_of
+from aimlasync.cli.options import counted
+
+_RESULTS = ", ".join(RESULTS)
+
+
+@click.command(
+    epilog=f"Columns: those of the input; of the journal: {_RESULTS}, answer.KEY of an answer in JSON, and "
+    "body.PATH.IN.IT of a response."
+)
+@click.argument("journal", metavar="JOURNAL")
+@click.option("-o", "--output", metavar="PATH", default="-", help="CSV, JSONL or Parquet by extension; - is stdout.")
+@click.option("--format", "format_", type=click.Choice(["csv", "jsonl", "parquet"]), help="Of the output.")
+@click.option(
+    "--input", "input_", metavar="FILE", help="The rows that were asked about: their columns and their order."
+)
+@click.option("--id", "id_", metavar="COLUMN", help="Of FILE: names the rows; by default as the job was told.")
+@click.option("--columns", metavar="A,B,C", help="What to write, in this order.")
+@click.option("--only-done", is_flag=True, help="Leave out rows that were not asked about.")
+def export(
+    journal: str,
+    output: str,
+    format_: Format | None,
+    input_: str | None,
+    id_: str | None,
+    columns: str | None,
+    only_done: bool,
+) -> None:
+    """Write a JOURNAL as a table, in the order of the input."""
+    column = id_ or id_column(journal)
+    with closing(open_source(input_)) if input_ is not None else nullcontext() as source:
+        done = write_table(
+            journal,
+            output,
+            format=format_,
+            source=source,
+            columns=None if columns is None else [name.strip() for name in columns.split(",")],
+            only_done=only_done,
+            id_of=default_id if column is None else lambda row: id_of(row, column, input_ or ""),
+        )
+    if output != "-":
+        failed = f", {done.failed:,} failed" if done.failed else ""
+        missing = f"; {done.missing:,} have no answer yet" if done.missing else ""
+        strange = f"; {done.unmatched:,} answers are of no row of {input_}" if done.unmatched else ""
+        click.echo(f"{counted(done.rows, 'row')}{failed}{missing}{strange}: {output}", err=True)
+
+
+@click.command()
+@click.argument("journals", metavar="JOURNAL...", nargs=-1, required=True)
+@click.option("-o", "--output", metavar="PATH", required=True, help="The journal to make.")
+def merge(journals: tuple[str, ...], output: str) -> None:
+    """Put the journals of shards together, one line for each row."""
+    merged = merge_journals(journals, output)
+    twice = f", {merged.duplicates:,} answered twice" if merged.duplicates else ""
+    failed = f", {merged.failed:,} failed" if merged.failed else ""
+    click.echo(f"{counted(merged.rows, 'row')}{failed}{twice}: {output}", err=True)

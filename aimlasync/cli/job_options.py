@@ -1,0 +1,175 @@
+"""The options that `classify` and `bulk` share, and what they say about how a job runs.
+
+Law: from words to values; nothing is opened here but the list of prices, where money is capped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+import msgspec
+
+from aimlasync import AsyncClient, Limits, Price, prices_of
+from aimlasync.bulk.caps import Caps, read_seconds
+from aimlasync.bulk.job import Options
+from aimlasync.bulk.journal import Durability
+from aimlasync.bulk.shard import Shard
+from aimlasync.cli.options import WrongUseError
+from aimlasync.errors import AimlasyncError
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class JobOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """The words of the command line."""
+
+    limit: int | None
+    concurrency: int | None
+    rpm: float | None
+    tpm: float | None
+    shard: str | None
+    restart: bool
+    keep_failed: bool
+    retry_invalid: int
+    dedupe: bool
+    durability: Durability
+    max_usd: float | None
+    price: str | None
+    max_tokens: int | None
+    deadline: str | None
+    dry_run: bool
+    canary: int
+    errors: str | None
+    progress: str
+
+    @property
+    def limits(self) -> Limits:
+        """What the vendor may be asked for."""
+        return Limits(requests_per_minute=self.rpm, tokens_per_minute=self.tpm, concurrency=self.concurrency)
+
+    def check_stream(self) -> None:
+        """Raise WrongUseError for what takes a journal, where there is none."""
+        given = {
+            "--shard": self.shard,
+            "--restart": self.restart,
+            "--keep-failed": self.keep_failed,
+            "--dedupe": self.dedupe,
+            "--durability power": self.durability == "power",
+            "--errors": self.errors,
+        }
+        if name := next((name for name, value in given.items() if value), None):
+            raise WrongUseError(f"{name} goes with a journal, and standard output and pipes have none; add -o PATH")
+
+    def options(self, *, gold: str | None, simulated: bool) -> Options:
+        """Return how the job runs. Raises WrongUseError."""
+        try:
+            shard = None if self.shard is None else Shard.parse(self.shard)
+            deadline = None if self.deadline is None else read_seconds(self.deadline)
+        except ValueError as error:
+            raise WrongUseError(str(error)) from None
+        return Options(
+            concurrency=self.concurrency,
+            limit=self.limit,
+            shard=shard,
+            retry_invalid=self.retry_invalid,
+            keep_failed=self.keep_failed,
+            dedupe=self.dedupe,
+            caps=Caps(max_usd=self.max_usd, max_tokens=self.max_tokens, deadline=deadline),
+            gold=gold,
+            canary=self.canary if self.dry_run else None,
+            simulated=simulated,
+        )
+
+    async def prices(self, client: AsyncClient, models: set[str]) -> dict[str, Price]:
+        """Return what `models` cost, as given, else as the vendor lists it. Raises WrongUseError where nobody says."""
+        if self.price is not None:
+            given = _price(self.price)
+            return dict.fromkeys(models, given)
+        if self.max_usd is None and not self.dry_run:
+            return {}
+        prices: dict[str, Price] = {}
+        try:
+            prices = prices_of(await client.models.list(include="pricing"))
+        except AimlasyncError:
+            if self.max_usd is None:
+                return {}
+        unknown = sorted(model for model in models if model not in prices)
+        if unknown and self.max_usd is not None:
+            raise WrongUseError(
+                f"--max-usd: the price of {unknown[0]} is not known; say it in US dollars for a million tokens, in and "
+                "out: --price 0.05,0.40"
+            )
+        return prices
+
+
+def job_options(command: F) -> F:
+    """Add the options that say how a job runs."""
+    for add in reversed(_OPTIONS):
+        command = add(command)
+    return command
+
+
+def taken(given: dict[str, Any]) -> JobOptions:
+    """Return the options of `job_options` out of all that a command was given."""
+    return JobOptions(**{name: given.pop(name) for name in JobOptions.__struct_fields__})
+
+
+def _price(text: str) -> Price:
+    parts = text.split(",")
+    try:
+        numbers = [float(part) for part in parts]
+        if len(numbers) != 2:
+            raise ValueError
+        return Price.per_million(input=numbers[0], output=numbers[1])
+    except ValueError:
+        raise WrongUseError(f"--price {text}: write two amounts in US dollars, in and out: --price 0.05,0.40") from None
+
+
+_OPTIONS = [
+    click.option("--limit", type=click.IntRange(1), metavar="N", help="Only the first N rows."),
+    click.option(
+        "--concurrency",
+        type=click.IntRange(1),
+        metavar="N",
+        help="Calls at once; by default as many as the server is found to take.",
+    ),
+    click.option("--rpm", type=click.FloatRange(0, min_open=True), metavar="N", help="Requests per minute."),
+    click.option("--tpm", type=click.FloatRange(0, min_open=True), metavar="N", help="Tokens per minute."),
+    click.option("--shard", metavar="I/N", help="Only the I-th of N parts, for N machines: 1/4 to 4/4."),
+    click.option("--restart", is_flag=True, help="Throw away the answers of an earlier run."),
+    click.option("--keep-failed", is_flag=True, help="Do not ask again about rows that failed in an earlier run."),
+    click.option(
+        "--retry-invalid",
+        type=click.IntRange(0),
+        default=0,
+        show_default=True,
+        metavar="N",
+        help="Ask again when an answer is refused, cut or invalid.",
+    ),
+    click.option("--dedupe", is_flag=True, help="Identical rows share one call."),
+    click.option(
+        "--durability",
+        type=click.Choice(["process", "power"]),
+        default="process",
+        show_default=True,
+        help="What answers survive: a killed process, or a power failure too.",
+    ),
+    click.option("--max-usd", type=click.FloatRange(0, min_open=True), metavar="USD", help="Spend no more."),
+    click.option("--price", metavar="IN,OUT", help="US dollars for a million tokens, where the vendor lists none."),
+    click.option("--max-tokens", type=click.IntRange(1), metavar="N", help="Use no more tokens in all, in and out."),
+    click.option("--deadline", metavar="TIME", help="Take no more rows after 90s, 30m, 2h."),
+    click.option("--dry-run", is_flag=True, help="Ask about a few rows and say what all would take."),
+    click.option(
+        "--canary", type=click.IntRange(1), default=20, show_default=True, metavar="N", help="The rows of a dry run."
+    ),
+    click.option("--errors", metavar="PATH", help="Write the lines of the rows that failed to a file of their own."),
+    click.option(
+        "--progress",
+        type=click.Choice(["auto", "json", "none"]),
+        default="auto",
+        show_default=True,
+        help="A live view on a terminal, JSON lines on stderr, or nothing.",
+    ),
+]

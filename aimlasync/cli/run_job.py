@@ -1,0 +1,171 @@
+"""How a command runs a job: Ctrl-C, progress, the summary, the exit code.
+
+Law: shared by `classify` and `bulk`; what people see is in `display`.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+
+import click
+
+from aimlasync import Price
+from aimlasync.bulk.failed import write_failed
+from aimlasync.bulk.forecast import forecast
+from aimlasync.bulk.job import Job, Options
+from aimlasync.bulk.run import Summary, run
+from aimlasync.bulk.source import Source
+from aimlasync.bulk.stream_job import StreamJob
+from aimlasync.bulk.task import EmptyTextError, Task
+from aimlasync.cli.display import Progress
+from aimlasync.cli.job_options import JobOptions
+from aimlasync.cli.options import Server, advised, counted, open_client
+from aimlasync.cli.signals import on_interrupt
+
+SOME_FAILED = 3
+
+
+class Watch:
+    """What is seen of a job, and how it is interrupted."""
+
+    def __init__(self, title: str, mode: str, *, stdout_is_rows: bool) -> None:
+        self.progress = Progress(title, mode, stdout_is_rows=stdout_is_rows)
+        self.signals: list[int] = []
+        self.job: Job | None = None
+        self.is_throwaway = False
+        self._stack = ExitStack()
+
+    def begin(self, job: Job) -> None:
+        """The job is known, and begins."""
+        self.job = job
+        job.is_throwaway = self.is_throwaway
+        self._stack.enter_context(self.progress.of(job))
+
+    def interrupt(self, number: int) -> None:
+        """Ctrl-C."""
+        if self.job is None:
+            # Nothing was asked yet.
+            raise KeyboardInterrupt
+        self.signals.append(number)
+        again = self.job.interrupt()
+        self.progress.note("stopping at once" if again else "finishing the calls in flight; Ctrl-C again stops at once")
+
+    def end(self) -> None:
+        """Take the progress off the screen."""
+        self._stack.close()
+
+
+async def run_to_file(
+    title: str,
+    source: Source,
+    task: Task,
+    options: Options,
+    words: JobOptions,
+    server: Server,
+    output: str,
+    *,
+    columns: Sequence[str] | None = None,
+    add: Mapping[str, str] | None = None,
+    models: set[str],
+) -> int:
+    """Run a job that can be gone on with, show it, and return the exit code."""
+    watch = Watch(title, words.progress, stdout_is_rows=False)
+    with on_interrupt(watch.interrupt), tempfile.TemporaryDirectory() as scratch:
+        if output == "-":
+            # A dry run whose answers nobody keeps.
+            output = os.path.join(scratch, "answers.jsonl")
+            watch.is_throwaway = True
+        try:
+            async with open_client(server, limits=words.limits) as client:
+                prices = await words.prices(client, models)
+                options = priced(options, prices)
+                summary = await run(
+                    client,
+                    source,
+                    output,
+                    task=task,
+                    options=options,
+                    columns=columns,
+                    add=add,
+                    restart=words.restart,
+                    durability=words.durability,
+                    begin=watch.begin,
+                    seen=watch.progress.saw,
+                )
+                if words.errors is not None:
+                    write_failed(summary.journal, words.errors)
+                statistics = client.statistics()
+        finally:
+            watch.end()
+    assert watch.job is not None
+    if options.canary is not None and summary.stopped_by is None and not watch.signals:
+        watch.progress.forecast(forecast(watch.job, words.limits, prices, statistics))
+        return 0
+    watch.progress.summary(summary)
+    return _exit_code(summary, watch, words)
+
+
+async def run_to_stream(title: str, job: StreamJob, words: JobOptions, server: Server, *, models: set[str]) -> int:
+    """Run a job whose rows go to a stream, show it, and return the exit code."""
+    watch = Watch(title, words.progress, stdout_is_rows=True)
+    with on_interrupt(watch.interrupt):
+        try:
+            async with open_client(server, limits=words.limits) as client:
+                prices = await words.prices(client, models)
+                job.options = priced(job.options, prices)
+                watch.begin(job)
+                await job.run(client, watch.progress.saw)
+        finally:
+            watch.end()
+            job.close()
+    summary = Summary(
+        tally=job.tally,
+        total=job.total or job.finished,
+        left=job.pending or 0,
+        journal="",
+        output=None,
+        stopped_by=job.stopped_by,
+        capped_by=job.capped_by,
+        is_interrupted=job.is_interrupted,
+        seconds=job.pace.seconds(time.monotonic()),
+    )
+    watch.progress.summary(summary)
+    return _exit_code(summary, watch, words)
+
+
+def priced(options: Options, prices: Mapping[str, Price]) -> Options:
+    """Return the options with what models cost, which is known only once there is a client."""
+    return replace(options, caps=replace(options.caps, prices=prices))
+
+
+def _exit_code(summary: Summary, watch: Watch, words: JobOptions) -> int:
+    """Say what is left to do, and return the exit code."""
+    job, tally = watch.job, summary.tally
+    assert job is not None
+    go_on = "run the same command to go on" if job.resumable else "with -o PATH the same command would go on"
+    done = f"{counted(tally.ok, 'row')} done"
+    if summary.stopped_by is not None:
+        click.echo(f"aimlasync: stopped: {advised(summary.stopped_by)}; {done}; {go_on}", err=True)
+        return 1
+    if watch.signals:
+        click.echo(f"aimlasync: interrupted, {done}; {go_on}", err=True)
+        return 128 + watch.signals[0]
+    if summary.capped_by is not None and (summary.left or job.total is None):
+        cap = "--max-tokens is used up" if summary.capped_by == "tokens" else "--deadline has passed"
+        left = f", {summary.left:,} left" if summary.left else ""
+        more = "raise it" if summary.capped_by == "tokens" else "give it more time"
+        click.echo(f"aimlasync: stopped: {cap}; {done}{left}; {more} and {go_on}", err=True)
+        return 1
+    if tally.failed:
+        empty = tally.failures.get(EmptyTextError.__name__)
+        retried = tally.failed - (empty.count if empty is not None else 0)
+        which = "them" if retried == tally.failed > 1 else "it" if retried == tally.failed else counted(retried, "row")
+        again = f"; the same command tries {which} again" if retried and job.resumable and not words.keep_failed else ""
+        click.echo(f"aimlasync: {counted(tally.failed, 'row')} failed{again}", err=True)
+        return SOME_FAILED
+    return 0

@@ -1,0 +1,361 @@
+"""What a job adds up to, when it is enough, and how sure a model was."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aimlasync import Limits, Price
+from aimlasync.bulk import BatchTask, Caps, Options
+from aimlasync.bulk.caps import read_seconds
+from aimlasync.bulk.confidence import confidence_of
+from aimlasync.bulk.forecast import forecast
+from aimlasync.bulk.job import Job
+from aimlasync.bulk.pace import Pace, limited_by
+from aimlasync.bulk.patience import MAX_REFUSED, MAX_UNREACHED, Patience
+from aimlasync.bulk.record import Facts, Failure, Record
+from aimlasync.bulk.run import open_rows
+from aimlasync.bulk.tally import Tally, is_refused
+from aimlasync.chat import decode_completion
+from aimlasync.errors import (
+    AimlasyncError,
+    APIConnectionError,
+    AuthenticationError,
+    BadRequestError,
+    BudgetExceededError,
+    InsufficientCreditError,
+    InternalServerError,
+    NotFoundError,
+    PermissionDeniedError,
+    RateLimitError,
+    UnprocessableEntityError,
+    UnsupportedRequestError,
+)
+from aimlasync.lane import EndpointStatistics
+from aimlasync.responses import decode_response
+
+
+def record(error: str | None = None, **facts: Any) -> Record:
+    failure = None if error is None else Failure(code=error, message=f"it was {error}")
+    return Record(id="x", custom_id="row-1", error=failure, info=Facts(**facts))
+
+
+# Tally
+
+
+def test_a_cost_that_nobody_stated_is_unknown_and_not_zero() -> None:
+    tally = Tally()
+    tally.saw(record(tokens_in=3, tokens_out=4))
+    assert (tally.cost, tally.replies, tally.priced) == (None, 1, 0)
+    tally.saw(record(tokens_in=1, tokens_out=1, cost_usd=0.0))
+    assert (tally.cost, tally.replies, tally.priced) == (0.0, 2, 1)
+    tally.saw(record(cost_usd=0.5))
+    assert (tally.cost, tally.uncounted, tally.tokens_in, tally.tokens_out) == (0.5, 1, 4, 5)
+
+
+def test_a_failure_counts_as_paid_for_only_where_something_says_so() -> None:
+    tally = Tally()
+    tally.saw(record("RateLimitError", attempts=3))
+    assert (tally.failed, tally.replies, tally.uncounted) == (1, 0, 0)
+    tally.saw(record("AnswerRefusedError", tokens_in=5, tokens_out=1, cost_usd=0.1))
+    assert (tally.failed, tally.replies, tally.tokens_in, tally.cost) == (2, 1, 5, 0.1)
+    assert {kind: (one.count, one.message) for kind, one in tally.failures.items()} == {
+        "RateLimitError": (1, "it was RateLimitError"),
+        "AnswerRefusedError": (1, "it was AnswerRefusedError"),
+    }
+
+
+def test_a_row_that_shares_a_call_is_done_and_costs_nothing() -> None:
+    tally = Tally()
+    tally.saw(record(shared_with="row-9", label="a"))
+    assert (tally.ok, tally.shared, tally.replies, tally.uncounted, tally.labels) == (1, 1, 0, 0, {"a": 1})
+    tally.saw(record(shared_with="row-9", tokens_in=2, tokens_out=1, cost_usd=0.25))
+    assert (tally.shared, tally.replies, tally.cost) == (2, 1, 0.25)
+
+
+def test_one_label_a_row_makes_a_confusion_table_with_gold_values_that_are_no_labels() -> None:
+    tally = Tally()
+    for gold, label in [("a", "a"), (" a ", "a"), ("a", "b"), ("c", "b"), ("c", "b")]:
+        tally.judge(gold, label)
+    assert (tally.judged, tally.right) == (5, 2)
+    assert tally.confusion(["a", "b"]) == [("a", [2, 1]), ("b", [0, 0]), ("c", [0, 2])]
+
+
+def test_several_labels_a_row_are_compared_one_by_one_and_as_a_whole() -> None:
+    tally = Tally()
+    tally.judge("a|b", ["b", "a"])
+    tally.judge("a, c", ["a"])
+    tally.judge("", [])
+    tally.judge("", ["b"])
+    assert (tally.judged, tally.exact, tally.right) == (4, 2, 2)
+    # given and right, given, right
+    assert tally.matches == {"a": [2, 2, 2], "b": [1, 2, 1], "c": [0, 0, 1]}
+
+
+@given(st.lists(st.tuples(st.frozensets(st.sampled_from("abc")), st.frozensets(st.sampled_from("abc")))))
+def test_matches_of_several_labels_are_what_counting_says(rows: list[tuple[frozenset[str], frozenset[str]]]) -> None:
+    tally = Tally()
+    for right, found in rows:
+        tally.judge("|".join(right), list(found))
+    assert tally.exact == sum(right == found for right, found in rows)
+    for label in "abc":
+        counts = tally.matches.get(label, [0, 0, 0])
+        assert counts == [
+            sum(label in right and label in found for right, found in rows),
+            sum(label in found for _, found in rows),
+            sum(label in right for right, _ in rows),
+        ]
+
+
+def test_a_refusal_is_seen_on_both_endpoints_and_an_answer_without_choices_is_none() -> None:
+    def chat(**choice: Any) -> bool:
+        return is_refused(decode_completion(msgspec.json.encode({"choices": [{"index": 0, **choice}]})))
+
+    assert chat(message={"role": "assistant", "refusal": "no"}, finish_reason="stop")
+    assert chat(message={"role": "assistant", "content": "a"}, finish_reason="content_filter")
+    assert not chat(message={"role": "assistant", "content": "a"}, finish_reason="length")
+    assert not is_refused(decode_completion(b'{"choices": []}'))
+    assert is_refused(decode_response(b'{"id": "r", "incomplete_details": {"reason": "content_filter"}}'))
+    assert not is_refused(decode_response(b'{"id": "r", "incomplete_details": {"reason": "max_output_tokens"}}'))
+
+
+# Caps
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90", 90), ("45s", 45), ("30m", 1800), ("2h", 7200), ("1h30m", 5400), (" 1.5H ", 5400)]
+)
+def test_durations_are_read(text: str, seconds: float) -> None:
+    assert read_seconds(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "0", "0s", "-1", "h", "5x", "1e3", "nan", "inf", "5 m", "1..5h", ".", "\u00b2"])
+def test_what_is_no_duration_is_refused_with_what_to_write(text: str) -> None:
+    with pytest.raises(ValueError, match="write 90, 45s, 30m, 2h or 1h30m"):
+        read_seconds(text)
+
+
+def test_rows_in_flight_are_taken_to_use_as_many_tokens_as_those_before() -> None:
+    caps = Caps(max_tokens=100)
+    assert not caps.tokens_used_up(60, 6, 3)
+    assert caps.tokens_used_up(60, 6, 4)
+    assert caps.tokens_used_up(101, 0, 0)
+    assert not Caps().tokens_used_up(10**12, 1, 0)
+
+
+def test_a_budget_is_what_earlier_runs_left_also_where_the_vendor_states_no_cost() -> None:
+    assert Caps().budget(5) is None
+    prices = {"m": Price.per_million(input=1, output=10)}
+    caps = Caps(max_usd=1, prices=prices)
+    for spent, unpriced, left in [
+        (0.25, {}, 0.75),
+        (3.0, {}, 0.0),
+        (0.25, {"m": [250_000, 10_000]}, 0.4),
+        (0.0, {"nobody knows": [10**9, 10**9]}, 1.0),
+    ]:
+        budget = caps.budget(spent, unpriced)
+        assert budget is not None
+        assert math.isclose(budget.remaining, left)
+    tally = Tally()
+    for _ in range(2):
+        tally.saw(record(tokens_in=5, tokens_out=7, model="m"))
+    tally.saw(record(tokens_in=5, tokens_out=7, model="m", cost_usd=0.1))
+    assert tally.unpriced == {"m": [10, 14]}
+
+
+# Pace
+
+
+def test_speeds_are_those_of_the_last_half_minute() -> None:
+    pace = Pace(100.0)
+    assert pace.speed(100.0, 0, 0) == (0.0, 0.0)
+    for second in range(1, 61):
+        pace.sample(100.0 + second, second, 10 * second)
+    assert pace.speed(160.0, 60, 600) == (1.0, 10.0)
+    for second in range(61, 121):
+        pace.sample(100.0 + second, 60, 600)
+    assert pace.speed(220.0, 60, 600) == (0.0, 0.0)
+    assert pace.seconds(220.0) == 120.0
+
+
+def test_many_samples_in_a_moment_take_the_room_of_one() -> None:
+    pace = Pace(0.0)
+    for number in range(10_000):
+        pace.sample(number / 10_000, number, number)
+    assert len(pace._samples) <= 6
+
+
+def lane(**options: Any) -> EndpointStatistics:
+    known: dict[str, Any] = dict.fromkeys(EndpointStatistics.__struct_fields__, 0)
+    return EndpointStatistics(**{**known, "limited_by": None, **options})
+
+
+def test_a_job_is_held_back_by_what_most_calls_wait_for() -> None:
+    assert limited_by([lane(limited_by="rate", queued=2), lane(limited_by="tokens", queued=3)], 5, 5) == "tokens"
+    assert limited_by([lane(), lane(limited_by="pause", queued=0)], 5, 9) == "pause"
+    assert limited_by([lane()], 5, 5) == "concurrency"
+    assert limited_by([], 4, 5) == "input"
+
+
+# Forecast
+
+
+async def test_a_forecast_extrapolates_and_leaves_unknown_what_nobody_said() -> None:
+    source = await open_rows([{"a": 1}])
+    try:
+        job = Job(source, BatchTask(), Options(concurrency=4))
+    finally:
+        source.close()
+    found = forecast(job, Limits(), {}, [])
+    assert (found.rows, found.tokens_in, found.cost_usd, found.seconds, found.limited_by) == (0, None, None, None, None)
+    job.total, job.finished, job.tally.answered, job.seconds_answering = 110, 10, 20, 40.0
+    for _ in range(9):
+        job.tally.saw(record(tokens_in=100, tokens_out=50))
+    job.tally.saw(record("RateLimitError"))
+    limits = Limits(requests_per_minute=60, tokens_per_minute=3000)
+    found = forecast(job, limits, {}, [lane(limit=2)])
+    assert (found.asked, found.failed, found.rows, found.calls) == (10, 1, 100, 200)
+    assert (found.tokens_in, found.tokens_out, found.cost_usd) == (10_000, 5_000, None)
+    # 200 requests take 200 s, 200 calls of 4 s two at a time 400 s, 15,000 tokens 300 s.
+    assert (found.seconds, found.limited_by) == (400.0, "concurrency")
+    priced = forecast(job, limits, {"m": Price.per_million(input=1, output=2)}, [lane(limit=100)])
+    assert priced.cost_usd is not None
+    assert math.isclose(priced.cost_usd, 0.02)
+    assert (priced.seconds, priced.limited_by) == (300.0, "tokens")
+    job.tally.saw(record(tokens_in=100, tokens_out=50, cost_usd=0.5))
+    stated = forecast(job, limits, {}, [])
+    assert stated.cost_usd == 50.0
+
+
+# Patience
+
+
+def failed(kind: type[AimlasyncError]) -> AimlasyncError:
+    error: AimlasyncError = kind.__new__(kind)
+    AimlasyncError.__init__(error, "no")
+    return error
+
+
+@pytest.mark.parametrize(
+    "kind", [AuthenticationError, InsufficientCreditError, PermissionDeniedError, BudgetExceededError]
+)
+@pytest.mark.parametrize("alike", [True, False])
+def test_what_would_fail_for_every_row_stops_the_job(kind: type[AimlasyncError], alike: bool) -> None:
+    patience = Patience(succeeded=True, alike=alike)
+    assert patience.saw(None) is None
+    error = failed(kind)
+    assert patience.saw(error) is error
+
+
+def test_a_model_that_is_not_there_stops_a_job_whose_rows_are_alike() -> None:
+    assert Patience(alike=True).saw(failed(NotFoundError)) is not None
+    assert Patience(alike=False).saw(failed(NotFoundError)) is None
+
+
+def verdicts(patience: Patience, errors: list[AimlasyncError | None]) -> list[bool]:
+    return [patience.saw(error) is not None for error in errors]
+
+
+@pytest.mark.parametrize("kind", [BadRequestError, UnprocessableEntityError])
+def test_a_refused_request_stops_the_job_only_while_nothing_succeeded(kind: type[AimlasyncError]) -> None:
+    refused: list[AimlasyncError | None] = [failed(kind)] * MAX_REFUSED
+    assert verdicts(Patience(), refused) == [False] * (MAX_REFUSED - 1) + [True]
+    assert not any(verdicts(Patience(succeeded=True), refused * 5))
+    assert not any(verdicts(Patience(), [None, *refused * 5]))
+    assert not any(verdicts(Patience(alike=False), refused * 5))
+    assert verdicts(Patience(), [failed(UnsupportedRequestError)]) == [True]
+
+
+def test_rows_in_a_row_without_a_connection_stop_the_job() -> None:
+    nearly: list[AimlasyncError | None] = [failed(APIConnectionError)] * (MAX_UNREACHED - 1)
+    patience = Patience(alike=False)
+    assert not any(verdicts(patience, [*nearly, None, *nearly, failed(RateLimitError), *nearly]))
+    assert patience.saw(failed(APIConnectionError)) is not None
+
+
+def test_a_server_that_is_overloaded_stops_nothing() -> None:
+    errors: list[AimlasyncError | None] = [failed(InternalServerError), failed(RateLimitError)] * 100
+    assert not any(verdicts(Patience(), errors))
+
+
+# Confidence
+
+
+def said(*tokens: tuple[str, float], endpoint: str = "chat") -> Any:
+    """A reply made of these tokens, with the probability of each."""
+    logprobs: list[dict[str, Any]] = [
+        {"token": token, "logprob": math.log(p), "top_logprobs": [], "bytes": None} for token, p in tokens
+    ]
+    text = "".join(token for token, _ in tokens)
+    if endpoint == "responses":
+        part = {"type": "output_text", "text": text, "annotations": [], "logprobs": logprobs}
+        message = {"type": "message", "id": "m", "role": "assistant", "status": "completed", "content": [part]}
+        return decode_response(msgspec.json.encode({"id": "r", "object": "response", "output": [message]}))
+    message = {"role": "assistant", "content": text}
+    choice = {"index": 0, "message": message, "finish_reason": "stop", "logprobs": {"content": logprobs}}
+    return decode_completion(msgspec.json.encode({"choices": [choice]}))
+
+
+def sure(reply: Any, label: str) -> float:
+    found = confidence_of(reply, label)
+    assert found is not None
+    return round(found, 9)
+
+
+@pytest.mark.parametrize("endpoint", ["chat", "responses"])
+def test_the_tokens_of_a_label_are_multiplied_and_no_others(endpoint: str) -> None:
+    reply = said(('{"label":"', 0.1), ("bill", 0.5), ("ing", 0.8), ('"}', 0.2), endpoint=endpoint)
+    assert sure(reply, "billing") == 0.4
+
+
+def test_tokens_that_hold_a_quote_beside_letters_count() -> None:
+    assert sure(said(('{"label":', 0.1), ('"b', 0.5), ('ug"}', 0.5)), "bug") == 0.25
+    assert sure(said(('{"label":"bug"}', 0.5)), "bug") == 0.5
+
+
+def test_the_last_place_where_a_label_stands_counts_and_its_quotes_belong_to_it() -> None:
+    assert sure(said(('{"', 0.9), ("label", 0.9), ('":"', 0.9), ("label", 0.5), ('"}', 0.9)), "label") == 0.5
+    several = said(('{"labels":["', 0.9), ("bug", 0.5), ('","', 0.9), ("bug", 0.25), (" report", 0.5), ('"]}', 0.9))
+    assert sure(several, "bug") == 0.5
+    assert sure(several, "bug report") == 0.125
+
+
+def test_labels_are_found_as_json_writes_them() -> None:
+    reply = said(('{"label":"', 0.9), ("a ", 0.5), ('\\"b\\"', 0.5), ('"}', 0.9))
+    assert sure(reply, 'a "b"') == 0.25
+    assert sure(said(('{"label":"', 0.9), ("caf", 0.5), ("é", 0.5), ('"}', 0.9)), "café") == 0.25
+
+
+def test_without_probabilities_or_without_the_label_among_them_nothing_is_known() -> None:
+    assert confidence_of(decode_completion(b'{"choices": []}'), "a") is None
+    assert confidence_of(decode_completion(b'{"choices": [{"index": 0, "message": {"content": "x"}}]}'), "a") is None
+    assert confidence_of(decode_response(b'{"id": "r", "output": []}'), "a") is None
+    assert confidence_of(said(('{"label":"b"}', 0.5)), "a") is None
+    # Half a character is a token of bytes, spelled in a way of the vendor's own.
+    assert (
+        confidence_of(said(('{"label":"caf', 0.9), ("bytes:\\xc3", 0.5), ("bytes:\\xa9", 0.5), ('"}', 0.9)), "café")
+        is None
+    )
+
+
+def test_a_probability_is_never_more_than_one() -> None:
+    reply = said(('{"label":"', 0.9), ("a", 1.0000001), ('"}', 0.9))
+    assert confidence_of(reply, "a") == 1.0
+
+
+@given(st.text(min_size=1), st.data())
+def test_wherever_the_tokens_are_cut_every_token_of_the_label_counts_once(label: str, data: st.DataObject) -> None:
+    text = msgspec.json.encode({"label": label}).decode()
+    cuts = sorted(data.draw(st.sets(st.integers(1, len(text) - 1))))
+    begins = [0, *cuts]
+    tokens = [text[begin:end] for begin, end in zip(begins, [*cuts, len(text)], strict=True)]
+    first, last = len('{"label":"'), len(text) - len('"}')
+    inside = sum(begin < last and begin + len(token) > first for begin, token in zip(begins, tokens, strict=True))
+    found = confidence_of(said(*((token, 0.5) for token in tokens)), label)
+    assert found is not None
+    assert math.isclose(found, 0.5**inside)

@@ -1,0 +1,149 @@
+"""Rows of Parquet: JSON's values whatever the file holds, in bounded pieces."""
+
+from __future__ import annotations
+
+import datetime
+import decimal
+import io
+import sys
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aimlasync.bulk.parquet import ParquetReader
+from aimlasync.bulk.rows import InputError
+from aimlasync.bulk.source import open_source, open_stream
+
+pa = pytest.importorskip("pyarrow", reason="pip install 'aimlasync[parquet]' runs these tests")
+pq = pytest.importorskip("pyarrow.parquet", reason="pip install 'aimlasync[parquet]' runs these tests")
+
+
+def parquet(table: Any, **options: Any) -> bytes:
+    file = io.BytesIO()
+    pq.write_table(table, file, **options)
+    return file.getvalue()
+
+
+def fields(table: Any) -> list[dict[str, Any]]:
+    return [row.fields for row in ParquetReader(io.BytesIO(parquet(table)), "in")]
+
+
+def test_rows_are_numbered_over_row_groups_and_batches() -> None:
+    data = parquet(pa.table({"id": range(2500), "text": [f"é{n}" for n in range(2500)]}), row_group_size=700)
+    reader = ParquetReader(io.BytesIO(data), "in")
+    rows = list(reader)
+    assert reader.columns == ["id", "text"]
+    assert [(row.number, row.line) for row in rows] == [(n, n) for n in range(1, 2501)]
+    assert rows[2499].fields == {"id": 2499, "text": "é2499"}
+    assert rows[0].custom_id == "row-1"
+
+
+def test_what_json_knows_stays_what_it_is() -> None:
+    (row,) = fields(
+        pa.table(
+            {
+                "s": ["a"],
+                "i": [2**63 - 1],
+                "u": pa.array([2**64 - 1], pa.uint64()),
+                "f": [1.5],
+                "b": [True],
+                "n": pa.array([None], pa.null()),
+                "absent": pa.array([None], pa.int64()),
+                "list": [[1, None]],
+                "struct": [{"a": {"b": ["c"]}}],
+                "map": pa.array([[("k", 1), ("l", 2)]], pa.map_(pa.string(), pa.int64())),
+                "dictionary": pa.array(["x"]).dictionary_encode(),
+                "large": pa.array(["y"], pa.large_string()),
+            }
+        )
+    )
+    assert row == {
+        "s": "a",
+        "i": 2**63 - 1,
+        "u": 2**64 - 1,
+        "f": 1.5,
+        "b": True,
+        "n": None,
+        "absent": None,
+        "list": [1, None],
+        "struct": {"a": {"b": ["c"]}},
+        "map": {"k": 1, "l": 2},
+        "dictionary": "x",
+        "large": "y",
+    }
+
+
+def test_what_json_does_not_know_becomes_text() -> None:
+    moment = datetime.datetime(2026, 8, 1, 12, 30, 15, 250)
+    (row,) = fields(
+        pa.table(
+            {
+                "date": [datetime.date(2026, 8, 1)],
+                "moment": pa.array([moment], pa.timestamp("us")),
+                "zoned": pa.array([moment], pa.timestamp("ms", "UTC")),
+                "nanoseconds": pa.array([1], pa.timestamp("ns")),
+                "time": [datetime.time(1, 2, 3)],
+                "price": [decimal.Decimal("1.10")],
+                "utf8": [b"caf\xc3\xa9"],
+                "image": [b"\x89PNG"],
+                "deep": [{"at": [moment], "raw": b"a", "price": decimal.Decimal("2.50")}],
+            }
+        )
+    )
+    assert row == {
+        "date": "2026-08-01",
+        "moment": "2026-08-01 12:30:15.000250",
+        "zoned": "2026-08-01 12:30:15.000Z",
+        "nanoseconds": "1970-01-01 00:00:00.000000001",
+        "time": "01:02:03.000000",
+        "price": "1.10",
+        "utf8": "café",
+        "image": "iVBORw==",
+        "deep": {"at": ["2026-08-01 12:30:15.000250"], "raw": "a", "price": "2.50"},
+    }
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (b"", "in: cannot be read as Parquet ("),
+        (b"id,text\n1,a\n", "in: cannot be read as Parquet ("),
+        (parquet(pa.table({"a": ["x"]}))[:-9], "in: cannot be read as Parquet ("),
+        (parquet(pa.table({"a": pa.array([], pa.string())})), "in: no rows"),
+        (parquet(pa.table([["x"], ["y"]], names=["a", "a"])), "in: two columns are named 'a'"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line(data: bytes, said: str) -> None:
+    with pytest.raises(InputError) as caught:
+        list(ParquetReader(io.BytesIO(data), "in"))
+    assert str(caught.value).startswith(said)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_is_sampled_surveyed_and_read_again(tmp_path: Path) -> None:
+    path = tmp_path / "in.parquet"
+    path.write_bytes(parquet(pa.table({"text": [f"a{n}" for n in range(1500)]})))
+    with closing(open_source(str(path))) as source:
+        assert source.format == "parquet"
+        assert len(source.sample(3)) == 3
+        assert source.columns == ["text"]
+        survey = source.survey(lambda row: None, limit=1200)
+        assert (survey.rows, survey.digest) == (1200, source.digest())
+        assert len(list(source)) == len(list(source)) == 1500
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_a_stream_is_kept_in_any_case(keep: bool) -> None:
+    file = io.BytesIO(parquet(pa.table({"text": ["a", "b"]})))
+    with closing(open_stream(file, "parquet", keep=keep)) as source:
+        assert source.again
+        assert source.sample(1)[0].fields == {"text": "a"}
+        assert len(list(source)) == 2
+
+
+def test_a_missing_pyarrow_is_one_line_of_advice(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(InputError, match=r"^in: Parquet needs pyarrow; install it with: pip install 'aimlasync\[parq"):
+        list(ParquetReader(io.BytesIO(b""), "in"))
