@@ -437,7 +437,10 @@ class AsyncClient:
     @property
     def queued(self) -> int:
         """Calls that wait for an endpoint."""
-        return sum(lane.gate.waiting for lane in self._pool.lanes)
+        waiting = 0
+        for lane in self._pool.lanes:
+            waiting += lane.gate.waiting
+        return waiting
 
     def statistics(self) -> list[EndpointStatistics]:
         """Return what each endpoint is doing and has done, in the order they were given."""

@@ -91,7 +91,7 @@ class FileJob(Job):
             if (old := self._failed.pop(record.custom_id, None)) is not None:
                 self._superseded.append(old)
                 _carry(self._journal.read(old).info, record)
-            self._journal.append(record)
+            self._journal.append(record, is_line=True)
             if result.row is not None and self.options.gold is not None and record.info is not None:
                 self._judge(result.row, record.info.label)
             seen(result, record)
@@ -259,7 +259,7 @@ class FileJob(Job):
 
     def _pending_rows(self) -> Iterator[Row | None]:
         shard, skipped = self.options.shard, 0
-        done = self._done if len(self._done) else ()
+        done = self._done
         for row in islice(self.source, self.options.limit):
             name = self.task.custom_id(row)
             if name in done or (shard is not None and not shard.owns(name)):

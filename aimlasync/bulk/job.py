@@ -199,8 +199,9 @@ class Job:
                 self.stopped_by = fatal
                 work.stop()
                 timers.append(loop.call_later(_GRACE, work.cancel))
-            self._busy -= 1
-            moved.set()
+            if caps.max_tokens is not None:
+                self._busy -= 1
+                moved.set()
 
         work = Work(
             rows,

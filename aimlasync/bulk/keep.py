@@ -12,8 +12,10 @@ import msgspec
 from aimlasync.bulk.ask import Result
 from aimlasync.bulk.record import Facts, Failure, Record, Response
 from aimlasync.errors import APIStatusError
+from aimlasync.wire import plain
 
 _encode = msgspec.json.Encoder().encode
+_skim = msgspec.json.Decoder(msgspec.Raw).decode
 
 
 def record_of(result: Result) -> Record:
@@ -44,7 +46,7 @@ def record_of(result: Result) -> Record:
         response = Response(
             status_code=paid.status or 200,
             request_id=paid.inference_id or paid.server_request_id,
-            body=one_line(reply.raw) if reply.raw else msgspec.Raw(_encode(reply.to_dict())),
+            body=json_line(reply.raw) if reply.raw else msgspec.Raw(_encode(reply.to_dict())),
         )
     elif isinstance(error, APIStatusError) and result.attempts:
         response = Response(status_code=error.status, request_id=request_id, body=msgspec.Raw(_encode(error.body)))
@@ -64,8 +66,14 @@ def record_of(result: Result) -> Record:
     )
 
 
-def one_line(raw: bytes) -> msgspec.Raw:
-    """Return a JSON body as one line."""
+def json_line(raw: bytes) -> msgspec.Raw:
+    """Return a body as JSON on one line: as it came, where it is that."""
+    try:
+        _skim(raw)
+    except msgspec.DecodeError:
+        # What the client reads and JSON does not know, such as NaN, would make the whole journal unreadable.
+        return msgspec.Raw(_encode(plain(raw)))
     if b"\n" in raw or b"\r" in raw:
-        raw = _encode(msgspec.json.decode(raw))
+        # Only between tokens: within strings they are escaped.
+        return msgspec.Raw(msgspec.json.format(raw, indent=-1))
     return msgspec.Raw(raw)
