@@ -53,6 +53,8 @@ _PATIENCE = 8
 # The seconds keep a fast server from being probed all the time. A pause that a probe brings is to be 4 % of the time.
 _PROBE_SECONDS = 2.0
 _PAUSE_PRICE = 25.0
+# What is still a guess, with little patience, is not to wait that long (tuned).
+_PAUSE_PATIENCE = 80
 # A probe of the rate starts this far above it, lasts so many seconds, and is followed by one of so many times the step;
 # this far above the rest it is slow start (tuned: a bucket hides a small step for long, and a large one is refused).
 _PROBE_SHARE = 0.04
@@ -374,7 +376,8 @@ class Congestion:
 
     def paused(self, now: float, seconds: float) -> None:
         """Note that a refusal stops the whole endpoint for so long: the next probe is to be worth it."""
-        self._probe_at = max(self._probe_at, now + seconds * _PAUSE_PRICE)
+        price = _PAUSE_PRICE * min(1.0, self._patience / _PAUSE_PATIENCE)
+        self._probe_at = max(self._probe_at, now + seconds * price)
 
     def _weigh(self, now: float, in_flight: int, kind: str | None) -> bool:
         """Change the belief by one refusal; return whether it was below what is proven."""

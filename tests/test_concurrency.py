@@ -133,7 +133,10 @@ def test_next_probe_waits_longer_where_a_refusal_stops_everybody() -> None:
             congestion.paused(now, 2.0)
             congestion.refused(now, now, 10)
             refused.append(now)
-    assert all(later - earlier >= 50 for earlier, later in itertools.pairwise(refused))
+    waited = [later - earlier for earlier, later in itertools.pairwise(refused)]
+    # The first levels are guesses, and worth a look sooner.
+    assert waited[0] < 10
+    assert all(wait >= 50 for wait in waited[3:])
 
 
 def test_refusal_of_an_attempt_sent_before_the_last_cut_changes_nothing() -> None:
