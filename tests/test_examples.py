@@ -21,6 +21,7 @@ EXAMPLES = Path(__file__).parent.parent / "examples"
     [
         ("quickstart.py", ["1 attempt", "USD"]),
         ("stream.py", ["[stop, Usage("]),
+        ("many.py", ["billing", "40 of 40 rows"]),
         ("structured.py", ["Team.BILLING", "Team.SUPPORT", "Team.SALES"]),
     ],
 )

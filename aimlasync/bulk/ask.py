@@ -67,6 +67,11 @@ class Result:
         return self.error is None
 
     @property
+    def label(self) -> str | list[str] | None:
+        """The label of a classification, or its labels; None without a good answer."""
+        return None if self.answer is None else self.answer.label
+
+    @property
     def text(self) -> str | None:
         """The text of the answer, None without one."""
         reply = self.reply

@@ -83,7 +83,7 @@ def classify(
     retry_invalid: int = 0,
     **options: Any,
 ) -> AsyncGenerator[Result]:
-    """Ask for the label of each text and iterate the results: `result.answer.label`, or `result.error`.
+    """Ask for the label of each text and iterate the results: `result.label`, or `result.error`.
 
     A text is a string, or a row as a dict whose column `text` holds it. `labels` are names, names with their
     meanings, or a type (Struct, dataclass, TypedDict) to fill in. `options` are those of `ClassifyTask`.
