@@ -142,18 +142,17 @@ class FileJob(Job):
 
     def _replay(self, offset: int, glance: Glance) -> None:
         name = glance.custom_id
-        if name in self._done:
+        if name in self._done if glance.error is not None else not self._done.add(name):
             # Somebody put two journals together.
             self._superseded.append(offset)
             return
-        if (old := self._failed.pop(name, None)) is not None:
+        if self._failed and (old := self._failed.pop(name, None)) is not None:
             self._superseded.append(old)
         if glance.error is not None:
             self._failed[name] = offset
             return
-        self._done.add(name)
         self.tally.saw(glance)
-        if glance.info is not None and glance.info.label is not None and self.options.gold is not None:
+        if self.options.gold is not None and glance.info is not None and glance.info.label is not None:
             self._labels[name] = glance.info.label
 
     def _replay_failed(self) -> None:
