@@ -371,15 +371,13 @@ class AsyncClient:
 
     async def _send(self, transport: Transport, call: Call, target: Target) -> RawReply:
         """Send once; a kept connection that the server had closed is not an attempt, so it is replaced at once."""
-        headers = Headers(target.lane.headers)
-        headers.update(call.headers)
-        connect = call.timeout.connect
+        headers, own, connect = target.lane.headers, call.headers, call.timeout.connect
         while True:
             try:
                 if call.first_token is None:
-                    return await transport.send(call.method, target.url, headers, target.body, connect=connect)
+                    return await transport.send(call.method, target.url, headers, own, target.body, connect=connect)
                 async with asyncio.timeout(call.first_token):
-                    return await transport.send(call.method, target.url, headers, target.body, connect=connect)
+                    return await transport.send(call.method, target.url, headers, own, target.body, connect=connect)
             except StaleConnectionError:
                 # Every kept connection may be stale; each try uses one up, and a fresh one is never stale.
                 continue

@@ -9,7 +9,9 @@ from __future__ import annotations
 import asyncio
 
 from aimlasync.errors import ClientClosedError
-from aimlasync.transport import AiohttpTransport, Transport
+from aimlasync.lean import LeanTransport
+from aimlasync.session import AiohttpTransport
+from aimlasync.transport import Transport
 
 
 class Life:
@@ -35,7 +37,8 @@ class Life:
         elif self._loop is not loop:
             raise RuntimeError("this client belongs to another event loop; make one client per loop")
         if self._transport is None:
-            self._transport = AiohttpTransport(proxy=self._proxy)
+            # Proxies are aiohttp's business.
+            self._transport = LeanTransport() if self._proxy is None else AiohttpTransport(proxy=self._proxy)
         return loop, self._transport
 
     def now(self) -> float:

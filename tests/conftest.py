@@ -1,7 +1,8 @@
-"""What every test starts from: one loop of each kind, no vendor's key, no proxy."""
+"""What every test starts from: one loop of each kind, each transport, no vendor's key, no proxy."""
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack
@@ -10,7 +11,8 @@ from typing import Any
 import pytest
 from servers import KEY
 
-from aimlasync import AsyncClient, Endpoint
+from aimlasync import AsyncClient, Endpoint, life
+from aimlasync.session import AiohttpTransport
 from aimlasync.simulator import Simulator, serve_in_thread
 
 _OURS = ("AIML_API_KEY", "AIMLAPI_API_KEY", "BYTESPIKE_API_KEY", "AIML_API_URL", "BYTESPIKE_API_URL")
@@ -21,6 +23,40 @@ def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, bool]]
     if request.param:
         pytest.importorskip("uvloop", reason="pip install 'aimlasync[uvloop]' runs these tests on uvloop too")
     return "asyncio", {"use_uvloop": request.param}
+
+
+# Tests of these files go through sockets: each runs over both transports, since what callers were promised holds for
+# both.
+_OVER_BOTH = {
+    "test_cancellation",
+    "test_catalogue",
+    "test_client",
+    "test_errors",
+    "test_hedge",
+    "test_providers",
+    "test_quota_learned",
+    "test_responses",
+    "test_secrets",
+    "test_stream",
+    "test_tolerance",
+    "test_transports",
+    "test_under_load",
+}
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if metafunc.module.__name__ in _OVER_BOTH and inspect.iscoroutinefunction(metafunc.function):
+        metafunc.fixturenames.append("over")
+        metafunc.parametrize("over", ["lean", "session"], indirect=True)
+
+
+@pytest.fixture
+def over(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The transport that clients make for themselves."""
+    name = str(request.param)
+    if name == "session":
+        monkeypatch.setattr(life, "LeanTransport", AiohttpTransport)
+    return name
 
 
 @pytest.fixture(autouse=True)

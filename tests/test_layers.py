@@ -48,7 +48,11 @@ LEVEL = {
     "prices": 1,
     "budget": 1,
     "translate": 1,
-    "transport": 2,
+    "transport": 1,
+    "http1": 0,
+    "session": 2,
+    "exchange": 2,
+    "lean": 2,
     "pool": 3,
     "stream": 3,
     "resources": 4,
@@ -76,9 +80,9 @@ PUBLIC = {
 }
 
 ONLY_IN = {
-    "aiohttp": {"transport", "simulator"},
+    "aiohttp": {"session", "exchange", "lean", "simulator"},
     "aiolimiter": {"gate"},
-    "yarl": {"transport"},
+    "yarl": {"session", "exchange", "lean"},
     "click": {"cli", "__main__"},
     "pyarrow": {"bulk"},
 }

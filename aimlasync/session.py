@@ -1,0 +1,239 @@
+"""aiohttp's ClientSession as a transport: the complete one, for proxies and by choice; what the lean one is held to.
+
+Law: with `lean` and `exchange`, the only files that know aiohttp. Foreign exceptions end in `translated`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import os
+import weakref
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar
+from typing import Any
+
+import aiohttp
+from aiohttp.http import HttpProcessingError
+from yarl import URL
+
+from aimlasync.endpoint import Headers
+from aimlasync.errors import AimlasyncError, APIConnectionError, APITimeoutError, ClientClosedError
+from aimlasync.transport import (
+    DRAIN_BYTES,
+    DRAIN_SECONDS,
+    MAX_BODY,
+    RawReply,
+    StaleConnectionError,
+    too_large,
+)
+
+# aiohttp warns about larger raw bodies; a file object is written in pieces.
+_PLAIN_BODY = 2**20
+
+FOREIGN = (TimeoutError, aiohttp.ClientError, HttpProcessingError, OSError)
+"""What aiohttp raises."""
+
+# A compressed body whose connection is gone: aiohttp 3.14 may know neither an end nor an error of it.
+_WHILE_READING = (*FOREIGN, RuntimeError)
+
+# Set for the time of one `send`: the connector notes in it that it had to dial.
+_dialled: ContextVar[list[bool] | None] = ContextVar("_dialled", default=None)
+
+
+class _Connector(aiohttp.TCPConnector):
+    """A connector that tells a new connection from a reused one; only the latter may be stale."""
+
+    async def _create_connection(self, *args: Any, **kwargs: Any) -> Any:
+        noted = _dialled.get()
+        if noted is not None:
+            noted[0] = True
+        return await super()._create_connection(*args, **kwargs)
+
+
+class AiohttpTransport:
+    """aiohttp's ClientSession, with everything switched off that this library does itself."""
+
+    def __init__(self, *, proxy: str | None = None, keepalive: float = 30.0) -> None:
+        # A block this large is mapped and unmapped at once, which lifts glibc's mmap threshold: without it, asyncio's
+        # 256 KiB reads cost two system calls and a page fault each (python/cpython#85451). Harmless elsewhere.
+        bytes(8 << 20)
+        # Made with the first call, since it belongs to a loop.
+        self._session: aiohttp.ClientSession | None = None
+        self._is_closed = False
+        self._proxy = proxy
+        self._keepalive = keepalive
+        self._urls: dict[str, URL] = {}
+        self._timeouts: dict[float | None, aiohttp.ClientTimeout] = {}
+        self._draining: set[asyncio.Task[None]] = set()
+        # Replies that somebody may still be reading: closing a session does not wake them.
+        self._open: weakref.WeakSet[PayloadReply] = weakref.WeakSet()
+
+    def _begun(self) -> aiohttp.ClientSession:
+        if self._is_closed:
+            raise ClientClosedError("this transport is closed; make a new one")
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                # Our permits are the only queue; a limit here would be a second, silent one.
+                connector=_Connector(limit=0, ttl_dns_cache=300, keepalive_timeout=self._keepalive),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                timeout=aiohttp.ClientTimeout(total=None),
+                trust_env=False,
+            )
+        return self._session
+
+    async def send(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        own: Mapping[str, str],
+        body: bytes | None,
+        *,
+        connect: float | None,
+    ) -> RawReply:
+        """Send a request; see `Transport.send`."""
+        session = self._begun()
+        target = self._urls.get(url)
+        if target is None:
+            target = self._urls[url] = URL(url, encoded=True)
+        timeout = self._timeouts.get(connect)
+        if timeout is None:
+            timeout = self._timeouts[connect] = aiohttp.ClientTimeout(total=None, sock_connect=connect)
+        dialled = [False]
+        token = _dialled.set(dialled)
+        failure: AimlasyncError
+        try:
+            response = await session.request(
+                method,
+                target,
+                headers=Headers({**headers, **own}),
+                data=body if body is None or len(body) <= _PLAIN_BODY else io.BytesIO(body),
+                allow_redirects=False,
+                timeout=timeout,
+                proxy=self._proxy,
+            )
+        except FOREIGN as error:
+            # A TimeoutError here is the connect bound: the caller's own deadline arrives as a cancellation.
+            failure = translated(error, target, fresh=dialled[0])
+        else:
+            reply = PayloadReply(response.status, response.headers, response.content, response.close, self._draining)
+            self._open.add(reply)
+            return reply
+        finally:
+            _dialled.reset(token)
+        raise failure
+
+    async def close(self) -> None:
+        """Close all connections; reads that wait fail."""
+        self._is_closed = True
+        for reply in list(self._open):
+            reply.abort()
+        if self._session is not None:
+            await self._session.close()
+
+
+class PayloadReply:
+    """A response whose body comes from aiohttp's parser; `close` drops its connection."""
+
+    __slots__ = ("__weakref__", "_close", "_content", "_draining", "headers", "status")
+
+    def __init__(
+        self,
+        status: int,
+        headers: Mapping[str, str],
+        content: aiohttp.StreamReader,
+        close: Callable[[], object],
+        draining: set[asyncio.Task[None]],
+    ) -> None:
+        self.status = status
+        self.headers = headers
+        self._content = content
+        self._close = close
+        self._draining = draining
+
+    async def read(self, max_bytes: int = MAX_BODY) -> bytes:
+        """Return the whole body; see `RawReply.read`."""
+        content = self._content
+        if content.is_eof() and content.exception() is None:
+            # Small bodies are usually here already.
+            body = content.read_nowait()
+            if len(body) <= max_bytes:
+                return body
+            raise too_large(max_bytes)
+        pieces = []
+        size = 0
+        while piece := await self.read_some():
+            pieces.append(piece)
+            size += len(piece)
+            if size > max_bytes:
+                self.abort()
+                raise too_large(max_bytes)
+        return b"".join(pieces)
+
+    async def read_some(self) -> bytes:
+        """Return what has arrived; see `RawReply.read_some`."""
+        failure: AimlasyncError
+        try:
+            return await self._content.readany()
+        except _WHILE_READING as error:
+            failure = APIConnectionError(f"the connection broke in the middle of the response ({_kind(error)})")
+        raise failure
+
+    def abort(self) -> None:
+        """Drop the connection."""
+        self._close()
+
+    def finish(self) -> None:
+        """Give the connection back; see `RawReply.finish`."""
+        if self._content.is_eof() or self._content.exception() is not None:
+            # With the end of the body it went back by itself, and with an error it was closed.
+            return
+        task = asyncio.get_running_loop().create_task(self._drain())
+        self._draining.add(task)
+        task.add_done_callback(self._draining.discard)
+
+    async def _drain(self) -> None:
+        left = DRAIN_BYTES
+        try:
+            async with asyncio.timeout(DRAIN_SECONDS):
+                while left > 0:
+                    piece = await self._content.readany()
+                    if not piece:
+                        return
+                    left -= len(piece)
+        except _WHILE_READING:
+            pass
+        finally:
+            # Harmless where the body ended: the connection is back in the pool already.
+            self._close()
+
+
+def _kind(error: BaseException) -> str:
+    return type(error).__name__
+
+
+def translated(error: BaseException, url: URL, *, fresh: bool) -> AimlasyncError:
+    """Say what went wrong without the request in it."""
+    where = f"{url.host}:{url.port}"
+    if isinstance(error, (aiohttp.ServerTimeoutError, asyncio.TimeoutError)):
+        return APITimeoutError(f"no connection to {where} within the connect timeout", phase="connect")
+    if isinstance(error, (aiohttp.ClientConnectorCertificateError, aiohttp.ClientSSLError)):
+        failure = APIConnectionError(f"the TLS certificate of {where} was not accepted ({_kind(error)})")
+        failure.retryable = False
+        return failure
+    if isinstance(error, aiohttp.ClientConnectorError):
+        code = error.os_error.errno
+        reason = os.strerror(code) if code and code > 0 else error.os_error.strerror or _kind(error.os_error)
+        return APIConnectionError(f"could not connect to {where}: {reason}")
+    if isinstance(error, aiohttp.ClientHttpProxyError):
+        return APIConnectionError(f"the proxy refused to connect to {where}: HTTP {error.status}")
+    if isinstance(error, (aiohttp.ServerDisconnectedError, ConnectionError, aiohttp.ClientOSError)):
+        if not fresh:
+            return StaleConnectionError(f"a kept connection to {where} had been closed by the server")
+        return APIConnectionError(f"{where} closed the connection before it answered")
+    if isinstance(error, (aiohttp.ClientResponseError, HttpProcessingError)):
+        return APIConnectionError(f"{where} sent something that is not HTTP ({_kind(error)})")
+    if isinstance(error, aiohttp.ClientPayloadError):
+        return APIConnectionError(f"{where} broke the connection in the middle of the response")
+    return APIConnectionError(f"the request to {where} failed ({_kind(error)})")
