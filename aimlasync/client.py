@@ -239,22 +239,30 @@ class AsyncClient:
         loop, transport = self._life.enter()
         info = call.info
         error: AimlasyncError | None = None
+        deadlines = self._life.deadlines
+        bound = None if call.deadline is None else deadlines.start(call.deadline)
+        is_late = False
         try:
-            async with asyncio.timeout_at(call.deadline):
-                while True:
-                    target, permit = await self._pool.admit(call)
-                    attempt = Attempt(call, target, permit, loop.time())
-                    info.attempts += 1
-                    delay = None if call.hedging is None else call.hedging.delay(call.kind)
-                    try:
-                        if delay is None:
-                            return await self._try(attempt, transport, receive)
-                        return await self._hedged(attempt, delay, transport, receive)
-                    except AimlasyncError as failed:
-                        error = failed
-                    await self._before_retry(call, target.lane, error)
-        except TimeoutError:
-            info.timing.total = loop.time() - call.started
+            while True:
+                target, permit = await self._pool.admit(call)
+                attempt = Attempt(call, target, permit, loop.time())
+                info.attempts += 1
+                delay = None if call.hedging is None else call.hedging.delay(call.kind)
+                try:
+                    if delay is None:
+                        return await self._try(attempt, transport, receive)
+                    return await self._hedged(attempt, delay, transport, receive)
+                except AimlasyncError as failed:
+                    error = failed
+                await self._before_retry(call, target.lane, error)
+        except asyncio.CancelledError:
+            is_late, bound = bound is not None and deadlines.stop(bound), None
+            if not is_late:
+                raise
+        finally:
+            if bound is not None:
+                deadlines.stop(bound)
+        info.timing.total = loop.time() - call.started
         # Outside the `except`, so that nothing is chained to it.
         before = f"; before that: {error.message}" if error is not None else ""
         raise APITimeoutError(f"the call took longer than {call.timeout.total} s{before}", phase="total", info=info)

@@ -29,6 +29,9 @@ _MAX_IDLE = 1024
 # Prepared requests; a catalogue asked for with many filters would keep one of each.
 _MAX_ROUTES = 256
 
+# Names of callers' headers that are remembered as harmless.
+_MAX_NAMES = 64
+
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+\Z")
 _VALUE = re.compile(r"[^\x00-\x08\x0a-\x1f\x7f]*\Z")
 _TARGET = re.compile(r"[!-~]+\Z")
@@ -118,7 +121,7 @@ class LeanTransport:
 class _Route:
     """What all requests with one method, URL and set of endpoint's headers have in common, as bytes."""
 
-    __slots__ = ("_method", "_names", "_prefix", "_start", "headers", "origin")
+    __slots__ = ("_apart", "_method", "_names", "_prefix", "_start", "headers", "origin")
 
     def __init__(self, method: str, url: URL, headers: Mapping[str, str], origin: Origin) -> None:
         if not _TOKEN.match(method) or not _TARGET.match(url.raw_path_qs):
@@ -127,14 +130,22 @@ class _Route:
         self.origin = origin
         self._method = method
         self._names = {name.lower() for name in headers}
+        # Names that calls bring: checked, and not among the endpoint's.
+        self._apart: set[str] = set()
         host = "" if "host" in self._names else f"Host: {url.host_port_subcomponent}\r\n"
         self._start = f"{method} {url.raw_path_qs} HTTP/1.1\r\n{host}".encode()
         self._prefix = self._start + _lines(headers)
 
     def head(self, own: Mapping[str, str], body: bytes | None) -> bytes:
         """Return the request up to its body."""
-        if self._names.isdisjoint(map(str.lower, own)):
+        values = "".join(own.values())
+        if self._apart.issuperset(own) and values.isascii() and values.isprintable():
+            # Names that were checked, and values without a control character.
+            lines = self._prefix + "".join([f"{name}: {value}\r\n" for name, value in own.items()]).encode()
+        elif self._names.isdisjoint(map(str.lower, own)):
             lines = self._prefix + _lines(own)
+            if len(self._apart) < _MAX_NAMES:
+                self._apart.update(own)
         else:
             replaced = {name.lower() for name in own}
             kept = {name: value for name, value in self.headers.items() if name.lower() not in replaced}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 
+from aimlasync.deadline import Deadlines
 from aimlasync.errors import ClientClosedError
 from aimlasync.lean import LeanTransport
 from aimlasync.session import AiohttpTransport
@@ -17,7 +18,7 @@ from aimlasync.transport import Transport
 class Life:
     """A client's loop and transport, from its first call until it is closed."""
 
-    __slots__ = ("_loop", "_owned", "_proxy", "_transport", "closed")
+    __slots__ = ("_loop", "_owned", "_proxy", "_transport", "closed", "deadlines")
 
     def __init__(self, transport: Transport | None, proxy: str | None) -> None:
         # Made with the first call, in its loop; a transport that the user gave stays the user's to close.
@@ -26,6 +27,8 @@ class Life:
         self._proxy = proxy
         self._loop: asyncio.AbstractEventLoop | None = None
         self.closed = False
+        # Made with the loop.
+        self.deadlines: Deadlines
 
     def enter(self) -> tuple[asyncio.AbstractEventLoop, Transport]:
         """Return the loop and the transport. Raises ClientClosedError when closed, RuntimeError in another loop."""
@@ -34,6 +37,7 @@ class Life:
             raise ClientClosedError("this client is closed; make a new one")
         if self._loop is None:
             self._loop = loop
+            self.deadlines = Deadlines(loop)
         elif self._loop is not loop:
             raise RuntimeError("this client belongs to another event loop; make one client per loop")
         if self._transport is None:

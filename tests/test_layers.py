@@ -50,6 +50,7 @@ LEVEL = {
     "translate": 1,
     "transport": 1,
     "http1": 0,
+    "deadline": 0,
     "session": 2,
     "exchange": 2,
     "lean": 2,

@@ -158,6 +158,7 @@ async def test_what_a_server_sends_unasked_costs_it_the_connection(over: str) ->
 
 
 async def test_a_large_body_is_not_sent_on_once_it_is_refused() -> None:
+    ended = asyncio.Event()
     refused = b"HTTP/1.1 413 Too Large\r\nContent-Length: 2\r\n\r\n{}"
     taken = 0
 
@@ -169,6 +170,7 @@ async def test_a_large_body_is_not_sent_on_once_it_is_refused() -> None:
             while data := await reader.read(2**16):
                 taken += len(data)
         writer.close()
+        ended.set()
 
     server = await asyncio.start_server(refuse, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
@@ -178,6 +180,8 @@ async def test_a_large_body_is_not_sent_on_once_it_is_refused() -> None:
     await transport.close()
     server.close()
     await server.wait_closed()
+    await ended.wait()
+    await asyncio.sleep(0)
     assert taken < 40 * 2**20
 
 
