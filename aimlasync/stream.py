@@ -92,15 +92,27 @@ class Stream(Generic[P, W]):
         return self._text()
 
     async def _text(self) -> AsyncIterator[str]:
-        async for piece in self:
-            if delta := self._text_of(piece):
-                yield delta
+        # Like the iteration, but a read at a time: no coroutine for a piece that is here already.
+        while True:
+            while self._ready:
+                if delta := self._text_of(self._ready.popleft()):
+                    yield delta
+            if self._failure is not None:
+                raise self._failure
+            if self._ended:
+                return
+            await self._fill()
 
     async def collect(self) -> W:
         """Read the rest of the stream and return the whole answer, what was iterated before included."""
-        async for _ in self:
-            pass
-        return self._whole()
+        while True:
+            # The assembler has them; what is left to do is to read on.
+            self._ready.clear()
+            if self._failure is not None:
+                raise self._failure
+            if self._ended:
+                return self._whole()
+            await self._fill()
 
     async def __aenter__(self) -> Self:
         return self
