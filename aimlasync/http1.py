@@ -62,11 +62,16 @@ class Fields(Mapping[str, str]):
     # Without Mapping's detours over exceptions and generators, since each call asks a dozen times.
 
     def get(self, name: str, default: str | None = None) -> str | None:  # type: ignore[override]
-        line = self._lines.get(name) or self._lines.get(name.lower())
-        return default if line is None else _value(line)
+        line = self._lines.get(name)
+        # Our own questions are in lower case, and most are answered with no.
+        if line is None and (name.islower() or (line := self._lines.get(name.lower())) is None):
+            return default
+        return _value(line)
 
     def __contains__(self, name: object) -> bool:
-        return name in self._lines or (isinstance(name, str) and name.lower() in self._lines)
+        if name in self._lines:
+            return True
+        return isinstance(name, str) and not name.islower() and name.lower() in self._lines
 
     def __len__(self) -> int:
         return len(self._lines)

@@ -375,11 +375,11 @@ def _streams(attempt: Attempt) -> bool:
 async def _whole(attempt: Attempt, decode: Callable[[bytes], R]) -> R:
     """Read and decode a whole body, with what is known about its call."""
     raw = await attempt.response.read()
-    reply: R | None = None
+    reply: R | None
     try:
         reply = decode(raw)
-    except msgspec.DecodeError:  # noqa: SIM105  # a context manager would cost each call a microsecond
-        pass
+    except msgspec.DecodeError:
+        reply = None
     if reply is None:
         raise _not_json(attempt, raw)
     reply.__dict__["info"] = attempt.info
