@@ -179,6 +179,7 @@ class Origin:
         "_idle",
         "_keepalive",
         "_line",
+        "_request",
         "_timer",
         "_transport",
         "buffer",
@@ -199,6 +200,8 @@ class Origin:
         # The last used is the first taken: it is the warmest, and what is not needed grows old and is closed.
         self._idle: deque[Connection] = deque()
         self._dialling = 0
+        # What aiohttp needs to know of whom to dial; never sent.
+        self._request: aiohttp.ClientRequest | None = None
         # Each gets a connection that became free, None for a place to dial itself, or the reason why there is neither.
         self._line: deque[asyncio.Future[Connection | AimlasyncError | None]] = deque()
         self._timer: asyncio.TimerHandle | None = None
@@ -288,9 +291,11 @@ class Origin:
         connector = self._transport.connector
         assert connector is not None
         failure: AimlasyncError
+        if self._request is None:
+            self._request = aiohttp.ClientRequest("GET", self.url, loop=loop)
         try:
             held = await connector.connect(
-                aiohttp.ClientRequest("GET", self.url, loop=loop),
+                self._request,
                 [],
                 aiohttp.ClientTimeout(total=None, sock_connect=timeout),
             )
