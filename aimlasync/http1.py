@@ -226,18 +226,22 @@ class ResponseReader:
         kept = lines.get("connection")
         if kept is not None and _value(kept).lower() != "keep-alive":
             self.is_reusable = False
-        if self._bodiless or status == 204 or status == 304:
-            return
         length, coding = lines.get("content-length"), lines.get("transfer-encoding")
         if length is not None:
             digits = _value(length)
             if coding is not None or not _LENGTH.fullmatch(digits):
                 raise OddResponseError(data)
             self._left = int(digits)
-        elif coding is not None and _value(coding).lower() == "chunked":
+        elif coding is not None:
+            if _value(coding).lower() != "chunked":
+                raise OddResponseError(data)
             self._chunked = True
-        else:
-            # Other codings, and bodies that the end of the connection ends.
+        # Checked all the same: what is said wrongly of a body that does not come is no less suspicious.
+        if self._bodiless or status == 204 or status == 304:
+            self._left, self._chunked = 0, False
+            return
+        if length is None and coding is None:
+            # The end of the connection ends it.
             raise OddResponseError(data)
         encoding = lines.get("content-encoding")
         if encoding is not None and _value(encoding).lower() != "identity":
