@@ -21,7 +21,7 @@ from yarl import URL
 from aimlasync.errors import AimlasyncError, APIConnectionError
 from aimlasync.http1 import MalformedResponseError, OddResponseError, ResponseReader
 from aimlasync.session import FOREIGN, PayloadReply, translated
-from aimlasync.transport import DRAIN_BYTES, DRAIN_SECONDS, MAX_BODY, StaleConnectionError, too_large
+from aimlasync.transport import DRAIN_BYTES, DRAIN_SECONDS, MAX_BODY, StaleConnectionError, gathered
 
 # Unread bytes of a response at which its connection stops reading.
 _HIGH_WATER = 256 * 2**10
@@ -376,15 +376,7 @@ class Reply:
         if self.is_ended and len(self.pieces) == 1 and len(self.pieces[0]) <= max_bytes:
             # Small bodies are usually here already.
             return self.pieces.pop()
-        pieces = []
-        size = 0
-        while piece := await self.read_some():
-            pieces.append(piece)
-            size += len(piece)
-            if size > max_bytes:
-                self.abort()
-                raise too_large(max_bytes)
-        return b"".join(pieces)
+        return await gathered(self, max_bytes)
 
     async def read_some(self) -> bytes:
         """Return what has arrived; see `RawReply.read_some`."""

@@ -25,6 +25,7 @@ from aimlasync.transport import (
     MAX_BODY,
     RawReply,
     StaleConnectionError,
+    gathered,
     too_large,
 )
 
@@ -161,15 +162,7 @@ class PayloadReply:
             if len(body) <= max_bytes:
                 return body
             raise too_large(max_bytes)
-        pieces = []
-        size = 0
-        while piece := await self.read_some():
-            pieces.append(piece)
-            size += len(piece)
-            if size > max_bytes:
-                self.abort()
-                raise too_large(max_bytes)
-        return b"".join(pieces)
+        return await gathered(self, max_bytes)
 
     async def read_some(self) -> bytes:
         """Return what has arrived; see `RawReply.read_some`."""

@@ -73,6 +73,19 @@ class Transport(Protocol):
         """Close all connections."""
 
 
+async def gathered(reply: RawReply, max_bytes: int) -> bytes:
+    """Return the rest of a body; beyond `max_bytes` the connection is dropped, and it is an error."""
+    pieces = []
+    size = 0
+    while piece := await reply.read_some():
+        pieces.append(piece)
+        size += len(piece)
+        if size > max_bytes:
+            reply.abort()
+            raise too_large(max_bytes)
+    return b"".join(pieces)
+
+
 def too_large(max_bytes: int) -> APIResponseValidationError:
     """The error of a body above its bound."""
     return APIResponseValidationError(f"the response is larger than {max_bytes} bytes and was not read further")
