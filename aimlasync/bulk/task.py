@@ -203,14 +203,12 @@ def _reader(form: Form) -> Read:
 
 def _refuse_bad(reply: Reply) -> None:
     if isinstance(reply, ChatCompletion):
-        refused = is_refused(reply)
         cut = reply.truncated
         empty = not any(choice.message.content or choice.message.tool_calls for choice in reply.choices)
     else:
-        refused = is_refused(reply)
         cut = reply.truncated or reply.status == "incomplete"
         empty = not (reply.output_text or reply.output)
-    if refused:
+    if is_refused(reply):
         raise AnswerRefusedError("the model refused", reply=reply, raw=reply.raw, info=reply.info)
     if cut:
         raise AnswerTruncatedError("the answer was cut by an output cap", reply=reply, raw=reply.raw, info=reply.info)
