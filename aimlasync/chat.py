@@ -306,7 +306,11 @@ class ChatCompletion(Reply):
     @property
     def truncated(self) -> bool:
         """Whether an output cap cut any choice. A cap that nobody set has been seen: look at it."""
-        return any(choice.finish_reason == "length" for choice in self.choices)
+        for choice in self.choices:
+            # Not `any`: a generator costs more than all the rest of this.
+            if choice.finish_reason == "length":
+                return True
+        return False
 
     @property
     def parsed(self) -> Any:

@@ -7,24 +7,24 @@ answer is thrown away.
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from aimlasync.bulk.request import Request
 from aimlasync.bulk.rows import Row
-from aimlasync.chat import ChatCompletion
+from aimlasync.chat import ChatCompletion, Usage
 from aimlasync.errors import AimlasyncError, AnswerError
 
 if TYPE_CHECKING:
     from aimlasync.client import AsyncClient
     from aimlasync.info import Info
-    from aimlasync.responses import Response
+    from aimlasync.responses import Response, ResponseUsage
 
     Reply = ChatCompletion | Response
 
 
-@dataclass(slots=True)
-class Answer:
+class Answer(msgspec.Struct):
     """What was read out of a good reply."""
 
     label: str | list[str] | None = None
@@ -35,8 +35,7 @@ Read = Callable[["Reply"], Answer]
 """Reads an answer out of a reply. Raises AnswerError for one that is refused, truncated or invalid."""
 
 
-@dataclass(slots=True)
-class Result:
+class Result(msgspec.Struct, eq=False):
     """What became of one request: a reply, or an error; an answer that is no good is both."""
 
     request: Request
@@ -89,8 +88,9 @@ class Result:
     def count(self, reply: Reply) -> None:
         """Take in a reply, and what it took."""
         self.reply, self.error = reply, None
-        self.attempts += reply.info.attempts
-        usage, cost = reply.usage, reply.info.cost_usd
+        info, usage = reply.info, reply.usage
+        self.attempts += info.attempts
+        cost = info.cost_usd
         if usage is not None:
             taken, given = usage_of(usage)
             self.tokens_in = (self.tokens_in or 0) + taken
@@ -101,12 +101,11 @@ class Result:
             self.cost_usd = None if cost is None or self.cost_usd is None else self.cost_usd + cost
 
 
-def usage_of(usage: Any) -> tuple[int, int]:
+def usage_of(usage: Usage | ResponseUsage) -> tuple[int, int]:
     """Return the tokens in and out, by whichever endpoint's names."""
-    taken = getattr(usage, "prompt_tokens", None)
-    if taken is None:
-        return usage.input_tokens or 0, usage.output_tokens or 0
-    return taken or 0, usage.completion_tokens or 0
+    if isinstance(usage, Usage):
+        return usage.prompt_tokens or 0, usage.completion_tokens or 0
+    return usage.input_tokens or 0, usage.output_tokens or 0
 
 
 async def ask(client: AsyncClient, request: Request, *, read: Read | None = None, retry_invalid: int = 0) -> Result:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from hashlib import blake2b
 
 import msgspec
@@ -71,7 +70,7 @@ class Shared:
             result = await call()
         finally:
             if result is not None and result.ok:
-                self._calls[digest] = replace(result, row=None)
+                self._calls[digest] = msgspec.structs.replace(result, row=None)
             else:
                 del self._calls[digest]
             future.set_result(result)

@@ -12,43 +12,48 @@ import msgspec
 from aimlasync.bulk.ask import Result
 from aimlasync.bulk.record import Facts, Failure, Record, Response
 from aimlasync.errors import APIStatusError
+from aimlasync.info import Timing
 from aimlasync.wire import plain
 
 _encode = msgspec.json.Encoder().encode
 _skim = msgspec.json.Decoder(msgspec.Raw).decode
 
+_UNTIMED = Timing()
+
 
 def record_of(result: Result) -> Record:
     """Return the record of a result, finished now."""
     reply, error, info, answer = result.reply, result.error, result.info, result.answer
-    response = failure = None
+    shared_with = result.shared_with
+    timing = _UNTIMED if info is None or shared_with is not None else info.timing
     facts = Facts(
         at=time.time(),
+        seconds=timing.total,
+        first_byte=timing.first_byte,
+        queued=timing.queued,
+        limited=timing.limited,
         attempts=result.attempts,
         calls=None if result.calls == 1 else result.calls,
+        endpoint=None if info is None or shared_with is not None else info.endpoint or None,
         model=result.request.model,
         tokens_in=result.tokens_in,
         tokens_out=result.tokens_out,
         cost_usd=result.cost_usd,
-        shared_with=result.shared_with,
+        label=None if answer is None else answer.label,
+        confidence=None if answer is None else answer.confidence,
+        shared_with=shared_with,
     )
-    if answer is not None:
-        facts.label, facts.confidence = answer.label, answer.confidence
-    if info is not None and result.shared_with is None:
-        timing = info.timing
-        facts.seconds, facts.first_byte = timing.total, timing.first_byte
-        facts.queued, facts.limited = timing.queued, timing.limited
-        facts.endpoint = info.endpoint or None
-    request_id = None if info is None else info.inference_id or info.server_request_id
+    response = failure = None
     if reply is not None:
         # Of an earlier call, where the last one brought none.
-        paid = reply.info
+        paid, raw = reply.info, reply.raw
         response = Response(
             status_code=paid.status or 200,
             request_id=paid.inference_id or paid.server_request_id,
-            body=json_line(reply.raw) if reply.raw else msgspec.Raw(_encode(reply.to_dict())),
+            body=json_line(raw) if raw else msgspec.Raw(_encode(reply.to_dict())),
         )
     elif isinstance(error, APIStatusError) and result.attempts:
+        request_id = None if info is None else info.inference_id or info.server_request_id
         response = Response(status_code=error.status, request_id=request_id, body=msgspec.Raw(_encode(error.body)))
     if error is not None:
         failure = Failure(
@@ -57,9 +62,10 @@ def record_of(result: Result) -> Record:
             status=None if info is None else info.status,
             attempts=result.attempts,
         )
+    custom_id = result.request.custom_id
     return Record(
-        id=(info.request_id if info is not None else "") or result.custom_id,
-        custom_id=result.custom_id,
+        id=(info.request_id if info is not None else "") or custom_id,
+        custom_id=custom_id,
         response=response,
         error=failure,
         info=facts,

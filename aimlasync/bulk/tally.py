@@ -90,7 +90,9 @@ class Tally:
 
     def saw(self, record: Record | Glance) -> None:
         """Count what one row came to."""
-        facts, error = record.info or Facts(), record.error
+        facts, error = record.info, record.error
+        if facts is None:
+            facts = Facts()
         if error is None:
             self.ok += 1
             label = facts.label
