@@ -306,11 +306,8 @@ class ChatCompletion(Reply):
     @property
     def truncated(self) -> bool:
         """Whether an output cap cut any choice. A cap that nobody set has been seen: look at it."""
-        for choice in self.choices:
-            # Not `any`: a generator costs more than all the rest of this.
-            if choice.finish_reason == "length":
-                return True
-        return False
+
+        return any(choice.finish_reason == "length" for choice in self.choices)
 
     @property
     def parsed(self) -> Any:
