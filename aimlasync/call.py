@@ -5,6 +5,9 @@ Law: plain data and its book-keeping; no I/O. Mutable: the info, the endpoints t
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import msgspec
 
 from aimlasync.budget import Budget, Reservation
@@ -31,85 +34,68 @@ from aimlasync.transport import RawReply
 from aimlasync.wire import Meta
 
 
-class Target:
+# Structs: each call makes all of these, and msgspec fills them in C.
+class Target(msgspec.Struct, eq=False):
     """An endpoint that can serve the call, and the bytes that it takes."""
 
-    __slots__ = ("body", "lane", "url")
-
-    def __init__(self, lane: Lane, url: str, body: bytes | None) -> None:
-        self.lane = lane
-        self.url = url
-        self.body = body
+    lane: Lane
+    url: str
+    body: bytes | None
 
 
-class Call:
+class Call(msgspec.Struct, kw_only=True, eq=False):
     """One logical use of the API, whatever attempts it takes."""
 
-    __slots__ = (
-        "affinity",
-        "budget",
-        "deadline",
-        "first_token",
-        "headers",
-        "hedging",
-        "info",
-        "kind",
-        "max_output",
-        "max_retry_after",
-        "method",
-        "model",
-        "paid",
-        "priority",
-        "probing",
-        "reservation",
-        "started",
-        "streams",
-        "targets",
-        "timeout",
-        "tried",
-    )
+    method: str
+    targets: list[Target]
+    headers: Headers
+    info: Info
+    timeout: Timeout
+    started: float
+    body: Mapping[str, Any] | None = None
+    """What was asked for, before it was encoded."""
+    streams: bool = False
+    max_retry_after: float = 60.0
+    priority: Priority = "interactive"
+    affinity: str | None = None
+    budget: Budget | None = None
+    hedging: Hedging | None = None
+    reservation: Reservation | None = None
+    tried: set[Lane] = set()
+    """Endpoints that failed this call; others go first."""
+    paid: int | None = None
+    """What the retry under way cost its endpoint's quota."""
+    probing: bool = False
+    """Whether it goes on credit, as the one probe."""
 
-    def __init__(
-        self,
-        *,
-        method: str,
-        targets: list[Target],
-        headers: Headers,
-        info: Info,
-        timeout: Timeout,
-        started: float,
-        streams: bool = False,
-        max_output: int | None = None,
-        max_retry_after: float = 60.0,
-        priority: Priority = "interactive",
-        affinity: str | None = None,
-        budget: Budget | None = None,
-        hedging: Hedging | None = None,
-    ) -> None:
-        self.method = method
-        self.model = info.model
-        self.targets = targets
-        self.headers = headers
-        self.info = info
-        self.timeout = timeout
-        self.started = started
-        self.deadline = None if timeout.total is None else started + timeout.total
-        self.first_token = timeout.first_token if streams else None
-        self.max_output = max_output
-        self.max_retry_after = max_retry_after
-        self.priority: Priority = priority
-        self.affinity = affinity
-        self.budget = budget
-        self.hedging = hedging
-        self.streams = streams
-        # Calls whose durations may be compared.
-        self.kind = (self.model, streams)
-        self.reservation: Reservation | None = None
-        # Endpoints that failed this call; others go first.
-        self.tried: set[Lane] = set()
-        # What the retry under way cost its endpoint's quota, and whether it goes on credit as the one probe.
-        self.paid: int | None = None
-        self.probing = False
+    @property
+    def model(self) -> str:
+        """The model asked for."""
+        return self.info.model
+
+    @property
+    def kind(self) -> tuple[str, bool]:
+        """What calls have in common whose durations may be compared."""
+        return self.info.model, self.streams
+
+    @property
+    def first_token(self) -> float | None:
+        """Seconds until the first event must be there, None where there will be none, or no bound."""
+        return self.timeout.first_token if self.streams else None
+
+    @property
+    def deadline(self) -> float | None:
+        """When the whole of it must be over, None for never."""
+        total = self.timeout.total
+        return None if total is None else self.started + total
+
+    @property
+    def max_output(self) -> int | None:
+        """What all choices may take together, None where the request sets no cap."""
+        body = self.body or {}
+        most: int | None = body.get("max_completion_tokens") or body.get("max_tokens") or body.get("max_output_tokens")
+        choices = body.get("n")
+        return most * choices if most is not None and isinstance(choices, int) and choices > 1 else most
 
     def reserve(self) -> Reservation | None:
         """Set aside the most that one attempt may cost. Raises BudgetExceededError when that is more than is left."""
@@ -132,29 +118,25 @@ class Call:
                 self.budget.settle(self.reservation)
 
 
-class Attempt:
+class Attempt(msgspec.Struct, eq=False):
     """One HTTP try, from its permit to its end, which comes once: `succeed`, `fail` or `abandon`."""
 
-    __slots__ = ("call", "info", "is_free", "permit", "reply", "started", "target")
-
-    def __init__(self, call: Call, target: Target, permit: Permit, started: float) -> None:
-        self.call = call
-        # The call's, but for a hedge, whose facts must not be mixed with those of the attempt beside it.
-        self.info = call.info
-        # Whether the vendor says that this attempt, having failed, costs nothing.
-        self.is_free = False
-        self.target = target
-        self.permit = permit
-        self.started = started
-        # None until the headers are in.
-        self.reply: RawReply | None = None
+    call: Call
+    target: Target
+    permit: Permit
+    started: float
+    info: Info
+    """The call's, but for a hedge, whose facts must not be mixed with those of the attempt beside it."""
+    is_free: bool = False
+    """Whether the vendor says that this attempt, having failed, costs nothing."""
+    reply: RawReply | None = None
+    """None until the headers are in."""
 
     def beside(self, target: Target, permit: Permit, now: float) -> Attempt:
         """Return a second attempt of the same call, with facts of its own."""
         self.info.attempts += 1
-        other = Attempt(self.call, target, permit, now)
-        other.info = msgspec.structs.replace(self.info, timing=msgspec.structs.replace(self.info.timing))
-        return other
+        info = msgspec.structs.replace(self.info, timing=msgspec.structs.replace(self.info.timing))
+        return Attempt(self.call, target, permit, now, info)
 
     @property
     def response(self) -> RawReply:
@@ -184,27 +166,30 @@ class Attempt:
         """The last byte is in: learn from it, settle, give the permit back."""
         if not self.permit.is_held:
             return
-        call, lane = self.call, self.target.lane
+        call, target, info = self.call, self.target, self.info
+        lane = target.lane
         now = self.permit.loop.time()
-        info = self.info
         info.timing.total = now - call.started
         tokens = tokens_of(usage)
         if tokens is not None:
-            lane.learn(call.model, len(self.target.body or b""), *tokens)
+            lane.learn(call.info.model, len(target.body or b""), *tokens)
         if call.probing:
             lane.quota.probed(True)
-        elif call.paid is not None:
-            lane.quota.give_back(call.paid)
-        else:
+            call.probing = False
+        elif call.paid is None:
             lane.quota.succeeded()
-        call.paid, call.probing = None, False
-        lane.health.succeeded(now, now - self.started, latency=info.timing.first_byte)
+        else:
+            lane.quota.give_back(call.paid)
+            call.paid = None
+        seconds = now - self.started
+        lane.health.succeeded(now, seconds, latency=info.timing.first_byte)
         if info.cost_usd is not None:
             lane.counters.cost_usd = (lane.counters.cost_usd or 0.0) + info.cost_usd
         if call.hedging is not None and not call.streams:
-            call.hedging.took(call.kind, now - self.started)
-        call.settle(info.cost_usd, usage)
-        self.permit.release(Outcome.OK, None if tokens is None else float(sum(tokens)))
+            call.hedging.took(call.kind, seconds)
+        if call.reservation is not None:
+            call.settle(info.cost_usd, usage)
+        self.permit.release(Outcome.OK, None if tokens is None else tokens[0] + tokens[1], now=now)
 
     def fail(self, error: AimlasyncError) -> None:
         """There is no answer, or only a part of one: learn from it, drop the connection, give the permit back."""
@@ -237,7 +222,7 @@ class Attempt:
         else:
             lane.health.answered(now, seconds)
         refused = isinstance(error, APIStatusError) and error.status == 429
-        self.permit.release(outcome_of(error), 0.0 if refused else None, kind=_kind(error))
+        self.permit.release(outcome_of(error), 0.0 if refused else None, now=now, kind=_kind(error))
 
     def abandon(self) -> None:
         """The caller left: drop the connection; it says nothing about the server."""
@@ -251,7 +236,7 @@ class Attempt:
             call.probing = False
         now = self.permit.loop.time()
         lane.health.abandoned(now, now - self.started)
-        self.permit.release(Outcome.IGNORED)
+        self.permit.release(Outcome.IGNORED, now=now)
 
 
 def _kind(error: AimlasyncError) -> Refused | None:

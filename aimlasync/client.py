@@ -182,7 +182,7 @@ class AsyncClient:
         options: CallOptions,
     ) -> T:
         """Send `body` to an endpoint that serves `api` and return what `receive` makes of the answer."""
-        loop, _ = self._life.enter()
+        loop, transport = self._life.enter()
         extra_headers = options.get("extra_headers")
         info = Info(model=str(body.get("model", "")), request_id=self._request_id(extra_headers))
         targets = self._pool.targets(api, body, info, validate=self._validate)
@@ -195,16 +195,17 @@ class AsyncClient:
             timeout=self.timeout if timeout is None else self.timeout.but(timeout),
             max_retry_after=self.retry.max_retry_after,
             started=loop.time(),
+            body=body,
             streams=bool(body.get("stream")),
-            max_output=_most_output(body),
             priority=options.get("priority", "interactive"),
             affinity=options.get("affinity"),
             budget=self.budget,
             hedging=self._hedging,
         )
-        call.reservation = call.reserve()
+        if call.budget is not None:
+            call.reservation = call.reserve()
         try:
-            return await self._run(call, receive)
+            return await self._run(call, receive, loop, transport)
         except AimlasyncError as error:
             call.give_up(billed=error.billed)
             raise
@@ -221,7 +222,7 @@ class AsyncClient:
         extra_headers: Mapping[str, str] | None = None,
     ) -> T:
         """Ask an endpoint for what it knows about itself, through the same pipeline."""
-        loop, _ = self._life.enter()
+        loop, transport = self._life.enter()
         info = Info(request_id=self._request_id(extra_headers))
         call = Call(
             method="GET",
@@ -232,20 +233,28 @@ class AsyncClient:
             max_retry_after=self.retry.max_retry_after,
             started=loop.time(),
         )
-        return await self._run(call, receive)
+        return await self._run(call, receive, loop, transport)
 
-    async def _run(self, call: Call, receive: Callable[[Attempt], Awaitable[T]]) -> T:
+    async def _run(
+        self,
+        call: Call,
+        receive: Callable[[Attempt], Awaitable[T]],
+        loop: asyncio.AbstractEventLoop,
+        transport: Transport,
+    ) -> T:
         """Try until there is an answer, the policy gives up, or the deadline passes."""
-        loop, transport = self._life.enter()
-        info = call.info
+        info, pool = call.info, self._pool
         error: AimlasyncError | None = None
-        deadlines = self._life.deadlines
-        bound = None if call.deadline is None else deadlines.start(call.deadline)
+        deadlines, deadline = self._life.deadlines, call.deadline
+        bound = None if deadline is None else deadlines.start(deadline)
         is_late = False
         try:
+            # A first attempt that need not wait for its turn is made in the instant in which the call was.
+            admitted = pool.admit_nowait(call, call.started, loop)
             while True:
-                target, permit = await self._pool.admit(call)
-                attempt = Attempt(call, target, permit, loop.time())
+                target, permit = admitted or await pool.admit(call)
+                admitted = None
+                attempt = Attempt(call, target, permit, permit.sent_at, info)
                 info.attempts += 1
                 delay = None if call.hedging is None else call.hedging.delay(call.kind)
                 try:
@@ -379,19 +388,19 @@ class AsyncClient:
 
     async def _send(self, transport: Transport, call: Call, target: Target) -> RawReply:
         """Send once; a kept connection that the server had closed is not an attempt, so it is replaced at once."""
-        headers, own, connect = target.lane.headers, call.headers, call.timeout.connect
+        headers, own, connect, first_token = target.lane.headers, call.headers, call.timeout.connect, call.first_token
         while True:
             try:
-                if call.first_token is None:
+                if first_token is None:
                     return await transport.send(call.method, target.url, headers, own, target.body, connect=connect)
-                async with asyncio.timeout(call.first_token):
+                async with asyncio.timeout(first_token):
                     return await transport.send(call.method, target.url, headers, own, target.body, connect=connect)
             except StaleConnectionError:
                 # Every kept connection may be stale; each try uses one up, and a fresh one is never stale.
                 continue
             except TimeoutError:
                 break
-        raise APITimeoutError(f"no event within {call.first_token} s", phase="first_token")
+        raise APITimeoutError(f"no event within {first_token} s", phase="first_token")
 
     async def _status_error(self, info: Info, lane: Lane, reply: RawReply) -> APIStatusError:
         """Read an error response, within bounds, into the error that it means."""
@@ -458,13 +467,6 @@ def _drop(result: object) -> None:
     """Of two answers one is taken; the other, if it is a stream, still holds its connection and permit."""
     if isinstance(result, Stream):
         result.abandon()
-
-
-def _most_output(body: Mapping[str, Any]) -> int | None:
-    """Return what all choices of a request may take together, None where it sets no cap."""
-    most: int | None = body.get("max_completion_tokens") or body.get("max_tokens") or body.get("max_output_tokens")
-    choices = body.get("n")
-    return most * choices if most is not None and isinstance(choices, int) and choices > 1 else most
 
 
 # What one endpoint refuses for reasons of its own, and another may grant.

@@ -308,6 +308,7 @@ class Reply:
     """The response of one exchange, as `RawReply` promises."""
 
     __slots__ = (
+        "_loop",
         "_rest",
         "_waiter",
         "connection",
@@ -325,6 +326,7 @@ class Reply:
     def __init__(self, connection: Connection) -> None:
         # None once the connection has gone its way.
         self.connection: Connection | None = connection
+        self._loop = connection.loop
         self.status = 0
         self.headers: Mapping[str, str] = {}
         # What of the body arrived and was not taken; the reader's own list.
@@ -355,7 +357,7 @@ class Reply:
         """Wait until something happens."""
         if self._waiter is not None:
             raise RuntimeError("another task is waiting for this response")
-        self._waiter = asyncio.get_running_loop().create_future()
+        self._waiter = self._loop.create_future()
         try:
             await self._waiter
         finally:

@@ -234,7 +234,9 @@ class Gate:
         "_timer",
         "_token_bucket",
         "_token_window",
+        "counts_tokens",
         "in_flight",
+        "is_rated",
         "limit",
         "paused_until",
     )
@@ -246,6 +248,10 @@ class Gate:
         self._token_window = None if tpm is None else Window(tpm)
         self._token_bucket = None if tpm is None else _Bucket(tpm, _BURST_TOKENS)
         self._pace: Pace = pace or _NoPace()
+        self.counts_tokens = tpm is not None
+        """Whether an estimate of tokens is of any use here."""
+        self.is_rated = limits.is_rated
+        """Whether requests or tokens per minute are counted here."""
         self.limit = limit
         self.in_flight = 0
         self.paused_until = float("-inf")
@@ -256,29 +262,20 @@ class Gate:
         self._short_of: Literal["requests", "tokens"] | None = None
 
     @property
-    def counts_tokens(self) -> bool:
-        """Whether an estimate of tokens is of any use here."""
-        return self._token_window is not None
-
-    @property
-    def is_rated(self) -> bool:
-        """Whether requests or tokens per minute are counted here."""
-        return self._request_window is not None or self._token_window is not None
-
-    @property
     def waiting(self) -> int:
         """Attempts in the line."""
         return len(self._line)
 
     def enter_nowait(self, tokens: float, now: float) -> Admission | None:
         """Admit an attempt of about `tokens` if nobody waits and nothing stands in its way."""
-        if self.in_flight >= self.limit or self.paused_until > now or self._pace.delay(now) > 0:
+        pace = self._pace
+        if self.in_flight >= self.limit or self.paused_until > now or pace.delay(now) > 0:
             return None
         if self._line and self._line.head() is not None:
             return None
-        if self._request_window is None and self._token_window is None:
+        if not self.is_rated:
             self.in_flight += 1
-            self._pace.sent(now)
+            pace.sent(now)
             return _FREE
         if self._wait(tokens, now) > 0 or self._pay(tokens, now) is not None:
             return None

@@ -81,8 +81,8 @@ class Health:
 
     def succeeded(self, now: float, seconds: float, *, latency: float | None = None) -> None:
         """Note an answer; `latency` goes into the average where it is not `seconds` (the time to a first byte)."""
-        sample = seconds if latency is None else latency
-        self.latency = sample if self.latency is None else self.latency + _WEIGHT * (sample - self.latency)
+        sample, average = seconds if latency is None else latency, self.latency
+        self.latency = sample if average is None else average + _WEIGHT * (sample - average)
         self.answered(now, seconds)
 
     def answered(self, now: float, seconds: float) -> None:

@@ -73,6 +73,10 @@ class Fields(Mapping[str, str]):
             return True
         return isinstance(name, str) and not name.islower() and name.lower() in self._lines
 
+    def has_none_of(self, names: frozenset[str]) -> bool:
+        """Whether no field has one of these names, given in lower case."""
+        return names.isdisjoint(self._lines)
+
     def __len__(self) -> int:
         return len(self._lines)
 

@@ -1,6 +1,6 @@
 """What is known about one call besides its answer: where it went, how often, what it cost, where the time went.
 
-Law: plain data, no I/O, nothing of ours imported.
+Law: plain data, no I/O; of ours it knows the header fields of `http1` alone.
 The pipeline makes one `Info` per call and fills it as the call goes on; replies, streams and errors show the same
 object. A value that is not known is None, never 0.
 """
@@ -11,6 +11,8 @@ import re
 from collections.abc import Mapping
 
 import msgspec
+
+from aimlasync.http1 import Fields
 
 # The vendor drops an id outside this alphabet without a word, so it is checked here.
 # Source: AI/ML API, "Request tracing and cost": 1-128 characters of [A-Za-z0-9._:-].
@@ -59,6 +61,8 @@ class Info(msgspec.Struct, kw_only=True):
         """Note what a response's status line and headers tell."""
         self.status = status
         self.headers = headers
+        if isinstance(headers, Fields) and headers.has_none_of(_TELLING):
+            return
         self.inference_id = headers.get("x-inference-id")
         self.server_request_id = headers.get("x-request-id")
         usd, credits = headers.get("x-aimlapi-usd-spent"), headers.get("x-aimlapi-credits-used")
@@ -76,6 +80,9 @@ class Info(msgspec.Struct, kw_only=True):
             self.cost_usd = usd
         if credits is not None:
             self.credits = credits
+
+
+_TELLING = frozenset(("x-inference-id", "x-request-id", "x-aimlapi-usd-spent", "x-aimlapi-credits-used"))
 
 
 def check_request_id(value: str) -> str:

@@ -169,9 +169,10 @@ class Lane:
         """Return the tokens that this endpoint will probably count for a request."""
         return self.estimator.estimate(model, body_bytes, max_output, in_full=self._counts_requested)
 
-    def admit_nowait(self, tokens: float, loop: asyncio.AbstractEventLoop) -> Permit | None:
-        """Return a permit if one is to be had without waiting."""
-        now = loop.time()
+    def admit_nowait(self, tokens: float, loop: asyncio.AbstractEventLoop, now: float | None = None) -> Permit | None:
+        """Return a permit if one is to be had without waiting; `now` is the loop's time, where it was just asked."""
+        if now is None:
+            now = loop.time()
         admission = self.gate.enter_nowait(tokens, now)
         return None if admission is None else self._sent(admission, now, loop)
 
@@ -183,7 +184,7 @@ class Lane:
 
     def _sent(self, admission: Admission, now: float, loop: asyncio.AbstractEventLoop) -> Permit:
         self.counters.attempts += 1
-        return Permit(self, admission, now, self.gate.in_flight - 1, loop)
+        return Permit(self, loop, now, self.gate.in_flight - 1, admission)
 
     # What the server says
 
@@ -206,9 +207,12 @@ class Lane:
 
     def learn(self, model: str, body_bytes: int, prompt_tokens: int, completion_tokens: int) -> None:
         """Take in what an answer really took."""
-        self.counters.prompt_tokens += prompt_tokens
-        self.counters.completion_tokens += completion_tokens
-        self.estimator.learn(model, body_bytes, prompt_tokens, completion_tokens)
+        counters = self.counters
+        counters.prompt_tokens += prompt_tokens
+        counters.completion_tokens += completion_tokens
+        if self.gate.counts_tokens:
+            # Nobody else asks for an estimate.
+            self.estimator.learn(model, body_bytes, prompt_tokens, completion_tokens)
 
     def retire(self, reason: str) -> None:
         """Leave the rotation for good."""
@@ -239,23 +243,25 @@ class Lane:
         )
 
 
-class Permit:
+class Permit(msgspec.Struct, eq=False):
     """The right to have one attempt in flight at one endpoint; given back once, whoever does it first."""
 
-    __slots__ = ("_admission", "beside", "is_held", "lane", "loop", "sent_at")
+    lane: Lane
+    loop: asyncio.AbstractEventLoop
+    sent_at: float
+    beside: int
+    """How many other attempts were in flight when this one was sent."""
+    admission: Admission
+    is_held: bool = True
 
-    def __init__(
-        self, lane: Lane, admission: Admission, sent_at: float, beside: int, loop: asyncio.AbstractEventLoop
+    def release(
+        self,
+        outcome: Outcome,
+        tokens: float | None = None,
+        *,
+        now: float | None = None,
+        kind: Refused | None = None,
     ) -> None:
-        self.lane = lane
-        self.loop = loop
-        self.sent_at = sent_at
-        # How many other attempts were in flight when this one was sent.
-        self.beside = beside
-        self._admission = admission
-        self.is_held = True
-
-    def release(self, outcome: Outcome, tokens: float | None = None, *, kind: Refused | None = None) -> None:
         """Give it back with what the attempt taught.
 
         `tokens` is what it cost, None when that is not known; `kind` is what a refusal said that it limits.
@@ -264,22 +270,25 @@ class Permit:
             return
         self.is_held = False
         lane = self.lane
-        congestion, counters = lane.congestion, lane.counters
+        congestion, counters, gate = lane.congestion, lane.counters, lane.gate
         if outcome is Outcome.IGNORED:
             counters.failed += 1
         else:
-            now = self.loop.time()
+            if now is None:
+                now = self.loop.time()
             if outcome is Outcome.OK:
                 counters.answered += 1
                 lane._refusals = 0
-                congestion.answered(now, lane.gate.in_flight)
+                congestion.answered(now, gate.in_flight)
             else:
                 counters.refused += 1
                 if congestion.refused(now, self.sent_at, self.beside, kind) and kind != "concurrency":
                     lane.refused_again(now)
             # Before the place is given away: the next in line is admitted under the new limit.
-            lane.gate.resize(int(congestion.limit))
+            limit = int(congestion.limit)
+            if limit != gate.limit:
+                gate.resize(limit)
             if lane._counts_requested and outcome is Outcome.OK:
                 # What was asked for stays counted, whatever was used of it.
                 tokens = None
-        lane.gate.leave(self._admission, tokens)
+        gate.leave(self.admission, tokens)

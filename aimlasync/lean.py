@@ -138,11 +138,19 @@ class _Route:
 
     def head(self, own: Mapping[str, str], body: bytes | None) -> bytes:
         """Return the request up to its body."""
-        values = "".join(own.values())
-        if self._apart.issuperset(own) and values.isascii() and values.isprintable():
-            # Names that were checked, and values without a control character.
-            lines = self._prefix + "".join([f"{name}: {value}\r\n" for name, value in own.items()]).encode()
-        elif self._names.isdisjoint(map(str.lower, own)):
+        apart, text = self._apart, ""
+        for name, value in own.items():
+            # A name that was checked, and a value without a control character.
+            if name not in apart or not (value.isascii() and value.isprintable()):
+                break
+            text += f"{name}: {value}\r\n"
+        else:
+            if body is not None:
+                return self._prefix + f"{text}Content-Length: {len(body)}\r\n\r\n".encode()
+        return self._head(own, body)
+
+    def _head(self, own: Mapping[str, str], body: bytes | None) -> bytes:
+        if self._names.isdisjoint(map(str.lower, own)):
             lines = self._prefix + _lines(own)
             if len(self._apart) < _MAX_NAMES:
                 self._apart.update(own)

@@ -80,6 +80,15 @@ class Pool:
             raise _unsupported("model", "; ".join(reasons), info)
         return found
 
+    def admit_nowait(self, call: Call, now: float, loop: asyncio.AbstractEventLoop) -> tuple[Target, Permit] | None:
+        """Do what `admit` does if there is nothing to choose and nothing to wait for."""
+        if len(call.targets) > 1:
+            return None
+        target = call.targets[0]
+        tokens = _tokens(call, target)() if target.lane.gate.counts_tokens else 0.0
+        permit = target.lane.admit_nowait(tokens, loop, now)
+        return None if permit is None else (target, permit)
+
     async def admit(self, call: Call) -> tuple[Target, Permit]:
         """Choose where the next attempt goes, and wait there until it may.
 

@@ -8,7 +8,7 @@ through `extra_body`, which also sends an explicit null.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Generator, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack, cast, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack, overload
 from urllib.parse import urlencode
 
 import msgspec
@@ -239,7 +239,7 @@ class Models:
                 attempt.succeed(None)
                 known[1].__dict__["info"] = attempt.info
                 return known[1]
-            models = await _whole(attempt, decode_models)
+            models = _decoded(attempt, await attempt.response.read(), decode_models)
             attempt.succeed(None)
             tag = attempt.response.headers.get("etag")
             if tag is not None:
@@ -300,7 +300,7 @@ def _body(
     extra = options.get("extra_body")
     if extra:
         required.update(extra)
-    return required, cast(CallOptions, options)
+    return required, options  # type: ignore[return-value]  # its names are CALL_OPTIONS, and cast() is a call
 
 
 # From an attempt to an answer
@@ -310,7 +310,7 @@ async def _receive_completion(attempt: Attempt) -> ChatCompletion:
     if _content_type(attempt) == "text/event-stream":
         # Streamed without being asked to: the answer is the same.
         return await (await ChatStream(attempt).start()).collect()
-    reply = await _whole(attempt, chat.decode_completion)
+    reply = _decoded(attempt, await attempt.response.read(), chat.decode_completion)
     if reply.error is not None or not reply.choices:
         raise _no_answer(attempt, reply.raw, "has no choices")
     attempt.charge(reply.meta)
@@ -321,7 +321,7 @@ async def _receive_completion(attempt: Attempt) -> ChatCompletion:
 async def _receive_response(attempt: Attempt) -> Response:
     if _content_type(attempt) == "text/event-stream":
         return await (await ResponseStream(attempt).start()).collect()
-    reply = await _whole(attempt, responses.decode_response)
+    reply = _decoded(attempt, await attempt.response.read(), responses.decode_response)
     if not (reply.id or reply.output or reply.output_text):
         raise _no_answer(attempt, reply.raw, "has no output")
     attempt.charge(reply.meta)
@@ -348,7 +348,7 @@ async def _receive_response_stream(attempt: Attempt) -> ResponseStream:
 
 
 async def _receive_model(attempt: Attempt) -> Model:
-    model = await _whole(attempt, decode_model)
+    model = _decoded(attempt, await attempt.response.read(), decode_model)
     attempt.succeed(None)
     return model
 
@@ -364,7 +364,9 @@ async def _receive_balance(attempt: Attempt) -> float | None:
 
 
 def _content_type(attempt: Attempt) -> str:
-    return attempt.response.headers.get("content-type", "").partition(";")[0].strip().lower()
+    stated = attempt.response.headers.get("content-type", "")
+    # Mostly it is spelled like this.
+    return stated if stated == "application/json" else stated.partition(";")[0].strip().lower()
 
 
 def _streams(attempt: Attempt) -> bool:
@@ -372,9 +374,8 @@ def _streams(attempt: Attempt) -> bool:
     return _content_type(attempt) in ("text/event-stream", "")
 
 
-async def _whole(attempt: Attempt, decode: Callable[[bytes], R]) -> R:
-    """Read and decode a whole body, with what is known about its call."""
-    raw = await attempt.response.read()
+def _decoded(attempt: Attempt, raw: bytes, decode: Callable[[bytes], R]) -> R:
+    """Decode a whole body, and put what is known about its call beside it."""
     reply: R | None
     try:
         reply = decode(raw)

@@ -116,7 +116,8 @@ class RetryQuota:
 
     def succeeded(self) -> None:
         """Note a call that succeeded without a retry."""
-        self.give_back(self.no_retry_increment)
+        if self.available < self.capacity:
+            self.give_back(self.no_retry_increment)
 
     def probe(self, error: AimlasyncError) -> bool:
         """Take the one retry that may be under way while there is no quota for `error`, False while another has it.

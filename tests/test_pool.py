@@ -456,7 +456,7 @@ def told(seconds: float, *, by: int = 429, vendor: Any = COMPATIBLE, max_retry_a
         target, permit = await of.admit(call := call_for(of, max_retry_after=max_retry_after))
         now = asyncio.get_running_loop().time()
         error = RateLimitError if by == 429 else InternalServerError
-        Attempt(call, target, permit, now).fail(error("busy", status=by, retry_after=seconds))
+        Attempt(call, target, permit, now, call.info).fail(error("busy", status=by, retry_after=seconds))
         return of.lanes[0].gate.paused_until - now
 
     return run(main())
