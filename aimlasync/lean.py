@@ -24,8 +24,6 @@ from aimlasync.transport import RawReply
 _READ = 64 * 2**10
 # Handshakes at once. A TLS handshake takes a millisecond of CPU, and servers take a burst of them for an attack.
 _DIALS = 128
-# Kept connections to one server; what is above is closed.
-_MAX_IDLE = 1024
 # Prepared requests; a catalogue asked for with many filters would keep one of each.
 _MAX_ROUTES = 256
 
@@ -233,9 +231,11 @@ class Origin:
                 connection.is_reused = True
                 waiter.set_result(connection)
                 return
-        if len(self._idle) >= _MAX_IDLE or self._transport.is_closed:
+        if self._transport.is_closed:
             connection.drop()
             return
+        # However many there are: as many were open at once, and a dial costs more than all else of a call. What is not
+        # needed again is closed when it has been idle for long.
         self._idle.append(connection)
         if self._timer is None:
             self._timer = connection.loop.call_later(self._keepalive, self._expire)
