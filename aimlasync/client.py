@@ -48,7 +48,6 @@ from aimlasync.providers import Api
 from aimlasync.race import race
 from aimlasync.resources import Chat, Models, Responses, balance
 from aimlasync.retry import Retry
-from aimlasync.stream import Stream
 from aimlasync.timeout import Timeout
 from aimlasync.transport import RawReply, StaleConnectionError, Transport
 
@@ -465,8 +464,9 @@ class AsyncClient:
 
 def _drop(result: object) -> None:
     """Of two answers one is taken; the other, if it is a stream, still holds its connection and permit."""
-    if isinstance(result, Stream):
-        result.abandon()
+    abandon = getattr(result, "abandon", None)
+    if abandon is not None:
+        abandon()
 
 
 # What one endpoint refuses for reasons of its own, and another may grant.

@@ -20,7 +20,6 @@ from aimlasync.info import Info, Timing
 from aimlasync.lane import STRETCH, Lane, Permit
 from aimlasync.limits import Limits
 from aimlasync.providers import VENDORS, Api, Provider, refusal
-from aimlasync.translate import translate
 from aimlasync.wire import encode
 
 # An endpoint whose answers have not been timed yet is taken for this fast, in seconds: worth a try.
@@ -60,6 +59,8 @@ class Pool:
         return self._translated(api, body, info, validate)
 
     def _translated(self, api: Api, body: Mapping[str, Any], info: Info, validate: bool) -> list[Target]:
+        from aimlasync.translate import translate
+
         source = _written_for(body)
         found: list[Target] = []
         reasons: list[str] = []

@@ -13,22 +13,21 @@ from urllib.parse import urlencode
 
 import msgspec
 
-from aimlasync import chat, chat_chunks, response_events, responses
+from aimlasync import chat, responses
 from aimlasync.call import Attempt
 from aimlasync.catalogue import Balance, Model, ModelList, decode_balance, decode_model, decode_models
 from aimlasync.chat import ChatCompletion, ChatOptions, ChatParams
 from aimlasync.error_bodies import error_in_body, excerpt
 from aimlasync.errors import APIResponseValidationError, NotFoundError
 from aimlasync.options import CALL_OPTIONS, CallOptions
-from aimlasync.parse import parse_completion, parse_response
 from aimlasync.responses import Response, ResponseParams
-from aimlasync.schema import format_of
-from aimlasync.stream import ChatStream, ResponseStream
 from aimlasync.wire import Reply, plain
 
 if TYPE_CHECKING:
+    from aimlasync.chat_stream import ChatStream
     from aimlasync.client import AsyncClient
     from aimlasync.lane import Lane
+    from aimlasync.response_stream import ResponseStream
 
 R = TypeVar("R", bound=Reply)
 
@@ -101,6 +100,9 @@ class Completions:
         Raises AnswerRefusedError, AnswerTruncatedError or AnswerInvalidError, each with the reply; TypeError, naming
         the field, for a type that strict JSON schema cannot express.
         """
+        from aimlasync.parse import parse_completion
+        from aimlasync.schema import format_of
+
         form = format_of(response_format)
         reply = await self.create(
             model=model,
@@ -181,6 +183,9 @@ class Responses:
 
         Raises like `chat.completions.parse`.
         """
+        from aimlasync.parse import parse_response
+        from aimlasync.schema import format_of
+
         form = format_of(text_format)
         params["text"] = {**(params.get("text") or {}), "format": form.responses()}
         reply = await self.create(
@@ -309,7 +314,7 @@ def _body(
 async def _receive_completion(attempt: Attempt) -> ChatCompletion:
     if _content_type(attempt) == "text/event-stream":
         # Streamed without being asked to: the answer is the same.
-        return await (await ChatStream(attempt).start()).collect()
+        return await (await _chat_stream(attempt).start()).collect()
     reply = _decoded(attempt, await attempt.response.read(), chat.decode_completion)
     if reply.error is not None or not reply.choices:
         raise _no_answer(attempt, reply.raw, "has no choices")
@@ -320,7 +325,7 @@ async def _receive_completion(attempt: Attempt) -> ChatCompletion:
 
 async def _receive_response(attempt: Attempt) -> Response:
     if _content_type(attempt) == "text/event-stream":
-        return await (await ResponseStream(attempt).start()).collect()
+        return await (await _response_stream(attempt).start()).collect()
     reply = _decoded(attempt, await attempt.response.read(), responses.decode_response)
     if not (reply.id or reply.output or reply.output_text):
         raise _no_answer(attempt, reply.raw, "has no output")
@@ -331,20 +336,33 @@ async def _receive_response(attempt: Attempt) -> Response:
 
 async def _receive_chat_stream(attempt: Attempt) -> ChatStream:
     if _streams(attempt):
-        return await ChatStream(attempt).start()
+        return await _chat_stream(attempt).start()
     reply = await _receive_completion(attempt)
-    stream = ChatStream(attempt)
-    stream.prefill([chat_chunks.chunk_of(reply)])
+    stream = _chat_stream(attempt)
+    stream.prefill_whole(reply)
     return stream
 
 
 async def _receive_response_stream(attempt: Attempt) -> ResponseStream:
     if _streams(attempt):
-        return await ResponseStream(attempt).start()
+        return await _response_stream(attempt).start()
     reply = await _receive_response(attempt)
-    stream = ResponseStream(attempt)
-    stream.prefill(response_events.events_of(reply))
+    stream = _response_stream(attempt)
+    stream.prefill_whole(reply)
     return stream
+
+
+# Loaded with the first stream, and `parse` with its first call: together they are half of what there is to load.
+def _chat_stream(attempt: Attempt) -> ChatStream:
+    from aimlasync.chat_stream import ChatStream
+
+    return ChatStream(attempt)
+
+
+def _response_stream(attempt: Attempt) -> ResponseStream:
+    from aimlasync.response_stream import ResponseStream
+
+    return ResponseStream(attempt)
 
 
 async def _receive_model(attempt: Attempt) -> Model:

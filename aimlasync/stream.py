@@ -18,10 +18,8 @@ from typing import Any, Generic, Literal, Self, TypeVar
 
 import msgspec
 
-from aimlasync import chat_chunks, response_events, sse
+from aimlasync import sse
 from aimlasync.call import Attempt
-from aimlasync.chat import ChatCompletion
-from aimlasync.chat_chunks import ChatCompletionChunk
 from aimlasync.error_bodies import stream_error
 from aimlasync.errors import (
     AimlasyncError,
@@ -30,9 +28,7 @@ from aimlasync.errors import (
     APITimeoutError,
     TruncatedStreamError,
 )
-from aimlasync.response_events import ResponseStreamEvent
-from aimlasync.responses import Response
-from aimlasync.wire import Meta, Reply, Unknown
+from aimlasync.wire import Meta, Reply
 
 P = TypeVar("P")
 W = TypeVar("W", bound=Reply)
@@ -151,7 +147,7 @@ class Stream(Generic[P, W]):
         return self
 
     def prefill(self, pieces: list[P]) -> None:
-        """Become the stream of a whole answer, from a server that did not stream."""
+        """Become a stream of these pieces, whole."""
         for piece in pieces:
             self._assembler.add(piece)
             self._ready.append(piece)
@@ -352,69 +348,3 @@ def _give_back(attempt: Attempt, timer: asyncio.TimerHandle | None) -> None:
         timer.cancel()
     attempt.abandon()
     attempt.call.give_up(billed=None)
-
-
-class ChatStream(Stream[ChatCompletionChunk, ChatCompletion]):
-    """A streamed chat completion."""
-
-    def __init__(self, attempt: Attempt) -> None:
-        super().__init__(attempt)
-        self._assembler = chat_chunks.Assembler()
-
-    def _decode(self, data: bytes) -> ChatCompletionChunk:
-        return chat_chunks.decode_chunk(data)
-
-    def _take_piece(self, piece: ChatCompletionChunk, event: sse.Event) -> None:
-        # An error is looked for before the choices: it comes with or without them.
-        if piece.error is not None or piece.object == "error" or event.event == "error":
-            self._error(piece.to_dict())
-            return
-        self._assembler.add(piece)
-        self._attempt.charge(piece.meta)
-        self._ready.append(piece)
-        if any(choice.finish_reason == "error" for choice in piece.choices):
-            self._error(piece.to_dict())
-
-    def _text_of(self, piece: ChatCompletionChunk) -> str | None:
-        return piece.choices[0].delta.content if piece.choices and piece.choices[0].index == 0 else None
-
-
-class ResponseStream(Stream[ResponseStreamEvent, Response]):
-    """A streamed response."""
-
-    def __init__(self, attempt: Attempt) -> None:
-        super().__init__(attempt)
-        self._assembler = response_events.Assembler()
-
-    def _decode(self, data: bytes) -> ResponseStreamEvent:
-        return response_events.decode_event(data)
-
-    def _take_piece(self, piece: ResponseStreamEvent, event: sse.Event) -> None:
-        if isinstance(piece, response_events.ResponseErrorEvent):
-            self._error(piece.to_dict())
-            return
-        if isinstance(piece, Unknown):
-            self._take_unknown(piece, event)
-            return
-        self._assembler.add(piece)
-        self._ready.append(piece)
-        if isinstance(piece, response_events.TERMINAL):
-            self._attempt.charge(piece.response.meta)
-            if isinstance(piece, response_events.ResponseFailedEvent):
-                error = piece.response.error
-                self._error(piece.response.to_dict() if error is None else {"error": error.to_dict()})
-            else:
-                self._finish()
-
-    def _take_unknown(self, piece: Unknown, event: sse.Event) -> None:
-        """An event of a new type, or an object without one: an error, or the bare cost at the end."""
-        body = piece.to_dict()
-        if event.event == "error" or body.get("error") is not None or body.get("object") == "error":
-            self._error(body)
-        elif piece.type:
-            self._ready.append(piece)
-        else:
-            self._after(event)
-
-    def _text_of(self, piece: ResponseStreamEvent) -> str | None:
-        return piece.delta if isinstance(piece, response_events.ResponseTextDeltaEvent) else None

@@ -56,6 +56,8 @@ LEVEL = {
     "lean": 2,
     "pool": 3,
     "stream": 3,
+    "chat_stream": 3,
+    "response_stream": 3,
     "resources": 4,
     "client": 4,
     "bulk": 5,

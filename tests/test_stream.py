@@ -23,8 +23,8 @@ from aimlasync import (
     Timeout,
     TruncatedStreamError,
 )
+from aimlasync.chat_stream import ChatStream
 from aimlasync.responses import OutputMessage
-from aimlasync.stream import ChatStream
 from aimlasync.wire import Unknown
 
 DONE = b"data: [DONE]\n\n"

@@ -35,6 +35,8 @@ MODULES = [
     "aimlasync.simulator",
     "aimlasync.sse",
     "aimlasync.stream",
+    "aimlasync.chat_stream",
+    "aimlasync.response_stream",
     "aimlasync.testing",
     "aimlasync.timeout",
     "aimlasync.transport",

@@ -12,6 +12,7 @@ import click
 
 from aimlasync.bulk.ask import usage_of
 from aimlasync.chat import ChatCompletion
+from aimlasync.chat_stream import ChatStream
 from aimlasync.cli.options import (
     Where,
     WrongUseError,
@@ -21,8 +22,9 @@ from aimlasync.cli.options import (
     open_client,
     where_options,
 )
+from aimlasync.response_stream import ResponseStream
 from aimlasync.responses import Response
-from aimlasync.stream import ChatStream, ResponseStream, Stream
+from aimlasync.stream import Stream
 
 
 @click.command()
