@@ -67,6 +67,10 @@ class Options:
 Seen = Callable[[Result, Record], None]
 
 
+def ignore(result: Result, record: Record) -> None:
+    """Look at nothing."""
+
+
 class Job:
     """What both ways share: the totals, and how a run ends."""
 

@@ -14,13 +14,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
-from aimlasync.bulk.ask import Result
 from aimlasync.bulk.export import check_columns, export
 from aimlasync.bulk.file_job import FileJob
-from aimlasync.bulk.job import Job, Options, Seen
+from aimlasync.bulk.job import Job, Options, Seen, ignore
 from aimlasync.bulk.journal import Durability
 from aimlasync.bulk.parquet import pyarrow
-from aimlasync.bulk.record import Record
 from aimlasync.bulk.request import Request
 from aimlasync.bulk.rows import Format, InputError
 from aimlasync.bulk.source import Source, format_of_path, open_source
@@ -75,7 +73,7 @@ async def run(
     restart: bool = False,
     durability: Durability = "process",
     begin: Callable[[Job], object] | None = None,
-    seen: Seen | None = None,
+    seen: Seen = ignore,
 ) -> Summary:
     """Ask about every row of `input` and keep the answers in a journal; the same call again goes on where it stopped.
 
@@ -111,7 +109,7 @@ async def run(
             if begin is not None:
                 begin(job)
             if job.pending and not job.is_interrupted:
-                await job.run(client, seen or _ignore)
+                await job.run(client, seen)
             written = job.finish()
         finally:
             job.close()
@@ -174,7 +172,3 @@ def _write(
         limit=job.options.limit,
         id_of=job.task.custom_id,
     )
-
-
-def _ignore(result: Result, record: Record) -> None:
-    return None

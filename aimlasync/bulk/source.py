@@ -108,6 +108,11 @@ class Source:
         found = os.fstat(self._file.fileno())
         return found.st_size, found.st_mtime_ns
 
+    @property
+    def size(self) -> int:
+        """Its bytes, 0 where nobody can know."""
+        return self.stamp()[0] if self.again else 0
+
     def same_file(self, path: str) -> bool:
         """Whether `path` is this input."""
         try:

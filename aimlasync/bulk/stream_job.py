@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from aimlasync.bulk.ask import Result
 from aimlasync.bulk.feed import in_thread
-from aimlasync.bulk.job import Job, Options, Seen
+from aimlasync.bulk.job import Job, Options, Seen, ignore
 from aimlasync.bulk.order import InOrder
 from aimlasync.bulk.prompt import as_text
 from aimlasync.bulk.record import Record
@@ -46,7 +46,7 @@ class StreamJob(Job):
         if source.again:
             self.total = source.survey(self.check, limit=options.limit).rows
 
-    async def run(self, client: AsyncClient, seen: Seen) -> None:
+    async def run(self, client: AsyncClient, seen: Seen = ignore) -> None:
         """Ask about every row. An error of the input, which a stream shows late, is raised once all else is written."""
         order = InOrder[tuple[Result, Record]](max(1024, 8 * self.workers)) if self._in_order else None
 

@@ -20,12 +20,10 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from aimlasync.bulk.ask import Result
 from aimlasync.bulk.classify import ClassifyTask
 from aimlasync.bulk.forecast import Forecast
 from aimlasync.bulk.job import Job
 from aimlasync.bulk.pace import LIMITS, Snapshot
-from aimlasync.bulk.record import Record
 from aimlasync.bulk.run import Summary
 from aimlasync.cli.options import counted, one_line
 
@@ -39,6 +37,8 @@ _BAR = 36
 # Seconds between two looks at a job.
 _LIVE = 0.25
 _JSON = 1.0
+# Bytes of input and journal that are read in a moment.
+_SILENT = 2**28
 
 _encode = msgspec.json.Encoder().encode
 
@@ -79,8 +79,10 @@ class Progress:
             if self._live is not None:
                 self._live.stop()
 
-    def saw(self, result: Result, record: Record) -> None:
-        """A row is finished; the next look shows it."""
+    def reading(self, size: int) -> None:
+        """Say that `size` bytes are read before anything else can be shown."""
+        if self._live is not None and size >= _SILENT:
+            self.note(f"reading {size / 2**30:.1f} GB of input and journal first")
 
     def note(self, text: str) -> None:
         """Say something without disturbing the view."""

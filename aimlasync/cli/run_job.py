@@ -84,6 +84,7 @@ async def run_to_file(
             async with open_client(server, limits=words.limits) as client:
                 prices = await words.prices(client, models)
                 options = priced(options, prices)
+                watch.progress.reading(source.size + size_of(output, f"{output}.journal"))
                 summary = await run(
                     client,
                     source,
@@ -95,7 +96,6 @@ async def run_to_file(
                     restart=words.restart,
                     durability=words.durability,
                     begin=watch.begin,
-                    seen=watch.progress.saw,
                 )
                 if words.errors is not None:
                     write_failed(summary.journal, words.errors)
@@ -119,7 +119,7 @@ async def run_to_stream(title: str, job: StreamJob, words: JobOptions, server: S
                 prices = await words.prices(client, models)
                 job.options = priced(job.options, prices)
                 watch.begin(job)
-                await job.run(client, watch.progress.saw)
+                await job.run(client)
         finally:
             watch.end()
             job.close()
@@ -136,6 +136,11 @@ async def run_to_stream(title: str, job: StreamJob, words: JobOptions, server: S
     )
     watch.progress.summary(summary)
     return _exit_code(summary, watch, words)
+
+
+def size_of(*paths: str) -> int:
+    """Return the bytes of those files that are there."""
+    return sum(os.path.getsize(path) for path in paths if os.path.isfile(path))
 
 
 def priced(options: Options, prices: Mapping[str, Price]) -> Options:
