@@ -22,6 +22,11 @@ EXAMPLES = Path(__file__).parent.parent / "examples"
         ("quickstart.py", ["1 attempt", "USD"]),
         ("stream.py", ["[stop, Usage("]),
         ("many.py", ["billing", "40 of 40 rows"]),
+        (
+            "router.py",
+            ["[billing] This is the simulated billing team", "[support", "[sales]", "routing: 0.000", "USD"],
+        ),
+        ("judge.py", ["person: correct, judge: correct: ", "judge and people:        88%", "larger judge: 100%"]),
         ("structured.py", ["Team.BILLING", "Team.SUPPORT", "Team.SALES"]),
     ],
 )

@@ -13,7 +13,7 @@ from typing import Any
 import aiohttp
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from aimlasync import sse
@@ -662,6 +662,7 @@ async def test_concurrency_is_refused_above_its_limit_and_freed_by_those_who_lea
 
 
 @given(st.lists(st.tuples(st.floats(0, 30), st.integers(1, 20)), max_size=60))
+@example([(1.5e-102, 1), (30.0, 20), (30.0, 20)])
 def test_no_window_ever_holds_more_than_its_limit(steps: list[tuple[float, int]]) -> None:
     window = SlidingWindow(40)
     now, admitted = 0.0, []

@@ -6,13 +6,19 @@ document it. It depends on aiohttp and msgspec, and of this package only on the 
     async with Simulator(requests_per_minute=600, faults=[Fault("status", status=503, probability=0.01)]) as sim:
         ...                                     # any client, base_url=sim.base_url, any key
         print(sim.ledger.by_status(), sim.ledger.worst_window())
+
+An agent loop is tested with a script, which has the model's turns in order::
+
+    Simulator(script=[Answer(calls=[Call.of("get_weather", city="Rome"), Call("get_time", "{broken")]), "It is sunny."])
 """
 
-from aimlasync.simulator.answers import Answer, Call
+from aimlasync.simulator.answers import Answer
 from aimlasync.simulator.asked import SimRequest, Tool
+from aimlasync.simulator.conversation import Call, Result
 from aimlasync.simulator.faults import Fault
 from aimlasync.simulator.latency import Latency
 from aimlasync.simulator.ledger import Attempt, Ledger
+from aimlasync.simulator.scripts import Script, Turn
 from aimlasync.simulator.server import Simulator
 from aimlasync.simulator.thread import serve_in_thread
 from aimlasync.simulator.vendors import Problem
@@ -26,9 +32,12 @@ __all__ = [
     "Latency",
     "Ledger",
     "Problem",
+    "Result",
+    "Script",
     "SimRequest",
     "Simulator",
     "SlidingWindow",
     "Tool",
+    "Turn",
     "serve_in_thread",
 ]

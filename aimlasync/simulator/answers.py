@@ -4,48 +4,43 @@ Law: pure functions of a `SimRequest`; no I/O, no clock.
 The first rule that applies decides:
 
 1. the `answer` hook of the simulator, when it returns something;
-2. text with ``[refuse]`` is refused;
-3. tools that must be called, or that the text names, are called with arguments that fit their schema;
-4. a JSON schema is filled; an enum of labels is answered by what the text says (see `labels`);
-5. ``json_object`` gets a small object;
-6. "Route to: a / b / c. Input: ..." gets one of the labels;
-7. anything else gets a sentence that quotes the text; ``[tokens:200]`` in the text asks for about that many tokens.
+2. its `script`, when the request follows one (see `scripts`);
+3. text with ``[refuse]`` is refused;
+4. tools that must be called, or that the text names, are called with arguments that fit their schema (see `tools`);
+5. a JSON schema is filled, from what tools said and from the text; an enum of labels is answered by what the text says
+   (see `labels`);
+6. ``json_object`` gets a small object;
+7. what tools said is told;
+8. "Route to: a / b / c. Input: ..." gets one of the labels;
+9. anything else gets a sentence that quotes the text; ``[tokens:200]`` in the text asks for about that many tokens.
 """
 
 from __future__ import annotations
 
 import re
+from typing import Any
 from zlib import crc32
 
 import msgspec
 
-from aimlasync.simulator import labels, schema, tokens
-from aimlasync.simulator.asked import SimRequest, Tool
+from aimlasync.simulator import labels, schema, tokens, tools
+from aimlasync.simulator.asked import SimRequest
+from aimlasync.simulator.conversation import Call
 
 _encode = msgspec.json.Encoder().encode
 
 _LONG = re.compile(r"\[tokens:(\d{1,6})\]")
-_WORD = re.compile(r"\w+")
+_ROLE = re.compile(
+    r"\byou (?:are|work for|answer for|speak for) (?:an?|the|our) "
+    r"([\w -]{3,40}?)(?=[.,;:!\n]| (?:who|that|of|at|for|and)\b|\Z)",
+    re.IGNORECASE,
+)
 _REFUSAL = "I'm sorry, but I can't help with that."
 _SENTENCES = (
     "Simulated answer to “{quote}”: no model was called, and nothing was charged.",
     "This is the aimlasync simulator. You said “{quote}”, and a real model would now say something useful.",
     "Thanks for “{quote}”. I am the simulator, so take this sentence as a stand-in for an answer.",
 )
-# Verbs in a tool's name say nothing about what the text asks for.
-_VERBS = frozenset(
-    _WORD.findall(
-        "get set find look lookup search list create make do run call fetch read write update delete add send the a an "
-        "by for of in to current tool function my"
-    )
-)
-
-
-class Call(msgspec.Struct, frozen=True):
-    """A function call that the model asks for; `arguments` is JSON text."""
-
-    name: str
-    arguments: str = "{}"
 
 
 class Answer(msgspec.Struct, kw_only=True):
@@ -60,6 +55,8 @@ class Answer(msgspec.Struct, kw_only=True):
     """None is derived from the model and `reasoning_effort`."""
     completion_tokens: int = 0
     """Counted by the simulator, reasoning included."""
+    raw: Any = None
+    """Sent in place of all this: a JSON value or bytes as the body, a list as the events of a stream."""
 
 
 def compose(request: SimRequest, scripted: Answer | str | None, *, seed: int) -> list[Answer]:
@@ -106,20 +103,22 @@ def _generate(request: SimRequest, seed: int) -> Answer:
     text = request.text
     if "[refuse]" in text:
         return Answer(refusal=_REFUSAL)
-    called = _called(request)
-    if called:
-        return Answer(calls=[Call(tool.name, _json(schema.fill(tool.parameters, text, seed=seed))) for tool in called])
+    calls = tools.calls(request, seed)
+    if calls:
+        return Answer(calls=calls)
     if request.schema is not None:
-        return Answer(text=_json(schema.fill(request.schema, text, hints=request.instructions, seed=seed)))
-    label = labels.routed(request.instructions, text)
+        known = tools.values(request.results)
+        filled = schema.fill(request.schema, text, hints=request.instructions, seed=seed, known=known)
+        return Answer(text=_json(filled))
+    label = None if request.results else labels.routed(request.instructions, text)
     if request.json_object:
         return Answer(text=_json({"label": label} if label else {"answer": _sentence(request, seed)}))
     return Answer(text=label or _sentence(request, seed))
 
 
 def _sentence(request: SimRequest, seed: int) -> str:
-    if request.tool_output is not None:
-        return f"The tool says: {_quote(request.tool_output)}"
+    if request.results:
+        return tools.told(request.results)
     text = request.text
     long = _LONG.search(text)
     if long:
@@ -127,6 +126,9 @@ def _sentence(request: SimRequest, seed: int) -> str:
         words = text.replace(long[0], "").split() or ["simulated"]
         filled = " ".join(words)
         return tokens.cut(" ".join([filled] * (wanted * 4 // (len(filled) + 1) + 1)), wanted)
+    role = _ROLE.search(request.instructions)
+    if role:
+        return f"This is the simulated {role[1]}, about “{_quote(text)}”: a real model would now say something useful."
     choice = (crc32(text.encode("utf-8", "surrogatepass")) + seed) % len(_SENTENCES)
     return _SENTENCES[choice].format(quote=_quote(text))
 
@@ -135,31 +137,6 @@ def _quote(text: str) -> str:
     words = text[:200].split()
     quoted = " ".join(words[:8])[:80]
     return f"{quoted}…" if len(words) > 8 or len(text) > 200 else quoted
-
-
-def _called(request: SimRequest) -> list[Tool]:
-    """Return the tools to call: the one required, or those that the text names and that have not answered yet."""
-    tools, choice = request.tools, request.tool_choice
-    if not tools or choice == "none":
-        return []
-    if choice.startswith("="):
-        return [tool for tool in tools if tool.name == choice[1:]][:1] or tools[:1]
-    if choice == "auto" and request.tool_output is not None:
-        return []
-    words = set(_WORD.findall(request.text.lower()))
-    scores = {tool.name: _named(tool, request.text, words) for tool in tools}
-    named = sorted((tool for tool in tools if scores[tool.name]), key=lambda tool: -scores[tool.name])
-    if not named and choice == "required":
-        return tools[:1]
-    return named if request.parallel_tool_calls else named[:1]
-
-
-def _named(tool: Tool, text: str, words: set[str]) -> int:
-    """Return how clearly `text` asks for `tool`: 0 not at all."""
-    if tool.name in words or f"call {tool.name}" in text:
-        return 10
-    parts = set(re.sub(r"([a-z])([A-Z])", r"\1_\2", tool.name).lower().replace("-", "_").split("_")) - _VERBS
-    return len({part for part in parts if part in words or f"{part}s" in words or part.rstrip("s") in words})
 
 
 def _json(value: object) -> str:

@@ -6,7 +6,8 @@ Both endpoints end in the same struct, so that answers, faults and limits need n
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Mapping
 from hashlib import blake2b
 from typing import Any
 
@@ -14,14 +15,17 @@ import msgspec
 
 from aimlasync.providers import refusal
 from aimlasync.simulator import tokens
-from aimlasync.simulator.catalogue import find
-from aimlasync.simulator.keywords import check
+from aimlasync.simulator.catalogue import find, served
+from aimlasync.simulator.conversation import Result, of_items, of_messages, text_of
+from aimlasync.simulator.keywords import check, check_strict
+from aimlasync.simulator.stored import Stored
 from aimlasync.simulator.vendors import Problem, Vendor
 
 _decode = msgspec.json.Decoder().decode
 _encode = msgspec.json.Encoder().encode
 
 _NO_PARAMETERS: dict[str, Any] = {"type": "object", "properties": {}}
+_TOOL_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
 
 
 class Tool(msgspec.Struct, frozen=True):
@@ -50,6 +54,12 @@ class SimRequest(msgspec.Struct, kw_only=True):
     """System and developer messages, and `instructions`."""
     tool_output: str | None = None
     """What the tool said, when that is the last message."""
+    turn: int = 0
+    """The model's turns before this one."""
+    results: list[Result] = msgspec.field(default_factory=list)
+    """What tools said since the last user message, each with its call."""
+    items: list[dict[str, Any]] = msgspec.field(default_factory=list)
+    """The input of a responses request, after the items of the stored response that it continues."""
     schema: dict[str, Any] | None = None
     """The JSON schema that the answer must fit."""
     json_object: bool = False
@@ -57,6 +67,7 @@ class SimRequest(msgspec.Struct, kw_only=True):
     tool_choice: str = "auto"
     """"auto", "none", "required", or "=" and the name of one function."""
     parallel_tool_calls: bool = True
+    store: bool = False
     max_tokens: int | None = None
     n: int = 1
     include_usage: bool = False
@@ -76,8 +87,18 @@ class SimRequest(msgspec.Struct, kw_only=True):
         return blake2b(self.text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
 
 
-def read(raw: bytes, *, vendor: Vendor, api: str, path: str, headers: Mapping[str, str], validate: bool) -> SimRequest:
-    """Read a request for an answer.
+def read(
+    raw: bytes,
+    *,
+    vendor: Vendor,
+    api: str,
+    path: str,
+    headers: Mapping[str, str],
+    validate: bool,
+    stored: Stored,
+    also: Collection[str] = (),
+) -> SimRequest:
+    """Read a request for an answer; `also` are names of models beside the vendor's.
 
     Raises Problem with the vendor's status when it cannot be answered.
     """
@@ -93,14 +114,15 @@ def read(raw: bytes, *, vendor: Vendor, api: str, path: str, headers: Mapping[st
     request = SimRequest(api=api, path=path, headers=headers, body=body, model=model)
     request.stream = _flag(body, "stream")
     if api == "chat":
-        _read_chat(request)
+        _read_chat(request, vendor, validate=validate)
     else:
-        _read_responses(request)
+        request.store = vendor.stores if body.get("store") is None else _flag(body, "store")
+        _read_responses(request, vendor, stored, validate=validate)
     _check_numbers(body)
     known = find(vendor, model)
     request.reasons = vendor.name != "bytespike" and _is_reasoning(model)
     if validate:
-        if known is None and vendor.name != "openai":
+        if known is None and vendor.name != "openai" and model not in also:
             raise Problem(
                 vendor.unknown_model, f"Model {model!r} does not exist", code="model_not_found", param="model"
             )
@@ -118,7 +140,7 @@ def read(raw: bytes, *, vendor: Vendor, api: str, path: str, headers: Mapping[st
     return request
 
 
-def _read_chat(request: SimRequest) -> None:
+def _read_chat(request: SimRequest, vendor: Vendor, *, validate: bool) -> None:
     body = request.body
     messages = body.get("messages")
     if not isinstance(messages, list) or not messages:
@@ -129,7 +151,7 @@ def _read_chat(request: SimRequest) -> None:
         role = message.get("role") if isinstance(message, dict) else None
         if role not in ("user", "assistant", "system", "developer", "tool", "function"):
             raise _invalid(f"messages[{index}].role", f"Invalid role {role!r}")
-        text = _text(message.get("content"))
+        text = text_of(message.get("content"))
         tokens_in += tokens.count(text) + 3
         if role == "user":
             request.text = text
@@ -139,10 +161,9 @@ def _read_chat(request: SimRequest) -> None:
             tokens_in += len(_encode(message["tool_calls"])) // 4
         request.tool_output = text if role == "tool" else None
     request.instructions = "\n".join(said)
-    request.tools = _tools(body.get("tools"), nested=True)
-    choice = body.get("tool_choice")
-    request.tool_choice = _choice(choice)
-    request.parallel_tool_calls = body.get("parallel_tool_calls") is not False
+    past = of_messages(messages, validate=validate)
+    request.turn, request.results = past.turn, past.results
+    _read_tools(request, vendor, validate=validate)
     options = body.get("stream_options")
     request.include_usage = isinstance(options, dict) and options.get("include_usage") is True
     n = body.get("n")
@@ -153,38 +174,71 @@ def _read_chat(request: SimRequest) -> None:
     request.prompt_tokens = tokens_in + _extra(body, "tools", "response_format")
 
 
-def _read_responses(request: SimRequest) -> None:
+def _read_responses(request: SimRequest, vendor: Vendor, stored: Stored, *, validate: bool) -> None:
     body = request.body
     given = body.get("input")
     if not isinstance(given, (str, list)) or not given:
         raise _invalid("input", "Required" if given is None else "Expected a non-empty string or array")
     said = [body["instructions"]] if isinstance(body.get("instructions"), str) else []
     tokens_in = 3 + tokens.count("".join(said))
-    if isinstance(given, str):
-        request.text = given
-        tokens_in += tokens.count(given) + 3
-    else:
-        for index, item in enumerate(given):
-            if not isinstance(item, dict):
-                raise _invalid(f"input[{index}]", "Expected an object")
-            kind = item.get("type", "message")
-            text = _text(item.get("output") if kind == "function_call_output" else item.get("content"))
-            tokens_in += tokens.count(text) + 3
-            if kind == "message" and item.get("role") == "user":
-                request.text = text
-            elif kind == "message" and item.get("role") in ("system", "developer"):
-                said.append(text)
-            request.tool_output = text if kind == "function_call_output" else None
+    request.items = items = list(stored.before(body))
+    for index, item in enumerate(request.messages):
+        if not isinstance(item, dict):
+            raise _invalid(f"input[{index}]", "Expected an object")
+        kind = str(item.get("type") or "message")
+        if validate and kind == "reasoning":
+            _check_reasoning(item, request.model, vendor, stored)
+        # A reference may come without its type: it has neither role nor content.
+        refers = kind == "item_reference" or (kind == "message" and item.keys() <= {"id", "type"})
+        items.append(stored.item(str(item.get("id"))) if refers else item)
+    for item in items:
+        kind = str(item.get("type") or "message")
+        text = text_of(item.get(_TEXT_IN.get(kind, "content")))
+        tokens_in += tokens.count(text) + 3
+        if kind == "message" and item.get("role") == "user":
+            request.text = text
+        elif kind == "message" and item.get("role") in ("system", "developer"):
+            said.append(text)
+        request.tool_output = text if kind == "function_call_output" else None
     request.instructions = "\n".join(said)
-    request.tools = _tools(body.get("tools"), nested=False)
-    request.tool_choice = _choice(body.get("tool_choice"))
-    request.parallel_tool_calls = body.get("parallel_tool_calls") is not False
+    past = of_items(items, validate=validate)
+    request.turn, request.results = past.turn, past.results
+    _read_tools(request, vendor, validate=validate)
     cap = body.get("max_output_tokens")
     request.max_tokens = int(cap) if isinstance(cap, (int, float)) and cap >= 1 else None
     form = body.get("text")
     # ByteSpike takes chat's `response_format` here too.
     _read_format(request, form.get("format") if isinstance(form, dict) else body.get("response_format"))
     request.prompt_tokens = tokens_in + _extra(body, "tools", "text", "response_format")
+
+
+# Where an item that is no message has its text.
+_TEXT_IN = {"function_call_output": "output", "function_call": "arguments"}
+
+
+def _check_reasoning(item: dict[str, Any], model: str, vendor: Vendor, stored: Stored) -> None:
+    """Raise Problem when the AI/ML API's schema of the model has no such items, or OpenAI could not read this one."""
+    if vendor.name == "aimlapi" and served(model).startswith(("gpt-5-pro", "gpt-4")):
+        raise _invalid("input", f"{model} does not take items of type 'reasoning'")
+    if vendor.name == "openai" and not item.get("encrypted_content"):
+        stored.item(str(item.get("id")))
+
+
+def _read_tools(request: SimRequest, vendor: Vendor, *, validate: bool) -> None:
+    body = request.body
+    # What `strict` demands of a schema is documented by OpenAI alone.
+    strict = validate and vendor.name == "openai"
+    request.tools = _tools(body.get("tools"), nested=request.api == "chat", validate=validate, strict=strict)
+    request.tool_choice = choice = _choice(body.get("tool_choice"))
+    request.parallel_tool_calls = body.get("parallel_tool_calls") is not False
+    if not validate:
+        return
+    if request.api == "chat" and not body.get("tools"):
+        for name in ("tool_choice", "parallel_tool_calls"):
+            if body.get(name) is not None:
+                raise _invalid(name, f"'{name}' is only allowed when 'tools' are specified")
+    if choice.startswith("=") and choice[1:] not in {tool.name for tool in request.tools}:
+        raise _invalid("tool_choice", f"Tool choice {choice[1:]!r} not found in 'tools' parameter")
 
 
 def _read_format(request: SimRequest, form: Any) -> None:
@@ -208,7 +262,7 @@ def _read_format(request: SimRequest, form: Any) -> None:
         )
 
 
-def _tools(given: Any, *, nested: bool) -> list[Tool]:
+def _tools(given: Any, *, nested: bool, validate: bool, strict: bool) -> list[Tool]:
     found = []
     for index, tool in enumerate(given if isinstance(given, list) else ()):
         if not isinstance(tool, dict) or tool.get("type") != "function":
@@ -217,42 +271,39 @@ def _tools(given: Any, *, nested: bool) -> list[Tool]:
         name = function.get("name") if isinstance(function, dict) else None
         if not isinstance(function, dict) or not isinstance(name, str) or not name:
             raise _invalid(f"tools[{index}].name", "Required")
+        if validate and not _TOOL_NAME.match(name):
+            raise _invalid(f"tools[{index}].name", f"{name!r} does not match ^[a-zA-Z0-9_-]{{1,64}}$")
         parameters = function.get("parameters")
         description = function.get("description")
         found.append(
             Tool(
                 name,
-                _checked(parameters, f"tools[{index}].parameters") if isinstance(parameters, dict) else _NO_PARAMETERS,
+                _checked(parameters, f"tools[{index}].parameters", strict=strict and function.get("strict") is True)
+                if isinstance(parameters, dict)
+                else _NO_PARAMETERS,
                 description if isinstance(description, str) else "",
             )
         )
     return found
 
 
-def _checked(schema: dict[str, Any], where: str) -> dict[str, Any]:
+def _checked(schema: dict[str, Any], where: str, *, strict: bool = False) -> dict[str, Any]:
     try:
         check(schema, where=where)
+        if strict:
+            check_strict(schema, where=where)
     except (ValueError, RecursionError) as error:
         raise _invalid(where, str(error)) from None
     return schema
 
 
 def _choice(given: Any) -> str:
-    if isinstance(given, dict):
+    # Other kinds choose tools that vendors run themselves.
+    if isinstance(given, dict) and given.get("type", "function") == "function":
         function = given.get("function")
         name = function.get("name") if isinstance(function, dict) else given.get("name")
         return f"={name}"
-    return given if given in ("none", "required") else "auto"
-
-
-def _text(content: Any) -> str:
-    """Return the text of a message's content: plain, or its text parts one after the other."""
-    if isinstance(content, str):
-        return content
-    if not isinstance(content, list):
-        return ""
-    texts = [part.get("text") for part in content if isinstance(part, dict)]
-    return "\n".join(text for text in texts if isinstance(text, str))
+    return given if isinstance(given, str) and given in ("none", "required") else "auto"
 
 
 def _extra(body: dict[str, Any], *names: str) -> int:

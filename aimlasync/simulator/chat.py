@@ -17,6 +17,7 @@ from aimlasync.simulator import tokens
 from aimlasync.simulator.answers import Answer
 from aimlasync.simulator.asked import SimRequest
 from aimlasync.simulator.catalogue import served
+from aimlasync.simulator.conversation import Call
 from aimlasync.simulator.vendors import Vendor
 
 _encode = msgspec.json.Encoder().encode
@@ -42,7 +43,7 @@ def body(request: SimRequest, answers: list[Answer], vendor: Vendor, id: str, me
         if answer.calls:
             message["tool_calls"] = [
                 {
-                    "id": _call_id(id, index, position),
+                    "id": _call_id(call, id, index, position),
                     "type": "function",
                     "function": {"name": call.name, "arguments": call.arguments},
                 }
@@ -143,7 +144,7 @@ def _deltas(request: SimRequest, answer: Answer, id: str, index: int) -> list[tu
     ]
     for position, call in enumerate(answer.calls):
         first = {"name": call.name, "arguments": ""}
-        name = {"index": position, "id": _call_id(id, index, position), "type": "function", "function": first}
+        name = {"index": position, "id": _call_id(call, id, index, position), "type": "function", "function": first}
         found.append(({"tool_calls": [name]}, None))
         for at in range(0, len(call.arguments), _FRAGMENT):
             part = {"index": position, "function": {"arguments": call.arguments[at : at + _FRAGMENT]}}
@@ -155,8 +156,8 @@ def _content(answer: Answer) -> str | None:
     return None if answer.refusal is not None or (answer.calls and not answer.text) else answer.text
 
 
-def _call_id(id: str, index: int, position: int) -> str:
-    return f"call_{id[:16]}{index}{position}"
+def _call_id(call: Call, id: str, index: int, position: int) -> str:
+    return f"call_{id[:16]}{index}{position}" if call.id is None else call.id
 
 
 def _wants_logprobs(request: SimRequest) -> bool:

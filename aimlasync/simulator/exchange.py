@@ -62,6 +62,7 @@ class Exchange:
         self._inside = attempt.admitted = True
         attempt.in_flight = sim.admission.in_flight
         attempt.prompt_tokens, attempt.completion_tokens = asked.prompt_tokens, completion
+        attempt.called = tuple(call.name for answer in said for call in answer.calls)
         self._fault = fault = sim.choose_fault(asked)
         if fault is not None:
             attempt.fault = fault.kind
@@ -126,12 +127,16 @@ class Exchange:
                 ("x-aimlapi-credits-used", str(meta["usage"]["credits_used"])),
                 ("x-aimlapi-usd-spent", f"{price:.9f}"),
             ]
-        if asked.api == "chat":
+        raw = said[0].raw
+        if raw is not None:
+            body = raw if isinstance(raw, bytes) else _encode(raw)
+        elif asked.api == "chat":
             body = chat.body(asked, said, sim.vendor, id, meta)
         else:
             body = responses.body(asked, said[0], id)
         if self._fault is None or self._fault.kind not in ("malformed_json", "html", "truncated_body"):
             self._charge(price)
+            self._store(asked, said, id)
         return await self._send(200, http.JSON, body, extra)
 
     async def _send(self, status: int, content_type: str, body: bytes, extra: Any = ()) -> web.StreamResponse:
@@ -161,10 +166,15 @@ class Exchange:
     ) -> web.StreamResponse:
         sim, fault = self._sim, self._fault
         kind = fault.kind if fault is not None else ""
-        if kind in ("malformed_json", "html", "truncated_body"):
+        raw = said[0].raw
+        if kind in ("malformed_json", "html", "truncated_body") or (raw is not None and not isinstance(raw, list)):
             return await self._reply(asked, said, price)
         id, meta = sim.new_id(), catalogue.meta(sim.vendor, price)
-        if asked.api == "chat":
+        if raw is not None:
+            script = [
+                (b"data: %b\n\n" % (event if isinstance(event, bytes) else _encode(event)), True) for event in raw
+            ]
+        elif asked.api == "chat":
             script = chat.events(asked, said, sim.vendor, id, meta)
         else:
             script = responses.events(asked, said[0], id, meta)
@@ -219,6 +229,7 @@ class Exchange:
             return await self._end_badly(kind, asked, len(script))
         waiting.append(http.chunk(b""))
         self._charge(price)
+        self._store(asked, said, id)
         self._attempt.finished = True
         self._leave()
         transport.write(b"".join(waiting))
@@ -283,6 +294,11 @@ class Exchange:
         if self._inside:
             self._inside = False
             self._sim.admission.leave()
+
+    def _store(self, asked: SimRequest, said: list[answers.Answer], id: str) -> None:
+        """Keep a response that a later request may continue."""
+        if asked.store and said[0].raw is None:
+            self._sim.stored.keep(id, [*asked.items, *responses.output(asked, said[0], id)])
 
     def _charge(self, price: float) -> None:
         self._attempt.cost_usd = price

@@ -75,3 +75,26 @@ def check(schema: Any, *, where: str = "schema") -> None:
     for keyword in schema.keys() & _NAMED:
         for name, inner in schema[keyword].items():
             check(inner, where=f"{where}.{keyword}.{name}")
+
+
+def check_strict(schema: Any, *, where: str) -> None:
+    """Raise ValueError when `schema`, which `check` has passed, is outside what OpenAI takes with `strict: true`.
+
+    Every object closes itself and requires all its properties.
+    """
+    if not isinstance(schema, dict):
+        return
+    kind = schema.get("type")
+    if kind == "object" or "properties" in schema or (isinstance(kind, list) and "object" in kind):
+        if schema.get("additionalProperties") is not False:
+            raise ValueError(f"{where}: 'additionalProperties' is required to be supplied and to be false")
+        missing = set(schema.get("properties") or ()) - set(schema.get("required") or ())
+        if missing:
+            raise ValueError(f"{where}: 'required' must include every key in properties; missing {min(missing)!r}")
+    for keyword in schema.keys() & _SUBSCHEMAS:
+        value = schema[keyword]
+        for inner in value if isinstance(value, list) else (value,):
+            check_strict(inner, where=f"{where}.{keyword}")
+    for keyword in schema.keys() & _NAMED:
+        for name, inner in schema[keyword].items():
+            check_strict(inner, where=f"{where}.{keyword}.{name}")

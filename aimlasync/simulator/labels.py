@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from zlib import crc32
 
-from aimlasync.simulator import vocabulary
+from aimlasync.simulator import grading, vocabulary
 
 _WORD = vocabulary.WORD
 # "Route to: support / billing / sales.", "one of: a, b or c"
@@ -55,6 +55,9 @@ def routed(instructions: str, text: str) -> str | None:
 
 def choose(names: Sequence[str], text: str, *, hints: str = "", seed: int = 0) -> str:
     """Return the one of `names` that fits `text` best; `hints` may describe them as "name: words" lines."""
+    judged = grading.verdict(names, text)
+    if judged is not None:
+        return judged
     scores = score(names, text, hints=hints)
     best = max(scores)
     if best == 0:
@@ -73,7 +76,7 @@ def score(names: Sequence[str], text: str, *, hints: str = "") -> list[float]:
     words = _WORD.findall(plain)
     present = set(words)
     found = vocabulary.weigh(plain, words)
-    stems = {_stem(word) for word in words}
+    stems = {stem(word) for word in words}
     own = [_is_said(name, stems) for name in names]
     if all(own):
         own = [False] * len(names)
@@ -116,7 +119,7 @@ def _subject(text: str, names: Sequence[str]) -> str:
 
 def _is_said(name: str, stems: set[str]) -> bool:
     own = _words(name)
-    return bool(own) and all(_stem(word) in stems for word in own)
+    return bool(own) and all(stem(word) in stems for word in own)
 
 
 @lru_cache(maxsize=1024)
@@ -125,7 +128,8 @@ def _words(name: str) -> frozenset[str]:
     return frozenset(_WORD.findall(fold(spaced)))
 
 
-def _stem(word: str) -> str:
+def stem(word: str) -> str:
+    """Return `word` without the endings of English inflection."""
     for ending in ("ing", "ers", "ed", "es", "s"):
         if word.endswith(ending) and len(word) - len(ending) >= 3:
             word = word[: -len(ending)]
@@ -159,5 +163,5 @@ def applies(about: str, text: str) -> bool:
     asked = _words(about) - _ASKING
     if any(found.get(family, 0.0) for word in asked for family in vocabulary.families(word)):
         return True
-    stems = {_stem(word) for word in words}
-    return any(_stem(word) in stems for word in asked if len(word) > 2)
+    stems = {stem(word) for word in words}
+    return any(stem(word) in stems for word in asked if len(word) > 2)

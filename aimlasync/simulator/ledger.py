@@ -43,6 +43,14 @@ class Attempt(msgspec.Struct, kw_only=True, gc=False):
     """Admitted attempts in flight on arrival, this one included."""
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    script: str = ""
+    """The script it followed, of several."""
+    turn: int = 0
+    """The model's turns before this one."""
+    results: int = 0
+    """What tools said since the last user message."""
+    called: tuple[str, ...] = ()
+    """Names of the tools that the answer calls."""
     cost_usd: float = 0.0
     finished: bool = False
     """The whole response was written."""

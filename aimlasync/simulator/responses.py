@@ -8,6 +8,7 @@ Implements the response object and the server-sent events of POST /v1/responses 
 from __future__ import annotations
 
 import time
+from base64 import b64encode
 from typing import Any
 
 import msgspec
@@ -24,18 +25,18 @@ _FRAGMENT = 12
 
 def body(request: SimRequest, answer: Answer, id: str) -> bytes:
     """Return the JSON body of a response that is not streamed."""
-    return _encode(_object(request, answer, id, _items(request, answer, id)))
+    return _encode(_object(request, answer, id, output(request, answer, id)))
 
 
 def events(request: SimRequest, answer: Answer, id: str, meta: dict[str, Any] | None) -> list[Event]:
     """Return the events of a streamed response; the last one is terminal and there is no `[DONE]`."""
-    items = _items(request, answer, id)
+    said = output(request, answer, id)
     script = _Script()
     opening = {**_object(request, answer, id, []), "status": "in_progress", "usage": None, "incomplete_details": None}
     del opening["output_text"]
     script.add("response.created", response=opening)
     script.add("response.in_progress", response=opening)
-    for index, item in enumerate(items):
+    for index, item in enumerate(said):
         match item["type"]:
             case "message":
                 _message(script, index, item)
@@ -44,7 +45,7 @@ def events(request: SimRequest, answer: Answer, id: str, meta: dict[str, Any] | 
             case _:
                 script.add("response.output_item.added", output_index=index, item=item)
                 script.add("response.output_item.done", output_index=index, item=item)
-    whole = _object(request, answer, id, items)
+    whole = _object(request, answer, id, said)
     if meta is not None:
         whole["meta"] = meta
     script.add(f"response.{whole['status']}", response=whole)
@@ -106,11 +107,16 @@ def _call(script: _Script, index: int, item: dict[str, Any]) -> None:
     script.add("response.output_item.done", output_index=index, item=item)
 
 
-def _items(request: SimRequest, answer: Answer, id: str) -> list[dict[str, Any]]:
+def output(request: SimRequest, answer: Answer, id: str) -> list[dict[str, Any]]:
+    """Return the output items of an answer."""
     status = "incomplete" if answer.finish_reason == "length" else "completed"
     items: list[dict[str, Any]] = []
     if request.reasons:
-        items.append({"id": f"rs_{id}", "type": "reasoning", "summary": []})
+        thought: dict[str, Any] = {"id": f"rs_{id}", "type": "reasoning", "summary": []}
+        if _includes(request, "reasoning.encrypted_content"):
+            # Opaque to whoever gets it, like the real thing.
+            thought["encrypted_content"] = f"gAAAAA{b64encode(id.encode() * 4).decode()}"
+        items.append(thought)
     if answer.text or answer.refusal is not None or not answer.calls:
         said: dict[str, Any] = (
             {"type": "output_text", "annotations": [], "logprobs": _logprobs(request, answer), "text": answer.text}
@@ -124,7 +130,7 @@ def _items(request: SimRequest, answer: Answer, id: str) -> list[dict[str, Any]]
             "type": "function_call",
             "status": status,
             "arguments": call.arguments,
-            "call_id": f"call_{id[:16]}{position}",
+            "call_id": f"call_{id[:16]}{position}" if call.id is None else call.id,
             "name": call.name,
         }
         for position, call in enumerate(answer.calls)
@@ -133,10 +139,14 @@ def _items(request: SimRequest, answer: Answer, id: str) -> list[dict[str, Any]]
 
 
 def _logprobs(request: SimRequest, answer: Answer) -> list[dict[str, Any]]:
-    wanted = request.body.get("include")
-    if request.reasons or not isinstance(wanted, list) or "message.output_text.logprobs" not in wanted:
+    if request.reasons or not _includes(request, "message.output_text.logprobs"):
         return []
     return logprobs(request, tokens.pieces(answer.text))
+
+
+def _includes(request: SimRequest, name: str) -> bool:
+    wanted = request.body.get("include")
+    return isinstance(wanted, list) and name in wanted
 
 
 def _object(request: SimRequest, answer: Answer, id: str, items: list[dict[str, Any]]) -> dict[str, Any]:
@@ -163,6 +173,7 @@ def _object(request: SimRequest, answer: Answer, id: str, items: list[dict[str, 
         "parallel_tool_calls": request.parallel_tool_calls,
         "previous_response_id": asked.get("previous_response_id"),
         "reasoning": reasoning,
+        "store": request.store,
         "temperature": asked.get("temperature", 1),
         "text": form,
         "tool_choice": asked.get("tool_choice") or "auto",

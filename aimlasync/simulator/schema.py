@@ -10,16 +10,15 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 from zlib import crc32
 
-from aimlasync.simulator import labels
+from aimlasync.simulator import fields, grading, labels
 
 _MAX_DEPTH = 6
 _NUMBER = re.compile(r"(?<![\w.])-?\d+(?:\.\d+)?(?![\w.]*\w)")
-_PLACE = re.compile(r"\b(?:in|for|at|to|near|from)\s+([A-Z]\w+(?:[ -][A-Z]\w+)*)")
-_PLACES = frozenset(("city", "location", "place", "country", "region", "destination", "town"))
 _FORMATS = {
     "date": "2026-01-31",
     "date-time": "2026-01-31T12:00:00Z",
@@ -33,24 +32,47 @@ _FORMATS = {
     "uri": "https://example.com/",
     "byte": "c2lt",
 }
+_GRADES = frozenset(("score", "grade", "rating", "points", "stars", "mark"))
+_REASONS = frozenset(("reason", "reasoning", "explanation", "why", "rationale", "justification", "comment"))
 _BOUNDS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
 
 
-def fill(schema: dict[str, Any], text: str, *, hints: str = "", seed: int = 0) -> Any:
-    """Return a value that fits `schema`, the same for the same arguments."""
-    return _Filler(schema, text, hints, seed).value(schema, "", 0)
+def fill(
+    schema: dict[str, Any],
+    text: str,
+    *,
+    hints: str = "",
+    seed: int = 0,
+    sparse: bool = False,
+    known: Mapping[str, Any] = MappingProxyType({}),
+) -> Any:
+    """Return a value that fits `schema`, the same for the same arguments.
+
+    A plain field whose name and type are in `known` takes its value from there. With `sparse` a field that may be left
+    out, may be null or has a default is filled only with what the text has for it.
+    """
+    return _Filler(schema, text, hints, seed, sparse, known).value(schema, "", 0)
 
 
 class _Filler:
-    def __init__(self, root: dict[str, Any], text: str, hints: str, seed: int) -> None:
+    def __init__(
+        self, root: dict[str, Any], text: str, hints: str, seed: int, sparse: bool, known: Mapping[str, Any]
+    ) -> None:
         self.root = root
         self.text = text
         self.hints = hints
         self.seed = seed
+        self.sparse = sparse
+        self.known = known
+        self.grade = grading.grade(text)
+        # What fields have taken of the text.
+        self.taken: set[str] = set()
         # Numbers of the text, handed out in order to the number fields.
         self.numbers: Iterator[str] = iter(_NUMBER.findall(text))
 
     def value(self, schema: Any, name: str, depth: int) -> Any:
+        if name in self.known and isinstance(schema, dict) and _is_of(self.known[name], schema):
+            return self.known[name]
         if depth > 2 * _MAX_DEPTH:
             # Only a schema that requires itself, which nothing fits, gets here.
             return None
@@ -150,7 +172,9 @@ class _Filler:
         required = schema.get("required") or []
         # Optional fields are left out once the schema has gone round in circles.
         names = list(properties) if depth <= _MAX_DEPTH else [name for name in properties if name in required]
-        filled = {name: self.value(properties[name], name, depth + 1) for name in names}
+        if self.sparse and "required" in schema:
+            names = [name for name in names if name in required or self.found(properties[name], name)]
+        filled = {name: self.field(properties[name], name, depth + 1) for name in names}
         other = schema.get("additionalProperties")
         for name in required:
             if name not in filled:
@@ -159,6 +183,14 @@ class _Filler:
             for index in range(max(1, _int(schema.get("minProperties"), 1))):
                 filled.setdefault(f"key{index or ''}", self.value(other, "", depth + 1))
         return filled
+
+    def field(self, schema: Any, name: str, depth: int) -> Any:
+        if self.sparse and isinstance(schema, dict) and not self.found(schema, name):
+            if "default" in schema:
+                return schema["default"]
+            if _is_nullable(schema):
+                return None
+        return self.value(schema, name, depth)
 
     def array(self, schema: dict[str, Any], name: str, depth: int) -> list[Any]:
         first = [self.value(item, name, depth + 1) for item in schema.get("prefixItems") or ()]
@@ -188,12 +220,20 @@ class _Filler:
     def number(self, schema: dict[str, Any], *, whole: bool, name: str) -> int | float:
         low, high = _range(schema, whole=whole)
         step = schema.get("multipleOf")
+        if self.grade is not None and not step and not _GRADES.isdisjoint(fields.parts(name)):
+            least = low if math.isfinite(low) else min(0, high)
+            most = high if math.isfinite(high) else max(least, 10 if whole else 1)
+            graded = least + self.grade.score * (most - least)
+            return round(graded) if whole else min(max(round(graded, 2), least), most)
         for said in self.numbers:
             number = float(said)
             if low <= number <= high and not (whole and number % 1) and not (step and number % step):
                 return int(number) if whole or "." not in said else number
         if not whole and any(word in name.lower() for word in ("confidence", "score", "probab")) and low <= 0.9 <= high:
             return 0.9
+        default = schema.get("default")
+        if isinstance(default, (int, float)) and low <= default <= high and not (whole and default % 1):
+            return int(default) if whole else default
         number = 1.0 if low <= 1 <= high else low if math.isfinite(low) else high
         if step:
             number = math.ceil(number / step) * step
@@ -204,16 +244,47 @@ class _Filler:
     def boolean(self, schema: dict[str, Any], name: str) -> bool:
         told = schema.get("description")
         about = f"{name} {told if isinstance(told, str) else ''}"
+        if self.grade is not None and (grading.is_good(name) or grading.is_bad(name)):
+            return self.grade.passes == grading.is_good(name)
         return labels.applies(about, self.text)
+
+    def found(self, schema: Any, name: str) -> bool:
+        """Return whether the text has something for this field."""
+        if not isinstance(schema, dict):
+            return False
+        options = schema.get("enum")
+        if isinstance(options, list):
+            stems = {labels.stem(word) for word in re.findall(r"\w+", self.text.lower())}
+            return any(isinstance(option, str) and labels.stem(option.lower()) in stems for option in options)
+        members = schema.get("anyOf")
+        if isinstance(members, list):
+            return any(self.found(member, name) for member in members)
+        kinds = schema.get("type")
+        kinds = kinds if isinstance(kinds, list) else [kinds]
+        if "integer" in kinds or "number" in kinds:
+            return fields.is_counted(name, self.text)
+        if "boolean" in kinds:
+            return labels.applies(name.replace("_", " "), self.text)
+        return "string" in kinds and self.said(name) is not None
+
+    def said(self, name: str) -> str | None:
+        """Return what the text has for a text field of this name, and no field has taken yet."""
+        return next((said for said in fields.candidates(name, self.text) if said not in self.taken), None)
 
     def string(self, schema: dict[str, Any], name: str) -> str:
         form = schema.get("format")
         if isinstance(form, str) and form in _FORMATS:
-            return _FORMATS[form]
-        said = self.words()
-        if name.lower() in _PLACES:
-            place = _PLACE.search(self.text)
-            said = place[1] if place else said
+            found = fields.candidates("url" if form == "uri" else form, self.text)
+            return next(found, _FORMATS[form]) if form in ("email", "uri", "date") else _FORMATS[form]
+        default = schema.get("default")
+        said = self.said(name)
+        if self.grade is not None and not _REASONS.isdisjoint(fields.parts(name)):
+            said = self.grade.reason
+        if said is None:
+            # A second city of a text that names one is the same city.
+            again = next(fields.candidates(name, self.text), None)
+            said = again or (default if isinstance(default, str) else self.words())
+        self.taken.add(said)
         longest = _int(schema.get("maxLength"), 0)
         if longest:
             said = said[:longest]
@@ -222,6 +293,27 @@ class _Filler:
 
     def words(self) -> str:
         return " ".join(self.text[:120].split()[:6]) or "simulated"
+
+
+def _is_nullable(schema: Any) -> bool:
+    if not isinstance(schema, dict):
+        return False
+    kind = schema.get("type")
+    members = [kind] if kind == "null" else kind if isinstance(kind, list) else []
+    members += [one.get("type") for one in schema.get("anyOf") or () if isinstance(one, dict)]
+    return "null" in members
+
+
+def _is_of(value: Any, schema: dict[str, Any]) -> bool:
+    """Return whether a plain `value` fits a plain `schema`; anything that would need a closer look does not."""
+    kinds = schema.get("type")
+    options = schema.get("enum")
+    if options is not None:
+        return value in options
+    if schema.keys() & {"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf", "minLength"}:
+        return False
+    named = {str: ("string",), bool: ("boolean",), int: ("integer", "number"), float: ("number",)}.get(type(value), ())
+    return any(kind in named for kind in (kinds if isinstance(kinds, list) else [kinds])) and "maxLength" not in schema
 
 
 def _implied(schema: dict[str, Any]) -> str:

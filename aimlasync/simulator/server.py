@@ -12,7 +12,7 @@ import re
 import time
 import weakref
 from base64 import urlsafe_b64encode
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from hashlib import sha256
 from random import Random
 from types import TracebackType
@@ -20,7 +20,7 @@ from typing import Any, Literal, Self
 
 from aiohttp import web
 
-from aimlasync.simulator import asked, faults, http, lookups
+from aimlasync.simulator import asked, faults, http, lookups, scripts
 from aimlasync.simulator.admission import Admission
 from aimlasync.simulator.answers import Answer
 from aimlasync.simulator.asked import SimRequest
@@ -28,6 +28,8 @@ from aimlasync.simulator.exchange import Exchange
 from aimlasync.simulator.faults import Fault
 from aimlasync.simulator.latency import Latency
 from aimlasync.simulator.ledger import Attempt, Ledger
+from aimlasync.simulator.scripts import Script
+from aimlasync.simulator.stored import Stored
 from aimlasync.simulator.vendors import VENDORS, Problem, VendorName
 
 MAX_BODY = 64 * 1024 * 1024
@@ -48,6 +50,10 @@ class Simulator:
     one gets a 429, with Retry-After as the vendor does it, computed ("auto"), of a fixed number of seconds, or never
     (None). `balance_usd` is spent by answers. `answer` may return the answer to a request, or None for the usual one,
     or raise `Problem` for an error. `clock` times the limits and the ledger.
+
+    `script` has the model's turns of a conversation in order, the last one repeated: an `Answer`, a `Call`, a text, or
+    a `Problem`. A mapping has several by name; a request chooses by header `X-Script`, `metadata.script`, or its model,
+    and gets the usual answers when it names none. The turn is told from the assistant's messages in the request.
     """
 
     def __init__(
@@ -66,6 +72,7 @@ class Simulator:
         keys: Collection[str] | None = None,
         faults: Sequence[Fault] = (),
         answer: Callable[[SimRequest], Answer | str | None] | None = None,
+        script: Script | Mapping[str, Script] = (),
         validate: bool = True,
         keep_bodies: bool = False,
         clock: Callable[[], float] | None = None,
@@ -92,7 +99,10 @@ class Simulator:
             clock=self.clock,
         )
         self.is_closing = False
+        self.stored = Stored()
+        """Responses that requests may continue."""
         self._answer = answer
+        self._script = scripts.checked(script) if script else ()
         self._validate = validate
         self._keep_bodies = keep_bodies
         self._host = host
@@ -242,7 +252,14 @@ class Simulator:
 
     async def _infer(self, exchange: Exchange, attempt: Attempt, raw: bytes, headers: Any) -> web.StreamResponse:
         read = asked.read(
-            raw, vendor=self.vendor, api=attempt.api, path=attempt.path, headers=headers, validate=self._validate
+            raw,
+            vendor=self.vendor,
+            api=attempt.api,
+            path=attempt.path,
+            headers=headers,
+            validate=self._validate,
+            stored=self.stored,
+            also=self._script if isinstance(self._script, Mapping) else (),
         )
         read.number = attempt.number
         attempt.model = read.model
@@ -253,7 +270,11 @@ class Simulator:
             attempt.custom_id = metadata["custom_id"]
         if self._keep_bodies:
             attempt.body = read.body
+        attempt.turn, attempt.results = read.turn, len(read.results)
         scripted = self._answer(read) if self._answer is not None else None
+        if scripted is None and self._script:
+            attempt.script = scripts.named(self._script, read)
+            scripted = scripts.turn(self._script, attempt.script, read.turn)
         return await exchange.answer(read, scripted)
 
     def _check_key(self, authorization: str) -> str:

@@ -46,6 +46,8 @@ class Vendor(msgspec.Struct, frozen=True, kw_only=True):
     """`/v1/models` needs no key."""
     sends_retry_after: bool = False
     always_streams_usage: bool = False
+    stores: bool = False
+    """Responses are stored unless the request says otherwise."""
     out_of_credit: int = 402
     refused_parameter: int = 400
     unknown_model: int = 404
@@ -159,6 +161,7 @@ VENDORS: Mapping[str, Vendor] = {
             503: "The engine is currently overloaded, please try again later",
         },
         sends_retry_after=True,
+        stores=True,
     ),
 }
 

@@ -44,5 +44,6 @@ class SlidingWindow:
         for time, held in self._admitted:
             missing -= held
             if missing <= 0:
-                return time + self.seconds - now
+                # Never 0, which would say that it fits: the difference of two times may vanish in rounding.
+                return max(time + self.seconds - now, 1e-6)
         return self.seconds

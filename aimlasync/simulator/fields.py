@@ -1,0 +1,88 @@
+"""What a text has for a field of a given name: the city it names, an order's number, a date, a sum to work out.
+
+Law: pure functions of names and texts. They know what kinds of names mean, never a particular schema.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from functools import lru_cache
+
+_CAPITALISED = r"[A-Z]\w+(?:[ -][A-Z]\w+)*"
+_BETWEEN = r"(?:\s*,\s*(?:and\s+|or\s+)?|\s+(?:and|or)\s+)"
+_PLACES = re.compile(rf"\b(?:in|for|at|to|near|from)\s+({_CAPITALISED}(?:{_BETWEEN}{_CAPITALISED})*)")
+_PLACE = frozenset(("city", "location", "place", "country", "region", "destination", "town"))
+_PART = re.compile(r"[A-Z]?[a-z]+|[A-Z]+")
+_SUM = frozenset(("expression", "formula", "calculation", "equation"))
+_QUOTED = re.compile(r"[\"“]([^\"”“]{1,200})[\"”]")
+_NUMBERED = re.compile(r"(?<=\d)\W{0,2}([^\W\d]+)|\b([^\W\d]{1,40})(?=\W{0,2}\d)")
+# What is asked for shows early; more would only cost time.
+_MAX_TEXT = 4000
+# Tried in this order for a field whose name has one of the words.
+_KINDS: tuple[tuple[frozenset[str], re.Pattern[str]], ...] = (
+    (frozenset(("email", "mail")), re.compile(r"[\w.+-]{1,64}@[\w-]+(?:\.[\w-]+)+")),
+    (frozenset(("url", "link", "website")), re.compile(r"https?://[^\s\"'<>]*[^\s\"'<>.,;:!?)]")),
+    (frozenset(("date", "day", "when")), re.compile(r"\b\d{4}-\d\d-\d\d\b")),
+    (_SUM, re.compile(r"(?<!\w)[(-]{0,8}\d[\d.]*(?:\s*[-+*/%^()]+\s*\(*\d[\d.]*\)*)+")),
+    (frozenset(("currency",)), re.compile(r"\b[A-Z]{3}\b")),
+    (
+        frozenset(("id", "number", "code", "order", "invoice", "ticket", "sku", "reference", "tracking")),
+        re.compile(r"(?<![\w.-])(?=[\w-]*\d)[A-Z][\w-]*\w|(?<=#)\w+|(?<![\w.-])\d+\b"),
+    ),
+    (
+        frozenset(("name", "person", "customer", "user", "author", "recipient", "who")),
+        re.compile(rf"(?<=[a-z,] ){_CAPITALISED}"),
+    ),
+)
+
+
+@lru_cache(maxsize=1024)
+def parts(name: str) -> tuple[str, ...]:
+    """Return the words of a name in snake or camel case, in lower case."""
+    return tuple(part.lower() for part in _PART.findall(name))
+
+
+@lru_cache(maxsize=1024)
+def _patterns(name: str) -> tuple[re.Pattern[str], ...]:
+    words = set(parts(name))
+    return tuple(pattern for kind, pattern in _KINDS if kind & words)
+
+
+def is_place(name: str) -> bool:
+    """Return whether a field of this name is for a place."""
+    return name.lower() in _PLACE
+
+
+def is_sum(name: str) -> bool:
+    """Return whether a field of this name is for something to work out."""
+    return not _SUM.isdisjoint(parts(name))
+
+
+def candidates(name: str, text: str) -> Iterator[str]:
+    """Yield what `text` has for a text field of this name, likeliest first."""
+    text = text[:_MAX_TEXT]
+    if is_place(name):
+        listed = _PLACES.search(text)
+        if listed:
+            yield from re.split(_BETWEEN, listed[1])
+        return
+    for pattern in _patterns(name):
+        yield from (match[0] for match in pattern.finditer(text))
+    for quoted in _QUOTED.finditer(text):
+        yield quoted[1]
+
+
+def is_counted(name: str, text: str) -> bool:
+    """Return whether `text` has a number beside a word of this name."""
+    near = {word for pair in _NUMBERED.findall(text[:_MAX_TEXT].lower()) for word in pair if word}
+    return any(part in near or f"{part}s" in near or part.rstrip("s") in near for part in parts(name))
+
+
+def each_place(text: str) -> list[str]:
+    """Return `text` once for each of the places that it lists, with that place alone."""
+    listed = _PLACES.search(text[:_MAX_TEXT])
+    if listed is None:
+        return [text]
+    before, after = text[: listed.start(1)], text[listed.end(1) :]
+    return [f"{before}{place}{after}" for place in dict.fromkeys(re.split(_BETWEEN, listed[1]))]

@@ -1,0 +1,119 @@
+"""How an answer compares with a reference, for prompts that ask the model to judge.
+
+Law: pure functions of a text. A prompt is one of these when it has a part headed "Reference:" (or the like) and a part
+headed "Answer:". What is compared are words and numbers; meaning is beyond it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from functools import lru_cache
+
+import msgspec
+
+# A heading, then what stands under it up to the next heading.
+_PART = r"(?:^|\n)[ \t]*\W{{0,3}}(?:{})\W{{0,3}}:[ \t]*(.*?)(?=\n[ \t]*\W{{0,3}}[a-z][\w ]{{2,30}}\W{{0,3}}:|\Z)"
+_REFERENCE = re.compile(
+    _PART.format("reference(?: answer)?|expected(?: answer)?|gold|ground truth|source|fact"), re.IGNORECASE | re.DOTALL
+)
+_ANSWER = re.compile(
+    _PART.format("(?:(?:candidate|model|given|student)(?:'s)? )?(?:answer|response|reply|output)"),
+    re.IGNORECASE | re.DOTALL,
+)
+_WORD = re.compile(r"\d+(?:[.,]\d+)*|[^\W\d_]+")
+_NAME_PART = re.compile(r"[A-Z]?[a-z]+|[A-Z]+")
+
+
+def _set(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+_NOT = _set("not no never cannot without isn doesn don won")
+_EMPTY = _set(
+    "a an and are as at be been by can do does for from has have if in is it its of on or that the their them there "
+    "they this to up was we were which will with you your"
+)
+_GOOD = _set("correct right pass passed good yes true supported accurate faithful acceptable valid match agree")
+_BAD = _set(
+    "incorrect wrong fail failed bad no false unsupported inaccurate unfaithful unacceptable invalid mismatch disagree "
+    "hallucinated hallucination"
+)
+_ENOUGH = 0.5
+_MAX_PROMPT = 20_000
+
+
+class Grade(msgspec.Struct, frozen=True):
+    """How much of a reference an answer says."""
+
+    shared: int
+    """Words of the reference that the answer has."""
+    words: int
+    """Words of the reference."""
+    contrary: bool
+    """A number of the reference is missing, or one of the two denies what the other does not."""
+
+    @property
+    def score(self) -> float:
+        """0 to 1."""
+        return self.shared / self.words * (0.3 if self.contrary else 1.0)
+
+    @property
+    def passes(self) -> bool:
+        """True when the answer says enough of it."""
+        return self.score >= _ENOUGH
+
+    @property
+    def reason(self) -> str:
+        """One sentence that says why."""
+        said = f"The answer has {self.shared} of the {self.words} words of the reference"
+        return f"{said}, but a number or a denial differs." if self.contrary else f"{said}."
+
+
+def grade(text: str) -> Grade | None:
+    """Return how the answer in `text` compares with the reference in it; None when there are not both."""
+    text = text[:_MAX_PROMPT]
+    # Two headings need two lines.
+    reference = _REFERENCE.search(text) if "\n" in text else None
+    answer = None if reference is None else _ANSWER.search(text)
+    if reference is None or answer is None:
+        return None
+    wanted, given = _words(reference[1]), _words(answer[1])
+    content = wanted - _EMPTY - _NOT
+    if not content:
+        return None
+    numbers = {word for word in content if word[0].isdigit()}
+    contrary = not numbers <= given or bool(wanted & _NOT) != bool(given & _NOT)
+    return Grade(len(content & given), len(content), contrary)
+
+
+def verdict(names: Sequence[str], text: str) -> str | None:
+    """Return the one of two opposite verdicts that the answer in `text` deserves; None when `names` are no verdicts."""
+    good = [name for name in names if is_good(name)]
+    bad = [name for name in names if is_bad(name)]
+    if not good or not bad:
+        return None
+    found = grade(text)
+    return None if found is None else (good if found.passes else bad)[0]
+
+
+@lru_cache(maxsize=1024)
+def is_good(name: str) -> bool:
+    """Return whether a label or field of this name praises an answer."""
+    words = _name(name)
+    return bool(words & _GOOD) and not is_bad(name)
+
+
+@lru_cache(maxsize=1024)
+def is_bad(name: str) -> bool:
+    """Return whether a label or field of this name finds fault with an answer."""
+    words = _name(name)
+    return bool(words & _BAD) or ("not" in words and bool(words & _GOOD))
+
+
+def _name(name: str) -> set[str]:
+    return {word.lower() for word in _NAME_PART.findall(name)}
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(word.rstrip("s") if len(word) > 3 else word for word in _WORD.findall(text.lower()))

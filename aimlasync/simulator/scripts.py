@@ -1,0 +1,70 @@
+"""Answers that a test wrote down beforehand, one for each turn of a conversation.
+
+Law: pure functions. Nothing is remembered between requests: the turn is the number of the model's turns
+that the request brings along, so that any number of conversations may follow the same script at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from copy import copy
+
+from aimlasync.simulator.answers import Answer
+from aimlasync.simulator.asked import SimRequest
+from aimlasync.simulator.conversation import Call
+from aimlasync.simulator.vendors import Problem
+
+Turn = Answer | Call | Problem | str
+"""One turn: a whole answer, one call, an error, or a text."""
+
+Script = Sequence[Turn]
+"""The turns in order; the last one is repeated for ever."""
+
+
+def checked(scripts: Script | Mapping[str, Script]) -> Script | Mapping[str, Script]:
+    """Return `scripts`.
+
+    Raises ValueError for a script without turns, TypeError for one that is no list of turns.
+    """
+    for name, turns in scripts.items() if isinstance(scripts, Mapping) else (("", scripts),):
+        label = f"script {name!r}" if name else "a script"
+        if isinstance(turns, (str, bytes)) or not isinstance(turns, Sequence):
+            raise TypeError(f"{label} must be a list of turns, not {type(turns).__name__}")
+        if not turns:
+            raise ValueError(f"{label} has no turns")
+        for turn in turns:
+            if not isinstance(turn, Turn):
+                raise TypeError(f"{label}: a turn is an Answer, Call, Problem or text, not {type(turn).__name__}")
+    return scripts
+
+
+def named(scripts: Script | Mapping[str, Script], request: SimRequest) -> str:
+    """Return the name of the script that a request follows: `X-Script`, `metadata.script`, or its model; "" for none.
+
+    Raises Problem(400) when it asks for one that is not there.
+    """
+    if not isinstance(scripts, Mapping):
+        return ""
+    metadata = request.body.get("metadata")
+    asked = request.headers.get("X-Script") or (metadata.get("script") if isinstance(metadata, dict) else None)
+    if asked is None:
+        return request.model if request.model in scripts else ""
+    name = str(asked)
+    if name not in scripts:
+        raise Problem(400, f"no script {name!r}; known: {', '.join(scripts)}", code="invalid_param", param="script")
+    return name
+
+
+def turn(scripts: Script | Mapping[str, Script], name: str, number: int) -> Answer | str | None:
+    """Return what the script of that name says in this turn; None without a script.
+
+    Raises Problem when that is what it says.
+    """
+    turns = (scripts[name] if name else ()) if isinstance(scripts, Mapping) else scripts
+    if not turns:
+        return None
+    said = turns[min(number, len(turns) - 1)]
+    if isinstance(said, Problem):
+        # A new one each time: an exception gathers tracebacks.
+        raise copy(said)
+    return Answer(calls=[said]) if isinstance(said, Call) else said
