@@ -1,6 +1,6 @@
 """Every error this library raises; how a vendor's error body becomes one is in `error_bodies`.
 
-    AimlasyncError                      .message .info .billed .retryable
+    AimlasyncError                      .message .info .billed .retryable .run
     ├─ APIConnectionError               no usable reply
     │  ├─ APITimeoutError               .phase: total, connect, first_token, idle
     │  └─ TruncatedStreamError          .partial: what had arrived
@@ -44,6 +44,8 @@ class AimlasyncError(Exception):
 
     retryable: bool = False
     """True when the same request may well succeed if it is sent again."""
+    run: Any = None
+    """What an agent's run had done when this ended it; None outside of runs."""
 
     def __init__(self, message: str, *, info: Info | None = None, billed: bool | None = None) -> None:
         super().__init__(message)

@@ -55,6 +55,9 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
     refuses_chat: Mapping[str, str] = MappingProxyType({})
     """Chat parameter that the model does not take -> what to do instead."""
     refuses_responses: Mapping[str, str] = MappingProxyType({})
+    takes_reasoning: bool | None = None
+    """Whether the input of responses may hold reasoning items, and output offers them encrypted; None where nobody
+    says."""
 
 
 class Provider(msgspec.Struct, frozen=True, kw_only=True):
@@ -99,6 +102,7 @@ AIMLAPI = Provider(
                 context=400_000,
                 refuses_chat=_REASONING_CHAT,
                 refuses_responses=_REASONING_RESPONSES,
+                takes_reasoning=True,
             ),
             Model(
                 id="openai/gpt-5-mini-2025-08-07",
@@ -106,9 +110,16 @@ AIMLAPI = Provider(
                 context=400_000,
                 refuses_chat=_REASONING_CHAT,
                 refuses_responses=_REASONING_RESPONSES,
+                takes_reasoning=True,
             ),
-            Model(id="openai/gpt-5-pro", family="gpt-5-pro", chat=False, refuses_responses=_REASONING_RESPONSES),
-            Model(id="openai/gpt-4.1-nano-2025-04-14", family="gpt-4.1-nano", context=1_000_000),
+            Model(
+                id="openai/gpt-5-pro",
+                family="gpt-5-pro",
+                chat=False,
+                refuses_responses=_REASONING_RESPONSES,
+                takes_reasoning=False,
+            ),
+            Model(id="openai/gpt-4.1-nano-2025-04-14", family="gpt-4.1-nano", context=1_000_000, takes_reasoning=False),
         )
     },
     # `/v1/responses` is the only documented root of that endpoint, whatever version the base URL names.

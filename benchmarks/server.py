@@ -2,6 +2,8 @@
 
 `python benchmarks/server.py PORT [EVENTS]` answers every chat call on loopback with the same 1 KB completion, or with a
 stream of EVENTS chunks when the body asks for one.
+`python benchmarks/server.py PORT 0 TURNS` plays the model of an agent, on chat/completions and responses: it calls the
+tool `add` until there are TURNS results, then answers.
 """
 
 from __future__ import annotations
@@ -9,12 +11,13 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from typing import Any
 
 TEXT = "The quick brown fox jumps over the lazy dog, and the dog does not mind at all. " * 6
 
 
-def completion() -> bytes:
-    body = json.dumps(
+def completion(text: str = TEXT, **said: Any) -> bytes:
+    return whole(
         {
             "id": "chatcmpl-C2KfH9AvnoYVczpOq4JXrtYK3nw1K",
             "object": "chat.completion",
@@ -23,8 +26,8 @@ def completion() -> bytes:
             "choices": [
                 {
                     "index": 0,
-                    "finish_reason": "stop",
-                    "message": {"role": "assistant", "content": TEXT, "refusal": None, "annotations": []},
+                    "finish_reason": "tool_calls" if said else "stop",
+                    "message": {"role": "assistant", "content": text, "refusal": None, "annotations": [], **said},
                 }
             ],
             "usage": {
@@ -36,7 +39,37 @@ def completion() -> bytes:
             },
             "system_fingerprint": None,
         }
-    ).encode()
+    )
+
+
+def response(item: dict[str, Any]) -> bytes:
+    return whole(
+        {
+            "id": "resp_68963fb1b1a48199a6d1c7a8e2f0c1d2",
+            "object": "response",
+            "created_at": 1754672127,
+            "status": "completed",
+            "error": None,
+            "incomplete_details": None,
+            "model": "gpt-5-nano-2025-08-07",
+            "output": [item],
+            "parallel_tool_calls": True,
+            "tool_choice": "auto",
+            "tools": [],
+            "usage": {
+                "input_tokens": 12,
+                "input_tokens_details": {"cached_tokens": 0},
+                "output_tokens": 96,
+                "output_tokens_details": {"reasoning_tokens": 0},
+                "total_tokens": 108,
+            },
+            "metadata": {},
+        }
+    )
+
+
+def whole(value: Any) -> bytes:
+    body = json.dumps(value).encode()
     head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
     return head.encode() + body
 
@@ -82,16 +115,48 @@ class Canned(asyncio.Protocol):
                 return
             body = self.pending[end + 4 : end + 4 + length]
             self.pending = self.pending[end + 4 + length :]
-            streams = b'"stream":true' in body or b'"stream": true' in body
-            self.transport.write(self.streamed if streams else self.whole)
+            self.transport.write(self.answer(body))
+
+    def answer(self, body: bytes) -> bytes:
+        return self.streamed if b'"stream":true' in body or b'"stream": true' in body else self.whole
 
 
-async def serve(port: int, events: int) -> None:
-    whole, streamed = completion(), stream(events)
-    server = await asyncio.get_running_loop().create_server(lambda: Canned(whole, streamed), "127.0.0.1", port)
+class Scripted(Canned):
+    """Counts the results of tools in a request, and says what comes next."""
+
+    def __init__(self, chat: list[bytes], responses: list[bytes]) -> None:
+        super().__init__(b"", b"")
+        self.chat = chat
+        self.responses = responses
+
+    def answer(self, body: bytes) -> bytes:
+        if b'"messages"' in body:
+            return self.chat[body.count(b'"tool_call_id"')]
+        return self.responses[body.count(b'"function_call_output"')]
+
+
+def script(turns: int) -> tuple[list[bytes], list[bytes]]:
+    """Return the replies on both endpoints, by the number of results that the request brings."""
+    chat, responses = [], []
+    for number in range(turns):
+        call = {"name": "add", "arguments": json.dumps({"a": number, "b": 1})}
+        id = f"call_{number:024}"
+        chat.append(completion("", tool_calls=[{"id": id, "type": "function", "function": call}]))
+        item = {"type": "function_call", "id": f"fc_{number:024}", "call_id": id, "status": "completed", **call}
+        responses.append(response(item))
+    content = [{"type": "output_text", "text": TEXT, "annotations": []}]
+    last = {"type": "message", "id": "msg_1", "role": "assistant", "status": "completed", "content": content}
+    return [*chat, completion()], [*responses, response(last)]
+
+
+async def serve(port: int, events: int, turns: int) -> None:
+    canned = script(turns) if turns else (completion(), stream(events))
+    kind: Any = Scripted if turns else Canned
+    server = await asyncio.get_running_loop().create_server(lambda: kind(*canned), "127.0.0.1", port)
     print(server.sockets[0].getsockname()[1], flush=True)
     await server.serve_forever()
 
 
 if __name__ == "__main__":
-    asyncio.run(serve(int(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 500))
+    given = [int(one) for one in sys.argv[1:]] + [500, 0][len(sys.argv) - 2 :]
+    asyncio.run(serve(*given))

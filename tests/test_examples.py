@@ -27,6 +27,7 @@ EXAMPLES = Path(__file__).parent.parent / "examples"
             ["[billing] This is the simulated billing team", "[support", "[sales]", "routing: 0.000", "USD"],
         ),
         ("judge.py", ["person: correct, judge: correct: ", "judge and people:        88%", "larger judge: 100%"]),
+        ("agent.py", ["[find_order {", "42 mugs", "2 turns", "USD"]),
         ("structured.py", ["Team.BILLING", "Team.SUPPORT", "Team.SALES"]),
     ],
 )

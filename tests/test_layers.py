@@ -60,6 +60,7 @@ LEVEL = {
     "response_stream": 3,
     "resources": 4,
     "client": 4,
+    "agents": 5,
     "bulk": 5,
     "simulator": 5,
     "testing": 5,
@@ -73,6 +74,7 @@ PUBLIC = {
     "aimlasync.errors",
     "aimlasync.sse",
     "aimlasync.simulator",
+    "aimlasync.agents",
     "aimlasync.bulk",
     "aimlasync.chat",
     "aimlasync.responses",
@@ -88,6 +90,8 @@ ONLY_IN = {
     "yarl": {"session", "exchange", "lean"},
     "click": {"cli", "__main__"},
     "pyarrow": {"bulk"},
+    "httpx2": {"agents"},
+    "mcp": {"agents"},
 }
 
 CORE = {"aiohttp", "msgspec", "anyio", "aiolimiter"}

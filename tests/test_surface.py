@@ -11,6 +11,18 @@ import aimlasync
 
 MODULES = [
     "aimlasync",
+    "aimlasync.agents",
+    "aimlasync.agents.account",
+    "aimlasync.agents.agent",
+    "aimlasync.agents.answer",
+    "aimlasync.agents.dialect",
+    "aimlasync.agents.errors",
+    "aimlasync.agents.events",
+    "aimlasync.agents.loop",
+    "aimlasync.agents.mapping",
+    "aimlasync.agents.record",
+    "aimlasync.agents.run",
+    "aimlasync.agents.tool",
     "aimlasync.catalogue",
     "aimlasync.chat",
     "aimlasync.chat_chunks",

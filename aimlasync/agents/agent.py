@@ -1,0 +1,145 @@
+"""An agent: a model, what it is told, what it may call, and what it is to answer; made once, run many times.
+
+Law: plain data, checked when it is made; what is compiled (tools, the answer's schema) is compiled here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypedDict, Unpack
+
+from aimlasync.agents.errors import ToolError
+from aimlasync.agents.record import Endpoint, Run
+from aimlasync.agents.tool import RunContext, Tool, tool, tool_of
+from aimlasync.line import Priority
+from aimlasync.schema import Format, format_of
+
+
+class CallParams(TypedDict, total=False):
+    """Parameters of the model calls that a run makes; others go through `extra_body`."""
+
+    temperature: float | None
+    top_p: float | None
+    max_completion_tokens: int | None
+    max_tokens: int | None
+    max_output_tokens: int | None
+    reasoning_effort: str | None
+    reasoning: Mapping[str, Any] | None
+    verbosity: str | None
+    text: Mapping[str, Any] | None
+    seed: int | None
+    stop: str | list[str] | None
+    tool_choice: str | Mapping[str, Any] | None
+    """"required" or a tool's name holds until a tool was called, so that the model can answer afterwards."""
+    parallel_tool_calls: bool | None
+    stream_options: Mapping[str, Any] | None
+    store: bool | None
+    """True on responses: the server keeps the conversation, and only what is new is sent."""
+    include: list[str] | None
+    """Encrypted reasoning is asked for where a model offers it; an empty list leaves it out."""
+    metadata: Mapping[str, str] | None
+    truncation: str | None
+    user: str | None
+    service_tier: str | None
+    prompt_cache_key: str | None
+    safety_identifier: str | None
+    extra_headers: Mapping[str, str] | None
+    extra_body: Mapping[str, Any] | None
+    priority: Priority
+    affinity: str | None
+    """The run's own id unless it is given."""
+
+
+class Options(CallParams, total=False):
+    """What an agent is made of."""
+
+    name: str
+    model: str
+    instructions: str | None
+    tools: Iterable[Tool | Callable[..., Any]]
+    output: Any
+    """The type of the answer; None for a text."""
+    endpoint: Endpoint
+    max_turns: int
+    """Model calls of one `run`, re-asks included."""
+    max_tool_calls: int | None
+    max_repairs: int
+    """How often an answer that is not of the type asked for is asked for again."""
+    max_repeats: int | None
+    """How many turns in a row may make the same call with the same result before the model is told to stop it."""
+
+
+_DEFAULTS: dict[str, Any] = {
+    "name": "agent",
+    "model": "",
+    "instructions": None,
+    "tools": (),
+    "output": None,
+    "endpoint": "chat",
+    "max_turns": 10,
+    "max_tool_calls": None,
+    "max_repairs": 1,
+    "max_repeats": 3,
+}
+
+
+class Agent:
+    """A model with its instructions, tools and bounds, for `run`, `stream` and `map`, or as a tool of another agent.
+
+    `Options` and `CallParams` say what the keywords mean. Raises TypeError for a tool or type that has no strict
+    schema, ValueError for a missing model or two tools of one name.
+    """
+
+    def __init__(self, **options: Unpack[Options]) -> None:
+        given = {**_DEFAULTS, **options}
+        self.name: str = given.pop("name")
+        self.model: str = given.pop("model")
+        self.instructions: str | None = given.pop("instructions")
+        self.tools: dict[str, Tool] = {}
+        for one in given.pop("tools"):
+            made = tool_of(one)
+            if made.name in self.tools:
+                raise ValueError(f"{self.name}: two tools are called {made.name}")
+            self.tools[made.name] = made
+        self.output: Any = given.pop("output")
+        self.form: Format[Any] | None = None if self.output is None else format_of(self.output)
+        self.endpoint: Endpoint = given.pop("endpoint")
+        self.max_turns: int = given.pop("max_turns")
+        self.max_tool_calls: int | None = given.pop("max_tool_calls")
+        self.max_repairs: int = given.pop("max_repairs")
+        self.max_repeats: int | None = given.pop("max_repeats")
+        self.params: dict[str, Any] = given
+        if not self.model:
+            raise ValueError(f"{self.name}: model= is missing")
+
+    def but(self, **options: Unpack[Options]) -> Agent:
+        """Return this agent with other options."""
+        if not options:
+            return self
+        own: dict[str, Any] = {name: getattr(self, name) for name in _DEFAULTS}
+        own["tools"] = self.tools.values()
+        return Agent(**{**own, **self.params, **options})
+
+    def as_tool(self, *, name: str | None = None, description: str) -> Tool:
+        """Return a tool that gives a task to this agent and its answer back.
+
+        The sub-agent runs on the caller's client, context, budget and approvals; what it uses counts as the caller's.
+        When it fails, the caller's model is told.
+        """
+
+        async def ask(context: RunContext[Any], task: str) -> Any:
+            caller = context._loop
+            run = Run(model=self.model, endpoint=self.endpoint)
+            try:
+                await caller.beneath(self, run, task)
+            finally:
+                context.run.usage.add(run.usage)
+            if run.status == "waiting":
+                waiting = ", ".join(call.name for call in run.waiting)
+                raise ToolError(f"it needs an approval that nobody can give here: {waiting}")
+            return run.output
+
+        return tool(ask, name=name or self.name, description=description)
+
+    def __repr__(self) -> str:
+        return f"<Agent {self.name} {self.model}, {len(self.tools)} tools>"
