@@ -31,6 +31,7 @@ from aimlasync.prices import tokens_of
 from aimlasync.responses import ResponseUsage
 from aimlasync.timeout import Timeout
 from aimlasync.transport import RawReply
+from aimlasync.watch import Watch
 from aimlasync.wire import Meta
 
 
@@ -61,6 +62,8 @@ class Call(msgspec.Struct, kw_only=True, eq=False):
     budget: Budget | None = None
     hedging: Hedging | None = None
     reservation: Reservation | None = None
+    watch: Watch | None = None
+    """Told how the call goes, where somebody wants to know."""
     tried: set[Lane] = set()
     """Endpoints that failed this call; others go first."""
     paid: int | None = None
@@ -109,8 +112,10 @@ class Call(msgspec.Struct, kw_only=True, eq=False):
         if self.reservation is not None and self.budget is not None:
             self.budget.settle(self.reservation, cost_usd, usage)
 
-    def give_up(self, *, billed: bool | None) -> None:
-        """Count a call that failed: nothing when that is free, or all that was reserved."""
+    def give_up(self, error: BaseException | None, *, billed: bool | None) -> None:
+        """Count a call that failed, or (None) was left: nothing when that is free, or all that was reserved."""
+        if self.watch is not None:
+            self.watch.failed(error)
         if self.reservation is not None and self.budget is not None:
             if billed is False or self.info.attempts == 0:
                 self.budget.release(self.reservation)

@@ -17,7 +17,7 @@ import logging
 import secrets
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, Unpack
 
 import msgspec
 
@@ -37,6 +37,7 @@ from aimlasync.errors import (
     NotFoundError,
     PermissionDeniedError,
 )
+from aimlasync.forward import Forwarded, forward
 from aimlasync.hedge import Hedge, Hedging
 from aimlasync.info import Info, check_request_id
 from aimlasync.lane import EndpointStatistics, Lane
@@ -50,6 +51,8 @@ from aimlasync.resources import Chat, Models, Responses, balance
 from aimlasync.retry import Retry
 from aimlasync.timeout import Timeout
 from aimlasync.transport import RawReply, StaleConnectionError, Transport
+from aimlasync.watch import Observer
+from aimlasync.wire import Reply
 
 T = TypeVar("T")
 
@@ -179,12 +182,17 @@ class AsyncClient:
         body: Mapping[str, Any],
         receive: Callable[[Attempt], Awaitable[T]],
         options: CallOptions,
+        *,
+        written: bytes | None = None,
     ) -> T:
-        """Send `body` to an endpoint that serves `api` and return what `receive` makes of the answer."""
+        """Send `body` to an endpoint that serves `api` and return what `receive` makes of the answer.
+
+        `written` is the body as bytes, where it is given as such: sent as it is wherever nothing has to be translated.
+        """
         loop, transport = self._life.enter()
         extra_headers = options.get("extra_headers")
         info = Info(model=str(body.get("model", "")), request_id=self._request_id(extra_headers))
-        targets = self._pool.targets(api, body, info, validate=self._validate)
+        targets = self._pool.targets(api, body, info, validate=self._validate, written=written)
         timeout = options.get("timeout")
         call = Call(
             method="POST",
@@ -201,16 +209,23 @@ class AsyncClient:
             budget=self.budget,
             hedging=self._hedging,
         )
-        if call.budget is not None:
-            call.reservation = call.reserve()
+        observer = self._life.observer
+        if observer is not None:
+            call.watch = observer.began(api, body, info, [target.lane.endpoint for target in targets])
+            call.headers.update(call.watch.headers)
         try:
-            return await self._run(call, receive, loop, transport)
+            if call.budget is not None:
+                call.reservation = call.reserve()
+            answer = await self._run(call, receive, loop, transport)
         except AimlasyncError as error:
-            call.give_up(billed=error.billed)
+            call.give_up(error, billed=error.billed)
             raise
-        except BaseException:
-            call.give_up(billed=None)
+        except BaseException as error:
+            call.give_up(error, billed=None)
             raise
+        if call.watch is not None and isinstance(answer, Reply):
+            call.watch.answered(answer)
+        return answer
 
     async def _get(
         self,
@@ -330,6 +345,8 @@ class AsyncClient:
         """Wait as long as the policy says, holding nothing, or raise `error` because there will be no other attempt."""
         loop = asyncio.get_running_loop()
         now = loop.time()
+        if call.watch is not None:
+            call.watch.stumbled(error, lane.endpoint.name)
         attempts = call.info.attempts
         others = any(t.lane not in call.tried and t.lane.health.allows(now) for t in call.targets)
         if others and attempts < self.retry.attempts and (error.retryable or isinstance(error, _ANOTHERS_TURN)):
@@ -438,6 +455,26 @@ class AsyncClient:
                 if name.lower() == "x-client-request-id":
                     return check_request_id(value)
         return f"{self._id_prefix}-{next(self._ids):x}"
+
+    async def forward(
+        self, method: str, path: str, body: bytes | None = None, *, query: str = "", **options: Unpack[CallOptions]
+    ) -> Forwarded:
+        """Send a request that another client wrote, and return the answer's own bytes.
+
+        POST to "chat/completions" and "responses" goes through limits, retries and failover as any call does, and
+        raises what they raise. Another path below the base URL goes to the first endpoint, once, with its key; its
+        answer is handed back whatever its status. Raises UnsupportedRequestError for what cannot be sent.
+        """
+        return await forward(self, method, path, body, query, options)
+
+    def observe(self, observer: Observer | None) -> None:
+        """Let `observer` watch all chat and responses calls from now on, or (None) nobody.
+
+        Raises RuntimeError when another one does already.
+        """
+        if observer is not None and self._life.observer is not None:
+            raise RuntimeError("this client is observed already")
+        self._life.observer = observer
 
     # Whole-account questions
 

@@ -1,7 +1,7 @@
 """A client's loop and transport, from its first call until it is closed.
 
 Law: one client, one loop: sockets and futures belong to the loop that made them. Mutable: the loop, the transport,
-closed.
+the observer, closed.
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ from aimlasync.errors import ClientClosedError
 from aimlasync.lean import LeanTransport
 from aimlasync.session import AiohttpTransport
 from aimlasync.transport import Transport
+from aimlasync.watch import Observer
 
 
 class Life:
     """A client's loop and transport, from its first call until it is closed."""
 
-    __slots__ = ("_loop", "_owned", "_proxy", "_transport", "closed", "deadlines")
+    __slots__ = ("_loop", "_owned", "_proxy", "_transport", "closed", "deadlines", "observer")
 
     def __init__(self, transport: Transport | None, proxy: str | None) -> None:
         # Made with the first call, in its loop; a transport that the user gave stays the user's to close.
@@ -27,6 +28,8 @@ class Life:
         self._proxy = proxy
         self._loop: asyncio.AbstractEventLoop | None = None
         self.closed = False
+        # What watches the calls; here, since all copies of a client share it.
+        self.observer: Observer | None = None
         # Made with the loop.
         self.deadlines: Deadlines
 

@@ -45,8 +45,10 @@ class Pool:
         self.max_queue = max_queue
         self.max_wait = max_wait
 
-    def targets(self, api: Api, body: Mapping[str, Any], info: Info, *, validate: bool) -> list[Target]:
-        """Return who can serve `body`, each with the bytes it takes, encoded once.
+    def targets(
+        self, api: Api, body: Mapping[str, Any], info: Info, *, validate: bool, written: bytes | None = None
+    ) -> list[Target]:
+        """Return who can serve `body`, each with the bytes it takes, encoded once, or `written` where that says it.
 
         Raises UnsupportedRequestError when the table says that nobody can.
         """
@@ -54,11 +56,13 @@ class Pool:
             lane = self.lanes[0]
             why = refusal(lane.endpoint.provider, api, body) if validate else None
             if why is None:
-                return [Target(lane, lane.urls[api], encode(body))]
+                return [Target(lane, lane.urls[api], written or encode(body))]
             raise _unsupported(*why, info)
-        return self._translated(api, body, info, validate)
+        return self._translated(api, body, info, validate, written)
 
-    def _translated(self, api: Api, body: Mapping[str, Any], info: Info, validate: bool) -> list[Target]:
+    def _translated(
+        self, api: Api, body: Mapping[str, Any], info: Info, validate: bool, written: bytes | None
+    ) -> list[Target]:
         from aimlasync.translate import translate
 
         source = _written_for(body)
@@ -71,11 +75,11 @@ class Pool:
             if bytes_for is None:
                 # A server whose models no table names is never second-guessed.
                 known = validate and provider.models
-                fitted = translate(body, api, source, provider) if known else (dict(body), [])
+                fitted = translate(body, api, source, provider) if known else (body, [])
                 if isinstance(fitted, str):
                     reasons.append(f"{lane.endpoint.name}: {fitted}")
                     continue
-                bytes_for = encoded[provider.name] = encode(fitted[0])
+                bytes_for = encoded[provider.name] = written if written and fitted[0] is body else encode(fitted[0])
             found.append(Target(lane, lane.urls[api], bytes_for))
         if not found:
             raise _unsupported("model", "; ".join(reasons), info)

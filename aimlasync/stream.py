@@ -28,6 +28,7 @@ from aimlasync.errors import (
     APITimeoutError,
     TruncatedStreamError,
 )
+from aimlasync.watch import Watch
 from aimlasync.wire import Meta, Reply
 
 P = TypeVar("P")
@@ -60,6 +61,7 @@ class Stream(Generic[P, W]):
         self._ended = False
         self._deadline = call.deadline
         self._timeout = call.timeout
+        self._watch = call.watch
         # Since when the reader waits for an event; None while it does not, since only the server's silence counts.
         self._waiting: float | None = None
         self._expired: _Expiry | None = None
@@ -101,14 +103,23 @@ class Stream(Generic[P, W]):
 
     async def collect(self) -> W:
         """Read the rest of the stream and return the whole answer, what was iterated before included."""
-        while True:
-            # The assembler has them; what is left to do is to read on.
-            self._ready.clear()
-            if self._failure is not None:
-                raise self._failure
-            if self._ended:
-                return self._whole()
-            await self._fill()
+        while await self.read_on():
+            pass
+        return self._whole()
+
+    async def read_on(self) -> bool:
+        """Wait for what the server sends next, and leave its pieces to `collect`; False at the end.
+
+        Raises like the iteration.
+        """
+        # The assembler has them.
+        self._ready.clear()
+        if self._failure is not None:
+            raise self._failure
+        if self._ended:
+            return False
+        await self._fill()
+        return True
 
     async def __aenter__(self) -> Self:
         return self
@@ -153,6 +164,8 @@ class Stream(Generic[P, W]):
             self._ready.append(piece)
         self._is_handed_over = True
         self._finish()
+        if self._watch is not None:
+            self._tell(self._watch)
 
     # One read
 
@@ -182,6 +195,8 @@ class Stream(Generic[P, W]):
                 self._take(event, cut=not data)
         if not data and not self._ended:
             self._closed()
+        if self._watch is not None:
+            self._tell(self._watch)
         if self._ready:
             self._waiting = None
             if not self._got_event:
@@ -189,6 +204,13 @@ class Stream(Generic[P, W]):
                 if not self._ended:
                     # From here on it is `idle` that counts.
                     self._arm()
+
+    def _tell(self, watch: Watch) -> None:
+        """Tell what a read brought; the end last, since the cost may come behind the terminal mark."""
+        if self._ready:
+            watch.arrived(len(self._ready))
+        if self._ended and self._failure is None:
+            watch.answered(self._whole())
 
     def _take(self, event: sse.Event, *, cut: bool) -> None:
         """Take in one event: the end, or a piece; `cut` says that it ended with the body."""
@@ -274,7 +296,7 @@ class Stream(Generic[P, W]):
         self._attempt.fail(error)
         if self._is_handed_over:
             # Before that, the pipeline decides whether the call goes on.
-            self._attempt.call.give_up(billed=error.billed)
+            self._attempt.call.give_up(error, billed=error.billed)
 
     def abandon(self) -> None:
         """Drop the connection: nobody reads this, and the call may go on without it."""
@@ -290,7 +312,7 @@ class Stream(Generic[P, W]):
             self.abandon()
             if self._is_handed_over:
                 # Before that, the pipeline decides.
-                self._attempt.call.give_up(billed=None)
+                self._attempt.call.give_up(None, billed=None)
 
     def _end(self) -> None:
         self._ended = True
@@ -347,4 +369,4 @@ def _give_back(attempt: Attempt, timer: asyncio.TimerHandle | None) -> None:
     if timer is not None:
         timer.cancel()
     attempt.abandon()
-    attempt.call.give_up(billed=None)
+    attempt.call.give_up(None, billed=None)

@@ -32,6 +32,7 @@ _OVER_BOTH = {
     "test_catalogue",
     "test_client",
     "test_errors",
+    "test_forward",
     "test_hedge",
     "test_providers",
     "test_responses",

@@ -49,6 +49,7 @@ LEVEL = {
     "budget": 1,
     "translate": 1,
     "transport": 1,
+    "watch": 1,
     "http1": 0,
     "deadline": 0,
     "session": 2,
@@ -59,11 +60,14 @@ LEVEL = {
     "chat_stream": 3,
     "response_stream": 3,
     "resources": 4,
+    "forward": 4,
     "client": 4,
     "agents": 5,
     "bulk": 5,
     "simulator": 5,
     "testing": 5,
+    "httpx": 5,
+    "opentelemetry": 5,
     "cli": 6,
     "__main__": 6,
 }
@@ -90,8 +94,11 @@ ONLY_IN = {
     "yarl": {"session", "exchange", "lean"},
     "click": {"cli", "__main__"},
     "pyarrow": {"bulk"},
-    "httpx2": {"agents"},
+    "httpx": {"httpx"},
+    "httpx2": {"agents", "httpx"},
     "mcp": {"agents"},
+    "openai": {"httpx"},
+    "opentelemetry": {"opentelemetry"},
 }
 
 CORE = {"aiohttp", "msgspec", "anyio", "aiolimiter"}

@@ -30,11 +30,14 @@ MODULES = [
     "aimlasync.error_bodies",
     "aimlasync.errors",
     "aimlasync.endpoint",
+    "aimlasync.forward",
     "aimlasync.gate",
     "aimlasync.hedge",
+    "aimlasync.httpx",
     "aimlasync.info",
     "aimlasync.lane",
     "aimlasync.limits",
+    "aimlasync.opentelemetry",
     "aimlasync.parse",
     "aimlasync.pool",
     "aimlasync.providers",
@@ -52,6 +55,7 @@ MODULES = [
     "aimlasync.testing",
     "aimlasync.timeout",
     "aimlasync.transport",
+    "aimlasync.watch",
     "aimlasync.wire",
 ]
 
