@@ -65,6 +65,7 @@ class Budget:
         "_cap",
         "_learned",
         "_reserved",
+        "_short",
         "_spent",
         "calls_unpriced",
         "default_output_tokens",
@@ -88,6 +89,8 @@ class Budget:
         self._cap = round(usd * _PICO)
         self._spent = 0
         self._reserved = 0
+        # What the last call to ask would take.
+        self._short = 0
         # Model -> the highest price per token seen, input and output alike. Only models that a vendor charged for are
         # in it, so it is no larger than a catalogue.
         self._learned: dict[str, float] = {}
@@ -133,14 +136,15 @@ class Budget:
         each_in = learned if price is None or price.input is None else price.input
         each_out = learned if price is None or price.output is None else price.output
         priced = each_in is not None and each_out is not None
-        worst = round((input_tokens * (each_in or 0.0) + output_tokens * (each_out or 0.0)) * _PICO)
+        self._short = worst = round((input_tokens * (each_in or 0.0) + output_tokens * (each_out or 0.0)) * _PICO)
         left = self._left()
         if worst > left or (not priced and left == 0):
             known = f"up to {_dollars(worst)}" if priced else f"{_dollars(worst)} or more, its price is not known"
             raise BudgetExceededError(
                 f"the call would pass the budget: {model} may cost {known} "
-                f"({input_tokens:.0f} tokens in, {output_tokens:.0f} out), {_dollars(left)} of {_dollars(self._cap)} "
-                f"is left ({_dollars(self._spent)} spent, {_dollars(self._reserved)} reserved by calls in flight)",
+                f"({input_tokens:.0f} tokens in, {output_tokens:.0f} out), {_dollars(left)} of "
+                f"{_dollars(round(self.usd * _PICO))} is left ({_dollars(self._spent)} spent, "
+                f"{_dollars(self._reserved)} reserved by calls in flight)",
                 billed=False,
             )
         self._reserved += worst
@@ -176,6 +180,13 @@ class Budget:
         if reservation._open:
             reservation._open = False
             self._reserved -= reservation._held
+
+    async def refill(self) -> bool:
+        """Get more for the call that was refused last, where there may be more: never, in a budget of one's own."""
+        return False
+
+    async def give_back(self) -> None:
+        """Give back what will not be needed, to those who share the budget."""
 
     def _left(self) -> int:
         return max(0, self._cap - self._spent - self._reserved)

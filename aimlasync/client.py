@@ -164,6 +164,9 @@ class AsyncClient:
     async def close(self) -> None:
         """Close all connections; streams still open fail. Harmless more than once."""
         await self._life.close()
+        await self._pool.close()
+        if self.budget is not None:
+            await self.budget.give_back()
 
     @property
     def is_closed(self) -> bool:
@@ -215,7 +218,7 @@ class AsyncClient:
             call.headers.update(call.watch.headers)
         try:
             if call.budget is not None:
-                call.reservation = call.reserve()
+                call.reservation = await self._reserve(call, call.budget)
             answer = await self._run(call, receive, loop, transport)
         except AimlasyncError as error:
             call.give_up(error, billed=error.billed)
@@ -226,6 +229,15 @@ class AsyncClient:
         if call.watch is not None and isinstance(answer, Reply):
             call.watch.answered(answer)
         return answer
+
+    async def _reserve(self, call: Call, budget: Budget) -> Reservation | None:
+        """Set aside what the call may cost; a shared budget is asked for more, which another call may take first."""
+        while True:
+            try:
+                return call.reserve()
+            except BudgetExceededError:
+                if not await budget.refill():
+                    raise
 
     async def _get(
         self,

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit, urlunsplit
 from aimlasync.errors import AimlasyncError
 from aimlasync.limits import Limits
 from aimlasync.providers import AIMLAPI, BYTESPIKE, COMPATIBLE, VENDORS, Provider, provider_of
+from aimlasync.quota import Quota
 
 _VERSION_SEGMENT = re.compile(r"/v\d+[a-z]*\d*\Z")
 _KNOWN_TAILS = ("/chat/completions", "/responses", "/models")
@@ -55,11 +56,12 @@ class Headers(dict[str, str]):
 class Endpoint:
     """One base URL with its key and limits.
 
-    `base_url` may end with a slash or not; a bare host gets /v1, other paths are kept.
+    `base_url` may end with a slash or not; a bare host gets /v1, other paths are kept. With `quota` the limits are the
+    account's, which every process that shares it keeps together.
     Raises ValueError for a URL or key that cannot be sent safely.
     """
 
-    __slots__ = ("api_key", "base_url", "headers", "limits", "name", "provider")
+    __slots__ = ("api_key", "base_url", "headers", "limits", "name", "provider", "quota")
 
     def __init__(
         self,
@@ -71,6 +73,7 @@ class Endpoint:
         headers: Mapping[str, str] | None = None,
         provider: Provider | None = None,
         allow_http: bool = False,
+        quota: Quota | None = None,
     ) -> None:
         self.base_url = _clean_url(base_url, allow_http=allow_http)
         self.provider = provider or provider_of(self.base_url)
@@ -78,6 +81,7 @@ class Endpoint:
         self.name = name or (self.provider.name if self.provider is not COMPATIBLE else urlsplit(self.base_url).netloc)
         self.limits = limits
         self.headers = Headers(headers or {})
+        self.quota = quota
 
     @classmethod
     def aimlapi(cls, *, api_key: str | None = None, base_url: str | None = None, **options: Any) -> Endpoint:

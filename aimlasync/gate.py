@@ -14,6 +14,8 @@ First come, first served within a lane, whatever the sizes: the head of the line
 request is never starved by small ones. Who waits holds nothing.
 A request larger than a bucket is admitted when the bucket is full and paid off by those that follow (pay forward); one
 larger than a minute's limit goes alone.
+Where the account's minute is shared with other processes, windows and buckets are in the shared place (`account`), and
+an attempt takes its part of a lease instead; the line, the places in flight and the pauses stay here.
 Reserve, then settle: an attempt is admitted at an estimate; the difference to what it cost becomes debt, or credit that
 later attempts spend, at most a minute's worth. Who waits is estimated again whenever it is measured: a long line that
 was guessed at once, before the first answer, would else be wrong to its end.
@@ -28,6 +30,7 @@ from typing import Any, Literal, Protocol
 
 from aiolimiter import AsyncLimiter
 
+from aimlasync.leases import Leases, Slip
 from aimlasync.limits import Limits
 from aimlasync.line import Line, Priority
 
@@ -101,11 +104,13 @@ class Entry:
 class Admission:
     """An attempt that may be sent, and what it was admitted at."""
 
-    __slots__ = ("request", "tokens")
+    __slots__ = ("request", "slip", "tokens")
 
-    def __init__(self, request: Entry | None, tokens: Entry | None) -> None:
+    def __init__(self, request: Entry | None, tokens: Entry | None, slip: Slip | None = None) -> None:
         self.request = request
         self.tokens = tokens
+        # Instead of both, where the minute is shared.
+        self.slip = slip
 
 
 class Pace(Protocol):
@@ -222,10 +227,12 @@ class Gate:
     """One endpoint's gate. All mutable state: the count in flight, the windows, the buckets, the pause, and the line.
 
     `pace` is a rate that was learned elsewhere; it is told of every admission, in the instant it is made.
+    With `leases` the minute is shared with other processes: windows and buckets are then where it is shared.
     """
 
     __slots__ = (
         "_acquiring",
+        "_leases",
         "_line",
         "_pace",
         "_request_bucket",
@@ -241,17 +248,20 @@ class Gate:
         "paused_until",
     )
 
-    def __init__(self, limits: Limits, *, limit: int, pace: Pace | None = None) -> None:
-        rpm, tpm = limits.requests_per_minute, limits.tokens_per_minute
+    def __init__(self, limits: Limits, *, limit: int, pace: Pace | None = None, leases: Leases | None = None) -> None:
+        rpm, tpm = (limits.requests_per_minute, limits.tokens_per_minute) if leases is None else (None, None)
+        self._leases = leases
+        if leases is not None:
+            leases.on_move(self.advance)
         self._request_window = None if rpm is None else Window(rpm)
         self._request_bucket = None if rpm is None else _Bucket(rpm, _BURST_REQUESTS)
         self._token_window = None if tpm is None else Window(tpm)
         self._token_bucket = None if tpm is None else _Bucket(tpm, _BURST_TOKENS)
         self._pace: Pace = pace or _NoPace()
-        self.counts_tokens = tpm is not None
+        self.counts_tokens = tpm is not None or (leases is not None and leases.counts_tokens)
         """Whether an estimate of tokens is of any use here."""
-        self.is_rated = limits.is_rated
-        """Whether requests or tokens per minute are counted here."""
+        self.is_rated = rpm is not None or tpm is not None or leases is not None
+        """Whether requests or tokens per minute are counted, here or where they are shared."""
         self.limit = limit
         self.in_flight = 0
         self.paused_until = float("-inf")
@@ -273,6 +283,9 @@ class Gate:
             return None
         if self._line and self._line.head() is not None:
             return None
+        if self._leases is not None:
+            slip = self._leases.take(tokens, now)
+            return None if slip is None else self._admit(tokens, now, slip)
         if not self.is_rated:
             self.in_flight += 1
             pace.sent(now)
@@ -306,6 +319,8 @@ class Gate:
         self.in_flight -= 1
         if tokens is not None and admission.tokens is not None:
             self._settle(admission.tokens, tokens)
+        elif tokens is not None and admission.slip is not None and self._leases is not None:
+            self._leases.settle(admission.slip, tokens)
         if self._line:
             self.advance()
 
@@ -314,6 +329,8 @@ class Gate:
         if admission.request is not None and self._request_window is not None and self._request_bucket is not None:
             self._request_window.settle(admission.request, 0.0)
             self._request_bucket.adjust(-1.0)
+        if admission.slip is not None and self._leases is not None:
+            self._leases.withdraw(admission.slip)
         self.leave(admission, 0.0)
 
     def resize(self, limit: int) -> None:
@@ -327,6 +344,13 @@ class Gate:
     def pause(self, until: float) -> None:
         """Send nothing before `until` (loop time); a shorter pause never cuts a longer one."""
         self.paused_until = max(self.paused_until, until)
+        if self._leases is not None:
+            self._leases.pause(until)
+
+    async def close(self) -> None:
+        """Give back what was leased and not spent."""
+        if self._leases is not None:
+            await self._leases.close()
 
     def advance(self) -> None:
         """Admit from the head of the line while everything agrees; then see to it that it is measured again."""
@@ -341,6 +365,10 @@ class Gate:
             if wait > 0:
                 self._timer = loop.call_later(wait, self.advance)
                 return
+            slip: Slip | None = None
+            if self._leases is not None and (slip := self._leases.take(tokens, now)) is None:
+                self._leases.want(min(self.limit - self.in_flight, len(self._line)), tokens, now)
+                return
             short = self._pay(tokens, now)
             if short is not None:
                 self._short_of = "tokens" if short.bucket is self._token_bucket else "requests"
@@ -348,7 +376,7 @@ class Gate:
                     self._acquiring = loop.create_task(short.bucket.acquire(short.step), name="aimlasync gate")
                     self._acquiring.add_done_callback(self._acquired)
                 return
-            self._line.serve(waiter, self._admit(tokens, now))
+            self._line.serve(waiter, self._admit(tokens, now, slip))
         if self._acquiring is not None and not self._line:
             # Nobody waits for it any more.
             self._acquiring.cancel()
@@ -368,7 +396,7 @@ class Gate:
             return "requests"
         if self._token_window is not None and self._token_window.wait(waiter.need(), now) > 0:
             return "tokens"
-        return self._short_of
+        return self._short_of if self._leases is None else self._leases.held_by
 
     def _acquired(self, task: asyncio.Task[None]) -> None:
         self._acquiring = None
@@ -395,9 +423,11 @@ class Gate:
             return _Short(token_bucket, step)
         return None
 
-    def _admit(self, tokens: float, now: float) -> Admission:
+    def _admit(self, tokens: float, now: float, slip: Slip | None = None) -> Admission:
         self.in_flight += 1
         self._pace.sent(now)
+        if slip is not None:
+            return Admission(None, None, slip)
         window, token_window = self._request_window, self._token_window
         return Admission(
             window.admit(1.0, now) if window is not None else None,

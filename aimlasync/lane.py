@@ -22,6 +22,7 @@ from aimlasync.endpoint import Endpoint, Headers
 from aimlasync.estimate import Estimator
 from aimlasync.gate import Admission, Gate
 from aimlasync.health import Health
+from aimlasync.leases import Leases
 from aimlasync.limits import Limits, Outcome
 from aimlasync.line import Priority
 from aimlasync.retry import RetryQuota
@@ -119,7 +120,8 @@ class Lane:
         limits = endpoint.limits or limits
         self.endpoint = endpoint
         self.congestion = Congestion(limit=limits.concurrency, paced=limits.is_rated)
-        self.gate = Gate(limits, limit=int(self.congestion.limit), pace=self.congestion)
+        leases = None if endpoint.quota is None else Leases(endpoint.quota, limits)
+        self.gate = Gate(limits, limit=int(self.congestion.limit), pace=self.congestion, leases=leases)
         self.estimator = Estimator()
         self._counts_requested = limits.tokens_counted == "requested"
         self.health = Health()

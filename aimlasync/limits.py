@@ -36,6 +36,21 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
         """Whether requests or tokens per minute are known."""
         return self.requests_per_minute is not None or self.tokens_per_minute is not None
 
+    def share(self, index: int, count: int) -> Limits:
+        """Return the `index`th of `count` equal parts, 1 for the first: for processes that share nothing else.
+
+        Raises ValueError for a part that there is not. Every part may have one attempt in flight.
+        """
+        if not 1 <= index <= count:
+            raise ValueError(f"{index} of {count} is no part; there are 1 to {count}")
+        rpm, tpm, concurrency = self.requests_per_minute, self.tokens_per_minute, self.concurrency
+        return msgspec.structs.replace(
+            self,
+            requests_per_minute=None if rpm is None else rpm / count,
+            tokens_per_minute=None if tpm is None else tpm / count,
+            concurrency=None if concurrency is None else max(1, (concurrency + count - index) // count),
+        )
+
 
 class Outcome(enum.Enum):
     """What an attempt says about the server's capacity."""

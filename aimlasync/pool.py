@@ -45,6 +45,11 @@ class Pool:
         self.max_queue = max_queue
         self.max_wait = max_wait
 
+    async def close(self) -> None:
+        """Give back what was leased of a shared quota."""
+        for lane in self.lanes:
+            await lane.gate.close()
+
     def targets(
         self, api: Api, body: Mapping[str, Any], info: Info, *, validate: bool, written: bytes | None = None
     ) -> list[Target]:

@@ -33,6 +33,10 @@ LEVEL = {
     "line": 0,
     "race": 0,
     "limits": 1,
+    "quota": 0,
+    "account": 1,
+    "leases": 1,
+    "shared_budget": 2,
     "gate": 1,
     "hedge": 1,
     "options": 0,
@@ -68,6 +72,8 @@ LEVEL = {
     "testing": 5,
     "httpx": 5,
     "opentelemetry": 5,
+    "redis": 5,
+    "lease_server": 5,
     "cli": 6,
     "__main__": 6,
 }
@@ -86,6 +92,8 @@ PUBLIC = {
     "aimlasync.catalogue",
     "aimlasync.providers",
     "aimlasync.wire",
+    "aimlasync.lease_server",
+    "aimlasync.redis",
 }
 
 ONLY_IN = {
@@ -99,6 +107,7 @@ ONLY_IN = {
     "mcp": {"agents"},
     "openai": {"httpx"},
     "opentelemetry": {"opentelemetry"},
+    "redis": {"redis"},
 }
 
 CORE = {"aiohttp", "msgspec", "anyio", "aiolimiter"}

@@ -7,6 +7,7 @@ is eight bytes for each row that is done, and a line's place for each that faile
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable, Collection, Iterator, Mapping
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from aimlasync.bulk.export import reply_of
 from aimlasync.bulk.job import Job, Options, Seen
 from aimlasync.bulk.journal import Durability, Journal
 from aimlasync.bulk.manifest import facts_of
+from aimlasync.bulk.parts import identity_of_part, parts_of, remove_part
 from aimlasync.bulk.prompt import as_text
 from aimlasync.bulk.record import Facts, Glance, Record
 from aimlasync.bulk.request import Request
@@ -69,6 +71,9 @@ class FileJob(Job):
         try:
             for offset, glance in self._journal.scan():
                 self._replay(offset, glance)
+            for part in parts_of(self._journal.path):
+                # Of workers that a killed run had.
+                self._take_in(part, restart=restart)
             self._replay_failed()
             self.tally.ok_before = self.tally.ok
             self._tokens_before = self.tokens
@@ -130,6 +135,37 @@ class FileJob(Job):
     def close(self) -> None:
         """Let go of the journal; harmless after `finish`."""
         self._journal.close()
+
+    def _take_in(self, part: str, *, restart: bool = False, is_new: bool = False) -> None:
+        """Put what is in the journal of a worker into this one, or with `restart` throw it away.
+
+        Harmless when it was done before. `is_new` tells results of this run from those of an earlier one.
+        """
+        if not os.path.exists(part):
+            # Taken in before, by a run that died before the manifest was gone as well.
+            remove_part(part)
+            return
+        identity = identity_of_part(part, self._identity())
+        journal = Journal.open(part, job=identity, restart=restart)
+        try:
+            for offset, glance in journal.scan():
+                name = glance.custom_id
+                if name in self._done:
+                    continue
+                record = journal.read(offset)
+                if (old := self._failed.pop(name, None)) is not None:
+                    self._superseded.append(old)
+                    _carry(self._journal.read(old).info, record)
+                offset = self._journal.append(record, is_line=True)
+                self.finished += is_new
+                if is_new and glance.error is not None:
+                    self.tally.saw(record)
+                else:
+                    self._replay(offset, glance)
+            self._journal.sync()
+        finally:
+            journal.close()
+        remove_part(part)
 
     def _identity(self) -> dict[str, Any]:
         shard = self.options.shard

@@ -180,7 +180,7 @@ class Job:
     ) -> None:
         """Put `rows` through the task; `take` is called with each result that counts."""
         loop, caps = asyncio.get_running_loop(), self.options.caps
-        budget = caps.budget(self.tally.cost_usd, self.tally.unpriced)
+        budget = self._budget()
         if budget is not None:
             client = client.with_options()
             client.budget = budget
@@ -224,7 +224,9 @@ class Job:
 
         if caps.deadline is not None:
             timers.append(loop.call_later(caps.deadline, over))
-        if self.is_interrupted or caps.tokens_used_up(self.tokens, self.tally.replies, 0):
+        if self.is_interrupted or (
+            caps.tokens_used_up(self.tokens, self.tally.replies, 0) and not await self._more_tokens()
+        ):
             # Before there was anything to stop.
             self.capped_by = None if self.is_interrupted else "tokens"
             work.stop()
@@ -246,6 +248,8 @@ class Job:
                 await closing.enter_async_context(aclosing(rows))
             async for row in later(rows):
                 while self.options.caps.tokens_used_up(self.tokens, self.tally.replies, self._busy):
+                    if await self._more_tokens():
+                        continue
                     if not self._busy:
                         self.capped_by = "tokens"
                         return
@@ -253,6 +257,14 @@ class Job:
                     await moved.wait()
                 self._busy += 1
                 yield row
+
+    def _budget(self) -> Budget | None:
+        """What may be spent in this run, None without a bound."""
+        return self.options.caps.budget(self.tally.cost_usd, self.tally.unpriced)
+
+    async def _more_tokens(self) -> bool:
+        """Get more tokens for the next row, where there may be more: never, where the cap is this job's alone."""
+        return False
 
     async def _do(self, client: AsyncClient, row: Row) -> Result:
         try:

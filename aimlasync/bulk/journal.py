@@ -161,6 +161,13 @@ class Journal:
             self._lines.clear()
             self._put(batch)
 
+    def sync(self) -> None:
+        """Write what is waiting, to the disk itself."""
+        self._end_sync()
+        self.flush()
+        with disk.errors_name(self.path):
+            self._sync(self._fd)
+
     def read(self, offset: int) -> Record:
         """Return the record whose line begins at `offset`. Raises JournalError when none does."""
         if offset >= self._size:
@@ -237,10 +244,7 @@ class Journal:
         if self._claimed < 0:
             return
         try:
-            self._end_sync()
-            self.flush()
-            with disk.errors_name(self.path):
-                self._sync(self._fd)
+            self.sync()
         finally:
             for timer in (self._timer, self._sync_timer):
                 if timer is not None:

@@ -10,10 +10,12 @@ import tempfile
 import time
 from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
+from aimlasync.bulk.crew import Crew, CrewJob
 from aimlasync.bulk.export import check_columns, export
 from aimlasync.bulk.file_job import FileJob
 from aimlasync.bulk.job import Job, Options, Seen, ignore
@@ -74,13 +76,15 @@ async def run(
     durability: Durability = "process",
     begin: Callable[[Job], object] | None = None,
     seen: Seen = ignore,
+    crew: Crew | None = None,
 ) -> Summary:
     """Ask about every row of `input` and keep the answers in a journal; the same call again goes on where it stopped.
 
     `input` is a file of rows (CSV, JSONL, Parquet), or rows as dicts or requests; `task` says what is asked about
     each, and without one they must be lines of OpenAI's Batch API. `output` is the journal itself where it ends in
     .jsonl and neither `columns` nor `add` name any; otherwise a table made of it at the end, with the journal beside
-    it. `begin` is given the job before its first call, `seen` every result.
+    it. `begin` is given the job before its first call, `seen` every result. With `crew` other processes
+    ask, and the client is not used.
     Errors of rows are in the journal; what stops the job is in the summary. Raises InputError and JournalError before
     any call, OSError when the journal cannot be written.
     """
@@ -96,7 +100,8 @@ async def run(
             pyarrow(path)
         if columns is not None:
             check_columns(source, columns, written_as, limit=options.limit)
-        job = FileJob(
+        make = FileJob if crew is None else partial(CrewJob, crew)
+        job = make(
             source,
             task or BatchTask(),
             options,

@@ -18,9 +18,14 @@ from aimlasync.cli.models import models
 from aimlasync.cli.options import one_line_errors
 from aimlasync.cli.report import report
 from aimlasync.cli.simulate import simulate
+from aimlasync.cli.workers import ARGUMENTS
 
 
 class _Commands(click.Group):
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.meta[ARGUMENTS] = tuple(args)
+        return super().parse_args(ctx, args)
+
     def invoke(self, ctx: click.Context) -> object:
         with one_line_errors():
             return super().invoke(ctx)

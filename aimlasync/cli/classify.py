@@ -35,6 +35,7 @@ from aimlasync.cli.options import (
     where_options,
 )
 from aimlasync.cli.run_job import run_to_file, run_to_stream
+from aimlasync.cli.workers import own_part
 from aimlasync.providers import AIMLAPI, refusal
 
 _UNASKED = "no AIML_API_KEY or BYTESPIKE_API_KEY: answers come from the built-in simulator, not from a model"
@@ -127,7 +128,7 @@ def classify(
         if not (to_file or words.dry_run):
             words.check_stream()
         options = words.options(gold=gold, simulated=where.simulate)
-        if unasked:
+        if unasked and own_part() is None:
             click.secho(f"aimlasync: {_UNASKED}", err=True, bold=True)
         title = f"classify {os.path.basename(source.name)}"
         models = {server.model}

@@ -5,7 +5,8 @@ Law: from words to values; nothing is opened here but the list of prices, where 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import click
@@ -30,6 +31,7 @@ class JobOptions(msgspec.Struct, frozen=True, kw_only=True):
     rpm: float | None
     tpm: float | None
     shard: str | None
+    workers: int | None
     restart: bool
     keep_failed: bool
     retry_invalid: int
@@ -53,6 +55,7 @@ class JobOptions(msgspec.Struct, frozen=True, kw_only=True):
         """Raise WrongUseError for what takes a journal, where there is none."""
         given = {
             "--shard": self.shard,
+            "--workers": self.workers,
             "--restart": self.restart,
             "--keep-failed": self.keep_failed,
             "--dedupe": self.dedupe,
@@ -104,6 +107,11 @@ class JobOptions(msgspec.Struct, frozen=True, kw_only=True):
         return prices
 
 
+def priced(options: Options, prices: Mapping[str, Price]) -> Options:
+    """Return the options with what models cost, which is known only once there is a client."""
+    return replace(options, caps=replace(options.caps, prices=prices))
+
+
 def job_options(command: F) -> F:
     """Add the options that say how a job runs."""
     for add in reversed(_OPTIONS):
@@ -138,6 +146,7 @@ _OPTIONS = [
     click.option("--rpm", type=click.FloatRange(0, min_open=True), metavar="N", help="Requests per minute."),
     click.option("--tpm", type=click.FloatRange(0, min_open=True), metavar="N", help="Tokens per minute."),
     click.option("--shard", metavar="I/N", help="Only the I-th of N parts, for N machines: 1/4 to 4/4."),
+    click.option("--workers", type=click.IntRange(1), metavar="N", help="N processes; they share the limits and caps."),
     click.option("--restart", is_flag=True, help="Throw away the answers of an earlier run."),
     click.option("--keep-failed", is_flag=True, help="Do not ask again about rows that failed in an earlier run."),
     click.option(

@@ -29,6 +29,7 @@ from aimlasync.errors import (
     RateLimitError,
 )
 from aimlasync.providers import AIMLAPI, VENDORS, Api
+from aimlasync.quota import Quota
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -116,9 +117,14 @@ def find_server(where: Where, model: str | None = None, *, needs_model: bool = T
 
 @asynccontextmanager
 async def open_client(
-    server: Server, *, limits: Limits | None = None, ttft: float = 0.15, spread: float = 0.4
+    server: Server,
+    *,
+    limits: Limits | None = None,
+    quota: Quota | None = None,
+    ttft: float = 0.15,
+    spread: float = 0.4,
 ) -> AsyncIterator[AsyncClient]:
-    """Open a client for `server`; `ttft` and `spread` are the simulator's."""
+    """Open a client for `server`, whose limits are those of `quota`; `ttft` and `spread` are the simulator's."""
     async with AsyncExitStack() as stack:
         endpoint = server.endpoint
         if endpoint is None:
@@ -127,6 +133,7 @@ async def open_client(
             pace = Latency.of(ttft=ttft, tokens_per_second=400, spread=spread)
             sim = await stack.enter_async_context(Simulator(latency=pace))
             endpoint = Endpoint(base_url=sim.base_url, api_key=SIMULATED_KEY, name="simulator", provider=AIMLAPI)
+        endpoint.quota = quota
         yield await stack.enter_async_context(AsyncClient(endpoints=[endpoint], limits=limits))
 
 

@@ -10,11 +10,9 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
 
 import click
 
-from aimlasync import Price
 from aimlasync.bulk.failed import write_failed
 from aimlasync.bulk.forecast import forecast
 from aimlasync.bulk.job import Job, Options
@@ -23,9 +21,10 @@ from aimlasync.bulk.source import Source
 from aimlasync.bulk.stream_job import StreamJob
 from aimlasync.bulk.task import EmptyTextError, Task
 from aimlasync.cli.display import Progress
-from aimlasync.cli.job_options import JobOptions
+from aimlasync.cli.job_options import JobOptions, priced
 from aimlasync.cli.options import Server, advised, counted, open_client
 from aimlasync.cli.signals import on_interrupt
+from aimlasync.cli.workers import crew_of, own_part, run_part
 
 SOME_FAILED = 3
 
@@ -74,6 +73,8 @@ async def run_to_file(
     models: set[str],
 ) -> int:
     """Run a job that can be gone on with, show it, and return the exit code."""
+    if (mine := own_part()) is not None:
+        return await run_part(*mine, source, task, options, words, server, models=models)
     watch = Watch(title, words.progress, stdout_is_rows=False)
     with on_interrupt(watch.interrupt), tempfile.TemporaryDirectory() as scratch:
         if output == "-":
@@ -96,6 +97,7 @@ async def run_to_file(
                     restart=words.restart,
                     durability=words.durability,
                     begin=watch.begin,
+                    crew=crew_of(words, source.name),
                 )
                 if words.errors is not None:
                     write_failed(summary.journal, words.errors)
@@ -141,11 +143,6 @@ async def run_to_stream(title: str, job: StreamJob, words: JobOptions, server: S
 def size_of(*paths: str) -> int:
     """Return the bytes of those files that are there."""
     return sum(os.path.getsize(path) for path in paths if os.path.isfile(path))
-
-
-def priced(options: Options, prices: Mapping[str, Price]) -> Options:
-    """Return the options with what models cost, which is known only once there is a client."""
-    return replace(options, caps=replace(options.caps, prices=prices))
 
 
 def _exit_code(summary: Summary, watch: Watch, words: JobOptions) -> int:

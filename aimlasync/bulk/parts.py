@@ -1,0 +1,38 @@
+"""The journals of a job's workers: where they lie, and which were left behind.
+
+Law: names of files, no content. A part that is locked belongs to a worker that is still ending.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+from contextlib import suppress
+
+_NAME = re.compile(r"\.part-([1-9][0-9]*)-of-([1-9][0-9]*)\Z")
+
+
+def part_path(journal: str, index: int, count: int) -> str:
+    """Return the journal of the `index`th of `count` workers of the job with this journal."""
+    return f"{journal}.part-{index}-of-{count}"
+
+
+def parts_of(journal: str) -> list[str]:
+    """Return the parts that lie beside a journal."""
+    names = {path.removesuffix(".manifest") for path in glob.glob(f"{glob.escape(journal)}.part-*")}
+    return sorted(name for name in names if _NAME.search(name))
+
+
+def identity_of_part(path: str, job: dict[str, object]) -> dict[str, object]:
+    """Return what the manifest of a part says of its job."""
+    found = _NAME.search(path)
+    assert found is not None
+    return {**job, "part": f"{found[1]}/{found[2]}"}
+
+
+def remove_part(path: str) -> None:
+    """Delete a part and its manifest; the manifest last, which says whose the other is."""
+    for name in (path, f"{path}.manifest"):
+        with suppress(FileNotFoundError):
+            os.unlink(name)

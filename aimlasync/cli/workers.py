@@ -1,0 +1,114 @@
+"""--workers N: the same command in N processes, each with a part of the rows.
+
+Law: a worker is told by its environment which part is its own and where its parent listens, and by the command line,
+which is the parent's, everything else. What it says on stderr is the parent's stderr; a Ctrl-C on the terminal reaches
+the parent alone, which tells the workers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+
+import click
+import msgspec
+
+from aimlasync.bulk.crew import Crew
+from aimlasync.bulk.job import Options
+from aimlasync.bulk.part import PartJob, orders_of
+from aimlasync.bulk.shard import Shard
+from aimlasync.bulk.source import Source
+from aimlasync.bulk.task import Task
+from aimlasync.cli.job_options import JobOptions, priced
+from aimlasync.cli.options import Server, WrongUseError, open_client
+from aimlasync.cli.signals import on_interrupt
+from aimlasync.lease_server import ServedQuota
+from aimlasync.quota import QuotaDownError
+
+_PART = "AIMLASYNC_PART"
+# Where the words of the command are kept, for the workers.
+ARGUMENTS = "aimlasync.arguments"
+
+
+def own_part() -> tuple[Shard, str] | None:
+    """Return the part of this process and where its parent listens, None in a process that is no worker."""
+    part, _, address = os.environ.get(_PART, "").partition(" ")
+    return (Shard.parse(part), address) if part else None
+
+
+def crew_of(words: JobOptions, file: str) -> Crew | None:
+    """Return the workers that are asked for, None for this process alone. Raises WrongUseError."""
+    if words.workers is None:
+        return None
+    if file == "-" or not os.path.isfile(file):
+        raise WrongUseError("--workers: every worker reads FILE for itself, and this is none; write it to a file first")
+    if words.dedupe:
+        raise WrongUseError("--workers and --dedupe: identical rows may be in different workers; use one of them")
+    if words.workers == 1 or words.dry_run:
+        return None
+    arguments: Sequence[str] = click.get_current_context().meta[ARGUMENTS]
+
+    async def start(index: int, count: int, address: str) -> asyncio.subprocess.Process:
+        return await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "aimlasync",
+            *arguments,
+            env={**os.environ, _PART: f"{index}/{count} {address}"},
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.DEVNULL,
+            # Out of reach of the terminal's Ctrl-C.
+            start_new_session=True,
+        )
+
+    return Crew(words.workers, start)
+
+
+async def run_part(
+    part: Shard,
+    address: str,
+    source: Source,
+    task: Task,
+    options: Options,
+    words: JobOptions,
+    server: Server,
+    *,
+    models: set[str],
+) -> int:
+    """Be a worker; return the exit code."""
+    job: PartJob | None = None
+    told: list[str] = []
+
+    def hear(kind: str, body: bytes = b"") -> None:
+        # A parent that is gone stops it, as Ctrl-C would.
+        told.append(kind)
+        if job is not None and (kind == "cancel" or not job.is_interrupted):
+            job.interrupt()
+            if kind == "cancel":
+                job.interrupt()
+
+    quota = ServedQuota(address, hear=hear)
+    limits = words.limits
+    limits = msgspec.structs.replace(limits, concurrency=limits.share(part.index, part.count).concurrency)
+    try:
+        link = await quota.connect()
+        orders = await orders_of(link, part)
+        async with open_client(server, limits=limits, quota=quota if limits.is_rated else None) as client:
+            options = replace(priced(options, await words.prices(client, models)), concurrency=limits.concurrency)
+            job = PartJob(source, task, options, part=part, orders=orders, quota=quota, durability=words.durability)
+            try:
+                if told:
+                    hear(told[-1])
+                with on_interrupt(lambda number: hear("stop")):
+                    await job.run(client, link)
+            finally:
+                job.close()
+    except QuotaDownError:
+        # The parent ended before this had begun.
+        return 1
+    finally:
+        await quota.close()
+    return 0
