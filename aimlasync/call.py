@@ -58,6 +58,7 @@ class Call(msgspec.Struct, kw_only=True, eq=False):
     streams: bool = False
     max_retry_after: float = 60.0
     priority: Priority = "interactive"
+    tenant: str | None = None
     affinity: str | None = None
     budget: Budget | None = None
     hedging: Hedging | None = None

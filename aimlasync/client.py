@@ -66,8 +66,9 @@ class AsyncClient:
     """A client for chat/completions and responses; one per event loop, shared by all its tasks.
 
     Keys come from AIML_API_KEY or BYTESPIKE_API_KEY unless `api_key` or `endpoints` says otherwise.
-    `max_queue` calls may wait for an endpoint at most, and `max_wait` seconds; beyond that OverloadedError comes at
-    once. Close it with `async with` or `await close()`. Raises AimlasyncError when no key is found, ValueError for a
+    `max_queue` calls may wait for an endpoint at most (an interactive call counts those of its kind alone),
+    `max_queue_per_tenant` of them for one `tenant=`, and each for `max_wait` seconds; beyond that OverloadedError comes
+    at once. Close it with `async with` or `await close()`. Raises AimlasyncError when no key is found, ValueError for a
     base URL or key that cannot be sent safely.
     """
 
@@ -91,6 +92,7 @@ class AsyncClient:
         transport: Transport | None = None,
         max_retries: int | None = None,
         max_queue: int | None = None,
+        max_queue_per_tenant: int | None = None,
         max_wait: float | None = None,
         budget: Budget | None = None,
         hedge: Hedge | None = None,
@@ -101,7 +103,13 @@ class AsyncClient:
             endpoints = default_endpoints(api_key, base_url, allow_http=allow_http)
         self.limits = limits or Limits()
         self._life = Life(transport, proxy)
-        self._pool = Pool(endpoints, self.limits, max_queue=max_queue, max_wait=max_wait)
+        self._pool = Pool(
+            endpoints,
+            self.limits,
+            max_queue=max_queue,
+            max_queue_per_tenant=max_queue_per_tenant,
+            max_wait=max_wait,
+        )
         self.budget = budget
         self._hedging = None if hedge is None else Hedging(hedge)
         self._validate = validate
@@ -208,6 +216,7 @@ class AsyncClient:
             body=body,
             streams=bool(body.get("stream")),
             priority=options.get("priority", "interactive"),
+            tenant=options.get("tenant"),
             affinity=options.get("affinity"),
             budget=self.budget,
             hedging=self._hedging,

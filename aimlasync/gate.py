@@ -10,8 +10,8 @@ An attempt is admitted when all of these agree, and they are all taken in the sa
    opening burst of a whole minute would be followed by a minute of silence. Its burst is a fraction of a second;
  - no pause: the whole endpoint waits, whoever was told to, and no caller that goes away lifts it.
 
-First come, first served within a lane, whatever the sizes: the head of the line alone is measured, so that a large
-request is never starved by small ones. Who waits holds nothing.
+First come, first served within a lane and tenant, whatever the sizes: the head of the line alone is measured, so that a
+large request is never starved by small ones. Who waits holds nothing.
 A request larger than a bucket is admitted when the bucket is full and paid off by those that follow (pay forward); one
 larger than a minute's limit goes alone.
 Where the account's minute is shared with other processes, windows and buckets are in the shared place (`account`), and
@@ -276,6 +276,11 @@ class Gate:
         """Attempts in the line."""
         return len(self._line)
 
+    @property
+    def line(self) -> Line[Admission]:
+        """Who waits; to be looked at, not changed."""
+        return self._line
+
     def enter_nowait(self, tokens: float, now: float) -> Admission | None:
         """Admit an attempt of about `tokens` if nobody waits and nothing stands in its way."""
         pace = self._pace
@@ -294,12 +299,14 @@ class Gate:
             return None
         return self._admit(tokens, now)
 
-    async def enter(self, tokens: float | Callable[[], float], priority: Priority = "interactive") -> Admission:
+    async def enter(
+        self, tokens: float | Callable[[], float], priority: Priority = "interactive", tenant: str | None = None
+    ) -> Admission:
         """Wait in line until an attempt of about `tokens` may be sent. Cancelled, it leaves nothing behind.
 
         A function is asked anew whenever the line moves: what was learned meanwhile counts.
         """
-        waiter = self._line.join(priority, tokens if callable(tokens) else lambda: tokens)
+        waiter = self._line.join(priority, tokens if callable(tokens) else lambda: tokens, tenant)
         # It may be the head; it may also stand before the one that is waited for.
         self.advance()
         try:
@@ -310,7 +317,7 @@ class Gate:
                 self.withdraw(waiter.turn.result())
             else:
                 waiter.turn.cancel()
-                self._line.left()
+                self._line.left(waiter)
                 self.advance()
             raise
 

@@ -32,6 +32,8 @@ STRETCH = (1.10, 1.25)
 # Seconds: a server's word stops an endpoint for no longer at a time, unless a caller's policy allows for more; they
 # learn of the rest from their errors.
 _MAX_PAUSE = 60.0
+# What a new sample weighs in the average time that a permit is held.
+_WEIGHT = 0.1
 # Seconds: pauses of our own, where a server refuses again and again and does not say for how long.
 _FIRST_PAUSE = 0.25
 _MAX_OWN_PAUSE = 4.0
@@ -104,6 +106,7 @@ class Lane:
     __slots__ = (
         "_counts_requested",
         "_refusals",
+        "_seconds_each",
         "congestion",
         "counters",
         "endpoint",
@@ -111,6 +114,7 @@ class Lane:
         "gate",
         "headers",
         "health",
+        "held_for",
         "quota",
         "secret",
         "urls",
@@ -125,6 +129,9 @@ class Lane:
         self.estimator = Estimator()
         self._counts_requested = limits.tokens_counted == "requested"
         self.health = Health()
+        # How long an attempt that is answered holds its permit, in seconds: for a stream, until its last byte.
+        self.held_for = 0.0
+        self._seconds_each = 0.0 if limits.requests_per_minute is None else 60 / limits.requests_per_minute
         self.quota = RetryQuota()
         self.counters = Counters()
         # Refusals since the last answer.
@@ -157,13 +164,12 @@ class Lane:
         gate = self.gate
         return f"<Lane {self.endpoint.name} {gate.in_flight} in flight, {gate.waiting} queued, limit {gate.limit}>"
 
-    @property
-    def expected_wait(self) -> float:
-        """Seconds that the last in the line will wait, as things are going."""
-        if not self.gate.waiting:
+    def expected_wait(self, priority: Priority, tenant: str | None) -> float:
+        """Return the seconds that one who joins the line now will wait, as things are going."""
+        ahead = self.gate.line.ahead(priority, tenant)
+        if not ahead:
             return 0.0
-        latency = self.health.latency or 0.0
-        return latency * (1 + self.gate.waiting / max(1, self.gate.limit))
+        return (ahead + 1) * max(self.held_for / max(1, self.gate.limit), self._seconds_each)
 
     # Admission
 
@@ -178,9 +184,9 @@ class Lane:
         admission = self.gate.enter_nowait(tokens, now)
         return None if admission is None else self._sent(admission, now, loop)
 
-    async def admit(self, tokens: float | Callable[[], float], priority: Priority) -> Permit:
+    async def admit(self, tokens: float | Callable[[], float], priority: Priority, tenant: str | None = None) -> Permit:
         """Wait in line for a permit; a function of the tokens is asked again when its turn comes."""
-        admission = await self.gate.enter(tokens, priority)
+        admission = await self.gate.enter(tokens, priority, tenant)
         loop = asyncio.get_running_loop()
         return self._sent(admission, loop.time(), loop)
 
@@ -281,6 +287,8 @@ class Permit(msgspec.Struct, eq=False):
             if outcome is Outcome.OK:
                 counters.answered += 1
                 lane._refusals = 0
+                held = now - self.sent_at
+                lane.held_for += _WEIGHT * (held - lane.held_for) if lane.held_for else held
                 congestion.answered(now, gate.in_flight)
             else:
                 counters.refused += 1

@@ -22,6 +22,8 @@ class CallOptions(TypedDict, total=False):
     """Parameters that this version does not know; they go last, and an explicit null is sent."""
     priority: Priority
     """Interactive calls wait behind no bulk call of the same client."""
+    tenant: str | None
+    """Whom the call is for. Of those who wait, tenants take turns, so that one with many calls holds up no other."""
     affinity: str | None
     """Calls with the same key go to the same endpoint while it is well, for the sake of its prompt cache."""
 

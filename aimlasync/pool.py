@@ -29,7 +29,7 @@ _UNTRIED = 0.5
 class Pool:
     """The lanes of a client."""
 
-    __slots__ = ("lanes", "max_queue", "max_wait")
+    __slots__ = ("lanes", "max_queue", "max_queue_per_tenant", "max_wait")
 
     def __init__(
         self,
@@ -37,12 +37,14 @@ class Pool:
         limits: Limits,
         *,
         max_queue: int | None = None,
+        max_queue_per_tenant: int | None = None,
         max_wait: float | None = None,
     ) -> None:
         if not endpoints:
             raise ValueError("endpoints= must name at least one endpoint")
         self.lanes = [Lane(endpoint, limits) for endpoint in endpoints]
         self.max_queue = max_queue
+        self.max_queue_per_tenant = max_queue_per_tenant
         self.max_wait = max_wait
 
     async def close(self) -> None:
@@ -141,10 +143,10 @@ class Pool:
 
     async def _wait(self, call: Call, lane: Lane, tokens: Callable[[], float]) -> Permit:
         if self.max_wait is None:
-            return await lane.admit(tokens, call.priority)
+            return await lane.admit(tokens, call.priority, call.tenant)
         try:
             async with asyncio.timeout(self.max_wait):
-                return await lane.admit(tokens, call.priority)
+                return await lane.admit(tokens, call.priority, call.tenant)
         except TimeoutError:
             pass
         raise OverloadedError(
@@ -162,16 +164,23 @@ class Pool:
                 retry_after=pause,
                 info=call.info,
             )
-        if self.max_queue is not None and lane.gate.waiting >= self.max_queue:
-            raise OverloadedError(
-                f"{name}: {lane.gate.waiting} calls are waiting already", retry_after=lane.expected_wait, info=call.info
-            )
-        if self.max_wait is not None and lane.expected_wait > self.max_wait:
-            raise OverloadedError(
-                f"{name}: the line is about {lane.expected_wait:.1f} s long",
-                retry_after=lane.expected_wait,
-                info=call.info,
-            )
+        if self.max_queue is None and self.max_queue_per_tenant is None and self.max_wait is None:
+            return
+        line = lane.gate.line
+        expected = lane.expected_wait(call.priority, call.tenant)
+        why = None
+        if self.max_queue is not None and line.waiting_for(call.priority) >= self.max_queue:
+            why = f"{line.waiting_for(call.priority)} calls are waiting already"
+        elif (
+            self.max_queue_per_tenant is not None
+            and call.tenant is not None
+            and line.waiting_of(call.tenant) >= self.max_queue_per_tenant
+        ):
+            why = f"{line.waiting_of(call.tenant)} calls of this tenant are waiting already"
+        elif self.max_wait is not None and expected > self.max_wait:
+            why = f"the line is about {expected:.1f} s long"
+        if why is not None:
+            raise OverloadedError(f"{name}: {why}", retry_after=expected, info=call.info)
 
     def _choose(self, call: Call, now: float) -> Target:
         """Return the best endpoint for the next attempt. Raises when all of them are out."""

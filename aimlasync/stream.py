@@ -84,6 +84,21 @@ class Stream(Generic[P, W]):
             await self._fill()
         return self._ready.popleft()
 
+    async def read_some(self) -> list[P]:
+        """Return the pieces that are here, of one read if none are: at least one, and none at the end.
+
+        Who hands them on can do so at once, where iterating would hand on one after the other.
+        """
+        while not self._ready:
+            if self._failure is not None:
+                raise self._failure
+            if self._ended:
+                return []
+            await self._fill()
+        pieces = list(self._ready)
+        self._ready.clear()
+        return pieces
+
     @property
     def text(self) -> AsyncIterator[str]:
         """The text of the (first) answer as it arrives, empty pieces left out."""

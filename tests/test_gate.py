@@ -498,7 +498,7 @@ def test_many_who_leave_do_not_stay_in_the_line() -> None:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         assert gate.waiting == 1
-        assert len(gate._line._interactive) < 200
+        assert len(gate._line._interactive.queue) < 200
         gate.leave(held)
         await last
 

@@ -68,6 +68,9 @@ LEVEL = {
     "client": 4,
     "agents": 5,
     "bulk": 5,
+    "relay": 5,
+    "starlette": 5,
+    "aiohttp_web": 5,
     "simulator": 5,
     "testing": 5,
     "httpx": 5,
@@ -94,10 +97,11 @@ PUBLIC = {
     "aimlasync.wire",
     "aimlasync.lease_server",
     "aimlasync.redis",
+    "aimlasync.relay",
 }
 
 ONLY_IN = {
-    "aiohttp": {"session", "exchange", "lean", "simulator"},
+    "aiohttp": {"session", "exchange", "lean", "simulator", "aiohttp_web"},
     "aiolimiter": {"gate"},
     "yarl": {"session", "exchange", "lean"},
     "click": {"cli", "__main__"},
@@ -108,6 +112,8 @@ ONLY_IN = {
     "openai": {"httpx"},
     "opentelemetry": {"opentelemetry"},
     "redis": {"redis"},
+    "starlette": {"starlette"},
+    "sse_starlette": {"starlette"},
 }
 
 CORE = {"aiohttp", "msgspec", "anyio", "aiolimiter"}
@@ -177,6 +183,7 @@ def test_the_library_imports_no_optional_part_of_its_own() -> None:
     code = "import sys, aimlasync; print(*[m for m in sys.modules if m.startswith('aimlasync.')])"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     optional = {"cli", "bulk", "simulator", "testing", "agents", "starlette", "ray", "redis", "opentelemetry", "httpx"}
+    optional |= {"relay", "aiohttp_web"}
     assert not optional & {module.split(".")[1] for module in out.split()}
 
 

@@ -9,10 +9,11 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from aimlasync.simulator import serve_in_thread
+from aimlasync.simulator import Simulator, serve_in_thread
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -72,6 +73,20 @@ def test_the_example_runs() -> None:
         )
     assert done.stderr == ""
     assert done.returncode == 0
+
+
+async def test_the_web_app_serves(simulator: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("fastapi", reason="pip install 'aimlasync[test]' has what this example needs")
+    from web import browser, events_of, serving
+
+    monkeypatch.setenv("AIML_API_KEY", "test")
+    monkeypatch.setenv("AIML_API_URL", simulator.base_url)
+    names: dict[str, Any] = {}
+    exec(next(code for language, code in BLOCKS if language == "python" and "FastAPI(" in code), names)
+    async with serving(names["app"]) as server, browser() as session:
+        async with session.get(f"{server.url}/chat?question=Hello&user=ann") as response:
+            events = [event.event async for event in events_of(response)]
+    assert set(events) == {"message", "done"}
 
 
 @pytest.mark.parametrize("command", ["chat", "classify", "models", "simulate"])

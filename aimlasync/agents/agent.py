@@ -46,6 +46,8 @@ class CallParams(TypedDict, total=False):
     extra_headers: Mapping[str, str] | None
     extra_body: Mapping[str, Any] | None
     priority: Priority
+    tenant: str | None
+    """Whose turn it is in the client's line: the run's own unless it is given, so that all runs take turns."""
     affinity: str | None
     """The run's own id unless it is given."""
 

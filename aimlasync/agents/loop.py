@@ -87,7 +87,10 @@ class Loop:
         create: Any = client.chat.completions.create if run.endpoint == "chat" else client.responses.create
         self._create: Callable[..., Awaitable[Any]] = create
         # What the line of the client goes by: the same for a run and the sub-agents that work for it.
-        self._shared = inherited or {"priority": agent.params.get("priority", "interactive")}
+        self._shared = inherited or {
+            "priority": agent.params.get("priority", "interactive"),
+            "tenant": agent.params.get("tenant", run.id),
+        }
         params = {"affinity": run.id, **agent.params, **self._shared, "model": run.model}
         self._params = self._dialect.fixed(params, agent.tools.values(), agent.form)
         if emit is not None:

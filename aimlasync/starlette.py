@@ -1,0 +1,175 @@
+"""For Starlette and FastAPI: one client per app, streams relayed to browsers, errors as statuses.
+
+    app = FastAPI(lifespan=lifespan(max_queue=200, max_wait=5.0), exception_handlers=exception_handlers)
+
+    @app.post("/chat")
+    async def chat(question: Question, client: Annotated[AsyncClient, Depends(client)]) -> Response:
+        return event_stream(client.chat.completions.create(model=..., messages=..., stream=True))
+
+Law: glue; what is sent is decided in `relay`, how is sse-starlette's business. The `EventSourceResponse` runs from the
+request on, so that it notices a browser that leaves while the call still waits in line; its start is held back until
+the first message, so that a call that fails before it has a status.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
+
+import anyio
+
+from aimlasync import AimlasyncError, AsyncClient
+from aimlasync.relay import HEADERS, NOT_RESUMABLE, Events, Failure, Relay, Relayed, Streamed, failure
+
+try:
+    from sse_starlette import EventSourceResponse, ServerSentEvent
+    from sse_starlette.sse import SendTimeoutError
+    from starlette.datastructures import Headers
+    from starlette.requests import HTTPConnection, Request
+    from starlette.responses import Response
+    from starlette.types import Message, Receive, Scope, Send
+except ImportError as missing:
+    raise ImportError(f"aimlasync.starlette needs {missing.name}: pip install 'aimlasync[starlette]'") from None
+
+# Seconds that sse-starlette waits for longer than we do, when a server shuts down: it cuts without a word.
+_LATER = 1.0
+
+_log = logging.getLogger("aimlasync.relay")
+
+Lifespan = Callable[[Any], AbstractAsyncContextManager[Mapping[str, Any] | None]]
+
+
+def lifespan(
+    make: Callable[..., AsyncClient] = AsyncClient, *, inner: Lifespan | None = None, **options: Any
+) -> Callable[[Any], AbstractAsyncContextManager[dict[str, Any]]]:
+    """Return a lifespan that makes the app's client, `make(**options)`, and closes it when the app ends.
+
+    `inner` is another lifespan, run within this one; the state of both is the app's. A lifespan of your own may make
+    the client as well: what `client_of` looks for is its state's "aimlasync".
+    """
+
+    @asynccontextmanager
+    async def run(app: Any) -> AsyncIterator[dict[str, Any]]:
+        async with make(**options) as made:
+            if inner is None:
+                yield {"aimlasync": made}
+            else:
+                async with inner(app) as state:
+                    yield {**(state or {}), "aimlasync": made}
+
+    return run
+
+
+def client_of(connection: HTTPConnection) -> AsyncClient:
+    """Return the client of the app that a request (or websocket) came to. Raises RuntimeError when it has none."""
+    found = getattr(connection.state, "aimlasync", None)
+    if not isinstance(found, AsyncClient):
+        raise RuntimeError("this app has no client: make it with lifespan=aimlasync.starlette.lifespan()")
+    return found
+
+
+async def client(connection: HTTPConnection) -> AsyncClient:
+    """Return the app's client: `Depends(client)` for FastAPI."""
+    return client_of(connection)
+
+
+async def error_response(request: Request, error: Exception) -> Response:
+    """Answer a request whose call failed; the statuses are those of `relay.failure`."""
+    assert isinstance(error, AimlasyncError)
+    return _plain(failure(error))
+
+
+exception_handlers: dict[Any, Any] = {AimlasyncError: error_response}
+"""For `Starlette(exception_handlers=...)` or `FastAPI(exception_handlers=...)`: calls that are not streamed."""
+
+
+def event_stream(
+    call: Streamed | Awaitable[Streamed],
+    *,
+    events: Events = "text",
+    ping: float = 15.0,
+    drain: float = 10.0,
+    max_send: float | None = 30.0,
+    on_end: Callable[[Relayed], None] | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    """Return a response that relays a streamed call as server-sent events.
+
+    Give it the call itself, not awaited: `event_stream(client.responses.create(..., stream=True))`. Then a browser that
+    leaves before the first token cancels it too, as one does that leaves later. `events` is explained at
+    `relay.Relay`. All durations are in seconds: a comment is sent every `ping`, once the stream has its first event;
+    `drain` is what a stream has left when the server shuts down; a browser that takes nothing for `max_send` has left.
+    `on_end` is called once with how it ended. A call that fails before its first message is answered with a status and
+    JSON, as by `error_response`; later its error is the last message.
+    """
+    return _EventStream(Relay(call, events=events, on_end=on_end), ping, drain, max_send, headers)
+
+
+class _EventStream(EventSourceResponse):
+    def __init__(
+        self, relay: Relay, ping: float, drain: float, max_send: float | None, headers: Mapping[str, str] | None
+    ) -> None:
+        self._relay = relay
+        self._drain = drain
+        self._closing = anyio.Event()
+        super().__init__(
+            relay.messages(),
+            headers={**HEADERS, **(headers or {})},
+            ping=ping,
+            ping_message_factory=lambda: _Comment(relay),
+            send_timeout=max_send,
+            data_sender_callable=self._await_shutdown,
+            shutdown_event=self._closing,
+            shutdown_grace_period=drain + _LATER,
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if "last-event-id" in Headers(scope=scope):
+            await self._relay.close()
+            await _plain(NOT_RESUMABLE)(scope, receive, send)
+            return
+        start: Message | None = None
+
+        async def held(message: Message) -> None:
+            """Send, once there is something to send; comments alone begin a response only when its stream is open."""
+            nonlocal start
+            if message["type"] == "http.response.start" and scope["method"] != "HEAD":
+                start = message
+                return
+            if start is not None:
+                is_end = not message.get("more_body", False)
+                if is_end and self._relay.failure is not None:
+                    await _plain(self._relay.failure)(scope, receive, send)
+                    return
+                if not self._relay.began and not self._relay.is_open and not is_end:
+                    return
+                self._relay.began = True
+                begin, start = start, None
+                await send(begin)
+            await send(message)
+
+        try:
+            await super().__call__(scope, receive, held)
+        except SendTimeoutError:
+            _log.info("a browser has taken nothing for %s s and is taken to have left", self.send_timeout)
+        finally:
+            await self._relay.close()
+
+    async def _await_shutdown(self) -> None:
+        await self._closing.wait()
+        self._relay.drain(self._drain)
+
+
+class _Comment(ServerSentEvent):
+    def __init__(self, relay: Relay) -> None:
+        super().__init__()
+        self._relay = relay
+
+    def encode(self) -> bytes:
+        return self._relay.comment()
+
+
+def _plain(failed: Failure) -> Response:
+    return Response(failed.body, failed.status, failed.headers, media_type="application/json")
