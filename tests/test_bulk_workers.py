@@ -224,6 +224,7 @@ def test_an_error_that_stops_the_job_stops_all_workers(vendor: Vendor) -> None:
     [
         (("-", "-o", "out.jsonl", "--workers", "2"), "write it to a file first"),
         (("in.csv", "-o", "out.jsonl", "--workers", "2", "--dedupe"), "--dedupe"),
+        (("in.csv", "-o", "out.jsonl", "--workers", "2", "--ray"), "--ray"),
         (("in.csv", "--workers", "2"), "--workers goes with a journal"),
     ],
 )

@@ -25,6 +25,8 @@ MODULES = [
     "aimlasync.agents.run",
     "aimlasync.agents.tool",
     "aimlasync.aiohttp_web",
+    "aimlasync.bulk.batch",
+    "aimlasync.bulk.store",
     "aimlasync.catalogue",
     "aimlasync.chat",
     "aimlasync.chat_chunks",

@@ -10,15 +10,17 @@ Law: a caller of the client, by its public names. Importing it imports no comman
     keep    journal manifest lock disk record    one line per row, appended, never lost
             keep done index merge export output  and read again
     see     tally pace forecast report           what a job comes to
+    beyond  batch store                          the same for engines that run on many machines
 """
 
 from aimlasync.bulk.ask import Answer, Result
+from aimlasync.bulk.batch import BatchChat
 from aimlasync.bulk.caps import Caps
 from aimlasync.bulk.classify import ClassifyTask
 from aimlasync.bulk.export import export
 from aimlasync.bulk.file_job import FileJob
 from aimlasync.bulk.form import Form, FormError, load_form
-from aimlasync.bulk.job import Job, Options
+from aimlasync.bulk.job import Answerer, Job, Options
 from aimlasync.bulk.journal import Journal, JournalError
 from aimlasync.bulk.labels import LabelsError
 from aimlasync.bulk.mapping import classify, map
@@ -29,13 +31,17 @@ from aimlasync.bulk.request import Request, RequestError
 from aimlasync.bulk.rows import InputError, Row
 from aimlasync.bulk.run import Summary, run
 from aimlasync.bulk.shard import Shard
+from aimlasync.bulk.store import DirectoryStore, Store
 from aimlasync.bulk.task import BatchTask, EmptyTextError, PromptTask, Task
 
 __all__ = [
     "Answer",
+    "Answerer",
+    "BatchChat",
     "BatchTask",
     "Caps",
     "ClassifyTask",
+    "DirectoryStore",
     "EmptyTextError",
     "FileJob",
     "Form",
@@ -55,6 +61,7 @@ __all__ = [
     "Result",
     "Row",
     "Shard",
+    "Store",
     "Summary",
     "Task",
     "classify",

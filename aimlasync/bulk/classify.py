@@ -66,7 +66,7 @@ class ClassifyTask:
         self.multi = multi
         self.id_column = id_column
         self._given = labels
-        self.form = form or Form(format_of(answer_type(labels or {}, multi=multi)))
+        self.form = form or form_of_labels(labels or {}, multi)
         self.labels = list(labels) if labels is not None else [str(label) for label in self.form.labels]
         said = system if system is not None else _FILL if labels is None else instructions(labels, multi=multi)
         self.prompt = Prompt(said, prompt)
@@ -147,6 +147,12 @@ class ClassifyTask:
             {"role": "user", "content": self.prompt.user(text, {self.text: text})},
             {"role": "assistant", "content": msgspec.json.encode(whole).decode()},
         ]
+
+
+def form_of_labels(labels: Labels, multi: bool) -> Form:
+    """Return the form of an answer that is one of `labels`, or with `multi` a list of them."""
+    form = format_of(answer_type(labels, multi=multi))
+    return Form(form, made=(form_of_labels, (labels, multi)))
 
 
 def _logprobs(endpoint: Api) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import importlib
 import importlib.util
 import os
 import sys
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -32,8 +33,17 @@ class FormError(ValueError):
 class Form:
     """What an answer must look like."""
 
-    def __init__(self, form: Format[Any], identity: Any = None, *, is_checked: bool = False) -> None:
+    def __init__(
+        self,
+        form: Format[Any],
+        identity: Any = None,
+        *,
+        is_checked: bool = False,
+        made: tuple[Callable[..., Form], tuple[Any, ...]] | None = None,
+    ) -> None:
         self._format = form
+        # How it is made again in another process: a decoder cannot travel.
+        self._made = made
         # Whether answers are looked at beyond what the decoder sees to.
         self._is_checked = is_checked
         self.identity = identity
@@ -46,6 +56,11 @@ class Form:
         part = properties.get(self.label_column) if self.label_column else None
         self.labels = list(_enum(part, form.schema) or ()) if part else []
         """That set."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self._made is None:
+            raise TypeError("this form cannot be pickled; make it with form_of or form_of_schema")
+        return self._made
 
     def params(self, endpoint: Api) -> dict[str, Any]:
         """Return the parameters that ask for it."""
@@ -71,7 +86,28 @@ class Form:
 def form_of(type_: Any) -> Form:
     """Return the form of a Python type. Raises TypeError, naming the field that strict JSON schema cannot express."""
     form = format_of(type_)
-    return Form(form, form.schema)
+    return Form(form, form.schema, made=(form_of, (type_,)))
+
+
+def form_of_schema(name: str, schema: Mapping[str, Any]) -> Form:
+    """Return the form of a JSON schema, which is made strict where it is silent; `name` is for errors and servers.
+
+    Raises FormError for what is not the schema of an object.
+    """
+    # A copy all the way down: it is closed below.
+    whole = msgspec.json.decode(msgspec.json.encode(schema))
+    if isinstance(whole.get("schema"), dict):
+        # The whole `json_schema` of a request.
+        whole = whole["schema"]
+    if whole.get("type") != "object" or not whole.get("properties"):
+        raise FormError(f'{name}: not the schema of an object; it needs "type": "object" and "properties"')
+    _close(whole)
+    title = os.path.splitext(os.path.basename(name))[0]
+    slug = "".join(c if c.isascii() and (c.isalnum() or c in "_-") else "_" for c in title)[:64] or "answer"
+    decoder = msgspec.json.Decoder(dict[str, Any])
+    return Form(
+        Format(slug, whole, decoder, False), whole, is_checked=True, made=(form_of_schema, (name, dict(schema)))
+    )
 
 
 def load_form(name: str) -> Form:
@@ -82,7 +118,9 @@ def load_form(name: str) -> Form:
     path, colon, attribute = name.rpartition(":")
     if colon and attribute.isidentifier() and not os.path.exists(name):
         try:
-            return form_of(_type(path, attribute))
+            form = format_of(_type(path, attribute))
+            # By its name: a file's types are known in this process alone.
+            return Form(form, form.schema, made=(load_form, (name,)))
         except TypeError as error:
             raise FormError(f"{name}: {error}") from None
     try:
@@ -92,15 +130,7 @@ def load_form(name: str) -> Form:
         raise FormError(f"{name}: {getattr(error, 'strerror', None) or 'not UTF-8 text'}; name a JSON schema") from None
     except msgspec.DecodeError as error:
         raise FormError(f"{name}: not JSON ({error}); name a JSON schema") from None
-    if isinstance(schema, dict) and isinstance(schema.get("schema"), dict):
-        # The whole `json_schema` of a request.
-        schema = schema["schema"]
-    if not isinstance(schema, dict) or schema.get("type") != "object" or not schema.get("properties"):
-        raise FormError(f'{name}: not the schema of an object; it needs "type": "object" and "properties"')
-    _close(schema)
-    title = os.path.splitext(os.path.basename(name))[0]
-    slug = "".join(c if c.isascii() and (c.isalnum() or c in "_-") else "_" for c in title)[:64] or "answer"
-    return Form(Format(slug, schema, msgspec.json.Decoder(dict[str, Any]), False), schema, is_checked=True)
+    return form_of_schema(name, schema if isinstance(schema, dict) else {})
 
 
 def _type(module: str, attribute: str) -> Any:

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Coroutine, Iterator
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from aimlasync.budget import Budget
 from aimlasync.bulk.ask import Result, ask
@@ -71,6 +71,16 @@ def ignore(result: Result, record: Record) -> None:
     """Look at nothing."""
 
 
+class Answerer(Protocol):
+    """Who makes the calls of a job in other processes or on other machines, in the place of its client."""
+
+    workers: int
+    """Rows that are worth having at work."""
+
+    async def ask(self, request: Request, /) -> Result:
+        """Return what became of a request, its answer read as the task says."""
+
+
 class Job:
     """What both ways share: the totals, and how a run ends."""
 
@@ -106,6 +116,8 @@ class Job:
         self._short: deque[asyncio.Future[None]] = deque()
         self._shared: Shared | None = None
         self._client: AsyncClient | None = None
+        self.answerer: Answerer | None = None
+        """Who is asked instead of the client."""
         self._work: Work[Row, Result] | None = None
 
     @property
@@ -161,13 +173,16 @@ class Job:
             if held is not None:
                 self.pace.limits[held] += 1
         pending = self.pending
+        in_flight = sum(endpoint.in_flight for endpoint in endpoints)
+        if self.answerer is not None:
+            in_flight = 0 if self._work is None else self._work.in_flight
         return Snapshot(
             at=time.time(),
             seconds=self.pace.seconds(now),
             total=self.total,
             done=self.tally.ok,
             failed=self.tally.failed,
-            in_flight=sum(endpoint.in_flight for endpoint in endpoints),
+            in_flight=in_flight,
             calls_per_second=rows_per_second,
             tokens_per_second=tokens_per_second,
             cost_usd=self.tally.cost,
@@ -279,6 +294,8 @@ class Job:
         return result
 
     def _ask(self, client: AsyncClient, request: Request) -> Coroutine[Any, Any, Result]:
+        if self.answerer is not None:
+            return self.answerer.ask(request)
         if client.budget is not None:
             return self._ask_within(client, client.budget, request)
         return ask(client, request, read=self.task.read, retry_invalid=self.options.retry_invalid)

@@ -1,4 +1,4 @@
-"""From a result to the line that keeps it.
+"""From a result to the line that keeps it, and back.
 
 Law: pure. The body is the server's own bytes.
 """
@@ -6,13 +6,17 @@ Law: pure. The body is the server's own bytes.
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import msgspec
 
-from aimlasync.bulk.ask import Result
+from aimlasync import errors
+from aimlasync.bulk.ask import Answer, Result
+from aimlasync.bulk.export import reply_of
 from aimlasync.bulk.record import Facts, Failure, Record, Response
-from aimlasync.errors import APIStatusError
-from aimlasync.info import Timing
+from aimlasync.bulk.request import Request
+from aimlasync.errors import AimlasyncError, AnswerError, APIStatusError, APITimeoutError
+from aimlasync.info import Info, Timing
 from aimlasync.wire import plain
 
 _encode = msgspec.json.Encoder().encode
@@ -70,6 +74,57 @@ def record_of(result: Result) -> Record:
         error=failure,
         info=facts,
     )
+
+
+def result_of(record: Record, request: Request) -> Result:
+    """Return the result that `record` keeps, for what happened in another process: `record_of` gives the same again."""
+    facts, said = record.info or Facts(), record.response
+    status = None if said is None else said.status_code
+    info = Info(
+        endpoint=facts.endpoint or "",
+        model=facts.model or "",
+        attempts=facts.attempts or 0,
+        status=status if record.error is None else record.error.status,
+        request_id=record.id,
+        server_request_id=None if said is None else said.request_id,
+        cost_usd=facts.cost_usd,
+        timing=Timing(queued=facts.queued, limited=facts.limited, first_byte=facts.first_byte, total=facts.seconds),
+    )
+    reply = None
+    if said is not None and 200 <= said.status_code < 300:
+        body = bytes(said.body)
+        reply = reply_of(body)
+        if reply is not None:
+            paid = Info(status=said.status_code, server_request_id=said.request_id)
+            reply.__dict__.update(raw=body, info=info if record.error is None else paid)
+    has_answer = record.error is None and (facts.label is not None or facts.confidence is not None)
+    return Result(
+        request,
+        reply=reply,
+        error=None if record.error is None else _error_of(record.error, reply, info, said),
+        answer=Answer(label=facts.label, confidence=facts.confidence) if has_answer else None,
+        calls=1 if facts.calls is None else facts.calls,
+        attempts=facts.attempts or 0,
+        tokens_in=facts.tokens_in,
+        tokens_out=facts.tokens_out,
+        cost_usd=facts.cost_usd,
+        shared_with=facts.shared_with,
+    )
+
+
+def _error_of(failure: Failure, reply: Any, info: Info, said: Response | None) -> AimlasyncError:
+    kind: type[AimlasyncError] = getattr(errors, failure.code, AimlasyncError)
+    if not issubclass(kind, AimlasyncError) or kind.__name__ != failure.code:
+        # One that is no error of the client's: its name is all that is known.
+        kind = type(failure.code, (AimlasyncError,), {})
+    if issubclass(kind, APIStatusError):
+        body = None if said is None else plain(bytes(said.body))
+        return kind(failure.message, status=failure.status or 0, body=body, info=info)
+    if issubclass(kind, AnswerError):
+        return kind(failure.message, reply=reply, raw=b"" if reply is None else reply.raw, info=info)
+    if issubclass(kind, APITimeoutError):
+        return kind(failure.message, phase="total", info=info)
+    return kind(failure.message, info=info)
 
 
 def json_line(raw: bytes) -> msgspec.Raw:

@@ -64,6 +64,12 @@ class ParquetReader:
         return names
 
 
+def column_values(column: Any) -> list[Any]:
+    """Return the values of an Arrow array as a reader gives them."""
+    pa = pyarrow("batch")
+    return _values(column.cast(_plain_type(column.type, pa)), pa)
+
+
 def _plain_type(kind: Any, pa: Any) -> Any:
     """The type with text where JSON knows nothing better. Cast by Arrow: Python's times end at the microsecond."""
     types = pa.types

@@ -18,7 +18,7 @@ import msgspec
 from aimlasync.bulk.crew import Crew, CrewJob
 from aimlasync.bulk.export import check_columns, export
 from aimlasync.bulk.file_job import FileJob
-from aimlasync.bulk.job import Job, Options, Seen, ignore
+from aimlasync.bulk.job import Answerer, Job, Options, Seen, ignore
 from aimlasync.bulk.journal import Durability
 from aimlasync.bulk.parquet import pyarrow
 from aimlasync.bulk.request import Request
@@ -77,18 +77,21 @@ async def run(
     begin: Callable[[Job], object] | None = None,
     seen: Seen = ignore,
     crew: Crew | None = None,
+    answerer: Answerer | None = None,
 ) -> Summary:
     """Ask about every row of `input` and keep the answers in a journal; the same call again goes on where it stopped.
 
     `input` is a file of rows (CSV, JSONL, Parquet), or rows as dicts or requests; `task` says what is asked about
     each, and without one they must be lines of OpenAI's Batch API. `output` is the journal itself where it ends in
     .jsonl and neither `columns` nor `add` name any; otherwise a table made of it at the end, with the journal beside
-    it. `begin` is given the job before its first call, `seen` every result. With `crew` other processes
-    ask, and the client is not used.
+    it. `begin` is given the job before its first call, `seen` every result. With `crew` other processes ask, and the
+    client is not used; an `answerer` makes the calls instead of the client, and a cap of money is not its to keep.
     Errors of rows are in the journal; what stops the job is in the summary. Raises InputError and JournalError before
     any call, OSError when the journal cannot be written.
     """
     options = options or Options()
+    if answerer is not None and options.caps.max_usd is not None:
+        raise ValueError("max_usd is kept by a client, and an answerer asks through many; use max_tokens")
     path = os.fspath(output)
     source = input if isinstance(input, Source) else await open_rows(input, format)
     try:
@@ -110,6 +113,8 @@ async def run(
             durability=durability,
             added=add or (),
         )
+        if answerer is not None:
+            job.answerer, job.workers = answerer, options.concurrency or answerer.workers
         try:
             if begin is not None:
                 begin(job)

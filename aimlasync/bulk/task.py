@@ -2,11 +2,13 @@
 
 Law: pure. A task turns a row into a request and a reply into an answer; how rows are read and answers kept is the
 job's business. What decides the answers is its `identity`: a journal is gone on with only where that is the same.
+Tasks can be pickled: they are asked in other processes, and on other machines, too.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from aimlasync.bulk.ask import Answer, Read, Result
@@ -110,11 +112,11 @@ class PromptTask:
         self.endpoint: Api = endpoint
         self._said = dict(params or {})
         self._params = {**(form.params(endpoint) if form is not None else {}), **self._said}
-        self._id_column = id_column
+        self.id_column = id_column
         self._form = form
         self.read: Read | None = read_any if judge else None
         if form is not None:
-            self.read = _reader(form)
+            self.read = partial(_read_form, form)
 
     def identity(self) -> dict[str, Any]:
         """Return all that decides the answers, but for the rows."""
@@ -126,19 +128,19 @@ class PromptTask:
             "prompt": self.prompt.template,
             "parameters": self._said,
             "form": None if self._form is None else self._form.identity,
-            "id": self._id_column,
+            "id": self.id_column,
             "judged": self.read is not None,
         }
 
     def check_columns(self, columns: list[str]) -> None:
         """Raises PromptError or InputError for a name that is no column."""
         self.prompt.check(columns)
-        if self._id_column is not None and self._id_column not in columns:
-            raise InputError(self.name, f"no column {self._id_column!r} for --id; there are: {', '.join(columns)}")
+        if self.id_column is not None and self.id_column not in columns:
+            raise InputError(self.name, f"no column {self.id_column!r} for --id; there are: {', '.join(columns)}")
 
     def custom_id(self, row: Row) -> str:
         """Return the name of a row in the journal. Raises InputError."""
-        return row.custom_id if self._id_column is None else id_of(row, self._id_column, self.name)
+        return row.custom_id if self.id_column is None else id_of(row, self.id_column, self.name)
 
     def request(self, row: Row) -> Request:
         """Return what is asked about a row."""
@@ -193,12 +195,9 @@ def read_any(reply: Reply) -> Answer:
     return Answer()
 
 
-def _reader(form: Form) -> Read:
-    def read(reply: Reply) -> Answer:
-        form.read(reply)
-        return Answer()
-
-    return read
+def _read_form(form: Form, reply: Reply) -> Answer:
+    form.read(reply)
+    return Answer()
 
 
 def _refuse_bad(reply: Reply) -> None:

@@ -5,6 +5,7 @@ Law: from words to values; nothing is opened here but the list of prices, where 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -45,6 +46,8 @@ class JobOptions(msgspec.Struct, frozen=True, kw_only=True):
     canary: int
     errors: str | None
     progress: str
+    ray: str | None
+    store: str | None
 
     @property
     def limits(self) -> Limits:
@@ -61,12 +64,17 @@ class JobOptions(msgspec.Struct, frozen=True, kw_only=True):
             "--dedupe": self.dedupe,
             "--durability power": self.durability == "power",
             "--errors": self.errors,
+            "--ray": self.ray is not None,
         }
         if name := next((name for name, value in given.items() if value), None):
             raise WrongUseError(f"{name} goes with a journal, and standard output and pipes have none; add -o PATH")
 
     def options(self, *, gold: str | None, simulated: bool) -> Options:
         """Return how the job runs. Raises WrongUseError."""
+        if self.store is not None and self.ray is None:
+            raise WrongUseError("--store goes with --ray; without it the journal is all that is needed")
+        if self.ray is not None and self.workers is not None:
+            raise WrongUseError("--workers and --ray: a cluster has processes of its own; use one of them")
         try:
             shard = None if self.shard is None else Shard.parse(self.shard)
             deadline = None if self.deadline is None else read_seconds(self.deadline)
@@ -122,6 +130,18 @@ def job_options(command: F) -> F:
 def taken(given: dict[str, Any]) -> JobOptions:
     """Return the options of `job_options` out of all that a command was given."""
     return JobOptions(**{name: given.pop(name) for name in JobOptions.__struct_fields__})
+
+
+class _Address(click.types.StringParamType):
+    """An address that may be left out; a file after it is meant as FILE."""
+
+    name = "[ADDRESS]"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the address. Raises WrongUseError for a file."""
+        if os.path.isfile(value):
+            raise WrongUseError(f"--ray {value}: that is a file, and no address; write FILE before --ray")
+        return value
 
 
 def _price(text: str) -> Price:
@@ -181,4 +201,12 @@ _OPTIONS = [
         show_default=True,
         help="A live view on a terminal, JSON lines on stderr, or nothing.",
     ),
+    click.option(
+        "--ray",
+        type=_Address(),
+        is_flag=False,
+        flag_value="",
+        help="Ask through the machines of a Ray cluster: the one there, else the one at hand, else one begun here.",
+    ),
+    click.option("--store", metavar="STORE", help="With --ray: DIR, or redis://HOST, that keeps answers on their way."),
 ]

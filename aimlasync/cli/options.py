@@ -71,6 +71,8 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
     endpoint: Endpoint | None
     """None is the built-in simulator, which begins with the client and ends with it."""
     model: str
+    where: Where = Where()
+    """What was said of it: for processes that find it for themselves."""
 
 
 def where_options(command: F) -> F:
@@ -101,7 +103,7 @@ def find_server(where: Where, model: str | None = None, *, needs_model: bool = T
     if where.simulate:
         if where.base_url is not None:
             raise WrongUseError("--simulate and --base-url name two servers; use one of them")
-        return Server(endpoint=None, model=model or AIMLAPI.default_model)
+        return Server(endpoint=None, model=model or AIMLAPI.default_model, where=where)
     if where.base_url is None and not has_key():
         raise WrongUseError(NO_KEY)
     try:
@@ -112,7 +114,7 @@ def find_server(where: Where, model: str | None = None, *, needs_model: bool = T
     chosen = model or endpoint.provider.default_model
     if needs_model and not chosen:
         raise WrongUseError(f"which model? {endpoint.name} has no default; say so with --model")
-    return Server(endpoint=endpoint, model=chosen)
+    return Server(endpoint=endpoint, model=chosen, where=where)
 
 
 @asynccontextmanager

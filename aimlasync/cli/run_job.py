@@ -9,7 +9,7 @@ import os
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import AsyncExitStack, ExitStack
 
 import click
 
@@ -22,6 +22,7 @@ from aimlasync.bulk.stream_job import StreamJob
 from aimlasync.bulk.task import EmptyTextError, Task
 from aimlasync.cli.display import Progress
 from aimlasync.cli.job_options import JobOptions, priced
+from aimlasync.cli.machines import Machines
 from aimlasync.cli.options import Server, advised, counted, open_client
 from aimlasync.cli.signals import on_interrupt
 from aimlasync.cli.workers import crew_of, own_part, run_part
@@ -76,16 +77,23 @@ async def run_to_file(
     if (mine := own_part()) is not None:
         return await run_part(*mine, source, task, options, words, server, models=models)
     watch = Watch(title, words.progress, stdout_is_rows=False)
+    # Before anything listens to Ctrl-C: Ray would take that over.
+    cluster = None if words.ray is None else Machines(words, server, output)
     with on_interrupt(watch.interrupt), tempfile.TemporaryDirectory() as scratch:
         if output == "-":
             # A dry run whose answers nobody keeps.
             output = os.path.join(scratch, "answers.jsonl")
             watch.is_throwaway = True
         try:
-            async with open_client(server, limits=words.limits) as client:
+            async with AsyncExitStack() as stack:
+                client = await stack.enter_async_context(open_client(server, limits=words.limits))
                 prices = await words.prices(client, models)
                 options = priced(options, prices)
                 watch.progress.reading(source.size + size_of(output, f"{output}.journal"))
+                answerer = None
+                if cluster is not None:
+                    answerer = await stack.enter_async_context(cluster.open(task))
+                    watch.progress.note(f"asking through {cluster.said}")
                 summary = await run(
                     client,
                     source,
@@ -98,7 +106,10 @@ async def run_to_file(
                     durability=words.durability,
                     begin=watch.begin,
                     crew=crew_of(words, source.name),
+                    answerer=answerer,
                 )
+                if cluster is not None and summary.is_complete and not summary.tally.failed:
+                    cluster.forget()
                 if words.errors is not None:
                     write_failed(summary.journal, words.errors)
                 statistics = client.statistics()

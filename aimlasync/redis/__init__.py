@@ -1,7 +1,8 @@
-"""One account's limits and budget, shared by many processes and machines through Redis or Valkey.
+"""What processes and machines share through Redis or Valkey: an account's limits and budget, and answers paid for.
 
-Law: a place for `Endpoint(quota=...)`; the arithmetic is `aimlasync.account`'s, in Lua, run atomically where the data
-is and by the server's own clock. Needs `pip install 'aimlasync[redis]'`.
+Law: places for `Endpoint(quota=...)` and for a job's `store=`. The arithmetic of the limits is that of
+`aimlasync.account`, in Lua, run atomically where the data is and by the server's own clock. Needs
+`pip install 'aimlasync[redis]'`.
 
     async with RedisQuota("redis://cache:6379/0", name="aimlapi") as quota:
         endpoint = Endpoint.aimlapi(limits=Limits(requests_per_minute=600), quota=quota)
@@ -9,5 +10,6 @@ is and by the server's own clock. Needs `pip install 'aimlasync[redis]'`.
 """
 
 from aimlasync.redis.quota import RedisQuota
+from aimlasync.redis.store import RedisStore
 
-__all__ = ["RedisQuota"]
+__all__ = ["RedisQuota", "RedisStore"]

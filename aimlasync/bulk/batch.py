@@ -1,0 +1,514 @@
+"""A batch of rows in, the same rows with answers out: what engines for data larger than a machine want of a function.
+
+Law: knows no engine and imports none. It can be pickled, and holds then no key: keys are read from the environment of
+the process that asks. A row never raises: what became of it is in its columns. What is asked, and how an answer is
+read, is a bulk task's business; here are the columns, the client, and the store.
+One client serves all copies in one process and event loop, so that its limits hold for them together.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import logging
+import os
+import pickle
+import sys
+import threading
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from typing import Any, Literal, Self, TypeVar
+
+import msgspec
+
+from aimlasync.bulk.ask import ask
+from aimlasync.bulk.classify import ClassifyTask, Shot
+from aimlasync.bulk.export import RESULTS, Outcome
+from aimlasync.bulk.form import Form, form_of, form_of_schema
+from aimlasync.bulk.keep import record_of
+from aimlasync.bulk.mapping import MAX_WAITING, WORKERS
+from aimlasync.bulk.output import Kind
+from aimlasync.bulk.parquet import column_values
+from aimlasync.bulk.patience import Patience
+from aimlasync.bulk.record import Facts, Failure, Record, decode_record, encode_record
+from aimlasync.bulk.request import Api, Request, RequestError
+from aimlasync.bulk.rows import InputError, Row
+from aimlasync.bulk.store import Store, key_of, scope_of
+from aimlasync.bulk.task import BatchTask, EmptyTextError, PromptTask, Task, empty_result, id_of
+from aimlasync.bulk.work import Work
+from aimlasync.client import AsyncClient
+from aimlasync.endpoint import default_endpoints
+from aimlasync.errors import AimlasyncError
+from aimlasync.limits import Limits
+from aimlasync.retry import Retry
+from aimlasync.timeout import Timeout
+
+B = TypeVar("B")
+T = TypeVar("T")
+
+_log = logging.getLogger("aimlasync.bulk")
+
+RECORD = "record"
+"""Of `add`: the line that a journal would have for the row."""
+
+
+class BatchChat:
+    """Asks about each row of a batch: `await chat(batch)`, or `chat.sync(batch)` where there is no event loop.
+
+    What is asked: `labels` to choose from, a `prompt` template with {column} in it, or both; `schema` (a JSON schema,
+    or a type) for answers in a form; `messages`, the column of whole conversations, or of `input` for responses;
+    without any of these the rows are lines of OpenAI's Batch API. `task` is any of them ready made.
+
+    A batch is a dict of lists or arrays, a pandas frame or an Arrow table, and so is what comes back: with the columns
+    of `add`, column -> what is in it: custom_id, ok, answer, label, confidence, error, error_message, status, attempts,
+    tokens_in, tokens_out, cost_usd, seconds, model, request_id, finish_reason, or record, the whole line of a journal.
+
+    `limits` are those of each process; with a `quota` they are the account's, which all processes keep together: it is
+    what makes one in each process, such as `functools.partial(RedisQuota, url, name=...)`. `store` keeps good answers
+    by what was asked: rows that are in it are not asked again. `id_column` names the rows. `stop=True` raises the error
+    that every row would meet (a bad key, no credit, a server that is gone); otherwise it is in their columns.
+
+    Raises InputError, PromptError or AimlasyncError for what is wrong with all rows: no such column, no key.
+    """
+
+    def __init__(
+        self,
+        *,
+        model: str | None = None,
+        prompt: str | None = None,
+        labels: Sequence[str] | Mapping[str, str] | None = None,
+        schema: Mapping[str, Any] | type[Any] | None = None,
+        messages: str | None = None,
+        task: Task | None = None,
+        text: str = "text",
+        system: str | None = None,
+        multi: bool = False,
+        shots: Sequence[Shot] = (),
+        confidence: bool = False,
+        params: Mapping[str, Any] | None = None,
+        endpoint: Api = "chat",
+        id_column: str | None = None,
+        add: Mapping[str, str] | None = None,
+        base_url: str | None = None,
+        allow_http: bool = False,
+        limits: Limits | None = None,
+        quota: Callable[[], Any] | None = None,
+        timeout: Timeout | float | None = None,
+        retry: Retry | None = None,
+        retry_invalid: int = 0,
+        store: Store | None = None,
+        stop: bool = False,
+    ) -> None:
+        asks = {"prompt": prompt, "labels": labels, "schema": schema}
+        if messages is not None and (said := [name for name, value in asks.items() if value is not None]):
+            raise ValueError(f"messages= is what is asked already; leave {said[0]}= out")
+        judge = retry_invalid > 0
+        form = None if schema is None else form_of(schema) if isinstance(schema, type) else _form(schema)
+        if task is not None:
+            self.task = task
+        elif not (model or (messages is None and not any(asks.values()))):
+            raise ValueError("which model? Say so with model=")
+        elif labels is not None or (form is not None and prompt is None):
+            self.task = ClassifyTask(
+                model=model or "",
+                labels=None
+                if labels is None
+                else dict(labels)
+                if isinstance(labels, Mapping)
+                else dict.fromkeys(labels, ""),
+                form=form,
+                text=text,
+                endpoint=endpoint,
+                prompt=prompt or "{text}",
+                system=system,
+                multi=multi,
+                shots=shots,
+                confidence=confidence,
+                params=params,
+                id_column=id_column,
+            )
+        elif prompt is not None:
+            self.task = PromptTask(
+                prompt=prompt,
+                model=model or "",
+                endpoint=endpoint,
+                system=system,
+                params=params,
+                id_column=id_column,
+                form=form,
+                judge=judge,
+            )
+        else:
+            self.task = BatchTask(model=model, judge=judge)
+        self.task.name = "batch"
+        self.add = dict(add) if add is not None else _usual(self.task)
+        for column, fact in self.add.items():
+            if fact != RECORD and fact not in RESULTS:
+                raise ValueError(f"add: {column!r} shall be {fact!r}; known are {', '.join([*RESULTS, RECORD])}")
+        self.store = store
+        self.stop = stop
+        self._messages = messages
+        self._params = dict(params or {})
+        self._model = model
+        self._api: Api = endpoint
+        self._id_column = id_column if task is None else getattr(task, "id_column", None)
+        # Rows without a name of their own are named by what they ask: numbers would begin anew with each batch.
+        self._named = id_column is not None if messages is not None else self.task.own_ids
+        self._retry_invalid = retry_invalid
+        self._where = _Where(
+            base_url=base_url, allow_http=allow_http, limits=limits, timeout=timeout, retry=retry, quota=quota
+        )
+
+    def __repr__(self) -> str:
+        return f"<BatchChat {self.task.identity()['task']} adds {', '.join(self.add)}>"
+
+    async def __call__(self, batch: B) -> B:
+        """Return `batch` with the columns of `add`, in the same order and of the same kind."""
+        names = _names(batch)
+        fields = self._fields(batch, names)
+        for column in self.add:
+            if column in names:
+                raise InputError("batch", f"there is a column {column!r} already; name another in add=")
+        asked = [self._request(row) for row in fields]
+        answers = iter(await self.records([each for each in asked if isinstance(each, Request)]))
+        records = [next(answers) if isinstance(each, Request) else each for each in asked]
+        outcomes = [Outcome(record.custom_id, record) for record in records]
+        whole: B = _with(batch, {column: self._column(fact, outcomes) for column, fact in self.add.items()})
+        return whole
+
+    def sync(self, batch: B) -> B:
+        """Do the same where no event loop runs: Dask's `map_partitions`, `datasets.map`, a pandas frame at hand."""
+        return in_background(self(batch))
+
+    def frames(self, frames: Iterable[B]) -> Iterator[B]:
+        """Do the same to each of many: Spark's `mapInPandas(chat.frames, schema)`."""
+        for frame in frames:
+            yield self.sync(frame)
+
+    async def records(self, requests: Sequence[Request]) -> list[Record]:
+        """Return what became of each request, in their order: from the store, or by asking."""
+        found = self._where.found()
+        client = found.client
+        keys: list[str] = []
+        if self.store is not None:
+            scope = scope_of(self.task.identity(), found.base_url)
+            keys = [key_of(scope, request) for request in requests]
+        records = await self._kept(requests, keys)
+        patience = Patience(succeeded=any(records), alike=not isinstance(self.task, BatchTask))
+        fatal: list[AimlasyncError] = []
+
+        async def do(at: int) -> None:
+            result = await ask(client, requests[at], read=self.task.read, retry_invalid=self._retry_invalid)
+            record = record_of(result)
+            if self.store is not None and record.error is None:
+                await _reached(self.store, self.store.put(keys[at], encode_record(record)))
+            records[at] = record
+            if self.stop and (error := patience.saw(result.error)) is not None:
+                fatal.append(error)
+                work.stop()
+
+        missing = [at for at, record in enumerate(records) if record is None]
+        work = Work(
+            missing,
+            do,
+            workers=max(1, min(len(missing), WORKERS)),
+            may_take=lambda: client.queued < MAX_WAITING,
+            keep=_nothing,
+        )
+        async with work:
+            await work.finished()
+        if fatal:
+            raise fatal[0]
+        return [record for record in records if record is not None]
+
+    async def close(self) -> None:
+        """Close the client of this event loop, for all copies that ask in the same way; a later batch opens another."""
+        found = _clients.get(asyncio.get_running_loop(), {}).pop(self._where.key(), None)
+        if found is not None:
+            await found.close()
+        if self.store is not None:
+            await self.store.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def _kept(self, requests: Sequence[Request], keys: Sequence[str]) -> list[Record | None]:
+        if self.store is None or not requests:
+            return [None] * len(requests)
+        found = await _reached(self.store, self.store.get(keys))
+        return [
+            None if value is None else _again(value, request)
+            for value, request in zip(found or [None] * len(requests), requests, strict=True)
+        ]
+
+    def _fields(self, batch: Any, names: list[str]) -> list[dict[str, Any]]:
+        """The rows as dicts of the columns that are asked about, with values that JSON knows. Raises InputError."""
+        task = self.task
+        if self._messages is not None:
+            needed = [self._messages]
+        elif isinstance(task, ClassifyTask):
+            task.prompt.check(names)
+            needed = [task.text, *(name for name in task.prompt.columns() if name != "text")]
+        elif isinstance(task, PromptTask):
+            needed = task.prompt.columns()
+        else:
+            needed = ["custom_id", "body", *(name for name in ("url", "method") if name in names)]
+        if self._id_column is not None:
+            needed.append(self._id_column)
+        columns = []
+        for name in dict.fromkeys(needed):
+            if name not in names:
+                raise InputError("batch", f"no column {name!r}; there are: {', '.join(names)}")
+            columns.append((name, _values(batch[name])))
+        return [{name: values[at] for name, values in columns} for at in range(len(columns[0][1]) if columns else 0)]
+
+    def _request(self, fields: dict[str, Any]) -> Request | Record:
+        """What is asked about a row, or the record of one that nothing can be asked about."""
+        row = Row(1, 1, fields)
+        try:
+            if self._messages is not None:
+                name = "" if self._id_column is None else id_of(row, self._id_column, "batch")
+                request = Request(custom_id=name, api=self._api, body=self._body(fields[self._messages]))
+            elif isinstance(self.task, BatchTask):
+                request = self.task.request(Row(1, 1, {**fields, "body": _object(fields["body"])}))
+            else:
+                request = self.task.request(row)
+            content = key_of(b"", request)
+        except EmptyTextError as error:
+            return record_of(empty_result(self.task, row, error))
+        except (InputError, RequestError, TypeError, ValueError) as error:
+            said = str(error).removeprefix("batch: line 1: ")
+            failure = Failure(code=type(error).__name__, message=said, attempts=0)
+            return Record(id="", custom_id="", error=failure, info=Facts(attempts=0))
+        return request if self._named else msgspec.structs.replace(request, custom_id=content)
+
+    def _body(self, said: Any) -> dict[str, Any]:
+        if isinstance(said, str) and said.lstrip().startswith("["):
+            said = msgspec.json.decode(said)
+        if not isinstance(said, (str, list)) or not said:
+            raise InputError("batch", f"{self._messages!r} is neither a text nor a list of messages", line=1)
+        said = _without_nulls(said)
+        if self._api == "responses":
+            return {"model": self._model, "input": said, **self._params}
+        messages = [{"role": "user", "content": said}] if isinstance(said, str) else said
+        return {"model": self._model, "messages": messages, **self._params}
+
+    def _column(self, fact: str, outcomes: Sequence[Outcome]) -> tuple[Kind | Literal["texts"], list[Any]]:
+        if fact == RECORD:
+            return "text", [encode_record(outcome.record).decode() for outcome in outcomes]
+        kind, get = RESULTS[fact]
+        values = [get(outcome) for outcome in outcomes]
+        return (
+            "texts" if fact == "label" and isinstance(self.task, ClassifyTask) and self.task.multi else kind
+        ), values
+
+
+def _form(schema: Mapping[str, Any]) -> Form:
+    return form_of_schema(str(schema.get("title") or schema.get("name") or "answer"), schema)
+
+
+def _usual(task: Task) -> dict[str, str]:
+    answers = ["label"] if isinstance(task, ClassifyTask) and task.labels else ["answer"]
+    return {name: name for name in (*answers, "error", "error_message", "tokens_in", "tokens_out", "cost_usd")}
+
+
+def _again(value: bytes, request: Request) -> Record | None:
+    """The record that the store has, as that of this request."""
+    try:
+        record = decode_record(value)
+    except msgspec.DecodeError:
+        return None
+    if record.custom_id != request.custom_id:
+        # Another row's call, which is counted there.
+        facts = record.info or Facts()
+        record.info = Facts(
+            at=facts.at,
+            attempts=0,
+            model=facts.model,
+            label=facts.label,
+            confidence=facts.confidence,
+            shared_with=record.custom_id,
+        )
+        record.custom_id = request.custom_id
+    return record
+
+
+async def _reached(store: Store, work: Coroutine[Any, Any, T]) -> T | None:
+    """What a store answers, None where it cannot be reached: a paid answer is not lost for that."""
+    try:
+        return await work
+    except OSError as error:
+        if repr(store) not in _unreached:
+            _unreached.add(repr(store))
+            _log.warning("%r cannot be reached (%s): rows that are done again are paid again", store, error)
+        return None
+
+
+# Stores whose failure was told.
+_unreached: set[str] = set()
+
+
+def _nothing(result: object) -> None:
+    return None
+
+
+# Batches: what holds the columns
+
+
+def _names(batch: Any) -> list[str]:
+    names = getattr(batch, "column_names", None)
+    return [str(name) for name in (batch.keys() if names is None else names)]
+
+
+def _values(column: Any) -> list[Any]:
+    """A column as values that JSON knows, missing ones None. Raises nothing for what it does not know."""
+    if type(column).__module__.startswith("pyarrow"):
+        return column_values(column)
+    return [_plain(value) for value in (column.tolist() if hasattr(column, "tolist") else column)]
+
+
+def _plain(value: Any) -> Any:
+    if type(value) is str:
+        return value
+    if hasattr(value, "tolist"):
+        # An array within an array, or a scalar of one.
+        value = value.tolist()
+    if isinstance(value, dict):
+        return {name: _plain(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    # What pandas has for a missing value is not equal to itself, or to nothing at all (NA).
+    return None if type(value).__name__ in ("NAType", "NaTType") or value != value else value
+
+
+def _object(body: Any) -> Any:
+    if isinstance(body, (str, bytes)):
+        return msgspec.json.decode(body)
+    return _without_nulls(body)
+
+
+def _without_nulls(value: Any) -> Any:
+    """Columns have every member in every row: null where it is not there."""
+    if isinstance(value, dict):
+        return {name: _without_nulls(item) for name, item in value.items() if item is not None}
+    if isinstance(value, list):
+        return [_without_nulls(item) for item in value]
+    return value
+
+
+def _with(batch: Any, added: Mapping[str, tuple[Kind | Literal["texts"], list[Any]]]) -> Any:
+    """A batch of the same kind with more columns, typed where the kind has types: all may be missing in one batch."""
+    if hasattr(batch, "append_column"):
+        pa = sys.modules["pyarrow"]
+        types = {"text": pa.string(), "int": pa.int64(), "float": pa.float64(), "bool": pa.bool_()}
+        types["texts"] = pa.list_(pa.string())
+        for column, (kind, values) in added.items():
+            batch = batch.append_column(column, pa.array(values, types[kind]))
+        return batch
+    columns: dict[str, Any] = {column: values for column, (_, values) in added.items()}
+    if hasattr(batch, "assign"):
+        pandas = sys.modules[type(batch).__module__.partition(".")[0]]
+        # Int64 and boolean are the ones that know missing values.
+        types = {"text": "object", "texts": "object", "int": "Int64", "float": "float64", "bool": "boolean"}
+        for column, (kind, values) in added.items():
+            columns[column] = pandas.Series(values, index=batch.index, dtype=types[kind])
+        return batch.assign(**columns)
+    return {**batch, **columns}
+
+
+# Where it is asked
+
+
+class _Found(msgspec.Struct, frozen=True):
+    """A client, the server it asks, and the quota that it shares."""
+
+    client: AsyncClient
+    base_url: str
+    quota: Any
+
+    async def close(self) -> None:
+        await self.client.close()
+        if self.quota is not None:
+            await self.quota.close()
+
+
+class _Where(msgspec.Struct, frozen=True, kw_only=True):
+    """What makes two clients of one event loop differ."""
+
+    base_url: str | None
+    allow_http: bool
+    limits: Limits | None
+    timeout: Timeout | float | None
+    retry: Retry | None
+    quota: Callable[[], Any] | None
+
+    def key(self) -> tuple[object, ...]:
+        """The same for all copies of one."""
+        quota = None if self.quota is None else pickle.dumps(self.quota)
+        return self.base_url, self.allow_http, self.limits, self.timeout, self.retry, quota
+
+    def found(self) -> _Found:
+        """Return the client of this event loop. Raises AimlasyncError without a key."""
+        for loop in [loop for loop in _clients if loop.is_closed()]:
+            del _clients[loop]
+        mine, key = _clients.setdefault(asyncio.get_running_loop(), {}), self.key()
+        if key not in mine or mine[key].client.is_closed:
+            endpoints: list[Any] = [*default_endpoints(None, self.base_url, allow_http=self.allow_http)]
+            quota = None
+            if self.quota is not None:
+                endpoints[0].quota = quota = self.quota()
+            client = AsyncClient(endpoints=endpoints, limits=self.limits, timeout=self.timeout, retry=self.retry)
+            mine[key] = _Found(client, endpoints[0].base_url, quota)
+        return mine[key]
+
+
+# By event loop: the clients that live in it, by what makes them differ. A forked child has loops of its own.
+_clients: dict[asyncio.AbstractEventLoop, dict[tuple[object, ...], _Found]] = {}
+
+
+class _Background:
+    """A thread with an event loop, for callers that have none; one per process, until it ends."""
+
+    def __init__(self) -> None:
+        self.pid = os.getpid()
+        self.loop = asyncio.new_event_loop()
+        self.thread = threading.Thread(target=self.loop.run_forever, name="aimlasync-batch", daemon=True)
+        self.thread.start()
+
+    def close(self) -> None:
+        if self.pid != os.getpid() or not self.thread.is_alive():
+            return
+        with suppress(TimeoutError):
+            asyncio.run_coroutine_threadsafe(_close_all(), self.loop).result(5)
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self.thread.join(5)
+        self.loop.close()
+
+
+_background: _Background | None = None
+_one_at_a_time = threading.Lock()
+
+
+def in_background(work: Coroutine[Any, Any, T]) -> T:
+    """Return what a coroutine comes to in the background thread's event loop."""
+    global _background
+    with _one_at_a_time:
+        # A thread does not survive a fork.
+        if _background is None or _background.pid != os.getpid():
+            _background = _Background()
+            atexit.register(_background.close)
+        loop = _background.loop
+    future = asyncio.run_coroutine_threadsafe(work, loop)
+    try:
+        return future.result()
+    except BaseException:
+        future.cancel()
+        raise
+
+
+async def _close_all() -> None:
+    for found in _clients.pop(asyncio.get_running_loop(), {}).values():
+        await found.close()

@@ -1,0 +1,142 @@
+"""Good answers by what was asked, so that a row whose machine died, or whose block is done again, is not paid twice.
+
+Law: a store is a help and never the truth: what is not in it, or cannot be read, is asked again. It holds good answers
+alone, each under the digest of all that decides it, sealed with a checksum: a torn or foreign value is no answer.
+A store can be pickled, so it holds nothing open and no password.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import socket
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from hashlib import blake2b
+from itertools import count
+from typing import Any, Protocol
+
+import msgspec
+
+from aimlasync.bulk import disk
+from aimlasync.bulk.request import Request
+
+_SEAL = 16
+# Of a key's 32 hexadecimal digits, those that name its directory: 4096 of them, so that 10^8 answers are 24,000 each.
+_FOLDER = 3
+_FOLDER_NAME = re.compile(f"[0-9a-f]{{{_FOLDER}}}")
+
+_encode = msgspec.json.Encoder(order="deterministic").encode
+_numbers = count()
+# A name in a file name: no slash, and not long.
+_HOST = "".join(c for c in socket.gethostname() if c.isalnum() or c == "-")[:40]
+
+
+class Store(Protocol):
+    """Where answers are kept; several processes may read and write at once.
+
+    `get` and `put` raise OSError when the store cannot be reached; who asks goes on without it.
+    """
+
+    async def get(self, keys: Sequence[str], /) -> list[bytes | None]:
+        """Return what is kept under each of `keys`, None for what is not."""
+
+    async def put(self, key: str, value: bytes, /) -> None:
+        """Keep `value`, which outlives this process once this returns; of two writers one wins."""
+
+    async def close(self) -> None:
+        """Let go of connections of this event loop; a later call opens others."""
+
+
+def scope_of(task: Mapping[str, Any], base_url: str) -> bytes:
+    """Return what all rows of a task have in common in their keys: how it is asked and judged, and by whom."""
+    return blake2b(_encode((task, base_url)), digest_size=16).digest()
+
+
+def key_of(scope: bytes, request: Request) -> str:
+    """Return the key of a request: 32 hexadecimal digits, the same in every process."""
+    digest = blake2b(scope, digest_size=16)
+    digest.update(_encode((request.api, request.body)))
+    return digest.hexdigest()
+
+
+def sealed(key: str, value: bytes) -> bytes:
+    """Return what is written for a value."""
+    return blake2b(value, digest_size=_SEAL, key=key.encode()).digest() + value
+
+
+def unsealed(key: str, data: bytes | None) -> bytes | None:
+    """Return the value in what was read, None where it is torn, or was written for another key."""
+    if data is None:
+        return None
+    value = data[_SEAL:]
+    return value if data == sealed(key, value) else None
+
+
+class DirectoryStore:
+    """A directory that all machines see, one file per answer: on this machine any, on several a shared file system.
+
+    A file appears whole, by a rename, and outlives a killed process; one that a power failure has torn is no answer.
+    Removing the directory is all that it takes to forget. It costs an inode and a block for each answer: for more than
+    some ten million of them a Redis is the better store.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = os.path.abspath(path)
+
+    def __repr__(self) -> str:
+        return f"DirectoryStore({self.path!r})"
+
+    async def get(self, keys: Sequence[str], /) -> list[bytes | None]:
+        """Return what is kept under each of `keys`, None for what is not. Raises OSError."""
+        # In a thread: a shared file system may take its time.
+        return await asyncio.to_thread(lambda: [self._read(key) for key in keys])
+
+    async def put(self, key: str, value: bytes, /) -> None:
+        """Keep `value`. Raises OSError."""
+        await asyncio.to_thread(self._write, key, value)
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+    def remove(self) -> None:
+        """Forget everything; what others have put into the directory stays, and then the directory too."""
+        with suppress(OSError):
+            for folder in os.scandir(self.path):
+                if _FOLDER_NAME.fullmatch(folder.name):
+                    for answer in os.scandir(folder.path):
+                        os.unlink(answer.path)
+                    os.rmdir(folder.path)
+            os.rmdir(self.path)
+
+    def _read(self, key: str) -> bytes | None:
+        try:
+            with open(os.path.join(self.path, key[:_FOLDER], key[_FOLDER:]), "rb", buffering=0) as file:
+                return unsealed(key, file.readall())
+        except FileNotFoundError:
+            return None
+
+    def _write(self, key: str, value: bytes) -> None:
+        folder = os.path.join(self.path, key[:_FOLDER])
+        # Another machine may have the same process number, and a thread of this one another answer to the same key.
+        beside = os.path.join(folder, f".{key[_FOLDER:]}.{_HOST}.{os.getpid()}.{next(_numbers)}")
+        try:
+            file = self._create(beside)
+        except FileNotFoundError:
+            os.makedirs(folder, mode=0o700, exist_ok=True)
+            file = self._create(beside)
+        try:
+            with open(file, "wb", buffering=0) as out:
+                data = memoryview(sealed(key, value))
+                while data:
+                    data = data[out.write(data) :]
+            os.replace(beside, os.path.join(folder, key[_FOLDER:]))
+        except BaseException:
+            with suppress(OSError):
+                os.unlink(beside)
+            raise
+
+    @staticmethod
+    def _create(path: str) -> int:
+        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | disk.BINARY, 0o600)

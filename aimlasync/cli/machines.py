@@ -1,0 +1,98 @@
+"""--ray: the machines that a command asks through, and what they keep on the way.
+
+Law: from words to a cluster; Ray is imported only when it is asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from aimlasync.bulk.batch import BatchChat
+from aimlasync.bulk.job import Answerer
+from aimlasync.bulk.store import DirectoryStore, Store
+from aimlasync.bulk.task import Task
+from aimlasync.cli.job_options import JobOptions
+from aimlasync.cli.options import SIMULATED_KEY, CommandError, Server, WrongUseError, counted
+from aimlasync.providers import AIMLAPI
+
+
+class Machines:
+    """A cluster that was joined or begun. Raises WrongUseError or CommandError."""
+
+    def __init__(self, words: JobOptions, server: Server, output: str) -> None:
+        if words.max_usd is not None:
+            raise WrongUseError("--max-usd is kept by one process, and --ray has many; use --max-tokens")
+        self._words = words
+        self._server = server
+        self._store = _store_of(words.store)
+        # That of the answers on their way, beside the output, where there is no other.
+        self._own: DirectoryStore | None = None
+        self._address = words.ray or None
+        if server.endpoint is None and self._address is not None:
+            raise WrongUseError("the simulator is on this machine alone; leave the address of --ray out, or --simulate")
+        try:
+            from aimlasync import ray
+        except ImportError as error:
+            raise WrongUseError(f"--ray: {error}") from None
+        try:
+            ray.connect(self._address)
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            where = f"at {self._address}" if self._address else "here"
+            raise CommandError(
+                f"--ray: no cluster {where} ({error}); ray start --head begins one, RAY_AUTH_TOKEN opens it"
+            ) from None
+        self._ray = ray
+        self._processes = ray.processors()
+        processes = "1 process" if self._processes == 1 else f"{self._processes:,} processes"
+        self.said = f"{processes} on {counted(ray.machines(), 'machine')}"
+        if self._store is None and output != "-" and ray.machines() == 1:
+            self._store = self._own = DirectoryStore(f"{output}.answers")
+            if words.restart:
+                self._own.remove()
+
+    @asynccontextmanager
+    async def open(self, task: Task) -> AsyncIterator[Answerer]:
+        """Begin the processes that answer for `task`."""
+        words, server = self._words, self._server
+        environment: dict[str, str] = {}
+        async with AsyncExitStack() as stack:
+            if server.endpoint is None:
+                from aimlasync.simulator import Latency, serve_in_thread
+
+                pace = Latency.of(ttft=0.15, tokens_per_second=400, spread=0.4)
+                simulator = stack.enter_context(serve_in_thread(latency=pace))
+                environment = {AIMLAPI.key_variables[0]: SIMULATED_KEY, "AIML_API_URL": simulator.base_url}
+            chat = BatchChat(
+                task=task,
+                base_url=server.where.base_url,
+                allow_http=server.where.allow_http,
+                limits=words.limits.share(self._processes, self._processes),
+                retry_invalid=words.retry_invalid,
+                store=self._store,
+            )
+            yield await stack.enter_async_context(
+                self._ray.Cluster(chat, processes=self._processes, environment=environment)
+            )
+
+    def forget(self) -> None:
+        """The job is done: what was kept on the way is in its journal."""
+        if self._own is not None:
+            self._own.remove()
+
+
+def _store_of(text: str | None) -> Store | None:
+    if text is None:
+        return None
+    if text != "redis" and "://" not in text:
+        return DirectoryStore(text)
+    try:
+        from aimlasync.redis import RedisStore
+    except ImportError as error:
+        raise WrongUseError(f"--store: {error}") from None
+    if "@" in text:
+        raise WrongUseError("--store: a password is never an argument; set REDIS_URL everywhere and say --store redis")
+    try:
+        return RedisStore(None if text == "redis" else text)
+    except ValueError as error:
+        raise WrongUseError(f"--store: {error}") from None
