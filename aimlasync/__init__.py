@@ -35,6 +35,7 @@ from aimlasync.errors import (
 from aimlasync.hedge import Hedge
 from aimlasync.info import Info, Timing
 from aimlasync.limits import Limits
+from aimlasync.loop import run
 from aimlasync.prices import Price, prices_of
 from aimlasync.retry import Retry
 from aimlasync.timeout import Timeout
@@ -75,4 +76,5 @@ __all__ = [
     "UnsupportedRequestError",
     "__version__",
     "prices_of",
+    "run",
 ]

@@ -211,8 +211,14 @@ def translated(error: BaseException, url: URL, *, fresh: bool) -> AimlasyncError
     where = f"{url.host}:{url.port}"
     if isinstance(error, (aiohttp.ServerTimeoutError, asyncio.TimeoutError)):
         return APITimeoutError(f"no connection to {where} within the connect timeout", phase="connect")
-    if isinstance(error, (aiohttp.ClientConnectorCertificateError, aiohttp.ClientSSLError)):
-        failure = APIConnectionError(f"the TLS certificate of {where} was not accepted ({_kind(error)})")
+    if isinstance(error, aiohttp.ClientSSLError):
+        if isinstance(error, aiohttp.ClientConnectorCertificateError):
+            reason = getattr(error.certificate_error, "verify_message", "") or _kind(error)
+            failure = APIConnectionError(f"the TLS certificate of {where} was not accepted: {reason}")
+        else:
+            reason = getattr(error.os_error, "reason", "") or _kind(error)
+            failure = APIConnectionError(f"no TLS connection to {where}: {reason}")
+        # It is as wrong the next time, and asking again may tell somebody in between more.
         failure.retryable = False
         return failure
     if isinstance(error, aiohttp.ClientConnectorError):

@@ -2,7 +2,7 @@
 
     python benchmarks/agent_loops.py [--endpoint chat] [--turns 8] [--runs 200] [--rounds 5] [--in-flight 16]
 
-A run is TURNS times a model call and the call of one tool, then the model's answer. Method: that of `cpu.py`; the CPU
+A run is TURNS times a model call and the call of one tool, then the model's answer. Method: that of `calls.py`; the CPU
 time of a run is divided by its model calls. Every answer is checked, and that the tool was called with what the model
 said. Tracing of the frameworks is off.
 """
@@ -23,11 +23,11 @@ from typing import Any
 import agents as openai_agents
 import msgspec
 import pydantic_ai
-from cpu import MODEL, Once, spend
+from agent_server import TEXT
+from measure import MODEL, Once, spend
 from openai import AsyncOpenAI
 from pydantic_ai.models.openai import OpenAIChatModel, OpenAIResponsesModel
 from pydantic_ai.providers.openai import OpenAIProvider
-from server import TEXT
 
 from aimlasync import AsyncClient, Limits, agents
 
@@ -165,11 +165,12 @@ async def measure(options: argparse.Namespace, base: str) -> None:
             for name, once in clients.items():
                 runs = max(1, options.runs // (1 if name in ("the client by hand", "aimlasync.agents") else 5))
                 added.total = 0
-                seconds = await spend(once, runs, min(options.in_flight, runs))
+                taken = await spend(once, runs, options.in_flight)
+                assert not taken.errors, taken.said
                 assert added.total == expected * runs, f"{name}: the tool was not called as it should"
                 if number:
                     # The first round warms connections, codecs and caches.
-                    spent[name].append(seconds / runs / (options.turns + 1))
+                    spent[name].append(taken.cpu / runs / (options.turns + 1))
     print(
         f"Python {sys.version.split()[0]}, {options.endpoint}, {options.turns} calls of a tool in a run, "
         f"{options.in_flight} runs in flight, {options.rounds} rounds"
@@ -191,7 +192,7 @@ def main() -> None:
     parser.add_argument("--in-flight", type=int, default=16)
     options = parser.parse_args()
     bytes(8 << 20)
-    command = [sys.executable, str(Path(__file__).with_name("server.py")), "0", "0", str(options.turns)]
+    command = [sys.executable, str(Path(__file__).with_name("agent_server.py")), str(options.turns)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         try:
             assert server.stdout is not None

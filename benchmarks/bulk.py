@@ -25,14 +25,12 @@ import argparse
 import asyncio
 import json
 import os
-import resource
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -52,19 +50,16 @@ def status(name: str) -> float:
 BARE = status("VmRSS")
 
 import msgspec  # noqa: E402  # after the bare interpreter was measured
-from server import TEXT as ANSWER  # noqa: E402
-from server import completion  # noqa: E402
+from answers import TEXT as ANSWER  # noqa: E402
+from answers import completion_body  # noqa: E402
+from measure import cpu, prime  # noqa: E402
+from serving import canned_server  # noqa: E402
 
 from aimlasync import AsyncClient, Limits, bulk  # noqa: E402
 from aimlasync.bulk.done import DoneSet  # noqa: E402
 from aimlasync.bulk.file_job import FileJob  # noqa: E402
 from aimlasync.bulk.record import Facts, Record, Response, encode_record  # noqa: E402
 from aimlasync.bulk.source import open_source  # noqa: E402
-
-
-def cpu() -> float:
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    return used.ru_utime + used.ru_stime
 
 
 def name_of(number: int) -> str:
@@ -89,7 +84,7 @@ def write_journal(path: Path, input_path: Path, rows: int, model: str | None = N
 
 
 def lines(rows: int) -> Iterator[bytes]:
-    body = msgspec.Raw(completion().partition(b"\r\n\r\n")[2])
+    body = msgspec.Raw(completion_body())
     for number in range(rows):
         facts = Facts(
             at=1754672127.123, seconds=0.8123, first_byte=0.4123, queued=0.0012, limited=0.0, attempts=1,
@@ -98,17 +93,6 @@ def lines(rows: int) -> Iterator[bytes]:
         response = Response(status_code=200, request_id=f"req_{number:024}", body=body)
         name = name_of(number)
         yield encode_record(Record(id=f"id-{number:025}", custom_id=name, response=response, info=facts)) + b"\n"
-
-
-@contextmanager
-def fast_server() -> Iterator[str]:
-    command = [sys.executable, str(Path(__file__).with_name("server.py")), "0"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
-        try:
-            assert server.stdout is not None
-            yield f"http://127.0.0.1:{server.stdout.readline().strip()}/v1"
-        finally:
-            server.terminate()
 
 
 def show(title: str, facts: dict[str, str]) -> None:
@@ -179,21 +163,21 @@ def run_loop(main: Any, uvloop: bool) -> Any:
 
 
 def of_cpu(options: argparse.Namespace) -> None:
-    bytes(8 << 20)
-    with fast_server() as base, tempfile.TemporaryDirectory() as folder:
-        run_loop(measure_cpu(options, base, Path(folder)), options.uvloop)
+    prime()
+    with canned_server() as server, tempfile.TemporaryDirectory() as folder:
+        run_loop(measure_cpu(options, server.base("whole"), Path(folder)), options.uvloop)
 
 
 def of_memory(options: argparse.Namespace) -> None:
     if options.base is not None:
         asyncio.run(one_job(options))
         return
-    with fast_server() as base, tempfile.TemporaryDirectory() as place:
+    with canned_server() as server, tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         write_input(folder / "requests.jsonl", options.rows)
         if options.done:
             write_journal(folder / "out.jsonl", folder / "requests.jsonl", options.done)
-        command = [sys.executable, __file__, "memory", "--base", base, "--folder", place]
+        command = [sys.executable, __file__, "memory", "--base", server.base("whole"), "--folder", place]
         subprocess.run([*command, "--rows", str(options.rows), "--in-flight", str(options.in_flight)], check=True)
 
 

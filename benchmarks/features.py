@@ -2,8 +2,8 @@
 
     python benchmarks/features.py [--calls 1500] [--rounds 7] [--in-flight 32]
 
-Method: that of `cpu.py`: user + system time of the client process, the server in another process, one client for each
-feature, all of them in turn, medians. The difference is to a client with a fixed concurrency and nothing else. The
+Method: user + system time of this process, the server in another one, one client for each feature, all of them in turn,
+medians. The difference is to a client with a fixed concurrency and nothing else. The
 rates given are far above what is asked, so that nothing ever waits.
 """
 
@@ -12,15 +12,13 @@ from __future__ import annotations
 import argparse
 import asyncio
 import statistics
-import subprocess
-import sys
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from functools import partial
-from pathlib import Path
 from typing import Any
 
-from cpu import MESSAGES, MODEL, Once, spend
+from measure import MESSAGES, MODEL, Once, prime, spend
+from serving import native_server
 
 from aimlasync import AsyncClient, Budget, Endpoint, Hedge, Limits, Price, Timeout
 
@@ -51,23 +49,30 @@ async def call(client: AsyncClient) -> None:
     assert reply.choices[0].message.content
 
 
-async def measure(options: argparse.Namespace, base: str) -> None:
+async def measure(base: str, calls: int, rounds: int, in_flight: int) -> None:
     async with AsyncExitStack() as stack:
-        calls: dict[str, Once] = {}
+        variant: dict[str, Once] = {}
         for name, make in variants(base).items():
-            calls[name] = partial(call, await stack.enter_async_context(make()))
-        spent: dict[str, list[float]] = {name: [] for name in calls}
-        for number in range(options.rounds + 1):
-            for name, once in calls.items():
-                seconds = await spend(once, options.calls, options.in_flight) / options.calls
+            variant[name] = partial(call, await stack.enter_async_context(make()))
+        spent: dict[str, list[float]] = {name: [] for name in variant}
+        for number in range(rounds + 1):
+            for name, once in variant.items():
+                taken = await spend(once, calls, in_flight)
+                if taken.errors:
+                    raise RuntimeError(f"{taken.errors} calls failed, the first with {taken.said}")
                 if number:
                     # The first round warms connections, codecs and caches.
-                    spent[name].append(seconds * 1e6)
+                    spent[name].append(taken.cpu / calls * 1e6)
     bare = statistics.median(spent["fixed concurrency"])
-    print(f"{'one chat call, 1 KB reply':<34}{'median us':>10}{'lowest':>9}{'adds':>8}")
+    print(f"\n{'one chat call, 1 KB reply':<34}{'median us':>10}{'lowest':>9}{'adds':>8}")
     for name, values in spent.items():
         middle = statistics.median(values)
         print(f"{name:<34}{middle:>10.1f}{min(values):>9.1f}{middle - bare:>8.1f}")
+
+
+def run(base: str, *, calls: int = 1500, rounds: int = 7, in_flight: int = 32) -> None:
+    prime()
+    asyncio.run(measure(base, calls, rounds, in_flight))
 
 
 def main() -> None:
@@ -76,14 +81,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--in-flight", type=int, default=32)
     options = parser.parse_args()
-    bytes(8 << 20)
-    command = [sys.executable, str(Path(__file__).with_name("server.py")), "0", "1"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
-        try:
-            assert server.stdout is not None
-            asyncio.run(measure(options, f"http://127.0.0.1:{server.stdout.readline().strip()}/v1"))
-        finally:
-            server.terminate()
+    with native_server() as server:
+        run(server.base("whole"), calls=options.calls, rounds=options.rounds, in_flight=options.in_flight)
 
 
 if __name__ == "__main__":

@@ -1,106 +1,51 @@
 """A canned OpenAI-compatible server for benchmarks: no parsing to speak of, so that the client is what is measured.
 
-`python benchmarks/server.py PORT [EVENTS]` answers every chat call on loopback with the same 1 KB completion, or with a
-stream of EVENTS chunks when the body asks for one.
-`python benchmarks/server.py PORT 0 TURNS` plays the model of an agent, on chat/completions and responses: it calls the
-tool `add` until there are TURNS results, then answers.
+    python benchmarks/server.py PORT [EVENTS] [--tls CERTIFICATE]
+
+The first word of the path says what is answered, whatever is asked: `/whole/v1/...` a completion of 1 KB, `/chunks` a
+chat stream and `/events` a responses stream of EVENTS events, sixteen to a write, `/paced` a chat stream of 100, one
+to a write every 20 ms, `/slow` the completion after three seconds, `/held-N` the completion a second after N requests
+wait for it. Without such a word the body decides between `/whole` and `/chunks`. It prints its port, and with
+`--tls` a second one, which speaks TLS.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
-import json
-import sys
-from typing import Any
+import ssl
+from typing import cast
 
-TEXT = "The quick brown fox jumps over the lazy dog, and the dog does not mind at all. " * 6
+from answers import EVENTS, STREAM_END, STREAM_HEAD, chat_events, chunked, completion, response_events, stream
 
-
-def completion(text: str = TEXT, **said: Any) -> bytes:
-    return whole(
-        {
-            "id": "chatcmpl-C2KfH9AvnoYVczpOq4JXrtYK3nw1K",
-            "object": "chat.completion",
-            "created": 1754672127,
-            "model": "gpt-5-nano-2025-08-07",
-            "choices": [
-                {
-                    "index": 0,
-                    "finish_reason": "tool_calls" if said else "stop",
-                    "message": {"role": "assistant", "content": text, "refusal": None, "annotations": [], **said},
-                }
-            ],
-            "usage": {
-                "prompt_tokens": 12,
-                "completion_tokens": 96,
-                "total_tokens": 108,
-                "prompt_tokens_details": {"cached_tokens": 0, "audio_tokens": 0},
-                "completion_tokens_details": {"reasoning_tokens": 0, "audio_tokens": 0},
-            },
-            "system_fingerprint": None,
-        }
-    )
+PACED_EVENTS = 100
+PACE = 0.02
+SLOW = 3.0
+SETTLE = 1.0
 
 
-def response(item: dict[str, Any]) -> bytes:
-    return whole(
-        {
-            "id": "resp_68963fb1b1a48199a6d1c7a8e2f0c1d2",
-            "object": "response",
-            "created_at": 1754672127,
-            "status": "completed",
-            "error": None,
-            "incomplete_details": None,
-            "model": "gpt-5-nano-2025-08-07",
-            "output": [item],
-            "parallel_tool_calls": True,
-            "tool_choice": "auto",
-            "tools": [],
-            "usage": {
-                "input_tokens": 12,
-                "input_tokens_details": {"cached_tokens": 0},
-                "output_tokens": 96,
-                "output_tokens_details": {"reasoning_tokens": 0},
-                "total_tokens": 108,
-            },
-            "metadata": {},
-        }
-    )
+class Answers:
+    """What there is to answer, and who waits to be answered together."""
 
-
-def whole(value: Any) -> bytes:
-    body = json.dumps(value).encode()
-    head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-    return head.encode() + body
-
-
-def stream(events: int) -> bytes:
-    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
-    start = {"id": "chatcmpl-C2KfH9AvnoYVczpOq4JXrtYK3nw1K", "object": "chat.completion.chunk", "created": 1754672127}
-    lines = []
-    for number in range(events):
-        last = number == events - 1
-        delta = {} if last else {"content": "fox " if number else "The "}
-        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": "stop" if last else None}
-        chunk = {**start, "model": "gpt-5-nano-2025-08-07", "system_fingerprint": None, "choices": [choice]}
-        lines.append(b"data: %b\n\n" % json.dumps(chunk).encode())
-    lines.append(b"data: [DONE]\n\n")
-    # Sixteen events to an HTTP chunk: what a busy server's writes look like after the kernel has joined them.
-    pieces = [b"".join(lines[i : i + 16]) for i in range(0, len(lines), 16)]
-    return head + b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces) + b"0\r\n\r\n"
+    def __init__(self, events: int) -> None:
+        self.whole = completion()
+        self.chunks = stream(chat_events(events))
+        self.events = stream(response_events(max(events, 8)))
+        pieces = [chunked(event) for event in chat_events(PACED_EVENTS)]
+        self.paced = [STREAM_HEAD + pieces[0], *pieces[1:-1], pieces[-1] + STREAM_END]
+        self.held: list[asyncio.Transport] = []
 
 
 class Canned(asyncio.Protocol):
     """Finds the end of each request, and answers."""
 
-    def __init__(self, whole: bytes, streamed: bytes) -> None:
-        self.whole = whole
-        self.streamed = streamed
+    def __init__(self, answers: Answers) -> None:
+        self.answers = answers
         self.pending = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        # uvloop's are no subclasses of asyncio's.
+        self.transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
         self.pending += data
@@ -115,48 +60,60 @@ class Canned(asyncio.Protocol):
                 return
             body = self.pending[end + 4 : end + 4 + length]
             self.pending = self.pending[end + 4 + length :]
-            self.transport.write(self.answer(body))
+            self.answer(head.split(b" ", 2)[1].split(b"/", 2)[1], body)
 
-    def answer(self, body: bytes) -> bytes:
-        return self.streamed if b'"stream":true' in body or b'"stream": true' in body else self.whole
+    def answer(self, route: bytes, body: bytes) -> None:
+        write, answers = self.transport.write, self.answers
+        loop = asyncio.get_running_loop()
+        if route == b"events":
+            write(answers.events)
+        elif route == b"paced":
+            self.step(loop, 0)
+        elif route == b"slow":
+            loop.call_later(SLOW, write, answers.whole)
+        elif route.startswith(b"held-"):
+            answers.held.append(self.transport)
+            if len(answers.held) >= int(route[5:]):
+                held, answers.held = answers.held, []
+                for transport in held:
+                    loop.call_later(SETTLE, transport.write, answers.whole)
+        elif route == b"chunks" or (route == b"v1" and (b'"stream":true' in body or b'"stream": true' in body)):
+            write(answers.chunks)
+        else:
+            write(answers.whole)
 
-
-class Scripted(Canned):
-    """Counts the results of tools in a request, and says what comes next."""
-
-    def __init__(self, chat: list[bytes], responses: list[bytes]) -> None:
-        super().__init__(b"", b"")
-        self.chat = chat
-        self.responses = responses
-
-    def answer(self, body: bytes) -> bytes:
-        if b'"messages"' in body:
-            return self.chat[body.count(b'"tool_call_id"')]
-        return self.responses[body.count(b'"function_call_output"')]
-
-
-def script(turns: int) -> tuple[list[bytes], list[bytes]]:
-    """Return the replies on both endpoints, by the number of results that the request brings."""
-    chat, responses = [], []
-    for number in range(turns):
-        call = {"name": "add", "arguments": json.dumps({"a": number, "b": 1})}
-        id = f"call_{number:024}"
-        chat.append(completion("", tool_calls=[{"id": id, "type": "function", "function": call}]))
-        item = {"type": "function_call", "id": f"fc_{number:024}", "call_id": id, "status": "completed", **call}
-        responses.append(response(item))
-    content = [{"type": "output_text", "text": TEXT, "annotations": []}]
-    last = {"type": "message", "id": "msg_1", "role": "assistant", "status": "completed", "content": content}
-    return [*chat, completion()], [*responses, response(last)]
+    def step(self, loop: asyncio.AbstractEventLoop, number: int) -> None:
+        self.transport.write(self.answers.paced[number])
+        if number + 1 < len(self.answers.paced) and not self.transport.is_closing():
+            loop.call_later(PACE, self.step, loop, number + 1)
 
 
-async def serve(port: int, events: int, turns: int) -> None:
-    canned = script(turns) if turns else (completion(), stream(events))
-    kind: Any = Scripted if turns else Canned
-    server = await asyncio.get_running_loop().create_server(lambda: kind(*canned), "127.0.0.1", port)
-    print(server.sockets[0].getsockname()[1], flush=True)
-    await server.serve_forever()
+async def serve(port: int, events: int, certificate: str | None) -> None:
+    loop, answers = asyncio.get_running_loop(), Answers(events)
+    contexts: list[ssl.SSLContext | None] = [None]
+    if certificate is not None:
+        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        tls.load_cert_chain(certificate)
+        contexts.append(tls)
+    for context in contexts:
+        server = await loop.create_server(lambda: Canned(answers), "127.0.0.1", port, ssl=context, backlog=4096)
+        print(server.sockets[0].getsockname()[1], flush=True)
+    await asyncio.Event().wait()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="canned answers on loopback")
+    parser.add_argument("port", type=int)
+    parser.add_argument("events", type=int, nargs="?", default=EVENTS)
+    parser.add_argument("--tls", metavar="CERTIFICATE", help="a PEM file with the key and the certificate")
+    options = parser.parse_args()
+    try:
+        import uvloop
+    except ImportError:
+        asyncio.run(serve(options.port, options.events, options.tls))
+    else:
+        uvloop.run(serve(options.port, options.events, options.tls))
 
 
 if __name__ == "__main__":
-    given = [int(one) for one in sys.argv[1:]] + [500, 0][len(sys.argv) - 2 :]
-    asyncio.run(serve(*given))
+    main()

@@ -4,11 +4,10 @@ With AIML_API_KEY or BYTESPIKE_API_KEY set, this talks to the vendor; `aimlasync
 one.
 """
 
-import asyncio
 import os
 from typing import Annotated, Literal
 
-from aimlasync import AsyncClient, agents
+from aimlasync import AsyncClient, agents, run
 
 MODEL = os.environ.get("MODEL", "openai/gpt-5-nano-2025-08-07")
 ORDERS = {17: "42 mugs, shipped on Monday", 18: "a lamp, waiting for payment"}
@@ -39,8 +38,8 @@ async def main() -> None:
                         print(text, end="", flush=True)
                     case agents.ToolFinished(call, seconds):
                         print(f"[{call.name} {call.arguments} -> {call.output}, {seconds * 1000:.0f} ms]")
-        run = running.run
-        print(f"\n{run.turns} turns, {run.usage.total_tokens} tokens, {run.usage.cost_usd} USD")
+        done = running.run
+        print(f"\n{done.turns} turns, {done.usage.total_tokens} tokens, {done.usage.cost_usd} USD")
 
 
-asyncio.run(main())
+run(main())

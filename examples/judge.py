@@ -7,7 +7,7 @@ from typing import Literal
 
 import msgspec
 
-from aimlasync import AnswerError, AsyncClient
+from aimlasync import AnswerError, AsyncClient, run
 
 JUDGES = [
     os.environ.get("MODEL", "openai/gpt-5-nano-2025-08-07"),
@@ -75,4 +75,4 @@ async def main() -> None:
     print(f"judge and larger judge: {agreement(*labels)}")
 
 
-asyncio.run(main())
+run(main())

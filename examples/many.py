@@ -1,12 +1,11 @@
 """Many texts at once: labels as they come, and a job that can be interrupted and gone on with."""
 
-import asyncio
 import csv
 import os
 import tempfile
 from pathlib import Path
 
-from aimlasync import AsyncClient, bulk
+from aimlasync import AsyncClient, bulk, run
 
 MODEL = os.environ.get("MODEL", "openai/gpt-5-nano-2025-08-07")
 TICKETS = Path(__file__).with_name("tickets.csv")
@@ -31,4 +30,4 @@ async def main() -> None:
         print(f"{summary.tally.ok} of {summary.total} rows in {summary.journal}, {summary.left} left")
 
 
-asyncio.run(main())
+run(main())

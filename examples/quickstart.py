@@ -4,10 +4,9 @@ With AIML_API_KEY or BYTESPIKE_API_KEY set, this talks to the vendor; `aimlasync
 one.
 """
 
-import asyncio
 import os
 
-from aimlasync import AsyncClient
+from aimlasync import AsyncClient, run
 
 MODEL = os.environ.get("MODEL", "openai/gpt-5-nano-2025-08-07")
 
@@ -24,4 +23,4 @@ async def main() -> None:
         print(response.output_text)
 
 
-asyncio.run(main())
+run(main())

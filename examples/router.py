@@ -6,7 +6,7 @@ from typing import Literal
 
 import msgspec
 
-from aimlasync import AsyncClient
+from aimlasync import AsyncClient, run
 
 ROUTER = os.environ.get("MODEL", "openai/gpt-5-nano-2025-08-07")
 ANSWERER = os.environ.get("ANSWER_MODEL", "openai/gpt-5-mini-2025-08-07")
@@ -57,4 +57,4 @@ async def main() -> None:
         print(f"{name}: {sum(known):.6f} USD" if len(known) == len(spent) else f"{name}: cost unknown")
 
 
-asyncio.run(main())
+run(main())

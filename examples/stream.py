@@ -1,9 +1,8 @@
 """A streamed answer, printed as it arrives, and the whole of it afterwards."""
 
-import asyncio
 import os
 
-from aimlasync import AsyncClient, TruncatedStreamError
+from aimlasync import AsyncClient, TruncatedStreamError, run
 
 MODEL = os.environ.get("MODEL", "openai/gpt-5-nano-2025-08-07")
 
@@ -24,4 +23,4 @@ async def main() -> None:
         print(f"\n[{whole.choices[0].finish_reason}, {whole.usage}, {whole.info.cost_usd} USD]")
 
 
-asyncio.run(main())
+run(main())

@@ -6,7 +6,7 @@ import os
 
 import msgspec
 
-from aimlasync import AnswerError, AsyncClient
+from aimlasync import AnswerError, AsyncClient, run
 
 MODEL = os.environ.get("MODEL", "openai/gpt-5-nano-2025-08-07")
 
@@ -53,4 +53,4 @@ async def main() -> None:
         print(reply.parsed)
 
 
-asyncio.run(main())
+run(main())

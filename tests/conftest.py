@@ -38,6 +38,7 @@ _OVER_BOTH = {
     "test_responses",
     "test_secrets",
     "test_stream",
+    "test_tls",
     "test_tolerance",
     "test_transports",
     "test_under_load",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 import struct
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -13,7 +14,8 @@ from typing import Literal
 KEY = "sentinel-key-4711"
 """What the fixture `vendor` puts into the environment."""
 
-End = Literal["eof", "reset", "truncated_chunked", "stall", "keep"]
+End = Literal["eof", "reset", "cut", "truncated_chunked", "stall", "keep"]
+"""`cut` is a FIN with nothing before it, which over TLS means without a close_notify."""
 
 
 @dataclass
@@ -40,10 +42,11 @@ class RawServer:
     connections: int = 0
     open_connections: int = 0
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    scheme: str = "http"
 
     @property
     def base_url(self) -> str:
-        return f"http://127.0.0.1:{self.port}/v1"
+        return f"{self.scheme}://127.0.0.1:{self.port}/v1"
 
     def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.get_running_loop().create_task(self.handle(reader, writer))
@@ -90,6 +93,8 @@ class RawServer:
             return script.end == "keep"
         if script.end == "reset":
             reset(writer)
+        elif script.end == "cut":
+            writer.transport.abort()
         elif script.end == "stall":
             await reader.read()
         elif script.end == "keep":
@@ -112,10 +117,10 @@ def reset(writer: asyncio.StreamWriter) -> None:
 
 
 @asynccontextmanager
-async def raw_server(*scripts: Script) -> AsyncIterator[RawServer]:
+async def raw_server(*scripts: Script, tls: ssl.SSLContext | None = None) -> AsyncIterator[RawServer]:
     """Serve the scripts on loopback."""
-    state = RawServer(scripts)
-    server = await asyncio.start_server(state.accept, "127.0.0.1", 0)
+    state = RawServer(scripts, scheme="http" if tls is None else "https")
+    server = await asyncio.start_server(state.accept, "127.0.0.1", 0, ssl=tls)
     state.port = server.sockets[0].getsockname()[1]
     try:
         yield state

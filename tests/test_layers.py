@@ -31,6 +31,7 @@ LEVEL = {
     "catalogue": 1,
     "parse": 1,
     "line": 0,
+    "loop": 0,
     "race": 0,
     "limits": 1,
     "quota": 0,
@@ -116,6 +117,7 @@ ONLY_IN = {
     "redis": {"redis"},
     "starlette": {"starlette"},
     "sse_starlette": {"starlette"},
+    "uvloop": {"loop"},
 }
 
 CORE = {"aiohttp", "msgspec", "anyio", "aiolimiter"}

@@ -60,7 +60,7 @@ def test_the_python_is_valid(code: str) -> None:
 
 
 def test_the_example_runs() -> None:
-    code = next(code for language, code in BLOCKS if language == "python" and "asyncio.run" in code)
+    code = next(code for language, code in BLOCKS if language == "python" and "run(main())" in code)
     with serve_in_thread() as simulator:
         environment = {**os.environ, "AIML_API_KEY": "test", "AIML_API_URL": simulator.base_url}
         done = subprocess.run(

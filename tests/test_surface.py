@@ -44,6 +44,7 @@ MODULES = [
     "aimlasync.leases",
     "aimlasync.limits",
     "aimlasync.line",
+    "aimlasync.loop",
     "aimlasync.opentelemetry",
     "aimlasync.parse",
     "aimlasync.pool",

@@ -5,7 +5,6 @@ Law: turns options into a task and a job; how it runs is in `run_job`.
 
 from __future__ import annotations
 
-import asyncio
 import os
 from contextlib import closing
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 import click
 import msgspec
 
+from aimlasync import run
 from aimlasync.bulk.form import load_form
 from aimlasync.bulk.record import Record, encode_record
 from aimlasync.bulk.request import is_batch_line
@@ -104,9 +104,7 @@ def bulk(
         title = f"bulk {os.path.basename(source.name)}"
         wanted = None if columns is None else [name.strip() for name in columns.split(",")]
         if to_file or words.dry_run:
-            code = asyncio.run(
-                run_to_file(title, source, task, options, words, server, output, columns=wanted, models=models)
-            )
+            code = run(run_to_file(title, source, task, options, words, server, output, columns=wanted, models=models))
         else:
             with open_output(output) as out:
 
@@ -116,7 +114,7 @@ def bulk(
                 job = StreamJob(
                     source, task, options, write=lambda result, record: write(record), flush=out.flush, in_order=False
                 )
-                code = asyncio.run(run_to_stream(title, job, words, server, models=models))
+                code = run(run_to_stream(title, job, words, server, models=models))
     if code:
         raise SystemExit(code)
 

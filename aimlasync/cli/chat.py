@@ -5,11 +5,11 @@ Law: stdout carries the answer alone.
 
 from __future__ import annotations
 
-import asyncio
 import sys
 
 import click
 
+from aimlasync import run
 from aimlasync.bulk.ask import usage_of
 from aimlasync.chat import ChatCompletion
 from aimlasync.chat_stream import ChatStream
@@ -49,7 +49,7 @@ def chat(
     if not message.strip():
         raise WrongUseError("the message is empty")
     where = Where(base_url=base_url, simulate=simulate, allow_http=allow_http)
-    asyncio.run(_chat(where, message, system=system, model=model, endpoint=endpoint, stream=not no_stream))
+    run(_chat(where, message, system=system, model=model, endpoint=endpoint, stream=not no_stream))
 
 
 async def _chat(

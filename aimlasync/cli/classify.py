@@ -6,13 +6,13 @@ With no key it runs on the built-in simulator, and says so: what a first look ne
 
 from __future__ import annotations
 
-import asyncio
 import os
 from contextlib import closing
 from typing import Any
 
 import click
 
+from aimlasync import run
 from aimlasync.bulk.classify import ClassifyTask
 from aimlasync.bulk.columns import SAMPLE, text_column
 from aimlasync.bulk.form import load_form
@@ -133,14 +133,12 @@ def classify(
         title = f"classify {os.path.basename(source.name)}"
         models = {server.model}
         if to_file or words.dry_run:
-            code = asyncio.run(
-                run_to_file(title, source, task, options, words, server, output, add=added, models=models)
-            )
+            code = run(run_to_file(title, source, task, options, words, server, output, add=added, models=models))
         else:
             written = (format_of_path(output) if output != "-" else None) or source.format
             with open_output(output) as out, row_writer(out, source, added, written) as write:
                 job = StreamJob(source, task, options, write=write, flush=out.flush, added=added)
-                code = asyncio.run(run_to_stream(title, job, words, server, models=models))
+                code = run(run_to_stream(title, job, words, server, models=models))
     if code:
         raise SystemExit(code)
 

@@ -5,11 +5,10 @@ Law: one line per model on stdout, plain enough for grep.
 
 from __future__ import annotations
 
-import asyncio
-
 import click
 import msgspec
 
+from aimlasync import run
 from aimlasync.catalogue import Model, ModelList
 from aimlasync.cli.options import Where, find_server, for_terminal, open_client, where_options
 
@@ -21,7 +20,7 @@ from aimlasync.cli.options import Where, find_server, for_terminal, open_client,
 def models(search: str | None, as_json: bool, base_url: str | None, simulate: bool, allow_http: bool) -> None:
     """List the models on offer: id, context window, largest output."""
     where = Where(base_url=base_url, simulate=simulate, allow_http=allow_http)
-    found = [model for model in asyncio.run(_models(where)) if search is None or _has(model, search)]
+    found = [model for model in run(_models(where)) if search is None or _has(model, search)]
     found.sort(key=lambda model: model.id)
     if as_json:
         for model in found:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from aimlasync import run
 from aimlasync.cli.options import CommandError, WrongUseError
 from aimlasync.cli.signals import on_interrupt
 
@@ -67,7 +68,7 @@ def simulate(
         )
     except (ValueError, TypeError) as error:
         raise WrongUseError(str(error)) from None
-    asyncio.run(_serve(sim, port))
+    run(_serve(sim, port))
     ledger = sim.ledger
     statuses = ", ".join(f"{count} with {status or 'none'}" for status, count in sorted(ledger.by_status().items()))
     click.echo(f"requests  {len(ledger)}" + (f", by status: {statuses}" if statuses else ""))
