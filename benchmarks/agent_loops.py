@@ -23,7 +23,7 @@ from typing import Any
 import agents as openai_agents
 import msgspec
 import pydantic_ai
-from agent_server import TEXT
+from answers import TEXT
 from measure import MODEL, Once, spend
 from openai import AsyncOpenAI
 from pydantic_ai.models.openai import OpenAIChatModel, OpenAIResponsesModel

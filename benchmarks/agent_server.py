@@ -11,35 +11,16 @@ import json
 import sys
 from typing import Any
 
+from answers import TEXT, completion, completion_body, with_head
 from server import Answers, Canned
 
-TEXT = "The quick brown fox jumps over the lazy dog, and the dog does not mind at all. " * 6
 
-
-def completion(text: str = TEXT, **said: Any) -> bytes:
-    return whole(
-        {
-            "id": "chatcmpl-C2KfH9AvnoYVczpOq4JXrtYK3nw1K",
-            "object": "chat.completion",
-            "created": 1754672127,
-            "model": "gpt-5-nano-2025-08-07",
-            "choices": [
-                {
-                    "index": 0,
-                    "finish_reason": "tool_calls" if said else "stop",
-                    "message": {"role": "assistant", "content": text, "refusal": None, "annotations": [], **said},
-                }
-            ],
-            "usage": {
-                "prompt_tokens": 12,
-                "completion_tokens": 96,
-                "total_tokens": 108,
-                "prompt_tokens_details": {"cached_tokens": 0, "audio_tokens": 0},
-                "completion_tokens_details": {"reasoning_tokens": 0, "audio_tokens": 0},
-            },
-            "system_fingerprint": None,
-        }
-    )
+def calling(call: dict[str, Any], id: str) -> bytes:
+    """A completion that calls a tool."""
+    reply = json.loads(completion_body())
+    message = {"role": "assistant", "content": "", "tool_calls": [{"id": id, "type": "function", "function": call}]}
+    reply["choices"][0] |= {"finish_reason": "tool_calls", "message": message}
+    return whole(reply)
 
 
 def response(item: dict[str, Any]) -> bytes:
@@ -69,9 +50,7 @@ def response(item: dict[str, Any]) -> bytes:
 
 
 def whole(value: Any) -> bytes:
-    body = json.dumps(value).encode()
-    head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-    return head.encode() + body
+    return with_head(json.dumps(value).encode())
 
 
 class Scripted(Canned):
@@ -95,7 +74,7 @@ def script(turns: int) -> tuple[list[bytes], list[bytes]]:
     for number in range(turns):
         call = {"name": "add", "arguments": json.dumps({"a": number, "b": 1})}
         id = f"call_{number:024}"
-        chat.append(completion("", tool_calls=[{"id": id, "type": "function", "function": call}]))
+        chat.append(calling(call, id))
         item = {"type": "function_call", "id": f"fc_{number:024}", "call_id": id, "status": "completed", **call}
         responses.append(response(item))
     content = [{"type": "output_text", "text": TEXT, "annotations": []}]

@@ -45,7 +45,11 @@ def completion_body() -> bytes:
 
 
 def completion() -> bytes:
-    body = completion_body()
+    return with_head(completion_body())
+
+
+def with_head(body: bytes) -> bytes:
+    """A JSON body as a response."""
     head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
     return head.encode() + body
 
