@@ -285,11 +285,9 @@ def kill(rows: int, way: str, rpm: float | None) -> bool:
 
 
 def quota_of(redis: Redis | None) -> Any:
-    """What makes the account's quota in each process, None where there is none to be had."""
-    try:
-        from aimlasync.redis import RedisQuota  # type: ignore[attr-defined,unused-ignore]
-    except ImportError:
-        return None
+    """What makes the account's quota in each process, None without a Redis."""
+    from aimlasync.redis import RedisQuota
+
     return None if redis is None else partial(RedisQuota, redis.url, name="benchmark")
 
 
