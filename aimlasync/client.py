@@ -17,7 +17,7 @@ import logging
 import secrets
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Self, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
 
 import msgspec
 
@@ -37,7 +37,6 @@ from aimlasync.errors import (
     NotFoundError,
     PermissionDeniedError,
 )
-from aimlasync.forward import Forwarded, forward
 from aimlasync.hedge import Hedge, Hedging
 from aimlasync.info import Info, check_request_id
 from aimlasync.lane import EndpointStatistics, Lane
@@ -53,6 +52,9 @@ from aimlasync.timeout import Timeout
 from aimlasync.transport import RawReply, StaleConnectionError, Transport
 from aimlasync.watch import Observer
 from aimlasync.wire import Reply
+
+if TYPE_CHECKING:
+    from aimlasync.forward import Forwarded
 
 T = TypeVar("T")
 
@@ -486,6 +488,8 @@ class AsyncClient:
         raises what they raise. Another path below the base URL goes to the first endpoint, once, with its key; its
         answer is handed back whatever its status. Raises UnsupportedRequestError for what cannot be sent.
         """
+        from aimlasync.forward import forward
+
         return await forward(self, method, path, body, query, options)
 
     def observe(self, observer: Observer | None) -> None:
