@@ -114,6 +114,8 @@ async def event_stream(
         await relay.close()
         return _plain(NOT_RESUMABLE)
     response = web.StreamResponse(headers={"Content-Type": "text/event-stream", **HEADERS})
+    # Over a connection that may be used again Chromium may read on for five seconds after its page has left.
+    response.force_close()
     starting = asyncio.Lock()
 
     async def send(data: bytes) -> None:

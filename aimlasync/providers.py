@@ -72,6 +72,8 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True):
     url_variable: str | None = None
     default_model: str = ""
     models: Mapping[str, Model] = MappingProxyType({})
+    knows_aliases: bool = True
+    """Whether models may have other names than those in the table."""
     chat_path: str = "chat/completions"
     responses_path: str = "responses"
     models_path: str = "models"
@@ -138,6 +140,7 @@ BYTESPIKE = Provider(
     key_variables=("BYTESPIKE_API_KEY",),
     url_variable="BYTESPIKE_API_URL",
     default_model="gpt-5-nano",
+    knows_aliases=False,
     models={
         model.id: model
         for model in (

@@ -124,6 +124,8 @@ class _EventStream(EventSourceResponse):
             shutdown_event=self._closing,
             shutdown_grace_period=drain + _LATER,
         )
+        # Over a connection that may be used again Chromium may read on for five seconds after its page has left.
+        self.headers["Connection"] = "close"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if "last-event-id" in Headers(scope=scope):

@@ -597,3 +597,16 @@ def test_what_no_vendor_can_serve_names_each_reason() -> None:
 def test_unknown_model_goes_everywhere() -> None:
     body = {"model": "new/model", "temperature": 9}
     assert served(vendors(), "chat", body) == [("aimlapi", body), ("bytespike", body)]
+
+
+def test_one_endpoint_is_asked_by_its_own_name_for_a_model() -> None:
+    nano = "openai/gpt-5-nano-2025-08-07"
+    (target,) = Pool([Endpoint.bytespike(api_key="b")], Limits()).targets(
+        "chat", {"model": nano, "messages": []}, Info(), validate=True
+    )
+    assert msgspec.json.decode(target.body or b"")["model"] == "gpt-5-nano"
+    # The AI/ML API knows its models by other names too: what is said is sent.
+    (target,) = Pool([Endpoint.aimlapi(api_key="a")], Limits()).targets(
+        "chat", {"model": "gpt-5-nano", "messages": []}, Info(), validate=True
+    )
+    assert msgspec.json.decode(target.body or b"")["model"] == "gpt-5-nano"
