@@ -240,9 +240,12 @@ class Connection(asyncio.BufferedProtocol):
                 reply.failure = f"{where} {why} before it answered"
                 reply.is_stale = self.is_reused
             reply.wake()
-        self._home.connections.discard(self)
-        self._transport.abort()
-        self._held.close()
+        connections = self._home.connections
+        if self in connections:
+            connections.discard(self)
+            # Once: in early releases of Python 3.11 (seen in 3.11.2) a TLS transport closed twice has no abort.
+            self._transport.abort()
+            self._held.close()
 
     # What only aiohttp understands
 
