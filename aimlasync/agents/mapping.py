@@ -7,7 +7,8 @@ beside short ones, not before them.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Mapping
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 from aimlasync.agents.agent import Agent, Options
@@ -15,9 +16,7 @@ from aimlasync.agents.record import Run
 from aimlasync.agents.run import Input, begin, budget_of
 from aimlasync.agents.tool import Approve
 from aimlasync.budget import Budget
-from aimlasync.bulk.feed import later
-from aimlasync.bulk.order import InOrder
-from aimlasync.bulk.work import Work
+from aimlasync.bulk.mapping import each
 from aimlasync.errors import AimlasyncError
 
 if TYPE_CHECKING:
@@ -81,7 +80,6 @@ async def map(
     options.setdefault("priority", "bulk")
     agent = Agent(**options) if agent is None else agent.but(**options)
     shared = budget_of(client, budget)
-    in_order = InOrder[Result](8 * concurrency) if order == "input" else None
 
     async def do(item: tuple[int, Any]) -> Result:
         number, given = item
@@ -106,26 +104,8 @@ async def map(
             return Result(number, given, None if loop is None else loop.run, error)
         return Result(number, given, loop.run, None)
 
-    numbered = _numbered_later(inputs, in_order) if isinstance(inputs, AsyncIterable) or in_order else _numbered(inputs)
-    async with Work(numbered, do, workers=concurrency) as results:
-        async for result in results:
-            if in_order is None:
-                yield result
-            else:
-                for ready in in_order.add(result.number, result):
-                    yield ready
-
-
-def _numbered(inputs: Iterable[Any]) -> Iterator[tuple[int, Any]]:
-    yield from enumerate(inputs, 1)
-
-
-async def _numbered_later(
-    inputs: Iterable[Any] | AsyncIterable[Any], in_order: InOrder[Result] | None
-) -> AsyncIterator[tuple[int, Any]]:
-    number = 0
-    async for given in later(inputs):
-        number += 1
-        if in_order is not None:
-            await in_order.room(number)
-        yield number, given
+    async with aclosing(
+        each(inputs, lambda given, number: (number, given), do, workers=concurrency, order=order)
+    ) as runs:
+        async for result in runs:
+            yield result

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 Q = TypeVar("Q")
+R = TypeVar("R")
+Order = Literal["completion", "input"]
 Given = Request | Mapping[str, Any]
 
 # Rows at work where nobody says: more than any adaptive limit starts with, and little memory.
@@ -47,7 +49,7 @@ def map(
     requests: Iterable[Given] | AsyncIterable[Given],
     *,
     concurrency: int | None = None,
-    order: Literal["completion", "input"] = "completion",
+    order: Order = "completion",
     return_exceptions: bool = True,
     read: Read | None = None,
     retry_invalid: int = 0,
@@ -79,7 +81,7 @@ def classify(
     text: str = "text",
     multi: bool = False,
     concurrency: int | None = None,
-    order: Literal["completion", "input"] = "input",
+    order: Order = "input",
     retry_invalid: int = 0,
     **options: Any,
 ) -> AsyncGenerator[Result]:
@@ -109,30 +111,60 @@ def classify(
     return _results(client, texts, row_of, do, concurrency, order, True)
 
 
-async def _results(
+def _results(
     client: AsyncClient,
     items: Iterable[T] | AsyncIterable[T],
     prepare: Callable[[T, int], Q],
     ask_for: Callable[[Q], Awaitable[Result]],
     concurrency: int | None,
-    order: Literal["completion", "input"],
+    order: Order,
     return_exceptions: bool,
 ) -> AsyncGenerator[Result]:
-    workers = concurrency or WORKERS
-    in_order = InOrder[Result](8 * workers) if order == "input" else None
+    return each(
+        items,
+        prepare,
+        ask_for,
+        workers=concurrency or WORKERS,
+        order=order,
+        check=None if return_exceptions else _raise,
+        may_take=lambda: client.queued < MAX_WAITING,
+    )
+
+
+def _raise(result: Result) -> None:
+    if result.error is not None:
+        raise result.error
+
+
+async def each(
+    items: Iterable[T] | AsyncIterable[T],
+    prepare: Callable[[T, int], Q],
+    do: Callable[[Q], Awaitable[R]],
+    *,
+    workers: int,
+    order: Order,
+    check: Callable[[R], None] | None = None,
+    may_take: Callable[[], bool] | None = None,
+) -> AsyncGenerator[R]:
+    """Do `do` to what `prepare` makes of each item and its number, from 1, and iterate the results.
+
+    `order="input"` holds back what is early, at most a few times `workers`, and makes the rest wait. What `check`
+    raises of a result ends it, as soon as there is one; `may_take` is that of `Work`.
+    """
+    in_order = InOrder[R](8 * workers) if order == "input" else None
     numbered: Iterator[tuple[int, Q]] | AsyncIterator[tuple[int, Q]]
     if in_order is not None or isinstance(items, AsyncIterable):
         numbered = _numbered_later(items, prepare, in_order)
     else:
         numbered = _numbered(items, prepare)
 
-    async def do(item: tuple[int, Q]) -> tuple[int, Result]:
-        return item[0], await ask_for(item[1])
+    async def work(item: tuple[int, Q]) -> tuple[int, R]:
+        return item[0], await do(item[1])
 
-    async with Work(numbered, do, workers=workers, may_take=lambda: client.queued < MAX_WAITING) as results:
+    async with Work(numbered, work, workers=workers, may_take=may_take) as results:
         async for number, result in results:
-            if result.error is not None and not return_exceptions:
-                raise result.error
+            if check is not None:
+                check(result)
             if in_order is None:
                 yield result
             else:
@@ -146,7 +178,7 @@ def _numbered(items: Iterable[T], prepare: Callable[[T, int], Q]) -> Iterator[tu
 
 
 async def _numbered_later(
-    items: Iterable[T] | AsyncIterable[T], prepare: Callable[[T, int], Q], in_order: InOrder[Result] | None
+    items: Iterable[T] | AsyncIterable[T], prepare: Callable[[T, int], Q], in_order: InOrder[R] | None
 ) -> AsyncGenerator[tuple[int, Q]]:
     number = 0
     async for given in later(items):
