@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
-from aimlasync import errors
 from aimlasync.bulk.file_job import FileJob
 from aimlasync.bulk.job import Seen
+from aimlasync.bulk.keep import error_of
 from aimlasync.bulk.pace import Pace, Snapshot
 from aimlasync.bulk.parts import parts_of
 from aimlasync.errors import AimlasyncError
@@ -172,7 +172,8 @@ class CrewJob(FileJob):
             if report.capped_by is not None:
                 self.capped_by = report.capped_by
             if report.stopped_by is not None and self.stopped_by is None:
-                self.stopped_by = _error(*report.stopped_by)
+                code, message, status = report.stopped_by
+                self.stopped_by = error_of(code, message, status=status)
                 self._tell("stop")
                 asyncio.get_running_loop().call_later(_GRACE, self._tell, "cancel")
         return None
@@ -191,15 +192,3 @@ class CrewJob(FileJob):
     def _tell(self, kind: str) -> None:
         for link in self._links:
             link.send(kind)
-
-
-def _error(kind: str, message: str, status: int | None) -> AimlasyncError:
-    """The error that stopped a worker, as far as people are told of it."""
-    cls = getattr(errors, kind, None)
-    if not (isinstance(cls, type) and issubclass(cls, AimlasyncError)):
-        cls = AimlasyncError
-    error = cls.__new__(cls, message)
-    AimlasyncError.__init__(error, message)
-    if isinstance(error, errors.APIStatusError) and status is not None:
-        error.status = status
-    return error

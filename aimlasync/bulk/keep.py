@@ -101,7 +101,16 @@ def result_of(record: Record, request: Request) -> Result:
     return Result(
         request,
         reply=reply,
-        error=None if record.error is None else _error_of(record.error, reply, info, said),
+        error=None
+        if record.error is None
+        else error_of(
+            record.error.code,
+            record.error.message,
+            status=record.error.status,
+            body=None if said is None else bytes(said.body),
+            reply=reply,
+            info=info,
+        ),
         answer=Answer(label=facts.label, confidence=facts.confidence) if has_answer else None,
         calls=1 if facts.calls is None else facts.calls,
         attempts=facts.attempts or 0,
@@ -112,19 +121,27 @@ def result_of(record: Record, request: Request) -> Result:
     )
 
 
-def _error_of(failure: Failure, reply: Any, info: Info, said: Response | None) -> AimlasyncError:
-    kind: type[AimlasyncError] = getattr(errors, failure.code, AimlasyncError)
-    if not issubclass(kind, AimlasyncError) or kind.__name__ != failure.code:
+def error_of(
+    code: str,
+    message: str,
+    *,
+    status: int | None = None,
+    body: bytes | None = None,
+    reply: Any = None,
+    info: Info | None = None,
+) -> AimlasyncError:
+    """Return the error that another process had, by the name of its class and what it said."""
+    kind: type[AimlasyncError] = getattr(errors, code, AimlasyncError)
+    if not issubclass(kind, AimlasyncError) or kind.__name__ != code:
         # One that is no error of the client's: its name is all that is known.
-        kind = type(failure.code, (AimlasyncError,), {})
+        kind = type(code, (AimlasyncError,), {})
     if issubclass(kind, APIStatusError):
-        body = None if said is None else plain(bytes(said.body))
-        return kind(failure.message, status=failure.status or 0, body=body, info=info)
+        return kind(message, status=status or 0, body=None if body is None else plain(body), info=info)
     if issubclass(kind, AnswerError):
-        return kind(failure.message, reply=reply, raw=b"" if reply is None else reply.raw, info=info)
+        return kind(message, reply=reply, raw=b"" if reply is None else reply.raw, info=info)
     if issubclass(kind, APITimeoutError):
-        return kind(failure.message, phase="total", info=info)
-    return kind(failure.message, info=info)
+        return kind(message, phase="total", info=info)
+    return kind(message, info=info)
 
 
 def json_line(raw: bytes) -> msgspec.Raw:
