@@ -61,6 +61,21 @@ class Summary:
         return self.left == 0
 
 
+def summary_of(job: Job, *, journal: str = "", output: str | None = None) -> Summary:
+    """Return how `job` ended; a stream, which has no journal, is as long as what was read of it."""
+    return Summary(
+        tally=job.tally,
+        total=job.total or job.finished,
+        left=job.pending or 0,
+        journal=journal,
+        output=output,
+        seconds=job.pace.seconds(time.monotonic()),
+        stopped_by=job.stopped_by,
+        capped_by=job.capped_by,
+        is_interrupted=job.is_interrupted,
+    )
+
+
 async def run(
     client: AsyncClient,
     input: str | os.PathLike[str] | Source | Rows,
@@ -128,17 +143,7 @@ async def run(
         makes_table = is_table and written and options.canary is None and (whole or job.tally.ok > 0)
         if makes_table:
             _write(job, path, columns, add, only_done=not whole)
-        return Summary(
-            tally=job.tally,
-            total=job.total or 0,
-            left=job.pending,
-            journal=job.path,
-            output=path if makes_table else None,
-            seconds=job.pace.seconds(time.monotonic()),
-            stopped_by=job.stopped_by,
-            capped_by=job.capped_by,
-            is_interrupted=job.is_interrupted,
-        )
+        return summary_of(job, journal=job.path, output=path if makes_table else None)
     finally:
         source.close()
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import tempfile
-import time
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack, ExitStack
 
@@ -16,7 +15,7 @@ import click
 from aimlasync.bulk.failed import write_failed
 from aimlasync.bulk.forecast import forecast
 from aimlasync.bulk.job import Job, Options
-from aimlasync.bulk.run import Summary, run
+from aimlasync.bulk.run import Summary, run, summary_of
 from aimlasync.bulk.source import Source
 from aimlasync.bulk.stream_job import StreamJob
 from aimlasync.bulk.task import EmptyTextError, Task
@@ -136,17 +135,7 @@ async def run_to_stream(title: str, job: StreamJob, words: JobOptions, server: S
         finally:
             watch.end()
             job.close()
-    summary = Summary(
-        tally=job.tally,
-        total=job.total or job.finished,
-        left=job.pending or 0,
-        journal="",
-        output=None,
-        stopped_by=job.stopped_by,
-        capped_by=job.capped_by,
-        is_interrupted=job.is_interrupted,
-        seconds=job.pace.seconds(time.monotonic()),
-    )
+    summary = summary_of(job)
     watch.progress.summary(summary)
     return _exit_code(summary, watch, words)
 
