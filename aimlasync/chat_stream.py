@@ -38,5 +38,6 @@ class ChatStream(Stream[ChatCompletionChunk, ChatCompletion]):
         if any(choice.finish_reason == "error" for choice in piece.choices):
             self._error(piece.to_dict())
 
-    def _text_of(self, piece: ChatCompletionChunk) -> str | None:
+    def text_of(self, piece: ChatCompletionChunk) -> str | None:
+        """Return what a piece adds to the text of the (first) answer."""
         return piece.choices[0].delta.content if piece.choices and piece.choices[0].index == 0 else None

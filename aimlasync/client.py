@@ -49,7 +49,7 @@ from aimlasync.race import race
 from aimlasync.resources import Chat, Models, Responses, balance
 from aimlasync.retry import Retry
 from aimlasync.timeout import Timeout
-from aimlasync.transport import RawReply, StaleConnectionError, Transport
+from aimlasync.transport import MAX_ERROR_BODY, RawReply, StaleConnectionError, Transport
 from aimlasync.watch import Observer
 from aimlasync.wire import Reply
 
@@ -58,7 +58,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_MAX_ERROR_BODY = 64 * 2**10
 _CLIENT_REQUEST_ID = "X-Client-Request-Id"
 
 _log = logging.getLogger("aimlasync.retry")
@@ -444,7 +443,7 @@ class AsyncClient:
     async def _status_error(self, info: Info, lane: Lane, reply: RawReply) -> APIStatusError:
         """Read an error response, within bounds, into the error that it means."""
         try:
-            body = await reply.read(_MAX_ERROR_BODY)
+            body = await reply.read(MAX_ERROR_BODY)
         except AimlasyncError:
             body = b""
         provider = lane.endpoint.provider

@@ -20,7 +20,7 @@ from aimlasync.info import Info
 from aimlasync.options import CallOptions
 from aimlasync.providers import Api
 from aimlasync.stream import Stream
-from aimlasync.transport import MAX_BODY, RawReply
+from aimlasync.transport import MAX_BODY, MAX_ERROR_BODY, RawReply
 from aimlasync.wire import Reply, encode, plain
 
 if TYPE_CHECKING:
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 # Paths, below an endpoint's base URL, that the pipeline serves.
 _PIPELINE: Mapping[str, Api] = {"chat/completions": "chat", "responses": "responses"}
 
-
-_MAX_ERROR_BODY = 64 * 2**10
 # In no body.
 _NO_KEY = b"\0no key\0"
 
@@ -208,7 +206,7 @@ async def _direct(client: AsyncClient, method: str, path: str, body: bytes | Non
         if reply.status < 400:
             return _Direct(reply, info, call.timeout.idle)
         # Servers are known to echo the key they were given.
-        return _Whole(info, (await reply.read(_MAX_ERROR_BODY)).replace(lane.secret.encode() or _NO_KEY, b"[key]"))
+        return _Whole(info, (await reply.read(MAX_ERROR_BODY)).replace(lane.secret.encode() or _NO_KEY, b"[key]"))
     raise APITimeoutError(f"no answer within {call.timeout.total} s", phase="total", info=info)
 
 

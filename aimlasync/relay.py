@@ -36,7 +36,6 @@ from aimlasync.errors import (
     RateLimitError,
 )
 from aimlasync.info import Info
-from aimlasync.response_events import ResponseTextDeltaEvent
 from aimlasync.response_stream import ResponseStream
 from aimlasync.responses import Response, ResponseUsage
 from aimlasync.wire import Wire, encode
@@ -208,7 +207,7 @@ class Relay:
             self._id, self._stream = stream.info.request_id, stream
             read: Callable[[], Awaitable[Sequence[Any]]] = stream.read_some
             while pieces := await self._bounded(read()):
-                if data := self._encode(pieces):
+                if data := self._encode(stream, pieces):
                     self.began = True
                     yield data
             # Read to its end already: this takes it together.
@@ -282,10 +281,11 @@ class Relay:
             finally:
                 self._bound = None
 
-    def _encode(self, pieces: Sequence[Any]) -> bytes:
+    def _encode(self, stream: Streamed, pieces: Sequence[Any]) -> bytes:
         """Return what is handed on of pieces that came together."""
         if self._events == "text":
-            text = "".join(filter(None, map(_text, pieces)))
+            text_of: Callable[[Any], str | None] = stream.text_of
+            text = "".join(filter(None, map(text_of, pieces)))
             return self._message(encode({"text": text})) if text else b""
         if self._events == "raw":
             return b"".join([self._message(_raw(piece), getattr(piece, "type", None)) for piece in pieces])
@@ -296,15 +296,6 @@ class Relay:
     def _message(self, data: bytes, event: str | None = None) -> bytes:
         id, self._id = self._id, None
         return message(data, event=event or None, id=id)
-
-
-def _text(piece: Any) -> str | None:
-    """The text of the first answer, as `Stream.text` has it."""
-    if isinstance(piece, ResponseTextDeltaEvent):
-        return piece.delta
-    if isinstance(piece, ChatCompletionChunk) and piece.choices and piece.choices[0].index == 0:
-        return piece.choices[0].delta.content
-    return None
 
 
 def _raw(piece: Any) -> bytes:

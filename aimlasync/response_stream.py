@@ -55,5 +55,6 @@ class ResponseStream(Stream[ResponseStreamEvent, Response]):
         else:
             self._after(event)
 
-    def _text_of(self, piece: ResponseStreamEvent) -> str | None:
+    def text_of(self, piece: ResponseStreamEvent) -> str | None:
+        """Return what a piece adds to the text of the (first) answer."""
         return piece.delta if isinstance(piece, response_events.ResponseTextDeltaEvent) else None

@@ -108,7 +108,7 @@ class Stream(Generic[P, W]):
         # Like the iteration, but a read at a time: no coroutine for a piece that is here already.
         while True:
             while self._ready:
-                if delta := self._text_of(self._ready.popleft()):
+                if delta := self.text_of(self._ready.popleft()):
                     yield delta
             if self._failure is not None:
                 raise self._failure
@@ -246,7 +246,8 @@ class Stream(Generic[P, W]):
     def _take_piece(self, piece: P, event: sse.Event) -> None:
         raise NotImplementedError
 
-    def _text_of(self, piece: P) -> str | None:
+    def text_of(self, piece: P) -> str | None:
+        """Return what a piece adds to the text of the (first) answer."""
         raise NotImplementedError
 
     def _whole(self) -> W:

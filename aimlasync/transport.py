@@ -17,6 +17,9 @@ from aimlasync.errors import APIConnectionError, APIResponseValidationError
 MAX_BODY = 64 * 2**20
 """Largest body that is read, in bytes, after decompression."""
 
+MAX_ERROR_BODY = 64 * 2**10
+"""The same for the body of an error."""
+
 # After a stream's end: how much is read, and for how long, to give the connection back instead of closing it.
 DRAIN_BYTES = 64 * 2**10
 DRAIN_SECONDS = 1.0
