@@ -30,7 +30,7 @@ from aimlasync.line import Priority
 from aimlasync.prices import tokens_of
 from aimlasync.responses import ResponseUsage
 from aimlasync.timeout import Timeout
-from aimlasync.transport import RawReply
+from aimlasync.transport import RawReply, StaleConnectionError
 from aimlasync.watch import Watch
 from aimlasync.wire import Meta
 
@@ -63,6 +63,7 @@ class Call(msgspec.Struct, kw_only=True, eq=False):
     budget: Budget | None = None
     hedging: Hedging | None = None
     reservation: Reservation | None = None
+    """Set aside for the next attempt."""
     watch: Watch | None = None
     """Told how the call goes, where somebody wants to know."""
     tried: set[Lane] = set()
@@ -71,6 +72,8 @@ class Call(msgspec.Struct, kw_only=True, eq=False):
     """What the retry under way cost its endpoint's quota."""
     probing: bool = False
     """Whether it goes on credit, as the one probe."""
+    replaced: bool = False
+    """Whether a kept connection died at once under an attempt, which was then made again over a fresh one."""
 
     @property
     def model(self) -> str:
@@ -108,20 +111,18 @@ class Call(msgspec.Struct, kw_only=True, eq=False):
         # A byte is at most a token, and mostly a quarter of one: what is asked for is a bound, not a guess.
         return self.budget.reserve(self.model, len(self.targets[0].body or b""), self.max_output)
 
-    def settle(self, cost_usd: float | None, usage: Usage | ResponseUsage | None) -> None:
-        """Count what the answered call cost."""
-        if self.reservation is not None and self.budget is not None:
-            self.budget.settle(self.reservation, cost_usd, usage)
+    def attempt(self, target: Target, permit: Permit) -> Attempt:
+        """Return the next attempt, which takes with it what was set aside for it."""
+        self.info.attempts += 1
+        reservation, self.reservation = self.reservation, None
+        return Attempt(self, target, permit, permit.sent_at, self.info, reservation)
 
-    def give_up(self, error: BaseException | None, *, billed: bool | None) -> None:
-        """Count a call that failed, or (None) was left: nothing when that is free, or all that was reserved."""
+    def give_up(self, error: BaseException | None) -> None:
+        """The call failed, or (None) was left: there will be no other attempt."""
         if self.watch is not None:
             self.watch.failed(error)
         if self.reservation is not None and self.budget is not None:
-            if billed is False or self.info.attempts == 0:
-                self.budget.release(self.reservation)
-            else:
-                self.budget.settle(self.reservation)
+            self.budget.release(self.reservation)
 
 
 class Attempt(msgspec.Struct, eq=False):
@@ -133,16 +134,16 @@ class Attempt(msgspec.Struct, eq=False):
     started: float
     info: Info
     """The call's, but for a hedge, whose facts must not be mixed with those of the attempt beside it."""
-    is_free: bool = False
-    """Whether the vendor says that this attempt, having failed, costs nothing."""
+    reservation: Reservation | None = None
+    """What it may cost, until it has ended."""
     reply: RawReply | None = None
     """None until the headers are in."""
 
-    def beside(self, target: Target, permit: Permit, now: float) -> Attempt:
+    def beside(self, target: Target, permit: Permit, reservation: Reservation | None) -> Attempt:
         """Return a second attempt of the same call, with facts of its own."""
         self.info.attempts += 1
         info = msgspec.structs.replace(self.info, timing=msgspec.structs.replace(self.info.timing))
-        return Attempt(self.call, target, permit, now, info)
+        return Attempt(self.call, target, permit, permit.sent_at, info, reservation)
 
     @property
     def response(self) -> RawReply:
@@ -193,14 +194,13 @@ class Attempt(msgspec.Struct, eq=False):
             lane.counters.cost_usd = (lane.counters.cost_usd or 0.0) + info.cost_usd
         if call.hedging is not None and not call.streams:
             call.hedging.took(call.kind, seconds)
-        if call.reservation is not None:
-            call.settle(info.cost_usd, usage)
+        if self.reservation is not None and call.budget is not None:
+            call.budget.settle(self.reservation, info.cost_usd, usage)
         self.permit.release(Outcome.OK, None if tokens is None else tokens[0] + tokens[1], now=now)
 
     def fail(self, error: AimlasyncError) -> None:
         """There is no answer, or only a part of one: learn from it, drop the connection, give the permit back."""
         error.info = self.info
-        self.is_free = error.billed is False
         redact(error, self.target.lane.secret)
         if self.reply is not None:
             # Harmless where the body was read to its end.
@@ -209,11 +209,24 @@ class Attempt(msgspec.Struct, eq=False):
             return
         call, lane = self.call, self.target.lane
         now = self.permit.loop.time()
-        call.tried.add(lane)
+        if self.reservation is not None and call.budget is not None:
+            if call.reservation is None and _is_free(error):
+                # It pays for the next attempt.
+                call.reservation = self.reservation
+            elif _is_free(error):
+                call.budget.release(self.reservation)
+            else:
+                call.budget.settle(self.reservation)
         if call.probing:
             lane.quota.probed(False)
         call.paid, call.probing = None, False
         seconds = now - self.started
+        if isinstance(error, StaleConnectionError):
+            # It says nothing of the server, but that it closes what is idle.
+            lane.health.abandoned(now, seconds)
+            self.permit.release(Outcome.IGNORED, now=now)
+            return
+        call.tried.add(lane)
         if isinstance(error, APIStatusError):
             if error.status in (429, 503) and error.retry_after is not None:
                 lane.pause(error.retry_after, now, at_most=call.max_retry_after)
@@ -240,9 +253,17 @@ class Attempt(msgspec.Struct, eq=False):
         if call.probing:
             lane.quota.probed(None)
             call.probing = False
+        if self.reservation is not None and call.budget is not None:
+            # It may have been answered.
+            call.budget.settle(self.reservation)
         now = self.permit.loop.time()
         lane.health.abandoned(now, now - self.started)
         self.permit.release(Outcome.IGNORED, now=now)
+
+
+def _is_free(error: AimlasyncError) -> bool:
+    """Whether a failed attempt costs nothing: the vendor says so, nothing was sent, or the request was refused."""
+    return error.billed is False or (isinstance(error, APIStatusError) and 400 <= error.status < 500)
 
 
 def _kind(error: AimlasyncError) -> Refused | None:

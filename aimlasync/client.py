@@ -227,21 +227,16 @@ class AsyncClient:
             call.watch = observer.began(api, body, info, [target.lane.endpoint for target in targets])
             call.headers.update(call.watch.headers)
         try:
-            if call.budget is not None:
-                call.reservation = await self._reserve(call, call.budget)
             answer = await self._run(call, receive, loop, transport)
-        except AimlasyncError as error:
-            call.give_up(error, billed=error.billed)
-            raise
         except BaseException as error:
-            call.give_up(error, billed=None)
+            call.give_up(error)
             raise
         if call.watch is not None and isinstance(answer, Reply):
             call.watch.answered(answer)
         return answer
 
     async def _reserve(self, call: Call, budget: Budget) -> Reservation | None:
-        """Set aside what the call may cost; a shared budget is asked for more, which another call may take first."""
+        """Set aside what an attempt may cost; a shared budget is asked for more, which another call may take first."""
         while True:
             try:
                 return call.reserve()
@@ -285,13 +280,14 @@ class AsyncClient:
         bound = None if deadline is None else deadlines.start(deadline)
         is_late = False
         try:
+            if call.budget is not None:
+                call.reservation = await self._reserve(call, call.budget)
             # A first attempt that need not wait for its turn is made in the instant in which the call was.
             admitted = pool.admit_nowait(call, call.started, loop)
             while True:
                 target, permit = admitted or await pool.admit(call)
                 admitted = None
-                attempt = Attempt(call, target, permit, permit.sent_at, info)
-                info.attempts += 1
+                attempt = call.attempt(target, permit)
                 delay = None if call.hedging is None else call.hedging.delay(call.kind)
                 try:
                     if delay is None:
@@ -300,6 +296,12 @@ class AsyncClient:
                 except AimlasyncError as failed:
                     error = failed
                 await self._before_retry(call, target.lane, error)
+                if call.budget is not None and call.reservation is None:
+                    try:
+                        call.reservation = await self._reserve(call, call.budget)
+                    except BudgetExceededError as short:
+                        error.explain(f"it is not tried again: {short.message}")
+                        raise error.with_traceback(None) from None
         except asyncio.CancelledError:
             is_late, bound = bound is not None and deadlines.stop(bound), None
             if not is_late:
@@ -337,31 +339,12 @@ class AsyncClient:
         self, first: Attempt, delay: float, transport: Transport, receive: Callable[[Attempt], Awaitable[T]]
     ) -> T:
         """Make an attempt and, when it takes longer than `delay`, a second one beside it."""
-        call = first.call
-        attempts = [first]
-        extra: Reservation | None = None
 
         def second() -> Coroutine[Any, Any, T] | None:
-            nonlocal extra
-            try:
-                extra = call.reserve()
-            except BudgetExceededError:
-                return None
-            other = self._pool.spare(call, first)
-            if other is None:
-                return None
-            attempts.append(other)
-            return self._try(other, transport, receive)
+            other = self._pool.spare(first.call, first)
+            return None if other is None else self._try(other, transport, receive)
 
-        try:
-            return await race(self._try(first, transport, receive), second, delay=delay, drop=_drop)
-        finally:
-            if extra is not None and call.budget is not None:
-                # One reservation is the call's own; a second charge is possible unless one of the two was free.
-                if len(attempts) == 2 and not any(attempt.is_free for attempt in attempts):
-                    call.budget.settle(extra)
-                else:
-                    call.budget.release(extra)
+        return await race(self._try(first, transport, receive), second, delay=delay, drop=_drop)
 
     async def _before_retry(self, call: Call, lane: Lane, error: AimlasyncError) -> None:
         """Wait as long as the policy says, holding nothing, or raise `error` because there will be no other attempt."""
@@ -369,7 +352,13 @@ class AsyncClient:
         now = loop.time()
         if call.watch is not None:
             call.watch.stumbled(error, lane.endpoint.name)
-        attempts = call.info.attempts
+        if isinstance(error, StaleConnectionError) and not call.replaced:
+            call.paid = lane.quota.take(error)
+            if call.paid is not None:
+                call.replaced = True
+                lane.counters.retries += 1
+                return
+        attempts = call.info.attempts - call.replaced
         others = any(t.lane not in call.tried and t.lane.health.allows(now) for t in call.targets)
         if others and attempts < self.retry.attempts and (error.retryable or isinstance(error, _ANOTHERS_TURN)):
             # Another endpoint may serve it at once, and owes nothing for this one's failure.
@@ -425,19 +414,16 @@ class AsyncClient:
         lane.pause(pause, now)
 
     async def _send(self, transport: Transport, call: Call, target: Target) -> RawReply:
-        """Send once; a kept connection that the server had closed is not an attempt, so it is replaced at once."""
+        """Send once."""
         headers, own, connect, first_token = target.lane.headers, call.headers, call.timeout.connect, call.first_token
-        while True:
-            try:
-                if first_token is None:
-                    return await transport.send(call.method, target.url, headers, own, target.body, connect=connect)
-                async with asyncio.timeout(first_token):
-                    return await transport.send(call.method, target.url, headers, own, target.body, connect=connect)
-            except StaleConnectionError:
-                # Every kept connection may be stale; each try uses one up, and a fresh one is never stale.
-                continue
-            except TimeoutError:
-                break
+        sent = transport.send(call.method, target.url, headers, own, target.body, connect=connect, fresh=call.replaced)
+        if first_token is None:
+            return await sent
+        try:
+            async with asyncio.timeout(first_token):
+                return await sent
+        except TimeoutError:
+            pass
         raise APITimeoutError(f"no event within {first_token} s", phase="first_token")
 
     async def _status_error(self, info: Info, lane: Lane, reply: RawReply) -> APIStatusError:

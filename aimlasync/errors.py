@@ -52,7 +52,12 @@ class AimlasyncError(Exception):
         self.message = message
         self.info = info
         self.billed = billed
-        """False when the vendor says that such a failure is free, None when nobody says."""
+        """False when the vendor says that such a failure is free, or nothing was sent; None when nobody says."""
+
+    def explain(self, why: str) -> None:
+        """Add to the message."""
+        self.message = f"{self.message}; {why}"
+        self.args = (self.message,)
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Errors cross process boundaries (Ray, multiprocessing); the default calls __init__ with the message alone.

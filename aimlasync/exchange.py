@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Mapping
+import select
+from collections.abc import Callable, Mapping
 from typing import Protocol, cast
 
 import aiohttp
@@ -21,7 +22,7 @@ from yarl import URL
 from aimlasync.errors import AimlasyncError, APIConnectionError
 from aimlasync.http1 import MalformedResponseError, OddResponseError, ResponseReader
 from aimlasync.session import FOREIGN, PayloadReply, translated
-from aimlasync.transport import DRAIN_BYTES, DRAIN_SECONDS, MAX_BODY, StaleConnectionError, gathered
+from aimlasync.transport import AT_ONCE, DRAIN_BYTES, DRAIN_SECONDS, MAX_BODY, StaleConnectionError, gathered
 
 # Unread bytes of a response at which its connection stops reading.
 _HIGH_WATER = 256 * 2**10
@@ -50,6 +51,7 @@ class Connection(asyncio.BufferedProtocol):
     """A connection that aiohttp made, and the exchange on it."""
 
     __slots__ = (
+        "_at_once",
         "_begun",
         "_drain_left",
         "_drain_timer",
@@ -60,14 +62,17 @@ class Connection(asyncio.BufferedProtocol):
         "_reading_paused",
         "_transport",
         "_writing_paused",
-        "idle_since",
+        "has_unread",
         "is_reused",
         "is_sent",
         "loop",
         "reply",
+        "since",
     )
 
-    def __init__(self, home: Home, held: aiohttp.connector.Connection, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, home: Home, held: aiohttp.connector.Connection, loop: asyncio.AbstractEventLoop, *, dialled_in: float
+    ) -> None:
         assert held.transport is not None
         self._home = home
         # aiohttp's side of it: its connector counts the connection as long as this is not closed.
@@ -79,7 +84,12 @@ class Connection(asyncio.BufferedProtocol):
         self.reply: Reply | None = None
         self.is_sent = True
         self.is_reused = False
-        self.idle_since = 0.0
+        # When it became idle, or was taken since.
+        self.since = 0.0
+        # A server's farewell is on its way for less time than it took to make the connection.
+        self._at_once = max(AT_ONCE, dialled_in)
+        self.has_unread = _listener(self._transport)
+        """Whether something has come that the loop has not read yet: nobody asked for it, or it is the end."""
         self._begun = False
         self._reading_paused = False
         self._writing_paused = False
@@ -95,7 +105,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def is_usable(self, since: float) -> bool:
         """Whether it is open, and was used after `since`."""
-        return self.idle_since >= since and not self._transport.is_closing()
+        return self.since >= since and not self._transport.is_closing()
 
     def ask(self, head: bytes, body: bytes | None, *, bodiless: bool) -> Reply:
         """Begin an exchange; a body too large for one write is left to `send_body`."""
@@ -208,7 +218,7 @@ class Connection(asyncio.BufferedProtocol):
         """Be ready for the next exchange."""
         self.reply = None
         self._reader.begin()
-        self.idle_since = self.loop.time()
+        self.since = self.loop.time()
         self._home.give(self)
 
     # Its end
@@ -238,7 +248,7 @@ class Connection(asyncio.BufferedProtocol):
                 reply.failure = f"{where} {why} in the middle of its answer"
             else:
                 reply.failure = f"{where} {why} before it answered"
-                reply.is_stale = self.is_reused
+                reply.is_stale = self.is_reused and self.loop.time() - self.since <= self._at_once
             reply.wake()
         connections = self._home.connections
         if self in connections:
@@ -305,6 +315,20 @@ class Connection(asyncio.BufferedProtocol):
         else:
             self._transport.set_protocol(self)
             self.give_back()
+
+
+def _listener(transport: asyncio.Transport) -> Callable[[], object]:
+    """Return what tells at once, and without the loop, whether a connection can be read from."""
+    sock = transport.get_extra_info("socket")
+    if sock is None or not hasattr(select, "poll"):
+        return _never
+    poll = select.poll()
+    poll.register(sock.fileno(), select.POLLIN)
+    return functools.partial(poll.poll, 0)
+
+
+def _never() -> bool:
+    return False
 
 
 class Reply:

@@ -24,6 +24,8 @@ from aimlasync.transport import RawReply
 _READ = 64 * 2**10
 # Handshakes at once. A TLS handshake takes a millisecond of CPU, and servers take a burst of them for an attack.
 _DIALS = 128
+# Seconds: a connection that was used less long ago is passed over for one that has rested longer.
+_REST = 0.01
 # Prepared requests; a catalogue asked for with many filters would keep one of each.
 _MAX_ROUTES = 256
 
@@ -33,6 +35,7 @@ _MAX_NAMES = 64
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+\Z")
 _VALUE = re.compile(r"[^\x00-\x08\x0a-\x1f\x7f]*\Z")
 _TARGET = re.compile(r"[!-~]+\Z")
+_UNBOUNDED = aiohttp.ClientTimeout(total=None)
 # How long the request is, and what becomes of the connection, is not the caller's to say.
 _OURS = frozenset(("content-length", "transfer-encoding", "upgrade", "trailer", "te"))
 
@@ -63,12 +66,19 @@ class LeanTransport:
         body: bytes | None,
         *,
         connect: float | None,
+        fresh: bool = False,
     ) -> RawReply:
         """Send a request; see `Transport.send`. Raises ValueError for a header or URL that cannot be sent safely."""
         route = self._routes.get((method, url))
         if route is None or route.headers is not headers or self.is_closed:
             route = self._prepare(method, url, headers)
-        connection = route.origin.take(asyncio.get_running_loop().time()) or await route.origin.connect(connect)
+        origin = route.origin
+        found = None if fresh else origin.take(asyncio.get_running_loop().time())
+        connection = found or await origin.connect(connect)
+        if fresh and connection.is_reused:
+            # Became free while this call stood in line.
+            connection.give_back()
+            connection = await origin.dial(connect)
         # The request is in no local of a frame that an error may pass: it holds the key.
         try:
             reply = connection.ask(route.head(own, body), body, bodiless=method == "HEAD")
@@ -203,7 +213,8 @@ class Origin:
         self.draining = transport.draining
         self._transport = transport
         self._keepalive = transport.keepalive
-        # The last used is the first taken: it is the warmest, and what is not needed grows old and is closed.
+        # The last used is the first taken: it is the warmest, and what is not needed grows old and is closed. But one
+        # that was used just now may still bring what its server sends late and unasked, so the oldest goes before it.
         self._idle: deque[Connection] = deque()
         self._dialling = 0
         # What aiohttp needs to know of whom to dial; never sent.
@@ -216,9 +227,10 @@ class Origin:
         """Return an idle connection."""
         idle = self._idle
         while idle:
-            connection = idle.pop()
-            if connection.is_usable(now - self._keepalive):
+            connection = idle.pop() if now - idle[-1].since >= _REST else idle.popleft()
+            if connection.is_usable(now - self._keepalive) and not connection.has_unread():
                 connection.is_reused = True
+                connection.since = now
                 return connection
             connection.drop()
         return None
@@ -247,7 +259,7 @@ class Origin:
         while idle:
             loop = idle[0].loop
             if idle[0].is_usable(loop.time() - self._keepalive + 0.001):
-                self._timer = loop.call_at(idle[0].idle_since + self._keepalive, self._expire)
+                self._timer = loop.call_at(idle[0].since + self._keepalive, self._expire)
                 return
             idle.popleft().drop()
 
@@ -261,14 +273,16 @@ class Origin:
         else:
             self._dialling += 1
         try:
-            return await self._dial(loop, timeout)
+            return await self.dial(timeout)
         finally:
             self._dialled()
 
     async def _wait(self, loop: asyncio.AbstractEventLoop, timeout: float | None) -> Connection | None:
         waiter: asyncio.Future[Connection | AimlasyncError | None] = loop.create_future()
         self._line.append(waiter)
-        late = APITimeoutError(f"no connection to {self.where} within the connect timeout", phase="connect")
+        late = APITimeoutError(
+            f"no connection to {self.where} within the connect timeout", phase="connect", billed=False
+        )
         bound = None if timeout is None else loop.call_later(timeout, _answer, waiter, late)
         try:
             found = await waiter
@@ -295,24 +309,25 @@ class Origin:
                 return
         self._dialling -= 1
 
-    async def _dial(self, loop: asyncio.AbstractEventLoop, timeout: float | None) -> Connection:
+    async def dial(self, timeout: float | None) -> Connection:
+        """Make a connection, within `timeout` seconds."""
         connector = self._transport.connector
         assert connector is not None
         failure: AimlasyncError
+        loop = asyncio.get_running_loop()
         if self._request is None:
             self._request = aiohttp.ClientRequest("GET", self.url, loop=loop)
+        begun = loop.time()
         try:
-            held = await connector.connect(
-                self._request,
-                [],
-                aiohttp.ClientTimeout(total=None, sock_connect=timeout),
-            )
+            # Around all of it: aiohttp's own bounds leave the look-up of the name out.
+            async with asyncio.timeout(timeout):
+                held = await connector.connect(self._request, [], _UNBOUNDED)
         except FOREIGN as error:
             # A TimeoutError here is the connect bound: the caller's own deadline arrives as a cancellation.
             failure = translated(error, self.url, fresh=True)
         else:
             if not self._transport.is_closed and held.protocol is not None and not held.protocol.should_close:
-                return Connection(self, held, loop)
+                return Connection(self, held, loop, dialled_in=loop.time() - begun)
             # Closed meanwhile, or a server that speaks before it is asked.
             held.close()
             failure = APIConnectionError(f"{self.where} closed the connection before it answered")

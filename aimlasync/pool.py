@@ -15,7 +15,7 @@ from typing import Any
 
 from aimlasync.call import Attempt, Call, Target
 from aimlasync.endpoint import Endpoint
-from aimlasync.errors import APIConnectionError, OverloadedError, UnsupportedRequestError
+from aimlasync.errors import APIConnectionError, BudgetExceededError, OverloadedError, UnsupportedRequestError
 from aimlasync.info import Info, Timing
 from aimlasync.lane import STRETCH, Lane, Permit
 from aimlasync.limits import Limits
@@ -128,9 +128,17 @@ class Pool:
         return target, permit
 
     def spare(self, call: Call, first: Attempt) -> Attempt | None:
-        """Return a second attempt beside `first`, at another endpoint if there is one; None unless there is room."""
+        """Return a second attempt beside `first`, at another endpoint if there is one.
+
+        None unless there is room for it, and money.
+        """
         assert call.hedging is not None
         if not call.hedging.take():
+            return None
+        try:
+            reservation = call.reserve()
+        except BudgetExceededError:
+            call.hedging.give_back()
             return None
         loop = first.permit.loop
         now = loop.time()
@@ -141,8 +149,10 @@ class Pool:
             permit = lane.admit_nowait(_tokens(call, target)(), loop)
             if permit is not None:
                 lane.counters.hedges += 1
-                return first.beside(target, permit, now)
+                return first.beside(target, permit, reservation)
         call.hedging.give_back()
+        if reservation is not None and call.budget is not None:
+            call.budget.release(reservation)
         return None
 
     async def _wait(self, call: Call, lane: Lane, tokens: Callable[[], float]) -> Permit:

@@ -15,6 +15,7 @@ import msgspec
 
 from aimlasync.errors import AimlasyncError, APIConnectionError, APIStatusError, OverloadedError
 from aimlasync.signals import retry_after as retry_after
+from aimlasync.transport import StaleConnectionError
 
 # A server's stated wait is stretched by up to this share, so that all who were told the same do not come back at once.
 _SPREAD = 0.2
@@ -139,8 +140,9 @@ class RetryQuota:
             self.failed_probes += 1
 
     def _cost(self, error: AimlasyncError) -> int:
-        # A timeout may have kept the server busy all that time.
-        return self.timeout_cost if isinstance(error, APIConnectionError) else self.retry_cost
+        # A timeout may have kept the server busy all that time; a connection that died at once did not.
+        took_long = isinstance(error, APIConnectionError) and not isinstance(error, StaleConnectionError)
+        return self.timeout_cost if took_long else self.retry_cost
 
     def __repr__(self) -> str:
         return f"<RetryQuota {self.available} of {self.capacity}{', probing' if self._probing else ''}>"

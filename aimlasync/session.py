@@ -11,6 +11,7 @@ import os
 import weakref
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
+from types import NoneType
 from typing import Any
 
 import aiohttp
@@ -20,6 +21,7 @@ from yarl import URL
 from aimlasync.endpoint import Headers
 from aimlasync.errors import AimlasyncError, APIConnectionError, APITimeoutError, ClientClosedError
 from aimlasync.transport import (
+    AT_ONCE,
     DRAIN_BYTES,
     DRAIN_SECONDS,
     MAX_BODY,
@@ -38,17 +40,36 @@ FOREIGN = (TimeoutError, aiohttp.ClientError, HttpProcessingError, OSError)
 # A compressed body whose connection is gone: aiohttp 3.14 may know neither an end nor an error of it.
 _WHILE_READING = (*FOREIGN, RuntimeError)
 
-# Set for the time of one `send`: the connector notes in it that it had to dial.
-_dialled: ContextVar[list[bool] | None] = ContextVar("_dialled", default=None)
+
+class _Sending:
+    """What the connector notes of one `send`: whether it had to dial, and how often it was asked."""
+
+    __slots__ = ("connects", "dialled")
+
+    def __init__(self) -> None:
+        self.connects = 0
+        self.dialled = False
+
+
+_sending: ContextVar[_Sending | None] = ContextVar("_sending", default=None)
 
 
 class _Connector(aiohttp.TCPConnector):
-    """A connector that tells a new connection from a reused one; only the latter may be stale."""
+    """A connector that tells a new connection from a kept one, and gives each request one connection."""
+
+    async def connect(self, *args: Any, **kwargs: Any) -> Any:
+        noted = _sending.get()
+        if noted is not None:
+            noted.connects += 1
+            if noted.connects > 1:
+                # aiohttp sends some requests again by itself when a kept connection dies, and tells nobody.
+                raise aiohttp.ServerDisconnectedError
+        return await super().connect(*args, **kwargs)
 
     async def _create_connection(self, *args: Any, **kwargs: Any) -> Any:
-        noted = _dialled.get()
+        noted = _sending.get()
         if noted is not None:
-            noted[0] = True
+            noted.dialled = True
         return await super()._create_connection(*args, **kwargs)
 
 
@@ -61,6 +82,8 @@ class AiohttpTransport:
         bytes(8 << 20)
         # Made with the first call, since it belongs to a loop.
         self._session: aiohttp.ClientSession | None = None
+        # For requests that must not go over a kept connection; made with the first of them.
+        self._fresh: aiohttp.ClientSession | None = None
         self._is_closed = False
         self._proxy = proxy
         self._keepalive = keepalive
@@ -70,17 +93,15 @@ class AiohttpTransport:
         # Replies that somebody may still be reading: closing a session does not wake them.
         self._open: weakref.WeakSet[PayloadReply] = weakref.WeakSet()
 
-    def _begun(self) -> aiohttp.ClientSession:
+    def _begun(self, fresh: bool) -> aiohttp.ClientSession:
         if self._is_closed:
             raise ClientClosedError("this transport is closed; make a new one")
+        if fresh:
+            if self._fresh is None:
+                self._fresh = _session(force_close=True)
+            return self._fresh
         if self._session is None:
-            self._session = aiohttp.ClientSession(
-                # Our permits are the only queue; a limit here would be a second, silent one.
-                connector=_Connector(limit=0, ttl_dns_cache=300, keepalive_timeout=self._keepalive),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                timeout=aiohttp.ClientTimeout(total=None),
-                trust_env=False,
-            )
+            self._session = _session(keepalive_timeout=self._keepalive)
         return self._session
 
     async def send(
@@ -92,17 +113,21 @@ class AiohttpTransport:
         body: bytes | None,
         *,
         connect: float | None,
+        fresh: bool = False,
     ) -> RawReply:
         """Send a request; see `Transport.send`."""
-        session = self._begun()
+        session = self._begun(fresh)
         target = self._urls.get(url)
         if target is None:
             target = self._urls[url] = URL(url, encoded=True)
         timeout = self._timeouts.get(connect)
         if timeout is None:
-            timeout = self._timeouts[connect] = aiohttp.ClientTimeout(total=None, sock_connect=connect)
-        dialled = [False]
-        token = _dialled.set(dialled)
+            # Of all that it takes to have a connection: the name's look-up and a proxy's CONNECT as well.
+            timeout = self._timeouts[connect] = aiohttp.ClientTimeout(total=None, connect=connect)
+        noted = _Sending()
+        token = _sending.set(noted)
+        clock = asyncio.get_running_loop().time
+        sent_at = clock()
         failure: AimlasyncError
         try:
             response = await session.request(
@@ -116,13 +141,13 @@ class AiohttpTransport:
             )
         except FOREIGN as error:
             # A TimeoutError here is the connect bound: the caller's own deadline arrives as a cancellation.
-            failure = translated(error, target, fresh=dialled[0])
+            failure = translated(error, target, fresh=noted.dialled or clock() - sent_at > AT_ONCE)
         else:
             reply = PayloadReply(response.status, response.headers, response.content, response.close, self._draining)
             self._open.add(reply)
             return reply
         finally:
-            _dialled.reset(token)
+            _sending.reset(token)
         raise failure
 
     async def close(self) -> None:
@@ -130,8 +155,19 @@ class AiohttpTransport:
         self._is_closed = True
         for reply in list(self._open):
             reply.abort()
-        if self._session is not None:
-            await self._session.close()
+        for session in (self._session, self._fresh):
+            if session is not None:
+                await session.close()
+
+
+def _session(**options: Any) -> aiohttp.ClientSession:
+    return aiohttp.ClientSession(
+        # Our permits are the only queue; a limit here would be a second, silent one.
+        connector=_Connector(limit=0, ttl_dns_cache=300, **options),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        timeout=aiohttp.ClientTimeout(total=None),
+        trust_env=False,
+    )
 
 
 class PayloadReply:
@@ -207,27 +243,30 @@ def _kind(error: BaseException) -> str:
 
 
 def translated(error: BaseException, url: URL, *, fresh: bool) -> AimlasyncError:
-    """Say what went wrong without the request in it."""
+    """Say what went wrong without the request in it; what was never sent is not billed."""
     where = f"{url.host}:{url.port}"
     if isinstance(error, (aiohttp.ServerTimeoutError, asyncio.TimeoutError)):
-        return APITimeoutError(f"no connection to {where} within the connect timeout", phase="connect")
+        return APITimeoutError(f"no connection to {where} within the connect timeout", phase="connect", billed=False)
     if isinstance(error, aiohttp.ClientSSLError):
         if isinstance(error, aiohttp.ClientConnectorCertificateError):
             reason = getattr(error.certificate_error, "verify_message", "") or _kind(error)
-            failure = APIConnectionError(f"the TLS certificate of {where} was not accepted: {reason}")
+            failure = APIConnectionError(f"the TLS certificate of {where} was not accepted: {reason}", billed=False)
         else:
             reason = getattr(error.os_error, "reason", "") or _kind(error)
-            failure = APIConnectionError(f"no TLS connection to {where}: {reason}")
+            failure = APIConnectionError(f"no TLS connection to {where}: {reason}", billed=False)
         # It is as wrong the next time, and asking again may tell somebody in between more.
         failure.retryable = False
         return failure
     if isinstance(error, aiohttp.ClientConnectorError):
         code = error.os_error.errno
         reason = os.strerror(code) if code and code > 0 else error.os_error.strerror or _kind(error.os_error)
-        return APIConnectionError(f"could not connect to {where}: {reason}")
+        return APIConnectionError(f"could not connect to {where}: {reason}", billed=False)
     if isinstance(error, aiohttp.ClientHttpProxyError):
-        return APIConnectionError(f"the proxy refused to connect to {where}: HTTP {error.status}")
+        return APIConnectionError(f"the proxy refused to connect to {where}: HTTP {error.status}", billed=False)
     if isinstance(error, (aiohttp.ServerDisconnectedError, ConnectionError, aiohttp.ClientOSError)):
+        if isinstance(error, aiohttp.ServerDisconnectedError) and not isinstance(error.message, (str, NoneType)):
+            # What there is of a head.
+            return APIConnectionError(f"{where} closed the connection in the middle of its answer")
         if not fresh:
             return StaleConnectionError(f"a kept connection to {where} had been closed by the server")
         return APIConnectionError(f"{where} closed the connection before it answered")

@@ -312,7 +312,7 @@ class Stream(Generic[P, W]):
         self._attempt.fail(error)
         if self._is_handed_over:
             # Before that, the pipeline decides whether the call goes on.
-            self._attempt.call.give_up(error, billed=error.billed)
+            self._attempt.call.give_up(error)
 
     def abandon(self) -> None:
         """Drop the connection: nobody reads this, and the call may go on without it."""
@@ -328,7 +328,7 @@ class Stream(Generic[P, W]):
             self.abandon()
             if self._is_handed_over:
                 # Before that, the pipeline decides.
-                self._attempt.call.give_up(None, billed=None)
+                self._attempt.call.give_up(None)
 
     def _end(self) -> None:
         self._ended = True
@@ -385,4 +385,4 @@ def _give_back(attempt: Attempt, timer: asyncio.TimerHandle | None) -> None:
     if timer is not None:
         timer.cancel()
     attempt.abandon()
-    attempt.call.give_up(None, billed=None)
+    attempt.call.give_up(None)

@@ -25,8 +25,15 @@ DRAIN_BYTES = 64 * 2**10
 DRAIN_SECONDS = 1.0
 
 
+AT_ONCE = 0.1
+"""Seconds after a request in which a kept connection that dies is taken for one that the server had closed before."""
+
+
 class StaleConnectionError(APIConnectionError):
-    """A reused connection died before the first byte of a response: the server had closed it, and saw no request."""
+    """A kept connection died as soon as it was used, without a byte: the server had probably closed it before.
+
+    Probably: a server that reads a request and hangs up at once looks the same. So a call is sent again for it once.
+    """
 
 
 class RawReply(Protocol):
@@ -63,12 +70,14 @@ class Transport(Protocol):
         body: bytes | None,
         *,
         connect: float | None,
+        fresh: bool = False,
     ) -> RawReply:
-        """Send a request and return its response once the headers are in.
+        """Send a request, once, and return its response once the headers are in.
 
         `headers` are the endpoint's: the same object with every call, never changed, so that what is made of it can be
         kept. `own` are those of the call, and replace the endpoint's; names are spelled alike in both.
-        `connect` bounds making a connection, in seconds. Raises APITimeoutError (connect), StaleConnectionError,
+        `connect` bounds making a connection, in seconds, from the name's look-up to the end of the handshakes; `fresh`
+        asks for a connection that was not used before. Raises APITimeoutError (connect), StaleConnectionError,
         APIConnectionError. Redirects are never followed: they would carry the prompt to another host.
         """
 

@@ -37,6 +37,7 @@ _OVER_BOTH = {
     "test_providers",
     "test_responses",
     "test_secrets",
+    "test_sent_as_said",
     "test_stream",
     "test_tls",
     "test_tolerance",

@@ -187,10 +187,12 @@ async def test_failed_rows_say_why_and_are_asked_again_with_one_line_left_of_eac
         assert (first.tally.ok, first.tally.failed, first.left, first.is_complete) == (6, 2, 0, True)
         assert set(first.tally.failures) == {"InternalServerError", "APIConnectionError"}
         failures = {one.custom_id: one.error for one in records(out) if one.error is not None}
-        for name, status in (("r3", 503), ("r5", None)):
+        # A kept connection that is reset at once is replaced once more.
+        for name, status, attempts in (("r3", 503, (2,)), ("r5", None, (2, 3))):
             error = failures[name]
             assert error is not None
-            assert (error.status, error.attempts) == (status, 2)
+            assert error.status == status
+            assert error.attempts in attempts
         kept = await run(client, lines(8), out, options=Options(keep_failed=True))
         assert (kept.tally.ok, kept.tally.failed, kept.left, kept.tally.attempts) == (6, 2, 0, 0)
         simulator.faults.clear()

@@ -8,10 +8,11 @@ import gzip
 import json
 from typing import Any
 
+import aiohttp
 import pytest
 from servers import RawServer, Script, raw_server, until
 
-from aimlasync import APIConnectionError, AsyncClient, Limits, Retry
+from aimlasync import APIConnectionError, APITimeoutError, AsyncClient, Endpoint, Limits, Retry, Timeout
 from aimlasync.lean import LeanTransport
 from aimlasync.session import AiohttpTransport
 from aimlasync.transport import StaleConnectionError, Transport
@@ -112,11 +113,11 @@ async def test_a_response_with_two_ends_or_none_is_no_answer(data: bytes) -> Non
         await until(lambda: server.open_connections == 0)
 
 
-async def test_a_kept_connection_that_the_server_closed_is_replaced_without_an_attempt() -> None:
+async def test_a_kept_connection_that_the_server_closed_is_replaced_and_counted() -> None:
     async with raw_server(raw(SIZED), raw(b"", "eof"), raw(SIZED)) as server, connect(server) as client:
         assert await ask(client) == "hi"
         reply = await client.chat.completions.create(model="m", messages=HELLO)
-        assert reply.info.attempts == 1
+        assert reply.info.attempts == 2
         assert (len(server.requests), server.connections) == (3, 2)
 
 
@@ -130,8 +131,57 @@ async def test_a_fresh_connection_that_closes_is_not_stale_and_neither_is_one_th
         assert await (await transport.send("POST", url, HEADERS, {}, b"{}", connect=1)).read() == BODY
         with pytest.raises(APIConnectionError) as caught:
             await transport.send("POST", url, HEADERS, {}, b"{}", connect=1)
-        if over == "lean":
-            assert not isinstance(caught.value, StaleConnectionError)
+        assert not isinstance(caught.value, StaleConnectionError)
+        await transport.close()
+
+
+async def test_connect_bounds_the_look_up_of_a_name_and_the_next_endpoint_is_asked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Hanging(aiohttp.abc.AbstractResolver):
+        def __init__(self, **_: Any) -> None:
+            pass
+
+        async def resolve(self, host: str, port: int = 0, family: Any = 0) -> Any:
+            await asyncio.Event().wait()
+
+        async def close(self) -> None:
+            pass
+
+    monkeypatch.setattr(aiohttp.connector, "DefaultResolver", Hanging)
+    async with raw_server(raw(SIZED)) as server:
+        endpoints = [Endpoint(base_url="https://slow.example/v1"), Endpoint(base_url=server.base_url)]
+        async with AsyncClient(endpoints=endpoints, timeout=Timeout(connect=0.05, total=20)) as client:
+            reply = await client.chat.completions.create(model="m", messages=HELLO)
+            assert (reply.text, reply.info.attempts) == ("hi", 2)
+            assert client.statistics()[0].attempts == 1
+
+
+async def test_connect_bounds_a_proxy_that_does_not_answer() -> None:
+    silent = Script(end="stall", head=b"")
+    async with raw_server(silent) as proxy:
+        async with AsyncClient(
+            api_key="k",
+            base_url="https://127.0.0.1:9/v1",
+            proxy=f"http://127.0.0.1:{proxy.port}",
+            timeout=Timeout(connect=0.1, total=20),
+            retry=Retry(attempts=1),
+        ) as client:
+            with pytest.raises(APITimeoutError) as caught:
+                await ask(client)
+            assert caught.value.phase == "connect"
+            assert caught.value.billed is False
+
+
+async def test_aiohttp_sends_nothing_twice_by_itself() -> None:
+    # It would repeat a GET whose kept connection died.
+    async with raw_server(raw(SIZED), raw(b"", "eof"), raw(b"", "eof"), raw(SIZED)) as server:
+        transport = AiohttpTransport()
+        url = f"{server.base_url}/x"
+        await (await transport.send("GET", url, HEADERS, {}, None, connect=1)).read()
+        with pytest.raises(StaleConnectionError):
+            await transport.send("GET", url, HEADERS, {}, None, connect=1)
+        assert len(server.requests) == 2
         await transport.close()
 
 
