@@ -37,7 +37,7 @@ os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 
 from aimlasync import AsyncClient, Limits, bulk
 from aimlasync.bulk import BatchChat, DirectoryStore, Store
-from aimlasync.bulk.record import decode_glance
+from aimlasync.bulk.record import decode_record
 from aimlasync.simulator import Latency, Simulator
 
 MODEL = "openai/gpt-5-nano-2025-08-07"
@@ -184,7 +184,7 @@ def do(way: str, folder: Path, workers: int, store: Store | None, **options: Any
     summary = asyncio.run(job())
     assert summary.tally.failed == 0, summary.tally.failures
     lines = (folder / "out.jsonl").read_bytes().splitlines()
-    return Counter(decode_glance(line).custom_id for line in lines), summary.seconds
+    return Counter(decode_record(line).custom_id for line in lines), summary.seconds
 
 
 # Parts
@@ -228,7 +228,7 @@ class Redis:
         for key in self.server.scan_iter("aimlasync:answer:*", count=1000):
             value = self.server.get(key)
             if value is not None:
-                held.add(decode_glance(value[16:]).custom_id)
+                held.add(decode_record(value[16:]).custom_id)
         return held
 
 

@@ -6,16 +6,20 @@ Law: reads the journal, writes one file, whole or not at all; bounded memory.
 from __future__ import annotations
 
 from aimlasync.bulk.index import Index
-from aimlasync.bulk.output import writing
 from aimlasync.bulk.record import decode_glance
+from aimlasync.bulk.target import Target
 
 
-def write_failed(journal: str, path: str) -> int:
-    """Write the last line of every row that has no good answer, and return how many there are. Raises OSError."""
+def write_failed(journal: str, target: Target) -> int:
+    """Write the last line of every row that has no good answer, and return how many there are.
+
+    Raises OverwriteError for a file that the job did not write, and OSError.
+    """
     count = 0
-    with Index([journal]) as index, writing(path) as file:
+    with Index([journal]) as index, target.open() as file:
         for line in index.lines():
-            if decode_glance(line).error is not None:
+            glance = decode_glance(line)
+            if glance is not None and glance.error is not None:
                 file.write(line)
                 count += 1
     return count

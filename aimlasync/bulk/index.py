@@ -1,8 +1,8 @@
 """Which line of one or several journals is the last word on a row.
 
 Law: reads, never writes; 12 bytes a line, whatever the length of lines and names. Of the lines of one custom_id the
-last ok one counts, else the last. A torn last line is no line; any other that is no record is an `InputError` with its
-number.
+last ok one counts, else the last. A torn last line is no line, one with neither response nor error is no record; any
+other that is none is an `InputError` with its number.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _MARK = ((1 << 21) - 1) << 43
 
 _BUFFER = 2**17
 
-R = TypeVar("R", Record, Glance)
+R = TypeVar("R", bound=Record | Glance | None)
 
 
 class Index:
@@ -107,15 +107,19 @@ class Index:
             self._scan(number)
 
     def _scan(self, number: int) -> None:
-        table = self._table
+        table, blank, is_journal = self._table, 0, False
         for line, (place, text) in enumerate(self._through(number), 1):
             try:
                 glance = decode_glance(text)
             except (ValueError, RecursionError) as error:
                 if not text.endswith(b"\n"):
-                    return
+                    break
                 what = f"not a record of a journal ({error}); delete that line"
                 raise InputError(self._paths[number], what, line=line) from None
+            if glance is None:
+                blank += 1
+                continue
+            is_journal = True
             name = glance.custom_id
             slot, _ = self._look(name, decode_glance)
             entry = table[slot]
@@ -130,6 +134,9 @@ class Index:
             self.ok += is_ok and not was_ok
             self.duplicates += is_ok and was_ok
             table[slot] = (hash(name) << 43) & _MARK | is_ok << 42 | place + 1
+        if blank and not is_journal:
+            what = "not a journal: none of its lines has a response or an error; name another file"
+            raise InputError(self._paths[number], what)
 
     def _number(self, name: str) -> None:
         number = int(name[4:]) if name.startswith("row-") and name[4:].isdecimal() and len(name) < 14 else -1
@@ -152,7 +159,7 @@ class Index:
             if entry & _MARK == mark:
                 place = (entry & _PLACE) - 1
                 found = self._decoded(place, self._line(place), decode)
-                if found.custom_id == name:
+                if found is not None and found.custom_id == name:
                     return slot, found
             slot = slot + 1 if slot + 1 < size else 0
         return slot, None
@@ -162,11 +169,13 @@ class Index:
         for number in range(len(self._paths)):
             for place, line in self._through(number):
                 try:
-                    hashed = hash(decode_glance(line).custom_id)
+                    glance = decode_glance(line)
                 except (ValueError, RecursionError):
                     # The torn last line: `_scan` has refused any other.
                     break
-                slot = (hashed >> 21) % size
+                if glance is None:
+                    continue
+                slot = (hash(glance.custom_id) >> 21) % size
                 while (entry := table[slot]) and entry & _PLACE != place + 1:
                     slot = slot + 1 if slot + 1 < size else 0
                 if entry:

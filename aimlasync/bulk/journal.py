@@ -1,9 +1,10 @@
 """The append-only record of a bulk job: one JSON line per finished row, nothing else in the file.
 
 Law: whole lines or nothing. A batch is one write() at the end of the file; the only damage that a crash can do is a
-torn last line, which the next scan cuts off. Any other line that is not a record is an error with its number, never
-skipped. A write or a sync that failed is never tried again, because the system may have forgotten what it had: the
-journal takes nothing more. One run at a time, readable by its owner alone; what job it is, `manifest` knows.
+torn last line, which the next scan cuts off. A line that says nothing of its row (neither response nor error) is left
+out; any other that is not a record is an error with its number, never skipped. A write or a sync that failed is never
+tried again, because the system may have forgotten what it had: the journal takes nothing more. One run at a time,
+readable by its owner alone; what job it is, `manifest` knows.
 """
 
 from __future__ import annotations
@@ -50,6 +51,8 @@ class Journal:
         self._size = os.fstat(fd).st_size
         self._end = -1
         self._lines: list[bytes] = []
+        self.blanks: list[int] = []
+        """Where the lines begin that `scan` found to be no records."""
         self._timer: asyncio.TimerHandle | None = None
         # With "power": who syncs, what it is at, lines since it began, and when it begins again.
         self._syncer = ThreadPoolExecutor(1, "journal") if durability == "power" else None
@@ -66,11 +69,12 @@ class Journal:
         job: Mapping[str, Any],
         facts: Mapping[str, Any] | None = None,
         restart: bool = False,
+        overwrite: bool = False,
         durability: Durability = "process",
         write: disk.Write = os.write,
         sync: disk.Sync = disk.sync,
     ) -> Self:
-        """Open or make the journal of `job`; with `restart` what is in it is lost.
+        """Open or make the journal of `job`; with `restart` what is in it is lost, with `overwrite` anybody's file.
 
         `facts` are for readers of the manifest and not compared. Durability "process" survives the end of this process
         in any way, "power" that of the machine. PATH.manifest and PATH.compact are the journal's own. Raises
@@ -78,7 +82,7 @@ class Journal:
         """
         # The lock is beside the file itself, whatever links lead to it.
         path = os.path.realpath(path) if os.path.islink(path) else path
-        claimed = claim(path, job=job, facts=facts or {}, restart=restart, write=write, sync=sync)
+        claimed = claim(path, job=job, facts=facts or {}, restart=restart, overwrite=overwrite, write=write, sync=sync)
         try:
             with suppress(FileNotFoundError):
                 os.unlink(path + ".compact")
@@ -88,8 +92,12 @@ class Journal:
             raise
 
     def scan(self) -> Iterator[tuple[int, Glance]]:
-        """Read what is there, with offsets; cut off a torn last line. Raises JournalError for any other bad one."""
+        """Read what is there, with offsets; cut off a torn last line. Raises JournalError for any other bad one.
+
+        Lines with neither response nor error are no records: they are left out, and their offsets are in `blanks`.
+        """
         self.flush()
+        self.blanks.clear()
         number = end = 0
         for number, (offset, line) in enumerate(self._whole_lines(), 1):
             try:
@@ -98,14 +106,22 @@ class Journal:
                 what = f"{self.path}: line {number}: not a record ({error})"
                 fix = "delete that line (its row is asked again), or begin anew with --restart"
                 raise JournalError(f"{what}; {fix}") from None
-            yield offset, glance
+            if glance is None:
+                self.blanks.append(offset)
+            else:
+                yield offset, glance
             end = offset + len(line) + 1
+        if number and len(self.blanks) == number:
+            what = "not a journal: none of its lines has a response or an error"
+            raise JournalError(f"{self.path}: {what}; move it away, or begin anew with --restart")
         if self._end >= 0:
             return
         if torn := disk.read_at(self._fd, self._size - end, end):
             try:
                 glance = decode_glance(torn)
             except msgspec.DecodeError:
+                glance = None
+            if glance is None:
                 with disk.errors_name(self.path):
                     os.ftruncate(self._fd, end)
                 self._size = end

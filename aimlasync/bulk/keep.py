@@ -13,7 +13,7 @@ import msgspec
 from aimlasync import errors
 from aimlasync.bulk.ask import Answer, Result
 from aimlasync.bulk.export import reply_of
-from aimlasync.bulk.record import Facts, Failure, Record, Response
+from aimlasync.bulk.record import Facts, Failure, Record, Response, settled
 from aimlasync.bulk.request import Request
 from aimlasync.errors import AimlasyncError, AnswerError, APIStatusError, APITimeoutError
 from aimlasync.info import Info, Timing
@@ -67,12 +67,14 @@ def record_of(result: Result) -> Record:
             attempts=result.attempts,
         )
     custom_id = result.request.custom_id
-    return Record(
-        id=(info.request_id if info is not None else "") or custom_id,
-        custom_id=custom_id,
-        response=response,
-        error=failure,
-        info=facts,
+    return settled(
+        Record(
+            id=(info.request_id if info is not None else "") or custom_id,
+            custom_id=custom_id,
+            response=response,
+            error=failure,
+            info=facts,
+        )
     )
 
 

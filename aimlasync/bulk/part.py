@@ -117,6 +117,8 @@ class PartJob(Job):
                 if not line.endswith(b"\n"):
                     break
                 glance = decode_glance(line)
+                if glance is None:
+                    continue
                 if glance.error is None:
                     self._done.add(glance.custom_id)
                 else:

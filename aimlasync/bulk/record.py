@@ -2,12 +2,17 @@
 
 Law: plain data and its JSON. {"id", "custom_id", "response": {"status_code", "request_id", "body"}, "error"} is theirs
 (source: OpenAI's Batch API reference, "The request output object"); `info` is ours, and holds what a report, a resumed
-run or an export wants to know without decoding the body.
+run or an export wants to know without decoding the body. `settled` is the one place that tells an answer from a failure
+and both from a line that is neither; whoever reads a line reads it through there.
 """
 
 from __future__ import annotations
 
+from typing import Any, TypeVar
+
 import msgspec
+
+from aimlasync.error_bodies import read_error
 
 
 class Response(msgspec.Struct, kw_only=True, gc=False):
@@ -84,10 +89,76 @@ class Glance(msgspec.Struct, kw_only=True, gc=False):
 class GlanceResponse(msgspec.Struct, kw_only=True, gc=False):
     """The part of a response that a scan reads."""
 
-    status_code: int | None = None
+    status_code: int
     request_id: str | None = None
+    body: msgspec.Raw = msgspec.Raw(b"null")
 
+
+class _Body(msgspec.Struct, gc=False):
+    error: Any = None
+    object: Any = None
+
+
+R = TypeVar("R", Record, Glance)
+
+_body = msgspec.json.Decoder(_Body).decode
+_plain = msgspec.json.Decoder().decode
+_record = msgspec.json.Decoder(Record).decode
+_glance = msgspec.json.Decoder(Glance).decode
 
 encode_record = msgspec.json.Encoder().encode
-decode_record = msgspec.json.Decoder(Record).decode
-decode_glance = msgspec.json.Decoder(Glance).decode
+
+
+def settled(line: R) -> R:
+    """Return the line with its verdict in `error`: a status outside 2xx and a body that is an error are failures.
+
+    OpenAI's Batch API leaves `error` null for a request that the server refused.
+    """
+    response = line.response
+    if line.error is not None or response is None:
+        return line
+    status, raw = response.status_code, bytes(response.body)
+    if not 200 <= status < 300:
+        line.error = Failure(code=f"HTTP {status}", message=read_error(_decoded(raw)).message, status=status)
+    elif b'"error"' in raw and _is_error(raw):
+        said = read_error(_decoded(raw))
+        code = f"HTTP {said.status}" if said.status is not None else said.code or said.type or "error"
+        line.error = Failure(code=code, message=said.message, status=status)
+    return line
+
+
+def decode_record(line: bytes | str) -> Record:
+    """Return a record. Raises msgspec.DecodeError for a line that is none, or has neither response nor error."""
+    record = settled(_record(line))
+    if is_blank(record):
+        raise msgspec.DecodeError("it has neither a response nor an error")
+    return record
+
+
+def decode_glance(line: bytes | str) -> Glance | None:
+    """Return what a scan reads of a line; None for one that names a row and has neither response nor error.
+
+    Such a line says nothing of its row, which counts as not done. Raises msgspec.DecodeError for what is no record.
+    """
+    glance = settled(_glance(line))
+    return None if is_blank(glance) else glance
+
+
+def is_blank(line: Record | Glance) -> bool:
+    """Whether a line says nothing of its row."""
+    return line.response is None and line.error is None
+
+
+def _is_error(raw: bytes) -> bool:
+    try:
+        body = _body(raw)
+    except (ValueError, RecursionError):
+        return False
+    return body.object == "error" or (isinstance(body.error, (dict, str)) and bool(body.error))
+
+
+def _decoded(raw: bytes) -> Any:
+    try:
+        return _plain(raw)
+    except (ValueError, RecursionError):
+        return None

@@ -201,6 +201,8 @@ class Report:
     lines: int = 0
     is_torn: bool = False
     """The last line is half a line, which is not counted."""
+    blank: int = 0
+    """Lines with neither response nor error, which are no records and are not counted."""
     ok: int = 0
     rescued: int = 0
     """Of `ok`: rows that an earlier line says failed."""
@@ -251,9 +253,6 @@ class Report:
         self.lines += 1
         info, failure = line.info or _NOTHING, line.error
         status = line.response.status_code if line.response else None
-        if failure is None and status is not None and status >= 400:
-            # OpenAI's Batch API leaves `error` empty for a request that the server refused.
-            failure = Failure(code=f"HTTP {status}", message="", status=status)
         if failure is not None:
             self._saw_failure(failure, line.custom_id)
         else:
@@ -344,7 +343,12 @@ def collect(path: str | os.PathLike[str]) -> Report:
                     break
                 what = "not a journal: line 1" if number == 1 else f"line {number}"
                 raise ReportError(f"{path}: {what} is not a result line ({error})") from None
-            report.saw(glance)
+            if glance is None:
+                report.blank += 1
+            else:
+                report.saw(glance)
+    if report.blank and not report.lines:
+        raise ReportError(f"{path}: not a journal: none of its lines has a response or an error")
     # Rows that are rare in a long job take few columns, yet one of them must be wide enough to be seen.
     while sum(end - start for start, end in report.sessions) > report.timeline.width * MOST_COLUMNS:
         report.timeline.coarsen()
