@@ -290,10 +290,12 @@ def test_nothing_that_is_read_is_written_over(files: Files) -> None:
 
 
 def test_a_failed_export_leaves_the_old_file(files: Files) -> None:
-    (files.folder / "out.csv").write_text("old")
+    journal = files.journal(good("row-1"))
+    files.export(journal, files.source("a\n1\n"))
+    old = (files.folder / "out.csv").read_text()
     with pytest.raises(InputError, match="line 3"):
-        files.export(files.journal(good("row-1")), files.source('a\n1\n"2\n'))
-    assert (files.folder / "out.csv").read_text() == "old"
+        files.export(journal, files.source('a\n1\n"2\n'))
+    assert (files.folder / "out.csv").read_text() == old
     assert not list(files.folder.glob("*.part"))
 
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import aimlasync.bulk.rows as rows_module
-from aimlasync.bulk.output import Writer, replacing
+from aimlasync.bulk.output import Writer
 from aimlasync.bulk.rows import Format, InputError, Lines, Reader, Row
 from aimlasync.bulk.source import format_of_path, open_source, open_stream
 
@@ -201,25 +201,6 @@ def test_an_object_without_members_gets_a_label() -> None:
     assert write(read(b"{ }\n", "jsonl"), "jsonl", [], ["b"]) == '{"label":"b"}\n'
 
 
-def test_a_private_file_is_its_owners_alone(tmp_path: Path) -> None:
-    with replacing(str(tmp_path / "out"), private=True) as file:
-        file.write(b"new")
-    assert (tmp_path / "out").stat().st_mode & 0o077 == 0
-
-
 @pytest.mark.parametrize(("name", "format"), [("a.PQ", "parquet"), ("a.parquet", "parquet"), ("a.ndjson", "jsonl")])
 def test_a_name_says_its_format(name: str, format: Format) -> None:
     assert format_of_path(name) == format
-
-
-def test_a_file_that_fails_half_way_leaves_the_old_one(tmp_path: Path) -> None:
-    path = tmp_path / "out"
-    path.write_text("old")
-    with pytest.raises(RuntimeError), replacing(str(path)) as file:  # noqa: PT012
-        file.write(b"half")
-        raise RuntimeError
-    assert path.read_text() == "old"
-    with replacing(str(path)) as file:
-        file.write(b"new")
-    assert path.read_text() == "new"
-    assert list(tmp_path.iterdir()) == [path]

@@ -56,7 +56,7 @@ def test_workers_answer_every_row_once_into_one_output(vendor: Vendor) -> None:
     assert len(sim.ledger) == 60
     assert [row["city"] for row in table("out.csv")] == [f"City {number}" for number in range(1, 61)]
     assert every_row_once(60, "out.csv.journal")
-    assert beside() == ["in.csv", "out.csv", "out.csv.journal", "out.csv.journal.manifest"]
+    assert beside() == ["in.csv", "out.csv", "out.csv.journal", "out.csv.journal.manifest", "out.csv.journal.outputs"]
     # One summary, of all.
     assert err.count("60 answered") == 1
     assert run("bulk", "in.csv", *ASK, "-o", "out.csv", "--rpm", "60000").exit_code == 0

@@ -9,6 +9,7 @@ Law: a caller of the client, by its public names. Importing it imports no comman
             mapping run job file_job stream_job  `map`, `classify`, `run`
     keep    journal manifest lock disk record    one line per row, appended, never lost
             keep done index merge export output  and read again
+            target streams                       where it may write, and how a file is replaced whole
     see     tally pace forecast report           what a job comes to
     beyond  batch store                          the same for engines that run on many machines
 """
@@ -32,6 +33,7 @@ from aimlasync.bulk.rows import InputError, Row
 from aimlasync.bulk.run import Summary, run
 from aimlasync.bulk.shard import Shard
 from aimlasync.bulk.store import DirectoryStore, Store
+from aimlasync.bulk.target import OverwriteError
 from aimlasync.bulk.task import BatchTask, EmptyTextError, PromptTask, Task
 
 __all__ = [
@@ -52,6 +54,7 @@ __all__ = [
     "JournalError",
     "LabelsError",
     "Options",
+    "OverwriteError",
     "Prompt",
     "PromptError",
     "PromptTask",

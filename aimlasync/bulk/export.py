@@ -6,7 +6,6 @@ an answer says is read by the decoders that read it from the wire.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,10 +16,11 @@ import msgspec
 from msgspec import UNSET
 
 from aimlasync.bulk.index import Index
-from aimlasync.bulk.output import Kind, KindError, open_table, spelled, writing
+from aimlasync.bulk.output import Kind, KindError, open_table, spelled
 from aimlasync.bulk.record import Facts, Record
 from aimlasync.bulk.rows import Format, InputError, Row
 from aimlasync.bulk.source import Source, format_of_path
+from aimlasync.bulk.target import Target
 from aimlasync.chat import ChatCompletion, decode_completion
 from aimlasync.responses import Response as Reply
 from aimlasync.responses import decode_response
@@ -296,8 +296,12 @@ def export(
     only_done: bool = False,
     limit: int | None = None,
     id_of: Callable[[Row], str] = default_id,
+    overwrite: bool = False,
 ) -> Exported:
     """Write the journal as a table to `out_path`, "-" for standard output. Raises InputError, or OSError.
+
+    What an earlier export or run of the same journal wrote there is replaced, if nobody has changed it since; any other
+    file raises OverwriteError, a kind of InputError, unless `overwrite` is set.
 
     With `source` the rows are the input's (the first `limit` of them), in its order; `only_done` leaves out those
     without a record. Without it they are the journal's: by number if all are named row-N, else as they were done, which
@@ -312,11 +316,9 @@ def export(
         raise InputError("stdout", "Parquet is written to a file, not to a pipe; name one, or choose another format")
     if order == "done":
         source = None
+    target = Target(out_path, journal=journal_path, reads=() if source is None else (source,), overwrite=overwrite)
     with Index([journal_path]) as index:
-        if os.path.exists(out_path) and (
-            os.path.samefile(out_path, journal_path) or (source is not None and source.same_file(out_path))
-        ):
-            raise InputError(out_path, "what is to be read, too; choose another name for what is written")
+        target.check()
         inputs, chosen = _columns(source, limit, columns, written, add)
         name = journal_path if source is None else source.name
         layout = Layout(inputs, chosen, name=name, format=written, added=add)
@@ -325,7 +327,7 @@ def export(
             # Begun anew with that column as text when a kind, guessed from the first row group, turns out wrong.
             try:
                 with (
-                    writing(out_path) as file,
+                    target.open() as file,
                     open_table(file, written, layout.columns, kinds, out_path) as table,
                 ):
                     if source is None:

@@ -50,6 +50,7 @@ class FileJob(Job):
         *,
         journal: str,
         restart: bool = False,
+        overwrite: bool = False,
         durability: Durability = "process",
         added: Collection[str] = (),
     ) -> None:
@@ -69,10 +70,19 @@ class FileJob(Job):
         self._digest = source.digest() if survey is None else survey.digest
         if survey is not None:
             facts = {"input": source.name, **({"rows": survey.rows} if options.limit is None else {})}
-        self._journal = Journal.open(journal, job=self._identity(), facts=facts, restart=restart, durability=durability)
+        self._journal = Journal.open(
+            journal,
+            job=self._identity(),
+            facts=facts,
+            restart=restart,
+            overwrite=overwrite,
+            durability=durability,
+        )
         try:
             for offset, glance in self._journal.scan():
                 self._replay(offset, glance)
+            # Their rows are asked about again, and the lines go.
+            self._superseded += self._journal.blanks
             for part in parts_of(self._journal.path):
                 # Of workers that a killed run had.
                 self._take_in(part, restart=restart)

@@ -1,9 +1,9 @@
 """Which job a journal belongs to, in a file beside it, PATH.manifest; who has that file locked has the journal.
 
 Law: knows the journal's name and size, never its lines, which so stay plain Batch results for any tool. It is written
-in place, never renamed: the lock is on the file and not on its name. In what order things are written makes every
+in place: the lock is on the file and not on its name. In what order things are written makes every
 crash recoverable: a manifest that is whole has a journal, a torn one an empty journal or none. Anything else was done
-by somebody, and is refused.
+by somebody, and is refused. `merge` alone puts a manifest in the place of another, under its lock.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import msgspec
@@ -33,25 +34,28 @@ class JournalError(Exception):
 
 
 def claim(
-    path: str, *, job: Mapping[str, Any], facts: Mapping[str, Any], restart: bool, write: Write, sync: Sync
+    path: str,
+    *,
+    job: Mapping[str, Any],
+    facts: Mapping[str, Any],
+    restart: bool,
+    overwrite: bool = False,
+    write: Write,
+    sync: Sync,
 ) -> int:
     """Lock the journal at `path` for `job` and see to it that it is there, emptied with `restart`.
 
-    Return a file descriptor for `release`. Raises JournalError when it is another job's, in use or not ours; OSError.
+    With `overwrite` a file without a manifest, which may be anybody's, is emptied too. Return a file descriptor for
+    `release`. Raises JournalError when it is another job's, in use or not ours; OSError.
     """
     own = path + ".manifest"
-    if _size(path) and not os.path.exists(own):
+    if _size(path) and not os.path.exists(own) and not overwrite:
         raise _unknown(path, "missing")
-    fd = os.open(own, os.O_RDWR | os.O_CREAT | BINARY, 0o600)
-    try:
-        lock(fd)
-    except HeldError:
-        os.close(fd)
-        raise JournalError(f"{path} is in use by another run; wait for it, or choose another -o") from None
+    fd = _open_locked(path, os.O_RDWR | os.O_CREAT)
     try:
         with errors_name(own):
             found, size = _read(fd, own), _size(path)
-            if found is None and size:
+            if found is None and size and not overwrite:
                 raise _unknown(path, "torn")
             if found is not None and not restart:
                 try:
@@ -97,10 +101,60 @@ def facts_of(path: str) -> dict[str, Any] | None:
     return facts if isinstance(facts, dict) else {}
 
 
+def is_manifest(path: str) -> bool:
+    """Whether a manifest is at `path`: also one that a run is about to write, or died while it wrote."""
+    try:
+        fd = os.open(path, os.O_RDONLY | BINARY)
+    except OSError:
+        return False
+    try:
+        _read(fd, path)
+    except (OSError, JournalError):
+        return False
+    finally:
+        os.close(fd)
+    return True
+
+
+@contextmanager
+def locked(path: str) -> Iterator[None]:
+    """Keep runs from the journal at `path`, which has a manifest. Raises JournalError when one has it; OSError."""
+    fd = _open_locked(path, os.O_RDWR)
+    try:
+        yield
+    finally:
+        release(fd)
+
+
 def release(fd: int) -> None:
     """Let another run have the journal."""
     unlock(fd)
     os.close(fd)
+
+
+def _open_locked(path: str, flags: int) -> int:
+    own = path + ".manifest"
+    while True:
+        fd = os.open(own, flags | BINARY, 0o600)
+        try:
+            lock(fd)
+            # `merge` puts another file in its place: a lock on the old one would keep nobody away.
+            if _is_same(fd, own):
+                return fd
+        except HeldError:
+            os.close(fd)
+            raise JournalError(f"{path} is in use by another run; wait for it, or choose another -o") from None
+        except BaseException:
+            os.close(fd)
+            raise
+        release(fd)
+
+
+def _is_same(fd: int, path: str) -> bool:
+    try:
+        return os.path.samestat(os.fstat(fd), os.stat(path))
+    except FileNotFoundError:
+        return False
 
 
 def _size(path: str) -> int | None:
@@ -155,7 +209,7 @@ def _compare(path: str, found: dict[str, Any], job: Mapping[str, Any], size: int
 
 def _unknown(path: str, state: str) -> JournalError:
     what = f"{path} is there, but {path}.manifest, which says whose it is, is {state}"
-    return JournalError(f"{what}; put that back, move the file away, or choose another -o")
+    return JournalError(f"{what}; put that back, move the file away, or choose another -o; --overwrite takes its place")
 
 
 def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:

@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
 from aimlasync.bulk.index import Index
-from aimlasync.bulk.output import replacing, text_of
+from aimlasync.bulk.manifest import locked
+from aimlasync.bulk.output import text_of
 from aimlasync.bulk.rows import InputError
+from aimlasync.bulk.streams import is_stream
+from aimlasync.bulk.target import Target, replace
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +34,13 @@ class Merged:
     """Ok lines that were left out for another of the same custom_id: rows that were paid for twice."""
 
 
-def merge(paths: Sequence[str], out_path: str) -> Merged:
+def merge(paths: Sequence[str], out_path: str, *, overwrite: bool = False) -> Merged:
     """Write the journals at `paths` as one to `out_path`, and their manifests as one beside it.
 
-    The last ok line of a custom_id is kept, else its last. Raises InputError, or OSError when it cannot be written.
+    The last ok line of a custom_id is kept, else its last. "-" is standard output, which gets no manifest. A journal
+    that an earlier merge for the same job made there is replaced, if no run has gone on with it; any other file raises
+    OverwriteError, a kind of InputError, unless `overwrite` is set. Raises InputError, or OSError when it cannot be
+    written.
     """
     if not paths:
         raise InputError(out_path, "no journals to merge into it; name some")
@@ -43,13 +49,20 @@ def merge(paths: Sequence[str], out_path: str) -> Merged:
         if os.path.exists(path) and os.path.exists(out_path) and os.path.samefile(path, out_path):
             raise InputError(out_path, "one of the journals to merge; choose another name for the merged one")
     manifest = _merged_manifest(paths)
-    if manifest is None and os.path.exists(sidecar):
+    if manifest is None and os.path.exists(sidecar) and not is_stream(out_path):
         raise InputError(sidecar, "tells of another job, and the journals have no manifest; move it away")
-    with Index(paths) as index, ExitStack() as files:
-        file = files.enter_context(replacing(out_path, private=True))
-        if manifest is not None:
-            files.enter_context(replacing(sidecar, private=True)).write(msgspec.json.encode(manifest) + b"\n")
-        file.writelines(index.lines())
+    target = Target(out_path, journal=out_path, overwrite=overwrite, is_journal=True)
+    goes = is_stream(out_path)
+    was = None if goes else _manifest(out_path)
+    if was is not None and manifest is not None and was["job"] != manifest["job"]:
+        target.refuse("the journal of another job, with its answers")
+        target.drops_manifest = True
+    with locked(os.path.realpath(out_path)) if was is not None else nullcontext(), Index(paths) as index:
+        with target.open() as file:
+            file.writelines(index.lines())
+        # After the journal: what a crash leaves between the two can be merged again.
+        if manifest is not None and not goes:
+            replace(os.path.realpath(out_path) + ".manifest", msgspec.json.encode(manifest) + b"\n")
         return Merged(index.rows, index.ok, index.rows - index.ok, index.duplicates)
 
 

@@ -1,16 +1,13 @@
 """Tables of values, as CSV, JSONL or Parquet.
 
-Law: bytes out; knows nothing of how a value came about. A file appears whole or not at all. A value is one that JSON
-knows: in CSV anything but text is written as JSON, and nothing for null; UNSET is null, and in JSONL no member at all.
+Law: bytes out; knows nothing of how a value came about. A value is one that JSON knows: in CSV anything but text is
+written as JSON, and nothing for null; UNSET is null, and in JSONL no member at all.
 """
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from functools import partial
 from typing import Any, BinaryIO, Literal, Protocol
 
 import msgspec
@@ -208,36 +205,3 @@ def text_of(value: Any) -> str:
 
 def _text_or_none(value: Any) -> str | None:
     return None if value is None or value is msgspec.UNSET else text_of(value)
-
-
-@contextmanager
-def replacing(path: str, *, private: bool = False) -> Iterator[BinaryIO]:
-    """Give a file that takes the place of `path` when the block ends well, and is gone when it does not.
-
-    A `private` one is its owner's alone, as journals are.
-    """
-    # Beside it, not in /tmp: a rename is only whole within one file system. A link stays a link.
-    path = os.path.realpath(path)
-    beside = f"{path}.{os.getpid()}.part"
-    try:
-        with open(beside, "wb", opener=partial(os.open, mode=0o600 if private else 0o666)) as file:
-            yield file
-        os.replace(beside, path)
-    except BaseException:
-        with suppress(FileNotFoundError):
-            os.unlink(beside)
-        raise
-
-
-@contextmanager
-def writing(path: str) -> Iterator[BinaryIO]:
-    """Give standard output for "-", a pipe or device as it is, and for anything else a file that is `replacing` it."""
-    if path == "-":
-        yield sys.stdout.buffer
-        sys.stdout.buffer.flush()
-    elif os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path):
-        with open(path, "wb") as file:
-            yield file
-    else:
-        with replacing(path) as file:
-            yield file

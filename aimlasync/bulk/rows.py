@@ -31,6 +31,8 @@ class InputError(ValueError):
 
     def __init__(self, name: str, what: str, *, line: int | None = None) -> None:
         super().__init__(f"{name}: {what}" if line is None else f"{name}: line {line}: {what}")
+        self.name = name
+        self.what = what
 
 
 class Lines(Protocol):

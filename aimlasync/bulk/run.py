@@ -25,6 +25,7 @@ from aimlasync.bulk.request import Request
 from aimlasync.bulk.rows import Format, InputError
 from aimlasync.bulk.source import Source, format_of_path, open_source
 from aimlasync.bulk.tally import Tally
+from aimlasync.bulk.target import OverwriteError, Target, check_place
 from aimlasync.bulk.task import BatchTask, Task
 from aimlasync.errors import AimlasyncError
 
@@ -88,6 +89,7 @@ async def run(
     add: Mapping[str, str] | None = None,
     journal: str | None = None,
     restart: bool = False,
+    overwrite: bool = False,
     durability: Durability = "process",
     begin: Callable[[Job], object] | None = None,
     seen: Seen = ignore,
@@ -101,6 +103,8 @@ async def run(
     .jsonl and neither `columns` nor `add` name any; otherwise a table made of it at the end, with the journal beside
     it. `begin` is given the job before its first call, `seen` every result. With `crew` other processes ask, and the
     client is not used; an `answerer` makes the calls instead of the client, and a cap of money is not its to keep.
+    A file at `output` that this job did not write, or that was changed since, is refused with OverwriteError, a kind of
+    InputError, or JournalError; `overwrite` replaces it.
     Errors of rows are in the journal; what stops the job is in the summary. Raises InputError and JournalError before
     any call, OSError when the journal cannot be written.
     """
@@ -116,6 +120,10 @@ async def run(
             raise InputError(path, "neither .csv nor .jsonl nor .parquet; end its name in one of them")
         if written_as == "parquet":
             pyarrow(path)
+        kept = journal or journal_of(path, is_table=is_table)
+        check_place(path, reads=(source,), option="-o")
+        if is_table:
+            Target(path, journal=kept, overwrite=overwrite, option="-o").check()
         if columns is not None:
             check_columns(source, columns, written_as, limit=options.limit)
         make = FileJob if crew is None else partial(CrewJob, crew)
@@ -123,8 +131,9 @@ async def run(
             source,
             task or BatchTask(),
             options,
-            journal=journal or (f"{path}.journal" if is_table else path),
+            journal=kept,
             restart=restart,
+            overwrite=overwrite,
             durability=durability,
             added=add or (),
         )
@@ -142,10 +151,15 @@ async def run(
         # A job that was stopped before its first good answer makes no table.
         makes_table = is_table and written and options.canary is None and (whole or job.tally.ok > 0)
         if makes_table:
-            _write(job, path, columns, add, only_done=not whole)
+            _write(job, path, columns, add, only_done=not whole, overwrite=overwrite)
         return summary_of(job, journal=job.path, output=path if makes_table else None)
     finally:
         source.close()
+
+
+def journal_of(output: str, *, is_table: bool) -> str:
+    """Return the journal of the job that writes `output`."""
+    return f"{output}.journal" if is_table else output
 
 
 async def open_rows(rows: str | os.PathLike[str] | Rows, format: Format | None = None) -> Source:
@@ -175,15 +189,26 @@ def _line(row: Mapping[str, Any] | Request) -> bytes:
 
 
 def _write(
-    job: FileJob, path: str, columns: Sequence[str] | None, add: Mapping[str, str] | None, *, only_done: bool
+    job: FileJob,
+    path: str,
+    columns: Sequence[str] | None,
+    add: Mapping[str, str] | None,
+    *,
+    only_done: bool,
+    overwrite: bool,
 ) -> None:
-    export(
-        job.path,
-        path,
-        columns=columns,
-        add=add,
-        source=job.source,
-        only_done=only_done,
-        limit=job.options.limit,
-        id_of=job.task.custom_id,
-    )
+    try:
+        export(
+            job.path,
+            path,
+            columns=columns,
+            add=add,
+            source=job.source,
+            only_done=only_done,
+            limit=job.options.limit,
+            id_of=job.task.custom_id,
+            overwrite=overwrite,
+        )
+    except OverwriteError as error:
+        # Checked before the first call: somebody wrote it meanwhile.
+        raise error.and_kept_in(job.path) from None

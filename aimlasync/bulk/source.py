@@ -12,6 +12,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain, islice
 from typing import BinaryIO
@@ -57,6 +58,10 @@ class Source:
         """Whether it can be read from the start once more."""
         self.columns: list[str] = []
         self._file = file
+        self._stat: os.stat_result | None = None
+        # In memory it is no file.
+        with suppress(OSError):
+            self._stat = os.fstat(file.fileno())
         # Of a stream: what goes on after the rows that `sample` has taken, which come again.
         self._rest: Iterator[Row] | None = None
         self._taken: list[Row] = []
@@ -114,9 +119,9 @@ class Source:
         return self.stamp()[0] if self.again else 0
 
     def same_file(self, path: str) -> bool:
-        """Whether `path` is this input."""
+        """Whether `path` is this input, which may be closed."""
         try:
-            return os.path.samestat(os.fstat(self._file.fileno()), os.stat(path))
+            return self._stat is not None and os.path.samestat(self._stat, os.stat(path))
         except OSError:
             return False
 

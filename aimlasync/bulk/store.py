@@ -26,6 +26,10 @@ _SEAL = 16
 # Of a key's 32 hexadecimal digits, those that name its directory: 4096 of them, so that 10^8 answers are 24,000 each.
 _FOLDER = 3
 _FOLDER_NAME = re.compile(f"[0-9a-f]{{{_FOLDER}}}")
+# An answer, or one that a killed writer left half done.
+_ANSWER_NAME = re.compile(f"[0-9a-f]{{{32 - _FOLDER}}}|\\.[0-9a-f]{{{32 - _FOLDER}}}\\..*")
+# What `key_of` makes; anything else could be a path out of the directory.
+_KEY = re.compile("[0-9a-f]{32}")
 
 _encode = msgspec.json.Encoder(order="deterministic").encode
 _numbers = count()
@@ -83,18 +87,20 @@ class DirectoryStore:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
+        if "://" in os.fspath(path):
+            raise ValueError(f"{os.fspath(path)}: an address, and a DirectoryStore is a directory; name one")
         self.path = os.path.abspath(path)
 
     def __repr__(self) -> str:
         return f"DirectoryStore({self.path!r})"
 
     async def get(self, keys: Sequence[str], /) -> list[bytes | None]:
-        """Return what is kept under each of `keys`, None for what is not. Raises OSError."""
+        """Return what is kept under each of `keys`, None for what is not. Raises as `put` does."""
         # In a thread: a shared file system may take its time.
         return await asyncio.to_thread(lambda: [self._read(key) for key in keys])
 
     async def put(self, key: str, value: bytes, /) -> None:
-        """Keep `value`. Raises OSError."""
+        """Keep `value`. Raises OSError, and ValueError for a key that is none of `key_of`."""
         await asyncio.to_thread(self._write, key, value)
 
     async def close(self) -> None:
@@ -106,21 +112,22 @@ class DirectoryStore:
             for folder in os.scandir(self.path):
                 if _FOLDER_NAME.fullmatch(folder.name):
                     for answer in os.scandir(folder.path):
-                        os.unlink(answer.path)
+                        if _ANSWER_NAME.fullmatch(answer.name):
+                            os.unlink(answer.path)
                     os.rmdir(folder.path)
             os.rmdir(self.path)
 
     def _read(self, key: str) -> bytes | None:
         try:
-            with open(os.path.join(self.path, key[:_FOLDER], key[_FOLDER:]), "rb", buffering=0) as file:
+            with open(os.path.join(*self._place(key)), "rb", buffering=0) as file:
                 return unsealed(key, file.readall())
         except FileNotFoundError:
             return None
 
     def _write(self, key: str, value: bytes) -> None:
-        folder = os.path.join(self.path, key[:_FOLDER])
+        folder, name = self._place(key)
         # Another machine may have the same process number, and a thread of this one another answer to the same key.
-        beside = os.path.join(folder, f".{key[_FOLDER:]}.{_HOST}.{os.getpid()}.{next(_numbers)}")
+        beside = os.path.join(folder, f".{name}.{_HOST}.{os.getpid()}.{next(_numbers)}")
         try:
             file = self._create(beside)
         except FileNotFoundError:
@@ -131,11 +138,16 @@ class DirectoryStore:
                 data = memoryview(sealed(key, value))
                 while data:
                     data = data[out.write(data) :]
-            os.replace(beside, os.path.join(folder, key[_FOLDER:]))
+            os.replace(beside, os.path.join(folder, name))
         except BaseException:
             with suppress(OSError):
                 os.unlink(beside)
             raise
+
+    def _place(self, key: str) -> tuple[str, str]:
+        if not _KEY.fullmatch(key):
+            raise ValueError(f"{key!r} is no key of an answer, which has 32 hexadecimal digits")
+        return os.path.join(self.path, key[:_FOLDER]), key[_FOLDER:]
 
     @staticmethod
     def _create(path: str) -> int:

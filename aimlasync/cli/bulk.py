@@ -17,9 +17,11 @@ from aimlasync.bulk.form import load_form
 from aimlasync.bulk.record import Record, encode_record
 from aimlasync.bulk.request import is_batch_line
 from aimlasync.bulk.rows import Format, InputError
+from aimlasync.bulk.source import format_of_path
 from aimlasync.bulk.stream_job import StreamJob
+from aimlasync.bulk.streams import open_stream
 from aimlasync.bulk.task import BatchTask, PromptTask, Task
-from aimlasync.cli.files import check_errors, check_output, is_file, open_input, open_output
+from aimlasync.cli.files import check_outputs, is_file, open_input
 from aimlasync.cli.job_options import job_options, taken
 from aimlasync.cli.options import Where, WrongUseError, api_of, find_server, model_options, where_options
 from aimlasync.cli.run_job import run_to_file, run_to_stream
@@ -93,20 +95,23 @@ def bulk(
             task.name = source.name
             task.check_columns(source.columns)
             models = {server.model}
-        if output != "-":
-            check_output(source, output)
-        check_errors(source, output, words.errors)
         if not (to_file or words.dry_run):
             words.check_stream()
             if columns is not None:
                 raise WrongUseError("--columns are those of a table; add -o PATH.csv, .jsonl or .parquet")
+        is_table = columns is not None or format_of_path(output) != "jsonl"
+        errors = check_outputs(source, output, words.errors, is_table=is_table, overwrite=words.overwrite)
         options = words.options(gold=None, simulated=simulate)
         title = f"bulk {os.path.basename(source.name)}"
         wanted = None if columns is None else [name.strip() for name in columns.split(",")]
         if to_file or words.dry_run:
-            code = run(run_to_file(title, source, task, options, words, server, output, columns=wanted, models=models))
+            code = run(
+                run_to_file(
+                    title, source, task, options, words, server, output, columns=wanted, errors=errors, models=models
+                )
+            )
         else:
-            with open_output(output) as out:
+            with open_stream(output) as out:
 
                 def write(record: Record) -> None:
                     out.write(encode_record(record) + b"\n")

@@ -21,7 +21,8 @@ from aimlasync.bulk.rows import Format, InputError
 from aimlasync.bulk.shots import read_shots
 from aimlasync.bulk.source import Source, format_of_path
 from aimlasync.bulk.stream_job import StreamJob
-from aimlasync.cli.files import check_errors, check_output, is_file, open_input, open_output, row_writer
+from aimlasync.bulk.streams import open_stream
+from aimlasync.cli.files import check_outputs, is_file, open_input, row_writer
 from aimlasync.cli.job_options import job_options, taken
 from aimlasync.cli.options import (
     NO_KEY,
@@ -122,21 +123,23 @@ def classify(
         task.prompt.check(source.columns)
         added = _added(source, task, label_column, confidence=confidence)
         _check_gold(source, gold)
-        if output != "-":
-            check_output(source, output)
-        check_errors(source, output, words.errors)
         if not (to_file or words.dry_run):
             words.check_stream()
+        errors = check_outputs(source, output, words.errors, is_table=True, overwrite=words.overwrite)
         options = words.options(gold=gold, simulated=where.simulate)
         if unasked and own_part() is None:
             click.secho(f"aimlasync: {_UNASKED}", err=True, bold=True)
         title = f"classify {os.path.basename(source.name)}"
         models = {server.model}
         if to_file or words.dry_run:
-            code = run(run_to_file(title, source, task, options, words, server, output, add=added, models=models))
+            code = run(
+                run_to_file(
+                    title, source, task, options, words, server, output, add=added, errors=errors, models=models
+                )
+            )
         else:
             written = (format_of_path(output) if output != "-" else None) or source.format
-            with open_output(output) as out, row_writer(out, source, added, written) as write:
+            with open_stream(output) as out, row_writer(out, source, added, written) as write:
                 job = StreamJob(source, task, options, write=write, flush=out.flush, added=added)
                 code = run(run_to_stream(title, job, words, server, models=models))
     if code:

@@ -14,8 +14,9 @@ from aimlasync.bulk.export import export as write_table
 from aimlasync.bulk.merge import merge as merge_journals
 from aimlasync.bulk.rows import Format
 from aimlasync.bulk.source import open_source
+from aimlasync.bulk.streams import is_stream
 from aimlasync.bulk.task import id_of
-from aimlasync.cli.options import counted
+from aimlasync.cli.options import counted, overwrite_option
 
 _RESULTS = ", ".join(RESULTS)
 
@@ -33,6 +34,7 @@ _RESULTS = ", ".join(RESULTS)
 @click.option("--id", "id_", metavar="COLUMN", help="Of FILE: names the rows; by default as the job was told.")
 @click.option("--columns", metavar="A,B,C", help="What to write, in this order.")
 @click.option("--only-done", is_flag=True, help="Leave out rows that were not asked about.")
+@overwrite_option
 def export(
     journal: str,
     output: str,
@@ -41,8 +43,12 @@ def export(
     id_: str | None,
     columns: str | None,
     only_done: bool,
+    overwrite: bool,
 ) -> None:
-    """Write a JOURNAL as a table, in the order of the input."""
+    """Write a JOURNAL as a table, in the order of the input.
+
+    What an earlier command wrote there from the same journal is replaced; any other file is left alone.
+    """
     column = id_ or id_column(journal)
     with closing(open_source(input_)) if input_ is not None else nullcontext() as source:
         done = write_table(
@@ -52,9 +58,10 @@ def export(
             source=source,
             columns=None if columns is None else [name.strip() for name in columns.split(",")],
             only_done=only_done,
+            overwrite=overwrite,
             id_of=default_id if column is None else lambda row: id_of(row, column, input_ or ""),
         )
-    if output != "-":
+    if not is_stream(output):
         failed = f", {done.failed:,} failed" if done.failed else ""
         missing = f"; {done.missing:,} have no answer yet" if done.missing else ""
         strange = f"; {done.unmatched:,} answers are of no row of {input_}" if done.unmatched else ""
@@ -64,9 +71,10 @@ def export(
 @click.command()
 @click.argument("journals", metavar="JOURNAL...", nargs=-1, required=True)
 @click.option("-o", "--output", metavar="PATH", required=True, help="The journal to make.")
-def merge(journals: tuple[str, ...], output: str) -> None:
+@overwrite_option
+def merge(journals: tuple[str, ...], output: str, overwrite: bool) -> None:
     """Put the journals of shards together, one line for each row."""
-    merged = merge_journals(journals, output)
+    merged = merge_journals(journals, output, overwrite=overwrite)
     twice = f", {merged.duplicates:,} answered twice" if merged.duplicates else ""
     failed = f", {merged.failed:,} failed" if merged.failed else ""
     click.echo(f"{counted(merged.rows, 'row')}{failed}{twice}: {output}", err=True)

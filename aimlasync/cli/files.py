@@ -5,10 +5,9 @@ Law: opens and checks; `-` is stdin or stdout.
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from typing import BinaryIO
 
 import msgspec
@@ -18,7 +17,10 @@ from aimlasync.bulk.export import Outcome, result_layout
 from aimlasync.bulk.output import open_table
 from aimlasync.bulk.record import Record
 from aimlasync.bulk.rows import Format, InputError
+from aimlasync.bulk.run import journal_of
 from aimlasync.bulk.source import Source, open_source, open_stream
+from aimlasync.bulk.streams import is_stream
+from aimlasync.bulk.target import Target, check_place
 from aimlasync.cli.options import WrongUseError
 
 
@@ -26,6 +28,8 @@ def open_input(file: str, format_: Format | None, *, keep: bool, default: Format
     """Open FILE; with `keep` stdin is kept, so that it can be read again. Raises InputError."""
     if file != "-":
         return open_source(file, format_)
+    if sys.stdin is None:
+        raise InputError("stdin", "it is closed; name a file, or pipe the rows in")
     stdin: BinaryIO = sys.stdin.buffer
     # A reader of our own: a thread may sit in it when the process ends, which sys.stdin does not bear. Where stdin is
     # no file, as in tests, it is what it is.
@@ -36,37 +40,26 @@ def open_input(file: str, format_: Format | None, *, keep: bool, default: Format
 
 def is_file(output: str) -> bool:
     """Whether the output is a file that can have a journal beside it; /dev/null and pipes are streams."""
-    return output != "-" and (os.path.isfile(output) or not os.path.exists(output))
+    return not is_stream(output)
 
 
-def check_output(source: Source, output: str, option: str = "-o") -> None:
-    """Raise WrongUseError for an output, the value of `option`, that cannot be written."""
-    if os.path.isdir(output):
-        raise WrongUseError(f"{output}: a directory; name a file in it")
-    folder = os.path.dirname(output) or "."
-    if not os.path.isdir(folder):
-        raise WrongUseError(f"{output}: there is no directory {folder}; make it first")
-    if not os.access(folder, os.W_OK):
-        raise WrongUseError(f"{output}: no right to write into {folder}; choose another {option}")
-    if source.same_file(output):
-        raise WrongUseError(f"{output}: the input itself; choose another {option}")
+def check_outputs(source: Source, output: str, errors: str | None, *, is_table: bool, overwrite: bool) -> Target | None:
+    """Return where the lines of failed rows go. Raises InputError for what must not be written, before any call.
 
-
-def check_errors(source: Source, output: str, errors: str | None) -> None:
-    """Raise WrongUseError for an --errors file that cannot be written, or would take the place of what is kept."""
+    The job looks again before it writes: the files may be changed while it runs.
+    """
+    journal = journal_of(output, is_table=is_table)
+    if is_file(output):
+        check_place(output, reads=(source,), option="-o")
+        if is_table:
+            Target(output, journal=journal, reads=(source,), overwrite=overwrite, option="-o").check()
     if errors is None:
-        return
-    check_output(source, errors, "--errors")
-    kept = (output, f"{output}.journal", f"{output}.manifest", f"{output}.journal.manifest")
-    if os.path.realpath(errors) in map(os.path.realpath, kept):
-        raise WrongUseError(f"{errors}: belongs to the output itself; choose another --errors")
-
-
-def open_output(output: str) -> AbstractContextManager[BinaryIO]:
-    """Open a stream for rows."""
-    if output != "-":
-        return open(output, "wb")
-    return nullcontext(sys.stdout.buffer)
+        return None
+    if output == "-":
+        raise WrongUseError("--errors goes with a journal, and standard output has none; add -o PATH")
+    target = Target(errors, journal=journal, reads=(source,), taken=(output,), overwrite=overwrite, option="--errors")
+    target.check()
+    return target
 
 
 @contextmanager

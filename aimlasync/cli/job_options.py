@@ -18,7 +18,7 @@ from aimlasync.bulk.caps import Caps, read_seconds
 from aimlasync.bulk.job import Options
 from aimlasync.bulk.journal import Durability
 from aimlasync.bulk.shard import Shard
-from aimlasync.cli.options import WrongUseError
+from aimlasync.cli.options import WrongUseError, overwrite_option
 from aimlasync.errors import AimlasyncError
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -34,6 +34,7 @@ class JobOptions(msgspec.Struct, frozen=True, kw_only=True):
     shard: str | None
     workers: int | None
     restart: bool
+    overwrite: bool
     keep_failed: bool
     retry_invalid: int
     dedupe: bool
@@ -168,6 +169,7 @@ _OPTIONS = [
     click.option("--shard", metavar="I/N", help="Only the I-th of N parts, for N machines: 1/4 to 4/4."),
     click.option("--workers", type=click.IntRange(1), metavar="N", help="N processes; they share the limits and caps."),
     click.option("--restart", is_flag=True, help="Throw away the answers of an earlier run."),
+    overwrite_option,
     click.option("--keep-failed", is_flag=True, help="Do not ask again about rows that failed in an earlier run."),
     click.option(
         "--retry-invalid",

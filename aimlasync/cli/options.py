@@ -93,6 +93,12 @@ def model_options(command: F) -> F:
     return click.option("--model", metavar="ID", help="The model; by default the vendor's small one.")(command)
 
 
+overwrite_option = click.option(
+    "--overwrite", is_flag=True, help="Replace files that this job did not write, or that were changed since."
+)
+"""For every command that writes files."""
+
+
 def has_key() -> bool:
     """Whether the environment has a key of any vendor."""
     return any(os.environ.get(name, "").strip() for vendor in VENDORS for name in vendor.key_variables)

@@ -18,6 +18,7 @@ from aimlasync.bulk.job import Job, Options
 from aimlasync.bulk.run import Summary, run, summary_of
 from aimlasync.bulk.source import Source
 from aimlasync.bulk.stream_job import StreamJob
+from aimlasync.bulk.target import Target
 from aimlasync.bulk.task import EmptyTextError, Task
 from aimlasync.cli.display import Progress
 from aimlasync.cli.job_options import JobOptions, priced
@@ -70,6 +71,7 @@ async def run_to_file(
     *,
     columns: Sequence[str] | None = None,
     add: Mapping[str, str] | None = None,
+    errors: Target | None = None,
     models: set[str],
 ) -> int:
     """Run a job that can be gone on with, show it, and return the exit code."""
@@ -102,6 +104,7 @@ async def run_to_file(
                     columns=columns,
                     add=add,
                     restart=words.restart,
+                    overwrite=words.overwrite,
                     durability=words.durability,
                     begin=watch.begin,
                     crew=crew_of(words, source.name),
@@ -109,8 +112,8 @@ async def run_to_file(
                 )
                 if cluster is not None and summary.is_complete and not summary.tally.failed:
                     cluster.forget()
-                if words.errors is not None:
-                    write_failed(summary.journal, words.errors)
+                if errors is not None:
+                    write_failed(summary.journal, errors)
                 statistics = client.statistics()
         finally:
             watch.end()

@@ -1,0 +1,115 @@
+"""Paths that are written as they go and replaced by nothing: standard output, open descriptors, pipes, devices.
+
+It may import `disk` and `InputError`.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import re
+import stat
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import BinaryIO
+
+from aimlasync.bulk import disk
+from aimlasync.bulk.rows import InputError
+
+_DESCRIPTOR = re.compile(r"/(?:dev|proc/(?:self|thread-self|[0-9]+))/fd/([0-9]+)\Z")
+_NAMED = {"/dev/stdout": 1, "/dev/stderr": 2}
+
+
+def is_stream(path: str) -> bool:
+    """Whether a path is written as it goes: "-", an open descriptor such as /dev/stdout, a pipe, a device."""
+    if path == "-" or _descriptor(path) is not None:
+        return True
+    try:
+        mode = os.stat(path).st_mode
+    except OSError:
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+
+
+@contextmanager
+def open_stream(path: str) -> Iterator[BinaryIO]:
+    """Give what `is_stream`, for writing. Raises InputError for a disk and the like, OSError where nobody listens."""
+    check_stream(path)
+    fd = 1 if path == "-" else _descriptor(path)
+    if fd == 1:
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+        return
+    with named(path):
+        own = os.open(path, os.O_WRONLY | disk.BINARY) if fd is None else os.dup(fd)
+    file = io.BufferedWriter(NamedFile(own, path))
+    try:
+        yield file
+        file.close()
+    except BaseException:
+        with suppress(OSError):
+            file.close()
+        raise
+
+
+class NamedFile(io.FileIO):
+    """A file whose errors say for which one it stands."""
+
+    def __init__(self, fd: int, name: str) -> None:
+        super().__init__(fd, "wb")
+        self._name = name
+
+    def write(self, data: object, /) -> int:
+        with named(self._name):
+            return super().write(data)  # type: ignore[arg-type]  # whatever a buffer holds
+
+    def close(self) -> None:
+        with named(self._name):
+            super().close()
+
+
+@contextmanager
+def named(name: str) -> Iterator[None]:
+    """Errors are those of the file that was meant, and not of one beside it."""
+    try:
+        yield
+    except OSError as error:
+        error.filename, error.filename2 = name, None
+        raise
+
+
+def _descriptor(path: str) -> int | None:
+    """The number of the open file that a path stands for: opening /dev/stdout again would empty a file behind it."""
+    path = os.path.normpath(path)
+    found = _DESCRIPTOR.match(path)
+    return int(found[1]) if found is not None else _NAMED.get(path)
+
+
+def check_stream(path: str) -> None:
+    """Raise InputError for a disk and the like, OSError for standard output that is closed."""
+    if path == "-" or _descriptor(path) == 1:
+        if sys.stdout is None:
+            raise OSError(errno.EBADF, "it is closed", "standard output")
+        return
+    if _descriptor(path) is not None:
+        return
+    found = os.stat(path)
+    if stat.S_ISFIFO(found.st_mode):
+        return
+    # No printer, no memory, no disk.
+    is_known = os.path.basename(os.path.realpath(path)) in ("null", "full", "tty")
+    if stat.S_ISCHR(found.st_mode) and (is_known or _is_terminal(path)):
+        return
+    raise InputError(path, "a device or socket; name a file, /dev/null, or - for standard output")
+
+
+def _is_terminal(path: str) -> bool:
+    with suppress(OSError):
+        fd = os.open(path, os.O_WRONLY | getattr(os, "O_NOCTTY", 0) | getattr(os, "O_NONBLOCK", 0))
+        try:
+            return os.isatty(fd)
+        finally:
+            os.close(fd)
+    return False
