@@ -3,6 +3,7 @@
 Serves the AI/ML API (api.aimlapi.com), ByteSpike (llm.bytespike.ai) and any OpenAI-compatible server.
 """
 
+import aimlasync._command_line  # noqa: F401  # first of all: Ctrl-C may come now
 from aimlasync._version import __version__
 from aimlasync.budget import Budget
 from aimlasync.client import AsyncClient

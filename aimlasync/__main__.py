@@ -3,20 +3,39 @@
 Law: imports nothing but the standard library until it knows that the extra is there.
 """
 
+import os
 import sys
+
+from aimlasync._command_line import end_quietly
 
 
 def main() -> None:
     """Run the command line."""
+    end_quietly()
+    _hold_standard_streams()
     try:
         import click  # noqa: F401
         import rich  # noqa: F401
     except ImportError:
         sys.stderr.write("the command line needs its extra: pip install 'aimlasync[cli]'\n")
         raise SystemExit(2) from None
-    from aimlasync.cli import cli
+    from aimlasync.cli import cli, exit_code, signals_interrupt
 
-    cli(prog_name="aimlasync")
+    try:
+        with signals_interrupt():
+            cli(prog_name="aimlasync")
+    except KeyboardInterrupt:
+        raise SystemExit(exit_code()) from None
+
+
+def _hold_standard_streams() -> None:
+    """Take the places of streams that are closed: a journal that got number 2 would be written to by any warning."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            # What is written to a closed standard output is an error, and nobody misses what is said to a closed 2.
+            os.open(os.devnull, os.O_WRONLY if number == 2 else os.O_RDONLY)
 
 
 if __name__ == "__main__":

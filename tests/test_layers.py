@@ -16,6 +16,7 @@ PACKAGE = Path(aimlasync.__file__).parent
 
 LEVEL = {
     "_version": 0,
+    "_command_line": 0,
     "errors": 0,
     "error_bodies": 0,
     "info": 0,
@@ -107,7 +108,7 @@ ONLY_IN = {
     "aiolimiter": {"gate"},
     "yarl": {"session", "exchange", "lean"},
     "click": {"cli", "__main__"},
-    "pyarrow": {"bulk"},
+    "pyarrow": {"bulk", "ray"},
     "httpx": {"httpx"},
     "httpx2": {"agents", "httpx"},
     "mcp": {"agents"},

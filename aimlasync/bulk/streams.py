@@ -90,22 +90,25 @@ def _descriptor(path: str) -> int | None:
 def check_stream(path: str) -> None:
     """Raise InputError for a disk and the like, OSError for standard output that is closed."""
     if path == "-" or _descriptor(path) == 1:
-        if sys.stdout is None:
+        if getattr(sys.stdout, "closed", True):
             raise OSError(errno.EBADF, "it is closed", "standard output")
         return
-    if _descriptor(path) is not None:
+    fd = _descriptor(path)
+    if os.isatty(fd) if fd is not None else _is_terminal(path):
+        # Standard output knows what a terminal must not be given.
+        raise InputError(path, "a terminal; name a file, or - for standard output")
+    if fd is not None:
         return
     found = os.stat(path)
-    if stat.S_ISFIFO(found.st_mode):
-        return
-    # No printer, no memory, no disk.
-    is_known = os.path.basename(os.path.realpath(path)) in ("null", "full", "tty")
-    if stat.S_ISCHR(found.st_mode) and (is_known or _is_terminal(path)):
-        return
-    raise InputError(path, "a device or socket; name a file, /dev/null, or - for standard output")
+    is_known = os.path.basename(os.path.realpath(path)) in ("null", "full")
+    if not (stat.S_ISFIFO(found.st_mode) or (stat.S_ISCHR(found.st_mode) and is_known)):
+        # No printer, no memory, no disk.
+        raise InputError(path, "a device or socket; name a file, /dev/null, or - for standard output")
 
 
 def _is_terminal(path: str) -> bool:
+    if not stat.S_ISCHR(os.stat(path).st_mode):
+        return False
     with suppress(OSError):
         fd = os.open(path, os.O_WRONLY | getattr(os, "O_NOCTTY", 0) | getattr(os, "O_NONBLOCK", 0))
         try:

@@ -2,10 +2,13 @@
 
 Law: a pipe fitting over the library. Answers go to stdout and words for people to stderr; `-` is stdin or stdout; a
 word means the same in every command; keys come from the environment and from nowhere else.
-Exit codes: 0 done · 1 the job or call failed · 2 wrong use or input · 3 some rows failed · 130 interrupted.
+Exit codes: 0 done · 1 the job or call failed · 2 wrong use or input · 3 some rows failed · 129, 130, 143 ended by
+SIGHUP, Ctrl-C, SIGTERM · 141 the reader of standard output left.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import click
 
@@ -17,11 +20,21 @@ from aimlasync.cli.export import export, merge
 from aimlasync.cli.models import models
 from aimlasync.cli.options import one_line_errors
 from aimlasync.cli.report import report
+from aimlasync.cli.signals import exit_code, signals_interrupt
 from aimlasync.cli.simulate import simulate
+from aimlasync.cli.terminal import attached
 from aimlasync.cli.workers import ARGUMENTS
 
 
 class _Commands(click.Group):
+    def main(self, *args: Any, **options: Any) -> Any:
+        with attached():
+            return super().main(*args, **options)
+
+    def make_context(self, *args: Any, **options: Any) -> click.Context:
+        with one_line_errors():
+            return super().make_context(*args, **options)
+
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         ctx.meta[ARGUMENTS] = tuple(args)
         return super().parse_args(ctx, args)
@@ -43,4 +56,4 @@ def cli() -> None:
 for command in (chat, classify, bulk, report, export, merge, models, simulate):
     cli.add_command(command)
 
-__all__ = ["cli"]
+__all__ = ["cli", "exit_code", "signals_interrupt"]

@@ -11,13 +11,13 @@ import click
 
 from aimlasync import run
 from aimlasync.bulk.ask import usage_of
+from aimlasync.bulk.streams import check_stream
 from aimlasync.chat import ChatCompletion
 from aimlasync.chat_stream import ChatStream
 from aimlasync.cli.options import (
     Where,
     WrongUseError,
     find_server,
-    for_terminal,
     model_options,
     open_client,
     where_options,
@@ -44,7 +44,11 @@ def chat(
     allow_http: bool,
 ) -> None:
     """Ask MESSAGE and print the answer; - reads the message from stdin."""
+    # Before it is paid for.
+    check_stream("-")
     if message == "-":
+        if sys.stdin is None:
+            raise WrongUseError("-: standard input is closed")
         message = sys.stdin.buffer.read().decode("utf-8", "replace")
     if not message.strip():
         raise WrongUseError("the message is empty")
@@ -84,12 +88,11 @@ class Answer:
         self.is_empty = True
         # The last character printed: the answer ends with exactly one line end.
         self._last = "\n"
-        self._terminal = sys.stdout.isatty()
 
     def write(self, text: str) -> None:
         """Print a piece at once."""
         if text:
-            click.echo(for_terminal(text) if self._terminal else text, nl=False)
+            click.echo(text, nl=False)
             self.is_empty, self._last = False, text[-1]
 
     def end(self) -> None:

@@ -11,6 +11,7 @@ import asyncio
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any, cast
 
 import click
 import msgspec
@@ -25,6 +26,7 @@ from aimlasync.bulk.forecast import Forecast
 from aimlasync.bulk.job import Job
 from aimlasync.bulk.pace import LIMITS, Snapshot
 from aimlasync.bulk.run import Summary
+from aimlasync.cli import terminal
 from aimlasync.cli.options import counted, one_line
 
 _WIDTH = 80
@@ -68,6 +70,8 @@ class Progress:
             return
         if self._live is not None:
             self._live.start()
+            # It shows what else is said above itself, colours and links included: not those of others.
+            sys.stderr = cast("Any", terminal.Screen(sys.stderr, "standard error"))
         self._look()
         try:
             yield
@@ -350,7 +354,7 @@ def _glyph(drawn: str, plain: str) -> str:
 
 
 def _console() -> Console:
-    console = Console(stderr=True, highlight=False, markup=False, emoji=False)
+    console = terminal.console()
     if console.width > _WIDTH:
         console.width = max(_WIDTH, min(console.width, 100))
     return console

@@ -10,7 +10,8 @@ import msgspec
 
 from aimlasync import run
 from aimlasync.catalogue import Model, ModelList
-from aimlasync.cli.options import Where, find_server, for_terminal, open_client, where_options
+from aimlasync.cli.options import Where, find_server, open_client, where_options
+from aimlasync.cli.terminal import printable
 
 
 @click.command()
@@ -29,10 +30,10 @@ def models(search: str | None, as_json: bool, base_url: str | None, simulate: bo
     if not found:
         click.echo("aimlasync: no such model", err=True)
         return
-    width = max(len("id"), *(len(model.id) for model in found))
+    width = max(len("id"), *(len(printable(model.id)) for model in found))
     click.echo(f"{'id':<{width}}  {'context':>9}  {'max output':>10}")
     for model in found:
-        click.echo(f"{for_terminal(model.id):<{width}}  {_count(model.context):>9}  {_count(model.max_output):>10}")
+        click.echo(f"{printable(model.id):<{width}}  {_count(model.context):>9}  {_count(model.max_output):>10}")
 
 
 async def _models(where: Where) -> ModelList:

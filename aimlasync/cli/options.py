@@ -6,7 +6,6 @@ Law: the only place that turns errors into words for people. A key is never an a
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import Any, Literal, TypeVar
@@ -16,6 +15,8 @@ import msgspec
 
 from aimlasync import AsyncClient, Endpoint, Limits
 from aimlasync.bulk import FormError, InputError, JournalError, LabelsError, PromptError, RequestError
+from aimlasync.cli.signals import exit_code
+from aimlasync.cli.terminal import printable, reader_left
 from aimlasync.endpoint import default_endpoints
 from aimlasync.errors import (
     AimlasyncError,
@@ -155,14 +156,13 @@ def one_line_errors() -> Iterator[None]:
     except AimlasyncError as error:
         raise CommandError(advised(error)) from None
     except BrokenPipeError:
-        # The reader of our output left, as `head` does; click ends quietly.
-        raise
+        reader_left()
     except OSError as error:
         what = error.strerror or type(error).__name__
         raise CommandError(f"{error.filename}: {what}" if error.filename else what) from None
     except KeyboardInterrupt:
         click.echo("aimlasync: interrupted", err=True)
-        raise SystemExit(130) from None
+        raise SystemExit(exit_code()) from None
 
 
 def advised(error: AimlasyncError) -> str:
@@ -183,23 +183,16 @@ _ADVICE: tuple[tuple[type[AimlasyncError], str], ...] = (
     (APIConnectionError, "check the network and --base-url"),
 )
 
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-
 
 def one_line(text: str, max_length: int = 300) -> str:
     """Return a server's message as one line without control characters."""
-    text = " ".join(_CONTROL.sub(" ", text).split()).rstrip(".")
+    text = printable(" ".join(text.split())).rstrip(".")
     return text if len(text) <= max_length else text[: max_length - 3] + "..."
 
 
 def counted(number: int, noun: str) -> str:
     """Return a number with what it counts: "1 row", "2,000 rows"."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
-def for_terminal(text: str) -> str:
-    """Return text without what would drive a terminal: escape sequences of an answer are not ours to pass on."""
-    return _CONTROL.sub("", text)
 
 
 def api_of(endpoint: str) -> Api:

@@ -24,7 +24,7 @@ from aimlasync.cli.display import Progress
 from aimlasync.cli.job_options import JobOptions, priced
 from aimlasync.cli.machines import Machines
 from aimlasync.cli.options import Server, advised, counted, open_client
-from aimlasync.cli.signals import on_interrupt
+from aimlasync.cli.signals import HANG_UP, interrupt, on_interrupt
 from aimlasync.cli.workers import crew_of, own_part, run_part
 
 SOME_FAILED = 3
@@ -47,11 +47,17 @@ class Watch:
         self._stack.enter_context(self.progress.of(job))
 
     def interrupt(self, number: int) -> None:
-        """Ctrl-C."""
+        """Ctrl-C, SIGTERM or SIGHUP: calls in flight finish, and after a second Ctrl-C or SIGTERM they are dropped.
+
+        A hang-up comes more than once, from the terminal and from the shell, or with a SIGTERM, and nobody is waiting.
+        """
         if self.job is None:
             # Nothing was asked yet.
-            raise KeyboardInterrupt
+            interrupt(number)
+        is_first, was_asked = not self.signals, any(each != HANG_UP for each in self.signals)
         self.signals.append(number)
+        if not is_first and (number == HANG_UP or not was_asked):
+            return
         again = self.job.interrupt()
         self.progress.note("stopping at once" if again else "finishing the calls in flight; Ctrl-C again stops at once")
 

@@ -1,6 +1,7 @@
-"""Ctrl-C as an event of the loop.
+"""Ctrl-C, SIGTERM and a terminal that hangs up: as events of the loop while a job runs, as an interrupt elsewhere.
 
-Law: a signal never interrupts code at a random place while the block lasts; it calls a function between two steps.
+While `on_interrupt` lasts a signal never interrupts code at a random place; it calls a function between two steps. A
+SIGHUP that was ignored when the process began (nohup) stays ignored.
 """
 
 from __future__ import annotations
@@ -9,17 +10,38 @@ import asyncio
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from types import FrameType
+from typing import Any, NoReturn
+
+HANG_UP: int | None = getattr(signal, "SIGHUP", None)
+
+_OTHERS = [signal.SIGTERM, *([signal.Signals(HANG_UP)] if HANG_UP is not None else [])]
+
+# Of the signal that interrupted this process last.
+_last: list[int] = [signal.SIGINT]
+
+
+def exit_code() -> int:
+    """Return the exit code of a process that was interrupted: 128 and the number of the signal."""
+    return 128 + _last[0]
+
+
+def interrupt(number: int) -> NoReturn:
+    """End the command because of signal `number`."""
+    _last[0] = number
+    raise KeyboardInterrupt
 
 
 @contextmanager
 def on_interrupt(act: Callable[[int], object]) -> Iterator[None]:
-    """Call `act` with the signal's number for each SIGINT and SIGTERM while the block lasts."""
+    """Call `act` with the signal's number for each SIGINT, SIGTERM and SIGHUP while the block lasts."""
     loop = asyncio.get_running_loop()
     caught: list[tuple[signal.Signals, Any]] = []
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, *_OTHERS):
+        before = signal.getsignal(number)
+        if number == HANG_UP and before is signal.SIG_IGN:
+            continue
         try:
-            before = signal.getsignal(number)
             loop.add_signal_handler(number, act, number)
         except (NotImplementedError, ValueError, RuntimeError):
             # Windows, or not the main thread: Ctrl-C is a KeyboardInterrupt there.
@@ -32,3 +54,29 @@ def on_interrupt(act: Callable[[int], object]) -> Iterator[None]:
             loop.remove_signal_handler(number)
             # Removing sets the default; asyncio.run had a handler of its own, which cancels the main task.
             signal.signal(number, before or signal.SIG_DFL)
+
+
+@contextmanager
+def signals_interrupt() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP interrupt as Ctrl-C does, so that files half written are taken away; for a main thread.
+
+    After the block they end the process quietly: nothing is left to do.
+    """
+    taken = [number for number in (signal.SIGINT, *_OTHERS) if signal.getsignal(number) is not signal.SIG_IGN]
+    for number in taken:
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else _as_ctrl_c)
+    try:
+        yield
+    finally:
+        for number in taken:
+            signal.signal(number, signal.SIG_DFL)
+
+
+def _as_ctrl_c(number: int, frame: FrameType | None) -> None:
+    _last[0] = number
+    # Within asyncio.run that is one that cancels the main task.
+    handler = signal.getsignal(signal.SIGINT)
+    if callable(handler):
+        handler(signal.SIGINT, frame)
+    else:
+        raise KeyboardInterrupt

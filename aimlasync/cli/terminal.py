@@ -1,0 +1,176 @@
+"""Where text meets the terminal: standard output and error as the commands use them.
+
+`printable` decides what a terminal is given. Words for people (stderr) go through it always, standard output where it
+is a terminal; what a pipe or a file is given is exact. `attached` puts this between the commands and the system, so
+that no command need think of it. Words for people are worth no job: an error of stderr is no error.
+"""
+
+from __future__ import annotations
+
+import codecs
+import errno
+import os
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
+
+# All control characters but tab and line feed, C1 included, which some terminals obey without an escape; what turns
+# the direction of a text; and bytes of a file name that are no text.
+_DRIVES = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+_PIPE_CLOSED = 141
+_STDOUT = "standard output"
+_STDERR = "standard error"
+
+
+def printable(text: str) -> str:
+    """Return a text without what would drive a terminal or turn what is read around; data of others has it."""
+    return _DRIVES.sub("", text)
+
+
+class Screen:
+    """A text stream over `inner`, and its `buffer`; what goes wrong with it goes by `name`.
+
+    `clean` takes out what `printable` does; `quiet` bears that nobody can read it.
+    """
+
+    def __init__(self, inner: Any, name: str, *, clean: bool = True, quiet: bool = False) -> None:
+        self.inner = inner
+        self._name = name
+        self._clean = clean
+        self._quiet = quiet
+        self._decode = codecs.getincrementaldecoder("utf-8")("replace").decode
+        self.buffer = _Bytes(self)
+
+    def write(self, text: str) -> int:
+        """Write a text."""
+        shown = printable(text) if self._clean else text
+        with self._errors():
+            self.inner.write(shown)
+        return len(text)
+
+    def write_bytes(self, data: Any) -> int:
+        """Write bytes; where they are read by people, as the text that they are."""
+        if self._clean:
+            self.write(self._decode(data))
+        else:
+            with self._errors():
+                self.inner.buffer.write(data)
+        return len(data)
+
+    def flush(self) -> None:
+        """Hand over what was written."""
+        with self._errors():
+            self.inner.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, ValueError) as error:
+            if isinstance(error, OSError):
+                error.filename = self._name
+            if not self._quiet:
+                raise
+
+
+class _Bytes:
+    """The binary side of a screen."""
+
+    def __init__(self, screen: Screen) -> None:
+        self.write = screen.write_bytes
+        self.flush = screen.flush
+
+    def writelines(self, lines: Any) -> None:
+        for line in lines:
+            self.write(line)
+
+
+class _Closed:
+    """Standard output that was closed when the process began."""
+
+    closed = True
+    encoding = "utf-8"
+    errors = "strict"
+
+    @property
+    def buffer(self) -> _Closed:
+        return self
+
+    def write(self, _: object) -> int:
+        raise OSError(errno.EBADF, "it is closed", _STDOUT)
+
+    def flush(self) -> None:
+        """Nothing is held back."""
+
+    def isatty(self) -> bool:
+        return False
+
+
+class _Console(Console):
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
+        """Render, with what others wrote made printable; what moves the cursor is rich's own."""
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else Segment(printable(segment.text), segment.style)
+
+
+def console() -> Console:
+    """Return a console on stderr, whose own colours and movements reach it."""
+    stderr = sys.stderr
+    while isinstance(stderr, Screen):
+        stderr = stderr.inner
+    file: Any = Screen(stderr, _STDERR, clean=False, quiet=True)
+    return _Console(file=file, highlight=False, markup=False, emoji=False)
+
+
+@contextmanager
+def attached() -> Iterator[None]:
+    """Put screens in the place of the standard streams while the block lasts, and tell how standard output ended.
+
+    Where its reader left that is exit code 141, as of a program that SIGPIPE ended.
+    """
+    out, err = sys.stdout, sys.stderr
+    nobody = open(os.devnull, "w", encoding="utf-8") if err is None else None  # noqa: SIM115  # closed below
+    stderr: Any = Screen(nobody if err is None else err, _STDERR, quiet=True)
+    stdout: Any = _Closed() if out is None else Screen(out, _STDOUT, clean=out.isatty())
+    sys.stdout, sys.stderr = stdout, stderr
+    try:
+        try:
+            yield
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        reader_left()
+    except OSError as error:
+        stderr.write(f"aimlasync: {_STDOUT}: {error.strerror}\n")
+        _abandon(out)
+        raise SystemExit(1) from None
+    finally:
+        stderr.flush()
+        sys.stdout, sys.stderr = out, err
+        if nobody is not None:
+            nobody.close()
+
+
+def reader_left() -> None:
+    """End quietly because nobody reads standard output any more, as `head` does. Raises SystemExit."""
+    _abandon(sys.stdout)
+    raise SystemExit(_PIPE_CLOSED) from None
+
+
+def _abandon(stdout: Any) -> None:
+    # What it still holds back would fail once more when Python ends, and be complained about.
+    with suppress(OSError, ValueError, AttributeError):
+        nobody = os.open(os.devnull, os.O_WRONLY)
+        try:
+            os.dup2(nobody, stdout.fileno())
+        finally:
+            os.close(nobody)
