@@ -140,3 +140,20 @@ async def test_a_store_that_cannot_be_written_says_so_and_leaves_nothing(tmp_pat
         await DirectoryStore(tmp_path / "file").put(KEY, b"x")
     with pytest.raises(OSError, match="file"):
         await DirectoryStore(tmp_path / "file").get([KEY])
+
+
+@pytest.mark.parametrize(
+    "key", ["../x", "..", "", "/etc/passwd", "a" * 31, "a" * 33, "../" + "a" * 29, "A" * 32, KEY + "\n"]
+)
+async def test_no_key_leaves_the_directory(key: str, tmp_path: Path) -> None:
+    store = DirectoryStore(tmp_path / "s")
+    with pytest.raises(ValueError, match="is no key of an answer"):
+        await store.put(key, b"x")
+    with pytest.raises(ValueError, match="is no key of an answer"):
+        await store.get([key])
+    assert os.listdir(tmp_path) == []
+
+
+def test_an_address_is_no_directory() -> None:
+    with pytest.raises(ValueError, match=r"s3://bucket/answers: an address"):
+        DirectoryStore("s3://bucket/answers")

@@ -20,7 +20,7 @@ from aimlasync.bulk import JournalError, OverwriteError, disk, export, merge
 from aimlasync.bulk.lock import lock
 from aimlasync.bulk.rows import InputError
 from aimlasync.bulk.streams import NamedFile, named
-from aimlasync.bulk.target import Target
+from aimlasync.bulk.target import Target, replacing_directory
 from aimlasync.simulator import Simulator
 
 Vendor = Callable[..., Simulator]
@@ -363,7 +363,7 @@ def test_whatever_the_disk_does_the_old_file_stays(step: str, code: int, monkeyp
     class Broken(NamedFile):
         def write(self, data: object, /) -> int:
             with named(self._name):
-                return fail() if step == "write" else super().write(data)  # type: ignore[no-any-return]
+                return fail() if step == "write" else super().write(data)
 
         def close(self) -> None:
             is_open = not self.closed
@@ -505,6 +505,35 @@ def test_a_journal_that_others_keep_can_be_exported_from() -> None:
     assert Path("out.csv").read_bytes() == b"new"
     with pytest.raises(OverwriteError):
         target.check()
+
+
+def test_a_directory_of_rows_is_whole_or_not_there_and_never_gets_more() -> None:
+    def fill(overwrite: bool = False, *, fails: bool = False, content: str = "rows") -> None:
+        with replacing_directory("out", overwrite=overwrite) as folder:
+            Path(folder, "1.parquet").write_text(content)
+            if fails:
+                raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fill(fails=True)
+    assert list(Path().iterdir()) == []
+    os.mkdir("out")
+    fill()
+    with pytest.raises(OverwriteError, match=r"more beside them would make rows twice; .* overwrite=True"):
+        fill()
+    with pytest.raises(RuntimeError):
+        fill(True, fails=True)
+    assert Path("out/1.parquet").read_text() == "rows"
+    fill(True, content="new")
+    assert Path("out/1.parquet").read_text() == "new"
+    assert [path.name for path in Path().iterdir()] == ["out"]
+    Path("out/notes.txt").write_text("mine")
+    with pytest.raises(InputError, match=r"'notes\.txt' in it, which is no file of rows"):
+        fill(True)
+    write("file", "mine")
+    with pytest.raises(InputError, match="a file, and rows are written as files in a directory"):
+        with replacing_directory("file", overwrite=True):
+            pass
 
 
 # A line of a journal is an answer, a failure, or no record: everywhere the same

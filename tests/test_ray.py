@@ -25,7 +25,7 @@ import pyarrow.parquet  # noqa: E402
 from ray.cluster_utils import Cluster as Machines  # noqa: E402
 
 from aimlasync import AsyncClient, bulk  # noqa: E402
-from aimlasync.bulk import BatchChat, DirectoryStore  # noqa: E402
+from aimlasync.bulk import BatchChat, DirectoryStore, OverwriteError  # noqa: E402
 from aimlasync.bulk.mapping import WORKERS  # noqa: E402
 from aimlasync.bulk.record import decode_record  # noqa: E402
 from aimlasync.bulk.report import collect  # noqa: E402
@@ -150,6 +150,8 @@ def test_a_dataset_loses_no_row_to_a_dead_node_and_pays_for_none_that_the_store_
             remote={"scheduling_strategy": "SPREAD"},
         )
         write_dataset(labelled, str(tmp_path / "out"))
+    with pytest.raises(OverwriteError, match="more beside them would make rows twice"):
+        write_dataset(labelled, str(tmp_path / "out"))
     rows = pyarrow.parquet.read_table(tmp_path / "out").to_pylist()
     assert sorted(row["id"] for row in rows) == sorted(f"r{n}" for n in range(ROWS))
     assert {(row["label"], row["error"]) for row in rows} == {("billing", None)}
@@ -198,7 +200,8 @@ def test_the_commands_ask_through_a_cluster_and_leave_what_they_always_leave(
         assert len(table("out.csv")) == 40
         assert len(sim.ledger) == 40
         # On one machine the answers on their way lie beside the output, until they are in the journal.
-        assert sorted(os.listdir()) == ["out.csv", "out.csv.journal", "out.csv.journal.manifest", "rows.jsonl"]
+        beside = ["out.csv.journal", "out.csv.journal.manifest", "out.csv.journal.outputs"]
+        assert sorted(os.listdir()) == ["out.csv", *beside, "rows.jsonl"]
         assert run("report", "out.csv.journal").exit_code == 0
         # Another machine or none: the same job.
         assert run(*words[:-1]).exit_code == 0

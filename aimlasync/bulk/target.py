@@ -15,6 +15,7 @@ import io
 import os
 import re
 import secrets
+import shutil
 import stat
 import sys
 from collections.abc import Collection, Iterator
@@ -34,6 +35,9 @@ _LONG = 2**18
 # What a directory says in which nothing can be written beside what is read.
 _CLOSED = {errno.EACCES, errno.EPERM, errno.EROFS}
 _BLOCK = 2**20
+
+# What Ray writes.
+_ROWS = (".parquet", ".json", ".jsonl", ".csv")
 
 _FOREIGN = "is there, and is not what this job wrote"
 _THEIRS = "the output of another job, whose journal is {}.journal"
@@ -280,6 +284,54 @@ def replace(path: str, data: bytes) -> None:
             disk.sync(file.fileno())
             file.close()
             os.replace(temporary, path)
+
+
+@contextmanager
+def replacing_directory(path: str, *, overwrite: bool = False) -> Iterator[str]:
+    """Give a new directory beside `path` that takes its place when the block ends well, and is gone when it does not.
+
+    Raises OverwriteError for a directory with files in it, unless `overwrite` is set: more files beside them would make
+    their rows twice. What is no file of rows is never taken away: InputError.
+    """
+    path = os.path.realpath(path)
+    if os.path.lexists(path) and not os.path.isdir(path):
+        raise InputError(path, "a file, and rows are written as files in a directory; name one")
+    check_free(path, os.listdir(path) if os.path.isdir(path) else [], overwrite=overwrite)
+    temporary = f"{path}.{secrets.token_hex(6)}.part"
+    try:
+        with named(path):
+            os.makedirs(temporary)
+        yield temporary
+        there = os.listdir(path) if os.path.isdir(path) else []
+        check_free(path, there, overwrite=overwrite)
+        with named(path):
+            if not there:
+                # Python replaces an empty directory by none on Windows.
+                with suppress(FileNotFoundError):
+                    os.rmdir(path)
+                os.rename(temporary, path)
+                return
+            old = f"{temporary}.old"
+            os.rename(path, old)
+            try:
+                os.rename(temporary, path)
+            except BaseException:
+                os.rename(old, path)
+                raise
+        shutil.rmtree(old, ignore_errors=True)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+def check_free(path: str, there: Collection[str], *, overwrite: bool) -> None:
+    """Raise InputError or OverwriteError for a directory with the names `there` in it."""
+    strange = next((name for name in there if not name.endswith(_ROWS)), None)
+    if strange is not None:
+        raise InputError(path, f"there is {strange!r} in it, which is no file of rows; name another directory")
+    if there and not overwrite:
+        what = "has files of rows already, and more beside them would make rows twice"
+        raise OverwriteError(path, f"{what}; choose another directory, or replace them with overwrite=True")
 
 
 @contextmanager

@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import pyarrow.fs
 import ray
 import ray.data
 
 from aimlasync.bulk.batch import BatchChat
 from aimlasync.bulk.rows import Format, InputError
 from aimlasync.bulk.source import format_of_path
+from aimlasync.bulk.target import check_free, replacing_directory
 from aimlasync.limits import Limits
 from aimlasync.ray.cluster import processors
 
@@ -84,11 +86,27 @@ def read_dataset(path: str, format: Format | None = None) -> ray.data.Dataset:
     raise InputError(path, "neither .csv nor .jsonl nor .parquet; say which with format=")
 
 
-def write_dataset(dataset: ray.data.Dataset, path: str, format: Format = "parquet") -> None:
-    """Carry it out, and write the rows as files in the directory `path`, which all machines see."""
+def write_dataset(dataset: ray.data.Dataset, path: str, format: Format = "parquet", *, overwrite: bool = False) -> None:
+    """Carry it out, and write the rows as files in the directory `path`, which all machines see.
+
+    The directory is there when all rows are, so that a job that died and is run again has no row twice. Raises
+    OverwriteError, a kind of InputError, for one that has files of rows already, unless `overwrite` is set. An address
+    such as s3://... is written as it goes: what a run that died has left there is refused until it is overwritten.
+    """
+    if "://" in path:
+        filesystem, place = pyarrow.fs.FileSystem.from_uri(path)
+        found = filesystem.get_file_info(pyarrow.fs.FileSelector(place, allow_not_found=True))
+        check_free(path, [info.base_name for info in found], overwrite=overwrite)
+        _write(dataset, path, format, mode=ray.data.SaveMode.OVERWRITE)
+        return
+    with replacing_directory(path, overwrite=overwrite) as folder:
+        _write(dataset, folder, format)
+
+
+def _write(dataset: ray.data.Dataset, path: str, format: Format, **options: Any) -> None:
     if format == "parquet":
-        dataset.write_parquet(path)
+        dataset.write_parquet(path, **options)
     elif format == "jsonl":
-        dataset.write_json(path)
+        dataset.write_json(path, **options)
     else:
-        dataset.write_csv(path)
+        dataset.write_csv(path, **options)
