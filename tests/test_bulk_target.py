@@ -543,6 +543,8 @@ STRANGE: list[tuple[bytes, bool | None]] = [
     (record("row-2", response={"status_code": 400, "body": {"error": {"message": "too long"}}}), False),
     (record("row-2", response={"status_code": 500, "body": "no"}), False),
     (record("row-2", response={"status_code": 302, "body": None}), False),
+    # As OpenAI's error files have them.
+    (record("row-2", response={"status_code": 0, "request_id": "", "body": {}}), False),
     (record("row-2", response={"status_code": 200, "body": {"error": {"message": "no credit", "code": 402}}}), False),
     (record("row-2", response={"status_code": 200, "body": {"object": "error", "error": None}}), False),
     (record("row-2", response={"status_code": 200, "body": {"output": [], "error": None}}), True),

@@ -225,8 +225,10 @@ def test_a_closed_stdin_is_one_line() -> None:
         assert "closed" in err
 
 
+@pytest.mark.parametrize("unbuffered", ["", "1"])
 @pytest.mark.parametrize("command", ["export", "merge"])
-def test_a_reader_that_leaves_ends_it_quietly(command: str) -> None:
+def test_a_reader_that_leaves_ends_it_quietly(command: str, unbuffered: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONUNBUFFERED", unbuffered)
     with open("j.jsonl", "w") as file:
         file.writelines(record(f"row-{number}", "yes" * 20) + "\n" for number in range(5000))
     words = [command, "j.jsonl", "-o", "-"]
