@@ -58,8 +58,8 @@ from serving import canned_server  # noqa: E402
 from aimlasync import AsyncClient, Limits, bulk  # noqa: E402
 from aimlasync.bulk.done import DoneSet  # noqa: E402
 from aimlasync.bulk.file_job import FileJob  # noqa: E402
+from aimlasync.bulk.input.source import open_source  # noqa: E402
 from aimlasync.bulk.record import Facts, Record, Response, encode_record  # noqa: E402
-from aimlasync.bulk.source import open_source  # noqa: E402
 
 
 def name_of(number: int) -> str:

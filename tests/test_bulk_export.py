@@ -16,9 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aimlasync.bulk.export import RESULTS, Exported, export
+from aimlasync.bulk.input.rows import Format, InputError, Reader
+from aimlasync.bulk.input.source import Source, open_source, open_stream
 from aimlasync.bulk.record import Facts, Failure, Record, Response, encode_record
-from aimlasync.bulk.rows import Format, InputError, Reader
-from aimlasync.bulk.source import Source, open_source, open_stream
 
 
 def completion(text: str) -> bytes:

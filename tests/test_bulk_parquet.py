@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from aimlasync.bulk.parquet import ParquetReader
-from aimlasync.bulk.rows import InputError
-from aimlasync.bulk.source import open_source, open_stream
+from aimlasync.bulk.input.parquet import ParquetReader
+from aimlasync.bulk.input.rows import InputError
+from aimlasync.bulk.input.source import open_source, open_stream
 
 pa = pytest.importorskip("pyarrow", reason="pip install 'aimlasync[parquet]' runs these tests")
 pq = pytest.importorskip("pyarrow.parquet", reason="pip install 'aimlasync[parquet]' runs these tests")

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import aimlasync.bulk.rows as rows_module
+import aimlasync.bulk.input.rows as rows_module
+from aimlasync.bulk.input.rows import Format, InputError, Lines, Reader, Row
+from aimlasync.bulk.input.source import format_of_path, open_source, open_stream
 from aimlasync.bulk.output import Writer
-from aimlasync.bulk.rows import Format, InputError, Lines, Reader, Row
-from aimlasync.bulk.source import format_of_path, open_source, open_stream
 
 
 def read(data: bytes, format: Format = "csv") -> list[Row]:

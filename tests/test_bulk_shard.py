@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aimlasync.bulk.shard import Shard
+from aimlasync.bulk.input.shard import Shard
 
 
 def test_a_shard_is_written_as_it_is_read() -> None:

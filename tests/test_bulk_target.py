@@ -17,8 +17,8 @@ import pytest
 from commands import finish, last_line, run, start, until, write
 
 from aimlasync.bulk import JournalError, OverwriteError, disk, export, merge
+from aimlasync.bulk.input.rows import InputError
 from aimlasync.bulk.lock import lock
-from aimlasync.bulk.rows import InputError
 from aimlasync.bulk.streams import NamedFile, named
 from aimlasync.bulk.target import Target, replacing_directory
 from aimlasync.simulator import Simulator

@@ -21,6 +21,8 @@ from aimlasync.bulk.classify import ClassifyTask
 from aimlasync.bulk.export import export
 from aimlasync.bulk.file_job import FileJob
 from aimlasync.bulk.form import Form, FormError, load_form
+from aimlasync.bulk.input.rows import InputError, Row
+from aimlasync.bulk.input.shard import Shard
 from aimlasync.bulk.job import Answerer, Job, Options
 from aimlasync.bulk.journal import Journal, JournalError
 from aimlasync.bulk.labels import LabelsError
@@ -29,9 +31,7 @@ from aimlasync.bulk.merge import merge
 from aimlasync.bulk.prompt import Prompt, PromptError
 from aimlasync.bulk.record import Record
 from aimlasync.bulk.request import Request, RequestError
-from aimlasync.bulk.rows import InputError, Row
 from aimlasync.bulk.run import Summary, run
-from aimlasync.bulk.shard import Shard
 from aimlasync.bulk.store import DirectoryStore, Store
 from aimlasync.bulk.target import OverwriteError
 from aimlasync.bulk.task import BatchTask, EmptyTextError, PromptTask, Task

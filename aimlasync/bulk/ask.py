@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from aimlasync.bulk.input.rows import Row
 from aimlasync.bulk.request import Request
-from aimlasync.bulk.rows import Row
 from aimlasync.chat import ChatCompletion, Usage
 from aimlasync.errors import AimlasyncError, AnswerError
 

@@ -25,14 +25,14 @@ from aimlasync.bulk.ask import ask
 from aimlasync.bulk.classify import ClassifyTask, Shot
 from aimlasync.bulk.export import RESULTS, Outcome
 from aimlasync.bulk.form import Form, form_of, form_of_schema
+from aimlasync.bulk.input.parquet import column_values
+from aimlasync.bulk.input.rows import InputError, Row
 from aimlasync.bulk.keep import record_of
 from aimlasync.bulk.mapping import MAX_WAITING, WORKERS
 from aimlasync.bulk.output import Kind
-from aimlasync.bulk.parquet import column_values
 from aimlasync.bulk.patience import Patience
 from aimlasync.bulk.record import Facts, Failure, Record, decode_record, encode_record
 from aimlasync.bulk.request import Api, Request, RequestError
-from aimlasync.bulk.rows import InputError, Row
 from aimlasync.bulk.store import Store, key_of, scope_of
 from aimlasync.bulk.task import BatchTask, EmptyTextError, PromptTask, Task, empty_result, id_of
 from aimlasync.bulk.work import Work

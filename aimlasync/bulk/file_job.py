@@ -16,6 +16,8 @@ from aimlasync.bulk.ask import Answer, Result
 from aimlasync.bulk.dedupe import Repeats, Shared, digest_of
 from aimlasync.bulk.done import DoneSet
 from aimlasync.bulk.export import reply_of
+from aimlasync.bulk.input.rows import InputError, Row
+from aimlasync.bulk.input.source import Source, Survey
 from aimlasync.bulk.job import Job, Options, Seen
 from aimlasync.bulk.journal import Durability, Journal
 from aimlasync.bulk.manifest import facts_of
@@ -23,8 +25,6 @@ from aimlasync.bulk.parts import identity_of_part, parts_of, remove_part
 from aimlasync.bulk.prompt import as_text
 from aimlasync.bulk.record import Facts, Glance, Record
 from aimlasync.bulk.request import Request
-from aimlasync.bulk.rows import InputError, Row
-from aimlasync.bulk.source import Source, Survey
 from aimlasync.bulk.task import EmptyTextError, Task
 from aimlasync.errors import AnswerError
 

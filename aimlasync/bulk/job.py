@@ -19,15 +19,15 @@ from aimlasync.bulk.ask import Result, ask
 from aimlasync.bulk.caps import Caps
 from aimlasync.bulk.dedupe import Shared
 from aimlasync.bulk.feed import later
+from aimlasync.bulk.input.rows import InputError, Row
+from aimlasync.bulk.input.shard import Shard
+from aimlasync.bulk.input.source import Source
 from aimlasync.bulk.keep import record_of
 from aimlasync.bulk.mapping import MAX_WAITING, WORKERS
 from aimlasync.bulk.pace import Pace, Snapshot, limited_by
 from aimlasync.bulk.patience import Patience
 from aimlasync.bulk.record import Record
 from aimlasync.bulk.request import Request
-from aimlasync.bulk.rows import InputError, Row
-from aimlasync.bulk.shard import Shard
-from aimlasync.bulk.source import Source
 from aimlasync.bulk.tally import Tally, is_refused
 from aimlasync.bulk.task import BatchTask, EmptyTextError, Task, empty_result
 from aimlasync.bulk.work import Work

@@ -22,9 +22,9 @@ from aimlasync.bulk.ask import Read, Result, ask
 from aimlasync.bulk.classify import ClassifyTask
 from aimlasync.bulk.feed import later
 from aimlasync.bulk.form import form_of
+from aimlasync.bulk.input.rows import Row
 from aimlasync.bulk.order import InOrder
 from aimlasync.bulk.request import Request, request_of
-from aimlasync.bulk.rows import Row
 from aimlasync.bulk.task import EmptyTextError, empty_result
 from aimlasync.bulk.work import Work
 

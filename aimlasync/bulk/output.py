@@ -12,8 +12,8 @@ from typing import Any, BinaryIO, Literal, Protocol
 
 import msgspec
 
-from aimlasync.bulk.parquet import pyarrow
-from aimlasync.bulk.rows import Format, Row
+from aimlasync.bulk.input.parquet import pyarrow
+from aimlasync.bulk.input.rows import Format, Row
 
 Kind = Literal["bool", "int", "float", "text"]
 

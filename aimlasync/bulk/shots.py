@@ -8,9 +8,9 @@ from __future__ import annotations
 from contextlib import closing
 from typing import Any
 
+from aimlasync.bulk.input.rows import InputError
+from aimlasync.bulk.input.source import open_source
 from aimlasync.bulk.prompt import as_text, listed
-from aimlasync.bulk.rows import InputError
-from aimlasync.bulk.source import open_source
 
 # More would be paid for with every row.
 MAX_SHOTS = 100

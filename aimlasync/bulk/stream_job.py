@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 
 from aimlasync.bulk.ask import Result
 from aimlasync.bulk.feed import in_thread
+from aimlasync.bulk.input.rows import Row
+from aimlasync.bulk.input.source import Source
 from aimlasync.bulk.job import Job, Options, Seen, ignore
 from aimlasync.bulk.order import InOrder
 from aimlasync.bulk.prompt import as_text
 from aimlasync.bulk.record import Record
-from aimlasync.bulk.rows import Row
-from aimlasync.bulk.source import Source
 from aimlasync.bulk.task import Task
 
 if TYPE_CHECKING:

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from aimlasync.bulk.ask import Answer, Read, Result
 from aimlasync.bulk.form import Form
+from aimlasync.bulk.input.rows import InputError, Row
 from aimlasync.bulk.prompt import Prompt, as_text
 from aimlasync.bulk.request import Api, Request, RequestError, request_of_line
-from aimlasync.bulk.rows import InputError, Row
 from aimlasync.bulk.tally import is_refused
 from aimlasync.chat import ChatCompletion
 from aimlasync.errors import AimlasyncError, AnswerInvalidError, AnswerRefusedError, AnswerTruncatedError

@@ -14,10 +14,10 @@ import msgspec
 
 from aimlasync import run
 from aimlasync.bulk.form import load_form
+from aimlasync.bulk.input.rows import Format, InputError
+from aimlasync.bulk.input.source import format_of_path
 from aimlasync.bulk.record import Record, encode_record
 from aimlasync.bulk.request import is_batch_line
-from aimlasync.bulk.rows import Format, InputError
-from aimlasync.bulk.source import format_of_path
 from aimlasync.bulk.stream_job import StreamJob
 from aimlasync.bulk.streams import open_stream
 from aimlasync.bulk.task import BatchTask, PromptTask, Task

@@ -16,10 +16,10 @@ from aimlasync import run
 from aimlasync.bulk.classify import ClassifyTask
 from aimlasync.bulk.columns import SAMPLE, text_column
 from aimlasync.bulk.form import load_form
+from aimlasync.bulk.input.rows import Format, InputError
+from aimlasync.bulk.input.source import Source, format_of_path
 from aimlasync.bulk.labels import read_labels
-from aimlasync.bulk.rows import Format, InputError
 from aimlasync.bulk.shots import read_shots
-from aimlasync.bulk.source import Source, format_of_path
 from aimlasync.bulk.stream_job import StreamJob
 from aimlasync.bulk.streams import open_stream
 from aimlasync.cli.files import check_outputs, is_file, open_input, row_writer

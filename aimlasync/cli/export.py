@@ -11,9 +11,9 @@ import click
 
 from aimlasync.bulk.export import RESULTS, default_id, id_column
 from aimlasync.bulk.export import export as write_table
+from aimlasync.bulk.input.rows import Format
+from aimlasync.bulk.input.source import open_source
 from aimlasync.bulk.merge import merge as merge_journals
-from aimlasync.bulk.rows import Format
-from aimlasync.bulk.source import open_source
 from aimlasync.bulk.streams import is_stream
 from aimlasync.bulk.task import id_of
 from aimlasync.cli.options import counted, overwrite_option

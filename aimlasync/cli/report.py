@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import click
 
+from aimlasync.bulk.input.rows import InputError
 from aimlasync.bulk.report import ReportError, collect, render
-from aimlasync.bulk.rows import InputError
 from aimlasync.bulk.streams import is_stream
 from aimlasync.bulk.target import Target
 from aimlasync.cli.options import WrongUseError, overwrite_option

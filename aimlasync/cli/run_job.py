@@ -14,9 +14,9 @@ import click
 
 from aimlasync.bulk.failed import write_failed
 from aimlasync.bulk.forecast import forecast
+from aimlasync.bulk.input.source import Source
 from aimlasync.bulk.job import Job, Options
 from aimlasync.bulk.run import Summary, run, summary_of
-from aimlasync.bulk.source import Source
 from aimlasync.bulk.stream_job import StreamJob
 from aimlasync.bulk.target import Target
 from aimlasync.bulk.task import EmptyTextError, Task

@@ -17,10 +17,10 @@ import click
 import msgspec
 
 from aimlasync.bulk.crew import Crew
+from aimlasync.bulk.input.shard import Shard
+from aimlasync.bulk.input.source import Source
 from aimlasync.bulk.job import Options
 from aimlasync.bulk.part import PartJob, orders_of
-from aimlasync.bulk.shard import Shard
-from aimlasync.bulk.source import Source
 from aimlasync.bulk.task import Task
 from aimlasync.cli.job_options import JobOptions, priced
 from aimlasync.cli.options import Server, WrongUseError, open_client

@@ -14,8 +14,8 @@ import ray
 import ray.data
 
 from aimlasync.bulk.batch import BatchChat
-from aimlasync.bulk.rows import Format, InputError
-from aimlasync.bulk.source import format_of_path
+from aimlasync.bulk.input.rows import Format, InputError
+from aimlasync.bulk.input.source import format_of_path
 from aimlasync.bulk.target import check_free, replacing_directory
 from aimlasync.limits import Limits
 from aimlasync.ray.cluster import processors

@@ -12,7 +12,7 @@ import base64
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
-from aimlasync.bulk.rows import InputError, Row
+from aimlasync.bulk.input.rows import InputError, Row
 
 # Rows of a batch, and bytes read ahead of each column: a row group may hold the whole file.
 _BATCH = 1000

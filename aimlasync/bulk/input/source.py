@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from itertools import chain, islice
 from typing import BinaryIO
 
-from aimlasync.bulk.parquet import ParquetReader
-from aimlasync.bulk.rows import Format, InputError, Reader, Row
+from aimlasync.bulk.input.parquet import ParquetReader
+from aimlasync.bulk.input.rows import Format, InputError, Reader, Row
 
 _EXTENSIONS: dict[str, Format] = {
     ".csv": "csv",
