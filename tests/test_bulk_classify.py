@@ -22,15 +22,15 @@ from aimlasync.bulk import (
     classify,
     run,
 )
-from aimlasync.bulk.classify import ClassifyTask
-from aimlasync.bulk.columns import text_column
 from aimlasync.bulk.export import reply_of
 from aimlasync.bulk.job import Options
 from aimlasync.bulk.keep import record_of
-from aimlasync.bulk.labels import MAX_LABELS, answer_type, read_labels
 from aimlasync.bulk.record import decode_record, encode_record
-from aimlasync.bulk.request import Api
-from aimlasync.bulk.shots import MAX_SHOTS, read_shots
+from aimlasync.bulk.tasks.classification import ClassifyTask
+from aimlasync.bulk.tasks.few_shot import MAX_SHOTS, read_shots
+from aimlasync.bulk.tasks.labels import MAX_LABELS, answer_type, read_labels
+from aimlasync.bulk.tasks.request import Api
+from aimlasync.bulk.tasks.text_column import text_column
 from aimlasync.providers import AIMLAPI
 from aimlasync.schema import format_of
 from aimlasync.simulator import Answer, Fault, SimRequest, Simulator

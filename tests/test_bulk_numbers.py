@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from aimlasync import Limits, Price
 from aimlasync.bulk import BatchTask, Caps, Options
 from aimlasync.bulk.caps import read_seconds
-from aimlasync.bulk.confidence import confidence_of
 from aimlasync.bulk.forecast import forecast
 from aimlasync.bulk.job import Job
 from aimlasync.bulk.pace import Pace, limited_by
@@ -21,6 +20,7 @@ from aimlasync.bulk.patience import MAX_REFUSED, MAX_UNREACHED, Patience
 from aimlasync.bulk.record import Facts, Failure, Record
 from aimlasync.bulk.run import open_rows
 from aimlasync.bulk.tally import Tally, is_refused
+from aimlasync.bulk.tasks.confidence import confidence_of
 from aimlasync.chat import decode_completion
 from aimlasync.errors import (
     AimlasyncError,

@@ -17,24 +17,24 @@ Law: a caller of the client, by its public names. Importing it imports no comman
 from aimlasync.bulk.ask import Answer, Result
 from aimlasync.bulk.batch import BatchChat
 from aimlasync.bulk.caps import Caps
-from aimlasync.bulk.classify import ClassifyTask
 from aimlasync.bulk.export import export
 from aimlasync.bulk.file_job import FileJob
-from aimlasync.bulk.form import Form, FormError, load_form
 from aimlasync.bulk.input.rows import InputError, Row
 from aimlasync.bulk.input.shard import Shard
 from aimlasync.bulk.job import Answerer, Job, Options
 from aimlasync.bulk.journal import Journal, JournalError
-from aimlasync.bulk.labels import LabelsError
 from aimlasync.bulk.mapping import classify, map
 from aimlasync.bulk.merge import merge
-from aimlasync.bulk.prompt import Prompt, PromptError
 from aimlasync.bulk.record import Record
-from aimlasync.bulk.request import Request, RequestError
 from aimlasync.bulk.run import Summary, run
 from aimlasync.bulk.store import DirectoryStore, Store
 from aimlasync.bulk.target import OverwriteError
-from aimlasync.bulk.task import BatchTask, EmptyTextError, PromptTask, Task
+from aimlasync.bulk.tasks.answer_schema import Form, FormError, load_form
+from aimlasync.bulk.tasks.classification import ClassifyTask
+from aimlasync.bulk.tasks.labels import LabelsError
+from aimlasync.bulk.tasks.prompt import Prompt, PromptError
+from aimlasync.bulk.tasks.request import Request, RequestError
+from aimlasync.bulk.tasks.tasks import BatchTask, EmptyTextError, PromptTask, Task
 
 __all__ = [
     "Answer",

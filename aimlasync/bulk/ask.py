@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from aimlasync.bulk.input.rows import Row
-from aimlasync.bulk.request import Request
+from aimlasync.bulk.tasks.request import Request
 from aimlasync.chat import ChatCompletion, Usage
 from aimlasync.errors import AimlasyncError, AnswerError
 

@@ -15,7 +15,7 @@ import msgspec
 
 from aimlasync.bulk.ask import Result
 from aimlasync.bulk.done import DoneSet
-from aimlasync.bulk.request import Request
+from aimlasync.bulk.tasks.request import Request
 
 _encode = msgspec.json.Encoder(order="deterministic").encode
 

@@ -22,10 +22,10 @@ from aimlasync.bulk.job import Job, Options, Seen
 from aimlasync.bulk.journal import Durability, Journal
 from aimlasync.bulk.manifest import facts_of
 from aimlasync.bulk.parts import identity_of_part, parts_of, remove_part
-from aimlasync.bulk.prompt import as_text
 from aimlasync.bulk.record import Facts, Glance, Record
-from aimlasync.bulk.request import Request
-from aimlasync.bulk.task import EmptyTextError, Task
+from aimlasync.bulk.tasks.prompt import as_text
+from aimlasync.bulk.tasks.request import Request
+from aimlasync.bulk.tasks.tasks import EmptyTextError, Task
 from aimlasync.errors import AnswerError
 
 if TYPE_CHECKING:

@@ -27,9 +27,9 @@ from aimlasync.bulk.mapping import MAX_WAITING, WORKERS
 from aimlasync.bulk.pace import Pace, Snapshot, limited_by
 from aimlasync.bulk.patience import Patience
 from aimlasync.bulk.record import Record
-from aimlasync.bulk.request import Request
 from aimlasync.bulk.tally import Tally, is_refused
-from aimlasync.bulk.task import BatchTask, EmptyTextError, Task, empty_result
+from aimlasync.bulk.tasks.request import Request
+from aimlasync.bulk.tasks.tasks import BatchTask, EmptyTextError, Task, empty_result
 from aimlasync.bulk.work import Work
 from aimlasync.errors import AimlasyncError, AnswerError, BudgetExceededError
 

@@ -14,7 +14,7 @@ from aimlasync import errors
 from aimlasync.bulk.ask import Answer, Result
 from aimlasync.bulk.export import reply_of
 from aimlasync.bulk.record import Facts, Failure, Record, Response, settled
-from aimlasync.bulk.request import Request
+from aimlasync.bulk.tasks.request import Request
 from aimlasync.errors import AimlasyncError, AnswerError, APIStatusError, APITimeoutError
 from aimlasync.info import Info, Timing
 from aimlasync.wire import plain

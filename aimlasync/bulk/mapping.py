@@ -19,13 +19,13 @@ from collections.abc import (
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from aimlasync.bulk.ask import Read, Result, ask
-from aimlasync.bulk.classify import ClassifyTask
 from aimlasync.bulk.feed import later
-from aimlasync.bulk.form import form_of
 from aimlasync.bulk.input.rows import Row
 from aimlasync.bulk.order import InOrder
-from aimlasync.bulk.request import Request, request_of
-from aimlasync.bulk.task import EmptyTextError, empty_result
+from aimlasync.bulk.tasks.answer_schema import form_of
+from aimlasync.bulk.tasks.classification import ClassifyTask
+from aimlasync.bulk.tasks.request import Request, request_of
+from aimlasync.bulk.tasks.tasks import EmptyTextError, empty_result
 from aimlasync.bulk.work import Work
 
 if TYPE_CHECKING:

@@ -27,7 +27,7 @@ from aimlasync.bulk.job import Job, Options
 from aimlasync.bulk.journal import Durability, Journal
 from aimlasync.bulk.parts import identity_of_part, part_path
 from aimlasync.bulk.record import decode_glance
-from aimlasync.bulk.task import EmptyTextError, Task
+from aimlasync.bulk.tasks.tasks import EmptyTextError, Task
 from aimlasync.errors import APIStatusError
 from aimlasync.lease_server import Link, ServedQuota
 from aimlasync.quota import Draw, QuotaDownError

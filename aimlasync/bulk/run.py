@@ -23,10 +23,10 @@ from aimlasync.bulk.input.rows import Format, InputError
 from aimlasync.bulk.input.source import Source, format_of_path, open_source
 from aimlasync.bulk.job import Answerer, Job, Options, Seen, ignore
 from aimlasync.bulk.journal import Durability
-from aimlasync.bulk.request import Request
 from aimlasync.bulk.tally import Tally
 from aimlasync.bulk.target import OverwriteError, Target, check_place
-from aimlasync.bulk.task import BatchTask, Task
+from aimlasync.bulk.tasks.request import Request
+from aimlasync.bulk.tasks.tasks import BatchTask, Task
 from aimlasync.errors import AimlasyncError
 
 if TYPE_CHECKING:

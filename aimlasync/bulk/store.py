@@ -20,7 +20,7 @@ from typing import Any, Protocol
 import msgspec
 
 from aimlasync.bulk import disk
-from aimlasync.bulk.request import Request
+from aimlasync.bulk.tasks.request import Request
 
 _SEAL = 16
 # Of a key's 32 hexadecimal digits, those that name its directory: 4096 of them, so that 10^8 answers are 24,000 each.

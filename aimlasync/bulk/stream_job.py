@@ -17,9 +17,9 @@ from aimlasync.bulk.input.rows import Row
 from aimlasync.bulk.input.source import Source
 from aimlasync.bulk.job import Job, Options, Seen, ignore
 from aimlasync.bulk.order import InOrder
-from aimlasync.bulk.prompt import as_text
 from aimlasync.bulk.record import Record
-from aimlasync.bulk.task import Task
+from aimlasync.bulk.tasks.prompt import as_text
+from aimlasync.bulk.tasks.tasks import Task
 
 if TYPE_CHECKING:
     from aimlasync.client import AsyncClient

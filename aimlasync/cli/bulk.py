@@ -13,14 +13,14 @@ import click
 import msgspec
 
 from aimlasync import run
-from aimlasync.bulk.form import load_form
 from aimlasync.bulk.input.rows import Format, InputError
 from aimlasync.bulk.input.source import format_of_path
 from aimlasync.bulk.record import Record, encode_record
-from aimlasync.bulk.request import is_batch_line
 from aimlasync.bulk.stream_job import StreamJob
 from aimlasync.bulk.streams import open_stream
-from aimlasync.bulk.task import BatchTask, PromptTask, Task
+from aimlasync.bulk.tasks.answer_schema import load_form
+from aimlasync.bulk.tasks.request import is_batch_line
+from aimlasync.bulk.tasks.tasks import BatchTask, PromptTask, Task
 from aimlasync.cli.files import check_outputs, is_file, open_input
 from aimlasync.cli.job_options import job_options, taken
 from aimlasync.cli.options import Where, WrongUseError, api_of, find_server, model_options, where_options

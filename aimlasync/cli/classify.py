@@ -13,15 +13,15 @@ from typing import Any
 import click
 
 from aimlasync import run
-from aimlasync.bulk.classify import ClassifyTask
-from aimlasync.bulk.columns import SAMPLE, text_column
-from aimlasync.bulk.form import load_form
 from aimlasync.bulk.input.rows import Format, InputError
 from aimlasync.bulk.input.source import Source, format_of_path
-from aimlasync.bulk.labels import read_labels
-from aimlasync.bulk.shots import read_shots
 from aimlasync.bulk.stream_job import StreamJob
 from aimlasync.bulk.streams import open_stream
+from aimlasync.bulk.tasks.answer_schema import load_form
+from aimlasync.bulk.tasks.classification import ClassifyTask
+from aimlasync.bulk.tasks.few_shot import read_shots
+from aimlasync.bulk.tasks.labels import read_labels
+from aimlasync.bulk.tasks.text_column import SAMPLE, text_column
 from aimlasync.cli.files import check_outputs, is_file, open_input, row_writer
 from aimlasync.cli.job_options import job_options, taken
 from aimlasync.cli.options import (

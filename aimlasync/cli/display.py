@@ -21,11 +21,11 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from aimlasync.bulk.classify import ClassifyTask
 from aimlasync.bulk.forecast import Forecast
 from aimlasync.bulk.job import Job
 from aimlasync.bulk.pace import LIMITS, Snapshot
 from aimlasync.bulk.run import Summary
+from aimlasync.bulk.tasks.classification import ClassifyTask
 from aimlasync.cli import terminal
 from aimlasync.cli.options import counted, one_line
 

@@ -15,7 +15,7 @@ from aimlasync.bulk.input.rows import Format
 from aimlasync.bulk.input.source import open_source
 from aimlasync.bulk.merge import merge as merge_journals
 from aimlasync.bulk.streams import is_stream
-from aimlasync.bulk.task import id_of
+from aimlasync.bulk.tasks.tasks import id_of
 from aimlasync.cli.options import counted, overwrite_option
 
 _RESULTS = ", ".join(RESULTS)

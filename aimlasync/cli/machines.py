@@ -11,7 +11,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from aimlasync.bulk.batch import BatchChat
 from aimlasync.bulk.job import Answerer
 from aimlasync.bulk.store import DirectoryStore, Store
-from aimlasync.bulk.task import Task
+from aimlasync.bulk.tasks.tasks import Task
 from aimlasync.cli.job_options import JobOptions
 from aimlasync.cli.options import SIMULATED_KEY, CommandError, Server, WrongUseError, counted
 from aimlasync.providers import AIMLAPI

@@ -19,7 +19,7 @@ from aimlasync.bulk.job import Job, Options
 from aimlasync.bulk.run import Summary, run, summary_of
 from aimlasync.bulk.stream_job import StreamJob
 from aimlasync.bulk.target import Target
-from aimlasync.bulk.task import EmptyTextError, Task
+from aimlasync.bulk.tasks.tasks import EmptyTextError, Task
 from aimlasync.cli.display import Progress
 from aimlasync.cli.job_options import JobOptions, priced
 from aimlasync.cli.machines import Machines

@@ -21,7 +21,7 @@ from aimlasync.bulk.input.shard import Shard
 from aimlasync.bulk.input.source import Source
 from aimlasync.bulk.job import Options
 from aimlasync.bulk.part import PartJob, orders_of
-from aimlasync.bulk.task import Task
+from aimlasync.bulk.tasks.tasks import Task
 from aimlasync.cli.job_options import JobOptions, priced
 from aimlasync.cli.options import Server, WrongUseError, open_client
 from aimlasync.cli.signals import on_interrupt

@@ -22,7 +22,7 @@ from aimlasync.bulk.ask import Result
 from aimlasync.bulk.batch import BatchChat
 from aimlasync.bulk.keep import result_of
 from aimlasync.bulk.record import Record, encode_record
-from aimlasync.bulk.request import Request
+from aimlasync.bulk.tasks.request import Request
 from aimlasync.errors import AimlasyncError
 
 _log = logging.getLogger("aimlasync.ray")

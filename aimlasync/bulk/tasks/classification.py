@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from aimlasync.bulk.ask import Answer, Read
-from aimlasync.bulk.columns import row_text
-from aimlasync.bulk.confidence import confidence_of
-from aimlasync.bulk.form import Form
 from aimlasync.bulk.input.rows import InputError, Row
-from aimlasync.bulk.labels import Labels, LabelsError, answer_type, instructions
-from aimlasync.bulk.prompt import Prompt
-from aimlasync.bulk.request import Api, Request
-from aimlasync.bulk.task import EmptyTextError, body_of, id_of
+from aimlasync.bulk.tasks.answer_schema import Form
+from aimlasync.bulk.tasks.confidence import confidence_of
+from aimlasync.bulk.tasks.labels import Labels, LabelsError, answer_type, instructions
+from aimlasync.bulk.tasks.prompt import Prompt
+from aimlasync.bulk.tasks.request import Api, Request
+from aimlasync.bulk.tasks.tasks import EmptyTextError, body_of, id_of
+from aimlasync.bulk.tasks.text_column import row_text
 from aimlasync.errors import AnswerInvalidError
 from aimlasync.schema import format_of
 

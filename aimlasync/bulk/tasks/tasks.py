@@ -12,11 +12,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from aimlasync.bulk.ask import Answer, Read, Result
-from aimlasync.bulk.form import Form
 from aimlasync.bulk.input.rows import InputError, Row
-from aimlasync.bulk.prompt import Prompt, as_text
-from aimlasync.bulk.request import Api, Request, RequestError, request_of_line
 from aimlasync.bulk.tally import is_refused
+from aimlasync.bulk.tasks.answer_schema import Form
+from aimlasync.bulk.tasks.prompt import Prompt, as_text
+from aimlasync.bulk.tasks.request import Api, Request, RequestError, request_of_line
 from aimlasync.chat import ChatCompletion
 from aimlasync.errors import AimlasyncError, AnswerInvalidError, AnswerRefusedError, AnswerTruncatedError
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from aimlasync.bulk.input.rows import InputError
 from aimlasync.bulk.input.source import open_source
-from aimlasync.bulk.prompt import as_text, listed
+from aimlasync.bulk.tasks.prompt import as_text, listed
 
 # More would be paid for with every row.
 MAX_SHOTS = 100

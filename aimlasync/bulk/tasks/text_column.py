@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from aimlasync.bulk.input.rows import InputError, Row
-from aimlasync.bulk.prompt import as_text, listed
+from aimlasync.bulk.tasks.prompt import as_text, listed
 
 # Enough rows to tell prose from ids, dates and categories.
 SAMPLE = 50

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from aimlasync.bulk.fits import misfit
-from aimlasync.bulk.request import Api
+from aimlasync.bulk.tasks.request import Api
 from aimlasync.chat import ChatCompletion
 from aimlasync.errors import AnswerInvalidError
 from aimlasync.parse import parse_completion, parse_response
