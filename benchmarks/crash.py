@@ -37,7 +37,7 @@ from typing import Literal
 
 import msgspec
 
-from aimlasync.bulk.record import Record
+from aimlasync.bulk.journal.record import Record
 from aimlasync.simulator import Fault, Latency, Simulator, serve_in_thread
 from aimlasync.simulator.asked import SimRequest
 

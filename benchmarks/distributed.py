@@ -37,7 +37,7 @@ os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 
 from aimlasync import AsyncClient, Limits, bulk
 from aimlasync.bulk import BatchChat, DirectoryStore, Store
-from aimlasync.bulk.record import decode_record
+from aimlasync.bulk.journal.record import decode_record
 from aimlasync.simulator import Latency, Simulator
 
 MODEL = "openai/gpt-5-nano-2025-08-07"

@@ -17,8 +17,8 @@ from servers import KEY
 
 from aimlasync import AimlasyncError, AsyncClient, AuthenticationError, Limits, Retry, Timeout, bulk
 from aimlasync.bulk import BatchChat, DirectoryStore, InputError, PromptError, batch
-from aimlasync.bulk.keep import record_of, result_of
-from aimlasync.bulk.record import decode_record
+from aimlasync.bulk.journal.convert import record_of, result_of
+from aimlasync.bulk.journal.record import decode_record
 from aimlasync.simulator import Fault, Simulator
 
 MODEL = "openai/gpt-5-nano-2025-08-07"

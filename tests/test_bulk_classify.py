@@ -24,8 +24,8 @@ from aimlasync.bulk import (
 )
 from aimlasync.bulk.export import reply_of
 from aimlasync.bulk.job import Options
-from aimlasync.bulk.keep import record_of
-from aimlasync.bulk.record import decode_record, encode_record
+from aimlasync.bulk.journal.convert import record_of
+from aimlasync.bulk.journal.record import decode_record, encode_record
 from aimlasync.bulk.tasks.classification import ClassifyTask
 from aimlasync.bulk.tasks.few_shot import MAX_SHOTS, read_shots
 from aimlasync.bulk.tasks.labels import MAX_LABELS, answer_type, read_labels

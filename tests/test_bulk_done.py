@@ -7,8 +7,8 @@ import tracemalloc
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aimlasync.bulk import done
-from aimlasync.bulk.done import DoneSet
+from aimlasync.bulk.journal import id_set as done
+from aimlasync.bulk.journal.id_set import DoneSet
 
 IDS = st.text(max_size=3) | st.integers(0, 50).map("row-{}".format)
 

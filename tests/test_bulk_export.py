@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from aimlasync.bulk.export import RESULTS, Exported, export
 from aimlasync.bulk.input.rows import Format, InputError, Reader
 from aimlasync.bulk.input.source import Source, open_source, open_stream
-from aimlasync.bulk.record import Facts, Failure, Record, Response, encode_record
+from aimlasync.bulk.journal.record import Facts, Failure, Record, Response, encode_record
 
 
 def completion(text: str) -> bytes:

@@ -27,8 +27,8 @@ from hypothesis import strategies as st
 from test_bulk_manifest import Crash, Windows, beside, windows
 from virtual import run
 
-from aimlasync.bulk.journal import Journal, JournalError
-from aimlasync.bulk.record import Facts, Failure, Record, Response, decode_record, encode_record
+from aimlasync.bulk.journal.journal import Journal, JournalError
+from aimlasync.bulk.journal.record import Facts, Failure, Record, Response, decode_record, encode_record
 
 __all__ = ["windows"]
 

@@ -16,9 +16,9 @@ from typing import Any
 
 import pytest
 
-from aimlasync.bulk.disk import read_at
-from aimlasync.bulk.lock import HeldError, lock, unlock
-from aimlasync.bulk.manifest import JournalError, claim, release
+from aimlasync.bulk.journal.disk import read_at
+from aimlasync.bulk.journal.file_lock import HeldError, lock, unlock
+from aimlasync.bulk.journal.manifest import JournalError, claim, release
 
 JOB = {"input": "sha256:abc", "model": "gpt-a", "prompt": {"system": "Sort.", "temperature": 0.5}, "labels": ["a", "b"]}
 MADE = {"aimlasync": "journal", "version": 2, "job": JOB, "facts": {"rows": 3}}

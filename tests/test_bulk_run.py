@@ -34,7 +34,7 @@ from aimlasync.bulk import (
     Task,
     run,
 )
-from aimlasync.bulk.record import decode_record
+from aimlasync.bulk.journal.record import decode_record
 from aimlasync.bulk.run import open_rows
 from aimlasync.bulk.stream_job import StreamJob
 from aimlasync.errors import AuthenticationError, BudgetExceededError, NotFoundError

@@ -16,9 +16,10 @@ from typing import Any
 import pytest
 from commands import finish, last_line, run, start, until, write
 
-from aimlasync.bulk import JournalError, OverwriteError, disk, export, merge
+from aimlasync.bulk import JournalError, OverwriteError, export, merge
 from aimlasync.bulk.input.rows import InputError
-from aimlasync.bulk.lock import lock
+from aimlasync.bulk.journal import disk
+from aimlasync.bulk.journal.file_lock import lock
 from aimlasync.bulk.streams import NamedFile, named
 from aimlasync.bulk.target import Target, replacing_directory
 from aimlasync.simulator import Simulator

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from aimlasync.bulk.record import Facts, Failure, Record, Response, encode_record
+from aimlasync.bulk.journal.record import Facts, Failure, Record, Response, encode_record
 from aimlasync.bulk.report import Report, ReportError, collect, render
 from aimlasync.bulk.report.charts import TimeAxis, duration
 from aimlasync.bulk.report.facts import Histogram, Spans, Timeline

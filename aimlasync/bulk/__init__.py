@@ -22,10 +22,10 @@ from aimlasync.bulk.file_job import FileJob
 from aimlasync.bulk.input.rows import InputError, Row
 from aimlasync.bulk.input.shard import Shard
 from aimlasync.bulk.job import Answerer, Job, Options
-from aimlasync.bulk.journal import Journal, JournalError
+from aimlasync.bulk.journal.journal import Journal, JournalError
+from aimlasync.bulk.journal.record import Record
 from aimlasync.bulk.mapping import classify, map
 from aimlasync.bulk.merge import merge
-from aimlasync.bulk.record import Record
 from aimlasync.bulk.run import Summary, run
 from aimlasync.bulk.store import DirectoryStore, Store
 from aimlasync.bulk.target import OverwriteError

@@ -18,9 +18,9 @@ import msgspec
 
 from aimlasync.bulk.file_job import FileJob
 from aimlasync.bulk.job import Seen
-from aimlasync.bulk.keep import error_of
+from aimlasync.bulk.journal.convert import error_of
+from aimlasync.bulk.journal.part_files import parts_of
 from aimlasync.bulk.pace import Pace, Snapshot
-from aimlasync.bulk.parts import parts_of
 from aimlasync.errors import AimlasyncError
 from aimlasync.lease_server import LeaseServer, Link
 

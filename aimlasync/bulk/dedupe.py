@@ -14,7 +14,7 @@ from hashlib import blake2b
 import msgspec
 
 from aimlasync.bulk.ask import Result
-from aimlasync.bulk.done import DoneSet
+from aimlasync.bulk.journal.id_set import DoneSet
 from aimlasync.bulk.tasks.request import Request
 
 _encode = msgspec.json.Encoder(order="deterministic").encode

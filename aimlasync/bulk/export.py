@@ -15,11 +15,11 @@ from typing import Any, Literal
 import msgspec
 from msgspec import UNSET
 
-from aimlasync.bulk.index import Index
 from aimlasync.bulk.input.rows import Format, InputError, Row
 from aimlasync.bulk.input.source import Source, format_of_path
+from aimlasync.bulk.journal.index import Index
+from aimlasync.bulk.journal.record import Facts, Record
 from aimlasync.bulk.output import Kind, KindError, open_table, spelled
-from aimlasync.bulk.record import Facts, Record
 from aimlasync.bulk.target import Target
 from aimlasync.chat import ChatCompletion, decode_completion
 from aimlasync.responses import Response as Reply

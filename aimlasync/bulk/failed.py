@@ -5,8 +5,8 @@ Law: reads the journal, writes one file, whole or not at all; bounded memory.
 
 from __future__ import annotations
 
-from aimlasync.bulk.index import Index
-from aimlasync.bulk.record import decode_glance
+from aimlasync.bulk.journal.index import Index
+from aimlasync.bulk.journal.record import decode_glance
 from aimlasync.bulk.target import Target
 
 

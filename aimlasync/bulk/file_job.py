@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING, Any
 
 from aimlasync.bulk.ask import Answer, Result
 from aimlasync.bulk.dedupe import Repeats, Shared, digest_of
-from aimlasync.bulk.done import DoneSet
 from aimlasync.bulk.export import reply_of
 from aimlasync.bulk.input.rows import InputError, Row
 from aimlasync.bulk.input.source import Source, Survey
 from aimlasync.bulk.job import Job, Options, Seen
-from aimlasync.bulk.journal import Durability, Journal
-from aimlasync.bulk.manifest import facts_of
-from aimlasync.bulk.parts import identity_of_part, parts_of, remove_part
-from aimlasync.bulk.record import Facts, Glance, Record
+from aimlasync.bulk.journal.id_set import DoneSet
+from aimlasync.bulk.journal.journal import Durability, Journal
+from aimlasync.bulk.journal.manifest import facts_of
+from aimlasync.bulk.journal.part_files import identity_of_part, parts_of, remove_part
+from aimlasync.bulk.journal.record import Facts, Glance, Record
 from aimlasync.bulk.tasks.prompt import as_text
 from aimlasync.bulk.tasks.request import Request
 from aimlasync.bulk.tasks.tasks import EmptyTextError, Task

@@ -22,11 +22,11 @@ from aimlasync.bulk.feed import later
 from aimlasync.bulk.input.rows import InputError, Row
 from aimlasync.bulk.input.shard import Shard
 from aimlasync.bulk.input.source import Source
-from aimlasync.bulk.keep import record_of
+from aimlasync.bulk.journal.convert import record_of
+from aimlasync.bulk.journal.record import Record
 from aimlasync.bulk.mapping import MAX_WAITING, WORKERS
 from aimlasync.bulk.pace import Pace, Snapshot, limited_by
 from aimlasync.bulk.patience import Patience
-from aimlasync.bulk.record import Record
 from aimlasync.bulk.tally import Tally, is_refused
 from aimlasync.bulk.tasks.request import Request
 from aimlasync.bulk.tasks.tasks import BatchTask, EmptyTextError, Task, empty_result

@@ -14,9 +14,9 @@ from typing import Any
 
 import msgspec
 
-from aimlasync.bulk.index import Index
 from aimlasync.bulk.input.rows import InputError
-from aimlasync.bulk.manifest import locked
+from aimlasync.bulk.journal.index import Index
+from aimlasync.bulk.journal.manifest import locked
 from aimlasync.bulk.output import text_of
 from aimlasync.bulk.streams import is_stream
 from aimlasync.bulk.target import Target, replace

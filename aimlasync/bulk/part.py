@@ -19,14 +19,14 @@ import msgspec
 from aimlasync.budget import Budget
 from aimlasync.bulk.ask import Result
 from aimlasync.bulk.crew import Orders, Report
-from aimlasync.bulk.done import DoneSet
 from aimlasync.bulk.input.rows import Row
 from aimlasync.bulk.input.shard import Shard
 from aimlasync.bulk.input.source import Source
 from aimlasync.bulk.job import Job, Options
-from aimlasync.bulk.journal import Durability, Journal
-from aimlasync.bulk.parts import identity_of_part, part_path
-from aimlasync.bulk.record import decode_glance
+from aimlasync.bulk.journal.id_set import DoneSet
+from aimlasync.bulk.journal.journal import Durability, Journal
+from aimlasync.bulk.journal.part_files import identity_of_part, part_path
+from aimlasync.bulk.journal.record import decode_glance
 from aimlasync.bulk.tasks.tasks import EmptyTextError, Task
 from aimlasync.errors import APIStatusError
 from aimlasync.lease_server import Link, ServedQuota

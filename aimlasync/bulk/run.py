@@ -22,7 +22,7 @@ from aimlasync.bulk.input.parquet import pyarrow
 from aimlasync.bulk.input.rows import Format, InputError
 from aimlasync.bulk.input.source import Source, format_of_path, open_source
 from aimlasync.bulk.job import Answerer, Job, Options, Seen, ignore
-from aimlasync.bulk.journal import Durability
+from aimlasync.bulk.journal.journal import Durability
 from aimlasync.bulk.tally import Tally
 from aimlasync.bulk.target import OverwriteError, Target, check_place
 from aimlasync.bulk.tasks.request import Request

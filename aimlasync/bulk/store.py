@@ -19,7 +19,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from aimlasync.bulk import disk
+from aimlasync.bulk.journal import disk
 from aimlasync.bulk.tasks.request import Request
 
 _SEAL = 16

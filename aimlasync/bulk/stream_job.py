@@ -16,8 +16,8 @@ from aimlasync.bulk.feed import in_thread
 from aimlasync.bulk.input.rows import Row
 from aimlasync.bulk.input.source import Source
 from aimlasync.bulk.job import Job, Options, Seen, ignore
+from aimlasync.bulk.journal.record import Record
 from aimlasync.bulk.order import InOrder
-from aimlasync.bulk.record import Record
 from aimlasync.bulk.tasks.prompt import as_text
 from aimlasync.bulk.tasks.tasks import Task
 

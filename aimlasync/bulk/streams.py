@@ -15,8 +15,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import BinaryIO
 
-from aimlasync.bulk import disk
 from aimlasync.bulk.input.rows import InputError
+from aimlasync.bulk.journal import disk
 
 _DESCRIPTOR = re.compile(r"/(?:dev|proc/(?:self|thread-self|[0-9]+))/fd/([0-9]+)\Z")
 _NAMED = {"/dev/stdout": 1, "/dev/stderr": 2}

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from aimlasync.bulk.record import Facts, Glance, Record
+from aimlasync.bulk.journal.record import Facts, Glance, Record
 from aimlasync.chat import ChatCompletion
 
 if TYPE_CHECKING:

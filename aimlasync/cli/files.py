@@ -16,8 +16,8 @@ from aimlasync.bulk.ask import Result
 from aimlasync.bulk.export import Outcome, result_layout
 from aimlasync.bulk.input.rows import Format, InputError
 from aimlasync.bulk.input.source import Source, open_source, open_stream
+from aimlasync.bulk.journal.record import Record
 from aimlasync.bulk.output import open_table
-from aimlasync.bulk.record import Record
 from aimlasync.bulk.run import journal_of
 from aimlasync.bulk.streams import is_stream
 from aimlasync.bulk.target import Target, check_place

@@ -17,7 +17,7 @@ from aimlasync import AsyncClient, Limits, Price, prices_of
 from aimlasync.bulk.caps import Caps, read_seconds
 from aimlasync.bulk.input.shard import Shard
 from aimlasync.bulk.job import Options
-from aimlasync.bulk.journal import Durability
+from aimlasync.bulk.journal.journal import Durability
 from aimlasync.cli.options import WrongUseError, overwrite_option
 from aimlasync.errors import AimlasyncError
 

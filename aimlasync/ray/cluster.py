@@ -20,8 +20,8 @@ from ray.exceptions import RayActorError, RayTaskError
 
 from aimlasync.bulk.ask import Result
 from aimlasync.bulk.batch import BatchChat
-from aimlasync.bulk.keep import result_of
-from aimlasync.bulk.record import Record, encode_record
+from aimlasync.bulk.journal.convert import result_of
+from aimlasync.bulk.journal.record import Record, encode_record
 from aimlasync.bulk.tasks.request import Request
 from aimlasync.errors import AimlasyncError
 

@@ -18,7 +18,7 @@ from typing import Final, TypeVar
 
 import msgspec
 
-from aimlasync.bulk.record import Facts, Failure, Glance, decode_glance
+from aimlasync.bulk.journal.record import Facts, Failure, Glance, decode_glance
 
 N = TypeVar("N", int, float)
 

@@ -16,8 +16,8 @@ from typing import Any
 
 import msgspec
 
-from aimlasync.bulk.disk import BINARY, Sync, Write, errors_name, sync_directory, write_all
-from aimlasync.bulk.lock import HeldError, lock, unlock
+from aimlasync.bulk.journal.disk import BINARY, Sync, Write, errors_name, sync_directory, write_all
+from aimlasync.bulk.journal.file_lock import HeldError, lock, unlock
 
 VERSION = 2
 

@@ -13,7 +13,7 @@ import msgspec
 from aimlasync import errors
 from aimlasync.bulk.ask import Answer, Result
 from aimlasync.bulk.export import reply_of
-from aimlasync.bulk.record import Facts, Failure, Record, Response, settled
+from aimlasync.bulk.journal.record import Facts, Failure, Record, Response, settled
 from aimlasync.bulk.tasks.request import Request
 from aimlasync.errors import AimlasyncError, AnswerError, APIStatusError, APITimeoutError
 from aimlasync.info import Info, Timing

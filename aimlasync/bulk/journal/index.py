@@ -14,7 +14,7 @@ from contextlib import ExitStack
 from typing import BinaryIO, Self, TypeVar
 
 from aimlasync.bulk.input.rows import InputError
-from aimlasync.bulk.record import Glance, Record, decode_glance, decode_record
+from aimlasync.bulk.journal.record import Glance, Record, decode_glance, decode_record
 
 # An entry of the table: 21 bits of the name's hash, 1 bit for ok, 42 bits of where the line begins, plus one; 0 is
 # free. Positions run on from one file to the next.

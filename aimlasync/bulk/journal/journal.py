@@ -18,9 +18,9 @@ from typing import Any, Literal, Self
 
 import msgspec
 
-from aimlasync.bulk import disk
-from aimlasync.bulk.manifest import JournalError, claim, release
-from aimlasync.bulk.record import Glance, Record, decode_glance, decode_record, encode_record
+from aimlasync.bulk.journal import disk
+from aimlasync.bulk.journal.manifest import JournalError, claim, release
+from aimlasync.bulk.journal.record import Glance, Record, decode_glance, decode_record, encode_record
 
 __all__ = ["Journal", "JournalError"]
 
