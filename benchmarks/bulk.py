@@ -56,8 +56,8 @@ from measure import cpu, prime  # noqa: E402
 from serving import canned_server  # noqa: E402
 
 from aimlasync import AsyncClient, Limits, bulk  # noqa: E402
-from aimlasync.bulk.file_job import FileJob  # noqa: E402
 from aimlasync.bulk.input.source import open_source  # noqa: E402
+from aimlasync.bulk.jobs.journaled import FileJob  # noqa: E402
 from aimlasync.bulk.journal.id_set import DoneSet  # noqa: E402
 from aimlasync.bulk.journal.record import Facts, Record, Response, encode_record  # noqa: E402
 

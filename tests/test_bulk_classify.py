@@ -23,7 +23,7 @@ from aimlasync.bulk import (
     run,
 )
 from aimlasync.bulk.export import reply_of
-from aimlasync.bulk.job import Options
+from aimlasync.bulk.jobs.job import Options
 from aimlasync.bulk.journal.convert import record_of
 from aimlasync.bulk.journal.record import decode_record, encode_record
 from aimlasync.bulk.tasks.classification import ClassifyTask

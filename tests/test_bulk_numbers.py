@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 
 from aimlasync import Limits, Price
 from aimlasync.bulk import BatchTask, Caps, Options
-from aimlasync.bulk.caps import read_seconds
-from aimlasync.bulk.forecast import forecast
-from aimlasync.bulk.job import Job
+from aimlasync.bulk.jobs.caps import read_seconds
+from aimlasync.bulk.jobs.dry_run import forecast
+from aimlasync.bulk.jobs.job import Job
+from aimlasync.bulk.jobs.stop_rules import MAX_REFUSED, MAX_UNREACHED, Patience
 from aimlasync.bulk.journal.record import Facts, Failure, Record
 from aimlasync.bulk.pace import Pace, limited_by
-from aimlasync.bulk.patience import MAX_REFUSED, MAX_UNREACHED, Patience
 from aimlasync.bulk.run import open_rows
 from aimlasync.bulk.tally import Tally, is_refused
 from aimlasync.bulk.tasks.confidence import confidence_of

@@ -34,9 +34,9 @@ from aimlasync.bulk import (
     Task,
     run,
 )
+from aimlasync.bulk.jobs.streamed import StreamJob
 from aimlasync.bulk.journal.record import decode_record
 from aimlasync.bulk.run import open_rows
-from aimlasync.bulk.stream_job import StreamJob
 from aimlasync.errors import AuthenticationError, BudgetExceededError, NotFoundError
 from aimlasync.simulator import Answer, Fault, SimRequest, Simulator
 

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aimlasync.bulk.feed import in_thread
-from aimlasync.bulk.order import InOrder
-from aimlasync.bulk.work import Work
+from aimlasync.bulk.jobs.async_iter import in_thread
+from aimlasync.bulk.jobs.input_order import InOrder
+from aimlasync.bulk.jobs.worker_pool import Work
 
 
 async def double(item: int) -> int:

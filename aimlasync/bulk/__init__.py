@@ -14,14 +14,14 @@ Law: a caller of the client, by its public names. Importing it imports no comman
     beyond  batch store                          the same for engines that run on many machines
 """
 
-from aimlasync.bulk.ask import Answer, Result
 from aimlasync.bulk.batch import BatchChat
-from aimlasync.bulk.caps import Caps
 from aimlasync.bulk.export import export
-from aimlasync.bulk.file_job import FileJob
 from aimlasync.bulk.input.rows import InputError, Row
 from aimlasync.bulk.input.shard import Shard
-from aimlasync.bulk.job import Answerer, Job, Options
+from aimlasync.bulk.jobs.ask_one import Answer, Result
+from aimlasync.bulk.jobs.caps import Caps
+from aimlasync.bulk.jobs.job import Answerer, Job, Options
+from aimlasync.bulk.jobs.journaled import FileJob
 from aimlasync.bulk.journal.journal import Journal, JournalError
 from aimlasync.bulk.journal.record import Record
 from aimlasync.bulk.mapping import classify, map

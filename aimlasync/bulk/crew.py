@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
-from aimlasync.bulk.file_job import FileJob
-from aimlasync.bulk.job import Seen
+from aimlasync.bulk.jobs.job import Seen
+from aimlasync.bulk.jobs.journaled import FileJob
 from aimlasync.bulk.journal.convert import error_of
 from aimlasync.bulk.journal.part_files import parts_of
 from aimlasync.bulk.pace import Pace, Snapshot

@@ -18,15 +18,15 @@ from collections.abc import (
 )
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from aimlasync.bulk.ask import Read, Result, ask
-from aimlasync.bulk.feed import later
 from aimlasync.bulk.input.rows import Row
-from aimlasync.bulk.order import InOrder
+from aimlasync.bulk.jobs.ask_one import Read, Result, ask
+from aimlasync.bulk.jobs.async_iter import later
+from aimlasync.bulk.jobs.input_order import InOrder
+from aimlasync.bulk.jobs.worker_pool import Work
 from aimlasync.bulk.tasks.answer_schema import form_of
 from aimlasync.bulk.tasks.classification import ClassifyTask
 from aimlasync.bulk.tasks.request import Request, request_of
 from aimlasync.bulk.tasks.tasks import EmptyTextError, empty_result
-from aimlasync.bulk.work import Work
 
 if TYPE_CHECKING:
     from aimlasync.client import AsyncClient

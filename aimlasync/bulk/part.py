@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from aimlasync.budget import Budget
-from aimlasync.bulk.ask import Result
 from aimlasync.bulk.crew import Orders, Report
 from aimlasync.bulk.input.rows import Row
 from aimlasync.bulk.input.shard import Shard
 from aimlasync.bulk.input.source import Source
-from aimlasync.bulk.job import Job, Options
+from aimlasync.bulk.jobs.ask_one import Result
+from aimlasync.bulk.jobs.job import Job, Options
 from aimlasync.bulk.journal.id_set import DoneSet
 from aimlasync.bulk.journal.journal import Durability, Journal
 from aimlasync.bulk.journal.part_files import identity_of_part, part_path

@@ -17,11 +17,11 @@ import msgspec
 
 from aimlasync.bulk.crew import Crew, CrewJob
 from aimlasync.bulk.export import check_columns, export
-from aimlasync.bulk.file_job import FileJob
 from aimlasync.bulk.input.parquet import pyarrow
 from aimlasync.bulk.input.rows import Format, InputError
 from aimlasync.bulk.input.source import Source, format_of_path, open_source
-from aimlasync.bulk.job import Answerer, Job, Options, Seen, ignore
+from aimlasync.bulk.jobs.job import Answerer, Job, Options, Seen, ignore
+from aimlasync.bulk.jobs.journaled import FileJob
 from aimlasync.bulk.journal.journal import Durability
 from aimlasync.bulk.tally import Tally
 from aimlasync.bulk.target import OverwriteError, Target, check_place

@@ -14,7 +14,7 @@ from aimlasync.bulk.journal.record import Facts, Glance, Record
 from aimlasync.chat import ChatCompletion
 
 if TYPE_CHECKING:
-    from aimlasync.bulk.ask import Reply
+    from aimlasync.bulk.jobs.ask_one import Reply
 
 Labels = str | list[str]
 

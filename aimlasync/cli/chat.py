@@ -10,7 +10,7 @@ import sys
 import click
 
 from aimlasync import run
-from aimlasync.bulk.ask import usage_of
+from aimlasync.bulk.jobs.ask_one import usage_of
 from aimlasync.bulk.streams import check_stream
 from aimlasync.chat import ChatCompletion
 from aimlasync.chat_stream import ChatStream

@@ -15,7 +15,7 @@ import click
 from aimlasync import run
 from aimlasync.bulk.input.rows import Format, InputError
 from aimlasync.bulk.input.source import Source, format_of_path
-from aimlasync.bulk.stream_job import StreamJob
+from aimlasync.bulk.jobs.streamed import StreamJob
 from aimlasync.bulk.streams import open_stream
 from aimlasync.bulk.tasks.answer_schema import load_form
 from aimlasync.bulk.tasks.classification import ClassifyTask

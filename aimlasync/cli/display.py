@@ -21,8 +21,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from aimlasync.bulk.forecast import Forecast
-from aimlasync.bulk.job import Job
+from aimlasync.bulk.jobs.dry_run import Forecast
+from aimlasync.bulk.jobs.job import Job
 from aimlasync.bulk.pace import LIMITS, Snapshot
 from aimlasync.bulk.run import Summary
 from aimlasync.bulk.tasks.classification import ClassifyTask

@@ -12,10 +12,10 @@ from typing import BinaryIO
 
 import msgspec
 
-from aimlasync.bulk.ask import Result
 from aimlasync.bulk.export import Outcome, result_layout
 from aimlasync.bulk.input.rows import Format, InputError
 from aimlasync.bulk.input.source import Source, open_source, open_stream
+from aimlasync.bulk.jobs.ask_one import Result
 from aimlasync.bulk.journal.record import Record
 from aimlasync.bulk.output import open_table
 from aimlasync.bulk.run import journal_of

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from aimlasync.bulk.batch import BatchChat
-from aimlasync.bulk.job import Answerer
+from aimlasync.bulk.jobs.job import Answerer
 from aimlasync.bulk.store import DirectoryStore, Store
 from aimlasync.bulk.tasks.tasks import Task
 from aimlasync.cli.job_options import JobOptions

@@ -13,11 +13,11 @@ from contextlib import AsyncExitStack, ExitStack
 import click
 
 from aimlasync.bulk.failed import write_failed
-from aimlasync.bulk.forecast import forecast
 from aimlasync.bulk.input.source import Source
-from aimlasync.bulk.job import Job, Options
+from aimlasync.bulk.jobs.dry_run import forecast
+from aimlasync.bulk.jobs.job import Job, Options
+from aimlasync.bulk.jobs.streamed import StreamJob
 from aimlasync.bulk.run import Summary, run, summary_of
-from aimlasync.bulk.stream_job import StreamJob
 from aimlasync.bulk.target import Target
 from aimlasync.bulk.tasks.tasks import EmptyTextError, Task
 from aimlasync.cli.display import Progress

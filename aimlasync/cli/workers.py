@@ -19,7 +19,7 @@ import msgspec
 from aimlasync.bulk.crew import Crew
 from aimlasync.bulk.input.shard import Shard
 from aimlasync.bulk.input.source import Source
-from aimlasync.bulk.job import Options
+from aimlasync.bulk.jobs.job import Options
 from aimlasync.bulk.part import PartJob, orders_of
 from aimlasync.bulk.tasks.tasks import Task
 from aimlasync.cli.job_options import JobOptions, priced

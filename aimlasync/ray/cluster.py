@@ -18,8 +18,8 @@ import msgspec
 import ray
 from ray.exceptions import RayActorError, RayTaskError
 
-from aimlasync.bulk.ask import Result
 from aimlasync.bulk.batch import BatchChat
+from aimlasync.bulk.jobs.ask_one import Result
 from aimlasync.bulk.journal.convert import result_of
 from aimlasync.bulk.journal.record import Record, encode_record
 from aimlasync.bulk.tasks.request import Request

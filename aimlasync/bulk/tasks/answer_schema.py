@@ -23,7 +23,7 @@ from aimlasync.parse import parse_completion, parse_response
 from aimlasync.schema import Format, format_of
 
 if TYPE_CHECKING:
-    from aimlasync.bulk.ask import Reply
+    from aimlasync.bulk.jobs.ask_one import Reply
 
 
 class FormError(ValueError):

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from aimlasync.bulk.ask import Answer, Read
 from aimlasync.bulk.input.rows import InputError, Row
+from aimlasync.bulk.jobs.ask_one import Answer, Read
 from aimlasync.bulk.tasks.answer_schema import Form
 from aimlasync.bulk.tasks.confidence import confidence_of
 from aimlasync.bulk.tasks.labels import Labels, LabelsError, answer_type, instructions
@@ -23,7 +23,7 @@ from aimlasync.errors import AnswerInvalidError
 from aimlasync.schema import format_of
 
 if TYPE_CHECKING:
-    from aimlasync.bulk.ask import Reply
+    from aimlasync.bulk.jobs.ask_one import Reply
 
 Shot = tuple[str, Any]
 """An example: a text, and the answer to it: a label, a list of labels, or an object in the form."""

@@ -15,7 +15,7 @@ from aimlasync.chat import ChatCompletion, TokenLogprob
 from aimlasync.responses import OutputMessage, OutputText
 
 if TYPE_CHECKING:
-    from aimlasync.bulk.ask import Reply
+    from aimlasync.bulk.jobs.ask_one import Reply
 
 
 def confidence_of(reply: Reply, value: str) -> float | None:

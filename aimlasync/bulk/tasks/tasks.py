@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
-from aimlasync.bulk.ask import Answer, Read, Result
 from aimlasync.bulk.input.rows import InputError, Row
+from aimlasync.bulk.jobs.ask_one import Answer, Read, Result
 from aimlasync.bulk.tally import is_refused
 from aimlasync.bulk.tasks.answer_schema import Form
 from aimlasync.bulk.tasks.prompt import Prompt, as_text
@@ -21,7 +21,7 @@ from aimlasync.chat import ChatCompletion
 from aimlasync.errors import AimlasyncError, AnswerInvalidError, AnswerRefusedError, AnswerTruncatedError
 
 if TYPE_CHECKING:
-    from aimlasync.bulk.ask import Reply
+    from aimlasync.bulk.jobs.ask_one import Reply
 
 
 class EmptyTextError(AimlasyncError):

@@ -12,12 +12,12 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from aimlasync.bulk.ask import Answer, Result
-from aimlasync.bulk.dedupe import Repeats, Shared, digest_of
 from aimlasync.bulk.export import reply_of
 from aimlasync.bulk.input.rows import InputError, Row
 from aimlasync.bulk.input.source import Source, Survey
-from aimlasync.bulk.job import Job, Options, Seen
+from aimlasync.bulk.jobs.ask_one import Answer, Result
+from aimlasync.bulk.jobs.dedupe import Repeats, Shared, digest_of
+from aimlasync.bulk.jobs.job import Job, Options, Seen
 from aimlasync.bulk.journal.id_set import DoneSet
 from aimlasync.bulk.journal.journal import Durability, Journal
 from aimlasync.bulk.journal.manifest import facts_of

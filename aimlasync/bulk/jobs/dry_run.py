@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from aimlasync.bulk.job import Job
+from aimlasync.bulk.jobs.job import Job
 from aimlasync.lane import EndpointStatistics
 from aimlasync.limits import Limits
 from aimlasync.prices import Price

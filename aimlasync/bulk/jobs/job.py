@@ -15,22 +15,22 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from aimlasync.budget import Budget
-from aimlasync.bulk.ask import Result, ask
-from aimlasync.bulk.caps import Caps
-from aimlasync.bulk.dedupe import Shared
-from aimlasync.bulk.feed import later
 from aimlasync.bulk.input.rows import InputError, Row
 from aimlasync.bulk.input.shard import Shard
 from aimlasync.bulk.input.source import Source
+from aimlasync.bulk.jobs.ask_one import Result, ask
+from aimlasync.bulk.jobs.async_iter import later
+from aimlasync.bulk.jobs.caps import Caps
+from aimlasync.bulk.jobs.dedupe import Shared
+from aimlasync.bulk.jobs.stop_rules import Patience
+from aimlasync.bulk.jobs.worker_pool import Work
 from aimlasync.bulk.journal.convert import record_of
 from aimlasync.bulk.journal.record import Record
 from aimlasync.bulk.mapping import MAX_WAITING, WORKERS
 from aimlasync.bulk.pace import Pace, Snapshot, limited_by
-from aimlasync.bulk.patience import Patience
 from aimlasync.bulk.tally import Tally, is_refused
 from aimlasync.bulk.tasks.request import Request
 from aimlasync.bulk.tasks.tasks import BatchTask, EmptyTextError, Task, empty_result
-from aimlasync.bulk.work import Work
 from aimlasync.errors import AimlasyncError, AnswerError, BudgetExceededError
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from hashlib import blake2b
 
 import msgspec
 
-from aimlasync.bulk.ask import Result
+from aimlasync.bulk.jobs.ask_one import Result
 from aimlasync.bulk.journal.id_set import DoneSet
 from aimlasync.bulk.tasks.request import Request
 
