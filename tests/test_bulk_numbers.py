@@ -17,9 +17,9 @@ from aimlasync.bulk.jobs.dry_run import forecast
 from aimlasync.bulk.jobs.job import Job
 from aimlasync.bulk.jobs.stop_rules import MAX_REFUSED, MAX_UNREACHED, Patience
 from aimlasync.bulk.journal.record import Facts, Failure, Record
-from aimlasync.bulk.pace import Pace, limited_by
+from aimlasync.bulk.progress.progress import Pace, limited_by
+from aimlasync.bulk.progress.totals import Tally, is_refused
 from aimlasync.bulk.run import open_rows
-from aimlasync.bulk.tally import Tally, is_refused
 from aimlasync.bulk.tasks.confidence import confidence_of
 from aimlasync.chat import decode_completion
 from aimlasync.errors import (

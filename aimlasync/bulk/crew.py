@@ -20,7 +20,7 @@ from aimlasync.bulk.jobs.job import Seen
 from aimlasync.bulk.jobs.journaled import FileJob
 from aimlasync.bulk.journal.convert import error_of
 from aimlasync.bulk.journal.part_files import parts_of
-from aimlasync.bulk.pace import Pace, Snapshot
+from aimlasync.bulk.progress.progress import Pace, Snapshot
 from aimlasync.errors import AimlasyncError
 from aimlasync.lease_server import LeaseServer, Link
 

@@ -23,7 +23,7 @@ from aimlasync.bulk.input.source import Source, format_of_path, open_source
 from aimlasync.bulk.jobs.job import Answerer, Job, Options, Seen, ignore
 from aimlasync.bulk.jobs.journaled import FileJob
 from aimlasync.bulk.journal.journal import Durability
-from aimlasync.bulk.tally import Tally
+from aimlasync.bulk.progress.totals import Tally
 from aimlasync.bulk.target import OverwriteError, Target, check_place
 from aimlasync.bulk.tasks.request import Request
 from aimlasync.bulk.tasks.tasks import BatchTask, Task

@@ -23,7 +23,7 @@ from rich.text import Text
 
 from aimlasync.bulk.jobs.dry_run import Forecast
 from aimlasync.bulk.jobs.job import Job
-from aimlasync.bulk.pace import LIMITS, Snapshot
+from aimlasync.bulk.progress.progress import LIMITS, Snapshot
 from aimlasync.bulk.run import Summary
 from aimlasync.bulk.tasks.classification import ClassifyTask
 from aimlasync.cli import terminal

@@ -27,8 +27,8 @@ from aimlasync.bulk.jobs.worker_pool import Work
 from aimlasync.bulk.journal.convert import record_of
 from aimlasync.bulk.journal.record import Record
 from aimlasync.bulk.mapping import MAX_WAITING, WORKERS
-from aimlasync.bulk.pace import Pace, Snapshot, limited_by
-from aimlasync.bulk.tally import Tally, is_refused
+from aimlasync.bulk.progress.progress import Pace, Snapshot, limited_by
+from aimlasync.bulk.progress.totals import Tally, is_refused
 from aimlasync.bulk.tasks.request import Request
 from aimlasync.bulk.tasks.tasks import BatchTask, EmptyTextError, Task, empty_result
 from aimlasync.errors import AimlasyncError, AnswerError, BudgetExceededError

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from aimlasync.bulk.input.rows import InputError, Row
 from aimlasync.bulk.jobs.ask_one import Answer, Read, Result
-from aimlasync.bulk.tally import is_refused
+from aimlasync.bulk.progress.totals import is_refused
 from aimlasync.bulk.tasks.answer_schema import Form
 from aimlasync.bulk.tasks.prompt import Prompt, as_text
 from aimlasync.bulk.tasks.request import Api, Request, RequestError, request_of_line
