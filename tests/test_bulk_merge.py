@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from aimlasync.bulk.input.rows import InputError
 from aimlasync.bulk.journal.index import Index
 from aimlasync.bulk.journal.record import Failure, Record, Response, decode_record, encode_record
-from aimlasync.bulk.merge import Merged, merge
+from aimlasync.bulk.output.merge import Merged, merge
 
 
 def line(custom_id: str, ok: bool = True, body: str = "1") -> bytes:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import aimlasync.bulk.input.rows as rows_module
 from aimlasync.bulk.input.rows import Format, InputError, Lines, Reader, Row
 from aimlasync.bulk.input.source import format_of_path, open_source, open_stream
-from aimlasync.bulk.output import Writer
+from aimlasync.bulk.output.tables import Writer
 
 
 def read(data: bytes, format: Format = "csv") -> list[Row]:

@@ -20,8 +20,8 @@ from aimlasync.bulk import JournalError, OverwriteError, export, merge
 from aimlasync.bulk.input.rows import InputError
 from aimlasync.bulk.journal import disk
 from aimlasync.bulk.journal.file_lock import lock
-from aimlasync.bulk.streams import NamedFile, named
-from aimlasync.bulk.target import Target, replacing_directory
+from aimlasync.bulk.output.streams import NamedFile, named
+from aimlasync.bulk.output.target import Target, replacing_directory
 from aimlasync.simulator import Simulator
 
 Vendor = Callable[..., Simulator]
@@ -381,7 +381,7 @@ def test_whatever_the_disk_does_the_old_file_stays(step: str, code: int, monkeyp
         elif step == "rename":
             broken.setattr(os, "replace", fail)
         else:
-            broken.setattr("aimlasync.bulk.target.NamedFile", Broken)
+            broken.setattr("aimlasync.bulk.output.target.NamedFile", Broken)
         done = run("export", "j.jsonl", "-o", "out.csv")
     assert (done.exit_code, done.stderr) == (1, f"aimlasync: out.csv: {os.strerror(code)}\n")
     assert Path("out.csv").read_bytes() == old
@@ -558,7 +558,7 @@ STRANGE: list[tuple[bytes, bool | None]] = [
 
 @pytest.mark.parametrize(("line", "verdict"), STRANGE)
 def test_export_report_merge_failed_rows_and_a_run_agree_on_a_line(line: bytes, verdict: bool | None) -> None:
-    from aimlasync.bulk.failed import write_failed
+    from aimlasync.bulk.output.failed import write_failed
     from aimlasync.bulk.report import collect
 
     a_job("j.jsonl", record("row-1"), line)

@@ -15,7 +15,6 @@ Law: a caller of the client, by its public names. Importing it imports no comman
 """
 
 from aimlasync.bulk.batch import BatchChat
-from aimlasync.bulk.export import export
 from aimlasync.bulk.input.rows import InputError, Row
 from aimlasync.bulk.input.shard import Shard
 from aimlasync.bulk.jobs.ask_one import Answer, Result
@@ -25,10 +24,11 @@ from aimlasync.bulk.jobs.journaled import FileJob
 from aimlasync.bulk.journal.journal import Journal, JournalError
 from aimlasync.bulk.journal.record import Record
 from aimlasync.bulk.mapping import classify, map
-from aimlasync.bulk.merge import merge
+from aimlasync.bulk.output.export import export
+from aimlasync.bulk.output.merge import merge
+from aimlasync.bulk.output.target import OverwriteError
 from aimlasync.bulk.run import Summary, run
 from aimlasync.bulk.store import DirectoryStore, Store
-from aimlasync.bulk.target import OverwriteError
 from aimlasync.bulk.tasks.answer_schema import Form, FormError, load_form
 from aimlasync.bulk.tasks.classification import ClassifyTask
 from aimlasync.bulk.tasks.labels import LabelsError

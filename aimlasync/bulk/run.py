@@ -16,15 +16,15 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 
 from aimlasync.bulk.crew import Crew, CrewJob
-from aimlasync.bulk.export import check_columns, export
 from aimlasync.bulk.input.parquet import pyarrow
 from aimlasync.bulk.input.rows import Format, InputError
 from aimlasync.bulk.input.source import Source, format_of_path, open_source
 from aimlasync.bulk.jobs.job import Answerer, Job, Options, Seen, ignore
 from aimlasync.bulk.jobs.journaled import FileJob
 from aimlasync.bulk.journal.journal import Durability
+from aimlasync.bulk.output.export import check_columns, export
+from aimlasync.bulk.output.target import OverwriteError, Target, check_place
 from aimlasync.bulk.progress.totals import Tally
-from aimlasync.bulk.target import OverwriteError, Target, check_place
 from aimlasync.bulk.tasks.request import Request
 from aimlasync.bulk.tasks.tasks import BatchTask, Task
 from aimlasync.errors import AimlasyncError

@@ -17,7 +17,7 @@ from aimlasync.bulk.input.rows import Format, InputError
 from aimlasync.bulk.input.source import format_of_path
 from aimlasync.bulk.jobs.streamed import StreamJob
 from aimlasync.bulk.journal.record import Record, encode_record
-from aimlasync.bulk.streams import open_stream
+from aimlasync.bulk.output.streams import open_stream
 from aimlasync.bulk.tasks.answer_schema import load_form
 from aimlasync.bulk.tasks.request import is_batch_line
 from aimlasync.bulk.tasks.tasks import BatchTask, PromptTask, Task

@@ -9,12 +9,12 @@ from contextlib import closing, nullcontext
 
 import click
 
-from aimlasync.bulk.export import RESULTS, default_id, id_column
-from aimlasync.bulk.export import export as write_table
 from aimlasync.bulk.input.rows import Format
 from aimlasync.bulk.input.source import open_source
-from aimlasync.bulk.merge import merge as merge_journals
-from aimlasync.bulk.streams import is_stream
+from aimlasync.bulk.output.export import RESULTS, default_id, id_column
+from aimlasync.bulk.output.export import export as write_table
+from aimlasync.bulk.output.merge import merge as merge_journals
+from aimlasync.bulk.output.streams import is_stream
 from aimlasync.bulk.tasks.tasks import id_of
 from aimlasync.cli.options import counted, overwrite_option
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 import click
 
 from aimlasync.bulk.input.rows import InputError
+from aimlasync.bulk.output.streams import is_stream
+from aimlasync.bulk.output.target import Target
 from aimlasync.bulk.report import ReportError, collect, render
-from aimlasync.bulk.streams import is_stream
-from aimlasync.bulk.target import Target
 from aimlasync.cli.options import WrongUseError, overwrite_option
 
 

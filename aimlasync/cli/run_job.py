@@ -12,13 +12,13 @@ from contextlib import AsyncExitStack, ExitStack
 
 import click
 
-from aimlasync.bulk.failed import write_failed
 from aimlasync.bulk.input.source import Source
 from aimlasync.bulk.jobs.dry_run import forecast
 from aimlasync.bulk.jobs.job import Job, Options
 from aimlasync.bulk.jobs.streamed import StreamJob
+from aimlasync.bulk.output.failed import write_failed
+from aimlasync.bulk.output.target import Target
 from aimlasync.bulk.run import Summary, run, summary_of
-from aimlasync.bulk.target import Target
 from aimlasync.bulk.tasks.tasks import EmptyTextError, Task
 from aimlasync.cli.display import Progress
 from aimlasync.cli.job_options import JobOptions, priced

@@ -12,7 +12,6 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from aimlasync.bulk.export import reply_of
 from aimlasync.bulk.input.rows import InputError, Row
 from aimlasync.bulk.input.source import Source, Survey
 from aimlasync.bulk.jobs.ask_one import Answer, Result
@@ -23,6 +22,7 @@ from aimlasync.bulk.journal.journal import Durability, Journal
 from aimlasync.bulk.journal.manifest import facts_of
 from aimlasync.bulk.journal.part_files import identity_of_part, parts_of, remove_part
 from aimlasync.bulk.journal.record import Facts, Glance, Record
+from aimlasync.bulk.output.export import reply_of
 from aimlasync.bulk.tasks.prompt import as_text
 from aimlasync.bulk.tasks.request import Request
 from aimlasync.bulk.tasks.tasks import EmptyTextError, Task

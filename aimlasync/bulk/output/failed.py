@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from aimlasync.bulk.journal.index import Index
 from aimlasync.bulk.journal.record import decode_glance
-from aimlasync.bulk.target import Target
+from aimlasync.bulk.output.target import Target
 
 
 def write_failed(journal: str, target: Target) -> int:

@@ -27,7 +27,7 @@ import msgspec
 from aimlasync.bulk.input.rows import InputError
 from aimlasync.bulk.journal import disk
 from aimlasync.bulk.journal.manifest import JournalError, is_manifest, locked
-from aimlasync.bulk.streams import NamedFile, check_stream, is_stream, named, open_stream
+from aimlasync.bulk.output.streams import NamedFile, check_stream, is_stream, named, open_stream
 
 _SIDECARS = re.compile(r"(.+)\.(?:manifest|outputs|compact|part-[1-9][0-9]*-of-[1-9][0-9]*)\Z", re.DOTALL)
 # Of a record, before it is written anew with one line a file.

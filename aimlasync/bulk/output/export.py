@@ -19,8 +19,8 @@ from aimlasync.bulk.input.rows import Format, InputError, Row
 from aimlasync.bulk.input.source import Source, format_of_path
 from aimlasync.bulk.journal.index import Index
 from aimlasync.bulk.journal.record import Facts, Record
-from aimlasync.bulk.output import Kind, KindError, open_table, spelled
-from aimlasync.bulk.target import Target
+from aimlasync.bulk.output.tables import Kind, KindError, open_table, spelled
+from aimlasync.bulk.output.target import Target
 from aimlasync.chat import ChatCompletion, decode_completion
 from aimlasync.responses import Response as Reply
 from aimlasync.responses import decode_response
