@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
-from aimlasync.bulk.crew import Crew, CrewJob
 from aimlasync.bulk.input.parquet import pyarrow
 from aimlasync.bulk.input.rows import Format, InputError
 from aimlasync.bulk.input.source import Source, format_of_path, open_source
@@ -27,6 +26,7 @@ from aimlasync.bulk.output.target import OverwriteError, Target, check_place
 from aimlasync.bulk.progress.totals import Tally
 from aimlasync.bulk.tasks.request import Request
 from aimlasync.bulk.tasks.tasks import BatchTask, Task
+from aimlasync.bulk.workers.parent import Crew, CrewJob
 from aimlasync.errors import AimlasyncError
 
 if TYPE_CHECKING:

@@ -16,12 +16,12 @@ from dataclasses import replace
 import click
 import msgspec
 
-from aimlasync.bulk.crew import Crew
 from aimlasync.bulk.input.shard import Shard
 from aimlasync.bulk.input.source import Source
 from aimlasync.bulk.jobs.job import Options
-from aimlasync.bulk.part import PartJob, orders_of
 from aimlasync.bulk.tasks.tasks import Task
+from aimlasync.bulk.workers.child import PartJob, orders_of
+from aimlasync.bulk.workers.parent import Crew
 from aimlasync.cli.job_options import JobOptions, priced
 from aimlasync.cli.options import Server, WrongUseError, open_client
 from aimlasync.cli.signals import on_interrupt
