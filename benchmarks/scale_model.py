@@ -33,9 +33,9 @@ from typing import Literal
 import msgspec
 
 from aimlasync.bulk import DirectoryStore, Request
+from aimlasync.bulk.answer_store import key_of
 from aimlasync.bulk.journal.convert import result_of
 from aimlasync.bulk.journal.record import Record, decode_glance, decode_record, encode_record
-from aimlasync.bulk.store import key_of
 
 Way = Literal["shards", "cluster", "dataset"]
 

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from servers import KEY
 
 from aimlasync import AimlasyncError, AsyncClient, AuthenticationError, Limits, Retry, Timeout, bulk
-from aimlasync.bulk import BatchChat, DirectoryStore, InputError, PromptError, batch
+from aimlasync.bulk import BatchChat, DirectoryStore, InputError, PromptError
+from aimlasync.bulk import batch_chat as batch
 from aimlasync.bulk.journal.convert import record_of, result_of
 from aimlasync.bulk.journal.record import decode_record
 from aimlasync.simulator import Fault, Simulator

@@ -16,7 +16,7 @@ from aimlasync.agents.record import Run
 from aimlasync.agents.run import Input, begin, budget_of
 from aimlasync.agents.tool import Approve
 from aimlasync.budget import Budget
-from aimlasync.bulk.mapping import each
+from aimlasync.bulk.api import each
 from aimlasync.errors import AimlasyncError
 
 if TYPE_CHECKING:

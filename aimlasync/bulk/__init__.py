@@ -14,7 +14,9 @@ Law: a caller of the client, by its public names. Importing it imports no comman
     beyond  batch store                          the same for engines that run on many machines
 """
 
-from aimlasync.bulk.batch import BatchChat
+from aimlasync.bulk.answer_store import DirectoryStore, Store
+from aimlasync.bulk.api import classify, map
+from aimlasync.bulk.batch_chat import BatchChat
 from aimlasync.bulk.input.rows import InputError, Row
 from aimlasync.bulk.input.shard import Shard
 from aimlasync.bulk.jobs.ask_one import Answer, Result
@@ -23,12 +25,10 @@ from aimlasync.bulk.jobs.job import Answerer, Job, Options
 from aimlasync.bulk.jobs.journaled import FileJob
 from aimlasync.bulk.journal.journal import Journal, JournalError
 from aimlasync.bulk.journal.record import Record
-from aimlasync.bulk.mapping import classify, map
 from aimlasync.bulk.output.export import export
 from aimlasync.bulk.output.merge import merge
 from aimlasync.bulk.output.target import OverwriteError
 from aimlasync.bulk.run import Summary, run
-from aimlasync.bulk.store import DirectoryStore, Store
 from aimlasync.bulk.tasks.answer_schema import Form, FormError, load_form
 from aimlasync.bulk.tasks.classification import ClassifyTask
 from aimlasync.bulk.tasks.labels import LabelsError

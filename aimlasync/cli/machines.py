@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
-from aimlasync.bulk.batch import BatchChat
+from aimlasync.bulk.answer_store import DirectoryStore, Store
+from aimlasync.bulk.batch_chat import BatchChat
 from aimlasync.bulk.jobs.job import Answerer
-from aimlasync.bulk.store import DirectoryStore, Store
 from aimlasync.bulk.tasks.tasks import Task
 from aimlasync.cli.job_options import JobOptions
 from aimlasync.cli.options import SIMULATED_KEY, CommandError, Server, WrongUseError, counted

@@ -18,7 +18,7 @@ import msgspec
 import ray
 from ray.exceptions import RayActorError, RayTaskError
 
-from aimlasync.bulk.batch import BatchChat
+from aimlasync.bulk.batch_chat import BatchChat
 from aimlasync.bulk.jobs.ask_one import Result
 from aimlasync.bulk.journal.convert import result_of
 from aimlasync.bulk.journal.record import Record, encode_record

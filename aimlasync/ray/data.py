@@ -13,7 +13,7 @@ import pyarrow.fs
 import ray
 import ray.data
 
-from aimlasync.bulk.batch import BatchChat
+from aimlasync.bulk.batch_chat import BatchChat
 from aimlasync.bulk.input.rows import Format, InputError
 from aimlasync.bulk.input.source import format_of_path
 from aimlasync.bulk.output.target import check_free, replacing_directory

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Sequence
 from typing import Any, TypeVar, cast
 from urllib.parse import urlsplit, urlunsplit
 
-from aimlasync.bulk.store import sealed, unsealed
+from aimlasync.bulk.answer_store import sealed, unsealed
 
 try:
     from redis.asyncio import BlockingConnectionPool, Redis

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from aimlasync.budget import Budget
+from aimlasync.bulk.api import MAX_WAITING, WORKERS
 from aimlasync.bulk.input.rows import InputError, Row
 from aimlasync.bulk.input.shard import Shard
 from aimlasync.bulk.input.source import Source
@@ -26,7 +27,6 @@ from aimlasync.bulk.jobs.stop_rules import Patience
 from aimlasync.bulk.jobs.worker_pool import Work
 from aimlasync.bulk.journal.convert import record_of
 from aimlasync.bulk.journal.record import Record
-from aimlasync.bulk.mapping import MAX_WAITING, WORKERS
 from aimlasync.bulk.progress.progress import Pace, Snapshot, limited_by
 from aimlasync.bulk.progress.totals import Tally, is_refused
 from aimlasync.bulk.tasks.request import Request

@@ -21,6 +21,8 @@ from typing import Any, Literal, Self, TypeVar
 
 import msgspec
 
+from aimlasync.bulk.answer_store import Store, key_of, scope_of
+from aimlasync.bulk.api import MAX_WAITING, WORKERS
 from aimlasync.bulk.input.parquet import column_values
 from aimlasync.bulk.input.rows import InputError, Row
 from aimlasync.bulk.jobs.ask_one import ask
@@ -28,10 +30,8 @@ from aimlasync.bulk.jobs.stop_rules import Patience
 from aimlasync.bulk.jobs.worker_pool import Work
 from aimlasync.bulk.journal.convert import record_of
 from aimlasync.bulk.journal.record import Facts, Failure, Record, decode_record, encode_record
-from aimlasync.bulk.mapping import MAX_WAITING, WORKERS
 from aimlasync.bulk.output.export import RESULTS, Outcome
 from aimlasync.bulk.output.tables import Kind
-from aimlasync.bulk.store import Store, key_of, scope_of
 from aimlasync.bulk.tasks.answer_schema import Form, form_of, form_of_schema
 from aimlasync.bulk.tasks.classification import ClassifyTask, Shot
 from aimlasync.bulk.tasks.request import Api, Request, RequestError
