@@ -18,7 +18,7 @@ import msgspec
 import pytest
 
 from aimlasync import agents
-from aimlasync.agents.tool import ToolTimeoutError, tool_of
+from aimlasync.agents.tools import ToolTimeoutError, tool_of
 
 JSON = dict[str, Any]
 

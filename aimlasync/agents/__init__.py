@@ -34,9 +34,9 @@ from aimlasync.agents.events import (
     TurnFinished,
 )
 from aimlasync.agents.mapping import Result, map
-from aimlasync.agents.record import Run, ToolCall, Usage
-from aimlasync.agents.run import RunStream, run, stream
-from aimlasync.agents.tool import RunContext, Tool, tool
+from aimlasync.agents.run_state import Run, ToolCall, Usage
+from aimlasync.agents.runner import RunStream, run, stream
+from aimlasync.agents.tools import RunContext, Tool, tool
 
 __all__ = [
     "Agent",

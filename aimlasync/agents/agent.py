@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypedDict, Unpack
 
 from aimlasync.agents.errors import ToolError
-from aimlasync.agents.record import Endpoint, Run
-from aimlasync.agents.tool import RunContext, Tool, tool, tool_of
+from aimlasync.agents.run_state import Endpoint, Run
+from aimlasync.agents.tools import RunContext, Tool, tool, tool_of
 from aimlasync.line import Priority
 from aimlasync.schema import Format, format_of
 

@@ -13,7 +13,7 @@ A run that ended so can be gone on with: `run(client, history=error.run, ...)`.
 
 from __future__ import annotations
 
-from aimlasync.agents.record import Run
+from aimlasync.agents.run_state import Run
 from aimlasync.errors import AimlasyncError
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from aimlasync.agents.record import Run, ToolCall, Usage
+from aimlasync.agents.run_state import Run, ToolCall, Usage
 
 
 class TextDelta(msgspec.Struct, frozen=True):

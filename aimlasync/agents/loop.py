@@ -20,10 +20,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import msgspec
 
-from aimlasync.agents.account import Account
+from aimlasync.agents.adapters import Turn, dialect_of
 from aimlasync.agents.agent import Agent
-from aimlasync.agents.answer import read_answer
-from aimlasync.agents.dialect import Turn, dialect_of
 from aimlasync.agents.errors import (
     MaxToolCallsExceeded,
     MaxTurnsExceeded,
@@ -40,8 +38,10 @@ from aimlasync.agents.events import (
     ToolStarted,
     TurnFinished,
 )
-from aimlasync.agents.record import Repeat, Run, ToolCall
-from aimlasync.agents.tool import Approve, RunContext, Tool, ToolTimeoutError
+from aimlasync.agents.output import read_answer
+from aimlasync.agents.run_state import Repeat, Run, ToolCall
+from aimlasync.agents.tools import Approve, RunContext, Tool, ToolTimeoutError
+from aimlasync.agents.usage import Account
 from aimlasync.budget import Budget
 from aimlasync.errors import (
     AimlasyncError,

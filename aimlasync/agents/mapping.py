@@ -12,9 +12,9 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 from aimlasync.agents.agent import Agent, Options
-from aimlasync.agents.record import Run
-from aimlasync.agents.run import Input, begin, budget_of
-from aimlasync.agents.tool import Approve
+from aimlasync.agents.run_state import Run
+from aimlasync.agents.runner import Input, begin, budget_of
+from aimlasync.agents.tools import Approve
 from aimlasync.budget import Budget
 from aimlasync.bulk.api import each
 from aimlasync.errors import AimlasyncError

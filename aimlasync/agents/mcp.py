@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from aimlasync.agents.errors import ToolError
-from aimlasync.agents.tool import Approve, RunContext, Tool
+from aimlasync.agents.tools import Approve, RunContext, Tool
 from aimlasync.endpoint import is_loopback
 from aimlasync.wire import encode
 

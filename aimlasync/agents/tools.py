@@ -21,7 +21,7 @@ import anyio.to_thread
 import msgspec
 import msgspec.inspect as mi
 
-from aimlasync.agents.record import Run, ToolCall
+from aimlasync.agents.run_state import Run, ToolCall
 from aimlasync.schema import format_of
 from aimlasync.wire import encode
 

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any, Self, Unpack
 
 import msgspec
 
+from aimlasync.agents.adapters import items_of
 from aimlasync.agents.agent import Agent, Options
-from aimlasync.agents.dialect import items_of
 from aimlasync.agents.events import Event, TextDelta
 from aimlasync.agents.loop import Emit, Loop
-from aimlasync.agents.record import Run
-from aimlasync.agents.tool import Approve
+from aimlasync.agents.run_state import Run
+from aimlasync.agents.tools import Approve
 from aimlasync.budget import Budget
 
 if TYPE_CHECKING:

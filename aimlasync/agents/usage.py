@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from aimlasync.agents.dialect import Dialect
-from aimlasync.agents.record import Run
+from aimlasync.agents.adapters import Dialect
+from aimlasync.agents.run_state import Run
 from aimlasync.budget import Budget, Reservation
 from aimlasync.errors import AimlasyncError
 from aimlasync.prices import cost

@@ -16,8 +16,8 @@ from typing import Any, Protocol
 
 import msgspec
 
-from aimlasync.agents.record import Run, ToolCall, Usage
-from aimlasync.agents.tool import Tool
+from aimlasync.agents.run_state import Run, ToolCall, Usage
+from aimlasync.agents.tools import Tool
 from aimlasync.chat import ChatCompletion
 from aimlasync.providers import VENDORS
 from aimlasync.responses import FunctionCall, OutputMessage, OutputRefusal, OutputText, ReasoningItem, Response
