@@ -39,7 +39,7 @@ import msgspec
 
 from aimlasync.bulk.journal.record import Record
 from aimlasync.simulator import Fault, Latency, Simulator, serve_in_thread
-from aimlasync.simulator.asked import SimRequest
+from aimlasync.simulator.vendor.request import SimRequest
 
 MODEL = "openai/gpt-5-nano-2025-08-07"
 BATCH = 256

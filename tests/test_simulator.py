@@ -29,8 +29,8 @@ from aimlasync.simulator import (
     SlidingWindow,
     labels,
     schema,
-    tokens,
 )
+from aimlasync.simulator.vendor import tokens
 
 MODELS = {"aimlapi": "openai/gpt-5-nano-2025-08-07", "bytespike": "gpt-5-nano", "openai": "anything"}
 TICKET = "Route to: support / billing / sales. Input: My card was charged twice."

@@ -13,15 +13,15 @@ An agent loop is tested with a script, which has the model's turns in order::
 """
 
 from aimlasync.simulator.answers import Answer
-from aimlasync.simulator.asked import SimRequest, Tool
-from aimlasync.simulator.conversation import Call, Result
 from aimlasync.simulator.faults import Fault
 from aimlasync.simulator.latency import Latency
 from aimlasync.simulator.ledger import Attempt, Ledger
 from aimlasync.simulator.scripts import Script, Turn
 from aimlasync.simulator.server import Simulator
 from aimlasync.simulator.thread import serve_in_thread
-from aimlasync.simulator.vendors import Problem
+from aimlasync.simulator.vendor.conversation import Call, Result
+from aimlasync.simulator.vendor.request import SimRequest, Tool
+from aimlasync.simulator.vendor.vendors import Problem
 from aimlasync.simulator.windows import SlidingWindow
 
 __all__ = [

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from aimlasync.simulator.vendors import Problem
+from aimlasync.simulator.vendor.vendors import Problem
 from aimlasync.simulator.windows import SlidingWindow
 
 

@@ -23,9 +23,10 @@ from zlib import crc32
 
 import msgspec
 
-from aimlasync.simulator import labels, schema, tokens, tools
-from aimlasync.simulator.asked import SimRequest
-from aimlasync.simulator.conversation import Call
+from aimlasync.simulator import labels, schema, tools
+from aimlasync.simulator.vendor import tokens
+from aimlasync.simulator.vendor.conversation import Call
+from aimlasync.simulator.vendor.request import SimRequest
 
 _encode = msgspec.json.Encoder().encode
 

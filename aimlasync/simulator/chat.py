@@ -13,12 +13,12 @@ from zlib import crc32
 
 import msgspec
 
-from aimlasync.simulator import tokens
 from aimlasync.simulator.answers import Answer
-from aimlasync.simulator.asked import SimRequest
-from aimlasync.simulator.catalogue import served
-from aimlasync.simulator.conversation import Call
-from aimlasync.simulator.vendors import Vendor
+from aimlasync.simulator.vendor import tokens
+from aimlasync.simulator.vendor.catalogue import served
+from aimlasync.simulator.vendor.conversation import Call
+from aimlasync.simulator.vendor.request import SimRequest
+from aimlasync.simulator.vendor.vendors import Vendor
 
 _encode = msgspec.json.Encoder().encode
 

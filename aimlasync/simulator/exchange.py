@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from aiohttp import web
 
-from aimlasync.simulator import answers, catalogue, chat, http, responses
+from aimlasync.simulator import answers, chat, http, responses
 from aimlasync.simulator.admission import TooMany
-from aimlasync.simulator.asked import SimRequest
 from aimlasync.simulator.faults import Fault
 from aimlasync.simulator.ledger import Attempt
-from aimlasync.simulator.vendors import Problem, spend_headers
+from aimlasync.simulator.vendor import catalogue
+from aimlasync.simulator.vendor.request import SimRequest
+from aimlasync.simulator.vendor.vendors import Problem, spend_headers
 
 if TYPE_CHECKING:
     from aimlasync.simulator.server import Simulator

@@ -13,7 +13,7 @@ from random import Random
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from aimlasync.simulator.asked import SimRequest
+    from aimlasync.simulator.vendor.request import SimRequest
 
 KINDS: Mapping[str, str] = {
     "status": "an error of any status in the vendor's shape",

@@ -13,9 +13,9 @@ from urllib.parse import parse_qsl
 import msgspec
 from aiohttp import web
 
-from aimlasync.simulator import catalogue
-from aimlasync.simulator.asked import SimRequest
-from aimlasync.simulator.vendors import Problem, Vendor
+from aimlasync.simulator.vendor import catalogue
+from aimlasync.simulator.vendor.request import SimRequest
+from aimlasync.simulator.vendor.vendors import Problem, Vendor
 
 if TYPE_CHECKING:
     from aimlasync.simulator.exchange import Exchange

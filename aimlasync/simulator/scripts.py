@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from copy import copy
 
 from aimlasync.simulator.answers import Answer
-from aimlasync.simulator.asked import SimRequest
-from aimlasync.simulator.conversation import Call
-from aimlasync.simulator.vendors import Problem
+from aimlasync.simulator.vendor.conversation import Call
+from aimlasync.simulator.vendor.request import SimRequest
+from aimlasync.simulator.vendor.vendors import Problem
 
 Turn = Answer | Call | Problem | str
 """One turn: a whole answer, one call, an error, or a text."""

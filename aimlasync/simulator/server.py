@@ -20,17 +20,18 @@ from typing import Any, Literal, Self
 
 from aiohttp import web
 
-from aimlasync.simulator import asked, faults, http, lookups, scripts
+from aimlasync.simulator import faults, http, lookups, scripts
 from aimlasync.simulator.admission import Admission
 from aimlasync.simulator.answers import Answer
-from aimlasync.simulator.asked import SimRequest
 from aimlasync.simulator.exchange import Exchange
 from aimlasync.simulator.faults import Fault
 from aimlasync.simulator.latency import Latency
 from aimlasync.simulator.ledger import Attempt, Ledger
 from aimlasync.simulator.scripts import Script
-from aimlasync.simulator.stored import Stored
-from aimlasync.simulator.vendors import VENDORS, Problem, VendorName
+from aimlasync.simulator.vendor import request as asked
+from aimlasync.simulator.vendor.request import SimRequest
+from aimlasync.simulator.vendor.stored import Stored
+from aimlasync.simulator.vendor.vendors import VENDORS, Problem, VendorName
 
 MAX_BODY = 64 * 1024 * 1024
 

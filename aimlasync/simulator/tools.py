@@ -17,8 +17,8 @@ from typing import Any
 import msgspec
 
 from aimlasync.simulator import fields, labels, schema
-from aimlasync.simulator.asked import SimRequest, Tool
-from aimlasync.simulator.conversation import Call, Result
+from aimlasync.simulator.vendor.conversation import Call, Result
+from aimlasync.simulator.vendor.request import SimRequest, Tool
 
 _decode = msgspec.json.Decoder().decode
 _encode = msgspec.json.Encoder().encode

@@ -14,12 +14,12 @@ from typing import Any
 import msgspec
 
 from aimlasync.providers import refusal
-from aimlasync.simulator import tokens
-from aimlasync.simulator.catalogue import find, served
-from aimlasync.simulator.conversation import Result, of_items, of_messages, text_of
-from aimlasync.simulator.keywords import check, check_strict
-from aimlasync.simulator.stored import Stored
-from aimlasync.simulator.vendors import Problem, Vendor
+from aimlasync.simulator.vendor import tokens
+from aimlasync.simulator.vendor.catalogue import find, served
+from aimlasync.simulator.vendor.conversation import Result, of_items, of_messages, text_of
+from aimlasync.simulator.vendor.schema_check import check, check_strict
+from aimlasync.simulator.vendor.stored import Stored
+from aimlasync.simulator.vendor.vendors import Problem, Vendor
 
 _decode = msgspec.json.Decoder().decode
 _encode = msgspec.json.Encoder().encode

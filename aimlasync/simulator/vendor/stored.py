@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import Any
 
-from aimlasync.simulator.vendors import Problem
+from aimlasync.simulator.vendor.vendors import Problem
 
 _MAX_RESPONSES = 10_000
 # An item's id is a kind, the id of its response, and maybe its place in it.

@@ -11,7 +11,7 @@ from typing import Any
 from zlib import crc32
 
 from aimlasync.providers import Model
-from aimlasync.simulator.vendors import VENDORS, Vendor
+from aimlasync.simulator.vendor.vendors import VENDORS, Vendor
 
 # Family -> US dollars for one million (prompt, answer) tokens.
 _PRICES: Mapping[str, tuple[float, float]] = {

@@ -12,7 +12,7 @@ from typing import Any, Self
 
 import msgspec
 
-from aimlasync.simulator.vendors import Problem
+from aimlasync.simulator.vendor.vendors import Problem
 
 _encode = msgspec.json.Encoder().encode
 

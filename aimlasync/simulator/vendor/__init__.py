@@ -1,0 +1,1 @@
+"""What a vendor is: its paths, models, errors, and how it reads a request."""
