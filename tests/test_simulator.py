@@ -17,19 +17,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from aimlasync import sse
-from aimlasync.simulator import (
-    Answer,
-    Call,
-    Fault,
-    Latency,
-    Ledger,
-    Problem,
-    SimRequest,
-    Simulator,
-    SlidingWindow,
-    labels,
-    schema,
-)
+from aimlasync.simulator import Answer, Call, Fault, Latency, Ledger, Problem, SimRequest, Simulator, SlidingWindow
+from aimlasync.simulator.model import fill_schema as schema
+from aimlasync.simulator.model import labels
 from aimlasync.simulator.vendor import tokens
 
 MODELS = {"aimlapi": "openai/gpt-5-nano-2025-08-07", "bytespike": "gpt-5-nano", "openai": "anything"}

@@ -13,7 +13,8 @@ import pytest
 
 from aimlasync import AsyncClient, Endpoint, Retry
 from aimlasync.errors import APIResponseValidationError, BadRequestError, NotFoundError, RateLimitError
-from aimlasync.simulator import Answer, Call, Fault, Problem, SimRequest, Simulator, fields
+from aimlasync.simulator import Answer, Call, Fault, Problem, SimRequest, Simulator
+from aimlasync.simulator.model import extract as fields
 from aimlasync.simulator.vendor import stored
 
 NANO = "openai/gpt-5-nano-2025-08-07"

@@ -12,11 +12,11 @@ An agent loop is tested with a script, which has the model's turns in order::
     Simulator(script=[Answer(calls=[Call.of("get_weather", city="Rome"), Call("get_time", "{broken")]), "It is sunny."])
 """
 
-from aimlasync.simulator.answers import Answer
 from aimlasync.simulator.faults import Fault
 from aimlasync.simulator.latency import Latency
 from aimlasync.simulator.ledger import Attempt, Ledger
-from aimlasync.simulator.scripts import Script, Turn
+from aimlasync.simulator.model.answers import Answer
+from aimlasync.simulator.model.scripts import Script, Turn
 from aimlasync.simulator.server import Simulator
 from aimlasync.simulator.thread import serve_in_thread
 from aimlasync.simulator.vendor.conversation import Call, Result

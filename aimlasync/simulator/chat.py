@@ -13,7 +13,7 @@ from zlib import crc32
 
 import msgspec
 
-from aimlasync.simulator.answers import Answer
+from aimlasync.simulator.model.answers import Answer
 from aimlasync.simulator.vendor import tokens
 from aimlasync.simulator.vendor.catalogue import served
 from aimlasync.simulator.vendor.conversation import Call

@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from aiohttp import web
 
-from aimlasync.simulator import answers, chat, http, responses
+from aimlasync.simulator import chat, http, responses
 from aimlasync.simulator.admission import TooMany
 from aimlasync.simulator.faults import Fault
 from aimlasync.simulator.ledger import Attempt
+from aimlasync.simulator.model import answers
 from aimlasync.simulator.vendor import catalogue
 from aimlasync.simulator.vendor.request import SimRequest
 from aimlasync.simulator.vendor.vendors import Problem, spend_headers

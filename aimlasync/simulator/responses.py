@@ -13,8 +13,8 @@ from typing import Any
 
 import msgspec
 
-from aimlasync.simulator.answers import Answer
 from aimlasync.simulator.chat import Event, logprobs
+from aimlasync.simulator.model.answers import Answer
 from aimlasync.simulator.vendor import tokens
 from aimlasync.simulator.vendor.catalogue import served
 from aimlasync.simulator.vendor.request import SimRequest

@@ -20,14 +20,15 @@ from typing import Any, Literal, Self
 
 from aiohttp import web
 
-from aimlasync.simulator import faults, http, lookups, scripts
+from aimlasync.simulator import faults, http, lookups
 from aimlasync.simulator.admission import Admission
-from aimlasync.simulator.answers import Answer
 from aimlasync.simulator.exchange import Exchange
 from aimlasync.simulator.faults import Fault
 from aimlasync.simulator.latency import Latency
 from aimlasync.simulator.ledger import Attempt, Ledger
-from aimlasync.simulator.scripts import Script
+from aimlasync.simulator.model import scripts
+from aimlasync.simulator.model.answers import Answer
+from aimlasync.simulator.model.scripts import Script
 from aimlasync.simulator.vendor import request as asked
 from aimlasync.simulator.vendor.request import SimRequest
 from aimlasync.simulator.vendor.stored import Stored

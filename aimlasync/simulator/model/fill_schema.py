@@ -15,7 +15,8 @@ from types import MappingProxyType
 from typing import Any
 from zlib import crc32
 
-from aimlasync.simulator import fields, grading, labels
+from aimlasync.simulator.model import extract as fields
+from aimlasync.simulator.model import grading, labels
 
 _MAX_DEPTH = 6
 _NUMBER = re.compile(r"(?<![\w.])-?\d+(?:\.\d+)?(?![\w.]*\w)")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from copy import copy
 
-from aimlasync.simulator.answers import Answer
+from aimlasync.simulator.model.answers import Answer
 from aimlasync.simulator.vendor.conversation import Call
 from aimlasync.simulator.vendor.request import SimRequest
 from aimlasync.simulator.vendor.vendors import Problem

@@ -23,7 +23,8 @@ from zlib import crc32
 
 import msgspec
 
-from aimlasync.simulator import labels, schema, tools
+from aimlasync.simulator.model import fill_schema as schema
+from aimlasync.simulator.model import labels, tools
 from aimlasync.simulator.vendor import tokens
 from aimlasync.simulator.vendor.conversation import Call
 from aimlasync.simulator.vendor.request import SimRequest

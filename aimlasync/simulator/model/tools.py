@@ -16,7 +16,9 @@ from typing import Any
 
 import msgspec
 
-from aimlasync.simulator import fields, labels, schema
+from aimlasync.simulator.model import extract as fields
+from aimlasync.simulator.model import fill_schema as schema
+from aimlasync.simulator.model import labels
 from aimlasync.simulator.vendor.conversation import Call, Result
 from aimlasync.simulator.vendor.request import SimRequest, Tool
 

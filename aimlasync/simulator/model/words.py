@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
-from aimlasync.simulator.lexicon import NAMES, WORDS
+from aimlasync.simulator.model.word_lists import NAMES, WORDS
 
 WORD = re.compile(r"[^\W_]+")
 _LAST_LATIN = "\u024f"

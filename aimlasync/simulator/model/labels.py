@@ -14,7 +14,8 @@ from collections.abc import Sequence
 from functools import lru_cache
 from zlib import crc32
 
-from aimlasync.simulator import grading, vocabulary
+from aimlasync.simulator.model import grading
+from aimlasync.simulator.model import words as vocabulary
 
 _WORD = vocabulary.WORD
 # "Route to: support / billing / sales.", "one of: a, b or c"
