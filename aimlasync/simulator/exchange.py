@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from aiohttp import web
 
-from aimlasync.simulator import chat, http, responses
 from aimlasync.simulator.admission import TooMany
 from aimlasync.simulator.faults import Fault
 from aimlasync.simulator.ledger import Attempt
@@ -25,6 +24,7 @@ from aimlasync.simulator.model import answers
 from aimlasync.simulator.vendor import catalogue
 from aimlasync.simulator.vendor.request import SimRequest
 from aimlasync.simulator.vendor.vendors import Problem, spend_headers
+from aimlasync.simulator.wire import chat, http, responses
 
 if TYPE_CHECKING:
     from aimlasync.simulator.server import Simulator

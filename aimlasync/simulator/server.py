@@ -20,7 +20,7 @@ from typing import Any, Literal, Self
 
 from aiohttp import web
 
-from aimlasync.simulator import faults, http, lookups
+from aimlasync.simulator import faults, lookups
 from aimlasync.simulator.admission import Admission
 from aimlasync.simulator.exchange import Exchange
 from aimlasync.simulator.faults import Fault
@@ -33,6 +33,7 @@ from aimlasync.simulator.vendor import request as asked
 from aimlasync.simulator.vendor.request import SimRequest
 from aimlasync.simulator.vendor.stored import Stored
 from aimlasync.simulator.vendor.vendors import VENDORS, Problem, VendorName
+from aimlasync.simulator.wire import http
 
 MAX_BODY = 64 * 1024 * 1024
 

@@ -13,11 +13,11 @@ from typing import Any
 
 import msgspec
 
-from aimlasync.simulator.chat import Event, logprobs
 from aimlasync.simulator.model.answers import Answer
 from aimlasync.simulator.vendor import tokens
 from aimlasync.simulator.vendor.catalogue import served
 from aimlasync.simulator.vendor.request import SimRequest
+from aimlasync.simulator.wire.chat import Event, logprobs
 
 _encode = msgspec.json.Encoder().encode
 _FRAGMENT = 12

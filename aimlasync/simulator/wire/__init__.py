@@ -1,0 +1,1 @@
+"""How answers go out: chat completions, responses, and HTTP by hand."""
