@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from aiohttp import web
 
-from aimlasync.simulator.admission import TooMany
 from aimlasync.simulator.faults import Fault
 from aimlasync.simulator.ledger import Attempt
+from aimlasync.simulator.limits import TooMany
 from aimlasync.simulator.model import answers
 from aimlasync.simulator.vendor import catalogue
 from aimlasync.simulator.vendor.request import SimRequest

@@ -21,11 +21,11 @@ from typing import Any, Literal, Self
 from aiohttp import web
 
 from aimlasync.simulator import faults, lookups
-from aimlasync.simulator.admission import Admission
 from aimlasync.simulator.exchange import Exchange
 from aimlasync.simulator.faults import Fault
 from aimlasync.simulator.latency import Latency
 from aimlasync.simulator.ledger import Attempt, Ledger
+from aimlasync.simulator.limits import Admission
 from aimlasync.simulator.model import scripts
 from aimlasync.simulator.model.answers import Answer
 from aimlasync.simulator.model.scripts import Script
