@@ -16,14 +16,14 @@ from aimlasync._version import __version__
 from aimlasync.cli.bulk import bulk
 from aimlasync.cli.chat import chat
 from aimlasync.cli.classify import classify
+from aimlasync.cli.ctrl_c import exit_code, signals_interrupt
 from aimlasync.cli.export import export, merge
 from aimlasync.cli.models import models
 from aimlasync.cli.options import one_line_errors
 from aimlasync.cli.report import report
-from aimlasync.cli.signals import exit_code, signals_interrupt
 from aimlasync.cli.simulate import simulate
 from aimlasync.cli.terminal import attached
-from aimlasync.cli.workers import ARGUMENTS
+from aimlasync.cli.workers_option import ARGUMENTS
 
 
 class _Commands(click.Group):

@@ -15,7 +15,7 @@ import msgspec
 
 from aimlasync import AsyncClient, Endpoint, Limits
 from aimlasync.bulk import FormError, InputError, JournalError, LabelsError, PromptError, RequestError
-from aimlasync.cli.signals import exit_code
+from aimlasync.cli.ctrl_c import exit_code
 from aimlasync.cli.terminal import printable, reader_left
 from aimlasync.endpoint import default_endpoints
 from aimlasync.errors import (

@@ -20,12 +20,12 @@ from aimlasync.bulk.output.failed import write_failed
 from aimlasync.bulk.output.target import Target
 from aimlasync.bulk.run import Summary, run, summary_of
 from aimlasync.bulk.tasks.tasks import EmptyTextError, Task
+from aimlasync.cli.ctrl_c import HANG_UP, interrupt, on_interrupt
 from aimlasync.cli.display import Progress
 from aimlasync.cli.job_options import JobOptions, priced
-from aimlasync.cli.machines import Machines
 from aimlasync.cli.options import Server, advised, counted, open_client
-from aimlasync.cli.signals import HANG_UP, interrupt, on_interrupt
-from aimlasync.cli.workers import crew_of, own_part, run_part
+from aimlasync.cli.ray_option import Machines
+from aimlasync.cli.workers_option import crew_of, own_part, run_part
 
 SOME_FAILED = 3
 

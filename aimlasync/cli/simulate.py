@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import click
 
 from aimlasync import run
+from aimlasync.cli.ctrl_c import on_interrupt
 from aimlasync.cli.options import CommandError, WrongUseError
-from aimlasync.cli.signals import on_interrupt
 
 if TYPE_CHECKING:
     from aimlasync.simulator import Simulator

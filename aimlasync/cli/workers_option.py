@@ -22,9 +22,9 @@ from aimlasync.bulk.jobs.job import Options
 from aimlasync.bulk.tasks.tasks import Task
 from aimlasync.bulk.workers.child import PartJob, orders_of
 from aimlasync.bulk.workers.parent import Crew
+from aimlasync.cli.ctrl_c import on_interrupt
 from aimlasync.cli.job_options import JobOptions, priced
 from aimlasync.cli.options import Server, WrongUseError, open_client
-from aimlasync.cli.signals import on_interrupt
 from aimlasync.lease_server import ServedQuota
 from aimlasync.quota import QuotaDownError
 
