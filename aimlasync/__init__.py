@@ -33,10 +33,10 @@ from aimlasync.errors import (
     UnprocessableEntityError,
     UnsupportedRequestError,
 )
+from aimlasync.event_loop import run
 from aimlasync.hedge import Hedge
 from aimlasync.info import Info, Timing
 from aimlasync.limits import Limits
-from aimlasync.loop import run
 from aimlasync.prices import Price, prices_of
 from aimlasync.retry import Retry
 from aimlasync.timeout import Timeout

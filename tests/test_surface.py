@@ -44,7 +44,7 @@ MODULES = [
     "aimlasync.leases",
     "aimlasync.limits",
     "aimlasync.line",
-    "aimlasync.loop",
+    "aimlasync.event_loop",
     "aimlasync.opentelemetry",
     "aimlasync.parse",
     "aimlasync.pool",
