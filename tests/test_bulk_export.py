@@ -368,7 +368,7 @@ def test_parquet_has_a_kind_for_every_column(files: Files) -> None:
 def test_a_column_whose_kind_changes_later_is_text_from_the_start(
     files: Files, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("aimlasync.bulk.output._GROUP", 2)
+    monkeypatch.setattr("aimlasync.bulk.output.tables._GROUP", 2)
     rows: list[dict[str, Any]] = [
         {"a": 1, "b": 1, "c": 0.5, "d": None, "e": 1},
         {"a": 2, "b": 1, "c": 1},

@@ -248,7 +248,7 @@ def test_two_runs_at_once_fail_clearly(path: Path) -> None:
     pytest.importorskip("fcntl")
     first = take(path)
     code = (
-        "import os, sys; from aimlasync.bulk.manifest import claim\n"
+        "import os, sys; from aimlasync.bulk.journal.manifest import claim\n"
         "claim(sys.argv[1], job={}, facts={}, restart=True, write=os.write, sync=os.fsync)"
     )
     for restart in (False, True):

@@ -149,7 +149,7 @@ def test_merged_is_what_a_dict_says(
 
 
 def test_names_that_share_a_hash_are_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("aimlasync.bulk.index.hash", lambda name: 7, raising=False)
+    monkeypatch.setattr("aimlasync.bulk.journal.index.hash", lambda name: 7, raising=False)
     names = [f"n{number}" for number in range(20)]
     path = journal(tmp_path / "1", *[line(name, body=f'"{name}"') for name in [*names, *names[:5]]])
     with Index([path]) as index:

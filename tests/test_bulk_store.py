@@ -115,7 +115,7 @@ def test_a_key_says_all_that_decides_an_answer_and_is_the_same_in_every_process(
     turned = Request(custom_id="z", api="chat", body=dict(reversed(asked("a").body.items())))
     assert key_of(scope, turned) == KEY
     code = (
-        "from aimlasync.bulk import Request; from aimlasync.bulk.store import key_of, scope_of\n"
+        "from aimlasync.bulk import Request; from aimlasync.bulk.answer_store import key_of, scope_of\n"
         f"print(key_of(scope_of({TASK!r}, {URL!r}), Request(custom_id='', api='chat', body={asked('a').body!r})))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
