@@ -15,7 +15,7 @@ import pytest
 from virtual import run
 
 from aimlasync.call import Attempt, Call
-from aimlasync.endpoint import Endpoint, Headers, Secret, default_endpoints, is_loopback
+from aimlasync.endpoint import Endpoint, Secret, default_endpoints, is_loopback
 from aimlasync.errors import (
     AimlasyncError,
     APIConnectionError,
@@ -25,6 +25,7 @@ from aimlasync.errors import (
     RateLimitError,
     UnsupportedRequestError,
 )
+from aimlasync.headers import Headers
 from aimlasync.info import Info
 from aimlasync.lane import Lane
 from aimlasync.limits import Limits, Outcome
@@ -195,7 +196,7 @@ def test_key_is_stripped_and_sent_as_bearer_alone() -> None:
 def test_no_key_sends_no_authorization(key: str | None) -> None:
     made = Lane(Endpoint(base_url="http://localhost:8000", api_key=key), Limits())
     assert "Authorization" not in made.headers
-    assert made.secret == ""
+    assert not made.secrets
 
 
 @pytest.mark.parametrize(
