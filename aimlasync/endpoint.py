@@ -250,7 +250,7 @@ def _clean_url(url: str, *, allow_http: bool) -> str:
     try:
         parts.port  # noqa: B018  # raises where it is no port
     except ValueError:
-        raise ValueError(f"base_url has no usable port: {_shown(url)}") from None
+        raise ValueError(f"base_url has no usable port behind {parts.hostname}") from None
     path = parts.path.rstrip("/")
     for tail in _KNOWN_TAILS:
         path = path.removesuffix(tail).rstrip("/")

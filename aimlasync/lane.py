@@ -155,7 +155,7 @@ class Lane:
         if endpoint.api_key is not None:
             # Bearer alone: ByteSpike prefers x-api-key when both are sent, and takes only Bearer on /v1/responses.
             self.headers["Authorization"] = f"Bearer {endpoint.api_key.reveal()}"
-        self.secrets = (secrets or Secrets()).with_headers(self.headers)
+        self.secrets = (Secrets() if secrets is None else secrets).with_headers(self.headers)
 
     def path_url(self, path: str, **fields: str) -> str:
         """Return the URL of another path of the provider table; slashes in a model id stay as they are.

@@ -56,7 +56,7 @@ def shown(error: BaseException) -> str:
         pending += [link.__cause__, link.__context__]
         found = traceback.TracebackException.from_exception(link, capture_locals=True)
         found.stack[:] = [frame for frame in found.stack if "/tests/" not in frame.filename]
-        text.write("".join(found.format()))
+        text.write("".join(found.format(chain=False)))
         text.write(f"{link!r} {link!s} {link.args!r} {vars(link)!r}")
     return text.getvalue()
 
