@@ -178,8 +178,9 @@ def _key_variable(vendor: Provider) -> str | None:
 
 def _named_key(variable: str) -> str:
     if not _VARIABLE.match(variable):
-        # It may be the key itself.
-        raise AimlasyncError("the name of the key's environment variable is no such name; it is not shown here")
+        raise AimlasyncError(
+            "the environment variable of the key has no such name; it is not shown, for it may be the key"
+        )
     if not (value := os.environ.get(variable, "").strip()):
         raise AimlasyncError("the environment variable that should hold the key is not set, or empty")
     return value

@@ -332,6 +332,62 @@ def test_url_of_aimlapi_may_come_from_the_environment_and_an_argument_beats_it(m
     assert Endpoint.bytespike(api_key=KEY).base_url == "https://llm.bytespike.ai/v1"
 
 
+FOREIGN = ["https://gate.example/v1", "https://api.aimlapi.com.evil.example", "https://evil.example/api.aimlapi.com"]
+HOME = ["https://api.aimlapi.com", "https://API.aimlapi.com:443/v2", "http://localhost:8000", "http://127.0.0.1:1/v1"]
+
+
+@pytest.mark.parametrize("url", FOREIGN)
+def test_key_from_the_environment_goes_to_no_other_host(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIML_API_KEY", KEY)
+    monkeypatch.setenv("BYTESPIKE_API_KEY", KEY)
+    (endpoint,) = default_endpoints(None, url, allow_http=False)
+    assert endpoint.api_key is None
+    assert endpoint.without_key.startswith("the key in AIML_API_KEY goes to api.aimlapi.com and this machine only: ")
+    for make, name in ((Endpoint.aimlapi, "AIML_API_KEY"), (Endpoint.bytespike, "BYTESPIKE_API_KEY")):
+        with pytest.raises(
+            AimlasyncError, match=f"{name} goes to .* pass api_key=, or set {name[:-3]}URL beside it"
+        ) as e:
+            make(base_url=url)
+        assert KEY not in str(e.value)
+        assert make(base_url=url, api_key="given").api_key is not None
+
+
+@pytest.mark.parametrize("url", HOME)
+def test_key_from_the_environment_goes_to_its_vendor_and_to_this_machine(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIML_API_KEY", KEY)
+    (endpoint,) = default_endpoints(None, url, allow_http=False)
+    for made in (endpoint, Endpoint.aimlapi(base_url=url)):
+        assert made.api_key is not None
+        assert made.api_key.reveal() == KEY
+
+
+def test_key_goes_where_the_variable_beside_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIML_API_KEY", KEY)
+    monkeypatch.setenv("AIML_API_URL", "https://gate.example/aimlapi/v1")
+    for made in (
+        *default_endpoints(None, None, allow_http=False),
+        *default_endpoints(None, "https://gate.example/v2", allow_http=False),
+        Endpoint.aimlapi(base_url="https://gate.example"),
+    ):
+        assert made.api_key is not None
+    assert default_endpoints(None, "https://gate.example:8443", allow_http=False)[0].api_key is None
+
+
+def test_variable_of_the_key_may_be_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIML_API_KEY", "vendors")
+    monkeypatch.setenv("GATE_KEY", f" {KEY}\n")
+    for url in (None, "https://gate.example/v1", "https://api.aimlapi.com"):
+        (endpoint,) = default_endpoints(None, url, allow_http=False, key_variable="GATE_KEY")
+        assert endpoint.api_key is not None
+        assert endpoint.api_key.reveal() == KEY
+    for name in ("NO_KEY", KEY, ""):
+        with pytest.raises(AimlasyncError, match="environment variable") as caught:
+            default_endpoints(None, None, allow_http=False, key_variable=name)
+        assert KEY not in str(caught.value)
+
+
 def test_url_from_the_environment_is_checked_like_any_other(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIML_API_URL", "http://gate.example/v1")
     with pytest.raises(ValueError, match="not encrypted"):

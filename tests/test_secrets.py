@@ -268,7 +268,8 @@ async def test_what_is_asked_wrongly_shows_no_secret(make: Callable[[], Transpor
     async with raw_server(Script([b"{}"], content_type="application/json")) as server:
         endpoint = Endpoint(base_url=server.base_url, api_key=KEY)
         transport = make()
-        async with AsyncClient(endpoints=[endpoint], transport=transport) as client:
+        async with AsyncClient(endpoints=[endpoint], transport=transport) as made:
+            client: Any = made
             wrong: list[Callable[[], Any]] = [
                 lambda: client.chat.completions.create(model="m", messages=HELLO, oops=1, extra_headers=headers),
                 lambda: client.chat.completions.create(extra_headers=headers),

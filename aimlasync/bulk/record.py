@@ -7,7 +7,13 @@ run or an export wants to know without decoding the body.
 
 from __future__ import annotations
 
+from codecs import BOM_UTF8
+from collections.abc import Callable
+from typing import TypeVar
+
 import msgspec
+
+R = TypeVar("R")
 
 
 class Response(msgspec.Struct, kw_only=True, gc=False):
@@ -89,5 +95,21 @@ class GlanceResponse(msgspec.Struct, kw_only=True, gc=False):
 
 
 encode_record = msgspec.json.Encoder().encode
-decode_record = msgspec.json.Decoder(Record).decode
-decode_glance = msgspec.json.Decoder(Glance).decode
+
+
+def _marked(decode: Callable[[bytes | str], R]) -> Callable[[bytes | str], R]:
+    """Let a line begin with a byte order mark, as editors leave one."""
+
+    def decoded(line: bytes | str) -> R:
+        try:
+            return decode(line)
+        except msgspec.DecodeError:
+            if not isinstance(line, bytes) or not line.startswith(BOM_UTF8):
+                raise
+        return decode(line[len(BOM_UTF8) :])
+
+    return decoded
+
+
+decode_record = _marked(msgspec.json.Decoder(Record).decode)
+decode_glance = _marked(msgspec.json.Decoder(Glance).decode)
