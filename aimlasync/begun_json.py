@@ -12,8 +12,14 @@ from typing import Any
 # Containers nested deeper are read as null.
 _DEEPEST = 32
 
-_TOKEN = re.compile(r'[ \t\r\n]*(?:("(?:[^"\\]|\\.)*+")|([{}\[\],:])|([^\s{}\[\],:"]+))', re.DOTALL)
-_BEGUN_STRING = re.compile(r'[ \t\r\n]*"((?:[^"\\]|\\.)*+)', re.DOTALL)
+# Tokens that are read: a body of nothing but brackets has a million of them in a megabyte.
+_MOST = 100_000
+
+_INSIDE = r'[^"\\]*+(?:\\.[^"\\]*+)*+'
+_TOKEN = re.compile(rf'[ \t\r\n]*+(?:("{_INSIDE}")|([{{}}\[\],:])|([^\s{{}}\[\],:"]++))', re.DOTALL)
+_BEGUN_STRING = re.compile(rf'[ \t\r\n]*+"({_INSIDE})', re.DOTALL)
+# What matters where nothing is kept: where it ends.
+_BRACKETS = re.compile(rf'"{_INSIDE}"|[\[{{]++|[\]}}]++', re.DOTALL)
 # Half a unicode escape at its end.
 _HALF = re.compile(r"\\u[0-9a-fA-F]{0,3}\Z")
 _NOTHING: Any = object()
@@ -25,10 +31,10 @@ def read_begun(text: str) -> Any:
     A string that is cut is kept as far as it came, a number or a word that the end of the text may have cut is not.
     """
     root: Any = None
-    # The containers that are open, each with its key that waits for a value; None for those that are too deep.
+    # The containers that are open, each with its key that waits for a value.
     stack: list[tuple[Any, list[str]]] = []
     at, end = 0, len(text)
-    while at < end:
+    for _ in range(_MOST):
         match = _TOKEN.match(text, at)
         if match is None:
             begun = _BEGUN_STRING.match(text, at)
@@ -37,13 +43,14 @@ def read_begun(text: str) -> Any:
             break
         at = match.end()
         string, mark, word = match.groups()
-        if mark in ("{", "["):
+        if mark in ("{", "[") and len(stack) >= _DEEPEST:
+            at = _end_of(text, match.end())
+            _put(stack, None)
+        elif mark in ("{", "["):
             made: Any = {} if mark == "{" else []
-            if len(stack) >= _DEEPEST:
-                made = None
             if root is None:
                 root = made
-            elif stack and stack[-1][0] is not None:
+            else:
                 _put(stack, made)
             stack.append((made, []))
         elif mark in ("}", "]"):
@@ -63,6 +70,20 @@ def read_begun(text: str) -> Any:
         elif word is not None and at < end:
             _put(stack, _word(word))
     return root
+
+
+def _end_of(text: str, at: int) -> int:
+    """Return where the container ends whose inside begins at a place."""
+    depth = 1
+    for match in _BRACKETS.finditer(text, at):
+        run = match[0]
+        if run[0] in "[{":
+            depth += len(run)
+        elif run[0] in "]}":
+            if len(run) >= depth:
+                return match.start() + depth
+            depth -= len(run)
+    return len(text)
 
 
 def _wants_key(container: Any, key: list[str]) -> bool:
@@ -88,6 +109,8 @@ def _string(inside: str) -> Any:
 
 
 def _word(word: str) -> Any:
+    if word.isdecimal() and len(word) < 16:
+        return int(word)
     try:
         return json.loads(word)
     except ValueError:

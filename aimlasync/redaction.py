@@ -92,9 +92,9 @@ class Secrets:
 
         Structs are changed in place.
         """
-        texts: list[bytes] = []
         # Nearly always there is none, and one look at all the texts together tells.
-        if _gather(value, texts, 0) and not self._may_be_in(b"\n".join(texts).lower()):
+        texts = _texts_in(value)
+        if texts is not None and not self._may_be_in(texts.lower()):
             return value
         return self._without(value, 0)
 
@@ -104,7 +104,11 @@ class Secrets:
         return self._forms
 
     def _may_be_in(self, low: bytes) -> bool:
-        return any(needle in low for form in self._prepared() for needle in form.needles)
+        for form in self._prepared():
+            for needle in form.needles:
+                if needle in low:
+                    return True
+        return False
 
     def _without(self, value: Any, depth: int) -> Any:
         if isinstance(value, str):
@@ -239,26 +243,39 @@ class _Form:
         return found
 
 
-def _gather(value: Any, texts: list[bytes], depth: int) -> bool:
-    """Collect the texts in a value; False for one that is nested too deep."""
-    if isinstance(value, str):
-        texts.append(value.encode("utf-8", "surrogatepass"))
-        return True
-    if isinstance(value, bytes):
-        texts.append(value)
-        return True
-    parts: Iterable[Any]
-    if isinstance(value, Fields):
-        parts = value.lines
-    elif isinstance(value, Mapping):
-        parts = [*value, *value.values()]
-    elif isinstance(value, (list, tuple)):
-        parts = value
-    elif isinstance(value, msgspec.Struct):
-        parts = [*(getattr(value, name) for name in value.__struct_fields__), getattr(value, "__dict__", None)]
-    else:
-        return True
-    return depth <= _DEEPEST and all(_gather(part, texts, depth + 1) for part in parts if part is not None)
+def _texts_in(value: Any) -> bytes | None:
+    """Return the texts in a value, one a line; None for one that is nested too deep."""
+    texts: list[str] = []
+    raws: list[bytes] = []
+    level: list[Any] = [value]
+    for _ in range(_DEEPEST):
+        deeper: list[Any] = []
+        for part in level:
+            kind = type(part)
+            if kind is str:
+                texts.append(part)
+            elif part is None or kind is float or kind is int or kind is bool:
+                continue
+            elif kind is bytes:
+                raws.append(part)
+            elif kind is dict:
+                deeper += part
+                deeper += part.values()
+            elif isinstance(part, (list, tuple)):
+                deeper += part
+            elif isinstance(part, Fields):
+                texts += part.lines
+            elif isinstance(part, msgspec.Struct):
+                deeper += msgspec.structs.astuple(part)
+                deeper.append(getattr(part, "__dict__", None))
+            elif isinstance(part, Mapping):
+                deeper.append(dict(part))
+            elif isinstance(part, str):
+                texts.append(str(part))
+        if not deeper:
+            return b"\n".join(["\n".join(texts).encode("utf-8", "surrogatepass"), *raws])
+        level = deeper
+    return None
 
 
 def _common(low: bytes, at: int, text: bytes) -> int:
