@@ -39,6 +39,11 @@ FRAMING = frozenset(
 _KEY_LIKE = ("authorization", "cookie", "credential", "credentials", "key", "passwd", "password", "secret", "token")
 
 
+# Names that were found fit, as they are spelled here; of most headers only the value is looked at then.
+_FIT: dict[Any, str] = {}
+_MAX_FIT = 256
+
+
 class Hidden(dict[str, Any]):
     """A dict whose repr shows its keys without their values."""
 
@@ -72,19 +77,28 @@ class Headers(Hidden):
             raise ValueError(f"{option} is a mapping of header names to values, not {self['kind']}")
         found = Headers()
         for name in self:
-            why = fault(name, self[name])
+            spelled = _FIT.get(name)
             # No value in a local: a traceback may show them.
-            if why is None and (spelled := name.title()) in found:
-                why = f"the header {spelled} cannot be sent: it is given twice"
-            if why is not None:
-                name = spelled = ""
-                raise ValueError(f"{option}: {why}")
+            if spelled is None or spelled in found or not _is_plain(self[name]):
+                why = fault(name, self[name])
+                if why is None and (spelled := name.title()) in found:
+                    why = f"the header {spelled} cannot be sent: it is given twice"
+                if why is not None:
+                    name = spelled = ""
+                    raise ValueError(f"{option}: {why}")
+                assert spelled is not None
+                if spelled != "Host" and len(_FIT) < _MAX_FIT:
+                    _FIT[name] = spelled
             found[spelled] = self[name]
         return found
 
 
 class _NoHeaders(Headers):
     __slots__ = ()
+
+
+def _is_plain(value: Any) -> bool:
+    return type(value) is str and value.isascii() and value.isprintable()
 
 
 def keyless(made: Callable[P, T]) -> Callable[P, T]:
@@ -132,6 +146,11 @@ def sendable(headers: Mapping[str, str]) -> Headers:
 
 def joined(shared: Headers, own: Headers) -> Headers:
     """Return an endpoint's headers, and a call's in place of those with the same name."""
+    both = Headers({**shared, **own})
+    lowered = set(map(str.lower, both))
+    if len(lowered) == len(both):
+        # No name is spelled in two ways.
+        return both
     replaced = {name.lower() for name in own}
     return Headers({**{name: shared[name] for name in shared if name.lower() not in replaced}, **own})
 

@@ -71,7 +71,7 @@ class AiohttpTransport:
         if proxy is not None:
             self._proxy, self._proxy_headers = _split_proxy(proxy)
         self._keepalive = keepalive
-        self._urls: dict[str, URL] = {}
+        self._urls: dict[tuple[str, str], URL] = {}
         # Endpoints' headers that were checked, by identity.
         self._shared: dict[int, tuple[Mapping[str, str], Headers]] = {}
         self._timeouts: dict[float | None, aiohttp.ClientTimeout] = {}
@@ -111,10 +111,11 @@ class AiohttpTransport:
                     self._shared.clear()
                 shared = self._shared[id(headers)] = (headers, sendable(headers))
             sent = joined(shared[1], sendable(own))
-            target = self._urls.get(url)
+            target = self._urls.get((method, url))
             if target is None:
-                target = self._urls[url] = URL(url, encoded=True)
-            check_target(method, target.raw_path_qs)
+                target = URL(url, encoded=True)
+                check_target(method, target.raw_path_qs)
+                self._urls[method, url] = target
         except ValueError as error:
             # Mappings of any kind: their repr may show values.
             headers = own = {}
