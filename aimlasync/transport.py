@@ -69,7 +69,8 @@ class Transport(Protocol):
         `headers` are the endpoint's: the same object with every call, never changed, so that what is made of it can be
         kept. `own` are those of the call, and replace the endpoint's; names are spelled alike in both.
         `connect` bounds making a connection, in seconds. Raises APITimeoutError (connect), StaleConnectionError,
-        APIConnectionError; ValueError for a header or URL that cannot be sent, see `headers`. Redirects are never followed: they would carry the prompt to another host.
+        APIConnectionError; ValueError for a header or URL that cannot be sent (`aimlasync.headers`).
+        Redirects are never followed: they would carry the prompt to another host.
         """
 
     async def close(self) -> None:
