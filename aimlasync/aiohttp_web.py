@@ -22,6 +22,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from aimlasync import AimlasyncError, AsyncClient
+from aimlasync.headers import Hidden
 from aimlasync.relay import HEADERS, NOT_RESUMABLE, Events, Failure, Relay, Relayed, Streamed, failure
 
 CLIENT: web.AppKey[AsyncClient] = web.AppKey("aimlasync", AsyncClient)
@@ -63,6 +64,7 @@ _OPEN: web.AppKey[_Open] = web.AppKey("aimlasync relays", _Open)
 
 def setup(app: web.Application, make: Callable[..., AsyncClient] = AsyncClient, **options: Any) -> None:
     """Give an app, and those mounted in it, a client, `make(**options)`, from its start until it ends."""
+    options = Hidden(options)
 
     async def run(app: web.Application) -> AsyncIterator[None]:
         async with make(**options) as app[CLIENT]:

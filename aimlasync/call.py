@@ -12,8 +12,6 @@ import msgspec
 
 from aimlasync.budget import Budget, Reservation
 from aimlasync.chat import Usage
-from aimlasync.endpoint import Headers
-from aimlasync.error_bodies import redact
 from aimlasync.errors import (
     AimlasyncError,
     APIConnectionError,
@@ -22,12 +20,14 @@ from aimlasync.errors import (
     AuthenticationError,
     InsufficientCreditError,
 )
+from aimlasync.headers import Headers
 from aimlasync.hedge import Hedging
 from aimlasync.info import Info
 from aimlasync.lane import Lane, Permit, Refused
 from aimlasync.limits import Outcome
 from aimlasync.line import Priority
 from aimlasync.prices import tokens_of
+from aimlasync.redaction import Secrets
 from aimlasync.responses import ResponseUsage
 from aimlasync.timeout import Timeout
 from aimlasync.transport import RawReply, StaleConnectionError
@@ -156,6 +156,11 @@ class Attempt(msgspec.Struct, eq=False):
         """Whether a failure here is charged: False where the vendor states that it is not, None where nobody says."""
         return False if self.target.lane.endpoint.provider.failures_are_free else None
 
+    @property
+    def secrets(self) -> Secrets:
+        """The keys that it was sent with: servers are known to echo them."""
+        return self.target.lane.secrets.with_headers(self.call.headers)
+
     def charge(self, meta: Meta | None) -> None:
         """Note the cost that a body or a stream states, if it does."""
         if meta is not None and meta.usage is not None:
@@ -201,7 +206,7 @@ class Attempt(msgspec.Struct, eq=False):
     def fail(self, error: AimlasyncError) -> None:
         """There is no answer, or only a part of one: learn from it, drop the connection, give the permit back."""
         error.info = self.info
-        redact(error, self.target.lane.secret)
+        self.secrets.redact(error)
         if self.reply is not None:
             # Harmless where the body was read to its end.
             self.reply.abort()

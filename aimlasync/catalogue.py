@@ -7,6 +7,7 @@ model object, which other servers send. One struct reads all of them; what a ven
 
 from __future__ import annotations
 
+from codecs import BOM_UTF8
 from collections.abc import Iterator
 from typing import Any
 
@@ -111,6 +112,7 @@ _account = msgspec.json.Decoder(_Account)
 
 def decode_models(raw: bytes) -> ModelList:
     """Decode a catalogue, also one that is a bare array. Raises msgspec.DecodeError for what is none."""
+    raw = raw.removeprefix(BOM_UTF8)
     if raw.lstrip()[:1] == b"[":
         raw = b'{"data":%b}' % raw
     models = decode(raw, _models, ModelList)

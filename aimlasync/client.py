@@ -15,7 +15,7 @@ import copy
 import itertools
 import logging
 import secrets
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
 
@@ -25,7 +25,7 @@ from aimlasync import signals
 from aimlasync.budget import Budget, Reservation
 from aimlasync.call import Attempt, Call, Target
 from aimlasync.catalogue import Balance
-from aimlasync.endpoint import Endpoint, Headers, default_endpoints
+from aimlasync.endpoint import Endpoint, default_endpoints, proxy_secrets
 from aimlasync.error_bodies import status_error
 from aimlasync.errors import (
     AimlasyncError,
@@ -37,19 +37,21 @@ from aimlasync.errors import (
     NotFoundError,
     PermissionDeniedError,
 )
+from aimlasync.headers import Headers, keyless
 from aimlasync.hedge import Hedge, Hedging
 from aimlasync.info import Info, check_request_id
 from aimlasync.lane import EndpointStatistics, Lane
 from aimlasync.life import Life
 from aimlasync.limits import Limits
-from aimlasync.options import CallOptions
+from aimlasync.options import CallOptions, check_headers
 from aimlasync.pool import Pool
 from aimlasync.providers import Api
 from aimlasync.race import race
+from aimlasync.redaction import Secrets
 from aimlasync.resources import Chat, Models, Responses, balance
 from aimlasync.retry import Retry
 from aimlasync.timeout import Timeout
-from aimlasync.transport import MAX_ERROR_BODY, RawReply, StaleConnectionError, Transport
+from aimlasync.transport import MAX_ERROR_BODY, RawReply, StaleConnectionError, Transport, beginning
 from aimlasync.watch import Observer
 from aimlasync.wire import Reply
 
@@ -69,14 +71,16 @@ class AsyncClient:
     Keys come from AIML_API_KEY or BYTESPIKE_API_KEY unless `api_key` or `endpoints` says otherwise.
     `max_queue` calls may wait for an endpoint at most (an interactive call counts those of its kind alone),
     `max_queue_per_tenant` of them for one `tenant=`, and each for `max_wait` seconds; beyond that OverloadedError comes
-    at once. Close it with `async with` or `await close()`. Raises AimlasyncError when no key is found, ValueError for a
-    base URL or key that cannot be sent safely.
+    at once. Values of headers that look like a key (Authorization, Cookie, X-Api-Key, ...-Token) are cut out of errors;
+    `secret_headers` names others. Close it with `async with` or `await close()`. Raises AimlasyncError when no key is
+    found, ValueError for a base URL, key or header that cannot be sent safely.
     """
 
     retry = Retry()
     timeout = Timeout()
     _default_headers = Headers()
 
+    @keyless
     def __init__(
         self,
         api_key: str | None = None,
@@ -88,6 +92,7 @@ class AsyncClient:
         timeout: Timeout | float | None = None,
         validate: bool = True,
         default_headers: Mapping[str, str] | None = None,
+        secret_headers: Collection[str] = (),
         allow_http: bool = False,
         proxy: str | None = None,
         transport: Transport | None = None,
@@ -110,6 +115,7 @@ class AsyncClient:
             max_queue=max_queue,
             max_queue_per_tenant=max_queue_per_tenant,
             max_wait=max_wait,
+            secrets=Secrets(proxy_secrets(proxy), named=frozenset(name.lower() for name in secret_headers)),
         )
         self.budget = budget
         self._hedging = None if hedge is None else Hedging(hedge)
@@ -140,9 +146,10 @@ class AsyncClient:
         return (
             retry,
             self.timeout if timeout is None else self.timeout.but(timeout),
-            Headers({**self._default_headers, **{n.title(): value for n, value in (default_headers or {}).items()}}),
+            Headers({**self._default_headers, **Headers.hiding(default_headers or {}).checked("default_headers")}),
         )
 
+    @keyless
     def with_options(
         self,
         *,
@@ -325,7 +332,7 @@ class AsyncClient:
             info.saw_headers(reply.status, reply.headers)
             self._heed(lane, reply, now)
             if not 200 <= reply.status < 300 and reply.status != 304:
-                raise await self._status_error(info, lane, reply)
+                raise await self._status_error(attempt, reply)
             return await receive(attempt)
         except AimlasyncError as failed:
             attempt.fail(failed)
@@ -426,19 +433,17 @@ class AsyncClient:
             pass
         raise APITimeoutError(f"no event within {first_token} s", phase="first_token")
 
-    async def _status_error(self, info: Info, lane: Lane, reply: RawReply) -> APIStatusError:
+    async def _status_error(self, attempt: Attempt, reply: RawReply) -> APIStatusError:
         """Read an error response, within bounds, into the error that it means."""
-        try:
-            body = await reply.read(MAX_ERROR_BODY)
-        except AimlasyncError:
-            body = b""
+        lane, info = attempt.target.lane, attempt.info
+        body = await beginning(reply, MAX_ERROR_BODY)
         provider = lane.endpoint.provider
         wait = signals.retry_after(reply.headers)
         if wait is None and reply.status == 429:
             signal = signals.read(reply.headers, unit=provider.ratelimit_unit)
             wait = signal.pause if signal is not None else None
         should_retry = reply.headers.get("x-should-retry")
-        return status_error(
+        error = status_error(
             reply.status,
             body,
             retry_after=wait,
@@ -447,21 +452,22 @@ class AsyncClient:
             failures_are_free=provider.failures_are_free,
             info=info,
         )
+        if isinstance(error, AuthenticationError) and not attempt.secrets:
+            error.message += f"; {lane.endpoint.without_key}"
+            error.args = (error.message,)
+        return error
 
     def _headers(self, info: Info, extra: Mapping[str, str] | None) -> Headers:
-        """What this call adds to an endpoint's headers."""
+        """What this call adds to an endpoint's headers; `extra` are checked, and all of them in one spelling."""
         headers = Headers(self._default_headers)
-        for name, value in (extra or {}).items():
-            # One spelling, so that a header given here replaces the endpoint's and does not stand beside it.
-            headers[name.title()] = value
+        if extra:
+            headers.update(extra)
         headers[_CLIENT_REQUEST_ID] = info.request_id
         return headers
 
     def _request_id(self, extra_headers: Mapping[str, str] | None) -> str:
-        if extra_headers:
-            for name, value in extra_headers.items():
-                if name.lower() == "x-client-request-id":
-                    return check_request_id(value)
+        if extra_headers and _CLIENT_REQUEST_ID in extra_headers:
+            return check_request_id(extra_headers[_CLIENT_REQUEST_ID])
         return f"{self._id_prefix}-{next(self._ids):x}"
 
     async def forward(
@@ -473,6 +479,7 @@ class AsyncClient:
         raises what they raise. Another path below the base URL goes to the first endpoint, once, with its key; its
         answer is handed back whatever its status. Raises UnsupportedRequestError for what cannot be sent.
         """
+        check_headers(options)
         from aimlasync.forward import forward
 
         return await forward(self, method, path, body, query, options)

@@ -7,13 +7,13 @@ Sources: AI/ML API "Errors and messages"; ByteSpike "Errors reference"; OpenAI's
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
+from aimlasync.begun_json import read_begun
 from aimlasync.errors import (
-    AimlasyncError,
     APIStatusError,
     AuthenticationError,
     BadRequestError,
@@ -29,6 +29,10 @@ from aimlasync.info import Info
 
 # A response excerpt shown in a message: enough to recognise a proxy's page, too little to flood a log.
 _EXCERPT = 200
+# A vendor's own message is shown up to this length; all of it is in `body`.
+_LONGEST_MESSAGE = 4_000
+# Bodies that are nested deeper are cut there: what works on them may be recursive.
+_DEEPEST = 32
 
 _BY_STATUS: dict[int, type[APIStatusError]] = {
     400: BadRequestError,
@@ -62,7 +66,7 @@ _PERMANENT_CODES = re.compile(
 )
 
 # A proxied upstream error arrives as text: a status, a space, then the upstream's JSON (AI/ML API, batch cancel page).
-_UPSTREAM = re.compile(r"^\s*(\d{3})\s+(\{.*\})\s*$", re.DOTALL)
+_UPSTREAM = re.compile(r"\s*\d{3}\s+(\{.*)", re.DOTALL)
 
 _TAGS = re.compile(r"<(script|style)\b.*?</\1>|<[^>]*>", re.IGNORECASE | re.DOTALL)
 
@@ -105,11 +109,9 @@ def read_error(body: Any) -> ErrorDetail:
         status=_status(source.get("code")) or _status(body.get("statusCode")) or _status(source.get("status")),
     )
     upstream = _UPSTREAM.match(message)
-    if upstream is not None:
-        try:
-            nested = read_error(msgspec.json.decode(upstream[2]))
-        except (msgspec.DecodeError, RecursionError):
-            return detail
+    read = None if upstream is None else _read(upstream[1])
+    if read is not None:
+        nested = read[1]
         detail.message = nested.message or message
         detail.code = nested.code or detail.code
         detail.type = nested.type or detail.type
@@ -133,15 +135,8 @@ def status_error(
     `out_of_credit` lists (status, text) pairs that mean no credit; `should_retry` is `x-should-retry` where the server
     sent it.
     """
-    text = body.decode("utf-8", "replace")
-    decoded: Any
-    try:
-        decoded = msgspec.json.decode(text)
-    except (msgspec.DecodeError, RecursionError):
-        decoded = text
-        detail = ErrorDetail(message=excerpt(text))
-    else:
-        detail = read_error(decoded)
+    text = body.decode("utf-8-sig", "replace")
+    decoded, detail = _read(text) or (text, ErrorDetail(message=excerpt(text)))
     if info is not None and detail.request_id is not None:
         info.server_request_id = detail.request_id
     cls = _class_of(status)
@@ -155,7 +150,7 @@ def status_error(
     if _PERMANENT.search(f"{said} {detail.code} {detail.type}"):
         retryable = False
     return cls(
-        f"HTTP {status}: {said}",
+        f"HTTP {status}: {_bounded(said)}",
         status=status,
         body=decoded,
         code=detail.code,
@@ -168,17 +163,55 @@ def status_error(
     )
 
 
+def _read(text: str) -> tuple[Any, ErrorDetail] | None:
+    """Return a body, decoded as far as it is JSON, and what it says; None for what is no JSON or says nothing."""
+    try:
+        decoded = shallow(msgspec.json.decode(text))
+    except (msgspec.DecodeError, RecursionError):
+        # Cut, or nested so deep that nobody reads it.
+        decoded = read_begun(text)
+        detail = read_error(decoded)
+        return (decoded, detail) if detail.message or detail.code else None
+    return decoded, read_error(decoded)
+
+
+def shallow(value: Any) -> Any:
+    """Return `value` without what is nested deeper than anybody reads; itself where nothing is."""
+    level = [value]
+    for _ in range(_DEEPEST):
+        level = [part for item in level for part in _parts(item)]
+        if not level:
+            return value
+    return _pruned(value, _DEEPEST)
+
+
+def _parts(value: Any) -> Iterable[Any]:
+    return value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+
+
+def _pruned(value: Any, levels: int) -> Any:
+    if not isinstance(value, (dict, list)):
+        return value
+    if not levels:
+        return None
+    if isinstance(value, list):
+        return [_pruned(item, levels - 1) for item in value]
+    return {name: _pruned(item, levels - 1) for name, item in value.items()}
+
+
 def _class_of(status: int) -> type[APIStatusError]:
     return _BY_STATUS.get(status) or (InternalServerError if status >= 500 else APIStatusError)
 
 
 def error_in_body(body: Any, *, raw: bytes, info: Info | None, billed: bool | None) -> APIStatusError:
     """Build the error for a 200 whose JSON body is an error: its own code decides the class where it is a status."""
+    body = shallow(body)
     detail = read_error(body)
     status = detail.status or 200
     cls = _class_of(status)
     return cls(
-        f"HTTP 200 with an error in the body: {detail.message or excerpt(raw.decode('utf-8', 'replace'))}",
+        f"HTTP 200 with an error in the body: "
+        f"{_bounded(detail.message) or excerpt(raw.decode('utf-8-sig', 'replace'))}",
         status=status,
         body=body,
         code=detail.code,
@@ -192,6 +225,7 @@ def error_in_body(body: Any, *, raw: bytes, info: Info | None, billed: bool | No
 
 def stream_error(body: Any, *, partial: Any, info: Info | None, billed: bool | None) -> StreamError:
     """Build the error for an error object found inside a stream."""
+    body = shallow(body)
     detail = read_error(body)
     said = detail.message or detail.code or "no message"
     words = f"{detail.code} {detail.type}"
@@ -199,7 +233,7 @@ def stream_error(body: Any, *, partial: Any, info: Info | None, billed: bool | N
     if detail.status is not None and detail.status < 500 and detail.status not in (*_TRANSIENT_4XX, 429):
         permanent = True
     return StreamError(
-        f"the stream reported an error: {said}",
+        f"the stream reported an error: {_bounded(said)}",
         partial=partial,
         code=detail.code,
         body=body,
@@ -209,35 +243,9 @@ def stream_error(body: Any, *, partial: Any, info: Info | None, billed: bool | N
     )
 
 
-# Shorter "keys" are placeholders ("test", "EMPTY"), and words of the message.
-_SHORTEST_KEY = 8
-
-
-def redact(error: AimlasyncError, secret: str) -> None:
-    """Cut `secret` out of everything that `error` keeps: servers are known to echo the key they were given."""
-    if len(secret) < _SHORTEST_KEY:
-        return
-    error.message = error.message.replace(secret, "[key]")
-    for length in range(len(secret) - 1, _SHORTEST_KEY - 1, -1):
-        # An excerpt may end in the middle of it.
-        error.message = error.message.replace(f"{secret[:length]}...", "[key]...")
-    error.args = (error.message,)
-    for name in ("body", "code", "type", "param", "raw"):
-        value = getattr(error, name, None)
-        if isinstance(value, bytes):
-            setattr(error, name, value.replace(secret.encode(), b"[key]"))
-        elif value is not None:
-            setattr(error, name, _without(value, secret))
-
-
-def _without(value: Any, secret: str) -> Any:
-    if isinstance(value, str):
-        return value.replace(secret, "[key]")
-    if isinstance(value, dict):
-        return {_without(key, secret): _without(item, secret) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_without(item, secret) for item in value]
-    return value
+def _bounded(said: str) -> str:
+    """A message whose length is the server's to choose, but not without end."""
+    return said if len(said) <= _LONGEST_MESSAGE else said[:_LONGEST_MESSAGE] + "..."
 
 
 def excerpt(text: str) -> str:

@@ -15,12 +15,13 @@ import msgspec
 
 from aimlasync import resources
 from aimlasync.call import Attempt, Call, Target
-from aimlasync.errors import APITimeoutError, UnsupportedRequestError
+from aimlasync.errors import AimlasyncError, APITimeoutError, StreamError
 from aimlasync.info import Info
 from aimlasync.options import CallOptions
+from aimlasync.paths import path_below, query_of, refused
 from aimlasync.providers import Api
 from aimlasync.stream import Stream
-from aimlasync.transport import MAX_BODY, MAX_ERROR_BODY, RawReply
+from aimlasync.transport import MAX_BODY, MAX_ERROR_BODY, RawReply, beginning
 from aimlasync.wire import Reply, encode, plain
 
 if TYPE_CHECKING:
@@ -28,9 +29,6 @@ if TYPE_CHECKING:
 
 # Paths, below an endpoint's base URL, that the pipeline serves.
 _PIPELINE: Mapping[str, Api] = {"chat/completions": "chat", "responses": "responses"}
-
-# In no body.
-_NO_KEY = b"\0no key\0"
 
 
 class Forwarded:
@@ -84,6 +82,9 @@ class _Streamed(Forwarded):
         while not (piece := self._seen.take()):
             if not await self._stream.read_on():
                 break
+        if isinstance(self._stream._failure, StreamError):
+            # The event that says so is in it, and may echo a key.
+            return self._stream._attempt.secrets.cut_from(piece)
         return piece
 
     async def close(self) -> None:
@@ -150,11 +151,12 @@ async def forward(
     client: AsyncClient, method: str, path: str, body: bytes | None, query: str, options: CallOptions
 ) -> Forwarded:
     """What `AsyncClient.forward` does."""
+    path, query = path_below(path), query_of(query)
     api = _PIPELINE.get(path) if method == "POST" else None
     if api is None:
         return await _direct(client, method, f"{path}?{query}" if query else path, body, options)
     if query:
-        raise _refused(f"a query is not sent to {path}; what it says belongs into the body")
+        raise refused(f"a query is not sent to {path}; what it says belongs into the body")
     return await _through(client, api, body or b"", options)
 
 
@@ -164,7 +166,7 @@ async def _through(client: AsyncClient, api: Api, body: bytes, options: CallOpti
     except msgspec.DecodeError:
         request = None
     if not isinstance(request, dict):
-        raise _refused("the body is no JSON object")
+        raise refused("the body is no JSON object")
     receive = _RECEIVE[api, bool(request.get("stream"))]
 
     async def watched(attempt: Attempt) -> Any:
@@ -196,22 +198,23 @@ async def _direct(client: AsyncClient, method: str, path: str, body: bytes | Non
         timeout=client.timeout if timeout is None else client.timeout.but(timeout),
         started=loop.time(),
     )
+    secrets = lane.secrets.with_headers(call.headers)
     try:
         async with asyncio.timeout(call.timeout.total):
             reply = await client._send(transport, call, call.targets[0])
+            info.saw_headers(reply.status, reply.headers)
+            if reply.status < 400:
+                return _Direct(reply, info, call.timeout.idle)
+            # Servers are known to echo the key they were given.
+            body = secrets.cut_from(await beginning(reply, MAX_ERROR_BODY))
+            secrets.without(info)
+            return _Whole(info, body)
     except TimeoutError:
         pass
-    else:
-        info.saw_headers(reply.status, reply.headers)
-        if reply.status < 400:
-            return _Direct(reply, info, call.timeout.idle)
-        # Servers are known to echo the key they were given.
-        return _Whole(info, (await reply.read(MAX_ERROR_BODY)).replace(lane.secret.encode() or _NO_KEY, b"[key]"))
+    except AimlasyncError as error:
+        secrets.redact(error)
+        raise
     raise APITimeoutError(f"no answer within {call.timeout.total} s", phase="total", info=info)
-
-
-def _refused(why: str) -> UnsupportedRequestError:
-    return UnsupportedRequestError(why, status=400, code="unsupported_request", info=Info(), billed=False)
 
 
 def _as_events(api: Api, reply: dict[str, Any]) -> bytes:

@@ -11,7 +11,7 @@ it. Two promises for every input: the result does not depend on how the bytes we
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 MAX_HEAD = 64 * 2**10
 """Bytes of a response's head, 1xx responses before it included; what has more is not read here."""
@@ -83,8 +83,27 @@ class Fields(Mapping[str, str]):
     def __iter__(self) -> Iterator[str]:
         return iter([line.partition(":")[0] for line in self._lines.values()])
 
+    @classmethod
+    def of(cls, headers: Mapping[str, str]) -> Fields:
+        """Return the fields of another mapping."""
+        lines: dict[str, str] = {}
+        for name, value in headers.items():
+            lines.setdefault(name.lower(), f"{name}: {value}")
+        return cls(lines)
+
+    @property
+    def lines(self) -> Iterable[str]:
+        """All fields, as lines of a head."""
+        return self._lines.values()
+
+    def mapped(self, change: Callable[[str], str]) -> Fields:
+        """Return fields whose lines are `change(line)`; itself when that changes none."""
+        lines = {name: change(line) for name, line in self._lines.items()}
+        return self if lines == self._lines else Fields(lines)
+
     def __repr__(self) -> str:
-        return f"<Fields {dict(self)!r}>"
+        # By name alone: a value may be a cookie, or a key that the server echoes.
+        return f"<Fields {', '.join(self)}>"
 
 
 def _value(line: str) -> str:

@@ -46,6 +46,7 @@ from aimlasync.errors import (
     TruncatedStreamError,
 )
 from aimlasync.forward import Forwarded
+from aimlasync.headers import FRAMING, Headers
 from aimlasync.responses import Response
 from aimlasync.wire import encode
 
@@ -61,20 +62,14 @@ _NUMBERS = re.compile(r"\d+")
 # Of a request: what the endpoint says itself, and what belongs to the connection.
 _NOT_SENT = frozenset(
     (
+        *FRAMING,
         "accept",
         "accept-encoding",
         "api-key",
         "authorization",
-        "connection",
-        "content-length",
         "cookie",
         "host",
-        "keep-alive",
         "proxy-authorization",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
         "user-agent",
         "x-api-key",
     )
@@ -228,9 +223,9 @@ def _route(method: str, path: str) -> tuple[str, bool]:
     return (below, False) if found is None else (found[1], True)
 
 
-def _sent(headers: Any, *, is_json: bool) -> dict[str, str]:
+def _sent(headers: Any, *, is_json: bool) -> Headers:
     """What of a request's headers goes to the endpoint."""
-    sent = {name: value for name, value in headers.items() if name.lower() not in _NOT_SENT}
+    sent = Headers({name: value for name, value in headers.items() if name.lower() not in _NOT_SENT})
     if is_json:
         # The endpoint's headers say it already.
         sent.pop("content-type", None)

@@ -12,19 +12,21 @@ import logging
 import random
 from collections.abc import Callable
 from typing import Literal
-from urllib.parse import quote
 
 import msgspec
 
 from aimlasync._version import __version__
 from aimlasync.concurrency import Congestion
-from aimlasync.endpoint import Endpoint, Headers
+from aimlasync.endpoint import Endpoint
 from aimlasync.estimate import Estimator
 from aimlasync.gate import Admission, Gate
+from aimlasync.headers import Headers
 from aimlasync.health import Health
 from aimlasync.leases import Leases
 from aimlasync.limits import Limits, Outcome
 from aimlasync.line import Priority
+from aimlasync.paths import id_in_path
+from aimlasync.redaction import Secrets
 from aimlasync.retry import RetryQuota
 
 # A pause is stretched by a factor in this range, so that those who were told the same do not all come back at once.
@@ -116,11 +118,11 @@ class Lane:
         "health",
         "held_for",
         "quota",
-        "secret",
+        "secrets",
         "urls",
     )
 
-    def __init__(self, endpoint: Endpoint, limits: Limits) -> None:
+    def __init__(self, endpoint: Endpoint, limits: Limits, secrets: Secrets | None = None) -> None:
         limits = endpoint.limits or limits
         self.endpoint = endpoint
         self.congestion = Congestion(limit=limits.concurrency, paced=limits.is_rated)
@@ -147,18 +149,21 @@ class Lane:
                 "Accept-Encoding": "identity",
                 "Content-Type": "application/json",
                 "User-Agent": f"aimlasync/{__version__}",
-                **{name.title(): value for name, value in endpoint.headers.items()},
+                **endpoint.headers,
             }
         )
-        self.secret = ""
         if endpoint.api_key is not None:
             # Bearer alone: ByteSpike prefers x-api-key when both are sent, and takes only Bearer on /v1/responses.
-            self.secret = endpoint.api_key.reveal()
-            self.headers["Authorization"] = f"Bearer {self.secret}"
+            self.headers["Authorization"] = f"Bearer {endpoint.api_key.reveal()}"
+        self.secrets = (Secrets() if secrets is None else secrets).with_headers(self.headers)
 
     def path_url(self, path: str, **fields: str) -> str:
-        """Return the URL of another path of the provider table; slashes in a model id stay as they are."""
-        return self.endpoint.url(path.format(**{name: quote(value, safe="/:") for name, value in fields.items()}))
+        """Return the URL of another path of the provider table; slashes in a model id stay as they are.
+
+        Raises UnsupportedRequestError for a field that would lead out of the path.
+        """
+        quoted = {name: id_in_path(value, f"the model's {name}") for name, value in fields.items()}
+        return self.endpoint.url(path.format(**quoted))
 
     def __repr__(self) -> str:
         gate = self.gate

@@ -9,7 +9,6 @@ to wait for the head.
 from __future__ import annotations
 
 import asyncio
-import re
 from collections import deque
 from collections.abc import Mapping
 
@@ -18,6 +17,7 @@ from yarl import URL
 
 from aimlasync.errors import AimlasyncError, APIConnectionError, APITimeoutError, ClientClosedError
 from aimlasync.exchange import Connection
+from aimlasync.headers import check_target, joined, sendable
 from aimlasync.session import FOREIGN, translated
 from aimlasync.transport import RawReply
 
@@ -32,12 +32,7 @@ _MAX_ROUTES = 256
 # Names of callers' headers that are remembered as harmless.
 _MAX_NAMES = 64
 
-_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+\Z")
-_VALUE = re.compile(r"[^\x00-\x08\x0a-\x1f\x7f]*\Z")
-_TARGET = re.compile(r"[!-~]+\Z")
 _UNBOUNDED = aiohttp.ClientTimeout(total=None)
-# How long the request is, and what becomes of the connection, is not the caller's to say.
-_OURS = frozenset(("content-length", "transfer-encoding", "upgrade", "trailer", "te"))
 
 
 class LeanTransport:
@@ -71,7 +66,12 @@ class LeanTransport:
         """Send a request; see `Transport.send`. Raises ValueError for a header or URL that cannot be sent safely."""
         route = self._routes.get((method, url))
         if route is None or route.headers is not headers or self.is_closed:
-            route = self._prepare(method, url, headers)
+            try:
+                route = self._prepare(method, url, headers)
+            except ValueError as error:
+                # Mappings of any kind: their repr may show values.
+                headers = own = {}
+                raise error.with_traceback(None) from None
         origin = route.origin
         found = None if fresh else origin.take(asyncio.get_running_loop().time())
         connection = found or await origin.connect(connect)
@@ -82,9 +82,10 @@ class LeanTransport:
         # The request is in no local of a frame that an error may pass: it holds the key.
         try:
             reply = connection.ask(route.head(own, body), body, bodiless=method == "HEAD")
-        except ValueError:
+        except ValueError as error:
             connection.give_back()
-            raise
+            headers = own = {}
+            raise error.with_traceback(None) from None
         try:
             if not connection.is_sent:
                 assert body is not None
@@ -129,46 +130,47 @@ class LeanTransport:
 class _Route:
     """What all requests with one method, URL and set of endpoint's headers have in common, as bytes."""
 
-    __slots__ = ("_apart", "_method", "_names", "_prefix", "_start", "headers", "origin")
+    __slots__ = ("_apart", "_method", "_names", "_prefix", "_shared", "_start", "headers", "origin")
 
     def __init__(self, method: str, url: URL, headers: Mapping[str, str], origin: Origin) -> None:
-        if not _TOKEN.match(method) or not _TARGET.match(url.raw_path_qs):
-            raise ValueError("the URL or method has a character that cannot be sent")
+        check_target(method, url.raw_path_qs)
         self.headers = headers
         self.origin = origin
         self._method = method
-        self._names = {name.lower() for name in headers}
+        self._start = f"{method} {url.raw_path_qs} HTTP/1.1\r\n".encode()
+        # Host stands among the endpoint's headers, so that one of a call replaces it like any other.
+        host = {} if any(name.lower() == "host" for name in headers) else {"Host": url.host_port_subcomponent or ""}
+        self._shared = sendable({**host, **headers})
+        self._names = {name.lower() for name in self._shared}
         # Names that calls bring: checked, and not among the endpoint's.
         self._apart: set[str] = set()
-        host = "" if "host" in self._names else f"Host: {url.host_port_subcomponent}\r\n"
-        self._start = f"{method} {url.raw_path_qs} HTTP/1.1\r\n{host}".encode()
-        self._prefix = self._start + _lines(headers)
+        self._prefix = self._start + _lines(self._shared)
 
     def head(self, own: Mapping[str, str], body: bytes | None) -> bytes:
         """Return the request up to its body."""
         apart, text = self._apart, ""
-        for name, value in own.items():
-            # A name that was checked, and a value without a control character.
-            if name not in apart or not (value.isascii() and value.isprintable()):
-                break
-            text += f"{name}: {value}\r\n"
-        else:
-            if body is not None:
-                return self._prefix + f"{text}Content-Length: {len(body)}\r\n\r\n".encode()
+        try:
+            for name, value in own.items():
+                # A name that was checked, and a value without a control character.
+                if name not in apart or not (value.isascii() and value.isprintable()):
+                    break
+                text += f"{name}: {value}\r\n"
+            else:
+                if body is not None:
+                    return self._prefix + f"{text}Content-Length: {len(body)}\r\n\r\n".encode()
+        except AttributeError:
+            # A value that is no str.
+            pass
         return self._head(own, body)
 
     def _head(self, own: Mapping[str, str], body: bytes | None) -> bytes:
+        own = sendable(own)
         if self._names.isdisjoint(map(str.lower, own)):
             lines = self._prefix + _lines(own)
             if len(self._apart) < _MAX_NAMES:
                 self._apart.update(own)
         else:
-            replaced = {name.lower() for name in own}
-            kept = {name: value for name, value in self.headers.items() if name.lower() not in replaced}
-            start = self._start
-            if "host" in replaced:
-                start = start.partition(b"\r\n")[0] + b"\r\n"
-            lines = start + _lines({**kept, **own})
+            lines = self._start + _lines(joined(self._shared, own))
         if body is not None:
             return b"%bContent-Length: %d\r\n\r\n" % (lines, len(body))
         return lines + (
@@ -177,14 +179,7 @@ class _Route:
 
 
 def _lines(headers: Mapping[str, str]) -> bytes:
-    wrong = next((name for name in headers if not _can_be_sent(name, headers[name])), None)
-    if wrong is not None:
-        raise ValueError(f"the header {wrong!r} cannot be sent: it is ours to set, or holds a control character")
     return "".join([f"{name}: {value}\r\n" for name, value in headers.items()]).encode()
-
-
-def _can_be_sent(name: str, value: str) -> bool:
-    return bool(_TOKEN.match(name)) and name.lower() not in _OURS and bool(_VALUE.match(value))
 
 
 class Origin:

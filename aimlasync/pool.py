@@ -20,6 +20,7 @@ from aimlasync.info import Info, Timing
 from aimlasync.lane import STRETCH, Lane, Permit
 from aimlasync.limits import Limits
 from aimlasync.providers import VENDORS, Api, Provider, refusal
+from aimlasync.redaction import Secrets
 from aimlasync.wire import encode
 
 # An endpoint whose answers have not been timed yet is taken for this fast, in seconds: worth a try.
@@ -39,10 +40,11 @@ class Pool:
         max_queue: int | None = None,
         max_queue_per_tenant: int | None = None,
         max_wait: float | None = None,
+        secrets: Secrets | None = None,
     ) -> None:
         if not endpoints:
             raise ValueError("endpoints= must name at least one endpoint")
-        self.lanes = [Lane(endpoint, limits) for endpoint in endpoints]
+        self.lanes = [Lane(endpoint, limits, secrets) for endpoint in endpoints]
         self.max_queue = max_queue
         self.max_queue_per_tenant = max_queue_per_tenant
         self.max_wait = max_wait

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Generator, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack, overload
-from urllib.parse import urlencode
 
 import msgspec
 
@@ -19,7 +18,9 @@ from aimlasync.catalogue import Balance, Model, ModelList, decode_balance, decod
 from aimlasync.chat import ChatCompletion, ChatOptions, ChatParams
 from aimlasync.error_bodies import error_in_body, excerpt
 from aimlasync.errors import APIResponseValidationError, NotFoundError
-from aimlasync.options import CALL_OPTIONS, CallOptions
+from aimlasync.headers import Headers, fault
+from aimlasync.options import CALL_OPTIONS, CallOptions, check_headers
+from aimlasync.paths import query_from
 from aimlasync.responses import Response, ResponseParams
 from aimlasync.wire import Reply, plain
 
@@ -100,6 +101,7 @@ class Completions:
         Raises AnswerRefusedError, AnswerTruncatedError or AnswerInvalidError, each with the reply; TypeError, naming
         the field, for a type that strict JSON schema cannot express.
         """
+        check_headers(params)
         from aimlasync.parse import parse_completion
         from aimlasync.schema import format_of
 
@@ -183,6 +185,7 @@ class Responses:
 
         Raises like `chat.completions.parse`.
         """
+        check_headers(params)
         from aimlasync.parse import parse_response
         from aimlasync.schema import format_of
 
@@ -234,9 +237,9 @@ class Models:
         lane = self._lane()
         url = lane.path_url(lane.endpoint.provider.models_path)
         if filters:
-            url = f"{url}?{urlencode(filters, safe=',/')}"
+            url = f"{url}?{query_from(filters)}"
         known = self._known.get(url)
-        headers = {"If-None-Match": known[0]} if known is not None else None
+        headers = Headers({"If-None-Match": known[0]}) if known is not None else None
 
         async def receive(attempt: Attempt) -> ModelList:
             if attempt.response.status == 304 and known is not None:
@@ -247,7 +250,7 @@ class Models:
             models = _decoded(attempt, await attempt.response.read(), decode_models)
             attempt.succeed(None)
             tag = attempt.response.headers.get("etag")
-            if tag is not None:
+            if tag is not None and fault("If-None-Match", tag) is None:
                 self._known[url] = (tag, models)
             return models
 
@@ -290,7 +293,8 @@ def _listed(items: Any) -> Any:
 def _body(
     required: dict[str, Any], params: Mapping[str, Any], known: frozenset[str], stream: bool | None
 ) -> tuple[dict[str, Any], CallOptions]:
-    """Split keyword arguments into what is sent and how."""
+    """Split keyword arguments into what is sent and how. Raises ValueError for a header that cannot be sent."""
+    check_headers(params)
     options: dict[str, Any] = {}
     for name, value in params.items():
         if name in known:
@@ -327,6 +331,9 @@ async def _receive_response(attempt: Attempt) -> Response:
     if _content_type(attempt) == "text/event-stream":
         return await (await _response_stream(attempt).start()).collect()
     reply = _decoded(attempt, await attempt.response.read(), responses.decode_response)
+    if reply.error is not None:
+        # A response that failed is an answer, and what it says of that comes from where keys are echoed.
+        attempt.secrets.without(reply)
     if not (reply.id or reply.output or reply.output_text):
         raise _no_answer(attempt, reply.raw, "has no output")
     attempt.charge(reply.meta)

@@ -7,6 +7,7 @@ another type is kept as `Unknown`; the JSON's `type` decides, `event:` lines are
 
 from __future__ import annotations
 
+from codecs import BOM_UTF8
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Union, cast
 
@@ -421,6 +422,8 @@ def decode_event(raw: bytes) -> ResponseStreamEvent:
     try:
         event = _event.decode(raw)
     except (ValueError, RecursionError):
+        if raw.startswith(BOM_UTF8):
+            return decode_event(raw[len(BOM_UTF8) :])
         value = plain(raw)
         if not isinstance(value, dict):
             raise msgspec.ValidationError(f"expected an object, got {type(value).__name__}") from None

@@ -9,6 +9,7 @@ import asyncio
 import io
 import os
 import weakref
+from base64 import b64encode
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from types import NoneType
@@ -18,8 +19,9 @@ import aiohttp
 from aiohttp.http import HttpProcessingError
 from yarl import URL
 
-from aimlasync.endpoint import Headers
 from aimlasync.errors import AimlasyncError, APIConnectionError, APITimeoutError, ClientClosedError
+from aimlasync.headers import Headers, check_target, joined, sendable
+from aimlasync.http1 import Fields
 from aimlasync.transport import (
     AT_ONCE,
     DRAIN_BYTES,
@@ -33,6 +35,7 @@ from aimlasync.transport import (
 
 # aiohttp warns about larger raw bodies; a file object is written in pieces.
 _PLAIN_BODY = 2**20
+_MAX_SHARED = 256
 
 FOREIGN = (TimeoutError, aiohttp.ClientError, HttpProcessingError, OSError)
 """What aiohttp raises."""
@@ -85,9 +88,15 @@ class AiohttpTransport:
         # For requests that must not go over a kept connection; made with the first of them.
         self._fresh: aiohttp.ClientSession | None = None
         self._is_closed = False
-        self._proxy = proxy
+        # aiohttp's log records show a proxy with its user and password; of headers they show a hash.
+        self._proxy: URL | None = None
+        self._proxy_headers: Headers | None = None
+        if proxy is not None:
+            self._proxy, self._proxy_headers = _split_proxy(proxy)
         self._keepalive = keepalive
-        self._urls: dict[str, URL] = {}
+        self._urls: dict[tuple[str, str], URL] = {}
+        # Endpoints' headers that were checked, by identity.
+        self._shared: dict[int, tuple[Mapping[str, str], Headers]] = {}
         self._timeouts: dict[float | None, aiohttp.ClientTimeout] = {}
         self._draining: set[asyncio.Task[None]] = set()
         # Replies that somebody may still be reading: closing a session does not wake them.
@@ -115,11 +124,28 @@ class AiohttpTransport:
         connect: float | None,
         fresh: bool = False,
     ) -> RawReply:
-        """Send a request; see `Transport.send`."""
+        """Send a request; see `Transport.send`. Raises ValueError for a header or URL that cannot be sent safely."""
         session = self._begun(fresh)
-        target = self._urls.get(url)
-        if target is None:
-            target = self._urls[url] = URL(url, encoded=True)
+        try:
+            shared = self._shared.get(id(headers))
+            if shared is None or shared[0] is not headers:
+                if len(self._shared) >= _MAX_SHARED:
+                    self._shared.clear()
+                shared = self._shared[id(headers)] = (headers, sendable(headers))
+            sent = joined(shared[1], sendable(own))
+            target = self._urls.get((method, url))
+            if target is None:
+                target = URL(url, encoded=True)
+                check_target(method, target.raw_path_qs)
+                self._urls[method, url] = target
+        except ValueError as error:
+            # Mappings of any kind: their repr may show values.
+            headers = own = {}
+            shared = None
+            raise error.with_traceback(None) from None
+        if self._proxy_headers and target.scheme == "http":
+            # There is no CONNECT that would carry it.
+            sent.update(self._proxy_headers)
         timeout = self._timeouts.get(connect)
         if timeout is None:
             # Of all that it takes to have a connection: the name's look-up and a proxy's CONNECT as well.
@@ -133,15 +159,19 @@ class AiohttpTransport:
             response = await session.request(
                 method,
                 target,
-                headers=Headers({**headers, **own}),
+                headers=sent,
                 data=body if body is None or len(body) <= _PLAIN_BODY else io.BytesIO(body),
                 allow_redirects=False,
                 timeout=timeout,
                 proxy=self._proxy,
+                proxy_headers=self._proxy_headers,
             )
         except FOREIGN as error:
             # A TimeoutError here is the connect bound: the caller's own deadline arrives as a cancellation.
             failure = translated(error, target, fresh=noted.dialled or clock() - sent_at > AT_ONCE)
+        except BaseException as error:  # noqa: BLE001  # raised again
+            # Frames of aiohttp hold the headers.
+            raise error.with_traceback(None) from None
         else:
             reply = PayloadReply(response.status, response.headers, response.content, response.close, self._draining)
             self._open.add(reply)
@@ -184,7 +214,7 @@ class PayloadReply:
         draining: set[asyncio.Task[None]],
     ) -> None:
         self.status = status
-        self.headers = headers
+        self.headers: Mapping[str, str] = Fields.of(headers)
         self._content = content
         self._close = close
         self._draining = draining
@@ -236,6 +266,15 @@ class PayloadReply:
         finally:
             # Harmless where the body ended: the connection is back in the pool already.
             self._close()
+
+
+def _split_proxy(proxy: str) -> tuple[URL, Headers | None]:
+    """Return a proxy's URL without user and password, and the header that says them."""
+    url = URL(proxy)
+    if url.user is None and url.password is None:
+        return url, None
+    pair = f"{url.user or ''}:{url.password or ''}"
+    return url.with_user(None), Headers({"Proxy-Authorization": f"Basic {b64encode(pair.encode()).decode()}"})
 
 
 def _kind(error: BaseException) -> str:

@@ -21,6 +21,7 @@ from typing import Any
 import anyio
 
 from aimlasync import AimlasyncError, AsyncClient
+from aimlasync.headers import Hidden
 from aimlasync.relay import HEADERS, NOT_RESUMABLE, Events, Failure, Relay, Relayed, Streamed, failure
 
 try:
@@ -49,6 +50,8 @@ def lifespan(
     `inner` is another lifespan, run within this one; the state of both is the app's. A lifespan of your own may make
     the client as well: what `client_of` looks for is its state's "aimlasync".
     """
+
+    options = Hidden(options)
 
     @asynccontextmanager
     async def run(app: Any) -> AsyncIterator[dict[str, Any]]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import weakref
+from codecs import BOM_UTF8
 from collections import deque
 from collections.abc import AsyncIterator
 from types import TracebackType
@@ -236,7 +237,10 @@ class Stream(Generic[P, W]):
         try:
             piece = self._decode(data)
         except msgspec.DecodeError:
-            self._undecodable(event, cut=cut)
+            if data.removeprefix(BOM_UTF8).strip() == b"[DONE]":
+                self._finish()
+            else:
+                self._undecodable(event, cut=cut)
             return
         self._take_piece(piece, event)
 
@@ -265,7 +269,7 @@ class Stream(Generic[P, W]):
 
     def _after(self, event: sse.Event) -> None:
         try:
-            tail = msgspec.json.decode(event.data, type=_Tail)
+            tail = msgspec.json.decode(event.data.removeprefix(BOM_UTF8), type=_Tail)
         except msgspec.MsgspecError:
             return
         self._attempt.charge(tail.meta)

@@ -12,13 +12,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol
 
-from aimlasync.errors import APIConnectionError, APIResponseValidationError
+from aimlasync.errors import AimlasyncError, APIConnectionError, APIResponseValidationError
 
 MAX_BODY = 64 * 2**20
 """Largest body that is read, in bytes, after decompression."""
 
-MAX_ERROR_BODY = 64 * 2**10
-"""The same for the body of an error."""
+MAX_ERROR_BODY = 2**20
+"""How much of the body of an error is read, in bytes; what is longer is cut there."""
 
 # After a stream's end: how much is read, and for how long, to give the connection back instead of closing it.
 DRAIN_BYTES = 64 * 2**10
@@ -78,7 +78,8 @@ class Transport(Protocol):
         kept. `own` are those of the call, and replace the endpoint's; names are spelled alike in both.
         `connect` bounds making a connection, in seconds, from the name's look-up to the end of the handshakes; `fresh`
         asks for a connection that was not used before. Raises APITimeoutError (connect), StaleConnectionError,
-        APIConnectionError. Redirects are never followed: they would carry the prompt to another host.
+        APIConnectionError; ValueError for a header or URL that cannot be sent (`aimlasync.headers`).
+        Redirects are never followed: they would carry the prompt to another host.
         """
 
     async def close(self) -> None:
@@ -95,6 +96,22 @@ async def gathered(reply: RawReply, max_bytes: int) -> bytes:
         if size > max_bytes:
             reply.abort()
             raise too_large(max_bytes)
+    return b"".join(pieces)
+
+
+async def beginning(reply: RawReply, max_bytes: int) -> bytes:
+    """Return a body as far as it comes: whole, cut at `max_bytes`, or up to where the connection broke."""
+    pieces = []
+    left = max_bytes
+    try:
+        while left > 0 and (piece := await reply.read_some()):
+            pieces.append(piece[:left])
+            left -= len(piece)
+    except AimlasyncError:
+        pass
+    if left <= 0:
+        # Harmless where it ended there.
+        reply.abort()
     return b"".join(pieces)
 
 

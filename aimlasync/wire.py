@@ -12,6 +12,7 @@ import json
 import re
 import types
 import typing
+from codecs import BOM_UTF8
 from collections.abc import Iterable, Mapping
 from io import IOBase
 from typing import Any, TypeVar, cast
@@ -131,6 +132,8 @@ def decode(raw: bytes, decoder: msgspec.json.Decoder[S], target: type[S]) -> S:
     except (ValueError, RecursionError):
         # msgspec's errors are ValueErrors, and so are those of invalid UTF-8.
         pass
+    if raw.startswith(BOM_UTF8):
+        return decode(raw[len(BOM_UTF8) :], decoder, target)
     value = plain(raw)
     if not isinstance(value, dict):
         raise msgspec.ValidationError(f"expected an object, got {type(value).__name__}")
@@ -141,7 +144,8 @@ _HALF = re.compile("[\ud800-\udfff]")
 
 
 def plain(raw: bytes) -> Any:
-    """Read JSON, also what msgspec refuses and servers send: NaN, Infinity, 1e999, half a surrogate pair, bad UTF-8.
+    """Read JSON, also what msgspec refuses and servers send: NaN, Infinity, 1e999, half a surrogate pair, bad UTF-8, a
+    byte order mark.
 
     Numbers of no value become null, characters of no value U+FFFD. Raises msgspec.DecodeError for what is no JSON.
     """
@@ -150,7 +154,7 @@ def plain(raw: bytes) -> Any:
     except (ValueError, RecursionError):
         pass
     try:
-        value = json.loads(raw.decode("utf-8", "replace"), parse_constant=lambda _: None, parse_float=_finite)
+        value = json.loads(raw.decode("utf-8-sig", "replace"), parse_constant=lambda _: None, parse_float=_finite)
         return msgspec.json.decode(_HALF.sub("\ufffd", json.dumps(value, ensure_ascii=False)))
     except (ValueError, RecursionError) as error:
         problem = str(error)

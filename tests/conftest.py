@@ -31,6 +31,7 @@ _OVER_BOTH = {
     "test_cancellation",
     "test_catalogue",
     "test_client",
+    "test_error_bodies",
     "test_errors",
     "test_forward",
     "test_hedge",

@@ -15,7 +15,7 @@ import pytest
 from virtual import run
 
 from aimlasync.call import Attempt, Call
-from aimlasync.endpoint import Endpoint, Headers, Secret, default_endpoints, is_loopback
+from aimlasync.endpoint import Endpoint, Secret, default_endpoints, is_loopback
 from aimlasync.errors import (
     AimlasyncError,
     APIConnectionError,
@@ -25,6 +25,7 @@ from aimlasync.errors import (
     RateLimitError,
     UnsupportedRequestError,
 )
+from aimlasync.headers import Headers
 from aimlasync.info import Info
 from aimlasync.lane import Lane
 from aimlasync.limits import Limits, Outcome
@@ -195,7 +196,7 @@ def test_key_is_stripped_and_sent_as_bearer_alone() -> None:
 def test_no_key_sends_no_authorization(key: str | None) -> None:
     made = Lane(Endpoint(base_url="http://localhost:8000", api_key=key), Limits())
     assert "Authorization" not in made.headers
-    assert made.secret == ""
+    assert not made.secrets
 
 
 @pytest.mark.parametrize(
@@ -329,6 +330,62 @@ def test_url_of_aimlapi_may_come_from_the_environment_and_an_argument_beats_it(m
     assert endpoint.base_url == "https://other.example/v1"
     assert Endpoint.aimlapi(api_key=KEY, base_url="https://api.aimlapi.com").base_url == "https://api.aimlapi.com/v1"
     assert Endpoint.bytespike(api_key=KEY).base_url == "https://llm.bytespike.ai/v1"
+
+
+FOREIGN = ["https://gate.example/v1", "https://api.aimlapi.com.evil.example", "https://evil.example/api.aimlapi.com"]
+HOME = ["https://api.aimlapi.com", "https://API.aimlapi.com:443/v2", "http://localhost:8000", "http://127.0.0.1:1/v1"]
+
+
+@pytest.mark.parametrize("url", FOREIGN)
+def test_key_from_the_environment_goes_to_no_other_host(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIML_API_KEY", KEY)
+    monkeypatch.setenv("BYTESPIKE_API_KEY", KEY)
+    (endpoint,) = default_endpoints(None, url, allow_http=False)
+    assert endpoint.api_key is None
+    assert endpoint.without_key.startswith("the key in AIML_API_KEY goes to api.aimlapi.com and this machine only: ")
+    for make, name in ((Endpoint.aimlapi, "AIML_API_KEY"), (Endpoint.bytespike, "BYTESPIKE_API_KEY")):
+        with pytest.raises(
+            AimlasyncError, match=f"{name} goes to .* pass api_key=, or set {name[:-3]}URL beside it"
+        ) as e:
+            make(base_url=url)
+        assert KEY not in str(e.value)
+        assert make(base_url=url, api_key="given").api_key is not None
+
+
+@pytest.mark.parametrize("url", HOME)
+def test_key_from_the_environment_goes_to_its_vendor_and_to_this_machine(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIML_API_KEY", KEY)
+    (endpoint,) = default_endpoints(None, url, allow_http=False)
+    for made in (endpoint, Endpoint.aimlapi(base_url=url)):
+        assert made.api_key is not None
+        assert made.api_key.reveal() == KEY
+
+
+def test_key_goes_where_the_variable_beside_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIML_API_KEY", KEY)
+    monkeypatch.setenv("AIML_API_URL", "https://gate.example/aimlapi/v1")
+    for made in (
+        *default_endpoints(None, None, allow_http=False),
+        *default_endpoints(None, "https://gate.example/v2", allow_http=False),
+        Endpoint.aimlapi(base_url="https://gate.example"),
+    ):
+        assert made.api_key is not None
+    assert default_endpoints(None, "https://gate.example:8443", allow_http=False)[0].api_key is None
+
+
+def test_variable_of_the_key_may_be_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIML_API_KEY", "vendors")
+    monkeypatch.setenv("GATE_KEY", f" {KEY}\n")
+    for url in (None, "https://gate.example/v1", "https://api.aimlapi.com"):
+        (endpoint,) = default_endpoints(None, url, allow_http=False, key_variable="GATE_KEY")
+        assert endpoint.api_key is not None
+        assert endpoint.api_key.reveal() == KEY
+    for name in ("NO_KEY", KEY, ""):
+        with pytest.raises(AimlasyncError, match="environment variable") as caught:
+            default_endpoints(None, None, allow_http=False, key_variable=name)
+        assert KEY not in str(caught.value)
 
 
 def test_url_from_the_environment_is_checked_like_any_other(monkeypatch: pytest.MonkeyPatch) -> None:

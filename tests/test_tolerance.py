@@ -16,7 +16,7 @@ from aimlasync.chat import decode_completion
 from aimlasync.chat_chunks import Assembler as ChatAssembler
 from aimlasync.chat_chunks import chunk_of, decode_chunk
 from aimlasync.endpoint import Endpoint, default_endpoints
-from aimlasync.error_bodies import redact, status_error
+from aimlasync.error_bodies import status_error
 from aimlasync.errors import (
     AimlasyncError,
     AnswerInvalidError,
@@ -30,6 +30,7 @@ from aimlasync.errors import (
 )
 from aimlasync.info import Info
 from aimlasync.providers import BYTESPIKE
+from aimlasync.redaction import Secrets
 from aimlasync.response_events import Assembler, decode_event
 from aimlasync.responses import decode_response
 from aimlasync.retry import Retry
@@ -140,7 +141,7 @@ def test_type_that_is_no_text_is_unknown(kind: Any) -> None:
 def test_key_cut_by_the_end_of_an_excerpt_is_not_shown(at: int) -> None:
     key = "0f3a9c55d1e24b7788aa66cc33ee1100"
     failed = status_error(401, f"{'x' * at}{key} and more".encode())
-    redact(failed, key)
+    Secrets([key]).redact(failed)
     assert key[:10] not in failed.message
 
 

@@ -12,6 +12,7 @@ from aimlasync.agents.errors import ToolError
 from aimlasync.agents.run_state import Endpoint, Run
 from aimlasync.agents.tools import RunContext, Tool, tool, tool_of
 from aimlasync.line import Priority
+from aimlasync.options import check_headers
 from aimlasync.schema import Format, format_of
 
 
@@ -93,6 +94,7 @@ class Agent:
     """
 
     def __init__(self, **options: Unpack[Options]) -> None:
+        check_headers(options)
         given = {**_DEFAULTS, **options}
         self.name: str = given.pop("name")
         self.model: str = given.pop("model")
@@ -118,6 +120,7 @@ class Agent:
         """Return this agent with other options."""
         if not options:
             return self
+        check_headers(options)
         own: dict[str, Any] = {name: getattr(self, name) for name in _DEFAULTS}
         own["tools"] = self.tools.values()
         return Agent(**{**own, **self.params, **options})

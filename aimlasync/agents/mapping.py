@@ -18,6 +18,7 @@ from aimlasync.agents.tools import Approve
 from aimlasync.budget import Budget
 from aimlasync.bulk.api import each
 from aimlasync.errors import AimlasyncError
+from aimlasync.options import check_headers
 
 if TYPE_CHECKING:
     from aimlasync.client import AsyncClient
@@ -77,6 +78,7 @@ async def map(
     """
     if concurrency < 1:
         raise ValueError(f"concurrency must be at least 1, not {concurrency}")
+    check_headers(options)
     options.setdefault("priority", "bulk")
     agent = Agent(**options) if agent is None else agent.but(**options)
     shared = budget_of(client, budget)

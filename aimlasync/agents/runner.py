@@ -20,6 +20,7 @@ from aimlasync.agents.loop import Emit, Loop
 from aimlasync.agents.run_state import Run
 from aimlasync.agents.tools import Approve
 from aimlasync.budget import Budget
+from aimlasync.options import check_headers
 
 if TYPE_CHECKING:
     from aimlasync.client import AsyncClient
@@ -173,6 +174,7 @@ def begin(
     options: Options,
 ) -> tuple[Loop, list[Any]]:
     """Return a loop that is ready to go, and what joins the history first."""
+    check_headers(options)
     if history is not None and agent is None:
         options = {"model": history.model, "endpoint": history.endpoint, **options}
     agent = Agent(**options) if agent is None else agent.but(**options)

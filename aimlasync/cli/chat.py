@@ -40,6 +40,7 @@ def chat(
     model: str | None,
     endpoint: str,
     base_url: str | None,
+    key_env: str | None,
     simulate: bool,
     allow_http: bool,
 ) -> None:
@@ -52,7 +53,7 @@ def chat(
         message = sys.stdin.buffer.read().decode("utf-8", "replace")
     if not message.strip():
         raise WrongUseError("the message is empty")
-    where = Where(base_url=base_url, simulate=simulate, allow_http=allow_http)
+    where = Where(base_url=base_url, key_env=key_env, simulate=simulate, allow_http=allow_http)
     run(_chat(where, message, system=system, model=model, endpoint=endpoint, stream=not no_stream))
 
 

@@ -66,6 +66,7 @@ class Machines:
             chat = BatchChat(
                 task=task,
                 base_url=server.where.base_url,
+                key_env=server.where.key_env,
                 allow_http=server.where.allow_http,
                 limits=words.limits.share(self._processes, self._processes),
                 retry_invalid=words.retry_invalid,

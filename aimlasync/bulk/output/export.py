@@ -6,6 +6,7 @@ an answer says is read by the decoders that read it from the wire.
 
 from __future__ import annotations
 
+from codecs import BOM_UTF8
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -254,7 +255,7 @@ def id_column(journal_path: str) -> str | None:
     """Return the column whose values name the rows of a journal, as its manifest says; None where none does."""
     try:
         with open(f"{journal_path}.manifest", "rb") as file:
-            job = msgspec.json.decode(file.read())["job"]
+            job = msgspec.json.decode(file.read().removeprefix(BOM_UTF8))["job"]
         return job["id"] if isinstance(job["id"], str) else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
