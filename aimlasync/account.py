@@ -1,7 +1,7 @@
 """The arithmetic of one account that several workers share: who may send how much, and when.
 
 Law: pure; time is handed in, in seconds of any clock that all workers share. The script of `aimlasync.redis` does the
-same in Lua, step by step; whatever is changed here is changed there.
+same in Lua, step by step; whatever is changed here is changed there. What is spent once and for all is `till`.
 
 A lease is granted when all of these agree:
  - the minute has room: a lease counts from its grant until a minute after its end, what was not spent of it only until
@@ -11,7 +11,23 @@ A lease is granted when all of these agree:
  - no pause.
 How much: what the worker would like, at most its part of a fifth of a second, and at least one attempt, however large.
 What an attempt took beyond its estimate is taken from what comes next; what it did not take is credit, at most a
-minute's worth, and room in the minute in which it was counted.
+minute's worth, and room in the minute in which it was counted. Credit pays for three quarters of a grant at most, so
+that no second is above four times the rate.
+
+The limits are never passed when a worker cannot reach the place, or the place forgets:
+ - each worker is told a part of the limits which it may use while it cannot reach the place. All parts that workers
+   may hold are together at most 1: a part that is lowered counts in full until the worker says that it knows, and a
+   worker that is not heard keeps it for KNOWN seconds. A place that is gone gives out no parts, so those that workers
+   held then stay at most 1 for as long as it is gone;
+ - the part of a worker that was busy and is not heard any more is not granted to others for HOLD seconds: it may be
+   using it. What it tells when it is back, it pays for;
+ - with each answer a worker is told the account's last minute, in coarse sums. A place that forgot grants nothing to a
+   worker before it was told them; what is unknown since then is taken to have been sent at the full pace;
+ - for HOLD seconds a place that forgot grants no more than the parts of the workers that are back; for RETURN seconds
+   it waits for them. If none comes, there were none.
+So one thing is left: a worker that alone cannot reach the place for longer than HOLD seconds, while others do, adds its
+part to theirs, unless it waits (`Ask.alone`).
+Workers that give different limits are held to the lowest that was given within KNOWN seconds.
 """
 
 from __future__ import annotations
@@ -19,195 +35,231 @@ from __future__ import annotations
 import math
 from typing import Literal
 
-from aimlasync.quota import Ask, Draw, Lease
+from aimlasync.minute import BUSY, HOLD, STEP, WINDOW, Bucket, Wheel, step_of
+from aimlasync.quota import Ask, Lease, Memory
 
-# A server counts when a request arrives: one that was slow on its way counts there for longer.
-WINDOW = 60.0 + 1.0
-# Sums are kept by quarters of a second.
-STEP = 0.25
-# The pace, as a share of the limit: below what the minute allows (60 of 61.4), so that the minute is the exception.
-PACE = 0.975
-# Seconds that a worker may be ahead of the pace: what it takes to ask.
-AHEAD = 0.2
 # Seconds of the rate that all leases under way are worth together.
 SLICE = 0.2
 # Seconds in which a lease may be spent.
 TTL = 1.0
-# Seconds after which a worker that asks for nothing leaves its part to the others, and after which it is forgotten.
-BUSY = 2.0
+# Seconds after which a worker is forgotten.
 KNOWN = 60.0
-# A place that nobody could ask for this long was away, and all workers come back to it, within so many seconds.
-AWAY = 1.0
-RETURN = 3.0
-# A worker draws this part of its share of what is left: what one worker holds is not there for the others.
-PARTS = 8
-
-_EPSILON = 1e-6
-
-
-class _Bucket:
-    """One limit: when the pace has been paid to, and what it is owed."""
-
-    __slots__ = ("credit", "limit", "paid_to", "rate", "steps")
-
-    def __init__(self, limit: float) -> None:
-        self.steps: dict[int, float] = {}
-        self.credit = 0.0
-        self.paid_to = float("-inf")
-        self.set(limit)
-
-    def set(self, limit: float) -> None:
-        self.limit = limit
-        self.rate = limit * PACE / 60
-
-    def forget(self, now: float) -> None:
-        for step in [step for step in self.steps if step * STEP + WINDOW <= now]:
-            del self.steps[step]
-        if now - self.paid_to > 60.0:
-            self.credit = 0.0
-
-    def earliest(self, amount: float, now: float) -> float:
-        """When `amount` may be sent."""
-        starts = max(now, self.paid_to - AHEAD)
-        over = sum(n for step, n in self.steps.items() if step * STEP + WINDOW > starts)
-        over += min(amount, self.limit) - self.limit
-        if over > _EPSILON:
-            for step in sorted(self.steps):
-                leaves = step * STEP + WINDOW
-                if leaves > starts:
-                    over -= self.steps[step]
-                    if over <= _EPSILON:
-                        return leaves
-        return starts
-
-    def take(self, amount: float, starts: float, step: int, share: float) -> None:
-        self.add(amount, step)
-        paid = min(self.credit, amount)
-        self.credit -= paid
-        self.paid_to = max(self.paid_to, starts) + (amount - paid) / (self.rate * share)
-
-    def add(self, amount: float, step: int) -> None:
-        self.steps[step] = max(0.0, self.steps.get(step, 0.0) + amount)
-
-    def adjust(self, difference: float, now: float) -> None:
-        """Something took `difference` more than was paid for, or less."""
-        if difference > 0:
-            paid = min(self.credit, difference)
-            self.credit -= paid
-            self.paid_to = max(self.paid_to, now) + (difference - paid) / self.rate
-            return
-        # First what is owed, then what comes.
-        owed = max(0.0, self.paid_to - now) * self.rate
-        paid = min(owed, -difference)
-        self.paid_to -= paid / self.rate
-        self.credit = min(self.limit, self.credit - difference - paid)
+# What the others have at least while the parts of workers that are not heard are kept.
+LEAST = 0.05
+# Seconds within which all workers come back to a place that forgot.
+RETURN = 2.0
+# The longest pause: what a peer says is not believed beyond it.
+MAX_PAUSE = 3600.0
+# Quarters of a second by which the clocks of two places may differ and still be one.
+SAME_CLOCK = 8
 
 
-class _Open:
-    """A lease that its worker has not ended yet."""
+class _Worker:
+    """What is known of one worker: its open lease, until when it is busy and known, in whole seconds, and its part."""
 
-    __slots__ = ("number", "requests", "step", "tokens")
+    __slots__ = ("alone", "busy", "known", "number", "part", "requests", "step", "tokens")
 
-    def __init__(self, number: int, requests: float, tokens: float, step: int) -> None:
-        self.number = number
-        self.requests = requests
-        self.tokens = tokens
-        self.step = step
+    def __init__(self) -> None:
+        # 0 for none.
+        self.number = 0
+        self.requests = self.tokens = 0.0
+        self.step = 0
+        self.busy = self.known = 0
+        self.part = 0.0
+        self.alone: Literal["waits", "part", "share"] = "waits"
 
 
 class Account:
-    """One account's minute. All mutable state: sums, pace, open leases, who was seen, the pause, and who is back."""
+    """One account's minute. All mutable state: the limits, sums and pace, who was seen, the pause, and its own age.
 
-    def __init__(self, epoch: str, now: float) -> None:
+    It knows nothing of what was before, and waits for who does until `opens`: RETURN seconds, unless it is told.
+    """
+
+    def __init__(self, epoch: str, now: float, *, opens: float | None = None) -> None:
+        self._begin(epoch, now)
+        if opens is not None:
+            self._opens = opens
+        # Of each kind, limit -> until when it holds.
+        self._limits: tuple[dict[float, float], dict[float, float]] = ({}, {})
+
+    def _begin(self, epoch: str, now: float) -> None:
         self.epoch = epoch
-        self._requests: _Bucket | None = None
-        self._tokens: _Bucket | None = None
+        self._since = now
+        self._opens = now + RETURN
+        self._requests: Bucket | None = None
+        self._tokens: Bucket | None = None
         self._number = 0
-        self._open: dict[str, _Open] = {}
-        # Worker -> until when it has a part, and when it is forgotten.
-        self._busy: dict[str, float] = {}
-        self._known: dict[str, float] = {}
-        self._paused_until = float("-inf")
-        # When somebody asked last; who is back, and until when the others are waited for.
-        self._asked = float("-inf")
-        self._back: set[str] = set()
-        self._back_until = float("-inf")
+        self._workers: dict[str, _Worker] = {}
+        self._sweep = now + KNOWN
+        self._busy = Wheel()
+        self._known = Wheel()
+        self._paused_until = 0.0
 
     def lease(self, ask: Ask, now: float) -> Lease:
         """Take in what a worker spent, and grant what it may send next."""
-        self._requests = _set(self._requests, ask.requests_per_minute)
-        self._tokens = _set(self._tokens, ask.tokens_per_minute)
+        if ask.epoch == self.epoch and ask.heard > self._number:
+            # Restored from a copy: leases that were granted after it was made are not in it.
+            self._begin(f"{now * 1e6:.0f}", now)
+        self._requests = self._set(self._requests, self._limits[0], ask.requests_per_minute, now)
+        self._tokens = self._set(self._tokens, self._limits[1], ask.tokens_per_minute, now)
         for bucket in (self._requests, self._tokens):
             if bucket is not None:
                 bucket.forget(now)
-        self._busy = {worker: until for worker, until in self._busy.items() if until > now}
-        self._known = {worker: until for worker, until in self._known.items() if until > now}
-        self._open = {worker: lease for worker, lease in self._open.items() if lease.step * STEP + WINDOW > now}
-        if ask.returns and now - self._asked > AWAY:
-            self._back = set()
-            self._back_until = now + RETURN
-        self._asked = now
-        ended = self._end(ask, now)
+        self._busy.forget(now - HOLD)
+        self._known.forget(now)
+        if now > self._sweep:
+            self._sweep = now + KNOWN
+            self._workers = {name: worker for name, worker in self._workers.items() if worker.known > now}
+        if not ask.worker:
+            # Somebody looks whether the place is there.
+            return Lease(epoch=self.epoch, number=0)
+        worker = self._workers.get(ask.worker)
+        if worker is not None and worker.known <= now:
+            worker = None
+        if ask.epoch not in ("", self.epoch):
+            if ask.memory is None:
+                return Lease(epoch=self.epoch, number=0, is_lost=True)
+            self._restore(ask.memory, ask.age, now, 1.0)
+        ended = 0
+        if worker is None:
+            worker = _Worker()
+            if ask.part > 0 and now < self._opens:
+                self._opens = max(self._opens, self._since + HOLD)
+        else:
+            self._busy.remove(worker.busy, 0.0 if worker.alone == "waits" else worker.part)
+            self._known.remove(worker.known, worker.part)
+        if ask.epoch == self.epoch:
+            ended = self._end(ask, worker, now)
+        if ask.away > 0 and ask.epoch in ("", self.epoch):
+            for bucket in (self._requests, self._tokens):
+                if bucket is not None:
+                    bucket.was_alone(ask.away, now, ask.part)
         if ask.pause > 0:
-            self._paused_until = max(self._paused_until, now + ask.pause)
-        self._known[ask.worker] = now + KNOWN
-        if ask.calls <= 0:
-            if ask.worker not in self._open:
-                self._busy.pop(ask.worker, None)
-            return Lease(epoch=self.epoch, number=0, ended=ended, workers=len(self._known))
-        return self._grant(ask, now, ended)
+            self._paused_until = max(self._paused_until, now + min(ask.pause, MAX_PAUSE))
+        if ask.leaves:
+            self._workers.pop(ask.worker, None)
+            return Lease(epoch=self.epoch, number=0, ended=ended)
+        lease = Lease(epoch=self.epoch, number=0, ended=ended, part=self._part(ask, worker, now))
+        if ask.calls > 0:
+            self._grant(ask, worker, lease, now)
+        elif worker.number == 0 or worker.step * STEP <= now:
+            # It asks for nothing, and has nothing.
+            worker.busy = 0
+        if worker.busy:
+            self._busy.put(worker.busy, 0.0 if worker.alone == "waits" else worker.part)
+        worker.known = math.ceil(now + lease.starts + KNOWN)
+        self._known.put(worker.known, worker.part)
+        self._workers[ask.worker] = worker
+        self._tell(lease, now)
+        return lease
 
-    def _end(self, ask: Ask, now: float) -> int:
+    def begin_alone(
+        self, requests: float | None, tokens: float | None, memory: Memory | None, age: float, now: float, part: float
+    ) -> None:
+        """Begin as one worker's part of an account of which it was told `memory` so long ago.
+
+        A lease of that account may still be in its hands, so this one's pace begins when it has ended.
+        """
+        self._requests = self._set(self._requests, self._limits[0], requests, now)
+        self._tokens = self._set(self._tokens, self._limits[1], tokens, now)
+        if memory is not None:
+            self._restore(memory, age, now, part)
+        for bucket in (self._requests, self._tokens):
+            if bucket is not None:
+                bucket.paid_to = max(bucket.paid_to, now + TTL)
+
+    def _restore(self, memory: Memory, age: float, now: float, part: float) -> None:
+        """Count what the account sent before: what was told so long ago, and since then the pace."""
+        shift = step_of(now - age) - memory.step
+        if abs(shift) <= SAME_CLOCK:
+            shift = 0
+        for bucket, told in ((self._requests, memory.requests), (self._tokens, memory.tokens)):
+            if bucket is not None:
+                bucket.restore(told, shift, now - age, now, part)
+
+    def _set(self, bucket: Bucket | None, limits: dict[float, float], limit: float | None, now: float) -> Bucket | None:
+        if limit is not None:
+            limits[limit] = now + KNOWN
+        for old in [old for old, until in limits.items() if until <= now]:
+            del limits[old]
+        if not limits:
+            return None
+        if bucket is None:
+            return Bucket(min(limits))
+        bucket.set(min(limits))
+        return bucket
+
+    def _end(self, ask: Ask, worker: _Worker, now: float) -> int:
         """End the worker's lease at what it spent, and correct what it sent before; return where the lease is now."""
-        if ask.epoch != self.epoch:
-            return 0
         bucket = self._tokens
         if bucket is not None:
             for step, difference in ask.corrections.items():
-                if step in bucket.steps:
-                    bucket.add(difference, step)
+                step = step or step_of(now)
+                if step in bucket.steps or difference > 0:
+                    bucket.add(difference, min(step, step_of(now + 2 * WINDOW)))
                 bucket.adjust(difference, now)
-        lease = self._open.get(ask.worker)
-        if lease is None or lease.number != ask.lease:
+        if not ask.lease or worker.number != ask.lease:
             return 0
-        del self._open[ask.worker]
+        worker.number = 0
+        if worker.step * STEP + WINDOW <= now:
+            return 0
         # It may end before it began.
-        step = min(lease.step, _step(now))
+        step = min(worker.step, step_of(now))
         for bucket, granted, spent in (
-            (self._requests, lease.requests, ask.spent_requests),
-            (self._tokens, lease.tokens, ask.spent_tokens),
+            (self._requests, worker.requests, ask.spent_requests),
+            (self._tokens, worker.tokens, ask.spent_tokens),
         ):
             if bucket is not None:
-                bucket.add(-granted, lease.step)
+                bucket.add(-granted, worker.step)
                 bucket.add(spent, step)
                 if spent != granted:
                     bucket.adjust(spent - granted, now)
         return step
 
-    def _grant(self, ask: Ask, now: float, ended: int) -> Lease:
-        self._busy[ask.worker] = now + BUSY
-        parts = len(self._busy)
+    def _part(self, ask: Ask, worker: _Worker, now: float) -> float:
+        """Return the part that the worker may use alone, and note the one that it may hold until it says otherwise."""
+        count, parts = self._known.sum(now)
+        part = ask.part
+        if ask.alone != "share" and now >= self._opens:
+            part = 1 / (count + 1)
+        if ask.alone != "share":
+            part = max(0.0, min(part, 1 - parts))
+        worker.alone = ask.alone
+        worker.part = max(ask.part, part)
+        return part
+
+    def _tell(self, lease: Lease, now: float) -> None:
+        """Tell a worker what there is beside its lease."""
+        requests, tokens = self._requests, self._tokens
+        lease.workers = self._known.sum(now)[0]
+        lease.memory = Memory(step=step_of(now))
+        if requests is not None:
+            lease.requests_per_minute, lease.memory.requests = requests.limit, requests.told(now)
+        if tokens is not None:
+            lease.tokens_per_minute, lease.memory.tokens = tokens.limit, tokens.told(now)
+
+    def _grant(self, ask: Ask, worker: _Worker, lease: Lease, now: float) -> None:
+        busy, parts = self._busy.sum(now)
+        # The part of the limits that is not in use by workers that the place does not hear.
         share = 1.0
-        if now < self._back_until:
-            # Those who are not back yet keep to their parts alone: theirs are not given to others.
-            self._back.add(ask.worker)
-            parts = max(parts, ask.workers)
-            share = min(1.0, len(self._back) / ask.workers)
+        if now < self._opens:
+            share = min(1.0, self._known.sum(now)[1] + worker.part)
+        starts = now if share > 0 else self._opens
+        share = max(LEAST, share - self._busy.sum(now - HOLD)[1] + parts) if share > 0 else 1.0
         calls = float(ask.calls)
         tokens = ask.tokens
-        starts = now
         held_by: Literal["requests", "tokens", "pause"] = "requests"
         if self._requests is not None:
-            calls = min(calls, math.floor(SLICE * self._requests.rate / parts))
+            calls = min(calls, math.floor(SLICE * self._requests.rate * share / (busy + 1)))
         if self._tokens is not None and tokens > 0:
             tokens = min(tokens, self._tokens.limit)
-            calls = min(calls, math.floor(SLICE * self._tokens.rate / parts / tokens))
+            calls = min(calls, math.floor(SLICE * self._tokens.rate * share / (busy + 1) / tokens))
         calls = max(1.0, calls)
         # What is leased for the first of them serves the others as well, mostly.
         tokens *= calls
         if self._requests is not None:
-            starts = self._requests.earliest(calls, now)
-        if self._tokens is not None and (room := self._tokens.earliest(tokens, now)) > starts:
+            starts = self._requests.earliest(calls, starts)
+        if self._tokens is not None and (room := self._tokens.earliest(tokens, starts)) > starts:
             starts, held_by = room, "tokens"
         if self._paused_until > starts:
             starts, held_by = self._paused_until, "pause"
@@ -216,53 +268,13 @@ class Account:
             starts = max(starts, self._requests.earliest(calls, starts))
         if self._tokens is not None:
             starts = max(starts, self._tokens.earliest(tokens, starts))
-        step = _step(starts + TTL)
+        step = step_of(starts + TTL)
         if self._requests is not None:
             self._requests.take(calls, starts, step, share)
         if self._tokens is not None:
             self._tokens.take(tokens, starts, step, share)
         self._number += 1
-        self._open[ask.worker] = _Open(self._number, calls, tokens, step)
-        self._busy[ask.worker] = starts + BUSY
-        return Lease(
-            epoch=self.epoch,
-            number=self._number,
-            requests=calls,
-            tokens=tokens,
-            starts=starts - now,
-            seconds=TTL,
-            step=step,
-            ended=ended,
-            workers=len(self._known),
-            held_by=held_by,
-        )
-
-
-class Till:
-    """Something that is spent once and for all, in parts; all mutable state is who holds how much of it."""
-
-    def __init__(self) -> None:
-        self._held: dict[str, int] = {}
-
-    def draw(self, draw: Draw) -> int:
-        """Return how much more the worker may spend, 0 when that is less than it needs."""
-        others = sum(self._held.values()) - self._held.get(draw.worker, 0)
-        left = draw.total - others - draw.keeps
-        granted = 0
-        if 0 < draw.needs <= left:
-            granted = max(draw.needs, left // (PARTS * len(self._held.keys() | {draw.worker})))
-        self._held[draw.worker] = draw.keeps + granted
-        return granted
-
-
-def _set(bucket: _Bucket | None, limit: float | None) -> _Bucket | None:
-    if limit is None:
-        return None
-    if bucket is None:
-        return _Bucket(limit)
-    bucket.set(limit)
-    return bucket
-
-
-def _step(time: float) -> int:
-    return math.ceil(time / STEP)
+        worker.number, worker.requests, worker.tokens, worker.step = self._number, calls, tokens, step
+        worker.busy = math.ceil(starts + BUSY)
+        lease.number, lease.requests, lease.tokens = self._number, calls, tokens
+        lease.starts, lease.seconds, lease.step, lease.held_by = starts - now, TTL, step, held_by

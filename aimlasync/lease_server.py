@@ -9,7 +9,8 @@ which holds a secret: give it to children by the environment, and to nobody else
     endpoint = Endpoint.aimlapi(limits=Limits(requests_per_minute=600), quota=quota)
 
 Frames are a length of four bytes and MessagePack: [number, kind, body]. An answer has the number of its question and
-kind ""; number 0 wants none. Whoever embeds this may send kinds of its own.
+kind ""; number 0 wants none. Whoever embeds this may send kinds of its own. A frame that is none, or whose values are
+out of bounds, ends the connection and changes nothing.
 """
 
 from __future__ import annotations
@@ -20,14 +21,18 @@ import secrets
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import msgspec
 
-from aimlasync.account import Account, Till
+from aimlasync.account import Account
+from aimlasync.fallback import Fallback, check_share
 from aimlasync.prices import Price
-from aimlasync.quota import Ask, Draw, Lease, QuotaDownError
+from aimlasync.quota import Ask, Draw, Drawn, Lease, QuotaDownError
 from aimlasync.shared_budget import SharedBudget
+from aimlasync.till import Till
+
+T = TypeVar("T")
 
 _MAX_FRAME = 16 * 2**20
 _encode = msgspec.msgpack.Encoder().encode
@@ -123,7 +128,9 @@ class LeaseServer:
 
     async def start(self) -> None:
         """Begin to lease."""
-        self._account = Account(secrets.token_hex(6), asyncio.get_running_loop().time())
+        # Its address is new: nobody knew another life of it.
+        now = asyncio.get_running_loop().time()
+        self._account = Account(secrets.token_hex(6), now, opens=now)
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
 
     async def close(self) -> None:
@@ -148,7 +155,10 @@ class LeaseServer:
 
     def draw(self, draw: Draw) -> int:
         """Draw from a purse in the same process."""
-        return self._till.setdefault(draw.purse, Till()).draw(draw)
+        return self._draw(draw).granted
+
+    def _draw(self, draw: Draw) -> Drawn:
+        return self._till.setdefault(draw.purse, Till()).draw(draw, 0.0)
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.get_running_loop().create_task(self._serve(reader, writer))
@@ -169,7 +179,7 @@ class LeaseServer:
                 assert self._account is not None
                 return self._account.lease(msgspec.msgpack.decode(body, type=Ask), asyncio.get_running_loop().time())
             if kind == "draw":
-                return self.draw(msgspec.msgpack.decode(body, type=Draw))
+                return self._draw(msgspec.msgpack.decode(body, type=Draw))
             return None if self._own is None else self._own(link, kind, body)
 
         link = Link(reader, writer, hear)
@@ -183,20 +193,29 @@ class LeaseServer:
 class ServedQuota:
     """The quota that the process at `address` leases; one per event loop.
 
-    While that process does not answer, calls wait. Raises ValueError for an address that is none. `hear` is given
-    (kind, body) of what that process sends of its own, and kind "" when it is gone.
+    While that process does not answer, calls wait; with `share=N` they go on at a Nth of the limits, for N processes
+    that share them, and a process that does not answer within `timeout` seconds is taken to be gone. Raises ValueError
+    for an address or a share that is none. `hear` is given (kind, body) of what that process sends of its own, and
+    kind "" when it is gone.
     """
 
-    def __init__(self, address: str, *, hear: Hear | None = None) -> None:
+    def __init__(
+        self, address: str, *, share: float | None = None, timeout: float = 2.0, hear: Hear | None = None
+    ) -> None:
         port, _, secret = address.partition(":")
-        if not (port.isdecimal() and secret):
+        if not (port.isdecimal() and int(port) < 2**16 and secret):
             raise ValueError("not the address of a LeaseServer")
+        check_share(share)
         self._port = int(port)
         self._secret = secret
         self._hear: Hear = hear or _ignore
+        self._timeout = None if share is None else timeout
         self._link: Link | None = None
         self._listening: asyncio.Task[None] | None = None
         self._connecting = asyncio.Lock()
+        self._fallback = Fallback(
+            self._lease, "the process that leases the shared quota", share=share, raises=share is None
+        )
 
     def budget(
         self, usd: float, *, prices: Mapping[str, Price] | None = None, purse: str = "usd", **options: Any
@@ -205,12 +224,12 @@ class ServedQuota:
         return SharedBudget(usd, quota=self, prices=prices, purse=purse, **options)
 
     async def lease(self, ask: Ask) -> Lease:
-        """Ask the other process."""
-        return msgspec.msgpack.decode(await (await self.connect()).ask("lease", ask), type=Lease)
+        """Ask the other process. Raises QuotaDownError, without `share`."""
+        return await self._fallback.lease(ask)
 
     async def draw(self, draw: Draw) -> int:
         """Ask the other process."""
-        return msgspec.msgpack.decode(await (await self.connect()).ask("draw", draw), type=int)
+        return (await self._ask("draw", draw, Drawn)).granted
 
     async def connect(self) -> Link:
         """Return the connection, made anew if it must be. Raises QuotaDownError."""
@@ -227,6 +246,7 @@ class ServedQuota:
 
     async def close(self) -> None:
         """Close the connection; harmless more than once."""
+        self._fallback.close()
         listening, self._listening = self._listening, None
         if listening is not None:
             listening.cancel()
@@ -234,6 +254,17 @@ class ServedQuota:
 
     def __repr__(self) -> str:
         return f"<ServedQuota {'open' if self._link is not None else 'closed'}>"
+
+    async def _lease(self, ask: Ask) -> Lease:
+        return await self._ask("lease", ask, Lease)
+
+    async def _ask(self, kind: str, question: Ask | Draw, answer: type[T]) -> T:
+        try:
+            async with asyncio.timeout(self._timeout):
+                said = await (await self.connect()).ask(kind, question)
+            return msgspec.msgpack.decode(said, type=answer)
+        except (TimeoutError, msgspec.DecodeError) as error:
+            raise QuotaDownError(type(error).__name__) from None
 
     async def _listen(self, link: Link) -> None:
         try:

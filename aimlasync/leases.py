@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Literal
 
 from aimlasync.limits import Limits
-from aimlasync.quota import Ask, Lease, Quota
+from aimlasync.quota import Ask, Lease, Quota, QuotaDownError
 
 # An estimate that has grown since the lease was asked for still fits: the rest is settled with the answer.
 _SHORT = 0.8
@@ -22,6 +22,14 @@ _SHORT = 0.8
 _TELL = 0.5
 # Seconds until a place that failed is asked again, and for what a closing worker gives back.
 _AGAIN = 1.0
+# Seconds until a worker says that it is still there, when it wants nothing and when it waits for its lease to begin:
+# its part stays its own, and a place that forgot is told so.
+_STILL_HERE = 20.0
+_STILL_WAITING = 1.0
+# So many leases in a row that nothing could be spent of are followed by a rest.
+_UNFIT = 5
+# Seconds between two warnings.
+_WARN_AGAIN = 60.0
 
 _log = logging.getLogger("aimlasync.quota")
 
@@ -79,11 +87,14 @@ class Leases:
         "_moved",
         "_paused_until",
         "_quota",
+        "_rpm",
         "_spent_last",
         "_telling",
         "_timer",
+        "_tpm",
+        "_unfit",
+        "_warned",
         "_worker",
-        "_workers",
     )
 
     def __init__(self, quota: Quota, limits: Limits) -> None:
@@ -92,12 +103,16 @@ class Leases:
         self._quota = quota
         self._limits = limits
         self._moved: Callable[[], None] = _nothing
+        # In force: lower than our own where another worker gave less.
+        self._rpm = limits.requests_per_minute
+        self._tpm = limits.tokens_per_minute
         self._worker = secrets.token_hex(6)
-        self._workers = 1
         self._epoch = ""
         self._held: Held | None = None
         # What the lease before came to: the next one is asked for a little more.
         self._spent_last = 0
+        # Leases in a row of which nothing could be spent.
+        self._unfit = 0
         self._held_by: Literal["requests", "tokens", "pause"] = "requests"
         # Step -> tokens; of the epoch alone.
         self._corrections: dict[int, float] = {}
@@ -106,6 +121,7 @@ class Leases:
         # What looks at the line again, and what tells what nobody asks about.
         self._timer: asyncio.TimerHandle | None = None
         self._telling: asyncio.TimerHandle | None = None
+        self._warned = float("-inf")
         self._closed = False
 
     def on_move(self, moved: Callable[[], None]) -> None:
@@ -114,8 +130,8 @@ class Leases:
 
     @property
     def counts_tokens(self) -> bool:
-        """Whether an estimate of tokens is of any use here."""
-        return self._limits.tokens_per_minute is not None
+        """Whether an estimate of tokens is of any use here: another worker may have given a limit of tokens."""
+        return True
 
     @property
     def held_by(self) -> Literal["requests", "tokens", "pause"]:
@@ -127,11 +143,11 @@ class Leases:
         held = self._held
         if held is None or not held.starts <= now < held.ends:
             return None
-        if self._limits.requests_per_minute is not None and held.left_requests < 1:
+        if self._rpm is not None and held.left_requests < 1:
             return None
-        if self._limits.tokens_per_minute is not None:
+        if self._tpm is not None:
             # What is larger than a minute goes alone, at the price of a minute.
-            tokens = min(tokens, self._limits.tokens_per_minute)
+            tokens = min(tokens, self._tpm)
             if held.left_tokens < tokens * _SHORT:
                 return None
             held.left_tokens = max(0.0, held.left_tokens - tokens)
@@ -145,19 +161,28 @@ class Leases:
         if self._held is not None and now < self._held.starts:
             # It is there, and its time will come.
             return
-        if self._asking is None and not self._closed:
+        if self._asking is not None or self._closed:
+            return
+        if self._unfit >= _UNFIT:
+            # A place that grants what is of no use is not asked without end.
+            self._unfit = 0
+            self._look_again(_AGAIN, asyncio.get_running_loop())
+        else:
             self._ask(calls + self._spent_last, tokens, ends=True)
 
     def settle(self, slip: Slip, tokens: float) -> None:
         """Note what an attempt really took."""
         difference, held = tokens - slip.tokens, slip.lease
-        if not difference or self._limits.tokens_per_minute is None:
+        if not difference or self._tpm is None:
             return
         slip.tokens = tokens
         if held is self._held:
             held.spent_tokens = max(0.0, held.spent_tokens + difference)
         elif held.epoch == self._epoch:
             self._corrections[held.step] = self._corrections.get(held.step, 0.0) + difference
+        elif difference > 0:
+            # The place that counted it is not the one that is asked now: there it is as if it were sent now.
+            self._owe({0: difference})
         else:
             return
         self._tell(_TELL)
@@ -177,9 +202,6 @@ class Leases:
     def pause(self, until: float) -> None:
         """Tell the other workers that the server told the account to wait until then."""
         self._paused_until = max(self._paused_until, until)
-        if self._telling is not None:
-            self._telling.cancel()
-            self._telling = None
         self._tell(0.0)
 
     async def close(self) -> None:
@@ -195,17 +217,23 @@ class Leases:
             await asyncio.wait([self._asking], timeout=_AGAIN)
             if self._asking is not None:
                 self._asking.cancel()
-        if self._held is not None or self._corrections:
+        if self._epoch:
             try:
                 async with asyncio.timeout(_AGAIN):
-                    await self._quota.lease(self._question(0, 0.0, ends=True))
+                    await self._quota.lease(self._question(0, 0.0, ends=True, leaves=True))
             except Exception as error:  # noqa: BLE001  # a place that is gone takes nothing back
                 _log.debug("a lease could not be given back: %s", type(error).__name__)
 
     def _tell(self, delay: float) -> None:
-        """See to it that the place is told, even if nothing is asked."""
-        if self._telling is None and not self._closed:
-            self._telling = asyncio.get_running_loop().call_later(delay, self._tell_now)
+        """See to it that the place is told by then, even if nothing is asked."""
+        if self._closed:
+            return
+        loop = asyncio.get_running_loop()
+        if self._telling is not None:
+            if self._telling.when() <= loop.time() + delay:
+                return
+            self._telling.cancel()
+        self._telling = loop.call_later(delay, self._tell_now)
 
     def _tell_now(self) -> None:
         self._telling = None
@@ -213,12 +241,18 @@ class Leases:
         now = asyncio.get_running_loop().time()
         if self._asking is not None:
             self._tell(_TELL)
-        elif held is not None and now >= held.ends and held.granted != (held.spent_requests, held.spent_tokens):
-            self._ask(0, 0.0, ends=True)
-        elif self._corrections or self._paused_until > now:
+        elif held is None or not held.starts <= now < held.ends or self._corrections or self._paused_until > now:
+            # What was leased and not spent, or that nothing is wanted: nobody need wait for it.
             self._ask(0, 0.0, ends=held is not None and now >= held.ends)
-        elif held is not None and now < held.ends:
-            self._tell(held.ends - now)
+        else:
+            self._tell_later(now)
+
+    def _tell_later(self, now: float) -> None:
+        held = self._held
+        if held is None:
+            self._tell(_STILL_HERE)
+        else:
+            self._tell(min(_STILL_WAITING, held.starts - now) if now < held.starts else max(0.0, held.ends - now))
 
     def _ask(self, calls: int, tokens: float, *, ends: bool) -> None:
         if self._telling is not None:
@@ -229,13 +263,14 @@ class Leases:
         loop = asyncio.get_running_loop()
         self._asking = loop.create_task(self._answered(question, ending, loop), name="aimlasync lease")
 
-    def _question(self, calls: int, tokens: float, *, ends: bool) -> Ask:
+    def _question(self, calls: int, tokens: float, *, ends: bool, leaves: bool = False) -> Ask:
         """What is to be said, and taken off the list of what is to be said."""
         held = self._held if ends else None
         corrections, self._corrections = self._corrections, {}
         paused_until, self._paused_until = self._paused_until, float("-inf")
         if held is not None:
             self._held = None
+            self._unfit = self._unfit + 1 if calls and not held.spent_requests else 0
             self._spent_last = int(held.spent_requests)
         return Ask(
             worker=self._worker,
@@ -249,7 +284,7 @@ class Leases:
             spent_tokens=0.0 if held is None else held.spent_tokens,
             corrections=corrections,
             pause=max(0.0, paused_until - asyncio.get_running_loop().time()),
-            workers=self._workers,
+            leaves=leaves,
         )
 
     async def _answered(self, question: Ask, ending: Held | None, loop: asyncio.AbstractEventLoop) -> None:
@@ -258,29 +293,53 @@ class Leases:
             lease = await self._quota.lease(question)
         except Exception as error:  # noqa: BLE001  # whatever it is, the line goes on when the place is back
             self._asking = None
-            _log.warning("no lease of the shared quota (%s); it is asked again", type(error).__name__)
+            self._warn(error, loop.time())
+            # What it was not told must be told.
+            if question.pause:
+                self._paused_until = max(self._paused_until, asked + question.pause)
+            self._owe(question.corrections)
             self._look_again(_AGAIN, loop)
             return
         self._asking = None
         now = loop.time()
-        self._workers = lease.workers
+        if lease.requests_per_minute is not None or lease.tokens_per_minute is not None:
+            self._rpm, self._tpm = lease.requests_per_minute, lease.tokens_per_minute
         if lease.epoch != self._epoch:
-            # Another place, or one that lost its memory: what was said of the old one means nothing there.
+            # Another place, or one that lost its memory: what was counted too high in the old one is lost.
             self._epoch = lease.epoch
-            self._corrections.clear()
+            corrections, self._corrections = self._corrections, {}
+            self._owe(corrections)
         elif ending is not None and lease.ended:
             moved = self._corrections.pop(ending.step, 0.0)
             ending.step = lease.ended
             if moved:
                 self._corrections[ending.step] = self._corrections.get(ending.step, 0.0) + moved
         if lease.number:
+            # No more than was asked for, whatever it says.
+            lease.requests = min(lease.requests, max(1.0, question.calls))
             self._held = Held(lease, asked, now)
             self._held_by = lease.held_by
-            self._tell(max(0.0, self._held.ends - now))
+            self._tell_later(now)
             self._look_again(lease.starts, loop)
         elif not self._closed:
+            self._tell_later(now)
             # Who came while this was said has not been asked for.
             self._moved()
+
+    def _owe(self, corrections: dict[int, float]) -> None:
+        """See to it that what was taken beyond what was counted is told, wherever that was."""
+        more = sum(tokens for tokens in corrections.values() if tokens > 0)
+        if more:
+            self._corrections[0] = self._corrections.get(0, 0.0) + more
+
+    def _warn(self, error: Exception, now: float) -> None:
+        again = now - self._warned < _WARN_AGAIN
+        if not again:
+            self._warned = now
+        # The text of another error may hold a secret.
+        why = str(error) if isinstance(error, QuotaDownError) else type(error).__name__
+        level = logging.DEBUG if again else logging.WARNING
+        _log.log(level, "no lease of the shared quota (%s): calls wait, and it is asked again every second", why)
 
     def _look_again(self, seconds: float, loop: asyncio.AbstractEventLoop) -> None:
         if self._timer is not None:
