@@ -27,12 +27,12 @@ from aimlasync.lane import Lane, Permit, Refused
 from aimlasync.limits import Outcome
 from aimlasync.line import Priority
 from aimlasync.prices import tokens_of
-from aimlasync.redaction import Secrets
 from aimlasync.responses import ResponseUsage
 from aimlasync.timeout import Timeout
 from aimlasync.transport import RawReply, StaleConnectionError
 from aimlasync.watch import Watch
-from aimlasync.wire import Meta
+from aimlasync.wire.base import Meta
+from aimlasync.wire.redaction import Secrets
 
 
 # Structs: each call makes all of these, and msgspec fills them in C.

@@ -23,7 +23,7 @@ from aimlasync.chat import (
     ToolCall,
     Usage,
 )
-from aimlasync.wire import Meta, Received, Wire, decode
+from aimlasync.wire.base import Meta, Received, Wire, decode
 
 
 class FunctionDelta(Wire):

@@ -24,9 +24,7 @@ import msgspec
 from aimlasync import signals
 from aimlasync.budget import Budget, Reservation
 from aimlasync.call import Attempt, Call, Target
-from aimlasync.catalogue import Balance
 from aimlasync.endpoint import Endpoint, default_endpoints, proxy_secrets
-from aimlasync.error_bodies import status_error
 from aimlasync.errors import (
     AimlasyncError,
     APIStatusError,
@@ -47,13 +45,15 @@ from aimlasync.options import CallOptions, check_headers
 from aimlasync.pool import Pool
 from aimlasync.providers import Api
 from aimlasync.race import race
-from aimlasync.redaction import Secrets
 from aimlasync.resources import Chat, Models, Responses, balance
 from aimlasync.retry import Retry
 from aimlasync.timeout import Timeout
 from aimlasync.transport import MAX_ERROR_BODY, RawReply, StaleConnectionError, Transport, beginning
 from aimlasync.watch import Observer
-from aimlasync.wire import Reply
+from aimlasync.wire.base import Reply
+from aimlasync.wire.error_bodies import status_error
+from aimlasync.wire.models import Balance
+from aimlasync.wire.redaction import Secrets
 
 if TYPE_CHECKING:
     from aimlasync.forward import Forwarded

@@ -22,7 +22,7 @@ from aimlasync.paths import path_below, query_of, refused
 from aimlasync.providers import Api
 from aimlasync.stream import Stream
 from aimlasync.transport import MAX_BODY, MAX_ERROR_BODY, RawReply, beginning
-from aimlasync.wire import Reply, encode, plain
+from aimlasync.wire.base import Reply, encode, plain
 
 if TYPE_CHECKING:
     from aimlasync.client import AsyncClient

@@ -26,8 +26,8 @@ from aimlasync.leases import Leases
 from aimlasync.limits import Limits, Outcome
 from aimlasync.line import Priority
 from aimlasync.paths import id_in_path
-from aimlasync.redaction import Secrets
 from aimlasync.retry import RetryQuota
+from aimlasync.wire.redaction import Secrets
 
 # A pause is stretched by a factor in this range, so that those who were told the same do not all come back at once.
 STRETCH = (1.10, 1.25)

@@ -37,7 +37,7 @@ from aimlasync.lane import EndpointStatistics
 from aimlasync.prices import tokens_of
 from aimlasync.providers import COMPATIBLE, Api
 from aimlasync.responses import Response
-from aimlasync.wire import Reply, encode
+from aimlasync.wire.base import Reply, encode
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context

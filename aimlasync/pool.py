@@ -20,8 +20,8 @@ from aimlasync.info import Info, Timing
 from aimlasync.lane import STRETCH, Lane, Permit
 from aimlasync.limits import Limits
 from aimlasync.providers import VENDORS, Api, Provider, refusal
-from aimlasync.redaction import Secrets
-from aimlasync.wire import encode
+from aimlasync.wire.base import encode
+from aimlasync.wire.redaction import Secrets
 
 # An endpoint whose answers have not been timed yet is taken for this fast, in seconds: worth a try.
 _UNTRIED = 0.5

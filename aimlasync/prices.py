@@ -14,9 +14,9 @@ from typing import Any
 
 import msgspec
 
-from aimlasync.catalogue import Model
 from aimlasync.chat import Usage
 from aimlasync.responses import ResponseUsage
+from aimlasync.wire.models import Model
 
 _MILLION = 1_000_000
 # US dollars for one token. What is more is the price of a million: the dearest models ask less than a thousandth.

@@ -38,7 +38,7 @@ from aimlasync.errors import (
 from aimlasync.info import Info
 from aimlasync.response_stream import ResponseStream
 from aimlasync.responses import Response, ResponseUsage
-from aimlasync.wire import Wire, encode
+from aimlasync.wire.base import Wire, encode
 
 Streamed = ChatStream | ResponseStream
 T = TypeVar("T")

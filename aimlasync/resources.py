@@ -14,15 +14,15 @@ import msgspec
 
 from aimlasync import chat, responses
 from aimlasync.call import Attempt
-from aimlasync.catalogue import Balance, Model, ModelList, decode_balance, decode_model, decode_models
 from aimlasync.chat import ChatCompletion, ChatOptions, ChatParams
-from aimlasync.error_bodies import error_in_body, excerpt
 from aimlasync.errors import APIResponseValidationError, NotFoundError
 from aimlasync.headers import Headers, fault
 from aimlasync.options import CALL_OPTIONS, CallOptions, check_headers
 from aimlasync.paths import query_from
 from aimlasync.responses import Response, ResponseParams
-from aimlasync.wire import Reply, plain
+from aimlasync.wire.base import Reply, plain
+from aimlasync.wire.error_bodies import error_in_body, excerpt
+from aimlasync.wire.models import Balance, Model, ModelList, decode_balance, decode_model, decode_models
 
 if TYPE_CHECKING:
     from aimlasync.chat_stream import ChatStream

@@ -26,7 +26,7 @@ from aimlasync.responses import (
     SummaryText,
     complete,
 )
-from aimlasync.wire import Received, Unknown, plain, repair
+from aimlasync.wire.base import Received, Unknown, plain, repair
 
 
 class Event(Received):

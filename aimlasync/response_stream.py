@@ -11,7 +11,7 @@ from aimlasync.call import Attempt
 from aimlasync.response_events import ResponseStreamEvent
 from aimlasync.responses import Response
 from aimlasync.stream import Stream
-from aimlasync.wire import Unknown
+from aimlasync.wire.base import Unknown
 
 
 class ResponseStream(Stream[ResponseStreamEvent, Response]):

@@ -14,7 +14,7 @@ import msgspec
 
 from aimlasync.chat import TokenLogprob
 from aimlasync.options import CALL_OPTIONS, CallOptions
-from aimlasync.wire import Meta, Reply, Unknown, Wire, decode
+from aimlasync.wire.base import Meta, Reply, Unknown, Wire, decode
 
 # --- What is sent -----------------------------------------------------------------------------------------------------
 

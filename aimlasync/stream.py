@@ -21,7 +21,6 @@ import msgspec
 
 from aimlasync import sse
 from aimlasync.call import Attempt
-from aimlasync.error_bodies import stream_error
 from aimlasync.errors import (
     AimlasyncError,
     APIConnectionError,
@@ -30,7 +29,8 @@ from aimlasync.errors import (
     TruncatedStreamError,
 )
 from aimlasync.watch import Watch
-from aimlasync.wire import Meta, Reply
+from aimlasync.wire.base import Meta, Reply
+from aimlasync.wire.error_bodies import stream_error
 
 P = TypeVar("P")
 W = TypeVar("W", bound=Reply)

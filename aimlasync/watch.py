@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from aimlasync.errors import AimlasyncError
 from aimlasync.info import Info
-from aimlasync.wire import Reply
+from aimlasync.wire.base import Reply
 
 if TYPE_CHECKING:
     from aimlasync.endpoint import Endpoint

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aimlasync.begun_json import read_begun
+from aimlasync.wire.begun_json import read_begun
 
 
 @pytest.mark.parametrize(

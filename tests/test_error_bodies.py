@@ -8,7 +8,7 @@ import pytest
 from servers import Script, raw_server
 
 from aimlasync import AsyncClient, Retry, errors
-from aimlasync.error_bodies import status_error
+from aimlasync.wire.error_bodies import status_error
 
 KEY = "sk-sentinel-5f1c2e77aa"
 HELLO = [{"role": "user", "content": "Hello"}]

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 import aimlasync
 from aimlasync import errors
-from aimlasync.error_bodies import error_in_body, excerpt, read_error, status_error, stream_error
 from aimlasync.errors import (
     AimlasyncError,
     AnswerError,
@@ -30,7 +29,8 @@ from aimlasync.errors import (
 )
 from aimlasync.info import Info
 from aimlasync.providers import AIMLAPI, BYTESPIKE, Provider
-from aimlasync.redaction import Secrets
+from aimlasync.wire.error_bodies import error_in_body, excerpt, read_error, status_error, stream_error
+from aimlasync.wire.redaction import Secrets
 
 JSON = dict[str, Any]
 

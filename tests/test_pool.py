@@ -32,7 +32,7 @@ from aimlasync.limits import Limits, Outcome
 from aimlasync.pool import Pool
 from aimlasync.providers import AIMLAPI, BYTESPIKE, COMPATIBLE, Api
 from aimlasync.timeout import Timeout
-from aimlasync.wire import encode
+from aimlasync.wire.base import encode
 
 KEY = "0f3a9c55d1e24b7788aa66cc33ee1100"
 VARIABLES = ("AIML_API_KEY", "AIMLAPI_API_KEY", "BYTESPIKE_API_KEY", "AIML_API_URL")

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from aimlasync.headers import secrets_in
 from aimlasync.http1 import Fields
 from aimlasync.info import Info
-from aimlasync.redaction import MARK, Secrets
+from aimlasync.wire.redaction import MARK, Secrets
 
 KEYS = [
     "sk-sentinel-5f1c2e77aa",

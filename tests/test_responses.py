@@ -18,7 +18,7 @@ from aimlasync.responses import (
     Response,
     decode_response,
 )
-from aimlasync.wire import Unknown, encode
+from aimlasync.wire.base import Unknown, encode
 
 JSON = dict[str, Any]
 

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from aimlasync import errors
-from aimlasync.error_bodies import status_error
 from aimlasync.errors import AimlasyncError, APIConnectionError, APITimeoutError, OverloadedError
 from aimlasync.retry import Retry, RetryQuota, retry_after, retry_after_of
+from aimlasync.wire.error_bodies import status_error
 
 FOREVER = float("inf")
 

@@ -25,7 +25,7 @@ from aimlasync import (
 )
 from aimlasync.chat_stream import ChatStream
 from aimlasync.responses import OutputMessage
-from aimlasync.wire import Unknown
+from aimlasync.wire.base import Unknown
 
 DONE = b"data: [DONE]\n\n"
 

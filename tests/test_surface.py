@@ -27,11 +27,11 @@ MODULES = [
     "aimlasync.aiohttp_web",
     "aimlasync.bulk.batch_chat",
     "aimlasync.bulk.answer_store",
-    "aimlasync.catalogue",
+    "aimlasync.wire.models",
     "aimlasync.chat",
     "aimlasync.chat_chunks",
     "aimlasync.client",
-    "aimlasync.error_bodies",
+    "aimlasync.wire.error_bodies",
     "aimlasync.errors",
     "aimlasync.endpoint",
     "aimlasync.forward",
@@ -68,7 +68,7 @@ MODULES = [
     "aimlasync.timeout",
     "aimlasync.transport",
     "aimlasync.watch",
-    "aimlasync.wire",
+    "aimlasync.wire.base",
 ]
 
 

@@ -16,7 +16,6 @@ from aimlasync.chat import decode_completion
 from aimlasync.chat_chunks import Assembler as ChatAssembler
 from aimlasync.chat_chunks import chunk_of, decode_chunk
 from aimlasync.endpoint import Endpoint, default_endpoints
-from aimlasync.error_bodies import status_error
 from aimlasync.errors import (
     AimlasyncError,
     AnswerInvalidError,
@@ -30,11 +29,12 @@ from aimlasync.errors import (
 )
 from aimlasync.info import Info
 from aimlasync.providers import BYTESPIKE
-from aimlasync.redaction import Secrets
 from aimlasync.response_events import Assembler, decode_event
 from aimlasync.responses import decode_response
 from aimlasync.retry import Retry
-from aimlasync.wire import Unknown, encode
+from aimlasync.wire.base import Unknown, encode
+from aimlasync.wire.error_bodies import status_error
+from aimlasync.wire.redaction import Secrets
 
 
 @pytest.fixture

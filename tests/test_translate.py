@@ -15,7 +15,7 @@ from aimlasync import chat, responses
 from aimlasync.chat import DeveloperMessage, Message, SystemMessage, UserMessage
 from aimlasync.providers import AIMLAPI, BYTESPIKE, COMPATIBLE, Api, Model, Provider, refusal
 from aimlasync.translate import translate
-from aimlasync.wire import encode, plain
+from aimlasync.wire.base import encode, plain
 
 NANO, MINI = "openai/gpt-5-nano-2025-08-07", "openai/gpt-5-mini-2025-08-07"
 PRO, OLD_NANO = "openai/gpt-5-pro", "openai/gpt-4.1-nano-2025-04-14"

@@ -17,7 +17,7 @@ from aimlasync.chat import ChatCompletion, Message, decode_completion
 from aimlasync.chat_chunks import Assembler, decode_chunk
 from aimlasync.response_events import decode_event
 from aimlasync.responses import OutputMessage, OutputText, Response, decode_response
-from aimlasync.wire import Unknown, encode
+from aimlasync.wire.base import Unknown, encode
 
 JSON = dict[str, Any]
 Path = tuple[str | int, ...]

@@ -23,7 +23,7 @@ import msgspec.inspect as mi
 
 from aimlasync.agents.run_state import Run, ToolCall
 from aimlasync.schema import format_of
-from aimlasync.wire import encode
+from aimlasync.wire.base import encode
 
 if TYPE_CHECKING:
     from aimlasync.agents.loop import Loop

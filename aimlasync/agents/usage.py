@@ -13,7 +13,7 @@ from aimlasync.agents.run_state import Run
 from aimlasync.budget import Budget, Reservation
 from aimlasync.errors import AimlasyncError
 from aimlasync.prices import cost
-from aimlasync.wire import encode
+from aimlasync.wire.base import encode
 
 _CAPS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
 _PROMPT = ("messages", "input", "instructions", "tools")

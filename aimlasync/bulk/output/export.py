@@ -25,7 +25,7 @@ from aimlasync.bulk.output.target import Target
 from aimlasync.chat import ChatCompletion, decode_completion
 from aimlasync.responses import Response as Reply
 from aimlasync.responses import decode_response
-from aimlasync.wire import plain
+from aimlasync.wire.base import plain
 
 _NO_FACTS = Facts()
 

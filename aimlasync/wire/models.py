@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from aimlasync.wire import Reply, Wire, decode
+from aimlasync.wire.base import Reply, Wire, decode
 
 
 class ModelInfo(Wire, rename="camel"):

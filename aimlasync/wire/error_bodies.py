@@ -12,7 +12,6 @@ from typing import Any
 
 import msgspec
 
-from aimlasync.begun_json import read_begun
 from aimlasync.errors import (
     APIStatusError,
     AuthenticationError,
@@ -26,6 +25,7 @@ from aimlasync.errors import (
     UnprocessableEntityError,
 )
 from aimlasync.info import Info
+from aimlasync.wire.begun_json import read_begun
 
 # A response excerpt shown in a message: enough to recognise a proxy's page, too little to flood a log.
 _EXCERPT = 200
