@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from aimlasync.chat import Usage
+from aimlasync.chat.types import Usage
 from aimlasync.errors import BudgetExceededError
 from aimlasync.prices import Price, cost, tokens_of
 from aimlasync.responses import ResponseUsage

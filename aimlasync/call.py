@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from aimlasync.budget import Budget, Reservation
-from aimlasync.chat import Usage
+from aimlasync.chat.types import Usage
 from aimlasync.errors import (
     AimlasyncError,
     APIConnectionError,

@@ -31,7 +31,7 @@ import msgspec
 
 from aimlasync import AsyncClient, Endpoint, Info
 from aimlasync._version import __version__
-from aimlasync.chat import ChatCompletion
+from aimlasync.chat.types import ChatCompletion
 from aimlasync.errors import AimlasyncError, APIStatusError
 from aimlasync.lane import EndpointStatistics
 from aimlasync.prices import tokens_of

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from aimlasync.chat import ChatCompletion
+from aimlasync.chat.types import ChatCompletion
 from aimlasync.errors import AnswerError, AnswerInvalidError, AnswerRefusedError, AnswerTruncatedError
 from aimlasync.responses import Response
 from aimlasync.schema import Format

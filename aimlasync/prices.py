@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from aimlasync.chat import Usage
+from aimlasync.chat.types import Usage
 from aimlasync.responses import ResponseUsage
 from aimlasync.wire.models import Model
 

@@ -20,8 +20,8 @@ from typing import Any, Literal, TypeVar
 
 import msgspec
 
-from aimlasync.chat import ChatCompletion, Usage
-from aimlasync.chat_chunks import ChatCompletionChunk
+from aimlasync.chat.chunks import ChatCompletionChunk
+from aimlasync.chat.types import ChatCompletion, Usage
 from aimlasync.chat_stream import ChatStream
 from aimlasync.errors import (
     AimlasyncError,

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack, overload
 
 import msgspec
 
-from aimlasync import chat, responses
+from aimlasync import responses
 from aimlasync.call import Attempt
-from aimlasync.chat import ChatCompletion, ChatOptions, ChatParams
+from aimlasync.chat import types as chat
+from aimlasync.chat.types import ChatCompletion, ChatOptions, ChatParams
 from aimlasync.errors import APIResponseValidationError, NotFoundError
 from aimlasync.headers import Headers, fault
 from aimlasync.options import CALL_OPTIONS, CallOptions, check_headers
@@ -80,7 +81,7 @@ class Completions:
     ) -> ChatCompletion | ChatStream:
         """Ask for one chat completion, whole or (`stream=True`) in pieces.
 
-        `messages` and everything in them may be dicts or the structs of `aimlasync.chat`; `CallOptions` names what is
+        `messages` and everything in them may be dicts or the structs of `aimlasync.chat.types`; `CallOptions` names what is
         not sent. Raises the errors of `aimlasync.errors`; UnsupportedRequestError before anything is sent.
         """
         body, options = _body({"model": model, "messages": _listed(messages)}, params, chat.PARAMETERS, stream)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Union, cast
 
 import msgspec
 
-from aimlasync.chat import TokenLogprob
+from aimlasync.chat.types import TokenLogprob
 from aimlasync.responses import (
     FunctionCall,
     OutputItem,

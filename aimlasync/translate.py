@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from aimlasync.chat import DeveloperMessage, SystemMessage
+from aimlasync.chat.types import DeveloperMessage, SystemMessage
 from aimlasync.providers import VENDORS, Api, Model, Provider, refusal
 
 # Left out where they are refused: with these values they say what holds without them.

@@ -10,7 +10,7 @@ from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from aimlasync.budget import DEFAULT_OUTPUT_TOKENS, Budget, Reservation
-from aimlasync.chat import Usage
+from aimlasync.chat.types import Usage
 from aimlasync.errors import BudgetExceededError
 from aimlasync.prices import Price
 from aimlasync.responses import ResponseUsage

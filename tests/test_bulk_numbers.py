@@ -21,7 +21,7 @@ from aimlasync.bulk.progress.progress import Pace, limited_by
 from aimlasync.bulk.progress.totals import Tally, is_refused
 from aimlasync.bulk.run import open_rows
 from aimlasync.bulk.tasks.confidence import confidence_of
-from aimlasync.chat import decode_completion
+from aimlasync.chat.types import decode_completion
 from aimlasync.errors import (
     AimlasyncError,
     APIConnectionError,

@@ -28,7 +28,7 @@ from aimlasync import (
     Timeout,
     UnsupportedRequestError,
 )
-from aimlasync.chat import FunctionTool, ImagePart, ImageURL, TextPart, UserMessage
+from aimlasync.chat.types import FunctionTool, ImagePart, ImageURL, TextPart, UserMessage
 from aimlasync.simulator import Fault, Latency, Simulator
 
 HELLO = [{"role": "user", "content": "Hello"}]

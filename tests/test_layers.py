@@ -99,7 +99,7 @@ PUBLIC = {
     "aimlasync.simulator",
     "aimlasync.agents",
     "aimlasync.bulk",
-    "aimlasync.chat",
+    "aimlasync.chat.types",
     "aimlasync.responses",
     "aimlasync.response_events",
     "aimlasync.wire.models",

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import msgspec
 import pytest
 
-from aimlasync.chat import decode_completion
+from aimlasync.chat.types import decode_completion
 from aimlasync.errors import AnswerError, AnswerInvalidError, AnswerRefusedError, AnswerTruncatedError
 from aimlasync.info import Info
 from aimlasync.parse import parse_completion, parse_response

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aimlasync.chat import CompletionTokensDetails, PromptTokensDetails, Usage
+from aimlasync.chat.types import CompletionTokensDetails, PromptTokensDetails, Usage
 from aimlasync.prices import Price, cost, price_of, prices_of, tokens_of
 from aimlasync.responses import InputTokensDetails, OutputTokensDetails, ResponseUsage
 from aimlasync.simulator.vendor import catalogue

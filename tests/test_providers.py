@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aimlasync import chat, responses
+from aimlasync import responses
+from aimlasync.chat import types as chat
 from aimlasync.providers import AIMLAPI, BYTESPIKE, COMPATIBLE, VENDORS, Api, Provider, provider_of, refusal
 
 NANO, MINI = "openai/gpt-5-nano-2025-08-07", "openai/gpt-5-mini-2025-08-07"

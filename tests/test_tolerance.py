@@ -12,9 +12,9 @@ import msgspec
 import pytest
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from aimlasync.chat import decode_completion
-from aimlasync.chat_chunks import Assembler as ChatAssembler
-from aimlasync.chat_chunks import chunk_of, decode_chunk
+from aimlasync.chat.chunks import Assembler as ChatAssembler
+from aimlasync.chat.chunks import chunk_of, decode_chunk
+from aimlasync.chat.types import decode_completion
 from aimlasync.endpoint import Endpoint, default_endpoints
 from aimlasync.errors import (
     AimlasyncError,

@@ -18,7 +18,7 @@ import msgspec
 
 from aimlasync.agents.run_state import Run, ToolCall, Usage
 from aimlasync.agents.tools import Tool
-from aimlasync.chat import ChatCompletion
+from aimlasync.chat.types import ChatCompletion
 from aimlasync.providers import VENDORS
 from aimlasync.responses import FunctionCall, OutputMessage, OutputRefusal, OutputText, ReasoningItem, Response
 from aimlasync.schema import Format

@@ -12,7 +12,7 @@ import click
 from aimlasync import run
 from aimlasync.bulk.jobs.ask_one import usage_of
 from aimlasync.bulk.output.streams import check_stream
-from aimlasync.chat import ChatCompletion
+from aimlasync.chat.types import ChatCompletion
 from aimlasync.chat_stream import ChatStream
 from aimlasync.cli.options import (
     Where,

@@ -13,7 +13,7 @@ import msgspec
 
 from aimlasync.bulk.input.rows import Row
 from aimlasync.bulk.tasks.request import Request
-from aimlasync.chat import ChatCompletion, Usage
+from aimlasync.chat.types import ChatCompletion, Usage
 from aimlasync.errors import AimlasyncError, AnswerError
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from aimlasync.bulk.journal.index import Index
 from aimlasync.bulk.journal.record import Facts, Record
 from aimlasync.bulk.output.tables import Kind, KindError, open_table, spelled
 from aimlasync.bulk.output.target import Target
-from aimlasync.chat import ChatCompletion, decode_completion
+from aimlasync.chat.types import ChatCompletion, decode_completion
 from aimlasync.responses import Response as Reply
 from aimlasync.responses import decode_response
 from aimlasync.wire.base import plain

@@ -17,7 +17,7 @@ import msgspec
 
 from aimlasync.bulk.fits import misfit
 from aimlasync.bulk.tasks.request import Api
-from aimlasync.chat import ChatCompletion
+from aimlasync.chat.types import ChatCompletion
 from aimlasync.errors import AnswerInvalidError
 from aimlasync.parse import parse_completion, parse_response
 from aimlasync.schema import Format, format_of

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from aimlasync.chat import ChatCompletion, TokenLogprob
+from aimlasync.chat.types import ChatCompletion, TokenLogprob
 from aimlasync.responses import OutputMessage, OutputText
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from aimlasync.chat import (
+from aimlasync.chat.types import (
     Annotation,
     ChatCompletion,
     Choice,

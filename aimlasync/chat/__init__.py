@@ -1,0 +1,9 @@
+"""Chat completions as structs: what is sent, the reply, and the chunks of a stream.
+
+It may import `wire` and what lies below it. It exports the structs of requests and whole replies; those of a stream are
+in `chat.chunks`, loaded with the first stream.
+
+    types     messages, tools, the reply, and the parameters of `create`
+    chunks    the chunks of a stream
+    assembler a stream's chunks as one reply
+"""
