@@ -20,7 +20,7 @@ from collections.abc import Mapping
 from aimlasync.chat.types import Usage
 from aimlasync.errors import BudgetExceededError
 from aimlasync.prices import Price, cost, tokens_of
-from aimlasync.responses import ResponseUsage
+from aimlasync.responses.types import ResponseUsage
 
 # Money is counted in whole trillionths of a dollar: sums of floats drift, and a cap that ten calls fill to the cent
 # would refuse the tenth. The cheapest token known costs five thousand of them.

@@ -27,7 +27,7 @@ from aimlasync.lane import Lane, Permit, Refused
 from aimlasync.limits import Outcome
 from aimlasync.line import Priority
 from aimlasync.prices import tokens_of
-from aimlasync.responses import ResponseUsage
+from aimlasync.responses.types import ResponseUsage
 from aimlasync.timeout import Timeout
 from aimlasync.transport import RawReply, StaleConnectionError
 from aimlasync.watch import Watch

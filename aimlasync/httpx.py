@@ -47,7 +47,7 @@ from aimlasync.errors import (
 )
 from aimlasync.forward import Forwarded
 from aimlasync.headers import FRAMING, Headers
-from aimlasync.responses import Response
+from aimlasync.responses.types import Response
 from aimlasync.wire.base import encode
 
 __all__ = ["Transport", "client", "openai"]

@@ -36,7 +36,7 @@ from aimlasync.errors import AimlasyncError, APIStatusError
 from aimlasync.lane import EndpointStatistics
 from aimlasync.prices import tokens_of
 from aimlasync.providers import COMPATIBLE, Api
-from aimlasync.responses import Response
+from aimlasync.responses.types import Response
 from aimlasync.wire.base import Reply, encode
 
 if TYPE_CHECKING:

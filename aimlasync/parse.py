@@ -11,7 +11,7 @@ import msgspec
 
 from aimlasync.chat.types import ChatCompletion
 from aimlasync.errors import AnswerError, AnswerInvalidError, AnswerRefusedError, AnswerTruncatedError
-from aimlasync.responses import Response
+from aimlasync.responses.types import Response
 from aimlasync.schema import Format
 
 _CALLS = ("function_call", "custom_tool_call")

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from aimlasync.chat.types import Usage
-from aimlasync.responses import ResponseUsage
+from aimlasync.responses.types import ResponseUsage
 from aimlasync.wire.models import Model
 
 _MILLION = 1_000_000

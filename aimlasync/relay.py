@@ -37,7 +37,7 @@ from aimlasync.errors import (
 )
 from aimlasync.info import Info
 from aimlasync.response_stream import ResponseStream
-from aimlasync.responses import Response, ResponseUsage
+from aimlasync.responses.types import Response, ResponseUsage
 from aimlasync.wire.base import Wire, encode
 
 Streamed = ChatStream | ResponseStream

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack, overload
 
 import msgspec
 
-from aimlasync import responses
 from aimlasync.call import Attempt
 from aimlasync.chat import types as chat
 from aimlasync.chat.types import ChatCompletion, ChatOptions, ChatParams
@@ -20,7 +19,8 @@ from aimlasync.errors import APIResponseValidationError, NotFoundError
 from aimlasync.headers import Headers, fault
 from aimlasync.options import CALL_OPTIONS, CallOptions, check_headers
 from aimlasync.paths import query_from
-from aimlasync.responses import Response, ResponseParams
+from aimlasync.responses import types as responses
+from aimlasync.responses.types import Response, ResponseParams
 from aimlasync.wire.base import Reply, plain
 from aimlasync.wire.error_bodies import error_in_body, excerpt
 from aimlasync.wire.models import Balance, Model, ModelList, decode_balance, decode_model, decode_models
@@ -167,7 +167,7 @@ class Responses:
     ) -> Response | ResponseStream:
         """Ask for one response, whole or (`stream=True`) as events.
 
-        `input` is a text, or a list of items: dicts, the structs of `aimlasync.responses`, items of an earlier
+        `input` is a text, or a list of items: dicts, the structs of `aimlasync.responses.types`, items of an earlier
         `output`. Raises the errors of `aimlasync.errors`; UnsupportedRequestError before anything is sent.
         """
         body, options = _body({"model": model, "input": _listed(input)}, params, responses.PARAMETERS, stream)

@@ -6,10 +6,11 @@ stream: the structs of fifty event types take longer to make than all the rest o
 
 from __future__ import annotations
 
-from aimlasync import response_events, sse
+from aimlasync import sse
 from aimlasync.call import Attempt
-from aimlasync.response_events import ResponseStreamEvent
-from aimlasync.responses import Response
+from aimlasync.responses import events as response_events
+from aimlasync.responses.events import ResponseStreamEvent
+from aimlasync.responses.types import Response
 from aimlasync.stream import Stream
 from aimlasync.wire.base import Unknown
 

@@ -33,7 +33,7 @@ def parsers() -> dict[str, tuple[int, Callable[[], object]]]:
     from aimlasync.chat.chunks import decode_chunk
     from aimlasync.chat.types import decode_completion
     from aimlasync.http1 import ResponseReader
-    from aimlasync.response_events import decode_event
+    from aimlasync.responses.events import decode_event
 
     many = 64
     chunks, events = chat_events(many), response_events(many)

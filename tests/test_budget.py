@@ -13,7 +13,7 @@ from aimlasync.budget import DEFAULT_OUTPUT_TOKENS, Budget, Reservation
 from aimlasync.chat.types import Usage
 from aimlasync.errors import BudgetExceededError
 from aimlasync.prices import Price
-from aimlasync.responses import ResponseUsage
+from aimlasync.responses.types import ResponseUsage
 
 CENT = Price(input=0.001, output=0.01)
 """A token in for a tenth of a cent, a token out for a cent."""

@@ -37,7 +37,7 @@ from aimlasync.errors import (
     UnsupportedRequestError,
 )
 from aimlasync.lane import EndpointStatistics
-from aimlasync.responses import decode_response
+from aimlasync.responses.types import decode_response
 
 
 def record(error: str | None = None, **facts: Any) -> Record:

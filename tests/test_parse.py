@@ -13,7 +13,7 @@ from aimlasync.chat.types import decode_completion
 from aimlasync.errors import AnswerError, AnswerInvalidError, AnswerRefusedError, AnswerTruncatedError
 from aimlasync.info import Info
 from aimlasync.parse import parse_completion, parse_response
-from aimlasync.responses import Response, decode_response
+from aimlasync.responses.types import Response, decode_response
 from aimlasync.schema import Format, format_of
 
 JSON = dict[str, Any]

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from aimlasync.chat.types import CompletionTokensDetails, PromptTokensDetails, Usage
 from aimlasync.prices import Price, cost, price_of, prices_of, tokens_of
-from aimlasync.responses import InputTokensDetails, OutputTokensDetails, ResponseUsage
+from aimlasync.responses.types import InputTokensDetails, OutputTokensDetails, ResponseUsage
 from aimlasync.simulator.vendor import catalogue
 from aimlasync.simulator.vendor.vendors import VENDORS
 from aimlasync.wire.models import Model, decode_model, decode_models

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from aimlasync import response_events
-from aimlasync.response_events import TERMINAL, Assembler, ResponseStreamEvent, decode_event, events_of
-from aimlasync.responses import (
+from aimlasync.responses import events as response_events
+from aimlasync.responses.events import TERMINAL, Assembler, ResponseStreamEvent, decode_event, events_of
+from aimlasync.responses.types import (
     FunctionCall,
     OutputMessage,
     OutputRefusal,

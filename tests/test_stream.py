@@ -24,7 +24,7 @@ from aimlasync import (
     TruncatedStreamError,
 )
 from aimlasync.chat_stream import ChatStream
-from aimlasync.responses import OutputMessage
+from aimlasync.responses.types import OutputMessage
 from aimlasync.wire.base import Unknown
 
 DONE = b"data: [DONE]\n\n"

@@ -29,8 +29,8 @@ from aimlasync.errors import (
 )
 from aimlasync.info import Info
 from aimlasync.providers import BYTESPIKE
-from aimlasync.response_events import Assembler, decode_event
-from aimlasync.responses import decode_response
+from aimlasync.responses.events import Assembler, decode_event
+from aimlasync.responses.types import decode_response
 from aimlasync.retry import Retry
 from aimlasync.wire.base import Unknown, encode
 from aimlasync.wire.error_bodies import status_error

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aimlasync import responses
 from aimlasync.chat import types as chat
 from aimlasync.chat.types import DeveloperMessage, Message, SystemMessage, UserMessage
 from aimlasync.providers import AIMLAPI, BYTESPIKE, COMPATIBLE, Api, Model, Provider, refusal
+from aimlasync.responses import types as responses
 from aimlasync.translate import translate
 from aimlasync.wire.base import encode, plain
 

@@ -20,7 +20,7 @@ from aimlasync.agents.run_state import Run, ToolCall, Usage
 from aimlasync.agents.tools import Tool
 from aimlasync.chat.types import ChatCompletion
 from aimlasync.providers import VENDORS
-from aimlasync.responses import FunctionCall, OutputMessage, OutputRefusal, OutputText, ReasoningItem, Response
+from aimlasync.responses.types import FunctionCall, OutputMessage, OutputRefusal, OutputText, ReasoningItem, Response
 from aimlasync.schema import Format
 
 _ENCRYPTED = "reasoning.encrypted_content"

@@ -23,7 +23,7 @@ from aimlasync.cli.options import (
     where_options,
 )
 from aimlasync.response_stream import ResponseStream
-from aimlasync.responses import Response
+from aimlasync.responses.types import Response
 from aimlasync.stream import Stream
 
 

@@ -19,7 +19,7 @@ from aimlasync.errors import AimlasyncError, AnswerError
 if TYPE_CHECKING:
     from aimlasync.client import AsyncClient
     from aimlasync.info import Info
-    from aimlasync.responses import Response, ResponseUsage
+    from aimlasync.responses.types import Response, ResponseUsage
 
     Reply = ChatCompletion | Response
 

@@ -23,8 +23,8 @@ from aimlasync.bulk.journal.record import Facts, Record
 from aimlasync.bulk.output.tables import Kind, KindError, open_table, spelled
 from aimlasync.bulk.output.target import Target
 from aimlasync.chat.types import ChatCompletion, decode_completion
-from aimlasync.responses import Response as Reply
-from aimlasync.responses import decode_response
+from aimlasync.responses.types import Response as Reply
+from aimlasync.responses.types import decode_response
 from aimlasync.wire.base import plain
 
 _NO_FACTS = Facts()

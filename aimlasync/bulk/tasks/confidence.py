@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from aimlasync.chat.types import ChatCompletion, TokenLogprob
-from aimlasync.responses import OutputMessage, OutputText
+from aimlasync.responses.types import OutputMessage, OutputText
 
 if TYPE_CHECKING:
     from aimlasync.bulk.jobs.ask_one import Reply

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Union, cast
 import msgspec
 
 from aimlasync.chat.types import TokenLogprob
-from aimlasync.responses import (
+from aimlasync.responses.types import (
     FunctionCall,
     OutputItem,
     OutputMessage,
