@@ -103,8 +103,8 @@ class Completions:
         the field, for a type that strict JSON schema cannot express.
         """
         check_headers(params)
-        from aimlasync.parse import parse_completion
-        from aimlasync.schema import format_of
+        from aimlasync.structured.parse import parse_completion
+        from aimlasync.structured.schema import format_of
 
         form = format_of(response_format)
         reply = await self.create(
@@ -187,8 +187,8 @@ class Responses:
         Raises like `chat.completions.parse`.
         """
         check_headers(params)
-        from aimlasync.parse import parse_response
-        from aimlasync.schema import format_of
+        from aimlasync.structured.parse import parse_response
+        from aimlasync.structured.schema import format_of
 
         form = format_of(text_format)
         params["text"] = {**(params.get("text") or {}), "format": form.responses()}

@@ -21,7 +21,7 @@ from aimlasync.agents.tools import Tool
 from aimlasync.chat.types import ChatCompletion
 from aimlasync.providers import VENDORS
 from aimlasync.responses.types import FunctionCall, OutputMessage, OutputRefusal, OutputText, ReasoningItem, Response
-from aimlasync.schema import Format
+from aimlasync.structured.schema import Format
 
 _ENCRYPTED = "reasoning.encrypted_content"
 _CHOICES = ("none", "auto", "required")

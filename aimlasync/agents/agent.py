@@ -13,7 +13,7 @@ from aimlasync.agents.run_state import Endpoint, Run
 from aimlasync.agents.tools import RunContext, Tool, tool, tool_of
 from aimlasync.line import Priority
 from aimlasync.options import check_headers
-from aimlasync.schema import Format, format_of
+from aimlasync.structured.schema import Format, format_of
 
 
 class CallParams(TypedDict, total=False):

@@ -22,7 +22,7 @@ import msgspec
 import msgspec.inspect as mi
 
 from aimlasync.agents.run_state import Run, ToolCall
-from aimlasync.schema import format_of
+from aimlasync.structured.schema import format_of
 from aimlasync.wire.base import encode
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ import msgspec
 from aimlasync.chat.types import ChatCompletion
 from aimlasync.errors import AnswerError, AnswerInvalidError, AnswerRefusedError, AnswerTruncatedError
 from aimlasync.responses.types import Response
-from aimlasync.schema import Format
+from aimlasync.structured.schema import Format
 
 _CALLS = ("function_call", "custom_tool_call")
 
