@@ -29,7 +29,7 @@ from aimlasync.line import Priority
 from aimlasync.prices import tokens_of
 from aimlasync.responses.types import ResponseUsage
 from aimlasync.timeout import Timeout
-from aimlasync.transport import RawReply, StaleConnectionError
+from aimlasync.transport.base import RawReply, StaleConnectionError
 from aimlasync.watch import Watch
 from aimlasync.wire.base import Meta
 from aimlasync.wire.redaction import Secrets

@@ -48,7 +48,7 @@ from aimlasync.race import race
 from aimlasync.resources import Chat, Models, Responses, balance
 from aimlasync.retry import Retry
 from aimlasync.timeout import Timeout
-from aimlasync.transport import MAX_ERROR_BODY, RawReply, StaleConnectionError, Transport, beginning
+from aimlasync.transport.base import MAX_ERROR_BODY, RawReply, StaleConnectionError, Transport, beginning
 from aimlasync.watch import Observer
 from aimlasync.wire.base import Reply
 from aimlasync.wire.error_bodies import status_error

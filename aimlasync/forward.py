@@ -21,7 +21,7 @@ from aimlasync.options import CallOptions
 from aimlasync.paths import path_below, query_of, refused
 from aimlasync.providers import Api
 from aimlasync.stream import Stream
-from aimlasync.transport import MAX_BODY, MAX_ERROR_BODY, RawReply, beginning
+from aimlasync.transport.base import MAX_BODY, MAX_ERROR_BODY, RawReply, beginning
 from aimlasync.wire.base import Reply, encode, plain
 
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ import asyncio
 
 from aimlasync.deadline import Deadlines
 from aimlasync.errors import ClientClosedError
-from aimlasync.lean import LeanTransport
-from aimlasync.session import AiohttpTransport
-from aimlasync.transport import Transport
+from aimlasync.transport.aiohttp_session import AiohttpTransport
+from aimlasync.transport.base import Transport
+from aimlasync.transport.connection_pool import LeanTransport
 from aimlasync.watch import Observer
 
 

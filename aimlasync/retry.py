@@ -15,7 +15,7 @@ import msgspec
 
 from aimlasync.errors import AimlasyncError, APIConnectionError, APIStatusError, OverloadedError
 from aimlasync.signals import retry_after as retry_after
-from aimlasync.transport import StaleConnectionError
+from aimlasync.transport.base import StaleConnectionError
 
 # A server's stated wait is stretched by up to this share, so that all who were told the same do not come back at once.
 _SPREAD = 0.2

@@ -32,8 +32,8 @@ def parsers() -> dict[str, tuple[int, Callable[[], object]]]:
     from aimlasync import sse
     from aimlasync.chat.chunks import decode_chunk
     from aimlasync.chat.types import decode_completion
-    from aimlasync.http1 import ResponseReader
     from aimlasync.responses.events import decode_event
+    from aimlasync.transport.http11 import ResponseReader
 
     many = 64
     chunks, events = chat_events(many), response_events(many)

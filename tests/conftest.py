@@ -12,8 +12,8 @@ import pytest
 from servers import KEY
 
 from aimlasync import AsyncClient, Endpoint, life
-from aimlasync.session import AiohttpTransport
 from aimlasync.simulator import Simulator, serve_in_thread
+from aimlasync.transport.aiohttp_session import AiohttpTransport
 
 _OURS = ("AIML_API_KEY", "AIMLAPI_API_KEY", "BYTESPIKE_API_KEY", "AIML_API_URL", "BYTESPIKE_API_URL")
 

@@ -12,9 +12,9 @@ from servers import Script, raw_server
 
 from aimlasync import AsyncClient, Endpoint
 from aimlasync.headers import FRAMING
-from aimlasync.lean import LeanTransport
-from aimlasync.session import AiohttpTransport
-from aimlasync.transport import Transport
+from aimlasync.transport.aiohttp_session import AiohttpTransport
+from aimlasync.transport.base import Transport
+from aimlasync.transport.connection_pool import LeanTransport
 
 KEY = "sk-sentinel-5f1c2e77aa"
 HELLO = [{"role": "user", "content": "Hello"}]

@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aimlasync.headers import secrets_in
-from aimlasync.http1 import Fields
 from aimlasync.info import Info
+from aimlasync.transport.http11 import Fields
 from aimlasync.wire.redaction import MARK, Secrets
 
 KEYS = [

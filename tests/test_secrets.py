@@ -23,9 +23,9 @@ import aimlasync.opentelemetry
 import aimlasync.starlette
 from aimlasync import AimlasyncError, AsyncClient, ClientClosedError, Endpoint, Retry, agents, bulk, relay
 from aimlasync.endpoint import Secret
-from aimlasync.lean import LeanTransport
-from aimlasync.session import AiohttpTransport
-from aimlasync.transport import Transport
+from aimlasync.transport.aiohttp_session import AiohttpTransport
+from aimlasync.transport.base import Transport
+from aimlasync.transport.connection_pool import LeanTransport
 
 sdk_trace = pytest.importorskip("opentelemetry.sdk.trace")
 sdk_export = pytest.importorskip("opentelemetry.sdk.trace.export")

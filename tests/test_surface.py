@@ -66,7 +66,7 @@ MODULES = [
     "aimlasync.response_stream",
     "aimlasync.testing",
     "aimlasync.timeout",
-    "aimlasync.transport",
+    "aimlasync.transport.base",
     "aimlasync.watch",
     "aimlasync.wire.base",
 ]

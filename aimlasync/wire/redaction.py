@@ -19,7 +19,7 @@ from urllib.parse import quote
 import msgspec
 
 from aimlasync.headers import secrets_in
-from aimlasync.http1 import Fields
+from aimlasync.transport.http11 import Fields
 
 MARK = "[key]"
 """What stands in place of a key."""

@@ -20,9 +20,9 @@ import aiohttp
 from yarl import URL
 
 from aimlasync.errors import AimlasyncError, APIConnectionError
-from aimlasync.http1 import MalformedResponseError, OddResponseError, ResponseReader
-from aimlasync.session import FOREIGN, PayloadReply, translated
-from aimlasync.transport import AT_ONCE, DRAIN_BYTES, DRAIN_SECONDS, MAX_BODY, StaleConnectionError, gathered
+from aimlasync.transport.aiohttp_session import FOREIGN, PayloadReply, translated
+from aimlasync.transport.base import AT_ONCE, DRAIN_BYTES, DRAIN_SECONDS, MAX_BODY, StaleConnectionError, gathered
+from aimlasync.transport.http11 import MalformedResponseError, OddResponseError, ResponseReader
 
 # Unread bytes of a response at which its connection stops reading.
 _HIGH_WATER = 256 * 2**10

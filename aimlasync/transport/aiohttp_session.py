@@ -21,8 +21,7 @@ from yarl import URL
 
 from aimlasync.errors import AimlasyncError, APIConnectionError, APITimeoutError, ClientClosedError
 from aimlasync.headers import Headers, check_target, joined, sendable
-from aimlasync.http1 import Fields
-from aimlasync.transport import (
+from aimlasync.transport.base import (
     AT_ONCE,
     DRAIN_BYTES,
     DRAIN_SECONDS,
@@ -32,6 +31,7 @@ from aimlasync.transport import (
     gathered,
     too_large,
 )
+from aimlasync.transport.http11 import Fields
 
 # aiohttp warns about larger raw bodies; a file object is written in pieces.
 _PLAIN_BODY = 2**20

@@ -16,10 +16,10 @@ import aiohttp
 from yarl import URL
 
 from aimlasync.errors import AimlasyncError, APIConnectionError, APITimeoutError, ClientClosedError
-from aimlasync.exchange import Connection
 from aimlasync.headers import check_target, joined, sendable
-from aimlasync.session import FOREIGN, translated
-from aimlasync.transport import RawReply
+from aimlasync.transport.aiohttp_session import FOREIGN, translated
+from aimlasync.transport.base import RawReply
+from aimlasync.transport.connection import Connection
 
 _READ = 64 * 2**10
 # Handshakes at once. A TLS handshake takes a millisecond of CPU, and servers take a burst of them for an attack.
