@@ -34,11 +34,11 @@ from aimlasync.errors import (
     UnsupportedRequestError,
 )
 from aimlasync.event_loop import run
-from aimlasync.hedge import Hedge
 from aimlasync.info import Info, Timing
 from aimlasync.limits import Limits
 from aimlasync.prices import Price, prices_of
-from aimlasync.retry import Retry
+from aimlasync.resilience.hedging import Hedge
+from aimlasync.resilience.retry import Retry
 from aimlasync.timeout import Timeout
 
 __all__ = [

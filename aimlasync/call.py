@@ -21,12 +21,12 @@ from aimlasync.errors import (
     InsufficientCreditError,
 )
 from aimlasync.headers import Headers
-from aimlasync.hedge import Hedging
 from aimlasync.info import Info
 from aimlasync.lane import Lane, Permit, Refused
 from aimlasync.limits import Outcome
 from aimlasync.line import Priority
 from aimlasync.prices import tokens_of
+from aimlasync.resilience.hedging import Hedging
 from aimlasync.responses.types import ResponseUsage
 from aimlasync.timeout import Timeout
 from aimlasync.transport.base import RawReply, StaleConnectionError

@@ -36,7 +36,6 @@ from aimlasync.errors import (
     PermissionDeniedError,
 )
 from aimlasync.headers import Headers, keyless
-from aimlasync.hedge import Hedge, Hedging
 from aimlasync.info import Info, check_request_id
 from aimlasync.lane import EndpointStatistics, Lane
 from aimlasync.life import Life
@@ -44,9 +43,10 @@ from aimlasync.limits import Limits
 from aimlasync.options import CallOptions, check_headers
 from aimlasync.pool import Pool
 from aimlasync.providers import Api
-from aimlasync.race import race
+from aimlasync.resilience.hedging import Hedge, Hedging
+from aimlasync.resilience.race import race
+from aimlasync.resilience.retry import Retry
 from aimlasync.resources import Chat, Models, Responses, balance
-from aimlasync.retry import Retry
 from aimlasync.timeout import Timeout
 from aimlasync.transport.base import MAX_ERROR_BODY, RawReply, StaleConnectionError, Transport, beginning
 from aimlasync.watch import Observer
@@ -62,7 +62,7 @@ T = TypeVar("T")
 
 _CLIENT_REQUEST_ID = "X-Client-Request-Id"
 
-_log = logging.getLogger("aimlasync.retry")
+_log = logging.getLogger("aimlasync.resilience.retry")
 
 
 class AsyncClient:

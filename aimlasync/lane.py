@@ -21,12 +21,12 @@ from aimlasync.endpoint import Endpoint
 from aimlasync.estimate import Estimator
 from aimlasync.gate import Admission, Gate
 from aimlasync.headers import Headers
-from aimlasync.health import Health
 from aimlasync.leases import Leases
 from aimlasync.limits import Limits, Outcome
 from aimlasync.line import Priority
 from aimlasync.paths import id_in_path
-from aimlasync.retry import RetryQuota
+from aimlasync.resilience.circuit_breaker import Health
+from aimlasync.resilience.retry import RetryQuota
 from aimlasync.wire.redaction import Secrets
 
 # A pause is stretched by a factor in this range, so that those who were told the same do not all come back at once.

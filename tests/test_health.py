@@ -1,4 +1,4 @@
-"""Claims about `aimlasync.health`: when a circuit opens, for how long, who probes it, and how latency is averaged."""
+"""Claims about `aimlasync.resilience.circuit_breaker`: when a circuit opens, for how long, who probes it, and how latency is averaged."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from aimlasync.health import Health
+from aimlasync.resilience.circuit_breaker import Health
 
 NOW = 1000.0
 QUICK = 0.1

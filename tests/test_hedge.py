@@ -11,9 +11,9 @@ from servers import until
 
 from aimlasync import APITimeoutError, AsyncClient, Endpoint, Hedge, Limits
 from aimlasync.budget import Budget
-from aimlasync.hedge import Hedging
 from aimlasync.prices import Price
-from aimlasync.race import race
+from aimlasync.resilience.hedging import Hedging
+from aimlasync.resilience.race import race
 from aimlasync.simulator import Fault, Simulator
 
 NANO = "openai/gpt-5-nano-2025-08-07"

@@ -1,4 +1,4 @@
-"""Claims about `aimlasync.retry`: after which error, after how long, and when not."""
+"""Claims about `aimlasync.resilience.retry`: after which error, after how long, and when not."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from aimlasync import errors
 from aimlasync.errors import AimlasyncError, APIConnectionError, APITimeoutError, OverloadedError
-from aimlasync.retry import Retry, RetryQuota, retry_after, retry_after_of
+from aimlasync.resilience.retry import Retry, RetryQuota, retry_after, retry_after_of
 from aimlasync.wire.error_bodies import status_error
 
 FOREVER = float("inf")

@@ -29,9 +29,9 @@ from aimlasync.errors import (
 )
 from aimlasync.info import Info
 from aimlasync.providers import BYTESPIKE
+from aimlasync.resilience.retry import Retry
 from aimlasync.responses.events import Assembler, decode_event
 from aimlasync.responses.types import decode_response
-from aimlasync.retry import Retry
 from aimlasync.wire.base import Unknown, encode
 from aimlasync.wire.error_bodies import status_error
 from aimlasync.wire.redaction import Secrets

@@ -40,7 +40,7 @@ from aimlasync.client import AsyncClient
 from aimlasync.endpoint import default_endpoints
 from aimlasync.errors import AimlasyncError
 from aimlasync.limits import Limits
-from aimlasync.retry import Retry
+from aimlasync.resilience.retry import Retry
 from aimlasync.timeout import Timeout
 
 B = TypeVar("B")
