@@ -5,8 +5,9 @@ Serves the AI/ML API (api.aimlapi.com), ByteSpike (llm.bytespike.ai) and any Ope
 
 import aimlasync._command_line  # noqa: F401  # first of all: Ctrl-C may come now
 from aimlasync._version import __version__
-from aimlasync.budget import Budget
 from aimlasync.client import AsyncClient
+from aimlasync.cost.budget import Budget
+from aimlasync.cost.prices import Price, prices_of
 from aimlasync.endpoint import Endpoint
 from aimlasync.errors import (
     AimlasyncError,
@@ -36,7 +37,6 @@ from aimlasync.errors import (
 from aimlasync.event_loop import run
 from aimlasync.info import Info, Timing
 from aimlasync.limits import Limits
-from aimlasync.prices import Price, prices_of
 from aimlasync.resilience.hedging import Hedge
 from aimlasync.resilience.retry import Retry
 from aimlasync.timeout import Timeout

@@ -10,8 +10,9 @@ from typing import Any
 
 import msgspec
 
-from aimlasync.budget import Budget, Reservation
 from aimlasync.chat.types import Usage
+from aimlasync.cost.budget import Budget, Reservation
+from aimlasync.cost.prices import tokens_of
 from aimlasync.errors import (
     AimlasyncError,
     APIConnectionError,
@@ -25,7 +26,6 @@ from aimlasync.info import Info
 from aimlasync.lane import Lane, Permit, Refused
 from aimlasync.limits import Outcome
 from aimlasync.line import Priority
-from aimlasync.prices import tokens_of
 from aimlasync.resilience.hedging import Hedging
 from aimlasync.responses.types import ResponseUsage
 from aimlasync.timeout import Timeout

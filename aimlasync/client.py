@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
 import msgspec
 
 from aimlasync import signals
-from aimlasync.budget import Budget, Reservation
 from aimlasync.call import Attempt, Call, Target
+from aimlasync.cost.budget import Budget, Reservation
 from aimlasync.endpoint import Endpoint, default_endpoints, proxy_secrets
 from aimlasync.errors import (
     AimlasyncError,

@@ -26,8 +26,8 @@ from typing import Any, Self, TypeVar
 import msgspec
 
 from aimlasync.account import Account
+from aimlasync.cost.prices import Price
 from aimlasync.fallback import Fallback, check_share
-from aimlasync.prices import Price
 from aimlasync.quota import Ask, Draw, Drawn, Lease, QuotaDownError
 from aimlasync.shared_budget import SharedBudget
 from aimlasync.till import Till

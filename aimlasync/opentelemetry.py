@@ -32,9 +32,9 @@ import msgspec
 from aimlasync import AsyncClient, Endpoint, Info
 from aimlasync._version import __version__
 from aimlasync.chat.types import ChatCompletion
+from aimlasync.cost.prices import tokens_of
 from aimlasync.errors import AimlasyncError, APIStatusError
 from aimlasync.lane import EndpointStatistics
-from aimlasync.prices import tokens_of
 from aimlasync.providers import COMPATIBLE, Api
 from aimlasync.responses.types import Response
 from aimlasync.wire.base import Reply, encode

@@ -12,9 +12,9 @@ import logging
 import secrets
 from collections.abc import Mapping
 
-from aimlasync.budget import DEFAULT_OUTPUT_TOKENS, Budget
+from aimlasync.cost.budget import DEFAULT_OUTPUT_TOKENS, Budget
+from aimlasync.cost.prices import Price
 from aimlasync.errors import BudgetExceededError
-from aimlasync.prices import Price
 from aimlasync.quota import Draw, Quota, QuotaDownError
 
 # Drawn in whole billionths of a dollar, as the AI/ML API states costs; kept in whole trillionths.

@@ -1,4 +1,4 @@
-"""Claims about `aimlasync.budget`: what is let through, what is counted, and that the cap holds whatever happens."""
+"""Claims about `aimlasync.cost.budget`: what is let through, what is counted, and that the cap holds whatever happens."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import pytest
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from aimlasync.budget import DEFAULT_OUTPUT_TOKENS, Budget, Reservation
 from aimlasync.chat.types import Usage
+from aimlasync.cost.budget import DEFAULT_OUTPUT_TOKENS, Budget, Reservation
+from aimlasync.cost.prices import Price
 from aimlasync.errors import BudgetExceededError
-from aimlasync.prices import Price
 from aimlasync.responses.types import ResponseUsage
 
 CENT = Price(input=0.001, output=0.01)

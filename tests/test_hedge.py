@@ -10,8 +10,8 @@ import pytest
 from servers import until
 
 from aimlasync import APITimeoutError, AsyncClient, Endpoint, Hedge, Limits
-from aimlasync.budget import Budget
-from aimlasync.prices import Price
+from aimlasync.cost.budget import Budget
+from aimlasync.cost.prices import Price
 from aimlasync.resilience.hedging import Hedging
 from aimlasync.resilience.race import race
 from aimlasync.simulator import Fault, Simulator

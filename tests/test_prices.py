@@ -1,4 +1,4 @@
-"""Claims about `aimlasync.prices`: what a catalogue's prices say, what a call cost, and that unknown is never 0."""
+"""Claims about `aimlasync.cost.prices`: what a catalogue's prices say, what a call cost, and that unknown is never 0."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aimlasync.chat.types import CompletionTokensDetails, PromptTokensDetails, Usage
-from aimlasync.prices import Price, cost, price_of, prices_of, tokens_of
+from aimlasync.cost.prices import Price, cost, price_of, prices_of, tokens_of
 from aimlasync.responses.types import InputTokensDetails, OutputTokensDetails, ResponseUsage
 from aimlasync.simulator.vendor import catalogue
 from aimlasync.simulator.vendor.vendors import VENDORS

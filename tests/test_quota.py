@@ -15,10 +15,10 @@ from virtual import run
 
 from aimlasync import AsyncClient, Budget, Endpoint, Limits
 from aimlasync.account import TTL, Account
+from aimlasync.cost.prices import Price
 from aimlasync.errors import BudgetExceededError
 from aimlasync.gate import Admission, Gate
 from aimlasync.leases import Leases
-from aimlasync.prices import Price
 from aimlasync.quota import Ask, Draw, Lease, Quota, QuotaDownError
 from aimlasync.shared_budget import SharedBudget
 from aimlasync.simulator import Simulator

@@ -13,8 +13,8 @@ import pytest
 from servers import reset, until
 
 from aimlasync import APIConnectionError, AsyncClient, Endpoint, Hedge, Limits, Retry, bulk
-from aimlasync.budget import Budget
-from aimlasync.prices import Price
+from aimlasync.cost.budget import Budget
+from aimlasync.cost.prices import Price
 
 HELLO: Any = [{"role": "user", "content": "Hello"}]
 BODY = json.dumps(

@@ -24,8 +24,8 @@ from aimlasync import (
     RateLimitError,
     Retry,
 )
-from aimlasync.budget import Budget
-from aimlasync.prices import Price, prices_of
+from aimlasync.cost.budget import Budget
+from aimlasync.cost.prices import Price, prices_of
 from aimlasync.simulator import Fault, Latency, Simulator
 
 NANO = "openai/gpt-5-nano-2025-08-07"

@@ -42,7 +42,7 @@ from aimlasync.agents.output import read_answer
 from aimlasync.agents.run_state import Repeat, Run, ToolCall
 from aimlasync.agents.tools import Approve, RunContext, Tool, ToolTimeoutError
 from aimlasync.agents.usage import Account
-from aimlasync.budget import Budget
+from aimlasync.cost.budget import Budget
 from aimlasync.errors import (
     AimlasyncError,
     AnswerError,

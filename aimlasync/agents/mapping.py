@@ -15,8 +15,8 @@ from aimlasync.agents.agent import Agent, Options
 from aimlasync.agents.run_state import Run
 from aimlasync.agents.runner import Input, begin, budget_of
 from aimlasync.agents.tools import Approve
-from aimlasync.budget import Budget
 from aimlasync.bulk.api import each
+from aimlasync.cost.budget import Budget
 from aimlasync.errors import AimlasyncError
 from aimlasync.options import check_headers
 

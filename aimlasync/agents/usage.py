@@ -10,9 +10,9 @@ from typing import Any
 
 from aimlasync.agents.adapters import Dialect
 from aimlasync.agents.run_state import Run
-from aimlasync.budget import Budget, Reservation
+from aimlasync.cost.budget import Budget, Reservation
+from aimlasync.cost.prices import cost
 from aimlasync.errors import AimlasyncError
-from aimlasync.prices import cost
 from aimlasync.wire.base import encode
 
 _CAPS = ("max_completion_tokens", "max_tokens", "max_output_tokens")

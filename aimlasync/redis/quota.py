@@ -25,8 +25,8 @@ try:
 except ImportError:
     raise ImportError("aimlasync.redis needs its extra: pip install 'aimlasync[redis]'") from None
 
+from aimlasync.cost.prices import Price
 from aimlasync.fallback import Fallback
-from aimlasync.prices import Price
 from aimlasync.quota import Ask, Draw, Drawn, Lease, QuotaDownError
 from aimlasync.redis.draw import DRAW
 from aimlasync.redis.scripts import CLOCK, LEASE

@@ -18,8 +18,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from aimlasync.chat.types import Usage
+from aimlasync.cost.prices import Price, cost, tokens_of
 from aimlasync.errors import BudgetExceededError
-from aimlasync.prices import Price, cost, tokens_of
 from aimlasync.responses.types import ResponseUsage
 
 # Money is counted in whole trillionths of a dollar: sums of floats drift, and a cap that ten calls fill to the cent
