@@ -19,7 +19,7 @@ from aimlasync.errors import AimlasyncError
 from aimlasync.headers import Headers, keyless
 from aimlasync.limits import Limits
 from aimlasync.providers import AIMLAPI, BYTESPIKE, COMPATIBLE, VENDORS, Provider, provider_of
-from aimlasync.quota import Quota
+from aimlasync.quota.protocol import Quota
 
 _VERSION_SEGMENT = re.compile(r"/v\d+[a-z]*\d*\Z")
 _KNOWN_TAILS = ("/chat/completions", "/responses", "/models")

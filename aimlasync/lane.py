@@ -21,10 +21,10 @@ from aimlasync.endpoint import Endpoint
 from aimlasync.estimate import Estimator
 from aimlasync.gate import Admission, Gate
 from aimlasync.headers import Headers
-from aimlasync.leases import Leases
 from aimlasync.limits import Limits, Outcome
 from aimlasync.line import Priority
 from aimlasync.paths import id_in_path
+from aimlasync.quota.lease import Leases
 from aimlasync.resilience.circuit_breaker import Health
 from aimlasync.resilience.retry import RetryQuota
 from aimlasync.wire.redaction import Secrets

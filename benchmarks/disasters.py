@@ -28,8 +28,8 @@ from redis.exceptions import RedisError
 
 from aimlasync import AsyncClient, Endpoint, Limits
 from aimlasync.errors import AimlasyncError
-from aimlasync.lease_server import LeaseServer, ServedQuota
-from aimlasync.quota import Ask, Lease
+from aimlasync.quota.protocol import Ask, Lease
+from aimlasync.quota.server import LeaseServer, ServedQuota
 from aimlasync.redis import RedisQuota
 from aimlasync.redis.scripts import LEASE
 from aimlasync.simulator import Latency, Simulator

@@ -29,8 +29,8 @@ from typing import Any
 
 from aimlasync import AsyncClient, Endpoint, Limits
 from aimlasync.errors import AimlasyncError
-from aimlasync.lease_server import LeaseServer, ServedQuota
-from aimlasync.quota import Quota
+from aimlasync.quota.protocol import Quota
+from aimlasync.quota.server import LeaseServer, ServedQuota
 from aimlasync.simulator import Latency, Simulator
 
 MODEL = "openai/gpt-5-nano-2025-08-07"

@@ -16,14 +16,14 @@ import pytest
 from test_gate import worst
 from virtual import run
 
-from aimlasync.account import Account
-from aimlasync.fallback import Fallback
 from aimlasync.gate import Gate
-from aimlasync.leases import Leases
 from aimlasync.limits import Limits
-from aimlasync.minute import HOLD
-from aimlasync.quota import Ask, Draw, Drawn, Lease, QuotaDownError
-from aimlasync.till import Till
+from aimlasync.quota.account import Account
+from aimlasync.quota.fallback import Fallback
+from aimlasync.quota.lease import Leases
+from aimlasync.quota.minute import HOLD
+from aimlasync.quota.protocol import Ask, Draw, Drawn, Lease, QuotaDownError
+from aimlasync.quota.till import Till
 
 RPM, TPM = 600.0, 200_000.0
 

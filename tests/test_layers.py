@@ -105,7 +105,7 @@ PUBLIC = {
     "aimlasync.wire.models",
     "aimlasync.providers",
     "aimlasync.wire.base",
-    "aimlasync.lease_server",
+    "aimlasync.quota.server",
     "aimlasync.redis",
     "aimlasync.relay",
 }

@@ -9,11 +9,11 @@ import msgspec
 import pytest
 
 from aimlasync import AsyncClient, Endpoint, Limits
-from aimlasync.account import MAX_PAUSE
 from aimlasync.errors import BudgetExceededError
-from aimlasync.lease_server import LeaseServer, Link, ServedQuota
-from aimlasync.minute import MAX_DEBT
-from aimlasync.quota import Ask, Draw, Lease, Memory, QuotaDownError
+from aimlasync.quota.account import MAX_PAUSE
+from aimlasync.quota.minute import MAX_DEBT
+from aimlasync.quota.protocol import Ask, Draw, Lease, Memory, QuotaDownError
+from aimlasync.quota.server import LeaseServer, Link, ServedQuota
 from aimlasync.simulator import Simulator
 
 ASK = Ask(worker="a", requests_per_minute=600, tokens_per_minute=None, calls=1)

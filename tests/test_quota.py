@@ -14,15 +14,15 @@ from hypothesis import given, settings
 from virtual import run
 
 from aimlasync import AsyncClient, Budget, Endpoint, Limits
-from aimlasync.account import TTL, Account
 from aimlasync.cost.prices import Price
 from aimlasync.errors import BudgetExceededError
 from aimlasync.gate import Admission, Gate
-from aimlasync.leases import Leases
-from aimlasync.quota import Ask, Draw, Lease, Quota, QuotaDownError
-from aimlasync.shared_budget import SharedBudget
+from aimlasync.quota.account import TTL, Account
+from aimlasync.quota.lease import Leases
+from aimlasync.quota.protocol import Ask, Draw, Lease, Quota, QuotaDownError
+from aimlasync.quota.shared_budget import SharedBudget
+from aimlasync.quota.till import Till
 from aimlasync.simulator import Simulator
-from aimlasync.till import Till
 
 
 @pytest.fixture

@@ -20,11 +20,11 @@ from redis_server import RedisServer
 from servers import until
 
 from aimlasync import AsyncClient, Endpoint, Limits
-from aimlasync.account import TTL, Account
 from aimlasync.errors import BudgetExceededError
-from aimlasync.quota import Ask, Draw, Drawn, Lease, Memory
+from aimlasync.quota.account import TTL, Account
+from aimlasync.quota.protocol import Ask, Draw, Drawn, Lease, Memory
+from aimlasync.quota.till import Till
 from aimlasync.simulator import Simulator, serve_in_thread
-from aimlasync.till import Till
 
 pytest.importorskip("redis", reason="pip install 'aimlasync[redis]' runs these tests")
 
@@ -299,7 +299,7 @@ async def test_a_redis_that_hangs_is_down(own: RedisServer) -> None:
 async def test_a_redis_that_allows_no_scripts_is_down_and_said_once(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("aimlasync.fallback._LOOK", 0.01)
+    monkeypatch.setattr("aimlasync.quota.fallback._LOOK", 0.01)
     server = RedisServer("--rename-command", "EVALSHA", "", "--rename-command", "EVAL", "")
     server.start()
     try:

@@ -30,7 +30,7 @@ from aimlasync.errors import (
     RateLimitError,
 )
 from aimlasync.providers import AIMLAPI, VENDORS, Api
-from aimlasync.quota import Quota
+from aimlasync.quota.protocol import Quota
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -26,8 +26,8 @@ from aimlasync.bulk.workers.parent import Crew
 from aimlasync.cli.ctrl_c import on_interrupt
 from aimlasync.cli.job_options import JobOptions, priced
 from aimlasync.cli.options import Server, WrongUseError, open_client
-from aimlasync.lease_server import ServedQuota
-from aimlasync.quota import QuotaDownError
+from aimlasync.quota.protocol import QuotaDownError
+from aimlasync.quota.server import ServedQuota
 
 _PART = "AIMLASYNC_PART"
 # Where the words of the command are kept, for the workers.

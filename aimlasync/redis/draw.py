@@ -1,11 +1,11 @@
-"""What Redis runs for money: `Till.draw` of `aimlasync.till` in Lua.
+"""What Redis runs for money: `Till.draw` of `aimlasync.quota.till` in Lua.
 
 As in `scripts`: one key, one call, and no loop over anything that grows.
 """
 
 from __future__ import annotations
 
-from aimlasync import account, till
+from aimlasync.quota import account, till
 
 # Of what is kept: another one is not read.
 _VERSION = 2

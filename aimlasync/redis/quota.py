@@ -26,11 +26,11 @@ except ImportError:
     raise ImportError("aimlasync.redis needs its extra: pip install 'aimlasync[redis]'") from None
 
 from aimlasync.cost.prices import Price
-from aimlasync.fallback import Fallback
-from aimlasync.quota import Ask, Draw, Drawn, Lease, QuotaDownError
+from aimlasync.quota.fallback import Fallback
+from aimlasync.quota.protocol import Ask, Draw, Drawn, Lease, QuotaDownError
+from aimlasync.quota.shared_budget import SharedBudget
 from aimlasync.redis.draw import DRAW
 from aimlasync.redis.scripts import CLOCK, LEASE
-from aimlasync.shared_budget import SharedBudget
 
 # Seconds between two statements of what was drawn: within `account.RETURN` all workers have made theirs.
 _SAY_AGAIN = 1.0

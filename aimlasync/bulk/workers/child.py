@@ -29,8 +29,8 @@ from aimlasync.bulk.tasks.tasks import EmptyTextError, Task
 from aimlasync.bulk.workers.parent import Orders, Report
 from aimlasync.cost.budget import Budget
 from aimlasync.errors import APIStatusError
-from aimlasync.lease_server import Link, ServedQuota
-from aimlasync.quota import Draw, QuotaDownError
+from aimlasync.quota.protocol import Draw, QuotaDownError
+from aimlasync.quota.server import Link, ServedQuota
 
 if TYPE_CHECKING:
     from aimlasync.client import AsyncClient

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from aimlasync.cost.budget import DEFAULT_OUTPUT_TOKENS, Budget
 from aimlasync.cost.prices import Price
 from aimlasync.errors import BudgetExceededError
-from aimlasync.quota import Draw, Quota, QuotaDownError
+from aimlasync.quota.protocol import Draw, Quota, QuotaDownError
 
 # Drawn in whole billionths of a dollar, as the AI/ML API states costs; kept in whole trillionths.
 _NANO = 10**9
@@ -23,7 +23,7 @@ _PICO_OF_NANO = 10**3
 # Seconds that a client's end may take.
 _PATIENCE = 1.0
 
-_log = logging.getLogger("aimlasync.quota")
+_log = logging.getLogger("aimlasync.quota.protocol")
 
 
 class SharedBudget(Budget):

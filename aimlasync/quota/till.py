@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import math
 
-from aimlasync.account import RETURN
-from aimlasync.quota import Draw, Drawn
+from aimlasync.quota.account import RETURN
+from aimlasync.quota.protocol import Draw, Drawn
 
 # A worker draws this part of its share of what is left: what one worker holds is not there for the others.
 PARTS = 8

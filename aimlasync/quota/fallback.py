@@ -18,8 +18,8 @@ from typing import Literal
 
 import msgspec
 
-from aimlasync.account import KNOWN, Account
-from aimlasync.quota import Ask, Lease, Memory, QuotaDownError
+from aimlasync.quota.account import KNOWN, Account
+from aimlasync.quota.protocol import Ask, Lease, Memory, QuotaDownError
 
 # Seconds between two looks whether the place is back: the first, and the longest. All workers must be back within
 # `account.RETURN`.
@@ -30,7 +30,7 @@ WARN_AGAIN = 60.0
 # A lease of a place that asks for its memory again and again is none.
 _MAX_TELLS = 3
 
-_log = logging.getLogger("aimlasync.quota")
+_log = logging.getLogger("aimlasync.quota.protocol")
 
 
 def check_share(share: float | None) -> None:

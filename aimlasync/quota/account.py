@@ -35,8 +35,8 @@ from __future__ import annotations
 import math
 from typing import Literal
 
-from aimlasync.minute import BUSY, HOLD, STEP, WINDOW, Bucket, Wheel, step_of
-from aimlasync.quota import Ask, Lease, Memory
+from aimlasync.quota.minute import BUSY, HOLD, STEP, WINDOW, Bucket, Wheel, step_of
+from aimlasync.quota.protocol import Ask, Lease, Memory
 
 # Seconds of the rate that all leases under way are worth together.
 SLICE = 0.2

@@ -25,12 +25,12 @@ from typing import Any, Self, TypeVar
 
 import msgspec
 
-from aimlasync.account import Account
 from aimlasync.cost.prices import Price
-from aimlasync.fallback import Fallback, check_share
-from aimlasync.quota import Ask, Draw, Drawn, Lease, QuotaDownError
-from aimlasync.shared_budget import SharedBudget
-from aimlasync.till import Till
+from aimlasync.quota.account import Account
+from aimlasync.quota.fallback import Fallback, check_share
+from aimlasync.quota.protocol import Ask, Draw, Drawn, Lease, QuotaDownError
+from aimlasync.quota.shared_budget import SharedBudget
+from aimlasync.quota.till import Till
 
 T = TypeVar("T")
 

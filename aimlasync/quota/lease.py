@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Literal
 
 from aimlasync.limits import Limits
-from aimlasync.quota import Ask, Lease, Quota, QuotaDownError
+from aimlasync.quota.protocol import Ask, Lease, Quota, QuotaDownError
 
 # An estimate that has grown since the lease was asked for still fits: the rest is settled with the answer.
 _SHORT = 0.8
@@ -31,7 +31,7 @@ _UNFIT = 5
 # Seconds between two warnings.
 _WARN_AGAIN = 60.0
 
-_log = logging.getLogger("aimlasync.quota")
+_log = logging.getLogger("aimlasync.quota.protocol")
 
 
 class Slip:

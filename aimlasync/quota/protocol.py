@@ -1,7 +1,7 @@
 """One account's limits, shared by several processes: what they ask of the shared place, and what it answers.
 
 Law: plain data and a protocol. The arithmetic of the shared place is `account`, a worker's side of it `leases`, and
-what a worker does while the place is away `fallback`; places are `aimlasync.redis` and `aimlasync.lease_server`.
+what a worker does while the place is away `fallback`; places are `aimlasync.redis` and `aimlasync.quota.server`.
 
 A worker leases a small slice of the account's requests and tokens, spends it within a second in its own line, and says
 with its next question what it spent. So the shared place is asked a few times a second, whatever the rate, and a
