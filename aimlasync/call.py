@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from aimlasync.admission.fair_queue import Priority
 from aimlasync.chat.types import Usage
 from aimlasync.cost.budget import Budget, Reservation
 from aimlasync.cost.prices import tokens_of
@@ -25,7 +26,6 @@ from aimlasync.headers import Headers
 from aimlasync.info import Info
 from aimlasync.lane import Lane, Permit, Refused
 from aimlasync.limits import Outcome
-from aimlasync.line import Priority
 from aimlasync.resilience.hedging import Hedging
 from aimlasync.responses.types import ResponseUsage
 from aimlasync.timeout import Timeout

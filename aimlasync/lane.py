@@ -16,13 +16,13 @@ from typing import Literal
 import msgspec
 
 from aimlasync._version import __version__
-from aimlasync.concurrency import Congestion
+from aimlasync.admission.adaptive import Congestion
+from aimlasync.admission.fair_queue import Priority
+from aimlasync.admission.limiter import Admission, Gate
+from aimlasync.admission.token_estimate import Estimator
 from aimlasync.endpoint import Endpoint
-from aimlasync.estimate import Estimator
-from aimlasync.gate import Admission, Gate
 from aimlasync.headers import Headers
 from aimlasync.limits import Limits, Outcome
-from aimlasync.line import Priority
 from aimlasync.paths import id_in_path
 from aimlasync.quota.lease import Leases
 from aimlasync.resilience.circuit_breaker import Health

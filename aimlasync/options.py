@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, TypedDict
 
+from aimlasync.admission.fair_queue import Priority
 from aimlasync.headers import Headers
-from aimlasync.line import Priority
 from aimlasync.timeout import Timeout
 
 

@@ -1,4 +1,4 @@
-"""Claims about `aimlasync.concurrency`: single steps in exact numbers, invariants, whole servers in virtual time."""
+"""Claims about `aimlasync.admission.adaptive`: single steps in exact numbers, invariants, whole servers in virtual time."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from aimlasync.concurrency import Bound, Congestion
+from aimlasync.admission.adaptive import Bound, Congestion
 
 # --- single steps ------------------------------------------------------------------------------------------------
 

@@ -16,7 +16,7 @@ import pytest
 from test_gate import worst
 from virtual import run
 
-from aimlasync.gate import Gate
+from aimlasync.admission.limiter import Gate
 from aimlasync.limits import Limits
 from aimlasync.quota.account import Account
 from aimlasync.quota.fallback import Fallback

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from virtual import run
 
-from aimlasync.concurrency import Congestion
-from aimlasync.gate import Gate
+from aimlasync.admission.adaptive import Congestion
+from aimlasync.admission.limiter import Gate
 from aimlasync.limits import Limits
 
 

@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from virtual import run
 
 from aimlasync import AsyncClient, Budget, Endpoint, Limits
+from aimlasync.admission.limiter import Admission, Gate
 from aimlasync.cost.prices import Price
 from aimlasync.errors import BudgetExceededError
-from aimlasync.gate import Admission, Gate
 from aimlasync.quota.account import TTL, Account
 from aimlasync.quota.lease import Leases
 from aimlasync.quota.protocol import Ask, Draw, Lease, Quota, QuotaDownError

@@ -23,8 +23,8 @@ import pytest
 from test_gate import worst
 from virtual import run
 
+from aimlasync.admission.token_estimate import Estimator
 from aimlasync.endpoint import Endpoint
-from aimlasync.estimate import Estimator
 from aimlasync.lane import Lane
 from aimlasync.limits import Limits, Outcome
 

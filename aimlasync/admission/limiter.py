@@ -30,8 +30,8 @@ from typing import Any, Literal, Protocol
 
 from aiolimiter import AsyncLimiter
 
+from aimlasync.admission.fair_queue import Line, Priority
 from aimlasync.limits import Limits
-from aimlasync.line import Line, Priority
 from aimlasync.quota.lease import Leases, Slip
 
 # The server counts when a request arrives, we when it leaves: an attempt that was slow on its way counts there for
