@@ -8,7 +8,7 @@ from aimlasync._version import __version__
 from aimlasync.client import AsyncClient
 from aimlasync.cost.budget import Budget
 from aimlasync.cost.prices import Price, prices_of
-from aimlasync.endpoint import Endpoint
+from aimlasync.endpoints.endpoint import Endpoint
 from aimlasync.errors import (
     AimlasyncError,
     AnswerError,

@@ -14,6 +14,7 @@ from aimlasync.admission.fair_queue import Priority
 from aimlasync.chat.types import Usage
 from aimlasync.cost.budget import Budget, Reservation
 from aimlasync.cost.prices import tokens_of
+from aimlasync.endpoints.upstream import Lane, Permit, Refused
 from aimlasync.errors import (
     AimlasyncError,
     APIConnectionError,
@@ -24,7 +25,6 @@ from aimlasync.errors import (
 )
 from aimlasync.headers import Headers
 from aimlasync.info import Info
-from aimlasync.lane import Lane, Permit, Refused
 from aimlasync.limits import Outcome
 from aimlasync.resilience.hedging import Hedging
 from aimlasync.responses.types import ResponseUsage

@@ -21,10 +21,12 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
 
 import msgspec
 
-from aimlasync import signals
 from aimlasync.call import Attempt, Call, Target
 from aimlasync.cost.budget import Budget, Reservation
-from aimlasync.endpoint import Endpoint, default_endpoints, proxy_secrets
+from aimlasync.endpoints import ratelimit_headers as signals
+from aimlasync.endpoints.endpoint import Endpoint, default_endpoints, proxy_secrets
+from aimlasync.endpoints.providers import Api
+from aimlasync.endpoints.upstream import EndpointStatistics, Lane
 from aimlasync.errors import (
     AimlasyncError,
     APIStatusError,
@@ -37,12 +39,10 @@ from aimlasync.errors import (
 )
 from aimlasync.headers import Headers, keyless
 from aimlasync.info import Info, check_request_id
-from aimlasync.lane import EndpointStatistics, Lane
 from aimlasync.life import Life
 from aimlasync.limits import Limits
 from aimlasync.options import CallOptions, check_headers
 from aimlasync.pool import Pool
-from aimlasync.providers import Api
 from aimlasync.resilience.hedging import Hedge, Hedging
 from aimlasync.resilience.race import race
 from aimlasync.resilience.retry import Retry

@@ -33,9 +33,9 @@ from aimlasync import AsyncClient, Endpoint, Info
 from aimlasync._version import __version__
 from aimlasync.chat.types import ChatCompletion
 from aimlasync.cost.prices import tokens_of
+from aimlasync.endpoints.providers import COMPATIBLE, Api
+from aimlasync.endpoints.upstream import EndpointStatistics
 from aimlasync.errors import AimlasyncError, APIStatusError
-from aimlasync.lane import EndpointStatistics
-from aimlasync.providers import COMPATIBLE, Api
 from aimlasync.responses.types import Response
 from aimlasync.wire.base import Reply, encode
 
@@ -196,7 +196,7 @@ class _Watched:
 
     def stumbled(self, error: AimlasyncError, endpoint: str) -> None:
         self._span.add_event(
-            "aimlasync.attempt.failed", {"error.type": type(error).__name__, "aimlasync.endpoint": endpoint}
+            "aimlasync.attempt.failed", {"error.type": type(error).__name__, "aimlasync.endpoints.endpoint": endpoint}
         )
 
     def arrived(self, pieces: int) -> None:
@@ -254,7 +254,7 @@ class _Watched:
                 home.wait.record(seconds, {**attributes, "aimlasync.wait.reason": reason})
         home.duration.record(time.perf_counter() - self._started, attributes)
         known = {
-            "aimlasync.endpoint": info.endpoint or None,
+            "aimlasync.endpoints.endpoint": info.endpoint or None,
             "aimlasync.attempts": info.attempts,
             "aimlasync.request_id": info.request_id,
             "aimlasync.wait.concurrency": info.timing.queued,
@@ -430,7 +430,11 @@ class _Statistics:
             if self.is_stopped:
                 return []
             read_now = [(read(of), of.name) for of in self._now()]
-            return [Observation(value, {"aimlasync.endpoint": name}) for value, name in read_now if value is not None]
+            return [
+                Observation(value, {"aimlasync.endpoints.endpoint": name})
+                for value, name in read_now
+                if value is not None
+            ]
 
         return observe
 

@@ -14,12 +14,12 @@ from hashlib import blake2b
 from typing import Any
 
 from aimlasync.call import Attempt, Call, Target
-from aimlasync.endpoint import Endpoint
+from aimlasync.endpoints.endpoint import Endpoint
+from aimlasync.endpoints.providers import VENDORS, Api, Provider, refusal
+from aimlasync.endpoints.upstream import STRETCH, Lane, Permit
 from aimlasync.errors import APIConnectionError, BudgetExceededError, OverloadedError, UnsupportedRequestError
 from aimlasync.info import Info, Timing
-from aimlasync.lane import STRETCH, Lane, Permit
 from aimlasync.limits import Limits
-from aimlasync.providers import VENDORS, Api, Provider, refusal
 from aimlasync.wire.base import encode
 from aimlasync.wire.redaction import Secrets
 
@@ -76,7 +76,7 @@ class Pool:
     def _translated(
         self, api: Api, body: Mapping[str, Any], info: Info, validate: bool, written: bytes | None
     ) -> list[Target]:
-        from aimlasync.translate import translate
+        from aimlasync.endpoints.translate import translate
 
         source = _written_for(body)
         found: list[Target] = []

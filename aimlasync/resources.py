@@ -15,10 +15,10 @@ import msgspec
 from aimlasync.call import Attempt
 from aimlasync.chat import types as chat
 from aimlasync.chat.types import ChatCompletion, ChatOptions, ChatParams
+from aimlasync.endpoints.paths import query_from
 from aimlasync.errors import APIResponseValidationError, NotFoundError
 from aimlasync.headers import Headers, fault
 from aimlasync.options import CALL_OPTIONS, CallOptions, check_headers
-from aimlasync.paths import query_from
 from aimlasync.responses import types as responses
 from aimlasync.responses.types import Response, ResponseParams
 from aimlasync.wire.base import Reply, plain
@@ -28,7 +28,7 @@ from aimlasync.wire.models import Balance, Model, ModelList, decode_balance, dec
 if TYPE_CHECKING:
     from aimlasync.chat_stream import ChatStream
     from aimlasync.client import AsyncClient
-    from aimlasync.lane import Lane
+    from aimlasync.endpoints.upstream import Lane
     from aimlasync.response_stream import ResponseStream
 
 R = TypeVar("R", bound=Reply)

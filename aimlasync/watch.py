@@ -15,8 +15,8 @@ from aimlasync.info import Info
 from aimlasync.wire.base import Reply
 
 if TYPE_CHECKING:
-    from aimlasync.endpoint import Endpoint
-    from aimlasync.providers import Api
+    from aimlasync.endpoints.endpoint import Endpoint
+    from aimlasync.endpoints.providers import Api
 
 
 class Watch(Protocol):

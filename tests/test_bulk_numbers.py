@@ -22,6 +22,7 @@ from aimlasync.bulk.progress.totals import Tally, is_refused
 from aimlasync.bulk.run import open_rows
 from aimlasync.bulk.tasks.confidence import confidence_of
 from aimlasync.chat.types import decode_completion
+from aimlasync.endpoints.upstream import EndpointStatistics
 from aimlasync.errors import (
     AimlasyncError,
     APIConnectionError,
@@ -36,7 +37,6 @@ from aimlasync.errors import (
     UnprocessableEntityError,
     UnsupportedRequestError,
 )
-from aimlasync.lane import EndpointStatistics
 from aimlasync.responses.types import decode_response
 
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 import aimlasync
 from aimlasync import errors
+from aimlasync.endpoints.providers import AIMLAPI, BYTESPIKE, Provider
 from aimlasync.errors import (
     AimlasyncError,
     AnswerError,
@@ -28,7 +29,6 @@ from aimlasync.errors import (
     UnprocessableEntityError,
 )
 from aimlasync.info import Info
-from aimlasync.providers import AIMLAPI, BYTESPIKE, Provider
 from aimlasync.wire.error_bodies import error_in_body, excerpt, read_error, status_error, stream_error
 from aimlasync.wire.redaction import Secrets
 

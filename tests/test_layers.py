@@ -103,7 +103,7 @@ PUBLIC = {
     "aimlasync.responses.types",
     "aimlasync.responses.events",
     "aimlasync.wire.models",
-    "aimlasync.providers",
+    "aimlasync.endpoints.providers",
     "aimlasync.wire.base",
     "aimlasync.quota.server",
     "aimlasync.redis",

@@ -116,7 +116,7 @@ async def test_a_call_is_a_client_span_by_the_conventions(
         "openai.api.type": "chat_completions",
         "server.address": "127.0.0.1",
         "server.port": int(simulator.url.rpartition(":")[2]),
-        "aimlasync.endpoint": "aimlapi",
+        "aimlasync.endpoints.endpoint": "aimlapi",
         "aimlasync.attempts": 1,
         "aimlasync.request_id": reply.info.request_id,
     }
@@ -192,8 +192,8 @@ async def test_a_failover_shows_who_failed_and_who_answered(telemetry: Telemetry
             telemetry.instrument(client)
             await ask(client)
     span = telemetry.span
-    assert [event.attributes["aimlasync.endpoint"] for event in span.events] == ["aimlapi"]
-    assert span.attributes["aimlasync.endpoint"] == span.attributes["gen_ai.provider.name"] == "bytespike"
+    assert [event.attributes["aimlasync.endpoints.endpoint"] for event in span.events] == ["aimlapi"]
+    assert span.attributes["aimlasync.endpoints.endpoint"] == span.attributes["gen_ai.provider.name"] == "bytespike"
     assert span.attributes["server.port"] == int(second.url.rpartition(":")[2])
 
 

@@ -12,7 +12,7 @@ from servers import RawServer, Script, raw_server
 
 import aimlasync.httpx
 from aimlasync import AsyncClient, Endpoint, UnsupportedRequestError
-from aimlasync.paths import id_in_path, path_below
+from aimlasync.endpoints.paths import id_in_path, path_below
 
 KEY = "sk-sentinel-5f1c2e77aa"
 ANSWER = Script([b"{}"], content_type="application/json", end="keep")

@@ -15,7 +15,9 @@ import pytest
 from virtual import run
 
 from aimlasync.call import Attempt, Call
-from aimlasync.endpoint import Endpoint, Secret, default_endpoints, is_loopback
+from aimlasync.endpoints.endpoint import Endpoint, Secret, default_endpoints, is_loopback
+from aimlasync.endpoints.providers import AIMLAPI, BYTESPIKE, COMPATIBLE, Api
+from aimlasync.endpoints.upstream import Lane
 from aimlasync.errors import (
     AimlasyncError,
     APIConnectionError,
@@ -27,10 +29,8 @@ from aimlasync.errors import (
 )
 from aimlasync.headers import Headers
 from aimlasync.info import Info
-from aimlasync.lane import Lane
 from aimlasync.limits import Limits, Outcome
 from aimlasync.pool import Pool
-from aimlasync.providers import AIMLAPI, BYTESPIKE, COMPATIBLE, Api
 from aimlasync.timeout import Timeout
 from aimlasync.wire.base import encode
 

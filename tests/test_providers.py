@@ -1,4 +1,4 @@
-"""Claims about `aimlasync.providers`: what is refused is documented not to work, and nothing else is refused."""
+"""Claims about `aimlasync.endpoints.providers`: what is refused is documented not to work, and nothing else is refused."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aimlasync.chat import types as chat
-from aimlasync.providers import AIMLAPI, BYTESPIKE, COMPATIBLE, VENDORS, Api, Provider, provider_of, refusal
+from aimlasync.endpoints.providers import AIMLAPI, BYTESPIKE, COMPATIBLE, VENDORS, Api, Provider, provider_of, refusal
 from aimlasync.responses import types as responses
 
 NANO, MINI = "openai/gpt-5-nano-2025-08-07", "openai/gpt-5-mini-2025-08-07"

@@ -24,8 +24,8 @@ from test_gate import worst
 from virtual import run
 
 from aimlasync.admission.token_estimate import Estimator
-from aimlasync.endpoint import Endpoint
-from aimlasync.lane import Lane
+from aimlasync.endpoints.endpoint import Endpoint
+from aimlasync.endpoints.upstream import Lane
 from aimlasync.limits import Limits, Outcome
 
 SECONDS = 300.0

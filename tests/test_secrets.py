@@ -22,7 +22,7 @@ from servers import Script, raw_server, until
 import aimlasync.opentelemetry
 import aimlasync.starlette
 from aimlasync import AimlasyncError, AsyncClient, ClientClosedError, Endpoint, Retry, agents, bulk, relay
-from aimlasync.endpoint import Secret
+from aimlasync.endpoints.endpoint import Secret
 from aimlasync.transport.aiohttp_session import AiohttpTransport
 from aimlasync.transport.base import Transport
 from aimlasync.transport.connection_pool import LeanTransport

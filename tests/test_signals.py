@@ -1,4 +1,4 @@
-"""Claims about `aimlasync.signals`: what response headers say of the limits, in every vendor's notation."""
+"""Claims about `aimlasync.endpoints.ratelimit_headers`: what response headers say of the limits, in every vendor's notation."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from multidict import CIMultiDict, CIMultiDictProxy
 
 import aimlasync.resilience.retry
-from aimlasync.signals import Signal, read, retry_after
+from aimlasync.endpoints.ratelimit_headers import Signal, read, retry_after
 
 NOW = 1_764_672_000.0  # 2025-12-02T10:40:00Z
 

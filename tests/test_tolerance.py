@@ -15,7 +15,8 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from aimlasync.chat.chunks import Assembler as ChatAssembler
 from aimlasync.chat.chunks import chunk_of, decode_chunk
 from aimlasync.chat.types import decode_completion
-from aimlasync.endpoint import Endpoint, default_endpoints
+from aimlasync.endpoints.endpoint import Endpoint, default_endpoints
+from aimlasync.endpoints.providers import BYTESPIKE
 from aimlasync.errors import (
     AimlasyncError,
     AnswerInvalidError,
@@ -28,7 +29,6 @@ from aimlasync.errors import (
     UnsupportedRequestError,
 )
 from aimlasync.info import Info
-from aimlasync.providers import BYTESPIKE
 from aimlasync.resilience.retry import Retry
 from aimlasync.responses.events import Assembler, decode_event
 from aimlasync.responses.types import decode_response

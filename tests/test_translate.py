@@ -1,4 +1,4 @@
-"""Claims about `aimlasync.translate`: the same request for another vendor, or the reason why there is none."""
+"""Claims about `aimlasync.endpoints.translate`: the same request for another vendor, or the reason why there is none."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from aimlasync.chat import types as chat
 from aimlasync.chat.types import DeveloperMessage, Message, SystemMessage, UserMessage
-from aimlasync.providers import AIMLAPI, BYTESPIKE, COMPATIBLE, Api, Model, Provider, refusal
+from aimlasync.endpoints.providers import AIMLAPI, BYTESPIKE, COMPATIBLE, Api, Model, Provider, refusal
+from aimlasync.endpoints.translate import translate
 from aimlasync.responses import types as responses
-from aimlasync.translate import translate
 from aimlasync.wire.base import encode, plain
 
 NANO, MINI = "openai/gpt-5-nano-2025-08-07", "openai/gpt-5-mini-2025-08-07"

@@ -19,7 +19,7 @@ import msgspec
 from aimlasync.agents.run_state import Run, ToolCall, Usage
 from aimlasync.agents.tools import Tool
 from aimlasync.chat.types import ChatCompletion
-from aimlasync.providers import VENDORS
+from aimlasync.endpoints.providers import VENDORS
 from aimlasync.responses.types import FunctionCall, OutputMessage, OutputRefusal, OutputText, ReasoningItem, Response
 from aimlasync.structured.schema import Format
 

@@ -17,7 +17,7 @@ import msgspec
 
 from aimlasync.agents.errors import ToolError
 from aimlasync.agents.tools import Approve, RunContext, Tool
-from aimlasync.endpoint import is_loopback
+from aimlasync.endpoints.endpoint import is_loopback
 from aimlasync.wire.base import encode
 
 try:

@@ -37,7 +37,7 @@ from aimlasync.bulk.tasks.classification import ClassifyTask, Shot
 from aimlasync.bulk.tasks.request import Api, Request, RequestError
 from aimlasync.bulk.tasks.tasks import BatchTask, EmptyTextError, PromptTask, Task, empty_result, id_of
 from aimlasync.client import AsyncClient
-from aimlasync.endpoint import default_endpoints
+from aimlasync.endpoints.endpoint import default_endpoints
 from aimlasync.errors import AimlasyncError
 from aimlasync.limits import Limits
 from aimlasync.resilience.retry import Retry

@@ -13,8 +13,8 @@ from collections.abc import Callable
 
 import msgspec
 
+from aimlasync.endpoints.ratelimit_headers import retry_after as retry_after
 from aimlasync.errors import AimlasyncError, APIConnectionError, APIStatusError, OverloadedError
-from aimlasync.signals import retry_after as retry_after
 from aimlasync.transport.base import StaleConnectionError
 
 # A server's stated wait is stretched by up to this share, so that all who were told the same do not come back at once.

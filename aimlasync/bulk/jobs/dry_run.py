@@ -11,7 +11,7 @@ import msgspec
 
 from aimlasync.bulk.jobs.job import Job
 from aimlasync.cost.prices import Price
-from aimlasync.lane import EndpointStatistics
+from aimlasync.endpoints.upstream import EndpointStatistics
 from aimlasync.limits import Limits
 
 

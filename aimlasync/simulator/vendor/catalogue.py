@@ -10,7 +10,7 @@ from functools import cache
 from typing import Any
 from zlib import crc32
 
-from aimlasync.providers import Model
+from aimlasync.endpoints.providers import Model
 from aimlasync.simulator.vendor.vendors import VENDORS, Vendor
 
 # Family -> US dollars for one million (prompt, answer) tokens.

@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from aimlasync.providers import AIMLAPI, BYTESPIKE, COMPATIBLE, Provider
+from aimlasync.endpoints.providers import AIMLAPI, BYTESPIKE, COMPATIBLE, Provider
 
 VendorName = Literal["aimlapi", "bytespike", "openai"]
 

@@ -20,10 +20,10 @@ from aimlasync.admission.adaptive import Congestion
 from aimlasync.admission.fair_queue import Priority
 from aimlasync.admission.limiter import Admission, Gate
 from aimlasync.admission.token_estimate import Estimator
-from aimlasync.endpoint import Endpoint
+from aimlasync.endpoints.endpoint import Endpoint
+from aimlasync.endpoints.paths import id_in_path
 from aimlasync.headers import Headers
 from aimlasync.limits import Limits, Outcome
-from aimlasync.paths import id_in_path
 from aimlasync.quota.lease import Leases
 from aimlasync.resilience.circuit_breaker import Health
 from aimlasync.resilience.retry import RetryQuota

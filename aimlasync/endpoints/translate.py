@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from aimlasync.chat.types import DeveloperMessage, SystemMessage
-from aimlasync.providers import VENDORS, Api, Model, Provider, refusal
+from aimlasync.endpoints.providers import VENDORS, Api, Model, Provider, refusal
 
 # Left out where they are refused: with these values they say what holds without them.
 _NO_OPS: Mapping[str, Any] = {
