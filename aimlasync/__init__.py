@@ -5,7 +5,7 @@ Serves the AI/ML API (api.aimlapi.com), ByteSpike (llm.bytespike.ai) and any Ope
 
 import aimlasync._command_line  # noqa: F401  # first of all: Ctrl-C may come now
 from aimlasync._version import __version__
-from aimlasync.client import AsyncClient
+from aimlasync.client.client import AsyncClient
 from aimlasync.cost.budget import Budget
 from aimlasync.cost.prices import Price, prices_of
 from aimlasync.endpoints.endpoint import Endpoint

@@ -34,6 +34,7 @@ from typing import Any, Self
 import msgspec
 
 from aimlasync import AsyncClient, Timeout
+from aimlasync.client.passthrough import Forwarded
 from aimlasync.errors import (
     AimlasyncError,
     APIConnectionError,
@@ -45,7 +46,6 @@ from aimlasync.errors import (
     StreamError,
     TruncatedStreamError,
 )
-from aimlasync.forward import Forwarded
 from aimlasync.headers import FRAMING, Headers
 from aimlasync.responses.types import Response
 from aimlasync.wire.base import encode

@@ -135,7 +135,7 @@ class Instrumentation:
             **seconds,
         )
         self.wait = meter.create_histogram(
-            "aimlasync.client.wait.duration",
+            "aimlasync.client.client.wait.duration",
             description="Time that calls waited here before they were sent.",
             explicit_bucket_boundaries_advisory=_SOONER,
             **seconds,
@@ -154,7 +154,7 @@ class Instrumentation:
         self._statistics.is_stopped = True
 
     def began(self, api: Api, body: Mapping[str, Any], info: Info, endpoints: Sequence[Endpoint]) -> _Watched:
-        """Begin a span; see `aimlasync.watch.Observer`."""
+        """Begin a span; see `aimlasync.client.observer.Observer`."""
         self._statistics.runs_here()
         return _Watched(self, api, body, info, endpoints)
 
@@ -386,18 +386,23 @@ def _answers(reply: ChatCompletion | Response) -> list[dict[str, Any]]:
 _Read = Callable[[EndpointStatistics], float | None]
 
 _GAUGES: Sequence[tuple[str, str, str, _Read]] = (
-    ("aimlasync.client.in_flight", "{attempt}", "Attempts in flight.", lambda of: of.in_flight),
-    ("aimlasync.client.queued", "{call}", "Calls that wait for their turn.", lambda of: of.queued),
-    ("aimlasync.client.limit", "{attempt}", "Attempts that may be in flight.", lambda of: of.limit),
-    ("aimlasync.client.pause", "s", "Time until the endpoint may be asked again.", lambda of: of.paused_for),
+    ("aimlasync.client.client.in_flight", "{attempt}", "Attempts in flight.", lambda of: of.in_flight),
+    ("aimlasync.client.client.queued", "{call}", "Calls that wait for their turn.", lambda of: of.queued),
+    ("aimlasync.client.client.limit", "{attempt}", "Attempts that may be in flight.", lambda of: of.limit),
+    ("aimlasync.client.client.pause", "s", "Time until the endpoint may be asked again.", lambda of: of.paused_for),
 )
 _COUNTERS: Sequence[tuple[str, str, str, _Read]] = (
-    ("aimlasync.client.attempts", "{attempt}", "Attempts made.", lambda of: of.attempts),
-    ("aimlasync.client.retries", "{attempt}", "Attempts made because one had failed.", lambda of: of.retries),
-    ("aimlasync.client.hedges", "{attempt}", "Attempts made because one was slow.", lambda of: of.hedges),
-    ("aimlasync.client.refused", "{attempt}", "Attempts refused: 429, 503, no connection.", lambda of: of.refused),
-    ("aimlasync.client.failed", "{attempt}", "Attempts that failed otherwise.", lambda of: of.failed),
-    ("aimlasync.client.cost", "{USD}", "Cost that the vendor stated.", lambda of: of.cost_usd),
+    ("aimlasync.client.client.attempts", "{attempt}", "Attempts made.", lambda of: of.attempts),
+    ("aimlasync.client.client.retries", "{attempt}", "Attempts made because one had failed.", lambda of: of.retries),
+    ("aimlasync.client.client.hedges", "{attempt}", "Attempts made because one was slow.", lambda of: of.hedges),
+    (
+        "aimlasync.client.client.refused",
+        "{attempt}",
+        "Attempts refused: 429, 503, no connection.",
+        lambda of: of.refused,
+    ),
+    ("aimlasync.client.client.failed", "{attempt}", "Attempts that failed otherwise.", lambda of: of.failed),
+    ("aimlasync.client.client.cost", "{USD}", "Cost that the vendor stated.", lambda of: of.cost_usd),
 )
 
 

@@ -22,7 +22,8 @@ import msgspec
 
 from aimlasync.chat.chunks import ChatCompletionChunk
 from aimlasync.chat.types import ChatCompletion, Usage
-from aimlasync.chat_stream import ChatStream
+from aimlasync.client.chat_stream import ChatStream
+from aimlasync.client.response_stream import ResponseStream
 from aimlasync.errors import (
     AimlasyncError,
     APIStatusError,
@@ -36,7 +37,6 @@ from aimlasync.errors import (
     RateLimitError,
 )
 from aimlasync.info import Info
-from aimlasync.response_stream import ResponseStream
 from aimlasync.responses.types import Response, ResponseUsage
 from aimlasync.wire.base import Wire, encode
 

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from servers import KEY
 
-from aimlasync import AsyncClient, Endpoint, life
+from aimlasync import AsyncClient, Endpoint
+from aimlasync.client import life
 from aimlasync.simulator import Simulator, serve_in_thread
 from aimlasync.transport.aiohttp_session import AiohttpTransport
 

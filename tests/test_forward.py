@@ -25,7 +25,7 @@ from aimlasync import (
     TruncatedStreamError,
     UnsupportedRequestError,
 )
-from aimlasync.forward import Forwarded
+from aimlasync.client.passthrough import Forwarded
 from aimlasync.simulator import Fault, Simulator
 
 NANO = "openai/gpt-5-nano-2025-08-07"

@@ -16,10 +16,10 @@ from virtual import run
 from aimlasync import AsyncClient, Endpoint, OverloadedError
 from aimlasync.admission.fair_queue import _BULK_EVERY, _DEAD, Line, Priority, Waiter
 from aimlasync.admission.limiter import Gate
-from aimlasync.call import Call
+from aimlasync.client.balancer import Pool
+from aimlasync.client.call import Call
 from aimlasync.info import Info
 from aimlasync.limits import Limits, Outcome
-from aimlasync.pool import Pool
 from aimlasync.simulator import Simulator
 from aimlasync.timeout import Timeout
 

@@ -1,4 +1,4 @@
-"""Claims about `aimlasync.pool`: where calls go, which key they carry, and who may see it."""
+"""Claims about `aimlasync.client.balancer`: where calls go, which key they carry, and who may see it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ import msgspec
 import pytest
 from virtual import run
 
-from aimlasync.call import Attempt, Call
+from aimlasync.client.balancer import Pool
+from aimlasync.client.call import Attempt, Call
 from aimlasync.endpoints.endpoint import Endpoint, Secret, default_endpoints, is_loopback
 from aimlasync.endpoints.providers import AIMLAPI, BYTESPIKE, COMPATIBLE, Api
 from aimlasync.endpoints.upstream import Lane
@@ -30,7 +31,6 @@ from aimlasync.errors import (
 from aimlasync.headers import Headers
 from aimlasync.info import Info
 from aimlasync.limits import Limits, Outcome
-from aimlasync.pool import Pool
 from aimlasync.timeout import Timeout
 from aimlasync.wire.base import encode
 

@@ -23,7 +23,7 @@ from aimlasync import (
     Timeout,
     TruncatedStreamError,
 )
-from aimlasync.chat_stream import ChatStream
+from aimlasync.client.chat_stream import ChatStream
 from aimlasync.responses.types import OutputMessage
 from aimlasync.wire.base import Unknown
 

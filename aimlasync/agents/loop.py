@@ -53,7 +53,7 @@ from aimlasync.errors import (
 )
 
 if TYPE_CHECKING:
-    from aimlasync.client import AsyncClient
+    from aimlasync.client.client import AsyncClient
 
 Emit = Callable[[Event], Awaitable[None]]
 

@@ -21,7 +21,7 @@ from aimlasync.errors import AimlasyncError
 from aimlasync.options import check_headers
 
 if TYPE_CHECKING:
-    from aimlasync.client import AsyncClient
+    from aimlasync.client.client import AsyncClient
 
 _OF_ONE_RUN = ("input", "history", "context", "approve", "timeout")
 

@@ -23,7 +23,7 @@ from aimlasync.cost.budget import Budget
 from aimlasync.options import check_headers
 
 if TYPE_CHECKING:
-    from aimlasync.client import AsyncClient
+    from aimlasync.client.client import AsyncClient
 
 Input = str | Iterable[Mapping[str, Any] | msgspec.Struct]
 

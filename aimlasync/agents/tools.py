@@ -27,7 +27,7 @@ from aimlasync.wire.base import encode
 
 if TYPE_CHECKING:
     from aimlasync.agents.loop import Loop
-    from aimlasync.client import AsyncClient
+    from aimlasync.client.client import AsyncClient
 
 T = TypeVar("T")
 

@@ -36,7 +36,7 @@ from aimlasync.bulk.tasks.answer_schema import Form, form_of, form_of_schema
 from aimlasync.bulk.tasks.classification import ClassifyTask, Shot
 from aimlasync.bulk.tasks.request import Api, Request, RequestError
 from aimlasync.bulk.tasks.tasks import BatchTask, EmptyTextError, PromptTask, Task, empty_result, id_of
-from aimlasync.client import AsyncClient
+from aimlasync.client.client import AsyncClient
 from aimlasync.endpoints.endpoint import default_endpoints
 from aimlasync.errors import AimlasyncError
 from aimlasync.limits import Limits

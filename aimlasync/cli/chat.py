@@ -13,7 +13,6 @@ from aimlasync import run
 from aimlasync.bulk.jobs.ask_one import usage_of
 from aimlasync.bulk.output.streams import check_stream
 from aimlasync.chat.types import ChatCompletion
-from aimlasync.chat_stream import ChatStream
 from aimlasync.cli.options import (
     Where,
     WrongUseError,
@@ -22,9 +21,10 @@ from aimlasync.cli.options import (
     open_client,
     where_options,
 )
-from aimlasync.response_stream import ResponseStream
+from aimlasync.client.chat_stream import ChatStream
+from aimlasync.client.response_stream import ResponseStream
+from aimlasync.client.stream import Stream
 from aimlasync.responses.types import Response
-from aimlasync.stream import Stream
 
 
 @click.command()

@@ -17,7 +17,7 @@ from aimlasync.chat.types import ChatCompletion, Usage
 from aimlasync.errors import AimlasyncError, AnswerError
 
 if TYPE_CHECKING:
-    from aimlasync.client import AsyncClient
+    from aimlasync.client.client import AsyncClient
     from aimlasync.info import Info
     from aimlasync.responses.types import Response, ResponseUsage
 

@@ -34,7 +34,7 @@ from aimlasync.cost.budget import Budget
 from aimlasync.errors import AimlasyncError, AnswerError, BudgetExceededError
 
 if TYPE_CHECKING:
-    from aimlasync.client import AsyncClient
+    from aimlasync.client.client import AsyncClient
 
 # How long calls in flight may go on after an error that stops the job, or its deadline: they may be paid for already.
 _GRACE = 5.0

@@ -33,7 +33,7 @@ from aimlasync.quota.protocol import Draw, QuotaDownError
 from aimlasync.quota.server import Link, ServedQuota
 
 if TYPE_CHECKING:
-    from aimlasync.client import AsyncClient
+    from aimlasync.client.client import AsyncClient
 
 # Seconds between two reports.
 _REPORT = 0.25

@@ -25,7 +25,7 @@ from aimlasync.errors import AimlasyncError
 from aimlasync.quota.server import LeaseServer, Link
 
 if TYPE_CHECKING:
-    from aimlasync.client import AsyncClient
+    from aimlasync.client.client import AsyncClient
 
 # Seconds that workers have for the calls in flight when one of them was stopped by an error, as in any job.
 _GRACE = 5.0

@@ -7,11 +7,11 @@ stream: the structs of fifty event types take longer to make than all the rest o
 from __future__ import annotations
 
 from aimlasync import sse
-from aimlasync.call import Attempt
+from aimlasync.client.call import Attempt
+from aimlasync.client.stream import Stream
 from aimlasync.responses import events as response_events
 from aimlasync.responses.events import ResponseStreamEvent
 from aimlasync.responses.types import Response
-from aimlasync.stream import Stream
 from aimlasync.wire.base import Unknown
 
 

@@ -21,7 +21,11 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
 
 import msgspec
 
-from aimlasync.call import Attempt, Call, Target
+from aimlasync.client.balancer import Pool
+from aimlasync.client.call import Attempt, Call, Target
+from aimlasync.client.life import Life
+from aimlasync.client.observer import Observer
+from aimlasync.client.resources import Chat, Models, Responses, balance
 from aimlasync.cost.budget import Budget, Reservation
 from aimlasync.endpoints import ratelimit_headers as signals
 from aimlasync.endpoints.endpoint import Endpoint, default_endpoints, proxy_secrets
@@ -39,24 +43,20 @@ from aimlasync.errors import (
 )
 from aimlasync.headers import Headers, keyless
 from aimlasync.info import Info, check_request_id
-from aimlasync.life import Life
 from aimlasync.limits import Limits
 from aimlasync.options import CallOptions, check_headers
-from aimlasync.pool import Pool
 from aimlasync.resilience.hedging import Hedge, Hedging
 from aimlasync.resilience.race import race
 from aimlasync.resilience.retry import Retry
-from aimlasync.resources import Chat, Models, Responses, balance
 from aimlasync.timeout import Timeout
 from aimlasync.transport.base import MAX_ERROR_BODY, RawReply, StaleConnectionError, Transport, beginning
-from aimlasync.watch import Observer
 from aimlasync.wire.base import Reply
 from aimlasync.wire.error_bodies import status_error
 from aimlasync.wire.models import Balance
 from aimlasync.wire.redaction import Secrets
 
 if TYPE_CHECKING:
-    from aimlasync.forward import Forwarded
+    from aimlasync.client.passthrough import Forwarded
 
 T = TypeVar("T")
 
@@ -480,7 +480,7 @@ class AsyncClient:
         answer is handed back whatever its status. Raises UnsupportedRequestError for what cannot be sent.
         """
         check_headers(options)
-        from aimlasync.forward import forward
+        from aimlasync.client.passthrough import forward
 
         return await forward(self, method, path, body, query, options)
 

@@ -13,19 +13,19 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from aimlasync import resources
-from aimlasync.call import Attempt, Call, Target
+from aimlasync.client import resources
+from aimlasync.client.call import Attempt, Call, Target
+from aimlasync.client.stream import Stream
 from aimlasync.endpoints.paths import path_below, query_of, refused
 from aimlasync.endpoints.providers import Api
 from aimlasync.errors import AimlasyncError, APITimeoutError, StreamError
 from aimlasync.info import Info
 from aimlasync.options import CallOptions
-from aimlasync.stream import Stream
 from aimlasync.transport.base import MAX_BODY, MAX_ERROR_BODY, RawReply, beginning
 from aimlasync.wire.base import Reply, encode, plain
 
 if TYPE_CHECKING:
-    from aimlasync.client import AsyncClient
+    from aimlasync.client.client import AsyncClient
 
 # Paths, below an endpoint's base URL, that the pipeline serves.
 _PIPELINE: Mapping[str, Api] = {"chat/completions": "chat", "responses": "responses"}

@@ -12,6 +12,7 @@ import msgspec
 
 from aimlasync.admission.fair_queue import Priority
 from aimlasync.chat.types import Usage
+from aimlasync.client.observer import Watch
 from aimlasync.cost.budget import Budget, Reservation
 from aimlasync.cost.prices import tokens_of
 from aimlasync.endpoints.upstream import Lane, Permit, Refused
@@ -30,7 +31,6 @@ from aimlasync.resilience.hedging import Hedging
 from aimlasync.responses.types import ResponseUsage
 from aimlasync.timeout import Timeout
 from aimlasync.transport.base import RawReply, StaleConnectionError
-from aimlasync.watch import Watch
 from aimlasync.wire.base import Meta
 from aimlasync.wire.redaction import Secrets
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import asyncio
 
-from aimlasync.deadline import Deadlines
+from aimlasync.client.deadlines import Deadlines
+from aimlasync.client.observer import Observer
 from aimlasync.errors import ClientClosedError
 from aimlasync.transport.aiohttp_session import AiohttpTransport
 from aimlasync.transport.base import Transport
 from aimlasync.transport.connection_pool import LeanTransport
-from aimlasync.watch import Observer
 
 
 class Life:

@@ -7,11 +7,11 @@ stream: who asks for whole answers alone does without the structs of chunks.
 from __future__ import annotations
 
 from aimlasync import sse
-from aimlasync.call import Attempt
 from aimlasync.chat import chunks as chat_chunks
 from aimlasync.chat.chunks import ChatCompletionChunk
 from aimlasync.chat.types import ChatCompletion
-from aimlasync.stream import Stream
+from aimlasync.client.call import Attempt
+from aimlasync.client.stream import Stream
 
 
 class ChatStream(Stream[ChatCompletionChunk, ChatCompletion]):

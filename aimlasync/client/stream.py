@@ -20,7 +20,8 @@ from typing import Any, Generic, Literal, Self, TypeVar
 import msgspec
 
 from aimlasync import sse
-from aimlasync.call import Attempt
+from aimlasync.client.call import Attempt
+from aimlasync.client.observer import Watch
 from aimlasync.errors import (
     AimlasyncError,
     APIConnectionError,
@@ -28,7 +29,6 @@ from aimlasync.errors import (
     APITimeoutError,
     TruncatedStreamError,
 )
-from aimlasync.watch import Watch
 from aimlasync.wire.base import Meta, Reply
 from aimlasync.wire.error_bodies import stream_error
 

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack, overload
 
 import msgspec
 
-from aimlasync.call import Attempt
 from aimlasync.chat import types as chat
 from aimlasync.chat.types import ChatCompletion, ChatOptions, ChatParams
+from aimlasync.client.call import Attempt
 from aimlasync.endpoints.paths import query_from
 from aimlasync.errors import APIResponseValidationError, NotFoundError
 from aimlasync.headers import Headers, fault
@@ -26,10 +26,10 @@ from aimlasync.wire.error_bodies import error_in_body, excerpt
 from aimlasync.wire.models import Balance, Model, ModelList, decode_balance, decode_model, decode_models
 
 if TYPE_CHECKING:
-    from aimlasync.chat_stream import ChatStream
-    from aimlasync.client import AsyncClient
+    from aimlasync.client.chat_stream import ChatStream
+    from aimlasync.client.client import AsyncClient
+    from aimlasync.client.response_stream import ResponseStream
     from aimlasync.endpoints.upstream import Lane
-    from aimlasync.response_stream import ResponseStream
 
 R = TypeVar("R", bound=Reply)
 
@@ -362,13 +362,13 @@ async def _receive_response_stream(attempt: Attempt) -> ResponseStream:
 
 # Loaded with the first stream, and `parse` with its first call: together they are half of what there is to load.
 def _chat_stream(attempt: Attempt) -> ChatStream:
-    from aimlasync.chat_stream import ChatStream
+    from aimlasync.client.chat_stream import ChatStream
 
     return ChatStream(attempt)
 
 
 def _response_stream(attempt: Attempt) -> ResponseStream:
-    from aimlasync.response_stream import ResponseStream
+    from aimlasync.client.response_stream import ResponseStream
 
     return ResponseStream(attempt)
 
