@@ -135,7 +135,7 @@ class Instrumentation:
             **seconds,
         )
         self.wait = meter.create_histogram(
-            "aimlasync.client.client.wait.duration",
+            "aimlasync.client.wait.duration",
             description="Time that calls waited here before they were sent.",
             explicit_bucket_boundaries_advisory=_SOONER,
             **seconds,
@@ -196,7 +196,7 @@ class _Watched:
 
     def stumbled(self, error: AimlasyncError, endpoint: str) -> None:
         self._span.add_event(
-            "aimlasync.attempt.failed", {"error.type": type(error).__name__, "aimlasync.endpoints.endpoint": endpoint}
+            "aimlasync.attempt.failed", {"error.type": type(error).__name__, "aimlasync.endpoint": endpoint}
         )
 
     def arrived(self, pieces: int) -> None:
@@ -254,7 +254,7 @@ class _Watched:
                 home.wait.record(seconds, {**attributes, "aimlasync.wait.reason": reason})
         home.duration.record(time.perf_counter() - self._started, attributes)
         known = {
-            "aimlasync.endpoints.endpoint": info.endpoint or None,
+            "aimlasync.endpoint": info.endpoint or None,
             "aimlasync.attempts": info.attempts,
             "aimlasync.request_id": info.request_id,
             "aimlasync.wait.concurrency": info.timing.queued,
@@ -386,23 +386,23 @@ def _answers(reply: ChatCompletion | Response) -> list[dict[str, Any]]:
 _Read = Callable[[EndpointStatistics], float | None]
 
 _GAUGES: Sequence[tuple[str, str, str, _Read]] = (
-    ("aimlasync.client.client.in_flight", "{attempt}", "Attempts in flight.", lambda of: of.in_flight),
-    ("aimlasync.client.client.queued", "{call}", "Calls that wait for their turn.", lambda of: of.queued),
-    ("aimlasync.client.client.limit", "{attempt}", "Attempts that may be in flight.", lambda of: of.limit),
-    ("aimlasync.client.client.pause", "s", "Time until the endpoint may be asked again.", lambda of: of.paused_for),
+    ("aimlasync.client.in_flight", "{attempt}", "Attempts in flight.", lambda of: of.in_flight),
+    ("aimlasync.client.queued", "{call}", "Calls that wait for their turn.", lambda of: of.queued),
+    ("aimlasync.client.limit", "{attempt}", "Attempts that may be in flight.", lambda of: of.limit),
+    ("aimlasync.client.pause", "s", "Time until the endpoint may be asked again.", lambda of: of.paused_for),
 )
 _COUNTERS: Sequence[tuple[str, str, str, _Read]] = (
-    ("aimlasync.client.client.attempts", "{attempt}", "Attempts made.", lambda of: of.attempts),
-    ("aimlasync.client.client.retries", "{attempt}", "Attempts made because one had failed.", lambda of: of.retries),
-    ("aimlasync.client.client.hedges", "{attempt}", "Attempts made because one was slow.", lambda of: of.hedges),
+    ("aimlasync.client.attempts", "{attempt}", "Attempts made.", lambda of: of.attempts),
+    ("aimlasync.client.retries", "{attempt}", "Attempts made because one had failed.", lambda of: of.retries),
+    ("aimlasync.client.hedges", "{attempt}", "Attempts made because one was slow.", lambda of: of.hedges),
     (
-        "aimlasync.client.client.refused",
+        "aimlasync.client.refused",
         "{attempt}",
         "Attempts refused: 429, 503, no connection.",
         lambda of: of.refused,
     ),
-    ("aimlasync.client.client.failed", "{attempt}", "Attempts that failed otherwise.", lambda of: of.failed),
-    ("aimlasync.client.client.cost", "{USD}", "Cost that the vendor stated.", lambda of: of.cost_usd),
+    ("aimlasync.client.failed", "{attempt}", "Attempts that failed otherwise.", lambda of: of.failed),
+    ("aimlasync.client.cost", "{USD}", "Cost that the vendor stated.", lambda of: of.cost_usd),
 )
 
 
@@ -435,11 +435,7 @@ class _Statistics:
             if self.is_stopped:
                 return []
             read_now = [(read(of), of.name) for of in self._now()]
-            return [
-                Observation(value, {"aimlasync.endpoints.endpoint": name})
-                for value, name in read_now
-                if value is not None
-            ]
+            return [Observation(value, {"aimlasync.endpoint": name}) for value, name in read_now if value is not None]
 
         return observe
 

@@ -1,4 +1,4 @@
-"""Claims about `aimlasync.cost.budget`: what is let through, what is counted, and that the cap holds whatever happens."""
+"""Claims about `cost.budget`: what is let through, what is counted, and that the cap holds whatever happens."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Claims about `aimlasync.wire.models`: three vendors' shapes of a model, and what is left on an account."""
+"""Claims about `wire.models`: three vendors' shapes of a model, and what is left on an account."""
 
 from __future__ import annotations
 

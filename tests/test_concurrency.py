@@ -1,4 +1,4 @@
-"""Claims about `aimlasync.admission.adaptive`: single steps in exact numbers, invariants, whole servers in virtual time."""
+"""Claims about `admission.adaptive`: single steps in exact numbers, invariants, whole servers in virtual time."""
 
 from __future__ import annotations
 

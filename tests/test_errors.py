@@ -1,4 +1,4 @@
-"""Claims about `aimlasync.errors`: which error a body becomes, what it says, and what it never shows."""
+"""Claims about `errors`: which error a body becomes, what it says, and what it never shows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Claims about `aimlasync.admission.token_estimate`: how soon it is right, and what cannot lead it astray."""
+"""Claims about `admission.token_estimate`: how soon it is right, and what cannot lead it astray."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Claims about `aimlasync.resilience.circuit_breaker`: when a circuit opens, for how long, who probes it, and how latency is averaged."""
+"""Claims about `resilience.circuit_breaker`: when it opens, for how long, who probes it, how latency is averaged."""
 
 from __future__ import annotations
 

@@ -116,7 +116,7 @@ async def test_a_call_is_a_client_span_by_the_conventions(
         "openai.api.type": "chat_completions",
         "server.address": "127.0.0.1",
         "server.port": int(simulator.url.rpartition(":")[2]),
-        "aimlasync.endpoints.endpoint": "aimlapi",
+        "aimlasync.endpoint": "aimlapi",
         "aimlasync.attempts": 1,
         "aimlasync.request_id": reply.info.request_id,
     }
@@ -192,8 +192,8 @@ async def test_a_failover_shows_who_failed_and_who_answered(telemetry: Telemetry
             telemetry.instrument(client)
             await ask(client)
     span = telemetry.span
-    assert [event.attributes["aimlasync.endpoints.endpoint"] for event in span.events] == ["aimlapi"]
-    assert span.attributes["aimlasync.endpoints.endpoint"] == span.attributes["gen_ai.provider.name"] == "bytespike"
+    assert [event.attributes["aimlasync.endpoint"] for event in span.events] == ["aimlapi"]
+    assert span.attributes["aimlasync.endpoint"] == span.attributes["gen_ai.provider.name"] == "bytespike"
     assert span.attributes["server.port"] == int(second.url.rpartition(":")[2])
 
 
@@ -287,7 +287,7 @@ async def test_durations_and_tokens_are_histograms(client: AsyncClient, telemetr
     for kind, taken in (("input", "prompt_tokens"), ("output", "completion_tokens")):
         point = telemetry.point("gen_ai.client.token.usage", **{"gen_ai.token.type": kind})
         assert point.sum == sum(getattr(reply.usage, taken) for reply in replies)
-    assert telemetry.point("aimlasync.client.client.cost").value == pytest.approx(
+    assert telemetry.point("aimlasync.client.cost").value == pytest.approx(
         sum(reply.info.cost_usd for reply in replies)
     )
 
@@ -298,17 +298,17 @@ async def test_waits_retries_and_what_is_in_flight_are_told(telemetry: Telemetry
             telemetry.instrument(client)
             tasks = [asyncio.ensure_future(ask(client)) for _ in range(3)]
             await until(lambda: client.queued == 2)
-            assert telemetry.point("aimlasync.client.client.in_flight").value == 1
-            assert telemetry.point("aimlasync.client.client.queued").value == 2
-            assert telemetry.point("aimlasync.client.client.limit").value == 1
-            assert telemetry.point("aimlasync.client.client.pause").value == 0
-            assert telemetry.point("aimlasync.client.client.attempts").value == 1
-            assert telemetry.points("aimlasync.client.client.cost") == [], "what is not known is not zero"
+            assert telemetry.point("aimlasync.client.in_flight").value == 1
+            assert telemetry.point("aimlasync.client.queued").value == 2
+            assert telemetry.point("aimlasync.client.limit").value == 1
+            assert telemetry.point("aimlasync.client.pause").value == 0
+            assert telemetry.point("aimlasync.client.attempts").value == 1
+            assert telemetry.points("aimlasync.client.cost") == [], "what is not known is not zero"
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            assert telemetry.point("aimlasync.client.client.queued").value == 0
-            wait = telemetry.points("aimlasync.client.client.wait.duration")
+            assert telemetry.point("aimlasync.client.queued").value == 0
+            wait = telemetry.points("aimlasync.client.wait.duration")
             assert sum(point.count for point in wait) == 2
             assert {point.attributes["aimlasync.wait.reason"] for point in wait} == {"concurrency"}
 
@@ -317,8 +317,8 @@ async def test_retries_are_counted(client: AsyncClient, telemetry: Telemetry, si
     simulator.faults = [Fault("status", status=500, times=1)]
     telemetry.instrument(client)
     await ask(client)
-    assert telemetry.point("aimlasync.client.client.retries").value == 1
-    assert telemetry.point("aimlasync.client.client.failed").value == 1
+    assert telemetry.point("aimlasync.client.retries").value == 1
+    assert telemetry.point("aimlasync.client.failed").value == 1
 
 
 async def test_a_reader_in_another_thread_asks_in_the_clients(client: AsyncClient, telemetry: Telemetry) -> None:
@@ -332,7 +332,7 @@ async def test_a_reader_in_another_thread_asks_in_the_clients(client: AsyncClien
         return statistics()
 
     client.statistics = noted  # type: ignore[method-assign]
-    point = await asyncio.to_thread(telemetry.point, "aimlasync.client.client.attempts")
+    point = await asyncio.to_thread(telemetry.point, "aimlasync.client.attempts")
     assert point.value == 1
     assert set(asked_in) == {threading.get_ident()}
 
@@ -364,7 +364,7 @@ async def test_stop_undoes_it(client: AsyncClient, telemetry: Telemetry) -> None
     watched.stop()
     await ask(client)
     assert telemetry.spans == ()
-    assert telemetry.points("aimlasync.client.client.attempts") == []
+    assert telemetry.points("aimlasync.client.attempts") == []
     telemetry.instrument(client)
     await ask(client)
     assert len(telemetry.spans) == 1
@@ -373,12 +373,12 @@ async def test_stop_undoes_it(client: AsyncClient, telemetry: Telemetry) -> None
 async def test_a_client_that_is_gone_is_not_kept_by_its_metrics(telemetry: Telemetry) -> None:
     client = AsyncClient(api_key="k", base_url="http://127.0.0.1:9/v1")
     telemetry.instrument(client)
-    assert telemetry.points("aimlasync.client.client.limit")
+    assert telemetry.points("aimlasync.client.limit")
     del client
     import gc
 
     gc.collect()
-    assert telemetry.points("aimlasync.client.client.limit") == []
+    assert telemetry.points("aimlasync.client.limit") == []
 
 
 def test_importing_the_module_does_not_import_opentelemetry() -> None:

@@ -1,4 +1,4 @@
-"""Claims about `aimlasync.structured.parse`: a value of the type asked for, or the error that says why not, with the reply."""
+"""Claims about `structured.parse`: a value of the type asked for, or the error that says why not, with the reply."""
 
 from __future__ import annotations
 

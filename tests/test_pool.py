@@ -1,4 +1,4 @@
-"""Claims about `aimlasync.client.balancer`: where calls go, which key they carry, and who may see it."""
+"""Claims about `client.balancer`: where calls go, which key they carry, and who may see it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Claims about `aimlasync.cost.prices`: what a catalogue's prices say, what a call cost, and that unknown is never 0."""
+"""Claims about `cost.prices`: what a catalogue's prices say, what a call cost, and that unknown is never 0."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Claims about `aimlasync.endpoints.providers`: what is refused is documented not to work, and nothing else is refused."""
+"""Claims about `endpoints.providers`: what is refused is documented not to work, and nothing else is refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Claims about `aimlasync.resilience.retry`: after which error, after how long, and when not."""
+"""Claims about `resilience.retry`: after which error, after how long, and when not."""
 
 from __future__ import annotations
 

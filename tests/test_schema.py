@@ -1,4 +1,4 @@
-"""Claims about ``aimlasync.structured.schema``: what a type becomes, what stays true of every schema, what is refused."""
+"""Claims about `structured.schema`: what a type becomes, what stays true of every schema, what is refused."""
 
 import gc
 import keyword

@@ -1,4 +1,4 @@
-"""Claims about `aimlasync.endpoints.ratelimit_headers`: what response headers say of the limits, in every vendor's notation."""
+"""Claims about `endpoints.ratelimit_headers`: what response headers say of the limits, in every vendor's notation."""
 
 from __future__ import annotations
 

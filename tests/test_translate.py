@@ -1,4 +1,4 @@
-"""Claims about `aimlasync.endpoints.translate`: the same request for another vendor, or the reason why there is none."""
+"""Claims about `endpoints.translate`: the same request for another vendor, or the reason why there is none."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ T = TypeVar("T")
 
 _CLIENT_REQUEST_ID = "X-Client-Request-Id"
 
-_log = logging.getLogger("aimlasync.resilience.retry")
+_log = logging.getLogger("aimlasync.retry")
 
 
 class AsyncClient:

@@ -81,7 +81,7 @@ class Completions:
     ) -> ChatCompletion | ChatStream:
         """Ask for one chat completion, whole or (`stream=True`) in pieces.
 
-        `messages` and everything in them may be dicts or the structs of `aimlasync.chat.types`; `CallOptions` names what is
+        `messages` and everything in them may be dicts or the structs of `aimlasync.chat`; `CallOptions` names what is
         not sent. Raises the errors of `aimlasync.errors`; UnsupportedRequestError before anything is sent.
         """
         body, options = _body({"model": model, "messages": _listed(messages)}, params, chat.PARAMETERS, stream)
@@ -167,7 +167,7 @@ class Responses:
     ) -> Response | ResponseStream:
         """Ask for one response, whole or (`stream=True`) as events.
 
-        `input` is a text, or a list of items: dicts, the structs of `aimlasync.responses.types`, items of an earlier
+        `input` is a text, or a list of items: dicts, the structs of `aimlasync.responses`, items of an earlier
         `output`. Raises the errors of `aimlasync.errors`; UnsupportedRequestError before anything is sent.
         """
         body, options = _body({"model": model, "input": _listed(input)}, params, responses.PARAMETERS, stream)

@@ -43,7 +43,7 @@ _MAX_OWN_PAUSE = 4.0
 Refused = Literal["concurrency", "rate"]
 
 _log_limits = logging.getLogger("aimlasync.limits")
-_log_pool = logging.getLogger("aimlasync.client.balancer")
+_log_pool = logging.getLogger("aimlasync.pool")
 
 
 class EndpointStatistics(msgspec.Struct, kw_only=True):

@@ -30,7 +30,7 @@ WARN_AGAIN = 60.0
 # A lease of a place that asks for its memory again and again is none.
 _MAX_TELLS = 3
 
-_log = logging.getLogger("aimlasync.quota.protocol")
+_log = logging.getLogger("aimlasync.quota")
 
 
 def check_share(share: float | None) -> None:

@@ -31,7 +31,7 @@ _UNFIT = 5
 # Seconds between two warnings.
 _WARN_AGAIN = 60.0
 
-_log = logging.getLogger("aimlasync.quota.protocol")
+_log = logging.getLogger("aimlasync.quota")
 
 
 class Slip:

@@ -23,7 +23,7 @@ _PICO_OF_NANO = 10**3
 # Seconds that a client's end may take.
 _PATIENCE = 1.0
 
-_log = logging.getLogger("aimlasync.quota.protocol")
+_log = logging.getLogger("aimlasync.quota")
 
 
 class SharedBudget(Budget):

@@ -3,7 +3,7 @@
 Law: one key each, one call each, no loop over anything but the stretches of a minute: what is kept of a worker is a
 field of its own, and workers are counted by the second in which they are forgotten. A key is lost as a whole or not at
 all; one that holds something else is deleted, and is a place that forgot. Arguments and answers are the structs of
-`aimlasync.quota.protocol` in MessagePack, fields in their order. Numbers are doubles and never texts: nothing is rounded on the
+`quota.protocol` in MessagePack, fields in their order. Numbers are doubles and never texts: nothing is rounded on the
 way.
 """
 
