@@ -6,6 +6,7 @@ Serves the AI/ML API (api.aimlapi.com), ByteSpike (llm.bytespike.ai) and any Ope
 import aimlasync._command_line  # noqa: F401  # first of all: Ctrl-C may come now
 from aimlasync._version import __version__
 from aimlasync.client.client import AsyncClient
+from aimlasync.config import Limits, Timeout
 from aimlasync.cost.budget import Budget
 from aimlasync.cost.prices import Price, prices_of
 from aimlasync.endpoints.endpoint import Endpoint
@@ -36,10 +37,8 @@ from aimlasync.errors import (
 )
 from aimlasync.event_loop import run
 from aimlasync.info import Info, Timing
-from aimlasync.limits import Limits
 from aimlasync.resilience.hedging import Hedge
 from aimlasync.resilience.retry import Retry
-from aimlasync.timeout import Timeout
 
 __all__ = [
     "APIConnectionError",

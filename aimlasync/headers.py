@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import functools
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any, ParamSpec, TypeVar
 
 P = ParamSpec("P")
@@ -189,3 +189,66 @@ def _basic(coded: str) -> list[str]:
     except ValueError:
         return []
     return [pair, pair.partition(":")[2]]
+
+
+class Fields(Mapping[str, str]):
+    """Header fields by name, in any spelling; of several with one name, the first."""
+
+    __slots__ = ("_lines",)
+
+    def __init__(self, lines: dict[str, str]) -> None:
+        # Name in lower case -> the whole line. Values are cut out when asked for: most never are.
+        self._lines = lines
+
+    def __getitem__(self, name: str) -> str:
+        return _value(self._lines[name.lower()])
+
+    # Without Mapping's detours over exceptions and generators, since each call asks a dozen times.
+
+    def get(self, name: str, default: str | None = None) -> str | None:  # type: ignore[override]
+        line = self._lines.get(name)
+        # Our own questions are in lower case, and most are answered with no.
+        if line is None and (name.islower() or (line := self._lines.get(name.lower())) is None):
+            return default
+        return _value(line)
+
+    def __contains__(self, name: object) -> bool:
+        if name in self._lines:
+            return True
+        return isinstance(name, str) and not name.islower() and name.lower() in self._lines
+
+    def has_none_of(self, names: frozenset[str]) -> bool:
+        """Whether no field has one of these names, given in lower case."""
+        return names.isdisjoint(self._lines)
+
+    def __len__(self) -> int:
+        return len(self._lines)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter([line.partition(":")[0] for line in self._lines.values()])
+
+    @classmethod
+    def of(cls, headers: Mapping[str, str]) -> Fields:
+        """Return the fields of another mapping."""
+        lines: dict[str, str] = {}
+        for name, value in headers.items():
+            lines.setdefault(name.lower(), f"{name}: {value}")
+        return cls(lines)
+
+    @property
+    def lines(self) -> Iterable[str]:
+        """All fields, as lines of a head."""
+        return self._lines.values()
+
+    def mapped(self, change: Callable[[str], str]) -> Fields:
+        """Return fields whose lines are `change(line)`; itself when that changes none."""
+        lines = {name: change(line) for name, line in self._lines.items()}
+        return self if lines == self._lines else Fields(lines)
+
+    def __repr__(self) -> str:
+        # By name alone: a value may be a cookie, or a key that the server echoes.
+        return f"<Fields {', '.join(self)}>"
+
+
+def _value(line: str) -> str:
+    return line.partition(":")[2].strip(" \t")

@@ -34,7 +34,7 @@ from aimlasync._version import __version__
 from aimlasync.chat.types import ChatCompletion
 from aimlasync.cost.prices import tokens_of
 from aimlasync.endpoints.providers import COMPATIBLE, Api
-from aimlasync.endpoints.upstream import EndpointStatistics
+from aimlasync.endpoints.statistics import EndpointStatistics
 from aimlasync.errors import AimlasyncError, APIStatusError
 from aimlasync.responses.types import Response
 from aimlasync.wire.base import Reply, encode

@@ -22,7 +22,7 @@ from aimlasync.bulk.progress.totals import Tally, is_refused
 from aimlasync.bulk.run import open_rows
 from aimlasync.bulk.tasks.confidence import confidence_of
 from aimlasync.chat.types import decode_completion
-from aimlasync.endpoints.upstream import EndpointStatistics
+from aimlasync.endpoints.statistics import EndpointStatistics
 from aimlasync.errors import (
     AimlasyncError,
     APIConnectionError,

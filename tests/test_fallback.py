@@ -17,7 +17,7 @@ from test_gate import worst
 from virtual import run
 
 from aimlasync.admission.limiter import Gate
-from aimlasync.limits import Limits
+from aimlasync.config import Limits
 from aimlasync.quota.account import Account
 from aimlasync.quota.fallback import Fallback
 from aimlasync.quota.lease import Leases

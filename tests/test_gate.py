@@ -13,9 +13,9 @@ from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from virtual import VirtualLoop, run
 
-from aimlasync.admission.fair_queue import Priority
-from aimlasync.admission.limiter import _WINDOW, Admission, Gate
-from aimlasync.limits import Limits
+from aimlasync.admission.limiter import Admission, Gate
+from aimlasync.admission.rate_limits import _WINDOW
+from aimlasync.config import Limits, Priority
 
 
 @pytest.fixture

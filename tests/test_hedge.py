@@ -12,8 +12,7 @@ from servers import until
 from aimlasync import APITimeoutError, AsyncClient, Endpoint, Hedge, Limits
 from aimlasync.cost.budget import Budget
 from aimlasync.cost.prices import Price
-from aimlasync.resilience.hedging import Hedging
-from aimlasync.resilience.race import race
+from aimlasync.resilience.hedging import Hedging, race
 from aimlasync.simulator import Fault, Simulator
 
 NANO = "openai/gpt-5-nano-2025-08-07"

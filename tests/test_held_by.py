@@ -10,7 +10,7 @@ from virtual import run
 
 from aimlasync.admission.adaptive import Congestion
 from aimlasync.admission.limiter import Gate
-from aimlasync.limits import Limits
+from aimlasync.config import Limits
 
 
 @pytest.mark.parametrize(

@@ -14,14 +14,14 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from virtual import run
 
 from aimlasync import AsyncClient, Endpoint, OverloadedError
-from aimlasync.admission.fair_queue import _BULK_EVERY, _DEAD, Line, Priority, Waiter
+from aimlasync.admission.fair_queue import _BULK_EVERY, _DEAD, Line, Waiter
 from aimlasync.admission.limiter import Gate
+from aimlasync.admission.outcome import Outcome
 from aimlasync.client.balancer import Pool
 from aimlasync.client.call import Call
+from aimlasync.config import Limits, Priority, Timeout
 from aimlasync.info import Info
-from aimlasync.limits import Limits, Outcome
 from aimlasync.simulator import Simulator
-from aimlasync.timeout import Timeout
 
 PRIORITIES: list[Priority] = ["interactive", "bulk"]
 TENANTS = [None, "ann", "bob", "cem"]

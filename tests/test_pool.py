@@ -14,8 +14,10 @@ import msgspec
 import pytest
 from virtual import run
 
+from aimlasync.admission.outcome import Outcome
 from aimlasync.client.balancer import Pool
 from aimlasync.client.call import Attempt, Call
+from aimlasync.config import Limits, Timeout
 from aimlasync.endpoints.endpoint import Endpoint, Secret, default_endpoints, is_loopback
 from aimlasync.endpoints.providers import AIMLAPI, BYTESPIKE, COMPATIBLE, Api
 from aimlasync.endpoints.upstream import Lane
@@ -30,8 +32,6 @@ from aimlasync.errors import (
 )
 from aimlasync.headers import Headers
 from aimlasync.info import Info
-from aimlasync.limits import Limits, Outcome
-from aimlasync.timeout import Timeout
 from aimlasync.wire.base import encode
 
 KEY = "0f3a9c55d1e24b7788aa66cc33ee1100"

@@ -23,10 +23,11 @@ import pytest
 from test_gate import worst
 from virtual import run
 
+from aimlasync.admission.outcome import Outcome
 from aimlasync.admission.token_estimate import Estimator
+from aimlasync.config import Limits
 from aimlasync.endpoints.endpoint import Endpoint
 from aimlasync.endpoints.upstream import Lane
-from aimlasync.limits import Limits, Outcome
 
 SECONDS = 300.0
 # After this the estimates are those of the traffic.

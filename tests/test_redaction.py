@@ -13,9 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aimlasync.headers import secrets_in
+from aimlasync.headers import Fields, secrets_in
 from aimlasync.info import Info
-from aimlasync.transport.http11 import Fields
 from aimlasync.wire.redaction import MARK, Secrets
 
 KEYS = [

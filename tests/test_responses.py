@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from aimlasync.responses import events as response_events
-from aimlasync.responses.events import TERMINAL, Assembler, ResponseStreamEvent, decode_event, events_of
+from aimlasync.responses.assembler import Assembler
+from aimlasync.responses.events import TERMINAL, ResponseStreamEvent, decode_event, events_of
 from aimlasync.responses.types import (
     FunctionCall,
     OutputMessage,

@@ -14,8 +14,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from aimlasync import errors
+from aimlasync.endpoints.ratelimit_headers import retry_after
 from aimlasync.errors import AimlasyncError, APIConnectionError, APITimeoutError, OverloadedError
-from aimlasync.resilience.retry import Retry, RetryQuota, retry_after, retry_after_of
+from aimlasync.resilience.retry import Retry, retry_after_of
+from aimlasync.resilience.retry_budget import RetryQuota
 from aimlasync.wire.error_bodies import status_error
 
 FOREVER = float("inf")

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from aimlasync.chat.chunks import Assembler as ChatAssembler
+from aimlasync.chat.assembler import Assembler as ChatAssembler
 from aimlasync.chat.chunks import chunk_of, decode_chunk
 from aimlasync.chat.types import decode_completion
 from aimlasync.endpoints.endpoint import Endpoint, default_endpoints
@@ -30,7 +30,8 @@ from aimlasync.errors import (
 )
 from aimlasync.info import Info
 from aimlasync.resilience.retry import Retry
-from aimlasync.responses.events import Assembler, decode_event
+from aimlasync.responses.assembler import Assembler
+from aimlasync.responses.events import decode_event
 from aimlasync.responses.types import decode_response
 from aimlasync.wire.base import Unknown, encode
 from aimlasync.wire.error_bodies import status_error

@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aimlasync.chat import types as chat
-from aimlasync.chat.chunks import Assembler, decode_chunk
+from aimlasync.chat.assembler import Assembler
+from aimlasync.chat.chunks import decode_chunk
 from aimlasync.chat.types import ChatCompletion, Message, decode_completion
 from aimlasync.responses import types as responses
 from aimlasync.responses.events import decode_event

@@ -10,9 +10,9 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict, deque
 from collections.abc import Callable
-from typing import Generic, Literal, TypeVar
+from typing import Generic, TypeVar
 
-Priority = Literal["interactive", "bulk"]
+from aimlasync.config import Priority
 
 # When both lanes wait, every so many turns one is bulk's: it moves on, and interactive hardly notices.
 _BULK_EVERY = 8

@@ -8,11 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypedDict, Unpack
 
-from aimlasync.admission.fair_queue import Priority
 from aimlasync.agents.errors import ToolError
 from aimlasync.agents.run_state import Endpoint, Run
 from aimlasync.agents.tools import RunContext, Tool, tool, tool_of
-from aimlasync.options import check_headers
+from aimlasync.config import Priority, check_headers
 from aimlasync.structured.schema import Format, format_of
 
 

@@ -16,9 +16,9 @@ from aimlasync.agents.run_state import Run
 from aimlasync.agents.runner import Input, begin, budget_of
 from aimlasync.agents.tools import Approve
 from aimlasync.bulk.api import each
+from aimlasync.config import check_headers
 from aimlasync.cost.budget import Budget
 from aimlasync.errors import AimlasyncError
-from aimlasync.options import check_headers
 
 if TYPE_CHECKING:
     from aimlasync.client.client import AsyncClient

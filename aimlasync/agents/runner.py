@@ -19,8 +19,8 @@ from aimlasync.agents.events import Event, TextDelta
 from aimlasync.agents.loop import Emit, Loop
 from aimlasync.agents.run_state import Run
 from aimlasync.agents.tools import Approve
+from aimlasync.config import check_headers
 from aimlasync.cost.budget import Budget
-from aimlasync.options import check_headers
 
 if TYPE_CHECKING:
     from aimlasync.client.client import AsyncClient

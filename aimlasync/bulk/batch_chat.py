@@ -37,11 +37,10 @@ from aimlasync.bulk.tasks.classification import ClassifyTask, Shot
 from aimlasync.bulk.tasks.request import Api, Request, RequestError
 from aimlasync.bulk.tasks.tasks import BatchTask, EmptyTextError, PromptTask, Task, empty_result, id_of
 from aimlasync.client.client import AsyncClient
+from aimlasync.config import Limits, Timeout
 from aimlasync.endpoints.endpoint import default_endpoints
 from aimlasync.errors import AimlasyncError
-from aimlasync.limits import Limits
 from aimlasync.resilience.retry import Retry
-from aimlasync.timeout import Timeout
 
 B = TypeVar("B")
 T = TypeVar("T")

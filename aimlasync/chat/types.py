@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from aimlasync.options import CALL_OPTIONS, CallOptions
+from aimlasync.config import CALL_OPTIONS, CallOptions
 from aimlasync.wire.base import Meta, Received, Reply, Wire, decode
 
 # --- What is sent -----------------------------------------------------------------------------------------------------

@@ -14,12 +14,12 @@ from hashlib import blake2b
 from typing import Any
 
 from aimlasync.client.call import Attempt, Call, Target
+from aimlasync.config import Limits
 from aimlasync.endpoints.endpoint import Endpoint
 from aimlasync.endpoints.providers import VENDORS, Api, Provider, refusal
 from aimlasync.endpoints.upstream import STRETCH, Lane, Permit
 from aimlasync.errors import APIConnectionError, BudgetExceededError, OverloadedError, UnsupportedRequestError
 from aimlasync.info import Info, Timing
-from aimlasync.limits import Limits
 from aimlasync.wire.base import encode
 from aimlasync.wire.redaction import Secrets
 

@@ -10,9 +10,10 @@ from typing import Any
 
 import msgspec
 
-from aimlasync.admission.fair_queue import Priority
+from aimlasync.admission.outcome import Outcome
 from aimlasync.chat.types import Usage
 from aimlasync.client.observer import Watch
+from aimlasync.config import Priority, Timeout
 from aimlasync.cost.budget import Budget, Reservation
 from aimlasync.cost.prices import tokens_of
 from aimlasync.endpoints.upstream import Lane, Permit, Refused
@@ -26,10 +27,8 @@ from aimlasync.errors import (
 )
 from aimlasync.headers import Headers
 from aimlasync.info import Info
-from aimlasync.limits import Outcome
 from aimlasync.resilience.hedging import Hedging
 from aimlasync.responses.types import ResponseUsage
-from aimlasync.timeout import Timeout
 from aimlasync.transport.base import RawReply, StaleConnectionError
 from aimlasync.wire.base import Meta
 from aimlasync.wire.redaction import Secrets

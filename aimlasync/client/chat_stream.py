@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from aimlasync import sse
 from aimlasync.chat import chunks as chat_chunks
+from aimlasync.chat.assembler import Assembler
 from aimlasync.chat.chunks import ChatCompletionChunk
 from aimlasync.chat.types import ChatCompletion
 from aimlasync.client.call import Attempt
@@ -19,7 +20,7 @@ class ChatStream(Stream[ChatCompletionChunk, ChatCompletion]):
 
     def __init__(self, attempt: Attempt) -> None:
         super().__init__(attempt)
-        self._assembler = chat_chunks.Assembler()
+        self._assembler = Assembler()
 
     def prefill_whole(self, reply: ChatCompletion) -> None:
         """Become the stream of a whole answer, from a server that did not stream."""

@@ -26,11 +26,13 @@ from aimlasync.client.call import Attempt, Call, Target
 from aimlasync.client.life import Life
 from aimlasync.client.observer import Observer
 from aimlasync.client.resources import Chat, Models, Responses, balance
+from aimlasync.config import CallOptions, Limits, Timeout, check_headers
 from aimlasync.cost.budget import Budget, Reservation
 from aimlasync.endpoints import ratelimit_headers as signals
 from aimlasync.endpoints.endpoint import Endpoint, default_endpoints, proxy_secrets
 from aimlasync.endpoints.providers import Api
-from aimlasync.endpoints.upstream import EndpointStatistics, Lane
+from aimlasync.endpoints.statistics import EndpointStatistics
+from aimlasync.endpoints.upstream import Lane
 from aimlasync.errors import (
     AimlasyncError,
     APIStatusError,
@@ -43,12 +45,8 @@ from aimlasync.errors import (
 )
 from aimlasync.headers import Headers, keyless
 from aimlasync.info import Info, check_request_id
-from aimlasync.limits import Limits
-from aimlasync.options import CallOptions, check_headers
-from aimlasync.resilience.hedging import Hedge, Hedging
-from aimlasync.resilience.race import race
+from aimlasync.resilience.hedging import Hedge, Hedging, race
 from aimlasync.resilience.retry import Retry
-from aimlasync.timeout import Timeout
 from aimlasync.transport.base import MAX_ERROR_BODY, RawReply, StaleConnectionError, Transport, beginning
 from aimlasync.wire.base import Reply
 from aimlasync.wire.error_bodies import status_error

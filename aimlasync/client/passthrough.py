@@ -16,11 +16,11 @@ import msgspec
 from aimlasync.client import resources
 from aimlasync.client.call import Attempt, Call, Target
 from aimlasync.client.stream import Stream
+from aimlasync.config import CallOptions
 from aimlasync.endpoints.paths import path_below, query_of, refused
 from aimlasync.endpoints.providers import Api
 from aimlasync.errors import AimlasyncError, APITimeoutError, StreamError
 from aimlasync.info import Info
-from aimlasync.options import CallOptions
 from aimlasync.transport.base import MAX_BODY, MAX_ERROR_BODY, RawReply, beginning
 from aimlasync.wire.base import Reply, encode, plain
 

@@ -15,10 +15,10 @@ import msgspec
 from aimlasync.chat import types as chat
 from aimlasync.chat.types import ChatCompletion, ChatOptions, ChatParams
 from aimlasync.client.call import Attempt
+from aimlasync.config import CALL_OPTIONS, CallOptions, check_headers
 from aimlasync.endpoints.paths import query_from
 from aimlasync.errors import APIResponseValidationError, NotFoundError
 from aimlasync.headers import Headers, fault
-from aimlasync.options import CALL_OPTIONS, CallOptions, check_headers
 from aimlasync.responses import types as responses
 from aimlasync.responses.types import Response, ResponseParams
 from aimlasync.wire.base import Reply, plain

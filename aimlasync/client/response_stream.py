@@ -10,6 +10,7 @@ from aimlasync import sse
 from aimlasync.client.call import Attempt
 from aimlasync.client.stream import Stream
 from aimlasync.responses import events as response_events
+from aimlasync.responses.assembler import Assembler
 from aimlasync.responses.events import ResponseStreamEvent
 from aimlasync.responses.types import Response
 from aimlasync.wire.base import Unknown
@@ -20,7 +21,7 @@ class ResponseStream(Stream[ResponseStreamEvent, Response]):
 
     def __init__(self, attempt: Attempt) -> None:
         super().__init__(attempt)
-        self._assembler = response_events.Assembler()
+        self._assembler = Assembler()
 
     def prefill_whole(self, reply: Response) -> None:
         """Become the stream of a whole answer, from a server that did not stream."""

@@ -15,10 +15,10 @@ from collections.abc import Mapping
 from typing import Any, NoReturn
 from urllib.parse import unquote, urlsplit, urlunsplit
 
+from aimlasync.config import Limits
 from aimlasync.endpoints.providers import AIMLAPI, BYTESPIKE, COMPATIBLE, VENDORS, Provider, provider_of
 from aimlasync.errors import AimlasyncError
 from aimlasync.headers import Headers, keyless
-from aimlasync.limits import Limits
 from aimlasync.quota.protocol import Quota
 
 _VERSION_SEGMENT = re.compile(r"/v\d+[a-z]*\d*\Z")

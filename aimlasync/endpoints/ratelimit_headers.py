@@ -21,7 +21,7 @@ from typing import Literal
 
 import msgspec
 
-from aimlasync.transport.http11 import Fields
+from aimlasync.headers import Fields
 
 Unit = Literal["requests", "usd"]
 """What a provider's plain `x-ratelimit-*` headers count."""

@@ -17,16 +17,17 @@ import msgspec
 
 from aimlasync._version import __version__
 from aimlasync.admission.adaptive import Congestion
-from aimlasync.admission.fair_queue import Priority
 from aimlasync.admission.limiter import Admission, Gate
+from aimlasync.admission.outcome import Outcome
 from aimlasync.admission.token_estimate import Estimator
+from aimlasync.config import Limits, Priority
 from aimlasync.endpoints.endpoint import Endpoint
 from aimlasync.endpoints.paths import id_in_path
+from aimlasync.endpoints.statistics import Counters, EndpointStatistics
 from aimlasync.headers import Headers
-from aimlasync.limits import Limits, Outcome
 from aimlasync.quota.lease import Leases
 from aimlasync.resilience.circuit_breaker import Health
-from aimlasync.resilience.retry import RetryQuota
+from aimlasync.resilience.retry_budget import RetryQuota
 from aimlasync.wire.redaction import Secrets
 
 # A pause is stretched by a factor in this range, so that those who were told the same do not all come back at once.
@@ -44,61 +45,6 @@ Refused = Literal["concurrency", "rate"]
 
 _log_limits = logging.getLogger("aimlasync.limits")
 _log_pool = logging.getLogger("aimlasync.pool")
-
-
-class EndpointStatistics(msgspec.Struct, kw_only=True):
-    """What one endpoint is doing and has done."""
-
-    name: str
-    in_flight: int
-    queued: int
-    limit: int
-    limited_by: str | None
-    """What the head of the line waits for: concurrency, requests, tokens, rate (learned) or pause; None without one."""
-    paused_for: float
-    """Seconds until the gate opens again, 0.0 when it is open."""
-    state: str
-    """closed (healthy), open, half-open, or the reason why it left the rotation."""
-    attempts: int
-    answered: int
-    refused: int
-    """429, 503 and connections that failed."""
-    failed: int
-    """Other attempts without an answer."""
-    retries: int
-    hedges: int
-    """Second attempts sent because a first one was slow."""
-    prompt_tokens: int
-    completion_tokens: int
-    cost_usd: float | None
-    """US dollars that the vendor stated; None when it stated none."""
-
-
-class Counters:
-    """Sums over the attempts of one endpoint."""
-
-    __slots__ = (
-        "answered",
-        "attempts",
-        "completion_tokens",
-        "cost_usd",
-        "failed",
-        "hedges",
-        "prompt_tokens",
-        "refused",
-        "retries",
-    )
-
-    def __init__(self) -> None:
-        self.attempts = 0
-        self.answered = 0
-        self.refused = 0
-        self.failed = 0
-        self.retries = 0
-        self.hedges = 0
-        self.prompt_tokens = 0
-        self.completion_tokens = 0
-        self.cost_usd: float | None = None
 
 
 class Lane:

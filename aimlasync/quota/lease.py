@@ -13,7 +13,7 @@ import secrets
 from collections.abc import Callable
 from typing import Literal
 
-from aimlasync.limits import Limits
+from aimlasync.config import Limits
 from aimlasync.quota.protocol import Ask, Lease, Quota, QuotaDownError
 
 # An estimate that has grown since the lease was asked for still fits: the rest is settled with the answer.

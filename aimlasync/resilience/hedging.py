@@ -8,7 +8,10 @@ Source: J. Dean and L. A. Barroso, "The Tail at Scale", Communications of the AC
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict, deque
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -21,6 +24,8 @@ _PERCENTILE = 0.95
 # Hedges that quiet times may save up: more would be a burst at the moment when a server is slow for all.
 _MAX_SAVED = 5.0
 _MAX_KINDS = 64
+
+T = TypeVar("T")
 
 
 class Hedge(msgspec.Struct, frozen=True, kw_only=True):
@@ -96,3 +101,39 @@ class Hedging:
         else:
             self._kinds.move_to_end(kind)
         durations.add(seconds)
+
+
+async def race(
+    first: Coroutine[Any, Any, T],
+    second: Callable[[], Coroutine[Any, Any, T] | None],
+    *,
+    delay: float,
+    drop: Callable[[T], None],
+) -> T:
+    """Return what `first` returns, or, if it takes longer than `delay` seconds, what the faster of both does.
+
+    `second` may return None: then there is none. When both fail, the error is that of `first`. `drop` is given the
+    result of the one that came too late to be the first.
+    """
+    tasks = [asyncio.create_task(first)]
+    winner: asyncio.Task[T] | None = None
+    try:
+        await asyncio.wait(tasks, timeout=delay)
+        if not tasks[0].done() and (other := second()) is not None:
+            tasks.append(asyncio.create_task(other))
+        pending = set(tasks)
+        while winner is None and pending:
+            _, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+            winner = next((task for task in tasks if _has_result(task)), None)
+        return (winner or tasks[0]).result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for task in tasks:
+            if task is not winner and _has_result(task):
+                drop(task.result())
+
+
+def _has_result(task: asyncio.Task[Any]) -> bool:
+    return task.done() and not task.cancelled() and task.exception() is None

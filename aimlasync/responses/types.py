@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, Union
 import msgspec
 
 from aimlasync.chat.types import TokenLogprob
-from aimlasync.options import CALL_OPTIONS, CallOptions
+from aimlasync.config import CALL_OPTIONS, CallOptions
 from aimlasync.wire.base import Meta, Reply, Unknown, Wire, decode
 
 # --- What is sent -----------------------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from aiohttp.http import HttpProcessingError
 from yarl import URL
 
 from aimlasync.errors import AimlasyncError, APIConnectionError, APITimeoutError, ClientClosedError
-from aimlasync.headers import Headers, check_target, joined, sendable
+from aimlasync.headers import Fields, Headers, check_target, joined, sendable
 from aimlasync.transport.base import (
     AT_ONCE,
     DRAIN_BYTES,
@@ -31,7 +31,6 @@ from aimlasync.transport.base import (
     gathered,
     too_large,
 )
-from aimlasync.transport.http11 import Fields
 
 # aiohttp warns about larger raw bodies; a file object is written in pieces.
 _PLAIN_BODY = 2**20

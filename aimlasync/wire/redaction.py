@@ -18,8 +18,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from aimlasync.headers import secrets_in
-from aimlasync.transport.http11 import Fields
+from aimlasync.headers import Fields, secrets_in
 
 MARK = "[key]"
 """What stands in place of a key."""
