@@ -1,6 +1,6 @@
-"""What an endpoint may be asked for, and what an attempt says about it.
+"""What users configure, as plain data: limits, timeouts, and the options of one call.
 
-Law: plain data. What enforces the limits is `gate`, what learns them is `concurrency`.
+It may import `headers`.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ import pytest
 from test_gate import worst
 from virtual import run
 
-from aimlasync.admission.limiter import Gate
+from aimlasync.admission.limiter import Limiter
 from aimlasync.config import Limits
 from aimlasync.quota.account import Account
 from aimlasync.quota.fallback import Fallback
@@ -43,7 +43,7 @@ class World:
         self.rnd = random.Random(1)
         self.sent: list[tuple[float, float]] = []
         self.tokens: list[tuple[float, float]] = []
-        self.gates: list[Gate] = []
+        self.gates: list[Limiter] = []
         self.tasks: dict[int, list[asyncio.Task[None]]] = {}
         self.guess = 1.0
 
@@ -71,7 +71,7 @@ class World:
         async def send(ask: Ask) -> Lease:
             return await self.ask(worker, ask)
 
-        gate = Gate(
+        gate = Limiter(
             self.limits,
             limit=1000,
             leases=Leases(_Quota(Fallback(send, "the place", share=self.share, waits=self.strict)), self.limits),
@@ -85,7 +85,7 @@ class World:
         for task in self.tasks.pop(worker):
             task.cancel()
 
-    async def _call(self, gate: Gate) -> None:
+    async def _call(self, gate: Limiter) -> None:
         loop, rnd = asyncio.get_running_loop(), self.rnd
         while True:
             real = rnd.uniform(100, 600)
@@ -425,7 +425,7 @@ def test_a_place_that_grants_what_is_of_no_use_is_not_asked_without_end() -> Non
 
     async def main() -> None:
         limits = Limits(requests_per_minute=600)
-        gate = Gate(limits, limit=10, leases=Leases(_Quota(Fallback(send, "the place")), limits))
+        gate = Limiter(limits, limit=10, leases=Leases(_Quota(Fallback(send, "the place")), limits))
         waiting = asyncio.create_task(gate.enter(1.0))
         await asyncio.sleep(10)
         waiting.cancel()

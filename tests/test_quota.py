@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from virtual import run
 
 from aimlasync import AsyncClient, Budget, Endpoint, Limits
-from aimlasync.admission.limiter import Admission, Gate
+from aimlasync.admission.limiter import Admission, Limiter
 from aimlasync.cost.prices import Price
 from aimlasync.errors import BudgetExceededError
 from aimlasync.quota.account import TTL, Account
@@ -61,8 +61,8 @@ class Place:
         return None
 
 
-def gate(place: Quota, limits: Limits, limit: int = 1000) -> Gate:
-    return Gate(limits, limit=limit, leases=Leases(place, limits))
+def gate(place: Quota, limits: Limits, limit: int = 1000) -> Limiter:
+    return Limiter(limits, limit=limit, leases=Leases(place, limits))
 
 
 class Sent:

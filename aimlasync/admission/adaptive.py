@@ -217,7 +217,7 @@ class Bound:
         self._rest = math.inf
 
 
-class Congestion:
+class AdaptiveLimit:
     """What one endpoint can take. With `limit`, that is in flight, always, and nothing is learned.
 
     `paced` tells that a rate is kept by someone else.
@@ -491,4 +491,4 @@ class Congestion:
 
     def __repr__(self) -> str:
         rate = "" if self._pace is None else f", {self._pace.value:.1f}/s"
-        return f"<Congestion {self.limit:.0f} in flight{rate}, {self.refusals} refused>"
+        return f"<AdaptiveLimit {self.limit:.0f} in flight{rate}, {self.refusals} refused>"

@@ -1,8 +1,8 @@
-"""A line of those who wait, in two lanes: interactive goes before bulk, but for a share that is bulk's.
+"""The queue of waiting calls: interactive before bulk, tenants in turn.
 
-Law: order only; who is admitted, and when, is the business of the one who keeps the line. Within a lane tenants take
-turns, first come, first served within a tenant; those without one are a tenant together. All mutable state is that of
-the two lanes, and the count since bulk had its turn.
+It decides the order alone; `limiter` decides who is admitted and when. It may import `config`. One of every eight
+turns is bulk's while both wait. Within a priority tenants take turns, and within a tenant calls are served first come,
+first served; calls without a tenant are one tenant together.
 """
 
 from __future__ import annotations

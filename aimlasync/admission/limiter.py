@@ -1,24 +1,23 @@
-"""Who may send, and when: attempts in flight, requests and tokens per minute, pauses. One line for all of it.
+"""Who may send to one endpoint, and when: attempts in flight, requests and tokens per minute, pauses, one queue.
 
-Law: arithmetic, one line, one clock (the loop's); no I/O. The only file that knows aiolimiter, by its public API alone.
+Arithmetic on the loop's clock, without I/O. It may import `config`, `quota` and the other files of this package.
 
 An attempt is admitted when all of these agree, and they are all taken in the same instant:
  - fewer than `limit` attempts are in flight;
- - a sliding window that mirrors the server's has room: what was sent in the last minute, each attempt at what it really
-   cost as soon as that is known. It is the promise: no minute above the limit;
- - an aiolimiter bucket, which paces what the window would allow at once: servers enforce shorter intervals too, and an
-   opening burst of a whole minute would be followed by a minute of silence. Its burst is a fraction of a second;
- - no pause: the whole endpoint waits, whoever was told to, and no caller that goes away lifts it.
+ - the sliding window has room: no minute is above the limit, each attempt counted at what it really cost as soon as
+   that is known;
+ - the bucket has room: it spreads what the window would allow at once over the minute;
+ - no pause: a pause stops the whole endpoint, and no caller that goes away lifts it.
 
-First come, first served within a lane and tenant, whatever the sizes: the head of the line alone is measured, so that a
-large request is never starved by small ones. Who waits holds nothing.
-A request larger than a bucket is admitted when the bucket is full and paid off by those that follow (pay forward); one
-larger than a minute's limit goes alone.
-Where the account's minute is shared with other processes, windows and buckets are in the shared place (`account`), and
-an attempt takes its part of a lease instead; the line, the places in flight and the pauses stay here.
-Reserve, then settle: an attempt is admitted at an estimate; the difference to what it cost becomes debt, or credit that
-later attempts spend, at most a minute's worth. Who waits is estimated again whenever it is measured: a long line that
-was guessed at once, before the first answer, would else be wrong to its end.
+Within a priority and a tenant, calls are served first come, first served, whatever their sizes. Only the head of the
+queue is measured, so that small requests never starve a large one. A waiting call holds nothing.
+A request larger than the bucket is admitted when the bucket is full; the requests behind it pay the rest (pay forward).
+A request larger than a minute's limit goes alone.
+Where the account's minute is shared with other processes, the shared place has windows and buckets (`quota.account`),
+and an attempt takes its part of a lease instead; the queue, the places in flight and the pauses stay here.
+Reserve, then settle: an attempt is admitted at an estimate. The difference to what it cost becomes debt, or credit for
+later attempts, at most a minute's worth. A waiting call is estimated again whenever it is measured: a long queue that
+was estimated before the first answer would else be wrong to its end.
 """
 
 from __future__ import annotations
@@ -75,7 +74,7 @@ class _Short:
         self.step = step
 
 
-class Gate:
+class Limiter:
     """One endpoint's gate. All mutable state: the count in flight, the windows, the buckets, the pause, and the line.
 
     `pace` is a rate that was learned elsewhere; it is told of every admission, in the instant it is made.
@@ -232,7 +231,7 @@ class Gate:
             if short is not None:
                 self._short_of = "tokens" if short.bucket is self._token_bucket else "requests"
                 if self._acquiring is None:
-                    self._acquiring = loop.create_task(short.bucket.acquire(short.step), name="aimlasync gate")
+                    self._acquiring = loop.create_task(short.bucket.acquire(short.step), name="aimlasync limiter")
                     self._acquiring.add_done_callback(self._acquired)
                 return
             self._line.serve(waiter, self._admit(tokens, now, slip))

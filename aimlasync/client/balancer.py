@@ -1,6 +1,6 @@
 """The endpoints of a client, and the choice between them.
 
-Law: chooses; what an endpoint can carry is its lane's business. No I/O.
+Law: chooses; what an endpoint can carry is its upstream's business. No I/O.
 The choice: an endpoint that has not failed this call yet, is well, is not told to wait, and by free capacity and
 latency; calls with the same affinity go to the same one as long as it is among the best.
 """
@@ -17,7 +17,7 @@ from aimlasync.client.call import Attempt, Call, Target
 from aimlasync.config import Limits
 from aimlasync.endpoints.endpoint import Endpoint
 from aimlasync.endpoints.providers import VENDORS, Api, Provider, refusal
-from aimlasync.endpoints.upstream import STRETCH, Lane, Permit
+from aimlasync.endpoints.upstream import STRETCH, Permit, Upstream
 from aimlasync.errors import APIConnectionError, BudgetExceededError, OverloadedError, UnsupportedRequestError
 from aimlasync.info import Info, Timing
 from aimlasync.wire.base import encode
@@ -27,10 +27,10 @@ from aimlasync.wire.redaction import Secrets
 _UNTRIED = 0.5
 
 
-class Pool:
-    """The lanes of a client."""
+class Balancer:
+    """The upstreams of a client."""
 
-    __slots__ = ("lanes", "max_queue", "max_queue_per_tenant", "max_wait")
+    __slots__ = ("max_queue", "max_queue_per_tenant", "max_wait", "upstreams")
 
     def __init__(
         self,
@@ -44,15 +44,15 @@ class Pool:
     ) -> None:
         if not endpoints:
             raise ValueError("endpoints= must name at least one endpoint")
-        self.lanes = [Lane(endpoint, limits, secrets) for endpoint in endpoints]
+        self.upstreams = [Upstream(endpoint, limits, secrets) for endpoint in endpoints]
         self.max_queue = max_queue
         self.max_queue_per_tenant = max_queue_per_tenant
         self.max_wait = max_wait
 
     async def close(self) -> None:
         """Give back what was leased of a shared quota."""
-        for lane in self.lanes:
-            await lane.gate.close()
+        for upstream in self.upstreams:
+            await upstream.limiter.close()
 
     def targets(
         self, api: Api, body: Mapping[str, Any], info: Info, *, validate: bool, written: bytes | None = None
@@ -61,15 +61,15 @@ class Pool:
 
         Raises UnsupportedRequestError when the table says that nobody can.
         """
-        if len(self.lanes) == 1:
-            lane = self.lanes[0]
-            provider = lane.endpoint.provider
+        if len(self.upstreams) == 1:
+            upstream = self.upstreams[0]
+            provider = upstream.endpoint.provider
             if validate and not provider.knows_aliases and _written_for(body) not in (None, provider):
                 # Another vendor's name for a model, as in code that was written for that one.
                 return self._translated(api, body, info, validate, written)
             why = refusal(provider, api, body) if validate else None
             if why is None:
-                return [Target(lane, lane.urls[api], written or encode(body))]
+                return [Target(upstream, upstream.urls[api], written or encode(body))]
             raise _unsupported(*why, info)
         return self._translated(api, body, info, validate, written)
 
@@ -82,18 +82,18 @@ class Pool:
         found: list[Target] = []
         reasons: list[str] = []
         encoded: dict[str, bytes] = {}
-        for lane in self.lanes:
-            provider = lane.endpoint.provider
+        for upstream in self.upstreams:
+            provider = upstream.endpoint.provider
             bytes_for = encoded.get(provider.name)
             if bytes_for is None:
                 # A server whose models no table names is never second-guessed.
                 known = validate and provider.models
                 fitted = translate(body, api, source, provider) if known else (body, [])
                 if isinstance(fitted, str):
-                    reasons.append(f"{lane.endpoint.name}: {fitted}")
+                    reasons.append(f"{upstream.endpoint.name}: {fitted}")
                     continue
                 bytes_for = encoded[provider.name] = written if written and fitted[0] is body else encode(fitted[0])
-            found.append(Target(lane, lane.urls[api], bytes_for))
+            found.append(Target(upstream, upstream.urls[api], bytes_for))
         if not found:
             raise _unsupported("model", "; ".join(reasons), info)
         return found
@@ -103,8 +103,8 @@ class Pool:
         if len(call.targets) > 1:
             return None
         target = call.targets[0]
-        tokens = _tokens(call, target)() if target.lane.gate.counts_tokens else 0.0
-        permit = target.lane.admit_nowait(tokens, loop, now)
+        tokens = _tokens(call, target)() if target.upstream.limiter.counts_tokens else 0.0
+        permit = target.upstream.admit_nowait(tokens, loop, now)
         return None if permit is None else (target, permit)
 
     async def admit(self, call: Call) -> tuple[Target, Permit]:
@@ -114,19 +114,19 @@ class Pool:
         """
         loop = asyncio.get_running_loop()
         target = call.targets[0] if len(call.targets) == 1 else self._choose(call, loop.time())
-        lane = target.lane
+        upstream = target.upstream
         tokens = _tokens(call, target)
-        permit = lane.admit_nowait(tokens(), loop)
+        permit = upstream.admit_nowait(tokens(), loop)
         if permit is None:
             since = loop.time()
-            self._refuse_the_hopeless(call, lane, since)
-            is_full = lane.gate.in_flight >= lane.gate.limit
+            self._refuse_the_hopeless(call, upstream, since)
+            is_full = upstream.limiter.in_flight >= upstream.limiter.limit
             try:
-                permit = await self._wait(call, lane, tokens)
+                permit = await self._wait(call, upstream, tokens)
             finally:
                 _waited(call.info.timing, loop.time() - since, is_full)
-        if len(call.targets) > 1 and lane.health.allows(loop.time()):
-            lane.health.probing(loop.time())
+        if len(call.targets) > 1 and upstream.circuit.allows(loop.time()):
+            upstream.circuit.probing(loop.time())
         return target, permit
 
     def spare(self, call: Call, first: Attempt) -> Attempt | None:
@@ -145,33 +145,35 @@ class Pool:
         loop = first.permit.loop
         now = loop.time()
         for target in sorted(call.targets, key=lambda target: target is first.target):
-            lane = target.lane
-            if lane in call.tried or not lane.health.allows(now) or lane.health.state == "half-open":
+            upstream = target.upstream
+            if upstream in call.tried or not upstream.circuit.allows(now) or upstream.circuit.state == "half-open":
                 continue
-            permit = lane.admit_nowait(_tokens(call, target)(), loop)
+            permit = upstream.admit_nowait(_tokens(call, target)(), loop)
             if permit is not None:
-                lane.counters.hedges += 1
+                upstream.counters.hedges += 1
                 return first.beside(target, permit, reservation)
         call.hedging.give_back()
         if reservation is not None and call.budget is not None:
             call.budget.release(reservation)
         return None
 
-    async def _wait(self, call: Call, lane: Lane, tokens: Callable[[], float]) -> Permit:
+    async def _wait(self, call: Call, upstream: Upstream, tokens: Callable[[], float]) -> Permit:
         if self.max_wait is None:
-            return await lane.admit(tokens, call.priority, call.tenant)
+            return await upstream.admit(tokens, call.priority, call.tenant)
         try:
             async with asyncio.timeout(self.max_wait):
-                return await lane.admit(tokens, call.priority, call.tenant)
+                return await upstream.admit(tokens, call.priority, call.tenant)
         except TimeoutError:
             pass
         raise OverloadedError(
-            f"{lane.endpoint.name}: no place in the line's {self.max_wait} s", retry_after=self.max_wait, info=call.info
+            f"{upstream.endpoint.name}: no place in the line's {self.max_wait} s",
+            retry_after=self.max_wait,
+            info=call.info,
         )
 
-    def _refuse_the_hopeless(self, call: Call, lane: Lane, now: float) -> None:
-        name = lane.endpoint.name
-        pause = lane.gate.paused_until - now
+    def _refuse_the_hopeless(self, call: Call, upstream: Upstream, now: float) -> None:
+        name = upstream.endpoint.name
+        pause = upstream.limiter.paused_until - now
         left = float("inf") if call.deadline is None else call.deadline - now
         # Stretched: what the server stated may be all that the policy allows.
         if pause > min(left, call.max_retry_after * STRETCH[1]):
@@ -182,8 +184,8 @@ class Pool:
             )
         if self.max_queue is None and self.max_queue_per_tenant is None and self.max_wait is None:
             return
-        line = lane.gate.line
-        expected = lane.expected_wait(call.priority, call.tenant)
+        line = upstream.limiter.line
+        expected = upstream.expected_wait(call.priority, call.tenant)
         why = None
         if self.max_queue is not None and line.waiting_for(call.priority) >= self.max_queue:
             why = f"{line.waiting_for(call.priority)} calls are waiting already"
@@ -200,18 +202,18 @@ class Pool:
 
     def _choose(self, call: Call, now: float) -> Target:
         """Return the best endpoint for the next attempt. Raises when all of them are out."""
-        fresh = [target for target in call.targets if target.lane not in call.tried]
+        fresh = [target for target in call.targets if target.upstream not in call.tried]
         for candidates in (fresh, call.targets):
-            well = [target for target in candidates if target.lane.health.allows(now)]
+            well = [target for target in candidates if target.upstream.circuit.allows(now)]
             if well:
-                open_now = [target for target in well if target.lane.gate.paused_until <= now]
+                open_now = [target for target in well if target.upstream.limiter.paused_until <= now]
                 if call.affinity is not None:
                     return max(open_now or well, key=lambda target: _rank(call.affinity, target))
                 return min(open_now or well, key=_cost)
-        if all(target.lane.health.state == "retired" for target in call.targets):
-            reasons = "; ".join(f"{t.lane.endpoint.name}: {t.lane.health.reason}" for t in call.targets)
+        if all(target.upstream.circuit.state == "retired" for target in call.targets):
+            reasons = "; ".join(f"{t.upstream.endpoint.name}: {t.upstream.circuit.reason}" for t in call.targets)
             raise APIConnectionError(f"no endpoint is left: {reasons}", info=call.info, billed=False)
-        wait = min(target.lane.health.wait(now) for target in call.targets)
+        wait = min(target.upstream.circuit.wait(now) for target in call.targets)
         raise OverloadedError(
             "every endpoint has failed again and again and rests",
             retry_after=None if wait == float("inf") else wait,
@@ -221,10 +223,10 @@ class Pool:
 
 def _tokens(call: Call, target: Target) -> Callable[[], float]:
     """What tells how many tokens an attempt will take, as far as is known by then."""
-    lane = target.lane
-    if target.body is None or not lane.gate.counts_tokens:
+    upstream = target.upstream
+    if target.body is None or not upstream.limiter.counts_tokens:
         return float
-    return partial(lane.estimate, call.model, len(target.body), call.max_output)
+    return partial(upstream.estimate, call.model, len(target.body), call.max_output)
 
 
 def _waited(timing: Timing, seconds: float, is_full: bool) -> None:
@@ -237,14 +239,14 @@ def _waited(timing: Timing, seconds: float, is_full: bool) -> None:
 
 def _cost(target: Target) -> float:
     """How long a call would take there: its latency, longer the fuller it is."""
-    gate, latency = target.lane.gate, target.lane.health.latency
-    load = (gate.in_flight + gate.waiting + 1) / gate.limit
+    limiter, latency = target.upstream.limiter, target.upstream.circuit.latency
+    load = (limiter.in_flight + limiter.waiting + 1) / limiter.limit
     return (_UNTRIED if latency is None else latency) * load
 
 
 def _rank(key: str | None, target: Target) -> bytes:
     """Rendezvous hashing: one that goes takes only its own keys along."""
-    return blake2b(f"{key}\0{target.lane.endpoint.name}\0{target.url}".encode(), digest_size=8).digest()
+    return blake2b(f"{key}\0{target.upstream.endpoint.name}\0{target.url}".encode(), digest_size=8).digest()
 
 
 def _written_for(body: Mapping[str, Any]) -> Provider | None:

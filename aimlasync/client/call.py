@@ -16,7 +16,7 @@ from aimlasync.client.observer import Watch
 from aimlasync.config import Priority, Timeout
 from aimlasync.cost.budget import Budget, Reservation
 from aimlasync.cost.prices import tokens_of
-from aimlasync.endpoints.upstream import Lane, Permit, Refused
+from aimlasync.endpoints.upstream import Permit, Refused, Upstream
 from aimlasync.errors import (
     AimlasyncError,
     APIConnectionError,
@@ -38,7 +38,7 @@ from aimlasync.wire.redaction import Secrets
 class Target(msgspec.Struct, eq=False):
     """An endpoint that can serve the call, and the bytes that it takes."""
 
-    lane: Lane
+    upstream: Upstream
     url: str
     body: bytes | None
 
@@ -65,7 +65,7 @@ class Call(msgspec.Struct, kw_only=True, eq=False):
     """Set aside for the next attempt."""
     watch: Watch | None = None
     """Told how the call goes, where somebody wants to know."""
-    tried: set[Lane] = set()
+    tried: set[Upstream] = set()
     """Endpoints that failed this call; others go first."""
     paid: int | None = None
     """What the retry under way cost its endpoint's quota."""
@@ -153,23 +153,23 @@ class Attempt(msgspec.Struct, eq=False):
     @property
     def billed(self) -> bool | None:
         """Whether a failure here is charged: False where the vendor states that it is not, None where nobody says."""
-        return False if self.target.lane.endpoint.provider.failures_are_free else None
+        return False if self.target.upstream.endpoint.provider.failures_are_free else None
 
     @property
     def secrets(self) -> Secrets:
         """The keys that it was sent with: servers are known to echo them."""
-        return self.target.lane.secrets.with_headers(self.call.headers)
+        return self.target.upstream.secrets.with_headers(self.call.headers)
 
     def charge(self, meta: Meta | None) -> None:
         """Note the cost that a body or a stream states, if it does."""
         if meta is not None and meta.usage is not None:
-            rate = self.target.lane.endpoint.provider.credits_per_usd
+            rate = self.target.upstream.endpoint.provider.credits_per_usd
             self.info.saw_cost(meta.usage.usd_spent, meta.usage.credits_used, credits_per_usd=rate)
 
     def began(self) -> None:
         """The first event of a stream is here: the endpoint is well, however long the stream goes on."""
         now = self.permit.loop.time()
-        self.target.lane.health.answered(now, now - self.started)
+        self.target.upstream.circuit.answered(now, now - self.started)
         if self.call.hedging is not None:
             self.call.hedging.took(self.call.kind, now - self.started)
 
@@ -178,24 +178,24 @@ class Attempt(msgspec.Struct, eq=False):
         if not self.permit.is_held:
             return
         call, target, info = self.call, self.target, self.info
-        lane = target.lane
+        upstream = target.upstream
         now = self.permit.loop.time()
         info.timing.total = now - call.started
         tokens = tokens_of(usage)
         if tokens is not None:
-            lane.learn(call.info.model, len(target.body or b""), *tokens)
+            upstream.learn(call.info.model, len(target.body or b""), *tokens)
         if call.probing:
-            lane.quota.probed(True)
+            upstream.retry_budget.probed(True)
             call.probing = False
         elif call.paid is None:
-            lane.quota.succeeded()
+            upstream.retry_budget.succeeded()
         else:
-            lane.quota.give_back(call.paid)
+            upstream.retry_budget.give_back(call.paid)
             call.paid = None
         seconds = now - self.started
-        lane.health.succeeded(now, seconds, latency=info.timing.first_byte)
+        upstream.circuit.succeeded(now, seconds, latency=info.timing.first_byte)
         if info.cost_usd is not None:
-            lane.counters.cost_usd = (lane.counters.cost_usd or 0.0) + info.cost_usd
+            upstream.counters.cost_usd = (upstream.counters.cost_usd or 0.0) + info.cost_usd
         if call.hedging is not None and not call.streams:
             call.hedging.took(call.kind, seconds)
         if self.reservation is not None and call.budget is not None:
@@ -211,7 +211,7 @@ class Attempt(msgspec.Struct, eq=False):
             self.reply.abort()
         if not self.permit.is_held:
             return
-        call, lane = self.call, self.target.lane
+        call, upstream = self.call, self.target.upstream
         now = self.permit.loop.time()
         if self.reservation is not None and call.budget is not None:
             if call.reservation is None and _is_free(error):
@@ -222,28 +222,28 @@ class Attempt(msgspec.Struct, eq=False):
             else:
                 call.budget.settle(self.reservation)
         if call.probing:
-            lane.quota.probed(False)
+            upstream.retry_budget.probed(False)
         call.paid, call.probing = None, False
         seconds = now - self.started
         if isinstance(error, StaleConnectionError):
             # It says nothing of the server, but that it closes what is idle.
-            lane.health.abandoned(now, seconds)
+            upstream.circuit.abandoned(now, seconds)
             self.permit.release(Outcome.IGNORED, now=now)
             return
-        call.tried.add(lane)
+        call.tried.add(upstream)
         if isinstance(error, APIStatusError):
             if error.status in (429, 503) and error.retry_after is not None:
-                lane.pause(error.retry_after, now, at_most=call.max_retry_after)
+                upstream.pause(error.retry_after, now, at_most=call.max_retry_after)
             if error.status >= 500:
-                lane.health.failed(now, seconds)
+                upstream.circuit.failed(now, seconds)
             else:
-                lane.health.answered(now, seconds)
+                upstream.circuit.answered(now, seconds)
             if len(call.targets) > 1 and isinstance(error, (AuthenticationError, InsufficientCreditError)):
-                lane.retire(error.message)
+                upstream.retire(error.message)
         elif isinstance(error, APIConnectionError):
-            lane.health.failed(now, seconds)
+            upstream.circuit.failed(now, seconds)
         else:
-            lane.health.answered(now, seconds)
+            upstream.circuit.answered(now, seconds)
         refused = isinstance(error, APIStatusError) and error.status == 429
         self.permit.release(outcome_of(error), 0.0 if refused else None, now=now, kind=_kind(error))
 
@@ -253,15 +253,15 @@ class Attempt(msgspec.Struct, eq=False):
             self.reply.abort()
         if not self.permit.is_held:
             return
-        call, lane = self.call, self.target.lane
+        call, upstream = self.call, self.target.upstream
         if call.probing:
-            lane.quota.probed(None)
+            upstream.retry_budget.probed(None)
             call.probing = False
         if self.reservation is not None and call.budget is not None:
             # It may have been answered.
             call.budget.settle(self.reservation)
         now = self.permit.loop.time()
-        lane.health.abandoned(now, now - self.started)
+        upstream.circuit.abandoned(now, now - self.started)
         self.permit.release(Outcome.IGNORED, now=now)
 
 

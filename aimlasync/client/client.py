@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
 
 import msgspec
 
-from aimlasync.client.balancer import Pool
+from aimlasync.client.balancer import Balancer
 from aimlasync.client.call import Attempt, Call, Target
 from aimlasync.client.life import Life
 from aimlasync.client.observer import Observer
@@ -32,7 +32,7 @@ from aimlasync.endpoints import ratelimit_headers as signals
 from aimlasync.endpoints.endpoint import Endpoint, default_endpoints, proxy_secrets
 from aimlasync.endpoints.providers import Api
 from aimlasync.endpoints.statistics import EndpointStatistics
-from aimlasync.endpoints.upstream import Lane
+from aimlasync.endpoints.upstream import Upstream
 from aimlasync.errors import (
     AimlasyncError,
     APIStatusError,
@@ -107,7 +107,7 @@ class AsyncClient:
             endpoints = default_endpoints(api_key, base_url, allow_http=allow_http)
         self.limits = limits or Limits()
         self._life = Life(transport, proxy)
-        self._pool = Pool(
+        self._balancer = Balancer(
             endpoints,
             self.limits,
             max_queue=max_queue,
@@ -178,7 +178,7 @@ class AsyncClient:
     async def close(self) -> None:
         """Close all connections; streams still open fail. Harmless more than once."""
         await self._life.close()
-        await self._pool.close()
+        await self._balancer.close()
         if self.budget is not None:
             await self.budget.give_back()
 
@@ -188,8 +188,8 @@ class AsyncClient:
         return self._life.closed
 
     def __repr__(self) -> str:
-        lanes = ", ".join(repr(lane)[len("<Lane ") : -1] for lane in self._pool.lanes)
-        return f"<AsyncClient {'closed' if self.is_closed else lanes}>"
+        upstreams = ", ".join(repr(upstream)[len("<Upstream ") : -1] for upstream in self._balancer.upstreams)
+        return f"<AsyncClient {'closed' if self.is_closed else upstreams}>"
 
     # The pipeline
 
@@ -209,7 +209,7 @@ class AsyncClient:
         loop, transport = self._life.enter()
         extra_headers = options.get("extra_headers")
         info = Info(model=str(body.get("model", "")), request_id=self._request_id(extra_headers))
-        targets = self._pool.targets(api, body, info, validate=self._validate, written=written)
+        targets = self._balancer.targets(api, body, info, validate=self._validate, written=written)
         timeout = options.get("timeout")
         call = Call(
             method="POST",
@@ -229,7 +229,7 @@ class AsyncClient:
         )
         observer = self._life.observer
         if observer is not None:
-            call.watch = observer.began(api, body, info, [target.lane.endpoint for target in targets])
+            call.watch = observer.began(api, body, info, [target.upstream.endpoint for target in targets])
             call.headers.update(call.watch.headers)
         try:
             answer = await self._run(call, receive, loop, transport)
@@ -251,7 +251,7 @@ class AsyncClient:
 
     async def _get(
         self,
-        lane: Lane,
+        upstream: Upstream,
         url: str,
         receive: Callable[[Attempt], Awaitable[T]],
         *,
@@ -262,7 +262,7 @@ class AsyncClient:
         info = Info(request_id=self._request_id(extra_headers))
         call = Call(
             method="GET",
-            targets=[Target(lane, url, None)],
+            targets=[Target(upstream, url, None)],
             headers=self._headers(info, extra_headers),
             info=info,
             timeout=self.timeout,
@@ -279,7 +279,7 @@ class AsyncClient:
         transport: Transport,
     ) -> T:
         """Try until there is an answer, the policy gives up, or the deadline passes."""
-        info, pool = call.info, self._pool
+        info, pool = call.info, self._balancer
         error: AimlasyncError | None = None
         deadlines, deadline = self._life.deadlines, call.deadline
         bound = None if deadline is None else deadlines.start(deadline)
@@ -300,7 +300,7 @@ class AsyncClient:
                     return await self._hedged(attempt, delay, transport, receive)
                 except AimlasyncError as failed:
                     error = failed
-                await self._before_retry(call, target.lane, error)
+                await self._before_retry(call, target.upstream, error)
                 if call.budget is not None and call.reservation is None:
                     try:
                         call.reservation = await self._reserve(call, call.budget)
@@ -321,14 +321,14 @@ class AsyncClient:
 
     async def _try(self, attempt: Attempt, transport: Transport, receive: Callable[[Attempt], Awaitable[T]]) -> T:
         """Make one attempt, and end it whichever way it goes."""
-        call, lane, info = attempt.call, attempt.target.lane, attempt.info
-        info.endpoint = lane.endpoint.name
+        call, upstream, info = attempt.call, attempt.target.upstream, attempt.info
+        info.endpoint = upstream.endpoint.name
         try:
             attempt.reply = reply = await self._send(transport, call, attempt.target)
             now = attempt.permit.loop.time()
             info.timing.first_byte = now - attempt.started
             info.saw_headers(reply.status, reply.headers)
-            self._heed(lane, reply, now)
+            self._heed(upstream, reply, now)
             if not 200 <= reply.status < 300 and reply.status != 304:
                 raise await self._status_error(attempt, reply)
             return await receive(attempt)
@@ -346,69 +346,69 @@ class AsyncClient:
         """Make an attempt and, when it takes longer than `delay`, a second one beside it."""
 
         def second() -> Coroutine[Any, Any, T] | None:
-            other = self._pool.spare(first.call, first)
+            other = self._balancer.spare(first.call, first)
             return None if other is None else self._try(other, transport, receive)
 
         return await race(self._try(first, transport, receive), second, delay=delay, drop=_drop)
 
-    async def _before_retry(self, call: Call, lane: Lane, error: AimlasyncError) -> None:
+    async def _before_retry(self, call: Call, upstream: Upstream, error: AimlasyncError) -> None:
         """Wait as long as the policy says, holding nothing, or raise `error` because there will be no other attempt."""
         loop = asyncio.get_running_loop()
         now = loop.time()
         if call.watch is not None:
-            call.watch.stumbled(error, lane.endpoint.name)
+            call.watch.stumbled(error, upstream.endpoint.name)
         if isinstance(error, StaleConnectionError) and not call.replaced:
-            call.paid = lane.quota.take(error)
+            call.paid = upstream.retry_budget.take(error)
             if call.paid is not None:
                 call.replaced = True
-                lane.counters.retries += 1
+                upstream.counters.retries += 1
                 return
         attempts = call.info.attempts - call.replaced
-        others = any(t.lane not in call.tried and t.lane.health.allows(now) for t in call.targets)
+        others = any(t.upstream not in call.tried and t.upstream.circuit.allows(now) for t in call.targets)
         if others and attempts < self.retry.attempts and (error.retryable or isinstance(error, _ANOTHERS_TURN)):
             # Another endpoint may serve it at once, and owes nothing for this one's failure.
-            _log.debug("%s failed (%s), another endpoint is next", lane.endpoint.name, type(error).__name__)
+            _log.debug("%s failed (%s), another endpoint is next", upstream.endpoint.name, type(error).__name__)
             return
         remaining = float("inf") if call.deadline is None else call.deadline - now
         delay = self.retry.delay(attempts, error, remaining=remaining)
         if delay is not None:
-            call.paid = lane.quota.take(error)
+            call.paid = upstream.retry_budget.take(error)
             if call.paid is None:
-                delay = await self._probe(call, lane, error, delay)
+                delay = await self._probe(call, upstream, error, delay)
         if delay is None:
             call.info.timing.total = loop.time() - call.started
             # Its inner frames hold the body, which may echo the key, and tell the caller nothing.
             raise error.with_traceback(None)
-        lane.counters.retries += 1
-        _log.debug("%s failed (%s), next attempt in %.2f s", lane.endpoint.name, type(error).__name__, delay)
+        upstream.counters.retries += 1
+        _log.debug("%s failed (%s), next attempt in %.2f s", upstream.endpoint.name, type(error).__name__, delay)
         try:
             await asyncio.sleep(delay)
         except BaseException:
             # The retry that was paid for will never be sent.
             if call.paid is not None:
-                lane.quota.give_back(call.paid)
+                upstream.retry_budget.give_back(call.paid)
             if call.probing:
-                lane.quota.probed(None)
+                upstream.retry_budget.probed(None)
             raise
 
-    async def _probe(self, call: Call, lane: Lane, error: AimlasyncError, delay: float) -> float | None:
+    async def _probe(self, call: Call, upstream: Upstream, error: AimlasyncError, delay: float) -> float | None:
         """The retry quota is empty: interactive calls fail at once, bulk calls wait until one of them got through."""
         if call.priority != "bulk":
             return None
-        while not lane.quota.probe(error):
-            call.paid = lane.quota.take(error)
+        while not upstream.retry_budget.probe(error):
+            call.paid = upstream.retry_budget.take(error)
             if call.paid is not None:
                 return 0.0
-            await asyncio.sleep(self.retry.backoff(lane.quota.failed_probes + 1, error) or delay)
+            await asyncio.sleep(self.retry.backoff(upstream.retry_budget.failed_probes + 1, error) or delay)
         call.probing = True
         return delay
 
-    def _heed(self, lane: Lane, reply: RawReply, now: float) -> None:
+    def _heed(self, upstream: Upstream, reply: RawReply, now: float) -> None:
         """Pause the endpoint when its headers say that a minute is used up."""
-        if lane.gate.is_rated:
+        if upstream.limiter.is_rated:
             # Our own count is finer than the server's word.
             return
-        signal = signals.read(reply.headers, unit=lane.endpoint.provider.ratelimit_unit)
+        signal = signals.read(reply.headers, unit=upstream.endpoint.provider.ratelimit_unit)
         if signal is None or signal.pause is None or signal.usd_remaining is not None:
             return
         pause = signal.pause
@@ -416,11 +416,16 @@ class AsyncClient:
         if requests_alone and signal.limit_requests and signal.reset_requests is not None:
             # The reset is when all of the limit is back (OpenAI); what is waited for is one request of it.
             pause = signal.reset_requests / signal.limit_requests
-        lane.pause(pause, now)
+        upstream.pause(pause, now)
 
     async def _send(self, transport: Transport, call: Call, target: Target) -> RawReply:
         """Send once."""
-        headers, own, connect, first_token = target.lane.headers, call.headers, call.timeout.connect, call.first_token
+        headers, own, connect, first_token = (
+            target.upstream.headers,
+            call.headers,
+            call.timeout.connect,
+            call.first_token,
+        )
         sent = transport.send(call.method, target.url, headers, own, target.body, connect=connect, fresh=call.replaced)
         if first_token is None:
             return await sent
@@ -433,9 +438,9 @@ class AsyncClient:
 
     async def _status_error(self, attempt: Attempt, reply: RawReply) -> APIStatusError:
         """Read an error response, within bounds, into the error that it means."""
-        lane, info = attempt.target.lane, attempt.info
+        upstream, info = attempt.target.upstream, attempt.info
         body = await beginning(reply, MAX_ERROR_BODY)
-        provider = lane.endpoint.provider
+        provider = upstream.endpoint.provider
         wait = signals.retry_after(reply.headers)
         if wait is None and reply.status == 429:
             signal = signals.read(reply.headers, unit=provider.ratelimit_unit)
@@ -451,7 +456,7 @@ class AsyncClient:
             info=info,
         )
         if isinstance(error, AuthenticationError) and not attempt.secrets:
-            error.message += f"; {lane.endpoint.without_key}"
+            error.message += f"; {upstream.endpoint.without_key}"
             error.args = (error.message,)
         return error
 
@@ -504,14 +509,14 @@ class AsyncClient:
     def queued(self) -> int:
         """Calls that wait for an endpoint."""
         waiting = 0
-        for lane in self._pool.lanes:
-            waiting += lane.gate.waiting
+        for upstream in self._balancer.upstreams:
+            waiting += upstream.limiter.waiting
         return waiting
 
     def statistics(self) -> list[EndpointStatistics]:
         """Return what each endpoint is doing and has done, in the order they were given."""
         now = self._life.now()
-        return [lane.statistics(now) for lane in self._pool.lanes]
+        return [upstream.statistics(now) for upstream in self._balancer.upstreams]
 
 
 def _drop(result: object) -> None:

@@ -187,18 +187,18 @@ async def _through(client: AsyncClient, api: Api, body: bytes, options: CallOpti
 
 async def _direct(client: AsyncClient, method: str, path: str, body: bytes | None, options: CallOptions) -> Forwarded:
     loop, transport = client._life.enter()
-    lane = client._pool.lanes[0]
+    upstream = client._balancer.upstreams[0]
     extra_headers, timeout = options.get("extra_headers"), options.get("timeout")
-    info = Info(endpoint=lane.endpoint.name, attempts=1, request_id=client._request_id(extra_headers))
+    info = Info(endpoint=upstream.endpoint.name, attempts=1, request_id=client._request_id(extra_headers))
     call = Call(
         method=method,
-        targets=[Target(lane, lane.endpoint.url(path), body)],
+        targets=[Target(upstream, upstream.endpoint.url(path), body)],
         headers=client._headers(info, extra_headers),
         info=info,
         timeout=client.timeout if timeout is None else client.timeout.but(timeout),
         started=loop.time(),
     )
-    secrets = lane.secrets.with_headers(call.headers)
+    secrets = upstream.secrets.with_headers(call.headers)
     try:
         async with asyncio.timeout(call.timeout.total):
             reply = await client._send(transport, call, call.targets[0])

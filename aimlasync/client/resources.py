@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from aimlasync.client.chat_stream import ChatStream
     from aimlasync.client.client import AsyncClient
     from aimlasync.client.response_stream import ResponseStream
-    from aimlasync.endpoints.upstream import Lane
+    from aimlasync.endpoints.upstream import Upstream
 
 R = TypeVar("R", bound=Reply)
 
@@ -220,23 +220,23 @@ class Models:
 
     async def retrieve(self, model: str) -> Model:
         """Return one model, by id or alias. Raises NotFoundError when the endpoint does not have it."""
-        lane = self._lane()
-        path = lane.endpoint.provider.model_path
+        upstream = self._lane()
+        path = upstream.endpoint.provider.model_path
         if path is not None:
-            return await self._client._get(lane, lane.path_url(path, id=model), _receive_model)
+            return await self._client._get(upstream, upstream.path_url(path, id=model), _receive_model)
         listed = await self._fetch({})
         for candidate in listed:
             if candidate.named(model):
                 candidate.__dict__["info"] = listed.info
                 return candidate
-        raise NotFoundError(f"{lane.endpoint.name} has no model {model!r}", status=404, info=listed.info)
+        raise NotFoundError(f"{upstream.endpoint.name} has no model {model!r}", status=404, info=listed.info)
 
-    def _lane(self) -> Lane:
-        return self._client._pool.lanes[0]
+    def _lane(self) -> Upstream:
+        return self._client._balancer.upstreams[0]
 
     async def _fetch(self, filters: Mapping[str, str]) -> ModelList:
-        lane = self._lane()
-        url = lane.path_url(lane.endpoint.provider.models_path)
+        upstream = self._lane()
+        url = upstream.path_url(upstream.endpoint.provider.models_path)
         if filters:
             url = f"{url}?{query_from(filters)}"
         known = self._known.get(url)
@@ -255,16 +255,16 @@ class Models:
                 self._known[url] = (tag, models)
             return models
 
-        return await self._client._get(lane, url, receive, extra_headers=headers)
+        return await self._client._get(upstream, url, receive, extra_headers=headers)
 
 
 async def balance(client: AsyncClient) -> Balance:
     """Return the balance of the first endpoint that can tell. Raises NotImplementedError where none can."""
-    for lane in client._pool.lanes:
-        path = lane.endpoint.provider.balance_path
+    for upstream in client._balancer.upstreams:
+        path = upstream.endpoint.provider.balance_path
         if path is not None:
-            usd = await client._get(lane, lane.path_url(path), _receive_balance)
-            return Balance(usd=usd, endpoint=lane.endpoint.name)
+            usd = await client._get(upstream, upstream.path_url(path), _receive_balance)
+            return Balance(usd=usd, endpoint=upstream.endpoint.name)
     raise NotImplementedError("no endpoint of this client has a documented way to ask for its balance")
 
 

@@ -18,7 +18,7 @@ class EndpointStatistics(msgspec.Struct, kw_only=True):
     limited_by: str | None
     """What the head of the line waits for: concurrency, requests, tokens, rate (learned) or pause; None without one."""
     paused_for: float
-    """Seconds until the gate opens again, 0.0 when it is open."""
+    """Seconds until the limiter opens again, 0.0 when it is open."""
     state: str
     """closed (healthy), open, half-open, or the reason why it left the rotation."""
     attempts: int

@@ -1,8 +1,8 @@
-"""One endpoint at work: its URLs and headers, made once, its gate, and what its answers have taught.
+"""One endpoint at work: its URLs and headers, made once, its limiter and circuit breaker, and what answers have taught.
 
-Law: brings together what computes (`concurrency`, `estimate`, `health`, the retry quota) and what enforces (`gate`);
-no I/O. Every attempt gets a `Permit` here and gives it back here, once, with an outcome; all learning happens at that
-moment.
+It brings together what computes (`admission.adaptive`, `admission.token_estimate`, `resilience`) and what enforces
+(`admission.limiter`), without I/O. Every attempt gets a `Permit` here and gives it back here, once, with an outcome;
+all learning happens then.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from typing import Literal
 import msgspec
 
 from aimlasync._version import __version__
-from aimlasync.admission.adaptive import Congestion
-from aimlasync.admission.limiter import Admission, Gate
+from aimlasync.admission.adaptive import AdaptiveLimit
+from aimlasync.admission.limiter import Admission, Limiter
 from aimlasync.admission.outcome import Outcome
 from aimlasync.admission.token_estimate import Estimator
 from aimlasync.config import Limits, Priority
@@ -26,8 +26,8 @@ from aimlasync.endpoints.paths import id_in_path
 from aimlasync.endpoints.statistics import Counters, EndpointStatistics
 from aimlasync.headers import Headers
 from aimlasync.quota.lease import Leases
-from aimlasync.resilience.circuit_breaker import Health
-from aimlasync.resilience.retry_budget import RetryQuota
+from aimlasync.resilience.circuit_breaker import CircuitBreaker
+from aimlasync.resilience.retry_budget import RetryBudget
 from aimlasync.wire.redaction import Secrets
 
 # A pause is stretched by a factor in this range, so that those who were told the same do not all come back at once.
@@ -47,7 +47,7 @@ _log_limits = logging.getLogger("aimlasync.limits")
 _log_pool = logging.getLogger("aimlasync.pool")
 
 
-class Lane:
+class Upstream:
     """One endpoint at work."""
 
     # Slots, so that `vars` shows no key.
@@ -55,15 +55,15 @@ class Lane:
         "_counts_requested",
         "_refusals",
         "_seconds_each",
-        "congestion",
+        "adaptive",
+        "circuit",
         "counters",
         "endpoint",
         "estimator",
-        "gate",
         "headers",
-        "health",
         "held_for",
-        "quota",
+        "limiter",
+        "retry_budget",
         "secrets",
         "urls",
     )
@@ -71,16 +71,16 @@ class Lane:
     def __init__(self, endpoint: Endpoint, limits: Limits, secrets: Secrets | None = None) -> None:
         limits = endpoint.limits or limits
         self.endpoint = endpoint
-        self.congestion = Congestion(limit=limits.concurrency, paced=limits.is_rated)
+        self.adaptive = AdaptiveLimit(limit=limits.concurrency, paced=limits.is_rated)
         leases = None if endpoint.quota is None else Leases(endpoint.quota, limits)
-        self.gate = Gate(limits, limit=int(self.congestion.limit), pace=self.congestion, leases=leases)
+        self.limiter = Limiter(limits, limit=int(self.adaptive.limit), pace=self.adaptive, leases=leases)
         self.estimator = Estimator()
         self._counts_requested = limits.tokens_counted == "requested"
-        self.health = Health()
+        self.circuit = CircuitBreaker()
         # How long an attempt that is answered holds its permit, in seconds: for a stream, until its last byte.
         self.held_for = 0.0
         self._seconds_each = 0.0 if limits.requests_per_minute is None else 60 / limits.requests_per_minute
-        self.quota = RetryQuota()
+        self.retry_budget = RetryBudget()
         self.counters = Counters()
         # Refusals since the last answer.
         self._refusals = 0
@@ -112,15 +112,15 @@ class Lane:
         return self.endpoint.url(path.format(**quoted))
 
     def __repr__(self) -> str:
-        gate = self.gate
-        return f"<Lane {self.endpoint.name} {gate.in_flight} in flight, {gate.waiting} queued, limit {gate.limit}>"
+        here = self.limiter
+        return f"<Upstream {self.endpoint.name} {here.in_flight} in flight, {here.waiting} queued, limit {here.limit}>"
 
     def expected_wait(self, priority: Priority, tenant: str | None) -> float:
         """Return the seconds that one who joins the line now will wait, as things are going."""
-        ahead = self.gate.line.ahead(priority, tenant)
+        ahead = self.limiter.line.ahead(priority, tenant)
         if not ahead:
             return 0.0
-        return (ahead + 1) * max(self.held_for / max(1, self.gate.limit), self._seconds_each)
+        return (ahead + 1) * max(self.held_for / max(1, self.limiter.limit), self._seconds_each)
 
     # Admission
 
@@ -132,18 +132,18 @@ class Lane:
         """Return a permit if one is to be had without waiting; `now` is the loop's time, where it was just asked."""
         if now is None:
             now = loop.time()
-        admission = self.gate.enter_nowait(tokens, now)
+        admission = self.limiter.enter_nowait(tokens, now)
         return None if admission is None else self._sent(admission, now, loop)
 
     async def admit(self, tokens: float | Callable[[], float], priority: Priority, tenant: str | None = None) -> Permit:
         """Wait in line for a permit; a function of the tokens is asked again when its turn comes."""
-        admission = await self.gate.enter(tokens, priority, tenant)
+        admission = await self.limiter.enter(tokens, priority, tenant)
         loop = asyncio.get_running_loop()
         return self._sent(admission, loop.time(), loop)
 
     def _sent(self, admission: Admission, now: float, loop: asyncio.AbstractEventLoop) -> Permit:
         self.counters.attempts += 1
-        return Permit(self, loop, now, self.gate.in_flight - 1, admission)
+        return Permit(self, loop, now, self.limiter.in_flight - 1, admission)
 
     # What the server says
 
@@ -154,8 +154,8 @@ class Lane:
         """
         counts_dollars = self.endpoint.provider.ratelimit_unit == "usd"
         seconds = min(seconds, _MAX_PAUSE if counts_dollars else max(at_most, _MAX_PAUSE))
-        self.gate.pause(now + seconds * random.uniform(*STRETCH))
-        self.congestion.paused(now, seconds)
+        self.limiter.pause(now + seconds * random.uniform(*STRETCH))
+        self.adaptive.paused(now, seconds)
         _log_limits.info("%s pauses for %.1f s", self.endpoint.name, seconds)
 
     def refused_again(self, now: float) -> None:
@@ -169,27 +169,27 @@ class Lane:
         counters = self.counters
         counters.prompt_tokens += prompt_tokens
         counters.completion_tokens += completion_tokens
-        if self.gate.counts_tokens:
+        if self.limiter.counts_tokens:
             # Nobody else asks for an estimate.
             self.estimator.learn(model, body_bytes, prompt_tokens, completion_tokens)
 
     def retire(self, reason: str) -> None:
         """Leave the rotation for good."""
-        if self.health.reason is None:
+        if self.circuit.reason is None:
             _log_pool.warning("%s leaves the rotation: %s", self.endpoint.name, reason)
-        self.health.retire(reason)
+        self.circuit.retire(reason)
 
     def statistics(self, now: float) -> EndpointStatistics:
         """Return what this endpoint is doing and has done."""
-        gate, counters = self.gate, self.counters
+        limiter, counters = self.limiter, self.counters
         return EndpointStatistics(
             name=self.endpoint.name,
-            in_flight=gate.in_flight,
-            queued=gate.waiting,
-            limit=gate.limit,
-            limited_by=gate.held_by(now),
-            paused_for=max(0.0, gate.paused_until - now),
-            state=self.health.state,
+            in_flight=limiter.in_flight,
+            queued=limiter.waiting,
+            limit=limiter.limit,
+            limited_by=limiter.held_by(now),
+            paused_for=max(0.0, limiter.paused_until - now),
+            state=self.circuit.state,
             attempts=counters.attempts,
             answered=counters.answered,
             refused=counters.refused,
@@ -205,7 +205,7 @@ class Lane:
 class Permit(msgspec.Struct, eq=False):
     """The right to have one attempt in flight at one endpoint; given back once, whoever does it first."""
 
-    lane: Lane
+    upstream: Upstream
     loop: asyncio.AbstractEventLoop
     sent_at: float
     beside: int
@@ -228,8 +228,8 @@ class Permit(msgspec.Struct, eq=False):
         if not self.is_held:
             return
         self.is_held = False
-        lane = self.lane
-        congestion, counters, gate = lane.congestion, lane.counters, lane.gate
+        upstream = self.upstream
+        adaptive, counters, limiter = upstream.adaptive, upstream.counters, upstream.limiter
         if outcome is Outcome.IGNORED:
             counters.failed += 1
         else:
@@ -237,19 +237,19 @@ class Permit(msgspec.Struct, eq=False):
                 now = self.loop.time()
             if outcome is Outcome.OK:
                 counters.answered += 1
-                lane._refusals = 0
+                upstream._refusals = 0
                 held = now - self.sent_at
-                lane.held_for += _WEIGHT * (held - lane.held_for) if lane.held_for else held
-                congestion.answered(now, gate.in_flight)
+                upstream.held_for += _WEIGHT * (held - upstream.held_for) if upstream.held_for else held
+                adaptive.answered(now, limiter.in_flight)
             else:
                 counters.refused += 1
-                if congestion.refused(now, self.sent_at, self.beside, kind) and kind != "concurrency":
-                    lane.refused_again(now)
+                if adaptive.refused(now, self.sent_at, self.beside, kind) and kind != "concurrency":
+                    upstream.refused_again(now)
             # Before the place is given away: the next in line is admitted under the new limit.
-            limit = int(congestion.limit)
-            if limit != gate.limit:
-                gate.resize(limit)
-            if lane._counts_requested and outcome is Outcome.OK:
+            limit = int(adaptive.limit)
+            if limit != limiter.limit:
+                limiter.resize(limit)
+            if upstream._counts_requested and outcome is Outcome.OK:
                 # What was asked for stays counted, whatever was used of it.
                 tokens = None
-        gate.leave(self.admission, tokens)
+        limiter.leave(self.admission, tokens)

@@ -30,7 +30,7 @@ _MAX_BACKOFF = 60.0
 _WEIGHT = 0.2
 
 
-class Health:
+class CircuitBreaker:
     """One endpoint's circuit and latency.
 
     Every attempt ends in one of four ways: `succeeded`, `answered` (4xx and 429: the server lives, the request was
@@ -142,4 +142,4 @@ class Health:
 
     def __repr__(self) -> str:
         latency = "" if self.latency is None else f", {self.latency:.3f} s"
-        return f"<Health {self.state}{f': {self.reason}' if self.reason else ''}{latency}>"
+        return f"<CircuitBreaker {self.state}{f': {self.reason}' if self.reason else ''}{latency}>"

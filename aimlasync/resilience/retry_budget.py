@@ -10,7 +10,7 @@ from aimlasync.errors import AimlasyncError, APIConnectionError
 from aimlasync.transport.base import StaleConnectionError
 
 
-class RetryQuota:
+class RetryBudget:
     """How many retries one endpoint and key may still be sent, whoever sends them.
 
     Retries pay, successes earn, so that an outage is met with a fixed number of retries and not with a multiple of the
@@ -93,4 +93,4 @@ class RetryQuota:
         return self.timeout_cost if took_long else self.retry_cost
 
     def __repr__(self) -> str:
-        return f"<RetryQuota {self.available} of {self.capacity}{', probing' if self._probing else ''}>"
+        return f"<RetryBudget {self.available} of {self.capacity}{', probing' if self._probing else ''}>"

@@ -25,7 +25,7 @@ DRAIN_BYTES = 64 * 2**10
 DRAIN_SECONDS = 1.0
 
 
-AT_ONCE = 0.1
+AT_ONCE = 0.2
 """Seconds after a request in which a kept connection that dies is taken for one that the server had closed before."""
 
 

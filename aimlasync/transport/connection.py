@@ -51,7 +51,6 @@ class Connection(asyncio.BufferedProtocol):
     """A connection that aiohttp made, and the exchange on it."""
 
     __slots__ = (
-        "_at_once",
         "_begun",
         "_drain_left",
         "_drain_timer",
@@ -70,9 +69,7 @@ class Connection(asyncio.BufferedProtocol):
         "since",
     )
 
-    def __init__(
-        self, home: Home, held: aiohttp.connector.Connection, loop: asyncio.AbstractEventLoop, *, dialled_in: float
-    ) -> None:
+    def __init__(self, home: Home, held: aiohttp.connector.Connection, loop: asyncio.AbstractEventLoop) -> None:
         assert held.transport is not None
         self._home = home
         # aiohttp's side of it: its connector counts the connection as long as this is not closed.
@@ -86,8 +83,6 @@ class Connection(asyncio.BufferedProtocol):
         self.is_reused = False
         # When it became idle, or was taken since.
         self.since = 0.0
-        # A server's farewell is on its way for less time than it took to make the connection.
-        self._at_once = max(AT_ONCE, dialled_in)
         self.has_unread = _listener(self._transport)
         """Whether something has come that the loop has not read yet: nobody asked for it, or it is the end."""
         self._begun = False
@@ -248,7 +243,7 @@ class Connection(asyncio.BufferedProtocol):
                 reply.failure = f"{where} {why} in the middle of its answer"
             else:
                 reply.failure = f"{where} {why} before it answered"
-                reply.is_stale = self.is_reused and self.loop.time() - self.since <= self._at_once
+                reply.is_stale = self.is_reused and self.loop.time() - self.since <= AT_ONCE
             reply.wake()
         connections = self._home.connections
         if self in connections:

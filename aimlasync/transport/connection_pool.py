@@ -312,7 +312,6 @@ class Origin:
         loop = asyncio.get_running_loop()
         if self._request is None:
             self._request = aiohttp.ClientRequest("GET", self.url, loop=loop)
-        begun = loop.time()
         try:
             # Around all of it: aiohttp's own bounds leave the look-up of the name out.
             async with asyncio.timeout(timeout):
@@ -322,7 +321,7 @@ class Origin:
             failure = translated(error, self.url, fresh=True)
         else:
             if not self._transport.is_closed and held.protocol is not None and not held.protocol.should_close:
-                return Connection(self, held, loop, dialled_in=loop.time() - begun)
+                return Connection(self, held, loop)
             # Closed meanwhile, or a server that speaks before it is asked.
             held.close()
             failure = APIConnectionError(f"{self.where} closed the connection before it answered")
