@@ -1,6 +1,7 @@
 """When a second attempt is worth sending while the first is still under way, and how many of those there may be.
 
-Law: pure arithmetic; no I/O, no clock. The racing is `race`.
+Pure arithmetic: no I/O, no clock; it imports nothing of this library. `race` is the race
+itself: until the second's time has come it costs a timer, and the first runs in the caller's own task.
 A hedge helps against a slow server, and hurts one that is slow because it is full: so it is opt-in, bounded as a share
 of the calls, and sent only where there is room at once.
 Source: J. Dean and L. A. Barroso, "The Tail at Scale", Communications of the ACM 56(2), 2013.
@@ -10,8 +11,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict, deque
-from collections.abc import Callable, Coroutine
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Generic, TypeVar
 
 import msgspec
 
@@ -24,6 +25,7 @@ _PERCENTILE = 0.95
 # Hedges that quiet times may save up: more would be a burst at the moment when a server is slow for all.
 _MAX_SAVED = 5.0
 _MAX_KINDS = 64
+
 
 T = TypeVar("T")
 
@@ -104,35 +106,86 @@ class Hedging:
 
 
 async def race(
-    first: Coroutine[Any, Any, T],
-    second: Callable[[], Coroutine[Any, Any, T] | None],
+    first: Awaitable[T],
+    second: Callable[[], Coroutine[Any, Any, T]],
     *,
     delay: float,
     drop: Callable[[T], None],
 ) -> T:
     """Return what `first` returns, or, if it takes longer than `delay` seconds, what the faster of both does.
 
-    `second` may return None: then there is none. When both fail, the error is that of `first`. `drop` is given the
-    result of the one that came too late to be the first.
+    `second` may be cancelled before it has begun, so it takes what it needs when it runs. When both fail, the error is
+    that of `first`. `drop` is given the result of the one that came too late. Both have ended when this does.
     """
-    tasks = [asyncio.create_task(first)]
-    winner: asyncio.Task[T] | None = None
+    race = _Race(second, delay)
     try:
-        await asyncio.wait(tasks, timeout=delay)
-        if not tasks[0].done() and (other := second()) is not None:
-            tasks.append(asyncio.create_task(other))
-        pending = set(tasks)
-        while winner is None and pending:
-            _, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
-            winner = next((task for task in tasks if _has_result(task)), None)
-        return (winner or tasks[0]).result()
+        return await first
+    except asyncio.CancelledError:
+        if race.cancelled_the_first():
+            return race.take()
+        raise
+    except Exception:
+        if await race.has_other():
+            return race.take()
+        raise
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        for task in tasks:
-            if task is not winner and _has_result(task):
-                drop(task.result())
+        await race.end(drop)
+
+
+class _Race(Generic[T]):
+    """The second of two, and what it does to the first, which runs in the current task: cancel it when it has won."""
+
+    __slots__ = ("_cancelling", "_has_won", "_is_over", "_make", "_second", "_task", "_timer")
+
+    def __init__(self, make: Callable[[], Coroutine[Any, Any, T]], delay: float) -> None:
+        loop = asyncio.get_running_loop()
+        task = asyncio.current_task(loop)
+        assert task is not None
+        self._task: asyncio.Task[Any] = task
+        # Cancellations that the task had been asked for before.
+        self._cancelling = task.cancelling()
+        self._make = make
+        self._second: asyncio.Task[T] | None = None
+        self._has_won = self._is_over = False
+        self._timer = loop.call_later(delay, self._begin)
+
+    def _begin(self) -> None:
+        self._second = asyncio.get_running_loop().create_task(self._make())
+        self._second.add_done_callback(self._ended)
+
+    def _ended(self, second: asyncio.Task[T]) -> None:
+        if not self._is_over and _has_result(second):
+            self._has_won = self._is_over = True
+            self._task.cancel()
+
+    def cancelled_the_first(self) -> bool:
+        """Whether the first was cancelled by the second, which has a result, and by nobody else."""
+        return self._has_won and self._task.uncancel() <= self._cancelling
+
+    async def has_other(self) -> bool:
+        """The first has failed: wait for the second, and return whether it has a result."""
+        self._is_over = True
+        if self._second is None:
+            return False
+        await asyncio.wait([self._second])
+        return _has_result(self._second)
+
+    def take(self) -> T:
+        """Return the second's result."""
+        assert self._second is not None
+        second, self._second = self._second, None
+        return second.result()
+
+    async def end(self, drop: Callable[[T], None]) -> None:
+        """End the second, whose result nobody took."""
+        self._is_over = True
+        self._timer.cancel()
+        second = self._second
+        if second is not None:
+            second.cancel()
+            await asyncio.wait([second])
+            if _has_result(second):
+                drop(second.result())
 
 
 def _has_result(task: asyncio.Task[Any]) -> bool:
