@@ -221,7 +221,14 @@ class Pipeline:
                     if delay is None:
                         return await self._attempt(attempt, receive, transport)
                     second = partial(self._second, attempt, receive, transport)
-                    return await race(self._attempt(attempt, receive, transport), second, delay=delay, drop=_drop)
+                    return await race(
+                        self._attempt(attempt, receive, transport),
+                        second,
+                        delay=delay,
+                        drop=_drop,
+                        after=deadlines.after,
+                        cancel=deadlines.cancel,
+                    )
                 except AimlasyncError as failed:
                     error = failed
                 await before_retry(call, target.upstream, error, loop)

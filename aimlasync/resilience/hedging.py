@@ -10,9 +10,10 @@ Source: J. Dean and L. A. Barroso, "The Tail at Scale", Communications of the AC
 from __future__ import annotations
 
 import asyncio
+import operator
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -111,81 +112,84 @@ async def race(
     *,
     delay: float,
     drop: Callable[[T], None],
+    after: Callable[[float, Callable[[], object]], Any] | None = None,
+    cancel: Callable[[Any], object] = operator.methodcaller("cancel"),
 ) -> T:
     """Return what `first` returns, or, if it takes longer than `delay` seconds, what the faster of both does.
 
     `second` may be cancelled before it has begun, so it takes what it needs when it runs. When both fail, the error is
     that of `first`. `drop` is given the result of the one that came too late. Both have ended when this does.
+    `after` starts a timer, and `cancel` ends it; the loop's own unless others are given.
     """
-    race = _Race(second, delay)
+    loop = asyncio.get_running_loop()
+    race = _Race(second, loop, asyncio.current_task(loop))
+    timer = (after or loop.call_later)(delay, race.begin)
     try:
         return await first
     except asyncio.CancelledError:
         if race.cancelled_the_first():
-            return race.take()
+            return race.take()  # type: ignore[no-any-return]  # what `second` returns
         raise
     except Exception:
         if await race.has_other():
-            return race.take()
+            return race.take()  # type: ignore[no-any-return]
         raise
     finally:
-        await race.end(drop)
+        cancel(timer)
+        race.is_over = True
+        if race.second is not None:
+            await race.end(drop)
 
 
-class _Race(Generic[T]):
-    """The second of two, and what it does to the first, which runs in the current task: cancel it when it has won."""
+class _Race(msgspec.Struct, eq=False):
+    """The second of two, and what it does to the task of the first: cancel it when it has won."""
 
-    __slots__ = ("_cancelling", "_has_won", "_is_over", "_make", "_second", "_task", "_timer")
+    make: Callable[[], Coroutine[Any, Any, Any]]
+    loop: asyncio.AbstractEventLoop
+    first: asyncio.Task[Any] | None
+    second: asyncio.Task[Any] | None = None
+    is_over: bool = False
+    _has_won: bool = False
+    # Cancellations that the first's task had been asked for before.
+    _cancelling: int = 0
 
-    def __init__(self, make: Callable[[], Coroutine[Any, Any, T]], delay: float) -> None:
-        loop = asyncio.get_running_loop()
-        task = asyncio.current_task(loop)
-        assert task is not None
-        self._task: asyncio.Task[Any] = task
-        # Cancellations that the task had been asked for before.
-        self._cancelling = task.cancelling()
-        self._make = make
-        self._second: asyncio.Task[T] | None = None
-        self._has_won = self._is_over = False
-        self._timer = loop.call_later(delay, self._begin)
+    def begin(self) -> None:
+        assert self.first is not None
+        self._cancelling = self.first.cancelling()
+        self.second = self.loop.create_task(self.make())
+        self.second.add_done_callback(self._ended)
 
-    def _begin(self) -> None:
-        self._second = asyncio.get_running_loop().create_task(self._make())
-        self._second.add_done_callback(self._ended)
-
-    def _ended(self, second: asyncio.Task[T]) -> None:
-        if not self._is_over and _has_result(second):
-            self._has_won = self._is_over = True
-            self._task.cancel()
+    def _ended(self, second: asyncio.Task[Any]) -> None:
+        if not self.is_over and _has_result(second) and self.first is not None:
+            self._has_won = self.is_over = True
+            self.first.cancel()
 
     def cancelled_the_first(self) -> bool:
         """Whether the first was cancelled by the second, which has a result, and by nobody else."""
-        return self._has_won and self._task.uncancel() <= self._cancelling
+        return self._has_won and self.first is not None and self.first.uncancel() <= self._cancelling
 
     async def has_other(self) -> bool:
         """The first has failed: wait for the second, and return whether it has a result."""
-        self._is_over = True
-        if self._second is None:
+        self.is_over = True
+        if self.second is None:
             return False
-        await asyncio.wait([self._second])
-        return _has_result(self._second)
+        await asyncio.wait([self.second])
+        return _has_result(self.second)
 
-    def take(self) -> T:
+    def take(self) -> Any:
         """Return the second's result."""
-        assert self._second is not None
-        second, self._second = self._second, None
+        assert self.second is not None
+        second, self.second = self.second, None
         return second.result()
 
-    async def end(self, drop: Callable[[T], None]) -> None:
+    async def end(self, drop: Callable[[Any], None]) -> None:
         """End the second, whose result nobody took."""
-        self._is_over = True
-        self._timer.cancel()
-        second = self._second
-        if second is not None:
-            second.cancel()
-            await asyncio.wait([second])
-            if _has_result(second):
-                drop(second.result())
+        second = self.second
+        assert second is not None
+        second.cancel()
+        await asyncio.wait([second])
+        if _has_result(second):
+            drop(second.result())
 
 
 def _has_result(task: asyncio.Task[Any]) -> bool:
