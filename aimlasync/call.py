@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from aimlasync.budget import Budget, Reservation
+from aimlasync.budget import Budget, Reservation, output_cap
 from aimlasync.chat import Usage
 from aimlasync.endpoint import Headers
 from aimlasync.error_bodies import redact
@@ -99,10 +99,7 @@ class Call(msgspec.Struct, kw_only=True, eq=False):
     @property
     def max_output(self) -> int | None:
         """What all choices may take together, None where the request sets no cap."""
-        body = self.body or {}
-        most: int | None = body.get("max_completion_tokens") or body.get("max_tokens") or body.get("max_output_tokens")
-        choices = body.get("n")
-        return most * choices if most is not None and isinstance(choices, int) and choices > 1 else most
+        return output_cap(self.body or {})
 
     def reserve(self) -> Reservation | None:
         """Set aside the most that one attempt may cost. Raises BudgetExceededError when that is more than is left."""

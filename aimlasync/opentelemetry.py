@@ -31,6 +31,7 @@ import msgspec
 
 from aimlasync import AsyncClient, Endpoint, Info
 from aimlasync._version import __version__
+from aimlasync.budget import OUTPUT_CAPS
 from aimlasync.chat import ChatCompletion
 from aimlasync.errors import AimlasyncError, APIStatusError
 from aimlasync.lane import EndpointStatistics
@@ -51,7 +52,7 @@ _SOONER = (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0
 _TOKENS = tuple(4**power for power in range(14))
 # Request parameter -> attribute, the first parameter that is there.
 _ASKED: Mapping[str, Sequence[str]] = {
-    "gen_ai.request.max_tokens": ("max_completion_tokens", "max_tokens", "max_output_tokens"),
+    "gen_ai.request.max_tokens": OUTPUT_CAPS,
     "gen_ai.request.temperature": ("temperature",),
     "gen_ai.request.top_p": ("top_p",),
     "gen_ai.request.frequency_penalty": ("frequency_penalty",),

@@ -10,12 +10,11 @@ from typing import Any
 
 from aimlasync.agents.adapters import Dialect
 from aimlasync.agents.run_state import Run
-from aimlasync.budget import Budget, Reservation
+from aimlasync.budget import Budget, Reservation, output_cap
 from aimlasync.errors import AimlasyncError
 from aimlasync.prices import cost
 from aimlasync.wire import encode
 
-_CAPS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
 _PROMPT = ("messages", "input", "instructions", "tools")
 
 
@@ -31,8 +30,7 @@ class Account:
         """Set aside what a call may cost. Raises BudgetExceededError when that is more than is left."""
         if self._budget is None:
             return None
-        caps = (request.get(name) for name in _CAPS)
-        most = next((cap for cap in caps if cap is not None), None)
+        most = output_cap({**request, **(request.get("extra_body") or {})})
         # A byte is at most a token, so that what is reserved is a bound, not a guess.
         told = {name: request[name] for name in _PROMPT if name in request}
         return self._budget.reserve(self._run.model, len(encode(told)), most)
