@@ -800,7 +800,7 @@ async def test_latency_is_drawn_once_and_paid() -> None:
     async with calling(latency=latency) as caller:
         assert (await caller.chat()).status == 200
         assert (await caller.chat(stream=True)).said
-        assert caller.sim.draw_latency() != caller.sim.draw_latency()
+        assert caller.sim.state.draw_latency() != caller.sim.state.draw_latency()
     assert Latency.of(tokens_per_second=50).per_token == 0.02
 
 

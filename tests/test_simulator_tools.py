@@ -445,7 +445,7 @@ async def test_stored_responses_are_bounded(monkeypatch: pytest.MonkeyPatch) -> 
     async with talking(vendor="openai") as (client, sim):
         ids = [(await respond(client, "Hello")).id for _ in range(2)]
         await respond(client, "Hello", previous_response_id=ids[0])
-        assert len(sim.stored) == 2
+        assert len(sim.state.stored) == 2
         await respond(client, "Hello", previous_response_id=ids[0])
         with pytest.raises(BadRequestError):
             await respond(client, "Hello", previous_response_id=ids[1])

@@ -15,6 +15,7 @@ An agent loop is tested with a script, which has the model's turns in order::
 from aimlasync.simulator.faults import Fault
 from aimlasync.simulator.latency import Latency
 from aimlasync.simulator.ledger import Attempt, Ledger
+from aimlasync.simulator.limits import SlidingWindow
 from aimlasync.simulator.model.answers import Answer
 from aimlasync.simulator.model.scripts import Script, Turn
 from aimlasync.simulator.server import Simulator
@@ -22,7 +23,6 @@ from aimlasync.simulator.thread import serve_in_thread
 from aimlasync.simulator.vendor.conversation import Call, Result
 from aimlasync.simulator.vendor.request import SimRequest, Tool
 from aimlasync.simulator.vendor.vendors import Problem
-from aimlasync.simulator.windows import SlidingWindow
 
 __all__ = [
     "Answer",

@@ -18,7 +18,7 @@ from aimlasync.simulator.vendor import tokens
 from aimlasync.simulator.vendor.catalogue import find, served
 from aimlasync.simulator.vendor.conversation import Result, of_items, of_messages, text_of
 from aimlasync.simulator.vendor.schema_check import check, check_strict
-from aimlasync.simulator.vendor.stored import Stored
+from aimlasync.simulator.vendor.stored import StoredResponses
 from aimlasync.simulator.vendor.vendors import Problem, Vendor
 
 _decode = msgspec.json.Decoder().decode
@@ -87,7 +87,7 @@ class SimRequest(msgspec.Struct, kw_only=True):
         return blake2b(self.text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
 
 
-def read(
+def read_request(
     raw: bytes,
     *,
     vendor: Vendor,
@@ -95,7 +95,7 @@ def read(
     path: str,
     headers: Mapping[str, str],
     validate: bool,
-    stored: Stored,
+    stored: StoredResponses,
     also: Collection[str] = (),
 ) -> SimRequest:
     """Read a request for an answer; `also` are names of models beside the vendor's.
@@ -174,7 +174,7 @@ def _read_chat(request: SimRequest, vendor: Vendor, *, validate: bool) -> None:
     request.prompt_tokens = tokens_in + _extra(body, "tools", "response_format")
 
 
-def _read_responses(request: SimRequest, vendor: Vendor, stored: Stored, *, validate: bool) -> None:
+def _read_responses(request: SimRequest, vendor: Vendor, stored: StoredResponses, *, validate: bool) -> None:
     body = request.body
     given = body.get("input")
     if not isinstance(given, (str, list)) or not given:
@@ -216,7 +216,7 @@ def _read_responses(request: SimRequest, vendor: Vendor, stored: Stored, *, vali
 _TEXT_IN = {"function_call_output": "output", "function_call": "arguments"}
 
 
-def _check_reasoning(item: dict[str, Any], model: str, vendor: Vendor, stored: Stored) -> None:
+def _check_reasoning(item: dict[str, Any], model: str, vendor: Vendor, stored: StoredResponses) -> None:
     """Raise Problem when the AI/ML API's schema of the model has no such items, or OpenAI could not read this one."""
     if vendor.name == "aimlapi" and served(model).startswith(("gpt-5-pro", "gpt-4")):
         raise _invalid("input", f"{model} does not take items of type 'reasoning'")

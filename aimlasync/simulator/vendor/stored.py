@@ -15,7 +15,7 @@ _MAX_RESPONSES = 10_000
 _ID = 22
 
 
-class Stored:
+class StoredResponses:
     """The conversations that end in a stored response, by the id of that response."""
 
     def __init__(self) -> None:
