@@ -435,7 +435,7 @@ def test_the_prompts_own_list_of_labels_says_nothing() -> None:
     names = ["support", "billing", "sales"]
     prompt = "Answer with support, billing or sales: the invoice is wrong"
     assert labels.choose(names, prompt) == "billing"
-    assert labels.routed("", "Please transfer me to sales or support") is None
+    assert labels.routed_label("", "Please transfer me to sales or support") is None
 
 
 def test_a_description_in_the_prompt_adds_words() -> None:

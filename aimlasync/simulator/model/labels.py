@@ -44,7 +44,7 @@ _DESCRIPTION_WEIGHT = 1
 _PLAIN = str.maketrans({"ł": "l", "\u0131": "i", "ø": "o", "æ": "ae", "đ": "d", "œ": "oe"})
 
 
-def routed(instructions: str, text: str) -> str | None:
+def routed_label(instructions: str, text: str) -> str | None:
     """Return the label for a prompt such as "Route to: a / b / c. Input: ...", None for any other prompt."""
     listed = _LISTED.search(text) or _LISTED.search(instructions)
     if listed is None:
