@@ -265,7 +265,7 @@ class Simulator:
             headers=headers,
             validate=self._validate,
             stored=self.state.stored,
-            also=self._script if isinstance(self._script, Mapping) else (),
+            extra_models=self._script if isinstance(self._script, Mapping) else (),
         )
         request.number = attempt.number
         attempt.model = request.model

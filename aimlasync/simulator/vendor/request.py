@@ -100,9 +100,9 @@ def read_request(
     headers: Mapping[str, str],
     validate: bool,
     stored: StoredResponses,
-    also: Collection[str] = (),
+    extra_models: Collection[str] = (),
 ) -> SimRequest:
-    """Read a request for a model's answer; `also` are names of models that exist beside the vendor's.
+    """Read a request for a model's answer; `extra_models` are names of models that exist beside the vendor's.
 
     Raises Problem with the vendor's status when the vendor would refuse it.
     """
@@ -126,7 +126,7 @@ def read_request(
     known = find(vendor, model)
     request.reasons = vendor.name != "bytespike" and _is_reasoning(model)
     if validate:
-        if known is None and vendor.name != "openai" and model not in also:
+        if known is None and vendor.name != "openai" and model not in extra_models:
             raise Problem(
                 vendor.unknown_model, f"Model {model!r} does not exist", code="model_not_found", param="model"
             )
