@@ -5,9 +5,11 @@ Serves the AI/ML API (api.aimlapi.com), ByteSpike (llm.bytespike.ai) and any Ope
 
 import aimlasync._command_line  # noqa: F401  # first of all: Ctrl-C may come now
 from aimlasync._version import __version__
-from aimlasync.budget import Budget
-from aimlasync.client import AsyncClient
-from aimlasync.endpoint import Endpoint
+from aimlasync.client.client import AsyncClient
+from aimlasync.config import Limits, Timeout
+from aimlasync.cost.budget import Budget
+from aimlasync.cost.prices import Price, prices_of
+from aimlasync.endpoints.endpoint import Endpoint
 from aimlasync.errors import (
     AimlasyncError,
     AnswerError,
@@ -34,12 +36,9 @@ from aimlasync.errors import (
     UnsupportedRequestError,
 )
 from aimlasync.event_loop import run
-from aimlasync.hedge import Hedge
 from aimlasync.info import Info, Timing
-from aimlasync.limits import Limits
-from aimlasync.prices import Price, prices_of
-from aimlasync.retry import Retry
-from aimlasync.timeout import Timeout
+from aimlasync.resilience.hedging import Hedge
+from aimlasync.resilience.retry import Retry
 
 __all__ = [
     "APIConnectionError",

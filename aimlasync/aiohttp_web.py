@@ -23,6 +23,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from aimlasync import AimlasyncError, AsyncClient
+from aimlasync.headers import Hidden
 from aimlasync.relay import HEADERS, NOT_RESUMABLE, Failure, Relay, RelayOptions, Streamed, failure
 
 CLIENT: web.AppKey[AsyncClient] = web.AppKey("aimlasync", AsyncClient)
@@ -64,6 +65,7 @@ _OPEN_RELAYS: web.AppKey[_OpenRelays] = web.AppKey("aimlasync relays", _OpenRela
 
 def setup(app: web.Application, make: Callable[..., AsyncClient] = AsyncClient, **options: Any) -> None:
     """Give an app, and the apps mounted in it, a client, `make(**options)`, which lives as long as the app runs."""
+    options = Hidden(options)
 
     async def run(app: web.Application) -> AsyncIterator[None]:
         async with make(**options) as app[CLIENT]:

@@ -36,6 +36,7 @@ from typing import Any, Self
 import msgspec
 
 from aimlasync import AsyncClient, Timeout
+from aimlasync.client.passthrough import Forwarded
 from aimlasync.errors import (
     AimlasyncError,
     APIConnectionError,
@@ -47,9 +48,9 @@ from aimlasync.errors import (
     StreamError,
     TruncatedStreamError,
 )
-from aimlasync.forward import Forwarded
-from aimlasync.responses import Response
-from aimlasync.wire import encode
+from aimlasync.headers import FRAMING, Headers
+from aimlasync.responses.types import Response
+from aimlasync.wire.base import encode
 
 __all__ = ["Transport", "client", "openai"]
 
@@ -63,20 +64,14 @@ _NUMBERS = re.compile(r"\d+")
 # Headers of a request that the endpoint sets itself, or that belong to the connection.
 _NOT_SENT = frozenset(
     (
+        *FRAMING,
         "accept",
         "accept-encoding",
         "api-key",
         "authorization",
-        "connection",
-        "content-length",
         "cookie",
         "host",
-        "keep-alive",
         "proxy-authorization",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
         "user-agent",
         "x-api-key",
     )
@@ -233,9 +228,9 @@ def _route(method: str, path: str) -> tuple[str, bool]:
     return (below, False) if found is None else (found[1], True)
 
 
-def _request_headers(headers: Any, *, is_json: bool) -> dict[str, str]:
+def _request_headers(headers: Any, *, is_json: bool) -> Headers:
     """Return the headers of a request that are sent to the endpoint."""
-    sent = {name: value for name, value in headers.items() if name.lower() not in _NOT_SENT}
+    sent = Headers({name: value for name, value in headers.items() if name.lower() not in _NOT_SENT})
     if is_json:
         # The pipeline sets it.
         sent.pop("content-type", None)

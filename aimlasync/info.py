@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from aimlasync.http1 import Fields
+from aimlasync.headers import Fields
 
 # The vendor drops an id outside this alphabet without a word, so it is checked here.
 # Source: AI/ML API, "Request tracing and cost": 1-128 characters of [A-Za-z0-9._:-].

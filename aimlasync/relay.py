@@ -23,9 +23,10 @@ from typing import Any, Literal, TypedDict, TypeVar
 
 import msgspec
 
-from aimlasync.chat import ChatCompletion, Usage
-from aimlasync.chat_chunks import ChatCompletionChunk
-from aimlasync.chat_stream import ChatStream
+from aimlasync.chat.chunks import ChatCompletionChunk
+from aimlasync.chat.types import ChatCompletion, Usage
+from aimlasync.client.chat_stream import ChatStream
+from aimlasync.client.response_stream import ResponseStream
 from aimlasync.errors import (
     AimlasyncError,
     APIStatusError,
@@ -39,9 +40,8 @@ from aimlasync.errors import (
     RateLimitError,
 )
 from aimlasync.info import Info
-from aimlasync.response_stream import ResponseStream
-from aimlasync.responses import Response, ResponseUsage
-from aimlasync.wire import Wire, encode
+from aimlasync.responses.types import Response, ResponseUsage
+from aimlasync.wire.base import Wire, encode
 
 Streamed = ChatStream | ResponseStream
 T = TypeVar("T")

@@ -22,6 +22,7 @@ from typing import Any, Unpack
 import anyio
 
 from aimlasync import AimlasyncError, AsyncClient
+from aimlasync.headers import Hidden
 from aimlasync.relay import HEADERS, NOT_RESUMABLE, Failure, Relay, RelayOptions, Streamed, failure
 
 try:
@@ -50,6 +51,8 @@ def lifespan(
     `inner` is another lifespan that runs within this one; the app's state is that of both. A lifespan of your own may
     make the client instead: `client_of` looks for "aimlasync" in its state.
     """
+
+    options = Hidden(options)
 
     @asynccontextmanager
     async def run(app: Any) -> AsyncIterator[dict[str, Any]]:

@@ -58,6 +58,8 @@ class Costs:
     """A line through `merge`."""
     redis: float = 40e-6
     """The server: one command, the work for its connection included."""
+    lease: float = 200e-6
+    """The server: one lease of a quota of requests and tokens, however many share it (`shared_quota.py --cost`)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,7 +151,7 @@ def parts(plan: Plan, costs: Costs, way: Way) -> list[Part]:
     if plan.store == "redis":
         # One SET and a share of one MGET a row; the leases are asked for whatever the rate.
         leases = plan.workers / plan.lease
-        left = max(0.0, 1 / costs.redis - leases)
+        left = max(0.0, 1 - leases * costs.lease) / costs.redis
         found.append(Part("redis", left / (1 + 1 / plan.batch), f"{leases:,.0f} leases a second taken off"))
     return sorted(found, key=lambda part: part.rate)
 
@@ -193,7 +195,7 @@ def told(plan: Plan, costs: Costs, way: Way) -> None:
     print(f"  held back by     {first.name} ({first.why})")
     print(f"  next             {second.name}, {second.rate / first.rate:.1f} times as much ({second.why})")
     if plan.store == "redis":
-        load = (plan.workers / plan.lease + first.rate * (1 + 1 / plan.batch)) * costs.redis
+        load = plan.workers / plan.lease * costs.lease + first.rate * (1 + 1 / plan.batch) * costs.redis
         print(f"  redis            {plan.workers / plan.lease:,.0f} leases/s, {load:.0%} of one processor")
     twice = f"{without:,.0f} rows paid twice, {with_one:,.0f} with a store"
     print(f"  kills            {plan.kills * seconds / 3600:,.0f}: {twice}")

@@ -4,6 +4,9 @@
     python benchmarks/shared_quota.py                                # four processes through Redis, two minutes
     python benchmarks/shared_quota.py --kill-at 40 --restart-at 70   # a worker dies, Redis is away for five seconds
     python benchmarks/shared_quota.py --served                       # without Redis: this process leases
+    python benchmarks/shared_quota.py --disasters                    # what becomes of Redis, and the worst minute
+    python benchmarks/shared_quota.py --disasters flushall oom       # some of them
+    python benchmarks/shared_quota.py --cost 4 100 300 1000          # us of Redis for a lease, by workers
 
 The simulator is the judge: it is given the very limits, refuses what passes them, and its ledger knows the worst
 minute. `use` is what was admitted in the minutes after the first five seconds, of what the limits allow.
@@ -26,8 +29,8 @@ from typing import Any
 
 from aimlasync import AsyncClient, Endpoint, Limits
 from aimlasync.errors import AimlasyncError
-from aimlasync.lease_server import LeaseServer, ServedQuota
-from aimlasync.quota import Quota
+from aimlasync.quota.protocol import Quota
+from aimlasync.quota.server import LeaseServer, ServedQuota
 from aimlasync.simulator import Latency, Simulator
 
 MODEL = "openai/gpt-5-nano-2025-08-07"
@@ -47,8 +50,19 @@ def main() -> None:
     parser.add_argument("--away", type=float, default=5.0, help="seconds for which Redis is away then")
     parser.add_argument("--strict", action="store_true")
     parser.add_argument("--served", action="store_true")
+    parser.add_argument("--disasters", nargs="*", metavar="NAME")
+    parser.add_argument("--cost", nargs="+", type=int, metavar="WORKERS")
     options = parser.parse_args()
-    asyncio.run(run(options))
+    if options.disasters is not None:
+        from disasters import table
+
+        asyncio.run(table(options.disasters, options.rpm, options.seconds))
+    elif options.cost is not None:
+        from disasters import cost
+
+        cost(options.cost)
+    else:
+        asyncio.run(run(options))
 
 
 async def run(options: argparse.Namespace) -> None:

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 from servers import KEY
 
-from aimlasync import AsyncClient, Endpoint, life
-from aimlasync.session import AiohttpTransport
+from aimlasync import AsyncClient, Endpoint
+from aimlasync.client import life
 from aimlasync.simulator import Simulator, serve_in_thread
+from aimlasync.transport.aiohttp_session import AiohttpTransport
 
 _OURS = ("AIML_API_KEY", "AIMLAPI_API_KEY", "BYTESPIKE_API_KEY", "AIML_API_URL", "BYTESPIKE_API_URL")
 
@@ -31,6 +32,7 @@ _OVER_BOTH = {
     "test_cancellation",
     "test_catalogue",
     "test_client",
+    "test_error_bodies",
     "test_errors",
     "test_forward",
     "test_hedge",

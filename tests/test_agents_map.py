@@ -126,7 +126,7 @@ async def test_left_early_nothing_is_left_running(endpoint: Any) -> None:
                     assert result.ok
                     break
             assert asyncio.all_tasks() == before
-            assert client._pool.lanes[0].gate.in_flight == 0
+            assert client._balancer.upstreams[0].limiter.in_flight == 0
             await until(lambda: all(one.finished or one.disconnected for one in sim.ledger))
 
 

@@ -1,4 +1,4 @@
-"""Claims about `aimlasync.budget`: what is let through, what is counted, and that the cap holds whatever happens."""
+"""Claims about `cost.budget`: what is let through, what is counted, and that the cap holds whatever happens."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import pytest
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from aimlasync.budget import DEFAULT_OUTPUT_TOKENS, Budget, Reservation, output_cap
-from aimlasync.chat import Usage
+from aimlasync.chat.types import Usage
+from aimlasync.cost.budget import DEFAULT_OUTPUT_TOKENS, Budget, Reservation, output_cap
+from aimlasync.cost.prices import Price
 from aimlasync.errors import BudgetExceededError
-from aimlasync.prices import Price
-from aimlasync.responses import ResponseUsage
+from aimlasync.responses.types import ResponseUsage
 
 CENT = Price(input=0.001, output=0.01)
 """A token in for a tenth of a cent, a token out for a cent."""

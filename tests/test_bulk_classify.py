@@ -31,9 +31,9 @@ from aimlasync.bulk.tasks.few_shot import MAX_SHOTS, read_shots
 from aimlasync.bulk.tasks.labels import MAX_LABELS, answer_type, read_labels
 from aimlasync.bulk.tasks.request import Api
 from aimlasync.bulk.tasks.text_column import text_column
-from aimlasync.providers import AIMLAPI
-from aimlasync.schema import format_of
+from aimlasync.endpoints.providers import AIMLAPI
 from aimlasync.simulator import Answer, Fault, SimRequest, Simulator
+from aimlasync.structured.schema import format_of
 
 MODEL = AIMLAPI.default_model
 LABELS = {"support": "", "billing": "", "sales": ""}

@@ -14,7 +14,7 @@ from servers import until
 from aimlasync import AsyncClient
 from aimlasync.bulk import ClassifyTask, Job, Options, Record, Request, Result, run
 from aimlasync.bulk.jobs.dedupe import Repeats, Shared, digest_of
-from aimlasync.chat import decode_completion
+from aimlasync.chat.types import decode_completion
 from aimlasync.errors import APIConnectionError
 from aimlasync.simulator import Fault, Simulator
 

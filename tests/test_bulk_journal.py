@@ -208,6 +208,17 @@ async def test_any_other_bad_line_is_an_error_with_its_number(path: Path, bad: b
     assert path.read_bytes() == data
 
 
+async def test_a_journal_behind_a_byte_order_mark_is_read_and_grows(path: Path) -> None:
+    await fill(path, 1, 2)
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    journal = opened(path)
+    assert names(journal) == rows(1, 2)
+    assert journal.read(0).custom_id == "row-1"
+    journal.append(record(3))
+    journal.close()
+    assert reopened(path) == rows(1, 2, 3)
+
+
 async def test_nothing_is_added_before_all_is_read_nor_after_the_end(path: Path) -> None:
     await fill(path, 1, 2)
     journal = opened(path)

@@ -21,7 +21,8 @@ from aimlasync.bulk.progress.progress import Pace, limited_by
 from aimlasync.bulk.progress.totals import Tally, is_refused
 from aimlasync.bulk.run import open_rows
 from aimlasync.bulk.tasks.confidence import confidence_of
-from aimlasync.chat import decode_completion
+from aimlasync.chat.types import decode_completion
+from aimlasync.endpoints.statistics import EndpointStatistics
 from aimlasync.errors import (
     AimlasyncError,
     APIConnectionError,
@@ -36,8 +37,7 @@ from aimlasync.errors import (
     UnprocessableEntityError,
     UnsupportedRequestError,
 )
-from aimlasync.lane import EndpointStatistics
-from aimlasync.responses import decode_response
+from aimlasync.responses.types import decode_response
 
 
 def record(error: str | None = None, **facts: Any) -> Record:
@@ -190,15 +190,17 @@ def test_many_samples_in_a_moment_take_the_room_of_one() -> None:
     assert len(pace._samples) <= 6
 
 
-def lane(**options: Any) -> EndpointStatistics:
+def upstream(**options: Any) -> EndpointStatistics:
     known: dict[str, Any] = dict.fromkeys(EndpointStatistics.__struct_fields__, 0)
     return EndpointStatistics(**{**known, "limited_by": None, **options})
 
 
 def test_a_job_is_held_back_by_what_most_calls_wait_for() -> None:
-    assert limited_by([lane(limited_by="rate", queued=2), lane(limited_by="tokens", queued=3)], 5, 5) == "tokens"
-    assert limited_by([lane(), lane(limited_by="pause", queued=0)], 5, 9) == "pause"
-    assert limited_by([lane()], 5, 5) == "concurrency"
+    assert (
+        limited_by([upstream(limited_by="rate", queued=2), upstream(limited_by="tokens", queued=3)], 5, 5) == "tokens"
+    )
+    assert limited_by([upstream(), upstream(limited_by="pause", queued=0)], 5, 9) == "pause"
+    assert limited_by([upstream()], 5, 5) == "concurrency"
     assert limited_by([], 4, 5) == "input"
 
 
@@ -218,12 +220,12 @@ async def test_a_forecast_extrapolates_and_leaves_unknown_what_nobody_said() -> 
         job.tally.saw(record(tokens_in=100, tokens_out=50))
     job.tally.saw(record("RateLimitError"))
     limits = Limits(requests_per_minute=60, tokens_per_minute=3000)
-    found = forecast(job, limits, {}, [lane(limit=2)])
+    found = forecast(job, limits, {}, [upstream(limit=2)])
     assert (found.asked, found.failed, found.rows, found.calls) == (10, 1, 100, 200)
     assert (found.tokens_in, found.tokens_out, found.cost_usd) == (10_000, 5_000, None)
     # 200 requests take 200 s, 200 calls of 4 s two at a time 400 s, 15,000 tokens 300 s.
     assert (found.seconds, found.limited_by) == (400.0, "concurrency")
-    priced = forecast(job, limits, {"m": Price.per_million(input=1, output=2)}, [lane(limit=100)])
+    priced = forecast(job, limits, {"m": Price.per_million(input=1, output=2)}, [upstream(limit=100)])
     assert priced.cost_usd is not None
     assert math.isclose(priced.cost_usd, 0.02)
     assert (priced.seconds, priced.limited_by) == (300.0, "tokens")

@@ -32,6 +32,13 @@ def test_a_byte_order_mark_and_blank_lines_are_no_rows() -> None:
     assert [row.line for row in read(b'\xef\xbb\xbf{"text":"a"}\n\n{"text":"b"}\n', "jsonl")] == [1, 3]
 
 
+def test_a_byte_order_mark_of_a_file_that_was_put_behind_another_is_no_part_of_its_row() -> None:
+    assert [row.fields for row in read(b'{"text":"a"}\n\xef\xbb\xbf{"text":"b"}\n', "jsonl")] == [
+        {"text": "a"},
+        {"text": "b"},
+    ]
+
+
 @pytest.mark.parametrize("delimiter", [";", "\t"])
 def test_a_header_without_commas_is_divided_as_spreadsheets_do(delimiter: str) -> None:
     (row,) = read(f"id{delimiter}text\n1{delimiter}a, b\n".encode())

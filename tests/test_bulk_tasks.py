@@ -29,9 +29,9 @@ from aimlasync.bulk import (
 from aimlasync.bulk.run import open_rows
 from aimlasync.bulk.tasks.request import Api, request_of, request_of_line
 from aimlasync.bulk.tasks.tasks import Task, read_any
-from aimlasync.chat import decode_completion
+from aimlasync.chat.types import decode_completion
 from aimlasync.errors import AnswerInvalidError, AnswerRefusedError, AnswerTruncatedError
-from aimlasync.responses import decode_response
+from aimlasync.responses.types import decode_response
 
 HELLO = [{"role": "user", "content": "hello"}]
 

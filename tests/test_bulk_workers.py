@@ -139,6 +139,29 @@ def test_what_workers_of_a_killed_command_had_is_taken_in_by_any_other_run(vendo
     assert not [name for name in beside() if ".part-" in name]
 
 
+@pytest.mark.parametrize("is_told", [False, True])
+def test_workers_of_a_killed_command_end_though_nobody_leases_to_them(vendor: Vendor, is_told: bool) -> None:
+    sim = vendor(latency=Latency.of(ttft=0.1, tokens_per_second=4000))
+    cities(2000)
+    words = ("bulk", "in.csv", *ASK, "-o", "out.jsonl", "--concurrency", "16", "--rpm", "600")
+    process = start(*words, "--workers", "2")
+    until(lambda: asked(sim) >= 10)
+    workers = workers_of(process.pid)
+    process.kill()
+    if is_told:
+        for worker in workers:
+            os.kill(worker, signal.SIGTERM)
+    _, _, err = finish(process)
+    until(lambda: not any(is_alive(worker) for worker in workers))
+    # Once for each of them.
+    assert err.count("no lease of the shared quota") <= 2
+    before = len(sim.ledger)
+    code, _, err = finish(start(*words, "--limit", "1"))
+    assert code == 0, err
+    answers = [line["custom_id"] for line in lines("out.jsonl")]
+    assert len(answers) == len(set(answers)) >= before - 1
+
+
 def is_alive(pid: int) -> bool:
     try:
         return ") Z " not in Path(f"/proc/{pid}/stat").read_text()

@@ -1,4 +1,4 @@
-"""Claims about `aimlasync.catalogue`: three vendors' shapes of a model, and what is left on an account."""
+"""Claims about `wire.models`: three vendors' shapes of a model, and what is left on an account."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from aimlasync.catalogue import Model, decode_balance, decode_model, decode_models
+from aimlasync.wire.models import Model, decode_balance, decode_model, decode_models
 
 JSON = dict[str, Any]
 

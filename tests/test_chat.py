@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aimlasync.chat import ChatCompletion, ToolCall, decode_completion
-from aimlasync.chat_chunks import Assembler, ChatCompletionChunk, chunk_of, decode_chunk
+from aimlasync.chat.assembler import Assembler
+from aimlasync.chat.chunks import ChatCompletionChunk, chunk_of, decode_chunk
+from aimlasync.chat.types import ChatCompletion, ToolCall, decode_completion
 
 JSON = dict[str, Any]
 

@@ -10,13 +10,15 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections import Counter
 from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import click
 import pytest
-from commands import TICKETS, finish, journal, run, start, table, until, write
+from commands import TICKETS, finish, journal, last_line, run, start, table, until, write
 from servers import KEY
 
 from aimlasync.cli import cli
@@ -460,7 +462,7 @@ def test_every_command_and_option_has_help() -> None:
         for parameter in command.params:
             assert not isinstance(parameter, click.Option) or parameter.help, (name, parameter.name)
             # A key on a command line is a key in the shell's history.
-            assert "key" not in (parameter.name or "")
+            assert parameter.name == "key_env" or "key" not in (parameter.name or "")
 
 
 def test_a_prompt_reaches_the_model_with_its_columns(vendor: Callable[..., Simulator]) -> None:
@@ -473,3 +475,91 @@ def test_a_prompt_reaches_the_model_with_its_columns(vendor: Callable[..., Simul
     system = body["messages"][0]["content"]
     assert "a, b" in system
     assert system.count(". ") == 1
+
+
+# Which key goes where
+
+
+def elsewhere(sim: Simulator) -> str:
+    """The base URL of a simulator by an address that is not known to be this machine's."""
+    return sim.base_url.replace("127.0.0.1", "0.0.0.0")
+
+
+NAMED = ["--allow-http", "--model", "openai/gpt-5-nano-2025-08-07"]
+
+
+@pytest.mark.parametrize("command", [["chat", "Hi"], ["classify", TICKETS, *LABELS, "--limit", "2"], ["models"]])
+def test_a_vendors_key_goes_to_no_other_server(
+    command: list[str], vendor: Callable[..., Simulator], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sim = vendor()
+    monkeypatch.delenv("AIML_API_URL")
+    named = NAMED if command[0] != "models" else NAMED[:1]
+    done = run(*command, "--base-url", elsewhere(sim), *named)
+    if command[0] == "models":
+        # Nobody needs a key for it here.
+        assert done.exit_code == 0
+        assert KEY not in done.output
+        return
+    assert done.exit_code == 1
+    assert "the key in AIML_API_KEY goes to api.aimlapi.com and this machine only" in last_line(done)
+    assert "--key-env" in last_line(done)
+    assert "api_key=" not in done.stderr
+    assert KEY not in done.output + done.stderr
+    monkeypatch.setenv("GATE_KEY", KEY)
+    assert run(*command, "--base-url", elsewhere(sim), *named, "--key-env", "GATE_KEY").exit_code == 0
+    # It is no key that this simulator knows to be one.
+    monkeypatch.delenv("AIML_API_KEY")
+    done = run(*command, "--base-url", elsewhere(sim), *named)
+    assert "no key was sent" in last_line(done)
+    assert "--key-env" in last_line(done)
+
+
+def test_bulk_and_its_workers_take_the_key_from_the_variable_that_is_named(
+    vendor: Callable[..., Simulator], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sim = vendor()
+    monkeypatch.delenv("AIML_API_URL")
+    monkeypatch.setenv("GATE_KEY", KEY)
+    command = ["bulk", TICKETS, "--prompt", "{text}", "--base-url", elsewhere(sim), *NAMED, "--key-env", "GATE_KEY"]
+    assert run(*command, "--limit", "4", "-o", "one.jsonl").exit_code == 0
+    code, out, err = finish(start(*command, "--limit", "4", "-o", "two.jsonl", "--workers", "2"))
+    assert code == 0, err
+    assert KEY not in out + err + "".join(path.read_text() for path in Path().glob("*.jsonl*") if path.is_file())
+
+
+@pytest.mark.parametrize("name", ["NO_SUCH_KEY", "sk-sentinel-5f1c2e77aa", ""])
+def test_a_variable_that_is_none_is_said_and_not_shown(name: str) -> None:
+    done = run("chat", "Hi", "--key-env", name)
+    assert done.exit_code == 2
+    assert last_line(done).startswith("aimlasync: --key-env: the")
+    assert "sentinel" not in done.stderr
+    assert run("chat", "Hi", "--simulate", "--key-env", "PATH").exit_code == 2
+
+
+class Keyless(BaseHTTPRequestHandler):
+    """A server that needs no key, and would show one."""
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        said = self.headers.get("Authorization", "no key")
+        body = json.dumps({"choices": [{"message": {"content": said}, "finish_reason": "stop"}]}).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Nothing."""
+
+
+def test_a_server_that_needs_no_key_is_asked_without_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIML_API_KEY", KEY)
+    with HTTPServer(("127.0.0.1", 0), Keyless) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        done = run("chat", "Hi", "--no-stream", "--base-url", f"http://0.0.0.0:{server.server_port}", *NAMED)
+        server.shutdown()
+        thread.join()
+    assert (done.exit_code, done.stdout) == (0, "no key\n")

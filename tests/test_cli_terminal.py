@@ -309,7 +309,7 @@ def test_a_terminal_that_goes_away_costs_no_answer(vendor: Vendor) -> None:
     assert len(lines("out.jsonl")) == len(sim.ledger) < 200
 
 
-@pytest.mark.parametrize("module", ["aimlasync.client", "click", "aimlasync.cli.display", "aimlasync.bulk"])
+@pytest.mark.parametrize("module", ["aimlasync.client.client", "click", "aimlasync.cli.display", "aimlasync.bulk"])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_during_the_imports_ends_it_quietly(module: str, number: signal.Signals) -> None:
     # A file that Python runs before anything else, and that sends the signal when the module is about to be imported.

@@ -28,7 +28,7 @@ from aimlasync import (
     Timeout,
     UnsupportedRequestError,
 )
-from aimlasync.chat import FunctionTool, ImagePart, ImageURL, TextPart, UserMessage
+from aimlasync.chat.types import FunctionTool, ImagePart, ImageURL, TextPart, UserMessage
 from aimlasync.simulator import Fault, Latency, Simulator
 
 HELLO = [{"role": "user", "content": "Hello"}]
@@ -234,7 +234,8 @@ async def test_an_error_object_under_a_200_has_the_class_of_its_code() -> None:
 
 
 async def test_a_body_beyond_the_cap_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    from aimlasync import exchange, session
+    from aimlasync.transport import aiohttp_session as session
+    from aimlasync.transport import connection as exchange
 
     monkeypatch.setattr(exchange.Reply.read, "__defaults__", (1000,))
     monkeypatch.setattr(session.PayloadReply.read, "__defaults__", (1000,))
@@ -307,7 +308,7 @@ async def test_nobody_holds_a_permit_while_waiting_to_retry() -> None:
     limits = Limits(concurrency=1)
     async with raw_server(failing, answer()) as server, connect(server, retry=Retry(), limits=limits) as client:
         first = asyncio.create_task(client.chat.completions.create(model="m", messages=HELLO))
-        await until(lambda: server.requests and not client._pool.lanes[0].gate.in_flight)
+        await until(lambda: server.requests and not client._balancer.upstreams[0].limiter.in_flight)
         second = await client.chat.completions.create(model="m", messages=HELLO)
         assert second.info.attempts == 1
         assert not first.done()
@@ -361,7 +362,7 @@ async def test_the_total_bounds_a_silent_server(timeout: Any) -> None:
     async with raw_server(Script(head=b"", end="stall")) as server, connect(server) as client:
         with pytest.raises(APITimeoutError) as caught:
             await client.chat.completions.create(model="m", messages=HELLO, timeout=timeout)
-        assert client._pool.lanes[0].gate.in_flight == 0
+        assert client._balancer.upstreams[0].limiter.in_flight == 0
     assert caught.value.phase == "total"
 
 
@@ -373,7 +374,7 @@ async def test_the_total_covers_the_queue() -> None:
         with pytest.raises(APITimeoutError) as caught:
             await client.chat.completions.create(model="m", messages=HELLO, timeout=0.05)
         first.cancel()
-        assert client._pool.lanes[0].gate.waiting == 0
+        assert client._balancer.upstreams[0].limiter.waiting == 0
     assert caught.value.info is not None
     assert caught.value.info.attempts == 0
 

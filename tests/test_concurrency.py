@@ -1,4 +1,4 @@
-"""Claims about `aimlasync.concurrency`: single steps in exact numbers, invariants, whole servers in virtual time."""
+"""Claims about `admission.adaptive`: single steps in exact numbers, invariants, whole servers in virtual time."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from aimlasync.concurrency import Bound, Congestion
+from aimlasync.admission.adaptive import AdaptiveLimit, Bound
 
 # --- single steps ------------------------------------------------------------------------------------------------
 
@@ -28,7 +28,7 @@ def grow(bound: Bound, answers: int, *, full: bool = True, may_probe: bool = Fal
 
 
 def test_slow_start_doubles_per_round_trip() -> None:
-    congestion = Congestion()
+    congestion = AdaptiveLimit()
     for expected in (16.0, 32.0, 64.0):
         in_flight = int(congestion.limit)
         for _ in range(in_flight):
@@ -37,12 +37,16 @@ def test_slow_start_doubles_per_round_trip() -> None:
 
 
 def test_slow_start_begins_higher_where_a_rate_is_kept_and_nothing_is_learned_where_a_limit_is_given() -> None:
-    assert [Congestion().limit, Congestion(paced=True).limit, Congestion(limit=5, paced=True).limit] == [8, 32, 5]
+    assert [AdaptiveLimit().limit, AdaptiveLimit(paced=True).limit, AdaptiveLimit(limit=5, paced=True).limit] == [
+        8,
+        32,
+        5,
+    ]
 
 
 @pytest.mark.parametrize(("in_flight", "limit"), [(3, 8.0), (4, 9.0)])
 def test_limit_grows_only_when_half_of_it_is_used(in_flight: int, limit: float) -> None:
-    congestion = Congestion()
+    congestion = AdaptiveLimit()
     congestion.answered(1.0, in_flight)
     assert congestion.limit == limit
 
@@ -108,7 +112,7 @@ def test_probe_that_holds_for_a_round_is_slow_start_again() -> None:
 
 
 def test_next_probe_waits_until_its_refusal_is_paid_for() -> None:
-    congestion = Congestion()
+    congestion = AdaptiveLimit()
     now, waited = 0.0, []
     answers = 0
     for _ in range(3000):
@@ -124,7 +128,7 @@ def test_next_probe_waits_until_its_refusal_is_paid_for() -> None:
 
 
 def test_next_probe_waits_longer_where_a_refusal_stops_everybody() -> None:
-    congestion = Congestion()
+    congestion = AdaptiveLimit()
     now, refused = 0.0, []
     while now < 400:
         now += 0.01
@@ -140,7 +144,7 @@ def test_next_probe_waits_longer_where_a_refusal_stops_everybody() -> None:
 
 
 def test_refusal_of_an_attempt_sent_before_the_last_cut_changes_nothing() -> None:
-    congestion = Congestion()
+    congestion = AdaptiveLimit()
     for _ in range(8):
         congestion.answered(1.0, 8)
     assert congestion.refused(2.0, 1.5, 12, kind="concurrency") is True
@@ -153,7 +157,7 @@ def test_refusal_of_an_attempt_sent_before_the_last_cut_changes_nothing() -> Non
 
 
 def test_stated_concurrency_sets_no_rate() -> None:
-    congestion = Congestion()
+    congestion = AdaptiveLimit()
     congestion.answered(1.0, 8)
     assert congestion.refused(2.0, 1.5, 7, kind="concurrency")
     assert congestion.rate is None
@@ -162,7 +166,7 @@ def test_stated_concurrency_sets_no_rate() -> None:
 
 
 def test_stated_rate_paces_below_what_was_sent_and_leaves_the_limit() -> None:
-    congestion = Congestion()
+    congestion = AdaptiveLimit()
     for at in range(50):
         congestion.sent(1000 + at / 50)
     congestion.answered(1000.99, 8)
@@ -174,7 +178,7 @@ def test_stated_rate_paces_below_what_was_sent_and_leaves_the_limit() -> None:
 
 
 def test_attempts_are_spaced_evenly_and_only_a_late_timer_is_made_up() -> None:
-    congestion = Congestion()
+    congestion = AdaptiveLimit()
     congestion.answered(1000.0, 8)
     for at in range(101):
         congestion.sent(1000.0 + at / 101)
@@ -187,7 +191,7 @@ def test_attempts_are_spaced_evenly_and_only_a_late_timer_is_made_up() -> None:
 
 
 def test_alone_and_refused_is_never_concurrency() -> None:
-    congestion = Congestion()
+    congestion = AdaptiveLimit()
     congestion.answered(1.0, 8)
     congestion.sent(2.0)
     congestion.refused(2.0, 2.0, 0)
@@ -199,7 +203,7 @@ def test_alone_and_refused_is_never_concurrency() -> None:
 
 
 def test_fixed_limit_only_counts_refusals() -> None:
-    congestion = Congestion(limit=20)
+    congestion = AdaptiveLimit(limit=20)
     assert congestion.refused(2.0, 1.0, 19) is True
     assert congestion.refused(2.0, 1.0, 19) is False
     congestion.answered(3.0, 20)
@@ -208,7 +212,7 @@ def test_fixed_limit_only_counts_refusals() -> None:
 
 
 def test_attempts_that_are_never_answered_change_nothing() -> None:
-    congestion = Congestion()
+    congestion = AdaptiveLimit()
     for at in range(10_000):
         congestion.sent(at * 0.01)
     assert (congestion.limit, congestion.delay(100.0)) == (8.0, 0.0)
@@ -222,7 +226,7 @@ class AnyOrder(RuleBasedStateMachine):
 
     @initialize(start=st.sampled_from([0.0, 1e3, 1e9]))
     def begin(self, start: float) -> None:
-        self.congestion = Congestion()
+        self.adaptive = AdaptiveLimit()
         self.now = start
         self.cut_at = -math.inf
         self.flying: list[float] = []
@@ -234,30 +238,30 @@ class AnyOrder(RuleBasedStateMachine):
     @rule(count=st.integers(1, 40))
     def send(self, count: int) -> None:
         for _ in range(count):
-            self.congestion.sent(self.now)
+            self.adaptive.sent(self.now)
             self.flying.append(self.now)
 
     @rule(count=st.integers(1, 300))
     def answer(self, count: int) -> None:
         for _ in range(min(count, len(self.flying))):
-            self.congestion.answered(self.now, len(self.flying))
+            self.adaptive.answered(self.now, len(self.flying))
             self.flying.pop(0)
 
     @rule(newest=st.booleans(), kind=st.sampled_from([None, None, "concurrency", "rate"]), count=st.integers(1, 40))
     def refuse(self, newest: bool, kind: None, count: int) -> None:
         for _ in range(min(count, len(self.flying))):
             started = self.flying.pop(-1 if newest else 0)
-            before = self.congestion.limit, self.congestion.rate
-            news = self.congestion.refused(self.now, started, len(self.flying), kind)
+            before = self.adaptive.limit, self.adaptive.rate
+            news = self.adaptive.refused(self.now, started, len(self.flying), kind)
             if news:
                 assert started > self.cut_at
                 self.cut_at = self.now
             else:
-                assert (self.congestion.limit, self.congestion.rate) == before
+                assert (self.adaptive.limit, self.adaptive.rate) == before
 
     @invariant()
     def numbers_are_numbers(self) -> None:
-        congestion = self.congestion
+        congestion = self.adaptive
         assert 1.0 <= congestion.limit <= 4096.0
         assert congestion.rate is None or 0.2 <= congestion.rate <= 4096.0
         assert 0.0 <= congestion.delay(self.now) <= 5.0 + 1e-6
@@ -317,7 +321,7 @@ class Run:
         self.answers: list[float] = []
         self.refusals: list[float] = []
         draw = random.Random(seed)
-        congestion = Congestion(limit)
+        congestion = AdaptiveLimit(limit)
         events: list[tuple[float, int, str, float, int]] = []
         serial, now, flying, waiting = 0, 0.0, 0, workers
         timer = math.inf

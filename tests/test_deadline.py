@@ -8,7 +8,7 @@ import pytest
 from servers import Script, raw_server
 
 from aimlasync import APITimeoutError, AsyncClient, Retry
-from aimlasync.deadline import Deadlines
+from aimlasync.client.deadlines import Deadlines
 
 HELLO = [{"role": "user", "content": "Hello"}]
 

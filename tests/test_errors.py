@@ -1,4 +1,4 @@
-"""Claims about `aimlasync.errors`: which error a body becomes, what it says, and what it never shows."""
+"""Claims about `errors`: which error a body becomes, what it says, and what it never shows."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import aimlasync
 from aimlasync import errors
-from aimlasync.error_bodies import error_in_body, excerpt, read_error, redact, status_error, stream_error
+from aimlasync.endpoints.providers import AIMLAPI, BYTESPIKE, Provider
 from aimlasync.errors import (
     AimlasyncError,
     AnswerError,
@@ -29,7 +29,8 @@ from aimlasync.errors import (
     UnprocessableEntityError,
 )
 from aimlasync.info import Info
-from aimlasync.providers import AIMLAPI, BYTESPIKE, Provider
+from aimlasync.wire.error_bodies import error_in_body, excerpt, read_error, status_error, stream_error
+from aimlasync.wire.redaction import Secrets
 
 JSON = dict[str, Any]
 
@@ -429,7 +430,7 @@ KEY = "0f3a9c55d1e24b7788aa66cc33ee1100"
 def test_key_that_the_server_echoes_is_kept_nowhere(body: Any) -> None:
     info = Info()
     failed = error(401, body, info=info)
-    redact(failed, KEY)
+    Secrets([KEY]).redact(failed)
     shown = (str(failed), repr(failed), failed.message, repr(failed.body), repr(vars(failed)), repr(info), failed.args)
     assert KEY not in repr(shown)
     assert "[key]" in repr(shown)
@@ -438,7 +439,7 @@ def test_key_that_the_server_echoes_is_kept_nowhere(body: Any) -> None:
 @pytest.mark.parametrize("raw", [KEY.encode(), b"\xff<" + KEY.encode() + b">"])
 def test_key_is_cut_out_of_raw_bytes(raw: bytes) -> None:
     failed = errors.APIResponseValidationError(f"no JSON: {KEY}", raw=raw)
-    redact(failed, KEY)
+    Secrets([KEY]).redact(failed)
     assert KEY not in repr((failed, vars(failed)))
     assert failed.raw == raw.replace(KEY.encode(), b"[key]")
 
@@ -449,7 +450,7 @@ def test_key_is_cut_out_of_errors_under_a_200_and_inside_streams(body: JSON) -> 
         error_in_body(body, raw=json.dumps(body).encode(), info=None, billed=None),
         stream_error(body, partial=None, info=None, billed=None),
     ):
-        redact(failed, KEY)
+        Secrets([KEY]).redact(failed)
         assert KEY not in repr((failed, vars(failed)))
 
 
@@ -457,14 +458,14 @@ def test_key_is_cut_out_of_errors_under_a_200_and_inside_streams(body: JSON) -> 
 def test_body_without_the_key_is_left_as_it_was(body: Any) -> None:
     failed = error(400, body)
     before = (failed.message, failed.body)
-    redact(failed, KEY)
+    Secrets([KEY]).redact(failed)
     assert (failed.message, failed.body) == before
 
 
 @pytest.mark.parametrize("placeholder", ["", "x", "test", "EMPTY", "ollama"])
 def test_placeholder_for_a_key_changes_no_word_of_a_message(placeholder: str) -> None:
     failed = error(400, {"message": "text: the test of ollama has an EMPTY prompt"})
-    redact(failed, placeholder)
+    Secrets([placeholder]).redact(failed)
     assert failed.message == "HTTP 400: text: the test of ollama has an EMPTY prompt"
 
 
@@ -565,7 +566,7 @@ def test_any_json_is_some_error_everywhere(body: Any) -> None:
         error_in_body(body, raw=raw, info=None, billed=None),
         stream_error(body, partial=None, info=None, billed=None),
     ):
-        redact(failed, KEY)
+        Secrets([KEY]).redact(failed)
         code = failed.code
         assert isinstance(failed.message, str)
         assert code is None or isinstance(code, str)

@@ -1,4 +1,4 @@
-"""Claims about `aimlasync.estimate`: how soon it is right, and what cannot lead it astray."""
+"""Claims about `admission.token_estimate`: how soon it is right, and what cannot lead it astray."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aimlasync.estimate import Estimator
+from aimlasync.admission.token_estimate import Estimator
 
 
 def taught(*answers: tuple[int, float | None, float | None]) -> Estimator:

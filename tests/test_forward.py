@@ -25,7 +25,7 @@ from aimlasync import (
     TruncatedStreamError,
     UnsupportedRequestError,
 )
-from aimlasync.forward import Forwarded
+from aimlasync.client.passthrough import Forwarded
 from aimlasync.simulator import Fault, Simulator
 
 NANO = "openai/gpt-5-nano-2025-08-07"
@@ -50,7 +50,7 @@ async def read(answer: Forwarded) -> bytes:
 
 
 def gate(client: AsyncClient) -> Any:
-    return client._pool.lanes[0].gate
+    return client._balancer.upstreams[0].limiter
 
 
 # --- what is sent, and what comes back -------------------------------------------------------------------------------
@@ -77,8 +77,8 @@ async def test_a_stream_passes_byte_for_byte_and_its_tokens_are_counted() -> Non
             assert b"".join(pieces) == b"".join(EVENTS)
             assert len(pieces) > 1
             assert gate(client).in_flight == 0
-            (lane,) = client.statistics()
-            assert (lane.answered, lane.prompt_tokens, lane.completion_tokens) == (1, 3, 4)
+            (upstream,) = client.statistics()
+            assert (upstream.answered, upstream.prompt_tokens, upstream.completion_tokens) == (1, 3, 4)
 
 
 async def test_what_was_read_with_the_terminal_mark_is_handed_on_too() -> None:
@@ -97,10 +97,10 @@ async def test_usage_of_whole_answers_teaches_as_any_call_does(simulator: Simula
         body = json.dumps({"model": NANO, "input": "Hello"}).encode()
         answer = await client.forward("POST", "responses", body)
         assert json.loads(await read(answer))["output_text"]
-        (lane,) = client.statistics()
-        assert lane.answered == 1
-        assert lane.prompt_tokens > 0
-        assert budget.spent == lane.cost_usd == answer.info.cost_usd
+        (upstream,) = client.statistics()
+        assert upstream.answered == 1
+        assert upstream.prompt_tokens > 0
+        assert budget.spent == upstream.cost_usd == answer.info.cost_usd
 
 
 async def test_only_an_endpoint_that_needs_a_translation_gets_another_body() -> None:

@@ -40,10 +40,10 @@ async def client() -> AsyncIterator[AsyncClient]:
 
 def answered(client: AsyncClient) -> int:
     """Calls that our pipeline saw to their end; none may be left open."""
-    (lane,) = client.statistics()
-    assert lane.in_flight == 0
-    assert lane.attempts == lane.answered
-    return lane.answered
+    (upstream,) = client.statistics()
+    assert upstream.in_flight == 0
+    assert upstream.attempts == upstream.answered
+    return upstream.answered
 
 
 @pytest.mark.parametrize("api", ["OpenAIChatCompletionsModel", "OpenAIResponsesModel"])

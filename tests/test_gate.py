@@ -13,9 +13,9 @@ from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from virtual import VirtualLoop, run
 
-from aimlasync.gate import _WINDOW, Admission, Gate
-from aimlasync.limits import Limits
-from aimlasync.line import Priority
+from aimlasync.admission.limiter import Admission, Limiter
+from aimlasync.admission.rate_limits import _WINDOW
+from aimlasync.config import Limits, Priority
 
 
 @pytest.fixture
@@ -27,29 +27,29 @@ class Permits:
     """A gate that only counts what is in flight."""
 
     def __init__(self, limit: int) -> None:
-        self.gate = Gate(Limits(), limit=limit)
+        self.limiter = Limiter(Limits(), limit=limit)
 
     def acquire_nowait(self) -> bool:
-        return self.gate.enter_nowait(0.0, 0.0) is not None
+        return self.limiter.enter_nowait(0.0, 0.0) is not None
 
     async def acquire(self) -> None:
-        await self.gate.enter(0.0)
+        await self.limiter.enter(0.0)
 
     def release(self) -> None:
         # Without minutes to count, one admission is like another.
-        self.gate.leave(Admission(None, None))
+        self.limiter.leave(Admission(None, None))
 
     @property
     def in_flight(self) -> int:
-        return self.gate.in_flight
+        return self.limiter.in_flight
 
     @property
     def queued(self) -> int:
-        return self.gate.waiting
+        return self.limiter.waiting
 
     @property
     def limit(self) -> int:
-        return self.gate.limit
+        return self.limiter.limit
 
 
 @contextlib.asynccontextmanager
@@ -309,7 +309,7 @@ class Load:
     """A closed loop of workers against one gate; the server sees each attempt up to 50 ms after it was sent."""
 
     def __init__(self, limits: Limits, *, workers: int = 64, seconds: float = 300.0, seed: int = 0) -> None:
-        self.gate = Gate(limits, limit=workers)
+        self.limiter = Limiter(limits, limit=workers)
         self.workers = workers
         self.seconds = seconds
         self.random = random.Random(seed)
@@ -322,12 +322,12 @@ class Load:
         while loop.time() - begun < self.seconds:
             tokens = actual(self.random)
             guess = estimate(tokens)
-            admission = self.gate.enter_nowait(guess, loop.time()) or await self.gate.enter(guess)
+            admission = self.limiter.enter_nowait(guess, loop.time()) or await self.limiter.enter(guess)
             await asyncio.sleep(self.random.random() * 0.05)
             self.requests.append((loop.time(), 1.0))
             self.tokens.append((loop.time(), tokens))
             await asyncio.sleep(1.5 * self.random.lognormvariate(0, 0.4))
-            self.gate.leave(admission, tokens)
+            self.limiter.leave(admission, tokens)
 
     def run(
         self, actual: Callable[[random.Random], float] = lambda _: 1.0, estimate: Callable[[float], float] = lambda n: n
@@ -336,7 +336,7 @@ class Load:
             await asyncio.gather(*(self.worker(actual, estimate) for _ in range(self.workers)))
 
         run(main())
-        assert self.gate.in_flight == self.gate.waiting == 0
+        assert self.limiter.in_flight == self.limiter.waiting == 0
         return self
 
     def use(self, sent: list[tuple[float, float]], limit: float) -> float:
@@ -387,7 +387,7 @@ def test_the_opening_is_no_burst() -> None:
 
 def test_a_request_larger_than_the_minute_is_neither_refused_nor_for_ever() -> None:
     async def main() -> list[float]:
-        gate = Gate(Limits(tokens_per_minute=30_000), limit=9)
+        gate = Limiter(Limits(tokens_per_minute=30_000), limit=9)
         loop = asyncio.get_running_loop()
         begun, at = loop.time(), []
         for tokens in (45_000.0, 300.0):
@@ -403,7 +403,7 @@ def test_a_request_larger_than_the_minute_is_neither_refused_nor_for_ever() -> N
 @pytest.mark.parametrize("sizes", [(9000.0, 10.0, 10.0, 9000.0, 10.0), (10.0, 5000.0, 9000.0, 10.0)])
 def test_the_order_is_that_of_arrival_whatever_the_sizes(sizes: tuple[float, ...]) -> None:
     async def main() -> list[int]:
-        gate = Gate(Limits(tokens_per_minute=20_000), limit=99)
+        gate = Limiter(Limits(tokens_per_minute=20_000), limit=99)
         order: list[int] = []
 
         async def one(number: int, tokens: float) -> None:
@@ -418,7 +418,7 @@ def test_the_order_is_that_of_arrival_whatever_the_sizes(sizes: tuple[float, ...
 
 def test_interactive_waits_behind_no_bulk_and_bulk_gets_its_share() -> None:
     async def main() -> list[Priority]:
-        gate = Gate(Limits(requests_per_minute=60), limit=99)
+        gate = Limiter(Limits(requests_per_minute=60), limit=99)
         order: list[Priority] = []
 
         async def one(priority: Priority) -> None:
@@ -440,7 +440,7 @@ def test_interactive_waits_behind_no_bulk_and_bulk_gets_its_share() -> None:
 
 def test_a_pause_holds_everybody_and_nobody_lifts_it() -> None:
     async def main() -> list[float]:
-        gate = Gate(Limits(requests_per_minute=6000), limit=9)
+        gate = Limiter(Limits(requests_per_minute=6000), limit=9)
         loop = asyncio.get_running_loop()
         begun = loop.time()
         gate.pause(begun + 10)
@@ -458,7 +458,7 @@ def test_a_pause_holds_everybody_and_nobody_lifts_it() -> None:
 
 def test_a_lower_limit_calls_nobody_back_and_a_higher_one_lets_the_line_move() -> None:
     async def main() -> None:
-        gate = Gate(Limits(), limit=2)
+        gate = Limiter(Limits(), limit=2)
         held = [await gate.enter(0.0), await gate.enter(0.0)]
         waiting = [asyncio.ensure_future(gate.enter(0.0)) for _ in range(3)]
         await asyncio.sleep(0)
@@ -477,7 +477,7 @@ def test_a_lower_limit_calls_nobody_back_and_a_higher_one_lets_the_line_move() -
 
 def test_what_was_never_sent_costs_nothing() -> None:
     async def main() -> float:
-        gate = Gate(Limits(requests_per_minute=60, tokens_per_minute=60_000), limit=9)
+        gate = Limiter(Limits(requests_per_minute=60, tokens_per_minute=60_000), limit=9)
         loop = asyncio.get_running_loop()
         begun = loop.time()
         for _ in range(50):
@@ -489,7 +489,7 @@ def test_what_was_never_sent_costs_nothing() -> None:
 
 def test_many_who_leave_do_not_stay_in_the_line() -> None:
     async def main() -> None:
-        gate = Gate(Limits(), limit=1)
+        gate = Limiter(Limits(), limit=1)
         held = await gate.enter(0.0)
         tasks = [asyncio.ensure_future(gate.enter(0.0)) for _ in range(5000)]
         last = asyncio.ensure_future(gate.enter(0.0))
@@ -529,7 +529,7 @@ class Minutes(RuleBasedStateMachine):
     def begin(self, rpm: int | None, tpm: int | None, limit: int, crowd: int) -> None:
         self.loop = VirtualLoop()
         self.limits = (rpm, tpm)
-        self.gate = Gate(Limits(requests_per_minute=rpm, tokens_per_minute=tpm), limit=limit)
+        self.limiter = Limiter(Limits(requests_per_minute=rpm, tokens_per_minute=tpm), limit=limit)
         # Numbers of those who came and did not leave before their turn, and of those who had it, in order.
         self.arrived: dict[Priority, list[int]] = {"interactive": [], "bulk": []}
         self.served: dict[Priority, list[int]] = {"interactive": [], "bulk": []}
@@ -553,7 +553,7 @@ class Minutes(RuleBasedStateMachine):
         rpm, tpm = self.limits
         tokens = admission.tokens.amount if admission.tokens is not None else guess
         assert self.loop.time() >= self.paused - 1e-3
-        assert self.gate.in_flight <= self.gate.limit
+        assert self.limiter.in_flight <= self.limiter.limit
         # Admitted some turns of the loop ago, which is when its minute began.
         entry = admission.request or admission.tokens
         self.held[number] = held = Held(admission, self.loop.time() if entry is None else entry.time, tokens)
@@ -563,7 +563,7 @@ class Minutes(RuleBasedStateMachine):
         assert tpm is None or tokens_total <= max(tpm, tokens) + 1e-3
 
     async def _enter(self, number: int, tokens: float, priority: Priority) -> None:
-        admission = await self.gate.enter(lambda: tokens * self.factor, priority)
+        admission = await self.limiter.enter(lambda: tokens * self.factor, priority)
         self.admitted(number, admission, tokens)
         self.served[priority].append(number)
 
@@ -590,9 +590,9 @@ class Minutes(RuleBasedStateMachine):
     @rule(tokens=st.sampled_from([1.0, 900.0]))
     def enter_at_once_or_not(self, tokens: float) -> None:
         def act() -> None:
-            waited, before = self.gate.waiting, self.gate.in_flight
-            admission = self.gate.enter_nowait(tokens, self.loop.time())
-            assert self.gate.in_flight == before + (admission is not None)
+            waited, before = self.limiter.waiting, self.limiter.in_flight
+            admission = self.limiter.enter_nowait(tokens, self.loop.time())
+            assert self.limiter.in_flight == before + (admission is not None)
             if admission is not None:
                 assert not waited, "overtook those who wait"
                 self.count += 1
@@ -607,14 +607,14 @@ class Minutes(RuleBasedStateMachine):
         held = self.held.pop(data.draw(st.sampled_from(sorted(self.held))))
         if share is not None:
             held.tokens *= share
-        self.do(lambda: self.gate.leave(held.admission, None if share is None else held.tokens))
+        self.do(lambda: self.limiter.leave(held.admission, None if share is None else held.tokens))
 
     @precondition(lambda self: self.held)
     @rule(data=st.data())
     def withdraw(self, data: st.DataObject) -> None:
         held = self.held.pop(data.draw(st.sampled_from(sorted(self.held))))
         held.requests = held.tokens = 0.0
-        self.do(lambda: self.gate.withdraw(held.admission))
+        self.do(lambda: self.limiter.withdraw(held.admission))
 
     @precondition(lambda self: any(not task.done() for task in self.tasks.values()))
     @rule(data=st.data())
@@ -634,11 +634,11 @@ class Minutes(RuleBasedStateMachine):
     @rule(seconds=st.floats(0, 20))
     def pause(self, seconds: float) -> None:
         self.paused = max(self.paused, self.loop.time() + seconds)
-        self.gate.pause(self.loop.time() + seconds)
+        self.limiter.pause(self.loop.time() + seconds)
 
     @rule(limit=st.integers(1, 6))
     def resize(self, limit: int) -> None:
-        self.do(lambda: self.gate.resize(limit))
+        self.do(lambda: self.limiter.resize(limit))
 
     @rule(factor=st.sampled_from([0.25, 1.0, 3.0]))
     def learn(self, factor: float) -> None:
@@ -646,9 +646,9 @@ class Minutes(RuleBasedStateMachine):
 
     @invariant()
     def holds(self) -> None:
-        if not hasattr(self, "gate"):
+        if not hasattr(self, "limiter"):
             return
-        gate = self.gate
+        gate = self.limiter
         rpm, _ = self.limits
         # Sums, of what was admitted and of nothing else: who waits holds nothing.
         assert gate.in_flight == len(self.held)
@@ -670,22 +670,22 @@ class Minutes(RuleBasedStateMachine):
             assert worst([(held.at, held.requests) for held in self.sent]) <= rpm
 
     def teardown(self) -> None:
-        if not hasattr(self, "gate"):
+        if not hasattr(self, "limiter"):
             return
         # Whoever still waits is served in the end.
         for _ in range(400):
             for held in list(self.held.values()):
-                self.loop.call_soon(self.gate.leave, held.admission, held.tokens)
+                self.loop.call_soon(self.limiter.leave, held.admission, held.tokens)
             self.held.clear()
             self.pass_time(30)
             if all(task.done() for task in self.tasks.values()):
                 break
         for held in self.held.values():
-            self.loop.call_soon(self.gate.leave, held.admission, held.tokens)
+            self.loop.call_soon(self.limiter.leave, held.admission, held.tokens)
         self.pass_time(0)
         assert all(task.done() for task in self.tasks.values()), "a waiter was lost"
         assert [task for task in self.tasks.values() if not task.cancelled() and task.exception()] == []
-        assert (self.gate.in_flight, self.gate.waiting) == (0, 0)
+        assert (self.limiter.in_flight, self.limiter.waiting) == (0, 0)
         self.loop.close()
 
 

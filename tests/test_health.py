@@ -1,4 +1,4 @@
-"""Claims about `aimlasync.health`: when a circuit opens, for how long, who probes it, and how latency is averaged."""
+"""Claims about `resilience.circuit_breaker`: when it opens, for how long, who probes it, how latency is averaged."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ import pytest
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from aimlasync.health import Health
+from aimlasync.resilience.circuit_breaker import CircuitBreaker
 
 NOW = 1000.0
 QUICK = 0.1
 
 
-def health(draw: float = 1.0) -> Health:
-    return Health(draw=lambda: draw)
+def health(draw: float = 1.0) -> CircuitBreaker:
+    return CircuitBreaker(draw=lambda: draw)
 
 
-def opened(draw: float = 1.0) -> Health:
+def opened(draw: float = 1.0) -> CircuitBreaker:
     """A circuit that opened at `NOW`, for two seconds with the largest draw."""
     found = health(draw)
     for _ in range(5):
@@ -29,7 +29,7 @@ def opened(draw: float = 1.0) -> Health:
     return found
 
 
-def half_open() -> Health:
+def half_open() -> CircuitBreaker:
     """One whose probe began two seconds later."""
     found = opened()
     found.probing(NOW + 2)
@@ -68,7 +68,7 @@ def test_circuit_opens_after_five_failures_that_are_more_than_half(outcomes: str
     assert circuit.allows(NOW) == (state == "closed")
 
 
-def tell(circuit: Health, outcome: str, now: float, seconds: float = QUICK) -> None:
+def tell(circuit: CircuitBreaker, outcome: str, now: float, seconds: float = QUICK) -> None:
     """End an attempt: s(ucceeded), f(ailed), a(nswered) or c(ancelled)."""
     if outcome == "s":
         circuit.succeeded(now, seconds)
@@ -300,10 +300,10 @@ def test_latency_follows_a_server_that_slows_down_within_ten_answers() -> None:
 
 def test_repr_tells_the_state_the_reason_and_the_latency() -> None:
     circuit = health()
-    assert repr(circuit) == "<Health closed>"
+    assert repr(circuit) == "<CircuitBreaker closed>"
     circuit.succeeded(NOW, 0.25)
     circuit.retire("bad key")
-    assert repr(circuit) == "<Health retired: bad key, 0.250 s>"
+    assert repr(circuit) == "<CircuitBreaker retired: bad key, 0.250 s>"
 
 
 # --- any order ---------------------------------------------------------------------------------------------------
@@ -315,7 +315,7 @@ class Callers(RuleBasedStateMachine):
     @initialize(draws=st.lists(st.floats(0, 1), min_size=1, max_size=5))
     def begin(self, draws: list[float]) -> None:
         turns = iter(draws * 1000)
-        self.circuit = Health(draw=lambda: next(turns))
+        self.circuit = CircuitBreaker(draw=lambda: next(turns))
         self.now = NOW
         # When each attempt in flight began, and whether it is a probe.
         self.flight: list[tuple[float, bool]] = []

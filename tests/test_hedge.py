@@ -10,10 +10,9 @@ import pytest
 from servers import until
 
 from aimlasync import APITimeoutError, AsyncClient, Endpoint, Hedge, Limits
-from aimlasync.budget import Budget
-from aimlasync.hedge import Hedging
-from aimlasync.prices import Price
-from aimlasync.race import race
+from aimlasync.cost.budget import Budget
+from aimlasync.cost.prices import Price
+from aimlasync.resilience.hedging import Hedging, race
 from aimlasync.simulator import Fault, Simulator
 
 NANO = "openai/gpt-5-nano-2025-08-07"
@@ -205,9 +204,9 @@ async def test_hedge_goes_to_the_other_endpoint(ask: Callable[[AsyncClient], Awa
         async with AsyncClient(endpoints=endpoints, hedge=hedge, timeout=20) as client:
             replies = [await ask(client) for _ in range(3)]
             assert {reply.info.endpoint for reply in replies} == {"fast"}
-            lanes = {state.name: state for state in client.statistics()}
-        assert lanes["slow"].in_flight == lanes["fast"].in_flight == 0
-        assert lanes["fast"].hedges == lanes["slow"].attempts >= 1
+            upstreams = {state.name: state for state in client.statistics()}
+        assert upstreams["slow"].in_flight == upstreams["fast"].in_flight == 0
+        assert upstreams["fast"].hedges == upstreams["slow"].attempts >= 1
 
 
 async def test_there_is_no_hedge_where_there_is_no_room() -> None:

@@ -1,4 +1,4 @@
-"""Claims about `Gate.held_by`: it names what the head of the line waits for."""
+"""Claims about `Limiter.held_by`: it names what the head of the line waits for."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from virtual import run
 
-from aimlasync.concurrency import Congestion
-from aimlasync.gate import Gate
-from aimlasync.limits import Limits
+from aimlasync.admission.adaptive import AdaptiveLimit
+from aimlasync.admission.limiter import Limiter
+from aimlasync.config import Limits
 
 
 @pytest.mark.parametrize(
@@ -27,7 +27,7 @@ def test_the_head_of_the_line_is_told_what_it_waits_for(
 ) -> None:
     async def main() -> None:
         loop = asyncio.get_running_loop()
-        gate = Gate(Limits(**limits), limit=5)
+        gate = Limiter(Limits(**limits), limit=5)
         assert gate.held_by(loop.time()) is None
         for _ in range(ahead):
             assert gate.enter_nowait(tokens, loop.time()) is not None
@@ -46,10 +46,10 @@ def test_the_head_of_the_line_is_told_what_it_waits_for(
 def test_a_learned_rate_has_its_own_name() -> None:
     async def main() -> None:
         loop = asyncio.get_running_loop()
-        congestion = Congestion()
+        congestion = AdaptiveLimit()
         congestion.answered(loop.time(), 8)
         congestion.refused(loop.time(), loop.time(), 7, kind="rate")
-        gate = Gate(Limits(), limit=8, pace=congestion)
+        gate = Limiter(Limits(), limit=8, pace=congestion)
         waiting = asyncio.create_task(gate.enter(0.0))
         await asyncio.sleep(0)
         assert gate.held_by(loop.time()) == "rate"

@@ -12,7 +12,7 @@ from aiohttp.client_proto import ResponseHandler
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aimlasync.http1 import MAX_HEAD, MalformedResponseError, OddResponseError, ResponseReader
+from aimlasync.transport.http11 import MAX_HEAD, MalformedResponseError, OddResponseError, ResponseReader
 
 PLAIN = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 5\r\n\r\nhello"
 CHUNKED = (

@@ -69,9 +69,9 @@ def in_flight(client: AsyncClient) -> int:
 async def test_one_line_puts_the_sdk_on_our_pipeline_and_our_key(sdk: Any, client: AsyncClient) -> None:
     reply = await sdk.chat.completions.create(model=NANO, messages=HELLO)
     assert "Hello" in reply.choices[0].message.content
-    (lane,) = client.statistics()
-    assert (lane.answered, lane.completion_tokens) == (1, reply.usage.completion_tokens)
-    assert lane.cost_usd is not None
+    (upstream,) = client.statistics()
+    assert (upstream.answered, upstream.completion_tokens) == (1, reply.usage.completion_tokens)
+    assert upstream.cost_usd is not None
 
 
 async def test_a_stream_arrives_chunk_by_chunk(sdk: Any, client: AsyncClient) -> None:

@@ -1,4 +1,4 @@
-"""Claims about `aimlasync.info`: what headers tell of a call, and which request ids may be sent."""
+"""Claims about `info`: what headers tell of a call, and which request ids may be sent."""
 
 from __future__ import annotations
 

@@ -1,112 +1,39 @@
-"""Imports only point down, each third-party package has its one place, and importing the library is cheap."""
+"""Imports go one way, each third-party package has its one place, and importing the library is cheap."""
 
 from __future__ import annotations
 
-import ast
 import subprocess
 import sys
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
+from support.import_graph import PACKAGE, between_rooms, circles, graph, imports, inside, modules, room
 
-import aimlasync
-
-PACKAGE = Path(aimlasync.__file__).parent
-
-LEVEL = {
-    "_version": 0,
-    "_command_line": 0,
-    "errors": 0,
-    "error_bodies": 0,
-    "info": 0,
-    "sse": 0,
-    "schema": 0,
-    "timeout": 0,
-    "providers": 0,
-    "wire": 1,
-    "chat": 1,
-    "chat_chunks": 1,
-    "responses": 1,
-    "response_events": 1,
-    "catalogue": 1,
-    "parse": 1,
-    "line": 0,
-    "event_loop": 0,
-    "race": 0,
-    "limits": 1,
-    "quota": 0,
-    "account": 1,
-    "leases": 1,
-    "shared_budget": 2,
-    "gate": 1,
-    "hedge": 1,
-    "options": 0,
-    "endpoint": 2,
-    "call": 3,
-    "life": 3,
-    "lane": 3,
-    "retry": 1,
-    "signals": 1,
-    "health": 1,
-    "concurrency": 1,
-    "estimate": 1,
-    "prices": 1,
-    "budget": 1,
-    "translate": 1,
-    "transport": 1,
-    "watch": 1,
-    "http1": 0,
-    "deadline": 0,
-    "session": 2,
-    "exchange": 2,
-    "lean": 2,
-    "pool": 3,
-    "stream": 3,
-    "chat_stream": 3,
-    "response_stream": 3,
-    "resources": 4,
-    "forward": 4,
-    "client": 4,
-    "agents": 5,
-    "bulk": 5,
-    "relay": 5,
-    "ray": 5,
-    "starlette": 5,
-    "aiohttp_web": 5,
-    "simulator": 5,
-    "testing": 5,
-    "httpx": 5,
-    "opentelemetry": 5,
-    "redis": 5,
-    "lease_server": 5,
-    "cli": 6,
-    "__main__": 6,
-}
-
-# Callers of the client use what everybody may use.
-PUBLIC = {
-    "aimlasync",
-    "aimlasync.errors",
-    "aimlasync.sse",
-    "aimlasync.simulator",
-    "aimlasync.agents",
-    "aimlasync.bulk",
-    "aimlasync.chat",
-    "aimlasync.responses",
-    "aimlasync.response_events",
-    "aimlasync.catalogue",
-    "aimlasync.providers",
-    "aimlasync.wire",
-    "aimlasync.lease_server",
-    "aimlasync.redis",
-    "aimlasync.relay",
-}
+# From low to high: a room imports rooms of lower floors alone.
+FLOORS = [
+    {"_version", "_command_line", "headers", "sse", "event_loop"},
+    {"config", "info"},
+    {"errors"},
+    {"transport"},
+    {"resilience"},
+    {"wire"},
+    {"chat"},
+    {"responses"},
+    {"cost", "structured"},
+    {"quota"},
+    {"admission"},
+    {"endpoints"},
+    {"client"},
+    {"simulator", "relay", "bulk"},
+    {"agents", "starlette", "aiohttp_web", "httpx", "opentelemetry", "ray", "redis", "testing"},
+    {"cli"},
+    {"__main__"},
+]
+FLOOR = {name: number for number, floor in enumerate(FLOORS) for name in floor}
 
 ONLY_IN = {
-    "aiohttp": {"session", "exchange", "lean", "simulator", "aiohttp_web"},
-    "aiolimiter": {"gate"},
-    "yarl": {"session", "exchange", "lean"},
+    "aiohttp": {"transport", "simulator", "aiohttp_web"},
+    "aiolimiter": {"admission"},
+    "yarl": {"transport"},
     "click": {"cli", "__main__"},
     "pyarrow": {"bulk", "ray"},
     "httpx": {"httpx"},
@@ -116,6 +43,7 @@ ONLY_IN = {
     "opentelemetry": {"opentelemetry"},
     "ray": {"ray"},
     "redis": {"redis"},
+    "rich": {"cli", "__main__"},
     "starlette": {"starlette"},
     "sse_starlette": {"starlette"},
     "uvloop": {"event_loop"},
@@ -123,57 +51,37 @@ ONLY_IN = {
 
 CORE = {"aiohttp", "msgspec", "anyio", "aiolimiter"}
 
-
-def modules() -> Iterator[tuple[str, Path]]:
-    for path in sorted(PACKAGE.rglob("*.py")):
-        name = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
-        if name != "__init__":
-            yield name, path
+MODULES = modules()
+ARROWS = graph(MODULES)
+ROOMS = between_rooms(ARROWS)
 
 
-def imported(path: Path) -> Iterator[tuple[str, bool]]:
-    """Each imported module, and whether it is only for type checkers."""
-    tree = ast.parse(path.read_text())
-    typing_only = {
-        id(inner)
-        for node in ast.walk(tree)
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)
-        for inner in ast.walk(node)
+def test_every_room_has_its_floor() -> None:
+    assert set(ROOMS) == set(FLOOR)
+
+
+@pytest.mark.parametrize("name", sorted(ROOMS))
+def test_a_room_imports_lower_rooms_alone(name: str) -> None:
+    wrong = {target for target in ROOMS[name] if target and FLOOR[target] >= FLOOR[name]}
+    assert not wrong, f"{name} imports {wrong}"
+
+
+def test_nothing_below_its_callers_imports_the_package_itself() -> None:
+    assert {room(name) for name, targets in ARROWS.items() if "" in targets and name} <= {
+        name for name, floor in FLOOR.items() if floor > FLOOR["client"]
     }
-    for node in ast.walk(tree):
-        names: list[str] = []
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            assert node.level == 0, f"{path}: relative import"
-            names = [node.module]
-            if node.module == "aimlasync":
-                # `from aimlasync import chat` names a module, `from aimlasync import AsyncClient` the package.
-                own = {f"aimlasync.{alias.name}" for alias in node.names if (PACKAGE / f"{alias.name}.py").exists()}
-                names = [*own, *(["aimlasync"] if len(own) < len(node.names) else [])]
-        for name in names:
-            yield name, id(node) in typing_only
 
 
-@pytest.mark.parametrize(("name", "path"), list(modules()), ids=lambda value: str(getattr(value, "stem", value)))
-def test_arrows_point_down(name: str, path: Path) -> None:
-    level = LEVEL[name]
-    for target, typing_only in imported(path):
+@pytest.mark.parametrize("name", sorted(ROOMS))
+def test_no_room_has_a_circle_inside(name: str) -> None:
+    assert circles(inside(ARROWS, name)) == []
+
+
+@pytest.mark.parametrize("name", sorted(name for name in MODULES if name))
+def test_a_third_party_package_is_imported_in_its_one_place(name: str) -> None:
+    for target, _ in imports(MODULES[name]):
         top = target.partition(".")[0]
-        if top in ONLY_IN and not typing_only:
-            assert name in ONLY_IN[top], f"{name} imports {top}"
-        if top != "aimlasync":
-            continue
-        module = target.split(".")[1] if "." in target else ""
-        if module == name or typing_only:
-            continue
-        if level >= 5:
-            public = any(target == name or target.startswith(f"{name}.") for name in PUBLIC - {"aimlasync"})
-            public = public or target == "aimlasync"
-            assert public or LEVEL[module] < level, f"{name} imports {target}"
-            continue
-        assert module, f"{name} imports the package itself"
-        assert LEVEL[module] <= level, f"{name} (L{level}) imports {module} (L{LEVEL[module]})"
+        assert room(name) in ONLY_IN.get(top, {room(name)}), f"{name} imports {top}"
 
 
 def test_importing_the_library_imports_its_four_dependencies_and_nothing_more() -> None:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
+import msgspec
 import pytest
 
 from aimlasync import AsyncClient, Endpoint, Limits
 from aimlasync.errors import BudgetExceededError
-from aimlasync.lease_server import LeaseServer, Link, ServedQuota
-from aimlasync.quota import Ask, QuotaDownError
+from aimlasync.quota.account import MAX_PAUSE
+from aimlasync.quota.minute import MAX_DEBT
+from aimlasync.quota.protocol import Ask, Draw, Lease, Memory, QuotaDownError
+from aimlasync.quota.server import LeaseServer, Link, ServedQuota
 from aimlasync.simulator import Simulator
 
 ASK = Ask(worker="a", requests_per_minute=600, tokens_per_minute=None, calls=1)
@@ -94,3 +98,113 @@ async def test_both_sides_may_say_things_of_their_own() -> None:
         assert heard == [("back", b"\x01")]
         await quota.close()
         await gone.wait()
+
+
+GARBAGE: list[Any] = [
+    ["a", 600, None, 1, 0.0, "", 0, 0.0, 0.0, {}, 1e300],
+    ["a", 600, None, 1, 0.0, "", 0, 0.0, 0.0, {}, float("nan")],
+    ["a", 600, None, 1, 0.0, "", 0, 0.0, 0.0, {}, -5.0],
+    ["a", float("inf"), None, 1],
+    ["a", 600, -1.0, 1],
+    ["a", 600, None, -1],
+    ["a", 600, None, 2**63],
+    ["a", 600, None, 1, float("nan")],
+    ["a", 600, None, 1, 0.0, "", 0, -1e9, 0.0],
+    ["a", 600, None, 1, 0.0, "", 0, 0.0, 0.0, {0: float("inf")}],
+    ["a", 600, None, 1, 0.0, "", 0, 0.0, 0.0, {}, 0.0, 2.0],
+    ["a", 600, None, "many"],
+    ["a" * 10_000, 600, None, 1],
+    [["a"], 600, None, 1],
+    {"worker": "a"},
+    [],
+    "sentinel",
+]
+
+
+@pytest.mark.parametrize("said", GARBAGE, ids=range(len(GARBAGE)))
+@pytest.mark.parametrize("kind", ["lease", "draw"])
+async def test_what_is_out_of_bounds_changes_nothing_for_the_others(kind: str, said: Any) -> None:
+    async with LeaseServer() as server:
+        peer, other = ServedQuota(server.address), ServedQuota(server.address)
+        if kind == "lease" and said == GARBAGE[0]:
+            # As long as a pause may be, and no longer.
+            lease = msgspec.msgpack.decode(await (await peer.connect()).ask(kind, said), type=Lease)
+            assert lease.starts == pytest.approx(MAX_PAUSE, abs=1)
+        else:
+            with pytest.raises(QuotaDownError):
+                await (await peer.connect()).ask(kind, said)
+            assert (await other.lease(ASK)).starts == 0.0
+        assert await other.draw(Draw(worker="b", purse="usd", total=80, keeps=0, needs=10)) >= 10
+        await peer.close()
+        await other.close()
+
+
+async def test_a_peer_cannot_move_the_others_far(caplog: pytest.LogCaptureFixture) -> None:
+    async with LeaseServer() as server:
+        peer, other = ServedQuota(server.address), ServedQuota(server.address)
+        first = await peer.lease(ASK)
+        await peer.lease(
+            msgspec.structs.replace(
+                ASK,
+                calls=0,
+                epoch=first.epoch,
+                lease=first.number,
+                spent_requests=1e12,
+                corrections={2**60: 1e12, -5: 1e12},
+            )
+        )
+        far = Memory(step=0, requests=[1e12, 1e12, *(value for n in range(400) for value in (n * 1e9, 1e12))])
+        await peer.lease(msgspec.structs.replace(ASK, epoch="another", memory=far, age=1e12))
+        assert (await other.lease(msgspec.structs.replace(ASK, worker="b"))).starts <= MAX_DEBT + 60
+        await peer.close()
+        await other.close()
+
+
+async def test_a_process_that_answers_garbage_is_taken_to_be_away() -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readexactly(6)
+        size = int.from_bytes(await reader.readexactly(4))
+        number, _, _ = msgspec.msgpack.decode(await reader.readexactly(size))
+        frame = msgspec.msgpack.encode([number, "", ["e", 1, 1e9, 0.0, -5.0, float("nan")]])
+        writer.write(len(frame).to_bytes(4) + frame)
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    address = f"{server.sockets[0].getsockname()[1]}:secret"
+    async with server:
+        quota = ServedQuota(address)
+        with pytest.raises(QuotaDownError):
+            await quota.lease(ASK)
+        await quota.close()
+        quota = ServedQuota(address, share=2)
+        lease = await quota.lease(ASK)
+        assert (lease.requests, lease.part) == (1, 0.5)
+        await quota.close()
+
+
+async def test_without_it_calls_go_on_at_the_share_that_was_given() -> None:
+    async with LeaseServer() as server:
+        address = server.address
+    quota = ServedQuota(address, share=4)
+    lease = await quota.lease(msgspec.structs.replace(ASK, calls=100))
+    assert (lease.requests, lease.part) == (1, 0.25)
+    await quota.close()
+
+
+async def test_limits_that_differ_are_agreed_on_and_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    async with LeaseServer() as server:
+        one, other = ServedQuota(server.address), ServedQuota(server.address)
+        await one.lease(ASK)
+        for _ in range(3):
+            lease = await other.lease(
+                msgspec.structs.replace(ASK, worker="b", requests_per_minute=1200, tokens_per_minute=9000)
+            )
+            assert (lease.requests_per_minute, lease.tokens_per_minute) == (600, 9000)
+        assert (await one.lease(ASK)).tokens_per_minute == 9000
+        await one.close()
+        await other.close()
+    said = [record.getMessage() for record in caplog.records]
+    assert len(said) == 2
+    assert "requests_per_minute=600 from another process and 1200 here" in said[0]
+    assert "tokens_per_minute=9000 from another process and None here" in said[1]

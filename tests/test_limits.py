@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from aimlasync.limits import Limits
-from aimlasync.timeout import Timeout
+from aimlasync.config import Limits, Timeout
 
 
 @pytest.mark.parametrize("name", ["requests_per_minute", "tokens_per_minute", "concurrency"])

@@ -14,44 +14,44 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from virtual import run
 
 from aimlasync import AsyncClient, Endpoint, OverloadedError
-from aimlasync.call import Call
-from aimlasync.gate import Gate
+from aimlasync.admission.fair_queue import _BULK_EVERY, _DEAD, Line, Waiter
+from aimlasync.admission.limiter import Limiter
+from aimlasync.admission.outcome import Outcome
+from aimlasync.client.balancer import Balancer
+from aimlasync.client.call import Call
+from aimlasync.config import Limits, Priority, Timeout
 from aimlasync.info import Info
-from aimlasync.limits import Limits, Outcome
-from aimlasync.line import _BULK_EVERY, _DEAD, Line, Priority, Waiter
-from aimlasync.pool import Pool
 from aimlasync.simulator import Simulator
-from aimlasync.timeout import Timeout
 
 PRIORITIES: list[Priority] = ["interactive", "bulk"]
 TENANTS = [None, "ann", "bob", "cem"]
 
 
 class Model:
-    """A list of [tenant, numbers] for each lane, the next to be served first."""
+    """A list of [tenant, numbers] for each upstream, the next to be served first."""
 
     def __init__(self) -> None:
-        self.lanes: dict[Priority, list[tuple[str | None, list[int]]]] = {"interactive": [], "bulk": []}
+        self.upstreams: dict[Priority, list[tuple[str | None, list[int]]]] = {"interactive": [], "bulk": []}
         self.gone: set[int] = set()
         self.since_bulk = 0
 
     def join(self, number: int, priority: Priority, tenant: str | None) -> None:
-        lane = self.lanes[priority]
-        for who, numbers in lane:
+        upstream = self.upstreams[priority]
+        for who, numbers in upstream:
             if who == tenant:
                 numbers.append(number)
                 return
-        lane.append((tenant, [number]))
+        upstream.append((tenant, [number]))
 
     def first(self, priority: Priority) -> int | None:
-        lane = self.lanes[priority]
-        while lane:
-            numbers = lane[0][1]
+        upstream = self.upstreams[priority]
+        while upstream:
+            numbers = upstream[0][1]
             while numbers and numbers[0] in self.gone:
                 numbers.pop(0)
             if numbers:
                 return numbers[0]
-            lane.pop(0)
+            upstream.pop(0)
         return None
 
     def head(self) -> tuple[Priority, int] | None:
@@ -61,10 +61,10 @@ class Model:
         return None if interactive is None else ("interactive", interactive)
 
     def serve(self, priority: Priority) -> None:
-        tenant, numbers = self.lanes[priority].pop(0)
+        tenant, numbers = self.upstreams[priority].pop(0)
         numbers.pop(0)
         if numbers:
-            self.lanes[priority].append((tenant, numbers))
+            self.upstreams[priority].append((tenant, numbers))
         self.since_bulk = 0 if priority == "bulk" else self.since_bulk + 1
 
 
@@ -131,9 +131,9 @@ class Waiting(RuleBasedStateMachine):
         for tenant in TENANTS[1:]:
             assert tenant is not None
             assert self.line.waiting_of(tenant) == of[tenant]
-        for lane in (self.line._interactive, self.line._bulk):
-            assert lane.size == len(lane.queue) + sum(map(len, lane.others.values()))
-            assert set(lane.named) <= set(of), "who left is forgotten"
+        for upstream in (self.line._interactive, self.line._bulk):
+            assert upstream.size == len(upstream.queue) + sum(map(len, upstream.others.values()))
+            assert set(upstream.named) <= set(of), "who left is forgotten"
         assert 0 <= self.line.ahead("interactive", "ann") <= self.line.waiting_for("interactive")
         assert 0 <= self.line.ahead("bulk", None) <= self.line.waiting_for("bulk") == len(self.line)
 
@@ -191,12 +191,12 @@ def test_tenants_that_left_are_forgotten() -> None:
         for waiter in waiters:
             waiter.turn.cancel()
             line.left(waiter)
-        lane = line._interactive
+        upstream = line._interactive
         assert len(line) == 0
-        assert lane.named == {}
-        assert len(lane.others) <= lane.size <= _DEAD
+        assert upstream.named == {}
+        assert len(upstream.others) <= upstream.size <= _DEAD
         assert line.head() is None
-        assert lane.size == len(lane.others) == 0
+        assert upstream.size == len(upstream.others) == 0
 
     run(main())
 
@@ -206,7 +206,7 @@ def test_of_many_tenants_that_come_and_go_nobody_is_lost(seed: int) -> None:
     draw = random.Random(seed)
 
     async def main() -> None:
-        gate = Gate(Limits(requests_per_minute=6000), limit=3)
+        gate = Limiter(Limits(requests_per_minute=6000), limit=3)
 
         async def one(priority: Priority, tenant: str | None) -> None:
             admission = await gate.enter(0.0, priority, tenant)
@@ -231,11 +231,11 @@ def test_of_many_tenants_that_come_and_go_nobody_is_lost(seed: int) -> None:
     run(main())
 
 
-def call_of(pool: Pool, tenant: str | None = None, priority: Priority = "interactive") -> Call:
+def call_of(pool: Balancer, tenant: str | None = None, priority: Priority = "interactive") -> Call:
     return Call(
         method="POST",
         targets=pool.targets("chat", {"model": "m", "messages": []}, Info(model="m"), validate=False),
-        headers=pool.lanes[0].headers,
+        headers=pool.upstreams[0].headers,
         info=Info(model="m"),
         timeout=Timeout(),
         started=0.0,
@@ -244,18 +244,18 @@ def call_of(pool: Pool, tenant: str | None = None, priority: Priority = "interac
     )
 
 
-def pool(**options: object) -> Pool:
-    made = Pool([Endpoint(base_url="http://127.0.0.1:1/v1")], Limits(concurrency=1), **options)  # type: ignore[arg-type]
-    made.lanes[0].held_for = 1.0
+def pool(**options: object) -> Balancer:
+    made = Balancer([Endpoint(base_url="http://127.0.0.1:1/v1")], Limits(concurrency=1), **options)  # type: ignore[arg-type]
+    made.upstreams[0].held_for = 1.0
     return made
 
 
-async def drain(one: Pool, waiting: list[Awaitable[object]]) -> None:
+async def drain(one: Balancer, waiting: list[Awaitable[object]]) -> None:
     for task in waiting:
         assert isinstance(task, asyncio.Task)
         task.cancel()
     await asyncio.gather(*waiting, return_exceptions=True)
-    assert one.lanes[0].gate.waiting == 0
+    assert one.upstreams[0].limiter.waiting == 0
 
 
 async def test_a_tenant_fills_its_own_queue_and_nobody_elses() -> None:
@@ -267,7 +267,7 @@ async def test_a_tenant_fills_its_own_queue_and_nobody_elses() -> None:
         await one.admit(call_of(one, "busy"))
     permit.release(Outcome.IGNORED)
     await waiting[0]
-    assert one.lanes[0].gate.waiting == 4
+    assert one.upstreams[0].limiter.waiting == 4
     await drain(one, [*waiting[1:]])
 
 
@@ -275,8 +275,8 @@ async def test_a_busy_tenant_or_bulk_makes_no_line_too_long_for_others() -> None
     one = pool(max_wait=5.0)
     await one.admit(call_of(one))
     loop = asyncio.get_running_loop()
-    waiting = [loop.create_task(one.lanes[0].gate.enter(0.0, "interactive", "busy")) for _ in range(50)]
-    waiting += [loop.create_task(one.lanes[0].gate.enter(0.0, "bulk", None)) for _ in range(50)]
+    waiting = [loop.create_task(one.upstreams[0].limiter.enter(0.0, "interactive", "busy")) for _ in range(50)]
+    waiting += [loop.create_task(one.upstreams[0].limiter.enter(0.0, "bulk", None)) for _ in range(50)]
     await asyncio.sleep(0)
     with pytest.raises(OverloadedError, match="s long"):
         await one.admit(call_of(one, "busy"))
@@ -291,21 +291,21 @@ async def test_a_busy_tenant_or_bulk_makes_no_line_too_long_for_others() -> None
 async def test_the_line_is_as_long_as_permits_are_held_or_requests_are_apart() -> None:
     one = pool(max_wait=5.0)
     _, permit = await one.admit(call_of(one))
-    lane = one.lanes[0]
+    upstream = one.upstreams[0]
     loop = asyncio.get_running_loop()
-    assert lane.expected_wait("interactive", None) == 0
-    waiting = [loop.create_task(lane.gate.enter(0.0)) for _ in range(3)]
+    assert upstream.expected_wait("interactive", None) == 0
+    waiting = [loop.create_task(upstream.limiter.enter(0.0)) for _ in range(3)]
     await asyncio.sleep(0)
     # A stream whose first byte came at once, and its last after 21 s: a tenth of the average is new.
     permit.sent_at = loop.time() - 21.0
     permit.release(Outcome.OK)
-    assert lane.held_for == pytest.approx(3.0, abs=0.1)
+    assert upstream.held_for == pytest.approx(3.0, abs=0.1)
     await asyncio.sleep(0)
-    assert lane.expected_wait("interactive", None) == pytest.approx(3 * lane.held_for)
-    rated = Pool([Endpoint(base_url="http://127.0.0.1:1/v1")], Limits(requests_per_minute=6)).lanes[0]
-    waiting += [loop.create_task(rated.gate.enter(0.0)) for _ in range(4)]
+    assert upstream.expected_wait("interactive", None) == pytest.approx(3 * upstream.held_for)
+    rated = Balancer([Endpoint(base_url="http://127.0.0.1:1/v1")], Limits(requests_per_minute=6)).upstreams[0]
+    waiting += [loop.create_task(rated.limiter.enter(0.0)) for _ in range(4)]
     await asyncio.sleep(0)
-    assert rated.expected_wait("interactive", None) == pytest.approx(10.0 * (rated.gate.waiting + 1))
+    assert rated.expected_wait("interactive", None) == pytest.approx(10.0 * (rated.limiter.waiting + 1))
     await drain(one, [*waiting])
 
 

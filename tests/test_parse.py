@@ -1,4 +1,4 @@
-"""Claims about `aimlasync.parse`: a value of the type asked for, or the error that says why not, with the reply."""
+"""Claims about `structured.parse`: a value of the type asked for, or the error that says why not, with the reply."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any, Literal
 import msgspec
 import pytest
 
-from aimlasync.chat import decode_completion
+from aimlasync.chat.types import decode_completion
 from aimlasync.errors import AnswerError, AnswerInvalidError, AnswerRefusedError, AnswerTruncatedError
 from aimlasync.info import Info
-from aimlasync.parse import parse_completion, parse_response
-from aimlasync.responses import Response, decode_response
-from aimlasync.schema import Format, format_of
+from aimlasync.responses.types import Response, decode_response
+from aimlasync.structured.parse import parse_completion, parse_response
+from aimlasync.structured.schema import Format, format_of
 
 JSON = dict[str, Any]
 

@@ -1,4 +1,4 @@
-"""Claims about `aimlasync.pool`: where calls go, which key they carry, and who may see it."""
+"""Claims about `client.balancer`: where calls go, which key they carry, and who may see it."""
 
 from __future__ import annotations
 
@@ -14,8 +14,13 @@ import msgspec
 import pytest
 from virtual import run
 
-from aimlasync.call import Attempt, Call
-from aimlasync.endpoint import Endpoint, Headers, Secret, default_endpoints, is_loopback
+from aimlasync.admission.outcome import Outcome
+from aimlasync.client.balancer import Balancer
+from aimlasync.client.call import Attempt, Call
+from aimlasync.config import Limits, Timeout
+from aimlasync.endpoints.endpoint import Endpoint, Secret, default_endpoints, is_loopback
+from aimlasync.endpoints.providers import AIMLAPI, BYTESPIKE, COMPATIBLE, Api
+from aimlasync.endpoints.upstream import Upstream
 from aimlasync.errors import (
     AimlasyncError,
     APIConnectionError,
@@ -25,13 +30,9 @@ from aimlasync.errors import (
     RateLimitError,
     UnsupportedRequestError,
 )
+from aimlasync.headers import Headers
 from aimlasync.info import Info
-from aimlasync.lane import Lane
-from aimlasync.limits import Limits, Outcome
-from aimlasync.pool import Pool
-from aimlasync.providers import AIMLAPI, BYTESPIKE, COMPATIBLE, Api
-from aimlasync.timeout import Timeout
-from aimlasync.wire import encode
+from aimlasync.wire.base import encode
 
 KEY = "0f3a9c55d1e24b7788aa66cc33ee1100"
 VARIABLES = ("AIML_API_KEY", "AIMLAPI_API_KEY", "BYTESPIKE_API_KEY", "AIML_API_URL")
@@ -48,8 +49,8 @@ def empty_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
-def lane(base_url: str = "https://api.aimlapi.com/v1", **options: Any) -> Lane:
-    return Lane(Endpoint(base_url=base_url, api_key=KEY, **options), Limits())
+def upstream(base_url: str = "https://api.aimlapi.com/v1", **options: Any) -> Upstream:
+    return Upstream(Endpoint(base_url=base_url, api_key=KEY, **options), Limits())
 
 
 # --- base URLs ---------------------------------------------------------------------------------------------------
@@ -77,14 +78,14 @@ def lane(base_url: str = "https://api.aimlapi.com/v1", **options: Any) -> Lane:
     ],
 )
 def test_chat_url_is_joined_from_any_usual_base(given: str, chat: str) -> None:
-    made = lane(given)
+    made = upstream(given)
     assert made.urls["chat"] == chat
     assert made.urls["responses"] == chat.removesuffix("chat/completions") + "responses"
 
 
 @pytest.mark.parametrize("base", ["", "/", "/v1", "/v1/", "/v2", "/v1/chat/completions", "/chat/completions"])
 def test_aimlapi_serves_all_but_chat_from_its_own_roots(base: str) -> None:
-    made = lane(f"https://api.aimlapi.com{base}")
+    made = upstream(f"https://api.aimlapi.com{base}")
     version = "v2" if base == "/v2" else "v1"
     assert made.urls["chat"] == f"https://api.aimlapi.com/{version}/chat/completions"
     assert made.urls["responses"] == "https://api.aimlapi.com/v1/responses"
@@ -96,14 +97,14 @@ def test_aimlapi_serves_all_but_chat_from_its_own_roots(base: str) -> None:
 
 
 def test_vendor_behind_a_prefix_keeps_the_prefix() -> None:
-    made = lane("https://gate.example/aimlapi/v1", provider=AIMLAPI)
+    made = upstream("https://gate.example/aimlapi/v1", provider=AIMLAPI)
     assert made.urls["responses"] == "https://gate.example/aimlapi/v1/responses"
     assert made.path_url("/v2/billing") == "https://gate.example/aimlapi/v2/billing"
 
 
 @pytest.mark.parametrize("base", ["", "/v1", "/v1/"])
 def test_bytespike_serves_from_its_roots(base: str) -> None:
-    made = lane(f"https://llm.bytespike.ai{base}")
+    made = upstream(f"https://llm.bytespike.ai{base}")
     assert made.urls["chat"] == "https://llm.bytespike.ai/v1/chat/completions"
     assert made.urls["responses"] == "https://llm.bytespike.ai/v1/responses"
     assert made.path_url(BYTESPIKE.models_path) == "https://llm.bytespike.ai/v1/models"
@@ -112,7 +113,7 @@ def test_bytespike_serves_from_its_roots(base: str) -> None:
 
 
 def test_model_id_in_a_path_keeps_its_slashes_and_nothing_else() -> None:
-    made = lane("https://llm.example/v1")
+    made = upstream("https://llm.example/v1")
     assert made.path_url("models/{id}", id="a/b c?d#e") == "https://llm.example/v1/models/a/b%20c%3Fd%23e"
 
 
@@ -131,9 +132,9 @@ def test_vendor_is_known_by_its_host_alone(url: str, provider: Any) -> None:
 
 
 def test_endpoint_is_named_after_its_vendor_or_its_host() -> None:
-    assert lane().endpoint.name == "aimlapi"
-    assert lane("https://llm.example:8443/v1").endpoint.name == "llm.example:8443"
-    assert lane(name="mine").endpoint.name == "mine"
+    assert upstream().endpoint.name == "aimlapi"
+    assert upstream("https://llm.example:8443/v1").endpoint.name == "llm.example:8443"
+    assert upstream(name="mine").endpoint.name == "mine"
 
 
 @pytest.mark.parametrize(
@@ -174,7 +175,7 @@ def test_unencrypted_url_is_refused_unless_allowed(url: str) -> None:
 
 @pytest.mark.parametrize("host", ["localhost", "LOCALHOST:8000", "127.0.0.1:8000", "127.8.9.1", "[::1]:8000"])
 def test_unencrypted_loopback_is_allowed(host: str) -> None:
-    assert lane(f"http://{host}").urls["chat"].endswith("/v1/chat/completions")
+    assert upstream(f"http://{host}").urls["chat"].endswith("/v1/chat/completions")
 
 
 @pytest.mark.parametrize("host", ["", "localhost.evil.example", "0.0.0.0", "10.0.0.1", "::", "loopback", "127.1"])
@@ -186,16 +187,16 @@ def test_other_hosts_are_not_loopback(host: str) -> None:
 
 
 def test_key_is_stripped_and_sent_as_bearer_alone() -> None:
-    made = Lane(Endpoint(base_url="https://llm.example", api_key=f" {KEY}\n"), Limits())
+    made = Upstream(Endpoint(base_url="https://llm.example", api_key=f" {KEY}\n"), Limits())
     assert made.headers["Authorization"] == f"Bearer {KEY}"
     assert not {"x-api-key", "api-key"} & {name.lower() for name in made.headers}
 
 
 @pytest.mark.parametrize("key", [None, "", "  "])
 def test_no_key_sends_no_authorization(key: str | None) -> None:
-    made = Lane(Endpoint(base_url="http://localhost:8000", api_key=key), Limits())
+    made = Upstream(Endpoint(base_url="http://localhost:8000", api_key=key), Limits())
     assert "Authorization" not in made.headers
-    assert made.secret == ""
+    assert not made.secrets
 
 
 @pytest.mark.parametrize(
@@ -208,9 +209,9 @@ def test_key_that_no_header_may_carry_is_refused_without_showing_it(key: str) ->
 
 
 def holders() -> list[Any]:
-    endpoint = Endpoint.aimlapi(api_key=KEY, headers={"X-Gate": "tok3n"})
-    pool = Pool([endpoint], Limits())
-    return [Secret(KEY), endpoint, pool.lanes[0], pool.lanes[0].headers, endpoint.headers, pool]
+    endpoint = Endpoint.aimlapi(api_key=KEY, headers={"X-Limiter": "tok3n"})
+    pool = Balancer([endpoint], Limits())
+    return [Secret(KEY), endpoint, pool.upstreams[0], pool.upstreams[0].headers, endpoint.headers, pool]
 
 
 @pytest.mark.parametrize("index", range(6))
@@ -331,6 +332,62 @@ def test_url_of_aimlapi_may_come_from_the_environment_and_an_argument_beats_it(m
     assert Endpoint.bytespike(api_key=KEY).base_url == "https://llm.bytespike.ai/v1"
 
 
+FOREIGN = ["https://gate.example/v1", "https://api.aimlapi.com.evil.example", "https://evil.example/api.aimlapi.com"]
+HOME = ["https://api.aimlapi.com", "https://API.aimlapi.com:443/v2", "http://localhost:8000", "http://127.0.0.1:1/v1"]
+
+
+@pytest.mark.parametrize("url", FOREIGN)
+def test_key_from_the_environment_goes_to_no_other_host(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIML_API_KEY", KEY)
+    monkeypatch.setenv("BYTESPIKE_API_KEY", KEY)
+    (endpoint,) = default_endpoints(None, url, allow_http=False)
+    assert endpoint.api_key is None
+    assert endpoint.without_key.startswith("the key in AIML_API_KEY goes to api.aimlapi.com and this machine only: ")
+    for make, name in ((Endpoint.aimlapi, "AIML_API_KEY"), (Endpoint.bytespike, "BYTESPIKE_API_KEY")):
+        with pytest.raises(
+            AimlasyncError, match=f"{name} goes to .* pass api_key=, or set {name[:-3]}URL beside it"
+        ) as e:
+            make(base_url=url)
+        assert KEY not in str(e.value)
+        assert make(base_url=url, api_key="given").api_key is not None
+
+
+@pytest.mark.parametrize("url", HOME)
+def test_key_from_the_environment_goes_to_its_vendor_and_to_this_machine(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIML_API_KEY", KEY)
+    (endpoint,) = default_endpoints(None, url, allow_http=False)
+    for made in (endpoint, Endpoint.aimlapi(base_url=url)):
+        assert made.api_key is not None
+        assert made.api_key.reveal() == KEY
+
+
+def test_key_goes_where_the_variable_beside_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIML_API_KEY", KEY)
+    monkeypatch.setenv("AIML_API_URL", "https://gate.example/aimlapi/v1")
+    for made in (
+        *default_endpoints(None, None, allow_http=False),
+        *default_endpoints(None, "https://gate.example/v2", allow_http=False),
+        Endpoint.aimlapi(base_url="https://gate.example"),
+    ):
+        assert made.api_key is not None
+    assert default_endpoints(None, "https://gate.example:8443", allow_http=False)[0].api_key is None
+
+
+def test_variable_of_the_key_may_be_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIML_API_KEY", "vendors")
+    monkeypatch.setenv("GATE_KEY", f" {KEY}\n")
+    for url in (None, "https://gate.example/v1", "https://api.aimlapi.com"):
+        (endpoint,) = default_endpoints(None, url, allow_http=False, key_variable="GATE_KEY")
+        assert endpoint.api_key is not None
+        assert endpoint.api_key.reveal() == KEY
+    for name in ("NO_KEY", KEY, ""):
+        with pytest.raises(AimlasyncError, match="environment variable") as caught:
+            default_endpoints(None, None, allow_http=False, key_variable=name)
+        assert KEY not in str(caught.value)
+
+
 def test_url_from_the_environment_is_checked_like_any_other(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIML_API_URL", "http://gate.example/v1")
     with pytest.raises(ValueError, match="not encrypted"):
@@ -339,31 +396,31 @@ def test_url_from_the_environment_is_checked_like_any_other(monkeypatch: pytest.
     assert Endpoint.aimlapi(api_key=KEY).base_url == "https://api.aimlapi.com/v1"
 
 
-# --- lanes -------------------------------------------------------------------------------------------------------
+# --- upstreams -------------------------------------------------------------------------------------------------------
 
 
 def test_endpoints_limits_beat_the_clients() -> None:
     mine = Endpoint.aimlapi(api_key=KEY, limits=Limits(concurrency=3))
-    assert Lane(mine, Limits(concurrency=9)).gate.limit == 3
-    assert Lane(Endpoint.aimlapi(api_key=KEY), Limits(concurrency=9)).gate.limit == 9
-    assert Lane(Endpoint.aimlapi(api_key=KEY), Limits()).gate.limit >= 1
+    assert Upstream(mine, Limits(concurrency=9)).limiter.limit == 3
+    assert Upstream(Endpoint.aimlapi(api_key=KEY), Limits(concurrency=9)).limiter.limit == 9
+    assert Upstream(Endpoint.aimlapi(api_key=KEY), Limits()).limiter.limit >= 1
 
 
 def test_endpoints_headers_are_sent() -> None:
-    made = lane(headers={"X-Gate": "1", "User-Agent": "mine"})
-    assert (made.headers["X-Gate"], made.headers["User-Agent"]) == ("1", "mine")
+    made = upstream(headers={"X-Limiter": "1", "User-Agent": "mine"})
+    assert (made.headers["X-Limiter"], made.headers["User-Agent"]) == ("1", "mine")
 
 
 def test_pool_of_nothing_is_refused() -> None:
     with pytest.raises(ValueError, match="at least one"):
-        Pool([], Limits())
+        Balancer([], Limits())
 
 
 HELLO: dict[str, Any] = {"model": "m", "messages": []}
 
 
-def pool(*limits: int, **options: Any) -> Pool:
-    return Pool(
+def pool(*limits: int, **options: Any) -> Balancer:
+    return Balancer(
         [
             Endpoint(base_url=f"https://{n}.example", api_key=KEY, limits=Limits(concurrency=limit))
             for n, limit in enumerate(limits)
@@ -373,16 +430,16 @@ def pool(*limits: int, **options: Any) -> Pool:
     )
 
 
-def call_for(of: Pool, *lanes: int, **options: Any) -> Call:
+def call_for(of: Balancer, *upstreams: int, **options: Any) -> Call:
     info = Info(model="m")
     targets = of.targets("chat", HELLO, info, validate=True)
     options = {"timeout": Timeout(total=9), "started": asyncio.get_running_loop().time(), **options}
-    chosen = [targets[n] for n in lanes] or targets
+    chosen = [targets[n] for n in upstreams] or targets
     return Call(method="POST", targets=chosen, headers=Headers(), info=info, **options)
 
 
-async def take(of: Pool, count: int, **options: Any) -> list[int]:
-    return [of.lanes.index((await of.admit(call_for(of, **options)))[0].lane) for _ in range(count)]
+async def take(of: Balancer, count: int, **options: Any) -> list[int]:
+    return [of.upstreams.index((await of.admit(call_for(of, **options)))[0].upstream) for _ in range(count)]
 
 
 async def test_least_loaded_lane_is_chosen() -> None:
@@ -396,25 +453,25 @@ async def test_load_is_the_share_of_the_limit_in_use() -> None:
 
 async def test_the_faster_endpoint_is_chosen() -> None:
     both = pool(9, 9)
-    both.lanes[0].health.succeeded(0.0, 2.0)
-    both.lanes[1].health.succeeded(0.0, 0.1)
+    both.upstreams[0].circuit.succeeded(0.0, 2.0)
+    both.upstreams[1].circuit.succeeded(0.0, 0.1)
     assert await take(both, 5) == [1] * 5
 
 
 async def test_an_endpoint_that_failed_this_call_is_the_last_choice() -> None:
     both = pool(9, 9)
     call = call_for(both)
-    call.tried.add(both.lanes[0])
-    assert (await both.admit(call))[0].lane is both.lanes[1]
-    call.tried.add(both.lanes[1])
-    assert (await both.admit(call))[0].lane is both.lanes[0]
+    call.tried.add(both.upstreams[0])
+    assert (await both.admit(call))[0].upstream is both.upstreams[1]
+    call.tried.add(both.upstreams[1])
+    assert (await both.admit(call))[0].upstream is both.upstreams[0]
 
 
 async def test_an_endpoint_that_left_the_rotation_is_not_chosen_and_the_last_one_says_why() -> None:
     both = pool(9, 9)
-    both.lanes[0].retire("key revoked")
+    both.upstreams[0].retire("key revoked")
     assert await take(both, 3) == [1, 1, 1]
-    both.lanes[1].retire("no credit")
+    both.upstreams[1].retire("no credit")
     with pytest.raises(APIConnectionError, match=r"key revoked.*no credit"):
         await both.admit(call_for(both))
 
@@ -423,7 +480,7 @@ async def test_an_endpoint_that_keeps_failing_rests_and_is_probed_once() -> None
     both = pool(9, 9)
     now = asyncio.get_running_loop().time()
     for _ in range(6):
-        both.lanes[0].health.failed(now, 0.1)
+        both.upstreams[0].circuit.failed(now, 0.1)
     assert await take(both, 4) == [1] * 4
 
 
@@ -436,13 +493,13 @@ async def test_calls_of_one_conversation_stay_together() -> None:
 
 async def test_a_paused_endpoint_is_passed_over() -> None:
     both = pool(9, 9)
-    both.lanes[0].gate.pause(asyncio.get_running_loop().time() + 30)
+    both.upstreams[0].limiter.pause(asyncio.get_running_loop().time() + 30)
     assert await take(both, 3) == [1, 1, 1]
 
 
 async def test_a_pause_longer_than_the_call_has_time_for_fails_at_once() -> None:
     one = pool(9)
-    one.lanes[0].gate.pause(asyncio.get_running_loop().time() + 30)
+    one.upstreams[0].limiter.pause(asyncio.get_running_loop().time() + 30)
     with pytest.raises(OverloadedError) as caught:
         await one.admit(call_for(one))
     assert caught.value.retry_after == pytest.approx(30, abs=1)
@@ -452,12 +509,12 @@ def told(seconds: float, *, by: int = 429, vendor: Any = COMPATIBLE, max_retry_a
     """For how long an endpoint stands still after one of its callers was told to wait."""
 
     async def main() -> float:
-        of = Pool([Endpoint(base_url="https://one.example", api_key=KEY, provider=vendor)], Limits())
+        of = Balancer([Endpoint(base_url="https://one.example", api_key=KEY, provider=vendor)], Limits())
         target, permit = await of.admit(call := call_for(of, max_retry_after=max_retry_after))
         now = asyncio.get_running_loop().time()
         error = RateLimitError if by == 429 else InternalServerError
         Attempt(call, target, permit, now, call.info).fail(error("busy", status=by, retry_after=seconds))
-        return of.lanes[0].gate.paused_until - now
+        return of.upstreams[0].limiter.paused_until - now
 
     return run(main())
 
@@ -490,7 +547,7 @@ def test_a_stated_wait_that_the_policy_allows_is_waited_for_and_not_refused(stat
         one = pool(9)
         loop = asyncio.get_running_loop()
         begun = loop.time()
-        one.lanes[0].pause(stated, begun)
+        one.upstreams[0].pause(stated, begun)
         await one.admit(call_for(one, timeout=Timeout(total=600)))
         return loop.time() - begun
 
@@ -499,7 +556,7 @@ def test_a_stated_wait_that_the_policy_allows_is_waited_for_and_not_refused(stat
 
 async def test_a_pause_longer_than_the_policy_allows_fails_at_once() -> None:
     one = pool(9)
-    one.lanes[0].pause(30, asyncio.get_running_loop().time())
+    one.upstreams[0].pause(30, asyncio.get_running_loop().time())
     with pytest.raises(OverloadedError) as caught:
         await one.admit(call_for(one, max_retry_after=20.0, timeout=Timeout(total=600)))
     assert caught.value.retry_after is not None
@@ -524,7 +581,7 @@ async def test_nobody_waits_longer_than_allowed() -> None:
     await one.admit(call_for(one))
     with pytest.raises(OverloadedError):
         await one.admit(call_for(one))
-    assert one.lanes[0].gate.waiting == 0
+    assert one.upstreams[0].limiter.waiting == 0
 
 
 async def test_permit_is_given_back_once_whoever_gives_it_back() -> None:
@@ -532,21 +589,21 @@ async def test_permit_is_given_back_once_whoever_gives_it_back() -> None:
     (_, permit), (_, other) = await one.admit(call_for(one)), await one.admit(call_for(one))
     for outcome in (Outcome.OK, Outcome.DROPPED, Outcome.IGNORED):
         permit.release(outcome)
-    assert one.lanes[0].gate.in_flight == 1
+    assert one.upstreams[0].limiter.in_flight == 1
     other.release(Outcome.OK)
     other.release(Outcome.OK)
-    assert one.lanes[0].gate.in_flight == 0
+    assert one.upstreams[0].limiter.in_flight == 0
 
 
 # --- what no endpoint can serve ----------------------------------------------------------------------------------
 
 
-def vendors() -> Pool:
-    return Pool([Endpoint.aimlapi(api_key=KEY), Endpoint.bytespike(api_key=KEY)], Limits())
+def vendors() -> Balancer:
+    return Balancer([Endpoint.aimlapi(api_key=KEY), Endpoint.bytespike(api_key=KEY)], Limits())
 
 
 def test_request_that_no_endpoint_takes_is_refused_with_the_fix_and_the_way_around() -> None:
-    only = Pool([Endpoint.aimlapi(api_key=KEY)], Limits())
+    only = Balancer([Endpoint.aimlapi(api_key=KEY)], Limits())
     info = Info()
     body = {"model": "openai/gpt-5-nano-2025-08-07", "temperature": 0.5}
     with pytest.raises(UnsupportedRequestError) as caught:
@@ -562,16 +619,16 @@ def test_request_that_no_endpoint_takes_is_refused_with_the_fix_and_the_way_arou
 
 
 def test_model_of_the_other_api_is_refused_with_the_call_to_use() -> None:
-    only = Pool([Endpoint.aimlapi(api_key=KEY)], Limits())
+    only = Balancer([Endpoint.aimlapi(api_key=KEY)], Limits())
     with pytest.raises(UnsupportedRequestError, match=r"client\.responses\.create") as caught:
         only.targets("chat", {"model": "openai/gpt-5-pro"}, Info(), validate=True)
     assert (caught.value.code, caught.value.param) == ("unsupported_model", "model")
 
 
-def served(of: Pool, api: Api, body: dict[str, Any]) -> list[Any]:
+def served(of: Balancer, api: Api, body: dict[str, Any]) -> list[Any]:
     """Per endpoint that can serve it, in order: its name and the body it gets."""
     targets = of.targets(api, body, Info(), validate=True)
-    return [(target.lane.endpoint.name, json.loads(target.body or b"")) for target in targets]
+    return [(target.upstream.endpoint.name, json.loads(target.body or b"")) for target in targets]
 
 
 def test_the_same_model_goes_to_each_vendor_by_the_name_it_has_there() -> None:
@@ -601,12 +658,12 @@ def test_unknown_model_goes_everywhere() -> None:
 
 def test_one_endpoint_is_asked_by_its_own_name_for_a_model() -> None:
     nano = "openai/gpt-5-nano-2025-08-07"
-    (target,) = Pool([Endpoint.bytespike(api_key="b")], Limits()).targets(
+    (target,) = Balancer([Endpoint.bytespike(api_key="b")], Limits()).targets(
         "chat", {"model": nano, "messages": []}, Info(), validate=True
     )
     assert msgspec.json.decode(target.body or b"")["model"] == "gpt-5-nano"
     # The AI/ML API knows its models by other names too: what is said is sent.
-    (target,) = Pool([Endpoint.aimlapi(api_key="a")], Limits()).targets(
+    (target,) = Balancer([Endpoint.aimlapi(api_key="a")], Limits()).targets(
         "chat", {"model": "gpt-5-nano", "messages": []}, Info(), validate=True
     )
     assert msgspec.json.decode(target.body or b"")["model"] == "gpt-5-nano"

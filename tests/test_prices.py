@@ -1,4 +1,4 @@
-"""Claims about `aimlasync.prices`: what a catalogue's prices say, what a call cost, and that unknown is never 0."""
+"""Claims about `cost.prices`: what a catalogue's prices say, what a call cost, and that unknown is never 0."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aimlasync.catalogue import Model, decode_model, decode_models
-from aimlasync.chat import CompletionTokensDetails, PromptTokensDetails, Usage
-from aimlasync.prices import Price, cost, price_of, prices_of, tokens_of
-from aimlasync.responses import InputTokensDetails, OutputTokensDetails, ResponseUsage
+from aimlasync.chat.types import CompletionTokensDetails, PromptTokensDetails, Usage
+from aimlasync.cost.prices import Price, cost, price_of, prices_of, tokens_of
+from aimlasync.responses.types import InputTokensDetails, OutputTokensDetails, ResponseUsage
 from aimlasync.simulator.vendor import catalogue
 from aimlasync.simulator.vendor.vendors import VENDORS
+from aimlasync.wire.models import Model, decode_model, decode_models
 
 NANO = Price.per_million(input=0.05, output=0.4, cached_input=0.005)
 

@@ -1,4 +1,4 @@
-"""Claims about `aimlasync.providers`: what is refused is documented not to work, and nothing else is refused."""
+"""Claims about `endpoints.providers`: what is refused is documented not to work, and nothing else is refused."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aimlasync import chat, responses
-from aimlasync.providers import AIMLAPI, BYTESPIKE, COMPATIBLE, VENDORS, Api, Provider, provider_of, refusal
+from aimlasync.chat import types as chat
+from aimlasync.endpoints.providers import AIMLAPI, BYTESPIKE, COMPATIBLE, VENDORS, Api, Provider, provider_of, refusal
+from aimlasync.responses import types as responses
 
 NANO, MINI = "openai/gpt-5-nano-2025-08-07", "openai/gpt-5-mini-2025-08-07"
 PRO, OLD_NANO = "openai/gpt-5-pro", "openai/gpt-4.1-nano-2025-04-14"

@@ -1,8 +1,8 @@
 """How much of a quota is used, and how far it is passed, while the tokens of a request are being learned.
 
-A closed loop of callers against one lane, five virtual minutes: estimate, admission, answer, learning, settling, as in
-`Pool.admit` and `Attempt.succeed`; concurrency is learned too. The server is a judge that refuses nothing and counts
-what arrived in every sliding 60 seconds. What servers count differs, so each run is judged three ways:
+A closed loop of callers against one upstream, five virtual minutes: estimate, admission, answer, learning, settling,
+as in `Balancer.admit` and `Attempt.succeed`; concurrency is learned too. The server is a judge that refuses nothing
+and counts what arrived in every sliding 60 seconds. What servers count differs, so each run is judged three ways:
  - "arrival": prompt and answer when the request arrives. No server can know that; none is stricter, and it is what the
    simulator does;
  - "end": the prompt when it arrives, the answer when it ends (gateways and Anthropic, who count what was used);
@@ -23,10 +23,11 @@ import pytest
 from test_gate import worst
 from virtual import run
 
-from aimlasync.endpoint import Endpoint
-from aimlasync.estimate import Estimator
-from aimlasync.lane import Lane
-from aimlasync.limits import Limits, Outcome
+from aimlasync.admission.outcome import Outcome
+from aimlasync.admission.token_estimate import Estimator
+from aimlasync.config import Limits
+from aimlasync.endpoints.endpoint import Endpoint
+from aimlasync.endpoints.upstream import Upstream
 
 SECONDS = 300.0
 # After this the estimates are those of the traffic.
@@ -70,12 +71,12 @@ def dense_prompts(draw: random.Random) -> Asked:
 
 
 class Server:
-    """One lane under load, and what its server saw."""
+    """One upstream under load, and what its server saw."""
 
     def __init__(
         self, traffic: Traffic, limits: Limits, *, callers: int, seconds: float = SECONDS, seed: int = 0
     ) -> None:
-        self.lane = Lane(Endpoint(base_url="https://one.example", api_key="test"), limits)
+        self.upstream = Upstream(Endpoint(base_url="https://one.example", api_key="test"), limits)
         self.limit = limits.tokens_per_minute or 0.0
         self.traffic = traffic
         self.seconds = seconds
@@ -89,18 +90,18 @@ class Server:
     async def _main(self, callers: int) -> None:
         self.begun = asyncio.get_running_loop().time()
         await asyncio.gather(*(self._caller() for _ in range(callers)))
-        assert self.lane.gate.in_flight == self.lane.gate.waiting == 0
+        assert self.upstream.limiter.in_flight == self.upstream.limiter.waiting == 0
 
     async def _caller(self) -> None:
         loop = asyncio.get_running_loop()
-        lane, draw = self.lane, self.draw
+        upstream, draw = self.upstream, self.draw
         while loop.time() - self.begun < self.seconds:
             size, cap, prompt, output = self.traffic(draw)
 
             def tokens(size: int = size, cap: int | None = cap) -> float:
-                return lane.estimate("m", size, cap)
+                return upstream.estimate("m", size, cap)
 
-            permit = lane.admit_nowait(tokens(), loop) or await lane.admit(tokens, "interactive")
+            permit = upstream.admit_nowait(tokens(), loop) or await upstream.admit(tokens, "interactive")
             await asyncio.sleep(0.05 * draw.random())
             self.requests.append((loop.time(), 1.0))
             self.arrivals.append((loop.time(), prompt + output))
@@ -108,7 +109,7 @@ class Server:
             self.caps.append((loop.time(), prompt + (cap or output)))
             await asyncio.sleep((0.4 + output / 150) * draw.lognormvariate(0, 0.3))
             self.ends.append((loop.time(), output))
-            lane.learn("m", size, round(prompt), round(output))
+            upstream.learn("m", size, round(prompt), round(output))
             permit.release(Outcome.OK, prompt + output)
 
     def use(self, seen: list[tuple[float, float]], limit: float | None = None) -> float:

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from aimlasync import response_events
-from aimlasync.response_events import TERMINAL, Assembler, ResponseStreamEvent, decode_event, events_of
-from aimlasync.responses import (
+from aimlasync.responses import events as response_events
+from aimlasync.responses.assembler import Assembler
+from aimlasync.responses.events import TERMINAL, ResponseStreamEvent, decode_event, events_of
+from aimlasync.responses.types import (
     FunctionCall,
     OutputMessage,
     OutputRefusal,
@@ -18,7 +19,7 @@ from aimlasync.responses import (
     Response,
     decode_response,
 )
-from aimlasync.wire import Unknown, encode
+from aimlasync.wire.base import Unknown, encode
 
 JSON = dict[str, Any]
 

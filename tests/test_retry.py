@@ -1,4 +1,4 @@
-"""Claims about `aimlasync.retry`: after which error, after how long, and when not."""
+"""Claims about `resilience.retry`: after which error, after how long, and when not."""
 
 from __future__ import annotations
 
@@ -14,9 +14,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from aimlasync import errors
-from aimlasync.error_bodies import status_error
+from aimlasync.endpoints.ratelimit_headers import retry_after
 from aimlasync.errors import AimlasyncError, APIConnectionError, APITimeoutError, OverloadedError
-from aimlasync.retry import Retry, RetryQuota, retry_after, retry_after_of
+from aimlasync.resilience.retry import Retry, retry_after_of
+from aimlasync.resilience.retry_budget import RetryBudget
+from aimlasync.wire.error_bodies import status_error
 
 FOREVER = float("inf")
 
@@ -275,23 +277,23 @@ LATE = APITimeoutError("x", phase="first_token")
     ids=lambda value: type(value).__name__,
 )
 def test_retry_costs_five_and_ten_after_a_timeout_or_a_broken_connection(error: AimlasyncError, cost: int) -> None:
-    quota = RetryQuota()
+    quota = RetryBudget()
     assert (quota.take(error), quota.available) == (cost, 500 - cost)
 
 
 def test_quota_pays_for_a_hundred_retries_and_then_for_none() -> None:
-    quota = RetryQuota()
+    quota = RetryBudget()
     assert [quota.take(broken()) for _ in range(102)] == [5] * 100 + [None] * 2
     assert quota.available == 0
 
 
 def test_retry_that_cannot_be_paid_for_costs_nothing() -> None:
-    quota = RetryQuota(capacity=13)
+    quota = RetryBudget(capacity=13)
     assert [quota.take(LATE), quota.take(LATE), quota.available] == [10, None, 3]
 
 
 def test_success_after_a_retry_gives_its_cost_back_and_another_one_earns_one() -> None:
-    quota = RetryQuota()
+    quota = RetryBudget()
     first, second = quota.take(LATE), quota.take(broken())
     assert (first, second, quota.available) == (10, 5, 485)
     quota.give_back(10)
@@ -301,7 +303,7 @@ def test_success_after_a_retry_gives_its_cost_back_and_another_one_earns_one() -
 
 
 def test_quota_never_holds_more_than_its_capacity() -> None:
-    quota = RetryQuota()
+    quota = RetryBudget()
     quota.succeeded()
     quota.give_back(10)
     assert quota.available == 500
@@ -314,11 +316,11 @@ def test_quota_never_holds_more_than_its_capacity() -> None:
 )
 def test_quota_that_could_never_pay_or_never_recover_is_refused(costs: dict[str, int]) -> None:
     with pytest.raises(ValueError, match="at least"):
-        RetryQuota(**costs)
+        RetryBudget(**costs)
 
 
 def test_one_probe_at_a_time_goes_on_while_the_quota_is_empty() -> None:
-    quota = RetryQuota(capacity=10)
+    quota = RetryBudget(capacity=10)
     assert not quota.probe(broken()), "there is quota: take it"
     assert quota.take(LATE) == 10
     assert [quota.probe(broken()), quota.probe(broken()), quota.probe(LATE)] == [True, False, False]
@@ -327,7 +329,7 @@ def test_one_probe_at_a_time_goes_on_while_the_quota_is_empty() -> None:
 
 
 def test_probe_that_succeeds_earns_one_retry_and_starts_the_backoff_anew() -> None:
-    quota = RetryQuota(capacity=10)
+    quota = RetryBudget(capacity=10)
     quota.take(LATE)
     for succeeded, failed, available in [(False, 1, 0), (False, 2, 0), (True, 0, 5), (False, 1, 5)]:
         assert quota.probe(LATE)
@@ -336,7 +338,7 @@ def test_probe_that_succeeds_earns_one_retry_and_starts_the_backoff_anew() -> No
 
 
 def test_probe_that_was_cancelled_is_neither_a_failure_nor_a_success() -> None:
-    quota = RetryQuota(capacity=10)
+    quota = RetryBudget(capacity=10)
     quota.take(LATE)
     assert quota.probe(LATE)
     quota.probed(None)
@@ -344,11 +346,11 @@ def test_probe_that_was_cancelled_is_neither_a_failure_nor_a_success() -> None:
 
 
 def test_quota_shows_what_is_left() -> None:
-    quota = RetryQuota(capacity=10)
-    assert repr(quota) == "<RetryQuota 10 of 10>"
+    quota = RetryBudget(capacity=10)
+    assert repr(quota) == "<RetryBudget 10 of 10>"
     quota.take(LATE)
     quota.probe(LATE)
-    assert repr(quota) == "<RetryQuota 0 of 10, probing>"
+    assert repr(quota) == "<RetryBudget 0 of 10, probing>"
 
 
 class Callers(RuleBasedStateMachine):
@@ -356,7 +358,7 @@ class Callers(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.quota = RetryQuota(capacity=40)
+        self.quota = RetryBudget(capacity=40)
         self.paid: list[int] = []
         self.probes = 0
 
@@ -410,7 +412,7 @@ class World:
 
     def __init__(self, failure: Callable[[float, float], AimlasyncError | None], *, seed: int = 1) -> None:
         self.now = 0.0
-        self.quota = RetryQuota()
+        self.quota = RetryBudget()
         self.retry = Retry()
         self.draw = random.Random(seed).random
         self.failure = failure

@@ -1,4 +1,4 @@
-"""Claims about ``aimlasync.schema``: what a type becomes, what stays true of every schema, what is refused."""
+"""Claims about `structured.schema`: what a type becomes, what stays true of every schema, what is refused."""
 
 import gc
 import keyword
@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from aimlasync.schema import Format, format_of
+from aimlasync.structured.schema import Format, format_of
 
 JSON = dict[str, Any]
 X = TypeVar("X")

@@ -1,4 +1,4 @@
-"""Claims about `aimlasync.signals`: what response headers say of the limits, in every vendor's notation."""
+"""Claims about `endpoints.ratelimit_headers`: what response headers say of the limits, in every vendor's notation."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from multidict import CIMultiDict, CIMultiDictProxy
 
-import aimlasync.retry
-from aimlasync.signals import Signal, read, retry_after
+from aimlasync.endpoints.ratelimit_headers import Signal, read, retry_after
 
 NOW = 1_764_672_000.0  # 2025-12-02T10:40:00Z
 
@@ -343,10 +342,6 @@ def test_no_headers_break_the_reading_of_them(headers: dict[str, str], unit: Lit
 
 
 # --- retry-after -------------------------------------------------------------------------------------------------
-
-
-def test_retry_after_is_found_where_it_was() -> None:
-    assert aimlasync.retry.retry_after is retry_after
 
 
 @settings(max_examples=150, deadline=None)

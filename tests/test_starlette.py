@@ -25,8 +25,8 @@ from starlette.routing import Route
 from web import Serving, browser, events_of, serving
 
 from aimlasync import AsyncClient, Endpoint, Limits, Retry, relay
-from aimlasync.budget import Budget
-from aimlasync.prices import Price
+from aimlasync.cost.budget import Budget
+from aimlasync.cost.prices import Price
 from aimlasync.simulator import Fault, Latency, Simulator
 from aimlasync.starlette import client, client_of, event_stream, exception_handlers, lifespan
 

@@ -12,11 +12,11 @@ import msgspec
 import pytest
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from aimlasync.chat import decode_completion
-from aimlasync.chat_chunks import Assembler as ChatAssembler
-from aimlasync.chat_chunks import chunk_of, decode_chunk
-from aimlasync.endpoint import Endpoint, default_endpoints
-from aimlasync.error_bodies import redact, status_error
+from aimlasync.chat.assembler import Assembler as ChatAssembler
+from aimlasync.chat.chunks import chunk_of, decode_chunk
+from aimlasync.chat.types import decode_completion
+from aimlasync.endpoints.endpoint import Endpoint, default_endpoints
+from aimlasync.endpoints.providers import BYTESPIKE
 from aimlasync.errors import (
     AimlasyncError,
     AnswerInvalidError,
@@ -29,11 +29,13 @@ from aimlasync.errors import (
     UnsupportedRequestError,
 )
 from aimlasync.info import Info
-from aimlasync.providers import BYTESPIKE
-from aimlasync.response_events import Assembler, decode_event
-from aimlasync.responses import decode_response
-from aimlasync.retry import Retry
-from aimlasync.wire import Unknown, encode
+from aimlasync.resilience.retry import Retry
+from aimlasync.responses.assembler import Assembler
+from aimlasync.responses.events import decode_event
+from aimlasync.responses.types import decode_response
+from aimlasync.wire.base import Unknown, encode
+from aimlasync.wire.error_bodies import status_error
+from aimlasync.wire.redaction import Secrets
 
 
 @pytest.fixture
@@ -140,7 +142,7 @@ def test_type_that_is_no_text_is_unknown(kind: Any) -> None:
 def test_key_cut_by_the_end_of_an_excerpt_is_not_shown(at: int) -> None:
     key = "0f3a9c55d1e24b7788aa66cc33ee1100"
     failed = status_error(401, f"{'x' * at}{key} and more".encode())
-    redact(failed, key)
+    Secrets([key]).redact(failed)
     assert key[:10] not in failed.message
 
 

@@ -1,4 +1,4 @@
-"""Claims about `aimlasync.translate`: the same request for another vendor, or the reason why there is none."""
+"""Claims about `endpoints.translate`: the same request for another vendor, or the reason why there is none."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aimlasync import chat, responses
-from aimlasync.chat import DeveloperMessage, Message, SystemMessage, UserMessage
-from aimlasync.providers import AIMLAPI, BYTESPIKE, COMPATIBLE, Api, Model, Provider, refusal
-from aimlasync.translate import translate
-from aimlasync.wire import encode, plain
+from aimlasync.chat import types as chat
+from aimlasync.chat.types import DeveloperMessage, Message, SystemMessage, UserMessage
+from aimlasync.endpoints.providers import AIMLAPI, BYTESPIKE, COMPATIBLE, Api, Model, Provider, refusal
+from aimlasync.endpoints.translate import translate
+from aimlasync.responses import types as responses
+from aimlasync.wire.base import encode, plain
 
 NANO, MINI = "openai/gpt-5-nano-2025-08-07", "openai/gpt-5-mini-2025-08-07"
 PRO, OLD_NANO = "openai/gpt-5-pro", "openai/gpt-4.1-nano-2025-04-14"

@@ -13,9 +13,9 @@ import pytest
 from servers import RawServer, Script, raw_server, until
 
 from aimlasync import APIConnectionError, APITimeoutError, AsyncClient, Endpoint, Limits, Retry, Timeout
-from aimlasync.lean import LeanTransport
-from aimlasync.session import AiohttpTransport
-from aimlasync.transport import StaleConnectionError, Transport
+from aimlasync.transport.aiohttp_session import AiohttpTransport
+from aimlasync.transport.base import StaleConnectionError, Transport
+from aimlasync.transport.connection_pool import LeanTransport
 
 HELLO: Any = [{"role": "user", "content": "Hello"}]
 BODY = json.dumps({"choices": [{"message": {"content": "hi"}, "finish_reason": "stop"}]}).encode()
@@ -191,7 +191,7 @@ async def test_after_a_streams_end_its_connection_is_used_again() -> None:
         for _ in range(3):
             answer = await client.chat.completions.create(model="m", messages=HELLO, stream=True)
             assert (await answer.collect()).text == "hi"
-            await until(lambda: not client._pool.lanes[0].gate.in_flight)
+            await until(lambda: not client._balancer.upstreams[0].limiter.in_flight)
             await asyncio.sleep(0.02)
         assert server.connections == 1
 
@@ -288,7 +288,7 @@ async def test_more_calls_at_once_than_handshakes_at_once_are_all_answered() -> 
 
 
 async def test_who_leaves_the_line_for_a_connection_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
-    from aimlasync import lean
+    from aimlasync.transport import connection_pool as lean
 
     monkeypatch.setattr(lean, "_DIALS", 1)
     async with raw_server(raw(SIZED)) as server:

@@ -24,8 +24,8 @@ from aimlasync import (
     RateLimitError,
     Retry,
 )
-from aimlasync.budget import Budget
-from aimlasync.prices import Price, prices_of
+from aimlasync.cost.budget import Budget
+from aimlasync.cost.prices import Price, prices_of
 from aimlasync.simulator import Fault, Latency, Simulator
 
 NANO = "openai/gpt-5-nano-2025-08-07"
@@ -52,10 +52,10 @@ async def test_killing_one_of_two_endpoints_loses_no_call() -> None:
             await until(lambda: len(one.ledger) >= 100)
             await one.close()
             outcomes = await load
-            lanes = {state.name: state for state in client.statistics()}
+            upstreams = {state.name: state for state in client.statistics()}
     assert [outcome for outcome in outcomes if isinstance(outcome, BaseException)] == []
-    assert lanes["two"].answered > 200
-    assert lanes["one"].in_flight == lanes["two"].in_flight == 0
+    assert upstreams["two"].answered > 200
+    assert upstreams["one"].in_flight == upstreams["two"].in_flight == 0
 
 
 async def test_the_same_model_fails_over_to_another_vendor() -> None:
@@ -88,11 +88,11 @@ async def test_a_stream_fails_over_before_its_first_event_and_never_after() -> N
     async with Simulator() as good, raw_server(Script(end="reset"), cut) as bad:
         endpoints = [Endpoint(base_url=bad.base_url, name="bad"), endpoint(good, "good")]
         async with AsyncClient(endpoints=endpoints, retry=QUICK) as client:
-            client._pool.lanes[0].health.succeeded(0.0, 0.001)
+            client._balancer.upstreams[0].circuit.succeeded(0.0, 0.001)
             stream = await client.chat.completions.create(model=NANO, messages=HELLO, stream=True)
             assert (await stream.collect()).text
             assert stream.info.endpoint == "good"
-            client._pool.lanes[1].health.succeeded(0.0, 50.0)
+            client._balancer.upstreams[1].circuit.succeeded(0.0, 50.0)
             broken = await client.chat.completions.create(model=NANO, messages=HELLO, stream=True)
             with pytest.raises(AimlasyncError):
                 await broken.collect()

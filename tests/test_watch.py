@@ -11,7 +11,7 @@ from servers import Script, raw_server, until
 
 from aimlasync import AimlasyncError, AsyncClient, Budget, Endpoint, Hedge, Info, Price, Retry, Timeout
 from aimlasync.simulator import Fault, Simulator
-from aimlasync.wire import Reply
+from aimlasync.wire.base import Reply
 
 NANO = "openai/gpt-5-nano-2025-08-07"
 HELLO: Any = [{"role": "user", "content": "Hello"}]

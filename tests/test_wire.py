@@ -12,12 +12,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aimlasync import chat, responses
-from aimlasync.chat import ChatCompletion, Message, decode_completion
-from aimlasync.chat_chunks import Assembler, decode_chunk
-from aimlasync.response_events import decode_event
-from aimlasync.responses import OutputMessage, OutputText, Response, decode_response
-from aimlasync.wire import Unknown, encode
+from aimlasync.chat import types as chat
+from aimlasync.chat.assembler import Assembler
+from aimlasync.chat.chunks import decode_chunk
+from aimlasync.chat.types import ChatCompletion, Message, decode_completion
+from aimlasync.responses import types as responses
+from aimlasync.responses.events import decode_event
+from aimlasync.responses.types import OutputMessage, OutputText, Response, decode_response
+from aimlasync.wire.base import Unknown, encode
 
 JSON = dict[str, Any]
 Path = tuple[str | int, ...]

@@ -19,10 +19,10 @@ import msgspec
 
 from aimlasync.agents.run_state import Run, ToolCall, Usage
 from aimlasync.agents.tools import Tool
-from aimlasync.chat import ChatCompletion
-from aimlasync.providers import VENDORS
-from aimlasync.responses import FunctionCall, OutputMessage, OutputRefusal, OutputText, ReasoningItem, Response
-from aimlasync.schema import Format
+from aimlasync.chat.types import ChatCompletion
+from aimlasync.endpoints.providers import VENDORS
+from aimlasync.responses.types import FunctionCall, OutputMessage, OutputRefusal, OutputText, ReasoningItem, Response
+from aimlasync.structured.schema import Format
 
 _ENCRYPTED = "reasoning.encrypted_content"
 _CHOICES = ("none", "auto", "required")

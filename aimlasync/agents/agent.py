@@ -13,8 +13,8 @@ from aimlasync.agents.context import RunContext
 from aimlasync.agents.errors import ToolError
 from aimlasync.agents.run_state import Endpoint, Run
 from aimlasync.agents.tools import Tool, tool, tool_of
-from aimlasync.line import Priority
-from aimlasync.schema import Format, format_of
+from aimlasync.config import Priority, check_headers
+from aimlasync.structured.schema import Format, format_of
 
 
 class CallParams(TypedDict, total=False):
@@ -96,6 +96,7 @@ class Agent:
     """
 
     def __init__(self, **options: Unpack[Options]) -> None:
+        check_headers(options)
         given = {**_DEFAULTS, **options}
         self.name: str = given.pop("name")
         self.model: str = given.pop("model")
@@ -121,6 +122,7 @@ class Agent:
         """Return this agent with other options."""
         if not options:
             return self
+        check_headers(options)
         own: dict[str, Any] = {name: getattr(self, name) for name in _DEFAULTS}
         own["tools"] = self.tools.values()
         return Agent(**{**own, **self.params, **options})

@@ -20,10 +20,11 @@ from aimlasync.agents.events import Emit, Event, TextDelta
 from aimlasync.agents.loop import AgentLoop
 from aimlasync.agents.run_state import Run
 from aimlasync.agents.tools import Approve
-from aimlasync.budget import Budget
+from aimlasync.config import check_headers
+from aimlasync.cost.budget import Budget
 
 if TYPE_CHECKING:
-    from aimlasync.client import AsyncClient
+    from aimlasync.client.client import AsyncClient
 
 Input = str | Iterable[Mapping[str, Any] | msgspec.Struct]
 
@@ -182,6 +183,7 @@ def prepare(
 
     Raises ValueError and TypeError for arguments that cannot be used together.
     """
+    check_headers(options)
     if history is not None and agent is None:
         options = {"model": history.model, "endpoint": history.endpoint, **options}
     agent = Agent(**options) if agent is None else agent.but(**options)

@@ -27,7 +27,7 @@ from aimlasync.agents.run_state import Run
 from aimlasync.agents.tool_calls import ToolExecutor
 from aimlasync.agents.tools import Approve
 from aimlasync.agents.usage import UsageTracker
-from aimlasync.budget import Budget
+from aimlasync.cost.budget import Budget
 from aimlasync.errors import (
     AimlasyncError,
     AnswerError,
@@ -38,7 +38,7 @@ from aimlasync.errors import (
 )
 
 if TYPE_CHECKING:
-    from aimlasync.client import AsyncClient
+    from aimlasync.client.client import AsyncClient
 
 
 class AgentLoop:

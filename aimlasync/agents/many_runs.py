@@ -15,12 +15,13 @@ from aimlasync.agents.agent import Agent, Options
 from aimlasync.agents.api import Input, budget_of, prepare
 from aimlasync.agents.run_state import Run
 from aimlasync.agents.tools import Approve
-from aimlasync.budget import Budget
 from aimlasync.bulk.api import each
+from aimlasync.config import check_headers
+from aimlasync.cost.budget import Budget
 from aimlasync.errors import AimlasyncError
 
 if TYPE_CHECKING:
-    from aimlasync.client import AsyncClient
+    from aimlasync.client.client import AsyncClient
 
 
 class Result:
@@ -76,6 +77,7 @@ async def map(
     """
     if concurrency < 1:
         raise ValueError(f"concurrency must be at least 1, not {concurrency}")
+    check_headers(options)
     options.setdefault("priority", "bulk")
     agent = Agent(**options) if agent is None else agent.but(**options)
     shared = budget_of(client, budget)

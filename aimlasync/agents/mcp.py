@@ -18,8 +18,8 @@ import msgspec
 from aimlasync.agents.context import RunContext
 from aimlasync.agents.errors import ToolError
 from aimlasync.agents.tools import Approve, Tool
-from aimlasync.endpoint import is_loopback
-from aimlasync.wire import encode
+from aimlasync.endpoints.endpoint import is_loopback
+from aimlasync.wire.base import encode
 
 try:
     import httpx2

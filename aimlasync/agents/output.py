@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from aimlasync.schema import Format
+from aimlasync.structured.schema import Format
 
 _FENCE = re.compile(r"```[a-zA-Z]*\s*\n(.*?)```", re.DOTALL)
 _scan = json.JSONDecoder().raw_decode

@@ -13,7 +13,7 @@ from typing import Any, Literal, Self
 
 import msgspec
 
-from aimlasync.wire import encode
+from aimlasync.wire.base import encode
 
 Endpoint = Literal["chat", "responses"]
 

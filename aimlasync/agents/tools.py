@@ -23,8 +23,8 @@ import msgspec.inspect as mi
 
 from aimlasync.agents.context import RunContext
 from aimlasync.agents.run_state import ToolCall
-from aimlasync.schema import format_of
-from aimlasync.wire import encode
+from aimlasync.structured.schema import format_of
+from aimlasync.wire.base import encode
 
 Approve = Callable[[ToolCall], Awaitable[bool]]
 """Decides whether a tool call may be executed."""

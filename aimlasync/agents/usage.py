@@ -11,10 +11,10 @@ from typing import Any
 
 from aimlasync.agents.adapters import Adapter
 from aimlasync.agents.run_state import Run
-from aimlasync.budget import Budget, Reservation, output_cap
+from aimlasync.cost.budget import Budget, Reservation, output_cap
+from aimlasync.cost.prices import cost
 from aimlasync.errors import AimlasyncError
-from aimlasync.prices import cost
-from aimlasync.wire import encode
+from aimlasync.wire.base import encode
 
 _PROMPT = ("messages", "input", "instructions", "tools")
 

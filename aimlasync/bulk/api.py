@@ -29,7 +29,7 @@ from aimlasync.bulk.tasks.request import Request, request_of
 from aimlasync.bulk.tasks.tasks import EmptyTextError, empty_result
 
 if TYPE_CHECKING:
-    from aimlasync.client import AsyncClient
+    from aimlasync.client.client import AsyncClient
 
 T = TypeVar("T")
 Q = TypeVar("Q")

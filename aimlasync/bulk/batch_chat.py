@@ -36,12 +36,11 @@ from aimlasync.bulk.tasks.answer_schema import Form, form_of, form_of_schema
 from aimlasync.bulk.tasks.classification import ClassifyTask, Shot
 from aimlasync.bulk.tasks.request import Api, Request, RequestError
 from aimlasync.bulk.tasks.tasks import BatchTask, EmptyTextError, PromptTask, Task, empty_result, id_of
-from aimlasync.client import AsyncClient
-from aimlasync.endpoint import default_endpoints
+from aimlasync.client.client import AsyncClient
+from aimlasync.config import Limits, Timeout
+from aimlasync.endpoints.endpoint import default_endpoints
 from aimlasync.errors import AimlasyncError
-from aimlasync.limits import Limits
-from aimlasync.retry import Retry
-from aimlasync.timeout import Timeout
+from aimlasync.resilience.retry import Retry
 
 B = TypeVar("B")
 T = TypeVar("T")
@@ -65,8 +64,9 @@ class BatchChat:
 
     `limits` are those of each process; with a `quota` they are the account's, which all processes keep together: it is
     what makes one in each process, such as `functools.partial(RedisQuota, url, name=...)`. `store` keeps good answers
-    by what was asked: rows that are in it are not asked again. `id_column` names the rows. `stop=True` raises the error
-    that every row would meet (a bad key, no credit, a server that is gone); otherwise it is in their columns.
+    by what was asked: rows that are in it are not asked again. `id_column` names the rows. `key_env` names the
+    environment variable that holds the key in each process, for a `base_url` that is no vendor's. `stop=True` raises
+    the error that every row would meet (a bad key, no credit, a server that is gone); otherwise it is in their columns.
 
     Raises InputError, PromptError or AimlasyncError for what is wrong with all rows: no such column, no key.
     """
@@ -90,6 +90,7 @@ class BatchChat:
         id_column: str | None = None,
         add: Mapping[str, str] | None = None,
         base_url: str | None = None,
+        key_env: str | None = None,
         allow_http: bool = False,
         limits: Limits | None = None,
         quota: Callable[[], Any] | None = None,
@@ -156,7 +157,13 @@ class BatchChat:
         self._named = id_column is not None if messages is not None else self.task.own_ids
         self._retry_invalid = retry_invalid
         self._where = _Where(
-            base_url=base_url, allow_http=allow_http, limits=limits, timeout=timeout, retry=retry, quota=quota
+            base_url=base_url,
+            key_env=key_env,
+            allow_http=allow_http,
+            limits=limits,
+            timeout=timeout,
+            retry=retry,
+            quota=quota,
         )
 
     def __repr__(self) -> str:
@@ -439,6 +446,7 @@ class _Where(msgspec.Struct, frozen=True, kw_only=True):
     """What makes two clients of one event loop differ."""
 
     base_url: str | None
+    key_env: str | None
     allow_http: bool
     limits: Limits | None
     timeout: Timeout | float | None
@@ -448,7 +456,7 @@ class _Where(msgspec.Struct, frozen=True, kw_only=True):
     def key(self) -> tuple[object, ...]:
         """The same for all copies of one."""
         quota = None if self.quota is None else pickle.dumps(self.quota)
-        return self.base_url, self.allow_http, self.limits, self.timeout, self.retry, quota
+        return self.base_url, self.key_env, self.allow_http, self.limits, self.timeout, self.retry, quota
 
     def found(self) -> _Found:
         """Return the client of this event loop. Raises AimlasyncError without a key."""
@@ -456,7 +464,9 @@ class _Where(msgspec.Struct, frozen=True, kw_only=True):
             del _clients[loop]
         mine, key = _clients.setdefault(asyncio.get_running_loop(), {}), self.key()
         if key not in mine or mine[key].client.is_closed:
-            endpoints: list[Any] = [*default_endpoints(None, self.base_url, allow_http=self.allow_http)]
+            endpoints: list[Any] = [
+                *default_endpoints(None, self.base_url, allow_http=self.allow_http, key_variable=self.key_env)
+            ]
             quota = None
             if self.quota is not None:
                 endpoints[0].quota = quota = self.quota()

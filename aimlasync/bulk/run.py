@@ -30,7 +30,7 @@ from aimlasync.bulk.workers.parent import Crew, CrewJob
 from aimlasync.errors import AimlasyncError
 
 if TYPE_CHECKING:
-    from aimlasync.client import AsyncClient
+    from aimlasync.client.client import AsyncClient
 
 Rows = Iterable[Mapping[str, Any] | Request] | AsyncIterable[Mapping[str, Any] | Request]
 

@@ -53,6 +53,7 @@ def bulk(
     model: str | None,
     endpoint: str,
     base_url: str | None,
+    key_env: str | None,
     simulate: bool,
     allow_http: bool,
     **rest: Any,
@@ -64,7 +65,7 @@ def bulk(
     again to go on after Ctrl-C, a crash or an error.
     """
     words = taken(rest)
-    where = Where(base_url=base_url, simulate=simulate, allow_http=allow_http)
+    where = Where(base_url=base_url, key_env=key_env, simulate=simulate, allow_http=allow_http)
     server = find_server(where, model)
     to_file = is_file(output)
     with closing(open_input(file, format_, keep=to_file, default="jsonl")) as source:

@@ -12,8 +12,7 @@ import click
 from aimlasync import run
 from aimlasync.bulk.jobs.ask_one import usage_of
 from aimlasync.bulk.output.streams import check_stream
-from aimlasync.chat import ChatCompletion
-from aimlasync.chat_stream import ChatStream
+from aimlasync.chat.types import ChatCompletion
 from aimlasync.cli.options import (
     Where,
     WrongUseError,
@@ -22,9 +21,10 @@ from aimlasync.cli.options import (
     open_client,
     where_options,
 )
-from aimlasync.response_stream import ResponseStream
-from aimlasync.responses import Response
-from aimlasync.stream import Stream
+from aimlasync.client.chat_stream import ChatStream
+from aimlasync.client.response_stream import ResponseStream
+from aimlasync.client.stream import Stream
+from aimlasync.responses.types import Response
 
 
 @click.command()
@@ -40,6 +40,7 @@ def chat(
     model: str | None,
     endpoint: str,
     base_url: str | None,
+    key_env: str | None,
     simulate: bool,
     allow_http: bool,
 ) -> None:
@@ -52,7 +53,7 @@ def chat(
         message = sys.stdin.buffer.read().decode("utf-8", "replace")
     if not message.strip():
         raise WrongUseError("the message is empty")
-    where = Where(base_url=base_url, simulate=simulate, allow_http=allow_http)
+    where = Where(base_url=base_url, key_env=key_env, simulate=simulate, allow_http=allow_http)
     run(_chat(where, message, system=system, model=model, endpoint=endpoint, stream=not no_stream))
 
 

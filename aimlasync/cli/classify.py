@@ -37,7 +37,7 @@ from aimlasync.cli.options import (
 )
 from aimlasync.cli.run_job import run_to_file, run_to_stream
 from aimlasync.cli.workers_option import own_part
-from aimlasync.providers import AIMLAPI, refusal
+from aimlasync.endpoints.providers import AIMLAPI, refusal
 
 _UNASKED = "no AIML_API_KEY or BYTESPIKE_API_KEY: answers come from the built-in simulator, not from a model"
 
@@ -78,6 +78,7 @@ def classify(
     model: str | None,
     endpoint: str,
     base_url: str | None,
+    key_env: str | None,
     simulate: bool,
     allow_http: bool,
     **rest: Any,
@@ -96,10 +97,10 @@ def classify(
         raise WrongUseError("--multi goes with --labels; a schema says itself what may be several")
     names = None if labels is None else read_labels(labels)
     form = None if schema is None else load_form(schema)
-    unasked = not simulate and base_url is None and not has_key()
+    unasked = not simulate and base_url is None and key_env is None and not has_key()
     if unasked and no_simulate:
         raise WrongUseError(NO_KEY)
-    where = Where(base_url=base_url, simulate=simulate or unasked, allow_http=allow_http)
+    where = Where(base_url=base_url, key_env=key_env, simulate=simulate or unasked, allow_http=allow_http)
     server = find_server(where, model)
     if confidence:
         _check_confidence(server)

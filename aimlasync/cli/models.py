@@ -9,18 +9,20 @@ import click
 import msgspec
 
 from aimlasync import run
-from aimlasync.catalogue import Model, ModelList
 from aimlasync.cli.options import Where, find_server, open_client, where_options
 from aimlasync.cli.terminal import printable
+from aimlasync.wire.models import Model, ModelList
 
 
 @click.command()
 @click.option("--search", metavar="WORD", help="Only models with WORD in their id or one of its aliases.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per line, as the server sent it.")
 @where_options
-def models(search: str | None, as_json: bool, base_url: str | None, simulate: bool, allow_http: bool) -> None:
+def models(
+    search: str | None, as_json: bool, base_url: str | None, key_env: str | None, simulate: bool, allow_http: bool
+) -> None:
     """List the models on offer: id, context window, largest output."""
-    where = Where(base_url=base_url, simulate=simulate, allow_http=allow_http)
+    where = Where(base_url=base_url, key_env=key_env, simulate=simulate, allow_http=allow_http)
     found = [model for model in run(_models(where)) if search is None or _has(model, search)]
     found.sort(key=lambda model: model.id)
     if as_json:

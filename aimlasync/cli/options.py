@@ -17,7 +17,8 @@ from aimlasync import AsyncClient, Endpoint, Limits
 from aimlasync.bulk import FormError, InputError, JournalError, LabelsError, PromptError, RequestError
 from aimlasync.cli.ctrl_c import exit_code
 from aimlasync.cli.terminal import printable, reader_left
-from aimlasync.endpoint import default_endpoints
+from aimlasync.endpoints.endpoint import default_endpoints
+from aimlasync.endpoints.providers import AIMLAPI, VENDORS, Api
 from aimlasync.errors import (
     AimlasyncError,
     APIConnectionError,
@@ -29,8 +30,7 @@ from aimlasync.errors import (
     PermissionDeniedError,
     RateLimitError,
 )
-from aimlasync.providers import AIMLAPI, VENDORS, Api
-from aimlasync.quota import Quota
+from aimlasync.quota.protocol import Quota
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -39,6 +39,7 @@ NO_KEY = (
     "--simulate"
 )
 SIMULATED_KEY = "simulator"
+_KEY_ENV = "name the variable that holds the key with --key-env"
 
 
 class CommandError(click.ClickException):
@@ -62,6 +63,8 @@ class Where(msgspec.Struct, frozen=True, kw_only=True):
     """Which server a command talks to."""
 
     base_url: str | None = None
+    key_env: str | None = None
+    """Name of the environment variable that holds its key."""
     simulate: bool = False
     allow_http: bool = False
 
@@ -82,6 +85,9 @@ def where_options(command: F) -> F:
         command
     )
     command = click.option("--simulate", is_flag=True, help="Ask the built-in simulator: no key, no cost.")(command)
+    command = click.option(
+        "--key-env", metavar="NAME", help="The environment variable that holds the key; for a --base-url of your own."
+    )(command)
     return click.option("--base-url", metavar="URL", help="Another server, such as http://127.0.0.1:8080/v1.")(command)
 
 
@@ -110,14 +116,17 @@ def find_server(where: Where, model: str | None = None, *, needs_model: bool = T
     if where.simulate:
         if where.base_url is not None:
             raise WrongUseError("--simulate and --base-url name two servers; use one of them")
+        if where.key_env is not None:
+            raise WrongUseError("--simulate needs no key; leave --key-env out")
         return Server(endpoint=None, model=model or AIMLAPI.default_model, where=where)
-    if where.base_url is None and not has_key():
+    if where.base_url is None and where.key_env is None and not has_key():
         raise WrongUseError(NO_KEY)
     try:
-        endpoint = default_endpoints(None, where.base_url, allow_http=where.allow_http)[0]
+        endpoint = default_endpoints(None, where.base_url, allow_http=where.allow_http, key_variable=where.key_env)[0]
     except (AimlasyncError, ValueError) as error:
-        said = str(error).replace("pass allow_http=True", "add --allow-http").replace(", or pass api_key=", "")
-        raise WrongUseError(said.replace("base_url", "the base URL")) from None
+        said = str(error).replace("pass allow_http=True", "add --allow-http").replace("pass api_key=", _KEY_ENV)
+        said = said.replace("api_key has", "the key has").replace("base_url", "the base URL")
+        raise WrongUseError(f"--key-env: {said}" if said.startswith("the environment") else said) from None
     chosen = model or endpoint.provider.default_model
     if needs_model and not chosen:
         raise WrongUseError(f"which model? {endpoint.name} has no default; say so with --model")
@@ -168,6 +177,8 @@ def one_line_errors() -> Iterator[None]:
 def advised(error: AimlasyncError) -> str:
     """Return what went wrong and what to do, in one line."""
     said = one_line(error.message)
+    if isinstance(error, AuthenticationError) and "pass api_key=" in said:
+        return said.replace("pass api_key=", _KEY_ENV)
     advice = next((advice for kind, advice in _ADVICE if isinstance(error, kind)), None)
     return f"{said}; {advice}" if advice else said
 

@@ -14,7 +14,7 @@ from aimlasync.bulk.jobs.job import Answerer
 from aimlasync.bulk.tasks.tasks import Task
 from aimlasync.cli.job_options import JobOptions
 from aimlasync.cli.options import SIMULATED_KEY, CommandError, Server, WrongUseError, counted
-from aimlasync.providers import AIMLAPI
+from aimlasync.endpoints.providers import AIMLAPI
 
 
 class Machines:
@@ -66,6 +66,7 @@ class Machines:
             chat = BatchChat(
                 task=task,
                 base_url=server.where.base_url,
+                key_env=server.where.key_env,
                 allow_http=server.where.allow_http,
                 limits=words.limits.share(self._processes, self._processes),
                 retry_invalid=words.retry_invalid,

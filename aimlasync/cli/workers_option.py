@@ -2,7 +2,8 @@
 
 Law: a worker is told by its environment which part is its own and where its parent listens, and by the command line,
 which is the parent's, everything else. What it says on stderr is the parent's stderr; a Ctrl-C on the terminal reaches
-the parent alone, which tells the workers.
+the parent alone, which tells the workers. A worker whose parent is gone ends within seconds: calls in flight have
+that long to be answered, and those that wait for a lease, which nobody will grant, are dropped.
 """
 
 from __future__ import annotations
@@ -25,12 +26,14 @@ from aimlasync.bulk.workers.parent import Crew
 from aimlasync.cli.ctrl_c import on_interrupt
 from aimlasync.cli.job_options import JobOptions, priced
 from aimlasync.cli.options import Server, WrongUseError, open_client
-from aimlasync.lease_server import ServedQuota
-from aimlasync.quota import QuotaDownError
+from aimlasync.quota.protocol import QuotaDownError
+from aimlasync.quota.server import ServedQuota
 
 _PART = "AIMLASYNC_PART"
 # Where the words of the command are kept, for the workers.
 ARGUMENTS = "aimlasync.arguments"
+# Seconds that calls in flight have when the parent is gone.
+_GRACE = 5.0
 
 
 def own_part() -> tuple[Shard, str] | None:
@@ -83,12 +86,19 @@ async def run_part(
     told: list[str] = []
 
     def hear(kind: str, body: bytes = b"") -> None:
-        # A parent that is gone stops it, as Ctrl-C would.
+        # A parent that is gone, whose kind is "", stops it, as Ctrl-C would.
         told.append(kind)
         if job is not None and (kind == "cancel" or not job.is_interrupted):
             job.interrupt()
             if kind == "cancel":
                 job.interrupt()
+        if kind == "":
+            asyncio.get_running_loop().call_later(_GRACE, hear, "cancel")
+
+    def signalled(number: int) -> None:
+        # Asked again, or with nobody left to ask it: at once.
+        hear("cancel" if "signal" in told or "" in told else "stop")
+        told.append("signal")
 
     quota = ServedQuota(address, hear=hear)
     limits = words.limits
@@ -102,7 +112,7 @@ async def run_part(
             try:
                 if told:
                     hear(told[-1])
-                with on_interrupt(lambda number: hear("stop")):
+                with on_interrupt(signalled):
                     await job.run(client, link)
             finally:
                 job.close()

@@ -12,11 +12,11 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from aimlasync import Endpoint
-from aimlasync.budget import OUTPUT_CAPS
-from aimlasync.chat import ChatCompletion
-from aimlasync.prices import tokens_of
-from aimlasync.providers import COMPATIBLE, Api
-from aimlasync.responses import Response
+from aimlasync.chat.types import ChatCompletion
+from aimlasync.cost.budget import OUTPUT_CAPS
+from aimlasync.cost.prices import tokens_of
+from aimlasync.endpoints.providers import COMPATIBLE, Api
+from aimlasync.responses.types import Response
 
 # Attribute -> request parameters; the first parameter that is set gives the value.
 _PARAMETERS: Mapping[str, Sequence[str]] = {

@@ -11,10 +11,10 @@ from typing import Any
 
 import msgspec
 
-from aimlasync.chat import ChatCompletion
-from aimlasync.providers import Api
-from aimlasync.responses import Response
-from aimlasync.wire import encode
+from aimlasync.chat.types import ChatCompletion
+from aimlasync.endpoints.providers import Api
+from aimlasync.responses.types import Response
+from aimlasync.wire.base import encode
 
 
 def input_attributes(api: Api, body: Mapping[str, Any]) -> dict[str, str]:

@@ -1,7 +1,7 @@
 """`instrument`, and the span and the metrics of each call.
 
-`Instrumentation` is an `Observer` of a client, and `CallSpan` the `Watch` of one call, as `aimlasync.watch` defines
-them. OpenTelemetry's API is imported when a client is instrumented, not with this module.
+`Instrumentation` is an `Observer` of a client, and `CallSpan` the `Watch` of one call (see `client.observer`).
+OpenTelemetry's API is imported when a client is instrumented, not with this module.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING, Any
 
 from aimlasync import AsyncClient, Endpoint, Info
 from aimlasync._version import __version__
-from aimlasync.chat import ChatCompletion
+from aimlasync.chat.types import ChatCompletion
+from aimlasync.cost.prices import tokens_of
+from aimlasync.endpoints.providers import Api
 from aimlasync.errors import AimlasyncError, APIStatusError
 from aimlasync.opentelemetry.attributes import endpoint_attributes, reply_attributes, request_attributes
 from aimlasync.opentelemetry.content import input_attributes, output_attributes
 from aimlasync.opentelemetry.statistics import StatisticsReader
-from aimlasync.prices import tokens_of
-from aimlasync.providers import Api
-from aimlasync.responses import Response
-from aimlasync.wire import Reply
+from aimlasync.responses.types import Response
+from aimlasync.wire.base import Reply
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context
@@ -114,13 +114,13 @@ class Instrumentation:
         self._statistics.is_stopped = True
 
     def began(self, api: Api, body: Mapping[str, Any], info: Info, endpoints: Sequence[Endpoint]) -> CallSpan:
-        """Start the span of a call; see `aimlasync.watch.Observer`."""
+        """Start the span of a call; see `aimlasync.client.observer.Observer`."""
         self._statistics.note_loop()
         return CallSpan(self, api, body, info, endpoints)
 
 
 class CallSpan:
-    """The span and the metrics of one call; see `aimlasync.watch.Watch`."""
+    """The span and the metrics of one call; see `aimlasync.client.observer.Watch`."""
 
     def __init__(
         self,

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from aimlasync import AsyncClient
-from aimlasync.lane import EndpointStatistics
+from aimlasync.endpoints.statistics import EndpointStatistics
 
 if TYPE_CHECKING:
     from opentelemetry.metrics import CallbackOptions, Meter, Observation

@@ -1,7 +1,7 @@
 """Limits, a budget and answers that processes and machines share through Redis or Valkey.
 
 `RedisQuota` is for `Endpoint(quota=...)`, and `RedisStore` for a job's `store=`. The limits are computed as in
-`aimlasync.account`, by Lua scripts that the server runs atomically with its own clock. An extra
+`aimlasync.quota.account`, by Lua scripts that the server runs atomically with its own clock. An extra
 (`pip install 'aimlasync[redis]'`), and the only package that imports redis.
 
     async with RedisQuota("redis://cache:6379/0", name="aimlapi") as quota:

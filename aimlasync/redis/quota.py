@@ -1,19 +1,19 @@
-"""`RedisQuota`: the shared place in Redis, and what is done while it is not there.
+"""`RedisQuota`: the shared place in Redis.
 
-Law: knows Redis, no line and no endpoint. A question has `timeout` seconds: a Redis that hangs is a Redis that is down.
-While it is down, nobody is let through without a limit: each worker keeps to its part of it, by the number of workers
-that Redis last knew, or (`strict`) waits. One task of a process looks whether it is back, at longer and longer and
-random intervals. Neither a URL nor the text of an error of Redis is ever shown: they may hold the password.
+Law: knows Redis, no line and no endpoint; what is done while it is away is `fallback`. A question has `timeout`
+seconds: a Redis that hangs is a Redis that is down, as is one that refuses (read-only, full, without a password, or
+that allows no scripts) or answers what is no answer. What was drawn of a budget is said again once in a second, so
+that a Redis that forgot knows it again. Neither a URL nor the text of an error of Redis is ever shown: they may hold
+the password.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
-import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import msgspec
 
@@ -25,31 +25,41 @@ try:
 except ImportError:
     raise ImportError("aimlasync.redis needs its extra: pip install 'aimlasync[redis]'") from None
 
-from aimlasync.account import Account
-from aimlasync.prices import Price
-from aimlasync.quota import Ask, Draw, Lease, QuotaDownError
-from aimlasync.redis.scripts import CLOCK, DRAW, LEASE
-from aimlasync.shared_budget import SharedBudget
+from aimlasync.cost.prices import Price
+from aimlasync.quota.fallback import Fallback
+from aimlasync.quota.protocol import Ask, Draw, Drawn, Lease, QuotaDownError
+from aimlasync.quota.shared_budget import SharedBudget
+from aimlasync.redis.draw import DRAW
+from aimlasync.redis.scripts import CLOCK, LEASE
 
-# Seconds between two looks whether Redis is back: the first, and the longest.
-_LOOK = 0.5
-_MAX_LOOK = 2.0
+# Seconds between two statements of what was drawn: within `account.RETURN` all workers have made theirs.
+_SAY_AGAIN = 1.0
 
-_log = logging.getLogger("aimlasync.quota")
+T = TypeVar("T")
+
 _encode = msgspec.msgpack.Encoder().encode
 _lease_of = msgspec.msgpack.Decoder(Lease).decode
+_drawn_of = msgspec.msgpack.Decoder(Drawn).decode
 
 
 class RedisQuota:
     """The limits and budget of one account, shared by all processes that give the same `name`; one per event loop.
 
-    `url` is that of the redis package: redis://, rediss:// (TLS) or unix://; the endpoints' limits must be the same
-    everywhere. Close it, or use `async with`, after the clients. A Redis that does not answer within
-    `timeout` seconds is down: calls then go on at the limit divided by the number of workers last known, with one
-    warning; with `strict` they wait until it is back. Raises ValueError for a URL that is none.
+    `url` is that of the redis package: redis://, rediss:// (TLS) or unix://; of limits that differ the lowest hold for
+    all, with a warning. Close it, or use `async with`, after the clients.
+
+    A Redis that does not answer within `timeout` seconds is down. Calls then go on at the part of the limits that Redis
+    said last, which is an equal one for each worker; all parts together are never more than the whole. A worker that
+    Redis told none, because it never answered, or not within the last minute, waits until it does, or goes on at the
+    limits divided by `share`: the number of workers (clients, in all processes) that share them. With `strict` all
+    wait, whatever Redis said. A Redis that lost what it knew is told the last minute by its workers; one in which
+    nothing is found begins two seconds later, since workers might tell. Warnings say what is assumed.
+    Raises ValueError for a URL or a number that is none.
     """
 
-    def __init__(self, url: str, *, name: str, strict: bool = False, timeout: float = 0.5) -> None:
+    def __init__(
+        self, url: str, *, name: str, strict: bool = False, share: float | None = None, timeout: float = 0.5
+    ) -> None:
         if not name:
             raise ValueError("name= must say whose limits are shared: processes with the same name share them")
         if not 0 < timeout < float("inf"):
@@ -72,20 +82,18 @@ class RedisQuota:
         # The braces keep what is of one account on one node of a cluster.
         self._key = f"aimlasync:{{{name}}}"
         self._lease: Any = self._redis.register_script(CLOCK + LEASE)
-        self._draw: Any = self._redis.register_script(DRAW)
-        self._workers = 1
-        # While Redis is down: what is kept to instead, what was asked last, and what looks whether it is back.
-        self._alone: Account | None = None
-        self._asked: Ask | None = None
-        self._looking: asyncio.Task[None] | None = None
+        self._draw: Any = self._redis.register_script(CLOCK + DRAW)
+        self._fallback = Fallback(self._send, f"the Redis of the shared quota {name!r}", share=share, waits=strict)
+        # Worker and purse -> what it holds, and what the purse was when that was said last.
+        self._held: dict[tuple[str, str], tuple[Draw, Drawn]] = {}
+        self._drawing = asyncio.Lock()
+        self._saying: asyncio.Task[None] | None = None
         self._is_closed = False
-        # Whether the next question is the first one after that.
-        self._returns = False
 
     @property
     def is_down(self) -> bool:
         """Whether Redis did not answer when it was last asked."""
-        return self._looking is not None
+        return self._fallback.is_down
 
     def budget(
         self, usd: float, *, prices: Mapping[str, Price] | None = None, purse: str = "usd", **options: Any
@@ -93,43 +101,35 @@ class RedisQuota:
         """Return a budget of `usd` dollars for all workers together: give it to `AsyncClient(budget=...)`.
 
         What was spent stays spent, whoever comes later; another `purse` is another budget. No new dollars are given out
-        while Redis is down. `prices` and `options` are those of `Budget`.
+        while Redis is down. A Redis that lost what was drawn is told it by the workers that are there; when there are
+        none, it begins anew. `prices` and `options` are those of `Budget`.
         """
         return SharedBudget(usd, quota=self, prices=prices, purse=purse, **options)
 
     async def lease(self, ask: Ask) -> Lease:
         """Ask Redis, or do what is done without it."""
-        while True:
-            if self._looking is not None:
-                if not self.strict:
-                    return self._lease_alone(ask)
-                await asyncio.wait([self._looking])
-            if self._is_closed:
-                raise QuotaDownError("this quota is closed")
-            self._asked = ask
-            if self._returns:
-                ask = msgspec.structs.replace(ask, returns=True, workers=self._workers)
-            answer = await self._ask(self._lease, f"{self._key}:minute", ask)
-            if answer is not None:
-                lease = _lease_of(answer)
-                self._workers = lease.workers
-                self._returns = False
-                return lease
+        return await self._fallback.lease(ask)
 
     async def draw(self, draw: Draw) -> int:
         """Ask Redis for dollars; without it there are no more. Raises QuotaDownError."""
-        answer = None
-        if self._looking is None:
-            answer = await self._ask(self._draw, f"{self._key}:{draw.purse}", draw)
-        if answer is None:
-            raise QuotaDownError(f"the Redis of the shared quota {self.name!r} does not answer")
-        return int(answer)
+        while True:
+            if self.is_down:
+                raise QuotaDownError(f"the Redis of the shared quota {self.name!r} does not answer")
+            async with self._drawing:
+                drawn = await self._draw_once(draw)
+            if not drawn.wait or not draw.needs:
+                break
+            await asyncio.sleep(drawn.wait)
+        if self._saying is None and not self._is_closed:
+            self._saying = asyncio.get_running_loop().create_task(self._say_again(), name="aimlasync budget")
+        return drawn.granted
 
     async def close(self) -> None:
         """Close the connections; harmless more than once."""
         self._is_closed = True
-        if self._looking is not None:
-            self._looking.cancel()
+        self._fallback.close()
+        if self._saying is not None:
+            self._saying.cancel()
         await self._redis.aclose()
 
     async def __aenter__(self) -> Self:
@@ -143,61 +143,42 @@ class RedisQuota:
     def __repr__(self) -> str:
         return f"<RedisQuota {self.name!r}{', down' if self.is_down else ''}>"
 
-    async def _ask(self, script: Any, key: str, question: Ask | Draw) -> Any:
-        """Run a script and return its answer, None when there is none in time."""
+    async def _send(self, ask: Ask) -> Lease:
+        return await self._run(self._lease, f"{self._key}:minute", ask, _lease_of)
+
+    async def _draw_once(self, draw: Draw) -> Drawn:
+        _, before = self._held.get((draw.worker, draw.purse), (None, None))
+        if before is not None:
+            draw = msgspec.structs.replace(draw, epoch=before.epoch, version=before.version, taken=before.taken)
+        drawn = await self._run(self._draw, f"{self._key}:{draw.purse}", draw, _drawn_of)
+        if before is not None and drawn.epoch != before.epoch:
+            self._fallback.warn(
+                "drawn",
+                "the Redis of the shared quota %r lost what was drawn of the budget %r: what workers know of it counts",
+                self.name,
+                draw.purse,
+            )
+        held = msgspec.structs.replace(draw, keeps=draw.keeps + drawn.granted, needs=0)
+        self._held[draw.worker, draw.purse] = (held, drawn)
+        return drawn
+
+    async def _say_again(self) -> None:
+        """State what is held, as long as there is anybody to lose it."""
+        while True:
+            await asyncio.sleep(_SAY_AGAIN)
+            for key in list(self._held):
+                with suppress(QuotaDownError):
+                    async with self._drawing:
+                        await self._draw_once(self._held[key][0])
+
+    async def _run(self, script: Any, key: str, question: Ask | Draw, answer_of: Callable[[bytes], T]) -> T:
+        """Run a script and return its answer. Raises QuotaDownError when there is none in time."""
+        if self._is_closed:
+            raise QuotaDownError(f"the shared quota {self.name!r} is closed")
         try:
             async with asyncio.timeout(self._timeout):
-                return await script(keys=[key], args=[_encode(question)])
-        except (RedisError, OSError, TimeoutError) as error:
+                return answer_of(await script(keys=[key], args=[_encode(question)]))
+        except (RedisError, OSError, TimeoutError, msgspec.MsgspecError) as error:
+            # Not what it says: a URL is in some of them.
             why = type(error).__name__
-        if self._looking is None and not self._is_closed:
-            if self.strict:
-                what = "calls wait until it is back (strict=True)"
-            else:
-                what = f"each worker keeps to its part of the limits, 1/{self._workers}, until it is back"
-            _log.warning("the Redis of the shared quota %r does not answer (%s): %s", self.name, why, what)
-            self._looking = asyncio.get_running_loop().create_task(self._look(), name="aimlasync redis")
-        return None
-
-    async def _look(self) -> None:
-        """Wait until Redis is back."""
-        wait = _LOOK
-        try:
-            while True:
-                await asyncio.sleep(wait * random.uniform(0.75, 1.25))
-                wait = min(2 * wait, _MAX_LOOK)
-                if await self._is_back():
-                    _log.info("the Redis of the shared quota %r is back", self.name)
-                    return
-        finally:
-            self._looking = self._alone = None
-            self._returns = not self.strict
-
-    async def _is_back(self) -> bool:
-        """Whether Redis does what is asked of it; one that only answers a ping may be full, or allow no scripts."""
-        try:
-            async with asyncio.timeout(self._timeout):
-                if self._asked is None:
-                    await self._redis.ping()
-                else:
-                    nothing = msgspec.structs.replace(
-                        self._asked, calls=0, lease=0, corrections={}, pause=0.0, returns=not self.strict
-                    )
-                    await self._lease(keys=[f"{self._key}:minute"], args=[_encode(nothing)])
-        except (RedisError, OSError, TimeoutError):
-            return False
-        return True
-
-    def _lease_alone(self, ask: Ask) -> Lease:
-        """Keep to this worker's part of the limits."""
-        now, workers = asyncio.get_running_loop().time(), self._workers
-        if self._alone is None:
-            self._alone = Account(f"alone {now}", now)
-        rpm, tpm = ask.requests_per_minute, ask.tokens_per_minute
-        part = msgspec.structs.replace(
-            ask,
-            requests_per_minute=None if rpm is None else rpm / workers,
-            tokens_per_minute=None if tpm is None else tpm / workers,
-            workers=1,
-        )
-        return msgspec.structs.replace(self._alone.lease(part, now), workers=workers)
+        raise QuotaDownError(f"the Redis of the shared quota {self.name!r} does not answer ({why})")

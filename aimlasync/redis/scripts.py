@@ -1,13 +1,15 @@
-"""What Redis runs: `Account.lease` and `Till.draw` of `aimlasync.account` in Lua.
+"""What Redis runs for a lease: `Account.lease` of `aimlasync.quota.account` in Lua.
 
-Law: one key each, one call each, no loop over anything but the quarters of a minute and the workers. Arguments and
-answers are the structs of `aimlasync.quota` in MessagePack, fields in their order; state is one MessagePack map.
-Numbers are doubles and never texts: nothing is rounded on the way.
+Law: one key each, one call each, no loop over anything but the stretches of a minute: what is kept of a worker is a
+field of its own, and workers are counted by the second in which they are forgotten. A key is lost as a whole or not at
+all; one that holds something else is deleted, and is a place that forgot. Arguments and answers are the structs of
+`quota.protocol` in MessagePack, fields in their order. Numbers are doubles and never texts: nothing is rounded on the
+way.
 """
 
 from __future__ import annotations
 
-from aimlasync import account
+from aimlasync.quota import account, minute
 
 CLOCK = """
 local clock = redis.call('TIME')
@@ -15,55 +17,99 @@ local now = tonumber(clock[1]) + tonumber(clock[2]) / 1000000
 """
 """Where `now` comes from: the server, so that no worker's clock matters."""
 
-# Seconds after which a place that nobody asks is forgotten: longer than anything in it counts.
-_EXPIRES = 180
+# Seconds after which a place that nobody asks is forgotten. A place that begins waits for workers of an earlier one, so
+# this is long.
+_EXPIRES = 86_400
+# Of what is kept: another one is not read.
+_VERSION = 2
 
-LEASE = f"""
-local WINDOW, STEP, PACE, AHEAD = {account.WINDOW}, {account.STEP}, {account.PACE}, {account.AHEAD}
-local SLICE, TTL, BUSY, KNOWN = {account.SLICE}, {account.TTL}, {account.BUSY}, {account.KNOWN}
-local AWAY, RETURN = {account.AWAY}, {account.RETURN}
+_CONSTANTS = "".join(
+    f"local {name} = {getattr(where, name)}\n"
+    for where, names in (
+        (minute, ("WINDOW", "STEP", "STRETCH", "PACE", "AHEAD", "CREDIT", "BUSY", "HOLD", "MAX_DEBT")),
+        (account, ("SLICE", "TTL", "KNOWN", "LEAST", "RETURN", "MAX_PAUSE", "SAME_CLOCK")),
+    )
+    for name in names
+)
+
+LEASE = (
+    (
+        _CONSTANTS
+        + """
 local EPSILON = 1e-6
-""" + """
+local ceil, floor, max, min = math.ceil, math.floor, math.max, math.min
 local ask = cmsgpack.unpack(ARGV[1])
-local worker, rpm, tpm, calls, tokens = ask[1], ask[2], ask[3], ask[4], ask[5]
+local name, rpm, tpm, calls, tokens = ask[1], ask[2], ask[3], ask[4], ask[5]
 local epoch, ending, spent_requests, spent_tokens = ask[6], ask[7], ask[8], ask[9]
-local corrections, pause, workers, returns = ask[10], ask[11], ask[12], ask[13]
+local corrections, pause, own_part, alone, away = ask[10], ask[11], ask[12], ask[13], ask[14]
+local heard, memory, age, leaves = ask[15], ask[16], ask[17], ask[18]
 
-local packed = redis.call('GET', KEYS[1])
-local state
-if packed then
-  state = cmsgpack.unpack(packed)
-else
-  state = {epoch = string.format('%.0f', now * 1000000), number = 0, paused = 0, asked = 0, back_until = 0,
-           open = {}, busy = {}, known = {}, back = {}}
+local function unpacked(text)
+  if not text then return nil end
+  local ok, value = pcall(cmsgpack.unpack, text)
+  if ok and type(value) == 'table' and value[1] == VERSION then return value[2] end
+  return nil
 end
 
+-- What is kept: an account in the field without a name, and each worker in the field of its name.
+local found = redis.pcall('HMGET', KEYS[1], '', name)
+if found.err then
+  redis.call('DEL', KEYS[1])
+  found = {false, false}
+end
+local state, worker = unpacked(found[1]), unpacked(found[2])
+local limits
+if state and epoch == state.epoch and heard > state.number then
+  limits = state.limits
+  state = nil
+end
+if not state then
+  state = {epoch = string.format('%.0f', now * 1000000), since = now, opens = now + RETURN, number = 0,
+           sweep = now + KNOWN, paused = 0, busy = {{}, {}}, known = {{}, {}}, limits = limits or {{}, {}}}
+end
+
+local function step_of(time) return ceil(time / STEP) end
+
 -- nil in an array that was packed elsewhere may come as a null of its own.
-local function set(bucket, limit)
-  if type(limit) ~= 'number' then return nil end
-  bucket = bucket or {steps = {}, credit = 0, paid_to = 0}
-  bucket.limit = limit
-  bucket.rate = limit * PACE / 60
+local function set(bucket, limits, limit)
+  if type(limit) == 'number' then limits[limit] = now + KNOWN end
+  local lowest
+  for old, till in pairs(limits) do
+    if till <= now then limits[old] = nil
+    elseif not lowest or old < lowest then lowest = old end
+  end
+  if not lowest then return nil end
+  bucket = bucket or {steps = {}, sums = {}, restored = {}, total = 0, credit = 0, paid_to = 0}
+  bucket.limit = lowest
+  bucket.rate = lowest * PACE / 60
   return bucket
 end
 
-local function step_of(time) return math.ceil(time / STEP) end
-
 local function forget(bucket)
   if not bucket then return end
-  for step in pairs(bucket.steps) do
-    if step * STEP + WINDOW <= now then bucket.steps[step] = nil end
+  local total, gone = 0, now - WINDOW
+  for step, n in pairs(bucket.steps) do
+    if step * STEP <= gone then bucket.steps[step] = nil else total = total + n end
+  end
+  bucket.total = total
+  for stretch in pairs(bucket.sums) do
+    if stretch * (STRETCH * STEP) <= gone then bucket.sums[stretch] = nil end
+  end
+  for step in pairs(bucket.restored) do
+    if step * STEP <= gone then bucket.restored[step] = nil end
   end
   if now - bucket.paid_to > 60 then bucket.credit = 0 end
 end
 
 local function earliest(bucket, amount, from)
-  local starts = math.max(from, bucket.paid_to - AHEAD)
-  local over = 0
+  local starts = max(from, bucket.paid_to - AHEAD)
+  local over = bucket.total + min(amount, bucket.limit) - bucket.limit
+  if over <= EPSILON then return starts end
+  over = 0
   for step, n in pairs(bucket.steps) do
     if step * STEP + WINDOW > starts then over = over + n end
   end
-  over = over + math.min(amount, bucket.limit) - bucket.limit
+  over = over + min(amount, bucket.limit) - bucket.limit
   if over > EPSILON then
     local order = {}
     for step in pairs(bucket.steps) do order[#order + 1] = step end
@@ -80,140 +126,248 @@ local function earliest(bucket, amount, from)
 end
 
 local function add(bucket, amount, step)
-  bucket.steps[step] = math.max(0, (bucket.steps[step] or 0) + amount)
+  local before = bucket.steps[step] or 0
+  local after = max(0, before + amount)
+  bucket.steps[step] = after
+  bucket.total = bucket.total + after - before
+  local stretch = ceil(step / STRETCH)
+  bucket.sums[stretch] = max(0, (bucket.sums[stretch] or 0) + after - before)
 end
 
 local function take(bucket, amount, starts, step, share)
   add(bucket, amount, step)
-  local paid = math.min(bucket.credit, amount)
+  local paid = min(bucket.credit, CREDIT * amount)
   bucket.credit = bucket.credit - paid
-  bucket.paid_to = math.max(bucket.paid_to, starts) + (amount - paid) / (bucket.rate * share)
+  local seconds = (amount - paid) / bucket.rate
+  bucket.paid_to = max(bucket.paid_to, starts) + min(seconds / share, seconds + HOLD)
 end
 
 local function adjust(bucket, difference)
   if difference > 0 then
-    local paid = math.min(bucket.credit, difference)
+    local paid = min(bucket.credit, difference)
     bucket.credit = bucket.credit - paid
-    bucket.paid_to = math.max(bucket.paid_to, now) + (difference - paid) / bucket.rate
+    local owed = max(bucket.paid_to, now) + (difference - paid) / bucket.rate
+    bucket.paid_to = max(bucket.paid_to, min(owed, now + MAX_DEBT))
     return
   end
-  local owed = math.max(0, bucket.paid_to - now) * bucket.rate
-  local paid = math.min(owed, -difference)
+  local owed = max(0, bucket.paid_to - now) * bucket.rate
+  local paid = min(owed, -difference)
   bucket.paid_to = bucket.paid_to - paid / bucket.rate
-  bucket.credit = math.min(bucket.limit, bucket.credit - difference - paid)
+  bucket.credit = min(bucket.limit, bucket.credit - difference - paid)
 end
 
-state.requests = set(state.requests, rpm)
-state.tokens = set(state.tokens, tpm)
-forget(state.requests)
-forget(state.tokens)
-for name, till in pairs(state.busy) do if till <= now then state.busy[name] = nil end end
-for name, till in pairs(state.known) do if till <= now then state.known[name] = nil end end
-for name, lease in pairs(state.open) do
-  if lease.step * STEP + WINDOW <= now then state.open[name] = nil end
+local function told(bucket)
+  if not bucket then return {} end
+  local sums = {bucket.credit, max(0, bucket.paid_to - now)}
+  for stretch, amount in pairs(bucket.sums) do
+    sums[#sums + 1] = stretch
+    sums[#sums + 1] = amount
+  end
+  return sums
 end
 
-if returns and now - state.asked > AWAY then
-  state.back = {}
-  state.back_until = now + RETURN
+local function paced(since, until_, rate)
+  local seconds, sums = STRETCH * STEP, {}
+  for stretch = ceil(since / seconds), ceil(until_ / seconds) do
+    local length = min(until_, stretch * seconds) - max(since, (stretch - 1) * seconds)
+    if length > 0 then sums[stretch * STRETCH] = rate * length end
+  end
+  return sums
 end
-state.asked = now
 
-local ended = 0
-if epoch == state.epoch then
-  if state.tokens then
-    for step, difference in pairs(corrections) do
-      if state.tokens.steps[step] then add(state.tokens, difference, step) end
-      adjust(state.tokens, difference)
+local function restore(bucket, told, shift, since)
+  if not bucket then return end
+  local sums = {}
+  for i = 3, #told - 1, 2 do
+    local step = ceil(told[i]) * STRETCH + shift
+    if now < step * STEP + WINDOW and step * STEP + WINDOW < now + 3 * WINDOW then
+      sums[step] = min(max(0, told[i + 1]), bucket.limit)
     end
   end
-  local lease = state.open[worker]
-  if lease and lease.number == ending then
-    state.open[worker] = nil
-    ended = math.min(lease.step, step_of(now))
-    for _, part in ipairs({{'requests', spent_requests}, {'tokens', spent_tokens}}) do
-      local bucket, granted, spent = state[part[1]], lease[part[1]], part[2]
-      if bucket then
-        add(bucket, -granted, lease.step)
-        add(bucket, spent, ended)
-        if spent ~= granted then adjust(bucket, spent - granted) end
+  local paid_to = since + min(max(0, told[2] or 0), MAX_DEBT)
+  bucket.paid_to = max(bucket.paid_to, paid_to)
+  local until_ = now + AHEAD
+  for step, amount in pairs(paced(max(paid_to, now - WINDOW), until_, bucket.rate)) do
+    sums[step] = (sums[step] or 0) + amount
+  end
+  local newest = ceil(until_ / STEP / STRETCH) * STRETCH
+  local credit = min(max(0, told[1] or 0), bucket.rate * (until_ - since) * CREDIT / (1 - CREDIT))
+  sums[newest] = (sums[newest] or 0) + credit
+  for step, amount in pairs(sums) do
+    local more = amount - (bucket.restored[step] or 0)
+    if more > 0 then
+      add(bucket, more, step)
+      bucket.restored[step] = amount
+    end
+  end
+end
+
+-- A wheel: how many, and what their parts come to, by the second in which they are forgotten.
+local function put(wheel, second, part)
+  wheel[1][second] = (wheel[1][second] or 0) + 1
+  wheel[2][second] = (wheel[2][second] or 0) + part
+end
+
+local function remove(wheel, second, part)
+  if wheel[1][second] then
+    wheel[1][second] = wheel[1][second] - 1
+    wheel[2][second] = wheel[2][second] - part
+  end
+end
+
+local function drop(wheel, till)
+  for second in pairs(wheel[1]) do
+    if second <= till then wheel[1][second], wheel[2][second] = nil, nil end
+  end
+end
+
+local function sum(wheel, after)
+  local count, part = 0, 0
+  for second, n in pairs(wheel[1]) do
+    if second > after then count, part = count + n, part + wheel[2][second] end
+  end
+  return count, part
+end
+
+local function keep(answer)
+  redis.call('HSET', KEYS[1], '', cmsgpack.pack({VERSION, state}))
+  redis.call('EXPIRE', KEYS[1], EXPIRES)
+  return cmsgpack.pack(answer)
+end
+
+state.requests = set(state.requests, state.limits[1], rpm)
+state.tokens = set(state.tokens, state.limits[2], tpm)
+local requests, minute = state.requests, state.tokens
+forget(requests)
+forget(minute)
+drop(state.busy, now - HOLD)
+drop(state.known, now)
+if now > state.sweep then
+  state.sweep = now + KNOWN
+  local all = redis.call('HGETALL', KEYS[1])
+  for i = 1, #all, 2 do
+    local other = all[i] ~= '' and unpacked(all[i + 1])
+    if all[i] ~= '' and not (other and other.epoch == state.epoch and other.known > now) then
+      redis.call('HDEL', KEYS[1], all[i])
+    end
+  end
+end
+if name == '' then return keep({state.epoch, 0}) end
+if worker and (worker.epoch ~= state.epoch or worker.known <= now) then worker = nil end
+if epoch ~= '' and epoch ~= state.epoch then
+  if type(memory) ~= 'table' then
+    return keep({state.epoch, 0, 0, 0, 0, 0, 0, 0, 1, 'requests', 0, cjson.null, cjson.null, cjson.null, true})
+  end
+  local shift = step_of(now - age) - memory[1]
+  if math.abs(shift) <= SAME_CLOCK then shift = 0 end
+  restore(requests, memory[2], shift, now - age)
+  restore(minute, memory[3], shift, now - age)
+end
+local ended = 0
+if not worker then
+  worker = {epoch = state.epoch, number = 0, requests = 0, tokens = 0, step = 0, busy = 0, known = 0, part = 0,
+            alone = 'waits'}
+  if own_part > 0 and now < state.opens then state.opens = max(state.opens, state.since + HOLD) end
+else
+  remove(state.busy, worker.busy, worker.alone == 'waits' and 0 or worker.part)
+  remove(state.known, worker.known, worker.part)
+end
+
+if epoch == state.epoch then
+  if minute then
+    for step, difference in pairs(corrections) do
+      if step == 0 then step = step_of(now) end
+      if minute.steps[step] or difference > 0 then add(minute, difference, min(step, step_of(now + 2 * WINDOW))) end
+      adjust(minute, difference)
+    end
+  end
+  if ending ~= 0 and worker.number == ending then
+    worker.number = 0
+    if worker.step * STEP + WINDOW > now then
+      ended = min(worker.step, step_of(now))
+      for _, part in ipairs({{'requests', spent_requests}, {'tokens', spent_tokens}}) do
+        local bucket, granted, spent = state[part[1]], worker[part[1]], part[2]
+        if bucket then
+          add(bucket, -granted, worker.step)
+          add(bucket, spent, ended)
+          if spent ~= granted then adjust(bucket, spent - granted) end
+        end
       end
     end
   end
 end
-
-if pause > 0 then state.paused = math.max(state.paused, now + pause) end
-state.known[worker] = now + KNOWN
-
-local function count(names)
-  local n = 0
-  for _ in pairs(names) do n = n + 1 end
-  return n
-end
-
-local function keep(answer)
-  redis.call('SET', KEYS[1], cmsgpack.pack(state), 'EX', EXPIRES)
-  return cmsgpack.pack(answer)
-end
-
-if calls <= 0 then
-  if not state.open[worker] then state.busy[worker] = nil end
-  return keep({state.epoch, 0, 0, 0, 0, 0, 0, ended, count(state.known), 'requests'})
-end
-
-state.busy[worker] = now + BUSY
-local parts = count(state.busy)
-local share = 1
-if now < state.back_until then
-  state.back[worker] = true
-  parts = math.max(parts, workers)
-  share = math.min(1, count(state.back) / workers)
-end
-local requests, minute = state.requests, state.tokens
-if requests then calls = math.min(calls, math.floor(SLICE * requests.rate / parts)) end
-if minute and tokens > 0 then
-  tokens = math.min(tokens, minute.limit)
-  calls = math.min(calls, math.floor(SLICE * minute.rate / parts / tokens))
-end
-calls = math.max(1, calls)
-tokens = tokens * calls
-local starts, held_by = now, 'requests'
-if requests then starts = earliest(requests, calls, now) end
-if minute then
-  local room = earliest(minute, tokens, now)
-  if room > starts then starts, held_by = room, 'tokens' end
-end
-if state.paused > starts then starts, held_by = state.paused, 'pause' end
-if requests then starts = math.max(starts, earliest(requests, calls, starts)) end
-if minute then starts = math.max(starts, earliest(minute, tokens, starts)) end
-local step = step_of(starts + TTL)
-if requests then take(requests, calls, starts, step, share) end
-if minute then take(minute, tokens, starts, step, share) end
-state.number = state.number + 1
-state.open[worker] = {number = state.number, requests = calls, tokens = tokens, step = step}
-state.busy[worker] = starts + BUSY
-return keep({state.epoch, state.number, calls, tokens, starts - now, TTL, step, ended, count(state.known), held_by})
-""".replace("EXPIRES", str(_EXPIRES))
-
-DRAW = (
-    f"local PARTS = {account.PARTS}"
-    + """
-local draw = cmsgpack.unpack(ARGV[1])
-local worker, total, keeps, needs = draw[1], draw[3], draw[4], draw[5]
-local held, holders = 0, 0
-local all = redis.call('HGETALL', KEYS[1])
-for i = 1, #all, 2 do
-  if all[i] ~= worker then
-    held = held + tonumber(all[i + 1])
-    holders = holders + 1
+if away > 0 and (epoch == '' or epoch == state.epoch) then
+  for _, bucket in pairs({requests or minute, requests and minute}) do
+    if bucket then
+      for step, amount in pairs(paced(now - min(away, WINDOW), now, own_part * bucket.rate)) do
+        add(bucket, amount, step)
+      end
+      adjust(bucket, own_part * bucket.rate * min(away, BUSY))
+    end
   end
 end
-local left = total - held - keeps
-local granted = 0
-if needs > 0 and needs <= left then
-  granted = math.max(needs, math.floor(left / (PARTS * (holders + 1))))
+if pause > 0 then state.paused = max(state.paused, now + min(pause, MAX_PAUSE)) end
+if leaves then
+  redis.call('HDEL', KEYS[1], name)
+  return keep({state.epoch, 0, 0, 0, 0, 0, 0, ended})
 end
-redis.call('HSET', KEYS[1], worker, string.format('%.0f', keeps + granted))
-return string.format('%.0f', granted)
+
+local count, parts = sum(state.known, now)
+local part = own_part
+if alone ~= 'share' then
+  if now >= state.opens then part = 1 / (count + 1) end
+  part = max(0, min(part, 1 - parts))
+end
+worker.alone = alone
+worker.part = max(own_part, part)
+
+local number, starts, step, held_by = 0, now, 0, 'requests'
+if calls > 0 then
+  local busy, busy_parts = sum(state.busy, now)
+  local share = 1
+  if now < state.opens then share = min(1, parts + worker.part) end
+  if share > 0 then
+    local _, all = sum(state.busy, now - HOLD)
+    share = max(LEAST, share - all + busy_parts)
+  else
+    starts, share = state.opens, 1
+  end
+  if requests then calls = min(calls, floor(SLICE * requests.rate * share / (busy + 1))) end
+  if minute and tokens > 0 then
+    tokens = min(tokens, minute.limit)
+    calls = min(calls, floor(SLICE * minute.rate * share / (busy + 1) / tokens))
+  end
+  calls = max(1, calls)
+  tokens = tokens * calls
+  if requests then starts = earliest(requests, calls, starts) end
+  if minute then
+    local room = earliest(minute, tokens, starts)
+    if room > starts then starts, held_by = room, 'tokens' end
+  end
+  if state.paused > starts then starts, held_by = state.paused, 'pause' end
+  if requests then starts = max(starts, earliest(requests, calls, starts)) end
+  if minute then starts = max(starts, earliest(minute, tokens, starts)) end
+  step = step_of(starts + TTL)
+  if requests then take(requests, calls, starts, step, share) end
+  if minute then take(minute, tokens, starts, step, share) end
+  state.number = state.number + 1
+  number = state.number
+  worker.number, worker.requests, worker.tokens, worker.step = number, calls, tokens, step
+  worker.busy = ceil(starts + BUSY)
+else
+  calls, tokens = 0, 0
+  if worker.number == 0 or worker.step * STEP <= now then worker.busy = 0 end
+end
+if worker.busy > 0 then put(state.busy, worker.busy, worker.alone == 'waits' and 0 or worker.part) end
+worker.known = ceil(starts + KNOWN)
+put(state.known, worker.known, worker.part)
+redis.call('HSET', KEYS[1], name, cmsgpack.pack({VERSION, worker}))
+return keep({state.epoch, number, calls, tokens, starts - now, number > 0 and TTL or 0, step, ended,
+             (sum(state.known, now)), held_by, part,
+             requests and requests.limit or cjson.null, minute and minute.limit or cjson.null,
+             {step_of(now), told(requests), told(minute)}})
 """
+    )
+    .replace("EXPIRES", str(_EXPIRES))
+    .replace("VERSION", str(_VERSION))
 )

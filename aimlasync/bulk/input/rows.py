@@ -179,8 +179,9 @@ class Reader:
                 try:
                     value = _decode(stripped)
                 except (ValueError, RecursionError):
-                    # A bad line, or one with white space around it that is not ASCII.
-                    stripped = self._text(raw, line, block).strip().encode()
+                    # A bad line, or one with white space around it that is not ASCII, or with the byte order mark of
+                    # a file that was put behind another.
+                    stripped = self._text(raw, line, block).strip().removeprefix("\ufeff").strip().encode()
                     if not stripped:
                         continue
                     value = self._json(stripped, line)

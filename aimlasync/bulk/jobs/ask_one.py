@@ -13,13 +13,13 @@ import msgspec
 
 from aimlasync.bulk.input.rows import Row
 from aimlasync.bulk.tasks.request import Request
-from aimlasync.chat import ChatCompletion, Usage
+from aimlasync.chat.types import ChatCompletion, Usage
 from aimlasync.errors import AimlasyncError, AnswerError
 
 if TYPE_CHECKING:
-    from aimlasync.client import AsyncClient
+    from aimlasync.client.client import AsyncClient
     from aimlasync.info import Info
-    from aimlasync.responses import Response, ResponseUsage
+    from aimlasync.responses.types import Response, ResponseUsage
 
     Reply = ChatCompletion | Response
 

@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from aimlasync.budget import Budget
-from aimlasync.prices import Price
+from aimlasync.cost.budget import Budget
+from aimlasync.cost.prices import Price
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

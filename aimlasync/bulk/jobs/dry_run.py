@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from aimlasync.bulk.jobs.job import Job
-from aimlasync.lane import EndpointStatistics
-from aimlasync.limits import Limits
-from aimlasync.prices import Price
+from aimlasync.config import Limits
+from aimlasync.cost.prices import Price
+from aimlasync.endpoints.statistics import EndpointStatistics
 
 
 class Forecast(msgspec.Struct, kw_only=True):

@@ -14,7 +14,6 @@ from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from aimlasync.budget import Budget
 from aimlasync.bulk.api import MAX_WAITING, WORKERS
 from aimlasync.bulk.input.rows import InputError, Row
 from aimlasync.bulk.input.shard import Shard
@@ -31,10 +30,11 @@ from aimlasync.bulk.progress.progress import Pace, Snapshot, limited_by
 from aimlasync.bulk.progress.totals import Tally, is_refused
 from aimlasync.bulk.tasks.request import Request
 from aimlasync.bulk.tasks.tasks import BatchTask, EmptyTextError, Task, empty_result
+from aimlasync.cost.budget import Budget
 from aimlasync.errors import AimlasyncError, AnswerError, BudgetExceededError
 
 if TYPE_CHECKING:
-    from aimlasync.client import AsyncClient
+    from aimlasync.client.client import AsyncClient
 
 # How long calls in flight may go on after an error that stops the job, or its deadline: they may be paid for already.
 _GRACE = 5.0

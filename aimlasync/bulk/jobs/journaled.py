@@ -29,7 +29,7 @@ from aimlasync.bulk.tasks.tasks import EmptyTextError, Task
 from aimlasync.errors import AnswerError
 
 if TYPE_CHECKING:
-    from aimlasync.client import AsyncClient
+    from aimlasync.client.client import AsyncClient
 
 # Rows that are skipped between two turns of the loop: Ctrl-C is heard, and nobody waits long.
 _SKIP = 5_000

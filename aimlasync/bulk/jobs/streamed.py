@@ -22,7 +22,7 @@ from aimlasync.bulk.tasks.prompt import as_text
 from aimlasync.bulk.tasks.tasks import Task
 
 if TYPE_CHECKING:
-    from aimlasync.client import AsyncClient
+    from aimlasync.client.client import AsyncClient
 
 
 class StreamJob(Job):

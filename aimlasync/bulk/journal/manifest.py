@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import re
+from codecs import BOM_UTF8
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -182,7 +183,7 @@ def _read(fd: int, own: str) -> dict[str, Any] | None:
     if not data.strip(b"\0"):
         return None
     try:
-        found = msgspec.json.decode(data)
+        found = msgspec.json.decode(data.removeprefix(BOM_UTF8))
     except msgspec.DecodeError:
         if data[: len(_MARK)] == _MARK[: len(data)]:
             return None

@@ -8,11 +8,12 @@ and both from a line that is neither; whoever reads a line reads it through ther
 
 from __future__ import annotations
 
+from codecs import BOM_UTF8
 from typing import Any, TypeVar
 
 import msgspec
 
-from aimlasync.error_bodies import read_error
+from aimlasync.wire.error_bodies import read_error
 
 
 class Response(msgspec.Struct, kw_only=True, gc=False):
@@ -129,7 +130,7 @@ def settled(line: R) -> R:
 
 def decode_record(line: bytes | str) -> Record:
     """Return a record. Raises msgspec.DecodeError for a line that is none, or has neither response nor error."""
-    record = settled(_record(line))
+    record = settled(_record(_unmarked(line)))
     if is_blank(record):
         raise msgspec.DecodeError("it has neither a response nor an error")
     return record
@@ -140,7 +141,7 @@ def decode_glance(line: bytes | str) -> Glance | None:
 
     Such a line says nothing of its row, which counts as not done. Raises msgspec.DecodeError for what is no record.
     """
-    glance = settled(_glance(line))
+    glance = settled(_glance(_unmarked(line)))
     return None if is_blank(glance) else glance
 
 
@@ -162,3 +163,8 @@ def _decoded(raw: bytes) -> Any:
         return _plain(raw)
     except (ValueError, RecursionError):
         return None
+
+
+def _unmarked(line: bytes | str) -> bytes | str:
+    """Let a line begin with a byte order mark, as editors leave one."""
+    return line.removeprefix(BOM_UTF8) if isinstance(line, bytes) else line

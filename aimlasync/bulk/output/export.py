@@ -6,6 +6,7 @@ an answer says is read by the decoders that read it from the wire.
 
 from __future__ import annotations
 
+from codecs import BOM_UTF8
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -21,10 +22,10 @@ from aimlasync.bulk.journal.index import Index
 from aimlasync.bulk.journal.record import Facts, Record
 from aimlasync.bulk.output.tables import Kind, KindError, open_table, spelled
 from aimlasync.bulk.output.target import Target
-from aimlasync.chat import ChatCompletion, decode_completion
-from aimlasync.responses import Response as Reply
-from aimlasync.responses import decode_response
-from aimlasync.wire import plain
+from aimlasync.chat.types import ChatCompletion, decode_completion
+from aimlasync.responses.types import Response as Reply
+from aimlasync.responses.types import decode_response
+from aimlasync.wire.base import plain
 
 _NO_FACTS = Facts()
 
@@ -254,7 +255,7 @@ def id_column(journal_path: str) -> str | None:
     """Return the column whose values name the rows of a journal, as its manifest says; None where none does."""
     try:
         with open(f"{journal_path}.manifest", "rb") as file:
-            job = msgspec.json.decode(file.read())["job"]
+            job = msgspec.json.decode(file.read().removeprefix(BOM_UTF8))["job"]
         return job["id"] if isinstance(job["id"], str) else None
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -7,6 +7,7 @@ sidecars must tell of the same job but for the shard.
 from __future__ import annotations
 
 import os
+from codecs import BOM_UTF8
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -102,7 +103,7 @@ def _manifest(path: str) -> dict[str, Any] | None:
     name = f"{path}.manifest"
     try:
         with open(name, "rb") as file:
-            manifest = msgspec.json.decode(file.read())
+            manifest = msgspec.json.decode(file.read().removeprefix(BOM_UTF8))
     except FileNotFoundError:
         return None
     except OSError as error:

@@ -10,7 +10,7 @@ from collections import Counter, deque
 
 import msgspec
 
-from aimlasync.lane import EndpointStatistics
+from aimlasync.endpoints.statistics import EndpointStatistics
 
 _WINDOW = 30.0
 # One sample a quarter of a second at most.

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from aimlasync.bulk.journal.record import Facts, Glance, Record
-from aimlasync.chat import ChatCompletion
+from aimlasync.chat.types import ChatCompletion
 
 if TYPE_CHECKING:
     from aimlasync.bulk.jobs.ask_one import Reply

@@ -11,6 +11,7 @@ import heapq
 import math
 import os
 from bisect import bisect_left
+from codecs import BOM_UTF8
 from collections import Counter
 from dataclasses import dataclass, field
 from itertools import accumulate, pairwise
@@ -359,7 +360,7 @@ def collect(path: str | os.PathLike[str]) -> Report:
 def _manifest(path: str) -> dict[str, str]:
     try:
         with open(path, "rb") as file:
-            job = msgspec.json.decode(file.read(), type=dict[str, object]).get("job")
+            job = msgspec.json.decode(file.read().removeprefix(BOM_UTF8), type=dict[str, object]).get("job")
     except (OSError, ValueError, RecursionError):
         # It adds a line or two to the page, so a page without them beats none.
         return {}

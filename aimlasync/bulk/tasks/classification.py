@@ -20,7 +20,7 @@ from aimlasync.bulk.tasks.request import Api, Request
 from aimlasync.bulk.tasks.tasks import EmptyTextError, body_of, id_of
 from aimlasync.bulk.tasks.text_column import row_text
 from aimlasync.errors import AnswerInvalidError
-from aimlasync.schema import format_of
+from aimlasync.structured.schema import format_of
 
 if TYPE_CHECKING:
     from aimlasync.bulk.jobs.ask_one import Reply

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from aimlasync.chat import ChatCompletion, TokenLogprob
-from aimlasync.responses import OutputMessage, OutputText
+from aimlasync.chat.types import ChatCompletion, TokenLogprob
+from aimlasync.responses.types import OutputMessage, OutputText
 
 if TYPE_CHECKING:
     from aimlasync.bulk.jobs.ask_one import Reply

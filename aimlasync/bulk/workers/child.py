@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from aimlasync.budget import Budget
 from aimlasync.bulk.input.rows import Row
 from aimlasync.bulk.input.shard import Shard
 from aimlasync.bulk.input.source import Source
@@ -28,12 +27,13 @@ from aimlasync.bulk.journal.part_files import identity_of_part, part_path
 from aimlasync.bulk.journal.record import decode_glance
 from aimlasync.bulk.tasks.tasks import EmptyTextError, Task
 from aimlasync.bulk.workers.parent import Orders, Report
+from aimlasync.cost.budget import Budget
 from aimlasync.errors import APIStatusError
-from aimlasync.lease_server import Link, ServedQuota
-from aimlasync.quota import Draw, QuotaDownError
+from aimlasync.quota.protocol import Draw, QuotaDownError
+from aimlasync.quota.server import Link, ServedQuota
 
 if TYPE_CHECKING:
-    from aimlasync.client import AsyncClient
+    from aimlasync.client.client import AsyncClient
 
 # Seconds between two reports.
 _REPORT = 0.25

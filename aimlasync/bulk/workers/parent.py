@@ -22,10 +22,10 @@ from aimlasync.bulk.journal.convert import error_of
 from aimlasync.bulk.journal.part_files import parts_of
 from aimlasync.bulk.progress.progress import Pace, Snapshot
 from aimlasync.errors import AimlasyncError
-from aimlasync.lease_server import LeaseServer, Link
+from aimlasync.quota.server import LeaseServer, Link
 
 if TYPE_CHECKING:
-    from aimlasync.client import AsyncClient
+    from aimlasync.client.client import AsyncClient
 
 # Seconds that workers have for the calls in flight when one of them was stopped by an error, as in any job.
 _GRACE = 5.0

@@ -1,7 +1,6 @@
 """A vendor's HTTP API as its documentation describes it: paths, models, errors, and how it reads a request.
 
-The lowest part of the simulator: of the package it imports only `aimlasync.providers`, and of the simulator nothing
-else. No I/O.
+The lowest part of the simulator: it imports `aimlasync.endpoints.providers` and nothing else of the package. No I/O.
 
     vendors        paths, error bodies and headers of each vendor; `Problem`, a request that gets an error
     tokens         how many tokens a text has

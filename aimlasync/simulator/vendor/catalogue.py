@@ -1,7 +1,7 @@
 """The simulated models: their names, their prices, and the model listing in each vendor's shape.
 
 The prices have a realistic order of magnitude and are no vendor's offer. Data and pure functions; of the package it
-imports `aimlasync.providers`, and of the simulator `vendors`.
+imports `aimlasync.endpoints.providers`, and of the simulator `vendors`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from functools import cache
 from typing import Any
 from zlib import crc32
 
-from aimlasync.providers import Model
+from aimlasync.endpoints.providers import Model
 from aimlasync.simulator.vendor.vendors import VENDORS, Vendor
 
 # Family -> US dollars for one million (prompt, answer) tokens.

@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from aimlasync.providers import refusal
+from aimlasync.endpoints.providers import refusal
 from aimlasync.simulator.vendor import tokens
 from aimlasync.simulator.vendor.catalogue import find, served
 from aimlasync.simulator.vendor.conversation import Result, read_items, read_messages, text_of

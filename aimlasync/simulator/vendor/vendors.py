@@ -1,6 +1,6 @@
 """The differences between vendors on the wire: paths, error bodies, headers.
 
-Data and pure functions; of the package it imports only `aimlasync.providers`.
+Data and pure functions; of the package it imports only `aimlasync.endpoints.providers`.
 Sources: docs.aimlapi.com ("Errors and messages", "Request tracing and cost"), docs.bytespike.ai ("Errors reference",
 "Rate limits"), platform.openai.com ("Error codes", "Rate limits").
 """
@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from aimlasync.providers import AIMLAPI, BYTESPIKE, COMPATIBLE, Provider
+from aimlasync.endpoints.providers import AIMLAPI, BYTESPIKE, COMPATIBLE, Provider
 
 VendorName = Literal["aimlapi", "bytespike", "openai"]
 

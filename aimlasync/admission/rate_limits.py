@@ -1,0 +1,166 @@
+"""Requests and tokens per minute: a sliding window that keeps the limit, and a bucket that paces it.
+
+Pure arithmetic on times that are handed in. The only file that knows aiolimiter, by its public API alone. The window
+mirrors the server's: what was sent in the last minute, each attempt at what it cost as soon as that is known. The
+bucket spreads what the window would allow at once, since servers enforce shorter intervals too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Coroutine
+from typing import Any
+
+from aiolimiter import AsyncLimiter
+
+# The server counts when a request arrives, we when it leaves: an attempt that was slow on its way counts there for
+# longer.
+_WINDOW = 60.0 + 1.0
+
+# The bucket's pace, as a share of the limit: below it, so that the window is the exception and not the rule.
+_PACE = 0.985
+
+# Bursts, in seconds of the rate. A timer is about a millisecond late, and a bucket of one cannot make that up.
+BURST_REQUESTS = 0.05
+
+BURST_TOKENS = 0.2
+
+_SLOW_RATE = 5.0
+
+# Credit of an endpoint that rested this long is gone: what was not sent in its minute is gone at the server too.
+_CREDIT_SECONDS = 60.0
+
+
+class Window:
+    """What was admitted in the last minute, each entry as (time, amount); amounts change when they are settled."""
+
+    __slots__ = ("_entries", "limit", "total")
+
+    def __init__(self, limit: float) -> None:
+        self.limit = limit
+        self.total = 0.0
+        self._entries: deque[Entry] = deque()
+
+    def wait(self, amount: float, now: float) -> float:
+        """Return the seconds until `amount` fits, 0 if it does; more than the limit fits when nothing else is there."""
+        entries = self._entries
+        while entries and entries[0].time <= now - _WINDOW:
+            self._forget(entries.popleft())
+        over = self.total + min(amount, self.limit) - self.limit
+        if over <= 1e-6:
+            return 0.0
+        for entry in entries:
+            over -= entry.amount
+            if over <= 1e-6:
+                return max(entry.time + _WINDOW - now, 1e-3)
+        return _WINDOW
+
+    def admit(self, amount: float, now: float) -> Entry:
+        """Count `amount` from now on."""
+        entry = Entry(now, amount)
+        self._entries.append(entry)
+        self.total += amount
+        return entry
+
+    def settle(self, entry: Entry, amount: float) -> None:
+        """Count an entry at what it really was."""
+        if entry.counts:
+            self.total += amount - entry.amount
+        entry.amount = amount
+
+    def _forget(self, entry: Entry) -> None:
+        entry.counts = False
+        # Sums of floats drift; an empty window is zero.
+        self.total = max(0.0, self.total - entry.amount) if self._entries else 0.0
+
+
+class Entry:
+    """One admitted amount."""
+
+    __slots__ = ("amount", "counts", "time")
+
+    def __init__(self, time: float, amount: float) -> None:
+        self.time = time
+        self.amount = amount
+        self.counts = True
+
+
+class Bucket:
+    """aiolimiter's bucket with a memory: debt that the next ones pay, credit that they spend first."""
+
+    __slots__ = ("_cap", "_limiter", "_max_credit", "_rate", "_taken", "_used", "credit", "debt")
+
+    def __init__(self, per_minute: float, burst_seconds: float) -> None:
+        rate = per_minute * _PACE / 60
+        burst = max(1.0, rate * burst_seconds)
+        if rate >= _SLOW_RATE:
+            burst = max(burst, 2.0)
+        self._rate = rate
+        self._cap = burst
+        self._limiter = AsyncLimiter(burst, burst / rate)
+        self._max_credit = per_minute
+        # When it was last asked, and when it last gave.
+        self._used = self._taken = float("-inf")
+        self.debt = 0.0
+        self.credit = 0.0
+
+    def take(self, amount: float, now: float) -> float:
+        """Take `amount` and return 0, or return how much must be acquired before that can be."""
+        if now - self._used > _CREDIT_SECONDS:
+            self.credit = 0.0
+        self._used = now
+        if self.debt > 0:
+            # While nobody took anything, the bucket leaked empty, and after that the debt would have been paid.
+            unused = (now - self._taken) * self._rate - self._cap
+            if unused > 0:
+                self.debt = max(0.0, self.debt - unused)
+                self._taken += unused / self._rate
+        while self.debt > 0:
+            # Debt goes before anything is admitted, in steps that the bucket can hold.
+            paid = min(self.debt, self.credit)
+            self.debt -= paid
+            self.credit -= paid
+            step = min(self._cap, self.debt)
+            if not self._limiter.has_capacity(step):
+                return step
+            _finish(self._limiter.acquire(step))
+            self._taken = now
+            self.debt -= step
+        short = max(0.0, amount - self.credit)
+        step = min(self._cap, short)
+        if not self._limiter.has_capacity(step):
+            return step
+        _finish(self._limiter.acquire(step))
+        if step > 0:
+            self._taken = now
+        self.credit = max(0.0, self.credit - amount)
+        # What did not fit into the bucket is paid by those who come later.
+        self.debt = short - step
+        return 0.0
+
+    async def acquire(self, step: float) -> None:
+        """Wait for a step of capacity and keep it as credit."""
+        await self._limiter.acquire(step)
+        self._taken = asyncio.get_running_loop().time()
+        self.credit += step
+
+    def adjust(self, difference: float) -> None:
+        """Note that an attempt cost `difference` more (or less) than it was admitted at."""
+        if difference > 0:
+            spent = min(self.credit, difference)
+            self.credit -= spent
+            self.debt += difference - spent
+        else:
+            paid = min(self.debt, -difference)
+            self.debt -= paid
+            self.credit = min(self._max_credit, self.credit - difference - paid)
+
+
+def _finish(acquire: Coroutine[Any, Any, None]) -> None:
+    """Run a coroutine that has nothing to wait for to its end."""
+    try:
+        acquire.send(None)
+    except StopIteration:
+        return
+    raise AssertionError("has_capacity said that there was nothing to wait for")

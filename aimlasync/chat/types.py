@@ -1,0 +1,328 @@
+"""/chat/completions on the wire: what is sent and what comes back; its streams are in `chat_chunks`.
+
+Law: structs, encode and decode; no I/O.
+Source: OpenAPI specs of the AI/ML API for its OpenAI models (2026-08), ByteSpike's "OpenAI chat completions" page, and
+what servers send beyond them: every field may be missing or null but the few that make sense of the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal
+
+import msgspec
+
+from aimlasync.config import CALL_OPTIONS, CallOptions
+from aimlasync.wire.base import Meta, Received, Reply, Wire, decode
+
+# --- What is sent -----------------------------------------------------------------------------------------------------
+
+
+class TextPart(Wire, tag_field="type", tag="text"):
+    """Text inside a multimodal message."""
+
+    text: str
+
+
+class ImageURL(Wire):
+    """Where an image is: an https or data: URL (JPEG, PNG, GIF, WEBP), and how closely to look at it."""
+
+    url: str
+    detail: Literal["low", "high", "auto"] | None = None
+
+
+class ImagePart(Wire, tag_field="type", tag="image_url"):
+    """An image inside a user message."""
+
+    image_url: ImageURL
+
+
+class FileData(Wire):
+    """A file by value: `file_data` is a data: URL such as data:application/pdf;base64,... (no file ids here)."""
+
+    file_data: str | None = None
+    filename: str | None = None
+
+
+class FilePart(Wire, tag_field="type", tag="file"):
+    """A file inside a user message."""
+
+    file: FileData
+
+
+class RefusalPart(Wire, tag_field="type", tag="refusal"):
+    """A refusal replayed in an assistant message."""
+
+    refusal: str
+
+
+UserPart = TextPart | ImagePart | FilePart
+
+
+class SystemMessage(Wire, tag_field="role", tag="system"):
+    """Instructions; ByteSpike has no developer role, so this is the portable one."""
+
+    content: str | list[TextPart]
+    name: str | None = None
+
+
+class DeveloperMessage(Wire, tag_field="role", tag="developer"):
+    """Instructions, by the newer role name."""
+
+    content: str | list[TextPart]
+    name: str | None = None
+
+
+class UserMessage(Wire, tag_field="role", tag="user"):
+    """What the user says, shows or attaches."""
+
+    content: str | list[UserPart]
+    name: str | None = None
+
+
+class ToolMessage(Wire, tag_field="role", tag="tool"):
+    """The result of one tool call, as text."""
+
+    content: str
+    tool_call_id: str
+
+
+class Function(Wire):
+    """A function the model may call; `parameters` is a JSON schema and must be sent even when it takes nothing."""
+
+    name: str
+    parameters: dict[str, Any]
+    description: str | None = None
+    strict: bool | None = None
+
+
+class FunctionTool(Wire, tag_field="type", tag="function"):
+    """A tool definition."""
+
+    function: Function
+
+
+class ChatOptions(CallOptions, total=False):
+    """Parameters of `create` and `parse` besides `model`, `messages`, `stream` and `response_format`.
+
+    Which of them a model takes differs; the provider table refuses early what is documented not to work.
+    """
+
+    max_completion_tokens: int | None
+    max_tokens: int | None
+    temperature: float | None
+    top_p: float | None
+    n: int | None
+    stop: str | list[str] | None
+    seed: int | None
+    tools: Iterable[FunctionTool | Mapping[str, Any]] | None
+    tool_choice: str | Mapping[str, Any] | None
+    parallel_tool_calls: bool | None
+    reasoning_effort: str | None
+    stream_options: Mapping[str, Any] | None
+    logprobs: bool | None
+    top_logprobs: int | None
+    logit_bias: Mapping[str, float] | None
+    frequency_penalty: float | None
+    presence_penalty: float | None
+    prediction: Mapping[str, Any] | None
+    provider: str | None
+    # Not in the vendors' specs; other servers and code written for AsyncOpenAI use them.
+    audio: Mapping[str, Any] | None
+    function_call: str | Mapping[str, Any] | None
+    functions: Iterable[Mapping[str, Any]] | None
+    metadata: Mapping[str, str] | None
+    modalities: list[str] | None
+    prompt_cache_key: str | None
+    prompt_cache_retention: str | None
+    safety_identifier: str | None
+    service_tier: str | None
+    store: bool | None
+    user: str | None
+    verbosity: str | None
+    web_search_options: Mapping[str, Any] | None
+
+
+class ChatParams(ChatOptions, total=False):
+    """Parameters of `client.chat.completions.create` besides `model`, `messages` and `stream`."""
+
+    response_format: Mapping[str, Any] | None
+
+
+PARAMETERS = ChatParams.__optional_keys__ - CALL_OPTIONS
+
+# --- What comes back --------------------------------------------------------------------------------------------------
+
+
+def _assistant() -> str:
+    # A factory, not a plain default: the encoder omits plain defaults, and a message that is sent back needs its role.
+    return "assistant"
+
+
+def _function() -> str:
+    return "function"
+
+
+class FunctionCall(Wire):
+    """A function's name and its arguments as text, which may be invalid JSON: the model wrote it."""
+
+    name: str = ""
+    arguments: str = msgspec.field(default_factory=str)
+
+
+class _NoFunction(FunctionCall, frozen=True):  # type: ignore[misc]  # msgspec allows it
+    """What a custom call has in the place of a function; being a plain default, it is not sent back."""
+
+
+_NO_FUNCTION = _NoFunction()
+
+
+class CustomCall(Wire):
+    """A custom tool's name and its free-form input."""
+
+    name: str = ""
+    input: str = msgspec.field(default_factory=str)
+
+
+class ToolCall(Wire):
+    """One tool call of an answer; `custom` is set instead of `function` when `type` is "custom"."""
+
+    id: str = ""
+    type: str = msgspec.field(default_factory=_function)
+    function: FunctionCall = _NO_FUNCTION
+    custom: CustomCall | None = None
+
+
+class URLCitation(Wire):
+    """Where in the answer a web page is cited."""
+
+    url: str = ""
+    title: str = ""
+    start_index: int = 0
+    end_index: int = 0
+
+
+class Annotation(Wire):
+    """A note on a part of the answer."""
+
+    type: str = ""
+    url_citation: URLCitation | None = None
+
+
+class TopLogprob(Wire):
+    """One candidate token and its natural-log probability."""
+
+    token: str = ""
+    logprob: float = 0.0
+    bytes: list[int] | None = None
+
+
+class TokenLogprob(TopLogprob):
+    """A token of the answer, and the candidates it was chosen from."""
+
+    top_logprobs: list[TopLogprob] = []
+
+
+class Logprobs(Wire):
+    """Log probabilities of the answer's tokens."""
+
+    content: list[TokenLogprob] | None = None
+    refusal: list[TokenLogprob] | None = None
+
+
+class Message(Received):
+    """The assistant's message; may be sent back as it is, in `messages` of the next call."""
+
+    role: str = msgspec.field(default_factory=_assistant)
+    content: str | None = None
+    refusal: str | None = None
+    tool_calls: list[ToolCall] | None = None
+    annotations: list[Annotation] | None = None
+    reasoning_content: str | None = None
+    function_call: FunctionCall | None = None
+    audio: Any = None
+
+    @property
+    def parsed(self) -> Any:
+        """The decoded answer of `parse`; None after `create`."""
+        return self.__dict__.get("parsed")
+
+
+class Choice(Wire):
+    """One answer; `finish_reason` is stop, length, tool_calls, content_filter, or a word we do not know."""
+
+    index: int = 0
+    message: Message = msgspec.field(default_factory=Message)
+    finish_reason: str | None = None
+    logprobs: Logprobs | None = None
+
+
+class PromptTokensDetails(Wire):
+    """Parts of the prompt's tokens."""
+
+    cached_tokens: int | None = None
+    audio_tokens: int | None = None
+
+
+class CompletionTokensDetails(Wire):
+    """Parts of the answer's tokens; reasoning tokens have been seen larger than the total they are part of."""
+
+    reasoning_tokens: int | None = None
+    audio_tokens: int | None = None
+    accepted_prediction_tokens: int | None = None
+    rejected_prediction_tokens: int | None = None
+
+
+class Usage(Wire):
+    """Tokens as the vendor reports them."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    total_tokens: int = 0
+    prompt_tokens_details: PromptTokensDetails | None = None
+    completion_tokens_details: CompletionTokensDetails | None = None
+
+
+class ChatCompletion(Reply):
+    """The whole answer of a chat call. `model` is the model that served; its spelling may differ from the one asked."""
+
+    id: str = ""
+    object: str = "chat.completion"
+    created: int | None = None
+    model: str = ""
+    choices: list[Choice] = []
+    usage: Usage | None = None
+    service_tier: str | None = None
+    system_fingerprint: str | None = None
+    meta: Meta | None = None
+    error: Any = None
+    """Set only where a server reports a failure under a 200; `create` raises it."""
+
+    @property
+    def text(self) -> str:
+        """The first choice's text, "" when it has none (a tool call, a refusal)."""
+        return (self.choices[0].message.content or "") if self.choices else ""
+
+    @property
+    def truncated(self) -> bool:
+        """Whether an output cap cut any choice. A cap that nobody set has been seen: look at it."""
+
+        return any(choice.finish_reason == "length" for choice in self.choices)
+
+    @property
+    def parsed(self) -> Any:
+        """The first choice's decoded answer after `parse`; None after `create`."""
+        return self.choices[0].message.parsed if self.choices else None
+
+
+_completion = msgspec.json.Decoder(ChatCompletion)
+
+
+def decode_completion(raw: bytes) -> ChatCompletion:
+    """Decode a whole answer. Raises msgspec.DecodeError (or its ValidationError) for what is no JSON object."""
+    reply = decode(raw, _completion, ChatCompletion)
+    for choice in reply.choices:
+        if choice.finish_reason == "":
+            choice.finish_reason = None
+    reply.__dict__["raw"] = raw
+    return reply

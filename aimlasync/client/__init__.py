@@ -1,0 +1,19 @@
+"""The client: the pipeline from a request to its reply, and what users call.
+
+It may import everything below it, and nothing above it imports its parts but by this package's names.
+
+    client       what users make and call
+    pipeline     the way of a call, in the order in which it happens
+    resources    chat.completions, responses, models: from arguments to a body
+    receive      from an attempt's bytes to a reply, or a stream
+    passthrough  requests of other clients, and answers as bytes
+    call         one call and its attempts, and their books
+    balancer     the choice between upstreams
+    deadlines    many deadlines with one timer
+    observer     what may watch calls
+    stream       an answer in pieces; chat_stream and response_stream know the pieces
+"""
+
+from aimlasync.client.client import AsyncClient
+
+__all__ = ["AsyncClient"]

@@ -1,0 +1,266 @@
+"""The endpoints of a client, and the choice between them.
+
+Law: chooses; what an endpoint can carry is its upstream's business. No I/O.
+The choice: an endpoint that has not failed this call yet, is well, is not told to wait, and by free capacity and
+latency; calls with the same affinity go to the same one as long as it is among the best.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from hashlib import blake2b
+from typing import Any
+
+from aimlasync.client.call import Attempt, Call, Target
+from aimlasync.config import Limits
+from aimlasync.endpoints.endpoint import Endpoint
+from aimlasync.endpoints.providers import VENDORS, Api, Provider, refusal
+from aimlasync.endpoints.upstream import STRETCH, Permit, Upstream
+from aimlasync.errors import APIConnectionError, BudgetExceededError, OverloadedError, UnsupportedRequestError
+from aimlasync.info import Info, Timing
+from aimlasync.wire.base import encode
+from aimlasync.wire.redaction import Secrets
+
+# An endpoint whose answers have not been timed yet is taken for this fast, in seconds: worth a try.
+_UNTRIED = 0.5
+
+
+class Balancer:
+    """The upstreams of a client."""
+
+    __slots__ = ("max_queue", "max_queue_per_tenant", "max_wait", "upstreams")
+
+    def __init__(
+        self,
+        endpoints: Sequence[Endpoint],
+        limits: Limits,
+        *,
+        max_queue: int | None = None,
+        max_queue_per_tenant: int | None = None,
+        max_wait: float | None = None,
+        secrets: Secrets | None = None,
+    ) -> None:
+        if not endpoints:
+            raise ValueError("endpoints= must name at least one endpoint")
+        self.upstreams = [Upstream(endpoint, limits, secrets) for endpoint in endpoints]
+        self.max_queue = max_queue
+        self.max_queue_per_tenant = max_queue_per_tenant
+        self.max_wait = max_wait
+
+    async def close(self) -> None:
+        """Give back what was leased of a shared quota."""
+        for upstream in self.upstreams:
+            await upstream.limiter.close()
+
+    def targets(
+        self, api: Api, body: Mapping[str, Any], info: Info, *, validate: bool, written: bytes | None = None
+    ) -> list[Target]:
+        """Return who can serve `body`, each with the bytes it takes, encoded once, or `written` where that says it.
+
+        Raises UnsupportedRequestError when the table says that nobody can.
+        """
+        if len(self.upstreams) == 1:
+            upstream = self.upstreams[0]
+            provider = upstream.endpoint.provider
+            if validate and not provider.knows_aliases and _written_for(body) not in (None, provider):
+                # Another vendor's name for a model, as in code that was written for that one.
+                return self._translated(api, body, info, validate, written)
+            why = refusal(provider, api, body) if validate else None
+            if why is None:
+                return [Target(upstream, upstream.urls[api], written or encode(body))]
+            raise _unsupported(*why, info)
+        return self._translated(api, body, info, validate, written)
+
+    def _translated(
+        self, api: Api, body: Mapping[str, Any], info: Info, validate: bool, written: bytes | None
+    ) -> list[Target]:
+        from aimlasync.endpoints.translate import translate
+
+        source = _written_for(body)
+        found: list[Target] = []
+        reasons: list[str] = []
+        encoded: dict[str, bytes] = {}
+        for upstream in self.upstreams:
+            provider = upstream.endpoint.provider
+            bytes_for = encoded.get(provider.name)
+            if bytes_for is None:
+                # A server whose models no table names is never second-guessed.
+                known = validate and provider.models
+                fitted = translate(body, api, source, provider) if known else (body, [])
+                if isinstance(fitted, str):
+                    reasons.append(f"{upstream.endpoint.name}: {fitted}")
+                    continue
+                bytes_for = encoded[provider.name] = written if written and fitted[0] is body else encode(fitted[0])
+            found.append(Target(upstream, upstream.urls[api], bytes_for))
+        if not found:
+            raise _unsupported("model", "; ".join(reasons), info)
+        return found
+
+    def admit_nowait(self, call: Call, now: float, loop: asyncio.AbstractEventLoop) -> tuple[Target, Permit] | None:
+        """Do what `admit` does if there is nothing to choose and nothing to wait for."""
+        if len(call.targets) > 1:
+            return None
+        target = call.targets[0]
+        tokens = _tokens(call, target)() if target.upstream.limiter.counts_tokens else 0.0
+        permit = target.upstream.admit_nowait(tokens, loop, now)
+        return None if permit is None else (target, permit)
+
+    async def admit(self, call: Call) -> tuple[Target, Permit]:
+        """Choose where the next attempt goes, and wait there until it may.
+
+        Raises OverloadedError at once when the line is too long, or the wait longer than the call has time for.
+        """
+        loop = asyncio.get_running_loop()
+        target = call.targets[0] if len(call.targets) == 1 else self._choose(call, loop.time())
+        upstream = target.upstream
+        tokens = _tokens(call, target)
+        permit = upstream.admit_nowait(tokens(), loop)
+        if permit is None:
+            since = loop.time()
+            self._refuse_the_hopeless(call, upstream, since)
+            is_full = upstream.limiter.in_flight >= upstream.limiter.limit
+            try:
+                permit = await self._wait(call, upstream, tokens)
+            finally:
+                _waited(call.info.timing, loop.time() - since, is_full)
+        if len(call.targets) > 1 and upstream.circuit.allows(loop.time()):
+            upstream.circuit.probing(loop.time())
+        return target, permit
+
+    def spare(self, call: Call, first: Attempt) -> Attempt | None:
+        """Return a second attempt beside `first`, at another endpoint if there is one.
+
+        None unless there is room for it, and money.
+        """
+        assert call.hedging is not None
+        if not call.hedging.take():
+            return None
+        try:
+            reservation = call.reserve()
+        except BudgetExceededError:
+            call.hedging.give_back()
+            return None
+        loop = first.permit.loop
+        now = loop.time()
+        for target in sorted(call.targets, key=lambda target: target is first.target):
+            upstream = target.upstream
+            if upstream in call.tried or not upstream.circuit.allows(now) or upstream.circuit.state == "half-open":
+                continue
+            permit = upstream.admit_nowait(_tokens(call, target)(), loop)
+            if permit is not None:
+                upstream.counters.hedges += 1
+                return first.beside(target, permit, reservation)
+        call.hedging.give_back()
+        if reservation is not None and call.budget is not None:
+            call.budget.release(reservation)
+        return None
+
+    async def _wait(self, call: Call, upstream: Upstream, tokens: Callable[[], float]) -> Permit:
+        if self.max_wait is None:
+            return await upstream.admit(tokens, call.priority, call.tenant)
+        try:
+            async with asyncio.timeout(self.max_wait):
+                return await upstream.admit(tokens, call.priority, call.tenant)
+        except TimeoutError:
+            pass
+        raise OverloadedError(
+            f"{upstream.endpoint.name}: no place in the line's {self.max_wait} s",
+            retry_after=self.max_wait,
+            info=call.info,
+        )
+
+    def _refuse_the_hopeless(self, call: Call, upstream: Upstream, now: float) -> None:
+        name = upstream.endpoint.name
+        pause = upstream.limiter.paused_until - now
+        left = float("inf") if call.deadline is None else call.deadline - now
+        # Stretched: what the server stated may be all that the policy allows.
+        if pause > min(left, call.max_retry_after * STRETCH[1]):
+            raise OverloadedError(
+                f"{name} was told to wait for another {pause:.1f} s, longer than this call can",
+                retry_after=pause,
+                info=call.info,
+            )
+        if self.max_queue is None and self.max_queue_per_tenant is None and self.max_wait is None:
+            return
+        line = upstream.limiter.line
+        expected = upstream.expected_wait(call.priority, call.tenant)
+        why = None
+        if self.max_queue is not None and line.waiting_for(call.priority) >= self.max_queue:
+            why = f"{line.waiting_for(call.priority)} calls are waiting already"
+        elif (
+            self.max_queue_per_tenant is not None
+            and call.tenant is not None
+            and line.waiting_of(call.tenant) >= self.max_queue_per_tenant
+        ):
+            why = f"{line.waiting_of(call.tenant)} calls of this tenant are waiting already"
+        elif self.max_wait is not None and expected > self.max_wait:
+            why = f"the line is about {expected:.1f} s long"
+        if why is not None:
+            raise OverloadedError(f"{name}: {why}", retry_after=expected, info=call.info)
+
+    def _choose(self, call: Call, now: float) -> Target:
+        """Return the best endpoint for the next attempt. Raises when all of them are out."""
+        fresh = [target for target in call.targets if target.upstream not in call.tried]
+        for candidates in (fresh, call.targets):
+            well = [target for target in candidates if target.upstream.circuit.allows(now)]
+            if well:
+                open_now = [target for target in well if target.upstream.limiter.paused_until <= now]
+                if call.affinity is not None:
+                    return max(open_now or well, key=lambda target: _rank(call.affinity, target))
+                return min(open_now or well, key=_cost)
+        if all(target.upstream.circuit.state == "retired" for target in call.targets):
+            reasons = "; ".join(f"{t.upstream.endpoint.name}: {t.upstream.circuit.reason}" for t in call.targets)
+            raise APIConnectionError(f"no endpoint is left: {reasons}", info=call.info, billed=False)
+        wait = min(target.upstream.circuit.wait(now) for target in call.targets)
+        raise OverloadedError(
+            "every endpoint has failed again and again and rests",
+            retry_after=None if wait == float("inf") else wait,
+            info=call.info,
+        )
+
+
+def _tokens(call: Call, target: Target) -> Callable[[], float]:
+    """What tells how many tokens an attempt will take, as far as is known by then."""
+    upstream = target.upstream
+    if target.body is None or not upstream.limiter.counts_tokens:
+        return float
+    return partial(upstream.estimate, call.model, len(target.body), call.max_output)
+
+
+def _waited(timing: Timing, seconds: float, is_full: bool) -> None:
+    """Book a wait on what stood in the way when it began."""
+    if is_full:
+        timing.queued = (timing.queued or 0.0) + seconds
+    else:
+        timing.limited = (timing.limited or 0.0) + seconds
+
+
+def _cost(target: Target) -> float:
+    """How long a call would take there: its latency, longer the fuller it is."""
+    limiter, latency = target.upstream.limiter, target.upstream.circuit.latency
+    load = (limiter.in_flight + limiter.waiting + 1) / limiter.limit
+    return (_UNTRIED if latency is None else latency) * load
+
+
+def _rank(key: str | None, target: Target) -> bytes:
+    """Rendezvous hashing: one that goes takes only its own keys along."""
+    return blake2b(f"{key}\0{target.upstream.endpoint.name}\0{target.url}".encode(), digest_size=8).digest()
+
+
+def _written_for(body: Mapping[str, Any]) -> Provider | None:
+    """The vendor whose table names the model, None when no table does."""
+    model = body.get("model")
+    return next((vendor for vendor in VENDORS if isinstance(model, str) and model in vendor.models), None)
+
+
+def _unsupported(parameter: str, text: str, info: Info) -> UnsupportedRequestError:
+    return UnsupportedRequestError(
+        f"{text} (checked before sending; validate=False sends it anyway)",
+        status=400,
+        code="unsupported_model" if parameter == "model" else "unsupported_parameter",
+        param=parameter,
+        info=info,
+        billed=False,
+    )

@@ -1,0 +1,287 @@
+"""One call: what is to be sent, by when, and what it has been through.
+
+Law: plain data and its book-keeping; no I/O. Mutable: the info, the endpoints tried, and what the last retry cost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from aimlasync.admission.outcome import Outcome
+from aimlasync.chat.types import Usage
+from aimlasync.client.observer import Watch
+from aimlasync.config import Priority, Timeout
+from aimlasync.cost.budget import Budget, Reservation, output_cap
+from aimlasync.cost.prices import tokens_of
+from aimlasync.endpoints.upstream import Permit, Refused, Upstream
+from aimlasync.errors import (
+    AimlasyncError,
+    APIConnectionError,
+    APIStatusError,
+    APITimeoutError,
+    AuthenticationError,
+    InsufficientCreditError,
+)
+from aimlasync.headers import Headers
+from aimlasync.info import Info
+from aimlasync.resilience.hedging import Hedging
+from aimlasync.responses.types import ResponseUsage
+from aimlasync.transport.base import RawReply, StaleConnectionError
+from aimlasync.wire.base import Meta
+from aimlasync.wire.redaction import Secrets
+
+
+# Structs: each call makes all of these, and msgspec fills them in C.
+class Target(msgspec.Struct, eq=False):
+    """An endpoint that can serve the call, and the bytes that it takes."""
+
+    upstream: Upstream
+    url: str
+    body: bytes | None
+
+
+class Call(msgspec.Struct, kw_only=True, eq=False):
+    """One logical use of the API, whatever attempts it takes."""
+
+    method: str
+    targets: list[Target]
+    headers: Headers
+    info: Info
+    timeout: Timeout
+    started: float
+    body: Mapping[str, Any] | None = None
+    """What was asked for, before it was encoded."""
+    streams: bool = False
+    max_retry_after: float = 60.0
+    priority: Priority = "interactive"
+    tenant: str | None = None
+    affinity: str | None = None
+    budget: Budget | None = None
+    hedging: Hedging | None = None
+    reservation: Reservation | None = None
+    """Set aside for the next attempt."""
+    watch: Watch | None = None
+    """Told how the call goes, where somebody wants to know."""
+    tried: set[Upstream] = set()
+    """Endpoints that failed this call; others go first."""
+    paid: int | None = None
+    """What the retry under way cost its endpoint's quota."""
+    probing: bool = False
+    """Whether it goes on credit, as the one probe."""
+    replaced: bool = False
+    """Whether a kept connection died at once under an attempt, which was then made again over a fresh one."""
+
+    @property
+    def model(self) -> str:
+        """The model asked for."""
+        return self.info.model
+
+    @property
+    def kind(self) -> tuple[str, bool]:
+        """What calls have in common whose durations may be compared."""
+        return self.info.model, self.streams
+
+    @property
+    def first_token(self) -> float | None:
+        """Seconds until the first event must be there, None where there will be none, or no bound."""
+        return self.timeout.first_token if self.streams else None
+
+    @property
+    def deadline(self) -> float | None:
+        """When the whole of it must be over, None for never."""
+        total = self.timeout.total
+        return None if total is None else self.started + total
+
+    @property
+    def max_output(self) -> int | None:
+        """What all choices may take together, None where the request sets no cap."""
+        return output_cap(self.body or {})
+
+    def reserve(self) -> Reservation | None:
+        """Set aside the most that one attempt may cost. Raises BudgetExceededError when that is more than is left."""
+        if self.budget is None:
+            return None
+        # A byte is at most a token, and mostly a quarter of one: what is asked for is a bound, not a guess.
+        return self.budget.reserve(self.model, len(self.targets[0].body or b""), self.max_output)
+
+    def attempt(self, target: Target, permit: Permit) -> Attempt:
+        """Return the next attempt, which takes with it what was set aside for it."""
+        self.info.attempts += 1
+        reservation, self.reservation = self.reservation, None
+        return Attempt(self, target, permit, permit.sent_at, self.info, reservation)
+
+    def give_up(self, error: BaseException | None) -> None:
+        """The call failed, or (None) was left: there will be no other attempt."""
+        if self.watch is not None:
+            self.watch.failed(error)
+        if self.reservation is not None and self.budget is not None:
+            self.budget.release(self.reservation)
+
+
+class Attempt(msgspec.Struct, eq=False):
+    """One HTTP try, from its permit to its end, which comes once: `succeed`, `fail` or `abandon`."""
+
+    call: Call
+    target: Target
+    permit: Permit
+    started: float
+    info: Info
+    """The call's, but for a hedge, whose facts must not be mixed with those of the attempt beside it."""
+    reservation: Reservation | None = None
+    """What it may cost, until it has ended."""
+    reply: RawReply | None = None
+    """None until the headers are in."""
+
+    def beside(self, target: Target, permit: Permit, reservation: Reservation | None) -> Attempt:
+        """Return a second attempt of the same call, with facts of its own."""
+        self.info.attempts += 1
+        info = msgspec.structs.replace(self.info, timing=msgspec.structs.replace(self.info.timing))
+        return Attempt(self.call, target, permit, permit.sent_at, info, reservation)
+
+    @property
+    def response(self) -> RawReply:
+        """The response, once its headers are in."""
+        assert self.reply is not None
+        return self.reply
+
+    @property
+    def billed(self) -> bool | None:
+        """Whether a failure here is charged: False where the vendor states that it is not, None where nobody says."""
+        return False if self.target.upstream.endpoint.provider.failures_are_free else None
+
+    @property
+    def secrets(self) -> Secrets:
+        """The keys that it was sent with: servers are known to echo them."""
+        return self.target.upstream.secrets.with_headers(self.call.headers)
+
+    def charge(self, meta: Meta | None) -> None:
+        """Note the cost that a body or a stream states, if it does."""
+        if meta is not None and meta.usage is not None:
+            rate = self.target.upstream.endpoint.provider.credits_per_usd
+            self.info.saw_cost(meta.usage.usd_spent, meta.usage.credits_used, credits_per_usd=rate)
+
+    def began(self) -> None:
+        """The first event of a stream is here: the endpoint is well, however long the stream goes on."""
+        now = self.permit.loop.time()
+        self.target.upstream.circuit.answered(now, now - self.started)
+        if self.call.hedging is not None:
+            self.call.hedging.took(self.call.kind, now - self.started)
+
+    def succeed(self, usage: Usage | ResponseUsage | None) -> None:
+        """The last byte is in: learn from it, settle, give the permit back."""
+        if not self.permit.is_held:
+            return
+        call, target, info = self.call, self.target, self.info
+        upstream = target.upstream
+        now = self.permit.loop.time()
+        info.timing.total = now - call.started
+        tokens = tokens_of(usage)
+        if tokens is not None:
+            upstream.learn(call.info.model, len(target.body or b""), *tokens)
+        if call.probing:
+            upstream.retry_budget.probed(True)
+            call.probing = False
+        elif call.paid is None:
+            upstream.retry_budget.succeeded()
+        else:
+            upstream.retry_budget.give_back(call.paid)
+            call.paid = None
+        seconds = now - self.started
+        upstream.circuit.succeeded(now, seconds, latency=info.timing.first_byte)
+        if info.cost_usd is not None:
+            upstream.counters.cost_usd = (upstream.counters.cost_usd or 0.0) + info.cost_usd
+        if call.hedging is not None and not call.streams:
+            call.hedging.took(call.kind, seconds)
+        if self.reservation is not None and call.budget is not None:
+            call.budget.settle(self.reservation, info.cost_usd, usage)
+        self.permit.release(Outcome.OK, None if tokens is None else tokens[0] + tokens[1], now=now)
+
+    def fail(self, error: AimlasyncError) -> None:
+        """There is no answer, or only a part of one: learn from it, drop the connection, give the permit back."""
+        error.info = self.info
+        self.secrets.redact(error)
+        if self.reply is not None:
+            # Harmless where the body was read to its end.
+            self.reply.abort()
+        if not self.permit.is_held:
+            return
+        call, upstream = self.call, self.target.upstream
+        now = self.permit.loop.time()
+        if self.reservation is not None and call.budget is not None:
+            if call.reservation is None and _is_free(error):
+                # It pays for the next attempt.
+                call.reservation = self.reservation
+            elif _is_free(error):
+                call.budget.release(self.reservation)
+            else:
+                call.budget.settle(self.reservation)
+        if call.probing:
+            upstream.retry_budget.probed(False)
+        call.paid, call.probing = None, False
+        seconds = now - self.started
+        if isinstance(error, StaleConnectionError):
+            # It says nothing of the server, but that it closes what is idle.
+            upstream.circuit.abandoned(now, seconds)
+            self.permit.release(Outcome.IGNORED, now=now)
+            return
+        call.tried.add(upstream)
+        if isinstance(error, APIStatusError):
+            if error.status in (429, 503) and error.retry_after is not None:
+                upstream.pause(error.retry_after, now, at_most=call.max_retry_after)
+            if error.status >= 500:
+                upstream.circuit.failed(now, seconds)
+            else:
+                upstream.circuit.answered(now, seconds)
+            if len(call.targets) > 1 and isinstance(error, (AuthenticationError, InsufficientCreditError)):
+                upstream.retire(error.message)
+        elif isinstance(error, APIConnectionError):
+            upstream.circuit.failed(now, seconds)
+        else:
+            upstream.circuit.answered(now, seconds)
+        refused = isinstance(error, APIStatusError) and error.status == 429
+        self.permit.release(outcome_of(error), 0.0 if refused else None, now=now, kind=_kind(error))
+
+    def abandon(self) -> None:
+        """The caller left: drop the connection; it says nothing about the server."""
+        if self.reply is not None:
+            self.reply.abort()
+        if not self.permit.is_held:
+            return
+        call, upstream = self.call, self.target.upstream
+        if call.probing:
+            upstream.retry_budget.probed(None)
+            call.probing = False
+        if self.reservation is not None and call.budget is not None:
+            # It may have been answered.
+            call.budget.settle(self.reservation)
+        now = self.permit.loop.time()
+        upstream.circuit.abandoned(now, now - self.started)
+        self.permit.release(Outcome.IGNORED, now=now)
+
+
+def _is_free(error: AimlasyncError) -> bool:
+    """Whether a failed attempt costs nothing: the vendor says so, nothing was sent, or the request was refused."""
+    return error.billed is False or (isinstance(error, APIStatusError) and 400 <= error.status < 500)
+
+
+def _kind(error: AimlasyncError) -> Refused | None:
+    """What the server says that it limits, if it says so."""
+    # A Retry-After says when, not what: servers send one with either limit.
+    if isinstance(error, APIStatusError) and error.status == 429 and error.code == "concurrency_limit":
+        return "concurrency"
+    if isinstance(error, APIConnectionError):
+        # A server that is gone is no server that counts: nothing is learned of its rate.
+        return "concurrency"
+    return None
+
+
+def outcome_of(error: AimlasyncError) -> Outcome:
+    """What a failed attempt says about the server's capacity."""
+    if isinstance(error, APIStatusError):
+        return Outcome.DROPPED if error.status in (429, 503) else Outcome.IGNORED
+    if isinstance(error, APIConnectionError) and not isinstance(error, APITimeoutError):
+        return Outcome.DROPPED
+    return Outcome.IGNORED

@@ -1,0 +1,114 @@
+"""What users configure, as plain data: limits, timeouts, and the options of one call.
+
+It may import `headers`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal, TypedDict
+
+import msgspec
+
+from aimlasync.headers import Headers
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """What an endpoint may be asked for; None means that nothing is known."""
+
+    requests_per_minute: float | None = None
+    tokens_per_minute: float | None = None
+    concurrency: int | None = None
+    """Attempts in flight at most."""
+    tokens_counted: Literal["used", "requested"] = "used"
+    """What the server counts: what was used in the end, or the prompt and the whole `max_tokens` at once (OpenAI)."""
+
+    def __post_init__(self) -> None:
+        for name in ("requests_per_minute", "tokens_per_minute", "concurrency"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < float("inf"):
+                raise ValueError(f"{name} must be above zero and finite, not {value}")
+        if self.concurrency is not None and self.concurrency != int(self.concurrency):
+            raise ValueError(f"concurrency must be a whole number, not {self.concurrency}")
+        if self.tokens_counted not in ("used", "requested"):
+            raise ValueError(f"tokens_counted must be used or requested, not {self.tokens_counted}")
+
+    @property
+    def is_rated(self) -> bool:
+        """Whether requests or tokens per minute are known."""
+        return self.requests_per_minute is not None or self.tokens_per_minute is not None
+
+    def share(self, index: int, count: int) -> Limits:
+        """Return the `index`th of `count` equal parts, 1 for the first: for processes that share nothing else.
+
+        Raises ValueError for a part that there is not. Every part may have one attempt in flight.
+        """
+        if not 1 <= index <= count:
+            raise ValueError(f"{index} of {count} is no part; there are 1 to {count}")
+        rpm, tpm, concurrency = self.requests_per_minute, self.tokens_per_minute, self.concurrency
+        return msgspec.structs.replace(
+            self,
+            requests_per_minute=None if rpm is None else rpm / count,
+            tokens_per_minute=None if tpm is None else tpm / count,
+            concurrency=None if concurrency is None else max(1, (concurrency + count - index) // count),
+        )
+
+
+class Timeout(msgspec.Struct, frozen=True, kw_only=True):
+    """Bounds of one call, in seconds; None means unbounded.
+
+    Each that passes raises APITimeoutError with its name in `.phase`.
+    """
+
+    total: float | None = 600.0
+    """From the call until its answer or the end of its stream: queueing, every attempt and every backoff included."""
+    connect: float | None = 10.0
+    """Making one connection."""
+    first_token: float | None = None
+    """Streams: from an attempt's start to its first event. Comments that only keep the connection open do not count."""
+    idle: float | None = 120.0
+    """Streams: between two events, while the reader waits for the next one."""
+
+    def __post_init__(self) -> None:
+        for name in self.__struct_fields__:
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ValueError(f"timeout {name} must be above zero, not {value}")
+
+    def but(self, total: float | Timeout | None) -> Timeout:
+        """Return the bounds of one call: another `Timeout`, or these with another `total`."""
+        if isinstance(total, Timeout):
+            return total
+        return Timeout(total=total, connect=self.connect, first_token=self.first_token, idle=self.idle)
+
+
+Priority = Literal["interactive", "bulk"]
+
+
+class CallOptions(TypedDict, total=False):
+    """Options of one call that are not sent to the model."""
+
+    timeout: Timeout | float | None
+    """Total in seconds, or every bound."""
+    extra_headers: Mapping[str, str] | None
+    extra_body: Mapping[str, Any] | None
+    """Parameters that this version does not know; they go last, and an explicit null is sent."""
+    priority: Priority
+    """Interactive calls wait behind no bulk call of the same client."""
+    tenant: str | None
+    """Whom the call is for. Of those who wait, tenants take turns, so that one with many calls holds up no other."""
+    affinity: str | None
+    """Calls with the same key go to the same endpoint while it is well, for the sake of its prompt cache."""
+
+
+def check_headers(options: Any) -> None:
+    """Check a call's `extra_headers`, and put their values out of a traceback's sight.
+
+    Raises ValueError for a header that cannot be sent.
+    """
+    if options.get("extra_headers") is not None:
+        options["extra_headers"] = Headers.hiding(options["extra_headers"])
+        options["extra_headers"] = options["extra_headers"].checked("extra_headers")
+
+
+CALL_OPTIONS = CallOptions.__optional_keys__

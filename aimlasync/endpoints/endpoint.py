@@ -1,0 +1,273 @@
+"""Endpoints: where calls may go, and with which key.
+
+Law: reads the environment when an endpoint is made, and never again; knows the provider table, not HTTP.
+A key is held by `Secret` alone, which shows itself to nobody but the header that needs it. A vendor's key that is found
+in the environment goes to that vendor's hosts and to this machine; to another host goes only a key that was given.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+from base64 import b64encode
+from collections.abc import Mapping
+from typing import Any, NoReturn
+from urllib.parse import unquote, urlsplit, urlunsplit
+
+from aimlasync.config import Limits
+from aimlasync.endpoints.providers import AIMLAPI, BYTESPIKE, COMPATIBLE, VENDORS, Provider, provider_of
+from aimlasync.errors import AimlasyncError
+from aimlasync.headers import Headers, keyless
+from aimlasync.quota.protocol import Quota
+
+_VERSION_SEGMENT = re.compile(r"/v\d+[a-z]*\d*\Z")
+_KNOWN_TAILS = ("/chat/completions", "/responses", "/models")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+_HEADER_VALUE = re.compile(r"[\x21-\x7e]+\Z")
+
+
+class Secret:
+    """A key that cannot be seen by accident: not in repr, str, format, pickle, copy or JSON."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def reveal(self) -> str:
+        """Return the key, for the header that needs it."""
+        return self._value
+
+    def __repr__(self) -> str:
+        return "<secret>"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a key is never pickled or copied; make the endpoint where it is used, from the environment")
+
+
+class Endpoint:
+    """One base URL with its key and limits.
+
+    `base_url` may end with a slash or not; a bare host gets /v1, other paths are kept. With `quota` the limits are the
+    account's, which every process that shares it keeps together.
+    Raises ValueError for a URL, key or header that cannot be sent safely.
+    """
+
+    __slots__ = ("api_key", "base_url", "headers", "limits", "name", "provider", "quota", "withheld")
+
+    @keyless
+    def __init__(
+        self,
+        *,
+        base_url: str,
+        api_key: str | Secret | None = None,
+        name: str | None = None,
+        limits: Limits | None = None,
+        headers: Mapping[str, str] | None = None,
+        provider: Provider | None = None,
+        allow_http: bool = False,
+        quota: Quota | None = None,
+    ) -> None:
+        self.base_url = _clean_url(base_url, allow_http=allow_http)
+        self.provider = provider or provider_of(self.base_url)
+        self.api_key = _clean_key(api_key)
+        self.name = name or (self.provider.name if self.provider is not COMPATIBLE else urlsplit(self.base_url).netloc)
+        self.limits = limits
+        self.headers = Headers.hiding(headers or {}).checked("Endpoint(headers=)")
+        self.quota = quota
+        self.withheld: str | None = None
+        """The environment variable whose key is not for this host, where no other key was given."""
+
+    @classmethod
+    @keyless
+    def aimlapi(cls, *, api_key: str | Secret | None = None, base_url: str | None = None, **options: Any) -> Endpoint:
+        """Return the AI/ML API, with the key from AIML_API_KEY (or AIMLAPI_API_KEY) unless one is given.
+
+        A `base_url` of another host needs an `api_key`, unless it is AIML_API_URL.
+        """
+        return cls._vendor(AIMLAPI, api_key, base_url, options)
+
+    @classmethod
+    @keyless
+    def bytespike(cls, *, api_key: str | Secret | None = None, base_url: str | None = None, **options: Any) -> Endpoint:
+        """Return ByteSpike, with the key from BYTESPIKE_API_KEY unless one is given.
+
+        A `base_url` of another host needs an `api_key`, unless it is BYTESPIKE_API_URL.
+        """
+        return cls._vendor(BYTESPIKE, api_key, base_url, options)
+
+    @classmethod
+    def _vendor(
+        cls, vendor: Provider, api_key: str | Secret | None, base_url: str | None, options: dict[str, Any]
+    ) -> Endpoint:
+        key = _clean_key(api_key)
+        variable = _key_variable(vendor)
+        if key is None and variable is None:
+            raise AimlasyncError(f"no API key: set {vendor.key_variables[0]}, or pass api_key=")
+        url = base_url or _vendor_url(vendor)
+        if key is None and variable is not None:
+            if base_url and not _is_home(vendor, base_url):
+                instead = f", or set {vendor.url_variable} beside it" if vendor.url_variable else ""
+                raise AimlasyncError(f"{_for_others(vendor, variable)} for {_host(base_url)} pass api_key={instead}")
+            key = _clean_key(os.environ[variable])
+        return cls(base_url=url, api_key=key, provider=vendor, **options)
+
+    def url(self, path: str) -> str:
+        """Join a path of the provider table: one with a leading slash to the root, another to the base."""
+        # No leading slash comes from a caller: `paths` takes it off, or refuses it.
+        if not path.startswith("/"):
+            return f"{self.base_url}/{path}"
+        return _VERSION_SEGMENT.sub("", self.base_url) + path
+
+    @property
+    def without_key(self) -> str:
+        """What to do where no key was sent and the server wants one, in one line."""
+        if self.withheld is None:
+            return "no key was sent: pass api_key="
+        vendor = next(vendor for vendor in VENDORS if self.withheld in vendor.key_variables)
+        return f"{_for_others(vendor, self.withheld)} pass api_key= for {_host(self.base_url)}"
+
+    def __repr__(self) -> str:
+        return f"<Endpoint {self.name} {self.base_url}>"
+
+
+@keyless
+def default_endpoints(
+    api_key: str | Secret | None, base_url: str | None, *, allow_http: bool, key_variable: str | None = None
+) -> list[Endpoint]:
+    """Return the endpoint that a client uses when none is named.
+
+    `key_variable` names the environment variable that holds the key, where no `api_key` is given. With `base_url`,
+    that server: a vendor's own key from the environment goes to it only if it is that vendor or this machine, and a
+    server that no vendor's table names may do without one. Without, the AI/ML API if it has a key, else ByteSpike; a
+    key that begins with sk-byts- is ByteSpike's.
+    Raises AimlasyncError, naming the variables, when there is no key.
+    """
+    key = _clean_key(api_key) or (None if key_variable is None else _clean_key(_named_key(key_variable)))
+    if base_url is not None:
+        provider = provider_of(base_url)
+        vendors = (provider,) if provider is not COMPATIBLE else VENDORS
+        found = [(vendor, variable) for vendor in vendors if (variable := _key_variable(vendor)) is not None]
+        variable = next((variable for vendor, variable in found if _is_home(vendor, base_url)), None)
+        if key is None and variable is None and provider is not COMPATIBLE:
+            raise AimlasyncError(f"no API key: set {provider.key_variables[0]}, or pass api_key=")
+        if key is None and variable is not None:
+            key = _clean_key(os.environ[variable])
+        endpoint = Endpoint(base_url=base_url, api_key=key, allow_http=allow_http)
+        if key is None and found:
+            endpoint.withheld = found[0][1]
+        return [endpoint]
+    if key is not None:
+        if key.reveal().startswith("sk-byts-"):
+            return [Endpoint.bytespike(api_key=key, allow_http=allow_http)]
+        return [Endpoint.aimlapi(api_key=key, allow_http=allow_http)]
+    if _key_variable(AIMLAPI):
+        return [Endpoint.aimlapi(allow_http=allow_http)]
+    if _key_variable(BYTESPIKE):
+        return [Endpoint.bytespike(allow_http=allow_http)]
+    raise AimlasyncError(
+        "no API key: set AIML_API_KEY (AI/ML API) or BYTESPIKE_API_KEY (ByteSpike), or pass api_key= or endpoints="
+    )
+
+
+def _key_variable(vendor: Provider) -> str | None:
+    """The variable that holds a vendor's key."""
+    return next((name for name in vendor.key_variables if os.environ.get(name, "").strip()), None)
+
+
+def _named_key(variable: str) -> str:
+    if not _VARIABLE.match(variable):
+        raise AimlasyncError(
+            "the environment variable of the key has no such name; it is not shown, for it may be the key"
+        )
+    if not (value := os.environ.get(variable, "").strip()):
+        raise AimlasyncError("the environment variable that should hold the key is not set, or empty")
+    return value
+
+
+def _vendor_url(vendor: Provider) -> str:
+    override = os.environ.get(vendor.url_variable) if vendor.url_variable else None
+    return override or vendor.base_url
+
+
+def _is_home(vendor: Provider, base_url: str) -> bool:
+    """Whether a vendor's key from the environment may go to `base_url`."""
+    host = urlsplit(base_url.strip()).hostname or ""
+    if host == urlsplit(vendor.base_url).hostname or is_loopback(host):
+        return True
+    return _host(base_url) == _host(_vendor_url(vendor))
+
+
+def _for_others(vendor: Provider, variable: str) -> str:
+    return f"the key in {variable} goes to {urlsplit(vendor.base_url).hostname} and this machine only:"
+
+
+def _host(url: str) -> str:
+    return urlsplit(url.strip()).netloc.rpartition("@")[2].lower()
+
+
+def _clean_key(key: str | Secret | None) -> Secret | None:
+    """Strip a key and refuse what no header may carry, without showing it."""
+    if key is None or isinstance(key, Secret):
+        return key
+    if not isinstance(key, str):
+        raise ValueError(f"api_key must be a str, not {type(key).__name__}")
+    if not key.strip():
+        return None
+    if not _HEADER_VALUE.match(key.strip()):
+        raise ValueError("api_key has a space, a control character or a letter outside ASCII in it; copy it again")
+    return Secret(key.strip())
+
+
+def proxy_secrets(proxy: str | None) -> list[str]:
+    """Return the secrets of a proxy's URL. Raises ValueError, without them, for what is no such URL."""
+    if proxy is None:
+        return []
+    try:
+        parts = urlsplit(proxy)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
+    except (ValueError, TypeError, AttributeError):
+        usable = False
+    if not usable:
+        raise ValueError("proxy= must be an http(s) URL with a host, such as http://user:password@host:3128")
+    user, password = unquote(parts.username or ""), unquote(parts.password or "")
+    pair = f"{user}:{password}"
+    return [parts.netloc.rpartition("@")[0], user, password, pair, b64encode(pair.encode()).decode()]
+
+
+def _clean_url(url: str, *, allow_http: bool) -> str:
+    if not isinstance(url, str) or not url.strip().isprintable():
+        raise ValueError("base_url must be an http(s) URL with a host, such as https://host/v1")
+    parts = urlsplit(url.strip())
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError(f"base_url must be an http(s) URL with a host, such as https://host/v1; got {_shown(url)}")
+    if "@" in url or parts.query or parts.fragment:
+        raise ValueError("base_url must not carry a user, a password, a query or a fragment")
+    if parts.scheme == "http" and not allow_http and not is_loopback(parts.hostname):
+        raise ValueError(
+            f"base_url {_shown(url)} is not encrypted: use https://, or pass allow_http=True if the network is yours"
+        )
+    try:
+        parts.port  # noqa: B018  # raises where it is no port
+    except ValueError:
+        raise ValueError(f"base_url has no usable port behind {parts.hostname}") from None
+    path = parts.path.rstrip("/")
+    for tail in _KNOWN_TAILS:
+        path = path.removesuffix(tail).rstrip("/")
+    return urlunsplit((parts.scheme, parts.netloc, path or "/v1", "", ""))
+
+
+def _shown(url: str) -> str:
+    """The URL without a user or password in it, for a message."""
+    return repr(url.strip().rpartition("@")[2].partition("?")[0])
+
+
+def is_loopback(host: str) -> bool:
+    """Whether `host` is this machine's own loopback name or address."""
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

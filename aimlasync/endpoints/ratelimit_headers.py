@@ -1,0 +1,229 @@
+"""What a server's response headers say about its limits.
+
+Law: pure functions from headers to facts; the clock is handed in and asked only where a header names a time of day.
+Nonsense is ignored and never raises: these headers are advice, and an answer must not be lost to them. A window whose
+limit is 0 is unlimited, so that nothing is ever paused by it.
+
+Notations: `retry-after` (RFC 9110 section 10.2.3) and OpenAI's `retry-after-ms`; OpenAI's `x-ratelimit-*-requests` and
+`-tokens`, with durations such as 6m0s; Anthropic's `anthropic-ratelimit-*`, with times of RFC 3339; the plain
+`x-ratelimit-*` (seconds, or a Unix time); the three fields of draft-ietf-httpapi-ratelimit-headers-06; and ByteSpike's
+plain `x-ratelimit-*`, which are US dollars (docs.bytespike.ai, "Rate limits").
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Literal
+
+import msgspec
+
+from aimlasync.headers import Fields
+
+Unit = Literal["requests", "usd"]
+"""What a provider's plain `x-ratelimit-*` headers count."""
+
+_Names = tuple[str, str, str]
+_Window = tuple[int | None, int | None, float | None]
+
+
+def _anthropic(kind: str) -> _Names:
+    prefix = f"anthropic-ratelimit-{kind}"
+    return f"{prefix}-remaining", f"{prefix}-limit", f"{prefix}-reset"
+
+
+# Each as (remaining, limit, reset); a window is there when its first is.
+_PLAIN: _Names = ("x-ratelimit-remaining", "x-ratelimit-limit", "x-ratelimit-reset")
+_REQUESTS: tuple[_Names, ...] = (
+    ("x-ratelimit-remaining-requests", "x-ratelimit-limit-requests", "x-ratelimit-reset-requests"),
+    _anthropic("requests"),
+    ("ratelimit-remaining", "ratelimit-limit", "ratelimit-reset"),
+)
+_TOKENS: tuple[_Names, ...] = (
+    ("x-ratelimit-remaining-tokens", "x-ratelimit-limit-tokens", "x-ratelimit-reset-tokens"),
+    _anthropic("tokens"),
+    _anthropic("input-tokens"),
+    _anthropic("output-tokens"),
+)
+_PLAIN_OR_REQUESTS = (_PLAIN, *_REQUESTS)
+
+_DURATION = re.compile(r"(?:[0-9]+(?:\.[0-9]+)?(?:ms|us|µs|ns|[dhms]))+")
+_PART = re.compile(r"([0-9.]+)([a-zµ]+)")
+_UNITS = {"d": 86_400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
+# No notation needs more letters; what is longer is not worth the parsing.
+_LONGEST_TEXT = 64
+_TELLING = frozenset(
+    (
+        "x-ratelimit-remaining",
+        "x-ratelimit-remaining-requests",
+        "x-ratelimit-remaining-tokens",
+        "anthropic-ratelimit-requests-remaining",
+        "anthropic-ratelimit-tokens-remaining",
+        "ratelimit-remaining",
+    )
+)
+# A number above the first is a Unix time in seconds, above the second in milliseconds.
+_UNIX, _UNIX_MS = 1e9, 1e12
+# Seconds: a reset further away is a misread number, and no reason to stand still.
+_FURTHEST = 366 * 86_400.0
+
+
+class Signal(msgspec.Struct, frozen=True, kw_only=True):
+    """What one response says of the limits behind it; times are seconds from now, None is unsaid."""
+
+    pause: float | None = None
+    """How long the endpoint should send nothing: until the reset of what has run out."""
+    limit_requests: int | None = None
+    remaining_requests: int | None = None
+    reset_requests: float | None = None
+    limit_tokens: int | None = None
+    remaining_tokens: int | None = None
+    reset_tokens: float | None = None
+    usd_limit: float | None = None
+    usd_remaining: float | None = None
+    usd_reset: float | None = None
+
+
+def read(headers: Mapping[str, str], *, unit: Unit, now: Callable[[], float] = time.time) -> Signal | None:
+    """Return what `headers` say of the limits, None when they say nothing; `unit` is that of the plain headers.
+
+    Where several windows count the same thing (Anthropic's input and output tokens), the fields are those of the one
+    with the least left, and `.pause` covers all that have run out.
+    """
+    # Most responses say nothing.
+    if headers.has_none_of(_TELLING) if isinstance(headers, Fields) else not any(name in headers for name in _TELLING):
+        return None
+    dollars = unit == "usd"
+    requests = _windows(headers, _REQUESTS if dollars else _PLAIN_OR_REQUESTS, now)
+    tokens = _windows(headers, _TOKENS, now)
+    usd = _dollars(headers, now) if dollars else None
+    if requests is None and tokens is None and usd is None:
+        return None
+    limit_requests, remaining_requests, reset_requests = _tightest(requests)
+    limit_tokens, remaining_tokens, reset_tokens = _tightest(tokens)
+    usd_limit, usd_remaining, usd_reset = usd or (None, None, None)
+    pauses = [reset for window in (requests, tokens) for limit, left, reset in window or () if left == 0 and limit != 0]
+    if usd_remaining is not None and usd_remaining <= 0 and usd_limit != 0:
+        pauses.append(usd_reset)
+    return Signal(
+        # A reset that is due, or unsaid, is nothing to wait for.
+        pause=max((pause for pause in pauses if pause), default=None),
+        limit_requests=limit_requests,
+        remaining_requests=remaining_requests,
+        reset_requests=reset_requests,
+        limit_tokens=limit_tokens,
+        remaining_tokens=remaining_tokens,
+        reset_tokens=reset_tokens,
+        usd_limit=usd_limit,
+        usd_remaining=usd_remaining,
+        usd_reset=usd_reset,
+    )
+
+
+def retry_after(headers: Mapping[str, str], *, now: Callable[[], float] = time.time) -> float | None:
+    """Read `retry-after-ms` (milliseconds) or `retry-after` (seconds, or an HTTP date)."""
+    milliseconds = _seconds(headers.get("retry-after-ms"))
+    if milliseconds is not None:
+        return milliseconds / 1000
+    stated = headers.get("retry-after")
+    if stated is None:
+        return None
+    seconds = _seconds(stated)
+    if seconds is not None:
+        return seconds
+    try:
+        when = parsedate_to_datetime(stated)
+        if when.tzinfo is None:
+            # HTTP dates are UTC, also in the form that does not say so.
+            when = when.replace(tzinfo=UTC)
+        return max(0.0, when.timestamp() - now())
+    except (ValueError, TypeError, OverflowError):
+        return None
+
+
+def _windows(headers: Mapping[str, str], table: tuple[_Names, ...], now: Callable[[], float]) -> list[_Window] | None:
+    """Return the windows of `table` that `headers` tell something of, as (limit, remaining, reset)."""
+    found: list[_Window] | None = None
+    for names in table:
+        if names[0] in headers:
+            remaining, limit, reset = names
+            window = _count(headers.get(limit)), _count(headers[remaining]), _until(headers.get(reset), now)
+            if window != (None, None, None):
+                found = [*(found or ()), window]
+    return found
+
+
+def _tightest(windows: list[_Window] | None) -> _Window:
+    if windows is None:
+        return None, None, None
+    if len(windows) == 1:
+        return windows[0]
+    return min(windows, key=lambda window: float("inf") if window[1] is None or window[0] == 0 else window[1])
+
+
+def _dollars(
+    headers: Mapping[str, str], now: Callable[[], float]
+) -> tuple[float | None, float | None, float | None] | None:
+    """Return ByteSpike's spending window as (limit, remaining, reset); what is left may be below zero."""
+    if _PLAIN[0] not in headers:
+        return None
+    remaining, limit, reset = map(headers.get, _PLAIN)
+    window = _seconds(limit), _number(remaining), _until(reset, now)
+    return None if window == (None, None, None) else window
+
+
+def _count(text: str | None) -> int | None:
+    """A whole number. The draft's limit may go on with policies: `100, 100;w=60`.
+
+    A number with decimals is no count: it is dollars, from a server that we do not know to send them.
+    """
+    if text is None:
+        return None
+    if not text.isdecimal():
+        text = text.partition(",")[0].partition(";")[0].strip()
+    return int(text) if text.isdecimal() and text.isascii() and len(text) <= 18 else None
+
+
+def _until(text: str | None, now: Callable[[], float]) -> float | None:
+    """Seconds from now: said as seconds, a Unix time, a duration (1h2m3.5s) or a time of RFC 3339."""
+    if text is None or len(text) > _LONGEST_TEXT:
+        return None
+    text = text.strip()
+    # Durations are what most servers send, and a float that is none costs an exception.
+    number = None if text.endswith("s") else _number(text)
+    if number is not None:
+        if number > _UNIX_MS:
+            number = max(0.0, number / 1000 - now())
+        elif number > _UNIX:
+            number = max(0.0, number - now())
+    elif _DURATION.fullmatch(text):
+        number = sum(float(amount) * _UNITS[unit] for amount, unit in _PART.findall(text))
+    else:
+        try:
+            when = datetime.fromisoformat(text)
+            if when.tzinfo is None:
+                when = when.replace(tzinfo=UTC)
+            number = max(0.0, when.timestamp() - now())
+        except (ValueError, OverflowError):
+            return None
+    return number if 0 <= number <= _FURTHEST else None
+
+
+def _seconds(text: str | None) -> float | None:
+    # float() also reads "nan", "inf" and "-1"; none of them is a wait.
+    number = _number(text)
+    return number if number is not None and number >= 0 else None
+
+
+def _number(text: str | None) -> float | None:
+    """A finite number, of either sign."""
+    if text is None:
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if abs(value) < float("inf") else None

@@ -1,0 +1,255 @@
+"""One endpoint at work: its URLs and headers, made once, its limiter and circuit breaker, and what answers have taught.
+
+It brings together what computes (`admission.adaptive`, `admission.token_estimate`, `resilience`) and what enforces
+(`admission.limiter`), without I/O. Every attempt gets a `Permit` here and gives it back here, once, with an outcome;
+all learning happens then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable
+from typing import Literal
+
+import msgspec
+
+from aimlasync._version import __version__
+from aimlasync.admission.adaptive import AdaptiveLimit
+from aimlasync.admission.limiter import Admission, Limiter
+from aimlasync.admission.outcome import Outcome
+from aimlasync.admission.token_estimate import Estimator
+from aimlasync.config import Limits, Priority
+from aimlasync.endpoints.endpoint import Endpoint
+from aimlasync.endpoints.paths import id_in_path
+from aimlasync.endpoints.statistics import Counters, EndpointStatistics
+from aimlasync.headers import Headers
+from aimlasync.quota.lease import Leases
+from aimlasync.resilience.circuit_breaker import CircuitBreaker
+from aimlasync.resilience.retry_budget import RetryBudget
+from aimlasync.wire.redaction import Secrets
+
+# A pause is stretched by a factor in this range, so that those who were told the same do not all come back at once.
+STRETCH = (1.10, 1.25)
+# Seconds: a server's word stops an endpoint for no longer at a time, unless a caller's policy allows for more; they
+# learn of the rest from their errors.
+_MAX_PAUSE = 60.0
+# What a new sample weighs in the average time that a permit is held.
+_WEIGHT = 0.1
+# Seconds: pauses of our own, where a server refuses again and again and does not say for how long.
+_FIRST_PAUSE = 0.25
+_MAX_OWN_PAUSE = 4.0
+
+Refused = Literal["concurrency", "rate"]
+
+_log_limits = logging.getLogger("aimlasync.limits")
+_log_pool = logging.getLogger("aimlasync.pool")
+
+
+class Upstream:
+    """One endpoint at work."""
+
+    # Slots, so that `vars` shows no key.
+    __slots__ = (
+        "_counts_requested",
+        "_refusals",
+        "_seconds_each",
+        "adaptive",
+        "circuit",
+        "counters",
+        "endpoint",
+        "estimator",
+        "headers",
+        "held_for",
+        "limiter",
+        "retry_budget",
+        "secrets",
+        "urls",
+    )
+
+    def __init__(self, endpoint: Endpoint, limits: Limits, secrets: Secrets | None = None) -> None:
+        limits = endpoint.limits or limits
+        self.endpoint = endpoint
+        self.adaptive = AdaptiveLimit(limit=limits.concurrency, paced=limits.is_rated)
+        leases = None if endpoint.quota is None else Leases(endpoint.quota, limits)
+        self.limiter = Limiter(limits, limit=int(self.adaptive.limit), pace=self.adaptive, leases=leases)
+        self.estimator = Estimator()
+        self._counts_requested = limits.tokens_counted == "requested"
+        self.circuit = CircuitBreaker()
+        # How long an attempt that is answered holds its permit, in seconds: for a stream, until its last byte.
+        self.held_for = 0.0
+        self._seconds_each = 0.0 if limits.requests_per_minute is None else 60 / limits.requests_per_minute
+        self.retry_budget = RetryBudget()
+        self.counters = Counters()
+        # Refusals since the last answer.
+        self._refusals = 0
+        self.urls = {
+            "chat": endpoint.url(endpoint.provider.chat_path),
+            "responses": endpoint.url(endpoint.provider.responses_path),
+        }
+        self.headers = Headers(
+            {
+                # Compression batches a stream's tokens, and costs more than it saves on a reply of a few kilobytes.
+                "Accept": "application/json, text/event-stream",
+                "Accept-Encoding": "identity",
+                "Content-Type": "application/json",
+                "User-Agent": f"aimlasync/{__version__}",
+                **endpoint.headers,
+            }
+        )
+        if endpoint.api_key is not None:
+            # Bearer alone: ByteSpike prefers x-api-key when both are sent, and takes only Bearer on /v1/responses.
+            self.headers["Authorization"] = f"Bearer {endpoint.api_key.reveal()}"
+        self.secrets = (Secrets() if secrets is None else secrets).with_headers(self.headers)
+
+    def path_url(self, path: str, **fields: str) -> str:
+        """Return the URL of another path of the provider table; slashes in a model id stay as they are.
+
+        Raises UnsupportedRequestError for a field that would lead out of the path.
+        """
+        quoted = {name: id_in_path(value, f"the model's {name}") for name, value in fields.items()}
+        return self.endpoint.url(path.format(**quoted))
+
+    def __repr__(self) -> str:
+        here = self.limiter
+        return f"<Upstream {self.endpoint.name} {here.in_flight} in flight, {here.waiting} queued, limit {here.limit}>"
+
+    def expected_wait(self, priority: Priority, tenant: str | None) -> float:
+        """Return the seconds that one who joins the line now will wait, as things are going."""
+        ahead = self.limiter.line.ahead(priority, tenant)
+        if not ahead:
+            return 0.0
+        return (ahead + 1) * max(self.held_for / max(1, self.limiter.limit), self._seconds_each)
+
+    # Admission
+
+    def estimate(self, model: str, body_bytes: int, max_output: float | None = None) -> float:
+        """Return the tokens that this endpoint will probably count for a request."""
+        return self.estimator.estimate(model, body_bytes, max_output, in_full=self._counts_requested)
+
+    def admit_nowait(self, tokens: float, loop: asyncio.AbstractEventLoop, now: float | None = None) -> Permit | None:
+        """Return a permit if one is to be had without waiting; `now` is the loop's time, where it was just asked."""
+        if now is None:
+            now = loop.time()
+        admission = self.limiter.enter_nowait(tokens, now)
+        return None if admission is None else self._sent(admission, now, loop)
+
+    async def admit(self, tokens: float | Callable[[], float], priority: Priority, tenant: str | None = None) -> Permit:
+        """Wait in line for a permit; a function of the tokens is asked again when its turn comes."""
+        admission = await self.limiter.enter(tokens, priority, tenant)
+        loop = asyncio.get_running_loop()
+        return self._sent(admission, loop.time(), loop)
+
+    def _sent(self, admission: Admission, now: float, loop: asyncio.AbstractEventLoop) -> Permit:
+        self.counters.attempts += 1
+        return Permit(self, loop, now, self.limiter.in_flight - 1, admission)
+
+    # What the server says
+
+    def pause(self, seconds: float, now: float, *, at_most: float = 0.0) -> None:
+        """Let the whole endpoint wait for the stated seconds and a little more; `at_most` is what a caller would wait.
+
+        A window of US dollars is waited for a minute at a time, however far its end is: somebody may pay before that.
+        """
+        counts_dollars = self.endpoint.provider.ratelimit_unit == "usd"
+        seconds = min(seconds, _MAX_PAUSE if counts_dollars else max(at_most, _MAX_PAUSE))
+        self.limiter.pause(now + seconds * random.uniform(*STRETCH))
+        self.adaptive.paused(now, seconds)
+        _log_limits.info("%s pauses for %.1f s", self.endpoint.name, seconds)
+
+    def refused_again(self, now: float) -> None:
+        """Note a refusal that was news: the second in a row without an answer, and those after it, open a pause."""
+        self._refusals += 1
+        if self._refusals > 1:
+            self.pause(min(_FIRST_PAUSE * 2.0 ** (self._refusals - 2), _MAX_OWN_PAUSE), now)
+
+    def learn(self, model: str, body_bytes: int, prompt_tokens: int, completion_tokens: int) -> None:
+        """Take in what an answer really took."""
+        counters = self.counters
+        counters.prompt_tokens += prompt_tokens
+        counters.completion_tokens += completion_tokens
+        if self.limiter.counts_tokens:
+            # Nobody else asks for an estimate.
+            self.estimator.learn(model, body_bytes, prompt_tokens, completion_tokens)
+
+    def retire(self, reason: str) -> None:
+        """Leave the rotation for good."""
+        if self.circuit.reason is None:
+            _log_pool.warning("%s leaves the rotation: %s", self.endpoint.name, reason)
+        self.circuit.retire(reason)
+
+    def statistics(self, now: float) -> EndpointStatistics:
+        """Return what this endpoint is doing and has done."""
+        limiter, counters = self.limiter, self.counters
+        return EndpointStatistics(
+            name=self.endpoint.name,
+            in_flight=limiter.in_flight,
+            queued=limiter.waiting,
+            limit=limiter.limit,
+            limited_by=limiter.held_by(now),
+            paused_for=max(0.0, limiter.paused_until - now),
+            state=self.circuit.state,
+            attempts=counters.attempts,
+            answered=counters.answered,
+            refused=counters.refused,
+            failed=counters.failed,
+            retries=counters.retries,
+            hedges=counters.hedges,
+            prompt_tokens=counters.prompt_tokens,
+            completion_tokens=counters.completion_tokens,
+            cost_usd=counters.cost_usd,
+        )
+
+
+class Permit(msgspec.Struct, eq=False):
+    """The right to have one attempt in flight at one endpoint; given back once, whoever does it first."""
+
+    upstream: Upstream
+    loop: asyncio.AbstractEventLoop
+    sent_at: float
+    beside: int
+    """How many other attempts were in flight when this one was sent."""
+    admission: Admission
+    is_held: bool = True
+
+    def release(
+        self,
+        outcome: Outcome,
+        tokens: float | None = None,
+        *,
+        now: float | None = None,
+        kind: Refused | None = None,
+    ) -> None:
+        """Give it back with what the attempt taught.
+
+        `tokens` is what it cost, None when that is not known; `kind` is what a refusal said that it limits.
+        """
+        if not self.is_held:
+            return
+        self.is_held = False
+        upstream = self.upstream
+        adaptive, counters, limiter = upstream.adaptive, upstream.counters, upstream.limiter
+        if outcome is Outcome.IGNORED:
+            counters.failed += 1
+        else:
+            if now is None:
+                now = self.loop.time()
+            if outcome is Outcome.OK:
+                counters.answered += 1
+                upstream._refusals = 0
+                held = now - self.sent_at
+                upstream.held_for += _WEIGHT * (held - upstream.held_for) if upstream.held_for else held
+                adaptive.answered(now, limiter.in_flight)
+            else:
+                counters.refused += 1
+                if adaptive.refused(now, self.sent_at, self.beside, kind) and kind != "concurrency":
+                    upstream.refused_again(now)
+            # Before the place is given away: the next in line is admitted under the new limit.
+            limit = int(adaptive.limit)
+            if limit != limiter.limit:
+                limiter.resize(limit)
+            if upstream._counts_requested and outcome is Outcome.OK:
+                # What was asked for stays counted, whatever was used of it.
+                tokens = None
+        limiter.leave(self.admission, tokens)

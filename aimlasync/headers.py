@@ -1,0 +1,254 @@
+"""Request headers: which of them may be sent, and which of them hold keys.
+
+Both transports, endpoints, clients and calls check headers here, one by one and before a header meets others. A refusal
+names the header, and no frame of its traceback holds a value. Imports nothing of this library.
+"""
+
+from __future__ import annotations
+
+import base64
+import functools
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from typing import Any, ParamSpec, TypeVar
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+# Latin-1 without control characters; a tab may stand inside.
+_VALUE = re.compile(r"[\t\x20-\x7e\xa0-\xff]*\Z")
+_TARGET = re.compile(r"[!-~]+\Z")
+
+FRAMING = frozenset(
+    (
+        "connection",
+        "content-length",
+        "expect",
+        "keep-alive",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    )
+)
+"""Headers that say where a request ends and what becomes of its connection; callers cannot set them."""
+
+# What the name of a header ends with whose value is a key.
+_KEY_LIKE = ("authorization", "cookie", "credential", "credentials", "key", "passwd", "password", "secret", "token")
+
+
+# Names that were found fit, as they are spelled here; of most headers only the value is looked at then.
+_FIT: dict[Any, str] = {}
+_MAX_FIT = 256
+
+
+class Hidden(dict[str, Any]):
+    """A dict whose repr shows its keys without their values."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        names = [name if isinstance(name, str) and _NAME.fullmatch(name) else "?" for name in self]
+        return f"<{type(self).__name__.lower()} {', '.join(names)}>"
+
+    __str__ = __repr__
+
+
+class Headers(Hidden):
+    """Request headers whose repr names them without their values: one of them is the key."""
+
+    __slots__ = ()
+
+    @classmethod
+    def hiding(cls, given: Any) -> Headers:
+        """Return `given` with its values out of sight, for `checked`."""
+        if isinstance(given, Headers):
+            return given
+        return cls(given) if isinstance(given, Mapping) else _NoHeaders(kind=type(given).__name__)
+
+    def checked(self, option: str) -> Headers:
+        """Return these headers, each name in one spelling; `option` is where they were given.
+
+        Raises ValueError for one that cannot be sent; it names the header and shows no value.
+        """
+        if isinstance(self, _NoHeaders):
+            raise ValueError(f"{option} is a mapping of header names to values, not {self['kind']}")
+        found = Headers()
+        for name in self:
+            spelled = _FIT.get(name)
+            # No value in a local: a traceback may show them.
+            if spelled is None or spelled in found or not _is_plain(self[name]):
+                why = fault(name, self[name])
+                if why is None and (spelled := name.title()) in found:
+                    why = f"the header {spelled} cannot be sent: it is given twice"
+                if why is not None:
+                    name = spelled = ""
+                    raise ValueError(f"{option}: {why}")
+                assert spelled is not None
+                if spelled != "Host" and len(_FIT) < _MAX_FIT:
+                    _FIT[name] = spelled
+            found[spelled] = self[name]
+        return found
+
+
+class _NoHeaders(Headers):
+    __slots__ = ()
+
+
+def _is_plain(value: Any) -> bool:
+    return type(value) is str and value.isascii() and value.isprintable()
+
+
+def keyless(made: Callable[P, T]) -> Callable[P, T]:
+    """Decorate a function that is given keys: no error of it carries a frame that holds its arguments."""
+
+    @functools.wraps(made)
+    def quiet(*args: P.args, **options: P.kwargs) -> T:
+        try:
+            return made(*args, **options)
+        except Exception as error:  # noqa: BLE001  # raised again
+            del args, options
+            error.__context__ = None
+            raise error.with_traceback(None) from None
+
+    return quiet
+
+
+def fault(name: Any, value: Any) -> str | None:
+    """Return why a caller's header cannot be sent, without its value; None when it can."""
+    if not isinstance(name, str):
+        return f"a header cannot be sent whose name is no str, but {type(name).__name__}"
+    match = _NAME.match(name)
+    if match is None or match.end() != len(name):
+        # What stands behind the bad character may be a value.
+        begun = f" (it begins with {match[0]})" if match is not None else ""
+        return f"a header cannot be sent whose name has more than letters, digits and hyphens in it{begun}"
+    if name.lower() in FRAMING:
+        return f"the header {name} cannot be sent: it is not a caller's to say how a request is framed"
+    if not isinstance(value, str):
+        return f"the header {name} cannot be sent: its value is no str, but {type(value).__name__}"
+    if not _VALUE.match(value):
+        return f"the header {name} cannot be sent: its value has a control character, or one outside Latin-1"
+    if name.lower() == "host" and not _TARGET.match(value):
+        return "the header Host cannot be sent: its value is no host"
+    return None
+
+
+def sendable(headers: Mapping[str, str]) -> Headers:
+    """Return a transport's headers, their names as they are spelled. Raises ValueError like `Headers.checked`."""
+    hidden = Headers(headers)
+    del headers
+    hidden.checked("headers")
+    return hidden
+
+
+def joined(shared: Headers, own: Headers) -> Headers:
+    """Return an endpoint's headers, and a call's in place of those with the same name."""
+    both = Headers({**shared, **own})
+    lowered = set(map(str.lower, both))
+    if len(lowered) == len(both):
+        # No name is spelled in two ways.
+        return both
+    replaced = {name.lower() for name in own}
+    return Headers({**{name: shared[name] for name in shared if name.lower() not in replaced}, **own})
+
+
+def check_target(method: str, target: str) -> None:
+    """Raise ValueError for a method or a path and query that would not stay in their place in the request line."""
+    if not _NAME.fullmatch(method) or not _TARGET.match(target):
+        raise ValueError("the URL or method has a character that cannot be sent")
+
+
+def secrets_in(headers: Mapping[str, str], named: Collection[str] = ()) -> list[str]:
+    """Return the secrets among the values of `headers`; `named` are names, in lower case, that are taken for key-like.
+
+    Of `Bearer abc` that is `abc`, of a cookie each value, of `Basic ...` the pair in it and the password as well.
+    """
+    found: list[str] = []
+    for name, value in headers.items():
+        lowered = name.lower()
+        if not lowered.endswith(_KEY_LIKE) and lowered not in named:
+            continue
+        scheme, _, rest = value.partition(" ")
+        if lowered == "cookie" and "=" in value:
+            found += [pair.partition("=")[2].strip(' "') for pair in value.split(";")]
+        elif rest and scheme.isascii() and scheme.replace("-", "").isalnum():
+            found.append(rest.strip())
+            if scheme.lower() == "basic":
+                found += _basic(rest)
+        else:
+            found.append(value)
+    return found
+
+
+def _basic(coded: str) -> list[str]:
+    try:
+        pair = base64.b64decode(coded).decode()
+    except ValueError:
+        return []
+    return [pair, pair.partition(":")[2]]
+
+
+class Fields(Mapping[str, str]):
+    """Header fields by name, in any spelling; of several with one name, the first."""
+
+    __slots__ = ("_lines",)
+
+    def __init__(self, lines: dict[str, str]) -> None:
+        # Name in lower case -> the whole line. Values are cut out when asked for: most never are.
+        self._lines = lines
+
+    def __getitem__(self, name: str) -> str:
+        return _value(self._lines[name.lower()])
+
+    # Without Mapping's detours over exceptions and generators, since each call asks a dozen times.
+
+    def get(self, name: str, default: str | None = None) -> str | None:  # type: ignore[override]
+        line = self._lines.get(name)
+        # Our own questions are in lower case, and most are answered with no.
+        if line is None and (name.islower() or (line := self._lines.get(name.lower())) is None):
+            return default
+        return _value(line)
+
+    def __contains__(self, name: object) -> bool:
+        if name in self._lines:
+            return True
+        return isinstance(name, str) and not name.islower() and name.lower() in self._lines
+
+    def has_none_of(self, names: frozenset[str]) -> bool:
+        """Whether no field has one of these names, given in lower case."""
+        return names.isdisjoint(self._lines)
+
+    def __len__(self) -> int:
+        return len(self._lines)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter([line.partition(":")[0] for line in self._lines.values()])
+
+    @classmethod
+    def of(cls, headers: Mapping[str, str]) -> Fields:
+        """Return the fields of another mapping."""
+        lines: dict[str, str] = {}
+        for name, value in headers.items():
+            lines.setdefault(name.lower(), f"{name}: {value}")
+        return cls(lines)
+
+    @property
+    def lines(self) -> Iterable[str]:
+        """All fields, as lines of a head."""
+        return self._lines.values()
+
+    def mapped(self, change: Callable[[str], str]) -> Fields:
+        """Return fields whose lines are `change(line)`; itself when that changes none."""
+        lines = {name: change(line) for name, line in self._lines.items()}
+        return self if lines == self._lines else Fields(lines)
+
+    def __repr__(self) -> str:
+        # By name alone: a value may be a cookie, or a key that the server echoes.
+        return f"<Fields {', '.join(self)}>"
+
+
+def _value(line: str) -> str:
+    return line.partition(":")[2].strip(" \t")

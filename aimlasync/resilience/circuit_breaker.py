@@ -1,0 +1,145 @@
+"""Whether an endpoint is worth an attempt, and how fast it answers.
+
+    closed ──5 failures, more than half of the last 30 s──> open ──backoff is over──> half-open: one probe
+    half-open ──the probe gets an answer──> closed
+    half-open ──the probe fails──> open, for twice as long
+    any ──retire(reason)──> retired, for good
+
+Law: pure arithmetic, no I/O; `now` is handed in (one monotonic clock), and so is the randomness.
+An attempt that began before the circuit last opened tells nothing new: five hundred that were in flight when a server
+died, and time out one after the other, neither prolong the outage nor bring it back, nor do they pass for the probe.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Literal
+
+State = Literal["closed", "open", "half-open", "retired"]
+
+_FAILURES = 5
+_SHARE = 0.5
+# The last 30 seconds, in buckets of 5: memory does not grow with the rate, and a failure counts for 25 to 30 s.
+_BUCKETS = 6
+_BUCKET_SECONDS = 5.0
+_WINDOW = _BUCKETS * _BUCKET_SECONDS
+_BACKOFF = 2.0
+_MAX_BACKOFF = 60.0
+# Weight of the newest answer: the last ten make nine tenths of the average.
+_WEIGHT = 0.2
+
+
+class CircuitBreaker:
+    """One endpoint's circuit and latency.
+
+    Every attempt ends in one of four ways: `succeeded`, `answered` (4xx and 429: the server lives, the request was
+    refused), `failed` (5xx, no connection, a timeout), `abandoned` (cancelled: nobody knows). `seconds` is how long it
+    took, so that `now - seconds` is when it began. A stream may be `answered` at its first event already: the probe
+    need not last until the last one.
+    """
+
+    __slots__ = ("_buckets", "_closed_at", "_draw", "_opened_at", "_openings", "_until", "latency", "reason", "state")
+
+    def __init__(self, *, draw: Callable[[], float] = random.random) -> None:
+        self.state: State = "closed"
+        self.reason: str | None = None
+        """Why it is retired."""
+        self.latency: float | None = None
+        """Seconds that answers take, as a moving average; None before the first."""
+        self._draw = draw
+        # Per bucket of time: its number, the attempts and the failures in it. Only while closed.
+        self._buckets = [[-1, 0, 0] for _ in range(_BUCKETS)]
+        # When the circuit opened for the last time, until when it stays so, and how often in a row it did.
+        self._opened_at = float("-inf")
+        self._until = float("-inf")
+        self._openings = 0
+        self._closed_at = float("-inf")
+
+    def allows(self, now: float) -> bool:
+        """Whether an attempt may be sent now; where the circuit is not closed, it must be marked by `probing`."""
+        return self.state == "closed" or (self.state == "open" and now >= self._until)
+
+    def wait(self, now: float) -> float:
+        """Return the seconds until an attempt may be sent.
+
+        Infinite for a retired endpoint, and while the probe is under way: nobody knows when it will end.
+        """
+        if self.state == "closed":
+            return 0.0
+        return max(0.0, self._until - now) if self.state == "open" else float("inf")
+
+    def probing(self, now: float) -> None:
+        """Note that an attempt begins: the probe if the circuit is open, nothing special if it is closed.
+
+        Raises RuntimeError when it is not allowed.
+        """
+        if not self.allows(now):
+            raise RuntimeError(f"the circuit is {self.state}: nothing may be sent now")
+        if self.state == "open":
+            self.state = "half-open"
+
+    def succeeded(self, now: float, seconds: float, *, latency: float | None = None) -> None:
+        """Note an answer; `latency` goes into the average where it is not `seconds` (the time to a first byte)."""
+        sample, average = seconds if latency is None else latency, self.latency
+        self.latency = sample if average is None else average + _WEIGHT * (sample - average)
+        self.answered(now, seconds)
+
+    def answered(self, now: float, seconds: float) -> None:
+        """Note a refusal by a server that lives: it closes the circuit, and says nothing of the latency."""
+        if now - seconds <= self._opened_at:
+            return
+        if self.state == "closed":
+            self._bucket(now)[1] += 1
+        elif self.state == "half-open":
+            self.state = "closed"
+            self._closed_at = now
+
+    def failed(self, now: float, seconds: float | None = None) -> None:
+        """Note a failure; without `seconds` it counts as one that began after the circuit opened."""
+        if seconds is not None and now - seconds <= self._opened_at:
+            return
+        if self.state == "half-open":
+            self._open(now)
+        elif self.state == "closed":
+            bucket = self._bucket(now)
+            bucket[1] += 1
+            bucket[2] += 1
+            oldest = bucket[0] - _BUCKETS
+            attempts = sum(count for number, count, _ in self._buckets if number > oldest)
+            failures = sum(count for number, _, count in self._buckets if number > oldest)
+            if failures >= _FAILURES and failures > _SHARE * attempts:
+                if now - self._closed_at > _WINDOW:
+                    self._openings = 0
+                self._open(now)
+
+    def abandoned(self, now: float, seconds: float) -> None:
+        """Note an attempt that was cancelled: if it was the probe, another may go at once."""
+        if self.state == "half-open" and now - seconds > self._opened_at:
+            self.state = "open"
+
+    def retire(self, reason: str) -> None:
+        """Take the endpoint out for good; the first reason is kept."""
+        if self.reason is None:
+            self.state = "retired"
+            self.reason = reason
+
+    def _open(self, now: float) -> None:
+        bound = min(_BACKOFF * 2.0 ** min(self._openings, 64), _MAX_BACKOFF)
+        self.state = "open"
+        self._openings += 1
+        self._opened_at = now
+        # Between half and the whole of the bound, so that many clients do not probe together.
+        self._until = now + bound * (1 + self._draw()) / 2
+        self._buckets = [[-1, 0, 0] for _ in range(_BUCKETS)]
+
+    def _bucket(self, now: float) -> list[int]:
+        number = int(now // _BUCKET_SECONDS)
+        bucket = self._buckets[number % _BUCKETS]
+        if bucket[0] != number:
+            bucket[:] = number, 0, 0
+        return bucket
+
+    def __repr__(self) -> str:
+        latency = "" if self.latency is None else f", {self.latency:.3f} s"
+        return f"<CircuitBreaker {self.state}{f': {self.reason}' if self.reason else ''}{latency}>"

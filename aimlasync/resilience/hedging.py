@@ -1,0 +1,139 @@
+"""When a second attempt is worth sending while the first is still under way, and how many of those there may be.
+
+Law: pure arithmetic; no I/O, no clock. The racing is `race`.
+A hedge helps against a slow server, and hurts one that is slow because it is full: so it is opt-in, bounded as a share
+of the calls, and sent only where there is room at once.
+Source: J. Dean and L. A. Barroso, "The Tail at Scale", Communications of the ACM 56(2), 2013.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict, deque
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+import msgspec
+
+# Durations kept for each kind of call; the percentile is of these.
+_RECENT = 256
+# Below this many the percentile is a guess, and nothing is hedged.
+_ENOUGH = 20
+_SORT_EVERY = 16
+_PERCENTILE = 0.95
+# Hedges that quiet times may save up: more would be a burst at the moment when a server is slow for all.
+_MAX_SAVED = 5.0
+_MAX_KINDS = 64
+
+T = TypeVar("T")
+
+
+class Hedge(msgspec.Struct, frozen=True, kw_only=True):
+    """Send a second attempt when the first is slow, and take whichever answers first."""
+
+    after: float | None = None
+    """Seconds until then; None is the 95th percentile of what such calls took, once it is known."""
+    max_extra: float = 0.05
+    """Second attempts at most, as a share of all calls."""
+
+    def __post_init__(self) -> None:
+        if self.after is not None and not 0 <= self.after < float("inf"):
+            raise ValueError(f"after must be seconds, 0 or more, not {self.after}")
+        if not 0 < self.max_extra <= 1:
+            raise ValueError(f"max_extra must be a share above 0 and up to 1, not {self.max_extra}")
+
+
+class _Durations:
+    """What calls of one kind took, and the percentile of it."""
+
+    __slots__ = ("percentile", "recent", "unsorted")
+
+    def __init__(self) -> None:
+        self.recent: deque[float] = deque(maxlen=_RECENT)
+        self.percentile: float | None = None
+        self.unsorted = 0
+
+    def add(self, seconds: float) -> None:
+        self.recent.append(seconds)
+        self.unsorted += 1
+        if len(self.recent) >= _ENOUGH and (self.percentile is None or self.unsorted >= _SORT_EVERY):
+            self.unsorted = 0
+            self.percentile = sorted(self.recent)[int(_PERCENTILE * len(self.recent))]
+
+
+class Hedging:
+    """The hedges of one client: what its calls took, and how many more second attempts are allowed."""
+
+    __slots__ = ("_kinds", "_saved", "hedge")
+
+    def __init__(self, hedge: Hedge) -> None:
+        self.hedge = hedge
+        # By model, and whether it streams: the latest used are last, so that the oldest goes.
+        self._kinds: OrderedDict[tuple[str, bool], _Durations] = OrderedDict()
+        self._saved = 0.0
+
+    def delay(self, kind: tuple[str, bool]) -> float | None:
+        """Count a call, and return after how many seconds it should be hedged, None while nobody can know."""
+        self._saved = min(_MAX_SAVED, self._saved + self.hedge.max_extra)
+        if self.hedge.after is not None:
+            return self.hedge.after
+        durations = self._kinds.get(kind)
+        return None if durations is None else durations.percentile
+
+    def take(self) -> bool:
+        """Use up one hedge, if one is left."""
+        if self._saved < 1.0:
+            return False
+        self._saved -= 1.0
+        return True
+
+    def give_back(self) -> None:
+        """Return a hedge that was not sent."""
+        self._saved += 1.0
+
+    def took(self, kind: tuple[str, bool], seconds: float) -> None:
+        """Take in how long an answer, or the first event of a stream, took."""
+        durations = self._kinds.get(kind)
+        if durations is None:
+            durations = self._kinds[kind] = _Durations()
+            if len(self._kinds) > _MAX_KINDS:
+                self._kinds.popitem(last=False)
+        else:
+            self._kinds.move_to_end(kind)
+        durations.add(seconds)
+
+
+async def race(
+    first: Coroutine[Any, Any, T],
+    second: Callable[[], Coroutine[Any, Any, T] | None],
+    *,
+    delay: float,
+    drop: Callable[[T], None],
+) -> T:
+    """Return what `first` returns, or, if it takes longer than `delay` seconds, what the faster of both does.
+
+    `second` may return None: then there is none. When both fail, the error is that of `first`. `drop` is given the
+    result of the one that came too late to be the first.
+    """
+    tasks = [asyncio.create_task(first)]
+    winner: asyncio.Task[T] | None = None
+    try:
+        await asyncio.wait(tasks, timeout=delay)
+        if not tasks[0].done() and (other := second()) is not None:
+            tasks.append(asyncio.create_task(other))
+        pending = set(tasks)
+        while winner is None and pending:
+            _, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+            winner = next((task for task in tasks if _has_result(task)), None)
+        return (winner or tasks[0]).result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for task in tasks:
+            if task is not winner and _has_result(task):
+                drop(task.result())
+
+
+def _has_result(task: asyncio.Task[Any]) -> bool:
+    return task.done() and not task.cancelled() and task.exception() is None

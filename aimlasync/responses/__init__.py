@@ -1,0 +1,81 @@
+"""Responses as structs: items that are sent and answered, the reply, and the events of a stream.
+
+It may import `wire` and what lies below it. It exports the structs of requests and whole replies; those of a stream are
+in `responses.events`, loaded with the first stream.
+
+    types     items, tools, the reply, and the parameters of `create`
+    events    the events of a stream
+    assembler a stream's events as one reply
+"""
+
+from aimlasync.responses.types import (
+    PARAMETERS,
+    Annotation,
+    CodeInterpreterCall,
+    ComputerCall,
+    ComputerCallOutput,
+    FileSearchCall,
+    FunctionCall,
+    FunctionCallOutput,
+    FunctionTool,
+    ImageGenerationCall,
+    IncompleteDetails,
+    InputFile,
+    InputImage,
+    InputMessage,
+    InputText,
+    InputTokensDetails,
+    LocalShellCall,
+    McpApprovalRequest,
+    McpCall,
+    McpListTools,
+    OutputMessage,
+    OutputRefusal,
+    OutputText,
+    OutputTokensDetails,
+    ReasoningItem,
+    ReasoningText,
+    Response,
+    ResponseError,
+    ResponseParams,
+    ResponseUsage,
+    SummaryText,
+    Tagged,
+    WebSearchCall,
+)
+
+__all__ = [
+    "PARAMETERS",
+    "Annotation",
+    "CodeInterpreterCall",
+    "ComputerCall",
+    "ComputerCallOutput",
+    "FileSearchCall",
+    "FunctionCall",
+    "FunctionCallOutput",
+    "FunctionTool",
+    "ImageGenerationCall",
+    "IncompleteDetails",
+    "InputFile",
+    "InputImage",
+    "InputMessage",
+    "InputText",
+    "InputTokensDetails",
+    "LocalShellCall",
+    "McpApprovalRequest",
+    "McpCall",
+    "McpListTools",
+    "OutputMessage",
+    "OutputRefusal",
+    "OutputText",
+    "OutputTokensDetails",
+    "ReasoningItem",
+    "ReasoningText",
+    "Response",
+    "ResponseError",
+    "ResponseParams",
+    "ResponseUsage",
+    "SummaryText",
+    "Tagged",
+    "WebSearchCall",
+]

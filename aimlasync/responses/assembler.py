@@ -1,0 +1,139 @@
+"""The events of a stream as one response.
+
+It may import `responses.events` and what lies below it. The terminal event carries the whole response; until it comes,
+what had arrived is put together from the events.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from aimlasync.responses import events
+from aimlasync.responses.events import ResponseStreamEvent
+from aimlasync.responses.types import (
+    FunctionCall,
+    OutputItem,
+    OutputMessage,
+    OutputRefusal,
+    OutputText,
+    Part,
+    Response,
+    ResponseUsage,
+    complete,
+)
+
+
+class Assembler:
+    """Events in, one Response out; the same for a stream that ended well and for one that was cut."""
+
+    __slots__ = ("_args", "_items", "_refusals", "_response", "_texts")
+
+    def __init__(self) -> None:
+        # The latest full Response the server sent; the terminal event's is the answer.
+        self._response: Response | None = None
+        self._items: dict[int, OutputItem] = {}
+        # Pieces by (output_index, content_index), and of function calls by output_index.
+        self._texts: dict[tuple[int, int], list[str]] = {}
+        self._refusals: dict[tuple[int, int], list[str]] = {}
+        self._args: dict[int, list[str]] = {}
+
+    def add(self, event: ResponseStreamEvent) -> None:
+        """Take one event in."""
+        handler = _TAKE.get(type(event))
+        if handler is not None:
+            handler(self, event)
+
+    def _take_run(self, event: Any) -> None:
+        self._response = event.response
+
+    def _take_item(self, event: Any) -> None:
+        self._items[event.output_index] = event.item
+
+    def _take_text(self, event: Any) -> None:
+        key = (event.output_index, event.content_index)
+        pieces = self._texts.get(key)
+        if pieces is None:
+            pieces = self._texts[key] = []
+        pieces.append(event.delta)
+
+    def _take_text_done(self, event: Any) -> None:
+        self._texts[event.output_index, event.content_index] = [event.text]
+
+    def _take_refusal(self, event: Any) -> None:
+        self._refusals.setdefault((event.output_index, event.content_index), []).append(event.delta)
+
+    def _take_refusal_done(self, event: Any) -> None:
+        self._refusals[event.output_index, event.content_index] = [event.refusal]
+
+    def _take_args(self, event: Any) -> None:
+        self._args.setdefault(event.output_index, []).append(event.delta)
+
+    def _take_args_done(self, event: Any) -> None:
+        self._args[event.output_index] = [event.arguments]
+
+    @property
+    def usage(self) -> ResponseUsage | None:
+        """The tokens, as far as the server has told."""
+        return None if self._response is None else self._response.usage
+
+    @property
+    def finished(self) -> bool:
+        """Whether a clean end of the connection now would be the end of the answer: never without a terminal event."""
+        return False
+
+    def whole(self) -> Response:
+        """Return what has been taken in so far as one answer."""
+        response = self._response
+        if response is None:
+            response = Response()
+        if not response.output and (self._items or self._texts or self._refusals or self._args):
+            # A server that ends with an empty `output`, or a stream that was cut: what was streamed is the answer.
+            # Copies: the events are their readers'.
+            response = msgspec.structs.replace(response, output=self._output(), output_text="")
+            complete(response, finished=False)
+        return response
+
+    def _output(self) -> list[OutputItem]:
+        output: list[OutputItem] = []
+        for index in sorted(self._items.keys() | {i for i, _ in self._texts | self._refusals} | self._args.keys()):
+            item = self._items.get(index)
+            if item is None:
+                item = FunctionCall() if index in self._args else OutputMessage()
+            if isinstance(item, OutputMessage):
+                content = list(item.content)
+                for at in sorted(key for key in self._texts | self._refusals if key[0] == index):
+                    part: Part
+                    if at in self._texts:
+                        part = OutputText(text="".join(self._texts[at]))
+                    else:
+                        part = OutputRefusal(refusal="".join(self._refusals[at]))
+                    if at[1] >= len(content):
+                        content.append(part)
+                    elif content[at[1]] in (OutputText(), OutputRefusal()):
+                        content[at[1]] = part
+                item = msgspec.structs.replace(item, content=content)
+            elif isinstance(item, FunctionCall) and not item.arguments:
+                item = msgspec.structs.replace(item, arguments="".join(self._args.get(index, ())))
+            output.append(item)
+        return output
+
+
+_TAKE: dict[type, Callable[[Assembler, Any], None]] = {
+    events.ResponseCreatedEvent: Assembler._take_run,
+    events.ResponseQueuedEvent: Assembler._take_run,
+    events.ResponseInProgressEvent: Assembler._take_run,
+    events.ResponseCompletedEvent: Assembler._take_run,
+    events.ResponseFailedEvent: Assembler._take_run,
+    events.ResponseIncompleteEvent: Assembler._take_run,
+    events.ResponseOutputItemAddedEvent: Assembler._take_item,
+    events.ResponseOutputItemDoneEvent: Assembler._take_item,
+    events.ResponseTextDeltaEvent: Assembler._take_text,
+    events.ResponseTextDoneEvent: Assembler._take_text_done,
+    events.ResponseRefusalDeltaEvent: Assembler._take_refusal,
+    events.ResponseRefusalDoneEvent: Assembler._take_refusal_done,
+    events.ResponseFunctionCallArgumentsDeltaEvent: Assembler._take_args,
+    events.ResponseFunctionCallArgumentsDoneEvent: Assembler._take_args_done,
+}

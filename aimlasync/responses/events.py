@@ -1,0 +1,449 @@
+"""The streams of /v1/responses: all 53 event types, and how they become a whole Response.
+
+Law: structs, decode and assembly; no I/O. The length of this file is the length of the vendor's list.
+Source: OpenAPI specs "RESPONSES" of the AI/ML API (2026-08), `text/event-stream`: a `oneOf` on `type`. An event of
+another type is kept as `Unknown`; the JSON's `type` decides, `event:` lines are not needed.
+"""
+
+from __future__ import annotations
+
+from codecs import BOM_UTF8
+from typing import TYPE_CHECKING, Any, Union, cast
+
+import msgspec
+
+from aimlasync.chat.types import TokenLogprob
+from aimlasync.responses.types import (
+    OutputItem,
+    OutputMessage,
+    OutputText,
+    Part,
+    Response,
+    SummaryText,
+    complete,
+)
+from aimlasync.wire.base import Received, Unknown, plain, repair
+
+
+class Event(Received):
+    """Base of the stream's events."""
+
+    sequence_number: int | None = None
+
+    @property
+    def type(self) -> str:
+        """The wire's `type`."""
+        return str(self.__struct_config__.tag)
+
+
+class _RunEvent(Event):
+    response: Response = msgspec.field(default_factory=Response)
+
+
+class ResponseCreatedEvent(_RunEvent, tag_field="type", tag="response.created"):
+    """The run exists."""
+
+
+class ResponseInProgressEvent(_RunEvent, tag_field="type", tag="response.in_progress"):
+    """The run goes on."""
+
+
+class ResponseQueuedEvent(_RunEvent, tag_field="type", tag="response.queued"):
+    """The run waits."""
+
+
+class ResponseCompletedEvent(_RunEvent, tag_field="type", tag="response.completed"):
+    """The run ended well: terminal."""
+
+
+class ResponseFailedEvent(_RunEvent, tag_field="type", tag="response.failed"):
+    """The run failed: terminal."""
+
+
+class ResponseIncompleteEvent(_RunEvent, tag_field="type", tag="response.incomplete"):
+    """The run was cut by a cap or a filter: terminal."""
+
+
+class _ItemEvent(Event):
+    output_index: int = 0
+    item: OutputItem = msgspec.field(default_factory=OutputMessage)
+
+
+class ResponseOutputItemAddedEvent(_ItemEvent, tag_field="type", tag="response.output_item.added"):
+    """An output item began."""
+
+
+class ResponseOutputItemDoneEvent(_ItemEvent, tag_field="type", tag="response.output_item.done"):
+    """An output item is whole."""
+
+
+class _AtItem(Event):
+    item_id: str = ""
+    output_index: int = 0
+
+
+class _AtContent(_AtItem):
+    content_index: int = 0
+
+
+class _PartEvent(_AtContent):
+    part: Part = msgspec.field(default_factory=OutputText)
+
+
+class ResponseContentPartAddedEvent(_PartEvent, tag_field="type", tag="response.content_part.added"):
+    """A part of an item began."""
+
+
+class ResponseContentPartDoneEvent(_PartEvent, tag_field="type", tag="response.content_part.done"):
+    """A part of an item is whole."""
+
+
+class ResponseTextDeltaEvent(_AtContent, tag_field="type", tag="response.output_text.delta"):
+    """A piece of the answer's text."""
+
+    delta: str = ""
+    logprobs: list[TokenLogprob] | None = None
+
+
+class ResponseTextDoneEvent(_AtContent, tag_field="type", tag="response.output_text.done"):
+    """A text is whole."""
+
+    text: str = ""
+    logprobs: list[TokenLogprob] | None = None
+
+
+class ResponseTextAnnotationAddedEvent(_AtContent, tag_field="type", tag="response.output_text.annotation.added"):
+    """A citation was added to a text."""
+
+    annotation_index: int = 0
+    annotation: Any = None
+
+
+class ResponseRefusalDeltaEvent(_AtContent, tag_field="type", tag="response.refusal.delta"):
+    """A piece of a refusal."""
+
+    delta: str = ""
+
+
+class ResponseRefusalDoneEvent(_AtContent, tag_field="type", tag="response.refusal.done"):
+    """A refusal is whole."""
+
+    refusal: str = ""
+
+
+class ResponseFunctionCallArgumentsDeltaEvent(_AtItem, tag_field="type", tag="response.function_call_arguments.delta"):
+    """A piece of a function call's arguments; name and call_id came with the item's beginning."""
+
+    delta: str = ""
+
+
+class ResponseFunctionCallArgumentsDoneEvent(_AtItem, tag_field="type", tag="response.function_call_arguments.done"):
+    """A function call's arguments are whole."""
+
+    arguments: str = ""
+
+
+class _AtSummary(_AtItem):
+    summary_index: int = 0
+
+
+class _SummaryPartEvent(_AtSummary):
+    part: Part = msgspec.field(default_factory=SummaryText)
+
+
+class ResponseReasoningSummaryPartAddedEvent(
+    _SummaryPartEvent, tag_field="type", tag="response.reasoning_summary_part.added"
+):
+    """A part of a reasoning summary began."""
+
+
+class ResponseReasoningSummaryPartDoneEvent(
+    _SummaryPartEvent, tag_field="type", tag="response.reasoning_summary_part.done"
+):
+    """A part of a reasoning summary is whole."""
+
+
+class ResponseReasoningSummaryTextDeltaEvent(_AtSummary, tag_field="type", tag="response.reasoning_summary_text.delta"):
+    """A piece of a reasoning summary."""
+
+    delta: str = ""
+
+
+class ResponseReasoningSummaryTextDoneEvent(_AtSummary, tag_field="type", tag="response.reasoning_summary_text.done"):
+    """The text of a reasoning summary is whole."""
+
+    text: str = ""
+
+
+class ResponseReasoningTextDeltaEvent(_AtContent, tag_field="type", tag="response.reasoning_text.delta"):
+    """A piece of reasoning."""
+
+    delta: str = ""
+
+
+class ResponseReasoningTextDoneEvent(_AtContent, tag_field="type", tag="response.reasoning_text.done"):
+    """A reasoning text is whole."""
+
+    text: str = ""
+
+
+class ResponseWebSearchCallInProgressEvent(_AtItem, tag_field="type", tag="response.web_search_call.in_progress"):
+    """A web search began."""
+
+
+class ResponseWebSearchCallSearchingEvent(_AtItem, tag_field="type", tag="response.web_search_call.searching"):
+    """A web search is running."""
+
+
+class ResponseWebSearchCallCompletedEvent(_AtItem, tag_field="type", tag="response.web_search_call.completed"):
+    """A web search ended."""
+
+
+class ResponseFileSearchCallInProgressEvent(_AtItem, tag_field="type", tag="response.file_search_call.in_progress"):
+    """A file search began."""
+
+
+class ResponseFileSearchCallSearchingEvent(_AtItem, tag_field="type", tag="response.file_search_call.searching"):
+    """A file search is running."""
+
+
+class ResponseFileSearchCallCompletedEvent(_AtItem, tag_field="type", tag="response.file_search_call.completed"):
+    """A file search ended."""
+
+
+class ResponseCodeInterpreterCallInProgressEvent(
+    _AtItem, tag_field="type", tag="response.code_interpreter_call.in_progress"
+):
+    """A code run was asked for."""
+
+
+class ResponseCodeInterpreterCallInterpretingEvent(
+    _AtItem, tag_field="type", tag="response.code_interpreter_call.interpreting"
+):
+    """Code is running."""
+
+
+class ResponseCodeInterpreterCallCompletedEvent(
+    _AtItem, tag_field="type", tag="response.code_interpreter_call.completed"
+):
+    """A code run ended."""
+
+
+class ResponseCodeInterpreterCallCodeDeltaEvent(
+    _AtItem, tag_field="type", tag="response.code_interpreter_call_code.delta"
+):
+    """A piece of the code to run."""
+
+    delta: str = ""
+
+
+class ResponseCodeInterpreterCallCodeDoneEvent(
+    _AtItem, tag_field="type", tag="response.code_interpreter_call_code.done"
+):
+    """The code to run is whole."""
+
+    code: str = ""
+
+
+class ResponseImageGenCallInProgressEvent(_AtItem, tag_field="type", tag="response.image_generation_call.in_progress"):
+    """An image was asked for."""
+
+
+class ResponseImageGenCallGeneratingEvent(_AtItem, tag_field="type", tag="response.image_generation_call.generating"):
+    """An image is being made."""
+
+
+class ResponseImageGenCallCompletedEvent(_AtItem, tag_field="type", tag="response.image_generation_call.completed"):
+    """An image is ready."""
+
+
+class ResponseImageGenCallPartialImageEvent(
+    _AtItem, tag_field="type", tag="response.image_generation_call.partial_image"
+):
+    """A first look at an image, base64."""
+
+    partial_image_b64: str = ""
+    partial_image_index: int = 0
+
+
+class ResponseMcpCallArgumentsDeltaEvent(_AtItem, tag_field="type", tag="response.mcp_call_arguments.delta"):
+    """A piece of an MCP call's arguments."""
+
+    delta: Any = ""
+
+
+class ResponseMcpCallArgumentsDoneEvent(_AtItem, tag_field="type", tag="response.mcp_call_arguments.done"):
+    """An MCP call's arguments are whole."""
+
+    arguments: Any = ""
+
+
+class ResponseMcpCallInProgressEvent(_AtItem, tag_field="type", tag="response.mcp_call.in_progress"):
+    """An MCP call began."""
+
+
+class ResponseMcpCallCompletedEvent(_AtItem, tag_field="type", tag="response.mcp_call.completed"):
+    """An MCP call ended."""
+
+
+class ResponseMcpCallFailedEvent(_AtItem, tag_field="type", tag="response.mcp_call.failed"):
+    """An MCP call failed."""
+
+
+class ResponseMcpListToolsInProgressEvent(_AtItem, tag_field="type", tag="response.mcp_list_tools.in_progress"):
+    """An MCP server is asked for its tools."""
+
+
+class ResponseMcpListToolsCompletedEvent(_AtItem, tag_field="type", tag="response.mcp_list_tools.completed"):
+    """An MCP server named its tools."""
+
+
+class ResponseMcpListToolsFailedEvent(_AtItem, tag_field="type", tag="response.mcp_list_tools.failed"):
+    """An MCP server did not name its tools."""
+
+
+class ResponseCustomToolCallInputDeltaEvent(_AtItem, tag_field="type", tag="response.custom_tool_call_input.delta"):
+    """A piece of a custom tool's input."""
+
+    delta: str = ""
+
+
+class ResponseCustomToolCallInputDoneEvent(_AtItem, tag_field="type", tag="response.custom_tool_call_input.done"):
+    """A custom tool's input is whole."""
+
+    input: str = ""
+
+
+class ResponseAudioDeltaEvent(Event, tag_field="type", tag="response.audio.delta"):
+    """A piece of audio, base64."""
+
+    delta: str = ""
+
+
+class ResponseAudioDoneEvent(Event, tag_field="type", tag="response.audio.done"):
+    """The audio is whole."""
+
+
+class ResponseAudioTranscriptDeltaEvent(Event, tag_field="type", tag="response.audio.transcript.delta"):
+    """A piece of the audio's transcript."""
+
+    delta: str = ""
+
+
+class ResponseAudioTranscriptDoneEvent(Event, tag_field="type", tag="response.audio.transcript.done"):
+    """The transcript is whole."""
+
+
+class ResponseErrorEvent(Event, tag_field="type", tag="error"):
+    """An error inside the stream; flat by the spec, but real streams nest it under `error` too."""
+
+    code: str | None = None
+    message: str | None = None
+    param: str | None = None
+    error: Any = None
+
+
+_KnownEvent = Union[
+    ResponseCreatedEvent,
+    ResponseInProgressEvent,
+    ResponseQueuedEvent,
+    ResponseCompletedEvent,
+    ResponseFailedEvent,
+    ResponseIncompleteEvent,
+    ResponseOutputItemAddedEvent,
+    ResponseOutputItemDoneEvent,
+    ResponseContentPartAddedEvent,
+    ResponseContentPartDoneEvent,
+    ResponseTextDeltaEvent,
+    ResponseTextDoneEvent,
+    ResponseTextAnnotationAddedEvent,
+    ResponseRefusalDeltaEvent,
+    ResponseRefusalDoneEvent,
+    ResponseFunctionCallArgumentsDeltaEvent,
+    ResponseFunctionCallArgumentsDoneEvent,
+    ResponseReasoningSummaryPartAddedEvent,
+    ResponseReasoningSummaryPartDoneEvent,
+    ResponseReasoningSummaryTextDeltaEvent,
+    ResponseReasoningSummaryTextDoneEvent,
+    ResponseReasoningTextDeltaEvent,
+    ResponseReasoningTextDoneEvent,
+    ResponseWebSearchCallInProgressEvent,
+    ResponseWebSearchCallSearchingEvent,
+    ResponseWebSearchCallCompletedEvent,
+    ResponseFileSearchCallInProgressEvent,
+    ResponseFileSearchCallSearchingEvent,
+    ResponseFileSearchCallCompletedEvent,
+    ResponseCodeInterpreterCallInProgressEvent,
+    ResponseCodeInterpreterCallInterpretingEvent,
+    ResponseCodeInterpreterCallCompletedEvent,
+    ResponseCodeInterpreterCallCodeDeltaEvent,
+    ResponseCodeInterpreterCallCodeDoneEvent,
+    ResponseImageGenCallInProgressEvent,
+    ResponseImageGenCallGeneratingEvent,
+    ResponseImageGenCallCompletedEvent,
+    ResponseImageGenCallPartialImageEvent,
+    ResponseMcpCallArgumentsDeltaEvent,
+    ResponseMcpCallArgumentsDoneEvent,
+    ResponseMcpCallInProgressEvent,
+    ResponseMcpCallCompletedEvent,
+    ResponseMcpCallFailedEvent,
+    ResponseMcpListToolsInProgressEvent,
+    ResponseMcpListToolsCompletedEvent,
+    ResponseMcpListToolsFailedEvent,
+    ResponseCustomToolCallInputDeltaEvent,
+    ResponseCustomToolCallInputDoneEvent,
+    ResponseAudioDeltaEvent,
+    ResponseAudioDoneEvent,
+    ResponseAudioTranscriptDeltaEvent,
+    ResponseAudioTranscriptDoneEvent,
+    ResponseErrorEvent,
+]
+if TYPE_CHECKING:
+    ResponseStreamEvent = Union[_KnownEvent, Unknown]
+else:
+    ResponseStreamEvent = _KnownEvent
+
+TERMINAL = (ResponseCompletedEvent, ResponseFailedEvent, ResponseIncompleteEvent)
+"""The events that end a run; `ResponseErrorEvent` ends it too."""
+
+_event: msgspec.json.Decoder[_KnownEvent] = msgspec.json.Decoder(_KnownEvent)
+
+
+def decode_event(raw: bytes) -> ResponseStreamEvent:
+    """Decode one event's data; what has no known `type` becomes `Unknown`.
+
+    Raises msgspec.DecodeError for bytes that are no JSON, msgspec.ValidationError for JSON that is no object.
+    """
+    event: ResponseStreamEvent
+    try:
+        event = _event.decode(raw)
+    except (ValueError, RecursionError):
+        if raw.startswith(BOM_UTF8):
+            return decode_event(raw[len(BOM_UTF8) :])
+        value = plain(raw)
+        if not isinstance(value, dict):
+            raise msgspec.ValidationError(f"expected an object, got {type(value).__name__}") from None
+        event = cast(ResponseStreamEvent, repair(value, _KnownEvent))
+        if isinstance(event, Unknown):
+            # Not the re-encoded value: the bytes as they came.
+            event.raw = raw
+            return event
+    if isinstance(event, _RunEvent):
+        complete(event.response, finished=isinstance(event, TERMINAL))
+    event.__dict__["raw"] = raw
+    return event
+
+
+def events_of(response: Response) -> list[ResponseStreamEvent]:
+    """Return a whole answer as the events of a stream, for servers that ignore `stream`."""
+    events: list[ResponseStreamEvent] = []
+    if response.output_text:
+        events.append(ResponseTextDeltaEvent(delta=response.output_text))
+    ended: ResponseStreamEvent
+    if response.status == "failed":
+        ended = ResponseFailedEvent(response=response)
+    elif response.status == "incomplete":
+        ended = ResponseIncompleteEvent(response=response)
+    else:
+        ended = ResponseCompletedEvent(response=response)
+    return [*events, ended]

@@ -1,0 +1,439 @@
+"""/v1/responses on the wire: what is sent and what comes back; its streams are in `response_events`.
+
+Law: structs, encode and decode; no I/O.
+Source: OpenAPI specs "RESPONSES" of the AI/ML API for its OpenAI models (2026-08): one schema for all of them, a
+`oneOf` on `type` for output items. Types that it does not name are kept as `Unknown`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Literal, Union
+
+import msgspec
+
+from aimlasync.chat.types import TokenLogprob
+from aimlasync.config import CALL_OPTIONS, CallOptions
+from aimlasync.wire.base import Meta, Reply, Unknown, Wire, decode
+
+# --- What is sent -----------------------------------------------------------------------------------------------------
+
+
+class InputText(Wire, tag_field="type", tag="input_text"):
+    """Text in an input message."""
+
+    text: str
+
+
+class InputImage(Wire, tag_field="type", tag="input_image"):
+    """An image in an input message; unlike chat's, `image_url` is a plain string (https or data: URL)."""
+
+    image_url: str
+    detail: Literal["low", "high", "auto"] | None = None
+
+
+class InputFile(Wire, tag_field="type", tag="input_file"):
+    """A file in an input message, by value."""
+
+    file_data: str | None = None
+    filename: str | None = None
+
+
+class InputMessage(Wire, tag_field="type", tag="message"):
+    """A message of the input list."""
+
+    role: Literal["user", "system", "developer", "assistant"]
+    content: str | list[InputText | InputImage | InputFile]
+
+
+class FunctionCallOutput(Wire, tag_field="type", tag="function_call_output"):
+    """The result of one function call, as text."""
+
+    call_id: str
+    output: str
+
+
+class FunctionTool(Wire, tag_field="type", tag="function"):
+    """A function the model may call: flat, not nested as in chat; `parameters` and `strict` must both be sent."""
+
+    name: str
+    parameters: dict[str, Any]
+    strict: bool
+    description: str | None = None
+
+
+class ResponseParams(CallOptions, total=False):
+    """Parameters of `client.responses.create` besides `model`, `input` and `stream`."""
+
+    background: bool | None
+    include: list[str] | None
+    instructions: str | None
+    max_output_tokens: int | None
+    parallel_tool_calls: bool | None
+    previous_response_id: str | None
+    prompt: Mapping[str, Any] | None
+    reasoning: Mapping[str, Any] | None
+    store: bool | None
+    temperature: float | None
+    text: Mapping[str, Any] | None
+    tool_choice: str | Mapping[str, Any] | None
+    tools: Iterable[FunctionTool | Mapping[str, Any]] | None
+    top_p: float | None
+    truncation: str | None
+    # Not in the AI/ML API's specs; other servers and code written for AsyncOpenAI use them.
+    conversation: str | Mapping[str, Any] | None
+    max_tool_calls: int | None
+    metadata: Mapping[str, str] | None
+    prompt_cache_key: str | None
+    prompt_cache_retention: str | None
+    response_format: Mapping[str, Any] | None
+    safety_identifier: str | None
+    service_tier: str | None
+    stream_options: Mapping[str, Any] | None
+    top_logprobs: int | None
+    user: str | None
+
+
+PARAMETERS = ResponseParams.__optional_keys__ - CALL_OPTIONS
+
+# --- What comes back --------------------------------------------------------------------------------------------------
+
+
+# Factories of our own, because the encoder omits plain defaults and empty lists, and an item that is sent back as input
+# must carry these fields.
+def _assistant() -> str:
+    return "assistant"
+
+
+def _no_items() -> list[Any]:
+    return []
+
+
+def _no_text() -> str:
+    return ""
+
+
+class Tagged(Wire):
+    """Base of the structs that are told apart by `type`."""
+
+    @property
+    def type(self) -> str:
+        """The wire's `type`."""
+        return str(self.__struct_config__.tag)
+
+
+class Annotation(Wire):
+    """A citation in a text: url_citation, file_citation, container_file_citation or file_path, by `type`."""
+
+    type: str = ""
+    url: str | None = None
+    title: str | None = None
+    start_index: int | None = None
+    end_index: int | None = None
+    file_id: str | None = None
+    filename: str | None = None
+    container_id: str | None = None
+    index: int | None = None
+
+
+class OutputText(Tagged, tag_field="type", tag="output_text"):
+    """Text of an output message."""
+
+    text: str = msgspec.field(default_factory=_no_text)
+    annotations: list[Annotation] = msgspec.field(default_factory=_no_items)
+    logprobs: list[TokenLogprob] | None = None
+
+
+class OutputRefusal(Tagged, tag_field="type", tag="refusal"):
+    """The model's refusal."""
+
+    refusal: str = msgspec.field(default_factory=_no_text)
+
+
+class ReasoningText(Tagged, tag_field="type", tag="reasoning_text"):
+    """Reasoning in the open, where a model gives it."""
+
+    text: str = msgspec.field(default_factory=_no_text)
+
+
+class SummaryText(Tagged, tag_field="type", tag="summary_text"):
+    """A piece of a reasoning summary."""
+
+    text: str = msgspec.field(default_factory=_no_text)
+
+
+# `Unknown` is made by hand where no member fits; msgspec's own decoding must not see it, type checkers should.
+if TYPE_CHECKING:
+    Part = Union[OutputText, OutputRefusal, ReasoningText, SummaryText, Unknown]
+else:
+    Part = Union[OutputText, OutputRefusal, ReasoningText, SummaryText]
+
+
+class OutputMessage(Tagged, tag_field="type", tag="message"):
+    """A message of the model; its `status` is not the run's and has been seen "in_progress" in a finished answer."""
+
+    id: str = ""
+    role: str = msgspec.field(default_factory=_assistant)
+    status: str | None = None
+    content: list[Part] = msgspec.field(default_factory=_no_items)
+    phase: str | None = None
+
+
+class FunctionCall(Tagged, tag_field="type", tag="function_call"):
+    """A function the model wants called; `arguments` is text that the model wrote and may be invalid JSON."""
+
+    call_id: str = ""
+    name: str = ""
+    arguments: str = msgspec.field(default_factory=_no_text)
+    id: str | None = None
+    status: str | None = None
+
+
+class ReasoningItem(Tagged, tag_field="type", tag="reasoning"):
+    """A reasoning step; some models do not take it back as input."""
+
+    id: str = ""
+    summary: list[Part] = msgspec.field(default_factory=_no_items)
+    content: list[Part] | None = None
+    encrypted_content: str | None = None
+    status: str | None = None
+
+
+class WebSearchCall(Tagged, tag_field="type", tag="web_search_call"):
+    """A web search the server ran."""
+
+    id: str = ""
+    status: str | None = None
+    action: Any = None
+
+
+class FileSearchCall(Tagged, tag_field="type", tag="file_search_call"):
+    """A file search the server ran."""
+
+    id: str = ""
+    queries: list[str] = msgspec.field(default_factory=_no_items)
+    status: str | None = None
+    results: Any = None
+
+
+class ComputerCall(Tagged, tag_field="type", tag="computer_call"):
+    """An action on a computer that the model asks for."""
+
+    id: str = ""
+    call_id: str = ""
+    action: Any = None
+    pending_safety_checks: list[Any] = msgspec.field(default_factory=_no_items)
+    status: str | None = None
+
+
+class ComputerCallOutput(Tagged, tag_field="type", tag="computer_call_output"):
+    """What an action on a computer showed."""
+
+    call_id: str = ""
+    output: Any = None
+    id: str | None = None
+    status: str | None = None
+
+
+class ImageGenerationCall(Tagged, tag_field="type", tag="image_generation_call"):
+    """An image the server made, base64 in `result`."""
+
+    id: str = ""
+    result: str | None = None
+    status: str | None = None
+
+
+class CodeInterpreterCall(Tagged, tag_field="type", tag="code_interpreter_call"):
+    """Code the server ran."""
+
+    id: str = ""
+    code: str | None = None
+    container_id: str | None = None
+    outputs: Any = msgspec.field(default_factory=lambda: None)
+    status: str | None = None
+
+
+class LocalShellCall(Tagged, tag_field="type", tag="local_shell_call"):
+    """A shell command that the model asks for."""
+
+    id: str = ""
+    call_id: str = ""
+    action: Any = None
+    status: str | None = None
+
+
+class McpListTools(Tagged, tag_field="type", tag="mcp_list_tools"):
+    """The tools an MCP server offers."""
+
+    id: str = ""
+    server_label: str = ""
+    tools: list[Any] = msgspec.field(default_factory=_no_items)
+    error: Any = None
+
+
+class McpApprovalRequest(Tagged, tag_field="type", tag="mcp_approval_request"):
+    """An MCP call that waits for approval."""
+
+    id: str = ""
+    server_label: str = ""
+    name: str = ""
+    arguments: str = msgspec.field(default_factory=_no_text)
+
+
+class McpCall(Tagged, tag_field="type", tag="mcp_call"):
+    """An MCP call the server made."""
+
+    id: str = ""
+    server_label: str = ""
+    name: str = ""
+    arguments: str = msgspec.field(default_factory=_no_text)
+    output: str | None = None
+    error: Any = None
+
+
+_KnownItem = Union[
+    OutputMessage,
+    FunctionCall,
+    ReasoningItem,
+    WebSearchCall,
+    FileSearchCall,
+    ComputerCall,
+    ComputerCallOutput,
+    ImageGenerationCall,
+    CodeInterpreterCall,
+    LocalShellCall,
+    McpListTools,
+    McpApprovalRequest,
+    McpCall,
+]
+if TYPE_CHECKING:
+    OutputItem = Union[_KnownItem, Unknown]
+else:
+    OutputItem = _KnownItem
+
+
+class InputTokensDetails(Wire):
+    """Parts of the input's tokens."""
+
+    cached_tokens: int | None = None
+
+
+class OutputTokensDetails(Wire):
+    """Parts of the output's tokens; reasoning tokens have been seen larger than the total they are part of."""
+
+    reasoning_tokens: int | None = None
+
+
+class ResponseUsage(Wire):
+    """Tokens as the vendor reports them."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    total_tokens: int = 0
+    input_tokens_details: InputTokensDetails | None = None
+    output_tokens_details: OutputTokensDetails | None = None
+
+
+class ResponseError(Wire):
+    """Why a run failed."""
+
+    code: str | None = None
+    message: str = ""
+
+
+class IncompleteDetails(Wire):
+    """Why a run stopped early: max_output_tokens or content_filter."""
+
+    reason: str | None = None
+
+
+class Response(Reply):
+    """The whole answer of a responses call.
+
+    `model` is the model that served; its spelling may differ from the one asked.
+    `output_text` and `status` are computed where the server leaves them out.
+    """
+
+    id: str = ""
+    object: str = "response"
+    created_at: float | None = None
+    model: str = ""
+    status: str | None = None
+    output: list[OutputItem] = []
+    output_text: str = ""
+    usage: ResponseUsage | None = None
+    error: ResponseError | None = None
+    incomplete_details: IncompleteDetails | None = None
+    instructions: Any = None
+    max_output_tokens: int | None = None
+    metadata: dict[str, Any] | None = None
+    parallel_tool_calls: bool | None = None
+    previous_response_id: str | None = None
+    reasoning: dict[str, Any] | None = None
+    service_tier: str | None = None
+    temperature: float | None = None
+    text: dict[str, Any] | None = None
+    tool_choice: Any = None
+    tools: list[Any] | None = None
+    top_p: float | None = None
+    truncation: str | None = None
+    meta: Meta | None = None
+
+    @property
+    def truncated(self) -> bool:
+        """Whether the answer was cut by an output cap; `output_text` then looks whole and is not."""
+        return self.incomplete_details is not None and self.incomplete_details.reason == "max_output_tokens"
+
+    @property
+    def refusal(self) -> str | None:
+        """The model's refusal, None when it did not refuse."""
+        for item in self.output:
+            if isinstance(item, OutputMessage):
+                for part in item.content:
+                    if isinstance(part, OutputRefusal):
+                        return part.refusal
+        return None
+
+    @property
+    def parsed(self) -> Any:
+        """The decoded answer of `parse`; None after `create`."""
+        return self.__dict__.get("parsed")
+
+    @property
+    def output_parsed(self) -> Any:
+        """The same as `.parsed`, by the name that AsyncOpenAI uses."""
+        return self.parsed
+
+
+def _text_of(output: list[OutputItem]) -> str:
+    return "".join(
+        part.text
+        for item in output
+        if isinstance(item, OutputMessage)
+        for part in item.content
+        if isinstance(part, OutputText)
+    )
+
+
+def complete(response: Response, *, finished: bool) -> None:
+    """Fill in what the server left out; an item's status says nothing about the run's."""
+    if not response.output_text:
+        response.output_text = _text_of(response.output)
+    if response.status is None:
+        if response.error is not None:
+            response.status = "failed"
+        elif response.incomplete_details is not None:
+            response.status = "incomplete"
+        elif finished:
+            response.status = "completed"
+
+
+_response = msgspec.json.Decoder(Response)
+
+
+def decode_response(raw: bytes) -> Response:
+    """Decode a whole answer. Raises msgspec.DecodeError (or its ValidationError) for what is no JSON object."""
+    response = decode(raw, _response, Response)
+    complete(response, finished=True)
+    response.__dict__["raw"] = raw
+    return response

@@ -1,0 +1,70 @@
+"""From an answer to a value of the type asked for, or to the error that says why not.
+
+Law: pure; works on decoded replies. The reply is whole and paid for, so every error carries it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from aimlasync.chat.types import ChatCompletion
+from aimlasync.errors import AnswerError, AnswerInvalidError, AnswerRefusedError, AnswerTruncatedError
+from aimlasync.responses.types import Response
+from aimlasync.structured.schema import Format
+
+_CALLS = ("function_call", "custom_tool_call")
+
+
+def parse_completion(reply: ChatCompletion, form: Format[Any]) -> ChatCompletion:
+    """Set `.parsed` on every choice's message. Raises AnswerError for the first choice that has no such value."""
+    for choice in reply.choices:
+        message = choice.message
+        if message.refusal:
+            raise _error(AnswerRefusedError, f"the model refused: {message.refusal}", reply)
+        if choice.finish_reason == "content_filter":
+            raise _error(AnswerRefusedError, "a content filter cut the answer", reply)
+        if choice.finish_reason == "length":
+            raise _error(AnswerTruncatedError, _cut(form), reply)
+        if not message.content and (message.tool_calls or message.function_call):
+            # The model called a tool first; its answer comes in a later turn.
+            continue
+        message.__dict__["parsed"] = _value(message.content or "", form, reply)
+    return reply
+
+
+def parse_response(reply: Response, form: Format[Any]) -> Response:
+    """Set `.parsed`. Raises AnswerError for an answer that has no such value."""
+    refusal = reply.refusal
+    if refusal:
+        raise _error(AnswerRefusedError, f"the model refused: {refusal}", reply)
+    if reply.truncated:
+        raise _error(AnswerTruncatedError, _cut(form), reply)
+    if reply.status == "incomplete":
+        reason = reply.incomplete_details.reason if reply.incomplete_details is not None else None
+        kind = AnswerRefusedError if reason == "content_filter" else AnswerTruncatedError
+        raise _error(kind, f"the answer is incomplete: {reason or 'no reason given'}", reply)
+    if reply.status == "failed":
+        said = reply.error.message if reply.error is not None else "no reason given"
+        raise _error(AnswerInvalidError, f"the run failed: {said}", reply)
+    if not reply.output_text and any(item.type in _CALLS for item in reply.output):
+        return reply
+    reply.__dict__["parsed"] = _value(reply.output_text, form, reply)
+    return reply
+
+
+def _cut(form: Format[Any]) -> str:
+    return f"the answer was cut by an output cap before the {form.name} was complete; raise the cap"
+
+
+def _value(text: str, form: Format[Any], reply: ChatCompletion | Response) -> Any:
+    try:
+        return form.decode(text)
+    except msgspec.DecodeError as error:
+        problem = str(error)
+    raise _error(AnswerInvalidError, f"the answer is not a {form.name}: {problem}", reply)
+
+
+def _error(kind: type[AnswerError], message: str, reply: ChatCompletion | Response) -> AnswerError:
+    return kind(message, reply=reply, raw=reply.raw, info=reply.info)

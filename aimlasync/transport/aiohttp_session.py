@@ -1,0 +1,315 @@
+"""aiohttp's ClientSession as a transport: the complete one, for proxies and by choice; what the lean one is held to.
+
+Law: with `lean` and `exchange`, the only files that know aiohttp. Foreign exceptions end in `translated`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import os
+import weakref
+from base64 import b64encode
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar
+from types import NoneType
+from typing import Any
+
+import aiohttp
+from aiohttp.http import HttpProcessingError
+from yarl import URL
+
+from aimlasync.errors import AimlasyncError, APIConnectionError, APITimeoutError, ClientClosedError
+from aimlasync.headers import Fields, Headers, check_target, joined, sendable
+from aimlasync.transport.base import (
+    AT_ONCE,
+    DRAIN_BYTES,
+    DRAIN_SECONDS,
+    MAX_BODY,
+    RawReply,
+    StaleConnectionError,
+    gathered,
+    too_large,
+)
+
+# aiohttp warns about larger raw bodies; a file object is written in pieces.
+_PLAIN_BODY = 2**20
+_MAX_SHARED = 256
+
+FOREIGN = (TimeoutError, aiohttp.ClientError, HttpProcessingError, OSError)
+"""What aiohttp raises."""
+
+# A compressed body whose connection is gone: aiohttp 3.14 may know neither an end nor an error of it.
+_WHILE_READING = (*FOREIGN, RuntimeError)
+
+
+class _Sending:
+    """What the connector notes of one `send`: whether it had to dial, and how often it was asked."""
+
+    __slots__ = ("connects", "dialled")
+
+    def __init__(self) -> None:
+        self.connects = 0
+        self.dialled = False
+
+
+_sending: ContextVar[_Sending | None] = ContextVar("_sending", default=None)
+
+
+class _Connector(aiohttp.TCPConnector):
+    """A connector that tells a new connection from a kept one, and gives each request one connection."""
+
+    async def connect(self, *args: Any, **kwargs: Any) -> Any:
+        noted = _sending.get()
+        if noted is not None:
+            noted.connects += 1
+            if noted.connects > 1:
+                # aiohttp sends some requests again by itself when a kept connection dies, and tells nobody.
+                raise aiohttp.ServerDisconnectedError
+        return await super().connect(*args, **kwargs)
+
+    async def _create_connection(self, *args: Any, **kwargs: Any) -> Any:
+        noted = _sending.get()
+        if noted is not None:
+            noted.dialled = True
+        return await super()._create_connection(*args, **kwargs)
+
+
+class AiohttpTransport:
+    """aiohttp's ClientSession, with everything switched off that this library does itself."""
+
+    def __init__(self, *, proxy: str | None = None, keepalive: float = 30.0) -> None:
+        # A block this large is mapped and unmapped at once, which lifts glibc's mmap threshold: without it, asyncio's
+        # 256 KiB reads cost two system calls and a page fault each (python/cpython#85451). Harmless elsewhere.
+        bytes(8 << 20)
+        # Made with the first call, since it belongs to a loop.
+        self._session: aiohttp.ClientSession | None = None
+        # For requests that must not go over a kept connection; made with the first of them.
+        self._fresh: aiohttp.ClientSession | None = None
+        self._is_closed = False
+        # aiohttp's log records show a proxy with its user and password; of headers they show a hash.
+        self._proxy: URL | None = None
+        self._proxy_headers: Headers | None = None
+        if proxy is not None:
+            self._proxy, self._proxy_headers = _split_proxy(proxy)
+        self._keepalive = keepalive
+        self._urls: dict[tuple[str, str], URL] = {}
+        # Endpoints' headers that were checked, by identity.
+        self._shared: dict[int, tuple[Mapping[str, str], Headers]] = {}
+        self._timeouts: dict[float | None, aiohttp.ClientTimeout] = {}
+        self._draining: set[asyncio.Task[None]] = set()
+        # Replies that somebody may still be reading: closing a session does not wake them.
+        self._open: weakref.WeakSet[PayloadReply] = weakref.WeakSet()
+
+    def _begun(self, fresh: bool) -> aiohttp.ClientSession:
+        if self._is_closed:
+            raise ClientClosedError("this transport is closed; make a new one")
+        if fresh:
+            if self._fresh is None:
+                self._fresh = _session(force_close=True)
+            return self._fresh
+        if self._session is None:
+            self._session = _session(keepalive_timeout=self._keepalive)
+        return self._session
+
+    async def send(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        own: Mapping[str, str],
+        body: bytes | None,
+        *,
+        connect: float | None,
+        fresh: bool = False,
+    ) -> RawReply:
+        """Send a request; see `Transport.send`. Raises ValueError for a header or URL that cannot be sent safely."""
+        session = self._begun(fresh)
+        try:
+            shared = self._shared.get(id(headers))
+            if shared is None or shared[0] is not headers:
+                if len(self._shared) >= _MAX_SHARED:
+                    self._shared.clear()
+                shared = self._shared[id(headers)] = (headers, sendable(headers))
+            sent = joined(shared[1], sendable(own))
+            target = self._urls.get((method, url))
+            if target is None:
+                target = URL(url, encoded=True)
+                check_target(method, target.raw_path_qs)
+                self._urls[method, url] = target
+        except ValueError as error:
+            # Mappings of any kind: their repr may show values.
+            headers = own = {}
+            shared = None
+            raise error.with_traceback(None) from None
+        if self._proxy_headers and target.scheme == "http":
+            # There is no CONNECT that would carry it.
+            sent.update(self._proxy_headers)
+        timeout = self._timeouts.get(connect)
+        if timeout is None:
+            # Of all that it takes to have a connection: the name's look-up and a proxy's CONNECT as well.
+            timeout = self._timeouts[connect] = aiohttp.ClientTimeout(total=None, connect=connect)
+        noted = _Sending()
+        token = _sending.set(noted)
+        clock = asyncio.get_running_loop().time
+        sent_at = clock()
+        failure: AimlasyncError
+        try:
+            response = await session.request(
+                method,
+                target,
+                headers=sent,
+                data=body if body is None or len(body) <= _PLAIN_BODY else io.BytesIO(body),
+                allow_redirects=False,
+                timeout=timeout,
+                proxy=self._proxy,
+                proxy_headers=self._proxy_headers,
+            )
+        except FOREIGN as error:
+            # A TimeoutError here is the connect bound: the caller's own deadline arrives as a cancellation.
+            failure = translated(error, target, fresh=noted.dialled or clock() - sent_at > AT_ONCE)
+        except BaseException as error:  # noqa: BLE001  # raised again
+            # Frames of aiohttp hold the headers.
+            raise error.with_traceback(None) from None
+        else:
+            reply = PayloadReply(response.status, response.headers, response.content, response.close, self._draining)
+            self._open.add(reply)
+            return reply
+        finally:
+            _sending.reset(token)
+        raise failure
+
+    async def close(self) -> None:
+        """Close all connections; reads that wait fail."""
+        self._is_closed = True
+        for reply in list(self._open):
+            reply.abort()
+        for session in (self._session, self._fresh):
+            if session is not None:
+                await session.close()
+
+
+def _session(**options: Any) -> aiohttp.ClientSession:
+    return aiohttp.ClientSession(
+        # Our permits are the only queue; a limit here would be a second, silent one.
+        connector=_Connector(limit=0, ttl_dns_cache=300, **options),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        timeout=aiohttp.ClientTimeout(total=None),
+        trust_env=False,
+    )
+
+
+class PayloadReply:
+    """A response whose body comes from aiohttp's parser; `close` drops its connection."""
+
+    __slots__ = ("__weakref__", "_close", "_content", "_draining", "headers", "status")
+
+    def __init__(
+        self,
+        status: int,
+        headers: Mapping[str, str],
+        content: aiohttp.StreamReader,
+        close: Callable[[], object],
+        draining: set[asyncio.Task[None]],
+    ) -> None:
+        self.status = status
+        self.headers: Mapping[str, str] = Fields.of(headers)
+        self._content = content
+        self._close = close
+        self._draining = draining
+
+    async def read(self, max_bytes: int = MAX_BODY) -> bytes:
+        """Return the whole body; see `RawReply.read`."""
+        content = self._content
+        if content.is_eof() and content.exception() is None:
+            # Small bodies are usually here already.
+            body = content.read_nowait()
+            if len(body) <= max_bytes:
+                return body
+            raise too_large(max_bytes)
+        return await gathered(self, max_bytes)
+
+    async def read_some(self) -> bytes:
+        """Return what has arrived; see `RawReply.read_some`."""
+        failure: AimlasyncError
+        try:
+            return await self._content.readany()
+        except _WHILE_READING as error:
+            failure = APIConnectionError(f"the connection broke in the middle of the response ({_kind(error)})")
+        raise failure
+
+    def abort(self) -> None:
+        """Drop the connection."""
+        self._close()
+
+    def finish(self) -> None:
+        """Give the connection back; see `RawReply.finish`."""
+        if self._content.is_eof() or self._content.exception() is not None:
+            # With the end of the body it went back by itself, and with an error it was closed.
+            return
+        task = asyncio.get_running_loop().create_task(self._drain())
+        self._draining.add(task)
+        task.add_done_callback(self._draining.discard)
+
+    async def _drain(self) -> None:
+        left = DRAIN_BYTES
+        try:
+            async with asyncio.timeout(DRAIN_SECONDS):
+                while left > 0:
+                    piece = await self._content.readany()
+                    if not piece:
+                        return
+                    left -= len(piece)
+        except _WHILE_READING:
+            pass
+        finally:
+            # Harmless where the body ended: the connection is back in the pool already.
+            self._close()
+
+
+def _split_proxy(proxy: str) -> tuple[URL, Headers | None]:
+    """Return a proxy's URL without user and password, and the header that says them."""
+    url = URL(proxy)
+    if url.user is None and url.password is None:
+        return url, None
+    pair = f"{url.user or ''}:{url.password or ''}"
+    return url.with_user(None), Headers({"Proxy-Authorization": f"Basic {b64encode(pair.encode()).decode()}"})
+
+
+def _kind(error: BaseException) -> str:
+    return type(error).__name__
+
+
+def translated(error: BaseException, url: URL, *, fresh: bool) -> AimlasyncError:
+    """Say what went wrong without the request in it; what was never sent is not billed."""
+    where = f"{url.host}:{url.port}"
+    if isinstance(error, (aiohttp.ServerTimeoutError, asyncio.TimeoutError)):
+        return APITimeoutError(f"no connection to {where} within the connect timeout", phase="connect", billed=False)
+    if isinstance(error, aiohttp.ClientSSLError):
+        if isinstance(error, aiohttp.ClientConnectorCertificateError):
+            reason = getattr(error.certificate_error, "verify_message", "") or _kind(error)
+            failure = APIConnectionError(f"the TLS certificate of {where} was not accepted: {reason}", billed=False)
+        else:
+            reason = getattr(error.os_error, "reason", "") or _kind(error)
+            failure = APIConnectionError(f"no TLS connection to {where}: {reason}", billed=False)
+        # It is as wrong the next time, and asking again may tell somebody in between more.
+        failure.retryable = False
+        return failure
+    if isinstance(error, aiohttp.ClientConnectorError):
+        code = error.os_error.errno
+        reason = os.strerror(code) if code and code > 0 else error.os_error.strerror or _kind(error.os_error)
+        return APIConnectionError(f"could not connect to {where}: {reason}", billed=False)
+    if isinstance(error, aiohttp.ClientHttpProxyError):
+        return APIConnectionError(f"the proxy refused to connect to {where}: HTTP {error.status}", billed=False)
+    if isinstance(error, (aiohttp.ServerDisconnectedError, ConnectionError, aiohttp.ClientOSError)):
+        if isinstance(error, aiohttp.ServerDisconnectedError) and not isinstance(error.message, (str, NoneType)):
+            # What there is of a head.
+            return APIConnectionError(f"{where} closed the connection in the middle of its answer")
+        if not fresh:
+            return StaleConnectionError(f"a kept connection to {where} had been closed by the server")
+        return APIConnectionError(f"{where} closed the connection before it answered")
+    if isinstance(error, (aiohttp.ClientResponseError, HttpProcessingError)):
+        return APIConnectionError(f"{where} sent something that is not HTTP ({_kind(error)})")
+    if isinstance(error, aiohttp.ClientPayloadError):
+        return APIConnectionError(f"{where} broke the connection in the middle of the response")
+    return APIConnectionError(f"the request to {where} failed ({_kind(error)})")

@@ -1,0 +1,120 @@
+"""The one seam: how bytes get to a server and back.
+
+Law: says what a transport is, and knows neither HTTP nor aiohttp: `lean` is the fast one, `session` the complete one;
+simulators, recorders and others may be given instead.
+A transport knows nothing of endpoints, retries, limits or JSON. Foreign exceptions end in it: aiohttp's carry the
+request's headers, and with them the key, so each becomes an error of ours that is raised outside the `except` block and
+chains to nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from aimlasync.errors import AimlasyncError, APIConnectionError, APIResponseValidationError
+
+MAX_BODY = 64 * 2**20
+"""Largest body that is read, in bytes, after decompression."""
+
+MAX_ERROR_BODY = 2**20
+"""How much of the body of an error is read, in bytes; what is longer is cut there."""
+
+# After a stream's end: how much is read, and for how long, to give the connection back instead of closing it.
+DRAIN_BYTES = 64 * 2**10
+DRAIN_SECONDS = 1.0
+
+
+AT_ONCE = 0.2
+"""Seconds after a request in which a kept connection that dies is taken for one that the server had closed before."""
+
+
+class StaleConnectionError(APIConnectionError):
+    """A kept connection died as soon as it was used, without a byte: the server had probably closed it before.
+
+    Probably: a server that reads a request and hangs up at once looks the same. So a call is sent again for it once.
+    """
+
+
+class RawReply(Protocol):
+    """One response, its body still to be read."""
+
+    status: int
+    headers: Mapping[str, str]
+
+    async def read(self, max_bytes: int = MAX_BODY) -> bytes:
+        """Return the whole body.
+
+        Raises APIResponseValidationError beyond `max_bytes`, APIConnectionError if it breaks.
+        """
+
+    async def read_some(self) -> bytes:
+        """Return what has arrived, b"" at a clean end. Raises APIConnectionError if the body breaks."""
+
+    def abort(self) -> None:
+        """Drop the connection; a pending read fails. Harmless after the end."""
+
+    def finish(self) -> None:
+        """Give the connection back once the rest of the body, which nobody wants, has been read in the background."""
+
+
+class Transport(Protocol):
+    """Sends one attempt."""
+
+    async def send(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        own: Mapping[str, str],
+        body: bytes | None,
+        *,
+        connect: float | None,
+        fresh: bool = False,
+    ) -> RawReply:
+        """Send a request, once, and return its response once the headers are in.
+
+        `headers` are the endpoint's: the same object with every call, never changed, so that what is made of it can be
+        kept. `own` are those of the call, and replace the endpoint's; names are spelled alike in both.
+        `connect` bounds making a connection, in seconds, from the name's look-up to the end of the handshakes; `fresh`
+        asks for a connection that was not used before. Raises APITimeoutError (connect), StaleConnectionError,
+        APIConnectionError; ValueError for a header or URL that cannot be sent (`aimlasync.headers`).
+        Redirects are never followed: they would carry the prompt to another host.
+        """
+
+    async def close(self) -> None:
+        """Close all connections."""
+
+
+async def gathered(reply: RawReply, max_bytes: int) -> bytes:
+    """Return the rest of a body; beyond `max_bytes` the connection is dropped, and it is an error."""
+    pieces = []
+    size = 0
+    while piece := await reply.read_some():
+        pieces.append(piece)
+        size += len(piece)
+        if size > max_bytes:
+            reply.abort()
+            raise too_large(max_bytes)
+    return b"".join(pieces)
+
+
+async def beginning(reply: RawReply, max_bytes: int) -> bytes:
+    """Return a body as far as it comes: whole, cut at `max_bytes`, or up to where the connection broke."""
+    pieces = []
+    left = max_bytes
+    try:
+        while left > 0 and (piece := await reply.read_some()):
+            pieces.append(piece[:left])
+            left -= len(piece)
+    except AimlasyncError:
+        pass
+    if left <= 0:
+        # Harmless where it ended there.
+        reply.abort()
+    return b"".join(pieces)
+
+
+def too_large(max_bytes: int) -> APIResponseValidationError:
+    """The error of a body above its bound."""
+    return APIResponseValidationError(f"the response is larger than {max_bytes} bytes and was not read further")

@@ -1,0 +1,439 @@
+"""One connection at work: one request, one response, then the next.
+
+Law: with `session` and `lean`, the only files that know aiohttp. The response is read by `http1`; what that does not
+understand goes to aiohttp's parser on the same connection, its bytes replayed, so that this accepts what aiohttp
+accepts and nothing more.
+A wait ends by `Reply.wake` alone, whatever happened, and who waited looks at what there is then: no exception travels
+through a future, so none is logged as never retrieved and none carries frames of another task.
+A connection is given back with the last byte of its response, not with the last look at it: `Reply` holds what is left.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import select
+from collections.abc import Callable, Mapping
+from typing import Protocol, cast
+
+import aiohttp
+from yarl import URL
+
+from aimlasync.errors import AimlasyncError, APIConnectionError
+from aimlasync.transport.aiohttp_session import FOREIGN, PayloadReply, translated
+from aimlasync.transport.base import AT_ONCE, DRAIN_BYTES, DRAIN_SECONDS, MAX_BODY, StaleConnectionError, gathered
+from aimlasync.transport.http11 import MalformedResponseError, OddResponseError, ResponseReader
+
+# Unread bytes of a response at which its connection stops reading.
+_HIGH_WATER = 256 * 2**10
+# A body is written in pieces of this size, and no faster than the connection takes them.
+_PIECE = 256 * 2**10
+
+
+class Home(Protocol):
+    """Where connections to one server come from, and return to."""
+
+    url: URL
+    where: str
+    buffer: memoryview
+    """What all connections of a loop read into, each copying out before the next one reads."""
+    connections: set[Connection]
+    """All that are open."""
+    draining: set[asyncio.Task[None]]
+
+    def give(self, connection: Connection) -> None:
+        """Take a connection that may be used again."""
+
+
+# A buffer of our own, since asyncio's reads for a plain Protocol allocate 256 KiB each, which glibc may map and unmap
+# every time (python/cpython#85451).
+class Connection(asyncio.BufferedProtocol):
+    """A connection that aiohttp made, and the exchange on it."""
+
+    __slots__ = (
+        "_begun",
+        "_drain_left",
+        "_drain_timer",
+        "_framed",
+        "_held",
+        "_home",
+        "_reader",
+        "_reading_paused",
+        "_transport",
+        "_writing_paused",
+        "has_unread",
+        "is_reused",
+        "is_sent",
+        "loop",
+        "reply",
+        "since",
+    )
+
+    def __init__(self, home: Home, held: aiohttp.connector.Connection, loop: asyncio.AbstractEventLoop) -> None:
+        assert held.transport is not None
+        self._home = home
+        # aiohttp's side of it: its connector counts the connection as long as this is not closed.
+        self._held = held
+        self._transport = held.transport
+        self.loop = loop
+        self._reader = ResponseReader()
+        # The exchange under way.
+        self.reply: Reply | None = None
+        self.is_sent = True
+        self.is_reused = False
+        # When it became idle, or was taken since.
+        self.since = 0.0
+        self.has_unread = _listener(self._transport)
+        """Whether something has come that the loop has not read yet: nobody asked for it, or it is the end."""
+        self._begun = False
+        self._reading_paused = False
+        self._writing_paused = False
+        # While the rest of a response is read that nobody wants.
+        self._drain_left = 0
+        self._drain_timer: asyncio.TimerHandle | None = None
+        # Of a response that aiohttp reads: whether its end is beyond doubt.
+        self._framed = False
+        home.connections.add(self)
+        self._transport.set_protocol(self)
+
+    # The request
+
+    def is_usable(self, since: float) -> bool:
+        """Whether it is open, and was used after `since`."""
+        return self.since >= since and not self._transport.is_closing()
+
+    def ask(self, head: bytes, body: bytes | None, *, bodiless: bool) -> Reply:
+        """Begin an exchange; a body too large for one write is left to `send_body`."""
+        self.reply = reply = Reply(self)
+        self._begun = False
+        if bodiless:
+            self._reader.begin(bodiless=True)
+        if body is None:
+            self._transport.write(head)
+        elif len(body) <= _PIECE:
+            self._transport.write(head + body)
+        else:
+            self.is_sent = False
+            self._transport.write(head)
+        return reply
+
+    async def send_body(self, body: bytes, reply: Reply) -> None:
+        """Write a large body as fast as it is taken, and no further once there is an answer."""
+        view = memoryview(body)
+        for start in range(0, len(body), _PIECE):
+            while self._writing_paused and reply.is_awaited():
+                await reply.wait()
+            if not reply.is_awaited():
+                # The rest is not wanted; the connection cannot be used again.
+                return
+            self._transport.write(view[start : start + _PIECE])
+        self.is_sent = True
+
+    def pause_writing(self) -> None:
+        """The transport holds as much as it should; called by the loop."""
+        self._writing_paused = True
+
+    def resume_writing(self) -> None:
+        """It takes more; called by the loop."""
+        self._writing_paused = False
+        if self.reply is not None:
+            self.reply.wake()
+
+    # The response
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Return where to read to; called by the loop."""
+        return self._home.buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Take in what was read; called by the loop."""
+        reply, reader = self.reply, self._reader
+        if reply is None:
+            # Idle: whatever this is, nobody asked for it.
+            self.drop()
+            return
+        self._begun = True
+        try:
+            reader.feed(bytes(self._home.buffer[:nbytes]))
+        except OddResponseError as odd:
+            if reader.fields is not None and not reply.status:
+                reply.take_head(reader)
+            self._hand_over(odd, reply)
+            return
+        except MalformedResponseError:
+            self.drop("sent something that is not HTTP")
+            return
+        if not reply.status:
+            if reader.fields is None:
+                return
+            reply.take_head(reader)
+        if reader.is_ended:
+            self._end(reply)
+        elif self._drain_timer is not None:
+            reader.pieces.clear()
+            self._drain_left -= nbytes
+            if self._drain_left < 0:
+                self.drop()
+        else:
+            reply.unread += nbytes
+            if reply.unread > _HIGH_WATER and not self._reading_paused:
+                self._reading_paused = True
+                self._transport.pause_reading()
+        reply.wake()
+
+    def taken(self) -> None:
+        """What was unread has been taken."""
+        if self._reading_paused:
+            self._reading_paused = False
+            self._transport.resume_reading()
+
+    def drain(self, reply: Reply) -> None:
+        """Read the rest of the response, within bounds, for the sake of the connection."""
+        reply.pieces.clear()
+        self._drain_left = DRAIN_BYTES
+        self._drain_timer = self.loop.call_later(DRAIN_SECONDS, self.drop)
+        self.taken()
+
+    def _end(self, reply: Reply) -> None:
+        self._leave(reply)
+        reply.is_ended = True
+        self.taken()
+        if self._reader.is_reusable and self.is_sent and not self._transport.is_closing():
+            self.give_back()
+        else:
+            self.drop()
+
+    def _leave(self, reply: Reply) -> None:
+        self.reply = reply.connection = None
+        if self._drain_timer is not None:
+            self._drain_timer.cancel()
+            self._drain_timer = None
+
+    def give_back(self) -> None:
+        """Be ready for the next exchange."""
+        self.reply = None
+        self._reader.begin()
+        self.since = self.loop.time()
+        self._home.give(self)
+
+    # Its end
+
+    def eof_received(self) -> None:
+        """The server sends no more; called by the loop, which closes the connection then."""
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """It is closed; called by the loop."""
+        handler = self._held.protocol
+        if handler is not None:
+            # The connector waits for it when it is closed.
+            handler.connection_lost(exc)
+        self.drop("closed the connection" if exc is None else f"broke the connection ({type(exc).__name__})")
+
+    def drop(self, why: str | None = None) -> None:
+        """Close it at once; whoever waits for it fails. Harmless more than once."""
+        reply = self.reply
+        if reply is not None:
+            self._leave(reply)
+            where = self._home.where
+            if why is None:
+                reply.failure = f"the connection to {where} was closed"
+            elif reply.status:
+                reply.failure = f"the connection broke in the middle of the response: {where} {why}"
+            elif self._begun:
+                reply.failure = f"{where} {why} in the middle of its answer"
+            else:
+                reply.failure = f"{where} {why} before it answered"
+                reply.is_stale = self.is_reused and self.loop.time() - self.since <= AT_ONCE
+            reply.wake()
+        connections = self._home.connections
+        if self in connections:
+            connections.discard(self)
+            # Once: in early releases of Python 3.11 (seen in 3.11.2) a TLS transport closed twice has no abort.
+            self._transport.abort()
+            self._held.close()
+
+    # What only aiohttp understands
+
+    def _hand_over(self, odd: OddResponseError, reply: Reply) -> None:
+        handler = self._held.protocol
+        assert handler is not None
+        self._framed = odd.is_framed
+        reply.is_odd = True
+        handler.set_response_params(read_until_eof=True)
+        self._transport.set_protocol(handler)
+        self.taken()
+        if self._writing_paused:
+            self._writing_paused = False
+            handler.pause_writing()
+        handler.data_received(odd.replay)
+        reply.wake()
+
+    async def odd_reply(self, reply: Reply) -> PayloadReply:
+        """Return the response as aiohttp reads it. Raises what aiohttp's errors mean."""
+        handler = self._held.protocol
+        failure: AimlasyncError
+        try:
+            if handler is None:
+                raise ConnectionError
+            while True:
+                message, content = await handler.read()
+                if not 100 <= message.code < 200 or message.code == 101:
+                    break
+        except FOREIGN as error:
+            failure = translated(error, self._home.url, fresh=True)
+        else:
+            reply.content = content
+            # From within the parser, which must have ended before the connection changes hands.
+            content.on_eof(functools.partial(self._take_back_soon, reply))
+            headers = cast(Mapping[str, str], message.headers)
+            return PayloadReply(message.code, headers, content, reply.abort, self._home.draining)
+        self.drop()
+        raise failure
+
+    def _take_back_soon(self, reply: Reply) -> None:
+        self.loop.call_soon(self._take_back, reply)
+
+    def _take_back(self, reply: Reply) -> None:
+        """aiohttp has read the response to its end."""
+        if self.reply is not reply:
+            return
+        self._leave(reply)
+        handler = self._held.protocol
+        if (
+            handler is None
+            or handler.should_close
+            or handler.writing_paused
+            or not (self._framed and self.is_sent)
+            or self._transport.is_closing()
+        ):
+            self.drop()
+        else:
+            self._transport.set_protocol(self)
+            self.give_back()
+
+
+def _listener(transport: asyncio.Transport) -> Callable[[], object]:
+    """Return what tells at once, and without the loop, whether a connection can be read from."""
+    sock = transport.get_extra_info("socket")
+    if sock is None or not hasattr(select, "poll"):
+        return _never
+    poll = select.poll()
+    poll.register(sock.fileno(), select.POLLIN)
+    return functools.partial(poll.poll, 0)
+
+
+def _never() -> bool:
+    return False
+
+
+class Reply:
+    """The response of one exchange, as `RawReply` promises."""
+
+    __slots__ = (
+        "_loop",
+        "_rest",
+        "_waiter",
+        "connection",
+        "content",
+        "failure",
+        "headers",
+        "is_ended",
+        "is_odd",
+        "is_stale",
+        "pieces",
+        "status",
+        "unread",
+    )
+
+    def __init__(self, connection: Connection) -> None:
+        # None once the connection has gone its way.
+        self.connection: Connection | None = connection
+        self._loop = connection.loop
+        self.status = 0
+        self.headers: Mapping[str, str] = {}
+        # What of the body arrived and was not taken; the reader's own list.
+        self.pieces: list[bytes] = []
+        self.unread = 0
+        self.is_ended = False
+        # Why there will be no more of it.
+        self.failure: str | None = None
+        self.is_stale = False
+        # Whether aiohttp reads it, or what is left of it.
+        self.is_odd = False
+        self.content: aiohttp.StreamReader | None = None
+        self._rest: PayloadReply | None = None
+        self._waiter: asyncio.Future[None] | None = None
+
+    def take_head(self, reader: ResponseReader) -> None:
+        """The head is in."""
+        assert reader.fields is not None
+        self.status = reader.status
+        self.headers = reader.fields
+        self.pieces = reader.pieces
+
+    def is_awaited(self) -> bool:
+        """Whether nothing is known of it yet."""
+        return not self.status and self.failure is None and not self.is_odd
+
+    async def wait(self) -> None:
+        """Wait until something happens."""
+        if self._waiter is not None:
+            raise RuntimeError("another task is waiting for this response")
+        self._waiter = self._loop.create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+
+    def wake(self) -> None:
+        """Let who waits look again."""
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def failed(self) -> APIConnectionError:
+        """The error that the failure is."""
+        kind = StaleConnectionError if self.is_stale else APIConnectionError
+        return kind(self.failure or "the connection was closed")
+
+    async def read(self, max_bytes: int = MAX_BODY) -> bytes:
+        """Return the whole body; see `RawReply.read`."""
+        if self.is_ended and len(self.pieces) == 1 and len(self.pieces[0]) <= max_bytes:
+            # Small bodies are usually here already.
+            return self.pieces.pop()
+        return await gathered(self, max_bytes)
+
+    async def read_some(self) -> bytes:
+        """Return what has arrived; see `RawReply.read_some`."""
+        while not self.pieces:
+            if self.is_ended:
+                return b""
+            if self.failure is not None:
+                raise self.failed()
+            if self.is_odd:
+                if self._rest is None:
+                    assert self.connection is not None
+                    self._rest = await self.connection.odd_reply(self)
+                return await self._rest.read_some()
+            await self.wait()
+        pieces = self.pieces
+        data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        pieces.clear()
+        self.unread = 0
+        if self.connection is not None:
+            self.connection.taken()
+        return data
+
+    def abort(self) -> None:
+        """Drop the connection, if it is still this response's; a pending read fails."""
+        if self.connection is not None:
+            self.connection.drop()
+        if self.content is not None and not self.content.is_eof() and self.content.exception() is None:
+            self.content.set_exception(aiohttp.ClientConnectionError("closed"))
+
+    def finish(self) -> None:
+        """Give the connection back once the rest of the body, which nobody wants, has been read."""
+        if self.connection is not None:
+            if self.is_odd:
+                self.abort()
+            else:
+                self.connection.drain(self)

@@ -1,0 +1,138 @@
+"""The model list and the account's balance on the wire.
+
+Law: structs and decode; no I/O.
+Sources: AI/ML API "Complete model list", "Account balance"; ByteSpike "Utility: v1/models", "Account: me"; OpenAI's
+model object, which other servers send. One struct reads all of them; what a vendor does not say is None.
+"""
+
+from __future__ import annotations
+
+from codecs import BOM_UTF8
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+from aimlasync.wire.base import Reply, Wire, decode
+
+
+class ModelInfo(Wire, rename="camel"):
+    """What the AI/ML API tells of a model."""
+
+    name: str | None = None
+    developer: str | None = None
+    description: str | None = None
+    context_length: int | None = None
+    output_max: int | None = None
+    released_at: str | None = None
+    cutoff_at: str | None = None
+    url: str | None = None
+    docs_url: str | None = None
+    docs_json: str | None = None
+
+
+class Model(Reply):
+    """One model of a vendor's catalogue."""
+
+    id: str = ""
+    object: str = "model"
+    created: int | None = None
+    owned_by: str | None = None
+    # AI/ML API
+    aliases: list[str] = []
+    type: str | None = None
+    info_: ModelInfo | None = msgspec.field(default=None, name="info")
+    tags: list[str] = []
+    modalities: Any = None
+    capabilities: Any = None
+    pricing: Any = None
+    """As the vendor gives it; every price is for `per` units."""
+    # ByteSpike
+    family: str | None = None
+    context_window: int | None = None
+    max_output_tokens: int | None = None
+
+    @property
+    def context(self) -> int | None:
+        """Context window in tokens, None when the vendor does not say."""
+        return self.context_window or (self.info_.context_length if self.info_ is not None else None)
+
+    @property
+    def max_output(self) -> int | None:
+        """Largest output in tokens, None when the vendor does not say."""
+        return self.max_output_tokens or (self.info_.output_max if self.info_ is not None else None)
+
+    def named(self, name: str) -> bool:
+        """Whether `name` is this model's id or one of its aliases, case aside."""
+        return name.lower() in (self.id.lower(), *(alias.lower() for alias in self.aliases))
+
+
+class ModelList(Reply):
+    """A vendor's catalogue; iterate it, or look at `.data`."""
+
+    object: str = "list"
+    data: list[Model] = []
+
+    def __iter__(self) -> Iterator[Model]:
+        return iter(self.data)
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+
+class Balance(Wire):
+    """Money left on an account."""
+
+    usd: float | None = None
+    endpoint: str = ""
+
+
+class _ModelEnvelope(msgspec.Struct):
+    data: msgspec.Raw = msgspec.Raw(b"")
+
+    current_balance: float | None = None
+
+
+class _Wallet(Wire):
+    available_usd: float | None = None
+
+
+class _Account(Wire):
+    """ByteSpike, /api/v1/me/account."""
+
+    balance: _Wallet | None = None
+    current_balance: float | None = None
+
+
+_model = msgspec.json.Decoder(Model)
+_models = msgspec.json.Decoder(ModelList)
+_envelope = msgspec.json.Decoder(_ModelEnvelope)
+_account = msgspec.json.Decoder(_Account)
+
+
+def decode_models(raw: bytes) -> ModelList:
+    """Decode a catalogue, also one that is a bare array. Raises msgspec.DecodeError for what is none."""
+    raw = raw.removeprefix(BOM_UTF8)
+    if raw.lstrip()[:1] == b"[":
+        raw = b'{"data":%b}' % raw
+    models = decode(raw, _models, ModelList)
+    models.__dict__["raw"] = raw
+    return models
+
+
+def decode_model(raw: bytes) -> Model:
+    """Decode one model, in AI/ML API's {"object", "data"} envelope or bare. Raises msgspec.DecodeError."""
+    inner = bytes(decode(raw, _envelope, _ModelEnvelope).data)
+    if inner[:1] == b"{":
+        raw = inner
+    model = decode(raw, _model, Model)
+    model.__dict__["raw"] = raw
+    return model
+
+
+def decode_balance(raw: bytes) -> float | None:
+    """Return the US dollars left, None when the body does not say. Raises msgspec.DecodeError."""
+    account = decode(raw, _account, _Account)
+    if account.current_balance is not None:
+        return account.current_balance
+    return account.balance.available_usd if account.balance is not None else None
