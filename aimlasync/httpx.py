@@ -93,7 +93,7 @@ class Transport:
     async def handle_async_request(self, request: Any) -> Any:
         """Return the response to an httpx request. Raises exceptions of httpx, such as ConnectError and ReadTimeout.
 
-        A request of the OpenAI SDK raises the SDK's exceptions instead.
+        A call of the OpenAI SDK that goes through the pipeline raises the SDK's exceptions, where the SDK keeps them.
         """
         # httpx or httpx2, the package that the request came from.
         package = sys.modules[type(request).__module__.partition(".")[0]]

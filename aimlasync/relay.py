@@ -116,9 +116,9 @@ def message(data: bytes, *, event: str | None = None, id: str | None = None) -> 
 def failure(error: AimlasyncError) -> Failure:
     """Return the response to a browser for an error, and log the error.
 
-    OverloadedError is a 503 and RateLimitError a 429, both with Retry-After. APITimeoutError is a 504. The vendor's
-    400, 413 and 422 stay, and an unknown model is a 400, all with the vendor's words. Everything else, also what is
-    wrong with the key or the credit, is a 502, or a 503 where the vendor said 503.
+    OverloadedError is a 503 and RateLimitError a 429, both with Retry-After. BudgetExceededError is a 503 and
+    APITimeoutError a 504. The vendor's 400, 413 and 422 stay, and an unknown model is a 400, all with the vendor's
+    words. Everything else, errors of key and credit included, is a 502, or a 503 where the vendor said 503.
     """
     status, code, text = _status_code_text(error)
     needs_operator = isinstance(error, (*_ACCESS, BudgetExceededError))
