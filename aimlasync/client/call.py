@@ -15,7 +15,7 @@ from aimlasync.admission.outcome import Outcome
 from aimlasync.chat.types import Usage
 from aimlasync.client.observer import Watch
 from aimlasync.config import Priority, Timeout
-from aimlasync.cost.budget import Budget, Reservation
+from aimlasync.cost.budget import Budget, Reservation, output_cap
 from aimlasync.cost.prices import tokens_of
 from aimlasync.endpoints.upstream import Permit, Refused, Upstream
 from aimlasync.errors import (
@@ -108,10 +108,7 @@ class Call(msgspec.Struct, eq=False):
     @property
     def max_output(self) -> int | None:
         """What all choices may take together, None where the request sets no cap."""
-        body = self.body or {}
-        most: int | None = body.get("max_completion_tokens") or body.get("max_tokens") or body.get("max_output_tokens")
-        choices = body.get("n")
-        return most * choices if most is not None and isinstance(choices, int) and choices > 1 else most
+        return output_cap(self.body or {})
 
     def reserve(self) -> Reservation | None:
         """Set aside the most that one attempt may cost. Raises BudgetExceededError when that is more than is left."""

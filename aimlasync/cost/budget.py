@@ -16,6 +16,7 @@ What the cap cannot see:
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from aimlasync.chat.types import Usage
 from aimlasync.cost.prices import Price, cost, tokens_of
@@ -31,6 +32,16 @@ _MAX_TOKENS = 10**12
 
 # What an answer may be when its request sets no cap: most answers are shorter, with their reasoning.
 DEFAULT_OUTPUT_TOKENS = 4_096
+
+# The output cap's names on both endpoints; the first that a request sets holds.
+OUTPUT_CAPS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
+
+
+def output_cap(body: Mapping[str, Any]) -> int | None:
+    """Return the tokens that all choices of a request may take together, None where it sets no cap."""
+    cap: int | None = next((body[name] for name in OUTPUT_CAPS if body.get(name)), None)
+    choices = body.get("n")
+    return cap * choices if cap is not None and isinstance(choices, int) and choices > 1 else cap
 
 
 class Reservation:

@@ -1,8 +1,8 @@
-"""What processes and machines share through Redis or Valkey: an account's limits and budget, and answers paid for.
+"""Limits, a budget and answers that processes and machines share through Redis or Valkey.
 
-Law: places for `Endpoint(quota=...)` and for a job's `store=`. The arithmetic of the limits is that of
-`aimlasync.quota.account`, in Lua, run atomically where the data is and by the server's own clock. Needs
-`pip install 'aimlasync[redis]'`.
+`RedisQuota` is for `Endpoint(quota=...)`, and `RedisStore` for a job's `store=`. The limits are computed as in
+`aimlasync.quota.account`, by Lua scripts that the server runs atomically with its own clock. An extra
+(`pip install 'aimlasync[redis]'`), and the only package that imports redis.
 
     async with RedisQuota("redis://cache:6379/0", name="aimlapi") as quota:
         endpoint = Endpoint.aimlapi(limits=Limits(requests_per_minute=600), quota=quota)

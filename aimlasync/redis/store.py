@@ -1,8 +1,8 @@
-"""Good answers in Redis or Valkey, by what was asked: the store for more rows than a file system likes to hold.
+"""Stores answers in Redis or Valkey by a hash of their request, for more rows than a file system holds well.
 
-Law: a `aimlasync.bulk.Store`. An answer is one string under PREFIX:answer:KEY, written at once and forgotten after
-`expires`. A server that is gone or hangs costs one short wait, and is then left alone for a while; what could have been
-found is asked again, and a warning says so.
+It implements `aimlasync.bulk.Store`. An answer is one string under PREFIX:answer:KEY, which expires after `expires`
+seconds. After a failed or timed out request to the server, the store is not used for some seconds; a job then asks the
+model for rows whose answers it did not find, and warns. It may import bulk's `answer_store`.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ T = TypeVar("T")
 
 DAY = 86400.0
 _TIMEOUT = 2.0
-# How long a server that failed is left alone.
+# Seconds for which a server that failed is not used.
 _PAUSE = 5.0
-# Connections of one process at once; calls beyond that wait for one.
+# Connections of one process; further requests wait for one.
 _MAX_CONNECTIONS = 16
 
 
 class RedisStore:
-    """A Redis or Valkey that all machines reach: `RedisStore("redis://host:6379/0")`.
+    """A store in a Redis or Valkey that all machines reach: `RedisStore("redis://host:6379/0")`.
 
-    `url` None is that of REDIS_URL in the environment of the process that asks. A URL with a password is never pickled,
-    so that on several machines it comes from there. `expires` are the seconds after which an answer is forgotten, None
-    never. Raises ValueError for a URL that is none.
+    With `url` None, each process takes it from REDIS_URL in its environment. A store whose URL has a password cannot be
+    pickled, so on several machines such a URL must come from there. An answer expires after `expires` seconds, or never
+    when it is None. Raises ValueError for a URL that is not one of a Redis, or for less than a second.
     """
 
     def __init__(self, url: str | None = None, *, prefix: str = "aimlasync", expires: float | None = 7 * DAY) -> None:
@@ -50,9 +50,10 @@ class RedisStore:
         self._url = url
         self._prefix = prefix
         self._expires = expires
-        # By event loop, to which its connections belong; and until when the server is left alone.
+        # One for each event loop, because connections belong to one.
         self._clients: dict[asyncio.AbstractEventLoop, Redis] = {}
-        self._away = 0.0
+        # The monotonic time until which the server is not used.
+        self._paused_until = 0.0
 
     def __repr__(self) -> str:
         return f"RedisStore({_shown(self._url)})"
@@ -60,23 +61,23 @@ class RedisStore:
     def __reduce__(self) -> tuple[Any, ...]:
         if self._url is not None and "@" in self._url:
             raise TypeError("a password is never pickled; leave url= out, and set REDIS_URL where rows are asked about")
-        return _made, (self._url, self._prefix, self._expires)
+        return _unpickle, (self._url, self._prefix, self._expires)
 
     async def get(self, keys: Sequence[str], /) -> list[bytes | None]:
-        """Return what is kept under each of `keys`, None for what is not. Raises OSError."""
+        """Return the answer under each of `keys`, None for an answer that is not stored. Raises OSError."""
         if not keys:
             return []
         names = [self._name(key) for key in keys]
-        found = cast("list[bytes | None]", await self._reached(self._client().mget(names)))
+        found = cast("list[bytes | None]", await self._request(self._client().mget(names)))
         return [unsealed(key, data) for key, data in zip(keys, found, strict=True)]
 
     async def put(self, key: str, value: bytes, /) -> None:
-        """Keep `value`. Raises OSError."""
+        """Store `value` under `key`. Raises OSError."""
         expires = None if self._expires is None else int(self._expires)
-        await self._reached(self._client().set(self._name(key), sealed(key, value), ex=expires))
+        await self._request(self._client().set(self._name(key), sealed(key, value), ex=expires))
 
     async def close(self) -> None:
-        """Close the connections of this event loop; the next call opens others."""
+        """Close the connections of this event loop; the next request opens new ones."""
         client = self._clients.pop(asyncio.get_running_loop(), None)
         if client is not None:
             await client.aclose()
@@ -85,7 +86,7 @@ class RedisStore:
         return f"{self._prefix}:answer:{key}"
 
     def _client(self) -> Redis:
-        if time.monotonic() < self._away:
+        if time.monotonic() < self._paused_until:
             raise OSError("it failed a moment ago")
         for loop in [loop for loop in self._clients if loop.is_closed()]:
             del self._clients[loop]
@@ -100,23 +101,23 @@ class RedisStore:
                 timeout=None,
                 socket_timeout=_TIMEOUT,
                 socket_connect_timeout=_TIMEOUT,
-                # Once, for a connection that a restarted server has forgotten; never for one that hangs.
+                # One retry for a connection that a restart of the server has closed; none for a server that hangs.
                 retry=Retry(NoBackoff(), 1, supported_errors=(ConnectionError,)),
             )
             self._clients[loop] = Redis.from_pool(pool)
         return self._clients[loop]
 
-    async def _reached(self, call: Awaitable[T]) -> T:
+    async def _request(self, call: Awaitable[T]) -> T:
         try:
             return await call
         except (RedisError, OSError) as error:
-            self._away = time.monotonic() + _PAUSE
-            # Not what it says: a URL is in some of them.
-            what = type(error).__name__
-        raise OSError(what)
+            self._paused_until = time.monotonic() + _PAUSE
+            # Only the type: the message may have the URL with its password.
+            reason = type(error).__name__
+        raise OSError(reason)
 
 
-def _made(url: str | None, prefix: str, expires: float | None) -> RedisStore:
+def _unpickle(url: str | None, prefix: str, expires: float | None) -> RedisStore:
     return RedisStore(url, prefix=prefix, expires=expires)
 
 
