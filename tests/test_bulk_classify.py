@@ -25,11 +25,11 @@ from aimlasync.bulk import (
 from aimlasync.bulk.jobs.job import Options
 from aimlasync.bulk.journal.convert import record_of
 from aimlasync.bulk.journal.record import decode_record, encode_record
-from aimlasync.bulk.output.export import reply_of
 from aimlasync.bulk.tasks.classification import ClassifyTask
 from aimlasync.bulk.tasks.few_shot import MAX_SHOTS, read_shots
 from aimlasync.bulk.tasks.labels import MAX_LABELS, answer_type, read_labels
 from aimlasync.bulk.tasks.request import Api
+from aimlasync.bulk.tasks.result import reply_of
 from aimlasync.bulk.tasks.text_column import text_column
 from aimlasync.providers import AIMLAPI
 from aimlasync.schema import format_of

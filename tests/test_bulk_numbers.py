@@ -18,9 +18,10 @@ from aimlasync.bulk.jobs.job import Job
 from aimlasync.bulk.jobs.stop_rules import MAX_REFUSED, MAX_UNREACHED, Patience
 from aimlasync.bulk.journal.record import Facts, Failure, Record
 from aimlasync.bulk.progress.progress import Pace, limited_by
-from aimlasync.bulk.progress.totals import Tally, is_refused
+from aimlasync.bulk.progress.totals import Tally
 from aimlasync.bulk.run import open_rows
 from aimlasync.bulk.tasks.confidence import confidence_of
+from aimlasync.bulk.tasks.result import is_refused
 from aimlasync.chat import decode_completion
 from aimlasync.errors import (
     AimlasyncError,

@@ -19,7 +19,6 @@ from aimlasync.bulk.api import classify, map
 from aimlasync.bulk.batch_chat import BatchChat
 from aimlasync.bulk.input.rows import InputError, Row
 from aimlasync.bulk.input.shard import Shard
-from aimlasync.bulk.jobs.ask_one import Answer, Result
 from aimlasync.bulk.jobs.caps import Caps
 from aimlasync.bulk.jobs.job import Answerer, Job, Options
 from aimlasync.bulk.jobs.journaled import FileJob
@@ -34,6 +33,7 @@ from aimlasync.bulk.tasks.classification import ClassifyTask
 from aimlasync.bulk.tasks.labels import LabelsError
 from aimlasync.bulk.tasks.prompt import Prompt, PromptError
 from aimlasync.bulk.tasks.request import Request, RequestError
+from aimlasync.bulk.tasks.result import Answer, Result
 from aimlasync.bulk.tasks.tasks import BatchTask, EmptyTextError, PromptTask, Task
 
 __all__ = [

@@ -19,13 +19,14 @@ from collections.abc import (
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from aimlasync.bulk.input.rows import Row
-from aimlasync.bulk.jobs.ask_one import Read, Result, ask
+from aimlasync.bulk.jobs.ask_one import ask
 from aimlasync.bulk.jobs.async_iter import later
 from aimlasync.bulk.jobs.input_order import InOrder
 from aimlasync.bulk.jobs.worker_pool import Work
 from aimlasync.bulk.tasks.answer_schema import form_of
 from aimlasync.bulk.tasks.classification import ClassifyTask
 from aimlasync.bulk.tasks.request import Request, request_of
+from aimlasync.bulk.tasks.result import Read, Result
 from aimlasync.bulk.tasks.tasks import EmptyTextError, empty_result
 
 if TYPE_CHECKING:

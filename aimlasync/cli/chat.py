@@ -10,8 +10,8 @@ import sys
 import click
 
 from aimlasync import run
-from aimlasync.bulk.jobs.ask_one import usage_of
 from aimlasync.bulk.output.streams import check_stream
+from aimlasync.bulk.tasks.result import usage_of
 from aimlasync.chat import ChatCompletion
 from aimlasync.chat_stream import ChatStream
 from aimlasync.cli.options import (

@@ -13,9 +13,9 @@ from hashlib import blake2b
 
 import msgspec
 
-from aimlasync.bulk.jobs.ask_one import Result
 from aimlasync.bulk.journal.id_set import DoneSet
 from aimlasync.bulk.tasks.request import Request
+from aimlasync.bulk.tasks.result import Result
 
 _encode = msgspec.json.Encoder(order="deterministic").encode
 

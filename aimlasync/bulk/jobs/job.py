@@ -19,7 +19,7 @@ from aimlasync.bulk.api import MAX_WAITING, WORKERS
 from aimlasync.bulk.input.rows import InputError, Row
 from aimlasync.bulk.input.shard import Shard
 from aimlasync.bulk.input.source import Source
-from aimlasync.bulk.jobs.ask_one import Result, ask
+from aimlasync.bulk.jobs.ask_one import ask
 from aimlasync.bulk.jobs.async_iter import later
 from aimlasync.bulk.jobs.caps import Caps
 from aimlasync.bulk.jobs.dedupe import Shared
@@ -28,8 +28,9 @@ from aimlasync.bulk.jobs.worker_pool import Work
 from aimlasync.bulk.journal.convert import record_of
 from aimlasync.bulk.journal.record import Record
 from aimlasync.bulk.progress.progress import Pace, Snapshot, limited_by
-from aimlasync.bulk.progress.totals import Tally, is_refused
+from aimlasync.bulk.progress.totals import Tally
 from aimlasync.bulk.tasks.request import Request
+from aimlasync.bulk.tasks.result import Result, is_refused
 from aimlasync.bulk.tasks.tasks import BatchTask, EmptyTextError, Task, empty_result
 from aimlasync.errors import AimlasyncError, AnswerError, BudgetExceededError
 

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 from aimlasync.bulk.input.rows import InputError, Row
 from aimlasync.bulk.input.source import Source, Survey
-from aimlasync.bulk.jobs.ask_one import Answer, Result
 from aimlasync.bulk.jobs.dedupe import Repeats, Shared, digest_of
 from aimlasync.bulk.jobs.job import Job, Options, Seen
 from aimlasync.bulk.journal.id_set import DoneSet
@@ -22,9 +21,9 @@ from aimlasync.bulk.journal.journal import Durability, Journal
 from aimlasync.bulk.journal.manifest import facts_of
 from aimlasync.bulk.journal.part_files import identity_of_part, parts_of, remove_part
 from aimlasync.bulk.journal.record import Facts, Glance, Record
-from aimlasync.bulk.output.export import reply_of
 from aimlasync.bulk.tasks.prompt import as_text
 from aimlasync.bulk.tasks.request import Request
+from aimlasync.bulk.tasks.result import Answer, Result, reply_of
 from aimlasync.bulk.tasks.tasks import EmptyTextError, Task
 from aimlasync.errors import AnswerError
 

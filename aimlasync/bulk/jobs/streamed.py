@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 
 from aimlasync.bulk.input.rows import Row
 from aimlasync.bulk.input.source import Source
-from aimlasync.bulk.jobs.ask_one import Result
 from aimlasync.bulk.jobs.async_iter import in_thread
 from aimlasync.bulk.jobs.input_order import InOrder
 from aimlasync.bulk.jobs.job import Job, Options, Seen, ignore
 from aimlasync.bulk.journal.record import Record
 from aimlasync.bulk.tasks.prompt import as_text
+from aimlasync.bulk.tasks.result import Result
 from aimlasync.bulk.tasks.tasks import Task
 
 if TYPE_CHECKING:

@@ -11,10 +11,9 @@ from typing import Any
 import msgspec
 
 from aimlasync import errors
-from aimlasync.bulk.jobs.ask_one import Answer, Result
 from aimlasync.bulk.journal.record import Facts, Failure, Record, Response, settled
-from aimlasync.bulk.output.export import reply_of
 from aimlasync.bulk.tasks.request import Request
+from aimlasync.bulk.tasks.result import Answer, Result, reply_of
 from aimlasync.errors import AimlasyncError, AnswerError, APIStatusError, APITimeoutError
 from aimlasync.info import Info, Timing
 from aimlasync.wire import plain

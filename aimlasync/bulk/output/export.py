@@ -21,9 +21,8 @@ from aimlasync.bulk.journal.index import Index
 from aimlasync.bulk.journal.record import Facts, Record
 from aimlasync.bulk.output.tables import Kind, KindError, open_table, spelled
 from aimlasync.bulk.output.target import Target
-from aimlasync.chat import ChatCompletion, decode_completion
-from aimlasync.responses import Response as Reply
-from aimlasync.responses import decode_response
+from aimlasync.bulk.tasks.result import Reply, reply_of
+from aimlasync.chat import ChatCompletion
 from aimlasync.wire import plain
 
 _NO_FACTS = Facts()
@@ -35,7 +34,7 @@ class Outcome:
     def __init__(self, custom_id: str, record: Record | None) -> None:
         self.custom_id = custom_id
         self.record = record
-        self._reply: ChatCompletion | Reply | msgspec.UnsetType | None = UNSET
+        self._reply: Reply | msgspec.UnsetType | None = UNSET
         self._body: Any = UNSET
 
     @property
@@ -59,7 +58,7 @@ class Outcome:
         return self._body
 
     @property
-    def reply(self) -> ChatCompletion | Reply | None:
+    def reply(self) -> Reply | None:
         """The answer, None without one; also one that was paid for and is not valid."""
         if self._reply is UNSET:
             response = None if self.record is None else self.record.response
@@ -95,26 +94,6 @@ class Outcome:
         if self.record.response is not None:
             return self.record.response.status_code
         return None if self.record.error is None else self.record.error.status
-
-
-class _Shape(msgspec.Struct, gc=False):
-    object: Any = None
-    choices: msgspec.Raw | msgspec.UnsetType = UNSET
-    output: msgspec.Raw | msgspec.UnsetType = UNSET
-
-
-_shape = msgspec.json.Decoder(_Shape).decode
-
-
-def reply_of(body: bytes) -> ChatCompletion | Reply | None:
-    """Decode the body of a 2xx by the API that it is of; None for what is no answer of either."""
-    try:
-        shape = _shape(body)
-        if shape.object == "response" or (shape.choices is UNSET and shape.output is not UNSET):
-            return decode_response(body)
-        return decode_completion(body)
-    except (ValueError, RecursionError):
-        return None
 
 
 def _answer(outcome: Outcome) -> str | None:

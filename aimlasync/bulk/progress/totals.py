@@ -8,13 +8,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from aimlasync.bulk.journal.record import Facts, Glance, Record
-from aimlasync.chat import ChatCompletion
-
-if TYPE_CHECKING:
-    from aimlasync.bulk.jobs.ask_one import Reply
 
 Labels = str | list[str]
 
@@ -150,14 +145,3 @@ class Tally:
         values = [*labels, *sorted({gold for gold, _ in self.gold} - set(labels))]
         table = [(value, [self.gold[value, label] for label in labels]) for value in values]
         return [(value, counts) for value, counts in table if any(counts) or value in labels]
-
-
-def is_refused(reply: Reply) -> bool:
-    """Whether the model refused, or a filter cut its answer."""
-    if isinstance(reply, ChatCompletion):
-        if not reply.choices:
-            return False
-        choice = reply.choices[0]
-        return bool(choice.message.refusal) or choice.finish_reason == "content_filter"
-    cut = reply.incomplete_details
-    return bool(reply.refusal) or (cut is not None and cut.reason == "content_filter")

@@ -11,19 +11,17 @@ import importlib.util
 import os
 import sys
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
 from aimlasync.bulk.fits import misfit
 from aimlasync.bulk.tasks.request import Api
+from aimlasync.bulk.tasks.result import Reply
 from aimlasync.chat import ChatCompletion
 from aimlasync.errors import AnswerInvalidError
 from aimlasync.parse import parse_completion, parse_response
 from aimlasync.schema import Format, format_of
-
-if TYPE_CHECKING:
-    from aimlasync.bulk.jobs.ask_one import Reply
 
 
 class FormError(ValueError):

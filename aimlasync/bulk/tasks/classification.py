@@ -6,24 +6,21 @@ Law: pure. The schema of the answer is strict, so that an answer is in its form 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
 from aimlasync.bulk.input.rows import InputError, Row
-from aimlasync.bulk.jobs.ask_one import Answer, Read
 from aimlasync.bulk.tasks.answer_schema import Form
 from aimlasync.bulk.tasks.confidence import confidence_of
 from aimlasync.bulk.tasks.labels import Labels, LabelsError, answer_type, instructions
 from aimlasync.bulk.tasks.prompt import Prompt
 from aimlasync.bulk.tasks.request import Api, Request
+from aimlasync.bulk.tasks.result import Answer, Read, Reply
 from aimlasync.bulk.tasks.tasks import EmptyTextError, body_of, id_of
 from aimlasync.bulk.tasks.text_column import row_text
 from aimlasync.errors import AnswerInvalidError
 from aimlasync.schema import format_of
-
-if TYPE_CHECKING:
-    from aimlasync.bulk.jobs.ask_one import Reply
 
 Shot = tuple[str, Any]
 """An example: a text, and the answer to it: a label, a list of labels, or an object in the form."""

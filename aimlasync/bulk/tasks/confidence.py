@@ -7,15 +7,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import msgspec
 
+from aimlasync.bulk.tasks.result import Reply
 from aimlasync.chat import ChatCompletion, TokenLogprob
 from aimlasync.responses import OutputMessage, OutputText
-
-if TYPE_CHECKING:
-    from aimlasync.bulk.jobs.ask_one import Reply
 
 
 def confidence_of(reply: Reply, value: str) -> float | None:

@@ -9,19 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from aimlasync.bulk.input.rows import InputError, Row
-from aimlasync.bulk.jobs.ask_one import Answer, Read, Result
-from aimlasync.bulk.progress.totals import is_refused
 from aimlasync.bulk.tasks.answer_schema import Form
 from aimlasync.bulk.tasks.prompt import Prompt, as_text
 from aimlasync.bulk.tasks.request import Api, Request, RequestError, request_of_line
+from aimlasync.bulk.tasks.result import Answer, Read, Reply, Result, is_refused
 from aimlasync.chat import ChatCompletion
 from aimlasync.errors import AimlasyncError, AnswerInvalidError, AnswerRefusedError, AnswerTruncatedError
-
-if TYPE_CHECKING:
-    from aimlasync.bulk.jobs.ask_one import Reply
 
 
 class EmptyTextError(AimlasyncError):

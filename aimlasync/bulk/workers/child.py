@@ -20,12 +20,12 @@ from aimlasync.budget import Budget
 from aimlasync.bulk.input.rows import Row
 from aimlasync.bulk.input.shard import Shard
 from aimlasync.bulk.input.source import Source
-from aimlasync.bulk.jobs.ask_one import Result
 from aimlasync.bulk.jobs.job import Job, Options
 from aimlasync.bulk.journal.id_set import DoneSet
 from aimlasync.bulk.journal.journal import Durability, Journal
 from aimlasync.bulk.journal.part_files import identity_of_part, part_path
 from aimlasync.bulk.journal.record import decode_glance
+from aimlasync.bulk.tasks.result import Result
 from aimlasync.bulk.tasks.tasks import EmptyTextError, Task
 from aimlasync.bulk.workers.parent import Orders, Report
 from aimlasync.errors import APIStatusError
