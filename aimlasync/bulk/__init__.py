@@ -15,19 +15,20 @@ Law: a caller of the client, by its public names. Importing it imports no comman
 """
 
 from aimlasync.bulk.answer_store import DirectoryStore, Store
-from aimlasync.bulk.api import classify, map
+from aimlasync.bulk.api import classify, map, run
 from aimlasync.bulk.batch_chat import BatchChat
 from aimlasync.bulk.input.rows import InputError, Row
 from aimlasync.bulk.input.shard import Shard
+from aimlasync.bulk.jobs.ask_one import Answerer
 from aimlasync.bulk.jobs.caps import Caps
-from aimlasync.bulk.jobs.job import Answerer, Job, Options
-from aimlasync.bulk.jobs.journaled import FileJob
+from aimlasync.bulk.jobs.job import Job
+from aimlasync.bulk.jobs.options import Options
 from aimlasync.bulk.journal.journal import Journal, JournalError
 from aimlasync.bulk.journal.record import Record
 from aimlasync.bulk.output.export import export
 from aimlasync.bulk.output.merge import merge
 from aimlasync.bulk.output.target import OverwriteError
-from aimlasync.bulk.run import Summary, run
+from aimlasync.bulk.progress.summary import Summary
 from aimlasync.bulk.tasks.answer_schema import Form, FormError, load_form
 from aimlasync.bulk.tasks.classification import ClassifyTask
 from aimlasync.bulk.tasks.labels import LabelsError
@@ -45,7 +46,6 @@ __all__ = [
     "ClassifyTask",
     "DirectoryStore",
     "EmptyTextError",
-    "FileJob",
     "Form",
     "FormError",
     "InputError",

@@ -22,12 +22,11 @@ from typing import Any, Literal, Self, TypeVar
 import msgspec
 
 from aimlasync.bulk.answer_store import Store, key_of, scope_of
-from aimlasync.bulk.api import MAX_WAITING, WORKERS
 from aimlasync.bulk.input.parquet import column_values
 from aimlasync.bulk.input.rows import InputError, Row
 from aimlasync.bulk.jobs.ask_one import ask
-from aimlasync.bulk.jobs.stop_rules import Patience
-from aimlasync.bulk.jobs.worker_pool import Work
+from aimlasync.bulk.jobs.stop_rules import StopRules
+from aimlasync.bulk.jobs.worker_pool import MAX_WAITING, WORKERS, WorkerPool
 from aimlasync.bulk.journal.convert import record_of
 from aimlasync.bulk.journal.record import Facts, Failure, Record, decode_record, encode_record
 from aimlasync.bulk.output.export import RESULTS, Outcome
@@ -194,7 +193,7 @@ class BatchChat:
             scope = scope_of(self.task.identity(), found.base_url)
             keys = [key_of(scope, request) for request in requests]
         records = await self._kept(requests, keys)
-        patience = Patience(succeeded=any(records), alike=not isinstance(self.task, BatchTask))
+        rules = StopRules(succeeded=any(records), alike=not isinstance(self.task, BatchTask))
         fatal: list[AimlasyncError] = []
 
         async def do(at: int) -> None:
@@ -203,20 +202,20 @@ class BatchChat:
             if self.store is not None and record.error is None:
                 await _reached(self.store, self.store.put(keys[at], encode_record(record)))
             records[at] = record
-            if self.stop and (error := patience.saw(result.error)) is not None:
+            if self.stop and (error := rules.check(result.error)) is not None:
                 fatal.append(error)
-                work.stop()
+                pool.stop()
 
         missing = [at for at, record in enumerate(records) if record is None]
-        work = Work(
+        pool = WorkerPool(
             missing,
             do,
             workers=max(1, min(len(missing), WORKERS)),
             may_take=lambda: client.queued < MAX_WAITING,
-            keep=_nothing,
+            on_result=_nothing,
         )
-        async with work:
-            await work.finished()
+        async with pool:
+            await pool.wait()
         if fatal:
             raise fatal[0]
         return [record for record in records if record is not None]

@@ -15,7 +15,7 @@ import msgspec
 from aimlasync import run
 from aimlasync.bulk.input.rows import Format, InputError
 from aimlasync.bulk.input.source import format_of_path
-from aimlasync.bulk.jobs.streamed import StreamJob
+from aimlasync.bulk.jobs.streamed import StreamedRows
 from aimlasync.bulk.journal.record import Record, encode_record
 from aimlasync.bulk.output.streams import open_stream
 from aimlasync.bulk.tasks.answer_schema import load_form
@@ -116,10 +116,10 @@ def bulk(
                 def write(record: Record) -> None:
                     out.write(encode_record(record) + b"\n")
 
-                job = StreamJob(
+                rows = StreamedRows(
                     source, task, options, write=lambda result, record: write(record), flush=out.flush, in_order=False
                 )
-                code = run(run_to_stream(title, job, words, server, models=models))
+                code = run(run_to_stream(title, rows, options, words, server, models=models))
     if code:
         raise SystemExit(code)
 

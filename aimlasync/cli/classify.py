@@ -15,7 +15,7 @@ import click
 from aimlasync import run
 from aimlasync.bulk.input.rows import Format, InputError
 from aimlasync.bulk.input.source import Source, format_of_path
-from aimlasync.bulk.jobs.streamed import StreamJob
+from aimlasync.bulk.jobs.streamed import StreamedRows
 from aimlasync.bulk.output.streams import open_stream
 from aimlasync.bulk.tasks.answer_schema import load_form
 from aimlasync.bulk.tasks.classification import ClassifyTask
@@ -140,8 +140,8 @@ def classify(
         else:
             written = (format_of_path(output) if output != "-" else None) or source.format
             with open_stream(output) as out, row_writer(out, source, added, written) as write:
-                job = StreamJob(source, task, options, write=write, flush=out.flush, added=added)
-                code = run(run_to_stream(title, job, words, server, models=models))
+                rows = StreamedRows(source, task, options, write=write, flush=out.flush, added=added)
+                code = run(run_to_stream(title, rows, options, words, server, models=models))
     if code:
         raise SystemExit(code)
 

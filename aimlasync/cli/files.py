@@ -14,12 +14,12 @@ import msgspec
 
 from aimlasync.bulk.input.rows import Format, InputError
 from aimlasync.bulk.input.source import Source, open_source, open_stream
+from aimlasync.bulk.journal.part_files import journal_of
 from aimlasync.bulk.journal.record import Record
 from aimlasync.bulk.output.export import Outcome, result_layout
 from aimlasync.bulk.output.streams import is_stream
 from aimlasync.bulk.output.tables import open_table
 from aimlasync.bulk.output.target import Target, check_place
-from aimlasync.bulk.run import journal_of
 from aimlasync.bulk.tasks.result import Result
 from aimlasync.cli.options import WrongUseError
 

@@ -16,7 +16,7 @@ import msgspec
 from aimlasync import AsyncClient, Limits, Price, prices_of
 from aimlasync.bulk.input.shard import Shard
 from aimlasync.bulk.jobs.caps import Caps, read_seconds
-from aimlasync.bulk.jobs.job import Options
+from aimlasync.bulk.jobs.options import Options
 from aimlasync.bulk.journal.journal import Durability
 from aimlasync.cli.options import WrongUseError, overwrite_option
 from aimlasync.errors import AimlasyncError

@@ -10,7 +10,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 from aimlasync.bulk.answer_store import DirectoryStore, Store
 from aimlasync.bulk.batch_chat import BatchChat
-from aimlasync.bulk.jobs.job import Answerer
+from aimlasync.bulk.jobs.ask_one import Answerer
 from aimlasync.bulk.tasks.tasks import Task
 from aimlasync.cli.job_options import JobOptions
 from aimlasync.cli.options import SIMULATED_KEY, CommandError, Server, WrongUseError, counted

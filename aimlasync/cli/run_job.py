@@ -12,20 +12,23 @@ from contextlib import AsyncExitStack, ExitStack
 
 import click
 
+from aimlasync.bulk.api import run
 from aimlasync.bulk.input.source import Source
 from aimlasync.bulk.jobs.dry_run import forecast
-from aimlasync.bulk.jobs.job import Job, Options
-from aimlasync.bulk.jobs.streamed import StreamJob
+from aimlasync.bulk.jobs.job import Job
+from aimlasync.bulk.jobs.options import Options
+from aimlasync.bulk.jobs.runner import LocalRunner
+from aimlasync.bulk.jobs.streamed import StreamedRows
 from aimlasync.bulk.output.failed import write_failed
 from aimlasync.bulk.output.target import Target
-from aimlasync.bulk.run import Summary, run, summary_of
+from aimlasync.bulk.progress.summary import Summary
 from aimlasync.bulk.tasks.tasks import EmptyTextError, Task
 from aimlasync.cli.ctrl_c import HANG_UP, interrupt, on_interrupt
 from aimlasync.cli.display import Progress
 from aimlasync.cli.job_options import JobOptions, priced
 from aimlasync.cli.options import Server, advised, counted, open_client
 from aimlasync.cli.ray_option import Machines
-from aimlasync.cli.workers_option import crew_of, own_part, run_part
+from aimlasync.cli.workers_option import own_part, run_part, worker_processes
 
 SOME_FAILED = 3
 
@@ -113,10 +116,10 @@ async def run_to_file(
                     overwrite=words.overwrite,
                     durability=words.durability,
                     begin=watch.begin,
-                    crew=crew_of(words, source.name),
+                    workers=worker_processes(words, source.name),
                     answerer=answerer,
                 )
-                if cluster is not None and summary.is_complete and not summary.tally.failed:
+                if cluster is not None and summary.is_complete and not summary.totals.failed:
                     cluster.forget()
                 if errors is not None:
                     write_failed(summary.journal, errors)
@@ -125,26 +128,27 @@ async def run_to_file(
             watch.end()
     assert watch.job is not None
     if options.canary is not None and summary.stopped_by is None and not watch.signals:
-        watch.progress.forecast(forecast(watch.job, words.limits, prices, statistics))
+        watch.progress.forecast(forecast(watch.job.totals, watch.job.options.workers, words.limits, prices, statistics))
         return 0
     watch.progress.summary(summary)
     return _exit_code(summary, watch, words)
 
 
-async def run_to_stream(title: str, job: StreamJob, words: JobOptions, server: Server, *, models: set[str]) -> int:
+async def run_to_stream(
+    title: str, rows: StreamedRows, options: Options, words: JobOptions, server: Server, *, models: set[str]
+) -> int:
     """Run a job whose rows go to a stream, show it, and return the exit code."""
     watch = Watch(title, words.progress, stdout_is_rows=True)
     with on_interrupt(watch.interrupt):
         try:
             async with open_client(server, limits=words.limits) as client:
                 prices = await words.prices(client, models)
-                job.options = priced(job.options, prices)
+                job = Job(rows, priced(options, prices), LocalRunner(client))
                 watch.begin(job)
-                await job.run(client)
+                await job.run()
         finally:
             watch.end()
-            job.close()
-    summary = summary_of(job)
+    summary = job.summary()
     watch.progress.summary(summary)
     return _exit_code(summary, watch, words)
 
@@ -156,27 +160,31 @@ def size_of(*paths: str) -> int:
 
 def _exit_code(summary: Summary, watch: Watch, words: JobOptions) -> int:
     """Say what is left to do, and return the exit code."""
-    job, tally = watch.job, summary.tally
+    job, totals = watch.job, summary.totals
     assert job is not None
-    go_on = "run the same command to go on" if job.resumable else "with -o PATH the same command would go on"
-    done = f"{counted(tally.ok, 'row')} done"
+    go_on = "run the same command to go on" if job.is_resumable else "with -o PATH the same command would go on"
+    done = f"{counted(totals.ok, 'row')} done"
     if summary.stopped_by is not None:
         click.echo(f"aimlasync: stopped: {advised(summary.stopped_by)}; {done}; {go_on}", err=True)
         return 1
     if watch.signals:
         click.echo(f"aimlasync: interrupted, {done}; {go_on}", err=True)
         return 128 + watch.signals[0]
-    if summary.capped_by is not None and (summary.left or job.total is None):
+    if summary.capped_by is not None and (summary.left or totals.total is None):
         cap = "--max-tokens is used up" if summary.capped_by == "tokens" else "--deadline has passed"
         left = f", {summary.left:,} left" if summary.left else ""
         more = "raise it" if summary.capped_by == "tokens" else "give it more time"
         click.echo(f"aimlasync: stopped: {cap}; {done}{left}; {more} and {go_on}", err=True)
         return 1
-    if tally.failed:
-        empty = tally.failures.get(EmptyTextError.__name__)
-        retried = tally.failed - (empty.count if empty is not None else 0)
-        which = "them" if retried == tally.failed > 1 else "it" if retried == tally.failed else counted(retried, "row")
-        again = f"; the same command tries {which} again" if retried and job.resumable and not words.keep_failed else ""
-        click.echo(f"aimlasync: {counted(tally.failed, 'row')} failed{again}", err=True)
+    if totals.failed:
+        empty = totals.failures.get(EmptyTextError.__name__)
+        retried = totals.failed - (empty.count if empty is not None else 0)
+        which = (
+            "them" if retried == totals.failed > 1 else "it" if retried == totals.failed else counted(retried, "row")
+        )
+        again = (
+            f"; the same command tries {which} again" if retried and job.is_resumable and not words.keep_failed else ""
+        )
+        click.echo(f"aimlasync: {counted(totals.failed, 'row')} failed{again}", err=True)
         return SOME_FAILED
     return 0

@@ -18,10 +18,10 @@ import msgspec
 
 from aimlasync.bulk.input.shard import Shard
 from aimlasync.bulk.input.source import Source
-from aimlasync.bulk.jobs.job import Options
+from aimlasync.bulk.jobs.options import Options
 from aimlasync.bulk.tasks.tasks import Task
-from aimlasync.bulk.workers.child import PartJob, orders_of
-from aimlasync.bulk.workers.parent import Crew
+from aimlasync.bulk.workers.child import Worker, orders_of
+from aimlasync.bulk.workers.parent import WorkerProcesses
 from aimlasync.cli.ctrl_c import on_interrupt
 from aimlasync.cli.job_options import JobOptions, priced
 from aimlasync.cli.options import Server, WrongUseError, open_client
@@ -39,7 +39,7 @@ def own_part() -> tuple[Shard, str] | None:
     return (Shard.parse(part), address) if part else None
 
 
-def crew_of(words: JobOptions, file: str) -> Crew | None:
+def worker_processes(words: JobOptions, file: str) -> WorkerProcesses | None:
     """Return the workers that are asked for, None for this process alone. Raises WrongUseError."""
     if words.workers is None:
         return None
@@ -64,7 +64,7 @@ def crew_of(words: JobOptions, file: str) -> Crew | None:
             start_new_session=True,
         )
 
-    return Crew(words.workers, start)
+    return WorkerProcesses(words.workers, start)
 
 
 async def run_part(
@@ -79,16 +79,16 @@ async def run_part(
     models: set[str],
 ) -> int:
     """Be a worker; return the exit code."""
-    job: PartJob | None = None
+    worker: Worker | None = None
     told: list[str] = []
 
     def hear(kind: str, body: bytes = b"") -> None:
         # A parent that is gone stops it, as Ctrl-C would.
         told.append(kind)
-        if job is not None and (kind == "cancel" or not job.is_interrupted):
-            job.interrupt()
+        if worker is not None and (kind == "cancel" or not worker.job.ending.is_interrupted):
+            worker.job.interrupt()
             if kind == "cancel":
-                job.interrupt()
+                worker.job.interrupt()
 
     quota = ServedQuota(address, hear=hear)
     limits = words.limits
@@ -98,14 +98,16 @@ async def run_part(
         orders = await orders_of(link, part)
         async with open_client(server, limits=limits, quota=quota if limits.is_rated else None) as client:
             options = replace(priced(options, await words.prices(client, models)), concurrency=limits.concurrency)
-            job = PartJob(source, task, options, part=part, orders=orders, quota=quota, durability=words.durability)
+            worker = Worker(
+                client, source, task, options, part=part, orders=orders, quota=quota, durability=words.durability
+            )
             try:
                 if told:
                     hear(told[-1])
                 with on_interrupt(lambda number: hear("stop")):
-                    await job.run(client, link)
+                    await worker.run(link)
             finally:
-                job.close()
+                worker.job.rows.close()
     except QuotaDownError:
         # The parent ended before this had begun.
         return 1

@@ -1,20 +1,48 @@
 """One row from its request to its result: the call, and the calls again when the answer is no good.
 
-Law: a caller of the client, by its public names; keeps nothing. Every answered call is counted, also those whose
-answer is thrown away.
+A caller of the client, by its public names; keeps no result. Every answered call is counted, also those whose answer is
+thrown away. `ask` makes the calls for one request, `ClientAnswerer` within a budget, `ask_row` for a row of a task.
 """
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
-from typing import TYPE_CHECKING, Any
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import TYPE_CHECKING, Any, Protocol
 
+from aimlasync.budget import Budget
+from aimlasync.bulk.input.rows import Row
 from aimlasync.bulk.tasks.request import Request
 from aimlasync.bulk.tasks.result import Read, Reply, Result
-from aimlasync.errors import AimlasyncError, AnswerError
+from aimlasync.bulk.tasks.tasks import EmptyTextError, Task, empty_result
+from aimlasync.errors import AimlasyncError, AnswerError, BudgetExceededError
 
 if TYPE_CHECKING:
     from aimlasync.client import AsyncClient
+
+Ask = Callable[[Request], Awaitable[Result]]
+
+
+class Answerer(Protocol):
+    """Who makes the calls of a job in other processes or on other machines, in the place of its client."""
+
+    workers: int
+    """Rows that are worth having at work."""
+
+    async def ask(self, request: Request, /) -> Result:
+        """Return what became of a request, its answer read as the task says."""
+
+
+async def ask_row(row: Row, task: Task, ask: Ask) -> Result:
+    """Return what became of a row: `ask` is given its request, or nothing is sent for a row without a text."""
+    try:
+        request = task.request(row)
+    except EmptyTextError as error:
+        return empty_result(task, row, error)
+    result = await ask(request)
+    result.row = row
+    return result
 
 
 async def ask(client: AsyncClient, request: Request, *, read: Read | None = None, retry_invalid: int = 0) -> Result:
@@ -40,6 +68,53 @@ async def ask(client: AsyncClient, request: Request, *, read: Read | None = None
             if result.calls <= retry_invalid:
                 continue
         return result
+
+
+class ClientAnswerer:
+    """Asks through a client, and within a `budget` where there is one."""
+
+    def __init__(self, client: AsyncClient, read: Read | None, *, retry_invalid: int, budget: Budget | None) -> None:
+        if budget is not None:
+            client = client.with_options()
+            client.budget = budget
+        self._client = client
+        self._read = read
+        self._retry_invalid = retry_invalid
+        self._budget = budget
+        # Calls that wait for others to cost less than was reserved for them.
+        self._waiting: deque[asyncio.Future[None]] = deque()
+
+    @property
+    def is_short_of_money(self) -> bool:
+        """Whether calls wait because all that is left is reserved."""
+        return bool(self._waiting)
+
+    def ask(self, request: Request) -> Coroutine[Any, Any, Result]:
+        """Return what became of a request."""
+        if self._budget is None:
+            return ask(self._client, request, read=self._read, retry_invalid=self._retry_invalid)
+        return self._ask_within(self._budget, request)
+
+    async def _ask_within(self, budget: Budget, request: Request) -> Result:
+        # A call mostly costs less than was reserved for it, so a refused one waits for the end of one in flight.
+        try:
+            while True:
+                result = await ask(self._client, request, read=self._read, retry_invalid=self._retry_invalid)
+                refused = isinstance(result.error, BudgetExceededError) and result.reply is None
+                if not refused or not budget.reserved:
+                    return result
+                turn = asyncio.get_running_loop().create_future()
+                self._waiting.append(turn)
+                await turn
+        finally:
+            self._wake_next()
+
+    def _wake_next(self) -> None:
+        while self._waiting:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                return
 
 
 def _create(client: AsyncClient, request: Request) -> Coroutine[Any, Any, Reply]:

@@ -15,7 +15,7 @@ _BUCKETS = 2**14
 _FEW = 100_000
 
 
-class DoneSet:
+class IdSet:
     """A set of custom_ids as 64-bit hashes, eight bytes each.
 
     Two ids may have one hash, and then the second counts as done though it never was: the odds that this happens

@@ -13,6 +13,11 @@ from contextlib import suppress
 _NAME = re.compile(r"\.part-([1-9][0-9]*)-of-([1-9][0-9]*)\Z")
 
 
+def journal_of(output: str, *, is_table: bool) -> str:
+    """Return the journal of the job that writes `output`."""
+    return f"{output}.journal" if is_table else output
+
+
 def part_path(journal: str, index: int, count: int) -> str:
     """Return the journal of the `index`th of `count` workers of the job with this journal."""
     return f"{journal}.part-{index}-of-{count}"

@@ -149,6 +149,25 @@ def is_blank(line: Record | Glance) -> bool:
     return line.response is None and line.error is None
 
 
+def add_earlier(record: Record, earlier: Facts | None) -> None:
+    """Add what an earlier run took for the row, whose line this record takes the place of."""
+    facts = record.info
+    if earlier is None or facts is None:
+        return
+    facts.attempts = (earlier.attempts or 0) + (facts.attempts or 0)
+    calls = sum(1 if each.calls is None else each.calls for each in (earlier, facts))
+    facts.calls = None if calls == 1 else calls
+    paid = [each for each in (earlier, facts) if each.tokens_in is not None or each.cost_usd is not None]
+    if paid:
+        costs = [each.cost_usd for each in paid if each.cost_usd is not None]
+        facts.cost_usd = sum(costs) if len(costs) == len(paid) else None
+    if any(each.tokens_in is not None for each in paid):
+        facts.tokens_in, facts.tokens_out = (
+            sum(each.tokens_in or 0 for each in paid),
+            sum(each.tokens_out or 0 for each in paid),
+        )
+
+
 def _is_error(raw: bytes) -> bool:
     try:
         body = _body(raw)
