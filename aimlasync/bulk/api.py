@@ -110,8 +110,7 @@ def classify(
     if isinstance(labels, type):
         task = ClassifyTask(form=form_of(labels), model=model, text=text, **options)
     else:
-        meanings = dict(labels) if isinstance(labels, Mapping) else dict.fromkeys(labels, "")
-        task = ClassifyTask(labels=meanings, model=model, text=text, multi=multi, **options)
+        task = ClassifyTask(labels=labels, model=model, text=text, multi=multi, **options)
 
     def row_of(given: str | Mapping[str, Any], number: int) -> Row:
         return Row(number, number, {text: given} if isinstance(given, str) else dict(given), raw=b"")

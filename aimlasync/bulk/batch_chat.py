@@ -8,35 +8,27 @@ One client serves all copies in one process and event loop, so that its limits h
 
 from __future__ import annotations
 
-import asyncio
-import atexit
 import logging
-import os
-import pickle
-import sys
-import threading
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from typing import Any, Literal, Self, TypeVar
 
 import msgspec
 
 from aimlasync.bulk.answer_store import Store, key_of, scope_of
-from aimlasync.bulk.input.parquet import column_values
+from aimlasync.bulk.batch_columns import column_names, json_values, with_columns
 from aimlasync.bulk.input.rows import InputError, Row
 from aimlasync.bulk.jobs.ask_one import ask
 from aimlasync.bulk.jobs.stop_rules import StopRules
 from aimlasync.bulk.jobs.worker_pool import MAX_WAITING, WORKERS, WorkerPool
 from aimlasync.bulk.journal.convert import record_of
 from aimlasync.bulk.journal.record import Facts, Failure, Record, decode_record, encode_record
+from aimlasync.bulk.loop_clients import ClientOptions, in_background
 from aimlasync.bulk.output.export import RESULTS, Outcome
 from aimlasync.bulk.output.tables import Kind
 from aimlasync.bulk.tasks.answer_schema import Form, form_of, form_of_schema
 from aimlasync.bulk.tasks.classification import ClassifyTask, Shot
 from aimlasync.bulk.tasks.request import Api, Request, RequestError
 from aimlasync.bulk.tasks.tasks import BatchTask, EmptyTextError, PromptTask, Task, empty_result, id_of
-from aimlasync.client import AsyncClient
-from aimlasync.endpoint import default_endpoints
 from aimlasync.errors import AimlasyncError
 from aimlasync.limits import Limits
 from aimlasync.retry import Retry
@@ -110,11 +102,7 @@ class BatchChat:
         elif labels is not None or (form is not None and prompt is None):
             self.task = ClassifyTask(
                 model=model or "",
-                labels=None
-                if labels is None
-                else dict(labels)
-                if isinstance(labels, Mapping)
-                else dict.fromkeys(labels, ""),
+                labels=labels,
                 form=form,
                 text=text,
                 endpoint=endpoint,
@@ -154,7 +142,7 @@ class BatchChat:
         # Rows without a name of their own are named by what they ask: numbers would begin anew with each batch.
         self._named = id_column is not None if messages is not None else self.task.own_ids
         self._retry_invalid = retry_invalid
-        self._where = _Where(
+        self._client_options = ClientOptions(
             base_url=base_url, allow_http=allow_http, limits=limits, timeout=timeout, retry=retry, quota=quota
         )
 
@@ -163,7 +151,7 @@ class BatchChat:
 
     async def __call__(self, batch: B) -> B:
         """Return `batch` with the columns of `add`, in the same order and of the same kind."""
-        names = _names(batch)
+        names = column_names(batch)
         fields = self._fields(batch, names)
         for column in self.add:
             if column in names:
@@ -172,7 +160,7 @@ class BatchChat:
         answers = iter(await self.records([each for each in asked if isinstance(each, Request)]))
         records = [next(answers) if isinstance(each, Request) else each for each in asked]
         outcomes = [Outcome(record.custom_id, record) for record in records]
-        whole: B = _with(batch, {column: self._column(fact, outcomes) for column, fact in self.add.items()})
+        whole: B = with_columns(batch, {column: self._column(fact, outcomes) for column, fact in self.add.items()})
         return whole
 
     def sync(self, batch: B) -> B:
@@ -186,7 +174,7 @@ class BatchChat:
 
     async def records(self, requests: Sequence[Request]) -> list[Record]:
         """Return what became of each request, in their order: from the store, or by asking."""
-        found = self._where.found()
+        found = self._client_options.client()
         client = found.client
         keys: list[str] = []
         if self.store is not None:
@@ -212,7 +200,7 @@ class BatchChat:
             do,
             workers=max(1, min(len(missing), WORKERS)),
             may_take=lambda: client.queued < MAX_WAITING,
-            on_result=_nothing,
+            on_result=lambda _: None,
         )
         async with pool:
             await pool.wait()
@@ -222,9 +210,7 @@ class BatchChat:
 
     async def close(self) -> None:
         """Close the client of this event loop, for all copies that ask in the same way; a later batch opens another."""
-        found = _clients.get(asyncio.get_running_loop(), {}).pop(self._where.key(), None)
-        if found is not None:
-            await found.close()
+        await self._client_options.close()
         if self.store is not None:
             await self.store.close()
 
@@ -261,7 +247,7 @@ class BatchChat:
         for name in dict.fromkeys(needed):
             if name not in names:
                 raise InputError("batch", f"no column {name!r}; there are: {', '.join(names)}")
-            columns.append((name, _values(batch[name])))
+            columns.append((name, json_values(batch[name])))
         return [{name: values[at] for name, values in columns} for at in range(len(columns[0][1]) if columns else 0)]
 
     def _request(self, fields: dict[str, Any]) -> Request | Record:
@@ -350,39 +336,6 @@ async def _reached(store: Store, work: Coroutine[Any, Any, T]) -> T | None:
 _unreached: set[str] = set()
 
 
-def _nothing(result: object) -> None:
-    return None
-
-
-# Batches: what holds the columns
-
-
-def _names(batch: Any) -> list[str]:
-    names = getattr(batch, "column_names", None)
-    return [str(name) for name in (batch.keys() if names is None else names)]
-
-
-def _values(column: Any) -> list[Any]:
-    """A column as values that JSON knows, missing ones None. Raises nothing for what it does not know."""
-    if type(column).__module__.startswith("pyarrow"):
-        return column_values(column)
-    return [_plain(value) for value in (column.tolist() if hasattr(column, "tolist") else column)]
-
-
-def _plain(value: Any) -> Any:
-    if type(value) is str:
-        return value
-    if hasattr(value, "tolist"):
-        # An array within an array, or a scalar of one.
-        value = value.tolist()
-    if isinstance(value, dict):
-        return {name: _plain(item) for name, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    # What pandas has for a missing value is not equal to itself, or to nothing at all (NA).
-    return None if type(value).__name__ in ("NAType", "NaTType") or value != value else value
-
-
 def _object(body: Any) -> Any:
     if isinstance(body, (str, bytes)):
         return msgspec.json.decode(body)
@@ -396,118 +349,3 @@ def _without_nulls(value: Any) -> Any:
     if isinstance(value, list):
         return [_without_nulls(item) for item in value]
     return value
-
-
-def _with(batch: Any, added: Mapping[str, tuple[Kind | Literal["texts"], list[Any]]]) -> Any:
-    """A batch of the same kind with more columns, typed where the kind has types: all may be missing in one batch."""
-    if hasattr(batch, "append_column"):
-        pa = sys.modules["pyarrow"]
-        types = {"text": pa.string(), "int": pa.int64(), "float": pa.float64(), "bool": pa.bool_()}
-        types["texts"] = pa.list_(pa.string())
-        for column, (kind, values) in added.items():
-            batch = batch.append_column(column, pa.array(values, types[kind]))
-        return batch
-    columns: dict[str, Any] = {column: values for column, (_, values) in added.items()}
-    if hasattr(batch, "assign"):
-        pandas = sys.modules[type(batch).__module__.partition(".")[0]]
-        # Int64 and boolean are the ones that know missing values.
-        types = {"text": "object", "texts": "object", "int": "Int64", "float": "float64", "bool": "boolean"}
-        for column, (kind, values) in added.items():
-            columns[column] = pandas.Series(values, index=batch.index, dtype=types[kind])
-        return batch.assign(**columns)
-    return {**batch, **columns}
-
-
-# Where it is asked
-
-
-class _Found(msgspec.Struct, frozen=True):
-    """A client, the server it asks, and the quota that it shares."""
-
-    client: AsyncClient
-    base_url: str
-    quota: Any
-
-    async def close(self) -> None:
-        await self.client.close()
-        if self.quota is not None:
-            await self.quota.close()
-
-
-class _Where(msgspec.Struct, frozen=True, kw_only=True):
-    """What makes two clients of one event loop differ."""
-
-    base_url: str | None
-    allow_http: bool
-    limits: Limits | None
-    timeout: Timeout | float | None
-    retry: Retry | None
-    quota: Callable[[], Any] | None
-
-    def key(self) -> tuple[object, ...]:
-        """The same for all copies of one."""
-        quota = None if self.quota is None else pickle.dumps(self.quota)
-        return self.base_url, self.allow_http, self.limits, self.timeout, self.retry, quota
-
-    def found(self) -> _Found:
-        """Return the client of this event loop. Raises AimlasyncError without a key."""
-        for loop in [loop for loop in _clients if loop.is_closed()]:
-            del _clients[loop]
-        mine, key = _clients.setdefault(asyncio.get_running_loop(), {}), self.key()
-        if key not in mine or mine[key].client.is_closed:
-            endpoints: list[Any] = [*default_endpoints(None, self.base_url, allow_http=self.allow_http)]
-            quota = None
-            if self.quota is not None:
-                endpoints[0].quota = quota = self.quota()
-            client = AsyncClient(endpoints=endpoints, limits=self.limits, timeout=self.timeout, retry=self.retry)
-            mine[key] = _Found(client, endpoints[0].base_url, quota)
-        return mine[key]
-
-
-# By event loop: the clients that live in it, by what makes them differ. A forked child has loops of its own.
-_clients: dict[asyncio.AbstractEventLoop, dict[tuple[object, ...], _Found]] = {}
-
-
-class _Background:
-    """A thread with an event loop, for callers that have none; one per process, until it ends."""
-
-    def __init__(self) -> None:
-        self.pid = os.getpid()
-        self.loop = asyncio.new_event_loop()
-        self.thread = threading.Thread(target=self.loop.run_forever, name="aimlasync-batch", daemon=True)
-        self.thread.start()
-
-    def close(self) -> None:
-        if self.pid != os.getpid() or not self.thread.is_alive():
-            return
-        with suppress(TimeoutError):
-            asyncio.run_coroutine_threadsafe(_close_all(), self.loop).result(5)
-        self.loop.call_soon_threadsafe(self.loop.stop)
-        self.thread.join(5)
-        self.loop.close()
-
-
-_background: _Background | None = None
-_one_at_a_time = threading.Lock()
-
-
-def in_background(work: Coroutine[Any, Any, T]) -> T:
-    """Return what a coroutine comes to in the background thread's event loop."""
-    global _background
-    with _one_at_a_time:
-        # A thread does not survive a fork.
-        if _background is None or _background.pid != os.getpid():
-            _background = _Background()
-            atexit.register(_background.close)
-        loop = _background.loop
-    future = asyncio.run_coroutine_threadsafe(work, loop)
-    try:
-        return future.result()
-    except BaseException:
-        future.cancel()
-        raise
-
-
-async def _close_all() -> None:
-    for found in _clients.pop(asyncio.get_running_loop(), {}).values():
-        await found.close()

@@ -15,6 +15,7 @@ from aimlasync.bulk.tasks.result import usage_of
 from aimlasync.chat import ChatCompletion
 from aimlasync.chat_stream import ChatStream
 from aimlasync.cli.options import (
+    ModelChoice,
     Where,
     WrongUseError,
     find_server,
@@ -37,11 +38,8 @@ def chat(
     message: str,
     system: str | None,
     no_stream: bool,
-    model: str | None,
-    endpoint: str,
-    base_url: str | None,
-    simulate: bool,
-    allow_http: bool,
+    choice: ModelChoice,
+    where: Where,
 ) -> None:
     """Ask MESSAGE and print the answer; - reads the message from stdin."""
     # Before it is paid for.
@@ -52,18 +50,15 @@ def chat(
         message = sys.stdin.buffer.read().decode("utf-8", "replace")
     if not message.strip():
         raise WrongUseError("the message is empty")
-    where = Where(base_url=base_url, simulate=simulate, allow_http=allow_http)
-    run(_chat(where, message, system=system, model=model, endpoint=endpoint, stream=not no_stream))
+    run(_chat(where, choice, message, system=system, stream=not no_stream))
 
 
-async def _chat(
-    where: Where, message: str, *, system: str | None, model: str | None, endpoint: str, stream: bool
-) -> None:
-    server = find_server(where, model)
+async def _chat(where: Where, choice: ModelChoice, message: str, *, system: str | None, stream: bool) -> None:
+    server = find_server(where, choice.model)
     async with open_client(server, spread=0.0) as client:
         answer = Answer()
         reply: ChatCompletion | Response | ChatStream | ResponseStream
-        if endpoint == "responses":
+        if choice.endpoint == "responses":
             reply = await client.responses.create(model=server.model, input=message, instructions=system, stream=stream)
         else:
             messages = [{"role": "user", "content": message}]

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import os
 from contextlib import closing
-from typing import Any
 
 import click
+import msgspec
 
 from aimlasync import run
 from aimlasync.bulk.input.rows import Format, InputError
@@ -23,13 +23,13 @@ from aimlasync.bulk.tasks.few_shot import read_shots
 from aimlasync.bulk.tasks.labels import read_labels
 from aimlasync.bulk.tasks.text_column import SAMPLE, text_column
 from aimlasync.cli.files import check_outputs, is_file, open_input, row_writer
-from aimlasync.cli.job_options import job_options, taken
+from aimlasync.cli.job_options import JobOptions, job_options
 from aimlasync.cli.options import (
     NO_KEY,
+    ModelChoice,
     Server,
     Where,
     WrongUseError,
-    api_of,
     find_server,
     has_key,
     model_options,
@@ -75,20 +75,16 @@ def classify(
     label_column: str,
     gold: str | None,
     no_simulate: bool,
-    model: str | None,
-    endpoint: str,
-    base_url: str | None,
-    simulate: bool,
-    allow_http: bool,
-    **rest: Any,
+    flags: JobOptions,
+    choice: ModelChoice,
+    where: Where,
 ) -> None:
     """Give each row of FILE one of the labels; FILE is CSV, JSONL or Parquet, - is stdin.
 
     With -o the answers are kept in PATH.journal as they come: run the same command again to go on after Ctrl-C or an
     error, or to try failed rows again.
     """
-    words = taken(rest)
-    if simulate and no_simulate:
+    if where.simulate and no_simulate:
         raise WrongUseError("--simulate or --no-simulate, not both")
     if (labels is None) == (schema is None):
         raise WrongUseError("say what to choose from: --labels support,billing,sales, or --schema FILE")
@@ -96,11 +92,12 @@ def classify(
         raise WrongUseError("--multi goes with --labels; a schema says itself what may be several")
     names = None if labels is None else read_labels(labels)
     form = None if schema is None else load_form(schema)
-    unasked = not simulate and base_url is None and not has_key()
+    unasked = not where.simulate and where.base_url is None and not has_key()
     if unasked and no_simulate:
         raise WrongUseError(NO_KEY)
-    where = Where(base_url=base_url, simulate=simulate or unasked, allow_http=allow_http)
-    server = find_server(where, model)
+    if unasked:
+        where = msgspec.structs.replace(where, simulate=True)
+    server = find_server(where, choice.model)
     if confidence:
         _check_confidence(server)
     to_file = is_file(output)
@@ -111,7 +108,7 @@ def classify(
             labels=names,
             form=form,
             model=server.model,
-            endpoint=api_of(endpoint),
+            endpoint=choice.endpoint,
             prompt=prompt or "{text}",
             system=system,
             text=column,
@@ -123,25 +120,25 @@ def classify(
         task.prompt.check(source.columns)
         added = _added(source, task, label_column, confidence=confidence)
         _check_gold(source, gold)
-        if not (to_file or words.dry_run):
-            words.check_stream()
-        errors = check_outputs(source, output, words.errors, is_table=True, overwrite=words.overwrite)
-        options = words.options(gold=gold, simulated=where.simulate)
+        if not (to_file or flags.dry_run):
+            flags.check_stream()
+        errors = check_outputs(source, output, flags.errors, is_table=True, overwrite=flags.overwrite)
+        options = flags.options(gold=gold, simulated=where.simulate)
         if unasked and own_part() is None:
             click.secho(f"aimlasync: {_UNASKED}", err=True, bold=True)
         title = f"classify {os.path.basename(source.name)}"
         models = {server.model}
-        if to_file or words.dry_run:
+        if to_file or flags.dry_run:
             code = run(
                 run_to_file(
-                    title, source, task, options, words, server, output, add=added, errors=errors, models=models
+                    title, source, task, options, flags, server, output, add=added, errors=errors, models=models
                 )
             )
         else:
             written = (format_of_path(output) if output != "-" else None) or source.format
             with open_stream(output) as out, row_writer(out, source, added, written) as write:
                 rows = StreamedRows(source, task, options, write=write, flush=out.flush, added=added)
-                code = run(run_to_stream(title, rows, options, words, server, models=models))
+                code = run(run_to_stream(title, rows, options, flags, server, models=models))
     if code:
         raise SystemExit(code)
 

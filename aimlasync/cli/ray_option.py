@@ -20,15 +20,15 @@ from aimlasync.providers import AIMLAPI
 class Machines:
     """A cluster that was joined or begun. Raises WrongUseError or CommandError."""
 
-    def __init__(self, words: JobOptions, server: Server, output: str) -> None:
-        if words.max_usd is not None:
+    def __init__(self, flags: JobOptions, server: Server, output: str) -> None:
+        if flags.max_usd is not None:
             raise WrongUseError("--max-usd is kept by one process, and --ray has many; use --max-tokens")
-        self._words = words
+        self._flags = flags
         self._server = server
-        self._store = _store_of(words.store)
+        self._store = _store_of(flags.store)
         # That of the answers on their way, beside the output, where there is no other.
         self._own: DirectoryStore | None = None
-        self._address = words.ray or None
+        self._address = flags.ray or None
         if server.endpoint is None and self._address is not None:
             raise WrongUseError("the simulator is on this machine alone; leave the address of --ray out, or --simulate")
         try:
@@ -48,27 +48,27 @@ class Machines:
         self.said = f"{processes} on {counted(ray.machines(), 'machine')}"
         if self._store is None and output != "-" and ray.machines() == 1:
             self._store = self._own = DirectoryStore(f"{output}.answers")
-            if words.restart:
+            if flags.restart:
                 self._own.remove()
 
     @asynccontextmanager
     async def open(self, task: Task) -> AsyncIterator[Answerer]:
         """Begin the processes that answer for `task`."""
-        words, server = self._words, self._server
+        flags, server = self._flags, self._server
         environment: dict[str, str] = {}
         async with AsyncExitStack() as stack:
             if server.endpoint is None:
                 from aimlasync.simulator import Latency, serve_in_thread
 
-                pace = Latency.of(ttft=0.15, tokens_per_second=400, spread=0.4)
-                simulator = stack.enter_context(serve_in_thread(latency=pace))
+                latency = Latency.of(ttft=0.15, tokens_per_second=400, spread=0.4)
+                simulator = stack.enter_context(serve_in_thread(latency=latency))
                 environment = {AIMLAPI.key_variables[0]: SIMULATED_KEY, "AIML_API_URL": simulator.base_url}
             chat = BatchChat(
                 task=task,
                 base_url=server.where.base_url,
                 allow_http=server.where.allow_http,
-                limits=words.limits.share(self._processes, self._processes),
-                retry_invalid=words.retry_invalid,
+                limits=flags.limits.share(self._processes, self._processes),
+                retry_invalid=flags.retry_invalid,
                 store=self._store,
             )
             yield await stack.enter_async_context(

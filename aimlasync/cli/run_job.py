@@ -74,7 +74,7 @@ async def run_to_file(
     source: Source,
     task: Task,
     options: Options,
-    words: JobOptions,
+    flags: JobOptions,
     server: Server,
     output: str,
     *,
@@ -85,10 +85,10 @@ async def run_to_file(
 ) -> int:
     """Run a job that can be gone on with, show it, and return the exit code."""
     if (mine := own_part()) is not None:
-        return await run_part(*mine, source, task, options, words, server, models=models)
-    watch = Watch(title, words.progress, stdout_is_rows=False)
+        return await run_part(*mine, source, task, options, flags, server, models=models)
+    watch = Watch(title, flags.progress, stdout_is_rows=False)
     # Before anything listens to Ctrl-C: Ray would take that over.
-    cluster = None if words.ray is None else Machines(words, server, output)
+    cluster = None if flags.ray is None else Machines(flags, server, output)
     with on_interrupt(watch.interrupt), tempfile.TemporaryDirectory() as scratch:
         if output == "-":
             # A dry run whose answers nobody keeps.
@@ -96,8 +96,8 @@ async def run_to_file(
             watch.is_throwaway = True
         try:
             async with AsyncExitStack() as stack:
-                client = await stack.enter_async_context(open_client(server, limits=words.limits))
-                prices = await words.prices(client, models)
+                client = await stack.enter_async_context(open_client(server, limits=flags.limits))
+                prices = await flags.prices(client, models)
                 options = priced(options, prices)
                 watch.progress.reading(source.size + size_of(output, f"{output}.journal"))
                 answerer = None
@@ -112,11 +112,11 @@ async def run_to_file(
                     options=options,
                     columns=columns,
                     add=add,
-                    restart=words.restart,
-                    overwrite=words.overwrite,
-                    durability=words.durability,
+                    restart=flags.restart,
+                    overwrite=flags.overwrite,
+                    durability=flags.durability,
                     begin=watch.begin,
-                    workers=worker_processes(words, source.name),
+                    workers=worker_processes(flags, source.name),
                     answerer=answerer,
                 )
                 if cluster is not None and summary.is_complete and not summary.totals.failed:
@@ -128,21 +128,21 @@ async def run_to_file(
             watch.end()
     assert watch.job is not None
     if options.canary is not None and summary.stopped_by is None and not watch.signals:
-        watch.progress.forecast(forecast(watch.job.totals, watch.job.options.workers, words.limits, prices, statistics))
+        watch.progress.forecast(forecast(watch.job.totals, watch.job.options.workers, flags.limits, prices, statistics))
         return 0
     watch.progress.summary(summary)
-    return _exit_code(summary, watch, words)
+    return _exit_code(summary, watch, flags)
 
 
 async def run_to_stream(
-    title: str, rows: StreamedRows, options: Options, words: JobOptions, server: Server, *, models: set[str]
+    title: str, rows: StreamedRows, options: Options, flags: JobOptions, server: Server, *, models: set[str]
 ) -> int:
     """Run a job whose rows go to a stream, show it, and return the exit code."""
-    watch = Watch(title, words.progress, stdout_is_rows=True)
+    watch = Watch(title, flags.progress, stdout_is_rows=True)
     with on_interrupt(watch.interrupt):
         try:
-            async with open_client(server, limits=words.limits) as client:
-                prices = await words.prices(client, models)
+            async with open_client(server, limits=flags.limits) as client:
+                prices = await flags.prices(client, models)
                 job = Job(rows, priced(options, prices), LocalRunner(client))
                 watch.begin(job)
                 await job.run()
@@ -150,7 +150,7 @@ async def run_to_stream(
             watch.end()
     summary = job.summary()
     watch.progress.summary(summary)
-    return _exit_code(summary, watch, words)
+    return _exit_code(summary, watch, flags)
 
 
 def size_of(*paths: str) -> int:
@@ -158,7 +158,7 @@ def size_of(*paths: str) -> int:
     return sum(os.path.getsize(path) for path in paths if os.path.isfile(path))
 
 
-def _exit_code(summary: Summary, watch: Watch, words: JobOptions) -> int:
+def _exit_code(summary: Summary, watch: Watch, flags: JobOptions) -> int:
     """Say what is left to do, and return the exit code."""
     job, totals = watch.job, summary.totals
     assert job is not None
@@ -183,7 +183,7 @@ def _exit_code(summary: Summary, watch: Watch, words: JobOptions) -> int:
             "them" if retried == totals.failed > 1 else "it" if retried == totals.failed else counted(retried, "row")
         )
         again = (
-            f"; the same command tries {which} again" if retried and job.is_resumable and not words.keep_failed else ""
+            f"; the same command tries {which} again" if retried and job.is_resumable and not flags.keep_failed else ""
         )
         click.echo(f"aimlasync: {counted(totals.failed, 'row')} failed{again}", err=True)
         return SOME_FAILED

@@ -39,15 +39,15 @@ def own_part() -> tuple[Shard, str] | None:
     return (Shard.parse(part), address) if part else None
 
 
-def worker_processes(words: JobOptions, file: str) -> WorkerProcesses | None:
+def worker_processes(flags: JobOptions, file: str) -> WorkerProcesses | None:
     """Return the workers that are asked for, None for this process alone. Raises WrongUseError."""
-    if words.workers is None:
+    if flags.workers is None:
         return None
     if file == "-" or not os.path.isfile(file):
         raise WrongUseError("--workers: every worker reads FILE for itself, and this is none; write it to a file first")
-    if words.dedupe:
+    if flags.dedupe:
         raise WrongUseError("--workers and --dedupe: identical rows may be in different workers; use one of them")
-    if words.workers == 1 or words.dry_run:
+    if flags.workers == 1 or flags.dry_run:
         return None
     arguments: Sequence[str] = click.get_current_context().meta[ARGUMENTS]
 
@@ -64,7 +64,7 @@ def worker_processes(words: JobOptions, file: str) -> WorkerProcesses | None:
             start_new_session=True,
         )
 
-    return WorkerProcesses(words.workers, start)
+    return WorkerProcesses(flags.workers, start)
 
 
 async def run_part(
@@ -73,7 +73,7 @@ async def run_part(
     source: Source,
     task: Task,
     options: Options,
-    words: JobOptions,
+    flags: JobOptions,
     server: Server,
     *,
     models: set[str],
@@ -91,15 +91,15 @@ async def run_part(
                 worker.job.interrupt()
 
     quota = ServedQuota(address, hear=hear)
-    limits = words.limits
+    limits = flags.limits
     limits = msgspec.structs.replace(limits, concurrency=limits.share(part.index, part.count).concurrency)
     try:
         link = await quota.connect()
         orders = await orders_of(link, part)
         async with open_client(server, limits=limits, quota=quota if limits.is_rated else None) as client:
-            options = replace(priced(options, await words.prices(client, models)), concurrency=limits.concurrency)
+            options = replace(priced(options, await flags.prices(client, models)), concurrency=limits.concurrency)
             worker = Worker(
-                client, source, task, options, part=part, orders=orders, quota=quota, durability=words.durability
+                client, source, task, options, part=part, orders=orders, quota=quota, durability=flags.durability
             )
             try:
                 if told:

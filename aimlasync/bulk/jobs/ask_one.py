@@ -6,13 +6,12 @@ thrown away. `ask` makes the calls for one request, `ClientAnswerer` within a bu
 
 from __future__ import annotations
 
-import asyncio
-from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Protocol
 
 from aimlasync.budget import Budget
 from aimlasync.bulk.input.rows import Row
+from aimlasync.bulk.jobs.waiters import Waiters
 from aimlasync.bulk.tasks.request import Request
 from aimlasync.bulk.tasks.result import Read, Reply, Result
 from aimlasync.bulk.tasks.tasks import EmptyTextError, Task, empty_result
@@ -82,7 +81,7 @@ class ClientAnswerer:
         self._retry_invalid = retry_invalid
         self._budget = budget
         # Calls that wait for others to cost less than was reserved for them.
-        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._waiting = Waiters()
 
     @property
     def is_short_of_money(self) -> bool:
@@ -103,18 +102,9 @@ class ClientAnswerer:
                 refused = isinstance(result.error, BudgetExceededError) and result.reply is None
                 if not refused or not budget.reserved:
                     return result
-                turn = asyncio.get_running_loop().create_future()
-                self._waiting.append(turn)
-                await turn
+                await self._waiting.wait()
         finally:
-            self._wake_next()
-
-    def _wake_next(self) -> None:
-        while self._waiting:
-            turn = self._waiting.popleft()
-            if not turn.done():
-                turn.set_result(None)
-                return
+            self._waiting.wake_one()
 
 
 def _create(client: AsyncClient, request: Request) -> Coroutine[Any, Any, Reply]:

@@ -1,8 +1,8 @@
 """A fixed number of workers over an input of any length.
 
-`WorkerPool` knows neither HTTP nor rows and imports asyncio alone. There is no task per item, so memory grows with the
-workers and not with the input. An item is taken only when a worker is free and its result has room; a result that
-exists is not lost to a cancellation, because it is handed over without an await.
+`WorkerPool` knows neither HTTP nor rows and imports asyncio and `Waiters` alone. There is no task per item, so memory
+grows with the workers and not with the input. An item is taken only when a worker is free and its result has room; a
+result that exists is not lost to a cancellation, because it is handed over without an await.
 The workers are plain asyncio tasks and no task group: the results are iterated, and an iteration may be left in another
 task than the one that began it, which a task group does not survive.
 """
@@ -14,6 +14,8 @@ from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from types import TracebackType
 from typing import Generic, Self, TypeVar
+
+from aimlasync.bulk.jobs.waiters import Waiters
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -52,7 +54,7 @@ class WorkerPool(Generic[T, R]):
         self._may_take = may_take
         self._on_result = on_result
         # Workers that wait until they may take an item.
-        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._waiting = Waiters()
         self._workers = workers
         # Results not yet taken by the reader, and what lets workers go on when there is room for more.
         self._results: deque[R] = deque()
@@ -143,9 +145,7 @@ class WorkerPool(Generic[T, R]):
                     await self._room.wait()
                     continue
                 if self._may_take is not None and self.in_flight and not self._may_take():
-                    turn = asyncio.get_running_loop().create_future()
-                    self._waiting.append(turn)
-                    await turn
+                    await self._waiting.wait()
                     continue
                 item = None if self._items is None or self._turn.locked() else next(self._items)
                 if item is None:
@@ -160,7 +160,8 @@ class WorkerPool(Generic[T, R]):
                     self._idle.add(task)
                     self._wake_reader()
                 if self._waiting:
-                    self._wake_worker()
+                    # With the one that has just finished these are two that ask `may_take`, so that work can grow.
+                    self._waiting.wake_one()
         except (StopIteration, StopAsyncIteration, _EndedError):
             pass
         except BaseException as error:  # noqa: BLE001  # raised again, by the reader
@@ -175,16 +176,7 @@ class WorkerPool(Generic[T, R]):
         self._running -= 1
         self._idle.discard(task)
         self._wake_reader()
-        if self._waiting:
-            self._wake_worker()
-
-    def _wake_worker(self) -> None:
-        """Let one more worker ask `may_take`, besides the one that has just finished, so that work can grow."""
-        while self._waiting:
-            turn = self._waiting.popleft()
-            if not turn.done():
-                turn.set_result(None)
-                return
+        self._waiting.wake_one()
 
     async def _next(self) -> T:
         """Return the next item of an asynchronous input, or the next after a pause; one worker at a time."""

@@ -54,7 +54,9 @@ def claim(
     fd = _open_locked(path, os.O_RDWR | os.O_CREAT)
     try:
         with errors_name(own):
-            found, size = _read(fd, own), _size(path)
+            with open(fd, "rb", closefd=False) as file:
+                file.seek(0)
+                found, size = _decoded(file.read(), own), _size(path)
             if found is None and size and not overwrite:
                 raise _unknown(path, "torn")
             if found is not None and not restart:
@@ -84,36 +86,31 @@ def facts_of(path: str) -> dict[str, Any] | None:
 
     They hold for whoever can claim the journal with the same job afterwards.
     """
-    own = (os.path.realpath(path) if os.path.islink(path) else path) + ".manifest"
-    try:
-        fd = os.open(own, os.O_RDONLY | BINARY)
-    except OSError:
-        return None
-    try:
-        found = _read(fd, own)
-    except (OSError, JournalError):
-        return None
-    finally:
-        os.close(fd)
-    if found is None:
+    found = read_manifest((os.path.realpath(path) if os.path.islink(path) else path) + ".manifest")
+    if not found:
         return None
     facts = found.get("facts")
     return facts if isinstance(facts, dict) else {}
 
 
+def job_of(path: str) -> dict[str, Any]:
+    """Return what the manifest of the journal at `path` says of its job, {} where there is none to read."""
+    job = (read_manifest(f"{path}.manifest") or {}).get("job")
+    return job if isinstance(job, dict) else {}
+
+
 def is_manifest(path: str) -> bool:
     """Whether a manifest is at `path`: also one that a run is about to write, or died while it wrote."""
+    return read_manifest(path) is not None
+
+
+def read_manifest(path: str) -> dict[str, Any] | None:
+    """Return the manifest at `path`, {} for one that is not whole, None where there is none; nothing is locked."""
     try:
-        fd = os.open(path, os.O_RDONLY | BINARY)
-    except OSError:
-        return False
-    try:
-        _read(fd, path)
+        with open(path, "rb") as file:
+            return _decoded(file.read(), path) or {}
     except (OSError, JournalError):
-        return False
-    finally:
-        os.close(fd)
-    return True
+        return None
 
 
 @contextmanager
@@ -173,11 +170,8 @@ def _empty(path: str, sync: Sync) -> None:
             os.close(fd)
 
 
-def _read(fd: int, own: str) -> dict[str, Any] | None:
+def _decoded(data: bytes, own: str) -> dict[str, Any] | None:
     """Return the manifest, None when a run died while it made it. Raises JournalError for what is no manifest."""
-    with open(fd, "rb", closefd=False) as file:
-        file.seek(0)
-        data = file.read()
     # A power failure may leave zeros where something was to be written.
     if not data.strip(b"\0"):
         return None

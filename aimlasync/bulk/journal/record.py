@@ -81,17 +81,9 @@ class Glance(msgspec.Struct, kw_only=True, gc=False):
     """The part of a line that a scan reads: all but ids and bodies."""
 
     custom_id: str
-    response: GlanceResponse | None = None
+    response: Response | None = None
     error: Failure | None = None
     info: Facts | None = None
-
-
-class GlanceResponse(msgspec.Struct, kw_only=True, gc=False):
-    """The part of a response that a scan reads."""
-
-    status_code: int
-    request_id: str | None = None
-    body: msgspec.Raw = msgspec.Raw(b"null")
 
 
 class _Body(msgspec.Struct, gc=False):

@@ -18,6 +18,7 @@ from msgspec import UNSET
 from aimlasync.bulk.input.rows import Format, InputError, Row
 from aimlasync.bulk.input.source import Source, format_of_path
 from aimlasync.bulk.journal.index import Index
+from aimlasync.bulk.journal.manifest import job_of
 from aimlasync.bulk.journal.record import Facts, Record
 from aimlasync.bulk.output.tables import Kind, KindError, open_table, spelled
 from aimlasync.bulk.output.target import Target
@@ -231,12 +232,8 @@ def _at_path(root: str, path: list[str]) -> Callable[[Outcome], Any]:
 
 def id_column(journal_path: str) -> str | None:
     """Return the column whose values name the rows of a journal, as its manifest says; None where none does."""
-    try:
-        with open(f"{journal_path}.manifest", "rb") as file:
-            job = msgspec.json.decode(file.read())["job"]
-        return job["id"] if isinstance(job["id"], str) else None
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+    column = job_of(journal_path).get("id")
+    return column if isinstance(column, str) else None
 
 
 def is_request(fields: Mapping[str, Any]) -> bool:

@@ -171,26 +171,6 @@ def _kind(values: Sequence[Any]) -> Kind | None:
     return "text"
 
 
-class Writer:
-    """Writes rows with one more column to a binary file as CSV or JSONL."""
-
-    def __init__(self, file: BinaryIO, format: Format, columns: Sequence[str], label_column: str) -> None:
-        self._file = file
-        self._columns = list(columns)
-        self._key = _encode(label_column)
-        self._csv = CsvTable(file, [*self._columns, label_column]) if format == "csv" else None
-
-    def write(self, row: Row, label: str | None) -> None:
-        """Write one row."""
-        if self._csv is not None:
-            self._csv.write([*(row.cells or map(row.fields.get, self._columns)), label])
-            return
-        raw = _encode(row.fields) if row.raw is None else row.raw
-        # Added to the text of the object: decoding and encoding again would lose its spacing and its long numbers.
-        comma = b"," if row.fields else b""
-        self._file.write(b"%b%b%b:%b}\n" % (raw[:-1].rstrip(), comma, self._key, _encode(label)))
-
-
 def spelled(row: Row) -> Mapping[str, Any]:
     """Return the fields of a row for JSONL: those of a JSON row as they were written, with all digits of a number."""
     return row.fields if row.raw is None else _raw(row.raw)

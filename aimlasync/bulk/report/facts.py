@@ -16,8 +16,7 @@ from dataclasses import dataclass, field
 from itertools import accumulate, pairwise
 from typing import Final, TypeVar
 
-import msgspec
-
+from aimlasync.bulk.journal.manifest import job_of
 from aimlasync.bulk.journal.record import Facts, Failure, Glance, decode_glance
 
 N = TypeVar("N", int, float)
@@ -352,19 +351,9 @@ def collect(path: str | os.PathLike[str]) -> Report:
     # Rows that are rare in a long job take few columns, yet one of them must be wide enough to be seen.
     while sum(end - start for start, end in report.sessions) > report.timeline.width * MOST_COLUMNS:
         report.timeline.coarsen()
-    report.job = _manifest(path + ".manifest")
+    job = job_of(path)
+    report.job = {key: _short(job[key]) for key in ("model", "endpoint", "input") if isinstance(job.get(key), str)}
     return report
-
-
-def _manifest(path: str) -> dict[str, str]:
-    try:
-        with open(path, "rb") as file:
-            job = msgspec.json.decode(file.read(), type=dict[str, object]).get("job")
-    except (OSError, ValueError, RecursionError):
-        # It adds a line or two to the page, so a page without them beats none.
-        return {}
-    said = job if isinstance(job, dict) else {}
-    return {key: _short(said[key]) for key in ("model", "endpoint", "input") if isinstance(said.get(key), str)}
 
 
 def _within(value: N | None, most: float) -> N | None:

@@ -41,7 +41,7 @@ class ClassifyTask:
         self,
         *,
         model: str,
-        labels: Labels | None = None,
+        labels: Mapping[str, str] | Sequence[str] | None = None,
         form: Form | None = None,
         text: str = "text",
         endpoint: Api = "chat",
@@ -62,10 +62,13 @@ class ClassifyTask:
         self.endpoint: Api = endpoint
         self.multi = multi
         self.id_column = id_column
-        self._given = labels
-        self.form = form or form_of_labels(labels or {}, multi)
-        self.labels = list(labels) if labels is not None else [str(label) for label in self.form.labels]
-        said = system if system is not None else _FILL if labels is None else instructions(labels, multi=multi)
+        meanings: Labels | None = None
+        if labels is not None:
+            meanings = dict(labels) if isinstance(labels, Mapping) else dict.fromkeys(labels, "")
+        self._given = meanings
+        self.form = form or form_of_labels(meanings or {}, multi)
+        self.labels = list(meanings) if meanings is not None else [str(label) for label in self.form.labels]
+        said = system if system is not None else _FILL if meanings is None else instructions(meanings, multi=multi)
         self.prompt = Prompt(said, prompt)
         self._needed = [name for name in self.prompt.columns() if name != "text"]
         self._label_key = self.form.label_column
