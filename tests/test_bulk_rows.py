@@ -161,7 +161,7 @@ def test_a_file_is_counted_checked_and_read_again(tmp_path: Path) -> None:
 
 
 def test_the_sample_of_a_stream_comes_again() -> None:
-    source = open_stream(io.BytesIO(b"text\na\nb\nc\n"), "csv", keep=False)
+    source = open_stream(io.BytesIO(b"text\na\nb\nc\n"), "csv", spool=False)
     source.sample(2)
     assert [row.number for row in source.sample(1)] == [1]
     assert [row.number for row in source.sample(3)] == [1, 2, 3]
@@ -169,7 +169,7 @@ def test_the_sample_of_a_stream_comes_again() -> None:
 
 
 def test_a_kept_stream_can_be_read_twice() -> None:
-    source = open_stream(io.BytesIO(b"text\na\nb\n"), "csv", keep=True)
+    source = open_stream(io.BytesIO(b"text\na\nb\n"), "csv", spool=True)
     assert source.survey(lambda row: None).rows == 2
     assert source.survey(lambda row: None).stamp == source.stamp()
     assert len(list(source)) == 2
@@ -177,7 +177,7 @@ def test_a_kept_stream_can_be_read_twice() -> None:
 
 
 def write(data: bytes, given: Format, format: Format, labels: list[str | None]) -> str:
-    source = open_stream(io.BytesIO(data), given, keep=False)
+    source = open_stream(io.BytesIO(data), given, spool=False)
     source.sample(1)
     file = io.BytesIO()
     with row_writer(file, source, {"label": "label"}, format) as write_row:

@@ -1,17 +1,22 @@
-"""Jobs of many rows: read them, ask about each, lose nothing and pay for nothing twice.
+"""Jobs of many rows: read them, ask about each, lose no answer and pay for none twice.
 
-Law: a caller of the client, by its public names. Importing it imports no command line and no simulator.
+A caller of the client, by its public names; importing it imports no command line and no simulator. A room imports those
+above it, never one below:
 
-    in      rows source parquet feed shard       one row at a time, whatever the size of the input
-    ask     request task prompt labels form fits what is asked about a row, and how its answer is read
-            classify columns shots confidence
-    run     work ask dedupe patience caps        a fixed number of workers, and when it is enough
-            mapping run job file_job stream_job  `map`, `classify`, `run`
-    keep    journal manifest lock disk record    one line per row, appended, never lost
-            keep done index merge export output  and read again
-            target streams                       where it may write, and how a file is replaced whole
-    see     tally pace forecast report           what a job comes to
-    beyond  batch store                          the same for engines that run on many machines
+input     a file or stream as rows: CSV, JSONL, Parquet; a shard of them
+tasks     what is asked about a row, how its answer is read, and the result
+journal   one line per finished row, appended; read again, locked, compacted
+progress  totals, speed, what holds a job back, the summary
+jobs      the runner, its worker pool, caps and stop rules; rows with a journal, rows of a stream
+output    a journal as a table, as one of several, as its failures; where files may be written
+workers   a job in several processes: the parent's side and the worker's
+api       `map` and `classify` over an iterable, `run` over a file with a journal
+
+Beside api: batch_chat (with batch_columns, loop_clients) and answer_store for engines that run on many machines;
+report, one HTML page about a journal. fits checks a value against a JSON schema, for tasks.
+
+A row of `run` goes through jobs/runner.py (in and out), jobs/ask_one.py (request, call, result) and jobs/journaled.py
+(which rows, and their records); its request is made by its task.
 """
 
 from aimlasync.bulk.answer_store import DirectoryStore, Store

@@ -75,8 +75,8 @@ def map(
 
     A request is a `Request`, a line of OpenAI's Batch API as a dict, or the parameters of a call as a dict, with
     `messages` (chat/completions) or `input` (responses). They are read as they are needed, never all at once. At most
-    `concurrency` are at work; None leaves it to the client's limits. `order="input"` holds back what is early, at
-    most a few times the concurrency, and makes the rest wait.
+    `concurrency` are at work; None leaves it to the client's limits. `order="input"` holds results back until those
+    before them are there, at most a few times the concurrency of them.
     A request that fails is a result with its `error`; with `return_exceptions=False` the first error is raised and the
     calls in flight are cancelled. Left early, they are cancelled too (`contextlib.aclosing` makes it at once).
     `read` judges each reply, and is given `retry_invalid` more replies for one that it refuses with an AnswerError.
@@ -161,8 +161,8 @@ async def each(
 ) -> AsyncGenerator[R]:
     """Do `do` to what `prepare` makes of each item and its number, from 1, and iterate the results.
 
-    `order="input"` holds back what is early, at most a few times `workers`, and makes the rest wait. What `check`
-    raises of a result ends it, as soon as there is one; `may_take` is that of `WorkerPool`.
+    `order="input"` holds results back until those before them are there, at most a few times `workers` of them. What
+    `check` raises of a result ends the iteration; `may_take` is that of `WorkerPool`.
     """
     in_order = InOrder[R](8 * workers) if order == "input" else None
     numbered: Iterator[tuple[int, Q]] | AsyncIterator[tuple[int, Q]]
@@ -244,10 +244,10 @@ async def run(
             raise InputError(path, "neither .csv nor .jsonl nor .parquet; end its name in one of them")
         if written_as == "parquet":
             pyarrow(path)
-        kept = journal or journal_of(path, is_table=is_table)
+        journal_path = journal or journal_of(path, is_table=is_table)
         check_place(path, reads=(source,), option="-o")
         if is_table:
-            Target(path, journal=kept, overwrite=overwrite, option="-o").check()
+            Target(path, journal=journal_path, overwrite=overwrite, option="-o").check()
         if columns is not None:
             check_columns(source, columns, written_as, limit=options.limit)
         if answerer is not None and options.concurrency is None:
@@ -256,7 +256,7 @@ async def run(
             source,
             task or BatchTask(),
             options,
-            journal=kept,
+            journal=journal_path,
             restart=restart,
             overwrite=overwrite,
             durability=durability,
@@ -282,22 +282,22 @@ async def run(
 
 
 async def open_rows(rows: str | os.PathLike[str] | InputRows, format: Format | None = None) -> Source:
-    """Open a file, or write rows down in a temporary one: a job reads its input more than once."""
+    """Open a file, or write rows into a temporary one, because a job reads its input more than once."""
     if isinstance(rows, (str, os.PathLike)):
         return open_source(os.fspath(rows), format)
-    kept = tempfile.TemporaryFile()  # noqa: SIM115  # closed by Source.close
+    spooled = tempfile.TemporaryFile()  # noqa: SIM115  # closed by Source.close
     try:
         if isinstance(rows, AsyncIterable):
             async for row in rows:
-                kept.write(_line(row))
+                spooled.write(_line(row))
         else:
             for row in rows:
-                kept.write(_line(row))
-        kept.flush()
+                spooled.write(_line(row))
+        spooled.flush()
     except BaseException:
-        kept.close()
+        spooled.close()
         raise
-    return Source(kept, format="jsonl", name="rows", again=True)
+    return Source(spooled, format="jsonl", name="rows", can_reread=True)
 
 
 def _line(row: Mapping[str, Any] | Request) -> bytes:
@@ -329,5 +329,5 @@ def _write(
             overwrite=overwrite,
         )
     except OverwriteError as error:
-        # Checked before the first call: somebody wrote it meanwhile.
+        # It was checked before the first call, so the file was written while the job ran.
         raise error.and_kept_in(rows.path) from None

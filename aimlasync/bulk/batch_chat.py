@@ -1,9 +1,8 @@
-"""A batch of rows in, the same rows with answers out: what engines for data larger than a machine want of a function.
+"""A batch of rows in, the same rows with answers out: the function that engines for data larger than one machine call.
 
-Law: knows no engine and imports none. It can be pickled, and holds then no key: keys are read from the environment of
-the process that asks. A row never raises: what became of it is in its columns. What is asked, and how an answer is
-read, is a bulk task's business; here are the columns, the client, and the store.
-One client serves all copies in one process and event loop, so that its limits hold for them together.
+`BatchChat` knows no engine and imports none. It can be pickled, and holds then no key: keys are read from the
+environment of the process that asks. A row never raises: what became of it is in its columns. What is asked, and how
+an answer is read, is a task; columns are in `batch_columns`, clients in `loop_clients`, answers kept in `answer_store`.
 """
 
 from __future__ import annotations
@@ -128,7 +127,7 @@ class BatchChat:
         else:
             self.task = BatchTask(model=model, judge=judge)
         self.task.name = "batch"
-        self.add = dict(add) if add is not None else _usual(self.task)
+        self.add = dict(add) if add is not None else _default_columns(self.task)
         for column, fact in self.add.items():
             if fact != RECORD and fact not in RESULTS:
                 raise ValueError(f"add: {column!r} shall be {fact!r}; known are {', '.join([*RESULTS, RECORD])}")
@@ -140,7 +139,7 @@ class BatchChat:
         self._api: Api = endpoint
         self._id_column = id_column if task is None else getattr(task, "id_column", None)
         # Rows without a name of their own are named by what they ask: numbers would begin anew with each batch.
-        self._named = id_column is not None if messages is not None else self.task.own_ids
+        self._has_ids = id_column is not None if messages is not None else self.task.own_ids
         self._retry_invalid = retry_invalid
         self._client_options = ClientOptions(
             base_url=base_url, allow_http=allow_http, limits=limits, timeout=timeout, retry=retry, quota=quota
@@ -180,7 +179,7 @@ class BatchChat:
         if self.store is not None:
             scope = scope_of(self.task.identity(), found.base_url)
             keys = [key_of(scope, request) for request in requests]
-        records = await self._kept(requests, keys)
+        records = await self._stored(requests, keys)
         rules = StopRules(succeeded=any(records), alike=not isinstance(self.task, BatchTask))
         fatal: list[AimlasyncError] = []
 
@@ -188,7 +187,7 @@ class BatchChat:
             result = await ask(client, requests[at], read=self.task.read, retry_invalid=self._retry_invalid)
             record = record_of(result)
             if self.store is not None and record.error is None:
-                await _reached(self.store, self.store.put(keys[at], encode_record(record)))
+                await _if_reachable(self.store, self.store.put(keys[at], encode_record(record)))
             records[at] = record
             if self.stop and (error := rules.check(result.error)) is not None:
                 fatal.append(error)
@@ -220,12 +219,12 @@ class BatchChat:
     async def __aexit__(self, *_: object) -> None:
         await self.close()
 
-    async def _kept(self, requests: Sequence[Request], keys: Sequence[str]) -> list[Record | None]:
+    async def _stored(self, requests: Sequence[Request], keys: Sequence[str]) -> list[Record | None]:
         if self.store is None or not requests:
             return [None] * len(requests)
-        found = await _reached(self.store, self.store.get(keys))
+        found = await _if_reachable(self.store, self.store.get(keys))
         return [
-            None if value is None else _again(value, request)
+            None if value is None else _record_for(value, request)
             for value, request in zip(found or [None] * len(requests), requests, strict=True)
         ]
 
@@ -268,7 +267,7 @@ class BatchChat:
             said = str(error).removeprefix("batch: line 1: ")
             failure = Failure(code=type(error).__name__, message=said, attempts=0)
             return Record(id="", custom_id="", error=failure, info=Facts(attempts=0))
-        return request if self._named else msgspec.structs.replace(request, custom_id=content)
+        return request if self._has_ids else msgspec.structs.replace(request, custom_id=content)
 
     def _body(self, said: Any) -> dict[str, Any]:
         if isinstance(said, str) and said.lstrip().startswith("["):
@@ -295,12 +294,12 @@ def _form(schema: Mapping[str, Any]) -> Form:
     return form_of_schema(str(schema.get("title") or schema.get("name") or "answer"), schema)
 
 
-def _usual(task: Task) -> dict[str, str]:
+def _default_columns(task: Task) -> dict[str, str]:
     answers = ["label"] if isinstance(task, ClassifyTask) and task.labels else ["answer"]
     return {name: name for name in (*answers, "error", "error_message", "tokens_in", "tokens_out", "cost_usd")}
 
 
-def _again(value: bytes, request: Request) -> Record | None:
+def _record_for(value: bytes, request: Request) -> Record | None:
     """The record that the store has, as that of this request."""
     try:
         record = decode_record(value)
@@ -321,7 +320,7 @@ def _again(value: bytes, request: Request) -> Record | None:
     return record
 
 
-async def _reached(store: Store, work: Coroutine[Any, Any, T]) -> T | None:
+async def _if_reachable(store: Store, work: Coroutine[Any, Any, T]) -> T | None:
     """What a store answers, None where it cannot be reached: a paid answer is not lost for that."""
     try:
         return await work

@@ -1,7 +1,4 @@
-"""aimlasync bulk: any request for each row of a file.
-
-Law: turns options into a task and a job; how it runs is in `run_job`.
-"""
+"""aimlasync bulk: any request for each row of a file. Turns options into a task and a job; `run_job` runs it."""
 
 from __future__ import annotations
 
@@ -62,7 +59,7 @@ def bulk(
     """
     server = find_server(where, choice.model)
     to_file = is_file(output)
-    with closing(open_input(file, format_, keep=to_file, default="jsonl")) as source:
+    with closing(open_input(file, format_, spool=to_file, default="jsonl")) as source:
         first = source.sample(1)[0]
         task: Task
         if prompt is None:
@@ -73,7 +70,7 @@ def bulk(
                 raise WrongUseError("--system, --params, --schema and --id go with --prompt; requests bring their own")
             task = BatchTask(model=server.model, judge=flags.retry_invalid > 0)
             # A price must be known for all of them; a pipe shows no more than its first line.
-            asked = source if flags.max_usd is not None and source.again else [first]
+            asked = source if flags.max_usd is not None and source.can_reread else [first]
             bodies = (row.fields.get("body") for row in asked)
             models = {str(body.get("model") or server.model) for body in bodies if isinstance(body, dict)}
         else:

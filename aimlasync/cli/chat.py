@@ -1,7 +1,4 @@
-"""aimlasync chat: one question, its answer as it arrives.
-
-Law: stdout carries the answer alone.
-"""
+"""aimlasync chat: one question, its answer as it arrives. stdout carries the answer alone."""
 
 from __future__ import annotations
 

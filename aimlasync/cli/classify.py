@@ -1,7 +1,6 @@
-"""aimlasync classify: a label for each row of a table.
+"""aimlasync classify: a label for each row of a table. Turns options into a task and a job; `run_job` runs it.
 
-Law: turns options into a task and a job; how it runs is in `run_job`.
-With no key it runs on the built-in simulator, and says so: what a first look needs, and no other command does.
+Without a key it runs on the built-in simulator, and says so: this is for a first look, and no other command does it.
 """
 
 from __future__ import annotations
@@ -101,7 +100,7 @@ def classify(
     if confidence:
         _check_confidence(server)
     to_file = is_file(output)
-    with closing(open_input(file, format_, keep=to_file)) as source:
+    with closing(open_input(file, format_, spool=to_file)) as source:
         sample = source.sample(1 if text is not None else SAMPLE)
         column = text_column(source.columns, sample, text, source.name)
         task = ClassifyTask(

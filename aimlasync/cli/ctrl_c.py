@@ -1,7 +1,7 @@
-"""Ctrl-C, SIGTERM and a terminal that hangs up: as events of the loop while a job runs, as an interrupt elsewhere.
+"""Ctrl-C, SIGTERM and a terminal that hangs up: events of the loop while a job runs, an interrupt elsewhere.
 
-While `on_interrupt` lasts a signal never interrupts code at a random place; it calls a function between two steps. A
-SIGHUP that was ignored when the process began (nohup) stays ignored.
+While `on_interrupt` lasts a signal never interrupts code at a random place; it calls a function between two steps of
+the loop. A SIGHUP that was ignored when the process began (nohup) stays ignored. Imports the standard library alone.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """What people see of a job: a live view while it runs, a summary when it ends; both on stderr.
 
-Law: numbers, labels, and messages of errors; never a prompt or a text. The live view is on a terminal alone, and not
-where the rows themselves go to that terminal. Colours are of the eight that every theme has, on text that reads without
-them.
+Shows numbers, labels and messages of errors, and never a prompt or a text. The live view is on a terminal alone, and
+not where the rows themselves go to that terminal. Colours are of the eight that every theme has, on text that reads
+without them. Imports the values of a job, and rich.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _SILENT = 2**28
 _encode = msgspec.json.Encoder().encode
 
 
-class Progress:
+class ProgressDisplay:
     """A live view, JSON lines, or nothing where nobody would see it."""
 
     def __init__(self, title: str, mode: str, *, stdout_is_rows: bool) -> None:
@@ -60,26 +60,26 @@ class Progress:
         self._timer: asyncio.TimerHandle | None = None
 
     @contextmanager
-    def of(self, job: Job) -> Iterator[None]:
+    def showing(self, job: Job) -> Iterator[None]:
         """Show `job` while the block lasts."""
         self._job = job
         if job.pending == 0:
             if self._mode == "json":
-                self._say(job.snapshot())
+                self._print_json(job.snapshot())
             yield
             return
         if self._live is not None:
             self._live.start()
             # It shows what else is said above itself, colours and links included: not those of others.
             sys.stderr = cast("Any", terminal.Screen(sys.stderr, "standard error"))
-        self._look()
+        self._refresh()
         try:
             yield
         finally:
             if self._timer is not None:
                 self._timer.cancel()
             if self._mode == "json":
-                self._say(job.snapshot())
+                self._print_json(job.snapshot())
             if self._live is not None:
                 self._live.stop()
 
@@ -106,18 +106,18 @@ class Progress:
         else:
             show_forecast(self._title, self._job, forecast)
 
-    def _look(self) -> None:
+    def _refresh(self) -> None:
         assert self._job is not None
         # The snapshots also measure what holds a job back, so they are taken where nobody looks.
         snapshot = self._job.snapshot()
         if self._mode == "json":
-            self._say(snapshot)
+            self._print_json(snapshot)
         if self._live is not None:
             self._live.update(_view(self._title, snapshot, self._console.width), refresh=True)
         wait = _JSON if self._mode == "json" else _LIVE
-        self._timer = asyncio.get_running_loop().call_later(wait, self._look)
+        self._timer = asyncio.get_running_loop().call_later(wait, self._refresh)
 
-    def _say(self, snapshot: Snapshot) -> None:
+    def _print_json(self, snapshot: Snapshot) -> None:
         click.echo(_encode(snapshot), err=True)
 
 

@@ -1,6 +1,6 @@
-"""What FILE and -o mean on the command line, for every command that reads rows and writes them.
+"""What FILE and -o mean on the command line, for every command that reads rows and writes them; `-` is stdin or stdout.
 
-Law: opens and checks; `-` is stdin or stdout.
+Opens and checks through bulk's input and output rooms.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from aimlasync.bulk.tasks.result import Result
 from aimlasync.cli.options import WrongUseError
 
 
-def open_input(file: str, format_: Format | None, *, keep: bool, default: Format = "csv") -> Source:
-    """Open FILE; with `keep` stdin is kept, so that it can be read again. Raises InputError."""
+def open_input(file: str, format_: Format | None, *, spool: bool, default: Format = "csv") -> Source:
+    """Open FILE; with `spool` stdin is kept, so that it can be read again. Raises InputError."""
     if file != "-":
         return open_source(file, format_)
     if sys.stdin is None:
@@ -35,7 +35,7 @@ def open_input(file: str, format_: Format | None, *, keep: bool, default: Format
     # no file, as in tests, it is what it is.
     with suppress(OSError):
         stdin = open(stdin.fileno(), "rb", closefd=False)  # noqa: SIM115
-    return open_stream(stdin, format_ or default, keep=keep)
+    return open_stream(stdin, format_ or default, spool=spool)
 
 
 def is_file(output: str) -> bool:

@@ -1,6 +1,6 @@
 """The options that `classify` and `bulk` share, and what they say about how a job runs.
 
-Law: from words to values; nothing is opened here but the list of prices, where money is capped.
+Turns flags into values; asks the vendor for nothing but its list of prices, where money is capped.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""aimlasync models: the catalogue of one server.
-
-Law: one line per model on stdout, plain enough for grep.
-"""
+"""aimlasync models: the catalogue of one server, one line per model on stdout, plain enough for grep."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """What the commands share: options, the client they lead to, and the way from an error to one line and an exit code.
 
-Law: the only place that turns errors into words for people. A key is never an argument, and never printed.
+Errors are turned into messages for people here alone. A key is never an argument, and never printed. Imports the public
+names of the library.
 """
 
 from __future__ import annotations

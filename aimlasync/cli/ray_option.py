@@ -1,6 +1,6 @@
-"""--ray: the machines that a command asks through, and what they keep on the way.
+"""--ray: the Ray cluster that a command asks through, and the store that keeps answers on their way.
 
-Law: from words to a cluster; Ray is imported only when it is asked for.
+Ray is imported only when it is asked for.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from aimlasync.cli.options import SIMULATED_KEY, CommandError, Server, WrongUseE
 from aimlasync.providers import AIMLAPI
 
 
-class Machines:
+class RayCluster:
     """A cluster that was joined or begun. Raises WrongUseError or CommandError."""
 
     def __init__(self, flags: JobOptions, server: Server, output: str) -> None:

@@ -1,6 +1,6 @@
-"""How a command runs a job: Ctrl-C, progress, the summary, the exit code.
+"""How a command runs a job: Ctrl-C, progress, the summary, the exit code. Shared by `classify` and `bulk`.
 
-Law: shared by `classify` and `bulk`; what people see is in `display`.
+What people see is in `display`, what signals do is in `ctrl_c`, worker processes are in `workers_option`.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ from aimlasync.bulk.output.target import Target
 from aimlasync.bulk.progress.summary import Summary
 from aimlasync.bulk.tasks.tasks import EmptyTextError, Task
 from aimlasync.cli.ctrl_c import HANG_UP, interrupt, on_interrupt
-from aimlasync.cli.display import Progress
+from aimlasync.cli.display import ProgressDisplay
 from aimlasync.cli.job_options import JobOptions, priced
 from aimlasync.cli.options import Server, advised, counted, open_client
-from aimlasync.cli.ray_option import Machines
+from aimlasync.cli.ray_option import RayCluster
 from aimlasync.cli.workers_option import own_part, run_part, worker_processes
 
 SOME_FAILED = 3
 
 
-class Watch:
+class JobView:
     """What is seen of a job, and how it is interrupted."""
 
     def __init__(self, title: str, mode: str, *, stdout_is_rows: bool) -> None:
-        self.progress = Progress(title, mode, stdout_is_rows=stdout_is_rows)
+        self.progress = ProgressDisplay(title, mode, stdout_is_rows=stdout_is_rows)
         self.signals: list[int] = []
         self.job: Job | None = None
         self.is_throwaway = False
@@ -47,7 +47,7 @@ class Watch:
         """The job is known, and begins."""
         self.job = job
         job.is_throwaway = self.is_throwaway
-        self._stack.enter_context(self.progress.of(job))
+        self._stack.enter_context(self.progress.showing(job))
 
     def interrupt(self, number: int) -> None:
         """Ctrl-C, SIGTERM or SIGHUP: calls in flight finish, and after a second Ctrl-C or SIGTERM they are dropped.
@@ -86,24 +86,24 @@ async def run_to_file(
     """Run a job that can be gone on with, show it, and return the exit code."""
     if (mine := own_part()) is not None:
         return await run_part(*mine, source, task, options, flags, server, models=models)
-    watch = Watch(title, flags.progress, stdout_is_rows=False)
+    view = JobView(title, flags.progress, stdout_is_rows=False)
     # Before anything listens to Ctrl-C: Ray would take that over.
-    cluster = None if flags.ray is None else Machines(flags, server, output)
-    with on_interrupt(watch.interrupt), tempfile.TemporaryDirectory() as scratch:
+    cluster = None if flags.ray is None else RayCluster(flags, server, output)
+    with on_interrupt(view.interrupt), tempfile.TemporaryDirectory() as scratch:
         if output == "-":
             # A dry run whose answers nobody keeps.
             output = os.path.join(scratch, "answers.jsonl")
-            watch.is_throwaway = True
+            view.is_throwaway = True
         try:
             async with AsyncExitStack() as stack:
                 client = await stack.enter_async_context(open_client(server, limits=flags.limits))
                 prices = await flags.prices(client, models)
                 options = priced(options, prices)
-                watch.progress.reading(source.size + size_of(output, f"{output}.journal"))
+                view.progress.reading(source.size + size_of(output, f"{output}.journal"))
                 answerer = None
                 if cluster is not None:
                     answerer = await stack.enter_async_context(cluster.open(task))
-                    watch.progress.note(f"asking through {cluster.said}")
+                    view.progress.note(f"asking through {cluster.said}")
                 summary = await run(
                     client,
                     source,
@@ -115,7 +115,7 @@ async def run_to_file(
                     restart=flags.restart,
                     overwrite=flags.overwrite,
                     durability=flags.durability,
-                    begin=watch.begin,
+                    begin=view.begin,
                     workers=worker_processes(flags, source.name),
                     answerer=answerer,
                 )
@@ -125,32 +125,32 @@ async def run_to_file(
                     write_failed(summary.journal, errors)
                 statistics = client.statistics()
         finally:
-            watch.end()
-    assert watch.job is not None
-    if options.canary is not None and summary.stopped_by is None and not watch.signals:
-        watch.progress.forecast(forecast(watch.job.totals, watch.job.options.workers, flags.limits, prices, statistics))
+            view.end()
+    assert view.job is not None
+    if options.canary is not None and summary.stopped_by is None and not view.signals:
+        view.progress.forecast(forecast(view.job.totals, view.job.options.workers, flags.limits, prices, statistics))
         return 0
-    watch.progress.summary(summary)
-    return _exit_code(summary, watch, flags)
+    view.progress.summary(summary)
+    return _exit_code(summary, view, flags)
 
 
 async def run_to_stream(
     title: str, rows: StreamedRows, options: Options, flags: JobOptions, server: Server, *, models: set[str]
 ) -> int:
     """Run a job whose rows go to a stream, show it, and return the exit code."""
-    watch = Watch(title, flags.progress, stdout_is_rows=True)
-    with on_interrupt(watch.interrupt):
+    view = JobView(title, flags.progress, stdout_is_rows=True)
+    with on_interrupt(view.interrupt):
         try:
             async with open_client(server, limits=flags.limits) as client:
                 prices = await flags.prices(client, models)
                 job = Job(rows, priced(options, prices), LocalRunner(client))
-                watch.begin(job)
+                view.begin(job)
                 await job.run()
         finally:
-            watch.end()
+            view.end()
     summary = job.summary()
-    watch.progress.summary(summary)
-    return _exit_code(summary, watch, flags)
+    view.progress.summary(summary)
+    return _exit_code(summary, view, flags)
 
 
 def size_of(*paths: str) -> int:
@@ -158,18 +158,18 @@ def size_of(*paths: str) -> int:
     return sum(os.path.getsize(path) for path in paths if os.path.isfile(path))
 
 
-def _exit_code(summary: Summary, watch: Watch, flags: JobOptions) -> int:
+def _exit_code(summary: Summary, view: JobView, flags: JobOptions) -> int:
     """Say what is left to do, and return the exit code."""
-    job, totals = watch.job, summary.totals
+    job, totals = view.job, summary.totals
     assert job is not None
     go_on = "run the same command to go on" if job.is_resumable else "with -o PATH the same command would go on"
     done = f"{counted(totals.ok, 'row')} done"
     if summary.stopped_by is not None:
         click.echo(f"aimlasync: stopped: {advised(summary.stopped_by)}; {done}; {go_on}", err=True)
         return 1
-    if watch.signals:
+    if view.signals:
         click.echo(f"aimlasync: interrupted, {done}; {go_on}", err=True)
-        return 128 + watch.signals[0]
+        return 128 + view.signals[0]
     if summary.capped_by is not None and (summary.left or totals.total is None):
         cap = "--max-tokens is used up" if summary.capped_by == "tokens" else "--deadline has passed"
         left = f", {summary.left:,} left" if summary.left else ""

@@ -1,6 +1,6 @@
 """aimlasync simulate: the simulator as a server.
 
-Law: stdout carries lines that a shell can use, then the ledger.
+stdout carries lines that a shell can use, then the totals of its ledger.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Where text meets the terminal: standard output and error as the commands use them.
 
-`printable` decides what a terminal is given. Words for people (stderr) go through it always, standard output where it
-is a terminal; what a pipe or a file is given is exact. `attached` puts this between the commands and the system, so
-that no command need think of it. Words for people are worth no job: an error of stderr is no error.
+`printable` decides what a terminal is given: stderr goes through it always, standard output where it is a terminal; a
+pipe or a file gets the exact text. `attached` puts this between the commands and the system, so that no command need
+think of it. An error of stderr is ignored, because a message is not worth a job. Imports rich.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """--workers N: the same command in N processes, each with a part of the rows.
 
-Law: a worker is told by its environment which part is its own and where its parent listens, and by the command line,
-which is the parent's, everything else. What it says on stderr is the parent's stderr; a Ctrl-C on the terminal reaches
-the parent alone, which tells the workers.
+A worker is told by its environment which part is its own and where its parent listens, and everything else by the
+parent's command line. Its stderr is the parent's. It is started in a session of its own, so that a Ctrl-C on the
+terminal reaches the parent alone, which then tells the workers.
 """
 
 from __future__ import annotations

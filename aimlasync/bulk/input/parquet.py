@@ -1,9 +1,9 @@
 """Rows of a Parquet input, one at a time.
 
-Law: pyarrow is imported here, and only when a Parquet file is really read or written. Holds a batch of rows and the
-pages they came in, whatever the size of the file. Values are those that JSON knows; what it does not know becomes text:
-dates, times and decimals as Arrow prints them, with all their digits; binary values as UTF-8 where they are that (older
-writers mark no text as text) and base64 where not.
+pyarrow is imported here, and only when a Parquet file is read or written. Memory is a batch of rows and the pages that
+they came in, whatever the size of the file. Values are those that JSON knows; others become text: dates, times and
+decimals as Arrow prints them, with all their digits; binary values as UTF-8 where they are that (older writers mark no
+text as text) and base64 where not.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """Rows of a CSV or JSONL input, one at a time.
 
-Law: reads, never writes; holds one row and the block it came in, whatever the size of the input. Everything wrong with
-an input is an `InputError` that names the input, the line where there is one, what is wrong and what to do.
-A block is decoded at once; one in which something is wrong again line by line, so that a bad byte has a line. UTF-8
-with or without a mark; RFC 4180 quoting, strict, because a lenient reader swallows the rest of the file behind one
-stray quote.
+Reads and never writes; memory is one row and the block that it came in, whatever the size of the input. Everything
+wrong with an input is an `InputError` that names the input, the line where there is one, what is wrong and what to do.
+A block is decoded at once, and again line by line where something is wrong in it, so that a bad byte has a line. Input
+is UTF-8 with or without a byte order mark; CSV is RFC 4180 with strict quoting, because a lenient reader takes the
+rest of the file behind one stray quote for one field. Imports msgspec alone.
 """
 
 from __future__ import annotations

@@ -52,7 +52,7 @@ async def ask(client: AsyncClient, request: Request, *, read: Read | None = None
         try:
             reply = await _create(client, request)
         except AimlasyncError as error:
-            # A reply of an earlier call stays: it was paid for.
+            # The reply of an earlier call stays in the result, because it was paid for.
             result.error = error
             if error.info is not None:
                 result.attempts += error.info.attempts

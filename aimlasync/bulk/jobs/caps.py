@@ -61,7 +61,7 @@ class TokenCap:
         self.max_tokens = max_tokens
         self._totals = totals
         self._draw = draw
-        # Rows that were let in and have no result yet, and what wakes the one that waits for a result.
+        # Rows that were let in and have no result yet; `admit` waits for the event when the cap leaves no room.
         self._in_flight = 0
         self._finished = asyncio.Event()
 

@@ -78,7 +78,7 @@ class Job:
         finally:
             self.rows.end_run()
         if self.pending == 0:
-            # The cap was met, and no row was left out for it.
+            # All rows were finished, so no cap left one out.
             self.ending.capped_by = None
 
     def interrupt(self) -> bool:

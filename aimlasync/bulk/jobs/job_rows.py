@@ -21,9 +21,9 @@ from aimlasync.bulk.progress.totals import Totals
 from aimlasync.bulk.tasks.result import Result
 from aimlasync.bulk.tasks.tasks import EmptyTextError, Task
 
-# Rows that are skipped between two turns of the event loop, so that signals and other processes are heard meanwhile.
+# Rows that are skipped between two turns of the event loop, so that signals and messages are handled meanwhile.
 _SKIPPED = 5_000
-# Rows that are read at once: one by one, between calls, each would be read with cold caches.
+# Rows that are read at once. Read one by one between calls, each would find the processor's caches cold.
 _AHEAD = 64
 
 
@@ -84,7 +84,7 @@ def pending_rows(
 
 
 def is_final(failure_code: str, options: Options) -> bool:
-    """Whether a failure of an earlier run stands: an empty text is no fuller for being asked again."""
+    """Whether a row that failed in an earlier run is not asked about again: by option, or since its text is empty."""
     return options.keep_failed or failure_code == EmptyTextError.__name__
 
 
@@ -92,7 +92,7 @@ def check_row(row: Row, rows: JobRows, options: Options, added: Collection[str])
     """Raises InputError for a row that cannot be asked about, judged or written with the columns `added` to it."""
     rows.task.check(row)
     if row.cells is not None:
-        # A CSV row has the columns of its header, which were looked at once.
+        # A CSV row has the columns of its header, which the command has checked.
         return
     name, gold = rows.source.name, options.gold
     if gold is not None and gold not in row.fields:

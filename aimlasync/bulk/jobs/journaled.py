@@ -51,7 +51,7 @@ class JournaledRows:
         self.options = options
         self.totals = Totals()
         self.shared: SharedCalls | None = None
-        # Columns that the output gets; no row may have one of its own.
+        # Columns that are added to the output; no row may have a column of that name.
         self._added = added
         self._stamp = source.stamp()
         self._done = IdSet()
@@ -60,7 +60,7 @@ class JournaledRows:
         self._superseded: list[int] = []
         # With a gold column: what earlier runs answered.
         self._labels: dict[str, str | list[str]] = {}
-        # A journal is neither made nor emptied for an input that is wrong; one that is there knows what was checked.
+        # The input is surveyed before a journal is made or emptied. An existing manifest says that it was surveyed.
         facts = None if restart else facts_of(journal)
         survey = self._survey() if facts is None else None
         self._digest = source.digest() if survey is None else survey.digest
@@ -75,13 +75,13 @@ class JournaledRows:
             durability=durability,
         )
         self.path = journal
-        """As it was given; where links lead, `identity` and locks are those of the file itself."""
+        """As it was given, links not followed."""
         try:
             for offset, glance in self._journal.scan():
                 self._replay(offset, glance)
-            # Their rows are asked about again, and the lines go.
+            # Lines that say nothing of their row are dropped, and the rows are asked about again.
             self._superseded += self._journal.blanks
-            # What workers of a killed run have left.
+            # Journals that worker processes of a killed run left behind.
             self.take_in_parts(restart=restart)
             self._replay_failed()
             self.totals.start_run()
@@ -152,7 +152,7 @@ class JournaledRows:
 
     def _take_in(self, part: str, *, restart: bool, is_new: bool) -> None:
         if not os.path.exists(part):
-            # Taken in before, by a run that died before the manifest was gone as well.
+            # An earlier run took the part in and died before it removed the manifest.
             remove_part(part)
             return
         journal = Journal.open(part, job=identity_of_part(part, self.identity()), restart=restart)
@@ -175,7 +175,7 @@ class JournaledRows:
         remove_part(part)
 
     def _supersede(self, record: Record) -> None:
-        """Let a record take the place of the line of the same row's earlier failure."""
+        """Note that a record replaces the line of the same row's earlier failure, and add what that took."""
         if (old := self._failed.pop(record.custom_id, None)) is not None:
             self._superseded.append(old)
             add_earlier(record, self._journal.read(old).info)
@@ -183,7 +183,7 @@ class JournaledRows:
     def _replay(self, offset: int, glance: Glance) -> None:
         name = glance.custom_id
         if name in self._done if glance.error is not None else not self._done.add(name):
-            # Somebody put two journals together.
+            # The row has an ok line already, as in journals that were concatenated by hand.
             self._superseded.append(offset)
             return
         if self._failed and (old := self._failed.pop(name, None)) is not None:
@@ -213,7 +213,7 @@ class JournaledRows:
         if options.limit is not None or options.shard is not None or options.dedupe or not isinstance(rows, int):
             return False
         self.totals.total, self.totals.left = rows, rows - len(self._done)
-        # That nothing is left is said after a look alone: somebody may have put two journals together.
+        # A job is called complete only after a survey, because journals may have been concatenated by hand.
         return self.totals.left > 0
 
     def _survey(self) -> Survey:

@@ -69,7 +69,7 @@ class LocalRunner:
 
         def take(result: Result) -> None:
             fatal = rules.check(result.error)
-            # A reply of an earlier call for the row was paid for.
+            # A result with the reply of an earlier call counts, because that was paid for.
             if fatal is None or result.reply is not None:
                 record = record_of(result)
                 totals.add_result(result, record, is_read=is_read)
@@ -95,14 +95,14 @@ class LocalRunner:
             lambda row: ask_row(row, task, ask),
             workers=options.workers,
             may_take=lambda: client.queued < MAX_WAITING,
-            # Not an iteration: a result is in the journal in the same instant in which it is there.
+            # No iteration, which could be cancelled between a result and its line in the journal.
             on_result=take,
         )
         self._workers = options.workers
         if caps.deadline is not None:
             timers.append(loop.call_later(caps.deadline, stop_at_deadline))
         if ending.is_interrupted:
-            # Before there was anything to stop.
+            # The interrupt came before there was a pool to stop.
             pool.stop()
         elif token_cap.is_used_up and not await token_cap.draw():
             ending.capped_by = "tokens"

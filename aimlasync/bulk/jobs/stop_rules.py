@@ -23,7 +23,8 @@ from aimlasync.errors import (
 )
 
 _ALWAYS = (AuthenticationError, InsufficientCreditError, PermissionDeniedError, BudgetExceededError)
-# Where every row asks the same but for the text. One row may be too long, or break a policy; the first few may not all.
+# Stops a job whose rows differ in the text alone, while none has succeeded. One text may be too long or break a policy;
+# if the first few rows are all refused, the request itself is wrong.
 _REFUSED = (BadRequestError, UnprocessableEntityError)
 # Seconds that calls in flight may go on after an error that stops the job: they may be paid for already.
 STOP_GRACE = 5.0
@@ -45,7 +46,7 @@ class StopRules:
     """Looks at every result; `alike` says that all rows ask the same in the same way but for the text."""
 
     def __init__(self, *, succeeded: bool = False, alike: bool = True) -> None:
-        # Whether any row was ever answered: then the request as such is right.
+        # Whether any row was ever answered, so that the request itself is right.
         self._succeeded = succeeded
         self._alike = alike
         self._refused = 0

@@ -53,14 +53,14 @@ class StreamedRows:
         self._flush = flush
         ahead = max(1024, 8 * options.workers)
         self._order = InOrder[tuple[Result, Record]](ahead) if in_order else None
-        if source.again:
+        if source.can_reread:
             self.totals.total = self.totals.left = source.survey(self._check, limit=options.limit).rows
 
     async def pending(self) -> AsyncGenerator[Row]:
         """Give all rows; those of a pipe are checked as they come."""
-        again, order = self.source.again, self._order
+        again, order = self.source.can_reread, self._order
         rows = islice(self.source, self.options.limit)
-        # A pipe may be slow, and calls in flight must go on meanwhile.
+        # A pipe may block, and calls in flight must go on meanwhile.
         async with aclosing(later(rows) if again else in_thread(rows)) as read:
             async for row in read:
                 if not again:

@@ -56,7 +56,7 @@ class WorkerPool(Generic[T, R]):
         # Workers that wait until they may take an item.
         self._waiting = Waiters()
         self._workers = workers
-        # Results not yet taken by the reader, and what lets workers go on when there is room for more.
+        # Results not yet taken by the reader, and the event that there is room for more.
         self._results: deque[R] = deque()
         self._room = asyncio.Event()
         self._room.set()
@@ -132,7 +132,7 @@ class WorkerPool(Generic[T, R]):
             self._tasks = [asyncio.create_task(self._work()) for _ in range(self._workers)]
             self._idle.update(self._tasks)
             for task in self._tasks:
-                # Not a `finally` in the task: one that is cancelled before its first step never enters it.
+                # No `finally` in the task, because one that is cancelled before its first step never enters it.
                 task.add_done_callback(self._ended)
 
     async def _work(self) -> None:
@@ -166,7 +166,7 @@ class WorkerPool(Generic[T, R]):
             pass
         except BaseException as error:  # noqa: BLE001  # raised again, by the reader
             if self._stopping and isinstance(error, asyncio.CancelledError):
-                # By `stop` or `cancel`; the item, if there was one, was not done.
+                # `stop` or `cancel` did it; the item, if the worker had one, has no result.
                 return
             self._failure = self._failure or error
             self._idle.discard(task)
@@ -190,7 +190,7 @@ class WorkerPool(Generic[T, R]):
                     try:
                         item = next(self._items)
                     except StopIteration:
-                        # It cannot leave a coroutine.
+                        # A StopIteration that leaves a coroutine would become a RuntimeError.
                         break
                 if item is not None:
                     return item

@@ -1,9 +1,9 @@
-"""Which job a journal belongs to, in a file beside it, PATH.manifest; who has that file locked has the journal.
+"""Which job a journal belongs to: a file beside it, PATH.manifest; the run that has it locked has the journal.
 
-Law: knows the journal's name and size, never its lines, which so stay plain Batch results for any tool. It is written
-in place: the lock is on the file and not on its name. In what order things are written makes every
-crash recoverable: a manifest that is whole has a journal, a torn one an empty journal or none. Anything else was done
-by somebody, and is refused. `merge` alone puts a manifest in the place of another, under its lock.
+Knows the journal's name and size and never its lines, which stay plain Batch results for any tool. The manifest is
+written in place, because the lock is on the file and not on its name. The order of writes makes every crash
+recoverable: a whole manifest has a journal, a torn one an empty journal or none; anything else is refused. `merge`
+alone puts a manifest in the place of another, under its lock. Imports `disk` and `file_lock`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ VERSION = 2
 _MARK = b'{"aimlasync":"journal",'
 _AFRESH = "choose another -o, or begin anew with --restart (its answers are lost)"
 _SHOWN = 3
-# Nobody reads a checksum.
+# A checksum is not shown in a message: nobody can read it.
 _DIGEST = re.compile("[0-9a-f]{64}")
 _WIDTH = 60
 
@@ -64,7 +64,7 @@ def claim(
                     _compare(path, found, job, size)
                     return fd
                 except JournalError:
-                    # An empty journal holds nothing that could be lost: it is made this job's.
+                    # An empty journal holds nothing that could be lost, so it becomes this job's.
                     if size != 0:
                         raise
             # A crash between any two of these leaves either what was there or an empty journal under a torn manifest.
@@ -84,7 +84,7 @@ def claim(
 def facts_of(path: str) -> dict[str, Any] | None:
     """Return the facts in the manifest of the journal at `path`, None where there is no whole one; nothing is locked.
 
-    They hold for whoever can claim the journal with the same job afterwards.
+    They are true for a run that can claim the journal with the same job afterwards.
     """
     found = read_manifest((os.path.realpath(path) if os.path.islink(path) else path) + ".manifest")
     if not found:
@@ -115,7 +115,7 @@ def read_manifest(path: str) -> dict[str, Any] | None:
 
 @contextmanager
 def locked(path: str) -> Iterator[None]:
-    """Keep runs from the journal at `path`, which has a manifest. Raises JournalError when one has it; OSError."""
+    """Lock the journal at `path`, which has a manifest. Raises JournalError when a run has it; OSError."""
     fd = _open_locked(path, os.O_RDWR)
     try:
         yield
@@ -124,7 +124,7 @@ def locked(path: str) -> Iterator[None]:
 
 
 def release(fd: int) -> None:
-    """Let another run have the journal."""
+    """Unlock the journal for another run."""
     unlock(fd)
     os.close(fd)
 
@@ -135,7 +135,7 @@ def _open_locked(path: str, flags: int) -> int:
         fd = os.open(own, flags | BINARY, 0o600)
         try:
             lock(fd)
-            # `merge` puts another file in its place: a lock on the old one would keep nobody away.
+            # `merge` puts another file in its place, and a lock on the old one would exclude no other run.
             if _is_same(fd, own):
                 return fd
         except HeldError:
@@ -172,7 +172,7 @@ def _empty(path: str, sync: Sync) -> None:
 
 def _decoded(data: bytes, own: str) -> dict[str, Any] | None:
     """Return the manifest, None when a run died while it made it. Raises JournalError for what is no manifest."""
-    # A power failure may leave zeros where something was to be written.
+    # A power failure may leave zeros in the place of what was being written.
     if not data.strip(b"\0"):
         return None
     try:
@@ -221,7 +221,7 @@ def _difference(name: str, was: dict[str, Any], now: dict[str, Any]) -> str:
     texts = [msgspec.json.encode(side[name]).decode() if name in side else "not there" for side in (was, now)]
     start = 0
     if max(map(len, texts)) > _WIDTH:
-        # Two prompts may begin alike: show them where they part.
+        # Two long values may begin alike, so they are shown from where they differ.
         alike = next((at for at, (a, b) in enumerate(zip(*texts, strict=False)) if a != b), 0)
         start = max(0, alike - _WIDTH // 3)
     cut = [f"{'...' if start else ''}{text[start:][:_WIDTH]}{'...' * (len(text) > start + _WIDTH)}" for text in texts]

@@ -1,6 +1,6 @@
-"""The journals of a job's workers: where they lie, and which were left behind.
+"""Names of the files beside an output: its journal, and the journals of the workers of a job.
 
-Law: names of files, no content. A part that is locked belongs to a worker that is still ending.
+Names alone, no content. A part that is locked belongs to a worker that is still ending. Imports the standard library.
 """
 
 from __future__ import annotations

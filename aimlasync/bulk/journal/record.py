@@ -1,9 +1,9 @@
 """One line of a journal: what became of one row, in the shape of a result line of OpenAI's Batch API.
 
-Law: plain data and its JSON. {"id", "custom_id", "response": {"status_code", "request_id", "body"}, "error"} is theirs
+Plain data and its JSON. {"id", "custom_id", "response": {"status_code", "request_id", "body"}, "error"} is theirs
 (source: OpenAI's Batch API reference, "The request output object"); `info` is ours, and holds what a report, a resumed
-run or an export wants to know without decoding the body. `settled` is the one place that tells an answer from a failure
-and both from a line that is neither; whoever reads a line reads it through there.
+run or an export needs without decoding the body. `settled` alone tells an answer from a failure, and both from a line
+that is neither; every reader of a line goes through it. Imports the bodies of errors.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A journal as a table: CSV, JSONL or Parquet, in the order of the input.
 
-Law: reads a journal and its input, writes one file; memory is 12 bytes a line of the journal, whatever is in it. What
-an answer says is read by the decoders that read it from the wire.
+Reads a journal and its input and writes one file; memory is 12 bytes a line of the journal. Answers are read by the
+decoders that read them from the wire. Imports input, journal, the results of requests, and this room.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from aimlasync.bulk.input.source import Source, format_of_path
 from aimlasync.bulk.journal.index import Index
 from aimlasync.bulk.journal.manifest import job_of
 from aimlasync.bulk.journal.record import Facts, Record
-from aimlasync.bulk.output.tables import Kind, KindError, open_table, spelled
+from aimlasync.bulk.output.tables import Kind, KindError, as_written, open_table
 from aimlasync.bulk.output.target import Target
 from aimlasync.bulk.tasks.result import Reply, reply_of
 from aimlasync.chat import ChatCompletion
@@ -173,12 +173,12 @@ class Layout:
     def of_row(self, row: Row, outcome: Outcome) -> list[Any]:
         """Return the values of one row of the input."""
         fields: Mapping[str, Any] | Sequence[Any] | None = row.cells if self._format == "csv" else None
-        return self.values(fields or (spelled(row) if self._format == "jsonl" else row.fields), outcome)
+        return self.values(fields or (as_written(row) if self._format == "jsonl" else row.fields), outcome)
 
     def object_of_row(self, row: Row, outcome: Outcome) -> dict[str, Any]:
         """Return the row as an object with what is added: all its members, also those that no other row has."""
         added = {column: get(outcome) for column, (at, get) in zip(self.columns, self._gets, strict=True) if at is None}
-        return {**spelled(row), **added}
+        return {**as_written(row), **added}
 
     def _get(self, column: str, at: int, name: str) -> tuple[int | None, Callable[[Outcome], Any]]:
         if self._inputs[at : at + 1] == [column]:
@@ -330,7 +330,7 @@ def _columns(
     """The columns of the input, and those to be written."""
     if source is None:
         return [], [*(["custom_id", "answer", "error"] if columns is None else columns), *(add or ())]
-    if not source.again:
+    if not source.can_reread:
         raise InputError(source.name, "a pipe, and an export reads its input more than once; save it to a file first")
     first = source.sample(1)[0]
     inputs = source.columns

@@ -1,7 +1,7 @@
 """Journals of the shards of one job as one journal.
 
-Law: reads journals, writes one; memory is 12 bytes a line. Of the lines of one custom_id exactly one is kept. The
-sidecars must tell of the same job but for the shard.
+Reads journals and writes one; memory is 12 bytes a line. Of the lines of one custom_id exactly one is kept. The
+manifests must be of the same job but for the shard. Imports input, journal and this room.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Paths that are written as they go and replaced by nothing: standard output, open descriptors, pipes, devices.
 
-It may import `disk` and `InputError`.
+Imports `journal.disk` and `InputError`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Tables of values, as CSV, JSONL or Parquet.
 
-Law: bytes out; knows nothing of how a value came about. A value is one that JSON knows: in CSV anything but text is
-written as JSON, and nothing for null; UNSET is null, and in JSONL no member at all.
+Values in, bytes out; where a value comes from is `export`'s business. A value is one that JSON knows: in CSV anything
+but text is written as JSON, and nothing for null; UNSET is null, and in JSONL no member at all. CSV is RFC 4180.
+Imports input alone.
 """
 
 from __future__ import annotations
@@ -171,7 +172,7 @@ def _kind(values: Sequence[Any]) -> Kind | None:
     return "text"
 
 
-def spelled(row: Row) -> Mapping[str, Any]:
+def as_written(row: Row) -> Mapping[str, Any]:
     """Return the fields of a row for JSONL: those of a JSON row as they were written, with all digits of a number."""
     return row.fields if row.raw is None else _raw(row.raw)
 

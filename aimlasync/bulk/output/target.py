@@ -72,7 +72,7 @@ class Target:
         self.drops_manifest = False
         """Whether the manifest beside the path goes with what is there: nothing may take the new file for that."""
         # What was found last: how to know it again, and its digest if it is the job's own.
-        self._seen: tuple[tuple[int, ...] | None, str | None] | None = None
+        self._found: tuple[tuple[int, ...] | None, str | None] | None = None
 
     def check(self) -> str | None:
         """Return the digest of the job's own file that is there, None where there is none.
@@ -120,7 +120,7 @@ class Target:
                 self._written.add(Written(self._written.name_of(real), size, digest, before))
                 with named(self.path):
                     os.replace(temporary, real)
-        self._seen = None
+        self._found = None
 
     def _check_journals(self, real: str) -> None:
         """Refuse what belongs to a journal: the job's own, and another's unless it is to be replaced on purpose."""
@@ -142,30 +142,30 @@ class Target:
         try:
             found = os.stat(real)
         except FileNotFoundError:
-            self._seen = None
-            if self._is_elsewhere(real):
+            self._found = None
+            if self._is_output_of_another(real):
                 self.refuse(_THEIRS.format(self.path))
             return None
         if not os.access(real, os.W_OK):
             raise InputError(self.path, f"no right to write it; choose another {self._option}")
         stamp = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
-        if self._seen is not None and self._seen[0] == stamp:
-            return self._seen[1]
+        if self._found is not None and self._found[0] == stamp:
+            return self._found[1]
         known = self._written.read().get(self._written.name_of(real))
         own = None
         # An empty file holds nothing that could be lost.
-        if found.st_size or known is not None or self._is_elsewhere(real):
+        if found.st_size or known is not None or self._is_output_of_another(real):
             digest = _digest(real) if known is not None else None
             if known is not None and digest in (known.sha256, known.before):
                 own = digest
-            elif self._is_elsewhere(real):
+            elif self._is_output_of_another(real):
                 self.refuse(_THEIRS.format(self.path))
             elif found.st_size:
                 self.refuse("was changed since this job wrote it" if known is not None else _FOREIGN)
-        self._seen = (stamp, own)
+        self._found = (stamp, own)
         return own
 
-    def _is_elsewhere(self, real: str) -> bool:
+    def _is_output_of_another(self, real: str) -> bool:
         """Whether the path is the output of another job, which may be about to write it."""
         theirs = f"{real}.journal"
         return theirs != self._journal and not self._is_journal and is_manifest(f"{theirs}.manifest")

@@ -1,7 +1,8 @@
 """Inline SVG for a report: columns over time, a histogram of times on a log axis.
 
-Law: x is in percent and y in pixels, so a chart fills any width while type, lines and hatching keep their size. The
-`<title>` of a column is its tooltip, with or without script. Nothing here is text that others wrote.
+x is in percent and y in pixels, so a chart fills any width while type, lines and hatching keep their size. The
+`<title>` of a column is its tooltip, with or without script. No text of others is drawn. Imports the histogram of
+`facts`.
 """
 
 from __future__ import annotations

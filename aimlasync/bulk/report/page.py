@@ -1,8 +1,8 @@
 """The page: a report as one HTML file that loads nothing.
 
-Law: the same report makes the same bytes, so no clock and no random name. Plain str is text and is escaped where it
-meets markup (`_join`); only `Html` passes. The page's own policy runs no other script than its own, whatever a label
-says.
+The same report makes the same bytes, so there is no clock and no random name. A plain str is text, and is escaped where
+it meets markup (`_join`); only `Html` passes. The page's Content-Security-Policy runs no script but its own, whatever a
+label says. Imports `facts` and `charts`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The form of an answer: a strict JSON schema, from labels, a file or a Python type, and how the answer is read.
+"""The form of an answer: a strict JSON schema, from labels, a file or a Python type, and how an answer is read by it.
 
-Law: pure, but for loading what `load_form` is told to. A schema of a file is made strict where it is silent: every
-object closed, every property required.
+Pure, but for loading what `load_form` is told to. Where a schema of a file says nothing it is made strict: every object
+closed, every property required. Imports the client's schemas and parsers.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
-"""A label for each row, or several, or an answer in a form of the user's own: the question and the reading.
+"""A label for each row, or several, or an answer in a form of the user's own: the request and how its answer is read.
 
-Law: pure. The schema of the answer is strict, so that an answer is in its form or an error.
+Pure. The schema of the answer is strict, so that an answer is in its form or an error. Imports this room and the rows
+of an input.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
-"""How sure a model was of a label, by the probabilities that it gave to the tokens of it.
+"""How sure a model was of a label, by the probabilities that it gave to the label's tokens.
 
-Law: pure arithmetic. It is the model's own number: how often it is right at 0.9 is for a gold column to tell.
+Pure arithmetic. It is the model's own number; how often it is right at 0.9 is measured with a gold column. Imports
+replies.
 """
 
 from __future__ import annotations

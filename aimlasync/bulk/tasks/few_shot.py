@@ -1,7 +1,4 @@
-"""Examples to show to a model: texts with their labels, from a file.
-
-Law: reads one small file.
-"""
+"""Examples to show to a model: texts with their labels, read from a small file. Imports input and `prompt`."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """What is said to the model about a row: a system message, and a template filled in with the row's columns.
 
-Law: pure.
+Pure; imports msgspec alone.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """What is asked about each row, and how its answer is read.
 
-Law: pure. A task turns a row into a request and a reply into an answer; how rows are read and answers kept is the
-job's business. What decides the answers is its `identity`: a journal is gone on with only where that is the same.
-Tasks can be pickled: they are asked in other processes, and on other machines, too.
+Pure. A task turns a row into a request and a reply into an answer; reading rows and writing results is the job's
+business. What decides the answers is the task's `identity`: a journal is gone on with only where that is the same.
+Tasks can be pickled, because they are asked in other processes and on other machines too. Imports the rows of an input
+and this room.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Which column of a table holds the text, and the text of a row.
 
-Law: pure. A guess is made only where there is one answer to it.
+Pure. A column is guessed only where one alone fits. Imports the rows of an input.
 """
 
 from __future__ import annotations
