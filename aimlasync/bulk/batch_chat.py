@@ -138,7 +138,7 @@ class BatchChat:
         self._model = model
         self._api: Api = endpoint
         self._id_column = id_column if task is None else getattr(task, "id_column", None)
-        # Rows without a name of their own are named by what they ask: numbers would begin anew with each batch.
+        # Rows without an id are named by a digest of their request, because numbers would repeat in each batch.
         self._has_ids = id_column is not None if messages is not None else self.task.own_ids
         self._retry_invalid = retry_invalid
         self._client_options = ClientOptions(
@@ -229,7 +229,7 @@ class BatchChat:
         ]
 
     def _fields(self, batch: Any, names: list[str]) -> list[dict[str, Any]]:
-        """The rows as dicts of the columns that are asked about, with values that JSON knows. Raises InputError."""
+        """Return the rows as dicts of the columns that are asked about, as JSON values. Raises InputError."""
         task = self.task
         if self._messages is not None:
             needed = [self._messages]
@@ -250,7 +250,7 @@ class BatchChat:
         return [{name: values[at] for name, values in columns} for at in range(len(columns[0][1]) if columns else 0)]
 
     def _request(self, fields: dict[str, Any]) -> Request | Record:
-        """What is asked about a row, or the record of one that nothing can be asked about."""
+        """Return what is asked about a row, or the record of a row that nothing can be asked about."""
         row = Row(1, 1, fields)
         try:
             if self._messages is not None:
@@ -300,13 +300,13 @@ def _default_columns(task: Task) -> dict[str, str]:
 
 
 def _record_for(value: bytes, request: Request) -> Record | None:
-    """The record that the store has, as that of this request."""
+    """Return the stored record as one of this request, None for what is no record."""
     try:
         record = decode_record(value)
     except msgspec.DecodeError:
         return None
     if record.custom_id != request.custom_id:
-        # Another row's call, which is counted there.
+        # The call was made for another row, and its usage is counted there.
         facts = record.info or Facts()
         record.info = Facts(
             at=facts.at,
@@ -321,7 +321,7 @@ def _record_for(value: bytes, request: Request) -> Record | None:
 
 
 async def _if_reachable(store: Store, work: Coroutine[Any, Any, T]) -> T | None:
-    """What a store answers, None where it cannot be reached: a paid answer is not lost for that."""
+    """Return what a store answers, None where it cannot be reached; the answers of a batch are not lost for that."""
     try:
         return await work
     except OSError as error:
@@ -331,7 +331,7 @@ async def _if_reachable(store: Store, work: Coroutine[Any, Any, T]) -> T | None:
         return None
 
 
-# Stores whose failure was told.
+# Stores of which a warning was logged.
 _unreached: set[str] = set()
 
 
@@ -342,7 +342,7 @@ def _object(body: Any) -> Any:
 
 
 def _without_nulls(value: Any) -> Any:
-    """Columns have every member in every row: null where it is not there."""
+    """Return a value without null members: in a column, objects have the members of all rows, null where missing."""
     if isinstance(value, dict):
         return {name: _without_nulls(item) for name, item in value.items() if item is not None}
     if isinstance(value, list):

@@ -31,13 +31,13 @@ def _plain(value: Any) -> Any:
     if type(value) is str:
         return value
     if hasattr(value, "tolist"):
-        # An array within an array, or a scalar of one.
+        # An array within an array, or a scalar of an array.
         value = value.tolist()
     if isinstance(value, dict):
         return {name: _plain(item) for name, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
-    # What pandas has for a missing value is not equal to itself, or to nothing at all (NA).
+    # The missing values of pandas: NaN and NaT are not equal to themselves, and comparing NA gives NA.
     return None if type(value).__name__ in ("NAType", "NaTType") or value != value else value
 
 
@@ -56,7 +56,7 @@ def with_columns(batch: Any, added: Mapping[str, tuple[Kind | Literal["texts"], 
     columns: dict[str, Any] = {column: values for column, (_, values) in added.items()}
     if hasattr(batch, "assign"):
         pandas = sys.modules[type(batch).__module__.partition(".")[0]]
-        # Int64 and boolean are the ones that know missing values.
+        # Int64 and boolean are the types of pandas that can have missing values.
         types = {"text": "object", "texts": "object", "int": "Int64", "float": "float64", "bool": "boolean"}
         for column, (kind, values) in added.items():
             columns[column] = pandas.Series(values, index=batch.index, dtype=types[kind])

@@ -76,7 +76,7 @@ class ClientOptions(msgspec.Struct, frozen=True, kw_only=True):
         return mine[key]
 
 
-# By event loop: the clients that live in it, by what makes them differ. A forked child has loops of its own.
+# By event loop, the clients that live in it by their options. A forked child has loops of its own.
 _clients: dict[asyncio.AbstractEventLoop, dict[tuple[object, ...], LoopClient]] = {}
 
 

@@ -69,7 +69,7 @@ def bulk(
             if system or params or schema or id_column:
                 raise WrongUseError("--system, --params, --schema and --id go with --prompt; requests bring their own")
             task = BatchTask(model=server.model, judge=flags.retry_invalid > 0)
-            # A price must be known for all of them; a pipe shows no more than its first line.
+            # With a cap of money the price of each model must be known; of a pipe only the first line is looked at.
             asked = source if flags.max_usd is not None and source.can_reread else [first]
             bodies = (row.fields.get("body") for row in asked)
             models = {str(body.get("model") or server.model) for body in bodies if isinstance(body, dict)}

@@ -39,7 +39,7 @@ def chat(
     where: Where,
 ) -> None:
     """Ask MESSAGE and print the answer; - reads the message from stdin."""
-    # Before it is paid for.
+    # Output is checked before the answer is paid for.
     check_stream("-")
     if message == "-":
         if sys.stdin is None:

@@ -30,16 +30,16 @@ from aimlasync.cli import terminal
 from aimlasync.cli.options import counted, one_line
 
 _WIDTH = 80
-# Widest names at the side and at the head of a table, and most lines of one that could have a thousand.
+# Greatest width of names at the side and at the head of a table, and most lines of a table of labels.
 _NAME = 24
 _HEAD = 14
 _MAX_LINES = 12
 # Longest bar of a label.
 _BAR = 36
-# Seconds between two looks at a job.
+# Seconds between two snapshots of a job.
 _LIVE = 0.25
 _JSON = 1.0
-# Bytes of input and journal that are read in a moment.
+# Up to so many bytes of input and journal are read in a moment, without a message.
 _SILENT = 2**28
 
 _encode = msgspec.json.Encoder().encode
@@ -52,7 +52,7 @@ class ProgressDisplay:
         self._title = title
         self._mode = mode
         self._console = _console()
-        # The terminal shows ^C at the end of the line: a full one would wrap, and leave a line behind.
+        # A terminal appends ^C to the line; a full line would wrap, and a part of it would stay on the screen.
         self._console.width -= 4
         is_seen = mode == "auto" and sys.stderr.isatty() and not (stdout_is_rows and sys.stdout.isatty())
         self._live = Live(console=self._console, transient=True, auto_refresh=False) if is_seen else None
@@ -70,7 +70,7 @@ class ProgressDisplay:
             return
         if self._live is not None:
             self._live.start()
-            # It shows what else is said above itself, colours and links included: not those of others.
+            # rich prints other output above the view, with its colours and links, so that of others is cleaned first.
             sys.stderr = cast("Any", terminal.Screen(sys.stderr, "standard error"))
         self._refresh()
         try:
@@ -108,7 +108,7 @@ class ProgressDisplay:
 
     def _refresh(self) -> None:
         assert self._job is not None
-        # The snapshots also measure what holds a job back, so they are taken where nobody looks.
+        # Snapshots also measure what holds a job back, so they are taken without a view too.
         snapshot = self._job.snapshot()
         if self._mode == "json":
             self._print_json(snapshot)

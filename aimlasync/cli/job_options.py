@@ -23,7 +23,7 @@ from aimlasync.errors import AimlasyncError
 
 
 class JobOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """The words of the command line."""
+    """The flags of the command line that say how a job runs."""
 
     limit: int | None
     concurrency: int | None
@@ -50,7 +50,7 @@ class JobOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def limits(self) -> Limits:
-        """What the vendor may be asked for."""
+        """The limits of the vendor."""
         return Limits(requests_per_minute=self.rpm, tokens_per_minute=self.tpm, concurrency=self.concurrency)
 
     def check_stream(self) -> None:

@@ -82,7 +82,7 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
     """None is the built-in simulator, which begins with the client and ends with it."""
     model: str
     where: Where = Where()
-    """What was said of it: for processes that find it for themselves."""
+    """The options that led to it, for other processes that look for it themselves."""
 
 
 def with_options(

@@ -26,7 +26,7 @@ class RayCluster:
         self._flags = flags
         self._server = server
         self._store = _store_of(flags.store)
-        # That of the answers on their way, beside the output, where there is no other.
+        # A store beside the output, made where no other was named and the cluster is this machine.
         self._own: DirectoryStore | None = None
         self._address = flags.ray or None
         if server.endpoint is None and self._address is not None:
@@ -45,7 +45,7 @@ class RayCluster:
         self._ray = ray
         self._processes = ray.processors()
         processes = "1 process" if self._processes == 1 else f"{self._processes:,} processes"
-        self.said = f"{processes} on {counted(ray.machines(), 'machine')}"
+        self.description = f"{processes} on {counted(ray.machines(), 'machine')}"
         if self._store is None and output != "-" and ray.machines() == 1:
             self._store = self._own = DirectoryStore(f"{output}.answers")
             if flags.restart:
@@ -76,7 +76,7 @@ class RayCluster:
             )
 
     def forget(self) -> None:
-        """The job is done: what was kept on the way is in its journal."""
+        """Delete the store beside the output: the job is done, and its answers are in the journal."""
         if self._own is not None:
             self._own.remove()
 

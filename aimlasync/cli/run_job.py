@@ -34,7 +34,7 @@ SOME_FAILED = 3
 
 
 class JobView:
-    """What is seen of a job, and how it is interrupted."""
+    """Shows a job while it runs, and interrupts it."""
 
     def __init__(self, title: str, mode: str, *, stdout_is_rows: bool) -> None:
         self.progress = ProgressDisplay(title, mode, stdout_is_rows=stdout_is_rows)
@@ -44,7 +44,7 @@ class JobView:
         self._stack = ExitStack()
 
     def begin(self, job: Job) -> None:
-        """The job is known, and begins."""
+        """Show the job, which is about to run."""
         self.job = job
         job.is_throwaway = self.is_throwaway
         self._stack.enter_context(self.progress.showing(job))
@@ -55,7 +55,7 @@ class JobView:
         A hang-up comes more than once, from the terminal and from the shell, or with a SIGTERM, and nobody is waiting.
         """
         if self.job is None:
-            # Nothing was asked yet.
+            # There is no job yet, and nothing was asked.
             interrupt(number)
         is_first, was_asked = not self.signals, any(each != HANG_UP for each in self.signals)
         self.signals.append(number)
@@ -87,11 +87,11 @@ async def run_to_file(
     if (mine := own_part()) is not None:
         return await run_part(*mine, source, task, options, flags, server, models=models)
     view = JobView(title, flags.progress, stdout_is_rows=False)
-    # Before anything listens to Ctrl-C: Ray would take that over.
+    # Before signal handlers are set, because Ray sets its own.
     cluster = None if flags.ray is None else RayCluster(flags, server, output)
     with on_interrupt(view.interrupt), tempfile.TemporaryDirectory() as scratch:
         if output == "-":
-            # A dry run whose answers nobody keeps.
+            # A dry run without an output, whose answers are thrown away.
             output = os.path.join(scratch, "answers.jsonl")
             view.is_throwaway = True
         try:
@@ -103,7 +103,7 @@ async def run_to_file(
                 answerer = None
                 if cluster is not None:
                     answerer = await stack.enter_async_context(cluster.open(task))
-                    view.progress.note(f"asking through {cluster.said}")
+                    view.progress.note(f"asking through {cluster.description}")
                 summary = await run(
                     client,
                     source,

@@ -29,7 +29,7 @@ from aimlasync.lease_server import ServedQuota
 from aimlasync.quota import QuotaDownError
 
 _PART = "AIMLASYNC_PART"
-# Where the words of the command are kept, for the workers.
+# The key of click's context under which the arguments of the command are kept, for the workers.
 ARGUMENTS = "aimlasync.arguments"
 
 
@@ -60,7 +60,7 @@ def worker_processes(flags: JobOptions, file: str) -> WorkerProcesses | None:
             env={**os.environ, _PART: f"{index}/{count} {address}"},
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.DEVNULL,
-            # Out of reach of the terminal's Ctrl-C.
+            # In a session of its own a worker gets no Ctrl-C from the terminal.
             start_new_session=True,
         )
 
@@ -78,19 +78,19 @@ async def run_part(
     *,
     models: set[str],
 ) -> int:
-    """Be a worker; return the exit code."""
+    """Run this process as a worker, and return the exit code."""
     worker: Worker | None = None
-    told: list[str] = []
+    messages: list[str] = []
 
-    def hear(kind: str, body: bytes = b"") -> None:
-        # A parent that is gone stops it, as Ctrl-C would.
-        told.append(kind)
+    def on_message(kind: str, body: bytes = b"") -> None:
+        # The link also reports the parent's end, as a message without a kind, which stops the worker.
+        messages.append(kind)
         if worker is not None and (kind == "cancel" or not worker.job.ending.is_interrupted):
             worker.job.interrupt()
             if kind == "cancel":
                 worker.job.interrupt()
 
-    quota = ServedQuota(address, hear=hear)
+    quota = ServedQuota(address, hear=on_message)
     limits = flags.limits
     limits = msgspec.structs.replace(limits, concurrency=limits.share(part.index, part.count).concurrency)
     try:
@@ -102,14 +102,14 @@ async def run_part(
                 client, source, task, options, part=part, orders=orders, quota=quota, durability=flags.durability
             )
             try:
-                if told:
-                    hear(told[-1])
-                with on_interrupt(lambda number: hear("stop")):
+                if messages:
+                    on_message(messages[-1])
+                with on_interrupt(lambda number: on_message("stop")):
                     await worker.run(link)
             finally:
                 worker.job.rows.close()
     except QuotaDownError:
-        # The parent ended before this had begun.
+        # The parent ended before this worker had begun.
         return 1
     finally:
         await quota.close()

@@ -41,7 +41,7 @@ class Lines(Protocol):
     def readline(self, limit: int, /) -> bytes:
         """Return the next line with its end, or several whole lines; at most `limit` bytes of the last; b"" at the end.
 
-        A pipe gives one line, so that nobody waits for the next to have this one.
+        A pipe gives one line, so that a line does not wait for the next one.
         """
 
 
@@ -84,7 +84,7 @@ class Reader:
         return InputError(self.name, what, line=line)
 
     def _blocks(self) -> Iterator[bytes]:
-        # With the mark, or a line cut off at the limit would be within it once the mark is gone.
+        # The limit includes the mark, so that a line of the greatest length is whole once the mark is removed.
         block = self._lines.readline(MAX_LINE + 1 + len(codecs.BOM_UTF8))
         if block.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
             raise self.error("UTF-16, not UTF-8; save it as UTF-8", 1)
@@ -179,7 +179,7 @@ class Reader:
                 try:
                     value = _decode(stripped)
                 except (ValueError, RecursionError):
-                    # A bad line, or one with white space around it that is not ASCII.
+                    # The line is bad, or has white space around it that is not ASCII.
                     stripped = self._text(raw, line, block).strip().encode()
                     if not stripped:
                         continue
@@ -204,7 +204,7 @@ class Reader:
 
 
 def _delimiter(header: str) -> str:
-    """A header without commas that has tabs or semicolons in it is divided by those: spreadsheets write such files."""
+    """Return what divides the columns: tabs or semicolons in a header without commas, as spreadsheets write them."""
     if "," not in header:
         for other in "\t;":
             if other in header:

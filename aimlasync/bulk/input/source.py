@@ -28,7 +28,7 @@ _EXTENSIONS: dict[str, Format] = {
     ".pq": "parquet",
 }
 
-# Of a file, read at once: large enough for the disk, small enough for a processor's cache.
+# Bytes of a file that are read at once: large enough for the disk, small enough for a processor's cache.
 _BLOCK = 2**18
 
 
@@ -45,7 +45,7 @@ class Survey:
     digest: str
     """SHA-256 of all its bytes, also of those behind `limit`; what sha256sum says."""
     stamp: tuple[int, int]
-    """Size and time of change: the file is not read twice to learn that it is still the same."""
+    """Size and time of change, by which a changed file is noticed without reading it again."""
 
 
 class Source:
@@ -55,19 +55,19 @@ class Source:
         self.name = name
         self.format: Format = format
         self.can_reread = can_reread
-        """Whether it can be read from the start once more."""
+        """Whether it can be read from the start again: a file can, a stream cannot."""
         self.columns: list[str] = []
         self._file = file
         self._stat: os.stat_result | None = None
-        # In memory it is no file.
+        # A file in memory has no descriptor.
         with suppress(OSError):
             self._stat = os.fstat(file.fileno())
-        # Of a stream: what goes on after the rows that `sample` has taken, which come again.
+        # Of a stream: the rows that `sample` has taken, which are given again, and the iterator of the others.
         self._rest: Iterator[Row] | None = None
         self._taken: list[Row] = []
 
     def sample(self, size: int) -> list[Row]:
-        """Return the first rows, at most `size`; they come again. Raises InputError when there is none."""
+        """Return the first rows, at most `size`, which the iteration gives again. Raises InputError without any."""
         if self._rest is not None:
             self._taken += islice(self._rest, max(0, size - len(self._taken)))
             return self._taken[:size]
@@ -115,7 +115,7 @@ class Source:
 
     @property
     def size(self) -> int:
-        """Its bytes, 0 where nobody can know."""
+        """Its size in bytes, 0 where that is not known."""
         return self.stamp()[0] if self.can_reread else 0
 
     def same_file(self, path: str) -> bool:
@@ -178,7 +178,7 @@ def open_source(path: str, format: Format | None = None) -> Source:
 def open_stream(file: BinaryIO, format: Format, *, spool: bool) -> Source:
     """Return standard input as a source; with `spool` it is read to its end into a temporary file first.
 
-    Parquet always is: what is in such a file is said at its end.
+    Parquet always is, because its index is at the end of the file.
     """
     if not spool and format != "parquet":
         return Source(file, format=format, name="stdin", can_reread=False)

@@ -102,7 +102,7 @@ encode_record = msgspec.json.Encoder().encode
 
 
 def settled(line: R) -> R:
-    """Return the line with its verdict in `error`: a status outside 2xx and a body that is an error are failures.
+    """Return the line with its failure in `error`: a status outside 2xx and a body that is an error are failures.
 
     OpenAI's Batch API leaves `error` null for a request that the server refused.
     """

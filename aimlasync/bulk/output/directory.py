@@ -40,7 +40,7 @@ def replacing_directory(path: str, *, overwrite: bool = False) -> Iterator[str]:
         check_free(path, there, overwrite=overwrite)
         with named(path):
             if not there:
-                # Python replaces an empty directory by none on Windows.
+                # On Windows a directory cannot be renamed over an empty one.
                 with suppress(FileNotFoundError):
                     os.rmdir(path)
                 os.rename(temporary, path)

@@ -30,7 +30,7 @@ _NO_FACTS = Facts()
 
 
 class Outcome:
-    """What became of one row; `record` is None when nothing did."""
+    """What became of one row; `record` is None when the journal has none of it."""
 
     def __init__(self, custom_id: str, record: Record | None) -> None:
         self.custom_id = custom_id
@@ -156,7 +156,7 @@ class Layout:
         """Of those columns that need not be guessed."""
         self._gets: list[tuple[int | None, Callable[[Outcome], Any]]] = []
         for at, column in enumerate(self.columns):
-            # A column without a name, which CSV may have more than one of, is told by its place.
+            # CSV may have several columns without a name; each is found by its place.
             if column and self.columns.index(column) < at:
                 raise InputError(name, f"column {column!r} is asked for twice; once is enough")
             self._gets.append(self._get(column, at, name))
@@ -300,7 +300,7 @@ def export(
         layout = Layout(inputs, chosen, name=name, format=written, added=add)
         kinds = dict(layout.kinds)
         while True:
-            # Begun anew with that column as text when a kind, guessed from the first row group, turns out wrong.
+            # When a kind that was guessed from the first row group is wrong, all is written again with text there.
             try:
                 with (
                     target.open() as file,
@@ -337,14 +337,14 @@ def _columns(
     requests = is_request(first.fields)
     known = requests and set(columns or ()) <= {*inputs, *RESULTS}
     if source.format == "jsonl" and not known:
-        # Objects need not have the same members, and none may be lost.
+        # Objects may have different members, and every member gets a column.
         inputs = list(dict.fromkeys(name for row in islice(source, limit) for name in row.fields))
     if columns is not None:
         return inputs, [*columns, *(add or ())]
     if requests and add is None:
         return inputs, ["custom_id", "answer", "error"]
     if format != "csv":
-        # Columns without a name are one.
+        # Outside of CSV, columns without a name are one column.
         inputs = list(dict.fromkeys(inputs))
     return inputs, [*inputs, *(add or (result_name("answer", inputs), result_name("error", inputs)))]
 

@@ -61,7 +61,7 @@ def merge(paths: Sequence[str], out_path: str, *, overwrite: bool = False) -> Me
     with locked(os.path.realpath(out_path)) if was is not None else nullcontext(), Index(paths) as index:
         with target.open() as file:
             file.writelines(index.lines())
-        # After the journal: what a crash leaves between the two can be merged again.
+        # The manifest is replaced after the journal, so that what a crash leaves can be merged again.
         if manifest is not None and not goes:
             replace(os.path.realpath(out_path) + ".manifest", msgspec.json.encode(manifest) + b"\n")
         return Merged(index.rows, index.ok, index.rows - index.ok, index.duplicates)

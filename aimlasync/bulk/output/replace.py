@@ -22,7 +22,7 @@ _BLOCK = 2**20
 
 
 def replace(path: str, data: bytes) -> None:
-    """Put a file of `data`, its owner's alone, in the place of one of ours. Raises OSError."""
+    """Replace a file of ours by one with `data`, readable by its owner alone. Raises OSError."""
     with replacing(path, name=path, private=True) as (file, temporary):
         file.write(data)
         file.flush()
@@ -34,10 +34,10 @@ def replace(path: str, data: bytes) -> None:
 
 @contextmanager
 def replacing(path: str, *, name: str, private: bool = False) -> Iterator[tuple[BinaryIO, str]]:
-    """Give a new file beside `path` and where it is, to be renamed within the block; whatever happens, it is gone.
+    """Give a new file beside `path` and its path, to be renamed within the block; else it is deleted.
 
     It has the mode and, where that may be, the owner of what is at `path`; else a `private` one is its owner's alone.
-    Errors of the disk go by `name`.
+    Errors of the disk have the `name`.
     """
     folder = os.path.dirname(path) or "."
     temporary = os.path.join(folder, f".aimlasync-{secrets.token_hex(6)}.part")
@@ -64,7 +64,7 @@ def replacing(path: str, *, name: str, private: bool = False) -> Iterator[tuple[
         with suppress(OSError):
             os.unlink(temporary)
         if file is not None:
-            # What it still holds back fails once more, and that is known.
+            # Flushing what is buffered fails with the same error once more.
             with suppress(OSError):
                 file.close()
         raise

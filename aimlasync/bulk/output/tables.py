@@ -18,7 +18,7 @@ from aimlasync.bulk.input.rows import Format, Row
 
 Kind = Literal["bool", "int", "float", "text"]
 
-# A row group of Parquet: as many rows, or as many characters.
+# Most rows, and most characters, of a row group of Parquet.
 _GROUP = 10_000
 _GROUP_SIZE = 2**26
 
@@ -65,8 +65,7 @@ def open_table(
 class CsvTable:
     """RFC 4180 with plain line feeds."""
 
-    # Not the csv module's writer: that goes through text by single characters, and before Python 3.13 leaves a lone
-    # carriage return without quotes.
+    # The csv module's writer is slower, and before Python 3.13 puts no quotes around a lone carriage return.
 
     def __init__(self, file: BinaryIO, columns: Sequence[str]) -> None:
         self._write = file.write
@@ -127,7 +126,7 @@ class ParquetTable:
     def abandon(self) -> None:
         """End without more to say."""
         if self._writer is not None:
-            # Else it would try again when it is collected, and complain that the file is closed.
+            # A writer that is open would close itself when it is collected, and fail because the file is closed.
             with suppress(Exception):
                 self._writer.close()
             self._writer.is_open = False

@@ -71,7 +71,7 @@ class Target:
         self._is_journal = is_journal
         self.drops_manifest = False
         """Whether the manifest beside the path goes with what is there: nothing may take the new file for that."""
-        # What was found last: how to know it again, and its digest if it is the job's own.
+        # What was at the path last: what identifies it, and its digest if it is the job's own.
         self._found: tuple[tuple[int, ...] | None, str | None] | None = None
 
     def check(self) -> str | None:
@@ -110,10 +110,10 @@ class Target:
             with named(self.path):
                 disk.sync(file.fileno())
                 size, digest = os.fstat(file.fileno()).st_size, _digest(temporary)
-            # Before the rename: what a disk says of an error at the end leaves the old file.
+            # Closed before the rename, so that an error of the disk at the end leaves the old file.
             file.close()
             before = self.check()
-            # A merge has the lock already.
+            # A merge has locked the journal already.
             with locked(real) if self.drops_manifest and not self._is_journal else nullcontext():
                 if self.drops_manifest:
                     os.unlink(f"{real}.manifest")
@@ -191,7 +191,7 @@ def check_place(path: str, *, reads: Collection[Readable | str] = (), option: st
 
 
 def _stem(path: str) -> str | None:
-    """The journal that a file beside it is named after."""
+    """Return the journal that a file beside it is named after, None for another name."""
     found = _SIDECARS.match(path)
     return None if found is None else found[1]
 

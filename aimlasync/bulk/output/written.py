@@ -14,9 +14,9 @@ from aimlasync.bulk.input.rows import InputError
 from aimlasync.bulk.journal import disk
 from aimlasync.bulk.output.replace import replace
 
-# Of a record, before it is written anew with one line a file.
+# Size in bytes from which the record is written anew, with one line a file.
 _LONG = 2**18
-# What a directory says in which nothing can be written beside what is read.
+# Errors of a directory in which nothing can be written.
 _CLOSED = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 
@@ -71,7 +71,7 @@ class WrittenFiles:
         return known
 
     def add(self, written: Written) -> None:
-        """Add a line; a journal that others keep may be where nothing can be written, and then nothing is recorded."""
+        """Add a line; where the directory of the journal cannot be written to, nothing is recorded."""
         known = self.read()
         if written.path in known and known[written.path].sha256 == written.sha256:
             return
@@ -82,7 +82,7 @@ class WrittenFiles:
         except OSError as error:
             if error.errno not in _CLOSED:
                 raise
-            # A journal that others keep: the next time its reader is asked whether to replace the file.
+            # The journal is in a directory of others. A later export will ask for --overwrite.
             return
         with disk.errors_name(self._path):
             try:
@@ -99,5 +99,5 @@ class WrittenFiles:
 
 
 def _spelled(path: str) -> str:
-    """A path as JSON can have it: names need not be UTF-8."""
+    """Return a path as JSON can have it; names need not be UTF-8."""
     return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

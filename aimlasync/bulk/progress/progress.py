@@ -16,7 +16,7 @@ from aimlasync.bulk.progress.totals import Totals
 from aimlasync.lane import EndpointStatistics
 
 _WINDOW = 30.0
-# One sample a quarter of a second at most.
+# Seconds between two samples, at least.
 _STEP = 0.25
 
 LIMITS = {

@@ -123,7 +123,7 @@ class Totals:
         if facts is not None and facts.seconds is not None:
             self.seconds_answering += facts.seconds - (facts.queued or 0.0) - (facts.limited or 0.0)
         if reply is not None:
-            # The last call of several may have brought an error instead.
+            # The last of several calls may have ended in an error without a reply.
             failed = result.error is not None and not isinstance(result.error, AnswerError)
             self.answered += result.calls - failed
             if result.error is None and not is_read:
@@ -151,7 +151,7 @@ class Totals:
         """Add the tokens and the cost of a row, whatever became of it."""
         if facts.shared_with is not None:
             self.shared += 1
-            # By an earlier failure of the row itself.
+            # Then the usage is that of an earlier failure of the row itself.
             replied = facts.tokens_in is not None or facts.cost_usd is not None
         if not replied:
             return

@@ -52,7 +52,7 @@ def _line(text: str, most: int) -> str:
 
 
 def _said(text: str, most: int = 100) -> Html:
-    # What others wrote: one short line, and its direction of writing is kept from ours.
+    # Text of others: on one short line, and isolated, so that its writing direction does not change that of the page.
     return Html(f"<bdi>{escape(_line(text, most))}</bdi>")
 
 

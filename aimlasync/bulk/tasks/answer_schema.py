@@ -40,12 +40,12 @@ class Form:
         made: tuple[Callable[..., Form], tuple[Any, ...]] | None = None,
     ) -> None:
         self._format = form
-        # How it is made again in another process: a decoder cannot travel.
+        # What makes it again in another process, because a decoder cannot be pickled.
         self._made = made
-        # Whether answers are looked at beyond what the decoder sees to.
+        # Whether answers are checked against the schema beyond what the decoder checks.
         self._is_checked = is_checked
         self.identity = identity
-        """What a journal must agree on."""
+        """What must be the same for a journal to be gone on with."""
         properties = form.schema.get("properties") or {}
         self.columns = list(properties)
         """The names at the top of an answer."""
@@ -92,7 +92,7 @@ def form_of_schema(name: str, schema: Mapping[str, Any]) -> Form:
 
     Raises FormError for what is not the schema of an object.
     """
-    # A copy all the way down: it is closed below.
+    # A deep copy, because `_close` changes it.
     whole = msgspec.json.decode(msgspec.json.encode(schema))
     if isinstance(whole.get("schema"), dict):
         # The whole `json_schema` of a request.
@@ -117,7 +117,7 @@ def load_form(name: str) -> Form:
     if colon and attribute.isidentifier() and not os.path.exists(name):
         try:
             form = format_of(_type(path, attribute))
-            # By its name: a file's types are known in this process alone.
+            # Made again by its name, because the types of a file are known in this process alone.
             return Form(form, form.schema, made=(load_form, (name,)))
         except TypeError as error:
             raise FormError(f"{name}: {error}") from None
@@ -167,7 +167,7 @@ def _close(schema: Any) -> None:
 
 
 def _enum(part: Any, schema: dict[str, Any]) -> list[Any] | None:
-    """The values that a property may have, also where it only refers to them."""
+    """Return the values that a property may have, references followed, None where they are not listed."""
     if not isinstance(part, dict):
         return None
     if isinstance(reference := part.get("$ref"), str):

@@ -33,7 +33,7 @@ _FILL = (
 
 
 class ClassifyTask:
-    """What a text is: one of `labels`, several of them (`multi`), or an answer in a `form`.
+    """Asks for one of `labels` for a text, for several of them (`multi`), or for an answer in a `form`.
 
     `shots` are examples, shown to the model as earlier turns. `confidence` asks for the probabilities of the tokens.
     """
@@ -128,12 +128,12 @@ class ClassifyTask:
             what = f"{self._label_key} is {found!r}, which is none of the labels"
             raise AnswerInvalidError(what, reply=reply, raw=reply.raw, info=reply.info)
         labels = list(dict.fromkeys(map(str, found))) if isinstance(found, list) else str(found)
-        return Answer(label=labels, confidence=self._sureness(reply, labels) if self._confidence else None)
+        return Answer(label=labels, confidence=self._confidence_of(reply, labels) if self._confidence else None)
 
-    def _sureness(self, reply: Reply, labels: str | list[str]) -> float | None:
+    def _confidence_of(self, reply: Reply, labels: str | list[str]) -> float | None:
         if isinstance(labels, str):
             return confidence_of(reply, labels)
-        # Of several labels the least sure one counts.
+        # The confidence of several labels is that of the least sure one.
         found = [confidence_of(reply, label) for label in labels]
         return min((each for each in found if each is not None), default=None)
 

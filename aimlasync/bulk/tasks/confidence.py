@@ -24,7 +24,7 @@ def confidence_of(reply: Reply, value: str) -> float | None:
     begin = text.rfind(written)
     if begin < 0:
         return None
-    # The quotes are forced by the schema, and tokens may hold one beside a letter.
+    # The quotes do not count, because the schema forces them; a token may have one beside a letter.
     begin, end = begin + 1, begin + len(written) - 1
     total = at = 0.0
     for token in tokens:

@@ -9,7 +9,7 @@ from aimlasync.bulk.input.rows import InputError
 from aimlasync.bulk.input.source import open_source
 from aimlasync.bulk.tasks.prompt import as_text, listed
 
-# More would be paid for with every row.
+# Every call pays for all examples.
 MAX_SHOTS = 100
 
 

@@ -1,7 +1,7 @@
 """What became of a request: the reply, the answer that was read out of it, or the error.
 
-Imports the replies of both endpoints and the rows of an input; nothing here is awaited. `reply_of` decodes a body that
-was kept, by the endpoint that it is of.
+Plain data; nothing here is awaited. `reply_of` decodes the body in a record of a journal, by the endpoint that it is
+of. Imports the replies of both endpoints and the rows of an input.
 """
 
 from __future__ import annotations
@@ -81,13 +81,13 @@ class Result(msgspec.Struct, eq=False):
 
     @property
     def info(self) -> Info | None:
-        """Facts of the last call."""
+        """The info of the last call."""
         if self.error is not None and self.error.info is not None:
             return self.error.info
         return None if self.reply is None else self.reply.info
 
     def count(self, reply: Reply) -> None:
-        """Take in a reply, and what it took."""
+        """Set the reply of another call, and add its attempts, tokens and cost."""
         self.reply, self.error = reply, None
         info, usage = reply.info, reply.usage
         self.attempts += info.attempts
@@ -103,7 +103,7 @@ class Result(msgspec.Struct, eq=False):
 
 
 def usage_of(usage: Usage | ResponseUsage) -> tuple[int, int]:
-    """Return the tokens in and out, by whichever endpoint's names."""
+    """Return the tokens in and out; the two endpoints name them differently."""
     if isinstance(usage, Usage):
         return usage.prompt_tokens or 0, usage.completion_tokens or 0
     return usage.input_tokens or 0, usage.output_tokens or 0

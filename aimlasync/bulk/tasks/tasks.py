@@ -34,11 +34,11 @@ class Task(Protocol):
     """What a job does to each of its rows."""
 
     name: str
-    """The input's, for errors; the job sets it."""
+    """The name of the input, for errors; the job sets it."""
     own_ids: bool
-    """Whether the rows bring names of their own, which may be there twice."""
+    """Whether the rows have ids of their own, which might not be unique."""
     read: Read | None
-    """None takes every reply for good."""
+    """None accepts every reply."""
 
     def identity(self) -> dict[str, Any]:
         """Return all that decides the answers, but for the rows."""
@@ -187,8 +187,8 @@ def body_of(
 
 
 def read_any(reply: Reply) -> Answer:
-    """Take any answer that is neither refused nor truncated nor empty. Raises AnswerError."""
-    _refuse_bad(reply)
+    """Accept any answer that is neither refused nor truncated nor empty. Raises AnswerError."""
+    _check_reply(reply)
     return Answer()
 
 
@@ -197,7 +197,7 @@ def _read_form(form: Form, reply: Reply) -> Answer:
     return Answer()
 
 
-def _refuse_bad(reply: Reply) -> None:
+def _check_reply(reply: Reply) -> None:
     if isinstance(reply, ChatCompletion):
         cut = reply.truncated
         empty = not any(choice.message.content or choice.message.tool_calls for choice in reply.choices)

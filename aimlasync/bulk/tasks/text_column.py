@@ -38,7 +38,7 @@ def _is_prose(column: str, sample: Sequence[Row]) -> bool:
 
 
 def _reads_like_prose(value: str) -> bool:
-    # Four words; or a line of a script that does without spaces.
+    # Four words, or a line of a script without spaces.
     return len(value.split()) >= 4 or (not value.isascii() and len(value) >= 8)
 
 

@@ -66,7 +66,7 @@ class PartRows:
 
     def pending(self) -> Iterator[Row | None]:
         """Give the rows of the part that are not done; None now and then while rows are skipped."""
-        # Salted: a machine's shard is cut by the same hash, and may not fall to one worker as a whole.
+        # The name is salted: --shard uses the same hash, and else all rows of a shard could be one worker's.
         return pending_rows(
             self.source,
             self.task.custom_id,
@@ -94,7 +94,7 @@ class PartRows:
 
 
 class Worker:
-    """This process's part of a job: the `job`, and what the parent is told of it."""
+    """This process's part of a job: the `job`, and the reports to the parent."""
 
     def __init__(
         self,
@@ -112,7 +112,7 @@ class Worker:
         self._orders = orders
         self._quota = quota
         rows = PartRows(source, task, options, part, orders, durability)
-        # Of tokens there are as many as were drawn so far.
+        # The cap of tokens grows by what is drawn from the share of all workers.
         self._token_cap = TokenCap(None if orders.tokens is None else 0, rows.totals, self._draw)
         self._budget = None if orders.usd is None else quota.budget(orders.usd, prices=options.caps.prices)
         self.job = Job(
@@ -122,7 +122,7 @@ class Worker:
         )
 
     async def run(self, link: Link) -> None:
-        """Ask about the part's rows, and tell the parent how it goes."""
+        """Ask about the part's rows, and report to the parent."""
         reporting = asyncio.create_task(self._keep_reporting(link))
         try:
             await self.job.run()
@@ -133,11 +133,11 @@ class Worker:
             self.job.rows.close()
         with suppress(QuotaDownError):
             await self._give_back()
-            # An answer says that the parent has heard it.
+            # The parent's answer confirms that it has the last report.
             await link.ask("report", self._report(ended=True))
 
     async def _give_back(self) -> None:
-        """Let the other workers have what this one did not need."""
+        """Return to the other workers what this one drew and did not use."""
         if self._budget is not None:
             await self._budget.give_back()
         if self._orders.tokens is not None:
@@ -178,7 +178,7 @@ class Worker:
 
 
 async def orders_of(link: Link, part: Shard) -> Orders:
-    """Say hello to the parent, and return what it says."""
+    """Register with the parent, and return its orders."""
     return msgspec.msgpack.decode(await link.ask("hello", part.index), type=Orders)
 
 

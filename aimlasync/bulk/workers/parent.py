@@ -43,7 +43,7 @@ class WorkerProcesses:
         assert isinstance(rows, JournaledRows)
         processes: list[asyncio.subprocess.Process] = []
         async with LeaseServer(
-            hear=lambda link, kind, body: self._hear(job, rows, link, kind, body),
+            hear=lambda link, kind, body: self._on_message(job, rows, link, kind, body),
             gone=lambda link: self._links.pop(link, None),
         ) as server:
             try:
@@ -82,16 +82,16 @@ class WorkerProcesses:
 
     def stop(self) -> None:
         """Let all workers finish their calls in flight."""
-        self._tell("stop")
+        self._send_all("stop")
 
     def cancel(self) -> None:
         """Let all workers drop their calls in flight."""
-        self._tell("cancel")
+        self._send_all("cancel")
 
     async def _wait(self, job: Job, index: int, process: asyncio.subprocess.Process) -> None:
         """Wait for the end of a worker; one that ended without its last report stops the job."""
         code = await process.wait()
-        # What it said last may still be on its way.
+        # Its last report may still be on its way.
         for _ in range(20):
             if index not in self._links.values():
                 break
@@ -103,7 +103,7 @@ class WorkerProcesses:
         if job.ending.stopped_by is None and not job.ending.is_interrupted:
             job.ending.stopped_by = AimlasyncError(f"worker {index} of {self.count} {how}")
 
-    def _hear(self, job: Job, rows: JournaledRows, link: Link, kind: str, body: bytes) -> Any:
+    def _on_message(self, job: Job, rows: JournaledRows, link: Link, kind: str, body: bytes) -> Any:
         ending = job.ending
         if kind == "hello":
             self._links[link] = msgspec.msgpack.decode(body, type=int)
@@ -121,7 +121,7 @@ class WorkerProcesses:
                 asyncio.get_running_loop().call_later(STOP_GRACE, self.cancel)
         return None
 
-    def _tell(self, kind: str) -> None:
+    def _send_all(self, kind: str) -> None:
         for link in self._links:
             link.send(kind)
 
