@@ -93,7 +93,7 @@ class JobOptions(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     async def prices(self, client: AsyncClient, models: set[str]) -> dict[str, Price]:
-        """Return what `models` cost, as given, else as the vendor lists it. Raises WrongUseError where nobody says."""
+        """Return what `models` cost, as given, else as the vendor lists it. Raises WrongUseError for no price."""
         if self.price is not None:
             given = _price(self.price)
             return dict.fromkeys(models, given)

@@ -52,7 +52,7 @@ class JobView:
     def interrupt(self, number: int) -> None:
         """Ctrl-C, SIGTERM or SIGHUP: calls in flight finish, and after a second Ctrl-C or SIGTERM they are dropped.
 
-        A hang-up comes more than once, from the terminal and from the shell, or with a SIGTERM, and nobody is waiting.
+        After a hang-up no second one drops them: it comes from the terminal and from the shell, or with a SIGTERM.
         """
         if self.job is None:
             # There is no job yet, and nothing was asked.

@@ -138,8 +138,8 @@ def attached() -> Iterator[None]:
     Where its reader left, the exit code is 141, as of a program that SIGPIPE ended.
     """
     out, err = sys.stdout, sys.stderr
-    nobody = open(os.devnull, "w", encoding="utf-8") if err is None else None  # noqa: SIM115  # closed below
-    stderr: Any = Screen(nobody if err is None else err, _STDERR, quiet=True)
+    devnull = open(os.devnull, "w", encoding="utf-8") if err is None else None  # noqa: SIM115  # closed below
+    stderr: Any = Screen(devnull if err is None else err, _STDERR, quiet=True)
     stdout: Any = _Closed() if out is None else Screen(out, _STDOUT, clean=out.isatty())
     sys.stdout, sys.stderr = stdout, stderr
     try:
@@ -156,8 +156,8 @@ def attached() -> Iterator[None]:
     finally:
         stderr.flush()
         sys.stdout, sys.stderr = out, err
-        if nobody is not None:
-            nobody.close()
+        if devnull is not None:
+            devnull.close()
 
 
 def reader_left() -> None:
@@ -169,8 +169,8 @@ def reader_left() -> None:
 def _abandon(stdout: Any) -> None:
     # What is buffered would fail once more when Python flushes it at its end, with a message.
     with suppress(OSError, ValueError, AttributeError):
-        nobody = os.open(os.devnull, os.O_WRONLY)
+        devnull = os.open(os.devnull, os.O_WRONLY)
         try:
-            os.dup2(nobody, stdout.fileno())
+            os.dup2(devnull, stdout.fileno())
         finally:
-            os.close(nobody)
+            os.close(devnull)

@@ -107,7 +107,7 @@ async def run_part(
                 with on_interrupt(lambda number: on_message("stop")):
                     await worker.run(link)
             finally:
-                worker.job.rows.close()
+                worker.close()
     except QuotaDownError:
         # The parent ended before this worker had begun.
         return 1

@@ -48,7 +48,6 @@ class Job:
     def __init__(self, rows: JobRows, options: Options, runner: Runner) -> None:
         self.rows = rows
         self.options = options
-        self.source = rows.source
         self.task = rows.task
         self.totals = rows.totals
         self.ending = Ending()
@@ -64,7 +63,7 @@ class Job:
 
     @property
     def pending(self) -> int | None:
-        """Rows still to be asked about, None while nobody can know."""
+        """Rows still to be asked about, None while that is not known."""
         return self.totals.pending
 
     async def run(self, seen: Seen = ignore) -> None:

@@ -47,12 +47,6 @@ class JobRows(Protocol):
     def end_run(self) -> None:
         """Write out what is held back, since no more results come."""
 
-    def finish(self) -> bool:
-        """End the output. Returns False when there was nothing to write."""
-
-    def close(self) -> None:
-        """Let go of everything; harmless after `finish`."""
-
 
 def pending_rows(
     source: Source,

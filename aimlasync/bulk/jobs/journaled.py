@@ -139,7 +139,7 @@ class JournaledRows:
             self._journal.close()
 
     def close(self) -> None:
-        """Let go of the journal; harmless after `finish`."""
+        """Close the journal; harmless after `finish`."""
         self._journal.close()
 
     def take_in_parts(self, *, restart: bool = False, is_new: bool = False) -> None:

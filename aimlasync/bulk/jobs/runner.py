@@ -50,7 +50,6 @@ class LocalRunner:
         self._token_cap = token_cap
         self._calls: ClientAnswerer | None = None
         self._pool: WorkerPool[Row, Result] | None = None
-        self._workers = 0
 
     async def run(self, job: Job, seen: Seen) -> None:
         """Ask about the pending rows of `job`."""
@@ -98,7 +97,6 @@ class LocalRunner:
             # No iteration, which could be cancelled between a result and its line in the journal.
             on_result=take,
         )
-        self._workers = options.workers
         if caps.deadline is not None:
             timers.append(loop.call_later(caps.deadline, stop_at_deadline))
         if ending.is_interrupted:
@@ -121,7 +119,7 @@ class LocalRunner:
         held = None
         if pool is not None:
             is_short = self._calls is not None and self._calls.is_short_of_money
-            held = "budget" if is_short else limited_by(endpoints, pool.in_flight, self._workers)
+            held = "budget" if is_short else limited_by(endpoints, pool.in_flight, pool.workers)
         if self._answerer is not None:
             in_flight = 0 if pool is None else pool.in_flight
         else:

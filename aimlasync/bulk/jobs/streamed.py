@@ -85,13 +85,6 @@ class StreamedRows:
                 self._write(*ready)
         self._flush()
 
-    def finish(self) -> bool:
-        """Everything is written."""
-        return True
-
-    def close(self) -> None:
-        """The stream is its owner's to close."""
-
     def _check(self, row: Row) -> None:
         check_row(row, self, self.options, self._added)
 

@@ -22,7 +22,7 @@ class Waiters:
         await turn
 
     def wake_one(self) -> None:
-        """Wake the one that has waited longest; does nothing where nobody waits."""
+        """Wake the one that has waited longest; does nothing without one."""
         while self._turns:
             turn = self._turns.popleft()
             if not turn.done():

@@ -21,7 +21,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-# Rows at work where nobody says: more than any adaptive limit starts with, and little memory.
+# Rows at work where no concurrency is given: more than any adaptive limit starts with, and little memory.
 WORKERS = 256
 # Calls that may wait for a permit of the client: there must be one whenever a permit is free, and more of them are
 # asked about for nothing when the job is stopped.
@@ -55,7 +55,7 @@ class WorkerPool(Generic[T, R]):
         self._on_result = on_result
         # Workers that wait until they may take an item.
         self._waiting = Waiters()
-        self._workers = workers
+        self.workers = workers
         # Results not yet taken by the reader, and the event that there is room for more.
         self._results: deque[R] = deque()
         self._room = asyncio.Event()
@@ -128,8 +128,8 @@ class WorkerPool(Generic[T, R]):
 
     def _start(self) -> None:
         if not self._tasks:
-            self._running = self._workers
-            self._tasks = [asyncio.create_task(self._work()) for _ in range(self._workers)]
+            self._running = self.workers
+            self._tasks = [asyncio.create_task(self._work()) for _ in range(self.workers)]
             self._idle.update(self._tasks)
             for task in self._tasks:
                 # No `finally` in the task, because one that is cancelled before its first step never enters it.
@@ -140,7 +140,7 @@ class WorkerPool(Generic[T, R]):
         assert task is not None
         try:
             while not self._stopping:
-                if len(self._results) >= self._workers:
+                if len(self._results) >= self.workers:
                     self._room.clear()
                     await self._room.wait()
                     continue

@@ -35,7 +35,7 @@ def is_stream(path: str) -> bool:
 
 @contextmanager
 def open_stream(path: str) -> Iterator[BinaryIO]:
-    """Give what `is_stream`, for writing. Raises InputError for a disk and the like, OSError where nobody listens."""
+    """Give what `is_stream`, for writing. Raises InputError for a disk and the like, OSError where nothing reads."""
     check_stream(path)
     fd = 1 if path == "-" else _descriptor(path)
     if fd == 1:

@@ -1,6 +1,6 @@
 """What a job adds up to: rows, labels, failures, tokens, money, agreement with a gold column.
 
-`Totals` is arithmetic on results and records; what nobody stated is unknown, never 0. Imports the records of a journal
+`Totals` is arithmetic on results and records; what was not stated is unknown, never 0. Imports the records of a journal
 and the results of requests.
 """
 
@@ -33,9 +33,9 @@ class Totals:
     """Totals of a job: the rows of this run, and what its journal held before."""
 
     total: int | None = None
-    """Rows in all, None while nobody can know."""
+    """Rows in all, None while that is not known."""
     left: int | None = None
-    """Rows that were still to be asked about when this run began, None while nobody can know."""
+    """Rows that were still to be asked about when this run began, None while that is not known."""
     finished: int = 0
     """Rows finished in this run."""
     seconds_answering: float = 0.0
@@ -80,7 +80,7 @@ class Totals:
 
     @property
     def pending(self) -> int | None:
-        """Rows still to be asked about, None while nobody can know."""
+        """Rows still to be asked about, None while that is not known."""
         return None if self.left is None else self.left - self.finished
 
     @property

@@ -17,7 +17,7 @@ import msgspec
 MAX_LABELS = 1000
 
 Labels = dict[str, str]
-"""Label -> what it means, "" where nobody says."""
+"""Label -> what it means, "" where none was given."""
 
 
 class LabelsError(ValueError):

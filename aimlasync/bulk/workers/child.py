@@ -83,13 +83,8 @@ class PartRows:
         """Hand over to the operating system what is waiting."""
         self._journal.flush()
 
-    def finish(self) -> bool:
-        """Close the journal; the parent takes it in."""
-        self._journal.close()
-        return True
-
     def close(self) -> None:
-        """Let go of the journal."""
+        """Close the journal; the parent takes it in."""
         self._journal.close()
 
 
@@ -111,7 +106,7 @@ class Worker:
         self._part = part
         self._orders = orders
         self._quota = quota
-        rows = PartRows(source, task, options, part, orders, durability)
+        self._rows = rows = PartRows(source, task, options, part, orders, durability)
         # The cap of tokens grows by what is drawn from the share of all workers.
         self._token_cap = TokenCap(None if orders.tokens is None else 0, rows.totals, self._draw)
         self._budget = None if orders.usd is None else quota.budget(orders.usd, prices=options.caps.prices)
@@ -130,11 +125,15 @@ class Worker:
             reporting.cancel()
             with suppress(asyncio.CancelledError):
                 await reporting
-            self.job.rows.close()
+            self._rows.close()
         with suppress(QuotaDownError):
             await self._give_back()
             # The parent's answer confirms that it has the last report.
             await link.ask("report", self._report(ended=True))
+
+    def close(self) -> None:
+        """Close the journal; harmless more than once."""
+        self._rows.close()
 
     async def _give_back(self) -> None:
         """Return to the other workers what this one drew and did not use."""
