@@ -21,12 +21,12 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
 
 import msgspec
 
-from aimlasync import signals
-from aimlasync.budget import Budget, Reservation
-from aimlasync.call import Attempt, Call, Target
-from aimlasync.catalogue import Balance
-from aimlasync.endpoint import Endpoint, default_endpoints, proxy_secrets
-from aimlasync.error_bodies import status_error
+from aimlasync.endpoints import ratelimit_headers as signals
+from aimlasync.cost.budget import Budget, Reservation
+from aimlasync.client.call import Attempt, Call, Target
+from aimlasync.wire.models import Balance
+from aimlasync.endpoints.endpoint import Endpoint, default_endpoints, proxy_secrets
+from aimlasync.wire.error_bodies import status_error
 from aimlasync.errors import (
     AimlasyncError,
     APIStatusError,
@@ -38,25 +38,26 @@ from aimlasync.errors import (
     PermissionDeniedError,
 )
 from aimlasync.headers import Headers, keyless
-from aimlasync.hedge import Hedge, Hedging
+from aimlasync.resilience.hedging import Hedge, Hedging
 from aimlasync.info import Info, check_request_id
-from aimlasync.lane import EndpointStatistics, Lane
+from aimlasync.endpoints.statistics import EndpointStatistics
+from aimlasync.endpoints.upstream import Lane
 from aimlasync.life import Life
-from aimlasync.limits import Limits
-from aimlasync.options import CallOptions, check_headers
-from aimlasync.pool import Pool
-from aimlasync.providers import Api
+from aimlasync.config import Limits
+from aimlasync.config import CallOptions, check_headers
+from aimlasync.client.balancer import Pool
+from aimlasync.endpoints.providers import Api
 from aimlasync.race import race
-from aimlasync.redaction import Secrets
-from aimlasync.resources import Chat, Models, Responses, balance
-from aimlasync.retry import Retry
-from aimlasync.timeout import Timeout
-from aimlasync.transport import MAX_ERROR_BODY, RawReply, StaleConnectionError, Transport, beginning
-from aimlasync.watch import Observer
-from aimlasync.wire import Reply
+from aimlasync.wire.redaction import Secrets
+from aimlasync.client.resources import Chat, Models, Responses, balance
+from aimlasync.resilience.retry import Retry
+from aimlasync.config import Timeout
+from aimlasync.transport.base import MAX_ERROR_BODY, RawReply, StaleConnectionError, Transport, beginning
+from aimlasync.client.observer import Observer
+from aimlasync.wire.base import Reply
 
 if TYPE_CHECKING:
-    from aimlasync.forward import Forwarded
+    from aimlasync.client.passthrough import Forwarded
 
 T = TypeVar("T")
 
@@ -480,7 +481,7 @@ class AsyncClient:
         answer is handed back whatever its status. Raises UnsupportedRequestError for what cannot be sent.
         """
         check_headers(options)
-        from aimlasync.forward import forward
+        from aimlasync.client.passthrough import forward
 
         return await forward(self, method, path, body, query, options)
 

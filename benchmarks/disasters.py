@@ -22,14 +22,14 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from aimlasync.quota.protocol import Ask, Lease
+from aimlasync.quota.server import LeaseServer, ServedQuota
 from redis import Redis as BlockingRedis
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from aimlasync import AsyncClient, Endpoint, Limits
 from aimlasync.errors import AimlasyncError
-from aimlasync.lease_server import LeaseServer, ServedQuota
-from aimlasync.quota import Ask, Lease
 from aimlasync.redis import RedisQuota
 from aimlasync.redis.scripts import LEASE
 from aimlasync.simulator import Latency, Simulator

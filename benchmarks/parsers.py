@@ -29,11 +29,12 @@ MORE = 10
 
 def parsers() -> dict[str, tuple[int, Callable[[], object]]]:
     """By name: how many events or bodies one run has, and the run."""
+    from aimlasync.chat.chunks import decode_chunk
+    from aimlasync.chat.types import decode_completion
+    from aimlasync.responses.events import decode_event
+    from aimlasync.transport.http11 import ResponseReader
+
     from aimlasync import sse
-    from aimlasync.chat import decode_completion
-    from aimlasync.chat_chunks import decode_chunk
-    from aimlasync.http1 import ResponseReader
-    from aimlasync.response_events import decode_event
 
     many = 64
     chunks, events = chat_events(many), response_events(many)

@@ -27,10 +27,11 @@ from collections.abc import Sequence
 from multiprocessing.process import BaseProcess
 from typing import Any
 
+from aimlasync.quota.protocol import Quota
+from aimlasync.quota.server import LeaseServer, ServedQuota
+
 from aimlasync import AsyncClient, Endpoint, Limits
 from aimlasync.errors import AimlasyncError
-from aimlasync.lease_server import LeaseServer, ServedQuota
-from aimlasync.quota import Quota
 from aimlasync.simulator import Latency, Simulator
 
 MODEL = "openai/gpt-5-nano-2025-08-07"

@@ -8,6 +8,8 @@ from typing import Any, Literal
 
 import msgspec
 import pytest
+from aimlasync.endpoints.providers import AIMLAPI
+from aimlasync.structured.schema import format_of
 
 from aimlasync import AnswerInvalidError, AnswerRefusedError, AnswerTruncatedError, AsyncClient, RateLimitError
 from aimlasync.bulk import (
@@ -31,8 +33,6 @@ from aimlasync.bulk.tasks.labels import MAX_LABELS, answer_type, read_labels
 from aimlasync.bulk.tasks.request import Api
 from aimlasync.bulk.tasks.result import reply_of
 from aimlasync.bulk.tasks.text_column import text_column
-from aimlasync.providers import AIMLAPI
-from aimlasync.schema import format_of
 from aimlasync.simulator import Answer, Fault, SimRequest, Simulator
 
 MODEL = AIMLAPI.default_model

@@ -7,6 +7,7 @@ import random
 from collections import Counter
 from pathlib import Path
 
+from aimlasync.chat.types import decode_completion
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from servers import until
@@ -14,7 +15,6 @@ from servers import until
 from aimlasync import AsyncClient
 from aimlasync.bulk import ClassifyTask, Job, Options, Record, Request, Result, run
 from aimlasync.bulk.jobs.dedupe import Repeats, SharedCalls, digest_of
-from aimlasync.chat import decode_completion
 from aimlasync.errors import APIConnectionError
 from aimlasync.simulator import Fault, Simulator
 

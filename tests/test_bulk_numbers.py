@@ -7,6 +7,9 @@ from typing import Any
 
 import msgspec
 import pytest
+from aimlasync.chat.types import decode_completion
+from aimlasync.endpoints.statistics import EndpointStatistics
+from aimlasync.responses.types import decode_response
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -20,7 +23,6 @@ from aimlasync.bulk.progress.progress import Progress, limited_by
 from aimlasync.bulk.progress.totals import Totals
 from aimlasync.bulk.tasks.confidence import confidence_of
 from aimlasync.bulk.tasks.result import is_refused
-from aimlasync.chat import decode_completion
 from aimlasync.errors import (
     AimlasyncError,
     APIConnectionError,
@@ -35,8 +37,6 @@ from aimlasync.errors import (
     UnprocessableEntityError,
     UnsupportedRequestError,
 )
-from aimlasync.lane import EndpointStatistics
-from aimlasync.responses import decode_response
 
 
 def record(error: str | None = None, **facts: Any) -> Record:

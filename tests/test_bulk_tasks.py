@@ -8,6 +8,8 @@ from typing import Any
 
 import msgspec
 import pytest
+from aimlasync.chat.types import decode_completion
+from aimlasync.responses.types import decode_response
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -29,9 +31,7 @@ from aimlasync.bulk import (
 from aimlasync.bulk.api import open_rows
 from aimlasync.bulk.tasks.request import Api, request_of, request_of_line
 from aimlasync.bulk.tasks.tasks import Task, read_any
-from aimlasync.chat import decode_completion
 from aimlasync.errors import AnswerInvalidError, AnswerRefusedError, AnswerTruncatedError
-from aimlasync.responses import decode_response
 
 HELLO = [{"role": "user", "content": "hello"}]
 

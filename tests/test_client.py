@@ -7,6 +7,7 @@ import json
 from typing import Any, Literal
 
 import pytest
+from aimlasync.chat.types import FunctionTool, ImagePart, ImageURL, TextPart, UserMessage
 from servers import RawServer, Script, raw_server, until
 
 from aimlasync import (
@@ -28,7 +29,6 @@ from aimlasync import (
     Timeout,
     UnsupportedRequestError,
 )
-from aimlasync.chat import FunctionTool, ImagePart, ImageURL, TextPart, UserMessage
 from aimlasync.simulator import Fault, Latency, Simulator
 
 HELLO = [{"role": "user", "content": "Hello"}]
@@ -234,7 +234,8 @@ async def test_an_error_object_under_a_200_has_the_class_of_its_code() -> None:
 
 
 async def test_a_body_beyond_the_cap_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    from aimlasync import exchange, session
+    from aimlasync.transport import aiohttp_session as session
+    from aimlasync.transport import connection as exchange
 
     monkeypatch.setattr(exchange.Reply.read, "__defaults__", (1000,))
     monkeypatch.setattr(session.PayloadReply.read, "__defaults__", (1000,))

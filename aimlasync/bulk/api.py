@@ -49,7 +49,7 @@ from aimlasync.bulk.tasks.tasks import BatchTask, Task
 from aimlasync.bulk.workers.parent import WorkerProcesses
 
 if TYPE_CHECKING:
-    from aimlasync.client import AsyncClient
+    from aimlasync.client.client import AsyncClient
 
 T = TypeVar("T")
 Q = TypeVar("Q")

@@ -28,10 +28,9 @@ from aimlasync.bulk.tasks.answer_schema import Form, form_of, form_of_schema
 from aimlasync.bulk.tasks.classification import ClassifyTask, Shot
 from aimlasync.bulk.tasks.request import Api, Request, RequestError
 from aimlasync.bulk.tasks.tasks import BatchTask, EmptyTextError, PromptTask, Task, empty_result, id_of
+from aimlasync.config import Limits, Timeout
 from aimlasync.errors import AimlasyncError
-from aimlasync.limits import Limits
-from aimlasync.retry import Retry
-from aimlasync.timeout import Timeout
+from aimlasync.resilience.retry import Retry
 
 B = TypeVar("B")
 T = TypeVar("T")

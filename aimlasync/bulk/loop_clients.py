@@ -17,11 +17,10 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from aimlasync.client import AsyncClient
-from aimlasync.endpoint import default_endpoints
-from aimlasync.limits import Limits
-from aimlasync.retry import Retry
-from aimlasync.timeout import Timeout
+from aimlasync.client.client import AsyncClient
+from aimlasync.config import Limits, Timeout
+from aimlasync.endpoints.endpoint import default_endpoints
+from aimlasync.resilience.retry import Retry
 
 T = TypeVar("T")
 

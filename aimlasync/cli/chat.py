@@ -9,8 +9,7 @@ import click
 from aimlasync import run
 from aimlasync.bulk.output.streams import check_stream
 from aimlasync.bulk.tasks.result import usage_of
-from aimlasync.chat import ChatCompletion
-from aimlasync.chat_stream import ChatStream
+from aimlasync.chat.types import ChatCompletion
 from aimlasync.cli.options import (
     ModelChoice,
     Where,
@@ -20,9 +19,10 @@ from aimlasync.cli.options import (
     open_client,
     where_options,
 )
-from aimlasync.response_stream import ResponseStream
-from aimlasync.responses import Response
-from aimlasync.stream import Stream
+from aimlasync.client.chat_stream import ChatStream
+from aimlasync.client.response_stream import ResponseStream
+from aimlasync.client.stream import Stream
+from aimlasync.responses.types import Response
 
 
 @click.command()

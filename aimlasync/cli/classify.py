@@ -36,7 +36,7 @@ from aimlasync.cli.options import (
 )
 from aimlasync.cli.run_job import run_to_file, run_to_stream
 from aimlasync.cli.workers_option import own_part
-from aimlasync.providers import AIMLAPI, refusal
+from aimlasync.endpoints.providers import AIMLAPI, refusal
 
 _UNASKED = "no AIML_API_KEY or BYTESPIKE_API_KEY: answers come from the built-in simulator, not from a model"
 

@@ -6,9 +6,9 @@ import click
 import msgspec
 
 from aimlasync import run
-from aimlasync.catalogue import Model, ModelList
 from aimlasync.cli.options import Where, find_server, open_client, where_options
 from aimlasync.cli.terminal import printable
+from aimlasync.wire.models import Model, ModelList
 
 
 @click.command()

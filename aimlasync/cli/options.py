@@ -19,7 +19,8 @@ from aimlasync import AsyncClient, Endpoint, Limits
 from aimlasync.bulk import FormError, InputError, JournalError, LabelsError, PromptError, RequestError
 from aimlasync.cli.ctrl_c import exit_code
 from aimlasync.cli.terminal import printable, reader_left
-from aimlasync.endpoint import default_endpoints
+from aimlasync.endpoints.endpoint import default_endpoints
+from aimlasync.endpoints.providers import AIMLAPI, VENDORS, Api
 from aimlasync.errors import (
     AimlasyncError,
     APIConnectionError,
@@ -31,8 +32,7 @@ from aimlasync.errors import (
     PermissionDeniedError,
     RateLimitError,
 )
-from aimlasync.providers import AIMLAPI, VENDORS, Api
-from aimlasync.quota import Quota
+from aimlasync.quota.protocol import Quota
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -14,7 +14,7 @@ from aimlasync.bulk.jobs.ask_one import Answerer
 from aimlasync.bulk.tasks.tasks import Task
 from aimlasync.cli.job_options import JobOptions
 from aimlasync.cli.options import SIMULATED_KEY, CommandError, Server, WrongUseError, counted
-from aimlasync.providers import AIMLAPI
+from aimlasync.endpoints.providers import AIMLAPI
 
 
 class RayCluster:

@@ -27,8 +27,8 @@ from aimlasync.bulk.workers.parent import WorkerProcesses
 from aimlasync.cli.ctrl_c import on_interrupt
 from aimlasync.cli.job_options import JobOptions, priced
 from aimlasync.cli.options import Server, WrongUseError, open_client
-from aimlasync.lease_server import ServedQuota
-from aimlasync.quota import QuotaDownError
+from aimlasync.quota.protocol import QuotaDownError
+from aimlasync.quota.server import ServedQuota
 
 _PART = "AIMLASYNC_PART"
 # The key of click's context under which the arguments of the command are kept, for the workers.

@@ -9,16 +9,16 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Protocol
 
-from aimlasync.budget import Budget
 from aimlasync.bulk.input.rows import Row
 from aimlasync.bulk.jobs.waiters import Waiters
 from aimlasync.bulk.tasks.request import Request
 from aimlasync.bulk.tasks.result import Read, Reply, Result
 from aimlasync.bulk.tasks.tasks import EmptyTextError, Task, empty_result
+from aimlasync.cost.budget import Budget
 from aimlasync.errors import AimlasyncError, AnswerError, BudgetExceededError
 
 if TYPE_CHECKING:
-    from aimlasync.client import AsyncClient
+    from aimlasync.client.client import AsyncClient
 
 Ask = Callable[[Request], Awaitable[Result]]
 

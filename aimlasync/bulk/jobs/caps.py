@@ -14,12 +14,12 @@ from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from aimlasync.budget import Budget
 from aimlasync.bulk.input.rows import Row
 from aimlasync.bulk.jobs.async_iter import later
 from aimlasync.bulk.jobs.stop_rules import Ending
 from aimlasync.bulk.progress.totals import Totals
-from aimlasync.prices import Price
+from aimlasync.cost.budget import Budget
+from aimlasync.cost.prices import Price
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

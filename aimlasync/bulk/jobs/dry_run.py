@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from aimlasync.bulk.progress.totals import Totals
-from aimlasync.lane import EndpointStatistics
-from aimlasync.limits import Limits
-from aimlasync.prices import Price
+from aimlasync.config import Limits
+from aimlasync.cost.prices import Price
+from aimlasync.endpoints.statistics import EndpointStatistics
 
 
 class Forecast(msgspec.Struct, kw_only=True):

@@ -11,7 +11,6 @@ from collections.abc import AsyncIterator, Iterator
 from functools import partial
 from typing import TYPE_CHECKING
 
-from aimlasync.budget import Budget
 from aimlasync.bulk.input.rows import Row
 from aimlasync.bulk.jobs.ask_one import Answerer, ClientAnswerer, ask_row
 from aimlasync.bulk.jobs.caps import TokenCap
@@ -22,9 +21,10 @@ from aimlasync.bulk.journal.convert import record_of
 from aimlasync.bulk.progress.progress import Activity, limited_by
 from aimlasync.bulk.tasks.result import Result
 from aimlasync.bulk.tasks.tasks import BatchTask
+from aimlasync.cost.budget import Budget
 
 if TYPE_CHECKING:
-    from aimlasync.client import AsyncClient
+    from aimlasync.client.client import AsyncClient
 
 # Seconds that calls in flight may go on after the deadline: they may be paid for already.
 _DEADLINE_GRACE = 30.0

@@ -17,7 +17,7 @@ from aimlasync.bulk.tasks.request import Request
 from aimlasync.bulk.tasks.result import Answer, Result, reply_of
 from aimlasync.errors import AimlasyncError, AnswerError, APIStatusError, APITimeoutError
 from aimlasync.info import Info, Timing
-from aimlasync.wire import plain
+from aimlasync.wire.base import plain
 
 _encode = msgspec.json.Encoder().encode
 _skim = msgspec.json.Decoder(msgspec.Raw).decode

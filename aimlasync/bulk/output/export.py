@@ -23,8 +23,8 @@ from aimlasync.bulk.journal.record import Facts, Record
 from aimlasync.bulk.output.tables import Kind, KindError, as_written, open_table
 from aimlasync.bulk.output.target import Target
 from aimlasync.bulk.tasks.result import Reply, reply_of
-from aimlasync.chat import ChatCompletion
-from aimlasync.wire import plain
+from aimlasync.chat.types import ChatCompletion
+from aimlasync.wire.base import plain
 
 _NO_FACTS = Facts()
 

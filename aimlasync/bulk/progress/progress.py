@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import msgspec
 
 from aimlasync.bulk.progress.totals import Totals
-from aimlasync.lane import EndpointStatistics
+from aimlasync.endpoints.statistics import EndpointStatistics
 
 _WINDOW = 30.0
 # Seconds between two samples, at least.

@@ -15,13 +15,13 @@ from typing import Any
 
 import msgspec
 
-from aimlasync.bulk.fits import misfit
 from aimlasync.bulk.tasks.request import Api
 from aimlasync.bulk.tasks.result import Reply
-from aimlasync.chat import ChatCompletion
+from aimlasync.chat.types import ChatCompletion
 from aimlasync.errors import AnswerInvalidError
-from aimlasync.parse import parse_completion, parse_response
-from aimlasync.schema import Format, format_of
+from aimlasync.structured.parse import parse_completion, parse_response
+from aimlasync.structured.schema import Format, format_of
+from aimlasync.structured.validate import misfit
 
 
 class FormError(ValueError):

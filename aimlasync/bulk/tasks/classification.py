@@ -21,7 +21,7 @@ from aimlasync.bulk.tasks.result import Answer, Read, Reply
 from aimlasync.bulk.tasks.tasks import EmptyTextError, body_of, id_of
 from aimlasync.bulk.tasks.text_column import row_text
 from aimlasync.errors import AnswerInvalidError
-from aimlasync.schema import format_of
+from aimlasync.structured.schema import format_of
 
 Shot = tuple[str, Any]
 """An example: a text, and the answer to it: a label, a list of labels, or an object in the form."""

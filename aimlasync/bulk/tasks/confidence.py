@@ -12,8 +12,8 @@ from collections.abc import Sequence
 import msgspec
 
 from aimlasync.bulk.tasks.result import Reply
-from aimlasync.chat import ChatCompletion, TokenLogprob
-from aimlasync.responses import OutputMessage, OutputText
+from aimlasync.chat.types import ChatCompletion, TokenLogprob
+from aimlasync.responses.types import OutputMessage, OutputText
 
 
 def confidence_of(reply: Reply, value: str) -> float | None:

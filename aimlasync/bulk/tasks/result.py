@@ -14,9 +14,9 @@ from msgspec import UNSET
 
 from aimlasync.bulk.input.rows import Row
 from aimlasync.bulk.tasks.request import Request
-from aimlasync.chat import ChatCompletion, Usage, decode_completion
+from aimlasync.chat.types import ChatCompletion, Usage, decode_completion
 from aimlasync.errors import AimlasyncError
-from aimlasync.responses import Response, ResponseUsage, decode_response
+from aimlasync.responses.types import Response, ResponseUsage, decode_response
 
 if TYPE_CHECKING:
     from aimlasync.info import Info

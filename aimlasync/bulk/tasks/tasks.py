@@ -17,7 +17,7 @@ from aimlasync.bulk.tasks.answer_schema import Form
 from aimlasync.bulk.tasks.prompt import Prompt, as_text
 from aimlasync.bulk.tasks.request import Api, Request, RequestError, request_of_line
 from aimlasync.bulk.tasks.result import Answer, Read, Reply, Result, is_refused
-from aimlasync.chat import ChatCompletion
+from aimlasync.chat.types import ChatCompletion
 from aimlasync.errors import AimlasyncError, AnswerInvalidError, AnswerRefusedError, AnswerTruncatedError
 
 

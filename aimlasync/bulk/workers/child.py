@@ -33,11 +33,11 @@ from aimlasync.bulk.tasks.result import Result
 from aimlasync.bulk.tasks.tasks import Task
 from aimlasync.bulk.workers.messages import Orders, Report
 from aimlasync.errors import APIStatusError
-from aimlasync.lease_server import Link, ServedQuota
-from aimlasync.quota import Draw, QuotaDownError
+from aimlasync.quota.protocol import Draw, QuotaDownError
+from aimlasync.quota.server import Link, ServedQuota
 
 if TYPE_CHECKING:
-    from aimlasync.client import AsyncClient
+    from aimlasync.client.client import AsyncClient
 
 # Seconds between two reports.
 _REPORT = 0.25

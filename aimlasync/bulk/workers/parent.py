@@ -22,7 +22,7 @@ from aimlasync.bulk.journal.convert import error_of
 from aimlasync.bulk.progress.progress import Activity
 from aimlasync.bulk.workers.messages import Orders, Report
 from aimlasync.errors import AimlasyncError
-from aimlasync.lease_server import LeaseServer, Link
+from aimlasync.quota.server import LeaseServer, Link
 
 
 class WorkerProcesses:
