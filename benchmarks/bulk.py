@@ -15,7 +15,7 @@ medians, and the lowest, which tell more on a machine whose speed changes while 
 `resume`: `python -m aimlasync bulk` on a job with few rows left at its end, from the start of the process to the first
 call, by the simulator's clock.
 `scan`: how fast a resumed job reads its journal, totals and the set of what is done included; lines of 1 KB.
-`done`: memory and time of `DoneSet` for so many ids.
+`done`: memory and time of `IdSet` for so many ids.
 The files of `memory`, `resume` and `scan` are made anew in a temporary directory and take 1.5 GB at a million rows.
 """
 
@@ -57,8 +57,8 @@ from serving import canned_server  # noqa: E402
 
 from aimlasync import AsyncClient, Limits, bulk  # noqa: E402
 from aimlasync.bulk.input.source import open_source  # noqa: E402
-from aimlasync.bulk.jobs.journaled import FileJob  # noqa: E402
-from aimlasync.bulk.journal.id_set import DoneSet  # noqa: E402
+from aimlasync.bulk.jobs.journaled import JournaledRows  # noqa: E402
+from aimlasync.bulk.journal.id_set import IdSet  # noqa: E402
 from aimlasync.bulk.journal.record import Facts, Record, Response, encode_record  # noqa: E402
 
 
@@ -77,7 +77,7 @@ def write_input(path: Path, rows: int, model: str = MODEL) -> None:
 def write_journal(path: Path, input_path: Path, rows: int, model: str | None = None) -> None:
     """The journal of a job whose first `rows` are done."""
     source = open_source(str(input_path))
-    FileJob(source, bulk.BatchTask(model=model), bulk.Options(), journal=str(path)).close()
+    JournaledRows(source, bulk.BatchTask(model=model), bulk.Options(), journal=str(path)).close()
     source.close()
     with path.open("ab") as file:
         file.writelines(lines(rows))
@@ -120,7 +120,7 @@ async def whole(client: AsyncClient, input_path: Path, folder: Path, rows: int, 
     before = cpu()
     summary = await bulk.run(client, input_path, output, options=bulk.Options(concurrency=in_flight))
     spent = cpu() - before
-    assert summary.tally.ok == rows
+    assert summary.totals.ok == rows
     os.unlink(output)
     os.unlink(f"{output}.manifest")
     return spent / rows
@@ -192,8 +192,8 @@ async def one_job(options: argparse.Namespace) -> None:
             options=bulk.Options(concurrency=options.in_flight),
         )
     seconds = time.monotonic() - began
-    assert summary.tally.ok == options.rows
-    asked = summary.tally.answered
+    assert summary.totals.ok == options.rows
+    asked = summary.totals.answered
     peak = status("VmHWM")
     show(
         f"Memory of a job, {options.in_flight} in flight",
@@ -252,11 +252,11 @@ def of_scan(options: argparse.Namespace) -> None:
         for _ in range(3):
             source = open_source(str(folder / "requests.jsonl"))
             began, before = time.monotonic(), cpu()
-            job = FileJob(source, bulk.BatchTask(), bulk.Options(), journal=str(folder / "out.jsonl"))
+            rows = JournaledRows(source, bulk.BatchTask(), bulk.Options(), journal=str(folder / "out.jsonl"))
             wall.append(options.rows / (time.monotonic() - began))
             spent.append(options.rows / (cpu() - before))
-            assert job.tally.ok == options.rows
-            job.close()
+            assert rows.totals.ok == options.rows
+            rows.close()
             source.close()
     show(
         f"Scan of {options.rows:,} lines of {size:,.0f} bytes",
@@ -272,7 +272,7 @@ def of_done(options: argparse.Namespace) -> None:
         subprocess.run([sys.executable, __file__, "done", "--rows", str(options.rows), "--child"], check=True)
         return
     before, began = status("VmRSS"), time.monotonic()
-    done = DoneSet()
+    done = IdSet()
     for number in range(options.rows):
         done.add(name_of(number))
     seconds = time.monotonic() - began
@@ -280,7 +280,7 @@ def of_done(options: argparse.Namespace) -> None:
     assert name_of(0) in done
     assert name_of(options.rows) not in done
     show(
-        f"DoneSet of {options.rows:,} ids",
+        f"IdSet of {options.rows:,} ids",
         {
             "peak above before": f"{peak - before:.1f} MB",
             "per id": f"{(peak - before) * 2**20 / options.rows:.2f} bytes",

@@ -182,7 +182,7 @@ def do(way: str, folder: Path, workers: int, store: Store | None, **options: Any
             return await bulk.run(client, folder / "rows.jsonl", out, task=chat.task, answerer=cluster)
 
     summary = asyncio.run(job())
-    assert summary.tally.failed == 0, summary.tally.failures
+    assert summary.totals.failed == 0, summary.totals.failures
     lines = (folder / "out.jsonl").read_bytes().splitlines()
     return Counter(decode_record(line).custom_id for line in lines), summary.seconds
 

@@ -27,7 +27,7 @@ async def main() -> None:
         task = bulk.PromptTask(prompt="In five words: {text}", model=MODEL)
         # The journal has one line for each row; this line again would go on where it stopped.
         summary = await bulk.run(client, TICKETS, output, task=task, options=bulk.Options(limit=40))
-        print(f"{summary.tally.ok} of {summary.total} rows in {summary.journal}, {summary.left} left")
+        print(f"{summary.totals.ok} of {summary.total} rows in {summary.journal}, {summary.left} left")
 
 
 run(main())

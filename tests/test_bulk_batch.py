@@ -16,8 +16,7 @@ from hypothesis import strategies as st
 from servers import KEY
 
 from aimlasync import AimlasyncError, AsyncClient, AuthenticationError, Limits, Retry, Timeout, bulk
-from aimlasync.bulk import BatchChat, DirectoryStore, InputError, PromptError
-from aimlasync.bulk import batch_chat as batch
+from aimlasync.bulk import BatchChat, DirectoryStore, InputError, PromptError, batch_chat, loop_clients
 from aimlasync.bulk.journal.convert import record_of, result_of
 from aimlasync.bulk.journal.record import decode_record
 from aimlasync.simulator import Fault, Simulator
@@ -176,7 +175,7 @@ def test_what_is_pickled_has_no_key_in_it_and_asks_the_same(tmp_path: Path) -> N
         assert again.task.identity() == ask.task.identity()
         assert again.add == ask.add
         assert KEY not in repr(ask)
-        batch.in_background(ask.close())
+        loop_clients.in_background(ask.close())
 
 
 async def test_copies_in_one_process_and_loop_share_a_client_and_its_limits(vendor: Any) -> None:
@@ -186,7 +185,7 @@ async def test_copies_in_one_process_and_loop_share_a_client_and_its_limits(vend
     await asyncio.gather(*(each({"text": ["my card was charged"] * 8}) for each in (first, second, first)))
     assert sim.ledger.peak_in_flight <= 2
     assert len(sim.ledger) == 24
-    assert len(batch._clients[asyncio.get_running_loop()]) == 1
+    assert len(loop_clients._clients[asyncio.get_running_loop()]) == 1
     await first.close()
     # Closing is no end: the next batch opens another.
     await second({"text": ["my card was charged"]})
@@ -272,7 +271,7 @@ class Gone:
 async def test_a_store_that_is_gone_costs_a_warning_and_no_answer(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(batch, "_unreached", set())
+    monkeypatch.setattr(batch_chat, "_unreached", set())
     with caplog.at_level(logging.WARNING):
         async with chat(store=Gone()) as ask:
             out = await ask({"text": ["my card was charged"] * 3})

@@ -22,14 +22,14 @@ from aimlasync.bulk import (
     classify,
     run,
 )
-from aimlasync.bulk.jobs.job import Options
+from aimlasync.bulk.jobs.options import Options
 from aimlasync.bulk.journal.convert import record_of
 from aimlasync.bulk.journal.record import decode_record, encode_record
-from aimlasync.bulk.output.export import reply_of
 from aimlasync.bulk.tasks.classification import ClassifyTask
 from aimlasync.bulk.tasks.few_shot import MAX_SHOTS, read_shots
 from aimlasync.bulk.tasks.labels import MAX_LABELS, answer_type, read_labels
 from aimlasync.bulk.tasks.request import Api
+from aimlasync.bulk.tasks.result import reply_of
 from aimlasync.bulk.tasks.text_column import text_column
 from aimlasync.endpoints.providers import AIMLAPI
 from aimlasync.simulator import Answer, Fault, SimRequest, Simulator
@@ -326,8 +326,8 @@ async def test_rows_of_a_job_have_labels_in_the_journal_and_gold_beside_them(
         options=Options(gold="team"),
         seen=lambda result, record: kept.append(record),
     )
-    assert summary.tally.labels == {"support": 1, "billing": 1, "sales": 1}
-    assert (summary.tally.right, summary.tally.judged) == (1, 3)
+    assert summary.totals.labels == {"support": 1, "billing": 1, "sales": 1}
+    assert (summary.totals.right, summary.totals.judged) == (1, 3)
     assert {record.custom_id: record.info and record.info.label for record in kept} == {
         "row-1": "billing",
         "row-2": "support",

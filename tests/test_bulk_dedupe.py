@@ -13,7 +13,7 @@ from servers import until
 
 from aimlasync import AsyncClient
 from aimlasync.bulk import ClassifyTask, Job, Options, Record, Request, Result, run
-from aimlasync.bulk.jobs.dedupe import Repeats, Shared, digest_of
+from aimlasync.bulk.jobs.dedupe import Repeats, SharedCalls, digest_of
 from aimlasync.chat.types import decode_completion
 from aimlasync.errors import APIConnectionError
 from aimlasync.simulator import Fault, Simulator
@@ -57,32 +57,32 @@ def test_what_is_identical_is_decided_by_the_body_and_not_by_its_order_or_name()
 def test_only_what_comes_more_than_once_is_remembered(texts: list[str]) -> None:
     repeats = Repeats()
     for number, text in enumerate(texts):
-        repeats.see(request(str(number), text))
+        repeats.add(request(str(number), text))
     assert repeats.digests == digests(*(text for text, count in Counter(texts).items() if count > 1))
 
 
 async def test_a_request_that_comes_once_is_asked_and_not_held() -> None:
-    shared = Shared(digests("twice"))
+    shared = SharedCalls(digests("twice"))
 
-    async def call() -> Result:
+    async def call(_: Request) -> Result:
         return answered(request("a", "once"))
 
     for _ in range(3):
-        assert (await shared.ask(request("a", "once"), call)).shared_with is None
+        assert (await shared.ask(call, request("a", "once"))).shared_with is None
     assert shared._calls == {}
 
 
 async def test_who_asks_the_same_meanwhile_or_later_shares_the_call() -> None:
-    shared, go, calls = Shared(digests("x")), asyncio.Event(), 0
+    shared, go, calls = SharedCalls(digests("x")), asyncio.Event(), 0
 
     async def ask(name: str) -> Result:
-        async def call() -> Result:
+        async def call(_: Request) -> Result:
             nonlocal calls
             calls += 1
             await go.wait()
             return answered(request(name, "x"))
 
-        return await shared.ask(request(name, "x"), call)
+        return await shared.ask(call, request(name, "x"))
 
     tasks = [asyncio.ensure_future(ask(name)) for name in "abc"]
     await until(lambda: calls)
@@ -98,10 +98,10 @@ async def test_who_asks_the_same_meanwhile_or_later_shares_the_call() -> None:
 
 
 async def test_a_failure_is_nobody_elses() -> None:
-    shared, calls = Shared(digests("x")), 0
+    shared, calls = SharedCalls(digests("x")), 0
 
     async def ask(name: str) -> Result:
-        async def call() -> Result:
+        async def call(_: Request) -> Result:
             nonlocal calls
             calls += 1
             await asyncio.sleep(0)
@@ -109,7 +109,7 @@ async def test_a_failure_is_nobody_elses() -> None:
                 return Result(request(name, "x"), error=APIConnectionError("no"))
             return answered(request(name, "x"))
 
-        return await shared.ask(request(name, "x"), call)
+        return await shared.ask(call, request(name, "x"))
 
     results = await asyncio.gather(*(ask(name) for name in "abcde"))
     assert [(one.ok, one.shared_with) for one in results] == [
@@ -123,10 +123,10 @@ async def test_a_failure_is_nobody_elses() -> None:
 
 
 async def test_when_the_one_who_asked_is_cancelled_or_breaks_another_asks() -> None:
-    shared, calls = Shared(digests("x")), list[str]()
+    shared, calls = SharedCalls(digests("x")), list[str]()
 
     async def ask(name: str) -> Result:
-        async def call() -> Result:
+        async def call(_: Request) -> Result:
             calls.append(name)
             if name == "a":
                 await asyncio.Event().wait()
@@ -135,7 +135,7 @@ async def test_when_the_one_who_asked_is_cancelled_or_breaks_another_asks() -> N
                 raise ZeroDivisionError
             return answered(request(name, "x"))
 
-        return await shared.ask(request(name, "x"), call)
+        return await shared.ask(call, request(name, "x"))
 
     tasks = {name: asyncio.ensure_future(ask(name)) for name in "abcde"}
     await until(lambda: calls)
@@ -167,11 +167,11 @@ def test_whatever_fails_or_leaves_every_row_is_answered_and_no_text_is_asked_twi
         repeats, chance, left = Repeats(), random.Random(seed), failures
         asked = [request(str(number), text) for number, text in enumerate(texts)]
         for one in asked:
-            repeats.see(one)
-        shared, good = Shared(repeats.digests), Counter[str]()
+            repeats.add(one)
+        shared, good = SharedCalls(repeats.digests), Counter[str]()
 
         async def ask(one: Request) -> Result:
-            async def call() -> Result:
+            async def call(one: Request) -> Result:
                 nonlocal left
                 for _ in range(chance.randrange(3)):
                     await asyncio.sleep(0)
@@ -181,7 +181,7 @@ def test_whatever_fails_or_leaves_every_row_is_answered_and_no_text_is_asked_twi
                 good[digest_of(one)] += 1
                 return answered(one)
 
-            return await shared.ask(one, call)
+            return await shared.ask(call, one)
 
         tasks = [asyncio.ensure_future(ask(one)) for one in asked]
         await asyncio.sleep(0)
@@ -220,10 +220,10 @@ async def test_a_job_asks_once_for_rows_that_are_alike(
         options=Options(dedupe=True, concurrency=3),
         seen=see,
     )
-    assert len(simulator.ledger) == summary.tally.attempts == summary.tally.answered == 3
-    assert (summary.tally.ok, summary.tally.shared, summary.tally.replies, summary.tally.failed) == (6, 3, 3, 2)
-    assert summary.tally.cost is not None
-    assert abs(summary.tally.cost - simulator.ledger.cost_usd) < 1e-12
+    assert len(simulator.ledger) == summary.totals.attempts == summary.totals.answered == 3
+    assert (summary.totals.ok, summary.totals.shared, summary.totals.replies, summary.totals.failed) == (6, 3, 3, 2)
+    assert summary.totals.cost is not None
+    assert abs(summary.totals.cost - simulator.ledger.cost_usd) < 1e-12
     assert {name for name, other in seen if other is not None} == {"row-3", "row-5", "row-6"}
 
 
@@ -242,11 +242,11 @@ async def test_a_later_run_answers_from_the_journal_and_asks_nobody(
     first = await run(client, rows, path, options=options, begin=jobs.append, seen=stop_early)
     assert first.is_interrupted
     assert first.left >= 3
-    asked, done = len(simulator.ledger), first.tally.ok
+    asked, done = len(simulator.ledger), first.totals.ok
     second = await run(client, rows, path, options=options)
-    assert (second.left, second.tally.ok, second.tally.ok_before) == (0, 6, done)
+    assert (second.left, second.totals.ok, second.totals.ok_before) == (0, 6, done)
     assert len(simulator.ledger) == asked + (1 if done < 5 else 0) == 3
-    assert second.tally.shared == 3
+    assert second.totals.shared == 3
 
 
 async def test_an_answer_that_failed_is_not_taken_from_the_journal(tmp_path: Path) -> None:
@@ -255,9 +255,9 @@ async def test_an_answer_that_failed_is_not_taken_from_the_journal(tmp_path: Pat
         async with AsyncClient(api_key="k", base_url=simulator.base_url, max_retries=0) as client:
             rows, path = lines("x", "x", "x"), tmp_path / "out.jsonl"
             options = Options(dedupe=True, concurrency=1, canary=1)
-            assert (await run(client, rows, path, options=options)).tally.failed == 1
+            assert (await run(client, rows, path, options=options)).totals.failed == 1
             summary = await run(client, rows, path, options=Options(dedupe=True))
-            assert (summary.tally.ok, summary.tally.failed, summary.tally.shared) == (3, 0, 2)
+            assert (summary.totals.ok, summary.totals.failed, summary.totals.shared) == (3, 0, 2)
             assert len(simulator.ledger) == 2
 
 
@@ -268,4 +268,4 @@ async def test_every_answer_of_an_earlier_run_serves_those_who_ask_the_same(
     rows, path = lines(*texts, *texts), tmp_path / "out.jsonl"
     await run(client, rows, path, options=Options(dedupe=True, canary=40))
     summary = await run(client, rows, path, options=Options(dedupe=True))
-    assert (len(simulator.ledger), summary.tally.shared, summary.tally.ok, summary.tally.attempts) == (40, 40, 80, 0)
+    assert (len(simulator.ledger), summary.totals.shared, summary.totals.ok, summary.totals.attempts) == (40, 40, 80, 0)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aimlasync.bulk.journal import id_set as done
-from aimlasync.bulk.journal.id_set import DoneSet
+from aimlasync.bulk.journal.id_set import IdSet
 
 IDS = st.text(max_size=3) | st.integers(0, 50).map("row-{}".format)
 
@@ -16,7 +16,7 @@ IDS = st.text(max_size=3) | st.integers(0, 50).map("row-{}".format)
 @settings(max_examples=50, deadline=None)
 @given(st.lists(IDS), st.lists(IDS))
 def test_it_is_a_set(added: list[str], probed: list[str]) -> None:
-    ours, theirs = DoneSet(), set[str]()
+    ours, theirs = IdSet(), set[str]()
     for custom_id in added:
         assert ours.add(custom_id) == (custom_id not in theirs)
         theirs.add(custom_id)
@@ -26,7 +26,7 @@ def test_it_is_a_set(added: list[str], probed: list[str]) -> None:
 
 
 def test_many_ids_share_a_bucket_and_stay_apart() -> None:
-    ids = DoneSet()
+    ids = IdSet()
     assert all(ids.add(f"row-{number}") for number in range(105_000))
     assert not any(ids.add(f"row-{number}") for number in range(0, 100_000, 7))
     assert all(f"row-{number}" in ids for number in range(0, 100_000, 11))
@@ -35,7 +35,7 @@ def test_many_ids_share_a_bucket_and_stay_apart() -> None:
 
 
 def test_an_id_costs_little_more_than_its_eight_bytes() -> None:
-    ids = DoneSet()
+    ids = IdSet()
     tracemalloc.start()
     try:
         for number in range(300_000):

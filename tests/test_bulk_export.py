@@ -225,7 +225,7 @@ def test_an_unknown_column_is_one_line_that_says_what_there_is(files: Files, col
     assert not (files.folder / "out.csv").exists()
 
 
-def test_columns_without_a_name_are_kept(files: Files) -> None:
+def test_columns_without_a_name_are_spooled(files: Files) -> None:
     journal = files.journal(good("row-1", "A"))
     data = ",text,,\n0,a,x,y\n"
     assert files.export(journal, files.source(data)) == ",text,,,answer,error\n0,a,x,y,A,\n"
@@ -246,13 +246,13 @@ def test_objects_keep_their_own_members_and_the_spelling_of_numbers(files: Files
     )
 
 
-def test_a_stream_is_an_input_when_it_is_kept(files: Files) -> None:
+def test_a_stream_is_an_input_when_it_is_spooled(files: Files) -> None:
     journal = files.journal(good("row-2", "B"))
     data = b'{"a":1}\n{"b":2}\n'
-    kept = open_stream(io.BytesIO(data), "jsonl", keep=True)
-    assert files.export(journal, kept) == "a,b,answer,error\n1,,,\n,2,B,\n"
+    spooled = open_stream(io.BytesIO(data), "jsonl", spool=True)
+    assert files.export(journal, spooled) == "a,b,answer,error\n1,,,\n,2,B,\n"
     with pytest.raises(InputError, match="stdin: a pipe, and an export reads its input more than once"):
-        files.export(journal, open_stream(io.BytesIO(data), "jsonl", keep=False))
+        files.export(journal, open_stream(io.BytesIO(data), "jsonl", spool=False))
 
 
 def test_standard_output_is_written_as_it_is(files: Files, capfdbinary: pytest.CaptureFixture[bytes]) -> None:

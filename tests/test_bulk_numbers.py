@@ -11,16 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aimlasync import Limits, Price
-from aimlasync.bulk import BatchTask, Caps, Options
-from aimlasync.bulk.jobs.caps import read_seconds
+from aimlasync.bulk import Caps, Row
+from aimlasync.bulk.jobs.caps import TokenCap, read_seconds
 from aimlasync.bulk.jobs.dry_run import forecast
-from aimlasync.bulk.jobs.job import Job
-from aimlasync.bulk.jobs.stop_rules import MAX_REFUSED, MAX_UNREACHED, Patience
+from aimlasync.bulk.jobs.stop_rules import MAX_REFUSED, MAX_UNREACHED, Ending, StopRules
 from aimlasync.bulk.journal.record import Facts, Failure, Record
-from aimlasync.bulk.progress.progress import Pace, limited_by
-from aimlasync.bulk.progress.totals import Tally, is_refused
-from aimlasync.bulk.run import open_rows
+from aimlasync.bulk.progress.progress import Progress, limited_by
+from aimlasync.bulk.progress.totals import Totals
 from aimlasync.bulk.tasks.confidence import confidence_of
+from aimlasync.bulk.tasks.result import is_refused
 from aimlasync.chat.types import decode_completion
 from aimlasync.endpoints.statistics import EndpointStatistics
 from aimlasync.errors import (
@@ -45,66 +44,66 @@ def record(error: str | None = None, **facts: Any) -> Record:
     return Record(id="x", custom_id="row-1", error=failure, info=Facts(**facts))
 
 
-# Tally
+# Totals
 
 
 def test_a_cost_that_nobody_stated_is_unknown_and_not_zero() -> None:
-    tally = Tally()
-    tally.saw(record(tokens_in=3, tokens_out=4))
-    assert (tally.cost, tally.replies, tally.priced) == (None, 1, 0)
-    tally.saw(record(tokens_in=1, tokens_out=1, cost_usd=0.0))
-    assert (tally.cost, tally.replies, tally.priced) == (0.0, 2, 1)
-    tally.saw(record(cost_usd=0.5))
-    assert (tally.cost, tally.uncounted, tally.tokens_in, tally.tokens_out) == (0.5, 1, 4, 5)
+    totals = Totals()
+    totals.add_record(record(tokens_in=3, tokens_out=4))
+    assert (totals.cost, totals.replies, totals.priced) == (None, 1, 0)
+    totals.add_record(record(tokens_in=1, tokens_out=1, cost_usd=0.0))
+    assert (totals.cost, totals.replies, totals.priced) == (0.0, 2, 1)
+    totals.add_record(record(cost_usd=0.5))
+    assert (totals.cost, totals.uncounted, totals.tokens_in, totals.tokens_out) == (0.5, 1, 4, 5)
 
 
 def test_a_failure_counts_as_paid_for_only_where_something_says_so() -> None:
-    tally = Tally()
-    tally.saw(record("RateLimitError", attempts=3))
-    assert (tally.failed, tally.replies, tally.uncounted) == (1, 0, 0)
-    tally.saw(record("AnswerRefusedError", tokens_in=5, tokens_out=1, cost_usd=0.1))
-    assert (tally.failed, tally.replies, tally.tokens_in, tally.cost) == (2, 1, 5, 0.1)
-    assert {kind: (one.count, one.message) for kind, one in tally.failures.items()} == {
+    totals = Totals()
+    totals.add_record(record("RateLimitError", attempts=3))
+    assert (totals.failed, totals.replies, totals.uncounted) == (1, 0, 0)
+    totals.add_record(record("AnswerRefusedError", tokens_in=5, tokens_out=1, cost_usd=0.1))
+    assert (totals.failed, totals.replies, totals.tokens_in, totals.cost) == (2, 1, 5, 0.1)
+    assert {kind: (one.count, one.message) for kind, one in totals.failures.items()} == {
         "RateLimitError": (1, "it was RateLimitError"),
         "AnswerRefusedError": (1, "it was AnswerRefusedError"),
     }
 
 
 def test_a_row_that_shares_a_call_is_done_and_costs_nothing() -> None:
-    tally = Tally()
-    tally.saw(record(shared_with="row-9", label="a"))
-    assert (tally.ok, tally.shared, tally.replies, tally.uncounted, tally.labels) == (1, 1, 0, 0, {"a": 1})
-    tally.saw(record(shared_with="row-9", tokens_in=2, tokens_out=1, cost_usd=0.25))
-    assert (tally.shared, tally.replies, tally.cost) == (2, 1, 0.25)
+    totals = Totals()
+    totals.add_record(record(shared_with="row-9", label="a"))
+    assert (totals.ok, totals.shared, totals.replies, totals.uncounted, totals.labels) == (1, 1, 0, 0, {"a": 1})
+    totals.add_record(record(shared_with="row-9", tokens_in=2, tokens_out=1, cost_usd=0.25))
+    assert (totals.shared, totals.replies, totals.cost) == (2, 1, 0.25)
 
 
 def test_one_label_a_row_makes_a_confusion_table_with_gold_values_that_are_no_labels() -> None:
-    tally = Tally()
+    totals = Totals()
     for gold, label in [("a", "a"), (" a ", "a"), ("a", "b"), ("c", "b"), ("c", "b")]:
-        tally.judge(gold, label)
-    assert (tally.judged, tally.right) == (5, 2)
-    assert tally.confusion(["a", "b"]) == [("a", [2, 1]), ("b", [0, 0]), ("c", [0, 2])]
+        totals.judge(gold, label)
+    assert (totals.judged, totals.right) == (5, 2)
+    assert totals.confusion(["a", "b"]) == [("a", [2, 1]), ("b", [0, 0]), ("c", [0, 2])]
 
 
 def test_several_labels_a_row_are_compared_one_by_one_and_as_a_whole() -> None:
-    tally = Tally()
-    tally.judge("a|b", ["b", "a"])
-    tally.judge("a, c", ["a"])
-    tally.judge("", [])
-    tally.judge("", ["b"])
-    assert (tally.judged, tally.exact, tally.right) == (4, 2, 2)
+    totals = Totals()
+    totals.judge("a|b", ["b", "a"])
+    totals.judge("a, c", ["a"])
+    totals.judge("", [])
+    totals.judge("", ["b"])
+    assert (totals.judged, totals.exact, totals.right) == (4, 2, 2)
     # given and right, given, right
-    assert tally.matches == {"a": [2, 2, 2], "b": [1, 2, 1], "c": [0, 0, 1]}
+    assert totals.matches == {"a": [2, 2, 2], "b": [1, 2, 1], "c": [0, 0, 1]}
 
 
 @given(st.lists(st.tuples(st.frozensets(st.sampled_from("abc")), st.frozensets(st.sampled_from("abc")))))
 def test_matches_of_several_labels_are_what_counting_says(rows: list[tuple[frozenset[str], frozenset[str]]]) -> None:
-    tally = Tally()
+    totals = Totals()
     for right, found in rows:
-        tally.judge("|".join(right), list(found))
-    assert tally.exact == sum(right == found for right, found in rows)
+        totals.judge("|".join(right), list(found))
+    assert totals.exact == sum(right == found for right, found in rows)
     for label in "abc":
-        counts = tally.matches.get(label, [0, 0, 0])
+        counts = totals.matches.get(label, [0, 0, 0])
         assert counts == [
             sum(label in right and label in found for right, found in rows),
             sum(label in found for _, found in rows),
@@ -140,12 +139,22 @@ def test_what_is_no_duration_is_refused_with_what_to_write(text: str) -> None:
         read_seconds(text)
 
 
-def test_rows_in_flight_are_taken_to_use_as_many_tokens_as_those_before() -> None:
-    caps = Caps(max_tokens=100)
-    assert not caps.tokens_used_up(60, 6, 3)
-    assert caps.tokens_used_up(60, 6, 4)
-    assert caps.tokens_used_up(101, 0, 0)
-    assert not Caps().tokens_used_up(10**12, 1, 0)
+async def test_rows_in_flight_are_taken_to_use_as_many_tokens_as_those_before() -> None:
+    async def is_used_up(max_tokens: int | None, tokens: int, replies: int, in_flight: int) -> bool:
+        totals = Totals()
+        cap = TokenCap(max_tokens, totals)
+        admitted = cap.admit(iter([Row(number, number, {}) for number in range(1, in_flight + 1)]), Ending())
+        # As if rows before had taken nothing: else the first one would be let in alone.
+        totals.replies = 1
+        for _ in range(in_flight):
+            await anext(admitted)
+        totals.tokens_in, totals.replies = tokens, replies
+        return cap.is_used_up
+
+    assert not await is_used_up(100, 60, 6, 3)
+    assert await is_used_up(100, 60, 6, 4)
+    assert await is_used_up(100, 101, 0, 0)
+    assert not await is_used_up(None, 10**12, 1, 0)
 
 
 def test_a_budget_is_what_earlier_runs_left_also_where_the_vendor_states_no_cost() -> None:
@@ -161,80 +170,74 @@ def test_a_budget_is_what_earlier_runs_left_also_where_the_vendor_states_no_cost
         budget = caps.budget(spent, unpriced)
         assert budget is not None
         assert math.isclose(budget.remaining, left)
-    tally = Tally()
+    totals = Totals()
     for _ in range(2):
-        tally.saw(record(tokens_in=5, tokens_out=7, model="m"))
-    tally.saw(record(tokens_in=5, tokens_out=7, model="m", cost_usd=0.1))
-    assert tally.unpriced == {"m": [10, 14]}
+        totals.add_record(record(tokens_in=5, tokens_out=7, model="m"))
+    totals.add_record(record(tokens_in=5, tokens_out=7, model="m", cost_usd=0.1))
+    assert totals.unpriced == {"m": [10, 14]}
 
 
-# Pace
+# Progress
 
 
 def test_speeds_are_those_of_the_last_half_minute() -> None:
-    pace = Pace(100.0)
-    assert pace.speed(100.0, 0, 0) == (0.0, 0.0)
+    progress = Progress(100.0)
+    assert progress.speed(100.0, 0, 0) == (0.0, 0.0)
     for second in range(1, 61):
-        pace.sample(100.0 + second, second, 10 * second)
-    assert pace.speed(160.0, 60, 600) == (1.0, 10.0)
+        progress.sample(100.0 + second, second, 10 * second)
+    assert progress.speed(160.0, 60, 600) == (1.0, 10.0)
     for second in range(61, 121):
-        pace.sample(100.0 + second, 60, 600)
-    assert pace.speed(220.0, 60, 600) == (0.0, 0.0)
-    assert pace.seconds(220.0) == 120.0
+        progress.sample(100.0 + second, 60, 600)
+    assert progress.speed(220.0, 60, 600) == (0.0, 0.0)
+    assert progress.seconds(220.0) == 120.0
 
 
 def test_many_samples_in_a_moment_take_the_room_of_one() -> None:
-    pace = Pace(0.0)
+    progress = Progress(0.0)
     for number in range(10_000):
-        pace.sample(number / 10_000, number, number)
-    assert len(pace._samples) <= 6
+        progress.sample(number / 10_000, number, number)
+    assert len(progress._samples) <= 6
 
 
-def upstream(**options: Any) -> EndpointStatistics:
+def lane(**options: Any) -> EndpointStatistics:
     known: dict[str, Any] = dict.fromkeys(EndpointStatistics.__struct_fields__, 0)
     return EndpointStatistics(**{**known, "limited_by": None, **options})
 
 
 def test_a_job_is_held_back_by_what_most_calls_wait_for() -> None:
-    assert (
-        limited_by([upstream(limited_by="rate", queued=2), upstream(limited_by="tokens", queued=3)], 5, 5) == "tokens"
-    )
-    assert limited_by([upstream(), upstream(limited_by="pause", queued=0)], 5, 9) == "pause"
-    assert limited_by([upstream()], 5, 5) == "concurrency"
+    assert limited_by([lane(limited_by="rate", queued=2), lane(limited_by="tokens", queued=3)], 5, 5) == "tokens"
+    assert limited_by([lane(), lane(limited_by="pause", queued=0)], 5, 9) == "pause"
+    assert limited_by([lane()], 5, 5) == "concurrency"
     assert limited_by([], 4, 5) == "input"
 
 
 # Forecast
 
 
-async def test_a_forecast_extrapolates_and_leaves_unknown_what_nobody_said() -> None:
-    source = await open_rows([{"a": 1}])
-    try:
-        job = Job(source, BatchTask(), Options(concurrency=4))
-    finally:
-        source.close()
-    found = forecast(job, Limits(), {}, [])
+def test_a_forecast_extrapolates_and_leaves_unknown_what_nobody_said() -> None:
+    totals = Totals()
+    found = forecast(totals, 4, Limits(), {}, [])
     assert (found.rows, found.tokens_in, found.cost_usd, found.seconds, found.limited_by) == (0, None, None, None, None)
-    job.total, job.finished, job.tally.answered, job.seconds_answering = 110, 10, 20, 40.0
+    totals.left, totals.finished, totals.answered, totals.seconds_answering = 110, 10, 20, 40.0
     for _ in range(9):
-        job.tally.saw(record(tokens_in=100, tokens_out=50))
-    job.tally.saw(record("RateLimitError"))
+        totals.add_record(record(tokens_in=100, tokens_out=50))
+    totals.add_record(record("RateLimitError"))
     limits = Limits(requests_per_minute=60, tokens_per_minute=3000)
-    found = forecast(job, limits, {}, [upstream(limit=2)])
+    found = forecast(totals, 4, limits, {}, [lane(limit=2)])
     assert (found.asked, found.failed, found.rows, found.calls) == (10, 1, 100, 200)
     assert (found.tokens_in, found.tokens_out, found.cost_usd) == (10_000, 5_000, None)
     # 200 requests take 200 s, 200 calls of 4 s two at a time 400 s, 15,000 tokens 300 s.
     assert (found.seconds, found.limited_by) == (400.0, "concurrency")
-    priced = forecast(job, limits, {"m": Price.per_million(input=1, output=2)}, [upstream(limit=100)])
+    priced = forecast(totals, 4, limits, {"m": Price.per_million(input=1, output=2)}, [lane(limit=100)])
     assert priced.cost_usd is not None
     assert math.isclose(priced.cost_usd, 0.02)
     assert (priced.seconds, priced.limited_by) == (300.0, "tokens")
-    job.tally.saw(record(tokens_in=100, tokens_out=50, cost_usd=0.5))
-    stated = forecast(job, limits, {}, [])
+    totals.add_record(record(tokens_in=100, tokens_out=50, cost_usd=0.5))
+    stated = forecast(totals, 4, limits, {}, [])
     assert stated.cost_usd == 50.0
 
 
-# Patience
+# StopRules
 
 
 def failed(kind: type[AimlasyncError]) -> AimlasyncError:
@@ -248,41 +251,41 @@ def failed(kind: type[AimlasyncError]) -> AimlasyncError:
 )
 @pytest.mark.parametrize("alike", [True, False])
 def test_what_would_fail_for_every_row_stops_the_job(kind: type[AimlasyncError], alike: bool) -> None:
-    patience = Patience(succeeded=True, alike=alike)
-    assert patience.saw(None) is None
+    rules = StopRules(succeeded=True, alike=alike)
+    assert rules.check(None) is None
     error = failed(kind)
-    assert patience.saw(error) is error
+    assert rules.check(error) is error
 
 
 def test_a_model_that_is_not_there_stops_a_job_whose_rows_are_alike() -> None:
-    assert Patience(alike=True).saw(failed(NotFoundError)) is not None
-    assert Patience(alike=False).saw(failed(NotFoundError)) is None
+    assert StopRules(alike=True).check(failed(NotFoundError)) is not None
+    assert StopRules(alike=False).check(failed(NotFoundError)) is None
 
 
-def verdicts(patience: Patience, errors: list[AimlasyncError | None]) -> list[bool]:
-    return [patience.saw(error) is not None for error in errors]
+def verdicts(rules: StopRules, errors: list[AimlasyncError | None]) -> list[bool]:
+    return [rules.check(error) is not None for error in errors]
 
 
 @pytest.mark.parametrize("kind", [BadRequestError, UnprocessableEntityError])
 def test_a_refused_request_stops_the_job_only_while_nothing_succeeded(kind: type[AimlasyncError]) -> None:
     refused: list[AimlasyncError | None] = [failed(kind)] * MAX_REFUSED
-    assert verdicts(Patience(), refused) == [False] * (MAX_REFUSED - 1) + [True]
-    assert not any(verdicts(Patience(succeeded=True), refused * 5))
-    assert not any(verdicts(Patience(), [None, *refused * 5]))
-    assert not any(verdicts(Patience(alike=False), refused * 5))
-    assert verdicts(Patience(), [failed(UnsupportedRequestError)]) == [True]
+    assert verdicts(StopRules(), refused) == [False] * (MAX_REFUSED - 1) + [True]
+    assert not any(verdicts(StopRules(succeeded=True), refused * 5))
+    assert not any(verdicts(StopRules(), [None, *refused * 5]))
+    assert not any(verdicts(StopRules(alike=False), refused * 5))
+    assert verdicts(StopRules(), [failed(UnsupportedRequestError)]) == [True]
 
 
 def test_rows_in_a_row_without_a_connection_stop_the_job() -> None:
     nearly: list[AimlasyncError | None] = [failed(APIConnectionError)] * (MAX_UNREACHED - 1)
-    patience = Patience(alike=False)
-    assert not any(verdicts(patience, [*nearly, None, *nearly, failed(RateLimitError), *nearly]))
-    assert patience.saw(failed(APIConnectionError)) is not None
+    rules = StopRules(alike=False)
+    assert not any(verdicts(rules, [*nearly, None, *nearly, failed(RateLimitError), *nearly]))
+    assert rules.check(failed(APIConnectionError)) is not None
 
 
 def test_a_server_that_is_overloaded_stops_nothing() -> None:
     errors: list[AimlasyncError | None] = [failed(InternalServerError), failed(RateLimitError)] * 100
-    assert not any(verdicts(Patience(), errors))
+    assert not any(verdicts(StopRules(), errors))
 
 
 # Confidence

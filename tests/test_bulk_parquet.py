@@ -134,11 +134,11 @@ def test_a_file_is_sampled_surveyed_and_read_again(tmp_path: Path) -> None:
         assert len(list(source)) == len(list(source)) == 1500
 
 
-@pytest.mark.parametrize("keep", [True, False])
-def test_a_stream_is_kept_in_any_case(keep: bool) -> None:
+@pytest.mark.parametrize("spool", [True, False])
+def test_a_stream_is_spooled_in_any_case(spool: bool) -> None:
     file = io.BytesIO(parquet(pa.table({"text": ["a", "b"]})))
-    with closing(open_stream(file, "parquet", keep=keep)) as source:
-        assert source.again
+    with closing(open_stream(file, "parquet", spool=spool)) as source:
+        assert source.can_reread
         assert source.sample(1)[0].fields == {"text": "a"}
         assert len(list(source)) == 2
 

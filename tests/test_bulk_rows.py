@@ -14,7 +14,10 @@ from hypothesis import strategies as st
 import aimlasync.bulk.input.rows as rows_module
 from aimlasync.bulk.input.rows import Format, InputError, Lines, Reader, Row
 from aimlasync.bulk.input.source import format_of_path, open_source, open_stream
-from aimlasync.bulk.output.tables import Writer
+from aimlasync.bulk.journal.record import Facts, Record
+from aimlasync.bulk.tasks.request import Request
+from aimlasync.bulk.tasks.result import Result
+from aimlasync.cli.files import row_writer
 
 
 def read(data: bytes, format: Format = "csv") -> list[Row]:
@@ -165,7 +168,7 @@ def test_a_file_is_counted_checked_and_read_again(tmp_path: Path) -> None:
 
 
 def test_the_sample_of_a_stream_comes_again() -> None:
-    source = open_stream(io.BytesIO(b"text\na\nb\nc\n"), "csv", keep=False)
+    source = open_stream(io.BytesIO(b"text\na\nb\nc\n"), "csv", spool=False)
     source.sample(2)
     assert [row.number for row in source.sample(1)] == [1]
     assert [row.number for row in source.sample(3)] == [1, 2, 3]
@@ -173,39 +176,42 @@ def test_the_sample_of_a_stream_comes_again() -> None:
 
 
 def test_a_kept_stream_can_be_read_twice() -> None:
-    source = open_stream(io.BytesIO(b"text\na\nb\n"), "csv", keep=True)
+    source = open_stream(io.BytesIO(b"text\na\nb\n"), "csv", spool=True)
     assert source.survey(lambda row: None).rows == 2
     assert source.survey(lambda row: None).stamp == source.stamp()
     assert len(list(source)) == 2
     source.close()
 
 
-def write(rows: list[Row], format: Format, columns: list[str], labels: list[str | None]) -> str:
+def write(data: bytes, given: Format, format: Format, labels: list[str | None]) -> str:
+    source = open_stream(io.BytesIO(data), given, spool=False)
+    source.sample(1)
     file = io.BytesIO()
-    writer = Writer(file, format, columns, "label")
-    for row, label in zip(rows, labels, strict=True):
-        writer.write(row, label)
+    with row_writer(file, source, {"label": "label"}, format) as write_row:
+        for row, label in zip(source, labels, strict=True):
+            request = Request(custom_id=row.custom_id, api="chat", body={})
+            write_row(Result(request, row=row), Record(id="", custom_id=row.custom_id, info=Facts(label=label)))
     return file.getvalue().decode()
 
 
 def test_csv_comes_back_as_it_was_with_a_label() -> None:
-    rows = read('id,text\n1,"a, ""b""\nç"\n2,\n'.encode())
-    assert write(rows, "csv", ["id", "text"], ["x,y", None]) == 'id,text,label\n1,"a, ""b""\nç","x,y"\n2,,\n'
+    data = 'id,text\n1,"a, ""b""\nç"\n2,\n'.encode()
+    assert write(data, "csv", "csv", ["x,y", None]) == 'id,text,label\n1,"a, ""b""\nç","x,y"\n2,,\n'
 
 
-def test_jsonl_keeps_the_spelling_of_its_objects() -> None:
-    rows = read(b'{"text": "a", "n": 12345678901234567890123, "f": 1.0 }\n', "jsonl")
-    assert write(rows, "jsonl", [], ["é"]) == '{"text": "a", "n": 12345678901234567890123, "f": 1.0,"label":"é"}\n'
+def test_jsonl_keeps_the_spelling_of_its_numbers() -> None:
+    data = b'{"text": "a", "n": 12345678901234567890123, "f": 1.0 }\n'
+    assert write(data, "jsonl", "jsonl", ["é"]) == '{"text":"a","n":12345678901234567890123,"f":1.0,"label":"é"}\n'
 
 
 def test_formats_can_be_crossed() -> None:
-    assert write(read(b"id,text\n1,a\n"), "jsonl", [], [None]) == '{"id":"1","text":"a","label":null}\n'
-    rows = read(b'{"text":"a","tags":["x"],"n":null}\n', "jsonl")
-    assert write(rows, "csv", ["text", "tags", "n"], ["b"]) == 'text,tags,n,label\na,"[""x""]",,b\n'
+    assert write(b"id,text\n1,a\n", "csv", "jsonl", [None]) == '{"id":"1","text":"a","label":null}\n'
+    data = b'{"text":"a","tags":["x"],"n":null}\n'
+    assert write(data, "jsonl", "csv", ["b"]) == 'text,tags,n,label\na,"[""x""]",,b\n'
 
 
 def test_an_object_without_members_gets_a_label() -> None:
-    assert write(read(b"{ }\n", "jsonl"), "jsonl", [], ["b"]) == '{"label":"b"}\n'
+    assert write(b"{ }\n", "jsonl", "jsonl", ["b"]) == '{"label":"b"}\n'
 
 
 @pytest.mark.parametrize(("name", "format"), [("a.PQ", "parquet"), ("a.parquet", "parquet"), ("a.ndjson", "jsonl")])

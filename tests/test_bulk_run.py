@@ -34,9 +34,10 @@ from aimlasync.bulk import (
     Task,
     run,
 )
-from aimlasync.bulk.jobs.streamed import StreamJob
+from aimlasync.bulk.api import open_rows
+from aimlasync.bulk.jobs.runner import LocalRunner
+from aimlasync.bulk.jobs.streamed import StreamedRows
 from aimlasync.bulk.journal.record import decode_record
-from aimlasync.bulk.run import open_rows
 from aimlasync.errors import AuthenticationError, BudgetExceededError, NotFoundError
 from aimlasync.simulator import Answer, Fault, SimRequest, Simulator
 
@@ -113,10 +114,10 @@ async def test_every_row_has_one_line_in_the_journal(
         client, given, out, options=Options(concurrency=4), seen=lambda _, one: kept.append(one.custom_id)
     )
     assert names(out) == ids(30) == sorted(kept)
-    assert (summary.total, summary.left, summary.tally.ok, summary.is_complete) == (30, 0, 30, True)
-    assert (summary.tally.attempts, summary.tally.answered, summary.tally.replies) == (30, 30, 30)
-    assert summary.tally.cost == pytest.approx(simulator.ledger.cost_usd)
-    assert summary.tally.tokens_in == sum(attempt.prompt_tokens for attempt in simulator.ledger)
+    assert (summary.total, summary.left, summary.totals.ok, summary.is_complete) == (30, 0, 30, True)
+    assert (summary.totals.attempts, summary.totals.answered, summary.totals.replies) == (30, 30, 30)
+    assert summary.totals.cost == pytest.approx(simulator.ledger.cost_usd)
+    assert summary.totals.tokens_in == sum(attempt.prompt_tokens for attempt in simulator.ledger)
     assert (summary.journal, summary.output, summary.stopped_by) == (str(out), None, None)
 
 
@@ -128,12 +129,12 @@ async def test_the_same_call_again_asks_nobody_and_changes_nothing(
     again = await run(client, lines(12), out)
     assert bytes_of(out) == before
     assert len(simulator.ledger) == 12
-    assert (again.tally.ok, again.tally.ok_before, again.tally.attempts, again.left) == (12, 12, 0, 0)
-    assert again.tally.cost == pytest.approx(first.tally.cost)
+    assert (again.totals.ok, again.totals.ok_before, again.totals.attempts, again.left) == (12, 12, 0, 0)
+    assert again.totals.cost == pytest.approx(first.totals.cost)
     with pytest.raises(JournalError):
         await run(client, lines(13), out)
     restarted = await run(client, lines(13), out, restart=True)
-    assert (restarted.tally.ok, restarted.tally.ok_before) == (13, 0)
+    assert (restarted.totals.ok, restarted.totals.ok_before) == (13, 0)
 
 
 async def test_a_table_is_made_at_the_end_with_the_journal_beside_it(client: AsyncClient, tmp_path: Path) -> None:
@@ -184,8 +185,8 @@ async def test_failed_rows_say_why_and_are_asked_again_with_one_line_left_of_eac
     ]
     async with Simulator(faults=faults) as simulator, client_of(simulator, max_retries=1) as client:
         first = await run(client, lines(8), out)
-        assert (first.tally.ok, first.tally.failed, first.left, first.is_complete) == (6, 2, 0, True)
-        assert set(first.tally.failures) == {"InternalServerError", "APIConnectionError"}
+        assert (first.totals.ok, first.totals.failed, first.left, first.is_complete) == (6, 2, 0, True)
+        assert set(first.totals.failures) == {"InternalServerError", "APIConnectionError"}
         failures = {one.custom_id: one.error for one in records(out) if one.error is not None}
         # A kept connection that is reset at once is replaced once more.
         for name, status, attempts in (("r3", 503, (2,)), ("r5", None, (2, 3))):
@@ -194,10 +195,10 @@ async def test_failed_rows_say_why_and_are_asked_again_with_one_line_left_of_eac
             assert error.status == status
             assert error.attempts in attempts
         kept = await run(client, lines(8), out, options=Options(keep_failed=True))
-        assert (kept.tally.ok, kept.tally.failed, kept.left, kept.tally.attempts) == (6, 2, 0, 0)
+        assert (kept.totals.ok, kept.totals.failed, kept.left, kept.totals.attempts) == (6, 2, 0, 0)
         simulator.faults.clear()
         second = await run(client, lines(8), out)
-        assert (second.tally.ok, second.tally.failed, second.tally.ok_before) == (8, 0, 6)
+        assert (second.totals.ok, second.totals.failed, second.totals.ok_before) == (8, 0, 6)
         assert names(out) == ids(8)
         assert all(one.error is None for one in records(out))
         assert {one.custom_id: one.info and one.info.attempts for one in records(out)}["r3"] == 3
@@ -210,21 +211,21 @@ async def test_what_failed_rows_cost_is_neither_forgotten_nor_counted_twice(out:
             rows = [{"text": f"refund {number}"} for number in range(7)]
             for _ in range(12):
                 summary = await run(client, rows, out, task=task, options=Options(retry_invalid=1))
-                assert summary.tally.cost == pytest.approx(simulator.ledger.cost_usd)
-                assert summary.tally.tokens_in == sum(one.prompt_tokens for one in simulator.ledger)
+                assert summary.totals.cost == pytest.approx(simulator.ledger.cost_usd)
+                assert summary.totals.tokens_in == sum(one.prompt_tokens for one in simulator.ledger)
                 kept = [one.info for one in records(out) if one.info is not None]
                 assert sum(one.cost_usd or 0.0 for one in kept) == pytest.approx(simulator.ledger.cost_usd)
                 assert sum(one.attempts or 0 for one in kept) == len(simulator.ledger)
                 assert len(kept) == 7
-                if not summary.tally.failed:
+                if not summary.totals.failed:
                     break
-            assert summary.tally.ok == 7
+            assert summary.totals.ok == 7
 
 
 async def test_a_good_answer_is_not_lost_to_an_older_failure_that_is_kept(out: Path) -> None:
     faults = [Fault("status", status=503, times=1)]
     async with Simulator(faults=faults) as simulator, client_of(simulator) as client:
-        assert (await run(client, lines(1), out)).tally.failed == 1
+        assert (await run(client, lines(1), out)).totals.failed == 1
 
         def die(result: Result, record: Record) -> None:
             raise ZeroDivisionError
@@ -233,9 +234,9 @@ async def test_a_good_answer_is_not_lost_to_an_older_failure_that_is_kept(out: P
             await run(client, lines(1), out, seen=die)
         assert [one.error is None for one in records(out)] == [False, True]
         summary = await run(client, lines(1), out, options=Options(keep_failed=True))
-        assert (summary.tally.ok, summary.tally.failed, summary.left) == (1, 0, 0)
+        assert (summary.totals.ok, summary.totals.failed, summary.left) == (1, 0, 0)
         assert [one.error for one in records(out)] == [None]
-        assert summary.tally.cost == pytest.approx(simulator.ledger.cost_usd)
+        assert summary.totals.cost == pytest.approx(simulator.ledger.cost_usd)
 
 
 async def test_journals_put_together_become_one_line_a_row(client: AsyncClient, out: Path) -> None:
@@ -245,7 +246,7 @@ async def test_journals_put_together_become_one_line_a_row(client: AsyncClient, 
     fill(out, bad + good + bad + good)
     summary = await run(client, lines(4), out)
     assert bytes_of(out) == good
-    assert (summary.tally.ok, summary.tally.failed, summary.tally.replies, summary.tally.attempts) == (4, 0, 4, 0)
+    assert (summary.totals.ok, summary.totals.failed, summary.totals.replies, summary.totals.attempts) == (4, 0, 4, 0)
 
 
 async def test_a_row_without_text_is_failed_once_and_never_sent(
@@ -255,7 +256,7 @@ async def test_a_row_without_text_is_failed_once_and_never_sent(
     task = ClassifyTask(labels=LABELS, model=MODEL)
     for _ in range(2):
         summary = await run(client, rows, out, task=task)
-        assert (summary.tally.ok, summary.left, set(summary.tally.failures)) == (1, 0, {"EmptyTextError"})
+        assert (summary.totals.ok, summary.left, set(summary.totals.failures)) == (1, 0, {"EmptyTextError"})
         assert len(simulator.ledger) == 1
     empty = next(one for one in records(out) if one.error is not None)
     assert empty.info is not None
@@ -300,12 +301,12 @@ async def test_an_error_of_all_rows_stops_the_job_and_is_no_row(out: Path, statu
     async with Simulator(faults=faults) as simulator, client_of(simulator) as client:
         stopped = await run(client, lines(40), out, options=Options(concurrency=2))
         assert isinstance(stopped.stopped_by, kind)
-        assert (stopped.tally.ok, stopped.tally.failed, stopped.left, stopped.is_complete) == (5, 0, 35, False)
+        assert (stopped.totals.ok, stopped.totals.failed, stopped.left, stopped.is_complete) == (5, 0, 35, False)
         assert len(simulator.ledger) <= 5 + 4
         faults.clear()
         simulator.faults.clear()
         whole = await run(client, lines(40), out)
-        assert (whole.tally.ok, whole.stopped_by, whole.left) == (40, None, 0)
+        assert (whole.totals.ok, whole.stopped_by, whole.left) == (40, None, 0)
         assert names(out) == ids(40)
 
 
@@ -314,7 +315,7 @@ async def test_a_model_that_is_not_there_stops_rows_that_are_alike_and_fails_req
         rows = lines(3)
         rows[1]["body"]["model"] = "no/such-model"
         mixed = await run(client, rows, out)
-        assert (mixed.tally.ok, mixed.tally.failed, mixed.stopped_by) == (2, 1, None)
+        assert (mixed.totals.ok, mixed.totals.failed, mixed.stopped_by) == (2, 1, None)
         alike = await run(
             client,
             [{"q": number} for number in range(50)],
@@ -323,7 +324,7 @@ async def test_a_model_that_is_not_there_stops_rows_that_are_alike_and_fails_req
             options=Options(concurrency=1),
         )
         assert isinstance(alike.stopped_by, NotFoundError)
-        assert (alike.left, alike.tally.failed) == (50, 0)
+        assert (alike.left, alike.totals.failed) == (50, 0)
         assert len(simulator.ledger) <= 3 + 2
 
 
@@ -334,7 +335,7 @@ async def test_a_server_that_is_gone_stops_the_job_and_the_table_has_what_there_
         task = PromptTask(prompt="{q}", model=MODEL)
         summary = await run(client, source, table, task=task, options=Options(concurrency=1), columns=["q", "error"])
         assert type(summary.stopped_by).__name__ == "APIConnectionError"
-        assert (summary.tally.ok, summary.tally.failed, summary.left) == (3, 9, 28)
+        assert (summary.totals.ok, summary.totals.failed, summary.left) == (3, 9, 28)
         assert table.read_text().count("\n") == 1 + 3 + 9
 
 
@@ -350,19 +351,19 @@ async def test_no_more_is_spent_than_allowed_over_all_runs(out: Path) -> None:
     rows = [body(row) for row in lines(60)]
     async with Simulator() as simulator, client_of(simulator) as client:
         one = await run(client, rows[:1], out.with_name("one.jsonl"))
-        assert one.tally.cost is not None
-        cap = 20 * one.tally.cost
+        assert one.totals.cost is not None
+        cap = 20 * one.totals.cost
         spent = 0.0
         for _ in range(3):
             options = Options(concurrency=3, caps=Caps(max_usd=cap, prices={}))
             summary = await run(client, rows, out, options=options)
-            assert summary.tally.cost is not None
+            assert summary.totals.cost is not None
             # Calls that were begun before the first answer showed a price were not reserved for.
-            assert spent <= summary.tally.cost <= cap + 3 * one.tally.cost
-            spent = summary.tally.cost
+            assert spent <= summary.totals.cost <= cap + 3 * one.totals.cost
+            spent = summary.totals.cost
             assert isinstance(summary.stopped_by, BudgetExceededError)
             assert summary.left
-        assert simulator.ledger.cost_usd == pytest.approx(spent + one.tally.cost)
+        assert simulator.ledger.cost_usd == pytest.approx(spent + one.totals.cost)
         dear = Options(caps=Caps(max_usd=cap, prices=prices))
         asked = len(simulator.ledger)
         assert isinstance((await run(client, rows, out, options=dear)).stopped_by, BudgetExceededError)
@@ -378,8 +379,8 @@ async def test_what_a_vendor_without_prices_took_is_counted_by_the_prices_given(
             options = Options(concurrency=1, caps=Caps(max_usd=0.05, prices=prices))
             summary = await run(client, rows, out, options=options)
             assert isinstance(summary.stopped_by, BudgetExceededError)
-            assert summary.tally.cost is None
-            spent = 1e-4 * summary.tally.tokens_in + 1e-4 * summary.tally.tokens_out
+            assert summary.totals.cost is None
+            spent = 1e-4 * summary.totals.tokens_in + 1e-4 * summary.totals.tokens_out
             assert spent <= 0.05
         assert spent > 0.03
 
@@ -388,34 +389,34 @@ async def test_an_answer_that_was_paid_for_is_kept_when_the_cap_forbids_to_ask_a
     async with Simulator(answer=lambda request: "nonsense") as simulator, client_of(simulator) as client:
         task = ClassifyTask(labels=LABELS, model=MODEL, params={"max_completion_tokens": 2000})
         one = await run(client, [{"text": "a"}], out.with_name("one.jsonl"), task=task)
-        assert one.tally.cost is not None
+        assert one.totals.cost is not None
         simulator.ledger.clear()
-        caps = Caps(max_usd=1.5 * one.tally.cost)
+        caps = Caps(max_usd=1.5 * one.totals.cost)
         summary = await run(
             client, [{"text": "a"}], out, task=task, options=Options(concurrency=1, retry_invalid=3, caps=caps)
         )
         assert isinstance(summary.stopped_by, BudgetExceededError)
-        assert summary.tally.cost == pytest.approx(simulator.ledger.cost_usd)
-        assert summary.tally.answered == 1
+        assert summary.totals.cost == pytest.approx(simulator.ledger.cost_usd)
+        assert summary.totals.answered == 1
         assert len(simulator.ledger) == len(records(out)) == 1
 
 
 async def test_a_cap_on_tokens_ends_the_run_and_holds_over_the_next(out: Path) -> None:
     async with Simulator() as simulator, client_of(simulator) as client:
         one = await run(client, lines(1), out.with_name("one.jsonl"))
-        each = one.tally.tokens_in + one.tally.tokens_out
+        each = one.totals.tokens_in + one.totals.tokens_out
         caps = Caps(max_tokens=10 * each)
         for _ in range(2):
             summary = await run(client, lines(40), out, options=Options(concurrency=1, caps=caps))
             assert summary.capped_by == "tokens"
             assert summary.left
-            assert summary.tally.tokens_in + summary.tally.tokens_out <= 10 * each
-        assert 5 <= summary.tally.ok == len(records(out)) == len(simulator.ledger) - 1
+            assert summary.totals.tokens_in + summary.totals.tokens_out <= 10 * each
+        assert 5 <= summary.totals.ok == len(records(out)) == len(simulator.ledger) - 1
 
 
 async def test_a_cap_that_is_met_with_the_last_row_has_capped_nothing(client: AsyncClient, out: Path) -> None:
     one = await run(client, lines(1), out.with_name("one.jsonl"))
-    tight = Caps(max_tokens=one.tally.tokens_in + one.tally.tokens_out)
+    tight = Caps(max_tokens=one.totals.tokens_in + one.totals.tokens_out)
     summary = await run(client, lines(1), out, options=Options(caps=tight))
     assert (summary.left, summary.capped_by, summary.is_complete) == (0, None, True)
 
@@ -425,8 +426,8 @@ async def test_a_deadline_ends_the_run_and_calls_in_flight_may_finish(out: Path)
         options = Options(concurrency=3, caps=Caps(deadline=0.2))
         summary = await run(client, lines(30), out, options=options)
         assert summary.capped_by == "deadline"
-        assert summary.tally.ok + summary.left == 30
-        assert len(records(out)) == summary.tally.ok == len(simulator.ledger) < 30
+        assert summary.totals.ok + summary.left == 30
+        assert len(records(out)) == summary.totals.ok == len(simulator.ledger) < 30
 
 
 # Interrupts
@@ -436,12 +437,13 @@ async def test_a_job_interrupted_before_its_start_asks_nobody(
     client: AsyncClient, simulator: Simulator, out: Path
 ) -> None:
     summary = await run(client, lines(5), out, begin=Job.interrupt)
-    assert (summary.is_interrupted, summary.left, summary.tally.ok, summary.output) == (True, 5, 0, None)
+    assert (summary.is_interrupted, summary.left, summary.totals.ok, summary.output) == (True, 5, 0, None)
     assert len(simulator.ledger) == 0
     source = await open_rows(lines(5))
-    job = StreamJob(source, BatchTask(), Options(), write=lambda *_: None, flush=lambda: None)
+    rows = StreamedRows(source, BatchTask(), Options(), write=lambda *_: None, flush=lambda: None)
+    job = Job(rows, Options(), LocalRunner(client))
     job.interrupt()
-    await job.run(client, lambda *_: None)
+    await job.run()
     source.close()
     assert (job.pending, len(simulator.ledger)) == (5, 0)
 
@@ -460,8 +462,8 @@ async def test_an_interrupt_lets_calls_finish_and_a_second_one_drops_them(out: P
         summary = await running
         assert summary.is_interrupted
         assert len(simulator.ledger) == asked
-        assert summary.tally.ok == len(records(out)) == asked - 1
-        assert summary.left == 50 - summary.tally.ok
+        assert summary.totals.ok == len(records(out)) == asked - 1
+        assert summary.left == 50 - summary.totals.ok
         assert is_idle(client)
 
 
@@ -494,7 +496,7 @@ async def test_it_may_be_cancelled_at_any_turn_of_the_loop(out: Path, first: int
             assert there == sorted(kept)
             whole = await run(client, lines(9), path)
             assert names(path) == ids(9)
-            assert (whole.tally.ok, whole.tally.ok_before, whole.left) == (9, len(there), 0)
+            assert (whole.totals.ok, whole.totals.ok_before, whole.left) == (9, len(there), 0)
             asked = Counter(one.text_digest for one in simulator.ledger)
             # Only what was in flight when it was cancelled is asked again.
             assert sum(asked.values()) <= 9 + 3
@@ -537,18 +539,18 @@ async def test_gold_counts_rows_of_earlier_runs_too(client: AsyncClient, out: Pa
     task = ClassifyTask(labels=LABELS, model=MODEL)
     whole = await run(client, rows, out.with_name("whole.jsonl"), task=task, options=Options(gold="gold"))
     first = await run(client, rows, out, task=task, options=Options(gold="gold", canary=2))
-    assert first.tally.judged == 2
+    assert first.totals.judged == 2
     second = await run(client, rows, out, task=task, options=Options(gold="gold"))
-    assert second.tally.gold == whole.tally.gold
-    assert (second.tally.judged, second.tally.right) == (4, whole.tally.right)
+    assert second.totals.gold == whole.totals.gold
+    assert (second.totals.judged, second.totals.right) == (4, whole.totals.right)
     third = await run(client, rows, out, task=task, options=Options(gold="gold"))
-    assert third.tally.gold == whole.tally.gold
+    assert third.totals.gold == whole.totals.gold
 
 
 async def test_a_limit_counts_only_its_rows_and_may_grow(client: AsyncClient, simulator: Simulator, out: Path) -> None:
     for limit, asked in ((3, 3), (5, 5), (5, 5), (None, 8)):
         summary = await run(client, lines(8), out, options=Options(limit=limit))
-        assert (summary.total, summary.left, summary.tally.ok) == (limit or 8, 0, limit or 8)
+        assert (summary.total, summary.left, summary.totals.ok) == (limit or 8, 0, limit or 8)
         assert len(simulator.ledger) == asked
     fewer = await run(client, lines(8), out, options=Options(limit=2))
     assert (fewer.total, fewer.left, len(simulator.ledger)) == (2, 0, 8)
@@ -575,7 +577,7 @@ async def test_shards_have_all_rows_between_them_and_none_twice(
 async def test_a_dry_run_asks_about_a_few_rows_and_writes_no_table(client: AsyncClient, out: Path) -> None:
     table = out.with_suffix(".csv")
     summary = await run(client, lines(9), table, options=Options(canary=2))
-    assert (summary.output, summary.left, summary.tally.ok, table.exists()) == (None, 7, 2, False)
+    assert (summary.output, summary.left, summary.totals.ok, table.exists()) == (None, 7, 2, False)
     whole = await run(client, lines(9), table)
     assert (whole.output, whole.left, table.exists()) == (str(table), 0, True)
 
@@ -629,7 +631,7 @@ async def test_a_full_disk_stops_the_job_and_leaves_whole_lines_to_go_on_from(ou
         assert 0 < len(written) < 60
         summary = await run(client, rows, out)
         assert names(out) == ids(60)
-        assert (summary.tally.ok, summary.tally.ok_before, summary.left) == (60, len(written), 0)
+        assert (summary.totals.ok, summary.totals.ok_before, summary.left) == (60, len(written), 0)
 
 
 async def test_rows_are_begun_only_as_they_can_be_sent(tmp_path: Path) -> None:
@@ -659,4 +661,4 @@ async def test_a_cap_of_money_is_used_although_calls_in_flight_might_cost_more(t
             summary = await run(client, lines(2000), tmp_path / "out.jsonl", options=Options(caps=caps))
     assert isinstance(summary.stopped_by, BudgetExceededError)
     # What one more call might cost at worst is left.
-    assert 0.006 - 4096 * 0.4e-6 - 0.0002 <= summary.tally.cost_usd <= 0.006
+    assert 0.006 - 4096 * 0.4e-6 - 0.0002 <= summary.totals.cost_usd <= 0.006

@@ -20,8 +20,9 @@ from aimlasync.bulk import JournalError, OverwriteError, export, merge
 from aimlasync.bulk.input.rows import InputError
 from aimlasync.bulk.journal import disk
 from aimlasync.bulk.journal.file_lock import lock
+from aimlasync.bulk.output.directory import replacing_directory
 from aimlasync.bulk.output.streams import NamedFile, named
-from aimlasync.bulk.output.target import Target, replacing_directory
+from aimlasync.bulk.output.target import Target
 from aimlasync.simulator import Simulator
 
 Vendor = Callable[..., Simulator]
@@ -381,7 +382,7 @@ def test_whatever_the_disk_does_the_old_file_stays(step: str, code: int, monkeyp
         elif step == "rename":
             broken.setattr(os, "replace", fail)
         else:
-            broken.setattr("aimlasync.bulk.output.target.NamedFile", Broken)
+            broken.setattr("aimlasync.bulk.output.replace.NamedFile", Broken)
         done = run("export", "j.jsonl", "-o", "out.csv")
     assert (done.exit_code, done.stderr) == (1, f"aimlasync: out.csv: {os.strerror(code)}\n")
     assert Path("out.csv").read_bytes() == old

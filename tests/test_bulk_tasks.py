@@ -26,7 +26,7 @@ from aimlasync.bulk import (
     Row,
     load_form,
 )
-from aimlasync.bulk.run import open_rows
+from aimlasync.bulk.api import open_rows
 from aimlasync.bulk.tasks.request import Api, request_of, request_of_line
 from aimlasync.bulk.tasks.tasks import Task, read_any
 from aimlasync.chat.types import decode_completion

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from aimlasync.bulk.jobs.async_iter import in_thread
 from aimlasync.bulk.jobs.input_order import InOrder
-from aimlasync.bulk.jobs.worker_pool import Work
+from aimlasync.bulk.jobs.worker_pool import WorkerPool
 
 
 async def double(item: int) -> int:
@@ -21,7 +21,7 @@ async def double(item: int) -> int:
 
 
 async def test_every_item_is_done_once() -> None:
-    async with Work(range(1000), double, workers=7) as work:
+    async with WorkerPool(range(1000), double, workers=7) as work:
         assert sorted([result async for result in work]) == [2 * item for item in range(1000)]
 
 
@@ -43,7 +43,7 @@ async def test_never_more_at_once_than_workers_and_items_are_taken_only_when_nee
         return item
 
     read = 0
-    async with Work(items(), do, workers=8) as work:
+    async with WorkerPool(items(), do, workers=8) as work:
         async for _ in work:
             read += 1
             assert taken - read <= 8 + 2 * 8
@@ -58,7 +58,7 @@ async def test_a_reader_that_does_not_read_holds_the_work_up() -> None:
         done += 1
         return item
 
-    async with Work(range(10_000), do, workers=4) as work:
+    async with WorkerPool(range(10_000), do, workers=4) as work:
         await anext(work)
         for _ in range(100):
             await asyncio.sleep(0)
@@ -72,7 +72,7 @@ async def test_stop_lets_what_is_in_flight_finish() -> None:
         await go.wait()
         return item
 
-    async with Work(range(1000), do, workers=5) as work:
+    async with WorkerPool(range(1000), do, workers=5) as work:
         await asyncio.sleep(0)
         assert work.in_flight == 5
         work.stop()
@@ -81,7 +81,7 @@ async def test_stop_lets_what_is_in_flight_finish() -> None:
 
 
 async def test_stop_before_the_first_step_ends_at_once() -> None:
-    async with Work(range(1000), double, workers=5) as work:
+    async with WorkerPool(range(1000), double, workers=5) as work:
         work.stop()
         assert [result async for result in work] == []
 
@@ -91,7 +91,7 @@ async def test_stop_does_not_wait_for_items_that_do_not_come() -> None:
         yield 1
         await asyncio.Event().wait()
 
-    async with Work(items(), double, workers=3) as work:
+    async with WorkerPool(items(), double, workers=3) as work:
         assert await anext(work) == 2
         work.stop()
         assert [result async for result in work] == []
@@ -103,7 +103,7 @@ async def test_cancel_drops_what_is_in_flight_and_keeps_results() -> None:
             await asyncio.Event().wait()
         return item
 
-    async with Work(range(1000), do, workers=4) as work:
+    async with WorkerPool(range(1000), do, workers=4) as work:
         first = await anext(work)
         work.cancel()
         assert sorted([first, *[result async for result in work]]) == [0, 1, 2]
@@ -115,7 +115,7 @@ async def test_an_error_of_the_items_comes_after_the_results() -> None:
         raise ValueError("line 6")
 
     results = []
-    async with Work(items(), double, workers=3) as work:
+    async with WorkerPool(items(), double, workers=3) as work:
         with pytest.raises(ValueError, match="line 6"):  # noqa: PT012
             async for result in work:
                 results.append(result)  # noqa: PERF401  # what came before the error counts
@@ -128,7 +128,7 @@ async def test_an_error_of_the_work_ends_it() -> None:
             raise ZeroDivisionError
         return item
 
-    async with Work(range(100), do, workers=2) as work:
+    async with WorkerPool(range(100), do, workers=2) as work:
         with pytest.raises(ZeroDivisionError):
             async for _ in work:
                 pass
@@ -141,7 +141,7 @@ async def test_an_item_whose_work_was_cancelled_by_somebody_else_does_not_vanish
         return item
 
     read = []
-    async with Work(range(100), do, workers=2) as work:
+    async with WorkerPool(range(100), do, workers=2) as work:
         with pytest.raises(asyncio.CancelledError):  # noqa: PT012
             async for result in work:
                 read.append(result)  # noqa: PERF401  # what came before the error counts
@@ -159,13 +159,13 @@ async def test_results_that_lie_ready_are_there_after_the_reader_was_cancelled()
         return item
 
     async def reader() -> None:
-        work = Work(range(100), do, workers=3)
+        work = WorkerPool(range(100), do, workers=3)
         try:
             async with work:
                 async for result in work:
                     read.append(result)  # noqa: PERF401  # it is cancelled within
         finally:
-            read.extend(work.rest())
+            read.extend(work.ready())
 
     tasks.append(asyncio.ensure_future(reader()))
     with pytest.raises(asyncio.CancelledError):
@@ -176,7 +176,7 @@ async def test_results_that_lie_ready_are_there_after_the_reader_was_cancelled()
 
 async def test_leaving_early_leaves_no_task_behind() -> None:
     before = asyncio.all_tasks()
-    async with Work(range(100), double, workers=9) as work:
+    async with WorkerPool(range(100), double, workers=9) as work:
         await anext(work)
     assert asyncio.all_tasks() == before
 
@@ -240,3 +240,33 @@ async def test_no_row_goes_further_ahead_than_allowed() -> None:
     assert not waiting.done()
     list(order.add(1, 1))
     await waiting
+
+
+async def test_a_pause_among_the_items_gives_the_loop_a_turn_and_one_worker_at_a_time_goes_on() -> None:
+    turns = taken = 0
+
+    def items() -> Iterator[int | None]:
+        nonlocal taken
+        for item in range(300):
+            taken += 1
+            yield item if item % 100 == 99 else None
+
+    async def count_turns() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    counting = asyncio.ensure_future(count_turns())
+    async with WorkerPool(items(), double, workers=50) as work:
+        assert await anext(work) == 198
+        # Of fifty workers one takes items while there is nothing to do: no turn takes more than two.
+        assert turns >= (taken - 1) // 2
+        assert [result async for result in work] == [398, 598]
+    counting.cancel()
+
+
+async def test_stop_is_heard_in_a_pause_that_does_not_end() -> None:
+    async with WorkerPool(iter(lambda: None, 0), double, workers=3) as work:
+        asyncio.get_running_loop().call_later(0.01, work.stop)
+        assert [result async for result in work] == []

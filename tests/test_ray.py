@@ -27,7 +27,7 @@ from ray.cluster_utils import Cluster as Machines  # noqa: E402
 from aimlasync import AsyncClient, bulk  # noqa: E402
 from aimlasync.bulk import BatchChat, DirectoryStore, OverwriteError  # noqa: E402
 from aimlasync.bulk.answer_store import unsealed  # noqa: E402
-from aimlasync.bulk.api import WORKERS  # noqa: E402
+from aimlasync.bulk.jobs.worker_pool import WORKERS  # noqa: E402
 from aimlasync.bulk.journal.record import decode_record  # noqa: E402
 from aimlasync.bulk.report import collect  # noqa: E402
 from aimlasync.ray import Cluster, classify_dataset, connect, read_dataset, write_dataset  # noqa: E402
@@ -175,7 +175,7 @@ def test_a_job_goes_on_when_a_node_dies_and_its_journal_is_whole(machines: Any, 
 
     with Victim(machines, sim, store) as victim:
         summary = asyncio.run(job())
-    assert (summary.tally.ok, summary.left) == (ROWS, 0)
+    assert (summary.totals.ok, summary.left) == (ROWS, 0)
     records = [decode_record(text) for text in out.read_bytes().splitlines()]
     assert Counter(record.custom_id for record in records) == Counter(f"r{n}" for n in range(ROWS))
     made = calls(sim)

@@ -1,8 +1,8 @@
 """Good answers by what was asked, so that a row whose machine died, or whose block is done again, is not paid twice.
 
-Law: a store is a help and never the truth: what is not in it, or cannot be read, is asked again. It holds good answers
-alone, each under the digest of all that decides it, sealed with a checksum: a torn or foreign value is no answer.
-A store can be pickled, so it holds nothing open and no password.
+A store is a cache and never the record of a job: what is not in it, or cannot be read, is asked again. It holds good
+answers alone, each under the digest of all that decides it and with a checksum, so that a torn or foreign value is no
+answer. A store can be pickled, so it holds nothing open and no password. Imports requests and `journal.disk`.
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ from aimlasync.bulk.journal import disk
 from aimlasync.bulk.tasks.request import Request
 
 _SEAL = 16
-# Of a key's 32 hexadecimal digits, those that name its directory: 4096 of them, so that 10^8 answers are 24,000 each.
+# Of a key's 32 hexadecimal digits, so many name its directory: of 10^8 answers, each of 4096 directories has 24,000.
 _FOLDER = 3
 _FOLDER_NAME = re.compile(f"[0-9a-f]{{{_FOLDER}}}")
-# An answer, or one that a killed writer left half done.
+# An answer, or the temporary file of a writer that was killed.
 _ANSWER_NAME = re.compile(f"[0-9a-f]{{{32 - _FOLDER}}}|\\.[0-9a-f]{{{32 - _FOLDER}}}\\..*")
-# What `key_of` makes; anything else could be a path out of the directory.
+# What `key_of` makes. Any other key could be a path out of the directory.
 _KEY = re.compile("[0-9a-f]{32}")
 
 _encode = msgspec.json.Encoder(order="deterministic").encode
 _numbers = count()
-# A name in a file name: no slash, and not long.
+# This host in a file name: without a slash, and not long.
 _HOST = "".join(c for c in socket.gethostname() if c.isalnum() or c == "-")[:40]
 
 
 class Store(Protocol):
     """Where answers are kept; several processes may read and write at once.
 
-    `get` and `put` raise OSError when the store cannot be reached; who asks goes on without it.
+    `get` and `put` raise OSError when the store cannot be reached; the caller goes on without it.
     """
 
     async def get(self, keys: Sequence[str], /) -> list[bytes | None]:
@@ -50,7 +50,7 @@ class Store(Protocol):
         """Keep `value`, which outlives this process once this returns; of two writers one wins."""
 
     async def close(self) -> None:
-        """Let go of connections of this event loop; a later call opens others."""
+        """Close the connections of this event loop; a later call opens others."""
 
 
 def scope_of(task: Mapping[str, Any], base_url: str) -> bytes:
@@ -82,7 +82,7 @@ class DirectoryStore:
     """A directory that all machines see, one file per answer: on this machine any, on several a shared file system.
 
     A file appears whole, by a rename, and outlives a killed process; one that a power failure has torn is no answer.
-    Removing the directory is all that it takes to forget. It costs an inode and a block for each answer: for more than
+    To delete the answers, remove the directory. It costs an inode and a block for each answer: for more than
     some ten million of them a Redis is the better store.
     """
 
@@ -96,7 +96,7 @@ class DirectoryStore:
 
     async def get(self, keys: Sequence[str], /) -> list[bytes | None]:
         """Return what is kept under each of `keys`, None for what is not. Raises as `put` does."""
-        # In a thread: a shared file system may take its time.
+        # In a thread, because a shared file system may be slow.
         return await asyncio.to_thread(lambda: [self._read(key) for key in keys])
 
     async def put(self, key: str, value: bytes, /) -> None:
@@ -107,7 +107,7 @@ class DirectoryStore:
         """Nothing is open."""
 
     def remove(self) -> None:
-        """Forget everything; what others have put into the directory stays, and then the directory too."""
+        """Delete all answers, and the directory unless it has other files in it."""
         with suppress(OSError):
             for folder in os.scandir(self.path):
                 if _FOLDER_NAME.fullmatch(folder.name):
@@ -126,7 +126,7 @@ class DirectoryStore:
 
     def _write(self, key: str, value: bytes) -> None:
         folder, name = self._place(key)
-        # Another machine may have the same process number, and a thread of this one another answer to the same key.
+        # Another machine may have the same process id, and another thread of this process an answer to the same key.
         beside = os.path.join(folder, f".{name}.{_HOST}.{os.getpid()}.{next(_numbers)}")
         try:
             file = self._create(beside)

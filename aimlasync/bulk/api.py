@@ -1,10 +1,14 @@
-"""Many requests, their results as they come: the loop that most programs want, without a file.
+"""What programs call: `map` and `classify` over an iterable, `run` over a file with a journal.
 
-Law: a caller of the client, by its public names; keeps nothing beyond what is in flight and not yet read.
+`map` and `classify` keep nothing beyond what is in flight and not yet read. `run` opens, runs and closes a job:
+whatever ends it, what was answered is in the journal, and the same call goes on from there. A caller of the client, by
+its public names; imports every other room of bulk but the report.
 """
 
 from __future__ import annotations
 
+import os
+import tempfile
 from collections.abc import (
     AsyncGenerator,
     AsyncIterable,
@@ -16,17 +20,33 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from aimlasync.bulk.input.rows import Row
-from aimlasync.bulk.jobs.ask_one import Read, Result, ask
+import msgspec
+
+from aimlasync.bulk.input.parquet import pyarrow
+from aimlasync.bulk.input.rows import Format, InputError, Row
+from aimlasync.bulk.input.source import Source, format_of_path, open_source
+from aimlasync.bulk.jobs.ask_one import Answerer, ask, ask_row
 from aimlasync.bulk.jobs.async_iter import later
 from aimlasync.bulk.jobs.input_order import InOrder
-from aimlasync.bulk.jobs.worker_pool import Work
+from aimlasync.bulk.jobs.job import Job, Seen, ignore
+from aimlasync.bulk.jobs.journaled import JournaledRows
+from aimlasync.bulk.jobs.options import Options
+from aimlasync.bulk.jobs.runner import LocalRunner
+from aimlasync.bulk.jobs.worker_pool import MAX_WAITING, WORKERS, WorkerPool
+from aimlasync.bulk.journal.journal import Durability
+from aimlasync.bulk.journal.part_files import journal_of
+from aimlasync.bulk.output.export import check_columns, export
+from aimlasync.bulk.output.target import OverwriteError, Target, check_place
+from aimlasync.bulk.progress.summary import Summary
 from aimlasync.bulk.tasks.answer_schema import form_of
 from aimlasync.bulk.tasks.classification import ClassifyTask
 from aimlasync.bulk.tasks.request import Request, request_of
-from aimlasync.bulk.tasks.tasks import EmptyTextError, empty_result
+from aimlasync.bulk.tasks.result import Read, Result
+from aimlasync.bulk.tasks.tasks import BatchTask, Task
+from aimlasync.bulk.workers.parent import WorkerProcesses
 
 if TYPE_CHECKING:
     from aimlasync.client.client import AsyncClient
@@ -36,12 +56,9 @@ Q = TypeVar("Q")
 R = TypeVar("R")
 Order = Literal["completion", "input"]
 Given = Request | Mapping[str, Any]
+InputRows = Iterable[Given] | AsyncIterable[Given]
 
-# Rows at work where nobody says: more than any adaptive limit starts with, and little memory.
-WORKERS = 256
-# Rows that may wait in the client's line: it must never be empty while there is room at a server, and a longer one is
-# asked about for nothing when the job is stopped.
-MAX_WAITING = 16
+_encode = msgspec.json.Encoder().encode
 
 
 def map(
@@ -58,8 +75,8 @@ def map(
 
     A request is a `Request`, a line of OpenAI's Batch API as a dict, or the parameters of a call as a dict, with
     `messages` (chat/completions) or `input` (responses). They are read as they are needed, never all at once. At most
-    `concurrency` are at work; None leaves it to the client's limits. `order="input"` holds back what is early, at
-    most a few times the concurrency, and makes the rest wait.
+    `concurrency` are at work; None leaves it to the client's limits. `order="input"` holds results back until those
+    before them are there, at most a few times the concurrency of them.
     A request that fails is a result with its `error`; with `return_exceptions=False` the first error is raised and the
     calls in flight are cancelled. Left early, they are cancelled too (`contextlib.aclosing` makes it at once).
     `read` judges each reply, and is given `retry_invalid` more replies for one that it refuses with an AnswerError.
@@ -93,20 +110,16 @@ def classify(
     if isinstance(labels, type):
         task = ClassifyTask(form=form_of(labels), model=model, text=text, **options)
     else:
-        meanings = dict(labels) if isinstance(labels, Mapping) else dict.fromkeys(labels, "")
-        task = ClassifyTask(labels=meanings, model=model, text=text, multi=multi, **options)
+        task = ClassifyTask(labels=labels, model=model, text=text, multi=multi, **options)
 
     def row_of(given: str | Mapping[str, Any], number: int) -> Row:
         return Row(number, number, {text: given} if isinstance(given, str) else dict(given), raw=b"")
 
+    def ask_for(request: Request) -> Awaitable[Result]:
+        return ask(client, request, read=task.read, retry_invalid=retry_invalid)
+
     async def do(row: Row) -> Result:
-        try:
-            request = task.request(row)
-        except EmptyTextError as error:
-            return empty_result(task, row, error)
-        result = await ask(client, request, read=task.read, retry_invalid=retry_invalid)
-        result.row = row
-        return result
+        return await ask_row(row, task, ask_for)
 
     return _results(client, texts, row_of, do, concurrency, order, True)
 
@@ -148,8 +161,8 @@ async def each(
 ) -> AsyncGenerator[R]:
     """Do `do` to what `prepare` makes of each item and its number, from 1, and iterate the results.
 
-    `order="input"` holds back what is early, at most a few times `workers`, and makes the rest wait. What `check`
-    raises of a result ends it, as soon as there is one; `may_take` is that of `Work`.
+    `order="input"` holds results back until those before them are there, at most a few times `workers` of them. What
+    `check` raises of a result ends the iteration; `may_take` is that of `WorkerPool`.
     """
     in_order = InOrder[R](8 * workers) if order == "input" else None
     numbered: Iterator[tuple[int, Q]] | AsyncIterator[tuple[int, Q]]
@@ -161,7 +174,7 @@ async def each(
     async def work(item: tuple[int, Q]) -> tuple[int, R]:
         return item[0], await do(item[1])
 
-    async with Work(numbered, work, workers=workers, may_take=may_take) as results:
+    async with WorkerPool(numbered, work, workers=workers, may_take=may_take) as results:
         async for number, result in results:
             if check is not None:
                 check(result)
@@ -186,3 +199,135 @@ async def _numbered_later(
         if in_order is not None:
             await in_order.room(number)
         yield number, prepare(given, number)
+
+
+async def run(
+    client: AsyncClient,
+    input: str | os.PathLike[str] | Source | InputRows,
+    output: str | os.PathLike[str],
+    *,
+    task: Task | None = None,
+    options: Options | None = None,
+    format: Format | None = None,
+    columns: Sequence[str] | None = None,
+    add: Mapping[str, str] | None = None,
+    journal: str | None = None,
+    restart: bool = False,
+    overwrite: bool = False,
+    durability: Durability = "process",
+    begin: Callable[[Job], object] | None = None,
+    seen: Seen = ignore,
+    workers: WorkerProcesses | None = None,
+    answerer: Answerer | None = None,
+) -> Summary:
+    """Ask about every row of `input` and keep the answers in a journal; the same call again goes on where it stopped.
+
+    `input` is a file of rows (CSV, JSONL, Parquet), or rows as dicts or requests; `task` says what is asked about
+    each, and without one they must be lines of OpenAI's Batch API. `output` is the journal itself where it ends in
+    .jsonl and neither `columns` nor `add` name any; otherwise a table made of it at the end, with the journal beside
+    it. `begin` is given the job before its first call, `seen` every result. With `workers` other processes ask, and the
+    client is not used; an `answerer` makes the calls instead of the client, and cannot keep a cap of money.
+    A file at `output` that this job did not write, or that was changed since, is refused with OverwriteError, a kind of
+    InputError, or JournalError; `overwrite` replaces it.
+    Errors of rows are in the journal; what stops the job is in the summary. Raises InputError and JournalError before
+    any call, OSError when the journal cannot be written.
+    """
+    options = options or Options()
+    if answerer is not None and options.caps.max_usd is not None:
+        raise ValueError("max_usd is kept by a client, and an answerer asks through many; use max_tokens")
+    path = os.fspath(output)
+    source = input if isinstance(input, Source) else await open_rows(input, format)
+    try:
+        written_as = format_of_path(path)
+        is_table = columns is not None or add is not None or written_as != "jsonl"
+        if written_as is None:
+            raise InputError(path, "neither .csv nor .jsonl nor .parquet; end its name in one of them")
+        if written_as == "parquet":
+            pyarrow(path)
+        journal_path = journal or journal_of(path, is_table=is_table)
+        check_place(path, reads=(source,), option="-o")
+        if is_table:
+            Target(path, journal=journal_path, overwrite=overwrite, option="-o").check()
+        if columns is not None:
+            check_columns(source, columns, written_as, limit=options.limit)
+        if answerer is not None and options.concurrency is None:
+            options = replace(options, concurrency=answerer.workers)
+        rows = JournaledRows(
+            source,
+            task or BatchTask(),
+            options,
+            journal=journal_path,
+            restart=restart,
+            overwrite=overwrite,
+            durability=durability,
+            added=frozenset(add or ()),
+        )
+        job = Job(rows, options, LocalRunner(client, answerer=answerer) if workers is None else workers)
+        try:
+            if begin is not None:
+                begin(job)
+            if job.pending and not job.ending.is_interrupted:
+                await job.run(seen)
+            written = rows.finish()
+        finally:
+            rows.close()
+        whole = not job.pending and job.ending.stopped_by is None
+        # A job that was stopped before its first good answer makes no table.
+        makes_table = is_table and written and options.canary is None and (whole or job.totals.ok > 0)
+        if makes_table:
+            _write(rows, path, columns, add, only_done=not whole, overwrite=overwrite)
+        return job.summary(journal=rows.path, output=path if makes_table else None)
+    finally:
+        source.close()
+
+
+async def open_rows(rows: str | os.PathLike[str] | InputRows, format: Format | None = None) -> Source:
+    """Open a file, or write rows into a temporary one, because a job reads its input more than once."""
+    if isinstance(rows, (str, os.PathLike)):
+        return open_source(os.fspath(rows), format)
+    spooled = tempfile.TemporaryFile()  # noqa: SIM115  # closed by Source.close
+    try:
+        if isinstance(rows, AsyncIterable):
+            async for row in rows:
+                spooled.write(_line(row))
+        else:
+            for row in rows:
+                spooled.write(_line(row))
+        spooled.flush()
+    except BaseException:
+        spooled.close()
+        raise
+    return Source(spooled, format="jsonl", name="rows", can_reread=True)
+
+
+def _line(row: Mapping[str, Any] | Request) -> bytes:
+    if isinstance(row, Request):
+        url = "/v1/responses" if row.api == "responses" else "/v1/chat/completions"
+        row = {"custom_id": row.custom_id, "method": "POST", "url": url, "body": row.body}
+    return _encode(row) + b"\n"
+
+
+def _write(
+    rows: JournaledRows,
+    path: str,
+    columns: Sequence[str] | None,
+    add: Mapping[str, str] | None,
+    *,
+    only_done: bool,
+    overwrite: bool,
+) -> None:
+    try:
+        export(
+            rows.path,
+            path,
+            columns=columns,
+            add=add,
+            source=rows.source,
+            only_done=only_done,
+            limit=rows.options.limit,
+            id_of=rows.task.custom_id,
+            overwrite=overwrite,
+        )
+    except OverwriteError as error:
+        # It was checked before the first call, so the file was written while the job ran.
+        raise error.and_kept_in(rows.path) from None

@@ -1,44 +1,34 @@
-"""A batch of rows in, the same rows with answers out: what engines for data larger than a machine want of a function.
+"""A batch of rows in, the same rows with answers out: the function that engines for data larger than one machine call.
 
-Law: knows no engine and imports none. It can be pickled, and holds then no key: keys are read from the environment of
-the process that asks. A row never raises: what became of it is in its columns. What is asked, and how an answer is
-read, is a bulk task's business; here are the columns, the client, and the store.
-One client serves all copies in one process and event loop, so that its limits hold for them together.
+`BatchChat` knows no engine and imports none. It can be pickled, and holds then no key: keys are read from the
+environment of the process that asks. A row never raises: what became of it is in its columns. What is asked, and how
+an answer is read, is a task; columns are in `batch_columns`, clients in `loop_clients`, answers kept in `answer_store`.
 """
 
 from __future__ import annotations
 
-import asyncio
-import atexit
 import logging
-import os
-import pickle
-import sys
-import threading
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from typing import Any, Literal, Self, TypeVar
 
 import msgspec
 
 from aimlasync.bulk.answer_store import Store, key_of, scope_of
-from aimlasync.bulk.api import MAX_WAITING, WORKERS
-from aimlasync.bulk.input.parquet import column_values
+from aimlasync.bulk.batch_columns import column_names, json_values, with_columns
 from aimlasync.bulk.input.rows import InputError, Row
 from aimlasync.bulk.jobs.ask_one import ask
-from aimlasync.bulk.jobs.stop_rules import Patience
-from aimlasync.bulk.jobs.worker_pool import Work
+from aimlasync.bulk.jobs.stop_rules import StopRules
+from aimlasync.bulk.jobs.worker_pool import MAX_WAITING, WORKERS, WorkerPool
 from aimlasync.bulk.journal.convert import record_of
 from aimlasync.bulk.journal.record import Facts, Failure, Record, decode_record, encode_record
+from aimlasync.bulk.loop_clients import ClientOptions, in_background
 from aimlasync.bulk.output.export import RESULTS, Outcome
 from aimlasync.bulk.output.tables import Kind
 from aimlasync.bulk.tasks.answer_schema import Form, form_of, form_of_schema
 from aimlasync.bulk.tasks.classification import ClassifyTask, Shot
 from aimlasync.bulk.tasks.request import Api, Request, RequestError
 from aimlasync.bulk.tasks.tasks import BatchTask, EmptyTextError, PromptTask, Task, empty_result, id_of
-from aimlasync.client.client import AsyncClient
 from aimlasync.config import Limits, Timeout
-from aimlasync.endpoints.endpoint import default_endpoints
 from aimlasync.errors import AimlasyncError
 from aimlasync.resilience.retry import Retry
 
@@ -112,11 +102,7 @@ class BatchChat:
         elif labels is not None or (form is not None and prompt is None):
             self.task = ClassifyTask(
                 model=model or "",
-                labels=None
-                if labels is None
-                else dict(labels)
-                if isinstance(labels, Mapping)
-                else dict.fromkeys(labels, ""),
+                labels=labels,
                 form=form,
                 text=text,
                 endpoint=endpoint,
@@ -142,7 +128,7 @@ class BatchChat:
         else:
             self.task = BatchTask(model=model, judge=judge)
         self.task.name = "batch"
-        self.add = dict(add) if add is not None else _usual(self.task)
+        self.add = dict(add) if add is not None else _default_columns(self.task)
         for column, fact in self.add.items():
             if fact != RECORD and fact not in RESULTS:
                 raise ValueError(f"add: {column!r} shall be {fact!r}; known are {', '.join([*RESULTS, RECORD])}")
@@ -153,10 +139,10 @@ class BatchChat:
         self._model = model
         self._api: Api = endpoint
         self._id_column = id_column if task is None else getattr(task, "id_column", None)
-        # Rows without a name of their own are named by what they ask: numbers would begin anew with each batch.
-        self._named = id_column is not None if messages is not None else self.task.own_ids
+        # Rows without an id are named by a digest of their request, because numbers would repeat in each batch.
+        self._has_ids = id_column is not None if messages is not None else self.task.own_ids
         self._retry_invalid = retry_invalid
-        self._where = _Where(
+        self._client_options = ClientOptions(
             base_url=base_url,
             key_env=key_env,
             allow_http=allow_http,
@@ -171,7 +157,7 @@ class BatchChat:
 
     async def __call__(self, batch: B) -> B:
         """Return `batch` with the columns of `add`, in the same order and of the same kind."""
-        names = _names(batch)
+        names = column_names(batch)
         fields = self._fields(batch, names)
         for column in self.add:
             if column in names:
@@ -180,7 +166,7 @@ class BatchChat:
         answers = iter(await self.records([each for each in asked if isinstance(each, Request)]))
         records = [next(answers) if isinstance(each, Request) else each for each in asked]
         outcomes = [Outcome(record.custom_id, record) for record in records]
-        whole: B = _with(batch, {column: self._column(fact, outcomes) for column, fact in self.add.items()})
+        whole: B = with_columns(batch, {column: self._column(fact, outcomes) for column, fact in self.add.items()})
         return whole
 
     def sync(self, batch: B) -> B:
@@ -194,45 +180,43 @@ class BatchChat:
 
     async def records(self, requests: Sequence[Request]) -> list[Record]:
         """Return what became of each request, in their order: from the store, or by asking."""
-        found = self._where.found()
+        found = self._client_options.client()
         client = found.client
         keys: list[str] = []
         if self.store is not None:
             scope = scope_of(self.task.identity(), found.base_url)
             keys = [key_of(scope, request) for request in requests]
-        records = await self._kept(requests, keys)
-        patience = Patience(succeeded=any(records), alike=not isinstance(self.task, BatchTask))
+        records = await self._stored(requests, keys)
+        rules = StopRules(succeeded=any(records), alike=not isinstance(self.task, BatchTask))
         fatal: list[AimlasyncError] = []
 
         async def do(at: int) -> None:
             result = await ask(client, requests[at], read=self.task.read, retry_invalid=self._retry_invalid)
             record = record_of(result)
             if self.store is not None and record.error is None:
-                await _reached(self.store, self.store.put(keys[at], encode_record(record)))
+                await _if_reachable(self.store, self.store.put(keys[at], encode_record(record)))
             records[at] = record
-            if self.stop and (error := patience.saw(result.error)) is not None:
+            if self.stop and (error := rules.check(result.error)) is not None:
                 fatal.append(error)
-                work.stop()
+                pool.stop()
 
         missing = [at for at, record in enumerate(records) if record is None]
-        work = Work(
+        pool = WorkerPool(
             missing,
             do,
             workers=max(1, min(len(missing), WORKERS)),
             may_take=lambda: client.queued < MAX_WAITING,
-            keep=_nothing,
+            on_result=lambda _: None,
         )
-        async with work:
-            await work.finished()
+        async with pool:
+            await pool.wait()
         if fatal:
             raise fatal[0]
         return [record for record in records if record is not None]
 
     async def close(self) -> None:
         """Close the client of this event loop, for all copies that ask in the same way; a later batch opens another."""
-        found = _clients.get(asyncio.get_running_loop(), {}).pop(self._where.key(), None)
-        if found is not None:
-            await found.close()
+        await self._client_options.close()
         if self.store is not None:
             await self.store.close()
 
@@ -242,17 +226,17 @@ class BatchChat:
     async def __aexit__(self, *_: object) -> None:
         await self.close()
 
-    async def _kept(self, requests: Sequence[Request], keys: Sequence[str]) -> list[Record | None]:
+    async def _stored(self, requests: Sequence[Request], keys: Sequence[str]) -> list[Record | None]:
         if self.store is None or not requests:
             return [None] * len(requests)
-        found = await _reached(self.store, self.store.get(keys))
+        found = await _if_reachable(self.store, self.store.get(keys))
         return [
-            None if value is None else _again(value, request)
+            None if value is None else _record_for(value, request)
             for value, request in zip(found or [None] * len(requests), requests, strict=True)
         ]
 
     def _fields(self, batch: Any, names: list[str]) -> list[dict[str, Any]]:
-        """The rows as dicts of the columns that are asked about, with values that JSON knows. Raises InputError."""
+        """Return the rows as dicts of the columns that are asked about, as JSON values. Raises InputError."""
         task = self.task
         if self._messages is not None:
             needed = [self._messages]
@@ -269,11 +253,11 @@ class BatchChat:
         for name in dict.fromkeys(needed):
             if name not in names:
                 raise InputError("batch", f"no column {name!r}; there are: {', '.join(names)}")
-            columns.append((name, _values(batch[name])))
+            columns.append((name, json_values(batch[name])))
         return [{name: values[at] for name, values in columns} for at in range(len(columns[0][1]) if columns else 0)]
 
     def _request(self, fields: dict[str, Any]) -> Request | Record:
-        """What is asked about a row, or the record of one that nothing can be asked about."""
+        """Return what is asked about a row, or the record of a row that nothing can be asked about."""
         row = Row(1, 1, fields)
         try:
             if self._messages is not None:
@@ -290,7 +274,7 @@ class BatchChat:
             said = str(error).removeprefix("batch: line 1: ")
             failure = Failure(code=type(error).__name__, message=said, attempts=0)
             return Record(id="", custom_id="", error=failure, info=Facts(attempts=0))
-        return request if self._named else msgspec.structs.replace(request, custom_id=content)
+        return request if self._has_ids else msgspec.structs.replace(request, custom_id=content)
 
     def _body(self, said: Any) -> dict[str, Any]:
         if isinstance(said, str) and said.lstrip().startswith("["):
@@ -317,19 +301,19 @@ def _form(schema: Mapping[str, Any]) -> Form:
     return form_of_schema(str(schema.get("title") or schema.get("name") or "answer"), schema)
 
 
-def _usual(task: Task) -> dict[str, str]:
+def _default_columns(task: Task) -> dict[str, str]:
     answers = ["label"] if isinstance(task, ClassifyTask) and task.labels else ["answer"]
     return {name: name for name in (*answers, "error", "error_message", "tokens_in", "tokens_out", "cost_usd")}
 
 
-def _again(value: bytes, request: Request) -> Record | None:
-    """The record that the store has, as that of this request."""
+def _record_for(value: bytes, request: Request) -> Record | None:
+    """Return the stored record as one of this request, None for what is no record."""
     try:
         record = decode_record(value)
     except msgspec.DecodeError:
         return None
     if record.custom_id != request.custom_id:
-        # Another row's call, which is counted there.
+        # The call was made for another row, and its usage is counted there.
         facts = record.info or Facts()
         record.info = Facts(
             at=facts.at,
@@ -343,8 +327,8 @@ def _again(value: bytes, request: Request) -> Record | None:
     return record
 
 
-async def _reached(store: Store, work: Coroutine[Any, Any, T]) -> T | None:
-    """What a store answers, None where it cannot be reached: a paid answer is not lost for that."""
+async def _if_reachable(store: Store, work: Coroutine[Any, Any, T]) -> T | None:
+    """Return what a store answers, None where it cannot be reached; the answers of a batch are not lost for that."""
     try:
         return await work
     except OSError as error:
@@ -354,41 +338,8 @@ async def _reached(store: Store, work: Coroutine[Any, Any, T]) -> T | None:
         return None
 
 
-# Stores whose failure was told.
+# Stores of which a warning was logged.
 _unreached: set[str] = set()
-
-
-def _nothing(result: object) -> None:
-    return None
-
-
-# Batches: what holds the columns
-
-
-def _names(batch: Any) -> list[str]:
-    names = getattr(batch, "column_names", None)
-    return [str(name) for name in (batch.keys() if names is None else names)]
-
-
-def _values(column: Any) -> list[Any]:
-    """A column as values that JSON knows, missing ones None. Raises nothing for what it does not know."""
-    if type(column).__module__.startswith("pyarrow"):
-        return column_values(column)
-    return [_plain(value) for value in (column.tolist() if hasattr(column, "tolist") else column)]
-
-
-def _plain(value: Any) -> Any:
-    if type(value) is str:
-        return value
-    if hasattr(value, "tolist"):
-        # An array within an array, or a scalar of one.
-        value = value.tolist()
-    if isinstance(value, dict):
-        return {name: _plain(item) for name, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    # What pandas has for a missing value is not equal to itself, or to nothing at all (NA).
-    return None if type(value).__name__ in ("NAType", "NaTType") or value != value else value
 
 
 def _object(body: Any) -> Any:
@@ -398,127 +349,9 @@ def _object(body: Any) -> Any:
 
 
 def _without_nulls(value: Any) -> Any:
-    """Columns have every member in every row: null where it is not there."""
+    """Return a value without null members: in a column, objects have the members of all rows, null where missing."""
     if isinstance(value, dict):
         return {name: _without_nulls(item) for name, item in value.items() if item is not None}
     if isinstance(value, list):
         return [_without_nulls(item) for item in value]
     return value
-
-
-def _with(batch: Any, added: Mapping[str, tuple[Kind | Literal["texts"], list[Any]]]) -> Any:
-    """A batch of the same kind with more columns, typed where the kind has types: all may be missing in one batch."""
-    if hasattr(batch, "append_column"):
-        pa = sys.modules["pyarrow"]
-        types = {"text": pa.string(), "int": pa.int64(), "float": pa.float64(), "bool": pa.bool_()}
-        types["texts"] = pa.list_(pa.string())
-        for column, (kind, values) in added.items():
-            batch = batch.append_column(column, pa.array(values, types[kind]))
-        return batch
-    columns: dict[str, Any] = {column: values for column, (_, values) in added.items()}
-    if hasattr(batch, "assign"):
-        pandas = sys.modules[type(batch).__module__.partition(".")[0]]
-        # Int64 and boolean are the ones that know missing values.
-        types = {"text": "object", "texts": "object", "int": "Int64", "float": "float64", "bool": "boolean"}
-        for column, (kind, values) in added.items():
-            columns[column] = pandas.Series(values, index=batch.index, dtype=types[kind])
-        return batch.assign(**columns)
-    return {**batch, **columns}
-
-
-# Where it is asked
-
-
-class _Found(msgspec.Struct, frozen=True):
-    """A client, the server it asks, and the quota that it shares."""
-
-    client: AsyncClient
-    base_url: str
-    quota: Any
-
-    async def close(self) -> None:
-        await self.client.close()
-        if self.quota is not None:
-            await self.quota.close()
-
-
-class _Where(msgspec.Struct, frozen=True, kw_only=True):
-    """What makes two clients of one event loop differ."""
-
-    base_url: str | None
-    key_env: str | None
-    allow_http: bool
-    limits: Limits | None
-    timeout: Timeout | float | None
-    retry: Retry | None
-    quota: Callable[[], Any] | None
-
-    def key(self) -> tuple[object, ...]:
-        """The same for all copies of one."""
-        quota = None if self.quota is None else pickle.dumps(self.quota)
-        return self.base_url, self.key_env, self.allow_http, self.limits, self.timeout, self.retry, quota
-
-    def found(self) -> _Found:
-        """Return the client of this event loop. Raises AimlasyncError without a key."""
-        for loop in [loop for loop in _clients if loop.is_closed()]:
-            del _clients[loop]
-        mine, key = _clients.setdefault(asyncio.get_running_loop(), {}), self.key()
-        if key not in mine or mine[key].client.is_closed:
-            endpoints: list[Any] = [
-                *default_endpoints(None, self.base_url, allow_http=self.allow_http, key_variable=self.key_env)
-            ]
-            quota = None
-            if self.quota is not None:
-                endpoints[0].quota = quota = self.quota()
-            client = AsyncClient(endpoints=endpoints, limits=self.limits, timeout=self.timeout, retry=self.retry)
-            mine[key] = _Found(client, endpoints[0].base_url, quota)
-        return mine[key]
-
-
-# By event loop: the clients that live in it, by what makes them differ. A forked child has loops of its own.
-_clients: dict[asyncio.AbstractEventLoop, dict[tuple[object, ...], _Found]] = {}
-
-
-class _Background:
-    """A thread with an event loop, for callers that have none; one per process, until it ends."""
-
-    def __init__(self) -> None:
-        self.pid = os.getpid()
-        self.loop = asyncio.new_event_loop()
-        self.thread = threading.Thread(target=self.loop.run_forever, name="aimlasync-batch", daemon=True)
-        self.thread.start()
-
-    def close(self) -> None:
-        if self.pid != os.getpid() or not self.thread.is_alive():
-            return
-        with suppress(TimeoutError):
-            asyncio.run_coroutine_threadsafe(_close_all(), self.loop).result(5)
-        self.loop.call_soon_threadsafe(self.loop.stop)
-        self.thread.join(5)
-        self.loop.close()
-
-
-_background: _Background | None = None
-_one_at_a_time = threading.Lock()
-
-
-def in_background(work: Coroutine[Any, Any, T]) -> T:
-    """Return what a coroutine comes to in the background thread's event loop."""
-    global _background
-    with _one_at_a_time:
-        # A thread does not survive a fork.
-        if _background is None or _background.pid != os.getpid():
-            _background = _Background()
-            atexit.register(_background.close)
-        loop = _background.loop
-    future = asyncio.run_coroutine_threadsafe(work, loop)
-    try:
-        return future.result()
-    except BaseException:
-        future.cancel()
-        raise
-
-
-async def _close_all() -> None:
-    for found in _clients.pop(asyncio.get_running_loop(), {}).values():
-        await found.close()

@@ -1,7 +1,8 @@
-"""The command line.
+"""The command line: options in, a call of the library, words for people out.
 
-Law: a pipe fitting over the library. Answers go to stdout and words for people to stderr; `-` is stdin or stdout; a
-word means the same in every command; keys come from the environment and from nowhere else.
+Answers go to stdout and messages for people to stderr; `-` is stdin or stdout; a word means the same in every command;
+keys come from the environment and from nowhere else. Imports all of the library, and the simulator only when it is
+asked for.
 Exit codes: 0 done · 1 the job or call failed · 2 wrong use or input · 3 some rows failed · 129, 130, 143 ended by
 SIGHUP, Ctrl-C, SIGTERM · 141 the reader of standard output left.
 """

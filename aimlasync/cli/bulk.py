@@ -1,7 +1,4 @@
-"""aimlasync bulk: any request for each row of a file.
-
-Law: turns options into a task and a job; how it runs is in `run_job`.
-"""
+"""aimlasync bulk: any request for each row of a file. Turns options into a task and a job; `run_job` runs it."""
 
 from __future__ import annotations
 
@@ -15,15 +12,15 @@ import msgspec
 from aimlasync import run
 from aimlasync.bulk.input.rows import Format, InputError
 from aimlasync.bulk.input.source import format_of_path
-from aimlasync.bulk.jobs.streamed import StreamJob
+from aimlasync.bulk.jobs.streamed import StreamedRows
 from aimlasync.bulk.journal.record import Record, encode_record
 from aimlasync.bulk.output.streams import open_stream
 from aimlasync.bulk.tasks.answer_schema import load_form
 from aimlasync.bulk.tasks.request import is_batch_line
 from aimlasync.bulk.tasks.tasks import BatchTask, PromptTask, Task
 from aimlasync.cli.files import check_outputs, is_file, open_input
-from aimlasync.cli.job_options import job_options, taken
-from aimlasync.cli.options import Where, WrongUseError, api_of, find_server, model_options, where_options
+from aimlasync.cli.job_options import JobOptions, job_options
+from aimlasync.cli.options import ModelChoice, Where, WrongUseError, find_server, model_options, where_options
 from aimlasync.cli.run_job import run_to_file, run_to_stream
 
 
@@ -50,13 +47,9 @@ def bulk(
     schema: str | None,
     id_column: str | None,
     columns: str | None,
-    model: str | None,
-    endpoint: str,
-    base_url: str | None,
-    key_env: str | None,
-    simulate: bool,
-    allow_http: bool,
-    **rest: Any,
+    flags: JobOptions,
+    choice: ModelChoice,
+    where: Where,
 ) -> None:
     """Ask about each row of FILE; - is stdin.
 
@@ -64,11 +57,9 @@ def bulk(
     Parquet) for a --prompt. The output has one line for each, in the Batch API's result format; run the same command
     again to go on after Ctrl-C, a crash or an error.
     """
-    words = taken(rest)
-    where = Where(base_url=base_url, key_env=key_env, simulate=simulate, allow_http=allow_http)
-    server = find_server(where, model)
+    server = find_server(where, choice.model)
     to_file = is_file(output)
-    with closing(open_input(file, format_, keep=to_file, default="jsonl")) as source:
+    with closing(open_input(file, format_, spool=to_file, default="jsonl")) as source:
         first = source.sample(1)[0]
         task: Task
         if prompt is None:
@@ -77,38 +68,38 @@ def bulk(
                 raise InputError(source.name, what, line=first.line)
             if system or params or schema or id_column:
                 raise WrongUseError("--system, --params, --schema and --id go with --prompt; requests bring their own")
-            task = BatchTask(model=server.model, judge=words.retry_invalid > 0)
-            # A price must be known for all of them; a pipe shows no more than its first line.
-            asked = source if words.max_usd is not None and source.again else [first]
+            task = BatchTask(model=server.model, judge=flags.retry_invalid > 0)
+            # With a cap of money the price of each model must be known; of a pipe only the first line is looked at.
+            asked = source if flags.max_usd is not None and source.can_reread else [first]
             bodies = (row.fields.get("body") for row in asked)
             models = {str(body.get("model") or server.model) for body in bodies if isinstance(body, dict)}
         else:
             task = PromptTask(
                 prompt=prompt,
                 model=server.model,
-                endpoint=api_of(endpoint),
+                endpoint=choice.endpoint,
                 system=system,
                 params=_params(params),
                 id_column=id_column,
                 form=None if schema is None else load_form(schema),
-                judge=words.retry_invalid > 0,
+                judge=flags.retry_invalid > 0,
             )
             task.name = source.name
             task.check_columns(source.columns)
             models = {server.model}
-        if not (to_file or words.dry_run):
-            words.check_stream()
+        if not (to_file or flags.dry_run):
+            flags.check_stream()
             if columns is not None:
                 raise WrongUseError("--columns are those of a table; add -o PATH.csv, .jsonl or .parquet")
         is_table = columns is not None or format_of_path(output) != "jsonl"
-        errors = check_outputs(source, output, words.errors, is_table=is_table, overwrite=words.overwrite)
-        options = words.options(gold=None, simulated=simulate)
+        errors = check_outputs(source, output, flags.errors, is_table=is_table, overwrite=flags.overwrite)
+        options = flags.options(gold=None, simulated=where.simulate)
         title = f"bulk {os.path.basename(source.name)}"
         wanted = None if columns is None else [name.strip() for name in columns.split(",")]
-        if to_file or words.dry_run:
+        if to_file or flags.dry_run:
             code = run(
                 run_to_file(
-                    title, source, task, options, words, server, output, columns=wanted, errors=errors, models=models
+                    title, source, task, options, flags, server, output, columns=wanted, errors=errors, models=models
                 )
             )
         else:
@@ -117,10 +108,10 @@ def bulk(
                 def write(record: Record) -> None:
                     out.write(encode_record(record) + b"\n")
 
-                job = StreamJob(
+                rows = StreamedRows(
                     source, task, options, write=lambda result, record: write(record), flush=out.flush, in_order=False
                 )
-                code = run(run_to_stream(title, job, words, server, models=models))
+                code = run(run_to_stream(title, rows, options, flags, server, models=models))
     if code:
         raise SystemExit(code)
 

@@ -1,7 +1,4 @@
-"""aimlasync chat: one question, its answer as it arrives.
-
-Law: stdout carries the answer alone.
-"""
+"""aimlasync chat: one question, its answer as it arrives. stdout carries the answer alone."""
 
 from __future__ import annotations
 
@@ -10,10 +7,11 @@ import sys
 import click
 
 from aimlasync import run
-from aimlasync.bulk.jobs.ask_one import usage_of
 from aimlasync.bulk.output.streams import check_stream
+from aimlasync.bulk.tasks.result import usage_of
 from aimlasync.chat.types import ChatCompletion
 from aimlasync.cli.options import (
+    ModelChoice,
     Where,
     WrongUseError,
     find_server,
@@ -37,15 +35,11 @@ def chat(
     message: str,
     system: str | None,
     no_stream: bool,
-    model: str | None,
-    endpoint: str,
-    base_url: str | None,
-    key_env: str | None,
-    simulate: bool,
-    allow_http: bool,
+    choice: ModelChoice,
+    where: Where,
 ) -> None:
     """Ask MESSAGE and print the answer; - reads the message from stdin."""
-    # Before it is paid for.
+    # Output is checked before the answer is paid for.
     check_stream("-")
     if message == "-":
         if sys.stdin is None:
@@ -53,18 +47,15 @@ def chat(
         message = sys.stdin.buffer.read().decode("utf-8", "replace")
     if not message.strip():
         raise WrongUseError("the message is empty")
-    where = Where(base_url=base_url, key_env=key_env, simulate=simulate, allow_http=allow_http)
-    run(_chat(where, message, system=system, model=model, endpoint=endpoint, stream=not no_stream))
+    run(_chat(where, choice, message, system=system, stream=not no_stream))
 
 
-async def _chat(
-    where: Where, message: str, *, system: str | None, model: str | None, endpoint: str, stream: bool
-) -> None:
-    server = find_server(where, model)
+async def _chat(where: Where, choice: ModelChoice, message: str, *, system: str | None, stream: bool) -> None:
+    server = find_server(where, choice.model)
     async with open_client(server, spread=0.0) as client:
         answer = Answer()
         reply: ChatCompletion | Response | ChatStream | ResponseStream
-        if endpoint == "responses":
+        if choice.endpoint == "responses":
             reply = await client.responses.create(model=server.model, input=message, instructions=system, stream=stream)
         else:
             messages = [{"role": "user", "content": message}]

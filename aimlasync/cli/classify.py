@@ -1,21 +1,20 @@
-"""aimlasync classify: a label for each row of a table.
+"""aimlasync classify: a label for each row of a table. Turns options into a task and a job; `run_job` runs it.
 
-Law: turns options into a task and a job; how it runs is in `run_job`.
-With no key it runs on the built-in simulator, and says so: what a first look needs, and no other command does.
+Without a key it runs on the built-in simulator, and says so: this is for a first look, and no other command does it.
 """
 
 from __future__ import annotations
 
 import os
 from contextlib import closing
-from typing import Any
 
 import click
+import msgspec
 
 from aimlasync import run
 from aimlasync.bulk.input.rows import Format, InputError
 from aimlasync.bulk.input.source import Source, format_of_path
-from aimlasync.bulk.jobs.streamed import StreamJob
+from aimlasync.bulk.jobs.streamed import StreamedRows
 from aimlasync.bulk.output.streams import open_stream
 from aimlasync.bulk.tasks.answer_schema import load_form
 from aimlasync.bulk.tasks.classification import ClassifyTask
@@ -23,13 +22,13 @@ from aimlasync.bulk.tasks.few_shot import read_shots
 from aimlasync.bulk.tasks.labels import read_labels
 from aimlasync.bulk.tasks.text_column import SAMPLE, text_column
 from aimlasync.cli.files import check_outputs, is_file, open_input, row_writer
-from aimlasync.cli.job_options import job_options, taken
+from aimlasync.cli.job_options import JobOptions, job_options
 from aimlasync.cli.options import (
     NO_KEY,
+    ModelChoice,
     Server,
     Where,
     WrongUseError,
-    api_of,
     find_server,
     has_key,
     model_options,
@@ -75,21 +74,16 @@ def classify(
     label_column: str,
     gold: str | None,
     no_simulate: bool,
-    model: str | None,
-    endpoint: str,
-    base_url: str | None,
-    key_env: str | None,
-    simulate: bool,
-    allow_http: bool,
-    **rest: Any,
+    flags: JobOptions,
+    choice: ModelChoice,
+    where: Where,
 ) -> None:
     """Give each row of FILE one of the labels; FILE is CSV, JSONL or Parquet, - is stdin.
 
     With -o the answers are kept in PATH.journal as they come: run the same command again to go on after Ctrl-C or an
     error, or to try failed rows again.
     """
-    words = taken(rest)
-    if simulate and no_simulate:
+    if where.simulate and no_simulate:
         raise WrongUseError("--simulate or --no-simulate, not both")
     if (labels is None) == (schema is None):
         raise WrongUseError("say what to choose from: --labels support,billing,sales, or --schema FILE")
@@ -97,22 +91,23 @@ def classify(
         raise WrongUseError("--multi goes with --labels; a schema says itself what may be several")
     names = None if labels is None else read_labels(labels)
     form = None if schema is None else load_form(schema)
-    unasked = not simulate and base_url is None and key_env is None and not has_key()
+    unasked = not where.simulate and where.base_url is None and where.key_env is None and not has_key()
     if unasked and no_simulate:
         raise WrongUseError(NO_KEY)
-    where = Where(base_url=base_url, key_env=key_env, simulate=simulate or unasked, allow_http=allow_http)
-    server = find_server(where, model)
+    if unasked:
+        where = msgspec.structs.replace(where, simulate=True)
+    server = find_server(where, choice.model)
     if confidence:
         _check_confidence(server)
     to_file = is_file(output)
-    with closing(open_input(file, format_, keep=to_file)) as source:
+    with closing(open_input(file, format_, spool=to_file)) as source:
         sample = source.sample(1 if text is not None else SAMPLE)
         column = text_column(source.columns, sample, text, source.name)
         task = ClassifyTask(
             labels=names,
             form=form,
             model=server.model,
-            endpoint=api_of(endpoint),
+            endpoint=choice.endpoint,
             prompt=prompt or "{text}",
             system=system,
             text=column,
@@ -124,25 +119,25 @@ def classify(
         task.prompt.check(source.columns)
         added = _added(source, task, label_column, confidence=confidence)
         _check_gold(source, gold)
-        if not (to_file or words.dry_run):
-            words.check_stream()
-        errors = check_outputs(source, output, words.errors, is_table=True, overwrite=words.overwrite)
-        options = words.options(gold=gold, simulated=where.simulate)
+        if not (to_file or flags.dry_run):
+            flags.check_stream()
+        errors = check_outputs(source, output, flags.errors, is_table=True, overwrite=flags.overwrite)
+        options = flags.options(gold=gold, simulated=where.simulate)
         if unasked and own_part() is None:
             click.secho(f"aimlasync: {_UNASKED}", err=True, bold=True)
         title = f"classify {os.path.basename(source.name)}"
         models = {server.model}
-        if to_file or words.dry_run:
+        if to_file or flags.dry_run:
             code = run(
                 run_to_file(
-                    title, source, task, options, words, server, output, add=added, errors=errors, models=models
+                    title, source, task, options, flags, server, output, add=added, errors=errors, models=models
                 )
             )
         else:
             written = (format_of_path(output) if output != "-" else None) or source.format
             with open_stream(output) as out, row_writer(out, source, added, written) as write:
-                job = StreamJob(source, task, options, write=write, flush=out.flush, added=added)
-                code = run(run_to_stream(title, job, words, server, models=models))
+                rows = StreamedRows(source, task, options, write=write, flush=out.flush, added=added)
+                code = run(run_to_stream(title, rows, options, flags, server, models=models))
     if code:
         raise SystemExit(code)
 

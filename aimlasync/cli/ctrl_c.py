@@ -1,7 +1,7 @@
-"""Ctrl-C, SIGTERM and a terminal that hangs up: as events of the loop while a job runs, as an interrupt elsewhere.
+"""Ctrl-C, SIGTERM and a terminal that hangs up: events of the loop while a job runs, an interrupt elsewhere.
 
-While `on_interrupt` lasts a signal never interrupts code at a random place; it calls a function between two steps. A
-SIGHUP that was ignored when the process began (nohup) stays ignored.
+While `on_interrupt` lasts a signal never interrupts code at a random place; it calls a function between two steps of
+the loop. A SIGHUP that was ignored when the process began (nohup) stays ignored. Imports the standard library alone.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ HANG_UP: int | None = getattr(signal, "SIGHUP", None)
 
 _OTHERS = [signal.SIGTERM, *([signal.Signals(HANG_UP)] if HANG_UP is not None else [])]
 
-# Of the signal that interrupted this process last.
+# The signal that interrupted this process last.
 _last: list[int] = [signal.SIGINT]
 
 
@@ -44,7 +44,7 @@ def on_interrupt(act: Callable[[int], object]) -> Iterator[None]:
         try:
             loop.add_signal_handler(number, act, number)
         except (NotImplementedError, ValueError, RuntimeError):
-            # Windows, or not the main thread: Ctrl-C is a KeyboardInterrupt there.
+            # On Windows, and outside the main thread, Ctrl-C is a KeyboardInterrupt.
             continue
         caught.append((number, before))
     try:
@@ -52,7 +52,7 @@ def on_interrupt(act: Callable[[int], object]) -> Iterator[None]:
     finally:
         for number, before in caught:
             loop.remove_signal_handler(number)
-            # Removing sets the default; asyncio.run had a handler of its own, which cancels the main task.
+            # Removing sets the default handler; that of asyncio.run, which cancels the main task, is set again.
             signal.signal(number, before or signal.SIG_DFL)
 
 
@@ -60,7 +60,7 @@ def on_interrupt(act: Callable[[int], object]) -> Iterator[None]:
 def signals_interrupt() -> Iterator[None]:
     """Let SIGTERM and SIGHUP interrupt as Ctrl-C does, so that files half written are taken away; for a main thread.
 
-    After the block they end the process quietly: nothing is left to do.
+    After the block they end the process without a message.
     """
     taken = [number for number in (signal.SIGINT, *_OTHERS) if signal.getsignal(number) is not signal.SIG_IGN]
     for number in taken:
@@ -74,7 +74,7 @@ def signals_interrupt() -> Iterator[None]:
 
 def _as_ctrl_c(number: int, frame: FrameType | None) -> None:
     _last[0] = number
-    # Within asyncio.run that is one that cancels the main task.
+    # Within asyncio.run the handler of SIGINT cancels the main task.
     handler = signal.getsignal(signal.SIGINT)
     if callable(handler):
         handler(signal.SIGINT, frame)

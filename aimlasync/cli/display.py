@@ -1,8 +1,8 @@
 """What people see of a job: a live view while it runs, a summary when it ends; both on stderr.
 
-Law: numbers, labels, and messages of errors; never a prompt or a text. The live view is on a terminal alone, and not
-where the rows themselves go to that terminal. Colours are of the eight that every theme has, on text that reads without
-them.
+Shows numbers, labels and messages of errors, and never a prompt or a text. The live view is on a terminal alone, and
+not where the rows themselves go to that terminal. Colours are of the eight that every theme has, on text that reads
+without them. Imports the values of a job, and rich.
 """
 
 from __future__ import annotations
@@ -24,35 +24,35 @@ from rich.text import Text
 from aimlasync.bulk.jobs.dry_run import Forecast
 from aimlasync.bulk.jobs.job import Job
 from aimlasync.bulk.progress.progress import LIMITS, Snapshot
-from aimlasync.bulk.run import Summary
+from aimlasync.bulk.progress.summary import Summary
 from aimlasync.bulk.tasks.classification import ClassifyTask
 from aimlasync.cli import terminal
 from aimlasync.cli.options import counted, one_line
 
 _WIDTH = 80
-# Widest names at the side and at the head of a table, and most lines of one that could have a thousand.
+# Greatest width of names at the side and at the head of a table, and most lines of a table of labels.
 _NAME = 24
 _HEAD = 14
 _MAX_LINES = 12
 # Longest bar of a label.
 _BAR = 36
-# Seconds between two looks at a job.
+# Seconds between two snapshots of a job.
 _LIVE = 0.25
 _JSON = 1.0
-# Bytes of input and journal that are read in a moment.
+# Up to so many bytes of input and journal are read in a moment, without a message.
 _SILENT = 2**28
 
 _encode = msgspec.json.Encoder().encode
 
 
-class Progress:
+class ProgressDisplay:
     """A live view, JSON lines, or nothing where nobody would see it."""
 
     def __init__(self, title: str, mode: str, *, stdout_is_rows: bool) -> None:
         self._title = title
         self._mode = mode
         self._console = _console()
-        # The terminal shows ^C at the end of the line: a full one would wrap, and leave a line behind.
+        # A terminal appends ^C to the line; a full line would wrap, and a part of it would stay on the screen.
         self._console.width -= 4
         is_seen = mode == "auto" and sys.stderr.isatty() and not (stdout_is_rows and sys.stdout.isatty())
         self._live = Live(console=self._console, transient=True, auto_refresh=False) if is_seen else None
@@ -60,26 +60,26 @@ class Progress:
         self._timer: asyncio.TimerHandle | None = None
 
     @contextmanager
-    def of(self, job: Job) -> Iterator[None]:
+    def showing(self, job: Job) -> Iterator[None]:
         """Show `job` while the block lasts."""
         self._job = job
         if job.pending == 0:
             if self._mode == "json":
-                self._say(job.snapshot())
+                self._print_json(job.snapshot())
             yield
             return
         if self._live is not None:
             self._live.start()
-            # It shows what else is said above itself, colours and links included: not those of others.
+            # rich prints other output above the view, with its colours and links, so that of others is cleaned first.
             sys.stderr = cast("Any", terminal.Screen(sys.stderr, "standard error"))
-        self._look()
+        self._refresh()
         try:
             yield
         finally:
             if self._timer is not None:
                 self._timer.cancel()
             if self._mode == "json":
-                self._say(job.snapshot())
+                self._print_json(job.snapshot())
             if self._live is not None:
                 self._live.stop()
 
@@ -106,18 +106,18 @@ class Progress:
         else:
             show_forecast(self._title, self._job, forecast)
 
-    def _look(self) -> None:
+    def _refresh(self) -> None:
         assert self._job is not None
-        # The snapshots also measure what holds a job back, so they are taken where nobody looks.
+        # Snapshots also measure what holds a job back, so they are taken without a view too.
         snapshot = self._job.snapshot()
         if self._mode == "json":
-            self._say(snapshot)
+            self._print_json(snapshot)
         if self._live is not None:
             self._live.update(_view(self._title, snapshot, self._console.width), refresh=True)
         wait = _JSON if self._mode == "json" else _LIVE
-        self._timer = asyncio.get_running_loop().call_later(wait, self._look)
+        self._timer = asyncio.get_running_loop().call_later(wait, self._refresh)
 
-    def _say(self, snapshot: Snapshot) -> None:
+    def _print_json(self, snapshot: Snapshot) -> None:
         click.echo(_encode(snapshot), err=True)
 
 
@@ -177,18 +177,18 @@ def show_summary(title: str, job: Job, summary: Summary) -> None:
     """Print what a job came to."""
     console = _console()
     console.print(Text(f"\n{title}{' (simulated)' if job.options.simulated else ''}", style="bold"))
-    if not job.finished and summary.is_complete:
+    if not job.totals.finished and summary.is_complete:
         console.print("Everything is done already; nothing was asked.")
     labels = job.task.labels if isinstance(job.task, ClassifyTask) else []
-    if job.tally.labelled:
+    if job.totals.labelled:
         console.print()
         console.print(_labels(job, labels, console.width))
     console.print()
     console.print(_facts(job, summary))
-    if job.tally.gold:
+    if job.totals.gold:
         console.print()
         console.print(_confusion(job, labels, console.width))
-    if job.tally.matches:
+    if job.totals.matches:
         console.print()
         console.print(_matches(job))
 
@@ -200,7 +200,7 @@ def show_forecast(title: str, job: Job, forecast: Forecast) -> None:
     console.print(Text(f"\n{title}: dry run{simulated}", style="bold"))
     console.print()
     table, row = _grid()
-    kept = ", whose answers are kept" if job.resumable and not job.is_throwaway else ""
+    kept = ", whose answers are kept" if job.is_resumable and not job.is_throwaway else ""
     failed = f", {forecast.failed:,} failed" if forecast.failed else ""
     row("asked", f"{counted(forecast.asked, 'row')}{failed}{kept}")
     row("left", f"{counted(forecast.rows, 'row')}, about {counted(forecast.calls, 'call')}")
@@ -214,14 +214,14 @@ def show_forecast(title: str, job: Job, forecast: Forecast) -> None:
 
 def _labels(job: Job, labels: list[str], width: int) -> Table:
     """Rows per label, as bars."""
-    counts = job.tally.labels
+    counts = job.totals.labels
     table = Table.grid(padding=(0, 2))
     table.add_column(max_width=_NAME, no_wrap=True, overflow="ellipsis")
     table.add_column()
     table.add_column(justify="right")
     table.add_column(justify="right")
     # With several labels a row, the shares are of the rows and need not add up.
-    most, total = max(counts.values()), job.tally.ok
+    most, total = max(counts.values()), job.totals.ok
     ranked = sorted(dict.fromkeys([*labels, *counts]), key=lambda label: -counts[label])
     name = min(_NAME, 2 + max(map(len, ranked)))
     longest = min(_BAR, max(4, width - name - len(f"{most:,}") - len("100.0 %") - 6))
@@ -248,38 +248,38 @@ def _grid() -> tuple[Table, Callable[[str, str | Text], None]]:
 
 
 def _facts(job: Job, summary: Summary) -> Table:
-    tally, is_labels = job.tally, isinstance(job.task, ClassifyTask)
+    totals, is_labels = job.totals, isinstance(job.task, ClassifyTask)
     table, row = _grid()
-    parts = [f"{tally.ok:,} {'labelled' if is_labels else 'answered'}"]
-    if tally.ok_before and job.finished:
-        parts[0] += f" ({tally.ok_before:,} by earlier runs)"
-    if tally.failed:
-        parts.append(f"{tally.failed:,} failed")
+    parts = [f"{totals.ok:,} {'labelled' if is_labels else 'answered'}"]
+    if totals.ok_before and job.totals.finished:
+        parts[0] += f" ({totals.ok_before:,} by earlier runs)"
+    if totals.failed:
+        parts.append(f"{totals.failed:,} failed")
     if summary.left:
         parts.append(f"{summary.left:,} not done")
     row("rows", ", ".join(parts))
-    if tally.truncated or tally.refused:
-        said = [f"{tally.truncated:,} cut by an output cap" if tally.truncated else ""]
-        said.append(f"{tally.refused:,} refused" if tally.refused else "")
+    if totals.truncated or totals.refused:
+        said = [f"{totals.truncated:,} cut by an output cap" if totals.truncated else ""]
+        said.append(f"{totals.refused:,} refused" if totals.refused else "")
         row(
             "look at",
             Text(f"{', '.join(filter(None, said))} (taken for good; --retry-invalid asks again)", style="red"),
         )
-    if tally.shared:
-        row("shared", f"{counted(tally.shared, 'row')} had the answer of an identical one")
-    for kind, failures in sorted(tally.failures.items()):
+    if totals.shared:
+        row("shared", f"{counted(totals.shared, 'row')} had the answer of an identical one")
+    for kind, failures in sorted(totals.failures.items()):
         said_of = f"{failures.count:,} {kind}, such as {failures.example}: {one_line(failures.message, 160)}"
         row("failed", Text(said_of, style="red"))
-    if tally.judged:
-        row("accuracy", f"{100 * tally.right / tally.judged:.1f} % ({tally.right:,} of {tally.judged:,})")
+    if totals.judged:
+        row("accuracy", f"{100 * totals.right / totals.judged:.1f} % ({totals.right:,} of {totals.judged:,})")
     identity = job.task.identity()
     if identity.get("model"):
         row("model", ", ".join(filter(None, [identity["model"], identity.get("endpoint")])))
-    row("tokens", f"{tally.tokens_in:,} in, {tally.tokens_out:,} out")
+    row("tokens", f"{totals.tokens_in:,} in, {totals.tokens_out:,} out")
     row("cost", _cost(job))
-    if job.finished:
+    if job.totals.finished:
         seconds = summary.seconds
-        pace = f", {tally.answered / seconds:,.0f} calls/s" if tally.answered and seconds > 0 else ""
+        pace = f", {totals.answered / seconds:,.0f} calls/s" if totals.answered and seconds > 0 else ""
         row("time", f"{seconds:.1f} s{pace}")
         row("held back", _held(job))
     if summary.output is not None:
@@ -292,18 +292,18 @@ def _facts(job: Job, summary: Summary) -> Table:
 
 def _held(job: Job) -> str:
     """What the job waited for, by share of the time."""
-    limits = job.pace.limits
+    limits = job.progress.limits
     total = limits.total()
     shares = [f"{LIMITS[name]} {100 * count / total:.0f} %" for name, count in limits.most_common(3)]
     return "by " + ", ".join(shares) if shares else "by nothing"
 
 
 def _cost(job: Job) -> str:
-    tally = job.tally
-    if not tally.priced:
+    totals = job.totals
+    if not totals.priced:
         return "unknown"
-    known = "" if tally.priced == tally.replies else f" for {tally.priced:,} of {tally.replies:,} rows"
-    return f"{_money(tally.cost_usd)}{known}" + (" simulated, nothing was charged" if job.options.simulated else "")
+    known = "" if totals.priced == totals.replies else f" for {totals.priced:,} of {totals.replies:,} rows"
+    return f"{_money(totals.cost_usd)}{known}" + (" simulated, nothing was charged" if job.options.simulated else "")
 
 
 def _matches(job: Job) -> Table:
@@ -315,7 +315,7 @@ def _matches(job: Job) -> Table:
     table.add_row(
         Text("  label", style="bold"), *(Text(name, style="bold") for name in ("precision", "recall", "rows"))
     )
-    ranked = sorted(job.tally.matches.items(), key=lambda item: -item[1][2])
+    ranked = sorted(job.totals.matches.items(), key=lambda item: -item[1][2])
     for label, (both, given, right) in ranked[:_MAX_LINES]:
         shares = [f"{100 * both / of:.1f} %" if of else "" for of in (given, right)]
         table.add_row(Text(f"  {label}"), *shares, f"{right:,}")
@@ -324,7 +324,7 @@ def _matches(job: Job) -> Table:
 
 def _confusion(job: Job, labels: list[str], width: int) -> Table:
     """The right labels down and the given ones across; where they do not fit, how many of each were right."""
-    rows = job.tally.confusion(labels)
+    rows = job.totals.confusion(labels)
     fits = _NAME + sum(2 + max(4, min(len(label), _HEAD)) for label in labels) <= width
     table = Table.grid(padding=(0, 2))
     table.add_column(no_wrap=True, max_width=_NAME, overflow="ellipsis")
@@ -344,7 +344,7 @@ def _confusion(job: Job, labels: list[str], width: int) -> Table:
             ]
             table.add_row(name, *cells)
         else:
-            table.add_row(name, f"{job.tally.gold[value, value]:,}", f"{sum(counts):,}")
+            table.add_row(name, f"{job.totals.gold[value, value]:,}", f"{sum(counts):,}")
     return table
 
 

@@ -1,7 +1,4 @@
-"""aimlasync export and merge: what to do with a journal.
-
-Law: turns options into a call of `bulk.export` and `bulk.merge`.
-"""
+"""aimlasync export and merge: a journal as a table, journals of shards as one. Calls `bulk.export`, `bulk.merge`."""
 
 from __future__ import annotations
 

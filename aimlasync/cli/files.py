@@ -1,6 +1,6 @@
-"""What FILE and -o mean on the command line, for every command that reads rows and writes them.
+"""What FILE and -o mean on the command line, for every command that reads rows and writes them; `-` is stdin or stdout.
 
-Law: opens and checks; `-` is stdin or stdout.
+Opens and checks through bulk's input and output rooms.
 """
 
 from __future__ import annotations
@@ -14,28 +14,28 @@ import msgspec
 
 from aimlasync.bulk.input.rows import Format, InputError
 from aimlasync.bulk.input.source import Source, open_source, open_stream
-from aimlasync.bulk.jobs.ask_one import Result
+from aimlasync.bulk.journal.part_files import journal_of
 from aimlasync.bulk.journal.record import Record
 from aimlasync.bulk.output.export import Outcome, result_layout
 from aimlasync.bulk.output.streams import is_stream
 from aimlasync.bulk.output.tables import open_table
 from aimlasync.bulk.output.target import Target, check_place
-from aimlasync.bulk.run import journal_of
+from aimlasync.bulk.tasks.result import Result
 from aimlasync.cli.options import WrongUseError
 
 
-def open_input(file: str, format_: Format | None, *, keep: bool, default: Format = "csv") -> Source:
-    """Open FILE; with `keep` stdin is kept, so that it can be read again. Raises InputError."""
+def open_input(file: str, format_: Format | None, *, spool: bool, default: Format = "csv") -> Source:
+    """Open FILE; with `spool` stdin is read into a temporary file, so that it can be read again. Raises InputError."""
     if file != "-":
         return open_source(file, format_)
     if sys.stdin is None:
         raise InputError("stdin", "it is closed; name a file, or pipe the rows in")
     stdin: BinaryIO = sys.stdin.buffer
-    # A reader of our own: a thread may sit in it when the process ends, which sys.stdin does not bear. Where stdin is
-    # no file, as in tests, it is what it is.
+    # A separate reader, because a thread may be reading when the process ends, and closing sys.stdin would then hang.
+    # Where stdin is no file, as in tests, it is used as it is.
     with suppress(OSError):
         stdin = open(stdin.fileno(), "rb", closefd=False)  # noqa: SIM115
-    return open_stream(stdin, format_ or default, keep=keep)
+    return open_stream(stdin, format_ or default, spool=spool)
 
 
 def is_file(output: str) -> bool:
@@ -66,7 +66,7 @@ def check_outputs(source: Source, output: str, errors: str | None, *, is_table: 
 def row_writer(
     out: BinaryIO, source: Source, added: Mapping[str, str], format: Format
 ) -> Iterator[Callable[[Result, Record], None]]:
-    """Give what writes a row, with what is added to it, as soon as it is done."""
+    """Give a function that writes a row, with the `added` columns, as soon as it is done."""
     layout = result_layout(source, added, format)
     if format == "jsonl":
         encode = msgspec.json.Encoder().encode

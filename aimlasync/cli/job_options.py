@@ -1,14 +1,14 @@
 """The options that `classify` and `bulk` share, and what they say about how a job runs.
 
-Law: from words to values; nothing is opened here but the list of prices, where money is capped.
+Turns flags into values; asks the vendor for nothing but its list of prices, where money is capped.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 import msgspec
@@ -16,16 +16,14 @@ import msgspec
 from aimlasync import AsyncClient, Limits, Price, prices_of
 from aimlasync.bulk.input.shard import Shard
 from aimlasync.bulk.jobs.caps import Caps, read_seconds
-from aimlasync.bulk.jobs.job import Options
+from aimlasync.bulk.jobs.options import Options
 from aimlasync.bulk.journal.journal import Durability
-from aimlasync.cli.options import WrongUseError, overwrite_option
+from aimlasync.cli.options import WrongUseError, overwrite_option, with_options
 from aimlasync.errors import AimlasyncError
-
-F = TypeVar("F", bound=Callable[..., Any])
 
 
 class JobOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """The words of the command line."""
+    """The flags of the command line that say how a job runs."""
 
     limit: int | None
     concurrency: int | None
@@ -52,7 +50,7 @@ class JobOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def limits(self) -> Limits:
-        """What the vendor may be asked for."""
+        """The limits of the vendor."""
         return Limits(requests_per_minute=self.rpm, tokens_per_minute=self.tpm, concurrency=self.concurrency)
 
     def check_stream(self) -> None:
@@ -95,7 +93,7 @@ class JobOptions(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     async def prices(self, client: AsyncClient, models: set[str]) -> dict[str, Price]:
-        """Return what `models` cost, as given, else as the vendor lists it. Raises WrongUseError where nobody says."""
+        """Return what `models` cost, as given, else as the vendor lists it. Raises WrongUseError for no price."""
         if self.price is not None:
             given = _price(self.price)
             return dict.fromkeys(models, given)
@@ -121,18 +119,6 @@ def priced(options: Options, prices: Mapping[str, Price]) -> Options:
     return replace(options, caps=replace(options.caps, prices=prices))
 
 
-def job_options(command: F) -> F:
-    """Add the options that say how a job runs."""
-    for add in reversed(_OPTIONS):
-        command = add(command)
-    return command
-
-
-def taken(given: dict[str, Any]) -> JobOptions:
-    """Return the options of `job_options` out of all that a command was given."""
-    return JobOptions(**{name: given.pop(name) for name in JobOptions.__struct_fields__})
-
-
 class _Address(click.types.StringParamType):
     """An address that may be left out; a file after it is meant as FILE."""
 
@@ -156,59 +142,77 @@ def _price(text: str) -> Price:
         raise WrongUseError(f"--price {text}: write two amounts in US dollars, in and out: --price 0.05,0.40") from None
 
 
-_OPTIONS = [
-    click.option("--limit", type=click.IntRange(1), metavar="N", help="Only the first N rows."),
-    click.option(
-        "--concurrency",
-        type=click.IntRange(1),
-        metavar="N",
-        help="Calls at once; by default as many as the server is found to take.",
-    ),
-    click.option("--rpm", type=click.FloatRange(0, min_open=True), metavar="N", help="Requests per minute."),
-    click.option("--tpm", type=click.FloatRange(0, min_open=True), metavar="N", help="Tokens per minute."),
-    click.option("--shard", metavar="I/N", help="Only the I-th of N parts, for N machines: 1/4 to 4/4."),
-    click.option("--workers", type=click.IntRange(1), metavar="N", help="N processes; they share the limits and caps."),
-    click.option("--restart", is_flag=True, help="Throw away the answers of an earlier run."),
-    overwrite_option,
-    click.option("--keep-failed", is_flag=True, help="Do not ask again about rows that failed in an earlier run."),
-    click.option(
-        "--retry-invalid",
-        type=click.IntRange(0),
-        default=0,
-        show_default=True,
-        metavar="N",
-        help="Ask again when an answer is refused, cut or invalid.",
-    ),
-    click.option("--dedupe", is_flag=True, help="Identical rows share one call."),
-    click.option(
-        "--durability",
-        type=click.Choice(["process", "power"]),
-        default="process",
-        show_default=True,
-        help="What answers survive: a killed process, or a power failure too.",
-    ),
-    click.option("--max-usd", type=click.FloatRange(0, min_open=True), metavar="USD", help="Spend no more."),
-    click.option("--price", metavar="IN,OUT", help="US dollars for a million tokens, where the vendor lists none."),
-    click.option("--max-tokens", type=click.IntRange(1), metavar="N", help="Use no more tokens in all, in and out."),
-    click.option("--deadline", metavar="TIME", help="Take no more rows after 90s, 30m, 2h."),
-    click.option("--dry-run", is_flag=True, help="Ask about a few rows and say what all would take."),
-    click.option(
-        "--canary", type=click.IntRange(1), default=20, show_default=True, metavar="N", help="The rows of a dry run."
-    ),
-    click.option("--errors", metavar="PATH", help="Write the lines of the rows that failed to a file of their own."),
-    click.option(
-        "--progress",
-        type=click.Choice(["auto", "json", "none"]),
-        default="auto",
-        show_default=True,
-        help="A live view on a terminal, JSON lines on stderr, or nothing.",
-    ),
-    click.option(
-        "--ray",
-        type=_Address(),
-        is_flag=False,
-        flag_value="",
-        help="Ask through the machines of a Ray cluster: the one there, else the one at hand, else one begun here.",
-    ),
-    click.option("--store", metavar="STORE", help="With --ray: DIR, or redis://HOST, that keeps answers on their way."),
-]
+job_options = with_options(
+    [
+        click.option("--limit", type=click.IntRange(1), metavar="N", help="Only the first N rows."),
+        click.option(
+            "--concurrency",
+            type=click.IntRange(1),
+            metavar="N",
+            help="Calls at once; by default as many as the server is found to take.",
+        ),
+        click.option("--rpm", type=click.FloatRange(0, min_open=True), metavar="N", help="Requests per minute."),
+        click.option("--tpm", type=click.FloatRange(0, min_open=True), metavar="N", help="Tokens per minute."),
+        click.option("--shard", metavar="I/N", help="Only the I-th of N parts, for N machines: 1/4 to 4/4."),
+        click.option(
+            "--workers", type=click.IntRange(1), metavar="N", help="N processes; they share the limits and caps."
+        ),
+        click.option("--restart", is_flag=True, help="Throw away the answers of an earlier run."),
+        overwrite_option,
+        click.option("--keep-failed", is_flag=True, help="Do not ask again about rows that failed in an earlier run."),
+        click.option(
+            "--retry-invalid",
+            type=click.IntRange(0),
+            default=0,
+            show_default=True,
+            metavar="N",
+            help="Ask again when an answer is refused, cut or invalid.",
+        ),
+        click.option("--dedupe", is_flag=True, help="Identical rows share one call."),
+        click.option(
+            "--durability",
+            type=click.Choice(["process", "power"]),
+            default="process",
+            show_default=True,
+            help="What answers survive: a killed process, or a power failure too.",
+        ),
+        click.option("--max-usd", type=click.FloatRange(0, min_open=True), metavar="USD", help="Spend no more."),
+        click.option("--price", metavar="IN,OUT", help="US dollars for a million tokens, where the vendor lists none."),
+        click.option(
+            "--max-tokens", type=click.IntRange(1), metavar="N", help="Use no more tokens in all, in and out."
+        ),
+        click.option("--deadline", metavar="TIME", help="Take no more rows after 90s, 30m, 2h."),
+        click.option("--dry-run", is_flag=True, help="Ask about a few rows and say what all would take."),
+        click.option(
+            "--canary",
+            type=click.IntRange(1),
+            default=20,
+            show_default=True,
+            metavar="N",
+            help="The rows of a dry run.",
+        ),
+        click.option(
+            "--errors", metavar="PATH", help="Write the lines of the rows that failed to a file of their own."
+        ),
+        click.option(
+            "--progress",
+            type=click.Choice(["auto", "json", "none"]),
+            default="auto",
+            show_default=True,
+            help="A live view on a terminal, JSON lines on stderr, or nothing.",
+        ),
+        click.option(
+            "--ray",
+            type=_Address(),
+            is_flag=False,
+            flag_value="",
+            help="Ask through the machines of a Ray cluster: the one there, else the one at hand, else one begun here.",
+        ),
+        click.option(
+            "--store", metavar="STORE", help="With --ray: DIR, or redis://HOST, that keeps answers on their way."
+        ),
+    ],
+    "flags",
+    JobOptions,
+)
+"""The options that say how a job runs."""

@@ -1,7 +1,4 @@
-"""aimlasync models: the catalogue of one server.
-
-Law: one line per model on stdout, plain enough for grep.
-"""
+"""aimlasync models: the catalogue of one server, one line per model on stdout, plain enough for grep."""
 
 from __future__ import annotations
 
@@ -18,11 +15,8 @@ from aimlasync.wire.models import Model, ModelList
 @click.option("--search", metavar="WORD", help="Only models with WORD in their id or one of its aliases.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per line, as the server sent it.")
 @where_options
-def models(
-    search: str | None, as_json: bool, base_url: str | None, key_env: str | None, simulate: bool, allow_http: bool
-) -> None:
+def models(search: str | None, as_json: bool, where: Where) -> None:
     """List the models on offer: id, context window, largest output."""
-    where = Where(base_url=base_url, key_env=key_env, simulate=simulate, allow_http=allow_http)
     found = [model for model in run(_models(where)) if search is None or _has(model, search)]
     found.sort(key=lambda model: model.id)
     if as_json:

@@ -1,14 +1,16 @@
 """What the commands share: options, the client they lead to, and the way from an error to one line and an exit code.
 
-Law: the only place that turns errors into words for people. A key is never an argument, and never printed.
+Errors are turned into messages for people here alone. A key is never an argument, and never printed. Imports the public
+names of the library.
 """
 
 from __future__ import annotations
 
+import functools
 import os
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import click
 import msgspec
@@ -69,6 +71,13 @@ class Where(msgspec.Struct, frozen=True, kw_only=True):
     allow_http: bool = False
 
 
+class ModelChoice(msgspec.Struct, frozen=True, kw_only=True):
+    """Which model is asked, None the vendor's small one, and at which endpoint."""
+
+    model: str | None = None
+    endpoint: Api = "chat"
+
+
 class Server(msgspec.Struct, frozen=True, kw_only=True):
     """The server that is asked, and the model there."""
 
@@ -76,28 +85,58 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
     """None is the built-in simulator, which begins with the client and ends with it."""
     model: str
     where: Where = Where()
-    """What was said of it: for processes that find it for themselves."""
+    """The options that led to it, for other processes that look for it themselves."""
 
 
-def where_options(command: F) -> F:
-    """Add the options that say which server is asked."""
-    command = click.option("--allow-http", is_flag=True, help="Allow an unencrypted base URL beyond this machine.")(
-        command
-    )
-    command = click.option("--simulate", is_flag=True, help="Ask the built-in simulator: no key, no cost.")(command)
-    command = click.option(
-        "--key-env", metavar="NAME", help="The environment variable that holds the key; for a --base-url of your own."
-    )(command)
-    return click.option("--base-url", metavar="URL", help="Another server, such as http://127.0.0.1:8080/v1.")(command)
+def with_options(
+    options: Sequence[Callable[[F], F]], name: str, struct: type[msgspec.Struct]
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Return a decorator that adds click's `options`; the command gets them as one `struct`, the argument `name`."""
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(command)
+        def taking(**given: Any) -> Any:
+            chosen = struct(**{field: given.pop(field) for field in struct.__struct_fields__})
+            return command(**given, **{name: chosen})
+
+        for add in reversed(options):
+            add(taking)
+        return taking
+
+    return decorate
 
 
-def model_options(command: F) -> F:
-    """Add the options that say what is asked."""
-    which = click.Choice(["chat", "responses"])
-    command = click.option(
-        "--endpoint", type=which, default="chat", show_default=True, help="chat/completions or responses."
-    )(command)
-    return click.option("--model", metavar="ID", help="The model; by default the vendor's small one.")(command)
+where_options = with_options(
+    [
+        click.option("--base-url", metavar="URL", help="Another server, such as http://127.0.0.1:8080/v1."),
+        click.option(
+            "--key-env",
+            metavar="NAME",
+            help="The environment variable that holds the key; for a --base-url of your own.",
+        ),
+        click.option("--simulate", is_flag=True, help="Ask the built-in simulator: no key, no cost."),
+        click.option("--allow-http", is_flag=True, help="Allow an unencrypted base URL beyond this machine."),
+    ],
+    "where",
+    Where,
+)
+"""The options that say which server is asked."""
+
+model_options = with_options(
+    [
+        click.option("--model", metavar="ID", help="The model; by default the vendor's small one."),
+        click.option(
+            "--endpoint",
+            type=click.Choice(["chat", "responses"]),
+            default="chat",
+            show_default=True,
+            help="chat/completions or responses.",
+        ),
+    ],
+    "choice",
+    ModelChoice,
+)
+"""The options that say which model is asked, and at which endpoint."""
 
 
 overwrite_option = click.option(
@@ -148,8 +187,8 @@ async def open_client(
         if endpoint is None:
             from aimlasync.simulator import Latency, Simulator
 
-            pace = Latency.of(ttft=ttft, tokens_per_second=400, spread=spread)
-            sim = await stack.enter_async_context(Simulator(latency=pace))
+            latency = Latency.of(ttft=ttft, tokens_per_second=400, spread=spread)
+            sim = await stack.enter_async_context(Simulator(latency=latency))
             endpoint = Endpoint(base_url=sim.base_url, api_key=SIMULATED_KEY, name="simulator", provider=AIMLAPI)
         endpoint.quota = quota
         yield await stack.enter_async_context(AsyncClient(endpoints=[endpoint], limits=limits))
@@ -204,9 +243,3 @@ def one_line(text: str, max_length: int = 300) -> str:
 def counted(number: int, noun: str) -> str:
     """Return a number with what it counts: "1 row", "2,000 rows"."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
-def api_of(endpoint: str) -> Api:
-    """Return the endpoint option as the name that the library uses."""
-    api: Literal["chat", "responses"] = "responses" if endpoint == "responses" else "chat"
-    return api

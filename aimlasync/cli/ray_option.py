@@ -1,6 +1,6 @@
-"""--ray: the machines that a command asks through, and what they keep on the way.
+"""--ray: the Ray cluster that a command asks through, and the store that keeps answers on their way.
 
-Law: from words to a cluster; Ray is imported only when it is asked for.
+Ray is imported only when it is asked for.
 """
 
 from __future__ import annotations
@@ -10,25 +10,25 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 from aimlasync.bulk.answer_store import DirectoryStore, Store
 from aimlasync.bulk.batch_chat import BatchChat
-from aimlasync.bulk.jobs.job import Answerer
+from aimlasync.bulk.jobs.ask_one import Answerer
 from aimlasync.bulk.tasks.tasks import Task
 from aimlasync.cli.job_options import JobOptions
 from aimlasync.cli.options import SIMULATED_KEY, CommandError, Server, WrongUseError, counted
 from aimlasync.endpoints.providers import AIMLAPI
 
 
-class Machines:
+class RayCluster:
     """A cluster that was joined or begun. Raises WrongUseError or CommandError."""
 
-    def __init__(self, words: JobOptions, server: Server, output: str) -> None:
-        if words.max_usd is not None:
+    def __init__(self, flags: JobOptions, server: Server, output: str) -> None:
+        if flags.max_usd is not None:
             raise WrongUseError("--max-usd is kept by one process, and --ray has many; use --max-tokens")
-        self._words = words
+        self._flags = flags
         self._server = server
-        self._store = _store_of(words.store)
-        # That of the answers on their way, beside the output, where there is no other.
+        self._store = _store_of(flags.store)
+        # A store beside the output, made where no other was named and the cluster is this machine.
         self._own: DirectoryStore | None = None
-        self._address = words.ray or None
+        self._address = flags.ray or None
         if server.endpoint is None and self._address is not None:
             raise WrongUseError("the simulator is on this machine alone; leave the address of --ray out, or --simulate")
         try:
@@ -45,31 +45,31 @@ class Machines:
         self._ray = ray
         self._processes = ray.processors()
         processes = "1 process" if self._processes == 1 else f"{self._processes:,} processes"
-        self.said = f"{processes} on {counted(ray.machines(), 'machine')}"
+        self.description = f"{processes} on {counted(ray.machines(), 'machine')}"
         if self._store is None and output != "-" and ray.machines() == 1:
             self._store = self._own = DirectoryStore(f"{output}.answers")
-            if words.restart:
+            if flags.restart:
                 self._own.remove()
 
     @asynccontextmanager
     async def open(self, task: Task) -> AsyncIterator[Answerer]:
         """Begin the processes that answer for `task`."""
-        words, server = self._words, self._server
+        flags, server = self._flags, self._server
         environment: dict[str, str] = {}
         async with AsyncExitStack() as stack:
             if server.endpoint is None:
                 from aimlasync.simulator import Latency, serve_in_thread
 
-                pace = Latency.of(ttft=0.15, tokens_per_second=400, spread=0.4)
-                simulator = stack.enter_context(serve_in_thread(latency=pace))
+                latency = Latency.of(ttft=0.15, tokens_per_second=400, spread=0.4)
+                simulator = stack.enter_context(serve_in_thread(latency=latency))
                 environment = {AIMLAPI.key_variables[0]: SIMULATED_KEY, "AIML_API_URL": simulator.base_url}
             chat = BatchChat(
                 task=task,
                 base_url=server.where.base_url,
                 key_env=server.where.key_env,
                 allow_http=server.where.allow_http,
-                limits=words.limits.share(self._processes, self._processes),
-                retry_invalid=words.retry_invalid,
+                limits=flags.limits.share(self._processes, self._processes),
+                retry_invalid=flags.retry_invalid,
                 store=self._store,
             )
             yield await stack.enter_async_context(
@@ -77,7 +77,7 @@ class Machines:
             )
 
     def forget(self) -> None:
-        """The job is done: what was kept on the way is in its journal."""
+        """Delete the store beside the output: the job is done, and its answers are in the journal."""
         if self._own is not None:
             self._own.remove()
 

@@ -1,6 +1,6 @@
 """aimlasync report: one HTML page about a job, from its journal.
 
-Law: reads the journal and writes the page; where it may write is `bulk.target`'s business.
+`bulk.output.target` decides where the page may be written.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""How a command runs a job: Ctrl-C, progress, the summary, the exit code.
+"""How a command runs a job: Ctrl-C, progress, the summary, the exit code. Shared by `classify` and `bulk`.
 
-Law: shared by `classify` and `bulk`; what people see is in `display`.
+What people see is in `display`, what signals do is in `ctrl_c`, worker processes are in `workers_option`.
 """
 
 from __future__ import annotations
@@ -12,47 +12,50 @@ from contextlib import AsyncExitStack, ExitStack
 
 import click
 
+from aimlasync.bulk.api import run
 from aimlasync.bulk.input.source import Source
 from aimlasync.bulk.jobs.dry_run import forecast
-from aimlasync.bulk.jobs.job import Job, Options
-from aimlasync.bulk.jobs.streamed import StreamJob
+from aimlasync.bulk.jobs.job import Job
+from aimlasync.bulk.jobs.options import Options
+from aimlasync.bulk.jobs.runner import LocalRunner
+from aimlasync.bulk.jobs.streamed import StreamedRows
 from aimlasync.bulk.output.failed import write_failed
 from aimlasync.bulk.output.target import Target
-from aimlasync.bulk.run import Summary, run, summary_of
+from aimlasync.bulk.progress.summary import Summary
 from aimlasync.bulk.tasks.tasks import EmptyTextError, Task
 from aimlasync.cli.ctrl_c import HANG_UP, interrupt, on_interrupt
-from aimlasync.cli.display import Progress
+from aimlasync.cli.display import ProgressDisplay
 from aimlasync.cli.job_options import JobOptions, priced
 from aimlasync.cli.options import Server, advised, counted, open_client
-from aimlasync.cli.ray_option import Machines
-from aimlasync.cli.workers_option import crew_of, own_part, run_part
+from aimlasync.cli.ray_option import RayCluster
+from aimlasync.cli.workers_option import own_part, run_part, worker_processes
 
 SOME_FAILED = 3
 
 
-class Watch:
-    """What is seen of a job, and how it is interrupted."""
+class JobView:
+    """Shows a job while it runs, and interrupts it."""
 
     def __init__(self, title: str, mode: str, *, stdout_is_rows: bool) -> None:
-        self.progress = Progress(title, mode, stdout_is_rows=stdout_is_rows)
+        self.progress = ProgressDisplay(title, mode, stdout_is_rows=stdout_is_rows)
         self.signals: list[int] = []
         self.job: Job | None = None
         self.is_throwaway = False
         self._stack = ExitStack()
 
     def begin(self, job: Job) -> None:
-        """The job is known, and begins."""
+        """Show the job, which is about to run."""
         self.job = job
         job.is_throwaway = self.is_throwaway
-        self._stack.enter_context(self.progress.of(job))
+        self._stack.enter_context(self.progress.showing(job))
 
     def interrupt(self, number: int) -> None:
         """Ctrl-C, SIGTERM or SIGHUP: calls in flight finish, and after a second Ctrl-C or SIGTERM they are dropped.
 
-        A hang-up comes more than once, from the terminal and from the shell, or with a SIGTERM, and nobody is waiting.
+        After a hang-up no second one drops them: it comes from the terminal and from the shell, or with a SIGTERM.
         """
         if self.job is None:
-            # Nothing was asked yet.
+            # There is no job yet, and nothing was asked.
             interrupt(number)
         is_first, was_asked = not self.signals, any(each != HANG_UP for each in self.signals)
         self.signals.append(number)
@@ -71,7 +74,7 @@ async def run_to_file(
     source: Source,
     task: Task,
     options: Options,
-    words: JobOptions,
+    flags: JobOptions,
     server: Server,
     output: str,
     *,
@@ -82,25 +85,25 @@ async def run_to_file(
 ) -> int:
     """Run a job that can be gone on with, show it, and return the exit code."""
     if (mine := own_part()) is not None:
-        return await run_part(*mine, source, task, options, words, server, models=models)
-    watch = Watch(title, words.progress, stdout_is_rows=False)
-    # Before anything listens to Ctrl-C: Ray would take that over.
-    cluster = None if words.ray is None else Machines(words, server, output)
-    with on_interrupt(watch.interrupt), tempfile.TemporaryDirectory() as scratch:
+        return await run_part(*mine, source, task, options, flags, server, models=models)
+    view = JobView(title, flags.progress, stdout_is_rows=False)
+    # Before signal handlers are set, because Ray sets its own.
+    cluster = None if flags.ray is None else RayCluster(flags, server, output)
+    with on_interrupt(view.interrupt), tempfile.TemporaryDirectory() as scratch:
         if output == "-":
-            # A dry run whose answers nobody keeps.
+            # A dry run without an output, whose answers are thrown away.
             output = os.path.join(scratch, "answers.jsonl")
-            watch.is_throwaway = True
+            view.is_throwaway = True
         try:
             async with AsyncExitStack() as stack:
-                client = await stack.enter_async_context(open_client(server, limits=words.limits))
-                prices = await words.prices(client, models)
+                client = await stack.enter_async_context(open_client(server, limits=flags.limits))
+                prices = await flags.prices(client, models)
                 options = priced(options, prices)
-                watch.progress.reading(source.size + size_of(output, f"{output}.journal"))
+                view.progress.reading(source.size + size_of(output, f"{output}.journal"))
                 answerer = None
                 if cluster is not None:
                     answerer = await stack.enter_async_context(cluster.open(task))
-                    watch.progress.note(f"asking through {cluster.said}")
+                    view.progress.note(f"asking through {cluster.description}")
                 summary = await run(
                     client,
                     source,
@@ -109,44 +112,45 @@ async def run_to_file(
                     options=options,
                     columns=columns,
                     add=add,
-                    restart=words.restart,
-                    overwrite=words.overwrite,
-                    durability=words.durability,
-                    begin=watch.begin,
-                    crew=crew_of(words, source.name),
+                    restart=flags.restart,
+                    overwrite=flags.overwrite,
+                    durability=flags.durability,
+                    begin=view.begin,
+                    workers=worker_processes(flags, source.name),
                     answerer=answerer,
                 )
-                if cluster is not None and summary.is_complete and not summary.tally.failed:
+                if cluster is not None and summary.is_complete and not summary.totals.failed:
                     cluster.forget()
                 if errors is not None:
                     write_failed(summary.journal, errors)
                 statistics = client.statistics()
         finally:
-            watch.end()
-    assert watch.job is not None
-    if options.canary is not None and summary.stopped_by is None and not watch.signals:
-        watch.progress.forecast(forecast(watch.job, words.limits, prices, statistics))
+            view.end()
+    assert view.job is not None
+    if options.canary is not None and summary.stopped_by is None and not view.signals:
+        view.progress.forecast(forecast(view.job.totals, view.job.options.workers, flags.limits, prices, statistics))
         return 0
-    watch.progress.summary(summary)
-    return _exit_code(summary, watch, words)
+    view.progress.summary(summary)
+    return _exit_code(summary, view, flags)
 
 
-async def run_to_stream(title: str, job: StreamJob, words: JobOptions, server: Server, *, models: set[str]) -> int:
+async def run_to_stream(
+    title: str, rows: StreamedRows, options: Options, flags: JobOptions, server: Server, *, models: set[str]
+) -> int:
     """Run a job whose rows go to a stream, show it, and return the exit code."""
-    watch = Watch(title, words.progress, stdout_is_rows=True)
-    with on_interrupt(watch.interrupt):
+    view = JobView(title, flags.progress, stdout_is_rows=True)
+    with on_interrupt(view.interrupt):
         try:
-            async with open_client(server, limits=words.limits) as client:
-                prices = await words.prices(client, models)
-                job.options = priced(job.options, prices)
-                watch.begin(job)
-                await job.run(client)
+            async with open_client(server, limits=flags.limits) as client:
+                prices = await flags.prices(client, models)
+                job = Job(rows, priced(options, prices), LocalRunner(client))
+                view.begin(job)
+                await job.run()
         finally:
-            watch.end()
-            job.close()
-    summary = summary_of(job)
-    watch.progress.summary(summary)
-    return _exit_code(summary, watch, words)
+            view.end()
+    summary = job.summary()
+    view.progress.summary(summary)
+    return _exit_code(summary, view, flags)
 
 
 def size_of(*paths: str) -> int:
@@ -154,29 +158,33 @@ def size_of(*paths: str) -> int:
     return sum(os.path.getsize(path) for path in paths if os.path.isfile(path))
 
 
-def _exit_code(summary: Summary, watch: Watch, words: JobOptions) -> int:
+def _exit_code(summary: Summary, view: JobView, flags: JobOptions) -> int:
     """Say what is left to do, and return the exit code."""
-    job, tally = watch.job, summary.tally
+    job, totals = view.job, summary.totals
     assert job is not None
-    go_on = "run the same command to go on" if job.resumable else "with -o PATH the same command would go on"
-    done = f"{counted(tally.ok, 'row')} done"
+    go_on = "run the same command to go on" if job.is_resumable else "with -o PATH the same command would go on"
+    done = f"{counted(totals.ok, 'row')} done"
     if summary.stopped_by is not None:
         click.echo(f"aimlasync: stopped: {advised(summary.stopped_by)}; {done}; {go_on}", err=True)
         return 1
-    if watch.signals:
+    if view.signals:
         click.echo(f"aimlasync: interrupted, {done}; {go_on}", err=True)
-        return 128 + watch.signals[0]
-    if summary.capped_by is not None and (summary.left or job.total is None):
+        return 128 + view.signals[0]
+    if summary.capped_by is not None and (summary.left or totals.total is None):
         cap = "--max-tokens is used up" if summary.capped_by == "tokens" else "--deadline has passed"
         left = f", {summary.left:,} left" if summary.left else ""
         more = "raise it" if summary.capped_by == "tokens" else "give it more time"
         click.echo(f"aimlasync: stopped: {cap}; {done}{left}; {more} and {go_on}", err=True)
         return 1
-    if tally.failed:
-        empty = tally.failures.get(EmptyTextError.__name__)
-        retried = tally.failed - (empty.count if empty is not None else 0)
-        which = "them" if retried == tally.failed > 1 else "it" if retried == tally.failed else counted(retried, "row")
-        again = f"; the same command tries {which} again" if retried and job.resumable and not words.keep_failed else ""
-        click.echo(f"aimlasync: {counted(tally.failed, 'row')} failed{again}", err=True)
+    if totals.failed:
+        empty = totals.failures.get(EmptyTextError.__name__)
+        retried = totals.failed - (empty.count if empty is not None else 0)
+        which = (
+            "them" if retried == totals.failed > 1 else "it" if retried == totals.failed else counted(retried, "row")
+        )
+        again = (
+            f"; the same command tries {which} again" if retried and job.is_resumable and not flags.keep_failed else ""
+        )
+        click.echo(f"aimlasync: {counted(totals.failed, 'row')} failed{again}", err=True)
         return SOME_FAILED
     return 0

@@ -1,6 +1,6 @@
 """aimlasync simulate: the simulator as a server.
 
-Law: stdout carries lines that a shell can use, then the ledger.
+stdout carries lines that a shell can use, then the totals of its ledger.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def simulate(
     balance_usd: float | None,
 ) -> None:
     """Run the simulator on this machine until Ctrl-C, then print what it was asked."""
-    # Here, because the other commands need no server.
+    # Imported here, because the other commands need no server.
     from aimlasync.simulator import Fault, Latency, Simulator
 
     try:

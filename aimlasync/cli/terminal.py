@@ -1,8 +1,8 @@
 """Where text meets the terminal: standard output and error as the commands use them.
 
-`printable` decides what a terminal is given. Words for people (stderr) go through it always, standard output where it
-is a terminal; what a pipe or a file is given is exact. `attached` puts this between the commands and the system, so
-that no command need think of it. Words for people are worth no job: an error of stderr is no error.
+`printable` decides what a terminal is given: stderr goes through it always, standard output where it is a terminal; a
+pipe or a file gets the exact text. `attached` puts this between the commands and the system, so that no command need
+think of it. An error of stderr is ignored, because a message is not worth a job. Imports rich.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from typing import Any
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 
-# All control characters but tab and line feed, C1 included, which some terminals obey without an escape; what turns
-# the direction of a text; and bytes of a file name that are no text.
-_DRIVES = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+# Control characters but tab and line feed, C1 included, which some terminals obey without an escape; characters that
+# change the writing direction; and lone surrogates, which stand for bytes of a file name that are no text.
+_CONTROLS = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 _PIPE_CLOSED = 141
 _STDOUT = "standard output"
@@ -29,14 +29,14 @@ _STDERR = "standard error"
 
 
 def printable(text: str) -> str:
-    """Return a text without what would drive a terminal or turn what is read around; data of others has it."""
-    return _DRIVES.sub("", text)
+    """Return a text of others without what would drive a terminal or change the writing direction."""
+    return _CONTROLS.sub("", text)
 
 
 class Screen:
-    """A text stream over `inner`, and its `buffer`; what goes wrong with it goes by `name`.
+    """A text stream over `inner`, and its `buffer`; its errors have the `name`.
 
-    `clean` takes out what `printable` does; `quiet` bears that nobody can read it.
+    `clean` removes what `printable` removes; `quiet` ignores errors.
     """
 
     def __init__(self, inner: Any, name: str, *, clean: bool = True, quiet: bool = False) -> None:
@@ -55,7 +55,7 @@ class Screen:
         return len(text)
 
     def write_bytes(self, data: Any) -> int:
-        """Write bytes; where they are read by people, as the text that they are."""
+        """Write bytes; where they are cleaned, as the UTF-8 text that they are."""
         if self._clean:
             self.write(self._decode(data))
         else:
@@ -64,7 +64,7 @@ class Screen:
         return len(data)
 
     def flush(self) -> None:
-        """Hand over what was written."""
+        """Flush the stream."""
         with self._errors():
             self.inner.flush()
 
@@ -109,7 +109,7 @@ class _Closed:
         raise OSError(errno.EBADF, "it is closed", _STDOUT)
 
     def flush(self) -> None:
-        """Nothing is held back."""
+        """Nothing is buffered."""
 
     def isatty(self) -> bool:
         return False
@@ -133,13 +133,13 @@ def console() -> Console:
 
 @contextmanager
 def attached() -> Iterator[None]:
-    """Put screens in the place of the standard streams while the block lasts, and tell how standard output ended.
+    """Put screens in the place of the standard streams while the block lasts, and exit when standard output fails.
 
-    Where its reader left that is exit code 141, as of a program that SIGPIPE ended.
+    Where its reader left, the exit code is 141, as of a program that SIGPIPE ended.
     """
     out, err = sys.stdout, sys.stderr
-    nobody = open(os.devnull, "w", encoding="utf-8") if err is None else None  # noqa: SIM115  # closed below
-    stderr: Any = Screen(nobody if err is None else err, _STDERR, quiet=True)
+    devnull = open(os.devnull, "w", encoding="utf-8") if err is None else None  # noqa: SIM115  # closed below
+    stderr: Any = Screen(devnull if err is None else err, _STDERR, quiet=True)
     stdout: Any = _Closed() if out is None else Screen(out, _STDOUT, clean=out.isatty())
     sys.stdout, sys.stderr = stdout, stderr
     try:
@@ -156,21 +156,21 @@ def attached() -> Iterator[None]:
     finally:
         stderr.flush()
         sys.stdout, sys.stderr = out, err
-        if nobody is not None:
-            nobody.close()
+        if devnull is not None:
+            devnull.close()
 
 
 def reader_left() -> None:
-    """End quietly because nobody reads standard output any more, as `head` does. Raises SystemExit."""
+    """Exit quietly, because the reader of standard output has closed it, as `head` does. Raises SystemExit."""
     _abandon(sys.stdout)
     raise SystemExit(_PIPE_CLOSED) from None
 
 
 def _abandon(stdout: Any) -> None:
-    # What it still holds back would fail once more when Python ends, and be complained about.
+    # What is buffered would fail once more when Python flushes it at its end, with a message.
     with suppress(OSError, ValueError, AttributeError):
-        nobody = os.open(os.devnull, os.O_WRONLY)
+        devnull = os.open(os.devnull, os.O_WRONLY)
         try:
-            os.dup2(nobody, stdout.fileno())
+            os.dup2(devnull, stdout.fileno())
         finally:
-            os.close(nobody)
+            os.close(devnull)

@@ -1,9 +1,10 @@
 """--workers N: the same command in N processes, each with a part of the rows.
 
-Law: a worker is told by its environment which part is its own and where its parent listens, and by the command line,
-which is the parent's, everything else. What it says on stderr is the parent's stderr; a Ctrl-C on the terminal reaches
-the parent alone, which tells the workers. A worker whose parent is gone ends within seconds: calls in flight have
-that long to be answered, and those that wait for a lease, which nobody will grant, are dropped.
+A worker is told by its environment which part is its own and where its parent listens, and everything else by the
+parent's command line. Its stderr is the parent's. It is started in a session of its own, so that a Ctrl-C on the
+terminal reaches the parent alone, which then tells the workers. A worker whose parent is gone ends within
+seconds: calls in flight have that long to be answered, and those that wait for a lease, which nobody will grant, are
+dropped.
 """
 
 from __future__ import annotations
@@ -19,10 +20,10 @@ import msgspec
 
 from aimlasync.bulk.input.shard import Shard
 from aimlasync.bulk.input.source import Source
-from aimlasync.bulk.jobs.job import Options
+from aimlasync.bulk.jobs.options import Options
 from aimlasync.bulk.tasks.tasks import Task
-from aimlasync.bulk.workers.child import PartJob, orders_of
-from aimlasync.bulk.workers.parent import Crew
+from aimlasync.bulk.workers.child import Worker, orders_of
+from aimlasync.bulk.workers.parent import WorkerProcesses
 from aimlasync.cli.ctrl_c import on_interrupt
 from aimlasync.cli.job_options import JobOptions, priced
 from aimlasync.cli.options import Server, WrongUseError, open_client
@@ -30,7 +31,7 @@ from aimlasync.quota.protocol import QuotaDownError
 from aimlasync.quota.server import ServedQuota
 
 _PART = "AIMLASYNC_PART"
-# Where the words of the command are kept, for the workers.
+# The key of click's context under which the arguments of the command are kept, for the workers.
 ARGUMENTS = "aimlasync.arguments"
 # Seconds that calls in flight have when the parent is gone.
 _GRACE = 5.0
@@ -42,15 +43,15 @@ def own_part() -> tuple[Shard, str] | None:
     return (Shard.parse(part), address) if part else None
 
 
-def crew_of(words: JobOptions, file: str) -> Crew | None:
+def worker_processes(flags: JobOptions, file: str) -> WorkerProcesses | None:
     """Return the workers that are asked for, None for this process alone. Raises WrongUseError."""
-    if words.workers is None:
+    if flags.workers is None:
         return None
     if file == "-" or not os.path.isfile(file):
         raise WrongUseError("--workers: every worker reads FILE for itself, and this is none; write it to a file first")
-    if words.dedupe:
+    if flags.dedupe:
         raise WrongUseError("--workers and --dedupe: identical rows may be in different workers; use one of them")
-    if words.workers == 1 or words.dry_run:
+    if flags.workers == 1 or flags.dry_run:
         return None
     arguments: Sequence[str] = click.get_current_context().meta[ARGUMENTS]
 
@@ -63,11 +64,11 @@ def crew_of(words: JobOptions, file: str) -> Crew | None:
             env={**os.environ, _PART: f"{index}/{count} {address}"},
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.DEVNULL,
-            # Out of reach of the terminal's Ctrl-C.
+            # In a session of its own a worker gets no Ctrl-C from the terminal.
             start_new_session=True,
         )
 
-    return Crew(words.workers, start)
+    return WorkerProcesses(flags.workers, start)
 
 
 async def run_part(
@@ -76,48 +77,50 @@ async def run_part(
     source: Source,
     task: Task,
     options: Options,
-    words: JobOptions,
+    flags: JobOptions,
     server: Server,
     *,
     models: set[str],
 ) -> int:
-    """Be a worker; return the exit code."""
-    job: PartJob | None = None
-    told: list[str] = []
+    """Run this process as a worker, and return the exit code."""
+    worker: Worker | None = None
+    messages: list[str] = []
 
-    def hear(kind: str, body: bytes = b"") -> None:
-        # A parent that is gone, whose kind is "", stops it, as Ctrl-C would.
-        told.append(kind)
-        if job is not None and (kind == "cancel" or not job.is_interrupted):
-            job.interrupt()
+    def on_message(kind: str, body: bytes = b"") -> None:
+        # The link also reports the parent's end, as a message without a kind, which stops the worker.
+        messages.append(kind)
+        if worker is not None and (kind == "cancel" or not worker.job.ending.is_interrupted):
+            worker.job.interrupt()
             if kind == "cancel":
-                job.interrupt()
+                worker.job.interrupt()
         if kind == "":
-            asyncio.get_running_loop().call_later(_GRACE, hear, "cancel")
+            asyncio.get_running_loop().call_later(_GRACE, on_message, "cancel")
 
-    def signalled(number: int) -> None:
-        # Asked again, or with nobody left to ask it: at once.
-        hear("cancel" if "signal" in told or "" in told else "stop")
-        told.append("signal")
+    def on_signal(number: int) -> None:
+        # A second signal, or one after the parent's end, drops the calls in flight.
+        on_message("cancel" if "signal" in messages or "" in messages else "stop")
+        messages.append("signal")
 
-    quota = ServedQuota(address, hear=hear)
-    limits = words.limits
+    quota = ServedQuota(address, hear=on_message)
+    limits = flags.limits
     limits = msgspec.structs.replace(limits, concurrency=limits.share(part.index, part.count).concurrency)
     try:
         link = await quota.connect()
         orders = await orders_of(link, part)
         async with open_client(server, limits=limits, quota=quota if limits.is_rated else None) as client:
-            options = replace(priced(options, await words.prices(client, models)), concurrency=limits.concurrency)
-            job = PartJob(source, task, options, part=part, orders=orders, quota=quota, durability=words.durability)
+            options = replace(priced(options, await flags.prices(client, models)), concurrency=limits.concurrency)
+            worker = Worker(
+                client, source, task, options, part=part, orders=orders, quota=quota, durability=flags.durability
+            )
             try:
-                if told:
-                    hear(told[-1])
-                with on_interrupt(signalled):
-                    await job.run(client, link)
+                if messages:
+                    on_message(messages[-1])
+                with on_interrupt(on_signal):
+                    await worker.run(link)
             finally:
-                job.close()
+                worker.close()
     except QuotaDownError:
-        # The parent ended before this had begun.
+        # The parent ended before this worker had begun.
         return 1
     finally:
         await quota.close()

@@ -20,10 +20,10 @@ import ray
 from ray.exceptions import RayActorError, RayTaskError
 
 from aimlasync.bulk.batch_chat import BatchChat
-from aimlasync.bulk.jobs.ask_one import Result
 from aimlasync.bulk.journal.convert import result_of
 from aimlasync.bulk.journal.record import Record, encode_record
 from aimlasync.bulk.tasks.request import Request
+from aimlasync.bulk.tasks.result import Result
 from aimlasync.errors import AimlasyncError
 
 _log = logging.getLogger("aimlasync.ray")

@@ -1,6 +1,6 @@
 """Whether a value fits a JSON schema, as far as the strict schemas of answers go.
 
-Law: pure. Knows `type`, `enum`, `const`, `properties`, `required`, `additionalProperties: false`, `items`, `anyOf` and
+Pure. Knows `type`, `enum`, `const`, `properties`, `required`, `additionalProperties: false`, `items`, `anyOf` and
 `$ref` into the schema itself; what else a schema says is for the server to enforce.
 """
 

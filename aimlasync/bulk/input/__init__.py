@@ -1,4 +1,4 @@
-"""Input of a job: one row at a time, whatever the size.
+"""Input of a job: one row at a time, whatever the size. Imports no other room of bulk.
 
 rows     CSV and JSONL
 parquet  Parquet

@@ -1,9 +1,9 @@
 """Rows of a Parquet input, one at a time.
 
-Law: pyarrow is imported here, and only when a Parquet file is really read or written. Holds a batch of rows and the
-pages they came in, whatever the size of the file. Values are those that JSON knows; what it does not know becomes text:
-dates, times and decimals as Arrow prints them, with all their digits; binary values as UTF-8 where they are that (older
-writers mark no text as text) and base64 where not.
+pyarrow is imported here, and only when a Parquet file is read or written. Memory is a batch of rows and the pages that
+they came in, whatever the size of the file. Values are those that JSON knows; others become text: dates, times and
+decimals as Arrow prints them, with all their digits; binary values as UTF-8 where they are that (older writers mark no
+text as text) and base64 where not.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class ParquetReader:
         pa = pyarrow(self.name)
         number = 0
         try:
-            # Threads and buffering ahead would each hold whole row groups.
+            # Threads and buffering ahead would each hold whole row groups in memory.
             table = pa.parquet.ParquetFile(self._file, buffer_size=_AHEAD, pre_buffer=False)
             self.columns = names = self._checked(table.schema_arrow.names)
             types = [_plain_type(field.type, pa) for field in table.schema_arrow]
@@ -71,7 +71,7 @@ def column_values(column: Any) -> list[Any]:
 
 
 def _plain_type(kind: Any, pa: Any) -> Any:
-    """The type with text where JSON knows nothing better. Cast by Arrow: Python's times end at the microsecond."""
+    """Return the type with text for what JSON has no type for; Arrow casts, as Python's times end at microseconds."""
     types = pa.types
     if types.is_dictionary(kind):
         return _plain_type(kind.value_type, pa)

@@ -1,10 +1,10 @@
 """Rows of a CSV or JSONL input, one at a time.
 
-Law: reads, never writes; holds one row and the block it came in, whatever the size of the input. Everything wrong with
-an input is an `InputError` that names the input, the line where there is one, what is wrong and what to do.
-A block is decoded at once; one in which something is wrong again line by line, so that a bad byte has a line. UTF-8
-with or without a mark; RFC 4180 quoting, strict, because a lenient reader swallows the rest of the file behind one
-stray quote.
+Reads and never writes; memory is one row and the block that it came in, whatever the size of the input. Everything
+wrong with an input is an `InputError` that names the input, the line where there is one, what is wrong and what to do.
+A block is decoded at once, and again line by line where something is wrong in it, so that a bad byte has a line. Input
+is UTF-8 with or without a byte order mark; CSV is RFC 4180 with strict quoting, because a lenient reader takes the
+rest of the file behind one stray quote for one field. Imports msgspec alone.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Lines(Protocol):
     def readline(self, limit: int, /) -> bytes:
         """Return the next line with its end, or several whole lines; at most `limit` bytes of the last; b"" at the end.
 
-        A pipe gives one line, so that nobody waits for the next to have this one.
+        A pipe gives one line, so that a line does not wait for the next one.
         """
 
 
@@ -84,7 +84,7 @@ class Reader:
         return InputError(self.name, what, line=line)
 
     def _blocks(self) -> Iterator[bytes]:
-        # With the mark, or a line cut off at the limit would be within it once the mark is gone.
+        # The limit includes the mark, so that a line of the greatest length is whole once the mark is removed.
         block = self._lines.readline(MAX_LINE + 1 + len(codecs.BOM_UTF8))
         if block.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
             raise self.error("UTF-16, not UTF-8; save it as UTF-8", 1)
@@ -179,8 +179,8 @@ class Reader:
                 try:
                     value = _decode(stripped)
                 except (ValueError, RecursionError):
-                    # A bad line, or one with white space around it that is not ASCII, or with the byte order mark of
-                    # a file that was put behind another.
+                    # The line is bad, or has white space around it that is not ASCII, or the byte order mark of a file
+                    # that was appended to another.
                     stripped = self._text(raw, line, block).strip().removeprefix("\ufeff").strip().encode()
                     if not stripped:
                         continue
@@ -205,7 +205,7 @@ class Reader:
 
 
 def _delimiter(header: str) -> str:
-    """A header without commas that has tabs or semicolons in it is divided by those: spreadsheets write such files."""
+    """Return what divides the columns: tabs or semicolons in a header without commas, as spreadsheets write them."""
     if "," not in header:
         for other in "\t;":
             if other in header:

@@ -1,6 +1,6 @@
 """A part of a job's rows, so that several machines can share one input.
 
-Law: pure. Which shard a row is in depends on its custom_id alone, and is the same on every machine and Python.
+Pure. Which shard a row is in depends on its custom_id alone, and is the same on every machine and Python.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Where an input lies: a file, which can be read again, or a stream, which cannot.
+"""An input: a file, which can be read again, or a stream, which cannot.
 
-Law: opens and measures; what a row is, is the business of `rows`.
-A file is first read to the end: that counts its rows, finds whatever is wrong with it before anything is paid for, and
-takes its digest, by which a journal knows its input again. A file whose digest is known already need not be checked.
+`Source` opens and measures; `rows` and `parquet` know what a row is. A file is first read to its end: that counts its
+rows, finds whatever is wrong with it before anything is paid for, and gives the digest by which a journal recognises
+its input. A file whose digest is known already is not checked again. Imports this room alone.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _EXTENSIONS: dict[str, Format] = {
     ".pq": "parquet",
 }
 
-# Of a file, read at once: large enough for the disk, small enough for a processor's cache.
+# Bytes of a file that are read at once: large enough for the disk, small enough for a processor's cache.
 _BLOCK = 2**18
 
 
@@ -45,29 +45,29 @@ class Survey:
     digest: str
     """SHA-256 of all its bytes, also of those behind `limit`; what sha256sum says."""
     stamp: tuple[int, int]
-    """Size and time of change: the file is not read twice to learn that it is still the same."""
+    """Size and time of change, by which a changed file is noticed without reading it again."""
 
 
 class Source:
     """One input. `columns` is known after `sample`."""
 
-    def __init__(self, file: BinaryIO, *, format: Format, name: str, again: bool) -> None:
+    def __init__(self, file: BinaryIO, *, format: Format, name: str, can_reread: bool) -> None:
         self.name = name
         self.format: Format = format
-        self.again = again
-        """Whether it can be read from the start once more."""
+        self.can_reread = can_reread
+        """Whether it can be read from the start again: a file can, a stream cannot."""
         self.columns: list[str] = []
         self._file = file
         self._stat: os.stat_result | None = None
-        # In memory it is no file.
+        # A file in memory has no descriptor.
         with suppress(OSError):
             self._stat = os.fstat(file.fileno())
-        # Of a stream: what goes on after the rows that `sample` has taken, which come again.
+        # Of a stream: the rows that `sample` has taken, which are given again, and the iterator of the others.
         self._rest: Iterator[Row] | None = None
         self._taken: list[Row] = []
 
     def sample(self, size: int) -> list[Row]:
-        """Return the first rows, at most `size`; they come again. Raises InputError when there is none."""
+        """Return the first rows, at most `size`, which the iteration gives again. Raises InputError without any."""
         if self._rest is not None:
             self._taken += islice(self._rest, max(0, size - len(self._taken)))
             return self._taken[:size]
@@ -75,7 +75,7 @@ class Source:
         rows = iter(reader)
         taken = list(islice(rows, size))
         self.columns = reader.columns
-        if not self.again:
+        if not self.can_reread:
             self._taken, self._rest = taken, rows
         return taken
 
@@ -115,8 +115,8 @@ class Source:
 
     @property
     def size(self) -> int:
-        """Its bytes, 0 where nobody can know."""
-        return self.stamp()[0] if self.again else 0
+        """Its size in bytes, 0 where that is not known."""
+        return self.stamp()[0] if self.can_reread else 0
 
     def same_file(self, path: str) -> bool:
         """Whether `path` is this input, which may be closed."""
@@ -127,13 +127,13 @@ class Source:
 
     def close(self) -> None:
         """Close the file; not a stream, which is not ours, and in which a thread may be waiting."""
-        if self.again:
+        if self.can_reread:
             self._file.close()
 
     def _reader(self) -> Reader | ParquetReader:
         if self.format == "parquet":
             return ParquetReader(self._file, self.name)
-        if not self.again:
+        if not self.can_reread:
             return Reader(self._file, self.format, self.name)
         self._file.seek(0)
         return Reader(_Blocks(self._file), self.format, self.name)
@@ -171,22 +171,22 @@ def open_source(path: str, format: Format | None = None) -> Source:
         raise InputError(path, "neither .csv nor .jsonl nor .parquet; say which with --format")
     if found == "parquet" and not file.seekable():
         with file:
-            return Source(_kept(file), format=found, name=path, again=True)
-    return Source(file, format=found, name=path, again=file.seekable())
+            return Source(_spooled(file), format=found, name=path, can_reread=True)
+    return Source(file, format=found, name=path, can_reread=file.seekable())
 
 
-def open_stream(file: BinaryIO, format: Format, *, keep: bool) -> Source:
-    """Return standard input as a source; with `keep` it is read to its end into a temporary file first.
+def open_stream(file: BinaryIO, format: Format, *, spool: bool) -> Source:
+    """Return standard input as a source; with `spool` it is read to its end into a temporary file first.
 
-    Parquet always is: what is in such a file is said at its end.
+    Parquet always is, because its index is at the end of the file.
     """
-    if not keep and format != "parquet":
-        return Source(file, format=format, name="stdin", again=False)
-    return Source(_kept(file), format=format, name="stdin", again=True)
+    if not spool and format != "parquet":
+        return Source(file, format=format, name="stdin", can_reread=False)
+    return Source(_spooled(file), format=format, name="stdin", can_reread=True)
 
 
-def _kept(file: BinaryIO) -> BinaryIO:
-    kept = tempfile.TemporaryFile()  # noqa: SIM115  # closed by Source.close
-    shutil.copyfileobj(file, kept, 2**20)
-    kept.flush()
-    return kept
+def _spooled(file: BinaryIO) -> BinaryIO:
+    spooled = tempfile.TemporaryFile()  # noqa: SIM115  # closed by Source.close
+    shutil.copyfileobj(file, spooled, 2**20)
+    spooled.flush()
+    return spooled

@@ -1,12 +1,20 @@
-"""How rows are run through a task: a fixed number of workers, until it is done or enough.
+"""How rows are run through a task, until they are done or the job is stopped.
 
-job           the runner
-journaled     a job over a file, with a journal
-streamed      a job over a stream, without one
-worker_pool   a fixed number of tasks over an input of any length
-ask_one       one row from its request to its result
-dedupe        identical requests share one call
-stop_rules caps                when it is enough
-input_order async_iter         the order of the input; iterators in threads
-dry_run       what a whole job would take
+Imports input, tasks, journal and progress.
+
+job          a job as its callers see it: rows, options, runner, totals, why it ended
+runner       runs the rows of a job in this process
+ask_one      one row from its request to its result
+job_rows     what the runner needs of the rows of a job; the filter of rows that are done
+journaled    the rows of a file, whose results go to a journal
+streamed     the rows of a stream, whose results are written as they come
+options      how a job runs
+worker_pool  a fixed number of tasks over an input of any length
+stop_rules   when a failure stops the job
+caps         money, tokens and time
+dedupe       identical requests share one call
+input_order  results in the order of the input
+async_iter   iterators as asynchronous ones
+waiters      coroutines that are woken one at a time
+dry_run      what a whole job would take
 """

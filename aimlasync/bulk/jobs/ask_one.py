@@ -1,111 +1,47 @@
 """One row from its request to its result: the call, and the calls again when the answer is no good.
 
-Law: a caller of the client, by its public names; keeps nothing. Every answered call is counted, also those whose
-answer is thrown away.
+A caller of the client, by its public names; keeps no result. Every answered call is counted, also those whose answer is
+thrown away. `ask` makes the calls for one request, `ClientAnswerer` within a budget, `ask_row` for a row of a task.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any
-
-import msgspec
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import TYPE_CHECKING, Any, Protocol
 
 from aimlasync.bulk.input.rows import Row
+from aimlasync.bulk.jobs.waiters import Waiters
 from aimlasync.bulk.tasks.request import Request
-from aimlasync.chat.types import ChatCompletion, Usage
-from aimlasync.errors import AimlasyncError, AnswerError
+from aimlasync.bulk.tasks.result import Read, Reply, Result
+from aimlasync.bulk.tasks.tasks import EmptyTextError, Task, empty_result
+from aimlasync.cost.budget import Budget
+from aimlasync.errors import AimlasyncError, AnswerError, BudgetExceededError
 
 if TYPE_CHECKING:
     from aimlasync.client.client import AsyncClient
-    from aimlasync.info import Info
-    from aimlasync.responses.types import Response, ResponseUsage
 
-    Reply = ChatCompletion | Response
+Ask = Callable[[Request], Awaitable[Result]]
 
 
-class Answer(msgspec.Struct):
-    """What was read out of a good reply."""
+class Answerer(Protocol):
+    """Who makes the calls of a job in other processes or on other machines, in the place of its client."""
 
-    label: str | list[str] | None = None
-    confidence: float | None = None
+    workers: int
+    """Rows that are worth having at work."""
 
-
-Read = Callable[["Reply"], Answer]
-"""Reads an answer out of a reply. Raises AnswerError for one that is refused, truncated or invalid."""
-
-
-class Result(msgspec.Struct, eq=False):
-    """What became of one request: a reply, or an error; an answer that is no good is both."""
-
-    request: Request
-    reply: Reply | None = None
-    error: AimlasyncError | None = None
-    answer: Answer | None = None
-    row: Row | None = None
-    calls: int = 1
-    """Calls made: more than one when invalid answers were asked for again."""
-    attempts: int = 0
-    """HTTP tries of all those calls; 0 when nothing was sent."""
-    tokens_in: int | None = None
-    tokens_out: int | None = None
-    """Summed over all answered calls; None when none of them counted any."""
-    cost_usd: float | None = None
-    """As the vendor states, summed over all answered calls; None when one of them has no price."""
-    shared_with: str | None = None
-    """The custom_id of an identical request whose call answered this one too."""
-
-    @property
-    def custom_id(self) -> str:
-        """The request's name."""
-        return self.request.custom_id
-
-    @property
-    def ok(self) -> bool:
-        """Whether there is a good answer."""
-        return self.error is None
-
-    @property
-    def label(self) -> str | list[str] | None:
-        """The label of a classification, or its labels; None without a good answer."""
-        return None if self.answer is None else self.answer.label
-
-    @property
-    def text(self) -> str | None:
-        """The text of the answer, None without one."""
-        reply = self.reply
-        if reply is None:
-            return None
-        return reply.text if isinstance(reply, ChatCompletion) else reply.output_text
-
-    @property
-    def info(self) -> Info | None:
-        """Facts of the last call."""
-        if self.error is not None and self.error.info is not None:
-            return self.error.info
-        return None if self.reply is None else self.reply.info
-
-    def count(self, reply: Reply) -> None:
-        """Take in a reply, and what it took."""
-        self.reply, self.error = reply, None
-        info, usage = reply.info, reply.usage
-        self.attempts += info.attempts
-        cost = info.cost_usd
-        if usage is not None:
-            taken, given = usage_of(usage)
-            self.tokens_in = (self.tokens_in or 0) + taken
-            self.tokens_out = (self.tokens_out or 0) + given
-        if self.calls == 1:
-            self.cost_usd = cost
-        else:
-            self.cost_usd = None if cost is None or self.cost_usd is None else self.cost_usd + cost
+    async def ask(self, request: Request, /) -> Result:
+        """Return what became of a request, its answer read as the task says."""
 
 
-def usage_of(usage: Usage | ResponseUsage) -> tuple[int, int]:
-    """Return the tokens in and out, by whichever endpoint's names."""
-    if isinstance(usage, Usage):
-        return usage.prompt_tokens or 0, usage.completion_tokens or 0
-    return usage.input_tokens or 0, usage.output_tokens or 0
+async def ask_row(row: Row, task: Task, ask: Ask) -> Result:
+    """Return what became of a row: `ask` is given its request, or nothing is sent for a row without a text."""
+    try:
+        request = task.request(row)
+    except EmptyTextError as error:
+        return empty_result(task, row, error)
+    result = await ask(request)
+    result.row = row
+    return result
 
 
 async def ask(client: AsyncClient, request: Request, *, read: Read | None = None, retry_invalid: int = 0) -> Result:
@@ -116,7 +52,7 @@ async def ask(client: AsyncClient, request: Request, *, read: Read | None = None
         try:
             reply = await _create(client, request)
         except AimlasyncError as error:
-            # A reply of an earlier call stays: it was paid for.
+            # The reply of an earlier call stays in the result, because it was paid for.
             result.error = error
             if error.info is not None:
                 result.attempts += error.info.attempts
@@ -131,6 +67,44 @@ async def ask(client: AsyncClient, request: Request, *, read: Read | None = None
             if result.calls <= retry_invalid:
                 continue
         return result
+
+
+class ClientAnswerer:
+    """Asks through a client, and within a `budget` where there is one."""
+
+    def __init__(self, client: AsyncClient, read: Read | None, *, retry_invalid: int, budget: Budget | None) -> None:
+        if budget is not None:
+            client = client.with_options()
+            client.budget = budget
+        self._client = client
+        self._read = read
+        self._retry_invalid = retry_invalid
+        self._budget = budget
+        # Calls that wait for others to cost less than was reserved for them.
+        self._waiting = Waiters()
+
+    @property
+    def is_short_of_money(self) -> bool:
+        """Whether calls wait because all that is left is reserved."""
+        return bool(self._waiting)
+
+    def ask(self, request: Request) -> Coroutine[Any, Any, Result]:
+        """Return what became of a request."""
+        if self._budget is None:
+            return ask(self._client, request, read=self._read, retry_invalid=self._retry_invalid)
+        return self._ask_within(self._budget, request)
+
+    async def _ask_within(self, budget: Budget, request: Request) -> Result:
+        # A call mostly costs less than was reserved for it, so a refused one waits for the end of one in flight.
+        try:
+            while True:
+                result = await ask(self._client, request, read=self._read, retry_invalid=self._retry_invalid)
+                refused = isinstance(result.error, BudgetExceededError) and result.reply is None
+                if not refused or not budget.reserved:
+                    return result
+                await self._waiting.wait()
+        finally:
+            self._waiting.wake_one()
 
 
 def _create(client: AsyncClient, request: Request) -> Coroutine[Any, Any, Reply]:

@@ -1,7 +1,7 @@
-"""Items of an iterator that is not asynchronous, iterated as if it were: as they are, or read in a thread.
+"""Iterators as asynchronous ones: iterated in place where they do not block, else read in a thread.
 
-Law: at most `max_ahead` items wait. The thread is a daemon: one that waits for a pipe which never speaks again must not
-keep the process alive.
+At most `max_ahead` items wait. The thread is a daemon, because one that waits for a silent pipe must not keep the
+process alive. Imports asyncio and threading alone.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ async def in_thread(items: Iterable[T], *, max_ahead: int = 64) -> AsyncGenerato
         try:
             loop.call_soon_threadsafe(ready.put_nowait, what)
         except RuntimeError:
-            # The loop is closed: nobody listens any more.
+            # The event loop is closed, so nothing reads the queue.
             closed.set()
 
     def read() -> None:

@@ -1,15 +1,23 @@
 """How much a job may take: money, tokens and time.
 
-Law: arithmetic on what is known; nothing is awaited. Money is kept by a `Budget`, which reserves before it spends.
+`Caps` is what the user asked for. A cap of money is kept by the client's `Budget`, which reserves before it spends; a
+cap of tokens by `TokenCap`, which lets rows in; a deadline by the runner. Imports `Budget`, prices and the totals.
 """
 
 from __future__ import annotations
 
+import asyncio
+import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
+from aimlasync.bulk.input.rows import Row
+from aimlasync.bulk.jobs.async_iter import later
+from aimlasync.bulk.jobs.stop_rules import Ending
+from aimlasync.bulk.progress.totals import Totals
 from aimlasync.cost.budget import Budget
 from aimlasync.cost.prices import Price
 
@@ -38,17 +46,71 @@ class Caps:
                 spent += tokens_in * (price.input or 0.0) + tokens_out * (price.output or 0.0)
         return Budget(max(0.0, self.max_usd - spent), prices=self.prices)
 
-    def tokens_used_up(self, tokens: int, replies: int, in_flight: int) -> bool:
-        """Whether another row might pass the cap: those in flight are taken to be like those before.
 
-        While there are none before, one may be in flight.
-        """
+class TokenCap:
+    """The cap of tokens while a job runs: how many rows may begin. None is no cap.
+
+    Rows in flight are taken to use as many tokens as those before; while there are none before, one may be in flight.
+    `draw` is for a cap that other processes share: it is given the tokens held so far and how many more the next row
+    needs, and returns how many it got.
+    """
+
+    def __init__(
+        self, max_tokens: int | None, totals: Totals, draw: Callable[[int, int], Awaitable[int]] | None = None
+    ) -> None:
+        self.max_tokens = max_tokens
+        self._totals = totals
+        self._draw = draw
+        # Rows that were let in and have no result yet; `admit` waits for the event when the cap leaves no room.
+        self._in_flight = 0
+        self._finished = asyncio.Event()
+
+    @property
+    def is_used_up(self) -> bool:
+        """Whether another row might pass the cap."""
         if self.max_tokens is None:
             return False
-        if not replies:
-            return in_flight > 0 or tokens >= self.max_tokens
-        each = tokens / replies
-        return tokens + (in_flight + 1) * each > self.max_tokens
+        totals = self._totals
+        if not totals.replies:
+            return self._in_flight > 0 or totals.tokens >= self.max_tokens
+        return self._expected(totals.tokens / totals.replies) > self.max_tokens
+
+    async def draw(self) -> bool:
+        """Get tokens for the next row from the share of all processes. Returns False where there are none to get."""
+        totals = self._totals
+        if self.max_tokens is None or self._draw is None or (self._in_flight and not totals.replies):
+            return False
+        needed = self._expected(totals.tokens / totals.replies if totals.replies else 1.0)
+        drawn = await self._draw(self.max_tokens, max(1, math.ceil(needed) - self.max_tokens))
+        self.max_tokens += drawn
+        return drawn > 0
+
+    async def admit(
+        self, rows: Iterator[Row | None] | AsyncIterator[Row | None], ending: Ending
+    ) -> AsyncGenerator[Row | None]:
+        """Give rows while there are tokens for them, and note in `ending` that the cap ended them."""
+        async with AsyncExitStack() as closing:
+            if isinstance(rows, AsyncGenerator):
+                await closing.enter_async_context(aclosing(rows))
+            async for row in later(rows):
+                while self.is_used_up:
+                    if await self.draw():
+                        continue
+                    if not self._in_flight:
+                        ending.capped_by = "tokens"
+                        return
+                    self._finished.clear()
+                    await self._finished.wait()
+                self._in_flight += row is not None
+                yield row
+
+    def row_finished(self) -> None:
+        """A row that was let in has its result, which is in the totals."""
+        self._in_flight -= 1
+        self._finished.set()
+
+    def _expected(self, tokens_a_row: float) -> float:
+        return self._totals.tokens + (self._in_flight + 1) * tokens_a_row
 
 
 def read_seconds(text: str) -> float:

@@ -1,7 +1,7 @@
 """Results in the order of the input, within a bounded distance.
 
-Law: holds what came before its turn, and at most `max_ahead` of it: `room` makes those wait that would go further ahead
-of the oldest one not yet done.
+`InOrder` holds a result until those before it are there. `room` bounds how many it holds: it makes a row wait that
+would be too far ahead of the oldest one that is not done. Imports asyncio alone.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ class InOrder(Generic[T]):
 
     def __init__(self, max_ahead: int) -> None:
         self._max_ahead = max_ahead
-        # The number that is next to be given, and the results behind it.
+        # The number of the next result to give, and the results of later numbers.
         self._next = 1
         self._early: dict[int, T] = {}
         self._moved = asyncio.Event()
@@ -30,7 +30,7 @@ class InOrder(Generic[T]):
             await self._moved.wait()
 
     def add(self, number: int, result: T) -> Iterator[T]:
-        """Take a result in and give those whose turn it is."""
+        """Add a result, and give those whose turn has come."""
         self._early[number] = result
         while self._next in self._early:
             self._moved.set()

@@ -1,46 +1,37 @@
-"""A job with a journal, which can be gone on with.
+"""The rows of a file whose results go to a journal, so that another run goes on where one stopped.
 
-Law: whatever is wrong with input or journal is raised before any call. The journal is the truth and the result; memory
-is eight bytes for each row that is done, and a line's place for each that failed.
+Whatever is wrong with the input or the journal is raised when `JournaledRows` is made, before any call. The journal is
+the only record of what is done; memory is eight bytes for each row that is done, and an offset for each that failed.
+Imports input, tasks, journal and totals; knows no client.
 """
 
 from __future__ import annotations
 
-import asyncio
 import os
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import suppress
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from aimlasync.bulk.input.rows import InputError, Row
 from aimlasync.bulk.input.source import Source, Survey
-from aimlasync.bulk.jobs.ask_one import Answer, Result
-from aimlasync.bulk.jobs.dedupe import Repeats, Shared, digest_of
-from aimlasync.bulk.jobs.job import Job, Options, Seen
-from aimlasync.bulk.journal.id_set import DoneSet
+from aimlasync.bulk.jobs.dedupe import Repeats, SharedCalls, earlier_answers
+from aimlasync.bulk.jobs.job_rows import check_row, is_final, pending_rows
+from aimlasync.bulk.jobs.options import Options
+from aimlasync.bulk.journal.id_set import IdSet
 from aimlasync.bulk.journal.journal import Durability, Journal
 from aimlasync.bulk.journal.manifest import facts_of
 from aimlasync.bulk.journal.part_files import identity_of_part, parts_of, remove_part
-from aimlasync.bulk.journal.record import Facts, Glance, Record
-from aimlasync.bulk.output.export import reply_of
-from aimlasync.bulk.tasks.prompt import as_text
-from aimlasync.bulk.tasks.request import Request
+from aimlasync.bulk.journal.record import Facts, Glance, Record, add_earlier
+from aimlasync.bulk.progress.totals import Totals
+from aimlasync.bulk.tasks.result import Result
 from aimlasync.bulk.tasks.tasks import EmptyTextError, Task
-from aimlasync.errors import AnswerError
-
-if TYPE_CHECKING:
-    from aimlasync.client.client import AsyncClient
-
-# Rows that are skipped between two turns of the loop: Ctrl-C is heard, and nobody waits long.
-_SKIP = 5_000
-# Rows that are read at once: one by one, between calls, each would be read with cold caches.
-_AHEAD = 64
 
 
-class FileJob(Job):
-    """A job whose results go to the journal at `journal`. Raises InputError, JournalError or OSError from the start."""
+class JournaledRows:
+    """Rows whose results go to the journal at `path`. Raises InputError, JournalError or OSError from the start."""
 
-    resumable = True
+    is_resumable = True
 
     def __init__(
         self,
@@ -54,17 +45,22 @@ class FileJob(Job):
         durability: Durability = "process",
         added: Collection[str] = (),
     ) -> None:
-        super().__init__(source, task, options, added=added)
+        self.source = source
+        self.task = task
+        task.name = source.name
+        self.options = options
+        self.totals = Totals()
+        self.shared: SharedCalls | None = None
+        # Columns that are added to the output; no row may have a column of that name.
+        self._added = added
         self._stamp = source.stamp()
-        self._done = DoneSet()
-        # Lines of rows that failed, which a new line of the same row takes the place of; and those it has taken.
+        self._done = IdSet()
+        # Offsets of lines of failed rows, which a new line of the same row takes the place of; and those it has taken.
         self._failed: dict[str, int] = {}
         self._superseded: list[int] = []
         # With a gold column: what earlier runs answered.
         self._labels: dict[str, str | list[str]] = {}
-        self.path = journal
-        self._left = 0
-        # A journal is neither made nor emptied for an input that is wrong; one that is there knows what was checked.
+        # The input is surveyed before a journal is made or emptied. An existing manifest says that it was surveyed.
         facts = None if restart else facts_of(journal)
         survey = self._survey() if facts is None else None
         self._digest = source.digest() if survey is None else survey.digest
@@ -72,23 +68,23 @@ class FileJob(Job):
             facts = {"input": source.name, **({"rows": survey.rows} if options.limit is None else {})}
         self._journal = Journal.open(
             journal,
-            job=self._identity(),
+            job=self.identity(),
             facts=facts,
             restart=restart,
             overwrite=overwrite,
             durability=durability,
         )
+        self.path = journal
+        """As it was given, links not followed."""
         try:
             for offset, glance in self._journal.scan():
                 self._replay(offset, glance)
-            # Their rows are asked about again, and the lines go.
+            # Lines that say nothing of their row are dropped, and the rows are asked about again.
             self._superseded += self._journal.blanks
-            for part in parts_of(self._journal.path):
-                # Of workers that a killed run had.
-                self._take_in(part, restart=restart)
+            # Journals that worker processes of a killed run left behind.
+            self.take_in_parts(restart=restart)
             self._replay_failed()
-            self.tally.ok_before = self.tally.ok
-            self._tokens_before = self.tokens
+            self.totals.start_run()
             if (survey is None or len(self._done)) and not self._is_known(facts or {}):
                 self._survey()
         except BaseException:
@@ -96,36 +92,34 @@ class FileJob(Job):
             raise
 
     @property
-    def pending(self) -> int:
-        """Rows still to be asked about."""
-        return self._left - self.finished
+    def real_path(self) -> str:
+        """Where the journal lies, links followed."""
+        return self._journal.path
 
-    async def run(self, client: AsyncClient, seen: Seen) -> None:
-        """Ask about the pending rows; `seen` is called with each result once it is in the journal."""
+    def identity(self) -> dict[str, Any]:
+        """Return what the manifest must agree on for this to be the same job."""
+        shard = self.options.shard
+        return {
+            **self.task.identity(),
+            "input": self._digest,
+            **({} if shard is None else {"shard": str(shard)}),
+            "answerer": "simulator" if self.options.simulated else "model",
+        }
 
-        def take(result: Result) -> None:
-            record = self._count(result)
-            if (old := self._failed.pop(record.custom_id, None)) is not None:
-                self._superseded.append(old)
-                _carry(self._journal.read(old).info, record)
-            self._journal.append(record, is_line=True)
-            if result.row is not None and self.options.gold is not None and record.info is not None:
-                self._judge(result.row, record.info.label)
-            seen(result, record)
+    def pending(self) -> Iterator[Row | None]:
+        """Give the rows that are not done; None now and then while rows are skipped."""
+        return pending_rows(self.source, self.task.custom_id, self.options, done=self._done)
 
-        rows = self._pending_rows()
-        first = None
-        while first is None:
-            try:
-                first = next(rows)
-            except StopIteration:
-                return
-            # A None says that there was a long stretch of rows that are done.
-            await asyncio.sleep(0)
-        try:
-            await self._drive(client, islice(_from(first, rows), self.options.canary), take)
-        finally:
-            self._journal.flush()
+    def write(self, result: Result, record: Record) -> None:
+        """Append the record of a result."""
+        self._supersede(record)
+        self._journal.append(record, is_line=True)
+        if result.row is not None and record.info is not None:
+            self.totals.judge_row(result.row, self.options.gold, record.info.label)
+
+    def end_run(self) -> None:
+        """Hand over to the operating system what is waiting."""
+        self._journal.flush()
 
     def finish(self) -> bool:
         """Close the journal, one line per row. Returns False when it is empty."""
@@ -138,40 +132,41 @@ class FileJob(Job):
                 self._superseded.clear()
             if self._labels:
                 for row in islice(self.source, self.options.limit):
-                    self._judge(row, self._labels.get(self.task.custom_id(row)))
+                    self.totals.judge_row(row, self.options.gold, self._labels.get(self.task.custom_id(row)))
                 self._labels.clear()
-            return bool(self.tally.ok or self.tally.failed or self._failed)
+            return bool(self.totals.ok or self.totals.failed or self._failed)
         finally:
             self._journal.close()
 
     def close(self) -> None:
-        """Let go of the journal; harmless after `finish`."""
+        """Close the journal; harmless after `finish`."""
         self._journal.close()
 
-    def _take_in(self, part: str, *, restart: bool = False, is_new: bool = False) -> None:
-        """Put what is in the journal of a worker into this one, or with `restart` throw it away.
+    def take_in_parts(self, *, restart: bool = False, is_new: bool = False) -> None:
+        """Append the journals of worker processes that lie beside this one, or with `restart` throw them away.
 
-        Harmless when it was done before. `is_new` tells results of this run from those of an earlier one.
+        `is_new` tells results of this run from those of an earlier one.
         """
+        for part in parts_of(self._journal.path):
+            self._take_in(part, restart=restart, is_new=is_new)
+
+    def _take_in(self, part: str, *, restart: bool, is_new: bool) -> None:
         if not os.path.exists(part):
-            # Taken in before, by a run that died before the manifest was gone as well.
+            # An earlier run took the part in and died before it removed the manifest.
             remove_part(part)
             return
-        identity = identity_of_part(part, self._identity())
-        journal = Journal.open(part, job=identity, restart=restart)
+        journal = Journal.open(part, job=identity_of_part(part, self.identity()), restart=restart)
         try:
             for offset, glance in journal.scan():
-                name = glance.custom_id
-                if name in self._done:
+                # A row that was taken in before is done.
+                if glance.custom_id in self._done:
                     continue
                 record = journal.read(offset)
-                if (old := self._failed.pop(name, None)) is not None:
-                    self._superseded.append(old)
-                    _carry(self._journal.read(old).info, record)
+                self._supersede(record)
                 offset = self._journal.append(record, is_line=True)
-                self.finished += is_new
+                self.totals.finished += is_new
                 if is_new and glance.error is not None:
-                    self.tally.saw(record)
+                    self.totals.add_record(record)
                 else:
                     self._replay(offset, glance)
             self._journal.sync()
@@ -179,19 +174,16 @@ class FileJob(Job):
             journal.close()
         remove_part(part)
 
-    def _identity(self) -> dict[str, Any]:
-        shard = self.options.shard
-        return {
-            **self.task.identity(),
-            "input": self._digest,
-            **({} if shard is None else {"shard": str(shard)}),
-            "answerer": "simulator" if self.options.simulated else "model",
-        }
+    def _supersede(self, record: Record) -> None:
+        """Note that a record replaces the line of the same row's earlier failure, and add what that took."""
+        if (old := self._failed.pop(record.custom_id, None)) is not None:
+            self._superseded.append(old)
+            add_earlier(record, self._journal.read(old).info)
 
     def _replay(self, offset: int, glance: Glance) -> None:
         name = glance.custom_id
         if name in self._done if glance.error is not None else not self._done.add(name):
-            # Somebody put two journals together.
+            # The row has an ok line already, as in journals that were concatenated by hand.
             self._superseded.append(offset)
             return
         if self._failed and (old := self._failed.pop(name, None)) is not None:
@@ -199,7 +191,7 @@ class FileJob(Job):
         if glance.error is not None:
             self._failed[name] = offset
             return
-        self.tally.saw(glance)
+        self.totals.add_record(glance)
         if self.options.gold is not None and glance.info is not None and glance.info.label is not None:
             self._labels[name] = glance.info.label
 
@@ -207,139 +199,52 @@ class FileJob(Job):
         """Count the failures that no later line has taken the place of, and settle which rows are asked again."""
         for name, offset in list(self._failed.items()):
             record = self._journal.read(offset)
-            # An empty text is no fuller for being asked again.
-            if self.options.keep_failed or (record.error and record.error.code == EmptyTextError.__name__):
+            if record.error is not None and is_final(record.error.code, self.options):
                 del self._failed[name]
                 self._done.add(name)
-                self.tally.saw(record)
+                self.totals.add_record(record)
             else:
                 facts = record.info or Facts()
-                self.tally.pay(facts, replied=facts.tokens_in is not None or facts.cost_usd is not None)
+                self.totals.add_usage(facts, replied=facts.tokens_in is not None or facts.cost_usd is not None)
 
     def _is_known(self, facts: Mapping[str, Any]) -> bool:
         """Whether an earlier run has checked this very input, so that what is left can be told without reading it."""
-        rows, done = facts.get("rows"), len(self._done)
-        options = self.options
+        rows, options = facts.get("rows"), self.options
         if options.limit is not None or options.shard is not None or options.dedupe or not isinstance(rows, int):
             return False
-        self.total, self._left = rows, rows - done
-        # That nothing is left is said after a look alone: somebody may have put two journals together.
-        return self._left > 0
+        self.totals.total, self.totals.left = rows, rows - len(self._done)
+        # A job is called complete only after a survey, because journals may have been concatenated by hand.
+        return self.totals.left > 0
 
     def _survey(self) -> Survey:
         """Read the input once, look for what is wrong with it, and count its rows and those that are left."""
         task, shard = self.task, self.options.shard
         done = self._done if len(self._done) else ()
-        names = DoneSet() if task.own_ids else None
+        names = IdSet() if task.own_ids else None
         repeats = Repeats() if self.options.dedupe else None
-        self.total = left = 0
+        total = left = 0
 
         def check(row: Row) -> None:
-            nonlocal left
-            self.check(row)
+            nonlocal total, left
+            check_row(row, self, self.options, self._added)
             name = task.custom_id(row)
             if names is not None and not names.add(name):
                 what = f"{name!r} is the id of an earlier row too; every row needs its own"
                 raise InputError(self.source.name, what, line=row.line)
             if shard is not None and not shard.owns(name):
                 return
-            assert self.total is not None
-            self.total += 1
+            total += 1
             left += name not in done
             if repeats is not None:
-                self._repeat(repeats, row)
+                with suppress(EmptyTextError):
+                    repeats.add(task.request(row))
 
         survey = self.source.survey(check, limit=self.options.limit)
         if repeats is not None:
-            self._shared = Shared(repeats.digests, self._earlier(repeats.digests))
-        self._left = left
+            earlier = None
+            if repeats.digests and len(self._done):
+                rows = islice(self.source, self.options.limit)
+                earlier = earlier_answers(repeats.digests, rows, task, self._done, self._journal)
+            self.shared = SharedCalls(repeats.digests, earlier)
+        self.totals.total, self.totals.left = total, left
         return survey
-
-    def _repeat(self, repeats: Repeats, row: Row) -> None:
-        try:
-            repeats.see(self.task.request(row))
-        except EmptyTextError:
-            return
-
-    def _earlier(self, repeated: set[str]) -> Callable[[str], Result | None]:
-        """Find which rows of earlier runs can answer for others, and return how they are looked up."""
-        digests: dict[str, str] = {}
-        if repeated and len(self._done):
-            for row in islice(self.source, self.options.limit):
-                if self.task.custom_id(row) in self._done:
-                    try:
-                        request = self.task.request(row)
-                    except EmptyTextError:
-                        continue
-                    if (digest := digest_of(request)) in repeated:
-                        digests[request.custom_id] = digest
-        answers: dict[str, int] = {}
-        if digests:
-            for offset, glance in self._journal.scan():
-                if glance.error is None and (found := digests.get(glance.custom_id)) is not None:
-                    answers.setdefault(found, offset)
-
-        def find(digest: str) -> Result | None:
-            offset = answers.pop(digest, None)
-            if offset is None:
-                return None
-            record = self._journal.read(offset)
-            return None if record.response is None else self._result(record.custom_id, bytes(record.response.body))
-
-        return find
-
-    def _result(self, name: str, body: bytes) -> Result | None:
-        reply = reply_of(body)
-        if reply is None:
-            return None
-        answer: Answer | None = None
-        if self.task.read is not None:
-            try:
-                answer = self.task.read(reply)
-            except AnswerError:
-                return None
-        return Result(Request(custom_id=name, api="chat", body={}), reply, answer=answer)
-
-    def _judge(self, row: Row, label: str | list[str] | None) -> None:
-        if label is not None and self.options.gold is not None:
-            self.tally.judge(as_text(row.fields.get(self.options.gold)), label)
-
-    def _pending_rows(self) -> Iterator[Row | None]:
-        shard, skipped = self.options.shard, 0
-        done = self._done
-        rows = islice(self.source, self.options.limit)
-        while ahead := list(islice(rows, _AHEAD)):
-            for row in ahead:
-                name = self.task.custom_id(row)
-                if name in done or (shard is not None and not shard.owns(name)):
-                    skipped += 1
-                    if skipped % _SKIP == 0:
-                        yield None
-                    continue
-                yield row
-
-
-def _carry(earlier: Facts | None, record: Record) -> None:
-    """Add what an earlier run took for the row, since the line that says so will go."""
-    facts = record.info
-    if earlier is None or facts is None:
-        return
-    facts.attempts = (earlier.attempts or 0) + (facts.attempts or 0)
-    calls = sum(1 if each.calls is None else each.calls for each in (earlier, facts))
-    facts.calls = None if calls == 1 else calls
-    paid = [each for each in (earlier, facts) if each.tokens_in is not None or each.cost_usd is not None]
-    if paid:
-        costs = [each.cost_usd for each in paid if each.cost_usd is not None]
-        facts.cost_usd = sum(costs) if len(costs) == len(paid) else None
-    if any(each.tokens_in is not None for each in paid):
-        facts.tokens_in, facts.tokens_out = (
-            sum(each.tokens_in or 0 for each in paid),
-            sum(each.tokens_out or 0 for each in paid),
-        )
-
-
-def _from(first: Row, rest: Iterator[Row | None]) -> Iterator[Row]:
-    yield first
-    for row in rest:
-        if row is not None:
-            yield row

@@ -1,7 +1,7 @@
-"""A job that writes results as they come, and remembers nothing.
+"""The rows of a stream, whose results are written as they come; nothing is remembered for another run.
 
-Law: bounded memory, also where the input is a pipe that never ends: where results are written in the order of the
-input, a row waits until those long before it are done.
+Memory is bounded, also where the input is a pipe that never ends: where results are written in the order of the input,
+a row is not begun until those long before it are done. Imports input, tasks, records and totals; knows no client.
 """
 
 from __future__ import annotations
@@ -9,24 +9,28 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Callable, Collection
 from contextlib import aclosing
 from itertools import islice
-from typing import TYPE_CHECKING
 
 from aimlasync.bulk.input.rows import Row
 from aimlasync.bulk.input.source import Source
-from aimlasync.bulk.jobs.ask_one import Result
-from aimlasync.bulk.jobs.async_iter import in_thread
+from aimlasync.bulk.jobs.async_iter import in_thread, later
+from aimlasync.bulk.jobs.dedupe import SharedCalls
 from aimlasync.bulk.jobs.input_order import InOrder
-from aimlasync.bulk.jobs.job import Job, Options, Seen, ignore
+from aimlasync.bulk.jobs.job_rows import check_row
+from aimlasync.bulk.jobs.options import Options
 from aimlasync.bulk.journal.record import Record
-from aimlasync.bulk.tasks.prompt import as_text
+from aimlasync.bulk.progress.totals import Totals
+from aimlasync.bulk.tasks.result import Result
 from aimlasync.bulk.tasks.tasks import Task
 
-if TYPE_CHECKING:
-    from aimlasync.client.client import AsyncClient
 
+class StreamedRows:
+    """Rows whose results go to `write`, one by one; with `in_order` in the order of the input.
 
-class StreamJob(Job):
-    """A job whose results go to `write`, one by one; with `in_order` in the order of the input."""
+    A file is read to its end first: raises InputError for what is wrong with it.
+    """
+
+    is_resumable = False
+    shared: SharedCalls | None = None
 
     def __init__(
         self,
@@ -39,57 +43,52 @@ class StreamJob(Job):
         in_order: bool = True,
         added: Collection[str] = (),
     ) -> None:
-        super().__init__(source, task, options, added=added)
-        self._write = write
+        self.source = source
+        self.task = task
+        task.name = source.name
+        self.options = options
+        self.totals = Totals()
+        self._added = added
+        self._write_one = write
         self._flush = flush
-        self._in_order = in_order
-        if source.again:
-            self.total = source.survey(self.check, limit=options.limit).rows
+        ahead = max(1024, 8 * options.workers)
+        self._order = InOrder[tuple[Result, Record]](ahead) if in_order else None
+        if source.can_reread:
+            self.totals.total = self.totals.left = source.survey(self._check, limit=options.limit).rows
 
-    async def run(self, client: AsyncClient, seen: Seen = ignore) -> None:
-        """Ask about every row. An error of the input, which a stream shows late, is raised once all else is written."""
-        order = InOrder[tuple[Result, Record]](max(1024, 8 * self.workers)) if self._in_order else None
-
-        def write(result: Result, record: Record) -> None:
-            self._write(result, record)
-            row, label = result.row, record.info.label if record.info is not None else None
-            if self.options.gold is not None and row is not None and label is not None:
-                self.tally.judge(as_text(row.fields.get(self.options.gold)), label)
-
-        def take(result: Result) -> None:
-            record = self._count(result)
-            if order is None or result.row is None:
-                write(result, record)
-            else:
-                for ready in order.add(result.row.number, (result, record)):
-                    write(*ready)
-            self._flush()
-            seen(result, record)
-
-        try:
-            await self._drive(client, self._admitted(order), take)
-        finally:
-            if order is not None:
-                for ready in order.rest():
-                    write(*ready)
-            self._flush()
-
-    async def _admitted(self, order: InOrder[tuple[Result, Record]] | None) -> AsyncGenerator[Row]:
-        async with aclosing(self._rows()) as rows:
-            async for row in rows:
-                if not self.source.again:
-                    self.check(row)
+    async def pending(self) -> AsyncGenerator[Row]:
+        """Give all rows; those of a pipe are checked as they come."""
+        again, order = self.source.can_reread, self._order
+        rows = islice(self.source, self.options.limit)
+        # A pipe may block, and calls in flight must go on meanwhile.
+        async with aclosing(later(rows) if again else in_thread(rows)) as read:
+            async for row in read:
+                if not again:
+                    self._check(row)
                 if order is not None:
                     await order.room(row.number)
                 yield row
 
-    async def _rows(self) -> AsyncGenerator[Row]:
-        rows = islice(self.source, self.options.limit)
-        if self.source.again:
-            for row in rows:
-                yield row
-            return
-        # A pipe may be slow, and calls in flight must go on meanwhile.
-        async with aclosing(in_thread(rows)) as read:
-            async for row in read:
-                yield row
+    def write(self, result: Result, record: Record) -> None:
+        """Write a result, and those that it held up."""
+        if self._order is None or result.row is None:
+            self._write(result, record)
+        else:
+            for ready in self._order.add(result.row.number, (result, record)):
+                self._write(*ready)
+        self._flush()
+
+    def end_run(self) -> None:
+        """Write the results that waited for rows that were not finished."""
+        if self._order is not None:
+            for ready in self._order.rest():
+                self._write(*ready)
+        self._flush()
+
+    def _check(self, row: Row) -> None:
+        check_row(row, self, self.options, self._added)
+
+    def _write(self, result: Result, record: Record) -> None:
+        self._write_one(result, record)
+        if result.row is not None and record.info is not None:
+            self.totals.judge_row(result.row, self.options.gold, record.info.label)

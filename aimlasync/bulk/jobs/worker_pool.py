@@ -1,10 +1,10 @@
 """A fixed number of workers over an input of any length.
 
-Law: knows neither HTTP nor rows. No task per item: memory is workers, not input. An item is taken only when a worker
-is free to do it and its result has room to lie; a result that exists is never lost, not even to a cancellation,
-because it is handed over without an await.
-Plain asyncio tasks and no task group: the results are iterated, and an iteration may be left in another task than the
-one that began it, which a task group does not survive.
+`WorkerPool` knows neither HTTP nor rows and imports asyncio and `Waiters` alone. There is no task per item, so memory
+grows with the workers and not with the input. An item is taken only when a worker is free and its result has room; a
+result that exists is not lost to a cancellation, because it is handed over without an await.
+The workers are plain asyncio tasks and no task group: the results are iterated, and an iteration may be left in another
+task than the one that began it, which a task group does not survive.
 """
 
 from __future__ import annotations
@@ -15,42 +15,52 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterat
 from types import TracebackType
 from typing import Generic, Self, TypeVar
 
+from aimlasync.bulk.jobs.waiters import Waiters
+
 T = TypeVar("T")
 R = TypeVar("R")
 
 
-class Work(Generic[T, R]):
+# Rows at work where no concurrency is given: more than any adaptive limit starts with, and little memory.
+WORKERS = 256
+# Calls that may wait for a permit of the client: there must be one whenever a permit is free, and more of them are
+# asked about for nothing when the job is stopped.
+MAX_WAITING = 16
+
+
+class WorkerPool(Generic[T, R]):
     """The results of doing `do` to each of `items`, in the order in which they are ready.
 
     Iterate it inside `async with`; left early, calls in flight are cancelled. An exception of `items` or `do` ends the
     work: calls in flight finish, then it is raised from the iteration. An asynchronous generator of items is closed.
-    With `keep`, results go there as soon as they exist, and there are none to iterate: `await` the end with `finished`.
+    None among the items is no item but a pause: the event loop gets a turn before the next is taken.
+    With `on_result`, results go there as soon as they exist, and none are iterated: `await` the end with `wait`.
     While `may_take` says no, only as many items are begun as are finished, so that what cannot be done yet need not be
     dropped by `stop`.
     """
 
     def __init__(
         self,
-        items: Iterable[T] | AsyncIterator[T],
+        items: Iterable[T | None] | AsyncIterator[T | None],
         do: Callable[[T], Awaitable[R]],
         *,
         workers: int,
         may_take: Callable[[], bool] | None = None,
-        keep: Callable[[R], object] | None = None,
+        on_result: Callable[[R], object] | None = None,
     ) -> None:
-        self._items: Iterator[T] | None = iter(items) if isinstance(items, Iterable) else None
-        self._later: AsyncIterator[T] | None = None if isinstance(items, Iterable) else items
+        self._items: Iterator[T | None] | None = iter(items) if isinstance(items, Iterable) else None
+        self._later: AsyncIterator[T | None] | None = None if isinstance(items, Iterable) else items
         self._do = do
         self._may_take = may_take
-        self._keep = keep
-        # Workers that wait until they may.
-        self._held: deque[asyncio.Future[None]] = deque()
-        self._workers = workers
-        # Results not yet taken by the reader, and what lets workers go on when there is room for more.
+        self._on_result = on_result
+        # Workers that wait until they may take an item.
+        self._waiting = Waiters()
+        self.workers = workers
+        # Results not yet taken by the reader, and the event that there is room for more.
         self._results: deque[R] = deque()
         self._room = asyncio.Event()
         self._room.set()
-        # Who reads, while there is nothing to read.
+        # What the reader of results waits for while there are none.
         self._reader: asyncio.Future[None] | None = None
         self._tasks: list[asyncio.Task[None]] = []
         # Tasks that hold no item: the ones that `stop` need not wait for.
@@ -90,15 +100,15 @@ class Work(Generic[T, R]):
         if close is not None:
             await close()
 
-    def rest(self) -> Iterator[R]:
-        """Give the results that lie ready, after an iteration that was left."""
+    def ready(self) -> Iterator[R]:
+        """Give the results that nobody took, after an iteration that was left."""
         while self._results:
             yield self._results.popleft()
 
-    async def finished(self) -> None:
+    async def wait(self) -> None:
         """Wait for the end of all work; raises what ended it."""
         async for _ in self:
-            raise AssertionError("results are kept, not iterated")
+            raise AssertionError("results go to on_result, and none are iterated")
 
     def __aiter__(self) -> Self:
         return self
@@ -118,11 +128,11 @@ class Work(Generic[T, R]):
 
     def _start(self) -> None:
         if not self._tasks:
-            self._running = self._workers
-            self._tasks = [asyncio.create_task(self._work()) for _ in range(self._workers)]
+            self._running = self.workers
+            self._tasks = [asyncio.create_task(self._work()) for _ in range(self.workers)]
             self._idle.update(self._tasks)
             for task in self._tasks:
-                # Not a `finally` in the task: one that is cancelled before its first step never enters it.
+                # No `finally` in the task, because one that is cancelled before its first step never enters it.
                 task.add_done_callback(self._ended)
 
     async def _work(self) -> None:
@@ -130,32 +140,33 @@ class Work(Generic[T, R]):
         assert task is not None
         try:
             while not self._stopping:
-                if len(self._results) >= self._workers:
+                if len(self._results) >= self.workers:
                     self._room.clear()
                     await self._room.wait()
                     continue
                 if self._may_take is not None and self.in_flight and not self._may_take():
-                    turn = asyncio.get_running_loop().create_future()
-                    self._held.append(turn)
-                    await turn
+                    await self._waiting.wait()
                     continue
-                item = next(self._items) if self._items is not None else await self._next()
+                item = None if self._items is None or self._turn.locked() else next(self._items)
+                if item is None:
+                    item = await self._next()
                 self._idle.discard(task)
                 result = await self._do(item)
-                if self._keep is not None:
-                    self._keep(result)
+                if self._on_result is not None:
+                    self._on_result(result)
                     self._idle.add(task)
                 else:
                     self._results.append(result)
                     self._idle.add(task)
-                    self._wake()
-                if self._held:
-                    self._let_in()
-        except (StopIteration, StopAsyncIteration, _Ended):
+                    self._wake_reader()
+                if self._waiting:
+                    # With the one that has just finished these are two that ask `may_take`, so that work can grow.
+                    self._waiting.wake_one()
+        except (StopIteration, StopAsyncIteration, _EndedError):
             pass
         except BaseException as error:  # noqa: BLE001  # raised again, by the reader
             if self._stopping and isinstance(error, asyncio.CancelledError):
-                # By `stop` or `cancel`; the item, if there was one, was not done.
+                # `stop` or `cancel` did it; the item, if the worker had one, has no result.
                 return
             self._failure = self._failure or error
             self._idle.discard(task)
@@ -164,29 +175,31 @@ class Work(Generic[T, R]):
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._running -= 1
         self._idle.discard(task)
-        self._wake()
-        if self._held:
-            self._let_in()
-
-    def _let_in(self) -> None:
-        """Let one worker look again: with the one that has just finished these are two, so that work can grow."""
-        while self._held:
-            turn = self._held.popleft()
-            if not turn.done():
-                turn.set_result(None)
-                return
+        self._wake_reader()
+        self._waiting.wake_one()
 
     async def _next(self) -> T:
-        assert self._later is not None
+        """Return the next item of an asynchronous input, or the next after a pause; one worker at a time."""
         async with self._turn:
-            if self._stopping:
-                raise _Ended
-            return await anext(self._later)
+            while not self._stopping:
+                if self._later is not None:
+                    item = await anext(self._later)
+                else:
+                    assert self._items is not None
+                    await asyncio.sleep(0)
+                    try:
+                        item = next(self._items)
+                    except StopIteration:
+                        # A StopIteration that leaves a coroutine would become a RuntimeError.
+                        break
+                if item is not None:
+                    return item
+            raise _EndedError
 
-    def _wake(self) -> None:
+    def _wake_reader(self) -> None:
         if self._reader is not None and not self._reader.done():
             self._reader.set_result(None)
 
 
-class _Ended(Exception):
+class _EndedError(Exception):
     """There are no more items."""

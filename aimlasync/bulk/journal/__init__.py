@@ -1,9 +1,12 @@
-"""The record of a job: one line per row, appended, never lost; and read again.
+"""The journal of a job: one line per row, appended, never lost; and read again. Imports input and tasks.
 
 journal     appends and syncs
 record      one line
-convert     from a result to its line, and back
+convert     from a result to its record, and back
 manifest    which job a journal belongs to
-file_lock disk                 one process at a time; what differs between systems
-index id_set part_files        the last word on a row; which rows are done; the journals of worker processes
+index       the last record of each row
+id_set      which rows are done
+part_files  names of journals, also those of worker processes
+file_lock   one process at a time
+disk        whole writes and syncs
 """

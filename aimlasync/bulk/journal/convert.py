@@ -1,6 +1,7 @@
-"""From a result to the line that keeps it, and back.
+"""From a result to its record in the journal, and back.
 
-Law: pure. The body is the server's own bytes.
+Pure but for the time of the record. The body of a response is the server's own bytes. Imports results, records and
+`errors`; an error that another process had is made again by the name of its class.
 """
 
 from __future__ import annotations
@@ -11,10 +12,9 @@ from typing import Any
 import msgspec
 
 from aimlasync import errors
-from aimlasync.bulk.jobs.ask_one import Answer, Result
 from aimlasync.bulk.journal.record import Facts, Failure, Record, Response, settled
-from aimlasync.bulk.output.export import reply_of
 from aimlasync.bulk.tasks.request import Request
+from aimlasync.bulk.tasks.result import Answer, Result, reply_of
 from aimlasync.errors import AimlasyncError, AnswerError, APIStatusError, APITimeoutError
 from aimlasync.info import Info, Timing
 from aimlasync.wire.base import plain
@@ -49,7 +49,7 @@ def record_of(result: Result) -> Record:
     )
     response = failure = None
     if reply is not None:
-        # Of an earlier call, where the last one brought none.
+        # The reply may be of an earlier call than the error.
         paid, raw = reply.info, reply.raw
         response = Response(
             status_code=paid.status or 200,
@@ -79,7 +79,7 @@ def record_of(result: Result) -> Record:
 
 
 def result_of(record: Record, request: Request) -> Result:
-    """Return the result that `record` keeps, for what happened in another process: `record_of` gives the same again."""
+    """Return the result of a call that another process made, from its record; `record_of` gives the same record."""
     facts, said = record.info or Facts(), record.response
     status = None if said is None else said.status_code
     info = Info(
@@ -135,7 +135,7 @@ def error_of(
     """Return the error that another process had, by the name of its class and what it said."""
     kind: type[AimlasyncError] = getattr(errors, code, AimlasyncError)
     if not issubclass(kind, AimlasyncError) or kind.__name__ != code:
-        # One that is no error of the client's: its name is all that is known.
+        # The class is none of the client's errors, so only its name is known.
         kind = type(code, (AimlasyncError,), {})
     if issubclass(kind, APIStatusError):
         return kind(message, status=status or 0, body=None if body is None else plain(body), info=info)
@@ -151,9 +151,9 @@ def json_line(raw: bytes) -> msgspec.Raw:
     try:
         _skim(raw)
     except msgspec.DecodeError:
-        # What the client reads and JSON does not know, such as NaN, would make the whole journal unreadable.
+        # The client reads NaN and the like, which JSON does not have: in a line they would make the journal unreadable.
         return msgspec.Raw(_encode(plain(raw)))
     if b"\n" in raw or b"\r" in raw:
-        # Only between tokens: within strings they are escaped.
+        # Line breaks are only between tokens, because within strings they are escaped.
         return msgspec.Raw(msgspec.json.format(raw, indent=-1))
     return msgspec.Raw(raw)

@@ -1,6 +1,6 @@
-"""What files need to be crash-safe, and what differs between systems in it: whole writes, syncs, reads by offset.
+"""What crash-safe files need of each system: writes that are whole, syncs, reads by offset.
 
-Law: a few functions over file descriptors; knows no format and no name of a file.
+Functions over file descriptors. They know no format and no name of a file; imports the standard library alone.
 """
 
 from __future__ import annotations
@@ -13,22 +13,22 @@ from contextlib import contextmanager
 Write = Callable[[int, memoryview], int]
 Sync = Callable[[int], None]
 
-# Windows would otherwise turn line ends into two bytes.
+# Without it Windows would write each line end as two bytes.
 BINARY: int = getattr(os, "O_BINARY", 0)
 
-# The size of a file is synced by it as well; times, which it leaves out, nobody reads.
+# fdatasync also syncs the size of a file; it leaves out the times, which nothing here reads.
 sync: Sync = getattr(os, "fdatasync", os.fsync)
 
 
 def write_all(write: Write, fd: int, data: bytes) -> None:
-    """One write, and more only where the system took less."""
+    """Write all of `data`: in one write, and in more only where the system took less."""
     view = memoryview(data)
     while view:
         view = view[write(fd, view) :]
 
 
 def read_at(fd: int, size: int, offset: int) -> bytes:
-    """Read without minding where the file stands, which on Windows it moves."""
+    """Read at an offset; the file position is not used, and on Windows it is moved."""
     if sys.platform == "win32":
         os.lseek(fd, offset, os.SEEK_SET)
         return os.read(fd, size)
@@ -48,7 +48,7 @@ def sync_directory(path: str, sync: Sync) -> None:
 
 @contextmanager
 def errors_name(path: str) -> Iterator[None]:
-    """Errors of a file descriptor say which file it was."""
+    """Put the path into errors of a file descriptor, which have none."""
     try:
         yield
     except OSError as error:

@@ -1,6 +1,7 @@
-"""An exclusive lock on an open file: one process at a time, until it is let go or the process ends.
+"""An exclusive lock on an open file: one process at a time, until it is released or the process ends.
 
-Law: never waits. A file system that knows no locks is let be: a job there runs as if it were alone.
+Never waits. On a file system without locks nothing is locked, and a job there runs as if it were alone. Imports the
+standard library alone.
 """
 
 from __future__ import annotations
@@ -10,11 +11,11 @@ import os
 import sys
 from contextlib import suppress
 
-# How systems say that somebody else has it; anything else is said by file systems without locks.
+# Errors by which systems say that another process has the lock; file systems without locks raise others.
 _HELD = {errno.EAGAIN, errno.EWOULDBLOCK, errno.EACCES, errno.EDEADLK}
 
-# Windows does not let others read what is locked: one byte where no content will ever be. Its C library counts in 32
-# bits there.
+# On Windows a locked byte cannot be read by others, so one is locked where no content will ever be; its C library has
+# 32-bit offsets there.
 _FAR = 2**30
 
 
@@ -40,7 +41,7 @@ def lock(fd: int) -> None:
 
 
 def unlock(fd: int) -> None:
-    """Let go at once: a forked child may have the file open still, and Windows takes its time after a close."""
+    """Release the lock now and not at close: a forked child may have the file open, and Windows releases late."""
     with suppress(OSError):
         if sys.platform == "win32":
             import msvcrt

@@ -1,8 +1,8 @@
-"""Which line of one or several journals is the last word on a row.
+"""Which line of one or several journals is the last record of a row.
 
-Law: reads, never writes; 12 bytes a line, whatever the length of lines and names. Of the lines of one custom_id the
-last ok one counts, else the last. A torn last line is no line, one with neither response nor error is no record; any
-other that is none is an `InputError` with its number.
+Reads and never writes; memory is 12 bytes a line, whatever the length of lines and names. Of the lines of one custom_id
+the last ok one counts, else the last. A torn last line is no line, one with neither response nor error is no record;
+any other line that is no record is an `InputError` with its number. Imports `record` and `InputError`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from aimlasync.bulk.input.rows import InputError
 from aimlasync.bulk.journal.record import Glance, Record, decode_glance, decode_record
 
 # An entry of the table: 21 bits of the name's hash, 1 bit for ok, 42 bits of where the line begins, plus one; 0 is
-# free. Positions run on from one file to the next.
+# free. Positions are those in the concatenation of all files.
 _PLACE = (1 << 42) - 1
 _OK = 1 << 42
 _MARK = ((1 << 21) - 1) << 43
@@ -43,7 +43,7 @@ class Index:
         self._paths = list(paths)
         self._closing = ExitStack()
         self._files: list[BinaryIO] = []
-        # Where each file begins, on the scale of all of them, and its length.
+        # Where each file begins in the concatenation of all files, and its length.
         self._starts: list[int] = []
         self._sizes: list[int] = []
         try:
@@ -64,7 +64,7 @@ class Index:
 
     def find(self, custom_id: str) -> Record | None:
         """Return the record of this name."""
-        return self._look(custom_id, decode_record)[1]
+        return self._slot_of(custom_id, decode_record)[1]
 
     def records(self) -> Iterator[Record]:
         """Give one record per custom_id, in the order in which they were written."""
@@ -72,7 +72,7 @@ class Index:
             yield self._decoded(place, line, decode_record)
 
     def lines(self) -> Iterator[bytes]:
-        """Give the line of every record of `records`, with its end."""
+        """Give the line of every record of `records`, with its line end."""
         for _, line in self._winners():
             yield line if line.endswith(b"\n") else line + b"\n"
 
@@ -87,7 +87,7 @@ class Index:
         lines = start = 0
         for path in self._paths:
             try:
-                # Each file is open for looking lines up, and once more while it is gone through.
+                # This handle is for single lines; a pass over all lines opens the file once more.
                 file = self._closing.enter_context(open(path, "rb"))  # noqa: SIM115
             except OSError as error:
                 raise InputError(path, f"no journal can be read there ({error.strerror}); check the name") from None
@@ -108,7 +108,7 @@ class Index:
 
     def _scan(self, number: int) -> None:
         table, blank, is_journal = self._table, 0, False
-        for line, (place, text) in enumerate(self._through(number), 1):
+        for line, (place, text) in enumerate(self._lines_of(number), 1):
             try:
                 glance = decode_glance(text)
             except (ValueError, RecursionError) as error:
@@ -121,7 +121,7 @@ class Index:
                 continue
             is_journal = True
             name = glance.custom_id
-            slot, _ = self._look(name, decode_glance)
+            slot, _ = self._slot_of(name, decode_glance)
             entry = table[slot]
             is_ok = glance.error is None
             was_ok = bool(entry & _OK)
@@ -149,13 +149,13 @@ class Index:
             self._numbers.extend(bytes(high + 1 - len(self._numbers)))
         self._numbers[high] |= 1 << low
 
-    def _look(self, name: str, decode: Callable[[bytes], R]) -> tuple[int, R | None]:
-        """Where in the table the name is, or would be, and its line decoded."""
+    def _slot_of(self, name: str, decode: Callable[[bytes], R]) -> tuple[int, R | None]:
+        """Return the slot of a name in the table, free where it is not there, and its line decoded."""
         table, size, hashed = self._table, len(self._table), hash(name)
         mark = (hashed << 43) & _MARK
         slot = (hashed >> 21) % size
         while entry := table[slot]:
-            # Marks agree by chance once in two million times, so the line itself is asked.
+            # Two hashes agree by chance once in two million times, so the name in the line decides.
             if entry & _MARK == mark:
                 place = (entry & _PLACE) - 1
                 found = self._decoded(place, self._line(place), decode)
@@ -167,11 +167,11 @@ class Index:
     def _winners(self) -> Iterator[tuple[int, bytes]]:
         table, size = self._table, len(self._table)
         for number in range(len(self._paths)):
-            for place, line in self._through(number):
+            for place, line in self._lines_of(number):
                 try:
                     glance = decode_glance(line)
                 except (ValueError, RecursionError):
-                    # The torn last line: `_scan` has refused any other.
+                    # The torn last line; `_scan` has refused any other.
                     break
                 if glance is None:
                     continue
@@ -181,7 +181,7 @@ class Index:
                 if entry:
                     yield place, line
 
-    def _through(self, number: int) -> Iterator[tuple[int, bytes]]:
+    def _lines_of(self, number: int) -> Iterator[tuple[int, bytes]]:
         place = self._starts[number]
         left = self._sizes[number]
         with open(self._paths[number], "rb", _BUFFER) as file:

@@ -1,10 +1,10 @@
-"""The append-only record of a bulk job: one JSON line per finished row, nothing else in the file.
+"""The append-only journal of a bulk job: one JSON line per finished row, nothing else in the file.
 
-Law: whole lines or nothing. A batch is one write() at the end of the file; the only damage that a crash can do is a
-torn last line, which the next scan cuts off. A line that says nothing of its row (neither response nor error) is left
-out; any other that is not a record is an error with its number, never skipped. A write or a sync that failed is never
-tried again, because the system may have forgotten what it had: the journal takes nothing more. One run at a time,
-readable by its owner alone; what job it is, `manifest` knows.
+A batch of lines is one write() at the end of the file, so the only damage that a crash can do is a torn last line,
+which the next scan cuts off. A line with neither response nor error is left out; any other that is no record is an
+error with its number, never skipped. After a write or sync that failed the journal takes nothing more, because the
+system may have dropped what it had. One run at a time has the file, which its owner alone can read; `manifest` knows
+which job it belongs to. Imports this room alone.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ __all__ = ["Journal", "JournalError"]
 
 Durability = Literal["process", "power"]
 
-# A crash of this process loses at most so many rows, or this many seconds of them; one of the machine at most
+# A crash of this process loses at most so many rows, or the rows of so many seconds.
 _BATCH = 256
 _DELAY = 0.05
-# so many and so long, if asked for; what is done while the disk is at it comes on top.
+# With durability "power" a crash of the machine loses at most so many, and those written during a sync.
 _SYNC_BATCH = 1000
 _SYNC_DELAY = 1.0
 
@@ -47,14 +47,14 @@ class Journal:
         self._claimed = claimed
         self._write = write
         self._sync = sync
-        # How much the file holds, and how much it will with the lines that wait; -1 while no line may be added.
+        # The size of the file, and its size with the lines that wait; -1 until `scan` was read to its end.
         self._size = os.fstat(fd).st_size
         self._end = -1
         self._lines: list[bytes] = []
         self.blanks: list[int] = []
         """Where the lines begin that `scan` found to be no records."""
         self._timer: asyncio.TimerHandle | None = None
-        # With "power": who syncs, what it is at, lines since it began, and when it begins again.
+        # With "power": the thread that syncs, its current sync, lines since that began, and the timer of the next.
         self._syncer = ThreadPoolExecutor(1, "journal") if durability == "power" else None
         self._syncing: Future[None] | None = None
         self._unsynced = 0
@@ -74,13 +74,13 @@ class Journal:
         write: disk.Write = os.write,
         sync: disk.Sync = disk.sync,
     ) -> Self:
-        """Open or make the journal of `job`; with `restart` what is in it is lost, with `overwrite` anybody's file.
+        """Open or make the journal of `job`; `restart` empties it, `overwrite` also a file of another origin.
 
         `facts` are for readers of the manifest and not compared. Durability "process" survives the end of this process
         in any way, "power" that of the machine. PATH.manifest and PATH.compact are the journal's own. Raises
         JournalError when it is another job's, in use, or no journal; OSError when it cannot be made.
         """
-        # The lock is beside the file itself, whatever links lead to it.
+        # The lock is beside the file itself, links followed.
         path = os.path.realpath(path) if os.path.islink(path) else path
         claimed = claim(path, job=job, facts=facts or {}, restart=restart, overwrite=overwrite, write=write, sync=sync)
         try:
@@ -126,10 +126,10 @@ class Journal:
                     os.ftruncate(self._fd, end)
                 self._size = end
             else:
-                # Only the line end was lost.
+                # The record is whole and only its line end was lost.
                 self._put(b"\n")
                 yield end, glance
-            # Else a power failure could bring back what was cut off, under what is appended from here on.
+            # Without a sync a power failure could restore what was cut off, under what is appended from here on.
             with disk.errors_name(self.path):
                 self._sync(self._fd)
         self._end = self._size
@@ -146,9 +146,9 @@ class Journal:
         line = encode_record(record)
         if not is_line:
             if b"\n" in line or b"\r" in line:
-                # Only between the tokens of a body: within strings they are escaped.
+                # Line breaks are only between the tokens of a body, because within strings they are escaped.
                 line = msgspec.json.format(line, indent=-1)
-            # A body that is no JSON must not cost the whole journal when it is read again.
+            # Raises for a body that is no JSON, which would make the journal unreadable.
             decode_glance(line)
         offset, self._end = self._end, self._end + len(line) + 1
         self._lines.append(line)
@@ -166,7 +166,7 @@ class Journal:
         return offset
 
     def flush(self) -> None:
-        """Hand over to the operating system what is waiting, in one write."""
+        """Write the waiting lines to the operating system, in one write."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -178,7 +178,7 @@ class Journal:
             self._put(batch)
 
     def sync(self) -> None:
-        """Write what is waiting, to the disk itself."""
+        """Write the waiting lines, and sync them to the disk."""
         self._end_sync()
         self.flush()
         with disk.errors_name(self.path):
@@ -233,7 +233,7 @@ class Journal:
                     size = os.fstat(fd).st_size
                 finally:
                     os.close(fd)
-            # Windows renames nothing over a file that is open.
+            # Windows cannot rename over a file that is open.
             old, self._fd = self._fd, -1
             os.close(old)
             try:
@@ -246,14 +246,14 @@ class Journal:
             raise
         self._size = self._end = size
         try:
-            # Until this is done, a power failure would bring back the old file, without what is appended from here on.
+            # Before this, a power failure would restore the old file, without what is appended from here on.
             disk.sync_directory(self.path, self._sync)
         except BaseException as error:
             self._failure = error
             raise
 
     def close(self) -> None:
-        """Write what is waiting, to the disk itself, and let go of the file; harmless more than once.
+        """Write and sync the waiting lines, and close the file; harmless more than once.
 
         Raises the error of an earlier write or sync.
         """
@@ -286,7 +286,7 @@ class Journal:
                 disk.write_all(self._write, self._fd, batch)
         except BaseException as error:
             self._failure = error
-            # Lines of the batch that were written stay, and not a part of the next one.
+            # Whole lines of the batch that were written stay; a part of a line is cut off.
             with suppress(OSError):
                 written = os.fstat(self._fd).st_size - self._size
                 if written > 0:
@@ -296,7 +296,7 @@ class Journal:
         self._size += len(batch)
 
     def _flush_due(self) -> None:
-        # An error is kept: the next append says so to somebody who can act.
+        # The error is stored, and the next append raises it.
         with suppress(OSError):
             self.flush()
 
@@ -314,14 +314,14 @@ class Journal:
     def _sync_due(self, loop: asyncio.AbstractEventLoop, syncer: ThreadPoolExecutor) -> None:
         self._sync_timer = None
         if self._is_syncing():
-            # The disk is slower than that: one at a time.
+            # The disk is slower than the interval; syncs do not overlap.
             self._sync_timer = loop.call_later(_DELAY, self._sync_due, loop, syncer)
         else:
             with suppress(OSError):
                 self._begin_sync(syncer)
 
     def _sync_file(self) -> None:
-        # In a thread; like that of a write, an error is kept for the next append.
+        # Runs in a thread. The error is stored, and the next append raises it.
         try:
             with disk.errors_name(self.path):
                 self._sync(self._fd)
@@ -333,7 +333,7 @@ class Journal:
             self._syncing.result()
 
     def _whole_lines(self) -> Iterator[tuple[int, bytes]]:
-        """Every line that has its end, without it, and its offset."""
+        """Give every line that has its line end, without that, and its offset."""
         offset, rest = 0, b""
         while block := disk.read_at(self._fd, max(_BLOCK, len(rest)), offset + len(rest)):
             lines = (rest + block).split(b"\n")

@@ -1,9 +1,9 @@
-"""Which job a journal belongs to, in a file beside it, PATH.manifest; who has that file locked has the journal.
+"""Which job a journal belongs to: a file beside it, PATH.manifest; the run that has it locked has the journal.
 
-Law: knows the journal's name and size, never its lines, which so stay plain Batch results for any tool. It is written
-in place: the lock is on the file and not on its name. In what order things are written makes every
-crash recoverable: a manifest that is whole has a journal, a torn one an empty journal or none. Anything else was done
-by somebody, and is refused. `merge` alone puts a manifest in the place of another, under its lock.
+Knows the journal's name and size and never its lines, which stay plain Batch results for any tool. The manifest is
+written in place, because the lock is on the file and not on its name. The order of writes makes every crash
+recoverable: a whole manifest has a journal, a torn one an empty journal or none; anything else is refused. `merge`
+alone puts a manifest in the place of another, under its lock. Imports `disk` and `file_lock`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ VERSION = 2
 _MARK = b'{"aimlasync":"journal",'
 _AFRESH = "choose another -o, or begin anew with --restart (its answers are lost)"
 _SHOWN = 3
-# Nobody reads a checksum.
+# A checksum is not shown in a message: nobody can read it.
 _DIGEST = re.compile("[0-9a-f]{64}")
 _WIDTH = 60
 
@@ -55,7 +55,9 @@ def claim(
     fd = _open_locked(path, os.O_RDWR | os.O_CREAT)
     try:
         with errors_name(own):
-            found, size = _read(fd, own), _size(path)
+            with open(fd, "rb", closefd=False) as file:
+                file.seek(0)
+                found, size = _decoded(file.read(), own), _size(path)
             if found is None and size and not overwrite:
                 raise _unknown(path, "torn")
             if found is not None and not restart:
@@ -63,7 +65,7 @@ def claim(
                     _compare(path, found, job, size)
                     return fd
                 except JournalError:
-                    # An empty journal holds nothing that could be lost: it is made this job's.
+                    # An empty journal holds nothing that could be lost, so it becomes this job's.
                     if size != 0:
                         raise
             # A crash between any two of these leaves either what was there or an empty journal under a torn manifest.
@@ -83,43 +85,38 @@ def claim(
 def facts_of(path: str) -> dict[str, Any] | None:
     """Return the facts in the manifest of the journal at `path`, None where there is no whole one; nothing is locked.
 
-    They hold for whoever can claim the journal with the same job afterwards.
+    They are true for a run that can claim the journal with the same job afterwards.
     """
-    own = (os.path.realpath(path) if os.path.islink(path) else path) + ".manifest"
-    try:
-        fd = os.open(own, os.O_RDONLY | BINARY)
-    except OSError:
-        return None
-    try:
-        found = _read(fd, own)
-    except (OSError, JournalError):
-        return None
-    finally:
-        os.close(fd)
-    if found is None:
+    found = read_manifest((os.path.realpath(path) if os.path.islink(path) else path) + ".manifest")
+    if not found:
         return None
     facts = found.get("facts")
     return facts if isinstance(facts, dict) else {}
 
 
+def job_of(path: str) -> dict[str, Any]:
+    """Return what the manifest of the journal at `path` says of its job, {} where there is none to read."""
+    job = (read_manifest(f"{path}.manifest") or {}).get("job")
+    return job if isinstance(job, dict) else {}
+
+
 def is_manifest(path: str) -> bool:
     """Whether a manifest is at `path`: also one that a run is about to write, or died while it wrote."""
+    return read_manifest(path) is not None
+
+
+def read_manifest(path: str) -> dict[str, Any] | None:
+    """Return the manifest at `path`, {} for one that is not whole, None where there is none; nothing is locked."""
     try:
-        fd = os.open(path, os.O_RDONLY | BINARY)
-    except OSError:
-        return False
-    try:
-        _read(fd, path)
+        with open(path, "rb") as file:
+            return _decoded(file.read(), path) or {}
     except (OSError, JournalError):
-        return False
-    finally:
-        os.close(fd)
-    return True
+        return None
 
 
 @contextmanager
 def locked(path: str) -> Iterator[None]:
-    """Keep runs from the journal at `path`, which has a manifest. Raises JournalError when one has it; OSError."""
+    """Lock the journal at `path`, which has a manifest. Raises JournalError when a run has it; OSError."""
     fd = _open_locked(path, os.O_RDWR)
     try:
         yield
@@ -128,7 +125,7 @@ def locked(path: str) -> Iterator[None]:
 
 
 def release(fd: int) -> None:
-    """Let another run have the journal."""
+    """Unlock the journal for another run."""
     unlock(fd)
     os.close(fd)
 
@@ -139,7 +136,7 @@ def _open_locked(path: str, flags: int) -> int:
         fd = os.open(own, flags | BINARY, 0o600)
         try:
             lock(fd)
-            # `merge` puts another file in its place: a lock on the old one would keep nobody away.
+            # `merge` puts another file in its place, and a lock on the old one would exclude no other run.
             if _is_same(fd, own):
                 return fd
         except HeldError:
@@ -174,12 +171,9 @@ def _empty(path: str, sync: Sync) -> None:
             os.close(fd)
 
 
-def _read(fd: int, own: str) -> dict[str, Any] | None:
+def _decoded(data: bytes, own: str) -> dict[str, Any] | None:
     """Return the manifest, None when a run died while it made it. Raises JournalError for what is no manifest."""
-    with open(fd, "rb", closefd=False) as file:
-        file.seek(0)
-        data = file.read()
-    # A power failure may leave zeros where something was to be written.
+    # A power failure may leave zeros in the place of what was being written.
     if not data.strip(b"\0"):
         return None
     try:
@@ -228,7 +222,7 @@ def _difference(name: str, was: dict[str, Any], now: dict[str, Any]) -> str:
     texts = [msgspec.json.encode(side[name]).decode() if name in side else "not there" for side in (was, now)]
     start = 0
     if max(map(len, texts)) > _WIDTH:
-        # Two prompts may begin alike: show them where they part.
+        # Two long values may begin alike, so they are shown from where they differ.
         alike = next((at for at, (a, b) in enumerate(zip(*texts, strict=False)) if a != b), 0)
         start = max(0, alike - _WIDTH // 3)
     cut = [f"{'...' if start else ''}{text[start:][:_WIDTH]}{'...' * (len(text) > start + _WIDTH)}" for text in texts]

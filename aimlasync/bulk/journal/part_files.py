@@ -1,6 +1,6 @@
-"""The journals of a job's workers: where they lie, and which were left behind.
+"""Names of the files beside an output: its journal, and the journals of the workers of a job.
 
-Law: names of files, no content. A part that is locked belongs to a worker that is still ending.
+Names alone, no content. A part that is locked belongs to a worker that is still ending. Imports the standard library.
 """
 
 from __future__ import annotations
@@ -11,6 +11,11 @@ import re
 from contextlib import suppress
 
 _NAME = re.compile(r"\.part-([1-9][0-9]*)-of-([1-9][0-9]*)\Z")
+
+
+def journal_of(output: str, *, is_table: bool) -> str:
+    """Return the journal of the job that writes `output`."""
+    return f"{output}.journal" if is_table else output
 
 
 def part_path(journal: str, index: int, count: int) -> str:

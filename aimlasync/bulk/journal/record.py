@@ -1,9 +1,9 @@
 """One line of a journal: what became of one row, in the shape of a result line of OpenAI's Batch API.
 
-Law: plain data and its JSON. {"id", "custom_id", "response": {"status_code", "request_id", "body"}, "error"} is theirs
+Plain data and its JSON. {"id", "custom_id", "response": {"status_code", "request_id", "body"}, "error"} is theirs
 (source: OpenAI's Batch API reference, "The request output object"); `info` is ours, and holds what a report, a resumed
-run or an export wants to know without decoding the body. `settled` is the one place that tells an answer from a failure
-and both from a line that is neither; whoever reads a line reads it through there.
+run or an export needs without decoding the body. `settled` alone tells an answer from a failure, and both from a line
+that is neither; every reader of a line goes through it. Imports the bodies of errors.
 """
 
 from __future__ import annotations
@@ -82,17 +82,9 @@ class Glance(msgspec.Struct, kw_only=True, gc=False):
     """The part of a line that a scan reads: all but ids and bodies."""
 
     custom_id: str
-    response: GlanceResponse | None = None
+    response: Response | None = None
     error: Failure | None = None
     info: Facts | None = None
-
-
-class GlanceResponse(msgspec.Struct, kw_only=True, gc=False):
-    """The part of a response that a scan reads."""
-
-    status_code: int
-    request_id: str | None = None
-    body: msgspec.Raw = msgspec.Raw(b"null")
 
 
 class _Body(msgspec.Struct, gc=False):
@@ -111,7 +103,7 @@ encode_record = msgspec.json.Encoder().encode
 
 
 def settled(line: R) -> R:
-    """Return the line with its verdict in `error`: a status outside 2xx and a body that is an error are failures.
+    """Return the line with its failure in `error`: a status outside 2xx and a body that is an error are failures.
 
     OpenAI's Batch API leaves `error` null for a request that the server refused.
     """
@@ -148,6 +140,25 @@ def decode_glance(line: bytes | str) -> Glance | None:
 def is_blank(line: Record | Glance) -> bool:
     """Whether a line says nothing of its row."""
     return line.response is None and line.error is None
+
+
+def add_earlier(record: Record, earlier: Facts | None) -> None:
+    """Add what an earlier run took for the row, whose line this record takes the place of."""
+    facts = record.info
+    if earlier is None or facts is None:
+        return
+    facts.attempts = (earlier.attempts or 0) + (facts.attempts or 0)
+    calls = sum(1 if each.calls is None else each.calls for each in (earlier, facts))
+    facts.calls = None if calls == 1 else calls
+    paid = [each for each in (earlier, facts) if each.tokens_in is not None or each.cost_usd is not None]
+    if paid:
+        costs = [each.cost_usd for each in paid if each.cost_usd is not None]
+        facts.cost_usd = sum(costs) if len(costs) == len(paid) else None
+    if any(each.tokens_in is not None for each in paid):
+        facts.tokens_in, facts.tokens_out = (
+            sum(each.tokens_in or 0 for each in paid),
+            sum(each.tokens_out or 0 for each in paid),
+        )
 
 
 def _is_error(raw: bytes) -> bool:

@@ -1,12 +1,11 @@
 """A journal as a table: CSV, JSONL or Parquet, in the order of the input.
 
-Law: reads a journal and its input, writes one file; memory is 12 bytes a line of the journal, whatever is in it. What
-an answer says is read by the decoders that read it from the wire.
+Reads a journal and its input and writes one file; memory is 12 bytes a line of the journal. Answers are read by the
+decoders that read them from the wire. Imports input, journal, the results of requests, and this room.
 """
 
 from __future__ import annotations
 
-from codecs import BOM_UTF8
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,24 +18,24 @@ from msgspec import UNSET
 from aimlasync.bulk.input.rows import Format, InputError, Row
 from aimlasync.bulk.input.source import Source, format_of_path
 from aimlasync.bulk.journal.index import Index
+from aimlasync.bulk.journal.manifest import job_of
 from aimlasync.bulk.journal.record import Facts, Record
-from aimlasync.bulk.output.tables import Kind, KindError, open_table, spelled
+from aimlasync.bulk.output.tables import Kind, KindError, as_written, open_table
 from aimlasync.bulk.output.target import Target
-from aimlasync.chat.types import ChatCompletion, decode_completion
-from aimlasync.responses.types import Response as Reply
-from aimlasync.responses.types import decode_response
+from aimlasync.bulk.tasks.result import Reply, reply_of
+from aimlasync.chat.types import ChatCompletion
 from aimlasync.wire.base import plain
 
 _NO_FACTS = Facts()
 
 
 class Outcome:
-    """What became of one row; `record` is None when nothing did."""
+    """What became of one row; `record` is None when the journal has none of it."""
 
     def __init__(self, custom_id: str, record: Record | None) -> None:
         self.custom_id = custom_id
         self.record = record
-        self._reply: ChatCompletion | Reply | msgspec.UnsetType | None = UNSET
+        self._reply: Reply | msgspec.UnsetType | None = UNSET
         self._body: Any = UNSET
 
     @property
@@ -60,7 +59,7 @@ class Outcome:
         return self._body
 
     @property
-    def reply(self) -> ChatCompletion | Reply | None:
+    def reply(self) -> Reply | None:
         """The answer, None without one; also one that was paid for and is not valid."""
         if self._reply is UNSET:
             response = None if self.record is None else self.record.response
@@ -96,26 +95,6 @@ class Outcome:
         if self.record.response is not None:
             return self.record.response.status_code
         return None if self.record.error is None else self.record.error.status
-
-
-class _Shape(msgspec.Struct, gc=False):
-    object: Any = None
-    choices: msgspec.Raw | msgspec.UnsetType = UNSET
-    output: msgspec.Raw | msgspec.UnsetType = UNSET
-
-
-_shape = msgspec.json.Decoder(_Shape).decode
-
-
-def reply_of(body: bytes) -> ChatCompletion | Reply | None:
-    """Decode the body of a 2xx by the API that it is of; None for what is no answer of either."""
-    try:
-        shape = _shape(body)
-        if shape.object == "response" or (shape.choices is UNSET and shape.output is not UNSET):
-            return decode_response(body)
-        return decode_completion(body)
-    except (ValueError, RecursionError):
-        return None
 
 
 def _answer(outcome: Outcome) -> str | None:
@@ -177,7 +156,7 @@ class Layout:
         """Of those columns that need not be guessed."""
         self._gets: list[tuple[int | None, Callable[[Outcome], Any]]] = []
         for at, column in enumerate(self.columns):
-            # A column without a name, which CSV may have more than one of, is told by its place.
+            # CSV may have several columns without a name; each is found by its place.
             if column and self.columns.index(column) < at:
                 raise InputError(name, f"column {column!r} is asked for twice; once is enough")
             self._gets.append(self._get(column, at, name))
@@ -194,12 +173,12 @@ class Layout:
     def of_row(self, row: Row, outcome: Outcome) -> list[Any]:
         """Return the values of one row of the input."""
         fields: Mapping[str, Any] | Sequence[Any] | None = row.cells if self._format == "csv" else None
-        return self.values(fields or (spelled(row) if self._format == "jsonl" else row.fields), outcome)
+        return self.values(fields or (as_written(row) if self._format == "jsonl" else row.fields), outcome)
 
     def object_of_row(self, row: Row, outcome: Outcome) -> dict[str, Any]:
         """Return the row as an object with what is added: all its members, also those that no other row has."""
         added = {column: get(outcome) for column, (at, get) in zip(self.columns, self._gets, strict=True) if at is None}
-        return {**spelled(row), **added}
+        return {**as_written(row), **added}
 
     def _get(self, column: str, at: int, name: str) -> tuple[int | None, Callable[[Outcome], Any]]:
         if self._inputs[at : at + 1] == [column]:
@@ -253,12 +232,8 @@ def _at_path(root: str, path: list[str]) -> Callable[[Outcome], Any]:
 
 def id_column(journal_path: str) -> str | None:
     """Return the column whose values name the rows of a journal, as its manifest says; None where none does."""
-    try:
-        with open(f"{journal_path}.manifest", "rb") as file:
-            job = msgspec.json.decode(file.read().removeprefix(BOM_UTF8))["job"]
-        return job["id"] if isinstance(job["id"], str) else None
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+    column = job_of(journal_path).get("id")
+    return column if isinstance(column, str) else None
 
 
 def is_request(fields: Mapping[str, Any]) -> bool:
@@ -325,7 +300,7 @@ def export(
         layout = Layout(inputs, chosen, name=name, format=written, added=add)
         kinds = dict(layout.kinds)
         while True:
-            # Begun anew with that column as text when a kind, guessed from the first row group, turns out wrong.
+            # When a kind that was guessed from the first row group is wrong, all is written again with text there.
             try:
                 with (
                     target.open() as file,
@@ -355,21 +330,21 @@ def _columns(
     """The columns of the input, and those to be written."""
     if source is None:
         return [], [*(["custom_id", "answer", "error"] if columns is None else columns), *(add or ())]
-    if not source.again:
+    if not source.can_reread:
         raise InputError(source.name, "a pipe, and an export reads its input more than once; save it to a file first")
     first = source.sample(1)[0]
     inputs = source.columns
     requests = is_request(first.fields)
     known = requests and set(columns or ()) <= {*inputs, *RESULTS}
     if source.format == "jsonl" and not known:
-        # Objects need not have the same members, and none may be lost.
+        # Objects may have different members, and every member gets a column.
         inputs = list(dict.fromkeys(name for row in islice(source, limit) for name in row.fields))
     if columns is not None:
         return inputs, [*columns, *(add or ())]
     if requests and add is None:
         return inputs, ["custom_id", "answer", "error"]
     if format != "csv":
-        # Columns without a name are one.
+        # Outside of CSV, columns without a name are one column.
         inputs = list(dict.fromkeys(inputs))
     return inputs, [*inputs, *(add or (result_name("answer", inputs), result_name("error", inputs)))]
 

@@ -1,6 +1,6 @@
 """The lines of a journal that are failures, in a file of their own.
 
-Law: reads the journal, writes one file, whole or not at all; bounded memory.
+Reads the journal and writes one file, whole or not at all; memory is 12 bytes a line. Imports `Index` and `Target`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Journals of the shards of one job as one journal.
 
-Law: reads journals, writes one; memory is 12 bytes a line. Of the lines of one custom_id exactly one is kept. The
-sidecars must tell of the same job but for the shard.
+Reads journals and writes one; memory is 12 bytes a line. Of the lines of one custom_id exactly one is kept. The
+manifests must be of the same job but for the shard. Imports input, journal and this room.
 """
 
 from __future__ import annotations
@@ -18,9 +18,10 @@ import msgspec
 from aimlasync.bulk.input.rows import InputError
 from aimlasync.bulk.journal.index import Index
 from aimlasync.bulk.journal.manifest import locked
+from aimlasync.bulk.output.replace import replace
 from aimlasync.bulk.output.streams import is_stream
 from aimlasync.bulk.output.tables import text_of
-from aimlasync.bulk.output.target import Target, replace
+from aimlasync.bulk.output.target import Target
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,7 @@ def merge(paths: Sequence[str], out_path: str, *, overwrite: bool = False) -> Me
     with locked(os.path.realpath(out_path)) if was is not None else nullcontext(), Index(paths) as index:
         with target.open() as file:
             file.writelines(index.lines())
-        # After the journal: what a crash leaves between the two can be merged again.
+        # The manifest is replaced after the journal, so that what a crash leaves can be merged again.
         if manifest is not None and not goes:
             replace(os.path.realpath(out_path) + ".manifest", msgspec.json.encode(manifest) + b"\n")
         return Merged(index.rows, index.ok, index.rows - index.ok, index.duplicates)

@@ -1,6 +1,6 @@
 """Paths that are written as they go and replaced by nothing: standard output, open descriptors, pipes, devices.
 
-It may import `disk` and `InputError`.
+Imports `journal.disk` and `InputError`.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def is_stream(path: str) -> bool:
 
 @contextmanager
 def open_stream(path: str) -> Iterator[BinaryIO]:
-    """Give what `is_stream`, for writing. Raises InputError for a disk and the like, OSError where nobody listens."""
+    """Give what `is_stream`, for writing. Raises InputError for a disk and the like, OSError where nothing reads."""
     check_stream(path)
     fd = 1 if path == "-" else _descriptor(path)
     if fd == 1:
@@ -55,7 +55,7 @@ def open_stream(path: str) -> Iterator[BinaryIO]:
 
 
 class NamedFile(io.FileIO):
-    """A file whose errors say for which one it stands."""
+    """A file whose errors have the name of the file that it will become."""
 
     def __init__(self, fd: int, name: str) -> None:
         super().__init__(fd, "wb")
@@ -72,7 +72,7 @@ class NamedFile(io.FileIO):
 
 @contextmanager
 def named(name: str) -> Iterator[None]:
-    """Errors are those of the file that was meant, and not of one beside it."""
+    """Put `name` into errors, in the place of a descriptor or of a temporary file beside it."""
     try:
         yield
     except OSError as error:
@@ -81,7 +81,7 @@ def named(name: str) -> Iterator[None]:
 
 
 def _descriptor(path: str) -> int | None:
-    """The number of the open file that a path stands for: opening /dev/stdout again would empty a file behind it."""
+    """Return the descriptor that a path names; opening /dev/stdout again would empty the file behind it."""
     path = os.path.normpath(path)
     found = _DESCRIPTOR.match(path)
     return int(found[1]) if found is not None else _NAMED.get(path)
@@ -95,14 +95,14 @@ def check_stream(path: str) -> None:
         return
     fd = _descriptor(path)
     if os.isatty(fd) if fd is not None else _is_terminal(path):
-        # Standard output knows what a terminal must not be given.
+        # Text for a terminal must go through standard output, which removes what would drive the terminal.
         raise InputError(path, "a terminal; name a file, or - for standard output")
     if fd is not None:
         return
     found = os.stat(path)
     is_known = os.path.basename(os.path.realpath(path)) in ("null", "full")
     if not (stat.S_ISFIFO(found.st_mode) or (stat.S_ISCHR(found.st_mode) and is_known)):
-        # No printer, no memory, no disk.
+        # Printers, memory and disks are devices too.
         raise InputError(path, "a device or socket; name a file, /dev/null, or - for standard output")
 
 

@@ -1,7 +1,8 @@
 """Tables of values, as CSV, JSONL or Parquet.
 
-Law: bytes out; knows nothing of how a value came about. A value is one that JSON knows: in CSV anything but text is
-written as JSON, and nothing for null; UNSET is null, and in JSONL no member at all.
+Values in, bytes out; where a value comes from is `export`'s business. A value is one that JSON knows: in CSV anything
+but text is written as JSON, and nothing for null; UNSET is null, and in JSONL no member at all. CSV is RFC 4180.
+Imports input alone.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from aimlasync.bulk.input.rows import Format, Row
 
 Kind = Literal["bool", "int", "float", "text"]
 
-# A row group of Parquet: as many rows, or as many characters.
+# Most rows, and most characters, of a row group of Parquet.
 _GROUP = 10_000
 _GROUP_SIZE = 2**26
 
@@ -64,8 +65,7 @@ def open_table(
 class CsvTable:
     """RFC 4180 with plain line feeds."""
 
-    # Not the csv module's writer: that goes through text by single characters, and before Python 3.13 leaves a lone
-    # carriage return without quotes.
+    # The csv module's writer is slower, and before Python 3.13 puts no quotes around a lone carriage return.
 
     def __init__(self, file: BinaryIO, columns: Sequence[str]) -> None:
         self._write = file.write
@@ -126,7 +126,7 @@ class ParquetTable:
     def abandon(self) -> None:
         """End without more to say."""
         if self._writer is not None:
-            # Else it would try again when it is collected, and complain that the file is closed.
+            # A writer that is open would close itself when it is collected, and fail because the file is closed.
             with suppress(Exception):
                 self._writer.close()
             self._writer.is_open = False
@@ -171,27 +171,7 @@ def _kind(values: Sequence[Any]) -> Kind | None:
     return "text"
 
 
-class Writer:
-    """Writes rows with one more column to a binary file as CSV or JSONL."""
-
-    def __init__(self, file: BinaryIO, format: Format, columns: Sequence[str], label_column: str) -> None:
-        self._file = file
-        self._columns = list(columns)
-        self._key = _encode(label_column)
-        self._csv = CsvTable(file, [*self._columns, label_column]) if format == "csv" else None
-
-    def write(self, row: Row, label: str | None) -> None:
-        """Write one row."""
-        if self._csv is not None:
-            self._csv.write([*(row.cells or map(row.fields.get, self._columns)), label])
-            return
-        raw = _encode(row.fields) if row.raw is None else row.raw
-        # Added to the text of the object: decoding and encoding again would lose its spacing and its long numbers.
-        comma = b"," if row.fields else b""
-        self._file.write(b"%b%b%b:%b}\n" % (raw[:-1].rstrip(), comma, self._key, _encode(label)))
-
-
-def spelled(row: Row) -> Mapping[str, Any]:
+def as_written(row: Row) -> Mapping[str, Any]:
     """Return the fields of a row for JSONL: those of a JSON row as they were written, with all digits of a number."""
     return row.fields if row.raw is None else _raw(row.raw)
 

@@ -1,43 +1,27 @@
-"""Where a job may write, and how a file is replaced whole.
+"""Where a job may write.
 
-This file decides for every table, page, file of failed lines and merged journal. A job may write where nothing is, and
-over what it wrote itself and nobody has changed since; anything else is refused unless `overwrite` is asked for. What a
-job wrote is recorded in JOURNAL.outputs, one JSON line a file: its path from there, its size and its SHA-256.
-A replaced file is the old one or the new one, whatever the disk does: it is written beside, synced and renamed.
-It may import `disk`, `manifest`, `streams` and `InputError`.
+`Target` decides for every table, page, file of failed lines and merged journal. A job may write where nothing is, and
+over what it wrote itself and nobody has changed since; anything else is refused unless `overwrite` is asked for.
+Imports `journal`, `InputError`, and of this room `streams`, `replace` and `written`.
 """
 
 from __future__ import annotations
 
-import errno
 import hashlib
-import io
 import os
 import re
-import secrets
-import shutil
-import stat
-import sys
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, nullcontext
 from typing import BinaryIO, Protocol
-
-import msgspec
 
 from aimlasync.bulk.input.rows import InputError
 from aimlasync.bulk.journal import disk
 from aimlasync.bulk.journal.manifest import JournalError, is_manifest, locked
-from aimlasync.bulk.output.streams import NamedFile, check_stream, is_stream, named, open_stream
+from aimlasync.bulk.output.replace import replacing
+from aimlasync.bulk.output.streams import check_stream, is_stream, named, open_stream
+from aimlasync.bulk.output.written import Written, WrittenFiles
 
 _SIDECARS = re.compile(r"(.+)\.(?:manifest|outputs|compact|part-[1-9][0-9]*-of-[1-9][0-9]*)\Z", re.DOTALL)
-# Of a record, before it is written anew with one line a file.
-_LONG = 2**18
-# What a directory says in which nothing can be written beside what is read.
-_CLOSED = {errno.EACCES, errno.EPERM, errno.EROFS}
-_BLOCK = 2**20
-
-# What Ray writes.
-_ROWS = (".parquet", ".json", ".jsonl", ".csv")
 
 _FOREIGN = "is there, and is not what this job wrote"
 _THEIRS = "the output of another job, whose journal is {}.journal"
@@ -56,21 +40,6 @@ class Readable(Protocol):
 
     def same_file(self, path: str) -> bool:
         """Whether `path` is this file."""
-
-
-class Written(msgspec.Struct, frozen=True):
-    """A line of JOURNAL.outputs."""
-
-    path: str
-    size: int
-    sha256: str
-    before: str | None = None
-    """SHA-256 of the job's own file in whose place this one comes; a crash may have left that one."""
-    aimlasync: str = "output"
-
-
-_encode = msgspec.json.Encoder().encode
-_written = msgspec.json.Decoder(Written).decode
 
 
 class Target:
@@ -94,6 +63,7 @@ class Target:
     ) -> None:
         self.path = path
         self._journal = os.path.realpath(journal)
+        self._written = WrittenFiles(self._journal)
         self._reads = reads
         self._taken = taken
         self._overwrite = overwrite
@@ -101,8 +71,8 @@ class Target:
         self._is_journal = is_journal
         self.drops_manifest = False
         """Whether the manifest beside the path goes with what is there: nothing may take the new file for that."""
-        # What was found last: how to know it again, and its digest if it is the job's own.
-        self._seen: tuple[tuple[int, ...] | None, str | None] | None = None
+        # What was at the path last: what identifies it, and its digest if it is the job's own.
+        self._found: tuple[tuple[int, ...] | None, str | None] | None = None
 
     def check(self) -> str | None:
         """Return the digest of the job's own file that is there, None where there is none.
@@ -140,17 +110,17 @@ class Target:
             with named(self.path):
                 disk.sync(file.fileno())
                 size, digest = os.fstat(file.fileno()).st_size, _digest(temporary)
-            # Before the rename: what a disk says of an error at the end leaves the old file.
+            # Closed before the rename, so that an error of the disk at the end leaves the old file.
             file.close()
             before = self.check()
-            # A merge has the lock already.
+            # A merge has locked the journal already.
             with locked(real) if self.drops_manifest and not self._is_journal else nullcontext():
                 if self.drops_manifest:
                     os.unlink(f"{real}.manifest")
-                self._record(Written(_spelled(os.path.relpath(real, self._folder)), size, digest, before))
+                self._written.add(Written(self._written.name_of(real), size, digest, before))
                 with named(self.path):
                     os.replace(temporary, real)
-        self._seen = None
+        self._found = None
 
     def _check_journals(self, real: str) -> None:
         """Refuse what belongs to a journal: the job's own, and another's unless it is to be replaced on purpose."""
@@ -172,30 +142,30 @@ class Target:
         try:
             found = os.stat(real)
         except FileNotFoundError:
-            self._seen = None
-            if self._is_elsewhere(real):
+            self._found = None
+            if self._is_output_of_another(real):
                 self.refuse(_THEIRS.format(self.path))
             return None
         if not os.access(real, os.W_OK):
             raise InputError(self.path, f"no right to write it; choose another {self._option}")
         stamp = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
-        if self._seen is not None and self._seen[0] == stamp:
-            return self._seen[1]
-        known = self._known().get(_spelled(os.path.relpath(real, self._folder)))
+        if self._found is not None and self._found[0] == stamp:
+            return self._found[1]
+        known = self._written.read().get(self._written.name_of(real))
         own = None
         # An empty file holds nothing that could be lost.
-        if found.st_size or known is not None or self._is_elsewhere(real):
+        if found.st_size or known is not None or self._is_output_of_another(real):
             digest = _digest(real) if known is not None else None
             if known is not None and digest in (known.sha256, known.before):
                 own = digest
-            elif self._is_elsewhere(real):
+            elif self._is_output_of_another(real):
                 self.refuse(_THEIRS.format(self.path))
             elif found.st_size:
                 self.refuse("was changed since this job wrote it" if known is not None else _FOREIGN)
-        self._seen = (stamp, own)
+        self._found = (stamp, own)
         return own
 
-    def _is_elsewhere(self, real: str) -> bool:
+    def _is_output_of_another(self, real: str) -> bool:
         """Whether the path is the output of another job, which may be about to write it."""
         theirs = f"{real}.journal"
         return theirs != self._journal and not self._is_journal and is_manifest(f"{theirs}.manifest")
@@ -204,61 +174,6 @@ class Target:
         """Raise OverwriteError, unless it is to be overwritten on purpose."""
         if not self._overwrite:
             raise OverwriteError(self.path, f"{what}; choose another {self._option}, or replace it with --overwrite")
-
-    @property
-    def _folder(self) -> str:
-        return os.path.dirname(self._journal)
-
-    @property
-    def _outputs(self) -> str:
-        return f"{self._journal}.outputs"
-
-    def _known(self) -> dict[str, Written]:
-        """What the job has written: path -> the last line that names it."""
-        known: dict[str, Written] = {}
-        try:
-            with open(self._outputs, "rb") as file:
-                for number, line in enumerate(file):
-                    try:
-                        written = _written(line)
-                    except (ValueError, RecursionError):
-                        # A write that was cut off may have left half a line.
-                        if number:
-                            continue
-                        written = None
-                    if written is None or written.aimlasync != "output":
-                        what = "is there, and is no record of what a job wrote; move it away"
-                        raise InputError(self._outputs, what)
-                    known[written.path] = written
-        except FileNotFoundError:
-            return {}
-        return known
-
-    def _record(self, written: Written) -> None:
-        known = self._known()
-        if written.path in known and known[written.path].sha256 == written.sha256:
-            return
-        line = _encode(written) + b"\n"
-        try:
-            # Appended, so that two exports at once do not lose each other's line.
-            fd = os.open(self._outputs, os.O_RDWR | os.O_CREAT | os.O_APPEND | disk.BINARY, 0o600)
-        except OSError as error:
-            if error.errno not in _CLOSED:
-                raise
-            # A journal that others keep: the next time its reader is asked whether to replace the file.
-            return
-        with disk.errors_name(self._outputs):
-            try:
-                size = os.fstat(fd).st_size
-                if size and disk.read_at(fd, 1, size - 1) != b"\n":
-                    line = b"\n" + line
-                if size < _LONG:
-                    disk.write_all(os.write, fd, line)
-                    return
-            finally:
-                os.close(fd)
-        known[written.path] = written
-        replace(self._outputs, b"".join(_encode(each) + b"\n" for each in known.values()))
 
 
 def check_place(path: str, *, reads: Collection[Readable | str] = (), option: str = "name") -> None:
@@ -275,105 +190,8 @@ def check_place(path: str, *, reads: Collection[Readable | str] = (), option: st
             raise InputError(path, f"the input itself; choose another {option}")
 
 
-def replace(path: str, data: bytes) -> None:
-    """Put a file of `data`, its owner's alone, in the place of one of ours. Raises OSError."""
-    with replacing(path, name=path, private=True) as (file, temporary):
-        file.write(data)
-        file.flush()
-        with named(path):
-            disk.sync(file.fileno())
-            file.close()
-            os.replace(temporary, path)
-
-
-@contextmanager
-def replacing_directory(path: str, *, overwrite: bool = False) -> Iterator[str]:
-    """Give a new directory beside `path` that takes its place when the block ends well, and is gone when it does not.
-
-    Raises OverwriteError for a directory with files in it, unless `overwrite` is set: more files beside them would make
-    their rows twice. What is no file of rows is never taken away: InputError.
-    """
-    path = os.path.realpath(path)
-    if os.path.lexists(path) and not os.path.isdir(path):
-        raise InputError(path, "a file, and rows are written as files in a directory; name one")
-    check_free(path, os.listdir(path) if os.path.isdir(path) else [], overwrite=overwrite)
-    temporary = f"{path}.{secrets.token_hex(6)}.part"
-    try:
-        with named(path):
-            os.makedirs(temporary)
-        yield temporary
-        there = os.listdir(path) if os.path.isdir(path) else []
-        check_free(path, there, overwrite=overwrite)
-        with named(path):
-            if not there:
-                # Python replaces an empty directory by none on Windows.
-                with suppress(FileNotFoundError):
-                    os.rmdir(path)
-                os.rename(temporary, path)
-                return
-            old = f"{temporary}.old"
-            os.rename(path, old)
-            try:
-                os.rename(temporary, path)
-            except BaseException:
-                os.rename(old, path)
-                raise
-        shutil.rmtree(old, ignore_errors=True)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
-
-
-def check_free(path: str, there: Collection[str], *, overwrite: bool) -> None:
-    """Raise InputError or OverwriteError for a directory with the names `there` in it."""
-    strange = next((name for name in there if not name.endswith(_ROWS)), None)
-    if strange is not None:
-        raise InputError(path, f"there is {strange!r} in it, which is no file of rows; name another directory")
-    if there and not overwrite:
-        what = "has files of rows already, and more beside them would make rows twice"
-        raise OverwriteError(path, f"{what}; choose another directory, or replace them with overwrite=True")
-
-
-@contextmanager
-def replacing(path: str, *, name: str, private: bool = False) -> Iterator[tuple[BinaryIO, str]]:
-    """Give a new file beside `path` and where it is, to be renamed within the block; whatever happens, it is gone.
-
-    It has the mode and, where that may be, the owner of what is at `path`; else a `private` one is its owner's alone.
-    Errors of the disk go by `name`.
-    """
-    folder = os.path.dirname(path) or "."
-    temporary = os.path.join(folder, f".aimlasync-{secrets.token_hex(6)}.part")
-    try:
-        old: os.stat_result | None = os.stat(path)
-    except FileNotFoundError:
-        old = None
-    mode = stat.S_IMODE(old.st_mode) if old is not None else 0o600 if private else 0o666
-    file: io.BufferedWriter | None = None
-    try:
-        with named(name):
-            fd = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | disk.BINARY, mode)
-        file = io.BufferedWriter(NamedFile(fd, name), _BLOCK)
-        if old is not None and sys.platform != "win32":
-            with suppress(OSError):
-                os.fchown(fd, old.st_uid, old.st_gid)
-            with suppress(OSError):
-                os.fchmod(fd, mode)
-        yield file, temporary
-        file.close()
-        with named(name):
-            disk.sync_directory(path, disk.sync)
-    except BaseException:
-        with suppress(OSError):
-            os.unlink(temporary)
-        if file is not None:
-            # What it still holds back fails once more, and that is known.
-            with suppress(OSError):
-                file.close()
-        raise
-
-
 def _stem(path: str) -> str | None:
-    """The journal that a file beside it is named after."""
+    """Return the journal that a file beside it is named after, None for another name."""
     found = _SIDECARS.match(path)
     return None if found is None else found[1]
 
@@ -383,11 +201,6 @@ def _same(path: str, other: str) -> bool:
         return os.path.samefile(path, other)
     except OSError:
         return False
-
-
-def _spelled(path: str) -> str:
-    """A path as JSON can have it: names need not be UTF-8."""
-    return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def _digest(path: str) -> str:

@@ -1,19 +1,22 @@
 """How fast a job goes and what holds it back: the numbers behind a progress bar.
 
-Law: arithmetic on counters; `now` is handed in. Speeds are those of the last half minute, since a job's first minute
-says little about its last.
+`Progress` is arithmetic on counters; the monotonic time is an argument. Speeds are those of the last half minute,
+since a job's first minute says little about its last. Imports `Totals` and the statistics of an endpoint.
 """
 
 from __future__ import annotations
 
+import time
 from collections import Counter, deque
+from collections.abc import Sequence
 
 import msgspec
 
+from aimlasync.bulk.progress.totals import Totals
 from aimlasync.endpoints.statistics import EndpointStatistics
 
 _WINDOW = 30.0
-# One sample a quarter of a second at most.
+# Seconds between two samples, at least.
 _STEP = 0.25
 
 LIMITS = {
@@ -26,6 +29,20 @@ LIMITS = {
     "input": "input",
 }
 """What may hold a job back, in words."""
+
+
+class Activity(msgspec.Struct, kw_only=True):
+    """What a runner is doing at one moment; rows that other processes have done are not in the totals yet."""
+
+    in_flight: int = 0
+    """Calls at a server."""
+    limits: Sequence[str] = ()
+    """What holds each process back: a key of `LIMITS`."""
+    ok: int = 0
+    """Of other processes in this run, as are the next three."""
+    failed: int = 0
+    tokens: int = 0
+    cost_usd: float | None = None
 
 
 class Snapshot(msgspec.Struct, kw_only=True):
@@ -50,8 +67,8 @@ class Snapshot(msgspec.Struct, kw_only=True):
     """requests, tokens, concurrency, rate, pause, budget or input; None at the very start."""
 
 
-class Pace:
-    """Measures one run."""
+class Progress:
+    """How fast one run goes, and what held it back."""
 
     def __init__(self, now: float) -> None:
         self._began = now
@@ -76,6 +93,29 @@ class Pace:
     def seconds(self, now: float) -> float:
         """Return the seconds since the run began."""
         return now - self._began
+
+    def snapshot(self, now: float, totals: Totals, activity: Activity) -> Snapshot:
+        """Take a sample, and return where the job is."""
+        finished = totals.finished + activity.ok + activity.failed
+        tokens = totals.tokens - totals.tokens_before + activity.tokens
+        self.sample(now, finished, tokens)
+        rows_per_second, tokens_per_second = self.speed(now, finished, tokens)
+        self.limits.update(activity.limits)
+        costs = [cost for cost in (totals.cost, activity.cost_usd) if cost is not None]
+        pending = None if totals.left is None else totals.left - finished
+        return Snapshot(
+            at=time.time(),
+            seconds=self.seconds(now),
+            total=totals.total,
+            done=totals.ok + activity.ok,
+            failed=totals.failed + activity.failed,
+            in_flight=activity.in_flight,
+            calls_per_second=rows_per_second,
+            tokens_per_second=tokens_per_second,
+            cost_usd=sum(costs) if costs else None,
+            eta_seconds=pending / rows_per_second if pending is not None and rows_per_second > 0 else None,
+            limited_by=max(activity.limits, key=activity.limits.count) if activity.limits else None,
+        )
 
 
 def limited_by(endpoints: list[EndpointStatistics], busy: int, workers: int) -> str | None:

@@ -1,6 +1,7 @@
 """What a job adds up to: rows, labels, failures, tokens, money, agreement with a gold column.
 
-Law: arithmetic only. What nobody stated is unknown, never 0.
+`Totals` is arithmetic on results and records; what was not stated is unknown, never 0. Imports the records of a journal
+and the results of requests.
 """
 
 from __future__ import annotations
@@ -8,13 +9,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
+from aimlasync.bulk.input.rows import Row
 from aimlasync.bulk.journal.record import Facts, Glance, Record
-from aimlasync.chat.types import ChatCompletion
-
-if TYPE_CHECKING:
-    from aimlasync.bulk.jobs.ask_one import Reply
+from aimlasync.bulk.tasks.prompt import as_text
+from aimlasync.bulk.tasks.result import Result, is_refused
+from aimlasync.errors import AnswerError
 
 Labels = str | list[str]
 
@@ -29,9 +29,17 @@ class Failures:
 
 
 @dataclass(slots=True)
-class Tally:
+class Totals:
     """Totals of a job: the rows of this run, and what its journal held before."""
 
+    total: int | None = None
+    """Rows in all, None while that is not known."""
+    left: int | None = None
+    """Rows that were still to be asked about when this run began, None while that is not known."""
+    finished: int = 0
+    """Rows finished in this run."""
+    seconds_answering: float = 0.0
+    """Of this run: the seconds that its calls took, waits of our own left out."""
     ok: int = 0
     """Rows with a good answer."""
     ok_before: int = 0
@@ -50,6 +58,8 @@ class Tally:
     """HTTP tries of this run."""
     tokens_in: int = 0
     tokens_out: int = 0
+    tokens_before: int = 0
+    """Of both, those of earlier runs."""
     uncounted: int = 0
     """Replies that did not say how many tokens they took."""
     replies: int = 0
@@ -69,6 +79,11 @@ class Tally:
     """Rows with a label and a gold one."""
 
     @property
+    def pending(self) -> int | None:
+        """Rows still to be asked about, None while that is not known."""
+        return None if self.left is None else self.left - self.finished
+
+    @property
     def failed(self) -> int:
         """Rows without a good answer."""
         return sum(failures.count for failures in self.failures.values())
@@ -84,12 +99,39 @@ class Tally:
         return self.exact + sum(count for (gold, label), count in self.gold.items() if gold == label)
 
     @property
+    def tokens(self) -> int:
+        """Tokens in and out, earlier runs included."""
+        return self.tokens_in + self.tokens_out
+
+    @property
     def cost(self) -> float | None:
         """US dollars of all replies whose cost is known, None when none is."""
         return self.cost_usd if self.priced else None
 
-    def saw(self, record: Record | Glance) -> None:
-        """Count what one row came to."""
+    def start_run(self) -> None:
+        """Take all that was added so far for the work of earlier runs."""
+        self.ok_before, self.tokens_before = self.ok, self.tokens
+
+    def add_result(self, result: Result, record: Record, *, is_read: bool) -> None:
+        """Add what became of a row in this run; `is_read` says that its answer was looked at."""
+        self.finished += 1
+        self.add_record(record)
+        if result.shared_with is not None:
+            return
+        self.attempts += result.attempts
+        facts, reply = record.info, result.reply
+        if facts is not None and facts.seconds is not None:
+            self.seconds_answering += facts.seconds - (facts.queued or 0.0) - (facts.limited or 0.0)
+        if reply is not None:
+            # The last of several calls may have ended in an error without a reply.
+            failed = result.error is not None and not isinstance(result.error, AnswerError)
+            self.answered += result.calls - failed
+            if result.error is None and not is_read:
+                self.truncated += reply.truncated
+                self.refused += is_refused(reply)
+
+    def add_record(self, record: Record | Glance) -> None:
+        """Add what the journal says of a row."""
         facts, error = record.info, record.error
         if facts is None:
             facts = Facts()
@@ -101,14 +143,15 @@ class Tally:
             elif label is not None:
                 self.labels.update(label)
         else:
-            self.fail(error.code, record.custom_id, error.message)
-        self.pay(facts, replied=error is None or facts.tokens_in is not None or facts.cost_usd is not None)
+            failures = self.failures.setdefault(error.code, Failures(example=record.custom_id, message=error.message))
+            failures.count += 1
+        self.add_usage(facts, replied=error is None or facts.tokens_in is not None or facts.cost_usd is not None)
 
-    def pay(self, facts: Facts, *, replied: bool) -> None:
-        """Count what a row took, whatever it came to."""
+    def add_usage(self, facts: Facts, *, replied: bool) -> None:
+        """Add the tokens and the cost of a row, whatever became of it."""
         if facts.shared_with is not None:
             self.shared += 1
-            # By an earlier failure of the row itself.
+            # Then the usage is that of an earlier failure of the row itself.
             replied = facts.tokens_in is not None or facts.cost_usd is not None
         if not replied:
             return
@@ -126,9 +169,10 @@ class Tally:
             tokens[0] += facts.tokens_in
             tokens[1] += facts.tokens_out or 0
 
-    def fail(self, kind: str, custom_id: str, message: str) -> None:
-        """Count a failed row."""
-        self.failures.setdefault(kind, Failures(example=custom_id, message=message)).count += 1
+    def judge_row(self, row: Row, column: str | None, label: Labels | None) -> None:
+        """Compare the label of a row with its gold `column`; does nothing where either is missing."""
+        if column is not None and label is not None:
+            self.judge(as_text(row.fields.get(column)), label)
 
     def judge(self, gold: str, label: Labels, *, separator: str = "|") -> None:
         """Compare a label, or several, with the right one as the gold column has it."""
@@ -150,14 +194,3 @@ class Tally:
         values = [*labels, *sorted({gold for gold, _ in self.gold} - set(labels))]
         table = [(value, [self.gold[value, label] for label in labels]) for value in values]
         return [(value, counts) for value, counts in table if any(counts) or value in labels]
-
-
-def is_refused(reply: Reply) -> bool:
-    """Whether the model refused, or a filter cut its answer."""
-    if isinstance(reply, ChatCompletion):
-        if not reply.choices:
-            return False
-        choice = reply.choices[0]
-        return bool(choice.message.refusal) or choice.finish_reason == "content_filter"
-    cut = reply.incomplete_details
-    return bool(reply.refusal) or (cut is not None and cut.reason == "content_filter")

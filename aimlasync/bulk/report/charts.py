@@ -1,7 +1,8 @@
 """Inline SVG for a report: columns over time, a histogram of times on a log axis.
 
-Law: x is in percent and y in pixels, so a chart fills any width while type, lines and hatching keep their size. The
-`<title>` of a column is its tooltip, with or without script. Nothing here is text that others wrote.
+x is in percent and y in pixels, so a chart fills any width while type, lines and hatching keep their size. The
+`<title>` of a column is its tooltip, with or without script. No text of others is drawn. Imports the histogram of
+`facts`.
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ class TimeAxis:
         first, _, x = self._parts[at]
         start, end = self.sessions[at]
         ran = min(end, (number + 1) * self.width) - max(start, number * self.width)
-        # A hair wider, or rounding to pixels leaves seams. A stub of a column is too short to tell a rate by.
+        # A little wider, because rounding to pixels would leave seams. Half a column at least, to compute a rate by.
         return x + (number - first) * self._wide, self._wide + 0.03, max(ran, self.width / 2)
 
     def ticks(self) -> Iterator[Tick]:
@@ -117,7 +118,7 @@ def histogram(bins: Sequence[tuple[float, float, int]], *, marks: Sequence[tuple
         for start, end, count in bins
     ]
     parts, height, head = [], 120, 16 * len(marks) + 4
-    # No line crosses a label: all are on the right of their lines, the first on top, or on the left, the last on top.
+    # So that no line crosses a label, labels are right of their lines, the first on top, or left, the last on top.
     side, shift, order = ("start", 5, 1) if place(marks[-1][1]) <= 74 else ("end", -5, -1)
     for row, (name, seconds) in enumerate(marks[::order]):
         x, y = place(seconds), 16 * row + 12
@@ -181,7 +182,7 @@ def _plot(
         y = float(base)
         for kind, value in zip(kinds, bar.layers, strict=True):
             if value:
-                # Something is never drawn as nothing.
+                # A value above 0 is drawn one pixel high at least.
                 tall = max(1.0, value / (step * levels) * height)
                 y -= tall
                 drawn.append(_rect(bar.x, y, bar.wide, tall, kind))

@@ -1,8 +1,8 @@
 """What a journal says, read in one pass.
 
-Law: memory is bounded by what is shown, not by the rows; only a failed row costs some bytes until it succeeds, since
-its retry must be known as such. Unknown is None or counted as unknown, never 0; a number that no clock or meter gives
-(negative, or after the year 3000) is unknown too.
+Memory is bounded by what is shown, not by the rows; only a failed row costs some bytes until it succeeds, since its
+retry must be known as such. Unknown is None or counted as unknown, never 0; a number that no clock or meter gives
+(negative, or after the year 3000) is unknown too. Imports `journal`.
 """
 
 from __future__ import annotations
@@ -11,14 +11,12 @@ import heapq
 import math
 import os
 from bisect import bisect_left
-from codecs import BOM_UTF8
 from collections import Counter
 from dataclasses import dataclass, field
 from itertools import accumulate, pairwise
 from typing import Final, TypeVar
 
-import msgspec
-
+from aimlasync.bulk.journal.manifest import job_of
 from aimlasync.bulk.journal.record import Facts, Failure, Glance, decode_glance
 
 N = TypeVar("N", int, float)
@@ -34,7 +32,7 @@ _NOTHING = Facts()
 _LAST_TIME = 32_503_680_000.0
 _LONGEST = 1e9
 _MOST = 1_000_000_000_000
-# More than a person reads is counted together: hostile or free text must not fill the memory.
+# Bounds of what is told apart; the rest is counted together, so that hostile or free text cannot fill the memory.
 _SLOWEST = 20
 _KINDS = 40
 _LABELS = 5_000
@@ -143,7 +141,7 @@ class Spans:
         """Count a row that was worked on from `start` to `end`."""
         spans = self.spans
         first = after = bisect_left(spans, start - self._SLACK, key=lambda span: span[1])
-        # Usually one: rows finish in the order of time, and a row joins the last stretch.
+        # Rows finish in the order of time, so this is usually one step: a row joins the last stretch.
         while after < len(spans) and spans[after][0] <= end + self._SLACK:
             start, end = min(start, spans[after][0]), max(end, spans[after][1])
             after += 1
@@ -249,18 +247,18 @@ class Report:
         """The stretches of time between the gaps."""
         return self.spans.sessions(self.timeline.width)
 
-    def saw(self, line: Glance) -> None:
+    def add(self, line: Glance) -> None:
         """Count one line."""
         self.lines += 1
         info, failure = line.info or _NOTHING, line.error
         status = line.response.status_code if line.response else None
         if failure is not None:
-            self._saw_failure(failure, line.custom_id)
+            self._add_failure(failure, line.custom_id)
         else:
-            self._saw_success(info, line.custom_id)
+            self._add_success(info, line.custom_id)
         at, seconds = _within(info.at, _LAST_TIME), _within(info.seconds, _LONGEST)
         if at is not None:
-            self._saw_time(info, at, seconds or 0.0, failure is None)
+            self._add_time(info, at, seconds or 0.0, failure is None)
         if info.shared_with is not None:
             self.shared += 1
             return
@@ -273,10 +271,10 @@ class Report:
                 (heapq.heappush if len(self.slowest) < _SLOWEST else heapq.heapreplace)(self.slowest, slow)
         if (first_byte := _within(info.first_byte, _LONGEST)) is not None:
             self.first_byte.add(first_byte)
-        self._saw_use(info, attempts, failure is None)
+        self._add_use(info, attempts, failure is None)
 
-    def _saw_success(self, info: Facts, custom_id: str) -> None:
-        # A row that is ok is never asked again, so each ok line is a row. Rows fail rarely: most ids are never hashed.
+    def _add_success(self, info: Facts, custom_id: str) -> None:
+        # A row that is ok is never asked again, so each ok line is a row. Its id is hashed only if any row has failed.
         self.ok += 1
         before = self._failed.pop(hash(custom_id), None) if self._failed else None
         if before is not None:
@@ -292,7 +290,7 @@ class Report:
             self.confidence[min(int(info.confidence * BINS), BINS - 1)] += 1
             self.confidences.add(info.confidence)
 
-    def _saw_failure(self, failure: Failure, custom_id: str) -> None:
+    def _add_failure(self, failure: Failure, custom_id: str) -> None:
         key = (_short(failure.code), failure.status)
         if key not in self.kinds and len(self.kinds) >= _KINDS:
             key = ("other kinds", None)
@@ -303,7 +301,7 @@ class Report:
             before.superseded += 1
         self._failed[row] = kind
 
-    def _saw_time(self, info: Facts, at: float, seconds: float, is_ok: bool) -> None:
+    def _add_time(self, info: Facts, at: float, seconds: float, is_ok: bool) -> None:
         column = self.timeline.column(at)
         column.ok += is_ok
         column.failed += not is_ok
@@ -314,7 +312,7 @@ class Report:
             column.queued += _within(info.queued, _LONGEST) or 0.0
             column.limited += _within(info.limited, _LONGEST) or 0.0
 
-    def _saw_use(self, info: Facts, attempts: int | None, is_ok: bool) -> None:
+    def _add_use(self, info: Facts, attempts: int | None, is_ok: bool) -> None:
         calls = 0 if attempts == 0 else _within(info.calls, _MOST) or 1
         self.calls += calls
         self.retries.add(None if attempts is None else max(0, attempts - calls))
@@ -323,7 +321,7 @@ class Report:
         tokens_in, tokens_out = _within(info.tokens_in, _MOST), _within(info.tokens_out, _MOST)
         cost = _within(info.cost_usd, _MOST)
         if is_ok or tokens_in is not None or tokens_out is not None or cost is not None:
-            # A failure that says nothing of its use had no answer to be billed for.
+            # A failure without a usage had no answer to be billed for.
             self.tokens_in.add(tokens_in)
             self.tokens_out.add(tokens_out)
             self.cost.add(cost)
@@ -347,25 +345,15 @@ def collect(path: str | os.PathLike[str]) -> Report:
             if glance is None:
                 report.blank += 1
             else:
-                report.saw(glance)
+                report.add(glance)
     if report.blank and not report.lines:
         raise ReportError(f"{path}: not a journal: none of its lines has a response or an error")
-    # Rows that are rare in a long job take few columns, yet one of them must be wide enough to be seen.
+    # A long job with few rows has few columns, and they must be wide enough to be seen.
     while sum(end - start for start, end in report.sessions) > report.timeline.width * MOST_COLUMNS:
         report.timeline.coarsen()
-    report.job = _manifest(path + ".manifest")
+    job = job_of(path)
+    report.job = {key: _short(job[key]) for key in ("model", "endpoint", "input") if isinstance(job.get(key), str)}
     return report
-
-
-def _manifest(path: str) -> dict[str, str]:
-    try:
-        with open(path, "rb") as file:
-            job = msgspec.json.decode(file.read().removeprefix(BOM_UTF8), type=dict[str, object]).get("job")
-    except (OSError, ValueError, RecursionError):
-        # It adds a line or two to the page, so a page without them beats none.
-        return {}
-    said = job if isinstance(job, dict) else {}
-    return {key: _short(said[key]) for key in ("model", "endpoint", "input") if isinstance(said.get(key), str)}
 
 
 def _within(value: N | None, most: float) -> N | None:

@@ -1,8 +1,8 @@
 """The page: a report as one HTML file that loads nothing.
 
-Law: the same report makes the same bytes, so no clock and no random name. Plain str is text and is escaped where it
-meets markup (`_join`); only `Html` passes. The page's own policy runs no other script than its own, whatever a label
-says.
+The same report makes the same bytes, so there is no clock and no random name. A plain str is text, and is escaped where
+it meets markup (`_join`); only `Html` passes. The page's Content-Security-Policy runs no script but its own, whatever a
+label says. Imports `facts` and `charts`.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def _line(text: str, most: int) -> str:
 
 
 def _said(text: str, most: int = 100) -> Html:
-    # What others wrote: one short line, and its direction of writing is kept from ours.
+    # Text of others: on one short line, and isolated, so that its writing direction does not change that of the page.
     return Html(f"<bdi>{escape(_line(text, most))}</bdi>")
 
 

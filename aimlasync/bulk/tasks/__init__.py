@@ -1,8 +1,13 @@
-"""What is asked about a row, and how its answer is read.
+"""What is asked about a row, and how its answer is read. Imports input.
 
 request         one request, and the line that brings it
 result          what became of one
-tasks           requests as they come; a prompt filled in with columns
-classification  labels, and answers of a given form
-prompt labels few_shot answer_schema text_column confidence   the parts of a classification
+tasks           rows that are requests; a prompt filled in with columns
+classification  labels, and answers in a form
+prompt          the messages about a row
+labels          the labels to choose from
+answer_schema   the form of an answer
+few_shot        examples to show
+text_column     which column is the text
+confidence      how sure the model was of a label
 """

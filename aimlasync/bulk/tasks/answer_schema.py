@@ -1,7 +1,7 @@
-"""The form of an answer: a strict JSON schema, from labels, a file or a Python type, and how the answer is read.
+"""The form of an answer: a strict JSON schema, from labels, a file or a Python type, and how an answer is read by it.
 
-Law: pure, but for loading what `load_form` is told to. A schema of a file is made strict where it is silent: every
-object closed, every property required.
+Pure, but for loading what `load_form` is told to. Where a schema of a file says nothing it is made strict: every object
+closed, every property required. Imports the client's schemas and parsers.
 """
 
 from __future__ import annotations
@@ -11,19 +11,17 @@ import importlib.util
 import os
 import sys
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
 from aimlasync.bulk.tasks.request import Api
+from aimlasync.bulk.tasks.result import Reply
 from aimlasync.chat.types import ChatCompletion
 from aimlasync.errors import AnswerInvalidError
 from aimlasync.structured.parse import parse_completion, parse_response
 from aimlasync.structured.schema import Format, format_of
 from aimlasync.structured.validate import misfit
-
-if TYPE_CHECKING:
-    from aimlasync.bulk.jobs.ask_one import Reply
 
 
 class FormError(ValueError):
@@ -42,12 +40,12 @@ class Form:
         made: tuple[Callable[..., Form], tuple[Any, ...]] | None = None,
     ) -> None:
         self._format = form
-        # How it is made again in another process: a decoder cannot travel.
+        # What makes it again in another process, because a decoder cannot be pickled.
         self._made = made
-        # Whether answers are looked at beyond what the decoder sees to.
+        # Whether answers are checked against the schema beyond what the decoder checks.
         self._is_checked = is_checked
         self.identity = identity
-        """What a journal must agree on."""
+        """What must be the same for a journal to be gone on with."""
         properties = form.schema.get("properties") or {}
         self.columns = list(properties)
         """The names at the top of an answer."""
@@ -94,7 +92,7 @@ def form_of_schema(name: str, schema: Mapping[str, Any]) -> Form:
 
     Raises FormError for what is not the schema of an object.
     """
-    # A copy all the way down: it is closed below.
+    # A deep copy, because `_close` changes it.
     whole = msgspec.json.decode(msgspec.json.encode(schema))
     if isinstance(whole.get("schema"), dict):
         # The whole `json_schema` of a request.
@@ -119,7 +117,7 @@ def load_form(name: str) -> Form:
     if colon and attribute.isidentifier() and not os.path.exists(name):
         try:
             form = format_of(_type(path, attribute))
-            # By its name: a file's types are known in this process alone.
+            # Made again by its name, because the types of a file are known in this process alone.
             return Form(form, form.schema, made=(load_form, (name,)))
         except TypeError as error:
             raise FormError(f"{name}: {error}") from None
@@ -169,7 +167,7 @@ def _close(schema: Any) -> None:
 
 
 def _enum(part: Any, schema: dict[str, Any]) -> list[Any] | None:
-    """The values that a property may have, also where it only refers to them."""
+    """Return the values that a property may have, references followed, None where they are not listed."""
     if not isinstance(part, dict):
         return None
     if isinstance(reference := part.get("$ref"), str):

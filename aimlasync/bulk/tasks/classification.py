@@ -1,29 +1,27 @@
-"""A label for each row, or several, or an answer in a form of the user's own: the question and the reading.
+"""A label for each row, or several, or an answer in a form of the user's own: the request and how its answer is read.
 
-Law: pure. The schema of the answer is strict, so that an answer is in its form or an error.
+Pure. The schema of the answer is strict, so that an answer is in its form or an error. Imports this room and the rows
+of an input.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
 from aimlasync.bulk.input.rows import InputError, Row
-from aimlasync.bulk.jobs.ask_one import Answer, Read
 from aimlasync.bulk.tasks.answer_schema import Form
 from aimlasync.bulk.tasks.confidence import confidence_of
 from aimlasync.bulk.tasks.labels import Labels, LabelsError, answer_type, instructions
 from aimlasync.bulk.tasks.prompt import Prompt
 from aimlasync.bulk.tasks.request import Api, Request
+from aimlasync.bulk.tasks.result import Answer, Read, Reply
 from aimlasync.bulk.tasks.tasks import EmptyTextError, body_of, id_of
 from aimlasync.bulk.tasks.text_column import row_text
 from aimlasync.errors import AnswerInvalidError
 from aimlasync.structured.schema import format_of
-
-if TYPE_CHECKING:
-    from aimlasync.bulk.jobs.ask_one import Reply
 
 Shot = tuple[str, Any]
 """An example: a text, and the answer to it: a label, a list of labels, or an object in the form."""
@@ -35,7 +33,7 @@ _FILL = (
 
 
 class ClassifyTask:
-    """What a text is: one of `labels`, several of them (`multi`), or an answer in a `form`.
+    """Asks for one of `labels` for a text, for several of them (`multi`), or for an answer in a `form`.
 
     `shots` are examples, shown to the model as earlier turns. `confidence` asks for the probabilities of the tokens.
     """
@@ -44,7 +42,7 @@ class ClassifyTask:
         self,
         *,
         model: str,
-        labels: Labels | None = None,
+        labels: Mapping[str, str] | Sequence[str] | None = None,
         form: Form | None = None,
         text: str = "text",
         endpoint: Api = "chat",
@@ -65,10 +63,13 @@ class ClassifyTask:
         self.endpoint: Api = endpoint
         self.multi = multi
         self.id_column = id_column
-        self._given = labels
-        self.form = form or form_of_labels(labels or {}, multi)
-        self.labels = list(labels) if labels is not None else [str(label) for label in self.form.labels]
-        said = system if system is not None else _FILL if labels is None else instructions(labels, multi=multi)
+        meanings: Labels | None = None
+        if labels is not None:
+            meanings = dict(labels) if isinstance(labels, Mapping) else dict.fromkeys(labels, "")
+        self._given = meanings
+        self.form = form or form_of_labels(meanings or {}, multi)
+        self.labels = list(meanings) if meanings is not None else [str(label) for label in self.form.labels]
+        said = system if system is not None else _FILL if meanings is None else instructions(meanings, multi=multi)
         self.prompt = Prompt(said, prompt)
         self._needed = [name for name in self.prompt.columns() if name != "text"]
         self._label_key = self.form.label_column
@@ -127,12 +128,12 @@ class ClassifyTask:
             what = f"{self._label_key} is {found!r}, which is none of the labels"
             raise AnswerInvalidError(what, reply=reply, raw=reply.raw, info=reply.info)
         labels = list(dict.fromkeys(map(str, found))) if isinstance(found, list) else str(found)
-        return Answer(label=labels, confidence=self._sureness(reply, labels) if self._confidence else None)
+        return Answer(label=labels, confidence=self._confidence_of(reply, labels) if self._confidence else None)
 
-    def _sureness(self, reply: Reply, labels: str | list[str]) -> float | None:
+    def _confidence_of(self, reply: Reply, labels: str | list[str]) -> float | None:
         if isinstance(labels, str):
             return confidence_of(reply, labels)
-        # Of several labels the least sure one counts.
+        # The confidence of several labels is that of the least sure one.
         found = [confidence_of(reply, label) for label in labels]
         return min((each for each in found if each is not None), default=None)
 

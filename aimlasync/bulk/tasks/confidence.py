@@ -1,21 +1,19 @@
-"""How sure a model was of a label, by the probabilities that it gave to the tokens of it.
+"""How sure a model was of a label, by the probabilities that it gave to the label's tokens.
 
-Law: pure arithmetic. It is the model's own number: how often it is right at 0.9 is for a gold column to tell.
+Pure arithmetic. It is the model's own number; how often it is right at 0.9 is measured with a gold column. Imports
+replies.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import msgspec
 
+from aimlasync.bulk.tasks.result import Reply
 from aimlasync.chat.types import ChatCompletion, TokenLogprob
 from aimlasync.responses.types import OutputMessage, OutputText
-
-if TYPE_CHECKING:
-    from aimlasync.bulk.jobs.ask_one import Reply
 
 
 def confidence_of(reply: Reply, value: str) -> float | None:
@@ -26,7 +24,7 @@ def confidence_of(reply: Reply, value: str) -> float | None:
     begin = text.rfind(written)
     if begin < 0:
         return None
-    # The quotes are forced by the schema, and tokens may hold one beside a letter.
+    # The quotes do not count, because the schema forces them; a token may have one beside a letter.
     begin, end = begin + 1, begin + len(written) - 1
     total = at = 0.0
     for token in tokens:

@@ -1,7 +1,4 @@
-"""Examples to show to a model: texts with their labels, from a file.
-
-Law: reads one small file.
-"""
+"""Examples to show to a model: texts with their labels, read from a small file. Imports input and `prompt`."""
 
 from __future__ import annotations
 
@@ -12,7 +9,7 @@ from aimlasync.bulk.input.rows import InputError
 from aimlasync.bulk.input.source import open_source
 from aimlasync.bulk.tasks.prompt import as_text, listed
 
-# More would be paid for with every row.
+# Every call pays for all examples.
 MAX_SHOTS = 100
 
 

@@ -1,8 +1,8 @@
-"""The labels of a classification: how they are given, and the answer types they make.
+"""The labels of a classification: how they are given, and the types that answers are decoded as.
 
-Law: pure, but for reading a file of labels. The answer's type is a struct around an Enum of the labels, whose strict
-schema lets the model say nothing else; the prompt names the labels too, since a schema says what is allowed and not
-what is wanted.
+Pure, but for reading a file of labels. The type of an answer is a struct around an Enum of the labels, whose strict
+schema lets the model answer nothing else; the prompt names the labels too, because a schema says what is allowed and
+not what is wanted. Imports msgspec alone.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import msgspec
 MAX_LABELS = 1000
 
 Labels = dict[str, str]
-"""Label -> what it means, "" where nobody says."""
+"""Label -> what it means, "" where none was given."""
 
 
 class LabelsError(ValueError):

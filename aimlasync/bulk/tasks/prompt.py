@@ -1,6 +1,6 @@
 """What is said to the model about a row: a system message, and a template filled in with the row's columns.
 
-Law: pure.
+Pure; imports msgspec alone.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Prompt:
         self.system = system
         self.template = template
         self._named_text = named_text
-        # Literal text and, as one-tuples, names to fill in.
+        # Literal text, and as one-tuples the names to fill in.
         self._pieces: list[str | tuple[str]] = []
         end = 0
         for match in _PIECES.finditer(template):

@@ -1,6 +1,7 @@
 """One request of a job, and the line format that brings it.
 
-Law: plain data and its reading; no I/O. The line format is that of OpenAI's Batch API, input file:
+Plain data and its reading; no I/O, and imports msgspec alone. The line format is that of OpenAI's Batch API,
+"The request input object":
 {"custom_id": "...", "method": "POST", "url": "/v1/chat/completions", "body": {...}}.
 """
 

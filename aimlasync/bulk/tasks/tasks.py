@@ -1,27 +1,24 @@
 """What is asked about each row, and how its answer is read.
 
-Law: pure. A task turns a row into a request and a reply into an answer; how rows are read and answers kept is the
-job's business. What decides the answers is its `identity`: a journal is gone on with only where that is the same.
-Tasks can be pickled: they are asked in other processes, and on other machines, too.
+Pure. A task turns a row into a request and a reply into an answer; reading rows and writing results is the job's
+business. What decides the answers is the task's `identity`: a journal is gone on with only where that is the same.
+Tasks can be pickled, because they are asked in other processes and on other machines too. Imports the rows of an input
+and this room.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from aimlasync.bulk.input.rows import InputError, Row
-from aimlasync.bulk.jobs.ask_one import Answer, Read, Result
-from aimlasync.bulk.progress.totals import is_refused
 from aimlasync.bulk.tasks.answer_schema import Form
 from aimlasync.bulk.tasks.prompt import Prompt, as_text
 from aimlasync.bulk.tasks.request import Api, Request, RequestError, request_of_line
+from aimlasync.bulk.tasks.result import Answer, Read, Reply, Result, is_refused
 from aimlasync.chat.types import ChatCompletion
 from aimlasync.errors import AimlasyncError, AnswerInvalidError, AnswerRefusedError, AnswerTruncatedError
-
-if TYPE_CHECKING:
-    from aimlasync.bulk.jobs.ask_one import Reply
 
 
 class EmptyTextError(AimlasyncError):
@@ -37,11 +34,11 @@ class Task(Protocol):
     """What a job does to each of its rows."""
 
     name: str
-    """The input's, for errors; the job sets it."""
+    """The name of the input, for errors; the job sets it."""
     own_ids: bool
-    """Whether the rows bring names of their own, which may be there twice."""
+    """Whether the rows have ids of their own, which might not be unique."""
     read: Read | None
-    """None takes every reply for good."""
+    """None accepts every reply."""
 
     def identity(self) -> dict[str, Any]:
         """Return all that decides the answers, but for the rows."""
@@ -190,8 +187,8 @@ def body_of(
 
 
 def read_any(reply: Reply) -> Answer:
-    """Take any answer that is neither refused nor truncated nor empty. Raises AnswerError."""
-    _refuse_bad(reply)
+    """Accept any answer that is neither refused nor truncated nor empty. Raises AnswerError."""
+    _check_reply(reply)
     return Answer()
 
 
@@ -200,7 +197,7 @@ def _read_form(form: Form, reply: Reply) -> Answer:
     return Answer()
 
 
-def _refuse_bad(reply: Reply) -> None:
+def _check_reply(reply: Reply) -> None:
     if isinstance(reply, ChatCompletion):
         cut = reply.truncated
         empty = not any(choice.message.content or choice.message.tool_calls for choice in reply.choices)

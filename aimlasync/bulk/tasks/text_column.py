@@ -1,6 +1,6 @@
 """Which column of a table holds the text, and the text of a row.
 
-Law: pure. A guess is made only where there is one answer to it.
+Pure. A column is guessed only where one alone fits. Imports the rows of an input.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def _is_prose(column: str, sample: Sequence[Row]) -> bool:
 
 
 def _reads_like_prose(value: str) -> bool:
-    # Four words; or a line of a script that does without spaces.
+    # Four words, or a line of a script without spaces.
     return len(value.split()) >= 4 or (not value.isascii() and len(value) >= 8)
 
 

@@ -1,5 +1,6 @@
-"""A job in several processes.
+"""A job in several processes. Imports jobs, and what jobs imports.
 
-parent  starts them, shows what they do, gathers their journals
-child   one of them
+parent    starts the workers, shows what they do, has their journals taken in
+child     one of them
+messages  what they tell each other
 """

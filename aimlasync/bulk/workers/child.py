@@ -1,17 +1,16 @@
-"""A job's part in a worker process: its rows, its journal, and what it tells the parent.
+"""Worker processes ask about the rows of a job: the worker's side.
 
-Law: what the parent has checked is not checked again. The job's own journal is read and never written: what is done
-there is not asked again. A parent that is gone is a Ctrl-C: calls in flight finish, and their answers stay in the part.
+`Worker` runs the rows of one part with the runner of any job, and reports to the parent. What the parent has checked is
+not checked again; the job's own journal is read and never written, and what is done there is not asked again. A parent
+that is gone is like a Ctrl-C: calls in flight finish, and their answers stay in the part's journal.
 """
 
 from __future__ import annotations
 
 import asyncio
-import math
-from collections.abc import AsyncGenerator
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
-from itertools import islice
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -19,15 +18,20 @@ import msgspec
 from aimlasync.bulk.input.rows import Row
 from aimlasync.bulk.input.shard import Shard
 from aimlasync.bulk.input.source import Source
-from aimlasync.bulk.jobs.ask_one import Result
-from aimlasync.bulk.jobs.job import Job, Options
-from aimlasync.bulk.journal.id_set import DoneSet
+from aimlasync.bulk.jobs.caps import Caps, TokenCap
+from aimlasync.bulk.jobs.dedupe import SharedCalls
+from aimlasync.bulk.jobs.job import Job
+from aimlasync.bulk.jobs.job_rows import is_final, pending_rows
+from aimlasync.bulk.jobs.options import Options
+from aimlasync.bulk.jobs.runner import LocalRunner
+from aimlasync.bulk.journal.id_set import IdSet
 from aimlasync.bulk.journal.journal import Durability, Journal
 from aimlasync.bulk.journal.part_files import identity_of_part, part_path
-from aimlasync.bulk.journal.record import decode_glance
-from aimlasync.bulk.tasks.tasks import EmptyTextError, Task
-from aimlasync.bulk.workers.parent import Orders, Report
-from aimlasync.cost.budget import Budget
+from aimlasync.bulk.journal.record import Record, decode_glance
+from aimlasync.bulk.progress.totals import Totals
+from aimlasync.bulk.tasks.result import Result
+from aimlasync.bulk.tasks.tasks import Task
+from aimlasync.bulk.workers.messages import Orders, Report
 from aimlasync.errors import APIStatusError
 from aimlasync.quota.protocol import Draw, QuotaDownError
 from aimlasync.quota.server import Link, ServedQuota
@@ -37,17 +41,59 @@ if TYPE_CHECKING:
 
 # Seconds between two reports.
 _REPORT = 0.25
-# Rows of others that are skipped between two turns of the loop.
-_SKIP = 5_000
 
 
-class PartJob(Job):
-    """The rows of `part` of the parent's job."""
+class PartRows:
+    """The rows of `part` of the parent's job, whose results go to the part's own journal."""
 
-    resumable = True
+    is_resumable = True
+    shared: SharedCalls | None = None
+
+    def __init__(
+        self, source: Source, task: Task, options: Options, part: Shard, orders: Orders, durability: Durability
+    ) -> None:
+        self.source = source
+        self.task = task
+        task.name = source.name
+        self.totals = Totals()
+        self._options = options
+        self._part = part
+        self._done = _done_ids(orders.journal, options)
+        path = part_path(orders.journal, part.index, part.count)
+        self._journal = Journal.open(path, job=identity_of_part(path, orders.job), restart=True, durability=durability)
+        for _ in self._journal.scan():
+            pass
+
+    def pending(self) -> Iterator[Row | None]:
+        """Give the rows of the part that are not done; None now and then while rows are skipped."""
+        # The name is salted: --shard uses the same hash, and else all rows of a shard could be one worker's.
+        return pending_rows(
+            self.source,
+            self.task.custom_id,
+            self._options,
+            done=self._done,
+            part=lambda name: self._part.owns(f"{name}\0"),
+        )
+
+    def write(self, result: Result, record: Record) -> None:
+        """Append the record of a result."""
+        self._journal.append(record, is_line=True)
+
+    def end_run(self) -> None:
+        """Hand over to the operating system what is waiting."""
+        self._journal.flush()
+
+    def close(self) -> None:
+        """Close the journal; the parent takes it in."""
+        self._journal.close()
+
+
+class Worker:
+    """This process's part of a job: the `job`, and the reports to the parent."""
 
     def __init__(
         self,
+        client: AsyncClient,
         source: Source,
         task: Task,
         options: Options,
@@ -57,133 +103,100 @@ class PartJob(Job):
         quota: ServedQuota,
         durability: Durability = "process",
     ) -> None:
-        # Of tokens there are as many as were drawn so far.
-        caps = replace(
-            options.caps, max_tokens=None if orders.tokens is None else 0, deadline=orders.deadline, max_usd=None
-        )
-        super().__init__(source, task, replace(options, caps=caps))
         self._part = part
         self._orders = orders
         self._quota = quota
-        self._spending: Budget | None = None
-        self._done = DoneSet()
-        self._read_done(orders.journal)
-        path = part_path(orders.journal, part.index, part.count)
-        self._journal = Journal.open(path, job=identity_of_part(path, orders.job), restart=True, durability=durability)
-        for _ in self._journal.scan():
-            pass
+        self._rows = rows = PartRows(source, task, options, part, orders, durability)
+        # The cap of tokens grows by what is drawn from the share of all workers.
+        self._token_cap = TokenCap(None if orders.tokens is None else 0, rows.totals, self._draw)
+        self._budget = None if orders.usd is None else quota.budget(orders.usd, prices=options.caps.prices)
+        self.job = Job(
+            rows,
+            replace(options, caps=Caps(deadline=orders.deadline)),
+            LocalRunner(client, budget=self._budget, token_cap=self._token_cap),
+        )
 
-    async def run(self, client: AsyncClient, link: Link) -> None:
-        """Ask about the part's rows, and tell the parent how it goes."""
-        reporting = asyncio.create_task(self._tell(link))
+    async def run(self, link: Link) -> None:
+        """Ask about the part's rows, and report to the parent."""
+        reporting = asyncio.create_task(self._keep_reporting(link))
         try:
-            await self._drive(client, self._rows(), self._take)
+            await self.job.run()
         finally:
             reporting.cancel()
             with suppress(asyncio.CancelledError):
                 await reporting
-            self._journal.close()
+            self._rows.close()
         with suppress(QuotaDownError):
             await self._give_back()
-            # An answer says that the parent has heard it.
+            # The parent's answer confirms that it has the last report.
             await link.ask("report", self._report(ended=True))
 
     def close(self) -> None:
-        """Let go of the journal."""
-        self._journal.close()
-
-    def _take(self, result: Result) -> None:
-        self._journal.append(self._count(result), is_line=True)
-
-    async def _rows(self) -> AsyncGenerator[Row]:
-        shard, part, done = self.options.shard, self._part, self._done
-        skipped = 0
-        for row in islice(self.source, self.options.limit):
-            name = self.task.custom_id(row)
-            # Salted: a machine's shard is cut by the same hash, and may not fall to one worker as a whole.
-            if part.owns(f"{name}\0") and (shard is None or shard.owns(name)) and name not in done:
-                yield row
-                continue
-            skipped += 1
-            if skipped % _SKIP == 0:
-                # The parent is heard, and nobody waits long.
-                await asyncio.sleep(0)
-
-    def _read_done(self, journal: str) -> None:
-        """Learn what need not be asked, by the parent's rules."""
-        failed: dict[str, str] = {}
-        with open(journal, "rb") as file:
-            for line in file:
-                if not line.endswith(b"\n"):
-                    break
-                glance = decode_glance(line)
-                if glance is None:
-                    continue
-                if glance.error is None:
-                    self._done.add(glance.custom_id)
-                else:
-                    failed[glance.custom_id] = glance.error.code
-        for name, code in failed.items():
-            if self.options.keep_failed or code == EmptyTextError.__name__:
-                self._done.add(name)
-
-    def _budget(self) -> Budget | None:
-        usd = self._orders.usd
-        if usd is not None:
-            self._spending = self._quota.budget(usd, prices=self.options.caps.prices)
-        return self._spending
-
-    async def _more_tokens(self) -> bool:
-        caps = self.options.caps
-        if caps.max_tokens is None:
-            return False
-        if not self.tally.replies and self._busy:
-            # The first one goes alone.
-            return False
-        each = self.tokens / self.tally.replies if self.tally.replies else 1.0
-        needs = max(1, math.ceil(self.tokens + (self._busy + 1) * each) - caps.max_tokens)
-        drawn = await self._quota.draw(self._draw(caps.max_tokens, needs))
-        self.options = replace(self.options, caps=replace(caps, max_tokens=caps.max_tokens + drawn))
-        return drawn > 0
+        """Close the journal; harmless more than once."""
+        self._rows.close()
 
     async def _give_back(self) -> None:
-        """Let the other workers have what this one did not need."""
-        if self._spending is not None:
-            await self._spending.give_back()
+        """Return to the other workers what this one drew and did not use."""
+        if self._budget is not None:
+            await self._budget.give_back()
         if self._orders.tokens is not None:
-            await self._quota.draw(self._draw(self.tokens, 0))
+            await self._draw(self.job.totals.tokens, 0)
 
-    def _draw(self, keeps: int, needs: int) -> Draw:
+    async def _draw(self, keeps: int, needs: int) -> int:
         assert self._orders.tokens is not None
-        return Draw(worker=str(self._part), purse="tokens", total=self._orders.tokens, keeps=keeps, needs=needs)
+        name = str(self._part)
+        return await self._quota.draw(
+            Draw(worker=name, purse="tokens", total=self._orders.tokens, keeps=keeps, needs=needs)
+        )
 
-    async def _tell(self, link: Link) -> None:
+    async def _keep_reporting(self, link: Link) -> None:
         while True:
             link.send("report", self._report(ended=False))
             await asyncio.sleep(_REPORT)
 
     def _report(self, *, ended: bool) -> Report:
-        tally, now, error = self.tally, self.snapshot(), self.stopped_by
+        totals, now, error = self.job.totals, self.job.snapshot(), self.job.ending.stopped_by
         return Report(
-            ok=tally.ok,
-            failed=tally.failed,
-            tokens=self.tokens,
-            cost_usd=tally.cost,
+            ok=totals.ok,
+            failed=totals.failed,
+            tokens=totals.tokens,
+            cost_usd=totals.cost,
             in_flight=now.in_flight,
             limited_by=now.limited_by,
-            attempts=tally.attempts,
-            answered=tally.answered,
-            truncated=tally.truncated,
-            refused=tally.refused,
-            seconds_answering=self.seconds_answering,
+            attempts=totals.attempts,
+            answered=totals.answered,
+            truncated=totals.truncated,
+            refused=totals.refused,
+            seconds_answering=totals.seconds_answering,
             ended=ended,
             stopped_by=None
             if error is None
             else (type(error).__name__, error.message, error.status if isinstance(error, APIStatusError) else None),
-            capped_by=self.capped_by,
+            capped_by=self.job.ending.capped_by,
         )
 
 
 async def orders_of(link: Link, part: Shard) -> Orders:
-    """Say hello to the parent, and return what it says."""
+    """Register with the parent, and return its orders."""
     return msgspec.msgpack.decode(await link.ask("hello", part.index), type=Orders)
+
+
+def _done_ids(journal: str, options: Options) -> IdSet:
+    """Return which rows need not be asked about, by the rules of `JournaledRows`."""
+    done = IdSet()
+    failed: dict[str, str] = {}
+    with open(journal, "rb") as file:
+        for line in file:
+            if not line.endswith(b"\n"):
+                break
+            glance = decode_glance(line)
+            if glance is None:
+                continue
+            if glance.error is None:
+                done.add(glance.custom_id)
+            else:
+                failed[glance.custom_id] = glance.error.code
+    for name, code in failed.items():
+        if is_final(code, options):
+            done.add(name)
+    return done

@@ -1,0 +1,96 @@
+"""Where the rows of a job come from and where their results go: what the runner needs to know of it.
+
+`JobRows` is implemented by `journaled` (a file with a journal), `streamed` (a stream) and `workers.child` (a worker
+process's part of a file). The filter of rows that are done and the check of a row stand here for all of them. Imports
+input, tasks, journal records and totals; knows no client.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Collection, Iterator
+from itertools import islice
+from typing import Protocol
+
+from aimlasync.bulk.input.rows import InputError, Row
+from aimlasync.bulk.input.source import Source
+from aimlasync.bulk.jobs.dedupe import SharedCalls
+from aimlasync.bulk.jobs.options import Options
+from aimlasync.bulk.journal.id_set import IdSet
+from aimlasync.bulk.journal.record import Record
+from aimlasync.bulk.progress.totals import Totals
+from aimlasync.bulk.tasks.result import Result
+from aimlasync.bulk.tasks.tasks import EmptyTextError, Task
+
+# Rows that are skipped between two turns of the event loop, so that signals and messages are handled meanwhile.
+_SKIPPED = 5_000
+# Rows that are read at once. Read one by one between calls, each would find the processor's caches cold.
+_AHEAD = 64
+
+
+class JobRows(Protocol):
+    """The rows of a job, and where their results go."""
+
+    source: Source
+    task: Task
+    totals: Totals
+    is_resumable: bool
+    """Whether another run goes on where this one stopped."""
+    shared: SharedCalls | None
+    """The calls that serve more than one row, None where identical requests are each asked."""
+
+    def pending(self) -> Iterator[Row | None] | AsyncIterator[Row]:
+        """Give the rows to ask about; None is a pause, in which the event loop gets a turn."""
+
+    def write(self, result: Result, record: Record) -> None:
+        """Take the result of a row; it is in the totals already."""
+
+    def end_run(self) -> None:
+        """Write out what is held back, since no more results come."""
+
+
+def pending_rows(
+    source: Source,
+    name_of: Callable[[Row], str],
+    options: Options,
+    *,
+    done: IdSet,
+    part: Callable[[str], bool] | None = None,
+) -> Iterator[Row | None]:
+    """Give the rows of a file that are not `done`, in `options.shard` and in the `part` of this process.
+
+    None is given now and then while rows are skipped.
+    """
+    skipped, left, shard = 0, options.canary, options.shard
+    rows = islice(source, options.limit)
+    while ahead := list(islice(rows, _AHEAD)):
+        for row in ahead:
+            name = name_of(row)
+            if name in done or (part is not None and not part(name)) or (shard is not None and not shard.owns(name)):
+                skipped += 1
+                if skipped % _SKIPPED == 0:
+                    yield None
+                continue
+            if left is not None:
+                if not left:
+                    return
+                left -= 1
+            yield row
+
+
+def is_final(failure_code: str, options: Options) -> bool:
+    """Whether a row that failed in an earlier run is not asked about again: by option, or since its text is empty."""
+    return options.keep_failed or failure_code == EmptyTextError.__name__
+
+
+def check_row(row: Row, rows: JobRows, options: Options, added: Collection[str]) -> None:
+    """Raises InputError for a row that cannot be asked about, judged or written with the columns `added` to it."""
+    rows.task.check(row)
+    if row.cells is not None:
+        # A CSV row has the columns of its header, which the command has checked.
+        return
+    name, gold = rows.source.name, options.gold
+    if gold is not None and gold not in row.fields:
+        raise InputError(name, f"no {gold!r} in this row; every row needs it", line=row.line)
+    for column in row.fields.keys() & added:
+        what = f"there is a {column!r} already; the output gets a column of that name, so choose another"
+        raise InputError(name, what, line=row.line)

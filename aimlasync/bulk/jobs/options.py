@@ -1,0 +1,37 @@
+"""What a user may say of how a job runs. Plain data; imports the caps, a shard, and the usual number of workers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from aimlasync.bulk.input.shard import Shard
+from aimlasync.bulk.jobs.caps import Caps
+from aimlasync.bulk.jobs.worker_pool import WORKERS
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Options:
+    """How a job runs; nothing here decides its answers."""
+
+    concurrency: int | None = None
+    """Rows at work; None leaves it to the client's limits."""
+    limit: int | None = None
+    """Only the first rows."""
+    shard: Shard | None = None
+    retry_invalid: int = 0
+    """Calls again for an answer that is refused, truncated or invalid."""
+    keep_failed: bool = False
+    """Leave rows alone that failed in an earlier run."""
+    dedupe: bool = False
+    """Identical requests share one call."""
+    caps: Caps = field(default_factory=Caps)
+    gold: str | None = None
+    """The column with the right labels."""
+    canary: int | None = None
+    """Ask about so many rows and no more: a dry run."""
+    simulated: bool = False
+
+    @property
+    def workers(self) -> int:
+        """Rows at work."""
+        return self.concurrency or WORKERS

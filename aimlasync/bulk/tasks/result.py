@@ -1,0 +1,140 @@
+"""What became of a request: the reply, the answer that was read out of it, or the error.
+
+Plain data; nothing here is awaited. `reply_of` decodes the body in a record of a journal, by the endpoint that it is
+of. Imports the replies of both endpoints and the rows of an input.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from msgspec import UNSET
+
+from aimlasync.bulk.input.rows import Row
+from aimlasync.bulk.tasks.request import Request
+from aimlasync.chat.types import ChatCompletion, Usage, decode_completion
+from aimlasync.errors import AimlasyncError
+from aimlasync.responses.types import Response, ResponseUsage, decode_response
+
+if TYPE_CHECKING:
+    from aimlasync.info import Info
+
+Reply = ChatCompletion | Response
+"""The reply of either endpoint."""
+
+
+class Answer(msgspec.Struct):
+    """What was read out of a good reply."""
+
+    label: str | list[str] | None = None
+    confidence: float | None = None
+
+
+Read = Callable[[Reply], Answer]
+"""Reads an answer out of a reply. Raises AnswerError for one that is refused, truncated or invalid."""
+
+
+class Result(msgspec.Struct, eq=False):
+    """What became of one request: a reply, or an error; an answer that is no good is both."""
+
+    request: Request
+    reply: Reply | None = None
+    error: AimlasyncError | None = None
+    answer: Answer | None = None
+    row: Row | None = None
+    calls: int = 1
+    """Calls made: more than one when invalid answers were asked for again."""
+    attempts: int = 0
+    """HTTP tries of all those calls; 0 when nothing was sent."""
+    tokens_in: int | None = None
+    tokens_out: int | None = None
+    """Summed over all answered calls; None when none of them counted any."""
+    cost_usd: float | None = None
+    """As the vendor states, summed over all answered calls; None when one of them has no price."""
+    shared_with: str | None = None
+    """The custom_id of an identical request whose call answered this one too."""
+
+    @property
+    def custom_id(self) -> str:
+        """The request's name."""
+        return self.request.custom_id
+
+    @property
+    def ok(self) -> bool:
+        """Whether there is a good answer."""
+        return self.error is None
+
+    @property
+    def label(self) -> str | list[str] | None:
+        """The label of a classification, or its labels; None without a good answer."""
+        return None if self.answer is None else self.answer.label
+
+    @property
+    def text(self) -> str | None:
+        """The text of the answer, None without one."""
+        reply = self.reply
+        if reply is None:
+            return None
+        return reply.text if isinstance(reply, ChatCompletion) else reply.output_text
+
+    @property
+    def info(self) -> Info | None:
+        """The info of the last call."""
+        if self.error is not None and self.error.info is not None:
+            return self.error.info
+        return None if self.reply is None else self.reply.info
+
+    def count(self, reply: Reply) -> None:
+        """Set the reply of another call, and add its attempts, tokens and cost."""
+        self.reply, self.error = reply, None
+        info, usage = reply.info, reply.usage
+        self.attempts += info.attempts
+        cost = info.cost_usd
+        if usage is not None:
+            taken, given = usage_of(usage)
+            self.tokens_in = (self.tokens_in or 0) + taken
+            self.tokens_out = (self.tokens_out or 0) + given
+        if self.calls == 1:
+            self.cost_usd = cost
+        else:
+            self.cost_usd = None if cost is None or self.cost_usd is None else self.cost_usd + cost
+
+
+def usage_of(usage: Usage | ResponseUsage) -> tuple[int, int]:
+    """Return the tokens in and out; the two endpoints name them differently."""
+    if isinstance(usage, Usage):
+        return usage.prompt_tokens or 0, usage.completion_tokens or 0
+    return usage.input_tokens or 0, usage.output_tokens or 0
+
+
+def is_refused(reply: Reply) -> bool:
+    """Whether the model refused, or a filter cut its answer."""
+    if isinstance(reply, ChatCompletion):
+        if not reply.choices:
+            return False
+        choice = reply.choices[0]
+        return bool(choice.message.refusal) or choice.finish_reason == "content_filter"
+    cut = reply.incomplete_details
+    return bool(reply.refusal) or (cut is not None and cut.reason == "content_filter")
+
+
+class _Shape(msgspec.Struct, gc=False):
+    object: Any = None
+    choices: msgspec.Raw | msgspec.UnsetType = UNSET
+    output: msgspec.Raw | msgspec.UnsetType = UNSET
+
+
+_shape = msgspec.json.Decoder(_Shape).decode
+
+
+def reply_of(body: bytes) -> Reply | None:
+    """Decode the body of a 2xx by the API that it is of; None for what is no answer of either."""
+    try:
+        shape = _shape(body)
+        if shape.object == "response" or (shape.choices is UNSET and shape.output is not UNSET):
+            return decode_response(body)
+        return decode_completion(body)
+    except (ValueError, RecursionError):
+        return None

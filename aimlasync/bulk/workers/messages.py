@@ -1,0 +1,42 @@
+"""What a parent and its worker processes tell each other, over the link that leases the limits. Plain data."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+
+class Orders(msgspec.Struct, kw_only=True):
+    """What a worker must know beside the command line that both were given."""
+
+    job: dict[str, Any]
+    """The identity of the job."""
+    journal: str
+    """Where its own journal lies."""
+    usd: float | None = None
+    """Of all workers together, as are the tokens."""
+    tokens: int | None = None
+    deadline: float | None = None
+    """Seconds from now."""
+
+
+class Report(msgspec.Struct, kw_only=True):
+    """What a worker has done in this run."""
+
+    ok: int = 0
+    failed: int = 0
+    tokens: int = 0
+    cost_usd: float | None = None
+    in_flight: int = 0
+    limited_by: str | None = None
+    attempts: int = 0
+    answered: int = 0
+    truncated: int = 0
+    refused: int = 0
+    seconds_answering: float = 0.0
+    ended: bool = False
+    """Whether its journal is complete and closed."""
+    stopped_by: tuple[str, str, int | None] | None = None
+    """Class, message and status of the error that stopped it."""
+    capped_by: Literal["tokens", "deadline"] | None = None
