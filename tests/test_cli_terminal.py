@@ -210,7 +210,11 @@ def test_nothing_is_asked_for_an_answer_that_nobody_can_read(vendor: Vendor) -> 
 @pytest.mark.usefixtures("files")
 @pytest.mark.parametrize("how", ["2>&-", ">&- 2>&-", "<&- >&- 2>&-", "2>/dev/full"])
 @pytest.mark.parametrize("workers", [(), ("--workers", "2")], ids=["one", "two"])
-def test_a_job_that_cannot_be_heard_is_done_all_the_same(how: str, workers: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_job_that_cannot_be_heard_is_done_all_the_same(
+    how: str, workers: tuple[str, ...], unbuffered: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONUNBUFFERED", unbuffered)
     code, out, err = in_shell([*ASK, "-o", "out.jsonl", *workers], how)
     assert (code, out, err) == (0, "", "")
     assert sorted(line["custom_id"] for line in lines("out.jsonl")) == ["row-1", "row-2"]
@@ -296,7 +300,11 @@ def test_what_nohup_ignores_stays_ignored(vendor: Vendor) -> None:
     assert len(lines("out.jsonl")) == 16
 
 
-def test_a_terminal_that_goes_away_costs_no_answer(vendor: Vendor) -> None:
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_terminal_that_goes_away_costs_no_answer(
+    vendor: Vendor, unbuffered: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONUNBUFFERED", unbuffered)
     sim = vendor(latency=Latency.of(ttft=1.0))
     write("in.csv", "text\n" + "".join(f"row {number}\n" for number in range(200)))
     pid, fd = pty.fork()

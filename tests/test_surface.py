@@ -121,3 +121,14 @@ def test_the_typed_marker_is_shipped() -> None:
     from importlib.resources import files
 
     assert files("aimlasync").joinpath("py.typed").is_file()
+
+
+def test_the_licence_is_shipped_in_the_package_and_named_in_the_project() -> None:
+    import tomllib
+    from importlib.resources import files
+    from pathlib import Path
+
+    root = Path(__file__).parent.parent
+    project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
+    assert (project["license"], project["license-files"]) == ("MIT", ["aimlasync/LICENSE"])
+    assert files("aimlasync").joinpath("LICENSE").read_text().startswith("MIT License")

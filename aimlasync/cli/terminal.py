@@ -154,7 +154,11 @@ def attached() -> Iterator[None]:
         _abandon(out)
         raise SystemExit(1) from None
     finally:
-        stderr.flush()
+        try:
+            stderr.inner.flush()
+        except (OSError, ValueError):
+            # Nobody can read it: the exit code is the command's, and not Python's 120 for a stream it cannot flush.
+            _abandon(err)
         sys.stdout, sys.stderr = out, err
         if devnull is not None:
             devnull.close()
@@ -166,11 +170,11 @@ def reader_left() -> None:
     raise SystemExit(_PIPE_CLOSED) from None
 
 
-def _abandon(stdout: Any) -> None:
+def _abandon(stream: Any) -> None:
     # What is buffered would fail once more when Python flushes it at its end, with a message.
     with suppress(OSError, ValueError, AttributeError):
         devnull = os.open(os.devnull, os.O_WRONLY)
         try:
-            os.dup2(devnull, stdout.fileno())
+            os.dup2(devnull, stream.fileno())
         finally:
             os.close(devnull)
