@@ -129,7 +129,8 @@ async def test_nothing_is_left_of_calls_that_went_wrong_in_every_way() -> None:
                 assert client._pipeline.balancer.upstreams[0].limiter.line._interactive.named == {}
                 await until(lambda: simulator.admission.in_flight == 0)
             if each > 1:
-                assert {attempt.fault for attempt in simulator.ledger} > {"status", "reset", "cut_stream"}
+                # Which of the rare ones come up is chance.
+                assert len({attempt.fault for attempt in simulator.ledger}) > 4
 
     # What a loop keeps for good is made the first time.
     before = await measured(lambda: traffic(1))

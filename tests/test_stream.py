@@ -25,6 +25,7 @@ from aimlasync import (
 )
 from aimlasync.client.chat_stream import ChatStream
 from aimlasync.responses.types import OutputMessage
+from aimlasync.transport import AiohttpTransport
 from aimlasync.wire.base import Unknown
 
 DONE = b"data: [DONE]\n\n"
@@ -309,11 +310,20 @@ async def test_a_failure_after_the_first_event_is_never_retried() -> None:
         assert len(server.requests) == 1
 
 
+def in_use(client: AsyncClient) -> int:
+    """Connections that are not idle."""
+    transport: Any = client._pipeline.enter()[1]
+    if isinstance(transport, AiohttpTransport):
+        return len(transport._session.connector._acquired)  # type: ignore[union-attr]
+    return sum(connection.reply is not None for connection in transport.connections)
+
+
 async def test_the_connection_is_used_again_after_a_stream() -> None:
     async with raw_server(Script(GOOD, end="keep")) as server, connect(server) as client:
         for _ in range(3):
             await (await open_chat(client)).collect()
-            await asyncio.sleep(0.02)
+            # The rest of the body, its last chunk, is read in the background before the connection goes back.
+            await until(lambda: not in_use(client))
         assert server.connections == 1
 
 

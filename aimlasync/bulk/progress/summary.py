@@ -29,6 +29,11 @@ class Summary:
     is_interrupted: bool = False
 
     @property
+    def tally(self) -> Totals:
+        """The same as `.totals`."""
+        return self.totals
+
+    @property
     def is_complete(self) -> bool:
         """Whether every row was asked about."""
         return self.left == 0
