@@ -145,6 +145,35 @@ class Upstream:
         self.counters.attempts += 1
         return Permit(self, loop, now, self.limiter.in_flight - 1, admission)
 
+    def take_back(
+        self, permit: Permit, outcome: Outcome, tokens: float | None, now: float | None, kind: Refused | None
+    ) -> None:
+        """Learn from a permit that is released, and free its place; `Permit.release` calls this once."""
+        adaptive, counters, limiter = self.adaptive, self.counters, self.limiter
+        if outcome is Outcome.IGNORED:
+            counters.failed += 1
+        else:
+            if now is None:
+                now = permit.loop.time()
+            if outcome is Outcome.OK:
+                counters.answered += 1
+                self._refusals = 0
+                held = now - permit.sent_at
+                self.held_for += _WEIGHT * (held - self.held_for) if self.held_for else held
+                adaptive.answered(now, limiter.in_flight)
+                if self._counts_requested:
+                    # The server counts the tokens that were requested, whatever was used of them.
+                    tokens = None
+            else:
+                counters.refused += 1
+                if adaptive.refused(now, permit.sent_at, permit.beside, kind) and kind != "concurrency":
+                    self._refused_again(now)
+            # The new limit is set before the place is freed, so that it holds for the next waiter.
+            limit = int(adaptive.limit)
+            if limit != limiter.limit:
+                limiter.resize(limit)
+        limiter.leave(permit.admission, tokens)
+
     # What the server says
 
     def pause(self, seconds: float, now: float, *, at_most: float = 0.0) -> None:
@@ -158,8 +187,8 @@ class Upstream:
         self.adaptive.paused(now, seconds)
         _log_limits.info("%s pauses for %.1f s", self.endpoint.name, seconds)
 
-    def refused_again(self, now: float) -> None:
-        """Note a refusal that was news: the second in a row without an answer, and those after it, open a pause."""
+    def _refused_again(self, now: float) -> None:
+        """Note a refusal that led to a cut: from the second one without an answer between them, each opens a pause."""
         self._refusals += 1
         if self._refusals > 1:
             self.pause(min(_FIRST_PAUSE * 2.0 ** (self._refusals - 2), _MAX_OWN_PAUSE), now)
@@ -225,31 +254,6 @@ class Permit(msgspec.Struct, eq=False):
 
         `tokens` is what it cost, None when that is not known; `kind` is what a refusal said that it limits.
         """
-        if not self.is_held:
-            return
-        self.is_held = False
-        upstream = self.upstream
-        adaptive, counters, limiter = upstream.adaptive, upstream.counters, upstream.limiter
-        if outcome is Outcome.IGNORED:
-            counters.failed += 1
-        else:
-            if now is None:
-                now = self.loop.time()
-            if outcome is Outcome.OK:
-                counters.answered += 1
-                upstream._refusals = 0
-                held = now - self.sent_at
-                upstream.held_for += _WEIGHT * (held - upstream.held_for) if upstream.held_for else held
-                adaptive.answered(now, limiter.in_flight)
-            else:
-                counters.refused += 1
-                if adaptive.refused(now, self.sent_at, self.beside, kind) and kind != "concurrency":
-                    upstream.refused_again(now)
-            # Before the place is given away: the next in line is admitted under the new limit.
-            limit = int(adaptive.limit)
-            if limit != limiter.limit:
-                limiter.resize(limit)
-            if upstream._counts_requested and outcome is Outcome.OK:
-                # What was asked for stays counted, whatever was used of it.
-                tokens = None
-        limiter.leave(self.admission, tokens)
+        if self.is_held:
+            self.is_held = False
+            self.upstream.take_back(self, outcome, tokens, now, kind)
