@@ -23,7 +23,7 @@ from aimlasync import AsyncClient, Endpoint, Limits
 from aimlasync.errors import BudgetExceededError
 from aimlasync.quota.account import TTL, Account
 from aimlasync.quota.protocol import Ask, Draw, Drawn, Lease, Memory
-from aimlasync.quota.till import Till
+from aimlasync.quota.purse import Purse
 from aimlasync.simulator import Simulator, serve_in_thread
 
 pytest.importorskip("redis", reason="pip install 'aimlasync[redis]' runs these tests")
@@ -134,15 +134,15 @@ def test_the_script_of_the_budget_does_what_the_till_does(running: RedisServer, 
 
     client = redis.Redis(unix_socket_path=str(running.socket))
     script: Any = client.register_script("local now = tonumber(ARGV[2])" + DRAW)
-    rnd, now, key = random.Random(seed), 1.7e9, f"till-{seed}"
-    till: Till | None = None
+    rnd, now, key = random.Random(seed), 1.7e9, f"purse-{seed}"
+    purse: Purse | None = None
     held = dict.fromkeys("abc", 0)
     last: dict[str, Drawn] = {}
     for _ in range(300):
         now += rnd.random()
         if rnd.random() < 0.02:
             client.delete(key)
-            till = None
+            purse = None
         worker = rnd.choice("abc")
         keeps = int(held[worker] * rnd.random())
         draw = Draw(worker=worker, purse="usd", total=10**15, keeps=keeps, needs=rnd.choice((0, 10**10, 3 * 10**14)))
@@ -151,8 +151,8 @@ def test_the_script_of_the_budget_does_what_the_till_does(running: RedisServer, 
             draw.epoch, draw.taken = before.epoch, before.taken
             draw.version = before.version + (1000 if rnd.random() < 0.02 else 0)
         found = msgspec.msgpack.decode(script(keys=[key], args=[msgspec.msgpack.encode(draw), repr(now)]), type=Drawn)
-        till = till or Till(found.epoch, now)
-        last[worker] = till.draw(draw, now)
+        purse = purse or Purse(found.epoch, now)
+        last[worker] = purse.draw(draw, now)
         assert found == last[worker]
         held[worker] = keeps + found.granted
     client.close()
@@ -201,7 +201,7 @@ def test_processes_share_one_limit_and_go_on_when_one_is_killed(running: RedisSe
             for worker in workers:
                 worker.kill()
                 worker.communicate(timeout=20)
-    # However slow this machine is: in all no more than the pace of one limit, and what may be ahead of it.
+    # However slow this machine is: in all no more than the rate of one limit, and what a worker may be ahead of it.
     assert len(simulator.ledger) <= rpm / 60 * (time.monotonic() - began + 0.5)
     assert set(simulator.ledger.by_status()) <= {0, 200}
 

@@ -73,7 +73,7 @@ class Upstream:
         self.endpoint = endpoint
         self.adaptive = AdaptiveLimit(limit=limits.concurrency, paced=limits.is_rated)
         leases = None if endpoint.quota is None else Leases(endpoint.quota, limits)
-        self.limiter = Limiter(limits, limit=int(self.adaptive.limit), pace=self.adaptive, leases=leases)
+        self.limiter = Limiter(limits, limit=int(self.adaptive.limit), learned_rate=self.adaptive, leases=leases)
         self.estimator = Estimator()
         self._counts_requested = limits.tokens_counted == "requested"
         self.circuit = CircuitBreaker()
@@ -117,7 +117,7 @@ class Upstream:
 
     def expected_wait(self, priority: Priority, tenant: str | None) -> float:
         """Return the seconds that one who joins the line now will wait, as things are going."""
-        ahead = self.limiter.line.ahead(priority, tenant)
+        ahead = self.limiter.queue.ahead(priority, tenant)
         if not ahead:
             return 0.0
         return (ahead + 1) * max(self.held_for / max(1, self.limiter.limit), self._seconds_each)

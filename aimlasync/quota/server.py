@@ -29,8 +29,8 @@ from aimlasync.cost.prices import Price
 from aimlasync.quota.account import Account
 from aimlasync.quota.fallback import Fallback, check_share
 from aimlasync.quota.protocol import Ask, Draw, Drawn, Lease, QuotaDownError
+from aimlasync.quota.purse import Purse
 from aimlasync.quota.shared_budget import SharedBudget
-from aimlasync.quota.till import Till
 
 T = TypeVar("T")
 
@@ -115,7 +115,7 @@ class LeaseServer:
         self._own = hear
         self._gone = gone
         self._secret = secrets.token_hex(16)
-        self._till: dict[str, Till] = {}
+        self._purses: dict[str, Purse] = {}
         self._account: Account | None = None
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -158,7 +158,7 @@ class LeaseServer:
         return self._draw(draw).granted
 
     def _draw(self, draw: Draw) -> Drawn:
-        return self._till.setdefault(draw.purse, Till()).draw(draw, 0.0)
+        return self._purses.setdefault(draw.purse, Purse()).draw(draw, 0.0)
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.get_running_loop().create_task(self._serve(reader, writer))

@@ -1,17 +1,17 @@
-"""What Redis runs for money: `Till.draw` of `aimlasync.quota.till` in Lua.
+"""What Redis runs for money: `Purse.draw` of `aimlasync.quota.purse` in Lua.
 
 As in `scripts`: one key, one call, and no loop over anything that grows.
 """
 
 from __future__ import annotations
 
-from aimlasync.quota import account, till
+from aimlasync.quota import account, purse
 
 # Of what is kept: another one is not read.
 _VERSION = 2
 
 DRAW = (
-    f"local PARTS, RETURN, VERSION = {till.PARTS}, {account.RETURN}, {_VERSION}\n"
+    f"local PARTS, RETURN, VERSION = {purse.PARTS}, {account.RETURN}, {_VERSION}\n"
     + """
 local draw = cmsgpack.unpack(ARGV[1])
 local worker, total, keeps, needs = draw[1], draw[3], draw[4], draw[5]
