@@ -13,7 +13,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from aimlasync.admission.adaptive import AdaptiveLimit, Bound
+from aimlasync.admission.adaptive import AdaptiveLimit
+from aimlasync.admission.bound import Bound
 
 # --- single steps ------------------------------------------------------------------------------------------------
 
@@ -37,7 +38,7 @@ def test_slow_start_doubles_per_round_trip() -> None:
 
 
 def test_slow_start_begins_higher_where_a_rate_is_kept_and_nothing_is_learned_where_a_limit_is_given() -> None:
-    assert [AdaptiveLimit().limit, AdaptiveLimit(paced=True).limit, AdaptiveLimit(limit=5, paced=True).limit] == [
+    assert [AdaptiveLimit().limit, AdaptiveLimit(is_rated=True).limit, AdaptiveLimit(limit=5, is_rated=True).limit] == [
         8,
         32,
         5,

@@ -71,7 +71,7 @@ class Upstream:
     def __init__(self, endpoint: Endpoint, limits: Limits, secrets: Secrets | None = None) -> None:
         limits = endpoint.limits or limits
         self.endpoint = endpoint
-        self.adaptive = AdaptiveLimit(limit=limits.concurrency, paced=limits.is_rated)
+        self.adaptive = AdaptiveLimit(limit=limits.concurrency, is_rated=limits.is_rated)
         leases = None if endpoint.quota is None else Leases(endpoint.quota, limits)
         self.limiter = Limiter(limits, limit=int(self.adaptive.limit), learned_rate=self.adaptive, leases=leases)
         self.estimator = Estimator()
