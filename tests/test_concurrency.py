@@ -58,7 +58,7 @@ def test_limit_grows_no_further_than_the_cap() -> None:
     assert bound.value == 4096.0
 
 
-def test_first_cut_is_hard_and_a_later_one_is_not() -> None:
+def test_every_cut_leaves_the_same_share_of_the_refused_level() -> None:
     bound = slots(100.0)
     grow(bound, 300)
     bound.cut(400.0, 399.0)
@@ -66,10 +66,10 @@ def test_first_cut_is_hard_and_a_later_one_is_not() -> None:
     grow(bound, 800)
     assert bound.value == 399.0
     bound.cut(399.0, 398.0)
-    assert bound.value == pytest.approx(0.9 * 399)
+    assert bound.value == pytest.approx(0.8 * 399)
 
 
-def test_cuts_in_a_row_are_hard_and_end_at_the_floor() -> None:
+def test_cuts_in_a_row_end_at_the_floor() -> None:
     bound = slots(10.0)
     values = []
     for _ in range(12):

@@ -17,7 +17,7 @@ from __future__ import annotations
 import math
 from typing import Literal
 
-from aimlasync.admission.bound import HARD_CUT, MAX, MIN_RATE, Bound, bound_in_flight, bound_per_second
+from aimlasync.admission.bound import CUT, MAX, MIN_RATE, Bound, bound_in_flight, bound_per_second
 from aimlasync.admission.diagnosis import Diagnosis
 
 # What each constant is for, and what breaks without it; measured as in `admission.bound`. "Not on the grid" means that
@@ -37,7 +37,7 @@ from aimlasync.admission.diagnosis import Diagnosis
 #   _PAUSE_PATIENCE  1              not on the grid: the first levels, which are guesses, are probed a minute later
 #   _CATCH_UP        0              5 per second, answers in 0.5 s: goodput .79; late timers lose a part of each rate
 #   _SILENCE         infinite       after an outage the rate never recovers (goodput 0)
-#   _SILENT_CUT      HARD_CUT       nothing on the grid
+#   _SILENT_CUT      CUT            nothing on the grid
 #   _SILENCES        0              nothing on the grid
 #   _MARGIN          0              .70 % refused, 8 cells miss the target
 #   _RATE_EPOCH      0              10 per second, burst of 0.1 s, answers in 0.5 s: goodput .58
@@ -275,7 +275,7 @@ class AdaptiveLimit:
             else:
                 # Cuts in a row: a bucket was full at the last cuts and is full now, so the rate is what it accepted
                 # since.
-                rest = max(min(rest, self._average(now)), level * HARD_CUT)
+                rest = max(min(rest, self._average(now)), level * CUT)
             self._is_silent = is_silent
             rate.cut(level, rest)
             if is_silent:

@@ -13,27 +13,23 @@ import math
 # What each constant is for, and what breaks without it. Measured on the grid of tests/test_concurrency.py (54 unknown
 # servers; seeds other than the test's): goodput .978 of what the server can do, .61 % refused, 4 cells miss the target.
 #
-#   constant         without it              what breaks
-#   MAX              no cap                  the limit grows without end where nothing limits it
-#   MIN_RATE         0.001 per second        after an outage the rate never recovers (goodput 0)
-#   _CUT             0.8, as HARD_CUT        nothing on the grid
-#   HARD_CUT         0.9, as _CUT            5 per second, burst of 0.1 s, answers in 2 s: goodput .61; 5 % refused
-#   _RECOVER         1, as in slow start     100 per second, burst of 0.1 s, answers in 2 s: goodput .70
-#   _GROW            0.25                    slow start no longer doubles per round trip; a halved limit: .95 for .99
-#   _GROW_RATE       1                       10 per second, burst of 0.1 s, answers in 2 s: goodput .69
-#   _PROBE_SHARE     0.1                     5 per second, answers in 2 s: goodput .54
-#   _PROBE_ROUNDS    1                       5 per second, answers in 2 s: goodput .45; 10 cells miss the target
-#   _LEAP            1                       a rate that doubled is found late: .80 of it for .98
-#   _MAX_LEAP        infinite                a limit that halved: .92 for .99
-#   _FAR             1                       goodput .975, 5 cells miss the target
-#   _SETTLED         0                       nothing on the grid
+# constant         without it              what breaks MAX              no cap                  the limit grows without
+# end where nothing limits it MIN_RATE         0.001 per second        after an outage the rate never recovers (goodput
+# 0) CUT              0.9                     5 per second, burst of 0.1 s, answers in 2 s: goodput .61; 5 % refused
+# _RECOVER         1, as in slow start     100 per second, burst of 0.1 s, answers in 2 s: goodput .70 _GROW
+# 0.25                    slow start no longer doubles per round trip; a halved limit: .95 for .99 _GROW_RATE       1
+# 10 per second, burst of 0.1 s, answers in 2 s: goodput .69 _PROBE_SHARE     0.1                     5 per second,
+# answers in 2 s: goodput .54 _PROBE_ROUNDS    1                       5 per second, answers in 2 s: goodput .45; 10
+# cells miss the target _LEAP            1                       a rate that doubled is found late: .80 of it for .98
+# _MAX_LEAP        infinite                a limit that halved: .92 for .99 _FAR             1
+# goodput .975, 5 cells miss the target _SETTLED         0                       5 per second, burst of 0.1 s, answers
+# in 2 s: goodput .92 (the test's seeds)
 
 MAX = 4096.0
 # Attempts per second. A server that takes fewer should say Retry-After. It also bounds the delay between attempts.
 MIN_RATE = 0.2
-# The cut of a level that has held for a while, and the cut of a guess: after slow start, or when cuts come in a row.
-_CUT = 0.9
-HARD_CUT = 0.8
+# A cut leaves this share of the refused level.
+CUT = 0.8
 # Growth per answer while it recovers to the resting level, once it is above half of it.
 _RECOVER = 0.1
 # Growth per answer in slow start: the limit doubles per round trip. The rate is measured over seconds, and overshoots
@@ -164,9 +160,8 @@ class Bound:
         if level > self._rest:
             self.value = self._rest
         else:
-            hard = self.starting or not self.settled
             self._rest = max(self._floor, rest)
-            self.value = max(self._floor, min(self._rest, level * (HARD_CUT if hard else _CUT)))
+            self.value = max(self._floor, min(self._rest, level * CUT))
         self.answers = self._held = 0
 
     def forget(self) -> None:

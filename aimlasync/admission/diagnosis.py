@@ -22,13 +22,11 @@ from aimlasync.admission.bound import Bound
 #   _WEIGHT               1               nothing on the grid
 #   _SLACK                0               5 in flight, answers in 0.2 s: goodput .72
 #   _SLACK_SHARE          0               nothing on the grid
-#   _BELOW                0               goodput .905, 23 cells miss the target; a server that limits both: .69
-#   _AT_LIMIT             0               6 cells miss the target
+#   _RATE                 0               goodput .905, 23 cells miss the target; a server that limits both: .69
 #   _ABOVE_LIMIT          0               goodput .955, 18 cells miss the target; 2 in flight: .76
 #   _AT_PROVEN            0 (all three)   nothing on the grid
 #   _AT_PROVEN_PROBING    as _AT_PROVEN   7 cells miss the target
 #   _AT_PROVEN_UNSETTLED  as _AT_PROVEN   6 cells miss the target; 5 per second, answers in 2 s: .57 for .69
-#   _NEAR_PROVEN          0.9             nothing on the grid
 #   _SURE                 0               5 per second, burst of 0.1 s, answers in 2 s: goodput .64
 #   _MAX_BELIEF           1               7 cells miss the target
 
@@ -37,10 +35,9 @@ _WEIGHT = 0.25
 # A refusal is below `proven` by more than this: attempts whose replies are under way may overtake each other.
 _SLACK = 1.01
 _SLACK_SHARE = 0.03
-# The weights of refusals. Below `proven`: the rate.
-_BELOW = 1.0
-# At a limit that has held: the rate; or a capacity that shrank, which refuses once and not again.
-_AT_LIMIT = 0.6
+# The weights of refusals. Below `proven`, or at a limit that has held: the rate. (A capacity that shrank refuses there
+# too, but once and not again.)
+_RATE = 1.0
 # Above the limit, in a probe: either is likely.
 _ABOVE_LIMIT = 0.25
 # At `proven` while the rate holds attempts back: concurrency. It weighs less while the rate probes, or soon after a
@@ -48,8 +45,6 @@ _ABOVE_LIMIT = 0.25
 _AT_PROVEN = 1.0
 _AT_PROVEN_PROBING = 0.5
 _AT_PROVEN_UNSETTLED = 0.25
-# A refusal is at `proven` from this share of it on.
-_NEAR_PROVEN = 0.98
 _SURE = 0.4
 _MAX_BELIEF = 2.0
 
@@ -91,13 +86,13 @@ class Diagnosis:
             # The last cut was less than half a round trip ago, and what is proven is older.
             pass
         elif below:
-            belief -= _BELOW
+            belief -= _RATE
         elif in_flight + 2 > limit.value:
             if limit.exploring:
                 belief += _ABOVE_LIMIT
             elif limit.has_held:
-                belief -= _AT_LIMIT
-        elif in_flight * 2 <= limit.value + 4 and rate_holds and in_flight + 1 >= _NEAR_PROVEN * self.proven:
+                belief -= _RATE
+        elif in_flight * 2 <= limit.value + 4 and rate_holds:
             # Half of the limit is used at most, so the server or the rate has long held attempts back.
             if not rate.settled:
                 belief += _AT_PROVEN_UNSETTLED
