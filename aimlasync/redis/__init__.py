@@ -1,8 +1,8 @@
-"""What processes and machines share through Redis or Valkey: an account's limits and budget, and answers paid for.
+"""What processes and machines share through Redis or Valkey: an account's limits and budget, and stored answers.
 
-Law: places for `Endpoint(quota=...)` and for a job's `store=`. The arithmetic of the limits is that of
-`aimlasync.quota.account`, in Lua, run atomically where the data is and by the server's own clock. Needs
-`pip install 'aimlasync[redis]'`.
+`RedisQuota` is a shared place for `Endpoint(quota=...)`, and `RedisStore` a store for the `store=` of a bulk job. Redis
+runs the arithmetic of `aimlasync.quota.account` as a Lua script, atomically and by its own clock. This package may
+import `quota`, `cost` and `bulk`. It needs `pip install 'aimlasync[redis]'`.
 
     async with RedisQuota("redis://cache:6379/0", name="aimlapi") as quota:
         endpoint = Endpoint.aimlapi(limits=Limits(requests_per_minute=600), quota=quota)

@@ -1,8 +1,9 @@
-"""Good answers in Redis or Valkey, by what was asked: the store for more rows than a file system likes to hold.
+"""`RedisStore`: answers of bulk jobs in Redis or Valkey, keyed by the request.
 
-Law: a `aimlasync.bulk.Store`. An answer is one string under PREFIX:answer:KEY, written at once and forgotten after
-`expires`. A server that is gone or hangs costs one short wait, and is then left alone for a while; what could have been
-found is asked again, and a warning says so.
+It implements `aimlasync.bulk.Store`, for more answers than a file system can hold well. An answer is one string under
+PREFIX:answer:KEY, written in one command, and expires after `expires` seconds. A server that is down costs one short
+wait, and is then not asked for a while; the job asks the model again instead, and logs a warning. It may import
+`bulk.answer_store`.
 """
 
 from __future__ import annotations
@@ -28,29 +29,29 @@ T = TypeVar("T")
 
 DAY = 86400.0
 _TIMEOUT = 2.0
-# How long a server that failed is left alone.
+# Seconds for which a server that failed is not asked.
 _PAUSE = 5.0
-# Connections of one process at once; calls beyond that wait for one.
+# The connections of one process; calls beyond that wait for one.
 _MAX_CONNECTIONS = 16
 
 
 class RedisStore:
-    """A Redis or Valkey that all machines reach: `RedisStore("redis://host:6379/0")`.
+    """A store in a Redis or Valkey that all machines reach: `RedisStore("redis://host:6379/0")`.
 
-    `url` None is that of REDIS_URL in the environment of the process that asks. A URL with a password is never pickled,
-    so that on several machines it comes from there. `expires` are the seconds after which an answer is forgotten, None
-    never. Raises ValueError for a URL that is none.
+    With `url` None, each process reads REDIS_URL from its environment. A URL with a password is never pickled, so on
+    several machines use REDIS_URL. `expires` are the seconds after which an answer expires, None for never.
+    Raises ValueError for an invalid URL or expiry.
     """
 
     def __init__(self, url: str | None = None, *, prefix: str = "aimlasync", expires: float | None = 7 * DAY) -> None:
         if url is not None and urlsplit(url).scheme not in ("redis", "rediss", "unix"):
-            raise ValueError("the URL of a Redis begins with redis://, rediss:// or unix://")
+            raise ValueError("url must begin with redis://, rediss:// or unix://")
         if expires is not None and not expires >= 1:
-            raise ValueError(f"expires must be a second at least, not {expires}")
+            raise ValueError(f"expires must be at least 1 second, not {expires}")
         self._url = url
         self._prefix = prefix
         self._expires = expires
-        # By event loop, to which its connections belong; and until when the server is left alone.
+        # One client for each event loop, to which its connections belong; and until when the server is not asked.
         self._clients: dict[asyncio.AbstractEventLoop, Redis] = {}
         self._away = 0.0
 
@@ -59,11 +60,11 @@ class RedisStore:
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self._url is not None and "@" in self._url:
-            raise TypeError("a password is never pickled; leave url= out, and set REDIS_URL where rows are asked about")
+            raise TypeError("a URL with a password is never pickled; leave url= out, and set REDIS_URL on each machine")
         return _made, (self._url, self._prefix, self._expires)
 
     async def get(self, keys: Sequence[str], /) -> list[bytes | None]:
-        """Return what is kept under each of `keys`, None for what is not. Raises OSError."""
+        """Return the value under each of `keys`, None where there is none. Raises OSError."""
         if not keys:
             return []
         names = [self._name(key) for key in keys]
@@ -71,12 +72,12 @@ class RedisStore:
         return [unsealed(key, data) for key, data in zip(keys, found, strict=True)]
 
     async def put(self, key: str, value: bytes, /) -> None:
-        """Keep `value`. Raises OSError."""
+        """Store `value` under `key`. Raises OSError."""
         expires = None if self._expires is None else int(self._expires)
         await self._reached(self._client().set(self._name(key), sealed(key, value), ex=expires))
 
     async def close(self) -> None:
-        """Close the connections of this event loop; the next call opens others."""
+        """Close the connections of this event loop; a later call opens new ones."""
         client = self._clients.pop(asyncio.get_running_loop(), None)
         if client is not None:
             await client.aclose()
@@ -100,7 +101,7 @@ class RedisStore:
                 timeout=None,
                 socket_timeout=_TIMEOUT,
                 socket_connect_timeout=_TIMEOUT,
-                # Once, for a connection that a restarted server has forgotten; never for one that hangs.
+                # One retry, for a connection that ended when the server restarted; none for a server that hangs.
                 retry=Retry(NoBackoff(), 1, supported_errors=(ConnectionError,)),
             )
             self._clients[loop] = Redis.from_pool(pool)
@@ -111,7 +112,7 @@ class RedisStore:
             return await call
         except (RedisError, OSError) as error:
             self._away = time.monotonic() + _PAUSE
-            # Not what it says: a URL is in some of them.
+            # The type of the error, not its text: some texts hold the URL.
             what = type(error).__name__
         raise OSError(what)
 

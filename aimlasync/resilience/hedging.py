@@ -1,8 +1,8 @@
-"""When a second attempt is worth sending while the first is still under way, and how many of those there may be.
+"""Hedging: when a second attempt is sent while the first is under way, how many there may be, and the race of both.
 
-Law: pure arithmetic; no I/O, no clock. The racing is `race`.
-A hedge helps against a slow server, and hurts one that is slow because it is full: so it is opt-in, bounded as a share
-of the calls, and sent only where there is room at once.
+`Hedging` is arithmetic without I/O or a clock, and `race` runs two coroutines. A hedge helps against a slow server, and
+hurts a server that is slow because it is overloaded. So hedging is opt-in, bounded as a share of the calls, and a hedge
+is sent only where a permit is free at once. It imports nothing of this library.
 Source: J. Dean and L. A. Barroso, "The Tail at Scale", Communications of the ACM 56(2), 2013.
 """
 
@@ -15,13 +15,13 @@ from typing import Any, TypeVar
 
 import msgspec
 
-# Durations kept for each kind of call; the percentile is of these.
+# How many durations are kept for each kind of call; the percentile is computed from them.
 _RECENT = 256
-# Below this many the percentile is a guess, and nothing is hedged.
+# With fewer durations the percentile is unreliable, and nothing is hedged.
 _ENOUGH = 20
 _SORT_EVERY = 16
 _PERCENTILE = 0.95
-# Hedges that quiet times may save up: more would be a burst at the moment when a server is slow for all.
+# How many unused hedges are saved up: more would be a burst at the moment when a server is slow for all calls.
 _MAX_SAVED = 5.0
 _MAX_KINDS = 64
 
@@ -29,12 +29,12 @@ T = TypeVar("T")
 
 
 class Hedge(msgspec.Struct, frozen=True, kw_only=True):
-    """Send a second attempt when the first is slow, and take whichever answers first."""
+    """Send a second attempt when the first is slow, and take the first answer of the two."""
 
     after: float | None = None
-    """Seconds until then; None is the 95th percentile of what such calls took, once it is known."""
+    """Seconds after which the second attempt is sent; None for the 95th percentile of such calls, once it is known."""
     max_extra: float = 0.05
-    """Second attempts at most, as a share of all calls."""
+    """The most second attempts, as a share of all calls."""
 
     def __post_init__(self) -> None:
         if self.after is not None and not 0 <= self.after < float("inf"):
@@ -44,7 +44,7 @@ class Hedge(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Durations:
-    """What calls of one kind took, and the percentile of it."""
+    """The recent durations of one kind of call, and their percentile."""
 
     __slots__ = ("percentile", "recent", "unsorted")
 
@@ -62,18 +62,18 @@ class _Durations:
 
 
 class Hedging:
-    """The hedges of one client: what its calls took, and how many more second attempts are allowed."""
+    """The hedging of one client: the durations of its calls, and how many second attempts it may send."""
 
     __slots__ = ("_kinds", "_saved", "hedge")
 
     def __init__(self, hedge: Hedge) -> None:
         self.hedge = hedge
-        # By model, and whether it streams: the latest used are last, so that the oldest goes.
+        # By (model, whether it streams), the most recently used last; the least recently used is dropped.
         self._kinds: OrderedDict[tuple[str, bool], _Durations] = OrderedDict()
         self._saved = 0.0
 
     def delay(self, kind: tuple[str, bool]) -> float | None:
-        """Count a call, and return after how many seconds it should be hedged, None while nobody can know."""
+        """Count a call, and return after how many seconds it should be hedged; None while that is unknown."""
         self._saved = min(_MAX_SAVED, self._saved + self.hedge.max_extra)
         if self.hedge.after is not None:
             return self.hedge.after
@@ -81,7 +81,7 @@ class Hedging:
         return None if durations is None else durations.percentile
 
     def take(self) -> bool:
-        """Use up one hedge, if one is left."""
+        """Use one hedge; return False when none is left."""
         if self._saved < 1.0:
             return False
         self._saved -= 1.0
@@ -92,7 +92,7 @@ class Hedging:
         self._saved += 1.0
 
     def took(self, kind: tuple[str, bool], seconds: float) -> None:
-        """Take in how long an answer, or the first event of a stream, took."""
+        """Note how long an answer, or the first event of a stream, took."""
         durations = self._kinds.get(kind)
         if durations is None:
             durations = self._kinds[kind] = _Durations()
@@ -110,10 +110,10 @@ async def race(
     delay: float,
     drop: Callable[[T], None],
 ) -> T:
-    """Return what `first` returns, or, if it takes longer than `delay` seconds, what the faster of both does.
+    """Return the result of `first`, or of the faster of both if `first` takes longer than `delay` seconds.
 
-    `second` may return None: then there is none. When both fail, the error is that of `first`. `drop` is given the
-    result of the one that came too late to be the first.
+    `second` is called after the delay; it may return None, and `first` then runs alone. When both fail, the error of
+    `first` is raised. `drop` is called with the result of the slower one. Cancelled, it cancels both.
     """
     tasks = [asyncio.create_task(first)]
     winner: asyncio.Task[T] | None = None
