@@ -250,5 +250,15 @@ class Fields(Mapping[str, str]):
         return f"<Fields {', '.join(self)}>"
 
 
+def amount(text: str | None) -> float | None:
+    """Read a value as a finite number of at least 0; None for a missing value and for any other text."""
+    try:
+        number = float(text or "")
+    except ValueError:
+        return None
+    # `float` also reads "nan", "inf" and "-1".
+    return number if 0 <= number < float("inf") else None
+
+
 def _value(line: str) -> str:
     return line.partition(":")[2].strip(" \t")

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from aimlasync.headers import Fields
+from aimlasync.headers import Fields, amount
 
 # The vendor silently drops an id outside this alphabet, so it is checked here.
 # Source: AI/ML API, "Request tracing and cost": 1-128 characters of [A-Za-z0-9._:-].
@@ -66,7 +66,7 @@ class Info(msgspec.Struct, kw_only=True):
         self.server_request_id = headers.get("x-request-id")
         usd, credits = headers.get("x-aimlapi-usd-spent"), headers.get("x-aimlapi-credits-used")
         if usd is not None or credits is not None:
-            self.saw_cost(_number(usd), _number(credits))
+            self.saw_cost(amount(usd), amount(credits))
 
     def saw_cost(self, usd: float | None, credits: float | None, *, credits_per_usd: float | None = None) -> None:
         """Note a cost that the vendor stated; a later statement replaces an earlier one, and None replaces nothing.
@@ -92,12 +92,3 @@ def check_request_id(value: str) -> str:
     if not _CLIENT_REQUEST_ID.match(value):
         raise ValueError("X-Client-Request-Id must be 1 to 128 characters of A-Z a-z 0-9 . _ : -")
     return value
-
-
-def _number(text: str | None) -> float | None:
-    try:
-        value = float(text or "")
-    except ValueError:
-        return None
-    # float() also reads "nan", "inf" and "-1"; none of them is a price.
-    return value if 0 <= value < float("inf") else None

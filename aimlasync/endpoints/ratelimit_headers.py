@@ -21,7 +21,7 @@ from typing import Literal
 
 import msgspec
 
-from aimlasync.headers import Fields
+from aimlasync.headers import Fields, amount
 
 Unit = Literal["requests", "usd"]
 """What a provider's plain `x-ratelimit-*` headers count."""
@@ -125,13 +125,13 @@ def read(headers: Mapping[str, str], *, unit: Unit, now: Callable[[], float] = t
 
 def retry_after(headers: Mapping[str, str], *, now: Callable[[], float] = time.time) -> float | None:
     """Return the wait in seconds of `retry-after-ms` or `retry-after` (seconds, or an HTTP date), None without one."""
-    milliseconds = _seconds(headers.get("retry-after-ms"))
+    milliseconds = amount(headers.get("retry-after-ms"))
     if milliseconds is not None:
         return milliseconds / 1000
     stated = headers.get("retry-after")
     if stated is None:
         return None
-    seconds = _seconds(stated)
+    seconds = amount(stated)
     if seconds is not None:
         return seconds
     try:
@@ -171,7 +171,7 @@ def _dollars(
     if _PLAIN[0] not in headers:
         return None
     remaining, limit, reset = map(headers.get, _PLAIN)
-    window = _seconds(limit), _number(remaining), _until(reset, now)
+    window = amount(limit), _number(remaining), _until(reset, now)
     return None if window == (None, None, None) else window
 
 
@@ -200,7 +200,7 @@ def _until(text: str | None, now: Callable[[], float]) -> float | None:
         elif number > _UNIX:
             number = max(0.0, number - now())
     elif _DURATION.fullmatch(text):
-        number = sum(float(amount) * _UNITS[unit] for amount, unit in _PART.findall(text))
+        number = sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(text))
     else:
         try:
             when = datetime.fromisoformat(text)
@@ -210,12 +210,6 @@ def _until(text: str | None, now: Callable[[], float]) -> float | None:
         except (ValueError, OverflowError):
             return None
     return number if 0 <= number <= _FURTHEST else None
-
-
-def _seconds(text: str | None) -> float | None:
-    # `float` also reads "nan", "inf" and "-1", and none of them is a wait.
-    number = _number(text)
-    return number if number is not None and number >= 0 else None
 
 
 def _number(text: str | None) -> float | None:
