@@ -193,10 +193,10 @@ class AdaptiveLimit:
     def refused(
         self, now: float, started: float, in_flight: int, kind: Literal["concurrency", "rate"] | None = None
     ) -> bool:
-        """Take in a refusal of an attempt sent at `started` beside `in_flight` others; return whether it began an
-        epoch.
+        """Take in a refusal; return whether it began a congestion epoch, and so changed something.
 
-        `kind` is the limit that the server named, None if it named none.
+        The attempt was sent at `started`, beside `in_flight` others. `kind` is the limit that the server named, None
+        if it named none.
         """
         self.refusals += 1
         tick = int(started * _TICKS)

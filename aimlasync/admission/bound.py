@@ -154,9 +154,7 @@ class Bound:
         self.value = min(value, MAX)
 
     def cut(self, level: float, rest: float) -> None:
-        """Cut below `level`, which was refused, and rest at `rest`; a refused probe returns to the old resting
-        level.
-        """
+        """Cut below the refused `level` and rest at `rest`, or return to the old resting level where it was a probe."""
         if level > self._rest:
             self.value = self._rest
         else:

@@ -155,8 +155,9 @@ class FairQueue(Generic[T]):
         self._queue_of(waiter.priority).left(waiter)
 
     def ahead(self, priority: Priority, tenant: str | None = None) -> int:
-        """Return about how many waiters are served before one that joins now; the turns of bulk calls are not counted
-        for an interactive one.
+        """Return about how many waiters are served before a call that joins now.
+
+        For an interactive call, the turns of bulk calls are not counted.
         """
         ahead = self._interactive.ahead(tenant)
         return ahead if priority == "interactive" else self._interactive.waiting + self._bulk.ahead(tenant)

@@ -46,8 +46,9 @@ class Window:
         self._entries: deque[Entry] = deque()
 
     def wait(self, amount: float, now: float) -> float:
-        """Return the seconds until `amount` fits, 0.0 if it fits now; an amount above the limit needs an empty
-        window.
+        """Return the seconds until `amount` fits, 0.0 if it fits now.
+
+        An amount above the limit fits into an empty window.
         """
         entries = self._entries
         while entries and entries[0].time <= now - _WINDOW:

@@ -287,8 +287,9 @@ class Usage(Wire):
 
 
 class ChatCompletion(Reply):
-    """The whole reply of a chat call; `model` is the model that served it, whose spelling may differ from the
-    request's.
+    """The whole reply of a chat call.
+
+    `model` is the model that served it, whose spelling may differ from the request's.
     """
 
     id: str = ""
@@ -310,8 +311,9 @@ class ChatCompletion(Reply):
 
     @property
     def truncated(self) -> bool:
-        """Whether an output cap cut any choice. Check it: vendors have been seen to apply a cap that the request does
-        not set.
+        """Whether an output cap cut any choice.
+
+        Check it: vendors have been seen to apply a cap that the request does not set.
         """
         return any(choice.finish_reason == "length" for choice in self.choices)
 

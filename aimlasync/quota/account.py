@@ -193,9 +193,7 @@ class Account:
         return bucket
 
     def _end(self, ask: Ask, worker: _Worker, now: float) -> int:
-        """End the worker's lease at what it spent, and apply its corrections; return the step that now holds the
-        lease.
-        """
+        """End the worker's lease at what it spent, apply its corrections, and return the step where it counts now."""
         bucket = self._tokens
         if bucket is not None:
             for step, difference in ask.corrections.items():
@@ -222,7 +220,7 @@ class Account:
         return step
 
     def _part(self, ask: Ask, worker: _Worker, now: float) -> float:
-        """Return the part that the worker may use alone, and note the part that it may hold until it confirms that."""
+        """Return the part that the worker may use alone, and note what it may hold until it confirms that part."""
         count, parts = self._known.sum(now)
         part = ask.part
         if ask.alone != "share" and now >= self._opens:

@@ -53,7 +53,7 @@ class Ask(msgspec.Struct, array_like=True, kw_only=True):
     """The number of the lease that this ask ends, 0 for none."""
     spent_requests: _Amount = 0.0
     spent_tokens: _Amount = 0.0
-    """What was spent of that lease, as are `spent_requests`."""
+    """What was spent of that lease: requests, and tokens."""
     corrections: Annotated[dict[int, _Signed], msgspec.Meta(max_length=_MAX_SUMS)] = {}
     """Step -> tokens that the attempts of that step took beyond those counted; negative for fewer. Step 0 is now."""
     pause: Annotated[float, msgspec.Meta(ge=0)] = 0.0

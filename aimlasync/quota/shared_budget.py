@@ -88,8 +88,10 @@ class SharedBudget(Budget):
                 self._cap = kept
 
     def _taken(self) -> int:
-        """Return what is spent or reserved, rounded up to whole billionths; a call that cost more than was reserved may
-        make it more than was drawn."""
+        """Return what is spent or reserved, rounded up to whole billionths.
+
+        It is more than was drawn where a call cost more than was reserved.
+        """
         return -(-(self._spent + self._reserved) // _PICO_OF_NANO) * _PICO_OF_NANO
 
     async def _draw(self, keeps: int, needs: int) -> int:

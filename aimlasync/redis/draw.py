@@ -1,6 +1,7 @@
 """The Lua script for a draw from a shared budget: `Purse.draw` of `aimlasync.quota.purse`, step by step.
 
-The conventions are those of `redis.scripts`: one key, one call, and no loop over anything that grows.
+The conventions are those of `redis.scripts`: one key, one call, and no loop over anything that grows. It may import
+`quota.account` and `quota.purse`, for their constants.
 """
 
 from __future__ import annotations

@@ -81,9 +81,7 @@ class CircuitBreaker:
             self.state = "half-open"
 
     def succeeded(self, now: float, seconds: float, *, latency: float | None = None) -> None:
-        """Note an answer; `latency` goes into the average where it differs from `seconds` (such as the first
-        byte's).
-        """
+        """Note an answer; `latency`, if given, goes into the average instead of `seconds` (a stream's first byte)."""
         sample, average = seconds if latency is None else latency, self.latency
         self.latency = sample if average is None else average + _WEIGHT * (sample - average)
         self.answered(now, seconds)

@@ -52,8 +52,9 @@ class Retry(msgspec.Struct, frozen=True, kw_only=True):
     def backoff(
         self, attempt: int, error: AimlasyncError, *, draw: Callable[[], float] = random.random
     ) -> float | None:
-        """Return the seconds to wait after `attempt` failures in a row, None where the server states a wait above
-        `max_retry_after`.
+        """Return the seconds to wait after `attempt` failures in a row.
+
+        None where the server states a wait above `max_retry_after`.
         """
         asked = retry_after_of(error)
         if asked is not None:

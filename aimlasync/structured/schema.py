@@ -68,9 +68,7 @@ _INSTEAD: dict[type[mi.Type], str] = {
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Format(Generic[T]):
-    """One type's strict schema, as either endpoint takes it, and its decoder. It is shared: do not change
-    ``schema``.
-    """
+    """One type's strict schema, as each endpoint takes it, and its decoder; it is shared: do not change ``schema``."""
 
     name: str
     schema: dict[str, Any]
@@ -78,8 +76,9 @@ class Format(Generic[T]):
     _wrapped: bool
 
     def decode(self, text: str | bytes) -> T:
-        """Return the answer as a ``T``. Raises ``msgspec.DecodeError`` for invalid JSON, ``ValidationError`` for no
-        ``T``.
+        """Return the answer as a ``T``.
+
+        Raises ``msgspec.DecodeError`` for invalid JSON, its subclass ``ValidationError`` for JSON that is no ``T``.
         """
         answer = self._decoder.decode(text)
         value: T = answer.value if self._wrapped else answer

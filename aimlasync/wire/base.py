@@ -143,10 +143,10 @@ _HALF = re.compile("[\ud800-\udfff]")
 
 
 def plain(raw: bytes) -> Any:
-    """Read JSON, including what msgspec refuses and servers send: NaN, Infinity, 1e999, half a surrogate pair, invalid
-    UTF-8, a byte order mark.
+    """Read JSON, including the invalid JSON that servers send.
 
-    Such numbers become null, such characters U+FFFD. Raises msgspec.DecodeError for invalid JSON.
+    NaN, Infinity and 1e999 become null; invalid UTF-8 and half a surrogate pair become U+FFFD; a byte order mark is
+    skipped. Raises msgspec.DecodeError for anything else that is no JSON.
     """
     try:
         return msgspec.json.decode(raw)
