@@ -1,4 +1,4 @@
-"""For aiohttp.web: one client per app, streams relayed to browsers, errors as statuses.
+"""aiohttp.web: one client per app, streams relayed to browsers, errors as HTTP statuses.
 
     app = web.Application(middlewares=[errors])
     setup(app, max_queue=200, max_wait=5.0)
@@ -7,8 +7,9 @@
         call = client_of(request).chat.completions.create(model=..., messages=..., stream=True)
         return await event_stream(request, call)
 
-Law: glue; what is sent is decided in `relay`. aiohttp tells a handler that its browser left only if the server was told
-to (`handler_cancellation=True`); so that it holds for all, one task looks at the connections of all open relays.
+`relay` decides what is sent. aiohttp cancels the handler of a browser that left only on servers that were started with
+`handler_cancellation=True`; so that every server ends such calls, one task polls the connections of all open relays.
+This module may import `relay` and the package's public names.
 """
 
 from __future__ import annotations
@@ -16,72 +17,72 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
-from typing import Any
+from typing import Any, Unpack
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from aimlasync import AimlasyncError, AsyncClient
 from aimlasync.headers import Hidden
-from aimlasync.relay import HEADERS, NOT_RESUMABLE, Events, Failure, Relay, Relayed, Streamed, failure
+from aimlasync.relay import HEADERS, NOT_RESUMABLE, Failure, Relay, RelayOptions, Streamed, failure
 
 CLIENT: web.AppKey[AsyncClient] = web.AppKey("aimlasync", AsyncClient)
-"""Where the app keeps its client."""
+"""The key under which the app keeps its client."""
 
-# Seconds between two looks at the connections.
-_LOOK = 0.03
+# Seconds between two polls of the connections.
+_POLL_INTERVAL = 0.03
 
 
-class _Open:
-    """The relays of an app that are under way, and the task that looks after them while there are any."""
+class _OpenRelays:
+    """The open relays of an app, and the task that polls their connections as long as there are any."""
 
     def __init__(self) -> None:
-        # Relay -> its request, the task that sends it, and the seconds that a shutdown leaves it.
-        self.relays: dict[Relay, tuple[web.Request, asyncio.Task[None], float]] = {}
-        self._looking: asyncio.Task[None] | None = None
+        # Relay -> its request, and the task that sends its messages.
+        self.relays: dict[Relay, tuple[web.Request, asyncio.Task[None]]] = {}
+        self._polling: asyncio.Task[None] | None = None
 
-    def add(self, relay: Relay, request: web.Request, sending: asyncio.Task[None], drain: float) -> None:
-        self.relays[relay] = request, sending, drain
-        if self._looking is None:
-            self._looking = asyncio.create_task(self._look(), name="aimlasync relays")
+    def add(self, relay: Relay, request: web.Request, sending: asyncio.Task[None]) -> None:
+        self.relays[relay] = request, sending
+        if self._polling is None:
+            self._polling = asyncio.create_task(self._poll(), name="aimlasync relays")
 
-    async def _look(self) -> None:
+    async def _poll(self) -> None:
         while self.relays:
-            for request, sending, _ in self.relays.values():
+            for request, sending in self.relays.values():
                 if request.transport is None or request.transport.is_closing():
                     sending.cancel()
-            await asyncio.sleep(_LOOK)
-        self._looking = None
+            await asyncio.sleep(_POLL_INTERVAL)
+        self._polling = None
 
     async def close(self) -> None:
-        if self._looking is not None:
-            self._looking.cancel()
-            await asyncio.gather(self._looking, return_exceptions=True)
+        if self._polling is not None:
+            self._polling.cancel()
+            await asyncio.gather(self._polling, return_exceptions=True)
 
 
-_OPEN: web.AppKey[_Open] = web.AppKey("aimlasync relays", _Open)
+_OPEN_RELAYS: web.AppKey[_OpenRelays] = web.AppKey("aimlasync relays", _OpenRelays)
 
 
 def setup(app: web.Application, make: Callable[..., AsyncClient] = AsyncClient, **options: Any) -> None:
-    """Give an app, and those mounted in it, a client, `make(**options)`, from its start until it ends."""
+    """Give an app, and the apps mounted in it, a client, `make(**options)`, which lives as long as the app runs."""
     options = Hidden(options)
 
     async def run(app: web.Application) -> AsyncIterator[None]:
         async with make(**options) as app[CLIENT]:
             yield
-        await app[_OPEN].close()
+        await app[_OPEN_RELAYS].close()
 
     async def drain(app: web.Application) -> None:
-        for relay, (_, _, seconds) in app[_OPEN].relays.items():
-            relay.drain(seconds)
+        for relay in app[_OPEN_RELAYS].relays:
+            relay.drain()
 
-    app[_OPEN] = _Open()
+    app[_OPEN_RELAYS] = _OpenRelays()
     app.cleanup_ctx.append(run)
     app.on_shutdown.append(drain)
 
 
 def client_of(request: web.Request) -> AsyncClient:
-    """Return the client of the app that a request came to. Raises RuntimeError when it has none."""
+    """Return the client of the app that a request came to. Raises RuntimeError when the app has none."""
     try:
         return request.config_dict[CLIENT]
     except KeyError:
@@ -90,7 +91,7 @@ def client_of(request: web.Request) -> AsyncClient:
 
 @web.middleware
 async def errors(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Answer requests whose call failed; the statuses are those of `relay.failure`."""
+    """Answer a request whose call failed with the status of `relay.failure`."""
     try:
         return await handler(request)
     except AimlasyncError as error:
@@ -100,23 +101,20 @@ async def errors(request: web.Request, handler: Handler) -> web.StreamResponse:
 async def event_stream(
     request: web.Request,
     call: Streamed | Awaitable[Streamed],
-    *,
-    events: Events = "text",
-    ping: float = 15.0,
-    drain: float = 10.0,
-    max_send: float | None = 30.0,
-    on_end: Callable[[Relayed], None] | None = None,
+    **options: Unpack[RelayOptions],
 ) -> web.StreamResponse:
-    """Relay a streamed call as server-sent events and return the response; options as in `starlette.event_stream`.
+    """Relay a streamed call as server-sent events and return the response.
 
-    Give it the call itself, not awaited: a browser that leaves before the first token then cancels it too.
+    Give it the call itself, not awaited: then a browser that leaves cancels the call also before the first token.
+    `options` (`events`, `ping`, `drain`, `max_send`, `on_end`) are those of `relay.RelayOptions`. A call that fails
+    before its first message is answered with a status and JSON; an error after it is the last message.
     """
-    relay = Relay(call, events=events, on_end=on_end)
+    relay = Relay(call, **options)
     if "Last-Event-ID" in request.headers:
         await relay.close()
         return _plain(NOT_RESUMABLE)
     response = web.StreamResponse(headers={"Content-Type": "text/event-stream", **HEADERS})
-    # Over a connection that may be used again Chromium may read on for five seconds after its page has left.
+    # On a connection that may be reused, Chromium may read on for five seconds after its page has left.
     response.force_close()
     starting = asyncio.Lock()
 
@@ -124,7 +122,7 @@ async def event_stream(
         async with starting:
             if not response.prepared:
                 await response.prepare(request)
-        async with asyncio.timeout(max_send):
+        async with asyncio.timeout(relay.max_send):
             await response.write(data)
 
     async def send_all() -> None:
@@ -132,26 +130,26 @@ async def event_stream(
             async for message in messages:
                 await send(message)
 
-    under_way = request.config_dict[_OPEN]
+    open_relays = request.config_dict[_OPEN_RELAYS]
     sending = asyncio.create_task(send_all(), name="aimlasync relay")
-    under_way.add(relay, request, sending, drain)
+    open_relays.add(relay, request, sending)
     try:
-        while not (await asyncio.wait([sending], timeout=ping or None))[0]:
+        while not (await asyncio.wait([sending], timeout=relay.ping or None))[0]:
             if relay.is_open:
                 comment, relay.began = relay.comment(), True
                 await send(comment)
         await sending
     except (ConnectionError, TimeoutError):
-        # The browser left, or takes nothing.
+        # The browser left, or reads nothing.
         pass
     except asyncio.CancelledError:
         if not sending.cancelled():
             raise
     finally:
-        del under_way.relays[relay]
+        del open_relays.relays[relay]
         sending.cancel()
         await asyncio.gather(sending, return_exceptions=True)
-        # What sent may have been cancelled before it began.
+        # The sending task may have been cancelled before it began, and then has not closed the relay.
         await relay.close()
     return response if relay.failure is None else _plain(relay.failure)
 

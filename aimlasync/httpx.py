@@ -1,24 +1,26 @@
-"""The OpenAI SDK, and all that is built on it, on this library's connections, limits, retries and failover.
+"""An httpx transport over the client: the OpenAI SDK with this library's connections, limits, retries and failover.
 
     from openai import AsyncOpenAI
     client = AsyncOpenAI(http_client=aimlasync.httpx.client(AsyncClient()), api_key="unused")
 
-and the same for openai-agents, pydantic-ai, langchain-openai and instructor, which take an AsyncOpenAI or its
-`http_client`. `openai(...)` makes that AsyncOpenAI whole, with the SDK's own retries off.
+openai-agents, pydantic-ai, langchain-openai and instructor take such an AsyncOpenAI or its `http_client`. `openai(...)`
+makes an AsyncOpenAI with the SDK's own retries off.
 
-Law: translates requests, answers and errors between httpx and `AsyncClient.forward`; nothing is decided here.
-It serves httpx2 (openai >= 3) and httpx >= 0.27 alike: of both it uses the names that they share, and each request is
-answered with the classes of the package that it came from. Neither is imported before it is needed.
+This module translates requests, answers and errors between httpx and `AsyncClient.forward`, and decides nothing. It
+works with httpx2 (openai >= 3) and httpx >= 0.27: it uses the names that both have, and answers a request with the
+classes of the package that the request came from. Neither package is imported before it is needed.
 
-What is sent: chat/completions and responses through the pipeline, the body byte for byte unless an endpoint needs it
-translated; every other path to the first endpoint as it is, with no limits and no retries of ours. Only the path of the
-SDK's base_url counts: host and key are always an endpoint's.
-Bounds: what a request states (`timeout=` of the SDK or httpx) replaces ours: `connect` is `Timeout.connect`; `read` is
-`total` of a whole answer, queueing and retries included, and `first_token` and `idle` of a streamed one. `write` and
-`pool` have nothing that they could bound. None leaves ours.
-Retries: what failed here has been retried as often as `Retry` allows, so every error response carries
-`x-should-retry: false`, and where the SDK asked, a failed connection is the SDK's own APIConnectionError, which it does
-not retry. An SDK before 2.40 would: there, `openai(...)` or `max_retries=0` is what keeps it from that.
+Requests: chat/completions and responses go through the pipeline, their body unchanged unless it is translated for an
+endpoint. Every other path goes to the first endpoint as it is, without limits and retries. Host and key are always
+those of an endpoint; of the SDK's base_url only the path matters.
+
+Timeouts: a timeout of the request (`timeout=` of the SDK or httpx) replaces the client's. `connect` is
+`Timeout.connect`. `read` is `total` of an answer that is not streamed, queueing and retries included, and `first_token`
+and `idle` of a streamed one. `write` and `pool` have no counterpart. None keeps the client's.
+
+Retries: the pipeline has retried a failed request as often as `Retry` allows. So every error response carries
+`x-should-retry: false`, and the SDK gets its own APIConnectionError for a failed connection, which it does not retry.
+An SDK before 2.40 does; there, `openai(...)` or `max_retries=0` prevents it.
 """
 
 from __future__ import annotations
@@ -52,14 +54,14 @@ from aimlasync.wire.base import encode
 
 __all__ = ["Transport", "client", "openai"]
 
-# What an API's base URL ends with, whatever stands before it: another vendor's host, a gateway's prefix.
+# The path of a base URL: a prefix such as that of a gateway, and the version.
 _BASE = re.compile(r"\A.*?/v\d+[a-z]*\d*/(?=.)")
 _EXACTLY = re.compile(r"(chat/completions|responses)/?\Z")
 _PIPELINE = re.compile(r"(?:\A|.*/)(chat/completions|responses)/?\Z")
-# Since this version the SDK's retry loop ends with an exception of the SDK.
-_LEAVES_ITS_OWN_ALONE = (2, 40)
+# Since this version the SDK does not retry its own exceptions.
+_SDK_KEEPS_ITS_ERRORS = (2, 40)
 _NUMBERS = re.compile(r"\d+")
-# Of a request: what the endpoint says itself, and what belongs to the connection.
+# Headers of a request that the endpoint sets itself, or that belong to the connection.
 _NOT_SENT = frozenset(
     (
         *FRAMING,
@@ -74,25 +76,27 @@ _NOT_SENT = frozenset(
         "x-api-key",
     )
 )
-# Of a response: what was true of its bytes on the wire.
+# Headers of a response that describe its bytes on the wire, which are decoded here.
 _NOT_RETURNED = frozenset(("connection", "content-encoding", "content-length", "keep-alive", "transfer-encoding"))
 
 
 class Transport:
     """A transport for `httpx.AsyncClient(transport=...)` and `httpx2.AsyncClient(transport=...)`.
 
-    The client stays the caller's to close. What httpx bounds by default, 5 seconds for a read, is a bound as any:
-    `timeout=None` leaves the client's, as `client(...)` does.
-    A response's `extensions["aimlasync"]` is the call's `Info`.
+    The caller closes `client`. httpx's default timeout of 5 seconds counts as a timeout of the request; `timeout=None`
+    keeps the client's, which `client(...)` sets. A response's `extensions["aimlasync"]` is the call's `Info`.
     """
 
     def __init__(self, client: AsyncClient) -> None:
         self._client = client
 
     async def handle_async_request(self, request: Any) -> Any:
-        """Answer an httpx request. Raises httpx's ConnectError, ReadTimeout and their like."""
-        # The package that the request came from.
-        flavour = sys.modules[type(request).__module__.partition(".")[0]]
+        """Return the response to an httpx request. Raises exceptions of httpx, such as ConnectError and ReadTimeout.
+
+        A call of the OpenAI SDK that goes through the pipeline raises the SDK's exceptions, where the SDK keeps them.
+        """
+        # httpx or httpx2, the package that the request came from.
+        package = sys.modules[type(request).__module__.partition(".")[0]]
         content = await request.aread()
         path, is_pipeline = _route(request.method, request.url.raw_path.decode("ascii").partition("?")[0])
         error: AimlasyncError | ValueError
@@ -102,30 +106,30 @@ class Transport:
                 path,
                 content or None,
                 query=request.url.query.decode("ascii"),
-                extra_headers=_sent(request.headers, is_json=is_pipeline),
-                timeout=_bounds(self._client.timeout, request.extensions.get("timeout") or {}, content),
+                extra_headers=_request_headers(request.headers, is_json=is_pipeline),
+                timeout=_timeout(self._client.timeout, request.extensions.get("timeout") or {}, content),
             )
         except (AimlasyncError, ValueError) as failed:
             error = failed
         else:
-            return flavour.Response(
+            return package.Response(
                 answer.status,
-                headers=_returned(answer.headers),
-                stream=_body_class(flavour)(answer, request),
+                headers=_response_headers(answer.headers),
+                stream=_body_class(package)(answer, request),
                 extensions={"aimlasync": answer.info},
                 request=request,
             )
-        refusal = _as_response(error)
-        if refusal is not None:
-            status, headers, body = refusal
+        response = _as_response(error)
+        if response is not None:
+            status, headers, body = response
             extensions = {"aimlasync": getattr(error, "info", None)}
-            return flavour.Response(status, headers=headers, content=body, extensions=extensions, request=request)
+            return package.Response(status, headers=headers, content=body, extensions=extensions, request=request)
         if is_pipeline and "x-stainless-lang" in request.headers:
-            raise _as_openai(error, request) or _as_httpx(error, flavour, request) from error
-        raise _as_httpx(error, flavour, request) from error
+            raise _as_openai(error, request) or _as_httpx(error, package, request) from error
+        raise _as_httpx(error, package, request) from error
 
     async def aclose(self) -> None:
-        """Nothing: the client is shared."""
+        """Do nothing: the caller closes the client."""
 
     async def __aenter__(self) -> Self:
         return self
@@ -135,16 +139,16 @@ class Transport:
 
 
 def client(client: AsyncClient, **options: Any) -> Any:
-    """Return an httpx AsyncClient over `client`: httpx2's, or httpx's where an openai before version 3 is installed.
+    """Return an httpx AsyncClient over `client`: of httpx2, or of httpx where an openai before version 3 is installed.
 
-    `options` are httpx's own. Nothing is bounded here unless they say so: `client` has its bounds.
-    Raises ImportError when neither package is installed.
+    `options` are those of httpx; without a `timeout` among them, that of `client` holds. Raises ImportError when
+    neither package is installed.
     """
     return _http_client(client, options)
 
 
 def openai(client: AsyncClient, **options: Any) -> Any:
-    """Return an `openai.AsyncOpenAI` over `client`, with the SDK's own retries off; `options` are AsyncOpenAI's.
+    """Return an `openai.AsyncOpenAI` over `client` with the SDK's own retries off; `options` are those of AsyncOpenAI.
 
     Raises ImportError when openai is not installed.
     """
@@ -154,17 +158,17 @@ def openai(client: AsyncClient, **options: Any) -> Any:
         sdk = None
     if sdk is None:
         raise ImportError("aimlasync.httpx.openai needs the SDK: pip install openai")
-    # The SDK wants a key and a host; neither is ever used.
+    # The SDK needs a key and a host, which are never used.
     defaults = {"api_key": "unused", "base_url": "https://aimlasync.invalid/v1", "max_retries": 0}
     return sdk.AsyncOpenAI(http_client=_http_client(client, {}), **{**defaults, **options})
 
 
 def _http_client(client: AsyncClient, options: dict[str, Any]) -> Any:
-    return _flavour().AsyncClient(transport=Transport(client), **{"timeout": None, **options})
+    return _package().AsyncClient(transport=Transport(client), **{"timeout": None, **options})
 
 
-def _flavour() -> Any:
-    """httpx2, unless it is missing or the installed SDK is of the time before it."""
+def _package() -> Any:
+    """Import httpx2, or httpx when httpx2 is missing or the installed SDK is older than it."""
     names = ["httpx2", "httpx"]
     try:
         if int(importlib.metadata.version("openai").partition(".")[0]) < 3:
@@ -180,11 +184,11 @@ def _flavour() -> Any:
 
 
 @cache
-def _body_class(flavour: Any) -> Any:
-    """The body of a response, as that package knows bodies."""
+def _body_class(package: Any) -> Any:
+    """Return the class of response bodies for httpx or httpx2."""
 
-    class Body(flavour.AsyncByteStream):  # type: ignore[misc]
-        """An answer's bytes, as they arrive."""
+    class Body(package.AsyncByteStream):  # type: ignore[misc]
+        """The bytes of an answer, as they arrive."""
 
         def __init__(self, answer: Forwarded, request: Any) -> None:
             self._answer = answer
@@ -198,12 +202,13 @@ def _body_class(flavour: Any) -> Any:
             except AimlasyncError as failed:
                 error = failed
             if isinstance(error, StreamError) and isinstance(error.partial, Response):
-                # The reader got it as an event, whose type says that it failed; chunks of a chat have no such type.
+                # The last event of responses says that it failed, and the reader has it. chat/completions has no such
+                # event.
                 return
-            raise _as_httpx(error, flavour, self._request) from error
+            raise _as_httpx(error, package, self._request) from error
 
         async def aclose(self) -> None:
-            """Give back connection and permit."""
+            """Release the connection and the permit."""
             await self._answer.close()
 
     return Body
@@ -213,90 +218,90 @@ def _body_class(flavour: Any) -> Any:
 
 
 def _route(method: str, path: str) -> tuple[str, bool]:
-    """Return a request's path below a base URL, and whether the pipeline serves it."""
+    """Return the path below the base URL, and whether the request goes through the pipeline."""
     base = _BASE.match(path)
     below = path.lstrip("/") if base is None else path[base.end() :]
     if method != "POST":
         return below, False
-    # Without a version in it there is no telling where the base URL ended.
+    # A base URL without a version cannot be told from the rest of the path.
     found = (_PIPELINE.match if base is None else _EXACTLY.match)(below)
     return (below, False) if found is None else (found[1], True)
 
 
-def _sent(headers: Any, *, is_json: bool) -> Headers:
-    """What of a request's headers goes to the endpoint."""
+def _request_headers(headers: Any, *, is_json: bool) -> Headers:
+    """Return the headers of a request that are sent to the endpoint."""
     sent = Headers({name: value for name, value in headers.items() if name.lower() not in _NOT_SENT})
     if is_json:
-        # The endpoint's headers say it already.
+        # The pipeline sets it.
         sent.pop("content-type", None)
     return sent
 
 
-class _Asked(msgspec.Struct):
+class _Body(msgspec.Struct):
     stream: bool | None = None
 
 
-def _bounds(ours: Timeout, stated: Mapping[str, float | None], content: bytes) -> Timeout:
-    """Our bounds, with what a request states in their place."""
-    read, connect = stated.get("read"), stated.get("connect") or ours.connect
+def _timeout(default: Timeout, requested: Mapping[str, float | None], content: bytes) -> Timeout:
+    """Return the client's timeout with the values that a request sets."""
+    read, connect = requested.get("read"), requested.get("connect") or default.connect
     if not read:
-        return Timeout(total=ours.total, connect=connect, first_token=ours.first_token, idle=ours.idle)
+        return Timeout(total=default.total, connect=connect, first_token=default.first_token, idle=default.idle)
     try:
-        streams = msgspec.json.decode(content, type=_Asked).stream
+        streams = msgspec.json.decode(content, type=_Body).stream
     except ValueError:
         streams = False
     if streams:
-        return Timeout(total=ours.total, connect=connect, first_token=read, idle=read)
+        return Timeout(total=default.total, connect=connect, first_token=read, idle=read)
     return Timeout(total=read, connect=connect, idle=read)
 
 
-# The answer, and what stands for it
+# The response
 
 
-def _returned(headers: Mapping[str, str]) -> list[tuple[str, str]]:
+def _response_headers(headers: Mapping[str, str]) -> list[tuple[str, str]]:
     return [(name, value) for name, value in headers.items() if name.lower() not in _NOT_RETURNED]
 
 
 def _as_response(error: AimlasyncError | ValueError) -> tuple[int, list[tuple[str, str]], bytes] | None:
-    """The response that says what `error` does, None where there is none to say it."""
+    """Return status, headers and body of the response for `error`, None for an error that has no response."""
     headers: list[tuple[str, str]] = []
     body: Any
     if isinstance(error, APIStatusError):
-        headers = [] if error.info is None else _returned(error.info.headers)
+        headers = [] if error.info is None else _response_headers(error.info.headers)
         body, status = error.body, error.status
         if body is None:
-            body = _said(error, error.type or "invalid_request_error", error.code, error.param)
-        # An error under a 200 that names no status of its own is still no answer.
+            body = _error_body(error, error.type or "invalid_request_error", error.code, error.param)
+        # An error in the body of a 200 may name no status; its response must not look like a success.
         status = status if status >= 300 else 502
     elif isinstance(error, OverloadedError):
         wait = error.retry_after
         headers = [] if wait is None else [("retry-after", f"{max(wait, 0.001):.3f}")]
-        body, status = _said(error, "overloaded", "overloaded"), 503
+        body, status = _error_body(error, "overloaded", "overloaded"), 503
     elif isinstance(error, BudgetExceededError):
-        body, status = _said(error, "budget_exceeded", "budget_exceeded"), 402
+        body, status = _error_body(error, "budget_exceeded", "budget_exceeded"), 402
     elif isinstance(error, StreamError):
-        body, status = error.body or _said(error, "stream_error", error.code), 502
+        body, status = error.body or _error_body(error, "stream_error", error.code), 502
     else:
         return None
-    changed = {"x-should-retry": "false"}
+    own = {"x-should-retry": "false"}
     if isinstance(body, str):
         raw = body.encode()
     else:
         raw = encode(body)
-        changed["content-type"] = "application/json"
-    return status, [*((n, v) for n, v in headers if n.lower() not in changed), *changed.items()], raw
+        own["content-type"] = "application/json"
+    return status, [*((n, v) for n, v in headers if n.lower() not in own), *own.items()], raw
 
 
-def _said(error: AimlasyncError, kind: str, code: str | None, param: str | None = None) -> dict[str, Any]:
+def _error_body(error: AimlasyncError, kind: str, code: str | None, param: str | None = None) -> dict[str, Any]:
     return {"error": {"message": error.message, "type": kind, "param": param, "code": code}}
 
 
 def _as_openai(error: AimlasyncError | ValueError, request: Any) -> Exception | None:
-    """The SDK's own exception, None for an SDK that would take it for somebody else's, and retry."""
+    """Return the SDK's exception for `error`, None for an SDK that would retry it."""
     sdk: Any = sys.modules.get("openai")
     if sdk is None or not isinstance(error, AimlasyncError):
         return None
-    if tuple(map(int, _NUMBERS.findall(sdk.__version__)[:2])) < _LEAVES_ITS_OWN_ALONE:
+    if tuple(map(int, _NUMBERS.findall(sdk.__version__)[:2])) < _SDK_KEEPS_ITS_ERRORS:
         return None
     if isinstance(error, APITimeoutError):
         timeout: Exception = sdk.APITimeoutError(request=request)
@@ -305,23 +310,23 @@ def _as_openai(error: AimlasyncError | ValueError, request: Any) -> Exception | 
     return failed
 
 
-def _as_httpx(error: AimlasyncError | ValueError, flavour: Any, request: Any) -> Exception:
-    """The exception of httpx that says what `error` does."""
+def _as_httpx(error: AimlasyncError | ValueError, package: Any, request: Any) -> Exception:
+    """Return the exception of httpx for `error`."""
     info = getattr(error, "info", None)
-    has_begun = info is not None and info.status is not None
+    has_response = info is not None and info.status is not None
     if isinstance(error, APITimeoutError):
-        kind = flavour.ReadTimeout
+        kind = package.ReadTimeout
         if error.phase == "connect":
-            kind = flavour.ConnectTimeout
+            kind = package.ConnectTimeout
         elif info is not None and info.attempts == 0:
-            kind = flavour.PoolTimeout
+            kind = package.PoolTimeout
     elif isinstance(error, (TruncatedStreamError, APIResponseValidationError, StreamError)):
-        kind = flavour.RemoteProtocolError
+        kind = package.RemoteProtocolError
     elif isinstance(error, APIConnectionError):
-        kind = flavour.ReadError if has_begun else flavour.ConnectError
+        kind = package.ReadError if has_response else package.ConnectError
     elif isinstance(error, ValueError):
-        kind = flavour.LocalProtocolError
+        kind = package.LocalProtocolError
     else:
-        kind = flavour.TransportError
+        kind = package.TransportError
     raised: Exception = kind(str(error), request=request)
     return raised

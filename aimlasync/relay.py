@@ -1,12 +1,15 @@
-"""What every web framework needs to hand answers on to browsers: streams as server-sent events, errors as statuses.
+"""Relays model streams to browsers as server-sent events, and errors as HTTP statuses, for any web framework.
 
-Law: no framework and none of the client's insides: bytes and plain values.
-The format is that of WHATWG HTML, "Server-sent events". A browser's EventSource asks again by itself whenever a stream
-ends, and each time it would be a new call, to be paid. So the first message carries an id, which the browser sends back
-as `Last-Event-ID`; who does is refused with 409, for there is nothing to resume: an EventSource gives up for good on
-any status but 200, and other clients see an error and not, as a 204 would be to them, an empty success.
-A browser is told what it can act on: when to come back, or what is wrong with its request, in the vendor's words.
-Hosts, accounts and a vendor's other words are for the log `aimlasync.relay`.
+It deals in bytes and plain values: it imports no framework and, of the package, only streams, structs and errors.
+Implements the format of WHATWG HTML, "Server-sent events".
+
+A browser's EventSource reconnects whenever a stream ends, and each time that would be a new call with new costs. So the
+first message carries an id, which the browser sends back as `Last-Event-ID`, and a request with that header is refused
+with 409, because there is nothing to resume. An EventSource never reconnects after a status other than 200, and other
+clients see an error; a 204 would look to them like an empty success.
+
+An error response says what a browser can act on: when to try again, or what is wrong with the request, in the vendor's
+words. Hosts, accounts and other words of the vendor go to the log `aimlasync.relay` only.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ import inspect
 import logging
 import math
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypedDict, TypeVar
 
 import msgspec
 
@@ -44,16 +47,16 @@ Streamed = ChatStream | ResponseStream
 T = TypeVar("T")
 
 Events = Literal["text", "raw"] | Callable[[Any], Any]
-"""What of a stream is handed on: see `Relay`."""
+"""Which events of a stream are relayed, see `RelayOptions`."""
 
 KEEP_ALIVE = b": keep-alive\n"
-"""A comment, which no browser shows to a page. No blank line follows: to some clients that would be an empty event."""
+"""A comment, which a page never sees. No blank line follows it, because some clients take that for an empty event."""
 
 HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-"""What an event stream is sent with: no cache keeps it, and nginx passes each message on as it comes."""
+"""The headers of an event stream: no cache stores it, and nginx does not buffer it."""
 
-# A stated wait below this is no use to a browser.
-_SHORTEST_WAIT = 1.0
+# Seconds; the shortest Retry-After of a response, whose unit is whole seconds.
+_MIN_RETRY_AFTER = 1.0
 
 _log = logging.getLogger("aimlasync.relay")
 
@@ -67,19 +70,39 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Relayed(msgspec.Struct, frozen=True, kw_only=True):
-    """How a relay ended: what `on_end` is called with."""
+    """How a relay ended; `on_end` gets it."""
 
     outcome: Literal["finished", "failed", "left", "drained"]
-    """Whole; an error; the browser went away; cut because the server shuts down."""
+    """The answer is complete; there was an error; the browser left; the server shut down before the end."""
     info: Info | None
-    """Facts about the call; None when it ended without an answer or an error of its own."""
+    """The call's info; None when it ended without an answer or an error of its own."""
     usage: Usage | ResponseUsage | None
-    """Tokens of a whole answer; None where nobody knows, which is so for one that was left."""
+    """The tokens of a complete answer; None where they are unknown, as for an answer that was left."""
     error: AimlasyncError | None
 
 
+class RelayOptions(TypedDict, total=False):
+    """Options of `Relay`, and so of `event_stream` in `aimlasync.starlette` and `aimlasync.aiohttp_web`."""
+
+    events: Events
+    """Which events are sent; "text" by default.
+
+    * "text": `{"text": ...}` with the text of each read, then `{"truncated", "refusal", "usage"}`, named `done`;
+    * "raw": each event as the vendor sent it, its stated cost included; after a chat also `[DONE]`;
+    * a function: its value for each typed event as JSON, None is left out; then `done` as above.
+    """
+    ping: float
+    """Seconds between comments that keep the connection open, once the stream has its first event; 15 by default."""
+    drain: float
+    """Seconds that a stream has left when the server shuts down; 10 by default."""
+    max_send: float | None
+    """Seconds after which a browser that reads nothing counts as gone; 30 by default, None for no bound."""
+    on_end: Callable[[Relayed], None] | None
+    """Called once with how the relay ended."""
+
+
 def message(data: bytes, *, event: str | None = None, id: str | None = None) -> bytes:
-    """Return one server-sent event; `data` is JSON, in which a line break is as good as a space."""
+    """Return one server-sent event; `data` is JSON, in which each line break is replaced by a space."""
     head = b""
     if id is not None:
         head = b"id: %b\n" % id.encode()
@@ -91,17 +114,18 @@ def message(data: bytes, *, event: str | None = None, id: str | None = None) -> 
 
 
 def failure(error: AimlasyncError) -> Failure:
-    """Return what a browser is told of an error; the whole of it is logged.
+    """Return the response to a browser for an error, and log the error.
 
-    OverloadedError 503 and RateLimitError 429, with Retry-After; a deadline 504; 400, 413 and 422 as they are and an
-    unknown model 400, with the vendor's words; all else 502 (503 where the vendor said 503), keys and credit included.
+    OverloadedError is a 503 and RateLimitError a 429, both with Retry-After. BudgetExceededError is a 503 and
+    APITimeoutError a 504. The vendor's 400, 413 and 422 stay, and an unknown model is a 400, all with the vendor's
+    words. Everything else, errors of key and credit included, is a 502, or a 503 where the vendor said 503.
     """
-    status, code, text = _told(error)
+    status, code, text = _status_code_text(error)
     needs_operator = isinstance(error, (*_ACCESS, BudgetExceededError))
     _log.log(logging.WARNING if needs_operator else logging.INFO, "%s -> %d: %s", error.request_id, status, error)
     wait = getattr(error, "retry_after", None)
     if isinstance(error, OverloadedError):
-        wait = max(wait or 0.0, _SHORTEST_WAIT)
+        wait = max(wait or 0.0, _MIN_RETRY_AFTER)
     return _failure(
         status,
         code,
@@ -112,11 +136,11 @@ def failure(error: AimlasyncError) -> Failure:
     )
 
 
-# Our own standing with the vendor. It is no business of a browser, which would take a 401 or 403 for its own.
+# Errors of the service's own account with the vendor. A browser would take a 401 or 403 for its own.
 _ACCESS = (AuthenticationError, PermissionDeniedError, InsufficientCreditError)
 
 
-def _told(error: AimlasyncError) -> tuple[int, str, str]:
+def _status_code_text(error: AimlasyncError) -> tuple[int, str, str]:
     match error:
         case OverloadedError():
             return 503, "overloaded", "too many requests at once; try again later"
@@ -154,15 +178,11 @@ _SHUTTING_DOWN = _failure(503, "shutting_down", "the server shuts down; try agai
 
 
 class Relay:
-    """One stream on its way to one browser.
+    """The relay of one stream to one browser.
 
-    `call` is a stream, or what is awaited for one. `events` says what is handed on:
-
-    * "text": `{"text": ...}` for the text of each read, then, named `done`, `{"truncated", "refusal", "usage"}`;
-    * "raw": each event as the vendor sent it, its stated cost included; `[DONE]` after a chat;
-    * a function: what it makes of each typed event, as JSON, None left out; then `done` as above.
-
-    An error is the last message, named `error`, with a body as in `Failure`; before the first message it is `failure`.
+    `call` is a stream, or an awaitable of one; `RelayOptions` explains the options. An error after the first message is
+    the last message, named `error`, with a body as in `Failure`; an error before it is `failure`.
+    Raises ValueError for `events` that is none of its kinds.
     """
 
     def __init__(
@@ -170,6 +190,9 @@ class Relay:
         call: Streamed | Awaitable[Streamed],
         *,
         events: Events = "text",
+        ping: float = 15.0,
+        drain: float = 10.0,
+        max_send: float | None = 30.0,
         on_end: Callable[[Relayed], None] | None = None,
     ) -> None:
         if events not in ("text", "raw") and not callable(events):
@@ -177,40 +200,43 @@ class Relay:
         self._call = call
         self._events = events
         self._on_end = on_end
+        self.ping = ping
+        self.drain_seconds = drain
+        self.max_send = max_send
         self.failure: Failure | None = None
-        """Set when the call failed before the response began: to be sent in its place."""
+        """The response to send when the call failed before the event stream began."""
         self.began = False
-        """Whether the response has begun: with the first message, or with a comment that was sent before it."""
+        """Whether the event stream has begun, with the first message or with a comment before it."""
         self._stream: Streamed | None = call if isinstance(call, ChatStream | ResponseStream) else None
         self._outcome: Literal["finished", "failed", "left", "drained"] = "left"
         self._error: AimlasyncError | None = None
         self._usage: Usage | ResponseUsage | None = None
-        # Sent once, since browsers remember it.
+        # The id for the next message; sent once, because a browser remembers it.
         self._id: str | None = None
-        # The read under way, and the loop time at which a server that shuts down waits for it no longer.
-        self._bound: asyncio.Timeout | None = None
-        self._until: float | None = None
+        # The timeout of the read in progress, and the loop time of the shutdown, to which it is set.
+        self._timeout: asyncio.Timeout | None = None
+        self._shutdown_at: float | None = None
         self._ended = False
 
     @property
     def is_open(self) -> bool:
-        """Whether the stream's first event is here: from now on comments may be sent."""
+        """Whether the stream has its first event, after which comments may be sent."""
         return self._stream is not None
 
     async def messages(self) -> AsyncGenerator[bytes, None]:
-        """Iterate the messages, those together that came together, to be sent as they are.
+        """Iterate the messages as bytes to send; events that arrived in one read are in one piece.
 
-        Closing it, or cancelling it, cancels the call.
+        Closing or cancelling the iteration cancels the call.
         """
         try:
             stream = await self._open()
             self._id, self._stream = stream.info.request_id, stream
             read: Callable[[], Awaitable[Sequence[Any]]] = stream.read_some
-            while pieces := await self._bounded(read()):
+            while pieces := await self._until_shutdown(read()):
                 if data := self._encode(stream, pieces):
                     self.began = True
                     yield data
-            # Read to its end already: this takes it together.
+            # The stream is read to its end, so this only assembles the answer.
             whole = await stream.collect()
             self._usage, self._outcome = whole.usage, "finished"
             self.began = True
@@ -223,7 +249,7 @@ class Relay:
             self._error, self._outcome = error, "failed"
             failed = failure(error)
         except TimeoutError:
-            # Ours, and no call's: those are AimlasyncErrors.
+            # The timeout of the shutdown; a call's timeouts are AimlasyncErrors.
             self._outcome, failed = "drained", _SHUTTING_DOWN
         finally:
             await self.close()
@@ -233,22 +259,22 @@ class Relay:
             self.failure = failed
 
     def comment(self) -> bytes:
-        """Return what keeps the connection open meanwhile; none is to be sent before `is_open`."""
+        """Return the next comment, which keeps the connection open; it may be sent once `is_open`."""
         if self.began or not self.is_open or self._events == "raw":
             return KEEP_ALIVE
-        # It begins the response, and so it brings the id: a browser takes it from an event without data too. Clients of
-        # the vendor's own events, who may not, do not ask again by themselves.
+        # This comment begins the event stream, so it carries the id: a browser takes the id of an event without data
+        # as well. Clients of raw events may not, but they do not reconnect by themselves.
         id, self._id = self._id, None
         return b"id: %b\n\n%b" % ((id or "").encode(), KEEP_ALIVE)
 
-    def drain(self, seconds: float) -> None:
-        """The server shuts down: what is not there in so many seconds is cut, with a last message that says so."""
-        self._until = asyncio.get_running_loop().time() + seconds
-        if self._bound is not None:
-            self._bound.reschedule(self._until)
+    def drain(self, seconds: float | None = None) -> None:
+        """Give the stream `seconds` until it is cut with a last message that says so; None is the option `drain`."""
+        self._shutdown_at = asyncio.get_running_loop().time() + (self.drain_seconds if seconds is None else seconds)
+        if self._timeout is not None:
+            self._timeout.reschedule(self._shutdown_at)
 
     async def close(self) -> None:
-        """End the call if it has not ended; harmless more than once, and without `messages` having been iterated."""
+        """End the call if it has not ended. It may be called more than once, and without `messages` being iterated."""
         if self._ended:
             return
         self._ended = True
@@ -256,33 +282,33 @@ class Relay:
         if stream is not None:
             await stream.close()
         elif inspect.iscoroutine(self._call):
-            # Never awaited, if nobody iterated; else it has ended, and this does nothing.
+            # A coroutine that was never awaited, when nobody iterated; otherwise it has ended and this does nothing.
             self._call.close()
         if self._on_end is not None:
             info = stream.info if stream is not None else self._error.info if self._error is not None else None
             self._on_end(Relayed(outcome=self._outcome, info=info, usage=self._usage, error=self._error))
 
     async def _open(self) -> Streamed:
-        """Wait for the stream, and with it for its first event."""
+        """Wait for the stream, which has its first event then."""
         if self._stream is not None:
             return self._stream
         stream: Any = self._call
         if inspect.isawaitable(stream):
-            stream = await self._bounded(stream)
+            stream = await self._until_shutdown(stream)
         if not isinstance(stream, ChatStream | ResponseStream):
             raise TypeError(f"a stream is relayed, not a {type(stream).__name__}: create(..., stream=True)")
         return stream
 
-    async def _bounded(self, wanted: Awaitable[T]) -> T:
-        """Wait for it, until a shutdown says how long."""
-        async with asyncio.timeout_at(self._until) as self._bound:
+    async def _until_shutdown(self, wanted: Awaitable[T]) -> T:
+        """Await `wanted`. Raises TimeoutError when a shutdown ends the wait."""
+        async with asyncio.timeout_at(self._shutdown_at) as self._timeout:
             try:
                 return await wanted
             finally:
-                self._bound = None
+                self._timeout = None
 
     def _encode(self, stream: Streamed, pieces: Sequence[Any]) -> bytes:
-        """Return what is handed on of pieces that came together."""
+        """Return the messages for the events of one read."""
         if self._events == "text":
             text_of: Callable[[Any], str | None] = stream.text_of
             text = "".join(filter(None, map(text_of, pieces)))
@@ -299,7 +325,7 @@ class Relay:
 
 
 def _raw(piece: Any) -> bytes:
-    """What the vendor sent; but a whole answer, from a server that does not stream, as the one chunk that it became."""
+    """Return an event as the vendor sent it; an answer of a server that does not stream becomes one chunk."""
     if isinstance(piece, ChatCompletionChunk) and piece.object != "chat.completion.chunk":
         return encode({**Wire.to_dict(piece), "object": "chat.completion.chunk"})
     return piece.raw or encode(piece.to_dict())

@@ -1,4 +1,4 @@
-"""For Starlette and FastAPI: one client per app, streams relayed to browsers, errors as statuses.
+"""Starlette and FastAPI: one client per app, streams relayed to browsers, errors as HTTP statuses.
 
     app = FastAPI(lifespan=lifespan(max_queue=200, max_wait=5.0), exception_handlers=exception_handlers)
 
@@ -6,9 +6,10 @@
     async def chat(question: Question, client: Annotated[AsyncClient, Depends(client)]) -> Response:
         return event_stream(client.chat.completions.create(model=..., messages=..., stream=True))
 
-Law: glue; what is sent is decided in `relay`, how is sse-starlette's business. The `EventSourceResponse` runs from the
-request on, so that it notices a browser that leaves while the call still waits in line; its start is held back until
-the first message, so that a call that fails before it has a status.
+`relay` decides what is sent, and sse-starlette sends it. The `EventSourceResponse` runs from the start of the request,
+so that it notices a browser that leaves while the call still waits to be sent. The start of the response is held back
+until the first message, so that a call that fails before it is answered with a status. This module may import `relay`
+and the package's public names.
 """
 
 from __future__ import annotations
@@ -16,13 +17,13 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any
+from typing import Any, Unpack
 
 import anyio
 
 from aimlasync import AimlasyncError, AsyncClient
 from aimlasync.headers import Hidden
-from aimlasync.relay import HEADERS, NOT_RESUMABLE, Events, Failure, Relay, Relayed, Streamed, failure
+from aimlasync.relay import HEADERS, NOT_RESUMABLE, Failure, Relay, RelayOptions, Streamed, failure
 
 try:
     from sse_starlette import EventSourceResponse, ServerSentEvent
@@ -34,8 +35,8 @@ try:
 except ImportError as missing:
     raise ImportError(f"aimlasync.starlette needs {missing.name}: pip install 'aimlasync[starlette]'") from None
 
-# Seconds that sse-starlette waits for longer than we do, when a server shuts down: it cuts without a word.
-_LATER = 1.0
+# Seconds that sse-starlette waits longer than the relay when a server shuts down, because it sends no last message.
+_GRACE = 1.0
 
 _log = logging.getLogger("aimlasync.relay")
 
@@ -47,8 +48,8 @@ def lifespan(
 ) -> Callable[[Any], AbstractAsyncContextManager[dict[str, Any]]]:
     """Return a lifespan that makes the app's client, `make(**options)`, and closes it when the app ends.
 
-    `inner` is another lifespan, run within this one; the state of both is the app's. A lifespan of your own may make
-    the client as well: what `client_of` looks for is its state's "aimlasync".
+    `inner` is another lifespan that runs within this one; the app's state is that of both. A lifespan of your own may
+    make the client instead: `client_of` looks for "aimlasync" in its state.
     """
 
     options = Hidden(options)
@@ -66,7 +67,7 @@ def lifespan(
 
 
 def client_of(connection: HTTPConnection) -> AsyncClient:
-    """Return the client of the app that a request (or websocket) came to. Raises RuntimeError when it has none."""
+    """Return the client of the app that a request or websocket came to. Raises RuntimeError when the app has none."""
     found = getattr(connection.state, "aimlasync", None)
     if not isinstance(found, AsyncClient):
         raise RuntimeError("this app has no client: make it with lifespan=aimlasync.starlette.lifespan()")
@@ -74,60 +75,51 @@ def client_of(connection: HTTPConnection) -> AsyncClient:
 
 
 async def client(connection: HTTPConnection) -> AsyncClient:
-    """Return the app's client: `Depends(client)` for FastAPI."""
+    """Return the app's client, for FastAPI's `Depends(client)`."""
     return client_of(connection)
 
 
 async def error_response(request: Request, error: Exception) -> Response:
-    """Answer a request whose call failed; the statuses are those of `relay.failure`."""
+    """Return the response to a request whose call failed, with the status of `relay.failure`."""
     assert isinstance(error, AimlasyncError)
     return _plain(failure(error))
 
 
 exception_handlers: dict[Any, Any] = {AimlasyncError: error_response}
-"""For `Starlette(exception_handlers=...)` or `FastAPI(exception_handlers=...)`: calls that are not streamed."""
+"""For `Starlette(exception_handlers=...)` or `FastAPI(exception_handlers=...)`: errors of calls that do not stream."""
 
 
 def event_stream(
     call: Streamed | Awaitable[Streamed],
     *,
-    events: Events = "text",
-    ping: float = 15.0,
-    drain: float = 10.0,
-    max_send: float | None = 30.0,
-    on_end: Callable[[Relayed], None] | None = None,
     headers: Mapping[str, str] | None = None,
+    **options: Unpack[RelayOptions],
 ) -> Response:
     """Return a response that relays a streamed call as server-sent events.
 
     Give it the call itself, not awaited: `event_stream(client.responses.create(..., stream=True))`. Then a browser that
-    leaves before the first token cancels it too, as one does that leaves later. `events` is explained at
-    `relay.Relay`. All durations are in seconds: a comment is sent every `ping`, once the stream has its first event;
-    `drain` is what a stream has left when the server shuts down; a browser that takes nothing for `max_send` has left.
-    `on_end` is called once with how it ended. A call that fails before its first message is answered with a status and
-    JSON, as by `error_response`; later its error is the last message.
+    leaves cancels the call also before the first token. `options` (`events`, `ping`, `drain`, `max_send`, `on_end`) are
+    those of `relay.RelayOptions`; `headers` are added to the response. A call that fails before its first message is
+    answered with a status and JSON, as by `error_response`; an error after it is the last message.
     """
-    return _EventStream(Relay(call, events=events, on_end=on_end), ping, drain, max_send, headers)
+    return _EventStream(Relay(call, **options), headers)
 
 
 class _EventStream(EventSourceResponse):
-    def __init__(
-        self, relay: Relay, ping: float, drain: float, max_send: float | None, headers: Mapping[str, str] | None
-    ) -> None:
+    def __init__(self, relay: Relay, headers: Mapping[str, str] | None) -> None:
         self._relay = relay
-        self._drain = drain
         self._closing = anyio.Event()
         super().__init__(
             relay.messages(),
             headers={**HEADERS, **(headers or {})},
-            ping=ping,
+            ping=relay.ping,
             ping_message_factory=lambda: _Comment(relay),
-            send_timeout=max_send,
+            send_timeout=relay.max_send,
             data_sender_callable=self._await_shutdown,
             shutdown_event=self._closing,
-            shutdown_grace_period=drain + _LATER,
+            shutdown_grace_period=relay.drain_seconds + _GRACE,
         )
-        # Over a connection that may be used again Chromium may read on for five seconds after its page has left.
+        # On a connection that may be reused, Chromium may read on for five seconds after its page has left.
         self.headers["Connection"] = "close"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -137,8 +129,11 @@ class _EventStream(EventSourceResponse):
             return
         start: Message | None = None
 
-        async def held(message: Message) -> None:
-            """Send, once there is something to send; comments alone begin a response only when its stream is open."""
+        async def send_late(message: Message) -> None:
+            """Send a message, after the start of the response, which is held back until there is something to send.
+
+            A comment starts the response only when the relay's stream is open.
+            """
             nonlocal start
             if message["type"] == "http.response.start" and scope["method"] != "HEAD":
                 start = message
@@ -156,7 +151,7 @@ class _EventStream(EventSourceResponse):
             await send(message)
 
         try:
-            await super().__call__(scope, receive, held)
+            await super().__call__(scope, receive, send_late)
         except SendTimeoutError:
             _log.info("a browser has taken nothing for %s s and is taken to have left", self.send_timeout)
         finally:
@@ -164,7 +159,7 @@ class _EventStream(EventSourceResponse):
 
     async def _await_shutdown(self) -> None:
         await self._closing.wait()
-        self._relay.drain(self._drain)
+        self._relay.drain()
 
 
 class _Comment(ServerSentEvent):

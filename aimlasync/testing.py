@@ -1,10 +1,10 @@
-"""Fixtures for tests of code that calls a model: a vendor on loopback, no key, no network, no cost.
+"""pytest fixtures that start the simulator, for tests of code that calls a model: no key, no network, no cost.
 
-Law: a pytest plugin (registered as `aimlasync` through the `pytest11` entry point) that imports nothing but pytest
-until a fixture is used, because pytest loads it in every run, also in projects that only have aimlasync installed.
+This is a pytest plugin, registered as `aimlasync` through the `pytest11` entry point. pytest loads it in every run of
+every project that has aimlasync installed; so it imports only pytest until a fixture is used.
 
-The simulator serves from a background thread with its own event loop, so the fixtures work in plain and in async tests,
-whatever runs the latter::
+The simulator runs in a background thread with an event loop of its own, so the fixtures work in plain and in async
+tests, and with any plugin for the latter::
 
     from aimlasync import AsyncClient
 
@@ -18,7 +18,7 @@ whatever runs the latter::
         assert reply.choices[0].message.content == "billing"
         assert sim.ledger.by_status() == {200: 1}
 
-Code that makes its own client finds the simulator through the environment::
+Code that makes a client of its own finds the simulator through the environment::
 
     def test_the_worker_reads_its_settings(aimlasync_simulator, monkeypatch):
         monkeypatch.setenv("AIML_API_KEY", "test")
@@ -46,7 +46,7 @@ __all__ = ["aimlasync_simulator", "aimlasync_simulator_factory"]
 
 @pytest.fixture
 def aimlasync_simulator_factory() -> Iterator[Callable[..., Simulator]]:
-    """Return a function that starts a simulator with the given `Simulator` options; all are closed after the test."""
+    """Return a function that starts a simulator with options of `Simulator`; all of them are closed after the test."""
     from contextlib import ExitStack
 
     from aimlasync.simulator import serve_in_thread
@@ -61,5 +61,5 @@ def aimlasync_simulator_factory() -> Iterator[Callable[..., Simulator]]:
 
 @pytest.fixture
 def aimlasync_simulator(aimlasync_simulator_factory: Callable[..., Simulator]) -> Simulator:
-    """Return a running simulator of the AI/ML API; see `aimlasync.simulator.Simulator` for what it offers."""
+    """Return a running simulator of the AI/ML API, see `aimlasync.simulator.Simulator`."""
     return aimlasync_simulator_factory()

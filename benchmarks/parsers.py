@@ -40,7 +40,6 @@ def parsers() -> dict[str, tuple[int, Callable[[], object]]]:
     pieces, event_pieces = joined(chunks), joined(events)
     lines = [event[6:-2] for event in chunks[:-1]]
     body, response, chunked_response = completion_body(), completion(), stream(chunks)
-    reader = ResponseReader()
 
     def frame() -> None:
         parser = sse.Parser()
@@ -60,7 +59,7 @@ def parsers() -> dict[str, tuple[int, Callable[[], object]]]:
                 assert decode_event(event.data).type
 
     def read(data: bytes) -> None:
-        reader.begin()
+        reader = ResponseReader()
         reader.feed(data)
         assert reader.is_ended
 

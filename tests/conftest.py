@@ -12,7 +12,7 @@ import pytest
 from servers import KEY
 
 from aimlasync import AsyncClient, Endpoint
-from aimlasync.client import life
+from aimlasync.client import pipeline
 from aimlasync.simulator import Simulator, serve_in_thread
 from aimlasync.transport.aiohttp_session import AiohttpTransport
 
@@ -71,7 +71,7 @@ def over(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str
     """The transport that clients make for themselves."""
     name = str(request.param)
     if name == "session":
-        monkeypatch.setattr(life, "LeanTransport", AiohttpTransport)
+        monkeypatch.setattr(pipeline, "LeanTransport", AiohttpTransport)
     return name
 
 

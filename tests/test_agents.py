@@ -353,6 +353,18 @@ async def test_a_budget_may_be_shared_by_runs(endpoint: Any) -> None:
     assert budget.reserved == 0
 
 
+async def test_a_budget_reserves_the_output_cap_that_extra_body_sets(endpoint: Any) -> None:
+    # Without a cap 4,096 output tokens are reserved: 4 cents of the 1 cent that there is.
+    prices = {MODEL: Price(input=0.0, output=0.00001)}
+    cap = {"max_completion_tokens": 100} if endpoint == "chat" else {"max_output_tokens": 100}
+    async with scripted("hello", client={"budget": Budget(1, prices=prices)}) as (_, client):
+        asked: Any = {"model": MODEL, "input": "go", "endpoint": endpoint, "budget": 0.01}
+        with pytest.raises(BudgetExceededError):
+            await agents.run(client, **asked)
+        run = await agents.run(client, **asked, extra_body=cap)
+    assert run.output == "hello"
+
+
 async def test_a_timeout_ends_model_call_and_tools_and_keeps_what_was_done(endpoint: Any) -> None:
     ended = []
 

@@ -13,6 +13,7 @@ from scripted import ENDPOINTS, MODEL, scripted, told
 from servers import until
 
 from aimlasync import AsyncClient, Budget, Endpoint, Limits, agents
+from aimlasync.client.pipeline import Pipeline
 from aimlasync.simulator import Call, Fault, serve_in_thread
 
 pytestmark = pytest.mark.parametrize("endpoint", ENDPOINTS)
@@ -73,13 +74,13 @@ async def test_calls_of_many_runs_go_in_the_bulk_lane_with_an_affinity_each(
 ) -> None:
     async with scripted("done") as (_, client):
         seen = []
-        post = client._post
+        call = Pipeline.call
 
-        async def spy(api: Any, body: Any, receive: Any, options: Any) -> Any:
+        async def spy(self: Any, api: Any, body: Any, receive: Any, options: Any, settings: Any) -> Any:
             seen.append(options)
-            return await post(api, body, receive, options)
+            return await call(self, api, body, receive, options, settings)
 
-        monkeypatch.setattr(client, "_post", spy)
+        monkeypatch.setattr(Pipeline, "call", spy)
         results = [result async for result in agents.map(client, ["a", "b"], model=MODEL, endpoint=endpoint)]
         assert {options["priority"] for options in seen} == {"bulk"}
         assert {options["affinity"] for options in seen} == {result.run.id for result in results if result.run}
@@ -126,7 +127,7 @@ async def test_left_early_nothing_is_left_running(endpoint: Any) -> None:
                     assert result.ok
                     break
             assert asyncio.all_tasks() == before
-            assert client._balancer.upstreams[0].limiter.in_flight == 0
+            assert client._pipeline.balancer.upstreams[0].limiter.in_flight == 0
             await until(lambda: all(one.finished or one.disconnected for one in sim.ledger))
 
 

@@ -130,7 +130,7 @@ async def test_leaving_the_block_drops_the_model_call_at_once(endpoint: Any) -> 
             async for event in running:
                 assert isinstance(event, TextDelta)
                 break
-        gate = client._balancer.upstreams[0].limiter
+        gate = client._pipeline.balancer.upstreams[0].limiter
         assert (gate.in_flight, gate.waiting) == (0, 0)
         await until(lambda: sim.ledger[0].disconnected)
         # What it cost will never be known.
@@ -208,7 +208,7 @@ async def test_a_run_may_be_cancelled_at_any_step_and_gone_on_with(endpoint: Any
     completed = 0
     with serve_in_thread(script=script) as sim:
         async with AsyncClient(endpoints=[Endpoint.aimlapi(api_key="k", base_url=sim.base_url)]) as client:
-            gate = client._balancer.upstreams[0].limiter
+            gate = client._pipeline.balancer.upstreams[0].limiter
             for step in range(64):
                 record = agents.Run(model=MODEL, endpoint=endpoint)
                 task = asyncio.ensure_future(work(record))

@@ -10,7 +10,7 @@ from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from aimlasync.chat.types import Usage
-from aimlasync.cost.budget import DEFAULT_OUTPUT_TOKENS, Budget, Reservation
+from aimlasync.cost.budget import DEFAULT_OUTPUT_TOKENS, Budget, Reservation, output_cap
 from aimlasync.cost.prices import Price
 from aimlasync.errors import BudgetExceededError
 from aimlasync.responses.types import ResponseUsage
@@ -29,6 +29,23 @@ def budget(usd: float = 1.0, **prices: Price) -> Budget:
 
 def state(budget: Budget) -> tuple[float, float, float]:
     return budget.spent, budget.reserved, budget.remaining
+
+
+@pytest.mark.parametrize(
+    ("body", "cap"),
+    [
+        ({}, None),
+        ({"max_completion_tokens": None, "n": 3}, None),
+        ({"max_tokens": 10}, 10),
+        ({"max_completion_tokens": 10, "max_tokens": 20}, 10),
+        ({"max_completion_tokens": 0, "max_output_tokens": 30}, 30),
+        ({"max_tokens": 10, "n": 3}, 30),
+        ({"max_tokens": 10, "n": 0}, 10),
+        ({"max_tokens": 10, "n": None}, 10),
+    ],
+)
+def test_the_output_cap_of_a_request_covers_all_its_choices(body: dict[str, Any], cap: int | None) -> None:
+    assert output_cap(body) == cap
 
 
 # --- reserve -----------------------------------------------------------------------------------------------------

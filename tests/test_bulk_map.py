@@ -33,7 +33,7 @@ def client_of(simulator: Simulator) -> AsyncClient:
 
 
 def is_idle(client: AsyncClient) -> bool:
-    gate = client._balancer.upstreams[0].limiter
+    gate = client._pipeline.balancer.upstreams[0].limiter
     return gate.in_flight == gate.waiting == 0
 
 
@@ -133,7 +133,7 @@ async def test_in_input_order_a_slow_first_row_holds_the_others_back_within_a_bo
         results = map(client, calls(), concurrency=workers, order="input")
         reading = asyncio.ensure_future(anext(results))
         await until(lambda: len(simulator.ledger) >= 8 * workers)
-        await until(lambda: client._balancer.upstreams[0].limiter.in_flight == 1)
+        await until(lambda: client._pipeline.balancer.upstreams[0].limiter.in_flight == 1)
         assert not reading.done()
         assert len(simulator.ledger) <= 8 * workers
         reading.cancel()

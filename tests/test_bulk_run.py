@@ -81,7 +81,7 @@ def ids(count: int) -> list[str]:
 
 
 def is_idle(client: AsyncClient) -> bool:
-    gate = client._balancer.upstreams[0].limiter
+    gate = client._pipeline.balancer.upstreams[0].limiter
     return gate.in_flight == gate.waiting == 0
 
 
@@ -453,7 +453,7 @@ async def test_an_interrupt_lets_calls_finish_and_a_second_one_drops_them(out: P
         running = asyncio.ensure_future(run(client, lines(50), out, options=Options(concurrency=4), begin=jobs.append))
         await until(lambda: jobs and len(simulator.ledger) >= 8)
         assert jobs[0].interrupt() is False
-        await until(lambda: client._balancer.upstreams[0].limiter.in_flight == 1)
+        await until(lambda: client._pipeline.balancer.upstreams[0].limiter.in_flight == 1)
         asked = len(simulator.ledger)
         assert not running.done()
         assert jobs[0].interrupt() is True

@@ -37,7 +37,7 @@ ANSWERS = [
 
 async def healthy(client: AsyncClient, server: RawServer) -> None:
     """Nothing is held, and the client still works."""
-    limiter = client._balancer.upstreams[0].limiter
+    limiter = client._pipeline.balancer.upstreams[0].limiter
     await until(lambda: limiter.in_flight == 0 and limiter.waiting == 0)
     server.scripts = [ANSWERS[0]]
     await whole(client)
@@ -75,7 +75,7 @@ async def test_a_cancelled_waiter_leaves_the_queue_and_the_next_one_moves_up() -
         limits = Limits(concurrency=1)
         async with AsyncClient(api_key="k", base_url=server.base_url, limits=limits) as client:
             first, second, third = (asyncio.ensure_future(whole(client)) for _ in range(3))
-            await until(lambda: client._balancer.upstreams[0].limiter.waiting == 2)
+            await until(lambda: client._pipeline.balancer.upstreams[0].limiter.waiting == 2)
             second.cancel()
             await asyncio.gather(second, return_exceptions=True)
             server.scripts = [ANSWERS[0]]
@@ -110,7 +110,7 @@ async def test_a_call_that_waits_its_turn_may_be_cancelled_at_any_step(waits_for
     tasks_before = asyncio.all_tasks()
     async with raw_server(Script(head=b"", end="stall")) as server:
         async with AsyncClient(api_key="k", base_url=server.base_url, **waits_for) as client:
-            limiter = client._balancer.upstreams[0].limiter
+            limiter = client._pipeline.balancer.upstreams[0].limiter
             holders = [asyncio.ensure_future(whole(client)) for _ in range(4)]
             await until(lambda: limiter.in_flight >= 1 and limiter.waiting >= 1)
             waiting = limiter.waiting
@@ -125,6 +125,6 @@ async def test_a_call_that_waits_its_turn_may_be_cancelled_at_any_step(waits_for
                 holder.cancel()
             await asyncio.gather(*holders, return_exceptions=True)
             assert (limiter.in_flight, limiter.waiting) == (0, 0)
-            assert client._balancer.upstreams[0].counters.attempts == len(holders) - waiting
+            assert client._pipeline.balancer.upstreams[0].counters.attempts == len(holders) - waiting
         await until(lambda: server.open_connections == 0)
     await until(lambda: asyncio.all_tasks() == tasks_before)

@@ -308,7 +308,7 @@ async def test_nobody_holds_a_permit_while_waiting_to_retry() -> None:
     limits = Limits(concurrency=1)
     async with raw_server(failing, answer()) as server, connect(server, retry=Retry(), limits=limits) as client:
         first = asyncio.create_task(client.chat.completions.create(model="m", messages=HELLO))
-        await until(lambda: server.requests and not client._balancer.upstreams[0].limiter.in_flight)
+        await until(lambda: server.requests and not client._pipeline.balancer.upstreams[0].limiter.in_flight)
         second = await client.chat.completions.create(model="m", messages=HELLO)
         assert second.info.attempts == 1
         assert not first.done()
@@ -362,7 +362,7 @@ async def test_the_total_bounds_a_silent_server(timeout: Any) -> None:
     async with raw_server(Script(head=b"", end="stall")) as server, connect(server) as client:
         with pytest.raises(APITimeoutError) as caught:
             await client.chat.completions.create(model="m", messages=HELLO, timeout=timeout)
-        assert client._balancer.upstreams[0].limiter.in_flight == 0
+        assert client._pipeline.balancer.upstreams[0].limiter.in_flight == 0
     assert caught.value.phase == "total"
 
 
@@ -374,7 +374,7 @@ async def test_the_total_covers_the_queue() -> None:
         with pytest.raises(APITimeoutError) as caught:
             await client.chat.completions.create(model="m", messages=HELLO, timeout=0.05)
         first.cancel()
-        assert client._balancer.upstreams[0].limiter.waiting == 0
+        assert client._pipeline.balancer.upstreams[0].limiter.waiting == 0
     assert caught.value.info is not None
     assert caught.value.info.attempts == 0
 
@@ -443,7 +443,7 @@ def test_a_client_of_another_loop_says_so() -> None:
         try:
             await client.chat.completions.create(model="m", messages=HELLO)
         except APIConnectionError:
-            await client._life.enter()[1].close()
+            await client._pipeline.enter()[1].close()
 
     asyncio.run(use())
     with pytest.raises(RuntimeError, match="another event loop"):

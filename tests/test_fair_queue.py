@@ -21,6 +21,7 @@ from aimlasync.client.balancer import Balancer
 from aimlasync.client.call import Call
 from aimlasync.config import Limits, Priority, Timeout
 from aimlasync.info import Info
+from aimlasync.resilience.retry import Retry
 from aimlasync.simulator import Simulator
 
 PRIORITIES: list[Priority] = ["interactive", "bulk"]
@@ -238,6 +239,7 @@ def call_of(pool: Balancer, tenant: str | None = None, priority: Priority = "int
         headers=pool.upstreams[0].headers,
         info=Info(model="m"),
         timeout=Timeout(),
+        retry=Retry(),
         started=0.0,
         priority=priority,
         tenant=tenant,

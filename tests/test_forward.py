@@ -50,7 +50,7 @@ async def read(answer: Forwarded) -> bytes:
 
 
 def gate(client: AsyncClient) -> Any:
-    return client._balancer.upstreams[0].limiter
+    return client._pipeline.balancer.upstreams[0].limiter
 
 
 # --- what is sent, and what comes back -------------------------------------------------------------------------------

@@ -135,8 +135,9 @@ async def test_result_that_came_at_the_same_time_is_dropped_with_care() -> None:
     racing = asyncio.create_task(race(first(), second, delay=0, drop=dropped.append))
 
     def both() -> None:
-        first.end.set_result("first")
+        # In this order the second has its result before the first goes on.
         second.end.set_result("second")
+        first.end.set_result("first")
 
     await in_turn([both])
     assert await racing == "first"

@@ -215,8 +215,7 @@ def test_what_comes_after_the_end_makes_the_connection_unfit_and_changes_nothing
 
 
 def test_a_response_to_head_has_no_body() -> None:
-    reader = ResponseReader()
-    reader.begin(bodiless=True)
+    reader = ResponseReader(bodiless=True)
     reader.feed(HEAD + b"Content-Length: 5\r\n\r\n")
     assert reader.is_ended
     assert reader.pieces == []

@@ -32,6 +32,7 @@ from aimlasync.errors import (
 )
 from aimlasync.headers import Headers
 from aimlasync.info import Info
+from aimlasync.resilience.retry import Retry
 from aimlasync.wire.base import encode
 
 KEY = "0f3a9c55d1e24b7788aa66cc33ee1100"
@@ -434,8 +435,9 @@ def call_for(of: Balancer, *upstreams: int, **options: Any) -> Call:
     info = Info(model="m")
     targets = of.targets("chat", HELLO, info, validate=True)
     options = {"timeout": Timeout(total=9), "started": asyncio.get_running_loop().time(), **options}
+    retry = Retry(max_retry_after=options.pop("max_retry_after", 60.0))
     chosen = [targets[n] for n in upstreams] or targets
-    return Call(method="POST", targets=chosen, headers=Headers(), info=info, **options)
+    return Call(method="POST", targets=chosen, headers=Headers(), info=info, retry=retry, **options)
 
 
 async def take(of: Balancer, count: int, **options: Any) -> list[int]:

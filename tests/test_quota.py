@@ -307,7 +307,7 @@ def test_limits_are_split_where_nothing_is_shared() -> None:
     assert parts[0].requests_per_minute == 150
     assert parts[0].tokens_per_minute == 2_250
     assert Limits(concurrency=1).share(2, 2).concurrency == 1
-    with pytest.raises(ValueError, match="no part"):
+    with pytest.raises(ValueError, match="index must be"):
         whole.share(5, 4)
 
 

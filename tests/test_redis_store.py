@@ -70,7 +70,7 @@ async def test_a_server_that_is_gone_is_an_oserror_once_and_then_left_alone(
         await store.get([KEY])
     with pytest.raises(OSError, match="a moment ago"):
         await store.put(KEY, b"x")
-    monkeypatch.setattr(store, "_away", time.monotonic() - module._PAUSE)
+    monkeypatch.setattr(store, "_paused_until", time.monotonic() - module._PAUSE)
     with pytest.raises(OSError, match="ConnectionError"):
         await store.put(KEY, b"x")
     await store.close()

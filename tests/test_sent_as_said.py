@@ -173,7 +173,7 @@ async def test_a_budget_that_has_no_more_ends_a_call_before_its_next_request() -
 
 async def test_the_retry_budget_pays_for_a_replacement_and_an_empty_one_sends_none() -> None:
     async with turned("fin", 5, retry=retries(1)) as (server, client):
-        quota = client._balancer.upstreams[0].retry_budget
+        quota = client._pipeline.balancer.upstreams[0].retry_budget
         full = quota.available
         with pytest.raises(APIConnectionError):
             await ask(client)
@@ -189,7 +189,7 @@ async def test_the_retry_budget_pays_for_a_replacement_and_an_empty_one_sends_no
 async def test_a_server_that_closes_what_is_idle_is_not_a_failing_one() -> None:
     async with turned("fin", 50, retry=retries(1)) as (server, client):
         # Each call finds one of the connections that are about to die, and is answered over a fresh one.
-        upstream = client._balancer.upstreams[0]
+        upstream = client._pipeline.balancer.upstreams[0]
         for _ in range(10):
             server.endings = 1
             assert (await ask(client)).info.attempts == 2

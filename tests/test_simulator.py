@@ -435,7 +435,7 @@ def test_the_prompts_own_list_of_labels_says_nothing() -> None:
     names = ["support", "billing", "sales"]
     prompt = "Answer with support, billing or sales: the invoice is wrong"
     assert labels.choose(names, prompt) == "billing"
-    assert labels.routed("", "Please transfer me to sales or support") is None
+    assert labels.routed_label("", "Please transfer me to sales or support") is None
 
 
 def test_a_description_in_the_prompt_adds_words() -> None:
@@ -800,7 +800,7 @@ async def test_latency_is_drawn_once_and_paid() -> None:
     async with calling(latency=latency) as caller:
         assert (await caller.chat()).status == 200
         assert (await caller.chat(stream=True)).said
-        assert caller.sim.draw_latency() != caller.sim.draw_latency()
+        assert caller.sim.state.draw_latency() != caller.sim.state.draw_latency()
     assert Latency.of(tokens_per_second=50).per_token == 0.02
 
 

@@ -14,7 +14,7 @@ import pytest
 from aimlasync import AsyncClient, Endpoint, Retry
 from aimlasync.errors import APIResponseValidationError, BadRequestError, NotFoundError, RateLimitError
 from aimlasync.simulator import Answer, Call, Fault, Problem, SimRequest, Simulator
-from aimlasync.simulator.model import extract as fields
+from aimlasync.simulator.model import extract
 from aimlasync.simulator.vendor import stored
 
 NANO = "openai/gpt-5-nano-2025-08-07"
@@ -389,9 +389,9 @@ async def test_arguments_are_taken_from_the_text(text: str, tool: str | None, ar
 
 
 def test_a_number_counts_for_the_word_beside_it() -> None:
-    assert fields.is_counted("days", "the weather for 3 days")
-    assert fields.is_counted("max_rows", "rows: 5")
-    assert not fields.is_counted("limit", "the weather for 3 days")
+    assert extract.has_number_for("days", "the weather for 3 days")
+    assert extract.has_number_for("max_rows", "rows: 5")
+    assert not extract.has_number_for("limit", "the weather for 3 days")
 
 
 # What was said before
@@ -445,7 +445,7 @@ async def test_stored_responses_are_bounded(monkeypatch: pytest.MonkeyPatch) -> 
     async with talking(vendor="openai") as (client, sim):
         ids = [(await respond(client, "Hello")).id for _ in range(2)]
         await respond(client, "Hello", previous_response_id=ids[0])
-        assert len(sim.stored) == 2
+        assert len(sim.state.stored) == 2
         await respond(client, "Hello", previous_response_id=ids[0])
         with pytest.raises(BadRequestError):
             await respond(client, "Hello", previous_response_id=ids[1])

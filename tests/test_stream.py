@@ -63,9 +63,9 @@ async def read_chat(*chunks: bytes, end: End = "eof", **script: Any) -> tuple[st
                 text += piece
             assert (await stream.collect()).text == text
         except AimlasyncError as error:
-            assert client._balancer.upstreams[0].limiter.in_flight == 0
+            assert client._pipeline.balancer.upstreams[0].limiter.in_flight == 0
             return text, error
-        assert client._balancer.upstreams[0].limiter.in_flight == 0
+        assert client._pipeline.balancer.upstreams[0].limiter.in_flight == 0
     return text, None
 
 
@@ -322,7 +322,7 @@ async def test_leaving_the_block_drops_the_connection_and_the_permit() -> None:
         async with await open_chat(client) as stream:
             async for _ in stream:
                 break
-        assert client._balancer.upstreams[0].limiter.in_flight == 0
+        assert client._pipeline.balancer.upstreams[0].limiter.in_flight == 0
         await until(lambda: server.open_connections == 0)
         with pytest.raises(AimlasyncError, match="closed"):
             await stream.collect()
@@ -333,7 +333,9 @@ async def test_a_stream_left_without_closing_gives_its_permit_back() -> None:
         async for _ in await open_chat(client):
             break
         gc.collect()
-        await until(lambda: client._balancer.upstreams[0].limiter.in_flight == 0 and server.open_connections == 0)
+        await until(
+            lambda: client._pipeline.balancer.upstreams[0].limiter.in_flight == 0 and server.open_connections == 0
+        )
 
 
 async def test_a_cancelled_read_gives_everything_back() -> None:
@@ -344,7 +346,7 @@ async def test_a_cancelled_read_gives_everything_back() -> None:
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        assert client._balancer.upstreams[0].limiter.in_flight == 0
+        assert client._pipeline.balancer.upstreams[0].limiter.in_flight == 0
         await until(lambda: server.open_connections == 0)
 
 

@@ -101,7 +101,7 @@ async def test_calls_and_streams_share_a_connection(authority: Any) -> None:
         assert await ask(client) == "hi"
         stream = await client.chat.completions.create(model="m", messages=HELLO, stream=True)
         assert [text async for text in stream.text] == ["hi", "hi"]
-        await until(lambda: not client._balancer.upstreams[0].limiter.in_flight)
+        await until(lambda: not client._pipeline.balancer.upstreams[0].limiter.in_flight)
         assert await ask(client) == "hi"
         assert (server.raw.connections, len(server.hellos), len(server.raw.requests)) == (1, 1, 3)
 

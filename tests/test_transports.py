@@ -191,7 +191,7 @@ async def test_after_a_streams_end_its_connection_is_used_again() -> None:
         for _ in range(3):
             answer = await client.chat.completions.create(model="m", messages=HELLO, stream=True)
             assert (await answer.collect()).text == "hi"
-            await until(lambda: not client._balancer.upstreams[0].limiter.in_flight)
+            await until(lambda: not client._pipeline.balancer.upstreams[0].limiter.in_flight)
             await asyncio.sleep(0.02)
         assert server.connections == 1
 

@@ -1,6 +1,6 @@
-"""Agents: a model that calls Python functions until it has an answer, over chat/completions or responses.
+"""Agents: a model that calls tools until it has an answer, over chat/completions or responses.
 
-Law: a caller of the client, by its public names; `loop` is the whole of it, and the rest serves it::
+This package is a caller of the client and uses it through its public names::
 
     async def weather(city: str) -> str:
         "What the weather is like in a city."
@@ -9,13 +9,27 @@ Law: a caller of the client, by its public names; `loop` is the whole of it, and
     run = await agents.run(client, model=..., input="Shall I take an umbrella to Rome?", tools=[weather])
     print(run.output, run.usage.cost_usd)
 
-    tool record events errors     a function as a tool; what was done; what is told; how it ends without an answer
-    agent dialect answer account  what is asked; how each endpoint says it; what the last text means; what it takes
-    loop run mapping              the loop; one of them; many of them
-    mcp                           tools of MCP servers (pip install 'aimlasync[mcp]'), imported only by who uses it
+The files, from the lowest to the highest; each imports only files above it in this list:
+
+    run_state    the state of a run: history, pending tool calls, usage; can be saved and loaded
+    context      what a tool can see of the run that calls it
+    errors       the errors that end a run without an answer
+    events       the events of a streamed run
+    tools        a Python function as a tool: schema, decoder, timeout, concurrency
+    agent        a model with its instructions, tools, output type and bounds
+    adapters     the history as a request, and a reply as a turn, for each endpoint
+    output       the last text decoded into the output type
+    usage        tokens, cost and budget of the model calls
+    tool_calls   the execution of the tool calls of a turn: arguments, approval, result, repetition
+    loop         the agent loop
+    api          the functions `run` and `stream`
+    many_runs    the function `map`
+    mcp          tools of MCP servers (pip install 'aimlasync[mcp]'); no other file imports it
 """
 
 from aimlasync.agents.agent import Agent
+from aimlasync.agents.api import RunStream, run, stream
+from aimlasync.agents.context import RunContext
 from aimlasync.agents.errors import (
     AgentError,
     MaxToolCallsExceeded,
@@ -33,10 +47,9 @@ from aimlasync.agents.events import (
     ToolStarted,
     TurnFinished,
 )
-from aimlasync.agents.mapping import Result, map
+from aimlasync.agents.many_runs import Result, map
 from aimlasync.agents.run_state import Run, ToolCall, Usage
-from aimlasync.agents.runner import RunStream, run, stream
-from aimlasync.agents.tools import RunContext, Tool, tool
+from aimlasync.agents.tools import Tool, tool
 
 __all__ = [
     "Agent",

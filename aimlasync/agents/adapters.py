@@ -1,12 +1,13 @@
-"""How a run is spoken on each endpoint: its history as a request, a reply as a turn.
+"""Adapters between a run and the two endpoints: the history becomes a request, a reply becomes a turn.
 
-Law: pure; no I/O. The loop is the same for both, and what differs between them is here alone.
+The agent loop is the same for both endpoints; every difference between them is in this file. Pure functions of runs and
+replies; no I/O. It may import the run state, the tools, and the package's structs of both endpoints.
 Source: OpenAPI specs of the AI/ML API (2026-08), and OpenAI's "Function calling", "Reasoning" and "Conversation state".
 
-Chat: an assistant message that calls tools has no `content: null` (outside the schema), and every call gets its tool
-message. Responses: reasoning goes back only where the server can read it: encrypted, and to a model that takes it. Ids
-of items are not sent back: where nothing is stored they name nothing. With `store=True` only what is new is sent, with
-`previous_response_id`.
+chat/completions: an assistant message with tool calls has no `content: null`, which is outside the schema, and every
+call gets its tool message. responses: a reasoning item is sent back only where the server can read it: encrypted, and
+to a model that takes it. Ids of items are not sent back, because they name nothing where nothing is stored. With
+`store=True` only new items are sent, with `previous_response_id`.
 """
 
 from __future__ import annotations
@@ -28,46 +29,47 @@ _CHOICES = ("none", "auto", "required")
 
 
 class Turn:
-    """What the model said in one reply."""
+    """One reply of the model, read the same way from both endpoints."""
 
-    __slots__ = ("calls", "cut", "failure", "items", "refusal", "reply", "text")
+    __slots__ = ("calls", "failure", "items", "refusal", "reply", "text", "truncation")
 
     def __init__(self, reply: Any) -> None:
         self.reply = reply
         self.text = ""
         self.calls: list[ToolCall] = []
-        # What joins the history.
         self.items: list[dict[str, Any]] = []
+        """The reply as items of the history."""
         self.refusal: str | None = None
-        # Why the text is not whole, and why there is none.
-        self.cut: str | None = None
+        self.truncation: str | None = None
+        """Why the text is incomplete."""
         self.failure: str | None = None
+        """Why there is no text."""
 
 
-class Dialect(Protocol):
-    """One endpoint's way to say it."""
+class Adapter(Protocol):
+    """What the agent loop needs to know of one endpoint."""
 
-    def fixed(self, params: dict[str, Any], tools: Iterable[Tool], form: Format[Any] | None) -> dict[str, Any]:
-        """Return the parameters that are the same in every turn."""
+    def fixed_params(self, params: dict[str, Any], tools: Iterable[Tool], form: Format[Any] | None) -> dict[str, Any]:
+        """Return the request parameters that are the same in every turn; `params` itself is changed."""
 
-    def request(self, run: Run, instructions: str | None) -> dict[str, Any]:
-        """Return the parameters that hold the conversation."""
+    def history_params(self, run: Run, instructions: str | None) -> dict[str, Any]:
+        """Return the request parameters that carry the instructions and the history."""
 
-    def turn(self, reply: Any, run: Run) -> Turn:
-        """Read a reply."""
+    def read_turn(self, reply: Any, run: Run) -> Turn:
+        """Return the turn that a reply is."""
 
-    def count(self, usage: Any, into: Usage) -> None:
-        """Add the tokens that a reply states."""
+    def add_tokens(self, usage: Any, into: Usage) -> None:
+        """Add the tokens that a reply states to the usage of a run."""
 
-    def result(self, call: ToolCall) -> dict[str, Any]:
-        """Return a call's result as an item of the history."""
+    def tool_result(self, call: ToolCall) -> dict[str, Any]:
+        """Return the result of a tool call as an item of the history."""
 
 
-class Chat:
-    """chat/completions."""
+class ChatAdapter:
+    """The adapter of chat/completions."""
 
-    def fixed(self, params: dict[str, Any], tools: Iterable[Tool], form: Format[Any] | None) -> dict[str, Any]:
-        """Return the parameters that are the same in every turn."""
+    def fixed_params(self, params: dict[str, Any], tools: Iterable[Tool], form: Format[Any] | None) -> dict[str, Any]:
+        """Return the request parameters that are the same in every turn; `params` itself is changed."""
         specs = [tool.chat for tool in tools]
         if specs:
             params["tools"] = specs
@@ -78,30 +80,30 @@ class Chat:
             params["tool_choice"] = {"type": "function", "function": {"name": choice}}
         return params
 
-    def request(self, run: Run, instructions: str | None) -> dict[str, Any]:
-        """Return the parameters that hold the conversation."""
+    def history_params(self, run: Run, instructions: str | None) -> dict[str, Any]:
+        """Return the request parameters that carry the instructions and the history."""
         if instructions is None:
             return {"messages": run.items}
         return {"messages": [{"role": "system", "content": instructions}, *run.items]}
 
-    def turn(self, reply: ChatCompletion, run: Run) -> Turn:
-        """Read a reply."""
+    def read_turn(self, reply: ChatCompletion, run: Run) -> Turn:
+        """Return the turn that a reply is."""
         turn = Turn(reply)
         choice = reply.choices[0]
         message = choice.message
         turn.text = message.content or ""
         turn.refusal = message.refusal or None
         if choice.finish_reason == "length":
-            turn.cut = "by an output cap"
+            turn.truncation = "by an output cap"
         elif choice.finish_reason == "content_filter":
             turn.refusal = turn.refusal or "a content filter cut the answer"
         item: dict[str, Any] = {"role": "assistant"}
         for number, call in enumerate(message.tool_calls or ()):
-            told = call.function if call.custom is None else call.custom
+            called = call.function if call.custom is None else call.custom
             arguments = call.function.arguments if call.custom is None else call.custom.input
-            # A result is matched by its call's id; some servers give none.
+            # A result names its call by id, and some servers give calls none.
             id = call.id or f"call_{run.turns}_{number}"
-            turn.calls.append(ToolCall(id=id, name=told.name, arguments=arguments))
+            turn.calls.append(ToolCall(id=id, name=called.name, arguments=arguments))
         if turn.text or not turn.calls:
             item["content"] = turn.text
         if turn.refusal:
@@ -114,28 +116,28 @@ class Chat:
         turn.items.append(item)
         return turn
 
-    def count(self, usage: Any, into: Usage) -> None:
-        """Add the tokens that a reply states."""
+    def add_tokens(self, usage: Any, into: Usage) -> None:
+        """Add the tokens that a reply states to the usage of a run."""
         into.input_tokens += usage.prompt_tokens
         into.output_tokens += usage.completion_tokens
         prompt, answer = usage.prompt_tokens_details, usage.completion_tokens_details
         into.cached_tokens += (prompt and prompt.cached_tokens) or 0
         into.reasoning_tokens += (answer and answer.reasoning_tokens) or 0
 
-    def result(self, call: ToolCall) -> dict[str, Any]:
-        """Return a call's result as an item of the history."""
+    def tool_result(self, call: ToolCall) -> dict[str, Any]:
+        """Return the result of a tool call as an item of the history."""
         return {"role": "tool", "tool_call_id": call.id, "content": call.output}
 
 
-class Responses:
-    """responses."""
+class ResponsesAdapter:
+    """The adapter of responses. Mutable: what `fixed_params` has found out about the model and the storage."""
 
     def __init__(self) -> None:
         self._stores = False
         self._takes_reasoning: bool | None = None
 
-    def fixed(self, params: dict[str, Any], tools: Iterable[Tool], form: Format[Any] | None) -> dict[str, Any]:
-        """Return the parameters that are the same in every turn."""
+    def fixed_params(self, params: dict[str, Any], tools: Iterable[Tool], form: Format[Any] | None) -> dict[str, Any]:
+        """Return the request parameters that are the same in every turn; `params` itself is changed."""
         specs = [tool.responses for tool in tools]
         if specs:
             params["tools"] = specs
@@ -150,31 +152,31 @@ class Responses:
             params.setdefault("include", [_ENCRYPTED])
         return params
 
-    def request(self, run: Run, instructions: str | None) -> dict[str, Any]:
-        """Return the parameters that hold the conversation."""
-        said: dict[str, Any] = {"input": run.items}
+    def history_params(self, run: Run, instructions: str | None) -> dict[str, Any]:
+        """Return the request parameters that carry the instructions and the history."""
+        params: dict[str, Any] = {"input": run.items}
         if instructions is not None:
-            # Not stored with a response: they are said every time.
-            said["instructions"] = instructions
+            # The server does not store them with a response, so every request carries them.
+            params["instructions"] = instructions
         if self._stores and run.response_id is not None:
-            said["input"] = run.items[run.sent :]
-            said["previous_response_id"] = run.response_id
-        return said
+            params["input"] = run.items[run.sent :]
+            params["previous_response_id"] = run.response_id
+        return params
 
-    def turn(self, reply: Response, run: Run) -> Turn:
-        """Read a reply."""
+    def read_turn(self, reply: Response, run: Run) -> Turn:
+        """Return the turn that a reply is."""
         turn = Turn(reply)
         turn.text, turn.refusal = reply.output_text, reply.refusal
         if reply.status == "failed":
             turn.failure = reply.error.message if reply.error is not None else "no reason given"
         elif reply.truncated:
-            turn.cut = "by an output cap"
+            turn.truncation = "by an output cap"
         elif reply.status == "incomplete":
             reason = reply.incomplete_details.reason if reply.incomplete_details is not None else None
             if reason == "content_filter":
                 turn.refusal = turn.refusal or "a content filter cut the answer"
             else:
-                turn.cut = reason or "no reason given"
+                turn.truncation = reason or "no reason given"
         for number, item in enumerate(reply.output):
             if isinstance(item, FunctionCall):
                 call = ToolCall(
@@ -185,7 +187,7 @@ class Responses:
                     {"type": "function_call", "call_id": call.id, "name": call.name, "arguments": call.arguments}
                 )
             elif isinstance(item, OutputMessage):
-                turn.items += _said(item)
+                turn.items += _as_input_message(item)
             elif isinstance(item, ReasoningItem):
                 if item.encrypted_content and self._takes_reasoning is not False:
                     turn.items.append(
@@ -197,7 +199,7 @@ class Responses:
                         }
                     )
             else:
-                # What a server's own tools did goes back as it came.
+                # Items of the server's own tools are sent back as they came.
                 turn.items.append(item.to_dict())
         if not reply.output and turn.text:
             turn.items.append({"type": "message", "role": "assistant", "content": turn.text})
@@ -205,37 +207,40 @@ class Responses:
             run.response_id, run.sent = reply.id, len(run.items) + len(turn.items)
         return turn
 
-    def count(self, usage: Any, into: Usage) -> None:
-        """Add the tokens that a reply states."""
+    def add_tokens(self, usage: Any, into: Usage) -> None:
+        """Add the tokens that a reply states to the usage of a run."""
         into.input_tokens += usage.input_tokens
         into.output_tokens += usage.output_tokens
-        taken, given = usage.input_tokens_details, usage.output_tokens_details
-        into.cached_tokens += (taken and taken.cached_tokens) or 0
-        into.reasoning_tokens += (given and given.reasoning_tokens) or 0
+        prompt, answer = usage.input_tokens_details, usage.output_tokens_details
+        into.cached_tokens += (prompt and prompt.cached_tokens) or 0
+        into.reasoning_tokens += (answer and answer.reasoning_tokens) or 0
 
-    def result(self, call: ToolCall) -> dict[str, Any]:
-        """Return a call's result as an item of the history."""
+    def tool_result(self, call: ToolCall) -> dict[str, Any]:
+        """Return the result of a tool call as an item of the history."""
         return {"type": "function_call_output", "call_id": call.id, "output": call.output}
 
 
 def items_of(given: str | Iterable[Mapping[str, Any] | msgspec.Struct]) -> list[Any]:
-    """Return what a user says as items of a history; both endpoints take a message in this form."""
+    """Return a user's input as items of a history; both endpoints take a message in this form."""
     if isinstance(given, str):
         return [{"role": "user", "content": given}]
     return [item.to_dict() if hasattr(item, "to_dict") else item for item in given]
 
 
-def dialect_of(endpoint: str) -> Dialect:
-    """Return a new dialect for `endpoint`. Raises ValueError for one that there is not."""
+def adapter_for(endpoint: str) -> Adapter:
+    """Return a new adapter of `endpoint`. Raises ValueError for an unknown endpoint."""
     if endpoint == "chat":
-        return Chat()
+        return ChatAdapter()
     if endpoint == "responses":
-        return Responses()
+        return ResponsesAdapter()
     raise ValueError(f'endpoint must be "chat" or "responses", not {endpoint!r}')
 
 
-def _said(item: OutputMessage) -> list[dict[str, Any]]:
-    """A message of the model in the short form of an input message, which needs no id and no status."""
+def _as_input_message(item: OutputMessage) -> list[dict[str, Any]]:
+    """Return a message of the model in the form of an input message, which needs no id and no status.
+
+    The list is empty when the message has no text.
+    """
     text = "".join(
         part.text if isinstance(part, OutputText) else part.refusal
         for part in item.content
@@ -250,6 +255,7 @@ def _said(item: OutputMessage) -> list[dict[str, Any]]:
 
 
 def _takes_reasoning(model: str) -> bool | None:
+    """Return whether a model takes reasoning items as input, None when no vendor lists the model."""
     for vendor in VENDORS:
         known = vendor.models.get(model)
         if known is not None:

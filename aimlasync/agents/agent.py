@@ -1,6 +1,7 @@
-"""An agent: a model, what it is told, what it may call, and what it is to answer; made once, run many times.
+"""An agent: a model with its instructions, tools, output type and bounds; made once, run many times.
 
-Law: plain data, checked when it is made; what is compiled (tools, the answer's schema) is compiled here.
+Plain data that is checked when the agent is made; the schemas of the tools and of the output are made here too. This
+module may import `tools`, `context`, `run_state` and `errors`, and the package's `schema`; it runs nothing.
 """
 
 from __future__ import annotations
@@ -8,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypedDict, Unpack
 
+from aimlasync.agents.context import RunContext
 from aimlasync.agents.errors import ToolError
 from aimlasync.agents.run_state import Endpoint, Run
-from aimlasync.agents.tools import RunContext, Tool, tool, tool_of
+from aimlasync.agents.tools import Tool, tool, tool_of
 from aimlasync.config import Priority, check_headers
 from aimlasync.structured.schema import Format, format_of
 
@@ -30,13 +32,13 @@ class CallParams(TypedDict, total=False):
     seed: int | None
     stop: str | list[str] | None
     tool_choice: str | Mapping[str, Any] | None
-    """"required" or a tool's name holds until a tool was called, so that the model can answer afterwards."""
+    """"required" or a tool's name holds until a tool was called, so that the model can answer after that."""
     parallel_tool_calls: bool | None
     stream_options: Mapping[str, Any] | None
     store: bool | None
-    """True on responses: the server keeps the conversation, and only what is new is sent."""
+    """True on responses: the server stores the conversation, and only new items are sent."""
     include: list[str] | None
-    """Encrypted reasoning is asked for where a model offers it; an empty list leaves it out."""
+    """By default encrypted reasoning, where the model offers it; an empty list asks for nothing."""
     metadata: Mapping[str, str] | None
     truncation: str | None
     user: str | None
@@ -47,13 +49,13 @@ class CallParams(TypedDict, total=False):
     extra_body: Mapping[str, Any] | None
     priority: Priority
     tenant: str | None
-    """Whose turn it is in the client's line: the run's own unless it is given, so that all runs take turns."""
+    """The tenant in the client's fair queue; by default the run's id, so that all runs take turns."""
     affinity: str | None
-    """The run's own id unless it is given."""
+    """By default the run's id."""
 
 
 class Options(CallParams, total=False):
-    """What an agent is made of."""
+    """The parts of an agent."""
 
     name: str
     model: str
@@ -63,12 +65,13 @@ class Options(CallParams, total=False):
     """The type of the answer; None for a text."""
     endpoint: Endpoint
     max_turns: int
-    """Model calls of one `run`, re-asks included."""
+    """Model calls of one `run`, repairs included."""
     max_tool_calls: int | None
+    """Tool calls of one `run`; None for any number."""
     max_repairs: int
-    """How often an answer that is not of the type asked for is asked for again."""
+    """How often the model is asked again after an answer that is not of the output type."""
     max_repeats: int | None
-    """How many turns in a row may make the same call with the same result before the model is told to stop it."""
+    """How many consecutive turns may make the same call with the same result before the model is told to stop."""
 
 
 _DEFAULTS: dict[str, Any] = {
@@ -99,13 +102,13 @@ class Agent:
         self.model: str = given.pop("model")
         self.instructions: str | None = given.pop("instructions")
         self.tools: dict[str, Tool] = {}
-        for one in given.pop("tools"):
-            made = tool_of(one)
+        for tool_or_function in given.pop("tools"):
+            made = tool_of(tool_or_function)
             if made.name in self.tools:
                 raise ValueError(f"{self.name}: two tools are called {made.name}")
             self.tools[made.name] = made
         self.output: Any = given.pop("output")
-        self.form: Format[Any] | None = None if self.output is None else format_of(self.output)
+        self.output_format: Format[Any] | None = None if self.output is None else format_of(self.output)
         self.endpoint: Endpoint = given.pop("endpoint")
         self.max_turns: int = given.pop("max_turns")
         self.max_tool_calls: int | None = given.pop("max_tool_calls")
@@ -125,17 +128,16 @@ class Agent:
         return Agent(**{**own, **self.params, **options})
 
     def as_tool(self, *, name: str | None = None, description: str) -> Tool:
-        """Return a tool that gives a task to this agent and its answer back.
+        """Return a tool that gives this agent a task and returns its answer.
 
-        The sub-agent runs on the caller's client, context, budget and approvals; what it uses counts as the caller's.
-        When it fails, the caller's model is told.
+        The sub-agent runs with the caller's client, context, budget and approvals; its usage counts as the caller's.
+        When it fails, the caller's model gets the error as the tool's result.
         """
 
         async def ask(context: RunContext[Any], task: str) -> Any:
-            caller = context._loop
             run = Run(model=self.model, endpoint=self.endpoint)
             try:
-                await caller.beneath(self, run, task)
+                await context._runner.delegate(self, run, task)
             finally:
                 context.run.usage.add(run.usage)
             if run.status == "waiting":

@@ -1,14 +1,15 @@
-"""How a run ends without an answer, and what a tool says to the model when it fails.
+"""The errors that end a run without an answer, and the error that a tool raises.
 
     AimlasyncError                      .run: what was done until then, also on the errors of a call that ended a run
-    └─ AgentError                       a bound of the run passed
+    └─ AgentError                       a bound of the run was exceeded
        ├─ MaxTurnsExceeded              the model wanted another turn
-       ├─ MaxToolCallsExceeded          the model wanted more calls; none of that turn was begun
-       ├─ RepeatedCallsError            the same call again and again, also after the model was told
+       ├─ MaxToolCallsExceeded          the model wanted more tool calls; none of that turn was begun
+       ├─ RepeatedCallsError            the model made the same call again and again, also after it was told not to
        └─ RunTimeoutError               `timeout` seconds passed
-    ToolError                           raised by a tool: its text goes to the model
+    ToolError                           raised by a tool: the model gets its text as the result
 
-A run that ended so can be gone on with: `run(client, history=error.run, ...)`.
+A run that ended in one of these can be continued: `run(client, history=error.run, ...)`.
+This module may import `run_state` and the package's errors.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from aimlasync.errors import AimlasyncError
 
 
 class AgentError(AimlasyncError):
-    """A bound of a run passed; `.run` has what was done."""
+    """A bound of a run was exceeded; `.run` holds what was done."""
 
     def __init__(self, message: str, *, run: Run) -> None:
         super().__init__(message)
@@ -30,7 +31,7 @@ class MaxTurnsExceeded(AgentError):
 
 
 class MaxToolCallsExceeded(AgentError):
-    """The model wanted more calls than `max_tool_calls`; those that were not begun are in `.run.pending`."""
+    """The model wanted more tool calls than `max_tool_calls`; those that were not begun are in `.run.pending`."""
 
 
 class RepeatedCallsError(AgentError):
@@ -38,8 +39,8 @@ class RepeatedCallsError(AgentError):
 
 
 class RunTimeoutError(AgentError):
-    """The run took longer than its `timeout`; what it had under way was cancelled."""
+    """The run took longer than its `timeout`; the model call or tools under way were cancelled."""
 
 
 class ToolError(Exception):
-    """Raise it in a tool to tell the model, in its own words, why there is no result."""
+    """Raise it in a tool to tell the model why there is no result; the model gets the text as the result."""

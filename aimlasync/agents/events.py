@@ -1,10 +1,12 @@
-"""What a streamed run tells, as it happens.
+"""The events of a streamed run.
 
-Law: plain data. Each call has one ToolStarted and one ToolFinished; those of parallel calls are mixed as they happen.
+Plain data. Each tool call has one ToolStarted and one ToolFinished; those of concurrent calls interleave as they
+happen. This module may import `run_state` alone.
 """
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
@@ -19,40 +21,43 @@ class TextDelta(msgspec.Struct, frozen=True):
 
 
 class ToolStarted(msgspec.Struct, frozen=True):
-    """A tool is called."""
+    """The execution of a tool call begins."""
 
     call: ToolCall
 
 
 class ToolFinished(msgspec.Struct, frozen=True):
-    """A call has its result: see `call.output` and `call.is_error`."""
+    """A tool call has its result: see `call.output` and `call.is_error`."""
 
     call: ToolCall
     seconds: float
 
 
 class TurnFinished(msgspec.Struct, frozen=True):
-    """The model has spoken: a text, calls, or both."""
+    """A turn of the model is complete: a text, tool calls, or both."""
 
     number: int
     """Counted from 1, over the whole run."""
     text: str
     calls: list[ToolCall]
     usage: Usage
-    """Of the run so far; it goes on changing."""
+    """The usage of the run so far. It is the run's own object, and later turns change it."""
 
 
 class ApprovalNeeded(msgspec.Struct, frozen=True):
-    """The run ends here until somebody answers for these calls: set `approved` and go on with `history=`."""
+    """The run stops until somebody decides on these calls: set `approved` and continue with `history=`."""
 
     calls: list[ToolCall]
 
 
 class RunFinished(msgspec.Struct, frozen=True):
-    """There is an answer."""
+    """The run is completed and has an output."""
 
     output: Any
     run: Run
 
 
 Event = TextDelta | ToolStarted | ToolFinished | TurnFinished | ApprovalNeeded | RunFinished
+
+Emit = Callable[[Event], Awaitable[None]]
+"""Takes the events of a run; awaiting it lets a slow reader hold the run back."""

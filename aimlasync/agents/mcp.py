@@ -1,8 +1,8 @@
-"""Tools of MCP servers, in the shape of any other tool: `async with mcp.stdio("python", "server.py") as tools`.
+"""Tools of MCP servers as tools of an agent: `async with mcp.stdio("python", "server.py") as tools`.
 
-Law: the one file that knows the `mcp` package, and is imported only by who uses it. The protocol is that package's;
-here its tools become ours and its results text. A schema is the server's own, and so not strict; its arguments are
-checked by the server.
+The `mcp` package speaks the protocol; here its tools become `Tool` objects and its results become text. A tool's schema
+is the server's own, so it is not strict, and the server checks the arguments. Only this file imports `mcp`, and no
+other file imports this one, so `mcp` stays optional (pip install 'aimlasync[mcp]').
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from aimlasync.agents.context import RunContext
 from aimlasync.agents.errors import ToolError
-from aimlasync.agents.tools import Approve, RunContext, Tool
+from aimlasync.agents.tools import Approve, Tool
 from aimlasync.endpoints.endpoint import is_loopback
 from aimlasync.wire.base import encode
 
@@ -30,10 +31,10 @@ except ImportError:
 if TYPE_CHECKING:
     from pathlib import Path
 
-# What a model may be told as a tool's name, on both endpoints; MCP allows more.
-_NAME = re.compile(r"[^A-Za-z0-9_-]")
+# Both endpoints restrict a tool's name to these characters and this length; MCP allows more.
+_NOT_IN_NAME = re.compile(r"[^A-Za-z0-9_-]")
 _MAX_NAME = 64
-# Seconds; those of the `mcp` package: a server may hold a response open while its tool works.
+# Seconds, the defaults of the `mcp` package: a server may hold a response open while its tool works.
 _TIMEOUT = 30.0
 _READ_TIMEOUT = 300.0
 
@@ -50,10 +51,11 @@ async def stdio(
     concurrency: int | None = None,
     approve: bool | Approve = False,
 ) -> AsyncIterator[list[Tool]]:
-    """Start an MCP server as a process and give its tools; leaving the block ends it.
+    """Start an MCP server as a subprocess and give its tools; leaving the block ends the process.
 
-    `only` names the tools to take, by the server's names, `prefix` goes before each name, and the rest holds for each
-    of them as in `Tool`. `env` is added to the few variables that the `mcp` package passes on.
+    `only` selects tools by the server's names, and `prefix` is put before each name. `timeout` (seconds),
+    `concurrency` and `approve` hold for each tool as in `Tool`. `env` is added to the few variables that the `mcp`
+    package passes on. Raises ValueError for a name in `only` that the server does not have.
     """
     started = StdioServerParameters(
         command=command, args=list(arguments), env=None if env is None else dict(env), cwd=cwd
@@ -78,7 +80,7 @@ async def http(
 ) -> AsyncIterator[list[Tool]]:
     """Connect to an MCP server over HTTP (streamable) and give its tools; the options are those of `stdio`.
 
-    Raises ValueError for an http:// address that is not this machine's, unless `allow_http`: headers hold keys.
+    Raises ValueError for an http:// address that is not on loopback, unless `allow_http` is set: headers hold keys.
     """
     parts = urlsplit(url)
     if parts.scheme != "https" and not (allow_http or is_loopback(parts.hostname or "")):
@@ -102,7 +104,7 @@ async def tools_of(
     concurrency: int | None = None,
     approve: bool | Approve = False,
 ) -> list[Tool]:
-    """Return the tools of a client that is connected; the options are those of `stdio`.
+    """Return the tools of a connected `mcp` client; the options are those of `stdio`.
 
     Raises ValueError for a name in `only` that the server does not have.
     """
@@ -114,23 +116,23 @@ async def tools_of(
         cursor = page.next_cursor
         if not cursor:
             break
-    missing = set(only or ()) - {one.name for one in listed}
+    missing = set(only or ()) - {tool.name for tool in listed}
     if missing:
         raise ValueError(f"the MCP server has no tool {', '.join(sorted(missing))}")
     return [
         Tool(
-            _NAME.sub("_", prefix + one.name)[:_MAX_NAME],
-            description=one.description or one.title or "",
-            parameters={"type": "object", "properties": {}, **one.input_schema},
+            _NOT_IN_NAME.sub("_", prefix + tool.name)[:_MAX_NAME],
+            description=tool.description or tool.title or "",
+            parameters={"type": "object", "properties": {}, **tool.input_schema},
             read=_read,
-            do=_calls(client, one.name),
+            do=_caller(client, tool.name),
             strict=False,
             timeout=timeout,
             concurrency=concurrency,
             approve=approve,
         )
-        for one in listed
-        if only is None or one.name in only
+        for tool in listed
+        if only is None or tool.name in only
     ]
 
 
@@ -141,7 +143,9 @@ def _read(text: str) -> dict[str, Any]:
     return _arguments.decode(text or "{}")
 
 
-def _calls(client: Client, name: str) -> Any:
+def _caller(client: Client, name: str) -> Any:
+    """Return a function that calls one tool of the server."""
+
     async def call(context: RunContext[Any], arguments: dict[str, Any]) -> str:
         result = await client.call_tool(name, arguments)
         text = _text_of(result)
@@ -153,7 +157,7 @@ def _calls(client: Client, name: str) -> Any:
 
 
 def _text_of(result: Any) -> str:
-    """What a model can read of a result: texts, else its structured content; the rest is named."""
+    """Return a result as text: its text parts, with other parts named by type, or its structured content."""
     parts: list[str] = []
     for part in result.content:
         text = getattr(part, "text", None) or getattr(getattr(part, "resource", None), "text", None)

@@ -1,8 +1,9 @@
-"""What a run has done so far: its history, the calls that wait, and what it took; plain data that can be saved.
+"""The state of a run: its history, its pending tool calls, and its usage.
 
-Law: no I/O. A history is kept in its endpoint's own form, so that nothing is lost between a reply and the next request.
-A turn's calls stay in `pending` until all of them have a result, and only then join the history: whatever interrupts a
-run, its history is one that a server takes, and a result that exists is never asked for again.
+Plain data that can be saved and loaded; no I/O. The history is kept in the endpoint's own form, so that nothing is lost
+between a reply and the next request. The calls of a turn stay in `pending` until all of them have a result, and only
+then their results join the history. So whatever interrupts a run, a server accepts its history, and a tool call that
+has a result is never executed again. This module may import the package's `wire` alone.
 """
 
 from __future__ import annotations
@@ -18,102 +19,104 @@ Endpoint = Literal["chat", "responses"]
 
 
 class ToolCall(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """A call that the model asked for, and what became of it."""
+    """A tool call that the model asked for, and its result."""
 
     id: str
     name: str
     arguments: str
     """JSON text as the model wrote it, which may be invalid."""
     approved: bool | None = None
-    """Set it to answer for a call that waits for approval; None until somebody did."""
+    """Set it to decide on a call that waits for approval; None is undecided."""
     output: str | None = None
-    """What the model is told; None until there is a result."""
+    """The text that the model gets as the result; None until there is one."""
     is_error: bool = False
+    """Whether `output` says why there is no result."""
 
 
 class Usage(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """Tokens and money of all model calls of a run, re-asks and sub-agents included."""
+    """Tokens and cost of all model calls of a run, repairs and sub-agents included."""
 
     requests: int = 0
     """Model calls made."""
     attempts: int = 0
-    """HTTP tries that these calls took."""
+    """HTTP attempts that these calls took."""
     input_tokens: int = 0
     output_tokens: int = 0
     cached_tokens: int = 0
     reasoning_tokens: int = 0
     uncounted: int = 0
-    """Calls whose tokens nobody stated; the sums above lack them."""
+    """Model calls whose reply states no tokens; the sums above lack them."""
     stated_usd: float = 0.0
-    """US dollars of the calls whose cost is known."""
+    """US dollars of the model calls whose cost is known."""
     unpriced: int = 0
-    """Calls whose cost is not known."""
+    """Model calls whose cost is unknown."""
 
     @property
     def total_tokens(self) -> int:
-        """Input and output together."""
+        """Input and output tokens together."""
         return self.input_tokens + self.output_tokens
 
     @property
     def cost_usd(self) -> float | None:
-        """US dollars of all calls; None as soon as the cost of one of them is not known, or nothing was called."""
-        # Vendors state billionths; what is beyond is the drift of the sum.
+        """US dollars of all model calls; None when there were none, or the cost of one of them is unknown."""
+        # Vendors state billionths of a dollar; smaller digits are rounding errors of the sum.
         return round(self.stated_usd, 12) if self.requests and not self.unpriced else None
 
     def add(self, other: Usage) -> None:
-        """Take in what another run used."""
+        """Add the usage of another run."""
         for name in self.__struct_fields__:
             setattr(self, name, getattr(self, name) + getattr(other, name))
 
 
 class Repeat(msgspec.Struct, array_like=True):
-    """How many turns in a row made the same call, and a checksum of the result that it had each time."""
+    """How many consecutive turns made the same call, and a checksum of the result that it had each time."""
 
     count: int
-    mark: int
+    checksum: int
 
 
 class Run(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """One conversation with its tools: begun by `run` or `stream`, saved with `to_json`, gone on with `history=`."""
+    """One conversation with tools: begun by `run` or `stream`, saved with `to_json`, continued with `history=`."""
 
     model: str
     endpoint: Endpoint = "chat"
     id: str = msgspec.field(default_factory=lambda: uuid.uuid4().hex)
     status: Literal["open", "waiting", "completed"] = "open"
-    """completed: there is an output. waiting: calls in `waiting` need an approval. open: everything else."""
+    """completed: there is an output. waiting: the calls in `waiting` need an approval. open: everything else."""
     items: list[Any] = msgspec.field(default_factory=list)
-    """The history, instructions left out: messages of chat/completions, or input items of responses."""
+    """The history without the instructions: messages of chat/completions, or input items of responses."""
     pending: list[ToolCall] = msgspec.field(default_factory=list)
-    """Calls of the last turn, while one of them has no result."""
+    """The tool calls of the last turn, as long as one of them has no result."""
     output: Any = None
     """The answer: a text, or a value of the type asked for; None before the run is completed."""
     text: str = ""
     """The text of the last turn."""
     turns: int = 0
+    """Model calls that have a reply."""
     tool_calls: int = 0
-    """Calls that have a result."""
+    """Tool calls that have a result."""
     usage: Usage = msgspec.field(default_factory=Usage)
     response_id: str | None = None
-    """The last response, where the server stores them."""
+    """The id of the last response, where the server stores responses."""
     sent: int = 0
-    """How many items the server has stored with it."""
+    """How many of `items` the server has stored with that response."""
     repeats: dict[str, Repeat] = msgspec.field(default_factory=dict)
-    """The calls of the last turn, and how often in a row they were made with the same result."""
+    """For each tool call of the last turn, in how many consecutive turns it had the same result."""
 
     @property
     def waiting(self) -> list[ToolCall]:
-        """The calls that wait for `approved` to be set; none unless the status is waiting."""
+        """The tool calls whose `approved` is to be set; none unless the status is waiting."""
         return [call for call in self.pending if call.output is None] if self.status == "waiting" else []
 
     def to_json(self) -> bytes:
-        """Return all of it as JSON bytes. Raises TypeError for an input that has no JSON."""
+        """Return the whole run as JSON bytes. Raises TypeError for an input that has no JSON form."""
         return encode(self)
 
     @classmethod
     def from_json(cls, data: bytes | str, *, output: Any = None) -> Self:
-        """Return a saved run; `output` is the type of its answer, which is plain data without it.
+        """Return a saved run; `output` is the type of its answer, which stays plain data when it is not given.
 
-        Raises msgspec.DecodeError for what is no saved run.
+        Raises msgspec.DecodeError for data that is no saved run.
         """
         run = msgspec.json.decode(data, type=cls)
         if output is not None and run.output is not None:

@@ -1,9 +1,9 @@
-"""A Python function as a tool: its name, its description, its strict schema, and its arguments back as Python values.
+"""Makes a tool of a Python function: a name, a description, a strict JSON schema, and a decoder of the arguments.
 
-Law: schema and decoder are made once, when the tool is; a signature that cannot be one is a TypeError that names the
-parameter, before any request is paid for. No I/O but what the function does.
-
-A strict schema requires every property, so a parameter with a default may be null there, and null means the default.
+Schema and decoder are made once, together with the tool. A signature that has no schema raises a TypeError that names
+the parameter, before any request is paid for. A strict schema requires every property; so a parameter with a default
+may be null there, and null stands for the default. This module may import `context`, `run_state` and the package's
+`schema` and `wire`; nothing here knows the agent loop.
 """
 
 from __future__ import annotations
@@ -15,61 +15,36 @@ import re
 import typing
 import weakref
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar, cast, overload
+from typing import Annotated, Any, cast, overload
 
 import anyio.to_thread
 import msgspec
 import msgspec.inspect as mi
 
-from aimlasync.agents.run_state import Run, ToolCall
+from aimlasync.agents.context import RunContext
+from aimlasync.agents.run_state import ToolCall
 from aimlasync.structured.schema import format_of
 from aimlasync.wire.base import encode
 
-if TYPE_CHECKING:
-    from aimlasync.agents.loop import Loop
-    from aimlasync.client.client import AsyncClient
-
-T = TypeVar("T")
-
 Approve = Callable[[ToolCall], Awaitable[bool]]
+"""Decides whether a tool call may be executed."""
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
-# What `run(tools=[function])` made of a function stays with it.
-_MADE = "__aimlasync_tool__"
-
-
-class RunContext(Generic[T]):
-    """What a tool may know of the run that calls it, and the model never sees: its first parameter, if it wants one."""
-
-    __slots__ = ("_loop", "call", "context")
-
-    def __init__(self, context: T, call: ToolCall, loop: Loop) -> None:
-        self.context = context
-        """What was given as `context=`."""
-        self.call = call
-        self._loop = loop
-
-    @property
-    def run(self) -> Run:
-        """The run so far."""
-        return self._loop.run
-
-    @property
-    def client(self) -> AsyncClient:
-        """The client that the run uses."""
-        return self._loop.client
+# The attribute of a function that keeps the tool made of it.
+_TOOL_ATTRIBUTE = "__aimlasync_tool__"
 
 
 class Tool:
-    """Something the model may call: a name, a schema, a way to read its arguments and a way to do it.
+    """A tool that the model may call: a name, a JSON schema, a decoder of the arguments, and a function to await.
 
-    `read` turns the arguments' text into a value, or raises ValueError (msgspec's errors are such) with what is wrong;
-    `do` is awaited with the run's context and that value. `timeout` is in seconds; at most `concurrency` calls are at
-    work at a time, over all runs of an event loop. `approve` asks before each call: True leaves it to the run's
-    `approve=`, a function of the call answers itself. Raises ValueError for a name that endpoints do not take.
+    `read` decodes the arguments' text, or raises ValueError (of which msgspec's errors are a kind) with what is wrong;
+    `do` is awaited with the run's context and the decoded arguments. `timeout` is in seconds. `concurrency` bounds the
+    calls that are executed at a time, over all runs of an event loop. `approve` asks before each call: True leaves the
+    decision to the run's `approve=`, a function of the call decides itself. Raises ValueError for a name that endpoints
+    do not take.
     """
 
-    __slots__ = ("_places", "approve", "chat", "concurrency", "do", "name", "read", "responses", "timeout")
+    __slots__ = ("_semaphores", "approve", "chat", "concurrency", "do", "name", "read", "responses", "timeout")
 
     def __init__(
         self,
@@ -94,35 +69,40 @@ class Tool:
         self.timeout = timeout
         self.concurrency = concurrency
         self.approve = approve
-        # One for each event loop: a tool outlives the loop that it was first used on.
-        self._places: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] | None = None
+        # One semaphore for each event loop, because a tool may be used on several.
+        self._semaphores: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] | None = None
         if concurrency is not None:
             if concurrency < 1:
                 raise ValueError(f"{name}: concurrency must be at least 1, not {concurrency}")
-            self._places = weakref.WeakKeyDictionary()
-        told = {"name": name, "description": description, "parameters": parameters, "strict": strict}
+            self._semaphores = weakref.WeakKeyDictionary()
+        function = {"name": name, "description": description, "parameters": parameters, "strict": strict}
         if not description:
-            del told["description"]
-        self.chat: dict[str, Any] = {"type": "function", "function": told}
-        self.responses: dict[str, Any] = {"type": "function", **told}
+            del function["description"]
+        self.chat: dict[str, Any] = {"type": "function", "function": function}
+        """The tool as a request to chat/completions has it."""
+        self.responses: dict[str, Any] = {"type": "function", **function}
+        """The tool as a request to responses has it."""
 
-    async def __call__(self, context: RunContext[Any], value: Any) -> str:
-        """Do it, within its bounds, and return its result as text."""
-        if self._places is None:
-            return await self._bounded(context, value)
+    async def __call__(self, context: RunContext[Any], arguments: Any) -> str:
+        """Execute the tool within its concurrency and timeout, and return its result as text.
+
+        Raises ToolTimeoutError when it takes longer than its timeout, and what `do` raises.
+        """
+        if self._semaphores is None:
+            return await self._within_timeout(context, arguments)
         loop = asyncio.get_running_loop()
-        places = self._places.get(loop)
-        if places is None:
-            places = self._places[loop] = asyncio.Semaphore(cast(int, self.concurrency))
-        async with places:
-            return await self._bounded(context, value)
+        semaphore = self._semaphores.get(loop)
+        if semaphore is None:
+            semaphore = self._semaphores[loop] = asyncio.Semaphore(cast(int, self.concurrency))
+        async with semaphore:
+            return await self._within_timeout(context, arguments)
 
-    async def _bounded(self, context: RunContext[Any], value: Any) -> str:
+    async def _within_timeout(self, context: RunContext[Any], arguments: Any) -> str:
         if self.timeout is None:
-            return _text(await self.do(context, value))
+            return _text(await self.do(context, arguments))
         try:
             async with asyncio.timeout(self.timeout) as bound:
-                return _text(await self.do(context, value))
+                return _text(await self.do(context, arguments))
         except TimeoutError as error:
             if not bound.expired():
                 raise
@@ -172,11 +152,12 @@ def tool(
 ) -> Tool | Callable[[Callable[..., Any]], Tool]:
     """Make a tool of a function with type hints; also a decorator, with or without arguments.
 
-    Its name, docstring and parameters are what the model is told; `Annotated[str, "which city"]` describes one of them,
-    and msgspec.Meta constrains it. A first parameter of type `RunContext` gets the run's context. A function that is
-    not async runs in a worker thread unless `in_thread` is False, for one that neither waits nor works long.
-    `strict=False` takes types that strict JSON schema cannot express, such as dicts. The other options are those of
-    `Tool`. Raises TypeError, naming the parameter, for a signature that cannot be a tool's.
+    The model is told the function's name, docstring and parameters; `Annotated[str, "which city"]` describes a
+    parameter, and msgspec.Meta constrains it. A first parameter of type `RunContext` gets the run's context. A function
+    that is not async runs in a worker thread; `in_thread=False` runs it on the event loop, which is for functions that
+    neither block nor compute for long. `strict=False` allows types that strict JSON schema cannot express, such as
+    dicts. The other options are those of `Tool`. Raises TypeError, naming the parameter, for a signature that has no
+    schema.
     """
     if function is None:
         return functools.partial(
@@ -195,14 +176,15 @@ def tool(
     signature = _Signature(function, bare, name)
     schema = signature.strict() if strict else signature.loose()
 
-    async def here(context: RunContext[Any], value: dict[str, Any]) -> Any:
-        result = function(context, **value) if signature.wants_context else function(**value)
+    async def on_loop(context: RunContext[Any], arguments: dict[str, Any]) -> Any:
+        result = function(context, **arguments) if signature.wants_context else function(**arguments)
         return await result if inspect.isawaitable(result) else result
 
-    async def elsewhere(context: RunContext[Any], value: dict[str, Any]) -> Any:
-        given = (context,) if signature.wants_context else ()
-        # A thread cannot be stopped: who is cancelled leaves at once, and its result is dropped.
-        result = await anyio.to_thread.run_sync(functools.partial(function, *given, **value), abandon_on_cancel=True)
+    async def on_thread(context: RunContext[Any], arguments: dict[str, Any]) -> Any:
+        first = (context,) if signature.wants_context else ()
+        # A thread cannot be stopped: a cancelled call stops waiting at once, and the thread's result is dropped.
+        call = functools.partial(function, *first, **arguments)
+        result = await anyio.to_thread.run_sync(call, abandon_on_cancel=True)
         return await result if inspect.isawaitable(result) else result
 
     return Tool(
@@ -210,7 +192,7 @@ def tool(
         description=inspect.cleandoc(bare.__doc__ or "") if description is None else description,
         parameters=schema,
         read=signature.read,
-        do=here if is_async or in_thread is False else elsewhere,
+        do=on_loop if is_async or in_thread is False else on_thread,
         strict=strict,
         timeout=timeout,
         concurrency=concurrency,
@@ -219,22 +201,22 @@ def tool(
 
 
 def tool_of(given: Tool | Callable[..., Any]) -> Tool:
-    """Return a tool as it is, or the one made of a function, once for each function."""
+    """Return a tool as it is, or the tool of a function, which is made once for each function."""
     if isinstance(given, Tool):
         return given
-    made = getattr(given, "__dict__", {}).get(_MADE)
+    made = getattr(given, "__dict__", {}).get(_TOOL_ATTRIBUTE)
     if made is None:
         made = tool(given)
         try:
-            setattr(given, _MADE, made)
+            setattr(given, _TOOL_ATTRIBUTE, made)
         except AttributeError:
-            # A bound method, or an object with slots: it is made anew each time.
+            # A bound method or an object with slots takes no attribute: its tool is made anew each time.
             return made
     return cast(Tool, made)
 
 
 class _Signature:
-    """The parameters of a function as a msgspec Struct: the source of the schema, and what decodes the arguments."""
+    """The parameters of a function as a msgspec Struct, from which both schema and decoder are made."""
 
     def __init__(self, function: Callable[..., Any], bare: Callable[..., Any], name: str) -> None:
         try:
@@ -243,12 +225,12 @@ class _Signature:
         except NameError as error:
             raise TypeError(f"{name}: a type hint cannot be resolved: {error}") from None
         self.wants_context = False
-        # Parameters that are left to their default when the model says null.
-        self.nulls: list[str] = []
+        # Parameters for which a null in the arguments stands for the default.
+        self.null_is_default: list[str] = []
         fields: list[tuple[str, Any, Any]] = []
-        for at, parameter in enumerate(inspect.signature(function).parameters.values()):
+        for position, parameter in enumerate(inspect.signature(function).parameters.values()):
             hint = hints.get(parameter.name)
-            if at == 0 and RunContext in (hint, typing.get_origin(hint)):
+            if position == 0 and RunContext in (hint, typing.get_origin(hint)):
                 self.wants_context = True
                 continue
             if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
@@ -261,15 +243,15 @@ class _Signature:
 
     def _field(self, parameter: inspect.Parameter, hint: Any) -> tuple[str, Any, Any]:
         if typing.get_origin(hint) is Annotated:
-            bare, *extras = typing.get_args(hint)
-            notes = [msgspec.Meta(description=one) if isinstance(one, str) else one for one in extras]
-            hint = functools.reduce(lambda inner, note: Annotated[inner, note], notes, bare)
+            bare, *annotations = typing.get_args(hint)
+            metas = [msgspec.Meta(description=one) if isinstance(one, str) else one for one in annotations]
+            hint = functools.reduce(lambda inner, meta: Annotated[inner, meta], metas, bare)
         if parameter.default is parameter.empty:
             return parameter.name, hint, msgspec.NODEFAULT
         if not _takes_none(hint):
-            self.nulls.append(parameter.name)
-            note = msgspec.Meta(description=f"null for the default{_shown(parameter.default)}")
-            hint = Annotated[hint | None, note]
+            self.null_is_default.append(parameter.name)
+            meta = msgspec.Meta(description=f"null for the default{_as_json(parameter.default)}")
+            hint = Annotated[hint | None, meta]
         return parameter.name, hint, msgspec.UNSET
 
     def strict(self) -> dict[str, Any]:
@@ -285,12 +267,12 @@ class _Signature:
         return {**schema, "$defs": parts} if parts else schema
 
     def read(self, text: str) -> dict[str, Any]:
-        # Some servers send nothing where there is nothing to give.
-        value = msgspec.structs.asdict(self._decoder.decode(text or "{}"))
-        for name in self.nulls:
-            if value[name] is None:
-                del value[name]
-        return {name: one for name, one in value.items() if one is not msgspec.UNSET}
+        # Some servers send an empty text for a call without arguments.
+        arguments = msgspec.structs.asdict(self._decoder.decode(text or "{}"))
+        for name in self.null_is_default:
+            if arguments[name] is None:
+                del arguments[name]
+        return {name: value for name, value in arguments.items() if value is not msgspec.UNSET}
 
 
 def _takes_none(hint: Any) -> bool:
@@ -300,7 +282,7 @@ def _takes_none(hint: Any) -> bool:
     return isinstance(info, (mi.NoneType, mi.AnyType)) or (isinstance(info, mi.UnionType) and info.includes_none)
 
 
-def _shown(default: Any) -> str:
+def _as_json(default: Any) -> str:
     if default is None:
         return ""
     try:

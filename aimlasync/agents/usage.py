@@ -1,75 +1,74 @@
-"""What the model calls of a run take: tokens, money, and the budget that they are held to.
+"""Counts the tokens and the cost of a run's model calls, and reserves each call in the budget.
 
-Law: arithmetic, no I/O. Every call is counted, also one without a reply: it is free where the vendor says so or nothing
-was sent, and of unknown cost otherwise.
+Every model call is counted, also one without a reply: such a call is free where the vendor says so or nothing was
+sent, and its cost is unknown otherwise. No I/O. It may import the adapters, the run state, and the package's budget and
+prices.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from aimlasync.agents.adapters import Dialect
+from aimlasync.agents.adapters import Adapter
 from aimlasync.agents.run_state import Run
-from aimlasync.cost.budget import Budget, Reservation
+from aimlasync.cost.budget import Budget, Reservation, output_cap
 from aimlasync.cost.prices import cost
 from aimlasync.errors import AimlasyncError
 from aimlasync.wire.base import encode
 
-_CAPS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
 _PROMPT = ("messages", "input", "instructions", "tools")
 
 
-class Account:
-    """Keeps `run.usage`, and reserves each call in the budget, if there is one."""
+class UsageTracker:
+    """Keeps `run.usage` up to date, and reserves and settles model calls in the budget, if there is one."""
 
-    def __init__(self, run: Run, dialect: Dialect, budget: Budget | None) -> None:
+    def __init__(self, run: Run, adapter: Adapter, budget: Budget | None) -> None:
         self._run = run
-        self._dialect = dialect
+        self._adapter = adapter
         self._budget = budget
 
     def reserve(self, request: dict[str, Any]) -> Reservation | None:
-        """Set aside what a call may cost. Raises BudgetExceededError when that is more than is left."""
+        """Reserve the most that a model call may cost. Raises BudgetExceededError when that is more than is left."""
         if self._budget is None:
             return None
-        caps = (request.get(name) for name in _CAPS)
-        most = next((cap for cap in caps if cap is not None), None)
-        # A byte is at most a token, so that what is reserved is a bound, not a guess.
-        told = {name: request[name] for name in _PROMPT if name in request}
-        return self._budget.reserve(self._run.model, len(encode(told)), most)
+        # A token has at least one byte, so the size of the prompt in bytes is an upper bound of its tokens.
+        prompt = {name: request[name] for name in _PROMPT if name in request}
+        cap = output_cap({**request, **(request.get("extra_body") or {})})
+        return self._budget.reserve(self._run.model, len(encode(prompt)), cap)
 
-    def answered(self, reply: Any, reservation: Reservation | None) -> None:
-        """Count a call that has a reply."""
+    def record_reply(self, reply: Any, reservation: Reservation | None) -> None:
+        """Count a model call that has a reply, and settle its reservation."""
         usage = self._run.usage
         usage.requests += 1
         usage.attempts += reply.info.attempts
         if reply.usage is None:
             usage.uncounted += 1
         else:
-            self._dialect.count(reply.usage, usage)
-        paid = reply.info.cost_usd
+            self._adapter.add_tokens(reply.usage, usage)
+        cost_usd = reply.info.cost_usd
         if self._budget is not None and reservation is not None:
-            self._budget.settle(reservation, paid, reply.usage)
-            if paid is None:
-                paid = cost(self._budget.prices.get(self._run.model), reply.usage)
-        if paid is None:
+            self._budget.settle(reservation, cost_usd, reply.usage)
+            if cost_usd is None:
+                cost_usd = cost(self._budget.prices.get(self._run.model), reply.usage)
+        if cost_usd is None:
             usage.unpriced += 1
         else:
-            usage.stated_usd += paid
+            usage.stated_usd += cost_usd
 
-    def failed(self, error: BaseException, reservation: Reservation | None) -> None:
-        """Count a call that was cancelled or ended in an error."""
+    def record_failure(self, error: BaseException, reservation: Reservation | None) -> None:
+        """Count a model call that was cancelled or ended in an error, and settle or release its reservation."""
         usage = self._run.usage
         attempts = 1
         if isinstance(error, AimlasyncError):
             attempts = 0 if error.info is None else error.info.attempts
         usage.attempts += attempts
         usage.requests += attempts > 0
-        free = attempts == 0 or (isinstance(error, AimlasyncError) and error.billed is False)
-        if not free:
+        is_free = attempts == 0 or (isinstance(error, AimlasyncError) and error.billed is False)
+        if not is_free:
             usage.uncounted += 1
             usage.unpriced += 1
         if self._budget is not None and reservation is not None:
-            if free:
+            if is_free:
                 self._budget.release(reservation)
             else:
                 self._budget.settle(reservation)

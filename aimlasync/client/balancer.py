@@ -1,8 +1,8 @@
-"""The endpoints of a client, and the choice between them.
+"""The choice between upstreams, and the wait for one: who gets the next attempt of a call, and when.
 
-Law: chooses; what an endpoint can carry is its upstream's business. No I/O.
-The choice: an endpoint that has not failed this call yet, is well, is not told to wait, and by free capacity and
-latency; calls with the same affinity go to the same one as long as it is among the best.
+It may import `call` and what lies below `client`. It chooses and waits; what an upstream can carry, that upstream
+knows. The choice goes by health, pauses, free capacity and latency; calls with the same affinity go to the same
+endpoint as long as it is among the best.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from aimlasync.config import Limits
 from aimlasync.endpoints.endpoint import Endpoint
 from aimlasync.endpoints.providers import VENDORS, Api, Provider, refusal
 from aimlasync.endpoints.upstream import STRETCH, Permit, Upstream
-from aimlasync.errors import APIConnectionError, BudgetExceededError, OverloadedError, UnsupportedRequestError
+from aimlasync.errors import APIConnectionError, OverloadedError, UnsupportedRequestError
 from aimlasync.info import Info, Timing
 from aimlasync.wire.base import encode
 from aimlasync.wire.redaction import Secrets
@@ -99,13 +99,17 @@ class Balancer:
         return found
 
     def admit_nowait(self, call: Call, now: float, loop: asyncio.AbstractEventLoop) -> tuple[Target, Permit] | None:
-        """Do what `admit` does if there is nothing to choose and nothing to wait for."""
-        if len(call.targets) > 1:
+        """Do what `admit` does if there is nothing to wait for. Raises OverloadedError when every endpoint rests."""
+        targets = call.targets
+        target = targets[0] if len(targets) == 1 else self._choose(call, now)
+        upstream = target.upstream
+        tokens = _tokens(call, target)() if upstream.limiter.counts_tokens else 0.0
+        permit = upstream.admit_nowait(tokens, loop, now)
+        if permit is None:
             return None
-        target = call.targets[0]
-        tokens = _tokens(call, target)() if target.upstream.limiter.counts_tokens else 0.0
-        permit = target.upstream.admit_nowait(tokens, loop, now)
-        return None if permit is None else (target, permit)
+        if len(targets) > 1 and upstream.circuit.state != "closed":
+            upstream.circuit.probing(now)
+        return target, permit
 
     async def admit(self, call: Call) -> tuple[Target, Permit]:
         """Choose where the next attempt goes, and wait there until it may.
@@ -125,26 +129,22 @@ class Balancer:
                 permit = await self._wait(call, upstream, tokens)
             finally:
                 _waited(call.info.timing, loop.time() - since, is_full)
-        if len(call.targets) > 1 and upstream.circuit.allows(loop.time()):
+        if len(call.targets) > 1 and upstream.circuit.state != "closed" and upstream.circuit.allows(loop.time()):
             upstream.circuit.probing(loop.time())
         return target, permit
 
-    def spare(self, call: Call, first: Attempt) -> Attempt | None:
+    def spare(self, first: Attempt) -> Attempt:
         """Return a second attempt beside `first`, at another endpoint if there is one.
 
-        None unless there is room for it, and money.
+        Raises OverloadedError unless there is room for it at once, BudgetExceededError unless there is money.
         """
+        call = first.call
         assert call.hedging is not None
-        if not call.hedging.take():
-            return None
-        try:
-            reservation = call.reserve()
-        except BudgetExceededError:
-            call.hedging.give_back()
-            return None
+        reservation = call.reserve()
+        has_hedge = call.hedging.take()
         loop = first.permit.loop
         now = loop.time()
-        for target in sorted(call.targets, key=lambda target: target is first.target):
+        for target in sorted(call.targets, key=lambda target: target is first.target) if has_hedge else ():
             upstream = target.upstream
             if upstream in call.tried or not upstream.circuit.allows(now) or upstream.circuit.state == "half-open":
                 continue
@@ -152,10 +152,11 @@ class Balancer:
             if permit is not None:
                 upstream.counters.hedges += 1
                 return first.beside(target, permit, reservation)
-        call.hedging.give_back()
+        if has_hedge:
+            call.hedging.give_back()
         if reservation is not None and call.budget is not None:
             call.budget.release(reservation)
-        return None
+        raise OverloadedError("there is no room for a second attempt", info=call.info)
 
     async def _wait(self, call: Call, upstream: Upstream, tokens: Callable[[], float]) -> Permit:
         if self.max_wait is None:
@@ -176,7 +177,7 @@ class Balancer:
         pause = upstream.limiter.paused_until - now
         left = float("inf") if call.deadline is None else call.deadline - now
         # Stretched: what the server stated may be all that the policy allows.
-        if pause > min(left, call.max_retry_after * STRETCH[1]):
+        if pause > min(left, call.retry.max_retry_after * STRETCH[1]):
             raise OverloadedError(
                 f"{name} was told to wait for another {pause:.1f} s, longer than this call can",
                 retry_after=pause,
@@ -201,15 +202,24 @@ class Balancer:
             raise OverloadedError(f"{name}: {why}", retry_after=expected, info=call.info)
 
     def _choose(self, call: Call, now: float) -> Target:
-        """Return the best endpoint for the next attempt. Raises when all of them are out."""
-        fresh = [target for target in call.targets if target.upstream not in call.tried]
-        for candidates in (fresh, call.targets):
-            well = [target for target in candidates if target.upstream.circuit.allows(now)]
-            if well:
-                open_now = [target for target in well if target.upstream.limiter.paused_until <= now]
-                if call.affinity is not None:
-                    return max(open_now or well, key=lambda target: _rank(call.affinity, target))
-                return min(open_now or well, key=_cost)
+        """Return the best endpoint for the next attempt. Raises when all of them are out.
+
+        An endpoint that has not failed this call goes before one that has, one that is not told to wait before one that
+        is; then the cheapest, or the one of the call's affinity.
+        """
+        best: Target | None = None
+        least: tuple[bool, bool, float | bytes] | None = None
+        tried, affinity = call.tried, call.affinity
+        for target in call.targets:
+            upstream = target.upstream
+            if not upstream.circuit.allows(now):
+                continue
+            cost = _cost(target) if affinity is None else _rank(affinity, target)
+            key = (upstream in tried, upstream.limiter.paused_until > now, cost)
+            if least is None or key < least:
+                best, least = target, key
+        if best is not None:
+            return best
         if all(target.upstream.circuit.state == "retired" for target in call.targets):
             reasons = "; ".join(f"{t.upstream.endpoint.name}: {t.upstream.circuit.reason}" for t in call.targets)
             raise APIConnectionError(f"no endpoint is left: {reasons}", info=call.info, billed=False)
@@ -244,7 +254,7 @@ def _cost(target: Target) -> float:
     return (_UNTRIED if latency is None else latency) * load
 
 
-def _rank(key: str | None, target: Target) -> bytes:
+def _rank(key: str, target: Target) -> bytes:
     """Rendezvous hashing: one that goes takes only its own keys along."""
     return blake2b(f"{key}\0{target.upstream.endpoint.name}\0{target.url}".encode(), digest_size=8).digest()
 

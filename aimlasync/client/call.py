@@ -1,6 +1,7 @@
-"""One call: what is to be sent, by when, and what it has been through.
+"""One call and its attempts: what is to be sent, by when, what happened, and the books of it.
 
-Law: plain data and its book-keeping; no I/O. Mutable: the info, the endpoints tried, and what the last retry cost.
+Plain data and book-keeping without I/O. It may import what lies below `client`, and `observer`. Mutable: the info, the
+endpoints tried, what is reserved of the budget, and what the last retry cost.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from aimlasync.admission.outcome import Outcome
 from aimlasync.chat.types import Usage
 from aimlasync.client.observer import Watch
 from aimlasync.config import Priority, Timeout
-from aimlasync.cost.budget import Budget, Reservation
+from aimlasync.cost.budget import Budget, Reservation, output_cap
 from aimlasync.cost.prices import tokens_of
 from aimlasync.endpoints.upstream import Permit, Refused, Upstream
 from aimlasync.errors import (
@@ -28,6 +29,7 @@ from aimlasync.errors import (
 from aimlasync.headers import Headers
 from aimlasync.info import Info
 from aimlasync.resilience.hedging import Hedging
+from aimlasync.resilience.retry import Retry
 from aimlasync.responses.types import ResponseUsage
 from aimlasync.transport.base import RawReply, StaleConnectionError
 from aimlasync.wire.base import Meta
@@ -43,7 +45,15 @@ class Target(msgspec.Struct, eq=False):
     body: bytes | None
 
 
-class Call(msgspec.Struct, kw_only=True, eq=False):
+class Settings(msgspec.Struct, frozen=True):
+    """What each copy of a client has of its own (`with_options`)."""
+
+    retry: Retry
+    timeout: Timeout
+    headers: Headers
+
+
+class Call(msgspec.Struct, eq=False):
     """One logical use of the API, whatever attempts it takes."""
 
     method: str
@@ -51,16 +61,16 @@ class Call(msgspec.Struct, kw_only=True, eq=False):
     headers: Headers
     info: Info
     timeout: Timeout
+    retry: Retry
     started: float
     body: Mapping[str, Any] | None = None
     """What was asked for, before it was encoded."""
     streams: bool = False
-    max_retry_after: float = 60.0
+    budget: Budget | None = None
+    hedging: Hedging | None = None
     priority: Priority = "interactive"
     tenant: str | None = None
     affinity: str | None = None
-    budget: Budget | None = None
-    hedging: Hedging | None = None
     reservation: Reservation | None = None
     """Set aside for the next attempt."""
     watch: Watch | None = None
@@ -68,7 +78,7 @@ class Call(msgspec.Struct, kw_only=True, eq=False):
     tried: set[Upstream] = set()
     """Endpoints that failed this call; others go first."""
     paid: int | None = None
-    """What the retry under way cost its endpoint's quota."""
+    """What the retry under way cost its endpoint's retry budget."""
     probing: bool = False
     """Whether it goes on credit, as the one probe."""
     replaced: bool = False
@@ -98,10 +108,7 @@ class Call(msgspec.Struct, kw_only=True, eq=False):
     @property
     def max_output(self) -> int | None:
         """What all choices may take together, None where the request sets no cap."""
-        body = self.body or {}
-        most: int | None = body.get("max_completion_tokens") or body.get("max_tokens") or body.get("max_output_tokens")
-        choices = body.get("n")
-        return most * choices if most is not None and isinstance(choices, int) and choices > 1 else most
+        return output_cap(self.body or {})
 
     def reserve(self) -> Reservation | None:
         """Set aside the most that one attempt may cost. Raises BudgetExceededError when that is more than is left."""
@@ -233,7 +240,7 @@ class Attempt(msgspec.Struct, eq=False):
         call.tried.add(upstream)
         if isinstance(error, APIStatusError):
             if error.status in (429, 503) and error.retry_after is not None:
-                upstream.pause(error.retry_after, now, at_most=call.max_retry_after)
+                upstream.pause(error.retry_after, now, at_most=call.retry.max_retry_after)
             if error.status >= 500:
                 upstream.circuit.failed(now, seconds)
             else:

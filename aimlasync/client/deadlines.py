@@ -1,40 +1,48 @@
-"""Deadlines of many calls, with one timer for all: `asyncio.timeout_at` costs each call a context manager and a timer.
+"""Deadlines and delays of many calls, with one timer for all.
 
-Law: no I/O, one loop. The meaning is that of `asyncio.timeout` since Python 3.12, on 3.11 too: a deadline that passes
-cancels the task, and is told from everybody else's cancellation by counting them (`Task.cancelling`); where both
-happened, the call ends cancelled.
+`asyncio.timeout_at` costs each call a context manager and a timer, `loop.call_later` a timer. It imports nothing of
+this library; one object serves one loop. A deadline means what `asyncio.timeout` means since Python 3.12, on 3.11 too:
+when it passes, the task is cancelled, and that is told from everybody else's cancellation by counting them
+(`Task.cancelling`). Where both happened, the call ends cancelled.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
 
-# A ring looks at all open bounds. The next one waits for this many seconds for each of them, so that thousands that
+# A ring looks at all open alarms. The next one waits for this many seconds for each of them, so that thousands that
 # pass one after the other cost a tenth of the time and not all of it; each is late by that much at most.
 _SPACING = 1e-6
 
 
-class Bound(msgspec.Struct, eq=False):
-    """One deadline of one task."""
+class Alarm(msgspec.Struct, eq=False):
+    """What is to be done at a time."""
 
-    task: asyncio.Task[Any]
     when: float
-    cancelling: int
-    """Cancellations that the task had been asked for before."""
+    act: Callable[[], object]
     has_passed: bool = False
 
 
+class Bound(Alarm, eq=False):
+    """One deadline of one task."""
+
+    task: asyncio.Task[Any] | None = None
+    cancelling: int = 0
+    """Cancellations that the task had been asked for before."""
+
+
 class Deadlines:
-    """The open deadlines of one loop."""
+    """The open alarms of one loop."""
 
     __slots__ = ("_loop", "_open", "_rings_at", "_timer")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._open: set[Bound] = set()
+        self._open: set[Alarm] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._rings_at = float("inf")
 
@@ -43,7 +51,7 @@ class Deadlines:
         task = asyncio.current_task(self._loop)
         if task is None:
             raise RuntimeError("a call with a deadline must be made in a task")
-        bound = Bound(task, when, task.cancelling())
+        bound = Bound(when, task.cancel, False, task, task.cancelling())
         self._open.add(bound)
         if when < self._rings_at:
             self._arm(when)
@@ -54,7 +62,21 @@ class Deadlines:
         if not bound.has_passed:
             self._open.discard(bound)
             return False
+        assert bound.task is not None
         return bound.task.uncancel() <= bound.cancelling
+
+    def after(self, seconds: float, act: Callable[[], object]) -> Alarm:
+        """Call `act` in so many seconds, unless `cancel` comes first."""
+        when = self._loop.time() + seconds
+        alarm = Alarm(when, act)
+        self._open.add(alarm)
+        if when < self._rings_at:
+            self._arm(when)
+        return alarm
+
+    def cancel(self, alarm: Alarm) -> None:
+        """Call nothing; harmless when it is too late."""
+        self._open.discard(alarm)
 
     def _arm(self, when: float) -> None:
         if self._timer is not None:
@@ -66,10 +88,10 @@ class Deadlines:
         self._timer = None
         self._rings_at = float("inf")
         now = self._loop.time()
-        for bound in [bound for bound in self._open if bound.when <= now]:
-            self._open.discard(bound)
-            bound.has_passed = True
-            bound.task.cancel()
+        for alarm in [alarm for alarm in self._open if alarm.when <= now]:
+            self._open.discard(alarm)
+            alarm.has_passed = True
+            alarm.act()
         if self._open:
-            soonest = min(bound.when for bound in self._open)
+            soonest = min(alarm.when for alarm in self._open)
             self._arm(max(soonest, now + len(self._open) * _SPACING))

@@ -1,7 +1,8 @@
 """Requests that another client wrote, sent through this one's pipeline, and answers handed back as the server's bytes.
 
-Law: what comes in and goes out is bytes; that an answer is whole, what it cost and how a stream ended is judged by the
-same code that serves our own callers (`resources`, `stream`), which reads along and changes nothing.
+It may import `pipeline`, `receive` and what lies below. What comes in and goes out is bytes. Whether an answer is
+whole, what it cost and how a stream ended is judged by the same code that serves our own callers, which reads along and
+changes nothing.
 """
 
 from __future__ import annotations
@@ -9,12 +10,13 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
-from aimlasync.client import resources
-from aimlasync.client.call import Attempt, Call, Target
+from aimlasync.client import receive
+from aimlasync.client.call import Attempt, Settings
+from aimlasync.client.pipeline import Pipeline
 from aimlasync.client.stream import Stream
 from aimlasync.config import CallOptions
 from aimlasync.endpoints.paths import path_below, query_of, refused
@@ -23,9 +25,6 @@ from aimlasync.errors import AimlasyncError, APITimeoutError, StreamError
 from aimlasync.info import Info
 from aimlasync.transport.base import MAX_BODY, MAX_ERROR_BODY, RawReply, beginning
 from aimlasync.wire.base import Reply, encode, plain
-
-if TYPE_CHECKING:
-    from aimlasync.client.client import AsyncClient
 
 # Paths, below an endpoint's base URL, that the pipeline serves.
 _PIPELINE: Mapping[str, Api] = {"chat/completions": "chat", "responses": "responses"}
@@ -148,60 +147,65 @@ class _Seen:
 
 
 async def forward(
-    client: AsyncClient, method: str, path: str, body: bytes | None, query: str, options: CallOptions
+    pipeline: Pipeline,
+    settings: Settings,
+    method: str,
+    path: str,
+    body: bytes | None,
+    query: str,
+    options: CallOptions,
 ) -> Forwarded:
     """What `AsyncClient.forward` does."""
     path, query = path_below(path), query_of(query)
     api = _PIPELINE.get(path) if method == "POST" else None
     if api is None:
-        return await _direct(client, method, f"{path}?{query}" if query else path, body, options)
+        return await _direct(pipeline, settings, method, f"{path}?{query}" if query else path, body, options)
     if query:
         raise refused(f"a query is not sent to {path}; what it says belongs into the body")
-    return await _through(client, api, body or b"", options)
+    return await _through(pipeline, settings, api, body or b"", options)
 
 
-async def _through(client: AsyncClient, api: Api, body: bytes, options: CallOptions) -> Forwarded:
+async def _through(pipeline: Pipeline, settings: Settings, api: Api, body: bytes, options: CallOptions) -> Forwarded:
     try:
         request = plain(body)
     except msgspec.DecodeError:
         request = None
     if not isinstance(request, dict):
         raise refused("the body is no JSON object")
-    receive = _RECEIVE[api, bool(request.get("stream"))]
+    receive_as = _RECEIVE[api, bool(request.get("stream"))]
+    seen: _Seen | None = None
 
     async def watched(attempt: Attempt) -> Any:
-        attempt.reply = _Seen(attempt.response)
-        return await receive(attempt)
+        nonlocal seen
+        attempt.reply = seen = _Seen(attempt.response)
+        return await receive_as(attempt)
 
-    answer = await client._post(api, request, watched, options, written=body)
+    answer = await pipeline.call(api, request, watched, options, settings, written=body)
     if isinstance(answer, Reply):
         # Without bytes of its own it is the sum of a stream that was not asked for.
         return _Whole(answer.info, answer.raw or encode(answer), None if answer.raw else "application/json")
-    seen = answer._reply
-    assert isinstance(seen, _Seen)
+    assert seen is not None
     if seen.whole is not None:
         # Whoever asked for a stream reads nothing else, and would take a whole answer for an empty one.
         return _Whole(answer.info, _as_events(api, plain(seen.whole)), "text/event-stream")
     return _Streamed(answer, seen)
 
 
-async def _direct(client: AsyncClient, method: str, path: str, body: bytes | None, options: CallOptions) -> Forwarded:
-    loop, transport = client._life.enter()
-    upstream = client._balancer.upstreams[0]
-    extra_headers, timeout = options.get("extra_headers"), options.get("timeout")
-    info = Info(endpoint=upstream.endpoint.name, attempts=1, request_id=client._request_id(extra_headers))
-    call = Call(
-        method=method,
-        targets=[Target(upstream, upstream.endpoint.url(path), body)],
-        headers=client._headers(info, extra_headers),
-        info=info,
-        timeout=client.timeout if timeout is None else client.timeout.but(timeout),
-        started=loop.time(),
-    )
+async def _direct(
+    pipeline: Pipeline, settings: Settings, method: str, path: str, body: bytes | None, options: CallOptions
+) -> Forwarded:
+    _, transport = pipeline.enter()
+    upstream = pipeline.balancer.upstreams[0]
+    url, timeout = upstream.endpoint.url(path), options.get("timeout")
+    call = pipeline.plain_call(method, upstream, url, body, settings, options.get("extra_headers"))
+    if timeout is not None:
+        call.timeout = settings.timeout.but(timeout)
+    info = call.info
+    info.endpoint, info.attempts = upstream.endpoint.name, 1
     secrets = upstream.secrets.with_headers(call.headers)
     try:
         async with asyncio.timeout(call.timeout.total):
-            reply = await client._send(transport, call, call.targets[0])
+            reply = await pipeline.send(transport, call, call.targets[0])
             info.saw_headers(reply.status, reply.headers)
             if reply.status < 400:
                 return _Direct(reply, info, call.timeout.idle)
@@ -237,8 +241,8 @@ def _as_events(api: Api, reply: dict[str, Any]) -> bytes:
 
 
 _RECEIVE: Mapping[tuple[Api, bool], Callable[[Attempt], Awaitable[Any]]] = {
-    ("chat", False): resources._receive_completion,
-    ("chat", True): resources._receive_chat_stream,
-    ("responses", False): resources._receive_response,
-    ("responses", True): resources._receive_response_stream,
+    ("chat", False): receive.completion,
+    ("chat", True): receive.chat_stream,
+    ("responses", False): receive.response,
+    ("responses", True): receive.response_stream,
 }

@@ -1,33 +1,33 @@
 """What a user calls: `client.chat.completions`, `client.responses`, `client.models`.
 
-Law: turns keyword arguments into a body, and an attempt's bytes into the answer; the pipeline between is the client's.
-The names are those that users of AsyncOpenAI know. A parameter given as None is not sent; one that is not known goes
-through `extra_body`, which also sends an explicit null.
+It may import `pipeline`, `receive` and what lies below. It turns keyword arguments into a body; the pipeline does the
+rest. The names are those that users of AsyncOpenAI know. A parameter given as None is not sent; one that is not known
+goes through `extra_body`, which also sends an explicit null.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Generator, Iterable, Mapping
+from collections.abc import AsyncIterator, Generator, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack, overload
 
 import msgspec
 
 from aimlasync.chat import types as chat
 from aimlasync.chat.types import ChatCompletion, ChatOptions, ChatParams
-from aimlasync.client.call import Attempt
+from aimlasync.client import receive
+from aimlasync.client.call import Attempt, Settings
+from aimlasync.client.pipeline import Pipeline
 from aimlasync.config import CALL_OPTIONS, CallOptions, check_headers
 from aimlasync.endpoints.paths import query_from
-from aimlasync.errors import APIResponseValidationError, NotFoundError
+from aimlasync.errors import NotFoundError
 from aimlasync.headers import Headers, fault
 from aimlasync.responses import types as responses
 from aimlasync.responses.types import Response, ResponseParams
-from aimlasync.wire.base import Reply, plain
-from aimlasync.wire.error_bodies import error_in_body, excerpt
-from aimlasync.wire.models import Balance, Model, ModelList, decode_balance, decode_model, decode_models
+from aimlasync.wire.base import Reply
+from aimlasync.wire.models import Balance, Model, ModelList, decode_models
 
 if TYPE_CHECKING:
     from aimlasync.client.chat_stream import ChatStream
-    from aimlasync.client.client import AsyncClient
     from aimlasync.client.response_stream import ResponseStream
     from aimlasync.endpoints.upstream import Upstream
 
@@ -40,8 +40,9 @@ Input = str | Iterable[Mapping[str, Any] | msgspec.Struct]
 class Completions:
     """`client.chat.completions`."""
 
-    def __init__(self, client: AsyncClient) -> None:
-        self._client = client
+    def __init__(self, pipeline: Pipeline, settings: Settings) -> None:
+        self._pipeline = pipeline
+        self._settings = settings
 
     @overload
     async def create(
@@ -85,8 +86,8 @@ class Completions:
         not sent. Raises the errors of `aimlasync.errors`; UnsupportedRequestError before anything is sent.
         """
         body, options = _body({"model": model, "messages": _listed(messages)}, params, chat.PARAMETERS, stream)
-        receive = _receive_chat_stream if body.get("stream") else _receive_completion
-        return await self._client._post("chat", body, receive, options)
+        receive_as = receive.chat_stream if body.get("stream") else receive.completion
+        return await self._pipeline.call("chat", body, receive_as, options, self._settings)
 
     async def parse(
         self,
@@ -119,15 +120,16 @@ class Completions:
 class Chat:
     """`client.chat`."""
 
-    def __init__(self, client: AsyncClient) -> None:
-        self.completions = Completions(client)
+    def __init__(self, pipeline: Pipeline, settings: Settings) -> None:
+        self.completions = Completions(pipeline, settings)
 
 
 class Responses:
     """`client.responses`."""
 
-    def __init__(self, client: AsyncClient) -> None:
-        self._client = client
+    def __init__(self, pipeline: Pipeline, settings: Settings) -> None:
+        self._pipeline = pipeline
+        self._settings = settings
 
     @overload
     async def create(
@@ -171,8 +173,8 @@ class Responses:
         `output`. Raises the errors of `aimlasync.errors`; UnsupportedRequestError before anything is sent.
         """
         body, options = _body({"model": model, "input": _listed(input)}, params, responses.PARAMETERS, stream)
-        receive = _receive_response_stream if body.get("stream") else _receive_response
-        return await self._client._post("responses", body, receive, options)
+        receive_as = receive.response_stream if body.get("stream") else receive.response
+        return await self._pipeline.call("responses", body, receive_as, options, self._settings)
 
     async def parse(
         self,
@@ -203,8 +205,9 @@ class Responses:
 class Models:
     """`client.models`: the catalogue of the client's first endpoint."""
 
-    def __init__(self, client: AsyncClient) -> None:
-        self._client = client
+    def __init__(self, pipeline: Pipeline, settings: Settings) -> None:
+        self._pipeline = pipeline
+        self._settings = settings
         # URL -> the validator the server gave with its catalogue, and that catalogue.
         self._known: dict[str, tuple[str, ModelList]] = {}
 
@@ -223,7 +226,7 @@ class Models:
         upstream = self._lane()
         path = upstream.endpoint.provider.model_path
         if path is not None:
-            return await self._client._get(upstream, upstream.path_url(path, id=model), _receive_model)
+            return await self._pipeline.get(upstream, upstream.path_url(path, id=model), receive.model, self._settings)
         listed = await self._fetch({})
         for candidate in listed:
             if candidate.named(model):
@@ -232,7 +235,7 @@ class Models:
         raise NotFoundError(f"{upstream.endpoint.name} has no model {model!r}", status=404, info=listed.info)
 
     def _lane(self) -> Upstream:
-        return self._client._balancer.upstreams[0]
+        return self._pipeline.balancer.upstreams[0]
 
     async def _fetch(self, filters: Mapping[str, str]) -> ModelList:
         upstream = self._lane()
@@ -242,28 +245,28 @@ class Models:
         known = self._known.get(url)
         headers = Headers({"If-None-Match": known[0]}) if known is not None else None
 
-        async def receive(attempt: Attempt) -> ModelList:
+        async def received(attempt: Attempt) -> ModelList:
             if attempt.response.status == 304 and known is not None:
                 attempt.response.finish()
                 attempt.succeed(None)
                 known[1].__dict__["info"] = attempt.info
                 return known[1]
-            models = _decoded(attempt, await attempt.response.read(), decode_models)
+            models = receive.decoded(attempt, await attempt.response.read(), decode_models)
             attempt.succeed(None)
             tag = attempt.response.headers.get("etag")
             if tag is not None and fault("If-None-Match", tag) is None:
                 self._known[url] = (tag, models)
             return models
 
-        return await self._client._get(upstream, url, receive, extra_headers=headers)
+        return await self._pipeline.get(upstream, url, received, self._settings, extra_headers=headers)
 
 
-async def balance(client: AsyncClient) -> Balance:
+async def balance(pipeline: Pipeline, settings: Settings) -> Balance:
     """Return the balance of the first endpoint that can tell. Raises NotImplementedError where none can."""
-    for upstream in client._balancer.upstreams:
+    for upstream in pipeline.balancer.upstreams:
         path = upstream.endpoint.provider.balance_path
         if path is not None:
-            usd = await client._get(upstream, upstream.path_url(path), _receive_balance)
+            usd = await pipeline.get(upstream, upstream.path_url(path), receive.balance, settings)
             return Balance(usd=usd, endpoint=upstream.endpoint.name)
     raise NotImplementedError("no endpoint of this client has a documented way to ask for its balance")
 
@@ -311,126 +314,3 @@ def _body(
     if extra:
         required.update(extra)
     return required, options  # type: ignore[return-value]  # its names are CALL_OPTIONS, and cast() is a call
-
-
-# From an attempt to an answer
-
-
-async def _receive_completion(attempt: Attempt) -> ChatCompletion:
-    if _content_type(attempt) == "text/event-stream":
-        # Streamed without being asked to: the answer is the same.
-        return await (await _chat_stream(attempt).start()).collect()
-    reply = _decoded(attempt, await attempt.response.read(), chat.decode_completion)
-    if reply.error is not None or not reply.choices:
-        raise _no_answer(attempt, reply.raw, "has no choices")
-    attempt.charge(reply.meta)
-    attempt.succeed(reply.usage)
-    return reply
-
-
-async def _receive_response(attempt: Attempt) -> Response:
-    if _content_type(attempt) == "text/event-stream":
-        return await (await _response_stream(attempt).start()).collect()
-    reply = _decoded(attempt, await attempt.response.read(), responses.decode_response)
-    if reply.error is not None:
-        # A response that failed is an answer, and what it says of that comes from where keys are echoed.
-        attempt.secrets.without(reply)
-    if not (reply.id or reply.output or reply.output_text):
-        raise _no_answer(attempt, reply.raw, "has no output")
-    attempt.charge(reply.meta)
-    attempt.succeed(reply.usage)
-    return reply
-
-
-async def _receive_chat_stream(attempt: Attempt) -> ChatStream:
-    if _streams(attempt):
-        return await _chat_stream(attempt).start()
-    reply = await _receive_completion(attempt)
-    stream = _chat_stream(attempt)
-    stream.prefill_whole(reply)
-    return stream
-
-
-async def _receive_response_stream(attempt: Attempt) -> ResponseStream:
-    if _streams(attempt):
-        return await _response_stream(attempt).start()
-    reply = await _receive_response(attempt)
-    stream = _response_stream(attempt)
-    stream.prefill_whole(reply)
-    return stream
-
-
-# Loaded with the first stream, and `parse` with its first call: together they are half of what there is to load.
-def _chat_stream(attempt: Attempt) -> ChatStream:
-    from aimlasync.client.chat_stream import ChatStream
-
-    return ChatStream(attempt)
-
-
-def _response_stream(attempt: Attempt) -> ResponseStream:
-    from aimlasync.client.response_stream import ResponseStream
-
-    return ResponseStream(attempt)
-
-
-async def _receive_model(attempt: Attempt) -> Model:
-    model = _decoded(attempt, await attempt.response.read(), decode_model)
-    attempt.succeed(None)
-    return model
-
-
-async def _receive_balance(attempt: Attempt) -> float | None:
-    raw = await attempt.response.read()
-    attempt.succeed(None)
-    try:
-        return decode_balance(raw)
-    except msgspec.DecodeError:
-        pass
-    raise _not_json(attempt, raw)
-
-
-def _content_type(attempt: Attempt) -> str:
-    stated = attempt.response.headers.get("content-type", "")
-    # Mostly it is spelled like this.
-    return stated if stated == "application/json" else stated.partition(";")[0].strip().lower()
-
-
-def _streams(attempt: Attempt) -> bool:
-    """The content type decides: JSON under a 200 is a whole answer or an error, and decoding says which."""
-    return _content_type(attempt) in ("text/event-stream", "")
-
-
-def _decoded(attempt: Attempt, raw: bytes, decode: Callable[[bytes], R]) -> R:
-    """Decode a whole body, and put what is known about its call beside it."""
-    reply: R | None
-    try:
-        reply = decode(raw)
-    except msgspec.DecodeError:
-        reply = None
-    if reply is None:
-        raise _not_json(attempt, raw)
-    reply.__dict__["info"] = attempt.info
-    return reply
-
-
-def _not_json(attempt: Attempt, raw: bytes) -> APIResponseValidationError:
-    kind = _content_type(attempt) or "no content type"
-    text = excerpt(raw.decode("utf-8", "replace"))
-    error = APIResponseValidationError(
-        f"HTTP {attempt.response.status} with a body that is not the JSON expected ({kind}): {text or 'empty'}",
-        raw=raw,
-        info=attempt.info,
-    )
-    # A page is a proxy's, which had no answer to give; broken JSON may be a paid one, and asking again pays again.
-    error.retryable = kind == "text/html"
-    return error
-
-
-def _no_answer(attempt: Attempt, raw: bytes, why: str) -> Exception:
-    """A JSON object under a 200 that is no answer: an error object, or something else."""
-    body = plain(raw)
-    if body.get("error") is not None or body.get("object") == "error":
-        return error_in_body(body, raw=raw, info=attempt.info, billed=attempt.billed)
-    return APIResponseValidationError(
-        f"HTTP {attempt.response.status} with a JSON body that {why}", raw=raw, info=attempt.info
-    )

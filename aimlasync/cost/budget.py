@@ -16,6 +16,7 @@ What the cap cannot see:
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from aimlasync.chat.types import Usage
 from aimlasync.cost.prices import MAX_TOKENS, Price, cost, tokens_of
@@ -30,6 +31,16 @@ _MAX_USD = 1e9
 
 # The output tokens that are reserved for a request without a cap; most answers are shorter, reasoning included.
 DEFAULT_OUTPUT_TOKENS = 4_096
+
+# The output cap's names on both endpoints; the first that a request sets holds.
+OUTPUT_CAPS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
+
+
+def output_cap(body: Mapping[str, Any]) -> int | None:
+    """Return the tokens that all choices of a request may take together, None where it sets no cap."""
+    cap: int | None = next((body[name] for name in OUTPUT_CAPS if body.get(name)), None)
+    choices = body.get("n")
+    return cap * choices if cap is not None and isinstance(choices, int) and choices > 1 else cap
 
 
 class Reservation:

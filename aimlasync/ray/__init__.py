@@ -1,18 +1,17 @@
-"""Rows on a Ray cluster: `aimlasync.bulk.BatchChat` in Ray Data, and bulk jobs whose calls are made by many machines.
+"""Bulk jobs on a Ray cluster: `aimlasync.bulk.BatchChat` in Ray Data, and jobs whose calls many machines make.
 
-Law: an extra (`pip install 'aimlasync[ray]'`), and the only place that imports ray. Nothing here asks a model:
-that is `BatchChat`'s business, which runs in the cluster's processes with the keys of their environment.
-Ray reports its use to its makers unless told not to; here it is told not to.
+An extra (`pip install 'aimlasync[ray]'`), and the only package that imports ray. Model calls are made by `BatchChat` in
+the processes of the cluster, with the keys of their environment. Ray's usage reports are switched off by default.
 
     data      map_dataset, classify_dataset, read_dataset, write_dataset: Ray Data, for rows and results of any size
-    cluster   connect, machines, processors, and Cluster: processes that answer requests, for the commands and
+    cluster   connect, machines, processors, and Cluster: processes that answer requests, for the commands and for
               `bulk.run(..., answerer=)`
 """
 
 import os
 
-# Before ray is imported, which looks at them once. A batch ends with its slowest row, so that small ones, and many of
-# them, use their places best: Ray's own would be four at once.
+# ray reads these once, when it is imported. A batch ends with its slowest row, so many small batches at a time keep a
+# process busier than Ray's default of four.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_DATA_DEFAULT_ASYNC_BATCH_UDF_MAX_CONCURRENCY", "16")
 

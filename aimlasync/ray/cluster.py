@@ -1,7 +1,8 @@
 """Processes of a Ray cluster that answer requests, as one client would.
 
-Law: a request goes to a process that has room, in small batches; when that process dies its requests go to another.
-Who asks keeps the answers: here is nothing but what is under way.
+Requests go in small batches to the process with the most room. When a process dies, its requests go to another one.
+Only requests in progress are kept here; the caller keeps the answers. It may import bulk's `BatchChat` and what a
+request and its record are.
 """
 
 from __future__ import annotations
@@ -27,14 +28,14 @@ from aimlasync.errors import AimlasyncError
 
 _log = logging.getLogger("aimlasync.ray")
 
-# Rows that travel together, and how many such batches a process has: a slow row holds back no more than its batch.
+# Rows of a batch, and batches that a process has at a time. A slow row delays only the rows of its batch.
 BATCH = 16
 SLOTS = 16
 
-# How long an address is knocked at.
-_LOOK = 5.0
-# Before a process that is gone is looked for again.
-_PAUSE = 0.5
+# Seconds for a connection to the cluster's address.
+_CONNECT_TIMEOUT = 5.0
+# Seconds between two attempts to reach a process that is gone.
+_RETRY_INTERVAL = 0.5
 
 _pack = msgspec.msgpack.Encoder().encode
 _requests = msgspec.msgpack.Decoder(list[Request]).decode
@@ -42,17 +43,17 @@ _records = msgspec.json.Decoder(Record).decode
 
 
 def connect(address: str | None = None) -> None:
-    """Join the cluster at `address`, else that of RAY_ADDRESS or one that runs here already, else start one here.
+    """Connect to the cluster at `address`, else at RAY_ADDRESS, else one on this machine, else start one here.
 
-    Does nothing when this process is in a cluster. Raises ConnectionError when there is none at `address`.
+    Does nothing when this process is connected to a cluster. Raises ConnectionError when none is at `address`.
     """
     if ray.is_initialized():
         return
     host, colon, port = (address or "").rpartition(":")
     if colon and port.isdecimal():
-        # Ray itself would look for it for minutes.
+        # Ray itself would try for minutes.
         try:
-            socket.create_connection((host.removeprefix("ray://"), int(port)), timeout=_LOOK).close()
+            socket.create_connection((host.removeprefix("ray://"), int(port)), timeout=_CONNECT_TIMEOUT).close()
         except OSError as error:
             raise ConnectionError(error.strerror or type(error).__name__) from None
     ray.init(
@@ -65,32 +66,32 @@ def connect(address: str | None = None) -> None:
 
 
 def machines() -> int:
-    """Return how many machines the cluster has now."""
+    """Return the number of machines that the cluster has now."""
     return sum(bool(node["Alive"]) for node in ray.nodes())
 
 
 def processors() -> int:
-    """Return how many processors the cluster has now, one at least."""
+    """Return the number of processors that the cluster has now, at least 1."""
     return max(1, int(ray.cluster_resources().get("CPU", 1)))
 
 
 class _Process:
-    """What runs in the cluster: an actor, made of this class."""
+    """The class of the actors in the cluster."""
 
     def __init__(self, chat: BatchChat) -> None:
         self._chat = chat
 
     async def ready(self) -> str:
-        """Say that it is there, and on which machine."""
+        """Return the id of the machine, as soon as the process runs."""
         return str(ray.get_runtime_context().get_node_id())
 
     async def answer(self, requests: bytes) -> list[bytes]:
-        """Return the records of some requests."""
+        """Return the records of requests; both are encoded."""
         return [encode_record(record) for record in await self._chat.records(_requests(requests))]
 
 
 class _Waiting:
-    """A request, and who waits for its result."""
+    """A request, and the future of its result."""
 
     __slots__ = ("future", "request")
 
@@ -99,18 +100,18 @@ class _Waiting:
         self.future = future
 
     def refuse(self, error: Exception) -> None:
-        """End the wait with an error."""
+        """Let the future raise `error`."""
         if not self.future.done():
             self.future.set_exception(error)
 
 
 class Cluster:
-    """Processes of a Ray cluster that ask what `chat` says; `async with` begins and ends them.
+    """Processes of a Ray cluster that answer requests with `chat`; `async with` starts and stops them.
 
-    By default there is one for each processor. The program must be in the cluster (`connect`). Lost processes are
-    started again where there is room, and their requests asked by others; with a `store` in `chat` what they had is not
-    asked again. `environment` is added to that of the processes, and can be read by all who use the cluster: no place
-    for keys.
+    By default there is one process for each processor. The program must be connected to the cluster (`connect`). Ray
+    starts lost processes again where there is room, and their requests go to others; with a `store` in `chat`, answers
+    that a lost process had are not paid for again. `environment` is added to that of the processes. Everybody who uses
+    the cluster can read it, so it must not hold keys.
     """
 
     def __init__(
@@ -120,18 +121,19 @@ class Cluster:
         self._environment = dict(environment or {})
         self._processes = processes or processors()
         self.workers = self._processes * BATCH * SLOTS
-        """Requests that are worth having under way at once."""
+        """Requests that keep all processes busy."""
         self.lost = 0
-        """Batches whose process died, and that were asked again."""
+        """Batches whose process died, and that were sent again."""
         self._actors: list[Any] = []
-        # Of actors that are there: how many batches more each may have.
+        # Running actor -> how many more batches it may have.
         self._room: dict[int, int] = {}
         self._queue: deque[_Waiting] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._is_due = False
-        # Why there will never be a process.
+        self._send_is_scheduled = False
+        # Why no process can be started.
         self._broken: AimlasyncError | None = None
-        self._greeted: set[int] = set()
+        # Actors that have been running at least once, and whether all have.
+        self._seen: set[int] = set()
         self._complete = asyncio.Event()
 
     async def __aenter__(self) -> Self:
@@ -141,7 +143,7 @@ class Cluster:
         )
         self._actors = [actor.remote(self._chat) for _ in range(self._processes)]
         for number in range(self._processes):
-            self._start(self._welcome(number))
+            self._start(self._await_process(number))
         return self
 
     async def __aexit__(
@@ -154,24 +156,24 @@ class Cluster:
             ray.kill(actor)
 
     async def ask(self, request: Request) -> Result:
-        """Return the result of one request, by whichever process. Raises AimlasyncError for what no process can do."""
+        """Return the result of one request. Raises AimlasyncError when no process can answer it."""
         waiting = _Waiting(request, asyncio.get_running_loop().create_future())
         self._queue.append(waiting)
-        self._look()
+        self._schedule_send()
         return await waiting.future
 
     async def ready(self) -> None:
-        """Wait until every process was there once; requests need not wait for that, measurements may."""
+        """Wait until every process has been running once. Requests need not wait for that; a measurement may."""
         await self._complete.wait()
 
-    def _look(self) -> None:
-        if not self._is_due:
-            # In the next turn of the loop: what is asked in this one travels together.
-            self._is_due = True
+    def _schedule_send(self) -> None:
+        if not self._send_is_scheduled:
+            # In the next iteration of the event loop, so that the requests of this one share batches.
+            self._send_is_scheduled = True
             asyncio.get_running_loop().call_soon(self._send)
 
     def _send(self) -> None:
-        self._is_due = False
+        self._send_is_scheduled = False
         while self._queue and self._broken is not None:
             self._queue.popleft().refuse(self._broken)
         while self._queue and self._room:
@@ -185,9 +187,9 @@ class Cluster:
                     batch.append(waiting)
             if batch:
                 self._room[number] -= 1
-                self._start(self._carry(number, batch))
+                self._start(self._answer(number, batch))
 
-    async def _carry(self, number: int, batch: list[_Waiting]) -> None:
+    async def _answer(self, number: int, batch: list[_Waiting]) -> None:
         try:
             lines = await self._actors[number].answer.remote(_pack([waiting.request for waiting in batch]))
         except RayActorError:
@@ -195,7 +197,7 @@ class Cluster:
             self._queue.extendleft(reversed(batch))
             if self._room.pop(number, None) is not None:
                 _log.warning("a process of the cluster is gone; its requests go to others")
-                self._start(self._welcome(number))
+                self._start(self._await_process(number))
         except RayTaskError as error:
             cause = error.cause if isinstance(error.cause, AimlasyncError) else error
             for waiting in batch:
@@ -206,26 +208,26 @@ class Cluster:
                     waiting.future.set_result(result_of(_records(line), waiting.request))
             if number in self._room:
                 self._room[number] += 1
-        self._look()
+        self._schedule_send()
 
-    async def _welcome(self, number: int) -> None:
-        """Wait until an actor is there, for the first time or again, and give it work."""
+    async def _await_process(self, number: int) -> None:
+        """Wait until an actor runs, for the first time or after a restart, and let it have batches."""
         while True:
             try:
                 await self._actors[number].ready.options(max_task_retries=-1).remote()
                 break
             except RayActorError as error:
                 if error.actor_init_failed:
-                    # It will not go better the next time, or elsewhere.
+                    # The constructor failed, and would fail again on any machine.
                     self._broken = AimlasyncError(f"no process can be started in the cluster: {error}")
-                    self._look()
+                    self._schedule_send()
                     return
-                await asyncio.sleep(_PAUSE)
+                await asyncio.sleep(_RETRY_INTERVAL)
         self._room[number] = SLOTS
-        self._greeted.add(number)
-        if len(self._greeted) == self._processes:
+        self._seen.add(number)
+        if len(self._seen) == self._processes:
             self._complete.set()
-        self._look()
+        self._schedule_send()
 
     def _start(self, work: Any) -> None:
         task = asyncio.get_running_loop().create_task(work)

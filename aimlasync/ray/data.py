@@ -1,7 +1,7 @@
-"""Ray Data: a dataset in, the same dataset with answers out, at any size.
+"""Ray Data: returns a dataset with answers added, at any size.
 
-Law: a few lines over `Dataset.map_batches`; what is lazy stays lazy. Ray does a block again when its machine dies: a
-`store` that all machines reach makes that free.
+A thin layer over `Dataset.map_batches`, which stays lazy. Ray computes a block again when its machine dies; a `store`
+that all machines reach saves the calls of such a block. It may import bulk's `BatchChat`, input and output.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from aimlasync.config import Limits
 from aimlasync.ray.cluster import processors
 
 BATCH = 32
-# Calls are mostly waited for. What is left is for Ray's reading and writing, which waits for ever where processes that
-# ask, fewer machines than there were, have taken it all.
+# Processors of a process, which mostly waits for calls. The rest is left to Ray's reading and writing: that would wait
+# forever if, after the loss of a machine, the processes held all processors.
 CPUS = 0.25
 
 
@@ -44,25 +44,26 @@ def map_dataset(
     remote: Mapping[str, Any] | None = None,
     **asked: Any,
 ) -> ray.data.Dataset:
-    """Return `dataset` with the answers to what is `asked` about each row: the words of `BatchChat`.
+    """Return `dataset` with answers for each row; `asked` are the options of `BatchChat`.
 
-    `workers` are the processes that ask: a number, or the fewest and the most of them, between which Ray chooses; by
-    default one, and as many as the cluster has processors. `limits` are the account's: each process gets the part that
-    is its own when there are as many as may be, unless a `quota` is shared by all. A process has 16 batches at work.
-    What all rows would meet (a bad key, no credit) ends the execution; `stop=False` makes it an error of each row.
-    `remote` are further arguments of Ray's actors, such as {"num_cpus": 1}; by default each has a quarter of one.
+    `workers` is the number of processes that make calls, or the least and the largest number, between which Ray
+    chooses; by default 1 and the number of processors of the cluster. `limits` are those of the account: each process
+    gets an equal share for the largest number, unless all share a `quota`. A process has 16 batches in progress.
+    An error that every row would have (a bad key, no credit) ends the execution; `stop=False` makes it an error of each
+    row. `remote` are further arguments of Ray's actors, such as {"num_cpus": 1}; by default each has a quarter of a
+    processor. Raises what `BatchChat` raises for its options.
     """
     least, most = (1, processors()) if workers is None else (workers, workers) if isinstance(workers, int) else workers
     if limits is not None and quota is None:
-        # The last part is the smallest, where they are not equal.
+        # The last share is the smallest one, where they are not equal.
         limits = limits.share(most, most)
-    words = {**asked, "limits": limits, "quota": quota, "stop": stop}
-    # What is wrong with the words is said here, and not by a process far away.
-    BatchChat(**words)
+    options = {**asked, "limits": limits, "quota": quota, "stop": stop}
+    # Wrong options raise here, and not in a process of the cluster.
+    BatchChat(**options)
     return dataset.map_batches(
         BatchChat,
-        fn_constructor_kwargs=words,
-        # Arrow keeps the types of columns that it is not asked about, and the answers'.
+        fn_constructor_kwargs=options,
+        # Arrow keeps the types of all columns.
         batch_format="pyarrow",
         batch_size=batch_size,
         compute=ray.data.ActorPoolStrategy(min_size=least, max_size=most),
@@ -72,9 +73,9 @@ def map_dataset(
 
 
 def read_dataset(path: str, format: Format | None = None) -> ray.data.Dataset:
-    """Return the rows of a Parquet, JSONL or CSV file, or of a directory of such, that all machines see.
+    """Return the rows of a Parquet, JSONL or CSV file, or of a directory of such files; all machines must reach it.
 
-    Raises InputError when neither `format` nor the name's end says which.
+    Raises InputError when neither `format` nor the suffix of the name says which format it is.
     """
     format = format or format_of_path(path)
     if format == "parquet":
@@ -87,11 +88,12 @@ def read_dataset(path: str, format: Format | None = None) -> ray.data.Dataset:
 
 
 def write_dataset(dataset: ray.data.Dataset, path: str, format: Format = "parquet", *, overwrite: bool = False) -> None:
-    """Carry it out, and write the rows as files in the directory `path`, which all machines see.
+    """Execute `dataset` and write its rows as files in the directory `path`, which all machines must reach.
 
-    The directory is there when all rows are, so that a job that died and is run again has no row twice. Raises
-    OverwriteError, a kind of InputError, for one that has files of rows already, unless `overwrite` is set. An address
-    such as s3://... is written as it goes: what a run that died has left there is refused until it is overwritten.
+    The directory appears when all rows are written, so that no row is written twice when a job dies and is run again.
+    At an address such as s3://... files appear one by one: the files of a run that died are refused until `overwrite`
+    is set. Raises OverwriteError, a kind of InputError, for a directory that has files of rows, unless `overwrite` is
+    set.
     """
     if "://" in path:
         filesystem, place = pyarrow.fs.FileSystem.from_uri(path)

@@ -1,8 +1,8 @@
-"""What processes and machines share through Redis or Valkey: an account's limits and budget, and stored answers.
+"""Limits, a budget and answers that processes and machines share through Redis or Valkey.
 
-`RedisQuota` is a shared place for `Endpoint(quota=...)`, and `RedisStore` a store for the `store=` of a bulk job. Redis
-runs the arithmetic of `aimlasync.quota.account` as a Lua script, atomically and by its own clock. This package may
-import `quota`, `cost` and `bulk`. It needs `pip install 'aimlasync[redis]'`.
+`RedisQuota` is for `Endpoint(quota=...)`, and `RedisStore` for a job's `store=`. The limits are computed as in
+`aimlasync.quota.account`, by Lua scripts that the server runs atomically with its own clock. An extra
+(`pip install 'aimlasync[redis]'`), and the only package that imports redis.
 
     async with RedisQuota("redis://cache:6379/0", name="aimlapi") as quota:
         endpoint = Endpoint.aimlapi(limits=Limits(requests_per_minute=600), quota=quota)

@@ -1,9 +1,8 @@
-"""`RedisStore`: answers of bulk jobs in Redis or Valkey, keyed by the request.
+"""Stores answers in Redis or Valkey by a hash of their request, for more rows than a file system holds well.
 
-It implements `aimlasync.bulk.Store`, for more answers than a file system can hold well. An answer is one string under
-PREFIX:answer:KEY, written in one command, and expires after `expires` seconds. A server that is down costs one short
-wait, and is then not asked for a while; the job asks the model again instead, and logs a warning. It may import
-`bulk.answer_store`.
+It implements `aimlasync.bulk.Store`. An answer is one string under PREFIX:answer:KEY, which expires after `expires`
+seconds. After a failed or timed out request to the server, the store is not used for some seconds; a job then asks the
+model for rows whose answers it did not find, and warns. It may import bulk's `answer_store`.
 """
 
 from __future__ import annotations
@@ -29,55 +28,56 @@ T = TypeVar("T")
 
 DAY = 86400.0
 _TIMEOUT = 2.0
-# Seconds for which a server that failed is not asked.
+# Seconds for which a server that failed is not used.
 _PAUSE = 5.0
-# The connections of one process; calls beyond that wait for one.
+# Connections of one process; further requests wait for one.
 _MAX_CONNECTIONS = 16
 
 
 class RedisStore:
     """A store in a Redis or Valkey that all machines reach: `RedisStore("redis://host:6379/0")`.
 
-    With `url` None, each process reads REDIS_URL from its environment. A URL with a password is never pickled, so on
-    several machines use REDIS_URL. `expires` are the seconds after which an answer expires, None for never.
-    Raises ValueError for an invalid URL or expiry.
+    With `url` None, each process takes it from REDIS_URL in its environment. A store whose URL has a password cannot be
+    pickled, so on several machines such a URL must come from there. An answer expires after `expires` seconds, or never
+    when it is None. Raises ValueError for a URL that is not one of a Redis, or for less than a second.
     """
 
     def __init__(self, url: str | None = None, *, prefix: str = "aimlasync", expires: float | None = 7 * DAY) -> None:
         if url is not None and urlsplit(url).scheme not in ("redis", "rediss", "unix"):
-            raise ValueError("url must begin with redis://, rediss:// or unix://")
+            raise ValueError("the URL of a Redis begins with redis://, rediss:// or unix://")
         if expires is not None and not expires >= 1:
-            raise ValueError(f"expires must be at least 1 second, not {expires}")
+            raise ValueError(f"expires must be a second at least, not {expires}")
         self._url = url
         self._prefix = prefix
         self._expires = expires
-        # One client for each event loop, to which its connections belong; and until when the server is not asked.
+        # One for each event loop, because connections belong to one.
         self._clients: dict[asyncio.AbstractEventLoop, Redis] = {}
-        self._away = 0.0
+        # The monotonic time until which the server is not used.
+        self._paused_until = 0.0
 
     def __repr__(self) -> str:
         return f"RedisStore({_shown(self._url)})"
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self._url is not None and "@" in self._url:
-            raise TypeError("a URL with a password is never pickled; leave url= out, and set REDIS_URL on each machine")
-        return _made, (self._url, self._prefix, self._expires)
+            raise TypeError("a password is never pickled; leave url= out, and set REDIS_URL where rows are asked about")
+        return _unpickle, (self._url, self._prefix, self._expires)
 
     async def get(self, keys: Sequence[str], /) -> list[bytes | None]:
-        """Return the value under each of `keys`, None where there is none. Raises OSError."""
+        """Return the answer under each of `keys`, None for an answer that is not stored. Raises OSError."""
         if not keys:
             return []
         names = [self._name(key) for key in keys]
-        found = cast("list[bytes | None]", await self._reached(self._client().mget(names)))
+        found = cast("list[bytes | None]", await self._request(self._client().mget(names)))
         return [unsealed(key, data) for key, data in zip(keys, found, strict=True)]
 
     async def put(self, key: str, value: bytes, /) -> None:
         """Store `value` under `key`. Raises OSError."""
         expires = None if self._expires is None else int(self._expires)
-        await self._reached(self._client().set(self._name(key), sealed(key, value), ex=expires))
+        await self._request(self._client().set(self._name(key), sealed(key, value), ex=expires))
 
     async def close(self) -> None:
-        """Close the connections of this event loop; a later call opens new ones."""
+        """Close the connections of this event loop; the next request opens new ones."""
         client = self._clients.pop(asyncio.get_running_loop(), None)
         if client is not None:
             await client.aclose()
@@ -86,7 +86,7 @@ class RedisStore:
         return f"{self._prefix}:answer:{key}"
 
     def _client(self) -> Redis:
-        if time.monotonic() < self._away:
+        if time.monotonic() < self._paused_until:
             raise OSError("it failed a moment ago")
         for loop in [loop for loop in self._clients if loop.is_closed()]:
             del self._clients[loop]
@@ -101,23 +101,23 @@ class RedisStore:
                 timeout=None,
                 socket_timeout=_TIMEOUT,
                 socket_connect_timeout=_TIMEOUT,
-                # One retry, for a connection that ended when the server restarted; none for a server that hangs.
+                # One retry for a connection that a restart of the server has closed; none for a server that hangs.
                 retry=Retry(NoBackoff(), 1, supported_errors=(ConnectionError,)),
             )
             self._clients[loop] = Redis.from_pool(pool)
         return self._clients[loop]
 
-    async def _reached(self, call: Awaitable[T]) -> T:
+    async def _request(self, call: Awaitable[T]) -> T:
         try:
             return await call
         except (RedisError, OSError) as error:
-            self._away = time.monotonic() + _PAUSE
-            # The type of the error, not its text: some texts hold the URL.
-            what = type(error).__name__
-        raise OSError(what)
+            self._paused_until = time.monotonic() + _PAUSE
+            # Only the type: the message may have the URL with its password.
+            reason = type(error).__name__
+        raise OSError(reason)
 
 
-def _made(url: str | None, prefix: str, expires: float | None) -> RedisStore:
+def _unpickle(url: str | None, prefix: str, expires: float | None) -> RedisStore:
     return RedisStore(url, prefix=prefix, expires=expires)
 
 

@@ -1,16 +1,18 @@
 """Hedging: when a second attempt is sent while the first is under way, how many there may be, and the race of both.
 
-`Hedging` is arithmetic without I/O or a clock, and `race` runs two coroutines. A hedge helps against a slow server, and
-hurts a server that is slow because it is overloaded. So hedging is opt-in, bounded as a share of the calls, and a hedge
-is sent only where a permit is free at once. It imports nothing of this library.
-Source: J. Dean and L. A. Barroso, "The Tail at Scale", Communications of the ACM 56(2), 2013.
+`Hedging` is arithmetic without I/O or a clock. `race` runs the two attempts: until the delay has passed it costs one
+timer, and the first attempt runs in the caller's own task. A hedge helps against a slow server, and hurts a server that
+is slow because it is overloaded. So hedging is opt-in, bounded as a share of the calls, and a hedge is sent only where
+a permit is free at once. It imports nothing of this library. Source: J. Dean and L. A. Barroso, "The Tail at Scale",
+Communications of the ACM 56(2), 2013.
 """
 
 from __future__ import annotations
 
 import asyncio
+import operator
 from collections import OrderedDict, deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
 import msgspec
@@ -24,6 +26,7 @@ _PERCENTILE = 0.95
 # How many unused hedges are saved up: more would be a burst at the moment when a server is slow for all calls.
 _MAX_SAVED = 5.0
 _MAX_KINDS = 64
+
 
 T = TypeVar("T")
 
@@ -104,35 +107,89 @@ class Hedging:
 
 
 async def race(
-    first: Coroutine[Any, Any, T],
-    second: Callable[[], Coroutine[Any, Any, T] | None],
+    first: Awaitable[T],
+    second: Callable[[], Coroutine[Any, Any, T]],
     *,
     delay: float,
     drop: Callable[[T], None],
+    after: Callable[[float, Callable[[], object]], Any] | None = None,
+    cancel: Callable[[Any], object] = operator.methodcaller("cancel"),
 ) -> T:
     """Return the result of `first`, or of the faster of both if `first` takes longer than `delay` seconds.
 
-    `second` is called after the delay; it may return None, and `first` then runs alone. When both fail, the error of
-    `first` is raised. `drop` is called with the result of the slower one. Cancelled, it cancels both.
+    `second` is started after the delay. It may be cancelled before it has begun, so it takes what it needs when it
+    runs. When both fail, the error of `first` is raised. `drop` is called with the result of the slower one. Both have
+    ended when this returns. `after` starts a timer and `cancel` ends it; the defaults are those of the event loop.
     """
-    tasks = [asyncio.create_task(first)]
-    winner: asyncio.Task[T] | None = None
+    loop = asyncio.get_running_loop()
+    race = _Race(second, loop, asyncio.current_task(loop))
+    timer = (after or loop.call_later)(delay, race.begin)
     try:
-        await asyncio.wait(tasks, timeout=delay)
-        if not tasks[0].done() and (other := second()) is not None:
-            tasks.append(asyncio.create_task(other))
-        pending = set(tasks)
-        while winner is None and pending:
-            _, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
-            winner = next((task for task in tasks if _has_result(task)), None)
-        return (winner or tasks[0]).result()
+        return await first
+    except asyncio.CancelledError:
+        if race.cancelled_the_first():
+            return race.take()  # type: ignore[no-any-return]  # what `second` returns
+        raise
+    except Exception:
+        if await race.has_other():
+            return race.take()  # type: ignore[no-any-return]
+        raise
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        for task in tasks:
-            if task is not winner and _has_result(task):
-                drop(task.result())
+        cancel(timer)
+        race.is_over = True
+        if race.second is not None:
+            await race.end(drop)
+
+
+class _Race(msgspec.Struct, eq=False):
+    """The second attempt of a race; when it wins, it cancels the task of the first."""
+
+    make: Callable[[], Coroutine[Any, Any, Any]]
+    loop: asyncio.AbstractEventLoop
+    first: asyncio.Task[Any] | None
+    second: asyncio.Task[Any] | None = None
+    is_over: bool = False
+    _has_won: bool = False
+    # How many cancellations of the first's task were requested before the second began.
+    _cancelling: int = 0
+
+    def begin(self) -> None:
+        assert self.first is not None
+        self._cancelling = self.first.cancelling()
+        self.second = self.loop.create_task(self.make())
+        self.second.add_done_callback(self._ended)
+
+    def _ended(self, second: asyncio.Task[Any]) -> None:
+        if not self.is_over and _has_result(second) and self.first is not None:
+            self._has_won = self.is_over = True
+            self.first.cancel()
+
+    def cancelled_the_first(self) -> bool:
+        """Whether the second won and cancelled the first, and no other code cancelled it as well."""
+        return self._has_won and self.first is not None and self.first.uncancel() <= self._cancelling
+
+    async def has_other(self) -> bool:
+        """Wait for the second after the first has failed, and return whether the second has a result."""
+        self.is_over = True
+        if self.second is None:
+            return False
+        await asyncio.wait([self.second])
+        return _has_result(self.second)
+
+    def take(self) -> Any:
+        """Return the result of the second."""
+        assert self.second is not None
+        second, self.second = self.second, None
+        return second.result()
+
+    async def end(self, drop: Callable[[Any], None]) -> None:
+        """Cancel the second and wait for its end; `drop` is called with its result if it has one."""
+        second = self.second
+        assert second is not None
+        second.cancel()
+        await asyncio.wait([second])
+        if _has_result(second):
+            drop(second.result())
 
 
 def _has_result(task: asyncio.Task[Any]) -> bool:

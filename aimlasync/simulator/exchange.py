@@ -1,9 +1,9 @@
-"""One request from its arrival to its last byte.
+"""One HTTP request from its arrival to the last byte of its response.
 
-Law: the only code that writes to a connection. It decides nothing about answers, limits or faults: it asks, then sends.
-The ledger line and the place in flight are settled before the last write, so whoever has the reply sees them settled.
-A client that left shows as CancelledError at an await, or as ConnectionError at a write; the place is given back then
-too, and the server notes who left.
+Only this module writes responses to a connection. It decides nothing about answers, limits or faults: it asks the
+modules that do, and sends what they return. Before the last write the ledger entry is complete and the request is no
+longer in flight, so a client that has its reply sees both. A client that has left shows as CancelledError at an await
+or as ConnectionError at a write; the request leaves the limits then too, and the server notes the disconnection.
 """
 
 from __future__ import annotations
@@ -12,63 +12,64 @@ import asyncio
 import math
 import time
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 from aiohttp import web
 
 from aimlasync.simulator.faults import Fault
 from aimlasync.simulator.ledger import Attempt
-from aimlasync.simulator.limits import TooMany
-from aimlasync.simulator.model import answers
+from aimlasync.simulator.limits import LimitExceeded
+from aimlasync.simulator.model.answers import Answer, compose
+from aimlasync.simulator.state import State
 from aimlasync.simulator.vendor import catalogue
 from aimlasync.simulator.vendor.request import SimRequest
 from aimlasync.simulator.vendor.vendors import Problem, spend_headers
 from aimlasync.simulator.wire import chat, http, responses
 
-if TYPE_CHECKING:
-    from aimlasync.simulator.server import Simulator
-
 _encode = msgspec.json.Encoder().encode
 
 _WRITE_SIZE = 1 << 16
-# Gives a client the time to read what came before a reset, which may discard it.
+# Seconds before a TCP reset. A reset may discard bytes that the client has not read yet.
 _BEFORE_RESET = 0.02
+# Faults that break the body; a streamed request gets a body of its own for them.
+_BODY_FAULTS = ("malformed_json", "html", "truncated_body")
 
 
 class Exchange:
-    """One request and the response that is being made for it."""
+    """One HTTP request and the response to it."""
 
-    __slots__ = ("_attempt", "_fault", "_inside", "_kept", "_request", "_sim")
+    __slots__ = ("_attempt", "_fault", "_http_request", "_in_flight", "_keep_alive", "_state")
 
-    def __init__(self, sim: Simulator, request: web.BaseRequest, attempt: Attempt) -> None:
-        self._sim = sim
-        self._request = request
+    def __init__(self, state: State, http_request: web.BaseRequest, attempt: Attempt) -> None:
+        self._state = state
+        self._http_request = http_request
         self._attempt = attempt
         self._fault: Fault | None = None
-        self._kept = request.keep_alive
-        # True while it holds a place in flight.
-        self._inside = False
+        self._keep_alive = http_request.keep_alive
+        # Whether the request counts as in flight.
+        self._in_flight = False
 
-    async def answer(self, asked: SimRequest, scripted: answers.Answer | str | None) -> web.StreamResponse:
-        """Admit the request, let its fault happen, and send the answer.
+    async def send_answer(self, request: SimRequest, scripted: Answer | str | None) -> web.StreamResponse:
+        """Admit the request, let its fault happen, and send the model's answer.
 
-        Raises Problem when it is not admitted.
+        Raises Problem when the request is not admitted.
         """
-        sim, attempt = self._sim, self._attempt
-        said = answers.compose(asked, scripted, seed=sim.seed)
-        completion = sum(answer.completion_tokens for answer in said)
-        if sim.admission.is_broke:
-            raise Problem(sim.vendor.out_of_credit)
-        attempt.time = sim.admission.enter(asked.prompt_tokens + completion, verbose=sim.vendor.name != "aimlapi")
-        self._inside = attempt.admitted = True
-        attempt.in_flight = sim.admission.in_flight
-        attempt.prompt_tokens, attempt.completion_tokens = asked.prompt_tokens, completion
-        attempt.called = tuple(call.name for answer in said for call in answer.calls)
-        self._fault = fault = sim.choose_fault(asked)
+        state, attempt = self._state, self._attempt
+        admission = state.admission
+        answers = compose(request, scripted, seed=state.seed)
+        completion = sum(answer.completion_tokens for answer in answers)
+        if admission.is_out_of_credit:
+            raise Problem(state.vendor.out_of_credit)
+        attempt.time = admission.enter(request.prompt_tokens + completion, verbose=state.vendor.name != "aimlapi")
+        self._in_flight = attempt.admitted = True
+        attempt.in_flight = admission.in_flight
+        attempt.prompt_tokens, attempt.completion_tokens = request.prompt_tokens, completion
+        attempt.called = tuple(call.name for answer in answers for call in answer.calls)
+        self._fault = fault = state.choose_fault(request)
         if fault is not None:
             attempt.fault = fault.kind
-        first, per_token = sim.draw_latency()
+        first, per_token = state.draw_latency()
         try:
             if fault is not None:
                 early = await self._early_fault(fault)
@@ -76,19 +77,19 @@ class Exchange:
                     return early
             if first:
                 await asyncio.sleep(first)
-            thought = sum(answer.reasoning_tokens or 0 for answer in said)
-            price = catalogue.cost(sim.vendor, asked.model, asked.prompt_tokens, completion)
-            if asked.stream:
-                return await self._stream(asked, said, price, per_token * (completion - thought))
+            reasoning = sum(answer.reasoning_tokens or 0 for answer in answers)
+            price = catalogue.cost(state.vendor, request.model, request.prompt_tokens, completion)
+            if request.stream:
+                return await self._stream(request, answers, price, per_token * (completion - reasoning))
             if per_token:
-                await asyncio.sleep(per_token * (completion - thought))
-            return await self._reply(asked, said, price)
+                await asyncio.sleep(per_token * (completion - reasoning))
+            return await self._reply(request, answers, price)
         finally:
             self._leave()
 
-    async def plain(self, asked: SimRequest, value: Any, *headers: tuple[str, str]) -> web.StreamResponse:
-        """Send a JSON value that is no model's answer; faults happen here too."""
-        self._fault = fault = self._sim.choose_fault(asked)
+    async def send_json(self, request: SimRequest, value: Any, *headers: tuple[str, str]) -> web.StreamResponse:
+        """Send a JSON value that is no model's answer; faults happen to it as well."""
+        self._fault = fault = self._state.choose_fault(request)
         if fault is not None:
             self._attempt.fault = fault.kind
             early = await self._early_fault(fault)
@@ -96,99 +97,100 @@ class Exchange:
                 return early
         return await self._send(200, http.JSON, value if isinstance(value, bytes) else _encode(value), headers)
 
-    def nothing(self, status: int, *headers: tuple[str, str]) -> web.StreamResponse:
+    def send_empty(self, status: int, *headers: tuple[str, str]) -> web.StreamResponse:
         """Send a status without a body."""
-        return self._write(status, http.head(status, (*self._headers(), *headers), keep_alive=self._kept))
+        return self._write(status, http.head(status, (*self._headers(), *headers), keep_alive=self._keep_alive))
 
-    def refuse(self, problem: Problem, extra: Iterable[tuple[str, str]] = ()) -> web.StreamResponse:
+    def send_error(self, problem: Problem, extra: Iterable[tuple[str, str]] = ()) -> web.StreamResponse:
         """Send an error in the vendor's shape."""
-        sim = self._sim
+        state = self._state
         wait = None
         headers = list(extra)
-        if isinstance(problem, TooMany):
+        if isinstance(problem, LimitExceeded):
             wait = problem.wait
-            if sim.retry_after == "auto":
+            if state.retry_after == "auto":
                 headers.append(("Retry-After", str(max(1, math.ceil(wait or 1.0)))))
-            elif isinstance(sim.retry_after, (int, float)):
-                headers.append(("Retry-After", f"{sim.retry_after:g}"))
+            elif isinstance(state.retry_after, (int, float)):
+                headers.append(("Retry-After", f"{state.retry_after:g}"))
         if problem.status in (408, 413):
-            self._kept = False
+            self._keep_alive = False
         body = b""
-        if self._request.method != "HEAD":
-            body = _encode(sim.vendor.error(problem, self._attempt.path, sim.random))
+        if self._http_request.method != "HEAD":
+            body = _encode(state.vendor.error(problem, self._attempt.path, state.random))
         headers = [*self._headers(wait), *headers]
-        return self._write(problem.status, http.whole(problem.status, http.JSON, body, headers, keep_alive=self._kept))
+        data = http.whole(problem.status, http.JSON, body, headers, keep_alive=self._keep_alive)
+        return self._write(problem.status, data)
 
-    async def _reply(self, asked: SimRequest, said: list[answers.Answer], price: float) -> web.StreamResponse:
-        sim = self._sim
-        id = sim.new_id()
-        meta = catalogue.meta(sim.vendor, price)
+    async def _reply(self, request: SimRequest, answers: list[Answer], price: float) -> web.StreamResponse:
+        state = self._state
+        id = state.new_id()
+        meta = catalogue.meta(state.vendor, price)
         extra: list[tuple[str, str]] = []
         if meta is not None:
             extra = [
                 ("x-aimlapi-credits-used", str(meta["usage"]["credits_used"])),
                 ("x-aimlapi-usd-spent", f"{price:.9f}"),
             ]
-        raw = said[0].raw
+        raw = answers[0].raw
         if raw is not None:
             body = raw if isinstance(raw, bytes) else _encode(raw)
-        elif asked.api == "chat":
-            body = chat.body(asked, said, sim.vendor, id, meta)
+        elif request.api == "chat":
+            body = chat.body(request, answers, state.vendor, id, meta)
         else:
-            body = responses.body(asked, said[0], id)
-        if self._fault is None or self._fault.kind not in ("malformed_json", "html", "truncated_body"):
+            body = responses.body(request, answers[0], id)
+        if self._fault is None or self._fault.kind not in _BODY_FAULTS:
             self._charge(price)
-            self._store(asked, said, id)
+            self._store(request, answers, id)
         return await self._send(200, http.JSON, body, extra)
 
     async def _send(self, status: int, content_type: str, body: bytes, extra: Any = ()) -> web.StreamResponse:
-        """Send a whole response, unless its fault breaks it."""
+        """Send a complete response, or what its fault leaves of it."""
         headers = [*self._headers(), *extra]
         kind = self._fault.kind if self._fault is not None else ""
         if kind == "malformed_json":
             body = body[: len(body) // 2]
         elif kind == "html":
             content_type, body = "text/html; charset=utf-8", http.ERROR_PAGE
-        data = http.whole(status, content_type, body, headers, keep_alive=self._kept)
+        data = http.whole(status, content_type, body, headers, keep_alive=self._keep_alive)
         if kind == "truncated_body":
             self._attempt.status = status
             self._transport().write(data[: len(data) - max(1, len(body) // 2)])
             self._leave()
-            http.close(self._request)
+            http.close(self._http_request)
             return http.CLOSED
-        sent = self._write(status, data)
-        if self._request.writer is not None:
-            await self._request.writer.drain()
-        if kind == "close_idle" and self._fault is not None:
-            self._sim.close_when_idle(self._request, self._fault.delay)
-        return sent
+        response = self._write(status, data)
+        if self._http_request.writer is not None:
+            await self._http_request.writer.drain()
+        self._close_when_idle()
+        return response
 
     async def _stream(
-        self, asked: SimRequest, said: list[answers.Answer], price: float, seconds: float
+        self, request: SimRequest, answers: list[Answer], price: float, seconds: float
     ) -> web.StreamResponse:
-        sim, fault = self._sim, self._fault
+        """Send the answer as server-sent events, over `seconds`."""
+        state, fault = self._state, self._fault
         kind = fault.kind if fault is not None else ""
-        raw = said[0].raw
-        if kind in ("malformed_json", "html", "truncated_body") or (raw is not None and not isinstance(raw, list)):
-            return await self._reply(asked, said, price)
-        id, meta = sim.new_id(), catalogue.meta(sim.vendor, price)
+        raw = answers[0].raw
+        if kind in _BODY_FAULTS or (raw is not None and not isinstance(raw, list)):
+            return await self._reply(request, answers, price)
+        id, meta = state.new_id(), catalogue.meta(state.vendor, price)
         if raw is not None:
-            script = [
+            events = [
                 (b"data: %b\n\n" % (event if isinstance(event, bytes) else _encode(event)), True) for event in raw
             ]
-        elif asked.api == "chat":
-            script = chat.events(asked, said, sim.vendor, id, meta)
+        elif request.api == "chat":
+            events = chat.events(request, answers, state.vendor, id, meta)
         else:
-            script = responses.events(asked, said[0], id, meta)
-        made = sum(is_made for _, is_made in script)
-        pause = seconds / made if made else 0.0
-        total = len(script)
-        broken = kind.endswith("_stream")
-        if broken and fault is not None:
-            script = script[: min(total // 2 if fault.at is None else fault.at, total - 1)]
+            events = responses.events(request, answers[0], id, meta)
+        generated = sum(is_generated for _, is_generated in events)
+        pause = seconds / generated if generated else 0.0
+        total = len(events)
+        is_broken = kind.endswith("_stream")
+        if is_broken and fault is not None:
+            events = events[: min(total // 2 if fault.at is None else fault.at, total - 1)]
         transport = self._transport()
         self._attempt.status = 200
-        waiting = [
+        unsent = [
             http.head(
                 200,
                 [
@@ -197,86 +199,96 @@ class Exchange:
                     ("Transfer-Encoding", "chunked"),
                     *self._headers(),
                 ],
-                keep_alive=self._kept,
+                keep_alive=self._keep_alive,
             )
         ]
         size = delivered = 0
         clock = asyncio.get_running_loop().time
         due = clock()
         try:
-            for event, is_made in script:
-                if is_made and pause:
-                    # Against the clock, not event by event: a busy loop catches up instead of slowing the model down.
+            for event, is_generated in events:
+                if is_generated and pause:
+                    # Each event has a time of its own: a busy event loop delays some of them, but not their sum.
                     due += pause
                     late = clock() - due
                     if late < 0:
-                        transport.write(b"".join(waiting))
-                        waiting.clear()
+                        transport.write(b"".join(unsent))
+                        unsent.clear()
                         size = 0
                         await asyncio.sleep(-late)
-                waiting.append(http.chunk(event))
-                delivered += is_made
+                unsent.append(http.chunk(event))
+                delivered += is_generated
                 size += len(event)
                 if size > _WRITE_SIZE:
-                    transport.write(b"".join(waiting))
-                    waiting.clear()
+                    transport.write(b"".join(unsent))
+                    unsent.clear()
                     size = 0
-                    await self._request.writer.drain()
+                    await self._http_request.writer.drain()
         except (asyncio.CancelledError, ConnectionError):
-            if delivered and made and not sim.is_closing:
-                self._charge(price * delivered / made)
+            if delivered and generated and not state.is_closing:
+                self._charge(price * delivered / generated)
             raise
-        if broken:
-            transport.write(b"".join(waiting))
-            return await self._end_badly(kind, asked, len(script))
-        waiting.append(http.chunk(b""))
+        if is_broken:
+            transport.write(b"".join(unsent))
+            return await self._break_stream(kind, request, len(events))
+        unsent.append(http.chunk(b""))
         self._charge(price)
-        self._store(asked, said, id)
+        self._store(request, answers, id)
         self._attempt.finished = True
         self._leave()
-        transport.write(b"".join(waiting))
-        await self._request.writer.drain()
-        if kind == "close_idle" and fault is not None:
-            sim.close_when_idle(self._request, fault.delay)
-        return http.KEPT if self._kept else http.CLOSED
+        transport.write(b"".join(unsent))
+        await self._http_request.writer.drain()
+        self._close_when_idle()
+        return http.KEPT if self._keep_alive else http.CLOSED
 
-    async def _end_badly(self, kind: str, asked: SimRequest, sent: int) -> web.StreamResponse:
+    async def _break_stream(self, kind: str, request: SimRequest, sent: int) -> web.StreamResponse:
+        """End a stream as its fault demands, after `sent` events."""
         if kind == "stall_stream":
-            await self._silence()
+            await self._wait_forever()
         if kind == "reset_stream":
             await asyncio.sleep(_BEFORE_RESET)
             self._leave()
-            http.reset(self._request)
+            http.reset(self._http_request)
             return http.CLOSED
         last = b""
         if kind == "error_in_stream":
             assert self._fault is not None
             problem = Problem(500, self._fault.message or "The upstream provider failed", code="upstream_error")
             error = {"error": {"message": problem.message, "type": "server_error", "code": problem.code, "param": None}}
-            event = chat.error_event(error) if asked.api == "chat" else responses.error_event(error, sent)
+            event = chat.error_event(error) if request.api == "chat" else responses.error_event(error, sent)
             last = http.chunk(event)
         self._leave()
         self._transport().write(last + http.chunk(b""))
-        return http.KEPT if self._kept else http.CLOSED
+        return http.KEPT if self._keep_alive else http.CLOSED
 
     async def _early_fault(self, fault: Fault) -> web.StreamResponse | None:
-        """Let a fault happen that comes before the response; None when the response is still to be sent."""
+        """Let a fault happen that comes before the response; return None when the response is still to be sent."""
         match fault.kind:
             case "status":
                 self._leave()
-                return self.refuse(Problem(fault.status, fault.message), fault.headers.items())
+                return self.send_error(Problem(fault.status, fault.message), fault.headers.items())
             case "reset":
                 self._leave()
-                http.reset(self._request)
+                http.reset(self._http_request)
                 return http.CLOSED
             case "stall":
-                await self._silence()
+                await self._wait_forever()
             case "slow_first_byte":
                 await asyncio.sleep(fault.delay)
         return None
 
-    async def _silence(self) -> None:
-        """Wait until the client leaves or the simulator closes; both cancel."""
+    def _close_when_idle(self) -> None:
+        """After a response: with the fault close_idle, close the connection after its delay, or at its next request."""
+        fault, transport = self._fault, self._http_request.transport
+        if fault is None or fault.kind != "close_idle" or transport is None:
+            return
+        if fault.delay:
+            asyncio.get_running_loop().call_later(fault.delay, transport.close)
+        else:
+            self._state.closing_connections.add(transport)
+
+    async def _wait_forever(self) -> None:
+        """Wait until the client leaves or the simulator closes; both cancel this."""
         await asyncio.get_running_loop().create_future()
 
     def _write(self, status: int, data: bytes) -> web.StreamResponse:
@@ -284,37 +296,39 @@ class Exchange:
         self._attempt.finished = True
         self._leave()
         self._transport().write(data)
-        return http.KEPT if self._kept else http.CLOSED
+        return http.KEPT if self._keep_alive else http.CLOSED
 
     def _transport(self) -> asyncio.Transport:
-        transport = self._request.transport
+        transport = self._http_request.transport
         if transport is None or transport.is_closing():
             raise ConnectionResetError("the client went away")
         return transport
 
     def _leave(self) -> None:
-        if self._inside:
-            self._inside = False
-            self._sim.admission.leave()
+        if self._in_flight:
+            self._in_flight = False
+            self._state.admission.leave()
 
-    def _store(self, asked: SimRequest, said: list[answers.Answer], id: str) -> None:
+    def _store(self, request: SimRequest, answers: list[Answer], id: str) -> None:
         """Keep a response that a later request may continue."""
-        if asked.store and said[0].raw is None:
-            self._sim.stored.keep(id, [*asked.items, *responses.output(asked, said[0], id)])
+        if request.store and answers[0].raw is None:
+            self._state.stored.keep(id, [*request.items, *responses.output(request, answers[0], id)])
 
     def _charge(self, price: float) -> None:
         self._attempt.cost_usd = price
-        self._sim.admission.charge(price)
+        self._state.admission.charge(price)
 
     def _headers(self, wait: float | None = None) -> list[tuple[str, str]]:
-        sim = self._sim
-        match sim.vendor.name:
+        """Return the vendor's own headers; `wait` is the seconds until a rate limit has room."""
+        state = self._state
+        admission = state.admission
+        match state.vendor.name:
             case "aimlapi":
-                headers = [("x-inference-id", sim.new_id()[:21])]
+                headers = [("x-inference-id", state.new_id()[:21])]
                 if self._attempt.client_request_id is not None:
                     headers.append(("x-client-request-id", self._attempt.client_request_id))
                 return headers
             case "bytespike":
-                return spend_headers(sim.admission.spent_usd, sim.admission.balance_usd, time.time(), wait)
+                return spend_headers(admission.spent_usd, admission.balance_usd, time.time(), wait)
             case _:
-                return [("x-request-id", f"req_{sim.new_id()}"), *sim.admission.headers()]
+                return [("x-request-id", f"req_{state.new_id()}"), *admission.headers()]

@@ -1,8 +1,8 @@
-"""What can go wrong on purpose.
+"""Faults that a test lets happen to requests.
 
-Law: says which fault happens to which request; the server makes it happen.
-Faults are tried in the order given and the first that fires wins. Only requests that were admitted reach them, and the
-`*_stream` kinds only streamed ones. `after` lets that many requests through first, `times` bounds the hits.
+This module decides which fault happens to which request; `exchange` makes it happen. The faults are tried in order, and
+the first one that applies happens. Only admitted requests get a fault, and only streamed ones get a `*_stream` fault.
+`after` spares the first requests, and `times` bounds how often a fault happens.
 """
 
 from __future__ import annotations
@@ -30,27 +30,30 @@ KINDS: Mapping[str, str] = {
     "close_idle": "answered, then the kept connection closes without a word: after `delay` seconds, "
     "or when the next request is already on its way",
 }
-# The argument that the text form may give after the colon.
+# The option that the argument after the colon sets in the form of the command line.
 _ARGUMENT = {"status": "status", "slow_first_byte": "delay", "close_idle": "delay"}
 _OF_STREAMS = frozenset(("cut_stream", "reset_stream", "stall_stream", "error_in_stream"))
 
 
 @dataclass
 class Fault:
-    """One kind of trouble, and when it happens. The counters belong to the object: give each simulator its own."""
+    """One kind of fault, and when it happens. It counts for itself, so each simulator needs objects of its own.
+
+    Raises ValueError for an unknown kind, and for a probability or a status out of range.
+    """
 
     kind: str
     _: KW_ONLY
     probability: float = 1.0
     times: int | None = None
-    """Happen this often at most."""
+    """How often it happens at most; None is without a bound."""
     after: int = 0
-    """Let this many matching requests through first."""
+    """How many matching requests are spared first."""
     match: Callable[[SimRequest], bool] | None = None
-    """Consider only requests for which this is true."""
+    """Only requests for which this is true may get the fault."""
     status: int = 500
     message: str | None = None
-    """Error text of the kinds "status" and "error_in_stream"; None takes the vendor's."""
+    """Error message of the kinds "status" and "error_in_stream"; None is the vendor's."""
     headers: Mapping[str, str] = field(default_factory=dict)
     """Extra response headers of the kind "status"."""
     delay: float = 0.0
@@ -58,9 +61,9 @@ class Fault:
     at: int | None = None
     """Events sent before a stream's fault; None is half of them."""
     hits: int = field(default=0, init=False)
-    """How often it happened."""
+    """How often it has happened."""
     seen: int = field(default=0, init=False)
-    """How many matching requests were considered."""
+    """How many matching requests there were."""
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -72,10 +75,11 @@ class Fault:
 
     @classmethod
     def parse(cls, text: str) -> Fault:
-        """Read the command line's form: ``kind[:argument][,name=value...]``.
+        """Parse the form of the command line: ``kind[:argument][,name=value...]``.
 
-        The argument is the status of "status", the seconds of "slow_first_byte" and "close_idle", and the number of
-        events before a stream's fault: ``status:503,probability=0.1,times=5``, ``cut_stream:3``.
+        The argument is the status of "status", the delay in seconds of "slow_first_byte" and "close_idle", or the
+        number of events before a stream's fault: ``status:503,probability=0.1,times=5``, ``cut_stream:3``.
+        Raises ValueError for an unknown kind or name and for a value out of range.
         """
         head, *pairs = text.split(",")
         kind, colon, argument = head.strip().partition(":")
@@ -106,7 +110,7 @@ class Fault:
                 raise ValueError(f"fault {text!r}: {name} cannot be {value!r}") from None
         return cls(kind, **read)  # type: ignore[arg-type]
 
-    def _fires(self, request: SimRequest, random: Random) -> bool:
+    def _happens(self, request: SimRequest, random: Random) -> bool:
         if self.kind in _OF_STREAMS and not request.stream:
             return False
         if self.match is not None and not self.match(request):
@@ -121,8 +125,8 @@ class Fault:
 
 
 def choose(faults: Sequence[Fault], request: SimRequest, random: Random) -> Fault | None:
-    """Return the fault that happens to `request`, counted, or None."""
+    """Return the fault that happens to `request`, or None, and count it."""
     for fault in faults:
-        if fault._fires(request, random):
+        if fault._happens(request, random):
             return fault
     return None

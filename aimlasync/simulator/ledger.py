@@ -1,8 +1,8 @@
-"""Everything the simulator was asked, one line per attempt: the judge of tests and load runs.
+"""The ledger of the requests that a simulator received, one entry per attempt, for the assertions of a test.
 
-Law: plain data in order of arrival; no I/O, and never a key.
-An attempt is complete in the ledger before its last byte leaves, so a client that has its reply finds it here.
-Any thread may read while the server writes: readers work on a copy of the list.
+Plain data in order of arrival; it never holds a key. An entry is complete before the last byte of its response is
+written, so a client that has its reply finds it here. Any thread may read while the server writes, because readers work
+on a copy of the list. No imports from the package.
 """
 
 from __future__ import annotations
@@ -14,48 +14,50 @@ from typing import Any, Literal
 import msgspec
 
 
-# Without GC tracking: a load run keeps hundreds of thousands of these, and nothing in them can form a cycle.
+# Not tracked by the garbage collector: a load run keeps hundreds of thousands of these, and none can be in a cycle.
 class Attempt(msgspec.Struct, kw_only=True, gc=False):
-    """One HTTP request as the server saw it."""
+    """One HTTP request as the server received it."""
 
     number: int
-    """1 for the first attempt after the start or after `clear`."""
+    """The position, 1 for the first attempt after the start or after `clear`."""
     time: float
-    """The simulator's clock when the whole request had arrived."""
+    """The simulator's clock when the request had arrived in full."""
     path: str
     api: str
-    """"chat", "responses", "models", "balance", "health" or "" for an unknown path."""
+    """"chat", "responses", "models", "model", "balance", "health", or "" for an unknown path."""
     model: str = ""
     stream: bool = False
     client_request_id: str | None = None
     custom_id: str | None = None
-    """`custom_id` of the request's `metadata`, or its `x-custom-id` header."""
+    """The `custom_id` of the request's `metadata`, or its `x-custom-id` header."""
     text_digest: str = ""
-    """The same for two attempts that ask about the same text."""
+    """A digest of the last user message."""
     key_digest: str = ""
-    """Tells keys apart without holding them; empty when no key was sent."""
+    """A digest of the key; empty when no key was sent."""
     status: int = 0
-    """Status sent; 0 when the connection ended without one."""
+    """The status sent; 0 when the connection ended without one."""
     fault: str | None = None
+    """The kind of the fault that happened to it."""
     admitted: bool = False
-    """True when limits let it in, so that it counted against them."""
+    """Whether the limits admitted it, so that it counted against them."""
     in_flight: int = 0
-    """Admitted attempts in flight on arrival, this one included."""
+    """Admitted attempts in flight on arrival, including this one."""
     prompt_tokens: int = 0
     completion_tokens: int = 0
     script: str = ""
-    """The script it followed, of several."""
+    """The name of the script that it followed, where scripts have names."""
     turn: int = 0
-    """The model's turns before this one."""
+    """The number of the model's turns before this one."""
     results: int = 0
-    """What tools said since the last user message."""
+    """The number of tool results since the last user message."""
     called: tuple[str, ...] = ()
-    """Names of the tools that the answer calls."""
+    """The names of the tools that the answer calls."""
     cost_usd: float = 0.0
+    """What was charged, in US dollars."""
     finished: bool = False
-    """The whole response was written."""
+    """Whether the whole response was written."""
     disconnected: bool = False
-    """The client went away before the end."""
+    """Whether the client left before the end."""
     body: dict[str, Any] | None = None
     """The request, when the simulator was started with `keep_bodies=True`."""
 
@@ -68,13 +70,13 @@ class Ledger:
         self._numbered = 0
 
     def add(self, attempt: Attempt) -> None:
-        """Append one attempt and number it."""
+        """Append an attempt and number it."""
         self._numbered += 1
         attempt.number = self._numbered
         self._attempts.append(attempt)
 
     def clear(self) -> None:
-        """Forget all attempts; what still runs is not seen again."""
+        """Remove all attempts, those in flight included."""
         self._attempts = []
         self._numbered = 0
 
@@ -88,7 +90,7 @@ class Ledger:
         return self._attempts[index]
 
     def worst_window(self, seconds: float = 60.0, of: Literal["requests", "tokens"] = "requests") -> int:
-        """Return the most that was admitted in any window of `seconds`: requests, or their prompt and answer tokens."""
+        """Return the largest amount admitted in any window of `seconds`: requests, or tokens of prompts and answers."""
         worst = held = first = 0
         admitted = [attempt for attempt in self if attempt.admitted]
         amounts = [1 if of == "requests" else a.prompt_tokens + a.completion_tokens for a in admitted]
@@ -102,16 +104,16 @@ class Ledger:
 
     @property
     def peak_in_flight(self) -> int:
-        """The most admitted attempts that were in flight at once."""
+        """The largest number of admitted attempts in flight at a time."""
         return max((attempt.in_flight for attempt in self), default=0)
 
     @property
     def cost_usd(self) -> float:
-        """What all attempts cost together."""
+        """The cost of all attempts in US dollars."""
         return sum(attempt.cost_usd for attempt in self)
 
     def by_status(self) -> dict[int, int]:
-        """Return how many attempts got each status; 0 counts those that got none."""
+        """Return the number of attempts for each status; 0 stands for no status."""
         return dict(Counter(attempt.status for attempt in self))
 
     def __repr__(self) -> str:

@@ -1,22 +1,64 @@
-"""Who gets in: concurrency, requests and tokens per minute, money.
+"""The limits of the simulated account: concurrency, requests and tokens per minute, and money.
 
-Law: counters and arithmetic; no I/O, and only the clock it is handed.
-Rules: the first limit that is passed refuses, in the order concurrency, requests, tokens. What is refused counts for
-nothing. Tokens are those of the prompt and of the answer, both known on arrival. A request that was admitted holds its
-place in flight until its response ended or its client went away. Money is taken when an answer was delivered: whole,
-or the delivered part when the client left a stream; failures are free.
+The first limit that would be exceeded refuses a request, in the order concurrency, requests, tokens. A refused request
+counts against no limit. Its tokens are those of the prompt and of the answer, both known on arrival. An admitted
+request is in flight until its response has ended or its client has left. An answer is charged when it was delivered: in
+full, or the delivered part when the client left a stream; a failure is free. Counters and arithmetic without I/O.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 
 from aimlasync.simulator.vendor.vendors import Problem
-from aimlasync.simulator.windows import SlidingWindow
 
 
-class TooMany(Problem):
-    """A limit was passed; `wait` is when there will be room, None when that is not known."""
+class SlidingWindow:
+    """A strict limit on what is admitted in any window of `seconds`.
+
+    An amount is admitted at time t when it and everything admitted in (t - seconds, t] sum to no more than the limit;
+    so an amount larger than the limit never is. Every admitted amount is kept until it has left the window: unlike a
+    token bucket, the window lets no burst through at its edge. Times come from the caller.
+    """
+
+    __slots__ = ("_admitted", "_sum", "limit", "seconds")
+
+    def __init__(self, limit: float, *, seconds: float = 60.0) -> None:
+        self.limit = limit
+        self.seconds = seconds
+        # (time, amount), oldest first, and the sum of the amounts.
+        self._admitted: deque[tuple[float, float]] = deque()
+        self._sum = 0.0
+
+    def remaining(self, now: float) -> float:
+        """Return how much may be admitted at `now`."""
+        admitted = self._admitted
+        oldest = now - self.seconds
+        while admitted and admitted[0][0] <= oldest:
+            self._sum -= admitted.popleft()[1]
+        return self.limit - self._sum
+
+    def admit(self, amount: float, now: float) -> None:
+        """Count `amount` without a check; the caller compares it with `remaining` first."""
+        self._admitted.append((now, amount))
+        self._sum += amount
+
+    def wait(self, amount: float, now: float) -> float:
+        """Return the seconds from `now` until `amount` may be admitted if nothing else is admitted before."""
+        missing = amount - self.remaining(now)
+        if missing <= 0:
+            return 0.0
+        for time, held in self._admitted:
+            missing -= held
+            if missing <= 0:
+                # 0 would say that the amount fits now, and the difference of two close times may round to 0.
+                return max(time + self.seconds - now, 1e-6)
+        return self.seconds
+
+
+class LimitExceeded(Problem):
+    """A request is refused with 429; `wait` is the seconds until it may be admitted, None when that is not known."""
 
     def __init__(self, message: str | None, wait: float | None, *, code: str | None = None) -> None:
         super().__init__(429, message, code=code)
@@ -24,7 +66,7 @@ class TooMany(Problem):
 
 
 class Admission:
-    """The limits of one simulator and what they hold now."""
+    """The limits of one simulator, and what counts against them now."""
 
     def __init__(
         self,
@@ -44,18 +86,18 @@ class Admission:
         self._clock = clock
 
     def enter(self, tokens: int, *, verbose: bool) -> float:
-        """Let one request in and return the time; `leave` must follow.
+        """Admit one request and return the time; the caller must call `leave` afterwards.
 
-        Raises TooMany when a limit would be passed; the message says which when `verbose`.
+        Raises LimitExceeded when a limit would be exceeded; its message says which when `verbose`.
         """
         now = self._clock()
         if self.concurrency is not None and self.in_flight >= self.concurrency:
             text = f"Too many concurrent requests: {self.in_flight} of {self.concurrency} in flight"
-            raise TooMany(text if verbose else None, None, code="concurrency_limit")
+            raise LimitExceeded(text if verbose else None, None, code="concurrency_limit")
         for window, amount, unit in ((self.requests, 1, "requests"), (self.tokens, tokens, "tokens")):
             if window is not None and window.remaining(now) < amount:
                 text = f"Rate limit reached: {window.limit} {unit} per minute, {amount} more asked for"
-                raise TooMany(text if verbose else None, window.wait(amount, now))
+                raise LimitExceeded(text if verbose else None, window.wait(amount, now))
         if self.requests is not None:
             self.requests.admit(1, now)
         if self.tokens is not None:
@@ -64,16 +106,16 @@ class Admission:
         return now
 
     def leave(self) -> None:
-        """Give the place of one request back."""
+        """Count one request as no longer in flight."""
         self.in_flight -= 1
 
     @property
-    def is_broke(self) -> bool:
-        """True when the balance is used up."""
+    def is_out_of_credit(self) -> bool:
+        """Whether the balance is used up."""
         return self.balance_usd is not None and self.balance_usd <= 0
 
     def charge(self, usd: float) -> None:
-        """Take the price of an answer."""
+        """Take the price of an answer from the balance."""
         self.spent_usd += usd
         if self.balance_usd is not None:
             self.balance_usd -= usd

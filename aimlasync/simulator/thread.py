@@ -1,6 +1,6 @@
-"""A simulator in a thread of its own, for code that has no event loop or must not share one.
+"""Runs a simulator in a thread with an event loop of its own, for code that has no event loop or must not share one.
 
-Law: starts and stops the loop; everything else is the simulator's.
+It starts and stops the thread, and leaves everything else to the server.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from aimlasync.simulator.server import Simulator
 def serve_in_thread(**options: Any) -> Iterator[Simulator]:
     """Run a `Simulator` with these options in a background thread until the block ends.
 
-    Its URL, its faults' counters and its ledger may be read from any thread: a request whose reply has been received is
-    complete in the ledger.
+    Its URL, ledger and faults' counters may be read from any thread. A request whose reply has been received is
+    complete in the ledger. Raises what the start of the simulator raises.
     """
     sim = Simulator(**options)
     started: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = Future()

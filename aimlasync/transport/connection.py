@@ -1,11 +1,12 @@
 """One connection at work: one request, one response, then the next.
 
-Law: with `session` and `lean`, the only files that know aiohttp. The response is read by `http1`; what that does not
-understand goes to aiohttp's parser on the same connection, its bytes replayed, so that this accepts what aiohttp
-accepts and nothing more.
-A wait ends by `Reply.wake` alone, whatever happened, and who waited looks at what there is then: no exception travels
-through a future, so none is logged as never retrieved and none carries frames of another task.
-A connection is given back with the last byte of its response, not with the last look at it: `Reply` holds what is left.
+It may import `http11`, `base`, `aiohttp_session`'s translation of errors, and aiohttp. The response is read by
+`http11`; what that does not understand goes to aiohttp's parser on the same connection, its bytes replayed, so that
+this accepts what aiohttp accepts and nothing more.
+`Reply.wake` only signals: the waiter then reads status, pieces and failure itself. No exception travels through a
+future, so none is logged as never retrieved, and none carries frames of another task.
+A connection is given back with the last byte of its response, not when that byte is read by the caller: `Reply` holds
+what the caller has not read.
 """
 
 from __future__ import annotations
@@ -14,9 +15,11 @@ import asyncio
 import functools
 import select
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Protocol, cast
 
 import aiohttp
+import msgspec
 from yarl import URL
 
 from aimlasync.errors import AimlasyncError, APIConnectionError
@@ -24,14 +27,15 @@ from aimlasync.transport.aiohttp_session import FOREIGN, PayloadReply, translate
 from aimlasync.transport.base import AT_ONCE, DRAIN_BYTES, DRAIN_SECONDS, MAX_BODY, StaleConnectionError, gathered
 from aimlasync.transport.http11 import MalformedResponseError, OddResponseError, ResponseReader
 
+_NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 # Unread bytes of a response at which its connection stops reading.
 _HIGH_WATER = 256 * 2**10
 # A body is written in pieces of this size, and no faster than the connection takes them.
 _PIECE = 256 * 2**10
 
 
-class Home(Protocol):
-    """Where connections to one server come from, and return to."""
+class Owner(Protocol):
+    """The pool of connections to one server: where they come from, and return to."""
 
     url: URL
     where: str
@@ -40,9 +44,38 @@ class Home(Protocol):
     connections: set[Connection]
     """All that are open."""
     draining: set[asyncio.Task[None]]
+    outbox: Outbox
 
     def give(self, connection: Connection) -> None:
         """Take a connection that may be used again."""
+
+    def is_quiet(self) -> bool:
+        """Whether hardly any other request is under way."""
+
+
+class Outbox:
+    """Requests of one turn of the loop, written together at its end.
+
+    A server that sleeps is woken by a write; one that is woken once for many requests costs both sides less.
+    """
+
+    __slots__ = ("_queued",)
+
+    def __init__(self) -> None:
+        self._queued: list[tuple[Reply, bytes]] = []
+
+    def put(self, reply: Reply, data: bytes, loop: asyncio.AbstractEventLoop) -> None:
+        """Write `data` when the callbacks of this turn are through, unless the exchange is over by then."""
+        if not self._queued:
+            loop.call_soon(self._flush)
+        self._queued.append((reply, data))
+
+    def _flush(self) -> None:
+        queued, self._queued = self._queued, []
+        for reply, data in queued:
+            connection = reply.connection
+            if connection is not None:
+                connection.write(data)
 
 
 # A buffer of our own, since asyncio's reads for a plain Protocol allocate 256 KiB each, which glibc may map and unmap
@@ -56,7 +89,7 @@ class Connection(asyncio.BufferedProtocol):
         "_drain_timer",
         "_framed",
         "_held",
-        "_home",
+        "_owner",
         "_reader",
         "_reading_paused",
         "_transport",
@@ -67,14 +100,16 @@ class Connection(asyncio.BufferedProtocol):
         "loop",
         "reply",
         "since",
+        "write",
     )
 
-    def __init__(self, home: Home, held: aiohttp.connector.Connection, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, owner: Owner, held: aiohttp.connector.Connection, loop: asyncio.AbstractEventLoop) -> None:
         assert held.transport is not None
-        self._home = home
+        self._owner = owner
         # aiohttp's side of it: its connector counts the connection as long as this is not closed.
         self._held = held
         self._transport = held.transport
+        self.write = held.transport.write
         self.loop = loop
         self._reader = ResponseReader()
         # The exchange under way.
@@ -93,7 +128,7 @@ class Connection(asyncio.BufferedProtocol):
         self._drain_timer: asyncio.TimerHandle | None = None
         # Of a response that aiohttp reads: whether its end is beyond doubt.
         self._framed = False
-        home.connections.add(self)
+        owner.connections.add(self)
         self._transport.set_protocol(self)
 
     # The request
@@ -104,17 +139,16 @@ class Connection(asyncio.BufferedProtocol):
 
     def ask(self, head: bytes, body: bytes | None, *, bodiless: bool) -> Reply:
         """Begin an exchange; a body too large for one write is left to `send_body`."""
-        self.reply = reply = Reply(self)
+        self.reply = reply = Reply(self, self.loop)
+        self._reader = ResponseReader(bodiless)
         self._begun = False
-        if bodiless:
-            self._reader.begin(bodiless=True)
-        if body is None:
-            self._transport.write(head)
-        elif len(body) <= _PIECE:
-            self._transport.write(head + body)
-        else:
+        if body is not None and len(body) > _PIECE:
             self.is_sent = False
-            self._transport.write(head)
+            self.write(head)
+        elif self._owner.is_quiet():
+            self.write(head if body is None else head + body)
+        else:
+            self._owner.outbox.put(reply, head if body is None else head + body, self.loop)
         return reply
 
     async def send_body(self, body: bytes, reply: Reply) -> None:
@@ -126,7 +160,7 @@ class Connection(asyncio.BufferedProtocol):
             if not reply.is_awaited():
                 # The rest is not wanted; the connection cannot be used again.
                 return
-            self._transport.write(view[start : start + _PIECE])
+            self.write(view[start : start + _PIECE])
         self.is_sent = True
 
     def pause_writing(self) -> None:
@@ -143,7 +177,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Return where to read to; called by the loop."""
-        return self._home.buffer
+        return self._owner.buffer
 
     def buffer_updated(self, nbytes: int) -> None:
         """Take in what was read; called by the loop."""
@@ -154,7 +188,7 @@ class Connection(asyncio.BufferedProtocol):
             return
         self._begun = True
         try:
-            reader.feed(bytes(self._home.buffer[:nbytes]))
+            reader.feed(bytes(self._owner.buffer[:nbytes]))
         except OddResponseError as odd:
             if reader.fields is not None and not reply.status:
                 reply.take_head(reader)
@@ -212,9 +246,8 @@ class Connection(asyncio.BufferedProtocol):
     def give_back(self) -> None:
         """Be ready for the next exchange."""
         self.reply = None
-        self._reader.begin()
         self.since = self.loop.time()
-        self._home.give(self)
+        self._owner.give(self)
 
     # Its end
 
@@ -234,7 +267,7 @@ class Connection(asyncio.BufferedProtocol):
         reply = self.reply
         if reply is not None:
             self._leave(reply)
-            where = self._home.where
+            where = self._owner.where
             if why is None:
                 reply.failure = f"the connection to {where} was closed"
             elif reply.status:
@@ -245,7 +278,7 @@ class Connection(asyncio.BufferedProtocol):
                 reply.failure = f"{where} {why} before it answered"
                 reply.is_stale = self.is_reused and self.loop.time() - self.since <= AT_ONCE
             reply.wake()
-        connections = self._home.connections
+        connections = self._owner.connections
         if self in connections:
             connections.discard(self)
             # Once: in early releases of Python 3.11 (seen in 3.11.2) a TLS transport closed twice has no abort.
@@ -280,13 +313,13 @@ class Connection(asyncio.BufferedProtocol):
                 if not 100 <= message.code < 200 or message.code == 101:
                     break
         except FOREIGN as error:
-            failure = translated(error, self._home.url, fresh=True)
+            failure = translated(error, self._owner.url, fresh=True)
         else:
             reply.content = content
             # From within the parser, which must have ended before the connection changes hands.
             content.on_eof(functools.partial(self._take_back_soon, reply))
             headers = cast(Mapping[str, str], message.headers)
-            return PayloadReply(message.code, headers, content, reply.abort, self._home.draining)
+            return PayloadReply(message.code, headers, content, reply.abort, self._owner.draining)
         self.drop()
         raise failure
 
@@ -326,43 +359,26 @@ def _never() -> bool:
     return False
 
 
-class Reply:
+class Reply(msgspec.Struct, eq=False):
     """The response of one exchange, as `RawReply` promises."""
 
-    __slots__ = (
-        "_loop",
-        "_rest",
-        "_waiter",
-        "connection",
-        "content",
-        "failure",
-        "headers",
-        "is_ended",
-        "is_odd",
-        "is_stale",
-        "pieces",
-        "status",
-        "unread",
-    )
-
-    def __init__(self, connection: Connection) -> None:
-        # None once the connection has gone its way.
-        self.connection: Connection | None = connection
-        self._loop = connection.loop
-        self.status = 0
-        self.headers: Mapping[str, str] = {}
-        # What of the body arrived and was not taken; the reader's own list.
-        self.pieces: list[bytes] = []
-        self.unread = 0
-        self.is_ended = False
-        # Why there will be no more of it.
-        self.failure: str | None = None
-        self.is_stale = False
-        # Whether aiohttp reads it, or what is left of it.
-        self.is_odd = False
-        self.content: aiohttp.StreamReader | None = None
-        self._rest: PayloadReply | None = None
-        self._waiter: asyncio.Future[None] | None = None
+    connection: Connection | None
+    """None once the connection has gone its way."""
+    _loop: asyncio.AbstractEventLoop
+    status: int = 0
+    headers: Mapping[str, str] = _NO_HEADERS
+    pieces: list[bytes] = []
+    """What of the body arrived and was not taken; the reader's own list."""
+    unread: int = 0
+    is_ended: bool = False
+    failure: str | None = None
+    """Why there will be no more of it."""
+    is_stale: bool = False
+    is_odd: bool = False
+    """Whether aiohttp reads it, or what is left of it."""
+    content: aiohttp.StreamReader | None = None
+    _rest: PayloadReply | None = None
+    _waiter: asyncio.Future[None] | None = None
 
     def take_head(self, reader: ResponseReader) -> None:
         """The head is in."""
@@ -376,7 +392,7 @@ class Reply:
         return not self.status and self.failure is None and not self.is_odd
 
     async def wait(self) -> None:
-        """Wait until something happens."""
+        """Wait for `wake`: something has happened."""
         if self._waiter is not None:
             raise RuntimeError("another task is waiting for this response")
         self._waiter = self._loop.create_future()
@@ -386,9 +402,10 @@ class Reply:
             self._waiter = None
 
     def wake(self) -> None:
-        """Let who waits look again."""
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        """Signal the waiter that something has changed."""
+        waiter = self._waiter
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
 
     def failed(self) -> APIConnectionError:
         """The error that the failure is."""

@@ -1,9 +1,8 @@
-"""The lean transport: aiohttp's connections, our own exchange on them.
+"""The default transport: aiohttp's connections, our own exchange on them, and the pool of idle ones.
 
-Law: with `session` and `exchange`, the only files that know aiohttp. A connection is aiohttp's until it stands (DNS,
-happy eyeballs, TLS); then it is ours (`exchange`), and idle ones are kept here.
-On the way of a call that finds a connection there is no task, no context manager, no timer: one write, and one future
-to wait for the head.
+It may import `connection`, `base`, `headers`, and aiohttp. aiohttp makes a connection (DNS, happy eyeballs, proxies are
+`aiohttp_session`'s, TLS); then it is ours, and idle ones are kept here. A call that finds an idle connection needs no
+task, no context manager and no timer: one write, and one future to wait for the head.
 """
 
 from __future__ import annotations
@@ -19,13 +18,15 @@ from aimlasync.errors import AimlasyncError, APIConnectionError, APITimeoutError
 from aimlasync.headers import check_target, joined, sendable
 from aimlasync.transport.aiohttp_session import FOREIGN, translated
 from aimlasync.transport.base import RawReply
-from aimlasync.transport.connection import Connection
+from aimlasync.transport.connection import Connection, Outbox
 
 _READ = 64 * 2**10
 # Handshakes at once. A TLS handshake takes a millisecond of CPU, and servers take a burst of them for an attack.
 _DIALS = 128
 # Seconds: a connection that was used less long ago is passed over for one that has rested longer.
 _REST = 0.01
+# With fewer requests under way each is written at once, since there is nothing to write it with.
+_QUIET = 3
 # Prepared requests; a catalogue asked for with many filters would keep one of each.
 _MAX_ROUTES = 256
 
@@ -49,7 +50,8 @@ class LeanTransport:
         self.buffer = memoryview(bytearray(_READ))
         self.connections: set[Connection] = set()
         self.draining: set[asyncio.Task[None]] = set()
-        self._routes: dict[tuple[str, str], _Route] = {}
+        self.outbox = Outbox()
+        self._routes: dict[tuple[str, str, int], _Route] = {}
         self._origins: dict[URL, Origin] = {}
 
     async def send(
@@ -64,7 +66,8 @@ class LeanTransport:
         fresh: bool = False,
     ) -> RawReply:
         """Send a request; see `Transport.send`. Raises ValueError for a header or URL that cannot be sent safely."""
-        route = self._routes.get((method, url))
+        # Two endpoints may have one URL, and each its own headers.
+        route = self._routes.get((method, url, id(headers)))
         if route is None or route.headers is not headers or self.is_closed:
             try:
                 route = self._prepare(method, url, headers)
@@ -113,7 +116,7 @@ class LeanTransport:
             origin = self._origins[target.origin()] = Origin(self, target)
         if len(self._routes) >= _MAX_ROUTES:
             self._routes.clear()
-        route = self._routes[method, url] = _Route(method, target, headers, origin)
+        route = self._routes[method, url, id(headers)] = _Route(method, target, headers, origin)
         return route
 
     async def close(self) -> None:
@@ -196,6 +199,7 @@ class Origin:
         "buffer",
         "connections",
         "draining",
+        "outbox",
         "url",
         "where",
     )
@@ -206,6 +210,7 @@ class Origin:
         self.buffer = transport.buffer
         self.connections = transport.connections
         self.draining = transport.draining
+        self.outbox = transport.outbox
         self._transport = transport
         self._keepalive = transport.keepalive
         # The last used is the first taken: it is the warmest, and what is not needed grows old and is closed. But one
@@ -217,6 +222,10 @@ class Origin:
         # Each gets a connection that became free, None for a place to dial itself, or the reason why there is neither.
         self._line: deque[asyncio.Future[Connection | AimlasyncError | None]] = deque()
         self._timer: asyncio.TimerHandle | None = None
+
+    def is_quiet(self) -> bool:
+        """Whether hardly any other request is under way."""
+        return len(self.connections) - len(self._idle) < _QUIET
 
     def take(self, now: float) -> Connection | None:
         """Return an idle connection."""

@@ -1,6 +1,7 @@
-"""What a text has for a field of a given name: the city it names, an order's number, a date, a sum to work out.
+"""Finds what a text has for a field of a given name: a city, an order number, a date, a sum to calculate.
 
-Law: pure functions of names and texts. They know what kinds of names mean, never a particular schema.
+The patterns go by the words of the field's name, such as "city" or "email"; nothing here is written for a particular
+schema. Pure functions without imports from the package.
 """
 
 from __future__ import annotations
@@ -17,10 +18,10 @@ _PART = re.compile(r"[A-Z]?[a-z]+|[A-Z]+")
 _SUM = frozenset(("expression", "formula", "calculation", "equation"))
 _QUOTED = re.compile(r"[\"“]([^\"”“]{1,200})[\"”]")
 _NUMBERED = re.compile(r"(?<=\d)\W{0,2}([^\W\d]+)|\b([^\W\d]{1,40})(?=\W{0,2}\d)")
-# What is asked for shows early; more would only cost time.
+# The start of a text shows what it asks for; reading more would only cost time.
 _MAX_TEXT = 4000
-# Tried in this order for a field whose name has one of the words.
-_KINDS: tuple[tuple[frozenset[str], re.Pattern[str]], ...] = (
+# Words of a field's name -> the pattern of its value; all patterns that apply are tried in this order.
+_PATTERNS: tuple[tuple[frozenset[str], re.Pattern[str]], ...] = (
     (frozenset(("email", "mail")), re.compile(r"[\w.+-]{1,64}@[\w-]+(?:\.[\w-]+)+")),
     (frozenset(("url", "link", "website")), re.compile(r"https?://[^\s\"'<>]*[^\s\"'<>.,;:!?)]")),
     (frozenset(("date", "day", "when")), re.compile(r"\b\d{4}-\d\d-\d\d\b")),
@@ -38,29 +39,29 @@ _KINDS: tuple[tuple[frozenset[str], re.Pattern[str]], ...] = (
 
 
 @lru_cache(maxsize=1024)
-def parts(name: str) -> tuple[str, ...]:
+def name_parts(name: str) -> tuple[str, ...]:
     """Return the words of a name in snake or camel case, in lower case."""
     return tuple(part.lower() for part in _PART.findall(name))
 
 
 @lru_cache(maxsize=1024)
 def _patterns(name: str) -> tuple[re.Pattern[str], ...]:
-    words = set(parts(name))
-    return tuple(pattern for kind, pattern in _KINDS if kind & words)
+    words = set(name_parts(name))
+    return tuple(pattern for kind, pattern in _PATTERNS if kind & words)
 
 
 def is_place(name: str) -> bool:
-    """Return whether a field of this name is for a place."""
+    """Return whether a field of this name holds a place."""
     return name.lower() in _PLACE
 
 
 def is_sum(name: str) -> bool:
-    """Return whether a field of this name is for something to work out."""
-    return not _SUM.isdisjoint(parts(name))
+    """Return whether a field of this name holds a sum to calculate."""
+    return not _SUM.isdisjoint(name_parts(name))
 
 
 def candidates(name: str, text: str) -> Iterator[str]:
-    """Yield what `text` has for a text field of this name, likeliest first."""
+    """Iterate the values that `text` has for a string field of this name, the most likely first."""
     text = text[:_MAX_TEXT]
     if is_place(name):
         listed = _PLACES.search(text)
@@ -73,14 +74,14 @@ def candidates(name: str, text: str) -> Iterator[str]:
         yield quoted[1]
 
 
-def is_counted(name: str, text: str) -> bool:
-    """Return whether `text` has a number beside a word of this name."""
+def has_number_for(name: str, text: str) -> bool:
+    """Return whether `text` has a number next to a word of this name."""
     near = {word for pair in _NUMBERED.findall(text[:_MAX_TEXT].lower()) for word in pair if word}
-    return any(part in near or f"{part}s" in near or part.rstrip("s") in near for part in parts(name))
+    return any(part in near or f"{part}s" in near or part.rstrip("s") in near for part in name_parts(name))
 
 
-def each_place(text: str) -> list[str]:
-    """Return `text` once for each of the places that it lists, with that place alone."""
+def text_per_place(text: str) -> list[str]:
+    """Return `text` once for each place in its list of places, with that place in the list's stead."""
     listed = _PLACES.search(text[:_MAX_TEXT])
     if listed is None:
         return [text]

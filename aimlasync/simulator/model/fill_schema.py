@@ -1,9 +1,9 @@
-"""A value that fits a JSON schema, filled from a text.
+"""Fills a JSON schema with values from a text.
 
-Law: pure. Implements what strict structured output allows (object, array, string, number, boolean, null, enum, const,
-anyOf, $ref with $defs, and the usual bounds) and the most used of the rest (oneOf, allOf, prefixItems, format).
-The schema has passed `keywords.check`.
-Not implemented: `pattern`, `not`, `if`, `dependentSchemas`; a value may break these.
+It implements the keywords that strict structured output allows (object, array, string, number, boolean, null, enum,
+const, anyOf, $ref with $defs, and the usual bounds) and the most used other ones (oneOf, allOf, prefixItems, format).
+Not implemented are `pattern`, `not`, `if` and `dependentSchemas`: a value may violate these. The schema has passed
+`schema_check.check`. Pure functions; it may import `extract`, `grading` and `labels`.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from types import MappingProxyType
 from typing import Any
 from zlib import crc32
 
-from aimlasync.simulator.model import extract as fields
-from aimlasync.simulator.model import grading, labels
+from aimlasync.simulator.model import extract, grading, labels
 
 _MAX_DEPTH = 6
 _NUMBER = re.compile(r"(?<![\w.])-?\d+(?:\.\d+)?(?![\w.]*\w)")
+# Format -> the value of a string field that the text has nothing for.
 _FORMATS = {
     "date": "2026-01-31",
     "date-time": "2026-01-31T12:00:00Z",
@@ -33,6 +33,7 @@ _FORMATS = {
     "uri": "https://example.com/",
     "byte": "c2lt",
 }
+# Names of fields that hold a grade, and of fields that hold its reason.
 _GRADES = frozenset(("score", "grade", "rating", "points", "stars", "mark"))
 _REASONS = frozenset(("reason", "reasoning", "explanation", "why", "rationale", "justification", "comment"))
 _BOUNDS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
@@ -47,10 +48,11 @@ def fill(
     sparse: bool = False,
     known: Mapping[str, Any] = MappingProxyType({}),
 ) -> Any:
-    """Return a value that fits `schema`, the same for the same arguments.
+    """Return a value that fits `schema`; the same arguments always give the same value.
 
-    A plain field whose name and type are in `known` takes its value from there. With `sparse` a field that may be left
-    out, may be null or has a default is filled only with what the text has for it.
+    `hints` are instructions that may describe the values of an enum. A plain field takes its value from `known` when
+    that has its name and type. With `sparse`, a field that is optional, nullable or has a default is filled only when
+    the text has a value for it.
     """
     return _Filler(schema, text, hints, seed, sparse, known).value(schema, "", 0)
 
@@ -66,16 +68,16 @@ class _Filler:
         self.sparse = sparse
         self.known = known
         self.grade = grading.grade(text)
-        # What fields have taken of the text.
+        # Texts that string fields have taken already.
         self.taken: set[str] = set()
-        # Numbers of the text, handed out in order to the number fields.
+        # The numbers of the text; each number field takes the next one that fits.
         self.numbers: Iterator[str] = iter(_NUMBER.findall(text))
 
     def value(self, schema: Any, name: str, depth: int) -> Any:
-        if name in self.known and isinstance(schema, dict) and _is_of(self.known[name], schema):
+        if name in self.known and isinstance(schema, dict) and _fits(self.known[name], schema):
             return self.known[name]
         if depth > 2 * _MAX_DEPTH:
-            # Only a schema that requires itself, which nothing fits, gets here.
+            # Only a schema that requires itself gets here, and no finite value fits that.
             return None
         if not isinstance(schema, dict) or not schema:
             return self.words()
@@ -85,7 +87,7 @@ class _Filler:
         if "const" in schema:
             return schema["const"]
         if isinstance(schema.get("enum"), list) and schema["enum"]:
-            return self.one_of(schema["enum"], schema, name)
+            return self.enum(schema["enum"], schema, name)
         for union in ("anyOf", "oneOf"):
             if schema.get(union):
                 return self.union(schema[union], schema, name, depth)
@@ -136,11 +138,11 @@ class _Filler:
         members = [member for member in members if isinstance(member, dict)]
         constants = [member["const"] for member in members if "const" in member]
         if len(constants) == len(members) > 0:
-            return self.one_of(constants, schema, name, about=members)
+            return self.enum(constants, schema, name, described_by=members)
         plain = [member for member in members if member.get("type") != "null"]
         if not plain or (depth > _MAX_DEPTH and len(plain) < len(members)):
             return None
-        # A tagged union is decided by its tag, like an enum.
+        # The member of a tagged union is chosen by its tag, as the value of an enum is.
         tags = [self.tag(member) for member in plain]
         known = [tag for tag in tags if tag is not None]
         chosen = plain[0]
@@ -159,22 +161,25 @@ class _Filler:
                     return only
         return None
 
-    def one_of(self, options: list[Any], schema: dict[str, Any], name: str, about: list[Any] | None = None) -> Any:
+    def enum(self, options: list[Any], schema: dict[str, Any], name: str, described_by: list[Any] | None = None) -> Any:
+        """Return the option that fits the text best; options that are no texts are chosen by a hash of the text."""
         names = [option for option in options if isinstance(option, str)]
         if not names:
             return options[(crc32(f"{name}:{self.text}".encode("utf-8", "surrogatepass")) + self.seed) % len(options)]
-        told = (self.hints, self.root.get("description"), schema.get("description"))
-        lines = [line for line in told if isinstance(line, str)]
-        lines += [f"{member['const']}: {member['description']}" for member in about or () if "description" in member]
+        descriptions = (self.hints, self.root.get("description"), schema.get("description"))
+        lines = [line for line in descriptions if isinstance(line, str)]
+        lines += [
+            f"{member['const']}: {member['description']}" for member in described_by or () if "description" in member
+        ]
         return labels.choose(names, self.text, hints="\n".join(filter(None, lines)), seed=self.seed)
 
     def object(self, schema: dict[str, Any], depth: int) -> dict[str, Any]:
         properties = schema.get("properties") or {}
         required = schema.get("required") or []
-        # Optional fields are left out once the schema has gone round in circles.
+        # A recursive schema ends by leaving out its optional fields.
         names = list(properties) if depth <= _MAX_DEPTH else [name for name in properties if name in required]
         if self.sparse and "required" in schema:
-            names = [name for name in names if name in required or self.found(properties[name], name)]
+            names = [name for name in names if name in required or self.has_value_for(properties[name], name)]
         filled = {name: self.field(properties[name], name, depth + 1) for name in names}
         other = schema.get("additionalProperties")
         for name in required:
@@ -186,7 +191,7 @@ class _Filler:
         return filled
 
     def field(self, schema: Any, name: str, depth: int) -> Any:
-        if self.sparse and isinstance(schema, dict) and not self.found(schema, name):
+        if self.sparse and isinstance(schema, dict) and not self.has_value_for(schema, name):
             if "default" in schema:
                 return schema["default"]
             if _is_nullable(schema):
@@ -221,15 +226,15 @@ class _Filler:
     def number(self, schema: dict[str, Any], *, whole: bool, name: str) -> int | float:
         low, high = _range(schema, whole=whole)
         step = schema.get("multipleOf")
-        if self.grade is not None and not step and not _GRADES.isdisjoint(fields.parts(name)):
+        if self.grade is not None and not step and not _GRADES.isdisjoint(extract.name_parts(name)):
             least = low if math.isfinite(low) else min(0, high)
             most = high if math.isfinite(high) else max(least, 10 if whole else 1)
             graded = least + self.grade.score * (most - least)
             return round(graded) if whole else min(max(round(graded, 2), least), most)
-        for said in self.numbers:
-            number = float(said)
+        for digits in self.numbers:
+            number = float(digits)
             if low <= number <= high and not (whole and number % 1) and not (step and number % step):
-                return int(number) if whole or "." not in said else number
+                return int(number) if whole or "." not in digits else number
         if not whole and any(word in name.lower() for word in ("confidence", "score", "probab")) and low <= 0.9 <= high:
             return 0.9
         default = schema.get("default")
@@ -243,14 +248,14 @@ class _Filler:
         return int(number) if whole else number
 
     def boolean(self, schema: dict[str, Any], name: str) -> bool:
-        told = schema.get("description")
-        about = f"{name} {told if isinstance(told, str) else ''}"
+        description = schema.get("description")
+        about = f"{name} {description if isinstance(description, str) else ''}"
         if self.grade is not None and (grading.is_good(name) or grading.is_bad(name)):
             return self.grade.passes == grading.is_good(name)
         return labels.applies(about, self.text)
 
-    def found(self, schema: Any, name: str) -> bool:
-        """Return whether the text has something for this field."""
+    def has_value_for(self, schema: Any, name: str) -> bool:
+        """Return whether the text has a value for this field."""
         if not isinstance(schema, dict):
             return False
         options = schema.get("enum")
@@ -259,38 +264,38 @@ class _Filler:
             return any(isinstance(option, str) and labels.stem(option.lower()) in stems for option in options)
         members = schema.get("anyOf")
         if isinstance(members, list):
-            return any(self.found(member, name) for member in members)
+            return any(self.has_value_for(member, name) for member in members)
         kinds = schema.get("type")
         kinds = kinds if isinstance(kinds, list) else [kinds]
         if "integer" in kinds or "number" in kinds:
-            return fields.is_counted(name, self.text)
+            return extract.has_number_for(name, self.text)
         if "boolean" in kinds:
             return labels.applies(name.replace("_", " "), self.text)
-        return "string" in kinds and self.said(name) is not None
+        return "string" in kinds and self.untaken(name) is not None
 
-    def said(self, name: str) -> str | None:
-        """Return what the text has for a text field of this name, and no field has taken yet."""
-        return next((said for said in fields.candidates(name, self.text) if said not in self.taken), None)
+    def untaken(self, name: str) -> str | None:
+        """Return the best value of the text for a string field of this name that no field has taken yet."""
+        return next((one for one in extract.candidates(name, self.text) if one not in self.taken), None)
 
     def string(self, schema: dict[str, Any], name: str) -> str:
         form = schema.get("format")
         if isinstance(form, str) and form in _FORMATS:
-            found = fields.candidates("url" if form == "uri" else form, self.text)
+            found = extract.candidates("url" if form == "uri" else form, self.text)
             return next(found, _FORMATS[form]) if form in ("email", "uri", "date") else _FORMATS[form]
         default = schema.get("default")
-        said = self.said(name)
-        if self.grade is not None and not _REASONS.isdisjoint(fields.parts(name)):
-            said = self.grade.reason
-        if said is None:
-            # A second city of a text that names one is the same city.
-            again = next(fields.candidates(name, self.text), None)
-            said = again or (default if isinstance(default, str) else self.words())
-        self.taken.add(said)
+        value = self.untaken(name)
+        if self.grade is not None and not _REASONS.isdisjoint(extract.name_parts(name)):
+            value = self.grade.reason
+        if value is None:
+            # A second field for a city gets the same city when the text names only one.
+            again = next(extract.candidates(name, self.text), None)
+            value = again or (default if isinstance(default, str) else self.words())
+        self.taken.add(value)
         longest = _int(schema.get("maxLength"), 0)
         if longest:
-            said = said[:longest]
+            value = value[:longest]
         shortest = _int(schema.get("minLength"), 0)
-        return said if len(said) >= shortest else said + "." * (shortest - len(said))
+        return value if len(value) >= shortest else value + "." * (shortest - len(value))
 
     def words(self) -> str:
         return " ".join(self.text[:120].split()[:6]) or "simulated"
@@ -305,16 +310,16 @@ def _is_nullable(schema: Any) -> bool:
     return "null" in members
 
 
-def _is_of(value: Any, schema: dict[str, Any]) -> bool:
-    """Return whether a plain `value` fits a plain `schema`; anything that would need a closer look does not."""
+def _fits(value: Any, schema: dict[str, Any]) -> bool:
+    """Return whether a plain `value` fits a plain `schema`; False for a schema with bounds, which are not checked."""
     kinds = schema.get("type")
     options = schema.get("enum")
     if options is not None:
         return value in options
-    if schema.keys() & {"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf", "minLength"}:
+    if schema.keys() & {*_BOUNDS, "multipleOf", "minLength", "maxLength"}:
         return False
     named = {str: ("string",), bool: ("boolean",), int: ("integer", "number"), float: ("number",)}.get(type(value), ())
-    return any(kind in named for kind in (kinds if isinstance(kinds, list) else [kinds])) and "maxLength" not in schema
+    return any(kind in named for kind in (kinds if isinstance(kinds, list) else [kinds]))
 
 
 def _implied(schema: dict[str, Any]) -> str:
@@ -336,14 +341,9 @@ def _range(schema: dict[str, Any], *, whole: bool) -> tuple[float, float]:
         lowest = max(lowest, math.floor(above) + 1 if whole else math.nextafter(above, math.inf))
     if below is not None:
         highest = min(highest, math.ceil(below) - 1 if whole else math.nextafter(below, -math.inf))
-    return (
-        (math.ceil(lowest), math.floor(highest))
-        if whole and math.isfinite(lowest) and math.isfinite(highest)
-        else (
-            lowest,
-            highest,
-        )
-    )
+    if whole and math.isfinite(lowest) and math.isfinite(highest):
+        return math.ceil(lowest), math.floor(highest)
+    return lowest, highest
 
 
 def _int(value: Any, default: int) -> int:

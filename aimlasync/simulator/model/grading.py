@@ -1,7 +1,8 @@
-"""How an answer compares with a reference, for prompts that ask the model to judge.
+"""Grades an answer against a reference, for prompts that ask the model to judge.
 
-Law: pure functions of a text. A prompt is one of these when it has a part headed "Reference:" (or the like) and a part
-headed "Answer:". What is compared are words and numbers; meaning is beyond it.
+A prompt asks for a judgement when it has a section headed "Reference:" (or a similar word) and a section headed
+"Answer:". Words and numbers are compared, and denials; the meaning is not. Pure functions of a text without imports
+from the package.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from functools import lru_cache
 
 import msgspec
 
-# A heading, then what stands under it up to the next heading.
+# A heading, then the text below it up to the next heading.
 _PART = r"(?:^|\n)[ \t]*\W{{0,3}}(?:{})\W{{0,3}}:[ \t]*(.*?)(?=\n[ \t]*\W{{0,3}}[a-z][\w ]{{2,30}}\W{{0,3}}:|\Z)"
 _REFERENCE = re.compile(
     _PART.format("reference(?: answer)?|expected(?: answer)?|gold|ground truth|source|fact"), re.IGNORECASE | re.DOTALL
@@ -44,36 +45,36 @@ _MAX_PROMPT = 20_000
 
 
 class Grade(msgspec.Struct, frozen=True):
-    """How much of a reference an answer says."""
+    """How much of a reference an answer has."""
 
     shared: int
-    """Words of the reference that the answer has."""
+    """Number of words of the reference that the answer has."""
     words: int
-    """Words of the reference."""
-    contrary: bool
-    """A number of the reference is missing, or one of the two denies what the other does not."""
+    """Number of words of the reference."""
+    contradicts: bool
+    """Whether a number of the reference is missing, or only one of the two has a denial."""
 
     @property
     def score(self) -> float:
-        """0 to 1."""
-        return self.shared / self.words * (0.3 if self.contrary else 1.0)
+        """The grade, from 0 to 1."""
+        return self.shared / self.words * (0.3 if self.contradicts else 1.0)
 
     @property
     def passes(self) -> bool:
-        """True when the answer says enough of it."""
+        """Whether the grade is good enough."""
         return self.score >= _ENOUGH
 
     @property
     def reason(self) -> str:
-        """One sentence that says why."""
-        said = f"The answer has {self.shared} of the {self.words} words of the reference"
-        return f"{said}, but a number or a denial differs." if self.contrary else f"{said}."
+        """The grade in one sentence."""
+        found = f"The answer has {self.shared} of the {self.words} words of the reference"
+        return f"{found}, but a number or a denial differs." if self.contradicts else f"{found}."
 
 
 def grade(text: str) -> Grade | None:
-    """Return how the answer in `text` compares with the reference in it; None when there are not both."""
+    """Return the grade of the answer in `text` against the reference in it, None when one of them is missing."""
     text = text[:_MAX_PROMPT]
-    # Two headings need two lines.
+    # A text of one line cannot have two headings.
     reference = _REFERENCE.search(text) if "\n" in text else None
     answer = None if reference is None else _ANSWER.search(text)
     if reference is None or answer is None:
@@ -83,12 +84,15 @@ def grade(text: str) -> Grade | None:
     if not content:
         return None
     numbers = {word for word in content if word[0].isdigit()}
-    contrary = not numbers <= given or bool(wanted & _NOT) != bool(given & _NOT)
-    return Grade(len(content & given), len(content), contrary)
+    contradicts = not numbers <= given or bool(wanted & _NOT) != bool(given & _NOT)
+    return Grade(len(content & given), len(content), contradicts)
 
 
 def verdict(names: Sequence[str], text: str) -> str | None:
-    """Return the one of two opposite verdicts that the answer in `text` deserves; None when `names` are no verdicts."""
+    """Return which of two opposite verdicts fits the answer in `text`.
+
+    None when `names` has no two opposite verdicts, or `text` has no answer and reference.
+    """
     good = [name for name in names if is_good(name)]
     bad = [name for name in names if is_bad(name)]
     if not good or not bad:
@@ -99,14 +103,14 @@ def verdict(names: Sequence[str], text: str) -> str | None:
 
 @lru_cache(maxsize=1024)
 def is_good(name: str) -> bool:
-    """Return whether a label or field of this name praises an answer."""
+    """Return whether a label or field of this name approves an answer."""
     words = _name(name)
     return bool(words & _GOOD) and not is_bad(name)
 
 
 @lru_cache(maxsize=1024)
 def is_bad(name: str) -> bool:
-    """Return whether a label or field of this name finds fault with an answer."""
+    """Return whether a label or field of this name rejects an answer."""
     words = _name(name)
     return bool(words & _BAD) or ("not" in words and bool(words & _GOOD))
 

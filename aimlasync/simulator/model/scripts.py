@@ -1,7 +1,8 @@
-"""Answers that a test wrote down beforehand, one for each turn of a conversation.
+"""Scripted answers: a test writes the model's turns of a conversation beforehand.
 
-Law: pure functions. Nothing is remembered between requests: the turn is the number of the model's turns
-that the request brings along, so that any number of conversations may follow the same script at once.
+No state is kept between requests. The number of the turn is the number of assistant turns in the request, so any number
+of conversations may follow the same script at the same time. Pure functions; it may import `answers` and what a vendor
+is.
 """
 
 from __future__ import annotations
@@ -18,13 +19,13 @@ Turn = Answer | Call | Problem | str
 """One turn: a whole answer, one call, an error, or a text."""
 
 Script = Sequence[Turn]
-"""The turns in order; the last one is repeated for ever."""
+"""The turns in order; the last one is repeated."""
 
 
 def checked(scripts: Script | Mapping[str, Script]) -> Script | Mapping[str, Script]:
-    """Return `scripts`.
+    """Return `scripts` as they are.
 
-    Raises ValueError for a script without turns, TypeError for one that is no list of turns.
+    Raises ValueError for a script without turns, TypeError for a script that is no list of turns.
     """
     for name, turns in scripts.items() if isinstance(scripts, Mapping) else (("", scripts),):
         label = f"script {name!r}" if name else "a script"
@@ -41,30 +42,30 @@ def checked(scripts: Script | Mapping[str, Script]) -> Script | Mapping[str, Scr
 def named(scripts: Script | Mapping[str, Script], request: SimRequest) -> str:
     """Return the name of the script that a request follows: `X-Script`, `metadata.script`, or its model; "" for none.
 
-    Raises Problem(400) when it asks for one that is not there.
+    Raises Problem(400) when the request names a script that does not exist.
     """
     if not isinstance(scripts, Mapping):
         return ""
     metadata = request.body.get("metadata")
-    asked = request.headers.get("X-Script") or (metadata.get("script") if isinstance(metadata, dict) else None)
-    if asked is None:
+    wanted = request.headers.get("X-Script") or (metadata.get("script") if isinstance(metadata, dict) else None)
+    if wanted is None:
         return request.model if request.model in scripts else ""
-    name = str(asked)
+    name = str(wanted)
     if name not in scripts:
         raise Problem(400, f"no script {name!r}; known: {', '.join(scripts)}", code="invalid_param", param="script")
     return name
 
 
 def turn(scripts: Script | Mapping[str, Script], name: str, number: int) -> Answer | str | None:
-    """Return what the script of that name says in this turn; None without a script.
+    """Return the answer of a turn in the script of that name, None without a script.
 
-    Raises Problem when that is what it says.
+    Raises Problem when the turn is one.
     """
     turns = (scripts[name] if name else ()) if isinstance(scripts, Mapping) else scripts
     if not turns:
         return None
-    said = turns[min(number, len(turns) - 1)]
-    if isinstance(said, Problem):
-        # A new one each time: an exception gathers tracebacks.
-        raise copy(said)
-    return Answer(calls=[said]) if isinstance(said, Call) else said
+    found = turns[min(number, len(turns) - 1)]
+    if isinstance(found, Problem):
+        # A copy, because an exception keeps the traceback of each raise.
+        raise copy(found)
+    return Answer(calls=[found]) if isinstance(found, Call) else found

@@ -1,6 +1,7 @@
-"""The models on offer: prices, and the catalogue in each vendor's shape.
+"""The simulated models: their names, their prices, and the model listing in each vendor's shape.
 
-Law: data and pure functions, no I/O. The prices are examples of the right size, not an offer.
+The prices have a realistic order of magnitude and are no vendor's offer. Data and pure functions; of the package it
+imports `aimlasync.endpoints.providers`, and of the simulator `vendors`.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ _CREATED = 1_754_524_800
 
 
 def served(model: str) -> str:
-    """Return the name that answers carry: the id without its developer."""
+    """Return the name of a model in replies: the id without its developer."""
     return model.removeprefix("openai/")
 
 
@@ -52,14 +53,14 @@ def _named(vendor: str) -> dict[str, Model]:
 
 
 def cost(vendor: Vendor, name: str, prompt_tokens: int, completion_tokens: int) -> float:
-    """Return the US dollars of one call."""
+    """Return the cost of one call in US dollars."""
     model = find(vendor, name)
     prompt, answer = _PRICES.get(model.family if model else name, _OTHER)
     return (prompt_tokens * prompt + completion_tokens * answer) / _PER
 
 
 def meta(vendor: Vendor, usd: float) -> dict[str, Any] | None:
-    """Return the cost block of AI/ML API's bodies and streams; the others have none."""
+    """Return the `meta` block of the AI/ML API's bodies and streams, which states the cost; None for other vendors."""
     if vendor.name != "aimlapi":
         return None
     return {"usage": {"credits_used": round(usd * (vendor.provider.credits_per_usd or 0)), "usd_spent": round(usd, 9)}}
@@ -86,7 +87,7 @@ def listing(vendor: Vendor, query: Mapping[str, str]) -> dict[str, Any]:
 
 
 def one(vendor: Vendor, name: str) -> dict[str, Any] | None:
-    """Return the body of the look-up of one model, None when there is none of that name."""
+    """Return the body of the look-up of one model, None for an unknown model."""
     if vendor.name == "openai":
         return _openai(name) if name in _PRICES else None
     model = find(vendor, name)
@@ -94,7 +95,7 @@ def one(vendor: Vendor, name: str) -> dict[str, Any] | None:
 
 
 def etag(body: bytes) -> str:
-    """Return the weak validator of a catalogue body."""
+    """Return the weak ETag of a catalogue body."""
     return f'W/"{len(body):x}-{crc32(body):08x}"'
 
 

@@ -1,8 +1,8 @@
-"""What was said before this request: the model's turns, the calls it made, and what the tools answered.
+"""Reads the conversation that a request brings along: the model's turns, its tool calls, and the tools' results.
 
-Law: pure functions of messages (chat) or items (responses), which end in the same struct; no I/O.
-A call without its result and a result without its call are refused in OpenAI's words, because an agent loop that loses
-one has to see it.
+Messages (chat/completions) and items (responses) become the same struct. A tool call without its result, or a result
+without its call, is refused in OpenAI's words, so that a test shows when an agent loop loses one. Pure functions; of
+the simulator it imports `vendors`.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Call(msgspec.Struct, frozen=True):
-    """A function call that the model asks for; `arguments` is JSON text, or whatever a script wants sent instead."""
+    """A tool call of the model; `arguments` is JSON text, or any other text that a script wants to send."""
 
     name: str
     arguments: str = "{}"
     id: str | None = None
-    """None is made by the simulator."""
+    """None lets the simulator make one."""
 
     @classmethod
     def of(cls, name: str, /, **arguments: Any) -> Self:
@@ -32,97 +32,99 @@ class Call(msgspec.Struct, frozen=True):
 
 
 class Result(msgspec.Struct, frozen=True):
-    """What a tool said, and the call that it answers."""
+    """The result of a tool, and the call that it belongs to."""
 
     call: Call
     output: str
 
 
 class Conversation(msgspec.Struct):
-    """What a request brings along."""
+    """The part of a conversation that answers depend on."""
 
     turn: int = 0
-    """The model's turns so far. Items of a response that follow each other are one turn."""
+    """The number of the model's turns so far. Consecutive items of a response are one turn."""
     results: list[Result] = msgspec.field(default_factory=list)
-    """What tools said since the last user message."""
+    """The tool results since the last user message."""
 
 
-def of_messages(messages: Sequence[dict[str, Any]], *, validate: bool) -> Conversation:
-    """Read the messages of a chat.
+def read_messages(messages: Sequence[dict[str, Any]], *, validate: bool) -> Conversation:
+    """Read the messages of a request to chat/completions.
 
-    Raises Problem(400) with `validate` when calls and results do not belong together.
+    With `validate`, raises Problem(400) when calls and results do not match.
     """
-    past = Conversation()
-    made: dict[str, Call] = {}
-    waiting: dict[str, Call] = {}
+    conversation = Conversation()
+    calls: dict[str, Call] = {}
+    unanswered: dict[str, Call] = {}
     for index, message in enumerate(messages):
         role = message["role"]
         if role == "tool":
             id = str(message.get("tool_call_id"))
-            if validate and id not in made:
-                raise _wrong(
+            if validate and id not in calls:
+                raise _invalid(
                     f"messages[{index}]",
                     "messages with role 'tool' must be a response to a preceding message with 'tool_calls'",
                 )
-            waiting.pop(id, None)
-            past.results.append(Result(made.get(id, Call("tool")), text_of(message.get("content"))))
+            unanswered.pop(id, None)
+            conversation.results.append(Result(calls.get(id, Call("tool")), text_of(message.get("content"))))
             continue
-        if validate and waiting:
+        if validate and unanswered:
             break
         if role == "assistant":
-            past.turn += 1
-            made = {call.id or "": call for call in _calls(message.get("tool_calls"))}
-            waiting = dict(made)
+            conversation.turn += 1
+            calls = {call.id or "": call for call in _read_calls(message.get("tool_calls"))}
+            unanswered = dict(calls)
         elif role == "user":
-            past.results.clear()
-    if validate and waiting:
-        raise _wrong(
+            conversation.results.clear()
+    if validate and unanswered:
+        raise _invalid(
             "messages",
             "An assistant message with 'tool_calls' must be followed by tool messages responding to each "
-            f"'tool_call_id'. The following tool_call_ids did not have response messages: {', '.join(waiting)}",
+            f"'tool_call_id'. The following tool_call_ids did not have response messages: {', '.join(unanswered)}",
         )
-    return past
+    return conversation
 
 
-def of_items(items: Sequence[dict[str, Any]], *, validate: bool) -> Conversation:
-    """Read the input items of a response, what came before `previous_response_id` included.
+def read_items(items: Sequence[dict[str, Any]], *, validate: bool) -> Conversation:
+    """Read the input items of a request to responses, including those of the response that it continues.
 
-    Raises Problem(400) with `validate` when calls and results do not belong together, or a reasoning item stands alone.
+    With `validate`, raises Problem(400) when calls and results do not match, or nothing follows a reasoning item.
     """
-    past = Conversation()
-    made: dict[str, Call] = {}
-    waiting: dict[str, Call] = {}
-    # The reasoning item that has not been followed by what came of it.
-    thought = ""
-    speaking = False
+    conversation = Conversation()
+    calls: dict[str, Call] = {}
+    unanswered: dict[str, Call] = {}
+    # The id of a reasoning item as long as nothing of the same turn has followed it.
+    reasoning = ""
+    in_turn = False
     for item in items:
         kind = str(item.get("type") or "message")
-        speaks = item.get("role") == "assistant" if kind == "message" else not kind.endswith(("_output", "_response"))
-        if validate and thought and not speaks:
+        is_model = item.get("role") == "assistant" if kind == "message" else not kind.endswith(("_output", "_response"))
+        if validate and reasoning and not is_model:
             break
-        past.turn += speaks and not speaking
-        speaking = speaks
-        thought = str(item.get("id")) if kind == "reasoning" else ""
+        conversation.turn += is_model and not in_turn
+        in_turn = is_model
+        reasoning = str(item.get("id")) if kind == "reasoning" else ""
         if kind == "function_call":
             call = Call(str(item.get("name")), str(item.get("arguments")), str(item.get("call_id")))
-            made[call.id or ""] = waiting[call.id or ""] = call
+            calls[call.id or ""] = unanswered[call.id or ""] = call
         elif kind == "function_call_output":
             id = str(item.get("call_id"))
-            if validate and id not in made:
-                raise _wrong("input", f"No tool call found for function call output with call_id {id}.")
-            waiting.pop(id, None)
-            past.results.append(Result(made.get(id, Call("tool")), text_of(item.get("output"))))
+            if validate and id not in calls:
+                raise _invalid("input", f"No tool call found for function call output with call_id {id}.")
+            unanswered.pop(id, None)
+            conversation.results.append(Result(calls.get(id, Call("tool")), text_of(item.get("output"))))
         elif kind == "message" and item.get("role") == "user":
-            past.results.clear()
-    if validate and thought:
-        raise _wrong("input", f"Item {thought!r} of type 'reasoning' was provided without its required following item.")
-    if validate and waiting:
-        raise _wrong("input", f"No tool output found for function call {next(iter(waiting))}.")
-    return past
+            conversation.results.clear()
+    if validate and reasoning:
+        raise _invalid(
+            "input", f"Item {reasoning!r} of type 'reasoning' was provided without its required following item."
+        )
+    if validate and unanswered:
+        raise _invalid("input", f"No tool output found for function call {next(iter(unanswered))}.")
+    return conversation
 
 
 def text_of(content: Any) -> str:
-    """Return the text of a message's content: plain, or its text parts one after the other."""
+    """Return the text of a message's content: a plain text, or its text parts joined by line breaks."""
     if isinstance(content, str):
         return content
     if not isinstance(content, list):
@@ -131,7 +133,7 @@ def text_of(content: Any) -> str:
     return "\n".join(text for text in texts if isinstance(text, str))
 
 
-def _calls(given: Any) -> list[Call]:
+def _read_calls(given: Any) -> list[Call]:
     found = []
     for call in given if isinstance(given, list) else ():
         function = call.get("function") if isinstance(call, dict) else None
@@ -140,5 +142,5 @@ def _calls(given: Any) -> list[Call]:
     return found
 
 
-def _wrong(parameter: str, reason: str) -> Problem:
+def _invalid(parameter: str, reason: str) -> Problem:
     return Problem(400, reason, code="invalid_param", param=parameter)

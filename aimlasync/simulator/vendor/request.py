@@ -1,7 +1,8 @@
-"""What a request asks for, read once and checked the way the vendor checks it.
+"""Reads a request for a model's answer, and checks it as the vendor does.
 
-Law: bytes in, `SimRequest` or `Problem` out; no I/O.
-Both endpoints end in the same struct, so that answers, faults and limits need not know which one was called.
+The body becomes a `SimRequest`, or a `Problem` when the vendor would refuse it. Requests to both endpoints become the
+same struct, so that answers, faults and limits need not know the endpoint. No I/O; it may import everything else in
+this package.
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ import msgspec
 from aimlasync.endpoints.providers import refusal
 from aimlasync.simulator.vendor import tokens
 from aimlasync.simulator.vendor.catalogue import find, served
-from aimlasync.simulator.vendor.conversation import Result, of_items, of_messages, text_of
+from aimlasync.simulator.vendor.conversation import Result, read_items, read_messages, text_of
 from aimlasync.simulator.vendor.schema_check import check, check_strict
-from aimlasync.simulator.vendor.stored import Stored
+from aimlasync.simulator.vendor.stored import StoredResponses
 from aimlasync.simulator.vendor.vendors import Problem, Vendor
 
 _decode = msgspec.json.Decoder().decode
@@ -37,10 +38,11 @@ class Tool(msgspec.Struct, frozen=True):
 
 
 class SimRequest(msgspec.Struct, kw_only=True):
-    """One request for an answer, as faults and scripted answers see it."""
+    """One request for a model's answer; `Fault.match` and the simulator's `answer` get it."""
 
     api: str
-    """"chat" or "responses"; the other endpoints' requests have "models" or "balance" and nothing below `headers`."""
+    """"chat" or "responses". A request that calls no model has "models", "balance" or the like, and only `path` and
+    `headers` beside it."""
     path: str
     headers: Mapping[str, str]
     number: int = 0
@@ -53,41 +55,43 @@ class SimRequest(msgspec.Struct, kw_only=True):
     instructions: str = ""
     """System and developer messages, and `instructions`."""
     tool_output: str | None = None
-    """What the tool said, when that is the last message."""
+    """The tool's result, when the last message is one."""
     turn: int = 0
-    """The model's turns before this one."""
+    """The number of the model's turns before this one."""
     results: list[Result] = msgspec.field(default_factory=list)
-    """What tools said since the last user message, each with its call."""
+    """The tool results since the last user message, each with its call."""
     items: list[dict[str, Any]] = msgspec.field(default_factory=list)
-    """The input of a responses request, after the items of the stored response that it continues."""
+    """Responses only: the items of the stored response that is continued, then those of the input."""
     schema: dict[str, Any] | None = None
     """The JSON schema that the answer must fit."""
     json_object: bool = False
+    """Whether the answer must be any JSON object."""
     tools: list[Tool] = msgspec.field(default_factory=list)
     tool_choice: str = "auto"
     """"auto", "none", "required", or "=" and the name of one function."""
     parallel_tool_calls: bool = True
     store: bool = False
     max_tokens: int | None = None
+    """The output cap of one choice."""
     n: int = 1
     include_usage: bool = False
     reasons: bool = False
-    """A reasoning model: part of the answer's tokens are thought, not said."""
+    """Whether the model is a reasoning model: a part of the answer's tokens is reasoning and not in the text."""
     prompt_tokens: int = 0
 
     @property
     def messages(self) -> list[Any]:
-        """The messages or input items as sent; a plain text input is one user message."""
+        """The messages or input items as sent; an input that is a text becomes one user message."""
         given = self.body.get("messages", self.body.get("input"))
         return given if isinstance(given, list) else [{"role": "user", "content": given}]
 
     @property
     def digest(self) -> str:
-        """The same for two requests about the same text."""
+        """A digest of `text`."""
         return blake2b(self.text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
 
 
-def read(
+def read_request(
     raw: bytes,
     *,
     vendor: Vendor,
@@ -95,12 +99,12 @@ def read(
     path: str,
     headers: Mapping[str, str],
     validate: bool,
-    stored: Stored,
-    also: Collection[str] = (),
+    stored: StoredResponses,
+    extra_models: Collection[str] = (),
 ) -> SimRequest:
-    """Read a request for an answer; `also` are names of models beside the vendor's.
+    """Read a request for a model's answer; `extra_models` are names of models that exist beside the vendor's.
 
-    Raises Problem with the vendor's status when it cannot be answered.
+    Raises Problem with the vendor's status when the vendor would refuse it.
     """
     try:
         body = _decode(raw)
@@ -122,11 +126,11 @@ def read(
     known = find(vendor, model)
     request.reasons = vendor.name != "bytespike" and _is_reasoning(model)
     if validate:
-        if known is None and vendor.name != "openai" and model not in also:
+        if known is None and vendor.name != "openai" and model not in extra_models:
             raise Problem(
                 vendor.unknown_model, f"Model {model!r} does not exist", code="model_not_found", param="model"
             )
-        # The table knows models by id, requests may name an alias.
+        # The table of refused parameters has the model by its id; the request may have an alias.
         refused = refusal(
             vendor.provider,
             "chat" if api == "chat" else "responses",
@@ -145,24 +149,24 @@ def _read_chat(request: SimRequest, vendor: Vendor, *, validate: bool) -> None:
     messages = body.get("messages")
     if not isinstance(messages, list) or not messages:
         raise _invalid("messages", "Required" if messages is None else "Expected a non-empty array")
-    said: list[str] = []
-    tokens_in = 3
+    instructions: list[str] = []
+    prompt_tokens = 3
     for index, message in enumerate(messages):
         role = message.get("role") if isinstance(message, dict) else None
         if role not in ("user", "assistant", "system", "developer", "tool", "function"):
             raise _invalid(f"messages[{index}].role", f"Invalid role {role!r}")
         text = text_of(message.get("content"))
-        tokens_in += tokens.count(text) + 3
+        prompt_tokens += tokens.count(text) + 3
         if role == "user":
             request.text = text
         elif role in ("system", "developer"):
-            said.append(text)
+            instructions.append(text)
         elif role == "assistant" and message.get("tool_calls"):
-            tokens_in += len(_encode(message["tool_calls"])) // 4
+            prompt_tokens += len(_encode(message["tool_calls"])) // 4
         request.tool_output = text if role == "tool" else None
-    request.instructions = "\n".join(said)
-    past = of_messages(messages, validate=validate)
-    request.turn, request.results = past.turn, past.results
+    request.instructions = "\n".join(instructions)
+    conversation = read_messages(messages, validate=validate)
+    request.turn, request.results = conversation.turn, conversation.results
     _read_tools(request, vendor, validate=validate)
     options = body.get("stream_options")
     request.include_usage = isinstance(options, dict) and options.get("include_usage") is True
@@ -171,16 +175,16 @@ def _read_chat(request: SimRequest, vendor: Vendor, *, validate: bool) -> None:
     cap = body.get("max_completion_tokens", body.get("max_tokens"))
     request.max_tokens = int(cap) if isinstance(cap, (int, float)) and cap >= 1 else None
     _read_format(request, body.get("response_format"))
-    request.prompt_tokens = tokens_in + _extra(body, "tools", "response_format")
+    request.prompt_tokens = prompt_tokens + _schema_tokens(body, "tools", "response_format")
 
 
-def _read_responses(request: SimRequest, vendor: Vendor, stored: Stored, *, validate: bool) -> None:
+def _read_responses(request: SimRequest, vendor: Vendor, stored: StoredResponses, *, validate: bool) -> None:
     body = request.body
     given = body.get("input")
     if not isinstance(given, (str, list)) or not given:
         raise _invalid("input", "Required" if given is None else "Expected a non-empty string or array")
-    said = [body["instructions"]] if isinstance(body.get("instructions"), str) else []
-    tokens_in = 3 + tokens.count("".join(said))
+    instructions = [body["instructions"]] if isinstance(body.get("instructions"), str) else []
+    prompt_tokens = 3 + tokens.count("".join(instructions))
     request.items = items = list(stored.before(body))
     for index, item in enumerate(request.messages):
         if not isinstance(item, dict):
@@ -188,36 +192,39 @@ def _read_responses(request: SimRequest, vendor: Vendor, stored: Stored, *, vali
         kind = str(item.get("type") or "message")
         if validate and kind == "reasoning":
             _check_reasoning(item, request.model, vendor, stored)
-        # A reference may come without its type: it has neither role nor content.
+        # An item reference may lack its type; unlike a message it has neither role nor content.
         refers = kind == "item_reference" or (kind == "message" and item.keys() <= {"id", "type"})
         items.append(stored.item(str(item.get("id"))) if refers else item)
     for item in items:
         kind = str(item.get("type") or "message")
-        text = text_of(item.get(_TEXT_IN.get(kind, "content")))
-        tokens_in += tokens.count(text) + 3
+        text = text_of(item.get(_TEXT_FIELDS.get(kind, "content")))
+        prompt_tokens += tokens.count(text) + 3
         if kind == "message" and item.get("role") == "user":
             request.text = text
         elif kind == "message" and item.get("role") in ("system", "developer"):
-            said.append(text)
+            instructions.append(text)
         request.tool_output = text if kind == "function_call_output" else None
-    request.instructions = "\n".join(said)
-    past = of_items(items, validate=validate)
-    request.turn, request.results = past.turn, past.results
+    request.instructions = "\n".join(instructions)
+    conversation = read_items(items, validate=validate)
+    request.turn, request.results = conversation.turn, conversation.results
     _read_tools(request, vendor, validate=validate)
     cap = body.get("max_output_tokens")
     request.max_tokens = int(cap) if isinstance(cap, (int, float)) and cap >= 1 else None
     form = body.get("text")
-    # ByteSpike takes chat's `response_format` here too.
+    # ByteSpike also takes the `response_format` of chat/completions here.
     _read_format(request, form.get("format") if isinstance(form, dict) else body.get("response_format"))
-    request.prompt_tokens = tokens_in + _extra(body, "tools", "text", "response_format")
+    request.prompt_tokens = prompt_tokens + _schema_tokens(body, "tools", "text", "response_format")
 
 
-# Where an item that is no message has its text.
-_TEXT_IN = {"function_call_output": "output", "function_call": "arguments"}
+# Type of an item that is no message -> the field that has its text.
+_TEXT_FIELDS = {"function_call_output": "output", "function_call": "arguments"}
 
 
-def _check_reasoning(item: dict[str, Any], model: str, vendor: Vendor, stored: Stored) -> None:
-    """Raise Problem when the AI/ML API's schema of the model has no such items, or OpenAI could not read this one."""
+def _check_reasoning(item: dict[str, Any], model: str, vendor: Vendor, stored: StoredResponses) -> None:
+    """Raise Problem for a reasoning item that the vendor does not accept.
+
+    The AI/ML API's schema of some models has no such items; OpenAI needs encrypted content or a stored item.
+    """
     if vendor.name == "aimlapi" and served(model).startswith(("gpt-5-pro", "gpt-4")):
         raise _invalid("input", f"{model} does not take items of type 'reasoning'")
     if vendor.name == "openai" and not item.get("encrypted_content"):
@@ -226,10 +233,10 @@ def _check_reasoning(item: dict[str, Any], model: str, vendor: Vendor, stored: S
 
 def _read_tools(request: SimRequest, vendor: Vendor, *, validate: bool) -> None:
     body = request.body
-    # What `strict` demands of a schema is documented by OpenAI alone.
+    # Only OpenAI documents what `strict` requires of a schema.
     strict = validate and vendor.name == "openai"
-    request.tools = _tools(body.get("tools"), nested=request.api == "chat", validate=validate, strict=strict)
-    request.tool_choice = choice = _choice(body.get("tool_choice"))
+    request.tools = _parse_tools(body.get("tools"), nested=request.api == "chat", validate=validate, strict=strict)
+    request.tool_choice = choice = _parse_tool_choice(body.get("tool_choice"))
     request.parallel_tool_calls = body.get("parallel_tool_calls") is not False
     if not validate:
         return
@@ -262,7 +269,7 @@ def _read_format(request: SimRequest, form: Any) -> None:
         )
 
 
-def _tools(given: Any, *, nested: bool, validate: bool, strict: bool) -> list[Tool]:
+def _parse_tools(given: Any, *, nested: bool, validate: bool, strict: bool) -> list[Tool]:
     found = []
     for index, tool in enumerate(given if isinstance(given, list) else ()):
         if not isinstance(tool, dict) or tool.get("type") != "function":
@@ -297,8 +304,8 @@ def _checked(schema: dict[str, Any], where: str, *, strict: bool = False) -> dic
     return schema
 
 
-def _choice(given: Any) -> str:
-    # Other kinds choose tools that vendors run themselves.
+def _parse_tool_choice(given: Any) -> str:
+    # Other types choose tools that the vendor executes itself.
     if isinstance(given, dict) and given.get("type", "function") == "function":
         function = given.get("function")
         name = function.get("name") if isinstance(function, dict) else given.get("name")
@@ -306,7 +313,7 @@ def _choice(given: Any) -> str:
     return given if isinstance(given, str) and given in ("none", "required") else "auto"
 
 
-def _extra(body: dict[str, Any], *names: str) -> int:
+def _schema_tokens(body: dict[str, Any], *names: str) -> int:
     return sum(len(_encode(body[name])) // 4 for name in names if body.get(name))
 
 
@@ -317,7 +324,7 @@ def _flag(body: dict[str, Any], name: str) -> bool:
     return bool(value)
 
 
-# Bounds that both vendors and OpenAI document alike.
+# The bounds of numeric parameters, for which both vendors and OpenAI document the same values.
 _BOUNDS: Mapping[str, tuple[float, float]] = {
     "temperature": (0, 2),
     "top_p": (0, 1),

@@ -1,6 +1,7 @@
-"""Whether a JSON schema is one: each keyword that `schema` reads holds what it may hold.
+"""Checks that a JSON schema is valid: every keyword that `model.fill_schema` reads has a value of the right kind.
 
-Law: pure. A vendor refuses a broken schema with 400 before any model sees it, and so does the simulator.
+A vendor refuses an invalid schema with 400 before any model sees it, and so does the simulator. Pure functions without
+imports from the package.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ _NAMED = frozenset(("properties", "$defs", "definitions"))
 
 
 def check(schema: Any, *, where: str = "schema") -> None:
-    """Raise ValueError when a keyword of `schema` has a value that JSON schema does not allow."""
+    """Raise ValueError, with the path, when a keyword of `schema` has a value that JSON schema does not allow."""
     if not isinstance(schema, dict):
         if not isinstance(schema, bool):
             raise ValueError(f"{where} must be an object")
@@ -78,9 +79,9 @@ def check(schema: Any, *, where: str = "schema") -> None:
 
 
 def check_strict(schema: Any, *, where: str) -> None:
-    """Raise ValueError when `schema`, which `check` has passed, is outside what OpenAI takes with `strict: true`.
+    """Raise ValueError when OpenAI does not accept `schema` with `strict: true`; the schema has passed `check`.
 
-    Every object closes itself and requires all its properties.
+    Every object must set `additionalProperties` to false and require all of its properties.
     """
     if not isinstance(schema, dict):
         return

@@ -1,6 +1,7 @@
-"""Responses that a later request may continue by `previous_response_id`, or take an item of by its id.
+"""Keeps responses that a later request may continue by `previous_response_id`, or refer to an item of by its id.
 
-Law: plain data, no I/O. Bounded: the least recently used is forgotten, as a vendor forgets after a month.
+The number of kept responses is bounded: the least recently used one is dropped, as a vendor drops responses after a
+month. Plain data without I/O; it may import `vendors` for the errors.
 """
 
 from __future__ import annotations
@@ -11,12 +12,12 @@ from typing import Any
 from aimlasync.simulator.vendor.vendors import Problem
 
 _MAX_RESPONSES = 10_000
-# An item's id is a kind, the id of its response, and maybe its place in it.
-_ID = 22
+# An item's id is its kind, an underscore, the 22 characters of its response's id, and for some kinds a position.
+_ID_LENGTH = 22
 
 
-class Stored:
-    """The conversations that end in a stored response, by the id of that response."""
+class StoredResponses:
+    """Each stored response as the items of the conversation that it ends, by the id of the response."""
 
     def __init__(self) -> None:
         self._kept: OrderedDict[str, list[dict[str, Any]]] = OrderedDict()
@@ -25,15 +26,15 @@ class Stored:
         return len(self._kept)
 
     def keep(self, id: str, items: list[dict[str, Any]]) -> None:
-        """Remember a conversation, its last answer included."""
+        """Keep a conversation, its last answer included."""
         self._kept[id] = items
         if len(self._kept) > _MAX_RESPONSES:
             self._kept.popitem(last=False)
 
     def before(self, body: dict[str, Any]) -> list[dict[str, Any]]:
-        """Return the items that a request continues; none when it names no response.
+        """Return the items of the response that a request continues; an empty list when it names no response.
 
-        Raises Problem(400) for a response that is not here.
+        Raises Problem(400) for a response that is not stored.
         """
         id = body.get("previous_response_id")
         if id is None:
@@ -48,9 +49,9 @@ class Stored:
     def item(self, id: str) -> dict[str, Any]:
         """Return a stored item.
 
-        Raises Problem(404) for one that is not here.
+        Raises Problem(404) for an item that is not stored.
         """
-        for item in self._kept.get(id.partition("_")[2][:_ID], ()):
+        for item in self._kept.get(id.partition("_")[2][:_ID_LENGTH], ()):
             if item.get("id") == id:
                 return item
         reason = (

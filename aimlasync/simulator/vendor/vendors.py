@@ -1,6 +1,6 @@
-"""What tells one vendor from another on the wire: paths, error bodies, headers.
+"""The differences between vendors on the wire: paths, error bodies, headers.
 
-Law: data and pure functions, as the vendors document them; no I/O.
+Data and pure functions; of the package it imports only `aimlasync.endpoints.providers`.
 Sources: docs.aimlapi.com ("Errors and messages", "Request tracing and cost"), docs.bytespike.ai ("Errors reference",
 "Rate limits"), platform.openai.com ("Error codes", "Rate limits").
 """
@@ -35,22 +35,27 @@ class Problem(Exception):
 
 
 class Vendor(msgspec.Struct, frozen=True, kw_only=True):
-    """The wire habits of one vendor."""
+    """What is particular to one vendor's HTTP API."""
 
     name: VendorName
     provider: Provider
     paths: Mapping[str, str]
-    """Path -> api; the catalogue's look-up of one model is a prefix and not in here."""
+    """Path -> api. The look-up of one model has a path prefix instead, see `lookups`."""
     messages: Mapping[int, str]
+    """Status -> error message."""
     open_catalogue: bool = False
-    """`/v1/models` needs no key."""
+    """Whether `/v1/models` needs no key."""
     sends_retry_after: bool = False
     always_streams_usage: bool = False
+    """Whether a chat stream states its usage without `stream_options`."""
     stores: bool = False
-    """Responses are stored unless the request says otherwise."""
+    """Whether responses are stored unless the request says otherwise."""
     out_of_credit: int = 402
+    """The status of a request when the balance is used up."""
     refused_parameter: int = 400
+    """The status of a request with a parameter that the model does not take."""
     unknown_model: int = 404
+    """The status of a request for an unknown model."""
 
     def error(self, problem: Problem, path: str, random: Random) -> dict[str, Any]:
         """Return the error body for `problem`."""
@@ -165,13 +170,16 @@ VENDORS: Mapping[str, Vendor] = {
     ),
 }
 
-# ByteSpike reports a rolling 5 hour spend cap, in US dollars.
+# ByteSpike's headers state a spending cap in US dollars over a rolling window of five hours.
 SPEND_CAP_USD = 50.0
 SPEND_WINDOW = 5 * 3600
 
 
 def spend_headers(spent_usd: float, balance_usd: float | None, now: float, wait: float | None) -> list[tuple[str, str]]:
-    """Return ByteSpike's headers of every response: US dollars, and a reset `wait` seconds (or hours) ahead."""
+    """Return the headers that ByteSpike sends with every response.
+
+    Amounts are in US dollars. The reset is `wait` seconds after `now` (Unix time), or the whole window when it is None.
+    """
     reset = math.ceil(now + (SPEND_WINDOW if wait is None else wait))
     balance = 200.0 - spent_usd if balance_usd is None else balance_usd
     return [

@@ -1,6 +1,6 @@
-"""Chat completions on the wire: one body, or the events of a stream.
+"""Encodes answers for chat/completions: the body of a reply, or the events of a stream.
 
-Law: values in, bytes out; no I/O.
+Pure functions from values to bytes.
 Implements the bodies of POST /v1/chat/completions as the vendors show them: AI/ML API ("Text models: OpenAI"),
 ByteSpike ("gpt-5-nano"), OpenAI ("Chat completions", "Streaming").
 """
@@ -23,14 +23,16 @@ from aimlasync.simulator.vendor.vendors import Vendor
 _encode = msgspec.json.Encoder().encode
 
 Event = tuple[bytes, bool]
-"""Bytes of one server-sent event, and whether the model had to produce it (so that it takes time)."""
+"""The bytes of one server-sent event, and whether the model generates it, which takes time."""
 
 _DONE: Event = (b"data: [DONE]\n\n", False)
-_FRAGMENT = 12
+FRAGMENT = 12
+"""Characters of a tool call's arguments in one event."""
 
 
 def body(request: SimRequest, answers: list[Answer], vendor: Vendor, id: str, meta: dict[str, Any] | None) -> bytes:
     """Return the JSON body of a reply that is not streamed."""
+    # ByteSpike's replies lack several fields.
     bare = vendor.name == "bytespike"
     choices: list[dict[str, Any]] = []
     for index, answer in enumerate(answers):
@@ -82,24 +84,26 @@ def events(
     before = b"data: " + _encode(start)[:-1] + b',"choices":['
     after = b'],"usage":null}\n\n' if with_usage else b"]}\n\n"
 
-    def event(index: int, delta: Any, finish: str | None = None, logprobs: Any = None, *, made: bool = True) -> Event:
+    def event(
+        index: int, delta: Any, finish: str | None = None, logprobs: Any = None, *, generated: bool = True
+    ) -> Event:
         choice: dict[str, Any] = {"index": index, "delta": delta}
         if logprobs is not None:
             choice["logprobs"] = logprobs
         choice["finish_reason"] = finish
-        return before + _encode(choice) + after, made
+        return before + _encode(choice) + after, generated
 
     found: list[Event] = []
-    spoken: list[list[Event]] = []
+    deltas: list[list[Event]] = []
     for index, answer in enumerate(answers):
-        found.append(event(index, {"role": "assistant", "content": None if answer.calls else ""}, made=False))
-        spoken.append(
+        found.append(event(index, {"role": "assistant", "content": None if answer.calls else ""}, generated=False))
+        deltas.append(
             [event(index, delta, logprobs=logprobs) for delta, logprobs in _deltas(request, answer, id, index)]
         )
-    # Choices are generated side by side.
-    for turn in range(max(map(len, spoken), default=0)):
-        found += [said[turn] for said in spoken if turn < len(said)]
-    found += [event(index, {}, answer.finish_reason, made=False) for index, answer in enumerate(answers)]
+    # The choices are generated concurrently, so their deltas alternate.
+    for position in range(max(map(len, deltas), default=0)):
+        found += [of_choice[position] for of_choice in deltas if position < len(of_choice)]
+    found += [event(index, {}, answer.finish_reason, generated=False) for index, answer in enumerate(answers)]
     if with_usage:
         tail = {**start, "choices": [], "usage": usage(request, answers, vendor)}
         found.append((b"data: " + _encode(tail) + b"\n\n", False))
@@ -110,12 +114,12 @@ def events(
 
 
 def error_event(error: dict[str, Any]) -> bytes:
-    """Return the event that breaks off a stream with an error."""
+    """Return the event that ends a stream with an error."""
     return b"data: " + _encode(error) + b"\n\n"
 
 
 def usage(request: SimRequest, answers: list[Answer], vendor: Vendor) -> dict[str, Any]:
-    """Return the token counts; ByteSpike's have no details."""
+    """Return the token counts of a reply; those of ByteSpike have no details."""
     completion = sum(answer.completion_tokens for answer in answers)
     counts: dict[str, Any] = {
         "prompt_tokens": request.prompt_tokens,
@@ -146,8 +150,8 @@ def _deltas(request: SimRequest, answer: Answer, id: str, index: int) -> list[tu
         first = {"name": call.name, "arguments": ""}
         name = {"index": position, "id": _call_id(call, id, index, position), "type": "function", "function": first}
         found.append(({"tool_calls": [name]}, None))
-        for at in range(0, len(call.arguments), _FRAGMENT):
-            part = {"index": position, "function": {"arguments": call.arguments[at : at + _FRAGMENT]}}
+        for at in range(0, len(call.arguments), FRAGMENT):
+            part = {"index": position, "function": {"arguments": call.arguments[at : at + FRAGMENT]}}
             found.append(({"tool_calls": [part]}, None))
     return found
 
@@ -164,12 +168,12 @@ def _wants_logprobs(request: SimRequest) -> bool:
     return request.body.get("logprobs") is True and not request.reasons
 
 
-def logprobs(request: SimRequest, said: list[str]) -> list[dict[str, Any]]:
-    """Return the probabilities of these tokens: the same for the same token after the same text."""
+def logprobs(request: SimRequest, pieces: list[str]) -> list[dict[str, Any]]:
+    """Return a log probability for each of these tokens; the same token after the same text always has the same."""
     top = request.body.get("top_logprobs")
     alternatives = int(top) if isinstance(top, (int, float)) else 0
     seed = crc32(request.text.encode("utf-8", "surrogatepass"))
-    return [_logprob(piece, alternatives, seed) for piece in said]
+    return [_logprob(piece, alternatives, seed) for piece in pieces]
 
 
 def _logprob(piece: str, alternatives: int, seed: int) -> dict[str, Any]:

@@ -1,7 +1,8 @@
-"""HTTP/1.1 responses written by hand: one write per response, and the ways to end a connection badly.
+"""Writes HTTP/1.1 responses to a connection, and breaks connections.
 
-Law: bytes onto one aiohttp request's transport; knows nothing of models.
-Writing the head ourselves is twice as fast as aiohttp's response objects and lets a fault break what they keep intact.
+A response is one write of bytes to the transport of an aiohttp request. That is twice as fast as aiohttp's response
+objects, and it lets a fault send a response that those objects would not send. It knows nothing of models and imports
+only aiohttp.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ Headers = Iterable[tuple[str, str]]
 
 
 class _Written(web.StreamResponse):
-    """Tells aiohttp that the response is on the wire already; stateless, so one object serves all."""
+    """Tells aiohttp that the response has been written already. It has no state, so one object serves all requests."""
 
     def __init__(self, *, kept: bool) -> None:
         super().__init__()
@@ -50,7 +51,7 @@ CLOSED: web.StreamResponse = _Written(kept=False)
 
 
 def head(status: int, headers: Headers, *, keep_alive: bool) -> bytes:
-    """Return the status line and headers, with the blank line."""
+    """Return the status line and the headers, with the blank line after them."""
     lines = [f"HTTP/1.1 {status} {_REASON.get(status, 'Unknown')}"]
     lines += [f"{name}: {value}" for name, value in headers]
     lines.append("Connection: keep-alive\r\n\r\n" if keep_alive else "Connection: close\r\n\r\n")
@@ -64,18 +65,18 @@ def whole(status: int, content_type: str, body: bytes, headers: Headers, *, keep
 
 
 def chunk(data: bytes) -> bytes:
-    """Return `data` as one chunk of the chunked coding; empty data is its end."""
+    """Return `data` as one chunk of the chunked transfer coding; empty data makes the last chunk."""
     return b"%x\r\n%b\r\n" % (len(data), data)
 
 
 def proceed(request: web.BaseRequest) -> None:
-    """Tell a client that asked first to send its body."""
+    """Tell a client that waits for 100 Continue to send its body."""
     if request.transport is not None:
         request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
 
 def reset(request: web.BaseRequest) -> None:
-    """End the connection with a TCP reset; what was written before and not yet sent is lost."""
+    """End the connection with a TCP reset; bytes that were written but not sent are lost."""
     transport = request.transport
     if transport is not None:
         sock = transport.get_extra_info("socket")
@@ -85,6 +86,6 @@ def reset(request: web.BaseRequest) -> None:
 
 
 def close(request: web.BaseRequest) -> None:
-    """End the connection after what was written."""
+    """End the connection after the bytes that were written are sent."""
     if request.transport is not None:
         request.transport.close()

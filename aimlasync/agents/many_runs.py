@@ -1,8 +1,8 @@
-"""Many runs over one client, their results as they come.
+"""The function `map`: many agent runs over one client, their results as they are completed.
 
-Law: keeps nothing beyond what is at work and not yet read. Every run has at most one call of its own in the client's
-line (and one for each sub-agent at work), and each of its calls stands at the end of it: a long conversation goes on
-beside short ones, not before them.
+Inputs are read as they are needed, and only runs in progress and results not yet read are kept in memory. A run has at
+most one model call at a time in the client's fair queue (and one for each sub-agent in progress), so long conversations
+take turns with short ones. It may import everything in the package of the agents, and of bulk its function `each`.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 from aimlasync.agents.agent import Agent, Options
+from aimlasync.agents.api import Input, budget_of, prepare
 from aimlasync.agents.run_state import Run
-from aimlasync.agents.runner import Input, begin, budget_of
 from aimlasync.agents.tools import Approve
 from aimlasync.bulk.api import each
 from aimlasync.config import check_headers
@@ -23,31 +23,30 @@ from aimlasync.errors import AimlasyncError
 if TYPE_CHECKING:
     from aimlasync.client.client import AsyncClient
 
-_OF_ONE_RUN = ("input", "history", "context", "approve", "timeout")
-
 
 class Result:
-    """What became of one run: its answer, or an error."""
+    """The outcome of one run: its answer, or an error."""
 
     __slots__ = ("error", "given", "number", "run")
 
     def __init__(self, number: int, given: Any, run: Run | None, error: Exception | None) -> None:
         self.number = number
-        """Its place in the input, from 1."""
+        """The position of its input, from 1."""
         self.given = given
-        """What was given for it."""
+        """Its input."""
         self.run = run
-        """What was done, also when it failed; None when it could not begin."""
+        """The run, also when it failed; None when it could not begin."""
         self.error = error
+        """The error that ended the run, or None."""
 
     @property
     def ok(self) -> bool:
-        """Whether there is an answer."""
+        """Whether the run is completed and has an answer."""
         return self.run is not None and self.run.status == "completed" and self.error is None
 
     @property
     def output(self) -> Any:
-        """The answer, None without one."""
+        """The answer, or None when there is none."""
         return self.run.output if self.run is not None and self.ok else None
 
     def __repr__(self) -> str:
@@ -69,12 +68,12 @@ async def map(
 ) -> AsyncGenerator[Result]:
     """Run an agent on each of `inputs` and iterate the results: `async for result in agents.map(client, texts, agent)`.
 
-    An input is a text, messages, or a dict with what is this run's own: `input`, `history`, `context`, `approve`,
-    `timeout`, and options of an agent. Inputs are read as they are needed, and at most `concurrency` runs are at work.
-    `order="input"` holds back what is early, at most a few times the concurrency, and makes the rest wait.
-    A run that fails is a result with its `error`. `budget` is one for all of them, `timeout` is for each. Calls are of
-    the bulk lane unless `priority=` says otherwise. Left early, all that is at work is cancelled
-    (`contextlib.aclosing` makes it at once).
+    An input is a text, messages, or a dict of arguments for this run alone: `input`, `history`, `context`, `approve`,
+    `timeout`, and options of an agent. At most `concurrency` runs are in progress at a time. `order="input"` yields
+    the results in the order of the inputs; it keeps at most a few times `concurrency` results that are completed too
+    early. A run that fails is a result with its `error`. `budget` is shared by all runs, `timeout` (seconds) holds for
+    each. Model calls have the priority "bulk" unless `priority=` says otherwise. Leaving the iteration cancels the runs
+    in progress; `contextlib.aclosing` makes that happen at once. Raises ValueError for a concurrency below 1.
     """
     if concurrency < 1:
         raise ValueError(f"concurrency must be at least 1, not {concurrency}")
@@ -83,31 +82,31 @@ async def map(
     agent = Agent(**options) if agent is None else agent.but(**options)
     shared = budget_of(client, budget)
 
-    async def do(item: tuple[int, Any]) -> Result:
+    async def run_one(item: tuple[int, Any]) -> Result:
         number, given = item
         loop = None
         try:
             own: dict[str, Any] = {"context": context, "approve": approve, "timeout": timeout, "history": None}
             own.update(given if isinstance(given, Mapping) else {"input": given})
-            mine, rest = {name: own.pop(name, None) for name in _OF_ONE_RUN}, own
-            loop, fresh = begin(
+            bound = own.pop("timeout")
+            loop, new_items = prepare(
                 client,
                 agent,
-                mine["input"],
-                mine["history"],
-                mine["context"],
-                mine["approve"],
+                own.pop("input", None),
+                own.pop("history"),
+                own.pop("context"),
+                own.pop("approve"),
                 shared,
                 None,
-                rest,  # type: ignore[arg-type]  # options, if they are such, and else an error for this run
+                own,  # type: ignore[arg-type]  # options of an agent; an unknown one is an error of this run
             )
-            await loop.go(fresh, mine["timeout"])
+            await loop.execute(new_items, bound)
         except (AimlasyncError, ValueError, TypeError) as error:
             return Result(number, given, None if loop is None else loop.run, error)
         return Result(number, given, loop.run, None)
 
     async with aclosing(
-        each(inputs, lambda given, number: (number, given), do, workers=concurrency, order=order)
+        each(inputs, lambda given, number: (number, given), run_one, workers=concurrency, order=order)
     ) as runs:
         async for result in runs:
             yield result

@@ -1,6 +1,7 @@
-"""`run` and `stream`: the same loop, awaited to its end or told as it happens.
+"""The functions `run` and `stream`: one agent run, awaited to its end or iterated as events.
 
-Law: brings together what a caller gives; no loop of its own.
+Both check their arguments here and leave the work to the agent loop. It may import everything in the package of the
+agents but `many_runs`, and of the rest the budget.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ import msgspec
 
 from aimlasync.agents.adapters import items_of
 from aimlasync.agents.agent import Agent, Options
-from aimlasync.agents.events import Event, TextDelta
-from aimlasync.agents.loop import Emit, Loop
+from aimlasync.agents.events import Emit, Event, TextDelta
+from aimlasync.agents.loop import AgentLoop
 from aimlasync.agents.run_state import Run
 from aimlasync.agents.tools import Approve
 from aimlasync.config import check_headers
@@ -27,8 +28,8 @@ if TYPE_CHECKING:
 
 Input = str | Iterable[Mapping[str, Any] | msgspec.Struct]
 
-# Events that a reader has not taken yet.
-_MAX_AHEAD = 64
+# Events that are kept for a reader who is slower than the run; beyond that the run waits.
+_MAX_BUFFERED = 64
 
 
 async def run(
@@ -43,19 +44,19 @@ async def run(
     timeout: float | None = None,
     **options: Unpack[Options],
 ) -> Run:
-    """Let a model work with its tools until it has an answer: `.output` of what is returned.
+    """Let a model call tools until it has an answer, which is the `.output` of the run that is returned.
 
-    `agent`, or `model=` and the other `options` of one, say what is asked; given both, the options go first. `input` is
-    a text, or messages in the endpoint's form. `history` is an earlier run: it goes on where it stopped, in place, and
-    calls of it that have no result are made first. `context` is for the tools and never sent. `approve` answers for
-    the calls of tools that ask for it; without it, the run that is returned has the status "waiting". `budget` is a cap
-    in US dollars, or a Budget that runs share. `timeout` is in seconds.
+    The agent is `agent`, or is made of `model=` and the other `options`; given both, the options take precedence.
+    `input` is a text, or messages in the endpoint's form. `history` is an earlier run, which is continued in place: its
+    tool calls without a result are executed first. `context` is passed to the tools and never sent. `approve` decides
+    on the calls of tools that need an approval; without it, the run that is returned has the status "waiting".
+    `budget` is a cap in US dollars, or a Budget that several runs share. `timeout` is in seconds.
 
-    Raises the errors of `aimlasync.agents`, of a call, and AnswerError (refused, cut, or invalid after `max_repairs`),
-    all with what was done in `.run`; ValueError and TypeError for what cannot be asked.
+    Raises the errors of `aimlasync.agents`, the errors of a call, and AnswerError (refused, truncated, or invalid after
+    `max_repairs`), all with what was done in `.run`; ValueError and TypeError for arguments that cannot be used.
     """
-    loop, fresh = begin(client, agent, input, history, context, approve, budget, None, options)
-    await loop.go(fresh, timeout)
+    loop, new_items = prepare(client, agent, input, history, context, approve, budget, None, options)
+    await loop.execute(new_items, timeout)
     return loop.run
 
 
@@ -71,46 +72,51 @@ def stream(
     timeout: float | None = None,
     **options: Unpack[Options],
 ) -> RunStream:
-    """Like `run`, told as it happens: `async with stream(...) as running: async for event in running`.
+    """Like `run`, as events: `async with stream(...) as running: async for event in running`.
 
-    Leaving the block cancels the model call and the tools; `.run` has what was done.
+    Leaving the block cancels the model call and the tools; `.run` holds what was done.
     """
 
     async def emit(event: Event) -> None:
         await running._put(event)
 
-    loop, fresh = begin(client, agent, input, history, context, approve, budget, emit, options)
-    running = RunStream(loop, fresh, timeout)
+    loop, new_items = prepare(client, agent, input, history, context, approve, budget, emit, options)
+    running = RunStream(loop, new_items, timeout)
     return running
 
 
 class RunStream:
-    """A run under way, as events: iterate it, iterate `.text`, or `collect` the rest. Raises what `run` raises."""
+    """A run as events: iterate it, iterate `.text`, or `collect` the rest. Raises what `run` raises."""
 
-    def __init__(self, loop: Loop, fresh: list[Any], timeout: float | None) -> None:
+    def __init__(self, loop: AgentLoop, new_items: list[Any], timeout: float | None) -> None:
         self.run = loop.run
-        """What was done so far."""
+        """The run so far."""
         self._loop = loop
-        self._fresh = fresh
+        self._new_items = new_items
         self._timeout = timeout
+        # The task that executes the run; None until the block is entered.
         self._task: asyncio.Task[None] | None = None
-        # Events not yet taken, what lets the loop go on when there is room for more, and who waits for one.
+        # Events that the reader has not taken yet.
         self._events: deque[Event] = deque()
-        self._room = asyncio.Event()
-        self._reader: asyncio.Future[None] | None = None
+        # Set whenever the reader has taken an event, so that a run with a full buffer goes on.
+        self._has_room = asyncio.Event()
+        # Resolved when there is an event for a reader that waits.
+        self._arrival: asyncio.Future[None] | None = None
 
     async def _put(self, event: Event) -> None:
-        """Hand an event to the reader; one who is slow makes the loop wait."""
-        while len(self._events) >= _MAX_AHEAD:
-            self._room.clear()
-            await self._room.wait()
+        """Buffer an event for the reader; a full buffer makes the agent loop wait."""
+        while len(self._events) >= _MAX_BUFFERED:
+            self._has_room.clear()
+            await self._has_room.wait()
         self._events.append(event)
         self._wake()
 
     async def __aenter__(self) -> Self:
         if self._task is not None:
             raise RuntimeError("a streamed run runs once")
-        self._task = asyncio.create_task(self._loop.go(self._fresh, self._timeout), name=f"aimlasync run {self.run.id}")
+        self._task = asyncio.create_task(
+            self._loop.execute(self._new_items, self._timeout), name=f"aimlasync run {self.run.id}"
+        )
         self._task.add_done_callback(self._wake)
         return self
 
@@ -121,7 +127,7 @@ class RunStream:
             self._task.cancel()
             await asyncio.wait([self._task])
             if not self._task.cancelled():
-                # An error that nobody read is nobody's.
+                # Retrieved, so that asyncio does not log an error that no reader has seen.
                 self._task.exception()
 
     def __aiter__(self) -> Self:
@@ -136,18 +142,18 @@ class RunStream:
                     raise RuntimeError("the run was cancelled")
                 error = self._task.exception()
                 raise StopAsyncIteration if error is None else error
-            self._reader = asyncio.get_running_loop().create_future()
-            await self._reader
-        self._room.set()
+            self._arrival = asyncio.get_running_loop().create_future()
+            await self._arrival
+        self._has_room.set()
         return self._events.popleft()
 
     def _wake(self, _: object = None) -> None:
-        if self._reader is not None and not self._reader.done():
-            self._reader.set_result(None)
+        if self._arrival is not None and not self._arrival.done():
+            self._arrival.set_result(None)
 
     @property
     def text(self) -> AsyncIterator[str]:
-        """The model's text as it arrives, of all turns."""
+        """The model's text deltas of all turns, as they arrive."""
         return self._text()
 
     async def _text(self) -> AsyncIterator[str]:
@@ -156,13 +162,13 @@ class RunStream:
                 yield event.text
 
     async def collect(self) -> Run:
-        """Wait for the end and return the run."""
+        """Wait for the end of the run and return it."""
         async for _ in self:
             pass
         return self.run
 
 
-def begin(
+def prepare(
     client: AsyncClient,
     agent: Agent | None,
     input: Input | None,
@@ -172,8 +178,11 @@ def begin(
     budget: Budget | float | None,
     emit: Emit | None,
     options: Options,
-) -> tuple[Loop, list[Any]]:
-    """Return a loop that is ready to go, and what joins the history first."""
+) -> tuple[AgentLoop, list[Any]]:
+    """Return an agent loop, and the input as items that are to join the history first.
+
+    Raises ValueError and TypeError for arguments that cannot be used together.
+    """
     check_headers(options)
     if history is not None and agent is None:
         options = {"model": history.model, "endpoint": history.endpoint, **options}
@@ -187,13 +196,14 @@ def begin(
     elif history.pending and input is not None:
         raise ValueError("the history has calls without a result: go on with it first, without input=")
     history.model = agent.model
-    fresh = [] if input is None else items_of(input)
-    loop = Loop(client, agent, history, context=context, approve=approve, budget=budget_of(client, budget), emit=emit)
-    return loop, fresh
+    loop = AgentLoop(
+        client, agent, history, context=context, approve=approve, budget=budget_of(client, budget), emit=emit
+    )
+    return loop, [] if input is None else items_of(input)
 
 
 def budget_of(client: AsyncClient, given: Budget | float | None) -> Budget | None:
-    """Return a budget for what was given: a number of US dollars is one with the client's prices."""
+    """Return a Budget as it is; a number of US dollars becomes a Budget with the client's prices."""
     if given is None or isinstance(given, Budget):
         return given
     return Budget(given, prices=None if client.budget is None else client.budget.prices)

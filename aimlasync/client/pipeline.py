@@ -1,0 +1,313 @@
+"""The way of a call, in the order in which it happens.
+
+    encode once -> choose an upstream -> concurrency permit -> rate limiter -> attempt -> decode, or events
+                -> settle, release the permit with an outcome; release before backoff
+
+The order is the meaning: the body is encoded before the retry loop and shared by every attempt; a call that sleeps
+before a retry holds no permit; a permit lives until the last byte of the body; one deadline covers all of it.
+It may import everything below `client` and the parts of this package that `resources` and `passthrough` do not own. It
+knows no HTTP (`transport`), no JSON (`chat`, `responses`) and no arithmetic (`admission`, `resilience`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import secrets
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+from typing import Any, TypeVar
+
+from aimlasync.client.balancer import Balancer
+from aimlasync.client.call import Attempt, Call, Settings, Target
+from aimlasync.client.deadlines import Deadlines
+from aimlasync.client.failures import heed, status_failure
+from aimlasync.client.observer import Observer
+from aimlasync.client.retries import before_retry, reserve
+from aimlasync.config import CallOptions
+from aimlasync.cost.budget import Budget
+from aimlasync.endpoints.providers import Api
+from aimlasync.endpoints.upstream import Upstream
+from aimlasync.errors import AimlasyncError, APITimeoutError, ClientClosedError
+from aimlasync.headers import Headers
+from aimlasync.info import Info, check_request_id
+from aimlasync.resilience.hedging import Hedging, race
+from aimlasync.transport.aiohttp_session import AiohttpTransport
+from aimlasync.transport.base import RawReply, Transport
+from aimlasync.transport.connection_pool import LeanTransport
+from aimlasync.wire.base import Reply
+
+T = TypeVar("T")
+
+Receive = Callable[[Attempt], Awaitable[T]]
+"""What makes a reply, or a stream, of an attempt whose response has begun."""
+
+_CLIENT_REQUEST_ID = "X-Client-Request-Id"
+
+
+class Pipeline:
+    """One client's way from a request to its reply.
+
+    All copies of a client share it: loop, transport, upstreams, ids, budget and observer. What a copy has of its own
+    comes with each call, as `Settings`.
+    """
+
+    __slots__ = (
+        "_id_prefix",
+        "_ids",
+        "_loop",
+        "_owns_transport",
+        "_proxy",
+        "_transport",
+        "_validate",
+        "balancer",
+        "budget",
+        "deadlines",
+        "hedging",
+        "is_closed",
+        "observer",
+    )
+
+    def __init__(
+        self,
+        balancer: Balancer,
+        *,
+        transport: Transport | None = None,
+        proxy: str | None = None,
+        budget: Budget | None = None,
+        hedging: Hedging | None = None,
+        validate: bool = True,
+    ) -> None:
+        self.balancer = balancer
+        self.budget = budget
+        self.hedging = hedging
+        self.observer: Observer | None = None
+        self.is_closed = False
+        self._validate = validate
+        self._ids = itertools.count(1)
+        self._id_prefix = secrets.token_hex(8)
+        # Loop, deadlines and transport belong together, and begin with the first call. A transport that the user gave
+        # stays the user's to close.
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self.deadlines: Deadlines
+        self._transport = transport
+        self._owns_transport = transport is None
+        self._proxy = proxy
+
+    def enter(self) -> tuple[asyncio.AbstractEventLoop, Transport]:
+        """Return the loop and the transport. Raises ClientClosedError when closed, RuntimeError in another loop."""
+        loop = asyncio.get_running_loop()
+        if self.is_closed:
+            raise ClientClosedError("this client is closed; make a new one")
+        if self._loop is None:
+            self._loop = loop
+            self.deadlines = Deadlines(loop)
+        elif self._loop is not loop:
+            raise RuntimeError("this client belongs to another event loop; make one client per loop")
+        if self._transport is None:
+            # Proxies are aiohttp's business.
+            self._transport = LeanTransport() if self._proxy is None else AiohttpTransport(proxy=self._proxy)
+        return loop, self._transport
+
+    def now(self) -> float:
+        """Return the loop's time, 0.0 before there is a loop."""
+        return 0.0 if self._loop is None else self._loop.time()
+
+    async def close(self) -> None:
+        """Close all connections, and give back what was leased; harmless more than once."""
+        if not self.is_closed:
+            self.is_closed = True
+            if self._owns_transport and self._transport is not None:
+                await self._transport.close()
+        await self.balancer.close()
+        if self.budget is not None:
+            await self.budget.give_back()
+
+    # A call
+
+    async def call(
+        self,
+        api: Api,
+        body: Mapping[str, Any],
+        receive: Receive[T],
+        options: CallOptions,
+        settings: Settings,
+        *,
+        written: bytes | None = None,
+    ) -> T:
+        """Send `body` to an upstream that serves `api` and return what `receive` makes of the response.
+
+        `written` is the body as bytes, where it is given as such: sent as it is wherever nothing has to be translated.
+        """
+        loop, transport = self.enter()
+        info = self._info(str(body.get("model", "")), extra := options.get("extra_headers") if options else None)
+        timeout = options.get("timeout") if options else None
+        call = Call(
+            "POST",
+            self.balancer.targets(api, body, info, validate=self._validate, written=written),
+            self._headers(info, settings, extra),
+            info,
+            settings.timeout if timeout is None else settings.timeout.but(timeout),
+            settings.retry,
+            loop.time(),
+            body,
+            bool(body.get("stream")),
+            self.budget,
+            self.hedging,
+        )
+        if options:
+            call.priority = options.get("priority", "interactive")
+            call.tenant, call.affinity = options.get("tenant"), options.get("affinity")
+        if self.observer is not None:
+            endpoints = [target.upstream.endpoint for target in call.targets]
+            call.watch = self.observer.began(api, body, info, endpoints)
+            call.headers.update(call.watch.headers)
+        try:
+            answer = await self.run(call, receive, loop, transport)
+        except BaseException as error:
+            call.give_up(error)
+            raise
+        if call.watch is not None and isinstance(answer, Reply):
+            call.watch.answered(answer)
+        return answer
+
+    async def get(
+        self,
+        upstream: Upstream,
+        url: str,
+        receive: Receive[T],
+        settings: Settings,
+        *,
+        extra_headers: Mapping[str, str] | None = None,
+    ) -> T:
+        """Ask an endpoint for what it knows about itself, in the same way."""
+        loop, transport = self.enter()
+        call = self.plain_call("GET", upstream, url, None, settings, extra_headers)
+        return await self.run(call, receive, loop, transport)
+
+    def plain_call(
+        self,
+        method: str,
+        upstream: Upstream,
+        url: str,
+        body: bytes | None,
+        settings: Settings,
+        extra_headers: Mapping[str, str] | None,
+    ) -> Call:
+        """Return a call that goes to one upstream and asks no model."""
+        info = self._info("", extra_headers)
+        headers = self._headers(info, settings, extra_headers)
+        target = Target(upstream, url, body)
+        return Call(method, [target], headers, info, settings.timeout, settings.retry, self.now())
+
+    async def run(self, call: Call, receive: Receive[T], loop: asyncio.AbstractEventLoop, transport: Transport) -> T:
+        """Try until there is an answer, the policy gives up, or the deadline passes."""
+        info, balancer = call.info, self.balancer
+        error: AimlasyncError | None = None
+        deadlines, deadline = self.deadlines, call.deadline
+        bound = None if deadline is None else deadlines.start(deadline)
+        is_late = False
+        try:
+            if call.budget is not None:
+                call.reservation = await reserve(call, call.budget)
+            # A first attempt that need not wait for its turn is made in the instant in which the call was.
+            admitted = balancer.admit_nowait(call, call.started, loop)
+            while True:
+                target, permit = admitted or await balancer.admit(call)
+                admitted = None
+                attempt = call.attempt(target, permit)
+                delay = None if call.hedging is None else call.hedging.delay(call.kind)
+                try:
+                    if delay is None:
+                        return await self._attempt(attempt, receive, transport)
+                    second = partial(self._second, attempt, receive, transport)
+                    return await race(
+                        self._attempt(attempt, receive, transport),
+                        second,
+                        delay=delay,
+                        drop=_drop,
+                        after=deadlines.after,
+                        cancel=deadlines.cancel,
+                    )
+                except AimlasyncError as failed:
+                    error = failed
+                await before_retry(call, target.upstream, error, loop)
+        except asyncio.CancelledError:
+            is_late, bound = bound is not None and deadlines.stop(bound), None
+            if not is_late:
+                raise
+        finally:
+            if bound is not None:
+                deadlines.stop(bound)
+        info.timing.total = loop.time() - call.started
+        # Outside the `except`, so that nothing is chained to it.
+        before = f"; before that: {error.message}" if error is not None else ""
+        raise APITimeoutError(f"the call took longer than {call.timeout.total} s{before}", phase="total", info=info)
+
+    async def _attempt(self, attempt: Attempt, receive: Receive[T], transport: Transport) -> T:
+        """Make one attempt, and end it whichever way it goes."""
+        call, upstream, info = attempt.call, attempt.target.upstream, attempt.info
+        info.endpoint = upstream.endpoint.name
+        try:
+            attempt.reply = reply = await self.send(transport, call, attempt.target)
+            now = attempt.permit.loop.time()
+            info.timing.first_byte = now - attempt.started
+            info.saw_headers(reply.status, reply.headers)
+            heed(upstream, reply, now)
+            if not 200 <= reply.status < 300 and reply.status != 304:
+                raise await status_failure(attempt, reply)
+            return await receive(attempt)
+        except AimlasyncError as failed:
+            attempt.fail(failed)
+            raise
+        except BaseException:
+            # Cancelled, or a bug: it says nothing about the server, and the body may be half read.
+            attempt.abandon()
+            raise
+
+    async def _second(self, first: Attempt, receive: Receive[T], transport: Transport) -> T:
+        """Make a second attempt beside a slow first one. Raises OverloadedError where there is no room for it."""
+        return await self._attempt(self.balancer.spare(first), receive, transport)
+
+    async def send(self, transport: Transport, call: Call, target: Target) -> RawReply:
+        """Send once."""
+        first_token = call.first_token
+        sent = transport.send(
+            call.method,
+            target.url,
+            target.upstream.headers,
+            call.headers,
+            target.body,
+            connect=call.timeout.connect,
+            fresh=call.replaced,
+        )
+        if first_token is None:
+            return await sent
+        try:
+            async with asyncio.timeout(first_token):
+                return await sent
+        except TimeoutError:
+            pass
+        raise APITimeoutError(f"no event within {first_token} s", phase="first_token")
+
+    # Identity
+
+    def _info(self, model: str, extra_headers: Mapping[str, str] | None) -> Info:
+        if extra_headers and _CLIENT_REQUEST_ID in extra_headers:
+            return Info(model=model, request_id=check_request_id(extra_headers[_CLIENT_REQUEST_ID]))
+        return Info(model=model, request_id=f"{self._id_prefix}-{next(self._ids):x}")
+
+    def _headers(self, info: Info, settings: Settings, extra: Mapping[str, str] | None) -> Headers:
+        """What this call adds to an endpoint's headers; `extra` are checked, and all of them in one spelling."""
+        headers = Headers(settings.headers)
+        if extra:
+            headers.update(extra)
+        headers[_CLIENT_REQUEST_ID] = info.request_id
+        return headers
+
+
+def _drop(answer: object) -> None:
+    """Of two answers one is taken; the other, if it is a stream, still holds its connection and permit."""
+    abandon = getattr(answer, "abandon", None)
+    if abandon is not None:
+        abandon()

@@ -1,0 +1,94 @@
+"""Between two attempts of a call: whether there is another, the wait before it, and who pays for it.
+
+It may import `call` and what lies below `client`. Nothing is held while a call waits: no permit, no connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from aimlasync.client.call import Call
+from aimlasync.client.failures import may_be_anothers
+from aimlasync.cost.budget import Budget, Reservation
+from aimlasync.endpoints.upstream import Upstream
+from aimlasync.errors import AimlasyncError, BudgetExceededError
+from aimlasync.transport.base import StaleConnectionError
+
+_log = logging.getLogger("aimlasync.retry")
+
+
+async def before_retry(call: Call, upstream: Upstream, error: AimlasyncError, loop: asyncio.AbstractEventLoop) -> None:
+    """Wait as long as the policy says, or raise `error` because there will be no other attempt."""
+    if call.watch is not None:
+        call.watch.stumbled(error, upstream.endpoint.name)
+    if not await _may_retry(call, upstream, error, loop.time()):
+        call.info.timing.total = loop.time() - call.started
+        # Its inner frames hold the body, which may echo the key, and tell the caller nothing.
+        raise error.with_traceback(None)
+    if call.budget is not None and call.reservation is None:
+        try:
+            call.reservation = await reserve(call, call.budget)
+        except BudgetExceededError as short:
+            error.explain(f"it is not tried again: {short.message}")
+            raise error.with_traceback(None) from None
+
+
+async def reserve(call: Call, budget: Budget) -> Reservation | None:
+    """Set aside what an attempt may cost; a shared budget is asked for more, which another call may take first."""
+    while True:
+        try:
+            return call.reserve()
+        except BudgetExceededError:
+            if not await budget.refill():
+                raise
+
+
+async def _may_retry(call: Call, upstream: Upstream, error: AimlasyncError, now: float) -> bool:
+    """Return whether another attempt may be made, once the wait before it is over."""
+    name, kind, retry_budget = upstream.endpoint.name, type(error).__name__, upstream.retry_budget
+    if isinstance(error, StaleConnectionError) and not call.replaced:
+        call.paid = retry_budget.take(error)
+        if call.paid is not None:
+            call.replaced = True
+            upstream.counters.retries += 1
+            return True
+    attempts = call.info.attempts - call.replaced
+    if attempts < call.retry.attempts and may_be_anothers(call, error, now):
+        # Another endpoint may serve it at once, and owes nothing for this one's failure.
+        _log.debug("%s failed (%s), another endpoint is next", name, kind)
+        return True
+    remaining = float("inf") if call.deadline is None else call.deadline - now
+    delay = call.retry.delay(attempts, error, remaining=remaining)
+    if delay is not None:
+        call.paid = retry_budget.take(error)
+        if call.paid is None:
+            delay = await _probe(call, upstream, error, delay)
+    if delay is None:
+        return False
+    upstream.counters.retries += 1
+    _log.debug("%s failed (%s), next attempt in %.2f s", name, kind, delay)
+    try:
+        await asyncio.sleep(delay)
+    except BaseException:
+        # The retry that was paid for will never be sent.
+        if call.paid is not None:
+            retry_budget.give_back(call.paid)
+        if call.probing:
+            retry_budget.probed(None)
+        raise
+    return True
+
+
+async def _probe(call: Call, upstream: Upstream, error: AimlasyncError, delay: float) -> float | None:
+    """The retry budget is empty: an interactive call fails at once, bulk calls wait until one of them got through."""
+    if call.priority != "bulk":
+        return None
+    retry_budget = upstream.retry_budget
+    while not retry_budget.probe(error):
+        call.paid = retry_budget.take(error)
+        if call.paid is not None:
+            return 0.0
+        await asyncio.sleep(call.retry.backoff(retry_budget.failed_probes + 1, error) or delay)
+    call.probing = True
+    return delay
