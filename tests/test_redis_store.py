@@ -94,7 +94,7 @@ def test_a_password_is_never_shown_nor_pickled(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("REDIS_URL", "redis://user:sesame@host:6379/0")
     assert b"sesame" not in pickle.dumps(RedisStore())
     assert repr(RedisStore()) == "RedisStore(REDIS_URL)"
-    with pytest.raises(ValueError, match="must begin with redis://"):
+    with pytest.raises(ValueError, match="begins with redis://"):
         RedisStore("user:sesame@host")
     with pytest.raises(ValueError, match="expires"):
         RedisStore(expires=0)
