@@ -1,6 +1,6 @@
-"""What users configure, as plain data: limits, timeouts, and the options of one call.
+"""What users configure: limits, timeouts, and the options of one call.
 
-It may import `headers`.
+Plain data without I/O. It may import `headers`.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from aimlasync.headers import Headers
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
-    """What an endpoint may be asked for; None means that nothing is known."""
+    """The limits of an endpoint; None means that a limit is unknown."""
 
     requests_per_minute: float | None = None
     tokens_per_minute: float | None = None
     concurrency: int | None = None
-    """Attempts in flight at most."""
+    """The most attempts in flight; None for a limit that is learned from refusals."""
     tokens_counted: Literal["used", "requested"] = "used"
-    """What the server counts: what was used in the end, or the prompt and the whole `max_tokens` at once (OpenAI)."""
+    """Which tokens the server counts: those that were used, or the prompt and the whole `max_tokens` (OpenAI)."""
 
     def __post_init__(self) -> None:
         for name in ("requests_per_minute", "tokens_per_minute", "concurrency"):
@@ -39,12 +39,12 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
         return self.requests_per_minute is not None or self.tokens_per_minute is not None
 
     def share(self, index: int, count: int) -> Limits:
-        """Return the `index`th of `count` equal parts, 1 for the first: for processes that share nothing else.
+        """Return the limits of the `index`th of `count` equal parts, 1 for the first: for processes without a quota.
 
-        Raises ValueError for a part that there is not. Every part may have one attempt in flight.
+        Every part may have at least one attempt in flight. Raises ValueError for an index outside 1 to `count`.
         """
         if not 1 <= index <= count:
-            raise ValueError(f"{index} of {count} is no part; there are 1 to {count}")
+            raise ValueError(f"index must be from 1 to {count}, not {index}")
         rpm, tpm, concurrency = self.requests_per_minute, self.tokens_per_minute, self.concurrency
         return msgspec.structs.replace(
             self,
@@ -57,15 +57,16 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 class Timeout(msgspec.Struct, frozen=True, kw_only=True):
     """Bounds of one call, in seconds; None means unbounded.
 
-    Each that passes raises APITimeoutError with its name in `.phase`.
+    A bound that passes raises APITimeoutError with its name in `.phase`.
     """
 
     total: float | None = 600.0
-    """From the call until its answer or the end of its stream: queueing, every attempt and every backoff included."""
+    """From the call until its answer or the end of its stream, with queueing, all attempts and all backoffs."""
     connect: float | None = 10.0
     """Making one connection."""
     first_token: float | None = None
-    """Streams: from an attempt's start to its first event. Comments that only keep the connection open do not count."""
+    """Streams: from an attempt's start to its first event. Comments, which only keep the connection open, do not count.
+    """
     idle: float | None = 120.0
     """Streams: between two events, while the reader waits for the next one."""
 
@@ -89,20 +90,20 @@ class CallOptions(TypedDict, total=False):
     """Options of one call that are not sent to the model."""
 
     timeout: Timeout | float | None
-    """Total in seconds, or every bound."""
+    """The total in seconds, or all bounds."""
     extra_headers: Mapping[str, str] | None
     extra_body: Mapping[str, Any] | None
-    """Parameters that this version does not know; they go last, and an explicit null is sent."""
+    """Further members of the request's body; they are added last, and None is sent as null."""
     priority: Priority
-    """Interactive calls wait behind no bulk call of the same client."""
+    """Interactive calls are admitted before the bulk calls of the same client."""
     tenant: str | None
-    """Whom the call is for. Of those who wait, tenants take turns, so that one with many calls holds up no other."""
+    """The tenant that the call is for. Waiting tenants take turns, so that one with many calls delays no other."""
     affinity: str | None
-    """Calls with the same key go to the same endpoint while it is well, for the sake of its prompt cache."""
+    """Calls with the same key go to the same endpoint while it is healthy, to use its prompt cache."""
 
 
 def check_headers(options: Any) -> None:
-    """Check a call's `extra_headers`, and put their values out of a traceback's sight.
+    """Check a call's `extra_headers`, and hide their values from tracebacks.
 
     Raises ValueError for a header that cannot be sent.
     """

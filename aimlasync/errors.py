@@ -1,4 +1,4 @@
-"""Every error this library raises; how a vendor's error body becomes one is in `error_bodies`.
+"""The errors of this library, as one tree; `wire.error_bodies` makes them from a vendor's error bodies.
 
     AimlasyncError                      .message .info .billed .retryable .run
     ├─ APIConnectionError               no usable reply
@@ -15,16 +15,17 @@
     │  ├─ RateLimitError                429
     │  └─ InternalServerError           5xx
     ├─ APIResponseValidationError       .raw: bytes that are not what the API promises
-    │  └─ AnswerError                   .reply: an answer that `parse` cannot give as the type asked for
-    │     ├─ AnswerRefusedError         the model declined
+    │  └─ AnswerError                   .reply: an answer that `parse` cannot return as the type
+    │     ├─ AnswerRefusedError         the model refused
     │     ├─ AnswerTruncatedError       cut by an output cap
     │     └─ AnswerInvalidError         not a value of the type
     ├─ StreamError                      .partial: an error inside a 200 stream
-    ├─ OverloadedError                  .retry_after: our own admission control said no
-    └─ BudgetExceededError              the spending cap would be passed
+    ├─ OverloadedError                  .retry_after: the client's own admission control refused the call
+    └─ BudgetExceededError              the call could pass the spending cap
     ClientClosedError(RuntimeError)     misuse: the client is closed
 
-Law: no I/O, no third-party exception is ever chained (aiohttp's carry the Authorization header), no secret is kept.
+No third-party exception is ever chained, since those of aiohttp carry the Authorization header, and no error holds a
+secret. It has no I/O and imports nothing of this library but the type of `info`.
 """
 
 from __future__ import annotations
@@ -43,24 +44,25 @@ class AimlasyncError(Exception):
     """Root of the tree."""
 
     retryable: bool = False
-    """True when the same request may well succeed if it is sent again."""
+    """Whether the same request may succeed when it is sent again."""
     run: Any = None
-    """What an agent's run had done when this ended it; None outside of runs."""
+    """The state of an agent's run that this error ended; None outside of runs."""
 
     def __init__(self, message: str, *, info: Info | None = None, billed: bool | None = None) -> None:
         super().__init__(message)
         self.message = message
         self.info = info
         self.billed = billed
-        """False when the vendor says that such a failure is free, or nothing was sent; None when nobody says."""
+        """False when nothing was sent, or the vendor states that such failures are free; None when that is unknown."""
 
     def explain(self, why: str) -> None:
-        """Add to the message."""
+        """Append an explanation to the message."""
         self.message = f"{self.message}; {why}"
         self.args = (self.message,)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Errors cross process boundaries (Ray, multiprocessing); the default calls __init__ with the message alone.
+        # Errors are pickled between processes (Ray, multiprocessing), and the default would call __init__ with the
+        # message alone.
         state = dict(vars(self))
         if self.info is not None:
             headers = {name.lower(): value for name, value in self.info.headers.items()}
@@ -69,7 +71,7 @@ class AimlasyncError(Exception):
 
     @property
     def request_id(self) -> str | None:
-        """The server's id for this request, else the one we sent."""
+        """The server's id of the request, else the id that was sent, None without either."""
         if self.info is None:
             return None
         return self.info.inference_id or self.info.server_request_id or self.info.request_id or None
@@ -86,7 +88,7 @@ class APIConnectionError(AimlasyncError):
 
 
 class APITimeoutError(APIConnectionError):
-    """A bound of `Timeout` passed; `.phase` says which, `.partial` holds what a stream had delivered."""
+    """A bound of `Timeout` passed: `.phase` names it, and `.partial` holds what a stream had delivered."""
 
     def __init__(
         self, message: str, *, phase: Phase, partial: Any = None, info: Info | None = None, billed: bool | None = None
@@ -98,7 +100,7 @@ class APITimeoutError(APIConnectionError):
 
 
 class TruncatedStreamError(APIConnectionError):
-    """A stream ended without its terminal mark; `.partial` is what had arrived, assembled."""
+    """A stream ended without its terminal event; `.partial` is what had arrived, assembled."""
 
     def __init__(
         self, message: str, *, partial: Any = None, info: Info | None = None, billed: bool | None = None
@@ -137,7 +139,7 @@ class APIStatusError(AimlasyncError):
 
     @property
     def status_code(self) -> int:
-        """The same as `.status`, by the name that AsyncOpenAI uses."""
+        """`.status`, by the name that AsyncOpenAI uses."""
         return self.status
 
 
@@ -146,7 +148,10 @@ class BadRequestError(APIStatusError):
 
 
 class UnsupportedRequestError(BadRequestError, ValueError):
-    """The provider table says that this cannot work; nothing was sent and nothing was billed."""
+    """The library refused the request; nothing was sent and nothing was billed.
+
+    The usual reason is the provider table, which says that the vendor would refuse it.
+    """
 
 
 class AuthenticationError(APIStatusError):
@@ -200,7 +205,7 @@ class APIResponseValidationError(AimlasyncError):
 
 
 class AnswerError(APIResponseValidationError):
-    """`parse` got an answer that is no value of the type asked for; `.reply` carries it, paid for and complete."""
+    """`parse` got an answer that is no value of the type; `.reply` holds the complete reply, which was paid for."""
 
     def __init__(self, message: str, *, reply: Any, raw: bytes = b"", info: Info | None = None) -> None:
         super().__init__(message, raw=raw, info=info, billed=True)
@@ -208,15 +213,15 @@ class AnswerError(APIResponseValidationError):
 
 
 class AnswerRefusedError(AnswerError):
-    """The model declined, or a content filter cut the answer."""
+    """The model refused, or a content filter cut the answer."""
 
 
 class AnswerTruncatedError(AnswerError):
-    """The answer was cut by an output cap: raise the cap, or ask for less."""
+    """An output cap cut the answer: raise the cap, or ask for less."""
 
 
 class AnswerInvalidError(AnswerError):
-    """The answer is not a value of the type asked for."""
+    """The answer is not a value of the type."""
 
 
 class StreamError(AimlasyncError):
@@ -241,7 +246,7 @@ class StreamError(AimlasyncError):
 
 
 class OverloadedError(AimlasyncError):
-    """Our own admission control refused the call at once; nothing was sent."""
+    """The client's own admission control refused the call; nothing was sent."""
 
     def __init__(self, message: str, *, retry_after: float | None = None, info: Info | None = None) -> None:
         super().__init__(message, info=info, billed=False)
@@ -249,7 +254,7 @@ class OverloadedError(AimlasyncError):
 
 
 class BudgetExceededError(AimlasyncError):
-    """The call might pass the spending cap; nothing was sent."""
+    """The call could pass the spending cap; nothing was sent."""
 
 
 class ClientClosedError(RuntimeError):

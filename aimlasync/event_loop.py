@@ -1,7 +1,8 @@
 """The event loop of a program: uvloop where it is installed, asyncio's own elsewhere.
 
-Law: chooses for the program that asks, once, and sets nothing for anybody else: no policy, no default loop. uvloop (the
-extra `uvloop`) is imported here alone, and not before it is needed.
+`run` chooses a loop for one program. It changes no process-wide setting: neither the event loop policy nor the default
+loop. This is the only file that imports uvloop (the extra `uvloop`), and it does so when `run` is called. It imports
+nothing of this library.
 """
 
 from __future__ import annotations
@@ -22,11 +23,19 @@ def run(main: Coroutine[Any, Any, T], *, debug: bool | None = None, loop_factory
     asyncio's debug mode; None leaves it to PYTHONASYNCIODEBUG. Ctrl-C cancels `main`, as it does in `asyncio.run`.
     Raises RuntimeError when a loop is running in this thread.
     """
-    if asyncio._get_running_loop() is not None:
-        # Before there is a second loop, whose end would take the first one's place away.
+    if _is_running():
+        # Checked before a second loop is made: closing it would unset the running one.
         raise RuntimeError("aimlasync.run() cannot be called from a running event loop; await the coroutine there")
     with asyncio.Runner(debug=debug, loop_factory=loop_factory or _fastest()) as runner:
         return runner.run(main)
+
+
+def _is_running() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 def _fastest() -> Factory:

@@ -1,7 +1,7 @@
-"""Request headers: which of them may be sent, and which of them hold keys.
+"""Headers: which request headers may be sent, which of them hold keys, and the fields of a response.
 
-Both transports, endpoints, clients and calls check headers here, one by one and before a header meets others. A refusal
-names the header, and no frame of its traceback holds a value. Imports nothing of this library.
+Endpoints, clients, calls and both transports check their headers here, each before they are merged with others. An
+error names the header, and no frame of its traceback holds a value. It imports nothing of this library.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 _NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-# Latin-1 without control characters; a tab may stand inside.
+# Latin-1 without control characters except the tab.
 _VALUE = re.compile(r"[\t\x20-\x7e\xa0-\xff]*\Z")
 _TARGET = re.compile(r"[!-~]+\Z")
 
@@ -33,13 +33,13 @@ FRAMING = frozenset(
         "upgrade",
     )
 )
-"""Headers that say where a request ends and what becomes of its connection; callers cannot set them."""
+"""Headers that frame a request and control its connection; callers cannot set them."""
 
-# What the name of a header ends with whose value is a key.
+# The endings of names of headers whose values are keys.
 _KEY_LIKE = ("authorization", "cookie", "credential", "credentials", "key", "passwd", "password", "secret", "token")
 
 
-# Names that were found fit, as they are spelled here; of most headers only the value is looked at then.
+# Names that passed the check, and their canonical spelling: for most headers only the value is checked again.
 _FIT: dict[Any, str] = {}
 _MAX_FIT = 256
 
@@ -57,28 +57,28 @@ class Hidden(dict[str, Any]):
 
 
 class Headers(Hidden):
-    """Request headers whose repr names them without their values: one of them is the key."""
+    """Request headers whose repr shows their names alone, since one of the values is the key."""
 
     __slots__ = ()
 
     @classmethod
     def hiding(cls, given: Any) -> Headers:
-        """Return `given` with its values out of sight, for `checked`."""
+        """Return `given` as headers that hide their values, to be checked by `checked`."""
         if isinstance(given, Headers):
             return given
         return cls(given) if isinstance(given, Mapping) else _NoHeaders(kind=type(given).__name__)
 
     def checked(self, option: str) -> Headers:
-        """Return these headers, each name in one spelling; `option` is where they were given.
+        """Return these headers with canonical names; `option` is the option that they were given in.
 
-        Raises ValueError for one that cannot be sent; it names the header and shows no value.
+        Raises ValueError for a header that cannot be sent; it names the header and shows no value.
         """
         if isinstance(self, _NoHeaders):
             raise ValueError(f"{option} is a mapping of header names to values, not {self['kind']}")
         found = Headers()
         for name in self:
             spelled = _FIT.get(name)
-            # No value in a local: a traceback may show them.
+            # No local variable holds a value, since a traceback may show them.
             if spelled is None or spelled in found or not _is_plain(self[name]):
                 why = fault(name, self[name])
                 if why is None and (spelled := name.title()) in found:
@@ -102,7 +102,7 @@ def _is_plain(value: Any) -> bool:
 
 
 def keyless(made: Callable[P, T]) -> Callable[P, T]:
-    """Decorate a function that is given keys: no error of it carries a frame that holds its arguments."""
+    """Decorate a function that takes keys: the traceback of its errors has no frame that holds the arguments."""
 
     @functools.wraps(made)
     def quiet(*args: P.args, **options: P.kwargs) -> T:
@@ -117,27 +117,27 @@ def keyless(made: Callable[P, T]) -> Callable[P, T]:
 
 
 def fault(name: Any, value: Any) -> str | None:
-    """Return why a caller's header cannot be sent, without its value; None when it can."""
+    """Return why a caller's header cannot be sent, without showing its value; None when it can."""
     if not isinstance(name, str):
-        return f"a header cannot be sent whose name is no str, but {type(name).__name__}"
+        return f"a header cannot be sent: its name must be a str, not {type(name).__name__}"
     match = _NAME.match(name)
     if match is None or match.end() != len(name):
-        # What stands behind the bad character may be a value.
+        # The text after the invalid character may be a value.
         begun = f" (it begins with {match[0]})" if match is not None else ""
-        return f"a header cannot be sent whose name has more than letters, digits and hyphens in it{begun}"
+        return f"a header cannot be sent: its name has more than letters, digits and hyphens in it{begun}"
     if name.lower() in FRAMING:
-        return f"the header {name} cannot be sent: it is not a caller's to say how a request is framed"
+        return f"the header {name} cannot be sent: the library frames requests itself"
     if not isinstance(value, str):
-        return f"the header {name} cannot be sent: its value is no str, but {type(value).__name__}"
+        return f"the header {name} cannot be sent: its value must be a str, not {type(value).__name__}"
     if not _VALUE.match(value):
         return f"the header {name} cannot be sent: its value has a control character, or one outside Latin-1"
     if name.lower() == "host" and not _TARGET.match(value):
-        return "the header Host cannot be sent: its value is no host"
+        return "the header Host cannot be sent: its value is not a host"
     return None
 
 
 def sendable(headers: Mapping[str, str]) -> Headers:
-    """Return a transport's headers, their names as they are spelled. Raises ValueError like `Headers.checked`."""
+    """Return the headers of a transport, names unchanged. Raises ValueError like `Headers.checked`."""
     hidden = Headers(headers)
     del headers
     hidden.checked("headers")
@@ -145,26 +145,26 @@ def sendable(headers: Mapping[str, str]) -> Headers:
 
 
 def joined(shared: Headers, own: Headers) -> Headers:
-    """Return an endpoint's headers, and a call's in place of those with the same name."""
+    """Return an endpoint's headers, replaced by a call's headers of the same name in any spelling."""
     both = Headers({**shared, **own})
     lowered = set(map(str.lower, both))
     if len(lowered) == len(both):
-        # No name is spelled in two ways.
+        # No name occurs in two spellings.
         return both
     replaced = {name.lower() for name in own}
     return Headers({**{name: shared[name] for name in shared if name.lower() not in replaced}, **own})
 
 
 def check_target(method: str, target: str) -> None:
-    """Raise ValueError for a method or a path and query that would not stay in their place in the request line."""
+    """Raise ValueError for a method, or a path and query, that would break the request line."""
     if not _NAME.fullmatch(method) or not _TARGET.match(target):
         raise ValueError("the URL or method has a character that cannot be sent")
 
 
 def secrets_in(headers: Mapping[str, str], named: Collection[str] = ()) -> list[str]:
-    """Return the secrets among the values of `headers`; `named` are names, in lower case, that are taken for key-like.
+    """Return the secrets in the values of `headers`; `named` are further names, in lower case, whose values are secret.
 
-    Of `Bearer abc` that is `abc`, of a cookie each value, of `Basic ...` the pair in it and the password as well.
+    From `Bearer abc` that is `abc`, from a cookie each value, from `Basic ...` also the decoded pair and the password.
     """
     found: list[str] = []
     for name, value in headers.items():
@@ -192,22 +192,22 @@ def _basic(coded: str) -> list[str]:
 
 
 class Fields(Mapping[str, str]):
-    """Header fields by name, in any spelling; of several with one name, the first."""
+    """The fields of a response by name, ignoring case; of several fields with one name, the first."""
 
     __slots__ = ("_lines",)
 
     def __init__(self, lines: dict[str, str]) -> None:
-        # Name in lower case -> the whole line. Values are cut out when asked for: most never are.
+        # Name in lower case -> the whole line. A value is cut out when it is read; most never are.
         self._lines = lines
 
     def __getitem__(self, name: str) -> str:
         return _value(self._lines[name.lower()])
 
-    # Without Mapping's detours over exceptions and generators, since each call asks a dozen times.
+    # These avoid Mapping's exceptions and generators, since the pipeline reads a dozen fields per call.
 
     def get(self, name: str, default: str | None = None) -> str | None:  # type: ignore[override]
         line = self._lines.get(name)
-        # Our own questions are in lower case, and most are answered with no.
+        # The library's own look-ups are in lower case, and most of them find nothing.
         if line is None and (name.islower() or (line := self._lines.get(name.lower())) is None):
             return default
         return _value(line)
@@ -237,17 +237,27 @@ class Fields(Mapping[str, str]):
 
     @property
     def lines(self) -> Iterable[str]:
-        """All fields, as lines of a head."""
+        """All fields as lines, `Name: value`."""
         return self._lines.values()
 
     def mapped(self, change: Callable[[str], str]) -> Fields:
-        """Return fields whose lines are `change(line)`; itself when that changes none."""
+        """Return fields whose lines are `change(line)`; itself when no line changes."""
         lines = {name: change(line) for name, line in self._lines.items()}
         return self if lines == self._lines else Fields(lines)
 
     def __repr__(self) -> str:
-        # By name alone: a value may be a cookie, or a key that the server echoes.
+        # The names alone: a value may be a cookie, or a key that the server echoes.
         return f"<Fields {', '.join(self)}>"
+
+
+def amount(text: str | None) -> float | None:
+    """Read a value as a finite number of at least 0; None for a missing value and for any other text."""
+    try:
+        number = float(text or "")
+    except ValueError:
+        return None
+    # `float` also reads "nan", "inf" and "-1".
+    return number if 0 <= number < float("inf") else None
 
 
 def _value(line: str) -> str:

@@ -1,11 +1,11 @@
-"""Server-sent events: bytes in, events out.
+"""A parser of server-sent events: bytes in, events out.
 
-Implements the event stream of the WHATWG HTML standard, section 9.2.5 (grammar) and 9.2.6 (interpretation), and nothing
-else. The parser is pure: no I/O, no clock, no logging, no knowledge of HTTP, JSON, ``[DONE]`` or any provider, and no
-import from the rest of the package. Three promises hold for every input:
+It implements the event stream of the WHATWG HTML standard, sections 9.2.5 (grammar) and 9.2.6 (interpretation), and
+nothing else. It has no I/O, clock or logging, and knows nothing of HTTP, JSON, ``[DONE]`` or providers. It imports
+nothing of this library. Three guarantees hold for every input:
 
-* The result does not depend on how the stream was cut into chunks, and an event is returned by the very ``feed`` that
-  brought the last byte it needs.
+* The result does not depend on how the stream is cut into chunks, and an event is returned by the ``feed`` that brings
+  its last byte.
 * Time is linear in the bytes fed; memory is bounded by a small multiple of ``max_event_bytes`` and the chunk in hand.
 * ``Event.data`` is valid UTF-8. Framing happens on bytes, so a character cut by a chunk is never damaged.
 """
@@ -20,8 +20,8 @@ _CR = 0x0D
 _BOM = b"\xef\xbb\xbf"
 _FIELDS = frozenset((b"data", b"event", b"id", b"retry"))
 _LONGEST_FIELD = 5
-# int() may refuse longer strings (sys.set_int_max_str_digits allows no lower limit than this), and no such number is a
-# time to wait: a longer ``retry`` is ignored, like any other value that cannot be used.
+# A longer ``retry`` is ignored, like any invalid value: `int` may refuse longer strings (this is the lowest limit that
+# sys.set_int_max_str_digits allows).
 _MAX_RETRY_DIGITS = 640
 
 
@@ -36,8 +36,8 @@ class EventTooLargeError(ValueError):
         return f"server-sent event is larger than {self.max_event_bytes} bytes"
 
 
-# A Struct without GC tracking is built in a third of the time of a slots class and a quarter of a NamedTuple's;
-# the fields are atoms, so no cycle can pass through it.
+# A Struct without GC tracking is built in a third of the time of a class with slots, and a quarter of a NamedTuple's.
+# Its fields are atoms, so it can be part of no cycle.
 class Event(msgspec.Struct, frozen=True, gc=False):
     """One dispatched event."""
 
@@ -90,37 +90,37 @@ class Parser:
         """The latest valid reconnection time in milliseconds."""
 
         # The stream.
-        self._head: bytes | None = b""  # first bytes while they may still become a BOM; None once that is settled
-        self._after_cr = False  # "...CR" | "LF...": the CR ended its line already, the LF belongs to it
+        self._head: bytes | None = b""  # the first bytes while they may begin a BOM; None after that
+        self._after_cr = False  # "...CR" | "LF...": the CR ended its line, and the LF belongs to it
         self._ended = False  # by close() or an oversized event
-        self._overflow = False  # events were returned, the error behind them is still owed
+        self._overflow = False  # the next call raises EventTooLargeError
 
-        # The line cut by the end of the chunk: "data: a" | "b LF". A bytearray, because a list of two-byte chunks takes
-        # twenty times the memory that max_event_bytes promises.
+        # A line that the end of the chunk cut: "data: a" | "b LF". It is a bytearray, since a list of two-byte chunks
+        # would take twenty times the memory that max_event_bytes allows.
         self._line = bytearray()
-        self._skip = False  # ": long comm" | "ent LF": known to be ignored, so the rest is dropped as it comes
+        self._skip = False  # ": long comm" | "ent LF": the line is ignored, and its rest is dropped as it arrives
 
         # The block: everything since the last blank line.
-        self._size = 0  # bytes of its known fields; 0 means that it has none, so all of the below are at rest
+        self._size = 0  # the bytes of its known fields; 0 means that it has none, and the following are unset
         self._data: list[bytes] = []
         self._type = ""
-        self._id: str | None = None  # not last_event_id yet: "id: 1 LF" EOF commits nothing
+        self._id: str | None = None  # becomes last_event_id at the blank line: "id: 1 LF" EOF commits nothing
         self._retry: int | None = None
 
     def feed(self, chunk: bytes) -> list[Event]:
-        """Take the next bytes (any number of them) and return the events they complete, in order.
+        """Take the next bytes (any number of them) and return the events that they complete, in order.
 
-        Raises `RuntimeError` after ``close()`` or after `EventTooLargeError`: bytes behind the end are a mistake of
-        the caller, and dropping them silently would hide it.
+        Raises `RuntimeError` after ``close()`` or after `EventTooLargeError`: bytes after the end are a mistake of the
+        caller, and dropping them silently would hide it.
         """
         if self._ended:
-            self.close()  # raises the error that is owed, if one is
+            self.close()  # raises EventTooLargeError if that is due
             raise RuntimeError("the SSE parser has ended")
         if self._after_cr and chunk:
             self._after_cr = False
             chunk = chunk.removeprefix(b"\n")
         if _CR in chunk:  # an integer, as ``b"\r" in chunk`` takes four times as long
-            # From here on LF is the only line end, which also puts CRLF servers in the fast lane.
+            # From here on LF is the only line end, so that the streams of CRLF servers take the fast path.
             self._after_cr = chunk.endswith(b"\r")
             chunk = chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
         if self._head is not None:
@@ -134,7 +134,7 @@ class Parser:
         events: list[Event] = []
         try:
             if self._line or self._skip:
-                # Only the new bytes are searched, or one long line in tiny chunks would be read over and over.
+                # Only the new bytes are searched, else a long line in tiny chunks would take quadratic time.
                 end = chunk.find(b"\n")
                 if end < 0:
                     self._hold(chunk)
@@ -157,43 +157,43 @@ class Parser:
         return events
 
     def close(self) -> list[Event]:
-        """End the stream; with ``strict=False`` return the event it left unfinished, if any.
+        """End the stream; with ``strict=False`` return the event that it left unfinished, if any.
 
-        Idempotent: later calls return nothing. Raises `EventTooLargeError` if that is still owed, in both modes.
+        Later calls return nothing. Raises `EventTooLargeError` if that is due, in both modes.
         """
         if self._ended:
             if self._overflow:
                 self._overflow = False
                 raise EventTooLargeError(self.max_event_bytes)
             return []
-        # One LF ends the unfinished line, or is the second half of a CRLF; the other is the missing blank line.
+        # The first LF ends the unfinished line, or completes a CRLF; the second one is the missing blank line.
         events = [] if self.strict else self.feed(b"\n\n")
         self._ended = True
         return events
 
     def _read_plain(self, chunk: bytes, events: list[Event]) -> bytes:
-        """The fast lane, for a chunk at the start of a block: return what is left of it for the exact lane.
+        """Read a chunk at the start of a block by the fast path; return what is left for `_read_lines`.
 
-        It takes all up to the last blank line if that is nothing but ``data: `` lines, a blank line after each, in
-        valid UTF-8; otherwise it takes nothing. Measured: 64 events in a chunk take half of the exact lane's time, a
-        single one 10 % less.
+        It reads everything up to the last blank line if that consists of ``data: `` lines in valid UTF-8, a blank line
+        after each; otherwise it reads nothing. Measured: 64 events in a chunk take half of the time of `_read_lines`, a
+        single event 10 % less.
         """
         first, last = chunk.find(b"\n"), chunk.rfind(b"\n\n")
         if last < 0 or last > self.max_event_bytes or not _is_utf8(chunk[:last]):
             return chunk
         last_id = self.last_event_id
-        if first == last:  # one event in the chunk, how a model talks: the general case would cost 70 % more
+        if first == last:  # one event in the chunk, the common case: the general code would cost 70 % more
             events.append(Event("message", chunk[6:last], last_id, None))
         else:
             parts = chunk[6:last].split(b"\n\ndata: ")
-            # The separators hold two LFs each. Any other LF is inside a part: a second line, a comment, a blank line.
+            # Each separator holds two LFs. Any other LF is in a part: a second line, a comment, a blank line.
             if chunk.count(b"\n", 0, last) != 2 * len(parts) - 2:
                 return chunk
             events += [Event("message", part, last_id, None) for part in parts]
         return chunk[last + 2 :]
 
     def _read_lines(self, chunk: bytes, events: list[Event]) -> None:
-        """The exact lane: start at the beginning of a line, interpret each finished one, hold the last."""
+        """Interpret each finished line of a chunk that begins a line, and hold the last, unfinished one."""
         lines = chunk.split(b"\n")
         rest = lines.pop()
         for line in lines:
@@ -230,7 +230,7 @@ class Parser:
             self._hold(rest)
 
     def _hold(self, piece: bytes) -> None:
-        """Keep a piece of an unfinished line, or only the fact that it is going to be ignored."""
+        """Keep a piece of an unfinished line, or only the fact that the line will be ignored."""
         if self._skip:
             return
         line = self._line

@@ -37,11 +37,11 @@ ANSWERS = [
 
 async def healthy(client: AsyncClient, server: RawServer) -> None:
     """Nothing is held, and the client still works."""
-    gate = client._pipeline.balancer.upstreams[0].limiter
-    await until(lambda: gate.in_flight == 0 and gate.waiting == 0)
+    limiter = client._pipeline.balancer.upstreams[0].limiter
+    await until(lambda: limiter.in_flight == 0 and limiter.waiting == 0)
     server.scripts = [ANSWERS[0]]
     await whole(client)
-    assert gate.in_flight == 0
+    assert limiter.in_flight == 0
 
 
 @pytest.mark.parametrize("script", ANSWERS, ids=["answer", "500-then-backoff", "stream"])
@@ -110,21 +110,21 @@ async def test_a_call_that_waits_its_turn_may_be_cancelled_at_any_step(waits_for
     tasks_before = asyncio.all_tasks()
     async with raw_server(Script(head=b"", end="stall")) as server:
         async with AsyncClient(api_key="k", base_url=server.base_url, **waits_for) as client:
-            gate = client._pipeline.balancer.upstreams[0].limiter
+            limiter = client._pipeline.balancer.upstreams[0].limiter
             holders = [asyncio.ensure_future(whole(client)) for _ in range(4)]
-            await until(lambda: gate.in_flight >= 1 and gate.waiting >= 1)
-            waiting = gate.waiting
+            await until(lambda: limiter.in_flight >= 1 and limiter.waiting >= 1)
+            waiting = limiter.waiting
             for step in range(25):
                 task = asyncio.ensure_future(whole(client))
                 for _ in range(step):
                     await asyncio.sleep(0)
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)
-                assert gate.waiting == waiting
+                assert limiter.waiting == waiting
             for holder in holders:
                 holder.cancel()
             await asyncio.gather(*holders, return_exceptions=True)
-            assert (gate.in_flight, gate.waiting) == (0, 0)
+            assert (limiter.in_flight, limiter.waiting) == (0, 0)
             assert client._pipeline.balancer.upstreams[0].counters.attempts == len(holders) - waiting
         await until(lambda: server.open_connections == 0)
     await until(lambda: asyncio.all_tasks() == tasks_before)

@@ -1,4 +1,4 @@
-"""Claims about `Limiter.held_by`: it names what the head of the line waits for."""
+"""Claims about `Limiter.held_by`: it names what the head of the queue waits for."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ def test_the_head_of_the_line_is_told_what_it_waits_for(
 ) -> None:
     async def main() -> None:
         loop = asyncio.get_running_loop()
-        gate = Limiter(Limits(**limits), limit=5)
-        assert gate.held_by(loop.time()) is None
+        limiter = Limiter(Limits(**limits), limit=5)
+        assert limiter.held_by(loop.time()) is None
         for _ in range(ahead):
-            assert gate.enter_nowait(tokens, loop.time()) is not None
-        waiting = asyncio.create_task(gate.enter(tokens))
+            assert limiter.enter_nowait(tokens, loop.time()) is not None
+        waiting = asyncio.create_task(limiter.enter(tokens))
         await asyncio.sleep(0)
-        assert gate.held_by(loop.time()) == what
-        gate.pause(loop.time() + 5)
-        assert gate.held_by(loop.time()) == "pause"
+        assert limiter.held_by(loop.time()) == what
+        limiter.pause(loop.time() + 5)
+        assert limiter.held_by(loop.time()) == "pause"
         waiting.cancel()
         await asyncio.gather(waiting, return_exceptions=True)
-        assert gate.held_by(loop.time()) is None
+        assert limiter.held_by(loop.time()) is None
 
     run(main())
 
@@ -46,13 +46,13 @@ def test_the_head_of_the_line_is_told_what_it_waits_for(
 def test_a_learned_rate_has_its_own_name() -> None:
     async def main() -> None:
         loop = asyncio.get_running_loop()
-        congestion = AdaptiveLimit()
-        congestion.answered(loop.time(), 8)
-        congestion.refused(loop.time(), loop.time(), 7, kind="rate")
-        gate = Limiter(Limits(), limit=8, pace=congestion)
-        waiting = asyncio.create_task(gate.enter(0.0))
+        adaptive = AdaptiveLimit()
+        adaptive.answered(loop.time(), 8)
+        adaptive.refused(loop.time(), loop.time(), 7, kind="rate")
+        limiter = Limiter(Limits(), limit=8, learned_rate=adaptive)
+        waiting = asyncio.create_task(limiter.enter(0.0))
         await asyncio.sleep(0)
-        assert gate.held_by(loop.time()) == "rate"
+        assert limiter.held_by(loop.time()) == "rate"
         waiting.cancel()
         await asyncio.gather(waiting, return_exceptions=True)
 

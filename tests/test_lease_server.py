@@ -70,7 +70,7 @@ async def test_who_does_not_know_the_secret_gets_nothing() -> None:
             await quota.lease(ASK)
         assert secret not in repr(quota)
         await quota.close()
-    with pytest.raises(ValueError, match="not the address"):
+    with pytest.raises(ValueError, match="address must be"):
         ServedQuota("sentinel")
 
 
@@ -206,5 +206,5 @@ async def test_limits_that_differ_are_agreed_on_and_said_once(caplog: pytest.Log
         await other.close()
     said = [record.getMessage() for record in caplog.records]
     assert len(said) == 2
-    assert "requests_per_minute=600 from another process and 1200 here" in said[0]
-    assert "tokens_per_minute=9000 from another process and None here" in said[1]
+    assert "requests_per_minute=600 and this one 1200" in said[0]
+    assert "tokens_per_minute=9000 and this one None" in said[1]

@@ -20,8 +20,8 @@ from aimlasync.errors import BudgetExceededError
 from aimlasync.quota.account import TTL, Account
 from aimlasync.quota.lease import Leases
 from aimlasync.quota.protocol import Ask, Draw, Lease, Quota, QuotaDownError
+from aimlasync.quota.purse import Purse
 from aimlasync.quota.shared_budget import SharedBudget
-from aimlasync.quota.till import Till
 from aimlasync.simulator import Simulator
 
 
@@ -35,7 +35,7 @@ class Place:
 
     def __init__(self, rtt: float = 0.002) -> None:
         self.account: Account | None = None
-        self.till = Till()
+        self.purse = Purse()
         self.rtt = rtt
         self.asked: list[Ask] = []
         self.is_broken = False
@@ -55,13 +55,13 @@ class Place:
     async def draw(self, draw: Draw) -> int:
         if self.is_broken:
             raise QuotaDownError("it is away")
-        return self.till.draw(draw, 0.0).granted
+        return self.purse.draw(draw, 0.0).granted
 
     async def close(self) -> None:
         return None
 
 
-def gate(place: Quota, limits: Limits, limit: int = 1000) -> Limiter:
+def limiter(place: Quota, limits: Limits, limit: int = 1000) -> Limiter:
     return Limiter(limits, limit=limit, leases=Leases(place, limits))
 
 
@@ -100,12 +100,12 @@ async def work(
 ) -> Sent:
     """Let workers send as much as they may for a while; one may die in the middle, in the midst of everything."""
     loop, sent, rnd = asyncio.get_running_loop(), Sent(), random.Random(1)
-    gates = [gate(place, limits) for _ in range(workers)]
+    limiters = [limiter(place, limits) for _ in range(workers)]
 
     async def call(worker: int) -> None:
         while True:
             real = rnd.uniform(200, 1200)
-            own = gates[worker]
+            own = limiters[worker]
             admission = own.enter_nowait(real * guess, loop.time()) or await own.enter(real * guess)
             await asyncio.sleep(rnd.uniform(0, 0.05))
             sent.entries.append((loop.time(), real, worker))
@@ -119,7 +119,7 @@ async def work(
     }
     await asyncio.sleep(seconds / 2)
     if dies is not None:
-        gates[dies].limit = 0
+        limiters[dies].limit = 0
         for task in tasks[dies]:
             task.cancel()
     await asyncio.sleep(seconds / 2)
@@ -127,7 +127,7 @@ async def work(
     for task in everybody:
         task.cancel()
     await asyncio.gather(*everybody, return_exceptions=True)
-    for each in gates:
+    for each in limiters:
         await each.close()
     return sent
 
@@ -231,7 +231,7 @@ def test_a_pause_that_one_worker_was_told_holds_for_all() -> None:
     async def main() -> tuple[float, str | None]:
         place, loop = Place(), asyncio.get_running_loop()
         limits = Limits(requests_per_minute=600)
-        one, other = gate(place, limits), gate(place, limits)
+        one, other = limiter(place, limits), limiter(place, limits)
         one.pause(loop.time() + 7.0)
         await asyncio.sleep(0.1)
         began = loop.time()
@@ -249,7 +249,7 @@ def test_a_pause_that_one_worker_was_told_holds_for_all() -> None:
 def test_who_leaves_the_line_leaves_nothing_behind() -> None:
     async def main() -> None:
         place, limits = Place(), Limits(requests_per_minute=60, tokens_per_minute=60_000)
-        own = gate(place, limits)
+        own = limiter(place, limits)
         for steps in range(12):
             task = asyncio.create_task(own.enter(1000.0))
             for _ in range(steps):
@@ -272,7 +272,7 @@ def test_who_leaves_the_line_leaves_nothing_behind() -> None:
 def test_what_was_leased_and_not_spent_is_given_back_when_it_ends() -> None:
     async def main() -> None:
         place, limits = Place(), Limits(tokens_per_minute=6_000)
-        own = gate(place, limits)
+        own = limiter(place, limits)
         own.leave(await own.enter(6_000.0), 0.0)
         await asyncio.sleep(2 * TTL)
         last = place.asked[-1]
@@ -285,14 +285,14 @@ def test_a_place_that_fails_is_asked_again() -> None:
     async def main() -> Admission:
         place = Place()
         place.is_broken = True
-        own = gate(place, Limits(requests_per_minute=600))
+        own = limiter(place, Limits(requests_per_minute=600))
         task = asyncio.create_task(own.enter(0.0))
         await asyncio.sleep(2.5)
         assert len(place.asked) == 3
         place.is_broken = False
         return await task
 
-    assert run(main()).slip is not None
+    assert run(main()).allotment is not None
 
 
 def test_a_quota_without_a_limit_is_a_mistake() -> None:
@@ -307,7 +307,7 @@ def test_limits_are_split_where_nothing_is_shared() -> None:
     assert parts[0].requests_per_minute == 150
     assert parts[0].tokens_per_minute == 2_250
     assert Limits(concurrency=1).share(2, 2).concurrency == 1
-    with pytest.raises(ValueError, match="no part"):
+    with pytest.raises(ValueError, match="index must be"):
         whole.share(5, 4)
 
 
@@ -317,11 +317,11 @@ def test_limits_are_split_where_nothing_is_shared() -> None:
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 400), st.floats(0, 1)), max_size=60))
 def test_all_that_is_drawn_is_never_more_than_there_is(asks: list[tuple[str, int, float]]) -> None:
-    till, held = Till(), dict.fromkeys("abc", 0)
+    purse, held = Purse(), dict.fromkeys("abc", 0)
     for worker, needs, share in asks:
         keeps = int(held[worker] * share)
         draw = Draw(worker=worker, purse="usd", total=1000, keeps=keeps, needs=needs)
-        held[worker] = keeps + till.draw(draw, 0.0).granted
+        held[worker] = keeps + purse.draw(draw, 0.0).granted
         assert sum(held.values()) <= 1000
 
 
@@ -361,7 +361,7 @@ async def test_workers_spend_one_budget_together_and_no_more() -> None:
     left = 0.005 - sum(budget.spent for budget in budgets if budget is not None)
     needs = int(left * 10**9) - 3
     draw = Draw(worker="z", purse="usd", total=5_000_000, keeps=0, needs=needs)
-    assert place.till.draw(draw, 0.0).granted >= needs
+    assert place.purse.draw(draw, 0.0).granted >= needs
 
 
 async def test_a_budget_whose_place_is_away_says_so_and_spends_nothing_new() -> None:

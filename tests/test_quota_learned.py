@@ -20,7 +20,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import pytest
-from test_gate import worst
+from test_limiter import worst
 from virtual import run
 
 from aimlasync.admission.outcome import Outcome

@@ -1,4 +1,4 @@
-"""The shared place in Redis: the same arithmetic, several processes, and what is done while it is away."""
+"""The shared place in Redis: the same arithmetic, several processes, and what workers do while it is down."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from aimlasync import AsyncClient, Endpoint, Limits
 from aimlasync.errors import BudgetExceededError
 from aimlasync.quota.account import TTL, Account
 from aimlasync.quota.protocol import Ask, Draw, Drawn, Lease, Memory
-from aimlasync.quota.till import Till
+from aimlasync.quota.purse import Purse
 from aimlasync.simulator import Simulator, serve_in_thread
 
 pytest.importorskip("redis", reason="pip install 'aimlasync[redis]' runs these tests")
@@ -134,15 +134,15 @@ def test_the_script_of_the_budget_does_what_the_till_does(running: RedisServer, 
 
     client = redis.Redis(unix_socket_path=str(running.socket))
     script: Any = client.register_script("local now = tonumber(ARGV[2])" + DRAW)
-    rnd, now, key = random.Random(seed), 1.7e9, f"till-{seed}"
-    till: Till | None = None
+    rnd, now, key = random.Random(seed), 1.7e9, f"purse-{seed}"
+    purse: Purse | None = None
     held = dict.fromkeys("abc", 0)
     last: dict[str, Drawn] = {}
     for _ in range(300):
         now += rnd.random()
         if rnd.random() < 0.02:
             client.delete(key)
-            till = None
+            purse = None
         worker = rnd.choice("abc")
         keeps = int(held[worker] * rnd.random())
         draw = Draw(worker=worker, purse="usd", total=10**15, keeps=keeps, needs=rnd.choice((0, 10**10, 3 * 10**14)))
@@ -151,8 +151,8 @@ def test_the_script_of_the_budget_does_what_the_till_does(running: RedisServer, 
             draw.epoch, draw.taken = before.epoch, before.taken
             draw.version = before.version + (1000 if rnd.random() < 0.02 else 0)
         found = msgspec.msgpack.decode(script(keys=[key], args=[msgspec.msgpack.encode(draw), repr(now)]), type=Drawn)
-        till = till or Till(found.epoch, now)
-        last[worker] = till.draw(draw, now)
+        purse = purse or Purse(found.epoch, now)
+        last[worker] = purse.draw(draw, now)
         assert found == last[worker]
         held[worker] = keeps + found.granted
     client.close()
@@ -201,7 +201,7 @@ def test_processes_share_one_limit_and_go_on_when_one_is_killed(running: RedisSe
             for worker in workers:
                 worker.kill()
                 worker.communicate(timeout=20)
-    # However slow this machine is: in all no more than the pace of one limit, and what may be ahead of it.
+    # However slow this machine is: in all no more than the rate of one limit, and what a worker may be ahead of it.
     assert len(simulator.ledger) <= rpm / 60 * (time.monotonic() - began + 0.5)
     assert set(simulator.ledger.by_status()) <= {0, 200}
 
@@ -213,7 +213,7 @@ def served(simulator: Simulator, count: int) -> None:
         time.sleep(0.01)
 
 
-# Redis that is away
+# Redis that is down
 
 
 async def test_without_redis_a_worker_keeps_to_the_part_that_it_was_told_with_one_warning(
@@ -260,7 +260,7 @@ async def test_who_never_heard_redis_and_was_told_the_share_goes_on_at_it(
     async with RedisQuota(own.url, name="a", share=4) as quota:
         lease = await quota.lease(question(calls=100))
         assert (lease.requests, lease.part) == (1, 0.25)
-        assert "1/4 as share= says" in caplog.text
+        assert "1/4 (by share=)" in caplog.text
         own.start()
         await until(lambda: not quota.is_down)
         # Others may be at theirs: a place that begins grants no more than that at first.
@@ -299,7 +299,7 @@ async def test_a_redis_that_hangs_is_down(own: RedisServer) -> None:
 async def test_a_redis_that_allows_no_scripts_is_down_and_said_once(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("aimlasync.quota.fallback._LOOK", 0.01)
+    monkeypatch.setattr("aimlasync.quota.fallback._FIRST_TEST", 0.01)
     server = RedisServer("--rename-command", "EVALSHA", "", "--rename-command", "EVAL", "")
     server.start()
     try:
@@ -365,7 +365,7 @@ async def test_a_redis_that_forgot_is_told_what_was_sent(
         # Six that were sent, and the one that is granted; a tenth of a second is a request.
         assert 7 <= sum(after.memory.requests[3::2]) <= 7 + 10
     assert [record.levelname for record in caplog.records] == ["WARNING"]
-    assert "lost what it knew" in caplog.text
+    assert "lost its state" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -523,7 +523,7 @@ async def test_a_password_is_never_shown(caplog: pytest.LogCaptureFixture, tmp_p
                 assert "sentinel" not in repr(quota) + str(vars(quota)["_key"]) + caplog.text
     finally:
         server.close()
-    with pytest.raises(ValueError, match="not a URL") as caught:
+    with pytest.raises(ValueError, match="url must be") as caught:
         RedisQuota("sentinel", name="a")
     assert "sentinel" not in str(caught.value)
     assert caught.value.__context__ is None

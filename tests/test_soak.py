@@ -126,7 +126,7 @@ async def test_nothing_is_left_of_calls_that_went_wrong_in_every_way() -> None:
                 gc.collect()
                 await until(lambda: client.statistics()[0].in_flight == 0)
                 assert client.queued == 0
-                assert client._pipeline.balancer.upstreams[0].limiter.line._interactive.named == {}
+                assert client._pipeline.balancer.upstreams[0].limiter.queue._interactive.by_tenant == {}
                 await until(lambda: simulator.admission.in_flight == 0)
             if each > 1:
                 # Which of the rare ones come up is chance.

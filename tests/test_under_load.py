@@ -214,7 +214,7 @@ async def test_requests_per_minute_hold_at_the_server() -> None:
             await ask(client, 5)
             took = asyncio.get_running_loop().time() - begun
         assert simulator.ledger.by_status() == {200: 5}
-    # Paced from the start: two a second, not a burst.
+    # Spaced out from the start: two a second, not a burst.
     assert took > 1.5
 
 

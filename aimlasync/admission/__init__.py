@@ -1,11 +1,13 @@
-"""Who may send, and when: one endpoint's rate limits, its concurrency limit and the queue before them.
+"""Admission: which attempt may be sent to an endpoint, and when. Rate limits, the concurrency limit, the queue.
 
-It may import `quota`, `config` and what lies below them. No I/O.
+It may import `quota`, `config` and what lies below them. It has no I/O.
 
-    limiter        the one place where attempts are admitted
-    rate_limits    requests and tokens per minute: a sliding window, and a bucket that paces it
-    fair_queue     who waits: by priority, tenants in turn
-    adaptive       how many at once, and how fast, learned from refusals
-    token_estimate how many tokens a request will take
+    limiter        admits attempts: the place where all limits of an endpoint meet
+    rate_limits    requests and tokens per minute: a sliding window, and a token bucket that spreads it
+    fair_queue     the waiting calls: by priority, tenants in turn
+    adaptive       how many attempts in flight, and how many per second, learned from refusals
+    bound          one such number: slow start, cuts and probes
+    diagnosis      which of the two a refusal speaks of
+    token_estimate how many tokens a request will probably take
     outcome        what an attempt says about the server's capacity
 """

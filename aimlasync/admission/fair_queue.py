@@ -1,8 +1,8 @@
-"""The queue of waiting calls: interactive before bulk, tenants in turn.
+"""The queue of calls that wait for admission: interactive calls before bulk calls, tenants in turn.
 
-It decides the order alone; `limiter` decides who is admitted and when. It may import `config`. One of every eight
-turns is bulk's while both wait. Within a priority tenants take turns, and within a tenant calls are served first come,
-first served; calls without a tenant are one tenant together.
+The queue decides the order alone; `admission.limiter` decides who is admitted, and when. While both priorities wait,
+one of every eight turns goes to a bulk call. Within a priority, tenants take turns (round robin). Within a tenant,
+calls are served first in, first out; calls without a tenant count as one tenant. It may import `config`.
 """
 
 from __future__ import annotations
@@ -14,16 +14,18 @@ from typing import Generic, TypeVar
 
 from aimlasync.config import Priority
 
-# When both lanes wait, every so many turns one is bulk's: it moves on, and interactive hardly notices.
+# While both priorities wait, one of so many turns goes to a bulk call: enough for bulk calls to progress, and too few
+# to delay interactive calls noticeably.
 _BULK_EVERY = 8
-# Those who left stay in the queue until they are at its head, or until they are this many more than the living.
-_DEAD = 64
+# A cancelled waiter stays in its queue until it reaches the head, or until the queue holds this many more cancelled
+# waiters than live ones. So a cancellation costs no search.
+_MAX_CANCELLED = 64
 
 T = TypeVar("T")
 
 
 class Waiter(Generic[T]):
-    """One who waits for `turn`; `need` tells the keeper of the line, whenever it asks, how much is waited for."""
+    """One waiting call: `turn` resolves when it is served; `need()` returns how many tokens it needs, as known now."""
 
     __slots__ = ("need", "priority", "tenant", "turn")
 
@@ -36,135 +38,140 @@ class Waiter(Generic[T]):
         self.tenant = tenant
 
 
-class _Turns(Generic[T]):
-    """One lane: the queue whose turn it is, and the queues of the other tenants in the order of theirs.
+class _PriorityQueue(Generic[T]):
+    """The waiters of one priority: the queue of the tenant whose turn it is, and the queues of the other tenants.
 
-    While nobody names a tenant there is one queue, and no other to look for.
+    The other queues are in the order of their turns. While no call names a tenant, there is one queue and no other.
     """
 
-    __slots__ = ("alive", "named", "others", "queue", "size", "tenant")
+    __slots__ = ("by_tenant", "current", "length", "others", "tenant", "waiting")
 
     def __init__(self) -> None:
-        self.queue: deque[Waiter[T]] = deque()
-        # Whose queue that is.
+        self.current: deque[Waiter[T]] = deque()
+        # The tenant of the current queue.
         self.tenant: str | None = None
         self.others: OrderedDict[str | None, deque[Waiter[T]]] = OrderedDict()
-        self.alive = 0
-        # The length of all queues: those who left are in them until they are at a head.
-        self.size = 0
-        # Tenant -> how many of its own wait; who has none is forgotten.
-        self.named: dict[str, int] = {}
+        # How many live waiters there are.
+        self.waiting = 0
+        # The length of all queues together, cancelled waiters included.
+        self.length = 0
+        # Tenant -> its live waiters; a tenant without any is removed.
+        self.by_tenant: dict[str, int] = {}
 
     def join(self, waiter: Waiter[T]) -> None:
         tenant = waiter.tenant
-        self.alive += 1
-        self.size += 1
+        self.waiting += 1
+        self.length += 1
         if tenant is not None:
-            self.named[tenant] = self.named.get(tenant, 0) + 1
+            self.by_tenant[tenant] = self.by_tenant.get(tenant, 0) + 1
         if tenant == self.tenant:
-            self.queue.append(waiter)
-        elif self.queue or self.others:
+            self.current.append(waiter)
+        elif self.current or self.others:
             self.others.setdefault(tenant, deque()).append(waiter)
         else:
             self.tenant = tenant
-            self.queue.append(waiter)
+            self.current.append(waiter)
 
     def head(self) -> Waiter[T] | None:
         while True:
-            queue = self.queue
-            while queue and queue[0].turn.done():
-                queue.popleft()
-                self.size -= 1
-            if queue:
-                return queue[0]
+            current = self.current
+            while current and current[0].turn.done():
+                current.popleft()
+                self.length -= 1
+            if current:
+                return current[0]
             if not self.others:
                 return None
-            self.tenant, self.queue = self.others.popitem(last=False)
+            self.tenant, self.current = self.others.popitem(last=False)
 
     def serve(self) -> None:
-        self._gone(self.queue.popleft())
-        self.size -= 1
+        self._uncount(self.current.popleft())
+        self.length -= 1
         if self.others:
-            if self.queue:
-                self.others[self.tenant] = self.queue
-            self.tenant, self.queue = self.others.popitem(last=False)
+            if self.current:
+                self.others[self.tenant] = self.current
+            self.tenant, self.current = self.others.popitem(last=False)
 
     def left(self, waiter: Waiter[T]) -> None:
-        self._gone(waiter)
-        if self.size > 2 * self.alive + _DEAD:
-            self.queue = _living(self.queue)
-            self.others = OrderedDict((who, kept) for who, queue in self.others.items() if (kept := _living(queue)))
-            self.size = len(self.queue) + sum(map(len, self.others.values()))
+        self._uncount(waiter)
+        if self.length > 2 * self.waiting + _MAX_CANCELLED:
+            self.current = _live(self.current)
+            self.others = OrderedDict((tenant, kept) for tenant, queue in self.others.items() if (kept := _live(queue)))
+            self.length = len(self.current) + sum(map(len, self.others.values()))
 
     def ahead(self, tenant: str | None) -> int:
-        if not self.named:
-            return self.alive
-        # Whoever has fewer waiting than this one will have is through before; the others have as many turns as it has.
-        mine = self.alive - sum(self.named.values()) if tenant is None else self.named.get(tenant, 0)
-        return min(self.alive, (mine + 1) * (1 + len(self.named)))
+        if not self.by_tenant:
+            return self.waiting
+        # Tenants take turns, so until a new call of this tenant is served, each other tenant has at most as many turns
+        # as this tenant has waiters, the new one included.
+        own = self.waiting - sum(self.by_tenant.values()) if tenant is None else self.by_tenant.get(tenant, 0)
+        return min(self.waiting, (own + 1) * (1 + len(self.by_tenant)))
 
-    def _gone(self, waiter: Waiter[T]) -> None:
-        self.alive -= 1
+    def _uncount(self, waiter: Waiter[T]) -> None:
+        self.waiting -= 1
         tenant = waiter.tenant
         if tenant is not None:
-            if self.named[tenant] > 1:
-                self.named[tenant] -= 1
+            if self.by_tenant[tenant] > 1:
+                self.by_tenant[tenant] -= 1
             else:
-                del self.named[tenant]
+                del self.by_tenant[tenant]
 
 
-def _living(queue: deque[Waiter[T]]) -> deque[Waiter[T]]:
+def _live(queue: deque[Waiter[T]]) -> deque[Waiter[T]]:
     return deque(waiter for waiter in queue if not waiter.turn.done())
 
 
-class Line(Generic[T]):
-    """The line; `len` counts those who still wait."""
+class FairQueue(Generic[T]):
+    """The waiters of both priorities; `len` counts those that were neither served nor cancelled."""
 
     __slots__ = ("_bulk", "_interactive", "_since_bulk")
 
     def __init__(self) -> None:
-        self._interactive: _Turns[T] = _Turns()
-        self._bulk: _Turns[T] = _Turns()
+        self._interactive: _PriorityQueue[T] = _PriorityQueue()
+        self._bulk: _PriorityQueue[T] = _PriorityQueue()
         self._since_bulk = 0
 
     def join(self, priority: Priority, need: Callable[[], float], tenant: str | None = None) -> Waiter[T]:
-        """Stand at the end of a lane, or of one's tenant's queue there."""
+        """Add a waiter at the end of its tenant's queue."""
         waiter: Waiter[T] = Waiter(asyncio.get_running_loop().create_future(), priority, need, tenant)
-        self._lane(priority).join(waiter)
+        self._queue_of(priority).join(waiter)
         return waiter
 
     def head(self) -> Waiter[T] | None:
-        """Return the one whose turn it is, None when nobody waits."""
+        """Return the waiter whose turn it is, None when nobody waits."""
         first, bulk = self._interactive.head(), self._bulk.head()
         if bulk is not None and (first is None or self._since_bulk >= _BULK_EVERY):
             return bulk
         return first
 
-    def serve(self, waiter: Waiter[T], what: T) -> None:
-        """Give the head its turn."""
-        self._lane(waiter.priority).serve()
+    def serve(self, waiter: Waiter[T], result: T) -> None:
+        """Remove the head and resolve its turn with `result`; `waiter` must be what `head()` returned."""
+        self._queue_of(waiter.priority).serve()
         self._since_bulk = 0 if waiter.priority == "bulk" else self._since_bulk + 1
-        waiter.turn.set_result(what)
+        waiter.turn.set_result(result)
 
     def left(self, waiter: Waiter[T]) -> None:
-        """Note that one in the line has been cancelled and was not served."""
-        self._lane(waiter.priority).left(waiter)
+        """Note that a waiter was cancelled before it was served."""
+        self._queue_of(waiter.priority).left(waiter)
 
     def ahead(self, priority: Priority, tenant: str | None = None) -> int:
-        """Return about how many have their turn before one who joins now; bulk's share is not counted."""
+        """Return about how many waiters are served before a call that joins now.
+
+        For an interactive call, the turns of bulk calls are not counted.
+        """
         ahead = self._interactive.ahead(tenant)
-        return ahead if priority == "interactive" else self._interactive.alive + self._bulk.ahead(tenant)
+        return ahead if priority == "interactive" else self._interactive.waiting + self._bulk.ahead(tenant)
 
     def waiting_for(self, priority: Priority) -> int:
-        """Return how many wait whom a call of this priority does not pass."""
-        return self._interactive.alive if priority == "interactive" else len(self)
+        """Return how many waiters a new call of this priority cannot overtake by its priority."""
+        return self._interactive.waiting if priority == "interactive" else len(self)
 
     def waiting_of(self, tenant: str) -> int:
-        """Return how many of a tenant wait."""
-        return self._interactive.named.get(tenant, 0) + self._bulk.named.get(tenant, 0)
+        """Return how many calls of a tenant wait."""
+        return self._interactive.by_tenant.get(tenant, 0) + self._bulk.by_tenant.get(tenant, 0)
 
     def __len__(self) -> int:
-        return self._interactive.alive + self._bulk.alive
+        return self._interactive.waiting + self._bulk.waiting
 
-    def _lane(self, priority: Priority) -> _Turns[T]:
+    def _queue_of(self, priority: Priority) -> _PriorityQueue[T]:
         return self._interactive if priority == "interactive" else self._bulk

@@ -1,23 +1,22 @@
-"""Who may send to one endpoint, and when: attempts in flight, requests and tokens per minute, pauses, one queue.
+"""The limiter of one endpoint: who may send an attempt, and when.
 
-Arithmetic on the loop's clock, without I/O. It may import `config`, `quota` and the other files of this package.
+It is arithmetic on the event loop's clock, without I/O. It may import `config`, `quota` and the other files of this
+package. An attempt is admitted in the instant in which all of these hold:
 
-An attempt is admitted when all of these agree, and they are all taken in the same instant:
- - fewer than `limit` attempts are in flight;
- - the sliding window has room: no minute is above the limit, each attempt counted at what it really cost as soon as
-   that is known;
- - the bucket has room: it spreads what the window would allow at once over the minute;
- - no pause: a pause stops the whole endpoint, and no caller that goes away lifts it.
+ - Fewer than `limit` attempts are in flight.
+ - The sliding windows have room: in no minute more is sent than the rate limits allow. An attempt counts at its
+   estimated tokens, and at its real tokens as soon as they are known.
+ - The token buckets have room: they spread over the minute what the windows would allow at once.
+ - The learned rate, where there is one, allows the next attempt.
+ - There is no pause. A pause holds for the whole endpoint, and no caller that is cancelled ends it.
 
-Within a priority and a tenant, calls are served first come, first served, whatever their sizes. Only the head of the
-queue is measured, so that small requests never starve a large one. A waiting call holds nothing.
-A request larger than the bucket is admitted when the bucket is full; the requests behind it pay the rest (pay forward).
-A request larger than a minute's limit goes alone.
-Where the account's minute is shared with other processes, the shared place has windows and buckets (`quota.account`),
-and an attempt takes its part of a lease instead; the queue, the places in flight and the pauses stay here.
-Reserve, then settle: an attempt is admitted at an estimate. The difference to what it cost becomes debt, or credit for
-later attempts, at most a minute's worth. A waiting call is estimated again whenever it is measured: a long queue that
-was estimated before the first answer would else be wrong to its end.
+Only the head of the queue is tried, so that small requests cannot starve a large one. A waiting call holds nothing, and
+its tokens are estimated again each time it is tried: an estimate made before the first answer may be far off.
+A request larger than the bucket is admitted when the bucket is full, and the requests behind it pay the rest (pay
+forward). A request larger than a minute's limit is sent alone in its minute. After an attempt, the difference between
+its estimated and its real tokens becomes debt, or credit for later attempts, at most a minute's worth.
+With a shared quota (`quota.lease`), the shared place keeps the windows and buckets, and an attempt takes its part of a
+lease instead. The queue, the concurrency limit and the pauses remain here.
 """
 
 from __future__ import annotations
@@ -26,26 +25,26 @@ import asyncio
 from collections.abc import Callable
 from typing import Literal, Protocol
 
-from aimlasync.admission.fair_queue import Line
+from aimlasync.admission.fair_queue import FairQueue
 from aimlasync.admission.rate_limits import BURST_REQUESTS, BURST_TOKENS, Bucket, Entry, Window
 from aimlasync.config import Limits, Priority
-from aimlasync.quota.lease import Leases, Slip
+from aimlasync.quota.lease import Allotment, Leases
 
 
 class Admission:
-    """An attempt that may be sent, and what it was admitted at."""
+    """An admitted attempt: its entries in the request and token windows, or its allotment of a lease."""
 
-    __slots__ = ("request", "slip", "tokens")
+    __slots__ = ("allotment", "request", "tokens")
 
-    def __init__(self, request: Entry | None, tokens: Entry | None, slip: Slip | None = None) -> None:
+    def __init__(self, request: Entry | None, tokens: Entry | None, allotment: Allotment | None = None) -> None:
         self.request = request
         self.tokens = tokens
-        # Instead of both, where the minute is shared.
-        self.slip = slip
+        # Set instead of the two entries where the rate limits are shared.
+        self.allotment = allotment
 
 
-class Pace(Protocol):
-    """A learned rate."""
+class LearnedRate(Protocol):
+    """A rate limit that is learned from refusals: what the limiter needs of `AdaptiveLimit`."""
 
     def delay(self, now: float) -> float:
         """Return the seconds until the next attempt may be sent."""
@@ -54,8 +53,8 @@ class Pace(Protocol):
         """Note that an attempt is sent."""
 
 
-class _NoPace:
-    """No rate."""
+class _NoRate:
+    """The `LearnedRate` of a limiter that has none."""
 
     def delay(self, now: float) -> float:
         return 0.0
@@ -64,8 +63,8 @@ class _NoPace:
         return None
 
 
-class _Short:
-    """A bucket that must be filled by a step before the head can be admitted."""
+class _Shortfall:
+    """The bucket that keeps the head of the queue waiting, and the amount to acquire from it."""
 
     __slots__ = ("bucket", "step")
 
@@ -75,17 +74,16 @@ class _Short:
 
 
 class Limiter:
-    """One endpoint's gate. All mutable state: the count in flight, the windows, the buckets, the pause, and the line.
+    """One endpoint's limiter. Its mutable state: the count in flight, windows, buckets, the pause, and the queue.
 
-    `pace` is a rate that was learned elsewhere; it is told of every admission, in the instant it is made.
-    With `leases` the minute is shared with other processes: windows and buckets are then where it is shared.
+    `learned_rate` is told of every admission in the instant in which it is made. With `leases` the rate limits are
+    shared with other processes, and the shared place keeps the windows and buckets.
     """
 
     __slots__ = (
         "_acquiring",
+        "_learned_rate",
         "_leases",
-        "_line",
-        "_pace",
         "_request_bucket",
         "_request_window",
         "_short_of",
@@ -97,55 +95,54 @@ class Limiter:
         "is_rated",
         "limit",
         "paused_until",
+        "queue",
     )
 
-    def __init__(self, limits: Limits, *, limit: int, pace: Pace | None = None, leases: Leases | None = None) -> None:
+    def __init__(
+        self, limits: Limits, *, limit: int, learned_rate: LearnedRate | None = None, leases: Leases | None = None
+    ) -> None:
         rpm, tpm = (limits.requests_per_minute, limits.tokens_per_minute) if leases is None else (None, None)
         self._leases = leases
         if leases is not None:
-            leases.on_move(self.advance)
+            leases.on_change(self.advance)
         self._request_window = None if rpm is None else Window(rpm)
         self._request_bucket = None if rpm is None else Bucket(rpm, BURST_REQUESTS)
         self._token_window = None if tpm is None else Window(tpm)
         self._token_bucket = None if tpm is None else Bucket(tpm, BURST_TOKENS)
-        self._pace: Pace = pace or _NoPace()
+        self._learned_rate: LearnedRate = learned_rate or _NoRate()
         self.counts_tokens = tpm is not None or (leases is not None and leases.counts_tokens)
-        """Whether an estimate of tokens is of any use here."""
+        """Whether the limiter uses an estimate of tokens."""
         self.is_rated = rpm is not None or tpm is not None or leases is not None
-        """Whether requests or tokens per minute are counted, here or where they are shared."""
+        """Whether requests or tokens per minute are limited, by this limiter or by a shared quota."""
         self.limit = limit
         self.in_flight = 0
         self.paused_until = float("-inf")
-        self._line: Line[Admission] = Line()
-        # What will measure the head again: a moment, or a bucket that is being filled.
+        self.queue: FairQueue[Admission] = FairQueue()
+        """The waiting calls; callers may read it and must not change it."""
+        # What will try the head of the queue again: a timer, or a task that acquires from a bucket.
         self._timer: asyncio.TimerHandle | None = None
         self._acquiring: asyncio.Task[None] | None = None
         self._short_of: Literal["requests", "tokens"] | None = None
 
     @property
     def waiting(self) -> int:
-        """Attempts in the line."""
-        return len(self._line)
-
-    @property
-    def line(self) -> Line[Admission]:
-        """Who waits; to be looked at, not changed."""
-        return self._line
+        """How many attempts wait in the queue."""
+        return len(self.queue)
 
     def enter_nowait(self, tokens: float, now: float) -> Admission | None:
-        """Admit an attempt of about `tokens` if nobody waits and nothing stands in its way."""
-        pace = self._pace
-        if self.in_flight >= self.limit or self.paused_until > now or pace.delay(now) > 0:
+        """Admit an attempt of about `tokens` if that is possible at once and no other call waits; else return None."""
+        learned_rate = self._learned_rate
+        if self.in_flight >= self.limit or self.paused_until > now or learned_rate.delay(now) > 0:
             return None
-        if self._line and self._line.head() is not None:
+        if self.queue and self.queue.head() is not None:
             return None
         if self._leases is not None:
-            slip = self._leases.take(tokens, now)
-            return None if slip is None else self._admit(tokens, now, slip)
+            allotment = self._leases.take(tokens, now)
+            return None if allotment is None else self._admit(tokens, now, allotment)
         if not self.is_rated:
             self.in_flight += 1
-            pace.sent(now)
-            return _FREE
+            learned_rate.sent(now)
+            return _UNCOUNTED
         if self._wait(tokens, now) > 0 or self._pay(tokens, now) is not None:
             return None
         return self._admit(tokens, now)
@@ -153,102 +150,107 @@ class Limiter:
     async def enter(
         self, tokens: float | Callable[[], float], priority: Priority = "interactive", tenant: str | None = None
     ) -> Admission:
-        """Wait in line until an attempt of about `tokens` may be sent. Cancelled, it leaves nothing behind.
+        """Wait in the queue until an attempt of about `tokens` may be sent; a cancelled wait holds nothing.
 
-        A function is asked anew whenever the line moves: what was learned meanwhile counts.
+        Where `tokens` is a function, it is called each time the call is tried, so that newer estimates are used.
         """
-        waiter = self._line.join(priority, tokens if callable(tokens) else lambda: tokens, tenant)
-        # It may be the head; it may also stand before the one that is waited for.
+        waiter = self.queue.join(priority, tokens if callable(tokens) else lambda: tokens, tenant)
+        # The new waiter may be the head, also before waiters that were there.
         self.advance()
         try:
             return await waiter.turn
         except BaseException:
             if waiter.turn.done() and not waiter.turn.cancelled():
-                # Admitted in the same turn of the loop as it was cancelled: nothing was sent.
+                # It was admitted and cancelled in the same iteration of the event loop: nothing was sent.
                 self.withdraw(waiter.turn.result())
             else:
                 waiter.turn.cancel()
-                self._line.left(waiter)
+                self.queue.left(waiter)
                 self.advance()
             raise
 
     def leave(self, admission: Admission, tokens: float | None = None) -> None:
-        """End an admitted attempt; `tokens` is what it really cost, None when that is not known."""
+        """End an admitted attempt; `tokens` is how many it really took, None when that is not known."""
         self.in_flight -= 1
         if tokens is not None and admission.tokens is not None:
             self._settle(admission.tokens, tokens)
-        elif tokens is not None and admission.slip is not None and self._leases is not None:
-            self._leases.settle(admission.slip, tokens)
-        if self._line:
+        elif tokens is not None and admission.allotment is not None and self._leases is not None:
+            self._leases.settle(admission.allotment, tokens)
+        if self.queue:
             self.advance()
 
     def withdraw(self, admission: Admission) -> None:
-        """End an admitted attempt that was never sent: it costs nothing."""
+        """End an admitted attempt that was never sent: it counts neither as a request nor by its tokens."""
         if admission.request is not None and self._request_window is not None and self._request_bucket is not None:
             self._request_window.settle(admission.request, 0.0)
             self._request_bucket.adjust(-1.0)
-        if admission.slip is not None and self._leases is not None:
-            self._leases.withdraw(admission.slip)
+        if admission.allotment is not None and self._leases is not None:
+            self._leases.withdraw(admission.allotment)
         self.leave(admission, 0.0)
 
     def resize(self, limit: int) -> None:
-        """Set how many may be in flight; attempts above a lower limit go on, and are not followed by others."""
+        """Set how many attempts may be in flight; a lower limit lets those in flight end and admits no others."""
         if limit != self.limit:
             grown = limit > self.limit
             self.limit = limit
-            if grown and self._line:
+            if grown and self.queue:
                 self.advance()
 
     def pause(self, until: float) -> None:
-        """Send nothing before `until` (loop time); a shorter pause never cuts a longer one."""
+        """Admit nothing before `until` (loop time); a shorter pause never shortens a longer one."""
         self.paused_until = max(self.paused_until, until)
         if self._leases is not None:
             self._leases.pause(until)
 
     async def close(self) -> None:
-        """Give back what was leased and not spent."""
+        """Return what was leased and not spent to the shared quota."""
         if self._leases is not None:
             await self._leases.close()
 
     def advance(self) -> None:
-        """Admit from the head of the line while everything agrees; then see to it that it is measured again."""
+        """Admit from the head of the queue while nothing stands against it; then arrange that the head is tried again.
+
+        A timer tries it again after a pause or a delay, a task when a bucket has room, `leave` when an attempt ends,
+        and `Leases` when a lease begins.
+        """
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        while self.in_flight < self.limit and (waiter := self._line.head()) is not None:
+        while self.in_flight < self.limit and (waiter := self.queue.head()) is not None:
             loop = waiter.turn.get_loop()
             now = loop.time()
             tokens = waiter.need()
-            wait = max(self.paused_until - now, self._pace.delay(now), self._wait(tokens, now))
+            wait = max(self.paused_until - now, self._learned_rate.delay(now), self._wait(tokens, now))
             if wait > 0:
                 self._timer = loop.call_later(wait, self.advance)
                 return
-            slip: Slip | None = None
-            if self._leases is not None and (slip := self._leases.take(tokens, now)) is None:
-                self._leases.want(min(self.limit - self.in_flight, len(self._line)), tokens, now)
+            allotment: Allotment | None = None
+            if self._leases is not None and (allotment := self._leases.take(tokens, now)) is None:
+                self._leases.want(min(self.limit - self.in_flight, len(self.queue)), tokens, now)
                 return
-            short = self._pay(tokens, now)
-            if short is not None:
-                self._short_of = "tokens" if short.bucket is self._token_bucket else "requests"
+            shortfall = self._pay(tokens, now)
+            if shortfall is not None:
+                self._short_of = "tokens" if shortfall.bucket is self._token_bucket else "requests"
                 if self._acquiring is None:
-                    self._acquiring = loop.create_task(short.bucket.acquire(short.step), name="aimlasync limiter")
+                    acquire = shortfall.bucket.acquire(shortfall.step)
+                    self._acquiring = loop.create_task(acquire, name="aimlasync limiter")
                     self._acquiring.add_done_callback(self._acquired)
                 return
-            self._line.serve(waiter, self._admit(tokens, now, slip))
-        if self._acquiring is not None and not self._line:
-            # Nobody waits for it any more.
+            self.queue.serve(waiter, self._admit(tokens, now, allotment))
+        if self._acquiring is not None and not self.queue:
+            # No call waits for the bucket any more.
             self._acquiring.cancel()
 
     def held_by(self, now: float) -> Literal["pause", "concurrency", "rate", "requests", "tokens"] | None:
-        """Return what the head of the line waits for, None when nobody waits."""
-        waiter = self._line.head() if self._line else None
+        """Return what the head of the queue waits for, None when nobody waits."""
+        waiter = self.queue.head() if self.queue else None
         if waiter is None:
             return None
         if self.paused_until > now:
             return "pause"
         if self.in_flight >= self.limit:
             return "concurrency"
-        if self._pace.delay(now) > 0:
+        if self._learned_rate.delay(now) > 0:
             return "rate"
         if self._request_window is not None and self._request_window.wait(1.0, now) > 0:
             return "requests"
@@ -258,11 +260,11 @@ class Limiter:
 
     def _acquired(self, task: asyncio.Task[None]) -> None:
         self._acquiring = None
-        if self._line or not task.cancelled():
+        if self.queue or not task.cancelled():
             self.advance()
 
     def _wait(self, tokens: float, now: float) -> float:
-        """Seconds until both windows have room."""
+        """Return the seconds until both windows have room."""
         wait = 0.0
         if self._request_window is not None:
             wait = self._request_window.wait(1.0, now)
@@ -270,22 +272,22 @@ class Limiter:
             wait = max(wait, self._token_window.wait(tokens, now))
         return wait
 
-    def _pay(self, tokens: float, now: float) -> _Short | None:
-        """Take from both buckets, or from neither and say which is short of how much."""
+    def _pay(self, tokens: float, now: float) -> _Shortfall | None:
+        """Take from both buckets and return None, or take from neither and return what is missing."""
         bucket, token_bucket = self._request_bucket, self._token_bucket
         if bucket is not None and (step := bucket.take(1.0, now)) > 0:
-            return _Short(bucket, step)
+            return _Shortfall(bucket, step)
         if token_bucket is not None and (step := token_bucket.take(tokens, now)) > 0:
             if bucket is not None:
                 bucket.adjust(-1.0)
-            return _Short(token_bucket, step)
+            return _Shortfall(token_bucket, step)
         return None
 
-    def _admit(self, tokens: float, now: float, slip: Slip | None = None) -> Admission:
+    def _admit(self, tokens: float, now: float, allotment: Allotment | None = None) -> Admission:
         self.in_flight += 1
-        self._pace.sent(now)
-        if slip is not None:
-            return Admission(None, None, slip)
+        self._learned_rate.sent(now)
+        if allotment is not None:
+            return Admission(None, None, allotment)
         window, token_window = self._request_window, self._token_window
         return Admission(
             window.admit(1.0, now) if window is not None else None,
@@ -299,4 +301,5 @@ class Limiter:
             self._token_bucket.adjust(difference)
 
 
-_FREE = Admission(None, None)
+# The admission of every attempt of an endpoint without rate limits: there is nothing to settle.
+_UNCOUNTED = Admission(None, None)

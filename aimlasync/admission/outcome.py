@@ -1,4 +1,4 @@
-"""TODO."""
+"""The three outcomes of an attempt that matter to admission. It imports nothing of this library."""
 
 from __future__ import annotations
 
@@ -11,6 +11,6 @@ class Outcome(enum.Enum):
     OK = enum.auto()
     """A good answer."""
     DROPPED = enum.auto()
-    """Too much was asked: 429, 503, or no connection."""
+    """The server refused for lack of capacity: 429, 503, or no connection."""
     IGNORED = enum.auto()
-    """Says nothing: a bad request, a cancelled caller."""
+    """It says nothing about capacity: a bad request, or a caller that was cancelled."""

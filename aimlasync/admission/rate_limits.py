@@ -1,8 +1,9 @@
-"""Requests and tokens per minute: a sliding window that keeps the limit, and a bucket that paces it.
+"""Requests and tokens per minute: a sliding window that keeps the limit, and a token bucket that spreads it.
 
-Pure arithmetic on times that are handed in. The only file that knows aiolimiter, by its public API alone. The window
-mirrors the server's: what was sent in the last minute, each attempt at what it cost as soon as that is known. The
-bucket spreads what the window would allow at once, since servers enforce shorter intervals too.
+It is arithmetic on times that the caller passes. This is the only file that imports aiolimiter, and it uses its public
+API alone. The window mirrors the server's: it holds what was sent in the last minute, and counts each attempt at its
+real cost as soon as that is known. The bucket spreads what the window would allow at once, because servers also enforce
+shorter intervals. It imports nothing of this library.
 """
 
 from __future__ import annotations
@@ -14,26 +15,28 @@ from typing import Any
 
 from aiolimiter import AsyncLimiter
 
-# The server counts when a request arrives, we when it leaves: an attempt that was slow on its way counts there for
-# longer.
+# The server counts a request when it arrives, and the window when it is sent. A request that was slow on its way leaves
+# the server's window later, so this window is a second longer.
 _WINDOW = 60.0 + 1.0
 
-# The bucket's pace, as a share of the limit: below it, so that the window is the exception and not the rule.
-_PACE = 0.985
+# The bucket's rate, as a share of the limit. It is below the limit, so that the window rarely has to hold an attempt
+# back.
+_RATE_SHARE = 0.985
 
-# Bursts, in seconds of the rate. A timer is about a millisecond late, and a bucket of one cannot make that up.
+# The size of a bucket, in seconds of its rate.
 BURST_REQUESTS = 0.05
-
 BURST_TOKENS = 0.2
 
+# From this rate per second on, a bucket holds two at least: a timer is about a millisecond late, and a bucket of one
+# cannot make up for it.
 _SLOW_RATE = 5.0
 
-# Credit of an endpoint that rested this long is gone: what was not sent in its minute is gone at the server too.
+# Credit expires when an endpoint sent nothing for so long: the server's minute has passed as well.
 _CREDIT_SECONDS = 60.0
 
 
 class Window:
-    """What was admitted in the last minute, each entry as (time, amount); amounts change when they are settled."""
+    """What was admitted in the last minute: entries of a time and an amount, which changes when it is settled."""
 
     __slots__ = ("_entries", "limit", "total")
 
@@ -43,7 +46,10 @@ class Window:
         self._entries: deque[Entry] = deque()
 
     def wait(self, amount: float, now: float) -> float:
-        """Return the seconds until `amount` fits, 0 if it does; more than the limit fits when nothing else is there."""
+        """Return the seconds until `amount` fits, 0.0 if it fits now.
+
+        An amount above the limit fits into an empty window.
+        """
         entries = self._entries
         while entries and entries[0].time <= now - _WINDOW:
             self._forget(entries.popleft())
@@ -57,21 +63,21 @@ class Window:
         return _WINDOW
 
     def admit(self, amount: float, now: float) -> Entry:
-        """Count `amount` from now on."""
+        """Count `amount` from `now` on."""
         entry = Entry(now, amount)
         self._entries.append(entry)
         self.total += amount
         return entry
 
     def settle(self, entry: Entry, amount: float) -> None:
-        """Count an entry at what it really was."""
+        """Count an entry at its real amount."""
         if entry.counts:
             self.total += amount - entry.amount
         entry.amount = amount
 
     def _forget(self, entry: Entry) -> None:
         entry.counts = False
-        # Sums of floats drift; an empty window is zero.
+        # Sums of floats drift, so the total of an empty window is set to zero.
         self.total = max(0.0, self.total - entry.amount) if self._entries else 0.0
 
 
@@ -87,12 +93,12 @@ class Entry:
 
 
 class Bucket:
-    """aiolimiter's bucket with a memory: debt that the next ones pay, credit that they spend first."""
+    """aiolimiter's bucket with a balance: debt, which the next attempts pay, and credit, which they spend first."""
 
     __slots__ = ("_cap", "_limiter", "_max_credit", "_rate", "_taken", "_used", "credit", "debt")
 
     def __init__(self, per_minute: float, burst_seconds: float) -> None:
-        rate = per_minute * _PACE / 60
+        rate = per_minute * _RATE_SHARE / 60
         burst = max(1.0, rate * burst_seconds)
         if rate >= _SLOW_RATE:
             burst = max(burst, 2.0)
@@ -100,24 +106,24 @@ class Bucket:
         self._cap = burst
         self._limiter = AsyncLimiter(burst, burst / rate)
         self._max_credit = per_minute
-        # When it was last asked, and when it last gave.
+        # When it was last tried, and when something was last taken from it.
         self._used = self._taken = float("-inf")
         self.debt = 0.0
         self.credit = 0.0
 
     def take(self, amount: float, now: float) -> float:
-        """Take `amount` and return 0, or return how much must be acquired before that can be."""
+        """Take `amount` and return 0.0, or take nothing and return how much must be acquired first."""
         if now - self._used > _CREDIT_SECONDS:
             self.credit = 0.0
         self._used = now
         if self.debt > 0:
-            # While nobody took anything, the bucket leaked empty, and after that the debt would have been paid.
+            # While nothing was taken, the bucket leaked until it was empty; the time after that pays debt.
             unused = (now - self._taken) * self._rate - self._cap
             if unused > 0:
                 self.debt = max(0.0, self.debt - unused)
                 self._taken += unused / self._rate
         while self.debt > 0:
-            # Debt goes before anything is admitted, in steps that the bucket can hold.
+            # Debt is paid before anything is admitted, in steps that fit into the bucket.
             paid = min(self.debt, self.credit)
             self.debt -= paid
             self.credit -= paid
@@ -135,18 +141,18 @@ class Bucket:
         if step > 0:
             self._taken = now
         self.credit = max(0.0, self.credit - amount)
-        # What did not fit into the bucket is paid by those who come later.
+        # What did not fit into the bucket is debt for later attempts (pay forward).
         self.debt = short - step
         return 0.0
 
     async def acquire(self, step: float) -> None:
-        """Wait for a step of capacity and keep it as credit."""
+        """Wait until the bucket has room for `step`, take it, and keep it as credit."""
         await self._limiter.acquire(step)
         self._taken = asyncio.get_running_loop().time()
         self.credit += step
 
     def adjust(self, difference: float) -> None:
-        """Note that an attempt cost `difference` more (or less) than it was admitted at."""
+        """Note that an attempt took `difference` more (or less, if negative) than it was admitted at."""
         if difference > 0:
             spent = min(self.credit, difference)
             self.credit -= spent
@@ -158,7 +164,7 @@ class Bucket:
 
 
 def _finish(acquire: Coroutine[Any, Any, None]) -> None:
-    """Run a coroutine that has nothing to wait for to its end."""
+    """Run to its end a coroutine that has nothing to wait for."""
     try:
         acquire.send(None)
     except StopIteration:

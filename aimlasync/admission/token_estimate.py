@@ -1,12 +1,11 @@
 """How many tokens a request will take, guessed from its size before it is sent.
 
-Law: pure arithmetic, no tokenizer, no I/O. The numbers are whatever the server reports and limits: some report credits
-in the place of tokens, and then credits are what is learned.
-The input is proportional to the bytes of the body, at a ratio that follows the answers; the output is what most recent
-answers stayed under, or the request's own cap where that is lower.
-The ratio is that of two averages, not the average of ratios: a limit counts sums, and a short body with a long prompt
-(an image by its URL, an earlier response by its id) or a long one with a short prompt (an image by value) then moves
-the estimates by its share of the sum, not by many times that.
+It is arithmetic without a tokenizer and without I/O, and imports nothing of this library. The estimate of the input is
+the size of the body times a ratio that is learned from answers. The estimate of the output is the 80th percentile of
+recent outputs, or the request's own cap where that is lower. The units are those that the server reports and limits:
+some servers report credits instead of tokens. The ratio is the quotient of two moving averages, not the average of
+quotients, because a rate limit counts sums. A short body with a long prompt (an image by its URL) or a long body with a
+short prompt (an image by value) then moves the estimate by its share of the sum alone.
 """
 
 from __future__ import annotations
@@ -16,17 +15,17 @@ from collections import OrderedDict, deque
 # English text is about four bytes a token.
 _FIRST_RATIO = 0.25
 _FIRST_OUTPUT = 256.0
-# Weight of the newest answer once the first few are averaged: half of what is known is from the last five.
+# Weight of the newest answer in the moving averages: the last five answers make half of them.
 _WEIGHT = 1 / 8
 _RECENT_OUTPUTS = 64
-# Every so many answers the recent outputs are sorted; the first ones at once, while each of them changes much.
+# The percentile is computed anew after so many answers, and after each of the first ones.
 _SORT_EVERY = 8
-# No count of tokens; one such report would spoil the estimates for long.
+# A larger number is no count of tokens, and would spoil the estimates for long.
 _MAX_TOKENS = 1e9
 
 
 class _Learned:
-    """What the answers of one model have taught."""
+    """What the answers of one model taught."""
 
     __slots__ = ("bodies", "body", "output", "outputs", "prompt", "ratio", "recent")
 
@@ -34,11 +33,12 @@ class _Learned:
         # What `estimate` reads.
         self.ratio = _FIRST_RATIO
         self.output = _FIRST_OUTPUT
-        # Moving averages of a body's bytes and its prompt's tokens, and how many were averaged, up to 1 / _WEIGHT.
+        # Moving averages of the bytes of a body and of the tokens of its prompt; and how many answers are in them, up
+        # to 1 / _WEIGHT.
         self.body = 0.0
         self.prompt = 0.0
         self.bodies = 0
-        # The latest outputs, and how many there ever were.
+        # The latest outputs in tokens, and how many outputs there were in all.
         self.recent: deque[float] = deque(maxlen=_RECENT_OUTPUTS)
         self.outputs = 0
 
@@ -47,9 +47,9 @@ _NOTHING = _Learned()
 
 
 class Estimator:
-    """What a client has learned of each model's tokens; the models that answered last are remembered.
+    """What was learned of the tokens of each model.
 
-    All mutable state is one small record for each of at most `max_models` models.
+    The mutable state is one small record for each of the `max_models` models that answered last.
     """
 
     __slots__ = ("_max_models", "_models")
@@ -64,10 +64,10 @@ class Estimator:
         return len(self._models)
 
     def estimate(self, model: str, body_bytes: int, max_output: float | None = None, *, in_full: bool = False) -> float:
-        """Return the tokens, input and output, that a request will probably take.
+        """Return the tokens, input and output together, that a request will probably take.
 
-        `max_output` is its output cap over all choices; None, or what is no cap, leaves it to recent answers.
-        `in_full` counts the cap even where answers stay below it.
+        `max_output` is the request's output cap over all choices; with None, or a cap below 1, recent outputs are used.
+        `in_full` counts the whole cap even where recent outputs are lower.
         """
         learned = self._models.get(model, _NOTHING)
         if max_output is not None and max_output > 0 and (max_output < learned.output or in_full):
@@ -75,7 +75,7 @@ class Estimator:
         return body_bytes * learned.ratio + learned.output
 
     def learn(self, model: str, body_bytes: int, prompt_tokens: float | None, completion_tokens: float | None) -> None:
-        """Note what an answer reported; a count that is missing, 0 or absurd teaches nothing."""
+        """Learn from the counts that an answer reported; a count that is missing, 0 or absurdly large is ignored."""
         learned = self._models.get(model)
         if learned is None:
             learned = self._models[model] = _Learned()
@@ -84,7 +84,7 @@ class Estimator:
         else:
             self._models.move_to_end(model)
         if prompt_tokens is not None and 0 < prompt_tokens <= _MAX_TOKENS and body_bytes > 0:
-            # A mean of the first answers, so that the first of them replaces the guess; a moving average afterwards.
+            # A plain mean at first, so that the first answer replaces the guess; a moving average afterwards.
             weight = _WEIGHT
             if learned.bodies < 1 / _WEIGHT:
                 learned.bodies += 1

@@ -1,11 +1,11 @@
-"""Chat completions as structs: what is sent, the reply, and the chunks of a stream.
+"""Chat completions as structs: requests, replies, and the chunks of a stream.
 
-It may import `wire` and what lies below it. It exports the structs of requests and whole replies; those of a stream are
-in `chat.chunks`, loaded with the first stream.
+It may import `wire`, `config` and what lies below them. It exports the structs of requests and whole replies. The
+structs of a stream are in `chat.chunks`, which is imported with the first stream.
 
     types     messages, tools, the reply, and the parameters of `create`
     chunks    the chunks of a stream
-    assembler a stream's chunks as one reply
+    assembler joins the chunks of a stream into one reply
 """
 
 from aimlasync.chat.types import (

@@ -1,7 +1,7 @@
-"""The chunks of a stream as one chat completion.
+"""Joins the chunks of a stream into one chat completion.
 
-It may import `chat.chunks` and what lies below it. Text and arguments are joined, the last value of a number or word
-counts, tool calls are told apart by their index.
+Text and arguments are concatenated; of a number or word, the last value counts; tool calls are told apart by their
+index. It has no I/O. It may import `chat.chunks` and what lies below it.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ class _Call:
         """Whether `piece` begins another call than this one."""
         name = piece.function.name if piece.function is not None else None
         if piece.id and self.id:
-            # With an index, an id that changes within one call has been seen too; a name beside it tells them apart.
+            # Servers have been seen that change the id within one call of the same index. Only a new id with a name
+            # begins another call there.
             return piece.id != self.id and (not indexed or bool(name))
         return not indexed and not piece.id and bool(name) and bool(self.name)
 
@@ -46,7 +47,7 @@ class _Call:
         self.id = piece.id or self.id
         self.type = piece.type or self.type
         if piece.function is not None:
-            # The name comes whole and once; servers that repeat it send the same again.
+            # The name comes whole; servers that repeat it send the same name.
             self.name = piece.function.name or self.name
             if piece.function.arguments:
                 self.arguments.append(piece.function.arguments)
@@ -83,13 +84,13 @@ class _Growing:
 
     def __init__(self) -> None:
         self.role = ""
-        # None until the first piece, so that an empty text and no text stay different.
+        # None until the first piece, which tells an empty text from no text.
         self.content: list[str] | None = None
         self.refusal: list[str] | None = None
         self.reasoning: list[str] | None = None
         self.calls: dict[int, _Call] = {}
         self.latest = -1
-        # The index of the server whose call was last put elsewhere.
+        # The server's index whose call was last assigned to another index.
         self.moved = -1
         self.annotations: list[Annotation] | None = None
         self.function: _Call | None = None
@@ -126,9 +127,9 @@ class _Growing:
             self._add_logprobs(choice.logprobs)
 
     def _call(self, piece: ToolCallDelta) -> _Call:
-        """Find the call a piece belongs to: by index, unless it visibly begins another call.
+        """Return the call that a piece belongs to: by its index, unless the piece begins another call.
 
-        Some servers leave the index out, or give every call the index 0: a new id, or a second name, begins a call.
+        Some servers leave the index out, or give every call the index 0. There a new id or a second name begins a call.
         """
         index = piece.index if piece.index is not None else self.latest
         known = self.calls.get(index)
@@ -137,7 +138,7 @@ class _Growing:
         elif known.differs(piece, indexed=piece.index is not None):
             index = max(self.calls) + 1
         elif piece.index is not None and index != self.latest and self.moved == index and not piece.id:
-            # A fragment of the call that had to be moved to another index.
+            # A fragment of the call that was assigned to another index.
             index = self.latest
         if piece.index is not None and index != piece.index:
             self.moved = piece.index
@@ -147,7 +148,7 @@ class _Growing:
     def _add_logprobs(self, more: Logprobs) -> None:
         if self.logprobs is None:
             self.logprobs = Logprobs()
-        # New lists: the first chunk's own must not grow under its reader.
+        # They are copied to new lists, since a caller may hold the first chunk.
         if more.content is not None:
             if self.logprobs.content is None:
                 self.logprobs.content = []
@@ -170,7 +171,7 @@ class _Growing:
         )
         logprobs = self.logprobs
         if logprobs is not None:
-            # A copy: this one goes on growing.
+            # It is copied, since later chunks extend it.
             logprobs = Logprobs(content=_copied(logprobs.content), refusal=_copied(logprobs.refusal))
         return Choice(index=index, message=message, finish_reason=self.finish_reason, logprobs=logprobs)
 
@@ -184,25 +185,25 @@ def _joined(pieces: list[str] | None) -> str | None:
 
 
 class Assembler:
-    """Chunks in, one ChatCompletion out; the same for a stream that ended well and for one that was cut."""
+    """Takes the chunks of one stream, and returns them as one ChatCompletion, complete or cut."""
 
     __slots__ = ("_choices", "_head", "_meta", "_tail", "_usage")
 
     def __init__(self) -> None:
         self._choices: dict[int, _Growing] = {}
-        # The chunk that named id and model: some servers send empty ones first, or on all but the first.
+        # The first chunk with an id: some servers leave id and model empty in the first chunk, or in all but the first.
         self._head: ChatCompletionChunk | None = None
         self._usage: Usage | None = None
         self._meta: Meta | None = None
-        # Whether the latest chunk was a usage or cost tail, which ends a stream as well as a finish_reason does.
+        # Whether the last chunk held usage or cost and no choices, which ends a stream as a finish_reason does.
         self._tail = False
 
     def add(self, chunk: ChatCompletionChunk) -> None:
-        """Take one chunk in."""
+        """Take in one chunk."""
         if self._head is None or (not self._head.id and chunk.id):
             self._head = chunk
         if chunk.usage is not None:
-            # Usage on several chunks is cumulative: the last one holds, they are never summed.
+            # Usage on several chunks is cumulative: the last one counts, and they are not summed.
             self._usage = chunk.usage
         if chunk.meta is not None:
             self._meta = chunk.meta
@@ -215,18 +216,18 @@ class Assembler:
 
     @property
     def usage(self) -> Usage | None:
-        """The tokens, as far as the server has told."""
+        """The last usage that the server sent, None before it sent one."""
         return self._usage
 
     @property
     def finished(self) -> bool:
-        """Whether a clean end of the connection now would be the end of the answer."""
+        """Whether a clean end of the connection at this point completes the answer."""
         if self._tail:
             return True
         return bool(self._choices) and all(c.finish_reason is not None for c in self._choices.values())
 
     def whole(self) -> ChatCompletion:
-        """Return what has been taken in so far as one answer."""
+        """Return the chunks so far as one reply."""
         head = self._head or ChatCompletionChunk()
         return ChatCompletion(
             id=head.id,

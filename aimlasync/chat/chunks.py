@@ -1,8 +1,8 @@
-"""The streams of /chat/completions: their chunks, and how they become a whole ChatCompletion.
+"""The chunks of a /chat/completions stream: structs and their decoder.
 
-Law: structs, decode and assembly; no I/O.
-Source: `text/event-stream` schema of the AI/ML API's chat specs (2026-08), which is stricter than what servers send:
-keys are missing or null, choices are empty, usage and cost come in chunks of their own at the end.
+It has no I/O. It may import `chat.types` and `wire.base`; `chat.assembler` joins chunks into a reply. Source: the
+`text/event-stream` schema of the AI/ML API's chat specs (2026-08). Servers send more than it allows: keys are missing
+or null, choices are empty, and usage and cost come in chunks of their own at the end.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Delta(Wire):
 
 
 class ChunkChoice(Wire):
-    """What a chunk adds to one choice; `delta` is never None, even where the server leaves it out."""
+    """What a chunk adds to one choice; `delta` is never None, also where the server leaves it out."""
 
     index: int = 0
     delta: Delta = msgspec.field(default_factory=Delta)
@@ -66,7 +66,7 @@ class ChunkChoice(Wire):
 
 
 class ChatCompletionChunk(Received):
-    """One piece of a streamed answer; the last ones have no choices, but usage or cost."""
+    """One chunk of a stream; the last ones may have usage or cost and no choices."""
 
     id: str = ""
     object: str = "chat.completion.chunk"
@@ -87,7 +87,7 @@ def decode_chunk(raw: bytes) -> ChatCompletionChunk:
     """Decode one event's data. Raises like `decode_completion`."""
     chunk = decode(raw, _chunk, ChatCompletionChunk)
     for choice in chunk.choices:
-        # Some servers send "" until the end, and for ever (seen: ollama, sglang).
+        # Some servers send "" instead of null (seen: ollama, sglang).
         if choice.finish_reason == "":
             choice.finish_reason = None
     chunk.__dict__["raw"] = raw
@@ -95,7 +95,7 @@ def decode_chunk(raw: bytes) -> ChatCompletionChunk:
 
 
 def chunk_of(reply: ChatCompletion) -> ChatCompletionChunk:
-    """Return a whole answer as the only chunk of a stream, for servers that ignore `stream`."""
+    """Return a whole reply as the only chunk of a stream, for servers that ignore `stream`."""
     chunk = decode_chunk(reply.raw)
     for choice, whole in zip(chunk.choices, reply.choices, strict=False):
         message = whole.message

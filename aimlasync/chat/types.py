@@ -1,8 +1,9 @@
-"""/chat/completions on the wire: what is sent and what comes back; its streams are in `chat_chunks`.
+"""/chat/completions on the wire: structs of requests and replies; those of streams are in `chat.chunks`.
 
-Law: structs, encode and decode; no I/O.
-Source: OpenAPI specs of the AI/ML API for its OpenAI models (2026-08), ByteSpike's "OpenAI chat completions" page, and
-what servers send beyond them: every field may be missing or null but the few that make sense of the rest.
+Every field may be missing or null but the few that the others depend on. It has no I/O. It may import `config` and
+`wire.base`.
+Sources: the OpenAPI specs of the AI/ML API for its OpenAI models (2026-08), ByteSpike's "OpenAI chat completions" page,
+and what servers send beyond them.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ class TextPart(Wire, tag_field="type", tag="text"):
 
 
 class ImageURL(Wire):
-    """Where an image is: an https or data: URL (JPEG, PNG, GIF, WEBP), and how closely to look at it."""
+    """An image by its https or data: URL (JPEG, PNG, GIF, WEBP), and the detail in which the model reads it."""
 
     url: str
     detail: Literal["low", "high", "auto"] | None = None
@@ -60,7 +61,7 @@ UserPart = TextPart | ImagePart | FilePart
 
 
 class SystemMessage(Wire, tag_field="role", tag="system"):
-    """Instructions; ByteSpike has no developer role, so this is the portable one."""
+    """Instructions; the portable role, since ByteSpike has no developer role."""
 
     content: str | list[TextPart]
     name: str | None = None
@@ -105,7 +106,8 @@ class FunctionTool(Wire, tag_field="type", tag="function"):
 class ChatOptions(CallOptions, total=False):
     """Parameters of `create` and `parse` besides `model`, `messages`, `stream` and `response_format`.
 
-    Which of them a model takes differs; the provider table refuses early what is documented not to work.
+    Models differ in which of them they take. A parameter that the vendor documents as refused raises
+    UnsupportedRequestError before anything is sent.
     """
 
     max_completion_tokens: int | None
@@ -155,7 +157,8 @@ PARAMETERS = ChatParams.__optional_keys__ - CALL_OPTIONS
 
 
 def _assistant() -> str:
-    # A factory, not a plain default: the encoder omits plain defaults, and a message that is sent back needs its role.
+    # A factory instead of a plain default: the encoder omits plain defaults, and a message that is sent back needs its
+    # role.
     return "assistant"
 
 
@@ -164,14 +167,14 @@ def _function() -> str:
 
 
 class FunctionCall(Wire):
-    """A function's name and its arguments as text, which may be invalid JSON: the model wrote it."""
+    """A function's name, and its arguments as text that the model wrote and that may be invalid JSON."""
 
     name: str = ""
     arguments: str = msgspec.field(default_factory=str)
 
 
 class _NoFunction(FunctionCall, frozen=True):  # type: ignore[misc]  # msgspec allows it
-    """What a custom call has in the place of a function; being a plain default, it is not sent back."""
+    """The `function` of a custom call: a plain default, which the encoder omits."""
 
 
 _NO_FUNCTION = _NoFunction()
@@ -249,7 +252,7 @@ class Message(Received):
 
 
 class Choice(Wire):
-    """One answer; `finish_reason` is stop, length, tool_calls, content_filter, or a word we do not know."""
+    """One answer; `finish_reason` is stop, length, tool_calls, content_filter, or a word of the server's own."""
 
     index: int = 0
     message: Message = msgspec.field(default_factory=Message)
@@ -284,7 +287,10 @@ class Usage(Wire):
 
 
 class ChatCompletion(Reply):
-    """The whole answer of a chat call. `model` is the model that served; its spelling may differ from the one asked."""
+    """The whole reply of a chat call.
+
+    `model` is the model that served it, whose spelling may differ from the request's.
+    """
 
     id: str = ""
     object: str = "chat.completion"
@@ -305,8 +311,10 @@ class ChatCompletion(Reply):
 
     @property
     def truncated(self) -> bool:
-        """Whether an output cap cut any choice. A cap that nobody set has been seen: look at it."""
+        """Whether an output cap cut any choice.
 
+        Check it: vendors have been seen to apply a cap that the request does not set.
+        """
         return any(choice.finish_reason == "length" for choice in self.choices)
 
     @property
@@ -319,7 +327,7 @@ _completion = msgspec.json.Decoder(ChatCompletion)
 
 
 def decode_completion(raw: bytes) -> ChatCompletion:
-    """Decode a whole answer. Raises msgspec.DecodeError (or its ValidationError) for what is no JSON object."""
+    """Decode a whole reply. Raises msgspec.DecodeError (or its ValidationError) for what is no JSON object."""
     reply = decode(raw, _completion, ChatCompletion)
     for choice in reply.choices:
         if choice.finish_reason == "":

@@ -185,7 +185,7 @@ class Balancer:
             )
         if self.max_queue is None and self.max_queue_per_tenant is None and self.max_wait is None:
             return
-        line = upstream.limiter.line
+        line = upstream.limiter.queue
         expected = upstream.expected_wait(call.priority, call.tenant)
         why = None
         if self.max_queue is not None and line.waiting_for(call.priority) >= self.max_queue:

@@ -1,7 +1,7 @@
-"""What calls cost, and a cap on it.
+"""What calls cost, and a cap on what may be spent.
 
 It may import `chat`, `responses` and what lies below them.
 
-    prices  prices per token, and what a reply cost by them
-    budget  a spending cap: each attempt reserves the most it may cost
+    prices  prices per token, and what a reply costs at them
+    budget  the spending cap: each attempt reserves the most that it may cost
 """

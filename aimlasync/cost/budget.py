@@ -1,16 +1,16 @@
-"""A hard cap on what may be spent: every attempt reserves the most it may cost before it is sent.
+"""A hard cap on what may be spent: every attempt reserves the most that it may cost before it is sent.
 
-Law: arithmetic, no I/O and no clock; it belongs to one event loop and needs no lock.
-Reserve, then settle: an attempt is let through only if it fits beside all that is spent and all that is in flight, so
-that no number of concurrent calls passes the cap together.
+It is arithmetic without I/O or a clock. A budget belongs to one event loop and needs no lock. An attempt is sent only
+if its reservation fits beside all that is spent and all that is reserved, so that concurrent calls cannot pass the cap
+together. It may import `chat.types`, `responses.types`, `cost.prices` and `errors`.
 
 What the cap cannot see:
- - a call is measured by the tokens it is said to have. An input that is estimated too small, or an answer longer than
-   `default_output_tokens` where the request sets no cap of its own, costs more than was reserved. For a cap that is
-   never passed, set an output cap on every request;
- - what the vendor hides. A model whose price is neither given nor learned is let through as long as anything is left,
-   and counted in `calls_unpriced`; a call that ends without a cost or a usage keeps its reservation as spent, and is
-   counted in `unknown`.
+ - Estimates that are too low. An input that is estimated too small, or an answer longer than `default_output_tokens` of
+   a request without an output cap, costs more than was reserved. For a cap that is never passed, set an output cap on
+   every request.
+ - Prices that are unknown. A call of a model whose price is neither given nor learned is sent as long as anything is
+   left, and counted in `calls_unpriced`. A call that ends without a cost and without a usage counts its reservation as
+   spent, and is counted in `unknown`.
 """
 
 from __future__ import annotations
@@ -19,18 +19,17 @@ from collections.abc import Mapping
 from typing import Any
 
 from aimlasync.chat.types import Usage
-from aimlasync.cost.prices import Price, cost, tokens_of
+from aimlasync.cost.prices import MAX_TOKENS, Price, cost, tokens_of
 from aimlasync.errors import BudgetExceededError
 from aimlasync.responses.types import ResponseUsage
 
-# Money is counted in whole trillionths of a dollar: sums of floats drift, and a cap that ten calls fill to the cent
-# would refuse the tenth. The cheapest token known costs five thousand of them.
+# Money is counted in whole trillionths of a dollar. Sums of floats drift, and a cap that ten calls fill to the cent
+# would refuse the tenth. The cheapest token known costs five thousand trillionths.
 _PICO = 10**12
-# No call costs more, and no call has more tokens; what is said to is not believed, and sums stay finite.
+# A larger cost of one call is not believed, so that sums stay finite.
 _MAX_USD = 1e9
-_MAX_TOKENS = 10**12
 
-# What an answer may be when its request sets no cap: most answers are shorter, with their reasoning.
+# The output tokens that are reserved for a request without a cap; most answers are shorter, reasoning included.
 DEFAULT_OUTPUT_TOKENS = 4_096
 
 # The output cap's names on both endpoints; the first that a request sets holds.
@@ -52,13 +51,13 @@ class Reservation:
     def __init__(self, model: str, held: int, *, priced: bool) -> None:
         self.model = model
         self.priced = priced
-        """Whether all of its cost could be foreseen."""
+        """Whether the prices of input and output were known."""
         self._held = held
         self._open = True
 
     @property
     def usd(self) -> float:
-        """US dollars set aside; 0 where nothing is known."""
+        """US dollars reserved; 0.0 where no price is known."""
         return self._held / _PICO
 
     def __repr__(self) -> str:
@@ -66,10 +65,10 @@ class Reservation:
 
 
 class Budget:
-    """US dollars that may be spent, and what became of them.
+    """A cap in US dollars, and what was spent and reserved of it.
 
-    `prices` is looked up by the model as it is asked for; it is read, never copied, so that it may be filled later.
-    Raises ValueError for a cap that is no amount.
+    `prices` maps a model, as requests name it, to its price. It is read and never copied, so that it may be filled
+    later. Raises ValueError for a cap that is no amount, or a `default_output_tokens` below 1.
     """
 
     __slots__ = (
@@ -100,19 +99,19 @@ class Budget:
         self._cap = round(usd * _PICO)
         self._spent = 0
         self._reserved = 0
-        # What the last call to ask would take.
+        # What the last reservation would take; `SharedBudget.refill` reads it.
         self._short = 0
-        # Model -> the highest price per token seen, input and output alike. Only models that a vendor charged for are
-        # in it, so it is no larger than a catalogue.
+        # Model -> the highest price per token that a vendor charged, input and output alike. It holds models that were
+        # charged for, so it is no larger than a catalogue.
         self._learned: dict[str, float] = {}
         self.unknown = 0
-        """Calls whose cost nobody told; their reservations count as spent."""
+        """Calls whose cost is unknown; their reservations count as spent."""
         self.calls_unpriced = 0
-        """Calls let through although not all of their cost could be foreseen."""
+        """Calls that were sent although a price was unknown."""
 
     @property
     def usd(self) -> float:
-        """The cap."""
+        """The cap in US dollars."""
         return self._cap / _PICO
 
     @property
@@ -122,7 +121,7 @@ class Budget:
 
     @property
     def reserved(self) -> float:
-        """US dollars that the calls in flight may cost."""
+        """US dollars that are reserved by calls in flight."""
         return self._reserved / _PICO
 
     @property
@@ -131,18 +130,18 @@ class Budget:
         return self._left() / _PICO
 
     def reserve(self, model: str, input_tokens: float, max_output_tokens: float | None = None) -> Reservation:
-        """Set aside the most that a call may cost; one reservation for each attempt.
+        """Reserve the most that one attempt may cost.
 
-        `max_output_tokens` covers all choices of the request; None, or what is no cap, means `default_output_tokens`.
-        Raises BudgetExceededError when it does not fit, and nothing is set aside; ValueError for tokens that are no
-        number.
+        `max_output_tokens` covers all choices of the request; None, or a cap below 1, means `default_output_tokens`.
+        Raises BudgetExceededError, and reserves nothing, when it does not fit; ValueError for tokens that are negative
+        or no number.
         """
         if not input_tokens >= 0:
             raise ValueError(f"input_tokens must be a number of tokens, not {input_tokens}")
-        input_tokens = min(input_tokens, _MAX_TOKENS)
+        input_tokens = min(input_tokens, MAX_TOKENS)
         output_tokens: float = self.default_output_tokens
         if max_output_tokens is not None and max_output_tokens > 0:
-            output_tokens = min(max_output_tokens, _MAX_TOKENS)
+            output_tokens = min(max_output_tokens, MAX_TOKENS)
         price, learned = self.prices.get(model), self._learned.get(model)
         each_in = learned if price is None or price.input is None else price.input
         each_out = learned if price is None or price.output is None else price.output
@@ -166,10 +165,10 @@ class Budget:
     def settle(
         self, reservation: Reservation, cost_usd: float | None = None, usage: Usage | ResponseUsage | None = None
     ) -> None:
-        """Count what a call cost: as the vendor says, else as its tokens say, else all that was reserved.
+        """Count what an attempt cost: the vendor's statement, else its tokens at the price, else all that was reserved.
 
-        A failure that the vendor does not call free is settled, with nothing known. Harmless after `settle` or
-        `release`.
+        A failure that the vendor does not call free is settled without a cost and a usage. Does nothing after `settle`
+        or `release`.
         """
         if not reservation._open:
             return
@@ -187,24 +186,24 @@ class Budget:
             self._spent += round(computed * _PICO)
 
     def release(self, reservation: Reservation) -> None:
-        """Give back what was set aside for a call that is free, or was never sent; harmless after it is settled."""
+        """Free what was reserved for an attempt that is free of charge or was never sent; nothing after `settle`."""
         if reservation._open:
             reservation._open = False
             self._reserved -= reservation._held
 
     async def refill(self) -> bool:
-        """Get more for the call that was refused last, where there may be more: never, in a budget of one's own."""
+        """Get more for the call that was refused last; return whether there is more. Here there never is."""
         return False
 
     async def give_back(self) -> None:
-        """Give back what will not be needed, to those who share the budget."""
+        """Return what is neither spent nor reserved to a shared budget. Here there is none."""
 
     def _left(self) -> int:
         return max(0, self._cap - self._spent - self._reserved)
 
     def _learn(self, model: str, cost_usd: float, usage: Usage | ResponseUsage | None) -> None:
         tokens = tokens_of(usage)
-        # A call that was free says nothing of the next one.
+        # A call that was free of charge says nothing about the next one.
         if tokens is not None and cost_usd > 0:
             self._learned[model] = max(self._learned.get(model, 0.0), cost_usd / sum(tokens))
 
@@ -216,6 +215,6 @@ class Budget:
 
 
 def _dollars(pico: int) -> str:
-    """An amount to the billionth, as the AI/ML API writes them, without the zeros at its end; never rounded to 0."""
+    """Return an amount to the billionth of a dollar, without trailing zeros; a positive amount is never shown as $0."""
     text = f"{pico / _PICO:.9f}".rstrip("0").rstrip(".")
     return f"${text}" if text != "0" or pico == 0 else "$0.000000001"

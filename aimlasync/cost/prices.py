@@ -1,10 +1,10 @@
-"""What a token costs, read from a vendor's catalogue, and what a call cost by the tokens it used.
+"""Prices per token, read from a vendor's catalogue, and what a reply costs at them.
 
-Law: pure arithmetic in US dollars; a price or a count that is not known is None, never 0.
-Source: AI/ML API, "Complete model list": `pricing` of GET /v1/models?include=pricing, in US dollars as they are
-charged. A price is for `per` units, and `per` differs by a factor of a million between models.
-Its page shows one measure, "output", and names no other; those read here are the words in use for the rest.
-ByteSpike's catalogue has no prices.
+It is arithmetic in US dollars, without I/O. An unknown price or count is None, never 0. It may import `chat.types`,
+`responses.types` and `wire.models`. Source: AI/ML API, "Complete model list": `pricing` of GET
+/v1/models?include=pricing, in US dollars as they are charged. A price is for `per` units, and `per` differs by a factor
+of a million between models. The page shows one measure, "output"; the names of the other measures are those in common
+use. ByteSpike's catalogue has no prices.
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ from aimlasync.responses.types import ResponseUsage
 from aimlasync.wire.models import Model
 
 _MILLION = 1_000_000
-# US dollars for one token. What is more is the price of a million: the dearest models ask less than a thousandth.
+# US dollars for one token. A higher value is the price of a million tokens: the dearest models cost less than a
+# thousandth of a dollar per token.
 _MAX_PRICE = 0.01
-# What is more is no count of tokens; it also keeps the arithmetic finite.
-_MAX_TOKENS = 10**12
+# A larger number is no count of tokens; the bound also keeps the arithmetic finite.
+MAX_TOKENS = 10**12
 
 _MEASURES = {
     "input": "input",
@@ -49,14 +50,14 @@ class Price(msgspec.Struct, frozen=True, kw_only=True):
             value = getattr(self, name)
             if value is not None and not 0 <= value <= _MAX_PRICE:
                 raise ValueError(
-                    f"{name} must be US dollars for one token, not {value}; Price.per_million takes them for a million"
+                    f"{name} must be US dollars for one token, not {value}; for a million tokens use Price.per_million"
                 )
 
     @classmethod
     def per_million(
         cls, *, input: float | None = None, output: float | None = None, cached_input: float | None = None
     ) -> Price:
-        """Return the price that vendors write for a million tokens."""
+        """Return the price for amounts in US dollars per million tokens."""
         return cls(
             input=None if input is None else input / _MILLION,
             output=None if output is None else output / _MILLION,
@@ -65,10 +66,10 @@ class Price(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def price_of(model: Model) -> Price | None:
-    """Return what `model` costs, None when its catalogue entry does not say it in a way that holds for every request.
+    """Return what `model` costs, None when its catalogue entry states no price that holds for every request.
 
-    Prices by variant or by request ("variants", "variable") and in other currencies are such. Of several prices for the
-    same measure, such as those of a longer context, the highest is taken.
+    Prices by variant or by request ("variants", "variable"), and prices in other currencies, do not hold. Of several
+    prices for the same measure, such as those of a longer context, the highest is taken.
     """
     pricing = model.pricing
     if not isinstance(pricing, Mapping) or pricing.get("kind") != "fixed":
@@ -87,7 +88,7 @@ def price_of(model: Model) -> Price | None:
     try:
         return Price(**found) if found else None
     except ValueError:
-        # A `per` that cannot be meant, and so nothing that could be trusted.
+        # The entry's `per` cannot be right, so its prices cannot be trusted.
         return None
 
 
@@ -99,7 +100,7 @@ def prices_of(models: Iterable[Model]) -> dict[str, Price]:
         if price is not None:
             prices[model.id] = price
             for alias in model.aliases:
-                # Another model's id goes before this one's alias.
+                # An id takes precedence over another model's alias.
                 prices.setdefault(alias, price)
     return prices
 
@@ -107,7 +108,7 @@ def prices_of(models: Iterable[Model]) -> dict[str, Price]:
 def tokens_of(usage: Usage | ResponseUsage | None) -> tuple[int, int] | None:
     """Return the (input, output) tokens that `usage` counts, None when it counts none.
 
-    No prompt is empty, so an input of 0 is a count that the server did not make.
+    No prompt is empty, so an input of 0 means that the server did not count.
     """
     if usage is None:
         return None
@@ -115,15 +116,15 @@ def tokens_of(usage: Usage | ResponseUsage | None) -> tuple[int, int] | None:
         taken, given = usage.input_tokens, usage.output_tokens
     else:
         taken, given = usage.prompt_tokens, usage.completion_tokens
-    return (taken, given) if 0 < taken <= _MAX_TOKENS and 0 <= given <= _MAX_TOKENS else None
+    return (taken, given) if 0 < taken <= MAX_TOKENS and 0 <= given <= MAX_TOKENS else None
 
 
 def cost(price: Price | None, usage: Usage | ResponseUsage | None) -> float | None:
-    """Return the US dollars that `usage` costs at `price`, None when either leaves it open.
+    """Return the US dollars that `usage` costs at `price`, None when a price or a count that is needed is unknown.
 
-    What a vendor says it charged goes before this. Counts whose parts are larger than the whole give None: bodies of
-    2025 count credits, and only the parts are tokens there. Cached input without a price of its own costs what other
-    input costs.
+    A cost that the vendor stated takes precedence over this. Counts whose parts are larger than the whole give None: in
+    bodies of 2025 the totals count credits, and only the parts count tokens. Cached input without a price of its own
+    costs as much as other input.
     """
     counts = tokens_of(usage)
     if price is None or usage is None or counts is None:
@@ -143,7 +144,7 @@ def cost(price: Price | None, usage: Usage | ResponseUsage | None) -> float | No
 
 
 def _parts(usage: Usage | ResponseUsage) -> tuple[int, int]:
-    """(cached input, reasoning) tokens; parts that are not told are taken to be none."""
+    """Return the (cached input, reasoning) tokens; a part that is not stated counts as 0."""
     if isinstance(usage, ResponseUsage):
         taken, given = usage.input_tokens_details, usage.output_tokens_details
         return (taken and taken.cached_tokens) or 0, (given and given.reasoning_tokens) or 0
@@ -159,7 +160,7 @@ def _measure(value: Any) -> str | None:
 
 
 def _number(value: Any) -> float | None:
-    """A price or a number of units; booleans, negative numbers and texts are none."""
+    """Return a price or a number of units; None for booleans, negative numbers and texts."""
     if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < 1e300:
         return float(value)
     return None

@@ -1,11 +1,12 @@
-"""One upstream, and what is known of it: its address and key, its vendor, its limits, how it is doing.
+"""Endpoints: where requests are sent, with which key and limits, and the live state of each.
 
 It may import `admission`, `resilience` and what lies below them.
 
     endpoint          a base URL with its key and limits, as the user gives it
-    providers         what each vendor serves and takes
-    translate         one vendor's request as another's
-    ratelimit_headers what response headers say of limits
-    upstream          an endpoint at work
-    statistics        what it has done
+    providers         the vendors: paths, models, and the parameters that each model takes
+    translate         a request for one vendor, rewritten for another
+    paths             paths and queries that callers give, checked and quoted
+    ratelimit_headers what response headers say about rate limits
+    upstream          the live state of one endpoint: limiter, circuit breaker, retry budget, permits
+    statistics        the counters and figures of one endpoint
 """

@@ -1,8 +1,9 @@
-"""Endpoints: where calls may go, and with which key.
+"""Endpoints: the base URL, key and limits of a server, as the user gives them.
 
-Law: reads the environment when an endpoint is made, and never again; knows the provider table, not HTTP.
-A key is held by `Secret` alone, which shows itself to nobody but the header that needs it. A vendor's key that is found
-in the environment goes to that vendor's hosts and to this machine; to another host goes only a key that was given.
+The environment is read when an endpoint is created, and not later. Only a `Secret` holds a key, and only the
+Authorization header reads it. A vendor's key from the environment is sent to that vendor's hosts and to loopback; any
+other host gets only a key that the user passed. It may import `config`, `errors`, `headers`, `quota.protocol` and
+`endpoints.providers`.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ _HEADER_VALUE = re.compile(r"[\x21-\x7e]+\Z")
 
 
 class Secret:
-    """A key that cannot be seen by accident: not in repr, str, format, pickle, copy or JSON."""
+    """An API key that does not show in repr, str, format or JSON, and cannot be pickled or copied."""
 
     __slots__ = ("_value",)
 
@@ -49,8 +50,8 @@ class Secret:
 class Endpoint:
     """One base URL with its key and limits.
 
-    `base_url` may end with a slash or not; a bare host gets /v1, other paths are kept. With `quota` the limits are the
-    account's, which every process that shares it keeps together.
+    `base_url` may end with a slash or not; a bare host gets /v1, other paths are kept. With `quota`, the limits are
+    those of the whole account, and all processes that share the quota keep them together.
     Raises ValueError for a URL, key or header that cannot be sent safely.
     """
 
@@ -77,7 +78,9 @@ class Endpoint:
         self.headers = Headers.hiding(headers or {}).checked("Endpoint(headers=)")
         self.quota = quota
         self.withheld: str | None = None
-        """The environment variable whose key is not for this host, where no other key was given."""
+        """The environment variable whose key is not sent to this host; None where there is none, or a key was
+        passed.
+        """
 
     @classmethod
     @keyless
@@ -114,15 +117,15 @@ class Endpoint:
         return cls(base_url=url, api_key=key, provider=vendor, **options)
 
     def url(self, path: str) -> str:
-        """Join a path of the provider table: one with a leading slash to the root, another to the base."""
-        # No leading slash comes from a caller: `paths` takes it off, or refuses it.
+        """Return the URL of a path of the provider table: a leading slash means the host's root, else the base URL."""
+        # A caller's path has no leading slash here: `endpoints.paths` removes or refuses it.
         if not path.startswith("/"):
             return f"{self.base_url}/{path}"
         return _VERSION_SEGMENT.sub("", self.base_url) + path
 
     @property
     def without_key(self) -> str:
-        """What to do where no key was sent and the server wants one, in one line."""
+        """A hint for the error when the server wants a key and none was sent."""
         if self.withheld is None:
             return "no key was sent: pass api_key="
         vendor = next(vendor for vendor in VENDORS if self.withheld in vendor.key_variables)
@@ -136,12 +139,12 @@ class Endpoint:
 def default_endpoints(
     api_key: str | Secret | None, base_url: str | None, *, allow_http: bool, key_variable: str | None = None
 ) -> list[Endpoint]:
-    """Return the endpoint that a client uses when none is named.
+    """Return the endpoints of a client that was given none: a list of one.
 
-    `key_variable` names the environment variable that holds the key, where no `api_key` is given. With `base_url`,
-    that server: a vendor's own key from the environment goes to it only if it is that vendor or this machine, and a
-    server that no vendor's table names may do without one. Without, the AI/ML API if it has a key, else ByteSpike; a
-    key that begins with sk-byts- is ByteSpike's.
+    `key_variable` names the environment variable of the key, where no `api_key` is given. With `base_url`, that server
+    is the endpoint: a vendor's key from the environment is sent to it only if it is that vendor's host or loopback, and
+    a server of no known vendor needs no key. Without `base_url`, the AI/ML API is the endpoint if its key is set, else
+    ByteSpike; a key that begins with sk-byts- belongs to ByteSpike.
     Raises AimlasyncError, naming the variables, when there is no key.
     """
     key = _clean_key(api_key) or (None if key_variable is None else _clean_key(_named_key(key_variable)))
@@ -172,14 +175,14 @@ def default_endpoints(
 
 
 def _key_variable(vendor: Provider) -> str | None:
-    """The variable that holds a vendor's key."""
+    """Return the environment variable that holds a vendor's key, None when none is set."""
     return next((name for name in vendor.key_variables if os.environ.get(name, "").strip()), None)
 
 
 def _named_key(variable: str) -> str:
     if not _VARIABLE.match(variable):
         raise AimlasyncError(
-            "the environment variable of the key has no such name; it is not shown, for it may be the key"
+            "the environment variable of the key has an invalid name; it is not shown, as it may be the key itself"
         )
     if not (value := os.environ.get(variable, "").strip()):
         raise AimlasyncError("the environment variable that should hold the key is not set, or empty")
@@ -192,7 +195,7 @@ def _vendor_url(vendor: Provider) -> str:
 
 
 def _is_home(vendor: Provider, base_url: str) -> bool:
-    """Whether a vendor's key from the environment may go to `base_url`."""
+    """Whether a vendor's key from the environment may be sent to `base_url`."""
     host = urlsplit(base_url.strip()).hostname or ""
     if host == urlsplit(vendor.base_url).hostname or is_loopback(host):
         return True
@@ -208,7 +211,7 @@ def _host(url: str) -> str:
 
 
 def _clean_key(key: str | Secret | None) -> Secret | None:
-    """Strip a key and refuse what no header may carry, without showing it."""
+    """Strip a key. Raises ValueError, without showing it, for one that no header can carry."""
     if key is None or isinstance(key, Secret):
         return key
     if not isinstance(key, str):
@@ -221,7 +224,7 @@ def _clean_key(key: str | Secret | None) -> Secret | None:
 
 
 def proxy_secrets(proxy: str | None) -> list[str]:
-    """Return the secrets of a proxy's URL. Raises ValueError, without them, for what is no such URL."""
+    """Return the secrets in the URL of a proxy. Raises ValueError, which shows none, for an invalid URL."""
     if proxy is None:
         return []
     try:
@@ -249,9 +252,9 @@ def _clean_url(url: str, *, allow_http: bool) -> str:
             f"base_url {_shown(url)} is not encrypted: use https://, or pass allow_http=True if the network is yours"
         )
     try:
-        parts.port  # noqa: B018  # raises where it is no port
+        parts.port  # noqa: B018  # raises for an invalid port
     except ValueError:
-        raise ValueError(f"base_url has no usable port behind {parts.hostname}") from None
+        raise ValueError(f"base_url has an invalid port after {parts.hostname}") from None
     path = parts.path.rstrip("/")
     for tail in _KNOWN_TAILS:
         path = path.removesuffix(tail).rstrip("/")
@@ -259,7 +262,7 @@ def _clean_url(url: str, *, allow_http: bool) -> str:
 
 
 def _shown(url: str) -> str:
-    """The URL without a user or password in it, for a message."""
+    """Return the URL without user and password, for a message."""
     return repr(url.strip().rpartition("@")[2].partition("?")[0])
 
 

@@ -1,6 +1,7 @@
-"""Paths from a caller's text: what is sent stays below the base URL, however a server or proxy reads it.
+"""Paths and queries that callers give: checked and quoted, so that the URL stays below the base URL.
 
-Pure. A path is refused, or quoted, before it is joined to a base URL. Imports `errors` and `info`.
+A proxy and the server behind it may each unquote a path, so a path is checked as it is and as it reads after unquoting.
+Functions from text to text, without I/O. It may import `errors` and `info`. Source of the quoting: RFC 3986.
 """
 
 from __future__ import annotations
@@ -13,28 +14,27 @@ from urllib.parse import quote, unquote, urlencode
 from aimlasync.errors import UnsupportedRequestError
 from aimlasync.info import Info
 
-# How often a proxy and the servers behind it may unquote a path.
+# How many times a proxy and the servers behind it may unquote a path.
 _ROUNDS = 4
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[/\\]")
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _QUERY = re.compile(r"[!-~]*\Z")
-# Of RFC 3986's path, and the percent sign of what is quoted already.
+# Characters of a path that are not quoted (RFC 3986), and the percent sign of what is quoted already.
 _PATH = "/%:@!$&'()*+,;=~"
 
 
 def refused(why: str) -> UnsupportedRequestError:
-    """Return the error of a request that is not sent."""
+    """Return the error of a request that this library refuses to send."""
     return UnsupportedRequestError(why, status=400, code="unsupported_request", info=Info(), billed=False)
 
 
 def path_below(path: str) -> str:
-    """Return a path below a base URL as it is sent; parts that are quoted already stay so, one slash before it is taken
-    off.
+    """Return a path below a base URL, quoted; what is quoted already stays so, and one leading slash is removed.
 
-    Raises UnsupportedRequestError for one that might lead elsewhere, or that has a query in it.
+    Raises UnsupportedRequestError for a path that could lead out of the base URL, or that contains a query.
     """
     if not isinstance(path, str):
-        raise refused(f"a path is a str, not {type(path).__name__}")
+        raise refused(f"a path must be a str, not {type(path).__name__}")
     path = path[1:] if path[:1] == "/" else path
     _check(path, "the path")
     if "?" in path or "#" in path:
@@ -43,22 +43,22 @@ def path_below(path: str) -> str:
 
 
 def query_of(query: str) -> str:
-    """Return a query as it is sent. Raises UnsupportedRequestError for one that is not quoted."""
+    """Return `query` unchanged. Raises UnsupportedRequestError for a query that is not quoted."""
     if not isinstance(query, str) or not _QUERY.match(query) or "#" in query:
         raise refused("the query has a character that must be quoted; urllib.parse.urlencode does that")
     return query
 
 
 def id_in_path(value: str, what: str) -> str:
-    """Return an id quoted as a part of a path; slashes stay as they are. Raises UnsupportedRequestError."""
+    """Return an id, quoted as a part of a path; its slashes stay. Raises UnsupportedRequestError."""
     if not isinstance(value, str) or not value:
-        raise refused(f"{what} is a text that is not empty, not {value if value == '' else type(value).__name__!r}")
+        raise refused(f"{what} must be a str that is not empty, not {value if value == '' else type(value).__name__!r}")
     _check(value, what)
     return quote(value, safe="/:")
 
 
 def query_from(filters: Mapping[str, Any]) -> str:
-    """Return filters as a query. Raises UnsupportedRequestError for half a surrogate pair."""
+    """Return filters as a quoted query. Raises UnsupportedRequestError for half a surrogate pair."""
     try:
         return urlencode(filters, safe=",/")
     except UnicodeEncodeError:
@@ -67,19 +67,19 @@ def query_from(filters: Mapping[str, Any]) -> str:
 
 
 def _check(path: str, what: str) -> None:
-    """Refuse what is no path below anything, also behind quotes that somebody on the way may take off."""
+    """Raise for a path that leads out of the base URL, now or after it is unquoted on its way."""
     for _ in range(_ROUNDS):
         if _CONTROL.search(path):
             raise refused(f"{what} has a control character or half a surrogate pair in it")
         if _SCHEME.match(path):
-            raise refused(f"{what} is a whole URL; give what stands below the base URL")
+            raise refused(f"{what} is a whole URL; give the part below the base URL")
         parts = path.replace("\\", "/").split("/")
-        # What stands behind a semicolon is a parameter to some servers: "..;x" is "..".
+        # Some servers read the text after a semicolon as a parameter: "..;x" is "..".
         if any(part.partition(";")[0].strip() in (".", "..") for part in parts):
-            raise refused(f"{what} has . or .. in it; give what stands below the base URL")
+            raise refused(f"{what} has . or .. in it; give the part below the base URL")
         if parts[0] == "" and len(parts) > 1:
-            raise refused(f"{what} begins with a slash too many; give what stands below the base URL")
+            raise refused(f"{what} begins with two slashes; give the part below the base URL")
         if (read := unquote(path, errors="replace")) == path:
             return
         path = read
-    raise refused(f"{what} is quoted over and over")
+    raise refused(f"{what} is quoted more than {_ROUNDS - 1} times")

@@ -1,8 +1,8 @@
-"""What is known of each vendor, as one table: where it lives, which key it takes, what each model accepts.
+"""The provider table: for each vendor its base URL, key variables and paths, and what each of its models accepts.
 
-Law: data and pure look-ups, no code path per vendor, no I/O.
-A model that the table does not name is never second-guessed, and a parameter is refused only where the vendor documents
-that the model does not take it.
+It is data and look-ups, without a code path per vendor and without I/O. Requests for a model that the table does not
+name are sent as they are. A parameter is refused only where the vendor documents that the model does not take it. It
+imports nothing of this library.
 
 Sources: the model pages and OpenAPI specs of the AI/ML API (docs.aimlapi.com, "Text models: OpenAI", read 2026-08),
 docs.bytespike.ai (model pages, "Errors reference", "Account: me").
@@ -56,8 +56,8 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
     """Chat parameter that the model does not take -> what to do instead."""
     refuses_responses: Mapping[str, str] = MappingProxyType({})
     takes_reasoning: bool | None = None
-    """Whether the input of responses may hold reasoning items, and output offers them encrypted; None where nobody
-    says."""
+    """Whether the input of responses may hold reasoning items, and the output offers them encrypted; None where the
+    vendor does not say."""
 
 
 class Provider(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,14 +78,14 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True):
     responses_path: str = "responses"
     models_path: str = "models"
     model_path: str | None = "models/{id}"
-    """None where the vendor has no look-up of one model: the list is searched."""
+    """None where the vendor has no path for one model; the list of models is searched instead."""
     balance_path: str | None = None
     out_of_credit: tuple[tuple[int, str], ...] = ((402, ""),)
     """(status, text in the message) pairs that mean no credit."""
     ratelimit_unit: Literal["requests", "usd"] = "requests"
     """What the vendor's plain X-RateLimit-* headers count."""
     failures_are_free: bool = False
-    """True where the vendor states that a call that failed is never charged."""
+    """True where the vendor states that failed calls are never charged."""
     credits_per_usd: float | None = None
 
 
@@ -170,7 +170,7 @@ BYTESPIKE = Provider(
 )
 
 COMPATIBLE = Provider(name="openai-compatible")
-"""Any other server: nothing is assumed beyond OpenAI's paths."""
+"""Any other server: only OpenAI's paths are assumed."""
 
 VENDORS = (AIMLAPI, BYTESPIKE)
 
@@ -189,7 +189,7 @@ def provider_of(base_url: str) -> Provider:
 
 
 def refusal(provider: Provider, api: Api, body: Mapping[str, Any]) -> tuple[str, str] | None:
-    """Return (parameter, reason with the fix) if the table says that `body` cannot work at `provider`, else None."""
+    """Return (parameter, reason with the fix) if the table says that `provider` would refuse `body`, else None."""
     name = body.get("model")
     model = provider.models.get(name) if isinstance(name, str) else None
     if model is None:

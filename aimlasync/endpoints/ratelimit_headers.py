@@ -1,8 +1,8 @@
-"""What a server's response headers say about its limits.
+"""What a server's response headers say about its rate limits.
 
-Law: pure functions from headers to facts; the clock is handed in and asked only where a header names a time of day.
-Nonsense is ignored and never raises: these headers are advice, and an answer must not be lost to them. A window whose
-limit is 0 is unlimited, so that nothing is ever paused by it.
+Functions from headers to values, without I/O; `now` is called only where a header names a time of day. An invalid
+header is ignored and never raises, since an answer must not be lost to it. A window with limit 0 counts as unlimited.
+It may import `headers`.
 
 Notations: `retry-after` (RFC 9110 section 10.2.3) and OpenAI's `retry-after-ms`; OpenAI's `x-ratelimit-*-requests` and
 `-tokens`, with durations such as 6m0s; Anthropic's `anthropic-ratelimit-*`, with times of RFC 3339; the plain
@@ -21,7 +21,7 @@ from typing import Literal
 
 import msgspec
 
-from aimlasync.headers import Fields
+from aimlasync.headers import Fields, amount
 
 Unit = Literal["requests", "usd"]
 """What a provider's plain `x-ratelimit-*` headers count."""
@@ -35,7 +35,7 @@ def _anthropic(kind: str) -> _Names:
     return f"{prefix}-remaining", f"{prefix}-limit", f"{prefix}-reset"
 
 
-# Each as (remaining, limit, reset); a window is there when its first is.
+# Each window as the names of (remaining, limit, reset); a response has a window if it has the first of them.
 _PLAIN: _Names = ("x-ratelimit-remaining", "x-ratelimit-limit", "x-ratelimit-reset")
 _REQUESTS: tuple[_Names, ...] = (
     ("x-ratelimit-remaining-requests", "x-ratelimit-limit-requests", "x-ratelimit-reset-requests"),
@@ -53,7 +53,7 @@ _PLAIN_OR_REQUESTS = (_PLAIN, *_REQUESTS)
 _DURATION = re.compile(r"(?:[0-9]+(?:\.[0-9]+)?(?:ms|us|µs|ns|[dhms]))+")
 _PART = re.compile(r"([0-9.]+)([a-zµ]+)")
 _UNITS = {"d": 86_400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
-# No notation needs more letters; what is longer is not worth the parsing.
+# No notation is longer than this; a longer text is not parsed.
 _LONGEST_TEXT = 64
 _TELLING = frozenset(
     (
@@ -67,15 +67,15 @@ _TELLING = frozenset(
 )
 # A number above the first is a Unix time in seconds, above the second in milliseconds.
 _UNIX, _UNIX_MS = 1e9, 1e12
-# Seconds: a reset further away is a misread number, and no reason to stand still.
+# Seconds: a reset further away is taken for a misread number and ignored.
 _FURTHEST = 366 * 86_400.0
 
 
 class Signal(msgspec.Struct, frozen=True, kw_only=True):
-    """What one response says of the limits behind it; times are seconds from now, None is unsaid."""
+    """What one response says about rate limits; times are seconds from now, None is what it does not say."""
 
     pause: float | None = None
-    """How long the endpoint should send nothing: until the reset of what has run out."""
+    """Seconds for which the endpoint should send nothing: until the reset of an exhausted window."""
     limit_requests: int | None = None
     remaining_requests: int | None = None
     reset_requests: float | None = None
@@ -88,12 +88,12 @@ class Signal(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def read(headers: Mapping[str, str], *, unit: Unit, now: Callable[[], float] = time.time) -> Signal | None:
-    """Return what `headers` say of the limits, None when they say nothing; `unit` is that of the plain headers.
+    """Return what `headers` say about rate limits, None when they say nothing; `unit` is that of the plain headers.
 
-    Where several windows count the same thing (Anthropic's input and output tokens), the fields are those of the one
-    with the least left, and `.pause` covers all that have run out.
+    Where several windows count the same thing (Anthropic's input and output tokens), the fields are those of the window
+    with the least remaining, and `.pause` covers all exhausted windows.
     """
-    # Most responses say nothing.
+    # Most responses have none of these headers.
     if headers.has_none_of(_TELLING) if isinstance(headers, Fields) else not any(name in headers for name in _TELLING):
         return None
     dollars = unit == "usd"
@@ -109,7 +109,7 @@ def read(headers: Mapping[str, str], *, unit: Unit, now: Callable[[], float] = t
     if usd_remaining is not None and usd_remaining <= 0 and usd_limit != 0:
         pauses.append(usd_reset)
     return Signal(
-        # A reset that is due, or unsaid, is nothing to wait for.
+        # A reset that is due now, or not stated, needs no pause.
         pause=max((pause for pause in pauses if pause), default=None),
         limit_requests=limit_requests,
         remaining_requests=remaining_requests,
@@ -124,20 +124,20 @@ def read(headers: Mapping[str, str], *, unit: Unit, now: Callable[[], float] = t
 
 
 def retry_after(headers: Mapping[str, str], *, now: Callable[[], float] = time.time) -> float | None:
-    """Read `retry-after-ms` (milliseconds) or `retry-after` (seconds, or an HTTP date)."""
-    milliseconds = _seconds(headers.get("retry-after-ms"))
+    """Return the wait in seconds of `retry-after-ms` or `retry-after` (seconds, or an HTTP date), None without one."""
+    milliseconds = amount(headers.get("retry-after-ms"))
     if milliseconds is not None:
         return milliseconds / 1000
     stated = headers.get("retry-after")
     if stated is None:
         return None
-    seconds = _seconds(stated)
+    seconds = amount(stated)
     if seconds is not None:
         return seconds
     try:
         when = parsedate_to_datetime(stated)
         if when.tzinfo is None:
-            # HTTP dates are UTC, also in the form that does not say so.
+            # HTTP dates are UTC, also in the form without a zone.
             when = when.replace(tzinfo=UTC)
         return max(0.0, when.timestamp() - now())
     except (ValueError, TypeError, OverflowError):
@@ -145,7 +145,7 @@ def retry_after(headers: Mapping[str, str], *, now: Callable[[], float] = time.t
 
 
 def _windows(headers: Mapping[str, str], table: tuple[_Names, ...], now: Callable[[], float]) -> list[_Window] | None:
-    """Return the windows of `table` that `headers` tell something of, as (limit, remaining, reset)."""
+    """Return the windows of `table` that `headers` state, as (limit, remaining, reset)."""
     found: list[_Window] | None = None
     for names in table:
         if names[0] in headers:
@@ -167,18 +167,18 @@ def _tightest(windows: list[_Window] | None) -> _Window:
 def _dollars(
     headers: Mapping[str, str], now: Callable[[], float]
 ) -> tuple[float | None, float | None, float | None] | None:
-    """Return ByteSpike's spending window as (limit, remaining, reset); what is left may be below zero."""
+    """Return ByteSpike's spending window as (limit, remaining, reset); remaining may be below zero."""
     if _PLAIN[0] not in headers:
         return None
     remaining, limit, reset = map(headers.get, _PLAIN)
-    window = _seconds(limit), _number(remaining), _until(reset, now)
+    window = amount(limit), _number(remaining), _until(reset, now)
     return None if window == (None, None, None) else window
 
 
 def _count(text: str | None) -> int | None:
-    """A whole number. The draft's limit may go on with policies: `100, 100;w=60`.
+    """Read a whole number; the draft's limit may be followed by policies: `100, 100;w=60`.
 
-    A number with decimals is no count: it is dollars, from a server that we do not know to send them.
+    A number with decimals is no count of requests or tokens: some servers send dollars in these headers.
     """
     if text is None:
         return None
@@ -188,11 +188,11 @@ def _count(text: str | None) -> int | None:
 
 
 def _until(text: str | None, now: Callable[[], float]) -> float | None:
-    """Seconds from now: said as seconds, a Unix time, a duration (1h2m3.5s) or a time of RFC 3339."""
+    """Read seconds from now, stated as seconds, a Unix time, a duration (1h2m3.5s) or a time of RFC 3339."""
     if text is None or len(text) > _LONGEST_TEXT:
         return None
     text = text.strip()
-    # Durations are what most servers send, and a float that is none costs an exception.
+    # Most servers send durations, and `float` of a duration costs an exception.
     number = None if text.endswith("s") else _number(text)
     if number is not None:
         if number > _UNIX_MS:
@@ -200,7 +200,7 @@ def _until(text: str | None, now: Callable[[], float]) -> float | None:
         elif number > _UNIX:
             number = max(0.0, number - now())
     elif _DURATION.fullmatch(text):
-        number = sum(float(amount) * _UNITS[unit] for amount, unit in _PART.findall(text))
+        number = sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(text))
     else:
         try:
             when = datetime.fromisoformat(text)
@@ -212,14 +212,8 @@ def _until(text: str | None, now: Callable[[], float]) -> float | None:
     return number if 0 <= number <= _FURTHEST else None
 
 
-def _seconds(text: str | None) -> float | None:
-    # float() also reads "nan", "inf" and "-1"; none of them is a wait.
-    number = _number(text)
-    return number if number is not None and number >= 0 else None
-
-
 def _number(text: str | None) -> float | None:
-    """A finite number, of either sign."""
+    """Read a finite number of either sign."""
     if text is None:
         return None
     try:

@@ -1,6 +1,6 @@
-"""What one endpoint is doing and has done: the figures of `client.statistics()`, and the sums behind them.
+"""The figures of one endpoint that `client.statistics()` returns, and the counters behind them.
 
-Plain data; imports nothing of this library.
+Plain data without I/O. It imports nothing of this library.
 """
 
 from __future__ import annotations
@@ -9,22 +9,23 @@ import msgspec
 
 
 class EndpointStatistics(msgspec.Struct, kw_only=True):
-    """What one endpoint is doing and has done."""
+    """One endpoint's load at this moment, and its counters since the client was created."""
 
     name: str
     in_flight: int
     queued: int
     limit: int
     limited_by: str | None
-    """What the head of the line waits for: concurrency, requests, tokens, rate (learned) or pause; None without one."""
+    """What the head of the queue waits for: concurrency, requests, tokens, rate (learned) or pause; None when no call
+    waits."""
     paused_for: float
-    """Seconds until the limiter opens again, 0.0 when it is open."""
+    """Seconds until the limiter's pause ends, 0.0 without a pause."""
     state: str
-    """closed (healthy), open, half-open, or the reason why it left the rotation."""
+    """The state of the circuit breaker: closed (healthy), open, half-open, or retired."""
     attempts: int
     answered: int
     refused: int
-    """429, 503 and connections that failed."""
+    """Attempts that ended with 429, 503 or a failed connection."""
     failed: int
     """Other attempts without an answer."""
     retries: int
@@ -33,11 +34,11 @@ class EndpointStatistics(msgspec.Struct, kw_only=True):
     prompt_tokens: int
     completion_tokens: int
     cost_usd: float | None
-    """US dollars that the vendor stated; None when it stated none."""
+    """US dollars that the vendor charged by its own statements; None when it stated none."""
 
 
 class Counters:
-    """Sums over the attempts of one endpoint."""
+    """Counters over the attempts of one endpoint; the pipeline adds to them."""
 
     __slots__ = (
         "answered",

@@ -1,8 +1,9 @@
-"""The same request for another vendor: its model's name there, and parameters that it takes there.
+"""A request for one vendor, rewritten for another: the name of its model there, and parameters that it takes there.
 
-Law: driven by the provider table and the small tables below; pure, no I/O, and what it is given is never changed.
-A translation keeps what the request means. What only steers effort or routing is left out, with a note; what would
-change the answer is a reason not to send it there. What comes out is never refused by the provider table.
+It is driven by the provider table and the tables below, without I/O, and does not change its arguments. A translation
+keeps the meaning of the request. Parameters that only steer effort or routing are left out, with a note. A difference
+that would change the answer is a reason not to send the request there. The provider table never refuses the result. It
+may import `chat.types` and `endpoints.providers`.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import msgspec
 from aimlasync.chat.types import DeveloperMessage, SystemMessage
 from aimlasync.endpoints.providers import VENDORS, Api, Model, Provider, refusal
 
-# Left out where they are refused: with these values they say what holds without them.
+# Parameters with these values are left out where they are refused: they state the default.
 _NO_OPS: Mapping[str, Any] = {
     "temperature": 1,
     "top_p": 1,
@@ -27,40 +28,40 @@ _NO_OPS: Mapping[str, Any] = {
     "stop": [],
 }
 
-# Left out where they are refused: they steer how much a model thinks, not what it is asked.
+# Parameters that are left out where they are refused: they steer how much a model thinks, not what it is asked.
 _EFFORT = frozenset({"reasoning_effort", "reasoning"})
 
-# Vendor and family -> parameters of that kind that its page lacks. They are no refusals (another page of the AI/ML API
-# names gpt-4.1-nano among the models with effort): they go where the request was written for another vendor, and there
-# alone.
+# (vendor, family) -> parameters of effort that the model's page does not name. They are no refusals, since another page
+# of the AI/ML API names gpt-4.1-nano among the models with effort. So they are left out only of a request that was
+# written for another vendor.
 _NO_EFFORT: Mapping[tuple[str, str], frozenset[str]] = {
     ("aimlapi", "gpt-4.1-nano"): _EFFORT,
     ("aimlapi", "gpt-5-pro"): _EFFORT,
 }
 
-# Vendor -> parameters that choose among its own upstreams, and mean nothing elsewhere.
+# Vendor -> parameters that choose among that vendor's own upstreams, and mean nothing at another vendor.
 _ROUTING: Mapping[str, frozenset[str]] = {"aimlapi": frozenset({"provider"})}
-# Vendor -> parameters of that kind that its pages lack; what a model does not take gets a 422 there.
+# Vendor -> routing parameters that its pages do not name; ByteSpike answers them with a 422.
 _NO_ROUTING: Mapping[str, frozenset[str]] = {"bytespike": frozenset({"provider"})}
 
-# Vendor -> role that its pages lack -> role that means the same there.
+# Vendor -> role that its pages do not name -> role with the same meaning there.
 _ROLES: Mapping[str, Mapping[str, str]] = {"bytespike": {"developer": "system"}}
 
-# Two names of the output cap of a chat; AI/ML API calls the second a deprecated equivalent of the first.
+# The two names of a chat's output cap; the AI/ML API calls the second a deprecated equivalent of the first.
 _CAP_NAMES = (("max_completion_tokens", "max_tokens"), ("max_tokens", "max_completion_tokens"))
 
-# Parameters of /v1/responses that name what one vendor keeps, and another does not have.
+# Parameters of /v1/responses that refer to data stored at one vendor.
 _KEPT = ("previous_response_id", "conversation", "prompt")
 
 
 def translate(
     body: Mapping[str, Any], api: Api, source: Provider | None, target: Provider
 ) -> tuple[dict[str, Any], list[str]] | str:
-    """Return `body` as `target` takes it, with a note for each change; or, as a text, why `target` cannot serve it.
+    """Return (`body` as `target` takes it, a note for each change), or a text that says why `target` cannot serve it.
 
-    `source` is the vendor that the body was written for, None when that is not known. Where it is the target itself,
-    nothing is changed. Where nothing needs to be, `body` itself is returned when it is a dict.
-    A `messages` or `input` that is no list or tuple is not looked into: reading an iterator would empty it.
+    `source` is the vendor that the body was written for, None when that is not known; for `target` itself nothing is
+    changed. A dict that needs no change is returned itself. A `messages` or `input` that is neither a list nor a tuple
+    is not read, since reading an iterator would exhaust it.
     """
     result = dict(body)
     notes: list[str] = []
@@ -90,7 +91,7 @@ def _model(body: Mapping[str, Any], provider: Provider) -> Model | None:
 
 
 def _rename(body: dict[str, Any], notes: list[str], source: Provider | None, target: Provider) -> str | None:
-    """Give the model the name it has at `target`, or return why that is not possible."""
+    """Replace the model's name by its name at `target`; return why that is not possible, None when it is."""
     name = body.get("model")
     if not isinstance(name, str) or name in target.models:
         return None
@@ -103,7 +104,7 @@ def _rename(body: dict[str, Any], notes: list[str], source: Provider | None, tar
                 notes.append(f"model {name} is {model.id} at {target.name}")
                 return None
     if source is None and (known is None or not target.models):
-        # Nobody says that it is another vendor's name: it may well be the target's own.
+        # No table says that this is another vendor's name, so it may be the target's own.
         return None
     if known is None:
         return f"no table tells what {name} is called at {target.name}"
@@ -111,7 +112,7 @@ def _rename(body: dict[str, Any], notes: list[str], source: Provider | None, tar
 
 
 def _kept(body: Mapping[str, Any], source: Provider) -> str | None:
-    """Return why a request needs what only `source` has, None when it does not."""
+    """Return why a request needs data that is stored at `source`, None when it does not."""
     for parameter in _KEPT:
         if body.get(parameter) is not None:
             return f"{parameter} names what only {source.name} keeps"
@@ -185,14 +186,14 @@ def _recast(message: Any, role: str) -> Any:
 
 
 def _member(item: Any, name: str) -> Any:
-    """A member of a dict or of one of our structs."""
+    """Return a member of a dict or of a struct, None when it has none."""
     if isinstance(item, Mapping):
         return item.get(name)
     return getattr(item, name, None) if isinstance(item, msgspec.Struct) else None
 
 
 def _lower(value: Any, other: Any) -> Any:
-    """The lower of two caps; what is no number is left to the server."""
+    """Return the lower of two caps; a cap that is no number is left to the server."""
     if other is None:
         return value
     if isinstance(value, (int, float)) and isinstance(other, (int, float)):
@@ -201,5 +202,5 @@ def _lower(value: Any, other: Any) -> Any:
 
 
 def _same(value: Any, default: Any) -> bool:
-    # In Python True is 1; on the wire it is not.
+    # In Python True equals 1; in JSON it does not.
     return bool(value == default) and isinstance(value, bool) == isinstance(default, bool)

@@ -1,8 +1,9 @@
-"""One endpoint at work: its URLs and headers, made once, its limiter and circuit breaker, and what answers have taught.
+"""The live state of one endpoint: its URLs and headers, its limiter, circuit breaker and retry budget, its counters.
 
-It brings together what computes (`admission.adaptive`, `admission.token_estimate`, `resilience`) and what enforces
-(`admission.limiter`), without I/O. Every attempt gets a `Permit` here and gives it back here, once, with an outcome;
-all learning happens then.
+It connects the parts that learn (`admission.adaptive`, `admission.token_estimate`, `resilience`) with the part that
+enforces (`admission.limiter`), without I/O. Every attempt takes a `Permit` from its upstream and releases it once, with
+an outcome; the upstream learns from the release. It may import `admission`, `resilience`, `quota`, `wire.redaction` and
+the other files of this package.
 """
 
 from __future__ import annotations
@@ -30,14 +31,14 @@ from aimlasync.resilience.circuit_breaker import CircuitBreaker
 from aimlasync.resilience.retry_budget import RetryBudget
 from aimlasync.wire.redaction import Secrets
 
-# A pause is stretched by a factor in this range, so that those who were told the same do not all come back at once.
+# A pause is stretched by a random factor in this range, so that clients that were told the same wait do not return at
+# once.
 STRETCH = (1.10, 1.25)
-# Seconds: a server's word stops an endpoint for no longer at a time, unless a caller's policy allows for more; they
-# learn of the rest from their errors.
+# The longest pause that a server's statement opens, in seconds, unless the caller's retry policy allows a longer wait.
 _MAX_PAUSE = 60.0
-# What a new sample weighs in the average time that a permit is held.
+# The weight of a new sample in the average time that a permit is held.
 _WEIGHT = 0.1
-# Seconds: pauses of our own, where a server refuses again and again and does not say for how long.
+# The pauses, in seconds, that repeated refusals open when the server states no wait: the first, and the longest.
 _FIRST_PAUSE = 0.25
 _MAX_OWN_PAUSE = 4.0
 
@@ -48,9 +49,9 @@ _log_pool = logging.getLogger("aimlasync.pool")
 
 
 class Upstream:
-    """One endpoint at work."""
+    """The live state of one endpoint."""
 
-    # Slots, so that `vars` shows no key.
+    # With slots, `vars` shows no key.
     __slots__ = (
         "_counts_requested",
         "_refusals",
@@ -71,18 +72,18 @@ class Upstream:
     def __init__(self, endpoint: Endpoint, limits: Limits, secrets: Secrets | None = None) -> None:
         limits = endpoint.limits or limits
         self.endpoint = endpoint
-        self.adaptive = AdaptiveLimit(limit=limits.concurrency, paced=limits.is_rated)
+        self.adaptive = AdaptiveLimit(limit=limits.concurrency, is_rated=limits.is_rated)
         leases = None if endpoint.quota is None else Leases(endpoint.quota, limits)
-        self.limiter = Limiter(limits, limit=int(self.adaptive.limit), pace=self.adaptive, leases=leases)
+        self.limiter = Limiter(limits, limit=int(self.adaptive.limit), learned_rate=self.adaptive, leases=leases)
         self.estimator = Estimator()
         self._counts_requested = limits.tokens_counted == "requested"
         self.circuit = CircuitBreaker()
-        # How long an attempt that is answered holds its permit, in seconds: for a stream, until its last byte.
+        # The average seconds that an answered attempt holds its permit: for a stream, until its last byte.
         self.held_for = 0.0
         self._seconds_each = 0.0 if limits.requests_per_minute is None else 60 / limits.requests_per_minute
         self.retry_budget = RetryBudget()
         self.counters = Counters()
-        # Refusals since the last answer.
+        # Refusals in a row, that is, since the last answer.
         self._refusals = 0
         self.urls = {
             "chat": endpoint.url(endpoint.provider.chat_path),
@@ -90,7 +91,7 @@ class Upstream:
         }
         self.headers = Headers(
             {
-                # Compression batches a stream's tokens, and costs more than it saves on a reply of a few kilobytes.
+                # Compression delays a stream's tokens, and costs more than it saves on a reply of a few kilobytes.
                 "Accept": "application/json, text/event-stream",
                 "Accept-Encoding": "identity",
                 "Content-Type": "application/json",
@@ -99,12 +100,13 @@ class Upstream:
             }
         )
         if endpoint.api_key is not None:
-            # Bearer alone: ByteSpike prefers x-api-key when both are sent, and takes only Bearer on /v1/responses.
+            # Only Bearer is sent: ByteSpike prefers x-api-key when it gets both, and takes only Bearer on
+            # /v1/responses.
             self.headers["Authorization"] = f"Bearer {endpoint.api_key.reveal()}"
         self.secrets = (Secrets() if secrets is None else secrets).with_headers(self.headers)
 
     def path_url(self, path: str, **fields: str) -> str:
-        """Return the URL of another path of the provider table; slashes in a model id stay as they are.
+        """Return the URL of a path of the provider table, its fields filled in; slashes in a model id stay.
 
         Raises UnsupportedRequestError for a field that would lead out of the path.
         """
@@ -116,8 +118,8 @@ class Upstream:
         return f"<Upstream {self.endpoint.name} {here.in_flight} in flight, {here.waiting} queued, limit {here.limit}>"
 
     def expected_wait(self, priority: Priority, tenant: str | None) -> float:
-        """Return the seconds that one who joins the line now will wait, as things are going."""
-        ahead = self.limiter.line.ahead(priority, tenant)
+        """Return the seconds that a call that joins the queue now will probably wait."""
+        ahead = self.limiter.queue.ahead(priority, tenant)
         if not ahead:
             return 0.0
         return (ahead + 1) * max(self.held_for / max(1, self.limiter.limit), self._seconds_each)
@@ -125,18 +127,18 @@ class Upstream:
     # Admission
 
     def estimate(self, model: str, body_bytes: int, max_output: float | None = None) -> float:
-        """Return the tokens that this endpoint will probably count for a request."""
+        """Return the tokens that this endpoint will probably count for a request; see `Estimator.estimate`."""
         return self.estimator.estimate(model, body_bytes, max_output, in_full=self._counts_requested)
 
     def admit_nowait(self, tokens: float, loop: asyncio.AbstractEventLoop, now: float | None = None) -> Permit | None:
-        """Return a permit if one is to be had without waiting; `now` is the loop's time, where it was just asked."""
+        """Return a permit if none must be waited for, else None; `now` is the loop's time, where the caller has it."""
         if now is None:
             now = loop.time()
         admission = self.limiter.enter_nowait(tokens, now)
         return None if admission is None else self._sent(admission, now, loop)
 
     async def admit(self, tokens: float | Callable[[], float], priority: Priority, tenant: str | None = None) -> Permit:
-        """Wait in line for a permit; a function of the tokens is asked again when its turn comes."""
+        """Wait in the queue for a permit; a function `tokens` is called each time the call is tried."""
         admission = await self.limiter.enter(tokens, priority, tenant)
         loop = asyncio.get_running_loop()
         return self._sent(admission, loop.time(), loop)
@@ -145,12 +147,42 @@ class Upstream:
         self.counters.attempts += 1
         return Permit(self, loop, now, self.limiter.in_flight - 1, admission)
 
+    def take_back(
+        self, permit: Permit, outcome: Outcome, tokens: float | None, now: float | None, kind: Refused | None
+    ) -> None:
+        """Learn from a permit that is released, and free its place; `Permit.release` calls this once."""
+        adaptive, counters, limiter = self.adaptive, self.counters, self.limiter
+        if outcome is Outcome.IGNORED:
+            counters.failed += 1
+        else:
+            if now is None:
+                now = permit.loop.time()
+            if outcome is Outcome.OK:
+                counters.answered += 1
+                self._refusals = 0
+                held = now - permit.sent_at
+                self.held_for += _WEIGHT * (held - self.held_for) if self.held_for else held
+                adaptive.answered(now, limiter.in_flight)
+                if self._counts_requested:
+                    # The server counts the tokens that were requested, whatever was used of them.
+                    tokens = None
+            else:
+                counters.refused += 1
+                if adaptive.refused(now, permit.sent_at, permit.beside, kind) and kind != "concurrency":
+                    self._refused_again(now)
+            # The new limit is set before the place is freed, so that it holds for the next waiter.
+            limit = int(adaptive.limit)
+            if limit != limiter.limit:
+                limiter.resize(limit)
+        limiter.leave(permit.admission, tokens)
+
     # What the server says
 
     def pause(self, seconds: float, now: float, *, at_most: float = 0.0) -> None:
-        """Let the whole endpoint wait for the stated seconds and a little more; `at_most` is what a caller would wait.
+        """Pause the whole endpoint for the stated seconds and some jitter; `at_most` is what a caller's policy allows.
 
-        A window of US dollars is waited for a minute at a time, however far its end is: somebody may pay before that.
+        A pause for a spending window (US dollars) is a minute at most, however far its reset is: the account may be
+        topped up before that.
         """
         counts_dollars = self.endpoint.provider.ratelimit_unit == "usd"
         seconds = min(seconds, _MAX_PAUSE if counts_dollars else max(at_most, _MAX_PAUSE))
@@ -158,29 +190,29 @@ class Upstream:
         self.adaptive.paused(now, seconds)
         _log_limits.info("%s pauses for %.1f s", self.endpoint.name, seconds)
 
-    def refused_again(self, now: float) -> None:
-        """Note a refusal that was news: the second in a row without an answer, and those after it, open a pause."""
+    def _refused_again(self, now: float) -> None:
+        """Note a refusal that led to a cut: from the second one without an answer between them, each opens a pause."""
         self._refusals += 1
         if self._refusals > 1:
             self.pause(min(_FIRST_PAUSE * 2.0 ** (self._refusals - 2), _MAX_OWN_PAUSE), now)
 
     def learn(self, model: str, body_bytes: int, prompt_tokens: int, completion_tokens: int) -> None:
-        """Take in what an answer really took."""
+        """Count the tokens that an answer reported, and let the estimator learn from them."""
         counters = self.counters
         counters.prompt_tokens += prompt_tokens
         counters.completion_tokens += completion_tokens
         if self.limiter.counts_tokens:
-            # Nobody else asks for an estimate.
+            # Only such a limiter uses estimates.
             self.estimator.learn(model, body_bytes, prompt_tokens, completion_tokens)
 
     def retire(self, reason: str) -> None:
-        """Leave the rotation for good."""
+        """Take the endpoint out of the rotation for good; the first reason is kept."""
         if self.circuit.reason is None:
             _log_pool.warning("%s leaves the rotation: %s", self.endpoint.name, reason)
         self.circuit.retire(reason)
 
     def statistics(self, now: float) -> EndpointStatistics:
-        """Return what this endpoint is doing and has done."""
+        """Return this endpoint's figures; `now` is the loop's time."""
         limiter, counters = self.limiter, self.counters
         return EndpointStatistics(
             name=self.endpoint.name,
@@ -203,7 +235,7 @@ class Upstream:
 
 
 class Permit(msgspec.Struct, eq=False):
-    """The right to have one attempt in flight at one endpoint; given back once, whoever does it first."""
+    """The right to have one attempt in flight at one endpoint; it is released once, and later releases do nothing."""
 
     upstream: Upstream
     loop: asyncio.AbstractEventLoop
@@ -221,35 +253,11 @@ class Permit(msgspec.Struct, eq=False):
         now: float | None = None,
         kind: Refused | None = None,
     ) -> None:
-        """Give it back with what the attempt taught.
+        """Release it with the outcome of the attempt; later calls do nothing.
 
-        `tokens` is what it cost, None when that is not known; `kind` is what a refusal said that it limits.
+        `tokens` is how many the attempt took, None when that is not known. `kind` is the limit that a refusal named.
+        `now` is the loop's time, where the caller has it.
         """
-        if not self.is_held:
-            return
-        self.is_held = False
-        upstream = self.upstream
-        adaptive, counters, limiter = upstream.adaptive, upstream.counters, upstream.limiter
-        if outcome is Outcome.IGNORED:
-            counters.failed += 1
-        else:
-            if now is None:
-                now = self.loop.time()
-            if outcome is Outcome.OK:
-                counters.answered += 1
-                upstream._refusals = 0
-                held = now - self.sent_at
-                upstream.held_for += _WEIGHT * (held - upstream.held_for) if upstream.held_for else held
-                adaptive.answered(now, limiter.in_flight)
-            else:
-                counters.refused += 1
-                if adaptive.refused(now, self.sent_at, self.beside, kind) and kind != "concurrency":
-                    upstream.refused_again(now)
-            # Before the place is given away: the next in line is admitted under the new limit.
-            limit = int(adaptive.limit)
-            if limit != limiter.limit:
-                limiter.resize(limit)
-            if upstream._counts_requested and outcome is Outcome.OK:
-                # What was asked for stays counted, whatever was used of it.
-                tokens = None
-        limiter.leave(self.admission, tokens)
+        if self.is_held:
+            self.is_held = False
+            self.upstream.take_back(self, outcome, tokens, now, kind)

@@ -1,13 +1,17 @@
-"""One account's limits shared by many processes.
+"""Rate limits and a budget of one account, shared by many processes.
 
-It may import `cost`, `config` and `errors`. A worker leases a small part of the account's minute from a shared place
-and spends it on its own. `aimlasync.redis` is such a place too.
+A worker (one upstream in one process) leases a small part of the account's minute from a shared place, and spends it by
+itself. The shared place is a process of the same machine (`quota.server`) or Redis (`aimlasync.redis`). This package
+may import `cost`, `config` and `errors`.
 
-    protocol      what workers ask a shared place, and what it answers
-    account       the arithmetic of a shared place
-    lease         a worker's side
+    protocol      what workers send to a shared place, and what it answers
+    lease         the worker's side: the lease that it spends, and its next one
+    account       the shared place's arithmetic of the rate limits
+    minute        one limit's minute and the count of workers, which `account` uses
+    fallback      what a worker does while it cannot reach the shared place
     server        a shared place for the processes of one machine
-    shared_budget a spending cap shared in the same way
+    purse         the shared place's arithmetic of a budget
+    shared_budget the worker's side of a shared budget
 """
 
 from aimlasync.quota.protocol import Quota, QuotaDownError

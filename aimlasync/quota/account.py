@@ -1,33 +1,35 @@
-"""The arithmetic of one account that several workers share: who may send how much, and when.
+"""The shared place's arithmetic of one account's rate limits: which worker may send how much, and when.
 
-Law: pure; time is handed in, in seconds of any clock that all workers share. The script of `aimlasync.redis` does the
-same in Lua, step by step; whatever is changed here is changed there. What is spent once and for all is `till`.
+It is arithmetic without I/O; the caller passes the time, in seconds of a clock that all workers share. The script of
+`aimlasync.redis.scripts` does the same in Lua, step by step: a change here is a change there. A shared budget is in
+`quota.purse`. It may import `quota.minute` and `quota.protocol`.
 
-A lease is granted when all of these agree:
- - the minute has room: a lease counts from its grant until a minute after its end, what was not spent of it only until
-   the worker says so. No minute is above the limit, whatever workers do within their leases;
- - the pace: grants follow one another at the rate of the limit, each beginning where the one before has been paid. So
-   workers that ask are served in turn, and nobody asks twice for the same thing;
- - no pause.
-How much: what the worker would like, at most its part of a fifth of a second, and at least one attempt, however large.
-What an attempt took beyond its estimate is taken from what comes next; what it did not take is credit, at most a
-minute's worth, and room in the minute in which it was counted. Credit pays for three quarters of a grant at most, so
-that no second is above four times the rate.
+When a lease begins. It is granted at the first time at which all of these hold:
+ - The minute has room. A lease counts from its grant until a minute after its end; what was not spent of it counts
+   until the worker reports so. So no minute is above the limit, whatever workers do within their leases.
+ - The rate allows it. Leases follow one another at the rate of the limit: each begins when the one before is paid for.
+   So workers are served in turn, and a worker asks once for each lease.
+ - There is no pause.
 
-The limits are never passed when a worker cannot reach the place, or the place forgets:
- - each worker is told a part of the limits which it may use while it cannot reach the place. All parts that workers
-   may hold are together at most 1: a part that is lowered counts in full until the worker says that it knows, and a
-   worker that is not heard keeps it for KNOWN seconds. A place that is gone gives out no parts, so those that workers
-   held then stay at most 1 for as long as it is gone;
- - the part of a worker that was busy and is not heard any more is not granted to others for HOLD seconds: it may be
-   using it. What it tells when it is back, it pays for;
- - with each answer a worker is told the account's last minute, in coarse sums. A place that forgot grants nothing to a
-   worker before it was told them; what is unknown since then is taken to have been sent at the full pace;
- - for HOLD seconds a place that forgot grants no more than the parts of the workers that are back; for RETURN seconds
-   it waits for them. If none comes, there were none.
-So one thing is left: a worker that alone cannot reach the place for longer than HOLD seconds, while others do, adds its
-part to theirs, unless it waits (`Ask.alone`).
-Workers that give different limits are held to the lowest that was given within KNOWN seconds.
+How large it is. A worker gets what it asks for: at most its part of a fifth of a second, and at least one attempt,
+however large. Tokens that an attempt took beyond its estimate are taken from later leases. Tokens that it did not take
+are credit, at most a minute's worth, and room in the minute in which they were counted. Credit pays for three quarters
+of a lease at most, so that no second is above four times the rate.
+
+How the limits hold when a worker cannot reach the shared place, or the place loses its state:
+ - Each worker is told the part of the limits that it may use while it cannot reach the place. All parts that workers
+   may hold are together at most 1. A part that is lowered counts in full until the worker confirms the new one, and a
+   worker that is not heard keeps its part for KNOWN seconds. A place that is gone grants no parts, so the sum stays at
+   most 1.
+ - The part of a busy worker that is not heard is not leased to others for HOLD seconds, since the worker may be using
+   it. What it reports on its return counts.
+ - Each answer holds the account's last minute, in coarse sums. A place that lost its state grants nothing to a worker
+   that knows an older epoch, until the worker has sent these sums. The time since then counts as sent at the full rate.
+ - For RETURN seconds a place that lost its state waits for the workers to return. Until HOLD seconds have passed, it
+   grants no more than the parts of those that returned. If none returns, there were none.
+One case remains: a worker that cannot reach the place for longer than HOLD seconds, while others can, adds its part to
+theirs, unless it is set to wait (`Ask.alone`).
+Where workers state different limits, the lowest that was stated within KNOWN seconds holds.
 """
 
 from __future__ import annotations
@@ -38,29 +40,29 @@ from typing import Literal
 from aimlasync.quota.minute import BUSY, HOLD, STEP, WINDOW, Bucket, Wheel, step_of
 from aimlasync.quota.protocol import Ask, Lease, Memory
 
-# Seconds of the rate that all leases under way are worth together.
+# What all leases that run at the same time are worth together, in seconds of the rate.
 SLICE = 0.2
 # Seconds in which a lease may be spent.
 TTL = 1.0
-# Seconds after which a worker is forgotten.
+# Seconds after which a worker that was not heard is removed.
 KNOWN = 60.0
-# What the others have at least while the parts of workers that are not heard are kept.
+# The share of the limits that is leased at least, while parts are kept for workers that are not heard.
 LEAST = 0.05
-# Seconds within which all workers come back to a place that forgot.
+# Seconds within which all workers return to a place that lost its state.
 RETURN = 2.0
-# The longest pause: what a peer says is not believed beyond it.
+# The longest pause that a worker's report can open, in seconds.
 MAX_PAUSE = 3600.0
-# Quarters of a second by which the clocks of two places may differ and still be one.
+# Two epochs whose clocks differ by at most so many quarters of a second are taken to share one clock.
 SAME_CLOCK = 8
 
 
 class _Worker:
-    """What is known of one worker: its open lease, until when it is busy and known, in whole seconds, and its part."""
+    """What the place knows of one worker: its open lease, its part, and until which second it is busy and known."""
 
     __slots__ = ("alone", "busy", "known", "number", "part", "requests", "step", "tokens")
 
     def __init__(self) -> None:
-        # 0 for none.
+        # The number of the open lease, 0 for none.
         self.number = 0
         self.requests = self.tokens = 0.0
         self.step = 0
@@ -70,16 +72,17 @@ class _Worker:
 
 
 class Account:
-    """One account's minute. All mutable state: the limits, sums and pace, who was seen, the pause, and its own age.
+    """One account's rate limits. Its mutable state: limits, sums, workers, the pause, and its epoch.
 
-    It knows nothing of what was before, and waits for who does until `opens`: RETURN seconds, unless it is told.
+    A new account knows nothing of an earlier epoch, and waits until `opens` for workers that do; without `opens`, for
+    RETURN seconds.
     """
 
     def __init__(self, epoch: str, now: float, *, opens: float | None = None) -> None:
         self._begin(epoch, now)
         if opens is not None:
             self._opens = opens
-        # Of each kind, limit -> until when it holds.
+        # For requests and for tokens: each stated limit -> until when it holds.
         self._limits: tuple[dict[float, float], dict[float, float]] = ({}, {})
 
     def _begin(self, epoch: str, now: float) -> None:
@@ -96,9 +99,9 @@ class Account:
         self._paused_until = 0.0
 
     def lease(self, ask: Ask, now: float) -> Lease:
-        """Take in what a worker spent, and grant what it may send next."""
+        """Take in what a worker reports, and grant its next lease."""
         if ask.epoch == self.epoch and ask.heard > self._number:
-            # Restored from a copy: leases that were granted after it was made are not in it.
+            # The state was restored from an older copy, which lacks the leases that were granted since.
             self._begin(f"{now * 1e6:.0f}", now)
         self._requests = self._set(self._requests, self._limits[0], ask.requests_per_minute, now)
         self._tokens = self._set(self._tokens, self._limits[1], ask.tokens_per_minute, now)
@@ -111,7 +114,7 @@ class Account:
             self._sweep = now + KNOWN
             self._workers = {name: worker for name, worker in self._workers.items() if worker.known > now}
         if not ask.worker:
-            # Somebody looks whether the place is there.
+            # An ask without a worker tests whether the place works.
             return Lease(epoch=self.epoch, number=0)
         worker = self._workers.get(ask.worker)
         if worker is not None and worker.known <= now:
@@ -143,7 +146,7 @@ class Account:
         if ask.calls > 0:
             self._grant(ask, worker, lease, now)
         elif worker.number == 0 or worker.step * STEP <= now:
-            # It asks for nothing, and has nothing.
+            # It asks for nothing and holds no lease.
             worker.busy = 0
         if worker.busy:
             self._busy.put(worker.busy, 0.0 if worker.alone == "waits" else worker.part)
@@ -156,9 +159,9 @@ class Account:
     def begin_alone(
         self, requests: float | None, tokens: float | None, memory: Memory | None, age: float, now: float, part: float
     ) -> None:
-        """Begin as one worker's part of an account of which it was told `memory` so long ago.
+        """Begin with one worker's part of an account; `memory` is what the account told it `age` seconds ago.
 
-        A lease of that account may still be in its hands, so this one's pace begins when it has ended.
+        The worker may still hold a lease of that account, so the first lease of this one begins after its end.
         """
         self._requests = self._set(self._requests, self._limits[0], requests, now)
         self._tokens = self._set(self._tokens, self._limits[1], tokens, now)
@@ -169,7 +172,7 @@ class Account:
                 bucket.paid_to = max(bucket.paid_to, now + TTL)
 
     def _restore(self, memory: Memory, age: float, now: float, part: float) -> None:
-        """Count what the account sent before: what was told so long ago, and since then the pace."""
+        """Count what was sent in an earlier epoch: the sums that were told `age` seconds ago, then the full rate."""
         shift = step_of(now - age) - memory.step
         if abs(shift) <= SAME_CLOCK:
             shift = 0
@@ -190,7 +193,7 @@ class Account:
         return bucket
 
     def _end(self, ask: Ask, worker: _Worker, now: float) -> int:
-        """End the worker's lease at what it spent, and correct what it sent before; return where the lease is now."""
+        """End the worker's lease at what it spent, apply its corrections, and return the step where it counts now."""
         bucket = self._tokens
         if bucket is not None:
             for step, difference in ask.corrections.items():
@@ -203,7 +206,7 @@ class Account:
         worker.number = 0
         if worker.step * STEP + WINDOW <= now:
             return 0
-        # It may end before it began.
+        # A lease may be ended before it began.
         step = min(worker.step, step_of(now))
         for bucket, granted, spent in (
             (self._requests, worker.requests, ask.spent_requests),
@@ -217,7 +220,7 @@ class Account:
         return step
 
     def _part(self, ask: Ask, worker: _Worker, now: float) -> float:
-        """Return the part that the worker may use alone, and note the one that it may hold until it says otherwise."""
+        """Return the part that the worker may use alone, and note what it may hold until it confirms that part."""
         count, parts = self._known.sum(now)
         part = ask.part
         if ask.alone != "share" and now >= self._opens:
@@ -229,7 +232,7 @@ class Account:
         return part
 
     def _tell(self, lease: Lease, now: float) -> None:
-        """Tell a worker what there is beside its lease."""
+        """Fill in what an answer states besides the lease: workers, limits in force, and the last minute."""
         requests, tokens = self._requests, self._tokens
         lease.workers = self._known.sum(now)[0]
         lease.memory = Memory(step=step_of(now))
@@ -240,7 +243,7 @@ class Account:
 
     def _grant(self, ask: Ask, worker: _Worker, lease: Lease, now: float) -> None:
         busy, parts = self._busy.sum(now)
-        # The part of the limits that is not in use by workers that the place does not hear.
+        # The share of the limits that can be leased: without the parts of workers that are not heard.
         share = 1.0
         if now < self._opens:
             share = min(1.0, self._known.sum(now)[1] + worker.part)
@@ -255,7 +258,7 @@ class Account:
             tokens = min(tokens, self._tokens.limit)
             calls = min(calls, math.floor(SLICE * self._tokens.rate * share / (busy + 1) / tokens))
         calls = max(1.0, calls)
-        # What is leased for the first of them serves the others as well, mostly.
+        # The tokens of the first attempt are taken for each of the others.
         tokens *= calls
         if self._requests is not None:
             starts = self._requests.earliest(calls, starts)
@@ -263,7 +266,7 @@ class Account:
             starts, held_by = room, "tokens"
         if self._paused_until > starts:
             starts, held_by = self._paused_until, "pause"
-        # One minute may have room when the other has none: each is looked at again at the other's time.
+        # The minutes of requests and tokens may have room at different times, so each is checked again at the other's.
         if self._requests is not None:
             starts = max(starts, self._requests.earliest(calls, starts))
         if self._tokens is not None:

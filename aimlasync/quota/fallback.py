@@ -1,11 +1,11 @@
-"""What a worker does while it cannot reach the shared place of its quota, and what it says when it is back.
+"""What a worker does while it cannot reach the shared place of its quota, and what it reports afterwards.
 
-It knows neither sockets nor Redis: `send` asks the place, and raises QuotaDownError when it does not answer.
-
-A worker that heard the place goes on with the part of the limits that it was told last (see `account`), within what the
-account's last minute leaves of it. One that never heard it, or not for a minute, does not know how many share the
-limits: it waits, or goes on with the part that it was given for that (`share`). One task looks whether the place is
-back, at longer and longer and random intervals. Warnings say what is assumed, at most one in WARN_AGAIN seconds.
+A worker that heard the place uses the part of the limits that it was told last (see `quota.account`), within what the
+account's last minute leaves of it. A worker that did not hear the place in the last minute does not know how many
+workers share the limits. It waits, or uses the part that the user set for this (`share`). One task tests whether the
+place works again. A warning states what is assumed, at most one of a kind in WARN_AGAIN seconds. It uses neither
+sockets nor Redis: `send` asks the place and raises QuotaDownError when it does not answer. It may import
+`quota.account` and `quota.protocol`.
 """
 
 from __future__ import annotations
@@ -21,26 +21,26 @@ import msgspec
 from aimlasync.quota.account import KNOWN, Account
 from aimlasync.quota.protocol import Ask, Lease, Memory, QuotaDownError
 
-# Seconds between two looks whether the place is back: the first, and the longest. All workers must be back within
-# `account.RETURN`.
-_LOOK = 0.5
-_MAX_LOOK = 1.0
+# Seconds between two tests of a place that is down: the first, and the longest. Within `account.RETURN` all workers
+# must have returned.
+_FIRST_TEST = 0.5
+_MAX_TEST = 1.0
 # Seconds between two warnings of one quota.
 WARN_AGAIN = 60.0
-# A lease of a place that asks for its memory again and again is none.
-_MAX_TELLS = 3
+# How often one lease may be asked for with the memory of an earlier epoch.
+_MAX_MEMORIES = 3
 
 _log = logging.getLogger("aimlasync.quota")
 
 
 def check_share(share: float | None) -> None:
-    """Raise ValueError for a number of processes that is none."""
+    """Raise ValueError for a `share` that is not a number of processes."""
     if share is not None and not 1 <= share < float("inf"):
         raise ValueError(f"share must be how many processes share the limits, 1 or more, not {share}")
 
 
 class _Worker:
-    """One worker: what it was told last, and what it keeps to alone."""
+    """One worker: what the place told it last, and its own account while the place is down."""
 
     __slots__ = ("account", "alone_since", "epoch", "heard", "limits", "memory", "number", "part", "workers")
 
@@ -57,10 +57,10 @@ class _Worker:
 
 
 class Fallback:
-    """The leases of one quota, from its place or without it; for one event loop.
+    """The leases of one quota, from the shared place or without it; for one event loop.
 
-    `what` names the place in warnings, as does the text of a QuotaDownError. With `waits` nothing is sent without it,
-    whatever was heard; with `raises` who would have to wait gets the error instead.
+    `what` names the place in warnings. With `waits`, nothing is leased while the place is down, whatever it told. With
+    `raises`, a worker that would have to wait gets a QuotaDownError instead.
     """
 
     def __init__(
@@ -85,54 +85,56 @@ class Fallback:
         elif waits or raises:
             self._alone = "waits"
         self._workers: dict[str, _Worker] = {}
-        self._looking: asyncio.Task[None] | None = None
+        # The task that tests the place while it is down.
+        self._testing: asyncio.Task[None] | None = None
         self._closed = False
-        self._asked: Ask | None = None
+        # The last ask, whose limits the test states.
+        self._last_ask: Ask | None = None
         self._warned: dict[str, float] = {}
 
     @property
     def is_down(self) -> bool:
         """Whether the place did not answer when it was last asked."""
-        return self._looking is not None
+        return self._testing is not None
 
     async def lease(self, ask: Ask) -> Lease:
-        """Ask the place, or do what is done without it. Raises QuotaDownError when it is closed."""
+        """Ask the place for a lease, or grant one without it. Raises QuotaDownError when this is closed."""
         loop = asyncio.get_running_loop()
         worker = self._workers.setdefault(ask.worker, _Worker())
         while True:
-            if self._looking is not None:
+            if self._testing is not None:
                 if ask.leaves:
                     del self._workers[ask.worker]
-                    raise QuotaDownError(f"{self._what}: it is away, and takes nothing back")
+                    raise QuotaDownError(f"{self._what} is down, and takes nothing back")
                 part = self._part(worker, loop.time())
                 if part > 0 and self._fits(ask, worker, part):
                     return self._lease_alone(ask, worker, part, loop.time())
-                await asyncio.wait([self._looking])
+                await asyncio.wait([self._testing])
             if self._closed:
-                raise QuotaDownError(f"{self._what}: it is closed")
+                raise QuotaDownError(f"{self._what}: this quota is closed")
             try:
-                return await self._asked_of(ask, worker, loop)
+                return await self._lease_from_place(ask, worker, loop)
             except QuotaDownError as error:
-                self._is_down(str(error), ask, worker, loop)
-                if self._looking is None:
+                self._note_down(str(error), worker, loop)
+                if self._testing is None:
                     raise
 
     def close(self) -> None:
-        """Let those go who wait; harmless more than once."""
+        """End all waits with a QuotaDownError; harmless more than once."""
         self._closed = True
-        if self._looking is not None:
-            self._looking.cancel()
+        if self._testing is not None:
+            self._testing.cancel()
 
     def warn(self, about: str, text: str, *words: object) -> None:
-        """Say something of one kind, unless it was said a moment ago."""
+        """Log a warning of the kind `about`; as debug if one of that kind was logged within WARN_AGAIN seconds."""
         now = asyncio.get_running_loop().time()
         again = now - self._warned.get(about, float("-inf")) < WARN_AGAIN
         if not again:
             self._warned[about] = now
         _log.log(logging.DEBUG if again else logging.WARNING, text, *words)
 
-    async def _asked_of(self, ask: Ask, worker: _Worker, loop: asyncio.AbstractEventLoop) -> Lease:
-        self._asked = ask
+    async def _lease_from_place(self, ask: Ask, worker: _Worker, loop: asyncio.AbstractEventLoop) -> Lease:
+        self._last_ask = ask
         now = loop.time()
         question = msgspec.structs.replace(
             ask,
@@ -141,19 +143,19 @@ class Fallback:
             heard=worker.number,
         )
         if ask.epoch != worker.epoch:
-            # Of the time alone, or the first question.
+            # What the ask reports belongs to the worker's own account, or it is the first ask.
             question.epoch, question.lease, question.corrections = worker.epoch, 0, {}
             question.spent_requests = question.spent_tokens = 0.0
         if worker.account is not None:
             question.away = now - worker.alone_since
         lease = await self._send(question)
-        for _ in range(_MAX_TELLS):
+        for _ in range(_MAX_MEMORIES):
             if not lease.is_lost or ask.leaves:
                 break
             self.warn(
                 "lost",
-                "%s lost what it knew: until all workers are back, it grants what is left of the last minute as they "
-                "remember it",
+                "%s lost its state: until all workers are back, it grants what is left of the last minute by what they "
+                "know of it",
                 self._what,
             )
             question.memory, question.age = worker.memory or Memory(step=0), max(0.0, loop.time() - worker.heard)
@@ -162,7 +164,7 @@ class Fallback:
             self._workers.pop(ask.worker, None)
             return lease
         if lease.is_lost:
-            raise QuotaDownError("it forgets faster than it is told")
+            raise QuotaDownError(f"{self._what} loses its state again and again")
         self._hear(ask, lease, worker, loop.time())
         return lease
 
@@ -178,23 +180,23 @@ class Fallback:
             ("tokens_per_minute", ask.tokens_per_minute, lease.tokens_per_minute),
         ):
             if own != agreed:
-                text = "%s has %s=%s from another process and %s here: the lower one holds for all"
+                text = "%s: another process gave %s=%s and this one %s; the lower limit holds for all"
                 self.warn(name, text, self._what, name, _n(agreed), _n(own))
 
     def _holds(self, worker: _Worker, now: float) -> float:
-        """The part of the limits that is a worker's own, 0 when it was told none lately."""
+        """Return the part of the limits that belongs to a worker, 0.0 when it was told none in the last minute."""
         if self._share is not None:
             return 1 / self._share
         since = worker.alone_since if worker.account is not None else now
-        # The place gives it to others a little later.
+        # The place gives the part to others after KNOWN seconds; the worker stops using it a second earlier.
         return worker.part if since - worker.heard < KNOWN - 1 else 0.0
 
     def _part(self, worker: _Worker, now: float) -> float:
-        """The part of the limits that a worker may use alone, 0 when it waits."""
+        """Return the part of the limits that a worker may use alone, 0.0 when it waits."""
         return 0.0 if self._alone == "waits" else self._holds(worker, now)
 
     def _fits(self, ask: Ask, worker: _Worker, part: float) -> bool:
-        """Whether an attempt fits into the minute of a part: if it does not, all workers' together pass the limits."""
+        """Whether one attempt fits into a part of the minute; if not, the workers together could pass the limits."""
         if not ask.calls:
             return True
         rpm, tpm = _limits_of(ask, worker, part)
@@ -202,12 +204,12 @@ class Fallback:
             return True
         of = f"{rpm:g} requests" if rpm is not None and rpm < 1 else f"{tpm:g} tokens"
         self.warn(
-            "small", "%s is away, and 1/%.4g of its limits is %s a minute: a call waits", self._what, 1 / part, of
+            "small", "%s is down, and 1/%.4g of its limits is %s a minute: a call waits", self._what, 1 / part, of
         )
         return False
 
     def _lease_alone(self, ask: Ask, worker: _Worker, part: float, now: float) -> Lease:
-        """Keep to a part of the limits, and of what the last minute leaves of them."""
+        """Grant a lease of a part of the limits, within what the account's last minute leaves of them."""
         rpm, tpm = _limits_of(ask, worker, part)
         if worker.account is None:
             worker.alone_since = now
@@ -221,14 +223,15 @@ class Fallback:
         lease.requests_per_minute, lease.tokens_per_minute = worker.limits
         return lease
 
-    def _is_down(self, why: str, ask: Ask, worker: _Worker, loop: asyncio.AbstractEventLoop) -> None:
-        if self._looking is not None or self._closed:
+    def _note_down(self, why: str, worker: _Worker, loop: asyncio.AbstractEventLoop) -> None:
+        """Warn, and begin to test the place; with `raises`, only where the worker can go on without it."""
+        if self._testing is not None or self._closed:
             return
         part = self._part(worker, loop.time())
         if part > 0:
             about = "part"
-            given = "share= says" if self._share is not None else "it said last"
-            what = f"each worker keeps to its part of the limits, 1/{1 / part:.4g} as {given}, until it is back"
+            given = "by share=" if self._share is not None else "by its last answer"
+            what = f"each worker keeps to its part of the limits, 1/{1 / part:.4g} ({given}), until it is back"
         elif self._raises:
             return
         elif self._alone == "waits":
@@ -236,32 +239,32 @@ class Fallback:
         else:
             about = "unknown"
             what = (
-                "calls wait until it is back, since nobody said lately how many share the limits (with share=N they "
-                "would go on at 1/N of them)"
+                "calls wait until it is back, since it did not state within the last minute how many workers share the "
+                "limits (with share=N calls would go on at 1/N of them)"
             )
         self.warn(about, "%s: %s", why, what)
-        self._looking = loop.create_task(self._look(), name="aimlasync quota")
+        self._testing = loop.create_task(self._test(), name="aimlasync quota")
 
-    async def _look(self) -> None:
-        """Wait until the place is back."""
-        wait = _LOOK
+    async def _test(self) -> None:
+        """Test the place, at random and growing intervals, until it works."""
+        wait = _FIRST_TEST
         try:
             while True:
                 await asyncio.sleep(wait * random.uniform(0.75, 1.25))
-                wait = min(2 * wait, _MAX_LOOK)
+                wait = min(2 * wait, _MAX_TEST)
                 if await self._is_back():
                     _log.info("%s is back", self._what)
                     return
         finally:
-            self._looking = None
+            self._testing = None
 
     async def _is_back(self) -> bool:
-        """Whether the place does what is asked of it, and not only answers: of nobody, so that it changes nothing."""
-        assert self._asked is not None
+        """Whether the place answers a real ask; it names no worker, so that the place grants nothing."""
+        assert self._last_ask is not None
         nobody = Ask(
             worker="",
-            requests_per_minute=self._asked.requests_per_minute,
-            tokens_per_minute=self._asked.tokens_per_minute,
+            requests_per_minute=self._last_ask.requests_per_minute,
+            tokens_per_minute=self._last_ask.tokens_per_minute,
         )
         try:
             await self._send(nobody)
@@ -271,7 +274,7 @@ class Fallback:
 
 
 def _limits_of(ask: Ask, worker: _Worker, part: float) -> tuple[float | None, float | None]:
-    """A part of the limits in force."""
+    """Return a part of the limits in force, as (requests, tokens) per minute."""
     rpm = _lower(ask.requests_per_minute, worker.limits[0])
     tpm = _lower(ask.tokens_per_minute, worker.limits[1])
     return None if rpm is None else part * rpm, None if tpm is None else part * tpm

@@ -1,8 +1,8 @@
-"""A worker's side of a shared quota: the lease it spends from, and the next one.
+"""A worker's side of a shared quota: the lease that it spends, and its requests for the next one.
 
-Law: one lease at a time and one question at a time; it knows no line, and is told what the line wants. Time is the
-loop's, and cautious: a lease is taken to begin when the answer is here, and to end as if it had begun when the
-question was sent. All mutable state is the lease, what was spent of it, what must still be told, and the timer.
+A worker holds at most one lease and has at most one request to the shared place under way. `admission.limiter` says
+what it needs; this file knows no queue. Times are those of the event loop, read cautiously: a lease begins when the
+answer has arrived, and ends as if it had begun when the request was sent. It may import `config` and `quota.protocol`.
 """
 
 from __future__ import annotations
@@ -16,36 +16,37 @@ from typing import Literal
 from aimlasync.config import Limits
 from aimlasync.quota.protocol import Ask, Lease, Quota, QuotaDownError
 
-# An estimate that has grown since the lease was asked for still fits: the rest is settled with the answer.
-_SHORT = 0.8
-# Seconds until a settled difference is told, when nothing is asked meanwhile.
-_TELL = 0.5
-# Seconds until a place that failed is asked again, and for what a closing worker gives back.
-_AGAIN = 1.0
-# Seconds until a worker says that it is still there, when it wants nothing and when it waits for its lease to begin:
-# its part stays its own, and a place that forgot is told so.
-_STILL_HERE = 20.0
-_STILL_WAITING = 1.0
-# So many leases in a row that nothing could be spent of are followed by a rest.
-_UNFIT = 5
+# An attempt is taken from a lease that has at least this share of its tokens. Estimates may grow after the lease was
+# requested; what is missing is settled after the answer.
+_ENOUGH = 0.8
+# Seconds after which a settled difference is reported, unless another request reports it earlier.
+_REPORT_AFTER = 0.5
+# Seconds until a shared place that failed is asked again; also how long a closing worker waits for it.
+_RETRY_AFTER = 1.0
+# Seconds between reports of an idle worker, and of one that waits for its lease to begin. A report keeps the worker's
+# part of the limits its own, and tells a shared place that lost its state what the worker knows.
+_IDLE_REPORT = 20.0
+_WAITING_REPORT = 1.0
+# After so many leases in a row of which nothing could be spent, the worker waits before the next request.
+_MAX_UNUSABLE = 5
 # Seconds between two warnings.
 _WARN_AGAIN = 60.0
 
 _log = logging.getLogger("aimlasync.quota")
 
 
-class Slip:
-    """One attempt's part of a lease."""
+class Allotment:
+    """What one attempt took of a lease: one request, and `tokens`."""
 
     __slots__ = ("lease", "tokens")
 
-    def __init__(self, lease: Held, tokens: float) -> None:
+    def __init__(self, lease: HeldLease, tokens: float) -> None:
         self.lease = lease
         self.tokens = tokens
 
 
-class Held:
-    """A lease in hand."""
+class HeldLease:
+    """A lease that was granted: what is left of it, what was spent, and when it may be spent (loop time)."""
 
     __slots__ = (
         "ends",
@@ -74,25 +75,29 @@ class Held:
 
 
 class Leases:
-    """What one endpoint may send, leased from `quota`; `moved` is called whenever there may be more."""
+    """The leases of one endpoint, taken from `quota`.
+
+    The callback that `on_change` sets is called whenever an attempt that did not fit may fit now. The mutable state is
+    the lease, what was spent of it, what must still be reported, and the timers.
+    """
 
     __slots__ = (
-        "_asking",
+        "_changed",
         "_closed",
         "_corrections",
         "_epoch",
         "_held",
         "_held_by",
         "_limits",
-        "_moved",
         "_paused_until",
         "_quota",
+        "_report_timer",
+        "_request",
         "_rpm",
         "_spent_last",
-        "_telling",
         "_timer",
         "_tpm",
-        "_unfit",
+        "_unusable",
         "_warned",
         "_worker",
     )
@@ -102,35 +107,36 @@ class Leases:
             raise ValueError("quota= shares what limits= allow: give Limits(requests_per_minute=..., ...) as well")
         self._quota = quota
         self._limits = limits
-        self._moved: Callable[[], None] = _nothing
-        # In force: lower than our own where another worker gave less.
+        self._changed: Callable[[], None] = _nothing
+        # The limits in force: lower than those of this worker where another worker was given lower ones.
         self._rpm = limits.requests_per_minute
         self._tpm = limits.tokens_per_minute
         self._worker = secrets.token_hex(6)
         self._epoch = ""
-        self._held: Held | None = None
-        # What the lease before came to: the next one is asked for a little more.
+        self._held: HeldLease | None = None
+        # The attempts of the lease before: the next one is requested for as many more.
         self._spent_last = 0
-        # Leases in a row of which nothing could be spent.
-        self._unfit = 0
+        # How many leases in a row nothing could be spent of.
+        self._unusable = 0
         self._held_by: Literal["requests", "tokens", "pause"] = "requests"
-        # Step -> tokens; of the epoch alone.
+        # Step -> tokens beyond those that the shared place counted there, in this epoch.
         self._corrections: dict[int, float] = {}
         self._paused_until = float("-inf")
-        self._asking: asyncio.Task[None] | None = None
-        # What looks at the line again, and what tells what nobody asks about.
+        self._request: asyncio.Task[None] | None = None
+        # Calls `_changed` when the lease begins, or when a failed place is asked again.
         self._timer: asyncio.TimerHandle | None = None
-        self._telling: asyncio.TimerHandle | None = None
+        # Sends what must be reported, or that the worker still exists.
+        self._report_timer: asyncio.TimerHandle | None = None
         self._warned = float("-inf")
         self._closed = False
 
-    def on_move(self, moved: Callable[[], None]) -> None:
-        """Say what is to be called when there may be more to send."""
-        self._moved = moved
+    def on_change(self, changed: Callable[[], None]) -> None:
+        """Set the callback for when an attempt that did not fit may fit now."""
+        self._changed = changed
 
     @property
     def counts_tokens(self) -> bool:
-        """Whether an estimate of tokens is of any use here: another worker may have given a limit of tokens."""
+        """Whether estimates of tokens are used: always, since another worker may set a limit of tokens."""
         return True
 
     @property
@@ -138,139 +144,142 @@ class Leases:
         """What the next attempt waits for."""
         return self._held_by
 
-    def take(self, tokens: float, now: float) -> Slip | None:
-        """Take one attempt of about `tokens` out of the lease, or return None."""
+    def take(self, tokens: float, now: float) -> Allotment | None:
+        """Take one attempt of about `tokens` from the lease; None when the lease does not allow it now."""
         held = self._held
         if held is None or not held.starts <= now < held.ends:
             return None
         if self._rpm is not None and held.left_requests < 1:
             return None
         if self._tpm is not None:
-            # What is larger than a minute goes alone, at the price of a minute.
+            # A request larger than a minute's limit counts as a whole minute.
             tokens = min(tokens, self._tpm)
-            if held.left_tokens < tokens * _SHORT:
+            if held.left_tokens < tokens * _ENOUGH:
                 return None
             held.left_tokens = max(0.0, held.left_tokens - tokens)
             held.spent_tokens += tokens
         held.left_requests -= 1
         held.spent_requests += 1
-        return Slip(held, tokens)
+        return Allotment(held, tokens)
 
     def want(self, calls: int, tokens: float, now: float) -> None:
-        """Lease enough for `calls` attempts, the first of about `tokens`; `moved` is called when they may go."""
+        """Request a lease for `calls` attempts, the first of about `tokens`; the callback is called when it begins."""
         if self._held is not None and now < self._held.starts:
-            # It is there, and its time will come.
+            # A lease is granted and begins later; the timer calls back then.
             return
-        if self._asking is not None or self._closed:
+        if self._request is not None or self._closed:
             return
-        if self._unfit >= _UNFIT:
-            # A place that grants what is of no use is not asked without end.
-            self._unfit = 0
-            self._look_again(_AGAIN, asyncio.get_running_loop())
+        if self._unusable >= _MAX_UNUSABLE:
+            # A shared place that grants unusable leases is not asked in a busy loop.
+            self._unusable = 0
+            self._call_back_in(_RETRY_AFTER, asyncio.get_running_loop())
         else:
-            self._ask(calls + self._spent_last, tokens, ends=True)
+            self._send(calls + self._spent_last, tokens, ends=True)
 
-    def settle(self, slip: Slip, tokens: float) -> None:
-        """Note what an attempt really took."""
-        difference, held = tokens - slip.tokens, slip.lease
+    def settle(self, allotment: Allotment, tokens: float) -> None:
+        """Note how many tokens an attempt really took."""
+        difference, held = tokens - allotment.tokens, allotment.lease
         if not difference or self._tpm is None:
             return
-        slip.tokens = tokens
+        allotment.tokens = tokens
         if held is self._held:
             held.spent_tokens = max(0.0, held.spent_tokens + difference)
         elif held.epoch == self._epoch:
             self._corrections[held.step] = self._corrections.get(held.step, 0.0) + difference
         elif difference > 0:
-            # The place that counted it is not the one that is asked now: there it is as if it were sent now.
+            # The place that counted the attempt lost its state: the place of today counts the excess as sent now.
             self._owe({0: difference})
         else:
             return
-        self._tell(_TELL)
+        self._report_in(_REPORT_AFTER)
 
-    def withdraw(self, slip: Slip) -> None:
-        """Put back the part of an attempt that was never sent."""
-        held = slip.lease
+    def withdraw(self, allotment: Allotment) -> None:
+        """Put back what an attempt took that was never sent."""
+        held = allotment.lease
         if held is self._held:
             held.left_requests += 1
             held.spent_requests -= 1
-            held.left_tokens += slip.tokens
-            held.spent_tokens = max(0.0, held.spent_tokens - slip.tokens)
-            slip.tokens = 0.0
+            held.left_tokens += allotment.tokens
+            held.spent_tokens = max(0.0, held.spent_tokens - allotment.tokens)
+            allotment.tokens = 0.0
         else:
-            self.settle(slip, 0.0)
+            self.settle(allotment, 0.0)
 
     def pause(self, until: float) -> None:
-        """Tell the other workers that the server told the account to wait until then."""
+        """Report that the server told the account to send nothing before `until` (loop time)."""
         self._paused_until = max(self._paused_until, until)
-        self._tell(0.0)
+        self._report_in(0.0)
 
     async def close(self) -> None:
-        """Give back what is left."""
+        """Return what is left to the shared place; harmless more than once."""
         if self._closed:
             return
         self._closed = True
-        for timer in (self._timer, self._telling):
+        for timer in (self._timer, self._report_timer):
             if timer is not None:
                 timer.cancel()
-        if self._asking is not None:
-            # What it brings must be given back, else it is lost for a minute.
-            await asyncio.wait([self._asking], timeout=_AGAIN)
-            if self._asking is not None:
-                self._asking.cancel()
+        if self._request is not None:
+            # The lease that it brings must be returned, else its part of the limits is unused for a minute.
+            await asyncio.wait([self._request], timeout=_RETRY_AFTER)
+            if self._request is not None:
+                self._request.cancel()
         if self._epoch:
             try:
-                async with asyncio.timeout(_AGAIN):
-                    await self._quota.lease(self._question(0, 0.0, ends=True, leaves=True))
-            except Exception as error:  # noqa: BLE001  # a place that is gone takes nothing back
-                _log.debug("a lease could not be given back: %s", type(error).__name__)
+                async with asyncio.timeout(_RETRY_AFTER):
+                    await self._quota.lease(self._ask(0, 0.0, ends=True, leaves=True))
+            except Exception as error:  # noqa: BLE001  # a shared place that is gone takes nothing back
+                _log.debug("a lease could not be returned to the shared quota: %s", type(error).__name__)
 
-    def _tell(self, delay: float) -> None:
-        """See to it that the place is told by then, even if nothing is asked."""
+    def _report_in(self, delay: float) -> None:
+        """Report to the shared place within `delay` seconds, even if no lease is needed."""
         if self._closed:
             return
         loop = asyncio.get_running_loop()
-        if self._telling is not None:
-            if self._telling.when() <= loop.time() + delay:
+        if self._report_timer is not None:
+            if self._report_timer.when() <= loop.time() + delay:
                 return
-            self._telling.cancel()
-        self._telling = loop.call_later(delay, self._tell_now)
+            self._report_timer.cancel()
+        self._report_timer = loop.call_later(delay, self._report)
 
-    def _tell_now(self) -> None:
-        self._telling = None
+    def _report(self) -> None:
+        self._report_timer = None
         held = self._held
         now = asyncio.get_running_loop().time()
-        if self._asking is not None:
-            self._tell(_TELL)
+        if self._request is not None:
+            self._report_in(_REPORT_AFTER)
         elif held is None or not held.starts <= now < held.ends or self._corrections or self._paused_until > now:
-            # What was leased and not spent, or that nothing is wanted: nobody need wait for it.
-            self._ask(0, 0.0, ends=held is not None and now >= held.ends)
+            # It returns what is left of a lease that ended, or says that nothing is needed: other workers get it.
+            self._send(0, 0.0, ends=held is not None and now >= held.ends)
         else:
-            self._tell_later(now)
+            self._report_later(now)
 
-    def _tell_later(self, now: float) -> None:
+    def _report_later(self, now: float) -> None:
         held = self._held
         if held is None:
-            self._tell(_STILL_HERE)
+            self._report_in(_IDLE_REPORT)
+        elif now < held.starts:
+            self._report_in(min(_WAITING_REPORT, held.starts - now))
         else:
-            self._tell(min(_STILL_WAITING, held.starts - now) if now < held.starts else max(0.0, held.ends - now))
+            self._report_in(max(0.0, held.ends - now))
 
-    def _ask(self, calls: int, tokens: float, *, ends: bool) -> None:
-        if self._telling is not None:
-            self._telling.cancel()
-            self._telling = None
+    def _send(self, calls: int, tokens: float, *, ends: bool) -> None:
+        """Start a request to the shared place; `ends` says that it ends the lease at hand."""
+        if self._report_timer is not None:
+            self._report_timer.cancel()
+            self._report_timer = None
         ending = self._held if ends else None
-        question = self._question(calls, tokens, ends=ends)
+        ask = self._ask(calls, tokens, ends=ends)
         loop = asyncio.get_running_loop()
-        self._asking = loop.create_task(self._answered(question, ending, loop), name="aimlasync lease")
+        self._request = loop.create_task(self._lease(ask, ending, loop), name="aimlasync lease")
 
-    def _question(self, calls: int, tokens: float, *, ends: bool, leaves: bool = False) -> Ask:
-        """What is to be said, and taken off the list of what is to be said."""
+    def _ask(self, calls: int, tokens: float, *, ends: bool, leaves: bool = False) -> Ask:
+        """Return a request with all that must be reported, and forget that it must be."""
         held = self._held if ends else None
         corrections, self._corrections = self._corrections, {}
         paused_until, self._paused_until = self._paused_until, float("-inf")
         if held is not None:
             self._held = None
-            self._unfit = self._unfit + 1 if calls and not held.spent_requests else 0
+            self._unusable = self._unusable + 1 if calls and not held.spent_requests else 0
             self._spent_last = int(held.spent_requests)
         return Ask(
             worker=self._worker,
@@ -287,47 +296,47 @@ class Leases:
             leaves=leaves,
         )
 
-    async def _answered(self, question: Ask, ending: Held | None, loop: asyncio.AbstractEventLoop) -> None:
+    async def _lease(self, ask: Ask, ending: HeldLease | None, loop: asyncio.AbstractEventLoop) -> None:
         asked = loop.time()
         try:
-            lease = await self._quota.lease(question)
-        except Exception as error:  # noqa: BLE001  # whatever it is, the line goes on when the place is back
-            self._asking = None
+            lease = await self._quota.lease(ask)
+        except Exception as error:  # noqa: BLE001  # whatever it is, calls go on when the shared place is back
+            self._request = None
             self._warn(error, loop.time())
-            # What it was not told must be told.
-            if question.pause:
-                self._paused_until = max(self._paused_until, asked + question.pause)
-            self._owe(question.corrections)
-            self._look_again(_AGAIN, loop)
+            # The next request reports what this one did not.
+            if ask.pause:
+                self._paused_until = max(self._paused_until, asked + ask.pause)
+            self._owe(ask.corrections)
+            self._call_back_in(_RETRY_AFTER, loop)
             return
-        self._asking = None
+        self._request = None
         now = loop.time()
         if lease.requests_per_minute is not None or lease.tokens_per_minute is not None:
             self._rpm, self._tpm = lease.requests_per_minute, lease.tokens_per_minute
         if lease.epoch != self._epoch:
-            # Another place, or one that lost its memory: what was counted too high in the old one is lost.
+            # Another place, or one that lost its state: tokens that the old one counted too high are lost.
             self._epoch = lease.epoch
             corrections, self._corrections = self._corrections, {}
             self._owe(corrections)
         elif ending is not None and lease.ended:
-            moved = self._corrections.pop(ending.step, 0.0)
+            correction = self._corrections.pop(ending.step, 0.0)
             ending.step = lease.ended
-            if moved:
-                self._corrections[ending.step] = self._corrections.get(ending.step, 0.0) + moved
+            if correction:
+                self._corrections[ending.step] = self._corrections.get(ending.step, 0.0) + correction
         if lease.number:
-            # No more than was asked for, whatever it says.
-            lease.requests = min(lease.requests, max(1.0, question.calls))
-            self._held = Held(lease, asked, now)
+            # A lease is never larger than its request, whatever the answer says.
+            lease.requests = min(lease.requests, max(1.0, ask.calls))
+            self._held = HeldLease(lease, asked, now)
             self._held_by = lease.held_by
-            self._tell_later(now)
-            self._look_again(lease.starts, loop)
+            self._report_later(now)
+            self._call_back_in(lease.starts, loop)
         elif not self._closed:
-            self._tell_later(now)
-            # Who came while this was said has not been asked for.
-            self._moved()
+            self._report_later(now)
+            # Calls that came while this report was under way have no lease requested for them yet.
+            self._changed()
 
     def _owe(self, corrections: dict[int, float]) -> None:
-        """See to it that what was taken beyond what was counted is told, wherever that was."""
+        """Report as sent now the tokens that attempts took beyond those counted, in whichever epoch that was."""
         more = sum(tokens for tokens in corrections.values() if tokens > 0)
         if more:
             self._corrections[0] = self._corrections.get(0, 0.0) + more
@@ -336,21 +345,21 @@ class Leases:
         again = now - self._warned < _WARN_AGAIN
         if not again:
             self._warned = now
-        # The text of another error may hold a secret.
+        # The text of any other error may hold a secret.
         why = str(error) if isinstance(error, QuotaDownError) else type(error).__name__
         level = logging.DEBUG if again else logging.WARNING
         _log.log(level, "no lease of the shared quota (%s): calls wait, and it is asked again every second", why)
 
-    def _look_again(self, seconds: float, loop: asyncio.AbstractEventLoop) -> None:
+    def _call_back_in(self, seconds: float, loop: asyncio.AbstractEventLoop) -> None:
         if self._timer is not None:
             self._timer.cancel()
         self._timer = None
         if self._closed:
             return
         if seconds > 0:
-            self._timer = loop.call_later(seconds, self._moved)
+            self._timer = loop.call_later(seconds, self._changed)
         else:
-            self._moved()
+            self._changed()
 
 
 def _nothing() -> None:

@@ -1,13 +1,9 @@
-"""One account's limits, shared by several processes: what they ask of the shared place, and what it answers.
+"""The messages between the workers of a shared quota and the shared place: structs, and the protocol `Quota`.
 
-Law: plain data and a protocol. The arithmetic of the shared place is `account`, a worker's side of it `leases`, and
-what a worker does while the place is away `fallback`; places are `aimlasync.redis` and `aimlasync.quota.server`.
-
-A worker leases a small slice of the account's requests and tokens, spends it within a second in its own line, and says
-with its next question what it spent. So the shared place is asked a few times a second, whatever the rate, and a
-worker that dies takes one lease with it.
-What comes from another process is checked when it is decoded: a number that is none, negative or out of bounds is a
-`msgspec.ValidationError`.
+A worker leases a small slice of the account's requests and tokens, spends it within a second through its own limiter,
+and reports with its next ask what it spent. So the place is asked a few times a second, whatever the rate, and a worker
+that dies takes one lease with it. The values of a message are checked when it is decoded: one that is negative, out of
+bounds or no number is a `msgspec.ValidationError`. It imports nothing of this library.
 """
 
 from __future__ import annotations
@@ -24,14 +20,14 @@ _Part = Annotated[float, msgspec.Meta(ge=0, le=1)]
 # Billionths of a dollar, up to the largest budget.
 _Units = Annotated[int, msgspec.Meta(ge=0, le=10**18)]
 _Name = Annotated[str, msgspec.Meta(max_length=100)]
-# Sums are told by steps of a minute; more than a few hundred are no minute.
+# A minute has a few hundred steps; a longer list of sums is refused.
 _MAX_SUMS = 1000
 
 
 class Memory(msgspec.Struct, array_like=True, kw_only=True):
-    """What the account's last minute came to: workers keep it for a shared place that forgets.
+    """The account's last minute in coarse sums, which workers keep for the case that the place loses its state.
 
-    Sums are flat lists: credit, the seconds for which the pace is paid, then pairs of a stretch of time and an amount.
+    Each list is flat: credit, the seconds for which the rate is paid ahead, then pairs of a stretch and an amount.
     """
 
     step: Annotated[int, msgspec.Meta(ge=-(2**53), le=2**53)]
@@ -41,42 +37,41 @@ class Memory(msgspec.Struct, array_like=True, kw_only=True):
 
 
 class Ask(msgspec.Struct, array_like=True, kw_only=True):
-    """What a worker tells the shared place, and what it wants."""
+    """What a worker reports to the shared place, and what it asks for."""
 
     worker: _Name
     requests_per_minute: _Limit | None
-    """Of the whole account."""
+    """The limit of the whole account, as this worker was given it; None for no limit."""
     tokens_per_minute: _Limit | None
     calls: _Count = 0
-    """How many attempts it would like to send now; 0 asks for nothing."""
+    """How many attempts it wants to send; 0 asks for no lease."""
     tokens: _Amount = 0.0
-    """Of the first of them."""
+    """The estimated tokens of the first of them."""
     epoch: _Name = ""
-    """The life of the shared place in which `lease` and `corrections` belong."""
+    """The epoch of the shared place to which `lease` and `corrections` belong; a loss of state begins a new one."""
     lease: _Count = 0
-    """The lease that ends with this, 0 for none."""
+    """The number of the lease that this ask ends, 0 for none."""
     spent_requests: _Amount = 0.0
     spent_tokens: _Amount = 0.0
-    """Of that lease."""
+    """What was spent of that lease: requests, and tokens."""
     corrections: Annotated[dict[int, _Signed], msgspec.Meta(max_length=_MAX_SUMS)] = {}
-    """Step -> tokens that the attempts counted there took beyond what they were counted at; negative for fewer. Step 0
-    is now."""
+    """Step -> tokens that the attempts of that step took beyond those counted; negative for fewer. Step 0 is now."""
     pause: Annotated[float, msgspec.Meta(ge=0)] = 0.0
-    """Seconds for which the server told the account to wait."""
+    """Seconds for which the vendor's server told the account to send nothing."""
     part: _Part = 0.0
-    """The part of the limits that the worker holds to be its own while it cannot reach the place."""
+    """The part of the limits that the worker believes to be its own while it cannot reach the place."""
     alone: Literal["waits", "part", "share"] = "waits"
-    """What it does then: sends nothing, keeps to the part that it was told, or to one that is fixed."""
+    """What it does then: it sends nothing, uses the part that it was told, or uses a fixed part (`share=`)."""
     away: _Amount = 0.0
-    """Seconds for which it could not reach the place until now, and kept to its part alone."""
+    """Seconds for which it used its part alone until now, because it could not reach the place."""
     heard: _Count = 0
-    """The last lease that it was granted in this epoch: a place that knows fewer lost what came after."""
+    """The number of its last lease in this epoch; a place that granted fewer was restored from an older copy."""
     memory: Memory | None = None
-    """What the place told last in another epoch; sent when the place says that it does not know."""
+    """What the place told last in another epoch; sent when an answer has `is_lost`."""
     age: _Amount = 0.0
-    """Seconds since that was told."""
+    """Seconds since `memory` was told."""
     leaves: bool = False
-    """Whether this is the last that is heard of the worker."""
+    """Whether this is the worker's last ask."""
 
 
 class Lease(msgspec.Struct, array_like=True, kw_only=True):
@@ -87,71 +82,72 @@ class Lease(msgspec.Struct, array_like=True, kw_only=True):
     requests: _Amount = 0.0
     tokens: _Amount = 0.0
     starts: Annotated[float, msgspec.Meta(ge=0, le=1e6)] = 0.0
-    """Seconds from now."""
+    """Seconds from the answer until the lease begins."""
     seconds: Annotated[float, msgspec.Meta(ge=0, le=10)] = 0.0
-    """How long it may be spent from then on."""
+    """Seconds for which it may be spent from then on."""
     step: int = 0
-    """Where it is counted."""
+    """The step in which the lease is counted."""
     ended: int = 0
-    """Where the lease is counted that ended with the question."""
+    """The step in which the lease that the ask ended is counted now, 0 for none."""
     workers: Annotated[int, msgspec.Meta(ge=1, le=2**31)] = 1
     held_by: Literal["requests", "tokens", "pause"] = "requests"
-    """Why it does not start at once."""
+    """What delays the begin of the lease."""
     part: _Part = 0.0
     """The part of the limits that the worker may use while it cannot reach the place; all parts are at most 1."""
     requests_per_minute: _Limit | None = None
     tokens_per_minute: _Limit | None = None
-    """The limits in force: the lowest that any worker gave lately."""
+    """The limits in force: the lowest that a worker stated in the last minute."""
     memory: Memory | None = None
     is_lost: bool = False
-    """Whether the place knows nothing of the worker's epoch: it must be told `Ask.memory` before it grants anything."""
+    """Whether the place does not know the worker's epoch: it grants nothing until an ask with `memory`."""
 
 
 class Draw(msgspec.Struct, array_like=True, kw_only=True):
-    """What a worker holds of something that is spent once and for all, and how much more it needs; whole units.
+    """What a worker holds of a shared budget, and how much more it needs, in whole units.
 
-    It states what it holds and not what it gives, so that a question that was asked twice does no harm.
+    It states how much it keeps and not how much it returns, so that a message that arrives twice does no harm.
     """
 
     worker: _Name
     purse: _Name
-    """Which of them: "usd"."""
+    """The name of the budget, such as "usd"."""
     total: _Units
-    """All there is of it."""
+    """The whole budget."""
     keeps: _Units
-    """What the worker has drawn so far and does not give back."""
+    """What the worker has drawn so far and keeps."""
     needs: _Units = 0
     epoch: _Name = ""
-    """The life of the purse in which the worker drew last; "" for never."""
+    """The epoch of the purse in which the worker drew last; "" for never."""
     version: _Count = 0
-    """How often that purse had changed then."""
+    """The version of the purse at that time: how often it had changed."""
     taken: _Units = 0
-    """What all workers together had drawn then."""
+    """What all workers together had drawn at that time."""
 
 
 class Drawn(msgspec.Struct, array_like=True, kw_only=True):
-    """What a worker may spend beyond what it keeps, and what the purse looks like with it."""
+    """What a worker may spend beyond what it keeps, and the state of the purse after that."""
 
     granted: _Units
     epoch: _Name
     version: _Count
     taken: _Units
     wait: Annotated[float, msgspec.Meta(ge=0, le=60)] = 0.0
-    """Seconds until an empty purse gives anything: by then whoever drew from it before it was emptied has said so."""
+    """Seconds until a purse that may have lost its state grants anything; by then its workers have stated what they
+    hold."""
 
 
 class QuotaDownError(Exception):
-    """The shared place does not answer, and nothing may be given out without it."""
+    """The shared place does not answer, and nothing may be spent without it."""
 
 
 class Quota(Protocol):
-    """A place that leases out one account's requests, tokens and money."""
+    """A shared place that leases one account's requests and tokens, and grants its budget."""
 
     async def lease(self, ask: Ask) -> Lease:
-        """Take in what was spent, and grant what may be sent next; never above the limits, whoever else asks."""
+        """Take in what a worker reports, and grant its next lease; all leases together stay within the limits."""
 
     async def draw(self, draw: Draw) -> int:
-        """Return how much more the worker may spend, 0 when less is left than it needs. Raises QuotaDownError."""
+        """Return how many more units the worker may spend, 0 when it needs more than is left. Raises QuotaDownError."""
 
     async def close(self) -> None:
-        """Let go of connections."""
+        """Close the connections."""

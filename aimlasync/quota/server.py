@@ -1,16 +1,17 @@
-"""One account's limits and budget, shared by the processes of one machine, without Redis: one process leases to all.
+"""A shared quota for the processes of one machine, without Redis: one process runs the place, the others connect to it.
 
-Law: knows sockets and frames; the arithmetic is `account`'s. Loopback only, and only for those who know the address,
-which holds a secret: give it to children by the environment, and to nobody else.
+This file has the sockets and frames; the arithmetic is in `quota.account` and `quota.purse`. The server listens on
+loopback, and its address holds a secret: pass it to child processes by the environment, and to no other process. It may
+import `cost.prices` and the other files of this package.
 
     async with LeaseServer() as server:                                # one process
         environment["LEASES"] = server.address
     quota = ServedQuota(os.environ["LEASES"])                          # the others
     endpoint = Endpoint.aimlapi(limits=Limits(requests_per_minute=600), quota=quota)
 
-Frames are a length of four bytes and MessagePack: [number, kind, body]. An answer has the number of its question and
-kind ""; number 0 wants none. Whoever embeds this may send kinds of its own. A frame that is none, or whose values are
-out of bounds, ends the connection and changes nothing.
+A frame is a length of four bytes and a MessagePack array: [number, kind, body]. An answer has the number of its request
+and the kind ""; a request with number 0 gets no answer. A program that embeds this file may send frames of its own
+kinds. An invalid frame, or one with values out of bounds, ends the connection and changes nothing.
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ from aimlasync.cost.prices import Price
 from aimlasync.quota.account import Account
 from aimlasync.quota.fallback import Fallback, check_share
 from aimlasync.quota.protocol import Ask, Draw, Drawn, Lease, QuotaDownError
+from aimlasync.quota.purse import Purse
 from aimlasync.quota.shared_budget import SharedBudget
-from aimlasync.quota.till import Till
 
 T = TypeVar("T")
 
@@ -39,11 +40,11 @@ _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(tuple[int, str, msgspec.Raw]).decode
 
 Hear = Callable[[str, bytes], Any]
-"""What is done with a frame of a kind, its body given as MessagePack; what it returns is the answer."""
+"""Handles a frame: gets its kind and its body as MessagePack, and returns the body of the answer."""
 
 
 class Link:
-    """One connection, either way."""
+    """One connection, seen from either side: `hear` handles the frames that arrive."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, hear: Hear) -> None:
         self._reader = reader
@@ -54,14 +55,14 @@ class Link:
         self._closed = False
 
     def send(self, kind: str, body: Any = None, number: int = 0) -> None:
-        """Send what wants no answer; harmless when nobody is there any more."""
+        """Send a frame; with number 0 it gets no answer. Does nothing after the connection has ended."""
         if self._closed:
             return
         frame = _encode((number, kind, body))
         self._writer.write(len(frame).to_bytes(4) + frame)
 
     async def ask(self, kind: str, body: Any) -> bytes:
-        """Send, and return the answer. Raises QuotaDownError when the connection ends before it."""
+        """Send a request and return the body of its answer. Raises QuotaDownError when the connection ends first."""
         if self._closed:
             raise _gone()
         number = next(self._numbers)
@@ -73,7 +74,7 @@ class Link:
             del self._waiting[number]
 
     async def listen(self) -> None:
-        """Hear until the other side is gone; raises what the hearing does."""
+        """Handle frames until the connection ends. Raises what `hear` raises."""
         try:
             while True:
                 size = int.from_bytes(await self._reader.readexactly(4))
@@ -92,7 +93,7 @@ class Link:
             self.close()
 
     def close(self) -> None:
-        """End; who waits for an answer gets an error."""
+        """End the connection; requests that wait for an answer raise QuotaDownError."""
         self._closed = True
         self._writer.close()
         for waiting in self._waiting.values():
@@ -101,9 +102,9 @@ class Link:
 
 
 class LeaseServer:
-    """Leases one account's limits and budget to other processes of this machine.
+    """The shared place of one account, for other processes of this machine.
 
-    `hear` is given (link, kind, body) for kinds of its own, and `gone` each link that ended.
+    `hear` is called with (link, kind, body) for frames of the caller's own kinds, and `gone` with each link that ended.
     """
 
     def __init__(
@@ -115,26 +116,26 @@ class LeaseServer:
         self._own = hear
         self._gone = gone
         self._secret = secrets.token_hex(16)
-        self._till: dict[str, Till] = {}
+        self._purses: dict[str, Purse] = {}
         self._account: Account | None = None
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
     def address(self) -> str:
-        """What `ServedQuota` takes; who knows it may spend the quota."""
-        assert self._server is not None, "it has not begun"
+        """The address for `ServedQuota`; a process that knows it can spend the quota."""
+        assert self._server is not None, "the server was not started"
         return f"{self._server.sockets[0].getsockname()[1]}:{self._secret}"
 
     async def start(self) -> None:
-        """Begin to lease."""
-        # Its address is new: nobody knew another life of it.
+        """Listen on a free port of loopback."""
+        # The address is new, so no worker knows an earlier epoch, and there is none to wait for.
         now = asyncio.get_running_loop().time()
         self._account = Account(secrets.token_hex(6), now, opens=now)
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
 
     async def close(self) -> None:
-        """Stop; who asks from now on waits."""
+        """Stop and close all connections."""
         if self._server is not None:
             self._server.close()
             for task in self._tasks:
@@ -154,11 +155,11 @@ class LeaseServer:
         return f"<LeaseServer for {len(self._tasks)}>"
 
     def draw(self, draw: Draw) -> int:
-        """Draw from a purse in the same process."""
+        """Draw from a purse, in the process of the server; return the units granted."""
         return self._draw(draw).granted
 
     def _draw(self, draw: Draw) -> Drawn:
-        return self._till.setdefault(draw.purse, Till()).draw(draw, 0.0)
+        return self._purses.setdefault(draw.purse, Purse()).draw(draw, 0.0)
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.get_running_loop().create_task(self._serve(reader, writer))
@@ -191,12 +192,12 @@ class LeaseServer:
 
 
 class ServedQuota:
-    """The quota that the process at `address` leases; one per event loop.
+    """The quota of the `LeaseServer` at `address`; one per event loop.
 
-    While that process does not answer, calls wait; with `share=N` they go on at a Nth of the limits, for N processes
-    that share them, and a process that does not answer within `timeout` seconds is taken to be gone. Raises ValueError
-    for an address or a share that is none. `hear` is given (kind, body) of what that process sends of its own, and
-    kind "" when it is gone.
+    While the server does not answer, calls wait. With `share=N` they go on at 1/N of the limits, for N processes that
+    share them, and a server that does not answer within `timeout` seconds counts as down. `hear` is called with
+    (kind, body) of the frames that the server sends by itself, and with kind "" when the connection has ended.
+    Raises ValueError for an invalid address or share.
     """
 
     def __init__(
@@ -204,7 +205,7 @@ class ServedQuota:
     ) -> None:
         port, _, secret = address.partition(":")
         if not (port.isdecimal() and int(port) < 2**16 and secret):
-            raise ValueError("not the address of a LeaseServer")
+            raise ValueError("address must be the `address` of a LeaseServer")
         check_share(share)
         self._port = int(port)
         self._secret = secret
@@ -220,19 +221,19 @@ class ServedQuota:
     def budget(
         self, usd: float, *, prices: Mapping[str, Price] | None = None, purse: str = "usd", **options: Any
     ) -> SharedBudget:
-        """Return a budget of `usd` dollars for all processes together: give it to `AsyncClient(budget=...)`."""
+        """Return a budget of `usd` dollars for all processes together, for `AsyncClient(budget=...)`."""
         return SharedBudget(usd, quota=self, prices=prices, purse=purse, **options)
 
     async def lease(self, ask: Ask) -> Lease:
-        """Ask the other process. Raises QuotaDownError, without `share`."""
+        """Ask the server for a lease. Without `share`, raises QuotaDownError while the server is down."""
         return await self._fallback.lease(ask)
 
     async def draw(self, draw: Draw) -> int:
-        """Ask the other process."""
+        """Ask the server for units of a budget. Raises QuotaDownError."""
         return (await self._ask("draw", draw, Drawn)).granted
 
     async def connect(self) -> Link:
-        """Return the connection, made anew if it must be. Raises QuotaDownError."""
+        """Return the connection, after connecting if there is none. Raises QuotaDownError."""
         async with self._connecting:
             if self._link is None:
                 try:

@@ -1,8 +1,8 @@
-"""A budget that several processes share: dollars are drawn in parts, and reserved from them as from any other.
+"""The worker's side of a shared budget: it draws dollars in parts, and reserves calls from what it has drawn.
 
-Law: the sums are `Budget`'s; what is drawn and not spent is given back when the client is closed. A worker that dies
-takes with it what it had drawn: the cap is never passed, but it may not be reached. While another worker holds the
-last dollars, a call may be refused though not all is spent.
+The sums are those of `cost.budget.Budget`. What is drawn and not spent is returned when the client is closed. A worker
+that dies keeps what it had drawn, so the cap is never passed and may not be reached. While another worker holds the
+last dollars, a call may be refused although not all is spent. It may import `cost`, `errors` and `quota.protocol`.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from aimlasync.cost.prices import Price
 from aimlasync.errors import BudgetExceededError
 from aimlasync.quota.protocol import Draw, Quota, QuotaDownError
 
-# Drawn in whole billionths of a dollar, as the AI/ML API states costs; kept in whole trillionths.
+# A draw is in whole billionths of a dollar, as the AI/ML API states costs; `Budget` counts whole trillionths.
 _NANO = 10**9
 _PICO_OF_NANO = 10**3
-# Seconds that a client's end may take.
-_PATIENCE = 1.0
+# Seconds that returning the rest may take when a client closes.
+_GIVE_BACK_TIMEOUT = 1.0
 
 _log = logging.getLogger("aimlasync.quota")
 
@@ -42,7 +42,7 @@ class SharedBudget(Budget):
     ) -> None:
         super().__init__(usd, prices=prices, default_output_tokens=default_output_tokens)
         self._total = round(usd * _NANO)
-        # The cap is what this worker has drawn.
+        # The cap of this worker is what it has drawn.
         self._cap = 0
         self._quota = quota
         self._purse = purse
@@ -55,15 +55,15 @@ class SharedBudget(Budget):
         return self._total / _NANO
 
     async def refill(self) -> bool:
-        """Draw what the call refused last would take; False when there is not enough left.
+        """Draw what the call that was refused last needs; return False when less is left.
 
-        Raises BudgetExceededError when that cannot be known.
+        Raises BudgetExceededError when the shared place does not answer.
         """
         needs = max(1, self._short)
         async with self._drawing:
             self._cap = max(self._cap, self._taken())
             if self._left() >= needs:
-                # Drawn for another call meanwhile, or a call in flight cost less than it might have.
+                # Another call drew it meanwhile, or a call in flight cost less than was reserved.
                 return True
             try:
                 drawn = await self._draw(self._cap, needs - self._left())
@@ -72,23 +72,26 @@ class SharedBudget(Budget):
             else:
                 self._cap += drawn * _PICO_OF_NANO
                 return drawn > 0
-        raise BudgetExceededError(f"no more of the shared budget can be had: {why}", billed=False)
+        raise BudgetExceededError(f"nothing more can be drawn from the shared budget: {why}", billed=False)
 
     async def give_back(self) -> None:
-        """Give back what is neither spent nor reserved."""
+        """Return what is neither spent nor reserved to the shared place."""
         async with self._drawing:
             kept = self._taken()
             if kept != self._cap:
                 try:
-                    async with asyncio.timeout(_PATIENCE):
+                    async with asyncio.timeout(_GIVE_BACK_TIMEOUT):
                         await self._draw(kept, 0)
-                except Exception as error:  # noqa: BLE001  # what is not given back is not spent either
-                    _log.debug("dollars could not be given back: %s", type(error).__name__)
+                except Exception as error:  # noqa: BLE001  # the cap holds without it
+                    _log.debug("dollars could not be returned to the shared budget: %s", type(error).__name__)
                     return
                 self._cap = kept
 
     def _taken(self) -> int:
-        """What is spent or reserved, in whole billionths: more than was drawn, where a call cost more than it might."""
+        """Return what is spent or reserved, rounded up to whole billionths.
+
+        It is more than was drawn where a call cost more than was reserved.
+        """
         return -(-(self._spent + self._reserved) // _PICO_OF_NANO) * _PICO_OF_NANO
 
     async def _draw(self, keeps: int, needs: int) -> int:

@@ -1,24 +1,25 @@
-"""What Redis runs for money: `Till.draw` of `aimlasync.quota.till` in Lua.
+"""The Lua script for a draw from a shared budget: `Purse.draw` of `aimlasync.quota.purse`, step by step.
 
-As in `scripts`: one key, one call, and no loop over anything that grows.
+The conventions are those of `redis.scripts`: one key, one call, and no loop over anything that grows. It may import
+`quota.account` and `quota.purse`, for their constants.
 """
 
 from __future__ import annotations
 
-from aimlasync.quota import account, till
+from aimlasync.quota import account, purse
 
-# Of what is kept: another one is not read.
+# The version of the stored format; a purse of another version is not read.
 _VERSION = 2
 
 DRAW = (
-    f"local PARTS, RETURN, VERSION = {till.PARTS}, {account.RETURN}, {_VERSION}\n"
+    f"local PARTS, RETURN, VERSION = {purse.PARTS}, {account.RETURN}, {_VERSION}\n"
     + """
 local draw = cmsgpack.unpack(ARGV[1])
 local worker, total, keeps, needs = draw[1], draw[3], draw[4], draw[5]
 local epoch, version, taken = draw[6], draw[7], draw[8]
 local function text(n) return string.format('%.0f', n) end
 
--- The purse in the field without a name, and what each worker holds in the field of its name.
+-- The field with the empty name holds the purse; each worker's field holds how much it has drawn.
 local found = redis.pcall('HMGET', KEYS[1], '', worker)
 if found.err then
   redis.call('DEL', KEYS[1])
@@ -27,12 +28,12 @@ end
 local ok, purse = pcall(cmsgpack.unpack, found[1] or '')
 local held = tonumber(found[2] or nil)
 if ok and type(purse) == 'table' and epoch == purse.epoch and version > purse.version then
-  -- Restored from a copy.
+  -- The purse was restored from an older copy, which lacks what was drawn since.
   redis.call('DEL', KEYS[1])
   ok, held = false, nil
 end
 if not ok or type(purse) ~= 'table' or purse.format ~= VERSION then
-  -- What is there has no sum: who holds what is kept.
+  -- There is no readable purse: the sum is computed from what the workers hold.
   purse = {format = VERSION, epoch = string.format('%.0f', now * 1000000), opens = now + RETURN, version = 0, sum = 0,
            taken_before = 0, returned = 0, holders = 0}
   redis.call('HDEL', KEYS[1], '')

@@ -1,10 +1,10 @@
 """`RedisQuota`: the shared place in Redis.
 
-Law: knows Redis, no line and no endpoint; what is done while it is away is `fallback`. A question has `timeout`
-seconds: a Redis that hangs is a Redis that is down, as is one that refuses (read-only, full, without a password, or
-that allows no scripts) or answers what is no answer. What was drawn of a budget is said again once in a second, so
-that a Redis that forgot knows it again. Neither a URL nor the text of an error of Redis is ever shown: they may hold
-the password.
+This file talks to Redis; what workers do while it is down is `quota.fallback`. A Redis counts as down when it does not
+answer within `timeout` seconds, refuses (read-only, full, without a password, or without scripts), or sends an invalid
+answer. What workers have drawn of a budget is stated again once a second, so that a Redis that lost its state learns
+it. No URL and no text of a Redis error is ever shown, as they may hold the password. It may import `quota`,
+`cost.prices` and the scripts of this package.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ from aimlasync.quota.shared_budget import SharedBudget
 from aimlasync.redis.draw import DRAW
 from aimlasync.redis.scripts import CLOCK, LEASE
 
-# Seconds between two statements of what was drawn: within `account.RETURN` all workers have made theirs.
-_SAY_AGAIN = 1.0
+# Seconds between two statements of what was drawn. Within `account.RETURN` all workers have stated theirs.
+_RESTATE_AFTER = 1.0
 
 T = TypeVar("T")
 
@@ -45,23 +45,23 @@ _drawn_of = msgspec.msgpack.Decoder(Drawn).decode
 class RedisQuota:
     """The limits and budget of one account, shared by all processes that give the same `name`; one per event loop.
 
-    `url` is that of the redis package: redis://, rediss:// (TLS) or unix://; of limits that differ the lowest hold for
-    all, with a warning. Close it, or use `async with`, after the clients.
+    `url` is one of the redis package: redis://, rediss:// (TLS) or unix://. Where processes give different limits, the
+    lowest hold for all, with a warning. Close it, or use `async with`, after the clients.
 
     A Redis that does not answer within `timeout` seconds is down. Calls then go on at the part of the limits that Redis
-    said last, which is an equal one for each worker; all parts together are never more than the whole. A worker that
-    Redis told none, because it never answered, or not within the last minute, waits until it does, or goes on at the
-    limits divided by `share`: the number of workers (clients, in all processes) that share them. With `strict` all
-    wait, whatever Redis said. A Redis that lost what it knew is told the last minute by its workers; one in which
-    nothing is found begins two seconds later, since workers might tell. Warnings say what is assumed.
-    Raises ValueError for a URL or a number that is none.
+    stated last, which is equal for all workers; all parts together are never more than the whole. A worker that Redis
+    told no part within the last minute waits until it does, or goes on at the limits divided by `share`: the number of
+    workers (clients, in all processes) that share them. With `strict`, all workers wait while Redis is down. A Redis
+    that lost its state is told the last minute by the workers. A Redis without any state grants the first lease after
+    two seconds, since workers of an earlier state may return. Warnings state what is assumed.
+    Raises ValueError for an invalid URL, timeout or share.
     """
 
     def __init__(
         self, url: str, *, name: str, strict: bool = False, share: float | None = None, timeout: float = 0.5
     ) -> None:
         if not name:
-            raise ValueError("name= must say whose limits are shared: processes with the same name share them")
+            raise ValueError("name= must not be empty: processes with the same name share their limits")
         if not 0 < timeout < float("inf"):
             raise ValueError(f"timeout must be above zero and finite, not {timeout}")
         try:
@@ -75,19 +75,19 @@ class RedisQuota:
         except (ValueError, TypeError):
             self._redis = None
         if self._redis is None:
-            raise ValueError("not a URL of Redis: write redis://host:6379/0, rediss://... or unix://...")
+            raise ValueError("url must be one of Redis: redis://host:6379/0, rediss://... or unix://...")
         self.name = name
         self.strict = strict
         self._timeout = timeout
-        # The braces keep what is of one account on one node of a cluster.
+        # The braces keep the keys of one account on one node of a cluster.
         self._key = f"aimlasync:{{{name}}}"
         self._lease: Any = self._redis.register_script(CLOCK + LEASE)
         self._draw: Any = self._redis.register_script(CLOCK + DRAW)
         self._fallback = Fallback(self._send, f"the Redis of the shared quota {name!r}", share=share, waits=strict)
-        # Worker and purse -> what it holds, and what the purse was when that was said last.
+        # (worker, purse) -> what the worker holds, and the last answer from that purse.
         self._held: dict[tuple[str, str], tuple[Draw, Drawn]] = {}
         self._drawing = asyncio.Lock()
-        self._saying: asyncio.Task[None] | None = None
+        self._restating: asyncio.Task[None] | None = None
         self._is_closed = False
 
     @property
@@ -98,20 +98,20 @@ class RedisQuota:
     def budget(
         self, usd: float, *, prices: Mapping[str, Price] | None = None, purse: str = "usd", **options: Any
     ) -> SharedBudget:
-        """Return a budget of `usd` dollars for all workers together: give it to `AsyncClient(budget=...)`.
+        """Return a budget of `usd` dollars for all workers together, for `AsyncClient(budget=...)`.
 
-        What was spent stays spent, whoever comes later; another `purse` is another budget. No new dollars are given out
-        while Redis is down. A Redis that lost what was drawn is told it by the workers that are there; when there are
-        none, it begins anew. `prices` and `options` are those of `Budget`.
+        What was spent stays spent for workers that start later; another `purse` is another budget. No dollars are
+        granted while Redis is down. A Redis that lost its state is told by the running workers what was drawn; without
+        running workers, the budget begins anew. `prices` and `options` are those of `Budget`.
         """
         return SharedBudget(usd, quota=self, prices=prices, purse=purse, **options)
 
     async def lease(self, ask: Ask) -> Lease:
-        """Ask Redis, or do what is done without it."""
+        """Ask Redis for a lease, or grant one without it; see the class."""
         return await self._fallback.lease(ask)
 
     async def draw(self, draw: Draw) -> int:
-        """Ask Redis for dollars; without it there are no more. Raises QuotaDownError."""
+        """Ask Redis for units of a budget. Raises QuotaDownError while Redis is down."""
         while True:
             if self.is_down:
                 raise QuotaDownError(f"the Redis of the shared quota {self.name!r} does not answer")
@@ -120,16 +120,16 @@ class RedisQuota:
             if not drawn.wait or not draw.needs:
                 break
             await asyncio.sleep(drawn.wait)
-        if self._saying is None and not self._is_closed:
-            self._saying = asyncio.get_running_loop().create_task(self._say_again(), name="aimlasync budget")
+        if self._restating is None and not self._is_closed:
+            self._restating = asyncio.get_running_loop().create_task(self._restate(), name="aimlasync budget")
         return drawn.granted
 
     async def close(self) -> None:
         """Close the connections; harmless more than once."""
         self._is_closed = True
         self._fallback.close()
-        if self._saying is not None:
-            self._saying.cancel()
+        if self._restating is not None:
+            self._restating.cancel()
         await self._redis.aclose()
 
     async def __aenter__(self) -> Self:
@@ -154,7 +154,7 @@ class RedisQuota:
         if before is not None and drawn.epoch != before.epoch:
             self._fallback.warn(
                 "drawn",
-                "the Redis of the shared quota %r lost what was drawn of the budget %r: what workers know of it counts",
+                "the Redis of the shared quota %r lost what was drawn of the budget %r: what its workers state counts",
                 self.name,
                 draw.purse,
             )
@@ -162,23 +162,23 @@ class RedisQuota:
         self._held[draw.worker, draw.purse] = (held, drawn)
         return drawn
 
-    async def _say_again(self) -> None:
-        """State what is held, as long as there is anybody to lose it."""
+    async def _restate(self) -> None:
+        """State once a second what the workers of this process hold."""
         while True:
-            await asyncio.sleep(_SAY_AGAIN)
+            await asyncio.sleep(_RESTATE_AFTER)
             for key in list(self._held):
                 with suppress(QuotaDownError):
                     async with self._drawing:
                         await self._draw_once(self._held[key][0])
 
-    async def _run(self, script: Any, key: str, question: Ask | Draw, answer_of: Callable[[bytes], T]) -> T:
-        """Run a script and return its answer. Raises QuotaDownError when there is none in time."""
+    async def _run(self, script: Any, key: str, message: Ask | Draw, answer_of: Callable[[bytes], T]) -> T:
+        """Run a script and return its answer. Raises QuotaDownError when there is none within the timeout."""
         if self._is_closed:
             raise QuotaDownError(f"the shared quota {self.name!r} is closed")
         try:
             async with asyncio.timeout(self._timeout):
-                return answer_of(await script(keys=[key], args=[_encode(question)]))
+                return answer_of(await script(keys=[key], args=[_encode(message)]))
         except (RedisError, OSError, TimeoutError, msgspec.MsgspecError) as error:
-            # Not what it says: a URL is in some of them.
+            # The type of the error, not its text: some texts hold the URL.
             why = type(error).__name__
         raise QuotaDownError(f"the Redis of the shared quota {self.name!r} does not answer ({why})")

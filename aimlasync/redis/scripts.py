@@ -1,10 +1,10 @@
-"""What Redis runs for a lease: `Account.lease` of `aimlasync.quota.account` in Lua.
+"""The Lua script for a lease: `Account.lease` of `aimlasync.quota.account`, step by step.
 
-Law: one key each, one call each, no loop over anything but the stretches of a minute: what is kept of a worker is a
-field of its own, and workers are counted by the second in which they are forgotten. A key is lost as a whole or not at
-all; one that holds something else is deleted, and is a place that forgot. Arguments and answers are the structs of
-`quota.protocol` in MessagePack, fields in their order. Numbers are doubles and never texts: nothing is rounded on the
-way.
+An account is one key, and a lease is one call of the script. Each worker has a field of its own, and workers are
+counted by the second in which they expire, so the script loops over nothing but the steps of a minute. A key is lost as
+a whole or not at all. A key that holds something else is deleted, and the account starts a new epoch. Arguments and
+answers are the structs of `quota.protocol` in MessagePack, fields in their order. Numbers are doubles and never text,
+so that nothing is rounded on the way. It may import `quota.account` and `quota.minute`, for their constants.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ CLOCK = """
 local clock = redis.call('TIME')
 local now = tonumber(clock[1]) + tonumber(clock[2]) / 1000000
 """
-"""Where `now` comes from: the server, so that no worker's clock matters."""
+"""Sets `now` from the server's clock, so that no worker's clock matters."""
 
-# Seconds after which a place that nobody asks is forgotten. A place that begins waits for workers of an earlier one, so
+# Seconds after which an account that no worker asks expires. A new account waits for workers of an earlier epoch, so
 # this is long.
 _EXPIRES = 86_400
-# Of what is kept: another one is not read.
+# The version of the stored format; state of another version is not read.
 _VERSION = 2
 
 _CONSTANTS = "".join(
     f"local {name} = {getattr(where, name)}\n"
     for where, names in (
-        (minute, ("WINDOW", "STEP", "STRETCH", "PACE", "AHEAD", "CREDIT", "BUSY", "HOLD", "MAX_DEBT")),
+        (minute, ("WINDOW", "STEP", "STRETCH", "RATE_SHARE", "AHEAD", "CREDIT", "BUSY", "HOLD", "MAX_DEBT")),
         (account, ("SLICE", "TTL", "KNOWN", "LEAST", "RETURN", "MAX_PAUSE", "SAME_CLOCK")),
     )
     for name in names
@@ -51,7 +51,7 @@ local function unpacked(text)
   return nil
 end
 
--- What is kept: an account in the field without a name, and each worker in the field of its name.
+-- The field with the empty name holds the account; each worker has a field with its name.
 local found = redis.pcall('HMGET', KEYS[1], '', name)
 if found.err then
   redis.call('DEL', KEYS[1])
@@ -70,18 +70,18 @@ end
 
 local function step_of(time) return ceil(time / STEP) end
 
--- nil in an array that was packed elsewhere may come as a null of its own.
+-- The nil of an array that was packed in Python arrives as a null object, hence the check of the type.
 local function set(bucket, limits, limit)
   if type(limit) == 'number' then limits[limit] = now + KNOWN end
   local lowest
-  for old, till in pairs(limits) do
-    if till <= now then limits[old] = nil
+  for old, until_ in pairs(limits) do
+    if until_ <= now then limits[old] = nil
     elseif not lowest or old < lowest then lowest = old end
   end
   if not lowest then return nil end
   bucket = bucket or {steps = {}, sums = {}, restored = {}, total = 0, credit = 0, paid_to = 0}
   bucket.limit = lowest
-  bucket.rate = lowest * PACE / 60
+  bucket.rate = lowest * RATE_SHARE / 60
   return bucket
 end
 
@@ -202,7 +202,7 @@ local function restore(bucket, told, shift, since)
   end
 end
 
--- A wheel: how many, and what their parts come to, by the second in which they are forgotten.
+-- A timing wheel: how many workers there are, and the sum of their parts, by the second in which they expire.
 local function put(wheel, second, part)
   wheel[1][second] = (wheel[1][second] or 0) + 1
   wheel[2][second] = (wheel[2][second] or 0) + part
@@ -215,9 +215,9 @@ local function remove(wheel, second, part)
   end
 end
 
-local function drop(wheel, till)
+local function drop(wheel, until_)
   for second in pairs(wheel[1]) do
-    if second <= till then wheel[1][second], wheel[2][second] = nil, nil end
+    if second <= until_ then wheel[1][second], wheel[2][second] = nil, nil end
   end
 end
 

@@ -1,13 +1,14 @@
-"""Whether an endpoint is worth an attempt, and how fast it answers.
+"""The circuit breaker of one endpoint: whether an attempt may be sent to it; and its average latency.
 
     closed ──5 failures, more than half of the last 30 s──> open ──backoff is over──> half-open: one probe
     half-open ──the probe gets an answer──> closed
     half-open ──the probe fails──> open, for twice as long
     any ──retire(reason)──> retired, for good
 
-Law: pure arithmetic, no I/O; `now` is handed in (one monotonic clock), and so is the randomness.
-An attempt that began before the circuit last opened tells nothing new: five hundred that were in flight when a server
-died, and time out one after the other, neither prolong the outage nor bring it back, nor do they pass for the probe.
+It is arithmetic without I/O; the caller passes `now` (one monotonic clock) and the source of randomness. It imports
+nothing of this library. An attempt that began before the circuit last opened is ignored: when hundreds of attempts were
+in flight as a server died, and time out one after the other, they do not open the circuit again, and do not count as
+its probe.
 """
 
 from __future__ import annotations
@@ -20,23 +21,23 @@ State = Literal["closed", "open", "half-open", "retired"]
 
 _FAILURES = 5
 _SHARE = 0.5
-# The last 30 seconds, in buckets of 5: memory does not grow with the rate, and a failure counts for 25 to 30 s.
+# The last 30 seconds in buckets of 5 seconds: memory does not grow with the rate, and a failure counts for 25 to 30 s.
 _BUCKETS = 6
 _BUCKET_SECONDS = 5.0
 _WINDOW = _BUCKETS * _BUCKET_SECONDS
 _BACKOFF = 2.0
 _MAX_BACKOFF = 60.0
-# Weight of the newest answer: the last ten make nine tenths of the average.
+# The weight of the newest answer: the last ten make nine tenths of the average.
 _WEIGHT = 0.2
 
 
 class CircuitBreaker:
-    """One endpoint's circuit and latency.
+    """One endpoint's circuit and average latency.
 
-    Every attempt ends in one of four ways: `succeeded`, `answered` (4xx and 429: the server lives, the request was
-    refused), `failed` (5xx, no connection, a timeout), `abandoned` (cancelled: nobody knows). `seconds` is how long it
-    took, so that `now - seconds` is when it began. A stream may be `answered` at its first event already: the probe
-    need not last until the last one.
+    Every attempt is reported once: as `succeeded`, `answered` (4xx and 429: the server works and refused the request),
+    `failed` (5xx, no connection, a timeout), or `abandoned` (cancelled: the outcome is unknown). `seconds` is how long
+    the attempt took, so it began at `now - seconds`. A stream may be reported as `answered` at its first event, so that
+    a probe need not last until the last one.
     """
 
     __slots__ = ("_buckets", "_closed_at", "_draw", "_opened_at", "_openings", "_until", "latency", "reason", "state")
@@ -44,35 +45,35 @@ class CircuitBreaker:
     def __init__(self, *, draw: Callable[[], float] = random.random) -> None:
         self.state: State = "closed"
         self.reason: str | None = None
-        """Why it is retired."""
+        """Why the endpoint is retired; None while it is not."""
         self.latency: float | None = None
-        """Seconds that answers take, as a moving average; None before the first."""
+        """The moving average of the seconds that answers take; None before the first."""
         self._draw = draw
-        # Per bucket of time: its number, the attempts and the failures in it. Only while closed.
+        # Per bucket: its number, the attempts and the failures in it. Counted while the circuit is closed.
         self._buckets = [[-1, 0, 0] for _ in range(_BUCKETS)]
-        # When the circuit opened for the last time, until when it stays so, and how often in a row it did.
+        # When the circuit last opened, until when it stays open, and how many times in a row it opened.
         self._opened_at = float("-inf")
         self._until = float("-inf")
         self._openings = 0
         self._closed_at = float("-inf")
 
     def allows(self, now: float) -> bool:
-        """Whether an attempt may be sent now; where the circuit is not closed, it must be marked by `probing`."""
+        """Whether an attempt may be sent now; the caller reports one that it sends with `probing`."""
         return self.state == "closed" or (self.state == "open" and now >= self._until)
 
     def wait(self, now: float) -> float:
         """Return the seconds until an attempt may be sent.
 
-        Infinite for a retired endpoint, and while the probe is under way: nobody knows when it will end.
+        Infinite for a retired endpoint, and while the probe is under way, since its end is unknown.
         """
         if self.state == "closed":
             return 0.0
         return max(0.0, self._until - now) if self.state == "open" else float("inf")
 
     def probing(self, now: float) -> None:
-        """Note that an attempt begins: the probe if the circuit is open, nothing special if it is closed.
+        """Note that an attempt begins; it is the probe if the circuit is open.
 
-        Raises RuntimeError when it is not allowed.
+        Raises RuntimeError when no attempt may be sent.
         """
         if not self.allows(now):
             raise RuntimeError(f"the circuit is {self.state}: nothing may be sent now")
@@ -80,13 +81,13 @@ class CircuitBreaker:
             self.state = "half-open"
 
     def succeeded(self, now: float, seconds: float, *, latency: float | None = None) -> None:
-        """Note an answer; `latency` goes into the average where it is not `seconds` (the time to a first byte)."""
+        """Note an answer; `latency`, if given, goes into the average instead of `seconds` (a stream's first byte)."""
         sample, average = seconds if latency is None else latency, self.latency
         self.latency = sample if average is None else average + _WEIGHT * (sample - average)
         self.answered(now, seconds)
 
     def answered(self, now: float, seconds: float) -> None:
-        """Note a refusal by a server that lives: it closes the circuit, and says nothing of the latency."""
+        """Note that a working server refused a request: it closes the circuit, and the latency does not count."""
         if now - seconds <= self._opened_at:
             return
         if self.state == "closed":
@@ -96,7 +97,7 @@ class CircuitBreaker:
             self._closed_at = now
 
     def failed(self, now: float, seconds: float | None = None) -> None:
-        """Note a failure; without `seconds` it counts as one that began after the circuit opened."""
+        """Note a failure; without `seconds`, as of an attempt that began after the circuit opened."""
         if seconds is not None and now - seconds <= self._opened_at:
             return
         if self.state == "half-open":
@@ -114,12 +115,12 @@ class CircuitBreaker:
                 self._open(now)
 
     def abandoned(self, now: float, seconds: float) -> None:
-        """Note an attempt that was cancelled: if it was the probe, another may go at once."""
+        """Note an attempt that was cancelled; if it was the probe, another may be sent at once."""
         if self.state == "half-open" and now - seconds > self._opened_at:
             self.state = "open"
 
     def retire(self, reason: str) -> None:
-        """Take the endpoint out for good; the first reason is kept."""
+        """Take the endpoint out of the rotation for good; the first reason is kept."""
         if self.reason is None:
             self.state = "retired"
             self.reason = reason
@@ -129,7 +130,7 @@ class CircuitBreaker:
         self.state = "open"
         self._openings += 1
         self._opened_at = now
-        # Between half and the whole of the bound, so that many clients do not probe together.
+        # A random wait from half of the bound to all of it, so that many clients do not probe together.
         self._until = now + bound * (1 + self._draw()) / 2
         self._buckets = [[-1, 0, 0] for _ in range(_BUCKETS)]
 

@@ -1,10 +1,10 @@
-"""When a second attempt is worth sending while the first is still under way, and how many of those there may be.
+"""Hedging: when a second attempt is sent while the first is under way, how many there may be, and the race of both.
 
-Pure arithmetic: no I/O, no clock; it imports nothing of this library. `race` is the race
-itself: until the second's time has come it costs a timer, and the first runs in the caller's own task.
-A hedge helps against a slow server, and hurts one that is slow because it is full: so it is opt-in, bounded as a share
-of the calls, and sent only where there is room at once.
-Source: J. Dean and L. A. Barroso, "The Tail at Scale", Communications of the ACM 56(2), 2013.
+`Hedging` is arithmetic without I/O or a clock. `race` runs the two attempts: until the delay has passed it costs one
+timer, and the first attempt runs in the caller's own task. A hedge helps against a slow server, and hurts a server that
+is slow because it is overloaded. So hedging is opt-in, bounded as a share of the calls, and a hedge is sent only where
+a permit is free at once. It imports nothing of this library. Source: J. Dean and L. A. Barroso, "The Tail at Scale",
+Communications of the ACM 56(2), 2013.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from typing import Any, TypeVar
 
 import msgspec
 
-# Durations kept for each kind of call; the percentile is of these.
+# How many durations are kept for each kind of call; the percentile is computed from them.
 _RECENT = 256
-# Below this many the percentile is a guess, and nothing is hedged.
+# With fewer durations the percentile is unreliable, and nothing is hedged.
 _ENOUGH = 20
 _SORT_EVERY = 16
 _PERCENTILE = 0.95
-# Hedges that quiet times may save up: more would be a burst at the moment when a server is slow for all.
+# How many unused hedges are saved up: more would be a burst at the moment when a server is slow for all calls.
 _MAX_SAVED = 5.0
 _MAX_KINDS = 64
 
@@ -32,12 +32,12 @@ T = TypeVar("T")
 
 
 class Hedge(msgspec.Struct, frozen=True, kw_only=True):
-    """Send a second attempt when the first is slow, and take whichever answers first."""
+    """Send a second attempt when the first is slow, and take the first answer of the two."""
 
     after: float | None = None
-    """Seconds until then; None is the 95th percentile of what such calls took, once it is known."""
+    """Seconds after which the second attempt is sent; None for the 95th percentile of such calls, once it is known."""
     max_extra: float = 0.05
-    """Second attempts at most, as a share of all calls."""
+    """The most second attempts, as a share of all calls."""
 
     def __post_init__(self) -> None:
         if self.after is not None and not 0 <= self.after < float("inf"):
@@ -47,7 +47,7 @@ class Hedge(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Durations:
-    """What calls of one kind took, and the percentile of it."""
+    """The recent durations of one kind of call, and their percentile."""
 
     __slots__ = ("percentile", "recent", "unsorted")
 
@@ -65,18 +65,18 @@ class _Durations:
 
 
 class Hedging:
-    """The hedges of one client: what its calls took, and how many more second attempts are allowed."""
+    """The hedging of one client: the durations of its calls, and how many second attempts it may send."""
 
     __slots__ = ("_kinds", "_saved", "hedge")
 
     def __init__(self, hedge: Hedge) -> None:
         self.hedge = hedge
-        # By model, and whether it streams: the latest used are last, so that the oldest goes.
+        # By (model, whether it streams), the most recently used last; the least recently used is dropped.
         self._kinds: OrderedDict[tuple[str, bool], _Durations] = OrderedDict()
         self._saved = 0.0
 
     def delay(self, kind: tuple[str, bool]) -> float | None:
-        """Count a call, and return after how many seconds it should be hedged, None while nobody can know."""
+        """Count a call, and return after how many seconds it should be hedged; None while that is unknown."""
         self._saved = min(_MAX_SAVED, self._saved + self.hedge.max_extra)
         if self.hedge.after is not None:
             return self.hedge.after
@@ -84,7 +84,7 @@ class Hedging:
         return None if durations is None else durations.percentile
 
     def take(self) -> bool:
-        """Use up one hedge, if one is left."""
+        """Use one hedge; return False when none is left."""
         if self._saved < 1.0:
             return False
         self._saved -= 1.0
@@ -95,7 +95,7 @@ class Hedging:
         self._saved += 1.0
 
     def took(self, kind: tuple[str, bool], seconds: float) -> None:
-        """Take in how long an answer, or the first event of a stream, took."""
+        """Note how long an answer, or the first event of a stream, took."""
         durations = self._kinds.get(kind)
         if durations is None:
             durations = self._kinds[kind] = _Durations()
@@ -115,11 +115,11 @@ async def race(
     after: Callable[[float, Callable[[], object]], Any] | None = None,
     cancel: Callable[[Any], object] = operator.methodcaller("cancel"),
 ) -> T:
-    """Return what `first` returns, or, if it takes longer than `delay` seconds, what the faster of both does.
+    """Return the result of `first`, or of the faster of both if `first` takes longer than `delay` seconds.
 
-    `second` may be cancelled before it has begun, so it takes what it needs when it runs. When both fail, the error is
-    that of `first`. `drop` is given the result of the one that came too late. Both have ended when this does.
-    `after` starts a timer, and `cancel` ends it; the loop's own unless others are given.
+    `second` is started after the delay. It may be cancelled before it has begun, so it takes what it needs when it
+    runs. When both fail, the error of `first` is raised. `drop` is called with the result of the slower one. Both have
+    ended when this returns. `after` starts a timer and `cancel` ends it; the defaults are those of the event loop.
     """
     loop = asyncio.get_running_loop()
     race = _Race(second, loop, asyncio.current_task(loop))
@@ -142,7 +142,7 @@ async def race(
 
 
 class _Race(msgspec.Struct, eq=False):
-    """The second of two, and what it does to the task of the first: cancel it when it has won."""
+    """The second attempt of a race; when it wins, it cancels the task of the first."""
 
     make: Callable[[], Coroutine[Any, Any, Any]]
     loop: asyncio.AbstractEventLoop
@@ -150,7 +150,7 @@ class _Race(msgspec.Struct, eq=False):
     second: asyncio.Task[Any] | None = None
     is_over: bool = False
     _has_won: bool = False
-    # Cancellations that the first's task had been asked for before.
+    # How many cancellations of the first's task were requested before the second began.
     _cancelling: int = 0
 
     def begin(self) -> None:
@@ -165,11 +165,11 @@ class _Race(msgspec.Struct, eq=False):
             self.first.cancel()
 
     def cancelled_the_first(self) -> bool:
-        """Whether the first was cancelled by the second, which has a result, and by nobody else."""
+        """Whether the second won and cancelled the first, and no other code cancelled it as well."""
         return self._has_won and self.first is not None and self.first.uncancel() <= self._cancelling
 
     async def has_other(self) -> bool:
-        """The first has failed: wait for the second, and return whether it has a result."""
+        """Wait for the second after the first has failed, and return whether the second has a result."""
         self.is_over = True
         if self.second is None:
             return False
@@ -177,13 +177,13 @@ class _Race(msgspec.Struct, eq=False):
         return _has_result(self.second)
 
     def take(self) -> Any:
-        """Return the second's result."""
+        """Return the result of the second."""
         assert self.second is not None
         second, self.second = self.second, None
         return second.result()
 
     async def end(self, drop: Callable[[Any], None]) -> None:
-        """End the second, whose result nobody took."""
+        """Cancel the second and wait for its end; `drop` is called with its result if it has one."""
         second = self.second
         assert second is not None
         second.cancel()

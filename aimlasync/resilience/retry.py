@@ -1,9 +1,9 @@
-"""The retry policy: when a failed attempt is tried again, and after how long.
+"""The retry policy: whether a failed attempt is retried, and after how long.
 
-Pure arithmetic on the attempt's number, its error and the time that is left; the pipeline has the clock and the sleep,
-randomness is handed in. It may import `errors`. Full jitter after AWS, "Exponential backoff and jitter": a uniform draw
-from zero to the exponential bound, so that callers that failed together do not return together. A wait that the server
-asks for is a floor, with jitter above it and never below.
+It is arithmetic on the attempt's number, its error and the remaining time. The pipeline has the clock and sleeps, and
+the caller passes the source of randomness. It may import `errors`. Backoff has full jitter: a uniform draw from zero to
+an exponential bound, so that calls that failed together do not return together (AWS, "Exponential backoff and jitter").
+A wait that the server states is a minimum, and jitter is added to it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ import msgspec
 
 from aimlasync.errors import AimlasyncError, APIStatusError, OverloadedError
 
-# A server's stated wait is stretched by up to this share, so that all who were told the same do not come back at once.
+# A wait that the server states is stretched by up to this share, so that clients that were told the same wait do not
+# return at once.
 _SPREAD = 0.2
 
 
@@ -23,17 +24,17 @@ class Retry(msgspec.Struct, frozen=True, kw_only=True):
     """The retry policy of a client; `Retry(attempts=1)` never retries."""
 
     attempts: int = 4
-    """HTTP tries at most, the first one included."""
+    """The most attempts of a call, the first one included."""
     base: float = 0.5
-    """Seconds: bound of the first backoff; it doubles with every attempt."""
+    """The bound of the first backoff in seconds; it doubles with every attempt."""
     throttle_base: float = 1.5
-    """Seconds: the same after a 429."""
+    """The bound of the first backoff after a 429, in seconds."""
     max_backoff: float = 30.0
-    """Seconds: largest bound of a backoff."""
+    """The largest bound of a backoff, in seconds."""
     max_retry_after: float = 60.0
-    """Seconds: a server that asks for a longer wait fails the call at once, with `.retry_after`.
+    """The longest wait, in seconds, that a server may state; a longer one fails the call at once, with `.retry_after`.
 
-    Its endpoint is asked again after these seconds, or after a minute where they are fewer.
+    The endpoint is then paused for these seconds, or for a minute if that is longer.
     """
 
     def delay(
@@ -41,7 +42,7 @@ class Retry(msgspec.Struct, frozen=True, kw_only=True):
     ) -> float | None:
         """Return the seconds to wait before attempt number `attempt + 1`, or None to give up.
 
-        `remaining` is the time left until the deadline, in seconds: a wait that would pass it is not begun.
+        `remaining` is the time until the deadline, in seconds; a wait that would pass it is not begun.
         """
         if attempt >= self.attempts or not error.retryable:
             return None
@@ -51,7 +52,10 @@ class Retry(msgspec.Struct, frozen=True, kw_only=True):
     def backoff(
         self, attempt: int, error: AimlasyncError, *, draw: Callable[[], float] = random.random
     ) -> float | None:
-        """Return the seconds to wait after `attempt` failures in a row, None where the server asks for too many."""
+        """Return the seconds to wait after `attempt` failures in a row.
+
+        None where the server states a wait above `max_retry_after`.
+        """
         asked = retry_after_of(error)
         if asked is not None:
             return asked * (1 + _SPREAD * draw()) if asked <= self.max_retry_after else None

@@ -1,6 +1,6 @@
-"""How many retries one endpoint is sent in all, whoever sends them: retries pay, successes earn.
+"""The retry budget of one endpoint: how many retries all calls together may send. Retries cost, successes earn.
 
-It may import `errors` and `transport.base`. The arithmetic is that of AWS's standard retry mode (botocore,
+It is arithmetic without I/O. It may import `errors` and `transport.base`. Source: AWS's standard retry mode (botocore,
 retries/standard.py).
 """
 
@@ -11,15 +11,14 @@ from aimlasync.transport.base import StaleConnectionError
 
 
 class RetryBudget:
-    """How many retries one endpoint and key may still be sent, whoever sends them.
+    """How many retries all calls together may still send to one endpoint and key.
 
-    Retries pay, successes earn, so that an outage is met with a fixed number of retries and not with a multiple of the
-    calls: with the default capacity 100, or 50 where every failure is a timeout, which is a tenth of 1,000 calls and a
-    fiftieth of 5,000. While calls succeed it earns more than it pays up to a failure rate of 30 % (24 % of timeouts);
-    what it can carry at one instant are again those 100 or 50 retries.
+    Retries cost and successes earn, so that an outage is met with a fixed number of retries, not with a multiple of the
+    calls. The default capacity is 100 retries, or 50 after timeouts: a tenth of 1,000 calls, a fiftieth of 5,000. It
+    earns more than it pays up to a failure rate of 30 % (24 % of timeouts).
 
-    When it is empty, an interactive call fails with the error it has. A bulk call waits instead: `probe` lets one of
-    all that wait go on, and each probe that succeeds earns one ordinary retry.
+    When it is empty, an interactive call fails with its error. A bulk call waits: `probe` admits one retry of all the
+    calls that wait, and each probe that succeeds earns one ordinary retry.
     """
 
     __slots__ = (
@@ -41,15 +40,15 @@ class RetryBudget:
         self.retry_cost = retry_cost
         self.timeout_cost = timeout_cost
         self.no_retry_increment = no_retry_increment
-        # What is left: taken by retries, earned by successes.
         self.available = capacity
+        """What is left of the capacity."""
         self.failed_probes = 0
-        """Probes that failed since one succeeded: the next one's wait is `Retry.backoff(failed_probes + 1, error)`."""
+        """Failed probes since the last one that succeeded; the next waits `Retry.backoff(failed_probes + 1, error)`."""
         # Whether the one probe is under way.
         self._probing = False
 
     def take(self, error: AimlasyncError) -> int | None:
-        """Pay for a retry after `error` and return its cost, None (and nothing paid) when the quota is empty.
+        """Pay for a retry after `error` and return its cost, or pay nothing and return None when too little is left.
 
         If the retry succeeds, or is never sent, `give_back` the cost; if it fails, the cost stays paid.
         """
@@ -60,7 +59,7 @@ class RetryBudget:
         return cost
 
     def give_back(self, cost: int) -> None:
-        """Return what the last retry of a call cost, after its success."""
+        """Give back what a retry cost that succeeded or was never sent."""
         self.available = min(self.capacity, self.available + cost)
 
     def succeeded(self) -> None:
@@ -69,9 +68,10 @@ class RetryBudget:
             self.give_back(self.no_retry_increment)
 
     def probe(self, error: AimlasyncError) -> bool:
-        """Take the one retry that may be under way while there is no quota for `error`, False while another has it.
+        """Take the one retry that may be under way while the budget is too low for `error`; return whether it was free.
 
-        Also False when `take` would have it: ask that first. Who got it must call `probed`, however it ends.
+        It is not free while another call has it, and not while `take` would succeed. A caller that takes the probe must
+        call `probed` however the retry ends.
         """
         if self._probing or self._cost(error) <= self.available:
             return False
@@ -79,7 +79,7 @@ class RetryBudget:
         return True
 
     def probed(self, succeeded: bool | None) -> None:
-        """End the probe: it succeeded, or failed, or (None) was given up before it could tell."""
+        """End the probe; `succeeded` is None for a retry that ended without an outcome."""
         self._probing = False
         if succeeded:
             self.failed_probes = 0
@@ -88,7 +88,7 @@ class RetryBudget:
             self.failed_probes += 1
 
     def _cost(self, error: AimlasyncError) -> int:
-        # A timeout may have kept the server busy all that time; a connection that died at once did not.
+        # An attempt that timed out may have kept the server busy all that time; a stale connection did not.
         took_long = isinstance(error, APIConnectionError) and not isinstance(error, StaleConnectionError)
         return self.timeout_cost if took_long else self.retry_cost
 

@@ -1,11 +1,11 @@
-"""Responses as structs: items that are sent and answered, the reply, and the events of a stream.
+"""Responses as structs: input and output items, replies, and the events of a stream.
 
-It may import `wire` and what lies below it. It exports the structs of requests and whole replies; those of a stream are
-in `responses.events`, loaded with the first stream.
+It may import `chat.types`, `wire`, `config` and what lies below them. It exports the structs of requests and whole
+replies. The structs of a stream are in `responses.events`, which is imported with the first stream.
 
     types     items, tools, the reply, and the parameters of `create`
     events    the events of a stream
-    assembler a stream's events as one reply
+    assembler joins the events of a stream into one reply
 """
 
 from aimlasync.responses.types import (

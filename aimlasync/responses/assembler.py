@@ -1,7 +1,7 @@
-"""The events of a stream as one response.
+"""Joins the events of a stream into one response.
 
-It may import `responses.events` and what lies below it. The terminal event carries the whole response; until it comes,
-what had arrived is put together from the events.
+The terminal event carries the whole response. Before it arrives, or where its `output` is empty, the response is put
+together from the other events. It has no I/O. It may import `responses.events` and what lies below it.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ from aimlasync.responses.types import (
 
 
 class Assembler:
-    """Events in, one Response out; the same for a stream that ended well and for one that was cut."""
+    """Takes the events of one stream, and returns them as one Response, complete or cut."""
 
     __slots__ = ("_args", "_items", "_refusals", "_response", "_texts")
 
     def __init__(self) -> None:
-        # The latest full Response the server sent; the terminal event's is the answer.
+        # The last full Response that the server sent; that of the terminal event is the answer.
         self._response: Response | None = None
         self._items: dict[int, OutputItem] = {}
-        # Pieces by (output_index, content_index), and of function calls by output_index.
+        # The pieces of texts and refusals by (output_index, content_index), those of function calls by output_index.
         self._texts: dict[tuple[int, int], list[str]] = {}
         self._refusals: dict[tuple[int, int], list[str]] = {}
         self._args: dict[int, list[str]] = {}
 
     def add(self, event: ResponseStreamEvent) -> None:
-        """Take one event in."""
+        """Take in one event."""
         handler = _TAKE.get(type(event))
         if handler is not None:
             handler(self, event)
@@ -76,22 +76,22 @@ class Assembler:
 
     @property
     def usage(self) -> ResponseUsage | None:
-        """The tokens, as far as the server has told."""
+        """The last usage that the server sent, None before it sent one."""
         return None if self._response is None else self._response.usage
 
     @property
     def finished(self) -> bool:
-        """Whether a clean end of the connection now would be the end of the answer: never without a terminal event."""
+        """Whether a clean end of the connection at this point completes the answer: never without a terminal event."""
         return False
 
     def whole(self) -> Response:
-        """Return what has been taken in so far as one answer."""
+        """Return the events so far as one reply."""
         response = self._response
         if response is None:
             response = Response()
         if not response.output and (self._items or self._texts or self._refusals or self._args):
-            # A server that ends with an empty `output`, or a stream that was cut: what was streamed is the answer.
-            # Copies: the events are their readers'.
+            # The server ended with an empty `output`, or the stream was cut: what was streamed is the answer. Items are
+            # copied, since callers may hold the events.
             response = msgspec.structs.replace(response, output=self._output(), output_text="")
             complete(response, finished=False)
         return response

@@ -1,8 +1,9 @@
-"""The streams of /v1/responses: all 53 event types, and how they become a whole Response.
+"""The events of a /v1/responses stream: structs of all 53 types, and their decoder.
 
-Law: structs, decode and assembly; no I/O. The length of this file is the length of the vendor's list.
-Source: OpenAPI specs "RESPONSES" of the AI/ML API (2026-08), `text/event-stream`: a `oneOf` on `type`. An event of
-another type is kept as `Unknown`; the JSON's `type` decides, `event:` lines are not needed.
+The `type` in the JSON decides, and `event:` lines are not needed. An event of an unknown type is kept as `Unknown`. The
+file is as long as the vendor's list of events. It has no I/O. It may import `responses.types`, `chat.types` and
+`wire.base`; `responses.assembler` joins events into a reply.
+Source: the OpenAPI specs "RESPONSES" of the AI/ML API (2026-08), `text/event-stream`: a `oneOf` on `type`.
 """
 
 from __future__ import annotations
@@ -132,7 +133,7 @@ class ResponseRefusalDoneEvent(_AtContent, tag_field="type", tag="response.refus
 
 
 class ResponseFunctionCallArgumentsDeltaEvent(_AtItem, tag_field="type", tag="response.function_call_arguments.delta"):
-    """A piece of a function call's arguments; name and call_id came with the item's beginning."""
+    """A piece of a function call's arguments; its name and call_id came with `response.output_item.added`."""
 
     delta: str = ""
 
@@ -260,7 +261,7 @@ class ResponseImageGenCallCompletedEvent(_AtItem, tag_field="type", tag="respons
 class ResponseImageGenCallPartialImageEvent(
     _AtItem, tag_field="type", tag="response.image_generation_call.partial_image"
 ):
-    """A first look at an image, base64."""
+    """A partial image, base64."""
 
     partial_image_b64: str = ""
     partial_image_index: int = 0
@@ -410,9 +411,9 @@ _event: msgspec.json.Decoder[_KnownEvent] = msgspec.json.Decoder(_KnownEvent)
 
 
 def decode_event(raw: bytes) -> ResponseStreamEvent:
-    """Decode one event's data; what has no known `type` becomes `Unknown`.
+    """Decode one event's data; an event without a known `type` becomes `Unknown`.
 
-    Raises msgspec.DecodeError for bytes that are no JSON, msgspec.ValidationError for JSON that is no object.
+    Raises msgspec.DecodeError for invalid JSON, msgspec.ValidationError for JSON that is no object.
     """
     event: ResponseStreamEvent
     try:
@@ -425,7 +426,7 @@ def decode_event(raw: bytes) -> ResponseStreamEvent:
             raise msgspec.ValidationError(f"expected an object, got {type(value).__name__}") from None
         event = cast(ResponseStreamEvent, repair(value, _KnownEvent))
         if isinstance(event, Unknown):
-            # Not the re-encoded value: the bytes as they came.
+            # The bytes as the server sent them, instead of the encoded value.
             event.raw = raw
             return event
     if isinstance(event, _RunEvent):
@@ -435,7 +436,7 @@ def decode_event(raw: bytes) -> ResponseStreamEvent:
 
 
 def events_of(response: Response) -> list[ResponseStreamEvent]:
-    """Return a whole answer as the events of a stream, for servers that ignore `stream`."""
+    """Return a whole reply as the events of a stream, for servers that ignore `stream`."""
     events: list[ResponseStreamEvent] = []
     if response.output_text:
         events.append(ResponseTextDeltaEvent(delta=response.output_text))

@@ -1,8 +1,8 @@
-"""/v1/responses on the wire: what is sent and what comes back; its streams are in `response_events`.
+"""/v1/responses on the wire: structs of requests and replies; those of streams are in `responses.events`.
 
-Law: structs, encode and decode; no I/O.
-Source: OpenAPI specs "RESPONSES" of the AI/ML API for its OpenAI models (2026-08): one schema for all of them, a
-`oneOf` on `type` for output items. Types that it does not name are kept as `Unknown`.
+Output items and parts of a type that is not listed here are kept as `Unknown`. It has no I/O. It may import
+`chat.types`, `config` and `wire.base`. Source: the OpenAPI specs "RESPONSES" of the AI/ML API for its OpenAI models
+(2026-08): one schema for all of them, with a `oneOf` on `type` for output items.
 """
 
 from __future__ import annotations
@@ -99,8 +99,8 @@ PARAMETERS = ResponseParams.__optional_keys__ - CALL_OPTIONS
 # --- What comes back --------------------------------------------------------------------------------------------------
 
 
-# Factories of our own, because the encoder omits plain defaults and empty lists, and an item that is sent back as input
-# must carry these fields.
+# Factories instead of plain defaults: the encoder omits plain defaults and empty lists, and an item that is sent back
+# as input must carry these fields.
 def _assistant() -> str:
     return "assistant"
 
@@ -151,7 +151,7 @@ class OutputRefusal(Tagged, tag_field="type", tag="refusal"):
 
 
 class ReasoningText(Tagged, tag_field="type", tag="reasoning_text"):
-    """Reasoning in the open, where a model gives it."""
+    """Reasoning as plain text, where a model gives it."""
 
     text: str = msgspec.field(default_factory=_no_text)
 
@@ -162,7 +162,8 @@ class SummaryText(Tagged, tag_field="type", tag="summary_text"):
     text: str = msgspec.field(default_factory=_no_text)
 
 
-# `Unknown` is made by hand where no member fits; msgspec's own decoding must not see it, type checkers should.
+# `wire.base.repair` makes an `Unknown` where no member fits. Type checkers must see it in the union, and msgspec must
+# not.
 if TYPE_CHECKING:
     Part = Union[OutputText, OutputRefusal, ReasoningText, SummaryText, Unknown]
 else:
@@ -170,7 +171,7 @@ else:
 
 
 class OutputMessage(Tagged, tag_field="type", tag="message"):
-    """A message of the model; its `status` is not the run's and has been seen "in_progress" in a finished answer."""
+    """A message of the model; its `status` is not that of the response: a complete one may hold "in_progress" here."""
 
     id: str = ""
     role: str = msgspec.field(default_factory=_assistant)
@@ -180,7 +181,7 @@ class OutputMessage(Tagged, tag_field="type", tag="message"):
 
 
 class FunctionCall(Tagged, tag_field="type", tag="function_call"):
-    """A function the model wants called; `arguments` is text that the model wrote and may be invalid JSON."""
+    """A call of a function; `arguments` is text that the model wrote, and may be invalid JSON."""
 
     call_id: str = ""
     name: str = ""
@@ -227,7 +228,7 @@ class ComputerCall(Tagged, tag_field="type", tag="computer_call"):
 
 
 class ComputerCallOutput(Tagged, tag_field="type", tag="computer_call_output"):
-    """What an action on a computer showed."""
+    """The result of an action on a computer."""
 
     call_id: str = ""
     output: Any = None
@@ -348,10 +349,10 @@ class IncompleteDetails(Wire):
 
 
 class Response(Reply):
-    """The whole answer of a responses call.
+    """The whole reply of a responses call.
 
-    `model` is the model that served; its spelling may differ from the one asked.
-    `output_text` and `status` are computed where the server leaves them out.
+    `model` is the model that served it, whose spelling may differ from the request's. `output_text` and `status` are
+    computed where the server leaves them out.
     """
 
     id: str = ""
@@ -381,7 +382,7 @@ class Response(Reply):
 
     @property
     def truncated(self) -> bool:
-        """Whether the answer was cut by an output cap; `output_text` then looks whole and is not."""
+        """Whether an output cap cut the answer; `output_text` is then incomplete."""
         return self.incomplete_details is not None and self.incomplete_details.reason == "max_output_tokens"
 
     @property
@@ -416,7 +417,10 @@ def _text_of(output: list[OutputItem]) -> str:
 
 
 def complete(response: Response, *, finished: bool) -> None:
-    """Fill in what the server left out; an item's status says nothing about the run's."""
+    """Compute `output_text` and `status` where the server left them out; `finished` tells that the reply is complete.
+
+    The status of an item says nothing about that of the response.
+    """
     if not response.output_text:
         response.output_text = _text_of(response.output)
     if response.status is None:
@@ -432,7 +436,7 @@ _response = msgspec.json.Decoder(Response)
 
 
 def decode_response(raw: bytes) -> Response:
-    """Decode a whole answer. Raises msgspec.DecodeError (or its ValidationError) for what is no JSON object."""
+    """Decode a whole reply. Raises msgspec.DecodeError (or its ValidationError) for what is no JSON object."""
     response = decode(raw, _response, Response)
     complete(response, finished=True)
     response.__dict__["raw"] = raw

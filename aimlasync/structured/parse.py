@@ -1,6 +1,7 @@
-"""From an answer to a value of the type asked for, or to the error that says why not.
+"""Parses the answer of a decoded reply into a value of the type that was asked for, or raises an AnswerError.
 
-Law: pure; works on decoded replies. The reply is whole and paid for, so every error carries it.
+It has no I/O. The reply is complete and paid for, so every error carries it. It may import `chat.types`,
+`responses.types`, `structured.schema` and `errors`.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ _CALLS = ("function_call", "custom_tool_call")
 
 
 def parse_completion(reply: ChatCompletion, form: Format[Any]) -> ChatCompletion:
-    """Set `.parsed` on every choice's message. Raises AnswerError for the first choice that has no such value."""
+    """Set `.parsed` on every choice's message. Raises AnswerError for the first choice that is no value of the type."""
     for choice in reply.choices:
         message = choice.message
         if message.refusal:
@@ -28,14 +29,14 @@ def parse_completion(reply: ChatCompletion, form: Format[Any]) -> ChatCompletion
         if choice.finish_reason == "length":
             raise _error(AnswerTruncatedError, _cut(form), reply)
         if not message.content and (message.tool_calls or message.function_call):
-            # The model called a tool first; its answer comes in a later turn.
+            # The model called a tool; its answer comes in a later turn.
             continue
         message.__dict__["parsed"] = _value(message.content or "", form, reply)
     return reply
 
 
 def parse_response(reply: Response, form: Format[Any]) -> Response:
-    """Set `.parsed`. Raises AnswerError for an answer that has no such value."""
+    """Set `.parsed`. Raises AnswerError for an answer that is no value of the type."""
     refusal = reply.refusal
     if refusal:
         raise _error(AnswerRefusedError, f"the model refused: {refusal}", reply)

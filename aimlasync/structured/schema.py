@@ -1,13 +1,12 @@
-"""A Python type as a strict JSON schema, and the model's answer back as that type.
+"""The strict JSON schema of a Python type, and the decoder of answers of that type.
 
-Law: what ``Format.schema`` says is inside OpenAI's strict subset (every object closed, every property required, an
-object at the root, no keyword outside ``type properties required additionalProperties items enum anyOf $ref $defs
-description``). A constraint outside the subset is said to the model in a ``description`` and kept by msgspec in
-``Format.decode``. A type outside the subset is a ``TypeError`` that names the field, before any request is paid for.
-
+``Format.schema`` stays within OpenAI's strict subset: every object is closed, every property is required, the root is
+an object, and the keywords are ``type properties required additionalProperties items enum anyOf $ref $defs
+description``. A constraint outside the subset is stated to the model in a ``description``, and msgspec enforces it in
+``Format.decode``. A type outside the subset is a ``TypeError`` that names the field, raised before any request is sent.
 Source: OpenAI, "Structured outputs: supported schemas" (developers.openai.com/api/docs/guides/structured-outputs).
 OpenAI's base models also take ``format``, ``pattern``, ``minimum`` and the like; fine-tuned models and some
-OpenAI-compatible servers refuse them, so they are words here.
+OpenAI-compatible servers refuse them. It imports nothing of this library.
 """
 
 from __future__ import annotations
@@ -69,7 +68,7 @@ _INSTEAD: dict[type[mi.Type], str] = {
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Format(Generic[T]):
-    """One type's strict schema, both endpoints' spelling of it, and its decoder. Shared: do not change ``schema``."""
+    """One type's strict schema, as each endpoint takes it, and its decoder; it is shared: do not change ``schema``."""
 
     name: str
     schema: dict[str, Any]
@@ -77,17 +76,20 @@ class Format(Generic[T]):
     _wrapped: bool
 
     def decode(self, text: str | bytes) -> T:
-        """The answer as ``T``; ``msgspec.DecodeError`` if not JSON, its subclass ``ValidationError`` if not a ``T``."""
+        """Return the answer as a ``T``.
+
+        Raises ``msgspec.DecodeError`` for invalid JSON, its subclass ``ValidationError`` for JSON that is no ``T``.
+        """
         answer = self._decoder.decode(text)
         value: T = answer.value if self._wrapped else answer
         return value
 
     def chat(self) -> dict[str, Any]:
-        """The ``response_format`` of chat/completions."""
+        """Return the ``response_format`` of chat/completions."""
         return {"type": "json_schema", "json_schema": {"name": self.name, "schema": self.schema, "strict": True}}
 
     def responses(self) -> dict[str, Any]:
-        """The ``text.format`` of responses."""
+        """Return the ``text.format`` of responses."""
         return {"type": "json_schema", "name": self.name, "schema": self.schema, "strict": True}
 
 
@@ -96,7 +98,7 @@ def format_of(type: type[T]) -> Format[T]: ...
 @overload
 def format_of(type: Any) -> Format[Any]: ...
 def format_of(type: Any) -> Format[Any]:
-    """The ``Format`` of a type, built once per type; ``TypeError`` names what strict mode cannot express."""
+    """Return the ``Format`` of a type, built once per type. Raises ``TypeError`` for a type without a strict schema."""
     try:
         hash(type)
     except TypeError:  # e.g. Annotated[str, ["note"]]
@@ -111,7 +113,8 @@ def _build(type: Any) -> Format[Any]:
     return Format(_slug(_show(info)), schema, msgspec.json.Decoder(target), wrapped)
 
 
-# Bounded, not weak: `list[Ticket]` is a fresh object at every call site, so a weak key would die before it is hit.
+# A bounded cache instead of a weak one: `list[Ticket]` is a new object at every call site, so a weak key would be
+# collected before its first hit.
 _cached = lru_cache(maxsize=256)(_build)
 
 
@@ -137,7 +140,8 @@ class _Walk:
         unit = "characters"
         out: dict[str, Any]
         if isinstance(t, _Object):
-            # A $ref may have no siblings, so a described use is inlined; inside itself it can only be a bare $ref.
+            # A $ref may have no siblings, so a field with a description inlines the object; inside itself the object
+            # can only be a bare $ref.
             if t.cls in self.open or not (text or said):
                 return {"$ref": f"#/$defs/{self.define(t, path)}"}
             out = self.object(t, path)
@@ -167,7 +171,7 @@ class _Walk:
         if t.cls not in self.names:
             base = _slug(_show(t))
             spellings = (base if n == 1 else f"{base}_{n}" for n in count(1))
-            # Named before its fields are walked: they may refer to it.
+            # It is named before its fields are walked, since they may refer to it.
             name = self.names[t.cls] = next(new for new in spellings if new not in self.names.values())
             self.defs[name] = _described(self.object(t, path), _doc(t.cls), [])
         return self.names[t.cls]
@@ -191,7 +195,7 @@ def _closed(properties: dict[str, Any]) -> dict[str, Any]:
 
 
 def _in_order(t: _Object) -> Iterable[mi.Field]:
-    # The model writes properties in the schema's order, so "reasoning" before "answer" must stay as declared:
+    # The model writes properties in the schema's order, so the declared order must stay ("reasoning" before "answer").
     # msgspec.inspect sorts a TypedDict by name and moves a dataclass's defaults to the end.
     origin = getattr(t.cls, "__origin__", t.cls)
     attribute = {mi.TypedDictType: "__annotations__", mi.DataclassType: "__dataclass_fields__"}.get(type(t), "")
@@ -209,7 +213,7 @@ def _choice(values: Iterable[Any]) -> dict[str, Any]:
 
 
 def _peel(t: mi.Type) -> tuple[mi.Type, str, list[str]]:
-    """The bare type, the user's description, and the constraints that the user wrote by hand."""
+    """Return the type without its metadata, the user's description, and the constraints that the user wrote by hand."""
     extra: dict[str, Any] = {}
     while isinstance(t, mi.Metadata):
         extra = {**(t.extra_json_schema or {}), **extra}
@@ -228,7 +232,7 @@ def _described(schema: dict[str, Any], text: str, said: list[str]) -> dict[str, 
 def _doc(cls: Any) -> str:
     cls = getattr(cls, "__origin__", cls)
     doc = inspect.cleandoc(cls.__doc__ or "")
-    # dataclasses write a signature where the user wrote nothing; Struct, TypedDict and Enum leave None.
+    # Without a docstring, a dataclass gets its signature; Struct, TypedDict and Enum get None.
     return "" if doc.startswith(f"{cls.__name__}(") and doc.endswith(")") else doc
 
 

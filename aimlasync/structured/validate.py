@@ -1,7 +1,7 @@
-"""Whether a value fits a JSON schema, as far as the strict schemas of answers go.
+"""Checks whether a value fits a JSON schema, as far as the strict schemas of answers go.
 
-Pure. Knows `type`, `enum`, `const`, `properties`, `required`, `additionalProperties: false`, `items`, `anyOf` and
-`$ref` into the schema itself; what else a schema says is for the server to enforce.
+The check covers `type`, `enum`, `const`, `properties`, `required`, `additionalProperties: false`, `items`, `anyOf` and
+`$ref` within the schema. The server enforces the other keywords. It has no I/O and imports nothing of this library.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
 
 
 def misfit(value: Any, schema: dict[str, Any]) -> str | None:
-    """Return what is wrong with `value`, and where, None when it fits; nothing of the value is said."""
+    """Return what is wrong with `value`, and where, None when it fits; the text shows nothing of the value."""
     return _misfit(value, schema, schema, "the answer")
 
 

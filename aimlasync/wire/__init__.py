@@ -1,8 +1,10 @@
-"""What both endpoints share on the wire: the base of all structs, the model catalogue, and bodies of errors.
+"""What chat completions and responses share on the wire: base structs, the model catalogue, error bodies, redaction.
 
-It may import `headers`, `config`, `info` and `errors`.
+It may import `headers`, `info` and `errors`.
 
-    base         what replies, requests and their parts have in common, and how they are encoded and decoded
-    models       the catalogue of models, and the balance
-    error_bodies from a body that says no to the error that it means
+    base         the base of all structs, the encoder, and the tolerant decoder
+    models       the model catalogue, and the account's balance
+    error_bodies from the body of an error response to an error of `errors`
+    begun_json   reads a JSON text that is cut, or nested too deep
+    redaction    cuts keys out of errors
 """

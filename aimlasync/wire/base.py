@@ -1,9 +1,8 @@
-"""What every wire struct shares: one encoder, a decode that never loses an answer to a side field, a lossless way back.
+"""The base of all wire structs: one encoder, a tolerant decoder, and a lossless way back to JSON.
 
-Law: bytes and values only, no I/O.
-Decoding first tries the exact types, which is what well-behaved servers need and what is fast.
-If that fails on a type, `repair` walks the plain value again and keeps every field that fits, so that `usage: null`, a
-number in a code or a missing index cost a few microseconds and never the answer.
+`decode` first tries the exact types, which is fast and enough for well-behaved servers. If a type does not fit,
+`repair` walks the plain value and keeps every field that fits. So `usage: null`, a number in a code or a missing index
+costs a few microseconds and never the answer. It works on bytes and values, without I/O. It may import `info`.
 """
 
 from __future__ import annotations
@@ -25,10 +24,10 @@ S = TypeVar("S", bound=msgspec.Struct)
 
 
 class Wire(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """Base of the wire structs: fields that were not sent keep their default, and are not sent back."""
+    """Base of the wire structs. A field that was not sent has its default, and a default is not encoded."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain dicts and lists of what is set."""
+        """Return plain dicts and lists of the fields that are set."""
         return cast(dict[str, Any], msgspec.to_builtins(self, enc_hook=_plain))
 
     def to_json(self) -> str:
@@ -45,7 +44,7 @@ class Wire(msgspec.Struct, kw_only=True, omit_defaults=True):
 
 
 class Received(Wire, dict=True):
-    """A struct that keeps the bytes it was decoded from, so that nothing the server sent is lost."""
+    """A struct that keeps the bytes that it was decoded from, unknown fields included."""
 
     @property
     def raw(self) -> bytes:
@@ -53,13 +52,13 @@ class Received(Wire, dict=True):
         return cast(bytes, self.__dict__.get("raw", b""))
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what the server sent, unknown fields included; for an assembled reply, what is set."""
+        """Return what the server sent, unknown fields included; for an assembled reply, the fields that are set."""
         raw = self.raw
         return cast(dict[str, Any], plain(raw)) if raw else super().to_dict()
 
 
 class Reply(Received):
-    """A whole answer of one call."""
+    """A whole reply of one call."""
 
     @property
     def info(self) -> Info:
@@ -81,7 +80,7 @@ class Meta(Wire):
 
 
 class Unknown:
-    """An item, part or event of a type that this version does not know, kept as it came."""
+    """An item, part or event of an unknown `type`, kept as the server sent it."""
 
     __slots__ = ("raw", "type")
 
@@ -104,7 +103,7 @@ class Unknown:
 
 
 def _plain(value: Any) -> Any:
-    """Turn what msgspec does not know into plain values: our Unknown, pydantic models, iterables such as generators."""
+    """Convert values that msgspec cannot encode: `Unknown`, mappings, pydantic models, iterables such as generators."""
     if isinstance(value, Unknown):
         return value.to_dict()
     if isinstance(value, Mapping):
@@ -123,14 +122,14 @@ encode = _encoder.encode
 
 
 def decode(raw: bytes, decoder: msgspec.json.Decoder[S], target: type[S]) -> S:
-    """Decode `raw` exactly, or tolerantly where a type does not fit.
+    """Decode `raw` by the exact types, or tolerantly where a type does not fit.
 
-    Raises msgspec.DecodeError for bytes that are no JSON, msgspec.ValidationError for JSON that is no object.
+    Raises msgspec.DecodeError for invalid JSON, msgspec.ValidationError for JSON that is no object.
     """
     try:
         return decoder.decode(raw)
     except (ValueError, RecursionError):
-        # msgspec's errors are ValueErrors, and so are those of invalid UTF-8.
+        # The errors of msgspec are ValueErrors, as are those of invalid UTF-8.
         pass
     if raw.startswith(BOM_UTF8):
         return decode(raw[len(BOM_UTF8) :], decoder, target)
@@ -144,10 +143,10 @@ _HALF = re.compile("[\ud800-\udfff]")
 
 
 def plain(raw: bytes) -> Any:
-    """Read JSON, also what msgspec refuses and servers send: NaN, Infinity, 1e999, half a surrogate pair, bad UTF-8, a
-    byte order mark.
+    """Read JSON, including the invalid JSON that servers send.
 
-    Numbers of no value become null, characters of no value U+FFFD. Raises msgspec.DecodeError for what is no JSON.
+    NaN, Infinity and 1e999 become null; invalid UTF-8 and half a surrogate pair become U+FFFD; a byte order mark is
+    skipped. Raises msgspec.DecodeError for anything else that is no JSON.
     """
     try:
         return msgspec.json.decode(raw)
@@ -166,12 +165,12 @@ def _finite(text: str) -> float | None:
     return value if abs(value) != float("inf") else None
 
 
-# Marks a value that no reading fits: the field keeps its default.
+# The result of `repair` for a value that cannot be read as the type; the field keeps its default.
 _LOST: Any = object()
 
 
 def repair(value: Any, wanted: Any) -> Any:
-    """Read `value` as type `wanted`, losing only what does not fit; `_LOST` when nothing of it does."""
+    """Return `value` as type `wanted`, without the parts that do not fit; `_LOST` when nothing fits."""
     try:
         return msgspec.convert(value, wanted, strict=False)
     except msgspec.ValidationError:
@@ -186,7 +185,7 @@ def repair(value: Any, wanted: Any) -> Any:
         if isinstance(value, dict):
             return _struct(value, wanted)
         if isinstance(value, str) and "message" in wanted.__struct_fields__:
-            # An error that is a text where an object was promised.
+            # An error that is a text where the API promises an object.
             return wanted(message=value)
     if wanted is str:
         return _as_text(value)
@@ -206,7 +205,7 @@ def _struct(value: dict[str, Any], wanted: type[msgspec.Struct]) -> msgspec.Stru
 
 
 def _union(value: Any, members: tuple[Any, ...]) -> Any:
-    """Read a union: by its tag where the members are tagged, else by the first member that holds something."""
+    """Read a union by its tag where the members are tagged, else as the first member that fits."""
     tagged: dict[Any, type[msgspec.Struct]] = {}
     for member in members:
         config = getattr(member, "__struct_config__", None)
@@ -236,6 +235,6 @@ def _as_text(value: Any) -> Any:
         texts = [text for text in parts if isinstance(text, str)]
         return "".join(texts) if texts else _LOST
     if isinstance(value, dict):
-        # Arguments, or an answer in JSON mode, that a server did not write as text.
+        # Arguments, or an answer in JSON mode, that the server sent as an object instead of text.
         return encode(value).decode()
     return _LOST

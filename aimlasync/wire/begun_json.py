@@ -1,6 +1,7 @@
-"""The beginning of a JSON text, read as far as it goes: an error body that was cut, or that is nested too deep.
+"""Reads the beginning of a JSON text: an error body that was cut, or that is nested too deep for a JSON parser.
 
-Pure, iterative and linear: no input is a RecursionError. Imports nothing of this library.
+It is iterative and takes linear time, so that no input raises a RecursionError. It has no I/O and imports nothing of
+this library.
 """
 
 from __future__ import annotations
@@ -9,29 +10,29 @@ import json
 import re
 from typing import Any
 
-# Containers nested deeper are read as null.
-_DEEPEST = 32
+# Containers that are nested deeper are read as null.
+MAX_DEPTH = 32
 
-# Tokens that are read: a body of nothing but brackets has a million of them in a megabyte.
+# The most tokens that are read: a megabyte of brackets has a million of them.
 _MOST = 100_000
 
 _INSIDE = r'[^"\\]*+(?:\\.[^"\\]*+)*+'
 _TOKEN = re.compile(rf'[ \t\r\n]*+(?:("{_INSIDE}")|([{{}}\[\],:])|([^\s{{}}\[\],:"]++))', re.DOTALL)
 _BEGUN_STRING = re.compile(rf'[ \t\r\n]*+"({_INSIDE})', re.DOTALL)
-# What matters where nothing is kept: where it ends.
+# What is read of a container that is skipped: the strings and brackets, to find its end.
 _BRACKETS = re.compile(rf'"{_INSIDE}"|[\[{{]++|[\]}}]++', re.DOTALL)
-# Half a unicode escape at its end.
+# Half a unicode escape at the end of a cut string.
 _HALF = re.compile(r"\\u[0-9a-fA-F]{0,3}\Z")
 _NOTHING: Any = object()
 
 
 def read_begun(text: str) -> Any:
-    """Return what `text` says up to where it is cut or no JSON any more; None when it begins no object and no array.
+    """Return the value of `text` up to where it is cut or invalid; None when it begins neither an object nor an array.
 
-    A string that is cut is kept as far as it came, a number or a word that the end of the text may have cut is not.
+    A string that is cut is kept up to the cut. A number or word at the end of the text is dropped, as it may be cut.
     """
     root: Any = None
-    # The containers that are open, each with its key that waits for a value.
+    # The open containers, each with a list that holds its key while the value is missing.
     stack: list[tuple[Any, list[str]]] = []
     at, end = 0, len(text)
     for _ in range(_MOST):
@@ -43,7 +44,7 @@ def read_begun(text: str) -> Any:
             break
         at = match.end()
         string, mark, word = match.groups()
-        if mark in ("{", "[") and len(stack) >= _DEEPEST:
+        if mark in ("{", "[") and len(stack) >= MAX_DEPTH:
             at = _end_of(text, match.end())
             _put(stack, None)
         elif mark in ("{", "["):
@@ -73,7 +74,7 @@ def read_begun(text: str) -> Any:
 
 
 def _end_of(text: str, at: int) -> int:
-    """Return where the container ends whose inside begins at a place."""
+    """Return the end of a container whose content begins at `at`."""
     depth = 1
     for match in _BRACKETS.finditer(text, at):
         run = match[0]

@@ -1,6 +1,7 @@
-"""From what a vendor sends when it refuses, to the error that it means.
+"""From the body of an error response, or an error inside a stream, to an error of `errors`.
 
-Law: no I/O; values in, errors out. Five shapes of bodies are known, and texts; whatever comes, something is said.
+Five shapes of bodies are known, and plain text; every body gives an error with a message. It has no I/O. It may import
+`errors`, `info` and `wire.begun_json`.
 Sources: AI/ML API "Errors and messages"; ByteSpike "Errors reference"; OpenAI's error object; FastAPI's and vLLM's.
 """
 
@@ -25,14 +26,12 @@ from aimlasync.errors import (
     UnprocessableEntityError,
 )
 from aimlasync.info import Info
-from aimlasync.wire.begun_json import read_begun
+from aimlasync.wire.begun_json import MAX_DEPTH, read_begun
 
-# A response excerpt shown in a message: enough to recognise a proxy's page, too little to flood a log.
+# The length of a body's excerpt in a message: enough to recognise a proxy's page, too little to flood a log.
 _EXCERPT = 200
-# A vendor's own message is shown up to this length; all of it is in `body`.
+# A vendor's own message is shown up to this length; `body` has all of it.
 _LONGEST_MESSAGE = 4_000
-# Bodies that are nested deeper are cut there: what works on them may be recursive.
-_DEEPEST = 32
 
 _BY_STATUS: dict[int, type[APIStatusError]] = {
     400: BadRequestError,
@@ -44,13 +43,13 @@ _BY_STATUS: dict[int, type[APIStatusError]] = {
     429: RateLimitError,
 }
 
-# 408 and 409 are the server's own "try again". Everything else below 500 is the caller's to mend, apart from 429.
+# The server asks to try again with these. The caller must change its request after any other 4xx but 429.
 _TRANSIENT_4XX = frozenset({408, 409, 425})
 
-# What no header makes worth a retry.
+# Statuses that are not retried, whatever `x-should-retry` says.
 _FINAL = frozenset({400, 401, 402, 403, 404, 413, 422})
 
-# Texts and codes of a 429 or 5xx that waiting does not cure. Sources: AI/ML API, "Errors 4xx" and "5xx"; OpenAI's
+# Texts and codes of a 429 or 5xx that do not go away with time. Sources: AI/ML API, "Errors 4xx" and "5xx"; OpenAI's
 # `insufficient_quota`; ByteSpike's `quota_exceeded`.
 _PERMANENT = re.compile(
     r"maintenance|coupon code|insufficient_quota|insufficient_balance|quota_exceeded|exceeded your current quota"
@@ -58,21 +57,22 @@ _PERMANENT = re.compile(
     re.IGNORECASE,
 )
 
-# Codes inside a 200 stream or body that say the request itself is at fault.
+# Codes inside a stream with status 200 that say that the request itself is wrong.
 _PERMANENT_CODES = re.compile(
     r"invalid|not_found|unsupported|permission|authentication|insufficient|quota_exceeded|content_filter|policy"
     r"|context_length|billing|maintenance",
     re.IGNORECASE,
 )
 
-# A proxied upstream error arrives as text: a status, a space, then the upstream's JSON (AI/ML API, batch cancel page).
+# An error that the vendor passes on arrives as text: a status, a space, then the JSON of the server behind the vendor
+# (AI/ML API, batch cancel page).
 _UPSTREAM = re.compile(r"\s*\d{3}\s+(\{.*)", re.DOTALL)
 
 _TAGS = re.compile(r"<(script|style)\b.*?</\1>|<[^>]*>", re.IGNORECASE | re.DOTALL)
 
 
 class ErrorDetail(msgspec.Struct, kw_only=True):
-    """What an error body says, whichever of the known shapes it has."""
+    """The fields of an error body, whichever of the known shapes it has."""
 
     message: str = ""
     code: str | None = None
@@ -80,7 +80,7 @@ class ErrorDetail(msgspec.Struct, kw_only=True):
     param: str | None = None
     request_id: str | None = None
     status: int | None = None
-    """A status that the body itself names, when it is one (400-599)."""
+    """A status from 400 to 599 that the body states."""
 
 
 def read_error(body: Any) -> ErrorDetail:
@@ -164,11 +164,11 @@ def status_error(
 
 
 def _read(text: str) -> tuple[Any, ErrorDetail] | None:
-    """Return a body, decoded as far as it is JSON, and what it says; None for what is no JSON or says nothing."""
+    """Return (the decoded body, its fields), None for a body that is no JSON or states nothing."""
     try:
         decoded = shallow(msgspec.json.decode(text))
     except (msgspec.DecodeError, RecursionError):
-        # Cut, or nested so deep that nobody reads it.
+        # The body was cut, or is nested too deep for msgspec.
         decoded = read_begun(text)
         detail = read_error(decoded)
         return (decoded, detail) if detail.message or detail.code else None
@@ -176,13 +176,16 @@ def _read(text: str) -> tuple[Any, ErrorDetail] | None:
 
 
 def shallow(value: Any) -> Any:
-    """Return `value` without what is nested deeper than anybody reads; itself where nothing is."""
+    """Return `value` with everything below MAX_DEPTH replaced by None; itself where nothing is that deep.
+
+    Code that works on error bodies may be recursive.
+    """
     level = [value]
-    for _ in range(_DEEPEST):
+    for _ in range(MAX_DEPTH):
         level = [part for item in level for part in _parts(item)]
         if not level:
             return value
-    return _pruned(value, _DEEPEST)
+    return _pruned(value, MAX_DEPTH)
 
 
 def _parts(value: Any) -> Iterable[Any]:
@@ -204,7 +207,7 @@ def _class_of(status: int) -> type[APIStatusError]:
 
 
 def error_in_body(body: Any, *, raw: bytes, info: Info | None, billed: bool | None) -> APIStatusError:
-    """Build the error for a 200 whose JSON body is an error: its own code decides the class where it is a status."""
+    """Build the error for a 200 whose JSON body is an error; its code sets the class where that is a status."""
     body = shallow(body)
     detail = read_error(body)
     status = detail.status or 200
@@ -244,13 +247,13 @@ def stream_error(body: Any, *, partial: Any, info: Info | None, billed: bool | N
 
 
 def _bounded(said: str) -> str:
-    """A message whose length is the server's to choose, but not without end."""
+    """Return a message, cut at _LONGEST_MESSAGE."""
     return said if len(said) <= _LONGEST_MESSAGE else said[:_LONGEST_MESSAGE] + "..."
 
 
 def excerpt(text: str) -> str:
-    """Return the first words of a body that is no JSON, tags taken out, for a message."""
-    # The expression is quadratic in the worst case, and a body may be megabytes.
+    """Return the first words of a body that is no JSON, without its tags, for a message."""
+    # The expression takes quadratic time in the worst case, and a body may have megabytes.
     text = text[: 40 * _EXCERPT]
     if "<" in text:
         text = _TAGS.sub(" ", text)
@@ -259,7 +262,7 @@ def excerpt(text: str) -> str:
 
 
 def _text(value: Any) -> str:
-    """A message as text: servers send strings, lists of strings (class-validator) and objects (FastAPI's detail)."""
+    """Return a message as text: servers send text, lists of texts (class-validator) and objects (FastAPI's detail)."""
     if isinstance(value, str):
         return value
     if isinstance(value, Sequence) and not isinstance(value, bytes):
@@ -270,7 +273,7 @@ def _text(value: Any) -> str:
 
 
 def _word(value: Any) -> str | None:
-    """A code or type: codes arrive as strings and as numbers."""
+    """Return a code or type as text; servers send strings and numbers."""
     if isinstance(value, str):
         return value or None
     if isinstance(value, int) and not isinstance(value, bool):

@@ -1,8 +1,8 @@
-"""The model list and the account's balance on the wire.
+"""The model catalogue and the account's balance on the wire: structs and their decoders.
 
-Law: structs and decode; no I/O.
-Sources: AI/ML API "Complete model list", "Account balance"; ByteSpike "Utility: v1/models", "Account: me"; OpenAI's
-model object, which other servers send. One struct reads all of them; what a vendor does not say is None.
+One struct reads the models of all vendors; what a vendor does not state is None. It has no I/O. It may import
+`wire.base`. Sources: AI/ML API "Complete model list", "Account balance"; ByteSpike "Utility: v1/models", "Account: me";
+OpenAI's model object, which other servers send.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from aimlasync.wire.base import Reply, Wire, decode
 
 
 class ModelInfo(Wire, rename="camel"):
-    """What the AI/ML API tells of a model."""
+    """The details of a model in the AI/ML API's catalogue."""
 
     name: str | None = None
     developer: str | None = None
@@ -46,7 +46,7 @@ class Model(Reply):
     modalities: Any = None
     capabilities: Any = None
     pricing: Any = None
-    """As the vendor gives it; every price is for `per` units."""
+    """The prices as the vendor states them; every price is for `per` units."""
     # ByteSpike
     family: str | None = None
     context_window: int | None = None
@@ -54,21 +54,21 @@ class Model(Reply):
 
     @property
     def context(self) -> int | None:
-        """Context window in tokens, None when the vendor does not say."""
+        """The context window in tokens, None when the vendor does not state it."""
         return self.context_window or (self.info_.context_length if self.info_ is not None else None)
 
     @property
     def max_output(self) -> int | None:
-        """Largest output in tokens, None when the vendor does not say."""
+        """The largest output in tokens, None when the vendor does not state it."""
         return self.max_output_tokens or (self.info_.output_max if self.info_ is not None else None)
 
     def named(self, name: str) -> bool:
-        """Whether `name` is this model's id or one of its aliases, case aside."""
+        """Whether `name` is this model's id or one of its aliases, ignoring case."""
         return name.lower() in (self.id.lower(), *(alias.lower() for alias in self.aliases))
 
 
 class ModelList(Reply):
-    """A vendor's catalogue; iterate it, or look at `.data`."""
+    """A vendor's catalogue: iterate it, or read `.data`."""
 
     object: str = "list"
     data: list[Model] = []
@@ -81,7 +81,7 @@ class ModelList(Reply):
 
 
 class Balance(Wire):
-    """Money left on an account."""
+    """The balance of an account in US dollars, and the name of its endpoint."""
 
     usd: float | None = None
     endpoint: str = ""
@@ -111,7 +111,7 @@ _account = msgspec.json.Decoder(_Account)
 
 
 def decode_models(raw: bytes) -> ModelList:
-    """Decode a catalogue, also one that is a bare array. Raises msgspec.DecodeError for what is none."""
+    """Decode a catalogue, also one that is a bare array. Raises msgspec.DecodeError."""
     raw = raw.removeprefix(BOM_UTF8)
     if raw.lstrip()[:1] == b"[":
         raw = b'{"data":%b}' % raw
@@ -131,7 +131,7 @@ def decode_model(raw: bytes) -> Model:
 
 
 def decode_balance(raw: bytes) -> float | None:
-    """Return the US dollars left, None when the body does not say. Raises msgspec.DecodeError."""
+    """Return the balance in US dollars, None when the body does not state it. Raises msgspec.DecodeError."""
     account = decode(raw, _account, _Account)
     if account.current_balance is not None:
         return account.current_balance

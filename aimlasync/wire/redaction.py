@@ -1,8 +1,8 @@
-"""Keys cut out of what a server said: servers, gateways and proxies are known to echo what they were sent.
+"""Redaction: cuts keys out of errors, since servers, gateways and proxies are known to echo what they were sent.
 
-A key is found in any case, cut at its end or masked in its middle, inside base64, and with characters of it escaped as
-in JSON, URLs or HTML, up to three times over. Nothing is prepared before the first error. Imports the header fields of
-`http1` alone of this library.
+A key is found in any case, cut at its end or masked in its middle, inside base64, and with characters escaped as in
+JSON, URLs or HTML, up to three times over. The search is prepared at the first error. It has no I/O. It may import
+`headers`.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ import msgspec
 from aimlasync.headers import Fields, secrets_in
 
 MARK = "[key]"
-"""What stands in place of a key."""
+"""The text that replaces a key."""
 
-# A part of a key that is as long as this is cut out wherever it stands. Shorter "keys" are placeholders ("test",
-# "EMPTY") and words of messages, unless digits among their letters say that they are none.
+# A part of a key of this length is cut out wherever it occurs. A shorter key of letters alone, or digits alone, is not
+# searched for: it may be a placeholder ("test", "EMPTY") or a word of a message.
 _PART = 8
 _SHORTEST = 4
-# A beginning of a key as long as this is cut out where a mask or the end of the text follows.
+# A beginning of a key of this length is cut out where a mask or the end of the text follows.
 _BEGINNING = 4
-# A run of letters and digits of this length is looked for on its own.
+# A run of letters and digits of this length is searched for on its own.
 _CORE = 5
 
 _MASK = re.compile(rb"\*{2,}|\.{2,}|(?:\xe2\x80\xa6)+|(?:\xe2\x80\xa2){2,}")
@@ -40,17 +40,17 @@ _ESCAPE = re.compile(
     rb"|&(amp|lt|gt|quot|apos);"
 )
 _NAMED = {b"amp": b"&", b"lt": b"<", b"gt": b">", b"quot": b'"', b"apos": b"'"}
-# An escaped character takes so many bytes at most, some of them escaped again.
+# The most bytes of an escaped character, some of them escaped again.
 _WIDEST = 16
 _ROUNDS = 3
-# Values nested deeper than this are left out; nothing that an API sends is.
+# Values that are nested deeper are replaced; no API sends such values.
 _DEEPEST = 64
 
 
 class Secrets:
-    """Keys that no error may show.
+    """The keys that no error may show.
 
-    `named` are the header names, in lower case, whose values are keys besides those that look like it.
+    `named` are names of headers, in lower case, whose values count as keys besides the names that look like it.
     """
 
     __slots__ = ("_forms", "_values", "named")
@@ -58,7 +58,7 @@ class Secrets:
     def __init__(self, values: Iterable[str] = (), *, named: frozenset[str] = frozenset()) -> None:
         self._values = frozenset(filter(None, values))
         self.named = named
-        # Made with the first error.
+        # Prepared at the first error.
         self._forms: list[_Form] | None = None
 
     def __repr__(self) -> str:
@@ -68,12 +68,12 @@ class Secrets:
         return bool(self._values)
 
     def with_headers(self, headers: Mapping[str, str]) -> Secrets:
-        """Return these and the keys among `headers`."""
+        """Return these keys and those in `headers`."""
         more = secrets_in(headers, self.named)
         return self if self._values.issuperset(more) else Secrets([*self._values, *more], named=self.named)
 
     def cut_from(self, data: bytes) -> bytes:
-        """Return `data` with a mark in place of each key; `data` itself where there is none."""
+        """Return `data` with MARK in place of each key; `data` itself where there is none."""
         low = data.lower()
         spans = [span for form in self._prepared() for span in form.spans(low)]
         if not spans:
@@ -87,11 +87,11 @@ class Secrets:
         return b"".join([*pieces, data[at:]])
 
     def without(self, value: Any) -> Any:
-        """Return `value` without keys: texts, bytes and what holds such; itself where there is none.
+        """Return `value` without keys, in texts, bytes and containers of them; `value` itself where there is none.
 
         Structs are changed in place.
         """
-        # Nearly always there is none, and one look at all the texts together tells.
+        # Nearly always there is no key, and one search in all texts together tells.
         texts = _texts_in(value)
         if texts is not None and not self._may_be_in(texts.lower()):
             return value
@@ -141,7 +141,7 @@ class Secrets:
             beside[name] = self._without(old, depth)
 
     def redact(self, error: BaseException) -> None:
-        """Cut the keys out of all that `error` keeps: message, body, code, raw bytes, partial answer, headers."""
+        """Cut the keys out of all attributes of `error`: message, body, code, raw bytes, partial answer, headers."""
         kept = {**vars(error), "args": error.args}
         if (clean := self.without(kept)) is not kept:
             for name, value in clean.items():
@@ -149,13 +149,13 @@ class Secrets:
 
 
 class _Form:
-    """One way in which a key may stand in a text, in lower case, and what to look for."""
+    """One form in which a key may occur in a text, in lower case, and the needles that are searched for."""
 
     __slots__ = ("_needles", "_text", "needles")
 
     def __init__(self, value: str) -> None:
         self._text = text = value.encode("utf-8", "surrogatepass").lower()
-        # What stays as it is when an encoder escapes nothing but what is neither a letter nor a digit.
+        # The longest run of letters and digits: encoders that escape special characters leave it as it is.
         core = max(_WORD.findall(text), key=len, default=b"")
         needles = {text[:_PART], text[-_PART:]}
         if len(core) >= min(len(text), _CORE):
@@ -163,12 +163,12 @@ class _Form:
         for head in (value[:_PART], value[:_PART].lower()):
             needles |= {encoded(head).encode("utf-8", "surrogatepass").lower() for encoded in _ENCODERS}
         self._needles = frozenset(needles)
-        # The beginning of a masked one, too; what begins with it need not be looked for.
+        # The beginning of a masked key, too; needles that begin with it need not be searched for.
         begun = text[:_BEGINNING]
         self.needles = [begun, *(needle for needle in needles if not needle.startswith(begun))]
 
     def spans(self, low: bytes) -> list[tuple[int, int]]:
-        """Return where it stands in `low`, whole or in part."""
+        """Return where the key occurs in `low`, whole or in part, as (start, end)."""
         text = self._text
         found: list[tuple[int, int]] = []
         is_masked = any(mask in low for mask in _MASKS)
@@ -189,7 +189,7 @@ class _Form:
         return found
 
     def _beginnings(self, low: bytes) -> list[tuple[int, int]]:
-        """Where a beginning of it is masked, or the text ends in it; the end of it may follow a mask."""
+        """Return where a beginning of the key is followed by a mask (and perhaps the key's end), or ends the text."""
         text, found = self._text, []
         at = low.find(text[:_BEGINNING])
         while at >= 0:
@@ -220,7 +220,7 @@ class _Form:
         return found
 
     def _plainly(self, low: bytes) -> list[tuple[int, int]]:
-        """Where parts of it stand unescaped."""
+        """Return where parts of the key occur unescaped."""
         text, found = self._text, []
         if len(text) < _PART:
             whole = re.compile(rb"(?<![a-z0-9])" + re.escape(text) + rb"(?![a-z0-9])")
@@ -243,7 +243,7 @@ class _Form:
 
 
 def _texts_in(value: Any) -> bytes | None:
-    """Return the texts in a value, one a line; None for one that is nested too deep."""
+    """Return all texts in a value, one per line; None for a value that is nested too deep."""
     texts: list[str] = []
     raws: list[bytes] = []
     level: list[Any] = [value]
@@ -278,7 +278,7 @@ def _texts_in(value: Any) -> bytes | None:
 
 
 def _common(low: bytes, at: int, text: bytes) -> int:
-    """How many bytes of `text` stand at a place."""
+    """Return how many bytes of `text` occur at `at`."""
     most = min(len(text), len(low) - at)
     return next((n for n in range(most) if low[at + n] != text[n]), most)
 
@@ -289,7 +289,8 @@ def _forms_of(value: str) -> list[_Form]:
     key = value.encode("utf-8", "surrogatepass")
     forms = [value]
     for before in range(3):
-        # Base64 of anything that holds it, wherever that begins: what depends on its neighbours is left out.
+        # Base64 of any text that contains the key, at each of three offsets; the characters that depend on the bytes
+        # beside the key are left out.
         coded = base64.b64encode(b"\0" * before + key)[(0, 2, 3)[before] : (before + len(key)) * 8 // 6].decode()
         if len(coded) >= _PART:
             forms += {coded, coded.translate({ord("+"): "-", ord("/"): "_"})}
@@ -304,7 +305,7 @@ def _url(text: str) -> str:
     return quote(text.encode("utf-8", "surrogatepass"), safe="")
 
 
-# How encoders write a text, those that escape little and those that escape all.
+# How encoders write a text: those that escape special characters, and those that escape every character.
 _ENCODERS: Sequence[Callable[[str], str]] = (
     _json,
     lambda text: _json(_json(text)),
@@ -320,7 +321,7 @@ _ENCODERS: Sequence[Callable[[str], str]] = (
 
 
 def _unescaped(data: bytes) -> tuple[bytes, list[int], list[int]] | None:
-    """Return `data` with its escapes read once, and where each piece of it was; None when it has none."""
+    """Return `data` with its escapes decoded once, and where each piece of it was; None when it has no escape."""
     pieces: list[bytes] = []
     outs, ins = [0], [0]
     size = at = 0
@@ -347,9 +348,9 @@ def _read(match: re.Match[bytes]) -> bytes:
 
 
 def _back(place: int, outs: list[int], ins: list[int], *, is_end: bool) -> int:
-    """Return where a place of an unescaped text was."""
+    """Return where a position of an unescaped text was in the escaped one."""
     piece = bisect_right(outs, place) - 1
     if piece % 2 == 0:
-        # Between escapes: byte for byte.
+        # Between escapes, bytes correspond one to one.
         return ins[piece] + place - outs[piece]
     return ins[piece + 1] if is_end and place > outs[piece] else ins[piece]

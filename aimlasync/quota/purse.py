@@ -1,11 +1,12 @@
-"""What several workers spend once and for all: who drew how much of it.
+"""A shared budget at the shared place: one purse of money, and how much of it each worker has drawn.
 
-Pure; time is handed in. The script of `aimlasync.redis` does the same in Lua, step by step.
+It is arithmetic without I/O, and the caller passes the time. `aimlasync.redis.draw` does the same in Lua, step by step:
+a change here is a change there. It may import `quota.protocol` and `quota.account`.
 
-Workers state what they hold, never what they give back, and what all held together when they drew last. A purse that
-was emptied gives nothing for RETURN seconds, in which workers say it again (places ask for it once in a second): the
-most that any of them knew to be drawn stays drawn, whoever drew it. So the total is not passed when a purse is
-forgotten, as long as the worker that drew last lives, or another that drew or spoke after it.
+A worker states how much it holds, never how much it gives back, and the sum that was drawn when it drew last. A purse
+whose state was lost grants nothing for RETURN seconds. Within them the workers state again what they know (they do so
+once a second), and the largest sum that any of them knew stays drawn. So the total is not passed after such a loss, as
+long as the worker that drew last still runs, or one that drew or stated after it.
 """
 
 from __future__ import annotations
@@ -15,14 +16,14 @@ import math
 from aimlasync.quota.account import RETURN
 from aimlasync.quota.protocol import Draw, Drawn
 
-# A worker draws this part of its share of what is left: what one worker holds is not there for the others.
+# A worker draws this part of an equal share of what is left: what one worker holds, the others cannot draw.
 PARTS = 8
 
 
-class Till:
-    """One purse. All mutable state: who holds how much, what is held by nobody any more, and its own age.
+class Purse:
+    """One purse. Its mutable state: how much each worker holds, what was drawn before a loss of state, and its epoch.
 
-    It is born empty `at` a time, and knows nothing of what was before; None when there was nothing.
+    A purse that is created `at` a time may have lost its state, and waits for the workers; None when it is new.
     """
 
     def __init__(self, epoch: str = "new", at: float | None = None) -> None:
@@ -34,14 +35,14 @@ class Till:
         self._version = 0
         self._held: dict[str, int] = {}
         self._sum = 0
-        # The most that was known to be drawn from the purse before, and what of it has been said to be held.
+        # The largest sum that a worker knew to be drawn before the loss, and what workers have stated of it since.
         self._taken_before = 0
         self._returned = 0
 
     def draw(self, draw: Draw, now: float) -> Drawn:
-        """Grant what the worker needs, and nothing when there is less."""
+        """Grant at least what the worker needs, or nothing when less is left."""
         if draw.epoch == self.epoch and draw.version > self._version:
-            # Restored from a copy.
+            # The purse was restored from an older copy, which lacks what was drawn since.
             self._begin(f"{now * 1e6:.0f}", now)
         if draw.epoch not in ("", self.epoch):
             self._taken_before = max(self._taken_before, draw.taken)
@@ -61,5 +62,5 @@ class Till:
 
     @property
     def taken(self) -> int:
-        """All that cannot be drawn any more."""
+        """How much is drawn, and cannot be drawn again."""
         return self._sum + max(0, self._taken_before - self._returned)

@@ -24,7 +24,7 @@ def anyio_backend() -> str:
 
 
 class Permits:
-    """A gate that only counts what is in flight."""
+    """A limiter that only counts what is in flight."""
 
     def __init__(self, limit: int) -> None:
         self.limiter = Limiter(Limits(), limit=limit)
@@ -306,7 +306,7 @@ def worst(sent: list[tuple[float, float]], seconds: float = 60.0) -> float:
 
 
 class Load:
-    """A closed loop of workers against one gate; the server sees each attempt up to 50 ms after it was sent."""
+    """A closed loop of workers against one limiter; the server sees each attempt up to 50 ms after it was sent."""
 
     def __init__(self, limits: Limits, *, workers: int = 64, seconds: float = 300.0, seed: int = 0) -> None:
         self.limiter = Limiter(limits, limit=workers)
@@ -387,11 +387,11 @@ def test_the_opening_is_no_burst() -> None:
 
 def test_a_request_larger_than_the_minute_is_neither_refused_nor_for_ever() -> None:
     async def main() -> list[float]:
-        gate = Limiter(Limits(tokens_per_minute=30_000), limit=9)
+        limiter = Limiter(Limits(tokens_per_minute=30_000), limit=9)
         loop = asyncio.get_running_loop()
         begun, at = loop.time(), []
         for tokens in (45_000.0, 300.0):
-            gate.leave(await gate.enter(tokens), tokens)
+            limiter.leave(await limiter.enter(tokens), tokens)
             at.append(loop.time() - begun)
         return at
 
@@ -403,11 +403,11 @@ def test_a_request_larger_than_the_minute_is_neither_refused_nor_for_ever() -> N
 @pytest.mark.parametrize("sizes", [(9000.0, 10.0, 10.0, 9000.0, 10.0), (10.0, 5000.0, 9000.0, 10.0)])
 def test_the_order_is_that_of_arrival_whatever_the_sizes(sizes: tuple[float, ...]) -> None:
     async def main() -> list[int]:
-        gate = Limiter(Limits(tokens_per_minute=20_000), limit=99)
+        limiter = Limiter(Limits(tokens_per_minute=20_000), limit=99)
         order: list[int] = []
 
         async def one(number: int, tokens: float) -> None:
-            gate.leave(await gate.enter(tokens), tokens)
+            limiter.leave(await limiter.enter(tokens), tokens)
             order.append(number)
 
         await asyncio.gather(*(one(number, tokens) for number, tokens in enumerate(sizes * 4)))
@@ -418,11 +418,11 @@ def test_the_order_is_that_of_arrival_whatever_the_sizes(sizes: tuple[float, ...
 
 def test_interactive_waits_behind_no_bulk_and_bulk_gets_its_share() -> None:
     async def main() -> list[Priority]:
-        gate = Limiter(Limits(requests_per_minute=60), limit=99)
+        limiter = Limiter(Limits(requests_per_minute=60), limit=99)
         order: list[Priority] = []
 
         async def one(priority: Priority) -> None:
-            gate.leave(await gate.enter(0.0, priority))
+            limiter.leave(await limiter.enter(0.0, priority))
             order.append(priority)
 
         bulk = [asyncio.ensure_future(one("bulk")) for _ in range(30)]
@@ -440,14 +440,14 @@ def test_interactive_waits_behind_no_bulk_and_bulk_gets_its_share() -> None:
 
 def test_a_pause_holds_everybody_and_nobody_lifts_it() -> None:
     async def main() -> list[float]:
-        gate = Limiter(Limits(requests_per_minute=6000), limit=9)
+        limiter = Limiter(Limits(requests_per_minute=6000), limit=9)
         loop = asyncio.get_running_loop()
         begun = loop.time()
-        gate.pause(begun + 10)
-        gate.pause(begun + 3)
-        assert gate.enter_nowait(0.0, begun) is None
-        told = asyncio.ensure_future(gate.enter(0.0))
-        others = [asyncio.ensure_future(gate.enter(0.0)) for _ in range(3)]
+        limiter.pause(begun + 10)
+        limiter.pause(begun + 3)
+        assert limiter.enter_nowait(0.0, begun) is None
+        told = asyncio.ensure_future(limiter.enter(0.0))
+        others = [asyncio.ensure_future(limiter.enter(0.0)) for _ in range(3)]
         await asyncio.sleep(1)
         told.cancel()
         await asyncio.gather(*others)
@@ -458,18 +458,18 @@ def test_a_pause_holds_everybody_and_nobody_lifts_it() -> None:
 
 def test_a_lower_limit_calls_nobody_back_and_a_higher_one_lets_the_line_move() -> None:
     async def main() -> None:
-        gate = Limiter(Limits(), limit=2)
-        held = [await gate.enter(0.0), await gate.enter(0.0)]
-        waiting = [asyncio.ensure_future(gate.enter(0.0)) for _ in range(3)]
+        limiter = Limiter(Limits(), limit=2)
+        held = [await limiter.enter(0.0), await limiter.enter(0.0)]
+        waiting = [asyncio.ensure_future(limiter.enter(0.0)) for _ in range(3)]
         await asyncio.sleep(0)
-        gate.resize(1)
-        gate.leave(held[0])
+        limiter.resize(1)
+        limiter.leave(held[0])
         await asyncio.sleep(0)
-        assert (gate.in_flight, gate.waiting) == (1, 3)
-        gate.resize(3)
+        assert (limiter.in_flight, limiter.waiting) == (1, 3)
+        limiter.resize(3)
         await asyncio.gather(*waiting[:2])
-        assert (gate.in_flight, gate.waiting) == (3, 1)
-        gate.leave(held[1])
+        assert (limiter.in_flight, limiter.waiting) == (3, 1)
+        limiter.leave(held[1])
         await waiting[2]
 
     run(main())
@@ -477,11 +477,11 @@ def test_a_lower_limit_calls_nobody_back_and_a_higher_one_lets_the_line_move() -
 
 def test_what_was_never_sent_costs_nothing() -> None:
     async def main() -> float:
-        gate = Limiter(Limits(requests_per_minute=60, tokens_per_minute=60_000), limit=9)
+        limiter = Limiter(Limits(requests_per_minute=60, tokens_per_minute=60_000), limit=9)
         loop = asyncio.get_running_loop()
         begun = loop.time()
         for _ in range(50):
-            gate.withdraw(await gate.enter(500.0))
+            limiter.withdraw(await limiter.enter(500.0))
         return loop.time() - begun
 
     assert run(main()) < 1
@@ -489,17 +489,17 @@ def test_what_was_never_sent_costs_nothing() -> None:
 
 def test_many_who_leave_do_not_stay_in_the_line() -> None:
     async def main() -> None:
-        gate = Limiter(Limits(), limit=1)
-        held = await gate.enter(0.0)
-        tasks = [asyncio.ensure_future(gate.enter(0.0)) for _ in range(5000)]
-        last = asyncio.ensure_future(gate.enter(0.0))
+        limiter = Limiter(Limits(), limit=1)
+        held = await limiter.enter(0.0)
+        tasks = [asyncio.ensure_future(limiter.enter(0.0)) for _ in range(5000)]
+        last = asyncio.ensure_future(limiter.enter(0.0))
         await asyncio.sleep(0)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        assert gate.waiting == 1
-        assert len(gate._line._interactive.queue) < 200
-        gate.leave(held)
+        assert limiter.waiting == 1
+        assert len(limiter.queue._interactive.current) < 200
+        limiter.leave(held)
         await last
 
     run(main())
@@ -516,8 +516,8 @@ class Held:
 
 
 class Minutes(RuleBasedStateMachine):
-    """Any order of what can happen to a gate, in virtual time: enter, leave at any cost, withdraw, cancel, pause,
-    resize, learn, and let time pass. What was admitted is kept beside the gate, and must be what the gate counts.
+    """Any order of what can happen to a limiter, in virtual time: enter, leave at any cost, withdraw, cancel, pause,
+    resize, learn, and let time pass. What was admitted is kept beside the limiter, and must be what the limiter counts.
     """
 
     @initialize(
@@ -544,7 +544,7 @@ class Minutes(RuleBasedStateMachine):
             self.enter(900.0, "interactive")
 
     def totals(self) -> tuple[float, float]:
-        """What was admitted in the gate's minute: requests and tokens."""
+        """What was admitted in the limiter's minute: requests and tokens."""
         recent = [held for held in self.sent if held.at > self.loop.time() - _WINDOW]
         return sum(held.requests for held in recent), sum(held.tokens for held in recent)
 
@@ -648,22 +648,22 @@ class Minutes(RuleBasedStateMachine):
     def holds(self) -> None:
         if not hasattr(self, "limiter"):
             return
-        gate = self.limiter
+        limiter = self.limiter
         rpm, _ = self.limits
         # Sums, of what was admitted and of nothing else: who waits holds nothing.
-        assert gate.in_flight == len(self.held)
-        assert gate.waiting == sum(not task.done() for task in self.tasks.values())
+        assert limiter.in_flight == len(self.held)
+        assert limiter.waiting == sum(not task.done() for task in self.tasks.values())
         requests, tokens = self.totals()
-        for window, total in ((gate._request_window, requests), (gate._token_window, tokens)):
+        for window, total in ((limiter._request_window, requests), (limiter._token_window, tokens)):
             if window is not None:
                 window.wait(0.0, self.loop.time())
                 assert window.total == pytest.approx(total, abs=1e-6)
                 assert window.total >= 0
-        for bucket in (gate._request_bucket, gate._token_bucket):
+        for bucket in (limiter._request_bucket, limiter._token_bucket):
             assert bucket is None or min(bucket.debt, bucket.credit) >= 0
         # Who waits while there is a place is waited for: somebody will measure the head again.
-        if gate.waiting and gate.in_flight < gate.limit:
-            assert gate._timer is not None or gate._acquiring is not None
+        if limiter.waiting and limiter.in_flight < limiter.limit:
+            assert limiter._timer is not None or limiter._acquiring is not None
         for priority, served in self.served.items():
             assert [n for n in self.arrived[priority] if n in set(served)] == served, "first come, first served"
         if rpm is not None:

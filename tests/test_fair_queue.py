@@ -1,4 +1,4 @@
-"""The order of the line: lanes, tenants, who left; against a model that is nothing but lists."""
+"""The order of the fair queue: priorities, tenants and cancelled waiters, against a model made of lists alone."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from virtual import run
 
 from aimlasync import AsyncClient, Endpoint, OverloadedError
-from aimlasync.admission.fair_queue import _BULK_EVERY, _DEAD, Line, Waiter
+from aimlasync.admission.fair_queue import _BULK_EVERY, _MAX_CANCELLED, FairQueue, Waiter
 from aimlasync.admission.limiter import Limiter
 from aimlasync.admission.outcome import Outcome
 from aimlasync.client.balancer import Balancer
@@ -29,30 +29,30 @@ TENANTS = [None, "ann", "bob", "cem"]
 
 
 class Model:
-    """A list of [tenant, numbers] for each upstream, the next to be served first."""
+    """A list of (tenant, numbers) for each priority, the next to be served first."""
 
     def __init__(self) -> None:
-        self.upstreams: dict[Priority, list[tuple[str | None, list[int]]]] = {"interactive": [], "bulk": []}
+        self.queues: dict[Priority, list[tuple[str | None, list[int]]]] = {"interactive": [], "bulk": []}
         self.gone: set[int] = set()
         self.since_bulk = 0
 
     def join(self, number: int, priority: Priority, tenant: str | None) -> None:
-        upstream = self.upstreams[priority]
-        for who, numbers in upstream:
+        queue = self.queues[priority]
+        for who, numbers in queue:
             if who == tenant:
                 numbers.append(number)
                 return
-        upstream.append((tenant, [number]))
+        queue.append((tenant, [number]))
 
     def first(self, priority: Priority) -> int | None:
-        upstream = self.upstreams[priority]
-        while upstream:
-            numbers = upstream[0][1]
+        queue = self.queues[priority]
+        while queue:
+            numbers = queue[0][1]
             while numbers and numbers[0] in self.gone:
                 numbers.pop(0)
             if numbers:
                 return numbers[0]
-            upstream.pop(0)
+            queue.pop(0)
         return None
 
     def head(self) -> tuple[Priority, int] | None:
@@ -62,10 +62,10 @@ class Model:
         return None if interactive is None else ("interactive", interactive)
 
     def serve(self, priority: Priority) -> None:
-        tenant, numbers = self.upstreams[priority].pop(0)
+        tenant, numbers = self.queues[priority].pop(0)
         numbers.pop(0)
         if numbers:
-            self.upstreams[priority].append((tenant, numbers))
+            self.queues[priority].append((tenant, numbers))
         self.since_bulk = 0 if priority == "bulk" else self.since_bulk + 1
 
 
@@ -75,16 +75,16 @@ class Waiting(RuleBasedStateMachine):
     @initialize()
     def begin(self) -> None:
         self.loop = asyncio.new_event_loop()
-        self.line: Line[None] = Line()
+        self.queue: FairQueue[None] = FairQueue()
         self.model = Model()
         self.waiters: dict[int, Waiter[None]] = {}
         # Those that wait: number -> tenant.
-        self.alive: dict[int, str | None] = {}
+        self.waiting: dict[int, str | None] = {}
         # Interactive turns since bulk had one, while bulk waits.
         self.bulk_passed = 0
 
     async def _join(self, priority: Priority, tenant: str | None) -> Waiter[None]:
-        return self.line.join(priority, lambda: 0.0, tenant)
+        return self.queue.join(priority, lambda: 0.0, tenant)
 
     @rule(priority=st.sampled_from(PRIORITIES), tenant=st.sampled_from(TENANTS), count=st.sampled_from([1, 1, 2, 5]))
     def join(self, priority: Priority, tenant: str | None, count: int) -> None:
@@ -92,58 +92,58 @@ class Waiting(RuleBasedStateMachine):
             number = len(self.waiters)
             self.waiters[number] = self.loop.run_until_complete(self._join(priority, tenant))
             self.model.join(number, priority, tenant)
-            self.alive[number] = tenant
+            self.waiting[number] = tenant
 
     @rule(count=st.sampled_from([1, 1, 3, 10]))
     def serve(self, count: int) -> None:
         for _ in range(count):
-            waiter, expected = self.line.head(), self.model.head()
+            waiter, expected = self.queue.head(), self.model.head()
             assert (waiter is None) is (expected is None)
             if waiter is None or expected is None:
                 return
             priority, number = expected
             assert self.waiters[number] is waiter
-            bulk_waits = any(self.waiters[number].priority == "bulk" for number in self.alive)
+            bulk_waits = any(self.waiters[number].priority == "bulk" for number in self.waiting)
             self.bulk_passed = self.bulk_passed + 1 if bulk_waits and priority != "bulk" else 0
             assert self.bulk_passed <= _BULK_EVERY, "bulk has its share"
-            self.line.serve(waiter, None)
+            self.queue.serve(waiter, None)
             self.model.serve(priority)
-            del self.alive[number]
+            del self.waiting[number]
 
-    @precondition(lambda self: self.alive)
+    @precondition(lambda self: self.waiting)
     @rule(data=st.data(), looks_between=st.booleans())
     def leave(self, data: st.DataObject, looks_between: bool) -> None:
-        number = data.draw(st.sampled_from(sorted(self.alive)))
+        number = data.draw(st.sampled_from(sorted(self.waiting)))
         self.waiters[number].turn.cancel()
         self.model.gone.add(number)
         if looks_between:
-            # The one who left has not run yet, and another looks at the line.
-            self.line.head()
+            # The cancelled waiter has not called `left` yet, and another caller reads the head.
+            self.queue.head()
             self.model.head()
-        self.line.left(self.waiters[number])
-        del self.alive[number]
+        self.queue.left(self.waiters[number])
+        del self.waiting[number]
 
     @invariant()
     def counts(self) -> None:
-        if not hasattr(self, "line"):
+        if not hasattr(self, "queue"):
             return
-        assert len(self.line) == len(self.alive)
-        of = Counter(self.alive.values())
+        assert len(self.queue) == len(self.waiting)
+        of = Counter(self.waiting.values())
         for tenant in TENANTS[1:]:
             assert tenant is not None
-            assert self.line.waiting_of(tenant) == of[tenant]
-        for upstream in (self.line._interactive, self.line._bulk):
-            assert upstream.size == len(upstream.queue) + sum(map(len, upstream.others.values()))
-            assert set(upstream.named) <= set(of), "who left is forgotten"
-        assert 0 <= self.line.ahead("interactive", "ann") <= self.line.waiting_for("interactive")
-        assert 0 <= self.line.ahead("bulk", None) <= self.line.waiting_for("bulk") == len(self.line)
+            assert self.queue.waiting_of(tenant) == of[tenant]
+        for each in (self.queue._interactive, self.queue._bulk):
+            assert each.length == len(each.current) + sum(map(len, each.others.values()))
+            assert set(each.by_tenant) <= set(of), "a tenant without waiters is removed"
+        assert 0 <= self.queue.ahead("interactive", "ann") <= self.queue.waiting_for("interactive")
+        assert 0 <= self.queue.ahead("bulk", None) <= self.queue.waiting_for("bulk") == len(self.queue)
 
     def teardown(self) -> None:
-        if not hasattr(self, "line"):
+        if not hasattr(self, "queue"):
             return
         self.loop.close()
-        self.serve(len(self.alive) + 1)
-        assert not self.alive, "a waiter was lost"
+        self.serve(len(self.waiting) + 1)
+        assert not self.waiting, "a waiter was lost"
 
 
 TestWaiting = Waiting.TestCase
@@ -154,12 +154,12 @@ def order_of(joins: Sequence[tuple[Priority, str | None]]) -> list[str | None]:
     """Whose turn it is, one after the other, when these join in this order."""
 
     async def main() -> list[str | None]:
-        line: Line[None] = Line()
+        queue: FairQueue[None] = FairQueue()
         for priority, tenant in joins:
-            line.join(priority, lambda: 0.0, tenant)
+            queue.join(priority, lambda: 0.0, tenant)
         order = []
-        while (waiter := line.head()) is not None:
-            line.serve(waiter, None)
+        while (waiter := queue.head()) is not None:
+            queue.serve(waiter, None)
             order.append(waiter.tenant)
         return order
 
@@ -187,17 +187,17 @@ def test_tenants_take_turns_among_bulk_calls_too() -> None:
 
 def test_tenants_that_left_are_forgotten() -> None:
     async def main() -> None:
-        line: Line[None] = Line()
-        waiters = [line.join("interactive", lambda: 0.0, f"tenant {number}") for number in range(5000)]
+        queue: FairQueue[None] = FairQueue()
+        waiters = [queue.join("interactive", lambda: 0.0, f"tenant {number}") for number in range(5000)]
         for waiter in waiters:
             waiter.turn.cancel()
-            line.left(waiter)
-        upstream = line._interactive
-        assert len(line) == 0
-        assert upstream.named == {}
-        assert len(upstream.others) <= upstream.size <= _DEAD
-        assert line.head() is None
-        assert upstream.size == len(upstream.others) == 0
+            queue.left(waiter)
+        interactive = queue._interactive
+        assert len(queue) == 0
+        assert interactive.by_tenant == {}
+        assert len(interactive.others) <= interactive.length <= _MAX_CANCELLED
+        assert queue.head() is None
+        assert interactive.length == len(interactive.others) == 0
 
     run(main())
 
@@ -207,14 +207,14 @@ def test_of_many_tenants_that_come_and_go_nobody_is_lost(seed: int) -> None:
     draw = random.Random(seed)
 
     async def main() -> None:
-        gate = Limiter(Limits(requests_per_minute=6000), limit=3)
+        limiter = Limiter(Limits(requests_per_minute=6000), limit=3)
 
         async def one(priority: Priority, tenant: str | None) -> None:
-            admission = await gate.enter(0.0, priority, tenant)
+            admission = await limiter.enter(0.0, priority, tenant)
             try:
                 await asyncio.sleep(draw.random())
             finally:
-                gate.leave(admission)
+                limiter.leave(admission)
 
         tasks: list[asyncio.Task[None]] = []
         for number in range(300):
@@ -226,8 +226,8 @@ def test_of_many_tenants_that_come_and_go_nobody_is_lost(seed: int) -> None:
                 draw.choice(tasks).cancel()
         outcomes = await asyncio.gather(*tasks, return_exceptions=True)
         assert {type(outcome) for outcome in outcomes} == {type(None), asyncio.CancelledError}
-        assert (gate.in_flight, gate.waiting) == (0, 0)
-        assert gate.line._interactive.named == gate.line._bulk.named == {}
+        assert (limiter.in_flight, limiter.waiting) == (0, 0)
+        assert limiter.queue._interactive.by_tenant == limiter.queue._bulk.by_tenant == {}
 
     run(main())
 
@@ -290,7 +290,7 @@ async def test_a_busy_tenant_or_bulk_makes_no_line_too_long_for_others() -> None
     await drain(one, [*waiting, light])
 
 
-async def test_the_line_is_as_long_as_permits_are_held_or_requests_are_apart() -> None:
+async def test_the_expected_wait_follows_how_long_permits_are_held_or_how_far_apart_requests_are() -> None:
     one = pool(max_wait=5.0)
     _, permit = await one.admit(call_of(one))
     upstream = one.upstreams[0]

@@ -16,13 +16,13 @@ NOW = 1000.0
 QUICK = 0.1
 
 
-def health(draw: float = 1.0) -> CircuitBreaker:
+def breaker(draw: float = 1.0) -> CircuitBreaker:
     return CircuitBreaker(draw=lambda: draw)
 
 
 def opened(draw: float = 1.0) -> CircuitBreaker:
     """A circuit that opened at `NOW`, for two seconds with the largest draw."""
-    found = health(draw)
+    found = breaker(draw)
     for _ in range(5):
         found.failed(NOW, QUICK)
     assert found.state == "open"
@@ -41,7 +41,7 @@ def half_open() -> CircuitBreaker:
 
 
 def test_new_endpoint_may_be_tried_at_once() -> None:
-    new = health()
+    new = breaker()
     assert (new.state, new.allows(NOW), new.wait(NOW), new.latency, new.reason) == ("closed", True, 0, None, None)
 
 
@@ -61,7 +61,7 @@ def test_new_endpoint_may_be_tried_at_once() -> None:
     ],
 )
 def test_circuit_opens_after_five_failures_that_are_more_than_half(outcomes: str, state: str) -> None:
-    circuit = health()
+    circuit = breaker()
     for outcome in outcomes:
         tell(circuit, outcome, NOW)
     assert circuit.state == state
@@ -97,7 +97,7 @@ def tell(circuit: CircuitBreaker, outcome: str, now: float, seconds: float = QUI
 def test_failures_count_for_thirty_seconds_and_for_no_less_than_twenty_five(
     first: float, last: float, state: str
 ) -> None:
-    circuit = health()
+    circuit = breaker()
     for _ in range(4):
         circuit.failed(first, QUICK)
     circuit.failed(last, QUICK)
@@ -106,7 +106,7 @@ def test_failures_count_for_thirty_seconds_and_for_no_less_than_twenty_five(
 
 @pytest.mark.parametrize("later", [30, 36, 3000, 3003])
 def test_old_successes_do_not_hide_new_failures(later: float) -> None:
-    circuit = health()
+    circuit = breaker()
     for _ in range(1000):
         circuit.succeeded(NOW, QUICK)
     for _ in range(5):
@@ -115,7 +115,7 @@ def test_old_successes_do_not_hide_new_failures(later: float) -> None:
 
 
 def test_memory_does_not_grow_with_the_number_of_attempts() -> None:
-    circuit = health()
+    circuit = breaker()
     for number in range(2_000):
         circuit.succeeded(number / 2, QUICK)
         circuit.failed(number / 2, QUICK)
@@ -183,7 +183,7 @@ def test_probe_before_its_time_is_refused() -> None:
 
 
 def test_attempt_of_a_closed_circuit_is_no_probe() -> None:
-    circuit = health()
+    circuit = breaker()
     circuit.probing(NOW)
     circuit.probing(NOW)
     assert circuit.state == "closed"
@@ -213,7 +213,7 @@ def test_probe_that_was_cancelled_makes_room_for_another() -> None:
 
 
 def test_cancelled_attempt_of_a_closed_circuit_counts_for_nothing() -> None:
-    circuit = health()
+    circuit = breaker()
     for _ in range(4):
         circuit.failed(NOW, QUICK)
         circuit.abandoned(NOW, QUICK)
@@ -243,7 +243,7 @@ def test_backoff_goes_on_doubling_where_the_recovery_did_not_last(calm: float, b
 # --- retirement --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("make", [health, opened, half_open])
+@pytest.mark.parametrize("make", [breaker, opened, half_open])
 def test_retired_endpoint_never_comes_back_and_keeps_its_reason(make: Any) -> None:
     circuit = make()
     circuit.retire("out of credit")
@@ -261,7 +261,7 @@ def test_retired_endpoint_never_comes_back_and_keeps_its_reason(make: Any) -> No
 
 
 def test_latency_is_the_moving_average_of_answers_alone() -> None:
-    circuit, seen = health(), []
+    circuit, seen = breaker(), []
     for seconds in (1.0, 2.0, 2.0, 0.0):
         circuit.succeeded(NOW, seconds)
         circuit.answered(NOW, 50.0)
@@ -290,7 +290,7 @@ def test_stream_may_close_the_circuit_at_its_first_event() -> None:
 
 
 def test_latency_follows_a_server_that_slows_down_within_ten_answers() -> None:
-    circuit = health()
+    circuit = breaker()
     for _ in range(50):
         circuit.succeeded(NOW, 1.0)
     for _ in range(10):
@@ -299,7 +299,7 @@ def test_latency_follows_a_server_that_slows_down_within_ten_answers() -> None:
 
 
 def test_repr_tells_the_state_the_reason_and_the_latency() -> None:
-    circuit = health()
+    circuit = breaker()
     assert repr(circuit) == "<CircuitBreaker closed>"
     circuit.succeeded(NOW, 0.25)
     circuit.retire("bad key")
