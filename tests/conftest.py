@@ -9,12 +9,12 @@ from contextlib import ExitStack
 from typing import Any
 
 import pytest
-from servers import KEY
 
 from aimlasync import AsyncClient, Endpoint
 from aimlasync.client import pipeline
 from aimlasync.simulator import Simulator, serve_in_thread
 from aimlasync.transport.aiohttp_session import AiohttpTransport
+from tests.support.servers import KEY
 
 _OURS = ("AIML_API_KEY", "AIMLAPI_API_KEY", "BYTESPIKE_API_KEY", "AIML_API_URL", "BYTESPIKE_API_URL")
 
@@ -30,12 +30,12 @@ def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, bool]]
 # both. aiohttp's own knows its loops, so that it is run on one of them.
 _OVER_BOTH = {
     "test_cancellation",
-    "test_catalogue",
+    "test_models",
     "test_client",
     "test_error_bodies",
     "test_errors",
-    "test_forward",
-    "test_hedge",
+    "test_passthrough",
+    "test_hedging",
     "test_providers",
     "test_responses",
     "test_secrets",
@@ -49,7 +49,7 @@ _OVER_BOTH = {
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    if metafunc.module.__name__ in _OVER_BOTH and inspect.iscoroutinefunction(metafunc.function):
+    if metafunc.module.__name__.rpartition(".")[2] in _OVER_BOTH and inspect.iscoroutinefunction(metafunc.function):
         metafunc.fixturenames.append("over")
         metafunc.parametrize("over", ["lean", "session"], indirect=True)
 

@@ -24,7 +24,7 @@ import click
 
 from aimlasync import AsyncClient
 from aimlasync.cli import cli
-from support.pages import ROOT, Block, blocks
+from tests.support.pages import ROOT, Block, blocks
 
 LEFT_OUT = 77
 

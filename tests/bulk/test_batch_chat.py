@@ -1,0 +1,307 @@
+"""Batches of rows, whatever holds them: answers as columns, no row raises, one client, nothing paid twice."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import pickle
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aimlasync import AimlasyncError, AsyncClient, AuthenticationError, Limits, Retry, Timeout, bulk
+from aimlasync.bulk import BatchChat, DirectoryStore, InputError, PromptError, batch_chat, loop_clients
+from aimlasync.bulk.journal.convert import record_of, result_of
+from aimlasync.bulk.journal.record import decode_record
+from aimlasync.simulator import Fault, Simulator
+from tests.support.servers import KEY
+
+MODEL = "openai/gpt-5-nano-2025-08-07"
+LABELS = ["billing", "support"]
+TEXTS = ["my card was charged twice", "", "it does not start", None]
+
+
+@pytest.fixture(autouse=True)
+def sim(vendor: Any) -> Simulator:
+    started: Simulator = vendor()
+    return started
+
+
+def chat(**options: Any) -> BatchChat:
+    return BatchChat(**{"model": MODEL, "labels": LABELS, **options})
+
+
+# What goes in comes out, with more columns
+
+
+async def test_a_dict_of_lists_comes_back_with_a_column_for_each_answer() -> None:
+    async with chat() as ask:
+        out: Any = await ask({"text": TEXTS, "n": [1, 2, 3, 4]})
+    assert list(out) == ["text", "n", "label", "error", "error_message", "tokens_in", "tokens_out", "cost_usd"]
+    assert out["label"] == ["billing", None, "support", None]
+    assert out["error"] == [None, "EmptyTextError", None, "EmptyTextError"]
+    # What nobody stated is not 0.
+    assert out["tokens_in"][1] is None
+    assert out["cost_usd"][3] is None
+    assert out["tokens_in"][0] > 0
+
+
+async def test_numpy_arrays_are_read_and_left_alone() -> None:
+    np = pytest.importorskip("numpy", reason="pip install numpy runs this test")
+    given = {"text": np.array(TEXTS, dtype=object), "n": np.arange(4)}
+    async with chat() as ask:
+        out = await ask(given)
+    assert out["n"] is given["n"]
+    assert out["label"] == ["billing", None, "support", None]
+
+
+async def test_an_arrow_table_keeps_its_types_and_gets_typed_columns_even_where_all_are_missing() -> None:
+    pa = pytest.importorskip("pyarrow", reason="pip install 'aimlasync[parquet]' runs this test")
+    table = pa.table({"text": TEXTS[:1], "day": pa.array([1], pa.date32())})
+    async with chat(add={"team": "label", "why": "error", "line": "record"}) as ask:
+        out, empty = await ask(table), await ask(table.slice(0, 0))
+    assert [str(field.type) for field in out.schema] == ["string", "date32[day]", "string", "string", "string"]
+    assert out.schema == empty.schema
+    assert out.column("team").to_pylist() == ["billing"]
+    assert decode_record(out.column("line")[0].as_py()).error is None
+
+
+def test_a_pandas_frame_keeps_its_index_and_an_empty_one_has_the_same_types() -> None:
+    pd = pytest.importorskip("pandas", reason="pip install pandas runs this test")
+    frame = pd.DataFrame({"text": TEXTS}, index=[7, 8, 9, 10])
+    ask = chat()
+    (out, empty) = ask.frames(iter([frame, frame.head(0)]))
+    assert list(out.index) == [7, 8, 9, 10]
+    assert list(out["label"]) == ["billing", None, "support", None]
+    assert list(out.dtypes) == list(empty.dtypes)
+    assert str(out["tokens_in"].dtype) == "Int64"
+
+
+async def test_conversations_are_a_column_too_and_members_that_arrow_fills_in_are_not_sent(sim: Simulator) -> None:
+    said = [[{"role": "user", "content": "hello", "name": None}], "hi", '[{"role": "user", "content": "hey"}]', 3, []]
+    async with BatchChat(model=MODEL, messages="said", add={"reply": "answer", "why": "error"}) as ask:
+        out = await ask({"said": said})
+    assert list(out["why"]) == [None, None, None, "InputError", "InputError"]
+    assert all(out["reply"][:3])
+    assert len(sim.ledger) == 3
+
+
+async def test_batch_lines_are_rows_and_keep_their_names() -> None:
+    body = {"model": MODEL, "messages": [{"role": "user", "content": "hello"}]}
+    given: Any = {"custom_id": ["a", "b", "c"], "body": [body, msgspec.json.encode(body).decode(), "no JSON"]}
+    async with BatchChat(add={"id": "custom_id", "why": "error"}) as ask:
+        out = await ask(given)
+    assert out["id"][:2] == ["a", "b"]
+    assert out["why"] == [None, None, "DecodeError"]
+
+
+async def test_a_task_ready_made_asks_the_same(sim: Simulator) -> None:
+    task = bulk.PromptTask(prompt="{text}", model=MODEL, id_column="id")
+    options: dict[str, Any] = {"timeout": Timeout(total=5), "retry": Retry(attempts=2), "limits": Limits(concurrency=4)}
+    async with BatchChat(task=task, add={"name": "custom_id", "reply": "answer"}, **options) as ask:
+        out: Any = await ask({"text": ["hello"], "id": ["a"]})
+    assert out["name"] == ["a"]
+    assert out["reply"][0]
+
+
+async def test_several_labels_are_a_list() -> None:
+    pa = pytest.importorskip("pyarrow", reason="pip install 'aimlasync[parquet]' runs this test")
+    async with chat(multi=True, add={"labels": "label"}) as ask:
+        out = await ask(pa.table({"text": TEXTS[:2]}))
+    assert str(out.schema.field("labels").type) == "list<item: string>"
+    assert "billing" in out.column("labels").to_pylist()[0]
+
+
+# What goes wrong
+
+
+async def test_no_row_raises_whatever_the_server_says(sim: Simulator) -> None:
+    sim.faults.append(Fault("status", status=400, message="not this one", times=1))
+    async with chat() as ask:
+        out = await ask({"text": ["my card was charged"] * 3})
+    assert sorted(map(str, out["error"])) == ["BadRequestError", "None", "None"]
+    assert out["label"].count("billing") == 2
+
+
+async def test_a_column_that_is_not_there_is_everybodys_error(sim: Simulator) -> None:
+    with pytest.raises(InputError, match="no column 'text'"):
+        await chat()({"body": ["x"]})
+    with pytest.raises(PromptError, match="team"):
+        await chat(prompt="{text} {team}")({"text": ["x"]})
+    with pytest.raises(InputError, match="'label' already"):
+        await chat()({"text": ["x"], "label": ["y"]})
+    with pytest.raises(ValueError, match="known are"):
+        chat(add={"a": "anwser"})
+    with pytest.raises(ValueError, match="which model"):
+        BatchChat(prompt="{text}")
+    assert len(sim.ledger) == 0
+
+
+async def test_what_all_rows_would_meet_is_raised_where_that_is_wanted(vendor: Any) -> None:
+    vendor(keys=["another"])
+    async with chat() as ask:
+        assert set((await ask({"text": ["a b"] * 3}))["error"]) == {"AuthenticationError"}
+    async with chat(stop=True) as ask:
+        with pytest.raises(AuthenticationError):
+            await ask({"text": ["a b"] * 3})
+
+
+async def test_without_a_key_nothing_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AIML_API_KEY")
+    with pytest.raises(AimlasyncError, match="no API key"):
+        await chat()({"text": ["x"]})
+
+
+# Other processes
+
+
+def test_what_is_pickled_has_no_key_in_it_and_asks_the_same(tmp_path: Path) -> None:
+    schema = {"type": "object", "properties": {"team": {"enum": LABELS}}}
+    for ask in (
+        chat(store=DirectoryStore(tmp_path), multi=True, confidence=True, shots=[("x", "billing")]),
+        BatchChat(model=MODEL, schema=schema),
+        BatchChat(model=MODEL, prompt="{text}", schema=schema, retry_invalid=1),
+        BatchChat(model=MODEL, messages="m"),
+    ):
+        ask.sync({"text": ["hello"], "m": ["hello"]})
+        data = pickle.dumps(ask)
+        assert KEY.encode() not in data
+        again = pickle.loads(data)
+        assert again.task.identity() == ask.task.identity()
+        assert again.add == ask.add
+        assert KEY not in repr(ask)
+        loop_clients.in_background(ask.close())
+
+
+async def test_copies_in_one_process_and_loop_share_a_client_and_its_limits(vendor: Any) -> None:
+    sim = vendor(latency=None)
+    first = chat(limits=Limits(concurrency=2))
+    second = pickle.loads(pickle.dumps(first))
+    await asyncio.gather(*(each({"text": ["my card was charged"] * 8}) for each in (first, second, first)))
+    assert sim.ledger.peak_in_flight <= 2
+    assert len(sim.ledger) == 24
+    assert len(loop_clients._clients[asyncio.get_running_loop()]) == 1
+    await first.close()
+    # Closing is no end: the next batch opens another.
+    await second({"text": ["my card was charged"]})
+    await second.close()
+
+
+# Nothing is paid twice
+
+
+async def test_rows_in_the_store_are_not_asked_again_and_failed_ones_are(sim: Simulator, tmp_path: Path) -> None:
+    sim.faults.append(Fault("status", status=400, times=1))
+    given = {"text": [f"{n}: my card was charged" for n in range(6)], "id": [*"abcdef"]}
+    ask = chat(store=DirectoryStore(tmp_path), id_column="id")
+    async with ask:
+        first = await ask(given)
+        assert first["error"].count("BadRequestError") == 1
+        again = await pickle.loads(pickle.dumps(ask))(given)
+    assert again["label"] == ["billing"] * 6
+    assert len(sim.ledger) == 7
+    # What it cost is told as it was.
+    kept = [n for n, error in enumerate(first["error"]) if error is None]
+    assert [again["cost_usd"][n] for n in kept] == [first["cost_usd"][n] for n in kept]
+
+
+async def test_another_row_that_asks_the_same_has_the_answer_and_not_the_cost(sim: Simulator, tmp_path: Path) -> None:
+    async with chat(store=DirectoryStore(tmp_path), id_column="id", add={"label": "label", "line": "record"}) as ask:
+        await ask({"text": ["my card was charged"], "id": ["a"]})
+        out = await ask({"text": ["my card was charged"], "id": ["b"]})
+    record = decode_record(out["line"][0])
+    assert (record.custom_id, out["label"]) == ("b", ["billing"])
+    assert record.info is not None
+    assert (record.info.shared_with, record.info.cost_usd) == ("a", None)
+    assert len(sim.ledger) == 1
+
+
+class Counted(DirectoryStore):
+    """Says when so many answers are kept."""
+
+    def __init__(self, path: Path, wanted: int) -> None:
+        super().__init__(path)
+        self.wanted = wanted
+        self.kept = asyncio.Event()
+
+    async def put(self, key: str, value: bytes, /) -> None:
+        await super().put(key, value)
+        self.wanted -= 1
+        if not self.wanted:
+            self.kept.set()
+
+
+async def test_what_was_answered_before_a_cancel_is_kept(vendor: Any, tmp_path: Path) -> None:
+    sim = vendor(faults=[Fault("stall", probability=1.0, match=lambda asked: "stay" in str(asked.body))])
+    given = {"text": [*(f"{n}: my card was charged" for n in range(5)), "stay away"]}
+    store = Counted(tmp_path, 5)
+    async with chat(store=store) as ask:
+        task = asyncio.create_task(ask(given))
+        await store.kept.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        sim.faults.clear()
+        out = await ask(given)
+    assert out["label"][:5] == ["billing"] * 5
+    assert len(sim.ledger) == 7
+
+
+class Gone:
+    """A store that nobody can reach."""
+
+    def __repr__(self) -> str:
+        return "Gone()"
+
+    async def get(self, keys: Sequence[str], /) -> list[bytes | None]:
+        raise OSError("no route")
+
+    async def put(self, key: str, value: bytes, /) -> None:
+        raise OSError("no route")
+
+    async def close(self) -> None:
+        pass
+
+
+async def test_a_store_that_is_gone_costs_a_warning_and_no_answer(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batch_chat, "_unreached", set())
+    with caplog.at_level(logging.WARNING):
+        async with chat(store=Gone()) as ask:
+            out = await ask({"text": ["my card was charged"] * 3})
+    assert out["label"] == ["billing"] * 3
+    assert [record.message for record in caplog.records if "Gone" in record.message] == [
+        "Gone() cannot be reached (no route): rows that are done again are paid again"
+    ]
+
+
+# From a record back to its result
+
+
+@given(st.sampled_from(["chat", "responses"]), st.sampled_from([None, 400, 503]), st.booleans())
+def test_a_record_gives_its_result_back(api: Any, status: int | None, is_cut: bool) -> None:
+    async def one() -> None:
+        faults = [] if status is None else [Fault("status", status=status)]
+        async with (
+            Simulator(faults=faults) as sim,
+            AsyncClient(api_key="k", base_url=sim.base_url, max_retries=0) as client,
+        ):
+            params = {"max_completion_tokens" if api == "chat" else "max_output_tokens": 16} if is_cut else None
+            task = bulk.ClassifyTask(model=MODEL, labels=dict.fromkeys(LABELS, ""), endpoint=api, params=params)
+            row = bulk.Row(1, 1, {"text": "my card was charged"})
+            request = task.request(row)
+            async for result in bulk.map(client, [request], read=task.read):
+                before = record_of(result)
+                after = record_of(result_of(before, request))
+                assert before.info is not None
+                assert after.info is not None
+                after.info.at = before.info.at
+                assert after == before
+
+    asyncio.run(one())

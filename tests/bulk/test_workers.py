@@ -1,0 +1,260 @@
+"""`bulk --workers N`: several processes do one job, and it is as safe as with one."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from aimlasync.simulator import Fault, Latency, Simulator
+from tests.support.commands import finish, lines, run, start, table, until, write
+
+Vendor = Callable[..., Simulator]
+
+ASK = ("--prompt", "Where is {city}?")
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def cities(count: int) -> None:
+    write("in.csv", "city\n" + "".join(f"City {number}\n" for number in range(1, count + 1)))
+
+
+def every_row_once(count: int, path: str = "out.jsonl") -> bool:
+    return Counter(line["custom_id"] for line in lines(path)) == {f"row-{n}": 1 for n in range(1, count + 1)}
+
+
+def beside() -> list[str]:
+    """What lies in the directory."""
+    return sorted(path.name for path in Path().iterdir())
+
+
+def workers_of(pid: int) -> list[int]:
+    """The processes that a process has begun."""
+    children = Path(f"/proc/{pid}/task/{pid}/children")
+    if not children.exists():
+        pytest.skip("this system does not say which processes a process has begun")
+    return [int(child) for child in children.read_text().split()]
+
+
+def asked(sim: Simulator) -> int:
+    return sim.ledger.by_status().get(200, 0)
+
+
+def test_workers_answer_every_row_once_into_one_output(vendor: Vendor) -> None:
+    sim = vendor()
+    cities(60)
+    code, out, err = finish(start("bulk", "in.csv", *ASK, "-o", "out.csv", "--workers", "2", "--rpm", "60000"))
+    assert (code, out) == (0, ""), err
+    assert len(sim.ledger) == 60
+    assert [row["city"] for row in table("out.csv")] == [f"City {number}" for number in range(1, 61)]
+    assert every_row_once(60, "out.csv.journal")
+    assert beside() == ["in.csv", "out.csv", "out.csv.journal", "out.csv.journal.manifest", "out.csv.journal.outputs"]
+    # One summary, of all.
+    assert err.count("60 answered") == 1
+    assert run("bulk", "in.csv", *ASK, "-o", "out.csv", "--rpm", "60000").exit_code == 0
+    assert len(sim.ledger) == 60
+
+
+def test_a_killed_worker_costs_its_calls_in_flight_and_another_number_goes_on(vendor: Vendor) -> None:
+    sim = vendor(latency=Latency.of(ttft=0.1, tokens_per_second=4000))
+    cities(160)
+    words = ("bulk", "in.csv", *ASK, "-o", "out.jsonl", "--concurrency", "16")
+    process = start(*words, "--workers", "2")
+    until(lambda: asked(sim) >= 30)
+    os.kill(workers_of(process.pid)[0], signal.SIGKILL)
+    code, _, err = finish(process)
+    assert code == 1
+    assert "worker 1 of 2 was killed by signal 9" in err.splitlines()[-1]
+    assert "run the same command to go on" in err.splitlines()[-1]
+    done = len(lines("out.jsonl"))
+    assert 30 - 16 <= done < 160
+    code, _, err = finish(start(*words, "--workers", "3"))
+    assert code == 0, err
+    assert every_row_once(160)
+    # Of the killed one: its calls in flight, and a twentieth of a second of answers.
+    assert len(sim.ledger) - 160 <= 8 + 20
+    assert not [name for name in beside() if ".part-" in name]
+
+
+def test_ctrl_c_drains_all_workers_and_nothing_is_asked_twice(vendor: Vendor) -> None:
+    sim = vendor(latency=Latency.of(ttft=0.1, tokens_per_second=4000))
+    cities(160)
+    words = ("bulk", "in.csv", *ASK, "-o", "out.jsonl", "--concurrency", "16", "--workers", "2")
+    process = start(*words)
+    until(lambda: asked(sim) >= 30)
+    process.send_signal(signal.SIGINT)
+    code, _, err = finish(process)
+    assert code == 130, err
+    done = len(lines("out.jsonl"))
+    assert f"aimlasync: interrupted, {done} rows done; run the same command to go on" in err
+    assert done == len(sim.ledger) < 160
+    code, _, err = finish(start(*words))
+    assert code == 0, err
+    assert every_row_once(160)
+    assert len(sim.ledger) == 160
+
+
+def test_a_second_ctrl_c_drops_what_is_in_flight(vendor: Vendor) -> None:
+    sim = vendor(latency=Latency.of(ttft=60.0))
+    cities(20)
+    process = start("bulk", "in.csv", *ASK, "-o", "out.jsonl", "--concurrency", "4", "--workers", "2")
+    until(lambda: len(sim.ledger) == 4)
+    process.send_signal(signal.SIGINT)
+    # Two that come at once are one.
+    assert process.stderr is not None
+    assert "finishing the calls in flight" in process.stderr.readline()
+    process.send_signal(signal.SIGINT)
+    code, _, err = finish(process)
+    assert code == 130, err
+    assert "stopping at once" in err
+
+
+def test_what_workers_of_a_killed_command_had_is_taken_in_by_any_other_run(vendor: Vendor) -> None:
+    sim = vendor(latency=Latency.of(ttft=0.1, tokens_per_second=4000))
+    cities(120)
+    words = ("bulk", "in.csv", *ASK, "-o", "out.jsonl", "--concurrency", "16")
+    process = start(*words, "--workers", "2")
+    until(lambda: asked(sim) >= 30)
+    workers = workers_of(process.pid)
+    process.kill()
+    # Its workers finish their calls in flight, and end: another run is told so while they do.
+    finish(process)
+    until(lambda: not any(is_alive(worker) for worker in workers))
+    assert [name for name in beside() if ".part-" in name]
+    assert lines("out.jsonl") == []
+    answered = len(sim.ledger)
+    result = run(*words)
+    assert result.exit_code == 0, result.stderr
+    assert every_row_once(120)
+    assert answered < 120
+    assert len(sim.ledger) == 120
+    assert not [name for name in beside() if ".part-" in name]
+
+
+@pytest.mark.parametrize("is_told", [False, True])
+def test_workers_of_a_killed_command_end_though_nobody_leases_to_them(vendor: Vendor, is_told: bool) -> None:
+    sim = vendor(latency=Latency.of(ttft=0.1, tokens_per_second=4000))
+    cities(2000)
+    words = ("bulk", "in.csv", *ASK, "-o", "out.jsonl", "--concurrency", "16", "--rpm", "600")
+    process = start(*words, "--workers", "2")
+    until(lambda: asked(sim) >= 10)
+    workers = workers_of(process.pid)
+    process.kill()
+    if is_told:
+        for worker in workers:
+            os.kill(worker, signal.SIGTERM)
+    _, _, err = finish(process)
+    until(lambda: not any(is_alive(worker) for worker in workers))
+    # Once for each of them.
+    assert err.count("no lease of the shared quota") <= 2
+    before = len(sim.ledger)
+    code, _, err = finish(start(*words, "--limit", "1"))
+    assert code == 0, err
+    answers = [line["custom_id"] for line in lines("out.jsonl")]
+    assert len(answers) == len(set(answers)) >= before - 1
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return ") Z " not in Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+
+
+def test_restart_throws_the_parts_away_too(vendor: Vendor) -> None:
+    sim = vendor()
+    cities(10)
+    words = ("bulk", "in.csv", *ASK, "-o", "out.jsonl")
+    run(*words)
+    Path("out.jsonl").rename("out.jsonl.part-1-of-2")
+    manifest = Path("out.jsonl.manifest").read_text()
+    Path("out.jsonl.part-1-of-2.manifest").write_text(manifest.replace('"job":{', '"job":{"part":"1/2",'))
+    Path("out.jsonl.manifest").unlink()
+    assert run(*words, "--restart").exit_code == 0
+    assert len(sim.ledger) == 20
+    assert beside() == ["in.csv", "out.jsonl", "out.jsonl.manifest"]
+
+
+def test_a_manifest_whose_part_was_taken_in_is_no_hindrance(vendor: Vendor) -> None:
+    vendor()
+    cities(3)
+    write("out.jsonl.part-1-of-2.manifest", '{"aimlasync":"journal","version":2,"job":{},"facts":{}}')
+    assert run("bulk", "in.csv", *ASK, "-o", "out.jsonl").exit_code == 0
+    assert beside() == ["in.csv", "out.jsonl", "out.jsonl.manifest"]
+
+
+def test_parts_of_another_job_are_refused(vendor: Vendor) -> None:
+    vendor()
+    cities(10)
+    write("out.jsonl.part-1-of-2", "")
+    write("out.jsonl.part-1-of-2.manifest", '{"aimlasync":"journal","version":2,"job":{"task":"other"},"facts":{}}')
+    write("out.jsonl.part-1-of-2", '{"id":"1"}\n')
+    result = run("bulk", "in.csv", *ASK, "-o", "out.jsonl")
+    assert result.exit_code == 2
+    assert "belongs to another job" in result.stderr
+
+
+def test_rows_that_failed_are_asked_again_and_their_cost_is_kept(vendor: Vendor) -> None:
+    sim = vendor(faults=[Fault("status", status=422, times=5, after=5)])
+    cities(20)
+    words = ("bulk", "in.csv", *ASK, "-o", "out.jsonl", "--workers", "2")
+    code, _, err = finish(start(*words))
+    assert code == 3, err
+    assert "5 rows failed; the same command tries them again" in err
+    assert sum(line["error"] is not None for line in lines("out.jsonl")) == 5
+    code, _, err = finish(start(*words))
+    assert code == 0, err
+    assert every_row_once(20)
+    assert len(sim.ledger) == 25
+
+
+def test_caps_hold_for_all_workers_together(vendor: Vendor) -> None:
+    sim = vendor(latency=Latency.of(ttft=0.01))
+    cities(400)
+    words = ("bulk", "in.csv", *ASK, "--params", '{"max_tokens": 60}', "--workers", "2")
+    code, _, err = finish(start(*words, "-o", "usd.jsonl", "--max-usd", "0.002", "--price", "1,1"))
+    assert code == 1
+    assert "raise --max-usd" in err
+    assert 0.0005 < sim.ledger.cost_usd <= 0.002
+    sim.ledger.clear()
+    code, _, err = finish(start(*words, "-o", "tokens.jsonl", "--max-tokens", "3000"))
+    assert code == 1
+    assert "--max-tokens is used up" in err
+    used = sum(attempt.prompt_tokens + attempt.completion_tokens for attempt in sim.ledger)
+    # Rows in flight are taken to be like those before; what they differ by may pass the cap.
+    assert 1500 < used <= 3000 * 1.05
+
+
+def test_an_error_that_stops_the_job_stops_all_workers(vendor: Vendor) -> None:
+    vendor(keys=["another"])
+    cities(50)
+    code, _, err = finish(start("bulk", "in.csv", *ASK, "-o", "out.jsonl", "--workers", "2"))
+    assert code == 1
+    assert err.splitlines()[-1].startswith("aimlasync: stopped: HTTP 401")
+    assert "check the key" in err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("-", "-o", "out.jsonl", "--workers", "2"), "write it to a file first"),
+        (("in.csv", "-o", "out.jsonl", "--workers", "2", "--dedupe"), "--dedupe"),
+        (("in.csv", "-o", "out.jsonl", "--workers", "2", "--ray"), "--ray"),
+        (("in.csv", "--workers", "2"), "--workers goes with a journal"),
+    ],
+)
+def test_what_workers_cannot_do_is_said_in_one_line(vendor: Vendor, words: tuple[str, ...], said: str) -> None:
+    vendor()
+    cities(3)
+    result = run("bulk", *words, *ASK, "--format", "csv", stdin="city\nRome\n")
+    assert result.exit_code == 2
+    assert said in result.stderr
+    assert len(result.stderr.splitlines()) == 1

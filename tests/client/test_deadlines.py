@@ -1,0 +1,101 @@
+"""A deadline that passes is told from a cancellation, whatever the order in which they come."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from aimlasync import APITimeoutError, AsyncClient, Retry
+from aimlasync.client.deadlines import Deadlines
+from tests.support.servers import Script, raw_server
+
+HELLO = [{"role": "user", "content": "Hello"}]
+
+
+async def bounded(deadlines: Deadlines, seconds: float) -> str:
+    bound = deadlines.start(asyncio.get_running_loop().time() + seconds)
+    try:
+        await asyncio.Event().wait()
+    except asyncio.CancelledError:
+        if deadlines.stop(bound):
+            return "late"
+        raise
+    raise AssertionError
+
+
+async def test_a_deadline_that_passes_is_no_cancellation() -> None:
+    deadlines = Deadlines(asyncio.get_running_loop())
+    task = asyncio.ensure_future(bounded(deadlines, 0.01))
+    assert await task == "late"
+    assert task.cancelling() == 0
+
+
+async def test_deadlines_ring_in_their_order_and_each_at_its_own_time() -> None:
+    deadlines = Deadlines(asyncio.get_running_loop())
+    ended: list[float] = []
+
+    async def one(seconds: float) -> None:
+        assert await bounded(deadlines, seconds) == "late"
+        ended.append(seconds)
+
+    await asyncio.gather(*(one(seconds) for seconds in (0.06, -1.0, 0.02, 0.04)))
+    assert ended == [-1.0, 0.02, 0.04, 0.06]
+    assert not deadlines._open
+
+
+async def test_a_cancellation_before_the_deadline_is_one() -> None:
+    deadlines = Deadlines(asyncio.get_running_loop())
+    task = asyncio.ensure_future(bounded(deadlines, 5))
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert not deadlines._open
+
+
+@pytest.mark.parametrize("deadline_first", [True, False])
+async def test_a_cancellation_in_the_same_turn_as_the_deadline_wins(deadline_first: bool) -> None:
+    deadlines = Deadlines(asyncio.get_running_loop())
+    task = asyncio.ensure_future(bounded(deadlines, 0.0 if deadline_first else 60))
+    await asyncio.sleep(0)
+    if deadline_first:
+        deadlines._ring()
+        task.cancel()
+    else:
+        task.cancel()
+        for bound in deadlines._open:
+            bound.when = 0.0
+        deadlines._ring()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def test_a_task_that_was_cancelled_before_can_be_late_all_the_same() -> None:
+    deadlines = Deadlines(asyncio.get_running_loop())
+
+    async def stubborn() -> str:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            # It goes on, as a clean-up with a call of its own does, with the request still counted.
+            return await bounded(deadlines, 0.01)
+        raise AssertionError
+
+    task = asyncio.ensure_future(stubborn())
+    await asyncio.sleep(0)
+    task.cancel()
+    assert await task == "late"
+    assert task.cancelling() == 1
+
+
+async def test_an_outer_timeout_is_not_taken_for_the_calls_own() -> None:
+    async with raw_server(Script(head=b"", end="stall")) as server:
+        async with AsyncClient(api_key="k", base_url=server.base_url, retry=Retry(attempts=1), timeout=5) as client:
+            with pytest.raises(TimeoutError) as caught:
+                async with asyncio.timeout(0.02):
+                    await client.chat.completions.create(model="m", messages=HELLO)
+            assert not isinstance(caught.value, APITimeoutError)
+            with pytest.raises(APITimeoutError):
+                async with asyncio.timeout(5):
+                    await client.chat.completions.create(model="m", messages=HELLO, timeout=0.02)

@@ -1,0 +1,238 @@
+"""Rows on a Ray cluster of several nodes on this machine: one of them dies, and nothing is lost or paid twice.
+
+The simulator is in this process and the calls come from the cluster's: its ledger is the judge.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.commands import last_line, run, table
+from tests.support.servers import KEY
+
+ray = pytest.importorskip("ray", reason="pip install 'aimlasync[ray]' runs these tests")
+
+import pyarrow.parquet  # noqa: E402
+from ray.cluster_utils import Cluster as Machines  # noqa: E402
+
+from aimlasync import AsyncClient, bulk  # noqa: E402
+from aimlasync.bulk import BatchChat, DirectoryStore, OverwriteError  # noqa: E402
+from aimlasync.bulk.answer_store import unsealed  # noqa: E402
+from aimlasync.bulk.jobs.worker_pool import WORKERS  # noqa: E402
+from aimlasync.bulk.journal.record import decode_record  # noqa: E402
+from aimlasync.bulk.report import collect  # noqa: E402
+from aimlasync.ray import Cluster, classify_dataset, connect, read_dataset, write_dataset  # noqa: E402
+from aimlasync.simulator import Latency, Simulator, serve_in_thread  # noqa: E402
+
+# Ray leaves sockets and files of its own to the collector, and some of its own calls are deprecated.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning", "ignore::FutureWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+
+MODEL = "openai/gpt-5-nano-2025-08-07"
+LABELS = ["billing", "support"]
+ROWS = 600
+BLOCKS = 12
+BATCH = 16
+NODE = {"num_cpus": 2, "object_store_memory": 100_000_000}
+AT_ONCE = 16
+"""Batches that Ray lets one process have at work."""
+
+
+@pytest.fixture(scope="module")
+def sim() -> Iterator[Simulator]:
+    with serve_in_thread(latency=Latency(first_token=0.3), keep_bodies=True) as simulator:
+        yield simulator
+
+
+@pytest.fixture(scope="module")
+def machines(sim: Simulator) -> Iterator[Any]:
+    """A cluster of one node; its processes find the simulator through the environment."""
+    # A dead node is missed within two seconds, not in half a minute.
+    soon = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 500, "health_check_failure_threshold": 3}
+    with settings(sim):
+        cluster = Machines(
+            initialize_head=True, head_node_args={**NODE, "include_dashboard": False, "_system_config": soon}
+        )
+        connect(cluster.address)
+    yield cluster
+    ray.shutdown()
+    cluster.shutdown()
+
+
+@contextmanager
+def settings(sim: Simulator) -> Iterator[None]:
+    """Nodes keep the environment that they are started with, and `no_vendor` has taken the keys out of it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AIML_API_KEY", KEY)
+        patch.setenv("AIML_API_URL", sim.base_url)
+        yield
+
+
+@pytest.fixture(autouse=True)
+def fresh(sim: Simulator, machines: Any) -> None:
+    sim.ledger.clear()
+
+
+def line(number: int) -> str:
+    return json.dumps({"id": f"r{number}", "text": f"{number}: my card was charged"}) + "\n"
+
+
+def held_by(store: Path) -> set[str]:
+    """The rows whose answers are in the store."""
+    names = set()
+    for path in store.glob("*/*"):
+        value = None if path.name.startswith(".") else unsealed(path.parent.name + path.name, path.read_bytes())
+        if value is not None:
+            names.add(decode_record(value).custom_id)
+    return names
+
+
+class Victim:
+    """Another node, taken away without a word when a third of the rows are answered; `held` is what the store had."""
+
+    def __init__(self, machines: Any, sim: Simulator, store: Path) -> None:
+        self.machines, self.sim, self.store = machines, sim, store
+        self.held: set[str] = set()
+        self.over = threading.Event()
+        self.thread = threading.Thread(target=self.run)
+
+    def run(self) -> None:
+        while len(self.sim.ledger) <= ROWS // 3:
+            if self.over.wait(0.02):
+                return
+        self.held = held_by(self.store)
+        self.machines.remove_node(self.node, allow_graceful=False)
+
+    def __enter__(self) -> Victim:
+        with settings(self.sim):
+            self.node = self.machines.add_node(**NODE)
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.over.set()
+        self.thread.join()
+
+
+def calls(sim: Simulator) -> Counter[str]:
+    """Calls by row: the text begins with its number."""
+    bodies = [attempt.body for attempt in sim.ledger if attempt.body is not None]
+    return Counter("r" + body["messages"][-1]["content"].partition(":")[0] for body in bodies)
+
+
+def test_a_dataset_loses_no_row_to_a_dead_node_and_pays_for_none_that_the_store_held(
+    machines: Any, sim: Simulator, tmp_path: Path
+) -> None:
+    parts, store = tmp_path / "rows", tmp_path / "store"
+    parts.mkdir()
+    for part in range(BLOCKS):
+        (parts / f"{part}.jsonl").write_text("".join(map(line, range(part, ROWS, BLOCKS))))
+    with Victim(machines, sim, store) as victim:
+        labelled = classify_dataset(
+            read_dataset(str(parts), "jsonl"),
+            LABELS,
+            model=MODEL,
+            id_column="id",
+            batch_size=BATCH,
+            workers=2,
+            store=DirectoryStore(store),
+            remote={"scheduling_strategy": "SPREAD"},
+        )
+        write_dataset(labelled, str(tmp_path / "out"))
+    with pytest.raises(OverwriteError, match="more beside them would make rows twice"):
+        write_dataset(labelled, str(tmp_path / "out"))
+    rows = pyarrow.parquet.read_table(tmp_path / "out").to_pylist()
+    assert sorted(row["id"] for row in rows) == sorted(f"r{n}" for n in range(ROWS))
+    assert {(row["label"], row["error"]) for row in rows} == {("billing", None)}
+    made = calls(sim)
+    assert made.total() - ROWS <= BATCH * AT_ONCE
+    assert victim.held
+    assert {made[row] for row in victim.held} == {1}
+    assert held_by(store) == {f"r{n}" for n in range(ROWS)}
+
+
+def test_a_job_goes_on_when_a_node_dies_and_its_journal_is_whole(machines: Any, sim: Simulator, tmp_path: Path) -> None:
+    path, out, store = tmp_path / "rows.jsonl", tmp_path / "out.jsonl", tmp_path / "store"
+    path.write_text("".join(map(line, range(ROWS))))
+    chat = BatchChat(model=MODEL, labels=LABELS, id_column="id", store=DirectoryStore(store))
+
+    async def job() -> bulk.Summary:
+        async with AsyncClient(api_key=KEY, base_url=sim.base_url) as client, Cluster(chat, processes=4) as cluster:
+            summary = await bulk.run(client, path, out, task=chat.task, answerer=cluster)
+            assert cluster.lost
+            return summary
+
+    with Victim(machines, sim, store) as victim:
+        summary = asyncio.run(job())
+    assert (summary.totals.ok, summary.left) == (ROWS, 0)
+    records = [decode_record(text) for text in out.read_bytes().splitlines()]
+    assert Counter(record.custom_id for record in records) == Counter(f"r{n}" for n in range(ROWS))
+    made = calls(sim)
+    # Two processes died.
+    assert made.total() - ROWS <= 2 * WORKERS
+    assert victim.held
+    assert {made[row] for row in victim.held} == {1}
+    assert collect(str(out)).ok == ROWS
+
+
+def test_the_commands_ask_through_a_cluster_and_leave_what_they_always_leave(
+    machines: Any, sim: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("rows.jsonl").write_text("".join(map(line, range(40))))
+    with settings(sim):
+        words = ["classify", "rows.jsonl", "--labels", "billing,support", "-o", "out.csv", "--ray"]
+        done = run(*words)
+        assert done.exit_code == 0, done.stderr
+        assert "2 processes on 1 machine" in done.stderr
+        assert "40 labelled" in done.stderr
+        assert len(table("out.csv")) == 40
+        assert len(sim.ledger) == 40
+        # On one machine the answers on their way lie beside the output, until they are in the journal.
+        beside = ["out.csv.journal", "out.csv.journal.manifest", "out.csv.journal.outputs"]
+        assert sorted(os.listdir()) == ["out.csv", *beside, "rows.jsonl"]
+        assert run("report", "out.csv.journal").exit_code == 0
+        # Another machine or none: the same job.
+        assert run(*words[:-1]).exit_code == 0
+        assert len(sim.ledger) == 40
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["-o", "o.jsonl", "--ray", "rows.jsonl"], "that is a file, and no address; write FILE before --ray"),
+        (["rows.jsonl", "-o", "o.jsonl", "--ray", "--max-usd", "1"], "--max-usd is kept by one process"),
+        (["rows.jsonl", "-o", "o.jsonl", "--store", "s"], "--store goes with --ray"),
+        (["rows.jsonl", "--ray"], "--ray goes with a journal"),
+    ],
+)
+def test_what_a_cluster_cannot_do_is_said_in_one_line(
+    words: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("AIML_API_KEY", KEY)
+    Path("rows.jsonl").write_text(line(1))
+    done = run("bulk", *words, "--prompt", "{text}")
+    assert (done.exit_code, said in last_line(done)) == (2, True), done.stderr
+
+
+def test_an_address_where_nobody_listens_is_an_error_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    with pytest.raises(ConnectionError, match="refused"):
+        connect("127.0.0.1:1")
+
+
+def test_telemetry_is_off_unless_it_is_asked_for() -> None:
+    assert os.environ["RAY_USAGE_STATS_ENABLED"] == "0"

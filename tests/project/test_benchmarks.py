@@ -1,0 +1,40 @@
+"""The benchmarks run: they find what they measure, and every answer is the one that was sent."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+
+
+@pytest.mark.parametrize(("script", "pictures"), [("calls.py", ["call"]), ("chunks.py", ["chunks", "events"])])
+def test_a_benchmark_compares_aimlasync_and_aiohttp(script: str, pictures: list[str], tmp_path: Path) -> None:
+    words = ["--quick", "--rounds", "1", "--loops", "asyncio", "--peers", "raw aiohttp + json", "-o", str(tmp_path)]
+    done = subprocess.run(
+        [sys.executable, str(BENCHMARKS / script), *words],
+        env={name: value for name, value in os.environ.items() if not name.startswith("SSL_CERT")},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "FAILED" not in done.stdout
+    assert "left out" not in done.stdout
+    rows = [line for line in done.stdout.splitlines() if line.startswith(("aimlasync", "raw aiohttp"))]
+    assert len(rows) >= 2 * len(pictures)
+    assert all("x" in row for row in rows)
+    for picture in pictures:
+        assert ElementTree.parse(tmp_path / f"{picture}.svg").getroot().tag.endswith("svg")
+
+
+def test_the_readme_of_the_benchmarks_names_each_of_them() -> None:
+    text = (BENCHMARKS / "README.md").read_text(encoding="utf-8")
+    commands = {path.name for path in BENCHMARKS.glob("*.py") if "__main__" in path.read_text(encoding="utf-8")}
+    assert {name for name in commands if name not in text} == set()

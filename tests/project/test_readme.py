@@ -1,0 +1,246 @@
+"""README, CONTRIBUTING and the guide say what is true: every block runs, every link, option and name exists."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+
+from aimlasync.cli import cli
+from aimlasync.simulator import Simulator, serve_in_thread
+from tests.project.test_layers import FLOOR
+from tests.support.pages import CONTRIBUTING, GUIDE, PAGES, README, ROOT, blocks
+from tests.support.run_page import LEFT_OUT
+
+NAMES = [page.relative_to(ROOT).as_posix() for page in PAGES]
+GUIDE_PAGES = [name for name in NAMES if name.startswith("examples/guide/") and not name.endswith("README.md")]
+_LINK = re.compile(r"\]\(([^)#:]+)\)")
+_CODE = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
+
+
+def text_of(name: str) -> str:
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def prose_of(name: str) -> str:
+    """A page without its blocks."""
+    return re.sub(r"^```.*?^```$", "", text_of(name), flags=re.DOTALL | re.MULTILINE)
+
+
+def installed(name: str) -> str:
+    """The command as installed beside this interpreter."""
+    return str(Path(sys.executable).with_name(name))
+
+
+def without_keys() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if not name.startswith(("AIML", "BYTESPIKE"))}
+
+
+def commands() -> list[str]:
+    return [block.code.strip() for block in blocks(README) if block.language == "sh"][:2]
+
+
+# The front page
+
+
+def test_the_readme_opens_with_one_sentence_three_numbers_and_two_commands() -> None:
+    opening, commands_section = README.read_text(encoding="utf-8").split("## ")[:2]
+    lines = [line for line in opening.splitlines() if line]
+    assert lines[0] == "# aimlasync"
+    assert not lines[1].startswith(("*", "#"))
+    numbers = lines[2:]
+    assert len(numbers) == 3
+    assert all(line.startswith("* ") and re.search(r"\d", line) for line in numbers)
+    assert commands_section.startswith("Two commands")
+    assert all(len(command.splitlines()) == 1 for command in commands())
+
+
+def test_the_readme_is_short_and_has_five_doors() -> None:
+    text = README.read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 160
+    doors = text.partition("## Five doors")[2].partition("\n## ")[0].split("\n### ")[1:]
+    assert len(doors) == 5
+    for door in doors:
+        code = door.partition("```")[2].partition("```")[0].splitlines()[1:]
+        assert 0 < len([line for line in code if line]) <= 10
+        assert "(examples/guide/" in door
+
+
+def test_the_first_command_classifies(tmp_path: Path) -> None:
+    # The set-up before it is what made this interpreter's environment.
+    run = shlex.split(commands()[0].split("&&")[-1])
+    run[0] = installed("aimlasync")
+    run[run.index("examples/tickets.csv")] = str(ROOT / "examples" / "tickets.csv")
+    done = subprocess.run(
+        run, cwd=tmp_path, env=without_keys(), capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "simulator" in done.stderr
+    assert "360" in done.stderr
+    assert len((tmp_path / "labels.csv").read_text(encoding="utf-8").splitlines()) > 360
+
+
+def test_the_second_command_is_the_one_that_runs_this() -> None:
+    assert shlex.split(commands()[1].split("&&")[-1])[0].endswith("/pytest")
+
+
+def test_every_extra_of_users_is_on_the_front_page_and_no_page_names_another() -> None:
+    extras = tomllib.loads(text_of("pyproject.toml"))["project"]["optional-dependencies"]
+    of_users = set(extras) - {"test", "bench", "peers", "frameworks"}
+    table = text_of("README.md").partition("| extra |")[2].partition("\n\n")[0]
+    assert of_users <= set(_CODE.findall(table))
+    for name in NAMES:
+        named = re.findall(r"(?:aimlasync|\.)\[([a-z,]+)\]", text_of(name))
+        assert {extra for group in named for extra in group.split(",")} <= set(extras), name
+
+
+# Every page
+
+
+@pytest.fixture(scope="module")
+def redis_url() -> Iterator[str | None]:
+    from tests.support.redis_server import RedisServer
+
+    try:
+        server = RedisServer()
+    except pytest.skip.Exception:
+        yield None
+        return
+    server.start()
+    yield server.url
+    server.close()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_block_of_a_page_runs(name: str, tmp_path: Path, redis_url: str | None) -> None:
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    with serve_in_thread() as aimlapi, serve_in_thread(vendor="bytespike") as bytespike:
+        environment = {
+            **without_keys(),
+            "AIML_API_KEY": "test",
+            "AIML_API_URL": aimlapi.base_url,
+            "BYTESPIKE_API_KEY": "test",
+            "BYTESPIKE_API_URL": bytespike.base_url,
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "PYTHONPATH": str(ROOT),
+        }
+        if redis_url is not None:
+            environment["REDIS_URL"] = redis_url
+        done = subprocess.run(
+            [sys.executable, "-W", "error", str(ROOT / "tests" / "support" / "run_page.py"), str(ROOT / name)],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+    assert done.stderr == ""
+    if done.returncode == LEFT_OUT:
+        pytest.skip(f"all ran but {done.stdout.splitlines()[-1]}")
+    assert done.returncode == 0
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_link_leads_to_a_file(name: str) -> None:
+    for link in _LINK.findall(prose_of(name)):
+        assert ((ROOT / name).parent / link).exists(), link
+
+
+def options() -> set[str]:
+    """Every option of every command."""
+    return {
+        option
+        for command in cli.commands.values()
+        for parameter in command.params
+        if isinstance(parameter, click.Option)
+        for option in parameter.opts
+    } | {"--help"}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_option_that_a_page_names_exists(name: str) -> None:
+    # An option of another program stands behind that program's name.
+    named = {span.split()[0] for span in _CODE.findall(prose_of(name)) if span.startswith("-")}
+    assert {option for option in named if option != "-"} <= options()
+
+
+def loggers() -> set[str]:
+    source = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "aimlasync").rglob("*.py"))
+    return set(re.findall(r"getLogger\(\"([\w.]+)\"\)", source))
+
+
+def exists(dotted: str) -> bool:
+    """Whether a dotted name is a module, or something in one."""
+    module, _, attribute = dotted.rpartition(".")
+    try:
+        importlib.import_module(dotted)
+    except ModuleNotFoundError:
+        return bool(module) and hasattr(importlib.import_module(module), attribute)
+    except ImportError as missing:
+        return "pip install" in str(missing)
+    return True
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_name_of_ours_in_a_page_exists(name: str) -> None:
+    for span in _CODE.findall(prose_of(name)):
+        if re.fullmatch(r"aimlasync(\.\w+)+", span):
+            assert span in loggers() or exists(span), span
+
+
+@pytest.mark.parametrize("name", ["README.md", "examples/guide/web.md"])
+async def test_the_web_app_of_a_page_serves(name: str, simulator: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("fastapi", reason="pip install 'aimlasync[test]' has what this example needs")
+    from tests.support.web import browser, events_of, serving
+
+    monkeypatch.setenv("AIML_API_KEY", "test")
+    monkeypatch.setenv("AIML_API_URL", simulator.base_url)
+    names: dict[str, Any] = {}
+    exec(next(block.code for block in blocks(ROOT / name) if "FastAPI(" in block.code), names)
+    async with serving(names["app"]) as server, browser() as session:
+        async with session.get(f"{server.url}/chat?question=Hello&user=ann") as response:
+            events = [event.event async for event in events_of(response)]
+    assert set(events) == {"message", "done"}
+
+
+# The guide
+
+
+@pytest.mark.parametrize("name", GUIDE_PAGES)
+def test_a_page_of_the_guide_answers_one_question_and_is_in_the_index(name: str) -> None:
+    lines = text_of(name).splitlines()
+    assert lines[0].startswith("# ")
+    assert lines[2].endswith("?")
+    assert len(lines) <= 150
+    assert f"]({Path(name).name}): {lines[2]}" in (GUIDE / "README.md").read_text(encoding="utf-8")
+
+
+# CONTRIBUTING
+
+
+def test_every_room_is_on_the_map_from_low_to_high() -> None:
+    section = CONTRIBUTING.read_text(encoding="utf-8").partition("## The map")[2].partition("\n## ")[0]
+    rooms = [room for line in re.findall(r"^\|(.*?)\|", section, re.M) for room in _CODE.findall(line)]
+    assert sorted(rooms) == sorted(FLOOR)
+    assert rooms == sorted(rooms, key=lambda room: FLOOR[room])
+
+
+def test_contributing_is_short_and_every_file_that_it_names_is_there() -> None:
+    text = CONTRIBUTING.read_text(encoding="utf-8")
+    assert len(text.splitlines()) < 150
+    assert commands()[1] in text
+    paths = [span.split()[-1] for span in _CODE.findall(text) if span.split()[-1].endswith(".py")]
+    assert paths
+    for path in paths:
+        assert (ROOT / path).is_file() or (ROOT / "aimlasync" / path).is_file(), path

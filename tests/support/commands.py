@@ -1,0 +1,77 @@
+"""The command line as tests run it, and what it leaves behind."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from click.testing import CliRunner, Result
+
+from aimlasync.cli import cli
+
+TICKETS = str(Path(__file__).parents[2] / "examples" / "tickets.csv")
+
+
+def run(*args: str, stdin: str | bytes | None = None) -> Result:
+    """Run a command in this process."""
+    return CliRunner().invoke(cli, args, input=stdin, prog_name="aimlasync", catch_exceptions=False)
+
+
+def start(*args: str, **options: Any) -> subprocess.Popen[str]:
+    """Run a command in a process of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-W", "error", "-m", "aimlasync", *args],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        encoding="utf-8",
+        **options,
+    )
+
+
+def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+    """Return the exit code, stdout and stderr of a process that is about to end."""
+    out, err = process.communicate(timeout=30)
+    return process.returncode, out, err
+
+
+def until(what: Callable[[], bool]) -> None:
+    """Wait for what a process or a thread is about to do."""
+    deadline = time.monotonic() + 20
+    while not what():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def last_line(result: Result) -> str:
+    """Return the last thing that was said on stderr."""
+    return result.stderr.splitlines()[-1]
+
+
+def table(path: str) -> list[dict[str, str]]:
+    """Read a CSV file."""
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def lines(path: str) -> list[dict[str, Any]]:
+    """Read a JSONL file."""
+    with open(path, encoding="utf-8") as file:
+        return [json.loads(line) for line in file]
+
+
+def journal(path: str) -> list[dict[str, Any]]:
+    """Read the journal beside an output."""
+    return lines(f"{path}.journal")
+
+
+def write(name: str, content: str | bytes) -> str:
+    """Make a file."""
+    Path(name).write_bytes(content.encode() if isinstance(content, str) else content)
+    return name

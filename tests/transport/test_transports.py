@@ -1,0 +1,338 @@
+"""What a transport does with connections, over both of them; and what is the lean one's own."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gzip
+import json
+from typing import Any
+
+import aiohttp
+import pytest
+
+from aimlasync import APIConnectionError, APITimeoutError, AsyncClient, Endpoint, Limits, Retry, Timeout
+from aimlasync.transport.aiohttp_session import AiohttpTransport
+from aimlasync.transport.base import StaleConnectionError, Transport
+from aimlasync.transport.connection_pool import LeanTransport
+from tests.support.servers import RawServer, Script, raw_server, until
+
+HELLO: Any = [{"role": "user", "content": "Hello"}]
+BODY = json.dumps({"choices": [{"message": {"content": "hi"}, "finish_reason": "stop"}]}).encode()
+OK = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+SIZED = OK + b"Content-Length: %d\r\n\r\n%b" % (len(BODY), BODY)
+CHUNK = b'data: {"choices": [{"delta": {"content": "hi"}, "finish_reason": "stop"}]}\n\n'
+HEADERS = {"Authorization": "Bearer k"}
+
+
+def raw(data: bytes, end: Any = "keep") -> Script:
+    return Script(head=data, end=end)
+
+
+def connect(server: RawServer, **options: Any) -> AsyncClient:
+    options.setdefault("retry", Retry(attempts=1))
+    return AsyncClient(api_key="k", base_url=server.base_url, timeout=5, **options)
+
+
+def made(over: str) -> Transport:
+    return LeanTransport() if over == "lean" else AiohttpTransport()
+
+
+async def ask(client: AsyncClient) -> str | None:
+    return (await client.chat.completions.create(model="m", messages=HELLO)).choices[0].message.content
+
+
+ZIPPED = gzip.compress(BODY)
+KEPT = {
+    "length": SIZED,
+    "1xx-first": b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n" + SIZED,
+}
+CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
+ACCEPTED = {
+    **KEPT,
+    "gzip": OK + b"Content-Encoding: gzip\r\nContent-Length: %d\r\n\r\n%b" % (len(ZIPPED), ZIPPED),
+    "gzip-chunked": CHUNKED.replace(b"\r\n", b"\r\nContent-Encoding: gzip\r\n", 1)
+    + b"%x\r\n%b\r\n0\r\n\r\n" % (len(ZIPPED), ZIPPED),
+    "trailers": CHUNKED + b"%x\r\n%b\r\n0\r\nX-Sum: 1\r\n\r\n" % (len(BODY), BODY),
+    "extensions": CHUNKED + b"%x\r\n%b\r\n%x;a=b\r\n%b\r\n0\r\n\r\n" % (5, BODY[:5], len(BODY) - 5, BODY[5:]),
+    "HTTP/1.0": SIZED.replace(b"HTTP/1.1", b"HTTP/1.0"),
+}
+
+
+@pytest.mark.parametrize("data", ACCEPTED.values(), ids=ACCEPTED.keys())
+@pytest.mark.parametrize("split", [False, True], ids=["at-once", "split"])
+async def test_odd_framings_and_encodings_are_answers_too(data: bytes, split: bool) -> None:
+    cut = data.index(b"\r\n\r\n") + 7
+    script = Script(head=data[:cut], chunks=[data[cut:]], end="keep") if split else raw(data)
+    async with raw_server(script) as server, connect(server) as client:
+        assert await ask(client) == "hi"
+        assert await ask(client) == "hi"
+
+
+@pytest.mark.parametrize("data", KEPT.values(), ids=KEPT.keys())
+async def test_a_connection_is_used_again_whoever_read_the_response(data: bytes) -> None:
+    async with raw_server(raw(data)) as server, connect(server) as client:
+        for _ in range(3):
+            assert await ask(client) == "hi"
+        assert server.connections == 1
+
+
+async def test_a_body_may_end_with_its_connection() -> None:
+    async with raw_server(raw(OK + b"\r\n" + BODY, "eof")) as server, connect(server) as client:
+        assert await ask(client) == "hi"
+        assert await ask(client) == "hi"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [OK + b"Connection: close\r\nContent-Length: %d\r\n\r\n%b" % (len(BODY), BODY), SIZED + b"HTTP/1.1 200 OK\r\n"],
+    ids=["it-says-so", "leftovers"],
+)
+async def test_a_connection_that_cannot_be_trusted_is_not_used_again(data: bytes) -> None:
+    async with raw_server(raw(data)) as server, connect(server) as client:
+        for _ in range(3):
+            assert await ask(client) == "hi"
+        assert server.connections == 3
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        OK + b"Content-Length: 2\r\nContent-Length: 3\r\n\r\n{} ",
+        OK + b"Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n{}",
+        OK + b"Transfer-Encoding: chunked\r\n\r\nfffffffffffffffff\r\n{}",
+        OK + b"Content-Length: -1\r\n\r\n{}",
+        b"220 hello\r\n\r\n",
+    ],
+)
+async def test_a_response_with_two_ends_or_none_is_no_answer(data: bytes) -> None:
+    async with raw_server(raw(data)) as server, connect(server) as client:
+        with pytest.raises(APIConnectionError) as caught:
+            await ask(client)
+        assert caught.value.__context__ is None
+        await until(lambda: server.open_connections == 0)
+
+
+async def test_a_kept_connection_that_the_server_closed_is_replaced_and_counted() -> None:
+    async with raw_server(raw(SIZED), raw(b"", "eof"), raw(SIZED)) as server, connect(server) as client:
+        assert await ask(client) == "hi"
+        reply = await client.chat.completions.create(model="m", messages=HELLO)
+        assert reply.info.attempts == 2
+        assert (len(server.requests), server.connections) == (3, 2)
+
+
+async def test_a_fresh_connection_that_closes_is_not_stale_and_neither_is_one_that_began_to_answer(over: str) -> None:
+    async with raw_server(raw(b"", "eof"), raw(SIZED), raw(b"HTTP/1.1 2", "eof")) as server:
+        transport = made(over)
+        url = f"{server.base_url}/x"
+        with pytest.raises(APIConnectionError) as caught:
+            await transport.send("POST", url, HEADERS, {}, b"{}", connect=1)
+        assert not isinstance(caught.value, StaleConnectionError)
+        assert await (await transport.send("POST", url, HEADERS, {}, b"{}", connect=1)).read() == BODY
+        with pytest.raises(APIConnectionError) as caught:
+            await transport.send("POST", url, HEADERS, {}, b"{}", connect=1)
+        assert not isinstance(caught.value, StaleConnectionError)
+        await transport.close()
+
+
+async def test_connect_bounds_the_look_up_of_a_name_and_the_next_endpoint_is_asked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Hanging(aiohttp.abc.AbstractResolver):
+        def __init__(self, **_: Any) -> None:
+            pass
+
+        async def resolve(self, host: str, port: int = 0, family: Any = 0) -> Any:
+            await asyncio.Event().wait()
+
+        async def close(self) -> None:
+            pass
+
+    monkeypatch.setattr(aiohttp.connector, "DefaultResolver", Hanging)
+    async with raw_server(raw(SIZED)) as server:
+        endpoints = [Endpoint(base_url="https://slow.example/v1"), Endpoint(base_url=server.base_url)]
+        async with AsyncClient(endpoints=endpoints, timeout=Timeout(connect=0.05, total=20)) as client:
+            reply = await client.chat.completions.create(model="m", messages=HELLO)
+            assert (reply.text, reply.info.attempts) == ("hi", 2)
+            assert client.statistics()[0].attempts == 1
+
+
+async def test_connect_bounds_a_proxy_that_does_not_answer() -> None:
+    silent = Script(end="stall", head=b"")
+    async with raw_server(silent) as proxy:
+        async with AsyncClient(
+            api_key="k",
+            base_url="https://127.0.0.1:9/v1",
+            proxy=f"http://127.0.0.1:{proxy.port}",
+            timeout=Timeout(connect=0.1, total=20),
+            retry=Retry(attempts=1),
+        ) as client:
+            with pytest.raises(APITimeoutError) as caught:
+                await ask(client)
+            assert caught.value.phase == "connect"
+            assert caught.value.billed is False
+
+
+async def test_aiohttp_sends_nothing_twice_by_itself() -> None:
+    # It would repeat a GET whose kept connection died.
+    async with raw_server(raw(SIZED), raw(b"", "eof"), raw(b"", "eof"), raw(SIZED)) as server:
+        transport = AiohttpTransport()
+        url = f"{server.base_url}/x"
+        await (await transport.send("GET", url, HEADERS, {}, None, connect=1)).read()
+        with pytest.raises(StaleConnectionError):
+            await transport.send("GET", url, HEADERS, {}, None, connect=1)
+        assert len(server.requests) == 2
+        await transport.close()
+
+
+async def test_after_a_streams_end_its_connection_is_used_again() -> None:
+    stream = Script([CHUNK, b"data: [DONE]\n\n", b": and something more\n\n"], end="keep")
+    async with raw_server(stream) as server, connect(server) as client:
+        for _ in range(3):
+            answer = await client.chat.completions.create(model="m", messages=HELLO, stream=True)
+            assert (await answer.collect()).text == "hi"
+            await until(lambda: not client._pipeline.balancer.upstreams[0].limiter.in_flight)
+            await asyncio.sleep(0.02)
+        assert server.connections == 1
+
+
+async def test_what_a_server_sends_unasked_costs_it_the_connection(over: str) -> None:
+    if over == "session":
+        pytest.skip("aiohttp closes such a connection when it is taken next")
+    async with raw_server(Script(head=SIZED, chunks=[b"", b"HTTP/1.1 200 OK\r\n"], end="keep")) as server:
+        async with connect(server) as client:
+            assert await ask(client) == "hi"
+            await until(lambda: server.open_connections == 0)
+            assert await ask(client) == "hi"
+        assert server.connections == 2
+
+
+async def test_a_large_body_is_not_sent_on_once_it_is_refused() -> None:
+    ended = asyncio.Event()
+    refused = b"HTTP/1.1 413 Too Large\r\nContent-Length: 2\r\n\r\n{}"
+    taken = 0
+
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal taken
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(refused)
+        with contextlib.suppress(ConnectionError):
+            while data := await reader.read(2**16):
+                taken += len(data)
+        writer.close()
+        ended.set()
+
+    server = await asyncio.start_server(refuse, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    transport = LeanTransport()
+    reply = await transport.send("POST", f"http://127.0.0.1:{port}/", HEADERS, {}, bytes(50 * 2**20), connect=1)
+    assert (reply.status, await reply.read()) == (413, b"{}")
+    await transport.close()
+    server.close()
+    await server.wait_closed()
+    await ended.wait()
+    await asyncio.sleep(0)
+    assert taken < 40 * 2**20
+
+
+async def test_a_server_is_not_read_faster_than_the_reader_takes_it() -> None:
+    sent = 0
+
+    async def pour(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal sent
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        for _ in range(1024):
+            writer.write(b"10000\r\n" + bytes(2**16) + b"\r\n")
+            await writer.drain()
+            sent += 1
+        writer.write(b"0\r\n\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(pour, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    transport = LeanTransport()
+    reply = await transport.send("GET", f"http://127.0.0.1:{port}/", HEADERS, {}, None, connect=1)
+    before = -1
+    while before != sent:
+        before = sent
+        await asyncio.sleep(0.05)
+    # What the kernel holds is not ours to bound.
+    assert sent < 512
+    assert len(await reply.read()) == 2**26
+    await transport.close()
+    server.close()
+    await server.wait_closed()
+
+
+@pytest.mark.parametrize(
+    "own", [{"X-A": "b\r\nX-C: d"}, {"X-A\n": "b"}, {"X-A": "\0"}, {"Content-Length": "3"}, {"transfer-encoding": "x"}]
+)
+async def test_a_header_that_would_change_the_request_is_refused_and_nothing_is_sent(own: dict[str, str]) -> None:
+    async with raw_server(raw(SIZED)) as server:
+        transport = LeanTransport()
+        url = f"{server.base_url}/x"
+        for _ in range(2):
+            with pytest.raises(ValueError, match="cannot be sent") as caught:
+                await transport.send("POST", url, HEADERS, own, b"{}", connect=1)
+            assert "Bearer" not in str(caught.value)
+        assert await (await transport.send("POST", url, HEADERS, {}, b"{}", connect=1)).read() == BODY
+        await transport.close()
+    assert (len(server.requests), server.connections) == (1, 1)
+
+
+async def test_more_calls_at_once_than_handshakes_at_once_are_all_answered() -> None:
+    async with raw_server(raw(SIZED)) as server, connect(server, limits=Limits(concurrency=400)) as client:
+        assert await asyncio.gather(*(ask(client) for _ in range(400))) == ["hi"] * 400
+        assert server.connections <= 400
+
+
+async def test_who_leaves_the_line_for_a_connection_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    from aimlasync.transport import connection_pool as lean
+
+    monkeypatch.setattr(lean, "_DIALS", 1)
+    async with raw_server(raw(SIZED)) as server:
+        transport = LeanTransport()
+        url = f"{server.base_url}/x"
+        for step in range(12):
+            calls = [
+                asyncio.ensure_future(transport.send("POST", url, HEADERS, {}, b"{}", connect=1)) for _ in range(3)
+            ]
+            for _ in range(step):
+                await asyncio.sleep(0)
+            calls[1].cancel()
+            done = await asyncio.gather(*calls, return_exceptions=True)
+            replies = [reply for reply in done if not isinstance(reply, BaseException)]
+            assert len(replies) >= 2
+            for reply in replies:
+                assert await reply.read() == BODY
+            (origin,) = transport._origins.values()
+            assert (origin._dialling, len(origin._line)) == (0, 0)
+            for connection in list(transport.connections):
+                connection.drop()
+        await transport.close()
+
+
+async def test_idle_connections_are_closed_in_time() -> None:
+    async with raw_server(raw(SIZED)) as server:
+        transport = LeanTransport(keepalive=0.05)
+        reply = await transport.send("POST", f"{server.base_url}/x", HEADERS, {}, b"{}", connect=1)
+        await reply.read()
+        await until(lambda: server.open_connections == 0)
+        assert not transport.connections
+        await transport.close()
+
+
+async def test_dropping_an_answered_response_does_not_hurt_the_call_that_has_its_connection_now() -> None:
+    async with raw_server(raw(SIZED)) as server:
+        transport = LeanTransport()
+        url = f"{server.base_url}/x"
+        first = await transport.send("POST", url, HEADERS, {}, b"{}", connect=1)
+        await first.read()
+        second = asyncio.ensure_future(transport.send("POST", url, HEADERS, {}, b"{}", connect=1))
+        await asyncio.sleep(0)
+        first.abort()
+        first.finish()
+        assert await (await second).read() == BODY
+        assert server.connections == 1
+        await transport.close()
