@@ -25,22 +25,23 @@ import asyncio
 from collections.abc import Callable
 from typing import Literal, Protocol
 
+import msgspec
+
 from aimlasync.admission.fair_queue import FairQueue
 from aimlasync.admission.rate_limits import BURST_REQUESTS, BURST_TOKENS, Bucket, Entry, Window
 from aimlasync.config import Limits, Priority
 from aimlasync.quota.lease import Allotment, Leases
 
 
-class Admission:
-    """An admitted attempt: its entries in the request and token windows, or its allotment of a lease."""
+class Admission(msgspec.Struct, eq=False):
+    """An admitted attempt: its part of entries in the request and token windows, or its allotment of a lease."""
 
-    __slots__ = ("allotment", "request", "tokens")
-
-    def __init__(self, request: Entry | None, tokens: Entry | None, allotment: Allotment | None = None) -> None:
-        self.request = request
-        self.tokens = tokens
-        # Set instead of the two entries where the rate limits are shared.
-        self.allotment = allotment
+    request: Entry | None
+    tokens: Entry | None
+    amount: float = 0.0
+    """The tokens that it is counted at."""
+    allotment: Allotment | None = None
+    """Set instead of the two entries where the rate limits are shared."""
 
 
 class LearnedRate(Protocol):
@@ -173,7 +174,7 @@ class Limiter:
         """End an admitted attempt; `tokens` is how many it really took, None when that is not known."""
         self.in_flight -= 1
         if tokens is not None and admission.tokens is not None:
-            self._settle(admission.tokens, tokens)
+            self._settle(admission, admission.tokens, tokens)
         elif tokens is not None and admission.allotment is not None and self._leases is not None:
             self._leases.settle(admission.allotment, tokens)
         if self.queue:
@@ -182,7 +183,7 @@ class Limiter:
     def withdraw(self, admission: Admission) -> None:
         """End an admitted attempt that was never sent: it counts neither as a request nor by its tokens."""
         if admission.request is not None and self._request_window is not None and self._request_bucket is not None:
-            self._request_window.settle(admission.request, 0.0)
+            self._request_window.settle(admission.request, -1.0)
             self._request_bucket.adjust(-1.0)
         if admission.allotment is not None and self._leases is not None:
             self._leases.withdraw(admission.allotment)
@@ -287,17 +288,19 @@ class Limiter:
         self.in_flight += 1
         self._learned_rate.sent(now)
         if allotment is not None:
-            return Admission(None, None, allotment)
+            return Admission(None, None, allotment=allotment)
         window, token_window = self._request_window, self._token_window
         return Admission(
             window.admit(1.0, now) if window is not None else None,
             token_window.admit(tokens, now) if token_window is not None else None,
+            tokens,
         )
 
-    def _settle(self, entry: Entry, tokens: float) -> None:
-        difference = tokens - entry.amount
+    def _settle(self, admission: Admission, entry: Entry, tokens: float) -> None:
+        difference = tokens - admission.amount
         if difference and self._token_window is not None and self._token_bucket is not None:
-            self._token_window.settle(entry, tokens)
+            admission.amount = tokens
+            self._token_window.settle(entry, difference)
             self._token_bucket.adjust(difference)
 
 

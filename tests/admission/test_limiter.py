@@ -510,7 +510,9 @@ class Held:
 
     def __init__(self, admission: Admission, at: float, tokens: float) -> None:
         self.admission = admission
-        self.at = at
+        # When each minute of it began; an entry of a slot is as late as the last of the slot.
+        self.at = at if admission.request is None else admission.request.time
+        self.tokens_at = at if admission.tokens is None else admission.tokens.time
         self.requests = 1.0
         self.tokens = tokens
 
@@ -521,8 +523,9 @@ class Minutes(RuleBasedStateMachine):
     """
 
     @initialize(
-        rpm=st.sampled_from([None, 30, 600]),
-        tpm=st.sampled_from([None, 3_000, 90_000]),
+        # Windows of the largest ones count in slots.
+        rpm=st.sampled_from([None, 30, 600, 60_000]),
+        tpm=st.sampled_from([None, 3_000, 90_000, 6_000_000]),
         limit=st.integers(1, 5),
         crowd=st.integers(0, 8),
     )
@@ -545,18 +548,18 @@ class Minutes(RuleBasedStateMachine):
 
     def totals(self) -> tuple[float, float]:
         """What was admitted in the limiter's minute: requests and tokens."""
-        recent = [held for held in self.sent if held.at > self.loop.time() - _WINDOW]
-        return sum(held.requests for held in recent), sum(held.tokens for held in recent)
+        since = self.loop.time() - _WINDOW
+        requests = sum(held.requests for held in self.sent if held.at > since)
+        return requests, sum(held.tokens for held in self.sent if held.tokens_at > since)
 
     def admitted(self, number: int, admission: Admission, guess: float) -> None:
         """The law of every admission; nothing else has happened since it was made."""
         rpm, tpm = self.limits
-        tokens = admission.tokens.amount if admission.tokens is not None else guess
+        tokens = admission.amount if admission.tokens is not None else guess
         assert self.loop.time() >= self.paused - 1e-3
         assert self.limiter.in_flight <= self.limiter.limit
         # Admitted some turns of the loop ago, which is when its minute began.
-        entry = admission.request or admission.tokens
-        self.held[number] = held = Held(admission, self.loop.time() if entry is None else entry.time, tokens)
+        self.held[number] = held = Held(admission, self.loop.time(), tokens)
         self.sent.append(held)
         requests_total, tokens_total = self.totals()
         assert rpm is None or requests_total <= rpm
