@@ -94,7 +94,6 @@ class AdaptiveLimit:
         "_diagnosis",
         "_epoch",
         "_first_tick",
-        "_fixed",
         "_held_until",
         "_in_flight",
         "_is_silent",
@@ -107,12 +106,13 @@ class AdaptiveLimit:
         "_row_began",
         "_silent_again",
         "_tick",
+        "is_fixed",
         "refusals",
     )
 
     def __init__(self, limit: float | None = None, *, is_rated: bool = False) -> None:
         self.refusals = 0
-        self._fixed = limit is not None
+        self.is_fixed = limit is not None
         self._in_flight = bound_in_flight((_RATED_START if is_rated else _START) if limit is None else float(limit))
         # None until a refusal may speak of a rate.
         self._rate: Bound | None = None
@@ -166,7 +166,7 @@ class AdaptiveLimit:
 
     def answered(self, now: float, in_flight: int) -> None:
         """Take in an answer that came while `in_flight` attempts, itself included, were at the server."""
-        if self._fixed:
+        if self.is_fixed:
             return
         if in_flight > self._diagnosis.proven:
             self._diagnosis.accepted(in_flight)
@@ -206,7 +206,7 @@ class AdaptiveLimit:
         if started <= self._epoch:
             return False
         self._epoch = now
-        if self._fixed:
+        if self.is_fixed:
             return True
         self._probe_at = max(self._probe_at, now + _PROBE_SECONDS)
         limit, rate, diagnosis = self._in_flight, self._rate, self._diagnosis

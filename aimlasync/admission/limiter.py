@@ -54,16 +54,6 @@ class LearnedRate(Protocol):
         """Note that an attempt is sent."""
 
 
-class _NoRate:
-    """The `LearnedRate` of a limiter that has none."""
-
-    def delay(self, now: float) -> float:
-        return 0.0
-
-    def sent(self, now: float) -> None:
-        return None
-
-
 class _Shortfall:
     """The bucket that keeps the head of the queue waiting, and the amount to acquire from it."""
 
@@ -110,7 +100,7 @@ class Limiter:
         self._request_bucket = None if rpm is None else Bucket(rpm, BURST_REQUESTS)
         self._token_window = None if tpm is None else Window(tpm)
         self._token_bucket = None if tpm is None else Bucket(tpm, BURST_TOKENS)
-        self._learned_rate: LearnedRate = learned_rate or _NoRate()
+        self._learned_rate = learned_rate
         self.counts_tokens = tpm is not None or (leases is not None and leases.counts_tokens)
         """Whether the limiter uses an estimate of tokens."""
         self.is_rated = rpm is not None or tpm is not None or leases is not None
@@ -133,7 +123,9 @@ class Limiter:
     def enter_nowait(self, tokens: float, now: float) -> Admission | None:
         """Admit an attempt of about `tokens` if that is possible at once and no other call waits; else return None."""
         learned_rate = self._learned_rate
-        if self.in_flight >= self.limit or self.paused_until > now or learned_rate.delay(now) > 0:
+        if self.in_flight >= self.limit or self.paused_until > now:
+            return None
+        if learned_rate is not None and learned_rate.delay(now) > 0:
             return None
         if self.queue and self.queue.head() is not None:
             return None
@@ -142,7 +134,8 @@ class Limiter:
             return None if allotment is None else self._admit(tokens, now, allotment)
         if not self.is_rated:
             self.in_flight += 1
-            learned_rate.sent(now)
+            if learned_rate is not None:
+                learned_rate.sent(now)
             return _UNCOUNTED
         if self._wait(tokens, now) > 0 or self._pay(tokens, now) is not None:
             return None
@@ -221,7 +214,7 @@ class Limiter:
             loop = waiter.turn.get_loop()
             now = loop.time()
             tokens = waiter.need()
-            wait = max(self.paused_until - now, self._learned_rate.delay(now), self._wait(tokens, now))
+            wait = max(self.paused_until - now, self._delay(now), self._wait(tokens, now))
             if wait > 0:
                 self._timer = loop.call_later(wait, self.advance)
                 return
@@ -251,7 +244,7 @@ class Limiter:
             return "pause"
         if self.in_flight >= self.limit:
             return "concurrency"
-        if self._learned_rate.delay(now) > 0:
+        if self._delay(now) > 0:
             return "rate"
         if self._request_window is not None and self._request_window.wait(1.0, now) > 0:
             return "requests"
@@ -263,6 +256,10 @@ class Limiter:
         self._acquiring = None
         if self.queue or not task.cancelled():
             self.advance()
+
+    def _delay(self, now: float) -> float:
+        """Return the seconds until the learned rate allows the next attempt."""
+        return 0.0 if self._learned_rate is None else self._learned_rate.delay(now)
 
     def _wait(self, tokens: float, now: float) -> float:
         """Return the seconds until both windows have room."""
@@ -286,7 +283,8 @@ class Limiter:
 
     def _admit(self, tokens: float, now: float, allotment: Allotment | None = None) -> Admission:
         self.in_flight += 1
-        self._learned_rate.sent(now)
+        if self._learned_rate is not None:
+            self._learned_rate.sent(now)
         if allotment is not None:
             return Admission(None, None, allotment=allotment)
         window, token_window = self._request_window, self._token_window

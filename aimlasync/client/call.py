@@ -58,7 +58,7 @@ class Call(msgspec.Struct, eq=False):
 
     method: str
     targets: list[Target]
-    headers: Headers
+    headers: dict[str, str]
     info: Info
     timeout: Timeout
     retry: Retry

@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import secrets
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from functools import partial
 from typing import Any, TypeVar
 
@@ -249,7 +249,8 @@ class Pipeline:
         call, upstream, info = attempt.call, attempt.target.upstream, attempt.info
         info.endpoint = upstream.endpoint.name
         try:
-            attempt.reply = reply = await self.send(transport, call, attempt.target)
+            sent = self.send(transport, call, attempt.target)
+            attempt.reply = reply = await (sent if call.first_token is None else within(call.first_token, sent))
             now = attempt.permit.loop.time()
             info.timing.first_byte = now - attempt.started
             info.saw_headers(reply.status, reply.headers)
@@ -269,10 +270,9 @@ class Pipeline:
         """Make a second attempt beside a slow first one. Raises OverloadedError where there is no room for it."""
         return await self._attempt(self.balancer.spare(first), receive, transport)
 
-    async def send(self, transport: Transport, call: Call, target: Target) -> RawReply:
-        """Send once."""
-        first_token = call.first_token
-        sent = transport.send(
+    def send(self, transport: Transport, call: Call, target: Target) -> Coroutine[Any, Any, RawReply]:
+        """Send once; to be awaited."""
+        return transport.send(
             call.method,
             target.url,
             target.upstream.headers,
@@ -281,14 +281,6 @@ class Pipeline:
             connect=call.timeout.connect,
             fresh=call.replaced,
         )
-        if first_token is None:
-            return await sent
-        try:
-            async with asyncio.timeout(first_token):
-                return await sent
-        except TimeoutError:
-            pass
-        raise APITimeoutError(f"no event within {first_token} s", phase="first_token")
 
     # Identity
 
@@ -297,13 +289,21 @@ class Pipeline:
             return Info(model=model, request_id=check_request_id(extra_headers[_CLIENT_REQUEST_ID]))
         return Info(model=model, request_id=f"{self._id_prefix}-{next(self._ids):x}")
 
-    def _headers(self, info: Info, settings: Settings, extra: Mapping[str, str] | None) -> Headers:
+    def _headers(self, info: Info, settings: Settings, extra: Mapping[str, str] | None) -> dict[str, str]:
         """What this call adds to an endpoint's headers; `extra` are checked, and all of them in one spelling."""
-        headers = Headers(settings.headers)
-        if extra:
-            headers.update(extra)
-        headers[_CLIENT_REQUEST_ID] = info.request_id
-        return headers
+        if not extra and not settings.headers:
+            return {_CLIENT_REQUEST_ID: info.request_id}
+        return Headers({**settings.headers, **(extra or {}), _CLIENT_REQUEST_ID: info.request_id})
+
+
+async def within(first_token: float, sent: Coroutine[Any, Any, RawReply]) -> RawReply:
+    """Wait for a response no longer than for the first event that is in it."""
+    try:
+        async with asyncio.timeout(first_token):
+            return await sent
+    except TimeoutError:
+        pass
+    raise APITimeoutError(f"no event within {first_token} s", phase="first_token")
 
 
 def _drop(answer: object) -> None:

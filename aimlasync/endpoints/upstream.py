@@ -74,7 +74,9 @@ class Upstream:
         self.endpoint = endpoint
         self.adaptive = AdaptiveLimit(limit=limits.concurrency, is_rated=limits.is_rated)
         leases = None if endpoint.quota is None else Leases(endpoint.quota, limits)
-        self.limiter = Limiter(limits, limit=int(self.adaptive.limit), learned_rate=self.adaptive, leases=leases)
+        # A fixed limit learns nothing.
+        learned_rate = None if self.adaptive.is_fixed else self.adaptive
+        self.limiter = Limiter(limits, limit=int(self.adaptive.limit), learned_rate=learned_rate, leases=leases)
         self.estimator = Estimator()
         self._counts_requested = limits.tokens_counted == "requested"
         self.circuit = CircuitBreaker()
@@ -134,18 +136,19 @@ class Upstream:
         """Return a permit if none must be waited for, else None; `now` is the loop's time, where the caller has it."""
         if now is None:
             now = loop.time()
-        admission = self.limiter.enter_nowait(tokens, now)
-        return None if admission is None else self._sent(admission, now, loop)
+        limiter = self.limiter
+        admission = limiter.enter_nowait(tokens, now)
+        if admission is None:
+            return None
+        self.counters.attempts += 1
+        return Permit(self, loop, now, limiter.in_flight - 1, admission)
 
     async def admit(self, tokens: float | Callable[[], float], priority: Priority, tenant: str | None = None) -> Permit:
         """Wait in the queue for a permit; a function `tokens` is called each time the call is tried."""
         admission = await self.limiter.enter(tokens, priority, tenant)
         loop = asyncio.get_running_loop()
-        return self._sent(admission, loop.time(), loop)
-
-    def _sent(self, admission: Admission, now: float, loop: asyncio.AbstractEventLoop) -> Permit:
         self.counters.attempts += 1
-        return Permit(self, loop, now, self.limiter.in_flight - 1, admission)
+        return Permit(self, loop, loop.time(), self.limiter.in_flight - 1, admission)
 
     def take_back(
         self, permit: Permit, outcome: Outcome, tokens: float | None, now: float | None, kind: Refused | None
@@ -162,7 +165,8 @@ class Upstream:
                 self._refusals = 0
                 held = now - permit.sent_at
                 self.held_for += _WEIGHT * (held - self.held_for) if self.held_for else held
-                adaptive.answered(now, limiter.in_flight)
+                if not adaptive.is_fixed:
+                    adaptive.answered(now, limiter.in_flight)
                 if self._counts_requested:
                     # The server counts the tokens that were requested, whatever was used of them.
                     tokens = None

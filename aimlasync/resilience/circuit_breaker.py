@@ -84,7 +84,10 @@ class CircuitBreaker:
         """Note an answer; `latency`, if given, goes into the average instead of `seconds` (a stream's first byte)."""
         sample, average = seconds if latency is None else latency, self.latency
         self.latency = sample if average is None else average + _WEIGHT * (sample - average)
-        self.answered(now, seconds)
+        if self.state == "closed" and now - seconds > self._opened_at:
+            self._bucket(now)[1] += 1
+        else:
+            self.answered(now, seconds)
 
     def answered(self, now: float, seconds: float) -> None:
         """Note that a working server refused a request: it closes the circuit, and the latency does not count."""
@@ -135,7 +138,7 @@ class CircuitBreaker:
         self._buckets = [[-1, 0, 0] for _ in range(_BUCKETS)]
 
     def _bucket(self, now: float) -> list[int]:
-        number = int(now // _BUCKET_SECONDS)
+        number = int(now / _BUCKET_SECONDS)
         bucket = self._buckets[number % _BUCKETS]
         if bucket[0] != number:
             bucket[:] = number, 0, 0

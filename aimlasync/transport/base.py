@@ -9,8 +9,8 @@ chains to nothing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Protocol
+from collections.abc import Coroutine, Mapping
+from typing import Any, Protocol
 
 from aimlasync.errors import AimlasyncError, APIConnectionError, APIResponseValidationError
 
@@ -61,7 +61,7 @@ class RawReply(Protocol):
 class Transport(Protocol):
     """Sends one attempt."""
 
-    async def send(
+    def send(
         self,
         method: str,
         url: str,
@@ -71,7 +71,7 @@ class Transport(Protocol):
         *,
         connect: float | None,
         fresh: bool = False,
-    ) -> RawReply:
+    ) -> Coroutine[Any, Any, RawReply]:
         """Send a request, once, and return its response once the headers are in.
 
         `headers` are the endpoint's: the same object with every call, never changed, so that what is made of it can be

@@ -156,7 +156,7 @@ class Connection(asyncio.BufferedProtocol):
         view = memoryview(body)
         for start in range(0, len(body), _PIECE):
             while self._writing_paused and reply.is_awaited():
-                await reply.wait()
+                await reply.changed()
             if not reply.is_awaited():
                 # The rest is not wanted; the connection cannot be used again.
                 return
@@ -391,15 +391,12 @@ class Reply(msgspec.Struct, eq=False):
         """Whether nothing is known of it yet."""
         return not self.status and self.failure is None and not self.is_odd
 
-    async def wait(self) -> None:
-        """Wait for `wake`: something has happened."""
-        if self._waiter is not None:
+    def changed(self) -> asyncio.Future[None]:
+        """Return what `wake` ends: await it to wait until something has happened."""
+        if self._waiter is not None and not self._waiter.done():
             raise RuntimeError("another task is waiting for this response")
-        self._waiter = self._loop.create_future()
-        try:
-            await self._waiter
-        finally:
-            self._waiter = None
+        self._waiter = waiter = self._loop.create_future()
+        return waiter
 
     def wake(self) -> None:
         """Signal the waiter that something has changed."""
@@ -431,7 +428,7 @@ class Reply(msgspec.Struct, eq=False):
                     assert self.connection is not None
                     self._rest = await self.connection.odd_reply(self)
                 return await self._rest.read_some()
-            await self.wait()
+            await self.changed()
         pieces = self.pieces
         data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         pieces.clear()

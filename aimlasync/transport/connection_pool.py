@@ -76,8 +76,7 @@ class LeanTransport:
                 headers = own = {}
                 raise error.with_traceback(None) from None
         origin = route.origin
-        found = None if fresh else origin.take(asyncio.get_running_loop().time())
-        connection = found or await origin.connect(connect)
+        connection = (None if fresh else origin.take()) or await origin.connect(connect)
         if fresh and connection.is_reused:
             # Became free while this call stood in line.
             connection.give_back()
@@ -96,7 +95,7 @@ class LeanTransport:
             while not reply.status and reply.failure is None:
                 if reply.is_odd:
                     return await connection.odd_reply(reply)
-                await reply.wait()
+                await reply.changed()
         except BaseException:
             reply.abort()
             raise
@@ -227,9 +226,12 @@ class Origin:
         """Whether hardly any other request is under way."""
         return len(self.connections) - len(self._idle) < _QUIET
 
-    def take(self, now: float) -> Connection | None:
+    def take(self) -> Connection | None:
         """Return an idle connection."""
         idle = self._idle
+        if not idle:
+            return None
+        now = idle[-1].loop.time()
         while idle:
             connection = idle.pop() if now - idle[-1].since >= _REST else idle.popleft()
             if connection.is_usable(now - self._keepalive) and not connection.has_unread():
