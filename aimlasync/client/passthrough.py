@@ -21,10 +21,11 @@ from aimlasync.client.stream import Stream
 from aimlasync.config import CallOptions
 from aimlasync.endpoints.paths import path_below, query_of, refused
 from aimlasync.endpoints.providers import Api
-from aimlasync.errors import AimlasyncError, APITimeoutError, StreamError
+from aimlasync.errors import APITimeoutError, StreamError
 from aimlasync.info import Info
 from aimlasync.transport.base import MAX_BODY, MAX_ERROR_BODY, RawReply, beginning
 from aimlasync.wire.base import Reply, encode, plain
+from aimlasync.wire.redaction import Secrets
 
 # Paths, below an endpoint's base URL, that the pipeline serves.
 _PIPELINE: Mapping[str, Api] = {"chat/completions": "chat", "responses": "responses"}
@@ -45,6 +46,8 @@ class Forwarded:
     async def __aiter__(self) -> AsyncIterator[bytes]:
         while piece := await self._next():
             yield piece
+            # The traceback of an error that follows shows no part of the answer.
+            piece = b""
 
     async def _next(self) -> bytes:
         """Return what comes next, b"" at the end."""
@@ -91,12 +94,16 @@ class _Streamed(Forwarded):
 
 
 class _Direct(Forwarded):
-    """An answer that nobody reads along with; `idle` bounds the wait for its next bytes, in seconds."""
+    """An answer that nobody reads along with; `idle` bounds the wait for its next bytes, in seconds.
 
-    def __init__(self, reply: RawReply, info: Info, idle: float | None) -> None:
+    `secrets` are cut out of its info when it fails.
+    """
+
+    def __init__(self, reply: RawReply, info: Info, idle: float | None, secrets: Secrets) -> None:
         super().__init__(reply.status, reply.headers, info)
         self._reply = reply
         self._idle = idle
+        self._secrets = secrets
 
     async def _next(self) -> bytes:
         try:
@@ -104,10 +111,12 @@ class _Direct(Forwarded):
                 return await self._reply.read_some()
         except TimeoutError:
             pass
-        except BaseException:
+        except BaseException as error:  # noqa: BLE001  # raised again
             self._reply.abort()
-            raise
+            self._secrets.without(self.info)
+            raise error.with_traceback(None) from None
         self._reply.abort()
+        self._secrets.without(self.info)
         raise APITimeoutError(f"no further byte within {self._idle} s", phase="idle", info=self.info)
 
     async def close(self) -> None:
@@ -207,17 +216,20 @@ async def _direct(
         async with asyncio.timeout(call.timeout.total):
             reply = await pipeline.send(transport, call, call.targets[0])
             info.saw_headers(reply.status, reply.headers)
-            if reply.status < 400:
-                return _Direct(reply, info, call.timeout.idle)
+            if reply.status < 300:
+                return _Direct(reply, info, call.timeout.idle, secrets)
             # Servers are known to echo the key they were given.
             body = secrets.cut_from(await beginning(reply, MAX_ERROR_BODY))
             secrets.without(info)
             return _Whole(info, body)
     except TimeoutError:
         pass
-    except AimlasyncError as error:
+    except BaseException as error:  # noqa: BLE001  # raised again
+        secrets.without(info)
         secrets.redact(error)
-        raise
+        # The inner frames hold what there is of the body.
+        raise error.with_traceback(None) from None
+    secrets.without(info)
     raise APITimeoutError(f"no answer within {call.timeout.total} s", phase="total", info=info)
 
 

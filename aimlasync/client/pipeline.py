@@ -261,8 +261,12 @@ class Pipeline:
         except AimlasyncError as failed:
             attempt.fail(failed)
             raise
+        except asyncio.CancelledError as left:
+            # The body may be half read, and the inner frames hold what there is of it, which may echo a key.
+            attempt.abandon()
+            raise left.with_traceback(None) from None
         except BaseException:
-            # Cancelled, or a bug: it says nothing about the server, and the body may be half read.
+            # A bug: it says nothing about the server.
             attempt.abandon()
             raise
 
