@@ -1,4 +1,4 @@
-"""What a response with a bad status, or with words about limits, means for its call and its upstream.
+"""What a response with a bad status, with words about limits, or without an answer means for its call and upstream.
 
 It may import `call` and what lies below `client`. How a body becomes an error is `wire.error_bodies`; what headers say
 is `endpoints.ratelimit_headers`.
@@ -6,11 +6,14 @@ is `endpoints.ratelimit_headers`.
 
 from __future__ import annotations
 
+import msgspec
+
 from aimlasync.client.call import Attempt, Call
 from aimlasync.endpoints import ratelimit_headers
 from aimlasync.endpoints.upstream import Upstream
 from aimlasync.errors import (
     AimlasyncError,
+    APIResponseValidationError,
     APIStatusError,
     AuthenticationError,
     InsufficientCreditError,
@@ -18,7 +21,8 @@ from aimlasync.errors import (
     PermissionDeniedError,
 )
 from aimlasync.transport.base import MAX_ERROR_BODY, RawReply, beginning
-from aimlasync.wire.error_bodies import status_error
+from aimlasync.wire.base import plain
+from aimlasync.wire.error_bodies import error_in_body, excerpt, read_error, status_error
 
 # What one endpoint refuses for reasons of its own, and another may grant.
 _ANOTHERS_TURN = (AuthenticationError, InsufficientCreditError, PermissionDeniedError, NotFoundError)
@@ -69,3 +73,41 @@ async def status_failure(attempt: Attempt, reply: RawReply) -> APIStatusError:
     if isinstance(error, AuthenticationError) and not attempt.secrets:
         error.explain(upstream.endpoint.without_key)
     return error
+
+
+def not_json(attempt: Attempt, raw: bytes) -> APIResponseValidationError:
+    """Return the error of a 200 whose body is no JSON."""
+    kind = content_type(attempt) or "no content type"
+    text = excerpt(raw.decode("utf-8", "replace"))
+    error = APIResponseValidationError(
+        f"HTTP {attempt.response.status} with a body that is not the JSON expected ({kind}): {text or 'empty'}",
+        raw=raw,
+        info=attempt.info,
+    )
+    # A page is a proxy's, which had no answer to give; broken JSON may be a paid one, and asking again pays again.
+    error.retryable = kind == "text/html"
+    return error
+
+
+def no_answer(attempt: Attempt, raw: bytes, what: str) -> AimlasyncError:
+    """Return the error of a 200 that is no answer but `what`, of which `raw` are the bytes.
+
+    Where those state a status of their own, it is the error of that status.
+    """
+    try:
+        body = plain(raw)
+    except msgspec.DecodeError:
+        body = None
+    said = read_error(body)
+    if said.status is not None:
+        return error_in_body(body, raw=raw, info=attempt.info, billed=attempt.billed)
+    if said.message:
+        what = f"{what}: {excerpt(said.message)}"
+    return APIResponseValidationError(f"HTTP {attempt.response.status} with {what}", raw=raw, info=attempt.info)
+
+
+def content_type(attempt: Attempt) -> str:
+    """Return the media type that a response states, "" without one."""
+    stated = attempt.response.headers.get("content-type", "")
+    # Mostly it is spelled like this.
+    return stated if stated == "application/json" else stated.partition(";")[0].strip().lower()

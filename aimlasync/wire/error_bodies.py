@@ -206,6 +206,15 @@ def _class_of(status: int) -> type[APIStatusError]:
     return _BY_STATUS.get(status) or (InternalServerError if status >= 500 else APIStatusError)
 
 
+def is_error(body: Any) -> bool:
+    """Whether a decoded body is an error object, or a list of them."""
+    if isinstance(body, list):
+        return bool(body) and all(map(is_error, body))
+    if not isinstance(body, Mapping):
+        return False
+    return body.get("error") is not None or body.get("object") == "error" or body.get("type") == "error"
+
+
 def error_in_body(body: Any, *, raw: bytes, info: Info | None, billed: bool | None) -> APIStatusError:
     """Build the error for a 200 whose JSON body is an error; its code sets the class where that is a status."""
     body = shallow(body)
