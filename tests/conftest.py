@@ -46,6 +46,7 @@ _OVER_BOTH = {
     "test_tolerance",
     "test_transports",
     "test_under_load",
+    "test_words_of_a_server",
 }
 
 

@@ -6,6 +6,8 @@ is `endpoints.ratelimit_headers`.
 
 from __future__ import annotations
 
+from urllib.parse import urljoin
+
 import msgspec
 
 from aimlasync.client.call import Attempt, Call
@@ -22,7 +24,8 @@ from aimlasync.errors import (
 )
 from aimlasync.transport.base import MAX_ERROR_BODY, RawReply, beginning
 from aimlasync.wire.base import plain
-from aimlasync.wire.error_bodies import error_in_body, excerpt, read_error, status_error
+from aimlasync.wire.error_bodies import error_in_body, excerpt, status_error
+from aimlasync.wire.error_shapes import read_error
 
 # What one endpoint refuses for reasons of its own, and another may grant.
 _ANOTHERS_TURN = (AuthenticationError, InsufficientCreditError, PermissionDeniedError, NotFoundError)
@@ -56,15 +59,16 @@ async def status_failure(attempt: Attempt, reply: RawReply) -> APIStatusError:
     upstream, info = attempt.target.upstream, attempt.info
     body = await beginning(reply, MAX_ERROR_BODY)
     provider = upstream.endpoint.provider
-    wait = ratelimit_headers.retry_after(reply.headers)
+    wait, reset = ratelimit_headers.retry_after(reply.headers), None
     if wait is None and reply.status == 429:
         signal = ratelimit_headers.read(reply.headers, unit=provider.ratelimit_unit)
-        wait = signal.pause if signal is not None else None
+        reset = signal.pause if signal is not None else None
     should_retry = reply.headers.get("x-should-retry")
     error = status_error(
         reply.status,
         body,
         retry_after=wait,
+        reset=reset,
         out_of_credit=provider.out_of_credit,
         should_retry=None if should_retry is None else should_retry.lower() == "true",
         failures_are_free=provider.failures_are_free,
@@ -72,7 +76,26 @@ async def status_failure(attempt: Attempt, reply: RawReply) -> APIStatusError:
     )
     if isinstance(error, AuthenticationError) and not attempt.secrets:
         error.explain(upstream.endpoint.without_key)
+    if 300 <= reply.status < 400:
+        error.explain(_elsewhere(attempt, reply.headers.get("location")))
     return error
+
+
+def _elsewhere(attempt: Attempt, location: str | None) -> str:
+    """Say where a redirect leads, and what to do about it."""
+    never = "redirects are not followed, since they would carry the key and the request to another address"
+    if not location:
+        return never
+    base, url = str(attempt.target.upstream.endpoint.base_url).rstrip("/"), attempt.target.url
+    # Of what is not the path of the API, nor a query or fragment, which may hold secrets.
+    where = location.partition("#")[0].partition("?")[0]
+    try:
+        where = urljoin(url, where)
+    except ValueError:
+        return never
+    path = url.partition("?")[0].removeprefix(base)
+    advice = f": use base_url={where.removesuffix(path)!r}" if path and where.endswith(path) else ": change base_url"
+    return f"it redirects to {excerpt(where)}; {never}{advice}"
 
 
 def not_json(attempt: Attempt, raw: bytes) -> APIResponseValidationError:
