@@ -32,6 +32,7 @@ _OVER_BOTH = {
     "test_cancellation",
     "test_models",
     "test_client",
+    "test_costs",
     "test_error_bodies",
     "test_errors",
     "test_passthrough",

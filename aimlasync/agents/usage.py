@@ -1,18 +1,17 @@
 """Counts the tokens and the cost of a run's model calls, and reserves each call in the budget.
 
 Every model call is counted, also one without a reply: such a call is free where the vendor says so or nothing was
-sent, and its cost is unknown otherwise. No I/O. It may import the adapters, the run state, and the package's budget and
-prices.
+sent, and its cost is unknown otherwise. No I/O. It may import the run state, and the package's `cost`.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from aimlasync.agents.adapters import Adapter
 from aimlasync.agents.run_state import Run
 from aimlasync.cost.budget import Budget, Reservation, output_cap
 from aimlasync.cost.prices import cost
+from aimlasync.cost.tokens import taken_by
 from aimlasync.errors import AimlasyncError
 from aimlasync.wire.base import encode
 
@@ -22,9 +21,8 @@ _PROMPT = ("messages", "input", "instructions", "tools")
 class UsageTracker:
     """Keeps `run.usage` up to date, and reserves and settles model calls in the budget, if there is one."""
 
-    def __init__(self, run: Run, adapter: Adapter, budget: Budget | None) -> None:
+    def __init__(self, run: Run, budget: Budget | None) -> None:
         self._run = run
-        self._adapter = adapter
         self._budget = budget
 
     def reserve(self, request: dict[str, Any]) -> Reservation | None:
@@ -41,10 +39,14 @@ class UsageTracker:
         usage = self._run.usage
         usage.requests += 1
         usage.attempts += reply.info.attempts
-        if reply.usage is None:
+        taken = taken_by(reply.usage)
+        if taken is None:
             usage.uncounted += 1
         else:
-            self._adapter.add_tokens(reply.usage, usage)
+            usage.input_tokens += taken.input
+            usage.output_tokens += taken.output
+            usage.cached_tokens += taken.cached or 0
+            usage.reasoning_tokens += taken.reasoning or 0
         cost_usd = reply.info.cost_usd
         if self._budget is not None and reservation is not None:
             self._budget.settle(reservation, cost_usd, reply.usage)

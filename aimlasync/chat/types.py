@@ -264,7 +264,12 @@ class PromptTokensDetails(Wire):
     """Parts of the prompt's tokens."""
 
     cached_tokens: int | None = None
+    cache_write_tokens: int | None = None
+    cache_creation_tokens: int | None = None
     audio_tokens: int | None = None
+    text_tokens: int | None = None
+    image_tokens: int | None = None
+    video_tokens: int | None = None
 
 
 class CompletionTokensDetails(Wire):
@@ -272,11 +277,35 @@ class CompletionTokensDetails(Wire):
 
     reasoning_tokens: int | None = None
     audio_tokens: int | None = None
+    text_tokens: int | None = None
+    image_tokens: int | None = None
+    video_tokens: int | None = None
     accepted_prediction_tokens: int | None = None
     rejected_prediction_tokens: int | None = None
 
 
-class Usage(Wire):
+class UsageExtras(Wire, repr_omit_defaults=True):
+    """What some servers add to the `usage` of either endpoint; `cost.tokens` says what it means."""
+
+    cost: Any = None
+    """US dollars, or an object of them (OpenRouter, Perplexity and others)."""
+    cost_details: Any = None
+    is_byok: Any = None
+    """Whether the call went over the user's own key for the model; `cost` is then the gateway's fee (OpenRouter)."""
+    estimated_cost: Any = None
+    """US dollars (DeepInfra)."""
+    cost_in_usd_ticks: Any = None
+    """Ten-billionths of a US dollar (xAI)."""
+    reasoning_tokens: int | None = None
+    cached_tokens: int | None = None
+    prompt_cache_hit_tokens: int | None = None
+    prompt_cache_miss_tokens: int | None = None
+    cache_read_input_tokens: int | None = None
+    cache_creation_input_tokens: int | None = None
+    cache_creation: Any = None
+
+
+class Usage(UsageExtras):
     """Tokens as the vendor reports them."""
 
     prompt_tokens: int = 0

@@ -16,7 +16,7 @@ from aimlasync.chat.types import Usage
 from aimlasync.client.observer import Watch
 from aimlasync.config import Priority, Timeout
 from aimlasync.cost.budget import Budget, Reservation, output_cap
-from aimlasync.cost.prices import tokens_of
+from aimlasync.cost.tokens import stated_usd, tokens_of
 from aimlasync.endpoints.upstream import Permit, Refused, Upstream
 from aimlasync.errors import (
     AimlasyncError,
@@ -170,8 +170,9 @@ class Attempt(msgspec.Struct, eq=False):
     def charge(self, meta: Meta | None) -> None:
         """Note the cost that a body or a stream states, if it does."""
         if meta is not None and meta.usage is not None:
-            rate = self.target.upstream.endpoint.provider.credits_per_usd
-            self.info.saw_cost(meta.usage.usd_spent, meta.usage.credits_used, credits_per_usd=rate)
+            stated, rate = meta.usage, self.target.upstream.endpoint.provider.credits_per_usd
+            credits = stated.tokens_used if stated.credits_used is None else stated.credits_used
+            self.info.saw_cost(stated.usd_spent, credits, credits_per_usd=rate)
 
     def began(self) -> None:
         """The first event of a stream is here: the endpoint is well, however long the stream goes on."""
@@ -189,6 +190,10 @@ class Attempt(msgspec.Struct, eq=False):
         now = self.permit.loop.time()
         info.timing.total = now - call.started
         tokens = tokens_of(usage)
+        if info.cost_usd is None:
+            usd = stated_usd(usage)
+            if usd is not None and upstream.endpoint.provider.usage_states_charge:
+                info.cost_usd = usd
         if tokens is not None:
             upstream.learn(call.info.model, len(target.body or b""), *tokens)
         if call.probing:

@@ -19,7 +19,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from aimlasync.chat.types import Usage
-from aimlasync.cost.prices import MAX_TOKENS, Price, cost, tokens_of
+from aimlasync.cost.prices import Price, cost
+from aimlasync.cost.tokens import MAX_TOKENS, tokens_of
 from aimlasync.errors import BudgetExceededError
 from aimlasync.responses.types import ResponseUsage
 

@@ -87,6 +87,8 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True):
     failures_are_free: bool = False
     """True where the vendor states that failed calls are never charged."""
     credits_per_usd: float | None = None
+    usage_states_charge: bool = True
+    """Whether a cost in `usage` is what this vendor charges; resellers pass on what their own upstream charged them."""
 
 
 AIMLAPI = Provider(
@@ -132,6 +134,7 @@ AIMLAPI = Provider(
     out_of_credit=((402, ""), (403, "run out of credits")),
     failures_are_free=True,
     credits_per_usd=2_000_000,
+    usage_states_charge=False,
 )
 
 BYTESPIKE = Provider(
@@ -167,6 +170,7 @@ BYTESPIKE = Provider(
     ratelimit_unit="usd",
     failures_are_free=True,
     credits_per_usd=1_000_000,
+    usage_states_charge=False,
 )
 
 COMPATIBLE = Provider(name="openai-compatible")
