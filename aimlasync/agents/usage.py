@@ -10,8 +10,10 @@ from typing import Any
 
 from aimlasync.agents.run_state import Run
 from aimlasync.cost.budget import Budget, Reservation, output_cap
+from aimlasync.cost.media import input_bound
 from aimlasync.cost.prices import cost
 from aimlasync.cost.tokens import taken_by
+from aimlasync.endpoints.providers import model_of
 from aimlasync.errors import AimlasyncError
 from aimlasync.wire.base import encode
 
@@ -24,15 +26,22 @@ class UsageTracker:
     def __init__(self, run: Run, budget: Budget | None) -> None:
         self._run = run
         self._budget = budget
+        # Input and output tokens of the last reply.
+        self._stored = 0
 
     def reserve(self, request: dict[str, Any]) -> Reservation | None:
         """Reserve the most that a model call may cost. Raises BudgetExceededError when that is more than is left."""
         if self._budget is None:
             return None
-        # A token has at least one byte, so the size of the prompt in bytes is an upper bound of its tokens.
         prompt = {name: request[name] for name in _PROMPT if name in request}
         cap = output_cap({**request, **(request.get("extra_body") or {})})
-        return self._budget.reserve(self._run.model, len(encode(prompt)), cap)
+        known = model_of(self._run.model)
+        tokens = input_bound({**prompt, "model": self._run.model}, len(encode(prompt)))
+        if request.get("previous_response_id") is not None:
+            # The server adds what the last reply was made of.
+            tokens += self._stored
+        outside = known is not None and known.reasons_outside
+        return self._budget.reserve(self._run.model, tokens, cap, reasons_outside=outside)
 
     def record_reply(self, reply: Any, reservation: Reservation | None) -> None:
         """Count a model call that has a reply, and settle its reservation."""
@@ -43,6 +52,7 @@ class UsageTracker:
         if taken is None:
             usage.uncounted += 1
         else:
+            self._stored = taken.input + taken.output
             usage.input_tokens += taken.input
             usage.output_tokens += taken.output
             usage.cached_tokens += taken.cached or 0

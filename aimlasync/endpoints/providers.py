@@ -58,6 +58,8 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
     takes_reasoning: bool | None = None
     """Whether the input of responses may hold reasoning items, and the output offers them encrypted; None where the
     vendor does not say."""
+    reasons_outside: bool = False
+    """Whether its replies count reasoning outside of `completion_tokens`, which an output cap may not cover."""
 
 
 class Provider(msgspec.Struct, frozen=True, kw_only=True):
@@ -190,6 +192,11 @@ def provider_of(base_url: str) -> Provider:
         if host == urlsplit(vendor.base_url).hostname:
             return vendor
     return COMPATIBLE
+
+
+def model_of(name: str) -> Model | None:
+    """Return what the first vendor that knows a model documents of it, None where none does."""
+    return next((vendor.models[name] for vendor in VENDORS if name in vendor.models), None)
 
 
 def refusal(provider: Provider, api: Api, body: Mapping[str, Any]) -> tuple[str, str] | None:

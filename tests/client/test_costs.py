@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
 import pytest
 
-from aimlasync import AsyncClient, Endpoint, Limits
+from aimlasync import APITimeoutError, AsyncClient, Endpoint, Limits, OverloadedError, Retry
 from aimlasync.agents import run as run_agent
 from aimlasync.chat.types import ChatCompletion
 from aimlasync.cost.budget import Budget
@@ -112,3 +113,42 @@ async def test_a_run_counts_what_the_budget_counts() -> None:
         run = await run_agent(client, model="m", input="Hello", budget=budget)
     assert (run.usage.input_tokens, run.usage.output_tokens, run.usage.reasoning_tokens) == (64, 3890, 2048)
     assert run.usage.cost_usd == pytest.approx(budget.spent)
+
+
+IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 2_000_000}}
+LOOK: list[dict[str, Any]] = [{"role": "user", "content": [{"type": "text", "text": "What is it?"}, IMAGE]}]
+
+
+async def test_image_by_value_is_neither_a_text_for_the_limit_nor_for_a_budget() -> None:
+    usage = {"prompt_tokens": 20, "completion_tokens": 2, "total_tokens": 22}
+    async with raw_server(whole(usage)) as server:
+        budget = Budget(1.0, prices={"m": Price.per_million(input=10, output=10)})
+        async with connect(server, budget=budget, limits=Limits(tokens_per_minute=60_000), timeout=5) as client:
+            for messages in (HELLO, HELLO, HELLO, LOOK, LOOK, HELLO):
+                await client.chat.completions.create(model="m", messages=messages, max_tokens=10)
+            estimate = client._pipeline.balancer.upstreams[0].estimate
+            # The images taught nothing of texts.
+            assert estimate("m", 1_000) > 100
+
+
+async def test_call_that_ran_out_of_time_says_what_it_waited_for() -> None:
+    usage = {"prompt_tokens": 20, "completion_tokens": 2, "total_tokens": 22}
+    async with raw_server(whole(usage)) as server:
+        async with connect(
+            server,
+            limits=Limits(tokens_per_minute=1_000, tokens_counted="requested"),
+            timeout=0.2,
+            retry=Retry(attempts=1),
+        ) as client:
+            await client.chat.completions.create(model="m", messages=HELLO, max_tokens=100, n=10)
+            with pytest.raises(APITimeoutError, match=r"0.2 s, waiting for tokens per minute at .* may take 1,\d{3}"):
+                await client.chat.completions.create(model="m", messages=HELLO, max_tokens=100, n=10)
+        async with connect(server, limits=Limits(concurrency=1), timeout=0.2) as client:
+            limiter = client._pipeline.balancer.upstreams[0].limiter
+            limiter.in_flight = 1
+            with pytest.raises(APITimeoutError, match=r"waiting for a place at .* \(the limit is 1 in flight\)"):
+                await client.chat.completions.create(model="m", messages=HELLO)
+            limiter.in_flight = 0
+            limiter.pause(asyncio.get_running_loop().time() + 1)
+            with pytest.raises((APITimeoutError, OverloadedError), match=r"told to wait|asked for a pause"):
+                await client.chat.completions.create(model="m", messages=HELLO)
