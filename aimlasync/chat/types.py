@@ -1,7 +1,7 @@
 """/chat/completions on the wire: structs of requests and replies; those of streams are in `chat.chunks`.
 
-Every field may be missing or null but the few that the others depend on. It has no I/O. It may import `config` and
-`wire.base`.
+Every field may be missing or null but the few that the others depend on. It has no I/O. It may import `config`,
+`vendor_parameters` and `wire.base`.
 Sources: the OpenAPI specs of the AI/ML API for its OpenAI models (2026-08), ByteSpike's "OpenAI chat completions" page,
 and what servers send beyond them.
 """
@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from aimlasync.chat.vendor_parameters import VendorParameters
 from aimlasync.config import CALL_OPTIONS, CallOptions
 from aimlasync.wire.base import Meta, Received, Reply, Wire, decode
 
@@ -103,11 +104,11 @@ class FunctionTool(Wire, tag_field="type", tag="function"):
     function: Function
 
 
-class ChatOptions(CallOptions, total=False):
+class ChatOptions(CallOptions, VendorParameters, total=False):
     """Parameters of `create` and `parse` besides `model`, `messages`, `stream` and `response_format`.
 
     Models differ in which of them they take. A parameter that the vendor documents as refused raises
-    UnsupportedRequestError before anything is sent.
+    UnsupportedRequestError before anything is sent. `VendorParameters` are those that OpenAI does not have.
     """
 
     max_completion_tokens: int | None
