@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 Input = str | Iterable[Mapping[str, Any] | msgspec.Struct]
 
+Save = Callable[[Run], Awaitable[None]]
+"""Stores a run, for instance its `to_json`, under its id."""
+
 # Events that are kept for a reader who is slower than the run; beyond that the run waits.
 _MAX_BUFFERED = 64
 
@@ -40,22 +43,38 @@ async def run(
     history: Run | None = None,
     context: Any = None,
     approve: Approve | None = None,
+    approvals: Mapping[str, bool] | None = None,
     budget: Budget | float | None = None,
     timeout: float | None = None,
+    save: Save | None = None,
     **options: Unpack[Options],
 ) -> Run:
     """Let a model call tools until it has an answer, which is the `.output` of the run that is returned.
 
-    The agent is `agent`, or is made of `model=` and the other `options`; given both, the options take precedence.
-    `input` is a text, or messages in the endpoint's form. `history` is an earlier run, which is continued in place: its
-    tool calls without a result are executed first. `context` is passed to the tools and never sent. `approve` decides
-    on the calls of tools that need an approval; without it, the run that is returned has the status "waiting".
-    `budget` is a cap in US dollars, or a Budget that several runs share. `timeout` is in seconds.
+    The agent is `agent`, or is made of `model=` and the other `options` (those of `Agent`); given both, the options
+    take precedence. `input` is a text, or messages in the endpoint's form. `history` is an earlier run, which is
+    continued in place: its tool calls without a result are executed first. `context` is passed to the tools and never
+    sent. `approve` decides on the calls of tools that need an approval; without it, the run that is returned has the
+    status "waiting", and is continued with `history=` and `approvals=`, which has True or False for the id of a call.
+    `budget` is a cap in US dollars, or a Budget that several runs share. `timeout` is in seconds. `save` is awaited
+    with the run when it is completed, waits, or was ended by an error or a cancellation.
 
     Raises the errors of `aimlasync.agents`, the errors of a call, and AnswerError (refused, truncated, or invalid after
-    `max_repairs`), all with what was done in `.run`; ValueError and TypeError for arguments that cannot be used.
+    `max_repairs`), all with what was done in `.run`; ValueError and TypeError for arguments that cannot be used; what
+    `on_tool_error` and `save` raise.
     """
-    loop, new_items = prepare(client, agent, input, history, context, approve, budget, None, options)
+    loop, new_items = prepare(
+        client,
+        agent,
+        options,
+        input=input,
+        history=history,
+        context=context,
+        approve=approve,
+        approvals=approvals,
+        budget=budget_of(client, budget),
+        save=save,
+    )
     await loop.execute(new_items, timeout)
     return loop.run
 
@@ -68,19 +87,35 @@ def stream(
     history: Run | None = None,
     context: Any = None,
     approve: Approve | None = None,
+    approvals: Mapping[str, bool] | None = None,
     budget: Budget | float | None = None,
     timeout: float | None = None,
+    save: Save | None = None,
     **options: Unpack[Options],
 ) -> RunStream:
     """Like `run`, as events: `async with stream(...) as running: async for event in running`.
 
-    Leaving the block cancels the model call and the tools; `.run` holds what was done.
+    Leaving the block cancels the model call and the tools; `.run` holds what was done. `event_stream` of
+    `aimlasync.starlette` and `aimlasync.aiohttp_web` hands the events on to a browser. `save` has returned before an
+    event tells that the run waits or is finished.
     """
 
     async def emit(event: Event) -> None:
         await running._put(event)
 
-    loop, new_items = prepare(client, agent, input, history, context, approve, budget, emit, options)
+    loop, new_items = prepare(
+        client,
+        agent,
+        options,
+        input=input,
+        history=history,
+        context=context,
+        approve=approve,
+        approvals=approvals,
+        budget=budget_of(client, budget),
+        save=save,
+        emit=emit,
+    )
     running = RunStream(loop, new_items, timeout)
     return running
 
@@ -171,13 +206,16 @@ class RunStream:
 def prepare(
     client: AsyncClient,
     agent: Agent | None,
-    input: Input | None,
-    history: Run | None,
-    context: Any,
-    approve: Approve | None,
-    budget: Budget | float | None,
-    emit: Emit | None,
     options: Options,
+    *,
+    input: Input | None = None,
+    history: Run | None = None,
+    context: Any = None,
+    approve: Approve | None = None,
+    approvals: Mapping[str, bool] | None = None,
+    budget: Budget | None = None,
+    save: Save | None = None,
+    emit: Emit | None = None,
 ) -> tuple[AgentLoop, list[Any]]:
     """Return an agent loop, and the input as items that are to join the history first.
 
@@ -195,10 +233,10 @@ def prepare(
         raise ValueError(f"the history is one of {history.endpoint}, and the agent speaks {agent.endpoint}")
     elif history.pending and input is not None:
         raise ValueError("the history has calls without a result: go on with it first, without input=")
+    if approvals is not None:
+        history.decide(approvals)
     history.model = agent.model
-    loop = AgentLoop(
-        client, agent, history, context=context, approve=approve, budget=budget_of(client, budget), emit=emit
-    )
+    loop = AgentLoop(client, agent, history, context=context, approve=approve, budget=budget, save=save, emit=emit)
     return loop, [] if input is None else items_of(input)
 
 
