@@ -24,6 +24,7 @@ The files, from the lowest to the highest; each imports only files above it in t
     tool_calls   the execution of the tool calls of a turn: arguments, approval, result, repetition
     loop         the agent loop
     api          the functions `run` and `stream`
+    web_events   the events of a run for a browser; imported when one is relayed
     many_runs    the function `map`
     mcp          tools of MCP servers (pip install 'aimlasync[mcp]'); no other file imports it
 """

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mappin
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
+import anyio
 import msgspec
 
 from aimlasync.agents.adapters import items_of
@@ -25,6 +26,7 @@ from aimlasync.cost.budget import Budget
 
 if TYPE_CHECKING:
     from aimlasync.client.client import AsyncClient
+    from aimlasync.relay import Events, Source
 
 Input = str | Iterable[Mapping[str, Any] | msgspec.Struct]
 
@@ -158,17 +160,41 @@ class RunStream:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
-            if not self._task.cancelled():
-                # Retrieved, so that asyncio does not log an error that no reader has seen.
-                self._task.exception()
+        await self.close()
+
+    async def close(self) -> None:
+        """Cancel what is under way, and wait until the run is saved. Leaving the block does the same."""
+        with anyio.CancelScope(shield=True):
+            if self._task is not None:
+                self._task.cancel()
+                await asyncio.wait([self._task])
+                if not self._task.cancelled():
+                    # Retrieved, so that asyncio does not log an error that no reader has seen.
+                    self._task.exception()
+            if self.run.items or self.run.pending:
+                # One that was left before its first step has not been saved, and may be one that was gone on with.
+                await self._loop.store_at_last()
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> Event:
+        await self._arrived()
+        if not self._events:
+            raise StopAsyncIteration
+        self._has_room.set()
+        return self._events.popleft()
+
+    async def read_some(self) -> list[Event]:
+        """Return the events that are here, or else wait for one; none at the end."""
+        await self._arrived()
+        events = list(self._events)
+        self._events.clear()
+        self._has_room.set()
+        return events
+
+    async def _arrived(self) -> None:
+        """Wait for an event, or the end of the run. Raises the error that ended it."""
         if self._task is None:
             raise RuntimeError("a streamed run begins with its block: async with stream(...) as running")
         while not self._events:
@@ -176,11 +202,17 @@ class RunStream:
                 if self._task.cancelled():
                     raise RuntimeError("the run was cancelled")
                 error = self._task.exception()
-                raise StopAsyncIteration if error is None else error
+                if error is None:
+                    return
+                raise error
             self._arrival = asyncio.get_running_loop().create_future()
             await self._arrival
-        self._has_room.set()
-        return self._events.popleft()
+
+    def relayed(self, events: Events) -> Source:
+        """Return what `event_stream` reads; `web_events` has the messages. Raises ValueError for `events="raw"`."""
+        from aimlasync.agents.web_events import RunSource
+
+        return RunSource(self, events)
 
     def _wake(self, _: object = None) -> None:
         if self._arrival is not None and not self._arrival.done():

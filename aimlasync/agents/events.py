@@ -54,6 +54,8 @@ class ApprovalNeeded(msgspec.Struct, frozen=True):
     """
 
     calls: list[ToolCall]
+    run: str = ""
+    """The id of the run."""
 
 
 class RunFinished(msgspec.Struct, frozen=True):

@@ -101,10 +101,7 @@ class AgentLoop:
         except (Exception, asyncio.CancelledError) as error:
             if isinstance(error, AimlasyncError):
                 error.run = self.run
-            try:
-                await self._store()
-            except Exception:  # noqa: BLE001  # what ended the run is the error that its caller must see
-                _log.exception("the run %s could not be saved", self.run.id)
+            await self.store_at_last()
             raise
 
     async def _within(self, new_items: list[Any], timeout: float | None) -> None:
@@ -124,6 +121,15 @@ class AgentLoop:
         if self._save is not None and not self._is_saved:
             await self._save(self.run)
             self._is_saved = True
+
+    async def store_at_last(self) -> None:
+        """Save a run that ends without an answer, if that is not done; an error of `save` is logged."""
+        try:
+            await self._store()
+        except Exception:  # noqa: BLE001  # what ended the run is the error that its caller must see
+            # Tried once more and given up.
+            self._is_saved = True
+            _log.exception("the run %s could not be saved", self.run.id)
 
     async def delegate(self, agent: Agent, run: Run, task: str) -> None:
         """Run another agent on `task` for this run; see `context.Runner`."""
@@ -149,7 +155,7 @@ class AgentLoop:
                     # Before anybody hears of it: the answer may come at once, and to another process.
                     await self._store()
                     if emit is not None:
-                        await emit(ApprovalNeeded(run.waiting))
+                        await emit(ApprovalNeeded(run.waiting, run.id))
                     return
                 run.items += [self._adapter.tool_result(call) for call in run.pending]
                 executed, run.pending = run.pending, []
