@@ -25,9 +25,10 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import msgspec
 
+from aimlasync.bulk.input.formats import format_of_path
 from aimlasync.bulk.input.parquet import pyarrow
 from aimlasync.bulk.input.rows import Format, InputError, Row
-from aimlasync.bulk.input.source import Source, format_of_path, open_source
+from aimlasync.bulk.input.source import Source, open_source
 from aimlasync.bulk.jobs.ask_one import Answerer, ask, ask_row
 from aimlasync.bulk.jobs.async_iter import later
 from aimlasync.bulk.jobs.input_order import InOrder

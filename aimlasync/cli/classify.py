@@ -12,8 +12,9 @@ import click
 import msgspec
 
 from aimlasync import run
-from aimlasync.bulk.input.rows import Format, InputError
-from aimlasync.bulk.input.source import Source, format_of_path
+from aimlasync.bulk.input.formats import format_of_path
+from aimlasync.bulk.input.rows import Format, InputError, Reading
+from aimlasync.bulk.input.source import Source
 from aimlasync.bulk.jobs.streamed import StreamedRows
 from aimlasync.bulk.output.streams import open_stream
 from aimlasync.bulk.tasks.answer_schema import load_form
@@ -21,7 +22,7 @@ from aimlasync.bulk.tasks.classification import ClassifyTask
 from aimlasync.bulk.tasks.few_shot import read_shots
 from aimlasync.bulk.tasks.labels import read_labels
 from aimlasync.bulk.tasks.text_column import SAMPLE, text_column
-from aimlasync.cli.files import check_outputs, is_file, open_input, row_writer
+from aimlasync.cli.files import FORMATS, check_outputs, is_file, open_input, reading_options, row_writer
 from aimlasync.cli.job_options import JobOptions, job_options
 from aimlasync.cli.options import (
     NO_KEY,
@@ -52,10 +53,11 @@ _UNASKED = "no AIML_API_KEY or BYTESPIKE_API_KEY: answers come from the built-in
 @click.option("--prompt", metavar="TEMPLATE", help="The user message; {text} and {any column} are filled in.")
 @click.option("--system", metavar="TEXT", help="The system message, instead of the one made from the labels.")
 @click.option("-o", "--output", metavar="PATH", default="-", help="CSV, JSONL or Parquet; makes a run resumable.")
-@click.option("--format", "format_", type=click.Choice(["csv", "jsonl", "parquet"]), help="Of FILE.")
+@click.option("--format", "format_", type=FORMATS, help="Of FILE; by default found by its name and content.")
 @click.option("--label-column", metavar="NAME", default="label", show_default=True, help="The column to add.")
 @click.option("--gold", metavar="COLUMN", help="The right labels: prints accuracy and a confusion table.")
 @click.option("--no-simulate", is_flag=True, help="Without a key fail, instead of asking the simulator.")
+@reading_options
 @job_options
 @model_options
 @where_options
@@ -74,6 +76,7 @@ def classify(
     label_column: str,
     gold: str | None,
     no_simulate: bool,
+    reading: Reading,
     flags: JobOptions,
     choice: ModelChoice,
     where: Where,
@@ -100,7 +103,7 @@ def classify(
     if confidence:
         _check_confidence(server)
     to_file = is_file(output)
-    with closing(open_input(file, format_, spool=to_file)) as source:
+    with closing(open_input(file, format_, reading, spool=to_file)) as source:
         sample = source.sample(1 if text is not None else SAMPLE)
         column = text_column(source.columns, sample, text, source.name)
         task = ClassifyTask(

@@ -15,8 +15,9 @@ from typing import Any, Literal
 import msgspec
 from msgspec import UNSET
 
+from aimlasync.bulk.input.formats import format_of_path
 from aimlasync.bulk.input.rows import Format, InputError, Row
-from aimlasync.bulk.input.source import Source, format_of_path
+from aimlasync.bulk.input.source import Source
 from aimlasync.bulk.journal.index import Index
 from aimlasync.bulk.journal.manifest import job_of
 from aimlasync.bulk.journal.record import Facts, Record
