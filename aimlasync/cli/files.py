@@ -13,13 +13,14 @@ from typing import BinaryIO, get_args
 import click
 import msgspec
 
+from aimlasync.bulk.input.compression import packing_of_path
 from aimlasync.bulk.input.rows import Format, InputError, Reading
 from aimlasync.bulk.input.source import Source, open_source, open_stream
 from aimlasync.bulk.journal.part_files import journal_of
 from aimlasync.bulk.journal.record import Record
 from aimlasync.bulk.output.export import Outcome, result_layout
 from aimlasync.bulk.output.streams import is_stream
-from aimlasync.bulk.output.tables import open_table
+from aimlasync.bulk.output.tables import open_table, style_of
 from aimlasync.bulk.output.target import Target, check_place
 from aimlasync.bulk.tasks.result import Result
 from aimlasync.cli.options import WrongUseError, with_options
@@ -38,6 +39,9 @@ def _delimiter(context: click.Context, option: click.Parameter, value: str | Non
         raise WrongUseError(f"--delimiter {value!r}: write one character, or tab")
     return delimiter
 
+
+excel_option = click.option("--excel", is_flag=True, help="Make CSV for spreadsheets: marked as UTF-8, no cell runs.")
+"""For commands that write tables."""
 
 reading_options = with_options(
     [
@@ -96,11 +100,11 @@ def check_outputs(source: Source, output: str, errors: str | None, *, is_table: 
 
 @contextmanager
 def row_writer(
-    out: BinaryIO, source: Source, added: Mapping[str, str], format: Format
+    out: BinaryIO, source: Source, added: Mapping[str, str], format: Format, path: str = "-", *, excel: bool = False
 ) -> Iterator[Callable[[Result, Record], None]]:
     """Give a function that writes a row, with the `added` columns, as soon as it is done."""
     layout = result_layout(source, added, format)
-    if format == "jsonl":
+    if format == "jsonl" and packing_of_path(path) is None:
         encode = msgspec.json.Encoder().encode
 
         def write_object(result: Result, record: Record) -> None:
@@ -110,14 +114,15 @@ def row_writer(
         yield write_object
         return
     columns = set(source.columns)
-    with open_table(out, format, layout.columns, layout.kinds, source.name) as table:
+    style = style_of(source, format, excel=excel)
+    with open_table(out, path, format, layout.columns, layout.kinds, style) as table:
 
         def write(result: Result, record: Record) -> None:
             row = result.row
             assert row is not None
             if row.cells is None:
                 for name in row.fields.keys() - columns:
-                    what = f"{name!r} is not in the first row; CSV needs the same columns everywhere: write .jsonl"
+                    what = f"{name!r} is not in the first row; a table needs the same columns everywhere: write .jsonl"
                     raise InputError(source.name, what, line=row.line)
             table.write(layout.of_row(row, Outcome(record.custom_id, record)))
 

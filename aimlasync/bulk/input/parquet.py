@@ -26,6 +26,8 @@ _AHEAD = 2**18
 _NO_FRACTION = re.compile(r"(:\d\d)\.0+(?=\D|\Z)")
 
 Plain = Callable[[Any], Any]
+ArrowCell = tuple[Any, int]
+"""A value as it was read: an Arrow array, and a place in it."""
 
 
 def pyarrow(name: str) -> Any:
@@ -48,10 +50,9 @@ class ArrowRow:
         self._columns = columns
         self._at = at
 
-    def fields(self) -> dict[str, Any]:
-        """Return column -> Arrow scalar, None for one that is missing."""
-        values = (column[self._at] for column in self._columns)
-        return {name: value if value.is_valid else None for name, value in zip(self._names, values, strict=True)}
+    def cells(self) -> dict[str, ArrowCell]:
+        """Return column -> its values in this batch, and the place of the row's own among them."""
+        return {name: (column, self._at) for name, column in zip(self._names, self._columns, strict=True)}
 
 
 class ParquetReader:

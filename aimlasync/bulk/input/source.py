@@ -26,6 +26,7 @@ from aimlasync.bulk.input.encoding import Utf8Lines, check_encoding, marked_enco
 from aimlasync.bulk.input.formats import HEAD, KNOWN, format_of_content, format_of_path
 from aimlasync.bulk.input.parquet import ParquetReader
 from aimlasync.bulk.input.rows import AS_FOUND, Format, InputError, Lines, Reader, Reading, Row
+from aimlasync.bulk.input.workbook import sheet_lines
 
 # Bytes of a file that are read at once: large enough for the disk, small enough for a processor's cache.
 _BLOCK = 2**18
@@ -166,7 +167,9 @@ class Source:
         self.columns = self.columns if self.format == "xlsx" else reader.columns
         if isinstance(reader, ParquetReader):
             self.types = reader.types
-        elif self.format != "xlsx":
+        elif self.format == "xlsx":
+            self.dialect = Dialect(has_header=self._reading.header is not False)
+        else:
             self.headings, self.dialect = reader.headings, reader.dialect
 
     def _check_header(self, rows: Sequence[Row]) -> None:
@@ -187,9 +190,6 @@ class Source:
             return ParquetReader(self._data or self._file, self.name, first=first)
         if self.format == "xlsx":
             if self._data is None:
-                # Most commands read no workbook.
-                from aimlasync.bulk.input.workbook import sheet_lines
-
                 self._file.seek(0)
                 with ExitStack() as stack:
                     book = self._file
@@ -255,7 +255,14 @@ def open_stream(
     Parquet and workbooks always are, because their index is at their end. Without a `format` the content says it, else
     `default`.
     """
-    return _opened(_spooled(file) if spool else file, "stdin", format, default, reading, is_ours=spool)
+    if not spool:
+        return _opened(file, "stdin", format, default, reading, is_ours=False)
+    spooled = _spooled(file)
+    try:
+        return _opened(spooled, "stdin", format, default, reading)
+    except BaseException:
+        spooled.close()
+        raise
 
 
 def _opened(
@@ -330,7 +337,11 @@ def _unpacked_head(file: BinaryIO, head: bytes, packing: Packing, name: str) -> 
 
 def _spooled(file: BinaryIO) -> BinaryIO:
     spooled = tempfile.TemporaryFile()  # noqa: SIM115  # closed by Source.close
-    shutil.copyfileobj(file, spooled, 2**20)
-    spooled.flush()
-    spooled.seek(0)
+    try:
+        shutil.copyfileobj(file, spooled, 2**20)
+        spooled.flush()
+        spooled.seek(0)
+    except BaseException:
+        spooled.close()
+        raise
     return spooled

@@ -11,11 +11,9 @@ import datetime
 import re
 import tempfile
 import warnings
-import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from typing import Any, BinaryIO
-from xml.etree.ElementTree import ParseError
 
 import msgspec
 
@@ -59,6 +57,9 @@ def sheet_lines(file: BinaryIO, name: str, reading: Reading) -> tuple[BinaryIO, 
 @contextmanager
 def _sheet(file: BinaryIO, name: str, wanted: str | None) -> Iterator[Any]:
     library = openpyxl(name)
+    import zipfile
+    from xml.etree.ElementTree import ParseError
+
     try:
         with warnings.catch_warnings():
             # It warns of styles and validations that it does not know, which are none of the rows' business.
