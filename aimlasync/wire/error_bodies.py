@@ -7,6 +7,7 @@ Sources: AI/ML API "Errors and messages"; ByteSpike "Errors reference"; OpenAI's
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -135,7 +136,7 @@ def status_error(
     `out_of_credit` lists (status, text) pairs that mean no credit; `should_retry` is `x-should-retry` where the server
     sent it.
     """
-    text = body.decode("utf-8-sig", "replace")
+    text = body.decode(json.detect_encoding(body), "replace")
     decoded, detail = _read(text) or (text, ErrorDetail(message=excerpt(text)))
     if info is not None and detail.request_id is not None:
         info.server_request_id = detail.request_id
@@ -214,7 +215,7 @@ def error_in_body(body: Any, *, raw: bytes, info: Info | None, billed: bool | No
     cls = _class_of(status)
     return cls(
         f"HTTP 200 with an error in the body: "
-        f"{_bounded(detail.message) or excerpt(raw.decode('utf-8-sig', 'replace'))}",
+        f"{_bounded(detail.message) or excerpt(raw.decode(json.detect_encoding(raw), 'replace'))}",
         status=status,
         body=body,
         code=detail.code,
