@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import io
 import os
+import socket
 import weakref
 from base64 import b64encode
 from collections.abc import Callable, Mapping
@@ -17,6 +18,7 @@ from types import NoneType
 from typing import Any, cast
 
 import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.http import HttpProcessingError
 from yarl import URL
@@ -43,6 +45,31 @@ FOREIGN = (TimeoutError, aiohttp.ClientError, HttpProcessingError, OSError)
 
 # A compressed body whose connection is gone: aiohttp 3.14 may know neither an end nor an error of it.
 _WHILE_READING = (*FOREIGN, RuntimeError)
+
+
+class Resolver(AbstractResolver):
+    """aiohttp's resolver, where a name without an address, and a text that is no name, are failed look-ups."""
+
+    def __init__(self) -> None:
+        self._resolver = aiohttp.DefaultResolver()
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        """Return the addresses of a host, at least one. Raises OSError."""
+        try:
+            found = await self._resolver.resolve(host, port, family)
+        except UnicodeError:
+            found = None
+        if found is None:
+            raise OSError(None, "that is no name of a host")
+        if not found:
+            raise OSError(None, "the name has no address")
+        return found
+
+    async def close(self) -> None:
+        """Close aiohttp's resolver."""
+        await self._resolver.close()
 
 
 class _Handler(ResponseHandler):
@@ -79,7 +106,8 @@ class _Connector(aiohttp.TCPConnector):
     """A connector that tells a new connection from a kept one, and gives each request one connection."""
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
+        super().__init__(resolver=Resolver(), **options)
+        self._resolver_owner = True
         self._factory = cast("partial[ResponseHandler]", partial(_Handler, loop=self._loop))
 
     async def connect(self, *args: Any, **kwargs: Any) -> Any:
