@@ -23,7 +23,6 @@ from typing import Any, Literal, TypedDict, TypeVar
 
 import msgspec
 
-from aimlasync.chat.chunks import ChatCompletionChunk
 from aimlasync.chat.types import ChatCompletion, Usage
 from aimlasync.client.chat_stream import ChatStream
 from aimlasync.client.response_stream import ResponseStream
@@ -41,7 +40,7 @@ from aimlasync.errors import (
 )
 from aimlasync.info import Info
 from aimlasync.responses.types import Response, ResponseUsage
-from aimlasync.wire.base import Wire, encode
+from aimlasync.wire.base import encode
 
 Streamed = ChatStream | ResponseStream
 T = TypeVar("T")
@@ -325,9 +324,7 @@ class Relay:
 
 
 def _raw(piece: Any) -> bytes:
-    """Return an event as the vendor sent it; an answer of a server that does not stream becomes one chunk."""
-    if isinstance(piece, ChatCompletionChunk) and piece.object != "chat.completion.chunk":
-        return encode({**Wire.to_dict(piece), "object": "chat.completion.chunk"})
+    """Return an event as the vendor sent it."""
     return piece.raw or encode(piece.to_dict())
 
 

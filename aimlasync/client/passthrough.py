@@ -183,7 +183,7 @@ async def _through(pipeline: Pipeline, settings: Settings, api: Api, body: bytes
     answer = await pipeline.call(api, request, watched, options, settings, written=body)
     if isinstance(answer, Reply):
         # Without bytes of its own it is the sum of a stream that was not asked for.
-        return _Whole(answer.info, answer.raw or encode(answer), None if answer.raw else "application/json")
+        return _Whole(answer.info, answer.raw or encode(answer.to_dict()), None if answer.raw else "application/json")
     assert seen is not None
     if seen.whole is not None:
         # Whoever asked for a stream reads nothing else, and would take a whole answer for an empty one.

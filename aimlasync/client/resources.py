@@ -23,6 +23,7 @@ from aimlasync.errors import NotFoundError
 from aimlasync.headers import Headers, fault
 from aimlasync.responses import types as responses
 from aimlasync.responses.types import Response, ResponseParams
+from aimlasync.wire.as_sent import sendable
 from aimlasync.wire.base import Reply
 from aimlasync.wire.models import Balance, Model, ModelList, decode_models
 
@@ -290,8 +291,10 @@ class Listing:
 
 
 def _listed(items: Any) -> Any:
-    """A generator is read once here; it could not be encoded for a second endpoint."""
-    return items if isinstance(items, (str, list, tuple)) else list(items)
+    """Return items that can be encoded for any endpoint: a generator is read once, and replies are as they came."""
+    if isinstance(items, str):
+        return items
+    return sendable(items if isinstance(items, (list, tuple)) else list(items))
 
 
 def _body(

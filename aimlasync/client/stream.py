@@ -29,7 +29,7 @@ from aimlasync.errors import (
     APITimeoutError,
     TruncatedStreamError,
 )
-from aimlasync.wire.base import Meta, Reply
+from aimlasync.wire.base import Meta, Reply, decode
 from aimlasync.wire.error_bodies import stream_error
 
 P = TypeVar("P")
@@ -269,7 +269,7 @@ class Stream(Generic[P, W]):
 
     def _after(self, event: sse.Event) -> None:
         try:
-            tail = msgspec.json.decode(event.data.removeprefix(BOM_UTF8), type=_Tail)
+            tail = decode(event.data, _tail, _Tail)
         except msgspec.MsgspecError:
             return
         self._attempt.charge(tail.meta)
@@ -383,6 +383,9 @@ def _ring(stream: weakref.ref[Stream[Any, Any]]) -> None:
 
 class _Tail(msgspec.Struct):
     meta: Meta | None = None
+
+
+_tail = msgspec.json.Decoder(_Tail)
 
 
 def _give_back(attempt: Attempt, timer: asyncio.TimerHandle | None) -> None:
