@@ -24,6 +24,8 @@ from aimlasync.chat.types import ChatCompletion
 from aimlasync.endpoints.providers import VENDORS
 from aimlasync.responses.types import FunctionCall, OutputMessage, ReasoningItem, Response
 from aimlasync.structured.schema import Format
+from aimlasync.wire.as_sent import sendable
+from aimlasync.wire.base import Unknown
 
 _ENCRYPTED = "reasoning.encrypted_content"
 _CHOICES = ("none", "auto", "required")
@@ -230,11 +232,11 @@ class ResponsesAdapter:
         return {"type": "function_call_output", "call_id": call.id, "output": call.output}
 
 
-def items_of(given: str | Iterable[Mapping[str, Any] | msgspec.Struct]) -> list[Any]:
+def items_of(given: str | Iterable[Mapping[str, Any] | msgspec.Struct | Unknown]) -> list[Any]:
     """Return a user's input as items of a history; both endpoints take a message in this form."""
     if isinstance(given, str):
         return [{"role": "user", "content": given}]
-    return [item.to_dict() if hasattr(item, "to_dict") else item for item in given]
+    return [item.to_dict() if hasattr(item, "to_dict") else item for item in sendable(list(given))]
 
 
 def adapter_for(endpoint: str) -> Adapter:

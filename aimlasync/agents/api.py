@@ -22,11 +22,12 @@ from aimlasync.agents.run_state import Run
 from aimlasync.agents.tools import Approve
 from aimlasync.config import check_headers
 from aimlasync.cost.budget import Budget
+from aimlasync.wire.base import Unknown
 
 if TYPE_CHECKING:
     from aimlasync.client.client import AsyncClient
 
-Input = str | Iterable[Mapping[str, Any] | msgspec.Struct]
+Input = str | Iterable[Mapping[str, Any] | msgspec.Struct | Unknown]
 
 # Events that are kept for a reader who is slower than the run; beyond that the run waits.
 _MAX_BUFFERED = 64

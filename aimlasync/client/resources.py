@@ -24,7 +24,7 @@ from aimlasync.headers import Headers, fault
 from aimlasync.responses import types as responses
 from aimlasync.responses.types import Response, ResponseParams
 from aimlasync.wire.as_sent import sendable
-from aimlasync.wire.base import Reply
+from aimlasync.wire.base import Reply, Unknown
 from aimlasync.wire.models import Balance, Model, ModelList, decode_models
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 R = TypeVar("R", bound=Reply)
 
 Messages = Iterable[Mapping[str, Any] | msgspec.Struct]
-Input = str | Iterable[Mapping[str, Any] | msgspec.Struct]
+Input = str | Iterable[Mapping[str, Any] | msgspec.Struct | Unknown]
 
 
 class Completions:

@@ -159,7 +159,7 @@ async def test_a_message_of_create_or_collect_is_sent_back_whole(vendor: str, st
             reply = await (await client.chat.completions.create(model="m", messages=[], stream=True)).collect()
         else:
             reply = await client.chat.completions.create(model="m", messages=[])
-        history = [{"role": "user", "content": "?"}, reply.choices[0].message]
+        history: list[Any] = [{"role": "user", "content": "?"}, reply.choices[0].message]
         await client.chat.completions.create(model="m", messages=history, stream=stream)
     said = sent(server)["messages"][1]
     if stream:

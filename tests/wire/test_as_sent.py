@@ -110,6 +110,7 @@ def test_a_collected_stream_is_copied_and_saved_too() -> None:
     whole = assembler.whole()
     message = whole.choices[0].message
     assert (message.reasoning, message.content, message.extra.a.b, whole.provider) == ("t0t1", "c0c1", 1, "P")  # type: ignore[attr-defined]
+    made: Any
     for made in (
         pickle.loads(pickle.dumps(whole)),
         copy.copy(whole),
