@@ -51,6 +51,8 @@ class Forwarded:
     async def __aiter__(self) -> AsyncIterator[bytes]:
         while piece := await self._next():
             yield piece
+            # The traceback of an error that follows shows no part of the answer.
+            piece = b""
 
     async def _next(self) -> bytes:
         """Return what comes next, b"" at the end."""
@@ -141,15 +143,16 @@ class _Direct(Forwarded):
             error = APITimeoutError(f"no further byte within {self._idle} s", phase="idle")
         except AimlasyncError as failed:
             error = failed
-        except BaseException:
+        except BaseException as left:  # noqa: BLE001  # raised again
             self._attempt.abandon()
-            raise
+            # The inner frames hold what there is of the body.
+            raise left.with_traceback(None) from None
         else:
             if not piece:
                 self._attempt.succeed(None)
             return piece
         self._attempt.fail(error)
-        raise error
+        raise error.with_traceback(None)
 
     async def close(self) -> None:
         self._attempt.abandon()

@@ -222,7 +222,6 @@ class Pipeline:
                         self._attempt(attempt, receive, transport),
                         second,
                         delay=delay,
-                        drop=_drop,
                         after=deadlines.after,
                         cancel=deadlines.cancel,
                     )
@@ -258,8 +257,12 @@ class Pipeline:
         except AimlasyncError as failed:
             attempt.fail(failed)
             raise
+        except asyncio.CancelledError as left:
+            # The body may be half read, and the inner frames hold what there is of it, which may echo a key.
+            attempt.abandon()
+            raise left.with_traceback(None) from None
         except BaseException:
-            # Cancelled, or a bug: it says nothing about the server, and the body may be half read.
+            # A bug: it says nothing about the server.
             attempt.abandon()
             raise
 
@@ -288,10 +291,3 @@ async def within(first_token: float, sent: Coroutine[Any, Any, RawReply]) -> Raw
     except TimeoutError:
         pass
     raise APITimeoutError(f"no event within {first_token} s", phase="first_token")
-
-
-def _drop(answer: object) -> None:
-    """Of two answers one is taken; the other, if it is a stream, still holds its connection and permit."""
-    abandon = getattr(answer, "abandon", None)
-    if abandon is not None:
-        abandon()
