@@ -33,6 +33,7 @@ _OVER_BOTH = {
     "test_models",
     "test_client",
     "test_endings",
+    "test_costs",
     "test_error_bodies",
     "test_errors",
     "test_passthrough",

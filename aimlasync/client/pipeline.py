@@ -238,7 +238,10 @@ class Pipeline:
         info.timing.total = loop.time() - call.started
         # Outside the `except`, so that nothing is chained to it.
         before = f"; before that: {error.message}" if error is not None else ""
-        raise APITimeoutError(f"the call took longer than {call.timeout.total} s{before}", phase="total", info=info)
+        waited = f", waiting for {call.waits_for}" if call.waits_for is not None else ""
+        raise APITimeoutError(
+            f"the call took longer than {call.timeout.total} s{waited}{before}", phase="total", info=info
+        )
 
     async def _attempt(self, attempt: Attempt, receive: Receive[T], transport: Transport) -> T:
         """Make one attempt, and end it whichever way it goes."""

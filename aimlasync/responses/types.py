@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, Union
 import msgspec
 
 from aimlasync.chat.endings import ending_of
-from aimlasync.chat.types import TokenLogprob
+from aimlasync.chat.types import TokenLogprob, UsageExtras
 from aimlasync.config import CALL_OPTIONS, CallOptions
 from aimlasync.wire.base import Meta, Reply, Unknown, Wire, decode
 
@@ -318,6 +318,7 @@ class InputTokensDetails(Wire):
     """Parts of the input's tokens."""
 
     cached_tokens: int | None = None
+    cache_write_tokens: int | None = None
 
 
 class OutputTokensDetails(Wire):
@@ -326,7 +327,7 @@ class OutputTokensDetails(Wire):
     reasoning_tokens: int | None = None
 
 
-class ResponseUsage(Wire):
+class ResponseUsage(UsageExtras):
     """Tokens as the vendor reports them."""
 
     input_tokens: int = 0
