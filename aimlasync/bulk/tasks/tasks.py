@@ -17,6 +17,7 @@ from aimlasync.bulk.tasks.answer_schema import Form
 from aimlasync.bulk.tasks.prompt import Prompt, as_text
 from aimlasync.bulk.tasks.request import Api, Request, RequestError, request_of_line
 from aimlasync.bulk.tasks.result import Answer, Read, Reply, Result, is_refused
+from aimlasync.chat.endings import ending_of
 from aimlasync.chat.types import PARAMETERS as CHAT_PARAMETERS
 from aimlasync.chat.types import ChatCompletion
 from aimlasync.config import close_to
@@ -215,13 +216,17 @@ def _read_form(form: Form, reply: Reply) -> Answer:
 def _check_reply(reply: Reply) -> None:
     if isinstance(reply, ChatCompletion):
         cut = reply.truncated
+        failed = next((c.finish_reason for c in reply.choices if ending_of(c.finish_reason) == "failure"), None)
         empty = not any(choice.message.content or choice.message.tool_calls for choice in reply.choices)
     else:
         cut = reply.truncated or reply.status == "incomplete"
+        failed = reply.status if reply.status in ("failed", "cancelled") else None
         empty = not (reply.output_text or reply.output)
     if is_refused(reply):
         raise AnswerRefusedError("the model refused", reply=reply, raw=reply.raw, info=reply.info)
     if cut:
         raise AnswerTruncatedError("the answer was cut by an output cap", reply=reply, raw=reply.raw, info=reply.info)
+    if failed:
+        raise AnswerInvalidError(f"the answer failed ({failed})", reply=reply, raw=reply.raw, info=reply.info)
     if empty:
         raise AnswerInvalidError("the answer is empty", reply=reply, raw=reply.raw, info=reply.info)
