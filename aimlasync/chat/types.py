@@ -315,6 +315,9 @@ class Usage(UsageExtras):
     total_tokens: int = 0
     prompt_tokens_details: PromptTokensDetails | None = None
     completion_tokens_details: CompletionTokensDetails | None = None
+    input_tokens: int | None = None
+    """What servers that translate other protocols leave in place of `prompt_tokens`, or beside it."""
+    output_tokens: int | None = None
 
 
 class ChatCompletion(Reply):
