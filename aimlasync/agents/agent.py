@@ -1,25 +1,28 @@
 """An agent: a model with its instructions, tools, output type and bounds; made once, run many times.
 
 Plain data that is checked when the agent is made; the schemas of the tools and of the output are made here too. This
-module may import `tools`, `context`, `run_state` and `errors`, and the package's `schema`; it runs nothing.
+module may import `tools`, `context`, `run_state` and `errors`, and the package's `schema` and parameters; it runs
+nothing.
 """
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import Any, TypedDict, Unpack
+from typing import Any, Unpack
 
 from aimlasync.agents.context import RunContext
 from aimlasync.agents.errors import AgentError, ToolError
 from aimlasync.agents.run_state import Endpoint, Run, ToolCall
 from aimlasync.agents.tools import Tool, tool, tool_of
-from aimlasync.config import Priority, check_headers
+from aimlasync.chat.types import PARAMETERS
+from aimlasync.chat.vendor_parameters import VendorParameters
+from aimlasync.config import CALL_OPTIONS, Priority, check_headers, close_to
 from aimlasync.errors import AnswerError
+from aimlasync.responses.types import PARAMETERS as RESPONSE_PARAMETERS
 from aimlasync.structured.schema import Format, format_of
 
 
-class CallParams(TypedDict, total=False):
+class CallParams(VendorParameters, total=False):
     """Parameters of the model calls that a run makes; others go through `extra_body`."""
 
     temperature: float | None
@@ -28,7 +31,6 @@ class CallParams(TypedDict, total=False):
     max_tokens: int | None
     max_output_tokens: int | None
     reasoning_effort: str | None
-    reasoning: Mapping[str, Any] | None
     verbosity: str | None
     text: Mapping[str, Any] | None
     seed: int | None
@@ -44,6 +46,11 @@ class CallParams(TypedDict, total=False):
     metadata: Mapping[str, str] | None
     truncation: str | None
     user: str | None
+    frequency_penalty: float | None
+    presence_penalty: float | None
+    logit_bias: Mapping[str, float] | None
+    provider: str | None
+    web_search_options: Mapping[str, Any] | None
     service_tier: str | None
     prompt_cache_key: str | None
     safety_identifier: str | None
@@ -77,6 +84,9 @@ class Options(CallParams, total=False):
     on_tool_error: OnToolError | None
 
 
+_KNOWN = Options.__optional_keys__ | PARAMETERS | RESPONSE_PARAMETERS | CALL_OPTIONS
+
+
 class Agent:
     """A model with its instructions, tools and bounds, for `run`, `stream` and `map`, or as a tool of another agent.
 
@@ -98,10 +108,10 @@ class Agent:
     name            the agent's name in errors, and as a tool of another agent
 
     The other parameters go to every model call: temperature, top_p, max_completion_tokens, max_tokens,
-    max_output_tokens, reasoning_effort, reasoning, verbosity, text, seed, stop, tool_choice, parallel_tool_calls,
-    stream_options, store, include, metadata, truncation, user, service_tier, prompt_cache_key, safety_identifier,
-    extra_headers, extra_body, priority, tenant, affinity (see `CallParams`). Those that are not listed go through
-    `extra_body`.
+    max_output_tokens, reasoning_effort, verbosity, text, seed, stop, tool_choice, parallel_tool_calls, stream_options,
+    store, include, metadata, truncation, user, frequency_penalty, presence_penalty, logit_bias, provider,
+    web_search_options, service_tier, prompt_cache_key, safety_identifier, extra_headers, extra_body, priority, tenant,
+    affinity, and what vendors document beside those (see `CallParams`). All else goes through `extra_body`.
 
     Raises TypeError for an unknown option, or a tool or type that has no strict schema; ValueError for a missing model,
     a bound that is out of range, or two tools of one name.
@@ -206,14 +216,12 @@ _OF_A_RUN = ("input", "history", "context", "approve", "approvals", "budget", "t
 
 def _check_names(params: Any) -> None:
     """Raise TypeError, with advice, for a parameter that no model call has."""
-    known = CallParams.__annotations__
     for name in params:
-        if name in known:
+        if name in _KNOWN and name not in _OF_A_RUN:
             continue
         if name in _OF_A_RUN:
-            advice = "that is an argument of agents.run, agents.stream or agents.map, and not of an agent"
-        elif similar := difflib.get_close_matches(name, (*_OWN, *_OF_A_RUN, *known), n=1):
-            advice = f"did you mean {similar[0]}?"
+            advice = ": that is an argument of agents.run, agents.stream or agents.map, and not of an agent"
         else:
-            advice = f"an agent has {', '.join(_OWN)}; what the model's server takes beside those goes into extra_body="
-        raise TypeError(f"unknown option {name}: {advice}")
+            hint = close_to(name, _KNOWN.union(_OF_A_RUN))
+            advice = hint or f": an agent has {', '.join(_OWN)}; to send it anyway, use extra_body={{{name!r}: ...}}"
+        raise TypeError(f"unknown option {name!r}{advice}")
