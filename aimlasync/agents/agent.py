@@ -84,9 +84,6 @@ class Options(CallParams, total=False):
     on_tool_error: OnToolError | None
 
 
-_KNOWN = Options.__optional_keys__ | PARAMETERS | RESPONSE_PARAMETERS | CALL_OPTIONS
-
-
 class Agent:
     """A model with its instructions, tools and bounds, for `run`, `stream` and `map`, or as a tool of another agent.
 
@@ -108,10 +105,15 @@ class Agent:
     name            the agent's name in errors, and as a tool of another agent
 
     The other parameters go to every model call: temperature, top_p, max_completion_tokens, max_tokens,
-    max_output_tokens, reasoning_effort, verbosity, text, seed, stop, tool_choice, parallel_tool_calls, stream_options,
-    store, include, metadata, truncation, user, frequency_penalty, presence_penalty, logit_bias, provider,
-    web_search_options, service_tier, prompt_cache_key, safety_identifier, extra_headers, extra_body, priority, tenant,
-    affinity, and what vendors document beside those (see `CallParams`). All else goes through `extra_body`.
+    max_output_tokens, reasoning_effort, reasoning, verbosity, text, seed, stop, tool_choice, parallel_tool_calls,
+    stream_options, store, include, metadata, truncation, user, service_tier, prompt_cache_key, safety_identifier,
+    frequency_penalty, presence_penalty, logit_bias, provider, web_search_options, extra_headers, extra_body,
+    priority, tenant, affinity (see `CallParams`), and those that vendors document: chat_template_kwargs,
+    enable_thinking, include_reasoning, reasoning, thinking, thinking_budget, echo, min_p, repetition_penalty,
+    top_a, top_k, enable_search, last_updated_after_filter, last_updated_before_filter, return_images,
+    return_related_questions, search_after_date_filter, search_before_date_filter, search_domain_filter,
+    search_language_filter, search_mode, search_options, search_parameters, search_recency_filter, web_search,
+    normalize_tool_schemas, stop_sequences, system. Others go through `extra_body`.
 
     Raises TypeError for an unknown option, or a tool or type that has no strict schema; ValueError for a missing model,
     a bound that is out of range, or two tools of one name.
@@ -212,16 +214,18 @@ _OWN = tuple(name for name in Options.__annotations__ if name not in CallParams.
 _LEAST = {"max_turns": 1, "max_tool_calls": 0, "max_repairs": 0, "max_repeats": 1}
 # Arguments of `run`, `stream` and `map` that are not an agent's.
 _OF_A_RUN = ("input", "history", "context", "approve", "approvals", "budget", "timeout", "save", "concurrency", "order")
+_PARAMETERS = CallParams.__optional_keys__ | (PARAMETERS | RESPONSE_PARAMETERS | CALL_OPTIONS).difference(_OF_A_RUN)
 
 
 def _check_names(params: Any) -> None:
     """Raise TypeError, with advice, for a parameter that no model call has."""
     for name in params:
-        if name in _KNOWN and name not in _OF_A_RUN:
+        if name in _PARAMETERS:
             continue
         if name in _OF_A_RUN:
-            advice = ": that is an argument of agents.run, agents.stream or agents.map, and not of an agent"
+            advice = "; that is an argument of agents.run, agents.stream or agents.map, and not of an agent"
         else:
-            hint = close_to(name, _KNOWN.union(_OF_A_RUN))
-            advice = hint or f": an agent has {', '.join(_OWN)}; to send it anyway, use extra_body={{{name!r}: ...}}"
+            hint = close_to(name, (*_OWN, *_OF_A_RUN, *sorted(_PARAMETERS)))
+            hint = hint or f"; an agent has {', '.join(_OWN)};"
+            advice = f"{hint} to send it anyway, use extra_body={{{name!r}: ...}}"
         raise TypeError(f"unknown option {name!r}{advice}")

@@ -120,7 +120,7 @@ class Relay:
                     self.began = True
                     yield data
                 # The traceback of an error that follows shows no part of the answer.
-                pieces, made, data = (), [], b""
+                pieces, made, data = [], [], b""
             last, self._usage = await source.end()
             self._outcome, self.began = "finished", True
             if last is not None:
