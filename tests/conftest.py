@@ -32,9 +32,12 @@ _OVER_BOTH = {
     "test_cancellation",
     "test_models",
     "test_client",
+    "test_endings",
+    "test_costs",
     "test_error_bodies",
     "test_errors",
     "test_passthrough",
+    "test_heads_and_proxies",
     "test_hedging",
     "test_providers",
     "test_responses",
@@ -45,6 +48,7 @@ _OVER_BOTH = {
     "test_tolerance",
     "test_transports",
     "test_under_load",
+    "test_words_of_a_server",
 }
 
 

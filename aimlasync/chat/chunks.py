@@ -63,11 +63,19 @@ class ChunkChoice(Open):
     delta: Delta = msgspec.field(default_factory=Delta)
     finish_reason: str | None = None
     logprobs: Logprobs | None = None
+    usage: Usage | None = None
+    """Where Moonshot states it, in the last chunk."""
 
     def settle(self) -> None:
         # Some servers send "" instead of null (seen: ollama, sglang).
         if self.finish_reason == "":
             self.finish_reason = None
+
+
+class GroqTail(Open):
+    """Groq's own block in the last chunk."""
+
+    usage: Usage | None = None
 
 
 class ChatCompletionChunk(Received):
@@ -84,6 +92,7 @@ class ChatCompletionChunk(Received):
     meta: Meta | None = None
     obfuscation: str | None = None
     """Padding, which hides the length of the text from who reads the traffic (OpenAI)."""
+    x_groq: GroqTail | None = None
     error: Json = None
 
     def settle(self) -> None:

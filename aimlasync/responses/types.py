@@ -1,18 +1,19 @@
 """/v1/responses on the wire: structs of requests and replies; those of streams are in `responses.events`.
 
 Output items and parts of a type that is not listed here are kept as `Unknown`. It has no I/O. It may import
-`chat.types`, `config` and `wire.base`. Source: the OpenAPI specs "RESPONSES" of the AI/ML API for its OpenAI models
+`chat`, `config` and `wire.base`. Source: the OpenAPI specs "RESPONSES" of the AI/ML API for its OpenAI models
 (2026-08): one schema for all of them, with a `oneOf` on `type` for output items.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Literal, Union
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Union
 
 import msgspec
 
-from aimlasync.chat.types import TokenLogprob
+from aimlasync.chat.endings import ending_of
+from aimlasync.chat.types import TokenLogprob, UsageExtras
 from aimlasync.config import CALL_OPTIONS, CallOptions
 from aimlasync.wire.base import Json, Meta, Object, Open, Reply, Unknown, Wire
 from aimlasync.wire.objects import json_hook, open_up
@@ -318,6 +319,7 @@ class InputTokensDetails(Open):
     """Parts of the input's tokens."""
 
     cached_tokens: int | None = None
+    cache_write_tokens: int | None = None
 
 
 class OutputTokensDetails(Open):
@@ -326,7 +328,7 @@ class OutputTokensDetails(Open):
     reasoning_tokens: int | None = None
 
 
-class ResponseUsage(Open):
+class ResponseUsage(UsageExtras):
     """Tokens as the vendor reports them."""
 
     input_tokens: int = 0
@@ -355,6 +357,8 @@ class Response(Reply):
     `model` is the model that served it, whose spelling may differ from the request's. `output_text` and `status` are
     computed where the server leaves them out.
     """
+
+    DERIVED: ClassVar[frozenset[str]] = frozenset(("output_text", "status"))
 
     id: str = ""
     object: str = msgspec.field(default_factory=lambda: "response")
@@ -398,7 +402,7 @@ class Response(Reply):
     @property
     def truncated(self) -> bool:
         """Whether an output cap cut the answer; `output_text` is then incomplete."""
-        return self.incomplete_details is not None and self.incomplete_details.reason == "max_output_tokens"
+        return self.incomplete_details is not None and ending_of(self.incomplete_details.reason) == "cap"
 
     @property
     def refusal(self) -> str | None:
@@ -421,7 +425,8 @@ class Response(Reply):
         return self.parsed
 
     def settle(self) -> None:
-        complete(self, finished=True)
+        # Without a status and without output it may be anything: nothing says that it is completed.
+        complete(self, finished=bool(self.output or self.output_text))
 
 
 def _text_of(output: list[OutputItem]) -> str:
@@ -432,6 +437,10 @@ def _text_of(output: list[OutputItem]) -> str:
         for part in item.content
         if isinstance(part, OutputText)
     )
+
+
+RUNNING = ("queued", "in_progress")
+"""Statuses of a response that is not done."""
 
 
 def complete(response: Response, *, finished: bool) -> None:
@@ -472,7 +481,7 @@ def decode_response(raw: bytes) -> Response:
     except (ValueError, RecursionError):
         # The errors of msgspec are ValueErrors, as are those of invalid UTF-8.
         return Response.from_json(raw)
-    complete(response, finished=True)
+    response.settle()
     response.json_place = raw
     for number, item in enumerate(response.output):
         item.json_place = (raw, "output", number)

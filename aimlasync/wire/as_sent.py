@@ -98,10 +98,11 @@ def _updated(struct: Any, said: dict[str, Any], place: Place) -> dict[str, Any]:
     kind: Any = type(struct)
     fields = fields_of(kind)
     fresh: Any = None
+    computed: set[str] = set()
     for key, (name, *_) in fields.items():
         now, was = getattr(struct, name), said.get(key, _ABSENT)
         if was is _ABSENT:
-            if now is None:
+            if now is None or name in kind.DERIVED:
                 continue
         elif (same := _same(now, was, (*place, key))) is not _ABSENT:
             said[key] = same
@@ -109,7 +110,11 @@ def _updated(struct: Any, said: dict[str, Any], place: Place) -> dict[str, Any]:
         # It has another value, or one that the JSON has in another form.
         if fresh is None:
             fresh = build(said.copy(), kind)
+            # What is said of these could not be read, so they are computed.
+            computed = {name for name in kind.DERIVED if not getattr(fresh, name)}
             fresh.settle()
+        if name in computed:
+            continue
         then = getattr(fresh, name)
         if now != then:
             said[key] = dump(now)

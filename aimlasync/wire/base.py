@@ -8,17 +8,17 @@ the `wire` modules of reading and writing JSON.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Self, cast
+from typing import Any, ClassVar, Self, cast
 
 import msgspec
 
 from aimlasync.info import Info
 from aimlasync.wire.as_sent import as_sent, beside
 from aimlasync.wire.objects import Json, Object, Unknown, encode, plain, plain_value
-from aimlasync.wire.reading import Place, Placed, decode, read
+from aimlasync.wire.reading import Place, Placed, decode, read, repair
 
 __all__ = ["Json", "Meta", "MetaUsage", "Object", "Open", "Received", "Reply", "Unknown", "Wire"]
-__all__ += ["decode", "encode", "plain", "read"]
+__all__ += ["decode", "encode", "plain", "read", "repair"]
 
 
 class Wire(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -46,6 +46,9 @@ class Open(Placed, Wire, dict=True, forbid_unknown_fields=True):
 
     A decoder of msgspec refuses what it would lose; `from_json`, and the functions `decode_...`, take everything.
     """
+
+    DERIVED: ClassVar[frozenset[str]] = frozenset()
+    """Fields that are computed where the server leaves them out; `to_dict` then does too."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return what the server sent, at any depth, with what was changed since; otherwise the fields that are set."""
@@ -117,6 +120,8 @@ class MetaUsage(Open):
 
     credits_used: float | None = None
     usd_spent: float | None = None
+    tokens_used: float | None = None
+    """In replies of 2025: the credits, whatever its name says."""
 
 
 class Meta(Open):

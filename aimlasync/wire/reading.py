@@ -64,6 +64,11 @@ def build(value: dict[str, Any], wanted: type[S], place: Place | None = None) ->
     return cast(S, _read_struct(wanted, value, place))
 
 
+def repair(value: Any, wanted: Any) -> Any:
+    """Return `value` as type `wanted`, without the parts that do not fit; `LOST` when nothing fits."""
+    return _reader(wanted)(value, None)
+
+
 def add_fields(struct: msgspec.Struct, more: dict[str, Any]) -> None:
     """Set fields by their names on the wire, declared or not."""
     kind = type(struct)

@@ -17,8 +17,12 @@ from aimlasync.bulk.tasks.answer_schema import Form
 from aimlasync.bulk.tasks.prompt import Prompt, as_text
 from aimlasync.bulk.tasks.request import Api, Request, RequestError, request_of_line
 from aimlasync.bulk.tasks.result import Answer, Read, Reply, Result, is_refused
+from aimlasync.chat.endings import ending_of
+from aimlasync.chat.types import PARAMETERS as CHAT_PARAMETERS
 from aimlasync.chat.types import ChatCompletion
+from aimlasync.config import close_to
 from aimlasync.errors import AimlasyncError, AnswerInvalidError, AnswerRefusedError, AnswerTruncatedError
+from aimlasync.responses.types import PARAMETERS as RESPONSE_PARAMETERS
 
 
 class EmptyTextError(AimlasyncError):
@@ -107,7 +111,7 @@ class PromptTask:
         self._needed = self.prompt.columns()
         self.model = model
         self.endpoint: Api = endpoint
-        self._said = dict(params or {})
+        self._said = checked_params(endpoint, params)
         self._params = {**(form.params(endpoint) if form is not None else {}), **self._said}
         self.id_column = id_column
         self._form = form
@@ -164,6 +168,18 @@ def id_of(row: Row, column: str, name: str) -> str:
     return value
 
 
+def checked_params(endpoint: Api, params: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return the parameters as they were given. Raises ValueError for one that is a known one misspelt.
+
+    Others are sent, whatever they are called: servers have parameters of their own.
+    """
+    known = CHAT_PARAMETERS if endpoint == "chat" else RESPONSE_PARAMETERS
+    for name in params or ():
+        if name not in known and (hint := close_to(name, known)):
+            raise ValueError(f"params: unknown parameter {name!r}{hint}")
+    return dict(params or {})
+
+
 def body_of(
     endpoint: Api,
     model: str,
@@ -200,13 +216,17 @@ def _read_form(form: Form, reply: Reply) -> Answer:
 def _check_reply(reply: Reply) -> None:
     if isinstance(reply, ChatCompletion):
         cut = reply.truncated
+        failed = next((c.finish_reason for c in reply.choices if ending_of(c.finish_reason) == "failure"), None)
         empty = not any(choice.message.content or choice.message.tool_calls for choice in reply.choices)
     else:
         cut = reply.truncated or reply.status == "incomplete"
+        failed = reply.status if reply.status in ("failed", "cancelled") else None
         empty = not (reply.output_text or reply.output)
     if is_refused(reply):
         raise AnswerRefusedError("the model refused", reply=reply, raw=reply.raw, info=reply.info)
     if cut:
         raise AnswerTruncatedError("the answer was cut by an output cap", reply=reply, raw=reply.raw, info=reply.info)
+    if failed:
+        raise AnswerInvalidError(f"the answer failed ({failed})", reply=reply, raw=reply.raw, info=reply.info)
     if empty:
         raise AnswerInvalidError("the answer is empty", reply=reply, raw=reply.raw, info=reply.info)
