@@ -1,23 +1,27 @@
 """An agent: a model with its instructions, tools, output type and bounds; made once, run many times.
 
 Plain data that is checked when the agent is made; the schemas of the tools and of the output are made here too. This
-module may import `tools`, `context`, `run_state` and `errors`, and the package's `schema`; it runs nothing.
+module may import `tools`, `context`, `run_state` and `errors`, and the package's `schema` and parameters; it runs
+nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, TypedDict, Unpack
+from typing import Any, Unpack
 
 from aimlasync.agents.context import RunContext
 from aimlasync.agents.errors import ToolError
 from aimlasync.agents.run_state import Endpoint, Run
 from aimlasync.agents.tools import Tool, tool, tool_of
-from aimlasync.config import Priority, check_headers
+from aimlasync.chat.types import PARAMETERS
+from aimlasync.chat.vendor_parameters import VendorParameters
+from aimlasync.config import CALL_OPTIONS, Priority, check_headers, close_to
+from aimlasync.responses.types import PARAMETERS as RESPONSE_PARAMETERS
 from aimlasync.structured.schema import Format, format_of
 
 
-class CallParams(TypedDict, total=False):
+class CallParams(VendorParameters, total=False):
     """Parameters of the model calls that a run makes; others go through `extra_body`."""
 
     temperature: float | None
@@ -26,7 +30,6 @@ class CallParams(TypedDict, total=False):
     max_tokens: int | None
     max_output_tokens: int | None
     reasoning_effort: str | None
-    reasoning: Mapping[str, Any] | None
     verbosity: str | None
     text: Mapping[str, Any] | None
     seed: int | None
@@ -42,6 +45,11 @@ class CallParams(TypedDict, total=False):
     metadata: Mapping[str, str] | None
     truncation: str | None
     user: str | None
+    frequency_penalty: float | None
+    presence_penalty: float | None
+    logit_bias: Mapping[str, float] | None
+    provider: str | None
+    web_search_options: Mapping[str, Any] | None
     service_tier: str | None
     prompt_cache_key: str | None
     safety_identifier: str | None
@@ -87,6 +95,8 @@ _DEFAULTS: dict[str, Any] = {
     "max_repeats": 3,
 }
 
+_KNOWN = Options.__optional_keys__ | PARAMETERS | RESPONSE_PARAMETERS | CALL_OPTIONS
+
 
 class Agent:
     """A model with its instructions, tools and bounds, for `run`, `stream` and `map`, or as a tool of another agent.
@@ -115,6 +125,13 @@ class Agent:
         self.max_repairs: int = given.pop("max_repairs")
         self.max_repeats: int | None = given.pop("max_repeats")
         self.params: dict[str, Any] = given
+        for name in given:
+            if name not in _KNOWN:
+                hint = close_to(name, _KNOWN)
+                raise TypeError(
+                    f"{self.name}: unknown option {name!r}{hint or ';'} to send it anyway, "
+                    f"use extra_body={{{name!r}: ...}}"
+                )
         if not self.model:
             raise ValueError(f"{self.name}: model= is missing")
 

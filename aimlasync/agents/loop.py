@@ -64,7 +64,7 @@ class AgentLoop:
         self._budget = budget
         self._emit = emit
         self._adapter = adapter_for(run.endpoint)
-        self._usage = UsageTracker(run, self._adapter, budget)
+        self._usage = UsageTracker(run, budget)
         self._tools = ToolExecutor(self, agent, context=context, approve=approve, emit=emit)
         create: Any = client.chat.completions.create if run.endpoint == "chat" else client.responses.create
         self._create: Callable[..., Awaitable[Any]] = create

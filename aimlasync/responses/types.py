@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, Union
 
 import msgspec
 
-from aimlasync.chat.types import TokenLogprob
+from aimlasync.chat.types import TokenLogprob, UsageExtras
 from aimlasync.config import CALL_OPTIONS, CallOptions
 from aimlasync.wire.base import Meta, Reply, Unknown, Wire, decode
 
@@ -317,6 +317,7 @@ class InputTokensDetails(Wire):
     """Parts of the input's tokens."""
 
     cached_tokens: int | None = None
+    cache_write_tokens: int | None = None
 
 
 class OutputTokensDetails(Wire):
@@ -325,7 +326,7 @@ class OutputTokensDetails(Wire):
     reasoning_tokens: int | None = None
 
 
-class ResponseUsage(Wire):
+class ResponseUsage(UsageExtras):
     """Tokens as the vendor reports them."""
 
     input_tokens: int = 0
@@ -416,6 +417,10 @@ def _text_of(output: list[OutputItem]) -> str:
     )
 
 
+RUNNING = ("queued", "in_progress")
+"""Statuses of a response that is not done."""
+
+
 def complete(response: Response, *, finished: bool) -> None:
     """Compute `output_text` and `status` where the server left them out; `finished` tells that the reply is complete.
 
@@ -438,6 +443,7 @@ _response = msgspec.json.Decoder(Response)
 def decode_response(raw: bytes) -> Response:
     """Decode a whole reply. Raises msgspec.DecodeError (or its ValidationError) for what is no JSON object."""
     response = decode(raw, _response, Response)
-    complete(response, finished=True)
+    # Without a status and without output it may be anything: nothing says that it is completed.
+    complete(response, finished=bool(response.output or response.output_text))
     response.__dict__["raw"] = raw
     return response

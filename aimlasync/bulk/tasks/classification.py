@@ -20,7 +20,7 @@ from aimlasync.bulk.tasks.messages import content_of
 from aimlasync.bulk.tasks.prompt import Prompt
 from aimlasync.bulk.tasks.request import Api, Request
 from aimlasync.bulk.tasks.result import Answer, Read, Reply
-from aimlasync.bulk.tasks.tasks import EmptyTextError, body_of, id_of
+from aimlasync.bulk.tasks.tasks import EmptyTextError, body_of, checked_params, id_of
 from aimlasync.bulk.tasks.text_column import needed_value, row_text
 from aimlasync.errors import AnswerInvalidError
 from aimlasync.structured.schema import format_of
@@ -81,7 +81,7 @@ class ClassifyTask:
         self._label_key = self.form.label_column
         self._shots = list(shots)
         self._confidence = confidence
-        self._said = dict(params or {})
+        self._said = checked_params(endpoint, params)
         self._params = {**self.form.params(endpoint), **(_logprobs(endpoint) if confidence else {}), **self._said}
         self._turns = [turn for shot in self._shots for turn in self._turn(*shot)]
         self.read: Read | None = self._read

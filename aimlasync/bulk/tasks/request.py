@@ -12,15 +12,15 @@ from typing import Any, Literal
 
 import msgspec
 
-from aimlasync.chat.types import ChatParams
-from aimlasync.responses.types import ResponseParams
+from aimlasync.chat.types import PARAMETERS as CHAT_PARAMETERS
+from aimlasync.responses.types import PARAMETERS as RESPONSE_PARAMETERS
 
 Api = Literal["chat", "responses"]
 
 _APIS: dict[str, Api] = {"/chat/completions": "chat", "/responses": "responses"}
 _PARAMETERS = {
-    "messages": ChatParams.__optional_keys__ | {"model", "messages", "stream"},
-    "input": ResponseParams.__optional_keys__ | {"model", "input", "stream"},
+    "messages": CHAT_PARAMETERS | {"model", "messages", "stream"},
+    "input": RESPONSE_PARAMETERS | {"model", "input", "stream"},
 }
 # What names a line, and is no parameter.
 _NAMES = ("custom_id", "id")
