@@ -16,7 +16,7 @@ from aimlasync.bulk.tasks.answer_schema import Form
 from aimlasync.bulk.tasks.confidence import confidence_of
 from aimlasync.bulk.tasks.images import check_images, image_urls
 from aimlasync.bulk.tasks.labels import Labels, LabelsError, answer_type, instructions
-from aimlasync.bulk.tasks.messages import content_of
+from aimlasync.bulk.tasks.messages import user_content
 from aimlasync.bulk.tasks.prompt import Prompt
 from aimlasync.bulk.tasks.request import Api, Request
 from aimlasync.bulk.tasks.result import Answer, Read, Reply
@@ -115,7 +115,7 @@ class ClassifyTask:
         images = image_urls(row, self.images, self.name)
         if not images and not text.strip():
             raise EmptyTextError("the text is empty, so nothing was sent", billed=False)
-        said = content_of(self.prompt.user(text, row.fields), images, self.endpoint)
+        said = user_content(self.prompt.user(text, row.fields), images, self.endpoint)
         turns: list[dict[str, Any]] = [*self._turns, {"role": "user", "content": said}]
         body = body_of(self.endpoint, self.model, self.prompt.system, turns, params=self._params)
         return Request(custom_id=self.custom_id(row), api=self.endpoint, body=body)

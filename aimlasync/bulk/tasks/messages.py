@@ -31,7 +31,7 @@ def conversation(row: Row, column: str, name: str) -> list[dict[str, Any]]:
     return value
 
 
-def content_of(text: str, images: Sequence[str], endpoint: Api) -> str | list[dict[str, Any]]:
+def user_content(text: str, images: Sequence[str], endpoint: Api) -> str | list[dict[str, Any]]:
     """Return the content of a user's message: the text alone, or its parts with the URLs of images."""
     if not images:
         return text

@@ -16,7 +16,7 @@ from aimlasync.bulk.input.columns import column_of, value_of
 from aimlasync.bulk.input.rows import InputError, Row
 from aimlasync.bulk.tasks.answer_schema import Form
 from aimlasync.bulk.tasks.images import check_image_columns, check_images, image_urls
-from aimlasync.bulk.tasks.messages import content_of, conversation
+from aimlasync.bulk.tasks.messages import conversation, user_content
 from aimlasync.bulk.tasks.prompt import Prompt, as_text
 from aimlasync.bulk.tasks.request import Api, Request, RequestError, line_id, request_of_line
 from aimlasync.bulk.tasks.result import Answer, Read, Reply, Result, is_refused
@@ -171,7 +171,7 @@ class PromptTask:
             images = image_urls(row, self.images, self.name)
             if not images and not any(as_text(value_of(row.fields, name)).strip() for name in self._needed):
                 raise EmptyTextError("the columns of the prompt are empty, so nothing was sent", billed=False)
-            turns = [{"role": "user", "content": content_of(self.prompt.user("", row.fields), images, self.endpoint)}]
+            turns = [{"role": "user", "content": user_content(self.prompt.user("", row.fields), images, self.endpoint)}]
         body = body_of(self.endpoint, self.model, self.prompt.system, turns, params=self._params)
         return Request(custom_id=self.custom_id(row), api=self.endpoint, body=body)
 
