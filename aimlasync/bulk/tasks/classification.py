@@ -112,7 +112,7 @@ class ClassifyTask:
     def request(self, row: Row) -> Request:
         """Return what is asked about a row. Raises InputError, or EmptyTextError for a row without a text."""
         text = "" if self.text is None else row_text(row, self.text, self.name)
-        images = image_urls(row, self.images, self.name)
+        images = image_urls(row, self.images, self.name) if self.images else ()
         if not images and not text.strip():
             raise EmptyTextError("the text is empty, so nothing was sent", billed=False)
         said = user_content(self.prompt.user(text, row.fields), images, self.endpoint)
@@ -126,7 +126,8 @@ class ClassifyTask:
             row_text(row, self.text, self.name)
         for name in self._needed:
             needed_value(row, name, self.name)
-        check_images(row, self.images, self.name)
+        if self.images:
+            check_images(row, self.images, self.name)
 
     def _read(self, reply: Reply) -> Answer:
         value = self.form.read(reply)

@@ -68,7 +68,7 @@ class Prompt:
             if isinstance(piece, str)
             else text
             if self._named_text and piece[0] == "text"
-            else as_text(value_of(fields, piece[0]))
+            else as_text(fields[piece[0]] if piece[0] in fields else value_of(fields, piece[0]))
             for piece in self._pieces
         )
 

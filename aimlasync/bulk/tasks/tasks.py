@@ -168,8 +168,8 @@ class PromptTask:
         if self.messages is not None:
             turns = conversation(row, self.messages, self.name)
         else:
-            images = image_urls(row, self.images, self.name)
-            if not images and not any(as_text(value_of(row.fields, name)).strip() for name in self._needed):
+            images = image_urls(row, self.images, self.name) if self.images else ()
+            if not images and _is_empty(row.fields, self._needed):
                 raise EmptyTextError("the columns of the prompt are empty, so nothing was sent", billed=False)
             turns = [{"role": "user", "content": user_content(self.prompt.user("", row.fields), images, self.endpoint)}]
         body = body_of(self.endpoint, self.model, self.prompt.system, turns, params=self._params)
@@ -180,8 +180,18 @@ class PromptTask:
         if self.messages is not None:
             conversation(row, self.messages, self.name)
         for name in self._needed:
-            needed_value(row, name, self.name)
-        check_images(row, self.images, self.name)
+            if name not in row.fields:
+                needed_value(row, name, self.name)
+        if self.images:
+            check_images(row, self.images, self.name)
+
+
+def _is_empty(fields: dict[str, Any], names: list[str]) -> bool:
+    for name in names:
+        value = fields[name] if name in fields else value_of(fields, name)
+        if as_text(value).strip():
+            return False
+    return True
 
 
 def id_of(row: Row, column: str, name: str) -> str:
