@@ -9,8 +9,8 @@ import asyncio
 import inspect
 import io
 import os
-import socket
 import re
+import socket
 import weakref
 from base64 import b64encode
 from collections.abc import Callable, Mapping
