@@ -100,6 +100,8 @@ class CallOptions(TypedDict, total=False):
     """Interactive calls are admitted before the bulk calls of the same client."""
     tenant: str | None
     """The tenant that the call is for. Waiting tenants take turns, so that one with many calls delays no other."""
+    budget: Any
+    """A `Budget` that the call counts against instead of the client's, for instance that of its tenant."""
     affinity: str | None
     """Calls with the same key go to the same endpoint while it is healthy, to use its prompt cache."""
 

@@ -25,6 +25,7 @@ import msgspec.inspect as mi
 from aimlasync.agents.context import RunContext
 from aimlasync.agents.results import read_async_iterator, read_iterator, text_of
 from aimlasync.agents.run_state import ToolCall
+from aimlasync.structured.numbers import WholeNumbers
 from aimlasync.structured.schema import format_of
 from aimlasync.wire.base import encode
 
@@ -317,7 +318,7 @@ class _Signature:
                 raise TypeError(f"{name}.{parameter.name}: {str(error).splitlines()[0]}") from None
             fields.append(self._field(parameter, hint))
         self.struct = msgspec.defstruct(name, fields, kw_only=True, forbid_unknown_fields=True)
-        self._decoder = msgspec.json.Decoder(self.struct)
+        self._decoder = WholeNumbers(self.struct)
 
     def _field(self, parameter: inspect.Parameter, hint: Any) -> tuple[str, Any, Any]:
         if typing.get_origin(hint) is Annotated:
