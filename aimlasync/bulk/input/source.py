@@ -57,6 +57,7 @@ class Source:
         can_reread: bool,
         reading: Reading = AS_FOUND,
         packing: Packing | None = None,
+        may_be_wrapped: bool = False,
     ) -> None:
         self.name = name
         self.format: Format = format
@@ -71,6 +72,8 @@ class Source:
         self._file = file
         self._reading = reading
         self._packing = packing
+        # Whether the first object may be one around the rows: of a .json file whose format was not said.
+        self._may_be_wrapped = may_be_wrapped
         self._stat: os.stat_result | None = None
         # A file in memory has no descriptor.
         with suppress(OSError):
@@ -98,6 +101,7 @@ class Source:
         taken = list(islice(rows, max(size, _SAMPLE) if self.can_reread else size))
         self._learn(reader)
         self._check_header(taken)
+        self._check_wrapped(taken)
         if not self.can_reread:
             self._taken, self._rest = taken, rows
         return taken[:size]
@@ -194,6 +198,15 @@ class Source:
             what = f"the first line may be no header: {why}; say --no-header if it is a row, or --header if it is one"
             raise InputError(self.name, what, line=None if self.dialect.sep_line else 1)
 
+    def _check_wrapped(self, rows: Sequence[Row]) -> None:
+        """Raise InputError for a .json file that is one object around the rows."""
+        if len(rows) != 1 or not self._may_be_wrapped:
+            return
+        for name, value in rows[0].fields.items():
+            if isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
+                what = f"one object, with a list of objects in {name!r}; write that list alone, or --format jsonl if it"
+                raise InputError(self.name, f"{what} is one row")
+
     def _reader(self, digest: hashlib._Hash | None = None, *, first: int = 1) -> Reader | ParquetReader:
         if self.format == "parquet":
             if self._packing is not None and self._data is None:
@@ -284,6 +297,7 @@ def _opened(
     packing = packing_of(head)
     if packing is not None and (file.seekable() or format is None):
         head = _unpacked_head(file, head, packing, name)
+    is_said = format is not None
     if format is None:
         format = format_of_content(head, said, name)
     if format is None:
@@ -308,6 +322,7 @@ def _opened(
         can_reread=is_ours and file.seekable(),
         reading=msgspec.structs.replace(reading, encoding=encoding),
         packing=packing,
+        may_be_wrapped=not is_said and format == "jsonl" and said == "json",
     )
 
 
