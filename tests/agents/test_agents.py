@@ -617,3 +617,11 @@ async def test_an_error_of_the_first_call_carries_the_run_too(endpoint: Any) -> 
         with pytest.raises(APIStatusError) as caught:
             await agents.run(client, model=MODEL, input="go", endpoint=endpoint)
     assert len(caught.value.run.items) == 1
+
+
+async def test_a_retry_gets_what_a_script_has_behind_a_problem(endpoint: Any) -> None:
+    script = Problem(500), Call.of("weather", city="Rome"), Problem(503), "done"
+    async with scripted(*script, client={"retry": Retry(base=0.001)}) as (sim, client):
+        run = await agents.run(client, model=MODEL, input="go", tools=[weather], endpoint=endpoint)
+    assert run.output == "done"
+    assert [one.status for one in sim.ledger] == [500, 200, 503, 200]
