@@ -20,6 +20,7 @@ from aimlasync.chat.assembler import Assembler
 from aimlasync.chat.chunks import decode_chunk
 from aimlasync.chat.types import ChatCompletion, Message, ToolCall, decode_completion
 from aimlasync.info import Info
+from aimlasync.responses.assembler import Assembler as ResponsesAssembler
 from aimlasync.responses.events import decode_event
 from aimlasync.responses.types import Response, decode_response
 from aimlasync.wire.as_sent import sendable
@@ -120,6 +121,21 @@ def test_a_collected_stream_is_copied_and_saved_too() -> None:
         assert made.to_dict() == whole.to_dict()
         assert made.choices[0].message.extra.a.b == 1
     assert jsonable_encoder(whole) == whole.to_dict()
+
+
+def test_a_response_without_output_at_its_end_keeps_what_its_items_said() -> None:
+    assembler = ResponsesAssembler()
+    item = {"type": "function_call", "id": "f", "call_id": "c", "name": "n", "arguments": "", "signature": "s"}
+    events: list[dict[str, Any]] = [
+        {"type": "response.output_item.added", "output_index": 0, "item": item},
+        {"type": "response.function_call_arguments.done", "output_index": 0, "arguments": "{}"},
+        {"type": "response.completed", "response": {"id": "r", "status": "completed", "output": [], "vendor": "v"}},
+    ]
+    for event in events:
+        assembler.add(decode_event(encode(event)))
+    whole: Any = assembler.whole()
+    assert (whole.vendor, whole.output[0].signature) == ("v", "s")
+    assert whole.to_dict()["output"] == [{**item, "arguments": "{}"}]
 
 
 def _message(**fields: Any) -> Any:
