@@ -20,8 +20,8 @@ from aimlasync.bulk.tasks.messages import conversation, user_content
 from aimlasync.bulk.tasks.prompt import Prompt, as_text
 from aimlasync.bulk.tasks.request import Api, Request, RequestError, line_id, request_of_line
 from aimlasync.bulk.tasks.result import Answer, Read, Reply, Result, is_refused
-from aimlasync.chat.endings import ending_of
 from aimlasync.bulk.tasks.text_column import needed_value
+from aimlasync.chat.endings import ending_of
 from aimlasync.chat.types import PARAMETERS as CHAT_PARAMETERS
 from aimlasync.chat.types import ChatCompletion
 from aimlasync.config import close_to
