@@ -98,7 +98,7 @@ def result_of(record: Record, request: Request) -> Result:
         reply = reply_of(body)
         if reply is not None:
             paid = Info(status=said.status_code, server_request_id=said.request_id)
-            reply.__dict__.update(raw=body, info=info if record.error is None else paid)
+            reply.__dict__["info"] = info if record.error is None else paid
     has_answer = record.error is None and (facts.label is not None or facts.confidence is not None)
     return Result(
         request,
