@@ -19,7 +19,7 @@ from aimlasync.bulk.tasks.answer_schema import load_form
 from aimlasync.bulk.tasks.request import is_batch_line
 from aimlasync.bulk.tasks.tasks import BatchTask, PromptTask, Task
 from aimlasync.cli.files import check_outputs, is_file, open_input
-from aimlasync.cli.job_options import JobOptions, job_options
+from aimlasync.cli.job_options import JobOptions, id_option, job_options
 from aimlasync.cli.options import ModelChoice, Where, WrongUseError, find_server, model_options, where_options
 from aimlasync.cli.run_job import run_to_file, run_to_stream
 
@@ -32,7 +32,7 @@ from aimlasync.cli.run_job import run_to_file, run_to_stream
 @click.option("--system", metavar="TEXT", help="The system message.")
 @click.option("--params", metavar="JSON", help="""Other parameters of the calls, such as '{"max_tokens": 200}'.""")
 @click.option("--schema", metavar="FILE", help="A JSON schema, or module:Type: what every answer must look like.")
-@click.option("--id", "id_column", metavar="COLUMN", help="The column that names a row; by default they are numbered.")
+@id_option
 @click.option("--columns", metavar="A,B,C", help="Of the table: columns of FILE, and what `export --help` names.")
 @job_options
 @model_options
@@ -55,7 +55,7 @@ def bulk(
 
     FILE has requests in the format of OpenAI's Batch API (JSONL with custom_id, url and body), or rows (CSV, JSONL,
     Parquet) for a --prompt. The output has one line for each, in the Batch API's result format; run the same command
-    again to go on after Ctrl-C, a crash or an error.
+    again to go on after Ctrl-C, a crash or an error, or to ask about what is new or changed in FILE.
     """
     server = find_server(where, choice.model)
     to_file = is_file(output)

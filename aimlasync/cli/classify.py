@@ -22,7 +22,7 @@ from aimlasync.bulk.tasks.few_shot import read_shots
 from aimlasync.bulk.tasks.labels import read_labels
 from aimlasync.bulk.tasks.text_column import SAMPLE, text_column
 from aimlasync.cli.files import check_outputs, is_file, open_input, row_writer
-from aimlasync.cli.job_options import JobOptions, job_options
+from aimlasync.cli.job_options import JobOptions, id_option, job_options
 from aimlasync.cli.options import (
     NO_KEY,
     ModelChoice,
@@ -51,6 +51,7 @@ _UNASKED = "no AIML_API_KEY or BYTESPIKE_API_KEY: answers come from the built-in
 @click.option("--text", metavar="COLUMN", help="The column to judge; by default `text`, or the only one with prose.")
 @click.option("--prompt", metavar="TEMPLATE", help="The user message; {text} and {any column} are filled in.")
 @click.option("--system", metavar="TEXT", help="The system message, instead of the one made from the labels.")
+@id_option
 @click.option("-o", "--output", metavar="PATH", default="-", help="CSV, JSONL or Parquet; makes a run resumable.")
 @click.option("--format", "format_", type=click.Choice(["csv", "jsonl", "parquet"]), help="Of FILE.")
 @click.option("--label-column", metavar="NAME", default="label", show_default=True, help="The column to add.")
@@ -69,6 +70,7 @@ def classify(
     text: str | None,
     prompt: str | None,
     system: str | None,
+    id_column: str | None,
     output: str,
     format_: Format | None,
     label_column: str,
@@ -81,7 +83,7 @@ def classify(
     """Give each row of FILE one of the labels; FILE is CSV, JSONL or Parquet, - is stdin.
 
     With -o the answers are kept in PATH.journal as they come: run the same command again to go on after Ctrl-C or an
-    error, or to try failed rows again.
+    error, to try failed rows again, or to label what is new in FILE.
     """
     if where.simulate and no_simulate:
         raise WrongUseError("--simulate or --no-simulate, not both")
@@ -114,9 +116,10 @@ def classify(
             multi=multi,
             shots=[] if few_shot is None else read_shots(few_shot, text=column, label=gold or label_column),
             confidence=confidence,
+            id_column=id_column,
         )
         task.name = source.name
-        task.prompt.check(source.columns)
+        task.check_columns(source.columns)
         added = _added(source, task, label_column, confidence=confidence)
         _check_gold(source, gold)
         if not (to_file or flags.dry_run):

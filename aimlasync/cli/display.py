@@ -23,6 +23,7 @@ from rich.text import Text
 
 from aimlasync.bulk.jobs.dry_run import Forecast
 from aimlasync.bulk.jobs.job import Job
+from aimlasync.bulk.journal.table_changes import Changes
 from aimlasync.bulk.progress.progress import LIMITS, Snapshot
 from aimlasync.bulk.progress.summary import Summary
 from aimlasync.bulk.tasks.classification import ClassifyTask
@@ -87,6 +88,13 @@ class ProgressDisplay:
         """Say that `size` bytes are read before anything else can be shown."""
         if self._live is not None and size >= _SILENT:
             self.note(f"reading {size / 2**30:.1f} GB of input and journal first")
+
+    def changes(self, name: str, changes: Changes) -> None:
+        """Say how the input differs from that of the last run."""
+        if self._mode == "json":
+            click.echo(_encode({"changes": changes}), err=True)
+        else:
+            self.note(f"{name} has changed: {changes}")
 
     def note(self, text: str) -> None:
         """Say something without disturbing the view."""

@@ -142,6 +142,11 @@ def _price(text: str) -> Price:
         raise WrongUseError(f"--price {text}: write two amounts in US dollars, in and out: --price 0.05,0.40") from None
 
 
+id_option = click.option(
+    "--id", "id_column", metavar="COLUMN", help="The column that names a row; by default rows are known by content."
+)
+"""For both commands that ask about rows."""
+
 job_options = with_options(
     [
         click.option("--limit", type=click.IntRange(1), metavar="N", help="Only the first N rows."),

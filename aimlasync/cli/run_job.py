@@ -47,6 +47,8 @@ class JobView:
         """Show the job, which is about to run."""
         self.job = job
         job.is_throwaway = self.is_throwaway
+        if job.rows.changes is not None:
+            self.progress.changes(job.rows.source.name, job.rows.changes)
         self._stack.enter_context(self.progress.showing(job))
 
     def interrupt(self, number: int) -> None:

@@ -17,7 +17,7 @@ from aimlasync.bulk.jobs.dry_run import forecast
 from aimlasync.bulk.jobs.stop_rules import MAX_REFUSED, MAX_UNREACHED, Ending, StopRules
 from aimlasync.bulk.journal.record import Facts, Failure, Record
 from aimlasync.bulk.progress.progress import Progress, limited_by
-from aimlasync.bulk.progress.totals import Totals
+from aimlasync.bulk.progress.totals import Spending, Totals
 from aimlasync.bulk.tasks.confidence import confidence_of
 from aimlasync.bulk.tasks.result import is_refused
 from aimlasync.chat.types import decode_completion
@@ -158,16 +158,16 @@ async def test_rows_in_flight_are_taken_to_use_as_many_tokens_as_those_before() 
 
 
 def test_a_budget_is_what_earlier_runs_left_also_where_the_vendor_states_no_cost() -> None:
-    assert Caps().budget(5) is None
+    assert Caps().budget(Spending(usd=5)) is None
     prices = {"m": Price.per_million(input=1, output=10)}
     caps = Caps(max_usd=1, prices=prices)
     for spent, unpriced, left in [
         (0.25, {}, 0.75),
         (3.0, {}, 0.0),
-        (0.25, {"m": [250_000, 10_000]}, 0.4),
-        (0.0, {"nobody knows": [10**9, 10**9]}, 1.0),
+        (0.25, {"m": (250_000, 10_000)}, 0.4),
+        (0.0, {"nobody knows": (10**9, 10**9)}, 1.0),
     ]:
-        budget = caps.budget(spent, unpriced)
+        budget = caps.budget(Spending(usd=spent, unpriced=unpriced))
         assert budget is not None
         assert math.isclose(budget.remaining, left)
     totals = Totals()

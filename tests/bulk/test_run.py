@@ -131,8 +131,6 @@ async def test_the_same_call_again_asks_nobody_and_changes_nothing(
     assert len(simulator.ledger) == 12
     assert (again.totals.ok, again.totals.ok_before, again.totals.attempts, again.left) == (12, 12, 0, 0)
     assert again.totals.cost == pytest.approx(first.totals.cost)
-    with pytest.raises(JournalError):
-        await run(client, lines(13), out)
     restarted = await run(client, lines(13), out, restart=True)
     assert (restarted.totals.ok, restarted.totals.ok_before) == (13, 0)
 

@@ -764,3 +764,61 @@ def test_a_row_that_fails_stays_with_an_empty_label(name: str, vendor: Vendor) -
     else:
         rows = [(row["text"], bool(row["label"])) for row in table(name)]
     assert rows == [("one", True), ("two", False), ("three", True)]
+
+
+# The same command on a table that has changed
+
+
+@pytest.mark.parametrize("workers", [[], ["--workers", "2"]], ids=["one", "workers"])
+@pytest.mark.parametrize("command", [("bulk", *ASK), ("classify", "--text", "city", *LABELS)], ids=["bulk", "classify"])
+@pytest.mark.parametrize("known", [[], ["--id", "id"]], ids=["content", "id"])
+def test_a_table_that_has_changed_is_gone_on_with_and_it_is_said_first(
+    known: list[str], command: tuple[str, ...], workers: list[str], vendor: Vendor
+) -> None:
+    sim = vendor(keep_bodies=True)
+    words = [command[0], "in.csv", *command[1:], *known, *workers, "-o", "out.csv"]
+    write("in.csv", CITIES)
+    code, _, err = finish(start(*words))
+    assert (code, "has changed" in err) == (0, False), err
+    # One more, in front; one edited; one gone.
+    write("in.csv", "id,city\nw,Bern\ny,Roma\nx,Paris\n")
+    code, _, err = finish(start(*words))
+    assert code == 0, err
+    # Without an id nothing tells the edited row from a new one, but for its place.
+    said = "in.csv has changed: 1 kept, 1 new, 1 changed, 1 gone"
+    assert err.splitlines()[0] == f"aimlasync: {said}"
+    assert sorted(text.split()[-1] for text in texts(sim)) == ["Bern", "Oslo", "Paris", "Roma", "Rome"]
+    assert [row["id"] for row in table("out.csv")] == ["w", "y", "x"]
+    assert len(lines("out.csv.journal")) == 3
+    report = run("report", "out.csv.journal", "-o", "report.html")
+    assert "3 rows ok, 0 failed" in report.stderr
+
+
+def test_a_changed_table_is_said_as_json_too(vendor: Vendor) -> None:
+    vendor()
+    cities(3)
+    words = ["bulk", "in.csv", *ASK, "-o", "out.jsonl", "--progress", "json"]
+    assert run(*words).exit_code == 0
+    cities(5)
+    found = [json.loads(line) for line in run(*words).stderr.splitlines()]
+    assert found[0] == {"changes": {"kept": 3, "failed": 0, "new": 2, "changed": 0, "gone": 0}}
+
+
+def test_the_advice_to_ask_again_about_bad_answers_works(vendor: Vendor) -> None:
+    sim = vendor()
+    write("in.jsonl", request("one") + request("two", "[refuse] me"))
+    assert "--retry-invalid asks again" in run("bulk", "in.jsonl", "-o", "out.jsonl").stderr
+    again = run("bulk", "in.jsonl", "-o", "out.jsonl", "--retry-invalid", "2")
+    assert again.exit_code == 3
+    assert "1 AnswerRefusedError" in again.stderr
+    assert len(sim.ledger) == 2 + 3
+
+
+def test_an_export_takes_the_table_of_today(vendor: Vendor) -> None:
+    vendor()
+    write("in.csv", CITIES)
+    assert run("bulk", "in.csv", *ASK, "-o", "out.jsonl").exit_code == 0
+    write("in.csv", "id,city\nw,Bern\nz,Oslo\nx,Paris\n")
+    done = run("export", "out.jsonl", "--input", "in.csv", "--columns", "id,ok", "-o", "out.csv")
+    assert done.stderr == "3 rows; 1 have no answer yet; 1 answers are of no row of in.csv: out.csv\n"
+    assert Path("out.csv").read_text() == "id,ok\nw,\nz,true\nx,true\n"

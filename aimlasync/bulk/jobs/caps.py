@@ -9,22 +9,24 @@ from __future__ import annotations
 import asyncio
 import math
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass, field
-from types import MappingProxyType
 
 from aimlasync.bulk.input.rows import Row
 from aimlasync.bulk.jobs.async_iter import later
 from aimlasync.bulk.jobs.stop_rules import Ending
-from aimlasync.bulk.progress.totals import Totals
+from aimlasync.bulk.progress.totals import Spending, Totals
 from aimlasync.cost.budget import Budget
 from aimlasync.cost.prices import Price
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Caps:
-    """Bounds of one job, earlier runs included for money and tokens; None is no bound."""
+    """Bounds of one job; None is no bound.
+
+    Money and tokens are those of all runs since the table last changed.
+    """
 
     max_usd: float | None = None
     prices: Mapping[str, Price] = field(default_factory=dict)
@@ -34,17 +36,15 @@ class Caps:
     deadline: float | None = None
     """Seconds from the start of the run; calls in flight then have a little longer."""
 
-    def budget(self, spent: float, unpriced: Mapping[str, Sequence[int]] = MappingProxyType({})) -> Budget | None:
-        """Return what is left to spend, None where there is no bound.
-
-        `unpriced` are tokens in and out, by model, that come on top of what is known to be `spent`.
-        """
+    def budget(self, spent: Spending) -> Budget | None:
+        """Return what is left to spend, None where there is no bound."""
         if self.max_usd is None:
             return None
-        for model, (tokens_in, tokens_out) in unpriced.items():
+        usd = spent.usd
+        for model, (tokens_in, tokens_out) in spent.unpriced.items():
             if (price := self.prices.get(model)) is not None:
-                spent += tokens_in * (price.input or 0.0) + tokens_out * (price.output or 0.0)
-        return Budget(max(0.0, self.max_usd - spent), prices=self.prices)
+                usd += tokens_in * (price.input or 0.0) + tokens_out * (price.output or 0.0)
+        return Budget(max(0.0, self.max_usd - usd), prices=self.prices)
 
 
 class TokenCap:
@@ -72,7 +72,7 @@ class TokenCap:
             return False
         totals = self._totals
         if not totals.replies:
-            return self._in_flight > 0 or totals.tokens >= self.max_tokens
+            return self._in_flight > 0 or self._spent >= self.max_tokens
         return self._expected(totals.tokens / totals.replies) > self.max_tokens
 
     async def draw(self) -> bool:
@@ -109,8 +109,12 @@ class TokenCap:
         self._in_flight -= 1
         self._finished.set()
 
+    @property
+    def _spent(self) -> int:
+        return self._totals.tokens - self._totals.before.tokens
+
     def _expected(self, tokens_a_row: float) -> float:
-        return self._totals.tokens + (self._in_flight + 1) * tokens_a_row
+        return self._spent + (self._in_flight + 1) * tokens_a_row
 
 
 def read_seconds(text: str) -> float:

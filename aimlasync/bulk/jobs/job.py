@@ -105,4 +105,5 @@ class Job:
             stopped_by=self.ending.stopped_by,
             capped_by=self.ending.capped_by,
             is_interrupted=self.ending.is_interrupted,
+            changes=self.rows.changes,
         )

@@ -55,7 +55,7 @@ class LocalRunner:
         """Ask about the pending rows of `job`."""
         rows, options, totals, ending = job.rows, job.options, job.totals, job.ending
         task, caps, client, loop = rows.task, options.caps, self._client, asyncio.get_running_loop()
-        budget = caps.budget(totals.cost_usd, totals.unpriced) if self._budget is None else self._budget
+        budget = caps.budget(totals.capped) if self._budget is None else self._budget
         calls = self._calls = ClientAnswerer(client, task.read, retry_invalid=options.retry_invalid, budget=budget)
         ask = calls.ask if self._answerer is None else self._answerer.ask
         if rows.shared is not None:

@@ -65,6 +65,8 @@ class Facts(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
     """classify: probability of the label by the model's own token probabilities."""
     shared_with: str | None = None
     """--dedupe: the custom_id of the identical row whose call answered this one too."""
+    content: str | None = None
+    """Digest of what was asked about the row: by it the row is known again when its table has changed."""
 
 
 class Record(msgspec.Struct, kw_only=True, gc=False):

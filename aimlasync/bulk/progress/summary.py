@@ -1,10 +1,12 @@
-"""How a job ended: what `bulk.run` returns. Plain data; imports the totals and `errors`."""
+"""How a job ended: what `bulk.run` returns. Plain data; imports the totals, the changes of a table
+and `errors`."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal
 
+from aimlasync.bulk.journal.table_changes import Changes
 from aimlasync.bulk.progress.totals import Totals
 from aimlasync.errors import AimlasyncError
 
@@ -27,6 +29,8 @@ class Summary:
     """The error that stopped the job: no credit, a bad key, a server that is gone, the spending cap."""
     capped_by: Literal["tokens", "deadline"] | None = None
     is_interrupted: bool = False
+    changes: Changes | None = None
+    """How the table differs from that of the run before, None where it does not."""
 
     @property
     def tally(self) -> Totals:

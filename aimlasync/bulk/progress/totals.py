@@ -7,8 +7,11 @@ and the results of requests.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
 
 from aimlasync.bulk.input.rows import Row
 from aimlasync.bulk.journal.record import Facts, Glance, Record
@@ -26,6 +29,15 @@ class Failures:
     count: int = 0
     example: str = ""
     message: str = ""
+
+
+class Spending(msgspec.Struct, frozen=True, kw_only=True):
+    """What answers took."""
+
+    usd: float = 0.0
+    tokens: int = 0
+    unpriced: dict[str, tuple[int, int]] = {}
+    """Model -> tokens in and out whose cost the vendor did not state."""
 
 
 @dataclass(slots=True)
@@ -69,6 +81,8 @@ class Totals:
     cost_usd: float = 0.0
     unpriced: dict[str, list[int]] = field(default_factory=dict)
     """Model -> tokens in and out of rows whose cost the vendor did not state."""
+    before: Spending = field(default_factory=Spending)
+    """Of all this, what was spent before the table became what it is: no cap counts it."""
     gold: Counter[tuple[str, str]] = field(default_factory=Counter)
     """(right label, label given) -> rows."""
     matches: dict[str, list[int]] = field(default_factory=dict)
@@ -107,6 +121,22 @@ class Totals:
     def cost(self) -> float | None:
         """US dollars of all replies whose cost is known, None when none is."""
         return self.cost_usd if self.priced else None
+
+    @property
+    def spending(self) -> Spending:
+        """What all answers took."""
+        unpriced = {model: (tokens[0], tokens[1]) for model, tokens in self.unpriced.items()}
+        return Spending(usd=self.cost_usd, tokens=self.tokens, unpriced=unpriced)
+
+    @property
+    def capped(self) -> Spending:
+        """What caps count: without what was spent before the table became what it is."""
+        spent, before = self.spending, self.before
+        unpriced = {}
+        for model, tokens in spent.unpriced.items():
+            less = before.unpriced.get(model, (0, 0))
+            unpriced[model] = (tokens[0] - less[0], tokens[1] - less[1])
+        return Spending(usd=spent.usd - before.usd, tokens=spent.tokens - before.tokens, unpriced=unpriced)
 
     def start_run(self) -> None:
         """Take all that was added so far for the work of earlier runs."""
@@ -194,3 +224,11 @@ class Totals:
         values = [*labels, *sorted({gold for gold, _ in self.gold} - set(labels))]
         table = [(value, [self.gold[value, label] for label in labels]) for value in values]
         return [(value, counts) for value, counts in table if any(counts) or value in labels]
+
+
+def spending_in(facts: Mapping[str, Any] | None) -> Spending:
+    """Return what the facts of a manifest say was spent before its table became what it is."""
+    try:
+        return msgspec.convert((facts or {}).get("before", {}), Spending)
+    except msgspec.ValidationError:
+        return Spending()

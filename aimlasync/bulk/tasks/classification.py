@@ -18,7 +18,7 @@ from aimlasync.bulk.tasks.labels import Labels, LabelsError, answer_type, instru
 from aimlasync.bulk.tasks.prompt import Prompt
 from aimlasync.bulk.tasks.request import Api, Request
 from aimlasync.bulk.tasks.result import Answer, Read, Reply
-from aimlasync.bulk.tasks.tasks import EmptyTextError, body_of, id_of
+from aimlasync.bulk.tasks.tasks import EmptyTextError, body_of, check_id_column, id_of
 from aimlasync.bulk.tasks.text_column import row_text
 from aimlasync.errors import AnswerInvalidError
 from aimlasync.structured.schema import format_of
@@ -72,6 +72,7 @@ class ClassifyTask:
         said = system if system is not None else _FILL if meanings is None else instructions(meanings, multi=multi)
         self.prompt = Prompt(said, prompt)
         self._needed = [name for name in self.prompt.columns() if name != "text"]
+        self.columns: Sequence[str] = list(dict.fromkeys([text, *self._needed]))
         self._label_key = self.form.label_column
         self._shots = list(shots)
         self._confidence = confidence
@@ -97,6 +98,11 @@ class ClassifyTask:
             "parameters": self._said,
             "id": self.id_column,
         }
+
+    def check_columns(self, columns: Sequence[str]) -> None:
+        """Raises PromptError or InputError for a name that is no column."""
+        self.prompt.check(columns)
+        check_id_column(self.id_column, columns, self.name)
 
     def custom_id(self, row: Row) -> str:
         """Return the name of a row in the journal. Raises InputError."""

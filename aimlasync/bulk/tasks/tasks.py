@@ -8,13 +8,13 @@ and this room.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, Protocol
 
 from aimlasync.bulk.input.rows import InputError, Row
 from aimlasync.bulk.tasks.answer_schema import Form
-from aimlasync.bulk.tasks.prompt import Prompt, as_text
+from aimlasync.bulk.tasks.prompt import Prompt, as_text, listed
 from aimlasync.bulk.tasks.request import Api, Request, RequestError, request_of_line
 from aimlasync.bulk.tasks.result import Answer, Read, Reply, Result, is_refused
 from aimlasync.chat.types import ChatCompletion
@@ -39,6 +39,8 @@ class Task(Protocol):
     """Whether the rows have ids of their own, which might not be unique."""
     read: Read | None
     """None accepts every reply."""
+    columns: Sequence[str]
+    """The columns of the input that decide what is asked about a row, and so its answer."""
 
     def identity(self) -> dict[str, Any]:
         """Return all that decides the answers, but for the rows."""
@@ -59,6 +61,7 @@ class BatchTask:
     def __init__(self, *, model: str | None = None, judge: bool = False) -> None:
         self.name = "input"
         self.own_ids = True
+        self.columns: Sequence[str] = ("url", "body")
         self._model = model
         self.read: Read | None = read_any if judge else None
 
@@ -104,7 +107,7 @@ class PromptTask:
         self.name = "input"
         self.own_ids = id_column is not None
         self.prompt = Prompt(system or "", prompt, named_text=False)
-        self._needed = self.prompt.columns()
+        self.columns: Sequence[str] = self.prompt.columns()
         self.model = model
         self.endpoint: Api = endpoint
         self._said = dict(params or {})
@@ -132,8 +135,7 @@ class PromptTask:
     def check_columns(self, columns: list[str]) -> None:
         """Raises PromptError or InputError for a name that is no column."""
         self.prompt.check(columns)
-        if self.id_column is not None and self.id_column not in columns:
-            raise InputError(self.name, f"no column {self.id_column!r} for --id; there are: {', '.join(columns)}")
+        check_id_column(self.id_column, columns, self.name)
 
     def custom_id(self, row: Row) -> str:
         """Return the name of a row in the journal. Raises InputError."""
@@ -151,9 +153,15 @@ class PromptTask:
 
     def check(self, row: Row) -> None:
         """Raises InputError for a row that lacks a column."""
-        for name in self._needed:
+        for name in self.columns:
             if name not in row.fields:
                 raise InputError(self.name, f"no {name!r} in this row; every row needs it", line=row.line)
+
+
+def check_id_column(column: str | None, columns: Sequence[str], name: str) -> None:
+    """Raises InputError for an id that is no column of the input `name`."""
+    if column is not None and column not in columns:
+        raise InputError(name, f"no column {column!r} for --id; there are: {listed(columns)}")
 
 
 def id_of(row: Row, column: str, name: str) -> str:

@@ -8,7 +8,7 @@ that is gone is like a Ctrl-C: calls in flight finish, and their answers stay in
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -28,7 +28,9 @@ from aimlasync.bulk.journal.id_set import IdSet
 from aimlasync.bulk.journal.journal import Durability, Journal
 from aimlasync.bulk.journal.part_files import identity_of_part, part_path
 from aimlasync.bulk.journal.record import Record, decode_glance
+from aimlasync.bulk.journal.table_changes import Changes
 from aimlasync.bulk.progress.totals import Totals
+from aimlasync.bulk.tasks.content import content_of
 from aimlasync.bulk.tasks.result import Result
 from aimlasync.bulk.tasks.tasks import Task
 from aimlasync.bulk.workers.messages import Orders, Report
@@ -47,6 +49,7 @@ class PartRows:
     """The rows of `part` of the parent's job, whose results go to the part's own journal."""
 
     is_resumable = True
+    changes: Changes | None = None
     shared: SharedCalls | None = None
 
     def __init__(
@@ -55,6 +58,7 @@ class PartRows:
         self.source = source
         self.task = task
         task.name = source.name
+        self._columns: Sequence[str] = getattr(task, "columns", ())
         self.totals = Totals()
         self._options = options
         self._part = part
@@ -77,6 +81,8 @@ class PartRows:
 
     def write(self, result: Result, record: Record) -> None:
         """Append the record of a result."""
+        if result.row is not None and record.info is not None and self._columns:
+            record.info.content = content_of(result.row, self._columns)
         self._journal.append(record, is_line=True)
 
     def end_run(self) -> None:

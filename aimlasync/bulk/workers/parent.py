@@ -128,12 +128,13 @@ class WorkerProcesses:
 
 def _orders(job: Job, rows: JournaledRows) -> Orders:
     caps, totals = job.options.caps, job.totals
-    budget = caps.budget(totals.cost_usd, totals.unpriced)
+    spent = totals.capped
+    budget = caps.budget(spent)
     passed = job.progress.seconds(time.monotonic())
     return Orders(
         job=rows.identity(),
         journal=rows.real_path,
         usd=None if budget is None else budget.usd,
-        tokens=None if caps.max_tokens is None else max(0, caps.max_tokens - totals.tokens),
+        tokens=None if caps.max_tokens is None else max(0, caps.max_tokens - spent.tokens),
         deadline=None if caps.deadline is None else max(0.01, caps.deadline - passed),
     )
