@@ -156,7 +156,7 @@ def _view(title: str, now: Snapshot, width: int) -> RenderableType:
         f"{now.calls_per_second:,.1f} calls/s" if now.calls_per_second < 10 else f"{now.calls_per_second:,.0f} calls/s",
         f"{_short(now.tokens_per_second)} tokens/s",
         "" if now.cost_usd is None else _money(now.cost_usd),
-        "" if now.eta_seconds is None else f"{_duration(now.eta_seconds)} left",
+        "" if now.eta_seconds is None else f"{duration(now.eta_seconds)} left",
     ]
     lines = [Text()]
     for part in filter(None, parts):
@@ -216,7 +216,7 @@ def show_forecast(title: str, job: Job, forecast: Forecast) -> None:
         row("tokens", f"about {forecast.tokens_in:,} in, {forecast.tokens_out:,} out")
     row("cost", "unknown" if forecast.cost_usd is None else f"about {_money(forecast.cost_usd)}")
     if forecast.seconds is not None:
-        row("time", f"about {_duration(forecast.seconds)}, by {LIMITS[forecast.limited_by or 'concurrency']}")
+        row("time", f"about {duration(forecast.seconds)}, by {LIMITS[forecast.limited_by or 'concurrency']}")
     console.print(table)
 
 
@@ -368,7 +368,8 @@ def _console() -> Console:
     return console
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Return minutes and seconds, and hours if there are any."""
     minutes, left = divmod(int(seconds + 0.5), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{left:02}" if hours else f"{minutes}:{left:02}"

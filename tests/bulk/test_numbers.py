@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from aimlasync import Limits, Price
 from aimlasync.bulk import Caps, Row
-from aimlasync.bulk.jobs.caps import TokenCap, read_seconds
+from aimlasync.bulk.jobs.caps import read_seconds, token_cap
 from aimlasync.bulk.jobs.dry_run import forecast
 from aimlasync.bulk.jobs.stop_rules import MAX_REFUSED, MAX_UNREACHED, Ending, StopRules
 from aimlasync.bulk.journal.record import Facts, Failure, Record
@@ -25,6 +25,7 @@ from aimlasync.endpoints.statistics import EndpointStatistics
 from aimlasync.errors import (
     AimlasyncError,
     APIConnectionError,
+    APIStatusError,
     AuthenticationError,
     BadRequestError,
     BudgetExceededError,
@@ -142,7 +143,7 @@ def test_what_is_no_duration_is_refused_with_what_to_write(text: str) -> None:
 async def test_rows_in_flight_are_taken_to_use_as_many_tokens_as_those_before() -> None:
     async def is_used_up(max_tokens: int | None, tokens: int, replies: int, in_flight: int) -> bool:
         totals = Totals()
-        cap = TokenCap(max_tokens, totals)
+        cap = token_cap("tokens", max_tokens, totals)
         admitted = cap.admit(iter([Row(number, number, {}) for number in range(1, in_flight + 1)]), Ending())
         # As if rows before had taken nothing: else the first one would be let in alone.
         totals.replies = 1
@@ -241,9 +242,7 @@ def test_a_forecast_extrapolates_and_leaves_unknown_what_nobody_said() -> None:
 
 
 def failed(kind: type[AimlasyncError]) -> AimlasyncError:
-    error: AimlasyncError = kind.__new__(kind)
-    AimlasyncError.__init__(error, "no")
-    return error
+    return kind("no", status=400) if issubclass(kind, APIStatusError) else kind("no")
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ thrown away. `ask` makes the calls for one request, `ClientAnswerer` within a bu
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -15,7 +16,7 @@ from aimlasync.bulk.tasks.request import Request
 from aimlasync.bulk.tasks.result import Read, Reply, Result
 from aimlasync.bulk.tasks.tasks import EmptyTextError, Task, empty_result
 from aimlasync.cost.budget import Budget
-from aimlasync.errors import AimlasyncError, AnswerError, BudgetExceededError
+from aimlasync.errors import AimlasyncError, AnswerError, BudgetExceededError, ClientClosedError
 
 if TYPE_CHECKING:
     from aimlasync.client.client import AsyncClient
@@ -51,6 +52,12 @@ async def ask(client: AsyncClient, request: Request, *, read: Read | None = None
         result.calls += 1
         try:
             reply = await _create(client, request)
+        except (ClientClosedError, asyncio.CancelledError):
+            if result.reply is None or not client.is_drained:
+                raise
+            # The call again was not sent, and the answer before it was paid for.
+            result.calls -= 1
+            return result
         except AimlasyncError as error:
             # The reply of an earlier call stays in the result, because it was paid for.
             result.error = error
@@ -74,7 +81,6 @@ class ClientAnswerer:
 
     def __init__(self, client: AsyncClient, read: Read | None, *, retry_invalid: int, budget: Budget | None) -> None:
         if budget is not None:
-            client = client.with_options()
             client.budget = budget
         self._client = client
         self._read = read

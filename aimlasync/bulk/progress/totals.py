@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -20,6 +20,14 @@ from aimlasync.bulk.tasks.result import Result, is_refused
 from aimlasync.errors import AnswerError
 
 Labels = str | list[str]
+
+
+CapName = Literal["tokens", "tokens per day", "requests per day", "deadline"]
+"""What may end a job before its rows do."""
+
+BY_THE_DAY: Sequence[CapName | None] = ("tokens per day", "requests per day")
+
+_DAY = 86_400.0
 
 
 @dataclass(slots=True)
@@ -38,6 +46,33 @@ class Spending(msgspec.Struct, frozen=True, kw_only=True):
     tokens: int = 0
     unpriced: dict[str, tuple[int, int]] = {}
     """Model -> tokens in and out whose cost the vendor did not state."""
+
+
+@dataclass(slots=True)
+class Day:
+    """What was used in the 24 hours that began with the first request of them; times are Unix time."""
+
+    began: float | None = None
+    requests: int = 0
+    tokens: int = 0
+
+    @property
+    def ends(self) -> float | None:
+        """When all of it is free again, None while nothing is used."""
+        return None if self.began is None else self.began + _DAY
+
+    def add(self, at: float, requests: int, tokens: int) -> None:
+        """Add what a row took that was finished then."""
+        if self.began is None or at >= self.began + _DAY:
+            self.began, self.requests, self.tokens = at, 0, 0
+        self.requests += requests
+        self.tokens += tokens
+
+    def used(self, now: float) -> tuple[int, int]:
+        """Return the requests and tokens of this day."""
+        if self.began is not None and now >= self.began + _DAY:
+            self.began, self.requests, self.tokens = None, 0, 0
+        return self.requests, self.tokens
 
 
 @dataclass(slots=True)
@@ -82,7 +117,8 @@ class Totals:
     unpriced: dict[str, list[int]] = field(default_factory=dict)
     """Model -> tokens in and out of rows whose cost the vendor did not state."""
     before: Spending = field(default_factory=Spending)
-    """Of all this, what was spent before the table became what it is: no cap counts it."""
+    """Of all this, what was spent before the table became what it is: no cap but those of the day counts it."""
+    day: Day = field(default_factory=Day)
     gold: Counter[tuple[str, str]] = field(default_factory=Counter)
     """(right label, label given) -> rows."""
     matches: dict[str, list[int]] = field(default_factory=dict)
@@ -179,6 +215,8 @@ class Totals:
 
     def add_usage(self, facts: Facts, *, replied: bool) -> None:
         """Add the tokens and the cost of a row, whatever became of it."""
+        if facts.at is not None and facts.attempts:
+            self.day.add(facts.at, facts.attempts, (facts.tokens_in or 0) + (facts.tokens_out or 0))
         if facts.shared_with is not None:
             self.shared += 1
             # Then the usage is that of an earlier failure of the row itself.
