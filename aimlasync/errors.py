@@ -118,6 +118,7 @@ class APIStatusError(AimlasyncError):
         *,
         status: int,
         body: Any = None,
+        raw: bytes = b"",
         code: str | None = None,
         type: str | None = None,
         param: str | None = None,
@@ -129,6 +130,9 @@ class APIStatusError(AimlasyncError):
         super().__init__(message, info=info, billed=billed)
         self.status = status
         self.body = body
+        """The body, decoded where it is JSON, else a str."""
+        self.raw = raw
+        """The bytes of the body, up to 1 MiB."""
         self.code = code
         self.type = type
         self.param = param
@@ -233,6 +237,8 @@ class StreamError(AimlasyncError):
         *,
         partial: Any = None,
         code: str | None = None,
+        type: str | None = None,
+        retry_after: float | None = None,
         body: Any = None,
         retryable: bool = True,
         info: Info | None = None,
@@ -241,6 +247,9 @@ class StreamError(AimlasyncError):
         super().__init__(message, info=info, billed=billed)
         self.partial = partial
         self.code = code
+        self.type = type
+        self.retry_after = retry_after
+        """Seconds the server asked to wait, None when it did not."""
         self.body = body
         self.retryable = retryable
 

@@ -236,6 +236,8 @@ class Relay:
                 if data := self._encode(stream, pieces):
                     self.began = True
                     yield data
+                # The traceback of an error that follows shows no part of the answer.
+                pieces, data = (), b""
             # The stream is read to its end, so this only assembles the answer.
             whole = await stream.collect()
             self._usage, self._outcome = whole.usage, "finished"

@@ -32,6 +32,7 @@ _OVER_BOTH = {
     "test_cancellation",
     "test_models",
     "test_client",
+    "test_endings",
     "test_error_bodies",
     "test_errors",
     "test_passthrough",
@@ -45,6 +46,7 @@ _OVER_BOTH = {
     "test_tolerance",
     "test_transports",
     "test_under_load",
+    "test_words_of_a_server",
 }
 
 

@@ -13,6 +13,8 @@ It may import everything below it, and nothing above it imports its parts but by
     waits        the calls that are not sent yet
     observer     what may watch calls
     stream       an answer in pieces; chat_stream and response_stream know the pieces
+    framing      what a body is by its first bytes: events, JSON, a JSON value a line
+    stream_bounds   how long a stream may keep its reader waiting
 """
 
 from aimlasync.client.client import AsyncClient

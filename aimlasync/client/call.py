@@ -53,6 +53,7 @@ class Settings(msgspec.Struct, frozen=True):
     timeout: Timeout
     headers: Headers
     waits: Waits
+    query: Mapping[str, Any] = {}
 
 
 class Call(msgspec.Struct, eq=False):
@@ -85,6 +86,8 @@ class Call(msgspec.Struct, eq=False):
     """What the retry under way cost its endpoint's retry budget."""
     probing: bool = False
     """Whether it goes on credit, as the one probe."""
+    only_refused: bool = False
+    """Whether it may be sent again only where the server did not take it: 429, 503, and no connection."""
     replaced: bool = False
     """Whether a kept connection died at once under an attempt, which was then made again over a fresh one."""
 
@@ -262,6 +265,8 @@ class Attempt(msgspec.Struct, eq=False):
         """The caller left: drop the connection; it says nothing about the server."""
         if self.reply is not None:
             self.reply.abort()
+            # The error of a deadline shows it, and a response's headers may echo a key.
+            self.secrets.without(self.info)
         if not self.permit.is_held:
             return
         call, upstream = self.call, self.target.upstream

@@ -7,7 +7,7 @@ Functions from text to text, without I/O. It may import `errors` and `info`. Sou
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import quote, unquote, urlencode
 
@@ -18,6 +18,7 @@ from aimlasync.info import Info
 _ROUNDS = 4
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[/\\]")
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+_SEPARATOR = re.compile("[;?#]")
 _QUERY = re.compile(r"[!-~]*\Z")
 # Characters of a path that are not quoted (RFC 3986), and the percent sign of what is quoted already.
 _PATH = "/%:@!$&'()*+,;=~"
@@ -57,13 +58,27 @@ def id_in_path(value: str, what: str) -> str:
     return quote(value, safe="/:")
 
 
-def query_from(filters: Mapping[str, Any]) -> str:
-    """Return filters as a quoted query. Raises UnsupportedRequestError for half a surrogate pair."""
+def query_from(parameters: Mapping[str, Any]) -> str:
+    """Return parameters as a quoted query, with the spelling of AsyncOpenAI: `a[]=` for lists, `a[b]=` for mappings.
+
+    None is left out. Raises UnsupportedRequestError for half a surrogate pair.
+    """
     try:
-        return urlencode(filters, safe=",/")
+        return urlencode([pair for name, value in parameters.items() for pair in _pairs(name, value)], safe=",/[]")
     except UnicodeEncodeError:
         pass
-    raise refused("a filter has half a surrogate pair in it")
+    raise refused("a query parameter has half a surrogate pair in it")
+
+
+def _pairs(name: str, value: Any) -> Iterator[tuple[str, str]]:
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _pairs(f"{name}[{key}]", inner)
+    elif isinstance(value, (list, tuple)):
+        for inner in value:
+            yield from _pairs(f"{name}[]", inner)
+    elif value is not None:
+        yield name, str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _check(path: str, what: str) -> None:
@@ -74,8 +89,9 @@ def _check(path: str, what: str) -> None:
         if _SCHEME.match(path):
             raise refused(f"{what} is a whole URL; give the part below the base URL")
         parts = path.replace("\\", "/").split("/")
-        # Some servers read the text after a semicolon as a parameter: "..;x" is "..".
-        if any(part.partition(";")[0].strip() in (".", "..") for part in parts):
+        # Some servers read the text after a semicolon as a parameter, and a question mark or number sign that was
+        # quoted as the beginning of a query or fragment: "..;x" and "..?x" are "..".
+        if any(_SEPARATOR.split(part, 1)[0].strip() in (".", "..") for part in parts):
             raise refused(f"{what} has . or .. in it; give the part below the base URL")
         if parts[0] == "" and len(parts) > 1:
             raise refused(f"{what} begins with two slashes; give the part below the base URL")

@@ -416,6 +416,10 @@ def _text_of(output: list[OutputItem]) -> str:
     )
 
 
+RUNNING = ("queued", "in_progress")
+"""Statuses of a response that is not done."""
+
+
 def complete(response: Response, *, finished: bool) -> None:
     """Compute `output_text` and `status` where the server left them out; `finished` tells that the reply is complete.
 
@@ -438,6 +442,7 @@ _response = msgspec.json.Decoder(Response)
 def decode_response(raw: bytes) -> Response:
     """Decode a whole reply. Raises msgspec.DecodeError (or its ValidationError) for what is no JSON object."""
     response = decode(raw, _response, Response)
-    complete(response, finished=True)
+    # Without a status and without output it may be anything: nothing says that it is completed.
+    complete(response, finished=bool(response.output or response.output_text))
     response.__dict__["raw"] = raw
     return response
