@@ -18,7 +18,7 @@ from aimlasync.bulk.output.streams import open_stream
 from aimlasync.bulk.tasks.answer_schema import load_form
 from aimlasync.bulk.tasks.request import is_batch_line
 from aimlasync.bulk.tasks.tasks import BatchTask, PromptTask, Task
-from aimlasync.cli.files import check_outputs, is_file, open_input
+from aimlasync.cli.files import check_outputs, is_file, open_input, said_text
 from aimlasync.cli.job_options import JobOptions, id_option, job_options
 from aimlasync.cli.options import ModelChoice, Where, WrongUseError, find_server, model_options, where_options
 from aimlasync.cli.run_job import run_to_file, run_to_stream
@@ -28,8 +28,8 @@ from aimlasync.cli.run_job import run_to_file, run_to_stream
 @click.argument("file", metavar="FILE")
 @click.option("-o", "--output", metavar="PATH", default="-", help="The journal (.jsonl), or a table (.csv, .parquet).")
 @click.option("--format", "format_", type=click.Choice(["csv", "jsonl", "parquet"]), help="Of FILE.")
-@click.option("--prompt", metavar="TEMPLATE", help="The user message for a row; {column} is filled in.")
-@click.option("--system", metavar="TEXT", help="The system message.")
+@click.option("--prompt", metavar="TEMPLATE", help="The user message for a row; {column} is filled in; or @FILE.")
+@click.option("--system", metavar="TEMPLATE", help="The system message; likewise.")
 @click.option("--params", metavar="JSON", help="""Other parameters of the calls, such as '{"max_tokens": 200}'.""")
 @click.option("--schema", metavar="FILE", help="A JSON schema, or module:Type: what every answer must look like.")
 @id_option
@@ -58,6 +58,7 @@ def bulk(
     again to go on after Ctrl-C, a crash or an error, or to ask about what is new or changed in FILE.
     """
     server = find_server(where, choice.model)
+    prompt, system = said_text(prompt, "--prompt"), said_text(system, "--system")
     to_file = is_file(output)
     with closing(open_input(file, format_, spool=to_file, default="jsonl")) as source:
         first = source.sample(1)[0]

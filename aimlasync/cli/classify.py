@@ -21,7 +21,7 @@ from aimlasync.bulk.tasks.classification import ClassifyTask
 from aimlasync.bulk.tasks.few_shot import read_shots
 from aimlasync.bulk.tasks.labels import read_labels
 from aimlasync.bulk.tasks.text_column import SAMPLE, text_column
-from aimlasync.cli.files import check_outputs, is_file, open_input, row_writer
+from aimlasync.cli.files import check_outputs, is_file, open_input, row_writer, said_text
 from aimlasync.cli.job_options import JobOptions, id_option, job_options
 from aimlasync.cli.options import (
     NO_KEY,
@@ -49,8 +49,10 @@ _UNASKED = "no AIML_API_KEY or BYTESPIKE_API_KEY: answers come from the built-in
 @click.option("--few-shot", metavar="FILE", help="Examples to show: a CSV or JSONL of texts and labels.")
 @click.option("--confidence", is_flag=True, help="Add how sure the model was, where it gives token probabilities.")
 @click.option("--text", metavar="COLUMN", help="The column to judge; by default `text`, or the only one with prose.")
-@click.option("--prompt", metavar="TEMPLATE", help="The user message; {text} and {any column} are filled in.")
-@click.option("--system", metavar="TEXT", help="The system message, instead of the one made from the labels.")
+@click.option("--prompt", metavar="TEMPLATE", help="The user message; {text} and {any column} are filled in; or @FILE.")
+@click.option(
+    "--system", metavar="TEMPLATE", help="The system message, instead of the one made from the labels; likewise."
+)
 @id_option
 @click.option("-o", "--output", metavar="PATH", default="-", help="CSV, JSONL or Parquet; makes a run resumable.")
 @click.option("--format", "format_", type=click.Choice(["csv", "jsonl", "parquet"]), help="Of FILE.")
@@ -91,6 +93,7 @@ def classify(
         raise WrongUseError("say what to choose from: --labels support,billing,sales, or --schema FILE")
     if schema is not None and multi:
         raise WrongUseError("--multi goes with --labels; a schema says itself what may be several")
+    prompt, system = said_text(prompt, "--prompt"), said_text(system, "--system")
     names = None if labels is None else read_labels(labels)
     form = None if schema is None else load_form(schema)
     unasked = not where.simulate and where.base_url is None and where.key_env is None and not has_key()

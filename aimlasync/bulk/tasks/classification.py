@@ -16,7 +16,7 @@ from aimlasync.bulk.tasks.answer_schema import Form
 from aimlasync.bulk.tasks.confidence import confidence_of
 from aimlasync.bulk.tasks.labels import Labels, LabelsError, answer_type, instructions
 from aimlasync.bulk.tasks.prompt import Prompt
-from aimlasync.bulk.tasks.request import Api, Request
+from aimlasync.bulk.tasks.request import Api, Request, checked_params
 from aimlasync.bulk.tasks.result import Answer, Read, Reply
 from aimlasync.bulk.tasks.tasks import EmptyTextError, body_of, check_id_column, id_of
 from aimlasync.bulk.tasks.text_column import row_text
@@ -70,13 +70,13 @@ class ClassifyTask:
         self.form = form or form_of_labels(meanings or {}, multi)
         self.labels = list(meanings) if meanings is not None else [str(label) for label in self.form.labels]
         said = system if system is not None else _FILL if meanings is None else instructions(meanings, multi=multi)
-        self.prompt = Prompt(said, prompt)
+        self.prompt = Prompt(said, prompt, fills_system=system is not None)
         self._needed = [name for name in self.prompt.columns() if name != "text"]
         self.columns: Sequence[str] = list(dict.fromkeys([text, *self._needed]))
         self._label_key = self.form.label_column
         self._shots = list(shots)
         self._confidence = confidence
-        self._said = dict(params or {})
+        self._said = checked_params(params)
         self._params = {**self.form.params(endpoint), **(_logprobs(endpoint) if confidence else {}), **self._said}
         self._turns = [turn for shot in self._shots for turn in self._turn(*shot)]
         self.read: Read | None = self._read
@@ -114,7 +114,14 @@ class ClassifyTask:
         if not text.strip():
             raise EmptyTextError("the text is empty, so nothing was sent", billed=False)
         user = self.prompt.user(text, row.fields)
-        body = body_of(self.endpoint, self.model, self.prompt.system, user, shots=self._turns, params=self._params)
+        body = body_of(
+            self.endpoint,
+            self.model,
+            self.prompt.system_for(text, row.fields),
+            user,
+            shots=self._turns,
+            params=self._params,
+        )
         return Request(custom_id=self.custom_id(row), api=self.endpoint, body=body)
 
     def check(self, row: Row) -> None:

@@ -82,6 +82,25 @@ def api_of_body(body: Mapping[str, Any]) -> Api:
     raise RequestError('neither "messages" (chat/completions) nor "input" (responses); give one of them')
 
 
+def checked_params(params: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return the parameters that all calls share. Raises RequestError for one that each row brings itself."""
+    for name in params or {}:
+        if (instead := _OF_ROWS.get(name)) is not None:
+            what = f'"{name}" is among the parameters (--params), and would replace that of every row'
+            raise RequestError(f"{what}; {instead}")
+    return dict(params or {})
+
+
+_OF_ROWS = {
+    "model": "name it with --model",
+    "messages": "say it with --prompt and --system",
+    "input": "say it with --prompt",
+    "instructions": "say it with --system",
+    "stream": "leave it out, nobody would read the stream",
+    "stream_options": "leave it out, nobody would read the stream",
+}
+
+
 def _check_body(api: Api, body: Mapping[str, Any]) -> None:
     if body.get("stream"):
         raise RequestError('"stream" is set, and nobody would read the stream; remove it')

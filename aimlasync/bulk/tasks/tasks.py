@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from aimlasync.bulk.input.rows import InputError, Row
 from aimlasync.bulk.tasks.answer_schema import Form
 from aimlasync.bulk.tasks.prompt import Prompt, as_text, listed
-from aimlasync.bulk.tasks.request import Api, Request, RequestError, request_of_line
+from aimlasync.bulk.tasks.request import Api, Request, RequestError, checked_params, request_of_line
 from aimlasync.bulk.tasks.result import Answer, Read, Reply, Result, is_refused
 from aimlasync.chat.types import ChatCompletion
 from aimlasync.errors import AimlasyncError, AnswerInvalidError, AnswerRefusedError, AnswerTruncatedError
@@ -106,11 +106,11 @@ class PromptTask:
     ) -> None:
         self.name = "input"
         self.own_ids = id_column is not None
-        self.prompt = Prompt(system or "", prompt, named_text=False)
+        self.prompt = Prompt(system or "", prompt, named_text=False, fills_system=True)
         self.columns: Sequence[str] = self.prompt.columns()
         self.model = model
         self.endpoint: Api = endpoint
-        self._said = dict(params or {})
+        self._said = checked_params(params)
         self._params = {**(form.params(endpoint) if form is not None else {}), **self._said}
         self.id_column = id_column
         self._form = form
@@ -147,7 +147,11 @@ class PromptTask:
             custom_id=self.custom_id(row),
             api=self.endpoint,
             body=body_of(
-                self.endpoint, self.model, self.prompt.system, self.prompt.user("", row.fields), params=self._params
+                self.endpoint,
+                self.model,
+                self.prompt.system_for("", row.fields),
+                self.prompt.user("", row.fields),
+                params=self._params,
             ),
         )
 
