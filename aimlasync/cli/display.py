@@ -21,7 +21,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from aimlasync.bulk.jobs.dry_run import Forecast
+from aimlasync.bulk.jobs.dry_run import Estimate, Forecast
 from aimlasync.bulk.jobs.job import Job
 from aimlasync.bulk.journal.table_changes import Changes
 from aimlasync.bulk.progress.progress import LIMITS, Snapshot
@@ -181,6 +181,17 @@ def _money(usd: float) -> str:
     return f"${usd:,.2f}" if usd >= 10 else f"${usd:.4f}"
 
 
+def _whole(number: float) -> str:
+    return f"{number:,.0f}"
+
+
+def _estimate(estimate: Estimate, written: Callable[[float], str]) -> str:
+    """Return a sum with its range, where that says anything."""
+    if estimate.low is None or estimate.high is None or written(estimate.low) == written(estimate.high):
+        return written(estimate.sum)
+    return f"{written(estimate.sum)} ({written(estimate.low)} to {written(estimate.high)})"
+
+
 def show_summary(title: str, job: Job, summary: Summary) -> None:
     """Print what a job came to."""
     console = _console()
@@ -213,8 +224,9 @@ def show_forecast(title: str, job: Job, forecast: Forecast) -> None:
     row("asked", f"{counted(forecast.asked, 'row')}{failed}{kept}")
     row("left", f"{counted(forecast.rows, 'row')}, about {counted(forecast.calls, 'call')}")
     if forecast.tokens_in is not None and forecast.tokens_out is not None:
-        row("tokens", f"about {forecast.tokens_in:,} in, {forecast.tokens_out:,} out")
-    row("cost", "unknown" if forecast.cost_usd is None else f"about {_money(forecast.cost_usd)}")
+        ranges = [f"about {_estimate(each, _whole)}" for each in (forecast.tokens_in, forecast.tokens_out)]
+        row("tokens", f"{ranges[0]} in, {ranges[1]} out")
+    row("cost", "unknown" if forecast.cost_usd is None else f"about {_estimate(forecast.cost_usd, _money)}")
     if forecast.seconds is not None:
         row("time", f"about {duration(forecast.seconds)}, by {LIMITS[forecast.limited_by or 'concurrency']}")
     console.print(table)
@@ -284,6 +296,12 @@ def _facts(job: Job, summary: Summary) -> Table:
     if identity.get("model"):
         row("model", ", ".join(filter(None, [identity["model"], identity.get("endpoint")])))
     row("tokens", f"{totals.tokens_in:,} in, {totals.tokens_out:,} out")
+    if totals.guessed:
+        row(
+            "estimated",
+            f"{totals.guessed:,} tokens for the caps, by length: the server counted none for "
+            f"{counted(totals.uncounted, 'row')}",
+        )
     row("cost", _cost(job))
     if job.totals.finished:
         seconds = summary.seconds
@@ -311,6 +329,8 @@ def _cost(job: Job) -> str:
     if not totals.priced:
         return "unknown"
     known = "" if totals.priced == totals.replies else f" for {totals.priced:,} of {totals.replies:,} rows"
+    if totals.at_price:
+        known += " at the price given or listed" if totals.at_price == totals.priced else ", some at the price given"
     return f"{_money(totals.cost_usd)}{known}" + (" simulated, nothing was charged" if job.options.simulated else "")
 
 

@@ -15,7 +15,7 @@ import msgspec
 
 from aimlasync import AsyncClient, Limits, Price, prices_of
 from aimlasync.bulk.input.shard import Shard
-from aimlasync.bulk.jobs.caps import Caps, read_seconds
+from aimlasync.bulk.jobs.caps import Caps, EveryModel, read_seconds
 from aimlasync.bulk.jobs.options import Options
 from aimlasync.bulk.journal.journal import Durability
 from aimlasync.cli.options import WrongUseError, overwrite_option, with_options
@@ -104,11 +104,10 @@ class JobOptions(msgspec.Struct, frozen=True, kw_only=True):
             simulated=simulated,
         )
 
-    async def prices(self, client: AsyncClient, models: set[str]) -> dict[str, Price]:
+    async def prices(self, client: AsyncClient, models: set[str]) -> Mapping[str, Price]:
         """Return what `models` cost, as given, else as the vendor lists it. Raises WrongUseError for no price."""
         if self.price is not None:
-            given = _price(self.price)
-            return dict.fromkeys(models, given)
+            return EveryModel(_price(self.price))
         if self.max_usd is None and not self.dry_run:
             return {}
         prices: dict[str, Price] = {}
@@ -194,7 +193,7 @@ job_options = with_options(
             help="What answers survive: a killed process, or a power failure too.",
         ),
         click.option("--max-usd", type=click.FloatRange(0, min_open=True), metavar="USD", help="Spend no more."),
-        click.option("--price", metavar="IN,OUT", help="US dollars for a million tokens, where the vendor lists none."),
+        click.option("--price", metavar="IN,OUT", help="US dollars for a million tokens, where none are stated."),
         click.option(
             "--max-tokens", type=click.IntRange(1), metavar="N", help="Use no more tokens in all, in and out."
         ),
@@ -204,7 +203,7 @@ job_options = with_options(
         click.option("--tpd", type=click.IntRange(1), metavar="N", help="Tokens a day, in and out."),
         click.option("--deadline", metavar="TIME", help="Take no more rows after 90s, 30m, 2h."),
         click.option("--timeout", metavar="TIME", help="Give a row up that has no answer so long after it was sent."),
-        click.option("--dry-run", is_flag=True, help="Ask about a few rows and say what all would take."),
+        click.option("--dry-run", is_flag=True, help="Ask about a sample of the rows and say what all would take."),
         click.option(
             "--canary",
             type=click.IntRange(1),

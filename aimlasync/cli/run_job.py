@@ -17,6 +17,7 @@ from aimlasync.bulk.api import run
 from aimlasync.bulk.input.source import Source
 from aimlasync.bulk.jobs.dry_run import forecast
 from aimlasync.bulk.jobs.job import Job
+from aimlasync.bulk.jobs.journaled import JournaledRows
 from aimlasync.bulk.jobs.options import Options
 from aimlasync.bulk.jobs.runner import LocalRunner
 from aimlasync.bulk.jobs.stop_rules import is_to_come_back
@@ -135,7 +136,9 @@ async def run_to_file(
             view.end()
     assert view.job is not None
     if options.canary is not None and summary.stopped_by is None and not view.signals:
-        view.progress.forecast(forecast(view.job.totals, view.job.options.workers, flags.limits, prices, statistics))
+        job = view.job
+        assert isinstance(job.rows, JournaledRows)
+        view.progress.forecast(forecast(job.totals, job.rows.sample, job.options.workers, flags.limits, statistics))
         return 0
     view.progress.summary(summary)
     return _exit_code(summary, view, flags)

@@ -5,13 +5,15 @@ from __future__ import annotations
 import re
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 
-from aimlasync import AsyncClient
+from aimlasync import AsyncClient, Price
 from aimlasync.bulk import Caps, Job, Options, PromptTask, Summary, run
 from aimlasync.bulk.input.rows import Row
 from aimlasync.bulk.jobs.probes import PROBES, sampled
@@ -323,3 +325,37 @@ def test_limits_by_the_day_go_with_a_journal(vendor: Vendor) -> None:
     cities(2)
     assert "--rpd goes with a journal" in command("bulk", "in.csv", *ASK, "--rpd", "5").stderr
     assert Caps(requests_per_day=5).tokens_per_day is None
+
+
+# A server that counts no tokens
+
+
+@pytest.fixture
+async def uncounted() -> AsyncIterator[str]:
+    """Answers without a usage."""
+
+    async def answer(request: web.Request) -> web.Response:
+        message = {"role": "assistant", "content": "word " * 80}
+        return web.json_response({"object": "chat.completion", "choices": [{"index": 0, "message": message}]})
+
+    app = web.Application()
+    app.router.add_post("/v1/chat/completions", answer)
+    async with TestServer(app) as server:
+        yield str(server.make_url("/v1"))
+
+
+@pytest.mark.parametrize("cap", ["tokens", "usd"])
+async def test_without_a_count_of_tokens_caps_hold_by_length_over_all_runs(cap: str, uncounted: str) -> None:
+    rows = [{"city": f"City {number} " + "of words " * 40} for number in range(100)]
+    task = PromptTask(prompt="{city}", model=MODEL, params={"max_tokens": 150})
+    prices = {MODEL: Price.per_million(input=100, output=100)}
+    # Each row takes some 120 tokens in and 100 out.
+    caps = Caps(max_tokens=3000) if cap == "tokens" else Caps(max_usd=0.4, prices=prices)
+    async with AsyncClient(api_key="k", base_url=uncounted) as client:
+        for _ in range(3):
+            summary = await run(client, rows, "out.jsonl", task=task, options=Options(concurrency=2, caps=caps))
+            assert summary.left > 50
+            assert summary.totals.uncounted == summary.totals.ok > 3
+            assert (summary.totals.tokens, summary.totals.cost) == (0, None)
+            assert 100 < summary.totals.guessed / summary.totals.ok < 300
+            assert summary.totals.guessed <= 4000

@@ -377,8 +377,9 @@ async def test_what_a_vendor_without_prices_took_is_counted_by_the_prices_given(
             options = Options(concurrency=1, caps=Caps(max_usd=0.05, prices=prices))
             summary = await run(client, rows, out, options=options)
             assert isinstance(summary.stopped_by, BudgetExceededError)
-            assert summary.totals.cost is None
             spent = 1e-4 * summary.totals.tokens_in + 1e-4 * summary.totals.tokens_out
+            assert summary.totals.cost == pytest.approx(spent)
+            assert summary.totals.at_price == summary.totals.ok
             assert spent <= 0.05
         assert spent > 0.03
 

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Protocol
 
 from aimlasync.bulk.input.rows import Row
+from aimlasync.bulk.jobs.caps import UnpricedError
 from aimlasync.bulk.jobs.waiters import Waiters
 from aimlasync.bulk.tasks.request import Request
 from aimlasync.bulk.tasks.result import Read, Reply, Result
@@ -101,6 +102,9 @@ class ClientAnswerer:
         return self._ask_within(self._budget, request)
 
     async def _ask_within(self, budget: Budget, request: Request) -> Result:
+        if budget.prices and request.model not in budget.prices:
+            what = f"the price of {request.model} is not known, so no cap of money can hold; say it with --price IN,OUT"
+            return Result(request, error=UnpricedError(what, billed=False), calls=0)
         # A call mostly costs less than was reserved for it, so a refused one waits for the end of one in flight.
         try:
             while True:

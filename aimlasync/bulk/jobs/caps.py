@@ -21,6 +21,27 @@ from aimlasync.bulk.jobs.stop_rules import Ending
 from aimlasync.bulk.progress.totals import CapName, Spending, Totals
 from aimlasync.cost.budget import Budget
 from aimlasync.cost.prices import Price
+from aimlasync.errors import BudgetExceededError
+
+
+class UnpricedError(BudgetExceededError):
+    """A cap of money cannot hold for a model whose price is not known; nothing was sent."""
+
+
+class EveryModel(Mapping[str, Price]):
+    """One price, whatever the model."""
+
+    def __init__(self, price: Price) -> None:
+        self._price = price
+
+    def __getitem__(self, model: str) -> Price:
+        return self._price
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(())
+
+    def __len__(self) -> int:
+        return 1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,7 +53,11 @@ class Caps:
 
     max_usd: float | None = None
     prices: Mapping[str, Price] = field(default_factory=dict)
-    """Model -> price: what is reserved before a call. Without one only what is left is looked at."""
+    """Model -> price: what is reserved before a call, and what it costs where the vendor does not say.
+
+    With `max_usd` a model that is not among them is refused with UnpricedError. Without any prices a call is made as
+    long as anything is left.
+    """
     max_tokens: int | None = None
     """Tokens in and out."""
     requests_per_day: int | None = None
@@ -137,9 +162,9 @@ def token_cap(
     """Return a cap of tokens, by default of all that are `used` since the table last changed."""
 
     def a_row() -> float | None:
-        return totals.tokens / totals.replies if totals.replies else None
+        return totals.taken / totals.replies if totals.replies else None
 
-    return RowCap(name, limit, used=used or (lambda: totals.tokens - totals.before.tokens), a_row=a_row, draw=draw)
+    return RowCap(name, limit, used=used or (lambda: totals.taken - totals.before.tokens), a_row=a_row, draw=draw)
 
 
 def request_cap(

@@ -63,7 +63,7 @@ def pending_rows(
 
     None is given now and then while rows are skipped.
     """
-    skipped, left, shard = 0, options.canary, options.shard
+    skipped, shard = 0, options.shard
     rows = islice(source, options.limit)
     while ahead := list(islice(rows, _AHEAD)):
         for row in ahead:
@@ -73,10 +73,6 @@ def pending_rows(
                 if skipped % _SKIPPED == 0:
                     yield None
                 continue
-            if left is not None:
-                if not left:
-                    return
-                left -= 1
             yield row
 
 

@@ -8,7 +8,7 @@ Imports input, tasks, journal and totals; knows no client.
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import islice
 from typing import Any
@@ -16,8 +16,10 @@ from typing import Any
 from aimlasync.bulk.input.rows import InputError, Row
 from aimlasync.bulk.input.source import Source, Survey
 from aimlasync.bulk.jobs.dedupe import Repeats, SharedCalls, earlier_answers
+from aimlasync.bulk.jobs.dry_run import Sample
 from aimlasync.bulk.jobs.job_rows import check_row, is_final, pending_rows
 from aimlasync.bulk.jobs.options import Options
+from aimlasync.bulk.jobs.probes import Rows, sampled
 from aimlasync.bulk.journal.convert import judged
 from aimlasync.bulk.journal.id_set import IdSet
 from aimlasync.bulk.journal.journal import Durability, Journal
@@ -60,6 +62,8 @@ class JournaledRows:
         self._added = added
         self.changes: Changes | None = None
         """How the table differs from that of the last run, None where it does not."""
+        self.sample = Sample()
+        """Of a dry run."""
         self._stamp = source.stamp()
         self._forget()
         # The input is surveyed before a journal is made or emptied. An existing manifest says that it was surveyed.
@@ -109,8 +113,15 @@ class JournaledRows:
         }
 
     def pending(self) -> Iterator[Row | None]:
-        """Give the rows that are not done; None now and then while rows are skipped."""
-        return pending_rows(self.source, self.task.custom_id, self.options, done=self._done)
+        """Give the rows that are not done; None now and then while rows are skipped.
+
+        A dry run has a sample of them, and `sample` then says how long all of them are.
+        """
+        rows = pending_rows(self.source, self.task.custom_id, self.options, done=self._done)
+        if self.options.canary is None:
+            return rows
+        self.sample = sample = Sample()
+        return self._sampled(rows, self.options.canary, lambda row: sample.see(row, self._columns))
 
     def write(self, result: Result, record: Record) -> None:
         """Append the record of a result."""
@@ -118,6 +129,8 @@ class JournaledRows:
         if result.row is not None and record.info is not None and self._columns:
             record.info.content = content_of(result.row, self._columns)
         self._journal.append(record, is_line=True)
+        if self.options.canary is not None:
+            self.sample.add(result, record, self._columns)
         if result.row is not None and record.info is not None:
             self.totals.judge_row(result.row, self.options.gold, record.info.label)
 
@@ -179,6 +192,11 @@ class JournaledRows:
         finally:
             journal.close()
         remove_part(part)
+
+    @staticmethod
+    def _sampled(rows: Rows, size: int, see: Callable[[Row], None]) -> Rows:
+        chosen = yield from sampled(rows, size, see=see)
+        yield from chosen
 
     def _forget(self) -> None:
         self.totals = Totals()

@@ -21,6 +21,7 @@ from aimlasync.bulk.jobs.job import Job, Seen
 from aimlasync.bulk.jobs.options import Options
 from aimlasync.bulk.jobs.probes import probing
 from aimlasync.bulk.jobs.stop_rules import PATIENCE, STOP_GRACE, StopRules, is_to_come_back
+from aimlasync.bulk.jobs.valued import complete
 from aimlasync.bulk.jobs.worker_pool import MAX_WAITING, WorkerPool
 from aimlasync.bulk.journal.convert import record_of
 from aimlasync.bulk.progress.progress import Activity, limited_by
@@ -87,6 +88,8 @@ class LocalRunner:
             # A result with the reply of an earlier call counts, because that was paid for.
             if fatal is None or result.reply is not None:
                 record = record_of(result)
+                if record.info is not None:
+                    complete(record.info, result, caps.prices)
                 totals.add_result(result, record, is_read=is_read)
                 rows.write(result, record)
                 seen(result, record)

@@ -58,7 +58,12 @@ class Facts(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
     """Summed over all answered calls for this row."""
     tokens_out: int | None = None
     cost_usd: float | None = None
-    """Stated by the vendor, summed over all answered calls; None when one of them has no price."""
+    """Summed over all answered calls: stated by the vendor, else at the price that was given or is listed."""
+    at_price: bool = False
+    """Whether it is not the vendor's statement."""
+    guess_in: int | None = None
+    """Where the server counted no tokens: as many as the length makes likely, for caps alone."""
+    guess_out: int | None = None
     label: str | list[str] | None = None
     """classify: the label, or with --multi all of them."""
     confidence: float | None = None

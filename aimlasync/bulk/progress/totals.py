@@ -109,13 +109,17 @@ class Totals:
     """Of both, those of earlier runs."""
     uncounted: int = 0
     """Replies that did not say how many tokens they took."""
+    guessed: int = 0
+    """Tokens that those are taken for, by their length."""
     replies: int = 0
     """Rows with a reply that was paid for, earlier runs included."""
     priced: int = 0
     """Of them, those whose cost is known."""
+    at_price: int = 0
+    """Of them, those whose cost is at the price that was given or is listed, since the vendor stated none."""
     cost_usd: float = 0.0
     unpriced: dict[str, list[int]] = field(default_factory=dict)
-    """Model -> tokens in and out of rows whose cost the vendor did not state."""
+    """Model -> tokens in and out, those guessed included, of rows whose cost is not known."""
     before: Spending = field(default_factory=Spending)
     """Of all this, what was spent before the table became what it is: no cap but those of the day counts it."""
     day: Day = field(default_factory=Day)
@@ -154,6 +158,11 @@ class Totals:
         return self.tokens_in + self.tokens_out
 
     @property
+    def taken(self) -> int:
+        """Tokens as caps count them: where the server did not, by length."""
+        return self.tokens + self.guessed
+
+    @property
     def cost(self) -> float | None:
         """US dollars of all replies whose cost is known, None when none is."""
         return self.cost_usd if self.priced else None
@@ -162,7 +171,7 @@ class Totals:
     def spending(self) -> Spending:
         """What all answers took."""
         unpriced = {model: (tokens[0], tokens[1]) for model, tokens in self.unpriced.items()}
-        return Spending(usd=self.cost_usd, tokens=self.tokens, unpriced=unpriced)
+        return Spending(usd=self.cost_usd, tokens=self.taken, unpriced=unpriced)
 
     @property
     def capped(self) -> Spending:
@@ -215,8 +224,11 @@ class Totals:
 
     def add_usage(self, facts: Facts, *, replied: bool) -> None:
         """Add the tokens and the cost of a row, whatever became of it."""
+        tokens_in, tokens_out = facts.tokens_in, facts.tokens_out or 0
+        if tokens_in is None and facts.guess_in is not None:
+            tokens_in, tokens_out = facts.guess_in, facts.guess_out or 0
         if facts.at is not None and facts.attempts:
-            self.day.add(facts.at, facts.attempts, (facts.tokens_in or 0) + (facts.tokens_out or 0))
+            self.day.add(facts.at, facts.attempts, (tokens_in or 0) + tokens_out)
         if facts.shared_with is not None:
             self.shared += 1
             # Then the usage is that of an earlier failure of the row itself.
@@ -226,16 +238,18 @@ class Totals:
         self.replies += 1
         if facts.tokens_in is None:
             self.uncounted += 1
+            self.guessed += (tokens_in or 0) + tokens_out
         else:
             self.tokens_in += facts.tokens_in
             self.tokens_out += facts.tokens_out or 0
         if facts.cost_usd is not None:
             self.priced += 1
+            self.at_price += facts.at_price
             self.cost_usd += facts.cost_usd
-        elif facts.tokens_in is not None:
+        elif tokens_in is not None:
             tokens = self.unpriced.setdefault(facts.model or "", [0, 0])
-            tokens[0] += facts.tokens_in
-            tokens[1] += facts.tokens_out or 0
+            tokens[0] += tokens_in
+            tokens[1] += tokens_out
 
     def judge_row(self, row: Row, column: str | None, label: Labels | None) -> None:
         """Compare the label of a row with its gold `column`; does nothing where either is missing."""

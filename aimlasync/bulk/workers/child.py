@@ -127,7 +127,7 @@ class Worker:
         self._budget = None if orders.usd is None else quota.budget(orders.usd, prices=options.caps.prices)
         self.job = Job(
             rows,
-            replace(options, caps=Caps(deadline=orders.deadline)),
+            replace(options, caps=Caps(deadline=orders.deadline, prices=options.caps.prices)),
             LocalRunner(client, budget=self._budget, row_caps=row_caps),
         )
 
