@@ -5,7 +5,7 @@ Plain data without I/O. It may import `headers`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal, TypedDict
 
 import msgspec
@@ -105,6 +105,8 @@ class CallOptions(TypedDict, total=False):
     """Interactive calls are admitted before the bulk calls of the same client."""
     tenant: str | None
     """The tenant that the call is for. Waiting tenants take turns, so that one with many calls delays no other."""
+    budget: Any
+    """A `Budget` that the call counts against instead of the client's, for instance that of its tenant."""
     affinity: str | None
     """Calls with the same key go to the same endpoint while it is healthy, to use its prompt cache."""
 
@@ -120,3 +122,11 @@ def check_headers(options: Any) -> None:
 
 
 CALL_OPTIONS = CallOptions.__optional_keys__
+
+
+def close_to(name: str, known: Iterable[str]) -> str:
+    """Return ", did you mean ...?" where one of the `known` names is spelled much like `name`, else ""."""
+    import difflib
+
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.75)
+    return f", did you mean {close[0]!r}?" if close else ""

@@ -17,11 +17,20 @@ from typing import Any, Protocol
 
 import msgspec
 
-from aimlasync.agents.run_state import Run, ToolCall, Usage
+from aimlasync.agents.run_state import Run, ToolCall
 from aimlasync.agents.tools import Tool
+from aimlasync.chat.endings import ending_of
 from aimlasync.chat.types import ChatCompletion
 from aimlasync.endpoints.providers import VENDORS
-from aimlasync.responses.types import FunctionCall, OutputMessage, OutputRefusal, OutputText, ReasoningItem, Response
+from aimlasync.responses.types import (
+    RUNNING,
+    FunctionCall,
+    OutputMessage,
+    OutputRefusal,
+    OutputText,
+    ReasoningItem,
+    Response,
+)
 from aimlasync.structured.schema import Format
 
 _ENCRYPTED = "reasoning.encrypted_content"
@@ -58,9 +67,6 @@ class Adapter(Protocol):
     def read_turn(self, reply: Any, run: Run) -> Turn:
         """Return the turn that a reply is."""
 
-    def add_tokens(self, usage: Any, into: Usage) -> None:
-        """Add the tokens that a reply states to the usage of a run."""
-
     def tool_result(self, call: ToolCall) -> dict[str, Any]:
         """Return the result of a tool call as an item of the history."""
 
@@ -93,10 +99,18 @@ class ChatAdapter:
         message = choice.message
         turn.text = message.content or ""
         turn.refusal = message.refusal or None
-        if choice.finish_reason == "length":
+        ending, reason = ending_of(choice.finish_reason), choice.finish_reason
+        if ending == "cap":
             turn.truncation = "by an output cap"
-        elif choice.finish_reason == "content_filter":
-            turn.refusal = turn.refusal or "a content filter cut the answer"
+        elif ending == "filter":
+            turn.refusal = turn.refusal or f"a content filter cut the answer ({reason})"
+        elif ending == "failure":
+            turn.failure = f"finish_reason {reason}"
+        elif message.function_call is not None and not message.tool_calls:
+            turn.failure = f"it called {message.function_call.name or 'a function'} by the older functions API"
+        elif ending != "stop" and not (message.content or message.tool_calls or message.refusal):
+            # An empty answer that ends well is one.
+            turn.failure = f"finish_reason {reason}, with neither text nor a call"
         item: dict[str, Any] = {"role": "assistant"}
         for number, call in enumerate(message.tool_calls or ()):
             called = call.function if call.custom is None else call.custom
@@ -115,14 +129,6 @@ class ChatAdapter:
             ]
         turn.items.append(item)
         return turn
-
-    def add_tokens(self, usage: Any, into: Usage) -> None:
-        """Add the tokens that a reply states to the usage of a run."""
-        into.input_tokens += usage.prompt_tokens
-        into.output_tokens += usage.completion_tokens
-        prompt, answer = usage.prompt_tokens_details, usage.completion_tokens_details
-        into.cached_tokens += (prompt and prompt.cached_tokens) or 0
-        into.reasoning_tokens += (answer and answer.reasoning_tokens) or 0
 
     def tool_result(self, call: ToolCall) -> dict[str, Any]:
         """Return the result of a tool call as an item of the history."""
@@ -167,13 +173,13 @@ class ResponsesAdapter:
         """Return the turn that a reply is."""
         turn = Turn(reply)
         turn.text, turn.refusal = reply.output_text, reply.refusal
-        if reply.status == "failed":
-            turn.failure = reply.error.message if reply.error is not None else "no reason given"
+        if reply.status in ("failed", "cancelled", *RUNNING):
+            turn.failure = reply.error.message if reply.error is not None else f"its status is {reply.status}"
         elif reply.truncated:
             turn.truncation = "by an output cap"
         elif reply.status == "incomplete":
             reason = reply.incomplete_details.reason if reply.incomplete_details is not None else None
-            if reason == "content_filter":
+            if ending_of(reason) == "filter":
                 turn.refusal = turn.refusal or "a content filter cut the answer"
             else:
                 turn.truncation = reason or "no reason given"
@@ -206,14 +212,6 @@ class ResponsesAdapter:
         if self._stores and reply.id:
             run.response_id, run.sent = reply.id, len(run.items) + len(turn.items)
         return turn
-
-    def add_tokens(self, usage: Any, into: Usage) -> None:
-        """Add the tokens that a reply states to the usage of a run."""
-        into.input_tokens += usage.input_tokens
-        into.output_tokens += usage.output_tokens
-        prompt, answer = usage.input_tokens_details, usage.output_tokens_details
-        into.cached_tokens += (prompt and prompt.cached_tokens) or 0
-        into.reasoning_tokens += (answer and answer.reasoning_tokens) or 0
 
     def tool_result(self, call: ToolCall) -> dict[str, Any]:
         """Return the result of a tool call as an item of the history."""

@@ -1,7 +1,7 @@
 """/chat/completions on the wire: structs of requests and replies; those of streams are in `chat.chunks`.
 
-Every field may be missing or null but the few that the others depend on. It has no I/O. It may import `config` and
-`wire.base`.
+Every field may be missing or null but the few that the others depend on. It has no I/O. It may import
+`chat.endings`, `chat.vendor_parameters`, `config` and `wire.base`.
 Sources: the OpenAPI specs of the AI/ML API for its OpenAI models (2026-08), ByteSpike's "OpenAI chat completions" page,
 and what servers send beyond them.
 """
@@ -13,6 +13,8 @@ from typing import Any, Literal
 
 import msgspec
 
+from aimlasync.chat.endings import ending_of
+from aimlasync.chat.vendor_parameters import VendorParameters
 from aimlasync.config import CALL_OPTIONS, CallOptions
 from aimlasync.wire.base import Meta, Received, Reply, Wire, decode
 
@@ -103,11 +105,11 @@ class FunctionTool(Wire, tag_field="type", tag="function"):
     function: Function
 
 
-class ChatOptions(CallOptions, total=False):
+class ChatOptions(CallOptions, VendorParameters, total=False):
     """Parameters of `create` and `parse` besides `model`, `messages`, `stream` and `response_format`.
 
     Models differ in which of them they take. A parameter that the vendor documents as refused raises
-    UnsupportedRequestError before anything is sent.
+    UnsupportedRequestError before anything is sent. `VendorParameters` are those that OpenAI does not have.
     """
 
     max_completion_tokens: int | None
@@ -264,7 +266,12 @@ class PromptTokensDetails(Wire):
     """Parts of the prompt's tokens."""
 
     cached_tokens: int | None = None
+    cache_write_tokens: int | None = None
+    cache_creation_tokens: int | None = None
     audio_tokens: int | None = None
+    text_tokens: int | None = None
+    image_tokens: int | None = None
+    video_tokens: int | None = None
 
 
 class CompletionTokensDetails(Wire):
@@ -272,11 +279,35 @@ class CompletionTokensDetails(Wire):
 
     reasoning_tokens: int | None = None
     audio_tokens: int | None = None
+    text_tokens: int | None = None
+    image_tokens: int | None = None
+    video_tokens: int | None = None
     accepted_prediction_tokens: int | None = None
     rejected_prediction_tokens: int | None = None
 
 
-class Usage(Wire):
+class UsageExtras(Wire, repr_omit_defaults=True):
+    """What some servers add to the `usage` of either endpoint; `cost.tokens` says what it means."""
+
+    cost: Any = None
+    """US dollars, or an object of them (OpenRouter, Perplexity and others)."""
+    cost_details: Any = None
+    is_byok: Any = None
+    """Whether the call went over the user's own key for the model; `cost` is then the gateway's fee (OpenRouter)."""
+    estimated_cost: Any = None
+    """US dollars (DeepInfra)."""
+    cost_in_usd_ticks: Any = None
+    """Ten-billionths of a US dollar (xAI)."""
+    reasoning_tokens: int | None = None
+    cached_tokens: int | None = None
+    prompt_cache_hit_tokens: int | None = None
+    prompt_cache_miss_tokens: int | None = None
+    cache_read_input_tokens: int | None = None
+    cache_creation_input_tokens: int | None = None
+    cache_creation: Any = None
+
+
+class Usage(UsageExtras):
     """Tokens as the vendor reports them."""
 
     prompt_tokens: int = 0
@@ -284,6 +315,9 @@ class Usage(Wire):
     total_tokens: int = 0
     prompt_tokens_details: PromptTokensDetails | None = None
     completion_tokens_details: CompletionTokensDetails | None = None
+    input_tokens: int | None = None
+    """What servers that translate other protocols leave in place of `prompt_tokens`, or beside it."""
+    output_tokens: int | None = None
 
 
 class ChatCompletion(Reply):
@@ -315,7 +349,7 @@ class ChatCompletion(Reply):
 
         Check it: vendors have been seen to apply a cap that the request does not set.
         """
-        return any(choice.finish_reason == "length" for choice in self.choices)
+        return any(ending_of(choice.finish_reason) == "cap" for choice in self.choices)
 
     @property
     def parsed(self) -> Any:

@@ -12,16 +12,29 @@ import click
 import msgspec
 
 from aimlasync import run
-from aimlasync.bulk.input.rows import Format, InputError
-from aimlasync.bulk.input.source import Source, format_of_path
+from aimlasync.bulk.input.formats import format_of_path
+from aimlasync.bulk.input.rows import Format, InputError, Reading
+from aimlasync.bulk.input.source import Source
 from aimlasync.bulk.jobs.streamed import StreamedRows
 from aimlasync.bulk.output.streams import open_stream
+from aimlasync.bulk.output.tables import check_format, format_of_stream
 from aimlasync.bulk.tasks.answer_schema import load_form
 from aimlasync.bulk.tasks.classification import ClassifyTask
 from aimlasync.bulk.tasks.few_shot import read_shots
+from aimlasync.bulk.tasks.images import check_image_columns
 from aimlasync.bulk.tasks.labels import read_labels
 from aimlasync.bulk.tasks.text_column import SAMPLE, text_column
-from aimlasync.cli.files import check_outputs, is_file, open_input, row_writer, said_text
+from aimlasync.cli.files import (
+    FORMATS,
+    check_outputs,
+    excel_option,
+    image_option,
+    is_file,
+    open_input,
+    reading_options,
+    row_writer,
+    said_text,
+)
 from aimlasync.cli.job_options import JobOptions, id_option, job_options
 from aimlasync.cli.options import (
     NO_KEY,
@@ -49,16 +62,21 @@ _UNASKED = "no AIML_API_KEY or BYTESPIKE_API_KEY: answers come from the built-in
 @click.option("--few-shot", metavar="FILE", help="Examples to show: a CSV or JSONL of texts and labels.")
 @click.option("--confidence", is_flag=True, help="Add how sure the model was, where it gives token probabilities.")
 @click.option("--text", metavar="COLUMN", help="The column to judge; by default `text`, or the only one with prose.")
+@image_option
 @click.option("--prompt", metavar="TEMPLATE", help="The user message; {text} and {any column} are filled in; or @FILE.")
 @click.option(
-    "--system", metavar="TEMPLATE", help="The system message, instead of the one made from the labels; likewise."
+    "--system", metavar="TEMPLATE", help="Likewise the system message, instead of the one made from the labels."
 )
 @id_option
-@click.option("-o", "--output", metavar="PATH", default="-", help="CSV, JSONL or Parquet; makes a run resumable.")
-@click.option("--format", "format_", type=click.Choice(["csv", "jsonl", "parquet"]), help="Of FILE.")
+@click.option(
+    "-o", "--output", metavar="PATH", default="-", help="A table, by extension .csv, .xlsx, ...; makes a run resumable."
+)
+@click.option("--format", "format_", type=FORMATS, help="Of FILE; by default found by its name and content.")
 @click.option("--label-column", metavar="NAME", default="label", show_default=True, help="The column to add.")
+@excel_option
 @click.option("--gold", metavar="COLUMN", help="The right labels: prints accuracy and a confusion table.")
 @click.option("--no-simulate", is_flag=True, help="Without a key fail, instead of asking the simulator.")
+@reading_options
 @job_options
 @model_options
 @where_options
@@ -70,6 +88,7 @@ def classify(
     few_shot: str | None,
     confidence: bool,
     text: str | None,
+    images: tuple[str, ...],
     prompt: str | None,
     system: str | None,
     id_column: str | None,
@@ -77,12 +96,14 @@ def classify(
     format_: Format | None,
     label_column: str,
     gold: str | None,
+    excel: bool,
     no_simulate: bool,
+    reading: Reading,
     flags: JobOptions,
     choice: ModelChoice,
     where: Where,
 ) -> None:
-    """Give each row of FILE one of the labels; FILE is CSV, JSONL or Parquet, - is stdin.
+    """Give each row of FILE one of the labels; FILE is a table (CSV, JSONL, Excel, Parquet, ...), - is stdin.
 
     With -o the answers are kept in PATH.journal as they come: run the same command again to go on after Ctrl-C or an
     error, to try failed rows again, or to label what is new in FILE.
@@ -105,9 +126,11 @@ def classify(
     if confidence:
         _check_confidence(server)
     to_file = is_file(output)
-    with closing(open_input(file, format_, spool=to_file)) as source:
+    with closing(open_input(file, format_, reading, spool=to_file)) as source:
         sample = source.sample(1 if text is not None else SAMPLE)
-        column = text_column(source.columns, sample, text, source.name)
+        column = None
+        if text is not None or not images or "text" in source.columns:
+            column = text_column(source.columns, sample, text, source.name)
         task = ClassifyTask(
             labels=names,
             form=form,
@@ -116,15 +139,19 @@ def classify(
             prompt=prompt or "{text}",
             system=system,
             text=column,
+            images=images,
             multi=multi,
-            shots=[] if few_shot is None else read_shots(few_shot, text=column, label=gold or label_column),
+            shots=[] if few_shot is None else read_shots(few_shot, text=column or "text", label=gold or label_column),
             confidence=confidence,
             id_column=id_column,
         )
         task.name = source.name
         task.check_columns(source.columns)
+        check_image_columns(images, source.columns, source.name)
         added = _added(source, task, label_column, confidence=confidence)
         _check_gold(source, gold)
+        written = format_of_path(output) or format_of_stream(source)
+        check_format(output, written, excel=excel)
         if not (to_file or flags.dry_run):
             flags.check_stream()
         errors = check_outputs(source, output, flags.errors, is_table=True, overwrite=flags.overwrite)
@@ -136,12 +163,24 @@ def classify(
         if to_file or flags.dry_run:
             code = run(
                 run_to_file(
-                    title, source, task, options, flags, server, output, add=added, errors=errors, models=models
+                    title,
+                    source,
+                    task,
+                    options,
+                    flags,
+                    server,
+                    output,
+                    add=added,
+                    errors=errors,
+                    models=models,
+                    excel=excel,
                 )
             )
         else:
-            written = (format_of_path(output) if output != "-" else None) or source.format
-            with open_stream(output) as out, row_writer(out, source, added, written) as write:
+            with (
+                open_stream(output) as out,
+                row_writer(out, source, added, written, output, excel=excel) as write,
+            ):
                 rows = StreamedRows(source, task, options, write=write, flush=out.flush, added=added)
                 code = run(run_to_stream(title, rows, options, flags, server, models=models))
     if code:

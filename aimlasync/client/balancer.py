@@ -13,15 +13,15 @@ from functools import partial
 from hashlib import blake2b
 from typing import Any
 
-from aimlasync.client.call import Attempt, Call, Target
+from aimlasync.client.call import MAY_HOLD_MEDIA, Attempt, Call, Target
 from aimlasync.config import Limits
 from aimlasync.endpoints.endpoint import Endpoint
 from aimlasync.endpoints.providers import VENDORS, Api, Provider, refusal
 from aimlasync.endpoints.upstream import STRETCH, Permit, Upstream
 from aimlasync.errors import APIConnectionError, OverloadedError, UnsupportedRequestError
 from aimlasync.info import Info, Timing
-from aimlasync.wire.base import encode
 from aimlasync.wire.redaction import Secrets
+from aimlasync.wire.request_body import encode_request
 
 # An endpoint whose answers have not been timed yet is taken for this fast, in seconds: worth a try.
 _UNTRIED = 0.5
@@ -69,7 +69,7 @@ class Balancer:
                 return self._translated(api, body, info, validate, written)
             why = refusal(provider, api, body) if validate else None
             if why is None:
-                return [Target(upstream, upstream.urls[api], written or encode(body))]
+                return [Target(upstream, upstream.urls[api], written or encode_request(body))]
             raise _unsupported(*why, info)
         return self._translated(api, body, info, validate, written)
 
@@ -92,7 +92,9 @@ class Balancer:
                 if isinstance(fitted, str):
                     reasons.append(f"{upstream.endpoint.name}: {fitted}")
                     continue
-                bytes_for = encoded[provider.name] = written if written and fitted[0] is body else encode(fitted[0])
+                bytes_for = encoded[provider.name] = (
+                    written if written and fitted[0] is body else encode_request(fitted[0])
+                )
             found.append(Target(upstream, upstream.urls[api], bytes_for))
         if not found:
             raise _unsupported("model", "; ".join(reasons), info)
@@ -125,8 +127,10 @@ class Balancer:
             since = loop.time()
             self._refuse_the_hopeless(call, upstream, since)
             is_full = upstream.limiter.in_flight >= upstream.limiter.limit
+            call.waits_for = _why(upstream, tokens(), since)
             try:
                 permit = await self._wait(call, upstream, tokens)
+                call.waits_for = None
             finally:
                 _waited(call.info.timing, loop.time() - since, is_full)
         if len(call.targets) > 1 and upstream.circuit.state != "closed" and upstream.circuit.allows(loop.time()):
@@ -236,7 +240,25 @@ def _tokens(call: Call, target: Target) -> Callable[[], float]:
     upstream = target.upstream
     if target.body is None or not upstream.limiter.counts_tokens:
         return float
-    return partial(upstream.estimate, call.model, len(target.body), call.max_output)
+    size, beside = len(target.body), 0
+    if size > MAY_HOLD_MEDIA and (media := call.media):
+        size, beside = max(0, size - media.size), media.likely
+    return partial(upstream.estimate, call.model, size, call.max_output, beside)
+
+
+def _why(upstream: Upstream, tokens: float, now: float) -> str:
+    """Say what a call waits for."""
+    name, limiter = upstream.endpoint.name, upstream.limiter
+    why = limiter.stands_against(tokens, now)
+    if why == "tokens":
+        return f"tokens per minute at {name} (it may take {tokens:,.0f})"
+    if why == "concurrency":
+        return f"a place at {name} (the limit is {limiter.limit} in flight)"
+    return {
+        "pause": f"{name}, which asked for a pause",
+        "rate": f"its turn at {name}, whose rate was learned from refusals",
+        "requests": f"requests per minute at {name}",
+    }.get(why or "", f"its turn at {name}")
 
 
 def _waited(timing: Timing, seconds: float, is_full: bool) -> None:

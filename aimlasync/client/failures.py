@@ -12,6 +12,7 @@ import msgspec
 
 from aimlasync.client.call import Attempt, Call
 from aimlasync.endpoints import ratelimit_headers
+from aimlasync.endpoints.providers import sibling_of
 from aimlasync.endpoints.upstream import Upstream
 from aimlasync.errors import (
     AimlasyncError,
@@ -29,13 +30,19 @@ from aimlasync.wire.error_shapes import read_error
 
 # What one endpoint refuses for reasons of its own, and another may grant.
 _ANOTHERS_TURN = (AuthenticationError, InsufficientCreditError, PermissionDeniedError, NotFoundError)
+# Codes that say the same of a model, with whatever status (ByteSpike, "Errors reference" and the model pages).
+_NO_SUCH_MODEL = frozenset({"model_not_found", "model_not_allowed", "model_not_in_group", "unsupported_model"})
 
 
 def may_be_anothers(call: Call, error: AimlasyncError, now: float) -> bool:
     """Whether another endpoint, which has not failed this call yet, may serve it."""
-    if not (error.retryable or isinstance(error, _ANOTHERS_TURN)):
+    if not (error.retryable or isinstance(error, _ANOTHERS_TURN) or _lacks_model(error)):
         return False
     return any(t.upstream not in call.tried and t.upstream.circuit.allows(now) for t in call.targets)
+
+
+def _lacks_model(error: AimlasyncError) -> bool:
+    return isinstance(error, APIStatusError) and error.code in _NO_SUCH_MODEL
 
 
 def heed(upstream: Upstream, reply: RawReply, now: float) -> None:
@@ -78,6 +85,10 @@ async def status_failure(attempt: Attempt, reply: RawReply) -> APIStatusError:
         error.explain(upstream.endpoint.without_key)
     if 300 <= reply.status < 400:
         error.explain(_elsewhere(attempt, reply.headers.get("location")))
+    if _lacks_model(error):
+        known = sibling_of(info.model, provider)
+        if known is not None and known.successor is not None:
+            error.explain(f"{provider.name} names {known.successor} in its place")
     return error
 
 

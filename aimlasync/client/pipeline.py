@@ -158,6 +158,7 @@ class Pipeline:
         if options:
             call.priority = options.get("priority", "interactive")
             call.tenant, call.affinity = options.get("tenant"), options.get("affinity")
+            call.budget = options.get("budget", call.budget)
         if path is not None or settings.query or (options and options.get("extra_query")):
             address(call.targets, path, settings, options.get("extra_query"))
         if self.observer is not None:
@@ -253,7 +254,10 @@ class Pipeline:
         info.timing.total = loop.time() - call.started
         # Outside the `except`, so that nothing is chained to it.
         before = f"; before that: {error.message}" if error is not None else ""
-        raise APITimeoutError(f"the call took longer than {call.timeout.total} s{before}", phase="total", info=info)
+        waited = f", waiting for {call.waits_for}" if call.waits_for is not None else ""
+        raise APITimeoutError(
+            f"the call took longer than {call.timeout.total} s{waited}{before}", phase="total", info=info
+        )
 
     async def _attempt(self, attempt: Attempt, receive: Receive[T], transport: Transport) -> T:
         """Make one attempt, and end it whichever way it goes."""

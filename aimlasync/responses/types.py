@@ -1,7 +1,7 @@
 """/v1/responses on the wire: structs of requests and replies; those of streams are in `responses.events`.
 
 Output items and parts of a type that is not listed here are kept as `Unknown`. It has no I/O. It may import
-`chat.types`, `config` and `wire.base`. Source: the OpenAPI specs "RESPONSES" of the AI/ML API for its OpenAI models
+`chat`, `config` and `wire.base`. Source: the OpenAPI specs "RESPONSES" of the AI/ML API for its OpenAI models
 (2026-08): one schema for all of them, with a `oneOf` on `type` for output items.
 """
 
@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal, Union
 
 import msgspec
 
-from aimlasync.chat.types import TokenLogprob
+from aimlasync.chat.endings import ending_of
+from aimlasync.chat.types import TokenLogprob, UsageExtras
 from aimlasync.config import CALL_OPTIONS, CallOptions
 from aimlasync.wire.base import Meta, Reply, Unknown, Wire, decode
 
@@ -317,6 +318,7 @@ class InputTokensDetails(Wire):
     """Parts of the input's tokens."""
 
     cached_tokens: int | None = None
+    cache_write_tokens: int | None = None
 
 
 class OutputTokensDetails(Wire):
@@ -325,7 +327,7 @@ class OutputTokensDetails(Wire):
     reasoning_tokens: int | None = None
 
 
-class ResponseUsage(Wire):
+class ResponseUsage(UsageExtras):
     """Tokens as the vendor reports them."""
 
     input_tokens: int = 0
@@ -383,7 +385,7 @@ class Response(Reply):
     @property
     def truncated(self) -> bool:
         """Whether an output cap cut the answer; `output_text` is then incomplete."""
-        return self.incomplete_details is not None and self.incomplete_details.reason == "max_output_tokens"
+        return self.incomplete_details is not None and ending_of(self.incomplete_details.reason) == "cap"
 
     @property
     def refusal(self) -> str | None:

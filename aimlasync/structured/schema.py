@@ -6,7 +6,7 @@ description``. A constraint outside the subset is stated to the model in a ``des
 ``Format.decode``. A type outside the subset is a ``TypeError`` that names the field, raised before any request is sent.
 Source: OpenAI, "Structured outputs: supported schemas" (developers.openai.com/api/docs/guides/structured-outputs).
 OpenAI's base models also take ``format``, ``pattern``, ``minimum`` and the like; fine-tuned models and some
-OpenAI-compatible servers refuse them. It imports nothing of this library.
+OpenAI-compatible servers refuse them. It may import `structured.numbers`.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from typing import Any, Generic, NoReturn, TypeVar, overload
 
 import msgspec
 import msgspec.inspect as mi
+
+from aimlasync.structured.numbers import WholeNumbers
 
 __all__ = ["Format", "format_of"]
 
@@ -72,7 +74,7 @@ class Format(Generic[T]):
 
     name: str
     schema: dict[str, Any]
-    _decoder: msgspec.json.Decoder[Any]
+    _decoder: WholeNumbers
     _wrapped: bool
 
     def decode(self, text: str | bytes) -> T:
@@ -110,7 +112,7 @@ def _build(type: Any) -> Format[Any]:
     info = mi.type_info(type)
     schema, wrapped = _Walk().root(info)
     target = msgspec.defstruct("Wrapped", [("value", type)]) if wrapped else type
-    return Format(_slug(_show(info)), schema, msgspec.json.Decoder(target), wrapped)
+    return Format(_slug(_show(info)), schema, WholeNumbers(target), wrapped)
 
 
 # A bounded cache instead of a weak one: `list[Ticket]` is a new object at every call site, so a weak key would be

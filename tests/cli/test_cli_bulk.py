@@ -466,7 +466,7 @@ def test_the_journals_of_two_jobs_are_not_merged(vendor: Vendor) -> None:
     ("content", "args", "said"),
     [
         (request("one") + request("one"), [], "in.jsonl: line 2: 'one' is the id of an earlier row too"),
-        (request("one") + "{}\n", [], 'in.jsonl: line 2: no "custom_id"'),
+        (request("one") + "{}\n", [], 'in.jsonl: line 2: no "body"'),
         (request("one") + '{"custom_id":"b","body":3}\n', [], 'in.jsonl: line 2: no "body"'),
         (request("one") + "{\n", [], "in.jsonl: line 2: not JSON"),
         (request("one") + request("b", stream=True), [], 'in.jsonl: line 2: "stream" is set'),
@@ -500,7 +500,7 @@ def test_the_journals_of_two_jobs_are_not_merged(vendor: Vendor) -> None:
         ('{"city":"a"}\n', [*ASK, "--errors", "no/bad.jsonl"], "no/bad.jsonl: there is no directory no"),
         ('{"city":"a"}\n', [*ASK, "--errors", "out.jsonl"], "out.jsonl: belongs to the output itself"),
         ('{"city":"a"}\n', [*ASK, "--errors", "in.jsonl"], "in.jsonl: the input itself; choose another --errors"),
-        ('{"city":"a"}\n', [*ASK, "-o", "out.txt"], "out.txt: neither .csv nor .jsonl nor .parquet"),
+        ('{"city":"a"}\n', [*ASK, "-o", "out.txt"], "out.txt: neither .csv nor .tsv, .jsonl, .json, .parquet or .xlsx"),
         (request("one"), ["--system", "x"], "--system, --params, --schema and --id go with --prompt"),
         (
             '{"city":"a"}\n',

@@ -31,7 +31,7 @@ from aimlasync.bulk.journal.table_changes import Changes, follow
 from aimlasync.bulk.progress.totals import Totals, spending_in
 from aimlasync.bulk.tasks.content import content_of
 from aimlasync.bulk.tasks.result import Result
-from aimlasync.bulk.tasks.tasks import EmptyTextError, Task
+from aimlasync.bulk.tasks.tasks import EmptyTextError, Task, is_named
 
 
 class JournaledRows:
@@ -229,7 +229,7 @@ class JournaledRows:
 
     def _follow(self) -> dict[str, Any]:
         """Make the journal one of today's table, and return the facts of its manifest."""
-        known: KnownRows = NamedRows() if self.task.own_ids else NumberedRows()
+        known: KnownRows = NamedRows() if self._is_named() else NumberedRows()
         was = bool(len(self._done) or self._failed)
         # Rows beyond --limit keep their answers too.
         survey = self._survey(known)
@@ -243,13 +243,16 @@ class JournaledRows:
         self._journal.renew(job=self.identity(), facts=facts)
         return facts
 
+    def _is_named(self) -> bool:
+        return is_named(self.task, self.source.sample(1)[0])
+
     def _facts(self, rows: int | None) -> dict[str, Any]:
         """Return what the manifest says for readers of the journal."""
         return {
             "input": self.source.name,
             **({} if rows is None else {"rows": rows}),
             "columns": list(self._columns),
-            "named": self.task.own_ids,
+            "named": self._is_named(),
         }
 
     def _supersede(self, record: Record) -> None:

@@ -11,15 +11,17 @@ from typing import Any
 
 import msgspec
 
-from aimlasync.bulk.input.rows import InputError, Row
+from aimlasync.bulk.input.rows import Row
 from aimlasync.bulk.tasks.answer_schema import Form
 from aimlasync.bulk.tasks.confidence import confidence_of
+from aimlasync.bulk.tasks.images import check_images, image_urls
 from aimlasync.bulk.tasks.labels import Labels, LabelsError, answer_type, instructions
+from aimlasync.bulk.tasks.messages import user_content
 from aimlasync.bulk.tasks.prompt import Prompt
-from aimlasync.bulk.tasks.request import Api, Request, checked_params
+from aimlasync.bulk.tasks.request import Api, Request
 from aimlasync.bulk.tasks.result import Answer, Read, Reply
-from aimlasync.bulk.tasks.tasks import EmptyTextError, body_of, check_id_column, id_of
-from aimlasync.bulk.tasks.text_column import row_text
+from aimlasync.bulk.tasks.tasks import EmptyTextError, body_of, check_id_column, checked_params, id_of
+from aimlasync.bulk.tasks.text_column import needed_value, row_text
 from aimlasync.errors import AnswerInvalidError
 from aimlasync.structured.schema import format_of
 
@@ -35,7 +37,9 @@ _FILL = (
 class ClassifyTask:
     """Asks for one of `labels` for a text, for several of them (`multi`), or for an answer in a `form`.
 
-    `shots` are examples, shown to the model as earlier turns. `confidence` asks for the probabilities of the tokens.
+    `text` is the column of the text, None where only the columns of `images` are judged: addresses, or paths beside the
+    input. `shots` are examples, shown to the model as earlier turns. `confidence` asks for the probabilities of the
+    tokens.
     """
 
     def __init__(
@@ -44,7 +48,8 @@ class ClassifyTask:
         model: str,
         labels: Mapping[str, str] | Sequence[str] | None = None,
         form: Form | None = None,
-        text: str = "text",
+        text: str | None = "text",
+        images: Sequence[str] = (),
         endpoint: Api = "chat",
         prompt: str = "{text}",
         system: str | None = None,
@@ -70,13 +75,16 @@ class ClassifyTask:
         self.form = form or form_of_labels(meanings or {}, multi)
         self.labels = list(meanings) if meanings is not None else [str(label) for label in self.form.labels]
         said = system if system is not None else _FILL if meanings is None else instructions(meanings, multi=multi)
-        self.prompt = Prompt(said, prompt, fills_system=system is not None)
+        self.images = list(images)
+        self.prompt = Prompt(said, prompt, may_be_fixed=bool(images), fills_system=system is not None)
         self._needed = [name for name in self.prompt.columns() if name != "text"]
-        self.columns: Sequence[str] = list(dict.fromkeys([text, *self._needed]))
+        self.columns: Sequence[str] = list(
+            dict.fromkeys([*([] if text is None else [text]), *self._needed, *self.images])
+        )
         self._label_key = self.form.label_column
         self._shots = list(shots)
         self._confidence = confidence
-        self._said = checked_params(params)
+        self._said = checked_params(endpoint, params)
         self._params = {**self.form.params(endpoint), **(_logprobs(endpoint) if confidence else {}), **self._said}
         self._turns = [turn for shot in self._shots for turn in self._turn(*shot)]
         self.read: Read | None = self._read
@@ -97,6 +105,7 @@ class ClassifyTask:
             "confidence": self._confidence,
             "parameters": self._said,
             "id": self.id_column,
+            **({"images": self.images} if self.images else {}),
         }
 
     def check_columns(self, columns: Sequence[str]) -> None:
@@ -110,26 +119,23 @@ class ClassifyTask:
 
     def request(self, row: Row) -> Request:
         """Return what is asked about a row. Raises InputError, or EmptyTextError for a row without a text."""
-        text = row_text(row, self.text, self.name)
-        if not text.strip():
+        text = "" if self.text is None else row_text(row, self.text, self.name)
+        images = image_urls(row, self.images, self.name) if self.images else ()
+        if not images and not text.strip():
             raise EmptyTextError("the text is empty, so nothing was sent", billed=False)
-        user = self.prompt.user(text, row.fields)
-        body = body_of(
-            self.endpoint,
-            self.model,
-            self.prompt.system_for(text, row.fields),
-            user,
-            shots=self._turns,
-            params=self._params,
-        )
+        said = user_content(self.prompt.user(text, row.fields), images, self.endpoint)
+        turns: list[dict[str, Any]] = [*self._turns, {"role": "user", "content": said}]
+        body = body_of(self.endpoint, self.model, self.prompt.system_for(text, row.fields), turns, params=self._params)
         return Request(custom_id=self.custom_id(row), api=self.endpoint, body=body)
 
     def check(self, row: Row) -> None:
         """Raises InputError for a row that cannot be asked about."""
-        row_text(row, self.text, self.name)
+        if self.text is not None:
+            row_text(row, self.text, self.name)
         for name in self._needed:
-            if name not in row.fields:
-                raise InputError(self.name, f"no {name!r} in this row; every row needs it", line=row.line)
+            needed_value(row, name, self.name)
+        if self.images:
+            check_images(row, self.images, self.name)
 
     def _read(self, reply: Reply) -> Answer:
         value = self.form.read(reply)
@@ -158,7 +164,7 @@ class ClassifyTask:
             if self._given is not None and label not in self._given:
                 raise LabelsError(f"the example {text[:40]!r} has {label!r}, which is none of the labels")
         return [
-            {"role": "user", "content": self.prompt.user(text, {self.text: text})},
+            {"role": "user", "content": self.prompt.user(text, {} if self.text is None else {self.text: text})},
             {"role": "assistant", "content": msgspec.json.encode(whole).decode()},
         ]
 

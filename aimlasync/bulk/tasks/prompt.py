@@ -1,6 +1,6 @@
 """What is said to the model about a row: a system message, and a template filled in with the row's columns.
 
-Pure; imports msgspec alone.
+Pure; imports the columns of an input and msgspec.
 """
 
 from __future__ import annotations
@@ -10,6 +10,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
+from msgspec import UNSET
+
+from aimlasync.bulk.input.columns import column_of, value_of
 
 _PIECES = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
 
@@ -25,12 +28,19 @@ class PromptError(ValueError):
 class Prompt:
     """The messages for a row: a system message, and a template in which {column} stands for a value.
 
-    With `named_text`, {text} is the text that is judged, whatever its column is called. With `fills_system` the system
-    message is a template too.
+    {column.key} is a value within a column. With `named_text`, {text} is the text that is judged, whatever its column
+    is called. Only with `may_be_fixed` may a template name no column. With `fills_system` the system message is a
+    template too.
     """
 
     def __init__(
-        self, system: str, template: str = "{text}", *, named_text: bool = True, fills_system: bool = False
+        self,
+        system: str,
+        template: str = "{text}",
+        *,
+        named_text: bool = True,
+        may_be_fixed: bool = False,
+        fills_system: bool = False,
     ) -> None:
         self.system = system
         """As it was given."""
@@ -38,7 +48,7 @@ class Prompt:
         self._named_text = named_text
         self._pieces = _pieces(template, "prompt")
         self._system_pieces: list[str | tuple[str]] = _pieces(system, "system message") if fills_system else [system]
-        if not _names(self._pieces):
+        if not (_names(self._pieces) or may_be_fixed):
             if (match := _WORD.search(template)) is not None:
                 raise _jinja(match)
             name = "{text}" if named_text else "{column}"
@@ -51,17 +61,19 @@ class Prompt:
 
     def check(self, columns: Sequence[str]) -> None:
         """Raises PromptError for a name that is none of `columns`."""
-        known = [*columns, *(["text"] if self._named_text else [])]
         for what, pieces in (("prompt", self._pieces), ("system message", self._system_pieces)):
             for name in _names(pieces):
-                if name not in known:
+                if not self._is_known(name, columns):
                     there = f"which is no column; there are: {listed(columns)}"
                     raise PromptError(
                         f"the {what} names {{{name}}}, {there}; braces themselves are written {{{{ and }}}}"
                     )
             for match in _WORD.finditer(self.template if what == "prompt" else self.system):
-                if match[1] in known and len(pieces) > 1:
+                if len(pieces) > 1 and self._is_known(match[1], columns):
                     raise _jinja(match)
+
+    def _is_known(self, name: str, columns: Sequence[str]) -> bool:
+        return (self._named_text and name == "text") or column_of(columns, name) is not None
 
     def user(self, text: str, fields: dict[str, Any]) -> str:
         """Return the user message for a row whose text is `text`."""
@@ -79,7 +91,7 @@ class Prompt:
             if isinstance(piece, str)
             else text
             if self._named_text and piece[0] == "text"
-            else as_text(fields.get(piece[0]))
+            else as_text(fields[piece[0]] if piece[0] in fields else value_of(fields, piece[0]))
             for piece in pieces
         )
 
@@ -117,7 +129,7 @@ def as_text(value: Any) -> str:
     """Return a JSON value as text for a prompt: strings as they are, null as nothing, the rest as JSON."""
     if isinstance(value, str):
         return value
-    return "" if value is None else msgspec.json.encode(value).decode()
+    return "" if value is None or value is UNSET else msgspec.json.encode(value).decode()
 
 
 def listed(columns: Sequence[str]) -> str:
