@@ -40,6 +40,7 @@ _OVER_BOTH = {
     "test_responses",
     "test_secrets",
     "test_sent_as_said",
+    "test_stored_responses",
     "test_stream",
     "test_tls",
     "test_tolerance",

@@ -5,6 +5,7 @@ It may import everything below it, and nothing above it imports its parts but by
     client       what users make and call
     pipeline     the way of a call, in the order in which it happens
     resources    chat.completions, responses, models: from arguments to a body
+    stored_responses   retrieve, cancel, delete, input_items and wait of client.responses
     receive      from an attempt's bytes to a reply, or a stream
     passthrough  requests of other clients, and answers as bytes
     call         one call and its attempts, and their books

@@ -24,7 +24,7 @@ from aimlasync.client.deadlines import Deadlines
 from aimlasync.client.failures import heed, status_failure
 from aimlasync.client.observer import Observer
 from aimlasync.client.retries import before_retry, reserve
-from aimlasync.config import CallOptions
+from aimlasync.config import CallOptions, Timeout
 from aimlasync.cost.budget import Budget
 from aimlasync.endpoints.providers import Api
 from aimlasync.endpoints.upstream import Upstream
@@ -134,10 +134,12 @@ class Pipeline:
         settings: Settings,
         *,
         written: bytes | None = None,
+        below: str = "",
     ) -> T:
         """Send `body` to an upstream that serves `api` and return what `receive` makes of the response.
 
         `written` is the body as bytes, where it is given as such: sent as it is wherever nothing has to be translated.
+        `below` is a path below that of `api`.
         """
         loop, transport = self.enter()
         info = self._info(str(body.get("model", "")), extra := options.get("extra_headers") if options else None)
@@ -155,6 +157,9 @@ class Pipeline:
             self.budget,
             self.hedging,
         )
+        if below:
+            for target in call.targets:
+                target.url += below
         if options:
             call.priority = options.get("priority", "interactive")
             call.tenant, call.affinity = options.get("tenant"), options.get("affinity")
@@ -171,18 +176,29 @@ class Pipeline:
             call.watch.answered(answer)
         return answer
 
-    async def get(
+    async def plain(
         self,
+        method: str,
         upstream: Upstream,
         url: str,
         receive: Receive[T],
         settings: Settings,
         *,
         extra_headers: Mapping[str, str] | None = None,
+        timeout: Timeout | float | None = None,
+        streams: bool = False,
     ) -> T:
-        """Ask an endpoint for what it knows about itself, in the same way."""
+        """Send a request without a body to one upstream, which asks no model, and return what `receive` makes of it.
+
+        It is retried like a call: the method must be one that may be sent twice.
+        """
         loop, transport = self.enter()
-        call = self.plain_call("GET", upstream, url, None, settings, extra_headers)
+        # A POST without a body states its length, which some servers insist on.
+        body = b"" if method == "POST" else None
+        call = self.plain_call(method, upstream, url, body, settings, extra_headers)
+        call.streams = streams
+        if timeout is not None:
+            call.timeout = settings.timeout.but(timeout)
         return await self.run(call, receive, loop, transport)
 
     def plain_call(

@@ -16,7 +16,7 @@ from aimlasync.chat.types import ChatCompletion
 from aimlasync.client.call import Attempt
 from aimlasync.errors import APIResponseValidationError
 from aimlasync.responses import types as responses
-from aimlasync.responses.types import Response
+from aimlasync.responses.types import InputItemList, Response
 from aimlasync.wire.base import Reply, plain
 from aimlasync.wire.error_bodies import error_in_body, excerpt
 from aimlasync.wire.models import Model, decode_balance, decode_model
@@ -44,15 +44,40 @@ async def completion(attempt: Attempt) -> ChatCompletion:
 async def response(attempt: Attempt) -> Response:
     if _content_type(attempt) == "text/event-stream":
         return await (await _response_stream(attempt).start()).collect()
+    reply = await _read_response(attempt)
+    attempt.charge(reply.meta)
+    attempt.succeed(reply.usage)
+    return reply
+
+
+async def stored_response(attempt: Attempt) -> Response:
+    """A response that was made by another call: its tokens and cost are told, and not counted again."""
+    reply = await _read_response(attempt)
+    attempt.succeed(None)
+    attempt.charge(reply.meta)
+    return reply
+
+
+async def _read_response(attempt: Attempt) -> Response:
     reply = decoded(attempt, await attempt.response.read(), responses.decode_response)
     if reply.error is not None:
         # A response that failed is an answer, and what it says of that comes from where keys are echoed.
         attempt.secrets.without(reply)
     if not (reply.id or reply.output or reply.output_text):
         raise _no_answer(attempt, reply.raw, "has no output")
-    attempt.charge(reply.meta)
-    attempt.succeed(reply.usage)
     return reply
+
+
+async def input_items(attempt: Attempt) -> InputItemList:
+    page = decoded(attempt, await attempt.response.read(), responses.decode_input_items)
+    attempt.succeed(None)
+    return page
+
+
+async def nothing(attempt: Attempt) -> None:
+    """A success whose body says no more than that."""
+    await attempt.response.read()
+    attempt.succeed(None)
 
 
 async def chat_stream(attempt: Attempt) -> ChatStream:

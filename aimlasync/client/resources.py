@@ -17,13 +17,14 @@ from aimlasync.chat.types import ChatCompletion, ChatOptions, ChatParams
 from aimlasync.client import receive
 from aimlasync.client.call import Attempt, Settings
 from aimlasync.client.pipeline import Pipeline
+from aimlasync.client.stored_responses import StoredResponses
 from aimlasync.config import CALL_OPTIONS, CallOptions, check_headers
 from aimlasync.endpoints.paths import query_from
 from aimlasync.errors import NotFoundError
 from aimlasync.headers import Headers, fault
 from aimlasync.responses import types as responses
 from aimlasync.responses.types import Response, ResponseParams
-from aimlasync.wire.base import Reply
+from aimlasync.wire.base import Reply, Unknown
 from aimlasync.wire.models import Balance, Model, ModelList, decode_models
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 R = TypeVar("R", bound=Reply)
 
 Messages = Iterable[Mapping[str, Any] | msgspec.Struct]
-Input = str | Iterable[Mapping[str, Any] | msgspec.Struct]
+Input = str | Iterable[Mapping[str, Any] | msgspec.Struct | Unknown]
 
 
 class Completions:
@@ -124,12 +125,8 @@ class Chat:
         self.completions = Completions(pipeline, settings)
 
 
-class Responses:
-    """`client.responses`."""
-
-    def __init__(self, pipeline: Pipeline, settings: Settings) -> None:
-        self._pipeline = pipeline
-        self._settings = settings
+class Responses(StoredResponses):
+    """`client.responses`: new responses; those that exist already are the business of `StoredResponses`."""
 
     @overload
     async def create(
@@ -201,6 +198,16 @@ class Responses:
         )
         return parse_response(reply, form)
 
+    async def compact(self, *, model: str, input: Input | None = None, **params: Unpack[ResponseParams]) -> Response:
+        """Let the server shorten a conversation: `.output` is the `input` of the next call in its place.
+
+        `input` or `previous_response_id` says which conversation. OpenAI documents it; other servers answer with
+        NotFoundError. Raises like `create`.
+        """
+        required = {"model": model} if input is None else {"model": model, "input": _listed(input)}
+        body, options = _body(required, params, responses.PARAMETERS, False)
+        return await self._pipeline.call("responses", body, receive.response, options, self._settings, below="/compact")
+
 
 class Models:
     """`client.models`: the catalogue of the client's first endpoint."""
@@ -226,7 +233,9 @@ class Models:
         upstream = self._lane()
         path = upstream.endpoint.provider.model_path
         if path is not None:
-            return await self._pipeline.get(upstream, upstream.path_url(path, id=model), receive.model, self._settings)
+            return await self._pipeline.plain(
+                "GET", upstream, upstream.path_url(path, id=model), receive.model, self._settings
+            )
         listed = await self._fetch({})
         for candidate in listed:
             if candidate.named(model):
@@ -258,7 +267,7 @@ class Models:
                 self._known[url] = (tag, models)
             return models
 
-        return await self._pipeline.get(upstream, url, received, self._settings, extra_headers=headers)
+        return await self._pipeline.plain("GET", upstream, url, received, self._settings, extra_headers=headers)
 
 
 async def balance(pipeline: Pipeline, settings: Settings) -> Balance:
@@ -266,7 +275,7 @@ async def balance(pipeline: Pipeline, settings: Settings) -> Balance:
     for upstream in pipeline.balancer.upstreams:
         path = upstream.endpoint.provider.balance_path
         if path is not None:
-            usd = await pipeline.get(upstream, upstream.path_url(path), receive.balance, settings)
+            usd = await pipeline.plain("GET", upstream, upstream.path_url(path), receive.balance, settings)
             return Balance(usd=usd, endpoint=upstream.endpoint.name)
     raise NotImplementedError("no endpoint of this client has a documented way to ask for its balance")
 

@@ -22,6 +22,15 @@ class ResponseStream(Stream[ResponseStreamEvent, Response]):
     def __init__(self, attempt: Attempt) -> None:
         super().__init__(attempt)
         self._assembler = Assembler()
+        self.sequence_number: int | None = None
+        """The number of the last event that arrived, None before there is one: where a background response that broke
+        off goes on, with `retrieve(id, stream=True, starting_after=number)`."""
+
+    def continues(self, id: str, after: int | None) -> None:
+        """Note what the stream is the rest of, so that `.partial` and `sequence_number` say where it goes on."""
+        self._assembler.continues(id)
+        if self.sequence_number is None:
+            self.sequence_number = after
 
     def prefill_whole(self, reply: Response) -> None:
         """Become the stream of a whole answer, from a server that did not stream."""
@@ -31,6 +40,9 @@ class ResponseStream(Stream[ResponseStreamEvent, Response]):
         return response_events.decode_event(data)
 
     def _take_piece(self, piece: ResponseStreamEvent, event: sse.Event) -> None:
+        number = getattr(piece, "sequence_number", None)
+        if number is not None:
+            self.sequence_number = number
         if isinstance(piece, response_events.ResponseErrorEvent):
             self._error(piece.to_dict())
             return

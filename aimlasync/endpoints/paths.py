@@ -7,7 +7,7 @@ Functions from text to text, without I/O. It may import `errors` and `info`. Sou
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote, unquote, urlencode
 
@@ -57,10 +57,21 @@ def id_in_path(value: str, what: str) -> str:
     return quote(value, safe="/:")
 
 
-def query_from(filters: Mapping[str, Any]) -> str:
+def segment_of(value: str, what: str) -> str:
+    """Return an id, quoted as one segment of a path. Raises UnsupportedRequestError for one that is no segment."""
+    quoted = id_in_path(value, what)
+    read = value
+    for _ in range(_ROUNDS):
+        if "/" in read or "\\" in read:
+            raise refused(f"{what} has a slash in it, so that it would name another path")
+        read = unquote(read, errors="replace")
+    return quoted
+
+
+def query_from(filters: Mapping[str, Any] | Sequence[tuple[str, Any]]) -> str:
     """Return filters as a quoted query. Raises UnsupportedRequestError for half a surrogate pair."""
     try:
-        return urlencode(filters, safe=",/")
+        return urlencode(filters, safe=",/[]")
     except UnicodeEncodeError:
         pass
     raise refused("a filter has half a surrogate pair in it")

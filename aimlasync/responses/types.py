@@ -348,6 +348,9 @@ class IncompleteDetails(Wire):
     reason: str | None = None
 
 
+_RUNNING = ("queued", "in_progress")
+
+
 class Response(Reply):
     """The whole reply of a responses call.
 
@@ -379,6 +382,11 @@ class Response(Reply):
     top_p: float | None = None
     truncation: str | None = None
     meta: Meta | None = None
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the response has ended, well or not; False while one in the background is queued or in progress."""
+        return self.status not in _RUNNING
 
     @property
     def truncated(self) -> bool:
@@ -432,7 +440,18 @@ def complete(response: Response, *, finished: bool) -> None:
             response.status = "completed"
 
 
+class InputItemList(Reply):
+    """One page of the input items of a stored response; items are dicts, as they were sent."""
+
+    object: str = "list"
+    data: list[dict[str, Any]] = []
+    first_id: str | None = None
+    last_id: str | None = None
+    has_more: bool = False
+
+
 _response = msgspec.json.Decoder(Response)
+_input_items = msgspec.json.Decoder(InputItemList)
 
 
 def decode_response(raw: bytes) -> Response:
@@ -441,3 +460,10 @@ def decode_response(raw: bytes) -> Response:
     complete(response, finished=True)
     response.__dict__["raw"] = raw
     return response
+
+
+def decode_input_items(raw: bytes) -> InputItemList:
+    """Decode a page of input items. Raises msgspec.DecodeError (or its ValidationError) for no JSON object."""
+    page = decode(raw, _input_items, InputItemList)
+    page.__dict__["raw"] = raw
+    return page

@@ -34,7 +34,7 @@ from aimlasync.simulator.wire import http
 MAX_BODY = 64 * 1024 * 1024
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}\Z")
-_METHODS = {"chat": "POST", "responses": "POST"}
+_METHODS = {"chat": ("POST",), "responses": ("POST",), **lookups.METHODS}
 
 
 class Simulator:
@@ -247,7 +247,7 @@ class Simulator:
         if not api:
             missing = f"Cannot {request.method} {attempt.path}" if self.vendor.name == "aimlapi" else None
             raise Problem(404, missing)
-        if request.method != _METHODS.get(api, "GET"):
+        if request.method not in _METHODS.get(api, ("GET",)):
             raise Problem(405)
         if api != "health" and not (self.vendor.open_catalogue and api in ("models", "model")):
             attempt.key_digest = self._check_key(headers.get("Authorization", ""))

@@ -71,6 +71,8 @@ class SimRequest(msgspec.Struct, kw_only=True):
     """"auto", "none", "required", or "=" and the name of one function."""
     parallel_tool_calls: bool = True
     store: bool = False
+    background: bool = False
+    """Responses only: whether the answer is to be fetched later."""
     max_tokens: int | None = None
     """The output cap of one choice."""
     n: int = 1
@@ -120,7 +122,11 @@ def read_request(
     if api == "chat":
         _read_chat(request, vendor, validate=validate)
     else:
-        request.store = vendor.stores if body.get("store") is None else _flag(body, "store")
+        request.background = vendor.keeps_responses and _flag(body, "background")
+        stores = vendor.stores or request.background
+        request.store = stores if body.get("store") is None else _flag(body, "store")
+        if request.background and not request.store:
+            raise _invalid("background", "Background mode requires store=true")
         _read_responses(request, vendor, stored, validate=validate)
     _check_numbers(body)
     known = find(vendor, model)

@@ -50,6 +50,8 @@ class Vendor(msgspec.Struct, frozen=True, kw_only=True):
     """Whether a chat stream states its usage without `stream_options`."""
     stores: bool = False
     """Whether responses are stored unless the request says otherwise."""
+    keeps_responses: bool = False
+    """Whether responses can be fetched, cancelled and deleted, and run in the background."""
     out_of_credit: int = 402
     """The status of a request when the balance is used up."""
     refused_parameter: int = 400
@@ -126,6 +128,7 @@ VENDORS: Mapping[str, Vendor] = {
         },
         open_catalogue=True,
         always_streams_usage=True,
+        keeps_responses=True,
         out_of_credit=403,
     ),
     "bytespike": Vendor(
@@ -167,6 +170,7 @@ VENDORS: Mapping[str, Vendor] = {
         },
         sends_retry_after=True,
         stores=True,
+        keeps_responses=True,
     ),
 }
 
