@@ -29,6 +29,7 @@ def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, bool]]
 # Tests of these files go through sockets: each runs over both transports, since what callers were promised holds for
 # both. aiohttp's own knows its loops, so that it is run on one of them.
 _OVER_BOTH = {
+    "test_answer_modes",
     "test_cancellation",
     "test_models",
     "test_client",

@@ -22,6 +22,7 @@ from aimlasync.agents.tools import Tool
 from aimlasync.chat.types import ChatCompletion
 from aimlasync.endpoints.providers import VENDORS
 from aimlasync.responses.types import FunctionCall, OutputMessage, OutputRefusal, OutputText, ReasoningItem, Response
+from aimlasync.structured.answer_text import is_answer_tool
 from aimlasync.structured.schema import Format
 
 _ENCRYPTED = "reasoning.encrypted_content"
@@ -75,6 +76,7 @@ class ChatAdapter:
             params["tools"] = specs
         if form is not None:
             params["response_format"] = form.chat()
+            params.setdefault("structured", "auto")
         choice = params.get("tool_choice")
         if isinstance(choice, str) and choice not in _CHOICES:
             params["tool_choice"] = {"type": "function", "function": {"name": choice}}
@@ -99,6 +101,10 @@ class ChatAdapter:
             turn.refusal = turn.refusal or "a content filter cut the answer"
         item: dict[str, Any] = {"role": "assistant"}
         for number, call in enumerate(message.tool_calls or ()):
+            if call.custom is None and is_answer_tool(call.function.name):
+                # It goes into the history as the text that it stands for: nobody answers this call.
+                turn.text = call.function.arguments
+                continue
             called = call.function if call.custom is None else call.custom
             arguments = call.function.arguments if call.custom is None else call.custom.input
             # A result names its call by id, and some servers give calls none.
@@ -143,6 +149,7 @@ class ResponsesAdapter:
             params["tools"] = specs
         if form is not None:
             params["text"] = {**(params.get("text") or {}), "format": form.responses()}
+            params.setdefault("structured", "auto")
         choice = params.get("tool_choice")
         if isinstance(choice, str) and choice not in _CHOICES:
             params["tool_choice"] = {"type": "function", "name": choice}
@@ -178,7 +185,10 @@ class ResponsesAdapter:
             else:
                 turn.truncation = reason or "no reason given"
         for number, item in enumerate(reply.output):
-            if isinstance(item, FunctionCall):
+            if isinstance(item, FunctionCall) and is_answer_tool(item.name):
+                turn.text = item.arguments
+                turn.items.append({"type": "message", "role": "assistant", "content": turn.text})
+            elif isinstance(item, FunctionCall):
                 call = ToolCall(
                     id=item.call_id or f"call_{run.turns}_{number}", name=item.name, arguments=item.arguments
                 )

@@ -13,7 +13,7 @@ from aimlasync.agents.context import RunContext
 from aimlasync.agents.errors import ToolError
 from aimlasync.agents.run_state import Endpoint, Run
 from aimlasync.agents.tools import Tool, tool, tool_of
-from aimlasync.config import Priority, check_headers
+from aimlasync.config import Priority, Structured, check_headers
 from aimlasync.structured.schema import Format, format_of
 
 
@@ -47,6 +47,8 @@ class CallParams(TypedDict, total=False):
     safety_identifier: str | None
     extra_headers: Mapping[str, str] | None
     extra_body: Mapping[str, Any] | None
+    structured: Structured | None
+    """How to ask for an answer of the type `output`; by default in the surest way that the model has."""
     priority: Priority
     tenant: str | None
     """The tenant in the client's fair queue; by default the run's id, so that all runs take turns."""

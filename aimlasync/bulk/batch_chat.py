@@ -28,7 +28,7 @@ from aimlasync.bulk.tasks.answer_schema import Form, form_of, form_of_schema
 from aimlasync.bulk.tasks.classification import ClassifyTask, Shot
 from aimlasync.bulk.tasks.request import Api, Request, RequestError
 from aimlasync.bulk.tasks.tasks import BatchTask, EmptyTextError, PromptTask, Task, empty_result, id_of
-from aimlasync.config import Limits, Timeout
+from aimlasync.config import Limits, Structured, Timeout
 from aimlasync.errors import AimlasyncError
 from aimlasync.resilience.retry import Retry
 
@@ -76,6 +76,7 @@ class BatchChat:
         shots: Sequence[Shot] = (),
         confidence: bool = False,
         params: Mapping[str, Any] | None = None,
+        structured: Structured = "auto",
         endpoint: Api = "chat",
         id_column: str | None = None,
         add: Mapping[str, str] | None = None,
@@ -112,6 +113,7 @@ class BatchChat:
                 shots=shots,
                 confidence=confidence,
                 params=params,
+                structured=structured,
                 id_column=id_column,
             )
         elif prompt is not None:
@@ -121,6 +123,7 @@ class BatchChat:
                 endpoint=endpoint,
                 system=system,
                 params=params,
+                structured=structured,
                 id_column=id_column,
                 form=form,
                 judge=judge,

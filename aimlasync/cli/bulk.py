@@ -20,8 +20,17 @@ from aimlasync.bulk.tasks.request import is_batch_line
 from aimlasync.bulk.tasks.tasks import BatchTask, PromptTask, Task
 from aimlasync.cli.files import check_outputs, is_file, open_input
 from aimlasync.cli.job_options import JobOptions, job_options
-from aimlasync.cli.options import ModelChoice, Where, WrongUseError, find_server, model_options, where_options
+from aimlasync.cli.options import (
+    ModelChoice,
+    Where,
+    WrongUseError,
+    find_server,
+    model_options,
+    structured_option,
+    where_options,
+)
 from aimlasync.cli.run_job import run_to_file, run_to_stream
+from aimlasync.config import Structured
 
 
 @click.command()
@@ -32,6 +41,7 @@ from aimlasync.cli.run_job import run_to_file, run_to_stream
 @click.option("--system", metavar="TEXT", help="The system message.")
 @click.option("--params", metavar="JSON", help="""Other parameters of the calls, such as '{"max_tokens": 200}'.""")
 @click.option("--schema", metavar="FILE", help="A JSON schema, or module:Type: what every answer must look like.")
+@structured_option
 @click.option("--id", "id_column", metavar="COLUMN", help="The column that names a row; by default they are numbered.")
 @click.option("--columns", metavar="A,B,C", help="Of the table: columns of FILE, and what `export --help` names.")
 @job_options
@@ -47,6 +57,7 @@ def bulk(
     schema: str | None,
     id_column: str | None,
     columns: str | None,
+    structured: Structured,
     flags: JobOptions,
     choice: ModelChoice,
     where: Where,
@@ -82,6 +93,7 @@ def bulk(
                 params=_params(params),
                 id_column=id_column,
                 form=None if schema is None else load_form(schema),
+                structured=structured,
                 judge=flags.retry_invalid > 0,
             )
             task.name = source.name

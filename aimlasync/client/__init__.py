@@ -6,6 +6,7 @@ It may import everything below it, and nothing above it imports its parts but by
     pipeline     the way of a call, in the order in which it happens
     resources    chat.completions, responses, models: from arguments to a body
     stored_responses   retrieve, cancel, delete, input_items and wait of client.responses
+    answer_modes  how one call asks for a structured answer at each upstream, and what is learned from a refusal
     receive      from an attempt's bytes to a reply, or a stream
     passthrough  requests of other clients, and answers as bytes
     call         one call and its attempts, and their books

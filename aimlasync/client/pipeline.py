@@ -160,7 +160,14 @@ class Pipeline:
         if below:
             for target in call.targets:
                 target.url += below
+        modes = None
         if options:
+            if (structured := options.get("structured")) is not None:
+                from aimlasync.client.answer_modes import answer_modes
+
+                call.modes = modes = answer_modes(
+                    self.balancer, api, body, info, structured, validate=self._validate, targets=call.targets
+                )
             call.priority = options.get("priority", "interactive")
             call.tenant, call.affinity = options.get("tenant"), options.get("affinity")
         if self.observer is not None:
@@ -172,6 +179,8 @@ class Pipeline:
         except BaseException as error:
             call.give_up(error)
             raise
+        if modes is not None and modes.fallen:
+            modes.learn(call.targets, getattr(answer, "info", info))
         if call.watch is not None and isinstance(answer, Reply):
             call.watch.answered(answer)
         return answer

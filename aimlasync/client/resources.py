@@ -84,8 +84,14 @@ class Completions:
         """Ask for one chat completion, whole or (`stream=True`) in pieces.
 
         `messages` and everything in them may be dicts or the structs of `aimlasync.chat`; `CallOptions` names what is
-        not sent. Raises the errors of `aimlasync.errors`; UnsupportedRequestError before anything is sent.
+        not sent. A type as `response_format` is that of `parse`, whose errors are raised too. Raises the errors of
+        `aimlasync.errors`; UnsupportedRequestError before anything is sent.
         """
+        if isinstance(form := params.get("response_format"), type):
+            if not stream:
+                given: Any = params
+                return await self.parse(model=model, messages=messages, **given)
+            _ask_for(form, params)
         body, options = _body({"model": model, "messages": _listed(messages)}, params, chat.PARAMETERS, stream)
         receive_as = receive.chat_stream if body.get("stream") else receive.completion
         return await self._pipeline.call("chat", body, receive_as, options, self._settings)
@@ -101,14 +107,16 @@ class Completions:
         """Ask for an answer of the type `response_format` (a msgspec Struct, dataclass, Enum, Literal, ...): see
         `.parsed`.
 
-        Raises AnswerRefusedError, AnswerTruncatedError or AnswerInvalidError, each with the reply; TypeError, naming
-        the field, for a type that strict JSON schema cannot express.
+        It is asked for in the surest way that the model has, or in that which `structured=` names; `.info.structured`
+        says which. Raises AnswerRefusedError, AnswerTruncatedError or AnswerInvalidError, each with the reply;
+        TypeError, naming the field, for a type that strict JSON schema cannot express.
         """
         check_headers(params)
         from aimlasync.structured.parse import parse_completion
         from aimlasync.structured.schema import format_of
 
         form = format_of(response_format)
+        params.setdefault("structured", "auto")
         reply = await self.create(
             model=model,
             messages=messages,
@@ -190,6 +198,7 @@ class Responses(StoredResponses):
         from aimlasync.structured.schema import format_of
 
         form = format_of(text_format)
+        params.setdefault("structured", "auto")
         params["text"] = {**(params.get("text") or {}), "format": form.responses()}
         reply = await self.create(
             model=model,
@@ -301,6 +310,14 @@ class Listing:
 def _listed(items: Any) -> Any:
     """A generator is read once here; it could not be encoded for a second endpoint."""
     return items if isinstance(items, (str, list, tuple)) else list(items)
+
+
+def _ask_for(form: type, params: ChatParams) -> None:
+    """Put the schema of a type in the place of the type."""
+    from aimlasync.structured.schema import format_of
+
+    params["response_format"] = format_of(form).chat()
+    params.setdefault("structured", "auto")
 
 
 def _body(

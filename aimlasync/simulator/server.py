@@ -15,8 +15,10 @@ from hashlib import sha256
 from types import TracebackType
 from typing import Any, Literal, Self
 
+import msgspec
 from aiohttp import web
 
+from aimlasync.config import Mode
 from aimlasync.simulator import lookups
 from aimlasync.simulator.exchange import Exchange
 from aimlasync.simulator.faults import Fault
@@ -30,6 +32,7 @@ from aimlasync.simulator.state import State
 from aimlasync.simulator.vendor.request import SimRequest, read_request
 from aimlasync.simulator.vendor.vendors import VENDORS, Problem, Vendor, VendorName
 from aimlasync.simulator.wire import http
+from aimlasync.structured.modes import MODES
 
 MAX_BODY = 64 * 1024 * 1024
 
@@ -51,6 +54,9 @@ class Simulator:
     return the answer to a request, return None for the usual one, or raise `Problem` for an error. `seed` selects ids,
     latencies, faults and equal answers. `clock` times the limits and the ledger. `keep_bodies` keeps the decoded
     request bodies in the ledger.
+
+    `structured` is the surest way to a structured answer that its models have: "json_schema", "tool", "json_object" or
+    "text"; they refuse those above it. A schema in the prompt is filled in; without `json_object` among words.
 
     `script` has the model's turns of a conversation in order, the last one repeated: an `Answer`, a `Call`, a text, or
     a `Problem`. A mapping has several scripts by name; a request names one by header `X-Script`, `metadata.script`, or
@@ -77,13 +83,16 @@ class Simulator:
         faults: Sequence[Fault] = (),
         answer: Callable[[SimRequest], Answer | str | None] | None = None,
         script: Script | Mapping[str, Script] = (),
+        structured: Mode = "json_schema",
         validate: bool = True,
         keep_bodies: bool = False,
         clock: Callable[[], float] | None = None,
     ) -> None:
         if vendor not in VENDORS:
             raise ValueError(f"unknown vendor {vendor!r}; known: {', '.join(VENDORS)}")
-        profile = VENDORS[vendor]
+        if structured not in MODES:
+            raise ValueError(f"unknown structured={structured!r}; known: {', '.join(MODES)}")
+        profile = msgspec.structs.replace(VENDORS[vendor], structured=structured)
         if retry_after == "vendor":
             retry_after = "auto" if profile.sends_retry_after else None
         clock = clock or time.monotonic

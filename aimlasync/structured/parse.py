@@ -1,7 +1,7 @@
 """Parses the answer of a decoded reply into a value of the type that was asked for, or raises an AnswerError.
 
 It has no I/O. The reply is complete and paid for, so every error carries it. It may import `chat.types`,
-`responses.types`, `structured.schema` and `errors`.
+`responses.types`, `errors` and this package.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import msgspec
 from aimlasync.chat.types import ChatCompletion
 from aimlasync.errors import AnswerError, AnswerInvalidError, AnswerRefusedError, AnswerTruncatedError
 from aimlasync.responses.types import Response
+from aimlasync.structured.answer_text import answer_text, decode_answer, message_text
 from aimlasync.structured.schema import Format
 
 _CALLS = ("function_call", "custom_tool_call")
@@ -28,10 +29,11 @@ def parse_completion(reply: ChatCompletion, form: Format[Any]) -> ChatCompletion
             raise _error(AnswerRefusedError, "a content filter cut the answer", reply)
         if choice.finish_reason == "length":
             raise _error(AnswerTruncatedError, _cut(form), reply)
-        if not message.content and (message.tool_calls or message.function_call):
+        text = message_text(message)
+        if not text and (message.tool_calls or message.function_call):
             # The model called a tool; its answer comes in a later turn.
             continue
-        message.__dict__["parsed"] = _value(message.content or "", form, reply)
+        message.__dict__["parsed"] = _value(text, form, reply)
     return reply
 
 
@@ -49,9 +51,10 @@ def parse_response(reply: Response, form: Format[Any]) -> Response:
     if reply.status == "failed":
         said = reply.error.message if reply.error is not None else "no reason given"
         raise _error(AnswerInvalidError, f"the run failed: {said}", reply)
-    if not reply.output_text and any(item.type in _CALLS for item in reply.output):
+    text = answer_text(reply)
+    if not text and any(item.type in _CALLS for item in reply.output):
         return reply
-    reply.__dict__["parsed"] = _value(reply.output_text, form, reply)
+    reply.__dict__["parsed"] = _value(text, form, reply)
     return reply
 
 
@@ -61,7 +64,7 @@ def _cut(form: Format[Any]) -> str:
 
 def _value(text: str, form: Format[Any], reply: ChatCompletion | Response) -> Any:
     try:
-        return form.decode(text)
+        return decode_answer(text, form)
     except msgspec.DecodeError as error:
         problem = str(error)
     raise _error(AnswerInvalidError, f"the answer is not a {form.name}: {problem}", reply)

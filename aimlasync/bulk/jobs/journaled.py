@@ -20,7 +20,7 @@ from aimlasync.bulk.jobs.job_rows import check_row, is_final, pending_rows
 from aimlasync.bulk.jobs.options import Options
 from aimlasync.bulk.journal.id_set import IdSet
 from aimlasync.bulk.journal.journal import Durability, Journal
-from aimlasync.bulk.journal.manifest import facts_of
+from aimlasync.bulk.journal.manifest import add_facts, facts_of
 from aimlasync.bulk.journal.part_files import identity_of_part, parts_of, remove_part
 from aimlasync.bulk.journal.record import Facts, Glance, Record, add_earlier
 from aimlasync.bulk.progress.totals import Totals
@@ -137,6 +137,8 @@ class JournaledRows:
             return bool(self.totals.ok or self.totals.failed or self._failed)
         finally:
             self._journal.close()
+            if self.totals.structured:
+                add_facts(self._journal.path, {"structured": dict(self.totals.structured)})
 
     def close(self) -> None:
         """Close the journal; harmless after `finish`."""

@@ -69,6 +69,8 @@ class Totals:
     cost_usd: float = 0.0
     unpriced: dict[str, list[int]] = field(default_factory=dict)
     """Model -> tokens in and out of rows whose cost the vendor did not state."""
+    structured: Counter[str] = field(default_factory=Counter)
+    """How answers in a form were asked for -> rows."""
     gold: Counter[tuple[str, str]] = field(default_factory=Counter)
     """(right label, label given) -> rows."""
     matches: dict[str, list[int]] = field(default_factory=dict)
@@ -135,6 +137,8 @@ class Totals:
         facts, error = record.info, record.error
         if facts is None:
             facts = Facts()
+        if facts.structured is not None:
+            self.structured[facts.structured] += 1
         if error is None:
             self.ok += 1
             label = facts.label

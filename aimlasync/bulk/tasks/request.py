@@ -1,6 +1,6 @@
 """One request of a job, and the line format that brings it.
 
-Plain data and its reading; no I/O, and imports msgspec alone. The line format is that of OpenAI's Batch API,
+Plain data and its reading; no I/O, and imports `config` alone. The line format is that of OpenAI's Batch API,
 "The request input object":
 {"custom_id": "...", "method": "POST", "url": "/v1/chat/completions", "body": {...}}.
 """
@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 import msgspec
+
+from aimlasync.config import Structured
 
 Api = Literal["chat", "responses"]
 
@@ -29,6 +31,8 @@ class Request(msgspec.Struct, kw_only=True, gc=False):
     api: Api
     body: dict[str, Any]
     """The parameters: model, and messages or input, and whatever else."""
+    structured: Structured | None = None
+    """How to ask for the JSON schema in the parameters; None sends them as they are."""
 
     @property
     def model(self) -> str:

@@ -17,6 +17,7 @@ from aimlasync.bulk.tasks.request import Request
 from aimlasync.chat.types import ChatCompletion, Usage, decode_completion
 from aimlasync.errors import AimlasyncError
 from aimlasync.responses.types import Response, ResponseUsage, decode_response
+from aimlasync.structured.answer_text import answer_text
 
 if TYPE_CHECKING:
     from aimlasync.info import Info
@@ -77,7 +78,7 @@ class Result(msgspec.Struct, eq=False):
         reply = self.reply
         if reply is None:
             return None
-        return reply.text if isinstance(reply, ChatCompletion) else reply.output_text
+        return answer_text(reply)
 
     @property
     def info(self) -> Info | None:

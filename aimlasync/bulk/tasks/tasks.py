@@ -18,6 +18,7 @@ from aimlasync.bulk.tasks.prompt import Prompt, as_text
 from aimlasync.bulk.tasks.request import Api, Request, RequestError, request_of_line
 from aimlasync.bulk.tasks.result import Answer, Read, Reply, Result, is_refused
 from aimlasync.chat.types import ChatCompletion
+from aimlasync.config import Structured
 from aimlasync.errors import AimlasyncError, AnswerInvalidError, AnswerRefusedError, AnswerTruncatedError
 
 
@@ -87,7 +88,10 @@ class BatchTask:
 
 
 class PromptTask:
-    """A prompt template filled in with the columns of each row."""
+    """A prompt template filled in with the columns of each row.
+
+    `structured` is how an answer in a `form` is asked for, by default in the surest way that the model has.
+    """
 
     def __init__(
         self,
@@ -99,6 +103,7 @@ class PromptTask:
         params: Mapping[str, Any] | None = None,
         id_column: str | None = None,
         form: Form | None = None,
+        structured: Structured = "auto",
         judge: bool = False,
     ) -> None:
         self.name = "input"
@@ -111,6 +116,7 @@ class PromptTask:
         self._params = {**(form.params(endpoint) if form is not None else {}), **self._said}
         self.id_column = id_column
         self._form = form
+        self._structured = None if form is None else structured
         self.read: Read | None = read_any if judge else None
         if form is not None:
             self.read = partial(_read_form, form)
@@ -147,6 +153,7 @@ class PromptTask:
             body=body_of(
                 self.endpoint, self.model, self.prompt.system, self.prompt.user("", row.fields), params=self._params
             ),
+            structured=self._structured,
         )
 
     def check(self, row: Row) -> None:
