@@ -12,10 +12,11 @@ import asyncio
 import functools
 import inspect
 import re
+import sys
 import typing
 import weakref
 from collections.abc import Awaitable, Callable
-from typing import Annotated, Any, cast, overload
+from typing import Annotated, Any, Protocol, cast, overload
 
 import anyio.to_thread
 import msgspec
@@ -153,11 +154,11 @@ def tool(
     """Make a tool of a function with type hints; also a decorator, with or without arguments.
 
     The model is told the function's name, docstring and parameters; `Annotated[str, "which city"]` describes a
-    parameter, and msgspec.Meta constrains it. A first parameter of type `RunContext` gets the run's context. A function
-    that is not async runs in a worker thread; `in_thread=False` runs it on the event loop, which is for functions that
-    neither block nor compute for long. `strict=False` allows types that strict JSON schema cannot express, such as
-    dicts. The other options are those of `Tool`. Raises TypeError, naming the parameter, for a signature that has no
-    schema.
+    parameter, and msgspec.Meta, or pydantic's Field, constrains it. A first parameter of type `RunContext` gets the
+    run's context. A function that is not async runs in a worker thread; `in_thread=False` runs it on the event loop,
+    which is for functions that neither block nor compute for long. `strict=False` allows types that strict JSON schema
+    cannot express, such as dicts. The other options are those of `Tool`. Raises TypeError, naming the parameter, for a
+    signature that has no schema.
     """
     if function is None:
         return functools.partial(
@@ -216,7 +217,7 @@ def tool_of(given: Tool | Callable[..., Any]) -> Tool:
 
 
 class _Signature:
-    """The parameters of a function as a msgspec Struct, from which both schema and decoder are made."""
+    """The parameters of a function, from which both schema and decoder are made."""
 
     def __init__(self, function: Callable[..., Any], bare: Callable[..., Any], name: str) -> None:
         try:
@@ -238,8 +239,7 @@ class _Signature:
             if parameter.name not in hints:
                 raise TypeError(f"{name}: parameter {parameter.name} has no type hint")
             fields.append(self._field(parameter, hint))
-        self.struct = msgspec.defstruct(name, fields, kw_only=True, forbid_unknown_fields=True)
-        self._decoder = msgspec.json.Decoder(self.struct)
+        self._arguments = _arguments(name, fields)
 
     def _field(self, parameter: inspect.Parameter, hint: Any) -> tuple[str, Any, Any]:
         if typing.get_origin(hint) is Annotated:
@@ -256,23 +256,63 @@ class _Signature:
 
     def strict(self) -> dict[str, Any]:
         try:
-            return format_of(self.struct).schema
+            return self._arguments.strict()
         except TypeError as error:
             raise TypeError(f"{error} (or make it with strict=False)") from None
 
     def loose(self) -> dict[str, Any]:
-        (_,), parts = msgspec.json.schema_components((self.struct,), ref_template="#/$defs/{name}")
-        schema: dict[str, Any] = parts.pop(self.struct.__name__)
-        schema.pop("title", None)
-        return {**schema, "$defs": parts} if parts else schema
+        return self._arguments.loose()
 
     def read(self, text: str) -> dict[str, Any]:
         # Some servers send an empty text for a call without arguments.
-        arguments = msgspec.structs.asdict(self._decoder.decode(text or "{}"))
+        arguments = self._arguments.decode(text or "{}")
         for name in self.null_is_default:
-            if arguments[name] is None:
+            if name in arguments and arguments[name] is None:
                 del arguments[name]
+        return arguments
+
+
+class _Arguments(Protocol):
+    """The parameters of a function: their schema, and what decodes them."""
+
+    def strict(self) -> dict[str, Any]:
+        """Return the strict schema. Raises TypeError, naming the parameter."""
+
+    def loose(self) -> dict[str, Any]:
+        """Return a schema that may have what the strict one cannot."""
+
+    def decode(self, text: str, /) -> dict[str, Any]:
+        """Return the arguments that are given. Raises ValueError."""
+
+
+class _Struct:
+    """The parameters as a msgspec Struct."""
+
+    def __init__(self, name: str, fields: list[tuple[str, Any, Any]]) -> None:
+        self._struct = msgspec.defstruct(name, fields, kw_only=True, forbid_unknown_fields=True)
+        self._decoder = msgspec.json.Decoder(self._struct)
+
+    def strict(self) -> dict[str, Any]:
+        return format_of(self._struct).schema
+
+    def loose(self) -> dict[str, Any]:
+        (_,), parts = msgspec.json.schema_components((self._struct,), ref_template="#/$defs/{name}")
+        schema: dict[str, Any] = parts.pop(self._struct.__name__)
+        schema.pop("title", None)
+        return {**schema, "$defs": parts} if parts else schema
+
+    def decode(self, text: str, /) -> dict[str, Any]:
+        arguments = msgspec.structs.asdict(self._decoder.decode(text))
         return {name: value for name, value in arguments.items() if value is not msgspec.UNSET}
+
+
+def _arguments(name: str, fields: list[tuple[str, Any, Any]]) -> _Arguments:
+    if "pydantic" in sys.modules:
+        from aimlasync.structured.pydantic_models import Arguments, is_pydantic
+
+        if any(is_pydantic(hint) for _, hint, _ in fields):
+            return Arguments(name, [(field, hint, default is msgspec.NODEFAULT) for field, hint, default in fields])
+    return _Struct(name, fields)
 
 
 def _takes_none(hint: Any) -> bool:
