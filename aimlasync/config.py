@@ -98,6 +98,8 @@ class CallOptions(TypedDict, total=False):
     timeout: Timeout | float | None
     """The total in seconds, or all bounds."""
     extra_headers: Mapping[str, str] | None
+    extra_query: Mapping[str, Any] | str | None
+    """Added to the URL: a mapping, or a text that is quoted already. Values may be lists and mappings."""
     extra_body: Mapping[str, Any] | None
     """Further members of the request's body; they are added last, and None is sent as null."""
     priority: Priority

@@ -119,6 +119,7 @@ class APIStatusError(AimlasyncError):
         *,
         status: int,
         body: Any = None,
+        raw: bytes = b"",
         code: str | None = None,
         type: str | None = None,
         param: str | None = None,
@@ -130,6 +131,9 @@ class APIStatusError(AimlasyncError):
         super().__init__(message, info=info, billed=billed)
         self.status = status
         self.body = body
+        """The body, decoded where it is JSON, else a str."""
+        self.raw = raw
+        """The bytes of the body, up to 1 MiB."""
         self.code = code
         self.type = type
         self.param = param

@@ -3,24 +3,25 @@
     from openai import AsyncOpenAI
     client = AsyncOpenAI(http_client=aimlasync.httpx.client(AsyncClient()), api_key="unused")
 
-openai-agents, pydantic-ai, langchain-openai and instructor take such an AsyncOpenAI or its `http_client`. `openai(...)`
-makes an AsyncOpenAI with the SDK's own retries off.
+openai-agents, pydantic-ai, langchain-openai and instructor take such an AsyncOpenAI or its `http_client`.
+`aimlasync.openai` has an AsyncOpenAI that is made over a client at once.
 
 This module translates requests, answers and errors between httpx and `AsyncClient.forward`, and decides nothing. It
 works with httpx2 (openai >= 3) and httpx >= 0.27: it uses the names that both have, and answers a request with the
 classes of the package that the request came from. Neither package is imported before it is needed.
 
 Requests: chat/completions and responses go through the pipeline, their body unchanged unless it is translated for an
-endpoint. Every other path goes to the first endpoint as it is, without limits and retries. Host and key are always
-those of an endpoint; of the SDK's base_url only the path matters.
+endpoint. Every other path goes to the first endpoint as it is: through the same limits, and tried again after 429, 503
+and a connection that could not be made. Queries are sent. Host and key are those of an endpoint; of the SDK's base_url
+only the path matters.
 
 Timeouts: a timeout of the request (`timeout=` of the SDK or httpx) replaces the client's. `connect` is
 `Timeout.connect`. `read` is `total` of an answer that is not streamed, queueing and retries included, and `first_token`
 and `idle` of a streamed one. `write` and `pool` have no counterpart. None keeps the client's.
 
-Retries: the pipeline has retried a failed request as often as `Retry` allows. So every error response carries
-`x-should-retry: false`, and the SDK gets its own APIConnectionError for a failed connection, which it does not retry.
-An SDK before 2.40 does; there, `openai(...)` or `max_retries=0` prevents it.
+Retries: what the pipeline has retried as often as `Retry` allows is not for the SDK to retry again. So such an error
+response carries `x-should-retry: false`, and the SDK gets its own APIConnectionError for a failed connection, which it
+does not retry. An SDK before 2.40 does; there, `openai(...)` or `max_retries=0` prevents it.
 """
 
 from __future__ import annotations
@@ -32,11 +33,12 @@ import sys
 from collections.abc import AsyncIterator, Mapping
 from functools import cache
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 import msgspec
 
 from aimlasync import AsyncClient, Timeout
-from aimlasync.client.passthrough import Forwarded
+from aimlasync.client.passthrough import IDEMPOTENT, Forwarded
 from aimlasync.errors import (
     AimlasyncError,
     APIConnectionError,
@@ -52,7 +54,7 @@ from aimlasync.headers import FRAMING, Headers
 from aimlasync.responses.types import Response
 from aimlasync.wire.base import encode
 
-__all__ = ["Transport", "client", "openai"]
+__all__ = ["Route", "Transport", "client", "openai"]
 
 # The path of a base URL: a prefix such as that of a gateway, and the version.
 _BASE = re.compile(r"\A.*?/v\d+[a-z]*\d*/(?=.)")
@@ -61,34 +63,34 @@ _PIPELINE = re.compile(r"(?:\A|.*/)(chat/completions|responses)/?\Z")
 # Since this version the SDK does not retry its own exceptions.
 _SDK_KEEPS_ITS_ERRORS = (2, 40)
 _NUMBERS = re.compile(r"\d+")
-# Headers of a request that the endpoint sets itself, or that belong to the connection.
-_NOT_SENT = frozenset(
-    (
-        *FRAMING,
-        "accept",
-        "accept-encoding",
-        "api-key",
-        "authorization",
-        "cookie",
-        "host",
-        "proxy-authorization",
-        "user-agent",
-        "x-api-key",
-    )
-)
+# Headers of a request that the transport sets itself, or that belong to the connection.
+_NOT_SENT = frozenset((*FRAMING, "accept", "accept-encoding", "host", "proxy-authorization", "user-agent"))
+# Headers that the endpoint sets itself.
+_CREDENTIALS = frozenset(("api-key", "authorization", "cookie", "x-api-key"))
 # Headers of a response that describe its bytes on the wire, which are decoded here.
 _NOT_RETURNED = frozenset(("connection", "content-encoding", "content-length", "keep-alive", "transfer-encoding"))
+
+
+class Route(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a request goes: `request.extensions["aimlasync"]`, where it is not to the transport's client.
+
+    With `base_url`, paths below it and the request's own credentials are sent as they are.
+    """
+
+    client: AsyncClient
+    base_url: str | None = None
 
 
 class Transport:
     """A transport for `httpx.AsyncClient(transport=...)` and `httpx2.AsyncClient(transport=...)`.
 
-    The caller closes `client`. httpx's default timeout of 5 seconds counts as a timeout of the request; `timeout=None`
-    keeps the client's, which `client(...)` sets. A response's `extensions["aimlasync"]` is the call's `Info`.
+    The caller closes `client`; without one, each request brings a `Route`. httpx's default timeout of 5 seconds counts
+    as a timeout of the request; `timeout=None` keeps the client's, which `client(...)` sets. A response's
+    `extensions["aimlasync"]` is the call's `Info`.
     """
 
-    def __init__(self, client: AsyncClient) -> None:
-        self._client = client
+    def __init__(self, client: AsyncClient | None = None) -> None:
+        self._route = None if client is None else Route(client=client)
 
     async def handle_async_request(self, request: Any) -> Any:
         """Return the response to an httpx request. Raises exceptions of httpx, such as ConnectError and ReadTimeout.
@@ -97,24 +99,29 @@ class Transport:
         """
         # httpx or httpx2, the package that the request came from.
         package = sys.modules[type(request).__module__.partition(".")[0]]
+        route: Route = request.extensions.get("aimlasync", self._route)
         content = await request.aread()
-        path, is_pipeline = _route(request.method, request.url.raw_path.decode("ascii").partition("?")[0])
+        path, is_pipeline = _path(request.method, request.url.raw_path.decode("ascii").partition("?")[0], route)
+        is_retried = is_pipeline or request.method in IDEMPOTENT
         error: AimlasyncError | ValueError
         try:
-            answer = await self._client.forward(
+            answer = await route.client.forward(
                 request.method,
                 path,
                 content or None,
                 query=request.url.query.decode("ascii"),
-                extra_headers=_request_headers(request.headers, is_json=is_pipeline),
-                timeout=_timeout(self._client.timeout, request.extensions.get("timeout") or {}, content),
+                extra_headers=_request_headers(request.headers, is_json=is_pipeline, own=route.base_url is not None),
+                timeout=_timeout(route.client.timeout, request.extensions.get("timeout") or {}, content),
             )
         except (AimlasyncError, ValueError) as failed:
             error = failed
         else:
+            headers = _response_headers(answer.headers)
+            if answer.status in (429, 503) or (answer.status >= 400 and is_retried):
+                headers = [(n, v) for n, v in headers if n.lower() != "x-should-retry"] + [("x-should-retry", "false")]
             return package.Response(
                 answer.status,
-                headers=_response_headers(answer.headers),
+                headers=headers,
                 stream=_body_class(package)(answer, request),
                 extensions={"aimlasync": answer.info},
                 request=request,
@@ -124,7 +131,8 @@ class Transport:
             status, headers, body = response
             extensions = {"aimlasync": getattr(error, "info", None)}
             return package.Response(status, headers=headers, content=body, extensions=extensions, request=request)
-        if is_pipeline and "x-stainless-lang" in request.headers:
+        is_final = is_retried or getattr(error, "billed", None) is False
+        if is_final and "x-stainless-lang" in request.headers:
             raise _as_openai(error, request) or _as_httpx(error, package, request) from error
         raise _as_httpx(error, package, request) from error
 
@@ -148,26 +156,19 @@ def client(client: AsyncClient, **options: Any) -> Any:
 
 
 def openai(client: AsyncClient, **options: Any) -> Any:
-    """Return an `openai.AsyncOpenAI` over `client` with the SDK's own retries off; `options` are those of AsyncOpenAI.
+    """Return `aimlasync.openai.AsyncOpenAI(aimlasync=client)`; `options` are those of AsyncOpenAI.
 
     Raises ImportError when openai is not installed.
     """
-    try:
-        sdk = importlib.import_module("openai")
-    except ModuleNotFoundError:
-        sdk = None
-    if sdk is None:
-        raise ImportError("aimlasync.httpx.openai needs the SDK: pip install openai")
-    # The SDK needs a key and a host, which are never used.
-    defaults = {"api_key": "unused", "base_url": "https://aimlasync.invalid/v1", "max_retries": 0}
-    return sdk.AsyncOpenAI(http_client=_http_client(client, {}), **{**defaults, **options})
+    return importlib.import_module("aimlasync.openai").AsyncOpenAI(aimlasync=client, **options)
 
 
 def _http_client(client: AsyncClient, options: dict[str, Any]) -> Any:
-    return _package().AsyncClient(transport=Transport(client), **{"timeout": None, **options})
+    # A proxy of the environment would replace the transport.
+    return package_of_sdk().AsyncClient(transport=Transport(client), **{"timeout": None, "trust_env": False, **options})
 
 
-def _package() -> Any:
+def package_of_sdk() -> Any:
     """Import httpx2, or httpx when httpx2 is missing or the installed SDK is older than it."""
     names = ["httpx2", "httpx"]
     try:
@@ -217,20 +218,26 @@ def _body_class(package: Any) -> Any:
 # The request
 
 
-def _route(method: str, path: str) -> tuple[str, bool]:
+def _path(method: str, path: str, route: Route) -> tuple[str, bool]:
     """Return the path below the base URL, and whether the request goes through the pipeline."""
-    base = _BASE.match(path)
-    below = path.lstrip("/") if base is None else path[base.end() :]
+    if route.base_url is not None:
+        base = urlsplit(route.base_url).path.rstrip("/") + "/"
+        if path.startswith(base):
+            below = path[len(base) :]
+            return below, method == "POST" and _PIPELINE.match(below) is not None
+    version = _BASE.match(path)
+    below = path.lstrip("/") if version is None else path[version.end() :]
     if method != "POST":
         return below, False
     # A base URL without a version cannot be told from the rest of the path.
-    found = (_PIPELINE.match if base is None else _EXACTLY.match)(below)
+    found = (_PIPELINE.match if version is None else _EXACTLY.match)(below)
     return (below, False) if found is None else (found[1], True)
 
 
-def _request_headers(headers: Any, *, is_json: bool) -> Headers:
-    """Return the headers of a request that are sent to the endpoint."""
-    sent = Headers({name: value for name, value in headers.items() if name.lower() not in _NOT_SENT})
+def _request_headers(headers: Any, *, is_json: bool, own: bool) -> Headers:
+    """Return the headers of a request that are sent to the endpoint; `own` credentials are among them."""
+    skipped = _NOT_SENT if own else _NOT_SENT | _CREDENTIALS
+    sent = Headers({name: value for name, value in headers.items() if name.lower() not in skipped})
     if is_json:
         # The pipeline sets it.
         sent.pop("content-type", None)

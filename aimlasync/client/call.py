@@ -53,6 +53,7 @@ class Settings(msgspec.Struct, frozen=True):
     retry: Retry
     timeout: Timeout
     headers: Headers
+    query: Mapping[str, Any] = {}
 
 
 class AnswerModes(Protocol):
@@ -93,6 +94,8 @@ class Call(msgspec.Struct, eq=False):
     """What the retry under way cost its endpoint's retry budget."""
     probing: bool = False
     """Whether it goes on credit, as the one probe."""
+    only_refused: bool = False
+    """Whether it may be sent again only where the server did not take it: 429, 503, and no connection."""
     replaced: bool = False
     """Whether a kept connection died at once under an attempt, which was then made again over a fresh one."""
     modes: AnswerModes | None = None

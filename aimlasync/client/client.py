@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Collection, Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, Unpack
+from typing import TYPE_CHECKING, Any, Self, Unpack
 
 import msgspec
 
@@ -55,6 +55,7 @@ class AsyncClient:
         timeout: Timeout | float | None = None,
         validate: bool = True,
         default_headers: Mapping[str, str] | None = None,
+        default_query: Mapping[str, Any] | None = None,
         secret_headers: Collection[str] = (),
         allow_http: bool = False,
         proxy: str | None = None,
@@ -83,7 +84,7 @@ class AsyncClient:
         self._pipeline = Pipeline(
             balancer, transport=transport, proxy=proxy, budget=budget, hedging=hedging, validate=validate
         )
-        self._set(_changed(_USUAL, timeout, retry, max_retries, default_headers))
+        self._set(_changed(_USUAL, timeout, retry, max_retries, default_headers, default_query))
 
     def _set(self, settings: Settings) -> None:
         self._settings = settings
@@ -99,13 +100,14 @@ class AsyncClient:
         retry: Retry | None = None,
         max_retries: int | None = None,
         default_headers: Mapping[str, str] | None = None,
+        default_query: Mapping[str, Any] | None = None,
     ) -> Self:
         """Return this client with other options.
 
         Both share connections, limits and life: closing one closes the other.
         """
         other = copy.copy(self)
-        other._set(_changed(self._settings, timeout, retry, max_retries, default_headers))
+        other._set(_changed(self._settings, timeout, retry, max_retries, default_headers, default_query))
         return other
 
     @property
@@ -157,8 +159,10 @@ class AsyncClient:
         """Send a request that another client wrote, and return the answer's own bytes.
 
         POST to "chat/completions" and "responses" goes through limits, retries and failover as any call does, and
-        raises what they raise. Another path below the base URL goes to the first endpoint, once, with its key; its
-        answer is handed back whatever its status. Raises UnsupportedRequestError for what cannot be sent.
+        raises what they raise. Another path below the base URL goes to the first endpoint with its key, through the
+        same limits; its answer is handed back whatever its status. It is tried again after 429, 503 and a connection
+        that could not be made, and with an idempotent method (GET, PUT, DELETE) as any call is.
+        `query` is a quoted text. Raises UnsupportedRequestError for what cannot be sent.
         """
         check_headers(options)
         from aimlasync.client.passthrough import forward
@@ -206,6 +210,7 @@ def _changed(
     retry: Retry | None,
     max_retries: int | None,
     default_headers: Mapping[str, str] | None,
+    default_query: Mapping[str, Any] | None,
 ) -> Settings:
     """Return `settings` with what is given. Raises ValueError for a header that cannot be sent."""
     retry = retry or settings.retry
@@ -213,4 +218,5 @@ def _changed(
         retry = msgspec.structs.replace(retry, attempts=max_retries + 1)
     headers = Headers.hiding(default_headers or {}).checked("default_headers")
     timeout = settings.timeout if timeout is None else settings.timeout.but(timeout)
-    return Settings(retry, timeout, Headers({**settings.headers, **headers}))
+    query = {**settings.query, **(default_query or {})}
+    return Settings(retry, timeout, Headers({**settings.headers, **headers}), query)

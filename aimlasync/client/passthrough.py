@@ -8,6 +8,7 @@ changes nothing.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
@@ -17,17 +18,21 @@ import msgspec
 from aimlasync.client import receive
 from aimlasync.client.call import Attempt, Settings
 from aimlasync.client.pipeline import Pipeline
+from aimlasync.client.request_head import address
 from aimlasync.client.stream import Stream
 from aimlasync.config import CallOptions
-from aimlasync.endpoints.paths import path_below, query_of, refused
+from aimlasync.endpoints.paths import path_below, refused
 from aimlasync.endpoints.providers import Api
-from aimlasync.errors import AimlasyncError, APITimeoutError, StreamError
+from aimlasync.errors import AimlasyncError, APIStatusError, APITimeoutError, StreamError
 from aimlasync.info import Info
-from aimlasync.transport.base import MAX_BODY, MAX_ERROR_BODY, RawReply, beginning
+from aimlasync.transport.base import MAX_BODY, RawReply
 from aimlasync.wire.base import Reply, encode, plain
 
-# Paths, below an endpoint's base URL, that the pipeline serves.
-_PIPELINE: Mapping[str, Api] = {"chat/completions": "chat", "responses": "responses"}
+# Paths, below an endpoint's base URL, that ask a model; Azure names the deployment before.
+_PIPELINE = re.compile(r"(?P<path>(?:deployments/[^/]+/)?(?P<api>chat/completions|responses))/?\Z")
+_APIS: Mapping[str, Api] = {"chat/completions": "chat", "responses": "responses"}
+IDEMPOTENT = frozenset(("GET", "HEAD", "OPTIONS", "PUT", "DELETE"))
+"""Methods whose requests may be sent again whatever became of the first one (RFC 9110, 9.2.2)."""
 
 
 class Forwarded:
@@ -91,27 +96,42 @@ class _Streamed(Forwarded):
 
 
 class _Direct(Forwarded):
-    """An answer that nobody reads along with; `idle` bounds the wait for its next bytes, in seconds."""
+    """An answer that nobody reads along with, and its attempt, which ends with it.
 
-    def __init__(self, reply: RawReply, info: Info, idle: float | None) -> None:
-        super().__init__(reply.status, reply.headers, info)
-        self._reply = reply
+    `idle` bounds the wait for its next bytes, in seconds.
+    """
+
+    def __init__(self, attempt: Attempt, idle: float | None) -> None:
+        super().__init__(attempt.response.status, attempt.response.headers, attempt.info)
+        self._attempt = attempt
         self._idle = idle
 
     async def _next(self) -> bytes:
+        error: AimlasyncError
         try:
             async with asyncio.timeout(self._idle):
-                return await self._reply.read_some()
+                piece = await self._attempt.response.read_some()
         except TimeoutError:
-            pass
+            error = APITimeoutError(f"no further byte within {self._idle} s", phase="idle")
+        except AimlasyncError as failed:
+            error = failed
         except BaseException:
-            self._reply.abort()
+            self._attempt.abandon()
             raise
-        self._reply.abort()
-        raise APITimeoutError(f"no further byte within {self._idle} s", phase="idle", info=self.info)
+        else:
+            if not piece:
+                self._attempt.succeed(None)
+            return piece
+        self._attempt.fail(error)
+        raise error
 
     async def close(self) -> None:
-        self._reply.abort()
+        self._attempt.abandon()
+
+    def __del__(self) -> None:
+        # A reader that leaves without closing must not keep the permit for ever.
+        if self._attempt.permit.is_held and not self._attempt.permit.loop.is_closed():
+            self._attempt.permit.loop.call_soon_threadsafe(self._attempt.abandon)
 
 
 class _Seen:
@@ -156,16 +176,19 @@ async def forward(
     options: CallOptions,
 ) -> Forwarded:
     """What `AsyncClient.forward` does."""
-    path, query = path_below(path), query_of(query)
-    api = _PIPELINE.get(path) if method == "POST" else None
-    if api is None:
-        return await _direct(pipeline, settings, method, f"{path}?{query}" if query else path, body, options)
+    path = path_below(path)
     if query:
-        raise refused(f"a query is not sent to {path}; what it says belongs into the body")
-    return await _through(pipeline, settings, api, body or b"", options)
+        options = {**options, "extra_query": query}
+    found = _PIPELINE.match(path) if method == "POST" else None
+    if found is None:
+        return await _direct(pipeline, settings, method, path, body, options)
+    return await _through(pipeline, settings, found, body or b"", options)
 
 
-async def _through(pipeline: Pipeline, settings: Settings, api: Api, body: bytes, options: CallOptions) -> Forwarded:
+async def _through(
+    pipeline: Pipeline, settings: Settings, found: re.Match[str], body: bytes, options: CallOptions
+) -> Forwarded:
+    api = _APIS[found["api"]]
     try:
         request = plain(body)
     except msgspec.DecodeError:
@@ -180,7 +203,9 @@ async def _through(pipeline: Pipeline, settings: Settings, api: Api, body: bytes
         attempt.reply = seen = _Seen(attempt.response)
         return await receive_as(attempt)
 
-    answer = await pipeline.call(api, request, watched, options, settings, written=body)
+    answer = await pipeline.call(
+        api, request, watched, options, settings, written=body, path=None if found["path"] in _APIS else found["path"]
+    )
     if isinstance(answer, Reply):
         # Without bytes of its own it is the sum of a stream that was not asked for.
         return _Whole(answer.info, answer.raw or encode(answer), None if answer.raw else "application/json")
@@ -194,31 +219,26 @@ async def _through(pipeline: Pipeline, settings: Settings, api: Api, body: bytes
 async def _direct(
     pipeline: Pipeline, settings: Settings, method: str, path: str, body: bytes | None, options: CallOptions
 ) -> Forwarded:
-    _, transport = pipeline.enter()
+    """Ask the first endpoint something that is no model's answer; what it refuses for good is an answer too."""
+    loop, transport = pipeline.enter()
     upstream = pipeline.balancer.upstreams[0]
-    url, timeout = upstream.endpoint.url(path), options.get("timeout")
-    call = pipeline.plain_call(method, upstream, url, body, settings, options.get("extra_headers"))
+    call = pipeline.plain_call(
+        method, upstream, upstream.endpoint.url(path), body, settings, options.get("extra_headers")
+    )
+    timeout = options.get("timeout")
     if timeout is not None:
         call.timeout = settings.timeout.but(timeout)
-    info = call.info
-    info.endpoint, info.attempts = upstream.endpoint.name, 1
-    secrets = upstream.secrets.with_headers(call.headers)
+    address(call.targets, None, settings, options.get("extra_query"))
+    call.only_refused = method not in IDEMPOTENT
+    call.priority, call.tenant = options.get("priority", "interactive"), options.get("tenant")
+
+    async def opened(attempt: Attempt) -> _Direct:
+        return _Direct(attempt, call.timeout.idle)
+
     try:
-        async with asyncio.timeout(call.timeout.total):
-            reply = await pipeline.send(transport, call, call.targets[0])
-            info.saw_headers(reply.status, reply.headers)
-            if reply.status < 400:
-                return _Direct(reply, info, call.timeout.idle)
-            # Servers are known to echo the key they were given.
-            body = secrets.cut_from(await beginning(reply, MAX_ERROR_BODY))
-            secrets.without(info)
-            return _Whole(info, body)
-    except TimeoutError:
-        pass
-    except AimlasyncError as error:
-        secrets.redact(error)
-        raise
-    raise APITimeoutError(f"no answer within {call.timeout.total} s", phase="total", info=info)
+        return await pipeline.run(call, opened, loop, transport)
+    except APIStatusError as error:
+        return _Whole(call.info, error.raw)
 
 
 def _as_events(api: Api, reply: dict[str, Any]) -> bytes:

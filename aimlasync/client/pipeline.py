@@ -12,8 +12,6 @@ knows no HTTP (`transport`), no JSON (`chat`, `responses`) and no arithmetic (`a
 from __future__ import annotations
 
 import asyncio
-import itertools
-import secrets
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from functools import partial
 from typing import Any, TypeVar
@@ -23,14 +21,13 @@ from aimlasync.client.call import Attempt, Call, Settings, Target
 from aimlasync.client.deadlines import Deadlines
 from aimlasync.client.failures import heed, status_failure
 from aimlasync.client.observer import Observer
+from aimlasync.client.request_head import RequestIds, address, headers_of
 from aimlasync.client.retries import before_retry, reserve
 from aimlasync.config import CallOptions, Timeout
 from aimlasync.cost.budget import Budget
 from aimlasync.endpoints.providers import Api
 from aimlasync.endpoints.upstream import Upstream
 from aimlasync.errors import AimlasyncError, APITimeoutError, ClientClosedError
-from aimlasync.headers import Headers
-from aimlasync.info import Info, check_request_id
 from aimlasync.resilience.hedging import Hedging, race
 from aimlasync.transport.aiohttp_session import AiohttpTransport
 from aimlasync.transport.base import RawReply, Transport
@@ -42,8 +39,6 @@ T = TypeVar("T")
 Receive = Callable[[Attempt], Awaitable[T]]
 """What makes a reply, or a stream, of an attempt whose response has begun."""
 
-_CLIENT_REQUEST_ID = "X-Client-Request-Id"
-
 
 class Pipeline:
     """One client's way from a request to its reply.
@@ -53,7 +48,6 @@ class Pipeline:
     """
 
     __slots__ = (
-        "_id_prefix",
         "_ids",
         "_loop",
         "_owns_transport",
@@ -84,8 +78,7 @@ class Pipeline:
         self.observer: Observer | None = None
         self.is_closed = False
         self._validate = validate
-        self._ids = itertools.count(1)
-        self._id_prefix = secrets.token_hex(8)
+        self._ids = RequestIds()
         # Loop, deadlines and transport belong together, and begin with the first call. A transport that the user gave
         # stays the user's to close.
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -134,20 +127,20 @@ class Pipeline:
         settings: Settings,
         *,
         written: bytes | None = None,
-        below: str = "",
+        path: str | None = None,
     ) -> T:
         """Send `body` to an upstream that serves `api` and return what `receive` makes of the response.
 
         `written` is the body as bytes, where it is given as such: sent as it is wherever nothing has to be translated.
-        `below` is a path below that of `api`.
+        `path` is the path below the base URLs, where it is not that of the api.
         """
         loop, transport = self.enter()
-        info = self._info(str(body.get("model", "")), extra := options.get("extra_headers") if options else None)
+        info = self._ids.info(str(body.get("model", "")), extra := options.get("extra_headers") if options else None)
         timeout = options.get("timeout") if options else None
         call = Call(
             "POST",
             self.balancer.targets(api, body, info, validate=self._validate, written=written),
-            self._headers(info, settings, extra),
+            headers_of(info, settings, extra),
             info,
             settings.timeout if timeout is None else settings.timeout.but(timeout),
             settings.retry,
@@ -157,9 +150,6 @@ class Pipeline:
             self.budget,
             self.hedging,
         )
-        if below:
-            for target in call.targets:
-                target.url += below
         modes = None
         if options:
             if (structured := options.get("structured")) is not None:
@@ -170,6 +160,8 @@ class Pipeline:
                 )
             call.priority = options.get("priority", "interactive")
             call.tenant, call.affinity = options.get("tenant"), options.get("affinity")
+        if path is not None or settings.query or (options and options.get("extra_query")):
+            address(call.targets, path, settings, options.get("extra_query"))
         if self.observer is not None:
             endpoints = [target.upstream.endpoint for target in call.targets]
             call.watch = self.observer.began(api, body, info, endpoints)
@@ -220,8 +212,8 @@ class Pipeline:
         extra_headers: Mapping[str, str] | None,
     ) -> Call:
         """Return a call that goes to one upstream and asks no model."""
-        info = self._info("", extra_headers)
-        headers = self._headers(info, settings, extra_headers)
+        info = self._ids.info("", extra_headers)
+        headers = headers_of(info, settings, extra_headers)
         target = Target(upstream, url, body)
         return Call(method, [target], headers, info, settings.timeout, settings.retry, self.now())
 
@@ -306,19 +298,6 @@ class Pipeline:
             connect=call.timeout.connect,
             fresh=call.replaced,
         )
-
-    # Identity
-
-    def _info(self, model: str, extra_headers: Mapping[str, str] | None) -> Info:
-        if extra_headers and _CLIENT_REQUEST_ID in extra_headers:
-            return Info(model=model, request_id=check_request_id(extra_headers[_CLIENT_REQUEST_ID]))
-        return Info(model=model, request_id=f"{self._id_prefix}-{next(self._ids):x}")
-
-    def _headers(self, info: Info, settings: Settings, extra: Mapping[str, str] | None) -> dict[str, str]:
-        """What this call adds to an endpoint's headers; `extra` are checked, and all of them in one spelling."""
-        if not extra and not settings.headers:
-            return {_CLIENT_REQUEST_ID: info.request_id}
-        return Headers({**settings.headers, **(extra or {}), _CLIENT_REQUEST_ID: info.request_id})
 
 
 async def within(first_token: float, sent: Coroutine[Any, Any, RawReply]) -> RawReply:

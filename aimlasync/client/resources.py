@@ -215,7 +215,8 @@ class Responses(StoredResponses):
         """
         required = {"model": model} if input is None else {"model": model, "input": _listed(input)}
         body, options = _body(required, params, responses.PARAMETERS, False)
-        return await self._pipeline.call("responses", body, receive.response, options, self._settings, below="/compact")
+        path = "responses/compact"
+        return await self._pipeline.call("responses", body, receive.response, options, self._settings, path=path)
 
 
 class Models:

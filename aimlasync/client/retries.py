@@ -12,7 +12,7 @@ from aimlasync.client.call import Call
 from aimlasync.client.failures import may_be_anothers
 from aimlasync.cost.budget import Budget, Reservation
 from aimlasync.endpoints.upstream import Upstream
-from aimlasync.errors import AimlasyncError, BudgetExceededError
+from aimlasync.errors import AimlasyncError, APIConnectionError, APIStatusError, BudgetExceededError
 from aimlasync.transport.base import StaleConnectionError
 
 _log = logging.getLogger("aimlasync.retry")
@@ -57,6 +57,8 @@ async def _may_retry(call: Call, upstream: Upstream, error: AimlasyncError, now:
         # Another request, which the server has not answered yet: it owes nothing for the one that it refused.
         call.tried.discard(upstream)
         return True
+    if call.only_refused and not _was_refused(error):
+        return False
     attempts = call.info.attempts - call.replaced - (0 if call.modes is None else call.modes.fallen)
     if attempts < call.retry.attempts and may_be_anothers(call, error, now):
         # Another endpoint may serve it at once, and owes nothing for this one's failure.
@@ -82,6 +84,13 @@ async def _may_retry(call: Call, upstream: Upstream, error: AimlasyncError, now:
             retry_budget.probed(None)
         raise
     return True
+
+
+def _was_refused(error: AimlasyncError) -> bool:
+    """Whether the server did not take the request: it said so, or there was no connection."""
+    if isinstance(error, APIStatusError):
+        return error.status in (429, 503)
+    return isinstance(error, APIConnectionError) and error.billed is False
 
 
 async def _probe(call: Call, upstream: Upstream, error: AimlasyncError, delay: float) -> float | None:

@@ -89,11 +89,9 @@ class StoredResponses:
         """
         if starting_after is not None and not stream:
             raise ValueError("starting_after= is the place in a stream: give stream=True too")
-        query: list[tuple[str, Any]] = [("include[]", each) for each in include or ()]
+        query: dict[str, Any] = {"include": list(include or ())}
         if stream:
-            query.append(("stream", "true"))
-            if starting_after is not None:
-                query.append(("starting_after", starting_after))
+            query |= {"stream": True, "starting_after": starting_after}
 
         async def events(attempt: Attempt) -> ResponseStream:
             began = await receive.response_stream(attempt)
@@ -182,7 +180,7 @@ class StoredResponses:
                     raise
         return latest
 
-    async def _page(self, response: str | Response, query: Sequence[tuple[str, Any]], **options: Any) -> InputItemList:
+    async def _page(self, response: str | Response, query: Mapping[str, Any], **options: Any) -> InputItemList:
         return await self._ask("GET", response, "/input_items", receive.input_items, query, **options)
 
     async def _ask(
@@ -191,7 +189,7 @@ class StoredResponses:
         response: str | Response,
         below: str,
         received: Receive[T],
-        query: Sequence[tuple[str, Any]] = (),
+        query: Mapping[str, Any] | None = None,
         *,
         extra_headers: Mapping[str, str] | None = None,
         timeout: Timeout | float | None = None,
@@ -199,8 +197,8 @@ class StoredResponses:
     ) -> T:
         """Send a request for a stored response to the endpoint that has it."""
         path = f"/{segment_of(_id_of(response), 'the id of a response')}{below}"
-        if query:
-            path += f"?{query_from(query)}"
+        if written := query_from({**self._settings.query, **(query or {})}):
+            path += f"?{written}"
         headers = None if extra_headers is None else Headers.hiding(extra_headers).checked("extra_headers")
         missing: APIStatusError | None = None
         for upstream in self._places(response):
@@ -250,9 +248,7 @@ class InputItems:
         `limit` is the size of a page, `after` the id of the item before the first, `order` "desc" (newest first, the
         server's default) or "asc". Raises like `retrieve`.
         """
-        named = {"after": after, "limit": limit, "order": order}
-        query: list[tuple[str, Any]] = [(name, value) for name, value in named.items() if value is not None]
-        query += [("include[]", each) for each in include or ()]
+        query = {"after": after, "limit": limit, "order": order, "include": list(include or ())}
         return InputItemPages(self._responses, response, query, {"extra_headers": extra_headers, "timeout": timeout})
 
     __call__ = list
@@ -265,7 +261,7 @@ class InputItemPages:
         self,
         responses: StoredResponses,
         response: str | Response,
-        query: Sequence[tuple[str, Any]],
+        query: Mapping[str, Any],
         options: dict[str, Any],
     ) -> None:
         self._responses = responses
@@ -283,9 +279,9 @@ class InputItemPages:
             for item in page.data:
                 yield item
             last = page.last_id or (page.data[-1].get("id") if page.data else None)
-            if not page.has_more or not last or ("after", last) in query:
+            if not page.has_more or not last or query.get("after") == last:
                 return
-            query = [(name, value) for name, value in self._query if name != "after"] + [("after", last)]
+            query = {**self._query, "after": last}
 
 
 def _id_of(response: str | Response) -> str:

@@ -50,8 +50,8 @@ class Secret:
 class Endpoint:
     """One base URL with its key and limits.
 
-    `base_url` may end with a slash or not; a bare host gets /v1, other paths are kept. With `quota`, the limits are
-    those of the whole account, and all processes that share the quota keep them together.
+    `base_url` may end with a slash or not; a bare host gets /v1, other paths are kept, and with `exact` all are. With
+    `quota`, the limits are those of the whole account, and all processes that share the quota keep them together.
     Raises ValueError for a URL, key or header that cannot be sent safely.
     """
 
@@ -68,9 +68,10 @@ class Endpoint:
         headers: Mapping[str, str] | None = None,
         provider: Provider | None = None,
         allow_http: bool = False,
+        exact: bool = False,
         quota: Quota | None = None,
     ) -> None:
-        self.base_url = _clean_url(base_url, allow_http=allow_http)
+        self.base_url = _clean_url(base_url, allow_http=allow_http, exact=exact)
         self.provider = provider or provider_of(self.base_url)
         self.api_key = _clean_key(api_key)
         self.name = name or (self.provider.name if self.provider is not COMPATIBLE else urlsplit(self.base_url).netloc)
@@ -239,7 +240,7 @@ def proxy_secrets(proxy: str | None) -> list[str]:
     return [parts.netloc.rpartition("@")[0], user, password, pair, b64encode(pair.encode()).decode()]
 
 
-def _clean_url(url: str, *, allow_http: bool) -> str:
+def _clean_url(url: str, *, allow_http: bool, exact: bool) -> str:
     if not isinstance(url, str) or not url.strip().isprintable():
         raise ValueError("base_url must be an http(s) URL with a host, such as https://host/v1")
     parts = urlsplit(url.strip())
@@ -256,6 +257,8 @@ def _clean_url(url: str, *, allow_http: bool) -> str:
     except ValueError:
         raise ValueError(f"base_url has an invalid port after {parts.hostname}") from None
     path = parts.path.rstrip("/")
+    if exact:
+        return urlunsplit((parts.scheme, parts.netloc, path, "", ""))
     for tail in _KNOWN_TAILS:
         path = path.removesuffix(tail).rstrip("/")
     return urlunsplit((parts.scheme, parts.netloc, path or "/v1", "", ""))

@@ -7,7 +7,7 @@ Functions from text to text, without I/O. It may import `errors` and `info`. Sou
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import quote, unquote, urlencode
 
@@ -68,13 +68,27 @@ def segment_of(value: str, what: str) -> str:
     return quoted
 
 
-def query_from(filters: Mapping[str, Any] | Sequence[tuple[str, Any]]) -> str:
-    """Return filters as a quoted query. Raises UnsupportedRequestError for half a surrogate pair."""
+def query_from(parameters: Mapping[str, Any]) -> str:
+    """Return parameters as a quoted query, with the spelling of AsyncOpenAI: `a[]=` for lists, `a[b]=` for mappings.
+
+    None is left out. Raises UnsupportedRequestError for half a surrogate pair.
+    """
     try:
-        return urlencode(filters, safe=",/[]")
+        return urlencode([pair for name, value in parameters.items() for pair in _pairs(name, value)], safe=",/[]")
     except UnicodeEncodeError:
         pass
-    raise refused("a filter has half a surrogate pair in it")
+    raise refused("a query parameter has half a surrogate pair in it")
+
+
+def _pairs(name: str, value: Any) -> Iterator[tuple[str, str]]:
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _pairs(f"{name}[{key}]", inner)
+    elif isinstance(value, (list, tuple)):
+        for inner in value:
+            yield from _pairs(f"{name}[]", inner)
+    elif value is not None:
+        yield name, str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _check(path: str, what: str) -> None:

@@ -153,6 +153,7 @@ def status_error(
         f"HTTP {status}: {_bounded(said)}",
         status=status,
         body=decoded,
+        raw=body,
         code=detail.code,
         type=detail.type,
         param=detail.param,

@@ -130,9 +130,19 @@ async def test_a_body_that_is_no_object_is_refused_before_it_is_sent(body: bytes
     async with raw_server(whole()) as server, AsyncClient(api_key="k", base_url=server.base_url) as client:
         with pytest.raises(UnsupportedRequestError, match="no JSON object"):
             await client.forward("POST", "chat/completions", body)
-        with pytest.raises(UnsupportedRequestError, match="query"):
-            await client.forward("POST", "chat/completions", BODY, query="api-version=1")
     assert server.requests == []
+
+
+async def test_a_query_and_a_longer_path_reach_the_server() -> None:
+    async with raw_server(whole(), whole()) as server:
+        async with AsyncClient(api_key="k", base_url=server.base_url, default_query={"v": 1}) as client:
+            await client.forward("POST", "deployments/gpt/chat/completions", BODY, query="api-version=1")
+            options: Any = {"extra_query": {"a": [1, "b"], "c": {"d": True}, "none": None}}
+            await client.chat.completions.create(model="m", messages=[], **options)
+    assert [request.split(b" ")[1] for request in server.requests] == [
+        b"/v1/deployments/gpt/chat/completions?v=1&api-version=1",
+        b"/v1/chat/completions?v=1&a[]=1&a[]=b&c[d]=true",
+    ]
 
 
 # --- servers that answer in the other form ---------------------------------------------------------------------------
@@ -284,13 +294,13 @@ async def test_of_two_hedged_streams_the_loser_holds_nothing() -> None:
 
 
 async def test_another_path_goes_to_the_first_endpoint_once_and_as_it_is() -> None:
-    async with raw_server(whole(b"[1]", status=503)) as server, raw_server(whole()) as other:
+    async with raw_server(whole(b"[1]", status=500)) as server, raw_server(whole()) as other:
         endpoints = [Endpoint(base_url=s.base_url, api_key=KEY) for s in (server, other)]
         async with AsyncClient(endpoints=endpoints) as client:
             answer = await client.forward(
                 "POST", "files", b"--x--", query="a=b%20c", extra_headers={"content-type": "multipart/form-data"}
             )
-            assert answer.status == 503
+            assert answer.status == 500
             assert await read(answer) == b"[1]"
             assert gate(client).in_flight == 0
     (request,) = server.requests
@@ -300,6 +310,51 @@ async def test_another_path_goes_to_the_first_endpoint_once_and_as_it_is() -> No
     assert f"Authorization: Bearer {KEY}".encode() in request
     assert server.bodies == [b"--x--"]
     assert other.requests == []
+
+
+@pytest.mark.parametrize(
+    ("method", "first", "requests"),
+    [
+        ("POST", {"status": 429}, 2),
+        ("POST", {"status": 503}, 2),
+        ("POST", {"status": 500}, 1),
+        ("POST", {"status": 502}, 1),
+        ("GET", {"status": 502}, 2),
+        ("DELETE", {"status": 504}, 2),
+    ],
+)
+async def test_another_path_is_sent_again_where_that_does_no_harm(
+    method: str, first: dict[str, Any], requests: int
+) -> None:
+    async with raw_server(whole(b"no", **first), whole(b"yes")) as server:
+        async with AsyncClient(api_key="k", base_url=server.base_url, retry=Retry(base=0.001)) as client:
+            answer = await client.forward(method, "embeddings", b"{}" if method == "POST" else None)
+            assert await read(answer) == (b"yes" if requests == 2 else b"no")
+            assert answer.status == (200 if requests == 2 else first["status"])
+            assert answer.info.attempts == requests
+            assert gate(client).in_flight == 0
+    assert len(server.requests) == requests
+
+
+async def test_another_path_waits_for_its_permit_and_holds_it_until_its_last_byte() -> None:
+    async with raw_server(Script([b"a"], end="stall"), whole(b"yes")) as server:
+        async with AsyncClient(api_key="k", base_url=server.base_url, limits=Limits(concurrency=1)) as client:
+            first = await client.forward("POST", "embeddings", b"{}")
+            second = asyncio.ensure_future(client.forward("POST", "embeddings", b"{}"))
+            await until(lambda: gate(client).waiting == 1)
+            assert len(server.requests) == 1
+            await first.close()
+            assert await read(await second) == b"yes"
+            assert gate(client).in_flight == 0
+
+
+async def test_another_path_that_nobody_reads_on_keeps_no_permit() -> None:
+    async with raw_server(Script([b"a"], end="stall")) as server:
+        async with AsyncClient(api_key="k", base_url=server.base_url) as client:
+            answer = await client.forward("GET", "files")
+            assert gate(client).in_flight == 1
+            del answer
+            await until(lambda: gate(client).in_flight == 0)
 
 
 async def test_another_path_that_fails_does_not_show_the_key() -> None:

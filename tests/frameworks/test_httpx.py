@@ -233,8 +233,6 @@ async def test_what_cannot_work_is_refused_with_the_fix(sdk: Any, simulator: Sim
     with pytest.raises(openai.BadRequestError, match="temperature") as caught:
         await sdk.chat.completions.create(model=NANO, messages=HELLO, temperature=0.2)
     assert caught.value.param == "temperature"
-    with pytest.raises(openai.BadRequestError, match="query"):
-        await sdk.chat.completions.create(model=NANO, messages=HELLO, extra_query={"a": "b"})
     assert len(simulator.ledger) == 0
 
 
@@ -436,9 +434,10 @@ async def test_one_transport_serves_both_packages(name: str, simulator: Simulato
         ("/files", ("files", False)),
     ],
 )
-def test_only_the_path_below_the_base_counts(path: str, expected: tuple[str, bool]) -> None:
-    assert aimlasync.httpx._route("POST", path) == expected
-    assert aimlasync.httpx._route("GET", path)[1] is False
+async def test_only_the_path_below_the_base_counts(path: str, expected: tuple[str, bool], client: AsyncClient) -> None:
+    route = aimlasync.httpx.Route(client=client)
+    assert aimlasync.httpx._path("POST", path, route) == expected
+    assert aimlasync.httpx._path("GET", path, route)[1] is False
 
 
 @pytest.mark.parametrize("name", FLAVOURS)
@@ -475,11 +474,12 @@ def test_importing_the_module_imports_neither_the_sdk_nor_an_httpx() -> None:
 async def test_a_package_that_is_missing_is_named_with_its_remedy(
     client: AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.delitem(sys.modules, "aimlasync.openai", raising=False)
     for name in ("openai", "httpx", "httpx2"):
         monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(ImportError, match=r"pip install 'aimlasync\[httpx\]'"):
         aimlasync.httpx.client(client)
-    with pytest.raises(ImportError, match="pip install openai"):
+    with pytest.raises(ImportError, match=r"pip install 'aimlasync\[openai\]'"):
         aimlasync.httpx.openai(client)
 
 
@@ -487,12 +487,12 @@ async def test_an_sdk_that_would_retry_its_own_exceptions_gets_those_of_httpx(mo
     monkeypatch.setattr(openai, "__version__", "2.30.0")
     async with raw_server(Script(end="reset", head=b"")) as server, over(server) as client:
         with pytest.raises(openai.APIConnectionError) as caught:
-            await aimlasync.httpx.openai(client).chat.completions.create(model="m", messages=HELLO)
+            await sdk_over(client).with_options(max_retries=0).chat.completions.create(model="m", messages=HELLO)
     assert type(caught.value.__cause__).__module__.startswith("httpx")
     assert len(server.requests) == 2
 
 
-async def test_the_sdk_that_is_made_whole_does_not_retry_by_itself(client: AsyncClient) -> None:
+async def test_the_sdk_that_is_made_whole_is_the_one_of_aimlasync_openai(client: AsyncClient) -> None:
     sdk = aimlasync.httpx.openai(client, timeout=7)
-    assert (sdk.max_retries, sdk.timeout) == (0, 7)
-    assert aimlasync.httpx.openai(client, max_retries=1).max_retries == 1
+    assert type(sdk) is importlib.import_module("aimlasync.openai").AsyncOpenAI
+    assert (sdk.aimlasync, sdk.timeout) == (client, 7)

@@ -26,6 +26,7 @@ FLOORS = [
     {"client"},
     {"simulator", "relay", "bulk"},
     {"agents", "starlette", "aiohttp_web", "httpx", "opentelemetry", "ray", "redis", "testing"},
+    {"openai"},
     {"cli"},
     {"__main__"},
 ]
@@ -40,7 +41,7 @@ ONLY_IN = {
     "httpx": {"httpx"},
     "httpx2": {"agents", "httpx"},
     "mcp": {"agents"},
-    "openai": {"httpx"},
+    "openai": {"httpx", "openai"},
     "opentelemetry": {"opentelemetry"},
     "ray": {"ray"},
     "redis": {"redis"},

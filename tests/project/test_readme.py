@@ -129,6 +129,8 @@ def test_every_block_of_a_page_runs(name: str, tmp_path: Path, redis_url: str | 
             **without_keys(),
             "AIML_API_KEY": "test",
             "AIML_API_URL": aimlapi.base_url,
+            "OPENAI_API_KEY": "test",
+            "OPENAI_BASE_URL": aimlapi.base_url,
             "BYTESPIKE_API_KEY": "test",
             "BYTESPIKE_API_URL": bytespike.base_url,
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",

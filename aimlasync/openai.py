@@ -1,0 +1,268 @@
+"""The OpenAI SDK's own asyncio clients, with their HTTP sent through an aimlasync client.
+
+    from aimlasync.openai import AsyncOpenAI
+
+`AsyncOpenAI` and `AsyncAzureOpenAI` are subclasses of the SDK's classes: same arguments, environment variables,
+resources, types and errors. Rate limits, adaptive concurrency, retries, deadlines, failover and budgets are those of
+`aimlasync.AsyncClient`. The other public names of `openai` are found here too, but its synchronous clients are not. It
+needs openai >= 2.40 (extra `openai`), and may import `httpx` and the client.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import urllib.request
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, TypedDict, Unpack
+from urllib.parse import urlsplit
+
+from aimlasync import AsyncClient as LibraryClient
+from aimlasync import Endpoint as LibraryEndpoint
+from aimlasync import Timeout as Bounds
+from aimlasync.httpx import Route, package_of_sdk
+from aimlasync.httpx import Transport as PipelineTransport
+
+try:
+    import openai as sdk
+except ModuleNotFoundError as missing:
+    raise ImportError("aimlasync.openai needs the SDK: pip install 'aimlasync[openai]'") from missing
+from openai import (
+    DEFAULT_MAX_RETRIES,
+    DEFAULT_TIMEOUT,
+    NOT_GIVEN,
+    APIConnectionError,
+    APIError,
+    APIResponseValidationError,
+    APIStatusError,
+    APITimeoutError,
+    AsyncStream,
+    AuthenticationError,
+    BadRequestError,
+    BaseModel,
+    ConflictError,
+    ContentFilterFinishReasonError,
+    DefaultAioHttpClient,
+    DefaultAsyncHttpxClient,
+    InternalServerError,
+    LengthFinishReasonError,
+    NotFoundError,
+    NotGiven,
+    Omit,
+    OpenAIError,
+    PermissionDeniedError,
+    RateLimitError,
+    Timeout,
+    UnprocessableEntityError,
+    omit,
+    pydantic_function_tool,
+    types,
+)
+
+__all__ = [
+    "DEFAULT_MAX_RETRIES",
+    "DEFAULT_TIMEOUT",
+    "NOT_GIVEN",
+    "APIConnectionError",
+    "APIError",
+    "APIResponseValidationError",
+    "APIStatusError",
+    "APITimeoutError",
+    "AsyncAzureOpenAI",
+    "AsyncClient",
+    "AsyncOpenAI",
+    "AsyncStream",
+    "AuthenticationError",
+    "BadRequestError",
+    "BaseModel",
+    "ConflictError",
+    "ContentFilterFinishReasonError",
+    "DefaultAioHttpClient",
+    "DefaultAsyncHttpxClient",
+    "InternalServerError",
+    "LengthFinishReasonError",
+    "NotFoundError",
+    "NotGiven",
+    "Omit",
+    "OpenAIError",
+    "PermissionDeniedError",
+    "RateLimitError",
+    "Timeout",
+    "UnprocessableEntityError",
+    "omit",
+    "pydantic_function_tool",
+    "types",
+]
+
+# Synchronous clients, and one that signs its requests itself.
+_ABSENT = ("OpenAI", "AzureOpenAI", "Client", "BedrockOpenAI", "AsyncBedrockOpenAI")
+
+
+def __getattr__(name: str) -> Any:
+    """Return a public name of the SDK."""
+    if name in _ABSENT:
+        raise ImportError(f"aimlasync is for asyncio: use AsyncOpenAI or AsyncAzureOpenAI, or {name} of openai itself")
+    if name.startswith("_"):
+        raise AttributeError(name)
+    return getattr(sdk, name)
+
+
+class Options(TypedDict, total=False):
+    """Options of `openai.AsyncOpenAI`, and `aimlasync`."""
+
+    aimlasync: LibraryClient | None
+    """The client that sends the requests to its endpoints, with their keys. The caller closes it."""
+    api_key: str | Callable[[], Awaitable[str]] | None
+    organization: str | None
+    project: str | None
+    webhook_secret: str | None
+    base_url: Any
+    websocket_base_url: Any
+    timeout: Any
+    max_retries: int
+    default_headers: Mapping[str, str] | None
+    default_query: Mapping[str, object] | None
+    http_client: Any
+    """An httpx AsyncClient that sends each attempt: its proxies, hooks and certificates hold. It is closed with this
+    one.
+    """
+    _strict_response_validation: bool
+
+
+class AzureOptions(Options, total=False):
+    """Options of `openai.AsyncAzureOpenAI`, and `aimlasync`."""
+
+    azure_endpoint: str | None
+    azure_deployment: str | None
+    api_version: str | None
+    azure_ad_token: str | None
+    azure_ad_token_provider: Callable[[], str | Awaitable[str]] | None
+
+
+class _Clients:
+    """The aimlasync clients of an SDK client and its copies: one for each event loop and base URL."""
+
+    def __init__(self, given: LibraryClient | None, http_client: Any) -> None:
+        self._given = given
+        self._http_client = http_client
+        self._made: dict[tuple[asyncio.AbstractEventLoop, str], LibraryClient] = {}
+
+    def route(self, base_url: str, max_retries: int) -> Route:
+        """Return where a request goes; `max_retries` counts where it is not the SDK's default."""
+        client = self._given or self._in_this_loop(base_url)
+        if max_retries != sdk.DEFAULT_MAX_RETRIES:
+            client = client.with_options(max_retries=max_retries)
+        return Route(client=client, base_url=None if self._given is not None else base_url)
+
+    def _in_this_loop(self, base_url: str) -> LibraryClient:
+        key = asyncio.get_running_loop(), base_url
+        if key not in self._made:
+            for old in [old for old in self._made if old[0].is_closed()]:
+                del self._made[old]
+            self._made[key] = _library_client(base_url, self._http_client)
+        return self._made[key]
+
+    async def close(self) -> None:
+        """Close what was made in this loop, and the httpx client that was given."""
+        here = asyncio.get_running_loop()
+        for key in [key for key in self._made if key[0] is here]:
+            await self._made.pop(key).close()
+        if self._http_client is not None:
+            await self._http_client.aclose()
+
+
+def _library_client(base_url: str, http_client: Any) -> LibraryClient:
+    """Return a client for one server; the SDK writes the key into each request."""
+    # Who gives the SDK a http:// URL has asked for it.
+    endpoint = LibraryEndpoint(base_url=base_url, exact=True, allow_http=True)
+    # A read timeout of the SDK bounds a whole answer, and each gap of a stream; nothing bounds a whole stream.
+    bounds = Bounds(total=None, idle=None)
+    if http_client is None:
+        return LibraryClient(endpoints=[endpoint], timeout=bounds, proxy=_environment_proxy(base_url))
+    from aimlasync.transport.over_httpx import HttpxTransport
+
+    return LibraryClient(endpoints=[endpoint], timeout=bounds, transport=HttpxTransport(http_client))
+
+
+def _environment_proxy(base_url: str) -> str | None:
+    """Return the proxy that HTTPS_PROXY, ALL_PROXY and NO_PROXY name for a server, as the SDK's own client does."""
+    parts, proxies = urlsplit(base_url), urllib.request.getproxies()
+    found = proxies.get(parts.scheme) or proxies.get("all")
+    if not found or urllib.request.proxy_bypass(parts.netloc):
+        return None
+    return found if "://" in found else f"http://{found}"
+
+
+_HttpxClient: Any = package_of_sdk().AsyncClient
+
+
+class _Http(_HttpxClient):  # type: ignore[misc]
+    """The httpx client between the SDK and aimlasync, shared by copies of an SDK client."""
+
+    def __init__(self, clients: _Clients, timeout: Any) -> None:
+        # A proxy of the environment would replace the transport.
+        super().__init__(transport=PipelineTransport(), timeout=timeout, trust_env=False)
+        self.clients = clients
+
+    async def aclose(self) -> None:
+        await super().aclose()
+        await self.clients.close()
+
+
+class _Routed:
+    """What stands before the SDK's class: it makes the httpx client, and tells each request its way."""
+
+    _client: Any
+    base_url: Any
+    max_retries: int
+
+    def __init__(self, *, aimlasync: LibraryClient | None = None, http_client: Any = None, **options: Any) -> None:
+        if aimlasync is not None:
+            if http_client is not None:
+                raise ValueError("give aimlasync= or http_client=; AsyncClient(transport=, proxy=) says how it sends")
+            # The SDK wants what the endpoints have.
+            options = {"api_key": "unused", **{name: value for name, value in options.items() if value is not None}}
+            if "azure_endpoint" not in options:
+                options.setdefault("base_url", "https://aimlasync.invalid/v1")
+        if not isinstance(http_client, _Http):
+            http_client = _Http(_Clients(aimlasync, http_client), _default_timeout(aimlasync, http_client))
+        super().__init__(http_client=http_client, **options)  # type: ignore[call-arg]  # the SDK's class is next
+
+    @property
+    def aimlasync(self) -> LibraryClient:
+        """The client that sends the requests of this event loop: its `statistics()`, `budget`, `observe()`."""
+        client: LibraryClient = self._client.clients.route(str(self.base_url), self.max_retries).client
+        return client
+
+    async def _prepare_request(self, request: Any) -> None:
+        await super()._prepare_request(request)  # type: ignore[misc]
+        request.extensions["aimlasync"] = self._client.clients.route(str(self.base_url), self.max_retries)
+
+
+def _default_timeout(given: LibraryClient | None, http_client: Any) -> Any:
+    """Return the timeout of requests that name none: the given client's own, or what the SDK would take."""
+    if given is not None:
+        return None
+    if http_client is not None and http_client.timeout != type(http_client.timeout)(5.0):
+        return http_client.timeout
+    return sdk.DEFAULT_TIMEOUT
+
+
+class AsyncOpenAI(_Routed, sdk.AsyncOpenAI):
+    """`openai.AsyncOpenAI` over an aimlasync client: that of `aimlasync=`, or one made from the same arguments.
+
+    A client that is made here is closed with this one. A read timeout bounds a whole answer, with queueing and retries,
+    and each gap of a stream. `max_retries` are aimlasync's. Raises the SDK's errors.
+    """
+
+    def __init__(self, **options: Unpack[Options]) -> None:
+        super().__init__(**options)
+
+
+class AsyncAzureOpenAI(_Routed, sdk.AsyncAzureOpenAI):
+    """`openai.AsyncAzureOpenAI` over an aimlasync client; see `AsyncOpenAI`."""
+
+    def __init__(self, **options: Unpack[AzureOptions]) -> None:
+        super().__init__(**options)
+
+
+AsyncClient = AsyncOpenAI

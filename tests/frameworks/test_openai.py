@@ -1,0 +1,256 @@
+"""The SDK's own classes over an aimlasync client: made from their arguments and environment; what they send."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import json
+from typing import Any
+
+import pytest
+
+from aimlasync import AsyncClient, Budget, Endpoint, Limits, Price, Retry
+from aimlasync.simulator import Simulator
+from tests.support.servers import Script, raw_server, until
+
+openai: Any = pytest.importorskip("openai", minversion="2.40", reason="pip install 'aimlasync[test]' runs these tests")
+ours: Any = importlib.import_module("aimlasync.openai")
+
+KEY = "sk-sentinel-5f1c2e77aa"
+NANO = "openai/gpt-5-nano-2025-08-07"
+HELLO: Any = [{"role": "user", "content": "Hello"}]
+MESSAGE = b'{"role": "assistant", "content": "hi"}'
+ANSWER = b'{"id": "c", "choices": [{"index": 0, "message": %b, "finish_reason": "stop"}]}' % MESSAGE
+EMBEDDED = b'{"object": "list", "data": [{"object": "embedding", "index": 0, "embedding": [0.5]}], "model": "e"}'
+
+
+def says(body: bytes = ANSWER, **options: Any) -> Script:
+    return Script([body], **{"content_type": "application/json", "end": "keep", **options})
+
+
+def target(request: bytes) -> str:
+    return request.split(b" ")[1].decode()
+
+
+@pytest.fixture(autouse=True)
+def bare(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+
+
+# --- made from its own arguments and environment ---------------------------------------------------------------------
+
+
+async def test_it_is_the_sdks_class_and_asks_the_server_that_the_sdk_would_ask(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with raw_server(says()) as server:
+        monkeypatch.setenv("OPENAI_API_KEY", KEY)
+        monkeypatch.setenv("OPENAI_BASE_URL", f"{server.base_url}/gateway/")
+        async with ours.AsyncOpenAI(organization="o", default_headers={"X-Mine": "a"}) as client:
+            assert isinstance(client, openai.AsyncOpenAI)
+            reply = await client.chat.completions.create(model="m", messages=HELLO, extra_query={"a": "b c"})
+            assert isinstance(reply, openai.types.chat.ChatCompletion)
+            assert client.aimlasync.statistics()[0].answered == 1
+        assert client.is_closed()
+    (request,) = server.requests
+    assert target(request) == "/v1/gateway/chat/completions?a=b+c"
+    for header in (f"Authorization: Bearer {KEY}", "OpenAI-Organization: o", "X-Mine: a"):
+        assert header.lower() in request.decode().lower()
+
+
+async def test_a_bare_host_stays_bare() -> None:
+    async with raw_server(says()) as server:
+        async with ours.AsyncOpenAI(api_key="k", base_url=server.base_url.removesuffix("/v1")) as client:
+            await client.chat.completions.create(model="m", messages=HELLO)
+    assert target(server.requests[0]) == "/chat/completions"
+
+
+async def test_azures_path_version_and_key_arrive() -> None:
+    async with raw_server(says(), says(b'{"id": "r", "status": "completed", "output": []}')) as server:
+        host = server.base_url.removesuffix("/v1")
+        async with ours.AsyncAzureOpenAI(azure_endpoint=host, api_key=KEY, api_version="2024-10-21") as client:
+            assert isinstance(client, openai.AsyncAzureOpenAI)
+            await client.chat.completions.create(model="mine", messages=HELLO)
+            assert client.aimlasync.statistics()[0].answered == 1
+            await client.responses.create(model="mine", input="Hello")
+    assert [target(request) for request in server.requests] == [
+        "/openai/deployments/mine/chat/completions?api-version=2024-10-21",
+        "/openai/responses?api-version=2024-10-21",
+    ]
+    assert f"api-key: {KEY}" in server.requests[0].decode().replace("Api-Key", "api-key")
+
+
+async def test_a_key_that_expires_is_asked_for_with_each_call() -> None:
+    keys = iter(("first-key", "second-key"))
+
+    async def key() -> str:
+        return next(keys)
+
+    async with raw_server(says()) as server, ours.AsyncOpenAI(api_key=key, base_url=server.base_url) as client:
+        for _ in range(2):
+            await client.chat.completions.create(model="m", messages=HELLO)
+    assert b"Bearer first-key" in server.requests[0]
+    assert b"Bearer second-key" in server.requests[1]
+
+
+async def test_its_retries_are_ours_and_as_many_as_it_is_told() -> None:
+    busy = says(b'{"error": {"message": "busy"}}', status=503, headers=[("retry-after-ms", "1")])
+    async with raw_server(busy) as server, ours.AsyncOpenAI(api_key="k", base_url=server.base_url) as client:
+        for retries in (0, 1):
+            before = len(server.requests)
+            with pytest.raises(openai.InternalServerError) as caught:
+                await client.with_options(max_retries=retries).chat.completions.create(model="m", messages=HELLO)
+            assert caught.value.response.extensions["aimlasync"].attempts == retries + 1
+            assert len(server.requests) - before == retries + 1
+
+
+async def test_copies_share_one_client_and_its_limits() -> None:
+    async with raw_server(says()) as server, ours.AsyncOpenAI(api_key="k", base_url=server.base_url) as client:
+        for options in ({"timeout": 3}, {"max_retries": 0}, {"default_headers": {"X-A": "b"}}, {"api_key": "other"}):
+            await client.with_options(**options).chat.completions.create(model="m", messages=HELLO)
+        assert client.aimlasync.statistics()[0].answered == 4
+    assert b"Bearer other" in server.requests[3]
+
+
+async def test_a_copy_with_another_base_url_asks_there() -> None:
+    async with raw_server(says()) as first, raw_server(says()) as second:
+        async with ours.AsyncOpenAI(api_key="k", base_url=first.base_url) as client:
+            await client.copy(base_url=second.base_url).chat.completions.create(model="m", messages=HELLO)
+            assert (len(first.requests), len(second.requests)) == (0, 1)
+            client.base_url = second.base_url
+            await client.chat.completions.create(model="m", messages=HELLO)
+            assert (len(first.requests), len(second.requests)) == (0, 2)
+
+
+def test_one_client_serves_one_event_loop_after_the_other() -> None:
+    client: list[Any] = []
+
+    async def ask() -> None:
+        async with raw_server(says()) as server:
+            if not client:
+                client.append(ours.AsyncOpenAI(api_key="k", base_url="http://127.0.0.1:1"))
+            there = client[0].with_options(base_url=server.base_url)
+            await there.chat.completions.create(model="m", messages=HELLO)
+            await there.aimlasync.close()
+
+    asyncio.run(ask())
+    asyncio.run(ask())
+
+
+async def test_the_environments_proxy_is_used_as_by_the_sdk(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with raw_server(says()) as proxy:
+        monkeypatch.setenv("http_proxy", proxy.base_url.removesuffix("/v1"))
+        async with ours.AsyncOpenAI(api_key="k", base_url="http://model.invalid/v1") as client:
+            await client.chat.completions.create(model="m", messages=HELLO)
+        assert target(proxy.requests[0]) == "http://model.invalid/v1/chat/completions"
+        monkeypatch.setenv("no_proxy", "model.invalid")
+        async with ours.AsyncOpenAI(api_key="k", base_url="http://model.invalid/v1", max_retries=0) as client:
+            with pytest.raises(openai.APIConnectionError):
+                await client.chat.completions.create(model="m", messages=HELLO)
+        assert len(proxy.requests) == 1
+
+
+# --- over an httpx client of the user's ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["httpx2", "httpx"])
+async def test_each_attempt_goes_through_the_users_httpx_client(name: str) -> None:
+    httpx = pytest.importorskip(name)
+    seen: list[Any] = []
+
+    def answer(request: Any) -> Any:
+        seen.append(request)
+        if len(seen) == 1:
+            return httpx.Response(503, headers={"retry-after-ms": "1"}, json={"error": {"message": "busy"}})
+        if len(seen) == 2:
+            raise httpx.ConnectError("refused", request=request)
+        return httpx.Response(200, json=json.loads(ANSWER))
+
+    http = httpx.AsyncClient(transport=httpx.MockTransport(answer))
+    async with ours.AsyncOpenAI(api_key="k", base_url="https://host.invalid/v1", http_client=http) as client:
+        reply = await client.chat.completions.create(model="m", messages=HELLO)
+        assert reply.choices[0].message.content == "hi"
+    assert [str(request.url) for request in seen] == ["https://host.invalid/v1/chat/completions"] * 3
+    assert seen[0].headers["authorization"] == "Bearer k"
+    assert http.is_closed
+
+
+@pytest.mark.parametrize("name", ["httpx2", "httpx"])
+async def test_a_stream_over_the_users_client_arrives_and_may_be_left(name: str) -> None:
+    httpx = pytest.importorskip(name)
+    chunk = b'data: {"id": "c", "choices": [{"index": 0, "delta": {"content": "hi"}}]}\n\n'
+    async with raw_server(Script([chunk], end="stall")) as server:
+        http = httpx.AsyncClient()
+        async with ours.AsyncOpenAI(api_key="k", base_url=server.base_url, http_client=http) as client:
+            stream = await client.chat.completions.create(model="m", messages=HELLO, stream=True)
+            async for piece in stream:
+                assert piece.choices[0].delta.content == "hi"
+                break
+            await stream.close()
+            assert client.aimlasync.statistics()[0].in_flight == 0
+            await until(lambda: server.open_connections == 0)
+
+
+# --- over a client that is given -------------------------------------------------------------------------------------
+
+
+async def test_a_client_that_is_given_brings_hosts_keys_limits_and_stays_open(simulator: Simulator) -> None:
+    budget = Budget(1.0, prices={NANO: Price(input=1e-6, output=1e-6)})
+    endpoint = Endpoint.aimlapi(api_key=KEY, base_url=simulator.base_url)
+    async with AsyncClient(endpoints=[endpoint], budget=budget) as inner:
+        async with ours.AsyncOpenAI(aimlasync=inner) as client:
+            assert client.aimlasync is inner
+            await client.chat.completions.create(model=NANO, messages=HELLO)
+        assert budget.spent > 0
+        assert not inner.is_closed
+
+
+async def test_a_client_that_is_given_excludes_an_httpx_client() -> None:
+    async with AsyncClient(api_key="k", base_url="http://127.0.0.1:1") as inner:
+        with pytest.raises(ValueError, match="aimlasync= or http_client="):
+            ours.AsyncOpenAI(aimlasync=inner, http_client=object())
+
+
+# --- other paths -----------------------------------------------------------------------------------------------------
+
+
+async def test_embeddings_wait_for_their_turn_and_are_tried_again_where_they_were_refused() -> None:
+    refused = says(b"{}", status=429, headers=[("retry-after-ms", "1")])
+    limits = Limits(concurrency=1)
+    async with raw_server(refused, says(EMBEDDED)) as server:
+        async with AsyncClient(api_key="k", base_url=server.base_url, limits=limits, retry=Retry(base=0.001)) as inner:
+            client = ours.AsyncOpenAI(aimlasync=inner)
+            made = await asyncio.gather(*(client.embeddings.create(model="e", input="x") for _ in range(3)))
+            assert [each.data[0].embedding for each in made] == [[0.5]] * 3
+            (upstream,) = inner.statistics()
+            assert (upstream.attempts, upstream.answered) == (4, 3)
+            await client.close()
+    assert len(server.requests) == 4
+
+
+async def test_a_post_that_may_have_been_read_is_left_to_the_sdks_own_retries() -> None:
+    broken = says(b"{}", status=500, headers=[("retry-after-ms", "1")])
+    async with raw_server(broken) as server:
+        async with ours.AsyncOpenAI(api_key="k", base_url=server.base_url, max_retries=1) as client:
+            with pytest.raises(openai.InternalServerError):
+                await client.embeddings.create(model="e", input="x")
+    assert len(server.requests) == 2
+
+
+# --- what can be imported --------------------------------------------------------------------------------------------
+
+
+def test_the_sdks_public_names_are_there_and_its_synchronous_clients_are_refused() -> None:
+    for name in ("RateLimitError", "Timeout", "NOT_GIVEN", "omit", "types", "DefaultAsyncHttpxClient", "AsyncStream"):
+        assert getattr(ours, name) is getattr(openai, name)
+    assert ours.AsyncClient is ours.AsyncOpenAI
+    for name in ("OpenAI", "AzureOpenAI", "Client"):
+        with pytest.raises(ImportError, match="use AsyncOpenAI"):
+            getattr(ours, name)
+    with pytest.raises(AttributeError):
+        _ = ours.no_such_name
+
+
+@pytest.fixture
+async def simulator() -> Any:
+    async with Simulator(keys={KEY}) as simulator:
+        yield simulator
