@@ -7,14 +7,16 @@ module may import `tools`, `context`, `run_state` and `errors`, and the package'
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, TypedDict, Unpack
+from typing import Any, Generic, TypedDict, TypeVar, Unpack, overload
 
 from aimlasync.agents.context import RunContext
 from aimlasync.agents.errors import ToolError
-from aimlasync.agents.run_state import Endpoint, Run
+from aimlasync.agents.run_state import Endpoint, OutputT, Run
 from aimlasync.agents.tools import Tool, tool, tool_of
 from aimlasync.config import Priority, Structured, check_headers
 from aimlasync.structured.schema import Format, format_of
+
+T = TypeVar("T")
 
 
 class CallParams(TypedDict, total=False):
@@ -56,15 +58,13 @@ class CallParams(TypedDict, total=False):
     """By default the run's id."""
 
 
-class Options(CallParams, total=False):
-    """The parts of an agent."""
+class Parts(CallParams, total=False):
+    """The parts of an agent but its output."""
 
     name: str
     model: str
     instructions: str | None
     tools: Iterable[Tool | Callable[..., Any]]
-    output: Any
-    """The type of the answer; None for a text."""
     endpoint: Endpoint
     max_turns: int
     """Model calls of one `run`, repairs included."""
@@ -74,6 +74,13 @@ class Options(CallParams, total=False):
     """How often the model is asked again after an answer that is not of the output type."""
     max_repeats: int | None
     """How many consecutive turns may make the same call with the same result before the model is told to stop."""
+
+
+class Options(Parts, total=False):
+    """The parts of an agent."""
+
+    output: Any
+    """The type of the answer; None for a text."""
 
 
 _DEFAULTS: dict[str, Any] = {
@@ -90,12 +97,19 @@ _DEFAULTS: dict[str, Any] = {
 }
 
 
-class Agent:
+class Agent(Generic[OutputT]):
     """A model with its instructions, tools and bounds, for `run`, `stream` and `map`, or as a tool of another agent.
 
     `Options` and `CallParams` say what the keywords mean. Raises TypeError for a tool or type that has no strict
     schema, ValueError for a missing model or two tools of one name.
     """
+
+    @overload
+    def __init__(self, *, output: type[OutputT], **options: Unpack[Parts]) -> None: ...
+    @overload
+    def __init__(self: Agent[str], *, output: None = None, **options: Unpack[Parts]) -> None: ...
+    @overload
+    def __init__(self: Agent[Any], *, output: Any, **options: Unpack[Parts]) -> None: ...
 
     def __init__(self, **options: Unpack[Options]) -> None:
         check_headers(options)
@@ -120,7 +134,14 @@ class Agent:
         if not self.model:
             raise ValueError(f"{self.name}: model= is missing")
 
-    def but(self, **options: Unpack[Options]) -> Agent:
+    @overload
+    def but(self, *, output: type[T], **options: Unpack[Parts]) -> Agent[T]: ...
+    @overload
+    def but(self, **options: Unpack[Parts]) -> Agent[OutputT]: ...
+    @overload
+    def but(self, *, output: Any, **options: Unpack[Parts]) -> Agent[Any]: ...
+
+    def but(self, **options: Unpack[Options]) -> Agent[Any]:
         """Return this agent with other options."""
         if not options:
             return self

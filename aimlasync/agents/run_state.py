@@ -9,11 +9,21 @@ has a result is never executed again. This module may import the package's `wire
 from __future__ import annotations
 
 import uuid
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Generic, Literal, Self, cast
 
 import msgspec
 
 from aimlasync.wire.base import encode
+
+if TYPE_CHECKING:
+    # One with a default, so that `Run` alone is `Run[Any]`.
+    from typing_extensions import TypeVar
+
+    OutputT = TypeVar("OutputT", default=Any)
+else:
+    from typing import TypeVar
+
+    OutputT = TypeVar("OutputT")
 
 Endpoint = Literal["chat", "responses"]
 
@@ -75,7 +85,7 @@ class Repeat(msgspec.Struct, array_like=True):
     checksum: int
 
 
-class Run(msgspec.Struct, kw_only=True, omit_defaults=True):
+class Run(msgspec.Struct, Generic[OutputT], kw_only=True, omit_defaults=True):
     """One conversation with tools: begun by `run` or `stream`, saved with `to_json`, continued with `history=`."""
 
     model: str
@@ -87,7 +97,7 @@ class Run(msgspec.Struct, kw_only=True, omit_defaults=True):
     """The history without the instructions: messages of chat/completions, or input items of responses."""
     pending: list[ToolCall] = msgspec.field(default_factory=list)
     """The tool calls of the last turn, as long as one of them has no result."""
-    output: Any = None
+    output: OutputT = cast(Any, None)
     """The answer: a text, or a value of the type asked for; None before the run is completed."""
     text: str = ""
     """The text of the last turn."""
@@ -118,7 +128,7 @@ class Run(msgspec.Struct, kw_only=True, omit_defaults=True):
 
         Raises msgspec.DecodeError for data that is no saved run.
         """
-        run = msgspec.json.decode(data, type=cls)
+        run: Self = msgspec.json.decode(data, type=cls)
         if output is not None and run.output is not None:
             run.output = msgspec.convert(run.output, output)
         return run

@@ -28,10 +28,13 @@ from aimlasync.wire.base import Reply, Unknown
 from aimlasync.wire.models import Balance, Model, ModelList, decode_models
 
 if TYPE_CHECKING:
+    from aimlasync.chat.parsed import ParsedChatCompletion
     from aimlasync.client.chat_stream import ChatStream
     from aimlasync.client.response_stream import ResponseStream
     from aimlasync.endpoints.upstream import Upstream
+    from aimlasync.responses.parsed import ParsedResponse
 
+T = TypeVar("T")
 R = TypeVar("R", bound=Reply)
 
 Messages = Iterable[Mapping[str, Any] | msgspec.Struct]
@@ -45,6 +48,16 @@ class Completions:
         self._pipeline = pipeline
         self._settings = settings
 
+    @overload
+    async def create(
+        self,
+        *,
+        model: str,
+        messages: Messages,
+        response_format: type[T],
+        stream: Literal[False] | None = False,
+        **params: Unpack[ChatOptions],
+    ) -> ParsedChatCompletion[T]: ...
     @overload
     async def create(
         self,
@@ -95,6 +108,25 @@ class Completions:
         body, options = _body({"model": model, "messages": _listed(messages)}, params, chat.PARAMETERS, stream)
         receive_as = receive.chat_stream if body.get("stream") else receive.completion
         return await self._pipeline.call("chat", body, receive_as, options, self._settings)
+
+    @overload
+    async def parse(
+        self,
+        *,
+        model: str,
+        messages: Messages,
+        response_format: type[T],
+        **params: Unpack[ChatOptions],
+    ) -> ParsedChatCompletion[T]: ...
+    @overload
+    async def parse(
+        self,
+        *,
+        model: str,
+        messages: Messages,
+        response_format: Any,
+        **params: Unpack[ChatOptions],
+    ) -> ParsedChatCompletion[Any]: ...
 
     async def parse(
         self,
@@ -180,6 +212,25 @@ class Responses(StoredResponses):
         body, options = _body({"model": model, "input": _listed(input)}, params, responses.PARAMETERS, stream)
         receive_as = receive.response_stream if body.get("stream") else receive.response
         return await self._pipeline.call("responses", body, receive_as, options, self._settings)
+
+    @overload
+    async def parse(
+        self,
+        *,
+        model: str,
+        input: Input,
+        text_format: type[T],
+        **params: Unpack[ResponseParams],
+    ) -> ParsedResponse[T]: ...
+    @overload
+    async def parse(
+        self,
+        *,
+        model: str,
+        input: Input,
+        text_format: Any,
+        **params: Unpack[ResponseParams],
+    ) -> ParsedResponse[Any]: ...
 
     async def parse(
         self,

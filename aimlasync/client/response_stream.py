@@ -6,6 +6,8 @@ stream: the structs of fifty event types take longer to make than all the rest o
 
 from __future__ import annotations
 
+from typing import cast
+
 from aimlasync import sse
 from aimlasync.client.call import Attempt
 from aimlasync.client.stream import Stream
@@ -65,7 +67,7 @@ class ResponseStream(Stream[ResponseStreamEvent, Response]):
         if event.event == "error" or body.get("error") is not None or body.get("object") == "error":
             self._error(body)
         elif piece.type:
-            self._ready.append(piece)
+            self._ready.append(cast(ResponseStreamEvent, piece))
         else:
             self._after(event)
 

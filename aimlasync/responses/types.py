@@ -8,7 +8,7 @@ Output items and parts of a type that is not listed here are kept as `Unknown`. 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Literal, Union
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Union
 
 import msgspec
 
@@ -116,10 +116,12 @@ def _no_text() -> str:
 class Tagged(Wire):
     """Base of the structs that are told apart by `type`."""
 
-    @property
-    def type(self) -> str:
-        """The wire's `type`."""
-        return str(self.__struct_config__.tag)
+    if not TYPE_CHECKING:
+        # Type checkers see the literal of each struct, by which they tell them apart.
+        @property
+        def type(self) -> str:
+            """The wire's `type`."""
+            return str(self.__struct_config__.tag)
 
 
 class Annotation(Wire):
@@ -139,6 +141,7 @@ class Annotation(Wire):
 class OutputText(Tagged, tag_field="type", tag="output_text"):
     """Text of an output message."""
 
+    type: ClassVar[Literal["output_text"]]
     text: str = msgspec.field(default_factory=_no_text)
     annotations: list[Annotation] = msgspec.field(default_factory=_no_items)
     logprobs: list[TokenLogprob] | None = None
@@ -147,25 +150,34 @@ class OutputText(Tagged, tag_field="type", tag="output_text"):
 class OutputRefusal(Tagged, tag_field="type", tag="refusal"):
     """The model's refusal."""
 
+    type: ClassVar[Literal["refusal"]]
     refusal: str = msgspec.field(default_factory=_no_text)
 
 
 class ReasoningText(Tagged, tag_field="type", tag="reasoning_text"):
     """Reasoning as plain text, where a model gives it."""
 
+    type: ClassVar[Literal["reasoning_text"]]
     text: str = msgspec.field(default_factory=_no_text)
 
 
 class SummaryText(Tagged, tag_field="type", tag="summary_text"):
     """A piece of a reasoning summary."""
 
+    type: ClassVar[Literal["summary_text"]]
     text: str = msgspec.field(default_factory=_no_text)
 
 
 # `wire.base.repair` makes an `Unknown` where no member fits. Type checkers must see it in the union, and msgspec must
 # not.
 if TYPE_CHECKING:
-    Part = Union[OutputText, OutputRefusal, ReasoningText, SummaryText, Unknown]
+
+    class UnknownPart(Unknown):
+        """What type checkers take an item or part of an unknown type for, so that a known `type` excludes it."""
+
+        type: Literal["unknown"]
+
+    Part = Union[OutputText, OutputRefusal, ReasoningText, SummaryText, UnknownPart]
 else:
     Part = Union[OutputText, OutputRefusal, ReasoningText, SummaryText]
 
@@ -173,6 +185,7 @@ else:
 class OutputMessage(Tagged, tag_field="type", tag="message"):
     """A message of the model; its `status` is not that of the response: a complete one may hold "in_progress" here."""
 
+    type: ClassVar[Literal["message"]]
     id: str = ""
     role: str = msgspec.field(default_factory=_assistant)
     status: str | None = None
@@ -183,6 +196,7 @@ class OutputMessage(Tagged, tag_field="type", tag="message"):
 class FunctionCall(Tagged, tag_field="type", tag="function_call"):
     """A call of a function; `arguments` is text that the model wrote, and may be invalid JSON."""
 
+    type: ClassVar[Literal["function_call"]]
     call_id: str = ""
     name: str = ""
     arguments: str = msgspec.field(default_factory=_no_text)
@@ -193,6 +207,7 @@ class FunctionCall(Tagged, tag_field="type", tag="function_call"):
 class ReasoningItem(Tagged, tag_field="type", tag="reasoning"):
     """A reasoning step; some models do not take it back as input."""
 
+    type: ClassVar[Literal["reasoning"]]
     id: str = ""
     summary: list[Part] = msgspec.field(default_factory=_no_items)
     content: list[Part] | None = None
@@ -203,6 +218,7 @@ class ReasoningItem(Tagged, tag_field="type", tag="reasoning"):
 class WebSearchCall(Tagged, tag_field="type", tag="web_search_call"):
     """A web search the server ran."""
 
+    type: ClassVar[Literal["web_search_call"]]
     id: str = ""
     status: str | None = None
     action: Any = None
@@ -211,6 +227,7 @@ class WebSearchCall(Tagged, tag_field="type", tag="web_search_call"):
 class FileSearchCall(Tagged, tag_field="type", tag="file_search_call"):
     """A file search the server ran."""
 
+    type: ClassVar[Literal["file_search_call"]]
     id: str = ""
     queries: list[str] = msgspec.field(default_factory=_no_items)
     status: str | None = None
@@ -220,6 +237,7 @@ class FileSearchCall(Tagged, tag_field="type", tag="file_search_call"):
 class ComputerCall(Tagged, tag_field="type", tag="computer_call"):
     """An action on a computer that the model asks for."""
 
+    type: ClassVar[Literal["computer_call"]]
     id: str = ""
     call_id: str = ""
     action: Any = None
@@ -230,6 +248,7 @@ class ComputerCall(Tagged, tag_field="type", tag="computer_call"):
 class ComputerCallOutput(Tagged, tag_field="type", tag="computer_call_output"):
     """The result of an action on a computer."""
 
+    type: ClassVar[Literal["computer_call_output"]]
     call_id: str = ""
     output: Any = None
     id: str | None = None
@@ -239,6 +258,7 @@ class ComputerCallOutput(Tagged, tag_field="type", tag="computer_call_output"):
 class ImageGenerationCall(Tagged, tag_field="type", tag="image_generation_call"):
     """An image the server made, base64 in `result`."""
 
+    type: ClassVar[Literal["image_generation_call"]]
     id: str = ""
     result: str | None = None
     status: str | None = None
@@ -247,6 +267,7 @@ class ImageGenerationCall(Tagged, tag_field="type", tag="image_generation_call")
 class CodeInterpreterCall(Tagged, tag_field="type", tag="code_interpreter_call"):
     """Code the server ran."""
 
+    type: ClassVar[Literal["code_interpreter_call"]]
     id: str = ""
     code: str | None = None
     container_id: str | None = None
@@ -257,6 +278,7 @@ class CodeInterpreterCall(Tagged, tag_field="type", tag="code_interpreter_call")
 class LocalShellCall(Tagged, tag_field="type", tag="local_shell_call"):
     """A shell command that the model asks for."""
 
+    type: ClassVar[Literal["local_shell_call"]]
     id: str = ""
     call_id: str = ""
     action: Any = None
@@ -266,6 +288,7 @@ class LocalShellCall(Tagged, tag_field="type", tag="local_shell_call"):
 class McpListTools(Tagged, tag_field="type", tag="mcp_list_tools"):
     """The tools an MCP server offers."""
 
+    type: ClassVar[Literal["mcp_list_tools"]]
     id: str = ""
     server_label: str = ""
     tools: list[Any] = msgspec.field(default_factory=_no_items)
@@ -275,6 +298,7 @@ class McpListTools(Tagged, tag_field="type", tag="mcp_list_tools"):
 class McpApprovalRequest(Tagged, tag_field="type", tag="mcp_approval_request"):
     """An MCP call that waits for approval."""
 
+    type: ClassVar[Literal["mcp_approval_request"]]
     id: str = ""
     server_label: str = ""
     name: str = ""
@@ -284,6 +308,7 @@ class McpApprovalRequest(Tagged, tag_field="type", tag="mcp_approval_request"):
 class McpCall(Tagged, tag_field="type", tag="mcp_call"):
     """An MCP call the server made."""
 
+    type: ClassVar[Literal["mcp_call"]]
     id: str = ""
     server_label: str = ""
     name: str = ""
@@ -308,7 +333,7 @@ _KnownItem = Union[
     McpCall,
 ]
 if TYPE_CHECKING:
-    OutputItem = Union[_KnownItem, Unknown]
+    OutputItem = Union[_KnownItem, UnknownPart]
 else:
     OutputItem = _KnownItem
 
