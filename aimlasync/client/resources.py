@@ -242,7 +242,7 @@ class Responses(StoredResponses):
     ) -> Response:
         """Ask for an answer of the type `text_format` (a msgspec Struct, dataclass, Enum, Literal, ...): see `.parsed`.
 
-        Raises like `chat.completions.parse`.
+        With `background=True` it may be None: the response is returned as it is. Raises like `chat.completions.parse`.
         """
         check_headers(params)
         from aimlasync.structured.parse import parse_response

@@ -32,7 +32,7 @@ _BEGINNING = ("system", "developer", "user")
 _NAMES: dict[str, re.Pattern[str]] = {
     "format": re.compile(
         r"response.?format|json.?schema|json.?object|json.?mode|structured.?output|text\.format|output.?(format|config)"
-        r"|guided|constrained",
+        r"|guided|constrained|grammar|mime.?type",
         re.IGNORECASE,
     ),
     "tool": re.compile(r"tool|function", re.IGNORECASE),

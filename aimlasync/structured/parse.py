@@ -38,7 +38,12 @@ def parse_completion(reply: ChatCompletion, form: Format[Any]) -> ChatCompletion
 
 
 def parse_response(reply: Response, form: Format[Any]) -> Response:
-    """Set `.parsed`. Raises AnswerError for an answer that is no value of the type."""
+    """Set `.parsed`, unless the response still runs in the background.
+
+    Raises AnswerError for an answer that is no value of the type.
+    """
+    if not reply.is_done:
+        return reply
     refusal = reply.refusal
     if refusal:
         raise _error(AnswerRefusedError, f"the model refused: {refusal}", reply)

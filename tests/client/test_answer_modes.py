@@ -208,6 +208,10 @@ REFUSALS = [
     (400, {"error": {"message": "litellm.UnsupportedParamsError: x does not support parameters: ['response_format']"}}),
     # a server behind a server
     (500, {"error": {"message": "response_format is not supported by the backend"}}),
+    # Gemini, with tools beside the schema
+    (400, {"error": {"message": "Function calling with a response mime type: 'application/json' is unsupported"}}),
+    # TGI
+    (422, {"error": "Input validation error: grammar is not supported", "error_type": "validation"}),
     (501, {"error": {"message": "json_schema: not implemented"}}),
 ]
 # What only looks like one.
@@ -244,6 +248,34 @@ async def test_refusals_are_known_however_they_are_worded(status: int, body: Any
             reply = await ask(client, "chat")
     # The tool was not called, and the text is an answer all the same.
     assert (reply.parsed.team, reply.info.structured, reply.info.attempts) == ("sales", "tool", 2)
+
+
+UNAVAILABLE = "This response_format type is unavailable now"
+
+
+@pytest.mark.parametrize(
+    ("said", "kind"),
+    [
+        # DeepSeek's reasoner
+        ([UNAVAILABLE, "deepseek-reasoner does not support this tool_choice"], "json_object"),
+        # Qwen, which thinks
+        (
+            [
+                UNAVAILABLE,
+                "The tool_choice parameter does not support being set to required or object in thinking mode",
+                "Json mode response is not supported when enable_thinking is true",
+            ],
+            "text",
+        ),
+        # Groq
+        ([UNAVAILABLE, "tools are not supported", "json mode cannot be combined with tool/function calling"], "text"),
+    ],
+)
+async def test_a_model_may_refuse_several_ways_in_a_row(said: list[str], kind: str) -> None:
+    refusals = [_script(400, {"error": {"message": each}}) for each in said]
+    async with raw_server(*refusals, GOOD) as server, AsyncClient("k", server.base_url) as client:
+        assert (await ask(client, "chat")).info.structured == kind
+        assert (await ask(client, "chat")).info.attempts == 1
 
 
 @pytest.mark.parametrize(("status", "body"), OTHERS)

@@ -57,6 +57,12 @@ async def test_a_background_response_is_returned_as_what_it_is(slow: Any) -> Non
     assert (again.id, again.status, again.is_done) == (made.id, "queued", False)
 
 
+async def test_a_background_response_of_a_type_is_returned_as_what_it_is_too(slow: Any) -> None:
+    _, client = slow
+    made = await client.responses.parse(model="m", input="Hello", text_format=list[str], background=True)
+    assert (made.status, made.is_done, made.parsed) == ("queued", False, None)
+
+
 async def test_a_done_response_is_fetched_whole_by_its_id_or_by_itself(fast: Any) -> None:
     _, client = fast
     made = await client.responses.create(model="m", input="Hello", background=True)
