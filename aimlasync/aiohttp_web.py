@@ -106,6 +106,7 @@ async def event_stream(
     """Relay a streamed call as server-sent events and return the response.
 
     Give it the call itself, not awaited: then a browser that leaves cancels the call also before the first token.
+    `agents.stream(...)`, or an awaitable of it, relays a run: its messages are those of `agents.web_events`.
     `options` (`events`, `ping`, `drain`, `max_send`, `on_end`) are those of `relay.RelayOptions`. A call that fails
     before its first message is answered with a status and JSON; an error after it is the last message.
     """

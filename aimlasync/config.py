@@ -5,7 +5,7 @@ Plain data without I/O. It may import `headers`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal, TypedDict
 
 import msgspec
@@ -124,3 +124,11 @@ def check_headers(options: Any) -> None:
 
 
 CALL_OPTIONS = CallOptions.__optional_keys__
+
+
+def close_to(name: str, known: Iterable[str]) -> str:
+    """Return ", did you mean ...?" where one of the `known` names is spelled much like `name`, else ""."""
+    import difflib
+
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.75)
+    return f", did you mean {close[0]!r}?" if close else ""

@@ -238,6 +238,8 @@ class StreamError(AimlasyncError):
         *,
         partial: Any = None,
         code: str | None = None,
+        type: str | None = None,
+        retry_after: float | None = None,
         body: Any = None,
         retryable: bool = True,
         info: Info | None = None,
@@ -246,6 +248,9 @@ class StreamError(AimlasyncError):
         super().__init__(message, info=info, billed=billed)
         self.partial = partial
         self.code = code
+        self.type = type
+        self.retry_after = retry_after
+        """Seconds the server asked to wait, None when it did not."""
         self.body = body
         self.retryable = retryable
 

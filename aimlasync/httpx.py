@@ -199,6 +199,8 @@ def _body_class(package: Any) -> Any:
             try:
                 async for piece in self._answer:
                     yield piece
+                    # The traceback of an error that follows shows no part of the answer.
+                    del piece
                 return
             except AimlasyncError as failed:
                 error = failed

@@ -49,7 +49,7 @@ class Info(msgspec.Struct, kw_only=True):
     server_request_id: str | None = None
     """The `x-request-id` of the response, or the request id in an error body."""
     cost_usd: float | None = None
-    """US dollars charged, from headers or `meta.usage`; None when the vendor does not state them."""
+    """US dollars charged, from headers, `meta.usage` or `usage`; None when the server does not state them."""
     credits: float | None = None
     """The vendor's credits charged; None when the vendor does not state them."""
     structured: str | None = None
@@ -70,6 +70,9 @@ class Info(msgspec.Struct, kw_only=True):
         usd, credits = headers.get("x-aimlapi-usd-spent"), headers.get("x-aimlapi-credits-used")
         if usd is not None or credits is not None:
             self.saw_cost(amount(usd), amount(credits))
+        elif (usd := headers.get("x-litellm-response-cost")) is not None:
+            # It is 0 where LiteLLM knows no price, and for every stream.
+            self.saw_cost(amount(usd) or None, None)
 
     def saw_cost(self, usd: float | None, credits: float | None, *, credits_per_usd: float | None = None) -> None:
         """Note a cost that the vendor stated; a later statement replaces an earlier one, and None replaces nothing.
@@ -84,7 +87,9 @@ class Info(msgspec.Struct, kw_only=True):
             self.credits = credits
 
 
-_TELLING = frozenset(("x-inference-id", "x-request-id", "x-aimlapi-usd-spent", "x-aimlapi-credits-used"))
+_TELLING = frozenset(
+    ("x-inference-id", "x-request-id", "x-aimlapi-usd-spent", "x-aimlapi-credits-used", "x-litellm-response-cost")
+)
 
 
 def check_request_id(value: str) -> str:

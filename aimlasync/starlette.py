@@ -98,7 +98,8 @@ def event_stream(
     """Return a response that relays a streamed call as server-sent events.
 
     Give it the call itself, not awaited: `event_stream(client.responses.create(..., stream=True))`. Then a browser that
-    leaves cancels the call also before the first token. `options` (`events`, `ping`, `drain`, `max_send`, `on_end`) are
+    leaves cancels the call also before the first token. `agents.stream(...)`, or an awaitable of it, relays a run: its
+    messages are those of `agents.web_events`. `options` (`events`, `ping`, `drain`, `max_send`, `on_end`) are
     those of `relay.RelayOptions`; `headers` are added to the response. A call that fails before its first message is
     answered with a status and JSON, as by `error_response`; an error after it is the last message.
     """

@@ -33,6 +33,8 @@ _OVER_BOTH = {
     "test_cancellation",
     "test_models",
     "test_client",
+    "test_endings",
+    "test_costs",
     "test_error_bodies",
     "test_errors",
     "test_passthrough",
@@ -47,6 +49,7 @@ _OVER_BOTH = {
     "test_tolerance",
     "test_transports",
     "test_under_load",
+    "test_words_of_a_server",
 }
 
 

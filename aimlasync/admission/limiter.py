@@ -238,8 +238,12 @@ class Limiter:
     def held_by(self, now: float) -> Literal["pause", "concurrency", "rate", "requests", "tokens"] | None:
         """Return what the head of the queue waits for, None when nobody waits."""
         waiter = self.queue.head() if self.queue else None
-        if waiter is None:
-            return None
+        return None if waiter is None else self.stands_against(waiter.need(), now)
+
+    def stands_against(
+        self, tokens: float, now: float
+    ) -> Literal["pause", "concurrency", "rate", "requests", "tokens"] | None:
+        """Return what an attempt of about `tokens` would have to wait for, None where that is not known."""
         if self.paused_until > now:
             return "pause"
         if self.in_flight >= self.limit:
@@ -248,9 +252,15 @@ class Limiter:
             return "rate"
         if self._request_window is not None and self._request_window.wait(1.0, now) > 0:
             return "requests"
-        if self._token_window is not None and self._token_window.wait(waiter.need(), now) > 0:
+        if self._token_window is not None and self._token_window.wait(tokens, now) > 0:
             return "tokens"
-        return self._short_of if self._leases is None else self._leases.held_by
+        if self._leases is not None:
+            return self._leases.held_by
+        if self._acquiring is not None:
+            return self._short_of
+        if self._token_bucket is not None and (self._request_bucket is None or self._token_bucket.debt > 0):
+            return "tokens"
+        return None if self._request_bucket is None else "requests"
 
     def _acquired(self, task: asyncio.Task[None]) -> None:
         self._acquiring = None

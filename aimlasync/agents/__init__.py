@@ -14,6 +14,7 @@ The files, from the lowest to the highest; each imports only files above it in t
     run_state    the state of a run: history, pending tool calls, usage; can be saved and loaded
     context      what a tool can see of the run that calls it
     errors       the errors that end a run without an answer
+    results      what a tool returned as text, and the text of an error
     events       the events of a streamed run
     tools        a Python function as a tool: schema, decoder, timeout, concurrency
     agent        a model with its instructions, tools, output type and bounds
@@ -22,11 +23,12 @@ The files, from the lowest to the highest; each imports only files above it in t
     tool_calls   the execution of the tool calls of a turn: arguments, approval, result, repetition
     loop         the agent loop
     api          the functions `run` and `stream`
+    web_events   the events of a run for a browser; imported when one is relayed
     many_runs    the function `map`
     mcp          tools of MCP servers (pip install 'aimlasync[mcp]'); no other file imports it
 """
 
-from aimlasync.agents.agent import Agent
+from aimlasync.agents.agent import Agent, CallParams, Options
 from aimlasync.agents.api import RunStream, run, stream
 from aimlasync.agents.context import RunContext
 from aimlasync.agents.errors import (
@@ -54,9 +56,11 @@ __all__ = [
     "Agent",
     "AgentError",
     "ApprovalNeeded",
+    "CallParams",
     "Event",
     "MaxToolCallsExceeded",
     "MaxTurnsExceeded",
+    "Options",
     "RepeatedCallsError",
     "Result",
     "Run",

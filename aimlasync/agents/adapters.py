@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from aimlasync.agents.run_state import Run, ToolCall, Usage
+from aimlasync.agents.run_state import Run, ToolCall
 from aimlasync.agents.tools import Tool
 from aimlasync.chat.types import ChatCompletion
 from aimlasync.endpoints.providers import VENDORS
@@ -58,9 +58,6 @@ class Adapter(Protocol):
 
     def read_turn(self, reply: Any, run: Run) -> Turn:
         """Return the turn that a reply is."""
-
-    def add_tokens(self, usage: Any, into: Usage) -> None:
-        """Add the tokens that a reply states to the usage of a run."""
 
     def tool_result(self, call: ToolCall) -> dict[str, Any]:
         """Return the result of a tool call as an item of the history."""
@@ -121,14 +118,6 @@ class ChatAdapter:
             ]
         turn.items.append(item)
         return turn
-
-    def add_tokens(self, usage: Any, into: Usage) -> None:
-        """Add the tokens that a reply states to the usage of a run."""
-        into.input_tokens += usage.prompt_tokens
-        into.output_tokens += usage.completion_tokens
-        prompt, answer = usage.prompt_tokens_details, usage.completion_tokens_details
-        into.cached_tokens += (prompt and prompt.cached_tokens) or 0
-        into.reasoning_tokens += (answer and answer.reasoning_tokens) or 0
 
     def tool_result(self, call: ToolCall) -> dict[str, Any]:
         """Return the result of a tool call as an item of the history."""
@@ -216,14 +205,6 @@ class ResponsesAdapter:
         if self._stores and reply.id:
             run.response_id, run.sent = reply.id, len(run.items) + len(turn.items)
         return turn
-
-    def add_tokens(self, usage: Any, into: Usage) -> None:
-        """Add the tokens that a reply states to the usage of a run."""
-        into.input_tokens += usage.input_tokens
-        into.output_tokens += usage.output_tokens
-        prompt, answer = usage.input_tokens_details, usage.output_tokens_details
-        into.cached_tokens += (prompt and prompt.cached_tokens) or 0
-        into.reasoning_tokens += (answer and answer.reasoning_tokens) or 0
 
     def tool_result(self, call: ToolCall) -> dict[str, Any]:
         """Return the result of a tool call as an item of the history."""

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, Unpack, overload
 
+import anyio
 import msgspec
 
 from aimlasync.agents.adapters import items_of
@@ -25,8 +26,12 @@ from aimlasync.cost.budget import Budget
 
 if TYPE_CHECKING:
     from aimlasync.client.client import AsyncClient
+    from aimlasync.relay import Events, Source
 
 Input = str | Iterable[Mapping[str, Any] | msgspec.Struct]
+
+Save = Callable[[Run], Awaitable[None]]
+"""Stores a run, for instance its `to_json`, under its id."""
 
 T = TypeVar("T")
 
@@ -38,8 +43,10 @@ class RunOptions(Parts, total=False):
     history: Run | None
     context: Any
     approve: Approve | None
+    approvals: Mapping[str, bool] | None
     budget: Budget | float | None
     timeout: float | None
+    save: Save | None
 
 
 # Events that are kept for a reader who is slower than the run; beyond that the run waits.
@@ -70,22 +77,38 @@ async def run(
     history: Run | None = None,
     context: Any = None,
     approve: Approve | None = None,
+    approvals: Mapping[str, bool] | None = None,
     budget: Budget | float | None = None,
     timeout: float | None = None,
+    save: Save | None = None,
     **options: Unpack[Options],
 ) -> Run:
     """Let a model call tools until it has an answer, which is the `.output` of the run that is returned.
 
-    The agent is `agent`, or is made of `model=` and the other `options`; given both, the options take precedence.
-    `input` is a text, or messages in the endpoint's form. `history` is an earlier run, which is continued in place: its
-    tool calls without a result are executed first. `context` is passed to the tools and never sent. `approve` decides
-    on the calls of tools that need an approval; without it, the run that is returned has the status "waiting".
-    `budget` is a cap in US dollars, or a Budget that several runs share. `timeout` is in seconds.
+    The agent is `agent`, or is made of `model=` and the other `options` (those of `Agent`); given both, the options
+    take precedence. `input` is a text, or messages in the endpoint's form. `history` is an earlier run, which is
+    continued in place: its tool calls without a result are executed first. `context` is passed to the tools and never
+    sent. `approve` decides on the calls of tools that need an approval; without it, the run that is returned has the
+    status "waiting", and is continued with `history=` and `approvals=`, which has True or False for the id of a call.
+    `budget` is a cap in US dollars, or a Budget that several runs share. `timeout` is in seconds. `save` is awaited
+    with the run when it is completed, waits, or was ended by an error or a cancellation.
 
     Raises the errors of `aimlasync.agents`, the errors of a call, and AnswerError (refused, truncated, or invalid after
-    `max_repairs`), all with what was done in `.run`; ValueError and TypeError for arguments that cannot be used.
+    `max_repairs`), all with what was done in `.run`; ValueError and TypeError for arguments that cannot be used; what
+    `on_tool_error` and `save` raise.
     """
-    loop, new_items = prepare(client, agent, input, history, context, approve, budget, None, options)
+    loop, new_items = prepare(
+        client,
+        agent,
+        options,
+        input=input,
+        history=history,
+        context=context,
+        approve=approve,
+        approvals=approvals,
+        budget=budget_of(client, budget),
+        save=save,
+    )
     await loop.execute(new_items, timeout)
     return loop.run
 
@@ -114,19 +137,35 @@ def stream(
     history: Run | None = None,
     context: Any = None,
     approve: Approve | None = None,
+    approvals: Mapping[str, bool] | None = None,
     budget: Budget | float | None = None,
     timeout: float | None = None,
+    save: Save | None = None,
     **options: Unpack[Options],
 ) -> RunStream[Any]:
     """Like `run`, as events: `async with stream(...) as running: async for event in running`.
 
-    Leaving the block cancels the model call and the tools; `.run` holds what was done.
+    Leaving the block cancels the model call and the tools; `.run` holds what was done. `event_stream` of
+    `aimlasync.starlette` and `aimlasync.aiohttp_web` hands the events on to a browser. `save` has returned before an
+    event tells that the run waits or is finished.
     """
 
     async def emit(event: Event) -> None:
         await running._put(event)
 
-    loop, new_items = prepare(client, agent, input, history, context, approve, budget, emit, options)
+    loop, new_items = prepare(
+        client,
+        agent,
+        options,
+        input=input,
+        history=history,
+        context=context,
+        approve=approve,
+        approvals=approvals,
+        budget=budget_of(client, budget),
+        save=save,
+        emit=emit,
+    )
     running: RunStream[Any] = RunStream(loop, new_items, timeout)
     return running
 
@@ -169,17 +208,41 @@ class RunStream(Generic[OutputT]):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
-            if not self._task.cancelled():
-                # Retrieved, so that asyncio does not log an error that no reader has seen.
-                self._task.exception()
+        await self.close()
+
+    async def close(self) -> None:
+        """Cancel what is under way, and wait until the run is saved. Leaving the block does the same."""
+        with anyio.CancelScope(shield=True):
+            if self._task is not None:
+                self._task.cancel()
+                await asyncio.wait([self._task])
+                if not self._task.cancelled():
+                    # Retrieved, so that asyncio does not log an error that no reader has seen.
+                    self._task.exception()
+            if self.run.items or self.run.pending:
+                # One that was left before its first step has not been saved, and may be one that was gone on with.
+                await self._loop.store_at_last()
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> Event:
+        await self._arrived()
+        if not self._events:
+            raise StopAsyncIteration
+        self._has_room.set()
+        return self._events.popleft()
+
+    async def read_some(self) -> list[Event]:
+        """Return the events that are here, or else wait for one; none at the end."""
+        await self._arrived()
+        events = list(self._events)
+        self._events.clear()
+        self._has_room.set()
+        return events
+
+    async def _arrived(self) -> None:
+        """Wait for an event, or the end of the run. Raises the error that ended it."""
         if self._task is None:
             raise RuntimeError("a streamed run begins with its block: async with stream(...) as running")
         while not self._events:
@@ -187,11 +250,17 @@ class RunStream(Generic[OutputT]):
                 if self._task.cancelled():
                     raise RuntimeError("the run was cancelled")
                 error = self._task.exception()
-                raise StopAsyncIteration if error is None else error
+                if error is None:
+                    return
+                raise error
             self._arrival = asyncio.get_running_loop().create_future()
             await self._arrival
-        self._has_room.set()
-        return self._events.popleft()
+
+    def relayed(self, events: Events) -> Source:
+        """Return what `event_stream` reads; `web_events` has the messages. Raises ValueError for `events="raw"`."""
+        from aimlasync.agents.web_events import RunSource
+
+        return RunSource(self, events)
 
     def _wake(self, _: object = None) -> None:
         if self._arrival is not None and not self._arrival.done():
@@ -217,13 +286,16 @@ class RunStream(Generic[OutputT]):
 def prepare(
     client: AsyncClient,
     agent: Agent | None,
-    input: Input | None,
-    history: Run | None,
-    context: Any,
-    approve: Approve | None,
-    budget: Budget | float | None,
-    emit: Emit | None,
     options: Options,
+    *,
+    input: Input | None = None,
+    history: Run | None = None,
+    context: Any = None,
+    approve: Approve | None = None,
+    approvals: Mapping[str, bool] | None = None,
+    budget: Budget | None = None,
+    save: Save | None = None,
+    emit: Emit | None = None,
 ) -> tuple[AgentLoop, list[Any]]:
     """Return an agent loop, and the input as items that are to join the history first.
 
@@ -241,10 +313,10 @@ def prepare(
         raise ValueError(f"the history is one of {history.endpoint}, and the agent speaks {agent.endpoint}")
     elif history.pending and input is not None:
         raise ValueError("the history has calls without a result: go on with it first, without input=")
+    if approvals is not None:
+        history.decide(approvals)
     history.model = agent.model
-    loop = AgentLoop(
-        client, agent, history, context=context, approve=approve, budget=budget_of(client, budget), emit=emit
-    )
+    loop = AgentLoop(client, agent, history, context=context, approve=approve, budget=budget, save=save, emit=emit)
     return loop, [] if input is None else items_of(input)
 
 

@@ -1,7 +1,8 @@
 """The events of a streamed run.
 
-Plain data. Each tool call has one ToolStarted and one ToolFinished; those of concurrent calls interleave as they
-happen. This module may import `run_state` alone.
+Plain data that the run does not change afterwards. Each tool call has one ToolStarted and one ToolFinished; those of
+concurrent calls interleave as they happen. `web_events` has their form for browsers. This module may import `run_state`
+alone.
 """
 
 from __future__ import annotations
@@ -41,13 +42,20 @@ class TurnFinished(msgspec.Struct, frozen=True):
     text: str
     calls: list[ToolCall]
     usage: Usage
-    """The usage of the run so far. It is the run's own object, and later turns change it."""
+    """The usage of the run so far."""
+    request_id: str = ""
+    """The `info.request_id` of the model call."""
 
 
 class ApprovalNeeded(msgspec.Struct, frozen=True):
-    """The run stops until somebody decides on these calls: set `approved` and continue with `history=`."""
+    """The run stops until somebody decides on these calls: continue with `history=` and `approvals=`.
+
+    Setting `approved` of these calls, which are those of `run.waiting`, decides as well.
+    """
 
     calls: list[ToolCall]
+    run: str = ""
+    """The id of the run."""
 
 
 class RunFinished(msgspec.Struct, frozen=True):

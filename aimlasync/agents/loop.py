@@ -13,10 +13,12 @@ are children of a task group, and a model call ends with its await.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import msgspec
+from msgspec.structs import replace
 
 from aimlasync.agents.adapters import Turn, adapter_for
 from aimlasync.agents.agent import Agent
@@ -24,7 +26,7 @@ from aimlasync.agents.errors import MaxTurnsExceeded, RunTimeoutError
 from aimlasync.agents.events import ApprovalNeeded, Emit, RunFinished, TextDelta, TurnFinished
 from aimlasync.agents.run_state import Run
 from aimlasync.agents.tool_calls import ToolExecutor
-from aimlasync.agents.tools import Approve
+from aimlasync.agents.tools import Approve, all_loose
 from aimlasync.agents.usage import UsageTracker
 from aimlasync.cost.budget import Budget
 from aimlasync.errors import (
@@ -40,6 +42,8 @@ from aimlasync.structured.answer_text import decode_answer
 if TYPE_CHECKING:
     from aimlasync.client.client import AsyncClient
 
+_log = logging.getLogger("aimlasync.agents")
+
 
 class AgentLoop:
     """Executes one run; the `Runner` of its tools. Mutable: the run, and how many turns and repairs were made."""
@@ -53,6 +57,7 @@ class AgentLoop:
         context: Any = None,
         approve: Approve | None = None,
         budget: Budget | None = None,
+        save: Callable[[Run], Awaitable[None]] | None = None,
         emit: Emit | None = None,
         queueing: dict[str, Any] | None = None,
     ) -> None:
@@ -62,9 +67,11 @@ class AgentLoop:
         self._context = context
         self._approve = approve
         self._budget = budget
+        self._save = save
+        self._is_saved = False
         self._emit = emit
         self._adapter = adapter_for(run.endpoint)
-        self._usage = UsageTracker(run, self._adapter, budget)
+        self._usage = UsageTracker(run, budget)
         self._tools = ToolExecutor(self, agent, context=context, approve=approve, emit=emit)
         create: Any = client.chat.completions.create if run.endpoint == "chat" else client.responses.create
         self._create: Callable[..., Awaitable[Any]] = create
@@ -87,22 +94,42 @@ class AgentLoop:
         """Execute the run until it is completed or a tool call waits for approval.
 
         `new_items` are appended to the history first. Every AimlasyncError that ends the run carries it as `.run`;
-        RunTimeoutError is raised after `timeout` seconds.
+        RunTimeoutError is raised after `timeout` seconds. The run is saved whichever way it ends.
         """
         try:
-            if timeout is None:
-                await self._loop(new_items)
-                return
-            try:
-                async with asyncio.timeout(timeout) as bound:
-                    await self._loop(new_items)
-            except TimeoutError:
-                if not bound.expired():
-                    raise
-                raise RunTimeoutError(f"the run took longer than {timeout} s", run=self.run) from None
-        except AimlasyncError as error:
-            error.run = self.run
+            await self._within(new_items, timeout)
+        except (Exception, asyncio.CancelledError) as error:
+            if isinstance(error, AimlasyncError):
+                error.run = self.run
+            await self.store_at_last()
             raise
+
+    async def _within(self, new_items: list[Any], timeout: float | None) -> None:
+        if timeout is None:
+            await self._loop(new_items)
+            return
+        try:
+            async with asyncio.timeout(timeout) as bound:
+                await self._loop(new_items)
+        except TimeoutError:
+            if not bound.expired():
+                raise
+            raise RunTimeoutError(f"the run took longer than {timeout} s", run=self.run) from None
+
+    async def _store(self) -> None:
+        """Save the run once, in the state in which it ends."""
+        if self._save is not None and not self._is_saved:
+            await self._save(self.run)
+            self._is_saved = True
+
+    async def store_at_last(self) -> None:
+        """Save a run that ends without an answer, if that is not done; an error of `save` is logged."""
+        try:
+            await self._store()
+        except Exception:  # noqa: BLE001  # what ended the run is the error that its caller must see
+            # Tried once more and given up.
+            self._is_saved = True
+            _log.exception("the run %s could not be saved", self.run.id)
 
     async def delegate(self, agent: Agent, run: Run, task: str) -> None:
         """Run another agent on `task` for this run; see `context.Runner`."""
@@ -125,8 +152,10 @@ class AgentLoop:
             if run.pending:
                 if not await self._tools.execute_pending():
                     run.status = "waiting"
+                    # Before anybody hears of it: the answer may come at once, and to another process.
+                    await self._store()
                     if emit is not None:
-                        await emit(ApprovalNeeded(run.waiting))
+                        await emit(ApprovalNeeded(run.waiting, run.id))
                     return
                 run.items += [self._adapter.tool_result(call) for call in run.pending]
                 executed, run.pending = run.pending, []
@@ -138,8 +167,11 @@ class AgentLoop:
             if not turn.calls and self._take_output(turn):
                 run.status = "completed"
             if emit is not None:
-                await emit(TurnFinished(run.turns, turn.text, turn.calls, run.usage))
+                # Copies: the run's own calls get approvals, and its usage grows.
+                made, request_id = [replace(call) for call in turn.calls], turn.reply.info.request_id
+                await emit(TurnFinished(run.turns, turn.text, made, replace(run.usage), request_id))
             if run.status == "completed":
+                await self._store()
                 if emit is not None:
                     await emit(RunFinished(run.output, run))
                 return
@@ -153,10 +185,14 @@ class AgentLoop:
         try:
             reply = await self._call_model()
         except APIStatusError as error:
-            if run.response_id is None or not _lacks_previous_response(error):
+            if self._is_mixture_refused(error):
+                _log.warning("%s refuses strict and loose tools in one request; strict=False spares asking", run.model)
+                self._params["tools"] = all_loose(self._params["tools"])
+            elif run.response_id is not None and _lacks_previous_response(error):
+                # The server has dropped the stored conversation. The run has all of it, and sends it in full.
+                run.response_id, run.sent = None, 0
+            else:
                 raise
-            # The server has dropped the stored conversation. The run has all of it, and sends it in full.
-            run.response_id, run.sent = None, 0
             reply = await self._call_model()
         turn = self._adapter.read_turn(reply, run)
         run.turns += 1
@@ -170,6 +206,12 @@ class AgentLoop:
             # A model that is forced to call a tool in every turn never answers.
             del self._params["tool_choice"]
         return turn
+
+    def _is_mixture_refused(self, error: APIStatusError) -> bool:
+        """Return whether a server refused that some tools are strict and others are not (Cerebras does)."""
+        if error.status not in (400, 422) or "strict" not in error.message.lower():
+            return False
+        return len({tool.is_strict for tool in self._agent.tools.values()}) > 1
 
     async def _call_model(self) -> Any:
         request = {**self._params, **self._adapter.history_params(self.run, self._agent.instructions)}

@@ -12,7 +12,7 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, Unpack, overload
 
 from aimlasync.agents.agent import Agent, Options, Parts
-from aimlasync.agents.api import Input, budget_of, prepare
+from aimlasync.agents.api import Input, Save, budget_of, prepare
 from aimlasync.agents.run_state import OutputT, Run
 from aimlasync.agents.tools import Approve
 from aimlasync.bulk.api import each
@@ -22,6 +22,9 @@ from aimlasync.errors import AimlasyncError
 
 if TYPE_CHECKING:
     from aimlasync.client.client import AsyncClient
+
+# The arguments of a run that an input may bring.
+_OF_A_RUN = ("input", "history", "context", "approve", "approvals", "save")
 
 
 T = TypeVar("T")
@@ -38,6 +41,7 @@ class MapOptions(Parts, total=False):
     approve: Approve | None
     budget: Budget | float | None
     timeout: float | None
+    save: Save | None
 
 
 class Result(Generic[OutputT]):
@@ -108,16 +112,18 @@ async def map(
     approve: Approve | None = None,
     budget: Budget | float | None = None,
     timeout: float | None = None,
+    save: Save | None = None,
     **options: Unpack[Options],
 ) -> AsyncGenerator[Result[Any]]:
     """Run an agent on each of `inputs` and iterate the results: `async for result in agents.map(client, texts, agent)`.
 
-    An input is a text, messages, or a dict of arguments for this run alone: `input`, `history`, `context`, `approve`,
-    `timeout`, and options of an agent. At most `concurrency` runs are in progress at a time. `order="input"` yields
-    the results in the order of the inputs; it keeps at most a few times `concurrency` results that are completed too
-    early. A run that fails is a result with its `error`. `budget` is shared by all runs, `timeout` (seconds) holds for
-    each. Model calls have the priority "bulk" unless `priority=` says otherwise. Leaving the iteration cancels the runs
-    in progress; `contextlib.aclosing` makes that happen at once. Raises ValueError for a concurrency below 1.
+    An input is a text, messages, or a dict of arguments for this run alone: `input`, `history`, `context`,
+    `approve`, `approvals`, `timeout`, `save`, and options of an agent. At most `concurrency` runs are in progress
+    at a time. `order="input"` yields the results in the order of the inputs; it keeps at most a few times
+    `concurrency` results that are completed too early. A run that fails is a result with its `error`. `budget` is
+    shared by all runs, `timeout` (seconds) holds for each. Model calls have the priority "bulk" unless `priority=`
+    says otherwise. Leaving the iteration cancels the runs in progress; `contextlib.aclosing` makes that happen at
+    once. Raises ValueError for a concurrency below 1.
     """
     if concurrency < 1:
         raise ValueError(f"concurrency must be at least 1, not {concurrency}")
@@ -130,20 +136,13 @@ async def map(
         number, given = item
         loop = None
         try:
-            own: dict[str, Any] = {"context": context, "approve": approve, "timeout": timeout, "history": None}
+            own: dict[str, Any] = {"context": context, "approve": approve, "timeout": timeout, "save": save}
             own.update(given if isinstance(given, Mapping) else {"input": given})
             bound = own.pop("timeout")
-            loop, new_items = prepare(
-                client,
-                agent,
-                own.pop("input", None),
-                own.pop("history"),
-                own.pop("context"),
-                own.pop("approve"),
-                shared,
-                None,
-                own,  # type: ignore[arg-type]  # options of an agent; an unknown one is an error of this run
-            )
+            given_to_run = {name: own.pop(name) for name in _OF_A_RUN if name in own}
+            # The rest are options of an agent; an unknown one is an error of this run.
+            options: Any = own
+            loop, new_items = prepare(client, agent, options, budget=shared, **given_to_run)
             await loop.execute(new_items, bound)
         except (AimlasyncError, ValueError, TypeError) as error:
             return Result(number, given, None if loop is None else loop.run, error)

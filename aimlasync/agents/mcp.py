@@ -1,29 +1,34 @@
 """Tools of MCP servers as tools of an agent: `async with mcp.stdio("python", "server.py") as tools`.
 
 The `mcp` package speaks the protocol; here its tools become `Tool` objects and its results become text. A tool's schema
-is the server's own, so it is not strict, and the server checks the arguments. Only this file imports `mcp`, and no
-other file imports this one, so `mcp` stays optional (pip install 'aimlasync[mcp]').
+is the server's own, so it is not strict, and the server checks the arguments. Whatever a server does, it ends: the
+connection and the list of tools within `connect` seconds, a call within `timeout`, and a result is cut at `max_result`.
+Only this file imports `mcp`, and no other file imports this one, so `mcp` stays optional (pip install
+'aimlasync[mcp]').
 """
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import re
-from collections.abc import AsyncIterator, Collection, Mapping
-from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+import zlib
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 from urllib.parse import urlsplit
 
 import msgspec
 
 from aimlasync.agents.context import RunContext
 from aimlasync.agents.errors import ToolError
-from aimlasync.agents.tools import Approve, Tool
+from aimlasync.agents.tools import MAX_RESULT, Approve, Tool
 from aimlasync.endpoints.endpoint import is_loopback
 from aimlasync.wire.base import encode
 
 try:
     import httpx2
-    from mcp import Client, StdioServerParameters
+    from mcp import Client, MCPError, StdioServerParameters
     from mcp.client.streamable_http import streamable_http_client
 except ImportError:
     raise ImportError("tools of MCP servers need the package mcp, 2 or later: pip install 'aimlasync[mcp]'") from None
@@ -34,9 +39,29 @@ if TYPE_CHECKING:
 # Both endpoints restrict a tool's name to these characters and this length; MCP allows more.
 _NOT_IN_NAME = re.compile(r"[^A-Za-z0-9_-]")
 _MAX_NAME = 64
-# Seconds, the defaults of the `mcp` package: a server may hold a response open while its tool works.
-_TIMEOUT = 30.0
-_READ_TIMEOUT = 300.0
+_MAX_TOOLS = 1000
+# Seconds. The defaults of the `mcp` package over HTTP; over stdio it has none.
+_CONNECT = 30.0
+_TIMEOUT = 300.0
+
+_log = logging.getLogger("aimlasync.agents")
+
+
+class ToolOptions(TypedDict, total=False):
+    """Which tools of a server are taken, and what holds for each."""
+
+    only: Collection[str] | None
+    """The names of the tools to take, as the server has them; None for all."""
+    prefix: str
+    """Put before each name, where two servers use the same."""
+    timeout: float | None
+    """Seconds for a call, 300 by default; None for no bound."""
+    concurrency: int | None
+    """Calls of a tool at a time; None for any number."""
+    approve: bool | Approve
+    """As in `Tool`."""
+    max_result: int | None
+    """Characters of a result, 1,000,000 by default; a longer one is cut. None for no bound."""
 
 
 @asynccontextmanager
@@ -45,25 +70,21 @@ async def stdio(
     *arguments: str,
     env: Mapping[str, str] | None = None,
     cwd: str | Path | None = None,
-    only: Collection[str] | None = None,
-    prefix: str = "",
-    timeout: float | None = None,
-    concurrency: int | None = None,
-    approve: bool | Approve = False,
+    connect: float | None = _CONNECT,
+    **options: Unpack[ToolOptions],
 ) -> AsyncIterator[list[Tool]]:
     """Start an MCP server as a subprocess and give its tools; leaving the block ends the process.
 
-    `only` selects tools by the server's names, and `prefix` is put before each name. `timeout` (seconds),
-    `concurrency` and `approve` hold for each tool as in `Tool`. `env` is added to the few variables that the `mcp`
-    package passes on. Raises ValueError for a name in `only` that the server does not have.
+    `env` is added to the few variables that the `mcp` package passes on. `connect` is in seconds, for the handshake and
+    the list of tools. `options` (`only`, `prefix`, `timeout`, `concurrency`, `approve`, `max_result`) are those of
+    `ToolOptions`. Raises ConnectionError when the server cannot be used, ValueError for a name in `only` that it does
+    not have.
     """
     started = StdioServerParameters(
         command=command, args=list(arguments), env=None if env is None else dict(env), cwd=cwd
     )
-    async with Client(started) as client:
-        yield await tools_of(
-            client, only=only, prefix=prefix, timeout=timeout, concurrency=concurrency, approve=approve
-        )
+    async with _connected(f"the MCP server {command}", lambda: Client(started), connect, options) as tools:
+        yield tools
 
 
 @asynccontextmanager
@@ -71,69 +92,126 @@ async def http(
     url: str,
     *,
     headers: Mapping[str, str] | None = None,
-    only: Collection[str] | None = None,
-    prefix: str = "",
-    timeout: float | None = None,
-    concurrency: int | None = None,
-    approve: bool | Approve = False,
     allow_http: bool = False,
+    connect: float | None = _CONNECT,
+    **options: Unpack[ToolOptions],
 ) -> AsyncIterator[list[Tool]]:
     """Connect to an MCP server over HTTP (streamable) and give its tools; the options are those of `stdio`.
 
-    Raises ValueError for an http:// address that is not on loopback, unless `allow_http` is set: headers hold keys.
+    Raises ConnectionError when the server cannot be used; ValueError for a name in `only` that it does not have, and
+    for an http:// address that is not on loopback, unless `allow_http` is set: headers hold keys.
     """
     parts = urlsplit(url)
     if parts.scheme != "https" and not (allow_http or is_loopback(parts.hostname or "")):
         raise ValueError("the address of the MCP server is not encrypted: use https://, or pass allow_http=True")
-    bounds = httpx2.Timeout(_TIMEOUT, read=_READ_TIMEOUT)
-    async with (
-        httpx2.AsyncClient(headers=dict(headers or {}), timeout=bounds) as connections,
-        Client(streamable_http_client(url, http_client=connections)) as client,
-    ):
-        yield await tools_of(
-            client, only=only, prefix=prefix, timeout=timeout, concurrency=concurrency, approve=approve
-        )
+    # A server may hold a response open while its tool works.
+    bounds = httpx2.Timeout(_CONNECT, read=options.get("timeout", _TIMEOUT))
+    async with httpx2.AsyncClient(headers=dict(headers or {}), timeout=bounds) as connections:
+
+        def make() -> Client:
+            return Client(streamable_http_client(url, http_client=connections))
+
+        async with _connected(f"the MCP server at {parts.hostname}", make, connect, options) as tools:
+            yield tools
 
 
-async def tools_of(
-    client: Client,
-    *,
-    only: Collection[str] | None = None,
-    prefix: str = "",
-    timeout: float | None = None,
-    concurrency: int | None = None,
-    approve: bool | Approve = False,
-) -> list[Tool]:
-    """Return the tools of a connected `mcp` client; the options are those of `stdio`.
+@asynccontextmanager
+async def _connected(
+    server: str, make: Callable[[], AbstractAsyncContextManager[Client]], connect: float | None, options: ToolOptions
+) -> AsyncIterator[list[Tool]]:
+    """Connect to a server and give its tools. An error leaves it as itself, not in the groups of the `mcp` package."""
+    in_block: BaseException | None = None
+    try:
+        async with AsyncExitStack() as stack:
+            async with asyncio.timeout(connect):
+                client = await stack.enter_async_context(make())
+                tools = await tools_of(client, **options)
+            try:
+                yield tools
+            except BaseException as raised:
+                in_block = raised
+                raise
+    except BaseExceptionGroup as group:
+        error = in_block or _first(group)
+    except Exception as alone:  # noqa: BLE001  # raised again below, as all others are
+        error = in_block or alone
+    else:
+        return
+    if error is in_block or not isinstance(error, Exception) or isinstance(error, (ValueError, TypeError)):
+        raise error
+    if isinstance(error, TimeoutError):
+        raise ConnectionError(f"{server} did not answer within {connect} s") from error
+    raise ConnectionError(f"{server} cannot be used: {type(error).__name__}: {error}") from error
 
-    Raises ValueError for a name in `only` that the server does not have.
+
+def _first(error: BaseException) -> BaseException:
+    """Return the first error of a group that is not a group itself."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+async def tools_of(client: Client, **options: Unpack[ToolOptions]) -> list[Tool]:
+    """Return the tools of a connected `mcp` client; `options` are those of `ToolOptions`.
+
+    Raises ValueError for a name in `only` that the server does not have, ConnectionError for a list without an end.
     """
-    listed: list[Any] = []
-    cursor: str | None = None
-    while True:
-        page = await client.list_tools(cursor=cursor)
-        listed += page.tools
-        cursor = page.next_cursor
-        if not cursor:
-            break
-    missing = set(only or ()) - {tool.name for tool in listed}
+    only, prefix = options.get("only"), options.get("prefix", "")
+    listed = await _listed(client)
+    missing = set(only or ()) - set(listed)
     if missing:
-        raise ValueError(f"the MCP server has no tool {', '.join(sorted(missing))}")
+        raise ValueError(
+            f"the MCP server has no tool {', '.join(sorted(missing))}; it has: {', '.join(listed) or 'none'}"
+        )
+    taken = [name for name in listed if only is None or name in only]
     return [
         Tool(
-            _NOT_IN_NAME.sub("_", prefix + tool.name)[:_MAX_NAME],
-            description=tool.description or tool.title or "",
-            parameters={"type": "object", "properties": {}, **tool.input_schema},
+            short,
+            description=listed[name].description or listed[name].title or "",
+            parameters={"type": "object", "properties": {}, **listed[name].input_schema},
             read=_read,
-            do=_caller(client, tool.name),
+            do=_caller(client, name),
             strict=False,
-            timeout=timeout,
-            concurrency=concurrency,
-            approve=approve,
+            timeout=options.get("timeout", _TIMEOUT),
+            concurrency=options.get("concurrency"),
+            approve=options.get("approve", False),
+            max_result=options.get("max_result", MAX_RESULT),
         )
-        for tool in listed
-        if only is None or tool.name in only
+        for name, short in zip(taken, _short_names([prefix + name for name in taken]), strict=True)
     ]
+
+
+async def _listed(client: Client) -> dict[str, Any]:
+    """Return the tools of a server by their names; those that nobody could call are left out."""
+    listed: dict[str, Any] = {}
+    cursors: set[str | None] = set()
+    cursor: str | None = None
+    while cursor not in cursors and len(listed) < _MAX_TOOLS:
+        cursors.add(cursor)
+        page = await client.list_tools(cursor=cursor)
+        for tool in page.tools:
+            if not tool.name or tool.name in listed:
+                _log.warning("an MCP server lists a tool without a name of its own, which is left out: %r", tool.name)
+            else:
+                listed[tool.name] = tool
+        cursor = page.next_cursor
+        if not cursor:
+            return listed
+    raise ConnectionError(f"its list of tools has no end, after {len(listed)} tools")
+
+
+def _short_names(names: list[str]) -> list[str]:
+    """Return names that both endpoints take; where one had to be cut, or two became equal, a checksum tells them apart.
+
+    A name that endpoints take stays as it is, and what another becomes does not depend on the order.
+    """
+    plain = [_NOT_IN_NAME.sub("_", name) for name in names]
+    short = []
+    for name, changed in zip(names, plain, strict=True):
+        if len(changed) > _MAX_NAME or (changed != name and plain.count(changed) > 1):
+            changed = f"{changed[: _MAX_NAME - 9]}_{zlib.crc32(name.encode('utf-8', 'replace')):08x}"
+        short.append(changed)
+    return short
 
 
 _arguments = msgspec.json.Decoder(dict[str, Any])
@@ -147,7 +225,11 @@ def _caller(client: Client, name: str) -> Any:
     """Return a function that calls one tool of the server."""
 
     async def call(context: RunContext[Any], arguments: dict[str, Any]) -> str:
-        result = await client.call_tool(name, arguments)
+        try:
+            result = await client.call_tool(name, arguments)
+        except MCPError as error:
+            # The server's own words, as for instance that the arguments are wrong.
+            raise ToolError(f"the server refused the call: {error}") from error
         text = _text_of(result)
         if result.is_error:
             raise ToolError(text or "the server gave no reason")

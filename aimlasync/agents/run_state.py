@@ -9,6 +9,7 @@ has a result is never executed again. This module may import the package's `wire
 from __future__ import annotations
 
 import uuid
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Generic, Literal, Self, cast
 
 import msgspec
@@ -96,7 +97,10 @@ class Run(msgspec.Struct, Generic[OutputT], kw_only=True, omit_defaults=True):
     items: list[Any] = msgspec.field(default_factory=list)
     """The history without the instructions: messages of chat/completions, or input items of responses."""
     pending: list[ToolCall] = msgspec.field(default_factory=list)
-    """The tool calls of the last turn, as long as one of them has no result."""
+    """The tool calls of the last turn, as long as one of them has no result.
+
+    The run replaces a call when there is something new about it; only `approved` is ever set, by those who decide.
+    """
     output: OutputT = cast(Any, None)
     """The answer: a text, or a value of the type asked for; None before the run is completed."""
     text: str = ""
@@ -117,6 +121,26 @@ class Run(msgspec.Struct, Generic[OutputT], kw_only=True, omit_defaults=True):
     def waiting(self) -> list[ToolCall]:
         """The tool calls whose `approved` is to be set; none unless the status is waiting."""
         return [call for call in self.pending if call.output is None] if self.status == "waiting" else []
+
+    def decide(self, approvals: Mapping[str, bool]) -> None:
+        """Decide on calls that wait for approval, by their ids.
+
+        Raises ValueError for an id that no waiting call has or that several have, TypeError for a decision that is not
+        True or False; nothing is decided then.
+        """
+        waiting = [call for call in self.pending if call.output is None]
+        found: list[tuple[ToolCall, bool]] = []
+        for id, approved in approvals.items():
+            meant = [call for call in waiting if call.id == id]
+            if not isinstance(approved, bool):
+                raise TypeError(f"the approval of {id!r} must be True or False, not {approved!r}")
+            if len(meant) != 1:
+                known = ", ".join(call.id for call in waiting) or "none"
+                how_many = "several calls" if meant else "no call"
+                raise ValueError(f"{how_many} with the id {id!r} wait for an approval; waiting: {known}")
+            found.append((meant[0], approved))
+        for call, approved in found:
+            call.approved = approved
 
     def to_json(self) -> bytes:
         """Return the whole run as JSON bytes. Raises TypeError for an input that has no JSON form."""

@@ -2,23 +2,30 @@
 
 Each call goes through the same steps: find the tool, decode the arguments, ask for approval, call the tool, note the
 result or what went wrong in words for the model. The calls of one turn run concurrently in a task group. A tool that
-fails is a result like any other; only a cancellation is raised. It may import what a run consists of, but not the agent
-loop, which is the caller.
+fails is a result like any other: an error that is marked as fit for the model (`ToolError`) is told to it, and of any
+other one the text goes to the log `aimlasync.agents` alone. A `ToolCall` in the run is replaced and never changed, so
+that events keep what they told. It may import what a run consists of, but not the agent loop, which is the caller.
 """
 
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
 import zlib
 from typing import Any
+
+from msgspec.structs import replace
 
 from aimlasync.agents.agent import Agent
 from aimlasync.agents.context import RunContext, Runner
 from aimlasync.agents.errors import MaxToolCallsExceeded, RepeatedCallsError, ToolError
 from aimlasync.agents.events import Emit, ToolFinished, ToolStarted
+from aimlasync.agents.results import cut, said
 from aimlasync.agents.run_state import Repeat, ToolCall
-from aimlasync.agents.tools import Approve, Tool, ToolTimeoutError
+from aimlasync.agents.tools import MAX_RESULT, Approve, Tool, ToolTimeoutError
+
+_FAILED = "the tool failed; try it another way, or answer without it"
 
 _log = logging.getLogger("aimlasync.agents")
 
@@ -40,20 +47,28 @@ class ToolExecutor:
     async def execute_pending(self) -> bool:
         """Execute the pending calls that have no result; return whether all pending calls have one now.
 
-        Raises MaxToolCallsExceeded before any of them is executed when they are more than the agent may make.
+        Raises MaxToolCallsExceeded before any of them is executed when they are more than the agent may make, and what
+        the agent's `on_tool_error` raises.
         """
         pending, most = self._run.pending, self._agent.max_tool_calls
-        calls = [call for call in pending if call.output is None]
-        if most is not None and self._executed + len(calls) > most:
+        places = [place for place, call in enumerate(pending) if call.output is None]
+        if most is not None and self._executed + len(places) > most:
             raise MaxToolCallsExceeded(
-                f"the model wants {len(calls)} more calls; {self._executed} of {most} are made", run=self._run
+                f"the model wants {len(places)} more calls; {self._executed} of {most} are made", run=self._run
             )
-        if len(calls) == 1:
-            await self._execute(calls[0])
-        elif calls:
-            async with asyncio.TaskGroup() as group:
-                for call in calls:
-                    group.create_task(self._execute(call))
+        if len(places) == 1:
+            await self._execute(pending, places[0])
+        elif places:
+            failure: BaseException | None = None
+            try:
+                async with asyncio.TaskGroup() as group:
+                    for place in places:
+                        group.create_task(self._execute(pending, place))
+            except BaseExceptionGroup as failures:
+                # The caller's `except` is for the error that `on_tool_error` raised, not for a group of one.
+                failure = failures.exceptions[0]
+            if failure is not None:
+                raise failure
         return all(call.output is not None for call in pending)
 
     def note_repeats(self, executed: list[ToolCall]) -> None:
@@ -82,26 +97,35 @@ class ToolExecutor:
                     f"{call.name} was called again and again with the same arguments and result", run=self._run
                 )
 
-    async def _execute(self, call: ToolCall) -> None:
-        """Give a call its result, or leave it without one to wait for approval. Raises nothing but a cancellation."""
+    async def _execute(self, pending: list[ToolCall], place: int) -> None:
+        """Give a call its result, or leave it without one to wait for approval.
+
+        Raises nothing but a cancellation and what the agent's `on_tool_error` raises.
+        """
+        call = pending[place]
         tool = self._agent.tools.get(call.name)
         arguments, problem = self._decode_arguments(tool, call)
-        if tool is not None and problem is None and not await self._is_approved(tool, call):
-            if call.approved is None:
+        if tool is not None and problem is None:
+            approved = await self._is_approved(tool, call)
+            if approved is None:
                 return
-            problem = "this call was not approved; do not make it again"
+            if tool.approve is not False and call.approved is None:
+                call = pending[place] = replace(call, approved=approved)
+            if not approved:
+                problem = "this call was not approved; do not make it again"
         emit = self._emit
         if emit is not None:
             await emit(ToolStarted(call))
         started = 0.0 if emit is None else asyncio.get_running_loop().time()
+        output = ""
         if tool is not None and problem is None:
-            problem = await self._call_tool(tool, call, arguments)
+            output, problem = await self._call_tool(tool, call, arguments)
         if problem is not None:
-            call.is_error = True
-            call.output = f"error: {problem}"
-        if call.output is not None and not call.output.isascii():
+            output = cut(f"error: {problem}", MAX_RESULT if tool is None else tool.max_result)
+        if not output.isascii():
             # Half a surrogate pair has no UTF-8 form: neither this request nor any later one could carry it.
-            call.output = call.output.encode("utf-8", "replace").decode()
+            output = output.encode("utf-8", "replace").decode()
+        call = pending[place] = replace(call, output=output, is_error=problem is not None)
         self._executed += 1
         self._run.tool_calls += 1
         if emit is not None:
@@ -122,41 +146,60 @@ class ToolExecutor:
                 )
         try:
             return tool.read(call.arguments), None
-        except Exception as error:  # noqa: BLE001  # whatever a type's own checks raise
-            return None, f"the arguments of {call.name} are wrong: {error}"
+        except ValueError as error:
+            return None, f"the arguments of {call.name} are wrong: {said(error)}"
+        except Exception:  # noqa: BLE001  # whatever a type's own checks raise
+            _log.warning("the arguments of %s could not be read", call.name, exc_info=True)
+            return None, f"the arguments of {call.name} are wrong"
 
-    async def _is_approved(self, tool: Tool, call: ToolCall) -> bool:
-        """Return whether a call may be executed; `approved` stays None for one that nobody can decide on here."""
+    async def _is_approved(self, tool: Tool, call: ToolCall) -> bool | None:
+        """Return whether a call may be executed, None where nobody can decide on it here."""
         if call.approved is not None:
             return call.approved
         if tool.approve is False:
             return True
         approve = self._approve if tool.approve is True else tool.approve
         if approve is None:
-            return False
+            return None
         try:
-            call.approved = bool(await approve(call))
+            return bool(await approve(call))
         except Exception:  # noqa: BLE001  # an approval that fails is no approval
             _log.exception("the approval of %s failed", call.name)
-            call.approved = False
-        return call.approved
+            return False
 
-    async def _call_tool(self, tool: Tool, call: ToolCall, arguments: Any) -> str | None:
-        """Call a tool and set the call's output; return what went wrong in words for the model, or None."""
+    async def _call_tool(self, tool: Tool, call: ToolCall, arguments: Any) -> tuple[str, str | None]:
+        """Return the result of a tool, and what went wrong in words for the model, or None."""
         try:
-            call.output = await tool(RunContext(self._context, call, self._runner), arguments)
-            return None
-        except (ToolError, ToolTimeoutError) as error:
-            return str(error)
-        except asyncio.CancelledError:
+            return await tool(RunContext(self._context, call, self._runner), arguments), None
+        except asyncio.CancelledError as error:
             task = asyncio.current_task()
             if task is not None and task.cancelling():
                 raise
             # This task was not cancelled: something that the tool awaited was.
-            return "it was cancelled"
-        except Exception as error:  # noqa: BLE001  # a bug in a tool is a result too, and is logged
-            _log.info("tool %s failed", call.name, exc_info=True)
-            return f"{type(error).__name__}: {error}"
+            failure: BaseException = error
+        except (KeyboardInterrupt, GeneratorExit):
+            raise
+        except BaseException as error:  # noqa: BLE001  # `sys.exit` in a tool ends the tool, and not the service
+            failure = error
+        return "", await self._words_for(call, failure)
+
+    async def _words_for(self, call: ToolCall, failure: BaseException) -> str:
+        """Return what the model is told of a tool that failed. Raises what `on_tool_error` raises."""
+        words: str | None = None
+        hook = self._agent.on_tool_error
+        if hook is not None:
+            chosen = hook(call, failure)
+            words = await chosen if inspect.isawaitable(chosen) else chosen
+        if isinstance(failure, ToolTimeoutError):
+            return words or said(failure)
+        if isinstance(failure, asyncio.CancelledError):
+            return words or "it was cancelled"
+        if isinstance(failure, ToolError):
+            kind = type(failure)
+            return words or (said(failure) if kind is ToolError else f"{kind.__name__}: {said(failure)}")
+        # A bug, or a service that is away: what it says may be for nobody outside.
+        _log.warning("tool %s failed", call.name, exc_info=failure)
+        return words or _FAILED
 
 
 def _key(call: ToolCall) -> str:

@@ -2,27 +2,29 @@
 
 Schema and decoder are made once, together with the tool. A signature that has no schema raises a TypeError that names
 the parameter, before any request is paid for. A strict schema requires every property; so a parameter with a default
-may be null there, and null stands for the default. This module may import `context`, `run_state` and the package's
-`schema` and `wire`; nothing here knows the agent loop.
+may be null there, and null stands for the default. This module may import `context`, `results`, `run_state` and the
+package's `schema` and `wire`; nothing here knows the agent loop.
 """
 
 from __future__ import annotations
 
 import asyncio
+import copy
 import functools
 import inspect
 import re
 import sys
 import typing
 import weakref
-from collections.abc import Awaitable, Callable
-from typing import Annotated, Any, Protocol, cast, overload
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Annotated, Any, Protocol, Self, cast, overload
 
 import anyio.to_thread
 import msgspec
 import msgspec.inspect as mi
 
 from aimlasync.agents.context import RunContext
+from aimlasync.agents.results import read_async_iterator, read_iterator, text_of
 from aimlasync.agents.run_state import ToolCall
 from aimlasync.structured.schema import format_of
 from aimlasync.wire.base import encode
@@ -31,6 +33,10 @@ Approve = Callable[[ToolCall], Awaitable[bool]]
 """Decides whether a tool call may be executed."""
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_BAD_NAME = "a tool's name is 1 to 64 letters, digits, _ and -, not {0!r}; give another with name="
+MAX_RESULT = 1_000_000
+"""Characters of a tool's result that the model gets, unless the tool says otherwise."""
+
 # The attribute of a function that keeps the tool made of it.
 _TOOL_ATTRIBUTE = "__aimlasync_tool__"
 
@@ -41,11 +47,22 @@ class Tool:
     `read` decodes the arguments' text, or raises ValueError (of which msgspec's errors are a kind) with what is wrong;
     `do` is awaited with the run's context and the decoded arguments. `timeout` is in seconds. `concurrency` bounds the
     calls that are executed at a time, over all runs of an event loop. `approve` asks before each call: True leaves the
-    decision to the run's `approve=`, a function of the call decides itself. Raises ValueError for a name that endpoints
-    do not take.
+    decision to the run's `approve=`, a function of the call decides itself. `max_result` is in characters: a longer
+    result is cut, and the model is told so. Raises ValueError for a name that endpoints do not take.
     """
 
-    __slots__ = ("_semaphores", "approve", "chat", "concurrency", "do", "name", "read", "responses", "timeout")
+    __slots__ = (
+        "_semaphores",
+        "approve",
+        "chat",
+        "concurrency",
+        "do",
+        "max_result",
+        "name",
+        "read",
+        "responses",
+        "timeout",
+    )
 
     def __init__(
         self,
@@ -59,23 +76,25 @@ class Tool:
         timeout: float | None = None,
         concurrency: int | None = None,
         approve: bool | Approve = False,
+        max_result: int | None = MAX_RESULT,
     ) -> None:
         if not _NAME.fullmatch(name):
-            raise ValueError(
-                f"a tool's name is 1 to 64 letters, digits, _ and -, not {name!r}; give another with name="
-            )
+            raise ValueError(_BAD_NAME.format(name))
         self.name = name
         self.read = read
         self.do = do
         self.timeout = timeout
         self.concurrency = concurrency
         self.approve = approve
+        self.max_result = max_result
         # One semaphore for each event loop, because a tool may be used on several.
         self._semaphores: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] | None = None
         if concurrency is not None:
             if concurrency < 1:
                 raise ValueError(f"{name}: concurrency must be at least 1, not {concurrency}")
             self._semaphores = weakref.WeakKeyDictionary()
+        if max_result is not None and max_result < 1:
+            raise ValueError(f"{name}: max_result must be at least 1, not {max_result}")
         function = {"name": name, "description": description, "parameters": parameters, "strict": strict}
         if not description:
             del function["description"]
@@ -83,6 +102,28 @@ class Tool:
         """The tool as a request to chat/completions has it."""
         self.responses: dict[str, Any] = {"type": "function", **function}
         """The tool as a request to responses has it."""
+
+    @property
+    def is_strict(self) -> bool:
+        """Whether the model is held to the schema of the arguments."""
+        return bool(self.responses["strict"])
+
+    def but(self, *, name: str | None = None, strict: bool | None = None) -> Self:
+        """Return this tool with another name or `strict`; both share their concurrency.
+
+        Raises ValueError for a name that endpoints do not take, and for `strict=True` where the tool was made without:
+        its schema is not one that can be held to.
+        """
+        if name is not None and not _NAME.fullmatch(name):
+            raise ValueError(_BAD_NAME.format(name))
+        if strict and not self.is_strict:
+            raise ValueError(f"{self.name} was made with strict=False, so it cannot be strict")
+        other = copy.copy(self)
+        other.name = name or self.name
+        function = {**self.chat["function"], "name": other.name, "strict": self.is_strict if strict is None else strict}
+        other.chat = {**self.chat, "function": function}
+        other.responses = {**self.responses, **function}
+        return other
 
     async def __call__(self, context: RunContext[Any], arguments: Any) -> str:
         """Execute the tool within its concurrency and timeout, and return its result as text.
@@ -100,10 +141,10 @@ class Tool:
 
     async def _within_timeout(self, context: RunContext[Any], arguments: Any) -> str:
         if self.timeout is None:
-            return _text(await self.do(context, arguments))
+            return text_of(await self.do(context, arguments), self.max_result)
         try:
             async with asyncio.timeout(self.timeout) as bound:
-                return _text(await self.do(context, arguments))
+                return text_of(await self.do(context, arguments), self.max_result)
         except TimeoutError as error:
             if not bound.expired():
                 raise
@@ -126,6 +167,7 @@ def tool(
     timeout: float | None = None,
     concurrency: int | None = None,
     approve: bool | Approve = False,
+    max_result: int | None = MAX_RESULT,
     strict: bool = True,
     in_thread: bool | None = None,
 ) -> Tool: ...
@@ -137,6 +179,7 @@ def tool(
     timeout: float | None = None,
     concurrency: int | None = None,
     approve: bool | Approve = False,
+    max_result: int | None = MAX_RESULT,
     strict: bool = True,
     in_thread: bool | None = None,
 ) -> Callable[[Callable[..., Any]], Tool]: ...
@@ -148,6 +191,7 @@ def tool(
     timeout: float | None = None,
     concurrency: int | None = None,
     approve: bool | Approve = False,
+    max_result: int | None = MAX_RESULT,
     strict: bool = True,
     in_thread: bool | None = None,
 ) -> Tool | Callable[[Callable[..., Any]], Tool]:
@@ -156,8 +200,9 @@ def tool(
     The model is told the function's name, docstring and parameters; `Annotated[str, "which city"]` describes a
     parameter, and msgspec.Meta, or pydantic's Field, constrains it. A first parameter of type `RunContext` gets the
     run's context. A function that is not async runs in a worker thread; `in_thread=False` runs it on the event loop,
-    which is for functions that neither block nor compute for long. `strict=False` allows types that strict JSON schema
-    cannot express, such as dicts. The other options are those of `Tool`. Raises TypeError, naming the parameter, for a
+    which is for functions that neither block nor compute for long. What it returns is the result: a text, or anything
+    that has a form as JSON; of a generator the items. `strict=False` allows types that strict JSON schema cannot
+    express, such as dicts. The other options are those of `Tool`. Raises TypeError, naming the parameter, for a
     signature that has no schema.
     """
     if function is None:
@@ -168,25 +213,30 @@ def tool(
             timeout=timeout,
             concurrency=concurrency,
             approve=approve,
+            max_result=max_result,
             strict=strict,
             in_thread=in_thread,
         )
+    if isinstance(function, Tool):
+        raise TypeError(f"{function.name} is a tool already; its .but(name=...) gives it another name")
     bare = function.func if isinstance(function, functools.partial) else function
     name = name or str(getattr(bare, "__name__", type(bare).__name__))
-    is_async = inspect.iscoroutinefunction(bare) or inspect.iscoroutinefunction(type(bare).__call__)
+    is_async = any(map(_is_async, (bare, type(bare).__call__)))
     signature = _Signature(function, bare, name)
     schema = signature.strict() if strict else signature.loose()
 
     async def on_loop(context: RunContext[Any], arguments: dict[str, Any]) -> Any:
         result = function(context, **arguments) if signature.wants_context else function(**arguments)
-        return await result if inspect.isawaitable(result) else result
+        return await _whole(result)
 
     async def on_thread(context: RunContext[Any], arguments: dict[str, Any]) -> Any:
         first = (context,) if signature.wants_context else ()
+
+        def call() -> Any:
+            return read_iterator(function(*first, **arguments))
+
         # A thread cannot be stopped: a cancelled call stops waiting at once, and the thread's result is dropped.
-        call = functools.partial(function, *first, **arguments)
-        result = await anyio.to_thread.run_sync(call, abandon_on_cancel=True)
-        return await result if inspect.isawaitable(result) else result
+        return await _whole(await anyio.to_thread.run_sync(call, abandon_on_cancel=True))
 
     return Tool(
         name,
@@ -198,13 +248,38 @@ def tool(
         timeout=timeout,
         concurrency=concurrency,
         approve=approve,
+        max_result=max_result,
     )
 
 
+def _is_async(function: Any) -> bool:
+    return inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
+
+
+async def _whole(result: Any) -> Any:
+    """Return a result that need not be awaited, nor read step by step."""
+    if inspect.isawaitable(result):
+        result = await result
+    return await read_async_iterator(result) if isinstance(result, AsyncIterator) else result
+
+
+def all_loose(specs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return tools as requests have them, of either endpoint, all with `strict` false."""
+    return [
+        {**spec, "function": {**spec["function"], "strict": False}} if "function" in spec else {**spec, "strict": False}
+        for spec in specs
+    ]
+
+
 def tool_of(given: Tool | Callable[..., Any]) -> Tool:
-    """Return a tool as it is, or the tool of a function, which is made once for each function."""
+    """Return a tool as it is, or the tool of a function, which is made once for each function.
+
+    Raises TypeError for anything else.
+    """
     if isinstance(given, Tool):
         return given
+    if not callable(given):
+        raise TypeError(f"a tool is a function with type hints, or a Tool, not {type(given).__name__}")
     made = getattr(given, "__dict__", {}).get(_TOOL_ATTRIBUTE)
     if made is None:
         made = tool(given)
@@ -238,6 +313,11 @@ class _Signature:
                 raise TypeError(f"{name}: {parameter} cannot be given by name, as a tool's parameters are")
             if parameter.name not in hints:
                 raise TypeError(f"{name}: parameter {parameter.name} has no type hint")
+            try:
+                if not _is_pydantic(hint):
+                    msgspec.json.Decoder(hint)
+            except TypeError as error:
+                raise TypeError(f"{name}.{parameter.name}: {str(error).splitlines()[0]}") from None
             fields.append(self._field(parameter, hint))
         self._arguments = _arguments(name, fields)
 
@@ -258,7 +338,12 @@ class _Signature:
         try:
             return self._arguments.strict()
         except TypeError as error:
-            raise TypeError(f"{error} (or make it with strict=False)") from None
+            problem = str(error)
+        try:
+            self.loose()
+        except TypeError:
+            raise TypeError(problem) from None
+        raise TypeError(f"{problem} (or make it with strict=False)")
 
     def loose(self) -> dict[str, Any]:
         return self._arguments.loose()
@@ -296,10 +381,23 @@ class _Struct:
         return format_of(self._struct).schema
 
     def loose(self) -> dict[str, Any]:
-        (_,), parts = msgspec.json.schema_components((self._struct,), ref_template="#/$defs/{name}")
+        try:
+            (_,), parts = msgspec.json.schema_components((self._struct,), ref_template="#/$defs/{name}")
+        except TypeError:
+            raise TypeError(f"{self._struct.__name__}: {self._odd_parameters()}") from None
         schema: dict[str, Any] = parts.pop(self._struct.__name__)
         schema.pop("title", None)
         return {**schema, "$defs": parts} if parts else schema
+
+    def _odd_parameters(self) -> str:
+        """Say which parameters have a type without a JSON schema."""
+        odd = []
+        for field in msgspec.structs.fields(self._struct):
+            try:
+                msgspec.json.schema(field.type)
+            except TypeError:
+                odd.append(field.name)
+        return f"no JSON schema has the type of {', '.join(odd)}; use a struct, an enum, a list or a scalar"
 
     def decode(self, text: str, /) -> dict[str, Any]:
         arguments = msgspec.structs.asdict(self._decoder.decode(text))
@@ -307,15 +405,25 @@ class _Struct:
 
 
 def _arguments(name: str, fields: list[tuple[str, Any, Any]]) -> _Arguments:
-    if "pydantic" in sys.modules:
-        from aimlasync.structured.pydantic_models import Arguments, is_pydantic
+    if any(_is_pydantic(hint) for _, hint, _ in fields):
+        from aimlasync.structured.pydantic_models import Arguments
 
-        if any(is_pydantic(hint) for _, hint, _ in fields):
-            return Arguments(name, [(field, hint, default is msgspec.NODEFAULT) for field, hint, default in fields])
+        return Arguments(name, [(field, hint, default is msgspec.NODEFAULT) for field, hint, default in fields])
     return _Struct(name, fields)
 
 
+def _is_pydantic(hint: Any) -> bool:
+    if "pydantic" not in sys.modules:
+        return False
+    from aimlasync.structured.pydantic_models import is_pydantic
+
+    return is_pydantic(hint)
+
+
 def _takes_none(hint: Any) -> bool:
+    if _is_pydantic(hint):
+        bare = typing.get_args(hint)[0] if typing.get_origin(hint) is Annotated else hint
+        return type(None) in typing.get_args(bare)
     info = mi.type_info(hint)
     while isinstance(info, mi.Metadata):
         info = info.type
@@ -329,7 +437,3 @@ def _as_json(default: Any) -> str:
         return f", {encode(default).decode()}"
     except TypeError:
         return ""
-
-
-def _text(result: Any) -> str:
-    return result if isinstance(result, str) else encode(result).decode()

@@ -25,9 +25,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import msgspec
 
-from aimlasync.bulk.input.parquet import pyarrow
-from aimlasync.bulk.input.rows import Format, InputError, Row
-from aimlasync.bulk.input.source import Source, format_of_path, open_source
+from aimlasync.bulk.input.rows import Format, Row
+from aimlasync.bulk.input.source import Source, open_source
 from aimlasync.bulk.jobs.ask_one import Answerer, ask, ask_row
 from aimlasync.bulk.jobs.async_iter import later
 from aimlasync.bulk.jobs.input_order import InOrder
@@ -39,6 +38,7 @@ from aimlasync.bulk.jobs.worker_pool import MAX_WAITING, WORKERS, WorkerPool
 from aimlasync.bulk.journal.journal import Durability
 from aimlasync.bulk.journal.part_files import journal_of
 from aimlasync.bulk.output.export import check_columns, export
+from aimlasync.bulk.output.tables import check_format, is_journal_path
 from aimlasync.bulk.output.target import OverwriteError, Target, check_place
 from aimlasync.bulk.progress.summary import Summary
 from aimlasync.bulk.tasks.answer_schema import form_of
@@ -215,6 +215,7 @@ async def run(
     restart: bool = False,
     overwrite: bool = False,
     durability: Durability = "process",
+    excel: bool = False,
     begin: Callable[[Job], object] | None = None,
     seen: Seen = ignore,
     workers: WorkerProcesses | None = None,
@@ -222,11 +223,12 @@ async def run(
 ) -> Summary:
     """Ask about every row of `input` and keep the answers in a journal; the same call again goes on where it stopped.
 
-    `input` is a file of rows (CSV, JSONL, Parquet), or rows as dicts or requests; `task` says what is asked about
+    `input` is a file of rows in any format, or rows as dicts or requests; `task` says what is asked about
     each, and without one they must be lines of OpenAI's Batch API. `output` is the journal itself where it ends in
     .jsonl and neither `columns` nor `add` name any; otherwise a table made of it at the end, with the journal beside
-    it. `begin` is given the job before its first call, `seen` every result. With `workers` other processes ask, and the
-    client is not used; an `answerer` makes the calls instead of the client, and cannot keep a cap of money.
+    it, and with `excel` safe for spreadsheets. `begin` is given the job before its first call, `seen` every result.
+    With `workers` other processes ask, and the client is not used; an `answerer` makes the calls instead of the client,
+    and cannot keep a cap of money.
     A file at `output` that this job did not write, or that was changed since, is refused with OverwriteError, a kind of
     InputError, or JournalError; `overwrite` replaces it.
     Errors of rows are in the journal; what stops the job is in the summary. Raises InputError and JournalError before
@@ -238,12 +240,8 @@ async def run(
     path = os.fspath(output)
     source = input if isinstance(input, Source) else await open_rows(input, format)
     try:
-        written_as = format_of_path(path)
-        is_table = columns is not None or add is not None or written_as != "jsonl"
-        if written_as is None:
-            raise InputError(path, "neither .csv nor .jsonl nor .parquet; end its name in one of them")
-        if written_as == "parquet":
-            pyarrow(path)
+        is_table = columns is not None or add is not None or not is_journal_path(path)
+        written_as = check_format(path, None, excel=excel)
         journal_path = journal or journal_of(path, is_table=is_table)
         check_place(path, reads=(source,), option="-o")
         if is_table:
@@ -275,7 +273,7 @@ async def run(
         # A job that was stopped before its first good answer makes no table.
         makes_table = is_table and written and options.canary is None and (whole or job.totals.ok > 0)
         if makes_table:
-            _write(rows, path, columns, add, only_done=not whole, overwrite=overwrite)
+            _write(rows, path, columns, add, only_done=not whole, overwrite=overwrite, excel=excel)
         return job.summary(journal=rows.path, output=path if makes_table else None)
     finally:
         source.close()
@@ -315,6 +313,7 @@ def _write(
     *,
     only_done: bool,
     overwrite: bool,
+    excel: bool,
 ) -> None:
     try:
         export(
@@ -327,6 +326,7 @@ def _write(
             limit=rows.options.limit,
             id_of=rows.task.custom_id,
             overwrite=overwrite,
+            excel=excel,
         )
     except OverwriteError as error:
         # It was checked before the first call, so the file was written while the job ran.

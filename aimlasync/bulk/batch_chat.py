@@ -23,7 +23,7 @@ from aimlasync.bulk.journal.convert import record_of
 from aimlasync.bulk.journal.record import Facts, Failure, Record, decode_record, encode_record
 from aimlasync.bulk.loop_clients import ClientOptions, in_background
 from aimlasync.bulk.output.export import RESULTS, Outcome
-from aimlasync.bulk.output.tables import Kind
+from aimlasync.bulk.output.parquet_table import Kind
 from aimlasync.bulk.tasks.answer_schema import Form, form_of, form_of_schema
 from aimlasync.bulk.tasks.classification import ClassifyTask, Shot
 from aimlasync.bulk.tasks.request import Api, Request, RequestError

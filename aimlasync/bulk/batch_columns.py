@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from aimlasync.bulk.input.parquet import column_values
-from aimlasync.bulk.output.tables import Kind
+from aimlasync.bulk.output.parquet_table import Kind
 
 
 def column_names(batch: Any) -> list[str]:

@@ -1,7 +1,7 @@
 """/chat/completions on the wire: structs of requests and replies; those of streams are in `chat.chunks`.
 
-Every field may be missing or null but the few that the others depend on. It has no I/O. It may import `config` and
-`wire.base`.
+Every field may be missing or null but the few that the others depend on. It has no I/O. It may import `config`,
+`vendor_parameters` and `wire.base`.
 Sources: the OpenAPI specs of the AI/ML API for its OpenAI models (2026-08), ByteSpike's "OpenAI chat completions" page,
 and what servers send beyond them.
 """
@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from aimlasync.chat.vendor_parameters import VendorParameters
 from aimlasync.config import CALL_OPTIONS, CallOptions
 from aimlasync.wire.base import Meta, Received, Reply, Wire, decode
 
@@ -103,11 +104,11 @@ class FunctionTool(Wire, tag_field="type", tag="function"):
     function: Function
 
 
-class ChatOptions(CallOptions, total=False):
+class ChatOptions(CallOptions, VendorParameters, total=False):
     """Parameters of `create` and `parse` besides `model`, `messages`, `stream` and `response_format`.
 
     Models differ in which of them they take. A parameter that the vendor documents as refused raises
-    UnsupportedRequestError before anything is sent.
+    UnsupportedRequestError before anything is sent. `VendorParameters` are those that OpenAI does not have.
     """
 
     max_completion_tokens: int | None
@@ -264,7 +265,12 @@ class PromptTokensDetails(Wire):
     """Parts of the prompt's tokens."""
 
     cached_tokens: int | None = None
+    cache_write_tokens: int | None = None
+    cache_creation_tokens: int | None = None
     audio_tokens: int | None = None
+    text_tokens: int | None = None
+    image_tokens: int | None = None
+    video_tokens: int | None = None
 
 
 class CompletionTokensDetails(Wire):
@@ -272,11 +278,35 @@ class CompletionTokensDetails(Wire):
 
     reasoning_tokens: int | None = None
     audio_tokens: int | None = None
+    text_tokens: int | None = None
+    image_tokens: int | None = None
+    video_tokens: int | None = None
     accepted_prediction_tokens: int | None = None
     rejected_prediction_tokens: int | None = None
 
 
-class Usage(Wire):
+class UsageExtras(Wire, repr_omit_defaults=True):
+    """What some servers add to the `usage` of either endpoint; `cost.tokens` says what it means."""
+
+    cost: Any = None
+    """US dollars, or an object of them (OpenRouter, Perplexity and others)."""
+    cost_details: Any = None
+    is_byok: Any = None
+    """Whether the call went over the user's own key for the model; `cost` is then the gateway's fee (OpenRouter)."""
+    estimated_cost: Any = None
+    """US dollars (DeepInfra)."""
+    cost_in_usd_ticks: Any = None
+    """Ten-billionths of a US dollar (xAI)."""
+    reasoning_tokens: int | None = None
+    cached_tokens: int | None = None
+    prompt_cache_hit_tokens: int | None = None
+    prompt_cache_miss_tokens: int | None = None
+    cache_read_input_tokens: int | None = None
+    cache_creation_input_tokens: int | None = None
+    cache_creation: Any = None
+
+
+class Usage(UsageExtras):
     """Tokens as the vendor reports them."""
 
     prompt_tokens: int = 0

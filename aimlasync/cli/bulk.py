@@ -10,15 +10,15 @@ import click
 import msgspec
 
 from aimlasync import run
-from aimlasync.bulk.input.rows import Format, InputError
-from aimlasync.bulk.input.source import format_of_path
+from aimlasync.bulk.input.rows import Format, InputError, Reading
 from aimlasync.bulk.jobs.streamed import StreamedRows
 from aimlasync.bulk.journal.record import Record, encode_record
 from aimlasync.bulk.output.streams import open_stream
+from aimlasync.bulk.output.tables import is_journal_path
 from aimlasync.bulk.tasks.answer_schema import load_form
 from aimlasync.bulk.tasks.request import is_batch_line
 from aimlasync.bulk.tasks.tasks import BatchTask, PromptTask, Task
-from aimlasync.cli.files import check_outputs, is_file, open_input
+from aimlasync.cli.files import FORMATS, check_outputs, excel_option, is_file, open_input, reading_options
 from aimlasync.cli.job_options import JobOptions, job_options
 from aimlasync.cli.options import (
     ModelChoice,
@@ -35,8 +35,10 @@ from aimlasync.config import Structured
 
 @click.command()
 @click.argument("file", metavar="FILE")
-@click.option("-o", "--output", metavar="PATH", default="-", help="The journal (.jsonl), or a table (.csv, .parquet).")
-@click.option("--format", "format_", type=click.Choice(["csv", "jsonl", "parquet"]), help="Of FILE.")
+@click.option(
+    "-o", "--output", metavar="PATH", default="-", help="The journal (.jsonl), or a table (.csv, .xlsx, .parquet, ...)."
+)
+@click.option("--format", "format_", type=FORMATS, help="Of FILE; by default found by its name and content.")
 @click.option("--prompt", metavar="TEMPLATE", help="The user message for a row; {column} is filled in.")
 @click.option("--system", metavar="TEXT", help="The system message.")
 @click.option("--params", metavar="JSON", help="""Other parameters of the calls, such as '{"max_tokens": 200}'.""")
@@ -44,6 +46,8 @@ from aimlasync.config import Structured
 @structured_option
 @click.option("--id", "id_column", metavar="COLUMN", help="The column that names a row; by default they are numbered.")
 @click.option("--columns", metavar="A,B,C", help="Of the table: columns of FILE, and what `export --help` names.")
+@excel_option
+@reading_options
 @job_options
 @model_options
 @where_options
@@ -58,6 +62,8 @@ def bulk(
     id_column: str | None,
     columns: str | None,
     structured: Structured,
+    excel: bool,
+    reading: Reading,
     flags: JobOptions,
     choice: ModelChoice,
     where: Where,
@@ -65,12 +71,12 @@ def bulk(
     """Ask about each row of FILE; - is stdin.
 
     FILE has requests in the format of OpenAI's Batch API (JSONL with custom_id, url and body), or rows (CSV, JSONL,
-    Parquet) for a --prompt. The output has one line for each, in the Batch API's result format; run the same command
-    again to go on after Ctrl-C, a crash or an error.
+    Excel, Parquet, ...) for a --prompt. The output has one line for each, in the Batch API's result format; run the
+    same command again to go on after Ctrl-C, a crash or an error.
     """
     server = find_server(where, choice.model)
     to_file = is_file(output)
-    with closing(open_input(file, format_, spool=to_file, default="jsonl")) as source:
+    with closing(open_input(file, format_, reading, spool=to_file, default="jsonl")) as source:
         first = source.sample(1)[0]
         task: Task
         if prompt is None:
@@ -103,7 +109,7 @@ def bulk(
             flags.check_stream()
             if columns is not None:
                 raise WrongUseError("--columns are those of a table; add -o PATH.csv, .jsonl or .parquet")
-        is_table = columns is not None or format_of_path(output) != "jsonl"
+        is_table = columns is not None or not is_journal_path(output)
         errors = check_outputs(source, output, flags.errors, is_table=is_table, overwrite=flags.overwrite)
         options = flags.options(gold=None, simulated=where.simulate)
         title = f"bulk {os.path.basename(source.name)}"
@@ -111,7 +117,17 @@ def bulk(
         if to_file or flags.dry_run:
             code = run(
                 run_to_file(
-                    title, source, task, options, flags, server, output, columns=wanted, errors=errors, models=models
+                    title,
+                    source,
+                    task,
+                    options,
+                    flags,
+                    server,
+                    output,
+                    columns=wanted,
+                    errors=errors,
+                    models=models,
+                    excel=excel,
                 )
             )
         else:

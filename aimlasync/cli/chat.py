@@ -8,7 +8,6 @@ import click
 
 from aimlasync import run
 from aimlasync.bulk.output.streams import check_stream
-from aimlasync.bulk.tasks.result import usage_of
 from aimlasync.chat.types import ChatCompletion
 from aimlasync.cli.options import (
     ModelChoice,
@@ -22,6 +21,7 @@ from aimlasync.cli.options import (
 from aimlasync.client.chat_stream import ChatStream
 from aimlasync.client.response_stream import ResponseStream
 from aimlasync.client.stream import Stream
+from aimlasync.cost.tokens import tokens_of
 from aimlasync.responses.types import Response
 
 
@@ -105,7 +105,8 @@ def _close(reply: ChatCompletion | Response, answer: Answer) -> None:
         click.echo("aimlasync: the answer was cut by an output cap", err=True)
     if sys.stderr.isatty():
         info = reply.info
-        tokens_in, tokens_out = usage_of(reply.usage) if reply.usage is not None else (0, 0)
+        tokens = tokens_of(reply.usage)
+        counted = "" if tokens is None else f"{tokens[0]} tokens in, {tokens[1]} out"
         cost = "" if info.cost_usd is None else f" · ${info.cost_usd:.6f}"
         seconds = "" if info.timing.total is None else f" · {info.timing.total:.1f} s"
-        click.secho(f"{tokens_in} tokens in, {tokens_out} out{cost}{seconds}", err=True, dim=True)
+        click.secho(f"{counted}{cost}{seconds}".removeprefix(" · "), err=True, dim=True)

@@ -12,16 +12,18 @@ import click
 import msgspec
 
 from aimlasync import run
-from aimlasync.bulk.input.rows import Format, InputError
-from aimlasync.bulk.input.source import Source, format_of_path
+from aimlasync.bulk.input.formats import format_of_path
+from aimlasync.bulk.input.rows import Format, InputError, Reading
+from aimlasync.bulk.input.source import Source
 from aimlasync.bulk.jobs.streamed import StreamedRows
 from aimlasync.bulk.output.streams import open_stream
+from aimlasync.bulk.output.tables import check_format, format_of_stream
 from aimlasync.bulk.tasks.answer_schema import load_form
 from aimlasync.bulk.tasks.classification import ClassifyTask
 from aimlasync.bulk.tasks.few_shot import read_shots
 from aimlasync.bulk.tasks.labels import read_labels
 from aimlasync.bulk.tasks.text_column import SAMPLE, text_column
-from aimlasync.cli.files import check_outputs, is_file, open_input, row_writer
+from aimlasync.cli.files import FORMATS, check_outputs, excel_option, is_file, open_input, reading_options, row_writer
 from aimlasync.cli.job_options import JobOptions, job_options
 from aimlasync.cli.options import (
     NO_KEY,
@@ -54,11 +56,15 @@ _UNASKED = "no AIML_API_KEY or BYTESPIKE_API_KEY: answers come from the built-in
 @click.option("--text", metavar="COLUMN", help="The column to judge; by default `text`, or the only one with prose.")
 @click.option("--prompt", metavar="TEMPLATE", help="The user message; {text} and {any column} are filled in.")
 @click.option("--system", metavar="TEXT", help="The system message, instead of the one made from the labels.")
-@click.option("-o", "--output", metavar="PATH", default="-", help="CSV, JSONL or Parquet; makes a run resumable.")
-@click.option("--format", "format_", type=click.Choice(["csv", "jsonl", "parquet"]), help="Of FILE.")
+@click.option(
+    "-o", "--output", metavar="PATH", default="-", help="A table, by extension .csv, .xlsx, ...; makes a run resumable."
+)
+@click.option("--format", "format_", type=FORMATS, help="Of FILE; by default found by its name and content.")
 @click.option("--label-column", metavar="NAME", default="label", show_default=True, help="The column to add.")
+@excel_option
 @click.option("--gold", metavar="COLUMN", help="The right labels: prints accuracy and a confusion table.")
 @click.option("--no-simulate", is_flag=True, help="Without a key fail, instead of asking the simulator.")
+@reading_options
 @job_options
 @model_options
 @where_options
@@ -76,13 +82,15 @@ def classify(
     format_: Format | None,
     label_column: str,
     gold: str | None,
+    excel: bool,
     no_simulate: bool,
     structured: Structured,
+    reading: Reading,
     flags: JobOptions,
     choice: ModelChoice,
     where: Where,
 ) -> None:
-    """Give each row of FILE one of the labels; FILE is CSV, JSONL or Parquet, - is stdin.
+    """Give each row of FILE one of the labels; FILE is a table (CSV, JSONL, Excel, Parquet, ...), - is stdin.
 
     With -o the answers are kept in PATH.journal as they come: run the same command again to go on after Ctrl-C or an
     error, or to try failed rows again.
@@ -104,7 +112,7 @@ def classify(
     if confidence:
         _check_confidence(server)
     to_file = is_file(output)
-    with closing(open_input(file, format_, spool=to_file)) as source:
+    with closing(open_input(file, format_, reading, spool=to_file)) as source:
         sample = source.sample(1 if text is not None else SAMPLE)
         column = text_column(source.columns, sample, text, source.name)
         task = ClassifyTask(
@@ -124,6 +132,8 @@ def classify(
         task.prompt.check(source.columns)
         added = _added(source, task, label_column, confidence=confidence)
         _check_gold(source, gold)
+        written = format_of_path(output) or format_of_stream(source)
+        check_format(output, written, excel=excel)
         if not (to_file or flags.dry_run):
             flags.check_stream()
         errors = check_outputs(source, output, flags.errors, is_table=True, overwrite=flags.overwrite)
@@ -135,12 +145,24 @@ def classify(
         if to_file or flags.dry_run:
             code = run(
                 run_to_file(
-                    title, source, task, options, flags, server, output, add=added, errors=errors, models=models
+                    title,
+                    source,
+                    task,
+                    options,
+                    flags,
+                    server,
+                    output,
+                    add=added,
+                    errors=errors,
+                    models=models,
+                    excel=excel,
                 )
             )
         else:
-            written = (format_of_path(output) if output != "-" else None) or source.format
-            with open_stream(output) as out, row_writer(out, source, added, written) as write:
+            with (
+                open_stream(output) as out,
+                row_writer(out, source, added, written, output, excel=excel) as write,
+            ):
                 rows = StreamedRows(source, task, options, write=write, flush=out.flush, added=added)
                 code = run(run_to_stream(title, rows, options, flags, server, models=models))
     if code:

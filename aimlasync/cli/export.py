@@ -6,13 +6,14 @@ from contextlib import closing, nullcontext
 
 import click
 
-from aimlasync.bulk.input.rows import Format
+from aimlasync.bulk.input.rows import Format, Reading
 from aimlasync.bulk.input.source import open_source
 from aimlasync.bulk.output.export import RESULTS, default_id, id_column
 from aimlasync.bulk.output.export import export as write_table
 from aimlasync.bulk.output.merge import merge as merge_journals
 from aimlasync.bulk.output.streams import is_stream
 from aimlasync.bulk.tasks.tasks import id_of
+from aimlasync.cli.files import FORMATS, excel_option, reading_options
 from aimlasync.cli.options import counted, overwrite_option
 
 _RESULTS = ", ".join(RESULTS)
@@ -23,14 +24,18 @@ _RESULTS = ", ".join(RESULTS)
     "body.PATH.IN.IT of a response."
 )
 @click.argument("journal", metavar="JOURNAL")
-@click.option("-o", "--output", metavar="PATH", default="-", help="CSV, JSONL or Parquet by extension; - is stdout.")
-@click.option("--format", "format_", type=click.Choice(["csv", "jsonl", "parquet"]), help="Of the output.")
+@click.option(
+    "-o", "--output", metavar="PATH", default="-", help="A table, by extension .csv, .xlsx, .parquet, ...; - is stdout."
+)
+@click.option("--format", "format_", type=FORMATS, help="Of the output.")
 @click.option(
     "--input", "input_", metavar="FILE", help="The rows that were asked about: their columns and their order."
 )
 @click.option("--id", "id_", metavar="COLUMN", help="Of FILE: names the rows; by default as the job was told.")
 @click.option("--columns", metavar="A,B,C", help="What to write, in this order.")
 @click.option("--only-done", is_flag=True, help="Leave out rows that were not asked about.")
+@excel_option
+@reading_options
 @overwrite_option
 def export(
     journal: str,
@@ -40,14 +45,16 @@ def export(
     id_: str | None,
     columns: str | None,
     only_done: bool,
+    reading: Reading,
     overwrite: bool,
+    excel: bool,
 ) -> None:
     """Write a JOURNAL as a table, in the order of the input.
 
     What an earlier command wrote there from the same journal is replaced; any other file is left alone.
     """
     column = id_ or id_column(journal)
-    with closing(open_source(input_)) if input_ is not None else nullcontext() as source:
+    with closing(open_source(input_, reading=reading)) if input_ is not None else nullcontext() as source:
         done = write_table(
             journal,
             output,
@@ -56,6 +63,7 @@ def export(
             columns=None if columns is None else [name.strip() for name in columns.split(",")],
             only_done=only_done,
             overwrite=overwrite,
+            excel=excel,
             id_of=default_id if column is None else lambda row: id_of(row, column, input_ or ""),
         )
     if not is_stream(output):

@@ -8,26 +8,62 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from typing import BinaryIO
+from typing import BinaryIO, get_args
 
+import click
 import msgspec
 
-from aimlasync.bulk.input.rows import Format, InputError
+from aimlasync.bulk.input.compression import packing_of_path
+from aimlasync.bulk.input.rows import Format, InputError, Reading
 from aimlasync.bulk.input.source import Source, open_source, open_stream
 from aimlasync.bulk.journal.part_files import journal_of
 from aimlasync.bulk.journal.record import Record
 from aimlasync.bulk.output.export import Outcome, result_layout
 from aimlasync.bulk.output.streams import is_stream
-from aimlasync.bulk.output.tables import open_table
+from aimlasync.bulk.output.tables import open_table, style_of
 from aimlasync.bulk.output.target import Target, check_place
 from aimlasync.bulk.tasks.result import Result
-from aimlasync.cli.options import WrongUseError
+from aimlasync.cli.options import WrongUseError, with_options
+
+FORMATS = click.Choice(get_args(Format))
+"""What `--format` may say."""
+
+_DELIMITERS = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "pipe": "|", "space": " "}
 
 
-def open_input(file: str, format_: Format | None, *, spool: bool, default: Format = "csv") -> Source:
+def _delimiter(context: click.Context, option: click.Parameter, value: str | None) -> str | None:
+    if value is None:
+        return None
+    delimiter = _DELIMITERS.get(value.lower(), value)
+    if len(delimiter) != 1 or delimiter in '"\r\n':
+        raise WrongUseError(f"--delimiter {value!r}: write one character, or tab")
+    return delimiter
+
+
+excel_option = click.option("--excel", is_flag=True, help="Make CSV for spreadsheets: marked as UTF-8, no cell runs.")
+"""For commands that write tables."""
+
+reading_options = with_options(
+    [
+        click.option("--encoding", metavar="NAME", help="Of text that is not UTF-8, such as cp1252 or utf-16."),
+        click.option(
+            "--delimiter", metavar="CHAR", callback=_delimiter, help="Of CSV: a character, or tab; else it is found."
+        ),
+        click.option(
+            "--header/--no-header", default=None, help="The first line names the columns, or they are 1, 2, 3."
+        ),
+        click.option("--sheet", metavar="NAME", help="Of a workbook: a name, or a number from 1."),
+    ],
+    "reading",
+    Reading,
+)
+"""The options that say how FILE is to be read."""
+
+
+def open_input(file: str, format_: Format | None, reading: Reading, *, spool: bool, default: Format = "csv") -> Source:
     """Open FILE; with `spool` stdin is read into a temporary file, so that it can be read again. Raises InputError."""
     if file != "-":
-        return open_source(file, format_)
+        return open_source(file, format_, reading=reading)
     if sys.stdin is None:
         raise InputError("stdin", "it is closed; name a file, or pipe the rows in")
     stdin: BinaryIO = sys.stdin.buffer
@@ -35,7 +71,7 @@ def open_input(file: str, format_: Format | None, *, spool: bool, default: Forma
     # Where stdin is no file, as in tests, it is used as it is.
     with suppress(OSError):
         stdin = open(stdin.fileno(), "rb", closefd=False)  # noqa: SIM115
-    return open_stream(stdin, format_ or default, spool=spool)
+    return open_stream(stdin, format_, spool=spool, reading=reading, default=default)
 
 
 def is_file(output: str) -> bool:
@@ -64,11 +100,11 @@ def check_outputs(source: Source, output: str, errors: str | None, *, is_table: 
 
 @contextmanager
 def row_writer(
-    out: BinaryIO, source: Source, added: Mapping[str, str], format: Format
+    out: BinaryIO, source: Source, added: Mapping[str, str], format: Format, path: str = "-", *, excel: bool = False
 ) -> Iterator[Callable[[Result, Record], None]]:
     """Give a function that writes a row, with the `added` columns, as soon as it is done."""
     layout = result_layout(source, added, format)
-    if format == "jsonl":
+    if format == "jsonl" and packing_of_path(path) is None:
         encode = msgspec.json.Encoder().encode
 
         def write_object(result: Result, record: Record) -> None:
@@ -78,14 +114,15 @@ def row_writer(
         yield write_object
         return
     columns = set(source.columns)
-    with open_table(out, format, layout.columns, layout.kinds, source.name) as table:
+    style = style_of(source, format, excel=excel)
+    with open_table(out, path, format, layout.columns, layout.kinds, style) as table:
 
         def write(result: Result, record: Record) -> None:
             row = result.row
             assert row is not None
             if row.cells is None:
                 for name in row.fields.keys() - columns:
-                    what = f"{name!r} is not in the first row; CSV needs the same columns everywhere: write .jsonl"
+                    what = f"{name!r} is not in the first row; a table needs the same columns everywhere: write .jsonl"
                     raise InputError(source.name, what, line=row.line)
             table.write(layout.of_row(row, Outcome(record.custom_id, record)))
 

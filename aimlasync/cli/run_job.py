@@ -80,6 +80,7 @@ async def run_to_file(
     *,
     columns: Sequence[str] | None = None,
     add: Mapping[str, str] | None = None,
+    excel: bool = False,
     errors: Target | None = None,
     models: set[str],
 ) -> int:
@@ -92,7 +93,7 @@ async def run_to_file(
     with on_interrupt(view.interrupt), tempfile.TemporaryDirectory() as scratch:
         if output == "-":
             # A dry run without an output, whose answers are thrown away.
-            output = os.path.join(scratch, "answers.jsonl")
+            output, excel = os.path.join(scratch, "answers.jsonl"), False
             view.is_throwaway = True
         try:
             async with AsyncExitStack() as stack:
@@ -112,6 +113,7 @@ async def run_to_file(
                     options=options,
                     columns=columns,
                     add=add,
+                    excel=excel,
                     restart=flags.restart,
                     overwrite=flags.overwrite,
                     durability=flags.durability,

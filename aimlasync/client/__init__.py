@@ -14,6 +14,8 @@ It may import everything below it, and nothing above it imports its parts but by
     deadlines    many deadlines with one timer
     observer     what may watch calls
     stream       an answer in pieces; chat_stream and response_stream know the pieces
+    framing      what a body is by its first bytes: events, JSON, a JSON value a line
+    stream_bounds   how long a stream may keep its reader waiting
 """
 
 from aimlasync.client.client import AsyncClient

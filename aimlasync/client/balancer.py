@@ -13,7 +13,7 @@ from functools import partial
 from hashlib import blake2b
 from typing import Any
 
-from aimlasync.client.call import Attempt, Call, Target
+from aimlasync.client.call import MAY_HOLD_MEDIA, Attempt, Call, Target
 from aimlasync.config import Limits
 from aimlasync.endpoints.endpoint import Endpoint
 from aimlasync.endpoints.providers import VENDORS, Api, Provider, refusal
@@ -125,8 +125,10 @@ class Balancer:
             since = loop.time()
             self._refuse_the_hopeless(call, upstream, since)
             is_full = upstream.limiter.in_flight >= upstream.limiter.limit
+            call.waits_for = _why(upstream, tokens(), since)
             try:
                 permit = await self._wait(call, upstream, tokens)
+                call.waits_for = None
             finally:
                 _waited(call.info.timing, loop.time() - since, is_full)
         if len(call.targets) > 1 and upstream.circuit.state != "closed" and upstream.circuit.allows(loop.time()):
@@ -236,7 +238,25 @@ def _tokens(call: Call, target: Target) -> Callable[[], float]:
     upstream = target.upstream
     if target.body is None or not upstream.limiter.counts_tokens:
         return float
-    return partial(upstream.estimate, call.model, len(target.body), call.max_output)
+    size, beside = len(target.body), 0
+    if size > MAY_HOLD_MEDIA and (media := call.media):
+        size, beside = max(0, size - media.size), media.likely
+    return partial(upstream.estimate, call.model, size, call.max_output, beside)
+
+
+def _why(upstream: Upstream, tokens: float, now: float) -> str:
+    """Say what a call waits for."""
+    name, limiter = upstream.endpoint.name, upstream.limiter
+    why = limiter.stands_against(tokens, now)
+    if why == "tokens":
+        return f"tokens per minute at {name} (it may take {tokens:,.0f})"
+    if why == "concurrency":
+        return f"a place at {name} (the limit is {limiter.limit} in flight)"
+    return {
+        "pause": f"{name}, which asked for a pause",
+        "rate": f"its turn at {name}, whose rate was learned from refusals",
+        "requests": f"requests per minute at {name}",
+    }.get(why or "", f"its turn at {name}")
 
 
 def _waited(timing: Timing, seconds: float, is_full: bool) -> None:

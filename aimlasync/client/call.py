@@ -16,7 +16,9 @@ from aimlasync.chat.types import Usage
 from aimlasync.client.observer import Watch
 from aimlasync.config import Mode, Priority, Timeout
 from aimlasync.cost.budget import Budget, Reservation, output_cap
-from aimlasync.cost.prices import tokens_of
+from aimlasync.cost.media import Media, media_in
+from aimlasync.cost.tokens import stated_usd, tokens_of
+from aimlasync.endpoints.providers import model_of
 from aimlasync.endpoints.upstream import Permit, Refused, Upstream
 from aimlasync.errors import (
     AimlasyncError,
@@ -34,6 +36,9 @@ from aimlasync.responses.types import ResponseUsage
 from aimlasync.transport.base import RawReply, StaleConnectionError
 from aimlasync.wire.base import Meta
 from aimlasync.wire.redaction import Secrets
+
+MAY_HOLD_MEDIA = 16_384
+"""Bytes of a body: in a smaller one, no image or file by value is large enough to spoil an estimate of its tokens."""
 
 
 # Structs: each call makes all of these, and msgspec fills them in C.
@@ -92,6 +97,10 @@ class Call(msgspec.Struct, eq=False):
     """Endpoints that failed this call; others go first."""
     paid: int | None = None
     """What the retry under way cost its endpoint's retry budget."""
+    waits_for: str | None = None
+    """What it waits for before its next attempt, said for a reader."""
+    weighed: Media | None = None
+    """What `media` found."""
     probing: bool = False
     """Whether it goes on credit, as the one probe."""
     only_refused: bool = False
@@ -127,12 +136,26 @@ class Call(msgspec.Struct, eq=False):
         """What all choices may take together, None where the request sets no cap."""
         return output_cap(self.body or {})
 
+    @property
+    def media(self) -> Media:
+        """The images and files of the request; it is walked through once."""
+        if self.weighed is None:
+            self.weighed = media_in(self.body or {})
+        return self.weighed
+
     def reserve(self) -> Reservation | None:
         """Set aside the most that one attempt may cost. Raises BudgetExceededError when that is more than is left."""
         if self.budget is None:
             return None
-        # A byte is at most a token, and mostly a quarter of one: what is asked for is a bound, not a guess.
-        return self.budget.reserve(self.model, len(self.targets[0].body or b""), self.max_output)
+        # A byte of text is at most a token, and mostly a quarter of one: what is asked for is a bound, not a guess.
+        media, size = self.media, len(self.targets[0].body or b"")
+        known = model_of(self.model)
+        return self.budget.reserve(
+            self.model,
+            max(0, size - media.size) + media.most,
+            self.max_output,
+            reasons_outside=known is not None and known.reasons_outside,
+        )
 
     def attempt(self, target: Target, permit: Permit) -> Attempt:
         """Return the next attempt, which takes with it what was set aside for it."""
@@ -190,8 +213,9 @@ class Attempt(msgspec.Struct, eq=False):
     def charge(self, meta: Meta | None) -> None:
         """Note the cost that a body or a stream states, if it does."""
         if meta is not None and meta.usage is not None:
-            rate = self.target.upstream.endpoint.provider.credits_per_usd
-            self.info.saw_cost(meta.usage.usd_spent, meta.usage.credits_used, credits_per_usd=rate)
+            stated, rate = meta.usage, self.target.upstream.endpoint.provider.credits_per_usd
+            credits = stated.tokens_used if stated.credits_used is None else stated.credits_used
+            self.info.saw_cost(stated.usd_spent, credits, credits_per_usd=rate)
 
     def began(self) -> None:
         """The first event of a stream is here: the endpoint is well, however long the stream goes on."""
@@ -209,8 +233,16 @@ class Attempt(msgspec.Struct, eq=False):
         now = self.permit.loop.time()
         info.timing.total = now - call.started
         tokens = tokens_of(usage)
+        if info.cost_usd is None:
+            usd = stated_usd(usage)
+            if usd is not None and upstream.endpoint.provider.usage_states_charge:
+                info.cost_usd = usd
         if tokens is not None:
-            upstream.learn(call.info.model, len(target.body or b""), *tokens)
+            size = len(target.body or b"")
+            if size > MAY_HOLD_MEDIA and upstream.limiter.counts_tokens and call.media:
+                # Such a prompt says nothing about text.
+                size = 0
+            upstream.learn(call.info.model, size, *tokens)
         if call.probing:
             upstream.retry_budget.probed(True)
             call.probing = False
@@ -278,6 +310,8 @@ class Attempt(msgspec.Struct, eq=False):
         """The caller left: drop the connection; it says nothing about the server."""
         if self.reply is not None:
             self.reply.abort()
+            # The error of a deadline shows it, and a response's headers may echo a key.
+            self.secrets.without(self.info)
         if not self.permit.is_held:
             return
         call, upstream = self.call, self.target.upstream

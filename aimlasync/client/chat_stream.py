@@ -1,30 +1,34 @@
-"""A streamed chat completion.
+"""A streamed chat completion: what its events mean.
 
-Law: what its events mean; how they are read and how a stream ends is the business of `stream`. Loaded with the first
-stream: who asks for whole answers alone does without the structs of chunks.
+How they are read and how a stream ends is in `stream`. It may import `call`, `failures`, `stream` and the structs of
+`chat`. Loaded with the first stream: who asks for whole answers alone does without the structs of chunks.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
 
 from aimlasync import sse
 from aimlasync.chat import chunks as chat_chunks
 from aimlasync.chat.assembler import Assembler
 from aimlasync.chat.chunks import ChatCompletionChunk
-from aimlasync.chat.types import ChatCompletion
+from aimlasync.chat.endings import says_something
+from aimlasync.chat.types import ChatCompletion, decode_completion
 from aimlasync.client.call import Attempt
+from aimlasync.client.failures import no_answer
+from aimlasync.client.framing import is_heartbeat
 from aimlasync.client.stream import Stream
+from aimlasync.errors import AimlasyncError
+from aimlasync.transport.base import RawReply
 
 
 class ChatStream(Stream[ChatCompletionChunk, ChatCompletion]):
     """A streamed chat completion."""
 
-    def __init__(self, attempt: Attempt) -> None:
-        super().__init__(attempt)
+    def __init__(self, attempt: Attempt, body: RawReply | None = None) -> None:
+        super().__init__(attempt, body)
         self._assembler = Assembler()
-
-    def prefill_whole(self, reply: ChatCompletion) -> None:
-        """Become the stream of a whole answer, from a server that did not stream."""
-        self.prefill([chat_chunks.chunk_of(reply)])
 
     def _decode(self, data: bytes) -> ChatCompletionChunk:
         return chat_chunks.decode_chunk(data)
@@ -32,14 +36,68 @@ class ChatStream(Stream[ChatCompletionChunk, ChatCompletion]):
     def _take_piece(self, piece: ChatCompletionChunk, event: sse.Event) -> None:
         # An error is looked for before the choices: it comes with or without them.
         if piece.error is not None or piece.object == "error" or event.event == "error":
-            self._error(piece.to_dict())
+            self._error(piece.to_dict(), event.data)
+            return
+        if not piece.choices and _is_heartbeat(piece, event):
+            return
+        if not self._says_something and self._take_first(piece, event):
             return
         self._assembler.add(piece)
         self._attempt.charge(piece.meta)
         self._ready.append(piece)
         if any(choice.finish_reason == "error" for choice in piece.choices):
-            self._error(piece.to_dict())
+            body = piece.to_dict()
+            self._error(_error_of(body) or body, event.data)
+
+    def _take_first(self, piece: ChatCompletionChunk, event: sse.Event) -> bool:
+        """Look into a piece before which nothing was said; return whether it was a whole answer, and is taken."""
+        body = piece.to_dict()
+        choices = body.get("choices")
+        said = [choice for choice in choices if isinstance(choice, dict)] if isinstance(choices, list) else []
+        self._says_something = any(map(says_something, said))
+        if not self._says_something:
+            self._unsaid = event.data
+        if not any(map(_is_whole, said)):
+            return False
+        self._take_whole(decode_completion(event.data), _error_of(body), event)
+        return True
+
+    def _take_whole(self, reply: ChatCompletion, error: Any, event: sse.Event) -> None:
+        """Take in a whole answer, from a server that does not stream; `error` is one that a choice of it has."""
+        piece = chat_chunks.chunk_of(reply)
+        self._assembler.add(piece)
+        self._attempt.charge(piece.meta)
+        if error is not None:
+            self._error(error, event.data)
+            return
+        self._whole_reply = reply
+        self._ready.append(piece)
+        if self.is_lines:
+            self._finish()
+
+    def _no_answer(self) -> AimlasyncError:
+        lacks = "says nothing, and not why" if self._assembler.whole().choices else "has no choices"
+        return no_answer(self._attempt, self._unsaid, f"{self._framing} that {lacks}")
 
     def text_of(self, piece: ChatCompletionChunk) -> str | None:
         """Return what a piece adds to the text of the (first) answer."""
         return piece.choices[0].delta.content if piece.choices and piece.choices[0].index == 0 else None
+
+
+def _is_whole(choice: Mapping[str, Any]) -> bool:
+    """Whether a choice is of a whole answer, and not of a chunk."""
+    return not choice.get("delta") and bool(
+        choice.get("message") or ("delta" not in choice and choice.get("finish_reason"))
+    )
+
+
+def _error_of(body: Mapping[str, Any]) -> Any:
+    """Return an error body of what a choice says to have gone wrong (OpenRouter), None where none does."""
+    for choice in body["choices"]:
+        if isinstance(choice, dict) and choice.get("error"):
+            return {"error": choice["error"]}
+    return None
+
+
+def _is_heartbeat(piece: ChatCompletionChunk, event: sse.Event) -> bool:
+    return is_heartbeat(event.event) or is_heartbeat(str(piece.to_dict().get("type")))

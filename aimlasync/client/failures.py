@@ -1,4 +1,4 @@
-"""What a response with a bad status, or with words about limits, means for its call and its upstream.
+"""What a response with a bad status, with words about limits, or without an answer means for its call and upstream.
 
 It may import `call` and what lies below `client`. How a body becomes an error is `wire.error_bodies`; what headers say
 is `endpoints.ratelimit_headers`.
@@ -6,11 +6,17 @@ is `endpoints.ratelimit_headers`.
 
 from __future__ import annotations
 
+from urllib.parse import urljoin
+
+import msgspec
+
 from aimlasync.client.call import Attempt, Call
 from aimlasync.endpoints import ratelimit_headers
+from aimlasync.endpoints.providers import sibling_of
 from aimlasync.endpoints.upstream import Upstream
 from aimlasync.errors import (
     AimlasyncError,
+    APIResponseValidationError,
     APIStatusError,
     AuthenticationError,
     InsufficientCreditError,
@@ -18,17 +24,25 @@ from aimlasync.errors import (
     PermissionDeniedError,
 )
 from aimlasync.transport.base import MAX_ERROR_BODY, RawReply, beginning
-from aimlasync.wire.error_bodies import status_error
+from aimlasync.wire.base import plain
+from aimlasync.wire.error_bodies import error_in_body, excerpt, status_error
+from aimlasync.wire.error_shapes import read_error
 
 # What one endpoint refuses for reasons of its own, and another may grant.
 _ANOTHERS_TURN = (AuthenticationError, InsufficientCreditError, PermissionDeniedError, NotFoundError)
+# Codes that say the same of a model, with whatever status (ByteSpike, "Errors reference" and the model pages).
+_NO_SUCH_MODEL = frozenset({"model_not_found", "model_not_allowed", "model_not_in_group", "unsupported_model"})
 
 
 def may_be_anothers(call: Call, error: AimlasyncError, now: float) -> bool:
     """Whether another endpoint, which has not failed this call yet, may serve it."""
-    if not (error.retryable or isinstance(error, _ANOTHERS_TURN)):
+    if not (error.retryable or isinstance(error, _ANOTHERS_TURN) or _lacks_model(error)):
         return False
     return any(t.upstream not in call.tried and t.upstream.circuit.allows(now) for t in call.targets)
+
+
+def _lacks_model(error: AimlasyncError) -> bool:
+    return isinstance(error, APIStatusError) and error.code in _NO_SUCH_MODEL
 
 
 def heed(upstream: Upstream, reply: RawReply, now: float) -> None:
@@ -52,15 +66,16 @@ async def status_failure(attempt: Attempt, reply: RawReply) -> APIStatusError:
     upstream, info = attempt.target.upstream, attempt.info
     body = await beginning(reply, MAX_ERROR_BODY)
     provider = upstream.endpoint.provider
-    wait = ratelimit_headers.retry_after(reply.headers)
+    wait, reset = ratelimit_headers.retry_after(reply.headers), None
     if wait is None and reply.status == 429:
         signal = ratelimit_headers.read(reply.headers, unit=provider.ratelimit_unit)
-        wait = signal.pause if signal is not None else None
+        reset = signal.pause if signal is not None else None
     should_retry = reply.headers.get("x-should-retry")
     error = status_error(
         reply.status,
         body,
         retry_after=wait,
+        reset=reset,
         out_of_credit=provider.out_of_credit,
         should_retry=None if should_retry is None else should_retry.lower() == "true",
         failures_are_free=provider.failures_are_free,
@@ -68,4 +83,65 @@ async def status_failure(attempt: Attempt, reply: RawReply) -> APIStatusError:
     )
     if isinstance(error, AuthenticationError) and not attempt.secrets:
         error.explain(upstream.endpoint.without_key)
+    if 300 <= reply.status < 400:
+        error.explain(_elsewhere(attempt, reply.headers.get("location")))
+    if _lacks_model(error):
+        known = sibling_of(info.model, provider)
+        if known is not None and known.successor is not None:
+            error.explain(f"{provider.name} names {known.successor} in its place")
     return error
+
+
+def _elsewhere(attempt: Attempt, location: str | None) -> str:
+    """Say where a redirect leads, and what to do about it."""
+    never = "redirects are not followed, since they would carry the key and the request to another address"
+    if not location:
+        return never
+    base, url = str(attempt.target.upstream.endpoint.base_url).rstrip("/"), attempt.target.url
+    # Of what is not the path of the API, nor a query or fragment, which may hold secrets.
+    where = location.partition("#")[0].partition("?")[0]
+    try:
+        where = urljoin(url, where)
+    except ValueError:
+        return never
+    path = url.partition("?")[0].removeprefix(base)
+    advice = f": use base_url={where.removesuffix(path)!r}" if path and where.endswith(path) else ": change base_url"
+    return f"it redirects to {excerpt(where)}; {never}{advice}"
+
+
+def not_json(attempt: Attempt, raw: bytes) -> APIResponseValidationError:
+    """Return the error of a 200 whose body is no JSON."""
+    kind = content_type(attempt) or "no content type"
+    text = excerpt(raw.decode("utf-8", "replace"))
+    error = APIResponseValidationError(
+        f"HTTP {attempt.response.status} with a body that is not the JSON expected ({kind}): {text or 'empty'}",
+        raw=raw,
+        info=attempt.info,
+    )
+    # A page is a proxy's, which had no answer to give; broken JSON may be a paid one, and asking again pays again.
+    error.retryable = kind == "text/html"
+    return error
+
+
+def no_answer(attempt: Attempt, raw: bytes, what: str) -> AimlasyncError:
+    """Return the error of a 200 that is no answer but `what`, of which `raw` are the bytes.
+
+    Where those state a status of their own, it is the error of that status.
+    """
+    try:
+        body = plain(raw)
+    except msgspec.DecodeError:
+        body = None
+    said = read_error(body)
+    if said.status is not None:
+        return error_in_body(body, raw=raw, info=attempt.info, billed=attempt.billed)
+    if said.message:
+        what = f"{what}: {excerpt(said.message)}"
+    return APIResponseValidationError(f"HTTP {attempt.response.status} with {what}", raw=raw, info=attempt.info)
+
+
+def content_type(attempt: Attempt) -> str:
+    """Return the media type that a response states, "" without one."""
+    stated = attempt.response.headers.get("content-type", "")
+    # Mostly it is spelled like this.
+    return stated if stated == "application/json" else stated.partition(";")[0].strip().lower()

@@ -24,6 +24,7 @@ from aimlasync.config import CallOptions
 from aimlasync.endpoints.paths import path_below, refused
 from aimlasync.endpoints.providers import Api
 from aimlasync.errors import AimlasyncError, APIStatusError, APITimeoutError, StreamError
+from aimlasync.headers import Fields
 from aimlasync.info import Info
 from aimlasync.transport.base import MAX_BODY, RawReply
 from aimlasync.wire.base import Reply, encode, plain
@@ -50,6 +51,8 @@ class Forwarded:
     async def __aiter__(self) -> AsyncIterator[bytes]:
         while piece := await self._next():
             yield piece
+            # The traceback of an error that follows shows no part of the answer.
+            piece = b""
 
     async def _next(self) -> bytes:
         """Return what comes next, b"" at the end."""
@@ -63,9 +66,7 @@ class _Whole(Forwarded):
     """An answer that is here to its last byte."""
 
     def __init__(self, info: Info, body: bytes, content_type: str | None = None) -> None:
-        headers = info.headers
-        if content_type is not None:
-            headers = {n: v for n, v in headers.items() if n.lower() != "content-type"} | {"content-type": content_type}
+        headers = info.headers if content_type is None else _typed(info.headers, content_type)
         super().__init__(info.status or 200, headers, info)
         self._body = body
 
@@ -78,7 +79,7 @@ class _Streamed(Forwarded):
     """A stream, watched by the `Stream` that reads it."""
 
     def __init__(self, stream: Stream[Any, Any], seen: _Seen) -> None:
-        super().__init__(seen.status, seen.headers, stream.info)
+        super().__init__(seen.status, _typed(seen.headers, "text/event-stream"), stream.info)
         self._stream = stream
         self._seen = seen
 
@@ -93,6 +94,33 @@ class _Streamed(Forwarded):
 
     async def close(self) -> None:
         await self._stream.close()
+
+
+class _Lines(Forwarded):
+    """A stream of a JSON value a line, as the events that its reader asked for."""
+
+    def __init__(self, stream: Stream[Any, Any], status: int, headers: Mapping[str, str]) -> None:
+        super().__init__(status, _typed(headers, "text/event-stream"), stream.info)
+        self._stream = stream
+        self._is_over = False
+
+    async def _next(self) -> bytes:
+        pieces = [] if self._is_over else await self._stream.read_some()
+        if pieces or self._is_over:
+            return b"".join([b"data: %b\n\n" % piece.raw for piece in pieces])
+        self._is_over = True
+        return b"data: [DONE]\n\n"
+
+    async def close(self) -> None:
+        await self._stream.close()
+
+
+def _typed(headers: Mapping[str, str], content_type: str) -> Mapping[str, str]:
+    """Return the headers with that content type; themselves where they have it."""
+    if headers.get("content-type", "").partition(";")[0].strip().lower() == content_type:
+        return headers
+    others = {name: value for name, value in headers.items() if name.lower() != "content-type"}
+    return Fields.of({**others, "Content-Type": content_type})
 
 
 class _Direct(Forwarded):
@@ -115,15 +143,16 @@ class _Direct(Forwarded):
             error = APITimeoutError(f"no further byte within {self._idle} s", phase="idle")
         except AimlasyncError as failed:
             error = failed
-        except BaseException:
+        except BaseException as left:  # noqa: BLE001  # raised again
             self._attempt.abandon()
-            raise
+            # The inner frames hold what there is of the body.
+            raise left.with_traceback(None) from None
         else:
             if not piece:
                 self._attempt.succeed(None)
             return piece
         self._attempt.fail(error)
-        raise error
+        raise error.with_traceback(None)
 
     async def close(self) -> None:
         self._attempt.abandon()
@@ -142,16 +171,13 @@ class _Seen:
         self.headers = reply.headers
         self._reply = reply
         self._pieces: deque[bytes] = deque()
-        self.whole: bytes | None = None
-        """The body, where it was read at once."""
 
     def take(self) -> bytes:
         """Return the oldest piece that was not taken, b"" when there is none."""
         return self._pieces.popleft() if self._pieces else b""
 
     async def read(self, max_bytes: int = MAX_BODY) -> bytes:
-        self.whole = await self._reply.read(max_bytes)
-        return self.whole
+        return await self._reply.read(max_bytes)
 
     async def read_some(self) -> bytes:
         data = await self._reply.read_some()
@@ -208,11 +234,13 @@ async def _through(
     )
     if isinstance(answer, Reply):
         # Without bytes of its own it is the sum of a stream that was not asked for.
-        return _Whole(answer.info, answer.raw or encode(answer), None if answer.raw else "application/json")
+        return _Whole(answer.info, answer.raw or encode(answer), "application/json")
     assert seen is not None
-    if seen.whole is not None:
+    if answer.whole_body:
         # Whoever asked for a stream reads nothing else, and would take a whole answer for an empty one.
-        return _Whole(answer.info, _as_events(api, plain(seen.whole)), "text/event-stream")
+        return _Whole(answer.info, _as_events(api, plain(answer.whole_body)), "text/event-stream")
+    if answer.is_lines:
+        return _Lines(answer, seen.status, seen.headers)
     return _Streamed(answer, seen)
 
 

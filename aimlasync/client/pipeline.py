@@ -242,7 +242,6 @@ class Pipeline:
                         self._attempt(attempt, receive, transport),
                         second,
                         delay=delay,
-                        drop=_drop,
                         after=deadlines.after,
                         cancel=deadlines.cancel,
                     )
@@ -259,7 +258,10 @@ class Pipeline:
         info.timing.total = loop.time() - call.started
         # Outside the `except`, so that nothing is chained to it.
         before = f"; before that: {error.message}" if error is not None else ""
-        raise APITimeoutError(f"the call took longer than {call.timeout.total} s{before}", phase="total", info=info)
+        waited = f", waiting for {call.waits_for}" if call.waits_for is not None else ""
+        raise APITimeoutError(
+            f"the call took longer than {call.timeout.total} s{waited}{before}", phase="total", info=info
+        )
 
     async def _attempt(self, attempt: Attempt, receive: Receive[T], transport: Transport) -> T:
         """Make one attempt, and end it whichever way it goes."""
@@ -278,8 +280,12 @@ class Pipeline:
         except AimlasyncError as failed:
             attempt.fail(failed)
             raise
+        except asyncio.CancelledError as left:
+            # The body may be half read, and the inner frames hold what there is of it, which may echo a key.
+            attempt.abandon()
+            raise left.with_traceback(None) from None
         except BaseException:
-            # Cancelled, or a bug: it says nothing about the server, and the body may be half read.
+            # A bug: it says nothing about the server.
             attempt.abandon()
             raise
 
@@ -308,10 +314,3 @@ async def within(first_token: float, sent: Coroutine[Any, Any, RawReply]) -> Raw
     except TimeoutError:
         pass
     raise APITimeoutError(f"no event within {first_token} s", phase="first_token")
-
-
-def _drop(answer: object) -> None:
-    """Of two answers one is taken; the other, if it is a stream, still holds its connection and permit."""
-    abandon = getattr(answer, "abandon", None)
-    if abandon is not None:
-        abandon()

@@ -1,7 +1,8 @@
 """From an attempt whose response has begun to a reply, or a stream.
 
-It may import `call`, `stream` and the structs of `chat` and `responses`; streams are loaded with their first use. Each
-function ends its attempt: it succeeds here, or the error that is raised makes it fail.
+It may import `call`, `failures`, `stream` and the structs of `chat` and `responses`; streams are loaded with their
+first use. Each function ends its attempt: it succeeds here, or the error that is raised makes it fail. A whole JSON
+body is decoded here; whatever else a body turns out to be is read by a `Stream`, which knows every framing.
 """
 
 from __future__ import annotations
@@ -12,13 +13,13 @@ from typing import TYPE_CHECKING, TypeVar
 import msgspec
 
 from aimlasync.chat import types as chat
-from aimlasync.chat.types import ChatCompletion
+from aimlasync.chat.types import ChatCompletion, Choice
 from aimlasync.client.call import Attempt
-from aimlasync.errors import APIResponseValidationError
+from aimlasync.client.failures import content_type, no_answer, not_json
 from aimlasync.responses import types as responses
-from aimlasync.responses.types import InputItemList, Response
-from aimlasync.wire.base import Reply, plain
-from aimlasync.wire.error_bodies import error_in_body, excerpt
+from aimlasync.responses.types import RUNNING, InputItemList, Response
+from aimlasync.transport.base import MAX_BODY, RawReply
+from aimlasync.wire.base import Reply
 from aimlasync.wire.models import Model, decode_balance, decode_model
 
 if TYPE_CHECKING:
@@ -28,114 +29,143 @@ if TYPE_CHECKING:
 
 R = TypeVar("R", bound=Reply)
 
+# With these an answer may be empty, or have an error inside.
+_DOUBTFUL = (None, "error")
+
 
 async def completion(attempt: Attempt) -> ChatCompletion:
-    if _content_type(attempt) == "text/event-stream":
-        # Streamed without being asked to: the answer is the same.
-        return await (await _chat_stream(attempt).start()).collect()
-    reply = decoded(attempt, await attempt.response.read(), chat.decode_completion)
-    if reply.error is not None or not reply.choices:
-        raise _no_answer(attempt, reply.raw, "has no choices")
-    attempt.charge(reply.meta)
-    attempt.succeed(reply.usage)
-    return reply
+    """Return a whole chat completion."""
+    body = None
+    if content_type(attempt) == "application/json":
+        raw = await attempt.response.read()
+        try:
+            reply = chat.decode_completion(raw)
+        except msgspec.DecodeError:
+            pass
+        else:
+            if reply.error is None and reply.choices and _is_said(reply.choices[0]):
+                reply.__dict__["info"] = attempt.info
+                attempt.charge(reply.meta)
+                attempt.succeed(reply.usage)
+                return reply
+        body = _Body(attempt.response, raw)
+    return await _chat_stream(attempt, body).gather()
+
+
+def _is_said(choice: Choice) -> bool:
+    """Whether nothing is in doubt: an empty message may be a chunk's, or have an error beside it."""
+    message = choice.message
+    return choice.finish_reason not in _DOUBTFUL and bool(message.content or message.tool_calls)
 
 
 async def response(attempt: Attempt) -> Response:
-    if _content_type(attempt) == "text/event-stream":
-        return await (await _response_stream(attempt).start()).collect()
-    reply = await _read_response(attempt)
-    attempt.charge(reply.meta)
-    attempt.succeed(reply.usage)
-    return reply
+    """Return a whole response."""
+    body = None
+    if content_type(attempt) == "application/json":
+        raw = await attempt.response.read()
+        try:
+            reply = responses.decode_response(raw)
+        except msgspec.DecodeError:
+            pass
+        else:
+            if reply.status not in (None, *RUNNING) and (reply.id or reply.output or reply.output_text):
+                reply.__dict__["info"] = attempt.info
+                if reply.error is not None:
+                    # A response that failed is an answer, and what it says of that comes from where keys are echoed.
+                    attempt.secrets.without(reply)
+                attempt.charge(reply.meta)
+                attempt.succeed(reply.usage)
+                return reply
+        body = _Body(attempt.response, raw)
+    return await _response_stream(attempt, body).gather()
 
 
 async def stored_response(attempt: Attempt) -> Response:
-    """A response that was made by another call: its tokens and cost are told, and not counted again."""
-    reply = await _read_response(attempt)
+    """Return a response that another call made, done or not: its tokens and cost are told, and not counted again."""
+    reply = decoded(attempt, await attempt.response.read(), responses.decode_response)
+    if not (reply.id or reply.output or reply.output_text):
+        raise no_answer(attempt, reply.raw, "a body that has no output")
+    if reply.error is not None:
+        attempt.secrets.without(reply)
     attempt.succeed(None)
     attempt.charge(reply.meta)
     return reply
 
 
-async def _read_response(attempt: Attempt) -> Response:
-    reply = decoded(attempt, await attempt.response.read(), responses.decode_response)
-    if reply.error is not None:
-        # A response that failed is an answer, and what it says of that comes from where keys are echoed.
-        attempt.secrets.without(reply)
-    if not (reply.id or reply.output or reply.output_text):
-        raise _no_answer(attempt, reply.raw, "has no output")
-    return reply
-
-
 async def input_items(attempt: Attempt) -> InputItemList:
+    """Return a page of the input of a response."""
     page = decoded(attempt, await attempt.response.read(), responses.decode_input_items)
     attempt.succeed(None)
     return page
 
 
 async def nothing(attempt: Attempt) -> None:
-    """A success whose body says no more than that."""
+    """Read a success whose body says no more than that."""
     await attempt.response.read()
     attempt.succeed(None)
 
 
 async def chat_stream(attempt: Attempt) -> ChatStream:
-    if _streams(attempt):
-        return await _chat_stream(attempt).start()
-    reply = await completion(attempt)
-    stream = _chat_stream(attempt)
-    stream.prefill_whole(reply)
-    return stream
+    """Return a streamed chat completion that has said something."""
+    return await _chat_stream(attempt).start()
 
 
 async def response_stream(attempt: Attempt) -> ResponseStream:
-    if _streams(attempt):
-        return await _response_stream(attempt).start()
-    reply = await response(attempt)
-    stream = _response_stream(attempt)
-    stream.prefill_whole(reply)
-    return stream
+    """Return a streamed response that has said something."""
+    return await _response_stream(attempt).start()
 
 
 # Loaded with the first stream, and `parse` with its first call: together they are half of what there is to load.
-def _chat_stream(attempt: Attempt) -> ChatStream:
+def _chat_stream(attempt: Attempt, body: RawReply | None = None) -> ChatStream:
     from aimlasync.client.chat_stream import ChatStream
 
-    return ChatStream(attempt)
+    return ChatStream(attempt, body)
 
 
-def _response_stream(attempt: Attempt) -> ResponseStream:
+def _response_stream(attempt: Attempt, body: RawReply | None = None) -> ResponseStream:
     from aimlasync.client.response_stream import ResponseStream
 
-    return ResponseStream(attempt)
+    return ResponseStream(attempt, body)
+
+
+class _Body:
+    """A response whose body was read, to be read once more by a stream."""
+
+    def __init__(self, reply: RawReply, body: bytes) -> None:
+        self.status = reply.status
+        self.headers = reply.headers
+        self._body = body
+
+    async def read(self, max_bytes: int = MAX_BODY) -> bytes:
+        return await self.read_some()
+
+    async def read_some(self) -> bytes:
+        body, self._body = self._body, b""
+        return body
+
+    def abort(self) -> None:
+        pass
+
+    def finish(self) -> None:
+        pass
 
 
 async def model(attempt: Attempt) -> Model:
+    """Return one model of a catalogue."""
     model = decoded(attempt, await attempt.response.read(), decode_model)
     attempt.succeed(None)
     return model
 
 
 async def balance(attempt: Attempt) -> float | None:
+    """Return the balance that a body states, in US dollars."""
     raw = await attempt.response.read()
     attempt.succeed(None)
     try:
         return decode_balance(raw)
     except msgspec.DecodeError:
         pass
-    raise _not_json(attempt, raw)
-
-
-def _content_type(attempt: Attempt) -> str:
-    stated = attempt.response.headers.get("content-type", "")
-    # Mostly it is spelled like this.
-    return stated if stated == "application/json" else stated.partition(";")[0].strip().lower()
-
-
-def _streams(attempt: Attempt) -> bool:
-    """The content type decides: JSON under a 200 is a whole answer or an error, and decoding says which."""
-    return _content_type(attempt) in ("text/event-stream", "")
+    raise not_json(attempt, raw)
 
 
 def decoded(attempt: Attempt, raw: bytes, decode: Callable[[bytes], R]) -> R:
@@ -146,29 +176,6 @@ def decoded(attempt: Attempt, raw: bytes, decode: Callable[[bytes], R]) -> R:
     except msgspec.DecodeError:
         reply = None
     if reply is None:
-        raise _not_json(attempt, raw)
+        raise not_json(attempt, raw)
     reply.__dict__["info"] = attempt.info
     return reply
-
-
-def _not_json(attempt: Attempt, raw: bytes) -> APIResponseValidationError:
-    kind = _content_type(attempt) or "no content type"
-    text = excerpt(raw.decode("utf-8", "replace"))
-    error = APIResponseValidationError(
-        f"HTTP {attempt.response.status} with a body that is not the JSON expected ({kind}): {text or 'empty'}",
-        raw=raw,
-        info=attempt.info,
-    )
-    # A page is a proxy's, which had no answer to give; broken JSON may be a paid one, and asking again pays again.
-    error.retryable = kind == "text/html"
-    return error
-
-
-def _no_answer(attempt: Attempt, raw: bytes, why: str) -> Exception:
-    """A JSON object under a 200 that is no answer: an error object, or something else."""
-    body = plain(raw)
-    if body.get("error") is not None or body.get("object") == "error":
-        return error_in_body(body, raw=raw, info=attempt.info, billed=attempt.billed)
-    return APIResponseValidationError(
-        f"HTTP {attempt.response.status} with a JSON body that {why}", raw=raw, info=attempt.info
-    )

@@ -18,7 +18,7 @@ from aimlasync.client import receive
 from aimlasync.client.call import Attempt, Settings
 from aimlasync.client.pipeline import Pipeline
 from aimlasync.client.stored_responses import StoredResponses
-from aimlasync.config import CALL_OPTIONS, CallOptions, check_headers
+from aimlasync.config import CALL_OPTIONS, CallOptions, check_headers, close_to
 from aimlasync.endpoints.paths import query_from
 from aimlasync.errors import NotFoundError
 from aimlasync.headers import Headers, fault
@@ -385,7 +385,10 @@ def _body(
         elif name in CALL_OPTIONS:
             options[name] = value
         else:
-            raise TypeError(f"unknown parameter {name!r}; to send it anyway, use extra_body={{{name!r}: ...}}")
+            hint = close_to(name, (*known, *CALL_OPTIONS, *required, "stream"))
+            raise TypeError(
+                f"unknown parameter {name!r}{hint or ';'} to send it anyway, use extra_body={{{name!r}: ...}}"
+            )
     if stream:
         required["stream"] = True
     extra = options.get("extra_body")

@@ -1,7 +1,8 @@
-"""A streamed response.
+"""A streamed response: what its events mean.
 
-Law: what its events mean; how they are read and how a stream ends is the business of `stream`. Loaded with the first
-stream: the structs of fifty event types take longer to make than all the rest of the library.
+How they are read and how a stream ends is in `stream`. It may import `call`, `failures`, `stream` and the structs of
+`responses`. Loaded with the first stream: the structs of fifty event types take longer to make than all the rest of the
+library.
 """
 
 from __future__ import annotations
@@ -10,20 +11,27 @@ from typing import cast
 
 from aimlasync import sse
 from aimlasync.client.call import Attempt
+from aimlasync.client.failures import no_answer
+from aimlasync.client.framing import is_heartbeat
 from aimlasync.client.stream import Stream
+from aimlasync.errors import AimlasyncError, TruncatedStreamError
 from aimlasync.responses import events as response_events
 from aimlasync.responses.assembler import Assembler
 from aimlasync.responses.events import ResponseStreamEvent
-from aimlasync.responses.types import Response
+from aimlasync.responses.types import RUNNING, OutputMessage, Response, decode_response
+from aimlasync.transport.base import RawReply
 from aimlasync.wire.base import Unknown
+from aimlasync.wire.error_bodies import is_error
 
 
 class ResponseStream(Stream[ResponseStreamEvent, Response]):
     """A streamed response."""
 
-    def __init__(self, attempt: Attempt) -> None:
-        super().__init__(attempt)
+    def __init__(self, attempt: Attempt, body: RawReply | None = None) -> None:
+        super().__init__(attempt, body)
         self._assembler = Assembler()
+        # It goes on at the server whether or not somebody reads this: that it began is an answer.
+        self._is_background = attempt.call.body is None or bool(attempt.call.body.get("background"))
         self.sequence_number: int | None = None
         """The number of the last event that arrived, None before there is one: where a background response that broke
         off goes on, with `retrieve(id, stream=True, starting_after=number)`."""
@@ -34,10 +42,6 @@ class ResponseStream(Stream[ResponseStreamEvent, Response]):
         if self.sequence_number is None:
             self.sequence_number = after
 
-    def prefill_whole(self, reply: Response) -> None:
-        """Become the stream of a whole answer, from a server that did not stream."""
-        self.prefill(response_events.events_of(reply))
-
     def _decode(self, data: bytes) -> ResponseStreamEvent:
         return response_events.decode_event(data)
 
@@ -46,31 +50,85 @@ class ResponseStream(Stream[ResponseStreamEvent, Response]):
         if number is not None:
             self.sequence_number = number
         if isinstance(piece, response_events.ResponseErrorEvent):
-            self._error(piece.to_dict())
+            self._error(piece.to_dict(), event.data)
             return
         if isinstance(piece, Unknown):
             self._take_unknown(piece, event)
             return
         self._assembler.add(piece)
         self._ready.append(piece)
+        if not self._says_something:
+            self._says_something = self._is_background or _says_something(piece)
+            self._unsaid = event.data
         if isinstance(piece, response_events.TERMINAL):
             self._attempt.charge(piece.response.meta)
             if isinstance(piece, response_events.ResponseFailedEvent):
                 error = piece.response.error
-                self._error(piece.response.to_dict() if error is None else {"error": error.to_dict()})
+                self._error(piece.response.to_dict() if error is None else {"error": error.to_dict()}, event.data)
             else:
                 self._finish()
 
     def _take_unknown(self, piece: Unknown, event: sse.Event) -> None:
-        """An event of a new type, or an object without one: an error, or the bare cost at the end."""
+        """An event of a new type, or an object without one: an error, a whole response, the bare cost at the end."""
         body = piece.to_dict()
-        if event.event == "error" or body.get("error") is not None or body.get("object") == "error":
-            self._error(body)
+        if is_heartbeat(piece.type or event.event):
+            return
+        if body.get("object") == "response" or isinstance(body.get("output"), list):
+            self._take_whole(decode_response(event.data), event)
+        elif event.event == "error" or is_error(body):
+            self._error(body, event.data)
         elif piece.type:
+            self._says_something = True
             self._ready.append(cast(ResponseStreamEvent, piece))
         else:
+            self._unsaid = event.data
             self._after(event)
+
+    def _take_whole(self, reply: Response, event: sse.Event) -> None:
+        """Take in a whole response, from a server that does not stream."""
+        self._unsaid = event.data
+        if reply.status in (None, *RUNNING) and not self._is_background:
+            self._fail(no_answer(self._attempt, event.data, f"a response that is {reply.status or 'empty'}, not done"))
+            return
+        if reply.error is not None:
+            # A response that failed is an answer, and what it says of that comes from where keys are echoed.
+            self._attempt.secrets.without(reply)
+        for piece in response_events.events_of(reply):
+            self._assembler.add(piece)
+            self._ready.append(piece)
+        self._attempt.charge(reply.meta)
+        self._whole_reply = reply
+        self._says_something = bool(reply.id or reply.output or reply.output_text)
+        self._finish()
+
+    def _done(self) -> None:
+        if self._says_something:
+            said = "the stream ended without the event that ends a response"
+            self._fail(TruncatedStreamError(said, partial=self._whole()))
+        else:
+            super()._done()
+
+    def _no_answer(self) -> AimlasyncError:
+        return no_answer(self._attempt, self._unsaid, f"{self._framing} that has no output")
 
     def text_of(self, piece: ResponseStreamEvent) -> str | None:
         """Return what a piece adds to the text of the (first) answer."""
         return piece.delta if isinstance(piece, response_events.ResponseTextDeltaEvent) else None
+
+
+_BEGUN = (
+    response_events.ResponseCreatedEvent,
+    response_events.ResponseQueuedEvent,
+    response_events.ResponseInProgressEvent,
+)
+
+
+def _says_something(piece: ResponseStreamEvent) -> bool:
+    """Whether an event has a part of the answer in it, or tells of one that takes time."""
+    if isinstance(piece, _BEGUN):
+        return False
+    if isinstance(piece, response_events.ResponseOutputItemAddedEvent):
+        return not isinstance(piece.item, OutputMessage) or bool(piece.item.content)
+    if isinstance(piece, response_events.ResponseContentPartAddedEvent):
+        return bool(getattr(piece.part, "text", None) or getattr(piece.part, "refusal", None))
+    return getattr(piece, "delta", True) != ""

@@ -1,41 +1,45 @@
 """A streamed answer: typed pieces as they arrive, the whole answer at the end, and an honest account of how it ended.
 
-Law: owns the attempt, and with it the raw reply and the permit, from the first byte until the last, and ends it once.
-A stream is complete only at its terminal mark: `[DONE]`; or a finish_reason on every choice, or a usage or cost tail,
+It owns the attempt, and with it the raw reply and the permit, from the first byte until the last, and ends it once. It
+may import `call`, `failures`, `framing`, `observer`, `stream_bounds` and what lies below. A stream is complete only at
+its terminal mark: `[DONE]` behind something that was said; or a finish_reason on every choice, or a usage or cost tail,
 and then a clean end of the body; or a terminal `response.*` event. Every other end is an error that carries what had
 arrived. Events are framed on bytes and decoded one by one; all that a read brought is delivered before the error that
-came with it.
+came with it. Nobody gets a stream before it has said something: until then the call may be tried again.
 """
 
 from __future__ import annotations
 
 import asyncio
-import weakref
 from codecs import BOM_UTF8
 from collections import deque
 from collections.abc import AsyncIterator
 from types import TracebackType
-from typing import Any, Generic, Literal, Self, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 import msgspec
 
 from aimlasync import sse
 from aimlasync.client.call import Attempt
+from aimlasync.client.failures import content_type, not_json
+from aimlasync.client.framing import Parser, Unframed, is_foreign, is_heartbeat, last_block
 from aimlasync.client.observer import Watch
+from aimlasync.client.stream_bounds import StreamBounds
 from aimlasync.errors import (
     AimlasyncError,
     APIConnectionError,
     APIResponseValidationError,
-    APITimeoutError,
     TruncatedStreamError,
 )
-from aimlasync.wire.base import Meta, Reply
-from aimlasync.wire.error_bodies import stream_error
+from aimlasync.transport.base import RawReply
+from aimlasync.wire.base import Meta, Reply, plain
+from aimlasync.wire.error_bodies import error_in_body, excerpt, is_error, stream_error
 
 P = TypeVar("P")
 W = TypeVar("W", bound=Reply)
 
-_Expiry = Literal["total", "first_token", "idle"]
+# Pieces without anything in them that are held back; some servers send them to keep the connection open.
+_MOST_HELD = 100
 
 
 class Stream(Generic[P, W]):
@@ -49,27 +53,29 @@ class Stream(Generic[P, W]):
     # Filled by the subclass: it knows what its events mean.
     _assembler: Any
 
-    def __init__(self, attempt: Attempt) -> None:
-        call = attempt.call
+    def __init__(self, attempt: Attempt, body: RawReply | None = None) -> None:
         self.info = attempt.info
         self._attempt = attempt
-        self._reply = attempt.response
+        self._reply = attempt.response if body is None else body
         self._loop = asyncio.get_running_loop()
-        self._parser = sse.Parser(strict=False)
+        self._body = Unframed(says_events=content_type(attempt) == "text/event-stream")
+        self._parser: Parser = self._body
+        # What the last two reads brought.
+        self._before = self._data = b""
+        # The last piece with nothing in it.
+        self._unsaid = b""
         # Pieces decoded but not yet taken by the reader, and what follows the last of them.
         self._ready: deque[P] = deque()
         self._failure: AimlasyncError | None = None
         self._ended = False
-        self._deadline = call.deadline
-        self._timeout = call.timeout
-        self._watch = call.watch
-        # Since when the reader waits for an event; None while it does not, since only the server's silence counts.
-        self._waiting: float | None = None
-        self._expired: _Expiry | None = None
-        self._got_event = False
+        self._watch = attempt.call.watch
+        self._bounds = StreamBounds(attempt, self._reply, self._loop)
+        # Whether a piece had anything in it: text, a call, a reason to finish.
+        self._says_something = False
         # Whether a reader has it: from then on nothing is retried.
         self._is_handed_over = False
-        self._timer: asyncio.TimerHandle | None = None
+        # The answer, where it came whole.
+        self._whole_reply: W | None = None
 
     # What a reader does
 
@@ -154,7 +160,7 @@ class Stream(Generic[P, W]):
     def __del__(self) -> None:
         # A reader that breaks out of `async for` without closing must not keep the permit for ever.
         if not getattr(self, "_ended", True) and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(_give_back, self._attempt, self._timer)
+            self._loop.call_soon_threadsafe(_give_back, self._attempt, self._bounds)
 
     def __repr__(self) -> str:
         state = "ended" if self._ended else "open"
@@ -163,32 +169,53 @@ class Stream(Generic[P, W]):
     # What the pipeline does
 
     async def start(self) -> Self:
-        """Wait for the first event, so that a failure before it can still be retried; raise that failure."""
-        self._arm()
-        while not self._ready and not self._ended:
+        """Wait until something is said, so that a failure before it can still be retried; raise that failure."""
+        self._bounds.arm()
+        while not (self._says_something or self._ended or len(self._ready) >= _MOST_HELD):
             await self._fill()
-        if self._failure is not None and not self._ready:
-            raise self._failure
+        failure = self._failure
+        if failure is not None and not self._says_something:
+            self._ready.clear()
+            raise failure
         self._is_handed_over = True
         self._attempt.began()
-        return self
-
-    def prefill(self, pieces: list[P]) -> None:
-        """Become a stream of these pieces, whole."""
-        for piece in pieces:
-            self._assembler.add(piece)
-            self._ready.append(piece)
-        self._is_handed_over = True
-        self._finish()
         if self._watch is not None:
             self._tell(self._watch)
+        if failure is not None:
+            self._attempt.call.give_up(failure)
+        return self
+
+    async def gather(self) -> W:
+        """Return the whole answer, for a caller who asked for nothing else; raise what it ended in instead."""
+        self._bounds.arm()
+        while not self._ended:
+            await self._fill()
+            self._ready.clear()
+        if self._failure is not None:
+            raise self._failure
+        return self._whole()
+
+    @property
+    def whole_body(self) -> bytes:
+        """The bytes of an answer that came whole though it was to be streamed; empty for one that was streamed."""
+        return b"" if self._whole_reply is None else self._whole_reply.raw
+
+    @property
+    def is_lines(self) -> bool:
+        """Whether the pieces came as JSON values, a line each, and not as events."""
+        return self._body.kind == "json"
+
+    @property
+    def _framing(self) -> str:
+        return "a JSON body" if self.is_lines else "a stream"
 
     # One read
 
     async def _fill(self) -> None:
         """Wait for bytes and take in every event they complete."""
-        if self._waiting is None:
-            self._waiting = self._loop.time()
+        bounds = self._bounds
+        if bounds.waiting is None:
+            bounds.waiting = self._loop.time()
         try:
             data = await self._reply.read_some()
         except APIConnectionError as error:
@@ -198,11 +225,16 @@ class Stream(Generic[P, W]):
             # Cancelled in the middle of a read: what the connection holds is unknown.
             self._leave()
             raise
+        if data:
+            self._before, self._data = self._data, data
+        held = len(self._ready)
         try:
             events = self._parser.feed(data) if data else self._parser.close()
         except sse.EventTooLargeError as error:
             self._fail(APIResponseValidationError(f"a stream event is too large: {error}", partial=self._whole()))
             return
+        if self._parser is self._body and self._body.parser is not None:
+            self._parser = self._body.parser
         for event in events:
             if self._ended:
                 # What a server sends after its terminal mark is not part of the answer, but may state its cost.
@@ -211,15 +243,15 @@ class Stream(Generic[P, W]):
                 self._take(event, cut=not data)
         if not data and not self._ended:
             self._closed()
-        if self._watch is not None:
+        if self._watch is not None and self._is_handed_over:
             self._tell(self._watch)
-        if self._ready:
-            self._waiting = None
-            if not self._got_event:
-                self._got_event = True
+        if len(self._ready) > held:
+            bounds.waiting = None
+            if not bounds.got_event:
+                bounds.got_event = True
                 if not self._ended:
                     # From here on it is `idle` that counts.
-                    self._arm()
+                    bounds.arm()
 
     def _tell(self, watch: Watch) -> None:
         """Tell what a read brought; the end last, since the cost may come behind the terminal mark."""
@@ -232,13 +264,13 @@ class Stream(Generic[P, W]):
         """Take in one event: the end, or a piece; `cut` says that it ended with the body."""
         data = event.data
         if data[:1] == b"[" and data.strip() == b"[DONE]":
-            self._finish()
+            self._done()
             return
         try:
             piece = self._decode(data)
         except msgspec.DecodeError:
             if data.removeprefix(BOM_UTF8).strip() == b"[DONE]":
-                self._finish()
+                self._done()
             else:
                 self._undecodable(event, cut=cut)
             return
@@ -255,17 +287,34 @@ class Stream(Generic[P, W]):
         raise NotImplementedError
 
     def _whole(self) -> W:
-        whole: W = self._assembler.whole()
+        whole: W = self._assembler.whole() if self._whole_reply is None else self._whole_reply
         whole.__dict__["info"] = self.info
         return whole
 
     def _undecodable(self, event: sse.Event, *, cut: bool) -> None:
-        """An event that is no JSON: half of one at the end of the body, or garbage in its middle."""
-        if cut:
+        """An event that is no JSON object: a sign of life, words, half of one at the end of the body, or garbage."""
+        data = event.data
+        words = excerpt(data.decode())
+        if event.event == "error":
+            self._error({"message": words}, data)
             return
-        self._fail(
-            APIResponseValidationError("a stream event is not valid JSON", raw=event.data, partial=self._whole())
-        )
+        if is_heartbeat(words.strip("[]: ")) or (event.event != "message" and is_foreign(event)):
+            return
+        if data.startswith(b"data:"):
+            # A gateway that wraps the events of a server in events.
+            self._take(msgspec.structs.replace(event, data=data[5:].lstrip()), cut=cut)
+            return
+        try:
+            value = plain(data)
+        except msgspec.DecodeError:
+            value = None
+        if is_error(value):
+            self._error(value, data)
+        elif self.is_lines and self._is_first:
+            self._fail(not_json(self._attempt, data))
+        elif not cut:
+            said = f"a stream event is not valid JSON: {words}"
+            self._fail(APIResponseValidationError(said, raw=data, partial=self._whole()))
 
     def _after(self, event: sse.Event) -> None:
         try:
@@ -276,35 +325,68 @@ class Stream(Generic[P, W]):
 
     # How it ends
 
-    def _error(self, body: Any) -> None:
-        """An error object in the stream."""
-        self._fail(stream_error(body, partial=self._whole(), info=self.info, billed=self._attempt.billed))
+    def _error(self, body: Any, raw: bytes) -> None:
+        """An error object in the stream, or instead of it."""
+        info, billed = self.info, self._attempt.billed
+        if self.is_lines and self._is_first:
+            self._fail(error_in_body(body, raw=raw, info=info, billed=billed))
+        else:
+            self._fail(stream_error(body, partial=self._whole(), info=info, billed=billed))
+
+    @property
+    def _is_first(self) -> bool:
+        """Whether no piece has come before."""
+        return not self._bounds.got_event and not self._ready
+
+    def _done(self) -> None:
+        """The server says that there is no more."""
+        error = None if self._assembler.finished else self._bare_error()
+        if error is None:
+            self._finish()
+        else:
+            self._error(error, b"")
 
     def _closed(self) -> None:
         """The body ended cleanly, without a terminal mark."""
         if self._assembler.finished:
             self._finish()
-        elif not self._got_event and not self._ready:
-            self._fail(TruncatedStreamError("the stream ended before its first event", partial=self._whole()))
+        elif self._body.parser is None and (self._body.head or not self._body.says_events):
+            # Neither events nor JSON.
+            self._fail(not_json(self._attempt, bytes(self._body.head)))
+        elif self.is_lines and not self._says_something:
+            self._fail(self._no_answer())
+        elif (error := self._bare_error()) is not None:
+            self._error(error, b"")
+        elif self._is_first:
+            began = excerpt(self._body.head.decode("utf-8", "replace"))
+            said = f"the stream ended before its first event{began and f'; it began with: {began}'}"
+            self._fail(TruncatedStreamError(said, partial=self._whole()))
         else:
             self._fail(TruncatedStreamError("the stream ended before the answer did", partial=self._whole()))
 
+    def _bare_error(self) -> Any:
+        """Return the error object that a server wrote between the events, None without one; it is in no `data:`."""
+        try:
+            value = plain(last_block(self._before + self._data))
+        except msgspec.DecodeError:
+            return None
+        return value if is_error(value) else None
+
+    def _no_answer(self) -> AimlasyncError:
+        """The error of an answer in which nothing was said."""
+        raise NotImplementedError
+
     def _broken(self, why: str) -> None:
         """The connection broke, or we broke it because a bound had passed."""
-        phase = self._expired
-        if phase is None:
-            self._fail(TruncatedStreamError(f"the stream was cut: {why}", partial=self._whole()))
-            return
-        seconds = getattr(self._timeout, phase)
-        said = {
-            "total": f"the call took longer than {seconds} s",
-            "first_token": f"no event within {seconds} s",
-            "idle": f"no further event within {seconds} s",
-        }[phase]
-        self._fail(APITimeoutError(said, phase=phase, partial=self._whole()))
+        partial = self._whole()
+        late = self._bounds.error(partial)
+        self._fail(late or TruncatedStreamError(f"the stream was cut: {why}", partial=partial))
 
     def _finish(self) -> None:
-        """The answer is whole: give back the connection and the permit."""
+        """The answer is whole, if there is one: give back the connection and the permit."""
+        if not self._says_something:
+            self._fail(self._no_answer())
+            return
         self._end()
         self._reply.finish()
         self._attempt.succeed(self._assembler.usage)
@@ -336,57 +418,16 @@ class Stream(Generic[P, W]):
 
     def _end(self) -> None:
         self._ended = True
-        self._waiting = None
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._bounds.waiting = None
+        self._bounds.stop()
         self.info.timing.total = self._loop.time() - self._attempt.call.started
-
-    # Bounds. One timer a stream, which looks at the clock when it rings instead of being moved with every event.
-
-    def _arm(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        bound = self._bound()
-        # A weak reference: a stream that its reader forgot must be collected, not kept alive by its own alarm.
-        self._timer = None if bound is None else self._loop.call_at(bound[0], _ring, weakref.ref(self))
-
-    def _bound(self) -> tuple[float, _Expiry] | None:
-        """When the next bound passes if nothing arrives, and which one it is."""
-        bounds: list[tuple[float, _Expiry]] = []
-        if self._deadline is not None:
-            bounds.append((self._deadline, "total"))
-        if not self._got_event:
-            if self._timeout.first_token is not None:
-                bounds.append((self._attempt.started + self._timeout.first_token, "first_token"))
-        elif self._timeout.idle is not None:
-            since = self._loop.time() if self._waiting is None else self._waiting
-            bounds.append((since + self._timeout.idle, "idle"))
-        return min(bounds, default=None)
-
-    def _ring(self) -> None:
-        bound = self._bound()
-        if bound is not None and bound[0] <= self._loop.time():
-            self._timer = None
-            self._expired = bound[1]
-            # The pending read fails, or the next one does.
-            self._reply.abort()
-        else:
-            self._arm()
-
-
-def _ring(stream: weakref.ref[Stream[Any, Any]]) -> None:
-    alive = stream()
-    if alive is not None:
-        alive._ring()
 
 
 class _Tail(msgspec.Struct):
     meta: Meta | None = None
 
 
-def _give_back(attempt: Attempt, timer: asyncio.TimerHandle | None) -> None:
-    if timer is not None:
-        timer.cancel()
+def _give_back(attempt: Attempt, bounds: StreamBounds) -> None:
+    bounds.stop()
     attempt.abandon()
     attempt.call.give_up(None)

@@ -5,9 +5,11 @@ if its reservation fits beside all that is spent and all that is reserved, so th
 together. It may import `chat.types`, `responses.types`, `cost.prices` and `errors`.
 
 What the cap cannot see:
- - Estimates that are too low. An input that is estimated too small, or an answer longer than `default_output_tokens` of
-   a request without an output cap, costs more than was reserved. For a cap that is never passed, set an output cap on
-   every request.
+ - Estimates that are too low. An input that is estimated too small (the server's own prompt, results of its own tools,
+   what a `previous_response_id` stands for), or an answer longer than `default_output_tokens` of a request without an
+   output cap, costs more than was reserved. So may the first answer of a model whose reasoning no cap covers. What an
+   answer took beyond its estimate is reserved from then on. For a cap that is never passed, set an output cap on every
+   request.
  - Prices that are unknown. A call of a model whose price is neither given nor learned is sent as long as anything is
    left, and counted in `calls_unpriced`. A call that ends without a cost and without a usage counts its reservation as
    spent, and is counted in `unknown`.
@@ -19,7 +21,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from aimlasync.chat.types import Usage
-from aimlasync.cost.prices import MAX_TOKENS, Price, cost, tokens_of
+from aimlasync.cost.prices import Price, cost
+from aimlasync.cost.tokens import MAX_TOKENS, tokens_of
 from aimlasync.errors import BudgetExceededError
 from aimlasync.responses.types import ResponseUsage
 
@@ -39,6 +42,9 @@ OUTPUT_CAPS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
 def output_cap(body: Mapping[str, Any]) -> int | None:
     """Return the tokens that all choices of a request may take together, None where it sets no cap."""
     cap: int | None = next((body[name] for name in OUTPUT_CAPS if body.get(name)), None)
+    if cap is not None and isinstance(thinking := body.get("thinking_budget"), int):
+        # Qwen's models count it beside the cap.
+        cap += thinking
     choices = body.get("n")
     return cap * choices if cap is not None and isinstance(choices, int) and choices > 1 else cap
 
@@ -46,13 +52,16 @@ def output_cap(body: Mapping[str, Any]) -> int | None:
 class Reservation:
     """What one attempt may cost, held until it is settled or released."""
 
-    __slots__ = ("_held", "_open", "model", "priced")
+    __slots__ = ("_held", "_input", "_open", "_output", "model", "priced")
 
-    def __init__(self, model: str, held: int, *, priced: bool) -> None:
+    def __init__(self, model: str, held: int, *, priced: bool, input: float = 0.0, output: float | None = None) -> None:
         self.model = model
         self.priced = priced
         """Whether the prices of input and output were known."""
         self._held = held
+        # The tokens that it was asked for: those of the input, and the output cap, if there was one.
+        self._input = input
+        self._output = output
         self._open = True
 
     @property
@@ -64,6 +73,21 @@ class Reservation:
         return f"<Reservation {self.model} {_dollars(self._held)}{'' if self._open else ', closed'}>"
 
 
+class _Beyond:
+    """The most tokens that replies of one model took beyond what was asked for."""
+
+    __slots__ = ("default", "input", "output")
+
+    def __init__(self) -> None:
+        self.input = 0.0
+        self.output = 0.0
+        # Of requests without an output cap.
+        self.default = 0.0
+
+
+_NOTHING = _Beyond()
+
+
 class Budget:
     """A cap in US dollars, and what was spent and reserved of it.
 
@@ -72,6 +96,7 @@ class Budget:
     """
 
     __slots__ = (
+        "_beyond",
         "_cap",
         "_learned",
         "_reserved",
@@ -104,6 +129,7 @@ class Budget:
         # Model -> the highest price per token that a vendor charged, input and output alike. It holds models that were
         # charged for, so it is no larger than a catalogue.
         self._learned: dict[str, float] = {}
+        self._beyond: dict[str, _Beyond] = {}
         self.unknown = 0
         """Calls whose cost is unknown; their reservations count as spent."""
         self.calls_unpriced = 0
@@ -129,19 +155,31 @@ class Budget:
         """US dollars that may still be reserved, never negative."""
         return self._left() / _PICO
 
-    def reserve(self, model: str, input_tokens: float, max_output_tokens: float | None = None) -> Reservation:
+    def reserve(
+        self,
+        model: str,
+        input_tokens: float,
+        max_output_tokens: float | None = None,
+        *,
+        reasons_outside: bool = False,
+    ) -> Reservation:
         """Reserve the most that one attempt may cost.
 
         `max_output_tokens` covers all choices of the request; None, or a cap below 1, means `default_output_tokens`.
+        As many are added to a cap that `reasons_outside` says not to cover the reasoning.
         Raises BudgetExceededError, and reserves nothing, when it does not fit; ValueError for tokens that are negative
         or no number.
         """
         if not input_tokens >= 0:
             raise ValueError(f"input_tokens must be a number of tokens, not {input_tokens}")
-        input_tokens = min(input_tokens, MAX_TOKENS)
-        output_tokens: float = self.default_output_tokens
+        beyond = self._beyond.get(model, _NOTHING)
+        asked_in, asked_out = min(input_tokens, MAX_TOKENS), None
+        input_tokens = asked_in + beyond.input
+        output_tokens = self.default_output_tokens + beyond.default
         if max_output_tokens is not None and max_output_tokens > 0:
-            output_tokens = min(max_output_tokens, MAX_TOKENS)
+            asked_out = min(max_output_tokens, MAX_TOKENS)
+            outside = self.default_output_tokens if reasons_outside else 0
+            output_tokens = asked_out + max(outside, beyond.output)
         price, learned = self.prices.get(model), self._learned.get(model)
         each_in = learned if price is None or price.input is None else price.input
         each_out = learned if price is None or price.output is None else price.output
@@ -160,7 +198,7 @@ class Budget:
         self._reserved += worst
         if not priced:
             self.calls_unpriced += 1
-        return Reservation(model, worst, priced=priced)
+        return Reservation(model, worst, priced=priced, input=asked_in, output=asked_out)
 
     def settle(
         self, reservation: Reservation, cost_usd: float | None = None, usage: Usage | ResponseUsage | None = None
@@ -174,6 +212,7 @@ class Budget:
             return
         reservation._open = False
         self._reserved -= reservation._held
+        self._look_beyond(reservation, usage)
         if cost_usd is not None and 0 <= cost_usd <= _MAX_USD:
             self._learn(reservation.model, cost_usd, usage)
             self._spent += round(cost_usd * _PICO)
@@ -200,6 +239,22 @@ class Budget:
 
     def _left(self) -> int:
         return max(0, self._cap - self._spent - self._reserved)
+
+    def _look_beyond(self, reservation: Reservation, usage: Usage | ResponseUsage | None) -> None:
+        """Learn from a reply that took more tokens than it was asked for."""
+        tokens = tokens_of(usage)
+        if tokens is None:
+            return
+        cap = reservation._output
+        over_in = tokens[0] - reservation._input
+        over_out = tokens[1] - (self.default_output_tokens if cap is None else cap)
+        if over_in > 0 or over_out > 0:
+            beyond = self._beyond.setdefault(reservation.model, _Beyond())
+            beyond.input = max(beyond.input, over_in)
+            if cap is None:
+                beyond.default = max(beyond.default, over_out)
+            else:
+                beyond.output = max(beyond.output, over_out)
 
     def _learn(self, model: str, cost_usd: float, usage: Usage | ResponseUsage | None) -> None:
         tokens = tokens_of(usage)

@@ -1,7 +1,7 @@
 """Prices per token, read from a vendor's catalogue, and what a reply costs at them.
 
 It is arithmetic in US dollars, without I/O. An unknown price or count is None, never 0. It may import `chat.types`,
-`responses.types` and `wire.models`. Source: AI/ML API, "Complete model list": `pricing` of GET
+`responses.types`, `cost.tokens` and `wire.models`. Source: AI/ML API, "Complete model list": `pricing` of GET
 /v1/models?include=pricing, in US dollars as they are charged. A price is for `per` units, and `per` differs by a factor
 of a million between models. The page shows one measure, "output"; the names of the other measures are those in common
 use. ByteSpike's catalogue has no prices.
@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from aimlasync.chat.types import Usage
+from aimlasync.cost.tokens import taken_by
 from aimlasync.responses.types import ResponseUsage
 from aimlasync.wire.models import Model
 
@@ -22,8 +23,9 @@ _MILLION = 1_000_000
 # US dollars for one token. A higher value is the price of a million tokens: the dearest models cost less than a
 # thousandth of a dollar per token.
 _MAX_PRICE = 0.01
-# A larger number is no count of tokens; the bound also keeps the arithmetic finite.
-MAX_TOKENS = 10**12
+# What a token that is written to a cache costs, in prices of input (Anthropic; OpenAI has the first).
+_CACHE_WRITE = 1.25
+_CACHE_WRITE_1H = 2.0
 
 _MEASURES = {
     "input": "input",
@@ -35,6 +37,9 @@ _MEASURES = {
     "cache_read": "cached_input",
     "input_cache_read": "cached_input",
     "cached": "cached_input",
+    "cache_write": "cache_write",
+    "input_cache_write": "cache_write",
+    "cache_creation": "cache_write",
 }
 
 
@@ -44,6 +49,7 @@ class Price(msgspec.Struct, frozen=True, kw_only=True):
     input: float | None = None
     output: float | None = None
     cached_input: float | None = None
+    cache_write: float | None = None
 
     def __post_init__(self) -> None:
         for name in self.__struct_fields__:
@@ -55,13 +61,19 @@ class Price(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def per_million(
-        cls, *, input: float | None = None, output: float | None = None, cached_input: float | None = None
+        cls,
+        *,
+        input: float | None = None,
+        output: float | None = None,
+        cached_input: float | None = None,
+        cache_write: float | None = None,
     ) -> Price:
         """Return the price for amounts in US dollars per million tokens."""
         return cls(
             input=None if input is None else input / _MILLION,
             output=None if output is None else output / _MILLION,
             cached_input=None if cached_input is None else cached_input / _MILLION,
+            cache_write=None if cache_write is None else cache_write / _MILLION,
         )
 
 
@@ -105,37 +117,32 @@ def prices_of(models: Iterable[Model]) -> dict[str, Price]:
     return prices
 
 
-def tokens_of(usage: Usage | ResponseUsage | None) -> tuple[int, int] | None:
-    """Return the (input, output) tokens that `usage` counts, None when it counts none.
-
-    No prompt is empty, so an input of 0 means that the server did not count.
-    """
-    if usage is None:
-        return None
-    if isinstance(usage, ResponseUsage):
-        taken, given = usage.input_tokens, usage.output_tokens
-    else:
-        taken, given = usage.prompt_tokens, usage.completion_tokens
-    return (taken, given) if 0 < taken <= MAX_TOKENS and 0 <= given <= MAX_TOKENS else None
-
-
 def cost(price: Price | None, usage: Usage | ResponseUsage | None) -> float | None:
     """Return the US dollars that `usage` costs at `price`, None when a price or a count that is needed is unknown.
 
-    A cost that the vendor stated takes precedence over this. Counts whose parts are larger than the whole give None: in
-    bodies of 2025 the totals count credits, and only the parts count tokens. Cached input without a price of its own
-    costs as much as other input.
+    A cost that the vendor stated takes precedence over this. Where more than one price may apply, the dearer one is
+    taken. Tokens that stand in the total alone cost as much as input or as output: ByteSpike charges such reasoning at
+    the rate of the input, the AI/ML API at that of the output. Tokens written to a cache cost a quarter more than other
+    input where the price does not say (twice as much for an hour), and cached input as much as other input. Counts
+    whose parts are larger than the whole give None, since they are no tokens; so does audio, which has a price of its
+    own.
     """
-    counts = tokens_of(usage)
-    if price is None or usage is None or counts is None:
+    taken = taken_by(usage)
+    if price is None or taken is None or not taken.is_consistent or taken.has_audio:
         return None
-    taken, given = counts
-    cached, reasoning = _parts(usage)
-    if not 0 <= cached <= taken or reasoning > given:
-        return None
-    cached_price = price.input if price.cached_input is None else price.cached_input
+    outside = None if price.input is None or price.output is None else max(price.input, price.output)
+    cached, written, write = taken.cached or 0, taken.cache_writes or 0, price.cache_write
+    hour = min(taken.cache_writes_1h or 0, written) if write is None else 0
+    parts = (
+        (taken.input - cached - written, price.input),
+        (cached, price.input if price.cached_input is None else price.cached_input),
+        (written - hour, _times(price.input, _CACHE_WRITE) if write is None else write),
+        (hour, _times(price.input, _CACHE_WRITE_1H)),
+        (taken.output - taken.outside, price.output),
+        (taken.outside, outside),
+    )
     total = 0.0
-    for tokens, each in ((taken - cached, price.input), (cached, cached_price), (given, price.output)):
+    for tokens, each in parts:
         if tokens:
             if each is None:
                 return None
@@ -143,13 +150,8 @@ def cost(price: Price | None, usage: Usage | ResponseUsage | None) -> float | No
     return total
 
 
-def _parts(usage: Usage | ResponseUsage) -> tuple[int, int]:
-    """Return the (cached input, reasoning) tokens; a part that is not stated counts as 0."""
-    if isinstance(usage, ResponseUsage):
-        taken, given = usage.input_tokens_details, usage.output_tokens_details
-        return (taken and taken.cached_tokens) or 0, (given and given.reasoning_tokens) or 0
-    prompt, answer = usage.prompt_tokens_details, usage.completion_tokens_details
-    return (prompt and prompt.cached_tokens) or 0, (answer and answer.reasoning_tokens) or 0
+def _times(price: float | None, factor: float) -> float | None:
+    return None if price is None else price * factor
 
 
 def _measure(value: Any) -> str | None:

@@ -18,6 +18,7 @@ from aimlasync.info import Info
 _ROUNDS = 4
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[/\\]")
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+_SEPARATOR = re.compile("[;?#]")
 _QUERY = re.compile(r"[!-~]*\Z")
 # Characters of a path that are not quoted (RFC 3986), and the percent sign of what is quoted already.
 _PATH = "/%:@!$&'()*+,;=~"
@@ -99,8 +100,9 @@ def _check(path: str, what: str) -> None:
         if _SCHEME.match(path):
             raise refused(f"{what} is a whole URL; give the part below the base URL")
         parts = path.replace("\\", "/").split("/")
-        # Some servers read the text after a semicolon as a parameter: "..;x" is "..".
-        if any(part.partition(";")[0].strip() in (".", "..") for part in parts):
+        # Some servers read the text after a semicolon as a parameter, and a question mark or number sign that was
+        # quoted as the beginning of a query or fragment: "..;x" and "..?x" are "..".
+        if any(_SEPARATOR.split(part, 1)[0].strip() in (".", "..") for part in parts):
             raise refused(f"{what} has . or .. in it; give the part below the base URL")
         if parts[0] == "" and len(parts) > 1:
             raise refused(f"{what} begins with two slashes; give the part below the base URL")

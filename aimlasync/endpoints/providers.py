@@ -4,8 +4,9 @@ It is data and look-ups, without a code path per vendor and without I/O. Request
 name are sent as they are. A parameter is refused only where the vendor documents that the model does not take it. It
 imports `config` alone.
 
-Sources: the model pages and OpenAPI specs of the AI/ML API (docs.aimlapi.com, "Text models: OpenAI", read 2026-08),
-docs.bytespike.ai (model pages, "Errors reference", "Account: me").
+Sources: the model pages and OpenAPI specs of the AI/ML API (docs.aimlapi.com, "Text models", read 2026-08),
+docs.bytespike.ai (model pages, "Migration", "Errors reference", "Account: me"). Mind the spelling at the AI/ML API:
+`openai/gpt-5.4-nano` is served over chat, `openai/gpt-5-4` over responses alone.
 """
 
 from __future__ import annotations
@@ -62,6 +63,25 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
     takes_reasoning: bool | None = None
     """Whether the input of responses may hold reasoning items, and the output offers them encrypted; None where the
     vendor does not say."""
+    alias_of: str | None = None
+    """The id of the model that this is another name of."""
+    successor: str | None = None
+    """What the vendor tells to ask for where it does not serve this model any more."""
+    reasons_outside: bool = False
+    """Whether its replies count reasoning outside of `completion_tokens`, which an output cap may not cover."""
+
+
+def _again(family: str) -> Model:
+    """Return a reasoning model of the AI/ML API under the alias that has no date."""
+    return Model(
+        id=f"openai/{family}",
+        family=family,
+        alias_of=f"openai/{family}-2025-08-07",
+        context=400_000,
+        refuses_chat=_REASONING_CHAT,
+        refuses_responses=_REASONING_RESPONSES,
+        takes_reasoning=True,
+    )
 
 
 class Provider(msgspec.Struct, frozen=True, kw_only=True):
@@ -91,6 +111,8 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True):
     failures_are_free: bool = False
     """True where the vendor states that failed calls are never charged."""
     credits_per_usd: float | None = None
+    usage_states_charge: bool = True
+    """Whether a cost in `usage` is what this vendor charges; resellers pass on what their own upstream charged them."""
 
 
 AIMLAPI = Provider(
@@ -126,6 +148,38 @@ AIMLAPI = Provider(
                 takes_reasoning=False,
             ),
             Model(id="openai/gpt-4.1-nano-2025-04-14", family="gpt-4.1-nano", context=1_000_000, takes_reasoning=False),
+            _again("gpt-5-nano"),
+            _again("gpt-5-mini"),
+            # Those whose only spec is one of /v1/responses.
+            Model(
+                id="openai/gpt-5-1-codex", family="gpt-5-1-codex", chat=False, refuses_responses=_REASONING_RESPONSES
+            ),
+            Model(
+                id="openai/gpt-5-1-codex-mini",
+                family="gpt-5-1-codex-mini",
+                chat=False,
+                refuses_responses=_REASONING_RESPONSES,
+            ),
+            Model(
+                id="openai/gpt-5-2-codex", family="gpt-5-2-codex", chat=False, refuses_responses=_REASONING_RESPONSES
+            ),
+            Model(
+                id="openai/gpt-5-3-codex", family="gpt-5-3-codex", chat=False, refuses_responses=_REASONING_RESPONSES
+            ),
+            Model(id="openai/gpt-5-2-pro", family="gpt-5-2-pro", chat=False),
+            Model(id="openai/gpt-5-4", family="gpt-5-4", chat=False),
+            Model(id="openai/gpt-5-4-pro", family="gpt-5-4-pro", chat=False),
+            Model(id="openai/gpt-5-5-pro", family="gpt-5-5-pro", chat=False),
+            # Others with a sibling at ByteSpike.
+            Model(id="openai/gpt-5-2", family="gpt-5-2"),
+            Model(id="openai/gpt-5.4-nano", family="gpt-5-4-nano"),
+            Model(id="openai/gpt-5.4-mini", family="gpt-5-4-mini"),
+            Model(id="openai/gpt-5.4-pro", family="gpt-5-4-pro"),
+            Model(id="openai/gpt-5-5", family="gpt-5-5", refuses_responses=_REASONING_RESPONSES),
+            Model(id="x-ai/grok-4-3", family="grok-4-3"),
+            Model(id="google/gemini-3-1-pro-preview", family="gemini-3-1-pro", reasons_outside=True),
+            Model(id="x-ai/grok-4-1-fast-reasoning", family="grok-4-1-fast", reasons_outside=True),
+            Model(id="x-ai/grok-build-0-1", family="grok-build-0-1", reasons_outside=True),
         )
     },
     # `/v1/responses` is the only documented root of that endpoint, whatever version the base URL names.
@@ -136,6 +190,7 @@ AIMLAPI = Provider(
     out_of_credit=((402, ""), (403, "run out of credits")),
     failures_are_free=True,
     credits_per_usd=2_000_000,
+    usage_states_charge=False,
 )
 
 BYTESPIKE = Provider(
@@ -154,6 +209,7 @@ BYTESPIKE = Provider(
                 context=128_000,
                 max_output=8_192,
                 refuses_chat=_BYTESPIKE_CHAT,
+                successor="gpt-5-4-nano",
             ),
             Model(
                 id="gpt-5-mini",
@@ -162,6 +218,12 @@ BYTESPIKE = Provider(
                 max_output=16_384,
                 refuses_chat=_BYTESPIKE_CHAT,
             ),
+            Model(id="gpt-5-2", family="gpt-5-2"),
+            Model(id="gpt-5-4", family="gpt-5-4"),
+            Model(id="gpt-5-4-nano", family="gpt-5-4-nano"),
+            Model(id="gpt-5-4-mini", family="gpt-5-4-mini"),
+            Model(id="gpt-5-4-pro", family="gpt-5-4-pro", reasons_outside=True),
+            Model(id="gpt-5-5", family="gpt-5-5", reasons_outside=True),
         )
     },
     models_path="/v1/models",
@@ -171,6 +233,7 @@ BYTESPIKE = Provider(
     ratelimit_unit="usd",
     failures_are_free=True,
     credits_per_usd=1_000_000,
+    usage_states_charge=False,
 )
 
 COMPATIBLE = Provider(name="openai-compatible")
@@ -192,6 +255,17 @@ def provider_of(base_url: str) -> Provider:
     return COMPATIBLE
 
 
+def model_of(name: str) -> Model | None:
+    """Return what the first vendor that knows a model documents of it, None where none does."""
+    return next((vendor.models[name] for vendor in VENDORS if name in vendor.models), None)
+
+
+def sibling_of(name: str, provider: Provider) -> Model | None:
+    """Return what `provider` documents of a model that any vendor's table names, None where it documents nothing."""
+    known = model_of(name)
+    return next((each for each in provider.models.values() if known is not None and each.family == known.family), None)
+
+
 def refusal(provider: Provider, api: Api, body: Mapping[str, Any]) -> tuple[str, str] | None:
     """Return (parameter, reason with the fix) if the table says that `provider` would refuse `body`, else None."""
     name = body.get("model")
@@ -199,7 +273,9 @@ def refusal(provider: Provider, api: Api, body: Mapping[str, Any]) -> tuple[str,
     if model is None:
         return None
     if api == "chat" and not model.chat:
-        return "model", f"{model.id} is not served over chat/completions: {_NOT_CHAT}"
+        others = [each.id for each in provider.models.values() if each.chat and each.family == model.family]
+        other = f", or ask {others[0]}, which is" if others else ""
+        return "model", f"{model.id} is not served over chat/completions: {_NOT_CHAT}{other}"
     refused = model.refuses_chat if api == "chat" else model.refuses_responses
     for parameter in body:
         if parameter not in refused or body[parameter] is None:

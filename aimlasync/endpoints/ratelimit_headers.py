@@ -2,7 +2,7 @@
 
 Functions from headers to values, without I/O; `now` is called only where a header names a time of day. An invalid
 header is ignored and never raises, since an answer must not be lost to it. A window with limit 0 counts as unlimited.
-It may import `headers`.
+It may import `headers` and `wire.waits`.
 
 Notations: `retry-after` (RFC 9110 section 10.2.3) and OpenAI's `retry-after-ms`; OpenAI's `x-ratelimit-*-requests` and
 `-tokens`, with durations such as 6m0s; Anthropic's `anthropic-ratelimit-*`, with times of RFC 3339; the plain
@@ -12,16 +12,14 @@ plain `x-ratelimit-*`, which are US dollars (docs.bytespike.ai, "Rate limits").
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Literal
 
 import msgspec
 
 from aimlasync.headers import Fields, amount
+from aimlasync.wire import waits
 
 Unit = Literal["requests", "usd"]
 """What a provider's plain `x-ratelimit-*` headers count."""
@@ -50,11 +48,6 @@ _TOKENS: tuple[_Names, ...] = (
 )
 _PLAIN_OR_REQUESTS = (_PLAIN, *_REQUESTS)
 
-_DURATION = re.compile(r"(?:[0-9]+(?:\.[0-9]+)?(?:ms|us|µs|ns|[dhms]))+")
-_PART = re.compile(r"([0-9.]+)([a-zµ]+)")
-_UNITS = {"d": 86_400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
-# No notation is longer than this; a longer text is not parsed.
-_LONGEST_TEXT = 64
 _TELLING = frozenset(
     (
         "x-ratelimit-remaining",
@@ -65,10 +58,6 @@ _TELLING = frozenset(
         "ratelimit-remaining",
     )
 )
-# A number above the first is a Unix time in seconds, above the second in milliseconds.
-_UNIX, _UNIX_MS = 1e9, 1e12
-# Seconds: a reset further away is taken for a misread number and ignored.
-_FURTHEST = 366 * 86_400.0
 
 
 class Signal(msgspec.Struct, frozen=True, kw_only=True):
@@ -123,25 +112,8 @@ def read(headers: Mapping[str, str], *, unit: Unit, now: Callable[[], float] = t
     )
 
 
-def retry_after(headers: Mapping[str, str], *, now: Callable[[], float] = time.time) -> float | None:
-    """Return the wait in seconds of `retry-after-ms` or `retry-after` (seconds, or an HTTP date), None without one."""
-    milliseconds = amount(headers.get("retry-after-ms"))
-    if milliseconds is not None:
-        return milliseconds / 1000
-    stated = headers.get("retry-after")
-    if stated is None:
-        return None
-    seconds = amount(stated)
-    if seconds is not None:
-        return seconds
-    try:
-        when = parsedate_to_datetime(stated)
-        if when.tzinfo is None:
-            # HTTP dates are UTC, also in the form without a zone.
-            when = when.replace(tzinfo=UTC)
-        return max(0.0, when.timestamp() - now())
-    except (ValueError, TypeError, OverflowError):
-        return None
+retry_after = waits.in_headers
+"""Return the wait in seconds that `retry-after-ms` or `retry-after` state, None without one."""
 
 
 def _windows(headers: Mapping[str, str], table: tuple[_Names, ...], now: Callable[[], float]) -> list[_Window] | None:
@@ -150,7 +122,7 @@ def _windows(headers: Mapping[str, str], table: tuple[_Names, ...], now: Callabl
     for names in table:
         if names[0] in headers:
             remaining, limit, reset = names
-            window = _count(headers.get(limit)), _count(headers[remaining]), _until(headers.get(reset), now)
+            window = _count(headers.get(limit)), _count(headers[remaining]), waits.until(headers.get(reset), now)
             if window != (None, None, None):
                 found = [*(found or ()), window]
     return found
@@ -171,7 +143,7 @@ def _dollars(
     if _PLAIN[0] not in headers:
         return None
     remaining, limit, reset = map(headers.get, _PLAIN)
-    window = amount(limit), _number(remaining), _until(reset, now)
+    window = amount(limit), _number(remaining), waits.until(reset, now)
     return None if window == (None, None, None) else window
 
 
@@ -185,31 +157,6 @@ def _count(text: str | None) -> int | None:
     if not text.isdecimal():
         text = text.partition(",")[0].partition(";")[0].strip()
     return int(text) if text.isdecimal() and text.isascii() and len(text) <= 18 else None
-
-
-def _until(text: str | None, now: Callable[[], float]) -> float | None:
-    """Read seconds from now, stated as seconds, a Unix time, a duration (1h2m3.5s) or a time of RFC 3339."""
-    if text is None or len(text) > _LONGEST_TEXT:
-        return None
-    text = text.strip()
-    # Most servers send durations, and `float` of a duration costs an exception.
-    number = None if text.endswith("s") else _number(text)
-    if number is not None:
-        if number > _UNIX_MS:
-            number = max(0.0, number / 1000 - now())
-        elif number > _UNIX:
-            number = max(0.0, number - now())
-    elif _DURATION.fullmatch(text):
-        number = sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(text))
-    else:
-        try:
-            when = datetime.fromisoformat(text)
-            if when.tzinfo is None:
-                when = when.replace(tzinfo=UTC)
-            number = max(0.0, when.timestamp() - now())
-        except (ValueError, OverflowError):
-            return None
-    return number if 0 <= number <= _FURTHEST else None
 
 
 def _number(text: str | None) -> float | None:

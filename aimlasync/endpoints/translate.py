@@ -66,7 +66,7 @@ def translate(
     result = dict(body)
     notes: list[str] = []
     if source is not target:
-        reason = _rename(result, notes, source, target)
+        reason = _rename(result, notes, api, source, target)
         if reason is None and source is not None:
             reason = _kept(result, source)
         if reason is not None:
@@ -90,7 +90,7 @@ def _model(body: Mapping[str, Any], provider: Provider) -> Model | None:
     return provider.models.get(name) if isinstance(name, str) else None
 
 
-def _rename(body: dict[str, Any], notes: list[str], source: Provider | None, target: Provider) -> str | None:
+def _rename(body: dict[str, Any], notes: list[str], api: Api, source: Provider | None, target: Provider) -> str | None:
     """Replace the model's name by its name at `target`; return why that is not possible, None when it is."""
     name = body.get("model")
     if not isinstance(name, str) or name in target.models:
@@ -98,11 +98,13 @@ def _rename(body: dict[str, Any], notes: list[str], source: Provider | None, tar
     places = VENDORS if source is None else (source, *VENDORS)
     known = next((place.models[name] for place in places if name in place.models), None)
     if known is not None:
-        for model in target.models.values():
-            if model.family == known.family:
-                body["model"] = model.id
-                notes.append(f"model {name} is {model.id} at {target.name}")
-                return None
+        siblings = [model for model in target.models.values() if model.family == known.family]
+        if siblings:
+            # One that this endpoint serves, where the vendor has several.
+            model = next((each for each in siblings if (each.chat if api == "chat" else each.responses)), siblings[0])
+            body["model"] = model.id
+            notes.append(f"model {name} is {model.id} at {target.name}")
+            return None
     if source is None and (known is None or not target.models):
         # No table says that this is another vendor's name, so it may be the target's own.
         return None

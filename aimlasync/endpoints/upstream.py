@@ -131,9 +131,12 @@ class Upstream:
 
     # Admission
 
-    def estimate(self, model: str, body_bytes: int, max_output: float | None = None) -> float:
-        """Return the tokens that this endpoint will probably count for a request; see `Estimator.estimate`."""
-        return self.estimator.estimate(model, body_bytes, max_output, in_full=self._counts_requested)
+    def estimate(self, model: str, body_bytes: int, max_output: float | None = None, beside: float = 0.0) -> float:
+        """Return the tokens that this endpoint will probably count for a request; see `Estimator.estimate`.
+
+        `body_bytes` are those of text; `beside` are the tokens of what is no text.
+        """
+        return beside + self.estimator.estimate(model, body_bytes, max_output, in_full=self._counts_requested)
 
     def admit_nowait(self, tokens: float, loop: asyncio.AbstractEventLoop, now: float | None = None) -> Permit | None:
         """Return a permit if none must be waited for, else None; `now` is the loop's time, where the caller has it."""

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from aimlasync import Endpoint
 from aimlasync.chat.types import ChatCompletion
 from aimlasync.cost.budget import OUTPUT_CAPS
-from aimlasync.cost.prices import tokens_of
+from aimlasync.cost.tokens import taken_by
 from aimlasync.endpoints.providers import COMPATIBLE, Api
 from aimlasync.responses.types import Response
 
@@ -60,23 +60,18 @@ def request_attributes(api: Api, body: Mapping[str, Any]) -> dict[str, Any]:
 
 def reply_attributes(reply: ChatCompletion | Response) -> dict[str, Any]:
     """Return the attributes of a reply, without its content."""
-    cached: Any = None
-    reasoning: Any = None
     if isinstance(reply, ChatCompletion):
         reasons = [choice.finish_reason for choice in reply.choices if choice.finish_reason]
-        if reply.usage is not None:
-            cached, reasoning = reply.usage.prompt_tokens_details, reply.usage.completion_tokens_details
     else:
         reasons = [reply.status] if reply.status else []
-        if reply.usage is not None:
-            cached, reasoning = reply.usage.input_tokens_details, reply.usage.output_tokens_details
-    input_tokens, output_tokens = tokens_of(reply.usage) or (None, None)
+    taken = taken_by(reply.usage)
     found = {
         "gen_ai.response.id": reply.id or None,
         "gen_ai.response.finish_reasons": reasons or None,
-        "gen_ai.usage.input_tokens": input_tokens,
-        "gen_ai.usage.output_tokens": output_tokens,
-        "gen_ai.usage.cache_read.input_tokens": cached.cached_tokens if cached else None,
-        "gen_ai.usage.reasoning.output_tokens": reasoning.reasoning_tokens if reasoning else None,
+        "gen_ai.usage.input_tokens": taken.input if taken else None,
+        "gen_ai.usage.output_tokens": taken.output if taken else None,
+        "gen_ai.usage.cache_read.input_tokens": taken.cached if taken else None,
+        "gen_ai.usage.cache_creation.input_tokens": taken.cache_writes if taken else None,
+        "gen_ai.usage.reasoning.output_tokens": taken.reasoning if taken else None,
     }
     return {name: value for name, value in found.items() if value is not None}

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from aimlasync import AsyncClient, Endpoint, Info
 from aimlasync._version import __version__
 from aimlasync.chat.types import ChatCompletion
-from aimlasync.cost.prices import tokens_of
+from aimlasync.cost.tokens import tokens_of
 from aimlasync.endpoints.providers import Api
 from aimlasync.errors import AimlasyncError, APIStatusError
 from aimlasync.opentelemetry.attributes import endpoint_attributes, reply_attributes, request_attributes

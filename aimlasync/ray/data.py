@@ -14,8 +14,8 @@ import ray
 import ray.data
 
 from aimlasync.bulk.batch_chat import BatchChat
+from aimlasync.bulk.input.formats import format_of_path
 from aimlasync.bulk.input.rows import Format, InputError
-from aimlasync.bulk.input.source import format_of_path
 from aimlasync.bulk.output.directory import check_free, replacing_directory
 from aimlasync.config import Limits
 from aimlasync.ray.cluster import processors

@@ -111,15 +111,14 @@ async def race(
     second: Callable[[], Coroutine[Any, Any, T]],
     *,
     delay: float,
-    drop: Callable[[T], None],
     after: Callable[[float, Callable[[], object]], Any] | None = None,
     cancel: Callable[[Any], object] = operator.methodcaller("cancel"),
 ) -> T:
     """Return the result of `first`, or of the faster of both if `first` takes longer than `delay` seconds.
 
     `second` is started after the delay. It may be cancelled before it has begun, so it takes what it needs when it
-    runs. When both fail, the error of `first` is raised. `drop` is called with the result of the slower one. Both have
-    ended when this returns. `after` starts a timer and `cancel` ends it; the defaults are those of the event loop.
+    runs. When both fail, the error of `first` is raised. The result of the slower one is abandoned. Both have ended
+    when this returns. `after` starts a timer and `cancel` ends it; the defaults are those of the event loop.
     """
     loop = asyncio.get_running_loop()
     race = _Race(second, loop, asyncio.current_task(loop))
@@ -138,7 +137,7 @@ async def race(
         cancel(timer)
         race.is_over = True
         if race.second is not None:
-            await race.end(drop)
+            await race.end()
 
 
 class _Race(msgspec.Struct, eq=False):
@@ -182,14 +181,15 @@ class _Race(msgspec.Struct, eq=False):
         second, self.second = self.second, None
         return second.result()
 
-    async def end(self, drop: Callable[[Any], None]) -> None:
-        """Cancel the second and wait for its end; `drop` is called with its result if it has one."""
+    async def end(self) -> None:
+        """Cancel the second and wait for its end; its result, if it has one, is abandoned."""
         second = self.second
         assert second is not None
         second.cancel()
         await asyncio.wait([second])
         if _has_result(second):
-            drop(second.result())
+            # A stream still holds its connection and permit.
+            getattr(second.result(), "abandon", lambda: None)()
 
 
 def _has_result(task: asyncio.Task[Any]) -> bool:

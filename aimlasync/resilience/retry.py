@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from aimlasync.errors import AimlasyncError, APIStatusError, OverloadedError
+from aimlasync.errors import AimlasyncError, APIStatusError, OverloadedError, StreamError
 
 # A wait that the server states is stretched by up to this share, so that clients that were told the same wait do not
 # return at once.
@@ -66,4 +66,4 @@ class Retry(msgspec.Struct, frozen=True, kw_only=True):
 
 def retry_after_of(error: AimlasyncError) -> float | None:
     """Return the wait that `error` states, in seconds, None where it states none."""
-    return error.retry_after if isinstance(error, (APIStatusError, OverloadedError)) else None
+    return error.retry_after if isinstance(error, (APIStatusError, OverloadedError, StreamError)) else None

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Union
 
 import msgspec
 
-from aimlasync.chat.types import TokenLogprob
+from aimlasync.chat.types import TokenLogprob, UsageExtras
 from aimlasync.config import CALL_OPTIONS, CallOptions
 from aimlasync.wire.base import Meta, Reply, Unknown, Wire, decode
 
@@ -342,6 +342,7 @@ class InputTokensDetails(Wire):
     """Parts of the input's tokens."""
 
     cached_tokens: int | None = None
+    cache_write_tokens: int | None = None
 
 
 class OutputTokensDetails(Wire):
@@ -350,7 +351,7 @@ class OutputTokensDetails(Wire):
     reasoning_tokens: int | None = None
 
 
-class ResponseUsage(Wire):
+class ResponseUsage(UsageExtras):
     """Tokens as the vendor reports them."""
 
     input_tokens: int = 0
@@ -371,9 +372,6 @@ class IncompleteDetails(Wire):
     """Why a run stopped early: max_output_tokens or content_filter."""
 
     reason: str | None = None
-
-
-_RUNNING = ("queued", "in_progress")
 
 
 class Response(Reply):
@@ -411,7 +409,7 @@ class Response(Reply):
     @property
     def is_done(self) -> bool:
         """Whether the response has ended, well or not; False while one in the background is queued or in progress."""
-        return self.status not in _RUNNING
+        return self.status not in RUNNING
 
     @property
     def truncated(self) -> bool:
@@ -449,6 +447,10 @@ def _text_of(output: list[OutputItem]) -> str:
     )
 
 
+RUNNING = ("queued", "in_progress")
+"""Statuses of a response that is not done."""
+
+
 def complete(response: Response, *, finished: bool) -> None:
     """Compute `output_text` and `status` where the server left them out; `finished` tells that the reply is complete.
 
@@ -482,7 +484,8 @@ _input_items = msgspec.json.Decoder(InputItemList)
 def decode_response(raw: bytes) -> Response:
     """Decode a whole reply. Raises msgspec.DecodeError (or its ValidationError) for what is no JSON object."""
     response = decode(raw, _response, Response)
-    complete(response, finished=True)
+    # Without a status and without output it may be anything: nothing says that it is completed.
+    complete(response, finished=bool(response.output or response.output_text))
     response.__dict__["raw"] = raw
     return response
 

@@ -12,10 +12,12 @@ import weakref
 from base64 import b64encode
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
+from functools import partial
 from types import NoneType
-from typing import Any
+from typing import Any, cast
 
 import aiohttp
+from aiohttp.client_proto import ResponseHandler
 from aiohttp.http import HttpProcessingError
 from yarl import URL
 
@@ -43,14 +45,31 @@ FOREIGN = (TimeoutError, aiohttp.ClientError, HttpProcessingError, OSError)
 _WHILE_READING = (*FOREIGN, RuntimeError)
 
 
-class _Sending:
-    """What the connector notes of one `send`: whether it had to dial, and how often it was asked."""
+class _Handler(ResponseHandler):
+    """aiohttp's side of a connection, which notes whether the server has said anything since `is_silent` was set."""
 
-    __slots__ = ("connects", "dialled")
+    is_silent = True
+
+    def data_received(self, data: bytes) -> None:
+        if data:
+            self.is_silent = False
+        super().data_received(data)
+
+
+class _Sending:
+    """What the connector notes of one `send`: whether it had to dial, how often it was asked, and what it gave."""
+
+    __slots__ = ("connects", "dialled", "handler")
 
     def __init__(self) -> None:
         self.connects = 0
         self.dialled = False
+        self.handler: _Handler | None = None
+
+    @property
+    def is_answered(self) -> bool:
+        """Whether any byte came in answer."""
+        return self.handler is not None and not self.handler.is_silent
 
 
 _sending: ContextVar[_Sending | None] = ContextVar("_sending", default=None)
@@ -59,6 +78,10 @@ _sending: ContextVar[_Sending | None] = ContextVar("_sending", default=None)
 class _Connector(aiohttp.TCPConnector):
     """A connector that tells a new connection from a kept one, and gives each request one connection."""
 
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._factory = cast("partial[ResponseHandler]", partial(_Handler, loop=self._loop))
+
     async def connect(self, *args: Any, **kwargs: Any) -> Any:
         noted = _sending.get()
         if noted is not None:
@@ -66,7 +89,11 @@ class _Connector(aiohttp.TCPConnector):
             if noted.connects > 1:
                 # aiohttp sends some requests again by itself when a kept connection dies, and tells nobody.
                 raise aiohttp.ServerDisconnectedError
-        return await super().connect(*args, **kwargs)
+        connection = await super().connect(*args, **kwargs)
+        if noted is not None and isinstance(connection.protocol, _Handler):
+            noted.handler = connection.protocol
+            noted.handler.is_silent = True
+        return connection
 
     async def _create_connection(self, *args: Any, **kwargs: Any) -> Any:
         noted = _sending.get()
@@ -167,7 +194,8 @@ class AiohttpTransport:
             )
         except FOREIGN as error:
             # A TimeoutError here is the connect bound: the caller's own deadline arrives as a cancellation.
-            failure = translated(error, target, fresh=noted.dialled or clock() - sent_at > AT_ONCE)
+            fresh = noted.dialled or noted.is_answered or clock() - sent_at > AT_ONCE
+            failure = translated(error, target, fresh=fresh)
         except BaseException as error:  # noqa: BLE001  # raised again
             # Frames of aiohttp hold the headers.
             raise error.with_traceback(None) from None

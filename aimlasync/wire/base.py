@@ -71,6 +71,8 @@ class MetaUsage(Wire):
 
     credits_used: float | None = None
     usd_spent: float | None = None
+    tokens_used: float | None = None
+    """In replies of 2025: the credits, whatever its name says."""
 
 
 class Meta(Wire):

@@ -278,7 +278,7 @@ def test_nothing_that_is_read_is_written_over(files: Files) -> None:
         export(journal, journal, format="csv")
     with pytest.raises(InputError, match="choose another name"):
         export(journal, source.name, source=source)
-    with pytest.raises(InputError, match=r"neither \.csv nor \.jsonl nor \.parquet"):
+    with pytest.raises(InputError, match=r"neither \.csv nor \.tsv"):
         export(journal, str(files.folder / "out"))
     with pytest.raises(InputError, match=r"^stdout: Parquet is written to a file"):
         export(journal, "-", format="parquet")
@@ -369,7 +369,7 @@ def test_parquet_has_a_kind_for_every_column(files: Files) -> None:
 def test_a_column_whose_kind_changes_later_is_text_from_the_start(
     files: Files, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("aimlasync.bulk.output.tables._GROUP", 2)
+    monkeypatch.setattr("aimlasync.bulk.output.parquet_table._GROUP", 2)
     rows: list[dict[str, Any]] = [
         {"a": 1, "b": 1, "c": 0.5, "d": None, "e": 1},
         {"a": 2, "b": 1, "c": 1},

@@ -316,7 +316,12 @@ def test_a_reader_that_leaves_ends_the_job() -> None:
     ("name", "content", "args", "said"),
     [
         ("in.csv", None, [], "in.csv: no such file"),
-        ("in.txt", "text\na\n", [], "in.txt: neither .csv nor .jsonl nor .parquet; say which with --format"),
+        (
+            "in.txt",
+            "text\na\n",
+            [],
+            "in.txt: neither .csv nor .tsv, .jsonl, .json, .parquet or .xlsx; say which with --format",
+        ),
         ("in.csv", "", [], "in.csv: empty"),
         ("in.csv", "text\n", [], "in.csv: a header and no rows"),
         ("in.csv", "id,text\n1,a\n2,b,c\n", [], "in.csv: line 3: 3 fields under a header of 2"),

@@ -498,7 +498,7 @@ def test_the_journals_of_two_jobs_are_not_merged(vendor: Vendor) -> None:
         ('{"city":"a"}\n', [*ASK, "--errors", "no/bad.jsonl"], "no/bad.jsonl: there is no directory no"),
         ('{"city":"a"}\n', [*ASK, "--errors", "out.jsonl"], "out.jsonl: belongs to the output itself"),
         ('{"city":"a"}\n', [*ASK, "--errors", "in.jsonl"], "in.jsonl: the input itself; choose another --errors"),
-        ('{"city":"a"}\n', [*ASK, "-o", "out.txt"], "out.txt: neither .csv nor .jsonl nor .parquet"),
+        ('{"city":"a"}\n', [*ASK, "-o", "out.txt"], "out.txt: neither .csv nor .tsv, .jsonl, .json, .parquet or .xlsx"),
         (request("one"), ["--system", "x"], "--system, --params, --schema and --id go with --prompt"),
         (
             '{"city":"a"}\n',

@@ -83,10 +83,10 @@ class Runner:
     """One who runs until told how it ends."""
 
     def __init__(self) -> None:
-        self.end: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self.end: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self.began = self.was_cancelled = False
 
-    async def __call__(self) -> str:
+    async def __call__(self) -> Any:
         self.began = True
         try:
             return await self.end
@@ -105,13 +105,13 @@ async def in_turn(steps: list[Callable[[], Any]]) -> None:
 async def test_first_alone_when_it_is_fast_enough() -> None:
     first, second = Runner(), Runner()
     first.end.set_result("first")
-    assert await race(first(), second, delay=60, drop=lambda _: None) == "first"
+    assert await race(first(), second, delay=60) == "first"
     assert not second.began
 
 
 async def test_faster_one_wins_and_the_other_is_cancelled() -> None:
     first, second = Runner(), Runner()
-    racing = asyncio.create_task(race(first(), second, delay=0, drop=lambda _: None))
+    racing = asyncio.create_task(race(first(), second, delay=0))
     await in_turn([lambda: second.end.set_result("second")])
     assert await racing == "second"
     assert first.was_cancelled
@@ -119,35 +119,44 @@ async def test_faster_one_wins_and_the_other_is_cancelled() -> None:
 
 async def test_one_that_fails_waits_for_the_other_and_both_failing_is_the_first_ones_error() -> None:
     first, second = Runner(), Runner()
-    racing = asyncio.create_task(race(first(), second, delay=0, drop=lambda _: None))
+    racing = asyncio.create_task(race(first(), second, delay=0))
     await in_turn([lambda: first.end.set_exception(KeyError("one")), lambda: second.end.set_result("second")])
     assert await racing == "second"
     first, second = Runner(), Runner()
-    racing = asyncio.create_task(race(first(), second, delay=0, drop=lambda _: None))
+    racing = asyncio.create_task(race(first(), second, delay=0))
     await in_turn([lambda: second.end.set_exception(KeyError("two")), lambda: first.end.set_exception(KeyError("one"))])
     with pytest.raises(KeyError, match="one"):
         await racing
 
 
-async def test_result_that_came_at_the_same_time_is_dropped_with_care() -> None:
+class Answer:
+    """A result that holds something until it is abandoned."""
+
+    is_abandoned = False
+
+    def abandon(self) -> None:
+        self.is_abandoned = True
+
+
+async def test_result_that_came_at_the_same_time_is_abandoned() -> None:
     first, second = Runner(), Runner()
-    dropped: list[str] = []
-    racing = asyncio.create_task(race(first(), second, delay=0, drop=dropped.append))
+    kept, left = Answer(), Answer()
+    racing = asyncio.create_task(race(first(), second, delay=0))
 
     def both() -> None:
         # In this order the second has its result before the first goes on.
-        second.end.set_result("second")
-        first.end.set_result("first")
+        second.end.set_result(left)
+        first.end.set_result(kept)
 
     await in_turn([both])
-    assert await racing == "first"
-    assert dropped == ["second"]
+    assert await racing is kept
+    assert (kept.is_abandoned, left.is_abandoned) == (False, True)
 
 
 @pytest.mark.parametrize("turns", range(1, 9))
 async def test_cancelled_at_any_turn_both_have_ended(turns: int) -> None:
     first, second = Runner(), Runner()
-    racing = asyncio.create_task(race(first(), second, delay=0, drop=lambda _: None))
+    racing = asyncio.create_task(race(first(), second, delay=0))
     for _ in range(turns):
         await asyncio.sleep(0)
     racing.cancel()

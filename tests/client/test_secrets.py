@@ -20,7 +20,7 @@ import pytest
 
 import aimlasync.opentelemetry
 import aimlasync.starlette
-from aimlasync import AimlasyncError, AsyncClient, ClientClosedError, Endpoint, Retry, agents, bulk, relay
+from aimlasync import AimlasyncError, AsyncClient, ClientClosedError, Endpoint, Retry, Timeout, agents, bulk, relay
 from aimlasync.endpoints.endpoint import Secret
 from aimlasync.transport.aiohttp_session import AiohttpTransport
 from aimlasync.transport.base import Transport
@@ -260,6 +260,50 @@ async def test_a_client_that_is_cancelled_or_late_shows_no_secret(over: str) -> 
     with pytest.raises(ClientClosedError) as closed:
         await ask(client, stream=False, extra_headers=headers)
     assert KEY not in seen(closed.value)
+
+
+ECHOED = [("X-Echo", KEY), ("X-Request-Id", KEY), ("X-Inference-Id", KEY.upper())]
+
+
+@pytest.mark.parametrize("status", [200, 401])
+@pytest.mark.parametrize("kind", ["application/json", "text/event-stream"])
+async def test_a_call_that_ends_in_the_middle_of_its_answer_shows_no_secret(status: int, kind: str) -> None:
+    chunk = b"data: {" + ECHO if kind == "application/json" else CHUNK.replace(b"hi", KEY.encode())
+    body = json.dumps({"model": "m", "messages": HELLO}).encode()
+
+    async def forwarded(client: AsyncClient, method: str, path: str, asked: bytes | None) -> None:
+        async for _ in await client.forward(method, path, asked):
+            pass
+
+    async def relayed(client: AsyncClient) -> None:
+        ended: list[relay.Relayed] = []
+        call = client.chat.completions.create(model="m", messages=HELLO, stream=True)
+        async for _ in relay.Relay(call, on_end=ended.append).messages():
+            pass
+        assert ended[0].error is not None
+        raise ended[0].error
+
+    async with raw_server(Script([chunk], status=status, content_type=kind, headers=ECHOED, end="stall")) as server:
+        endpoint = Endpoint(base_url=server.base_url, api_key=KEY)
+        async with AsyncClient(endpoints=[endpoint], retry=Retry(attempts=1), timeout=Timeout(total=0.1)) as late:
+            idle = late.with_options(timeout=Timeout(total=20, idle=0.1, first_token=0.1))
+            calls: list[Callable[[AsyncClient], Any]] = [
+                lambda client: ask(client, stream=False),
+                lambda client: ask(client, stream=True),
+                lambda client: client.responses.create(model="m", input="a"),
+                lambda client: client.models.retrieve("m"),
+                lambda client: agents.run(client, model="m", input="a"),
+                lambda client: forwarded(client, "GET", "files", None),
+                lambda client: forwarded(client, "POST", "chat/completions", body),
+                relayed,
+            ]
+            for call in calls:
+                for client in (late, idle):
+                    # A call that this client's bounds do not end is cancelled.
+                    with pytest.raises((AimlasyncError, TimeoutError)) as caught:
+                        async with asyncio.timeout(0.2):
+                            await call(client)
+                    assert leaks(seen(caught.value), KEY) == []
 
 
 @pytest.mark.parametrize("make", [LeanTransport, AiohttpTransport])

@@ -21,7 +21,7 @@ BODY = json.dumps(
     {"choices": [{"message": {"content": "hi"}, "finish_reason": "stop"}], "usage": {"total_tokens": 2}}
 ).encode()
 REPLY = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b" % (len(BODY), BODY)
-How = Literal["fin", "reset", "late", "mid-head", "mid-body"]
+How = Literal["fin", "reset", "late", "mid-head", "mid-body", "interim", "one byte"]
 
 
 class Server:
@@ -66,6 +66,13 @@ class Server:
             writer.write(REPLY[:30])
         elif self.how == "mid-body":
             writer.write(REPLY[:-5])
+        elif self.how == "interim":
+            writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        elif self.how == "one byte":
+            writer.write(REPLY[:1])
+            # Read before the reset, which would take it away.
+            await asyncio.sleep(0.01)
+            reset(writer)
 
 
 @asynccontextmanager
@@ -99,7 +106,7 @@ def retries(attempts: int) -> Retry:
     return Retry(attempts=attempts, base=0.001)
 
 
-@pytest.mark.parametrize("how", ["fin", "reset", "late", "mid-head", "mid-body"])
+@pytest.mark.parametrize("how", ["fin", "reset", "late", "mid-head", "mid-body", "interim", "one byte"])
 @pytest.mark.parametrize("idle", [0, 1, 50])
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
 @pytest.mark.parametrize("attempts", [1, 3])

@@ -240,8 +240,8 @@ def test_model_without_a_price_is_refused_when_nothing_is_left() -> None:
 
 def test_price_is_learned_from_what_was_charged_and_the_highest_stays() -> None:
     purse = Budget(100.0)
-    purse.settle(purse.reserve("hidden", 1), 0.2, usage(50, 50))
-    purse.settle(purse.reserve("hidden", 1), 0.1, usage(50, 50))
+    purse.settle(purse.reserve("hidden", 50), 0.2, usage(50, 50))
+    purse.settle(purse.reserve("hidden", 50), 0.1, usage(50, 50))
     reservation = purse.reserve("hidden", 300, 200)
     assert (reservation.usd, reservation.priced) == (1.0, True)
     assert purse.calls_unpriced == 1
@@ -273,8 +273,67 @@ def test_half_a_price_reserves_that_half_until_the_other_is_learned() -> None:
     purse = budget(10, m=Price(output=0.01))
     reservation = purse.reserve("m", 100, 20)
     assert (reservation.usd, reservation.priced, purse.calls_unpriced) == (0.2, False, 1)
-    purse.settle(reservation, 0.4, usage(100, 100))
+    purse.settle(reservation, 0.24, usage(100, 20))
     assert purse.reserve("m", 100, 20).usd == pytest.approx(0.2 + 100 * 0.002)
+
+
+# --- answers that take more than was asked for -------------------------------------------------------------------
+
+
+def reasoned(prompt: int, answer: int, reasoning: int) -> Usage:
+    return Usage(prompt_tokens=prompt, completion_tokens=answer, total_tokens=prompt + answer + reasoning)
+
+
+def test_reasoning_that_no_cap_covers_is_reserved_where_it_is_documented() -> None:
+    purse = Budget(1000, prices={"m": CENT}, default_output_tokens=50)
+    assert purse.reserve("m", 0, 10, reasons_outside=True).usd == 0.6
+    assert purse.reserve("m", 0, reasons_outside=True).usd == 0.5
+
+
+def test_what_an_answer_took_beyond_its_cap_is_reserved_from_then_on() -> None:
+    purse = Budget(1000, prices={"m": CENT, "other": CENT}, default_output_tokens=50)
+    purse.settle(purse.reserve("m", 100, 20), usage=reasoned(100, 20, 30))
+    assert purse.spent == pytest.approx(0.1 + 0.5)
+    assert purse.reserve("m", 100, 20).usd == pytest.approx(0.1 + 0.5)
+    assert purse.reserve("m", 100).usd == pytest.approx(0.1 + 0.5)
+    assert purse.reserve("other", 100, 20).usd == pytest.approx(0.1 + 0.2)
+    purse.settle(purse.reserve("m", 100), usage=reasoned(100, 20, 70))
+    assert purse.reserve("m", 100).usd == pytest.approx(0.1 + 0.9)
+
+
+def test_prompt_that_the_server_adds_is_reserved_from_then_on() -> None:
+    purse = Budget(1000, prices={"m": CENT})
+    purse.settle(purse.reserve("m", 50, 10), usage=usage(165, 10))
+    assert purse.reserve("m", 50, 10).usd == pytest.approx(0.165 + 0.1)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "answer", "reasoning"), [(64, 1842, 2048), (32, 1248, 4032), (9, 566, 946), (165, 140, 268)]
+)
+def test_no_bill_of_the_vendors_pages_passes_the_cap(prompt: int, answer: int, reasoning: int) -> None:
+    price = Price.per_million(input=5, output=30)
+    purse = Budget(1.0, prices={"m": price})
+    billed = 0.0
+    flying: list[Reservation] = []
+    while True:
+        try:
+            flying.append(purse.reserve("m", 100, 2048, reasons_outside=True))
+        except BudgetExceededError:
+            if not flying:
+                break
+        if len(flying) == 3 or purse.remaining < 0.2:
+            for reservation in flying:
+                purse.settle(reservation, usage=reasoned(prompt, answer, reasoning))
+                billed += (prompt * 5 + (answer + reasoning) * 30) / 1e6
+            flying.clear()
+    assert billed <= purse.spent + 1e-9
+    assert purse.spent <= 1.0
+    assert purse.spent > 0.4
+
+
+def test_thinking_that_a_request_bounds_beside_its_cap_is_in_the_cap() -> None:
+    assert output_cap({"max_tokens": 100, "thinking_budget": 900}) == 1000
+    assert output_cap({"thinking_budget": 900}) is None
 
 
 # --- what it shows -----------------------------------------------------------------------------------------------

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aimlasync.chat.types import CompletionTokensDetails, PromptTokensDetails, Usage
-from aimlasync.cost.prices import Price, cost, price_of, prices_of, tokens_of
+from aimlasync.cost.prices import Price, cost, price_of, prices_of
+from aimlasync.cost.tokens import tokens_of
 from aimlasync.responses.types import InputTokensDetails, OutputTokensDetails, ResponseUsage
 from aimlasync.simulator.vendor import catalogue
 from aimlasync.simulator.vendor.vendors import VENDORS
@@ -43,6 +44,7 @@ def response(taken: int, given: int, *, cached: int | None = None, reasoning: in
     return ResponseUsage(
         input_tokens=taken,
         output_tokens=given,
+        total_tokens=taken + given,
         input_tokens_details=None if cached is None else InputTokensDetails(cached_tokens=cached),
         output_tokens_details=None if reasoning is None else OutputTokensDetails(reasoning_tokens=reasoning),
     )
@@ -79,6 +81,7 @@ def test_measure_that_is_not_told_stays_unknown() -> None:
         ("cached-input", "cached_input"),
         ("cache read", "cached_input"),
         ("input_cache_read", "cached_input"),
+        ("input_cache_write", "cache_write"),
     ],
 )
 def test_words_in_use_for_a_measure_are_read(word: str, field: str) -> None:
@@ -94,7 +97,7 @@ def test_highest_price_of_a_measure_is_taken() -> None:
     [
         unit("output", 1, name="second"),
         unit("output", 1, name=None),
-        unit("cache_write", 1),
+        unit("storage", 1),
         unit(None, 1),
         unit(["output"], 1),
         unit("output", None),

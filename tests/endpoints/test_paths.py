@@ -42,6 +42,8 @@ ELSEWHERE = [
     "files%5c..%5c..%5cadmin",
     "%2f%2fevil.test/x",
     "..;/admin",
+    "..%3f/admin",
+    "a/..%23x",
     "..%3bx/admin",
     ".. /admin",
     "files/a\r\nX-B: c",

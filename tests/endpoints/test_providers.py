@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from aimlasync.chat import types as chat
 from aimlasync.endpoints.providers import AIMLAPI, BYTESPIKE, COMPATIBLE, VENDORS, Api, Provider, provider_of, refusal
@@ -14,6 +15,27 @@ from aimlasync.responses import types as responses
 
 NANO, MINI = "openai/gpt-5-nano-2025-08-07", "openai/gpt-5-mini-2025-08-07"
 PRO, OLD_NANO = "openai/gpt-5-pro", "openai/gpt-4.1-nano-2025-04-14"
+
+# The parameters in the OpenAPI specs of the AI/ML API (2026-08): over chat/completions, and over responses.
+_CHAT = (
+    "max_completion_tokens max_tokens messages model n parallel_tool_calls provider response_format seed stream "
+    "stream_options tool_choice tools"
+)
+_REASONING_CHAT = frozenset(f"{_CHAT} reasoning_effort".split())
+_SAMPLING_CHAT = frozenset(
+    f"{_CHAT} frequency_penalty logit_bias logprobs prediction presence_penalty stop temperature top_logprobs "
+    "top_p".split()
+)
+_RESPONSES = (
+    "background include input instructions max_output_tokens model parallel_tool_calls previous_response_id prompt "
+    "store stream text tool_choice tools truncation"
+)
+SPECS: dict[str, tuple[frozenset[str], frozenset[str]]] = {
+    NANO: (_REASONING_CHAT, frozenset(f"{_RESPONSES} reasoning".split())),
+    MINI: (_REASONING_CHAT, frozenset(f"{_RESPONSES} reasoning".split())),
+    PRO: (frozenset(), frozenset(_RESPONSES.split())),
+    OLD_NANO: (_SAMPLING_CHAT, frozenset(f"{_RESPONSES} temperature top_p".split())),
+}
 
 REASONING_REFUSES = {
     "temperature": 1,
@@ -96,6 +118,60 @@ def test_gpt_5_pro_is_served_over_responses_only() -> None:
     assert "client.responses.create" in found[1]
 
 
+RESPONSES_ONLY = [
+    "openai/gpt-5-pro",
+    "openai/gpt-5-1-codex",
+    "openai/gpt-5-1-codex-mini",
+    "openai/gpt-5-2-codex",
+    "openai/gpt-5-2-pro",
+    "openai/gpt-5-3-codex",
+    "openai/gpt-5-4",
+    "openai/gpt-5-4-pro",
+    "openai/gpt-5-5-pro",
+]
+
+
+def test_models_with_a_spec_of_responses_alone_are_guarded_and_no_others() -> None:
+    assert {model.id for model in AIMLAPI.models.values() if not model.chat} == set(RESPONSES_ONLY)
+    for model in RESPONSES_ONLY:
+        assert refused(AIMLAPI, "chat", model) == "model"
+        assert refused(AIMLAPI, "responses", model) is None
+        found = refusal(AIMLAPI, "chat", {"model": model})
+        assert found is not None
+        assert "client.responses.create" in found[1]
+    found = refusal(AIMLAPI, "chat", {"model": "openai/gpt-5-4-pro"})
+    assert found is not None
+    assert "or ask openai/gpt-5.4-pro" in found[1]
+
+
+def test_dot_and_dash_are_two_models_at_aimlapi() -> None:
+    # gpt-5.4-nano has a spec of chat, gpt-5-4 one of responses; grok-4-3 has both.
+    assert refused(AIMLAPI, "chat", "openai/gpt-5.4-nano", temperature=1, top_k=3) is None
+    assert refused(AIMLAPI, "responses", "openai/gpt-5-4", temperature=1) is None
+    for api in ("chat", "responses"):
+        assert refused(AIMLAPI, api, "x-ai/grok-4-3") is None
+
+
+def test_alias_refuses_what_its_model_refuses() -> None:
+    for vendor in VENDORS:
+        for model in vendor.models.values():
+            if model.alias_of is not None:
+                assert structs.replace(model, id=model.alias_of, alias_of=None) == vendor.models[model.alias_of]
+
+
+@pytest.mark.parametrize("model", SPECS)
+def test_table_refuses_what_another_models_spec_has_and_this_one_lacks(model: str) -> None:
+    apis: tuple[Api, ...] = ("chat", "responses")
+    for api, taken in zip(apis, SPECS[model], strict=True):
+        if not taken:
+            assert refused(AIMLAPI, api, model) == "model"
+            continue
+        known = AIMLAPI.models[model].refuses_chat if api == "chat" else AIMLAPI.models[model].refuses_responses
+        lacking = {name for specs in SPECS.values() for name in specs[apis.index(api)]} - taken
+        # Effort is not refused: a page of the vendor names gpt-4.1-nano among the models that take it.
+        assert known.keys() == lacking - {"reasoning_effort", "reasoning"}
+
+
 @pytest.mark.parametrize("model", [NANO, MINI, PRO, OLD_NANO])
 @pytest.mark.parametrize(("cap", "wanted"), [(0, True), (15, True), (15.5, True), (16, False), (100_000, False)])
 def test_output_cap_of_a_response_is_at_least_16(model: str, cap: float, wanted: bool) -> None:
@@ -136,7 +212,7 @@ def test_cap_that_is_no_number_is_left_to_the_server(cap: Any) -> None:
     assert refused(AIMLAPI, "responses", NANO, max_output_tokens=cap) is None
 
 
-UNKNOWN = ["gpt-5-nano ", "openai/gpt-5-nano", "gpt-5-nano-2025-08-07", "openai/gpt-5-4-nano", "", None, 7, ["x"]]
+UNKNOWN = ["gpt-5-nano ", "openai/gpt-5-nano-2026", "gpt-5-nano-2025-08-07", "openai/gpt-5-4-nano", "", None, 7, ["x"]]
 
 
 @pytest.mark.parametrize("provider", [*VENDORS, COMPATIBLE], ids=lambda provider: provider.name)

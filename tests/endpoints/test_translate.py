@@ -114,7 +114,38 @@ def test_model_that_no_table_names_passes_where_its_vendor_is_unknown_or_the_sam
 
 
 def test_model_that_no_table_names_does_not_move() -> None:
-    assert reason({"model": "gpt-5-4"}, BYTESPIKE, AIMLAPI) == "no table tells what gpt-5-4 is called at aimlapi"
+    assert reason({"model": "gpt-6"}, BYTESPIKE, AIMLAPI) == "no table tells what gpt-6 is called at aimlapi"
+
+
+@pytest.mark.parametrize(
+    ("there", "here", "apis"),
+    [
+        ("gpt-5-2", "openai/gpt-5-2", ("chat", "responses")),
+        ("gpt-5-4", "openai/gpt-5-4", ("responses",)),
+        ("gpt-5-4-nano", "openai/gpt-5.4-nano", ("chat",)),
+        ("gpt-5-4-mini", "openai/gpt-5.4-mini", ("chat",)),
+        ("gpt-5-4-pro", "openai/gpt-5-4-pro", ("responses",)),
+        ("gpt-5-4-pro", "openai/gpt-5.4-pro", ("chat",)),
+        ("gpt-5-5", "openai/gpt-5-5", ("chat", "responses")),
+    ],
+)
+def test_siblings_go_from_either_vendor_to_the_other(there: str, here: str, apis: tuple[Api, ...]) -> None:
+    for api in apis:
+        assert translated({"model": there}, BYTESPIKE, AIMLAPI, api)[0] == {"model": here}
+        assert translated({"model": here}, AIMLAPI, BYTESPIKE, api)[0] == {"model": there}
+        assert translated({"model": here}, None, BYTESPIKE, api)[0] == {"model": there}
+
+
+@pytest.mark.parametrize(("alias", "there"), [("openai/gpt-5-nano", "gpt-5-nano"), ("openai/gpt-5-mini", "gpt-5-mini")])
+def test_alias_moves_like_the_model_that_it_names(alias: str, there: str) -> None:
+    assert translated({"model": alias}, AIMLAPI, BYTESPIKE)[0] == {"model": there}
+    assert translated({"model": there}, BYTESPIKE, AIMLAPI)[0] == {"model": f"{alias}-2025-08-07"}
+
+
+def test_sibling_that_serves_another_endpoint_alone_is_a_reason() -> None:
+    found = reason({"model": "gpt-5-4"}, BYTESPIKE, AIMLAPI, "chat")
+    assert "openai/gpt-5-4 is not served over chat/completions" in found
+    assert "client.responses.create" in found
 
 
 def test_vendor_without_a_table_is_not_second_guessed() -> None:

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import pytest
 
-from tests.support.servers import Script, raw_server, until
+from tests.support.servers import RawServer, Script, raw_server, until
 
 pytest.importorskip("sse_starlette", reason="pip install 'aimlasync[test]' has what these tests need")
 pytest.importorskip("fastapi", reason="pip install 'aimlasync[test]' has what these tests need")
@@ -65,7 +65,7 @@ def app_of(base_url: str, stream: Callable[[Request], Response] | None = None, *
 
 @asynccontextmanager
 async def running(
-    simulator: Simulator, stream: Callable[[Request], Response] | None = None, **options: Any
+    simulator: Simulator | RawServer, stream: Callable[[Request], Response] | None = None, **options: Any
 ) -> AsyncIterator[tuple[Serving, AsyncClient]]:
     made: list[AsyncClient] = []
 
@@ -209,18 +209,19 @@ async def test_a_server_that_does_not_stream_is_relayed_as_one_that_does() -> No
 
 
 async def test_comments_keep_a_slow_stream_alive() -> None:
-    latency = Latency.of(ttft=0.0, tokens_per_second=5)
+    # The vendor thinks: it has said something, but no text.
+    thought = b'data: {"choices": [{"index": 0, "delta": {"reasoning_content": "hm"}}]}\n\n'
     async with (
-        Simulator(latency=latency, answer=lambda _: LONG) as simulator,
-        running(simulator, lambda request: event_stream(chat(request), ping=0.02)) as (server, _),
+        raw_server(Script([thought], end="stall")) as vendor,
+        running(vendor, lambda request: event_stream(chat(request), ping=0.02)) as (server, _),
         browser() as session,
         session.get(f"{server.url}/stream") as response,
     ):
-        # The vendor's first event is here, its first text is not.
         first = (await response.content.readuntil(b"\n\n")).decode()
-        assert first == f"id: {simulator.ledger[0].client_request_id}\n\n"
+        sent = dict(line.split(": ") for line in vendor.requests[0].decode().splitlines() if ": " in line)
+        assert first == f"id: {sent['X-Client-Request-Id']}\n\n"
         assert await response.content.readline() == relay.KEEP_ALIVE
-        assert b"id:" not in await response.content.readuntil(b"data: {")
+        assert await response.content.readline() == relay.KEEP_ALIVE
 
 
 async def test_no_comment_begins_a_response_that_may_still_be_an_error() -> None:

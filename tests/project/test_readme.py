@@ -166,7 +166,7 @@ def options() -> set[str]:
         for command in cli.commands.values()
         for parameter in command.params
         if isinstance(parameter, click.Option)
-        for option in parameter.opts
+        for option in (*parameter.opts, *parameter.secondary_opts)
     } | {"--help"}
 
 

@@ -29,7 +29,8 @@ from aimlasync.errors import (
     UnprocessableEntityError,
 )
 from aimlasync.info import Info
-from aimlasync.wire.error_bodies import error_in_body, excerpt, read_error, status_error, stream_error
+from aimlasync.wire.error_bodies import error_in_body, excerpt, status_error, stream_error
+from aimlasync.wire.error_shapes import read_error
 from aimlasync.wire.redaction import Secrets
 
 JSON = dict[str, Any]

@@ -1,7 +1,13 @@
 """Input of a job: one row at a time, whatever the size. Imports no other room of bulk.
 
-rows     CSV and JSONL
-parquet  Parquet
-source   a file that can be read again, or a stream that cannot
-shard    one machine's part of the rows
+rows         CSV and its like, JSONL, JSON arrays
+dialect      how a delimited file is written: delimiter, line ends, header
+json_array   the items of a JSON array, one at a time
+parquet      Parquet
+workbook     a sheet of an Excel workbook
+encoding     text that is not UTF-8
+compression  gzip and Zstandard
+formats      which format an input is in
+source       a file that can be read again, or a stream that cannot
+shard        one machine's part of the rows
 """

@@ -1,22 +1,33 @@
 """Rows of a Parquet input, one at a time.
 
 pyarrow is imported here, and only when a Parquet file is read or written. Memory is a batch of rows and the pages that
-they came in, whatever the size of the file. Values are those that JSON knows; others become text: dates, times and
-decimals as Arrow prints them, with all their digits; binary values as UTF-8 where they are that (older writers mark no
-text as text) and base64 where not.
+they came in, whatever the size of the file. Values are those that JSON knows; others become text: dates and times in
+ISO 8601, decimals with all their digits, binary values as UTF-8 where they are that (older writers mark no text as
+text) and base64 where not. A number that is none (NaN) is null. What a row was before is kept beside it, for an output
+in Parquet.
 """
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, BinaryIO
 
-from aimlasync.bulk.input.rows import InputError, Row
+from aimlasync.bulk.input.dialect import distinct
+from aimlasync.bulk.input.rows import InputError, NoRowsError, Row
 
 # Rows of a batch, and bytes read ahead of each column: a row group may hold the whole file.
 _BATCH = 1000
 _AHEAD = 2**18
+
+# A fraction of a second that is none.
+_NO_FRACTION = re.compile(r"(:\d\d)\.0+(?=\D|\Z)")
+
+Plain = Callable[[Any], Any]
+ArrowCell = tuple[Any, int]
+"""A value as it was read: an Arrow array, and a place in it."""
 
 
 def pyarrow(name: str) -> Any:
@@ -29,79 +40,136 @@ def pyarrow(name: str) -> Any:
     return pyarrow
 
 
-class ParquetReader:
-    """Iterates the rows of one file, once; `columns` is known with the first row."""
+class ArrowRow:
+    """A row as it was read: the columns of its batch, and its place there."""
 
-    def __init__(self, file: BinaryIO, name: str) -> None:
+    __slots__ = ("_at", "_columns", "_names")
+
+    def __init__(self, names: list[str], columns: list[Any], at: int) -> None:
+        self._names = names
+        self._columns = columns
+        self._at = at
+
+    def cells(self) -> dict[str, ArrowCell]:
+        """Return column -> its values in this batch, and the place of the row's own among them."""
+        return {name: (column, self._at) for name, column in zip(self._names, self._columns, strict=True)}
+
+
+class ParquetReader:
+    """Iterates the rows of one file, once; `columns` and `types` (of Arrow) are known with the first row."""
+
+    def __init__(self, file: BinaryIO, name: str, *, first: int = 1) -> None:
         self.name = name
         self.columns: list[str] = []
+        self.types: Mapping[str, Any] = {}
         self._file = file
+        self._first = first
 
     def __iter__(self) -> Iterator[Row]:
         pa = pyarrow(self.name)
-        number = 0
+        number = before = self._first - 1
         try:
             # Threads and buffering ahead would each hold whole row groups in memory.
             table = pa.parquet.ParquetFile(self._file, buffer_size=_AHEAD, pre_buffer=False)
-            self.columns = names = self._checked(table.schema_arrow.names)
-            types = [_plain_type(field.type, pa) for field in table.schema_arrow]
+            fields = list(table.schema_arrow)
+            self.columns = names = distinct([field.name for field in fields])
+            self.types = {name: field.type for name, field in zip(names, fields, strict=True)}
+            plains = [_plain_values(field.type, pa) for field in fields]
             for batch in table.iter_batches(_BATCH, use_threads=False):
-                columns = [_values(column.cast(kind), pa) for column, kind in zip(batch.columns, types, strict=True)]
-                for values in zip(*columns, strict=True):
+                written = batch.columns
+                columns = [plain(column) for plain, column in zip(plains, written, strict=True)]
+                for at, values in enumerate(zip(*columns, strict=True)):
                     number += 1
-                    yield Row(number, number, dict(zip(names, values, strict=True)))
+                    fields_of_row = dict(zip(names, values, strict=True))
+                    yield Row(number, number, fields_of_row, None, ArrowRow(names, written, at))
         except (pa.ArrowException, OSError, KeyError) as error:
             said = str(error).partition("\n")[0].rstrip(".")
             what = f"cannot be read as Parquet ({said}); is it whole? Write it again, or as JSONL"
-            raise InputError(self.name, what, line=number + 1 if number else None) from None
-        if not number:
-            raise InputError(self.name, "no rows; there is nothing to do")
-
-    def _checked(self, names: list[str]) -> list[str]:
-        for name in names:
-            if names.count(name) > 1:
-                raise InputError(self.name, f"two columns are named {name!r}; rename one")
-        return names
+            raise InputError(self.name, what, line=number + 1 if number > before else None) from None
+        if number == before:
+            raise NoRowsError(self.name, "no rows; there is nothing to do")
 
 
 def column_values(column: Any) -> list[Any]:
     """Return the values of an Arrow array as a reader gives them."""
-    pa = pyarrow("batch")
-    return _values(column.cast(_plain_type(column.type, pa)), pa)
+    return _plain_values(column.type, pyarrow("batch"))(column)
 
 
-def _plain_type(kind: Any, pa: Any) -> Any:
+def _plain_values(kind: Any, pa: Any) -> Callable[[Any], list[Any]]:
+    """Return a function from an Arrow array of a type to values that JSON knows."""
+    text_type, plain = _text_type(kind, pa), _plain(kind, pa)
+
+    def values(column: Any) -> list[Any]:
+        found: list[Any] = column.cast(text_type).to_pylist(maps_as_pydicts="strict")
+        return found if plain is None else [None if value is None else plain(value) for value in found]
+
+    return values
+
+
+def _text_type(kind: Any, pa: Any) -> Any:
     """Return the type with text for what JSON has no type for; Arrow casts, as Python's times end at microseconds."""
     types = pa.types
     if types.is_dictionary(kind):
-        return _plain_type(kind.value_type, pa)
+        return _text_type(kind.value_type, pa)
     if types.is_temporal(kind) or types.is_decimal(kind):
         return pa.string()
     if types.is_map(kind):
-        return pa.map_(_plain_type(kind.key_type, pa), _plain_type(kind.item_type, pa))
+        return pa.map_(_text_type(kind.key_type, pa), _text_type(kind.item_type, pa))
     if types.is_struct(kind):
-        return pa.struct([field.with_type(_plain_type(field.type, pa)) for field in kind])
-    if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
-        return pa.large_list(_plain_type(kind.value_type, pa))
+        return pa.struct([field.with_type(_text_type(field.type, pa)) for field in kind])
+    if _is_list(kind, types):
+        return pa.large_list(_text_type(kind.value_type, pa))
     return kind
 
 
-def _values(column: Any, pa: Any) -> list[Any]:
-    types, kind = pa.types, column.type
-    values: list[Any] = column.to_pylist(maps_as_pydicts="strict")
-    if types.is_string(kind) or types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind):
-        return values
-    return [_plain(value) for value in values]
+def _plain(kind: Any, pa: Any) -> Plain | None:
+    """Return a function from a value of `_text_type` to one that JSON knows, None where it is one already."""
+    types = pa.types
+    if types.is_dictionary(kind):
+        return _plain(kind.value_type, pa)
+    if types.is_floating(kind):
+        return _finite
+    if types.is_timestamp(kind) or types.is_time(kind):
+        return _iso
+    if types.is_map(kind):
+        key, item = _plain(kind.key_type, pa) or _same, _plain(kind.item_type, pa) or _same
+        return lambda value: {key(name): None if inner is None else item(inner) for name, inner in value.items()}
+    if types.is_struct(kind):
+        inner = {field.name: plain for field in kind if (plain := _plain(field.type, pa)) is not None}
+        if not inner:
+            return None
+        return lambda value: {
+            name: item if item is None or name not in inner else inner[name](item) for name, item in value.items()
+        }
+    if _is_list(kind, types):
+        each = _plain(kind.value_type, pa)
+        return None if each is None else lambda value: [None if item is None else each(item) for item in value]
+    simple = types.is_string(kind) or types.is_large_string(kind) or types.is_integer(kind) or types.is_boolean(kind)
+    # What is left is binary, in one of its types, or a type of a later Arrow.
+    return None if simple or types.is_null(kind) else _text_of_bytes
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, bytes):
-        try:
-            return value.decode()
-        except UnicodeDecodeError:
-            return base64.b64encode(value).decode()
-    if isinstance(value, list):
-        return [_plain(item) for item in value]
-    if isinstance(value, dict):
-        return {_plain(key): _plain(item) for key, item in value.items()}
+def _is_list(kind: Any, types: Any) -> bool:
+    return bool(types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind))
+
+
+def _same(value: Any) -> Any:
     return value
+
+
+def _finite(value: float) -> float | str | None:
+    # JSON has neither; NaN is how numpy and pandas write that nothing is there.
+    return value if math.isfinite(value) else None if math.isnan(value) else str(value)
+
+
+def _iso(value: str) -> str:
+    return _NO_FRACTION.sub(r"\1", value.replace(" ", "T", 1))
+
+
+def _text_of_bytes(value: Any) -> Any:
+    if not isinstance(value, bytes):
+        return value
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return base64.b64encode(value).decode()

@@ -1,10 +1,10 @@
-"""Rows of a CSV or JSONL input, one at a time.
+"""Rows of a text input, one at a time: CSV and its like, JSONL, or a JSON array.
 
 Reads and never writes; memory is one row and the block that it came in, whatever the size of the input. Everything
 wrong with an input is an `InputError` that names the input, the line where there is one, what is wrong and what to do.
 A block is decoded at once, and again line by line where something is wrong in it, so that a bad byte has a line. Input
-is UTF-8 with or without a byte order mark; CSV is RFC 4180 with strict quoting, because a lenient reader takes the
-rest of the file behind one stray quote for one field. Imports msgspec alone.
+is UTF-8 with or without a byte order mark (`encoding` makes it so); CSV is RFC 4180 with strict quoting, because a
+lenient reader takes the rest of the file behind one stray quote for one field. Imports `dialect` and `json_array`.
 """
 
 from __future__ import annotations
@@ -18,12 +18,17 @@ from typing import Any, Literal, Protocol
 
 import msgspec
 
-Format = Literal["csv", "jsonl", "parquet"]
+from aimlasync.bulk.input.dialect import Dialect, cells_of, distinct, guess_delimiter, is_clear, read_sep
+from aimlasync.bulk.input.json_array import array_items
+
+Format = Literal["csv", "tsv", "jsonl", "json", "parquet", "xlsx"]
 
 MAX_LINE = 16 * 2**20
 """Longest line that is read, in bytes."""
 
 _decode = msgspec.json.Decoder().decode
+
+_ENCODING = "save the file as UTF-8, or say how it is encoded, as in --encoding cp1252"
 
 
 class InputError(ValueError):
@@ -33,6 +38,28 @@ class InputError(ValueError):
         super().__init__(f"{name}: {what}" if line is None else f"{name}: line {line}: {what}")
         self.name = name
         self.what = what
+        self.line = line
+
+
+class NoRowsError(InputError):
+    """An input without rows."""
+
+
+class Reading(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What the caller says about an input that its content does not say; None leaves it to the content."""
+
+    encoding: str | None = None
+    """Of text, by Python's name for it; None is UTF-8, and UTF-16 with a byte order mark."""
+    delimiter: str | None = None
+    """Of CSV."""
+    header: bool | None = None
+    """Whether the first line of a table names its columns; without one they are named 1, 2, 3."""
+    sheet: str | None = None
+    """Of a workbook: the name of a sheet, or its number from 1."""
+
+
+AS_FOUND = Reading()
+"""Nothing is said."""
 
 
 class Lines(Protocol):
@@ -51,13 +78,13 @@ class Row(msgspec.Struct, frozen=True, gc=False):
     number: int
     """1 for the first row."""
     line: int
-    """The line of the input on which it begins, 1 for the first; in Parquet, which has no lines, its number."""
+    """The line of the input on which it begins, 1 for the first; of a sheet its row; of Parquet its number."""
     fields: dict[str, Any]
     """Column -> value."""
     cells: list[str] | None = None
     """CSV: the values in the order of the header."""
-    raw: bytes | None = None
-    """JSONL: the object as it was written, so that writing it again loses nothing."""
+    raw: Any = None
+    """The row as it was written, so that writing it again loses nothing: of JSON the bytes, of Parquet its values."""
 
     @property
     def custom_id(self) -> str:
@@ -66,18 +93,24 @@ class Row(msgspec.Struct, frozen=True, gc=False):
 
 
 class Reader:
-    """Iterates the rows of one input, once; `columns` is known with the first row."""
+    """Iterates the rows of one input, once; `columns`, `headings` and `dialect` are known with the first row."""
 
-    def __init__(self, lines: Lines, format: Format, name: str) -> None:
+    def __init__(self, lines: Lines, format: Format, name: str, reading: Reading = AS_FOUND, *, first: int = 1) -> None:
         self.name = name
         self.format: Format = format
         self.columns: list[str] = []
+        self.headings: list[str] = []
+        """CSV: the columns as the header spells them."""
+        self.dialect = Dialect(has_mark=reading.encoding is not None)
         self._lines = lines
+        self._reading = reading
+        # The number of the row before the next one.
+        self._number = first - 1
         # Bytes and lines before the block that is being read.
         self._before = self._above = 0
 
     def __iter__(self) -> Iterator[Row]:
-        return self._csv() if self.format == "csv" else self._jsonl()
+        return self._jsonl() if self.format == "jsonl" else self._json() if self.format == "json" else self._csv()
 
     def error(self, what: str, line: int | None = None) -> InputError:
         """Return the error that says `what` about this input."""
@@ -87,8 +120,9 @@ class Reader:
         # The limit includes the mark, so that a line of the greatest length is whole once the mark is removed.
         block = self._lines.readline(MAX_LINE + 1 + len(codecs.BOM_UTF8))
         if block.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-            raise self.error("UTF-16, not UTF-8; save it as UTF-8", 1)
+            raise self.error("UTF-16, not UTF-8; save it as UTF-8, or say --encoding utf-16", 1)
         if block.startswith(codecs.BOM_UTF8):
+            self.dialect = msgspec.structs.replace(self.dialect, has_mark=True)
             self._before = len(codecs.BOM_UTF8)
             block = block[self._before :]
         while block:
@@ -101,12 +135,12 @@ class Reader:
         """Return one line of the block as text. Raises InputError for what makes it none."""
         if len(raw) > MAX_LINE:
             raise self.error(f"longer than {MAX_LINE} bytes; is this a CSV or JSONL file?", line)
-        bad, what = raw.find(0), "a NUL at byte {}; is this a text file? Save it as UTF-8"
+        bad, what = raw.find(0), "a NUL at byte {}; is this a text file? Save it as UTF-8, or say its --encoding"
         if bad < 0:
             try:
                 return raw.decode()
             except UnicodeDecodeError as error:
-                bad, what = error.start, f"not UTF-8: 0x{raw[error.start]:02x} at byte {{}}; save the file as UTF-8"
+                bad, what = error.start, f"not UTF-8: 0x{raw[error.start]:02x} at byte {{}}; {_ENCODING}"
         before = sum(map(len, islice(BytesIO(block), line - self._above - 1)))
         raise self.error(what.format(self._before + before + bad), line)
 
@@ -124,15 +158,14 @@ class Reader:
     def _csv(self) -> Iterator[Row]:
         csv.field_size_limit(max(csv.field_size_limit(), MAX_LINE))
         text = chain.from_iterable(self._texts())
-        head: list[str] = []
-        for line in text:
-            head.append(line)
-            if line.strip():
-                break
-        table = csv.reader(chain(head, text), delimiter=_delimiter(head[-1] if head else ""), strict=True)
-        number = begins = 0
+        above, head = self._open_table(text)
+        dialect = self.dialect
+        table = csv.reader(
+            chain(head, text), delimiter=dialect.delimiter, skipinitialspace=bool(dialect.pad), strict=True
+        )
+        first = number = self._number
         while True:
-            begins = table.line_num + 1
+            begins = above + table.line_num + 1
             try:
                 cells = next(table, None)
             except csv.Error as error:
@@ -142,35 +175,61 @@ class Reader:
             if not cells:
                 continue
             if not self.columns:
-                self._header(cells, begins)
-                continue
+                self._name_columns(cells, begins)
+                if dialect.has_header:
+                    continue
             number += 1
             missing = len(self.columns) - len(cells)
             if missing < 0:
-                raise self.error(
-                    f"{len(cells)} fields under a header of {len(self.columns)}; put quotes around a field that has a "
-                    "comma in it",
-                    begins,
-                )
+                there = "under a header" if dialect.has_header else "below a first row"
+                what = f"{len(cells)} fields {there} of {len(self.columns)}; put quotes around a field that has a "
+                mark = {",": "comma", ";": "semicolon", "\t": "tab"}.get(dialect.delimiter, dialect.delimiter)
+                raise self.error(f"{what}{mark} in it, or say another --delimiter", begins)
             if missing:
                 cells += [""] * missing
             yield Row(number, begins, dict(zip(self.columns, cells)), cells)  # noqa: B905  # as long, and faster
         if not self.columns:
-            raise self.error("empty; the first line must be a header that names the columns")
-        if not number:
-            raise self.error("a header and no rows; there is nothing to do")
+            raise NoRowsError(self.name, "empty; the first line must be a header that names the columns")
+        if number == first:
+            raise NoRowsError(self.name, "a header and no rows; there is nothing to do")
 
-    def _header(self, names: list[str], line: int) -> None:
-        named = [name for name in names if name]
-        if not named:
-            raise self.error("no header; the first line must name the columns", line)
-        for name in named:
-            if named.count(name) > 1:
-                raise self.error(f"two columns are named {name!r}; rename one", line)
-        self.columns = names
+    def _open_table(self, text: Iterator[str]) -> tuple[int, list[str]]:
+        """Find out how the table is written; return the lines above it, and those that were read for that."""
+        reading, sep, above = self._reading, None, 0
+        header = next(text, "")
+        if (sep := read_sep(header)) is not None:
+            header, above = next(text, ""), 1
+        while header and not header.strip():
+            header = next(text, "")
+            above += 1
+        below: list[str] = []
+        delimiter = reading.delimiter or sep or ("\t" if self.format == "tsv" else None)
+        if delimiter is None:
+            if not is_clear(header):
+                below = list(islice(text, 1))
+            delimiter = guess_delimiter(header, below)
+        rest = cells_of(header, delimiter)[1:]
+        self.dialect = msgspec.structs.replace(
+            self.dialect,
+            delimiter=delimiter,
+            pad=" " if rest and all(cell.startswith(" ") for cell in rest) else "",
+            line_end="\r\n" if header.endswith("\r\n") else "\n",
+            sep_line=sep is not None,
+            has_header=reading.header is not False,
+        )
+        return above, [header, *below]
+
+    def _name_columns(self, cells: list[str], line: int) -> None:
+        if not self.dialect.has_header:
+            self.columns = self.headings = [str(number) for number in range(1, len(cells) + 1)]
+            return
+        names = [cell.strip() for cell in cells]
+        if not any(names):
+            raise self.error("no header; the first line must name the columns, or say --no-header", line)
+        self.columns, self.headings = distinct(names), cells
 
     def _jsonl(self) -> Iterator[Row]:
-        number = 0
+        first = number = self._number
         for block in self._blocks():
             for line, raw in enumerate(BytesIO(block), self._above + 1):
                 stripped = raw.strip()
@@ -184,33 +243,39 @@ class Reader:
                     stripped = self._text(raw, line, block).strip().removeprefix("\ufeff").strip().encode()
                     if not stripped:
                         continue
-                    value = self._json(stripped, line)
+                    value = self._value(stripped, line, "write one JSON object per line")
                 if type(value) is not dict:
                     raise self.error("not a JSON object; write one JSON object per line", line)
                 if len(raw) > MAX_LINE:
                     self._text(raw, line, block)
                 number += 1
-                if number == 1:
+                if number == first + 1:
                     self.columns = list(value)
                 yield Row(number, line, value, None, stripped)
-        if not number:
-            raise self.error("no rows; write one JSON object per line")
+        if number == first:
+            raise NoRowsError(self.name, "no rows; write one JSON object per line")
 
-    def _json(self, text: bytes, line: int) -> Any:
+    def _json(self) -> Iterator[Row]:
+        first = number = self._number
+        for line, raw in array_items(self._lines.readline, self.error, MAX_LINE):
+            value = self._value(raw, line, "write a list of JSON objects")
+            if type(value) is not dict:
+                raise self.error("not a JSON object; write a list of JSON objects", line)
+            if b"\n" in raw or b"\r" in raw:
+                raw = msgspec.json.format(raw, indent=-1)
+            number += 1
+            if number == first + 1:
+                self.columns = list(value)
+            yield Row(number, line, value, None, raw)
+        if number == first:
+            raise NoRowsError(self.name, "an empty list; there is nothing to do")
+
+    def _value(self, text: bytes, line: int, advice: str) -> Any:
         try:
             return _decode(text)
         except (ValueError, RecursionError) as error:
             said = str(error).removeprefix("JSON is malformed: ")
-            raise self.error(f"not JSON: {said}; write one JSON object per line", line) from None
-
-
-def _delimiter(header: str) -> str:
-    """Return what divides the columns: tabs or semicolons in a header without commas, as spreadsheets write them."""
-    if "," not in header:
-        for other in "\t;":
-            if other in header:
-                return other
-    return ","
+            raise self.error(f"not JSON: {said}; {advice}", line) from None
 
 
 def _advised(said: str) -> str:

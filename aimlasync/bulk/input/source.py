@@ -1,40 +1,37 @@
 """An input: a file, which can be read again, or a stream, which cannot.
 
-`Source` opens and measures; `rows` and `parquet` know what a row is. A file is first read to its end: that counts its
-rows, finds whatever is wrong with it before anything is paid for, and gives the digest by which a journal recognises
-its input. A file whose digest is known already is not checked again. Imports this room alone.
+`Source` opens and measures; `rows`, `parquet` and `workbook` know what a row is. A file is first read to its end: that
+counts its rows, finds whatever is wrong with it before anything is paid for, and gives the digest by which a journal
+recognises its input. A file whose digest is known already is not checked again. Imports this room alone.
 """
 
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from itertools import chain, islice
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
+import msgspec
+
+from aimlasync.bulk.input.compression import Packing, packing_of, unpacked
+from aimlasync.bulk.input.dialect import Dialect, why_no_header
+from aimlasync.bulk.input.encoding import Utf8Lines, check_encoding, marked_encoding
+from aimlasync.bulk.input.formats import HEAD, KNOWN, format_of_content, format_of_path
 from aimlasync.bulk.input.parquet import ParquetReader
-from aimlasync.bulk.input.rows import Format, InputError, Reader, Row
-
-_EXTENSIONS: dict[str, Format] = {
-    ".csv": "csv",
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".parquet": "parquet",
-    ".pq": "parquet",
-}
+from aimlasync.bulk.input.rows import AS_FOUND, Format, InputError, Lines, Reader, Reading, Row
+from aimlasync.bulk.input.workbook import sheet_lines
 
 # Bytes of a file that are read at once: large enough for the disk, small enough for a processor's cache.
 _BLOCK = 2**18
-
-
-def format_of_path(path: str) -> Format | None:
-    """Return the format that the extension of `path` says, None when it says none."""
-    return _EXTENSIONS.get(os.path.splitext(path)[1].lower())
+# Rows that show whether the first line is a header.
+_SAMPLE = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,28 +40,51 @@ class Survey:
 
     rows: int
     digest: str
-    """SHA-256 of all its bytes, also of those behind `limit`; what sha256sum says."""
+    """SHA-256 of all its bytes, also of those behind `limit`; what sha256sum says, unless a `Reading` was given."""
     stamp: tuple[int, int]
     """Size and time of change, by which a changed file is noticed without reading it again."""
 
 
 class Source:
-    """One input. `columns` is known after `sample`."""
+    """One input. `columns` and how it is written are known after `sample`."""
 
-    def __init__(self, file: BinaryIO, *, format: Format, name: str, can_reread: bool) -> None:
+    def __init__(
+        self,
+        file: BinaryIO,
+        *,
+        format: Format,
+        name: str,
+        can_reread: bool,
+        reading: Reading = AS_FOUND,
+        packing: Packing | None = None,
+    ) -> None:
         self.name = name
         self.format: Format = format
         self.can_reread = can_reread
         """Whether it can be read from the start again: a file can, a stream cannot."""
         self.columns: list[str] = []
+        self.headings: list[str] = []
+        """Of a table that is text or a sheet: the columns as its header spells them."""
+        self.dialect = Dialect()
+        self.types: Mapping[str, Any] = {}
+        """Of Parquet: Arrow's types of the columns."""
         self._file = file
+        self._reading = reading
+        self._packing = packing
         self._stat: os.stat_result | None = None
         # A file in memory has no descriptor.
         with suppress(OSError):
             self._stat = os.fstat(file.fileno())
+        # What the rows are read from, where that is not the file itself: a sheet as lines, a Parquet file unpacked.
+        self._data: BinaryIO | None = None
         # Of a stream: the rows that `sample` has taken, which are given again, and the iterator of the others.
         self._rest: Iterator[Row] | None = None
         self._taken: list[Row] = []
+
+    @property
+    def paths(self) -> Sequence[str]:
+        """The files that it is."""
+        return [self.name]
 
     def sample(self, size: int) -> list[Row]:
         """Return the first rows, at most `size`, which the iteration gives again. Raises InputError without any."""
@@ -73,11 +93,12 @@ class Source:
             return self._taken[:size]
         reader = self._reader()
         rows = iter(reader)
-        taken = list(islice(rows, size))
-        self.columns = reader.columns
+        taken = list(islice(rows, max(size, _SAMPLE) if self.can_reread else size))
+        self._learn(reader)
+        self._check_header(taken)
         if not self.can_reread:
             self._taken, self._rest = taken, rows
-        return taken
+        return taken[:size]
 
     def __iter__(self) -> Iterator[Row]:
         if self._rest is not None:
@@ -87,26 +108,26 @@ class Source:
     def survey(self, check: Callable[[Row], object], *, limit: int | None = None) -> Survey:
         """Read a file to its end, `check` every row up to `limit`, and return what was found. Raises InputError."""
         stamp = self.stamp()
-        self._file.seek(0)
+        if not self.columns:
+            self.sample(1)
         count = 0
-        if self.format == "parquet":
-            for row in islice(self._reader(), limit):
-                check(row)
-                count += 1
-            return Survey(count, self.digest(), stamp)
-        digest = hashlib.sha256()
-        lines = _Blocks(self._file, digest)
-        for row in islice(Reader(lines, self.format, self.name), limit):
+        # Only what is read as it is can be digested on the way.
+        digest = None if self.format in ("parquet", "xlsx") or self._packing is not None else hashlib.sha256()
+        reader = self._reader(digest)
+        for row in islice(reader, limit):
             check(row)
             count += 1
+        if digest is None:
+            return Survey(count, self.digest(), stamp)
+        lines = _Blocks(self._file, digest)
         while lines.readline(_BLOCK):
             pass
-        return Survey(count, digest.hexdigest(), stamp)
+        return Survey(count, self._identified(digest.hexdigest()), stamp)
 
     def digest(self) -> str:
         """Return the digest that `survey` would find, at the speed of the disk; of a file only."""
         self._file.seek(0)
-        return hashlib.file_digest(self._file, "sha256").hexdigest()  # type: ignore[arg-type]  # has readinto
+        return self._identified(hashlib.file_digest(self._file, "sha256").hexdigest())  # type: ignore[arg-type]
 
     def stamp(self) -> tuple[int, int]:
         """Return what changes when the file is written to."""
@@ -127,16 +148,65 @@ class Source:
 
     def close(self) -> None:
         """Close the file; not a stream, which is not ours, and in which a thread may be waiting."""
+        if self._data is not None:
+            self._data.close()
         if self.can_reread:
             self._file.close()
 
-    def _reader(self) -> Reader | ParquetReader:
+    def rows_from(self, first: int) -> Iterator[Row]:
+        """Iterate the rows of a file, the first of which has the number `first`."""
+        return iter(self._reader(first=first))
+
+    def _identified(self, digest: str) -> str:
+        # The same bytes read in another way are other rows.
+        if self._reading == AS_FOUND:
+            return digest
+        return hashlib.sha256(digest.encode() + msgspec.json.encode(self._reading)).hexdigest()
+
+    def _learn(self, reader: Reader | ParquetReader) -> None:
+        self.columns = self.columns if self.format == "xlsx" else reader.columns
+        if isinstance(reader, ParquetReader):
+            self.types = reader.types
+        elif self.format == "xlsx":
+            self.dialect = Dialect(has_header=self._reading.header is not False)
+        else:
+            self.headings, self.dialect = reader.headings, reader.dialect
+
+    def _check_header(self, rows: Sequence[Row]) -> None:
+        """Raise InputError for a first line that reads like one of the rows, unless it is said to be a header."""
+        if self.format not in ("csv", "tsv", "xlsx") or self._reading.header is not None:
+            return
+        texts = [row.cells or ["" if value is None else str(value) for value in row.fields.values()] for row in rows]
+        why = why_no_header([heading.strip() for heading in self.headings], texts)
+        if why is not None:
+            what = f"the first line may be no header: {why}; say --no-header if it is a row, or --header if it is one"
+            raise InputError(self.name, what, line=None if self.dialect.sep_line else 1)
+
+    def _reader(self, digest: hashlib._Hash | None = None, *, first: int = 1) -> Reader | ParquetReader:
         if self.format == "parquet":
-            return ParquetReader(self._file, self.name)
-        if not self.can_reread:
-            return Reader(self._file, self.format, self.name)
-        self._file.seek(0)
-        return Reader(_Blocks(self._file), self.format, self.name)
+            if self._packing is not None and self._data is None:
+                self._file.seek(0)
+                self._data = _spooled(unpacked(self._file, self._packing, self.name))
+            return ParquetReader(self._data or self._file, self.name, first=first)
+        if self.format == "xlsx":
+            if self._data is None:
+                self._file.seek(0)
+                with ExitStack() as stack:
+                    book = self._file
+                    if self._packing is not None:
+                        book = stack.enter_context(_spooled(unpacked(self._file, self._packing, self.name)))
+                    self._data, self.columns, self.headings = sheet_lines(book, self.name, self._reading)
+            self._data.seek(0)
+            return Reader(_Blocks(self._data), "jsonl", self.name, first=first)
+        file = self._file
+        if self.can_reread:
+            file.seek(0)
+        if self._packing is not None:
+            file = unpacked(file, self._packing, self.name)
+        lines: Lines = _Blocks(file, digest) if self.can_reread else file
+        if self._reading.encoding is not None:
+            lines = Utf8Lines(lines, self._reading.encoding, self.name)
+        return Reader(lines, self.format, self.name, self._reading, first=first)
 
 
 class _Blocks:
@@ -155,9 +225,13 @@ class _Blocks:
         return block
 
 
-def open_source(path: str, format: Format | None = None) -> Source:
-    """Open the file at `path`; its extension says the format unless `format` does. Raises InputError."""
-    found = format or format_of_path(path)
+def open_source(
+    path: str,
+    format: Format | None = None,
+    *,
+    reading: Reading = AS_FOUND,
+) -> Source:
+    """Open the file at `path`; its content and its extension say the format unless `format` does. Raises InputError."""
     try:
         file = open(path, "rb")  # noqa: SIM115  # closed by Source.close
     except FileNotFoundError:
@@ -166,27 +240,108 @@ def open_source(path: str, format: Format | None = None) -> Source:
         raise InputError(path, "a directory; name a CSV, JSONL or Parquet file in it") from None
     except OSError as error:
         raise InputError(path, f"cannot be read ({error.strerror}); check its permissions") from None
-    if found is None:
+    try:
+        return _opened(file, path, format, format_of_path(path), reading)
+    except BaseException:
         file.close()
-        raise InputError(path, "neither .csv nor .jsonl nor .parquet; say which with --format")
-    if found == "parquet" and not file.seekable():
-        with file:
-            return Source(_spooled(file), format=found, name=path, can_reread=True)
-    return Source(file, format=found, name=path, can_reread=file.seekable())
+        raise
 
 
-def open_stream(file: BinaryIO, format: Format, *, spool: bool) -> Source:
+def open_stream(
+    file: BinaryIO, format: Format | None, *, spool: bool, reading: Reading = AS_FOUND, default: Format | None = None
+) -> Source:
     """Return standard input as a source; with `spool` it is read to its end into a temporary file first.
 
-    Parquet always is, because its index is at the end of the file.
+    Parquet and workbooks always are, because their index is at their end. Without a `format` the content says it, else
+    `default`.
     """
-    if not spool and format != "parquet":
-        return Source(file, format=format, name="stdin", can_reread=False)
-    return Source(_spooled(file), format=format, name="stdin", can_reread=True)
+    if not spool:
+        return _opened(file, "stdin", format, default, reading, is_ours=False)
+    spooled = _spooled(file)
+    try:
+        return _opened(spooled, "stdin", format, default, reading)
+    except BaseException:
+        spooled.close()
+        raise
+
+
+def _opened(
+    file: BinaryIO, name: str, format: Format | None, said: Format | None, reading: Reading, *, is_ours: bool = True
+) -> Source:
+    head = _peek(file)
+    packing = packing_of(head)
+    if packing is not None and (file.seekable() or format is None):
+        head = _unpacked_head(file, head, packing, name)
+    if format is None:
+        format = format_of_content(head, said, name)
+    if format is None:
+        raise InputError(name, f"{KNOWN}; say which with --format")
+    _check_reading(reading, format, name)
+    encoding = reading.encoding or marked_encoding(head)
+    if encoding is not None and format not in ("parquet", "xlsx"):
+        check_encoding(encoding, name)
+    if format in ("parquet", "xlsx"):
+        if not (is_ours and file.seekable()):
+            if is_ours:
+                with file:
+                    file = _spooled(file)
+            else:
+                file = _spooled(file)
+            is_ours = True
+        encoding = None
+    return Source(
+        file,
+        format=format,
+        name=name,
+        can_reread=is_ours and file.seekable(),
+        reading=msgspec.structs.replace(reading, encoding=encoding),
+        packing=packing,
+    )
+
+
+def _check_reading(reading: Reading, format: Format, name: str) -> None:
+    """Raise InputError for what is said of a format that has none of it."""
+    for option, value, formats in (
+        ("--sheet", reading.sheet, ("xlsx",)),
+        ("--delimiter", reading.delimiter, ("csv", "tsv")),
+        ("--header", reading.header, ("csv", "tsv", "xlsx")),
+        ("--encoding", reading.encoding, ("csv", "tsv", "jsonl", "json")),
+    ):
+        if value is not None and format not in formats:
+            raise InputError(name, f"{option} is for {' and '.join(formats)}, and this is {format}; leave it out")
+
+
+def _peek(file: BinaryIO) -> bytes:
+    """Return the first bytes, which are read again; none of a stream that cannot show them."""
+    if file.seekable():
+        place = file.tell()
+        head = file.read(HEAD)
+        file.seek(place)
+        return head
+    return file.peek(HEAD)[:HEAD] if isinstance(file, io.BufferedReader) else b""
+
+
+def _unpacked_head(file: BinaryIO, head: bytes, packing: Packing, name: str) -> bytes:
+    # Of a stream only what is there already can be looked into; its end is then missing.
+    packed: BinaryIO = file if file.seekable() else io.BytesIO(head)
+    place = packed.tell()
+    try:
+        return unpacked(packed, packing, name).read1(HEAD)
+    except InputError:
+        if packed is file:
+            raise
+        return b""
+    finally:
+        packed.seek(place)
 
 
 def _spooled(file: BinaryIO) -> BinaryIO:
     spooled = tempfile.TemporaryFile()  # noqa: SIM115  # closed by Source.close
-    shutil.copyfileobj(file, spooled, 2**20)
-    spooled.flush()
+    try:
+        shutil.copyfileobj(file, spooled, 2**20)
+        spooled.flush()
+        spooled.seek(0)
+    except BaseException:
+        spooled.close()
+        raise
     return spooled

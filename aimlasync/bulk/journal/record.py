@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from aimlasync.wire.error_bodies import read_error
+from aimlasync.wire.error_shapes import read_error
 
 
 class Response(msgspec.Struct, kw_only=True, gc=False):

@@ -1,7 +1,11 @@
 """What is made of a journal, and where files may be written. Imports input, tasks and journal.
 
 export     a journal as a table in the order of the input
-tables     CSV, JSONL and Parquet
+tables     rows as a table in any format, packed or not
+delimited  CSV and TSV, in the dialect of the input
+parquet_table   Parquet, with the types of the input
+workbook_table  an Excel workbook
+cells      a value as the text of a cell
 merge      the journals of shards as one
 failed     the lines that are failures
 target     where a job may write

@@ -1,4 +1,4 @@
-"""A journal as a table: CSV, JSONL or Parquet, in the order of the input.
+"""A journal as a table in any format, in the order of the input.
 
 Reads a journal and its input and writes one file; memory is 12 bytes a line of the journal. Answers are read by the
 decoders that read them from the wire. Imports input, journal, the results of requests, and this room.
@@ -15,12 +15,14 @@ from typing import Any, Literal
 import msgspec
 from msgspec import UNSET
 
+from aimlasync.bulk.input.parquet import ArrowRow
 from aimlasync.bulk.input.rows import Format, InputError, Row
-from aimlasync.bulk.input.source import Source, format_of_path
+from aimlasync.bulk.input.source import Source
 from aimlasync.bulk.journal.index import Index
 from aimlasync.bulk.journal.manifest import job_of
 from aimlasync.bulk.journal.record import Facts, Record
-from aimlasync.bulk.output.tables import Kind, KindError, as_written, open_table
+from aimlasync.bulk.output.parquet_table import Kind, KindError
+from aimlasync.bulk.output.tables import as_written, check_format, format_of_stream, open_table, style_of
 from aimlasync.bulk.output.target import Target
 from aimlasync.bulk.tasks.result import Reply, reply_of
 from aimlasync.chat.types import ChatCompletion
@@ -170,8 +172,14 @@ class Layout:
 
     def of_row(self, row: Row, outcome: Outcome) -> list[Any]:
         """Return the values of one row of the input."""
-        fields: Mapping[str, Any] | Sequence[Any] | None = row.cells if self._format == "csv" else None
-        return self.values(fields or (as_written(row) if self._format == "jsonl" else row.fields), outcome)
+        fields: Mapping[str, Any] | Sequence[Any] = row.fields
+        if self._format in ("csv", "tsv") and row.cells is not None:
+            fields = row.cells
+        elif self._format in ("json", "jsonl"):
+            fields = as_written(row)
+        elif self._format == "parquet" and isinstance(row.raw, ArrowRow):
+            fields = row.raw.cells()
+        return self.values(fields, outcome)
 
     def object_of_row(self, row: Row, outcome: Outcome) -> dict[str, Any]:
         """Return the row as an object with what is added: all its members, also those that no other row has."""
@@ -188,7 +196,7 @@ class Layout:
         if known in RESULTS:
             kind, get = RESULTS[found]
             self.kinds[column] = kind
-            return None, _joined_label if found == "label" and self._format != "jsonl" else get
+            return None, _joined_label if found == "label" and self._format not in ("json", "jsonl") else get
         for start, root in (("body.", "body"), ("answer.", "answer_object")):
             if found.startswith(start) and len(found) > len(start):
                 return None, _at_path(root, found.removeprefix(start).split("."))
@@ -271,8 +279,13 @@ def export(
     limit: int | None = None,
     id_of: Callable[[Row], str] = default_id,
     overwrite: bool = False,
+    excel: bool = False,
 ) -> Exported:
     """Write the journal as a table to `out_path`, "-" for standard output. Raises InputError, or OSError.
+
+    The extension says the format unless `format` does, and .gz or .zst behind it that it is packed. CSV is written as
+    the input is: its delimiter, line ends, byte order mark and header. With `excel` it has a byte order mark, and no
+    value that a spreadsheet would run as a formula.
 
     What an earlier export or run of the same journal wrote there is replaced, if nobody has changed it since; any other
     file raises OverwriteError, a kind of InputError, unless `overwrite` is set.
@@ -282,12 +295,15 @@ def export(
     `order="done"` asks for in any case, without columns of the input. Several lines of one custom_id are one row: the
     last ok one, else the last. `add` names columns to stand after the input's, and what of the journal is in them.
     """
-    written = format or (None if out_path == "-" else format_of_path(out_path))
-    if written is None and out_path != "-":
-        raise InputError(out_path, "neither .csv nor .jsonl nor .parquet; say which with --format")
-    written = written or ("csv" if source is not None and source.format == "csv" else "jsonl")
-    if out_path == "-" and written == "parquet":
-        raise InputError("stdout", "Parquet is written to a file, not to a pipe; name one, or choose another format")
+    if out_path == "-":
+        written = check_format("stdout", format or format_of_stream(source), excel=excel)
+        if written in ("parquet", "xlsx"):
+            what = "Parquet" if written == "parquet" else "a workbook"
+            raise InputError(
+                "stdout", f"{what} is written to a file, not to a pipe; name one, or choose another format"
+            )
+    else:
+        written = check_format(out_path, format, excel=excel)
     if order == "done":
         source = None
     target = Target(out_path, journal=journal_path, reads=() if source is None else (source,), overwrite=overwrite)
@@ -296,13 +312,13 @@ def export(
         inputs, chosen = _columns(source, limit, columns, written, add)
         name = journal_path if source is None else source.name
         layout = Layout(inputs, chosen, name=name, format=written, added=add)
-        kinds = dict(layout.kinds)
+        kinds, style = dict(layout.kinds), style_of(source, written, excel=excel)
         while True:
             # When a kind that was guessed from the first row group is wrong, all is written again with text there.
             try:
                 with (
                     target.open() as file,
-                    open_table(file, written, layout.columns, kinds, out_path) as table,
+                    open_table(file, out_path, written, layout.columns, kinds, style) as table,
                 ):
                     if source is None:
                         return _write_records(index, order, table.write, layout)
@@ -334,14 +350,14 @@ def _columns(
     inputs = source.columns
     requests = is_request(first.fields)
     known = requests and set(columns or ()) <= {*inputs, *RESULTS}
-    if source.format == "jsonl" and not known:
+    if source.format in ("json", "jsonl") and not known:
         # Objects may have different members, and every member gets a column.
         inputs = list(dict.fromkeys(name for row in islice(source, limit) for name in row.fields))
     if columns is not None:
         return inputs, [*columns, *(add or ())]
     if requests and add is None:
         return inputs, ["custom_id", "answer", "error"]
-    if format != "csv":
+    if format not in ("csv", "tsv"):
         # Outside of CSV, columns without a name are one column.
         inputs = list(dict.fromkeys(inputs))
     return inputs, [*inputs, *(add or (result_name("answer", inputs), result_name("error", inputs)))]
@@ -349,7 +365,7 @@ def _columns(
 
 def result_layout(source: Source, added: Mapping[str, str], format: Format) -> Layout:
     """Return the layout of rows that are written as they come: the columns known so far, and what is added."""
-    inputs = source.columns if format == "csv" else list(dict.fromkeys(source.columns))
+    inputs = source.columns if format in ("csv", "tsv") else list(dict.fromkeys(source.columns))
     return Layout(inputs, [*inputs, *added], name=source.name, format=format, added=added)
 
 

@@ -18,9 +18,9 @@ import msgspec
 from aimlasync.bulk.input.rows import InputError
 from aimlasync.bulk.journal.index import Index
 from aimlasync.bulk.journal.manifest import locked
+from aimlasync.bulk.output.cells import text_of
 from aimlasync.bulk.output.replace import replace
 from aimlasync.bulk.output.streams import is_stream
-from aimlasync.bulk.output.tables import text_of
 from aimlasync.bulk.output.target import Target
 
 

@@ -18,7 +18,7 @@ from aimlasync.bulk.tasks.labels import Labels, LabelsError, answer_type, instru
 from aimlasync.bulk.tasks.prompt import Prompt
 from aimlasync.bulk.tasks.request import Api, Request
 from aimlasync.bulk.tasks.result import Answer, Read, Reply
-from aimlasync.bulk.tasks.tasks import EmptyTextError, body_of, id_of
+from aimlasync.bulk.tasks.tasks import EmptyTextError, body_of, checked_params, id_of
 from aimlasync.bulk.tasks.text_column import row_text
 from aimlasync.config import Structured
 from aimlasync.errors import AnswerInvalidError
@@ -80,7 +80,7 @@ class ClassifyTask:
         self._shots = list(shots)
         self._confidence = confidence
         self._structured = structured
-        self._said = dict(params or {})
+        self._said = checked_params(endpoint, params)
         self._params = {**self.form.params(endpoint), **(_logprobs(endpoint) if confidence else {}), **self._said}
         self._turns = [turn for shot in self._shots for turn in self._turn(*shot)]
         self.read: Read | None = self._read

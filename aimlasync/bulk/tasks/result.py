@@ -14,9 +14,10 @@ from msgspec import UNSET
 
 from aimlasync.bulk.input.rows import Row
 from aimlasync.bulk.tasks.request import Request
-from aimlasync.chat.types import ChatCompletion, Usage, decode_completion
+from aimlasync.chat.types import ChatCompletion, decode_completion
+from aimlasync.cost.tokens import tokens_of
 from aimlasync.errors import AimlasyncError
-from aimlasync.responses.types import Response, ResponseUsage, decode_response
+from aimlasync.responses.types import Response, decode_response
 from aimlasync.structured.answer_text import answer_text
 
 if TYPE_CHECKING:
@@ -93,21 +94,14 @@ class Result(msgspec.Struct, eq=False):
         info, usage = reply.info, reply.usage
         self.attempts += info.attempts
         cost = info.cost_usd
-        if usage is not None:
-            taken, given = usage_of(usage)
-            self.tokens_in = (self.tokens_in or 0) + taken
-            self.tokens_out = (self.tokens_out or 0) + given
+        tokens = tokens_of(usage)
+        if tokens is not None:
+            self.tokens_in = (self.tokens_in or 0) + tokens[0]
+            self.tokens_out = (self.tokens_out or 0) + tokens[1]
         if self.calls == 1:
             self.cost_usd = cost
         else:
             self.cost_usd = None if cost is None or self.cost_usd is None else self.cost_usd + cost
-
-
-def usage_of(usage: Usage | ResponseUsage) -> tuple[int, int]:
-    """Return the tokens in and out; the two endpoints name them differently."""
-    if isinstance(usage, Usage):
-        return usage.prompt_tokens or 0, usage.completion_tokens or 0
-    return usage.input_tokens or 0, usage.output_tokens or 0
 
 
 def is_refused(reply: Reply) -> bool:

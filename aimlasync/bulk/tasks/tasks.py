@@ -17,9 +17,11 @@ from aimlasync.bulk.tasks.answer_schema import Form
 from aimlasync.bulk.tasks.prompt import Prompt, as_text
 from aimlasync.bulk.tasks.request import Api, Request, RequestError, request_of_line
 from aimlasync.bulk.tasks.result import Answer, Read, Reply, Result, is_refused
+from aimlasync.chat.types import PARAMETERS as CHAT_PARAMETERS
 from aimlasync.chat.types import ChatCompletion
-from aimlasync.config import Structured
+from aimlasync.config import Structured, close_to
 from aimlasync.errors import AimlasyncError, AnswerInvalidError, AnswerRefusedError, AnswerTruncatedError
+from aimlasync.responses.types import PARAMETERS as RESPONSE_PARAMETERS
 
 
 class EmptyTextError(AimlasyncError):
@@ -112,7 +114,7 @@ class PromptTask:
         self._needed = self.prompt.columns()
         self.model = model
         self.endpoint: Api = endpoint
-        self._said = dict(params or {})
+        self._said = checked_params(endpoint, params)
         self._params = {**(form.params(endpoint) if form is not None else {}), **self._said}
         self.id_column = id_column
         self._form = form
@@ -169,6 +171,18 @@ def id_of(row: Row, column: str, name: str) -> str:
     if not value:
         raise InputError(name, f"{column!r} is empty; every row needs an id", line=row.line)
     return value
+
+
+def checked_params(endpoint: Api, params: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return the parameters as they were given. Raises ValueError for one that is a known one misspelt.
+
+    Others are sent, whatever they are called: servers have parameters of their own.
+    """
+    known = CHAT_PARAMETERS if endpoint == "chat" else RESPONSE_PARAMETERS
+    for name in params or ():
+        if name not in known and (hint := close_to(name, known)):
+            raise ValueError(f"params: unknown parameter {name!r}{hint}")
+    return dict(params or {})
 
 
 def body_of(

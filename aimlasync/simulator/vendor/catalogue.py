@@ -68,7 +68,7 @@ def meta(vendor: Vendor, usd: float) -> dict[str, Any] | None:
 
 def listing(vendor: Vendor, query: Mapping[str, str]) -> dict[str, Any]:
     """Return the body of GET /v1/models."""
-    models = vendor.provider.models.values()
+    models = [model for model in vendor.provider.models.values() if model.alias_of is None]
     if vendor.name == "aimlapi":
         include = {part.strip().lower() for part in query.get("include", "").split(",")}
         if query.get("details") in ("1", "true"):
@@ -111,7 +111,7 @@ def _aimlapi(model: Model, include: set[str]) -> dict[str, Any]:
         "tags": ["simulated"],
     }
     if include & {"pricing", "all"}:
-        prompt, answer = _PRICES[model.family]
+        prompt, answer = _PRICES.get(model.family, _OTHER)
         row["pricing"] = {
             "kind": "fixed",
             "currency": "USD",

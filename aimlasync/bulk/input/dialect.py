@@ -1,0 +1,111 @@
+"""How a delimited file is written: its delimiter, line ends, byte order mark and header, found in its first lines.
+
+Pure; imports msgspec alone. A delimiter is guessed from the header, and from the line below it where the header could
+be divided in several ways. What is found is repeated when the same table is written with more columns.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections import Counter
+from collections.abc import Sequence
+
+import msgspec
+
+# In the order in which one is preferred to another that divides the header into as many columns.
+_DELIMITERS = ",;\t|"
+# A first line that spreadsheets write and read: it says what the delimiter is.
+_SEP = re.compile(r'"?sep=(.)"?\r?\n?\Z', re.IGNORECASE | re.DOTALL)
+
+_KINDS = tuple(
+    (name, re.compile(pattern))
+    for name, pattern in (
+        ("a number", r"[+-]?(?:\d+|\d{1,3}(?:[.,']\d{3})+)(?:[.,]\d+)?(?:[eE][+-]?\d+)?%?"),
+        ("a date", r"(?:\d{4}[-/]\d{1,2}[-/]\d{1,2}|\d{1,2}[./-]\d{1,2}[./-]\d{4})(?:[ T]\d{1,2}:\d{2}\S*)?"),
+        ("an address", r"https?://\S+|[^@\s]+@[^@\s]+\.\w+"),
+        ("an id", r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}"),
+    )
+)
+# Columns of a year are named like this, over numbers.
+_YEAR = re.compile(r"(?:19|20)\d\d")
+# A longer value is prose, and does not occur twice by being a category.
+_CATEGORY = 40
+
+
+class Dialect(msgspec.Struct, frozen=True, kw_only=True):
+    """How a delimited file is written, beside its values."""
+
+    delimiter: str = ","
+    pad: str = ""
+    """What stands behind each delimiter: nothing, or a blank."""
+    line_end: str = "\n"
+    has_mark: bool = False
+    """Whether it begins with a byte order mark, or is in an encoding of its own and must be told from that."""
+    sep_line: bool = False
+    """Whether its first line is sep= and the delimiter."""
+    has_header: bool = True
+
+
+def read_sep(line: str) -> str | None:
+    """Return the delimiter that a line such as `sep=;` says, None for any other line."""
+    found = _SEP.fullmatch(line)
+    return None if found is None else found[1]
+
+
+def guess_delimiter(header: str, below: Sequence[str]) -> str:
+    """Return what divides the columns of a header; `below` are lines under it, for one that is not clear."""
+    counts = {delimiter: len(cells_of(header, delimiter)) for delimiter in _DELIMITERS}
+    found = [delimiter for delimiter in _DELIMITERS if counts[delimiter] > 1]
+    fitting = [each for each in found if all(1 < len(cells_of(line, each)) <= counts[each] for line in below)]
+    return max(fitting or found or ",", key=lambda delimiter: counts[delimiter])
+
+
+def is_clear(header: str) -> bool:
+    """Whether one delimiter alone divides a header."""
+    return sum(len(cells_of(header, delimiter)) > 1 for delimiter in _DELIMITERS) < 2
+
+
+def cells_of(line: str, delimiter: str) -> list[str]:
+    """Return the cells of one line, as far as it goes."""
+    try:
+        return next(csv.reader([line], delimiter=delimiter), [])
+    except csv.Error:
+        return []
+
+
+def distinct(names: Sequence[str]) -> list[str]:
+    """Return names that each stand for one column: several `x` become x_1, x_2. Empty ones stay."""
+    counts = Counter(names)
+    taken, seen = set(names), Counter[str]()
+    found: list[str] = []
+    for name in names:
+        if name and counts[name] > 1:
+            seen[name] += 1
+            while f"{name}_{seen[name]}" in taken:
+                seen[name] += 1
+            name = f"{name}_{seen[name]}"
+        found.append(name)
+    return found
+
+
+def why_no_header(names: Sequence[str], rows: Sequence[Sequence[str]]) -> str | None:
+    """Return why a first line reads like one of the `rows` under it, None for one that can be a header.
+
+    A name is suspicious that is of a kind that names are not (a number, a date, an address) and that the values under
+    it are of too, or that is one of several short values under it.
+    """
+    rows = [row for row in rows if list(row) != list(names)]
+    if [name for name in names if name] in ([str(n + first) for n in range(len(names))] for first in (0, 1)):
+        # Tables without names are written with numbers for them.
+        return None
+    for at, name in enumerate(names):
+        values = [row[at].strip() for row in rows if at < len(row) and row[at].strip()]
+        if not name or not values or _YEAR.fullmatch(name):
+            continue
+        for kind, pattern in _KINDS:
+            if pattern.fullmatch(name) and all(pattern.fullmatch(value) for value in values):
+                return f"{name!r} is {kind}, as are the values under it"
+        if len(name) <= _CATEGORY and name in values and 1 < len(set(values)) < len(values):
+            return f"{name!r} is a value of the same column too"
+    return None

@@ -1,0 +1,164 @@
+"""What a reply took: its tokens by kind, and the cost that its `usage` states.
+
+Every part of the library that counts asks here: limiter, budget, caps, agents, bulk jobs and traces. It has no I/O. An
+unknown count or cost is None, never 0. It may import `chat.types`, `responses.types` and `headers`.
+
+Servers disagree on what `usage` means, and the sums tell which meaning it has:
+
+ - The total exceeds input and output: something stands outside of both. It is reasoning (ByteSpike's gpt-5-5, Gemini
+   and Grok at the AI/ML API), or the prompts of the server's own tools. All of it counts as output. So does reasoning
+   that exceeds the output where no total is stated.
+ - `cache_read_input_tokens` and `cache_creation_input_tokens` exceed the input, or are what the total has more: they
+   stand outside of the input (Anthropic).
+ - A part exceeds the whole in another way: the totals are no tokens. Bodies of the AI/ML API of 2025 have credits
+   there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from aimlasync.chat.types import Usage
+from aimlasync.headers import amount
+from aimlasync.responses.types import ResponseUsage
+
+# A larger number is no count of tokens; the bound also keeps the arithmetic finite.
+MAX_TOKENS = 10**12
+
+# Source: xAI, "Cost tracking".
+_TICKS_PER_USD = 10**10
+
+
+class Taken(msgspec.Struct, frozen=True, kw_only=True):
+    """The tokens of one reply; a part that the server does not state is None."""
+
+    input: int
+    """All that the model read, cached tokens included."""
+    output: int
+    """All that the model wrote, reasoning included."""
+    cached: int | None
+    """The part of the input that was read from a cache."""
+    cache_writes: int | None
+    """The part of the input that was written to a cache."""
+    cache_writes_1h: int | None
+    """The part of `cache_writes` that is kept for an hour."""
+    reasoning: int | None
+    """The part of the output that is reasoning."""
+    outside: int
+    """The part of the output that stands in the total alone."""
+    has_audio: bool
+    """Whether a part of the input or of the output is audio."""
+    is_consistent: bool
+    """Whether no part is larger than its whole; otherwise the counts are no tokens."""
+
+
+def tokens_of(usage: Usage | ResponseUsage | None) -> tuple[int, int] | None:
+    """Return the (input, output) tokens of a reply, None where the server does not count them.
+
+    No prompt is empty, so an input of 0 means that the server did not count. The units are the server's: some servers
+    report credits instead of tokens.
+    """
+    if usage is None:
+        return None
+    if isinstance(usage, ResponseUsage):
+        taken, given = usage.input_tokens, usage.output_tokens
+    else:
+        taken, given = usage.prompt_tokens, usage.completion_tokens
+    if (
+        taken > 0 <= given
+        and taken + given == usage.total_tokens <= MAX_TOKENS
+        and usage.cache_read_input_tokens is None is usage.cache_creation_input_tokens
+    ):
+        # A server that counts as OpenAI does, and leaves nothing to look for.
+        return taken, given
+    whole = taken_by(usage)
+    return None if whole is None else (whole.input, whole.output)
+
+
+def taken_by(usage: Usage | ResponseUsage | None) -> Taken | None:
+    """Return all that is known of a reply's tokens, None where the server does not count them."""
+    if usage is None:
+        return None
+    if isinstance(usage, ResponseUsage):
+        taken, given = usage.input_tokens, usage.output_tokens
+        prompt: Any = usage.input_tokens_details
+        answer: Any = usage.output_tokens_details
+    else:
+        taken, given = usage.prompt_tokens, usage.completion_tokens
+        prompt, answer = usage.prompt_tokens_details, usage.completion_tokens_details
+    if not (0 < taken <= MAX_TOKENS and 0 <= given <= MAX_TOKENS):
+        return None
+    cached = _stated(usage, "prompt_cache_hit_tokens", "cached_tokens")
+    if cached is None:
+        cached = _stated(prompt, "cached_tokens")
+    writes = _stated(prompt, "cache_write_tokens", "cache_creation_tokens")
+    reasoning = _stated(answer, "reasoning_tokens")
+    if reasoning is None:
+        reasoning = _stated(usage, "reasoning_tokens")
+    total = usage.total_tokens
+    outside = total - taken - given if total <= MAX_TOKENS else 0
+    if not total and reasoning is not None and reasoning > given:
+        outside = reasoning
+    read, written = _stated(usage, "cache_read_input_tokens"), _stated(usage, "cache_creation_input_tokens")
+    beside = (read or 0) + (written or 0)
+    if taken < beside <= MAX_TOKENS or 0 < beside <= outside:
+        taken, outside = taken + beside, outside - beside
+    cached, writes, outside = read or cached, written or writes, max(0, outside)
+    return Taken(
+        input=taken,
+        output=given + outside,
+        cached=cached,
+        cache_writes=writes,
+        cache_writes_1h=_stated(usage.cache_creation, "ephemeral_1h_input_tokens"),
+        reasoning=reasoning,
+        outside=outside,
+        has_audio=bool(_stated(prompt, "audio_tokens") or _stated(answer, "audio_tokens")),
+        is_consistent=(cached or 0) >= 0 <= (writes or 0)
+        and (cached or 0) + (writes or 0) <= taken
+        and (reasoning or 0) <= given + outside,
+    )
+
+
+def stated_usd(usage: Usage | ResponseUsage | None) -> float | None:
+    """Return the US dollars that a `usage` says the reply cost, None where it says nothing that can be believed.
+
+    `cost` is a number or a text (OpenRouter, Vercel, LiteLLM), or an object with a `total_cost` (Perplexity). With a
+    key of one's own (`is_byok`) it is the gateway's fee alone, and the price of the model comes on top.
+    """
+    if usage is None:
+        return None
+    said, estimated, ticks = usage.cost, usage.estimated_cost, usage.cost_in_usd_ticks
+    if said is None:
+        if estimated is None is ticks:
+            return None
+        usd = _usd(ticks)
+        return _usd(estimated) if usd is None else usd / _TICKS_PER_USD
+    if isinstance(said, Mapping):
+        return _usd(said.get("total_cost"))
+    usd = _usd(said)
+    if usd is not None and usage.is_byok is True:
+        details = usage.cost_details
+        upstream = _usd(details.get("upstream_inference_cost")) if isinstance(details, Mapping) else None
+        # Without it only a small part of the cost is known.
+        return None if upstream is None else usd + upstream
+    return usd
+
+
+def _usd(value: Any) -> float | None:
+    if isinstance(value, str):
+        return amount(value)
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < 1e300:
+        return float(value)
+    return None
+
+
+def _stated(of: Any, *names: str) -> int | None:
+    """Return the first count that a struct or a mapping states by one of `names`, None where it states none."""
+    for name in names:
+        value = of.get(name) if isinstance(of, Mapping) else getattr(of, name, None)
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and -MAX_TOKENS <= value <= MAX_TOKENS:
+            return int(value)
+    return None

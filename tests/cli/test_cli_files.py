@@ -1,0 +1,112 @@
+"""Files of every kind, in and out, as commands take them."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import os
+from contextlib import closing
+from pathlib import Path
+
+import openpyxl
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+
+from aimlasync.bulk.input.source import open_source
+from tests.support.commands import last_line, lines, run, write
+
+CLASSIFY = ("--labels", "billing,support", "--simulate")
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty directory to work in."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def workbook(*rows: list[object]) -> bytes:
+    book, file = openpyxl.Workbook(), io.BytesIO()
+    for row in rows:
+        book.active.append(row)
+    book.save(file)
+    return file.getvalue()
+
+
+def cells(path: str) -> list[tuple[object, ...]]:
+    return list(openpyxl.load_workbook(path).active.iter_rows(values_only=True))
+
+
+def test_a_table_keeps_its_delimiter_and_gets_a_label() -> None:
+    write("in.csv", "sep=;\r\nid;text\r\n1;=an invoice\r\n")
+    assert run("classify", "in.csv", *CLASSIFY, "-o", "out.csv").exit_code == 0
+    assert Path("out.csv").read_bytes() == b"sep=;\r\nid;text;label\r\n1;=an invoice;billing\r\n"
+    assert run("classify", "in.csv", *CLASSIFY).stdout_bytes == Path("out.csv").read_bytes()
+    done = run("export", "out.csv.journal", "--input", "in.csv", "--columns", "text,label", "--excel", "-o", "safe.csv")
+    assert done.exit_code == 0
+    assert Path("safe.csv").read_bytes() == "\ufeffsep=;\r\ntext;label\r\n'=an invoice;billing\r\n".encode()
+
+
+def test_a_workbook_comes_in_and_goes_out() -> None:
+    write("in.xlsx", workbook(["id", "text"], [7, "an invoice"], [8, None]))
+    assert run("classify", "in.xlsx", *CLASSIFY, "-o", "out.xlsx").exit_code == 3
+    assert cells("out.xlsx") == [("id", "text", "label"), (7, "an invoice", "billing"), (8, None, None)]
+    assert run("classify", "in.xlsx", *CLASSIFY).stdout == "id,text,label\n7,an invoice,billing\n8,,\n"
+    write("rows.csv", "text\nan invoice\n")
+    assert run("bulk", "rows.csv", "--prompt", "{text}", "--simulate", "-o", "all.xlsx").exit_code == 0
+    assert cells("all.xlsx")[0] == ("text", "answer", "error")
+
+
+def test_parquet_on_standard_output_is_lines_of_json() -> None:
+    file = io.BytesIO()
+    pa.parquet.write_table(pa.table({"text": ["an invoice"], "n": [float("nan")]}), file)
+    write("in.parquet", file.getvalue())
+    done = run("classify", "in.parquet", *CLASSIFY)
+    assert json.loads(done.stdout) == {"text": "an invoice", "n": None, "label": "billing"}
+
+
+def test_packed_rows_come_through_a_pipe_and_go_out_packed() -> None:
+    packed = gzip.compress(b'{"text":"an invoice"}\n')
+    assert json.loads(run("classify", "-", *CLASSIFY, stdin=packed).stdout)["label"] == "billing"
+    assert run("classify", "-", *CLASSIFY, "-o", "out.jsonl.gz", stdin=packed).exit_code == 0
+    assert gzip.decompress(Path("out.jsonl.gz").read_bytes()) == b'{"text":"an invoice","label":"billing"}\n'
+    assert run("bulk", "-", "--prompt", "{text}", "--simulate", "-o", "all.jsonl.gz", stdin=packed).exit_code == 0
+    assert len(lines("all.jsonl.gz.journal")) == 1
+    with closing(open_source("all.jsonl.gz")) as source:
+        assert [list(row.fields) for row in source] == [["text", "answer", "error"]]
+
+
+def test_rows_without_a_header_are_asked_about_by_number() -> None:
+    write("in.csv", "1,an invoice came\n2,it does not work\n")
+    refused = run("classify", "in.csv", *CLASSIFY)
+    assert refused.exit_code == 2
+    assert "say --no-header if it is a row, or --header if it is one" in last_line(refused)
+    done = run("classify", "in.csv", "--no-header", "--text", "2", *CLASSIFY)
+    assert done.stdout == "1,an invoice came,billing\n2,it does not work,support\n"
+
+
+def test_an_encoding_and_a_delimiter_are_said_where_they_cannot_be_found() -> None:
+    write("in.csv", "id~text\n1~Rechnung für März invoice\n".encode("cp1252"))
+    assert "--encoding cp1252" in last_line(run("classify", "in.csv", *CLASSIFY))
+    done = run("classify", "in.csv", "--encoding", "cp1252", "--delimiter", "~", *CLASSIFY)
+    assert done.stdout == "\ufeffid~text~label\n1~Rechnung für März invoice~billing\n"
+    assert last_line(run("classify", "in.csv", "--delimiter", "ab", *CLASSIFY)).endswith("write one character, or tab")
+
+
+@pytest.mark.parametrize(
+    ("command", "output", "said"),
+    [
+        ("classify", "out.jsonl", "--excel is for .csv, .tsv and .xlsx, and this is jsonl; leave it out"),
+        ("bulk", "out.jsonl", "--excel is for .csv, .tsv and .xlsx, and this is jsonl; leave it out"),
+        ("classify", "out.xls", "a workbook is written as .xlsx; end its name so"),
+        ("bulk", "out.txt", "neither .csv nor .tsv, .jsonl, .json, .parquet or .xlsx; end its name in one of them"),
+    ],
+)
+def test_what_cannot_be_written_is_said_before_any_call(command: str, output: str, said: str) -> None:
+    write("in.csv", "text\nan invoice\n")
+    asked = CLASSIFY if command == "classify" else ("--prompt", "{text}", "--simulate")
+    done = run(command, "in.csv", *asked, "-o", output, "--excel")
+    assert (done.exit_code, last_line(done)) == (2, f"aimlasync: {output}: {said}")
+    assert os.listdir() == ["in.csv"]

@@ -1,0 +1,115 @@
+"""What callers say is sent as they say it: documented parameters of vendors, and never a misspelt one in silence."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Literal
+
+import pytest
+
+from aimlasync import AsyncClient, BadRequestError, Endpoint, Retry
+from aimlasync.agents import Agent
+from aimlasync.agents import run as run_agent
+from aimlasync.bulk.tasks.tasks import PromptTask
+from aimlasync.chat.vendor_parameters import VendorParameters
+from tests.support.servers import Script, raw_server
+
+HELLO: list[dict[str, Any]] = [{"role": "user", "content": "Hello"}]
+
+# As the vendors' pages have them.
+DOCUMENTED: dict[str, Any] = {
+    "enable_thinking": False,
+    "thinking": {"type": "enabled", "budget_tokens": 1024},
+    "thinking_budget": 1024,
+    "reasoning": {"effort": "low", "exclude": True},
+    "top_k": 40,
+    "top_a": 0.2,
+    "min_p": 0.05,
+    "repetition_penalty": 1.1,
+    "echo": False,
+    "search_mode": "web",
+    "search_domain_filter": ["example.com"],
+    "search_recency_filter": "week",
+    "search_after_date_filter": "3/1/2026",
+    "return_images": True,
+    "web_search_options": {"search_context_size": "low"},
+    "web_search": {},
+    "stop_sequences": ["END"],
+    "system": "Be brief.",
+    "normalize_tool_schemas": True,
+    "chat_template_kwargs": {"enable_thinking": False},
+}
+
+
+def answer(text: str = "hi") -> Script:
+    choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
+    return Script([json.dumps({"id": "c", "choices": [choice]}).encode()], content_type="application/json", end="keep")
+
+
+async def test_documented_parameters_go_out_as_they_are() -> None:
+    async with raw_server(answer(), answer('{"value": "yes"}'), answer()) as server:
+        async with AsyncClient(api_key="k", base_url=server.base_url) as client:
+            create = client.chat.completions
+            await create.create(model="m", messages=HELLO, **DOCUMENTED)
+            await create.parse(model="m", messages=HELLO, response_format=Literal["yes", "no"], **DOCUMENTED)
+            await run_agent(client, model="m", input="Hello", **DOCUMENTED)
+    for sent in server.bodies:
+        assert json.loads(sent).items() >= DOCUMENTED.items()
+
+
+def test_documented_parameters_are_taken_by_a_job() -> None:
+    task = PromptTask(prompt="{text}", model="m", params={**DOCUMENTED, "a_servers_own": 1})
+    assert task.identity()["parameters"] == {**DOCUMENTED, "a_servers_own": 1}
+
+
+@pytest.mark.parametrize(
+    ("misspelt", "meant"),
+    [
+        ("temprature", "temperature"),
+        ("max_completion_token", "max_completion_tokens"),
+        ("topk", "top_k"),
+        ("enable_thinkin", "enable_thinking"),
+        ("repetition_penality", "repetition_penalty"),
+        ("time_out", "timeout"),
+    ],
+)
+async def test_misspelt_parameter_names_the_one_that_was_meant(misspelt: str, meant: str) -> None:
+    wrong: Any = {misspelt: 1}
+    said = f"{misspelt}', did you mean '{meant}'\\?"
+    async with AsyncClient(api_key="k", base_url="http://127.0.0.1:9/v1") as client:
+        with pytest.raises(TypeError, match=said):
+            await client.chat.completions.create(model="m", messages=HELLO, **wrong)
+    with pytest.raises(TypeError, match=said):
+        Agent(model="m", **wrong)
+    if meant != "timeout":
+        with pytest.raises(ValueError, match=said):
+            PromptTask(prompt="{text}", model="m", params=wrong)
+
+
+async def test_misspelt_parameter_of_a_response_names_the_one_that_was_meant() -> None:
+    async with AsyncClient(api_key="k", base_url="http://127.0.0.1:9/v1") as client:
+        with pytest.raises(TypeError, match="did you mean 'max_output_tokens'"):
+            await client.responses.create(model="m", input="x", max_ouput_tokens=1)  # type: ignore[call-overload]
+        with pytest.raises(TypeError, match="unknown parameter 'zzz'; to send it anyway, use extra_body"):
+            await client.responses.create(model="m", input="x", zzz=1)  # type: ignore[call-overload]
+    with pytest.raises(TypeError, match="did you mean 'max_turns'"):
+        Agent(model="m", max_turn=3)  # type: ignore[call-overload]
+
+
+def test_every_vendor_parameter_may_be_left_out_and_null() -> None:
+    assert VendorParameters.__required_keys__ == frozenset()
+
+
+async def test_model_that_a_vendor_does_not_serve_any_more_is_told_with_its_successor() -> None:
+    for code in ("model_not_allowed", "unsupported_model"):
+        error = {"error": {"message": "not allowed", "type": "invalid_request_error", "code": code}}
+        script = Script([json.dumps(error).encode()], status=400, content_type="application/json", end="keep")
+        async with raw_server(script) as server, raw_server(answer()) as other:
+            spike = Endpoint.bytespike(api_key="k", base_url=server.base_url)
+            async with AsyncClient(endpoints=[spike], retry=Retry(attempts=1)) as client:
+                with pytest.raises(BadRequestError, match="gpt-5-4-nano in its place"):
+                    await client.chat.completions.create(model="openai/gpt-5-nano", messages=HELLO)
+            endpoints = [spike, Endpoint.aimlapi(api_key="k", base_url=other.base_url)]
+            async with AsyncClient(endpoints=endpoints) as client:
+                reply = await client.chat.completions.create(model="gpt-5-nano", messages=HELLO)
+            assert (reply.text, len(other.bodies)) == ("hi", 1)
