@@ -109,6 +109,8 @@ class CallOptions(TypedDict, total=False):
     structured: Structured | None
     """How to ask for the JSON schema in `response_format` or `text.format`: "auto" in the surest way that the model
     has, or one of "json_schema", "tool", "json_object" and "text"; None (the default of `create`) sends it as it is."""
+    budget: Any
+    """A `Budget` that the call counts against instead of the client's, for instance that of its tenant."""
     affinity: str | None
     """Calls with the same key go to the same endpoint while it is healthy, to use its prompt cache."""
 

@@ -38,7 +38,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from aimlasync import AsyncClient, Timeout
-from aimlasync.client.passthrough import IDEMPOTENT, Forwarded
+from aimlasync.client.passthrough import IDEMPOTENT, Forwarded, end_to_end
 from aimlasync.errors import (
     AimlasyncError,
     APIConnectionError,
@@ -67,8 +67,6 @@ _NUMBERS = re.compile(r"\d+")
 _NOT_SENT = frozenset((*FRAMING, "accept", "accept-encoding", "host", "proxy-authorization", "user-agent"))
 # Headers that the endpoint sets itself.
 _CREDENTIALS = frozenset(("api-key", "authorization", "cookie", "x-api-key"))
-# Headers of a response that describe its bytes on the wire, which are decoded here.
-_NOT_RETURNED = frozenset(("connection", "content-encoding", "content-length", "keep-alive", "transfer-encoding"))
 
 
 class Route(msgspec.Struct, frozen=True, kw_only=True):
@@ -116,7 +114,7 @@ class Transport:
         except (AimlasyncError, ValueError) as failed:
             error = failed
         else:
-            headers = _response_headers(answer.headers)
+            headers = list(answer.end_to_end_headers.items())
             if answer.status in (429, 503) or (answer.status >= 400 and is_retried):
                 headers = [(n, v) for n, v in headers if n.lower() != "x-should-retry"] + [("x-should-retry", "false")]
             return package.Response(
@@ -267,16 +265,12 @@ def _timeout(default: Timeout, requested: Mapping[str, float | None], content: b
 # The response
 
 
-def _response_headers(headers: Mapping[str, str]) -> list[tuple[str, str]]:
-    return [(name, value) for name, value in headers.items() if name.lower() not in _NOT_RETURNED]
-
-
 def _as_response(error: AimlasyncError | ValueError) -> tuple[int, list[tuple[str, str]], bytes] | None:
     """Return status, headers and body of the response for `error`, None for an error that has no response."""
     headers: list[tuple[str, str]] = []
     body: Any
     if isinstance(error, APIStatusError):
-        headers = [] if error.info is None else _response_headers(error.info.headers)
+        headers = [] if error.info is None else list(end_to_end(error.info.headers).items())
         body, status = error.body, error.status
         if body is None:
             body = _error_body(error, error.type or "invalid_request_error", error.code, error.param)

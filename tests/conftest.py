@@ -38,6 +38,7 @@ _OVER_BOTH = {
     "test_error_bodies",
     "test_errors",
     "test_passthrough",
+    "test_heads_and_proxies",
     "test_hedging",
     "test_providers",
     "test_responses",

@@ -19,9 +19,18 @@ import msgspec
 
 from aimlasync.agents.run_state import Run, ToolCall
 from aimlasync.agents.tools import Tool
+from aimlasync.chat.endings import ending_of
 from aimlasync.chat.types import ChatCompletion
 from aimlasync.endpoints.providers import VENDORS
-from aimlasync.responses.types import FunctionCall, OutputMessage, OutputRefusal, OutputText, ReasoningItem, Response
+from aimlasync.responses.types import (
+    RUNNING,
+    FunctionCall,
+    OutputMessage,
+    OutputRefusal,
+    OutputText,
+    ReasoningItem,
+    Response,
+)
 from aimlasync.structured.answer_text import is_answer_tool
 from aimlasync.structured.schema import Format
 
@@ -92,10 +101,18 @@ class ChatAdapter:
         message = choice.message
         turn.text = message.content or ""
         turn.refusal = message.refusal or None
-        if choice.finish_reason == "length":
+        ending, reason = ending_of(choice.finish_reason), choice.finish_reason
+        if ending == "cap":
             turn.truncation = "by an output cap"
-        elif choice.finish_reason == "content_filter":
-            turn.refusal = turn.refusal or "a content filter cut the answer"
+        elif ending == "filter":
+            turn.refusal = turn.refusal or f"a content filter cut the answer ({reason})"
+        elif ending == "failure":
+            turn.failure = f"finish_reason {reason}"
+        elif message.function_call is not None and not message.tool_calls:
+            turn.failure = f"it called {message.function_call.name or 'a function'} by the older functions API"
+        elif ending != "stop" and not (message.content or message.tool_calls or message.refusal):
+            # An empty answer that ends well is one.
+            turn.failure = f"finish_reason {reason}, with neither text nor a call"
         item: dict[str, Any] = {"role": "assistant"}
         for number, call in enumerate(message.tool_calls or ()):
             if call.custom is None and is_answer_tool(call.function.name):
@@ -163,13 +180,13 @@ class ResponsesAdapter:
         """Return the turn that a reply is."""
         turn = Turn(reply)
         turn.text, turn.refusal = reply.output_text, reply.refusal
-        if reply.status == "failed":
-            turn.failure = reply.error.message if reply.error is not None else "no reason given"
+        if reply.status in ("failed", "cancelled", *RUNNING):
+            turn.failure = reply.error.message if reply.error is not None else f"its status is {reply.status}"
         elif reply.truncated:
             turn.truncation = "by an output cap"
         elif reply.status == "incomplete":
             reason = reply.incomplete_details.reason if reply.incomplete_details is not None else None
-            if reason == "content_filter":
+            if ending_of(reason) == "filter":
                 turn.refusal = turn.refusal or "a content filter cut the answer"
             else:
                 turn.truncation = reason or "no reason given"

@@ -311,8 +311,10 @@ def prepare(
         history = Run(model=agent.model, endpoint=agent.endpoint)
     elif history.endpoint != agent.endpoint:
         raise ValueError(f"the history is one of {history.endpoint}, and the agent speaks {agent.endpoint}")
-    elif history.pending and input is not None:
-        raise ValueError("the history has calls without a result: go on with it first, without input=")
+    elif input is not None and any(call.output is None for call in history.pending):
+        raise ValueError(
+            "the history has calls without a result: go on with it first, without input=, or give them up: .abandon()"
+        )
     if approvals is not None:
         history.decide(approvals)
     history.model = agent.model

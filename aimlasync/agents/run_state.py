@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Generic, Literal, Self, cast
 
 import msgspec
+from msgspec.structs import replace
 
 from aimlasync.wire.base import encode
 
@@ -141,6 +142,15 @@ class Run(msgspec.Struct, Generic[OutputT], kw_only=True, omit_defaults=True):
             found.append((meant[0], approved))
         for call, approved in found:
             call.approved = approved
+
+    def abandon(self, why: str = "it was not made, because the user went on without it") -> None:
+        """Give up the calls that have no result, so that the run can go on with `input=`; the model is told why."""
+        self.pending = [
+            call if call.output is not None else replace(call, output=f"error: {why}", is_error=True)
+            for call in self.pending
+        ]
+        if self.status == "waiting":
+            self.status = "open"
 
     def to_json(self) -> bytes:
         """Return the whole run as JSON bytes. Raises TypeError for an input that has no JSON form."""

@@ -26,6 +26,7 @@ import msgspec.inspect as mi
 from aimlasync.agents.context import RunContext
 from aimlasync.agents.results import read_async_iterator, read_iterator, text_of
 from aimlasync.agents.run_state import ToolCall
+from aimlasync.structured.numbers import WholeNumbers
 from aimlasync.structured.schema import format_of
 from aimlasync.wire.base import encode
 
@@ -375,7 +376,7 @@ class _Struct:
 
     def __init__(self, name: str, fields: list[tuple[str, Any, Any]]) -> None:
         self._struct = msgspec.defstruct(name, fields, kw_only=True, forbid_unknown_fields=True)
-        self._decoder = msgspec.json.Decoder(self._struct)
+        self._decoder = WholeNumbers(self._struct)
 
     def strict(self) -> dict[str, Any]:
         return format_of(self._struct).schema

@@ -38,6 +38,7 @@ from aimlasync.bulk.jobs.worker_pool import MAX_WAITING, WORKERS, WorkerPool
 from aimlasync.bulk.journal.journal import Durability
 from aimlasync.bulk.journal.part_files import journal_of
 from aimlasync.bulk.output.export import check_columns, export
+from aimlasync.bulk.output.result_rows import results_as_rows
 from aimlasync.bulk.output.tables import check_format, is_journal_path
 from aimlasync.bulk.output.target import OverwriteError, Target, check_place
 from aimlasync.bulk.progress.summary import Summary
@@ -282,7 +283,7 @@ async def run(
 async def open_rows(rows: str | os.PathLike[str] | InputRows, format: Format | None = None) -> Source:
     """Open a file, or write rows into a temporary one, because a job reads its input more than once."""
     if isinstance(rows, (str, os.PathLike)):
-        return open_source(os.fspath(rows), format)
+        return results_as_rows(open_source(os.fspath(rows), format))
     spooled = tempfile.TemporaryFile()  # noqa: SIM115  # closed by Source.close
     try:
         if isinstance(rows, AsyncIterable):

@@ -205,6 +205,8 @@ class Assembler:
         if chunk.usage is not None:
             # Usage on several chunks is cumulative: the last one counts, and they are not summed.
             self._usage = chunk.usage
+        elif chunk.x_groq is not None:
+            self._usage = chunk.x_groq.usage or self._usage
         if chunk.meta is not None:
             self._meta = chunk.meta
         self._tail = not chunk.choices and (chunk.usage is not None or chunk.meta is not None)
@@ -213,6 +215,8 @@ class Assembler:
             if growing is None:
                 growing = self._choices[choice.index] = _Growing()
             growing.add(choice)
+            if choice.usage is not None:
+                self._usage = choice.usage
 
     @property
     def usage(self) -> Usage | None:

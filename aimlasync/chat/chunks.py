@@ -63,6 +63,14 @@ class ChunkChoice(Wire):
     delta: Delta = msgspec.field(default_factory=Delta)
     finish_reason: str | None = None
     logprobs: Logprobs | None = None
+    usage: Usage | None = None
+    """Where Moonshot states it, in the last chunk."""
+
+
+class GroqTail(Wire):
+    """Groq's own block in the last chunk."""
+
+    usage: Usage | None = None
 
 
 class ChatCompletionChunk(Received):
@@ -77,6 +85,7 @@ class ChatCompletionChunk(Received):
     service_tier: str | None = None
     system_fingerprint: str | None = None
     meta: Meta | None = None
+    x_groq: GroqTail | None = None
     error: Any = None
 
 

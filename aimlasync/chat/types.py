@@ -1,7 +1,7 @@
 """/chat/completions on the wire: structs of requests and replies; those of streams are in `chat.chunks`.
 
-Every field may be missing or null but the few that the others depend on. It has no I/O. It may import `config`,
-`vendor_parameters` and `wire.base`.
+Every field may be missing or null but the few that the others depend on. It has no I/O. It may import
+`chat.endings`, `chat.vendor_parameters`, `config` and `wire.base`.
 Sources: the OpenAPI specs of the AI/ML API for its OpenAI models (2026-08), ByteSpike's "OpenAI chat completions" page,
 and what servers send beyond them.
 """
@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from aimlasync.chat.endings import ending_of
 from aimlasync.chat.vendor_parameters import VendorParameters
 from aimlasync.config import CALL_OPTIONS, CallOptions
 from aimlasync.wire.base import Meta, Received, Reply, Wire, decode
@@ -314,6 +315,9 @@ class Usage(UsageExtras):
     total_tokens: int = 0
     prompt_tokens_details: PromptTokensDetails | None = None
     completion_tokens_details: CompletionTokensDetails | None = None
+    input_tokens: int | None = None
+    """What servers that translate other protocols leave in place of `prompt_tokens`, or beside it."""
+    output_tokens: int | None = None
 
 
 class ChatCompletion(Reply):
@@ -345,7 +349,7 @@ class ChatCompletion(Reply):
 
         Check it: vendors have been seen to apply a cap that the request does not set.
         """
-        return any(choice.finish_reason == "length" for choice in self.choices)
+        return any(ending_of(choice.finish_reason) == "cap" for choice in self.choices)
 
     @property
     def parsed(self) -> Any:

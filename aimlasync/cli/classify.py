@@ -21,9 +21,19 @@ from aimlasync.bulk.output.tables import check_format, format_of_stream
 from aimlasync.bulk.tasks.answer_schema import load_form
 from aimlasync.bulk.tasks.classification import ClassifyTask
 from aimlasync.bulk.tasks.few_shot import read_shots
+from aimlasync.bulk.tasks.images import check_image_columns
 from aimlasync.bulk.tasks.labels import read_labels
 from aimlasync.bulk.tasks.text_column import SAMPLE, text_column
-from aimlasync.cli.files import FORMATS, check_outputs, excel_option, is_file, open_input, reading_options, row_writer
+from aimlasync.cli.files import (
+    FORMATS,
+    check_outputs,
+    excel_option,
+    image_option,
+    is_file,
+    open_input,
+    reading_options,
+    row_writer,
+)
 from aimlasync.cli.job_options import JobOptions, job_options
 from aimlasync.cli.options import (
     NO_KEY,
@@ -54,6 +64,7 @@ _UNASKED = "no AIML_API_KEY or BYTESPIKE_API_KEY: answers come from the built-in
 @click.option("--few-shot", metavar="FILE", help="Examples to show: a CSV or JSONL of texts and labels.")
 @click.option("--confidence", is_flag=True, help="Add how sure the model was, where it gives token probabilities.")
 @click.option("--text", metavar="COLUMN", help="The column to judge; by default `text`, or the only one with prose.")
+@image_option
 @click.option("--prompt", metavar="TEMPLATE", help="The user message; {text} and {any column} are filled in.")
 @click.option("--system", metavar="TEXT", help="The system message, instead of the one made from the labels.")
 @click.option(
@@ -76,6 +87,7 @@ def classify(
     few_shot: str | None,
     confidence: bool,
     text: str | None,
+    images: tuple[str, ...],
     prompt: str | None,
     system: str | None,
     output: str,
@@ -114,7 +126,9 @@ def classify(
     to_file = is_file(output)
     with closing(open_input(file, format_, reading, spool=to_file)) as source:
         sample = source.sample(1 if text is not None else SAMPLE)
-        column = text_column(source.columns, sample, text, source.name)
+        column = None
+        if text is not None or not images or "text" in source.columns:
+            column = text_column(source.columns, sample, text, source.name)
         task = ClassifyTask(
             labels=names,
             form=form,
@@ -123,13 +137,15 @@ def classify(
             prompt=prompt or "{text}",
             system=system,
             text=column,
+            images=images,
             multi=multi,
-            shots=[] if few_shot is None else read_shots(few_shot, text=column, label=gold or label_column),
+            shots=[] if few_shot is None else read_shots(few_shot, text=column or "text", label=gold or label_column),
             confidence=confidence,
             structured=structured,
         )
         task.name = source.name
         task.prompt.check(source.columns)
+        check_image_columns(images, source.columns, source.name)
         added = _added(source, task, label_column, confidence=confidence)
         _check_gold(source, gold)
         written = format_of_path(output) or format_of_stream(source)

@@ -310,10 +310,10 @@ class Attempt(msgspec.Struct, eq=False):
         """The caller left: drop the connection; it says nothing about the server."""
         if self.reply is not None:
             self.reply.abort()
-            # The error of a deadline shows it, and a response's headers may echo a key.
-            self.secrets.without(self.info)
         if not self.permit.is_held:
             return
+        # The error of a deadline shows it, and a response's headers may echo a key.
+        self.secrets.without(self.info)
         call, upstream = self.call, self.target.upstream
         if call.probing:
             upstream.retry_budget.probed(None)

@@ -24,7 +24,7 @@ from aimlasync.config import CallOptions
 from aimlasync.endpoints.paths import path_below, refused
 from aimlasync.endpoints.providers import Api
 from aimlasync.errors import AimlasyncError, APIStatusError, APITimeoutError, StreamError
-from aimlasync.headers import Fields
+from aimlasync.headers import FRAMING, Fields
 from aimlasync.info import Info
 from aimlasync.transport.base import MAX_BODY, RawReply
 from aimlasync.wire.base import Reply, encode, plain
@@ -32,8 +32,17 @@ from aimlasync.wire.base import Reply, encode, plain
 # Paths, below an endpoint's base URL, that ask a model; Azure names the deployment before.
 _PIPELINE = re.compile(r"(?P<path>(?:deployments/[^/]+/)?(?P<api>chat/completions|responses))/?\Z")
 _APIS: Mapping[str, Api] = {"chat/completions": "chat", "responses": "responses"}
+_HOP_BY_HOP = FRAMING | {"content-encoding", "set-cookie"}
 IDEMPOTENT = frozenset(("GET", "HEAD", "OPTIONS", "PUT", "DELETE"))
 """Methods whose requests may be sent again whatever became of the first one (RFC 9110, 9.2.2)."""
+
+
+def end_to_end(headers: Mapping[str, str]) -> dict[str, str]:
+    """Return the headers of a response that may be sent on with its bytes (RFC 9110, 7.6.1).
+
+    Those of the connection, of an encoding that is undone here, and cookies of the server's host are left out.
+    """
+    return {name: value for name, value in headers.items() if name.lower() not in _HOP_BY_HOP}
 
 
 class Forwarded:
@@ -47,6 +56,11 @@ class Forwarded:
         self.status = status
         self.headers = headers
         self.info = info
+
+    @property
+    def end_to_end_headers(self) -> dict[str, str]:
+        """The headers that may be sent on with the bytes: see `end_to_end`."""
+        return end_to_end(self.headers)
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         while piece := await self._next():

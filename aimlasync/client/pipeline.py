@@ -160,6 +160,7 @@ class Pipeline:
                 )
             call.priority = options.get("priority", "interactive")
             call.tenant, call.affinity = options.get("tenant"), options.get("affinity")
+            call.budget = options.get("budget", call.budget)
         if path is not None or settings.query or (options and options.get("extra_query")):
             address(call.targets, path, settings, options.get("extra_query"))
         if self.observer is not None:

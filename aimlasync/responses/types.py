@@ -1,7 +1,7 @@
 """/v1/responses on the wire: structs of requests and replies; those of streams are in `responses.events`.
 
 Output items and parts of a type that is not listed here are kept as `Unknown`. It has no I/O. It may import
-`chat.types`, `config` and `wire.base`. Source: the OpenAPI specs "RESPONSES" of the AI/ML API for its OpenAI models
+`chat`, `config` and `wire.base`. Source: the OpenAPI specs "RESPONSES" of the AI/ML API for its OpenAI models
 (2026-08): one schema for all of them, with a `oneOf` on `type` for output items.
 """
 
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Union
 
 import msgspec
 
+from aimlasync.chat.endings import ending_of
 from aimlasync.chat.types import TokenLogprob, UsageExtras
 from aimlasync.config import CALL_OPTIONS, CallOptions
 from aimlasync.wire.base import Meta, Reply, Unknown, Wire, decode
@@ -414,7 +415,7 @@ class Response(Reply):
     @property
     def truncated(self) -> bool:
         """Whether an output cap cut the answer; `output_text` is then incomplete."""
-        return self.incomplete_details is not None and self.incomplete_details.reason == "max_output_tokens"
+        return self.incomplete_details is not None and ending_of(self.incomplete_details.reason) == "cap"
 
     @property
     def refusal(self) -> str | None:

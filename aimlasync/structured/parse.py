@@ -1,6 +1,6 @@
 """Parses the answer of a decoded reply into a value of the type that was asked for, or raises an AnswerError.
 
-It has no I/O. The reply is complete and paid for, so every error carries it. It may import `chat.types`,
+It has no I/O. The reply is complete and paid for, so every error carries it. It may import `chat`,
 `responses.types`, `errors` and this package.
 """
 
@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from aimlasync.chat.endings import ending_of
 from aimlasync.chat.types import ChatCompletion
 from aimlasync.errors import AnswerError, AnswerInvalidError, AnswerRefusedError, AnswerTruncatedError
 from aimlasync.responses.types import Response
@@ -25,10 +26,13 @@ def parse_completion(reply: ChatCompletion, form: Format[Any]) -> ChatCompletion
         message = choice.message
         if message.refusal:
             raise _error(AnswerRefusedError, f"the model refused: {message.refusal}", reply)
-        if choice.finish_reason == "content_filter":
-            raise _error(AnswerRefusedError, "a content filter cut the answer", reply)
-        if choice.finish_reason == "length":
+        ending = ending_of(choice.finish_reason)
+        if ending == "filter":
+            raise _error(AnswerRefusedError, f"a content filter cut the answer ({choice.finish_reason})", reply)
+        if ending == "cap":
             raise _error(AnswerTruncatedError, _cut(form), reply)
+        if ending == "failure":
+            raise _error(AnswerInvalidError, f"the answer failed ({choice.finish_reason})", reply)
         text = message_text(message)
         if not text and (message.tool_calls or message.function_call):
             # The model called a tool; its answer comes in a later turn.
@@ -51,11 +55,11 @@ def parse_response(reply: Response, form: Format[Any]) -> Response:
         raise _error(AnswerTruncatedError, _cut(form), reply)
     if reply.status == "incomplete":
         reason = reply.incomplete_details.reason if reply.incomplete_details is not None else None
-        kind = AnswerRefusedError if reason == "content_filter" else AnswerTruncatedError
+        kind = AnswerRefusedError if ending_of(reason) == "filter" else AnswerTruncatedError
         raise _error(kind, f"the answer is incomplete: {reason or 'no reason given'}", reply)
-    if reply.status == "failed":
+    if reply.status in ("failed", "cancelled"):
         said = reply.error.message if reply.error is not None else "no reason given"
-        raise _error(AnswerInvalidError, f"the run failed: {said}", reply)
+        raise _error(AnswerInvalidError, f"the run {reply.status}: {said}", reply)
     text = answer_text(reply)
     if not text and any(item.type in _CALLS for item in reply.output):
         return reply

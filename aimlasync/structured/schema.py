@@ -7,7 +7,7 @@ description``. A constraint outside the subset is stated to the model in a ``des
 Source: OpenAI, "Structured outputs: supported schemas" (developers.openai.com/api/docs/guides/structured-outputs).
 OpenAI's base models also take ``format``, ``pattern``, ``minimum`` and the like; fine-tuned models and some
 OpenAI-compatible servers refuse them. Types of pydantic go to
-`pydantic_models`, which is loaded where pydantic is. It imports nothing else of this library.
+`pydantic_models`, which is loaded where pydantic is. It may import this package.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from typing import Any, Generic, NoReturn, Protocol, TypeVar, overload
 
 import msgspec
 import msgspec.inspect as mi
+
+from aimlasync.structured.numbers import WholeNumbers
 
 __all__ = ["Format", "format_of"]
 
@@ -125,7 +127,7 @@ def _build(type: Any) -> Format[Any]:
     info = mi.type_info(type)
     schema, wrapped = _Walk().root(info)
     target = msgspec.defstruct("Wrapped", [("value", type)]) if wrapped else type
-    return Format(_slug(_show(info)), schema, msgspec.json.Decoder(target), wrapped)
+    return Format(_slug(_show(info)), schema, WholeNumbers(target), wrapped)
 
 
 # A bounded cache instead of a weak one: `list[Ticket]` is a new object at every call site, so a weak key would be

@@ -16,7 +16,7 @@ from yarl import URL
 
 from aimlasync.errors import AimlasyncError, APIConnectionError, APITimeoutError, ClientClosedError
 from aimlasync.headers import check_target, joined, sendable
-from aimlasync.transport.aiohttp_session import FOREIGN, translated
+from aimlasync.transport.aiohttp_session import FOREIGN, Resolver, translated
 from aimlasync.transport.base import RawReply
 from aimlasync.transport.connection import Connection, Outbox
 
@@ -108,7 +108,8 @@ class LeanTransport:
             raise ClientClosedError("this transport is closed; make a new one")
         if self.connector is None:
             # Our permits are the only queue; a limit here would be a second, silent one.
-            self.connector = aiohttp.TCPConnector(limit=0, ttl_dns_cache=300)
+            self.connector = aiohttp.TCPConnector(limit=0, ttl_dns_cache=300, resolver=Resolver())
+            self.connector._resolver_owner = True
         target = URL(url, encoded=True)
         origin = self._origins.get(target.origin())
         if origin is None:

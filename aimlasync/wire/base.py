@@ -148,14 +148,17 @@ def plain(raw: bytes) -> Any:
     """Read JSON, including the invalid JSON that servers send.
 
     NaN, Infinity and 1e999 become null; invalid UTF-8 and half a surrogate pair become U+FFFD; a byte order mark is
-    skipped. Raises msgspec.DecodeError for anything else that is no JSON.
+    skipped; UTF-16 and UTF-32 are told by their first bytes. Raises msgspec.DecodeError for anything else that is no
+    JSON.
     """
     try:
         return msgspec.json.decode(raw)
     except (ValueError, RecursionError):
         pass
     try:
-        value = json.loads(raw.decode("utf-8-sig", "replace"), parse_constant=lambda _: None, parse_float=_finite)
+        value = json.loads(
+            raw.decode(json.detect_encoding(raw), "replace"), parse_constant=lambda _: None, parse_float=_finite
+        )
         return msgspec.json.decode(_HALF.sub("\ufffd", json.dumps(value, ensure_ascii=False)))
     except (ValueError, RecursionError) as error:
         problem = str(error)

@@ -7,6 +7,7 @@ Sources: AI/ML API "Errors and messages"; ByteSpike "Errors reference"; OpenAI's
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -84,7 +85,7 @@ def status_error(
     `out_of_credit` lists (status, text) pairs that mean no credit; `should_retry` is `x-should-retry` where the server
     sent it.
     """
-    text = body.decode("utf-8-sig", "replace")
+    text = body.decode(json.detect_encoding(body), "replace")
     decoded, detail = read_text(text) or (text, read_error(excerpt(text)))
     if info is not None and detail.request_id is not None:
         info.server_request_id = detail.request_id
@@ -144,7 +145,7 @@ def error_in_body(body: Any, *, raw: bytes, info: Info | None, billed: bool | No
     retryable = (cls.retryable or status in _TRANSIENT_4XX) and not _is_permanent(detail, detail.message)
     return cls(
         f"HTTP 200 with an error in the body: "
-        f"{_bounded(detail.message) or excerpt(raw.decode('utf-8-sig', 'replace'))}",
+        f"{_bounded(detail.message) or excerpt(raw.decode(json.detect_encoding(raw), 'replace'))}",
         status=status,
         body=body,
         code=detail.code,

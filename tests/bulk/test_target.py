@@ -247,6 +247,8 @@ def test_no_option_takes_a_journal_from_a_job_that_runs(command: str) -> None:
         (("export", "j.jsonl", "--input", "in.csv", "-o", "in.csv"), "the input itself"),
         (("export", "j.jsonl", "-o", "b.jsonl.manifest", "--format", "csv"), "part of the journal of another job"),
         (("report", "j.jsonl", "-o", "b.jsonl.compact"), "part of the journal of another job"),
+        (("merge", "j.jsonl", "-o", "b.jsonl.manifest"), "part of the journal of another job"),
+        (("merge", "j.jsonl", "-o", "j.jsonl.manifest"), "part of the journal of another job"),
         (("report", "j.jsonl", "-o", "j.jsonl"), "part of the job's own journal"),
         (("report", "j.jsonl", "-o", "no/page.html"), "there is no directory no"),
         (("merge", "j.jsonl", "-o", "j.jsonl"), "one of the journals to merge"),

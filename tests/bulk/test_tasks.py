@@ -109,7 +109,7 @@ def test_a_body_may_leave_the_model_to_the_caller_and_is_not_changed() -> None:
 BAD: list[tuple[dict[str, Any], str]] = [
     ({"custom_id": None}, 'no "custom_id"'),
     ({"custom_id": ""}, 'no "custom_id"'),
-    ({"custom_id": 5}, 'no "custom_id"'),
+    ({"custom_id": True}, 'no "custom_id"'),
     ({"body": None}, 'no "body"'),
     ({"body": [1]}, 'no "body"'),
     ({"method": "GET"}, "\"method\" is 'GET'; only POST"),

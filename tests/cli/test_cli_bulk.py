@@ -464,7 +464,7 @@ def test_the_journals_of_two_jobs_are_not_merged(vendor: Vendor) -> None:
     ("content", "args", "said"),
     [
         (request("one") + request("one"), [], "in.jsonl: line 2: 'one' is the id of an earlier row too"),
-        (request("one") + "{}\n", [], 'in.jsonl: line 2: no "custom_id"'),
+        (request("one") + "{}\n", [], 'in.jsonl: line 2: no "body"'),
         (request("one") + '{"custom_id":"b","body":3}\n', [], 'in.jsonl: line 2: no "body"'),
         (request("one") + "{\n", [], "in.jsonl: line 2: not JSON"),
         (request("one") + request("b", stream=True), [], 'in.jsonl: line 2: "stream" is set'),

@@ -13,6 +13,7 @@ from aimlasync import (
     APITimeoutError,
     AsyncClient,
     Budget,
+    BudgetExceededError,
     Endpoint,
     Hedge,
     InternalServerError,
@@ -370,3 +371,15 @@ async def test_another_path_is_bounded_too(script: Script) -> None:
             with pytest.raises(APITimeoutError):
                 await read(await client.forward("GET", "files", timeout=Timeout(total=0.05, idle=0.05)))
         await until(lambda: server.open_connections == 0)
+
+
+async def test_a_call_counts_against_the_budget_it_brings(simulator: Simulator) -> None:
+    own, clients = Budget(1.0), Budget(1.0)
+    endpoint = Endpoint.aimlapi(api_key="k", base_url=simulator.base_url)
+    body = json.dumps({"model": NANO, "messages": [{"role": "user", "content": "Hello"}]}).encode()
+    async with AsyncClient(endpoints=[endpoint], budget=clients) as client:
+        await read(await client.forward("POST", "chat/completions", body, budget=own))
+        assert own.spent > 0
+        assert clients.spent == 0
+        with pytest.raises(BudgetExceededError):
+            await client.chat.completions.create(model=NANO, messages=[], budget=Budget(0.0))

@@ -304,6 +304,7 @@ async def test_a_call_that_ends_in_the_middle_of_its_answer_shows_no_secret(stat
                         async with asyncio.timeout(0.2):
                             await call(client)
                     assert leaks(seen(caught.value), KEY) == []
+        await until(lambda: server.open_connections == 0)
 
 
 @pytest.mark.parametrize("make", [LeanTransport, AiohttpTransport])

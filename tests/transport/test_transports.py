@@ -336,3 +336,24 @@ async def test_dropping_an_answered_response_does_not_hurt_the_call_that_has_its
         assert await (await second).read() == BODY
         assert server.connections == 1
         await transport.close()
+
+
+@pytest.mark.parametrize("host", ["a..b", f"{'a' * 70}.test", "empty.test"])
+async def test_a_name_that_cannot_be_looked_up_leads_to_the_next_endpoint(
+    host: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look_up = aiohttp.DefaultResolver.resolve
+
+    async def resolve(self: Any, name: str, *args: Any) -> Any:
+        # What a resolver finds of a host that has addresses of another kind alone.
+        return [] if name == "empty.test" else await look_up(self, name, *args)
+
+    monkeypatch.setattr(aiohttp.DefaultResolver, "resolve", resolve)
+    async with raw_server(raw(SIZED)) as server:
+        gone = Endpoint(base_url=f"http://{host}/v1", allow_http=True)
+        async with AsyncClient(endpoints=[gone, Endpoint(base_url=server.base_url)], timeout=10) as client:
+            reply = await client.chat.completions.create(model="m", messages=HELLO)
+            assert (reply.text, reply.info.attempts) == ("hi", 2)
+        async with AsyncClient(endpoints=[gone], max_retries=0) as client:
+            with pytest.raises(APIConnectionError, match=f"could not connect to {host}:80: (that is no|the) name"):
+                await client.models.retrieve("m")

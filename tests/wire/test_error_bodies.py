@@ -27,11 +27,25 @@ PADDING = b', "padding": "' + b"x" * 2**21
         Script([QUOTA, b', "a": '], status=429, content_type="application/json", end="reset"),
         Script([QUOTA, b', "a": '], status=429, content_type="application/json", end="truncated_chunked"),
         Script([b"\xef\xbb\xbf" + QUOTA, b"}}"], status=429, content_type="application/json"),
+        Script([(QUOTA + b"}}").decode().encode("utf-16")], status=429, content_type="application/json"),
+        Script([QUOTA.decode().encode("utf-16-be")], status=429, content_type="application/json"),
         Script([QUOTA, b', "a": ', b"[" * 50_000, b"]" * 50_000, b"}}"], status=429, content_type="application/json"),
         Script([QUOTA, b', "a": ', b"[" * 900, b"]" * 900, b"}}"], status=429, content_type="application/json"),
         Script([b'{"message": "429 ', json.dumps(QUOTA.decode())[1:-1].encode()], status=500),
     ],
-    ids=["cut", "padded", "blank", "reset", "broken", "marked", "deep", "less deep", "cut upstream"],
+    ids=[
+        "cut",
+        "padded",
+        "blank",
+        "reset",
+        "broken",
+        "marked",
+        "utf-16",
+        "cut utf-16",
+        "deep",
+        "less deep",
+        "cut upstream",
+    ],
 )
 async def test_what_a_long_or_cut_body_says_is_heard(script: Script) -> None:
     async with raw_server(script) as server:
@@ -104,6 +118,16 @@ async def test_answers_behind_a_byte_order_mark_are_answers() -> None:
     async with raw_server(Script([BOM + RESPONSE], content_type="application/json")) as server:
         async with AsyncClient(api_key=KEY, base_url=server.base_url) as client:
             assert (await client.responses.create(model="m", input="a")).output_text == "hi"
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-32"])
+async def test_an_answer_in_another_unicode_encoding_is_an_answer(encoding: str) -> None:
+    said = ANSWER.decode().encode(encoding)
+    async with raw_server(Script([said], content_type="application/json", end="keep")) as server:
+        async with AsyncClient(api_key=KEY, base_url=server.base_url) as client:
+            reply = await client.chat.completions.create(model="m", messages=HELLO)
+            assert reply.text == "hi"
+            assert reply.to_dict() == json.loads(ANSWER)
 
 
 @pytest.mark.parametrize("models", [b'{"data": [{"id": "m"}]}', b'[{"id": "m"}]'])

@@ -6,6 +6,7 @@ delimited  CSV and TSV, in the dialect of the input
 parquet_table   Parquet, with the types of the input
 workbook_table  an Excel workbook
 cells      a value as the text of a cell
+result_rows     results of a job as rows of another
 merge      the journals of shards as one
 failed     the lines that are failures
 target     where a job may write

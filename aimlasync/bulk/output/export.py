@@ -15,6 +15,7 @@ from typing import Any, Literal
 import msgspec
 from msgspec import UNSET
 
+from aimlasync.bulk.input.columns import column_of, value_of
 from aimlasync.bulk.input.parquet import ArrowRow
 from aimlasync.bulk.input.rows import Format, InputError, Row
 from aimlasync.bulk.input.source import Source
@@ -24,6 +25,7 @@ from aimlasync.bulk.journal.record import Facts, Record
 from aimlasync.bulk.output.parquet_table import Kind, KindError
 from aimlasync.bulk.output.tables import as_written, check_format, format_of_stream, open_table, style_of
 from aimlasync.bulk.output.target import Target
+from aimlasync.bulk.tasks.request import RequestError, is_request_line, line_id
 from aimlasync.bulk.tasks.result import Reply, reply_of
 from aimlasync.chat.types import ChatCompletion
 from aimlasync.structured.answer_text import answer_object, answer_text
@@ -155,6 +157,8 @@ class Layout:
         self.kinds: dict[str, Kind] = {}
         """Of those columns that need not be guessed."""
         self._gets: list[tuple[int | None, Callable[[Outcome], Any]]] = []
+        # Columns within columns of the input, by their place.
+        self._within: list[tuple[int, str]] = []
         for at, column in enumerate(self.columns):
             # CSV may have several columns without a name; each is found by its place.
             if column and self.columns.index(column) < at:
@@ -179,7 +183,10 @@ class Layout:
             fields = as_written(row)
         elif self._format == "parquet" and isinstance(row.raw, ArrowRow):
             fields = row.raw.cells()
-        return self.values(fields, outcome)
+        values = self.values(fields, outcome)
+        for at, column in self._within:
+            values[at] = value_of(row.fields, column)
+        return values
 
     def object_of_row(self, row: Row, outcome: Outcome) -> dict[str, Any]:
         """Return the row as an object with what is added: all its members, also those that no other row has."""
@@ -200,6 +207,9 @@ class Layout:
         for start, root in (("body.", "body"), ("answer.", "answer_object")):
             if found.startswith(start) and len(found) > len(start):
                 return None, _at_path(root, found.removeprefix(start).split("."))
+        if column and column_of(self._inputs, column) is not None:
+            self._within.append((at, column))
+            return None, _nothing
         there = [repr(name) if "," in name or " " in name else name for name in (*self._inputs, *self._results) if name]
         more = "answer.KEY, body.PATH.IN.IT"
         raise InputError(name, f"no column {column!r}; there are: {', '.join([*there, more])}")
@@ -242,14 +252,13 @@ def id_column(journal_path: str) -> str | None:
     return column if isinstance(column, str) else None
 
 
-def is_request(fields: Mapping[str, Any]) -> bool:
-    """Whether a row is an input line of OpenAI's Batch API: {"custom_id", "method", "url", "body"}."""
-    return isinstance(fields.get("custom_id"), str) and isinstance(fields.get("body"), dict)
-
-
 def default_id(row: Row) -> str:
     """Return the custom_id that a row brings with it as a request, else its own."""
-    return str(row.fields["custom_id"]) if is_request(row.fields) else row.custom_id
+    name = None
+    if is_request_line(row.fields):
+        with suppress(RequestError):
+            name = line_id(row.fields)
+    return row.custom_id if name is None else name
 
 
 @dataclass(frozen=True, slots=True)
@@ -348,7 +357,7 @@ def _columns(
         raise InputError(source.name, "a pipe, and an export reads its input more than once; save it to a file first")
     first = source.sample(1)[0]
     inputs = source.columns
-    requests = is_request(first.fields)
+    requests = is_request_line(first.fields)
     known = requests and set(columns or ()) <= {*inputs, *RESULTS}
     if source.format in ("json", "jsonl") and not known:
         # Objects may have different members, and every member gets a column.

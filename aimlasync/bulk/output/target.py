@@ -87,8 +87,7 @@ class Target:
         for path in self._taken:
             if real == os.path.realpath(path) or _same(real, path):
                 raise InputError(self.path, f"belongs to the output itself; choose another {self._option}")
-        if not self._is_journal:
-            self._check_journals(real)
+        self._check_journals(real)
         return self._check_content(real)
 
     @contextmanager
@@ -125,11 +124,12 @@ class Target:
     def _check_journals(self, real: str) -> None:
         """Refuse what belongs to a journal: the job's own, and another's unless it is to be replaced on purpose."""
         path, other = self.path, f"choose another {self._option}"
-        if real == self._journal or self._journal == _stem(real):
+        stem = _stem(real)
+        if stem == self._journal or (real == self._journal and not self._is_journal):
             raise InputError(path, f"part of the job's own journal; {other}")
-        if (stem := _stem(real)) is not None and is_manifest(f"{stem}.manifest"):
+        if stem is not None and is_manifest(f"{stem}.manifest"):
             raise InputError(path, f"part of the journal of another job; {other}")
-        if is_manifest(f"{real}.manifest"):
+        if not self._is_journal and is_manifest(f"{real}.manifest"):
             try:
                 with locked(real):
                     pass

@@ -9,5 +9,7 @@ labels          the labels to choose from
 answer_schema   the form of an answer
 few_shot        examples to show
 text_column     which column is the text
+messages        what a user says: text, images, a conversation
+images          images that a column names
 confidence      how sure the model was of a label
 """

@@ -11,15 +11,17 @@ from typing import Any
 
 import msgspec
 
-from aimlasync.bulk.input.rows import InputError, Row
+from aimlasync.bulk.input.rows import Row
 from aimlasync.bulk.tasks.answer_schema import Form
 from aimlasync.bulk.tasks.confidence import confidence_of
+from aimlasync.bulk.tasks.images import check_images, image_urls
 from aimlasync.bulk.tasks.labels import Labels, LabelsError, answer_type, instructions
+from aimlasync.bulk.tasks.messages import user_content
 from aimlasync.bulk.tasks.prompt import Prompt
 from aimlasync.bulk.tasks.request import Api, Request
 from aimlasync.bulk.tasks.result import Answer, Read, Reply
 from aimlasync.bulk.tasks.tasks import EmptyTextError, body_of, checked_params, id_of
-from aimlasync.bulk.tasks.text_column import row_text
+from aimlasync.bulk.tasks.text_column import needed_value, row_text
 from aimlasync.config import Structured
 from aimlasync.errors import AnswerInvalidError
 from aimlasync.structured.schema import format_of
@@ -37,7 +39,9 @@ _FILL = (
 class ClassifyTask:
     """Asks for one of `labels` for a text, for several of them (`multi`), or for an answer in a `form`.
 
-    `shots` are examples, shown to the model as earlier turns. `confidence` asks for the probabilities of the tokens.
+    `text` is the column of the text, None where only the columns of `images` are judged: addresses, or paths beside the
+    input. `shots` are examples, shown to the model as earlier turns. `confidence` asks for the probabilities of the
+    tokens.
     `structured` is how an answer in its form is asked for, by default in the surest way that the model has.
     """
 
@@ -47,7 +51,8 @@ class ClassifyTask:
         model: str,
         labels: Mapping[str, str] | Sequence[str] | None = None,
         form: Form | None = None,
-        text: str = "text",
+        text: str | None = "text",
+        images: Sequence[str] = (),
         endpoint: Api = "chat",
         prompt: str = "{text}",
         system: str | None = None,
@@ -74,7 +79,8 @@ class ClassifyTask:
         self.form = form or form_of_labels(meanings or {}, multi)
         self.labels = list(meanings) if meanings is not None else [str(label) for label in self.form.labels]
         said = system if system is not None else _FILL if meanings is None else instructions(meanings, multi=multi)
-        self.prompt = Prompt(said, prompt)
+        self.images = list(images)
+        self.prompt = Prompt(said, prompt, may_be_fixed=bool(images))
         self._needed = [name for name in self.prompt.columns() if name != "text"]
         self._label_key = self.form.label_column
         self._shots = list(shots)
@@ -101,6 +107,7 @@ class ClassifyTask:
             "confidence": self._confidence,
             "parameters": self._said,
             "id": self.id_column,
+            **({"images": self.images} if self.images else {}),
         }
 
     def custom_id(self, row: Row) -> str:
@@ -109,19 +116,23 @@ class ClassifyTask:
 
     def request(self, row: Row) -> Request:
         """Return what is asked about a row. Raises InputError, or EmptyTextError for a row without a text."""
-        text = row_text(row, self.text, self.name)
-        if not text.strip():
+        text = "" if self.text is None else row_text(row, self.text, self.name)
+        images = image_urls(row, self.images, self.name) if self.images else ()
+        if not images and not text.strip():
             raise EmptyTextError("the text is empty, so nothing was sent", billed=False)
-        user = self.prompt.user(text, row.fields)
-        body = body_of(self.endpoint, self.model, self.prompt.system, user, shots=self._turns, params=self._params)
+        said = user_content(self.prompt.user(text, row.fields), images, self.endpoint)
+        turns: list[dict[str, Any]] = [*self._turns, {"role": "user", "content": said}]
+        body = body_of(self.endpoint, self.model, self.prompt.system, turns, params=self._params)
         return Request(custom_id=self.custom_id(row), api=self.endpoint, body=body, structured=self._structured)
 
     def check(self, row: Row) -> None:
         """Raises InputError for a row that cannot be asked about."""
-        row_text(row, self.text, self.name)
+        if self.text is not None:
+            row_text(row, self.text, self.name)
         for name in self._needed:
-            if name not in row.fields:
-                raise InputError(self.name, f"no {name!r} in this row; every row needs it", line=row.line)
+            needed_value(row, name, self.name)
+        if self.images:
+            check_images(row, self.images, self.name)
 
     def _read(self, reply: Reply) -> Answer:
         value = self.form.read(reply)
@@ -150,7 +161,7 @@ class ClassifyTask:
             if self._given is not None and label not in self._given:
                 raise LabelsError(f"the example {text[:40]!r} has {label!r}, which is none of the labels")
         return [
-            {"role": "user", "content": self.prompt.user(text, {self.text: text})},
+            {"role": "user", "content": self.prompt.user(text, {} if self.text is None else {self.text: text})},
             {"role": "assistant", "content": msgspec.json.encode(whole).decode()},
         ]
 

@@ -14,6 +14,7 @@ from msgspec import UNSET
 
 from aimlasync.bulk.input.rows import Row
 from aimlasync.bulk.tasks.request import Request
+from aimlasync.chat.endings import ending_of
 from aimlasync.chat.types import ChatCompletion, decode_completion
 from aimlasync.cost.tokens import tokens_of
 from aimlasync.errors import AimlasyncError
@@ -110,9 +111,9 @@ def is_refused(reply: Reply) -> bool:
         if not reply.choices:
             return False
         choice = reply.choices[0]
-        return bool(choice.message.refusal) or choice.finish_reason == "content_filter"
+        return bool(choice.message.refusal) or ending_of(choice.finish_reason) == "filter"
     cut = reply.incomplete_details
-    return bool(reply.refusal) or (cut is not None and cut.reason == "content_filter")
+    return bool(reply.refusal) or (cut is not None and ending_of(cut.reason) == "filter")
 
 
 class _Shape(msgspec.Struct, gc=False):

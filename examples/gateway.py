@@ -1,0 +1,79 @@
+"""An OpenAI-compatible endpoint of one's own before the vendors: shared limits, failover, tenants with a budget each.
+
+    GATEWAY_TENANTS='{"key-of-team-a": 5.0, "key-of-team-b": 0.5}' python examples/gateway.py
+
+Any client in any language uses it with base_url http://127.0.0.1:8000/v1 and a tenant's key; budgets are in US dollars.
+Bodies and answers pass as they are. The vendors' keys are those of AIML_API_KEY and BYTESPIKE_API_KEY.
+"""
+
+import json
+import os
+from hashlib import sha256
+
+from aiohttp import web
+
+from aimlasync import AimlasyncError, AsyncClient, Budget, BudgetExceededError, Endpoint
+from aimlasync.aiohttp_web import client_of, setup
+from aimlasync.relay import Failure, failed, failure
+
+TENANTS = {
+    sha256(key.encode()).digest(): (f"tenant-{number}", Budget(usd))
+    for number, (key, usd) in enumerate(json.loads(os.environ.get("GATEWAY_TENANTS", '{"test": 1.0}')).items(), 1)
+}
+
+
+async def handle(request: web.Request) -> web.StreamResponse:
+    key = request.headers.get("Authorization", "").removeprefix("Bearer ")
+    tenant, budget = TENANTS.get(sha256(key.encode()).digest(), (None, None))
+    if tenant is None:
+        return refusal(failed(401, "invalid_api_key", "the gateway does not know this key"))
+    try:
+        answer = await client_of(request).forward(
+            request.method,
+            request.match_info["path"],
+            await request.read() or None,
+            query=request.query_string,
+            extra_headers={name: request.headers[name] for name in ("Content-Type",) if name in request.headers},
+            tenant=tenant,
+            budget=budget,
+        )
+    except BudgetExceededError:
+        return refusal(failed(402, "budget_exceeded", f"{tenant} has spent its budget"))
+    except AimlasyncError as error:
+        return refusal(failure(error))
+    try:
+        response = web.StreamResponse(status=answer.status, headers=answer.end_to_end_headers)
+        await response.prepare(request)
+        async for piece in answer:
+            await response.write(piece)
+        await response.write_eof()
+    except AimlasyncError:
+        # The answer was cut, and must look cut to its reader.
+        response.force_close()
+        if request.transport is not None:
+            request.transport.abort()
+    finally:
+        await answer.close()
+    return response
+
+
+def refusal(said: Failure) -> web.Response:
+    return web.Response(body=said.body, status=said.status, headers=said.headers, content_type="application/json")
+
+
+def client() -> AsyncClient:
+    vendors = {"AIML_API_KEY": Endpoint.aimlapi, "BYTESPIKE_API_KEY": Endpoint.bytespike}
+    endpoints = [make() for variable, make in vendors.items() if os.environ.get(variable)]
+    return AsyncClient(endpoints=endpoints or [Endpoint.aimlapi()], max_queue_per_tenant=100, max_wait=30.0)
+
+
+def application() -> web.Application:
+    app = web.Application(client_max_size=64 * 2**20)
+    setup(app, client)
+    app.router.add_route("*", "/v1/{path:.+}", handle)
+    return app
+
+
+if __name__ == "__main__":
+    # With handler_cancellation, a client that hangs up cancels its call.
+    web.run_app(application(), host="127.0.0.1", port=int(os.environ.get("PORT", "8000")), handler_cancellation=True)
