@@ -117,7 +117,7 @@ class Agent(Generic[OutputT]):
     max_output_tokens, reasoning_effort, reasoning, verbosity, text, seed, stop, tool_choice, parallel_tool_calls,
     stream_options, store, include, metadata, truncation, user, service_tier, prompt_cache_key, safety_identifier,
     frequency_penalty, presence_penalty, logit_bias, provider, web_search_options, extra_headers, extra_body,
-    priority, tenant, affinity (see `CallParams`), and those that vendors document: chat_template_kwargs,
+    structured, priority, tenant, affinity (see `CallParams`), and those that vendors document: chat_template_kwargs,
     enable_thinking, include_reasoning, reasoning, thinking, thinking_budget, echo, min_p, repetition_penalty,
     top_a, top_k, enable_search, last_updated_after_filter, last_updated_before_filter, return_images,
     return_related_questions, search_after_date_filter, search_before_date_filter, search_domain_filter,
