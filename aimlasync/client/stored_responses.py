@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from aimlasync.client import receive
 from aimlasync.client.call import Attempt, Settings
-from aimlasync.client.plain_calls import ask
 from aimlasync.client.pipeline import Pipeline, Receive
+from aimlasync.client.plain_calls import ask
 from aimlasync.config import Timeout
 from aimlasync.endpoints.paths import query_from, segment_of
 from aimlasync.errors import AimlasyncError, APIStatusError, APITimeoutError, NotFoundError, ResponseFailedError
