@@ -69,6 +69,11 @@ class Timeout(msgspec.Struct, frozen=True, kw_only=True):
     """
     idle: float | None = 120.0
     """Streams: between two events, while the reader waits for the next one."""
+    attempt: float | None = None
+    """Other calls: one attempt, from when it is sent until its last byte; waits for limits do not count.
+
+    It may be billed, so it is not tried again.
+    """
 
     def __post_init__(self) -> None:
         for name in self.__struct_fields__:
@@ -80,10 +85,16 @@ class Timeout(msgspec.Struct, frozen=True, kw_only=True):
         """Return the bounds of one call: another `Timeout`, or these with another `total`."""
         if isinstance(total, Timeout):
             return total
-        return Timeout(total=total, connect=self.connect, first_token=self.first_token, idle=self.idle)
+        return msgspec.structs.replace(self, total=total)
 
 
 Priority = Literal["interactive", "bulk"]
+
+Mode = Literal["json_schema", "tool", "json_object", "text"]
+"""The ways to ask for an answer that fits a JSON schema, the surest first; see `structured.modes`."""
+
+Structured = Mode | Literal["auto"]
+"""What `structured=` takes."""
 
 
 class CallOptions(TypedDict, total=False):
@@ -100,6 +111,9 @@ class CallOptions(TypedDict, total=False):
     """Interactive calls are admitted before the bulk calls of the same client."""
     tenant: str | None
     """The tenant that the call is for. Waiting tenants take turns, so that one with many calls delays no other."""
+    structured: Structured | None
+    """How to ask for the JSON schema in `response_format` or `text.format`: "auto" in the surest way that the model
+    has, or one of "json_schema", "tool", "json_object" and "text"; None (the default of `create`) sends it as it is."""
     budget: Any
     """A `Budget` that the call counts against instead of the client's, for instance that of its tenant."""
     affinity: str | None

@@ -24,8 +24,7 @@ from aimlasync.agents.adapters import Turn, adapter_for
 from aimlasync.agents.agent import Agent
 from aimlasync.agents.errors import MaxTurnsExceeded, RunTimeoutError
 from aimlasync.agents.events import ApprovalNeeded, Emit, RunFinished, TextDelta, TurnFinished
-from aimlasync.agents.output import decode_output
-from aimlasync.agents.run_state import Run
+from aimlasync.agents.run_state import Run, ToolCall
 from aimlasync.agents.tool_calls import ToolExecutor
 from aimlasync.agents.tools import Approve, all_loose
 from aimlasync.agents.usage import UsageTracker
@@ -38,6 +37,7 @@ from aimlasync.errors import (
     AnswerTruncatedError,
     APIStatusError,
 )
+from aimlasync.structured.answer_text import decode_answer
 
 if TYPE_CHECKING:
     from aimlasync.client.client import AsyncClient
@@ -146,7 +146,10 @@ class AgentLoop:
 
     async def _loop(self, new_items: list[Any]) -> None:
         run, emit = self.run, self._emit
-        run.items += new_items
+        if new_items:
+            # What is asked comes after the results of calls that were given up.
+            self._append_results()
+            run.items += new_items
         run.status = "open"
         while True:
             if run.pending:
@@ -157,9 +160,7 @@ class AgentLoop:
                     if emit is not None:
                         await emit(ApprovalNeeded(run.waiting, run.id))
                     return
-                run.items += [self._adapter.tool_result(call) for call in run.pending]
-                executed, run.pending = run.pending, []
-                self._tools.note_repeats(executed)
+                self._tools.note_repeats(self._append_results())
             if self._turns >= self._agent.max_turns:
                 raise MaxTurnsExceeded(f"no answer within {self._agent.max_turns} turns", run=run)
             turn = await self._take_turn()
@@ -175,6 +176,13 @@ class AgentLoop:
                 if emit is not None:
                     await emit(RunFinished(run.output, run))
                 return
+
+    def _append_results(self) -> list[ToolCall]:
+        """Append the results of the pending calls, all of which have one, to the history, and return these calls."""
+        run = self.run
+        run.items += [self._adapter.tool_result(call) for call in run.pending]
+        executed, run.pending = run.pending, []
+        return executed
 
     # The model
 
@@ -255,7 +263,7 @@ class AgentLoop:
             run.output = turn.text
             return True
         try:
-            run.output = decode_output(turn.text, form)
+            run.output = decode_answer(turn.text, form)
         except msgspec.DecodeError as error:
             problem = str(error)
         else:

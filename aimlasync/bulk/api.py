@@ -38,6 +38,7 @@ from aimlasync.bulk.jobs.worker_pool import MAX_WAITING, WORKERS, WorkerPool
 from aimlasync.bulk.journal.journal import Durability
 from aimlasync.bulk.journal.part_files import journal_of
 from aimlasync.bulk.output.export import check_columns, export
+from aimlasync.bulk.output.result_rows import results_as_rows
 from aimlasync.bulk.output.tables import check_format, is_journal_path
 from aimlasync.bulk.output.target import OverwriteError, Target, check_place
 from aimlasync.bulk.progress.summary import Summary
@@ -231,6 +232,8 @@ async def run(
     and cannot keep a cap of money.
     A file at `output` that this job did not write, or that was changed since, is refused with OverwriteError, a kind of
     InputError, or JournalError; `overwrite` replaces it.
+    Where rows were added, changed, moved or removed since the last run, the others keep their answers: a row is known
+    by its id, else by what is asked about it. `Summary.changes` counts them. Another task is refused with JournalError.
     Errors of rows are in the journal; what stops the job is in the summary. Raises InputError and JournalError before
     any call, OSError when the journal cannot be written.
     """
@@ -282,7 +285,7 @@ async def run(
 async def open_rows(rows: str | os.PathLike[str] | InputRows, format: Format | None = None) -> Source:
     """Open a file, or write rows into a temporary one, because a job reads its input more than once."""
     if isinstance(rows, (str, os.PathLike)):
-        return open_source(os.fspath(rows), format)
+        return results_as_rows(open_source(os.fspath(rows), format))
     spooled = tempfile.TemporaryFile()  # noqa: SIM115  # closed by Source.close
     try:
         if isinstance(rows, AsyncIterable):

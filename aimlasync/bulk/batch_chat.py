@@ -26,9 +26,10 @@ from aimlasync.bulk.output.export import RESULTS, Outcome
 from aimlasync.bulk.output.parquet_table import Kind
 from aimlasync.bulk.tasks.answer_schema import Form, form_of, form_of_schema
 from aimlasync.bulk.tasks.classification import ClassifyTask, Shot
+from aimlasync.bulk.tasks.messages import without_nulls
 from aimlasync.bulk.tasks.request import Api, Request, RequestError
 from aimlasync.bulk.tasks.tasks import BatchTask, EmptyTextError, PromptTask, Task, empty_result, id_of
-from aimlasync.config import Limits, Timeout
+from aimlasync.config import Limits, Structured, Timeout
 from aimlasync.errors import AimlasyncError
 from aimlasync.resilience.retry import Retry
 
@@ -76,6 +77,7 @@ class BatchChat:
         shots: Sequence[Shot] = (),
         confidence: bool = False,
         params: Mapping[str, Any] | None = None,
+        structured: Structured = "auto",
         endpoint: Api = "chat",
         id_column: str | None = None,
         add: Mapping[str, str] | None = None,
@@ -112,6 +114,7 @@ class BatchChat:
                 shots=shots,
                 confidence=confidence,
                 params=params,
+                structured=structured,
                 id_column=id_column,
             )
         elif prompt is not None:
@@ -121,6 +124,7 @@ class BatchChat:
                 endpoint=endpoint,
                 system=system,
                 params=params,
+                structured=structured,
                 id_column=id_column,
                 form=form,
                 judge=judge,
@@ -242,9 +246,13 @@ class BatchChat:
             needed = [self._messages]
         elif isinstance(task, ClassifyTask):
             task.prompt.check(names)
-            needed = [task.text, *(name for name in task.prompt.columns() if name != "text")]
+            needed = [
+                *([] if task.text is None else [task.text]),
+                *task.images,
+                *(name for name in task.prompt.columns() if name != "text"),
+            ]
         elif isinstance(task, PromptTask):
-            needed = task.prompt.columns()
+            needed = [*task.prompt.columns(), *task.images]
         else:
             needed = ["custom_id", "body", *(name for name in ("url", "method") if name in names)]
         if self._id_column is not None:
@@ -281,7 +289,7 @@ class BatchChat:
             said = msgspec.json.decode(said)
         if not isinstance(said, (str, list)) or not said:
             raise InputError("batch", f"{self._messages!r} is neither a text nor a list of messages", line=1)
-        said = _without_nulls(said)
+        said = without_nulls(said)
         if self._api == "responses":
             return {"model": self._model, "input": said, **self._params}
         messages = [{"role": "user", "content": said}] if isinstance(said, str) else said
@@ -345,13 +353,4 @@ _unreached: set[str] = set()
 def _object(body: Any) -> Any:
     if isinstance(body, (str, bytes)):
         return msgspec.json.decode(body)
-    return _without_nulls(body)
-
-
-def _without_nulls(value: Any) -> Any:
-    """Return a value without null members: in a column, objects have the members of all rows, null where missing."""
-    if isinstance(value, dict):
-        return {name: _without_nulls(item) for name, item in value.items() if item is not None}
-    if isinstance(value, list):
-        return [_without_nulls(item) for item in value]
-    return value
+    return without_nulls(body)

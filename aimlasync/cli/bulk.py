@@ -13,15 +13,37 @@ from aimlasync import run
 from aimlasync.bulk.input.rows import Format, InputError, Reading
 from aimlasync.bulk.jobs.streamed import StreamedRows
 from aimlasync.bulk.journal.record import Record, encode_record
+from aimlasync.bulk.output.result_rows import is_result_line
 from aimlasync.bulk.output.streams import open_stream
 from aimlasync.bulk.output.tables import is_journal_path
 from aimlasync.bulk.tasks.answer_schema import load_form
-from aimlasync.bulk.tasks.request import is_batch_line
+from aimlasync.bulk.tasks.request import is_request_line
 from aimlasync.bulk.tasks.tasks import BatchTask, PromptTask, Task
-from aimlasync.cli.files import FORMATS, check_outputs, excel_option, is_file, open_input, reading_options
-from aimlasync.cli.job_options import JobOptions, job_options
-from aimlasync.cli.options import ModelChoice, Where, WrongUseError, find_server, model_options, where_options
+from aimlasync.cli.files import (
+    FORMATS,
+    check_outputs,
+    excel_option,
+    image_option,
+    is_file,
+    open_input,
+    reading_options,
+    said_text,
+)
+from aimlasync.cli.job_options import JobOptions, id_option, job_options
+from aimlasync.cli.options import (
+    ModelChoice,
+    Where,
+    WrongUseError,
+    find_server,
+    model_options,
+    structured_option,
+    where_options,
+)
 from aimlasync.cli.run_job import run_to_file, run_to_stream
+from aimlasync.config import Structured
+
+MESSAGES = "messages"
+"""The column that holds a conversation, where no prompt is given."""
 
 
 @click.command()
@@ -30,11 +52,17 @@ from aimlasync.cli.run_job import run_to_file, run_to_stream
     "-o", "--output", metavar="PATH", default="-", help="The journal (.jsonl), or a table (.csv, .xlsx, .parquet, ...)."
 )
 @click.option("--format", "format_", type=FORMATS, help="Of FILE; by default found by its name and content.")
-@click.option("--prompt", metavar="TEMPLATE", help="The user message for a row; {column} is filled in.")
-@click.option("--system", metavar="TEXT", help="The system message.")
+@click.option(
+    "--prompt",
+    metavar="TEMPLATE",
+    help="The user message for a row; {column} and {column.key} are filled in; or @FILE.",
+)
+@image_option
+@click.option("--system", metavar="TEMPLATE", help="The system message; likewise.")
 @click.option("--params", metavar="JSON", help="""Other parameters of the calls, such as '{"max_tokens": 200}'.""")
 @click.option("--schema", metavar="FILE", help="A JSON schema, or module:Type: what every answer must look like.")
-@click.option("--id", "id_column", metavar="COLUMN", help="The column that names a row; by default they are numbered.")
+@id_option
+@structured_option
 @click.option("--columns", metavar="A,B,C", help="Of the table: columns of FILE, and what `export --help` names.")
 @excel_option
 @reading_options
@@ -46,11 +74,13 @@ def bulk(
     output: str,
     format_: Format | None,
     prompt: str | None,
+    images: tuple[str, ...],
     system: str | None,
     params: str | None,
     schema: str | None,
     id_column: str | None,
     columns: str | None,
+    structured: Structured,
     excel: bool,
     reading: Reading,
     flags: JobOptions,
@@ -59,35 +89,45 @@ def bulk(
 ) -> None:
     """Ask about each row of FILE; - is stdin.
 
-    FILE has requests in the format of OpenAI's Batch API (JSONL with custom_id, url and body), or rows (CSV, JSONL,
-    Excel, Parquet, ...) for a --prompt. The output has one line for each, in the Batch API's result format; run the
-    same command again to go on after Ctrl-C, a crash or an error.
+    FILE has requests in the format of OpenAI's Batch API (JSONL with custom_id, url and body, or the bodies alone),
+    rows (CSV, JSONL, Excel, Parquet, ...) for a --prompt, or a column `messages`. The output has one line for each, in
+    the Batch API's result format; run the same command again to go on after Ctrl-C, a crash or an error, or to ask
+    about what is new or changed in FILE.
     """
     server = find_server(where, choice.model)
+    prompt, system = said_text(prompt, "--prompt"), said_text(system, "--system")
     to_file = is_file(output)
     with closing(open_input(file, format_, reading, spool=to_file, default="jsonl")) as source:
         first = source.sample(1)[0]
         task: Task
-        if prompt is None:
-            if not is_batch_line(first.fields):
-                what = "not a line of OpenAI's Batch API (custom_id, url, body); say what to ask with --prompt"
-                raise InputError(source.name, what, line=first.line)
+        is_request = prompt is None and is_request_line(first.fields)
+        if prompt is None and not is_request and MESSAGES not in source.columns:
+            what = "not a line of OpenAI's Batch API (custom_id, url, body); say what to ask with --prompt"
+            if is_result_line(first.fields):
+                what = "answers, and no requests; say what to ask about each with --prompt, as in --prompt '{answer}'"
+            raise InputError(source.name, what, line=first.line)
+        if prompt is None and images:
+            raise WrongUseError("--image goes with --prompt, which says what to ask about the images")
+        if is_request:
             if system or params or schema or id_column:
                 raise WrongUseError("--system, --params, --schema and --id go with --prompt; requests bring their own")
             task = BatchTask(model=server.model, judge=flags.retry_invalid > 0)
             # With a cap of money the price of each model must be known; of a pipe only the first line is looked at.
             asked = source if flags.max_usd is not None and source.can_reread else [first]
-            bodies = (row.fields.get("body") for row in asked)
-            models = {str(body.get("model") or server.model) for body in bodies if isinstance(body, dict)}
+            bodies = (body if isinstance(body := row.fields.get("body"), dict) else row.fields for row in asked)
+            models = {str(body.get("model") or server.model) for body in bodies}
         else:
             task = PromptTask(
                 prompt=prompt,
+                messages=MESSAGES if prompt is None else None,
+                images=images,
                 model=server.model,
                 endpoint=choice.endpoint,
                 system=system,
                 params=_params(params),
                 id_column=id_column,
                 form=None if schema is None else load_form(schema),
+                structured=structured,
                 judge=flags.retry_invalid > 0,
             )
             task.name = source.name

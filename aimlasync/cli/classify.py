@@ -21,10 +21,21 @@ from aimlasync.bulk.output.tables import check_format, format_of_stream
 from aimlasync.bulk.tasks.answer_schema import load_form
 from aimlasync.bulk.tasks.classification import ClassifyTask
 from aimlasync.bulk.tasks.few_shot import read_shots
+from aimlasync.bulk.tasks.images import check_image_columns
 from aimlasync.bulk.tasks.labels import read_labels
 from aimlasync.bulk.tasks.text_column import SAMPLE, text_column
-from aimlasync.cli.files import FORMATS, check_outputs, excel_option, is_file, open_input, reading_options, row_writer
-from aimlasync.cli.job_options import JobOptions, job_options
+from aimlasync.cli.files import (
+    FORMATS,
+    check_outputs,
+    excel_option,
+    image_option,
+    is_file,
+    open_input,
+    reading_options,
+    row_writer,
+    said_text,
+)
+from aimlasync.cli.job_options import JobOptions, id_option, job_options
 from aimlasync.cli.options import (
     NO_KEY,
     ModelChoice,
@@ -34,10 +45,12 @@ from aimlasync.cli.options import (
     find_server,
     has_key,
     model_options,
+    structured_option,
     where_options,
 )
 from aimlasync.cli.run_job import run_to_file, run_to_stream
 from aimlasync.cli.workers_option import own_part
+from aimlasync.config import Structured
 from aimlasync.endpoints.providers import AIMLAPI, refusal
 
 _UNASKED = "no AIML_API_KEY or BYTESPIKE_API_KEY: answers come from the built-in simulator, not from a model"
@@ -47,12 +60,17 @@ _UNASKED = "no AIML_API_KEY or BYTESPIKE_API_KEY: answers come from the built-in
 @click.argument("file", metavar="FILE")
 @click.option("--labels", metavar="A,B,C", help="The labels to choose from; @FILE has them with their meanings.")
 @click.option("--schema", metavar="FILE", help="Instead of labels: a JSON schema, or module:Type, to fill in.")
+@structured_option
 @click.option("--multi", is_flag=True, help="Each row gets all labels that apply.")
 @click.option("--few-shot", metavar="FILE", help="Examples to show: a CSV or JSONL of texts and labels.")
 @click.option("--confidence", is_flag=True, help="Add how sure the model was, where it gives token probabilities.")
 @click.option("--text", metavar="COLUMN", help="The column to judge; by default `text`, or the only one with prose.")
-@click.option("--prompt", metavar="TEMPLATE", help="The user message; {text} and {any column} are filled in.")
-@click.option("--system", metavar="TEXT", help="The system message, instead of the one made from the labels.")
+@image_option
+@click.option("--prompt", metavar="TEMPLATE", help="The user message; {text} and {any column} are filled in; or @FILE.")
+@click.option(
+    "--system", metavar="TEMPLATE", help="Likewise the system message, instead of the one made from the labels."
+)
+@id_option
 @click.option(
     "-o", "--output", metavar="PATH", default="-", help="A table, by extension .csv, .xlsx, ...; makes a run resumable."
 )
@@ -73,14 +91,17 @@ def classify(
     few_shot: str | None,
     confidence: bool,
     text: str | None,
+    images: tuple[str, ...],
     prompt: str | None,
     system: str | None,
+    id_column: str | None,
     output: str,
     format_: Format | None,
     label_column: str,
     gold: str | None,
     excel: bool,
     no_simulate: bool,
+    structured: Structured,
     reading: Reading,
     flags: JobOptions,
     choice: ModelChoice,
@@ -89,7 +110,7 @@ def classify(
     """Give each row of FILE one of the labels; FILE is a table (CSV, JSONL, Excel, Parquet, ...), - is stdin.
 
     With -o the answers are kept in PATH.journal as they come: run the same command again to go on after Ctrl-C or an
-    error, or to try failed rows again.
+    error, to try failed rows again, or to label what is new in FILE.
     """
     if where.simulate and no_simulate:
         raise WrongUseError("--simulate or --no-simulate, not both")
@@ -97,6 +118,7 @@ def classify(
         raise WrongUseError("say what to choose from: --labels support,billing,sales, or --schema FILE")
     if schema is not None and multi:
         raise WrongUseError("--multi goes with --labels; a schema says itself what may be several")
+    prompt, system = said_text(prompt, "--prompt"), said_text(system, "--system")
     names = None if labels is None else read_labels(labels)
     form = None if schema is None else load_form(schema)
     unasked = not where.simulate and where.base_url is None and where.key_env is None and not has_key()
@@ -110,7 +132,9 @@ def classify(
     to_file = is_file(output)
     with closing(open_input(file, format_, reading, spool=to_file)) as source:
         sample = source.sample(1 if text is not None else SAMPLE)
-        column = text_column(source.columns, sample, text, source.name)
+        column = None
+        if text is not None or not images or "text" in source.columns:
+            column = text_column(source.columns, sample, text, source.name)
         task = ClassifyTask(
             labels=names,
             form=form,
@@ -119,12 +143,16 @@ def classify(
             prompt=prompt or "{text}",
             system=system,
             text=column,
+            images=images,
             multi=multi,
-            shots=[] if few_shot is None else read_shots(few_shot, text=column, label=gold or label_column),
+            shots=[] if few_shot is None else read_shots(few_shot, text=column or "text", label=gold or label_column),
             confidence=confidence,
+            id_column=id_column,
+            structured=structured,
         )
         task.name = source.name
-        task.prompt.check(source.columns)
+        task.check_columns(source.columns)
+        check_image_columns(images, source.columns, source.name)
         added = _added(source, task, label_column, confidence=confidence)
         _check_gold(source, gold)
         written = format_of_path(output) or format_of_stream(source)

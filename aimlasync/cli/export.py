@@ -11,6 +11,7 @@ from aimlasync.bulk.input.source import open_source
 from aimlasync.bulk.output.export import RESULTS, default_id, id_column
 from aimlasync.bulk.output.export import export as write_table
 from aimlasync.bulk.output.merge import merge as merge_journals
+from aimlasync.bulk.output.result_rows import results_as_rows
 from aimlasync.bulk.output.streams import is_stream
 from aimlasync.bulk.tasks.tasks import id_of
 from aimlasync.cli.files import FORMATS, excel_option, reading_options
@@ -54,7 +55,11 @@ def export(
     What an earlier command wrote there from the same journal is replaced; any other file is left alone.
     """
     column = id_ or id_column(journal)
-    with closing(open_source(input_, reading=reading)) if input_ is not None else nullcontext() as source:
+    with (
+        closing(results_as_rows(open_source(input_, reading=reading)))
+        if input_ is not None
+        else nullcontext() as source
+    ):
         done = write_table(
             journal,
             output,

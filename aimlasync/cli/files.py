@@ -19,6 +19,7 @@ from aimlasync.bulk.input.source import Source, open_source, open_stream
 from aimlasync.bulk.journal.part_files import journal_of
 from aimlasync.bulk.journal.record import Record
 from aimlasync.bulk.output.export import Outcome, result_layout
+from aimlasync.bulk.output.result_rows import results_as_rows
 from aimlasync.bulk.output.streams import is_stream
 from aimlasync.bulk.output.tables import open_table, style_of
 from aimlasync.bulk.output.target import Target, check_place
@@ -43,6 +44,11 @@ def _delimiter(context: click.Context, option: click.Parameter, value: str | Non
 excel_option = click.option("--excel", is_flag=True, help="Make CSV for spreadsheets: marked as UTF-8, no cell runs.")
 """For commands that write tables."""
 
+image_option = click.option(
+    "--image", "images", metavar="COLUMN", multiple=True, help="A column with images: addresses, or paths beside FILE."
+)
+"""For commands that ask about rows."""
+
 reading_options = with_options(
     [
         click.option("--encoding", metavar="NAME", help="Of text that is not UTF-8, such as cp1252 or utf-16."),
@@ -63,7 +69,7 @@ reading_options = with_options(
 def open_input(file: str, format_: Format | None, reading: Reading, *, spool: bool, default: Format = "csv") -> Source:
     """Open FILE; with `spool` stdin is read into a temporary file, so that it can be read again. Raises InputError."""
     if file != "-":
-        return open_source(file, format_, reading=reading)
+        return results_as_rows(open_source(file, format_, reading=reading))
     if sys.stdin is None:
         raise InputError("stdin", "it is closed; name a file, or pipe the rows in")
     stdin: BinaryIO = sys.stdin.buffer
@@ -71,7 +77,24 @@ def open_input(file: str, format_: Format | None, reading: Reading, *, spool: bo
     # Where stdin is no file, as in tests, it is used as it is.
     with suppress(OSError):
         stdin = open(stdin.fileno(), "rb", closefd=False)  # noqa: SIM115
-    return open_stream(stdin, format_, spool=spool, reading=reading, default=default)
+    return results_as_rows(open_stream(stdin, format_, spool=spool, reading=reading, default=default))
+
+
+def said_text(said: str | None, option: str) -> str | None:
+    """Return the text of an option, or with @FILE that of the file, without the line end at its end; @@ is an @."""
+    if said is None or not said.startswith("@"):
+        return said
+    if said.startswith("@@"):
+        return said[1:]
+    path = said[1:]
+    try:
+        with open(path, encoding="utf-8-sig") as file:
+            return file.read().rstrip("\r\n")
+    except UnicodeDecodeError:
+        raise WrongUseError(f"{option} {said}: the file is not UTF-8; save it as UTF-8") from None
+    except OSError as error:
+        what = f"{option} {said}: {error.strerror or type(error).__name__}"
+        raise WrongUseError(f"{what}; name a file of text after @, or write @@ for a text that begins with @") from None
 
 
 def is_file(output: str) -> bool:

@@ -23,8 +23,8 @@ from aimlasync.endpoints.providers import VENDORS, Api, Provider, refusal
 from aimlasync.endpoints.upstream import STRETCH, Permit, Upstream
 from aimlasync.errors import APIConnectionError, OverloadedError, UnsupportedRequestError
 from aimlasync.info import Info, Step, Timing
-from aimlasync.wire.base import encode
 from aimlasync.wire.redaction import Secrets
+from aimlasync.wire.request_body import encode_request
 
 # An endpoint whose answers have not been timed yet is taken for this fast, in seconds: worth a try.
 _UNTRIED = 0.5
@@ -76,7 +76,7 @@ class Balancer:
                 return self._translated(api, body, info, validate, written)
             why = refusal(provider, api, body) if validate else None
             if why is None:
-                return [Target(upstream, upstream.urls[api], written or encode(body))]
+                return [Target(upstream, upstream.urls[api], written or encode_request(body))]
             raise _unsupported(*why, info)
         return self._translated(api, body, info, validate, written)
 
@@ -99,7 +99,9 @@ class Balancer:
                 if isinstance(fitted, str):
                     reasons.append(f"{upstream.endpoint.name}: {fitted}")
                     continue
-                bytes_for = encoded[provider.name] = written if written and fitted[0] is body else encode(fitted[0])
+                bytes_for = encoded[provider.name] = (
+                    written if written and fitted[0] is body else encode_request(fitted[0])
+                )
             found.append(Target(upstream, upstream.urls[api], bytes_for))
         if not found:
             raise _unsupported("model", "; ".join(reasons), info)

@@ -36,8 +36,26 @@ _VIDEO_BYTES, _LIKELY_VIDEO_BYTES = 100, 1_500
 _SOUND, _LIKELY_SOUND = 19_200, 960
 _VIDEO, _LIKELY_VIDEO = 270_000, 9_000
 
+# The types of parts and items that are no text; the name of each tells of what.
+_KINDS = frozenset(
+    (
+        "image",
+        "image_url",
+        "input_image",
+        "output_image",
+        "computer_screenshot",
+        "image_generation_call",
+        "input_audio",
+        "audio_url",
+        "video_url",
+        "input_video",
+        "file",
+        "input_file",
+        "document",
+    )
+)
 # Where a part says what it holds: these members, of the part or of an object in it.
-_VALUES = ("url", "image_url", "file_data", "data", "file_url", "video_url")
+_VALUES = ("url", "image_url", "file_data", "data", "file_url", "video_url", "result")
 _HOLDERS = ("image_url", "file", "input_audio", "video_url", "source", "audio_url")
 
 _PAGE_MARK = re.compile(rb"/Type\s*/Page(?![A-Za-z])")
@@ -65,9 +83,12 @@ def media_in(body: Mapping[str, Any]) -> Media:
     model = body.get("model")
     name = model if isinstance(model, str) else ""
     size = most = likely = 0
-    for part, kind in _parts(body):
-        one = _weigh(part, kind, name)
-        size, most, likely = size + one.size, most + one.most, likely + one.likely
+    for member in ("messages", "input"):
+        items = body.get(member)
+        for item in items if isinstance(items, (list, tuple)) else ():
+            for part, kind in _parts(item):
+                one = _weigh(part, kind, name)
+                size, most, likely = size + one.size, most + one.most, likely + one.likely
     return Media(size, most, likely)
 
 
@@ -81,22 +102,20 @@ def input_bound(body: Mapping[str, Any], size: int) -> int:
     return max(0, size - media.size) + media.most
 
 
-def _parts(body: Mapping[str, Any]) -> Iterator[tuple[Any, str]]:
-    """Give the parts of all messages that are no text, each with its type."""
-    for name in ("messages", "input"):
-        items = body.get(name)
-        if not isinstance(items, (list, tuple)):
-            continue
-        for item in items:
-            for member in ("content", "output"):
-                parts = _get(item, member)
-                if isinstance(parts, (list, tuple)):
-                    for part in parts:
-                        kind = _get(part, "type")
-                        if kind is None and isinstance(part, msgspec.Struct):
-                            kind = part.__struct_config__.tag
-                        if isinstance(kind, str) and "text" not in kind:
-                            yield part, kind
+def _parts(item: Any) -> Iterator[tuple[Any, str]]:
+    """Give an item of a conversation and what it is made of, as far as it is no text, each with its type."""
+    for member in ("content", "output"):
+        inner = _get(item, member)
+        if isinstance(inner, (list, tuple)):
+            for part in inner:
+                yield from _parts(part)
+        elif isinstance(inner, (Mapping, msgspec.Struct)):
+            yield from _parts(inner)
+    kind = _get(item, "type")
+    if kind is None and isinstance(item, msgspec.Struct):
+        kind = item.__struct_config__.tag
+    if isinstance(kind, str) and kind in _KINDS:
+        yield item, kind
 
 
 def _weigh(part: Any, kind: str, model: str) -> Media:
@@ -107,7 +126,7 @@ def _weigh(part: Any, kind: str, model: str) -> Media:
         content, is_inside = value[5:40].partition(";")[0], True
     size = len(value) if is_inside else 0
     decoded = size * 3 // 4
-    if "image" in content:
+    if "image" in content or content == "computer_screenshot":
         most = next((tokens for name, tokens in _DEAR_IMAGES.items() if name in model), _IMAGE)
         return Media(size, max(most, _ORIGINAL_IMAGE) if detail == "original" else most, _LIKELY_IMAGE)
     if "audio" in content:
@@ -121,9 +140,7 @@ def _weigh(part: Any, kind: str, model: str) -> Media:
     if is_inside:
         pages = _pages(value)
         return Media(size, pages * _PAGE, pages * _LIKELY_PAGE)
-    if "file" in content or "document" in content:
-        return Media(0, _PAGES * _PAGE, _LIKELY_PAGES * _LIKELY_PAGE)
-    return Media()
+    return Media(0, _PAGES * _PAGE, _LIKELY_PAGES * _LIKELY_PAGE)
 
 
 def _value(part: Any) -> tuple[str, Any, bool]:
@@ -133,7 +150,7 @@ def _value(part: Any) -> tuple[str, Any, bool]:
     for name in _VALUES:
         value = _get(holder, name)
         if isinstance(value, str):
-            return value, _get(holder, "detail"), name in ("data", "file_data")
+            return value, _get(holder, "detail"), name in ("data", "file_data", "result")
     return "", None, False
 
 

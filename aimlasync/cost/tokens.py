@@ -88,6 +88,8 @@ def taken_by(usage: Usage | ResponseUsage | None) -> Taken | None:
         answer: Any = usage.output_tokens_details
     else:
         taken, given = usage.prompt_tokens, usage.completion_tokens
+        if not taken and usage.input_tokens:
+            taken, given = usage.input_tokens, usage.output_tokens or given
         prompt, answer = usage.prompt_tokens_details, usage.completion_tokens_details
     if not (0 < taken <= MAX_TOKENS and 0 <= given <= MAX_TOKENS):
         return None

@@ -11,12 +11,14 @@ import asyncio
 import re
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from hashlib import sha256
+from hashlib import blake2b, sha256
 from types import TracebackType
 from typing import Any, Literal, Self
 
+import msgspec
 from aiohttp import web
 
+from aimlasync.config import Mode
 from aimlasync.simulator import lookups
 from aimlasync.simulator.exchange import Exchange
 from aimlasync.simulator.faults import Fault
@@ -30,11 +32,15 @@ from aimlasync.simulator.state import State
 from aimlasync.simulator.vendor.request import SimRequest, read_request
 from aimlasync.simulator.vendor.vendors import VENDORS, Problem, Vendor, VendorName
 from aimlasync.simulator.wire import http
+from aimlasync.structured.modes import MODES
 
 MAX_BODY = 64 * 1024 * 1024
 
+# Conversations that a script's problems are remembered for.
+_MAX_CONVERSATIONS = 10_000
+
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}\Z")
-_METHODS = {"chat": "POST", "responses": "POST"}
+_METHODS = {"chat": ("POST",), "responses": ("POST",), **lookups.METHODS}
 
 
 class Simulator:
@@ -52,10 +58,13 @@ class Simulator:
     latencies, faults and equal answers. `clock` times the limits and the ledger. `keep_bodies` keeps the decoded
     request bodies in the ledger.
 
-    `script` has the model's turns of a conversation in order, the last one repeated: an `Answer`, a `Call`, a text, or
-    a `Problem`. A mapping has several scripts by name; a request names one by header `X-Script`, `metadata.script`, or
-    its model, and gets the usual answers when it names none. The number of the turn is the number of assistant turns in
-    the request.
+    `script` has the model's turns of a conversation in order, the last one repeated: an `Answer`, a `Call` or a text.
+    A `Problem` before one of them is given once to each conversation, so that a retry gets what follows. A mapping has
+    several scripts by name; a request names one by header `X-Script`, `metadata.script`, or its model, and gets the
+    usual answers when it names none. The number of the turn is the number of assistant turns in the request.
+
+    `structured` is the surest way to a structured answer that its models have: "json_schema", "tool", "json_object" or
+    "text"; they refuse those above it. A schema in the prompt is filled in; without `json_object` among words.
 
     Raises ValueError for an unknown vendor or an empty script, TypeError for a script that is no list of turns.
     """
@@ -77,13 +86,16 @@ class Simulator:
         faults: Sequence[Fault] = (),
         answer: Callable[[SimRequest], Answer | str | None] | None = None,
         script: Script | Mapping[str, Script] = (),
+        structured: Mode = "json_schema",
         validate: bool = True,
         keep_bodies: bool = False,
         clock: Callable[[], float] | None = None,
     ) -> None:
         if vendor not in VENDORS:
             raise ValueError(f"unknown vendor {vendor!r}; known: {', '.join(VENDORS)}")
-        profile = VENDORS[vendor]
+        if structured not in MODES:
+            raise ValueError(f"unknown structured={structured!r}; known: {', '.join(MODES)}")
+        profile = msgspec.structs.replace(VENDORS[vendor], structured=structured)
         if retry_after == "vendor":
             retry_after = "auto" if profile.sends_retry_after else None
         clock = clock or time.monotonic
@@ -107,6 +119,8 @@ class Simulator:
         self._keys = None if keys is None else frozenset(keys)
         self._answer = answer
         self._script = scripts.checked(script) if script else ()
+        # A digest of each conversation whose script has problems before an answer -> its requests so far.
+        self._given: dict[bytes, int] = {}
         self._validate = validate
         self._keep_bodies = keep_bodies
         self._host = host
@@ -247,7 +261,7 @@ class Simulator:
         if not api:
             missing = f"Cannot {request.method} {attempt.path}" if self.vendor.name == "aimlapi" else None
             raise Problem(404, missing)
-        if request.method != _METHODS.get(api, "GET"):
+        if request.method not in _METHODS.get(api, ("GET",)):
             raise Problem(405)
         if api != "health" and not (self.vendor.open_catalogue and api in ("models", "model")):
             attempt.key_digest = self._check_key(headers.get("Authorization", ""))
@@ -280,8 +294,18 @@ class Simulator:
         scripted = self._answer(request) if self._answer is not None else None
         if scripted is None and self._script:
             attempt.script = scripts.named(self._script, request)
-            scripted = scripts.turn(self._script, attempt.script, request.turn)
+            scripted = scripts.turn(self._script, attempt.script, request.turn, lambda: self._problems_given(request))
         return await exchange.send_answer(request, scripted)
+
+    def _problems_given(self, request: SimRequest) -> int:
+        """Count a request, and return how many there were before it that brought the same conversation."""
+        key = blake2b(repr((request.model, request.messages)).encode("utf-8", "replace"), digest_size=16).digest()
+        given = self._given.pop(key, 0)
+        # Put last: what is dropped is the oldest.
+        self._given[key] = given + 1
+        if len(self._given) > _MAX_CONVERSATIONS:
+            del self._given[next(iter(self._given))]
+        return given
 
     def _check_key(self, authorization: str) -> str:
         """Return a digest of the key that was sent.

@@ -36,7 +36,7 @@ def _misfit(value: Any, part: Any, root: dict[str, Any], where: str) -> str | No
     if "type" in part and not _is_of(value, part["type"]):
         return f"{where} is not of type {part['type']}"
     allowed = [part["const"]] if "const" in part else part.get("enum")
-    if isinstance(allowed, list) and not any(value == each and type(value) is type(each) for each in allowed):
+    if isinstance(allowed, list) and not any(_is_same(value, each) for each in allowed):
         return f"{where} is none of the values that it may have"
     if isinstance(value, list):
         inner = (_misfit(item, part.get("items"), root, f"{where}[{at}]") for at, item in enumerate(value))
@@ -60,9 +60,17 @@ def _misfit_object(value: dict[str, Any], part: dict[str, Any], root: dict[str, 
 def _is_of(value: Any, names: Any) -> bool:
     for name in names if isinstance(names, list) else [names]:
         kinds = _TYPES.get(name)
+        if name == "integer" and isinstance(value, float) and value.is_integer():
+            # JSON Schema: a number without a fraction is an integer, however it is written.
+            return True
         if kinds is None or (isinstance(value, kinds) and (name == "boolean" or not isinstance(value, bool))):
             return True
     return False
+
+
+def _is_same(value: Any, other: Any) -> bool:
+    numbers = isinstance(value, (int, float)) and isinstance(other, (int, float))
+    return bool(value == other) and (type(value) is type(other) or (numbers and bool not in (type(value), type(other))))
 
 
 def _resolved(reference: str, root: dict[str, Any]) -> Any:

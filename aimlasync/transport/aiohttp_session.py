@@ -6,8 +6,10 @@ Law: with `lean` and `exchange`, the only files that know aiohttp. Foreign excep
 from __future__ import annotations
 
 import asyncio
+import inspect
 import io
 import os
+import re
 import socket
 import weakref
 from base64 import b64encode
@@ -35,10 +37,25 @@ from aimlasync.transport.base import (
     gathered,
     too_large,
 )
+from aimlasync.transport.http11 import MAX_HEAD
 
 # aiohttp warns about larger raw bodies; a file object is written in pieces.
 _PLAIN_BODY = 2**20
 _MAX_SHARED = 256
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+# How aiohttp says that a head is too large.
+_TOO_MUCH = re.compile(r"Got more than|Too many (?:headers|trailers)")
+
+# The most fields that a response's head may have; each may be as large as a whole head that `http11` reads.
+_MAX_FIELDS = 256
+# Releases of aiohttp before 3.14 do not count header fields.
+_COUNTS_FIELDS = "max_headers" in inspect.signature(aiohttp.ClientSession.__init__).parameters
+HEAD_BOUNDS: Mapping[str, Any] = {
+    "max_line_size": MAX_HEAD,
+    "max_field_size": MAX_HEAD,
+    **({"max_headers": _MAX_FIELDS} if _COUNTS_FIELDS else {}),
+}
+"""Bounds of a response's head, for aiohttp's parser: its own are below what gateways send."""
 
 FOREIGN = (TimeoutError, aiohttp.ClientError, HttpProcessingError, OSError)
 """What aiohttp raises."""
@@ -223,7 +240,7 @@ class AiohttpTransport:
         except FOREIGN as error:
             # A TimeoutError here is the connect bound: the caller's own deadline arrives as a cancellation.
             fresh = noted.dialled or noted.is_answered or clock() - sent_at > AT_ONCE
-            failure = translated(error, target, fresh=fresh)
+            failure = translated(error, target, fresh=fresh, proxy=self._proxy)
         except BaseException as error:  # noqa: BLE001  # raised again
             # Frames of aiohttp hold the headers.
             raise error.with_traceback(None) from None
@@ -247,6 +264,7 @@ class AiohttpTransport:
 
 def _session(**options: Any) -> aiohttp.ClientSession:
     return aiohttp.ClientSession(
+        **HEAD_BOUNDS,
         # Our permits are the only queue; a limit here would be a second, silent one.
         connector=_Connector(limit=0, ttl_dns_cache=300, **options),
         cookie_jar=aiohttp.DummyCookieJar(),
@@ -332,15 +350,30 @@ def _split_proxy(proxy: str) -> tuple[URL, Headers | None]:
     return url.with_user(None), Headers({"Proxy-Authorization": f"Basic {b64encode(pair.encode()).decode()}"})
 
 
+def _unused_proxy(url: URL) -> str:
+    """Say that the environment names a proxy for a URL, since most programs would use it; "" where it names none."""
+    from urllib.request import getproxies_environment, proxy_bypass
+
+    proxies = getproxies_environment()
+    host = url.host or "localhost"
+    if host in _LOOPBACK or not (proxies.get(url.scheme) or proxies.get("all")) or proxy_bypass(host):
+        return ""
+    name = url.scheme if proxies.get(url.scheme) else "all"
+    return f"; {name.upper()}_PROXY of the environment is not used: give proxy= to the client to use it"
+
+
 def _kind(error: BaseException) -> str:
     return type(error).__name__
 
 
-def translated(error: BaseException, url: URL, *, fresh: bool) -> AimlasyncError:
+def translated(error: BaseException, url: URL, *, fresh: bool, proxy: URL | None = None) -> AimlasyncError:
     """Say what went wrong without the request in it; what was never sent is not billed."""
     where = f"{url.host}:{url.port}"
+    unused = _unused_proxy(url) if proxy is None else ""
     if isinstance(error, (aiohttp.ServerTimeoutError, asyncio.TimeoutError)):
-        return APITimeoutError(f"no connection to {where} within the connect timeout", phase="connect", billed=False)
+        by = f" through the proxy {proxy.host}:{proxy.port}" if proxy is not None else ""
+        said = f"no connection to {where}{by} within the connect timeout{unused}"
+        return APITimeoutError(said, phase="connect", billed=False)
     if isinstance(error, aiohttp.ClientSSLError):
         if isinstance(error, aiohttp.ClientConnectorCertificateError):
             reason = getattr(error.certificate_error, "verify_message", "") or _kind(error)
@@ -354,7 +387,9 @@ def translated(error: BaseException, url: URL, *, fresh: bool) -> AimlasyncError
     if isinstance(error, aiohttp.ClientConnectorError):
         code = error.os_error.errno
         reason = os.strerror(code) if code and code > 0 else error.os_error.strerror or _kind(error.os_error)
-        return APIConnectionError(f"could not connect to {where}: {reason}", billed=False)
+        if isinstance(error, aiohttp.ClientProxyConnectionError):
+            where = f"the proxy {error.host}:{error.port}, which is the way to {where}"
+        return APIConnectionError(f"could not connect to {where}: {reason}{unused}", billed=False)
     if isinstance(error, aiohttp.ClientHttpProxyError):
         return APIConnectionError(f"the proxy refused to connect to {where}: HTTP {error.status}", billed=False)
     if isinstance(error, (aiohttp.ServerDisconnectedError, ConnectionError, aiohttp.ClientOSError)):
@@ -365,6 +400,13 @@ def translated(error: BaseException, url: URL, *, fresh: bool) -> AimlasyncError
             return StaleConnectionError(f"a kept connection to {where} had been closed by the server")
         return APIConnectionError(f"{where} closed the connection before it answered")
     if isinstance(error, (aiohttp.ClientResponseError, HttpProcessingError)):
+        if _TOO_MUCH.search(error.message or ""):
+            failure = APIConnectionError(
+                f"the headers of the response from {where} are larger than {MAX_HEAD} bytes, or more than {_MAX_FIELDS}"
+            )
+            # They will be as large the next time, and each answer may be billed.
+            failure.retryable = False
+            return failure
         return APIConnectionError(f"{where} sent something that is not HTTP ({_kind(error)})")
     if isinstance(error, aiohttp.ClientPayloadError):
         return APIConnectionError(f"{where} broke the connection in the middle of the response")

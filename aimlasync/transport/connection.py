@@ -23,7 +23,7 @@ import msgspec
 from yarl import URL
 
 from aimlasync.errors import AimlasyncError, APIConnectionError
-from aimlasync.transport.aiohttp_session import FOREIGN, PayloadReply, translated
+from aimlasync.transport.aiohttp_session import FOREIGN, HEAD_BOUNDS, PayloadReply, translated
 from aimlasync.transport.base import AT_ONCE, DRAIN_BYTES, DRAIN_SECONDS, MAX_BODY, StaleConnectionError, gathered
 from aimlasync.transport.http11 import MalformedResponseError, OddResponseError, ResponseReader
 
@@ -292,7 +292,7 @@ class Connection(asyncio.BufferedProtocol):
         assert handler is not None
         self._framed = odd.is_framed
         reply.is_odd = True
-        handler.set_response_params(read_until_eof=True)
+        handler.set_response_params(read_until_eof=True, **HEAD_BOUNDS)
         self._transport.set_protocol(handler)
         self.taken()
         if self._writing_paused:

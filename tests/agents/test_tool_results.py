@@ -314,3 +314,27 @@ async def test_approvals_are_given_by_id() -> None:
         assert [call.id for call in half.waiting] == [second]
         run = await agents.run(client, agent, history=agents.Run.from_json(saved[-1]), approvals={second: False})
     assert told(run) == ["refunded 1", "error: this call was not approved; do not make it again"]
+
+
+@pytest.mark.parametrize("endpoint", ENDPOINTS)
+async def test_calls_may_be_given_up_for_another_question(endpoint: Any) -> None:
+    async def weather(city: str) -> str:
+        return f"sunny in {city}"
+
+    async def refund(order: int) -> str:
+        return f"refunded {order}"
+
+    tools: list[Any] = [weather, agents.tool(refund, approve=True)]
+    script = calls(Call.of("weather", city="Rome"), Call.of("refund", order=1)), "something else"
+    async with scripted(*script) as (sim, client):
+        agent = agents.Agent(model=MODEL, tools=tools, endpoint=endpoint)
+        run = await agents.run(client, agent, input="go")
+        run.abandon()
+        assert not run.waiting
+        run = await agents.run(client, agent, history=agents.Run.from_json(run.to_json()), input="No, another thing.")
+    assert run.output == "something else"
+    assert told(run) == ["sunny in Rome", "error: it was not made, because the user went on without it"]
+    # The results stand before the question, as servers want them.
+    results = [at for at, item in enumerate(run.items) if "tool_call_id" in item or "output" in item]
+    assert max(results) < run.items.index({"role": "user", "content": "No, another thing."})
+    assert [one.status for one in sim.ledger] == [200, 200]

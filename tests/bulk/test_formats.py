@@ -7,6 +7,7 @@ import gzip
 import io
 import json
 import sys
+import zipfile
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -84,6 +85,14 @@ def test_a_table_is_read_however_it_is_divided(data: bytes, tmp_path: Path) -> N
 def test_a_delimiter_in_the_header_is_told_by_the_line_below(tmp_path: Path) -> None:
     assert fields(tmp_path, "in.csv", b"id;name, first\n1;Ann\n") == [{"id": "1", "name, first": "Ann"}]
     assert fields(tmp_path, "in.csv", b'"id","a;b;c"\n1,x\n') == [{"id": "1", "a;b;c": "x"}]
+
+
+def test_a_name_in_the_header_may_have_several_lines(tmp_path: Path) -> None:
+    with closing(opened(tmp_path, "in.csv", b'"full\n; name";b\nx;1\n"y\nz";2\n')) as source:
+        assert [(row.line, row.fields) for row in source] == [
+            (3, {"full\n; name": "x", "b": "1"}),
+            (4, {"full\n; name": "y\nz", "b": "2"}),
+        ]
 
 
 def test_a_delimiter_can_be_said(tmp_path: Path) -> None:
@@ -237,6 +246,9 @@ def test_items_of_an_array_come_whatever_the_blocks(items: list[dict[str, Any]],
         (b'[{"a":1}', "line 1: not JSON: the file ends within the list"),
         (b'[{"a":1}]\n[{"a":2}]', "line 2: more than one list"),
         (b'{\n "rows": [1]\n}', "one JSON object over many lines"),
+        (b'{"n":1,"data":[{"a":1}]}', "one object, with a list of objects in 'data'; write that list alone"),
+        (b'{"data":[' + b'{"a":1},' * 20_000 + b'{"a":1}]}', "one object, with a list of objects in 'data'"),
+        (b'[{"a":NaN}]', "line 1: not JSON: "),
         (b'[{"a":"caf\xe9"}]', "line 1: not UTF-8: 0xe9 at byte 10"),
     ],
 )
@@ -275,6 +287,17 @@ def test_the_content_is_right_where_the_name_is_wrong(
 )
 def test_a_file_of_another_kind_is_named(data: bytes, said: str, tmp_path: Path) -> None:
     assert said in refusal(tmp_path, "in.csv", data)
+
+
+def test_one_object_with_a_list_is_one_row_where_that_is_said(tmp_path: Path) -> None:
+    with closing(opened(tmp_path, "in.json", b'{"data":[{"a":1}]}', "jsonl")) as source:
+        assert source.sample(2)[0].fields == {"data": [{"a": 1}]}
+
+
+def test_what_is_no_json_is_said_and_a_list_in_a_row_is_none(tmp_path: Path) -> None:
+    assert "NaN and Infinity are none; write null" in refusal(tmp_path, "in.jsonl", b'{"a":[1, -Infinity]}\n')
+    assert "NaN" not in refusal(tmp_path, "in.jsonl", b'{"a":"NaN"\n')
+    assert fields(tmp_path, "in.jsonl", b'{"messages":[{"role":"user"}]}\n') == [{"messages": [{"role": "user"}]}]
 
 
 def test_values_of_a_workbook_are_those_that_people_see(tmp_path: Path) -> None:
@@ -319,6 +342,10 @@ def test_what_is_wrong_with_a_workbook_is_one_line(tmp_path: Path) -> None:
     whole = sheet(["id", "text"], [1, "a"], [2, "b", "c"])
     assert "line 3: a value in C3, right of the last column" in refusal(tmp_path, "in.xlsx", whole)
     assert "cannot be read as a workbook (" in refusal(tmp_path, "in.xlsx", whole[:-30])
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as packed:
+        packed.writestr("in.csv", "id\n1\n")
+    assert "a ZIP archive and no workbook; unpack it first" in refusal(tmp_path, "in.xlsx", archive.getvalue())
     assert "no sheet with rows" in refusal(tmp_path, "in.xlsx", sheet())
     assert "a header and no rows" in refusal(tmp_path, "in.xlsx", sheet(["id"]))
     numbers = sheet([1, "a"], [2, "b"])

@@ -110,3 +110,80 @@ def test_what_cannot_be_written_is_said_before_any_call(command: str, output: st
     done = run(command, "in.csv", *asked, "-o", output, "--excel")
     assert (done.exit_code, last_line(done)) == (2, f"aimlasync: {output}: {said}")
     assert os.listdir() == ["in.csv"]
+
+
+def result(name: str, text: str | None) -> str:
+    if text is None:
+        return json.dumps({"id": name, "custom_id": name, "response": None, "error": {"code": "e", "message": "no"}})
+    body = {"id": "c", "object": "chat.completion", "created": 1, "model": "m"}
+    choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}
+    response = {"status_code": 200, "request_id": "r", "body": {**body, "choices": [choice]}}
+    return json.dumps({"id": name, "custom_id": name, "response": response, "error": None})
+
+
+def test_a_result_file_is_the_input_of_another_job() -> None:
+    write("results.jsonl", f"{result('a', 'an invoice')}\n{result('b', None)}\n")
+    done = run("classify", "results.jsonl", "--text", "answer", *CLASSIFY, "-o", "out.csv")
+    assert done.exit_code == 3
+    assert Path("out.csv").read_text() == (
+        "custom_id,answer,error,error_message,finish_reason,model,label\na,an invoice,,,stop,,billing\nb,,e,no,,,\n"
+    )
+    again = run("export", "out.csv.journal", "--input", "results.jsonl", "--columns", "custom_id,answer,label")
+    assert again.stdout.splitlines()[0] == '{"custom_id":"a","answer":"an invoice","label":"billing"}'
+    done = run(
+        "bulk", "results.jsonl", "--prompt", "Judge: {answer}", "--id", "custom_id", "--simulate", "-o", "j.jsonl"
+    )
+    assert done.exit_code == 3
+    assert [(line["custom_id"], line["error"] and line["error"]["code"]) for line in lines("j.jsonl")] == [
+        ("b", "EmptyTextError"),
+        ("a", None),
+    ]
+    refused = run("bulk", "results.jsonl", "--simulate", "-o", "k.jsonl")
+    assert "answers, and no requests; say what to ask about each with --prompt" in last_line(refused)
+
+
+def test_a_journal_of_labels_is_read_with_its_labels() -> None:
+    write("in.csv", "text\nan invoice\n")
+    run("classify", "in.csv", *CLASSIFY, "-o", "out.csv")
+    done = run(
+        "bulk", "out.csv.journal", "--format", "jsonl", "--prompt", "Why {label}?", "--simulate", "-o", "why.csv"
+    )
+    assert done.exit_code == 0, done.stderr
+    assert Path("why.csv").read_text().startswith("custom_id,answer,label,error,")
+
+
+def test_nested_columns_are_asked_about_and_written() -> None:
+    write("in.jsonl", '{"meta":{"title":"an invoice","n":1}}\n')
+    done = run("classify", "in.jsonl", "--text", "meta.title", *CLASSIFY, "-o", "out.jsonl")
+    assert done.exit_code == 0
+    done = run(
+        "export", "out.jsonl.journal", "--input", "in.jsonl", "--columns", "meta.title,meta.n,label", "-o", "t.csv"
+    )
+    assert Path("t.csv").read_text() == "meta.title,meta.n,label\nan invoice,1,billing\n"
+    refused = run("export", "out.jsonl.journal", "--input", "in.jsonl", "--columns", "meta_title")
+    assert "no column 'meta_title'" in last_line(refused)
+
+
+def test_a_column_of_messages_and_bodies_alone_are_asked_in_bulk() -> None:
+    hello = [{"role": "user", "content": "Hello"}]
+    write("chats.jsonl", "".join(json.dumps({"id": n, "messages": hello}) + "\n" for n in (1, 2)))
+    assert run("bulk", "chats.jsonl", "--simulate", "--id", "id", "-o", "chats.out.jsonl").exit_code == 0
+    assert sorted(line["custom_id"] for line in lines("chats.out.jsonl")) == ["1", "2"]
+    write("bodies.jsonl", "".join(json.dumps({"messages": hello, "max_tokens": n}) + "\n" for n in (10, 20)))
+    assert run("bulk", "bodies.jsonl", "--simulate", "-o", "bodies.out.jsonl").exit_code == 0
+    assert sorted(line["custom_id"] for line in lines("bodies.out.jsonl")) == ["row-1", "row-2"]
+    done = run("export", "bodies.out.jsonl", "--input", "bodies.jsonl", "--columns", "max_tokens,ok", "-o", "ok.csv")
+    assert Path("ok.csv").read_text() == "max_tokens,ok\n10,true\n20,true\n", done.stderr
+
+
+def test_pictures_are_classified_by_their_paths() -> None:
+    os.mkdir("data")
+    write("data/a.png", b"\x89PNG\r\n\x1a\n")
+    write("data/in.csv", "file\na.png\n")
+    done = run("classify", "data/in.csv", "--image", "file", *CLASSIFY, "-o", "out.csv")
+    assert done.exit_code == 0, done.stderr
+    write("data/in.csv", "file\nb.png\n")
+    refused = run("classify", "data/in.csv", "--image", "file", *CLASSIFY)
+    assert "data/in.csv: line 2: no image at data/b.png (no such file or directory)" in last_line(refused)
+    refused = run("classify", "data/in.csv", "--image", "picture", *CLASSIFY)
+    assert "no column 'picture' for --image; there are: file" in last_line(refused)

@@ -89,6 +89,25 @@ async def test_litellm_states_the_cost_in_a_header_and_none_as_zero(stated: str,
     assert reply.info.cost_usd == usd
 
 
+@pytest.mark.parametrize(
+    "last",
+    [
+        {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop", "usage": REASONED}]},
+        {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}], "x_groq": {"id": "r", "usage": REASONED}},
+    ],
+    ids=["Moonshot", "Groq"],
+)
+async def test_usage_of_a_stream_is_found_where_a_server_states_it(last: dict[str, Any]) -> None:
+    first = {"choices": [{"index": 0, "delta": {"content": "hi"}, "finish_reason": None}]}
+    pieces = [b"data: %b\n\n" % json.dumps(piece).encode() for piece in (first, last)]
+    async with raw_server(Script([*pieces, b"data: [DONE]\n\n"])) as server, connect(server) as client:
+        whole = await (await client.chat.completions.create(model="m", messages=HELLO, stream=True)).collect()
+        (statistics,) = client.statistics()
+    assert whole.usage is not None
+    assert whole.usage.total_tokens == 3954
+    assert (statistics.prompt_tokens, statistics.completion_tokens) == (64, 3890)
+
+
 @pytest.mark.parametrize("stream", [False, True])
 async def test_reasoning_outside_of_the_completion_is_counted_by_everyone(stream: bool) -> None:
     prices = {"m": Price.per_million(input=1, output=10)}

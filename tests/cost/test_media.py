@@ -59,6 +59,16 @@ PARTS: dict[str, tuple[dict[str, Any], int]] = {
     ),
     "sound": ({"type": "input_audio", "input_audio": {"data": MEGABYTES, "format": "wav"}}, 50_001),
     "video by URL": ({"type": "video_url", "video_url": {"url": "https://example.com/a.mp4"}}, 270_000),
+    "image that was made": ({"type": "image_generation_call", "id": "i", "result": MEGABYTES}, 4_096),
+    "screenshot": (
+        {"type": "computer_call_output", "call_id": "c", "output": {"type": "computer_screenshot", "image_url": PNG}},
+        4_096,
+    ),
+    "image in the result of a tool": (
+        {"type": "tool_result", "content": [{"type": "image", "source": {"type": "url", "url": "https://a/b"}}]},
+        4_096,
+    ),
+    "search of files": ({"type": "file_search_call", "queries": ["x"], "results": None}, 0),
     "text": ({"type": "text", "text": PNG}, 0),
     "input text": ({"type": "input_text", "text": PNG}, 0),
     "output text": ({"type": "output_text", "text": "hi", "annotations": []}, 0),
@@ -73,6 +83,7 @@ def test_part_is_a_bounded_number_of_tokens(name: str) -> None:
     for body in (
         {"model": "m", "messages": [{"role": "user", "content": [{"type": "text", "text": "see"}, part]}]},
         {"model": "m", "input": [{"type": "function_call_output", "call_id": "c", "output": [part]}]},
+        {"model": "m", "input": [part]},
     ):
         found = media_in(body)
         assert found.most == most

@@ -86,6 +86,10 @@ DOCUMENTED: dict[str, tuple[Usage | ResponseUsage, tuple[int, int, int]]] = {
         chat(prompt_tokens=700, completion_tokens=100, total_tokens=800, cache_read_input_tokens=120),
         (700, 100, 0),
     ),
+    "a gateway that keeps Anthropic's names": (
+        chat(input_tokens=21, output_tokens=100, cache_read_input_tokens=188_086),
+        (188_107, 100, 0),
+    ),
     "responses, reasoning outside": (
         response(
             input_tokens=100,

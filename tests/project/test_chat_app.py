@@ -108,7 +108,12 @@ class Visit:
 
 @asynccontextmanager
 async def visiting(
-    page: Page, *, faults: Sequence[Fault] = (), size: tuple[int, int] = (1280, 800), **options: Any
+    page: Page,
+    *,
+    faults: Sequence[Fault] = (),
+    size: tuple[int, int] = (1280, 800),
+    path: str = "/",
+    **options: Any,
 ) -> AsyncIterator[Visit]:
     """Open the page; `answer` and `latency` are the simulator's, all else the client's.
 
@@ -133,7 +138,8 @@ async def visiting(
             for event, listener in listeners.items():
                 page.on(event, listener)
             await page.set_viewport_size({"width": size[0], "height": size[1]})
-            await page.goto(server.url)
+            app.RUNS.clear()
+            await page.goto(server.url + path)
             try:
                 yield visit
             finally:
@@ -540,6 +546,183 @@ async def test_no_text_hangs_the_page(tab: Page) -> None:
 
 
 # --- the server -----------------------------------------------------------------------------------------------------
+
+
+# --- the agent's page ------------------------------------------------------------------------------------------------
+
+
+REFUND = "Where is order 17, and order 19? Please refund 17. Are you open on Saturday?"
+
+
+def steps(visit: Visit) -> Locator:
+    return visit.page.locator("details.tool")
+
+
+async def test_an_agent_is_seen_at_work_and_asks_before_it_acts(tab: Page) -> None:
+    async with visiting(tab, path="/agent", answer=app.simulated) as visit:
+        await expect(tab).to_have_title("Agent")
+        await visit.ask(REFUND)
+        allow = visit.button("Allow")
+        await expect(allow).to_be_focused()
+        await visit.ended()
+        await expect(steps(visit)).to_have_count(4)
+        await expect(steps(visit).nth(0)).to_contain_text(re.compile(r"find_order\s*number: 17\s*\d+ ms"))
+        await expect(steps(visit).nth(1)).to_contain_text("failed")
+        await expect(visit.page.get_by_text("refund waits for your decision.")).to_have_count(1)
+        # What a call got and gave is a click away.
+        await steps(visit).nth(1).locator("summary").click()
+        await expect(steps(visit).nth(1)).to_contain_text("there is no order 19")
+        # The page may be left and come back to.
+        await tab.reload()
+        await expect(steps(visit)).to_have_count(4)
+        await allow.click()
+        await expect(visit.answer).to_contain_text("84.0 euros of order 17 were refunded")
+        await visit.ended()
+        await expect(allow).to_have_count(0)
+        await expect(steps(visit)).to_have_count(4)
+        await expect(visit.page.locator(".markdown").first).to_have_text("Let me look that up.")
+        # The conversation goes on in the same run.
+        await visit.ask("And order 18?")
+        await expect(visit.answer).to_contain_text("a kettle")
+        await visit.ended()
+        said = [item["role"] for item in visit.simulator.ledger[-1].body["messages"]]  # type: ignore[index]
+        assert said.count("user") == 2
+        assert len(app.RUNS) == 1
+
+
+async def test_what_is_refused_is_not_done(tab: Page) -> None:
+    async with visiting(tab, path="/agent", answer=app.simulated) as visit:
+        await visit.ask("Refund 17 and 18")
+        await expect(visit.button("Refuse")).to_have_count(2)
+        await visit.button("Refuse").first.click()
+        await expect(visit.page.get_by_text("refused")).to_be_visible()
+        # Nothing is sent before all is decided.
+        assert len(visit.simulator.ledger) == 2
+        await visit.button("Allow").nth(1).click()
+        await expect(visit.answer).to_contain_text("39.0 euros of order 18 were refunded")
+        await expect(visit.answer).to_contain_text("this call was not approved")
+        await expect(visit.answer).not_to_contain_text("of order 17 were refunded")
+
+
+async def test_another_question_gives_up_what_nobody_decided(tab: Page) -> None:
+    async with visiting(tab, path="/agent", answer=app.simulated) as visit:
+        await visit.ask("Refund 17")
+        await expect(visit.button("Allow")).to_be_visible()
+        await visit.ask("Never mind. Where is 18?")
+        await expect(visit.answer).to_contain_text("a kettle")
+        await expect(visit.page.get_by_text("You went on without deciding.")).to_be_visible()
+        await expect(visit.button("Allow")).to_have_count(0)
+        assert "went on without it" in json.dumps(visit.simulator.ledger[-1].body)
+
+
+async def test_an_agent_that_is_stopped_goes_on_from_there(tab: Page) -> None:
+    slow = Fault("stall", times=1, after=1)
+    async with visiting(tab, path="/agent", answer=app.simulated, faults=[slow]) as visit:
+        await visit.ask("Where is order 17?")
+        await until(lambda: slow.hits == 1)
+        await expect(steps(visit)).to_have_count(1)
+        await visit.button("Stop").click()
+        await until(lambda: visit.simulator.ledger[1].disconnected and len(app.RUNS) == 1)
+        await visit.button("Try again").click()
+        await expect(visit.answer).to_contain_text("two lamps")
+        await visit.ended()
+        # The tool was not called again.
+        await expect(steps(visit)).to_have_count(1)
+        said = [item["role"] for item in visit.simulator.ledger[-1].body["messages"]]  # type: ignore[index]
+        assert (said.count("user"), said.count("tool")) == (1, 1)
+
+
+@pytest.mark.parametrize("after", [0, 1], ids=["before the first message", "within the run"])
+async def test_an_agents_rate_limit_says_when(tab: Page, after: int) -> None:
+    limit = Fault("status", status=429, headers={"Retry-After": "1"}, times=1, after=after)
+    async with visiting(tab, path="/agent", answer=app.simulated, faults=[limit]) as visit:
+        await visit.ask("Where is order 17?")
+        await expect(visit.page.get_by_role("alert")).to_have_text(
+            re.compile(r"rate limit.*You can try again in \d seconds?\.")
+        )
+        await visit.button("Try again").click()
+        await expect(visit.answer).to_contain_text("two lamps")
+        await expect(steps(visit)).to_have_count(1)
+
+
+async def test_a_limit_without_a_time_says_so(tab: Page) -> None:
+    async with visiting(tab, faults=[Fault("status", status=429)]) as visit:
+        await visit.ask()
+        await expect(visit.page.get_by_role("alert")).to_have_text(
+            re.compile("rate limit. It did not say for how long")
+        )
+        await expect(visit.button("Try again")).to_be_enabled()
+
+
+async def test_a_conversation_that_the_server_lost_is_told(tab: Page) -> None:
+    async with visiting(tab, path="/agent", answer=app.simulated) as visit:
+        await visit.ask("Where is order 17?")
+        await visit.ended()
+        app.RUNS.clear()
+        await visit.ask("And 18?")
+        await expect(visit.page.get_by_role("alert")).to_have_text(re.compile("begin a new chat"))
+        # Chromium's own note of the 404.
+        assert len(visit.complaints) == 1
+        visit.complaints.clear()
+        await visit.button("New chat").click()
+        await visit.ask("And 18?")
+        await expect(visit.answer).to_contain_text("a kettle")
+
+
+async def test_an_agent_at_work_is_no_wider_than_a_phone(tab: Page) -> None:
+    word = "w" * 300
+
+    def answer(asked: Any) -> Any:
+        call = app.Call.of("find_order", number=17, **{word: word})
+        return word if asked.results else app.Answer(text=word, calls=[call])
+
+    async with visiting(tab, path="/agent", size=(360, 740), answer=answer) as visit:
+        await visit.ask(word)
+        await visit.ended()
+        await steps(visit).first.locator("summary").click()
+        widths = await visit.page.evaluate(
+            "[document.documentElement.scrollWidth, document.getElementById('scroller').scrollWidth"
+            " - document.getElementById('scroller').clientWidth]"
+        )
+        assert widths == [360, 0]
+
+
+async def test_markup_in_tool_calls_is_shown_as_text(tab: Page) -> None:
+    markup = "<img src=x onerror=alert(1)><script>alert(2)</script>"
+
+    def answer(asked: Any) -> Any:
+        return "done" if asked.results else app.Answer(calls=[app.Call(f"<b>{'x' * 9}", json.dumps({markup: markup}))])
+
+    async with visiting(tab, path="/agent", answer=answer) as visit:
+        await visit.ask()
+        await visit.ended()
+        await steps(visit).first.locator("summary").click()
+        await expect(steps(visit)).to_contain_text(markup)
+        await expect(steps(visit).locator("img, script, b")).to_have_count(0)
+
+
+async def test_a_run_is_its_users_alone_and_decided_once() -> None:
+    app.RUNS.clear()
+    async with Simulator(answer=app.simulated) as simulator:
+        endpoint = Endpoint.aimlapi(api_key="test", base_url=simulator.base_url)
+        async with serving(app.make_app(endpoints=[endpoint])) as server:
+            ann, bob = (aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True)) for _ in range(2))
+            async with ann, bob:
+                for user in (ann, bob):
+                    (await user.get(server.url)).close()
+                address = f"{server.url}/agent"
+                async with ann.post(address, json={"question": "Refund 17"}) as response:
+                    text = await response.text()
+                asked = json.loads(text.split("event: approval_needed\ndata: ")[1].split("\n")[0])
+                decision = {"run": asked["run"], "approvals": {asked["calls"][0]["id"]: True}}
+                async with bob.post(address, json=decision) as response:
+                    assert response.status == 404
+                async with ann.post(address, json={**decision, "approvals": {"nobody": True}}) as response:
+                    assert response.status == 422
+                both = await asyncio.gather(*[ann.post(address, json=decision) for _ in range(2)])
+                texts = [await response.text() for response in both]
+                assert sorted(response.status for response in both) == [200, 404]
+                assert sum("were refunded" in text for text in texts) == 1
 
 
 async def test_each_user_is_a_tenant() -> None:

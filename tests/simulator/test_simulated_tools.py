@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from aimlasync import AsyncClient, Endpoint, Retry
-from aimlasync.errors import APIResponseValidationError, BadRequestError, NotFoundError, RateLimitError
+from aimlasync.errors import APIResponseValidationError, APIStatusError, BadRequestError, NotFoundError, RateLimitError
 from aimlasync.simulator import Answer, Call, Fault, Problem, SimRequest, Simulator
 from aimlasync.simulator.model import extract
 from aimlasync.simulator.vendor import stored
@@ -225,6 +225,21 @@ async def test_a_request_chooses_its_script_by_header_by_metadata_and_by_model(a
         assert [one.script for one in sim.ledger][:4] == ["talks", "loops", "loops", ""]
         with pytest.raises(RateLimitError):
             await TURN[api](client, "Hi", model="fails")
+
+
+@ON_BOTH
+async def test_a_problem_in_a_script_is_given_once_to_each_conversation(api: str) -> None:
+    script = [Problem(429), Problem(500), ROME, Problem(503), "done", Problem(402)]
+    async with talking(vendor="aimlapi", script=script) as (client, sim):
+        tools = offered(api=api)
+        for _ in range(2):
+            with pytest.raises(APIStatusError):
+                await TURN[api](client, "Hi", tools=tools)
+        assert (await TURN[api](client, "Hi", tools=tools)).made
+        # Another conversation meets its own.
+        with pytest.raises(RateLimitError):
+            await TURN[api](client, "Hello", tools=tools)
+        assert [one.status for one in sim.ledger] == [429, 500, 200, 429]
 
 
 @ON_BOTH

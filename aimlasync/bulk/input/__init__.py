@@ -1,6 +1,7 @@
 """Input of a job: one row at a time, whatever the size. Imports no other room of bulk.
 
 rows         CSV and its like, JSONL, JSON arrays
+columns      columns by name, also those within a column
 dialect      how a delimited file is written: delimiter, line ends, header
 json_array   the items of a JSON array, one at a time
 parquet      Parquet

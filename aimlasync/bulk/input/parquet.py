@@ -2,9 +2,9 @@
 
 pyarrow is imported here, and only when a Parquet file is read or written. Memory is a batch of rows and the pages that
 they came in, whatever the size of the file. Values are those that JSON knows; others become text: dates and times in
-ISO 8601, decimals with all their digits, binary values as UTF-8 where they are that (older writers mark no text as
-text) and base64 where not. A number that is none (NaN) is null. What a row was before is kept beside it, for an output
-in Parquet.
+ISO 8601 (durations are seconds), decimals with all their digits, binary values as UTF-8 where they are that (older
+writers mark no text as text) and base64 where not. A number that is none (NaN) is null. What a row was before is kept
+beside it, for an output in Parquet.
 """
 
 from __future__ import annotations
@@ -111,6 +111,8 @@ def _text_type(kind: Any, pa: Any) -> Any:
     types = pa.types
     if types.is_dictionary(kind):
         return _text_type(kind.value_type, pa)
+    if types.is_duration(kind):
+        return pa.int64()
     if types.is_temporal(kind) or types.is_decimal(kind):
         return pa.string()
     if types.is_map(kind):
@@ -129,6 +131,9 @@ def _plain(kind: Any, pa: Any) -> Plain | None:
         return _plain(kind.value_type, pa)
     if types.is_floating(kind):
         return _finite
+    if types.is_duration(kind):
+        second = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}[kind.unit]
+        return lambda value: value / second
     if types.is_timestamp(kind) or types.is_time(kind):
         return _iso
     if types.is_map(kind):

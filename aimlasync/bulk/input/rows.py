@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import codecs
 import csv
+import re
 from collections.abc import Iterable, Iterator
 from io import BytesIO, StringIO
 from itertools import chain, islice
@@ -25,6 +26,11 @@ Format = Literal["csv", "tsv", "jsonl", "json", "parquet", "xlsx"]
 
 MAX_LINE = 16 * 2**20
 """Longest line that is read, in bytes."""
+
+# Python's json module writes these.
+_NO_JSON = re.compile(rb"[:\[,]\s*-?(?:NaN|Infinity)\b")
+# Lines of a header, whose names may be long.
+_HEADER_LINES = 50
 
 _decode = msgspec.json.Decoder().decode
 
@@ -202,6 +208,11 @@ class Reader:
         while header and not header.strip():
             header = next(text, "")
             above += 1
+        for _ in range(_HEADER_LINES):
+            if header.count('"') % 2 == 0:
+                break
+            # A quoted name goes on in the next line.
+            header += next(text, "")
         below: list[str] = []
         delimiter = reading.delimiter or sep or ("\t" if self.format == "tsv" else None)
         if delimiter is None:
@@ -217,7 +228,7 @@ class Reader:
             sep_line=sep is not None,
             has_header=reading.header is not False,
         )
-        return above, [header, *below]
+        return above, [*StringIO(header), *below]
 
     def _name_columns(self, cells: list[str], line: int) -> None:
         if not self.dialect.has_header:
@@ -275,6 +286,8 @@ class Reader:
             return _decode(text)
         except (ValueError, RecursionError) as error:
             said = str(error).removeprefix("JSON is malformed: ")
+            if _NO_JSON.search(text):
+                advice = "NaN and Infinity are none; write null"
             raise self.error(f"not JSON: {said}; {advice}", line) from None
 
 

@@ -57,6 +57,7 @@ class Source:
         can_reread: bool,
         reading: Reading = AS_FOUND,
         packing: Packing | None = None,
+        may_be_wrapped: bool = False,
     ) -> None:
         self.name = name
         self.format: Format = format
@@ -71,12 +72,16 @@ class Source:
         self._file = file
         self._reading = reading
         self._packing = packing
+        # Whether the first object may be one around the rows: of a .json file whose format was not said.
+        self._may_be_wrapped = may_be_wrapped
         self._stat: os.stat_result | None = None
         # A file in memory has no descriptor.
         with suppress(OSError):
             self._stat = os.fstat(file.fileno())
         # What the rows are read from, where that is not the file itself: a sheet as lines, a Parquet file unpacked.
         self._data: BinaryIO | None = None
+        # What is made of each row, by `show_as`.
+        self._view: Callable[[Row], Row] | None = None
         # Of a stream: the rows that `sample` has taken, which are given again, and the iterator of the others.
         self._rest: Iterator[Row] | None = None
         self._taken: list[Row] = []
@@ -92,18 +97,29 @@ class Source:
             self._taken += islice(self._rest, max(0, size - len(self._taken)))
             return self._taken[:size]
         reader = self._reader()
-        rows = iter(reader)
+        rows = self._rows(reader)
         taken = list(islice(rows, max(size, _SAMPLE) if self.can_reread else size))
         self._learn(reader)
         self._check_header(taken)
+        self._check_wrapped(taken)
         if not self.can_reread:
             self._taken, self._rest = taken, rows
         return taken[:size]
 
+    def show_as(self, columns: list[str], view: Callable[[Row], Row]) -> None:
+        """Give `view` of each row from now on, whose columns are `columns`."""
+        self.columns, self._view = columns, view
+        self._taken = [view(row) for row in self._taken]
+        if self._rest is not None:
+            self._rest = map(view, self._rest)
+
     def __iter__(self) -> Iterator[Row]:
         if self._rest is not None:
             return chain(self._taken, self._rest)
-        return iter(self._reader())
+        return self._rows(self._reader())
+
+    def _rows(self, reader: Reader | ParquetReader) -> Iterator[Row]:
+        return iter(reader) if self._view is None else map(self._view, reader)
 
     def survey(self, check: Callable[[Row], object], *, limit: int | None = None) -> Survey:
         """Read a file to its end, `check` every row up to `limit`, and return what was found. Raises InputError."""
@@ -114,7 +130,7 @@ class Source:
         # Only what is read as it is can be digested on the way.
         digest = None if self.format in ("parquet", "xlsx") or self._packing is not None else hashlib.sha256()
         reader = self._reader(digest)
-        for row in islice(reader, limit):
+        for row in islice(self._rows(reader), limit):
             check(row)
             count += 1
         if digest is None:
@@ -155,7 +171,7 @@ class Source:
 
     def rows_from(self, first: int) -> Iterator[Row]:
         """Iterate the rows of a file, the first of which has the number `first`."""
-        return iter(self._reader(first=first))
+        return self._rows(self._reader(first=first))
 
     def _identified(self, digest: str) -> str:
         # The same bytes read in another way are other rows.
@@ -164,7 +180,7 @@ class Source:
         return hashlib.sha256(digest.encode() + msgspec.json.encode(self._reading)).hexdigest()
 
     def _learn(self, reader: Reader | ParquetReader) -> None:
-        self.columns = self.columns if self.format == "xlsx" else reader.columns
+        self.columns = self.columns if self.format == "xlsx" or self._view is not None else reader.columns
         if isinstance(reader, ParquetReader):
             self.types = reader.types
         elif self.format == "xlsx":
@@ -181,6 +197,15 @@ class Source:
         if why is not None:
             what = f"the first line may be no header: {why}; say --no-header if it is a row, or --header if it is one"
             raise InputError(self.name, what, line=None if self.dialect.sep_line else 1)
+
+    def _check_wrapped(self, rows: Sequence[Row]) -> None:
+        """Raise InputError for a .json file that is one object around the rows."""
+        if len(rows) != 1 or not self._may_be_wrapped:
+            return
+        for name, value in rows[0].fields.items():
+            if isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
+                what = f"one object, with a list of objects in {name!r}; write that list alone, or --format jsonl if it"
+                raise InputError(self.name, f"{what} is one row")
 
     def _reader(self, digest: hashlib._Hash | None = None, *, first: int = 1) -> Reader | ParquetReader:
         if self.format == "parquet":
@@ -272,6 +297,7 @@ def _opened(
     packing = packing_of(head)
     if packing is not None and (file.seekable() or format is None):
         head = _unpacked_head(file, head, packing, name)
+    is_said = format is not None
     if format is None:
         format = format_of_content(head, said, name)
     if format is None:
@@ -296,6 +322,7 @@ def _opened(
         can_reread=is_ours and file.seekable(),
         reading=msgspec.structs.replace(reading, encoding=encoding),
         packing=packing,
+        may_be_wrapped=not is_said and format == "jsonl" and said == "json",
     )
 
 

@@ -1,11 +1,13 @@
 """What is made of a journal, and where files may be written. Imports input, tasks and journal.
 
 export     a journal as a table in the order of the input
+rows_of_today   which record is that of a row, also where the input has changed
 tables     rows as a table in any format, packed or not
 delimited  CSV and TSV, in the dialect of the input
 parquet_table   Parquet, with the types of the input
 workbook_table  an Excel workbook
 cells      a value as the text of a cell
+result_rows     results of a job as rows of another
 merge      the journals of shards as one
 failed     the lines that are failures
 target     where a job may write

@@ -15,6 +15,7 @@ from typing import Any, Literal
 import msgspec
 from msgspec import UNSET
 
+from aimlasync.bulk.input.columns import column_of, value_of
 from aimlasync.bulk.input.parquet import ArrowRow
 from aimlasync.bulk.input.rows import Format, InputError, Row
 from aimlasync.bulk.input.source import Source
@@ -22,10 +23,13 @@ from aimlasync.bulk.journal.index import Index
 from aimlasync.bulk.journal.manifest import job_of
 from aimlasync.bulk.journal.record import Facts, Record
 from aimlasync.bulk.output.parquet_table import Kind, KindError
+from aimlasync.bulk.output.rows_of_today import Find, finder
 from aimlasync.bulk.output.tables import as_written, check_format, format_of_stream, open_table, style_of
 from aimlasync.bulk.output.target import Target
+from aimlasync.bulk.tasks.request import RequestError, is_request_line, line_id
 from aimlasync.bulk.tasks.result import Reply, reply_of
 from aimlasync.chat.types import ChatCompletion
+from aimlasync.structured.answer_text import answer_object, answer_text
 from aimlasync.wire.base import plain
 
 _NO_FACTS = Facts()
@@ -74,10 +78,7 @@ class Outcome:
     def answer_object(self) -> Any:
         """The answer as JSON, None where it is none or not a good one."""
         text = _answer(self) if self.ok else None
-        try:
-            return plain(text.encode()) if text else None
-        except (ValueError, RecursionError):
-            return None
+        return answer_object(text) if text else None
 
     @property
     def finish_reason(self) -> str | None:
@@ -101,7 +102,7 @@ class Outcome:
 
 def _answer(outcome: Outcome) -> str | None:
     reply = outcome.reply
-    return reply.text if isinstance(reply, ChatCompletion) else None if reply is None else reply.output_text
+    return None if reply is None else answer_text(reply)
 
 
 def _attempts(outcome: Outcome) -> int | None:
@@ -157,6 +158,8 @@ class Layout:
         self.kinds: dict[str, Kind] = {}
         """Of those columns that need not be guessed."""
         self._gets: list[tuple[int | None, Callable[[Outcome], Any]]] = []
+        # Columns within columns of the input, by their place.
+        self._within: list[tuple[int, str]] = []
         for at, column in enumerate(self.columns):
             # CSV may have several columns without a name; each is found by its place.
             if column and self.columns.index(column) < at:
@@ -181,7 +184,10 @@ class Layout:
             fields = as_written(row)
         elif self._format == "parquet" and isinstance(row.raw, ArrowRow):
             fields = row.raw.cells()
-        return self.values(fields, outcome)
+        values = self.values(fields, outcome)
+        for at, column in self._within:
+            values[at] = value_of(row.fields, column)
+        return values
 
     def object_of_row(self, row: Row, outcome: Outcome) -> dict[str, Any]:
         """Return the row as an object with what is added: all its members, also those that no other row has."""
@@ -202,6 +208,9 @@ class Layout:
         for start, root in (("body.", "body"), ("answer.", "answer_object")):
             if found.startswith(start) and len(found) > len(start):
                 return None, _at_path(root, found.removeprefix(start).split("."))
+        if column and column_of(self._inputs, column) is not None:
+            self._within.append((at, column))
+            return None, _nothing
         there = [repr(name) if "," in name or " " in name else name for name in (*self._inputs, *self._results) if name]
         more = "answer.KEY, body.PATH.IN.IT"
         raise InputError(name, f"no column {column!r}; there are: {', '.join([*there, more])}")
@@ -244,14 +253,13 @@ def id_column(journal_path: str) -> str | None:
     return column if isinstance(column, str) else None
 
 
-def is_request(fields: Mapping[str, Any]) -> bool:
-    """Whether a row is an input line of OpenAI's Batch API: {"custom_id", "method", "url", "body"}."""
-    return isinstance(fields.get("custom_id"), str) and isinstance(fields.get("body"), dict)
-
-
 def default_id(row: Row) -> str:
     """Return the custom_id that a row brings with it as a request, else its own."""
-    return str(row.fields["custom_id"]) if is_request(row.fields) else row.custom_id
+    name = None
+    if is_request_line(row.fields):
+        with suppress(RequestError):
+            name = line_id(row.fields)
+    return row.custom_id if name is None else name
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,10 +300,11 @@ def export(
     What an earlier export or run of the same journal wrote there is replaced, if nobody has changed it since; any other
     file raises OverwriteError, a kind of InputError, unless `overwrite` is set.
 
-    With `source` the rows are the input's (the first `limit` of them), in its order; `only_done` leaves out those
-    without a record. Without it they are the journal's: by number if all are named row-N, else as they were done, which
-    `order="done"` asks for in any case, without columns of the input. Several lines of one custom_id are one row: the
-    last ok one, else the last. `add` names columns to stand after the input's, and what of the journal is in them.
+    With `source` the rows are the input's (the first `limit` of them), in its order; where it has changed since the job
+    ran, rows keep what is still their answer, and those that are new or changed have no record. `only_done` leaves out
+    those without a record. Without it they are the journal's: by number if all are named row-N, else as they were done,
+    which `order="done"` asks for in any case, without columns of the input. Several lines of one custom_id are one row:
+    the last ok one, else the last. `add` names columns to stand after the input's, and what of the journal is in them.
     """
     if out_path == "-":
         written = check_format("stdout", format or format_of_stream(source), excel=excel)
@@ -314,7 +323,7 @@ def export(
         inputs, chosen = _columns(source, limit, columns, written, add)
         name = journal_path if source is None else source.name
         layout = Layout(inputs, chosen, name=name, format=written, added=add)
-        kinds, style = dict(layout.kinds), style_of(source, written, excel=excel)
+        kinds, style, find = dict(layout.kinds), style_of(source, written, excel=excel), None
         while True:
             # When a kind that was guessed from the first row group is wrong, all is written again with text there.
             try:
@@ -324,8 +333,8 @@ def export(
                 ):
                     if source is None:
                         return _write_records(index, order, table.write, layout)
-                    rows = islice(source, limit)
-                    return _write_rows(index, rows, table.write, layout, id_of, only_done)
+                    find = finder(index, journal_path, source, id_of, limit=limit) if find is None else find
+                    return _write_rows(index, islice(source, limit), table.write, layout, find, only_done)
             except KindError as error:
                 kinds[error.column] = "text"
 
@@ -350,7 +359,7 @@ def _columns(
         raise InputError(source.name, "a pipe, and an export reads its input more than once; save it to a file first")
     first = source.sample(1)[0]
     inputs = source.columns
-    requests = is_request(first.fields)
+    requests = is_request_line(first.fields)
     known = requests and set(columns or ()) <= {*inputs, *RESULTS}
     if source.format in ("json", "jsonl") and not known:
         # Objects may have different members, and every member gets a column.
@@ -376,13 +385,12 @@ def _write_rows(
     rows: Iterator[Row],
     write: Callable[[list[Any]], None],
     layout: Layout,
-    id_of: Callable[[Row], str],
+    find: Find,
     only_done: bool,
 ) -> Exported:
     count = ok = failed = missing = 0
     for row in rows:
-        name = id_of(row)
-        record = index.find(name)
+        name, record = find(row)
         if record is None:
             missing += 1
             if only_done:

@@ -19,6 +19,7 @@ from aimlasync.bulk.tasks.request import Api
 from aimlasync.bulk.tasks.result import Reply
 from aimlasync.chat.types import ChatCompletion
 from aimlasync.errors import AnswerInvalidError
+from aimlasync.structured.numbers import WholeNumbers
 from aimlasync.structured.parse import parse_completion, parse_response
 from aimlasync.structured.schema import Format, format_of
 from aimlasync.structured.validate import misfit
@@ -102,7 +103,7 @@ def form_of_schema(name: str, schema: Mapping[str, Any]) -> Form:
     _close(whole)
     title = os.path.splitext(os.path.basename(name))[0]
     slug = "".join(c if c.isascii() and (c.isalnum() or c in "_-") else "_" for c in title)[:64] or "answer"
-    decoder = msgspec.json.Decoder(dict[str, Any])
+    decoder = WholeNumbers(dict[str, Any])
     return Form(
         Format(slug, whole, decoder, False), whole, is_checked=True, made=(form_of_schema, (name, dict(schema)))
     )

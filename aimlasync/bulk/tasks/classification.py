@@ -11,17 +11,21 @@ from typing import Any
 
 import msgspec
 
-from aimlasync.bulk.input.rows import InputError, Row
+from aimlasync.bulk.input.rows import Row
 from aimlasync.bulk.tasks.answer_schema import Form
 from aimlasync.bulk.tasks.confidence import confidence_of
+from aimlasync.bulk.tasks.images import check_images, image_urls
 from aimlasync.bulk.tasks.labels import Labels, LabelsError, answer_type, instructions
+from aimlasync.bulk.tasks.messages import user_content
 from aimlasync.bulk.tasks.prompt import Prompt
 from aimlasync.bulk.tasks.request import Api, Request
 from aimlasync.bulk.tasks.result import Answer, Read, Reply
-from aimlasync.bulk.tasks.tasks import EmptyTextError, body_of, checked_params, id_of
-from aimlasync.bulk.tasks.text_column import row_text
+from aimlasync.bulk.tasks.tasks import EmptyTextError, body_of, check_id_column, checked_params, id_of
+from aimlasync.bulk.tasks.text_column import needed_value, row_text
+from aimlasync.config import Structured
 from aimlasync.errors import AnswerInvalidError
 from aimlasync.structured.schema import format_of
+from aimlasync.wire.base import encode, plain
 
 Shot = tuple[str, Any]
 """An example: a text, and the answer to it: a label, a list of labels, or an object in the form."""
@@ -35,7 +39,10 @@ _FILL = (
 class ClassifyTask:
     """Asks for one of `labels` for a text, for several of them (`multi`), or for an answer in a `form`.
 
-    `shots` are examples, shown to the model as earlier turns. `confidence` asks for the probabilities of the tokens.
+    `text` is the column of the text, None where only the columns of `images` are judged: addresses, or paths beside the
+    input. `shots` are examples, shown to the model as earlier turns. `confidence` asks for the probabilities of the
+    tokens.
+    `structured` is how an answer in its form is asked for, by default in the surest way that the model has.
     """
 
     def __init__(
@@ -44,7 +51,8 @@ class ClassifyTask:
         model: str,
         labels: Mapping[str, str] | Sequence[str] | None = None,
         form: Form | None = None,
-        text: str = "text",
+        text: str | None = "text",
+        images: Sequence[str] = (),
         endpoint: Api = "chat",
         prompt: str = "{text}",
         system: str | None = None,
@@ -52,6 +60,7 @@ class ClassifyTask:
         shots: Sequence[Shot] = (),
         confidence: bool = False,
         params: Mapping[str, Any] | None = None,
+        structured: Structured = "auto",
         id_column: str | None = None,
     ) -> None:
         if (labels is None) == (form is None):
@@ -70,11 +79,16 @@ class ClassifyTask:
         self.form = form or form_of_labels(meanings or {}, multi)
         self.labels = list(meanings) if meanings is not None else [str(label) for label in self.form.labels]
         said = system if system is not None else _FILL if meanings is None else instructions(meanings, multi=multi)
-        self.prompt = Prompt(said, prompt)
+        self.images = list(images)
+        self.prompt = Prompt(said, prompt, may_be_fixed=bool(images), fills_system=system is not None)
         self._needed = [name for name in self.prompt.columns() if name != "text"]
+        self.columns: Sequence[str] = list(
+            dict.fromkeys([*([] if text is None else [text]), *self._needed, *self.images])
+        )
         self._label_key = self.form.label_column
         self._shots = list(shots)
         self._confidence = confidence
+        self._structured = structured
         self._said = checked_params(endpoint, params)
         self._params = {**self.form.params(endpoint), **(_logprobs(endpoint) if confidence else {}), **self._said}
         self._turns = [turn for shot in self._shots for turn in self._turn(*shot)]
@@ -96,7 +110,13 @@ class ClassifyTask:
             "confidence": self._confidence,
             "parameters": self._said,
             "id": self.id_column,
+            **({"images": self.images} if self.images else {}),
         }
+
+    def check_columns(self, columns: Sequence[str]) -> None:
+        """Raises PromptError or InputError for a name that is no column."""
+        self.prompt.check(columns)
+        check_id_column(self.id_column, columns, self.name)
 
     def custom_id(self, row: Row) -> str:
         """Return the name of a row in the journal. Raises InputError."""
@@ -104,25 +124,29 @@ class ClassifyTask:
 
     def request(self, row: Row) -> Request:
         """Return what is asked about a row. Raises InputError, or EmptyTextError for a row without a text."""
-        text = row_text(row, self.text, self.name)
-        if not text.strip():
+        text = "" if self.text is None else row_text(row, self.text, self.name)
+        images = image_urls(row, self.images, self.name) if self.images else ()
+        if not images and not text.strip():
             raise EmptyTextError("the text is empty, so nothing was sent", billed=False)
-        user = self.prompt.user(text, row.fields)
-        body = body_of(self.endpoint, self.model, self.prompt.system, user, shots=self._turns, params=self._params)
-        return Request(custom_id=self.custom_id(row), api=self.endpoint, body=body)
+        said = user_content(self.prompt.user(text, row.fields), images, self.endpoint)
+        turns: list[dict[str, Any]] = [*self._turns, {"role": "user", "content": said}]
+        body = body_of(self.endpoint, self.model, self.prompt.system_for(text, row.fields), turns, params=self._params)
+        return Request(custom_id=self.custom_id(row), api=self.endpoint, body=body, structured=self._structured)
 
     def check(self, row: Row) -> None:
         """Raises InputError for a row that cannot be asked about."""
-        row_text(row, self.text, self.name)
+        if self.text is not None:
+            row_text(row, self.text, self.name)
         for name in self._needed:
-            if name not in row.fields:
-                raise InputError(self.name, f"no {name!r} in this row; every row needs it", line=row.line)
+            needed_value(row, name, self.name)
+        if self.images:
+            check_images(row, self.images, self.name)
 
     def _read(self, reply: Reply) -> Answer:
         value = self.form.read(reply)
         if self._label_key is None:
             return Answer()
-        found = msgspec.to_builtins(value).get(self._label_key)
+        found = plain(encode(value)).get(self._label_key)
         several = found if isinstance(found, list) else [found]
         if any(label not in self.form.labels for label in several):
             what = f"{self._label_key} is {found!r}, which is none of the labels"
@@ -145,7 +169,7 @@ class ClassifyTask:
             if self._given is not None and label not in self._given:
                 raise LabelsError(f"the example {text[:40]!r} has {label!r}, which is none of the labels")
         return [
-            {"role": "user", "content": self.prompt.user(text, {self.text: text})},
+            {"role": "user", "content": self.prompt.user(text, {} if self.text is None else {self.text: text})},
             {"role": "assistant", "content": msgspec.json.encode(whole).decode()},
         ]
 

@@ -1,8 +1,8 @@
 """One request of a job, and the line format that brings it.
 
-Plain data and its reading; no I/O, and imports msgspec alone. The line format is that of OpenAI's Batch API,
-"The request input object":
+Plain data and its reading; no I/O. The line format is that of OpenAI's Batch API, "The request input object":
 {"custom_id": "...", "method": "POST", "url": "/v1/chat/completions", "body": {...}}.
+A line may be the body alone, and its name a number. Imports the names of the parameters.
 """
 
 from __future__ import annotations
@@ -12,9 +12,19 @@ from typing import Any, Literal
 
 import msgspec
 
+from aimlasync.chat.types import PARAMETERS as CHAT_PARAMETERS
+from aimlasync.config import Structured
+from aimlasync.responses.types import PARAMETERS as RESPONSE_PARAMETERS
+
 Api = Literal["chat", "responses"]
 
 _APIS: dict[str, Api] = {"/chat/completions": "chat", "/responses": "responses"}
+_PARAMETERS = {
+    "messages": CHAT_PARAMETERS | {"model", "messages", "stream"},
+    "input": RESPONSE_PARAMETERS | {"model", "input", "stream"},
+}
+# What names a line, and is no parameter.
+_NAMES = ("custom_id", "id")
 _USUAL: dict[str, Api] = {f"/v1{end}": api for end, api in _APIS.items()}
 
 
@@ -29,6 +39,8 @@ class Request(msgspec.Struct, kw_only=True, gc=False):
     api: Api
     body: dict[str, Any]
     """The parameters: model, and messages or input, and whatever else."""
+    structured: Structured | None = None
+    """How to ask for the JSON schema in the parameters; None sends them as they are."""
 
     @property
     def model(self) -> str:
@@ -36,19 +48,45 @@ class Request(msgspec.Struct, kw_only=True, gc=False):
         return str(self.body.get("model", ""))
 
 
-def is_batch_line(fields: Mapping[str, Any]) -> bool:
-    """Whether a row is a line of OpenAI's Batch API."""
-    return "custom_id" in fields and isinstance(fields.get("body"), dict)
+def is_request_line(fields: Mapping[str, Any]) -> bool:
+    """Whether a row is a request: a line of OpenAI's Batch API, or the body of one."""
+    return isinstance(fields.get("body"), dict) or is_body(fields)
 
 
-def request_of_line(fields: Mapping[str, Any], *, model: str | None = None) -> Request:
-    """Return the request of a Batch line; `model` is for a body that names none. Raises RequestError."""
-    custom_id, url, body = fields.get("custom_id"), fields.get("url"), fields.get("body")
-    if not isinstance(custom_id, str) or not custom_id:
+def is_body(fields: Mapping[str, Any]) -> bool:
+    """Whether a row is the parameters of a call: a model with messages or input, or nothing but parameters."""
+    if isinstance(fields.get("messages"), list):
+        known = _PARAMETERS["messages"]
+    elif isinstance(fields.get("input"), (str, list)):
+        known = _PARAMETERS["input"]
+    else:
+        return False
+    return isinstance(fields.get("model"), str) or fields.keys() - known <= {"custom_id"}
+
+
+def line_id(fields: Mapping[str, Any]) -> str | None:
+    """Return the name that a request line has, a number too; None for one without. Raises RequestError."""
+    key = next((name for name in _NAMES if name in fields), None) if is_body(fields) else "custom_id"
+    if key is None or key not in fields:
+        return None
+    name = fields[key]
+    if isinstance(name, int) and not isinstance(name, bool):
+        return str(name)
+    if not isinstance(name, str) or not name:
+        raise RequestError(f'no "{key}"; give each request a name of its own')
+    return name
+
+
+def request_of_line(fields: Mapping[str, Any], *, model: str | None = None, name: str = "") -> Request:
+    """Return the request of a line; `model` is for a body that names none, `name` for a line. Raises RequestError."""
+    custom_id, url, body = line_id(fields) or name, fields.get("url"), fields.get("body")
+    if not custom_id:
         raise RequestError('no "custom_id"; give each request a name of its own')
+    if not isinstance(body, dict) and is_body(fields):
+        url, body = None, {key: value for key, value in fields.items() if key not in _NAMES}
     if not isinstance(body, dict):
         raise RequestError('no "body"; it holds the parameters of the request')
-    if fields.get("method", "POST") != "POST":
+    if "body" in fields and fields.get("method", "POST") != "POST":
         raise RequestError(f'"method" is {fields["method"]!r}; only POST is asked in bulk')
     api = api_of_body(body) if url is None else _api_of_url(url)
     if not body.get("model") and model:
@@ -65,7 +103,7 @@ def request_of(given: Request | Mapping[str, Any], number: int) -> Request:
     if isinstance(given, Request):
         _check_body(given.api, given.body)
         return given
-    if is_batch_line(given):
+    if "custom_id" in given and isinstance(given.get("body"), dict):
         return request_of_line(given)
     body = dict(given)
     api = api_of_body(body)
@@ -80,6 +118,24 @@ def api_of_body(body: Mapping[str, Any]) -> Api:
     if "input" in body or "prompt" in body:
         return "responses"
     raise RequestError('neither "messages" (chat/completions) nor "input" (responses); give one of them')
+
+
+def check_params(params: Mapping[str, Any] | None) -> None:
+    """Raises RequestError for a parameter of all calls that each row brings itself."""
+    for name in params or {}:
+        if (instead := _OF_ROWS.get(name)) is not None:
+            what = f'"{name}" is among the parameters (--params), and would replace that of every row'
+            raise RequestError(f"{what}; {instead}")
+
+
+_OF_ROWS = {
+    "model": "name it with --model",
+    "messages": "say it with --prompt and --system",
+    "input": "say it with --prompt",
+    "instructions": "say it with --system",
+    "stream": "leave it out, nobody would read the stream",
+    "stream_options": "leave it out, nobody would read the stream",
+}
 
 
 def _check_body(api: Api, body: Mapping[str, Any]) -> None:

@@ -14,10 +14,12 @@ from msgspec import UNSET
 
 from aimlasync.bulk.input.rows import Row
 from aimlasync.bulk.tasks.request import Request
+from aimlasync.chat.endings import ending_of
 from aimlasync.chat.types import ChatCompletion, decode_completion
 from aimlasync.cost.tokens import tokens_of
 from aimlasync.errors import AimlasyncError
 from aimlasync.responses.types import Response, decode_response
+from aimlasync.structured.answer_text import answer_text
 
 if TYPE_CHECKING:
     from aimlasync.info import Info
@@ -78,7 +80,7 @@ class Result(msgspec.Struct, eq=False):
         reply = self.reply
         if reply is None:
             return None
-        return reply.text if isinstance(reply, ChatCompletion) else reply.output_text
+        return answer_text(reply)
 
     @property
     def info(self) -> Info | None:
@@ -109,9 +111,9 @@ def is_refused(reply: Reply) -> bool:
         if not reply.choices:
             return False
         choice = reply.choices[0]
-        return bool(choice.message.refusal) or choice.finish_reason == "content_filter"
+        return bool(choice.message.refusal) or ending_of(choice.finish_reason) == "filter"
     cut = reply.incomplete_details
-    return bool(reply.refusal) or (cut is not None and cut.reason == "content_filter")
+    return bool(reply.refusal) or (cut is not None and ending_of(cut.reason) == "filter")
 
 
 class _Shape(msgspec.Struct, gc=False):

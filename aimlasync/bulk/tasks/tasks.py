@@ -8,18 +8,23 @@ and this room.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, Protocol
 
+from aimlasync.bulk.input.columns import column_of, value_of
 from aimlasync.bulk.input.rows import InputError, Row
 from aimlasync.bulk.tasks.answer_schema import Form
-from aimlasync.bulk.tasks.prompt import Prompt, as_text
-from aimlasync.bulk.tasks.request import Api, Request, RequestError, request_of_line
+from aimlasync.bulk.tasks.images import check_image_columns, check_images, image_urls
+from aimlasync.bulk.tasks.messages import conversation, user_content
+from aimlasync.bulk.tasks.prompt import Prompt, as_text, listed
+from aimlasync.bulk.tasks.request import Api, Request, RequestError, check_params, line_id, request_of_line
 from aimlasync.bulk.tasks.result import Answer, Read, Reply, Result, is_refused
+from aimlasync.bulk.tasks.text_column import needed_value
+from aimlasync.chat.endings import ending_of
 from aimlasync.chat.types import PARAMETERS as CHAT_PARAMETERS
 from aimlasync.chat.types import ChatCompletion
-from aimlasync.config import close_to
+from aimlasync.config import Structured, close_to
 from aimlasync.errors import AimlasyncError, AnswerInvalidError, AnswerRefusedError, AnswerTruncatedError
 from aimlasync.responses.types import PARAMETERS as RESPONSE_PARAMETERS
 
@@ -42,6 +47,8 @@ class Task(Protocol):
     """Whether the rows have ids of their own, which might not be unique."""
     read: Read | None
     """None accepts every reply."""
+    columns: Sequence[str]
+    """The columns of the input that decide what is asked about a row, and so its answer."""
 
     def identity(self) -> dict[str, Any]:
         """Return all that decides the answers, but for the rows."""
@@ -57,11 +64,12 @@ class Task(Protocol):
 
 
 class BatchTask:
-    """Rows that are requests already: lines of OpenAI's Batch API, chat and responses mixed."""
+    """Rows that are requests already: lines of OpenAI's Batch API or their bodies alone, chat and responses mixed."""
 
     def __init__(self, *, model: str | None = None, judge: bool = False) -> None:
         self.name = "input"
         self.own_ids = True
+        self.columns: Sequence[str] = ("url", "body")
         self._model = model
         self.read: Read | None = read_any if judge else None
 
@@ -71,15 +79,16 @@ class BatchTask:
 
     def custom_id(self, row: Row) -> str:
         """Return the name of a row in the journal. Raises InputError."""
-        custom_id = row.fields.get("custom_id")
-        if not isinstance(custom_id, str) or not custom_id:
-            raise InputError(self.name, 'no "custom_id"; give each request a name of its own', line=row.line)
-        return custom_id
+        try:
+            return line_id(row.fields) or row.custom_id
+        except RequestError as error:
+            what = str(error)
+        raise InputError(self.name, what, line=row.line)
 
     def request(self, row: Row) -> Request:
         """Return what is asked about a row. Raises InputError."""
         try:
-            return request_of_line(row.fields, model=self._model)
+            return request_of_line(row.fields, model=self._model, name=row.custom_id)
         except RequestError as error:
             what = str(error)
         raise InputError(self.name, what, line=row.line)
@@ -90,30 +99,51 @@ class BatchTask:
 
 
 class PromptTask:
-    """A prompt template filled in with the columns of each row."""
+    """A prompt template filled in with the columns of each row, with the images that other columns name.
+
+    Without a `prompt` the column `messages` holds the conversation.
+    `structured` is how an answer in a `form` is asked for, by default in the surest way that the model has.
+    """
 
     def __init__(
         self,
         *,
-        prompt: str,
+        prompt: str | None = None,
+        messages: str | None = None,
+        images: Sequence[str] = (),
         model: str,
         endpoint: Api = "chat",
         system: str | None = None,
         params: Mapping[str, Any] | None = None,
         id_column: str | None = None,
         form: Form | None = None,
+        structured: Structured = "auto",
         judge: bool = False,
     ) -> None:
+        if (prompt is None) == (messages is None):
+            raise ValueError("give prompt= or messages=")
+        if messages is not None and images:
+            raise ValueError("messages= brings its own images; leave images= out")
         self.name = "input"
         self.own_ids = id_column is not None
-        self.prompt = Prompt(system or "", prompt, named_text=False)
+        self.prompt = Prompt(
+            system or "",
+            prompt or "",
+            named_text=False,
+            may_be_fixed=messages is not None or bool(images),
+            fills_system=True,
+        )
+        self.messages = messages
+        self.images = list(images)
         self._needed = self.prompt.columns()
+        self.columns: Sequence[str] = [*self._needed, *self.images, *([] if messages is None else [messages])]
         self.model = model
         self.endpoint: Api = endpoint
         self._said = checked_params(endpoint, params)
         self._params = {**(form.params(endpoint) if form is not None else {}), **self._said}
         self.id_column = id_column
         self._form = form
+        self._structured = None if form is None else structured
         self.read: Read | None = read_any if judge else None
         if form is not None:
             self.read = partial(_read_form, form)
@@ -130,48 +160,76 @@ class PromptTask:
             "form": None if self._form is None else self._form.identity,
             "id": self.id_column,
             "judged": self.read is not None,
+            **({} if self.messages is None else {"messages": self.messages}),
+            **({"images": self.images} if self.images else {}),
         }
 
     def check_columns(self, columns: list[str]) -> None:
         """Raises PromptError or InputError for a name that is no column."""
         self.prompt.check(columns)
-        if self.id_column is not None and self.id_column not in columns:
-            raise InputError(self.name, f"no column {self.id_column!r} for --id; there are: {', '.join(columns)}")
+        check_id_column(self.id_column, columns, self.name)
+        check_image_columns(self.images, columns, self.name)
 
     def custom_id(self, row: Row) -> str:
         """Return the name of a row in the journal. Raises InputError."""
         return row.custom_id if self.id_column is None else id_of(row, self.id_column, self.name)
 
     def request(self, row: Row) -> Request:
-        """Return what is asked about a row."""
-        return Request(
-            custom_id=self.custom_id(row),
-            api=self.endpoint,
-            body=body_of(
-                self.endpoint, self.model, self.prompt.system, self.prompt.user("", row.fields), params=self._params
-            ),
-        )
+        """Return what is asked about a row. Raises InputError, or EmptyTextError where its columns are empty."""
+        if self.messages is not None:
+            turns = conversation(row, self.messages, self.name)
+        else:
+            images = image_urls(row, self.images, self.name) if self.images else ()
+            if not images and _is_empty(row.fields, self._needed):
+                raise EmptyTextError("the columns of the prompt are empty, so nothing was sent", billed=False)
+            turns = [{"role": "user", "content": user_content(self.prompt.user("", row.fields), images, self.endpoint)}]
+        body = body_of(self.endpoint, self.model, self.prompt.system_for("", row.fields), turns, params=self._params)
+        return Request(custom_id=self.custom_id(row), api=self.endpoint, body=body, structured=self._structured)
 
     def check(self, row: Row) -> None:
-        """Raises InputError for a row that lacks a column."""
+        """Raises InputError for a row that lacks a column, or an image."""
+        if self.messages is not None:
+            conversation(row, self.messages, self.name)
         for name in self._needed:
             if name not in row.fields:
-                raise InputError(self.name, f"no {name!r} in this row; every row needs it", line=row.line)
+                needed_value(row, name, self.name)
+        if self.images:
+            check_images(row, self.images, self.name)
+
+
+def _is_empty(fields: dict[str, Any], names: list[str]) -> bool:
+    for name in names:
+        value = fields[name] if name in fields else value_of(fields, name)
+        if as_text(value).strip():
+            return False
+    return True
+
+
+def is_named(task: Task, row: Row) -> bool:
+    """Whether a row is known by an id of its own, and not by its number."""
+    return task.own_ids and not (isinstance(task, BatchTask) and line_id(row.fields) is None)
+
+
+def check_id_column(column: str | None, columns: Sequence[str], name: str) -> None:
+    """Raises InputError for an id that is no column of the input `name`."""
+    if column is not None and column_of(columns, column) is None:
+        raise InputError(name, f"no column {column!r} for --id; there are: {listed(columns)}")
 
 
 def id_of(row: Row, column: str, name: str) -> str:
     """Return the id in a column. Raises InputError where it is empty."""
-    value = as_text(row.fields.get(column))
+    value = as_text(value_of(row.fields, column))
     if not value:
         raise InputError(name, f"{column!r} is empty; every row needs an id", line=row.line)
     return value
 
 
 def checked_params(endpoint: Api, params: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Return the parameters as they were given. Raises ValueError for one that is a known one misspelt.
+    """Return the parameters as they were given. Raises ValueError for a known one misspelt, or one of rows.
 
     Others are sent, whatever they are called: servers have parameters of their own.
     """
+    check_params(params)
     known = CHAT_PARAMETERS if endpoint == "chat" else RESPONSE_PARAMETERS
     for name in params or ():
         if name not in known and (hint := close_to(name, known)):
@@ -183,15 +241,15 @@ def body_of(
     endpoint: Api,
     model: str,
     system: str,
-    user: str,
+    messages: list[dict[str, Any]],
     *,
-    shots: list[dict[str, str]] | None = None,
     params: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Return the parameters of a call that asks `user` under `system`, after `shots` (earlier messages)."""
-    messages = [*(shots or ()), {"role": "user", "content": user}]
+    """Return the parameters of a call that says `messages` under `system`."""
     if endpoint == "responses":
-        body: dict[str, Any] = {"model": model, "input": messages if shots else user}
+        only = messages[0] if len(messages) == 1 else {}
+        text = only.get("content") if only.keys() == {"role", "content"} and only["role"] == "user" else None
+        body: dict[str, Any] = {"model": model, "input": text if isinstance(text, str) else messages}
         if system:
             body["instructions"] = system
     else:
@@ -215,13 +273,17 @@ def _read_form(form: Form, reply: Reply) -> Answer:
 def _check_reply(reply: Reply) -> None:
     if isinstance(reply, ChatCompletion):
         cut = reply.truncated
+        failed = next((c.finish_reason for c in reply.choices if ending_of(c.finish_reason) == "failure"), None)
         empty = not any(choice.message.content or choice.message.tool_calls for choice in reply.choices)
     else:
         cut = reply.truncated or reply.status == "incomplete"
+        failed = reply.status if reply.status in ("failed", "cancelled") else None
         empty = not (reply.output_text or reply.output)
     if is_refused(reply):
         raise AnswerRefusedError("the model refused", reply=reply, raw=reply.raw, info=reply.info)
     if cut:
         raise AnswerTruncatedError("the answer was cut by an output cap", reply=reply, raw=reply.raw, info=reply.info)
+    if failed:
+        raise AnswerInvalidError(f"the answer failed ({failed})", reply=reply, raw=reply.raw, info=reply.info)
     if empty:
         raise AnswerInvalidError("the answer is empty", reply=reply, raw=reply.raw, info=reply.info)

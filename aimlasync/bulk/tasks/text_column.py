@@ -6,7 +6,11 @@ Pure. A column is guessed only where one alone fits. Imports the rows of an inpu
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
+from msgspec import UNSET
+
+from aimlasync.bulk.input.columns import column_of, value_of
 from aimlasync.bulk.input.rows import InputError, Row
 from aimlasync.bulk.tasks.prompt import as_text, listed
 
@@ -21,7 +25,7 @@ def text_column(reader_columns: Sequence[str], sample: Sequence[Row], wanted: st
     """
     columns = [column for column in reader_columns if column]
     if wanted is not None:
-        if wanted not in columns:
+        if column_of(columns, wanted) is None:
             raise InputError(name, f"no column {wanted!r}; there are: {listed(columns)}")
         return wanted
     if "text" in columns:
@@ -42,11 +46,17 @@ def _reads_like_prose(value: str) -> bool:
     return len(value.split()) >= 4 or (not value.isascii() and len(value) >= 8)
 
 
+def needed_value(row: Row, column: str, name: str) -> Any:
+    """Return the value of a column that every row needs. Raises InputError for a row without it."""
+    value = value_of(row.fields, column)
+    if value is UNSET:
+        raise InputError(name, f"no {column!r} in this row; every row needs it", line=row.line)
+    return value
+
+
 def row_text(row: Row, column: str, name: str) -> str:
     """Return the text of a row, "" when it has none. Raises InputError for a value that is no text."""
-    if column not in row.fields:
-        raise InputError(name, f"no {column!r} in this row; every row needs it", line=row.line)
-    value = row.fields[column]
+    value = needed_value(row, column, name)
     if isinstance(value, (dict, list)):
         raise InputError(name, f"{column!r} is not text; name another column with --text", line=row.line)
     return as_text(value)

@@ -7,7 +7,7 @@ is.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 
 from aimlasync.simulator.model.answers import Answer
@@ -56,15 +56,27 @@ def named(scripts: Script | Mapping[str, Script], request: SimRequest) -> str:
     return name
 
 
-def turn(scripts: Script | Mapping[str, Script], name: str, number: int) -> Answer | str | None:
+def turn(
+    scripts: Script | Mapping[str, Script], name: str, number: int, problems_given: Callable[[], int]
+) -> Answer | str | None:
     """Return the answer of a turn in the script of that name, None without a script.
 
-    Raises Problem when the turn is one.
+    Problems before an answer are raised first, one for each request of the same conversation; `problems_given` counts
+    a request and returns how many there were before it. Raises Problem when the turn is one.
     """
     turns = (scripts[name] if name else ()) if isinstance(scripts, Mapping) else scripts
     if not turns:
         return None
-    found = turns[min(number, len(turns) - 1)]
+    places = [place for place, each in enumerate(turns) if not isinstance(each, Problem)]
+    begin = places[min(number, len(places)) - 1] + 1 if number and places else 0
+    if number < len(places):
+        found, problems = turns[places[number]], turns[begin : places[number]]
+    else:
+        # The last one is repeated.
+        found, problems = turns[-1], turns[begin:-1]
+    given = problems_given() if problems else 0
+    if given < len(problems):
+        found = problems[given]
     if isinstance(found, Problem):
         # A copy, because an exception keeps the traceback of each raise.
         raise copy(found)

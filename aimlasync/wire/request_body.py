@@ -1,0 +1,57 @@
+"""A request as the JSON bytes that are sent; what JSON or UTF-8 has no form for is mended, or refused in plain words.
+
+It has no I/O. It may import `wire.base`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import msgspec
+
+from aimlasync.wire.base import encode
+
+
+def encode_request(body: Mapping[str, Any]) -> bytes:
+    """Return a request as JSON.
+
+    Half a surrogate pair, with which texts end that were cut in the middle of a character, becomes U+FFFD, and both
+    halves of a pair their character. Raises TypeError for what JSON cannot carry: an object of an unknown type, a key
+    that is no text or number, a value that contains itself.
+    """
+    try:
+        return encode(body)
+    except (UnicodeEncodeError, RecursionError):
+        pass
+    try:
+        return encode(_sendable(msgspec.to_builtins(dict(body), enc_hook=_read_once), "the request"))
+    except UnicodeEncodeError:
+        why = "an object in it has half a surrogate pair"
+    except RecursionError:
+        why = "it contains itself, or is nested too deep"
+    raise TypeError(f"the request cannot be sent as JSON: {why}")
+
+
+def _read_once(value: Any) -> Any:
+    if isinstance(value, Iterator):
+        # The first attempt has read it.
+        raise TypeError(f"a {type(value).__name__} can be read only once, and the request cannot be sent as it is")
+    return dict(value) if isinstance(value, Mapping) else msgspec.json.decode(encode(value))
+
+
+def _sendable(value: Any, place: str) -> Any:
+    if isinstance(value, str):
+        return _text(value)
+    if isinstance(value, dict):
+        for key in value:
+            if isinstance(key, tuple):
+                raise TypeError(f"{place} has the key {key!r}, a tuple: keys of JSON are texts")
+        return {_sendable(key, place): _sendable(item, f"{place}, {key!r}") for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_sendable(item, place) for item in value]
+    return value
+
+
+def _text(text: str) -> str:
+    return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

@@ -1,0 +1,86 @@
+"""Requests that JSON or UTF-8 has no form for: mended where that loses nothing, refused in plain words where not."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+import pytest
+
+from aimlasync import bulk
+from aimlasync.chat.types import SystemMessage, UserMessage
+from aimlasync.wire.base import encode
+from aimlasync.wire.request_body import encode_request
+from tests.client.test_stream import connect
+from tests.support.servers import Script, raw_server
+
+HALF = "a\ud800b"
+
+
+@dataclass
+class Note:
+    text: str
+
+
+@pytest.mark.parametrize(
+    ("value", "sent"),
+    [
+        (HALF, "a\ufffdb"),
+        ("\udc00", "\ufffd"),
+        # Both halves, as some JSON parsers leave them.
+        ("\ud83e\udd80", "\U0001f980"),
+        ("\U0001f980 é", "\U0001f980 é"),
+        ({HALF: [HALF, 1, None, 1.5, True]}, {"a\ufffdb": ["a\ufffdb", 1, None, 1.5, True]}),
+        (UserMessage(content=HALF), {"role": "user", "content": "a\ufffdb"}),
+        (Note(HALF), {"text": "a\ufffdb"}),
+        (MappingProxyType({"x": HALF}), {"x": "a\ufffdb"}),
+        ((HALF, {"x"}), ["a\ufffdb", ["x"]]),
+        (SystemMessage(content="fine"), {"role": "system", "content": "fine"}),
+    ],
+)
+def test_half_a_surrogate_pair_is_replaced_at_any_depth(value: Any, sent: Any) -> None:
+    body = {"model": "m", "messages": [value]}
+    assert json.loads(encode_request(body)) == {"model": "m", "messages": [sent]}
+    # The caller's object is as it was.
+    assert body["messages"] == [value]
+
+
+def test_what_needs_no_mending_is_encoded_as_ever() -> None:
+    body = {"model": "m", "messages": [UserMessage(content="hé")], "metadata": {1: 2}}
+    assert encode_request(body) == encode(body)
+
+
+def nested() -> dict[str, Any]:
+    value: dict[str, Any] = {}
+    value["a"] = value
+    return value
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ({(1, 2): 3}, r"the key \(1, 2\), a tuple"),
+        ({"a": {"b": {(1, 2): 3}}}, r"'a', 'b' has the key \(1, 2\)"),
+        (nested(), "contains itself"),
+        (object(), "cannot send a builtins.object"),
+        ([HALF, iter("x")], "can be read only once"),
+    ],
+)
+def test_what_json_cannot_carry_is_refused_in_plain_words(value: Any, words: str) -> None:
+    with pytest.raises(TypeError, match=words):
+        encode_request({"metadata": value})
+
+
+async def test_a_cut_text_ends_neither_a_call_nor_a_job() -> None:
+    answer = {"choices": [{"message": {"content": '{"label": "a"}'}, "finish_reason": "stop"}]}
+    script = Script([json.dumps(answer).encode()], content_type="application/json", end="keep")
+    async with raw_server(script) as server, connect(server) as client:
+        await client.chat.completions.create(model="m", messages=[{"role": "user", "content": HALF}])
+        assert json.loads(server.bodies[0])["messages"][0]["content"] == "a\ufffdb"
+        rows = [{"model": "m", "messages": [{"role": "user", "content": text}]} for text in ("one", HALF, "two")]
+        results = [result async for result in bulk.map(client, rows)]
+        assert [result.error for result in results] == [None] * 3
+        labels = [result async for result in bulk.classify(client, ["one", HALF], labels=["a", "b"], model="m")]
+        assert [result.error for result in labels] == [None] * 2
