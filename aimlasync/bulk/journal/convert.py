@@ -12,9 +12,9 @@ from typing import Any
 import msgspec
 
 from aimlasync import errors
-from aimlasync.bulk.journal.record import Facts, Failure, Record, Response, settled
+from aimlasync.bulk.journal.record import Facts, Failure, Record, Response, decode_record, encode_record, settled
 from aimlasync.bulk.tasks.request import Request
-from aimlasync.bulk.tasks.result import Answer, Result, reply_of
+from aimlasync.bulk.tasks.result import Answer, Read, Result, reply_of
 from aimlasync.errors import AimlasyncError, AnswerError, APIStatusError, APITimeoutError
 from aimlasync.info import Info, Timing
 from aimlasync.wire.base import plain
@@ -76,6 +76,22 @@ def record_of(result: Result) -> Record:
             info=facts,
         )
     )
+
+
+def judged(line: bytes, read: Read) -> bytes:
+    """Return the line of a journal, as that of a failure where `read` refuses its answer."""
+    record = decode_record(line)
+    if record.error is not None or record.response is None or (reply := reply_of(bytes(record.response.body))) is None:
+        return line
+    try:
+        read(reply)
+    except AnswerError as error:
+        attempts = None if record.info is None else record.info.attempts
+        record.error = Failure(
+            code=type(error).__name__, message=error.message, status=record.response.status_code, attempts=attempts
+        )
+        return encode_record(record)
+    return line
 
 
 def result_of(record: Record, request: Request) -> Result:
