@@ -46,11 +46,8 @@ def quality_facts(quality: Quality, column: str | None) -> Iterator[tuple[str, s
         yield "gold", f"spelled differently: {_and_more(pairs, len(quality.respelled))}", False
     if strange := quality.strange:
         values = [f"{value!r} ({rows:,})" for value, rows in strange.most_common(_QUOTED)]
-        yield (
-            "gold",
-            f"of {counted(strange.total(), 'row')} is none of the labels, so none is right: {_and_more(values, len(strange))}",
-            True,
-        )
+        found = f"of {counted(strange.total(), 'row')} is none of the labels, so none is right"
+        yield "gold", f"{found}: {_and_more(values, len(strange))}", True
 
 
 def quality_tables(quality: Quality, width: int) -> list[Table]:

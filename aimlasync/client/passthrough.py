@@ -18,6 +18,7 @@ import msgspec
 from aimlasync.client import receive
 from aimlasync.client.call import Attempt, Settings
 from aimlasync.client.pipeline import Pipeline
+from aimlasync.client.plain_calls import plain_call
 from aimlasync.client.request_head import address
 from aimlasync.client.stream import Stream
 from aimlasync.config import CallOptions
@@ -248,7 +249,7 @@ async def _through(
     )
     if isinstance(answer, Reply):
         # Without bytes of its own it is the sum of a stream that was not asked for.
-        return _Whole(answer.info, answer.raw or encode(answer), "application/json")
+        return _Whole(answer.info, answer.raw or encode(answer.to_dict()), "application/json")
     assert seen is not None
     if answer.whole_body:
         # Whoever asked for a stream reads nothing else, and would take a whole answer for an empty one.
@@ -264,8 +265,8 @@ async def _direct(
     """Ask the first endpoint something that is no model's answer; what it refuses for good is an answer too."""
     loop, transport = pipeline.enter()
     upstream = pipeline.balancer.upstreams[0]
-    call = pipeline.plain_call(
-        method, upstream, upstream.endpoint.url(path), body, settings, options.get("extra_headers")
+    call = plain_call(
+        pipeline, method, upstream, upstream.endpoint.url(path), body, settings, options.get("extra_headers")
     )
     timeout = options.get("timeout")
     if timeout is not None:

@@ -45,6 +45,7 @@ def record_of(result: Result) -> Record:
         cost_usd=result.cost_usd,
         label=None if answer is None else answer.label,
         confidence=None if answer is None else answer.confidence,
+        structured=None if info is None or shared_with is not None else info.structured,
         shared_with=shared_with,
     )
     response = failure = None
@@ -106,6 +107,7 @@ def result_of(record: Record, request: Request) -> Result:
         request_id=record.id,
         server_request_id=None if said is None else said.request_id,
         cost_usd=facts.cost_usd,
+        structured=facts.structured,
         timing=Timing(queued=facts.queued, limited=facts.limited, first_byte=facts.first_byte, total=facts.seconds),
     )
     reply = None
@@ -114,7 +116,7 @@ def result_of(record: Record, request: Request) -> Result:
         reply = reply_of(body)
         if reply is not None:
             paid = Info(status=said.status_code, server_request_id=said.request_id)
-            reply.__dict__.update(raw=body, info=info if record.error is None else paid)
+            reply.__dict__["info"] = info if record.error is None else paid
     has_answer = record.error is None and (facts.label is not None or facts.confidence is not None)
     return Result(
         request,
