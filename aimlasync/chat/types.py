@@ -214,7 +214,8 @@ class Annotation(Wire):
     url_citation: URLCitation | None = None
 
 
-class TopLogprob(Wire):
+# There may be hundreds of thousands of these in one answer; they are part of no cycle.
+class TopLogprob(Wire, gc=False):
     """One candidate token and its natural-log probability."""
 
     token: str = ""
