@@ -69,6 +69,11 @@ class Timeout(msgspec.Struct, frozen=True, kw_only=True):
     """
     idle: float | None = 120.0
     """Streams: between two events, while the reader waits for the next one."""
+    attempt: float | None = None
+    """Other calls: one attempt, from when it is sent until its last byte; waits for limits do not count.
+
+    It may be billed, so it is not tried again.
+    """
 
     def __post_init__(self) -> None:
         for name in self.__struct_fields__:
@@ -80,7 +85,7 @@ class Timeout(msgspec.Struct, frozen=True, kw_only=True):
         """Return the bounds of one call: another `Timeout`, or these with another `total`."""
         if isinstance(total, Timeout):
             return total
-        return Timeout(total=total, connect=self.connect, first_token=self.first_token, idle=self.idle)
+        return msgspec.structs.replace(self, total=total)
 
 
 Priority = Literal["interactive", "bulk"]

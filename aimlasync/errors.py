@@ -37,7 +37,7 @@ import msgspec
 if TYPE_CHECKING:
     from aimlasync.info import Info
 
-Phase = Literal["total", "connect", "first_token", "idle"]
+Phase = Literal["total", "connect", "first_token", "idle", "attempt"]
 
 
 class AimlasyncError(Exception):
@@ -96,7 +96,7 @@ class APITimeoutError(APIConnectionError):
         super().__init__(message, info=info, billed=billed)
         self.phase: Phase = phase
         self.partial = partial
-        self.retryable = phase != "total"
+        self.retryable = phase not in ("total", "attempt")
 
 
 class TruncatedStreamError(APIConnectionError):

@@ -66,10 +66,10 @@ class Bound:
         "_held",
         "_rest",
         "_rounds",
-        "_settle",
         "_share",
         "_step",
         "answers",
+        "settle",
         "value",
     )
 
@@ -92,7 +92,7 @@ class Bound:
         self._share = share
         self._rounds = rounds
         self._far = far
-        self._settle = settle
+        self.settle = settle
         # The resting level: infinite in slow start.
         self._rest = math.inf
         self.answers = 0
@@ -118,7 +118,7 @@ class Bound:
     @property
     def settled(self) -> bool:
         """Whether the last cut was at least two round trips ago, and `settle` answers."""
-        return self.answers >= max(self._settle, 2 * self.value)
+        return self.answers >= max(self.settle, 2 * self.value)
 
     @property
     def has_held(self) -> bool:

@@ -167,7 +167,7 @@ class Limiter:
         """End an admitted attempt; `tokens` is how many it really took, None when that is not known."""
         self.in_flight -= 1
         if tokens is not None and admission.tokens is not None:
-            self._settle(admission, admission.tokens, tokens)
+            self.settle(admission, admission.tokens, tokens)
         elif tokens is not None and admission.allotment is not None and self._leases is not None:
             self._leases.settle(admission.allotment, tokens)
         if self.queue:
@@ -304,7 +304,7 @@ class Limiter:
             tokens,
         )
 
-    def _settle(self, admission: Admission, entry: Entry, tokens: float) -> None:
+    def settle(self, admission: Admission, entry: Entry, tokens: float) -> None:
         difference = tokens - admission.amount
         if difference and self._token_window is not None and self._token_bucket is not None:
             admission.amount = tokens

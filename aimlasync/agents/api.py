@@ -23,12 +23,13 @@ from aimlasync.agents.run_state import Run
 from aimlasync.agents.tools import Approve
 from aimlasync.config import check_headers
 from aimlasync.cost.budget import Budget
+from aimlasync.wire.base import Unknown
 
 if TYPE_CHECKING:
     from aimlasync.client.client import AsyncClient
     from aimlasync.relay import Events, Source
 
-Input = str | Iterable[Mapping[str, Any] | msgspec.Struct]
+Input = str | Iterable[Mapping[str, Any] | msgspec.Struct | Unknown]
 
 Save = Callable[[Run], Awaitable[None]]
 """Stores a run, for instance its `to_json`, under its id."""

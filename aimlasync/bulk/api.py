@@ -232,6 +232,8 @@ async def run(
     and cannot keep a cap of money.
     A file at `output` that this job did not write, or that was changed since, is refused with OverwriteError, a kind of
     InputError, or JournalError; `overwrite` replaces it.
+    Where rows were added, changed, moved or removed since the last run, the others keep their answers: a row is known
+    by its id, else by what is asked about it. `Summary.changes` counts them. Another task is refused with JournalError.
     Errors of rows are in the journal; what stops the job is in the summary. Raises InputError and JournalError before
     any call, OSError when the journal cannot be written.
     """

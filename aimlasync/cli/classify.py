@@ -33,8 +33,9 @@ from aimlasync.cli.files import (
     open_input,
     reading_options,
     row_writer,
+    said_text,
 )
-from aimlasync.cli.job_options import JobOptions, job_options
+from aimlasync.cli.job_options import JobOptions, id_option, job_options
 from aimlasync.cli.options import (
     NO_KEY,
     ModelChoice,
@@ -62,8 +63,11 @@ _UNASKED = "no AIML_API_KEY or BYTESPIKE_API_KEY: answers come from the built-in
 @click.option("--confidence", is_flag=True, help="Add how sure the model was, where it gives token probabilities.")
 @click.option("--text", metavar="COLUMN", help="The column to judge; by default `text`, or the only one with prose.")
 @image_option
-@click.option("--prompt", metavar="TEMPLATE", help="The user message; {text} and {any column} are filled in.")
-@click.option("--system", metavar="TEXT", help="The system message, instead of the one made from the labels.")
+@click.option("--prompt", metavar="TEMPLATE", help="The user message; {text} and {any column} are filled in; or @FILE.")
+@click.option(
+    "--system", metavar="TEMPLATE", help="Likewise the system message, instead of the one made from the labels."
+)
+@id_option
 @click.option(
     "-o", "--output", metavar="PATH", default="-", help="A table, by extension .csv, .xlsx, ...; makes a run resumable."
 )
@@ -87,6 +91,7 @@ def classify(
     images: tuple[str, ...],
     prompt: str | None,
     system: str | None,
+    id_column: str | None,
     output: str,
     format_: Format | None,
     label_column: str,
@@ -101,7 +106,7 @@ def classify(
     """Give each row of FILE one of the labels; FILE is a table (CSV, JSONL, Excel, Parquet, ...), - is stdin.
 
     With -o the answers are kept in PATH.journal as they come: run the same command again to go on after Ctrl-C or an
-    error, or to try failed rows again.
+    error, to try failed rows again, or to label what is new in FILE.
     """
     if where.simulate and no_simulate:
         raise WrongUseError("--simulate or --no-simulate, not both")
@@ -109,6 +114,7 @@ def classify(
         raise WrongUseError("say what to choose from: --labels support,billing,sales, or --schema FILE")
     if schema is not None and multi:
         raise WrongUseError("--multi goes with --labels; a schema says itself what may be several")
+    prompt, system = said_text(prompt, "--prompt"), said_text(system, "--system")
     names = None if labels is None else read_labels(labels)
     form = None if schema is None else load_form(schema)
     unasked = not where.simulate and where.base_url is None and where.key_env is None and not has_key()
@@ -137,9 +143,10 @@ def classify(
             multi=multi,
             shots=[] if few_shot is None else read_shots(few_shot, text=column or "text", label=gold or label_column),
             confidence=confidence,
+            id_column=id_column,
         )
         task.name = source.name
-        task.prompt.check(source.columns)
+        task.check_columns(source.columns)
         check_image_columns(images, source.columns, source.name)
         added = _added(source, task, label_column, confidence=confidence)
         _check_gold(source, gold)

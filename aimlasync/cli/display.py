@@ -21,8 +21,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from aimlasync.bulk.jobs.dry_run import Forecast
+from aimlasync.bulk.jobs.dry_run import Estimate, Forecast
 from aimlasync.bulk.jobs.job import Job
+from aimlasync.bulk.journal.table_changes import Changes
 from aimlasync.bulk.progress.progress import LIMITS, Snapshot
 from aimlasync.bulk.progress.summary import Summary
 from aimlasync.bulk.tasks.classification import ClassifyTask
@@ -88,6 +89,13 @@ class ProgressDisplay:
         if self._live is not None and size >= _SILENT:
             self.note(f"reading {size / 2**30:.1f} GB of input and journal first")
 
+    def changes(self, name: str, changes: Changes) -> None:
+        """Say how the input differs from that of the last run."""
+        if self._mode == "json":
+            click.echo(_encode({"changes": changes}), err=True)
+        else:
+            self.note(f"{name} has changed: {changes}")
+
     def note(self, text: str) -> None:
         """Say something without disturbing the view."""
         self._console.print(f"aimlasync: {text}", markup=False, highlight=False)
@@ -148,7 +156,7 @@ def _view(title: str, now: Snapshot, width: int) -> RenderableType:
         f"{now.calls_per_second:,.1f} calls/s" if now.calls_per_second < 10 else f"{now.calls_per_second:,.0f} calls/s",
         f"{_short(now.tokens_per_second)} tokens/s",
         "" if now.cost_usd is None else _money(now.cost_usd),
-        "" if now.eta_seconds is None else f"{_duration(now.eta_seconds)} left",
+        "" if now.eta_seconds is None else f"{duration(now.eta_seconds)} left",
     ]
     lines = [Text()]
     for part in filter(None, parts):
@@ -171,6 +179,17 @@ def _money(usd: float) -> str:
     if 0 < usd < 0.0001:
         return "under $0.0001"
     return f"${usd:,.2f}" if usd >= 10 else f"${usd:.4f}"
+
+
+def _whole(number: float) -> str:
+    return f"{number:,.0f}"
+
+
+def _estimate(estimate: Estimate, written: Callable[[float], str]) -> str:
+    """Return a sum with its range, where that says anything."""
+    if estimate.low is None or estimate.high is None or written(estimate.low) == written(estimate.high):
+        return written(estimate.sum)
+    return f"{written(estimate.sum)} ({written(estimate.low)} to {written(estimate.high)})"
 
 
 def show_summary(title: str, job: Job, summary: Summary) -> None:
@@ -205,10 +224,11 @@ def show_forecast(title: str, job: Job, forecast: Forecast) -> None:
     row("asked", f"{counted(forecast.asked, 'row')}{failed}{kept}")
     row("left", f"{counted(forecast.rows, 'row')}, about {counted(forecast.calls, 'call')}")
     if forecast.tokens_in is not None and forecast.tokens_out is not None:
-        row("tokens", f"about {forecast.tokens_in:,} in, {forecast.tokens_out:,} out")
-    row("cost", "unknown" if forecast.cost_usd is None else f"about {_money(forecast.cost_usd)}")
+        ranges = [f"about {_estimate(each, _whole)}" for each in (forecast.tokens_in, forecast.tokens_out)]
+        row("tokens", f"{ranges[0]} in, {ranges[1]} out")
+    row("cost", "unknown" if forecast.cost_usd is None else f"about {_estimate(forecast.cost_usd, _money)}")
     if forecast.seconds is not None:
-        row("time", f"about {_duration(forecast.seconds)}, by {LIMITS[forecast.limited_by or 'concurrency']}")
+        row("time", f"about {duration(forecast.seconds)}, by {LIMITS[forecast.limited_by or 'concurrency']}")
     console.print(table)
 
 
@@ -276,6 +296,12 @@ def _facts(job: Job, summary: Summary) -> Table:
     if identity.get("model"):
         row("model", ", ".join(filter(None, [identity["model"], identity.get("endpoint")])))
     row("tokens", f"{totals.tokens_in:,} in, {totals.tokens_out:,} out")
+    if totals.guessed:
+        row(
+            "estimated",
+            f"{totals.guessed:,} tokens for the caps, by length: the server counted none for "
+            f"{counted(totals.uncounted, 'row')}",
+        )
     row("cost", _cost(job))
     if job.totals.finished:
         seconds = summary.seconds
@@ -303,6 +329,8 @@ def _cost(job: Job) -> str:
     if not totals.priced:
         return "unknown"
     known = "" if totals.priced == totals.replies else f" for {totals.priced:,} of {totals.replies:,} rows"
+    if totals.at_price:
+        known += " at the price given or listed" if totals.at_price == totals.priced else ", some at the price given"
     return f"{_money(totals.cost_usd)}{known}" + (" simulated, nothing was charged" if job.options.simulated else "")
 
 
@@ -360,7 +388,8 @@ def _console() -> Console:
     return console
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Return minutes and seconds, and hours if there are any."""
     minutes, left = divmod(int(seconds + 0.5), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{left:02}" if hours else f"{minutes}:{left:02}"

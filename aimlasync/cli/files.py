@@ -80,6 +80,23 @@ def open_input(file: str, format_: Format | None, reading: Reading, *, spool: bo
     return results_as_rows(open_stream(stdin, format_, spool=spool, reading=reading, default=default))
 
 
+def said_text(said: str | None, option: str) -> str | None:
+    """Return the text of an option, or with @FILE that of the file, without the line end at its end; @@ is an @."""
+    if said is None or not said.startswith("@"):
+        return said
+    if said.startswith("@@"):
+        return said[1:]
+    path = said[1:]
+    try:
+        with open(path, encoding="utf-8-sig") as file:
+            return file.read().rstrip("\r\n")
+    except UnicodeDecodeError:
+        raise WrongUseError(f"{option} {said}: the file is not UTF-8; save it as UTF-8") from None
+    except OSError as error:
+        what = f"{option} {said}: {error.strerror or type(error).__name__}"
+        raise WrongUseError(f"{what}; name a file of text after @, or write @@ for a text that begins with @") from None
+
+
 def is_file(output: str) -> bool:
     """Whether the output is a file that can have a journal beside it; /dev/null and pipes are streams."""
     return not is_stream(output)

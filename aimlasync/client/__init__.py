@@ -10,6 +10,7 @@ It may import everything below it, and nothing above it imports its parts but by
     call         one call and its attempts, and their books
     balancer     the choice between upstreams
     deadlines    many deadlines with one timer
+    waits        the calls that are not sent yet
     observer     what may watch calls
     stream       an answer in pieces; chat_stream and response_stream know the pieces
     framing      what a body is by its first bytes: events, JSON, a JSON value a line

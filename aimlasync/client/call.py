@@ -14,6 +14,7 @@ import msgspec
 from aimlasync.admission.outcome import Outcome
 from aimlasync.chat.types import Usage
 from aimlasync.client.observer import Watch
+from aimlasync.client.waits import Waits
 from aimlasync.config import Priority, Timeout
 from aimlasync.cost.budget import Budget, Reservation, output_cap
 from aimlasync.cost.media import Media, media_in
@@ -56,6 +57,7 @@ class Settings(msgspec.Struct, frozen=True):
     retry: Retry
     timeout: Timeout
     headers: Headers
+    waits: Waits
     query: Mapping[str, Any] = {}
 
 
@@ -74,6 +76,8 @@ class Call(msgspec.Struct, eq=False):
     streams: bool = False
     budget: Budget | None = None
     hedging: Hedging | None = None
+    waits: Waits = msgspec.field(default_factory=Waits)
+    """It is among them while it waits to be sent."""
     priority: Priority = "interactive"
     tenant: str | None = None
     affinity: str | None = None

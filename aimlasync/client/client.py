@@ -17,6 +17,7 @@ from aimlasync.client.call import Settings
 from aimlasync.client.observer import Observer
 from aimlasync.client.pipeline import Pipeline
 from aimlasync.client.resources import Chat, Models, Responses, balance
+from aimlasync.client.waits import Waits
 from aimlasync.config import CallOptions, Limits, Timeout, check_headers
 from aimlasync.cost.budget import Budget
 from aimlasync.endpoints.endpoint import Endpoint, default_endpoints, proxy_secrets
@@ -140,6 +141,19 @@ class AsyncClient:
     ) -> None:
         await self.close()
 
+    def drain(self) -> None:
+        """Send nothing more through this client object; its copies (`with_options`) go on.
+
+        Calls that wait, for a limit or before a retry, are cancelled; those that are sent get their answer, or their
+        error without a retry. Calls that begin later raise ClientClosedError.
+        """
+        self._settings.waits.drain()
+
+    @property
+    def is_drained(self) -> bool:
+        """Whether `drain` was called."""
+        return self._settings.waits.is_drained
+
     async def close(self) -> None:
         """Close all connections; streams still open fail. Harmless more than once."""
         await self._pipeline.close()
@@ -201,7 +215,7 @@ class AsyncClient:
         return [upstream.statistics(now) for upstream in self._pipeline.balancer.upstreams]
 
 
-_USUAL = Settings(Retry(), Timeout(), Headers())
+_USUAL = Settings(Retry(), Timeout(), Headers(), Waits())
 
 
 def _changed(
@@ -219,4 +233,4 @@ def _changed(
     headers = Headers.hiding(default_headers or {}).checked("default_headers")
     timeout = settings.timeout if timeout is None else settings.timeout.but(timeout)
     query = {**settings.query, **(default_query or {})}
-    return Settings(retry, timeout, Headers({**settings.headers, **headers}), query)
+    return Settings(retry, timeout, Headers({**settings.headers, **headers}), Waits(), query)

@@ -2,18 +2,23 @@
 
 A decoder holds the interpreter until it is done, in whichever thread it runs, so that a large answer would keep every
 other call waiting. Time and memory follow from the number of objects and not from the bytes: a choice may be two bytes
-long. It may import the structs of `chat`.
+long. It may import the structs of `chat` and `wire`.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
 
 import msgspec
 
 from aimlasync.chat.types import ChatCompletion, Choice, TokenLogprob, decode_completion
 from aimlasync.errors import APIResponseValidationError
+from aimlasync.wire.objects import plain
+from aimlasync.wire.reading import LOST, Place, build
+
+S = TypeVar("S", bound=msgspec.Struct)
 
 LARGE = 128 * 2**10
 """Bytes of a body up to which it is decoded at once, whatever is in it."""
@@ -36,6 +41,8 @@ class _Object(msgspec.Struct, gc=False):
     """Any object; anything else is no choice."""
 
 
+_choices = msgspec.json.Decoder(list[Choice]).decode
+_tokens = msgspec.json.Decoder(list[TokenLogprob]).decode
 _objects = msgspec.json.Decoder(list[_Object]).decode
 
 
@@ -52,37 +59,65 @@ async def decode_large(body: bytes) -> ChatCompletion:
         # To be read tolerantly, which takes a hundred times as long and is mostly Python, where threads take turns.
         return await asyncio.to_thread(decode_completion, body)
     reply = decode_completion(msgspec.json.encode(fields))
+    reply.json_place = (body,)
     found = reply.choices = []
+    place = (body, "choices")
     for part in _parts(items):
         await asyncio.sleep(0)
-        found += _choices(part) if len(part) > 1 else [await _choice(part[0])]
-    reply.__dict__["raw"] = body
+        first = len(found)
+        if len(part) == 1:
+            found.append(await _choice(part[0], (*place, first)))
+        else:
+            found += _read(part, _choices, Choice, place, first)
+        for number in range(first, len(found)):
+            choice = found[number]
+            choice.settle()
+            if not hasattr(choice, "json_place"):
+                _set_places(choice, (*place, number))
     return reply
 
 
-async def _choice(choice: msgspec.Raw) -> Choice:
+async def _choice(choice: msgspec.Raw, place: Place) -> Choice:
     """Return a choice that may be large; what can be many in it are the log probabilities."""
     try:
         fields = _fields(choice)
         logprobs = _fields(fields["logprobs"])
-        tokens = _items(logprobs.pop("content"))
+        items = _items(logprobs.pop("content"))
     except (KeyError, ValueError, RecursionError):
-        return _choices([choice])[0]
+        return _read([choice], _choices, Choice, place[:-1], place[-1])[0]
     fields["logprobs"] = msgspec.Raw(msgspec.json.encode({**logprobs, "content": []}))
-    [whole] = _choices([msgspec.json.encode(fields)])
+    [whole] = _read([msgspec.json.encode(fields)], _choices, Choice, place[:-1], place[-1])
     content: list[TokenLogprob] = []
-    for part in _parts(tokens):
+    for part in _parts(items):
         await asyncio.sleep(0)
-        [other] = _choices([b'{"logprobs":{"content":[%b]}}' % b",".join(part)])
-        if other.logprobs is not None and other.logprobs.content is not None:
-            content += other.logprobs.content
+        content += _read(part, _tokens, TokenLogprob, (*place, "logprobs", "content"), len(content))
     if whole.logprobs is not None:
         whole.logprobs.content = content
     return whole
 
 
-def _choices(choices: Iterable[msgspec.Raw | bytes]) -> list[Choice]:
-    return decode_completion(b'{"choices":[%b]}' % b",".join(choices)).choices
+def _read(
+    items: Iterable[msgspec.Raw | bytes],
+    decode: Callable[[bytes], list[S]],
+    kind: type[S],
+    place: Place,
+    first: int,
+) -> list[S]:
+    """Decode some items of the list at `place`, of which the first is number `first`, exactly or tolerantly."""
+    raw = b"[%b]" % b",".join(items)
+    try:
+        return decode(raw)
+    except (ValueError, RecursionError):
+        found = [build(value, kind, (*place, number)) for number, value in enumerate(plain(raw), first)]
+        return [one for one in found if one is not LOST]
+
+
+def _set_places(choice: Choice, place: Place) -> None:
+    """Say where the JSON of a choice is that was decoded by the exact types."""
+    choice.json_place = place
+    choice.message.json_place = (*place, "message")
+    for at, call in enumerate(choice.message.tool_calls or ()):
+        call.json_place = (*place, "message", "tool_calls", at)
 
 
 async def count_objects(body: bytes) -> int:

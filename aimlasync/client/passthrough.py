@@ -248,7 +248,7 @@ async def _through(
     )
     if isinstance(answer, Reply):
         # Without bytes of its own it is the sum of a stream that was not asked for.
-        return _Whole(answer.info, answer.raw or encode(answer), "application/json")
+        return _Whole(answer.info, answer.raw or encode(answer.to_dict()), "application/json")
     assert seen is not None
     if answer.whole_body:
         # Whoever asked for a stream reads nothing else, and would take a whole answer for an empty one.

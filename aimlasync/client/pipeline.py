@@ -23,11 +23,13 @@ from aimlasync.client.failures import heed, status_failure
 from aimlasync.client.observer import Observer
 from aimlasync.client.request_head import RequestIds, address, headers_of
 from aimlasync.client.retries import before_retry, reserve
+from aimlasync.client.waits import drained
 from aimlasync.config import CallOptions
 from aimlasync.cost.budget import Budget
 from aimlasync.endpoints.providers import Api
 from aimlasync.endpoints.upstream import Upstream
 from aimlasync.errors import AimlasyncError, APITimeoutError, ClientClosedError
+from aimlasync.info import Info
 from aimlasync.resilience.hedging import Hedging, race
 from aimlasync.transport.aiohttp_session import AiohttpTransport
 from aimlasync.transport.base import RawReply, Transport
@@ -135,6 +137,8 @@ class Pipeline:
         `path` is the path below the base URLs, where it is not that of the api.
         """
         loop, transport = self.enter()
+        if settings.waits.is_drained:
+            raise drained()
         info = self._ids.info(str(body.get("model", "")), extra := options.get("extra_headers") if options else None)
         timeout = options.get("timeout") if options else None
         call = Call(
@@ -149,6 +153,7 @@ class Pipeline:
             bool(body.get("stream")),
             self.budget,
             self.hedging,
+            settings.waits,
         )
         if options:
             call.priority = options.get("priority", "interactive")
@@ -196,7 +201,7 @@ class Pipeline:
         info = self._ids.info("", extra_headers)
         headers = headers_of(info, settings, extra_headers)
         target = Target(upstream, url, body)
-        return Call(method, [target], headers, info, settings.timeout, settings.retry, self.now())
+        return Call(method, [target], headers, info, settings.timeout, settings.retry, self.now(), waits=settings.waits)
 
     async def run(self, call: Call, receive: Receive[T], loop: asyncio.AbstractEventLoop, transport: Transport) -> T:
         """Try until there is an answer, the policy gives up, or the deadline passes."""
@@ -207,17 +212,24 @@ class Pipeline:
         is_late = False
         try:
             if call.budget is not None:
-                call.reservation = await reserve(call, call.budget)
+                with call.waits:
+                    call.reservation = await reserve(call, call.budget)
             # A first attempt that need not wait for its turn is made in the instant in which the call was.
             admitted = balancer.admit_nowait(call, call.started, loop)
             while True:
-                target, permit = admitted or await balancer.admit(call)
+                if admitted is None:
+                    with call.waits:
+                        admitted = await balancer.admit(call)
+                target, permit = admitted
                 admitted = None
                 attempt = call.attempt(target, permit)
                 delay = None if call.hedging is None else call.hedging.delay(call.kind)
                 try:
                     if delay is None:
-                        return await self._attempt(attempt, receive, transport)
+                        seconds = call.timeout.attempt
+                        if seconds is None or call.streams:
+                            return await self._attempt(attempt, receive, transport)
+                        return await bounded(seconds, self._attempt(attempt, receive, transport), info)
                     second = partial(self._second, attempt, receive, transport)
                     return await race(
                         self._attempt(attempt, receive, transport),
@@ -228,7 +240,10 @@ class Pipeline:
                     )
                 except AimlasyncError as failed:
                     error = failed
-                await before_retry(call, target.upstream, error, loop)
+                if call.waits.is_drained:
+                    raise error.with_traceback(None)
+                with call.waits:
+                    await before_retry(call, target.upstream, error, loop)
         except asyncio.CancelledError:
             is_late, bound = bound is not None and deadlines.stop(bound), None
             if not is_late:
@@ -295,3 +310,13 @@ async def within(first_token: float, sent: Coroutine[Any, Any, RawReply]) -> Raw
     except TimeoutError:
         pass
     raise APITimeoutError(f"no event within {first_token} s", phase="first_token")
+
+
+async def bounded(seconds: float, attempt: Coroutine[Any, Any, T], info: Info) -> T:
+    """Wait for a whole attempt no longer than that."""
+    try:
+        async with asyncio.timeout(seconds):
+            return await attempt
+    except TimeoutError:
+        pass
+    raise APITimeoutError(f"no whole answer within {seconds} s", phase="attempt", info=info)

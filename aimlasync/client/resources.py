@@ -23,7 +23,8 @@ from aimlasync.errors import NotFoundError
 from aimlasync.headers import Headers, fault
 from aimlasync.responses import types as responses
 from aimlasync.responses.types import Response, ResponseParams
-from aimlasync.wire.base import Reply
+from aimlasync.wire.as_sent import sendable
+from aimlasync.wire.base import Reply, Unknown
 from aimlasync.wire.models import Balance, Model, ModelList, decode_models
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 R = TypeVar("R", bound=Reply)
 
 Messages = Iterable[Mapping[str, Any] | msgspec.Struct]
-Input = str | Iterable[Mapping[str, Any] | msgspec.Struct]
+Input = str | Iterable[Mapping[str, Any] | msgspec.Struct | Unknown]
 
 
 class Completions:
@@ -290,8 +291,10 @@ class Listing:
 
 
 def _listed(items: Any) -> Any:
-    """A generator is read once here; it could not be encoded for a second endpoint."""
-    return items if isinstance(items, (str, list, tuple)) else list(items)
+    """Return items that can be encoded for any endpoint: a generator is read once, and replies are as they came."""
+    if isinstance(items, str):
+        return items
+    return sendable(items if isinstance(items, (list, tuple)) else list(items))
 
 
 def _body(

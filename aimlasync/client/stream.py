@@ -33,7 +33,7 @@ from aimlasync.errors import (
     TruncatedStreamError,
 )
 from aimlasync.transport.base import RawReply
-from aimlasync.wire.base import Meta, Reply, plain
+from aimlasync.wire.base import Meta, Reply, decode, plain
 from aimlasync.wire.error_bodies import error_in_body, excerpt, is_error, stream_error
 
 P = TypeVar("P")
@@ -342,7 +342,7 @@ class Stream(Generic[P, W]):
 
     def _after(self, event: sse.Event) -> None:
         try:
-            tail = msgspec.json.decode(event.data.removeprefix(BOM_UTF8), type=_Tail)
+            tail = decode(event.data, _tail, _Tail)
         except msgspec.MsgspecError:
             return
         self._attempt.charge(tail.meta)
@@ -449,6 +449,9 @@ class Stream(Generic[P, W]):
 
 class _Tail(msgspec.Struct):
     meta: Meta | None = None
+
+
+_tail = msgspec.json.Decoder(_Tail)
 
 
 def _give_back(attempt: Attempt, bounds: StreamBounds) -> None:

@@ -7,9 +7,8 @@ together from the other events. It has no I/O. It may import `responses.events` 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
-
-import msgspec
+from copy import copy
+from typing import Any, TypeVar
 
 from aimlasync.responses import events
 from aimlasync.responses.events import ResponseStreamEvent
@@ -24,6 +23,17 @@ from aimlasync.responses.types import (
     ResponseUsage,
     complete,
 )
+from aimlasync.wire.base import Open
+
+_S = TypeVar("_S", bound=Open)
+
+
+def _changed(struct: _S, **fields: Any) -> _S:
+    """Return a copy with other fields; what the server said beside the declared ones stays."""
+    made = copy(struct)
+    for name, value in fields.items():
+        setattr(made, name, value)
+    return made
 
 
 class Assembler:
@@ -92,7 +102,7 @@ class Assembler:
         if not response.output and (self._items or self._texts or self._refusals or self._args):
             # The server ended with an empty `output`, or the stream was cut: what was streamed is the answer. Items are
             # copied, since callers may hold the events.
-            response = msgspec.structs.replace(response, output=self._output(), output_text="")
+            response = _changed(response, output=self._output(), output_text="")
             complete(response, finished=False)
         return response
 
@@ -114,9 +124,9 @@ class Assembler:
                         content.append(part)
                     elif content[at[1]] in (OutputText(), OutputRefusal()):
                         content[at[1]] = part
-                item = msgspec.structs.replace(item, content=content)
+                item = _changed(item, content=content)
             elif isinstance(item, FunctionCall) and not item.arguments:
-                item = msgspec.structs.replace(item, arguments="".join(self._args.get(index, ())))
+                item = _changed(item, arguments="".join(self._args.get(index, ())))
             output.append(item)
         return output
 

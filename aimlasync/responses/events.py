@@ -9,6 +9,7 @@ Source: the OpenAPI specs "RESPONSES" of the AI/ML API (2026-08), `text/event-st
 from __future__ import annotations
 
 from codecs import BOM_UTF8
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Union, cast
 
 import msgspec
@@ -23,7 +24,8 @@ from aimlasync.responses.types import (
     SummaryText,
     complete,
 )
-from aimlasync.wire.base import Received, Unknown, plain, repair
+from aimlasync.wire.base import Json, Received, Unknown, read
+from aimlasync.wire.objects import json_hook
 
 
 class Event(Received):
@@ -103,6 +105,7 @@ class ResponseTextDeltaEvent(_AtContent, tag_field="type", tag="response.output_
     """A piece of the answer's text."""
 
     delta: str = ""
+    obfuscation: str | None = None
     logprobs: list[TokenLogprob] | None = None
 
 
@@ -117,13 +120,14 @@ class ResponseTextAnnotationAddedEvent(_AtContent, tag_field="type", tag="respon
     """A citation was added to a text."""
 
     annotation_index: int = 0
-    annotation: Any = None
+    annotation: Json = None
 
 
 class ResponseRefusalDeltaEvent(_AtContent, tag_field="type", tag="response.refusal.delta"):
     """A piece of a refusal."""
 
     delta: str = ""
+    obfuscation: str | None = None
 
 
 class ResponseRefusalDoneEvent(_AtContent, tag_field="type", tag="response.refusal.done"):
@@ -136,6 +140,7 @@ class ResponseFunctionCallArgumentsDeltaEvent(_AtItem, tag_field="type", tag="re
     """A piece of a function call's arguments; its name and call_id came with `response.output_item.added`."""
 
     delta: str = ""
+    obfuscation: str | None = None
 
 
 class ResponseFunctionCallArgumentsDoneEvent(_AtItem, tag_field="type", tag="response.function_call_arguments.done"):
@@ -168,6 +173,7 @@ class ResponseReasoningSummaryTextDeltaEvent(_AtSummary, tag_field="type", tag="
     """A piece of a reasoning summary."""
 
     delta: str = ""
+    obfuscation: str | None = None
 
 
 class ResponseReasoningSummaryTextDoneEvent(_AtSummary, tag_field="type", tag="response.reasoning_summary_text.done"):
@@ -180,6 +186,7 @@ class ResponseReasoningTextDeltaEvent(_AtContent, tag_field="type", tag="respons
     """A piece of reasoning."""
 
     delta: str = ""
+    obfuscation: str | None = None
 
 
 class ResponseReasoningTextDoneEvent(_AtContent, tag_field="type", tag="response.reasoning_text.done"):
@@ -236,6 +243,7 @@ class ResponseCodeInterpreterCallCodeDeltaEvent(
     """A piece of the code to run."""
 
     delta: str = ""
+    obfuscation: str | None = None
 
 
 class ResponseCodeInterpreterCallCodeDoneEvent(
@@ -270,13 +278,14 @@ class ResponseImageGenCallPartialImageEvent(
 class ResponseMcpCallArgumentsDeltaEvent(_AtItem, tag_field="type", tag="response.mcp_call_arguments.delta"):
     """A piece of an MCP call's arguments."""
 
-    delta: Any = ""
+    delta: Json = ""
+    obfuscation: str | None = None
 
 
 class ResponseMcpCallArgumentsDoneEvent(_AtItem, tag_field="type", tag="response.mcp_call_arguments.done"):
     """An MCP call's arguments are whole."""
 
-    arguments: Any = ""
+    arguments: Json = ""
 
 
 class ResponseMcpCallInProgressEvent(_AtItem, tag_field="type", tag="response.mcp_call.in_progress"):
@@ -307,6 +316,7 @@ class ResponseCustomToolCallInputDeltaEvent(_AtItem, tag_field="type", tag="resp
     """A piece of a custom tool's input."""
 
     delta: str = ""
+    obfuscation: str | None = None
 
 
 class ResponseCustomToolCallInputDoneEvent(_AtItem, tag_field="type", tag="response.custom_tool_call_input.done"):
@@ -341,7 +351,7 @@ class ResponseErrorEvent(Event, tag_field="type", tag="error"):
     code: str | None = None
     message: str | None = None
     param: str | None = None
-    error: Any = None
+    error: Json = None
 
 
 _KnownEvent = Union[
@@ -407,7 +417,7 @@ else:
 TERMINAL = (ResponseCompletedEvent, ResponseFailedEvent, ResponseIncompleteEvent)
 """The events that end a run; `ResponseErrorEvent` ends it too."""
 
-_event: msgspec.json.Decoder[_KnownEvent] = msgspec.json.Decoder(_KnownEvent)
+_event: msgspec.json.Decoder[_KnownEvent] = msgspec.json.Decoder(_KnownEvent, dec_hook=json_hook)
 
 
 def decode_event(raw: bytes) -> ResponseStreamEvent:
@@ -419,20 +429,47 @@ def decode_event(raw: bytes) -> ResponseStreamEvent:
     try:
         event = _event.decode(raw)
     except (ValueError, RecursionError):
-        if raw.startswith(BOM_UTF8):
-            return decode_event(raw[len(BOM_UTF8) :])
-        value = plain(raw)
-        if not isinstance(value, dict):
-            raise msgspec.ValidationError(f"expected an object, got {type(value).__name__}") from None
-        event = cast(ResponseStreamEvent, repair(value, _KnownEvent))
+        event = cast(ResponseStreamEvent, read(raw, _KnownEvent))
         if isinstance(event, Unknown):
             # The bytes as the server sent them, instead of the encoded value.
-            event.raw = raw
+            event.raw = raw.removeprefix(BOM_UTF8)
             return event
+    else:
+        event.json_place = raw
+        if (place := _PLACE.get(type(event))) is not None:
+            place(event, raw)
     if isinstance(event, _RunEvent):
         complete(event.response, finished=isinstance(event, TERMINAL))
-    event.__dict__["raw"] = raw
     return event
+
+
+def _place_run(event: Any, raw: bytes) -> None:
+    response = event.response
+    response.json_place = (raw, "response")
+    for number, item in enumerate(response.output):
+        item.json_place = (raw, "response", "output", number)
+    if response.usage is not None:
+        response.usage.json_place = (raw, "response", "usage")
+
+
+def _place_item(event: Any, raw: bytes) -> None:
+    event.item.json_place = (raw, "item")
+
+
+def _place_part(event: Any, raw: bytes) -> None:
+    event.part.json_place = (raw, "part")
+
+
+_PLACE: dict[type, Callable[[Any, bytes], None]] = {
+    kind: place
+    for base, place in (
+        (_RunEvent, _place_run),
+        (_ItemEvent, _place_item),
+        (_PartEvent, _place_part),
+        (_SummaryPartEvent, _place_part),
+    )
+    for kind in base.__subclasses__()
+}
 
 
 def events_of(response: Response) -> list[ResponseStreamEvent]:

@@ -8,14 +8,15 @@ Output items and parts of a type that is not listed here are kept as `Unknown`. 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Literal, Union
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Union
 
 import msgspec
 
 from aimlasync.chat.endings import ending_of
 from aimlasync.chat.types import TokenLogprob, UsageExtras
 from aimlasync.config import CALL_OPTIONS, CallOptions
-from aimlasync.wire.base import Meta, Reply, Unknown, Wire, decode
+from aimlasync.wire.base import Json, Meta, Object, Open, Reply, Unknown, Wire
+from aimlasync.wire.objects import json_hook, open_up
 
 # --- What is sent -----------------------------------------------------------------------------------------------------
 
@@ -114,7 +115,7 @@ def _no_text() -> str:
     return ""
 
 
-class Tagged(Wire):
+class Tagged(Open):
     """Base of the structs that are told apart by `type`."""
 
     @property
@@ -123,7 +124,7 @@ class Tagged(Wire):
         return str(self.__struct_config__.tag)
 
 
-class Annotation(Wire):
+class Annotation(Open):
     """A citation in a text: url_citation, file_citation, container_file_citation or file_path, by `type`."""
 
     type: str = ""
@@ -163,7 +164,7 @@ class SummaryText(Tagged, tag_field="type", tag="summary_text"):
     text: str = msgspec.field(default_factory=_no_text)
 
 
-# `wire.base.repair` makes an `Unknown` where no member fits. Type checkers must see it in the union, and msgspec must
+# `wire.reading` makes an `Unknown` where no member fits. Type checkers must see it in the union, and msgspec must
 # not.
 if TYPE_CHECKING:
     Part = Union[OutputText, OutputRefusal, ReasoningText, SummaryText, Unknown]
@@ -206,7 +207,7 @@ class WebSearchCall(Tagged, tag_field="type", tag="web_search_call"):
 
     id: str = ""
     status: str | None = None
-    action: Any = None
+    action: Json = None
 
 
 class FileSearchCall(Tagged, tag_field="type", tag="file_search_call"):
@@ -215,7 +216,7 @@ class FileSearchCall(Tagged, tag_field="type", tag="file_search_call"):
     id: str = ""
     queries: list[str] = msgspec.field(default_factory=_no_items)
     status: str | None = None
-    results: Any = None
+    results: Json = None
 
 
 class ComputerCall(Tagged, tag_field="type", tag="computer_call"):
@@ -223,8 +224,8 @@ class ComputerCall(Tagged, tag_field="type", tag="computer_call"):
 
     id: str = ""
     call_id: str = ""
-    action: Any = None
-    pending_safety_checks: list[Any] = msgspec.field(default_factory=_no_items)
+    action: Json = None
+    pending_safety_checks: list[Json] = msgspec.field(default_factory=_no_items)
     status: str | None = None
 
 
@@ -232,7 +233,7 @@ class ComputerCallOutput(Tagged, tag_field="type", tag="computer_call_output"):
     """The result of an action on a computer."""
 
     call_id: str = ""
-    output: Any = None
+    output: Json = None
     id: str | None = None
     status: str | None = None
 
@@ -251,7 +252,7 @@ class CodeInterpreterCall(Tagged, tag_field="type", tag="code_interpreter_call")
     id: str = ""
     code: str | None = None
     container_id: str | None = None
-    outputs: Any = msgspec.field(default_factory=lambda: None)
+    outputs: Json = msgspec.field(default_factory=lambda: None)
     status: str | None = None
 
 
@@ -260,7 +261,7 @@ class LocalShellCall(Tagged, tag_field="type", tag="local_shell_call"):
 
     id: str = ""
     call_id: str = ""
-    action: Any = None
+    action: Json = None
     status: str | None = None
 
 
@@ -269,8 +270,8 @@ class McpListTools(Tagged, tag_field="type", tag="mcp_list_tools"):
 
     id: str = ""
     server_label: str = ""
-    tools: list[Any] = msgspec.field(default_factory=_no_items)
-    error: Any = None
+    tools: list[Json] = msgspec.field(default_factory=_no_items)
+    error: Json = None
 
 
 class McpApprovalRequest(Tagged, tag_field="type", tag="mcp_approval_request"):
@@ -290,7 +291,7 @@ class McpCall(Tagged, tag_field="type", tag="mcp_call"):
     name: str = ""
     arguments: str = msgspec.field(default_factory=_no_text)
     output: str | None = None
-    error: Any = None
+    error: Json = None
 
 
 _KnownItem = Union[
@@ -314,14 +315,14 @@ else:
     OutputItem = _KnownItem
 
 
-class InputTokensDetails(Wire):
+class InputTokensDetails(Open):
     """Parts of the input's tokens."""
 
     cached_tokens: int | None = None
     cache_write_tokens: int | None = None
 
 
-class OutputTokensDetails(Wire):
+class OutputTokensDetails(Open):
     """Parts of the output's tokens; reasoning tokens have been seen larger than the total they are part of."""
 
     reasoning_tokens: int | None = None
@@ -337,14 +338,14 @@ class ResponseUsage(UsageExtras):
     output_tokens_details: OutputTokensDetails | None = None
 
 
-class ResponseError(Wire):
+class ResponseError(Open):
     """Why a run failed."""
 
     code: str | None = None
     message: str = ""
 
 
-class IncompleteDetails(Wire):
+class IncompleteDetails(Open):
     """Why a run stopped early: max_output_tokens or content_filter."""
 
     reason: str | None = None
@@ -357,8 +358,10 @@ class Response(Reply):
     computed where the server leaves them out.
     """
 
+    DERIVED: ClassVar[frozenset[str]] = frozenset(("output_text", "status"))
+
     id: str = ""
-    object: str = "response"
+    object: str = msgspec.field(default_factory=lambda: "response")
     created_at: float | None = None
     model: str = ""
     status: str | None = None
@@ -367,7 +370,7 @@ class Response(Reply):
     usage: ResponseUsage | None = None
     error: ResponseError | None = None
     incomplete_details: IncompleteDetails | None = None
-    instructions: Any = None
+    instructions: Json = None
     max_output_tokens: int | None = None
     metadata: dict[str, Any] | None = None
     parallel_tool_calls: bool | None = None
@@ -380,6 +383,20 @@ class Response(Reply):
     tools: list[Any] | None = None
     top_p: float | None = None
     truncation: str | None = None
+    background: bool | None = None
+    billing: Object | None = None
+    completed_at: float | None = None
+    conversation: Object | None = None
+    frequency_penalty: float | None = None
+    max_tool_calls: int | None = None
+    presence_penalty: float | None = None
+    prompt: Object | None = None
+    prompt_cache_key: str | None = None
+    prompt_cache_retention: str | None = None
+    safety_identifier: str | None = None
+    store: bool | None = None
+    top_logprobs: int | None = None
+    user: str | None = None
     meta: Meta | None = None
 
     @property
@@ -407,6 +424,10 @@ class Response(Reply):
         """The same as `.parsed`, by the name that AsyncOpenAI uses."""
         return self.parsed
 
+    def settle(self) -> None:
+        # Without a status and without output it may be anything: nothing says that it is completed.
+        complete(self, finished=bool(self.output or self.output_text))
+
 
 def _text_of(output: list[OutputItem]) -> str:
     return "".join(
@@ -423,10 +444,22 @@ RUNNING = ("queued", "in_progress")
 
 
 def complete(response: Response, *, finished: bool) -> None:
-    """Compute `output_text` and `status` where the server left them out; `finished` tells that the reply is complete.
+    """Compute `output_text` and `status` where the server left them out, and make objects of dicts.
+
+    `finished` tells that the reply is complete.
 
     The status of an item says nothing about that of the response.
     """
+    if response.text is not None:
+        response.text = Object(response.text)
+    if response.reasoning is not None:
+        response.reasoning = Object(response.reasoning)
+    if response.metadata:
+        response.metadata = Object(response.metadata)
+    if response.tools:
+        open_up(response.tools)
+    if type(response.tool_choice) is dict:
+        response.tool_choice = Object(response.tool_choice)
     if not response.output_text:
         response.output_text = _text_of(response.output)
     if response.status is None:
@@ -438,13 +471,20 @@ def complete(response: Response, *, finished: bool) -> None:
             response.status = "completed"
 
 
-_response = msgspec.json.Decoder(Response)
+_response = msgspec.json.Decoder(Response, dec_hook=json_hook)
 
 
 def decode_response(raw: bytes) -> Response:
     """Decode a whole reply. Raises msgspec.DecodeError (or its ValidationError) for what is no JSON object."""
-    response = decode(raw, _response, Response)
-    # Without a status and without output it may be anything: nothing says that it is completed.
-    complete(response, finished=bool(response.output or response.output_text))
-    response.__dict__["raw"] = raw
+    try:
+        response = _response.decode(raw)
+    except (ValueError, RecursionError):
+        # The errors of msgspec are ValueErrors, as are those of invalid UTF-8.
+        return Response.from_json(raw)
+    response.settle()
+    response.json_place = raw
+    for number, item in enumerate(response.output):
+        item.json_place = (raw, "output", number)
+    if response.usage is not None:
+        response.usage.json_place = (raw, "usage")
     return response

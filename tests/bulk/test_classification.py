@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, Literal
@@ -16,7 +17,9 @@ from aimlasync.bulk import (
     LabelsError,
     Prompt,
     PromptError,
+    PromptTask,
     Record,
+    RequestError,
     Result,
     Row,
     classify,
@@ -122,6 +125,48 @@ def test_a_prompt_is_filled_with_the_text_and_any_column() -> None:
 def test_a_prompt_that_cannot_be_filled_is_refused(template: str, said: str) -> None:
     with pytest.raises(PromptError, match=said):
         Prompt("s", template)
+
+
+@pytest.mark.parametrize(
+    ("template", "right"),
+    [
+        ("Judge: {{ text }}", "{text}"),
+        ("{{text}}", "{text}"),
+        ("{text} of {{city}}", "{city}"),
+        ("{text} {{ city|upper }}", "{city}"),
+        ("{text} {{- city -}}", "{city}"),
+        ("{% if text %}{text}{% endif %}", "{column}"),
+        ("{text} {{#each rows}}", "{column}"),
+    ],
+)
+@pytest.mark.parametrize("where", ["prompt", "system"])
+def test_what_is_another_template_language_is_refused_with_the_right_spelling(
+    template: str, right: str, where: str
+) -> None:
+    said = ("s", template) if where == "prompt" else (template, "{text}")
+    with pytest.raises(PromptError, match=f"Jinja.*{re.escape(right)}"):
+        Prompt(*said, fills_system=True).check(["text", "city"])
+
+
+def test_a_system_message_is_filled_in_too_where_it_is_a_template() -> None:
+    prompt = Prompt('Know {city}: {text}. {{"a": 1}}', "{text}", fills_system=True)
+    assert prompt.columns() == ["text", "city"]
+    assert prompt.system_for("hello", {"city": "Rome"}) == 'Know Rome: hello. {"a": 1}'
+    assert Prompt("{city} {{", "{text}").system_for("hello", {"city": "Rome"}) == "{city} {{"
+    with pytest.raises(
+        PromptError, match=r'system message names \{"a": 1\}, .*braces themselves are written \{\{ and \}\}'
+    ):
+        Prompt('{"a": 1}', "{text}", fills_system=True).check(["city"])
+
+
+@pytest.mark.parametrize("name", ["model", "messages", "input", "instructions", "stream"])
+def test_parameters_that_rows_bring_themselves_are_refused(name: str) -> None:
+    for make in (
+        lambda: ClassifyTask(labels=["a", "b"], model="m", params={name: "x"}),
+        lambda: PromptTask(prompt="{a}", model="m", params={"seed": 1, name: "x"}),
+    ):
+        with pytest.raises(RequestError, match=f'"{name}" is among the parameters .*; (name|say|leave) it'):
+            make()
 
 
 def test_an_unknown_name_in_a_prompt_is_refused_with_the_columns() -> None:

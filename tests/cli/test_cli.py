@@ -227,14 +227,12 @@ def test_failed_rows_are_kept_and_tried_again(vendor: Callable[..., Simulator]) 
     assert len(sim.ledger) == 12
 
 
-@pytest.mark.parametrize("change", ["labels", "prompt", "model", "endpoint", "input", "answerer"])
+@pytest.mark.parametrize("change", ["labels", "prompt", "model", "endpoint", "answerer"])
 def test_the_journal_of_another_job_is_refused(change: str, vendor: Callable[..., Simulator]) -> None:
     sim = vendor()
     write("in.csv", "text\nhello\n")
     command = ["classify", "in.csv", "--labels", "a,b", "-o", "out.csv"]
     assert run(*command).exit_code == 0
-    if change == "input":
-        write("in.csv", "text\nhello!\n")
     other = {
         "labels": ["--labels", "a,b,c"],
         "prompt": ["--prompt", "Say: {text}"],
@@ -246,7 +244,7 @@ def test_the_journal_of_another_job_is_refused(change: str, vendor: Callable[...
     assert refused.exit_code == 2
     line = refused.stderr.splitlines()[-1]
     assert line.startswith("aimlasync: out.csv.journal belongs to another job: ")
-    assert re.search(rf"{change}\S*: (was .+, is |its content has changed)", line)
+    assert re.search(rf"{change}\S*: was .+, is ", line)
     assert "--restart" in line
     assert len(sim.ledger) == 1
     assert run(*command, *other, "--restart").exit_code == 0

@@ -67,6 +67,8 @@ def connect(base_url: str) -> AsyncClient:
         (of_choices([{**CHOICE, "logprobs": {"content": [TOKEN] * 2_000, "refusal": None}}], **{'a "key"': 1}), 15),
         (of_choices([{**CHOICE, "logprobs": {"content": [TOKEN] * 1_000}}, CHOICE] * 2), 30),
         (of_choices([{**CHOICE, "logprobs": {"content": [*([TOKEN] * 2_000), 7, None], "refusal": 1}}]), 15),
+        (of_choices([{**CHOICE, "logprobs": {"content": [{**TOKEN, "x": 1}] * 2_000, "y": 1}, "z": {"w": 1}}]), 15),
+        (of_choices([*([CHOICE] * 20_000), {**CHOICE, "x": 1}, {**CHOICE, "message": {"x": 1}}], x=1), 25),
         (of_choices([{**CHOICE, "logprobs": {"content": 7}}, *([CHOICE] * 20_000)]), 25),
         (of_choices([7, *([CHOICE] * 20_000)]), 0),
         (of_choices([CHOICE] * 20_000).replace(b'"id"', b'"x": NaN, "id"'), 0),
@@ -76,7 +78,7 @@ def connect(base_url: str) -> AsyncClient:
     ],
     ids=[
         "choices", "empty", "blank-finish", "odd-types", "logprobs", "two-with-logprobs", "odd-logprobs",
-        "no-list-of-logprobs", "no-object", "nan", "no-list", "an-array", "text",
+        "more-in-logprobs", "more", "no-list-of-logprobs", "no-object", "nan", "no-list", "an-array", "text",
     ],
 )  # fmt: skip
 async def test_a_large_reply_is_what_it_would_be_decoded_at_once(body: bytes, turns: int) -> None:
@@ -89,7 +91,8 @@ async def test_a_large_reply_is_what_it_would_be_decoded_at_once(body: bytes, tu
         return
     reply, seen = await turns_during(decode_large(body))
     assert reply == whole
-    assert reply.raw == body
+    assert (reply.raw, reply.to_dict()) == (whole.raw, whole.to_dict())
+    assert [one.to_dict() for one in reply.choices[:2]] == [one.to_dict() for one in whole.choices[:2]]
     assert seen >= turns
 
 

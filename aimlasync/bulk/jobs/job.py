@@ -104,5 +104,7 @@ class Job:
             seconds=self.progress.seconds(time.monotonic()),
             stopped_by=self.ending.stopped_by,
             capped_by=self.ending.capped_by,
+            resume_at=self.ending.resume_at,
             is_interrupted=self.ending.is_interrupted,
+            changes=self.rows.changes,
         )

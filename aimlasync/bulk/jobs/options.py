@@ -24,6 +24,8 @@ class Options:
     """Leave rows alone that failed in an earlier run."""
     dedupe: bool = False
     """Identical requests share one call."""
+    timeout: float | None = None
+    """Seconds from when a call is sent until its answer must be there; a row that takes longer fails."""
     caps: Caps = field(default_factory=Caps)
     gold: str | None = None
     """The column with the right labels."""

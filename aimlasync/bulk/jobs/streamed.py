@@ -18,6 +18,7 @@ from aimlasync.bulk.jobs.input_order import InOrder
 from aimlasync.bulk.jobs.job_rows import check_row
 from aimlasync.bulk.jobs.options import Options
 from aimlasync.bulk.journal.record import Record
+from aimlasync.bulk.journal.table_changes import Changes
 from aimlasync.bulk.progress.totals import Totals
 from aimlasync.bulk.tasks.result import Result
 from aimlasync.bulk.tasks.tasks import Task
@@ -30,6 +31,7 @@ class StreamedRows:
     """
 
     is_resumable = False
+    changes: Changes | None = None
     shared: SharedCalls | None = None
 
     def __init__(

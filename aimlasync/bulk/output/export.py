@@ -23,6 +23,7 @@ from aimlasync.bulk.journal.index import Index
 from aimlasync.bulk.journal.manifest import job_of
 from aimlasync.bulk.journal.record import Facts, Record
 from aimlasync.bulk.output.parquet_table import Kind, KindError
+from aimlasync.bulk.output.rows_of_today import Find, finder
 from aimlasync.bulk.output.tables import as_written, check_format, format_of_stream, open_table, style_of
 from aimlasync.bulk.output.target import Target
 from aimlasync.bulk.tasks.request import RequestError, is_request_line, line_id
@@ -301,10 +302,11 @@ def export(
     What an earlier export or run of the same journal wrote there is replaced, if nobody has changed it since; any other
     file raises OverwriteError, a kind of InputError, unless `overwrite` is set.
 
-    With `source` the rows are the input's (the first `limit` of them), in its order; `only_done` leaves out those
-    without a record. Without it they are the journal's: by number if all are named row-N, else as they were done, which
-    `order="done"` asks for in any case, without columns of the input. Several lines of one custom_id are one row: the
-    last ok one, else the last. `add` names columns to stand after the input's, and what of the journal is in them.
+    With `source` the rows are the input's (the first `limit` of them), in its order; where it has changed since the job
+    ran, rows keep what is still their answer, and those that are new or changed have no record. `only_done` leaves out
+    those without a record. Without it they are the journal's: by number if all are named row-N, else as they were done,
+    which `order="done"` asks for in any case, without columns of the input. Several lines of one custom_id are one row:
+    the last ok one, else the last. `add` names columns to stand after the input's, and what of the journal is in them.
     """
     if out_path == "-":
         written = check_format("stdout", format or format_of_stream(source), excel=excel)
@@ -323,7 +325,7 @@ def export(
         inputs, chosen = _columns(source, limit, columns, written, add)
         name = journal_path if source is None else source.name
         layout = Layout(inputs, chosen, name=name, format=written, added=add)
-        kinds, style = dict(layout.kinds), style_of(source, written, excel=excel)
+        kinds, style, find = dict(layout.kinds), style_of(source, written, excel=excel), None
         while True:
             # When a kind that was guessed from the first row group is wrong, all is written again with text there.
             try:
@@ -333,8 +335,8 @@ def export(
                 ):
                     if source is None:
                         return _write_records(index, order, table.write, layout)
-                    rows = islice(source, limit)
-                    return _write_rows(index, rows, table.write, layout, id_of, only_done)
+                    find = finder(index, journal_path, source, id_of, limit=limit) if find is None else find
+                    return _write_rows(index, islice(source, limit), table.write, layout, find, only_done)
             except KindError as error:
                 kinds[error.column] = "text"
 
@@ -385,13 +387,12 @@ def _write_rows(
     rows: Iterator[Row],
     write: Callable[[list[Any]], None],
     layout: Layout,
-    id_of: Callable[[Row], str],
+    find: Find,
     only_done: bool,
 ) -> Exported:
     count = ok = failed = missing = 0
     for row in rows:
-        name = id_of(row)
-        record = index.find(name)
+        name, record = find(row)
         if record is None:
             missing += 1
             if only_done:

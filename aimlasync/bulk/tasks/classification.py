@@ -20,7 +20,7 @@ from aimlasync.bulk.tasks.messages import user_content
 from aimlasync.bulk.tasks.prompt import Prompt
 from aimlasync.bulk.tasks.request import Api, Request
 from aimlasync.bulk.tasks.result import Answer, Read, Reply
-from aimlasync.bulk.tasks.tasks import EmptyTextError, body_of, checked_params, id_of
+from aimlasync.bulk.tasks.tasks import EmptyTextError, body_of, check_id_column, checked_params, id_of
 from aimlasync.bulk.tasks.text_column import needed_value, row_text
 from aimlasync.errors import AnswerInvalidError
 from aimlasync.structured.schema import format_of
@@ -76,8 +76,11 @@ class ClassifyTask:
         self.labels = list(meanings) if meanings is not None else [str(label) for label in self.form.labels]
         said = system if system is not None else _FILL if meanings is None else instructions(meanings, multi=multi)
         self.images = list(images)
-        self.prompt = Prompt(said, prompt, may_be_fixed=bool(images))
+        self.prompt = Prompt(said, prompt, may_be_fixed=bool(images), fills_system=system is not None)
         self._needed = [name for name in self.prompt.columns() if name != "text"]
+        self.columns: Sequence[str] = list(
+            dict.fromkeys([*([] if text is None else [text]), *self._needed, *self.images])
+        )
         self._label_key = self.form.label_column
         self._shots = list(shots)
         self._confidence = confidence
@@ -105,6 +108,11 @@ class ClassifyTask:
             **({"images": self.images} if self.images else {}),
         }
 
+    def check_columns(self, columns: Sequence[str]) -> None:
+        """Raises PromptError or InputError for a name that is no column."""
+        self.prompt.check(columns)
+        check_id_column(self.id_column, columns, self.name)
+
     def custom_id(self, row: Row) -> str:
         """Return the name of a row in the journal. Raises InputError."""
         return row.custom_id if self.id_column is None else id_of(row, self.id_column, self.name)
@@ -117,7 +125,7 @@ class ClassifyTask:
             raise EmptyTextError("the text is empty, so nothing was sent", billed=False)
         said = user_content(self.prompt.user(text, row.fields), images, self.endpoint)
         turns: list[dict[str, Any]] = [*self._turns, {"role": "user", "content": said}]
-        body = body_of(self.endpoint, self.model, self.prompt.system, turns, params=self._params)
+        body = body_of(self.endpoint, self.model, self.prompt.system_for(text, row.fields), turns, params=self._params)
         return Request(custom_id=self.custom_id(row), api=self.endpoint, body=body)
 
     def check(self, row: Row) -> None:

@@ -117,6 +117,24 @@ def api_of_body(body: Mapping[str, Any]) -> Api:
     raise RequestError('neither "messages" (chat/completions) nor "input" (responses); give one of them')
 
 
+def check_params(params: Mapping[str, Any] | None) -> None:
+    """Raises RequestError for a parameter of all calls that each row brings itself."""
+    for name in params or {}:
+        if (instead := _OF_ROWS.get(name)) is not None:
+            what = f'"{name}" is among the parameters (--params), and would replace that of every row'
+            raise RequestError(f"{what}; {instead}")
+
+
+_OF_ROWS = {
+    "model": "name it with --model",
+    "messages": "say it with --prompt and --system",
+    "input": "say it with --prompt",
+    "instructions": "say it with --system",
+    "stream": "leave it out, nobody would read the stream",
+    "stream_options": "leave it out, nobody would read the stream",
+}
+
+
 def _check_body(api: Api, body: Mapping[str, Any]) -> None:
     if body.get("stream"):
         raise RequestError('"stream" is set, and nobody would read the stream; remove it')

@@ -72,11 +72,11 @@ def compose(request: SimRequest, scripted: Answer | str | None, *, seed: int) ->
     else:
         answers = [_generate(request, seed + choice) for choice in range(request.n)]
     for answer in answers:
-        _settle(answer, request)
+        settle(answer, request)
     return answers
 
 
-def _settle(answer: Answer, request: SimRequest) -> None:
+def settle(answer: Answer, request: SimRequest) -> None:
     """Apply the output cap, which covers reasoning and text together, and count the tokens."""
     reasoning = answer.reasoning_tokens
     if reasoning is None:
