@@ -3,8 +3,7 @@
 Answers go to stdout and messages for people to stderr; `-` is stdin or stdout; a word means the same in every command;
 keys come from the environment and from nowhere else. Imports all of the library, and the simulator only when it is
 asked for.
-Exit codes: 0 done · 1 the job or call failed · 2 wrong use or input · 3 some rows failed · 129, 130, 143 ended by
-SIGHUP, Ctrl-C, SIGTERM · 141 the reader of standard output left.
+`help` has the exit codes.
 """
 
 from __future__ import annotations
@@ -19,6 +18,7 @@ from aimlasync.cli.chat import chat
 from aimlasync.cli.classify import classify
 from aimlasync.cli.ctrl_c import exit_code, signals_interrupt
 from aimlasync.cli.export import export, merge
+from aimlasync.cli.help import exit_codes
 from aimlasync.cli.models import models
 from aimlasync.cli.options import one_line_errors
 from aimlasync.cli.report import report
@@ -45,7 +45,11 @@ class _Commands(click.Group):
             return super().invoke(ctx)
 
 
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    cls=_Commands,
+    epilog=exit_codes(),
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.version_option(__version__, prog_name="aimlasync")
 def cli() -> None:
     """Chat, classify and look around on the AI/ML API, ByteSpike and OpenAI-compatible servers.
