@@ -1,8 +1,8 @@
 """A streamed response: what its events mean.
 
-How they are read and how a stream ends is in `stream`. It may import `call`, `failures`, `stream` and the structs of
-`responses`. Loaded with the first stream: the structs of fifty event types take longer to make than all the rest of the
-library.
+`responses.events` decodes an event. How events are read and how a stream ends is in `stream`. It may import `call`,
+`failures`, `stream` and the structs of `responses`. It is imported with the first stream, because the structs of fifty
+event types take longer to make than all the rest of the library.
 """
 
 from __future__ import annotations
