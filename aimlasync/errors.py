@@ -78,6 +78,14 @@ class AimlasyncError(Exception):
         return self.info.inference_id or self.info.server_request_id or self.info.request_id or None
 
 
+def in_one_line(error: object, most: int = 300) -> str:
+    """Return the type and the words of an error for a line of a log, cut at `most` characters."""
+    text = " ".join(str(error).split())
+    if isinstance(error, BaseException):
+        text = f"{type(error).__name__}: {text}"
+    return text if len(text) <= most else f"{text[:most]}..."
+
+
 def _restored(cls: type[AimlasyncError], args: tuple[Any, ...]) -> AimlasyncError:
     return cls.__new__(cls, *args)
 

@@ -12,6 +12,7 @@ by the day stopped the job · 129, 130, 143 ended by SIGHUP, Ctrl-C, SIGTERM · 
     ray_option      --ray: a Ray cluster
     run_job         runs a job: Ctrl-C, progress, the summary, the exit code
     display         what is on the screen while a job runs, and when it ends
+    quality_tables  agreement with a gold column, as tables on the screen
     ctrl_c          signal handlers
     terminal        text that is safe for a terminal
     files           what FILE and -o mean

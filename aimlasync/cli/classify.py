@@ -16,8 +16,10 @@ from aimlasync.bulk.input.formats import format_of_path
 from aimlasync.bulk.input.rows import Format, InputError, Reading
 from aimlasync.bulk.input.source import Source
 from aimlasync.bulk.jobs.streamed import StreamedRows
+from aimlasync.bulk.output.gold import check_gold_labels
 from aimlasync.bulk.output.streams import open_stream
 from aimlasync.bulk.output.tables import check_format, format_of_stream
+from aimlasync.bulk.progress.quality import quality_of_job
 from aimlasync.bulk.tasks.answer_schema import load_form
 from aimlasync.bulk.tasks.classification import ClassifyTask
 from aimlasync.bulk.tasks.few_shot import read_shots
@@ -62,6 +64,7 @@ _UNASKED = "no AIML_API_KEY or BYTESPIKE_API_KEY: answers come from the built-in
 @click.option("--schema", metavar="FILE", help="Instead of labels: a JSON schema, or module:Type, to fill in.")
 @structured_option
 @click.option("--multi", is_flag=True, help="Each row gets all labels that apply.")
+@click.option("--ordinal", is_flag=True, help="The labels are in order, from the lowest to the highest.")
 @click.option("--few-shot", metavar="FILE", help="Examples to show: a CSV or JSONL of texts and labels.")
 @click.option("--confidence", is_flag=True, help="Add how sure the model was, where it gives token probabilities.")
 @click.option("--text", metavar="COLUMN", help="The column to judge; by default `text`, or the only one with prose.")
@@ -77,7 +80,8 @@ _UNASKED = "no AIML_API_KEY or BYTESPIKE_API_KEY: answers come from the built-in
 @click.option("--format", "format_", type=FORMATS, help="Of FILE; by default found by its name and content.")
 @click.option("--label-column", metavar="NAME", default="label", show_default=True, help="The column to add.")
 @excel_option
-@click.option("--gold", metavar="COLUMN", help="The right labels: prints accuracy and a confusion table.")
+@click.option("--gold", metavar="COLUMN", help="The right labels, where known: prints accuracy, F1 and confusion.")
+@click.option("--columns", metavar="A,B,C", help="Of the table: columns of FILE, and what `export --help` names.")
 @click.option("--no-simulate", is_flag=True, help="Without a key fail, instead of asking the simulator.")
 @reading_options
 @job_options
@@ -88,6 +92,7 @@ def classify(
     labels: str | None,
     schema: str | None,
     multi: bool,
+    ordinal: bool,
     few_shot: str | None,
     confidence: bool,
     text: str | None,
@@ -99,6 +104,7 @@ def classify(
     format_: Format | None,
     label_column: str,
     gold: str | None,
+    columns: str | None,
     excel: bool,
     no_simulate: bool,
     structured: Structured,
@@ -118,8 +124,10 @@ def classify(
         raise WrongUseError("say what to choose from: --labels support,billing,sales, or --schema FILE")
     if schema is not None and multi:
         raise WrongUseError("--multi goes with --labels; a schema says itself what may be several")
+    if ordinal and (schema is not None or multi):
+        raise WrongUseError("--ordinal goes with --labels, one a row, in order from the lowest to the highest")
     prompt, system = said_text(prompt, "--prompt"), said_text(system, "--system")
-    names = None if labels is None else read_labels(labels)
+    names = None if labels is None else read_labels(labels, multi=multi)
     form = None if schema is None else load_form(schema)
     unasked = not where.simulate and where.base_url is None and where.key_env is None and not has_key()
     if unasked and no_simulate:
@@ -145,6 +153,7 @@ def classify(
             text=column,
             images=images,
             multi=multi,
+            ordinal=ordinal,
             shots=[] if few_shot is None else read_shots(few_shot, text=column or "text", label=gold or label_column),
             confidence=confidence,
             id_column=id_column,
@@ -154,7 +163,13 @@ def classify(
         task.check_columns(source.columns)
         check_image_columns(images, source.columns, source.name)
         added = _added(source, task, label_column, confidence=confidence)
-        _check_gold(source, gold)
+        if gold is not None:
+            if not task.labels:
+                raise WrongUseError("--gold compares labels, and the schema has no field with an enum")
+            check_gold_labels(source, gold, quality_of_job(task.identity()))
+        wanted = None if columns is None else [name.strip() for name in columns.split(",")]
+        if wanted is not None and not to_file:
+            raise WrongUseError("--columns are those of a table; add -o PATH.csv, .jsonl or .parquet")
         written = format_of_path(output) or format_of_stream(source)
         check_format(output, written, excel=excel)
         if not (to_file or flags.dry_run):
@@ -175,6 +190,7 @@ def classify(
                     flags,
                     server,
                     output,
+                    columns=wanted,
                     add=added,
                     errors=errors,
                     models=models,
@@ -214,9 +230,3 @@ def _check_confidence(server: Server) -> None:
     refused = refusal(provider, "chat", {"model": server.model, "logprobs": True})
     if refused is not None and refused[0] == "logprobs":
         raise WrongUseError(f"--confidence: {server.model} gives no token probabilities; choose another --model")
-
-
-def _check_gold(source: Source, gold: str | None) -> None:
-    if gold is not None and gold not in source.columns:
-        there = ", ".join(column for column in source.columns if column)
-        raise InputError(source.name, f"no column {gold!r} for --gold; there are: {there}")

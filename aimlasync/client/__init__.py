@@ -18,12 +18,14 @@ It may import all rooms on the lines above it in the map of CONTRIBUTING.
     failures          what a bad status, a header or a wrong body means; Retry-After is read here
     retries           whether there is another attempt, and the wait before it
     receive           from an attempt's bytes to a reply, or a stream
+    large             decodes answers that are larger than most, in parts
     framing           how a body is framed, by its first bytes: events, JSON, a JSON value a line
     stream            an answer as events, and how it ended
     chat_stream       the events of chat/completions
     response_stream   the events of responses
     stream_bounds     the timeouts of a stream
     observer          the protocols of an observer of calls
+    explanation       says where the time of a call went, and why it waited
 """
 
 from aimlasync.client.client import AsyncClient

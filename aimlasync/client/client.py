@@ -209,6 +209,15 @@ class AsyncClient:
             waiting += upstream.limiter.waiting
         return waiting
 
+    def explain(self, of: object) -> str:
+        """Say in one sentence where the time of a call went: queues, limits, pauses, failed attempts, backoff.
+
+        `of` is its info or error, its reply or its stream. Raises TypeError for anything else.
+        """
+        from aimlasync.client.explanation import explain
+
+        return explain(of)
+
     def statistics(self) -> list[EndpointStatistics]:
         """Return what each endpoint is doing and has done, in the order they were given."""
         now = self._pipeline.now()

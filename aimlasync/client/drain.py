@@ -1,7 +1,7 @@
 """Draining a client: its calls that still wait for a permit, for budget or before a retry are cancelled.
 
 `Waits` holds the tasks of these calls, and refuses calls that begin after the drain. A call that holds a permit is not
-among them, so it goes on. It may import `errors`. Why a call waits is in `admission.limiter`.
+among them, so it goes on. It may import `errors`. Why a call waited is in `explanation`.
 """
 
 from __future__ import annotations

@@ -60,7 +60,7 @@ def heed(upstream: Upstream, reply: RawReply, now: float) -> None:
     if requests_alone and signal.limit_requests and signal.reset_requests is not None:
         # The reset is when all of the limit is back (OpenAI); what is waited for is one request of it.
         pause = signal.reset_requests / signal.limit_requests
-    upstream.pause(pause, now)
+    upstream.pause(pause, now, "its headers say that its minute is used up")
 
 
 async def status_failure(attempt: Attempt, reply: RawReply) -> APIStatusError:

@@ -222,7 +222,7 @@ class Pipeline:
                 if call.waits.is_drained:
                     raise error.with_traceback(None)
                 with call.waits:
-                    await before_retry(call, target.upstream, error, loop)
+                    await before_retry(call, attempt, error, loop)
         except asyncio.CancelledError:
             is_late, bound = bound is not None and deadlines.stop(bound), None
             if not is_late:
@@ -241,7 +241,7 @@ class Pipeline:
     async def _attempt(self, attempt: Attempt, receive: Receive[T], transport: Transport) -> T:
         """Make one attempt, and end it whichever way it goes."""
         call, upstream, info = attempt.call, attempt.target.upstream, attempt.info
-        info.endpoint = upstream.endpoint.name
+        info.endpoint, info.vendor = upstream.endpoint.name, upstream.endpoint.provider.name
         try:
             sent = self.send(transport, call, attempt.target)
             attempt.reply = reply = await (sent if call.first_token is None else within(call.first_token, sent))

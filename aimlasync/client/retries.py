@@ -10,21 +10,34 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from aimlasync.client.call import Call
+from aimlasync.client.call import Attempt, Call
 from aimlasync.client.failures import may_be_anothers
 from aimlasync.cost.budget import Budget, Reservation
 from aimlasync.endpoints.upstream import Upstream
-from aimlasync.errors import AimlasyncError, APIConnectionError, APIStatusError, BudgetExceededError
+from aimlasync.errors import AimlasyncError, APIConnectionError, APIStatusError, BudgetExceededError, in_one_line
+from aimlasync.info import Step
 from aimlasync.transport.base import StaleConnectionError
 
 _log = logging.getLogger("aimlasync.retry")
 
+# Seconds; less than that is no backoff, but what deciding takes.
+_SHORTEST = 0.001
 
-async def before_retry(call: Call, upstream: Upstream, error: AimlasyncError, loop: asyncio.AbstractEventLoop) -> None:
+
+async def before_retry(call: Call, attempt: Attempt, error: AimlasyncError, loop: asyncio.AbstractEventLoop) -> None:
     """Wait as long as the policy says, or raise `error` because there will be no other attempt."""
+    upstream, now = attempt.target.upstream, loop.time()
+    name, why = upstream.endpoint.name, in_one_line(error)
+    call.info.steps += (Step(kind="attempt", endpoint=name, seconds=now - attempt.started, why=why),)
     if call.watch is not None:
-        call.watch.stumbled(error, upstream.endpoint.name)
-    if not await _may_retry(call, upstream, error, loop.time()):
+        call.watch.stumbled(error, name)
+    try:
+        may_retry = await _may_retry(call, upstream, error, now)
+    finally:
+        slept = loop.time() - now
+        if slept > _SHORTEST:
+            call.info.steps += (Step(kind="backoff", endpoint=name, seconds=slept, why=why),)
+    if not may_retry:
         call.info.timing.total = loop.time() - call.started
         # Its inner frames hold the body, which may echo the key, and tell the caller nothing.
         raise error.with_traceback(None)
