@@ -18,7 +18,8 @@ from aimlasync.errors import AimlasyncError, TruncatedStreamError
 from aimlasync.responses import events as response_events
 from aimlasync.responses.assembler import Assembler
 from aimlasync.responses.events import ResponseStreamEvent
-from aimlasync.responses.types import RUNNING, OutputMessage, Response, decode_response
+from aimlasync.responses.items import OutputMessage
+from aimlasync.responses.types import RUNNING, Response, decode_response
 from aimlasync.transport.base import RawReply
 from aimlasync.wire.base import Unknown
 from aimlasync.wire.error_bodies import is_error
