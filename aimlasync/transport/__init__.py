@@ -6,6 +6,7 @@ It may import `headers` and `errors`. Code that sends requests in another way (a
     base             the interface of a transport, and what all of them share
     connection_pool  the default transport: makes connections, keeps idle ones and closes them
     connection       one connection, and the exchange on it
+    reply            the response of one exchange
     http11           HTTP/1.1 responses from bytes
     aiohttp_session  a transport over aiohttp's ClientSession, for proxies
     over_httpx       a transport over an httpx client, for `openai`
