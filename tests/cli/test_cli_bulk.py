@@ -709,6 +709,23 @@ def test_labels_of_a_file_bring_their_meanings(name: str, content: str, vendor: 
     assert "other: the rest" in system
 
 
+@pytest.mark.parametrize("command", ["export", "report", "merge"])
+@pytest.mark.parametrize("name", ["out.csv", "out.jsonl", "out.xlsx"])
+def test_where_a_journal_is_wanted_its_table_is_refused_with_the_name_of_the_journal(
+    command: str, name: str, vendor: Vendor
+) -> None:
+    vendor()
+    write("in.csv", "text\nGive me my money\n")
+    assert run("classify", "in.csv", *LABELS, "-o", name).exit_code == 0
+    done = run(command, name, "-o", "other.jsonl")
+    assert (done.exit_code, done.stderr) == (2, f"aimlasync: {name}: not a journal; give {name}.journal\n")
+    assert run(command, f"{name}.journal", "-o", "other.jsonl").exit_code == 0
+    # Nobody is told to delete a line of a file that is no journal.
+    done = run(command, "in.csv", "-o", "another.jsonl")
+    assert done.exit_code == 2
+    assert "in.csv: not a journal: line 1 is not" in done.stderr
+
+
 @pytest.mark.parametrize("endpoint", ["chat", "responses"])
 def test_confidence_is_a_column_of_its_own(endpoint: str, vendor: Vendor) -> None:
     vendor()

@@ -17,6 +17,7 @@ from itertools import accumulate, pairwise
 from typing import Final, TypeVar
 
 from aimlasync.bulk.journal.manifest import job_of
+from aimlasync.bulk.journal.part_files import no_journal
 from aimlasync.bulk.journal.record import Facts, Failure, Glance, decode_glance
 
 N = TypeVar("N", int, float)
@@ -340,14 +341,14 @@ def collect(path: str | os.PathLike[str]) -> Report:
                 if line.startswith(b"{") and not line.endswith(b"\n"):
                     report.is_torn = True
                     break
-                what = "not a journal: line 1" if number == 1 else f"line {number}"
-                raise ReportError(f"{path}: {what} is not a result line ({error})") from None
+                what = f"line {number} is not a result line ({error})"
+                raise ReportError(f"{path}: {no_journal(path, what) if number == 1 else what}") from None
             if glance is None:
                 report.blank += 1
             else:
                 report.add(glance)
     if report.blank and not report.lines:
-        raise ReportError(f"{path}: not a journal: none of its lines has a response or an error")
+        raise ReportError(f"{path}: {no_journal(path, 'none of its lines has a response or an error')}")
     # A long job with few rows has few columns, and they must be wide enough to be seen.
     while sum(end - start for start, end in report.sessions) > report.timeline.width * MOST_COLUMNS:
         report.timeline.coarsen()
