@@ -7,6 +7,7 @@ body is decoded here; whatever else a body turns out to be is read by a `Stream`
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
@@ -16,6 +17,7 @@ from aimlasync.chat import types as chat
 from aimlasync.chat.types import ChatCompletion, Choice
 from aimlasync.client.call import Attempt
 from aimlasync.client.failures import content_type, no_answer, not_json
+from aimlasync.client.large import LARGE, count_objects, decode_large
 from aimlasync.responses import types as responses
 from aimlasync.responses.types import RUNNING, InputItemList, Response
 from aimlasync.transport.base import MAX_BODY, RawReply
@@ -31,6 +33,8 @@ R = TypeVar("R", bound=Reply)
 
 # With these an answer may be empty, or have an error inside.
 _DOUBTFUL = (None, "error")
+# Bytes of a body that are read at once for the second time.
+_PART = 64 * 2**10
 
 
 async def completion(attempt: Attempt) -> ChatCompletion:
@@ -39,7 +43,7 @@ async def completion(attempt: Attempt) -> ChatCompletion:
     if content_type(attempt) == "application/json":
         raw = await attempt.response.read()
         try:
-            reply = chat.decode_completion(raw)
+            reply = chat.decode_completion(raw) if len(raw) <= LARGE else await decode_large(raw)
         except msgspec.DecodeError:
             pass
         else:
@@ -63,6 +67,8 @@ async def response(attempt: Attempt) -> Response:
     body = None
     if content_type(attempt) == "application/json":
         raw = await attempt.response.read()
+        if len(raw) > LARGE:
+            await count_objects(raw)
         try:
             reply = responses.decode_response(raw)
         except msgspec.DecodeError:
@@ -135,13 +141,17 @@ class _Body:
         self.status = reply.status
         self.headers = reply.headers
         self._body = body
+        self._at = 0
 
     async def read(self, max_bytes: int = MAX_BODY) -> bytes:
-        return await self.read_some()
+        return self._body
 
     async def read_some(self) -> bytes:
-        body, self._body = self._body, b""
-        return body
+        # In parts, as it would come from a connection.
+        at, self._at = self._at, self._at + _PART
+        if at:
+            await asyncio.sleep(0)
+        return self._body[at : self._at]
 
     def abort(self) -> None:
         pass

@@ -1,8 +1,8 @@
 """The events of a /v1/responses stream: structs of all 53 types, and their decoder.
 
 The `type` in the JSON decides, and `event:` lines are not needed. An event of an unknown type is kept as `Unknown`. The
-file is as long as the vendor's list of events. It has no I/O. It may import `responses.types`, `chat.types` and
-`wire.base`; `responses.assembler` joins events into a reply.
+file is as long as the vendor's list of events. It has no I/O. It may import `responses.types` and `responses.items`,
+`chat.types` and `wire.base`; `responses.assembler` joins events into a reply.
 Source: the OpenAPI specs "RESPONSES" of the AI/ML API (2026-08), `text/event-stream`: a `oneOf` on `type`.
 """
 
@@ -15,15 +15,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Union, cast, get_args
 import msgspec
 
 from aimlasync.chat.types import TokenLogprob
-from aimlasync.responses.types import (
-    OutputItem,
-    OutputMessage,
-    OutputText,
-    Part,
-    Response,
-    SummaryText,
-    complete,
-)
+from aimlasync.responses.items import OutputItem, OutputMessage, OutputText, Part, SummaryText
+from aimlasync.responses.types import Response, complete
 from aimlasync.wire.base import Json, Received, Unknown, read
 from aimlasync.wire.objects import json_hook
 from aimlasync.wire.reading import tagged
