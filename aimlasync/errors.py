@@ -20,6 +20,7 @@
     │     ├─ AnswerTruncatedError       cut by an output cap
     │     └─ AnswerInvalidError         not a value of the type
     ├─ StreamError                      .partial: an error inside a 200 stream
+    ├─ ResponseFailedError              .reply: a background response that has no answer
     ├─ OverloadedError                  .retry_after: the client's own admission control refused the call
     └─ BudgetExceededError              the call could pass the spending cap
     ClientClosedError(RuntimeError)     misuse: the client is closed
@@ -252,6 +253,19 @@ class StreamError(AimlasyncError):
         """Seconds the server asked to wait, None when it did not."""
         self.body = body
         self.retryable = retryable
+
+
+class ResponseFailedError(AimlasyncError):
+    """A background response ended without an answer; `.reply` is the response, whose `status` says how it ended.
+
+    The status is "failed", "cancelled", or a word of the server's own, such as "expired".
+    """
+
+    def __init__(self, message: str, *, reply: Any, code: str | None = None, info: Info | None = None) -> None:
+        super().__init__(message, info=info)
+        self.reply = reply
+        self.code = code
+        """The code in the response's `error`, None when it states none."""
 
 
 class OverloadedError(AimlasyncError):

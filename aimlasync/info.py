@@ -52,6 +52,9 @@ class Info(msgspec.Struct, kw_only=True):
     """US dollars charged, from headers, `meta.usage` or `usage`; None when the server does not state them."""
     credits: float | None = None
     """The vendor's credits charged; None when the vendor does not state them."""
+    structured: str | None = None
+    """How the last attempt asked for a structured answer: "json_schema", "tool", "json_object" or "text"; None where
+    the call asked for none."""
     timing: Timing = msgspec.field(default_factory=Timing)
     headers: Mapping[str, str] = msgspec.field(default_factory=dict)
     """The response headers of the last attempt, case-insensitive."""

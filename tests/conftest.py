@@ -29,6 +29,7 @@ def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, bool]]
 # Tests of these files go through sockets: each runs over both transports, since what callers were promised holds for
 # both. aiohttp's own knows its loops, so that it is run on one of them.
 _OVER_BOTH = {
+    "test_answer_modes",
     "test_cancellation",
     "test_models",
     "test_client",
@@ -43,6 +44,7 @@ _OVER_BOTH = {
     "test_responses",
     "test_secrets",
     "test_sent_as_said",
+    "test_stored_responses",
     "test_stream",
     "test_tls",
     "test_tolerance",

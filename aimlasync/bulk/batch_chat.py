@@ -29,7 +29,7 @@ from aimlasync.bulk.tasks.classification import ClassifyTask, Shot
 from aimlasync.bulk.tasks.messages import without_nulls
 from aimlasync.bulk.tasks.request import Api, Request, RequestError
 from aimlasync.bulk.tasks.tasks import BatchTask, EmptyTextError, PromptTask, Task, empty_result, id_of
-from aimlasync.config import Limits, Timeout
+from aimlasync.config import Limits, Structured, Timeout
 from aimlasync.errors import AimlasyncError
 from aimlasync.resilience.retry import Retry
 
@@ -77,6 +77,7 @@ class BatchChat:
         shots: Sequence[Shot] = (),
         confidence: bool = False,
         params: Mapping[str, Any] | None = None,
+        structured: Structured = "auto",
         endpoint: Api = "chat",
         id_column: str | None = None,
         add: Mapping[str, str] | None = None,
@@ -113,6 +114,7 @@ class BatchChat:
                 shots=shots,
                 confidence=confidence,
                 params=params,
+                structured=structured,
                 id_column=id_column,
             )
         elif prompt is not None:
@@ -122,6 +124,7 @@ class BatchChat:
                 endpoint=endpoint,
                 system=system,
                 params=params,
+                structured=structured,
                 id_column=id_column,
                 form=form,
                 judge=judge,

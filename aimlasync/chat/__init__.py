@@ -4,10 +4,12 @@ It may import `wire`, `config` and what lies below them. It exports the structs 
 structs of a stream are in `chat.chunks`, which is imported with the first stream.
 
     types     messages, tools, the reply, and the parameters of `create`
+    parsed    a reply whose answer is a value, as type checkers see it
     chunks    the chunks of a stream
     assembler joins the chunks of a stream into one reply
 """
 
+from aimlasync.chat.parsed import ParsedChatCompletion
 from aimlasync.chat.types import (
     PARAMETERS,
     Annotation,
@@ -60,6 +62,7 @@ __all__ = [
     "ImageURL",
     "Logprobs",
     "Message",
+    "ParsedChatCompletion",
     "PromptTokensDetails",
     "RefusalPart",
     "SystemMessage",

@@ -30,8 +30,17 @@ from aimlasync.cli.files import (
     said_text,
 )
 from aimlasync.cli.job_options import JobOptions, id_option, job_options
-from aimlasync.cli.options import ModelChoice, Where, WrongUseError, find_server, model_options, where_options
+from aimlasync.cli.options import (
+    ModelChoice,
+    Where,
+    WrongUseError,
+    find_server,
+    model_options,
+    structured_option,
+    where_options,
+)
 from aimlasync.cli.run_job import run_to_file, run_to_stream
+from aimlasync.config import Structured
 
 MESSAGES = "messages"
 """The column that holds a conversation, where no prompt is given."""
@@ -53,6 +62,7 @@ MESSAGES = "messages"
 @click.option("--params", metavar="JSON", help="""Other parameters of the calls, such as '{"max_tokens": 200}'.""")
 @click.option("--schema", metavar="FILE", help="A JSON schema, or module:Type: what every answer must look like.")
 @id_option
+@structured_option
 @click.option("--columns", metavar="A,B,C", help="Of the table: columns of FILE, and what `export --help` names.")
 @excel_option
 @reading_options
@@ -70,6 +80,7 @@ def bulk(
     schema: str | None,
     id_column: str | None,
     columns: str | None,
+    structured: Structured,
     excel: bool,
     reading: Reading,
     flags: JobOptions,
@@ -116,6 +127,7 @@ def bulk(
                 params=_params(params),
                 id_column=id_column,
                 form=None if schema is None else load_form(schema),
+                structured=structured,
                 judge=flags.retry_invalid > 0,
             )
             task.name = source.name

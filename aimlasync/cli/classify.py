@@ -45,10 +45,12 @@ from aimlasync.cli.options import (
     find_server,
     has_key,
     model_options,
+    structured_option,
     where_options,
 )
 from aimlasync.cli.run_job import run_to_file, run_to_stream
 from aimlasync.cli.workers_option import own_part
+from aimlasync.config import Structured
 from aimlasync.endpoints.providers import AIMLAPI, refusal
 
 _UNASKED = "no AIML_API_KEY or BYTESPIKE_API_KEY: answers come from the built-in simulator, not from a model"
@@ -58,6 +60,7 @@ _UNASKED = "no AIML_API_KEY or BYTESPIKE_API_KEY: answers come from the built-in
 @click.argument("file", metavar="FILE")
 @click.option("--labels", metavar="A,B,C", help="The labels to choose from; @FILE has them with their meanings.")
 @click.option("--schema", metavar="FILE", help="Instead of labels: a JSON schema, or module:Type, to fill in.")
+@structured_option
 @click.option("--multi", is_flag=True, help="Each row gets all labels that apply.")
 @click.option("--few-shot", metavar="FILE", help="Examples to show: a CSV or JSONL of texts and labels.")
 @click.option("--confidence", is_flag=True, help="Add how sure the model was, where it gives token probabilities.")
@@ -98,6 +101,7 @@ def classify(
     gold: str | None,
     excel: bool,
     no_simulate: bool,
+    structured: Structured,
     reading: Reading,
     flags: JobOptions,
     choice: ModelChoice,
@@ -144,6 +148,7 @@ def classify(
             shots=[] if few_shot is None else read_shots(few_shot, text=column or "text", label=gold or label_column),
             confidence=confidence,
             id_column=id_column,
+            structured=structured,
         )
         task.name = source.name
         task.check_columns(source.columns)

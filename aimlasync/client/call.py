@@ -7,7 +7,7 @@ endpoints tried, what is reserved of the budget, and what the last retry cost.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
@@ -15,7 +15,7 @@ from aimlasync.admission.outcome import Outcome
 from aimlasync.chat.types import Usage
 from aimlasync.client.observer import Watch
 from aimlasync.client.waits import Waits
-from aimlasync.config import Priority, Timeout
+from aimlasync.config import Mode, Priority, Timeout
 from aimlasync.cost.budget import Budget, Reservation, output_cap
 from aimlasync.cost.media import Media, media_in
 from aimlasync.cost.tokens import stated_usd, tokens_of
@@ -49,6 +49,8 @@ class Target(msgspec.Struct, eq=False):
     upstream: Upstream
     url: str
     body: bytes | None
+    mode: Mode | None = None
+    """How the body asks for a structured answer, None where it asks for none or in the user's own way."""
 
 
 class Settings(msgspec.Struct, frozen=True):
@@ -59,6 +61,16 @@ class Settings(msgspec.Struct, frozen=True):
     headers: Headers
     waits: Waits
     query: Mapping[str, Any] = {}
+
+
+class AnswerModes(Protocol):
+    """What a call knows of the ways in which it asks for a structured answer; see `answer_modes`."""
+
+    fallen: int
+    """Attempts that were refused for the way in which they asked."""
+
+    def fall_back(self, targets: list[Target], error: AimlasyncError, /) -> bool:
+        """Return whether `error` refuses the way and another is left, in which the target asks from now on."""
 
 
 class Call(msgspec.Struct, eq=False):
@@ -99,6 +111,8 @@ class Call(msgspec.Struct, eq=False):
     """Whether it may be sent again only where the server did not take it: 429, 503, and no connection."""
     replaced: bool = False
     """Whether a kept connection died at once under an attempt, which was then made again over a fresh one."""
+    modes: AnswerModes | None = None
+    """The ways in which it asks for a structured answer."""
 
     @property
     def model(self) -> str:
@@ -150,6 +164,8 @@ class Call(msgspec.Struct, eq=False):
     def attempt(self, target: Target, permit: Permit) -> Attempt:
         """Return the next attempt, which takes with it what was set aside for it."""
         self.info.attempts += 1
+        if self.modes is not None:
+            self.info.structured = target.mode
         reservation, self.reservation = self.reservation, None
         return Attempt(self, target, permit, permit.sent_at, self.info, reservation)
 
@@ -178,7 +194,8 @@ class Attempt(msgspec.Struct, eq=False):
     def beside(self, target: Target, permit: Permit, reservation: Reservation | None) -> Attempt:
         """Return a second attempt of the same call, with facts of its own."""
         self.info.attempts += 1
-        info = msgspec.structs.replace(self.info, timing=msgspec.structs.replace(self.info.timing))
+        timing = msgspec.structs.replace(self.info.timing)
+        info = msgspec.structs.replace(self.info, timing=timing, structured=target.mode)
         return Attempt(self.call, target, permit, permit.sent_at, info, reservation)
 
     @property

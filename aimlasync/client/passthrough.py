@@ -18,6 +18,7 @@ import msgspec
 from aimlasync.client import receive
 from aimlasync.client.call import Attempt, Settings
 from aimlasync.client.pipeline import Pipeline
+from aimlasync.client.plain_calls import plain_call
 from aimlasync.client.request_head import address
 from aimlasync.client.stream import Stream
 from aimlasync.config import CallOptions
@@ -264,8 +265,8 @@ async def _direct(
     """Ask the first endpoint something that is no model's answer; what it refuses for good is an answer too."""
     loop, transport = pipeline.enter()
     upstream = pipeline.balancer.upstreams[0]
-    call = pipeline.plain_call(
-        method, upstream, upstream.endpoint.url(path), body, settings, options.get("extra_headers")
+    call = plain_call(
+        pipeline, method, upstream, upstream.endpoint.url(path), body, settings, options.get("extra_headers")
     )
     timeout = options.get("timeout")
     if timeout is not None:

@@ -7,6 +7,8 @@ library.
 
 from __future__ import annotations
 
+from typing import cast
+
 from aimlasync import sse
 from aimlasync.client.call import Attempt
 from aimlasync.client.failures import no_answer
@@ -29,12 +31,24 @@ class ResponseStream(Stream[ResponseStreamEvent, Response]):
         super().__init__(attempt, body)
         self._assembler = Assembler()
         # It goes on at the server whether or not somebody reads this: that it began is an answer.
-        self._is_background = bool((attempt.call.body or {}).get("background"))
+        self._is_background = attempt.call.body is None or bool(attempt.call.body.get("background"))
+        self.sequence_number: int | None = None
+        """The number of the last event that arrived, None before there is one: where a background response that broke
+        off goes on, with `retrieve(id, stream=True, starting_after=number)`."""
+
+    def continues(self, id: str, after: int | None) -> None:
+        """Note what the stream is the rest of, so that `.partial` and `sequence_number` say where it goes on."""
+        self._assembler.continues(id)
+        if self.sequence_number is None:
+            self.sequence_number = after
 
     def _decode(self, data: bytes) -> ResponseStreamEvent:
         return response_events.decode_event(data)
 
     def _take_piece(self, piece: ResponseStreamEvent, event: sse.Event) -> None:
+        number = getattr(piece, "sequence_number", None)
+        if number is not None:
+            self.sequence_number = number
         if isinstance(piece, response_events.ResponseErrorEvent):
             self._error(piece.to_dict(), event.data)
             return
@@ -65,7 +79,7 @@ class ResponseStream(Stream[ResponseStreamEvent, Response]):
             self._error(body, event.data)
         elif piece.type:
             self._says_something = True
-            self._ready.append(piece)
+            self._ready.append(cast(ResponseStreamEvent, piece))
         else:
             self._unsaid = event.data
             self._after(event)

@@ -53,9 +53,13 @@ async def _may_retry(call: Call, upstream: Upstream, error: AimlasyncError, now:
             call.replaced = True
             upstream.counters.retries += 1
             return True
+    if call.modes is not None and call.modes.fall_back(call.targets, error):
+        # Another request, which the server has not answered yet: it owes nothing for the one that it refused.
+        call.tried.discard(upstream)
+        return True
     if call.only_refused and not _was_refused(error):
         return False
-    attempts = call.info.attempts - call.replaced
+    attempts = call.info.attempts - call.replaced - (0 if call.modes is None else call.modes.fallen)
     if attempts < call.retry.attempts and may_be_anothers(call, error, now):
         # Another endpoint may serve it at once, and owes nothing for this one's failure.
         _log.debug("%s failed (%s), another endpoint is next", name, kind)

@@ -21,7 +21,7 @@ from aimlasync.admission.adaptive import AdaptiveLimit
 from aimlasync.admission.limiter import Admission, Limiter
 from aimlasync.admission.outcome import Outcome
 from aimlasync.admission.token_estimate import Estimator
-from aimlasync.config import Limits, Priority
+from aimlasync.config import Limits, Mode, Priority
 from aimlasync.endpoints.endpoint import Endpoint
 from aimlasync.endpoints.paths import id_in_path
 from aimlasync.endpoints.statistics import Counters, EndpointStatistics
@@ -57,6 +57,7 @@ class Upstream:
         "_refusals",
         "_seconds_each",
         "adaptive",
+        "answer_modes",
         "circuit",
         "counters",
         "endpoint",
@@ -85,6 +86,8 @@ class Upstream:
         self._seconds_each = 0.0 if limits.requests_per_minute is None else 60 / limits.requests_per_minute
         self.retry_budget = RetryBudget()
         self.counters = Counters()
+        # Model -> the way in which it gave a structured answer after it had refused a surer one (client/answer_modes).
+        self.answer_modes: dict[str, Mode] = {}
         # Refusals in a row, that is, since the last answer.
         self._refusals = 0
         self.urls = {

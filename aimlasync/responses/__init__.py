@@ -4,10 +4,12 @@ It may import `chat.types`, `wire`, `config` and what lies below them. It export
 replies. The structs of a stream are in `responses.events`, which is imported with the first stream.
 
     types     items, tools, the reply, and the parameters of `create`
+    parsed    a reply whose answer is a value, as type checkers see it
     events    the events of a stream
     assembler joins the events of a stream into one reply
 """
 
+from aimlasync.responses.parsed import ParsedResponse
 from aimlasync.responses.types import (
     PARAMETERS,
     Annotation,
@@ -69,6 +71,7 @@ __all__ = [
     "OutputRefusal",
     "OutputText",
     "OutputTokensDetails",
+    "ParsedResponse",
     "ReasoningItem",
     "ReasoningText",
     "Response",

@@ -50,6 +50,11 @@ class Assembler:
         self._refusals: dict[tuple[int, int], list[str]] = {}
         self._args: dict[int, list[str]] = {}
 
+    def continues(self, id: str) -> None:
+        """Note the id of the response, of which an earlier stream brought the beginning."""
+        if self._response is None:
+            self._response = Response(id=id)
+
     def add(self, event: ResponseStreamEvent) -> None:
         """Take in one event."""
         handler = _TAKE.get(type(event))

@@ -15,7 +15,7 @@ import msgspec
 from aimlasync.chat.endings import ending_of
 from aimlasync.chat.types import TokenLogprob, UsageExtras
 from aimlasync.config import CALL_OPTIONS, CallOptions
-from aimlasync.wire.base import Json, Meta, Object, Open, Reply, Unknown, Wire
+from aimlasync.wire.base import Json, Meta, Object, Open, Reply, Unknown, Wire, decode
 from aimlasync.wire.objects import json_hook, open_up
 
 # --- What is sent -----------------------------------------------------------------------------------------------------
@@ -118,10 +118,12 @@ def _no_text() -> str:
 class Tagged(Open):
     """Base of the structs that are told apart by `type`."""
 
-    @property
-    def type(self) -> str:
-        """The wire's `type`."""
-        return str(self.__struct_config__.tag)
+    if not TYPE_CHECKING:
+        # Type checkers see the literal of each struct, by which they tell them apart.
+        @property
+        def type(self) -> str:
+            """The wire's `type`."""
+            return str(self.__struct_config__.tag)
 
 
 class Annotation(Open):
@@ -141,6 +143,7 @@ class Annotation(Open):
 class OutputText(Tagged, tag_field="type", tag="output_text"):
     """Text of an output message."""
 
+    type: ClassVar[Literal["output_text"]]
     text: str = msgspec.field(default_factory=_no_text)
     annotations: list[Annotation] = msgspec.field(default_factory=_no_items)
     logprobs: list[TokenLogprob] | None = None
@@ -149,25 +152,34 @@ class OutputText(Tagged, tag_field="type", tag="output_text"):
 class OutputRefusal(Tagged, tag_field="type", tag="refusal"):
     """The model's refusal."""
 
+    type: ClassVar[Literal["refusal"]]
     refusal: str = msgspec.field(default_factory=_no_text)
 
 
 class ReasoningText(Tagged, tag_field="type", tag="reasoning_text"):
     """Reasoning as plain text, where a model gives it."""
 
+    type: ClassVar[Literal["reasoning_text"]]
     text: str = msgspec.field(default_factory=_no_text)
 
 
 class SummaryText(Tagged, tag_field="type", tag="summary_text"):
     """A piece of a reasoning summary."""
 
+    type: ClassVar[Literal["summary_text"]]
     text: str = msgspec.field(default_factory=_no_text)
 
 
 # `wire.reading` makes an `Unknown` where no member fits. Type checkers must see it in the union, and msgspec must
 # not.
 if TYPE_CHECKING:
-    Part = Union[OutputText, OutputRefusal, ReasoningText, SummaryText, Unknown]
+
+    class UnknownPart(Unknown):
+        """What type checkers take an item or part of an unknown type for, so that a known `type` excludes it."""
+
+        type: Literal["unknown"]
+
+    Part = Union[OutputText, OutputRefusal, ReasoningText, SummaryText, UnknownPart]
 else:
     Part = Union[OutputText, OutputRefusal, ReasoningText, SummaryText]
 
@@ -175,6 +187,7 @@ else:
 class OutputMessage(Tagged, tag_field="type", tag="message"):
     """A message of the model; its `status` is not that of the response: a complete one may hold "in_progress" here."""
 
+    type: ClassVar[Literal["message"]]
     id: str = ""
     role: str = msgspec.field(default_factory=_assistant)
     status: str | None = None
@@ -185,6 +198,7 @@ class OutputMessage(Tagged, tag_field="type", tag="message"):
 class FunctionCall(Tagged, tag_field="type", tag="function_call"):
     """A call of a function; `arguments` is text that the model wrote, and may be invalid JSON."""
 
+    type: ClassVar[Literal["function_call"]]
     call_id: str = ""
     name: str = ""
     arguments: str = msgspec.field(default_factory=_no_text)
@@ -195,6 +209,7 @@ class FunctionCall(Tagged, tag_field="type", tag="function_call"):
 class ReasoningItem(Tagged, tag_field="type", tag="reasoning"):
     """A reasoning step; some models do not take it back as input."""
 
+    type: ClassVar[Literal["reasoning"]]
     id: str = ""
     summary: list[Part] = msgspec.field(default_factory=_no_items)
     content: list[Part] | None = None
@@ -205,6 +220,7 @@ class ReasoningItem(Tagged, tag_field="type", tag="reasoning"):
 class WebSearchCall(Tagged, tag_field="type", tag="web_search_call"):
     """A web search the server ran."""
 
+    type: ClassVar[Literal["web_search_call"]]
     id: str = ""
     status: str | None = None
     action: Json = None
@@ -213,6 +229,7 @@ class WebSearchCall(Tagged, tag_field="type", tag="web_search_call"):
 class FileSearchCall(Tagged, tag_field="type", tag="file_search_call"):
     """A file search the server ran."""
 
+    type: ClassVar[Literal["file_search_call"]]
     id: str = ""
     queries: list[str] = msgspec.field(default_factory=_no_items)
     status: str | None = None
@@ -222,6 +239,7 @@ class FileSearchCall(Tagged, tag_field="type", tag="file_search_call"):
 class ComputerCall(Tagged, tag_field="type", tag="computer_call"):
     """An action on a computer that the model asks for."""
 
+    type: ClassVar[Literal["computer_call"]]
     id: str = ""
     call_id: str = ""
     action: Json = None
@@ -232,6 +250,7 @@ class ComputerCall(Tagged, tag_field="type", tag="computer_call"):
 class ComputerCallOutput(Tagged, tag_field="type", tag="computer_call_output"):
     """The result of an action on a computer."""
 
+    type: ClassVar[Literal["computer_call_output"]]
     call_id: str = ""
     output: Json = None
     id: str | None = None
@@ -241,6 +260,7 @@ class ComputerCallOutput(Tagged, tag_field="type", tag="computer_call_output"):
 class ImageGenerationCall(Tagged, tag_field="type", tag="image_generation_call"):
     """An image the server made, base64 in `result`."""
 
+    type: ClassVar[Literal["image_generation_call"]]
     id: str = ""
     result: str | None = None
     status: str | None = None
@@ -249,6 +269,7 @@ class ImageGenerationCall(Tagged, tag_field="type", tag="image_generation_call")
 class CodeInterpreterCall(Tagged, tag_field="type", tag="code_interpreter_call"):
     """Code the server ran."""
 
+    type: ClassVar[Literal["code_interpreter_call"]]
     id: str = ""
     code: str | None = None
     container_id: str | None = None
@@ -259,6 +280,7 @@ class CodeInterpreterCall(Tagged, tag_field="type", tag="code_interpreter_call")
 class LocalShellCall(Tagged, tag_field="type", tag="local_shell_call"):
     """A shell command that the model asks for."""
 
+    type: ClassVar[Literal["local_shell_call"]]
     id: str = ""
     call_id: str = ""
     action: Json = None
@@ -268,6 +290,7 @@ class LocalShellCall(Tagged, tag_field="type", tag="local_shell_call"):
 class McpListTools(Tagged, tag_field="type", tag="mcp_list_tools"):
     """The tools an MCP server offers."""
 
+    type: ClassVar[Literal["mcp_list_tools"]]
     id: str = ""
     server_label: str = ""
     tools: list[Json] = msgspec.field(default_factory=_no_items)
@@ -277,6 +300,7 @@ class McpListTools(Tagged, tag_field="type", tag="mcp_list_tools"):
 class McpApprovalRequest(Tagged, tag_field="type", tag="mcp_approval_request"):
     """An MCP call that waits for approval."""
 
+    type: ClassVar[Literal["mcp_approval_request"]]
     id: str = ""
     server_label: str = ""
     name: str = ""
@@ -286,6 +310,7 @@ class McpApprovalRequest(Tagged, tag_field="type", tag="mcp_approval_request"):
 class McpCall(Tagged, tag_field="type", tag="mcp_call"):
     """An MCP call the server made."""
 
+    type: ClassVar[Literal["mcp_call"]]
     id: str = ""
     server_label: str = ""
     name: str = ""
@@ -310,7 +335,7 @@ _KnownItem = Union[
     McpCall,
 ]
 if TYPE_CHECKING:
-    OutputItem = Union[_KnownItem, Unknown]
+    OutputItem = Union[_KnownItem, UnknownPart]
 else:
     OutputItem = _KnownItem
 
@@ -400,6 +425,11 @@ class Response(Reply):
     meta: Meta | None = None
 
     @property
+    def is_done(self) -> bool:
+        """Whether the response has ended, well or not; False while one in the background is queued or in progress."""
+        return self.status not in RUNNING
+
+    @property
     def truncated(self) -> bool:
         """Whether an output cap cut the answer; `output_text` is then incomplete."""
         return self.incomplete_details is not None and ending_of(self.incomplete_details.reason) == "cap"
@@ -471,7 +501,18 @@ def complete(response: Response, *, finished: bool) -> None:
             response.status = "completed"
 
 
+class InputItemList(Reply):
+    """One page of the input items of a stored response; items are dicts, as they were sent."""
+
+    object: str = "list"
+    data: list[dict[str, Any]] = []
+    first_id: str | None = None
+    last_id: str | None = None
+    has_more: bool = False
+
+
 _response = msgspec.json.Decoder(Response, dec_hook=json_hook)
+_input_items = msgspec.json.Decoder(InputItemList, dec_hook=json_hook)
 
 
 def decode_response(raw: bytes) -> Response:
@@ -488,3 +529,10 @@ def decode_response(raw: bytes) -> Response:
     if response.usage is not None:
         response.usage.json_place = (raw, "usage")
     return response
+
+
+def decode_input_items(raw: bytes) -> InputItemList:
+    """Decode a page of input items. Raises msgspec.DecodeError (or its ValidationError) for no JSON object."""
+    page = decode(raw, _input_items, InputItemList)
+    page.__dict__["raw"] = raw
+    return page

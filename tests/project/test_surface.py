@@ -15,7 +15,6 @@ MODULES = [
     "aimlasync.agents",
     "aimlasync.agents.usage",
     "aimlasync.agents.agent",
-    "aimlasync.agents.output",
     "aimlasync.agents.adapters",
     "aimlasync.agents.errors",
     "aimlasync.agents.events",

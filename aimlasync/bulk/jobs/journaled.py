@@ -24,7 +24,7 @@ from aimlasync.bulk.journal.convert import judged
 from aimlasync.bulk.journal.id_set import IdSet
 from aimlasync.bulk.journal.journal import Durability, Journal
 from aimlasync.bulk.journal.known_rows import KnownRows, NamedRows, NumberedRows
-from aimlasync.bulk.journal.manifest import facts_of
+from aimlasync.bulk.journal.manifest import add_facts, facts_of
 from aimlasync.bulk.journal.part_files import identity_of_part, parts_of, remove_part
 from aimlasync.bulk.journal.record import Facts, Glance, Record, add_earlier
 from aimlasync.bulk.journal.table_changes import Changes, follow
@@ -156,6 +156,8 @@ class JournaledRows:
             return bool(self.totals.ok or self.totals.failed or self._failed)
         finally:
             self._journal.close()
+            if self.totals.structured:
+                add_facts(self._journal.path, {"structured": dict(self.totals.structured)})
 
     def close(self) -> None:
         """Close the journal; harmless after `finish`."""

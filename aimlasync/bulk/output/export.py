@@ -29,6 +29,7 @@ from aimlasync.bulk.output.target import Target
 from aimlasync.bulk.tasks.request import RequestError, is_request_line, line_id
 from aimlasync.bulk.tasks.result import Reply, reply_of
 from aimlasync.chat.types import ChatCompletion
+from aimlasync.structured.answer_text import answer_object, answer_text
 from aimlasync.wire.base import plain
 
 _NO_FACTS = Facts()
@@ -77,10 +78,7 @@ class Outcome:
     def answer_object(self) -> Any:
         """The answer as JSON, None where it is none or not a good one."""
         text = _answer(self) if self.ok else None
-        try:
-            return plain(text.encode()) if text else None
-        except (ValueError, RecursionError):
-            return None
+        return answer_object(text) if text else None
 
     @property
     def finish_reason(self) -> str | None:
@@ -104,7 +102,7 @@ class Outcome:
 
 def _answer(outcome: Outcome) -> str | None:
     reply = outcome.reply
-    return reply.text if isinstance(reply, ChatCompletion) else None if reply is None else reply.output_text
+    return None if reply is None else answer_text(reply)
 
 
 def _attempts(outcome: Outcome) -> int | None:

@@ -123,6 +123,8 @@ class Totals:
     before: Spending = field(default_factory=Spending)
     """Of all this, what was spent before the table became what it is: no cap but those of the day counts it."""
     day: Day = field(default_factory=Day)
+    structured: Counter[str] = field(default_factory=Counter)
+    """How answers in a form were asked for -> rows."""
     gold: Counter[tuple[str, str]] = field(default_factory=Counter)
     """(right label, label given) -> rows."""
     matches: dict[str, list[int]] = field(default_factory=dict)
@@ -210,6 +212,8 @@ class Totals:
         facts, error = record.info, record.error
         if facts is None:
             facts = Facts()
+        if facts.structured is not None:
+            self.structured[facts.structured] += 1
         if error is None:
             self.ok += 1
             label = facts.label

@@ -22,8 +22,10 @@ from aimlasync.bulk.tasks.request import Api, Request
 from aimlasync.bulk.tasks.result import Answer, Read, Reply
 from aimlasync.bulk.tasks.tasks import EmptyTextError, body_of, check_id_column, checked_params, id_of
 from aimlasync.bulk.tasks.text_column import needed_value, row_text
+from aimlasync.config import Structured
 from aimlasync.errors import AnswerInvalidError
 from aimlasync.structured.schema import format_of
+from aimlasync.wire.base import encode, plain
 
 Shot = tuple[str, Any]
 """An example: a text, and the answer to it: a label, a list of labels, or an object in the form."""
@@ -40,6 +42,7 @@ class ClassifyTask:
     `text` is the column of the text, None where only the columns of `images` are judged: addresses, or paths beside the
     input. `shots` are examples, shown to the model as earlier turns. `confidence` asks for the probabilities of the
     tokens.
+    `structured` is how an answer in its form is asked for, by default in the surest way that the model has.
     """
 
     def __init__(
@@ -57,6 +60,7 @@ class ClassifyTask:
         shots: Sequence[Shot] = (),
         confidence: bool = False,
         params: Mapping[str, Any] | None = None,
+        structured: Structured = "auto",
         id_column: str | None = None,
     ) -> None:
         if (labels is None) == (form is None):
@@ -84,6 +88,7 @@ class ClassifyTask:
         self._label_key = self.form.label_column
         self._shots = list(shots)
         self._confidence = confidence
+        self._structured = structured
         self._said = checked_params(endpoint, params)
         self._params = {**self.form.params(endpoint), **(_logprobs(endpoint) if confidence else {}), **self._said}
         self._turns = [turn for shot in self._shots for turn in self._turn(*shot)]
@@ -126,7 +131,7 @@ class ClassifyTask:
         said = user_content(self.prompt.user(text, row.fields), images, self.endpoint)
         turns: list[dict[str, Any]] = [*self._turns, {"role": "user", "content": said}]
         body = body_of(self.endpoint, self.model, self.prompt.system_for(text, row.fields), turns, params=self._params)
-        return Request(custom_id=self.custom_id(row), api=self.endpoint, body=body)
+        return Request(custom_id=self.custom_id(row), api=self.endpoint, body=body, structured=self._structured)
 
     def check(self, row: Row) -> None:
         """Raises InputError for a row that cannot be asked about."""
@@ -141,7 +146,7 @@ class ClassifyTask:
         value = self.form.read(reply)
         if self._label_key is None:
             return Answer()
-        found = msgspec.to_builtins(value).get(self._label_key)
+        found = plain(encode(value)).get(self._label_key)
         several = found if isinstance(found, list) else [found]
         if any(label not in self.form.labels for label in several):
             what = f"{self._label_key} is {found!r}, which is none of the labels"

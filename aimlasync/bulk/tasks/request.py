@@ -13,6 +13,7 @@ from typing import Any, Literal
 import msgspec
 
 from aimlasync.chat.types import PARAMETERS as CHAT_PARAMETERS
+from aimlasync.config import Structured
 from aimlasync.responses.types import PARAMETERS as RESPONSE_PARAMETERS
 
 Api = Literal["chat", "responses"]
@@ -38,6 +39,8 @@ class Request(msgspec.Struct, kw_only=True, gc=False):
     api: Api
     body: dict[str, Any]
     """The parameters: model, and messages or input, and whatever else."""
+    structured: Structured | None = None
+    """How to ask for the JSON schema in the parameters; None sends them as they are."""
 
     @property
     def model(self) -> str:

@@ -24,7 +24,7 @@ from aimlasync.bulk.tasks.text_column import needed_value
 from aimlasync.chat.endings import ending_of
 from aimlasync.chat.types import PARAMETERS as CHAT_PARAMETERS
 from aimlasync.chat.types import ChatCompletion
-from aimlasync.config import close_to
+from aimlasync.config import Structured, close_to
 from aimlasync.errors import AimlasyncError, AnswerInvalidError, AnswerRefusedError, AnswerTruncatedError
 from aimlasync.responses.types import PARAMETERS as RESPONSE_PARAMETERS
 
@@ -102,6 +102,7 @@ class PromptTask:
     """A prompt template filled in with the columns of each row, with the images that other columns name.
 
     Without a `prompt` the column `messages` holds the conversation.
+    `structured` is how an answer in a `form` is asked for, by default in the surest way that the model has.
     """
 
     def __init__(
@@ -116,6 +117,7 @@ class PromptTask:
         params: Mapping[str, Any] | None = None,
         id_column: str | None = None,
         form: Form | None = None,
+        structured: Structured = "auto",
         judge: bool = False,
     ) -> None:
         if (prompt is None) == (messages is None):
@@ -141,6 +143,7 @@ class PromptTask:
         self._params = {**(form.params(endpoint) if form is not None else {}), **self._said}
         self.id_column = id_column
         self._form = form
+        self._structured = None if form is None else structured
         self.read: Read | None = read_any if judge else None
         if form is not None:
             self.read = partial(_read_form, form)
@@ -181,7 +184,7 @@ class PromptTask:
                 raise EmptyTextError("the columns of the prompt are empty, so nothing was sent", billed=False)
             turns = [{"role": "user", "content": user_content(self.prompt.user("", row.fields), images, self.endpoint)}]
         body = body_of(self.endpoint, self.model, self.prompt.system_for("", row.fields), turns, params=self._params)
-        return Request(custom_id=self.custom_id(row), api=self.endpoint, body=body)
+        return Request(custom_id=self.custom_id(row), api=self.endpoint, body=body, structured=self._structured)
 
     def check(self, row: Row) -> None:
         """Raises InputError for a row that lacks a column, or an image."""
