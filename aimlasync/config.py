@@ -110,6 +110,12 @@ class TimeoutOfHttpx(Protocol):
 
 Priority = Literal["interactive", "bulk"]
 
+Mode = Literal["json_schema", "tool", "json_object", "text"]
+"""The ways to ask for an answer that fits a JSON schema, the surest first; see `structured.modes`."""
+
+Structured = Mode | Literal["auto"]
+"""What `structured=` takes."""
+
 
 class CallOptions(TypedDict, total=False):
     """Options of one call that are not sent to the model."""
@@ -125,6 +131,9 @@ class CallOptions(TypedDict, total=False):
     """Interactive calls are admitted before the bulk calls of the same client."""
     tenant: str | None
     """The tenant that the call is for. Waiting tenants take turns, so that one with many calls delays no other."""
+    structured: Structured | None
+    """How to ask for the JSON schema in `response_format` or `text.format`: "auto" in the surest way that the model
+    has, or one of "json_schema", "tool", "json_object" and "text"; None (the default of `create`) sends it as it is."""
     budget: Any
     """A `Budget` that the call counts against instead of the client's, for instance that of its tenant."""
     affinity: str | None

@@ -21,6 +21,7 @@
     │     ├─ AnswerTruncatedError       cut by an output cap
     │     └─ AnswerInvalidError         not a value of the type
     ├─ StreamError                      .partial: an error inside a 200 stream
+    ├─ ResponseFailedError              .reply: a background response that has no answer
     ├─ OverloadedError                  .retry_after: the client's own admission control refused the call
     └─ BudgetExceededError              the call could pass the spending cap
     ClientClosedError(RuntimeError)     misuse: the client is closed
@@ -99,6 +100,17 @@ class AimlasyncError(Exception):
         if self.info is None:
             return None
         return self.info.inference_id or self.info.server_request_id or self.info.request_id or None
+
+
+def in_one_line(error: object, most: int = 300) -> str:
+    """Return the type and the words of an error, or a text, for a line of a log, cut at `most` characters.
+
+    What could begin another line or move the cursor becomes a space: the words are those of others.
+    """
+    text = " ".join("".join(sign if sign.isprintable() else " " for sign in str(error)).split())
+    if isinstance(error, BaseException):
+        text = f"{type(error).__name__}: {text}"
+    return text if len(text) <= most else f"{text[:most]}..."
 
 
 def _restored(cls: type[AimlasyncError], args: tuple[Any, ...]) -> AimlasyncError:
@@ -291,6 +303,19 @@ class StreamError(AimlasyncError):
         """Seconds the server asked to wait, None when it did not."""
         self._body = body
         self.retryable = retryable
+
+
+class ResponseFailedError(AimlasyncError):
+    """A background response ended without an answer; `.reply` is the response, whose `status` says how it ended.
+
+    The status is "failed", "cancelled", or a word of the server's own, such as "expired".
+    """
+
+    def __init__(self, message: str, *, reply: Any, code: str | None = None, info: Info | None = None) -> None:
+        super().__init__(message, info=info)
+        self.reply = reply
+        self.code = code
+        """The code in the response's `error`, None when it states none."""
 
 
 class OverloadedError(AimlasyncError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import signal
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
@@ -32,6 +33,7 @@ def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, bool]]
 # Tests of these files go through sockets: each runs over both transports, since what callers were promised holds for
 # both. aiohttp's own knows its loops, so that it is run on one of them.
 _OVER_BOTH = {
+    "test_answer_modes",
     "test_cancellation",
     "test_models",
     "test_client",
@@ -46,6 +48,7 @@ _OVER_BOTH = {
     "test_responses",
     "test_secrets",
     "test_sent_as_said",
+    "test_stored_responses",
     "test_stream",
     "test_tls",
     "test_tolerance",
@@ -53,6 +56,12 @@ _OVER_BOTH = {
     "test_under_load",
     "test_words_of_a_server",
 }
+
+
+def pytest_configure() -> None:
+    # What a script starts with `&` ignores Ctrl-C, and so would every command that a test starts and interrupts.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -23,7 +23,9 @@ from aimlasync.agents.tools import Tool
 from aimlasync.chat.endings import ending_of
 from aimlasync.chat.types import ChatCompletion
 from aimlasync.endpoints.providers import VENDORS
-from aimlasync.responses.types import RUNNING, FunctionCall, OutputMessage, ReasoningItem, Response
+from aimlasync.responses.items import FunctionCall, OutputMessage, ReasoningItem
+from aimlasync.responses.types import RUNNING, Response
+from aimlasync.structured.answer_text import is_answer_tool
 from aimlasync.structured.schema import Format
 from aimlasync.wire.as_sent import sendable
 from aimlasync.wire.base import Unknown
@@ -77,6 +79,7 @@ class ChatAdapter:
             params["tools"] = specs
         if form is not None:
             params["response_format"] = form.chat()
+            params.setdefault("structured", "auto")
         choice = params.get("tool_choice")
         if isinstance(choice, str) and choice not in _CHOICES:
             params["tool_choice"] = {"type": "function", "function": {"name": choice}}
@@ -113,6 +116,10 @@ class ChatAdapter:
         unique = call_ids(run.items, f"call_{run.turns}")
         calls = []
         for number, call in enumerate(message.tool_calls or ()):
+            if call.custom is None and is_answer_tool(call.function.name):
+                # It goes into the history as the text that it stands for: nobody answers this call.
+                turn.text = call.function.arguments
+                continue
             called = call.function if call.custom is None else call.custom
             arguments = call.function.arguments if call.custom is None else call.custom.input
             # A result names its call by id, and some servers give calls none, or the same.
@@ -154,6 +161,7 @@ class ResponsesAdapter:
             params["tools"] = specs
         if form is not None:
             params["text"] = {**(params.get("text") or {}), "format": form.responses()}
+            params.setdefault("structured", "auto")
         choice = params.get("tool_choice")
         if isinstance(choice, str) and choice not in _CHOICES:
             params["tool_choice"] = {"type": "function", "name": choice}
@@ -192,7 +200,11 @@ class ResponsesAdapter:
         drops_reasoning = False
         for number, item in enumerate(reply.output):
             said = item.to_dict()
-            if isinstance(item, FunctionCall):
+            if isinstance(item, FunctionCall) and is_answer_tool(item.name):
+                # It goes into the history as the text that it stands for: nobody answers this call.
+                turn.text = item.arguments
+                turn.items.append({"type": "message", "role": "assistant", "content": turn.text})
+            elif isinstance(item, FunctionCall):
                 # A server that stores the response knows the call by its own id.
                 id = item.call_id if self._stores and item.call_id else unique(item.call_id, number)
                 mended = mended_arguments(item.arguments)

@@ -24,7 +24,6 @@ from aimlasync.agents.adapters import Turn, adapter_for
 from aimlasync.agents.agent import Agent
 from aimlasync.agents.errors import MaxTurnsExceeded, RunTimeoutError
 from aimlasync.agents.events import ApprovalNeeded, Emit, RunFinished, TextDelta, TurnFinished
-from aimlasync.agents.output import decode_output
 from aimlasync.agents.run_state import Run, ToolCall
 from aimlasync.agents.tool_calls import ToolExecutor
 from aimlasync.agents.tools import Approve, all_loose
@@ -38,6 +37,7 @@ from aimlasync.errors import (
     AnswerTruncatedError,
     APIStatusError,
 )
+from aimlasync.structured.answer_text import decode_answer
 
 if TYPE_CHECKING:
     from aimlasync.client.client import AsyncClient
@@ -263,7 +263,7 @@ class AgentLoop:
             run.output = turn.text
             return True
         try:
-            run.output = decode_output(turn.text, form)
+            run.output = decode_answer(turn.text, form)
         except msgspec.DecodeError as error:
             problem = str(error)
         else:

@@ -151,7 +151,7 @@ class ChatOptions(CallOptions, VendorParameters, total=False):
 class ChatParams(ChatOptions, total=False):
     """Parameters of `client.chat.completions.create` besides `model`, `messages` and `stream`."""
 
-    response_format: Mapping[str, Any] | None
+    response_format: Mapping[str, Any] | type | None
 
 
 PARAMETERS = ChatParams.__optional_keys__ - CALL_OPTIONS

@@ -29,20 +29,30 @@ from aimlasync.cli.files import (
     reading_options,
     said_text,
 )
+from aimlasync.cli.help import TopicCommand
 from aimlasync.cli.job_options import JobOptions, id_option, job_options
-from aimlasync.cli.options import ModelChoice, Where, WrongUseError, find_server, model_options, where_options
+from aimlasync.cli.options import (
+    ModelChoice,
+    Where,
+    WrongUseError,
+    find_server,
+    model_options,
+    structured_option,
+    where_options,
+)
 from aimlasync.cli.run_job import run_to_file, run_to_stream
+from aimlasync.config import Structured
 
 MESSAGES = "messages"
 """The column that holds a conversation, where no prompt is given."""
 
 
-@click.command()
+@click.command(cls=TopicCommand)
 @click.argument("file", metavar="FILE")
 @click.option(
     "-o", "--output", metavar="PATH", default="-", help="The journal (.jsonl), or a table (.csv, .xlsx, .parquet, ...)."
 )
-@click.option("--format", "format_", type=FORMATS, help="Of FILE; by default found by its name and content.")
+@click.option("--format", "format_", type=FORMATS, help="Of FILE; else by its name and content.")
 @click.option(
     "--prompt",
     metavar="TEMPLATE",
@@ -53,7 +63,8 @@ MESSAGES = "messages"
 @click.option("--params", metavar="JSON", help="""Other parameters of the calls, such as '{"max_tokens": 200}'.""")
 @click.option("--schema", metavar="FILE", help="A JSON schema, or module:Type: what every answer must look like.")
 @id_option
-@click.option("--columns", metavar="A,B,C", help="Of the table: columns of FILE, and what `export --help` names.")
+@structured_option
+@click.option("--columns", metavar="A,B,C", help="Columns of a table, as in export --help.")
 @excel_option
 @reading_options
 @job_options
@@ -70,6 +81,7 @@ def bulk(
     schema: str | None,
     id_column: str | None,
     columns: str | None,
+    structured: Structured,
     excel: bool,
     reading: Reading,
     flags: JobOptions,
@@ -116,6 +128,7 @@ def bulk(
                 params=_params(params),
                 id_column=id_column,
                 form=None if schema is None else load_form(schema),
+                structured=structured,
                 judge=flags.retry_invalid > 0,
             )
             task.name = source.name

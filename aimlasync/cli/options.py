@@ -145,6 +145,15 @@ overwrite_option = click.option(
 )
 """For every command that writes files."""
 
+structured_option = click.option(
+    "--structured",
+    type=click.Choice(["auto", "json_schema", "tool", "json_object", "text"]),
+    default="auto",
+    show_default=True,
+    help="How to ask for an answer in a form; auto is the surest way that the model has.",
+)
+"""For every command whose answers have a form."""
+
 
 def has_key() -> bool:
     """Whether the environment has a key of any vendor."""

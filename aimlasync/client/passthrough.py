@@ -18,6 +18,7 @@ import msgspec
 from aimlasync.client import receive
 from aimlasync.client.call import Attempt, Settings
 from aimlasync.client.pipeline import Pipeline
+from aimlasync.client.plain_calls import plain_call
 from aimlasync.client.request_head import address
 from aimlasync.client.stream import Stream
 from aimlasync.config import CallOptions
@@ -58,6 +59,8 @@ class Forwarded:
         self.info = info
         self.answer: Any = None
         """The reply, or the stream, that the bytes are; None for a path that asks no model."""
+        self.body: bytes | None = None
+        """The whole answer, where it is here already; None for one that is still to be read."""
 
     @property
     def end_to_end_headers(self) -> dict[str, str]:
@@ -84,10 +87,10 @@ class _Whole(Forwarded):
     def __init__(self, info: Info, body: bytes, content_type: str | None = None) -> None:
         headers = info.headers if content_type is None else _typed(info.headers, content_type)
         super().__init__(info.status or 200, headers, info)
-        self._body = body
+        self.body = self._rest = body
 
     async def _next(self) -> bytes:
-        body, self._body = self._body, b""
+        body, self._rest = self._rest, b""
         return body
 
 
@@ -286,8 +289,8 @@ async def _direct(
     """Ask the first endpoint something that is no model's answer; what it refuses for good is an answer too."""
     loop, transport = pipeline.enter()
     upstream = pipeline.balancer.upstreams[0]
-    call = pipeline.plain_call(
-        method, upstream, upstream.endpoint.url(path), body, settings, options.get("extra_headers")
+    call = plain_call(
+        pipeline, method, upstream, upstream.endpoint.url(path), body, settings, options.get("extra_headers")
     )
     timeout = options.get("timeout")
     if timeout is not None:

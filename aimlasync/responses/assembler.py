@@ -12,17 +12,8 @@ from typing import Any, TypeVar
 
 from aimlasync.responses import events
 from aimlasync.responses.events import ResponseStreamEvent
-from aimlasync.responses.types import (
-    FunctionCall,
-    OutputItem,
-    OutputMessage,
-    OutputRefusal,
-    OutputText,
-    Part,
-    Response,
-    ResponseUsage,
-    complete,
-)
+from aimlasync.responses.items import FunctionCall, OutputItem, OutputMessage, OutputRefusal, OutputText, Part
+from aimlasync.responses.types import Response, ResponseUsage, complete
 from aimlasync.wire.base import Open
 
 _S = TypeVar("_S", bound=Open)
@@ -49,6 +40,11 @@ class Assembler:
         self._texts: dict[tuple[int, int], list[str]] = {}
         self._refusals: dict[tuple[int, int], list[str]] = {}
         self._args: dict[int, list[str]] = {}
+
+    def continues(self, id: str) -> None:
+        """Note the id of the response, of which an earlier stream brought the beginning."""
+        if self._response is None:
+            self._response = Response(id=id)
 
     def add(self, event: ResponseStreamEvent) -> None:
         """Take in one event."""

@@ -350,6 +350,7 @@ def test_a_label_is_asked_for_with_a_strict_schema_and_the_meanings() -> None:
             },
             "temperature": 0,
         },
+        structured="auto",
     )
     task = ClassifyTask(labels={"a b": "", "c": ""}, model="m", endpoint="responses", system="Judge.", confidence=True)
     assert task.request(row(text="hello")).body == {

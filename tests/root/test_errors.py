@@ -86,6 +86,7 @@ SAMPLES: dict[str, Exception] = {
     "TruncatedStreamError": errors.TruncatedStreamError("x"),
     "APIResponseValidationError": errors.APIResponseValidationError("x"),
     "StreamError": StreamError("x"),
+    "ResponseFailedError": errors.ResponseFailedError("x", reply=None),
     "OverloadedError": errors.OverloadedError("x"),
     "BudgetExceededError": errors.BudgetExceededError("x"),
     "ClientClosedError": errors.ClientClosedError("x"),

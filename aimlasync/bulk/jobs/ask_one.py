@@ -121,8 +121,16 @@ def _create(client: AsyncClient, request: Request) -> Coroutine[Any, Any, Reply]
     body = request.body
     if request.api == "responses":
         return client.responses.create(
-            model=body["model"], input=body.get("input", ""), extra_body=body, priority="bulk"
+            model=body["model"],
+            input=body.get("input", ""),
+            extra_body=body,
+            priority="bulk",
+            structured=request.structured,
         )
     return client.chat.completions.create(
-        model=body["model"], messages=body["messages"], extra_body=body, priority="bulk"
+        model=body["model"],
+        messages=body["messages"],
+        extra_body=body,
+        priority="bulk",
+        structured=request.structured,
     )

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from aimlasync.bulk.input.columns import value_of
 from aimlasync.bulk.input.rows import Row
 from aimlasync.bulk.journal.record import Record
 from aimlasync.bulk.progress.totals import Totals
@@ -97,7 +98,7 @@ class Sample:
 
 def length_of(row: Row, columns: Sequence[str]) -> int:
     """Return the characters of a row in the columns that are asked about."""
-    return sum(len(as_text(row.fields.get(column))) for column in columns)
+    return sum(len(as_text(value_of(row.fields, column))) for column in columns)
 
 
 def estimate(sample: Sequence[tuple[float, float]], rows: int, length: float) -> Estimate:

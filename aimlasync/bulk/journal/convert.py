@@ -45,6 +45,7 @@ def record_of(result: Result) -> Record:
         cost_usd=result.cost_usd,
         label=None if answer is None else answer.label,
         confidence=None if answer is None else answer.confidence,
+        structured=None if info is None or shared_with is not None else info.structured,
         shared_with=shared_with,
     )
     response = failure = None
@@ -106,6 +107,7 @@ def result_of(record: Record, request: Request) -> Result:
         request_id=record.id,
         server_request_id=None if said is None else said.request_id,
         cost_usd=facts.cost_usd,
+        structured=facts.structured,
         timing=Timing(queued=facts.queued, limited=facts.limited, first_byte=facts.first_byte, total=facts.seconds),
     )
     reply = None

@@ -2,8 +2,8 @@
 
 Knows the journal's name and size and never its lines, which stay plain Batch results for any tool. The manifest is
 written in place, because the lock is on the file and not on its name. The order of writes makes every crash
-recoverable: a whole manifest has a journal, a torn one an empty journal or none; anything else is refused. `renew` and
-`merge` put a manifest in the place of another, under its lock. Imports `disk` and `file_lock`.
+recoverable: a whole manifest has a journal, a torn one an empty journal or none; anything else is refused. `renew`,
+`merge` and `add_facts` put a manifest in the place of another, under its lock. Imports `disk` and `file_lock`.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Any
 import msgspec
 
 from aimlasync.bulk.journal.disk import BINARY, Sync, Write, errors_name, sync_directory, write_all
+from aimlasync.bulk.journal.disk import sync as disk_sync
 from aimlasync.bulk.journal.file_lock import HeldError, lock, unlock
 
 VERSION = 2
@@ -123,6 +124,30 @@ def facts_of(path: str) -> dict[str, Any] | None:
         return None
     facts = found.get("facts")
     return facts if isinstance(facts, dict) else {}
+
+
+def add_facts(path: str, facts: Mapping[str, Any]) -> None:
+    """Add to the facts in the manifest of the journal at `path`, which no run has; a manifest that is not whole stays.
+
+    It is replaced by another file, so that a crash leaves the one or the other. Raises JournalError, OSError.
+    """
+    own = path + ".manifest"
+    with locked(path):
+        found = read_manifest(own)
+        if not found:
+            return
+        found["facts"] = {**(found.get("facts") or {}), **facts}
+        new = own + ".new"
+        try:
+            with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | BINARY, 0o600), "wb") as file:
+                file.write(msgspec.json.encode(found) + b"\n")
+                file.flush()
+                disk_sync(file.fileno())
+            os.replace(new, own)
+        except BaseException:
+            with suppress(OSError):
+                os.unlink(new)
+            raise
 
 
 def job_of(path: str) -> dict[str, Any]:

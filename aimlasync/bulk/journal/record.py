@@ -68,6 +68,8 @@ class Facts(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
     """classify: the label, or with --multi all of them."""
     confidence: float | None = None
     """classify: probability of the label by the model's own token probabilities."""
+    structured: str | None = None
+    """How an answer in a form was asked for: json_schema, tool, json_object or text."""
     shared_with: str | None = None
     """--dedupe: the custom_id of the identical row whose call answered this one too."""
     content: str | None = None

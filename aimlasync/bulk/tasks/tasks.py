@@ -1,9 +1,10 @@
-"""What is asked about each row, and how its answer is read.
+"""Tasks: each turns a row into a request (`request`), and a reply into an answer (`read`).
 
-Pure. A task turns a row into a request and a reply into an answer; reading rows and writing results is the job's
-business. What decides the answers is the task's `identity`: a journal is gone on with only where that is the same.
-Tasks can be pickled, because they are asked in other processes and on other machines too. Imports the rows of an input
-and this room.
+`PromptTask` fills in a prompt with the columns of a row, `BatchTask` takes rows that are requests already, and
+`classification` has the task with labels. Reading rows and writing results is the job's business. A task's `identity`
+holds all that decides its answers; a job continues a journal only where that is the same. A task can be pickled, since
+it is used in other processes and on other machines too. Pure functions. It may import the rows of an input and this
+room.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from aimlasync.bulk.tasks.text_column import needed_value
 from aimlasync.chat.endings import ending_of
 from aimlasync.chat.types import PARAMETERS as CHAT_PARAMETERS
 from aimlasync.chat.types import ChatCompletion
-from aimlasync.config import close_to
+from aimlasync.config import Structured, close_to
 from aimlasync.errors import AimlasyncError, AnswerInvalidError, AnswerRefusedError, AnswerTruncatedError
 from aimlasync.responses.types import PARAMETERS as RESPONSE_PARAMETERS
 
@@ -102,6 +103,7 @@ class PromptTask:
     """A prompt template filled in with the columns of each row, with the images that other columns name.
 
     Without a `prompt` the column `messages` holds the conversation.
+    `structured` is how an answer in a `form` is asked for, by default in the surest way that the model has.
     """
 
     def __init__(
@@ -116,6 +118,7 @@ class PromptTask:
         params: Mapping[str, Any] | None = None,
         id_column: str | None = None,
         form: Form | None = None,
+        structured: Structured = "auto",
         judge: bool = False,
     ) -> None:
         if (prompt is None) == (messages is None):
@@ -141,6 +144,7 @@ class PromptTask:
         self._params = {**(form.params(endpoint) if form is not None else {}), **self._said}
         self.id_column = id_column
         self._form = form
+        self._structured = None if form is None else structured
         self.read: Read | None = read_any if judge else None
         if form is not None:
             self.read = partial(_read_form, form)
@@ -181,7 +185,7 @@ class PromptTask:
                 raise EmptyTextError("the columns of the prompt are empty, so nothing was sent", billed=False)
             turns = [{"role": "user", "content": user_content(self.prompt.user("", row.fields), images, self.endpoint)}]
         body = body_of(self.endpoint, self.model, self.prompt.system_for("", row.fields), turns, params=self._params)
-        return Request(custom_id=self.custom_id(row), api=self.endpoint, body=body)
+        return Request(custom_id=self.custom_id(row), api=self.endpoint, body=body, structured=self._structured)
 
     def check(self, row: Row) -> None:
         """Raises InputError for a row that lacks a column, or an image."""

@@ -113,6 +113,8 @@ def _generate(request: SimRequest, seed: int) -> Answer:
     if request.schema is not None:
         known = tools.named_values(request.results)
         filled = fill(request.schema, text, hints=request.instructions, seed=seed, known=known)
+        if request.among_words:
+            return Answer(text=f"Here it is:\n\n```json\n{_json(filled)}\n```\n\nIs there anything else?")
         return Answer(text=_json(filled))
     label = None if request.results else labels.routed_label(request.instructions, text)
     if request.json_object:
