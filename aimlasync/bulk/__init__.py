@@ -13,10 +13,10 @@ workers   a job in several processes: the parent's side and the worker's
 api       `map` and `classify` over an iterable, `run` over a file with a journal
 
 Beside api: batch_chat (with batch_columns, loop_clients) and answer_store for engines that run on many machines;
-report, one HTML page about a journal. fits checks a value against a JSON schema, for tasks.
+report, one HTML page about a journal.
 
 A row of `run` goes through jobs/runner.py (in and out), jobs/ask_one.py (request, call, result) and jobs/journaled.py
-(which rows, and their records); its request is made by its task.
+(which rows, and their records); its request is made by its task (tasks/tasks.py, tasks/classification.py).
 """
 
 from aimlasync.bulk.answer_store import DirectoryStore, Store

@@ -1,6 +1,7 @@
-"""How a command runs a job: Ctrl-C, progress, the summary, the exit code. Shared by `classify` and `bulk`.
+"""How a command runs a job, shared by `classify` and `bulk`: Ctrl-C, progress, the summary, the exit code.
 
-What people see is in `display`, what signals do is in `ctrl_c`, worker processes are in `workers_option`.
+`JobView.interrupt` says what the first and the second Ctrl-C do. The screen is in `display`, signal handlers are in
+`ctrl_c`, and worker processes in `workers_option`.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
-"""The choice between upstreams, and the wait for one: who gets the next attempt of a call, and when.
+"""The load balancer: chooses the upstream for the next attempt of a call, and waits there for a permit.
 
-It may import `call` and what lies below `client`. It chooses and waits; what an upstream can carry, that upstream
-knows. The choice goes by health, pauses, free capacity and latency; calls with the same affinity go to the same
-endpoint as long as it is among the best.
+The choice goes by health, pauses, free capacity and latency, all of which the upstreams keep; calls with the same
+affinity go to the same endpoint as long as it is among the best. It may import `call` and what lies below `client`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""One call and its attempts: what is to be sent, by when, what happened, and the books of it.
+"""One call and its attempts: what is sent and until when, and what each attempt does to its upstream when it ends.
 
-Plain data and book-keeping without I/O. It may import what lies below `client`, and `observer`. Mutable: the info, the
-endpoints tried, what is reserved of the budget, and what the last retry cost.
+`Attempt.succeed`, `fail` and `abandon` release the permit with an outcome; they book tokens and cost, settle the
+reservation and the retry budget, tell the circuit breaker, and pause the upstream for a stated wait (Retry-After). It
+has no I/O. It may import what lies below `client`, `drain` and `observer`.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ import msgspec
 
 from aimlasync.admission.outcome import Outcome
 from aimlasync.chat.types import Usage
+from aimlasync.client.drain import Waits
 from aimlasync.client.observer import Watch
-from aimlasync.client.waits import Waits
 from aimlasync.config import Mode, Priority, Timeout
 from aimlasync.cost.budget import Budget, Reservation, output_cap
 from aimlasync.cost.media import Media, media_in

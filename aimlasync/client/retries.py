@@ -1,6 +1,8 @@
-"""Between two attempts of a call: whether there is another, the wait before it, and who pays for it.
+"""What happens between two attempts of a call: whether there is another one, and how long the call waits for it.
 
-It may import `call` and what lies below `client`. Nothing is held while a call waits: no permit, no connection.
+A retry is taken from the retry budget of its endpoint, and its cost is reserved in the spending budget. While a call
+waits it holds no permit and no connection. How long it waits is in `resilience.retry`. It may import `call`,
+`failures` and what lies below `client`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A streamed answer: typed pieces as they arrive, the whole answer at the end, and an honest account of how it ended.
+"""A streamed answer: typed events as they arrive, then the whole answer, or an error where the stream was cut.
 
 It owns the attempt, and with it the raw reply and the permit, from the first byte until the last, and ends it once. It
 may import `call`, `failures`, `framing`, `observer`, `stream_bounds` and what lies below. A stream is complete only at
@@ -23,7 +23,7 @@ from aimlasync import sse
 from aimlasync.client.call import Attempt
 from aimlasync.client.failures import content_type, not_json
 from aimlasync.client.framing import Parser, Unframed, is_foreign, is_heartbeat, last_block
-from aimlasync.client.large import LARGE, TOO_MANY, has_too_many
+from aimlasync.client.large import TOO_MANY, has_too_many
 from aimlasync.client.observer import Watch
 from aimlasync.client.stream_bounds import StreamBounds
 from aimlasync.errors import (
@@ -32,7 +32,7 @@ from aimlasync.errors import (
     APIResponseValidationError,
     TruncatedStreamError,
 )
-from aimlasync.transport.base import RawReply
+from aimlasync.transport.base import LARGE_BODY, RawReply
 from aimlasync.wire.base import Meta, Reply, decode, plain
 from aimlasync.wire.error_bodies import error_in_body, excerpt, is_error, stream_error
 
@@ -287,7 +287,7 @@ class Stream(Generic[P, W]):
         if data[:1] == b"[" and data.strip() == b"[DONE]":
             self._done()
             return
-        if len(data) > LARGE and has_too_many(data):
+        if len(data) > LARGE_BODY and has_too_many(data):
             self._fail(APIResponseValidationError(f"a stream event {TOO_MANY}", partial=self._whole()))
             return
         try:
