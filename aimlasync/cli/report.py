@@ -12,6 +12,7 @@ from aimlasync.bulk.output.evaluate import evaluate
 from aimlasync.bulk.output.streams import is_stream
 from aimlasync.bulk.output.target import Target
 from aimlasync.bulk.report import ReportError, collect, render
+from aimlasync.cli.files import check_journal
 from aimlasync.cli.options import WrongUseError, overwrite_option
 
 
@@ -29,6 +30,7 @@ def report(journal: str, output: str | None, gold: str | None, input_: str | Non
     """
     if input_ is not None and gold is None:
         raise WrongUseError("--input has the rows with the right labels; say which column with --gold COLUMN")
+    check_journal(journal)
     path = output or f"{journal}.html"
     target = Target(path, journal=journal, overwrite=overwrite, option="-o")
     try:
