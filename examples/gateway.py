@@ -26,7 +26,7 @@ VENDORS = {"AIML_API_KEY": Endpoint.aimlapi, "BYTESPIKE_API_KEY": Endpoint.bytes
 
 
 async def handle(request: web.Request) -> web.StreamResponse:
-    key = request.headers.get("Authorization", "").removeprefix("Bearer ")
+    key = request.headers.get("Authorization", "").partition(" ")[2]
     tenant, budget = TENANTS.get(sha256(key.encode()).digest(), (None, None))
     if tenant is None or budget is None:
         return refusal(failed(401, "invalid_api_key", "the gateway does not know this key"))

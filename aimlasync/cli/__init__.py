@@ -11,6 +11,7 @@ by the day stopped the job · 129, 130, 143 ended by SIGHUP, Ctrl-C, SIGTERM · 
     workers_option  --workers: worker processes, and what Ctrl-C does to them
     ray_option      --ray: a Ray cluster
     run_job         runs a job: Ctrl-C, progress, the summary, the exit code
+    help            `--help` in topics of one screen, and what was meant by a misspelt word
     display         what is on the screen while a job runs, and when it ends
     quality_tables  agreement with a gold column, as tables on the screen
     ctrl_c          signal handlers
@@ -30,6 +31,7 @@ from aimlasync.cli.chat import chat
 from aimlasync.cli.classify import classify
 from aimlasync.cli.ctrl_c import exit_code, signals_interrupt
 from aimlasync.cli.export import export, merge
+from aimlasync.cli.help import exit_codes
 from aimlasync.cli.models import models
 from aimlasync.cli.options import one_line_errors
 from aimlasync.cli.report import report
@@ -56,7 +58,11 @@ class _Commands(click.Group):
             return super().invoke(ctx)
 
 
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    cls=_Commands,
+    epilog=exit_codes(),
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.version_option(__version__, prog_name="aimlasync")
 def cli() -> None:
     """Chat, classify and look around on the AI/ML API, ByteSpike and OpenAI-compatible servers.

@@ -25,7 +25,7 @@ from aimlasync.bulk.tasks.answer_schema import load_form
 from aimlasync.bulk.tasks.classification import ClassifyTask
 from aimlasync.bulk.tasks.few_shot import read_shots
 from aimlasync.bulk.tasks.images import check_image_columns
-from aimlasync.bulk.tasks.labels import read_labels
+from aimlasync.bulk.tasks.labels import GRAMMAR, read_labels
 from aimlasync.bulk.tasks.text_column import SAMPLE, text_column
 from aimlasync.cli.files import (
     FORMATS,
@@ -38,6 +38,7 @@ from aimlasync.cli.files import (
     row_writer,
     said_text,
 )
+from aimlasync.cli.help import TopicCommand
 from aimlasync.cli.job_options import JobOptions, id_option, job_options
 from aimlasync.cli.options import (
     NO_KEY,
@@ -59,30 +60,28 @@ from aimlasync.endpoints.providers import AIMLAPI, refusal
 _UNASKED = "no AIML_API_KEY or BYTESPIKE_API_KEY: answers come from the built-in simulator, not from a model"
 
 
-@click.command()
+@click.command(cls=TopicCommand, notes=GRAMMAR)
 @click.argument("file", metavar="FILE")
-@click.option("--labels", metavar="A,B,C", help="The labels to choose from; @FILE has them with their meanings.")
-@click.option("--schema", metavar="FILE", help="Instead of labels: a JSON schema, or module:Type, to fill in.")
+@click.option("--labels", metavar="A,B,C", help="The labels to choose from, as said below, or @FILE.")
+@click.option("--schema", metavar="FILE", help="Instead of labels: a JSON schema or module:Type.")
 @structured_option
 @click.option("--multi", is_flag=True, help="Each row gets all labels that apply.")
-@click.option("--ordinal", is_flag=True, help="The labels are in order, from the lowest to the highest.")
-@click.option("--few-shot", metavar="FILE", help="Examples to show: a CSV or JSONL of texts and labels.")
+@click.option("--ordinal", is_flag=True, help="The labels are in order, lowest first.")
+@click.option("--few-shot", metavar="FILE", help="Examples to show: a table of texts and labels.")
 @click.option("--confidence", is_flag=True, help="Add how sure the model was, where it gives token probabilities.")
-@click.option("--text", metavar="COLUMN", help="The column to judge; by default `text`, or the only one with prose.")
+@click.option("--text", metavar="COLUMN", help="The column to judge; else text, or the only prose.")
 @image_option
-@click.option("--prompt", metavar="TEMPLATE", help="The user message; {text} and {any column} are filled in; or @FILE.")
-@click.option(
-    "--system", metavar="TEMPLATE", help="Likewise the system message, instead of the one made from the labels."
-)
+@click.option("--prompt", metavar="TEMPLATE", help="The user message: {text}, {any column}; or @FILE.")
+@click.option("--system", metavar="TEMPLATE", help="The system message likewise, for the one of labels.")
 @id_option
 @click.option(
     "-o", "--output", metavar="PATH", default="-", help="A table, by extension .csv, .xlsx, ...; makes a run resumable."
 )
-@click.option("--format", "format_", type=FORMATS, help="Of FILE; by default found by its name and content.")
+@click.option("--format", "format_", type=FORMATS, help="Of FILE; else by its name and content.")
 @click.option("--label-column", metavar="NAME", default="label", show_default=True, help="The column to add.")
 @excel_option
-@click.option("--gold", metavar="COLUMN", help="The right labels, where known: prints accuracy, F1 and confusion.")
-@click.option("--columns", metavar="A,B,C", help="Of the table: columns of FILE, and what `export --help` names.")
+@click.option("--gold", metavar="COLUMN", help="The right labels: prints accuracy, F1, confusion.")
+@click.option("--columns", metavar="A,B,C", help="Columns of the output, as in export --help.")
 @click.option("--no-simulate", is_flag=True, help="Without a key fail, instead of asking the simulator.")
 @reading_options
 @job_options
@@ -114,10 +113,10 @@ def classify(
     choice: ModelChoice,
     where: Where,
 ) -> None:
-    """Give each row of FILE one of the labels; FILE is a table (CSV, JSONL, Excel, Parquet, ...), - is stdin.
+    """Give each row of FILE, a table (CSV, JSONL, Excel, Parquet, ...) or - for stdin, one of the labels.
 
-    With -o the answers are kept in PATH.journal as they come: run the same command again to go on after Ctrl-C or an
-    error, to try failed rows again, or to label what is new in FILE.
+    With -o answers are kept in PATH.journal: the same command again goes on where it stopped, tries failed rows
+    again, and labels what is new in FILE.
     """
     if where.simulate and no_simulate:
         raise WrongUseError("--simulate or --no-simulate, not both")

@@ -37,6 +37,9 @@ _WIDTH = 80
 MAX_LABELS = 20
 # Longest bar of a label.
 _BAR = 36
+# Where there is no terminal: seconds until the first line about a job, and between those that follow.
+_FIRST_LINE = 10.0
+_LINE = 60.0
 # Seconds between two snapshots of a job.
 _LIVE = 0.25
 _JSON = 1.0
@@ -57,6 +60,8 @@ class ProgressDisplay:
         self._console.width -= 4
         is_seen = mode == "auto" and sys.stderr.isatty() and not (stdout_is_rows and sys.stdout.isatty())
         self._live = Live(console=self._console, transient=True, auto_refresh=False) if is_seen else None
+        # Seconds of the job at which it is told in a line, where nothing else tells it.
+        self._next_line = _FIRST_LINE if mode == "auto" and not sys.stderr.isatty() else None
         self._job: Job | None = None
         self._timer: asyncio.TimerHandle | None = None
 
@@ -129,11 +134,39 @@ class ProgressDisplay:
             self._print_json(snapshot)
         if self._live is not None:
             self._live.update(_view(self._title, snapshot, self._console.width), refresh=True)
+        if self._next_line is not None and snapshot.seconds >= self._next_line:
+            self._next_line = snapshot.seconds + _LINE
+            self.note(progress_line(self._title, snapshot))
         wait = _JSON if self._mode == "json" else _LIVE
         self._timer = asyncio.get_running_loop().call_later(wait, self._refresh)
 
     def _print_json(self, snapshot: Snapshot) -> None:
         click.echo(_encode(snapshot), err=True)
+
+
+def progress_line(title: str, now: Snapshot) -> str:
+    """Return how far a job is, in one line."""
+    finished = now.done + now.failed
+    of = "" if now.total is None else f" of {now.total:,} ({100 * finished / max(1, now.total):.0f} %)"
+    return ", ".join([f"{title}: {finished:,}{of} rows", *_parts(now)[1:], *filter(None, [_held_back(now)])])
+
+
+def _parts(now: Snapshot) -> list[str]:
+    speed = f"{now.calls_per_second:,.1f}" if now.calls_per_second < 10 else f"{now.calls_per_second:,.0f}"
+    parts = [
+        f"{now.done:,} done",
+        f"{now.failed:,} failed" if now.failed else "",
+        f"{now.in_flight:,} in flight",
+        f"{speed} calls/s",
+        f"{_short(now.tokens_per_second)} tokens/s",
+        "" if now.cost_usd is None else _money(now.cost_usd),
+        "" if now.eta_seconds is None else f"{duration(now.eta_seconds)} left",
+    ]
+    return list(filter(None, parts))
+
+
+def _held_back(now: Snapshot) -> str:
+    return "" if now.limited_by is None else f"held back by {LIMITS[now.limited_by]}"
 
 
 def _view(title: str, now: Snapshot, width: int) -> RenderableType:
@@ -156,23 +189,13 @@ def _view(title: str, now: Snapshot, width: int) -> RenderableType:
         pulse=now.total is None,
     )
     head.add_row(Text(f"{title}  "), bar, Text(share, style="bold"))
-    parts = [
-        f"{now.done:,} done",
-        f"{now.failed:,} failed" if now.failed else "",
-        f"{now.in_flight:,} in flight",
-        f"{now.calls_per_second:,.1f} calls/s" if now.calls_per_second < 10 else f"{now.calls_per_second:,.0f} calls/s",
-        f"{_short(now.tokens_per_second)} tokens/s",
-        "" if now.cost_usd is None else _money(now.cost_usd),
-        "" if now.eta_seconds is None else f"{duration(now.eta_seconds)} left",
-    ]
     lines = [Text()]
-    for part in filter(None, parts):
+    for part in _parts(now):
         if lines[-1] and len(lines[-1]) + 2 + len(part) > width:
             lines.append(Text())
         lines[-1].append("  " if lines[-1] else "")
         lines[-1].append(part, style="red" if part.endswith("failed") else "")
-    held = "" if now.limited_by is None else f"held back by {LIMITS[now.limited_by]}"
-    return Group(head, *lines, Text(held, style="dim", no_wrap=True, overflow="ellipsis"))
+    return Group(head, *lines, Text(_held_back(now), style="dim", no_wrap=True, overflow="ellipsis"))
 
 
 def _short(number: float) -> str:

@@ -11,6 +11,8 @@ from aimlasync.info import Info, Step
 
 # Steps shorter than this, in seconds, explain nothing.
 _SHORT = 0.001
+# Characters of a sentence.
+_LONGEST = 3_000
 
 
 def explain(of: object) -> str:
@@ -32,7 +34,8 @@ def explain(of: object) -> str:
     elif info.attempts > sum(step.kind == "attempt" for step in steps):
         parts.append(_last(info, None if total is None else max(0.0, total - spent), error))
     took = f"{info.model or 'the call'} took {_seconds(spent if total is None else total)}"
-    return f"{took}{' so far' if total is None and error is None else ''}: {'; '.join(parts)}"
+    # The name of a model may be a stranger's.
+    return in_one_line(f"{took}{' so far' if total is None and error is None else ''}: {'; '.join(parts)}", _LONGEST)
 
 
 def ids_of(info: Info) -> str:
@@ -46,7 +49,9 @@ def ids_of(info: Info) -> str:
         "inference_id": info.inference_id,
         "server_request_id": info.server_request_id,
     }
-    return " ".join(f"{name}={value}" for name, value in known.items() if value not in (None, ""))
+    # Servers choose some of them, and none may look like another.
+    words = {name: in_one_line(value, 128).replace(" ", "_") for name, value in known.items() if value is not None}
+    return " ".join(f"{name}={word}" for name, word in words.items() if word)
 
 
 def _said(step: Step, before: list[Step]) -> str:

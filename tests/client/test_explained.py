@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import pickle
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -24,7 +25,7 @@ from aimlasync import (
 )
 from aimlasync.endpoints.upstream import Upstream
 from aimlasync.errors import InternalServerError
-from aimlasync.info import Info
+from aimlasync.info import Info, Step
 from aimlasync.relay import failure
 from aimlasync.simulator import Fault, Latency, Simulator
 from tests.support.servers import until
@@ -184,6 +185,26 @@ async def test_a_failure_that_a_browser_is_told_of_is_one_warning_with_everythin
         "retried because of that after",
     ):
         assert word in message
+
+
+def test_nobodys_words_begin_a_line_of_their_own(caplog: pytest.LogCaptureFixture) -> None:
+    """Names of models come from strangers, and messages and ids from servers."""
+    forged = "x\r\nWARNING aimlasync.pool \x1b[2K\u2028 request_id=1"
+    info = Info(model=forged, request_id="r-1", server_request_id=forged, attempts=1, endpoint="one")
+    failure(InternalServerError(forged, status=500, info=info))
+    ((_, _, message),) = lines(caplog)
+    assert message.isprintable()
+    assert " vendor=" not in message
+    assert (
+        "endpoint=one attempts=1 request_id=r-1 server_request_id=x_WARNING_aimlasync.pool_[2K_request_id=1;" in message
+    )
+
+
+def test_steps_go_with_an_error_to_another_process() -> None:
+    step = Step(kind="pause", endpoint="one", seconds=2.0, why="one, paused until 10:00:00 UTC: it asked for it")
+    error = InternalServerError("no", status=500, info=Info(model="m", attempts=0, steps=(step,)))
+    client = AsyncClient(api_key="k", base_url="http://127.0.0.1:9/v1")
+    assert client.explain(pickle.loads(pickle.dumps(error))) == client.explain(error)
 
 
 async def test_who_leaves_is_counted_apart_from_what_fails() -> None:

@@ -197,12 +197,20 @@ def test_curl_is_served_whole_and_streamed(base_url: str) -> None:
 # --- tenants ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("key", ["nobody's", "a", f"{RICH} "])
+@needs_curl
+@pytest.mark.parametrize("scheme", ["Bearer", "bearer"])
+def test_the_scheme_of_a_key_is_written_in_any_case(base_url: str, scheme: str) -> None:
+    done = curl("-o", os.devnull, "-w", "%{http_code}", f"{base_url}/models", "-H", f"Authorization: {scheme} {RICH}")
+    assert done.stdout == "200"
+
+
+@needs_curl
+@pytest.mark.parametrize("key", ["nobody's", "a", f"{RICH}x", ""])
 def test_an_unknown_key_is_a_401_and_reaches_no_vendor(vendor: Simulator, base_url: str, key: str) -> None:
     before = len(vendor.ledger)
-    done = curl("-w", "%{http_code}", f"{base_url}/models", "-H", f"Authorization: Token {key}")
+    done = curl("-w", "%{http_code}", f"{base_url}/models", "-H", f"Authorization: Bearer {key}")
     assert done.stdout.endswith("401")
-    if not key.endswith(" "):
+    if key:
         with pytest.raises(openai.AuthenticationError) as caught:
             ask(base_url, key)
         assert caught.value.code == "invalid_api_key"

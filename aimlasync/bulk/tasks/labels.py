@@ -31,13 +31,11 @@ Labels = dict[str, str]
 """Label -> what it means, "" where none was given."""
 
 GRAMMAR = """\
-LABELS: names with commas between them; a name with a comma goes in quotes:
-  --labels support,billing,"sales, renewals"
-or JSON: a list of names, or an object of names and what they mean. @FILE is a file of
-  .json                   the same JSON, or a list of {"label": ..., "description": ...}
-  .csv .tsv .jsonl .xlsx  a table with a column `label`, and maybe `description`
-  any other               a name a line, and after a colon what it means; a name with a colon goes in quotes
-At least two, different in more than case. With --ordinal they are in order, lowest first."""
+LABELS: names with commas between them; a name with a comma goes in quotes, as
+in --labels 'support,"sales, renewals"'. Or JSON: ["a","b"] or {"a":"meaning"}.
+@FILE is a file: .json the same, or a list of {"label":..., "description":...};
+.csv, .jsonl, .xlsx, ... a table with a column label and maybe description; any
+other a name a line, a colon, its meaning (quotes around a name with a colon)."""
 """What `--labels` takes, for `--help`."""
 
 _LABEL = ("label", "labels", "name")
