@@ -23,7 +23,7 @@ from aimlasync import sse
 from aimlasync.client.call import Attempt
 from aimlasync.client.failures import content_type, not_json
 from aimlasync.client.framing import Parser, Unframed, is_foreign, is_heartbeat, last_block
-from aimlasync.client.large import LARGE, TOO_MANY, has_too_many
+from aimlasync.client.large import TOO_MANY, has_too_many
 from aimlasync.client.observer import Watch
 from aimlasync.client.stream_bounds import StreamBounds
 from aimlasync.errors import (
@@ -32,7 +32,7 @@ from aimlasync.errors import (
     APIResponseValidationError,
     TruncatedStreamError,
 )
-from aimlasync.transport.base import RawReply
+from aimlasync.transport.base import LARGE_BODY, RawReply
 from aimlasync.wire.base import Meta, Reply, decode, plain
 from aimlasync.wire.error_bodies import error_in_body, excerpt, is_error, stream_error
 
@@ -287,7 +287,7 @@ class Stream(Generic[P, W]):
         if data[:1] == b"[" and data.strip() == b"[DONE]":
             self._done()
             return
-        if len(data) > LARGE and has_too_many(data):
+        if len(data) > LARGE_BODY and has_too_many(data):
             self._fail(APIResponseValidationError(f"a stream event {TOO_MANY}", partial=self._whole()))
             return
         try:
