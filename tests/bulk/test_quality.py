@@ -230,7 +230,7 @@ def test_an_export_says_which_labels_are_right(journal: Path, tmp_path: Path) ->
         "d,billing,,",
         "e,support,support,true",
     ]
-    with pytest.raises(InputError, match="add --gold COLUMN"):
+    with pytest.raises(InputError, match="name it with --gold"):
         export(str(journal), str(out), source=source, columns=columns, overwrite=True)
     source.close()
 
