@@ -15,7 +15,7 @@ from codecs import BOM_UTF8
 from collections import deque
 from collections.abc import AsyncIterator
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 import msgspec
 
@@ -35,6 +35,9 @@ from aimlasync.errors import (
 from aimlasync.transport.base import LARGE_BODY, RawReply
 from aimlasync.wire.base import Meta, Reply, decode, plain
 from aimlasync.wire.error_bodies import error_in_body, excerpt, is_error, stream_error
+
+if TYPE_CHECKING:
+    from aimlasync.http_response import HttpResponse
 
 P = TypeVar("P")
 W = TypeVar("W", bound=Reply)
@@ -112,6 +115,13 @@ class Stream(Generic[P, W]):
         pieces = list(self._ready)
         self._ready.clear()
         return pieces
+
+    @property
+    def response(self) -> HttpResponse:
+        """Status and headers of the response."""
+        from aimlasync.http_response import HttpResponse
+
+        return HttpResponse(self.info.status, self.info.headers)
 
     @property
     def text(self) -> AsyncIterator[str]:
