@@ -1,4 +1,4 @@
-"""What people see of a job: a live view while it runs, a summary when it ends; both on stderr.
+"""What is on the screen of a job: a live view while it runs, a summary when it ends; both on stderr.
 
 Shows numbers, labels and messages of errors, and never a prompt or a text. The live view is on a terminal alone, and
 not where the rows themselves go to that terminal. Colours are of the eight that every theme has, on text that reads

@@ -1,6 +1,6 @@
 """What FILE and -o mean on the command line, for every command that reads rows and writes them; `-` is stdin or stdout.
 
-Opens and checks through bulk's input and output rooms.
+The files are opened and checked by bulk's input and output rooms. It may import these and `options`.
 """
 
 from __future__ import annotations
