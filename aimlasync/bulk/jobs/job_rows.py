@@ -90,6 +90,6 @@ def check_row(row: Row, rows: JobRows, options: Options, added: Collection[str])
     name, gold = rows.source.name, options.gold
     if gold is not None and gold not in row.fields:
         raise InputError(name, f"no {gold!r} in this row; every row needs it", line=row.line)
-    for column in row.fields.keys() & added:
+    for column in row.fields.keys() & added if added else ():
         what = f"there is a {column!r} already; the output gets a column of that name, so choose another"
         raise InputError(name, what, line=row.line)
