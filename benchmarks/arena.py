@@ -304,16 +304,16 @@ def arena(options: argparse.Namespace) -> Iterator[Arena]:
             held.close()
 
 
-def parser(description: str | None) -> argparse.ArgumentParser:
-    """The options that all benchmarks of clients have."""
+def parser(description: str | None, also: Sequence[str] = ()) -> argparse.ArgumentParser:
+    """The options that all benchmarks of clients have; `also` are names of clients that one of them has alone."""
     options = argparse.ArgumentParser(description=(description or "").partition("\n")[0])
     options.add_argument("--quick", action="store_true", help="fewer rounds, smaller numbers, rougher figures")
     options.add_argument("--rounds", type=int, help="7, or 3 with --quick")
     options.add_argument("--loops", type=_listed(LOOPS), default=LOOPS, help="asyncio,uvloop")
-    options.add_argument("--peers", type=_listed([*PEERS, "wrk"]), help="NAME,NAME...: only these and aimlasync")
+    options.add_argument("--peers", type=_listed([*PEERS, "wrk", *also]), help="NAME,NAME...: only these and aimlasync")
     options.add_argument("-o", "--output", type=Path, default=Path("benchmark-results"), help="where pictures go")
     options.add_argument(
-        "--python", type=_pair, action="append", default=[], metavar="NAME=PATH",
+        "--python", type=_pair([*PEERS, *also]), action="append", default=[], metavar="NAME=PATH",
         help="the interpreter for one client, such as litellm=.venv/peers/bin/python",
     )  # fmt: skip
     return options
@@ -330,11 +330,14 @@ def _listed(names: Sequence[str]) -> Callable[[str], list[str]]:
     return parse
 
 
-def _pair(text: str) -> tuple[str, str]:
-    name, _, path = text.partition("=")
-    if name not in PEERS or not path:
-        raise argparse.ArgumentTypeError(f"not NAME=PATH with one of {', '.join(PEERS)}")
-    return name, path
+def _pair(names: Sequence[str]) -> Callable[[str], tuple[str, str]]:
+    def parse(text: str) -> tuple[str, str]:
+        name, _, path = text.partition("=")
+        if name not in names or not path:
+            raise argparse.ArgumentTypeError(f"not NAME=PATH with one of {', '.join(names)}")
+        return name, path
+
+    return parse
 
 
 def main(run: Callable[[Arena], object], description: str | None) -> None:

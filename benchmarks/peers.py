@@ -211,7 +211,7 @@ async def floor(base: str, most: int, pieces: int) -> AsyncIterator[Doing]:
         delta: str = ""
 
     loop = asyncio.get_running_loop()
-    url = urlsplit(base)
+    url: Any = urlsplit(base)
     context = ssl.create_default_context() if url.scheme == "https" else None
     idle: list[Any] = []
     opened: list[asyncio.BaseTransport] = []
@@ -220,6 +220,8 @@ async def floor(base: str, most: int, pieces: int) -> AsyncIterator[Doing]:
     chunk, event = msgspec.json.Decoder(ChatCompletionChunk).decode, msgspec.json.Decoder(Event).decode
 
     class Bare(asyncio.Protocol):
+        waiter: asyncio.Future[bytes]
+
         def connection_made(self, transport: Any) -> None:
             self.transport = transport
             opened.append(transport)
