@@ -78,6 +78,17 @@ class AimlasyncError(Exception):
         return self.info.inference_id or self.info.server_request_id or self.info.request_id or None
 
 
+def in_one_line(error: object, most: int = 300) -> str:
+    """Return the type and the words of an error, or a text, for a line of a log, cut at `most` characters.
+
+    What could begin another line or move the cursor becomes a space: the words are those of others.
+    """
+    text = " ".join("".join(sign if sign.isprintable() else " " for sign in str(error)).split())
+    if isinstance(error, BaseException):
+        text = f"{type(error).__name__}: {text}"
+    return text if len(text) <= most else f"{text[:most]}..."
+
+
 def _restored(cls: type[AimlasyncError], args: tuple[Any, ...]) -> AimlasyncError:
     return cls.__new__(cls, *args)
 

@@ -1,7 +1,10 @@
-"""The limiter of one endpoint: who may send an attempt, and when.
+"""The limiter of one endpoint: which attempt may be sent, when, and what the others wait for.
 
-It is arithmetic on the event loop's clock, without I/O. It may import `config`, `quota` and the other files of this
-package. An attempt is admitted in the instant in which all of these hold:
+`held_by` names what the next attempt waits for; users see it as `limited_by` of `client.statistics()`. How long one
+call waited is in its `info.timing`: `queued` for the concurrency limit, `limited` for a rate limit or a pause. It is
+arithmetic on the event loop's clock, without I/O. It may import `config`, `quota` and the other files of this package.
+
+An attempt is admitted in the instant in which all of these hold:
 
  - Fewer than `limit` attempts are in flight.
  - The sliding windows have room: in no minute more is sent than the rate limits allow. An attempt counts at its

@@ -23,13 +23,8 @@ from aimlasync.agents.tools import Tool
 from aimlasync.chat.endings import ending_of
 from aimlasync.chat.types import ChatCompletion
 from aimlasync.endpoints.providers import VENDORS
-from aimlasync.responses.types import (
-    RUNNING,
-    FunctionCall,
-    OutputMessage,
-    ReasoningItem,
-    Response,
-)
+from aimlasync.responses.items import FunctionCall, OutputMessage, ReasoningItem
+from aimlasync.responses.types import RUNNING, Response
 from aimlasync.structured.answer_text import is_answer_tool
 from aimlasync.structured.schema import Format
 from aimlasync.wire.as_sent import sendable

@@ -250,7 +250,7 @@ async def run(
         if is_table:
             Target(path, journal=journal_path, overwrite=overwrite, option="-o").check()
         if columns is not None:
-            check_columns(source, columns, written_as, limit=options.limit)
+            check_columns(source, columns, written_as, add=add, limit=options.limit, gold=options.gold)
         if answerer is not None and options.concurrency is None:
             options = replace(options, concurrency=answerer.workers)
         rows = JournaledRows(
@@ -330,6 +330,7 @@ def _write(
             id_of=rows.task.custom_id,
             overwrite=overwrite,
             excel=excel,
+            gold=rows.options.gold,
         )
     except OverwriteError as error:
         # It was checked before the first call, so the file was written while the job ran.

@@ -29,6 +29,7 @@ from aimlasync.cli.files import (
     reading_options,
     said_text,
 )
+from aimlasync.cli.help import TopicCommand
 from aimlasync.cli.job_options import JobOptions, id_option, job_options
 from aimlasync.cli.options import (
     ModelChoice,
@@ -46,12 +47,12 @@ MESSAGES = "messages"
 """The column that holds a conversation, where no prompt is given."""
 
 
-@click.command()
+@click.command(cls=TopicCommand)
 @click.argument("file", metavar="FILE")
 @click.option(
     "-o", "--output", metavar="PATH", default="-", help="The journal (.jsonl), or a table (.csv, .xlsx, .parquet, ...)."
 )
-@click.option("--format", "format_", type=FORMATS, help="Of FILE; by default found by its name and content.")
+@click.option("--format", "format_", type=FORMATS, help="Of FILE; else by its name and content.")
 @click.option(
     "--prompt",
     metavar="TEMPLATE",
@@ -63,7 +64,7 @@ MESSAGES = "messages"
 @click.option("--schema", metavar="FILE", help="A JSON schema, or module:Type: what every answer must look like.")
 @id_option
 @structured_option
-@click.option("--columns", metavar="A,B,C", help="Of the table: columns of FILE, and what `export --help` names.")
+@click.option("--columns", metavar="A,B,C", help="Columns of a table, as in export --help.")
 @excel_option
 @reading_options
 @job_options

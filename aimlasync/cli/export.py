@@ -21,8 +21,8 @@ _RESULTS = ", ".join(RESULTS)
 
 
 @click.command(
-    epilog=f"Columns: those of the input; of the journal: {_RESULTS}, answer.KEY of an answer in JSON, and "
-    "body.PATH.IN.IT of a response."
+    epilog=f"Columns: those of the input; of the journal: {_RESULTS}, correct (with --gold), "
+    "answer.KEY of an answer in JSON, and body.PATH.IN.IT of a response."
 )
 @click.argument("journal", metavar="JOURNAL")
 @click.option(
@@ -34,6 +34,7 @@ _RESULTS = ", ".join(RESULTS)
 )
 @click.option("--id", "id_", metavar="COLUMN", help="Of FILE: names the rows; by default as the job was told.")
 @click.option("--columns", metavar="A,B,C", help="What to write, in this order.")
+@click.option("--gold", metavar="COLUMN", help="Of FILE: the right labels, for the column `correct`.")
 @click.option("--only-done", is_flag=True, help="Leave out rows that were not asked about.")
 @excel_option
 @reading_options
@@ -45,6 +46,7 @@ def export(
     input_: str | None,
     id_: str | None,
     columns: str | None,
+    gold: str | None,
     only_done: bool,
     reading: Reading,
     overwrite: bool,
@@ -67,6 +69,7 @@ def export(
             source=source,
             columns=None if columns is None else [name.strip() for name in columns.split(",")],
             only_done=only_done,
+            gold=gold,
             overwrite=overwrite,
             excel=excel,
             id_of=default_id if column is None else lambda row: id_of(row, column, input_ or ""),

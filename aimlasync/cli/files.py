@@ -41,7 +41,7 @@ def _delimiter(context: click.Context, option: click.Parameter, value: str | Non
     return delimiter
 
 
-excel_option = click.option("--excel", is_flag=True, help="Make CSV for spreadsheets: marked as UTF-8, no cell runs.")
+excel_option = click.option("--excel", is_flag=True, help="CSV for spreadsheets: marked as UTF-8, no cell runs.")
 """For commands that write tables."""
 
 image_option = click.option(

@@ -154,7 +154,7 @@ def _price(text: str) -> Price:
 
 
 id_option = click.option(
-    "--id", "id_column", metavar="COLUMN", help="The column that names a row; by default rows are known by content."
+    "--id", "id_column", metavar="COLUMN", help="The column that names a row; else by its content."
 )
 """For both commands that ask about rows."""
 
@@ -165,7 +165,7 @@ job_options = with_options(
             "--concurrency",
             type=click.IntRange(1),
             metavar="N",
-            help="Calls at once; by default as many as the server is found to take.",
+            help="Calls at once; else as many as the server takes.",
         ),
         click.option("--rpm", type=click.FloatRange(0, min_open=True), metavar="N", help="Requests per minute."),
         click.option("--tpm", type=click.FloatRange(0, min_open=True), metavar="N", help="Tokens per minute."),
@@ -203,7 +203,7 @@ job_options = with_options(
         click.option("--tpd", type=click.IntRange(1), metavar="N", help="Tokens a day, in and out."),
         click.option("--deadline", metavar="TIME", help="Take no more rows after 90s, 30m, 2h."),
         click.option("--timeout", metavar="TIME", help="Give a row up that has no answer so long after it was sent."),
-        click.option("--dry-run", is_flag=True, help="Ask about a sample of the rows and say what all would take."),
+        click.option("--dry-run", is_flag=True, help="Ask about a sample, and say what all would take."),
         click.option(
             "--canary",
             type=click.IntRange(1),

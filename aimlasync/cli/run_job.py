@@ -1,6 +1,7 @@
-"""How a command runs a job: Ctrl-C, progress, the summary, the exit code. Shared by `classify` and `bulk`.
+"""How a command runs a job, shared by `classify` and `bulk`: Ctrl-C, progress, the summary, the exit code.
 
-What people see is in `display`, what signals do is in `ctrl_c`, worker processes are in `workers_option`.
+`JobView.interrupt` says what the first and the second Ctrl-C do. The screen is in `display`, signal handlers are in
+`ctrl_c`, and worker processes in `workers_option`.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from aimlasync.bulk.output.failed import write_failed
 from aimlasync.bulk.output.target import Target
 from aimlasync.bulk.progress.summary import Summary
 from aimlasync.bulk.progress.totals import BY_THE_DAY, CapName
+from aimlasync.bulk.tasks.classification import ClassifyTask
 from aimlasync.bulk.tasks.tasks import EmptyTextError, Task
 from aimlasync.cli.ctrl_c import HANG_UP, interrupt, on_interrupt
 from aimlasync.cli.display import ProgressDisplay, duration
@@ -55,6 +57,8 @@ class JobView:
         job.is_throwaway = self.is_throwaway
         if job.rows.changes is not None:
             self.progress.changes(job.rows.source.name, job.rows.changes)
+        if isinstance(job.task, ClassifyTask) and job.pending != 0:
+            self.progress.labels(job.task)
         self._stack.enter_context(self.progress.showing(job))
 
     def interrupt(self, number: int) -> None:

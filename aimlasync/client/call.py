@@ -1,7 +1,8 @@
-"""One call and its attempts: what is to be sent, by when, what happened, and the books of it.
+"""One call and its attempts: what is sent and until when, and what each attempt does to its upstream when it ends.
 
-Plain data and book-keeping without I/O. It may import what lies below `client`, and `observer`. Mutable: the info, the
-endpoints tried, what is reserved of the budget, and what the last retry cost.
+`Attempt.succeed`, `fail` and `abandon` release the permit with an outcome; they book tokens and cost, settle the
+reservation and the retry budget, tell the circuit breaker, and pause the upstream for a stated wait (Retry-After). It
+has no I/O. It may import what lies below `client`, `drain` and `observer`.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ import msgspec
 
 from aimlasync.admission.outcome import Outcome
 from aimlasync.chat.types import Usage
+from aimlasync.client.drain import Waits
 from aimlasync.client.observer import Watch
-from aimlasync.client.waits import Waits
 from aimlasync.config import Mode, Priority, Timeout
 from aimlasync.cost.budget import Budget, Reservation, output_cap
 from aimlasync.cost.media import Media, media_in
@@ -296,15 +297,16 @@ class Attempt(msgspec.Struct, eq=False):
         call.tried.add(upstream)
         if isinstance(error, APIStatusError):
             if error.status in (429, 503) and error.retry_after is not None:
-                upstream.pause(error.retry_after, now, at_most=call.retry.max_retry_after)
+                why = f"it asked for {error.retry_after:.1f} s with HTTP {error.status}"
+                upstream.pause(error.retry_after, now, why, at_most=call.retry.max_retry_after)
             if error.status >= 500:
-                upstream.circuit.failed(now, seconds)
+                upstream.circuit.failed(now, seconds, error)
             else:
                 upstream.circuit.answered(now, seconds)
             if len(call.targets) > 1 and isinstance(error, (AuthenticationError, InsufficientCreditError)):
                 upstream.retire(error.message)
         elif isinstance(error, APIConnectionError):
-            upstream.circuit.failed(now, seconds)
+            upstream.circuit.failed(now, seconds, error)
         else:
             upstream.circuit.answered(now, seconds)
         refused = isinstance(error, APIStatusError) and error.status == 429
@@ -327,7 +329,13 @@ class Attempt(msgspec.Struct, eq=False):
             call.budget.settle(self.reservation)
         now = self.permit.loop.time()
         upstream.circuit.abandoned(now, now - self.started)
-        self.permit.release(Outcome.IGNORED, now=now)
+        self.permit.release(Outcome.IGNORED if self._is_late(now) else Outcome.CANCELLED, now=now)
+
+    def _is_late(self, now: float) -> bool:
+        """Whether a bound of ours ended it, which is the endpoint's failure and no caller's wish."""
+        call, most = self.call, self.call.timeout.attempt
+        is_over = call.deadline is not None and now >= call.deadline
+        return is_over or (most is not None and not call.streams and now - self.started >= most)
 
 
 def _is_free(error: AimlasyncError) -> bool:

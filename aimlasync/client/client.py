@@ -1,6 +1,6 @@
-"""What users make and call: the client.
+"""`AsyncClient`: the client that users make and call.
 
-It may import everything below `client` and the parts of this package. The way of a call is `pipeline`.
+The order of a call's steps is in `pipeline`. It may import everything below `client` and the parts of this package.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ import msgspec
 
 from aimlasync.client.balancer import Balancer
 from aimlasync.client.call import Settings
+from aimlasync.client.drain import Waits
 from aimlasync.client.observer import Observer
 from aimlasync.client.pipeline import Pipeline
 from aimlasync.client.resources import Chat, Models, Responses, balance
-from aimlasync.client.waits import Waits
 from aimlasync.config import CallOptions, Limits, Timeout, check_headers
 from aimlasync.cost.budget import Budget
 from aimlasync.endpoints.endpoint import Endpoint, default_endpoints, proxy_secrets
@@ -208,6 +208,15 @@ class AsyncClient:
         for upstream in self._pipeline.balancer.upstreams:
             waiting += upstream.limiter.waiting
         return waiting
+
+    def explain(self, of: object) -> str:
+        """Say in one sentence where the time of a call went: queues, limits, pauses, failed attempts, backoff.
+
+        `of` is its info or error, its reply or its stream. Raises TypeError for anything else.
+        """
+        from aimlasync.client.explanation import explain
+
+        return explain(of)
 
     def statistics(self) -> list[EndpointStatistics]:
         """Return what each endpoint is doing and has done, in the order they were given."""

@@ -57,6 +57,8 @@ class Forwarded:
         self.status = status
         self.headers = headers
         self.info = info
+        self.body: bytes | None = None
+        """The whole answer, where it is here already; None for one that is still to be read."""
 
     @property
     def end_to_end_headers(self) -> dict[str, str]:
@@ -83,10 +85,10 @@ class _Whole(Forwarded):
     def __init__(self, info: Info, body: bytes, content_type: str | None = None) -> None:
         headers = info.headers if content_type is None else _typed(info.headers, content_type)
         super().__init__(info.status or 200, headers, info)
-        self._body = body
+        self.body = self._rest = body
 
     async def _next(self) -> bytes:
-        body, self._body = self._body, b""
+        body, self._rest = self._rest, b""
         return body
 
 

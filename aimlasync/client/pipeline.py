@@ -1,10 +1,10 @@
-"""The way of a call, in the order in which it happens.
+"""The steps of a call, in the order in which they happen.
 
     encode once -> choose an upstream -> concurrency permit -> rate limiter -> attempt -> decode, or events
                 -> settle, release the permit with an outcome; release before backoff
 
-The order is the meaning: the body is encoded before the retry loop and shared by every attempt; a call that sleeps
-before a retry holds no permit; a permit lives until the last byte of the body; one deadline covers all of it.
+The order is fixed. The body is encoded before the retry loop and shared by every attempt. A call that waits before a
+retry holds no permit. A permit is held until the last byte of the body. One deadline covers all steps.
 It may import everything below `client` and the parts of this package that `resources` and `passthrough` do not own. It
 knows no HTTP (`transport`), no JSON (`chat`, `responses`) and no arithmetic (`admission`, `resilience`).
 """
@@ -20,11 +20,11 @@ from aimlasync.client.attempt_bounds import bounded, within
 from aimlasync.client.balancer import Balancer
 from aimlasync.client.call import Attempt, Call, Settings, Target
 from aimlasync.client.deadlines import Deadlines
+from aimlasync.client.drain import drained
 from aimlasync.client.failures import heed, status_failure
 from aimlasync.client.observer import Observer
 from aimlasync.client.request_head import RequestIds, address, headers_of
 from aimlasync.client.retries import before_retry, reserve
-from aimlasync.client.waits import drained
 from aimlasync.config import CallOptions
 from aimlasync.cost.budget import Budget
 from aimlasync.endpoints.providers import Api
@@ -222,7 +222,7 @@ class Pipeline:
                 if call.waits.is_drained:
                     raise error.with_traceback(None)
                 with call.waits:
-                    await before_retry(call, target.upstream, error, loop)
+                    await before_retry(call, attempt, error, loop)
         except asyncio.CancelledError:
             is_late, bound = bound is not None and deadlines.stop(bound), None
             if not is_late:
@@ -241,7 +241,7 @@ class Pipeline:
     async def _attempt(self, attempt: Attempt, receive: Receive[T], transport: Transport) -> T:
         """Make one attempt, and end it whichever way it goes."""
         call, upstream, info = attempt.call, attempt.target.upstream, attempt.info
-        info.endpoint = upstream.endpoint.name
+        info.endpoint, info.vendor = upstream.endpoint.name, upstream.endpoint.provider.name
         try:
             sent = self.send(transport, call, attempt.target)
             attempt.reply = reply = await (sent if call.first_token is None else within(call.first_token, sent))

@@ -1,8 +1,8 @@
 """A streamed response: what its events mean.
 
-How they are read and how a stream ends is in `stream`. It may import `call`, `failures`, `stream` and the structs of
-`responses`. Loaded with the first stream: the structs of fifty event types take longer to make than all the rest of the
-library.
+`responses.events` decodes an event. How events are read and how a stream ends is in `stream`. It may import `call`,
+`failures`, `stream` and the structs of `responses`. It is imported with the first stream, because the structs of fifty
+event types take longer to make than all the rest of the library.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from aimlasync.errors import AimlasyncError, TruncatedStreamError
 from aimlasync.responses import events as response_events
 from aimlasync.responses.assembler import Assembler
 from aimlasync.responses.events import ResponseStreamEvent
-from aimlasync.responses.types import RUNNING, OutputMessage, Response, decode_response
+from aimlasync.responses.items import OutputMessage
+from aimlasync.responses.types import RUNNING, Response, decode_response
 from aimlasync.transport.base import RawReply
 from aimlasync.wire.base import Unknown
 from aimlasync.wire.error_bodies import is_error

@@ -1,4 +1,4 @@
-"""A streamed answer: typed pieces as they arrive, the whole answer at the end, and an honest account of how it ended.
+"""A streamed answer: typed events as they arrive, then the whole answer, or an error where the stream was cut.
 
 It owns the attempt, and with it the raw reply and the permit, from the first byte until the last, and ends it once. It
 may import `call`, `failures`, `framing`, `observer`, `stream_bounds` and what lies below. A stream is complete only at

@@ -25,9 +25,10 @@ from aimlasync.config import Limits, Mode, Priority
 from aimlasync.endpoints.endpoint import Endpoint
 from aimlasync.endpoints.paths import id_in_path
 from aimlasync.endpoints.statistics import Counters, EndpointStatistics
+from aimlasync.errors import in_one_line
 from aimlasync.headers import Headers
 from aimlasync.quota.lease import Leases
-from aimlasync.resilience.circuit_breaker import CircuitBreaker
+from aimlasync.resilience.circuit_breaker import CircuitBreaker, State
 from aimlasync.resilience.retry_budget import RetryBudget
 from aimlasync.wire.redaction import Secrets
 
@@ -41,6 +42,8 @@ _WEIGHT = 0.1
 # The pauses, in seconds, that repeated refusals open when the server states no wait: the first, and the longest.
 _FIRST_PAUSE = 0.25
 _MAX_OWN_PAUSE = 4.0
+# Seconds from which a pause is said at INFO.
+_LONG_PAUSE = 5.0
 
 Refused = Literal["concurrency", "rate"]
 
@@ -54,6 +57,7 @@ class Upstream:
     # With slots, `vars` shows no key.
     __slots__ = (
         "_counts_requested",
+        "_is_alone",
         "_refusals",
         "_seconds_each",
         "adaptive",
@@ -65,12 +69,16 @@ class Upstream:
         "headers",
         "held_for",
         "limiter",
+        "paused_because",
         "retry_budget",
         "secrets",
         "urls",
     )
 
-    def __init__(self, endpoint: Endpoint, limits: Limits, secrets: Secrets | None = None) -> None:
+    def __init__(
+        self, endpoint: Endpoint, limits: Limits, secrets: Secrets | None = None, *, is_alone: bool = True
+    ) -> None:
+        """`is_alone` says that the client has no other endpoint."""
         limits = endpoint.limits or limits
         self.endpoint = endpoint
         self.adaptive = AdaptiveLimit(limit=limits.concurrency, is_rated=limits.is_rated)
@@ -80,12 +88,15 @@ class Upstream:
         self.limiter = Limiter(limits, limit=int(self.adaptive.limit), learned_rate=learned_rate, leases=leases)
         self.estimator = Estimator()
         self._counts_requested = limits.tokens_counted == "requested"
-        self.circuit = CircuitBreaker()
+        self.circuit = CircuitBreaker(changed=self._circuit_changed)
+        self._is_alone = is_alone
         # The average seconds that an answered attempt holds its permit: for a stream, until its last byte.
         self.held_for = 0.0
         self._seconds_each = 0.0 if limits.requests_per_minute is None else 60 / limits.requests_per_minute
         self.retry_budget = RetryBudget()
         self.counters = Counters()
+        self.paused_because = ""
+        """Why the endpoint last paused."""
         # Model -> the way in which it gave a structured answer after it had refused a surer one (client/answer_modes).
         self.answer_modes: dict[str, Mode] = {}
         # Refusals in a row, that is, since the last answer.
@@ -163,6 +174,8 @@ class Upstream:
         adaptive, counters, limiter = self.adaptive, self.counters, self.limiter
         if outcome is Outcome.IGNORED:
             counters.failed += 1
+        elif outcome is Outcome.CANCELLED:
+            counters.cancelled += 1
         else:
             if now is None:
                 now = permit.loop.time()
@@ -188,23 +201,31 @@ class Upstream:
 
     # What the server says
 
-    def pause(self, seconds: float, now: float, *, at_most: float = 0.0) -> None:
+    def pause(self, seconds: float, now: float, why: str, *, at_most: float = 0.0) -> None:
         """Pause the whole endpoint for the stated seconds and some jitter; `at_most` is what a caller's policy allows.
 
+        `why` goes into the log, and into the story of the calls that wait for it.
         A pause for a spending window (US dollars) is a minute at most, however far its reset is: the account may be
         topped up before that.
         """
         counts_dollars = self.endpoint.provider.ratelimit_unit == "usd"
         seconds = min(seconds, _MAX_PAUSE if counts_dollars else max(at_most, _MAX_PAUSE))
-        self.limiter.pause(now + seconds * random.uniform(*STRETCH))
+        limiter, until = self.limiter, now + seconds * random.uniform(*STRETCH)
+        # Hundreds of attempts may be told of the same pause, one after the other; one line is enough.
+        longer = until - max(now, limiter.paused_until)
+        if longer > 0:
+            self.paused_because = why
+        limiter.pause(until)
         self.adaptive.paused(now, seconds)
-        _log_limits.info("%s pauses for %.1f s", self.endpoint.name, seconds)
+        level = logging.INFO if longer > _LONG_PAUSE else logging.DEBUG
+        _log_limits.log(level, "%s pauses for %.1f s: %s", self.endpoint.name, until - now, why)
 
     def _refused_again(self, now: float) -> None:
         """Note a refusal that led to a cut: from the second one without an answer between them, each opens a pause."""
         self._refusals += 1
         if self._refusals > 1:
-            self.pause(min(_FIRST_PAUSE * 2.0 ** (self._refusals - 2), _MAX_OWN_PAUSE), now)
+            seconds = min(_FIRST_PAUSE * 2.0 ** (self._refusals - 2), _MAX_OWN_PAUSE)
+            self.pause(seconds, now, f"it refused {self._refusals} times in a row")
 
     def learn(self, model: str, body_bytes: int, prompt_tokens: int, completion_tokens: int) -> None:
         """Count the tokens that an answer reported, and let the estimator learn from them."""
@@ -218,8 +239,22 @@ class Upstream:
     def retire(self, reason: str) -> None:
         """Take the endpoint out of the rotation for good; the first reason is kept."""
         if self.circuit.reason is None:
-            _log_pool.warning("%s leaves the rotation: %s", self.endpoint.name, reason)
+            _log_pool.warning("%s leaves the rotation: %s", self.endpoint.name, in_one_line(reason))
         self.circuit.retire(reason)
+
+    def _circuit_changed(self, now: float, was: State, why: object) -> None:
+        name = self.endpoint.name
+        if self.circuit.state == "closed":
+            _log_pool.warning("%s answers again: its circuit is closed", name)
+            return
+        if self._is_alone:
+            then = "calls still go to it, since there is no other endpoint"
+        else:
+            then = f"calls go elsewhere where they can; it is tried again in {self.circuit.wait(now):.1f} s"
+        if was == "half-open":
+            _log_pool.info("%s still fails (%s); %s", name, in_one_line(why), then)
+        else:
+            _log_pool.warning("%s fails again and again (%s): its circuit is open; %s", name, in_one_line(why), then)
 
     def statistics(self, now: float) -> EndpointStatistics:
         """Return this endpoint's figures; `now` is the loop's time."""
@@ -231,11 +266,12 @@ class Upstream:
             limit=limiter.limit,
             limited_by=limiter.held_by(now),
             paused_for=max(0.0, limiter.paused_until - now),
-            state=self.circuit.state,
+            state="ok" if self.circuit.state == "closed" else self.circuit.state,
             attempts=counters.attempts,
             answered=counters.answered,
             refused=counters.refused,
             failed=counters.failed,
+            cancelled=counters.cancelled,
             retries=counters.retries,
             hedges=counters.hedges,
             prompt_tokens=counters.prompt_tokens,

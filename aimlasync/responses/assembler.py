@@ -12,17 +12,8 @@ from typing import Any, TypeVar
 
 from aimlasync.responses import events
 from aimlasync.responses.events import ResponseStreamEvent
-from aimlasync.responses.types import (
-    FunctionCall,
-    OutputItem,
-    OutputMessage,
-    OutputRefusal,
-    OutputText,
-    Part,
-    Response,
-    ResponseUsage,
-    complete,
-)
+from aimlasync.responses.items import FunctionCall, OutputItem, OutputMessage, OutputRefusal, OutputText, Part
+from aimlasync.responses.types import Response, ResponseUsage, complete
 from aimlasync.wire.base import Open
 
 _S = TypeVar("_S", bound=Open)

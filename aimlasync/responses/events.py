@@ -1,8 +1,8 @@
 """The events of a /v1/responses stream: structs of all 53 types, and their decoder.
 
 The `type` in the JSON decides, and `event:` lines are not needed. An event of an unknown type is kept as `Unknown`. The
-file is as long as the vendor's list of events. It has no I/O. It may import `responses.types`, `chat.types` and
-`wire.base`; `responses.assembler` joins events into a reply.
+file is as long as the vendor's list of events. It has no I/O. It may import `responses.types` and `responses.items`,
+`chat.types` and `wire.base`; `responses.assembler` joins events into a reply.
 Source: the OpenAPI specs "RESPONSES" of the AI/ML API (2026-08), `text/event-stream`: a `oneOf` on `type`.
 """
 
@@ -10,22 +10,16 @@ from __future__ import annotations
 
 from codecs import BOM_UTF8
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Union, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Union, cast, get_args
 
 import msgspec
 
 from aimlasync.chat.types import TokenLogprob
-from aimlasync.responses.types import (
-    OutputItem,
-    OutputMessage,
-    OutputText,
-    Part,
-    Response,
-    SummaryText,
-    complete,
-)
+from aimlasync.responses.items import OutputItem, OutputMessage, OutputText, Part, SummaryText
+from aimlasync.responses.types import Response, complete
 from aimlasync.wire.base import Json, Received, Unknown, read
 from aimlasync.wire.objects import json_hook
+from aimlasync.wire.reading import tagged
 
 
 class Event(Received):
@@ -511,6 +505,7 @@ TERMINAL = (ResponseCompletedEvent, ResponseFailedEvent, ResponseIncompleteEvent
 """The events that end a run; `ResponseErrorEvent` ends it too."""
 
 _event: msgspec.json.Decoder[_KnownEvent] = msgspec.json.Decoder(_KnownEvent, dec_hook=json_hook)
+_kinds = tagged(get_args(_KnownEvent))
 
 
 def decode_event(raw: bytes) -> ResponseStreamEvent:
@@ -522,7 +517,7 @@ def decode_event(raw: bytes) -> ResponseStreamEvent:
     try:
         event = _event.decode(raw)
     except (ValueError, RecursionError):
-        event = cast(ResponseStreamEvent, read(raw, _KnownEvent))
+        event = cast(ResponseStreamEvent, read(raw, _KnownEvent, _kinds))
         if isinstance(event, Unknown):
             # The bytes as the server sent them, instead of the encoded value.
             event.raw = raw.removeprefix(BOM_UTF8)

@@ -1,6 +1,6 @@
 """Finds the answer in a reply, whichever way it was asked for: a text, a text around JSON, or the answer tool's call.
 
-Pure functions of replies. It may import `chat.types`, `responses.types` and the package's `modes` and `schema`.
+Pure functions of replies. It may import the structs of `chat` and `responses`, and the package's `modes` and `schema`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from typing import Any, TypeVar
 import msgspec
 
 from aimlasync.chat.types import ChatCompletion, Message
-from aimlasync.responses.types import FunctionCall, Response
+from aimlasync.responses.items import FunctionCall
+from aimlasync.responses.types import Response
 from aimlasync.structured.modes import ANSWER_TOOL
 from aimlasync.structured.schema import Format
 

@@ -1,10 +1,9 @@
-"""The one seam: how bytes get to a server and back.
+"""The interface of a transport, which sends one attempt and returns its response, and what all transports share.
 
-Law: says what a transport is, and knows neither HTTP nor aiohttp: `lean` is the fast one, `session` the complete one;
-simulators, recorders and others may be given instead.
-A transport knows nothing of endpoints, retries, limits or JSON. Foreign exceptions end in it: aiohttp's carry the
-request's headers, and with them the key, so each becomes an error of ours that is raised outside the `except` block and
-chains to nothing.
+`connection_pool` has the default transport, `aiohttp_session` the one for proxies, and `over_httpx` one over an httpx
+client; a user may give another one. A transport knows nothing of endpoints, retries, limits or JSON. It raises no
+third-party exception, since those of aiohttp carry the request's headers and with them the key: each becomes an error
+of `errors`, raised outside of the `except` block, so that it chains to nothing. It may import `errors`.
 """
 
 from __future__ import annotations

@@ -92,7 +92,7 @@ def test_labels_of_a_file_have_meanings(tmp_path: Path, name: str, text: str) ->
     [
         ("l.json", "{", "not JSON"),
         ("l.json", '{"a": 1}', "neither an object"),
-        ("l.json", '["a", "a"]', "neither an object"),
+        ("l.json", '["a", "a"]', "'a' is in .* twice"),
         ("l.json", "[]", "no labels"),
         ("l.txt", "a\na: again", "'a' is in .* twice"),
         ("l.txt", ": nothing", "an empty label"),
@@ -375,7 +375,7 @@ async def test_rows_of_a_job_have_labels_in_the_journal_and_gold_beside_them(
         seen=lambda result, record: kept.append(record),
     )
     assert summary.totals.labels == {"support": 1, "billing": 1, "sales": 1}
-    assert (summary.totals.right, summary.totals.judged) == (1, 3)
+    assert (summary.totals.right, summary.totals.judged, summary.totals.quality.blank) == (1, 2, 1)
     assert {record.custom_id: record.info and record.info.label for record in kept} == {
         "row-1": "billing",
         "row-2": "support",

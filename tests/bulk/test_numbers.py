@@ -79,40 +79,6 @@ def test_a_row_that_shares_a_call_is_done_and_costs_nothing() -> None:
     assert (totals.shared, totals.replies, totals.cost) == (2, 1, 0.25)
 
 
-def test_one_label_a_row_makes_a_confusion_table_with_gold_values_that_are_no_labels() -> None:
-    totals = Totals()
-    for gold, label in [("a", "a"), (" a ", "a"), ("a", "b"), ("c", "b"), ("c", "b")]:
-        totals.judge(gold, label)
-    assert (totals.judged, totals.right) == (5, 2)
-    assert totals.confusion(["a", "b"]) == [("a", [2, 1]), ("b", [0, 0]), ("c", [0, 2])]
-
-
-def test_several_labels_a_row_are_compared_one_by_one_and_as_a_whole() -> None:
-    totals = Totals()
-    totals.judge("a|b", ["b", "a"])
-    totals.judge("a, c", ["a"])
-    totals.judge("", [])
-    totals.judge("", ["b"])
-    assert (totals.judged, totals.exact, totals.right) == (4, 2, 2)
-    # given and right, given, right
-    assert totals.matches == {"a": [2, 2, 2], "b": [1, 2, 1], "c": [0, 0, 1]}
-
-
-@given(st.lists(st.tuples(st.frozensets(st.sampled_from("abc")), st.frozensets(st.sampled_from("abc")))))
-def test_matches_of_several_labels_are_what_counting_says(rows: list[tuple[frozenset[str], frozenset[str]]]) -> None:
-    totals = Totals()
-    for right, found in rows:
-        totals.judge("|".join(right), list(found))
-    assert totals.exact == sum(right == found for right, found in rows)
-    for label in "abc":
-        counts = totals.matches.get(label, [0, 0, 0])
-        assert counts == [
-            sum(label in right and label in found for right, found in rows),
-            sum(label in found for _, found in rows),
-            sum(label in right for right, _ in rows),
-        ]
-
-
 def test_a_refusal_is_seen_on_both_endpoints_and_an_answer_without_choices_is_none() -> None:
     def chat(**choice: Any) -> bool:
         return is_refused(decode_completion(msgspec.json.encode({"choices": [{"index": 0, **choice}]})))

@@ -660,8 +660,8 @@ def test_several_labels_a_row_are_measured_against_gold(endpoint: str, vendor: V
     assert done.exit_code == 0, done.stderr
     assert [row["label"] for row in table("out.csv")] == ["a", "a|b", ""]
     assert "66.7 % (2 of 3)" in done.stderr
-    assert re.search(r"a +100.0 % +100.0 % +2", done.stderr)
-    assert re.search(r"b +100.0 % +50.0 % +2", done.stderr)
+    assert re.search(r"a +100.0 % +100.0 % +100.0 % +2 +2", done.stderr)
+    assert re.search(r"b +100.0 % +50.0 % +66.7 % +2 +1", done.stderr)
 
 
 @pytest.mark.parametrize("endpoint", ["chat", "responses"])

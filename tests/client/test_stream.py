@@ -23,7 +23,7 @@ from aimlasync import (
     TruncatedStreamError,
 )
 from aimlasync.client.chat_stream import ChatStream
-from aimlasync.responses.types import OutputMessage
+from aimlasync.responses.items import OutputMessage
 from aimlasync.transport import AiohttpTransport
 from aimlasync.wire.base import Unknown
 from tests.support.servers import End, RawServer, Script, raw_server, until

@@ -1,6 +1,7 @@
 """What is built on the OpenAI SDK runs on our pipeline: the packages' own code, whole and streamed.
 
-`pip install 'aimlasync[frameworks]'` installs all four; each test that lacks its package is skipped.
+`pip install 'aimlasync[frameworks]'` installs all four; each test that lacks its package is skipped. langchain's own
+suite is in test_langchain.
 """
 
 from __future__ import annotations
@@ -82,13 +83,16 @@ async def test_pydantic_ai_runs_whole_and_streamed(client: AsyncClient, api: str
     assert answered(client) == 4
 
 
+@pytest.mark.parametrize("door", ["http_async_client", "root_async_client"])
 @pytest.mark.parametrize("use_responses_api", [False, True])
-async def test_langchain_asks_whole_and_streamed(client: AsyncClient, use_responses_api: bool) -> None:
+async def test_langchain_asks_whole_and_streamed(client: AsyncClient, use_responses_api: bool, door: str) -> None:
+    sdk = aimlasync.httpx.openai(client)
+    options = {
+        "http_async_client": {"http_async_client": aimlasync.httpx.client(client)},
+        "root_async_client": {"root_async_client": sdk, "async_client": sdk.chat.completions},
+    }[door]
     chat = needs("langchain_openai").ChatOpenAI(
-        model=NANO,
-        api_key="unused",
-        http_async_client=aimlasync.httpx.client(client),
-        use_responses_api=use_responses_api,
+        model=NANO, api_key="unused", use_responses_api=use_responses_api, **options
     )
     reply = await chat.ainvoke("Hello")
     assert "Hello" in reply.text

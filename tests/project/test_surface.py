@@ -58,6 +58,7 @@ MODULES = [
     "aimlasync.relay",
     "aimlasync.client.resources",
     "aimlasync.responses.events",
+    "aimlasync.responses.items",
     "aimlasync.responses.types",
     "aimlasync.resilience.retry",
     "aimlasync.structured.schema",

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from aimlasync.responses import events, types
+from aimlasync.responses import events, items
 
 ROOT = Path(__file__).parents[2]
 PROGRAMS = ROOT / "tests" / "typing"
@@ -93,9 +93,9 @@ def test_pyright_sees_the_types_that_users_expect() -> None:
 def test_the_type_that_checkers_see_is_the_one_on_the_wire() -> None:
     tagged: set[Any] = {
         each
-        for module in (events, types)
+        for module in (events, items)
         for each in vars(module).values()
-        if isinstance(each, type) and issubclass(each, (events.Event, types.Tagged)) and each.__struct_config__.tag
+        if isinstance(each, type) and issubclass(each, (events.Event, items.Tagged)) and each.__struct_config__.tag
     }
     assert len(tagged) == 53 + 17
     for each in tagged:

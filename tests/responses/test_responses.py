@@ -10,15 +10,8 @@ import pytest
 from aimlasync.responses import events as response_events
 from aimlasync.responses.assembler import Assembler
 from aimlasync.responses.events import TERMINAL, ResponseStreamEvent, decode_event, events_of
-from aimlasync.responses.types import (
-    FunctionCall,
-    OutputMessage,
-    OutputRefusal,
-    OutputText,
-    ReasoningItem,
-    Response,
-    decode_response,
-)
+from aimlasync.responses.items import FunctionCall, OutputMessage, OutputRefusal, OutputText, ReasoningItem
+from aimlasync.responses.types import Response, decode_response
 from aimlasync.wire.base import Unknown, encode
 
 JSON = dict[str, Any]

@@ -113,8 +113,9 @@ def test_broken_character_costs_only_itself(content: bytes, text: str) -> None:
 
 @pytest.mark.parametrize("decode", [decode_completion, decode_chunk, decode_response, decode_event])
 def test_too_deep_json_is_a_decode_error(decode: Any) -> None:
+    # How deep is too deep is for Python to say: 1,000 before 3.12, 10,000 in 3.13, as much as the stack holds in 3.14.
     with pytest.raises(msgspec.DecodeError):
-        decode(b'{"z":' + b"[" * 5000 + b"]" * 5000 + b"}")
+        decode(b'{"z":' + b"[" * 1_000_000 + b"]" * 1_000_000 + b"}")
 
 
 @pytest.mark.parametrize(

@@ -87,9 +87,7 @@ def check_row(row: Row, rows: JobRows, options: Options, added: Collection[str])
     if row.cells is not None:
         # A CSV row has the columns of its header, which the command has checked.
         return
-    name, gold = rows.source.name, options.gold
-    if gold is not None and gold not in row.fields:
-        raise InputError(name, f"no {gold!r} in this row; every row needs it", line=row.line)
+    name = rows.source.name
     for column in row.fields.keys() & added if added else ():
         what = f"there is a {column!r} already; the output gets a column of that name, so choose another"
         raise InputError(name, what, line=row.line)

@@ -28,6 +28,7 @@ from aimlasync.bulk.journal.manifest import add_facts, facts_of
 from aimlasync.bulk.journal.part_files import identity_of_part, parts_of, remove_part
 from aimlasync.bulk.journal.record import Facts, Glance, Record, add_earlier
 from aimlasync.bulk.journal.table_changes import Changes, follow
+from aimlasync.bulk.progress.quality import quality_of_job
 from aimlasync.bulk.progress.totals import Totals, spending_in
 from aimlasync.bulk.tasks.content import content_of
 from aimlasync.bulk.tasks.result import Result
@@ -203,7 +204,7 @@ class JournaledRows:
         yield from chosen
 
     def _forget(self) -> None:
-        self.totals = Totals()
+        self.totals = Totals(quality=quality_of_job(self.task.identity()))
         self._done = IdSet()
         # Offsets of lines of failed rows, which a new line of the same row takes the place of; and those it has taken.
         self._failed: dict[str, int] = {}

@@ -1,6 +1,6 @@
-"""What a row took where the server does not say: its cost at a price, its tokens by their length.
+"""Fills in the cost and tokens of a row where the server states none: cost by a price, tokens by the text's length.
 
-Arithmetic on one result. Imports results, records and prices.
+Arithmetic on one result. It may import results, records and prices.
 """
 
 from __future__ import annotations

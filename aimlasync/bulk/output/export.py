@@ -22,10 +22,12 @@ from aimlasync.bulk.input.source import Source
 from aimlasync.bulk.journal.index import Index
 from aimlasync.bulk.journal.manifest import job_of
 from aimlasync.bulk.journal.record import Facts, Record
+from aimlasync.bulk.output.gold import CORRECT, Gold, gold_of
 from aimlasync.bulk.output.parquet_table import Kind, KindError
 from aimlasync.bulk.output.rows_of_today import Find, finder
 from aimlasync.bulk.output.tables import as_written, check_format, format_of_stream, open_table, style_of
 from aimlasync.bulk.output.target import Target
+from aimlasync.bulk.progress.quality import Quality
 from aimlasync.bulk.tasks.request import RequestError, is_request_line, line_id
 from aimlasync.bulk.tasks.result import Reply, reply_of
 from aimlasync.chat.types import ChatCompletion
@@ -149,7 +151,11 @@ class Layout:
         name: str,
         format: Format = "jsonl",
         added: Mapping[str, str] | None = None,
+        gold: Gold | None = None,
     ) -> None:
+        self._gold = gold
+        # Where the column `correct` is.
+        self._correct: int | None = None
         self._inputs = list(inputs)
         self._format = format
         self._added = added or {}
@@ -187,6 +193,8 @@ class Layout:
         values = self.values(fields, outcome)
         for at, column in self._within:
             values[at] = value_of(row.fields, column)
+        if self._correct is not None and self._gold is not None:
+            values[self._correct] = self._gold.is_right(row.fields, outcome.facts.label if outcome.ok else None)
         return values
 
     def object_of_row(self, row: Row, outcome: Outcome) -> dict[str, Any]:
@@ -199,6 +207,12 @@ class Layout:
             return at, _nothing
         if column in self._inputs:
             return self._inputs.index(column), _nothing
+        if column == CORRECT and column not in self._added:
+            if self._gold is None:
+                raise InputError(name, "the column 'correct' compares labels with gold ones; add --gold COLUMN")
+            self._correct = at
+            self.kinds[column] = "bool"
+            return None, _nothing
         known = self._added.get(column) or self._results.get(column)
         found = known or column.removeprefix("result_")
         if known in RESULTS:
@@ -290,6 +304,7 @@ def export(
     id_of: Callable[[Row], str] = default_id,
     overwrite: bool = False,
     excel: bool = False,
+    gold: str | None = None,
 ) -> Exported:
     """Write the journal as a table to `out_path`, "-" for standard output. Raises InputError, or OSError.
 
@@ -304,7 +319,9 @@ def export(
     ran, rows keep what is still their answer, and those that are new or changed have no record. `only_done` leaves out
     those without a record. Without it they are the journal's: by number if all are named row-N, else as they were done,
     which `order="done"` asks for in any case, without columns of the input. Several lines of one custom_id are one row:
-    the last ok one, else the last. `add` names columns to stand after the input's, and what of the journal is in them.
+    the last ok one, else the last. `add` names columns and what of the journal is in them; they stand after the
+    input's, where `columns` does not say what to write. With a `gold` column of the input there is a column `correct`:
+    whether the label is the gold one, None where that is blank or there is no label.
     """
     if out_path == "-":
         written = check_format("stdout", format or format_of_stream(source), excel=excel)
@@ -322,7 +339,8 @@ def export(
         target.check()
         inputs, chosen = _columns(source, limit, columns, written, add)
         name = journal_path if source is None else source.name
-        layout = Layout(inputs, chosen, name=name, format=written, added=add)
+        judged = None if gold is None else gold_of(source, gold, job_of(journal_path))
+        layout = Layout(inputs, chosen, name=name, format=written, added=add, gold=judged)
         kinds, style, find = dict(layout.kinds), style_of(source, written, excel=excel), None
         while True:
             # When a kind that was guessed from the first row group is wrong, all is written again with text there.
@@ -339,10 +357,19 @@ def export(
                 kinds[error.column] = "text"
 
 
-def check_columns(source: Source, columns: Sequence[str], format: Format, *, limit: int | None = None) -> None:
+def check_columns(
+    source: Source,
+    columns: Sequence[str],
+    format: Format,
+    *,
+    add: Mapping[str, str] | None = None,
+    limit: int | None = None,
+    gold: str | None = None,
+) -> None:
     """Raises InputError for columns that an export could not write."""
     inputs, chosen = _columns(source, limit, columns, format, None)
-    Layout(inputs, chosen, name=source.name, format=format)
+    judged = None if gold is None else Gold(gold, Quality())
+    Layout(inputs, chosen, name=source.name, format=format, added=add, gold=judged)
 
 
 def _columns(
@@ -354,7 +381,7 @@ def _columns(
 ) -> tuple[list[str], Sequence[str]]:
     """The columns of the input, and those to be written."""
     if source is None:
-        return [], [*(["custom_id", "answer", "error"] if columns is None else columns), *(add or ())]
+        return [], ["custom_id", "answer", "error", *(add or ())] if columns is None else list(columns)
     if not source.can_reread:
         raise InputError(source.name, "a pipe, and an export reads its input more than once; save it to a file first")
     first = source.sample(1)[0]
@@ -365,7 +392,7 @@ def _columns(
         # Objects may have different members, and every member gets a column.
         inputs = list(dict.fromkeys(name for row in islice(source, limit) for name in row.fields))
     if columns is not None:
-        return inputs, [*columns, *(add or ())]
+        return inputs, list(columns)
     if requests and add is None:
         return inputs, ["custom_id", "answer", "error"]
     if format not in ("csv", "tsv"):

@@ -13,9 +13,10 @@ from typing import Any, Literal
 
 import msgspec
 
+from aimlasync.bulk.input.columns import value_of
 from aimlasync.bulk.input.rows import Row
 from aimlasync.bulk.journal.record import Facts, Glance, Record
-from aimlasync.bulk.tasks.prompt import as_text
+from aimlasync.bulk.progress.quality import Quality
 from aimlasync.bulk.tasks.result import Result, is_refused
 from aimlasync.errors import AnswerError
 
@@ -125,14 +126,8 @@ class Totals:
     day: Day = field(default_factory=Day)
     structured: Counter[str] = field(default_factory=Counter)
     """How answers in a form were asked for -> rows."""
-    gold: Counter[tuple[str, str]] = field(default_factory=Counter)
-    """(right label, label given) -> rows."""
-    matches: dict[str, list[int]] = field(default_factory=dict)
-    """With several labels a row: label -> [given and right, given, right]."""
-    exact: int = 0
-    """With several labels a row: rows where all of them are right."""
-    judged: int = 0
-    """Rows with a label and a gold one."""
+    quality: Quality = field(default_factory=Quality)
+    """How labels agree with those in a gold column."""
 
     @property
     def pending(self) -> int | None:
@@ -152,7 +147,12 @@ class Totals:
     @property
     def right(self) -> int:
         """Rows whose label is the gold one."""
-        return self.exact + sum(count for (gold, label), count in self.gold.items() if gold == label)
+        return self.quality.right
+
+    @property
+    def judged(self) -> int:
+        """Rows with a label and a gold one."""
+        return self.quality.judged
 
     @property
     def tokens(self) -> int:
@@ -256,30 +256,9 @@ class Totals:
             tokens[1] += tokens_out
 
     def judge_row(self, row: Row, column: str | None, label: Labels | None) -> None:
-        """Compare the label of a row with its gold `column`; does nothing where either is missing."""
+        """Compare the label of a row with its gold `column`; does nothing without a column or a label."""
         if column is not None and label is not None:
-            self.judge(as_text(row.fields.get(column)), label)
-
-    def judge(self, gold: str, label: Labels, *, separator: str = "|") -> None:
-        """Compare a label, or several, with the right one as the gold column has it."""
-        self.judged += 1
-        if isinstance(label, str):
-            self.gold[gold.strip(), label] += 1
-            return
-        right = {part.strip() for part in gold.replace(",", separator).split(separator) if part.strip()}
-        given = set(label)
-        self.exact += right == given
-        for each in right | given:
-            counts = self.matches.setdefault(each, [0, 0, 0])
-            counts[0] += each in right and each in given
-            counts[1] += each in given
-            counts[2] += each in right
-
-    def confusion(self, labels: Sequence[str]) -> list[tuple[str, list[int]]]:
-        """Return (gold value, rows per label given), the labels first and then values that are no label."""
-        values = [*labels, *sorted({gold for gold, _ in self.gold} - set(labels))]
-        table = [(value, [self.gold[value, label] for label in labels]) for value in values]
-        return [(value, counts) for value, counts in table if any(counts) or value in labels]
+            self.quality.add(value_of(row.fields, column), label)
 
 
 def spending_in(facts: Mapping[str, Any] | None) -> Spending:

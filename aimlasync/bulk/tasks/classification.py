@@ -15,7 +15,7 @@ from aimlasync.bulk.input.rows import Row
 from aimlasync.bulk.tasks.answer_schema import Form
 from aimlasync.bulk.tasks.confidence import confidence_of
 from aimlasync.bulk.tasks.images import check_images, image_urls
-from aimlasync.bulk.tasks.labels import Labels, LabelsError, answer_type, instructions
+from aimlasync.bulk.tasks.labels import SEPARATOR, Labels, LabelsError, answer_type, instructions, labels_of
 from aimlasync.bulk.tasks.messages import user_content
 from aimlasync.bulk.tasks.prompt import Prompt
 from aimlasync.bulk.tasks.request import Api, Request
@@ -39,6 +39,7 @@ _FILL = (
 class ClassifyTask:
     """Asks for one of `labels` for a text, for several of them (`multi`), or for an answer in a `form`.
 
+    `labels` are names, or names with what they mean, in order where they are `ordinal`, lowest first.
     `text` is the column of the text, None where only the columns of `images` are judged: addresses, or paths beside the
     input. `shots` are examples, shown to the model as earlier turns. `confidence` asks for the probabilities of the
     tokens.
@@ -49,7 +50,7 @@ class ClassifyTask:
         self,
         *,
         model: str,
-        labels: Mapping[str, str] | Sequence[str] | None = None,
+        labels: Mapping[str, str] | Sequence[str] | str | None = None,
         form: Form | None = None,
         text: str | None = "text",
         images: Sequence[str] = (),
@@ -57,6 +58,7 @@ class ClassifyTask:
         prompt: str = "{text}",
         system: str | None = None,
         multi: bool = False,
+        ordinal: bool = False,
         shots: Sequence[Shot] = (),
         confidence: bool = False,
         params: Mapping[str, Any] | None = None,
@@ -71,14 +73,21 @@ class ClassifyTask:
         self.text = text
         self.endpoint: Api = endpoint
         self.multi = multi
+        self.ordinal = ordinal
         self.id_column = id_column
         meanings: Labels | None = None
         if labels is not None:
-            meanings = dict(labels) if isinstance(labels, Mapping) else dict.fromkeys(labels, "")
+            meanings = labels_of(labels, multi=multi)
+        if ordinal and (meanings is None or multi):
+            raise LabelsError("ordinal labels are one a row, and given as labels")
         self._given = meanings
+        self.meanings = meanings or {}
+        """The labels and what they mean; none of a form."""
         self.form = form or form_of_labels(meanings or {}, multi)
         self.labels = list(meanings) if meanings is not None else [str(label) for label in self.form.labels]
-        said = system if system is not None else _FILL if meanings is None else instructions(meanings, multi=multi)
+        said = _FILL if meanings is None else instructions(meanings, multi=multi, ordinal=ordinal)
+        if system is not None:
+            said = system
         self.images = list(images)
         self.prompt = Prompt(said, prompt, may_be_fixed=bool(images), fills_system=system is not None)
         self._needed = [name for name in self.prompt.columns() if name != "text"]
@@ -111,6 +120,7 @@ class ClassifyTask:
             "parameters": self._said,
             "id": self.id_column,
             **({"images": self.images} if self.images else {}),
+            **({"ordinal": True} if self.ordinal else {}),
         }
 
     def check_columns(self, columns: Sequence[str]) -> None:
@@ -163,7 +173,7 @@ class ClassifyTask:
 
     def _turn(self, text: str, answer: Any) -> list[dict[str, str]]:
         if self.multi and isinstance(answer, str):
-            answer = [label.strip() for label in answer.split("|") if label.strip()]
+            answer = [label.strip() for label in answer.split(SEPARATOR) if label.strip()]
         whole = answer if isinstance(answer, dict) else {self._label_key: answer}
         for label in whole[self._label_key] if self.multi else [whole.get(self._label_key)]:
             if self._given is not None and label not in self._given:

@@ -1,6 +1,6 @@
-"""What of a row decides its answer, as a short digest: by it a row is known again when its table has changed.
+"""A short digest of the columns that decide a row's answer, by which a row is found again after its table has changed.
 
-Pure. Imports the rows of an input and `prompt`.
+Pure functions. It may import the rows of an input and `prompt`.
 """
 
 from __future__ import annotations

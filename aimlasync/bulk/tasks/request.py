@@ -1,8 +1,9 @@
-"""One request of a job, and the line format that brings it.
+"""One request of a job, and how it is read from a line of OpenAI's Batch API.
 
-Plain data and its reading; no I/O. The line format is that of OpenAI's Batch API, "The request input object":
+How a row of a table becomes a request is in `tasks` (a prompt) and `classification` (labels). It is plain data and its
+reading, without I/O. The line format is that of OpenAI's Batch API, "The request input object":
 {"custom_id": "...", "method": "POST", "url": "/v1/chat/completions", "body": {...}}.
-A line may be the body alone, and its name a number. Imports the names of the parameters.
+A line may be the body alone, and its custom_id may be a number. It may import the names of the parameters.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
-"""What is asked about each row, and how its answer is read.
+"""Tasks: each turns a row into a request (`request`), and a reply into an answer (`read`).
 
-Pure. A task turns a row into a request and a reply into an answer; reading rows and writing results is the job's
-business. What decides the answers is the task's `identity`: a journal is gone on with only where that is the same.
-Tasks can be pickled, because they are asked in other processes and on other machines too. Imports the rows of an input
-and this room.
+`PromptTask` fills in a prompt with the columns of a row, `BatchTask` takes rows that are requests already, and
+`classification` has the task with labels. Reading rows and writing results is the job's business. A task's `identity`
+holds all that decides its answers; a job continues a journal only where that is the same. A task can be pickled, since
+it is used in other processes and on other machines too. Pure functions. It may import the rows of an input and this
+room.
 """
 
 from __future__ import annotations

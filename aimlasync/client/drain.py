@@ -1,6 +1,7 @@
-"""The calls of one client object that wait to be sent, so that they can be told that they will not be.
+"""Draining a client: its calls that still wait for a permit, for budget or before a retry are cancelled.
 
-A call that holds a permit is not among them. It imports `errors` alone.
+`Waits` holds the tasks of these calls, and refuses calls that begin after the drain. A call that holds a permit is not
+among them, so it goes on. It may import `errors`. Why a call waited is in `explanation`.
 """
 
 from __future__ import annotations
