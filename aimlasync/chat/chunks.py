@@ -7,6 +7,8 @@ or null, choices are empty, and usage and cost come in chunks of their own at th
 
 from __future__ import annotations
 
+from typing import cast
+
 import msgspec
 
 from aimlasync.chat.types import (
@@ -17,7 +19,7 @@ from aimlasync.chat.types import (
 )
 from aimlasync.wire.base import Json, Meta, Open, Received
 from aimlasync.wire.objects import json_hook
-from aimlasync.wire.reading import build
+from aimlasync.wire.reading import build, read
 
 
 class FunctionDelta(Open):
@@ -109,7 +111,9 @@ def decode_chunk(raw: bytes) -> ChatCompletionChunk:
         chunk = _chunk.decode(raw)
     except (ValueError, RecursionError):
         # The errors of msgspec are ValueErrors, as are those of invalid UTF-8.
-        return ChatCompletionChunk.from_json(raw)
+        chunk = cast(ChatCompletionChunk, read(raw, ChatCompletionChunk))
+        chunk.settle()
+        return chunk
     chunk.json_place = raw
     for number, choice in enumerate(chunk.choices):
         if choice.finish_reason == "":

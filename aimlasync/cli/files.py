@@ -1,6 +1,6 @@
 """What FILE and -o mean on the command line, for every command that reads rows and writes them; `-` is stdin or stdout.
 
-Opens and checks through bulk's input and output rooms.
+The files are opened and checked by bulk's input and output rooms. It may import these and `options`.
 """
 
 from __future__ import annotations
@@ -108,6 +108,12 @@ def check_no_file(said: str, option: str) -> None:
     """Refuse a text that is the name of a file which is there: every row would be asked with the name."""
     if os.path.splitext(said)[1] and os.path.isfile(said):
         raise WrongUseError(f"{option} {said}: that is the name of a file; write {option} @{said} for what is in it")
+
+
+def check_journal(path: str) -> None:
+    """Raise WrongUseError for the table of a job, where its journal is meant."""
+    if not os.path.exists(f"{path}.manifest") and os.path.exists(f"{path}.journal.manifest"):
+        raise WrongUseError(f"{path} is the output of a job, and no journal; its journal is {path}.journal")
 
 
 def is_file(output: str) -> bool:

@@ -20,8 +20,6 @@ from aimlasync.wire.reading import LOST, Place, build
 
 S = TypeVar("S", bound=msgspec.Struct)
 
-LARGE = 128 * 2**10
-"""Bytes of a body up to which it is decoded at once, whatever is in it."""
 MAX_OBJECTS = 1_000_000
 """Most objects and arrays of an answer. 8,000 tokens with 20 alternatives each have a third of that."""
 

@@ -1,4 +1,4 @@
-"""From an attempt whose response has begun to a reply, or a stream.
+"""Makes a reply, or a stream, of an attempt whose response has begun.
 
 It may import `call`, `failures`, `stream` and the structs of `chat` and `responses`; streams are loaded with their
 first use. Each function ends its attempt: it succeeds here, or the error that is raised makes it fail. A whole JSON
@@ -17,10 +17,9 @@ from aimlasync.chat import types as chat
 from aimlasync.chat.types import ChatCompletion, Choice
 from aimlasync.client.call import Attempt
 from aimlasync.client.failures import content_type, no_answer, not_json
-from aimlasync.client.large import LARGE, count_objects, decode_large
 from aimlasync.responses import types as responses
 from aimlasync.responses.types import RUNNING, InputItemList, Response
-from aimlasync.transport.base import MAX_BODY, RawReply
+from aimlasync.transport.base import LARGE_BODY, MAX_BODY, RawReply
 from aimlasync.wire.base import Reply
 from aimlasync.wire.models import Model, decode_balance, decode_model
 
@@ -43,7 +42,7 @@ async def completion(attempt: Attempt) -> ChatCompletion:
     if content_type(attempt) == "application/json":
         raw = await attempt.response.read()
         try:
-            reply = chat.decode_completion(raw) if len(raw) <= LARGE else await decode_large(raw)
+            reply = chat.decode_completion(raw) if len(raw) <= LARGE_BODY else await _large(raw)
         except msgspec.DecodeError:
             pass
         else:
@@ -54,6 +53,12 @@ async def completion(attempt: Attempt) -> ChatCompletion:
                 return reply
         body = _Body(attempt.response, raw)
     return await _chat_stream(attempt, body).gather()
+
+
+async def _large(raw: bytes) -> ChatCompletion:
+    from aimlasync.client.large import decode_large
+
+    return await decode_large(raw)
 
 
 def _is_said(choice: Choice) -> bool:
@@ -67,7 +72,9 @@ async def response(attempt: Attempt) -> Response:
     body = None
     if content_type(attempt) == "application/json":
         raw = await attempt.response.read()
-        if len(raw) > LARGE:
+        if len(raw) > LARGE_BODY:
+            from aimlasync.client.large import count_objects
+
             await count_objects(raw)
         try:
             reply = responses.decode_response(raw)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from codecs import BOM_UTF8
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Union, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Union, cast, get_args
 
 import msgspec
 
@@ -19,6 +19,7 @@ from aimlasync.responses.items import OutputItem, OutputMessage, OutputText, Par
 from aimlasync.responses.types import Response, complete
 from aimlasync.wire.base import Json, Received, Unknown, read
 from aimlasync.wire.objects import json_hook
+from aimlasync.wire.reading import tagged
 
 
 class Event(Received):
@@ -504,6 +505,7 @@ TERMINAL = (ResponseCompletedEvent, ResponseFailedEvent, ResponseIncompleteEvent
 """The events that end a run; `ResponseErrorEvent` ends it too."""
 
 _event: msgspec.json.Decoder[_KnownEvent] = msgspec.json.Decoder(_KnownEvent, dec_hook=json_hook)
+_kinds = tagged(get_args(_KnownEvent))
 
 
 def decode_event(raw: bytes) -> ResponseStreamEvent:
@@ -515,7 +517,7 @@ def decode_event(raw: bytes) -> ResponseStreamEvent:
     try:
         event = _event.decode(raw)
     except (ValueError, RecursionError):
-        event = cast(ResponseStreamEvent, read(raw, _KnownEvent))
+        event = cast(ResponseStreamEvent, read(raw, _KnownEvent, _kinds))
         if isinstance(event, Unknown):
             # The bytes as the server sent them, instead of the encoded value.
             event.raw = raw.removeprefix(BOM_UTF8)

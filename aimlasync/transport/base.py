@@ -16,6 +16,9 @@ from aimlasync.errors import AimlasyncError, APIConnectionError, APIResponseVali
 MAX_BODY = 64 * 2**20
 """Largest body that is read, in bytes, after decompression."""
 
+LARGE_BODY = 128 * 2**10
+"""Bytes of a body, or an event, up to which it is decoded at once, whatever is in it."""
+
 MAX_ERROR_BODY = 2**20
 """How much of the body of an error is read, in bytes; what is longer is cut there."""
 

@@ -1,9 +1,9 @@
 """Reads JSON into structs where the exact types do not do: a field is unknown, or has a type that nobody promised.
 
-A decoder of msgspec with the exact types is tried first; it is fast, and refuses what it would lose. `read` then walks
-the plain value: it keeps every field that fits, and puts the unknown ones beside the declared ones. So `usage: null`, a
-number in a code or a missing index never costs the answer. It works on bytes and values, without I/O. It may import
-`wire.objects`.
+A decoder of msgspec with the exact types is tried first; it is fast, and refuses what it would lose. `read` then reads
+the plain value: where the types fit but for unknown fields, `wire.undeclared` does it, and otherwise a walk keeps every
+field that fits. So `usage: null`, a number in a code or a missing index never costs the answer. It works on bytes and
+values, without I/O. It may import `wire.objects` and `wire.undeclared`.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Any, TypeAlias, TypeVar, cast
 import msgspec
 
 from aimlasync.wire.objects import AnyJson, Object, Unknown, encode, json_hook, open_up, plain
+from aimlasync.wire.undeclared import fitted
 
 S = TypeVar("S", bound=msgspec.Struct)
 
@@ -48,15 +49,19 @@ def decode(raw: bytes, decoder: msgspec.json.Decoder[S], target: type[S]) -> S:
     return cast(S, read(raw, target))
 
 
-def read(raw: bytes, wanted: Any) -> Any:
-    """Read a JSON object as `wanted`, a struct or a union of structs told apart by a tag.
+def read(raw: bytes, wanted: Any, kinds: Mapping[str, type[Placed]] | None = None) -> Any:
+    """Read a JSON object as `wanted`: a struct, or a union of the structs `kinds` told apart by a tag.
 
     Raises msgspec.DecodeError for invalid JSON, msgspec.ValidationError for JSON that is no object.
     """
     value = plain(raw)
     if not isinstance(value, dict):
         raise msgspec.ValidationError(f"expected an object, got {type(value).__name__}")
-    return _reader(wanted)(value, (raw,))
+    kind = wanted if kinds is None else kinds.get(str(value.get("type")))
+    place = (raw,)
+    if kind is not None and issubclass(kind, Placed) and (made := fitted(value, kind, place)) is not None:
+        return made
+    return _reader(wanted)(value, place)
 
 
 def build(value: dict[str, Any], wanted: type[S], place: Place | None = None) -> S:
@@ -179,20 +184,16 @@ def _union_reader(members: tuple[Any, ...]) -> _Reader:
     """Read a union by its tag where the members are tagged, else as the first member that fits."""
     rest = [member for member in members if member is not type(None)]
     takes_none = len(rest) < len(members)
-    tagged: dict[Any, type[msgspec.Struct]] = {}
-    for member in rest:
-        config = getattr(member, "__struct_config__", None)
-        if config is not None and config.tag is not None:
-            tagged[config.tag] = member
+    tags = tagged(members)
     readers = [_reader(member) for member in rest]
 
     def read_union(value: Any, place: Place | None) -> Any:
         if value is None and takes_none:
             return None
-        if tagged and isinstance(value, dict):
+        if tags and isinstance(value, dict):
             kind = value.get("type")
-            if isinstance(kind, str) and kind in tagged:
-                return _read_struct(tagged[kind], value, place)
+            if isinstance(kind, str) and kind in tags:
+                return _read_struct(tags[kind], value, place)
             return Unknown(kind if isinstance(kind, str) else "", encode(value))
         for reader in readers:
             fitted = reader(value, place)
@@ -201,6 +202,16 @@ def _union_reader(members: tuple[Any, ...]) -> _Reader:
         return LOST
 
     return read_union
+
+
+def tagged(members: tuple[Any, ...]) -> dict[Any, type[Any]]:
+    """Return the structs of a union by their tags."""
+    found: dict[Any, type[Any]] = {}
+    for member in members:
+        config = getattr(member, "__struct_config__", None)
+        if config is not None and config.tag is not None:
+            found[config.tag] = member
+    return found
 
 
 def _as_text(value: Any) -> Any:

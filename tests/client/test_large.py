@@ -11,7 +11,8 @@ import pytest
 
 from aimlasync import APIResponseValidationError, AsyncClient, Retry
 from aimlasync.chat.types import decode_completion
-from aimlasync.client.large import LARGE, MAX_OBJECTS, decode_large
+from aimlasync.client.large import MAX_OBJECTS, decode_large
+from aimlasync.transport.base import LARGE_BODY
 from tests.support.servers import Script, raw_server
 
 T = TypeVar("T")
@@ -82,7 +83,7 @@ def connect(base_url: str) -> AsyncClient:
     ],
 )  # fmt: skip
 async def test_a_large_reply_is_what_it_would_be_decoded_at_once(body: bytes, turns: int) -> None:
-    assert len(body) > LARGE
+    assert len(body) > LARGE_BODY
     try:
         whole = decode_completion(body)
     except ValueError as refused:

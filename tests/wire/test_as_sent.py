@@ -243,3 +243,32 @@ def test_plain_messages_are_sent_as_they_are() -> None:
     messages = [{"role": "user", "content": [{"type": "text", "text": "a"}]}, {"role": "assistant", "content": "b"}]
     assert sendable(messages) is messages
     assert issubclass(Message, Open)
+
+
+def _with_more(said: Any) -> Any:
+    """Return JSON with another field in each of its objects."""
+    if isinstance(said, dict):
+        return {name: _with_more(value) for name, value in said.items()} | {"undeclared": [{"at": {"depth": None}}]}
+    return [_with_more(one) for one in said] if isinstance(said, list) else said
+
+
+def _structs(made: Any) -> list[Any]:
+    if isinstance(made, list):
+        return [struct for one in made for struct in _structs(one)]
+    if not isinstance(made, Open):
+        return []
+    return [made, *(struct for name in made.__struct_fields__ for struct in _structs(getattr(made, name)))]
+
+
+@pytest.mark.parametrize("name", _WHOLE)
+def test_undeclared_fields_change_nothing_of_the_structs_they_are_in(name: str) -> None:
+    decode, body = _WHOLE[name]
+    said = _with_more(json.loads(body))
+    reply, plain = decode(encode(said)), decode(body.encode())
+    assert reply.to_dict() == said
+    assert [type(struct) for struct in _structs(reply)] == [type(struct) for struct in _structs(plain)]
+    assert all(struct.undeclared[0].at.depth is None for struct in _structs(reply))
+    assert all(struct.to_dict()["undeclared"] == [{"at": {"depth": None}}] for struct in _structs(reply))
+    for made in (pickle.loads(pickle.dumps(reply)), copy.deepcopy(reply), type(reply).from_json(reply.to_json())):
+        assert made == reply
+        assert made.to_dict() == said

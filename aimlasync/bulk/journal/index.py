@@ -15,7 +15,6 @@ from contextlib import ExitStack
 from typing import BinaryIO, Self, TypeVar
 
 from aimlasync.bulk.input.rows import InputError
-from aimlasync.bulk.journal.part_files import no_journal
 from aimlasync.bulk.journal.record import Glance, Record, decode_glance, decode_record
 
 # An entry of the table: 21 bits of the name's hash, 1 bit for ok, 42 bits of where the line begins, plus one; 0 is
@@ -118,7 +117,7 @@ class Index:
                     break
                 path = self._paths[number]
                 if line == 1 and not os.path.exists(path + ".manifest"):
-                    raise InputError(path, no_journal(path, f"line 1 is not a record of one ({error})")) from None
+                    raise InputError(path, f"not a journal: line 1 is not a record of one ({error})") from None
                 what = f"not a record of a journal ({error}); delete that line"
                 raise InputError(path, what, line=line) from None
             if glance is None:
@@ -140,9 +139,8 @@ class Index:
             self.duplicates += is_ok and was_ok
             table[slot] = (hash(name) << 43) & _MARK | is_ok << 42 | place + 1
         if blank and not is_journal:
-            path = self._paths[number]
-            what = no_journal(path, "none of its lines has a response or an error; name another file")
-            raise InputError(path, what)
+            what = "not a journal: none of its lines has a response or an error; name another file"
+            raise InputError(self._paths[number], what)
 
     def _number(self, name: str) -> None:
         number = int(name[4:]) if name.startswith("row-") and name[4:].isdecimal() and len(name) < 14 else -1

@@ -18,12 +18,6 @@ def journal_of(output: str, *, is_table: bool) -> str:
     return f"{output}.journal" if is_table else output
 
 
-def no_journal(path: str, why: str) -> str:
-    """Return that a file is no journal, with the journal beside it where it is the table of a job, else with `why`."""
-    journal = journal_of(path, is_table=True)
-    return f"not a journal; give {journal}" if os.path.exists(journal) else f"not a journal: {why}"
-
-
 def part_path(journal: str, index: int, count: int) -> str:
     """Return the journal of the `index`th of `count` workers of the job with this journal."""
     return f"{journal}.part-{index}-of-{count}"
