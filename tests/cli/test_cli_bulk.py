@@ -883,6 +883,20 @@ def test_an_export_takes_the_table_of_today(vendor: Vendor) -> None:
     assert Path("out.csv").read_text() == "id,ok\nw,\nz,true\nx,true\n"
 
 
+@pytest.mark.parametrize("words", [["--id", "ID"], []])
+def test_an_export_names_the_columns_where_that_of_the_id_is_not_there(words: list[str], vendor: Vendor) -> None:
+    vendor()
+    write("in.csv", CITIES)
+    assert run("bulk", "in.csv", *ASK, "--id", "id", "-o", "out.jsonl").exit_code == 0
+    missing = "ID" if words else "id"
+    if not words:
+        write("in.csv", CITIES.replace("id", "name"))
+    done = run("export", "out.jsonl", "--input", "in.csv", *words, "-o", "out.csv")
+    there = "id, city" if words else "name, city"
+    said = f"aimlasync: in.csv: line 2: no column {missing!r} for the id; there are: {there}\n"
+    assert (done.exit_code, done.stderr) == (2, said)
+
+
 # What is said to the model
 
 

@@ -218,9 +218,12 @@ def check_id_column(column: str | None, columns: Sequence[str], name: str) -> No
 
 
 def id_of(row: Row, column: str, name: str) -> str:
-    """Return the id in a column. Raises InputError where it is empty."""
+    """Return the id in a column. Raises InputError where it is empty or not there."""
     value = as_text(value_of(row.fields, column))
     if not value:
+        if column_of(list(row.fields), column) is None:
+            what = f"no column {column!r} for the id; there are: {listed(list(row.fields))}"
+            raise InputError(name, what, line=row.line)
         raise InputError(name, f"{column!r} is empty; every row needs an id", line=row.line)
     return value
 
