@@ -26,6 +26,7 @@ from aimlasync.cli.files import (
     FORMATS,
     check_outputs,
     excel_option,
+    file_name,
     image_option,
     is_file,
     open_input,
@@ -130,7 +131,7 @@ def bulk(
                 system=system,
                 params=_params(params),
                 id_column=id_column,
-                form=None if schema is None else load_form(schema),
+                form=None if schema is None else load_form(file_name(schema)),
                 structured=structured,
                 judge=flags.retry_invalid > 0,
             )

@@ -32,6 +32,7 @@ from aimlasync.cli.files import (
     check_no_file,
     check_outputs,
     excel_option,
+    file_name,
     image_option,
     is_file,
     open_input,
@@ -133,7 +134,7 @@ def classify(
     if labels is not None:
         check_no_file(labels, "--labels")
     names = None if labels is None else read_labels(labels, multi=multi)
-    form = None if schema is None else load_form(schema)
+    form = None if schema is None else load_form(file_name(schema))
     unasked = not where.simulate and where.base_url is None and where.key_env is None and not has_key()
     if unasked and no_simulate:
         raise WrongUseError(NO_KEY)
@@ -159,7 +160,9 @@ def classify(
             images=images,
             multi=multi,
             ordinal=ordinal,
-            shots=[] if few_shot is None else read_shots(few_shot, text=column or "text", label=gold or label_column),
+            shots=[]
+            if few_shot is None
+            else read_shots(file_name(few_shot), text=column or "text", label=gold or label_column),
             confidence=confidence,
             id_column=id_column,
             structured=structured,

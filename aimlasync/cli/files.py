@@ -110,6 +110,11 @@ def check_no_file(said: str, option: str) -> None:
         raise WrongUseError(f"{option} {said}: that is the name of a file; write {option} @{said} for what is in it")
 
 
+def file_name(said: str) -> str:
+    """Return the name of a file, also where it is written with the @ that options of texts and labels want."""
+    return said[1:] if said.startswith("@") and not os.path.exists(said) else said
+
+
 def check_journal(path: str) -> None:
     """Raise WrongUseError for the table of a job, where its journal is meant."""
     if not os.path.exists(f"{path}.manifest") and os.path.exists(f"{path}.journal.manifest"):

@@ -729,6 +729,21 @@ def test_what_to_choose_from_is_said_once_and_a_file_of_it_with_an_at(
     assert said in done.stderr
 
 
+def test_a_file_may_have_an_at_before_its_name_everywhere(vendor: Vendor) -> None:
+    sim = vendor(keep_bodies=True)
+    write("in.csv", "text\none\n")
+    write("shots.csv", "text,label\ngood day,b\n")
+    write("form.json", json.dumps(SCHEMA))
+    assert run("classify", "in.csv", *LABELS, "--few-shot", "@shots.csv", "-o", "a.csv").exit_code == 0
+    assert "good day" in str(sim.ledger[0].body)
+    assert run("classify", "in.csv", "--schema", "@form.json", "-o", "b.csv").exit_code == 0
+    assert run("bulk", "in.csv", "--prompt", "{text}", "--schema", "@form.json", "-o", "c.jsonl").exit_code == 0
+    # It is the same job as without.
+    again = run("bulk", "in.csv", "--prompt", "{text}", "--schema", "form.json", "-o", "c.jsonl")
+    assert "Everything is done already" in again.stderr
+    assert "@none.json" not in run("classify", "in.csv", "--schema", "@none.json").stderr
+
+
 @pytest.mark.parametrize("command", ["export", "report", "merge"])
 @pytest.mark.parametrize("name", ["out.csv", "out.jsonl", "out.xlsx"])
 def test_where_a_journal_is_wanted_its_table_is_refused_with_the_name_of_the_journal(
