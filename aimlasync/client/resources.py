@@ -1,4 +1,4 @@
-"""What a user calls: `client.chat.completions`, `client.responses`, `client.models`.
+"""The methods that users call: `client.chat.completions`, `client.responses`, `client.models`.
 
 It may import `pipeline`, `receive` and what lies below. It turns keyword arguments into a body; the pipeline does the
 rest. The names are those that users of AsyncOpenAI know. A parameter given as None, or as its NOT_GIVEN or `omit`, is

@@ -22,7 +22,7 @@ import msgspec
 from aimlasync import sse
 from aimlasync.client.call import Attempt
 from aimlasync.client.failures import content_type, not_json
-from aimlasync.client.framing import Parser, Unframed, is_foreign, is_heartbeat, last_block
+from aimlasync.client.framing import Parser, Unframed, is_foreign, is_heartbeat, last_block, values_in
 from aimlasync.client.large import TOO_MANY, has_too_many
 from aimlasync.client.observer import Watch
 from aimlasync.client.stream_bounds import StreamBounds
@@ -341,6 +341,10 @@ class Stream(Generic[P, W]):
         if data.startswith(b"data:"):
             # A gateway that wraps the events of a server in events.
             self._take(msgspec.structs.replace(event, data=data[5:].lstrip()))
+            return
+        if len(values := values_in(data)) > 1:
+            for one in values:
+                (self._after if self._ended else self._take)(msgspec.structs.replace(event, data=one))
             return
         try:
             value = plain(data)
