@@ -1,6 +1,7 @@
 """The console entry: `aimlasync`, and `python -m aimlasync`.
 
-Law: imports nothing but the standard library until it knows that the extra is there.
+It checks that the extra `cli` is installed before it imports `cli`. Until then it imports the standard library and
+`_command_line` alone, so that a missing extra is one line and not a traceback.
 """
 
 import os

@@ -6,7 +6,8 @@ Plain data without I/O. It may import `headers`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal, TypedDict
+from types import NoneType
+from typing import Any, Literal, Protocol, TypedDict
 
 import msgspec
 
@@ -62,6 +63,8 @@ class Timeout(msgspec.Struct, frozen=True, kw_only=True):
 
     total: float | None = 600.0
     """From the call until its answer or the end of its stream, with queueing, all attempts and all backoffs."""
+    answer: float | None = None
+    """In place of `total` for an answer that is not streamed; None leaves `total`."""
     connect: float | None = 10.0
     """Making one connection."""
     first_token: float | None = None
@@ -69,6 +72,11 @@ class Timeout(msgspec.Struct, frozen=True, kw_only=True):
     """
     idle: float | None = 120.0
     """Streams: between two events, while the reader waits for the next one."""
+    attempt: float | None = None
+    """Other calls: one attempt, from when it is sent until its last byte; waits for limits do not count.
+
+    It may be billed, so it is not tried again.
+    """
 
     def __post_init__(self) -> None:
         for name in self.__struct_fields__:
@@ -76,21 +84,44 @@ class Timeout(msgspec.Struct, frozen=True, kw_only=True):
             if value is not None and not value > 0:
                 raise ValueError(f"timeout {name} must be above zero, not {value}")
 
-    def but(self, total: float | Timeout | None) -> Timeout:
-        """Return the bounds of one call: another `Timeout`, or these with another `total`."""
+    def but(self, total: float | Timeout | TimeoutOfHttpx | None) -> Timeout:
+        """Return the bounds of one call: another `Timeout`, or these with another `total`.
+
+        The `read` of an httpx.Timeout bounds an answer that is not streamed, and each gap of a stream.
+        """
         if isinstance(total, Timeout):
             return total
-        return Timeout(total=total, connect=self.connect, first_token=self.first_token, idle=self.idle)
+        if total is not None and not isinstance(total, (int, float)) and hasattr(total, "read"):
+            read, connect = total.read, total.connect
+            if read is None:
+                return msgspec.structs.replace(
+                    self, total=None, answer=None, connect=connect, first_token=None, idle=None
+                )
+            return msgspec.structs.replace(self, answer=read, connect=connect, first_token=read, idle=read)
+        return msgspec.structs.replace(self, total=total, answer=None)
+
+
+class TimeoutOfHttpx(Protocol):
+    """What is read of an httpx.Timeout, which users of AsyncOpenAI give."""
+
+    connect: float | None
+    read: float | None
 
 
 Priority = Literal["interactive", "bulk"]
+
+Mode = Literal["json_schema", "tool", "json_object", "text"]
+"""The ways to ask for an answer that fits a JSON schema, the surest first; see `structured.modes`."""
+
+Structured = Mode | Literal["auto"]
+"""What `structured=` takes."""
 
 
 class CallOptions(TypedDict, total=False):
     """Options of one call that are not sent to the model."""
 
-    timeout: Timeout | float | None
-    """The total in seconds, or all bounds."""
+    timeout: Timeout | TimeoutOfHttpx | float | None
+    """The total in seconds, or all bounds; also an httpx.Timeout."""
     extra_headers: Mapping[str, str] | None
     extra_query: Mapping[str, Any] | str | None
     """Added to the URL: a mapping, or a text that is quoted already. Values may be lists and mappings."""
@@ -100,10 +131,25 @@ class CallOptions(TypedDict, total=False):
     """Interactive calls are admitted before the bulk calls of the same client."""
     tenant: str | None
     """The tenant that the call is for. Waiting tenants take turns, so that one with many calls delays no other."""
+    structured: Structured | None
+    """How to ask for the JSON schema in `response_format` or `text.format`: "auto" in the surest way that the model
+    has, or one of "json_schema", "tool", "json_object" and "text"; None (the default of `create`) sends it as it is."""
     budget: Any
     """A `Budget` that the call counts against instead of the client's, for instance that of its tenant."""
     affinity: str | None
     """Calls with the same key go to the same endpoint while it is healthy, to use its prompt cache."""
+
+
+NOT_GIVEN = omit = None
+"""None, by the names that AsyncOpenAI's users know: a parameter that is not sent."""
+
+NotGiven = Omit = NoneType
+"""The type of `NOT_GIVEN`."""
+
+
+def is_given(value: Any) -> bool:
+    """Whether `value` is anything but the NOT_GIVEN or `omit` of another SDK."""
+    return type(value).__name__ not in ("NotGiven", "Omit")
 
 
 def check_headers(options: Any) -> None:
@@ -111,8 +157,10 @@ def check_headers(options: Any) -> None:
 
     Raises ValueError for a header that cannot be sent.
     """
-    if options.get("extra_headers") is not None:
+    if options.get("extra_headers") is not None and is_given(options["extra_headers"]):
         options["extra_headers"] = Headers.hiding(options["extra_headers"])
+        if not all(map(is_given, options["extra_headers"].values())):
+            options["extra_headers"] = Headers({k: v for k, v in options["extra_headers"].items() if is_given(v)})
         options["extra_headers"] = options["extra_headers"].checked("extra_headers")
 
 

@@ -11,6 +11,7 @@
     │  ├─ InsufficientCreditError       402, or 403 out of credit
     │  ├─ PermissionDeniedError         403
     │  ├─ NotFoundError                 404
+    │  ├─ ConflictError                 409
     │  ├─ UnprocessableEntityError      422
     │  ├─ RateLimitError                429
     │  └─ InternalServerError           5xx
@@ -20,12 +21,15 @@
     │     ├─ AnswerTruncatedError       cut by an output cap
     │     └─ AnswerInvalidError         not a value of the type
     ├─ StreamError                      .partial: an error inside a 200 stream
+    ├─ ResponseFailedError              .reply: a background response that has no answer
     ├─ OverloadedError                  .retry_after: the client's own admission control refused the call
     └─ BudgetExceededError              the call could pass the spending cap
     ClientClosedError(RuntimeError)     misuse: the client is closed
 
 No third-party exception is ever chained, since those of aiohttp carry the Authorization header, and no error holds a
-secret. It has no I/O and imports nothing of this library but the type of `info`.
+secret. The names that AsyncOpenAI has besides are aliases: `OpenAIError` and `APIError` of AimlasyncError,
+`LengthFinishReasonError` of AnswerTruncatedError, `ContentFilterFinishReasonError` of AnswerRefusedError.
+It has no I/O; it imports the type of `info`, and `http_response` when it is asked for.
 """
 
 from __future__ import annotations
@@ -35,9 +39,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 
 if TYPE_CHECKING:
+    from aimlasync.http_response import HttpResponse
     from aimlasync.info import Info
 
-Phase = Literal["total", "connect", "first_token", "idle"]
+Phase = Literal["total", "connect", "first_token", "idle", "attempt"]
 
 
 class AimlasyncError(Exception):
@@ -47,6 +52,10 @@ class AimlasyncError(Exception):
     """Whether the same request may succeed when it is sent again."""
     run: Any = None
     """The state of an agent's run that this error ended; None outside of runs."""
+    code: str | None = None
+    type: str | None = None
+    param: str | None = None
+    _body: Any = None
 
     def __init__(self, message: str, *, info: Info | None = None, billed: bool | None = None) -> None:
         super().__init__(message)
@@ -59,6 +68,22 @@ class AimlasyncError(Exception):
         """Append an explanation to the message."""
         self.message = f"{self.message}; {why}"
         self.args = (self.message,)
+
+    @property
+    def body(self) -> Any:
+        """The body of the response, decoded where it is JSON, else a str; None without one.
+
+        Of an object, `body["message"]` is also that of its `error`, which is all that AsyncOpenAI calls the body.
+        """
+        if not isinstance(self._body, dict):
+            return self._body
+        from aimlasync.http_response import ErrorBody
+
+        return ErrorBody(self._body)
+
+    @body.setter
+    def body(self, body: Any) -> None:
+        self._body = body
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Errors are pickled between processes (Ray, multiprocessing), and the default would call __init__ with the
@@ -75,6 +100,17 @@ class AimlasyncError(Exception):
         if self.info is None:
             return None
         return self.info.inference_id or self.info.server_request_id or self.info.request_id or None
+
+
+def in_one_line(error: object, most: int = 300) -> str:
+    """Return the type and the words of an error, or a text, for a line of a log, cut at `most` characters.
+
+    What could begin another line or move the cursor becomes a space: the words are those of others.
+    """
+    text = " ".join("".join(sign if sign.isprintable() else " " for sign in str(error)).split())
+    if isinstance(error, BaseException):
+        text = f"{type(error).__name__}: {text}"
+    return text if len(text) <= most else f"{text[:most]}..."
 
 
 def _restored(cls: type[AimlasyncError], args: tuple[Any, ...]) -> AimlasyncError:
@@ -96,7 +132,7 @@ class APITimeoutError(APIConnectionError):
         super().__init__(message, info=info, billed=billed)
         self.phase: Phase = phase
         self.partial = partial
-        self.retryable = phase != "total"
+        self.retryable = phase not in ("total", "attempt")
 
 
 class TruncatedStreamError(APIConnectionError):
@@ -129,8 +165,7 @@ class APIStatusError(AimlasyncError):
     ) -> None:
         super().__init__(message, info=info, billed=billed)
         self.status = status
-        self.body = body
-        """The body, decoded where it is JSON, else a str."""
+        self._body = body
         self.raw = raw
         """The bytes of the body, up to 1 MiB."""
         self.code = code
@@ -145,6 +180,13 @@ class APIStatusError(AimlasyncError):
     def status_code(self) -> int:
         """`.status`, by the name that AsyncOpenAI uses."""
         return self.status
+
+    @property
+    def response(self) -> HttpResponse:
+        """Status, headers and body, in the shape of an httpx.Response."""
+        from aimlasync.http_response import HttpResponse
+
+        return HttpResponse(self.status, {} if self.info is None else self.info.headers, self.raw)
 
 
 class BadRequestError(APIStatusError):
@@ -172,6 +214,10 @@ class PermissionDeniedError(APIStatusError):
 
 class NotFoundError(APIStatusError):
     """404: no such path or model."""
+
+
+class ConflictError(APIStatusError):
+    """409: the request is at odds with another one, or with what the server keeps."""
 
 
 class UnprocessableEntityError(APIStatusError):
@@ -215,6 +261,11 @@ class AnswerError(APIResponseValidationError):
         super().__init__(message, raw=raw, info=info, billed=True)
         self.reply = reply
 
+    @property
+    def completion(self) -> Any:
+        """`.reply`, by the name that AsyncOpenAI uses."""
+        return self.reply
+
 
 class AnswerRefusedError(AnswerError):
     """The model refused, or a content filter cut the answer."""
@@ -250,8 +301,21 @@ class StreamError(AimlasyncError):
         self.type = type
         self.retry_after = retry_after
         """Seconds the server asked to wait, None when it did not."""
-        self.body = body
+        self._body = body
         self.retryable = retryable
+
+
+class ResponseFailedError(AimlasyncError):
+    """A background response ended without an answer; `.reply` is the response, whose `status` says how it ended.
+
+    The status is "failed", "cancelled", or a word of the server's own, such as "expired".
+    """
+
+    def __init__(self, message: str, *, reply: Any, code: str | None = None, info: Info | None = None) -> None:
+        super().__init__(message, info=info)
+        self.reply = reply
+        self.code = code
+        """The code in the response's `error`, None when it states none."""
 
 
 class OverloadedError(AimlasyncError):
@@ -268,3 +332,9 @@ class BudgetExceededError(AimlasyncError):
 
 class ClientClosedError(RuntimeError):
     """The client was used after `close`."""
+
+
+# The names that AsyncOpenAI has besides.
+OpenAIError = APIError = AimlasyncError
+LengthFinishReasonError = AnswerTruncatedError
+ContentFilterFinishReasonError = AnswerRefusedError

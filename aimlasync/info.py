@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import Literal
 
 import msgspec
 
@@ -31,11 +32,27 @@ class Timing(msgspec.Struct, kw_only=True):
     """From the call until its answer was decoded, or its stream ended."""
 
 
+class Step(msgspec.Struct, frozen=True, kw_only=True):
+    """Something that took a call's time before its last attempt."""
+
+    kind: Literal["concurrency", "requests", "tokens", "rate", "pause", "turn", "attempt", "backoff"]
+    """What was waited for (a limit, a learned rate, the end of a pause, the turn in the queue); an attempt that
+    failed; or the backoff behind it."""
+    endpoint: str
+    seconds: float
+    why: str
+    """The reason in words; for an attempt, and the backoff behind it, its error."""
+    ahead: int = 0
+    """About how many calls were before it in the queue when the wait began."""
+
+
 class Info(msgspec.Struct, kw_only=True):
     """Facts about one call, shared by its reply, stream and error."""
 
     endpoint: str = ""
     """The name of the endpoint of the last attempt."""
+    vendor: str = ""
+    """The vendor whose endpoint that is: aimlapi, bytespike, openai-compatible, ..."""
     model: str = ""
     """The model that was requested; the reply names the model that served, whose spelling may differ."""
     attempts: int = 0
@@ -52,9 +69,14 @@ class Info(msgspec.Struct, kw_only=True):
     """US dollars charged, from headers, `meta.usage` or `usage`; None when the server does not state them."""
     credits: float | None = None
     """The vendor's credits charged; None when the vendor does not state them."""
+    structured: str | None = None
+    """How the last attempt asked for a structured answer: "json_schema", "tool", "json_object" or "text"; None where
+    the call asked for none."""
     timing: Timing = msgspec.field(default_factory=Timing)
     headers: Mapping[str, str] = msgspec.field(default_factory=dict)
     """The response headers of the last attempt, case-insensitive."""
+    steps: tuple[Step, ...] = ()
+    """Waits, failed attempts and backoffs, in order; `client.explain` says them in a sentence."""
 
     def saw_headers(self, status: int, headers: Mapping[str, str]) -> None:
         """Note the status and headers of a response, and the ids and cost in them."""

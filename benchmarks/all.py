@@ -14,6 +14,7 @@ from collections.abc import Callable
 import calls
 import chunks
 import features
+import giants
 import imports
 import memory
 import paced
@@ -29,6 +30,7 @@ WORKLOADS: list[Callable[[Arena], object]] = [
     throughput.run,
     memory.run,
     waiting.run,
+    giants.run,
     lambda held: features.run(held.server.base("whole"), rounds=3 if held.quick else 7),
     lambda held: imports.run(rounds=5 if held.quick else 15),
     lambda held: parsers.run(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 from typing import Any
 
 TEXT = "The quick brown fox jumps over the lazy dog, and the dog does not mind at all. " * 6
@@ -112,3 +113,29 @@ def joined(events: list[bytes]) -> list[bytes]:
 def stream(events: list[bytes]) -> bytes:
     """The whole response of a coalesced stream."""
     return STREAM_HEAD + b"".join(chunked(piece) for piece in joined(events)) + STREAM_END
+
+
+@cache
+def giant(name: str) -> bytes:
+    """A whole response that is larger than any model sends: one of GIANTS."""
+    if name == "text":
+        message = {"role": "assistant", "content": "The quick brown fox. " * (50_000_000 // 21)}
+        return with_head(json.dumps({"choices": [{"index": 0, "finish_reason": "stop", "message": message}]}).encode())
+    if name == "logprobs":
+        top = b",".join([b'{"token":"fox","logprob":-1.25,"bytes":[102,111,120]}'] * 20)
+        token = b'{"token":"fox","logprob":-0.25,"bytes":[102,111,120],"top_logprobs":[%b]}' % top
+        choice = (
+            b'{"index":0,"finish_reason":"stop","message":{"role":"assistant","content":"fox"},"logprobs":{"content":['
+        )
+        return with_head(b'{"choices":[%b%b]}}]}' % (choice, b",".join([token] * 4_000)))
+    if name == "choices":
+        return with_head(
+            b'{"choices":[%b]}' % b",".join([b'{"message":{"content":"fox"},"finish_reason":"stop"}'] * 10**6)
+        )
+    ending = b'data: {"choices":[{"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n'
+    piece = {"events": b'data: {"choices":[{"delta":{"content":"fox"}}]}\n\n', "empty events": b"data: {}\n\n"}[name]
+    return STREAM_HEAD + chunked(EVENT_OF_GIANT + piece * 100_000 + ending) + STREAM_END
+
+
+EVENT_OF_GIANT = b'data: {"choices":[{"delta":{"content":"fox"}}]}\n\n'
+GIANTS = ("text", "logprobs", "choices", "events", "empty events")

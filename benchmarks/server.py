@@ -4,9 +4,9 @@
 
 The first word of the path says what is answered, whatever is asked: `/whole/v1/...` a completion of 1 KB, `/chunks` a
 chat stream and `/events` a responses stream of EVENTS events, sixteen to a write, `/paced` a chat stream of 100, one
-to a write every 20 ms, `/slow` the completion after three seconds, `/held-N` the completion a second after N requests
-wait for it. Without such a word the body decides between `/whole` and `/chunks`. It prints its port, and with
-`--tls` a second one, which speaks TLS.
+to a write every 20 ms, `/giant-N` the Nth of `answers.GIANTS`, `/slow` the completion after three seconds, `/held-N`
+the completion a second after N requests wait for it. Without such a word the body decides between `/whole` and
+`/chunks`. It prints its port, and with `--tls` a second one, which speaks TLS.
 """
 
 from __future__ import annotations
@@ -16,7 +16,18 @@ import asyncio
 import ssl
 from typing import cast
 
-from answers import EVENTS, STREAM_END, STREAM_HEAD, chat_events, chunked, completion, response_events, stream
+from answers import (
+    EVENTS,
+    GIANTS,
+    STREAM_END,
+    STREAM_HEAD,
+    chat_events,
+    chunked,
+    completion,
+    giant,
+    response_events,
+    stream,
+)
 
 PACED_EVENTS = 100
 PACE = 0.02
@@ -69,6 +80,8 @@ class Canned(asyncio.Protocol):
             write(answers.events)
         elif route == b"paced":
             self.step(loop, 0)
+        elif route.startswith(b"giant-"):
+            write(giant(GIANTS[int(route[6:])]))
         elif route == b"slow":
             loop.call_later(SLOW, write, answers.whole)
         elif route.startswith(b"held-"):

@@ -20,20 +20,24 @@ TENANTS = {
     sha256(key.encode()).digest(): (f"tenant-{number}", Budget(usd))
     for number, (key, usd) in enumerate(json.loads(os.environ.get("GATEWAY_TENANTS", '{"test": 1.0}')).items(), 1)
 }
+# Nothing else is served: other paths cost what no budget sees, or show what other tenants have stored.
+SERVED = {("POST", "chat/completions"), ("POST", "responses"), ("GET", "models")}
+VENDORS = {"AIML_API_KEY": Endpoint.aimlapi, "BYTESPIKE_API_KEY": Endpoint.bytespike}
 
 
 async def handle(request: web.Request) -> web.StreamResponse:
-    key = request.headers.get("Authorization", "").removeprefix("Bearer ")
+    key = request.headers.get("Authorization", "").partition(" ")[2]
     tenant, budget = TENANTS.get(sha256(key.encode()).digest(), (None, None))
-    if tenant is None:
+    if tenant is None or budget is None:
         return refusal(failed(401, "invalid_api_key", "the gateway does not know this key"))
+    if (asked := (request.method, request.match_info["path"])) not in SERVED:
+        return refusal(failed(404, "not_served", f"the gateway does not serve {' '.join(asked)}"))
     try:
         answer = await client_of(request).forward(
-            request.method,
-            request.match_info["path"],
+            *asked,
             await request.read() or None,
             query=request.query_string,
-            extra_headers={name: request.headers[name] for name in ("Content-Type",) if name in request.headers},
+            extra_headers={"Content-Type": request.headers.get("Content-Type", "application/json")},
             tenant=tenant,
             budget=budget,
         )
@@ -41,15 +45,16 @@ async def handle(request: web.Request) -> web.StreamResponse:
         return refusal(failed(402, "budget_exceeded", f"{tenant} has spent its budget"))
     except AimlasyncError as error:
         return refusal(failure(error))
+    if answer.body is not None:
+        return web.Response(body=answer.body, status=answer.status, headers=answer.end_to_end_headers)
+    response = web.StreamResponse(status=answer.status, headers=answer.end_to_end_headers)
     try:
-        response = web.StreamResponse(status=answer.status, headers=answer.end_to_end_headers)
         await response.prepare(request)
         async for piece in answer:
             await response.write(piece)
         await response.write_eof()
-    except AimlasyncError:
-        # The answer was cut, and must look cut to its reader.
-        response.force_close()
+    except AimlasyncError as error:
+        failure(error)  # for the log; the answer was cut, and must look cut to its reader
         if request.transport is not None:
             request.transport.abort()
     finally:
@@ -62,18 +67,13 @@ def refusal(said: Failure) -> web.Response:
 
 
 def client() -> AsyncClient:
-    vendors = {"AIML_API_KEY": Endpoint.aimlapi, "BYTESPIKE_API_KEY": Endpoint.bytespike}
-    endpoints = [make() for variable, make in vendors.items() if os.environ.get(variable)]
-    return AsyncClient(endpoints=endpoints or [Endpoint.aimlapi()], max_queue_per_tenant=100, max_wait=30.0)
-
-
-def application() -> web.Application:
-    app = web.Application(client_max_size=64 * 2**20)
-    setup(app, client)
-    app.router.add_route("*", "/v1/{path:.+}", handle)
-    return app
+    endpoints = [make() for variable, make in VENDORS.items() if os.environ.get(variable)]
+    return AsyncClient(endpoints=endpoints or None, max_queue_per_tenant=100, max_wait=30.0)
 
 
 if __name__ == "__main__":
+    app = web.Application(client_max_size=64 * 2**20)
+    setup(app, client)
+    app.router.add_route("*", "/v1/{path:.+}", handle)
     # With handler_cancellation, a client that hangs up cancels its call.
-    web.run_app(application(), host="127.0.0.1", port=int(os.environ.get("PORT", "8000")), handler_cancellation=True)
+    web.run_app(app, host="127.0.0.1", port=int(os.environ.get("PORT", "8000")), handler_cancellation=True)

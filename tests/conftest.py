@@ -17,7 +17,10 @@ from aimlasync.simulator import Simulator, serve_in_thread
 from aimlasync.transport.aiohttp_session import AiohttpTransport
 from tests.support.servers import KEY
 
-_OURS = ("AIML_API_KEY", "AIMLAPI_API_KEY", "BYTESPIKE_API_KEY", "AIML_API_URL", "BYTESPIKE_API_URL")
+_OURS = (
+    *("AIML_API_KEY", "AIMLAPI_API_KEY", "BYTESPIKE_API_KEY", "AIML_API_URL", "BYTESPIKE_API_URL"),
+    *("OPENAI_API_KEY", "OPENAI_BASE_URL", "OPENAI_ORG_ID", "OPENAI_PROJECT_ID"),
+)
 
 
 @pytest.fixture(params=[False, True], ids=["asyncio", "uvloop"])
@@ -30,6 +33,7 @@ def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, bool]]
 # Tests of these files go through sockets: each runs over both transports, since what callers were promised holds for
 # both. aiohttp's own knows its loops, so that it is run on one of them.
 _OVER_BOTH = {
+    "test_answer_modes",
     "test_cancellation",
     "test_models",
     "test_client",
@@ -44,6 +48,7 @@ _OVER_BOTH = {
     "test_responses",
     "test_secrets",
     "test_sent_as_said",
+    "test_stored_responses",
     "test_stream",
     "test_tls",
     "test_tolerance",

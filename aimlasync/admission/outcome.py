@@ -1,4 +1,4 @@
-"""The three outcomes of an attempt that matter to admission. It imports nothing of this library."""
+"""The outcomes of an attempt that matter to admission. It imports nothing of this library."""
 
 from __future__ import annotations
 
@@ -13,4 +13,6 @@ class Outcome(enum.Enum):
     DROPPED = enum.auto()
     """The server refused for lack of capacity: 429, 503, or no connection."""
     IGNORED = enum.auto()
-    """It says nothing about capacity: a bad request, or a caller that was cancelled."""
+    """It says nothing about capacity: a bad request, say."""
+    CANCELLED = enum.auto()
+    """Nor does this: nobody waits for the answer any more."""

@@ -19,7 +19,6 @@ The files, from the lowest to the highest; each imports only files above it in t
     tools        a Python function as a tool: schema, decoder, timeout, concurrency
     agent        a model with its instructions, tools, output type and bounds
     adapters     the history as a request, and a reply as a turn, for each endpoint
-    output       the last text decoded into the output type
     usage        tokens, cost and budget of the model calls
     tool_calls   the execution of the tool calls of a turn: arguments, approval, result, repetition
     loop         the agent loop

@@ -4,10 +4,10 @@ The agent loop is the same for both endpoints; every difference between them is 
 replies; no I/O. It may import the run state, the tools, and the package's structs of both endpoints.
 Source: OpenAPI specs of the AI/ML API (2026-08), and OpenAI's "Function calling", "Reasoning" and "Conversation state".
 
-chat/completions: an assistant message with tool calls has no `content: null`, which is outside the schema, and every
-call gets its tool message. responses: a reasoning item is sent back only where the server can read it: encrypted, and
-to a model that takes it. Ids of items are not sent back, because they name nothing where nothing is stored. With
-`store=True` only new items are sent, with `previous_response_id`.
+chat/completions: an assistant message goes back as it came, without nulls, such as `content: null`, which are outside
+the schema; every call gets its tool message. responses: items go back as they came. A reasoning item is sent back only
+where the server can read it: encrypted, and to a model that takes it; otherwise the ids of its message and calls are
+left out too. With `store=True` only new items are sent, with `previous_response_id`.
 """
 
 from __future__ import annotations
@@ -17,24 +17,22 @@ from typing import Any, Protocol
 
 import msgspec
 
+from aimlasync.agents.history import as_input_message, call_ids, is_mendable, mended_arguments
 from aimlasync.agents.run_state import Run, ToolCall
 from aimlasync.agents.tools import Tool
 from aimlasync.chat.endings import ending_of
 from aimlasync.chat.types import ChatCompletion
 from aimlasync.endpoints.providers import VENDORS
-from aimlasync.responses.types import (
-    RUNNING,
-    FunctionCall,
-    OutputMessage,
-    OutputRefusal,
-    OutputText,
-    ReasoningItem,
-    Response,
-)
+from aimlasync.responses.items import FunctionCall, OutputMessage, ReasoningItem
+from aimlasync.responses.types import RUNNING, Response
+from aimlasync.structured.answer_text import is_answer
 from aimlasync.structured.schema import Format
+from aimlasync.wire.as_sent import sendable
+from aimlasync.wire.base import Unknown
 
 _ENCRYPTED = "reasoning.encrypted_content"
 _CHOICES = ("none", "auto", "required")
+_OWN_ITEMS = ("message", "function_call")
 
 
 class Turn:
@@ -81,6 +79,7 @@ class ChatAdapter:
             params["tools"] = specs
         if form is not None:
             params["response_format"] = form.chat()
+            params.setdefault("structured", "auto")
         choice = params.get("tool_choice")
         if isinstance(choice, str) and choice not in _CHOICES:
             params["tool_choice"] = {"type": "function", "function": {"name": choice}}
@@ -111,22 +110,35 @@ class ChatAdapter:
         elif ending != "stop" and not (message.content or message.tool_calls or message.refusal):
             # An empty answer that ends well is one.
             turn.failure = f"finish_reason {reason}, with neither text nor a call"
-        item: dict[str, Any] = {"role": "assistant"}
+        # As it came: some vendors check signatures and reasoning. Nulls are outside of the schema, and say nothing.
+        item = {name: value for name, value in message.to_dict().items() if value is not None}
+        item["role"] = "assistant"
+        unique = call_ids(run.items, f"call_{run.turns}")
+        calls = []
         for number, call in enumerate(message.tool_calls or ()):
+            if is_answer(call):
+                # It goes into the history as the text that it stands for: nobody answers this call.
+                turn.text = item["content"] = call.function.arguments or turn.text
+                continue
             called = call.function if call.custom is None else call.custom
             arguments = call.function.arguments if call.custom is None else call.custom.input
-            # A result names its call by id, and some servers give calls none.
-            id = call.id or f"call_{run.turns}_{number}"
-            turn.calls.append(ToolCall(id=id, name=called.name, arguments=arguments))
-        if turn.text or not turn.calls:
-            item["content"] = turn.text
+            # A result names its call by id, and some servers give calls none, or the same.
+            said = call.to_dict() | {"id": unique(call.id, number), "type": call.type}
+            if call.custom is None:
+                mended = mended_arguments(arguments)
+                said["function"] = {**said.get("function", {}), "name": called.name, "arguments": mended}
+                arguments = mended if is_mendable(arguments, mended) else arguments
+            calls.append(said)
+            turn.calls.append(ToolCall(id=said["id"], name=called.name, arguments=arguments))
+        item.pop("tool_calls", None)
+        if calls:
+            item["tool_calls"] = calls
+        if not item.get("content"):
+            item.pop("content", None)
+            if not calls:
+                item["content"] = ""
         if turn.refusal:
             item["refusal"] = turn.refusal
-        if turn.calls:
-            item["tool_calls"] = [
-                {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
-                for call in turn.calls
-            ]
         turn.items.append(item)
         return turn
 
@@ -149,6 +161,7 @@ class ResponsesAdapter:
             params["tools"] = specs
         if form is not None:
             params["text"] = {**(params.get("text") or {}), "format": form.responses()}
+            params.setdefault("structured", "auto")
         choice = params.get("tool_choice")
         if isinstance(choice, str) and choice not in _CHOICES:
             params["tool_choice"] = {"type": "function", "name": choice}
@@ -183,30 +196,33 @@ class ResponsesAdapter:
                 turn.refusal = turn.refusal or "a content filter cut the answer"
             else:
                 turn.truncation = reason or "no reason given"
+        unique = call_ids(run.items, f"call_{run.turns}")
+        drops_reasoning = False
         for number, item in enumerate(reply.output):
-            if isinstance(item, FunctionCall):
-                call = ToolCall(
-                    id=item.call_id or f"call_{run.turns}_{number}", name=item.name, arguments=item.arguments
-                )
-                turn.calls.append(call)
-                turn.items.append(
-                    {"type": "function_call", "call_id": call.id, "name": call.name, "arguments": call.arguments}
-                )
+            said = item.to_dict()
+            if isinstance(item, FunctionCall) and is_answer(item):
+                # It goes into the history as the text that it stands for: nobody answers this call.
+                turn.text = item.arguments or turn.text
+                turn.items.append({"type": "message", "role": "assistant", "content": turn.text})
+            elif isinstance(item, FunctionCall):
+                # A server that stores the response knows the call by its own id.
+                id = item.call_id if self._stores and item.call_id else unique(item.call_id, number)
+                mended = mended_arguments(item.arguments)
+                arguments = mended if is_mendable(item.arguments, mended) else item.arguments
+                turn.calls.append(ToolCall(id=id, name=item.name, arguments=arguments))
+                turn.items.append({**said, "call_id": id, "name": item.name, "arguments": mended})
             elif isinstance(item, OutputMessage):
-                turn.items += _as_input_message(item)
-            elif isinstance(item, ReasoningItem):
-                if item.encrypted_content and self._takes_reasoning is not False:
-                    turn.items.append(
-                        {
-                            "type": "reasoning",
-                            "id": item.id,
-                            "summary": msgspec.to_builtins(item.summary),
-                            "encrypted_content": item.encrypted_content,
-                        }
-                    )
+                if (message := as_input_message(said)) is not None:
+                    turn.items.append(message)
+            elif isinstance(item, ReasoningItem) and (not item.encrypted_content or self._takes_reasoning is False):
+                drops_reasoning = True
             else:
-                # Items of the server's own tools are sent back as they came.
-                turn.items.append(item.to_dict())
+                turn.items.append(said)
+        if drops_reasoning:
+            # Servers look for the reasoning that belongs to an item with an id.
+            for said in turn.items:
+                if said.get("type") in _OWN_ITEMS:
+                    said.pop("id", None)
         if not reply.output and turn.text:
             turn.items.append({"type": "message", "role": "assistant", "content": turn.text})
         if self._stores and reply.id:
@@ -218,11 +234,11 @@ class ResponsesAdapter:
         return {"type": "function_call_output", "call_id": call.id, "output": call.output}
 
 
-def items_of(given: str | Iterable[Mapping[str, Any] | msgspec.Struct]) -> list[Any]:
+def items_of(given: str | Iterable[Mapping[str, Any] | msgspec.Struct | Unknown]) -> list[Any]:
     """Return a user's input as items of a history; both endpoints take a message in this form."""
     if isinstance(given, str):
         return [{"role": "user", "content": given}]
-    return [item.to_dict() if hasattr(item, "to_dict") else item for item in given]
+    return [item.to_dict() if hasattr(item, "to_dict") else item for item in sendable(list(given))]
 
 
 def adapter_for(endpoint: str) -> Adapter:
@@ -232,24 +248,6 @@ def adapter_for(endpoint: str) -> Adapter:
     if endpoint == "responses":
         return ResponsesAdapter()
     raise ValueError(f'endpoint must be "chat" or "responses", not {endpoint!r}')
-
-
-def _as_input_message(item: OutputMessage) -> list[dict[str, Any]]:
-    """Return a message of the model in the form of an input message, which needs no id and no status.
-
-    The list is empty when the message has no text.
-    """
-    text = "".join(
-        part.text if isinstance(part, OutputText) else part.refusal
-        for part in item.content
-        if isinstance(part, (OutputText, OutputRefusal))
-    )
-    if not text:
-        return []
-    message = {"type": "message", "role": "assistant", "content": text}
-    if item.phase is not None:
-        message["phase"] = item.phase
-    return [message]
 
 
 def _takes_reasoning(model: str) -> bool | None:

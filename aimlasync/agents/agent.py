@@ -8,18 +8,20 @@ nothing.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import Any, Unpack
+from typing import Any, Generic, TypeVar, Unpack, overload
 
 from aimlasync.agents.context import RunContext
 from aimlasync.agents.errors import AgentError, ToolError
-from aimlasync.agents.run_state import Endpoint, Run, ToolCall
+from aimlasync.agents.run_state import Endpoint, OutputT, Run, ToolCall
 from aimlasync.agents.tools import Tool, tool, tool_of
 from aimlasync.chat.types import PARAMETERS
 from aimlasync.chat.vendor_parameters import VendorParameters
-from aimlasync.config import CALL_OPTIONS, Priority, check_headers, close_to
+from aimlasync.config import CALL_OPTIONS, Priority, Structured, check_headers, close_to
 from aimlasync.errors import AnswerError
 from aimlasync.responses.types import PARAMETERS as RESPONSE_PARAMETERS
 from aimlasync.structured.schema import Format, format_of
+
+T = TypeVar("T")
 
 
 class CallParams(VendorParameters, total=False):
@@ -56,6 +58,8 @@ class CallParams(VendorParameters, total=False):
     safety_identifier: str | None
     extra_headers: Mapping[str, str] | None
     extra_body: Mapping[str, Any] | None
+    structured: Structured | None
+    """How to ask for an answer of the type `output`; by default in the surest way that the model has."""
     priority: Priority
     tenant: str | None
     """The tenant in the client's fair queue; by default the run's id, so that all runs take turns."""
@@ -67,14 +71,13 @@ OnToolError = Callable[[ToolCall, BaseException], str | Awaitable[str | None] | 
 """Chooses what the model is told of a tool that failed; None leaves it to the default."""
 
 
-class Options(CallParams, total=False):
-    """The options of an agent, as `run`, `stream` and `map` take them as well; `Agent` says what they mean."""
+class Parts(CallParams, total=False):
+    """The options of an agent but its output, as `run`, `stream` and `map` take them; `Agent` says what they mean."""
 
     name: str
     model: str
     instructions: str | None
     tools: Iterable[Tool | Callable[..., Any]]
-    output: Any
     endpoint: Endpoint
     max_turns: int
     max_tool_calls: int | None
@@ -84,7 +87,13 @@ class Options(CallParams, total=False):
     on_tool_error: OnToolError | None
 
 
-class Agent:
+class Options(Parts, total=False):
+    """The options of an agent."""
+
+    output: Any
+
+
+class Agent(Generic[OutputT]):
     """A model with its instructions, tools and bounds, for `run`, `stream` and `map`, or as a tool of another agent.
 
     model           the model's id; the one option that must be given
@@ -108,7 +117,7 @@ class Agent:
     max_output_tokens, reasoning_effort, reasoning, verbosity, text, seed, stop, tool_choice, parallel_tool_calls,
     stream_options, store, include, metadata, truncation, user, service_tier, prompt_cache_key, safety_identifier,
     frequency_penalty, presence_penalty, logit_bias, provider, web_search_options, extra_headers, extra_body,
-    priority, tenant, affinity (see `CallParams`), and those that vendors document: chat_template_kwargs,
+    structured, priority, tenant, affinity (see `CallParams`), and those that vendors document: chat_template_kwargs,
     enable_thinking, include_reasoning, reasoning, thinking, thinking_budget, echo, min_p, repetition_penalty,
     top_a, top_k, enable_search, last_updated_after_filter, last_updated_before_filter, return_images,
     return_related_questions, search_after_date_filter, search_before_date_filter, search_domain_filter,
@@ -118,6 +127,13 @@ class Agent:
     Raises TypeError for an unknown option, or a tool or type that has no strict schema; ValueError for a missing model,
     a bound that is out of range, or two tools of one name.
     """
+
+    @overload
+    def __init__(self, *, output: type[OutputT], **options: Unpack[Parts]) -> None: ...
+    @overload
+    def __init__(self: Agent[str], *, output: None = None, **options: Unpack[Parts]) -> None: ...
+    @overload
+    def __init__(self: Agent[Any], *, output: Any, **options: Unpack[Parts]) -> None: ...
 
     def __init__(
         self,
@@ -175,7 +191,14 @@ class Agent:
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise ValueError(f"{name}: {bound} must be a whole number of at least {least}, not {value!r}")
 
-    def but(self, **options: Unpack[Options]) -> Agent:
+    @overload
+    def but(self, *, output: type[T], **options: Unpack[Parts]) -> Agent[T]: ...
+    @overload
+    def but(self, **options: Unpack[Parts]) -> Agent[OutputT]: ...
+    @overload
+    def but(self, *, output: Any, **options: Unpack[Parts]) -> Agent[Any]: ...
+
+    def but(self, **options: Unpack[Options]) -> Agent[Any]:
         """Return this agent with other options."""
         if not options:
             return self

@@ -10,31 +10,64 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, Unpack
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, Unpack, overload
 
 import anyio
 import msgspec
 
 from aimlasync.agents.adapters import items_of
-from aimlasync.agents.agent import Agent, Options
+from aimlasync.agents.agent import Agent, Options, Parts
 from aimlasync.agents.events import Emit, Event, TextDelta
 from aimlasync.agents.loop import AgentLoop
-from aimlasync.agents.run_state import Run
+from aimlasync.agents.run_state import OutputT, Run
 from aimlasync.agents.tools import Approve
 from aimlasync.config import check_headers
 from aimlasync.cost.budget import Budget
+from aimlasync.wire.base import Unknown
 
 if TYPE_CHECKING:
     from aimlasync.client.client import AsyncClient
     from aimlasync.relay import Events, Source
 
-Input = str | Iterable[Mapping[str, Any] | msgspec.Struct]
+Input = str | Iterable[Mapping[str, Any] | msgspec.Struct | Unknown]
 
 Save = Callable[[Run], Awaitable[None]]
 """Stores a run, for instance its `to_json`, under its id."""
 
+T = TypeVar("T")
+
+
+class RunOptions(Parts, total=False):
+    """What `run` and `stream` take: the parts of an agent, and what is of one run."""
+
+    input: Input | None
+    history: Run | None
+    context: Any
+    approve: Approve | None
+    approvals: Mapping[str, bool] | None
+    budget: Budget | float | None
+    timeout: float | None
+    save: Save | None
+
+
 # Events that are kept for a reader who is slower than the run; beyond that the run waits.
 _MAX_BUFFERED = 64
+
+
+@overload
+async def run(client: AsyncClient, agent: Agent[OutputT], **options: Unpack[RunOptions]) -> Run[OutputT]: ...
+@overload
+async def run(
+    client: AsyncClient, agent: Agent[Any] | None = None, *, output: type[T], **options: Unpack[RunOptions]
+) -> Run[T]: ...
+@overload
+async def run(
+    client: AsyncClient, agent: None = None, *, output: None = None, **options: Unpack[RunOptions]
+) -> Run[str]: ...
+@overload
+async def run(
+    client: AsyncClient, agent: Agent[Any] | None = None, *, output: Any, **options: Unpack[RunOptions]
+) -> Run[Any]: ...
 
 
 async def run(
@@ -81,6 +114,22 @@ async def run(
     return loop.run
 
 
+@overload
+def stream(client: AsyncClient, agent: Agent[OutputT], **options: Unpack[RunOptions]) -> RunStream[OutputT]: ...
+@overload
+def stream(
+    client: AsyncClient, agent: Agent[Any] | None = None, *, output: type[T], **options: Unpack[RunOptions]
+) -> RunStream[T]: ...
+@overload
+def stream(
+    client: AsyncClient, agent: None = None, *, output: None = None, **options: Unpack[RunOptions]
+) -> RunStream[str]: ...
+@overload
+def stream(
+    client: AsyncClient, agent: Agent[Any] | None = None, *, output: Any, **options: Unpack[RunOptions]
+) -> RunStream[Any]: ...
+
+
 def stream(
     client: AsyncClient,
     agent: Agent | None = None,
@@ -94,7 +143,7 @@ def stream(
     timeout: float | None = None,
     save: Save | None = None,
     **options: Unpack[Options],
-) -> RunStream:
+) -> RunStream[Any]:
     """Like `run`, as events: `async with stream(...) as running: async for event in running`.
 
     Leaving the block cancels the model call and the tools; `.run` holds what was done. `event_stream` of
@@ -118,15 +167,15 @@ def stream(
         save=save,
         emit=emit,
     )
-    running = RunStream(loop, new_items, timeout)
+    running: RunStream[Any] = RunStream(loop, new_items, timeout)
     return running
 
 
-class RunStream:
+class RunStream(Generic[OutputT]):
     """A run as events: iterate it, iterate `.text`, or `collect` the rest. Raises what `run` raises."""
 
     def __init__(self, loop: AgentLoop, new_items: list[Any], timeout: float | None) -> None:
-        self.run = loop.run
+        self.run: Run[OutputT] = loop.run
         """The run so far."""
         self._loop = loop
         self._new_items = new_items
@@ -228,7 +277,7 @@ class RunStream:
             if isinstance(event, TextDelta):
                 yield event.text
 
-    async def collect(self) -> Run:
+    async def collect(self) -> Run[OutputT]:
         """Wait for the end of the run and return it."""
         async for _ in self:
             pass

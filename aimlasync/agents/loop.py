@@ -7,7 +7,8 @@
 
 One loop serves `run` and `stream` and both endpoints; it uses the client through its public names. When the loop ends
 in an error or is cancelled, at whatever await, the run holds what was done until then and nothing keeps running: tools
-are children of a task group, and a model call ends with its await.
+are children of a task group, and a model call ends with its await. It may import the files above it in the package's
+list, `structured.answer_text`, `cost.budget` and `errors`.
 """
 
 from __future__ import annotations
@@ -24,7 +25,6 @@ from aimlasync.agents.adapters import Turn, adapter_for
 from aimlasync.agents.agent import Agent
 from aimlasync.agents.errors import MaxTurnsExceeded, RunTimeoutError
 from aimlasync.agents.events import ApprovalNeeded, Emit, RunFinished, TextDelta, TurnFinished
-from aimlasync.agents.output import decode_output
 from aimlasync.agents.run_state import Run, ToolCall
 from aimlasync.agents.tool_calls import ToolExecutor
 from aimlasync.agents.tools import Approve, all_loose
@@ -38,6 +38,7 @@ from aimlasync.errors import (
     AnswerTruncatedError,
     APIStatusError,
 )
+from aimlasync.structured.answer_text import decode_answer
 
 if TYPE_CHECKING:
     from aimlasync.client.client import AsyncClient
@@ -263,7 +264,7 @@ class AgentLoop:
             run.output = turn.text
             return True
         try:
-            run.output = decode_output(turn.text, form)
+            run.output = decode_answer(turn.text, form)
         except msgspec.DecodeError as error:
             problem = str(error)
         else:

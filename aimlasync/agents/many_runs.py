@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Mapping
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any, Literal, Unpack
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, Unpack, overload
 
-from aimlasync.agents.agent import Agent, Options
+from aimlasync.agents.agent import Agent, Options, Parts
 from aimlasync.agents.api import Input, Save, budget_of, prepare
-from aimlasync.agents.run_state import Run
+from aimlasync.agents.run_state import OutputT, Run
 from aimlasync.agents.tools import Approve
 from aimlasync.bulk.api import each
 from aimlasync.config import check_headers
@@ -27,12 +27,29 @@ if TYPE_CHECKING:
 _OF_A_RUN = ("input", "history", "context", "approve", "approvals", "save")
 
 
-class Result:
+T = TypeVar("T")
+
+Inputs = Iterable[Input | Mapping[str, Any]] | AsyncIterable[Input | Mapping[str, Any]]
+
+
+class MapOptions(Parts, total=False):
+    """What `map` takes: the parts of an agent, and how the runs are made."""
+
+    concurrency: int
+    order: Literal["completion", "input"]
+    context: Any
+    approve: Approve | None
+    budget: Budget | float | None
+    timeout: float | None
+    save: Save | None
+
+
+class Result(Generic[OutputT]):
     """The outcome of one run: its answer, or an error."""
 
     __slots__ = ("error", "given", "number", "run")
 
-    def __init__(self, number: int, given: Any, run: Run | None, error: Exception | None) -> None:
+    def __init__(self, number: int, given: Any, run: Run[OutputT] | None, error: Exception | None) -> None:
         self.number = number
         """The position of its input, from 1."""
         self.given = given
@@ -48,7 +65,7 @@ class Result:
         return self.run is not None and self.run.status == "completed" and self.error is None
 
     @property
-    def output(self) -> Any:
+    def output(self) -> OutputT | None:
         """The answer, or None when there is none."""
         return self.run.output if self.run is not None and self.ok else None
 
@@ -56,9 +73,37 @@ class Result:
         return f"<Result {self.number} {self.run!r}{'' if self.error is None else f', {self.error!r}'}>"
 
 
+@overload
+def map(
+    client: AsyncClient, inputs: Inputs, agent: Agent[OutputT], **options: Unpack[MapOptions]
+) -> AsyncGenerator[Result[OutputT]]: ...
+@overload
+def map(
+    client: AsyncClient,
+    inputs: Inputs,
+    agent: Agent[Any] | None = None,
+    *,
+    output: type[T],
+    **options: Unpack[MapOptions],
+) -> AsyncGenerator[Result[T]]: ...
+@overload
+def map(
+    client: AsyncClient, inputs: Inputs, agent: None = None, *, output: None = None, **options: Unpack[MapOptions]
+) -> AsyncGenerator[Result[str]]: ...
+@overload
+def map(
+    client: AsyncClient,
+    inputs: Inputs,
+    agent: Agent[Any] | None = None,
+    *,
+    output: Any,
+    **options: Unpack[MapOptions],
+) -> AsyncGenerator[Result[Any]]: ...
+
+
 async def map(
     client: AsyncClient,
-    inputs: Iterable[Input | Mapping[str, Any]] | AsyncIterable[Input | Mapping[str, Any]],
+    inputs: Inputs,
     agent: Agent | None = None,
     *,
     concurrency: int = 256,
@@ -69,7 +114,7 @@ async def map(
     timeout: float | None = None,
     save: Save | None = None,
     **options: Unpack[Options],
-) -> AsyncGenerator[Result]:
+) -> AsyncGenerator[Result[Any]]:
     """Run an agent on each of `inputs` and iterate the results: `async for result in agents.map(client, texts, agent)`.
 
     An input is a text, messages, or a dict of arguments for this run alone: `input`, `history`, `context`,
@@ -87,7 +132,7 @@ async def map(
     agent = Agent(**options) if agent is None else agent.but(**options)
     shared = budget_of(client, budget)
 
-    async def run_one(item: tuple[int, Any]) -> Result:
+    async def run_one(item: tuple[int, Any]) -> Result[Any]:
         number, given = item
         loop = None
         try:

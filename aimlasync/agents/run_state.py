@@ -10,12 +10,22 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Generic, Literal, Self, cast
 
 import msgspec
 from msgspec.structs import replace
 
 from aimlasync.wire.base import encode
+
+if TYPE_CHECKING:
+    # One with a default, so that `Run` alone is `Run[Any]`.
+    from typing_extensions import TypeVar
+
+    OutputT = TypeVar("OutputT", default=Any)
+else:
+    from typing import TypeVar
+
+    OutputT = TypeVar("OutputT")
 
 Endpoint = Literal["chat", "responses"]
 
@@ -77,7 +87,7 @@ class Repeat(msgspec.Struct, array_like=True):
     checksum: int
 
 
-class Run(msgspec.Struct, kw_only=True, omit_defaults=True):
+class Run(msgspec.Struct, Generic[OutputT], kw_only=True, omit_defaults=True):
     """One conversation with tools: begun by `run` or `stream`, saved with `to_json`, continued with `history=`."""
 
     model: str
@@ -92,7 +102,7 @@ class Run(msgspec.Struct, kw_only=True, omit_defaults=True):
 
     The run replaces a call when there is something new about it; only `approved` is ever set, by those who decide.
     """
-    output: Any = None
+    output: OutputT = cast(Any, None)
     """The answer: a text, or a value of the type asked for; None before the run is completed."""
     text: str = ""
     """The text of the last turn."""
@@ -152,7 +162,7 @@ class Run(msgspec.Struct, kw_only=True, omit_defaults=True):
 
         Raises msgspec.DecodeError for data that is no saved run.
         """
-        run = msgspec.json.decode(data, type=cls)
+        run: Self = msgspec.json.decode(data, type=cls)
         if output is not None and run.output is not None:
             run.output = msgspec.convert(run.output, output)
         return run

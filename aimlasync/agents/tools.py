@@ -13,10 +13,11 @@ import copy
 import functools
 import inspect
 import re
+import sys
 import typing
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Annotated, Any, Self, cast, overload
+from typing import Annotated, Any, Protocol, Self, cast, overload
 
 import anyio.to_thread
 import msgspec
@@ -198,11 +199,12 @@ def tool(
     """Make a tool of a function with type hints; also a decorator, with or without arguments.
 
     The model is told the function's name, docstring and parameters; `Annotated[str, "which city"]` describes a
-    parameter, and msgspec.Meta constrains it. A first parameter of type `RunContext` gets the run's context. A function
-    that is not async runs in a worker thread; `in_thread=False` runs it on the event loop, which is for functions that
-    neither block nor compute for long. What it returns is the result: a text, or anything that has a form as JSON; of
-    a generator the items. `strict=False` allows types that strict JSON schema cannot express, such as dicts. The other
-    options are those of `Tool`. Raises TypeError, naming the parameter, for a signature that has no schema.
+    parameter, and msgspec.Meta, or pydantic's Field, constrains it. A first parameter of type `RunContext` gets the
+    run's context. A function that is not async runs in a worker thread; `in_thread=False` runs it on the event loop,
+    which is for functions that neither block nor compute for long. What it returns is the result: a text, or anything
+    that has a form as JSON; of a generator the items. `strict=False` allows types that strict JSON schema cannot
+    express, such as dicts. The other options are those of `Tool`. Raises TypeError, naming the parameter, for a
+    signature that has no schema.
     """
     if function is None:
         return functools.partial(
@@ -291,7 +293,7 @@ def tool_of(given: Tool | Callable[..., Any]) -> Tool:
 
 
 class _Signature:
-    """The parameters of a function as a msgspec Struct, from which both schema and decoder are made."""
+    """The parameters of a function, from which both schema and decoder are made."""
 
     def __init__(self, function: Callable[..., Any], bare: Callable[..., Any], name: str) -> None:
         try:
@@ -313,12 +315,12 @@ class _Signature:
             if parameter.name not in hints:
                 raise TypeError(f"{name}: parameter {parameter.name} has no type hint")
             try:
-                msgspec.json.Decoder(hint)
+                if not _is_pydantic(hint):
+                    msgspec.json.Decoder(hint)
             except TypeError as error:
                 raise TypeError(f"{name}.{parameter.name}: {str(error).splitlines()[0]}") from None
             fields.append(self._field(parameter, hint))
-        self.struct = msgspec.defstruct(name, fields, kw_only=True, forbid_unknown_fields=True)
-        self._decoder = WholeNumbers(self.struct)
+        self._arguments = _arguments(name, fields)
 
     def _field(self, parameter: inspect.Parameter, hint: Any) -> tuple[str, Any, Any]:
         if typing.get_origin(hint) is Annotated:
@@ -335,7 +337,7 @@ class _Signature:
 
     def strict(self) -> dict[str, Any]:
         try:
-            return format_of(self.struct).schema
+            return self._arguments.strict()
         except TypeError as error:
             problem = str(error)
         try:
@@ -345,34 +347,84 @@ class _Signature:
         raise TypeError(f"{problem} (or make it with strict=False)")
 
     def loose(self) -> dict[str, Any]:
+        return self._arguments.loose()
+
+    def read(self, text: str) -> dict[str, Any]:
+        # Some servers send an empty text for a call without arguments.
+        arguments = self._arguments.decode(text or "{}")
+        for name in self.null_is_default:
+            if name in arguments and arguments[name] is None:
+                del arguments[name]
+        return arguments
+
+
+class _Arguments(Protocol):
+    """The parameters of a function: their schema, and what decodes them."""
+
+    def strict(self) -> dict[str, Any]:
+        """Return the strict schema. Raises TypeError, naming the parameter."""
+
+    def loose(self) -> dict[str, Any]:
+        """Return a schema that may have what the strict one cannot."""
+
+    def decode(self, text: str, /) -> dict[str, Any]:
+        """Return the arguments that are given. Raises ValueError."""
+
+
+class _Struct:
+    """The parameters as a msgspec Struct."""
+
+    def __init__(self, name: str, fields: list[tuple[str, Any, Any]]) -> None:
+        self._struct = msgspec.defstruct(name, fields, kw_only=True, forbid_unknown_fields=True)
+        self._decoder = WholeNumbers(self._struct)
+
+    def strict(self) -> dict[str, Any]:
+        return format_of(self._struct).schema
+
+    def loose(self) -> dict[str, Any]:
         try:
-            (_,), parts = msgspec.json.schema_components((self.struct,), ref_template="#/$defs/{name}")
+            (_,), parts = msgspec.json.schema_components((self._struct,), ref_template="#/$defs/{name}")
         except TypeError:
-            raise TypeError(f"{self.struct.__name__}: {self._odd_parameters()}") from None
-        schema: dict[str, Any] = parts.pop(self.struct.__name__)
+            raise TypeError(f"{self._struct.__name__}: {self._odd_parameters()}") from None
+        schema: dict[str, Any] = parts.pop(self._struct.__name__)
         schema.pop("title", None)
         return {**schema, "$defs": parts} if parts else schema
 
     def _odd_parameters(self) -> str:
         """Say which parameters have a type without a JSON schema."""
         odd = []
-        for field in msgspec.structs.fields(self.struct):
+        for field in msgspec.structs.fields(self._struct):
             try:
                 msgspec.json.schema(field.type)
             except TypeError:
                 odd.append(field.name)
         return f"no JSON schema has the type of {', '.join(odd)}; use a struct, an enum, a list or a scalar"
 
-    def read(self, text: str) -> dict[str, Any]:
-        # Some servers send an empty text for a call without arguments.
-        arguments = msgspec.structs.asdict(self._decoder.decode(text or "{}"))
-        for name in self.null_is_default:
-            if arguments[name] is None:
-                del arguments[name]
+    def decode(self, text: str, /) -> dict[str, Any]:
+        arguments = msgspec.structs.asdict(self._decoder.decode(text))
         return {name: value for name, value in arguments.items() if value is not msgspec.UNSET}
 
 
+def _arguments(name: str, fields: list[tuple[str, Any, Any]]) -> _Arguments:
+    if any(_is_pydantic(hint) for _, hint, _ in fields):
+        from aimlasync.structured.pydantic_models import Arguments
+
+        return Arguments(name, [(field, hint, default is msgspec.NODEFAULT) for field, hint, default in fields])
+    return _Struct(name, fields)
+
+
+def _is_pydantic(hint: Any) -> bool:
+    if "pydantic" not in sys.modules:
+        return False
+    from aimlasync.structured.pydantic_models import is_pydantic
+
+    return is_pydantic(hint)
+
+
 def _takes_none(hint: Any) -> bool:
+    if _is_pydantic(hint):
+        bare = typing.get_args(hint)[0] if typing.get_origin(hint) is Annotated else hint
+        return type(None) in typing.get_args(bare)
     info = mi.type_info(hint)
     while isinstance(info, mi.Metadata):
         info = info.type

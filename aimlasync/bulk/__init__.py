@@ -1,7 +1,7 @@
-"""Jobs of many rows: read them, ask about each, lose no answer and pay for none twice.
+"""Jobs of many rows: one request for each row, no answer lost, and none paid for twice.
 
-A caller of the client, by its public names; importing it imports no command line and no simulator. A room imports those
-above it, never one below:
+It uses the client by its public names, and imports no command line and no simulator. A room imports those above it,
+never one below:
 
 input     a file or stream as rows: CSV, JSONL, Parquet; a shard of them
 tasks     what is asked about a row, how its answer is read, and the result
@@ -13,10 +13,10 @@ workers   a job in several processes: the parent's side and the worker's
 api       `map` and `classify` over an iterable, `run` over a file with a journal
 
 Beside api: batch_chat (with batch_columns, loop_clients) and answer_store for engines that run on many machines;
-report, one HTML page about a journal. fits checks a value against a JSON schema, for tasks.
+report, one HTML page about a journal.
 
 A row of `run` goes through jobs/runner.py (in and out), jobs/ask_one.py (request, call, result) and jobs/journaled.py
-(which rows, and their records); its request is made by its task.
+(which rows, and their records); its request is made by its task (tasks/tasks.py, tasks/classification.py).
 """
 
 from aimlasync.bulk.answer_store import DirectoryStore, Store
@@ -30,9 +30,11 @@ from aimlasync.bulk.jobs.job import Job
 from aimlasync.bulk.jobs.options import Options
 from aimlasync.bulk.journal.journal import Journal, JournalError
 from aimlasync.bulk.journal.record import Record
+from aimlasync.bulk.output.evaluate import evaluate
 from aimlasync.bulk.output.export import export
 from aimlasync.bulk.output.merge import merge
 from aimlasync.bulk.output.target import OverwriteError
+from aimlasync.bulk.progress.quality import LabelQuality, Quality
 from aimlasync.bulk.progress.summary import Summary
 from aimlasync.bulk.tasks.answer_schema import Form, FormError, load_form
 from aimlasync.bulk.tasks.classification import ClassifyTask
@@ -57,12 +59,14 @@ __all__ = [
     "Job",
     "Journal",
     "JournalError",
+    "LabelQuality",
     "LabelsError",
     "Options",
     "OverwriteError",
     "Prompt",
     "PromptError",
     "PromptTask",
+    "Quality",
     "Record",
     "Request",
     "RequestError",
@@ -73,6 +77,7 @@ __all__ = [
     "Summary",
     "Task",
     "classify",
+    "evaluate",
     "export",
     "load_form",
     "map",

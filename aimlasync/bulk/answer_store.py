@@ -1,8 +1,9 @@
-"""Good answers by what was asked, so that a row whose machine died, or whose block is done again, is not paid twice.
+"""A cache of good answers by a digest of their request, so that a row that is computed again is not paid for again.
 
-A store is a cache and never the record of a job: what is not in it, or cannot be read, is asked again. It holds good
-answers alone, each under the digest of all that decides it and with a checksum, so that a torn or foreign value is no
-answer. A store can be pickled, so it holds nothing open and no password. Imports requests and `journal.disk`.
+A row is computed again when its machine died or an engine repeats its block. The cache is no record of a job: an answer
+that is missing or cannot be read is requested again. Each answer has a checksum, so that a value that was cut or is of
+another program is no answer. A store can be pickled, so it holds nothing open and no password. It may import requests
+and `journal.disk`.
 """
 
 from __future__ import annotations

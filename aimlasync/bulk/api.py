@@ -232,6 +232,8 @@ async def run(
     and cannot keep a cap of money.
     A file at `output` that this job did not write, or that was changed since, is refused with OverwriteError, a kind of
     InputError, or JournalError; `overwrite` replaces it.
+    Where rows were added, changed, moved or removed since the last run, the others keep their answers: a row is known
+    by its id, else by what is asked about it. `Summary.changes` counts them. Another task is refused with JournalError.
     Errors of rows are in the journal; what stops the job is in the summary. Raises InputError and JournalError before
     any call, OSError when the journal cannot be written.
     """
@@ -248,7 +250,7 @@ async def run(
         if is_table:
             Target(path, journal=journal_path, overwrite=overwrite, option="-o").check()
         if columns is not None:
-            check_columns(source, columns, written_as, limit=options.limit)
+            check_columns(source, columns, written_as, add=add, limit=options.limit, gold=options.gold)
         if answerer is not None and options.concurrency is None:
             options = replace(options, concurrency=answerer.workers)
         rows = JournaledRows(
@@ -328,6 +330,7 @@ def _write(
             id_of=rows.task.custom_id,
             overwrite=overwrite,
             excel=excel,
+            gold=rows.options.gold,
         )
     except OverwriteError as error:
         # It was checked before the first call, so the file was written while the job ran.

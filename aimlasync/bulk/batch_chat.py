@@ -1,8 +1,8 @@
-"""A batch of rows in, the same rows with answers out: the function that engines for data larger than one machine call.
+"""`BatchChat`: a function from a batch of rows to the same rows with answers, for engines such as Ray Data and Spark.
 
-`BatchChat` knows no engine and imports none. It can be pickled, and holds then no key: keys are read from the
-environment of the process that asks. A row never raises: what became of it is in its columns. What is asked, and how
-an answer is read, is a task; columns are in `batch_columns`, clients in `loop_clients`, answers kept in `answer_store`.
+It knows no engine and imports none. It can be pickled and then holds no key: keys are read from the environment of the
+process that makes the calls. A row never raises: its result or error is in its columns. The request and the reading of
+an answer are a task's; columns are in `batch_columns`, clients in `loop_clients`, and cached answers in `answer_store`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from aimlasync.bulk.tasks.classification import ClassifyTask, Shot
 from aimlasync.bulk.tasks.messages import without_nulls
 from aimlasync.bulk.tasks.request import Api, Request, RequestError
 from aimlasync.bulk.tasks.tasks import BatchTask, EmptyTextError, PromptTask, Task, empty_result, id_of
-from aimlasync.config import Limits, Timeout
+from aimlasync.config import Limits, Structured, Timeout
 from aimlasync.errors import AimlasyncError
 from aimlasync.resilience.retry import Retry
 
@@ -77,6 +77,7 @@ class BatchChat:
         shots: Sequence[Shot] = (),
         confidence: bool = False,
         params: Mapping[str, Any] | None = None,
+        structured: Structured = "auto",
         endpoint: Api = "chat",
         id_column: str | None = None,
         add: Mapping[str, str] | None = None,
@@ -113,6 +114,7 @@ class BatchChat:
                 shots=shots,
                 confidence=confidence,
                 params=params,
+                structured=structured,
                 id_column=id_column,
             )
         elif prompt is not None:
@@ -122,6 +124,7 @@ class BatchChat:
                 endpoint=endpoint,
                 system=system,
                 params=params,
+                structured=structured,
                 id_column=id_column,
                 form=form,
                 judge=judge,

@@ -1,68 +1,28 @@
 """Joins the chunks of a stream into one chat completion.
 
-Text and arguments are concatenated; of a number or word, the last value counts; tool calls are told apart by their
-index. It has no I/O. It may import `chat.chunks` and what lies below it.
+Text and arguments are concatenated; of a number or word, the last value counts; `chat.call_pieces` tells tool calls
+apart, and `chat.merging` has the rules for fields that no struct declares. It has no I/O. It may import these two,
+`chat.chunks` and what lies below it.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
+from aimlasync.chat.call_pieces import Call, Calls
 from aimlasync.chat.chunks import ChatCompletionChunk, ChunkChoice, ToolCallDelta
+from aimlasync.chat.merging import merge, merged, update
 from aimlasync.chat.types import (
     Annotation,
     ChatCompletion,
     Choice,
-    CustomCall,
-    FunctionCall,
     Logprobs,
     Message,
     TokenLogprob,
-    ToolCall,
     Usage,
 )
 from aimlasync.wire.base import Meta
-
-
-class _Call:
-    """One tool call being assembled."""
-
-    __slots__ = ("arguments", "id", "input", "name", "type")
-
-    def __init__(self) -> None:
-        self.id = ""
-        self.type = ""
-        self.name = ""
-        self.arguments: list[str] = []
-        self.input: list[str] | None = None
-
-    def differs(self, piece: ToolCallDelta, *, indexed: bool) -> bool:
-        """Whether `piece` begins another call than this one."""
-        name = piece.function.name if piece.function is not None else None
-        if piece.id and self.id:
-            # Servers have been seen that change the id within one call of the same index. Only a new id with a name
-            # begins another call there.
-            return piece.id != self.id and (not indexed or bool(name))
-        return not indexed and not piece.id and bool(name) and bool(self.name)
-
-    def add(self, piece: ToolCallDelta) -> None:
-        self.id = piece.id or self.id
-        self.type = piece.type or self.type
-        if piece.function is not None:
-            # The name comes whole; servers that repeat it send the same name.
-            self.name = piece.function.name or self.name
-            if piece.function.arguments:
-                self.arguments.append(piece.function.arguments)
-        if piece.custom is not None:
-            self.name = piece.custom.name or self.name
-            self.input = self.input or []
-            if piece.custom.input:
-                self.input.append(piece.custom.input)
-
-    def whole(self) -> ToolCall:
-        if self.input is not None:
-            custom = CustomCall(name=self.name, input="".join(self.input))
-            return ToolCall(id=self.id, type=self.type or "custom", custom=custom)
-        function = FunctionCall(name=self.name, arguments="".join(self.arguments))
-        return ToolCall(id=self.id, type=self.type or "function", function=function)
+from aimlasync.wire.reading import add_fields
 
 
 class _Growing:
@@ -74,9 +34,8 @@ class _Growing:
         "content",
         "finish_reason",
         "function",
-        "latest",
         "logprobs",
-        "moved",
+        "more",
         "reasoning",
         "refusal",
         "role",
@@ -88,16 +47,16 @@ class _Growing:
         self.content: list[str] | None = None
         self.refusal: list[str] | None = None
         self.reasoning: list[str] | None = None
-        self.calls: dict[int, _Call] = {}
-        self.latest = -1
-        # The server's index whose call was last assigned to another index.
-        self.moved = -1
+        self.calls: Calls | None = None
         self.annotations: list[Annotation] | None = None
-        self.function: _Call | None = None
+        self.function: Call | None = None
         self.finish_reason: str | None = None
         self.logprobs: Logprobs | None = None
+        # Undeclared fields: those of the deltas, and those of the choice.
+        self.more: tuple[dict[str, Any], dict[str, Any]] | None = None
 
-    def add(self, choice: ChunkChoice) -> None:
+    def add(self, choice: ChunkChoice, *, open: bool) -> None:
+        """Take in a choice; `open` tells that it may have undeclared fields."""
         delta = choice.delta
         if delta.content is not None:
             if self.content is None:
@@ -108,8 +67,9 @@ class _Growing:
         if delta.role is not None:
             self.role = delta.role
         if delta.tool_calls is not None:
-            for piece in delta.tool_calls:
-                self._call(piece).add(piece)
+            if self.calls is None:
+                self.calls = Calls()
+            self.calls.add(delta.tool_calls, open=open)
         if delta.reasoning_content is not None:
             if self.reasoning is None:
                 self.reasoning = []
@@ -119,31 +79,16 @@ class _Growing:
                 self.refusal = []
             self.refusal.append(delta.refusal)
         if delta.function_call is not None:
-            self.function = self.function or _Call()
+            self.function = self.function or Call()
             self.function.add(ToolCallDelta(function=delta.function_call))
         if delta.annotations is not None:
             self.annotations = [*(self.annotations or ()), *delta.annotations]
         if choice.logprobs is not None:
             self._add_logprobs(choice.logprobs)
-
-    def _call(self, piece: ToolCallDelta) -> _Call:
-        """Return the call that a piece belongs to: by its index, unless the piece begins another call.
-
-        Some servers leave the index out, or give every call the index 0. There a new id or a second name begins a call.
-        """
-        index = piece.index if piece.index is not None else self.latest
-        known = self.calls.get(index)
-        if known is None:
-            index = max(index, 0)
-        elif known.differs(piece, indexed=piece.index is not None):
-            index = max(self.calls) + 1
-        elif piece.index is not None and index != self.latest and self.moved == index and not piece.id:
-            # A fragment of the call that was assigned to another index.
-            index = self.latest
-        if piece.index is not None and index != piece.index:
-            self.moved = piece.index
-        self.latest = index
-        return self.calls.setdefault(index, _Call())
+        if open and (vars(delta) or vars(choice)):
+            self.more = self.more or ({}, {})
+            merge(self.more[0], vars(delta))
+            update(self.more[1], vars(choice))
 
     def _add_logprobs(self, more: Logprobs) -> None:
         if self.logprobs is None:
@@ -165,7 +110,7 @@ class _Growing:
             content=_joined(self.content),
             refusal=_joined(self.refusal),
             reasoning_content=_joined(self.reasoning),
-            tool_calls=[self.calls[i].whole() for i in sorted(self.calls)] or None,
+            tool_calls=(self.calls and self.calls.whole()) or None,
             function_call=function,
             annotations=self.annotations,
         )
@@ -173,7 +118,11 @@ class _Growing:
         if logprobs is not None:
             # It is copied, since later chunks extend it.
             logprobs = Logprobs(content=_copied(logprobs.content), refusal=_copied(logprobs.refusal))
-        return Choice(index=index, message=message, finish_reason=self.finish_reason, logprobs=logprobs)
+        choice = Choice(index=index, message=message, finish_reason=self.finish_reason, logprobs=logprobs)
+        if self.more is not None:
+            add_fields(message, merged(self.more[0]))
+            add_fields(choice, merged(self.more[1]))
+        return choice
 
 
 def _copied(tokens: list[TokenLogprob] | None) -> list[TokenLogprob] | None:
@@ -187,7 +136,7 @@ def _joined(pieces: list[str] | None) -> str | None:
 class Assembler:
     """Takes the chunks of one stream, and returns them as one ChatCompletion, complete or cut."""
 
-    __slots__ = ("_choices", "_head", "_meta", "_tail", "_usage")
+    __slots__ = ("_choices", "_head", "_meta", "_more", "_tail", "_usage")
 
     def __init__(self) -> None:
         self._choices: dict[int, _Growing] = {}
@@ -195,6 +144,8 @@ class Assembler:
         self._head: ChatCompletionChunk | None = None
         self._usage: Usage | None = None
         self._meta: Meta | None = None
+        # Undeclared fields of the chunks.
+        self._more: dict[str, Any] = {}
         # Whether the last chunk held usage or cost and no choices, which ends a stream as a finish_reason does.
         self._tail = False
 
@@ -210,11 +161,18 @@ class Assembler:
         if chunk.meta is not None:
             self._meta = chunk.meta
         self._tail = not chunk.choices and (chunk.usage is not None or chunk.meta is not None)
+        try:
+            # Bytes alone mean that it has no undeclared field, at any depth.
+            open = type(chunk.json_place) is not bytes
+        except AttributeError:
+            open = True
+        if open:
+            update(self._more, vars(chunk))
         for choice in chunk.choices:
             growing = self._choices.get(choice.index)
             if growing is None:
                 growing = self._choices[choice.index] = _Growing()
-            growing.add(choice)
+            growing.add(choice, open=open)
             if choice.usage is not None:
                 self._usage = choice.usage
 
@@ -233,7 +191,7 @@ class Assembler:
     def whole(self) -> ChatCompletion:
         """Return the chunks so far as one reply."""
         head = self._head or ChatCompletionChunk()
-        return ChatCompletion(
+        whole = ChatCompletion(
             id=head.id,
             created=head.created,
             model=head.model,
@@ -243,3 +201,5 @@ class Assembler:
             system_fingerprint=head.system_fingerprint,
             meta=self._meta,
         )
+        add_fields(whole, self._more)
+        return whole

@@ -7,7 +7,7 @@ or null, choices are empty, and usage and cost come in chunks of their own at th
 
 from __future__ import annotations
 
-from typing import Any
+from typing import cast
 
 import msgspec
 
@@ -17,24 +17,26 @@ from aimlasync.chat.types import (
     Logprobs,
     Usage,
 )
-from aimlasync.wire.base import Meta, Received, Wire, decode
+from aimlasync.wire.base import Json, Meta, Open, Received
+from aimlasync.wire.objects import json_hook
+from aimlasync.wire.reading import build, read
 
 
-class FunctionDelta(Wire):
+class FunctionDelta(Open):
     """A piece of a function call."""
 
     name: str | None = None
     arguments: str | None = None
 
 
-class CustomDelta(Wire):
+class CustomDelta(Open):
     """A piece of a custom tool call."""
 
     name: str | None = None
     input: str | None = None
 
 
-class ToolCallDelta(Wire):
+class ToolCallDelta(Open):
     """A piece of the tool call number `index`; id, type and name come once, arguments in fragments."""
 
     index: int | None = None
@@ -44,7 +46,7 @@ class ToolCallDelta(Wire):
     custom: CustomDelta | None = None
 
 
-class Delta(Wire):
+class Delta(Open):
     """What a chunk adds to a message."""
 
     content: str | None = None
@@ -56,7 +58,7 @@ class Delta(Wire):
     annotations: list[Annotation] | None = None
 
 
-class ChunkChoice(Wire):
+class ChunkChoice(Open):
     """What a chunk adds to one choice; `delta` is never None, also where the server leaves it out."""
 
     index: int = 0
@@ -66,8 +68,13 @@ class ChunkChoice(Wire):
     usage: Usage | None = None
     """Where Moonshot states it, in the last chunk."""
 
+    def settle(self) -> None:
+        # Some servers send "" instead of null (seen: ollama, sglang).
+        if self.finish_reason == "":
+            self.finish_reason = None
 
-class GroqTail(Wire):
+
+class GroqTail(Open):
     """Groq's own block in the last chunk."""
 
     usage: Usage | None = None
@@ -77,7 +84,7 @@ class ChatCompletionChunk(Received):
     """One chunk of a stream; the last ones may have usage or cost and no choices."""
 
     id: str = ""
-    object: str = "chat.completion.chunk"
+    object: str = msgspec.field(default_factory=lambda: "chat.completion.chunk")
     created: int | None = None
     model: str = ""
     choices: list[ChunkChoice] = []
@@ -85,47 +92,53 @@ class ChatCompletionChunk(Received):
     service_tier: str | None = None
     system_fingerprint: str | None = None
     meta: Meta | None = None
+    obfuscation: str | None = None
+    """Padding, which hides the length of the text from who reads the traffic (OpenAI)."""
     x_groq: GroqTail | None = None
-    error: Any = None
+    error: Json = None
+
+    def settle(self) -> None:
+        for choice in self.choices:
+            choice.settle()
 
 
-_chunk = msgspec.json.Decoder(ChatCompletionChunk)
+_chunk = msgspec.json.Decoder(ChatCompletionChunk, dec_hook=json_hook)
 
 
 def decode_chunk(raw: bytes) -> ChatCompletionChunk:
     """Decode one event's data. Raises like `decode_completion`."""
-    chunk = decode(raw, _chunk, ChatCompletionChunk)
-    for choice in chunk.choices:
-        # Some servers send "" instead of null (seen: ollama, sglang).
+    try:
+        chunk = _chunk.decode(raw)
+    except (ValueError, RecursionError):
+        # The errors of msgspec are ValueErrors, as are those of invalid UTF-8.
+        chunk = cast(ChatCompletionChunk, read(raw, ChatCompletionChunk))
+        chunk.settle()
+        return chunk
+    chunk.json_place = raw
+    for number, choice in enumerate(chunk.choices):
         if choice.finish_reason == "":
             choice.finish_reason = None
-    chunk.__dict__["raw"] = raw
+        choice.json_place = (raw, "choices", number)
+        delta = choice.delta
+        delta.json_place = (raw, "choices", number, "delta")
+        if delta.tool_calls is not None:
+            for at, piece in enumerate(delta.tool_calls):
+                piece.json_place = (raw, "choices", number, "delta", "tool_calls", at)
+    if chunk.usage is not None:
+        chunk.usage.json_place = (raw, "usage")
     return chunk
 
 
 def chunk_of(reply: ChatCompletion) -> ChatCompletionChunk:
     """Return a whole reply as the only chunk of a stream, for servers that ignore `stream`."""
-    chunk = decode_chunk(reply.raw)
-    for choice, whole in zip(chunk.choices, reply.choices, strict=False):
-        message = whole.message
-        choice.delta = Delta(
-            content=message.content,
-            role=message.role,
-            refusal=message.refusal,
-            reasoning_content=message.reasoning_content,
-            function_call=None
-            if message.function_call is None
-            else FunctionDelta(name=message.function_call.name, arguments=message.function_call.arguments),
-            tool_calls=[
-                ToolCallDelta(
-                    index=index,
-                    id=call.id,
-                    type=call.type,
-                    function=FunctionDelta(name=call.function.name, arguments=call.function.arguments),
-                    custom=None if call.custom is None else CustomDelta(name=call.custom.name, input=call.custom.input),
-                )
-                for index, call in enumerate(message.tool_calls or ())
-            ]
-            or None,
-        )
+    said = reply.to_dict()
+    said["object"] = "chat.completion.chunk"
+    for choice, whole in zip(said.get("choices") or (), reply.choices, strict=False):
+        # The message as it was read, which may be no dict on the wire.
+        delta = choice["delta"] = whole.message.to_dict()
+        choice.pop("message", None)
+        for index, call in enumerate(delta.get("tool_calls") or ()):
+            call["index"] = index
+    chunk = build(said, ChatCompletionChunk)
+    chunk.settle()
     return chunk

@@ -9,14 +9,15 @@ and what servers send beyond them.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import msgspec
 
 from aimlasync.chat.endings import ending_of
 from aimlasync.chat.vendor_parameters import VendorParameters
 from aimlasync.config import CALL_OPTIONS, CallOptions
-from aimlasync.wire.base import Meta, Received, Reply, Wire, decode
+from aimlasync.wire.base import Json, Meta, Object, Open, Reply, Wire
+from aimlasync.wire.objects import json_hook
 
 # --- What is sent -----------------------------------------------------------------------------------------------------
 
@@ -150,7 +151,7 @@ class ChatOptions(CallOptions, VendorParameters, total=False):
 class ChatParams(ChatOptions, total=False):
     """Parameters of `client.chat.completions.create` besides `model`, `messages` and `stream`."""
 
-    response_format: Mapping[str, Any] | None
+    response_format: Mapping[str, Any] | type | None
 
 
 PARAMETERS = ChatParams.__optional_keys__ - CALL_OPTIONS
@@ -168,7 +169,7 @@ def _function() -> str:
     return "function"
 
 
-class FunctionCall(Wire):
+class FunctionCall(Open):
     """A function's name, and its arguments as text that the model wrote and that may be invalid JSON."""
 
     name: str = ""
@@ -176,20 +177,26 @@ class FunctionCall(Wire):
 
 
 class _NoFunction(FunctionCall, frozen=True):  # type: ignore[misc]  # msgspec allows it
-    """The `function` of a custom call: a plain default, which the encoder omits."""
+    """The `function` of a custom call: a plain default, which the encoder omits. There is one, in copies too."""
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __reduce__(self) -> Any:
+        return "_NO_FUNCTION"
 
 
 _NO_FUNCTION = _NoFunction()
 
 
-class CustomCall(Wire):
+class CustomCall(Open):
     """A custom tool's name and its free-form input."""
 
     name: str = ""
     input: str = msgspec.field(default_factory=str)
 
 
-class ToolCall(Wire):
+class ToolCall(Open):
     """One tool call of an answer; `custom` is set instead of `function` when `type` is "custom"."""
 
     id: str = ""
@@ -198,7 +205,7 @@ class ToolCall(Wire):
     custom: CustomCall | None = None
 
 
-class URLCitation(Wire):
+class URLCitation(Open):
     """Where in the answer a web page is cited."""
 
     url: str = ""
@@ -207,35 +214,36 @@ class URLCitation(Wire):
     end_index: int = 0
 
 
-class Annotation(Wire):
+class Annotation(Open):
     """A note on a part of the answer."""
 
     type: str = ""
     url_citation: URLCitation | None = None
 
 
-class TopLogprob(Wire):
+class TopLogprob(Open):
     """One candidate token and its natural-log probability."""
 
     token: str = ""
-    logprob: float = 0.0
-    bytes: list[int] | None = None
+    logprob: float = msgspec.field(default_factory=float)
+    # A factory: the encoder omits plain defaults, and servers send this null.
+    bytes: list[int] | None = msgspec.field(default_factory=lambda: None)
 
 
 class TokenLogprob(TopLogprob):
     """A token of the answer, and the candidates it was chosen from."""
 
-    top_logprobs: list[TopLogprob] = []
+    top_logprobs: list[TopLogprob] = msgspec.field(default_factory=lambda: [])
 
 
-class Logprobs(Wire):
+class Logprobs(Open):
     """Log probabilities of the answer's tokens."""
 
     content: list[TokenLogprob] | None = None
     refusal: list[TokenLogprob] | None = None
 
 
-class Message(Received):
+class Message(Open):
     """The assistant's message; may be sent back as it is, in `messages` of the next call."""
 
     role: str = msgspec.field(default_factory=_assistant)
@@ -245,7 +253,7 @@ class Message(Received):
     annotations: list[Annotation] | None = None
     reasoning_content: str | None = None
     function_call: FunctionCall | None = None
-    audio: Any = None
+    audio: Object | None = None
 
     @property
     def parsed(self) -> Any:
@@ -253,16 +261,21 @@ class Message(Received):
         return self.__dict__.get("parsed")
 
 
-class Choice(Wire):
+class Choice(Open):
     """One answer; `finish_reason` is stop, length, tool_calls, content_filter, or a word of the server's own."""
 
-    index: int = 0
+    index: int = msgspec.field(default_factory=int)
     message: Message = msgspec.field(default_factory=Message)
     finish_reason: str | None = None
     logprobs: Logprobs | None = None
 
+    def settle(self) -> None:
+        # Some servers send "" instead of null (seen: ollama, sglang).
+        if self.finish_reason == "":
+            self.finish_reason = None
 
-class PromptTokensDetails(Wire):
+
+class PromptTokensDetails(Open):
     """Parts of the prompt's tokens."""
 
     cached_tokens: int | None = None
@@ -274,7 +287,7 @@ class PromptTokensDetails(Wire):
     video_tokens: int | None = None
 
 
-class CompletionTokensDetails(Wire):
+class CompletionTokensDetails(Open):
     """Parts of the answer's tokens; reasoning tokens have been seen larger than the total they are part of."""
 
     reasoning_tokens: int | None = None
@@ -286,17 +299,17 @@ class CompletionTokensDetails(Wire):
     rejected_prediction_tokens: int | None = None
 
 
-class UsageExtras(Wire, repr_omit_defaults=True):
+class UsageExtras(Open):
     """What some servers add to the `usage` of either endpoint; `cost.tokens` says what it means."""
 
-    cost: Any = None
+    cost: Json = None
     """US dollars, or an object of them (OpenRouter, Perplexity and others)."""
-    cost_details: Any = None
-    is_byok: Any = None
+    cost_details: Json = None
+    is_byok: Json = None
     """Whether the call went over the user's own key for the model; `cost` is then the gateway's fee (OpenRouter)."""
-    estimated_cost: Any = None
+    estimated_cost: Json = None
     """US dollars (DeepInfra)."""
-    cost_in_usd_ticks: Any = None
+    cost_in_usd_ticks: Json = None
     """Ten-billionths of a US dollar (xAI)."""
     reasoning_tokens: int | None = None
     cached_tokens: int | None = None
@@ -304,7 +317,7 @@ class UsageExtras(Wire, repr_omit_defaults=True):
     prompt_cache_miss_tokens: int | None = None
     cache_read_input_tokens: int | None = None
     cache_creation_input_tokens: int | None = None
-    cache_creation: Any = None
+    cache_creation: Json = None
 
 
 class Usage(UsageExtras):
@@ -327,7 +340,7 @@ class ChatCompletion(Reply):
     """
 
     id: str = ""
-    object: str = "chat.completion"
+    object: str = msgspec.field(default_factory=lambda: "chat.completion")
     created: int | None = None
     model: str = ""
     choices: list[Choice] = []
@@ -335,7 +348,7 @@ class ChatCompletion(Reply):
     service_tier: str | None = None
     system_fingerprint: str | None = None
     meta: Meta | None = None
-    error: Any = None
+    error: Json = None
     """Set only where a server reports a failure under a 200; `create` raises it."""
 
     @property
@@ -356,15 +369,31 @@ class ChatCompletion(Reply):
         """The first choice's decoded answer after `parse`; None after `create`."""
         return self.choices[0].message.parsed if self.choices else None
 
+    def settle(self) -> None:
+        for choice in self.choices:
+            choice.settle()
 
-_completion = msgspec.json.Decoder(ChatCompletion)
+
+_completion = msgspec.json.Decoder(ChatCompletion, dec_hook=json_hook)
 
 
 def decode_completion(raw: bytes) -> ChatCompletion:
     """Decode a whole reply. Raises msgspec.DecodeError (or its ValidationError) for what is no JSON object."""
-    reply = decode(raw, _completion, ChatCompletion)
-    for choice in reply.choices:
+    try:
+        reply = _completion.decode(raw)
+    except (ValueError, RecursionError):
+        # The errors of msgspec are ValueErrors, as are those of invalid UTF-8.
+        return ChatCompletion.from_json(raw)
+    reply.json_place = raw
+    for number, choice in enumerate(reply.choices):
+        choice.json_place = (raw, "choices", number)
         if choice.finish_reason == "":
             choice.finish_reason = None
-    reply.__dict__["raw"] = raw
+        message = choice.message
+        message.json_place = (raw, "choices", number, "message")
+        if message.tool_calls is not None:
+            for at, call in enumerate(message.tool_calls):
+                call.json_place = (raw, "choices", number, "message", "tool_calls", at)
+    if reply.usage is not None:
+        reply.usage.json_place = (raw, "usage")
     return reply

@@ -1,10 +1,22 @@
-"""The command line: options in, a call of the library, words for people out.
+"""The command line: it reads options, calls the library, and prints for people.
 
-Answers go to stdout and messages for people to stderr; `-` is stdin or stdout; a word means the same in every command;
-keys come from the environment and from nowhere else. Imports all of the library, and the simulator only when it is
-asked for.
-Exit codes: 0 done · 1 the job or call failed · 2 wrong use or input · 3 some rows failed · 129, 130, 143 ended by
-SIGHUP, Ctrl-C, SIGTERM · 141 the reader of standard output left.
+Answers go to stdout and messages to stderr; `-` is stdin or stdout; an option means the same in every command; keys
+come from the environment and from nowhere else. It may import all of the library, and the simulator only where a
+command needs it. Exit codes: 0 done · 1 the job or call failed · 2 wrong use or input · 3 some rows failed · 75 a limit
+by the day stopped the job · 129, 130, 143 ended by SIGHUP, Ctrl-C, SIGTERM · 141 the reader of standard output left.
+
+    bulk, chat, classify, export, models, report, simulate   one command each (`export` has `merge` too)
+    options         what all commands share: options, the client, and errors as one line
+    job_options     the options that `bulk` and `classify` share
+    workers_option  --workers: worker processes, and what Ctrl-C does to them
+    ray_option      --ray: a Ray cluster
+    run_job         runs a job: Ctrl-C, progress, the summary, the exit code
+    help            `--help` in topics of one screen, and what was meant by a misspelt word
+    display         what is on the screen while a job runs, and when it ends
+    quality_tables  agreement with a gold column, as tables on the screen
+    ctrl_c          signal handlers
+    terminal        text that is safe for a terminal
+    files           what FILE and -o mean
 """
 
 from __future__ import annotations
@@ -19,6 +31,7 @@ from aimlasync.cli.chat import chat
 from aimlasync.cli.classify import classify
 from aimlasync.cli.ctrl_c import exit_code, signals_interrupt
 from aimlasync.cli.export import export, merge
+from aimlasync.cli.help import exit_codes
 from aimlasync.cli.models import models
 from aimlasync.cli.options import one_line_errors
 from aimlasync.cli.report import report
@@ -45,7 +58,11 @@ class _Commands(click.Group):
             return super().invoke(ctx)
 
 
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    cls=_Commands,
+    epilog=exit_codes(),
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.version_option(__version__, prog_name="aimlasync")
 def cli() -> None:
     """Chat, classify and look around on the AI/ML API, ByteSpike and OpenAI-compatible servers.

@@ -1,4 +1,7 @@
-"""aimlasync bulk: any request for each row of a file. Turns options into a task and a job; `run_job` runs it."""
+"""aimlasync bulk: any request for each row of a file.
+
+It turns options into a task and a job, which `run_job` runs. It may import bulk and the shared files of `cli`.
+"""
 
 from __future__ import annotations
 
@@ -19,30 +22,52 @@ from aimlasync.bulk.output.tables import is_journal_path
 from aimlasync.bulk.tasks.answer_schema import load_form
 from aimlasync.bulk.tasks.request import is_request_line
 from aimlasync.bulk.tasks.tasks import BatchTask, PromptTask, Task
-from aimlasync.cli.files import FORMATS, check_outputs, excel_option, image_option, is_file, open_input, reading_options
-from aimlasync.cli.job_options import JobOptions, job_options
-from aimlasync.cli.options import ModelChoice, Where, WrongUseError, find_server, model_options, where_options
+from aimlasync.cli.files import (
+    FORMATS,
+    check_outputs,
+    excel_option,
+    image_option,
+    is_file,
+    open_input,
+    reading_options,
+    said_text,
+)
+from aimlasync.cli.help import TopicCommand
+from aimlasync.cli.job_options import JobOptions, id_option, job_options
+from aimlasync.cli.options import (
+    ModelChoice,
+    Where,
+    WrongUseError,
+    find_server,
+    model_options,
+    structured_option,
+    where_options,
+)
 from aimlasync.cli.run_job import run_to_file, run_to_stream
+from aimlasync.config import Structured
 
 MESSAGES = "messages"
 """The column that holds a conversation, where no prompt is given."""
 
 
-@click.command()
+@click.command(cls=TopicCommand)
 @click.argument("file", metavar="FILE")
 @click.option(
     "-o", "--output", metavar="PATH", default="-", help="The journal (.jsonl), or a table (.csv, .xlsx, .parquet, ...)."
 )
-@click.option("--format", "format_", type=FORMATS, help="Of FILE; by default found by its name and content.")
+@click.option("--format", "format_", type=FORMATS, help="Of FILE; else by its name and content.")
 @click.option(
-    "--prompt", metavar="TEMPLATE", help="The user message for a row; {column} and {column.key} are filled in."
+    "--prompt",
+    metavar="TEMPLATE",
+    help="The user message for a row; {column} and {column.key} are filled in; or @FILE.",
 )
 @image_option
-@click.option("--system", metavar="TEXT", help="The system message.")
+@click.option("--system", metavar="TEMPLATE", help="The system message; likewise.")
 @click.option("--params", metavar="JSON", help="""Other parameters of the calls, such as '{"max_tokens": 200}'.""")
 @click.option("--schema", metavar="FILE", help="A JSON schema, or module:Type: what every answer must look like.")
-@click.option("--id", "id_column", metavar="COLUMN", help="The column that names a row; by default they are numbered.")
-@click.option("--columns", metavar="A,B,C", help="Of the table: columns of FILE, and what `export --help` names.")
+@id_option
+@structured_option
+@click.option("--columns", metavar="A,B,C", help="Columns of a table, as in export --help.")
 @excel_option
 @reading_options
 @job_options
@@ -59,6 +84,7 @@ def bulk(
     schema: str | None,
     id_column: str | None,
     columns: str | None,
+    structured: Structured,
     excel: bool,
     reading: Reading,
     flags: JobOptions,
@@ -69,9 +95,11 @@ def bulk(
 
     FILE has requests in the format of OpenAI's Batch API (JSONL with custom_id, url and body, or the bodies alone),
     rows (CSV, JSONL, Excel, Parquet, ...) for a --prompt, or a column `messages`. The output has one line for each, in
-    the Batch API's result format; run the same command again to go on after Ctrl-C, a crash or an error.
+    the Batch API's result format; run the same command again to go on after Ctrl-C, a crash or an error, or to ask
+    about what is new or changed in FILE.
     """
     server = find_server(where, choice.model)
+    prompt, system = said_text(prompt, "--prompt"), said_text(system, "--system")
     to_file = is_file(output)
     with closing(open_input(file, format_, reading, spool=to_file, default="jsonl")) as source:
         first = source.sample(1)[0]
@@ -103,6 +131,7 @@ def bulk(
                 params=_params(params),
                 id_column=id_column,
                 form=None if schema is None else load_form(schema),
+                structured=structured,
                 judge=flags.retry_invalid > 0,
             )
             task.name = source.name

@@ -1,6 +1,7 @@
-"""aimlasync classify: a label for each row of a table. Turns options into a task and a job; `run_job` runs it.
+"""aimlasync classify: a label for each row of a table.
 
-Without a key it runs on the built-in simulator, and says so: this is for a first look, and no other command does it.
+It turns options into a task and a job, which `run_job` runs. Without a key it runs on the built-in simulator, and says
+so: this is for a first look, and no other command does it. It may import bulk and the shared files of `cli`.
 """
 
 from __future__ import annotations
@@ -16,13 +17,15 @@ from aimlasync.bulk.input.formats import format_of_path
 from aimlasync.bulk.input.rows import Format, InputError, Reading
 from aimlasync.bulk.input.source import Source
 from aimlasync.bulk.jobs.streamed import StreamedRows
+from aimlasync.bulk.output.gold import check_gold_labels
 from aimlasync.bulk.output.streams import open_stream
 from aimlasync.bulk.output.tables import check_format, format_of_stream
+from aimlasync.bulk.progress.quality import quality_of_job
 from aimlasync.bulk.tasks.answer_schema import load_form
 from aimlasync.bulk.tasks.classification import ClassifyTask
 from aimlasync.bulk.tasks.few_shot import read_shots
 from aimlasync.bulk.tasks.images import check_image_columns
-from aimlasync.bulk.tasks.labels import read_labels
+from aimlasync.bulk.tasks.labels import GRAMMAR, read_labels
 from aimlasync.bulk.tasks.text_column import SAMPLE, text_column
 from aimlasync.cli.files import (
     FORMATS,
@@ -33,8 +36,10 @@ from aimlasync.cli.files import (
     open_input,
     reading_options,
     row_writer,
+    said_text,
 )
-from aimlasync.cli.job_options import JobOptions, job_options
+from aimlasync.cli.help import TopicCommand
+from aimlasync.cli.job_options import JobOptions, id_option, job_options
 from aimlasync.cli.options import (
     NO_KEY,
     ModelChoice,
@@ -44,33 +49,39 @@ from aimlasync.cli.options import (
     find_server,
     has_key,
     model_options,
+    structured_option,
     where_options,
 )
 from aimlasync.cli.run_job import run_to_file, run_to_stream
 from aimlasync.cli.workers_option import own_part
+from aimlasync.config import Structured
 from aimlasync.endpoints.providers import AIMLAPI, refusal
 
 _UNASKED = "no AIML_API_KEY or BYTESPIKE_API_KEY: answers come from the built-in simulator, not from a model"
 
 
-@click.command()
+@click.command(cls=TopicCommand, notes=GRAMMAR)
 @click.argument("file", metavar="FILE")
-@click.option("--labels", metavar="A,B,C", help="The labels to choose from; @FILE has them with their meanings.")
-@click.option("--schema", metavar="FILE", help="Instead of labels: a JSON schema, or module:Type, to fill in.")
+@click.option("--labels", metavar="A,B,C", help="The labels to choose from, as said below, or @FILE.")
+@click.option("--schema", metavar="FILE", help="Instead of labels: a JSON schema or module:Type.")
+@structured_option
 @click.option("--multi", is_flag=True, help="Each row gets all labels that apply.")
-@click.option("--few-shot", metavar="FILE", help="Examples to show: a CSV or JSONL of texts and labels.")
+@click.option("--ordinal", is_flag=True, help="The labels are in order, lowest first.")
+@click.option("--few-shot", metavar="FILE", help="Examples to show: a table of texts and labels.")
 @click.option("--confidence", is_flag=True, help="Add how sure the model was, where it gives token probabilities.")
-@click.option("--text", metavar="COLUMN", help="The column to judge; by default `text`, or the only one with prose.")
+@click.option("--text", metavar="COLUMN", help="The column to judge; else text, or the only prose.")
 @image_option
-@click.option("--prompt", metavar="TEMPLATE", help="The user message; {text} and {any column} are filled in.")
-@click.option("--system", metavar="TEXT", help="The system message, instead of the one made from the labels.")
+@click.option("--prompt", metavar="TEMPLATE", help="The user message: {text}, {any column}; or @FILE.")
+@click.option("--system", metavar="TEMPLATE", help="The system message likewise, for the one of labels.")
+@id_option
 @click.option(
     "-o", "--output", metavar="PATH", default="-", help="A table, by extension .csv, .xlsx, ...; makes a run resumable."
 )
-@click.option("--format", "format_", type=FORMATS, help="Of FILE; by default found by its name and content.")
+@click.option("--format", "format_", type=FORMATS, help="Of FILE; else by its name and content.")
 @click.option("--label-column", metavar="NAME", default="label", show_default=True, help="The column to add.")
 @excel_option
-@click.option("--gold", metavar="COLUMN", help="The right labels: prints accuracy and a confusion table.")
+@click.option("--gold", metavar="COLUMN", help="The right labels: prints accuracy, F1, confusion.")
+@click.option("--columns", metavar="A,B,C", help="Columns of the output, as in export --help.")
 @click.option("--no-simulate", is_flag=True, help="Without a key fail, instead of asking the simulator.")
 @reading_options
 @job_options
@@ -81,27 +92,31 @@ def classify(
     labels: str | None,
     schema: str | None,
     multi: bool,
+    ordinal: bool,
     few_shot: str | None,
     confidence: bool,
     text: str | None,
     images: tuple[str, ...],
     prompt: str | None,
     system: str | None,
+    id_column: str | None,
     output: str,
     format_: Format | None,
     label_column: str,
     gold: str | None,
+    columns: str | None,
     excel: bool,
     no_simulate: bool,
+    structured: Structured,
     reading: Reading,
     flags: JobOptions,
     choice: ModelChoice,
     where: Where,
 ) -> None:
-    """Give each row of FILE one of the labels; FILE is a table (CSV, JSONL, Excel, Parquet, ...), - is stdin.
+    """Give each row of FILE, a table (CSV, JSONL, Excel, Parquet, ...) or - for stdin, one of the labels.
 
-    With -o the answers are kept in PATH.journal as they come: run the same command again to go on after Ctrl-C or an
-    error, or to try failed rows again.
+    With -o answers are kept in PATH.journal: the same command again goes on where it stopped, tries failed rows
+    again, and labels what is new in FILE.
     """
     if where.simulate and no_simulate:
         raise WrongUseError("--simulate or --no-simulate, not both")
@@ -109,7 +124,10 @@ def classify(
         raise WrongUseError("say what to choose from: --labels support,billing,sales, or --schema FILE")
     if schema is not None and multi:
         raise WrongUseError("--multi goes with --labels; a schema says itself what may be several")
-    names = None if labels is None else read_labels(labels)
+    if ordinal and (schema is not None or multi):
+        raise WrongUseError("--ordinal goes with --labels, one a row, in order from the lowest to the highest")
+    prompt, system = said_text(prompt, "--prompt"), said_text(system, "--system")
+    names = None if labels is None else read_labels(labels, multi=multi)
     form = None if schema is None else load_form(schema)
     unasked = not where.simulate and where.base_url is None and where.key_env is None and not has_key()
     if unasked and no_simulate:
@@ -135,14 +153,23 @@ def classify(
             text=column,
             images=images,
             multi=multi,
+            ordinal=ordinal,
             shots=[] if few_shot is None else read_shots(few_shot, text=column or "text", label=gold or label_column),
             confidence=confidence,
+            id_column=id_column,
+            structured=structured,
         )
         task.name = source.name
-        task.prompt.check(source.columns)
+        task.check_columns(source.columns)
         check_image_columns(images, source.columns, source.name)
         added = _added(source, task, label_column, confidence=confidence)
-        _check_gold(source, gold)
+        if gold is not None:
+            if not task.labels:
+                raise WrongUseError("--gold compares labels, and the schema has no field with an enum")
+            check_gold_labels(source, gold, quality_of_job(task.identity()))
+        wanted = None if columns is None else [name.strip() for name in columns.split(",")]
+        if wanted is not None and not to_file:
+            raise WrongUseError("--columns are those of a table; add -o PATH.csv, .jsonl or .parquet")
         written = format_of_path(output) or format_of_stream(source)
         check_format(output, written, excel=excel)
         if not (to_file or flags.dry_run):
@@ -163,6 +190,7 @@ def classify(
                     flags,
                     server,
                     output,
+                    columns=wanted,
                     add=added,
                     errors=errors,
                     models=models,
@@ -202,9 +230,3 @@ def _check_confidence(server: Server) -> None:
     refused = refusal(provider, "chat", {"model": server.model, "logprobs": True})
     if refused is not None and refused[0] == "logprobs":
         raise WrongUseError(f"--confidence: {server.model} gives no token probabilities; choose another --model")
-
-
-def _check_gold(source: Source, gold: str | None) -> None:
-    if gold is not None and gold not in source.columns:
-        there = ", ".join(column for column in source.columns if column)
-        raise InputError(source.name, f"no column {gold!r} for --gold; there are: {there}")

@@ -1,7 +1,9 @@
-"""Ctrl-C, SIGTERM and a terminal that hangs up: events of the loop while a job runs, an interrupt elsewhere.
+"""Handlers of SIGINT (Ctrl-C), SIGTERM and SIGHUP: they call a function of a running job, and interrupt other commands.
 
-While `on_interrupt` lasts a signal never interrupts code at a random place; it calls a function between two steps of
-the loop. A SIGHUP that was ignored when the process began (nohup) stays ignored. Imports the standard library alone.
+While `on_interrupt` lasts, a signal calls a function between two steps of the loop and never interrupts code at a
+random place. What a job does then is `JobView.interrupt` in `run_job`; with `--workers`, the parent alone gets Ctrl-C
+and tells the worker processes (`workers_option`). A SIGHUP that was ignored when the process began (nohup) stays
+ignored. It imports the standard library alone.
 """
 
 from __future__ import annotations

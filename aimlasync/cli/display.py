@@ -1,4 +1,4 @@
-"""What people see of a job: a live view while it runs, a summary when it ends; both on stderr.
+"""What is on the screen of a job: a live view while it runs, a summary when it ends; both on stderr.
 
 Shows numbers, labels and messages of errors, and never a prompt or a text. The live view is on a terminal alone, and
 not where the rows themselves go to that terminal. Colours are of the eight that every theme has, on text that reads
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, cast
 
@@ -21,21 +21,25 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from aimlasync.bulk.jobs.dry_run import Forecast
+from aimlasync.bulk.jobs.dry_run import Estimate, Forecast
 from aimlasync.bulk.jobs.job import Job
+from aimlasync.bulk.journal.table_changes import Changes
 from aimlasync.bulk.progress.progress import LIMITS, Snapshot
 from aimlasync.bulk.progress.summary import Summary
 from aimlasync.bulk.tasks.classification import ClassifyTask
+from aimlasync.bulk.tasks.labels import shown_label
 from aimlasync.cli import terminal
 from aimlasync.cli.options import counted, one_line
+from aimlasync.cli.quality_tables import MAX_LINES, NAME, glyph, quality_facts, quality_tables
 
 _WIDTH = 80
-# Greatest width of names at the side and at the head of a table, and most lines of a table of labels.
-_NAME = 24
-_HEAD = 14
-_MAX_LINES = 12
+# Most labels that are printed before a job.
+MAX_LABELS = 20
 # Longest bar of a label.
 _BAR = 36
+# Where there is no terminal: seconds until the first line about a job, and between those that follow.
+_FIRST_LINE = 10.0
+_LINE = 60.0
 # Seconds between two snapshots of a job.
 _LIVE = 0.25
 _JSON = 1.0
@@ -56,6 +60,8 @@ class ProgressDisplay:
         self._console.width -= 4
         is_seen = mode == "auto" and sys.stderr.isatty() and not (stdout_is_rows and sys.stdout.isatty())
         self._live = Live(console=self._console, transient=True, auto_refresh=False) if is_seen else None
+        # Seconds of the job at which it is told in a line, where nothing else tells it.
+        self._next_line = _FIRST_LINE if mode == "auto" and not sys.stderr.isatty() else None
         self._job: Job | None = None
         self._timer: asyncio.TimerHandle | None = None
 
@@ -88,6 +94,13 @@ class ProgressDisplay:
         if self._live is not None and size >= _SILENT:
             self.note(f"reading {size / 2**30:.1f} GB of input and journal first")
 
+    def changes(self, name: str, changes: Changes) -> None:
+        """Say how the input differs from that of the last run."""
+        if self._mode == "json":
+            click.echo(_encode({"changes": changes}), err=True)
+        else:
+            self.note(f"{name} has changed: {changes}")
+
     def note(self, text: str) -> None:
         """Say something without disturbing the view."""
         self._console.print(f"aimlasync: {text}", markup=False, highlight=False)
@@ -106,6 +119,13 @@ class ProgressDisplay:
         else:
             show_forecast(self._title, self._job, forecast)
 
+    def labels(self, task: ClassifyTask) -> None:
+        """Say how the labels were understood, before anything is asked."""
+        if self._mode == "json" and task.meanings:
+            click.echo(_encode({"labels": task.meanings}), err=True)
+        elif self._mode == "auto" and task.meanings:
+            show_labels(task.meanings, ordinal=task.ordinal)
+
     def _refresh(self) -> None:
         assert self._job is not None
         # Snapshots also measure what holds a job back, so they are taken without a view too.
@@ -114,11 +134,39 @@ class ProgressDisplay:
             self._print_json(snapshot)
         if self._live is not None:
             self._live.update(_view(self._title, snapshot, self._console.width), refresh=True)
+        if self._next_line is not None and snapshot.seconds >= self._next_line:
+            self._next_line = snapshot.seconds + _LINE
+            self.note(progress_line(self._title, snapshot))
         wait = _JSON if self._mode == "json" else _LIVE
         self._timer = asyncio.get_running_loop().call_later(wait, self._refresh)
 
     def _print_json(self, snapshot: Snapshot) -> None:
         click.echo(_encode(snapshot), err=True)
+
+
+def progress_line(title: str, now: Snapshot) -> str:
+    """Return how far a job is, in one line."""
+    finished = now.done + now.failed
+    of = "" if now.total is None else f" of {now.total:,} ({100 * finished / max(1, now.total):.0f} %)"
+    return ", ".join([f"{title}: {finished:,}{of} rows", *_parts(now)[1:], *filter(None, [_held_back(now)])])
+
+
+def _parts(now: Snapshot) -> list[str]:
+    speed = f"{now.calls_per_second:,.1f}" if now.calls_per_second < 10 else f"{now.calls_per_second:,.0f}"
+    parts = [
+        f"{now.done:,} done",
+        f"{now.failed:,} failed" if now.failed else "",
+        f"{now.in_flight:,} in flight",
+        f"{speed} calls/s",
+        f"{_short(now.tokens_per_second)} tokens/s",
+        "" if now.cost_usd is None else _money(now.cost_usd),
+        "" if now.eta_seconds is None else f"{duration(now.eta_seconds)} left",
+    ]
+    return list(filter(None, parts))
+
+
+def _held_back(now: Snapshot) -> str:
+    return "" if now.limited_by is None else f"held back by {LIMITS[now.limited_by]}"
 
 
 def _view(title: str, now: Snapshot, width: int) -> RenderableType:
@@ -127,7 +175,7 @@ def _view(title: str, now: Snapshot, width: int) -> RenderableType:
     share = f"  {finished:,}" + (
         "" if now.total is None else f"/{now.total:,} {100 * finished / max(1, now.total):.0f} %"
     )
-    title = title if len(title) <= _NAME else title[: _NAME - 3] + "..."
+    title = title if len(title) <= NAME else title[: NAME - 3] + "..."
     head = Table.grid(expand=True)
     head.add_column(no_wrap=True)
     head.add_column(ratio=1)
@@ -141,23 +189,13 @@ def _view(title: str, now: Snapshot, width: int) -> RenderableType:
         pulse=now.total is None,
     )
     head.add_row(Text(f"{title}  "), bar, Text(share, style="bold"))
-    parts = [
-        f"{now.done:,} done",
-        f"{now.failed:,} failed" if now.failed else "",
-        f"{now.in_flight:,} in flight",
-        f"{now.calls_per_second:,.1f} calls/s" if now.calls_per_second < 10 else f"{now.calls_per_second:,.0f} calls/s",
-        f"{_short(now.tokens_per_second)} tokens/s",
-        "" if now.cost_usd is None else _money(now.cost_usd),
-        "" if now.eta_seconds is None else f"{_duration(now.eta_seconds)} left",
-    ]
     lines = [Text()]
-    for part in filter(None, parts):
+    for part in _parts(now):
         if lines[-1] and len(lines[-1]) + 2 + len(part) > width:
             lines.append(Text())
         lines[-1].append("  " if lines[-1] else "")
         lines[-1].append(part, style="red" if part.endswith("failed") else "")
-    held = "" if now.limited_by is None else f"held back by {LIMITS[now.limited_by]}"
-    return Group(head, *lines, Text(held, style="dim", no_wrap=True, overflow="ellipsis"))
+    return Group(head, *lines, Text(_held_back(now), style="dim", no_wrap=True, overflow="ellipsis"))
 
 
 def _short(number: float) -> str:
@@ -173,6 +211,17 @@ def _money(usd: float) -> str:
     return f"${usd:,.2f}" if usd >= 10 else f"${usd:.4f}"
 
 
+def _whole(number: float) -> str:
+    return f"{number:,.0f}"
+
+
+def _estimate(estimate: Estimate, written: Callable[[float], str]) -> str:
+    """Return a sum with its range, where that says anything."""
+    if estimate.low is None or estimate.high is None or written(estimate.low) == written(estimate.high):
+        return written(estimate.sum)
+    return f"{written(estimate.sum)} ({written(estimate.low)} to {written(estimate.high)})"
+
+
 def show_summary(title: str, job: Job, summary: Summary) -> None:
     """Print what a job came to."""
     console = _console()
@@ -185,12 +234,26 @@ def show_summary(title: str, job: Job, summary: Summary) -> None:
         console.print(_labels(job, labels, console.width))
     console.print()
     console.print(_facts(job, summary))
-    if job.totals.gold:
+    for table in quality_tables(job.totals.quality, console.width):
         console.print()
-        console.print(_confusion(job, labels, console.width))
-    if job.totals.matches:
-        console.print()
-        console.print(_matches(job))
+        console.print(table)
+
+
+def show_labels(labels: Mapping[str, str], *, ordinal: bool) -> None:
+    """Print how the labels were understood."""
+    between = " < " if ordinal else ", "
+    names = [shown_label(label) for label in list(labels)[:MAX_LABELS]]
+    more = f" and {len(labels) - MAX_LABELS:,} more" if len(labels) > MAX_LABELS else ""
+    if not any(labels.values()):
+        click.echo(f"aimlasync: {counted(len(labels), 'label')}: {between.join(names)}{more}", err=True)
+        return
+    order = ", lowest first" if ordinal else ""
+    click.echo(f"aimlasync: {counted(len(labels), 'label')}{order}, and what they mean:", err=True)
+    wide = min(NAME, max(map(len, names)))
+    for name, said in zip(names, labels.values(), strict=False):
+        click.echo(f"  {one_line(name, NAME):{wide}}  {one_line(said, _WIDTH - wide - 4)}".rstrip(), err=True)
+    if more:
+        click.echo(f" {more}", err=True)
 
 
 def show_forecast(title: str, job: Job, forecast: Forecast) -> None:
@@ -205,10 +268,11 @@ def show_forecast(title: str, job: Job, forecast: Forecast) -> None:
     row("asked", f"{counted(forecast.asked, 'row')}{failed}{kept}")
     row("left", f"{counted(forecast.rows, 'row')}, about {counted(forecast.calls, 'call')}")
     if forecast.tokens_in is not None and forecast.tokens_out is not None:
-        row("tokens", f"about {forecast.tokens_in:,} in, {forecast.tokens_out:,} out")
-    row("cost", "unknown" if forecast.cost_usd is None else f"about {_money(forecast.cost_usd)}")
+        ranges = [f"about {_estimate(each, _whole)}" for each in (forecast.tokens_in, forecast.tokens_out)]
+        row("tokens", f"{ranges[0]} in, {ranges[1]} out")
+    row("cost", "unknown" if forecast.cost_usd is None else f"about {_estimate(forecast.cost_usd, _money)}")
     if forecast.seconds is not None:
-        row("time", f"about {_duration(forecast.seconds)}, by {LIMITS[forecast.limited_by or 'concurrency']}")
+        row("time", f"about {duration(forecast.seconds)}, by {LIMITS[forecast.limited_by or 'concurrency']}")
     console.print(table)
 
 
@@ -216,20 +280,22 @@ def _labels(job: Job, labels: list[str], width: int) -> Table:
     """Rows per label, as bars."""
     counts = job.totals.labels
     table = Table.grid(padding=(0, 2))
-    table.add_column(max_width=_NAME, no_wrap=True, overflow="ellipsis")
+    table.add_column(max_width=NAME, no_wrap=True, overflow="ellipsis")
     table.add_column()
     table.add_column(justify="right")
     table.add_column(justify="right")
     # With several labels a row, the shares are of the rows and need not add up.
     most, total = max(counts.values()), job.totals.ok
-    ranked = sorted(dict.fromkeys([*labels, *counts]), key=lambda label: -counts[label])
-    name = min(_NAME, 2 + max(map(len, ranked)))
+    ranked = list(dict.fromkeys([*labels, *counts]))
+    if not job.totals.quality.ordinal:
+        ranked.sort(key=lambda label: -counts[label])
+    name = min(NAME, 2 + max(map(len, ranked)))
     longest = min(_BAR, max(4, width - name - len(f"{most:,}") - len("100.0 %") - 6))
-    for label in ranked[:_MAX_LINES]:
+    for label in ranked[:MAX_LINES]:
         count = counts[label]
-        bar = _glyph("━", "=") * round(longest * count / most) or (_glyph("╸", "-") if count else "")
+        bar = glyph("━", "=") * round(longest * count / most) or (glyph("╸", "-") if count else "")
         table.add_row(Text(f"  {label}"), Text(bar, style="cyan"), f"{count:,}", f"{100 * count / total:.1f} %")
-    if rest := ranked[_MAX_LINES:]:
+    if rest := ranked[MAX_LINES:]:
         count = sum(counts[label] for label in rest)
         table.add_row(f"  {len(rest)} more labels", "", f"{count:,}", f"{100 * count / total:.1f} %")
     return table
@@ -270,12 +336,19 @@ def _facts(job: Job, summary: Summary) -> Table:
     for kind, failures in sorted(totals.failures.items()):
         said_of = f"{failures.count:,} {kind}, such as {failures.example}: {one_line(failures.message, 160)}"
         row("failed", Text(said_of, style="red"))
-    if totals.judged:
-        row("accuracy", f"{100 * totals.right / totals.judged:.1f} % ({totals.right:,} of {totals.judged:,})")
+    if job.options.gold is not None and totals.labelled:
+        for name, words, is_warning in quality_facts(totals.quality, job.options.gold):
+            row(name, Text(words, style="red" if is_warning else ""))
     identity = job.task.identity()
     if identity.get("model"):
         row("model", ", ".join(filter(None, [identity["model"], identity.get("endpoint")])))
     row("tokens", f"{totals.tokens_in:,} in, {totals.tokens_out:,} out")
+    if totals.guessed:
+        row(
+            "estimated",
+            f"{totals.guessed:,} tokens for the caps, by length: the server counted none for "
+            f"{counted(totals.uncounted, 'row')}",
+        )
     row("cost", _cost(job))
     if job.totals.finished:
         seconds = summary.seconds
@@ -303,54 +376,9 @@ def _cost(job: Job) -> str:
     if not totals.priced:
         return "unknown"
     known = "" if totals.priced == totals.replies else f" for {totals.priced:,} of {totals.replies:,} rows"
+    if totals.at_price:
+        known += " at the price given or listed" if totals.at_price == totals.priced else ", some at the price given"
     return f"{_money(totals.cost_usd)}{known}" + (" simulated, nothing was charged" if job.options.simulated else "")
-
-
-def _matches(job: Job) -> Table:
-    """Several labels a row: how often each was given and right."""
-    table = Table.grid(padding=(0, 2))
-    table.add_column(max_width=_NAME, no_wrap=True, overflow="ellipsis")
-    for _ in range(3):
-        table.add_column(justify="right")
-    table.add_row(
-        Text("  label", style="bold"), *(Text(name, style="bold") for name in ("precision", "recall", "rows"))
-    )
-    ranked = sorted(job.totals.matches.items(), key=lambda item: -item[1][2])
-    for label, (both, given, right) in ranked[:_MAX_LINES]:
-        shares = [f"{100 * both / of:.1f} %" if of else "" for of in (given, right)]
-        table.add_row(Text(f"  {label}"), *shares, f"{right:,}")
-    return table
-
-
-def _confusion(job: Job, labels: list[str], width: int) -> Table:
-    """The right labels down and the given ones across; where they do not fit, how many of each were right."""
-    rows = job.totals.confusion(labels)
-    fits = _NAME + sum(2 + max(4, min(len(label), _HEAD)) for label in labels) <= width
-    table = Table.grid(padding=(0, 2))
-    table.add_column(no_wrap=True, max_width=_NAME, overflow="ellipsis")
-    heads = labels if fits else ["right", "of"]
-    for _ in heads:
-        table.add_column(justify="right", no_wrap=True, max_width=_HEAD, overflow="ellipsis")
-    corner = Text("  right \\ given" if fits else "  right label", style="bold")
-    table.add_row(corner, *(Text(head, style="bold") for head in heads))
-    if not fits:
-        rows = sorted(rows, key=lambda row: -sum(row[1]))
-    for value, counts in rows[: len(labels) + _MAX_LINES if fits else _MAX_LINES]:
-        name = Text(f"  {value or '(empty)'}")
-        if fits:
-            cells = [
-                Text(f"{count:,}" if count else _glyph("·", "."), style="bold" if label == value else "")
-                for label, count in zip(labels, counts, strict=True)
-            ]
-            table.add_row(name, *cells)
-        else:
-            table.add_row(name, f"{job.totals.gold[value, value]:,}", f"{sum(counts):,}")
-    return table
-
-
-def _glyph(drawn: str, plain: str) -> str:
-    """A character to draw with, where stderr can carry it."""
-    return drawn if (sys.stderr.encoding or "").lower().startswith("utf") else plain
 
 
 def _console() -> Console:
@@ -360,7 +388,8 @@ def _console() -> Console:
     return console
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Return minutes and seconds, and hours if there are any."""
     minutes, left = divmod(int(seconds + 0.5), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{left:02}" if hours else f"{minutes}:{left:02}"

@@ -14,15 +14,15 @@ from aimlasync.bulk.output.merge import merge as merge_journals
 from aimlasync.bulk.output.result_rows import results_as_rows
 from aimlasync.bulk.output.streams import is_stream
 from aimlasync.bulk.tasks.tasks import id_of
-from aimlasync.cli.files import FORMATS, excel_option, reading_options
+from aimlasync.cli.files import FORMATS, check_journal, excel_option, reading_options
 from aimlasync.cli.options import counted, overwrite_option
 
 _RESULTS = ", ".join(RESULTS)
 
 
 @click.command(
-    epilog=f"Columns: those of the input; of the journal: {_RESULTS}, answer.KEY of an answer in JSON, and "
-    "body.PATH.IN.IT of a response."
+    epilog=f"Columns: those of the input; of the journal: {_RESULTS}, correct (with --gold), "
+    "answer.KEY of an answer in JSON, and body.PATH.IN.IT of a response."
 )
 @click.argument("journal", metavar="JOURNAL")
 @click.option(
@@ -34,6 +34,7 @@ _RESULTS = ", ".join(RESULTS)
 )
 @click.option("--id", "id_", metavar="COLUMN", help="Of FILE: names the rows; by default as the job was told.")
 @click.option("--columns", metavar="A,B,C", help="What to write, in this order.")
+@click.option("--gold", metavar="COLUMN", help="Of FILE: the right labels, for the column `correct`.")
 @click.option("--only-done", is_flag=True, help="Leave out rows that were not asked about.")
 @excel_option
 @reading_options
@@ -45,6 +46,7 @@ def export(
     input_: str | None,
     id_: str | None,
     columns: str | None,
+    gold: str | None,
     only_done: bool,
     reading: Reading,
     overwrite: bool,
@@ -54,6 +56,7 @@ def export(
 
     What an earlier command wrote there from the same journal is replaced; any other file is left alone.
     """
+    check_journal(journal)
     column = id_ or id_column(journal)
     with (
         closing(results_as_rows(open_source(input_, reading=reading)))
@@ -67,6 +70,7 @@ def export(
             source=source,
             columns=None if columns is None else [name.strip() for name in columns.split(",")],
             only_done=only_done,
+            gold=gold,
             overwrite=overwrite,
             excel=excel,
             id_of=default_id if column is None else lambda row: id_of(row, column, input_ or ""),
@@ -84,6 +88,8 @@ def export(
 @overwrite_option
 def merge(journals: tuple[str, ...], output: str, overwrite: bool) -> None:
     """Put the journals of shards together, one line for each row."""
+    for journal in journals:
+        check_journal(journal)
     merged = merge_journals(journals, output, overwrite=overwrite)
     twice = f", {merged.duplicates:,} answered twice" if merged.duplicates else ""
     failed = f", {merged.failed:,} failed" if merged.failed else ""

@@ -1,10 +1,11 @@
 """What FILE and -o mean on the command line, for every command that reads rows and writes them; `-` is stdin or stdout.
 
-Opens and checks through bulk's input and output rooms.
+The files are opened and checked by bulk's input and output rooms. It may import these and `options`.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -41,7 +42,7 @@ def _delimiter(context: click.Context, option: click.Parameter, value: str | Non
     return delimiter
 
 
-excel_option = click.option("--excel", is_flag=True, help="Make CSV for spreadsheets: marked as UTF-8, no cell runs.")
+excel_option = click.option("--excel", is_flag=True, help="CSV for spreadsheets: marked as UTF-8, no cell runs.")
 """For commands that write tables."""
 
 image_option = click.option(
@@ -78,6 +79,29 @@ def open_input(file: str, format_: Format | None, reading: Reading, *, spool: bo
     with suppress(OSError):
         stdin = open(stdin.fileno(), "rb", closefd=False)  # noqa: SIM115
     return results_as_rows(open_stream(stdin, format_, spool=spool, reading=reading, default=default))
+
+
+def said_text(said: str | None, option: str) -> str | None:
+    """Return the text of an option, or with @FILE that of the file, without the line end at its end; @@ is an @."""
+    if said is None or not said.startswith("@"):
+        return said
+    if said.startswith("@@"):
+        return said[1:]
+    path = said[1:]
+    try:
+        with open(path, encoding="utf-8-sig") as file:
+            return file.read().rstrip("\r\n")
+    except UnicodeDecodeError:
+        raise WrongUseError(f"{option} {said}: the file is not UTF-8; save it as UTF-8") from None
+    except OSError as error:
+        what = f"{option} {said}: {error.strerror or type(error).__name__}"
+        raise WrongUseError(f"{what}; name a file of text after @, or write @@ for a text that begins with @") from None
+
+
+def check_journal(path: str) -> None:
+    """Raise WrongUseError for the table of a job, where its journal is meant."""
+    if not os.path.exists(f"{path}.manifest") and os.path.exists(f"{path}.journal.manifest"):
+        raise WrongUseError(f"{path} is the output of a job, and no journal; its journal is {path}.journal")
 
 
 def is_file(output: str) -> bool:

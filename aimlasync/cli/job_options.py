@@ -1,6 +1,7 @@
 """The options that `classify` and `bulk` share, and what they say about how a job runs.
 
-Turns flags into values; asks the vendor for nothing but its list of prices, where money is capped.
+It turns flags into values, and requests nothing but the vendor's list of prices, where money is capped. It may import
+the values of a job, and `options`.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import msgspec
 
 from aimlasync import AsyncClient, Limits, Price, prices_of
 from aimlasync.bulk.input.shard import Shard
-from aimlasync.bulk.jobs.caps import Caps, read_seconds
+from aimlasync.bulk.jobs.caps import Caps, EveryModel, read_seconds
 from aimlasync.bulk.jobs.options import Options
 from aimlasync.bulk.journal.journal import Durability
 from aimlasync.cli.options import WrongUseError, overwrite_option, with_options
@@ -40,7 +41,10 @@ class JobOptions(msgspec.Struct, frozen=True, kw_only=True):
     max_usd: float | None
     price: str | None
     max_tokens: int | None
+    rpd: int | None
+    tpd: int | None
     deadline: str | None
+    timeout: str | None
     dry_run: bool
     canary: int
     errors: str | None
@@ -63,6 +67,8 @@ class JobOptions(msgspec.Struct, frozen=True, kw_only=True):
             "--dedupe": self.dedupe,
             "--durability power": self.durability == "power",
             "--errors": self.errors,
+            "--rpd": self.rpd,
+            "--tpd": self.tpd,
             "--ray": self.ray is not None,
         }
         if name := next((name for name, value in given.items() if value), None):
@@ -76,7 +82,7 @@ class JobOptions(msgspec.Struct, frozen=True, kw_only=True):
             raise WrongUseError("--workers and --ray: a cluster has processes of its own; use one of them")
         try:
             shard = None if self.shard is None else Shard.parse(self.shard)
-            deadline = None if self.deadline is None else read_seconds(self.deadline)
+            deadline, timeout = (None if text is None else read_seconds(text) for text in (self.deadline, self.timeout))
         except ValueError as error:
             raise WrongUseError(str(error)) from None
         return Options(
@@ -86,17 +92,23 @@ class JobOptions(msgspec.Struct, frozen=True, kw_only=True):
             retry_invalid=self.retry_invalid,
             keep_failed=self.keep_failed,
             dedupe=self.dedupe,
-            caps=Caps(max_usd=self.max_usd, max_tokens=self.max_tokens, deadline=deadline),
+            timeout=timeout,
+            caps=Caps(
+                max_usd=self.max_usd,
+                max_tokens=self.max_tokens,
+                requests_per_day=self.rpd,
+                tokens_per_day=self.tpd,
+                deadline=deadline,
+            ),
             gold=gold,
             canary=self.canary if self.dry_run else None,
             simulated=simulated,
         )
 
-    async def prices(self, client: AsyncClient, models: set[str]) -> dict[str, Price]:
+    async def prices(self, client: AsyncClient, models: set[str]) -> Mapping[str, Price]:
         """Return what `models` cost, as given, else as the vendor lists it. Raises WrongUseError for no price."""
         if self.price is not None:
-            given = _price(self.price)
-            return dict.fromkeys(models, given)
+            return EveryModel(_price(self.price))
         if self.max_usd is None and not self.dry_run:
             return {}
         prices: dict[str, Price] = {}
@@ -142,6 +154,11 @@ def _price(text: str) -> Price:
         raise WrongUseError(f"--price {text}: write two amounts in US dollars, in and out: --price 0.05,0.40") from None
 
 
+id_option = click.option(
+    "--id", "id_column", metavar="COLUMN", help="The column that names a row; else by its content."
+)
+"""For both commands that ask about rows."""
+
 job_options = with_options(
     [
         click.option("--limit", type=click.IntRange(1), metavar="N", help="Only the first N rows."),
@@ -149,7 +166,7 @@ job_options = with_options(
             "--concurrency",
             type=click.IntRange(1),
             metavar="N",
-            help="Calls at once; by default as many as the server is found to take.",
+            help="Calls at once; else as many as the server takes.",
         ),
         click.option("--rpm", type=click.FloatRange(0, min_open=True), metavar="N", help="Requests per minute."),
         click.option("--tpm", type=click.FloatRange(0, min_open=True), metavar="N", help="Tokens per minute."),
@@ -177,12 +194,17 @@ job_options = with_options(
             help="What answers survive: a killed process, or a power failure too.",
         ),
         click.option("--max-usd", type=click.FloatRange(0, min_open=True), metavar="USD", help="Spend no more."),
-        click.option("--price", metavar="IN,OUT", help="US dollars for a million tokens, where the vendor lists none."),
+        click.option("--price", metavar="IN,OUT", help="US dollars for a million tokens, where none are stated."),
         click.option(
             "--max-tokens", type=click.IntRange(1), metavar="N", help="Use no more tokens in all, in and out."
         ),
+        click.option(
+            "--rpd", type=click.IntRange(1), metavar="N", help="Requests a day: then stop, and say until when."
+        ),
+        click.option("--tpd", type=click.IntRange(1), metavar="N", help="Tokens a day, in and out."),
         click.option("--deadline", metavar="TIME", help="Take no more rows after 90s, 30m, 2h."),
-        click.option("--dry-run", is_flag=True, help="Ask about a few rows and say what all would take."),
+        click.option("--timeout", metavar="TIME", help="Give a row up that has no answer so long after it was sent."),
+        click.option("--dry-run", is_flag=True, help="Ask about a sample, and say what all would take."),
         click.option(
             "--canary",
             type=click.IntRange(1),

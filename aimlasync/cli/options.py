@@ -17,6 +17,7 @@ import msgspec
 
 from aimlasync import AsyncClient, Endpoint, Limits
 from aimlasync.bulk import FormError, InputError, JournalError, LabelsError, PromptError, RequestError
+from aimlasync.bulk.jobs.caps import UnpricedError
 from aimlasync.cli.ctrl_c import exit_code
 from aimlasync.cli.terminal import printable, reader_left
 from aimlasync.endpoints.endpoint import default_endpoints
@@ -144,6 +145,15 @@ overwrite_option = click.option(
 )
 """For every command that writes files."""
 
+structured_option = click.option(
+    "--structured",
+    type=click.Choice(["auto", "json_schema", "tool", "json_object", "text"]),
+    default="auto",
+    show_default=True,
+    help="How to ask for an answer in a form; auto is the surest way that the model has.",
+)
+"""For every command whose answers have a form."""
+
 
 def has_key() -> bool:
     """Whether the environment has a key of any vendor."""
@@ -218,6 +228,9 @@ def advised(error: AimlasyncError) -> str:
     said = one_line(error.message)
     if isinstance(error, AuthenticationError) and "pass api_key=" in said:
         return said.replace("pass api_key=", _KEY_ENV)
+    if isinstance(error, UnpricedError):
+        # It says itself what to do.
+        return said
     advice = next((advice for kind, advice in _ADVICE if isinstance(error, kind)), None)
     return f"{said}; {advice}" if advice else said
 

@@ -1,12 +1,14 @@
-"""How a command runs a job: Ctrl-C, progress, the summary, the exit code. Shared by `classify` and `bulk`.
+"""How a command runs a job, shared by `classify` and `bulk`: Ctrl-C, progress, the summary, the exit code.
 
-What people see is in `display`, what signals do is in `ctrl_c`, worker processes are in `workers_option`.
+`JobView.interrupt` says what the first and the second Ctrl-C do. The screen is in `display`, signal handlers are in
+`ctrl_c`, and worker processes in `workers_option`.
 """
 
 from __future__ import annotations
 
 import os
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack, ExitStack
 
@@ -16,21 +18,27 @@ from aimlasync.bulk.api import run
 from aimlasync.bulk.input.source import Source
 from aimlasync.bulk.jobs.dry_run import forecast
 from aimlasync.bulk.jobs.job import Job
+from aimlasync.bulk.jobs.journaled import JournaledRows
 from aimlasync.bulk.jobs.options import Options
 from aimlasync.bulk.jobs.runner import LocalRunner
+from aimlasync.bulk.jobs.stop_rules import is_to_come_back
 from aimlasync.bulk.jobs.streamed import StreamedRows
 from aimlasync.bulk.output.failed import write_failed
 from aimlasync.bulk.output.target import Target
 from aimlasync.bulk.progress.summary import Summary
+from aimlasync.bulk.progress.totals import BY_THE_DAY, CapName
+from aimlasync.bulk.tasks.classification import ClassifyTask
 from aimlasync.bulk.tasks.tasks import EmptyTextError, Task
 from aimlasync.cli.ctrl_c import HANG_UP, interrupt, on_interrupt
-from aimlasync.cli.display import ProgressDisplay
+from aimlasync.cli.display import ProgressDisplay, duration
 from aimlasync.cli.job_options import JobOptions, priced
-from aimlasync.cli.options import Server, advised, counted, open_client
+from aimlasync.cli.options import Server, advised, counted, one_line, open_client
 from aimlasync.cli.ray_option import RayCluster
 from aimlasync.cli.workers_option import own_part, run_part, worker_processes
 
 SOME_FAILED = 3
+COME_BACK = 75
+"""A limit by the day: the sysexits.h code for a failure that is over by itself, EX_TEMPFAIL."""
 
 
 class JobView:
@@ -47,6 +55,10 @@ class JobView:
         """Show the job, which is about to run."""
         self.job = job
         job.is_throwaway = self.is_throwaway
+        if job.rows.changes is not None:
+            self.progress.changes(job.rows.source.name, job.rows.changes)
+        if isinstance(job.task, ClassifyTask) and job.pending != 0:
+            self.progress.labels(job.task)
         self._stack.enter_context(self.progress.showing(job))
 
     def interrupt(self, number: int) -> None:
@@ -130,7 +142,9 @@ async def run_to_file(
             view.end()
     assert view.job is not None
     if options.canary is not None and summary.stopped_by is None and not view.signals:
-        view.progress.forecast(forecast(view.job.totals, view.job.options.workers, flags.limits, prices, statistics))
+        job = view.job
+        assert isinstance(job.rows, JournaledRows)
+        view.progress.forecast(forecast(job.totals, job.rows.sample, job.options.workers, flags.limits, statistics))
         return 0
     view.progress.summary(summary)
     return _exit_code(summary, view, flags)
@@ -160,12 +174,37 @@ def size_of(*paths: str) -> int:
     return sum(os.path.getsize(path) for path in paths if os.path.isfile(path))
 
 
+_CAPS: dict[CapName, tuple[str, str | None]] = {
+    "tokens": ("--max-tokens is used up", "raise it"),
+    "deadline": ("--deadline has passed", "give it more time"),
+    "requests per day": ("--rpd is used up", None),
+    "tokens per day": ("--tpd is used up", None),
+}
+"""What ended a job, and what to do; None is to come back later."""
+
+
+def come_back(at: float | None, now: float) -> str:
+    """Return when to come back, in the time of this place."""
+    if at is None:
+        return "come back when the limit is over, mostly within a day"
+    if at <= now:
+        return "come back now"
+    days, then = int((at - now) // 86_400), time.localtime(at)
+    day = "" if time.localtime(now)[:3] == then[:3] else time.strftime("on %A %d %B ", then)
+    left = f"{days} days" if days > 1 else duration(at - now)
+    return f"come back {day}at {time.strftime('%H:%M', then)} (in {left})"
+
+
 def _exit_code(summary: Summary, view: JobView, flags: JobOptions) -> int:
     """Say what is left to do, and return the exit code."""
     job, totals = view.job, summary.totals
     assert job is not None
     go_on = "run the same command to go on" if job.is_resumable else "with -o PATH the same command would go on"
     done = f"{counted(totals.ok, 'row')} done"
+    if summary.stopped_by is not None and (summary.resume_at is not None or is_to_come_back(summary.stopped_by)):
+        when = come_back(summary.resume_at, time.time())
+        click.echo(f"aimlasync: stopped: {one_line(summary.stopped_by.message)}; {done}; {when}, {go_on}", err=True)
+        return COME_BACK
     if summary.stopped_by is not None:
         click.echo(f"aimlasync: stopped: {advised(summary.stopped_by)}; {done}; {go_on}", err=True)
         return 1
@@ -173,11 +212,11 @@ def _exit_code(summary: Summary, view: JobView, flags: JobOptions) -> int:
         click.echo(f"aimlasync: interrupted, {done}; {go_on}", err=True)
         return 128 + view.signals[0]
     if summary.capped_by is not None and (summary.left or totals.total is None):
-        cap = "--max-tokens is used up" if summary.capped_by == "tokens" else "--deadline has passed"
+        cap, more = _CAPS[summary.capped_by]
         left = f", {summary.left:,} left" if summary.left else ""
-        more = "raise it" if summary.capped_by == "tokens" else "give it more time"
+        more = more or come_back(summary.resume_at, time.time())
         click.echo(f"aimlasync: stopped: {cap}; {done}{left}; {more} and {go_on}", err=True)
-        return 1
+        return COME_BACK if summary.capped_by in BY_THE_DAY else 1
     if totals.failed:
         empty = totals.failures.get(EmptyTextError.__name__)
         retried = totals.failed - (empty.count if empty is not None else 0)

@@ -16,6 +16,7 @@ from aimlasync.cli.ctrl_c import on_interrupt
 from aimlasync.cli.options import CommandError, WrongUseError
 
 if TYPE_CHECKING:
+    from aimlasync.config import Mode
     from aimlasync.simulator import Simulator
 
 
@@ -27,6 +28,13 @@ if TYPE_CHECKING:
     default="aimlapi",
     show_default=True,
     help="Whose paths, bodies and errors.",
+)
+@click.option(
+    "--structured",
+    type=click.Choice(["json_schema", "tool", "json_object", "text"]),
+    default="json_schema",
+    show_default=True,
+    help="The surest way to a structured answer that its models have.",
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Decides ids, faults and latency.")
 @click.option("--ttft", type=click.FloatRange(0), default=0.0, metavar="SECONDS", help="Time to the first token.")
@@ -40,6 +48,7 @@ if TYPE_CHECKING:
 def simulate(
     port: int,
     vendor: str,
+    structured: Mode,
     seed: int,
     ttft: float,
     tokens_per_second: float | None,
@@ -58,6 +67,7 @@ def simulate(
         sim = Simulator(
             vendor=vendor,  # type: ignore[arg-type]  # click has checked it
             port=port,
+            structured=structured,
             seed=seed,
             latency=Latency.of(ttft=ttft, tokens_per_second=tokens_per_second, spread=spread),
             requests_per_minute=rpm,

@@ -1,10 +1,10 @@
-"""--workers N: the same command in N processes, each with a part of the rows.
+"""--workers N: the same command in N processes, each with a part of the rows, and what Ctrl-C does to them.
 
-A worker is told by its environment which part is its own and where its parent listens, and everything else by the
-parent's command line. Its stderr is the parent's. It is started in a session of its own, so that a Ctrl-C on the
-terminal reaches the parent alone, which then tells the workers. A worker whose parent is gone ends within
-seconds: calls in flight have that long to be answered, and those that wait for a lease, which nobody will grant, are
-dropped.
+A worker gets its part and its parent's address from the environment, and everything else from the parent's command
+line; its stderr is the parent's. It runs in a session of its own, so that Ctrl-C on the terminal reaches the parent
+alone. The parent then sends all workers "stop" (calls in flight finish), and at a second Ctrl-C "cancel" (they are
+dropped). A worker whose parent is gone ends within `_GRACE` seconds: calls in flight may finish until then, and all
+others, such as those that wait for a lease that nobody would grant, are dropped.
 """
 
 from __future__ import annotations

@@ -1,19 +1,31 @@
 """The client: the pipeline from a request to its reply, and what users call.
 
-It may import everything below it, and nothing above it imports its parts but by this package's names.
+It may import all rooms on the lines above it in the map of CONTRIBUTING.
 
-    client       what users make and call
-    pipeline     the way of a call, in the order in which it happens
-    resources    chat.completions, responses, models: from arguments to a body
-    receive      from an attempt's bytes to a reply, or a stream
-    passthrough  requests of other clients, and answers as bytes
-    call         one call and its attempts, and their books
-    balancer     the choice between upstreams
-    deadlines    many deadlines with one timer
-    observer     what may watch calls
-    stream       an answer in pieces; chat_stream and response_stream know the pieces
-    framing      what a body is by its first bytes: events, JSON, a JSON value a line
-    stream_bounds   how long a stream may keep its reader waiting
+    client            `AsyncClient`, which users make and call
+    pipeline          the steps of a call, in their order
+    resources         chat.completions, responses, models: from arguments to a body
+    stored_responses  retrieve, cancel, delete, input_items and wait of client.responses
+    plain_calls       calls that ask no model; `stored_responses` is made of them
+    passthrough       requests of other clients, and answers as bytes
+    request_head      the id, headers and query that a call adds
+    answer_modes      how one call asks for a structured answer at each upstream, and what a refusal teaches
+    call              one call and its attempts, and what each does to its upstream when it ends
+    balancer          chooses an upstream, and waits there for a permit
+    drain             the calls that wait, which a drained client cancels
+    deadlines         many deadlines with one timer
+    attempt_bounds    the timeouts of an attempt
+    failures          what a bad status, a header or a wrong body means; Retry-After is read here
+    retries           whether there is another attempt, and the wait before it
+    receive           from an attempt's bytes to a reply, or a stream
+    large             decodes answers that are larger than most, in parts
+    framing           how a body is framed, by its first bytes: events, JSON, a JSON value a line
+    stream            an answer as events, and how it ended
+    chat_stream       the events of chat/completions
+    response_stream   the events of responses
+    stream_bounds     the timeouts of a stream
+    observer          the protocols of an observer of calls
+    explanation       says where the time of a call went, and why it waited
 """
 
 from aimlasync.client.client import AsyncClient

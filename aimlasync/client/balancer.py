@@ -1,17 +1,19 @@
-"""The choice between upstreams, and the wait for one: who gets the next attempt of a call, and when.
+"""The load balancer: chooses the upstream for the next attempt of a call, and waits there for a permit.
 
-It may import `call` and what lies below `client`. It chooses and waits; what an upstream can carry, that upstream
-knows. The choice goes by health, pauses, free capacity and latency; calls with the same affinity go to the same
-endpoint as long as it is among the best.
+The choice goes by health, pauses, free capacity and latency, all of which the upstreams keep; calls with the same
+affinity go to the same endpoint as long as it is among the best. It may import `call` and what lies below `client`.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
 from functools import partial
 from hashlib import blake2b
-from typing import Any
+from typing import Any, Literal
 
 from aimlasync.client.call import MAY_HOLD_MEDIA, Attempt, Call, Target
 from aimlasync.config import Limits
@@ -19,12 +21,16 @@ from aimlasync.endpoints.endpoint import Endpoint
 from aimlasync.endpoints.providers import VENDORS, Api, Provider, refusal
 from aimlasync.endpoints.upstream import STRETCH, Permit, Upstream
 from aimlasync.errors import APIConnectionError, OverloadedError, UnsupportedRequestError
-from aimlasync.info import Info, Timing
+from aimlasync.info import Info, Step, Timing
 from aimlasync.wire.redaction import Secrets
 from aimlasync.wire.request_body import encode_request
 
 # An endpoint whose answers have not been timed yet is taken for this fast, in seconds: worth a try.
 _UNTRIED = 0.5
+
+WaitsFor = Literal["pause", "concurrency", "rate", "requests", "tokens", "turn"]
+
+_log = logging.getLogger("aimlasync.retry")
 
 
 class Balancer:
@@ -44,7 +50,7 @@ class Balancer:
     ) -> None:
         if not endpoints:
             raise ValueError("endpoints= must name at least one endpoint")
-        self.upstreams = [Upstream(endpoint, limits, secrets) for endpoint in endpoints]
+        self.upstreams = [Upstream(endpoint, limits, secrets, is_alone=len(endpoints) == 1) for endpoint in endpoints]
         self.max_queue = max_queue
         self.max_queue_per_tenant = max_queue_per_tenant
         self.max_wait = max_wait
@@ -121,18 +127,29 @@ class Balancer:
         loop = asyncio.get_running_loop()
         target = call.targets[0] if len(call.targets) == 1 else self._choose(call, loop.time())
         upstream = target.upstream
+        if call.tried and upstream not in call.tried:
+            info = call.info
+            why = info.steps[-1].why if info.steps else ""
+            _log.info(
+                "the call %s goes on from %s to %s: %s", info.request_id, info.endpoint, upstream.endpoint.name, why
+            )
         tokens = _tokens(call, target)
         permit = upstream.admit_nowait(tokens(), loop)
         if permit is None:
             since = loop.time()
             self._refuse_the_hopeless(call, upstream, since)
             is_full = upstream.limiter.in_flight >= upstream.limiter.limit
-            call.waits_for = _why(upstream, tokens(), since)
+            kind, why = _why(upstream, tokens(), since)
+            ahead = upstream.limiter.queue.ahead(call.priority, call.tenant)
+            call.waits_for = why
             try:
                 permit = await self._wait(call, upstream, tokens)
                 call.waits_for = None
             finally:
-                _waited(call.info.timing, loop.time() - since, is_full)
+                seconds = loop.time() - since
+                step = Step(kind=kind, endpoint=upstream.endpoint.name, seconds=seconds, why=why, ahead=ahead)
+                call.info.steps += (step,)
+                _waited(call.info.timing, seconds, is_full)
         if len(call.targets) > 1 and upstream.circuit.state != "closed" and upstream.circuit.allows(loop.time()):
             upstream.circuit.probing(loop.time())
         return target, permit
@@ -208,18 +225,18 @@ class Balancer:
     def _choose(self, call: Call, now: float) -> Target:
         """Return the best endpoint for the next attempt. Raises when all of them are out.
 
-        An endpoint that has not failed this call goes before one that has, one that is not told to wait before one that
-        is; then the cheapest, or the one of the call's affinity.
+        An endpoint that has not failed this call goes before one that has, then one whose pause, if it has one, ends
+        sooner; then the cheapest, or the one of the call's affinity.
         """
         best: Target | None = None
-        least: tuple[bool, bool, float | bytes] | None = None
+        least: tuple[bool, float, float | bytes] | None = None
         tried, affinity = call.tried, call.affinity
         for target in call.targets:
             upstream = target.upstream
             if not upstream.circuit.allows(now):
                 continue
             cost = _cost(target) if affinity is None else _rank(affinity, target)
-            key = (upstream in tried, upstream.limiter.paused_until > now, cost)
+            key = (upstream in tried, max(0.0, upstream.limiter.paused_until - now), cost)
             if least is None or key < least:
                 best, least = target, key
         if best is not None:
@@ -246,19 +263,26 @@ def _tokens(call: Call, target: Target) -> Callable[[], float]:
     return partial(upstream.estimate, call.model, size, call.max_output, beside)
 
 
-def _why(upstream: Upstream, tokens: float, now: float) -> str:
+def _why(upstream: Upstream, tokens: float, now: float) -> tuple[WaitsFor, str]:
     """Say what a call waits for."""
     name, limiter = upstream.endpoint.name, upstream.limiter
-    why = limiter.stands_against(tokens, now)
-    if why == "tokens":
-        return f"tokens per minute at {name} (it may take {tokens:,.0f})"
-    if why == "concurrency":
-        return f"a place at {name} (the limit is {limiter.limit} in flight)"
-    return {
-        "pause": f"{name}, which asked for a pause",
-        "rate": f"its turn at {name}, whose rate was learned from refusals",
-        "requests": f"requests per minute at {name}",
-    }.get(why or "", f"its turn at {name}")
+    kind: WaitsFor = limiter.stands_against(tokens, now) or "turn"
+    match kind:
+        case "tokens":
+            return kind, f"tokens per minute at {name} (it may take {tokens:,.0f})"
+        case "concurrency":
+            return kind, f"a place at {name} (the limit is {limiter.limit} in flight)"
+        case "rate":
+            return kind, f"its turn at {name}, whose rate was learned from refusals"
+        case "requests":
+            return kind, f"requests per minute at {name}"
+        case "turn":
+            return kind, f"its turn at {name}"
+    left = limiter.paused_until - now
+    if left <= 0:
+        return kind, f"{name}, which another process that shares its quota was told to pause"
+    until = datetime.fromtimestamp(time.time() + left, UTC)
+    return kind, f"{name}, paused until {until:%H:%M:%S} UTC: {upstream.paused_because}"
 
 
 def _waited(timing: Timing, seconds: float, is_full: bool) -> None:

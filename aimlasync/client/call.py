@@ -1,20 +1,22 @@
-"""One call and its attempts: what is to be sent, by when, what happened, and the books of it.
+"""One call and its attempts: what is sent and until when, and what each attempt does to its upstream when it ends.
 
-Plain data and book-keeping without I/O. It may import what lies below `client`, and `observer`. Mutable: the info, the
-endpoints tried, what is reserved of the budget, and what the last retry cost.
+`Attempt.succeed`, `fail` and `abandon` release the permit with an outcome; they book tokens and cost, settle the
+reservation and the retry budget, tell the circuit breaker, and pause the upstream for a stated wait (Retry-After). It
+has no I/O. It may import what lies below `client`, `drain` and `observer`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
 from aimlasync.admission.outcome import Outcome
 from aimlasync.chat.types import Usage
+from aimlasync.client.drain import Waits
 from aimlasync.client.observer import Watch
-from aimlasync.config import Priority, Timeout
+from aimlasync.config import Mode, Priority, Timeout
 from aimlasync.cost.budget import Budget, Reservation, output_cap
 from aimlasync.cost.media import Media, media_in
 from aimlasync.cost.tokens import stated_usd, tokens_of
@@ -48,6 +50,8 @@ class Target(msgspec.Struct, eq=False):
     upstream: Upstream
     url: str
     body: bytes | None
+    mode: Mode | None = None
+    """How the body asks for a structured answer, None where it asks for none or in the user's own way."""
 
 
 class Settings(msgspec.Struct, frozen=True):
@@ -56,7 +60,18 @@ class Settings(msgspec.Struct, frozen=True):
     retry: Retry
     timeout: Timeout
     headers: Headers
+    waits: Waits
     query: Mapping[str, Any] = {}
+
+
+class AnswerModes(Protocol):
+    """What a call knows of the ways in which it asks for a structured answer; see `answer_modes`."""
+
+    fallen: int
+    """Attempts that were refused for the way in which they asked."""
+
+    def fall_back(self, targets: list[Target], error: AimlasyncError, /) -> bool:
+        """Return whether `error` refuses the way and another is left, in which the target asks from now on."""
 
 
 class Call(msgspec.Struct, eq=False):
@@ -74,6 +89,8 @@ class Call(msgspec.Struct, eq=False):
     streams: bool = False
     budget: Budget | None = None
     hedging: Hedging | None = None
+    waits: Waits = msgspec.field(default_factory=Waits)
+    """It is among them while it waits to be sent."""
     priority: Priority = "interactive"
     tenant: str | None = None
     affinity: str | None = None
@@ -95,6 +112,8 @@ class Call(msgspec.Struct, eq=False):
     """Whether it may be sent again only where the server did not take it: 429, 503, and no connection."""
     replaced: bool = False
     """Whether a kept connection died at once under an attempt, which was then made again over a fresh one."""
+    modes: AnswerModes | None = None
+    """The ways in which it asks for a structured answer."""
 
     @property
     def model(self) -> str:
@@ -112,10 +131,18 @@ class Call(msgspec.Struct, eq=False):
         return self.timeout.first_token if self.streams else None
 
     @property
+    def bound(self) -> float | None:
+        """Seconds that the whole of it may take, None without a bound."""
+        timeout = self.timeout
+        return timeout.total if timeout.answer is None or self.streams else timeout.answer
+
+    @property
     def deadline(self) -> float | None:
         """When the whole of it must be over, None for never."""
-        total = self.timeout.total
-        return None if total is None else self.started + total
+        timeout = self.timeout
+        if timeout.answer is not None and not self.streams:
+            return self.started + timeout.answer
+        return None if timeout.total is None else self.started + timeout.total
 
     @property
     def max_output(self) -> int | None:
@@ -146,6 +173,8 @@ class Call(msgspec.Struct, eq=False):
     def attempt(self, target: Target, permit: Permit) -> Attempt:
         """Return the next attempt, which takes with it what was set aside for it."""
         self.info.attempts += 1
+        if self.modes is not None:
+            self.info.structured = target.mode
         reservation, self.reservation = self.reservation, None
         return Attempt(self, target, permit, permit.sent_at, self.info, reservation)
 
@@ -174,7 +203,8 @@ class Attempt(msgspec.Struct, eq=False):
     def beside(self, target: Target, permit: Permit, reservation: Reservation | None) -> Attempt:
         """Return a second attempt of the same call, with facts of its own."""
         self.info.attempts += 1
-        info = msgspec.structs.replace(self.info, timing=msgspec.structs.replace(self.info.timing))
+        timing = msgspec.structs.replace(self.info.timing)
+        info = msgspec.structs.replace(self.info, timing=timing, structured=target.mode)
         return Attempt(self.call, target, permit, permit.sent_at, info, reservation)
 
     @property
@@ -275,15 +305,16 @@ class Attempt(msgspec.Struct, eq=False):
         call.tried.add(upstream)
         if isinstance(error, APIStatusError):
             if error.status in (429, 503) and error.retry_after is not None:
-                upstream.pause(error.retry_after, now, at_most=call.retry.max_retry_after)
+                why = f"it asked for {error.retry_after:.1f} s with HTTP {error.status}"
+                upstream.pause(error.retry_after, now, why, at_most=call.retry.max_retry_after)
             if error.status >= 500:
-                upstream.circuit.failed(now, seconds)
+                upstream.circuit.failed(now, seconds, error)
             else:
                 upstream.circuit.answered(now, seconds)
             if len(call.targets) > 1 and isinstance(error, (AuthenticationError, InsufficientCreditError)):
                 upstream.retire(error.message)
         elif isinstance(error, APIConnectionError):
-            upstream.circuit.failed(now, seconds)
+            upstream.circuit.failed(now, seconds, error)
         else:
             upstream.circuit.answered(now, seconds)
         refused = isinstance(error, APIStatusError) and error.status == 429
@@ -306,7 +337,13 @@ class Attempt(msgspec.Struct, eq=False):
             call.budget.settle(self.reservation)
         now = self.permit.loop.time()
         upstream.circuit.abandoned(now, now - self.started)
-        self.permit.release(Outcome.IGNORED, now=now)
+        self.permit.release(Outcome.IGNORED if self._is_late(now) else Outcome.CANCELLED, now=now)
+
+    def _is_late(self, now: float) -> bool:
+        """Whether a bound of ours ended it, which is the endpoint's failure and no caller's wish."""
+        call, most = self.call, self.call.timeout.attempt
+        is_over = call.deadline is not None and now >= call.deadline
+        return is_over or (most is not None and not call.streams and now - self.started >= most)
 
 
 def _is_free(error: AimlasyncError) -> bool:

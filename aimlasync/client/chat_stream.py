@@ -1,7 +1,8 @@
 """A streamed chat completion: what its events mean.
 
-How they are read and how a stream ends is in `stream`. It may import `call`, `failures`, `stream` and the structs of
-`chat`. Loaded with the first stream: who asks for whole answers alone does without the structs of chunks.
+`chat.chunks` decodes an event. How events are read and how a stream ends is in `stream`. It may import `call`,
+`failures`, `stream` and the structs of `chat`. It is imported with the first stream, because a program without streams
+does not need the structs of chunks.
 """
 
 from __future__ import annotations

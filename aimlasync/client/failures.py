@@ -1,7 +1,9 @@
-"""What a response with a bad status, with words about limits, or without an answer means for its call and upstream.
+"""What a bad status, a header about rate limits, or a body that is no answer means for its call and its upstream.
 
-It may import `call` and what lies below `client`. How a body becomes an error is `wire.error_bodies`; what headers say
-is `endpoints.ratelimit_headers`.
+A wait that a server states, such as Retry-After, is read here into `retry_after` of the error. `Attempt.fail` in `call`
+then pauses the upstream for it, and `resilience.retry` waits for at least as long before the next attempt.
+`wire.error_bodies` makes an error of a body, and `endpoints.ratelimit_headers` reads the headers. It may import `call`
+and what lies below `client`.
 """
 
 from __future__ import annotations
@@ -58,7 +60,7 @@ def heed(upstream: Upstream, reply: RawReply, now: float) -> None:
     if requests_alone and signal.limit_requests and signal.reset_requests is not None:
         # The reset is when all of the limit is back (OpenAI); what is waited for is one request of it.
         pause = signal.reset_requests / signal.limit_requests
-    upstream.pause(pause, now)
+    upstream.pause(pause, now, "its headers say that its minute is used up")
 
 
 async def status_failure(attempt: Attempt, reply: RawReply) -> APIStatusError:

@@ -28,6 +28,9 @@ _HEARTBEATS = frozenset(
     ("heart-beat", "heart_beat", "heartbeat", "keep-alive", "keep_alive", "keepalive", "noop", "null", "ping", "pong")
 )
 
+# Values with nothing between them; more of them are not read.
+_MOST_JOINED = 10_000
+
 _BLANK = re.compile(r"\s*")
 # The values do not matter, only where they end; and Python refuses to read numbers of more than 4,300 digits.
 _scan = json.JSONDecoder(parse_int=len, parse_float=len, parse_constant=len).raw_decode
@@ -168,6 +171,8 @@ class JsonParser:
             except (ValueError, RecursionError):
                 # The end of the body cut it, or it never was JSON.
                 return [*found, sse.Event(data=text[at:].encode())]
+            if len(found) >= _MOST_JOINED:
+                raise sse.EventTooLargeError(MAX_BODY)
             found.append(sse.Event(data=text[at:end].encode()))
             at = _BLANK.match(text, end).end()  # type: ignore[union-attr]  # it matches nothing, too
         self._held += text[at:].encode()
@@ -178,6 +183,15 @@ class JsonParser:
         held = bytes(self._held)
         self._held.clear()
         return self._events.feed(held)
+
+
+def values_in(data: bytes) -> list[bytes]:
+    """Return the JSON values that stand in one event with nothing or line ends between them; what follows counts too.
+
+    Servers leave out the blank line that ends an event.
+    """
+    parser = JsonParser()
+    return [event.data for event in parser.feed(data) + parser.close()]
 
 
 def _bare(line: bytes) -> bytes:

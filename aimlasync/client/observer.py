@@ -1,8 +1,8 @@
-"""What may watch a client's calls: told of their beginning, their stumbles, their pieces and their end.
+"""The protocols of an observer of calls: it is told when a call begins and ends, an attempt fails, or events arrive.
 
-Law: says what an observer is, and nothing of what it does. A watch is told, never asked: nothing that it does changes
-a call, but for the headers that it may add at the beginning. Where nobody watches, a call costs one look at its
-beginning, one at its end, and a stream one with every read.
+`opentelemetry` implements them. An observer cannot change a call, except for the headers that it may add when the call
+begins. A client without an observer pays for one check when a call begins, one when it ends, and one for each read of
+a stream. It may import `errors`, `info` and `wire.base`.
 """
 
 from __future__ import annotations

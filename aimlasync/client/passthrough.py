@@ -18,6 +18,7 @@ import msgspec
 from aimlasync.client import receive
 from aimlasync.client.call import Attempt, Settings
 from aimlasync.client.pipeline import Pipeline
+from aimlasync.client.plain_calls import plain_call
 from aimlasync.client.request_head import address
 from aimlasync.client.stream import Stream
 from aimlasync.config import CallOptions
@@ -56,6 +57,10 @@ class Forwarded:
         self.status = status
         self.headers = headers
         self.info = info
+        self.answer: Any = None
+        """The reply, or the stream, that the bytes are; None for a path that asks no model."""
+        self.body: bytes | None = None
+        """The whole answer, where it is here already; None for one that is still to be read."""
 
     @property
     def end_to_end_headers(self) -> dict[str, str]:
@@ -82,10 +87,10 @@ class _Whole(Forwarded):
     def __init__(self, info: Info, body: bytes, content_type: str | None = None) -> None:
         headers = info.headers if content_type is None else _typed(info.headers, content_type)
         super().__init__(info.status or 200, headers, info)
-        self._body = body
+        self.body = self._rest = body
 
     async def _next(self) -> bytes:
-        body, self._body = self._body, b""
+        body, self._rest = self._rest, b""
         return body
 
 
@@ -236,6 +241,22 @@ async def _through(
     if not isinstance(request, dict):
         raise refused("the body is no JSON object")
     receive_as = _RECEIVE[api, bool(request.get("stream"))]
+    below = None if found["path"] in _APIS else found["path"]
+    return await forwarded(pipeline, api, request, receive_as, options, settings, written=body, path=below)
+
+
+async def forwarded(
+    pipeline: Pipeline,
+    api: Api,
+    request: Mapping[str, Any],
+    receive_as: Callable[[Attempt], Awaitable[Any]],
+    options: CallOptions,
+    settings: Settings,
+    *,
+    written: bytes | None = None,
+    path: str | None = None,
+) -> Forwarded:
+    """Call as `Pipeline.call` does, and return the server's bytes of the answer."""
     seen: _Seen | None = None
 
     async def watched(attempt: Attempt) -> Any:
@@ -243,12 +264,16 @@ async def _through(
         attempt.reply = seen = _Seen(attempt.response)
         return await receive_as(attempt)
 
-    answer = await pipeline.call(
-        api, request, watched, options, settings, written=body, path=None if found["path"] in _APIS else found["path"]
-    )
+    answer = await pipeline.call(api, request, watched, options, settings, written=written, path=path)
+    body = _body_of(api, answer, seen)
+    body.answer = answer
+    return body
+
+
+def _body_of(api: Api, answer: Any, seen: _Seen | None) -> Forwarded:
     if isinstance(answer, Reply):
         # Without bytes of its own it is the sum of a stream that was not asked for.
-        return _Whole(answer.info, answer.raw or encode(answer), "application/json")
+        return _Whole(answer.info, answer.raw or encode(answer.to_dict()), "application/json")
     assert seen is not None
     if answer.whole_body:
         # Whoever asked for a stream reads nothing else, and would take a whole answer for an empty one.
@@ -264,8 +289,8 @@ async def _direct(
     """Ask the first endpoint something that is no model's answer; what it refuses for good is an answer too."""
     loop, transport = pipeline.enter()
     upstream = pipeline.balancer.upstreams[0]
-    call = pipeline.plain_call(
-        method, upstream, upstream.endpoint.url(path), body, settings, options.get("extra_headers")
+    call = plain_call(
+        pipeline, method, upstream, upstream.endpoint.url(path), body, settings, options.get("extra_headers")
     )
     timeout = options.get("timeout")
     if timeout is not None:

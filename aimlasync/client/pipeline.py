@@ -1,10 +1,10 @@
-"""The way of a call, in the order in which it happens.
+"""The steps of a call, in the order in which they happen.
 
     encode once -> choose an upstream -> concurrency permit -> rate limiter -> attempt -> decode, or events
                 -> settle, release the permit with an outcome; release before backoff
 
-The order is the meaning: the body is encoded before the retry loop and shared by every attempt; a call that sleeps
-before a retry holds no permit; a permit lives until the last byte of the body; one deadline covers all of it.
+The order is fixed. The body is encoded before the retry loop and shared by every attempt. A call that waits before a
+retry holds no permit. A permit is held until the last byte of the body. One deadline covers all steps.
 It may import everything below `client` and the parts of this package that `resources` and `passthrough` do not own. It
 knows no HTTP (`transport`), no JSON (`chat`, `responses`) and no arithmetic (`admission`, `resilience`).
 """
@@ -16,9 +16,11 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from functools import partial
 from typing import Any, TypeVar
 
+from aimlasync.client.attempt_bounds import bounded, within
 from aimlasync.client.balancer import Balancer
 from aimlasync.client.call import Attempt, Call, Settings, Target
 from aimlasync.client.deadlines import Deadlines
+from aimlasync.client.drain import drained
 from aimlasync.client.failures import heed, status_failure
 from aimlasync.client.observer import Observer
 from aimlasync.client.request_head import RequestIds, address, headers_of
@@ -26,7 +28,6 @@ from aimlasync.client.retries import before_retry, reserve
 from aimlasync.config import CallOptions
 from aimlasync.cost.budget import Budget
 from aimlasync.endpoints.providers import Api
-from aimlasync.endpoints.upstream import Upstream
 from aimlasync.errors import AimlasyncError, APITimeoutError, ClientClosedError
 from aimlasync.resilience.hedging import Hedging, race
 from aimlasync.transport.aiohttp_session import AiohttpTransport
@@ -48,7 +49,6 @@ class Pipeline:
     """
 
     __slots__ = (
-        "_ids",
         "_loop",
         "_owns_transport",
         "_proxy",
@@ -58,6 +58,7 @@ class Pipeline:
         "budget",
         "deadlines",
         "hedging",
+        "ids",
         "is_closed",
         "observer",
     )
@@ -78,7 +79,7 @@ class Pipeline:
         self.observer: Observer | None = None
         self.is_closed = False
         self._validate = validate
-        self._ids = RequestIds()
+        self.ids = RequestIds()
         # Loop, deadlines and transport belong together, and begin with the first call. A transport that the user gave
         # stays the user's to close.
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -101,6 +102,14 @@ class Pipeline:
             # Proxies are aiohttp's business.
             self._transport = LeanTransport() if self._proxy is None else AiohttpTransport(proxy=self._proxy)
         return loop, self._transport
+
+    def to(self, balancer: Balancer, transport: Transport) -> Pipeline:
+        """Return another way to send, with the same budget, hedging and observer."""
+        other = Pipeline(
+            balancer, transport=transport, budget=self.budget, hedging=self.hedging, validate=self._validate
+        )
+        other.observer = self.observer
+        return other
 
     def now(self) -> float:
         """Return the loop's time, 0.0 before there is a loop."""
@@ -135,7 +144,9 @@ class Pipeline:
         `path` is the path below the base URLs, where it is not that of the api.
         """
         loop, transport = self.enter()
-        info = self._ids.info(str(body.get("model", "")), extra := options.get("extra_headers") if options else None)
+        if settings.waits.is_drained:
+            raise drained()
+        info = self.ids.info(str(body.get("model", "")), extra := options.get("extra_headers") if options else None)
         timeout = options.get("timeout") if options else None
         call = Call(
             "POST",
@@ -149,8 +160,16 @@ class Pipeline:
             bool(body.get("stream")),
             self.budget,
             self.hedging,
+            settings.waits,
         )
+        modes = None
         if options:
+            if (structured := options.get("structured")) is not None:
+                from aimlasync.client.answer_modes import answer_modes
+
+                call.modes = modes = answer_modes(
+                    self.balancer, api, body, info, structured, validate=self._validate, targets=call.targets
+                )
             call.priority = options.get("priority", "interactive")
             call.tenant, call.affinity = options.get("tenant"), options.get("affinity")
             call.budget = options.get("budget", call.budget)
@@ -165,38 +184,11 @@ class Pipeline:
         except BaseException as error:
             call.give_up(error)
             raise
+        if modes is not None and modes.fallen:
+            modes.learn(call.targets, getattr(answer, "info", info))
         if call.watch is not None and isinstance(answer, Reply):
             call.watch.answered(answer)
         return answer
-
-    async def get(
-        self,
-        upstream: Upstream,
-        url: str,
-        receive: Receive[T],
-        settings: Settings,
-        *,
-        extra_headers: Mapping[str, str] | None = None,
-    ) -> T:
-        """Ask an endpoint for what it knows about itself, in the same way."""
-        loop, transport = self.enter()
-        call = self.plain_call("GET", upstream, url, None, settings, extra_headers)
-        return await self.run(call, receive, loop, transport)
-
-    def plain_call(
-        self,
-        method: str,
-        upstream: Upstream,
-        url: str,
-        body: bytes | None,
-        settings: Settings,
-        extra_headers: Mapping[str, str] | None,
-    ) -> Call:
-        """Return a call that goes to one upstream and asks no model."""
-        info = self._ids.info("", extra_headers)
-        headers = headers_of(info, settings, extra_headers)
-        target = Target(upstream, url, body)
-        return Call(method, [target], headers, info, settings.timeout, settings.retry, self.now())
 
     async def run(self, call: Call, receive: Receive[T], loop: asyncio.AbstractEventLoop, transport: Transport) -> T:
         """Try until there is an answer, the policy gives up, or the deadline passes."""
@@ -207,17 +199,24 @@ class Pipeline:
         is_late = False
         try:
             if call.budget is not None:
-                call.reservation = await reserve(call, call.budget)
+                with call.waits:
+                    call.reservation = await reserve(call, call.budget)
             # A first attempt that need not wait for its turn is made in the instant in which the call was.
             admitted = balancer.admit_nowait(call, call.started, loop)
             while True:
-                target, permit = admitted or await balancer.admit(call)
+                if admitted is None:
+                    with call.waits:
+                        admitted = await balancer.admit(call)
+                target, permit = admitted
                 admitted = None
                 attempt = call.attempt(target, permit)
                 delay = None if call.hedging is None else call.hedging.delay(call.kind)
                 try:
                     if delay is None:
-                        return await self._attempt(attempt, receive, transport)
+                        seconds = call.timeout.attempt
+                        if seconds is None or call.streams:
+                            return await self._attempt(attempt, receive, transport)
+                        return await bounded(seconds, self._attempt(attempt, receive, transport), info)
                     second = partial(self._second, attempt, receive, transport)
                     return await race(
                         self._attempt(attempt, receive, transport),
@@ -228,7 +227,10 @@ class Pipeline:
                     )
                 except AimlasyncError as failed:
                     error = failed
-                await before_retry(call, target.upstream, error, loop)
+                if call.waits.is_drained:
+                    raise error.with_traceback(None)
+                with call.waits:
+                    await before_retry(call, attempt, error, loop)
         except asyncio.CancelledError:
             is_late, bound = bound is not None and deadlines.stop(bound), None
             if not is_late:
@@ -240,15 +242,15 @@ class Pipeline:
         # Outside the `except`, so that nothing is chained to it.
         before = f"; before that: {error.message}" if error is not None else ""
         waited = f", waiting for {call.waits_for}" if call.waits_for is not None else ""
-        raise APITimeoutError(
-            f"the call took longer than {call.timeout.total} s{waited}{before}", phase="total", info=info
-        )
+        raise APITimeoutError(f"the call took longer than {call.bound} s{waited}{before}", phase="total", info=info)
 
     async def _attempt(self, attempt: Attempt, receive: Receive[T], transport: Transport) -> T:
         """Make one attempt, and end it whichever way it goes."""
         call, upstream, info = attempt.call, attempt.target.upstream, attempt.info
-        info.endpoint = upstream.endpoint.name
+        info.endpoint, info.vendor = upstream.endpoint.name, upstream.endpoint.provider.name
         try:
+            if upstream.endpoint.key_source is not None:
+                await upstream.renew_key()
             sent = self.send(transport, call, attempt.target)
             attempt.reply = reply = await (sent if call.first_token is None else within(call.first_token, sent))
             now = attempt.permit.loop.time()
@@ -285,13 +287,3 @@ class Pipeline:
             connect=call.timeout.connect,
             fresh=call.replaced,
         )
-
-
-async def within(first_token: float, sent: Coroutine[Any, Any, RawReply]) -> RawReply:
-    """Wait for a response no longer than for the first event that is in it."""
-    try:
-        async with asyncio.timeout(first_token):
-            return await sent
-    except TimeoutError:
-        pass
-    raise APITimeoutError(f"no event within {first_token} s", phase="first_token")

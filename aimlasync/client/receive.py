@@ -1,4 +1,4 @@
-"""From an attempt whose response has begun to a reply, or a stream.
+"""Makes a reply, or a stream, of an attempt whose response has begun.
 
 It may import `call`, `failures`, `stream` and the structs of `chat` and `responses`; streams are loaded with their
 first use. Each function ends its attempt: it succeeds here, or the error that is raised makes it fail. A whole JSON
@@ -7,6 +7,7 @@ body is decoded here; whatever else a body turns out to be is read by a `Stream`
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
@@ -15,10 +16,10 @@ import msgspec
 from aimlasync.chat import types as chat
 from aimlasync.chat.types import ChatCompletion, Choice
 from aimlasync.client.call import Attempt
-from aimlasync.client.failures import content_type, not_json
+from aimlasync.client.failures import content_type, no_answer, not_json
 from aimlasync.responses import types as responses
-from aimlasync.responses.types import RUNNING, Response
-from aimlasync.transport.base import MAX_BODY, RawReply
+from aimlasync.responses.types import RUNNING, InputItemList, Response
+from aimlasync.transport.base import LARGE_BODY, MAX_BODY, RawReply
 from aimlasync.wire.base import Reply
 from aimlasync.wire.models import Model, decode_balance, decode_model
 
@@ -31,6 +32,8 @@ R = TypeVar("R", bound=Reply)
 
 # With these an answer may be empty, or have an error inside.
 _DOUBTFUL = (None, "error")
+# Bytes of a body that are read at once for the second time.
+_PART = 64 * 2**10
 
 
 async def completion(attempt: Attempt) -> ChatCompletion:
@@ -39,7 +42,7 @@ async def completion(attempt: Attempt) -> ChatCompletion:
     if content_type(attempt) == "application/json":
         raw = await attempt.response.read()
         try:
-            reply = chat.decode_completion(raw)
+            reply = chat.decode_completion(raw) if len(raw) <= LARGE_BODY else await _large(raw)
         except msgspec.DecodeError:
             pass
         else:
@@ -50,6 +53,12 @@ async def completion(attempt: Attempt) -> ChatCompletion:
                 return reply
         body = _Body(attempt.response, raw)
     return await _chat_stream(attempt, body).gather()
+
+
+async def _large(raw: bytes) -> ChatCompletion:
+    from aimlasync.client.large import decode_large
+
+    return await decode_large(raw)
 
 
 def _is_said(choice: Choice) -> bool:
@@ -63,6 +72,10 @@ async def response(attempt: Attempt) -> Response:
     body = None
     if content_type(attempt) == "application/json":
         raw = await attempt.response.read()
+        if len(raw) > LARGE_BODY:
+            from aimlasync.client.large import count_objects
+
+            await count_objects(raw)
         try:
             reply = responses.decode_response(raw)
         except msgspec.DecodeError:
@@ -78,6 +91,31 @@ async def response(attempt: Attempt) -> Response:
                 return reply
         body = _Body(attempt.response, raw)
     return await _response_stream(attempt, body).gather()
+
+
+async def stored_response(attempt: Attempt) -> Response:
+    """Return a response that another call made, done or not: its tokens and cost are told, and not counted again."""
+    reply = decoded(attempt, await attempt.response.read(), responses.decode_response)
+    if not (reply.id or reply.output or reply.output_text):
+        raise no_answer(attempt, reply.raw, "a body that has no output")
+    if reply.error is not None:
+        attempt.secrets.without(reply)
+    attempt.succeed(None)
+    attempt.charge(reply.meta)
+    return reply
+
+
+async def input_items(attempt: Attempt) -> InputItemList:
+    """Return a page of the input of a response."""
+    page = decoded(attempt, await attempt.response.read(), responses.decode_input_items)
+    attempt.succeed(None)
+    return page
+
+
+async def nothing(attempt: Attempt) -> None:
+    """Read a success whose body says no more than that."""
+    await attempt.response.read()
+    attempt.succeed(None)
 
 
 async def chat_stream(attempt: Attempt) -> ChatStream:
@@ -110,13 +148,17 @@ class _Body:
         self.status = reply.status
         self.headers = reply.headers
         self._body = body
+        self._at = 0
 
     async def read(self, max_bytes: int = MAX_BODY) -> bytes:
-        return await self.read_some()
+        return self._body
 
     async def read_some(self) -> bytes:
-        body, self._body = self._body, b""
-        return body
+        # In parts, as it would come from a connection.
+        at, self._at = self._at, self._at + _PART
+        if at:
+            await asyncio.sleep(0)
+        return self._body[at : self._at]
 
     def abort(self) -> None:
         pass

@@ -1,8 +1,8 @@
-"""What a user calls: `client.chat.completions`, `client.responses`, `client.models`.
+"""The methods that users call: `client.chat.completions`, `client.responses`, `client.models`.
 
 It may import `pipeline`, `receive` and what lies below. It turns keyword arguments into a body; the pipeline does the
-rest. The names are those that users of AsyncOpenAI know. A parameter given as None is not sent; one that is not known
-goes through `extra_body`, which also sends an explicit null.
+rest. The names are those that users of AsyncOpenAI know. A parameter given as None, or as its NOT_GIVEN or `omit`, is
+not sent; one that is not known goes through `extra_body`, which also sends an explicit null.
 """
 
 from __future__ import annotations
@@ -16,34 +16,51 @@ from aimlasync.chat import types as chat
 from aimlasync.chat.types import ChatCompletion, ChatOptions, ChatParams
 from aimlasync.client import receive
 from aimlasync.client.call import Attempt, Settings
+from aimlasync.client.openai_names import RawAnswers
 from aimlasync.client.pipeline import Pipeline
-from aimlasync.config import CALL_OPTIONS, CallOptions, check_headers, close_to
+from aimlasync.client.plain_calls import ask
+from aimlasync.client.stored_responses import StoredResponses
+from aimlasync.config import CALL_OPTIONS, CallOptions, check_headers, close_to, is_given
 from aimlasync.endpoints.paths import query_from
 from aimlasync.errors import NotFoundError
 from aimlasync.headers import Headers, fault
 from aimlasync.responses import types as responses
 from aimlasync.responses.types import Response, ResponseParams
-from aimlasync.wire.base import Reply
+from aimlasync.wire.as_sent import sendable
+from aimlasync.wire.base import Reply, Unknown
 from aimlasync.wire.models import Balance, Model, ModelList, decode_models
 
 if TYPE_CHECKING:
+    from aimlasync.chat.parsed import ParsedChatCompletion
     from aimlasync.client.chat_stream import ChatStream
     from aimlasync.client.response_stream import ResponseStream
     from aimlasync.endpoints.upstream import Upstream
+    from aimlasync.responses.parsed import ParsedResponse
 
+T = TypeVar("T")
 R = TypeVar("R", bound=Reply)
 
 Messages = Iterable[Mapping[str, Any] | msgspec.Struct]
-Input = str | Iterable[Mapping[str, Any] | msgspec.Struct]
+Input = str | Iterable[Mapping[str, Any] | msgspec.Struct | Unknown]
 
 
-class Completions:
+class Completions(RawAnswers):
     """`client.chat.completions`."""
 
     def __init__(self, pipeline: Pipeline, settings: Settings) -> None:
         self._pipeline = pipeline
         self._settings = settings
 
+    @overload
+    async def create(
+        self,
+        *,
+        model: str,
+        messages: Messages,
+        response_format: type[T],
+        stream: Literal[False] | None = False,
+        **params: Unpack[ChatOptions],
+    ) -> ParsedChatCompletion[T]: ...
     @overload
     async def create(
         self,
@@ -83,11 +100,36 @@ class Completions:
         """Ask for one chat completion, whole or (`stream=True`) in pieces.
 
         `messages` and everything in them may be dicts or the structs of `aimlasync.chat`; `CallOptions` names what is
-        not sent. Raises the errors of `aimlasync.errors`; UnsupportedRequestError before anything is sent.
+        not sent. A type as `response_format` is that of `parse`, whose errors are raised too. Raises the errors of
+        `aimlasync.errors`; UnsupportedRequestError before anything is sent.
         """
+        if isinstance(form := params.get("response_format"), type):
+            if not stream:
+                given: Any = params
+                return await self.parse(model=model, messages=messages, **given)
+            _ask_for(form, params)
         body, options = _body({"model": model, "messages": _listed(messages)}, params, chat.PARAMETERS, stream)
         receive_as = receive.chat_stream if body.get("stream") else receive.completion
         return await self._pipeline.call("chat", body, receive_as, options, self._settings)
+
+    @overload
+    async def parse(
+        self,
+        *,
+        model: str,
+        messages: Messages,
+        response_format: type[T],
+        **params: Unpack[ChatOptions],
+    ) -> ParsedChatCompletion[T]: ...
+    @overload
+    async def parse(
+        self,
+        *,
+        model: str,
+        messages: Messages,
+        response_format: Any,
+        **params: Unpack[ChatOptions],
+    ) -> ParsedChatCompletion[Any]: ...
 
     async def parse(
         self,
@@ -100,14 +142,16 @@ class Completions:
         """Ask for an answer of the type `response_format` (a msgspec Struct, dataclass, Enum, Literal, ...): see
         `.parsed`.
 
-        Raises AnswerRefusedError, AnswerTruncatedError or AnswerInvalidError, each with the reply; TypeError, naming
-        the field, for a type that strict JSON schema cannot express.
+        It is asked for in the surest way that the model has, or in that which `structured=` names; `.info.structured`
+        says which. Raises AnswerRefusedError, AnswerTruncatedError or AnswerInvalidError, each with the reply;
+        TypeError, naming the field, for a type that strict JSON schema cannot express.
         """
         check_headers(params)
         from aimlasync.structured.parse import parse_completion
         from aimlasync.structured.schema import format_of
 
         form = format_of(response_format)
+        params.setdefault("structured", "auto")
         reply = await self.create(
             model=model,
             messages=messages,
@@ -117,19 +161,15 @@ class Completions:
         return parse_completion(reply, form)
 
 
-class Chat:
+class Chat(RawAnswers):
     """`client.chat`."""
 
     def __init__(self, pipeline: Pipeline, settings: Settings) -> None:
         self.completions = Completions(pipeline, settings)
 
 
-class Responses:
-    """`client.responses`."""
-
-    def __init__(self, pipeline: Pipeline, settings: Settings) -> None:
-        self._pipeline = pipeline
-        self._settings = settings
+class Responses(StoredResponses, RawAnswers):
+    """`client.responses`: new responses; those that exist already are the business of `StoredResponses`."""
 
     @overload
     async def create(
@@ -176,6 +216,25 @@ class Responses:
         receive_as = receive.response_stream if body.get("stream") else receive.response
         return await self._pipeline.call("responses", body, receive_as, options, self._settings)
 
+    @overload
+    async def parse(
+        self,
+        *,
+        model: str,
+        input: Input,
+        text_format: type[T],
+        **params: Unpack[ResponseParams],
+    ) -> ParsedResponse[T]: ...
+    @overload
+    async def parse(
+        self,
+        *,
+        model: str,
+        input: Input,
+        text_format: Any,
+        **params: Unpack[ResponseParams],
+    ) -> ParsedResponse[Any]: ...
+
     async def parse(
         self,
         *,
@@ -186,13 +245,14 @@ class Responses:
     ) -> Response:
         """Ask for an answer of the type `text_format` (a msgspec Struct, dataclass, Enum, Literal, ...): see `.parsed`.
 
-        Raises like `chat.completions.parse`.
+        With `background=True` it may be None: the response is returned as it is. Raises like `chat.completions.parse`.
         """
         check_headers(params)
         from aimlasync.structured.parse import parse_response
         from aimlasync.structured.schema import format_of
 
         form = format_of(text_format)
+        params.setdefault("structured", "auto")
         params["text"] = {**(params.get("text") or {}), "format": form.responses()}
         reply = await self.create(
             model=model,
@@ -201,8 +261,19 @@ class Responses:
         )
         return parse_response(reply, form)
 
+    async def compact(self, *, model: str, input: Input | None = None, **params: Unpack[ResponseParams]) -> Response:
+        """Let the server shorten a conversation: `.output` is the `input` of the next call in its place.
 
-class Models:
+        `input` or `previous_response_id` says which conversation. OpenAI documents it; other servers answer with
+        NotFoundError. Raises like `create`.
+        """
+        required = {"model": model} if input is None else {"model": model, "input": _listed(input)}
+        body, options = _body(required, params, responses.PARAMETERS, False)
+        path = "responses/compact"
+        return await self._pipeline.call("responses", body, receive.response, options, self._settings, path=path)
+
+
+class Models(RawAnswers):
     """`client.models`: the catalogue of the client's first endpoint."""
 
     def __init__(self, pipeline: Pipeline, settings: Settings) -> None:
@@ -226,7 +297,9 @@ class Models:
         upstream = self._lane()
         path = upstream.endpoint.provider.model_path
         if path is not None:
-            return await self._pipeline.get(upstream, upstream.path_url(path, id=model), receive.model, self._settings)
+            return await ask(
+                self._pipeline, "GET", upstream, upstream.path_url(path, id=model), receive.model, self._settings
+            )
         listed = await self._fetch({})
         for candidate in listed:
             if candidate.named(model):
@@ -258,7 +331,7 @@ class Models:
                 self._known[url] = (tag, models)
             return models
 
-        return await self._pipeline.get(upstream, url, received, self._settings, extra_headers=headers)
+        return await ask(self._pipeline, "GET", upstream, url, received, self._settings, extra_headers=headers)
 
 
 async def balance(pipeline: Pipeline, settings: Settings) -> Balance:
@@ -266,7 +339,7 @@ async def balance(pipeline: Pipeline, settings: Settings) -> Balance:
     for upstream in pipeline.balancer.upstreams:
         path = upstream.endpoint.provider.balance_path
         if path is not None:
-            usd = await pipeline.get(upstream, upstream.path_url(path), receive.balance, settings)
+            usd = await ask(pipeline, "GET", upstream, upstream.path_url(path), receive.balance, settings)
             return Balance(usd=usd, endpoint=upstream.endpoint.name)
     raise NotImplementedError("no endpoint of this client has a documented way to ask for its balance")
 
@@ -290,8 +363,18 @@ class Listing:
 
 
 def _listed(items: Any) -> Any:
-    """A generator is read once here; it could not be encoded for a second endpoint."""
-    return items if isinstance(items, (str, list, tuple)) else list(items)
+    """Return items that can be encoded for any endpoint: a generator is read once, and replies are as they came."""
+    if isinstance(items, str):
+        return items
+    return sendable(items if isinstance(items, (list, tuple)) else list(items))
+
+
+def _ask_for(form: type, params: ChatParams) -> None:
+    """Put the schema of a type in the place of the type."""
+    from aimlasync.structured.schema import format_of
+
+    params["response_format"] = format_of(form).chat()
+    params.setdefault("structured", "auto")
 
 
 def _body(
@@ -301,6 +384,9 @@ def _body(
     check_headers(params)
     options: dict[str, Any] = {}
     for name, value in params.items():
+        # What is true is given.
+        if not value and value is not None and not is_given(value):
+            continue
         if name in known:
             if value is not None:
                 required[name] = value

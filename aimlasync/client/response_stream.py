@@ -1,11 +1,13 @@
 """A streamed response: what its events mean.
 
-How they are read and how a stream ends is in `stream`. It may import `call`, `failures`, `stream` and the structs of
-`responses`. Loaded with the first stream: the structs of fifty event types take longer to make than all the rest of the
-library.
+`responses.events` decodes an event. How events are read and how a stream ends is in `stream`. It may import `call`,
+`failures`, `stream` and the structs of `responses`. It is imported with the first stream, because the structs of fifty
+event types take longer to make than all the rest of the library.
 """
 
 from __future__ import annotations
+
+from typing import cast
 
 from aimlasync import sse
 from aimlasync.client.call import Attempt
@@ -16,7 +18,8 @@ from aimlasync.errors import AimlasyncError, TruncatedStreamError
 from aimlasync.responses import events as response_events
 from aimlasync.responses.assembler import Assembler
 from aimlasync.responses.events import ResponseStreamEvent
-from aimlasync.responses.types import RUNNING, OutputMessage, Response, decode_response
+from aimlasync.responses.items import OutputMessage
+from aimlasync.responses.types import RUNNING, Response, decode_response
 from aimlasync.transport.base import RawReply
 from aimlasync.wire.base import Unknown
 from aimlasync.wire.error_bodies import is_error
@@ -29,12 +32,24 @@ class ResponseStream(Stream[ResponseStreamEvent, Response]):
         super().__init__(attempt, body)
         self._assembler = Assembler()
         # It goes on at the server whether or not somebody reads this: that it began is an answer.
-        self._is_background = bool((attempt.call.body or {}).get("background"))
+        self._is_background = attempt.call.body is None or bool(attempt.call.body.get("background"))
+        self.sequence_number: int | None = None
+        """The number of the last event that arrived, None before there is one: where a background response that broke
+        off goes on, with `retrieve(id, stream=True, starting_after=number)`."""
+
+    def continues(self, id: str, after: int | None) -> None:
+        """Note what the stream is the rest of, so that `.partial` and `sequence_number` say where it goes on."""
+        self._assembler.continues(id)
+        if self.sequence_number is None:
+            self.sequence_number = after
 
     def _decode(self, data: bytes) -> ResponseStreamEvent:
         return response_events.decode_event(data)
 
     def _take_piece(self, piece: ResponseStreamEvent, event: sse.Event) -> None:
+        number = getattr(piece, "sequence_number", None)
+        if number is not None:
+            self.sequence_number = number
         if isinstance(piece, response_events.ResponseErrorEvent):
             self._error(piece.to_dict(), event.data)
             return
@@ -65,7 +80,7 @@ class ResponseStream(Stream[ResponseStreamEvent, Response]):
             self._error(body, event.data)
         elif piece.type:
             self._says_something = True
-            self._ready.append(piece)
+            self._ready.append(cast(ResponseStreamEvent, piece))
         else:
             self._unsaid = event.data
             self._after(event)

@@ -1,6 +1,8 @@
-"""Between two attempts of a call: whether there is another, the wait before it, and who pays for it.
+"""What happens between two attempts of a call: whether there is another one, and how long the call waits for it.
 
-It may import `call` and what lies below `client`. Nothing is held while a call waits: no permit, no connection.
+A retry is taken from the retry budget of its endpoint, and its cost is reserved in the spending budget. While a call
+waits it holds no permit and no connection. How long it waits is in `resilience.retry`. It may import `call`,
+`failures` and what lies below `client`.
 """
 
 from __future__ import annotations
@@ -8,21 +10,34 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from aimlasync.client.call import Call
+from aimlasync.client.call import Attempt, Call
 from aimlasync.client.failures import may_be_anothers
 from aimlasync.cost.budget import Budget, Reservation
 from aimlasync.endpoints.upstream import Upstream
-from aimlasync.errors import AimlasyncError, APIConnectionError, APIStatusError, BudgetExceededError
+from aimlasync.errors import AimlasyncError, APIConnectionError, APIStatusError, BudgetExceededError, in_one_line
+from aimlasync.info import Step
 from aimlasync.transport.base import StaleConnectionError
 
 _log = logging.getLogger("aimlasync.retry")
 
+# Seconds; less than that is no backoff, but what deciding takes.
+_SHORTEST = 0.001
 
-async def before_retry(call: Call, upstream: Upstream, error: AimlasyncError, loop: asyncio.AbstractEventLoop) -> None:
+
+async def before_retry(call: Call, attempt: Attempt, error: AimlasyncError, loop: asyncio.AbstractEventLoop) -> None:
     """Wait as long as the policy says, or raise `error` because there will be no other attempt."""
+    upstream, now = attempt.target.upstream, loop.time()
+    name, why = upstream.endpoint.name, in_one_line(error)
+    call.info.steps += (Step(kind="attempt", endpoint=name, seconds=now - attempt.started, why=why),)
     if call.watch is not None:
-        call.watch.stumbled(error, upstream.endpoint.name)
-    if not await _may_retry(call, upstream, error, loop.time()):
+        call.watch.stumbled(error, name)
+    try:
+        may_retry = await _may_retry(call, upstream, error, now)
+    finally:
+        slept = loop.time() - now
+        if slept > _SHORTEST:
+            call.info.steps += (Step(kind="backoff", endpoint=name, seconds=slept, why=why),)
+    if not may_retry:
         call.info.timing.total = loop.time() - call.started
         # Its inner frames hold the body, which may echo the key, and tell the caller nothing.
         raise error.with_traceback(None)
@@ -53,9 +68,13 @@ async def _may_retry(call: Call, upstream: Upstream, error: AimlasyncError, now:
             call.replaced = True
             upstream.counters.retries += 1
             return True
+    if call.modes is not None and call.modes.fall_back(call.targets, error):
+        # Another request, which the server has not answered yet: it owes nothing for the one that it refused.
+        call.tried.discard(upstream)
+        return True
     if call.only_refused and not _was_refused(error):
         return False
-    attempts = call.info.attempts - call.replaced
+    attempts = call.info.attempts - call.replaced - (0 if call.modes is None else call.modes.fallen)
     if attempts < call.retry.attempts and may_be_anothers(call, error, now):
         # Another endpoint may serve it at once, and owes nothing for this one's failure.
         _log.debug("%s failed (%s), another endpoint is next", name, kind)

@@ -1,4 +1,4 @@
-"""A streamed answer: typed pieces as they arrive, the whole answer at the end, and an honest account of how it ended.
+"""A streamed answer: typed events as they arrive, then the whole answer, or an error where the stream was cut.
 
 It owns the attempt, and with it the raw reply and the permit, from the first byte until the last, and ends it once. It
 may import `call`, `failures`, `framing`, `observer`, `stream_bounds` and what lies below. A stream is complete only at
@@ -15,14 +15,15 @@ from codecs import BOM_UTF8
 from collections import deque
 from collections.abc import AsyncIterator
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 import msgspec
 
 from aimlasync import sse
 from aimlasync.client.call import Attempt
 from aimlasync.client.failures import content_type, not_json
-from aimlasync.client.framing import Parser, Unframed, is_foreign, is_heartbeat, last_block
+from aimlasync.client.framing import Parser, Unframed, is_foreign, is_heartbeat, last_block, values_in
+from aimlasync.client.large import TOO_MANY, has_too_many
 from aimlasync.client.observer import Watch
 from aimlasync.client.stream_bounds import StreamBounds
 from aimlasync.errors import (
@@ -31,15 +32,20 @@ from aimlasync.errors import (
     APIResponseValidationError,
     TruncatedStreamError,
 )
-from aimlasync.transport.base import RawReply
-from aimlasync.wire.base import Meta, Reply, plain
+from aimlasync.transport.base import LARGE_BODY, RawReply
+from aimlasync.wire.base import Meta, Reply, decode, plain
 from aimlasync.wire.error_bodies import error_in_body, excerpt, is_error, stream_error
+
+if TYPE_CHECKING:
+    from aimlasync.http_response import HttpResponse
 
 P = TypeVar("P")
 W = TypeVar("W", bound=Reply)
 
 # Pieces without anything in them that are held back; some servers send them to keep the connection open.
 _MOST_HELD = 100
+# Events that are taken in at once: 40,000 fit into one read, and other calls are to go on meanwhile.
+_AT_ONCE = 500
 
 
 class Stream(Generic[P, W]):
@@ -62,6 +68,10 @@ class Stream(Generic[P, W]):
         self._parser: Parser = self._body
         # What the last two reads brought.
         self._before = self._data = b""
+        # Events of the last read that are not taken in yet.
+        self._behind: list[sse.Event] = []
+        # Whether the body has ended: an event that comes then ended with it, and may be cut.
+        self._is_over = False
         # The last piece with nothing in it.
         self._unsaid = b""
         # Pieces decoded but not yet taken by the reader, and what follows the last of them.
@@ -105,6 +115,13 @@ class Stream(Generic[P, W]):
         pieces = list(self._ready)
         self._ready.clear()
         return pieces
+
+    @property
+    def response(self) -> HttpResponse:
+        """Status and headers of the response."""
+        from aimlasync.http_response import HttpResponse
+
+        return HttpResponse(self.info.status, self.info.headers)
 
     @property
     def text(self) -> AsyncIterator[str]:
@@ -216,8 +233,12 @@ class Stream(Generic[P, W]):
         bounds = self._bounds
         if bounds.waiting is None:
             bounds.waiting = self._loop.time()
+        held, events = len(self._ready), self._behind
         try:
-            data = await self._reply.read_some()
+            if events:
+                await asyncio.sleep(0)
+            else:
+                data = await self._reply.read_some()
         except APIConnectionError as error:
             self._broken(error.message)
             return
@@ -225,23 +246,33 @@ class Stream(Generic[P, W]):
             # Cancelled in the middle of a read: what the connection holds is unknown.
             self._leave()
             raise
-        if data:
-            self._before, self._data = self._data, data
-        held = len(self._ready)
-        try:
-            events = self._parser.feed(data) if data else self._parser.close()
-        except sse.EventTooLargeError as error:
-            self._fail(APIResponseValidationError(f"a stream event is too large: {error}", partial=self._whole()))
-            return
-        if self._parser is self._body and self._body.parser is not None:
-            self._parser = self._body.parser
+        if events:
+            self._behind = []
+        else:
+            if data:
+                self._before, self._data = self._data, data
+            else:
+                self._is_over = True
+            try:
+                events = self._parser.feed(data) if data else self._parser.close()
+            except sse.EventTooLargeError as error:
+                self._fail(APIResponseValidationError(f"a stream event is too large: {error}", partial=self._whole()))
+                return
+            if self._parser is self._body and self._body.parser is not None:
+                self._parser = self._body.parser
+        if len(events) > _AT_ONCE:
+            events, self._behind = events[:_AT_ONCE], events[_AT_ONCE:]
         for event in events:
             if self._ended:
                 # What a server sends after its terminal mark is not part of the answer, but may state its cost.
                 self._after(event)
             elif event.data:
-                self._take(event, cut=not data)
-        if not data and not self._ended:
+                self._take(event)
+        if self._ended:
+            for event in self._behind:
+                self._after(event)
+            self._behind = []
+        elif self._is_over and not self._behind:
             self._closed()
         if self._watch is not None and self._is_handed_over:
             self._tell(self._watch)
@@ -260,11 +291,14 @@ class Stream(Generic[P, W]):
         if self._ended and self._failure is None:
             watch.answered(self._whole())
 
-    def _take(self, event: sse.Event, *, cut: bool) -> None:
-        """Take in one event: the end, or a piece; `cut` says that it ended with the body."""
+    def _take(self, event: sse.Event) -> None:
+        """Take in one event: the end, or a piece."""
         data = event.data
         if data[:1] == b"[" and data.strip() == b"[DONE]":
             self._done()
+            return
+        if len(data) > LARGE_BODY and has_too_many(data):
+            self._fail(APIResponseValidationError(f"a stream event {TOO_MANY}", partial=self._whole()))
             return
         try:
             piece = self._decode(data)
@@ -272,7 +306,7 @@ class Stream(Generic[P, W]):
             if data.removeprefix(BOM_UTF8).strip() == b"[DONE]":
                 self._done()
             else:
-                self._undecodable(event, cut=cut)
+                self._undecodable(event)
             return
         self._take_piece(piece, event)
 
@@ -291,7 +325,7 @@ class Stream(Generic[P, W]):
         whole.__dict__["info"] = self.info
         return whole
 
-    def _undecodable(self, event: sse.Event, *, cut: bool) -> None:
+    def _undecodable(self, event: sse.Event) -> None:
         """An event that is no JSON object: a sign of life, words, half of one at the end of the body, or garbage."""
         data = event.data
         words = excerpt(data.decode())
@@ -302,7 +336,11 @@ class Stream(Generic[P, W]):
             return
         if data.startswith(b"data:"):
             # A gateway that wraps the events of a server in events.
-            self._take(msgspec.structs.replace(event, data=data[5:].lstrip()), cut=cut)
+            self._take(msgspec.structs.replace(event, data=data[5:].lstrip()))
+            return
+        if len(values := values_in(data)) > 1:
+            for one in values:
+                (self._after if self._ended else self._take)(msgspec.structs.replace(event, data=one))
             return
         try:
             value = plain(data)
@@ -312,13 +350,13 @@ class Stream(Generic[P, W]):
             self._error(value, data)
         elif self.is_lines and self._is_first:
             self._fail(not_json(self._attempt, data))
-        elif not cut:
+        elif not self._is_over:
             said = f"a stream event is not valid JSON: {words}"
             self._fail(APIResponseValidationError(said, raw=data, partial=self._whole()))
 
     def _after(self, event: sse.Event) -> None:
         try:
-            tail = msgspec.json.decode(event.data.removeprefix(BOM_UTF8), type=_Tail)
+            tail = decode(event.data, _tail, _Tail)
         except msgspec.MsgspecError:
             return
         self._attempt.charge(tail.meta)
@@ -425,6 +463,9 @@ class Stream(Generic[P, W]):
 
 class _Tail(msgspec.Struct):
     meta: Meta | None = None
+
+
+_tail = msgspec.json.Decoder(_Tail)
 
 
 def _give_back(attempt: Attempt, bounds: StreamBounds) -> None:

@@ -1,7 +1,8 @@
-"""How long a stream may keep its reader waiting: `total`, `first_token` and `idle` of `Timeout`.
+"""The timeouts of a stream: `total`, `first_token` and `idle` of `Timeout`.
 
-One timer a stream, which looks at the clock when it rings instead of being moved with every event. It may import `call`
-and what lies below. It knows no stream: one that its reader forgot must be collected, not kept alive by its alarm.
+Each stream has one timer, which computes the next timeout when it fires; moving it with every event would cost more. It
+holds no reference to the stream, so that a stream that its reader dropped is garbage-collected. It may import `call`
+and what lies below.
 """
 
 from __future__ import annotations

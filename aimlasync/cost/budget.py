@@ -2,17 +2,8 @@
 
 It is arithmetic without I/O or a clock. A budget belongs to one event loop and needs no lock. An attempt is sent only
 if its reservation fits beside all that is spent and all that is reserved, so that concurrent calls cannot pass the cap
-together. It may import `chat.types`, `responses.types`, `cost.prices` and `errors`.
-
-What the cap cannot see:
- - Estimates that are too low. An input that is estimated too small (the server's own prompt, results of its own tools,
-   what a `previous_response_id` stands for), or an answer longer than `default_output_tokens` of a request without an
-   output cap, costs more than was reserved. So may the first answer of a model whose reasoning no cap covers. What an
-   answer took beyond its estimate is reserved from then on. For a cap that is never passed, set an output cap on every
-   request.
- - Prices that are unknown. A call of a model whose price is neither given nor learned is sent as long as anything is
-   left, and counted in `calls_unpriced`. A call that ends without a cost and without a usage counts its reservation as
-   spent, and is counted in `unknown`.
+together. What the cap cannot see is in the docstring of `Budget`. It may import `chat.types`, `responses.types`,
+`cost.prices` and `errors`.
 """
 
 from __future__ import annotations
@@ -93,6 +84,16 @@ class Budget:
 
     `prices` maps a model, as requests name it, to its price. It is read and never copied, so that it may be filled
     later. Raises ValueError for a cap that is no amount, or a `default_output_tokens` below 1.
+
+    What the cap cannot see:
+     - Estimates that are too low. An input that is estimated too small (the server's own prompt, results of its own
+       tools, what a `previous_response_id` stands for), or an answer longer than `default_output_tokens` of a request
+       without an output cap, costs more than was reserved. So may the first answer of a model whose reasoning no cap
+       covers. What an answer took beyond its estimate is reserved from then on. For a cap that is never passed, set an
+       output cap on every request.
+     - Prices that are unknown. A call of a model whose price is neither given nor learned is sent as long as anything
+       is left, and counted in `calls_unpriced`. A call that ends without a cost and without a usage counts its
+       reservation as spent, and is counted in `unknown`.
     """
 
     __slots__ = (

@@ -58,6 +58,17 @@ def id_in_path(value: str, what: str) -> str:
     return quote(value, safe="/:")
 
 
+def segment_of(value: str, what: str) -> str:
+    """Return an id, quoted as one segment of a path. Raises UnsupportedRequestError for one that is no segment."""
+    quoted = id_in_path(value, what)
+    read = value
+    for _ in range(_ROUNDS):
+        if "/" in read or "\\" in read:
+            raise refused(f"{what} has a slash in it, so that it would name another path")
+        read = unquote(read, errors="replace")
+    return quoted
+
+
 def query_from(parameters: Mapping[str, Any]) -> str:
     """Return parameters as a quoted query, with the spelling of AsyncOpenAI: `a[]=` for lists, `a[b]=` for mappings.
 

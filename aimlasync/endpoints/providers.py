@@ -2,7 +2,7 @@
 
 It is data and look-ups, without a code path per vendor and without I/O. Requests for a model that the table does not
 name are sent as they are. A parameter is refused only where the vendor documents that the model does not take it. It
-imports nothing of this library.
+imports `config` alone.
 
 Sources: the model pages and OpenAPI specs of the AI/ML API (docs.aimlapi.com, "Text models", read 2026-08),
 docs.bytespike.ai (model pages, "Migration", "Errors reference", "Account: me"). Mind the spelling at the AI/ML API:
@@ -17,6 +17,8 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import msgspec
+
+from aimlasync.config import Mode
 
 Api = Literal["chat", "responses"]
 
@@ -56,6 +58,8 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
     refuses_chat: Mapping[str, str] = MappingProxyType({})
     """Chat parameter that the model does not take -> what to do instead."""
     refuses_responses: Mapping[str, str] = MappingProxyType({})
+    structured: Mode = "json_schema"
+    """The surest way to ask for an answer that fits a JSON schema."""
     takes_reasoning: bool | None = None
     """Whether the input of responses may hold reasoning items, and the output offers them encrypted; None where the
     vendor does not say."""

@@ -21,13 +21,16 @@ class EndpointStatistics(msgspec.Struct, kw_only=True):
     paused_for: float
     """Seconds until the limiter's pause ends, 0.0 without a pause."""
     state: str
-    """The state of the circuit breaker: closed (healthy), open, half-open, or retired."""
+    """ok; open: it failed again and again, and calls go to other endpoints where there are any; half-open: one call
+    tries it; retired: it left the rotation for good."""
     attempts: int
     answered: int
     refused: int
     """Attempts that ended with 429, 503 or a failed connection."""
     failed: int
     """Other attempts without an answer."""
+    cancelled: int
+    """Attempts whose answer nobody wanted any more: the caller or reader left, or a hedged call had its answer."""
     retries: int
     hedges: int
     """Second attempts sent because a first one was slow."""
@@ -43,6 +46,7 @@ class Counters:
     __slots__ = (
         "answered",
         "attempts",
+        "cancelled",
         "completion_tokens",
         "cost_usd",
         "failed",
@@ -57,6 +61,7 @@ class Counters:
         self.answered = 0
         self.refused = 0
         self.failed = 0
+        self.cancelled = 0
         self.retries = 0
         self.hedges = 0
         self.prompt_tokens = 0

@@ -11,7 +11,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Awaitable, Callable
 from typing import Literal
 
 import msgspec
@@ -21,13 +22,14 @@ from aimlasync.admission.adaptive import AdaptiveLimit
 from aimlasync.admission.limiter import Admission, Limiter
 from aimlasync.admission.outcome import Outcome
 from aimlasync.admission.token_estimate import Estimator
-from aimlasync.config import Limits, Priority
-from aimlasync.endpoints.endpoint import Endpoint
+from aimlasync.config import Limits, Mode, Priority
+from aimlasync.endpoints.endpoint import Endpoint, sent_key
 from aimlasync.endpoints.paths import id_in_path
 from aimlasync.endpoints.statistics import Counters, EndpointStatistics
-from aimlasync.headers import Headers
+from aimlasync.errors import in_one_line
+from aimlasync.headers import Headers, keyless
 from aimlasync.quota.lease import Leases
-from aimlasync.resilience.circuit_breaker import CircuitBreaker
+from aimlasync.resilience.circuit_breaker import CircuitBreaker, State
 from aimlasync.resilience.retry_budget import RetryBudget
 from aimlasync.wire.redaction import Secrets
 
@@ -41,6 +43,10 @@ _WEIGHT = 0.1
 # The pauses, in seconds, that repeated refusals open when the server states no wait: the first, and the longest.
 _FIRST_PAUSE = 0.25
 _MAX_OWN_PAUSE = 4.0
+# How many of the keys that a function returned one after the other are cut out of errors.
+_RECENT_KEYS = 16
+# Seconds from which a pause is said at INFO.
+_LONG_PAUSE = 5.0
 
 Refused = Literal["concurrency", "rate"]
 
@@ -54,9 +60,13 @@ class Upstream:
     # With slots, `vars` shows no key.
     __slots__ = (
         "_counts_requested",
+        "_is_alone",
+        "_keyless_secrets",
+        "_recent_keys",
         "_refusals",
         "_seconds_each",
         "adaptive",
+        "answer_modes",
         "circuit",
         "counters",
         "endpoint",
@@ -64,12 +74,16 @@ class Upstream:
         "headers",
         "held_for",
         "limiter",
+        "paused_because",
         "retry_budget",
         "secrets",
         "urls",
     )
 
-    def __init__(self, endpoint: Endpoint, limits: Limits, secrets: Secrets | None = None) -> None:
+    def __init__(
+        self, endpoint: Endpoint, limits: Limits, secrets: Secrets | None = None, *, is_alone: bool = True
+    ) -> None:
+        """`is_alone` says that the client has no other endpoint."""
         limits = endpoint.limits or limits
         self.endpoint = endpoint
         self.adaptive = AdaptiveLimit(limit=limits.concurrency, is_rated=limits.is_rated)
@@ -79,12 +93,17 @@ class Upstream:
         self.limiter = Limiter(limits, limit=int(self.adaptive.limit), learned_rate=learned_rate, leases=leases)
         self.estimator = Estimator()
         self._counts_requested = limits.tokens_counted == "requested"
-        self.circuit = CircuitBreaker()
+        self.circuit = CircuitBreaker(changed=self._circuit_changed)
+        self._is_alone = is_alone
         # The average seconds that an answered attempt holds its permit: for a stream, until its last byte.
         self.held_for = 0.0
         self._seconds_each = 0.0 if limits.requests_per_minute is None else 60 / limits.requests_per_minute
         self.retry_budget = RetryBudget()
         self.counters = Counters()
+        self.paused_because = ""
+        """Why the endpoint last paused."""
+        # Model -> the way in which it gave a structured answer after it had refused a surer one (client/answer_modes).
+        self.answer_modes: dict[str, Mode] = {}
         # Refusals in a row, that is, since the last answer.
         self._refusals = 0
         self.urls = {
@@ -106,6 +125,9 @@ class Upstream:
             # /v1/responses.
             self.headers["Authorization"] = f"Bearer {endpoint.api_key.reveal()}"
         self.secrets = (Secrets() if secrets is None else secrets).with_headers(self.headers)
+        # Of a key that changes: what is secret besides it, and its last values.
+        self._keyless_secrets = self.secrets
+        self._recent_keys: deque[str] = deque(maxlen=_RECENT_KEYS)
 
     def path_url(self, path: str, **fields: str) -> str:
         """Return the URL of a path of the provider table, its fields filled in; slashes in a model id stay.
@@ -114,6 +136,31 @@ class Upstream:
         """
         quoted = {name: id_in_path(value, f"the model's {name}") for name, value in fields.items()}
         return self.endpoint.url(path.format(**quoted))
+
+    async def renew_key(self) -> None:
+        """Call the function that the endpoint has for a key, and send that key from now on.
+
+        The last keys stay secret, since requests with them may still be under way. Raises what the function raises, and
+        ValueError for a key that cannot be sent.
+        """
+        source = self.endpoint.key_source
+        assert source is not None
+        given = source()
+        try:
+            self._use(await given if isinstance(given, Awaitable) else given)
+        finally:
+            del given
+
+    @keyless
+    def _use(self, key: str) -> None:
+        authorization = f"Bearer {sent_key(key)}"
+        if self.headers.get("Authorization") != authorization:
+            # Transports keep what they make of headers that are the same object.
+            self.headers = Headers({**self.headers, "Authorization": authorization})
+            self._recent_keys.append(authorization)
+            self.secrets = self._keyless_secrets
+            for recent in self._recent_keys:
+                self.secrets = self.secrets.with_headers({"Authorization": recent})
 
     def __repr__(self) -> str:
         here = self.limiter
@@ -160,6 +207,8 @@ class Upstream:
         adaptive, counters, limiter = self.adaptive, self.counters, self.limiter
         if outcome is Outcome.IGNORED:
             counters.failed += 1
+        elif outcome is Outcome.CANCELLED:
+            counters.cancelled += 1
         else:
             if now is None:
                 now = permit.loop.time()
@@ -185,23 +234,31 @@ class Upstream:
 
     # What the server says
 
-    def pause(self, seconds: float, now: float, *, at_most: float = 0.0) -> None:
+    def pause(self, seconds: float, now: float, why: str, *, at_most: float = 0.0) -> None:
         """Pause the whole endpoint for the stated seconds and some jitter; `at_most` is what a caller's policy allows.
 
+        `why` goes into the log, and into the story of the calls that wait for it.
         A pause for a spending window (US dollars) is a minute at most, however far its reset is: the account may be
         topped up before that.
         """
         counts_dollars = self.endpoint.provider.ratelimit_unit == "usd"
         seconds = min(seconds, _MAX_PAUSE if counts_dollars else max(at_most, _MAX_PAUSE))
-        self.limiter.pause(now + seconds * random.uniform(*STRETCH))
+        limiter, until = self.limiter, now + seconds * random.uniform(*STRETCH)
+        # Hundreds of attempts may be told of the same pause, one after the other; one line is enough.
+        longer = until - max(now, limiter.paused_until)
+        if longer > 0:
+            self.paused_because = why
+        limiter.pause(until)
         self.adaptive.paused(now, seconds)
-        _log_limits.info("%s pauses for %.1f s", self.endpoint.name, seconds)
+        level = logging.INFO if longer > _LONG_PAUSE else logging.DEBUG
+        _log_limits.log(level, "%s pauses for %.1f s: %s", self.endpoint.name, until - now, why)
 
     def _refused_again(self, now: float) -> None:
         """Note a refusal that led to a cut: from the second one without an answer between them, each opens a pause."""
         self._refusals += 1
         if self._refusals > 1:
-            self.pause(min(_FIRST_PAUSE * 2.0 ** (self._refusals - 2), _MAX_OWN_PAUSE), now)
+            seconds = min(_FIRST_PAUSE * 2.0 ** (self._refusals - 2), _MAX_OWN_PAUSE)
+            self.pause(seconds, now, f"it refused {self._refusals} times in a row")
 
     def learn(self, model: str, body_bytes: int, prompt_tokens: int, completion_tokens: int) -> None:
         """Count the tokens that an answer reported, and let the estimator learn from them."""
@@ -215,8 +272,22 @@ class Upstream:
     def retire(self, reason: str) -> None:
         """Take the endpoint out of the rotation for good; the first reason is kept."""
         if self.circuit.reason is None:
-            _log_pool.warning("%s leaves the rotation: %s", self.endpoint.name, reason)
+            _log_pool.warning("%s leaves the rotation: %s", self.endpoint.name, in_one_line(reason))
         self.circuit.retire(reason)
+
+    def _circuit_changed(self, now: float, was: State, why: object) -> None:
+        name = self.endpoint.name
+        if self.circuit.state == "closed":
+            _log_pool.warning("%s answers again: its circuit is closed", name)
+            return
+        if self._is_alone:
+            then = "calls still go to it, since there is no other endpoint"
+        else:
+            then = f"calls go elsewhere where they can; it is tried again in {self.circuit.wait(now):.1f} s"
+        if was == "half-open":
+            _log_pool.info("%s still fails (%s); %s", name, in_one_line(why), then)
+        else:
+            _log_pool.warning("%s fails again and again (%s): its circuit is open; %s", name, in_one_line(why), then)
 
     def statistics(self, now: float) -> EndpointStatistics:
         """Return this endpoint's figures; `now` is the loop's time."""
@@ -228,11 +299,12 @@ class Upstream:
             limit=limiter.limit,
             limited_by=limiter.held_by(now),
             paused_for=max(0.0, limiter.paused_until - now),
-            state=self.circuit.state,
+            state="ok" if self.circuit.state == "closed" else self.circuit.state,
             attempts=counters.attempts,
             answered=counters.answered,
             refused=counters.refused,
             failed=counters.failed,
+            cancelled=counters.cancelled,
             retries=counters.retries,
             hedges=counters.hedges,
             prompt_tokens=counters.prompt_tokens,

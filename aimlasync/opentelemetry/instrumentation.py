@@ -6,6 +6,7 @@ OpenTelemetry's API is imported when a client is instrumented, not with this mod
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import time
 import weakref
@@ -199,14 +200,14 @@ class CallSpan:
         self._end(attributes)
 
     def failed(self, error: BaseException | None) -> None:
-        """End the span with an error, or (None) because the reader left the stream."""
+        """End the span with an error, or because the caller (cancelled) or the stream's reader (None) left."""
         from opentelemetry import trace
 
         if self._has_ended:
             return
         attributes = self._metric_attributes()
-        if error is None:
-            self._span.set_attribute("aimlasync.left", True)
+        if error is None or isinstance(error, asyncio.CancelledError):
+            attributes["aimlasync.left"] = True
         else:
             attributes["error.type"] = type(error).__name__
             # The message is content: a vendor's error may quote the prompt.
@@ -228,6 +229,8 @@ class CallSpan:
             "aimlasync.endpoint": info.endpoint or None,
             "aimlasync.attempts": info.attempts,
             "aimlasync.request_id": info.request_id,
+            "aimlasync.inference_id": info.inference_id,
+            "aimlasync.server_request_id": info.server_request_id,
             "aimlasync.wait.concurrency": info.timing.queued,
             "aimlasync.wait.rate": info.timing.limited,
             "aimlasync.cost_usd": info.cost_usd,

@@ -35,6 +35,7 @@ _COUNTERS: Sequence[tuple[str, str, str, _Read]] = (
     ("aimlasync.client.hedges", "{attempt}", "Attempts made because one was slow.", lambda of: of.hedges),
     ("aimlasync.client.refused", "{attempt}", "Attempts refused: 429, 503, no connection.", lambda of: of.refused),
     ("aimlasync.client.failed", "{attempt}", "Attempts that failed otherwise.", lambda of: of.failed),
+    ("aimlasync.client.cancelled", "{attempt}", "Attempts that nobody waited for any more.", lambda of: of.cancelled),
     ("aimlasync.client.cost", "{USD}", "Cost that the vendor stated.", lambda of: of.cost_usd),
 )
 # Seconds that a reader on another thread waits for the event loop before it takes the last numbers.

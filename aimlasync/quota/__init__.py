@@ -5,7 +5,7 @@ itself. The shared place is a process of the same machine (`quota.server`) or Re
 may import `cost`, `config` and `errors`.
 
     protocol      what workers send to a shared place, and what it answers
-    lease         the worker's side: the lease that it spends, and its next one
+    lease         the worker's side: takes a lease, spends it, returns what is left
     account       the shared place's arithmetic of the rate limits
     minute        one limit's minute and the count of workers, which `account` uses
     fallback      what a worker does while it cannot reach the shared place

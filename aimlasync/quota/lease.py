@@ -1,6 +1,7 @@
 """A worker's side of a shared quota: the lease that it spends, and its requests for the next one.
 
-A worker holds at most one lease and has at most one request to the shared place under way. `admission.limiter` says
+A worker holds at most one lease and has at most one request to the shared place under way. What it did not spend of a
+lease is returned with its next request, or by `Leases.close`. `admission.limiter` says
 what it needs; this file knows no queue. Times are those of the event loop, read cautiously: a lease begins when the
 answer has arrived, and ends as if it had begun when the request was sent. It may import `config` and `quota.protocol`.
 """

@@ -7,6 +7,11 @@
     async with RedisQuota("redis://cache:6379/0", name="aimlapi") as quota:
         endpoint = Endpoint.aimlapi(limits=Limits(requests_per_minute=600), quota=quota)
         async with AsyncClient(endpoints=[endpoint], budget=quota.budget(20.0)) as client: ...
+
+    quota    `RedisQuota`: the shared place of a quota, in Redis
+    scripts  the Lua script for a lease
+    draw     the Lua script for a draw from a shared budget
+    store    `RedisStore`: answers by a hash of their request
 """
 
 from aimlasync.redis.quota import RedisQuota

@@ -7,7 +7,6 @@ from typing import Any
 
 import msgspec
 
-from aimlasync.chat.chunks import ChatCompletionChunk
 from aimlasync.chat.types import ChatCompletion, Usage
 from aimlasync.client.chat_stream import ChatStream
 from aimlasync.client.response_stream import ResponseStream
@@ -16,7 +15,6 @@ from aimlasync.info import Info
 from aimlasync.relay.failures import Failure, failure
 from aimlasync.relay.messages import Events, Named, chosen
 from aimlasync.responses.types import Response, ResponseUsage
-from aimlasync.wire.base import Wire
 
 _DONE = Named(None, msgspec.Raw(b"[DONE]"))
 
@@ -67,9 +65,7 @@ class CallStream:
 
 
 def _raw(piece: Any) -> Any:
-    """Return an event as the vendor sent it; an answer of a server that does not stream becomes one chunk."""
-    if isinstance(piece, ChatCompletionChunk) and piece.object != "chat.completion.chunk":
-        return {**Wire.to_dict(piece), "object": "chat.completion.chunk"}
+    """Return an event as the vendor sent it."""
     return msgspec.Raw(piece.raw) if piece.raw else piece.to_dict()
 
 

@@ -1,7 +1,8 @@
 """Errors as HTTP responses to a browser, and as lines of the log.
 
 An error response says what a browser can act on: when to try again, or what is wrong with the request, in the vendor's
-words. Hosts, accounts and other words of the vendor go to the log `aimlasync.relay` only. It may import the errors.
+words. Hosts, accounts and other words of the vendor go to the log `aimlasync.relay` only: one WARNING an error, with
+the ids of its `info`. It may import the errors, and `client.explanation`.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from aimlasync.client.explanation import explain, ids_of
 from aimlasync.errors import (
     AimlasyncError,
     APIStatusError,
@@ -23,6 +25,7 @@ from aimlasync.errors import (
     OverloadedError,
     PermissionDeniedError,
     RateLimitError,
+    in_one_line,
 )
 from aimlasync.wire.base import encode
 
@@ -48,8 +51,10 @@ def failure(error: AimlasyncError) -> Failure:
     words. Everything else, errors of key and credit included, is a 502, or a 503 where the vendor said 503.
     """
     status, code, text = _status_code_text(error)
-    needs_operator = isinstance(error, (*_ACCESS, BudgetExceededError))
-    _log.log(logging.WARNING if needs_operator else logging.INFO, "%s -> %d: %s", error.request_id, status, error)
+    ids = "" if error.info is None else ids_of(error.info)
+    _log.warning(
+        "a call failed: %s; answered with %d %s; %s; %s", in_one_line(error), status, code, ids, explain(error)
+    )
     wait = getattr(error, "retry_after", None)
     if isinstance(error, OverloadedError):
         wait = max(wait or 0.0, _MIN_RETRY_AFTER)

@@ -3,12 +3,13 @@
     closed ──5 failures, more than half of the last 30 s──> open ──backoff is over──> half-open: one probe
     half-open ──the probe gets an answer──> closed
     half-open ──the probe fails──> open, for twice as long
+    open ──backoff is over, and an attempt that was sent all the same gets an answer──> closed
     any ──retire(reason)──> retired, for good
 
 It is arithmetic without I/O; the caller passes `now` (one monotonic clock) and the source of randomness. It imports
 nothing of this library. An attempt that began before the circuit last opened is ignored: when hundreds of attempts were
 in flight as a server died, and time out one after the other, they do not open the circuit again, and do not count as
-its probe.
+its probe. Attempts are sent to an open circuit where no other endpoint can serve the call.
 """
 
 from __future__ import annotations
@@ -40,9 +41,27 @@ class CircuitBreaker:
     a probe need not last until the last one.
     """
 
-    __slots__ = ("_buckets", "_closed_at", "_draw", "_opened_at", "_openings", "_until", "latency", "reason", "state")
+    __slots__ = (
+        "_buckets",
+        "_changed",
+        "_closed_at",
+        "_draw",
+        "_opened_at",
+        "_openings",
+        "_until",
+        "latency",
+        "reason",
+        "state",
+    )
 
-    def __init__(self, *, draw: Callable[[], float] = random.random) -> None:
+    def __init__(
+        self,
+        *,
+        draw: Callable[[], float] = random.random,
+        changed: Callable[[float, State, object], None] | None = None,
+    ) -> None:
+        # Called with the time, the state before, and the `why` of `failed`, when the circuit has opened or closed.
+        self._changed = changed
         self.state: State = "closed"
         self.reason: str | None = None
         """Why the endpoint is retired; None while it is not."""
@@ -95,16 +114,18 @@ class CircuitBreaker:
             return
         if self.state == "closed":
             self._bucket(now)[1] += 1
-        elif self.state == "half-open":
-            self.state = "closed"
+        elif self.state == "half-open" or (self.state == "open" and now >= self._until):
+            was, self.state = self.state, "closed"
             self._closed_at = now
+            if self._changed is not None:
+                self._changed(now, was, None)
 
-    def failed(self, now: float, seconds: float | None = None) -> None:
+    def failed(self, now: float, seconds: float | None = None, why: object = "") -> None:
         """Note a failure; without `seconds`, as of an attempt that began after the circuit opened."""
         if seconds is not None and now - seconds <= self._opened_at:
             return
         if self.state == "half-open":
-            self._open(now)
+            self._open(now, why)
         elif self.state == "closed":
             bucket = self._bucket(now)
             bucket[1] += 1
@@ -115,7 +136,7 @@ class CircuitBreaker:
             if failures >= _FAILURES and failures > _SHARE * attempts:
                 if now - self._closed_at > _WINDOW:
                     self._openings = 0
-                self._open(now)
+                self._open(now, why)
 
     def abandoned(self, now: float, seconds: float) -> None:
         """Note an attempt that was cancelled; if it was the probe, another may be sent at once."""
@@ -128,14 +149,16 @@ class CircuitBreaker:
             self.state = "retired"
             self.reason = reason
 
-    def _open(self, now: float) -> None:
+    def _open(self, now: float, why: object) -> None:
         bound = min(_BACKOFF * 2.0 ** min(self._openings, 64), _MAX_BACKOFF)
-        self.state = "open"
+        was, self.state = self.state, "open"
         self._openings += 1
         self._opened_at = now
         # A random wait from half of the bound to all of it, so that many clients do not probe together.
         self._until = now + bound * (1 + self._draw()) / 2
         self._buckets = [[-1, 0, 0] for _ in range(_BUCKETS)]
+        if self._changed is not None:
+            self._changed(now, was, why)
 
     def _bucket(self, now: float) -> list[int]:
         number = int(now / _BUCKET_SECONDS)

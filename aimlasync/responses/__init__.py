@@ -3,28 +3,21 @@
 It may import `chat.types`, `wire`, `config` and what lies below them. It exports the structs of requests and whole
 replies. The structs of a stream are in `responses.events`, which is imported with the first stream.
 
-    types     items, tools, the reply, and the parameters of `create`
+    items     the output items of a reply, and their parts
+    types     input, tools, the reply, and the parameters of `create`
+    parsed    a reply whose answer is a value, as type checkers see it
     events    the events of a stream
     assembler joins the events of a stream into one reply
 """
 
-from aimlasync.responses.types import (
-    PARAMETERS,
+from aimlasync.responses.items import (
     Annotation,
     CodeInterpreterCall,
     ComputerCall,
     ComputerCallOutput,
     FileSearchCall,
     FunctionCall,
-    FunctionCallOutput,
-    FunctionTool,
     ImageGenerationCall,
-    IncompleteDetails,
-    InputFile,
-    InputImage,
-    InputMessage,
-    InputText,
-    InputTokensDetails,
     LocalShellCall,
     McpApprovalRequest,
     McpCall,
@@ -32,16 +25,28 @@ from aimlasync.responses.types import (
     OutputMessage,
     OutputRefusal,
     OutputText,
-    OutputTokensDetails,
     ReasoningItem,
     ReasoningText,
+    SummaryText,
+    Tagged,
+    WebSearchCall,
+)
+from aimlasync.responses.parsed import ParsedResponse
+from aimlasync.responses.types import (
+    PARAMETERS,
+    FunctionCallOutput,
+    FunctionTool,
+    IncompleteDetails,
+    InputFile,
+    InputImage,
+    InputMessage,
+    InputText,
+    InputTokensDetails,
+    OutputTokensDetails,
     Response,
     ResponseError,
     ResponseParams,
     ResponseUsage,
-    SummaryText,
-    Tagged,
-    WebSearchCall,
 )
 
 __all__ = [
@@ -69,6 +74,7 @@ __all__ = [
     "OutputRefusal",
     "OutputText",
     "OutputTokensDetails",
+    "ParsedResponse",
     "ReasoningItem",
     "ReasoningText",
     "Response",

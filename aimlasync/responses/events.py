@@ -1,29 +1,25 @@
 """The events of a /v1/responses stream: structs of all 53 types, and their decoder.
 
 The `type` in the JSON decides, and `event:` lines are not needed. An event of an unknown type is kept as `Unknown`. The
-file is as long as the vendor's list of events. It has no I/O. It may import `responses.types`, `chat.types` and
-`wire.base`; `responses.assembler` joins events into a reply.
+file is as long as the vendor's list of events. It has no I/O. It may import `responses.types` and `responses.items`,
+`chat.types` and `wire.base`; `responses.assembler` joins events into a reply.
 Source: the OpenAPI specs "RESPONSES" of the AI/ML API (2026-08), `text/event-stream`: a `oneOf` on `type`.
 """
 
 from __future__ import annotations
 
 from codecs import BOM_UTF8
-from typing import TYPE_CHECKING, Any, Union, cast
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Union, cast, get_args
 
 import msgspec
 
 from aimlasync.chat.types import TokenLogprob
-from aimlasync.responses.types import (
-    OutputItem,
-    OutputMessage,
-    OutputText,
-    Part,
-    Response,
-    SummaryText,
-    complete,
-)
-from aimlasync.wire.base import Received, Unknown, plain, repair
+from aimlasync.responses.items import OutputItem, OutputMessage, OutputText, Part, SummaryText
+from aimlasync.responses.types import Response, complete
+from aimlasync.wire.base import Json, Received, Unknown, read
+from aimlasync.wire.objects import json_hook
+from aimlasync.wire.reading import tagged
 
 
 class Event(Received):
@@ -31,10 +27,12 @@ class Event(Received):
 
     sequence_number: int | None = None
 
-    @property
-    def type(self) -> str:
-        """The wire's `type`."""
-        return str(self.__struct_config__.tag)
+    if not TYPE_CHECKING:
+        # Type checkers see the literal of each struct, by which they tell them apart.
+        @property
+        def type(self) -> str:
+            """The wire's `type`."""
+            return str(self.__struct_config__.tag)
 
 
 class _RunEvent(Event):
@@ -44,25 +42,37 @@ class _RunEvent(Event):
 class ResponseCreatedEvent(_RunEvent, tag_field="type", tag="response.created"):
     """The run exists."""
 
+    type: ClassVar[Literal["response.created"]]
+
 
 class ResponseInProgressEvent(_RunEvent, tag_field="type", tag="response.in_progress"):
     """The run goes on."""
+
+    type: ClassVar[Literal["response.in_progress"]]
 
 
 class ResponseQueuedEvent(_RunEvent, tag_field="type", tag="response.queued"):
     """The run waits."""
 
+    type: ClassVar[Literal["response.queued"]]
+
 
 class ResponseCompletedEvent(_RunEvent, tag_field="type", tag="response.completed"):
     """The run ended well: terminal."""
+
+    type: ClassVar[Literal["response.completed"]]
 
 
 class ResponseFailedEvent(_RunEvent, tag_field="type", tag="response.failed"):
     """The run failed: terminal."""
 
+    type: ClassVar[Literal["response.failed"]]
+
 
 class ResponseIncompleteEvent(_RunEvent, tag_field="type", tag="response.incomplete"):
     """The run was cut by a cap or a filter: terminal."""
+
+    type: ClassVar[Literal["response.incomplete"]]
 
 
 class _ItemEvent(Event):
@@ -73,9 +83,13 @@ class _ItemEvent(Event):
 class ResponseOutputItemAddedEvent(_ItemEvent, tag_field="type", tag="response.output_item.added"):
     """An output item began."""
 
+    type: ClassVar[Literal["response.output_item.added"]]
+
 
 class ResponseOutputItemDoneEvent(_ItemEvent, tag_field="type", tag="response.output_item.done"):
     """An output item is whole."""
+
+    type: ClassVar[Literal["response.output_item.done"]]
 
 
 class _AtItem(Event):
@@ -94,21 +108,28 @@ class _PartEvent(_AtContent):
 class ResponseContentPartAddedEvent(_PartEvent, tag_field="type", tag="response.content_part.added"):
     """A part of an item began."""
 
+    type: ClassVar[Literal["response.content_part.added"]]
+
 
 class ResponseContentPartDoneEvent(_PartEvent, tag_field="type", tag="response.content_part.done"):
     """A part of an item is whole."""
+
+    type: ClassVar[Literal["response.content_part.done"]]
 
 
 class ResponseTextDeltaEvent(_AtContent, tag_field="type", tag="response.output_text.delta"):
     """A piece of the answer's text."""
 
+    type: ClassVar[Literal["response.output_text.delta"]]
     delta: str = ""
+    obfuscation: str | None = None
     logprobs: list[TokenLogprob] | None = None
 
 
 class ResponseTextDoneEvent(_AtContent, tag_field="type", tag="response.output_text.done"):
     """A text is whole."""
 
+    type: ClassVar[Literal["response.output_text.done"]]
     text: str = ""
     logprobs: list[TokenLogprob] | None = None
 
@@ -116,31 +137,38 @@ class ResponseTextDoneEvent(_AtContent, tag_field="type", tag="response.output_t
 class ResponseTextAnnotationAddedEvent(_AtContent, tag_field="type", tag="response.output_text.annotation.added"):
     """A citation was added to a text."""
 
+    type: ClassVar[Literal["response.output_text.annotation.added"]]
     annotation_index: int = 0
-    annotation: Any = None
+    annotation: Json = None
 
 
 class ResponseRefusalDeltaEvent(_AtContent, tag_field="type", tag="response.refusal.delta"):
     """A piece of a refusal."""
 
+    type: ClassVar[Literal["response.refusal.delta"]]
     delta: str = ""
+    obfuscation: str | None = None
 
 
 class ResponseRefusalDoneEvent(_AtContent, tag_field="type", tag="response.refusal.done"):
     """A refusal is whole."""
 
+    type: ClassVar[Literal["response.refusal.done"]]
     refusal: str = ""
 
 
 class ResponseFunctionCallArgumentsDeltaEvent(_AtItem, tag_field="type", tag="response.function_call_arguments.delta"):
     """A piece of a function call's arguments; its name and call_id came with `response.output_item.added`."""
 
+    type: ClassVar[Literal["response.function_call_arguments.delta"]]
     delta: str = ""
+    obfuscation: str | None = None
 
 
 class ResponseFunctionCallArgumentsDoneEvent(_AtItem, tag_field="type", tag="response.function_call_arguments.done"):
     """A function call's arguments are whole."""
 
+    type: ClassVar[Literal["response.function_call_arguments.done"]]
     arguments: str = ""
 
 
@@ -157,59 +185,81 @@ class ResponseReasoningSummaryPartAddedEvent(
 ):
     """A part of a reasoning summary began."""
 
+    type: ClassVar[Literal["response.reasoning_summary_part.added"]]
+
 
 class ResponseReasoningSummaryPartDoneEvent(
     _SummaryPartEvent, tag_field="type", tag="response.reasoning_summary_part.done"
 ):
     """A part of a reasoning summary is whole."""
 
+    type: ClassVar[Literal["response.reasoning_summary_part.done"]]
+
 
 class ResponseReasoningSummaryTextDeltaEvent(_AtSummary, tag_field="type", tag="response.reasoning_summary_text.delta"):
     """A piece of a reasoning summary."""
 
+    type: ClassVar[Literal["response.reasoning_summary_text.delta"]]
     delta: str = ""
+    obfuscation: str | None = None
 
 
 class ResponseReasoningSummaryTextDoneEvent(_AtSummary, tag_field="type", tag="response.reasoning_summary_text.done"):
     """The text of a reasoning summary is whole."""
 
+    type: ClassVar[Literal["response.reasoning_summary_text.done"]]
     text: str = ""
 
 
 class ResponseReasoningTextDeltaEvent(_AtContent, tag_field="type", tag="response.reasoning_text.delta"):
     """A piece of reasoning."""
 
+    type: ClassVar[Literal["response.reasoning_text.delta"]]
     delta: str = ""
+    obfuscation: str | None = None
 
 
 class ResponseReasoningTextDoneEvent(_AtContent, tag_field="type", tag="response.reasoning_text.done"):
     """A reasoning text is whole."""
 
+    type: ClassVar[Literal["response.reasoning_text.done"]]
     text: str = ""
 
 
 class ResponseWebSearchCallInProgressEvent(_AtItem, tag_field="type", tag="response.web_search_call.in_progress"):
     """A web search began."""
 
+    type: ClassVar[Literal["response.web_search_call.in_progress"]]
+
 
 class ResponseWebSearchCallSearchingEvent(_AtItem, tag_field="type", tag="response.web_search_call.searching"):
     """A web search is running."""
+
+    type: ClassVar[Literal["response.web_search_call.searching"]]
 
 
 class ResponseWebSearchCallCompletedEvent(_AtItem, tag_field="type", tag="response.web_search_call.completed"):
     """A web search ended."""
 
+    type: ClassVar[Literal["response.web_search_call.completed"]]
+
 
 class ResponseFileSearchCallInProgressEvent(_AtItem, tag_field="type", tag="response.file_search_call.in_progress"):
     """A file search began."""
+
+    type: ClassVar[Literal["response.file_search_call.in_progress"]]
 
 
 class ResponseFileSearchCallSearchingEvent(_AtItem, tag_field="type", tag="response.file_search_call.searching"):
     """A file search is running."""
 
+    type: ClassVar[Literal["response.file_search_call.searching"]]
+
 
 class ResponseFileSearchCallCompletedEvent(_AtItem, tag_field="type", tag="response.file_search_call.completed"):
     """A file search ended."""
+
+    type: ClassVar[Literal["response.file_search_call.completed"]]
 
 
 class ResponseCodeInterpreterCallInProgressEvent(
@@ -217,11 +267,15 @@ class ResponseCodeInterpreterCallInProgressEvent(
 ):
     """A code run was asked for."""
 
+    type: ClassVar[Literal["response.code_interpreter_call.in_progress"]]
+
 
 class ResponseCodeInterpreterCallInterpretingEvent(
     _AtItem, tag_field="type", tag="response.code_interpreter_call.interpreting"
 ):
     """Code is running."""
+
+    type: ClassVar[Literal["response.code_interpreter_call.interpreting"]]
 
 
 class ResponseCodeInterpreterCallCompletedEvent(
@@ -229,13 +283,17 @@ class ResponseCodeInterpreterCallCompletedEvent(
 ):
     """A code run ended."""
 
+    type: ClassVar[Literal["response.code_interpreter_call.completed"]]
+
 
 class ResponseCodeInterpreterCallCodeDeltaEvent(
     _AtItem, tag_field="type", tag="response.code_interpreter_call_code.delta"
 ):
     """A piece of the code to run."""
 
+    type: ClassVar[Literal["response.code_interpreter_call_code.delta"]]
     delta: str = ""
+    obfuscation: str | None = None
 
 
 class ResponseCodeInterpreterCallCodeDoneEvent(
@@ -243,19 +301,26 @@ class ResponseCodeInterpreterCallCodeDoneEvent(
 ):
     """The code to run is whole."""
 
+    type: ClassVar[Literal["response.code_interpreter_call_code.done"]]
     code: str = ""
 
 
 class ResponseImageGenCallInProgressEvent(_AtItem, tag_field="type", tag="response.image_generation_call.in_progress"):
     """An image was asked for."""
 
+    type: ClassVar[Literal["response.image_generation_call.in_progress"]]
+
 
 class ResponseImageGenCallGeneratingEvent(_AtItem, tag_field="type", tag="response.image_generation_call.generating"):
     """An image is being made."""
 
+    type: ClassVar[Literal["response.image_generation_call.generating"]]
+
 
 class ResponseImageGenCallCompletedEvent(_AtItem, tag_field="type", tag="response.image_generation_call.completed"):
     """An image is ready."""
+
+    type: ClassVar[Literal["response.image_generation_call.completed"]]
 
 
 class ResponseImageGenCallPartialImageEvent(
@@ -263,6 +328,7 @@ class ResponseImageGenCallPartialImageEvent(
 ):
     """A partial image, base64."""
 
+    type: ClassVar[Literal["response.image_generation_call.partial_image"]]
     partial_image_b64: str = ""
     partial_image_index: int = 0
 
@@ -270,78 +336,103 @@ class ResponseImageGenCallPartialImageEvent(
 class ResponseMcpCallArgumentsDeltaEvent(_AtItem, tag_field="type", tag="response.mcp_call_arguments.delta"):
     """A piece of an MCP call's arguments."""
 
-    delta: Any = ""
+    type: ClassVar[Literal["response.mcp_call_arguments.delta"]]
+    delta: Json = ""
+    obfuscation: str | None = None
 
 
 class ResponseMcpCallArgumentsDoneEvent(_AtItem, tag_field="type", tag="response.mcp_call_arguments.done"):
     """An MCP call's arguments are whole."""
 
-    arguments: Any = ""
+    type: ClassVar[Literal["response.mcp_call_arguments.done"]]
+    arguments: Json = ""
 
 
 class ResponseMcpCallInProgressEvent(_AtItem, tag_field="type", tag="response.mcp_call.in_progress"):
     """An MCP call began."""
 
+    type: ClassVar[Literal["response.mcp_call.in_progress"]]
+
 
 class ResponseMcpCallCompletedEvent(_AtItem, tag_field="type", tag="response.mcp_call.completed"):
     """An MCP call ended."""
+
+    type: ClassVar[Literal["response.mcp_call.completed"]]
 
 
 class ResponseMcpCallFailedEvent(_AtItem, tag_field="type", tag="response.mcp_call.failed"):
     """An MCP call failed."""
 
+    type: ClassVar[Literal["response.mcp_call.failed"]]
+
 
 class ResponseMcpListToolsInProgressEvent(_AtItem, tag_field="type", tag="response.mcp_list_tools.in_progress"):
     """An MCP server is asked for its tools."""
+
+    type: ClassVar[Literal["response.mcp_list_tools.in_progress"]]
 
 
 class ResponseMcpListToolsCompletedEvent(_AtItem, tag_field="type", tag="response.mcp_list_tools.completed"):
     """An MCP server named its tools."""
 
+    type: ClassVar[Literal["response.mcp_list_tools.completed"]]
+
 
 class ResponseMcpListToolsFailedEvent(_AtItem, tag_field="type", tag="response.mcp_list_tools.failed"):
     """An MCP server did not name its tools."""
+
+    type: ClassVar[Literal["response.mcp_list_tools.failed"]]
 
 
 class ResponseCustomToolCallInputDeltaEvent(_AtItem, tag_field="type", tag="response.custom_tool_call_input.delta"):
     """A piece of a custom tool's input."""
 
+    type: ClassVar[Literal["response.custom_tool_call_input.delta"]]
     delta: str = ""
+    obfuscation: str | None = None
 
 
 class ResponseCustomToolCallInputDoneEvent(_AtItem, tag_field="type", tag="response.custom_tool_call_input.done"):
     """A custom tool's input is whole."""
 
+    type: ClassVar[Literal["response.custom_tool_call_input.done"]]
     input: str = ""
 
 
 class ResponseAudioDeltaEvent(Event, tag_field="type", tag="response.audio.delta"):
     """A piece of audio, base64."""
 
+    type: ClassVar[Literal["response.audio.delta"]]
     delta: str = ""
 
 
 class ResponseAudioDoneEvent(Event, tag_field="type", tag="response.audio.done"):
     """The audio is whole."""
 
+    type: ClassVar[Literal["response.audio.done"]]
+
 
 class ResponseAudioTranscriptDeltaEvent(Event, tag_field="type", tag="response.audio.transcript.delta"):
     """A piece of the audio's transcript."""
 
+    type: ClassVar[Literal["response.audio.transcript.delta"]]
     delta: str = ""
 
 
 class ResponseAudioTranscriptDoneEvent(Event, tag_field="type", tag="response.audio.transcript.done"):
     """The transcript is whole."""
 
+    type: ClassVar[Literal["response.audio.transcript.done"]]
+
 
 class ResponseErrorEvent(Event, tag_field="type", tag="error"):
     """An error inside the stream; flat by the spec, but real streams nest it under `error` too."""
 
+    type: ClassVar[Literal["error"]]
     code: str | None = None
     message: str | None = None
     param: str | None = None
-    error: Any = None
+    error: Json = None
 
 
 _KnownEvent = Union[
@@ -400,14 +491,21 @@ _KnownEvent = Union[
     ResponseErrorEvent,
 ]
 if TYPE_CHECKING:
-    ResponseStreamEvent = Union[_KnownEvent, Unknown]
+
+    class UnknownEvent(Unknown):
+        """What type checkers take an event of an unknown type for, so that a known `type` excludes it."""
+
+        type: Literal["unknown"]
+
+    ResponseStreamEvent = Union[_KnownEvent, UnknownEvent]
 else:
     ResponseStreamEvent = _KnownEvent
 
 TERMINAL = (ResponseCompletedEvent, ResponseFailedEvent, ResponseIncompleteEvent)
 """The events that end a run; `ResponseErrorEvent` ends it too."""
 
-_event: msgspec.json.Decoder[_KnownEvent] = msgspec.json.Decoder(_KnownEvent)
+_event: msgspec.json.Decoder[_KnownEvent] = msgspec.json.Decoder(_KnownEvent, dec_hook=json_hook)
+_kinds = tagged(get_args(_KnownEvent))
 
 
 def decode_event(raw: bytes) -> ResponseStreamEvent:
@@ -419,20 +517,47 @@ def decode_event(raw: bytes) -> ResponseStreamEvent:
     try:
         event = _event.decode(raw)
     except (ValueError, RecursionError):
-        if raw.startswith(BOM_UTF8):
-            return decode_event(raw[len(BOM_UTF8) :])
-        value = plain(raw)
-        if not isinstance(value, dict):
-            raise msgspec.ValidationError(f"expected an object, got {type(value).__name__}") from None
-        event = cast(ResponseStreamEvent, repair(value, _KnownEvent))
+        event = cast(ResponseStreamEvent, read(raw, _KnownEvent, _kinds))
         if isinstance(event, Unknown):
             # The bytes as the server sent them, instead of the encoded value.
-            event.raw = raw
+            event.raw = raw.removeprefix(BOM_UTF8)
             return event
+    else:
+        event.json_place = raw
+        if (place := _PLACE.get(type(event))) is not None:
+            place(event, raw)
     if isinstance(event, _RunEvent):
         complete(event.response, finished=isinstance(event, TERMINAL))
-    event.__dict__["raw"] = raw
     return event
+
+
+def _place_run(event: Any, raw: bytes) -> None:
+    response = event.response
+    response.json_place = (raw, "response")
+    for number, item in enumerate(response.output):
+        item.json_place = (raw, "response", "output", number)
+    if response.usage is not None:
+        response.usage.json_place = (raw, "response", "usage")
+
+
+def _place_item(event: Any, raw: bytes) -> None:
+    event.item.json_place = (raw, "item")
+
+
+def _place_part(event: Any, raw: bytes) -> None:
+    event.part.json_place = (raw, "part")
+
+
+_PLACE: dict[type, Callable[[Any, bytes], None]] = {
+    kind: place
+    for base, place in (
+        (_RunEvent, _place_run),
+        (_ItemEvent, _place_item),
+        (_PartEvent, _place_part),
+        (_SummaryPartEvent, _place_part),
+    )
+    for kind in base.__subclasses__()
+}
 
 
 def events_of(response: Response) -> list[ResponseStreamEvent]:

@@ -1,21 +1,23 @@
-"""/v1/responses on the wire: structs of requests and replies; those of streams are in `responses.events`.
+"""/v1/responses on the wire: structs of requests, the reply, and its decoder.
 
-Output items and parts of a type that is not listed here are kept as `Unknown`. It has no I/O. It may import
-`chat`, `config` and `wire.base`. Source: the OpenAPI specs "RESPONSES" of the AI/ML API for its OpenAI models
-(2026-08): one schema for all of them, with a `oneOf` on `type` for output items.
+The items of a reply are in `responses.items`, and the events of a stream in `responses.events`. It has no I/O. It may
+import `responses.items`, `chat`, `config` and `wire.base`. Source: the OpenAPI specs "RESPONSES" of the AI/ML API for
+its OpenAI models (2026-08).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Literal, Union
+from typing import Any, ClassVar, Literal
 
 import msgspec
 
 from aimlasync.chat.endings import ending_of
-from aimlasync.chat.types import TokenLogprob, UsageExtras
+from aimlasync.chat.types import UsageExtras
 from aimlasync.config import CALL_OPTIONS, CallOptions
-from aimlasync.wire.base import Meta, Reply, Unknown, Wire, decode
+from aimlasync.responses.items import OutputItem, OutputMessage, OutputRefusal, OutputText
+from aimlasync.wire.base import Json, Meta, Object, Open, Reply, Wire, decode
+from aimlasync.wire.objects import json_hook, open_up
 
 # --- What is sent -----------------------------------------------------------------------------------------------------
 
@@ -100,228 +102,14 @@ PARAMETERS = ResponseParams.__optional_keys__ - CALL_OPTIONS
 # --- What comes back --------------------------------------------------------------------------------------------------
 
 
-# Factories instead of plain defaults: the encoder omits plain defaults and empty lists, and an item that is sent back
-# as input must carry these fields.
-def _assistant() -> str:
-    return "assistant"
-
-
-def _no_items() -> list[Any]:
-    return []
-
-
-def _no_text() -> str:
-    return ""
-
-
-class Tagged(Wire):
-    """Base of the structs that are told apart by `type`."""
-
-    @property
-    def type(self) -> str:
-        """The wire's `type`."""
-        return str(self.__struct_config__.tag)
-
-
-class Annotation(Wire):
-    """A citation in a text: url_citation, file_citation, container_file_citation or file_path, by `type`."""
-
-    type: str = ""
-    url: str | None = None
-    title: str | None = None
-    start_index: int | None = None
-    end_index: int | None = None
-    file_id: str | None = None
-    filename: str | None = None
-    container_id: str | None = None
-    index: int | None = None
-
-
-class OutputText(Tagged, tag_field="type", tag="output_text"):
-    """Text of an output message."""
-
-    text: str = msgspec.field(default_factory=_no_text)
-    annotations: list[Annotation] = msgspec.field(default_factory=_no_items)
-    logprobs: list[TokenLogprob] | None = None
-
-
-class OutputRefusal(Tagged, tag_field="type", tag="refusal"):
-    """The model's refusal."""
-
-    refusal: str = msgspec.field(default_factory=_no_text)
-
-
-class ReasoningText(Tagged, tag_field="type", tag="reasoning_text"):
-    """Reasoning as plain text, where a model gives it."""
-
-    text: str = msgspec.field(default_factory=_no_text)
-
-
-class SummaryText(Tagged, tag_field="type", tag="summary_text"):
-    """A piece of a reasoning summary."""
-
-    text: str = msgspec.field(default_factory=_no_text)
-
-
-# `wire.base.repair` makes an `Unknown` where no member fits. Type checkers must see it in the union, and msgspec must
-# not.
-if TYPE_CHECKING:
-    Part = Union[OutputText, OutputRefusal, ReasoningText, SummaryText, Unknown]
-else:
-    Part = Union[OutputText, OutputRefusal, ReasoningText, SummaryText]
-
-
-class OutputMessage(Tagged, tag_field="type", tag="message"):
-    """A message of the model; its `status` is not that of the response: a complete one may hold "in_progress" here."""
-
-    id: str = ""
-    role: str = msgspec.field(default_factory=_assistant)
-    status: str | None = None
-    content: list[Part] = msgspec.field(default_factory=_no_items)
-    phase: str | None = None
-
-
-class FunctionCall(Tagged, tag_field="type", tag="function_call"):
-    """A call of a function; `arguments` is text that the model wrote, and may be invalid JSON."""
-
-    call_id: str = ""
-    name: str = ""
-    arguments: str = msgspec.field(default_factory=_no_text)
-    id: str | None = None
-    status: str | None = None
-
-
-class ReasoningItem(Tagged, tag_field="type", tag="reasoning"):
-    """A reasoning step; some models do not take it back as input."""
-
-    id: str = ""
-    summary: list[Part] = msgspec.field(default_factory=_no_items)
-    content: list[Part] | None = None
-    encrypted_content: str | None = None
-    status: str | None = None
-
-
-class WebSearchCall(Tagged, tag_field="type", tag="web_search_call"):
-    """A web search the server ran."""
-
-    id: str = ""
-    status: str | None = None
-    action: Any = None
-
-
-class FileSearchCall(Tagged, tag_field="type", tag="file_search_call"):
-    """A file search the server ran."""
-
-    id: str = ""
-    queries: list[str] = msgspec.field(default_factory=_no_items)
-    status: str | None = None
-    results: Any = None
-
-
-class ComputerCall(Tagged, tag_field="type", tag="computer_call"):
-    """An action on a computer that the model asks for."""
-
-    id: str = ""
-    call_id: str = ""
-    action: Any = None
-    pending_safety_checks: list[Any] = msgspec.field(default_factory=_no_items)
-    status: str | None = None
-
-
-class ComputerCallOutput(Tagged, tag_field="type", tag="computer_call_output"):
-    """The result of an action on a computer."""
-
-    call_id: str = ""
-    output: Any = None
-    id: str | None = None
-    status: str | None = None
-
-
-class ImageGenerationCall(Tagged, tag_field="type", tag="image_generation_call"):
-    """An image the server made, base64 in `result`."""
-
-    id: str = ""
-    result: str | None = None
-    status: str | None = None
-
-
-class CodeInterpreterCall(Tagged, tag_field="type", tag="code_interpreter_call"):
-    """Code the server ran."""
-
-    id: str = ""
-    code: str | None = None
-    container_id: str | None = None
-    outputs: Any = msgspec.field(default_factory=lambda: None)
-    status: str | None = None
-
-
-class LocalShellCall(Tagged, tag_field="type", tag="local_shell_call"):
-    """A shell command that the model asks for."""
-
-    id: str = ""
-    call_id: str = ""
-    action: Any = None
-    status: str | None = None
-
-
-class McpListTools(Tagged, tag_field="type", tag="mcp_list_tools"):
-    """The tools an MCP server offers."""
-
-    id: str = ""
-    server_label: str = ""
-    tools: list[Any] = msgspec.field(default_factory=_no_items)
-    error: Any = None
-
-
-class McpApprovalRequest(Tagged, tag_field="type", tag="mcp_approval_request"):
-    """An MCP call that waits for approval."""
-
-    id: str = ""
-    server_label: str = ""
-    name: str = ""
-    arguments: str = msgspec.field(default_factory=_no_text)
-
-
-class McpCall(Tagged, tag_field="type", tag="mcp_call"):
-    """An MCP call the server made."""
-
-    id: str = ""
-    server_label: str = ""
-    name: str = ""
-    arguments: str = msgspec.field(default_factory=_no_text)
-    output: str | None = None
-    error: Any = None
-
-
-_KnownItem = Union[
-    OutputMessage,
-    FunctionCall,
-    ReasoningItem,
-    WebSearchCall,
-    FileSearchCall,
-    ComputerCall,
-    ComputerCallOutput,
-    ImageGenerationCall,
-    CodeInterpreterCall,
-    LocalShellCall,
-    McpListTools,
-    McpApprovalRequest,
-    McpCall,
-]
-if TYPE_CHECKING:
-    OutputItem = Union[_KnownItem, Unknown]
-else:
-    OutputItem = _KnownItem
-
-
-class InputTokensDetails(Wire):
+class InputTokensDetails(Open):
     """Parts of the input's tokens."""
 
     cached_tokens: int | None = None
     cache_write_tokens: int | None = None
 
 
-class OutputTokensDetails(Wire):
+class OutputTokensDetails(Open):
     """Parts of the output's tokens; reasoning tokens have been seen larger than the total they are part of."""
 
     reasoning_tokens: int | None = None
@@ -337,14 +125,14 @@ class ResponseUsage(UsageExtras):
     output_tokens_details: OutputTokensDetails | None = None
 
 
-class ResponseError(Wire):
+class ResponseError(Open):
     """Why a run failed."""
 
     code: str | None = None
     message: str = ""
 
 
-class IncompleteDetails(Wire):
+class IncompleteDetails(Open):
     """Why a run stopped early: max_output_tokens or content_filter."""
 
     reason: str | None = None
@@ -357,8 +145,10 @@ class Response(Reply):
     computed where the server leaves them out.
     """
 
+    DERIVED: ClassVar[frozenset[str]] = frozenset(("output_text", "status"))
+
     id: str = ""
-    object: str = "response"
+    object: str = msgspec.field(default_factory=lambda: "response")
     created_at: float | None = None
     model: str = ""
     status: str | None = None
@@ -367,7 +157,7 @@ class Response(Reply):
     usage: ResponseUsage | None = None
     error: ResponseError | None = None
     incomplete_details: IncompleteDetails | None = None
-    instructions: Any = None
+    instructions: Json = None
     max_output_tokens: int | None = None
     metadata: dict[str, Any] | None = None
     parallel_tool_calls: bool | None = None
@@ -380,7 +170,26 @@ class Response(Reply):
     tools: list[Any] | None = None
     top_p: float | None = None
     truncation: str | None = None
+    background: bool | None = None
+    billing: Object | None = None
+    completed_at: float | None = None
+    conversation: Object | None = None
+    frequency_penalty: float | None = None
+    max_tool_calls: int | None = None
+    presence_penalty: float | None = None
+    prompt: Object | None = None
+    prompt_cache_key: str | None = None
+    prompt_cache_retention: str | None = None
+    safety_identifier: str | None = None
+    store: bool | None = None
+    top_logprobs: int | None = None
+    user: str | None = None
     meta: Meta | None = None
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the response has ended, well or not; False while one in the background is queued or in progress."""
+        return self.status not in RUNNING
 
     @property
     def truncated(self) -> bool:
@@ -407,6 +216,10 @@ class Response(Reply):
         """The same as `.parsed`, by the name that AsyncOpenAI uses."""
         return self.parsed
 
+    def settle(self) -> None:
+        # Without a status and without output it may be anything: nothing says that it is completed.
+        complete(self, finished=bool(self.output or self.output_text))
+
 
 def _text_of(output: list[OutputItem]) -> str:
     return "".join(
@@ -423,10 +236,22 @@ RUNNING = ("queued", "in_progress")
 
 
 def complete(response: Response, *, finished: bool) -> None:
-    """Compute `output_text` and `status` where the server left them out; `finished` tells that the reply is complete.
+    """Compute `output_text` and `status` where the server left them out, and make objects of dicts.
+
+    `finished` tells that the reply is complete.
 
     The status of an item says nothing about that of the response.
     """
+    if response.text is not None:
+        response.text = Object(response.text)
+    if response.reasoning is not None:
+        response.reasoning = Object(response.reasoning)
+    if response.metadata:
+        response.metadata = Object(response.metadata)
+    if response.tools:
+        open_up(response.tools)
+    if type(response.tool_choice) is dict:
+        response.tool_choice = Object(response.tool_choice)
     if not response.output_text:
         response.output_text = _text_of(response.output)
     if response.status is None:
@@ -438,13 +263,38 @@ def complete(response: Response, *, finished: bool) -> None:
             response.status = "completed"
 
 
-_response = msgspec.json.Decoder(Response)
+class InputItemList(Reply):
+    """One page of the input items of a stored response; items are dicts, as they were sent."""
+
+    object: str = "list"
+    data: list[dict[str, Any]] = []
+    first_id: str | None = None
+    last_id: str | None = None
+    has_more: bool = False
+
+
+_response = msgspec.json.Decoder(Response, dec_hook=json_hook)
+_input_items = msgspec.json.Decoder(InputItemList, dec_hook=json_hook)
 
 
 def decode_response(raw: bytes) -> Response:
     """Decode a whole reply. Raises msgspec.DecodeError (or its ValidationError) for what is no JSON object."""
-    response = decode(raw, _response, Response)
-    # Without a status and without output it may be anything: nothing says that it is completed.
-    complete(response, finished=bool(response.output or response.output_text))
-    response.__dict__["raw"] = raw
+    try:
+        response = _response.decode(raw)
+    except (ValueError, RecursionError):
+        # The errors of msgspec are ValueErrors, as are those of invalid UTF-8.
+        return Response.from_json(raw)
+    response.settle()
+    response.json_place = raw
+    for number, item in enumerate(response.output):
+        item.json_place = (raw, "output", number)
+    if response.usage is not None:
+        response.usage.json_place = (raw, "usage")
     return response
+
+
+def decode_input_items(raw: bytes) -> InputItemList:
+    """Decode a page of input items. Raises msgspec.DecodeError (or its ValidationError) for no JSON object."""
+    page = decode(raw, _input_items, InputItemList)
+    page.__dict__["raw"] = raw
+    return page

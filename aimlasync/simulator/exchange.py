@@ -3,7 +3,8 @@
 Only this module writes responses to a connection. It decides nothing about answers, limits or faults: it asks the
 modules that do, and sends what they return. Before the last write the ledger entry is complete and the request is no
 longer in flight, so a client that has its reply sees both. A client that has left shows as CancelledError at an await
-or as ConnectionError at a write; the request leaves the limits then too, and the server notes the disconnection.
+or as ConnectionError at a write; the request leaves the limits then too, and the server notes the disconnection. It may
+import everything of the simulator but `lookups`, `server` and `thread`.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from aimlasync.simulator.model.answers import Answer, compose
 from aimlasync.simulator.state import State
 from aimlasync.simulator.vendor import catalogue
 from aimlasync.simulator.vendor.request import SimRequest
+from aimlasync.simulator.vendor.stored import Stored
 from aimlasync.simulator.vendor.vendors import Problem, spend_headers
 from aimlasync.simulator.wire import chat, http, responses
 
@@ -32,6 +34,7 @@ _encode = msgspec.json.Encoder().encode
 _WRITE_SIZE = 1 << 16
 # Seconds before a TCP reset. A reset may discard bytes that the client has not read yet.
 _BEFORE_RESET = 0.02
+_RESPONSES = SimRequest(api="responses", path="", headers={})
 # Faults that break the body; a streamed request gets a body of its own for them.
 _BODY_FAULTS = ("malformed_json", "html", "truncated_body")
 
@@ -75,10 +78,13 @@ class Exchange:
                 early = await self._early_fault(fault)
                 if early is not None:
                     return early
-            if first:
-                await asyncio.sleep(first)
             reasoning = sum(answer.reasoning_tokens or 0 for answer in answers)
             price = catalogue.cost(state.vendor, request.model, request.prompt_tokens, completion)
+            if request.background and answers[0].raw is None:
+                seconds = per_token * (completion - reasoning)
+                return await self._begin(request, answers[0], price, first, seconds)
+            if first:
+                await asyncio.sleep(first)
             if request.stream:
                 return await self._stream(request, answers, price, per_token * (completion - reasoning))
             if per_token:
@@ -86,6 +92,71 @@ class Exchange:
             return await self._reply(request, answers, price)
         finally:
             self._leave()
+
+    async def _begin(
+        self, request: SimRequest, answer: Answer, price: float, first: float, seconds: float
+    ) -> web.StreamResponse:
+        """Begin a response in the background: it is queued for half of `first`, and has ended `seconds` after that."""
+        state = self._state
+        id, meta = state.new_id(), catalogue.meta(state.vendor, price)
+        events = responses.events(request, answer, id, meta)
+        generated = sum(is_generated for _, is_generated in events)
+        now = asyncio.get_running_loop().time()
+        stored = Stored(
+            items=[*request.items, *responses.output(request, answer, id)],
+            input_count=len(request.items),
+            response=responses.whole(request, answer, id) | ({} if meta is None else {"meta": meta}),
+            events=events,
+            begins=now + first / 2,
+            first_token=now + first,
+            pause=seconds / generated if generated else 0.0,
+            ends=now + first + seconds,
+        )
+        state.stored.keep(id, stored)
+        self._charge(price)
+        if request.stream:
+            return await self._send_events(stored, -1)
+        begun = {**stored.at(now), "status": "queued", "output": [], "usage": None, "output_text": ""}
+        return await self._send(200, http.JSON, _encode(begun))
+
+    async def send_stored_stream(self, request: SimRequest, stored: Stored, after: int) -> web.StreamResponse:
+        """Send the events of a response in the background that follow number `after`; faults happen to it as well."""
+        self._fault = fault = self._state.choose_fault(request)
+        if fault is not None:
+            self._attempt.fault = fault.kind
+            early = await self._early_fault(fault)
+            if early is not None:
+                return early
+        return await self._send_events(stored, after)
+
+    async def _send_events(self, stored: Stored, after: int) -> web.StreamResponse:
+        """Send each event after number `after` when it is due, until the response has ended or is cancelled."""
+        transport, fault = self._transport(), self._fault
+        clock = asyncio.get_running_loop().time
+        last = len(stored.events)
+        is_broken = fault is not None and fault.kind.endswith("_stream")
+        if is_broken and fault is not None:
+            last = min(after + 1 + (last // 2 if fault.at is None else fault.at), last - 1)
+        self._attempt.status = 200
+        head = [("Content-Type", http.EVENT_STREAM), ("Cache-Control", "no-cache"), ("Transfer-Encoding", "chunked")]
+        transport.write(http.head(200, [*head, *self._headers()], keep_alive=self._keep_alive))
+        due = stored.first_token
+        for number, (event, is_generated) in enumerate(stored.events[:last]):
+            due += stored.pause * is_generated
+            if is_generated and (wait := due - clock()) > 0:
+                await asyncio.sleep(wait)
+            if stored.is_cancelled:
+                break
+            if number > after:
+                transport.write(http.chunk(event))
+                await self._http_request.writer.drain()
+        if is_broken and fault is not None:
+            return await self._break_stream(fault.kind, _RESPONSES, last)
+        self._attempt.finished = True
+        self._leave()
+        transport.write(http.chunk(b""))
+        await self._http_request.writer.drain()
+        return http.KEPT if self._keep_alive else http.CLOSED
 
     async def send_json(self, request: SimRequest, value: Any, *headers: tuple[str, str]) -> web.StreamResponse:
         """Send a JSON value that is no model's answer; faults happen to it as well."""
@@ -137,7 +208,7 @@ class Exchange:
         elif request.api == "chat":
             body = chat.body(request, answers, state.vendor, id, meta)
         else:
-            body = responses.body(request, answers[0], id)
+            body = _encode(responses.whole(request, answers[0], id))
         if self._fault is None or self._fault.kind not in _BODY_FAULTS:
             self._charge(price)
             self._store(request, answers, id)
@@ -312,7 +383,11 @@ class Exchange:
     def _store(self, request: SimRequest, answers: list[Answer], id: str) -> None:
         """Keep a response that a later request may continue."""
         if request.store and answers[0].raw is None:
-            self._state.stored.keep(id, [*request.items, *responses.output(request, answers[0], id)])
+            response = responses.whole(request, answers[0], id)
+            stored = Stored(
+                items=[*request.items, *response["output"]], input_count=len(request.items), response=response
+            )
+            self._state.stored.keep(id, stored)
 
     def _charge(self, price: float) -> None:
         self._attempt.cost_usd = price

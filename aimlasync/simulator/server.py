@@ -15,8 +15,10 @@ from hashlib import blake2b, sha256
 from types import TracebackType
 from typing import Any, Literal, Self
 
+import msgspec
 from aiohttp import web
 
+from aimlasync.config import Mode
 from aimlasync.simulator import lookups
 from aimlasync.simulator.exchange import Exchange
 from aimlasync.simulator.faults import Fault
@@ -30,6 +32,7 @@ from aimlasync.simulator.state import State
 from aimlasync.simulator.vendor.request import SimRequest, read_request
 from aimlasync.simulator.vendor.vendors import VENDORS, Problem, Vendor, VendorName
 from aimlasync.simulator.wire import http
+from aimlasync.structured.modes import MODES
 
 MAX_BODY = 64 * 1024 * 1024
 
@@ -37,7 +40,7 @@ MAX_BODY = 64 * 1024 * 1024
 _MAX_CONVERSATIONS = 10_000
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}\Z")
-_METHODS = {"chat": "POST", "responses": "POST"}
+_METHODS = {"chat": ("POST",), "responses": ("POST",), **lookups.METHODS}
 
 
 class Simulator:
@@ -60,6 +63,9 @@ class Simulator:
     several scripts by name; a request names one by header `X-Script`, `metadata.script`, or its model, and gets the
     usual answers when it names none. The number of the turn is the number of assistant turns in the request.
 
+    `structured` is the surest way to a structured answer that its models have: "json_schema", "tool", "json_object" or
+    "text"; they refuse those above it. A schema in the prompt is filled in; without `json_object` among words.
+
     Raises ValueError for an unknown vendor or an empty script, TypeError for a script that is no list of turns.
     """
 
@@ -80,13 +86,16 @@ class Simulator:
         faults: Sequence[Fault] = (),
         answer: Callable[[SimRequest], Answer | str | None] | None = None,
         script: Script | Mapping[str, Script] = (),
+        structured: Mode = "json_schema",
         validate: bool = True,
         keep_bodies: bool = False,
         clock: Callable[[], float] | None = None,
     ) -> None:
         if vendor not in VENDORS:
             raise ValueError(f"unknown vendor {vendor!r}; known: {', '.join(VENDORS)}")
-        profile = VENDORS[vendor]
+        if structured not in MODES:
+            raise ValueError(f"unknown structured={structured!r}; known: {', '.join(MODES)}")
+        profile = msgspec.structs.replace(VENDORS[vendor], structured=structured)
         if retry_after == "vendor":
             retry_after = "auto" if profile.sends_retry_after else None
         clock = clock or time.monotonic
@@ -252,7 +261,7 @@ class Simulator:
         if not api:
             missing = f"Cannot {request.method} {attempt.path}" if self.vendor.name == "aimlapi" else None
             raise Problem(404, missing)
-        if request.method != _METHODS.get(api, "GET"):
+        if request.method not in _METHODS.get(api, ("GET",)):
             raise Problem(405)
         if api != "health" and not (self.vendor.open_catalogue and api in ("models", "model")):
             attempt.key_digest = self._check_key(headers.get("Authorization", ""))

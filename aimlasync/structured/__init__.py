@@ -2,7 +2,11 @@
 
 It may import `chat`, `responses` and what lies below them.
 
-    schema   the strict JSON schema of a type
-    parse    a reply's text as a value
-    validate whether a value fits a JSON schema, where there is no Python type
+    schema           the strict JSON schema of a type
+    pydantic_models  the strict JSON schema of a pydantic model, where the program has pydantic
+    modes            the ways to ask for an answer that fits it, from the surest to the weakest
+    answer_text      where the answer is in a reply, whichever way it was asked for
+    numbers          reads 5.0 and 1e3 as integers where the schema has integers
+    parse            a reply's answer as a value
+    validate         whether a value fits a JSON schema, where there is no Python type
 """

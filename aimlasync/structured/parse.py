@@ -1,7 +1,7 @@
 """Parses the answer of a decoded reply into a value of the type that was asked for, or raises an AnswerError.
 
 It has no I/O. The reply is complete and paid for, so every error carries it. It may import `chat`,
-`responses.types`, `structured.schema` and `errors`.
+`responses.types`, `errors` and this package.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from aimlasync.chat.endings import ending_of
 from aimlasync.chat.types import ChatCompletion
 from aimlasync.errors import AnswerError, AnswerInvalidError, AnswerRefusedError, AnswerTruncatedError
 from aimlasync.responses.types import Response
+from aimlasync.structured.answer_text import answer_text, decode_answer, is_answer, message_text
 from aimlasync.structured.schema import Format
 
 _CALLS = ("function_call", "custom_tool_call")
@@ -32,15 +33,21 @@ def parse_completion(reply: ChatCompletion, form: Format[Any]) -> ChatCompletion
             raise _error(AnswerTruncatedError, _cut(form), reply)
         if ending == "failure":
             raise _error(AnswerInvalidError, f"the answer failed ({choice.finish_reason})", reply)
-        if not message.content and (message.tool_calls or message.function_call):
+        text = message_text(message)
+        if not text and (message.function_call or not all(map(is_answer, message.tool_calls or ()))):
             # The model called a tool; its answer comes in a later turn.
             continue
-        message.__dict__["parsed"] = _value(message.content or "", form, reply)
+        message.__dict__["parsed"] = _value(text, form, reply)
     return reply
 
 
 def parse_response(reply: Response, form: Format[Any]) -> Response:
-    """Set `.parsed`. Raises AnswerError for an answer that is no value of the type."""
+    """Set `.parsed`, unless the response still runs in the background.
+
+    Raises AnswerError for an answer that is no value of the type.
+    """
+    if not reply.is_done:
+        return reply
     refusal = reply.refusal
     if refusal:
         raise _error(AnswerRefusedError, f"the model refused: {refusal}", reply)
@@ -53,9 +60,10 @@ def parse_response(reply: Response, form: Format[Any]) -> Response:
     if reply.status in ("failed", "cancelled"):
         said = reply.error.message if reply.error is not None else "no reason given"
         raise _error(AnswerInvalidError, f"the run {reply.status}: {said}", reply)
-    if not reply.output_text and any(item.type in _CALLS for item in reply.output):
+    text = answer_text(reply)
+    if not text and any(item.type in _CALLS and not is_answer(item) for item in reply.output):
         return reply
-    reply.__dict__["parsed"] = _value(reply.output_text, form, reply)
+    reply.__dict__["parsed"] = _value(text, form, reply)
     return reply
 
 
@@ -65,7 +73,7 @@ def _cut(form: Format[Any]) -> str:
 
 def _value(text: str, form: Format[Any], reply: ChatCompletion | Response) -> Any:
     try:
-        return form.decode(text)
+        return decode_answer(text, form)
     except msgspec.DecodeError as error:
         problem = str(error)
     raise _error(AnswerInvalidError, f"the answer is not a {form.name}: {problem}", reply)

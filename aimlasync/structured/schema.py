@@ -6,18 +6,20 @@ description``. A constraint outside the subset is stated to the model in a ``des
 ``Format.decode``. A type outside the subset is a ``TypeError`` that names the field, raised before any request is sent.
 Source: OpenAI, "Structured outputs: supported schemas" (developers.openai.com/api/docs/guides/structured-outputs).
 OpenAI's base models also take ``format``, ``pattern``, ``minimum`` and the like; fine-tuned models and some
-OpenAI-compatible servers refuse them. It may import `structured.numbers`.
+OpenAI-compatible servers refuse them. Types of pydantic go to
+`pydantic_models`, which is loaded where pydantic is. It may import this package.
 """
 
 from __future__ import annotations
 
 import inspect
 import re
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import count
-from typing import Any, Generic, NoReturn, TypeVar, overload
+from typing import Any, Generic, NoReturn, Protocol, TypeVar, overload
 
 import msgspec
 import msgspec.inspect as mi
@@ -68,13 +70,20 @@ _INSTEAD: dict[type[mi.Type], str] = {
 }
 
 
+class Decoder(Protocol):
+    """Makes a value of the JSON of an answer."""
+
+    def decode(self, text: str | bytes, /) -> Any:
+        """Return the value. Raises msgspec.DecodeError."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Format(Generic[T]):
     """One type's strict schema, as each endpoint takes it, and its decoder; it is shared: do not change ``schema``."""
 
     name: str
     schema: dict[str, Any]
-    _decoder: WholeNumbers
+    _decoder: Decoder
     _wrapped: bool
 
     def decode(self, text: str | bytes) -> T:
@@ -109,6 +118,12 @@ def format_of(type: Any) -> Format[Any]:
 
 
 def _build(type: Any) -> Format[Any]:
+    if "pydantic" in sys.modules:
+        from aimlasync.structured.pydantic_models import is_pydantic, schema_and_decoder
+
+        if is_pydantic(type):
+            name, schema, decoder = schema_and_decoder(type)
+            return Format(_slug(name), schema, decoder, False)
     info = mi.type_info(type)
     schema, wrapped = _Walk().root(info)
     target = msgspec.defstruct("Wrapped", [("value", type)]) if wrapped else type

@@ -1,13 +1,15 @@
-"""Bytes over connections: the only place that knows aiohttp.
+"""Transports: they send the bytes of an attempt, and are the only part of the client that knows aiohttp.
 
-It may import `headers` and `errors`. `Transport` is the seam of the pipeline: whoever sends requests in another way
-(a recording, a test) gives the client another one.
+It may import `headers` and `errors`. Code that sends requests in another way (a recording, a test) gives the client a
+`Transport` of its own.
 
-    base             what a transport promises
-    connection_pool  the default transport: idle connections, and who dials
+    base             the interface of a transport, and what all of them share
+    connection_pool  the default transport: makes connections, keeps idle ones and closes them
     connection       one connection, and the exchange on it
+    reply            the response of one exchange
     http11           HTTP/1.1 responses from bytes
-    aiohttp_session  the same over aiohttp's ClientSession, for proxies
+    aiohttp_session  a transport over aiohttp's ClientSession, for proxies
+    over_httpx       a transport over an httpx client, for `openai`
 """
 
 from aimlasync.transport.aiohttp_session import AiohttpTransport

@@ -1,6 +1,7 @@
-"""aiohttp's ClientSession as a transport: the complete one, for proxies and by choice; what the lean one is held to.
+"""The transport over aiohttp's ClientSession, which supports proxies; the client uses it where a proxy is configured.
 
-Law: with `lean` and `exchange`, the only files that know aiohttp. Foreign exceptions end in `translated`.
+It also has what the default transport takes from aiohttp: the resolver, and `translated`, which turns an exception of
+aiohttp into an error of `errors`. It may import `base`, `http11`, `headers`, `errors` and aiohttp.
 """
 
 from __future__ import annotations

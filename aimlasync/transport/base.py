@@ -1,10 +1,9 @@
-"""The one seam: how bytes get to a server and back.
+"""The interface of a transport, which sends one attempt and returns its response, and what all transports share.
 
-Law: says what a transport is, and knows neither HTTP nor aiohttp: `lean` is the fast one, `session` the complete one;
-simulators, recorders and others may be given instead.
-A transport knows nothing of endpoints, retries, limits or JSON. Foreign exceptions end in it: aiohttp's carry the
-request's headers, and with them the key, so each becomes an error of ours that is raised outside the `except` block and
-chains to nothing.
+`connection_pool` has the default transport, `aiohttp_session` the one for proxies, and `over_httpx` one over an httpx
+client; a user may give another one. A transport knows nothing of endpoints, retries, limits or JSON. It raises no
+third-party exception, since those of aiohttp carry the request's headers and with them the key: each becomes an error
+of `errors`, raised outside of the `except` block, so that it chains to nothing. It may import `errors`.
 """
 
 from __future__ import annotations
@@ -16,6 +15,9 @@ from aimlasync.errors import AimlasyncError, APIConnectionError, APIResponseVali
 
 MAX_BODY = 64 * 2**20
 """Largest body that is read, in bytes, after decompression."""
+
+LARGE_BODY = 128 * 2**10
+"""Bytes of a body, or an event, up to which it is decoded at once, whatever is in it."""
 
 MAX_ERROR_BODY = 2**20
 """How much of the body of an error is read, in bytes; what is longer is cut there."""

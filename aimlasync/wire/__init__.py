@@ -2,9 +2,16 @@
 
 It may import `headers`, `info` and `errors`.
 
-    base         the base of all structs, the encoder, and the tolerant decoder
-    models       the model catalogue, and the account's balance
-    error_bodies from the body of an error response to an error of `errors`
-    begun_json   reads a JSON text that is cut, or nested too deep
-    redaction    cuts keys out of errors
+    base          the base of all structs, which keeps fields that it does not declare
+    objects       JSON in and out, and objects that no struct describes
+    reading       reads JSON into structs where a field is unknown or has another type
+    undeclared    makes structs of a value, and keeps the fields that they do not declare
+    as_sent       from a struct back to the JSON that the server sent
+    request_body  a request as the bytes that are sent
+    models        the model catalogue, and the account's balance
+    error_bodies  from the body of an error response to an error of `errors`
+    error_shapes  what an error body says, in the shapes of all vendors and gateways
+    waits         waits that servers state: Retry-After, durations, times, sentences
+    begun_json    reads a JSON text that is cut, or nested too deep
+    redaction     cuts keys out of errors
 """

@@ -8,15 +8,17 @@ OpenAI's model object, which other servers send.
 from __future__ import annotations
 
 from codecs import BOM_UTF8
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from typing import Any
 
 import msgspec
 
-from aimlasync.wire.base import Reply, Wire, decode
+from aimlasync.wire.base import Json, Open, Reply, Wire, decode
+from aimlasync.wire.objects import json_hook
+from aimlasync.wire.reading import Place
 
 
-class ModelInfo(Wire, rename="camel"):
+class ModelInfo(Open, rename="camel"):
     """The details of a model in the AI/ML API's catalogue."""
 
     name: str | None = None
@@ -43,9 +45,9 @@ class Model(Reply):
     type: str | None = None
     info_: ModelInfo | None = msgspec.field(default=None, name="info")
     tags: list[str] = []
-    modalities: Any = None
-    capabilities: Any = None
-    pricing: Any = None
+    modalities: Json = None
+    capabilities: Json = None
+    pricing: Json = None
     """The prices as the vendor states them; every price is for `per` units."""
     # ByteSpike
     family: str | None = None
@@ -76,8 +78,24 @@ class ModelList(Reply):
     def __iter__(self) -> Iterator[Model]:
         return iter(self.data)
 
+    async def __aiter__(self) -> AsyncIterator[Model]:
+        for model in self.data:
+            yield model
+
     def __len__(self) -> int:
         return len(self.data)
+
+    def has_next_page(self) -> bool:
+        """Return False: a catalogue comes whole."""
+        return False
+
+    # It iterates models, so these make `dict(models)` and FastAPI's encoder see its fields.
+    def keys(self) -> Iterable[str]:
+        """Return the names of the fields in `to_dict`."""
+        return self.to_dict().keys()
+
+    def __getitem__(self, key: str | int) -> Any:
+        return self.to_dict()[key] if isinstance(key, str) else self.data[key]
 
 
 class Balance(Wire):
@@ -104,8 +122,8 @@ class _Account(Wire):
     current_balance: float | None = None
 
 
-_model = msgspec.json.Decoder(Model)
-_models = msgspec.json.Decoder(ModelList)
+_model = msgspec.json.Decoder(Model, dec_hook=json_hook)
+_models = msgspec.json.Decoder(ModelList, dec_hook=json_hook)
 _envelope = msgspec.json.Decoder(_ModelEnvelope)
 _account = msgspec.json.Decoder(_Account)
 
@@ -116,7 +134,11 @@ def decode_models(raw: bytes) -> ModelList:
     if raw.lstrip()[:1] == b"[":
         raw = b'{"data":%b}' % raw
     models = decode(raw, _models, ModelList)
-    models.__dict__["raw"] = raw
+    if not hasattr(models, "json_place"):
+        # The exact types did.
+        models.json_place = raw
+        for number, model in enumerate(models.data):
+            _place(model, (raw, "data", number))
     return models
 
 
@@ -126,8 +148,15 @@ def decode_model(raw: bytes) -> Model:
     if inner[:1] == b"{":
         raw = inner
     model = decode(raw, _model, Model)
-    model.__dict__["raw"] = raw
+    if not hasattr(model, "json_place"):
+        _place(model, (raw,))
     return model
+
+
+def _place(model: Model, place: Place) -> None:
+    model.json_place = place
+    if model.info_ is not None:
+        model.info_.json_place = (*place, "info")
 
 
 def decode_balance(raw: bytes) -> float | None:

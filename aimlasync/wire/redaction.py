@@ -19,6 +19,7 @@ from urllib.parse import quote
 import msgspec
 
 from aimlasync.headers import Fields, secrets_in
+from aimlasync.wire.reading import Placed
 
 MARK = "[key]"
 """The text that replaces a key."""
@@ -136,6 +137,8 @@ class Secrets:
             old = getattr(struct, name)
             if (new := self._without(old, depth)) is not old:
                 msgspec.structs.force_setattr(struct, name, new)
+        if isinstance(struct, Placed) and (sent := getattr(struct, "json_place", None)) is not None:
+            struct.json_place = self._without(sent, depth)
         beside: dict[str, Any] = getattr(struct, "__dict__", {})
         for name, old in list(beside.items()):
             beside[name] = self._without(old, depth)
@@ -267,6 +270,9 @@ def _texts_in(value: Any) -> bytes | None:
             elif isinstance(part, msgspec.Struct):
                 deeper += msgspec.structs.astuple(part)
                 deeper.append(getattr(part, "__dict__", None))
+                sent = getattr(part, "json_place", None)
+                # Of a place, the bytes of the document; structs of one document share them.
+                deeper.append(sent[0] if type(sent) is tuple else sent)
             elif isinstance(part, Mapping):
                 deeper.append(dict(part))
             elif isinstance(part, str):

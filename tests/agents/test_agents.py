@@ -449,7 +449,8 @@ async def test_a_call_waits_for_approval_and_its_siblings_do_not(endpoint: Any) 
     async with scripted(turn, "done") as (sim, client):
         agent = agents.Agent(model=MODEL, tools=[delete, weather], endpoint=endpoint)
         run = await agents.run(client, agent, input="go")
-        assert (run.status, run.output, made) == ("waiting", None, [])
+        answer: Any = run.output
+        assert (run.status, answer, made) == ("waiting", None, [])
         assert [call.arguments for call in run.waiting] == ['{"name":"a"}', '{"name":"b"}']
         assert run.pending[1].output == "sunny in Rome"
 
@@ -605,8 +606,9 @@ async def test_misuse_is_said_before_anything_is_sent(endpoint: Any) -> None:
             await agents.run(client, model=MODEL, input="go", tools=[weather, weather], endpoint=endpoint)
         with pytest.raises(TypeError, match="dict"):
             await agents.run(client, model=MODEL, input="go", output=dict[str, int], endpoint=endpoint)
+        nowhere: Any = "telex"
         with pytest.raises(ValueError, match="endpoint must be"):
-            await agents.run(client, model=MODEL, input="go", endpoint="telex")  # type: ignore[arg-type]
+            await agents.run(client, model=MODEL, input="go", endpoint=nowhere)
         other: Any = "chat" if endpoint == "responses" else "responses"
         with pytest.raises(ValueError, match="history is one of"):
             await agents.run(client, history=agents.Run(model=MODEL, endpoint=other), input="go", endpoint=endpoint)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, Literal
@@ -16,7 +17,9 @@ from aimlasync.bulk import (
     LabelsError,
     Prompt,
     PromptError,
+    PromptTask,
     Record,
+    RequestError,
     Result,
     Row,
     classify,
@@ -24,7 +27,9 @@ from aimlasync.bulk import (
 )
 from aimlasync.bulk.jobs.options import Options
 from aimlasync.bulk.journal.convert import record_of
+from aimlasync.bulk.journal.manifest import read_manifest
 from aimlasync.bulk.journal.record import decode_record, encode_record
+from aimlasync.bulk.tasks.answer_schema import form_of_schema
 from aimlasync.bulk.tasks.classification import ClassifyTask
 from aimlasync.bulk.tasks.few_shot import MAX_SHOTS, read_shots
 from aimlasync.bulk.tasks.labels import MAX_LABELS, answer_type, read_labels
@@ -36,6 +41,7 @@ from aimlasync.simulator import Answer, Fault, SimRequest, Simulator
 from aimlasync.structured.schema import format_of
 
 MODEL = AIMLAPI.default_model
+ADDED = {"label": "label"}
 LABELS = {"support": "", "billing": "", "sales": ""}
 TEXTS = ["I want a refund for my invoice", "the app crashes", "what does the business plan cost"]
 
@@ -86,7 +92,7 @@ def test_labels_of_a_file_have_meanings(tmp_path: Path, name: str, text: str) ->
     [
         ("l.json", "{", "not JSON"),
         ("l.json", '{"a": 1}', "neither an object"),
-        ("l.json", '["a", "a"]', "neither an object"),
+        ("l.json", '["a", "a"]', "'a' is in .* twice"),
         ("l.json", "[]", "no labels"),
         ("l.txt", "a\na: again", "'a' is in .* twice"),
         ("l.txt", ": nothing", "an empty label"),
@@ -122,6 +128,48 @@ def test_a_prompt_is_filled_with_the_text_and_any_column() -> None:
 def test_a_prompt_that_cannot_be_filled_is_refused(template: str, said: str) -> None:
     with pytest.raises(PromptError, match=said):
         Prompt("s", template)
+
+
+@pytest.mark.parametrize(
+    ("template", "right"),
+    [
+        ("Judge: {{ text }}", "{text}"),
+        ("{{text}}", "{text}"),
+        ("{text} of {{city}}", "{city}"),
+        ("{text} {{ city|upper }}", "{city}"),
+        ("{text} {{- city -}}", "{city}"),
+        ("{% if text %}{text}{% endif %}", "{column}"),
+        ("{text} {{#each rows}}", "{column}"),
+    ],
+)
+@pytest.mark.parametrize("where", ["prompt", "system"])
+def test_what_is_another_template_language_is_refused_with_the_right_spelling(
+    template: str, right: str, where: str
+) -> None:
+    said = ("s", template) if where == "prompt" else (template, "{text}")
+    with pytest.raises(PromptError, match=f"Jinja.*{re.escape(right)}"):
+        Prompt(*said, fills_system=True).check(["text", "city"])
+
+
+def test_a_system_message_is_filled_in_too_where_it_is_a_template() -> None:
+    prompt = Prompt('Know {city}: {text}. {{"a": 1}}', "{text}", fills_system=True)
+    assert prompt.columns() == ["text", "city"]
+    assert prompt.system_for("hello", {"city": "Rome"}) == 'Know Rome: hello. {"a": 1}'
+    assert Prompt("{city} {{", "{text}").system_for("hello", {"city": "Rome"}) == "{city} {{"
+    with pytest.raises(
+        PromptError, match=r'system message names \{"a": 1\}, .*braces themselves are written \{\{ and \}\}'
+    ):
+        Prompt('{"a": 1}', "{text}", fills_system=True).check(["city"])
+
+
+@pytest.mark.parametrize("name", ["model", "messages", "input", "instructions", "stream"])
+def test_parameters_that_rows_bring_themselves_are_refused(name: str) -> None:
+    for make in (
+        lambda: ClassifyTask(labels=["a", "b"], model="m", params={name: "x"}),
+        lambda: PromptTask(prompt="{a}", model="m", params={"seed": 1, name: "x"}),
+    ):
+        with pytest.raises(RequestError, match=f'"{name}" is among the parameters .*; (name|say|leave) it'):
+            make()
 
 
 def test_an_unknown_name_in_a_prompt_is_refused_with_the_columns() -> None:
@@ -327,9 +375,42 @@ async def test_rows_of_a_job_have_labels_in_the_journal_and_gold_beside_them(
         seen=lambda result, record: kept.append(record),
     )
     assert summary.totals.labels == {"support": 1, "billing": 1, "sales": 1}
-    assert (summary.totals.right, summary.totals.judged) == (1, 3)
+    assert (summary.totals.right, summary.totals.judged, summary.totals.quality.blank) == (1, 2, 1)
     assert {record.custom_id: record.info and record.info.label for record in kept} == {
         "row-1": "billing",
         "row-2": "support",
         "row-3": "sales",
     }
+
+
+@pytest.mark.parametrize("endpoint", ["chat", "responses"])
+@pytest.mark.parametrize("kind", ["json_schema", "tool", "json_object", "text"])
+async def test_models_of_every_kind_label_rows_and_the_manifest_says_how_they_were_asked(
+    tmp_path: Path, kind: Any, endpoint: Api
+) -> None:
+    async def label(structured: Any = "auto") -> Any:
+        task = ClassifyTask(labels=LABELS, model=MODEL, endpoint=endpoint, structured=structured)
+        async with client_of(simulator) as client:
+            return await run(client, [{"text": text} for text in TEXTS], tmp_path / "out.csv", task=task, add=ADDED)
+
+    async with Simulator(structured=kind) as simulator:
+        summary = await label()
+    assert (summary.totals.ok, summary.totals.structured) == (3, {kind: 3})
+    assert read_manifest(f"{summary.journal}.manifest")["facts"]["structured"] == {kind: 3}  # type: ignore[index]
+    table = (tmp_path / "out.csv").read_text().splitlines()
+    assert [line.rpartition(",")[2] for line in table] == ["label", "billing", "support", "sales"]
+    # A run that has nothing to do leaves it, and another may claim the journal.
+    async with Simulator(structured=kind) as simulator:
+        assert (await label()).totals.structured == {kind: 3}
+        assert len(simulator.ledger) == 0
+
+
+@pytest.mark.parametrize("kind", ["tool", "text"])
+async def test_forms_of_the_callers_own_are_exported_from_answers_of_every_kind(tmp_path: Path, kind: Any) -> None:
+    schema = {"type": "object", "properties": {"team": {"enum": ["billing", "support", "sales"], "type": "string"}}}
+    task = ClassifyTask(form=form_of_schema("mail", schema), model=MODEL)
+    async with Simulator(structured=kind) as simulator, client_of(simulator) as client:
+        added = {"team": "answer.team"}
+        await run(client, [{"text": text} for text in TEXTS], tmp_path / "out.csv", task=task, add=added)
+    table = (tmp_path / "out.csv").read_text().splitlines()
+    assert [line.rpartition(",")[2] for line in table] == ["team", "billing", "support", "sales"]

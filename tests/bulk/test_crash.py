@@ -265,18 +265,26 @@ def test_a_second_run_is_refused_in_one_line_and_the_first_goes_on(tmp_path: Pat
         assert set(job.asked().values()) == {1}
 
 
-def test_another_input_is_refused_and_nothing_is_asked(tmp_path: Path) -> None:
-    with serving(tmp_path, 30) as job:
-        assert job.run("--limit", "10")[0] == 0
-        before = job.output.read_bytes()
-        job.write([*job.names, "one-more"])
-        code, err = job.run()
-        assert code == 2
-        assert len(err.splitlines()) == 1
-        assert "belongs to another job: input: its content has changed" in err
-        assert "--restart" in err
-        assert job.output.read_bytes() == before
-        assert len(job.sim.ledger) == 10
+def test_killed_anywhere_on_its_way_to_a_table_of_today_it_loses_no_answer(tmp_path: Path) -> None:
+    with serving(tmp_path, 20) as job:
+        assert job.run()[0] == 0
+        whole = job.names
+        # Five rows go and come back, and the others move.
+        for today in ([*whole[:4:-1], "r20"], [*whole, "r20"]):
+            job.names = today
+            job.write(today)
+            before = len(job.sim.ledger)
+            for call in range(100):
+                code, err = job.run("--limit", "15", by=("-c", SHIM, "die", str(call)))
+                if code == 0:
+                    break
+                assert (code, err) == (-9, "")
+                assert len(job.sim.ledger) == before
+            assert 3 < call < 30
+            code, err = job.run()
+            assert code == 0, err
+            assert job.is_whole()
+        assert set(job.asked().values()) == {1}
 
 
 def test_an_input_that_changes_meanwhile_is_said_and_what_was_answered_stays(tmp_path: Path) -> None:
@@ -289,6 +297,10 @@ def test_an_input_that_changes_meanwhile_is_said_and_what_was_answered_stays(tmp
         assert code == 2
         assert "changed during the run" in err
         assert job.is_whole()
+        code, err = job.run()
+        assert code == 0, err
+        assert "has changed: 40 kept" in err
+        assert set(job.asked().values()) == {1}
 
 
 def test_an_id_that_is_there_twice_is_refused_before_any_call(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aimlasync.bulk.input.rows import InputError
@@ -118,6 +118,7 @@ def test_what_cannot_be_merged_is_said(tmp_path: Path) -> None:
 NAMES = st.sampled_from(["a", "b", "c", "row-1", "row-2", "é"])
 
 
+@settings(deadline=None)
 @given(st.lists(st.lists(st.tuples(NAMES, st.booleans())), min_size=1, max_size=3))
 def test_merged_is_what_a_dict_says(
     tmp_path_factory: pytest.TempPathFactory, shards: list[list[tuple[str, bool]]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 from typing import Any
 
 import msgspec
@@ -12,12 +13,12 @@ from hypothesis import strategies as st
 
 from aimlasync import Limits, Price
 from aimlasync.bulk import Caps, Row
-from aimlasync.bulk.jobs.caps import TokenCap, read_seconds
-from aimlasync.bulk.jobs.dry_run import forecast
+from aimlasync.bulk.jobs.caps import read_seconds, token_cap
+from aimlasync.bulk.jobs.dry_run import Estimate, Sample, estimate, forecast
 from aimlasync.bulk.jobs.stop_rules import MAX_REFUSED, MAX_UNREACHED, Ending, StopRules
 from aimlasync.bulk.journal.record import Facts, Failure, Record
 from aimlasync.bulk.progress.progress import Progress, limited_by
-from aimlasync.bulk.progress.totals import Totals
+from aimlasync.bulk.progress.totals import Spending, Totals
 from aimlasync.bulk.tasks.confidence import confidence_of
 from aimlasync.bulk.tasks.result import is_refused
 from aimlasync.chat.types import decode_completion
@@ -25,6 +26,7 @@ from aimlasync.endpoints.statistics import EndpointStatistics
 from aimlasync.errors import (
     AimlasyncError,
     APIConnectionError,
+    APIStatusError,
     AuthenticationError,
     BadRequestError,
     BudgetExceededError,
@@ -77,40 +79,6 @@ def test_a_row_that_shares_a_call_is_done_and_costs_nothing() -> None:
     assert (totals.shared, totals.replies, totals.cost) == (2, 1, 0.25)
 
 
-def test_one_label_a_row_makes_a_confusion_table_with_gold_values_that_are_no_labels() -> None:
-    totals = Totals()
-    for gold, label in [("a", "a"), (" a ", "a"), ("a", "b"), ("c", "b"), ("c", "b")]:
-        totals.judge(gold, label)
-    assert (totals.judged, totals.right) == (5, 2)
-    assert totals.confusion(["a", "b"]) == [("a", [2, 1]), ("b", [0, 0]), ("c", [0, 2])]
-
-
-def test_several_labels_a_row_are_compared_one_by_one_and_as_a_whole() -> None:
-    totals = Totals()
-    totals.judge("a|b", ["b", "a"])
-    totals.judge("a, c", ["a"])
-    totals.judge("", [])
-    totals.judge("", ["b"])
-    assert (totals.judged, totals.exact, totals.right) == (4, 2, 2)
-    # given and right, given, right
-    assert totals.matches == {"a": [2, 2, 2], "b": [1, 2, 1], "c": [0, 0, 1]}
-
-
-@given(st.lists(st.tuples(st.frozensets(st.sampled_from("abc")), st.frozensets(st.sampled_from("abc")))))
-def test_matches_of_several_labels_are_what_counting_says(rows: list[tuple[frozenset[str], frozenset[str]]]) -> None:
-    totals = Totals()
-    for right, found in rows:
-        totals.judge("|".join(right), list(found))
-    assert totals.exact == sum(right == found for right, found in rows)
-    for label in "abc":
-        counts = totals.matches.get(label, [0, 0, 0])
-        assert counts == [
-            sum(label in right and label in found for right, found in rows),
-            sum(label in found for _, found in rows),
-            sum(label in right for right, _ in rows),
-        ]
-
-
 def test_a_refusal_is_seen_on_both_endpoints_and_an_answer_without_choices_is_none() -> None:
     def chat(**choice: Any) -> bool:
         return is_refused(decode_completion(msgspec.json.encode({"choices": [{"index": 0, **choice}]})))
@@ -142,7 +110,7 @@ def test_what_is_no_duration_is_refused_with_what_to_write(text: str) -> None:
 async def test_rows_in_flight_are_taken_to_use_as_many_tokens_as_those_before() -> None:
     async def is_used_up(max_tokens: int | None, tokens: int, replies: int, in_flight: int) -> bool:
         totals = Totals()
-        cap = TokenCap(max_tokens, totals)
+        cap = token_cap("tokens", max_tokens, totals)
         admitted = cap.admit(iter([Row(number, number, {}) for number in range(1, in_flight + 1)]), Ending())
         # As if rows before had taken nothing: else the first one would be let in alone.
         totals.replies = 1
@@ -158,16 +126,16 @@ async def test_rows_in_flight_are_taken_to_use_as_many_tokens_as_those_before() 
 
 
 def test_a_budget_is_what_earlier_runs_left_also_where_the_vendor_states_no_cost() -> None:
-    assert Caps().budget(5) is None
+    assert Caps().budget(Spending(usd=5)) is None
     prices = {"m": Price.per_million(input=1, output=10)}
     caps = Caps(max_usd=1, prices=prices)
     for spent, unpriced, left in [
         (0.25, {}, 0.75),
         (3.0, {}, 0.0),
-        (0.25, {"m": [250_000, 10_000]}, 0.4),
-        (0.0, {"nobody knows": [10**9, 10**9]}, 1.0),
+        (0.25, {"m": (250_000, 10_000)}, 0.4),
+        (0.0, {"nobody knows": (10**9, 10**9)}, 1.0),
     ]:
-        budget = caps.budget(spent, unpriced)
+        budget = caps.budget(Spending(usd=spent, unpriced=unpriced))
         assert budget is not None
         assert math.isclose(budget.remaining, left)
     totals = Totals()
@@ -214,36 +182,66 @@ def test_a_job_is_held_back_by_what_most_calls_wait_for() -> None:
 # Forecast
 
 
+def sample_of(rows: list[tuple[int, float]], *, left: int, length: int) -> Sample:
+    """Rows that took so many tokens for their length, and the rows beside them."""
+    return Sample(
+        rows=len(rows) + left,
+        length=sum(each for each, _ in rows) + length,
+        lengths=[each for each, _ in rows],
+        tokens_in=[tokens for _, tokens in rows],
+        tokens_out=[50.0] * len(rows),
+        costs=[None] * len(rows),
+        asked=len(rows),
+        asked_length=sum(each for each, _ in rows),
+    )
+
+
 def test_a_forecast_extrapolates_and_leaves_unknown_what_nobody_said() -> None:
     totals = Totals()
-    found = forecast(totals, 4, Limits(), {}, [])
+    found = forecast(totals, Sample(), 4, Limits(), [])
     assert (found.rows, found.tokens_in, found.cost_usd, found.seconds, found.limited_by) == (0, None, None, None, None)
     totals.left, totals.finished, totals.answered, totals.seconds_answering = 110, 10, 20, 40.0
     for _ in range(9):
         totals.add_record(record(tokens_in=100, tokens_out=50))
     totals.add_record(record("RateLimitError"))
     limits = Limits(requests_per_minute=60, tokens_per_minute=3000)
-    found = forecast(totals, 4, limits, {}, [lane(limit=2)])
+    sample = sample_of([(400, 100.0)] * 9, left=100, length=40_000)
+    found = forecast(totals, sample, 4, limits, [lane(limit=2)])
     assert (found.asked, found.failed, found.rows, found.calls) == (10, 1, 100, 200)
-    assert (found.tokens_in, found.tokens_out, found.cost_usd) == (10_000, 5_000, None)
+    assert (found.tokens_in, found.tokens_out) == (Estimate(10_000, 10_000, 10_000), Estimate(5_000, 5_000, 5_000))
+    assert found.cost_usd is None
     # 200 requests take 200 s, 200 calls of 4 s two at a time 400 s, 15,000 tokens 300 s.
     assert (found.seconds, found.limited_by) == (400.0, "concurrency")
-    priced = forecast(totals, 4, limits, {"m": Price.per_million(input=1, output=2)}, [lane(limit=100)])
-    assert priced.cost_usd is not None
-    assert math.isclose(priced.cost_usd, 0.02)
-    assert (priced.seconds, priced.limited_by) == (300.0, "tokens")
-    totals.add_record(record(tokens_in=100, tokens_out=50, cost_usd=0.5))
-    stated = forecast(totals, 4, limits, {}, [])
-    assert stated.cost_usd == 50.0
+    found = forecast(totals, sample, 4, limits, [lane(limit=100)])
+    assert (found.seconds, found.limited_by) == (300.0, "tokens")
+    sample.costs = [0.5] * 9
+    assert forecast(totals, sample, 4, limits, []).cost_usd == Estimate(50.0, 50.0, 50.0)
+
+
+def test_what_rows_take_is_told_from_their_length_where_it_goes_with_it() -> None:
+    # Ten tokens and a quarter of the characters; the rows that are left are a hundred times as long.
+    sample = sample_of([(length, 10 + length / 4) for length in range(10, 110, 10)], left=1000, length=5_500_000)
+    found = sample.estimate(sample.tokens_in, 1000)
+    assert found is not None
+    assert math.isclose(found.sum, 1000 * 10 + 5_500_000 / 4)
+    # What does not go with the length has the mean, and a range.
+    random.seed(3)
+    missed = 0
+    for _ in range(300):
+        values = [random.gauss(100, 20) for _ in range(1000)]
+        found = estimate([(random.random(), value) for value in values[:20]], 980, 490.0)
+        assert found.low is not None
+        assert found.high is not None
+        missed += not found.low <= sum(values[20:]) <= found.high
+    assert 3 <= missed <= 32
+    assert estimate([(5, 100.0)], 10, 50) == Estimate(1000.0)
 
 
 # StopRules
 
 
 def failed(kind: type[AimlasyncError]) -> AimlasyncError:
-    error: AimlasyncError = kind.__new__(kind)
-    AimlasyncError.__init__(error, "no")
-    return error
+    return kind("no", status=400) if issubclass(kind, APIStatusError) else kind("no")
 
 
 @pytest.mark.parametrize(

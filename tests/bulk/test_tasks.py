@@ -198,14 +198,14 @@ def test_a_prompt_is_filled_with_the_columns_of_its_row() -> None:
 
 
 def test_system_parameters_and_ids_of_the_rows_are_taken_over() -> None:
-    options: dict[str, Any] = {"system": "Be kind.", "params": {"temperature": 0, "model": "other"}, "id_column": "id"}
+    options: dict[str, Any] = {"system": "Be kind.", "params": {"temperature": 0}, "id_column": "id"}
     chat_task = PromptTask(prompt="{q}", model="m", **options)
     messages = [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "why"}]
     assert chat_task.request(row(q="why", id=17)) == Request(
-        custom_id="17", api="chat", body={"model": "other", "messages": messages, "temperature": 0}
+        custom_id="17", api="chat", body={"model": "m", "messages": messages, "temperature": 0}
     )
     task = PromptTask(prompt="{q}", model="m", endpoint="responses", **options)
-    body = {"model": "other", "input": "why", "instructions": "Be kind.", "temperature": 0}
+    body = {"model": "m", "input": "why", "instructions": "Be kind.", "temperature": 0}
     assert task.request(row(q="why", id="k")) == Request(custom_id="k", api="responses", body=body)
     assert task.own_ids
     with pytest.raises(InputError, match=r"input: line 7: 'id' is empty; every row needs an id"):
@@ -350,6 +350,7 @@ def test_a_label_is_asked_for_with_a_strict_schema_and_the_meanings() -> None:
             },
             "temperature": 0,
         },
+        structured="auto",
     )
     task = ClassifyTask(labels={"a b": "", "c": ""}, model="m", endpoint="responses", system="Judge.", confidence=True)
     assert task.request(row(text="hello")).body == {

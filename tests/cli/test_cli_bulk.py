@@ -391,7 +391,9 @@ def test_a_dry_run_says_what_all_would_take_and_its_answers_are_not_paid_twice(v
     assert "dry run" in dry.stderr
     assert "5 rows, whose answers are kept" in dry.stderr
     assert "45 rows, about 45 calls" in dry.stderr
-    assert re.search(r"tokens +about [\d,]+ in, [\d,]+ out", dry.stderr)
+    assert re.search(
+        r"tokens +about [\d,]+( \([\d,]+ to [\d,]+\))? in, about [\d,]+( \([\d,]+ to [\d,]+\))? out", dry.stderr
+    )
     assert re.search(r"cost +about \$", dry.stderr)
     asked = [attempt for attempt in sim.ledger if attempt.api == "chat"]
     assert len(asked) == 5
@@ -658,8 +660,8 @@ def test_several_labels_a_row_are_measured_against_gold(endpoint: str, vendor: V
     assert done.exit_code == 0, done.stderr
     assert [row["label"] for row in table("out.csv")] == ["a", "a|b", ""]
     assert "66.7 % (2 of 3)" in done.stderr
-    assert re.search(r"a +100.0 % +100.0 % +2", done.stderr)
-    assert re.search(r"b +100.0 % +50.0 % +2", done.stderr)
+    assert re.search(r"a +100.0 % +100.0 % +100.0 % +2 +2", done.stderr)
+    assert re.search(r"b +100.0 % +50.0 % +66.7 % +2 +1", done.stderr)
 
 
 @pytest.mark.parametrize("endpoint", ["chat", "responses"])
@@ -764,3 +766,152 @@ def test_a_row_that_fails_stays_with_an_empty_label(name: str, vendor: Vendor) -
     else:
         rows = [(row["text"], bool(row["label"])) for row in table(name)]
     assert rows == [("one", True), ("two", False), ("three", True)]
+
+
+# The same command on a table that has changed
+
+
+@pytest.mark.parametrize("workers", [[], ["--workers", "2"]], ids=["one", "workers"])
+@pytest.mark.parametrize("command", [("bulk", *ASK), ("classify", "--text", "city", *LABELS)], ids=["bulk", "classify"])
+@pytest.mark.parametrize("known", [[], ["--id", "id"]], ids=["content", "id"])
+def test_a_table_that_has_changed_is_gone_on_with_and_it_is_said_first(
+    known: list[str], command: tuple[str, ...], workers: list[str], vendor: Vendor
+) -> None:
+    sim = vendor(keep_bodies=True)
+    words = [command[0], "in.csv", *command[1:], *known, *workers, "-o", "out.csv"]
+    write("in.csv", CITIES)
+    code, _, err = finish(start(*words))
+    assert (code, "has changed" in err) == (0, False), err
+    # One more, in front; one edited; one gone.
+    write("in.csv", "id,city\nw,Bern\ny,Roma\nx,Paris\n")
+    code, _, err = finish(start(*words))
+    assert code == 0, err
+    # Without an id nothing tells the edited row from a new one, but for its place.
+    said = "in.csv has changed: 1 kept, 1 new, 1 changed, 1 gone"
+    assert err.splitlines()[0] == f"aimlasync: {said}"
+    assert sorted(text.split()[-1] for text in texts(sim)) == ["Bern", "Oslo", "Paris", "Roma", "Rome"]
+    assert [row["id"] for row in table("out.csv")] == ["w", "y", "x"]
+    assert len(lines("out.csv.journal")) == 3
+    report = run("report", "out.csv.journal", "-o", "report.html")
+    assert "3 rows ok, 0 failed" in report.stderr
+
+
+def test_a_changed_table_is_said_as_json_too(vendor: Vendor) -> None:
+    vendor()
+    cities(3)
+    words = ["bulk", "in.csv", *ASK, "-o", "out.jsonl", "--progress", "json"]
+    assert run(*words).exit_code == 0
+    cities(5)
+    found = [json.loads(line) for line in run(*words).stderr.splitlines()]
+    assert found[0] == {"changes": {"kept": 3, "failed": 0, "new": 2, "changed": 0, "gone": 0}}
+
+
+def test_the_advice_to_ask_again_about_bad_answers_works(vendor: Vendor) -> None:
+    sim = vendor()
+    write("in.jsonl", request("one") + request("two", "[refuse] me"))
+    assert "--retry-invalid asks again" in run("bulk", "in.jsonl", "-o", "out.jsonl").stderr
+    again = run("bulk", "in.jsonl", "-o", "out.jsonl", "--retry-invalid", "2")
+    assert again.exit_code == 3
+    assert "1 AnswerRefusedError" in again.stderr
+    assert len(sim.ledger) == 2 + 3
+
+
+def test_an_export_takes_the_table_of_today(vendor: Vendor) -> None:
+    vendor()
+    write("in.csv", CITIES)
+    assert run("bulk", "in.csv", *ASK, "-o", "out.jsonl").exit_code == 0
+    write("in.csv", "id,city\nw,Bern\nz,Oslo\nx,Paris\n")
+    done = run("export", "out.jsonl", "--input", "in.csv", "--columns", "id,ok", "-o", "out.csv")
+    assert done.stderr == "3 rows; 1 have no answer yet; 1 answers are of no row of in.csv: out.csv\n"
+    assert Path("out.csv").read_text() == "id,ok\nw,\nz,true\nx,true\n"
+
+
+# What is said to the model
+
+
+def test_prompts_and_system_messages_may_be_files_with_columns(vendor: Vendor) -> None:
+    sim = vendor(keep_bodies=True)
+    write("in.csv", CITIES)
+    write("ask.txt", "Tell of {city}\n")
+    write("system.txt", "\ufeffYou know all of {city}.\nBe brief.\n")
+    words = ("--prompt", "@ask.txt", "--system", "@system.txt")
+    assert run("bulk", "in.csv", *words, "-o", "out.jsonl").exit_code == 0
+    bodies = [attempt.body["messages"] for attempt in sim.ledger if attempt.body]
+    assert {(said[0]["content"], said[1]["content"]) for said in bodies} == {
+        (f"You know all of {city}.\nBe brief.", f"Tell of {city}") for city in ("Paris", "Rome", "Oslo")
+    }
+    # The columns of the system message decide the answer too.
+    write("in.csv", CITIES.replace("Rome", "Roma"))
+    assert "2 kept, 1 changed" in run("bulk", "in.csv", *words, "-o", "out.jsonl").stderr
+    classified = ("--text", "city", "--system", "A city of {id}: one of a, b.", "--prompt", "@@{text}")
+    assert run("classify", "in.csv", *LABELS, *classified, "-o", "out.csv").exit_code == 0
+    said = [attempt.body["messages"] for attempt in sim.ledger if attempt.body][-1]
+    assert re.fullmatch("A city of [xyz]: one of a, b.", said[0]["content"])
+    assert said[-1]["content"].startswith("@")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--prompt", "@none.txt"], "--prompt @none.txt: No such file or directory; name a file of text after @"),
+        (["--prompt", "Tell of {{ city }}"], "{{ city }} is how Jinja writes it; here a column is written {city}"),
+        ([*ASK, "--system", "Know {{city}}"], "{{city}} is how Jinja writes it; here a column is written {city}"),
+        ([*ASK, "--system", "Know {town}"], "the system message names {town}, which is no column; there are: id, city"),
+        ([*ASK, "--params", '{"model": "other"}'], '"model" is among the parameters (--params)'),
+        ([*ASK, "--params", '{"messages": []}'], "say it with --prompt and --system"),
+        ([*ASK, "--params", '{"stream": true}'], "nobody would read the stream"),
+    ],
+)
+def test_texts_that_would_be_taken_literally_are_refused(words: list[str], said: str, vendor: Vendor) -> None:
+    sim = vendor()
+    write("in.csv", CITIES)
+    done = run("bulk", "in.csv", *words, "-o", "out.jsonl")
+    assert (done.exit_code, len(done.stderr.splitlines()), len(sim.ledger)) == (2, 1, 0), done.stderr
+    assert said in done.stderr
+
+
+# Money
+
+
+def test_a_price_that_is_given_is_in_the_summary_the_column_and_the_report(vendor: Vendor) -> None:
+    vendor(vendor="openai")
+    cities(10)
+    words = ("--model", "my-own", "--price", "1,2")
+    done = run("bulk", "in.csv", *ASK, *words, "-o", "out.jsonl")
+    facts = [line["info"] for line in lines("out.jsonl")]
+    total = sum(each["tokens_in"] * 1e-6 + each["tokens_out"] * 2e-6 for each in facts)
+    assert sum(each["cost_usd"] for each in facts) == pytest.approx(total)
+    assert f"${total:.4f} at the price given or listed" in done.stderr
+    run("export", "out.jsonl", "--columns", "custom_id,cost_usd", "-o", "out.csv")
+    assert sum(float(row["cost_usd"]) for row in table("out.csv")) == pytest.approx(total)
+    run("report", "out.jsonl", "-o", "report.html")
+    assert f"${total:.4f}" in Path("report.html").read_text() or f"{total:.6f}" in Path("report.html").read_text()
+    # Workers too.
+    code, _, err = finish(start("bulk", "in.csv", *ASK, *words, "--workers", "2", "-o", "two.jsonl"))
+    assert code == 0, err
+    assert all(line["info"]["at_price"] for line in lines("two.jsonl"))
+
+
+def test_the_model_of_a_later_line_is_priced_on_a_pipe_too(vendor: Vendor) -> None:
+    sim = vendor()
+    given = "".join(request(f"r{n}") for n in range(3)) + request("dear", model="no/such") + request("last")
+    done = run("bulk", "-", "--max-usd", "1", "--concurrency", "1", stdin=given)
+    assert done.exit_code == 1
+    assert last_line(done).startswith("aimlasync: stopped: the price of no/such is not known")
+    assert "say it with --price IN,OUT" in last_line(done)
+    assert not [attempt for attempt in sim.ledger if attempt.model == "no/such"]
+
+
+def test_a_dry_run_of_a_sorted_file_says_what_all_rows_take(vendor: Vendor) -> None:
+    sim = vendor()
+    write("in.csv", "city\n" + "".join(f"{'word ' * (1 + n)}{n}\n" for n in range(400)))
+    words = ("bulk", "in.csv", *ASK, "-o", "out.jsonl")
+    dry = run(*words, "--dry-run")
+    found = re.search(r"tokens +about ([\d,]+)(?: \(([\d,]+) to ([\d,]+)\))? in", dry.stderr)
+    assert found is not None, dry.stderr
+    said = [int(number.replace(",", "")) for number in found.groups() if number]
+    sim.ledger.clear()
+    assert run(*words).exit_code == 0
+    true = sum(attempt.prompt_tokens for attempt in sim.ledger if attempt.api == "chat")
+    assert abs(said[0] - true) < 0.05 * true
+    assert re.search(r"cost +about \$[\d.]+", dry.stderr)

@@ -493,6 +493,15 @@ async def test_calls_of_one_conversation_stay_together() -> None:
     assert len(set().union(*places)) == 3
 
 
+async def test_of_paused_endpoints_the_one_whose_pause_ends_first_is_chosen() -> None:
+    both, now = pool(9, 9), asyncio.get_running_loop().time()
+    both.upstreams[0].circuit.succeeded(now, 0.1)
+    both.upstreams[1].circuit.succeeded(now, 2.0)
+    both.upstreams[0].limiter.pause(now + 22.0)
+    both.upstreams[1].limiter.pause(now + 0.05)
+    assert await take(both, 1) == [1]
+
+
 async def test_a_paused_endpoint_is_passed_over() -> None:
     both = pool(9, 9)
     both.upstreams[0].limiter.pause(asyncio.get_running_loop().time() + 30)
@@ -549,7 +558,7 @@ def test_a_stated_wait_that_the_policy_allows_is_waited_for_and_not_refused(stat
         one = pool(9)
         loop = asyncio.get_running_loop()
         begun = loop.time()
-        one.upstreams[0].pause(stated, begun)
+        one.upstreams[0].pause(stated, begun, "it was told to")
         await one.admit(call_for(one, timeout=Timeout(total=600)))
         return loop.time() - begun
 
@@ -558,7 +567,7 @@ def test_a_stated_wait_that_the_policy_allows_is_waited_for_and_not_refused(stat
 
 async def test_a_pause_longer_than_the_policy_allows_fails_at_once() -> None:
     one = pool(9)
-    one.upstreams[0].pause(30, asyncio.get_running_loop().time())
+    one.upstreams[0].pause(30, asyncio.get_running_loop().time(), "it was told to")
     with pytest.raises(OverloadedError) as caught:
         await one.admit(call_for(one, max_retry_after=20.0, timeout=Timeout(total=600)))
     assert caught.value.retry_after is not None

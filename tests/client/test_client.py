@@ -235,9 +235,9 @@ async def test_an_error_object_under_a_200_has_the_class_of_its_code() -> None:
 
 async def test_a_body_beyond_the_cap_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
     from aimlasync.transport import aiohttp_session as session
-    from aimlasync.transport import connection as exchange
+    from aimlasync.transport import reply
 
-    monkeypatch.setattr(exchange.Reply.read, "__defaults__", (1000,))
+    monkeypatch.setattr(reply.Reply.read, "__defaults__", (1000,))
     monkeypatch.setattr(session.PayloadReply.read, "__defaults__", (1000,))
     async with raw_server(answer("x" * 5000)) as server, connect(server) as client:
         with pytest.raises(APIResponseValidationError, match="larger than"):

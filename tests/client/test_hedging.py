@@ -196,7 +196,7 @@ async def test_slow_first_attempt_is_overtaken_and_its_place_given_back(
             assert reply.text
             assert reply.info.attempts == 2
             (state,) = client.statistics()
-            assert (state.hedges, state.in_flight, state.answered, state.failed) == (1, 0, 21, 1)
+            assert (state.hedges, state.in_flight, state.answered, state.cancelled) == (1, 0, 21, 1)
         assert len(simulator.ledger) == 22
 
 

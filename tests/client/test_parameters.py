@@ -93,7 +93,7 @@ async def test_misspelt_parameter_of_a_response_names_the_one_that_was_meant() -
         with pytest.raises(TypeError, match="unknown parameter 'zzz'; to send it anyway, use extra_body"):
             await client.responses.create(model="m", input="x", zzz=1)  # type: ignore[call-overload]
     with pytest.raises(TypeError, match="did you mean 'max_turns'"):
-        Agent(model="m", max_turn=3)  # type: ignore[call-arg]
+        Agent(model="m", max_turn=3)  # type: ignore[call-overload]
 
 
 def test_every_vendor_parameter_may_be_left_out_and_null() -> None:

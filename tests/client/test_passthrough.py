@@ -61,6 +61,7 @@ async def test_a_request_and_its_answer_pass_byte_for_byte() -> None:
     async with raw_server(whole(headers=[("X-Thing", "a")])) as server:
         async with AsyncClient(api_key=KEY, base_url=server.base_url) as client:
             answer = await client.forward("POST", "chat/completions", BODY, extra_headers={"X-Mine": "b"})
+            assert answer.body == ANSWER
             assert await read(answer) == ANSWER
     assert answer.status == 200
     assert answer.headers.get("x-thing") == "a"
@@ -73,6 +74,7 @@ async def test_a_stream_passes_byte_for_byte_and_its_tokens_are_counted() -> Non
     async with raw_server(Script(EVENTS, end="keep")) as server:
         async with AsyncClient(api_key="k", base_url=server.base_url) as client:
             answer = await client.forward("POST", "chat/completions", STREAMED)
+            assert answer.body is None
             assert gate(client).in_flight == 1
             pieces = [piece async for piece in answer]
             assert b"".join(pieces) == b"".join(EVENTS)

@@ -23,7 +23,7 @@ from aimlasync import (
     TruncatedStreamError,
 )
 from aimlasync.client.chat_stream import ChatStream
-from aimlasync.responses.types import OutputMessage
+from aimlasync.responses.items import OutputMessage
 from aimlasync.transport import AiohttpTransport
 from aimlasync.wire.base import Unknown
 from tests.support.servers import End, RawServer, Script, raw_server, until
@@ -468,8 +468,9 @@ async def test_an_event_of_a_new_type_is_delivered_as_it_came() -> None:
     async with raw_server(Script([CREATED, strange, COMPLETED])) as server, connect(server) as client:
         pieces = [piece async for piece in await client.responses.create(model="m", input="hi", stream=True)]
     assert isinstance(pieces[1], Unknown)
-    assert pieces[1].type == "response.brand_new"
-    assert pieces[1].to_dict()["surprise"] == [1]
+    unknown: Unknown = pieces[1]
+    assert unknown.type == "response.brand_new"
+    assert unknown.to_dict()["surprise"] == [1]
 
 
 async def test_a_completed_event_with_empty_output_keeps_what_was_streamed() -> None:

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from aimlasync import responses
 from aimlasync.chat import types as chat
 from aimlasync.chat.types import DeveloperMessage, Message, SystemMessage, UserMessage
 from aimlasync.endpoints.providers import AIMLAPI, BYTESPIKE, COMPATIBLE, Api, Model, Provider, refusal
 from aimlasync.endpoints.translate import translate
-from aimlasync.responses import types as responses
 from aimlasync.wire.base import encode, plain
 
 NANO, MINI = "openai/gpt-5-nano-2025-08-07", "openai/gpt-5-mini-2025-08-07"

@@ -61,7 +61,7 @@ class Telemetry:
         metrics = [] if data is None else [m for r in data.resource_metrics for s in r.scope_metrics for m in s.metrics]
         return [point for metric in metrics if metric.name == name for point in metric.data.data_points]
 
-    def point(self, name: str, **attributes: str) -> Any:
+    def point(self, name: str, **attributes: Any) -> Any:
         (point,) = (p for p in self.points(name) if attributes.items() <= dict(p.attributes).items())
         return point
 
@@ -119,6 +119,7 @@ async def test_a_call_is_a_client_span_by_the_conventions(
         "aimlasync.endpoint": "aimlapi",
         "aimlasync.attempts": 1,
         "aimlasync.request_id": reply.info.request_id,
+        "aimlasync.inference_id": reply.info.inference_id,
     }
 
 
@@ -210,14 +211,18 @@ async def test_a_cut_stream_is_an_error_and_one_that_was_left_is_none(telemetry:
     assert left.status.is_unset
 
 
-async def test_a_cancelled_call_ends_its_span(telemetry: Telemetry) -> None:
+async def test_a_cancelled_call_was_left_and_is_a_count_of_its_own(telemetry: Telemetry) -> None:
     async with raw_server(Script(head=b"", end="stall")) as server, over(server) as client:
         telemetry.instrument(client)
         task = asyncio.ensure_future(ask(client))
         await until(lambda: server.requests)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-    assert telemetry.span.attributes["error.type"] == "CancelledError"
+        assert telemetry.span.attributes["aimlasync.left"] is True
+        assert telemetry.span.status.is_unset
+        assert telemetry.point("gen_ai.client.operation.duration", **{"aimlasync.left": True}).count == 1
+        assert telemetry.point("aimlasync.client.cancelled").value == 1
+        assert telemetry.point("aimlasync.client.failed").value == 0
 
 
 async def test_a_request_that_another_client_wrote_is_a_call_like_any(

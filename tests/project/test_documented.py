@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from pathlib import Path
 from typing import get_args
@@ -20,6 +21,14 @@ def page(name: str) -> str:
 
 def found(pattern: str) -> set[str]:
     return {name for text in SOURCES.values() for name in re.findall(pattern, text)}
+
+
+def test_every_file_stands_in_the_docstring_of_its_package() -> None:
+    for init in PACKAGE.rglob("*/__init__.py"):
+        inside = {path.stem for path in init.parent.glob("[!_]*.py")}
+        inside |= {path.parent.name for path in init.parent.glob("*/__init__.py")}
+        docstring = ast.get_docstring(ast.parse(SOURCES[init])) or ""
+        assert inside <= set(re.findall(r"\w+", docstring)), init
 
 
 def test_every_logger_is_documented() -> None:

@@ -15,7 +15,6 @@ MODULES = [
     "aimlasync.agents",
     "aimlasync.agents.usage",
     "aimlasync.agents.agent",
-    "aimlasync.agents.output",
     "aimlasync.agents.adapters",
     "aimlasync.agents.errors",
     "aimlasync.agents.events",
@@ -59,6 +58,7 @@ MODULES = [
     "aimlasync.relay",
     "aimlasync.client.resources",
     "aimlasync.responses.events",
+    "aimlasync.responses.items",
     "aimlasync.responses.types",
     "aimlasync.resilience.retry",
     "aimlasync.structured.schema",
@@ -77,7 +77,7 @@ MODULES = [
 
 
 def test_all_is_sorted_and_importable() -> None:
-    assert aimlasync.__all__ == sorted(aimlasync.__all__)
+    assert aimlasync.__all__ == sorted(aimlasync.__all__, key=lambda name: (not name.isupper(), name))
     for name in aimlasync.__all__:
         assert hasattr(aimlasync, name)
 

@@ -18,7 +18,8 @@ from aimlasync.chat.chunks import decode_chunk
 from aimlasync.chat.types import ChatCompletion, Message, decode_completion
 from aimlasync.responses import types as responses
 from aimlasync.responses.events import decode_event
-from aimlasync.responses.types import OutputMessage, OutputText, Response, decode_response
+from aimlasync.responses.items import OutputMessage, OutputText
+from aimlasync.responses.types import Response, decode_response
 from aimlasync.wire.base import Unknown, encode
 
 JSON = dict[str, Any]

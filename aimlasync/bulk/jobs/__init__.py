@@ -1,4 +1,4 @@
-"""How rows are run through a task, until they are done or the job is stopped.
+"""Runs the rows of an input through a task, until they are done or the job is stopped.
 
 Imports input, tasks, journal and progress.
 
@@ -17,4 +17,6 @@ input_order  results in the order of the input
 async_iter   iterators as asynchronous ones
 waiters      coroutines that are woken one at a time
 dry_run      what a whole job would take
+probes       rows from all over an input: a sample, and those that decide whether a job goes on
+valued       tokens and cost of a row, filled in where the server does not say
 """

@@ -1,4 +1,4 @@
-"""One row from its request to its result: the call, and the calls again when the answer is no good.
+"""One row from its request to its result: the call, and further calls when the answer is invalid.
 
 A caller of the client, by its public names; keeps no result. Every answered call is counted, also those whose answer is
 thrown away. `ask` makes the calls for one request, `ClientAnswerer` within a budget, `ask_row` for a row of a task.
@@ -6,16 +6,18 @@ thrown away. `ask` makes the calls for one request, `ClientAnswerer` within a bu
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Protocol
 
 from aimlasync.bulk.input.rows import Row
+from aimlasync.bulk.jobs.caps import UnpricedError
 from aimlasync.bulk.jobs.waiters import Waiters
 from aimlasync.bulk.tasks.request import Request
 from aimlasync.bulk.tasks.result import Read, Reply, Result
 from aimlasync.bulk.tasks.tasks import EmptyTextError, Task, empty_result
 from aimlasync.cost.budget import Budget
-from aimlasync.errors import AimlasyncError, AnswerError, BudgetExceededError
+from aimlasync.errors import AimlasyncError, AnswerError, BudgetExceededError, ClientClosedError
 
 if TYPE_CHECKING:
     from aimlasync.client.client import AsyncClient
@@ -51,6 +53,12 @@ async def ask(client: AsyncClient, request: Request, *, read: Read | None = None
         result.calls += 1
         try:
             reply = await _create(client, request)
+        except (ClientClosedError, asyncio.CancelledError):
+            if result.reply is None or not client.is_drained:
+                raise
+            # The call again was not sent, and the answer before it was paid for.
+            result.calls -= 1
+            return result
         except AimlasyncError as error:
             # The reply of an earlier call stays in the result, because it was paid for.
             result.error = error
@@ -74,7 +82,6 @@ class ClientAnswerer:
 
     def __init__(self, client: AsyncClient, read: Read | None, *, retry_invalid: int, budget: Budget | None) -> None:
         if budget is not None:
-            client = client.with_options()
             client.budget = budget
         self._client = client
         self._read = read
@@ -95,6 +102,9 @@ class ClientAnswerer:
         return self._ask_within(self._budget, request)
 
     async def _ask_within(self, budget: Budget, request: Request) -> Result:
+        if budget.prices and request.model not in budget.prices:
+            what = f"the price of {request.model} is not known, so no cap of money can hold; say it with --price IN,OUT"
+            return Result(request, error=UnpricedError(what, billed=False), calls=0)
         # A call mostly costs less than was reserved for it, so a refused one waits for the end of one in flight.
         try:
             while True:
@@ -111,8 +121,16 @@ def _create(client: AsyncClient, request: Request) -> Coroutine[Any, Any, Reply]
     body = request.body
     if request.api == "responses":
         return client.responses.create(
-            model=body["model"], input=body.get("input", ""), extra_body=body, priority="bulk"
+            model=body["model"],
+            input=body.get("input", ""),
+            extra_body=body,
+            priority="bulk",
+            structured=request.structured,
         )
     return client.chat.completions.create(
-        model=body["model"], messages=body["messages"], extra_body=body, priority="bulk"
+        model=body["model"],
+        messages=body["messages"],
+        extra_body=body,
+        priority="bulk",
+        structured=request.structured,
     )

@@ -1,8 +1,9 @@
-"""A job as its callers see it: how far it is, why it ended, and how to end it.
+"""A job as its callers see it: its progress, why it ended, and `interrupt`, which ends it.
 
-A job is made of its rows, its options and what runs it: `runner.LocalRunner` in this process, or
-`workers.parent.WorkerProcesses` in others. Totals, progress and the reason for the end are values that these share.
-Prints nothing; imports the values and neither of the runners.
+A job consists of its rows, its options and a runner: `runner.LocalRunner` in this process, or
+`workers.parent.WorkerProcesses` in others. The first `interrupt` (Ctrl-C) stops the runner, so that calls in flight
+finish; the second one drops them. Totals, progress and the reason for the end are values that rows and runner share. It
+prints nothing, and imports the values and neither of the runners.
 """
 
 from __future__ import annotations
@@ -104,5 +105,7 @@ class Job:
             seconds=self.progress.seconds(time.monotonic()),
             stopped_by=self.ending.stopped_by,
             capped_by=self.ending.capped_by,
+            resume_at=self.ending.resume_at,
             is_interrupted=self.ending.is_interrupted,
+            changes=self.rows.changes,
         )

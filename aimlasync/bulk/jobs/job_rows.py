@@ -17,6 +17,7 @@ from aimlasync.bulk.jobs.dedupe import SharedCalls
 from aimlasync.bulk.jobs.options import Options
 from aimlasync.bulk.journal.id_set import IdSet
 from aimlasync.bulk.journal.record import Record
+from aimlasync.bulk.journal.table_changes import Changes
 from aimlasync.bulk.progress.totals import Totals
 from aimlasync.bulk.tasks.result import Result
 from aimlasync.bulk.tasks.tasks import EmptyTextError, Task
@@ -35,6 +36,8 @@ class JobRows(Protocol):
     totals: Totals
     is_resumable: bool
     """Whether another run goes on where this one stopped."""
+    changes: Changes | None
+    """How the table differs from that of the last run, None where it does not."""
     shared: SharedCalls | None
     """The calls that serve more than one row, None where identical requests are each asked."""
 
@@ -60,7 +63,7 @@ def pending_rows(
 
     None is given now and then while rows are skipped.
     """
-    skipped, left, shard = 0, options.canary, options.shard
+    skipped, shard = 0, options.shard
     rows = islice(source, options.limit)
     while ahead := list(islice(rows, _AHEAD)):
         for row in ahead:
@@ -70,10 +73,6 @@ def pending_rows(
                 if skipped % _SKIPPED == 0:
                     yield None
                 continue
-            if left is not None:
-                if not left:
-                    return
-                left -= 1
             yield row
 
 
@@ -88,9 +87,7 @@ def check_row(row: Row, rows: JobRows, options: Options, added: Collection[str])
     if row.cells is not None:
         # A CSV row has the columns of its header, which the command has checked.
         return
-    name, gold = rows.source.name, options.gold
-    if gold is not None and gold not in row.fields:
-        raise InputError(name, f"no {gold!r} in this row; every row needs it", line=row.line)
+    name = rows.source.name
     for column in row.fields.keys() & added:
         what = f"there is a {column!r} already; the output gets a column of that name, so choose another"
         raise InputError(name, what, line=row.line)

@@ -8,7 +8,7 @@ Imports input, tasks, journal and totals; knows no client.
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import islice
 from typing import Any
@@ -16,16 +16,23 @@ from typing import Any
 from aimlasync.bulk.input.rows import InputError, Row
 from aimlasync.bulk.input.source import Source, Survey
 from aimlasync.bulk.jobs.dedupe import Repeats, SharedCalls, earlier_answers
+from aimlasync.bulk.jobs.dry_run import Sample
 from aimlasync.bulk.jobs.job_rows import check_row, is_final, pending_rows
 from aimlasync.bulk.jobs.options import Options
+from aimlasync.bulk.jobs.probes import Rows, sampled
+from aimlasync.bulk.journal.convert import judged
 from aimlasync.bulk.journal.id_set import IdSet
 from aimlasync.bulk.journal.journal import Durability, Journal
-from aimlasync.bulk.journal.manifest import facts_of
+from aimlasync.bulk.journal.known_rows import KnownRows, NamedRows, NumberedRows
+from aimlasync.bulk.journal.manifest import add_facts, facts_of
 from aimlasync.bulk.journal.part_files import identity_of_part, parts_of, remove_part
 from aimlasync.bulk.journal.record import Facts, Glance, Record, add_earlier
-from aimlasync.bulk.progress.totals import Totals
+from aimlasync.bulk.journal.table_changes import Changes, follow
+from aimlasync.bulk.progress.quality import quality_of_job
+from aimlasync.bulk.progress.totals import Totals, spending_in
+from aimlasync.bulk.tasks.content import content_of
 from aimlasync.bulk.tasks.result import Result
-from aimlasync.bulk.tasks.tasks import EmptyTextError, Task
+from aimlasync.bulk.tasks.tasks import EmptyTextError, Task, is_named
 
 
 class JournaledRows:
@@ -48,42 +55,42 @@ class JournaledRows:
         self.source = source
         self.task = task
         task.name = source.name
+        # A task that does not say which columns decide its answers is held to its input as it is.
+        self._columns: Sequence[str] = getattr(task, "columns", ())
         self.options = options
-        self.totals = Totals()
         self.shared: SharedCalls | None = None
         # Columns that are added to the output; no row may have a column of that name.
         self._added = added
+        self.changes: Changes | None = None
+        """How the table differs from that of the last run, None where it does not."""
+        self.sample = Sample()
+        """Of a dry run."""
         self._stamp = source.stamp()
-        self._done = IdSet()
-        # Offsets of lines of failed rows, which a new line of the same row takes the place of; and those it has taken.
-        self._failed: dict[str, int] = {}
-        self._superseded: list[int] = []
-        # With a gold column: what earlier runs answered.
-        self._labels: dict[str, str | list[str]] = {}
+        self._forget()
         # The input is surveyed before a journal is made or emptied. An existing manifest says that it was surveyed.
         facts = None if restart else facts_of(journal)
         survey = self._survey() if facts is None else None
         self._digest = source.digest() if survey is None else survey.digest
         if survey is not None:
-            facts = {"input": source.name, **({"rows": survey.rows} if options.limit is None else {})}
+            facts = self._facts(survey.rows if options.limit is None else None)
         self._journal = Journal.open(
             journal,
             job=self.identity(),
             facts=facts,
             restart=restart,
             overwrite=overwrite,
+            may_differ=("judged", *(("input",) if self._columns else ())),
             durability=durability,
         )
         self.path = journal
         """As it was given, links not followed."""
         try:
-            for offset, glance in self._journal.scan():
-                self._replay(offset, glance)
-            # Lines that say nothing of their row are dropped, and the rows are asked about again.
-            self._superseded += self._journal.blanks
-            # Journals that worker processes of a killed run left behind.
-            self.take_in_parts(restart=restart)
-            self._replay_failed()
+            self._load(restart=restart)
+            if self._journal.job.get("judged") != self.identity().get("judged"):
+                self._judge(facts or {})
+            if self._journal.job.get("input") != self._digest:
+                facts = self._follow()
+            self.totals.before = spending_in(facts)
             self.totals.start_run()
             if (survey is None or len(self._done)) and not self._is_known(facts or {}):
                 self._survey()
@@ -107,13 +114,24 @@ class JournaledRows:
         }
 
     def pending(self) -> Iterator[Row | None]:
-        """Give the rows that are not done; None now and then while rows are skipped."""
-        return pending_rows(self.source, self.task.custom_id, self.options, done=self._done)
+        """Give the rows that are not done; None now and then while rows are skipped.
+
+        A dry run has a sample of them, and `sample` then says how long all of them are.
+        """
+        rows = pending_rows(self.source, self.task.custom_id, self.options, done=self._done)
+        if self.options.canary is None:
+            return rows
+        self.sample = sample = Sample()
+        return self._sampled(rows, self.options.canary, lambda row: sample.see(row, self._columns))
 
     def write(self, result: Result, record: Record) -> None:
         """Append the record of a result."""
         self._supersede(record)
+        if result.row is not None and record.info is not None and self._columns:
+            record.info.content = content_of(result.row, self._columns)
         self._journal.append(record, is_line=True)
+        if self.options.canary is not None:
+            self.sample.add(result, record, self._columns)
         if result.row is not None and record.info is not None:
             self.totals.judge_row(result.row, self.options.gold, record.info.label)
 
@@ -125,8 +143,10 @@ class JournaledRows:
         """Close the journal, one line per row. Returns False when it is empty."""
         try:
             if self.source.stamp() != self._stamp:
-                what = "changed during the run, so that its rows and the answers no longer fit"
-                raise InputError(self.source.name, f"{what}; run again with --restart")
+                # Also a file that is changed back is compared with what was asked.
+                self._journal.renew(job={**self._journal.job, "input": ""}, facts={})
+                what = "changed during the run, so that some of its rows may be others now"
+                raise InputError(self.source.name, f"{what}; the same command again asks about those alone")
             if self._superseded:
                 self._journal.compact(self._superseded)
                 self._superseded.clear()
@@ -137,6 +157,8 @@ class JournaledRows:
             return bool(self.totals.ok or self.totals.failed or self._failed)
         finally:
             self._journal.close()
+            if self.totals.structured:
+                add_facts(self._journal.path, {"structured": dict(self.totals.structured)})
 
     def close(self) -> None:
         """Close the journal; harmless after `finish`."""
@@ -155,7 +177,7 @@ class JournaledRows:
             # An earlier run took the part in and died before it removed the manifest.
             remove_part(part)
             return
-        journal = Journal.open(part, job=identity_of_part(part, self.identity()), restart=restart)
+        journal = Journal.open(part, job=identity_of_part(part, self._journal.job), restart=restart)
         try:
             for offset, glance in journal.scan():
                 # A row that was taken in before is done.
@@ -173,6 +195,68 @@ class JournaledRows:
         finally:
             journal.close()
         remove_part(part)
+
+    @staticmethod
+    def _sampled(rows: Rows, size: int, see: Callable[[Row], None]) -> Rows:
+        chosen = yield from sampled(rows, size, see=see)
+        yield from chosen
+
+    def _forget(self) -> None:
+        self.totals = Totals(quality=quality_of_job(self.task.identity()))
+        self._done = IdSet()
+        # Offsets of lines of failed rows, which a new line of the same row takes the place of; and those it has taken.
+        self._failed: dict[str, int] = {}
+        self._superseded: list[int] = []
+        # With a gold column: what earlier runs answered.
+        self._labels: dict[str, str | list[str]] = {}
+
+    def _load(self, *, restart: bool = False) -> None:
+        """Read what earlier runs left."""
+        for offset, glance in self._journal.scan():
+            self._replay(offset, glance)
+        # Lines that say nothing of their row are dropped, and the rows are asked about again.
+        self._superseded += self._journal.blanks
+        # Journals that worker processes of a killed run left behind.
+        self.take_in_parts(restart=restart)
+        self._replay_failed()
+
+    def _judge(self, facts: Mapping[str, Any]) -> None:
+        """Hold the answers that were taken unread to what this run asks of an answer, and let the manifest say so."""
+        if (read := self.task.read) is not None:
+            if self._superseded:
+                self._journal.compact(self._superseded)
+            self._journal.rewrite(judged(line, read) for line in self._journal.lines())
+            self._forget()
+            self._load()
+        self._journal.renew(job={**self._journal.job, "judged": read is not None}, facts=facts)
+
+    def _follow(self) -> dict[str, Any]:
+        """Make the journal one of today's table, and return the facts of its manifest."""
+        known: KnownRows = NamedRows() if self._is_named() else NumberedRows()
+        was = bool(len(self._done) or self._failed)
+        # Rows beyond --limit keep their answers too.
+        survey = self._survey(known)
+        if self._superseded:
+            self._journal.compact(self._superseded)
+        changes = follow(self._journal, known)
+        self.changes = changes if was else None
+        self._forget()
+        self._load()
+        facts = self._facts(survey.rows) | {"before": self.totals.spending}
+        self._journal.renew(job=self.identity(), facts=facts)
+        return facts
+
+    def _is_named(self) -> bool:
+        return is_named(self.task, self.source.sample(1)[0])
+
+    def _facts(self, rows: int | None) -> dict[str, Any]:
+        """Return what the manifest says for readers of the journal."""
+        return {
+            "input": self.source.name,
+            **({} if rows is None else {"rows": rows}),
+            "columns": list(self._columns),
+            "named": self._is_named(),
+        }
 
     def _supersede(self, record: Record) -> None:
         """Note that a record replaces the line of the same row's earlier failure, and add what that took."""
@@ -216,12 +300,15 @@ class JournaledRows:
         # A job is called complete only after a survey, because journals may have been concatenated by hand.
         return self.totals.left > 0
 
-    def _survey(self) -> Survey:
-        """Read the input once, look for what is wrong with it, and count its rows and those that are left."""
+    def _survey(self, known: KnownRows | None = None) -> Survey:
+        """Read the input once, look for what is wrong with it, and count its rows and those that are left.
+
+        With `known` those behind `--limit` are read too, and all are added to it.
+        """
         task, shard = self.task, self.options.shard
         done = self._done if len(self._done) else ()
         names = IdSet() if task.own_ids else None
-        repeats = Repeats() if self.options.dedupe else None
+        repeats = Repeats() if self.options.dedupe and known is None else None
         total = left = 0
 
         def check(row: Row) -> None:
@@ -233,13 +320,17 @@ class JournaledRows:
                 raise InputError(self.source.name, what, line=row.line)
             if shard is not None and not shard.owns(name):
                 return
+            if known is not None:
+                known.add(row.number, name, content_of(row, self._columns))
             total += 1
             left += name not in done
             if repeats is not None:
                 with suppress(EmptyTextError):
                     repeats.add(task.request(row))
 
-        survey = self.source.survey(check, limit=self.options.limit)
+        survey = self.source.survey(check, limit=self.options.limit if known is None else None)
+        if known is not None:
+            return survey
         if repeats is not None:
             earlier = None
             if repeats.digests and len(self._done):

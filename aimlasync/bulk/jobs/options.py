@@ -1,4 +1,4 @@
-"""What a user may say of how a job runs. Plain data; imports the caps, a shard, and the usual number of workers."""
+"""The options of a job. Plain data; imports the caps, a shard, and the usual number of workers."""
 
 from __future__ import annotations
 
@@ -24,6 +24,8 @@ class Options:
     """Leave rows alone that failed in an earlier run."""
     dedupe: bool = False
     """Identical requests share one call."""
+    timeout: float | None = None
+    """Seconds from when a call is sent until its answer must be there; a row that takes longer fails."""
     caps: Caps = field(default_factory=Caps)
     gold: str | None = None
     """The column with the right labels."""

@@ -1,39 +1,50 @@
-"""Runs the rows of a job in this process: each row through its task and a call, its result into the totals and out.
+"""Runs the rows of a job in this process: it makes the call of each row, adds the result to the totals and writes it.
 
 `LocalRunner` ties together the worker pool, `ask_row`, the stop rules and the caps; where rows come from and results go
-is the `JobRows` of the job. A caller of the client, by its public names.
+is the `JobRows` of the job. `stop` lets calls in flight finish, and `cancel` drops them. It uses the client by its
+public names, and may import input, tasks, journal, progress and this room.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Iterator
 from functools import partial
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from aimlasync.bulk.input.rows import Row
 from aimlasync.bulk.jobs.ask_one import Answerer, ClientAnswerer, ask_row
-from aimlasync.bulk.jobs.caps import TokenCap
+from aimlasync.bulk.jobs.caps import RowCap, row_caps
 from aimlasync.bulk.jobs.job import Job, Seen
-from aimlasync.bulk.jobs.stop_rules import STOP_GRACE, StopRules
+from aimlasync.bulk.jobs.options import Options
+from aimlasync.bulk.jobs.probes import probing
+from aimlasync.bulk.jobs.stop_rules import PATIENCE, STOP_GRACE, StopRules, is_to_come_back
+from aimlasync.bulk.jobs.valued import complete
 from aimlasync.bulk.jobs.worker_pool import MAX_WAITING, WorkerPool
 from aimlasync.bulk.journal.convert import record_of
 from aimlasync.bulk.progress.progress import Activity, limited_by
+from aimlasync.bulk.progress.totals import BY_THE_DAY
 from aimlasync.bulk.tasks.result import Result
 from aimlasync.bulk.tasks.tasks import BatchTask
 from aimlasync.cost.budget import Budget
+from aimlasync.errors import AimlasyncError, ClientClosedError
+from aimlasync.resilience.retry import retry_after_of
 
 if TYPE_CHECKING:
     from aimlasync.client.client import AsyncClient
 
-# Seconds that calls in flight may go on after the deadline: they may be paid for already.
-_DEADLINE_GRACE = 30.0
+# After the deadline calls in flight may go on, since they may be paid for already: a share of its time, within bounds
+# in seconds.
+_GRACE_SHARE, _LEAST_GRACE, _MOST_GRACE = 0.1, 2.0, 30.0
 
 
 class LocalRunner:
     """Asks through `client`, or through an `answerer` in its place.
 
-    `budget` and `token_cap` are those of a job that other processes share; without them they follow from its caps.
+    `budget` and `row_caps` are those of a job that other processes share; without them they follow from its caps.
     """
 
     def __init__(
@@ -42,58 +53,88 @@ class LocalRunner:
         *,
         answerer: Answerer | None = None,
         budget: Budget | None = None,
-        token_cap: TokenCap | None = None,
+        row_caps: list[RowCap] | None = None,
     ) -> None:
         self._client = client
+        # What is drained when the job stops: a copy of the client, made for each run.
+        self._sending: AsyncClient | None = None
         self._answerer = answerer
         self._budget = budget
-        self._token_cap = token_cap
+        self._row_caps = row_caps
         self._calls: ClientAnswerer | None = None
         self._pool: WorkerPool[Row, Result] | None = None
 
     async def run(self, job: Job, seen: Seen) -> None:
         """Ask about the pending rows of `job`."""
         rows, options, totals, ending = job.rows, job.options, job.totals, job.ending
-        task, caps, client, loop = rows.task, options.caps, self._client, asyncio.get_running_loop()
-        budget = caps.budget(totals.cost_usd, totals.unpriced) if self._budget is None else self._budget
+        task, caps, loop = rows.task, options.caps, asyncio.get_running_loop()
+        client = self._sending = _copy(self._client, options)
+        budget = caps.budget(totals.capped) if self._budget is None else self._budget
         calls = self._calls = ClientAnswerer(client, task.read, retry_invalid=options.retry_invalid, budget=budget)
         ask = calls.ask if self._answerer is None else self._answerer.ask
         if rows.shared is not None:
             ask = partial(rows.shared.ask, ask)
-        token_cap = TokenCap(caps.max_tokens, totals) if self._token_cap is None else self._token_cap
-        is_capped = token_cap.max_tokens is not None
-        rules = StopRules(succeeded=totals.ok > 0, alike=not isinstance(task, BatchTask))
+        all_caps = row_caps(caps, totals) if self._row_caps is None else self._row_caps
+        caps_of_rows = [cap for cap in all_caps if cap.limit is not None]
+        pending: Iterator[Row | None] | AsyncIterator[Row | None] = rows.pending()
+        can_probe = not isinstance(pending, AsyncIterator)
+        rules = StopRules(succeeded=totals.ok > 0, alike=not isinstance(task, BatchTask), probes=can_probe)
+        if not isinstance(pending, AsyncIterator):
+            pending = probing(pending, rows.pending, rules)
         is_read = task.read is not None
         timers: list[asyncio.TimerHandle] = []
 
         def take(result: Result) -> None:
-            fatal = rules.check(result.error)
+            fatal = rules.check(result.error, None if result.row is None else result.row.number)
             # A result with the reply of an earlier call counts, because that was paid for.
             if fatal is None or result.reply is not None:
                 record = record_of(result)
+                if record.info is not None:
+                    complete(record.info, result, caps.prices)
                 totals.add_result(result, record, is_read=is_read)
                 rows.write(result, record)
                 seen(result, record)
             if fatal is not None and ending.stopped_by is None:
-                ending.stopped_by = fatal
+                end(fatal)
                 stop(STOP_GRACE)
-            if is_capped:
-                token_cap.row_finished()
+            for cap in caps_of_rows:
+                cap.row_finished()
+
+        def end(error: AimlasyncError) -> None:
+            ending.stopped_by = error
+            wait = retry_after_of(error)
+            if is_to_come_back(error) and wait is not None:
+                ending.resume_at = time.time() + wait
+
+        async def do(row: Row) -> Result:
+            try:
+                result = await ask_row(row, task, ask)
+            except ClientClosedError:
+                if not client.is_drained:
+                    raise
+            else:
+                would_go_on = result.error is not None and result.error.retryable and result.reply is None
+                if not (would_go_on and client.is_drained):
+                    return result
+            # The job has stopped, and the row was not sent, or not again: it is left to the next run.
+            raise asyncio.CancelledError
 
         def stop(grace: float) -> None:
-            pool.stop()
+            self.stop()
             timers.append(loop.call_later(grace, pool.cancel))
 
         def stop_at_deadline() -> None:
             ending.capped_by = "deadline"
-            stop(_DEADLINE_GRACE)
+            assert caps.deadline is not None
+            stop(min(_MOST_GRACE, max(_LEAST_GRACE, caps.deadline * _GRACE_SHARE)))
 
-        pending: Iterator[Row | None] | AsyncIterator[Row | None] = rows.pending()
+        for cap in caps_of_rows:
+            pending = cap.admit(pending, ending)
         pool = self._pool = WorkerPool(
-            token_cap.admit(pending, ending) if is_capped else pending,
-            lambda row: ask_row(row, task, ask),
+            pending,
+            do,
             workers=options.workers,
-            may_take=lambda: client.queued < MAX_WAITING,
+            may_take=lambda: client.queued < MAX_WAITING and not rules.is_waiting,
             # No iteration, which could be cancelled between a result and its line in the journal.
             on_result=take,
         )
@@ -102,15 +143,21 @@ class LocalRunner:
         if ending.is_interrupted:
             # The interrupt came before there was a pool to stop.
             pool.stop()
-        elif token_cap.is_used_up and not await token_cap.draw():
-            ending.capped_by = "tokens"
-            pool.stop()
+        for cap in caps_of_rows:
+            if cap.is_used_up and not await cap.draw():
+                ending.capped_by = cap.name
+                pool.stop()
         try:
             async with pool:
                 await pool.wait()
         finally:
             for timer in timers:
                 timer.cancel()
+        if rules.doubt is not None and ending.stopped_by is None and not ending.is_interrupted:
+            # There was no row elsewhere that could have shown that it was the fault of these.
+            end(rules.doubt)
+        if ending.capped_by in BY_THE_DAY:
+            ending.resume_at = totals.day.ends
 
     def activity(self) -> Activity:
         """Return what is in flight, and what holds the job back."""
@@ -127,11 +174,22 @@ class LocalRunner:
         return Activity(in_flight=in_flight, limits=() if held is None else (held,))
 
     def stop(self) -> None:
-        """Take no further rows; calls in flight finish."""
+        """Take no further rows and send nothing more; calls in flight finish."""
         if self._pool is not None:
             self._pool.stop()
+        if self._sending is not None:
+            self._sending.drain()
 
     def cancel(self) -> None:
         """Drop the calls in flight too."""
         if self._pool is not None:
             self._pool.cancel()
+
+
+def _copy(client: AsyncClient, options: Options) -> AsyncClient:
+    """Return the client as a job uses it: with a bound of its own for each call, and longer waits than a person has."""
+    retry = msgspec.structs.replace(client.retry, max_retry_after=max(PATIENCE, client.retry.max_retry_after))
+    timeout = client.timeout
+    if options.timeout is not None:
+        timeout = msgspec.structs.replace(timeout, attempt=options.timeout)
+    return client.with_options(retry=retry, timeout=timeout)

@@ -1,70 +1,144 @@
 """When a failure stops the whole job, and why a job ended.
 
 `StopRules` counts over results and awaits nothing. An error that every row would meet stops the job, because going on
-costs time, money or the vendor's goodwill; the rows that are done stay. Imports `errors`.
+costs time, money or the vendor's goodwill; the rows that are done stay. Where the first rows alone may be at fault the
+job is in doubt, and rows from elsewhere in the input decide: see `probes`. Imports `errors`.
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
-from typing import Literal
 
+from aimlasync.bulk.progress.totals import CapName
 from aimlasync.errors import (
     AimlasyncError,
     APIConnectionError,
+    APIStatusError,
+    APITimeoutError,
     AuthenticationError,
     BadRequestError,
     BudgetExceededError,
     InsufficientCreditError,
     NotFoundError,
+    OverloadedError,
     PermissionDeniedError,
+    RateLimitError,
     UnprocessableEntityError,
     UnsupportedRequestError,
 )
 
 _ALWAYS = (AuthenticationError, InsufficientCreditError, PermissionDeniedError, BudgetExceededError)
-# Stops a job whose rows differ in the text alone, while none has succeeded. One text may be too long or break a policy;
-# if the first few rows are all refused, the request itself is wrong.
+# Stop a job whose rows differ in the text alone, while none has succeeded, if rows from all over it are refused.
 _REFUSED = (BadRequestError, UnprocessableEntityError)
+# Refusals of what is in the row: too long for the model, or against a policy. Sources: OpenAI's codes; the texts of
+# vLLM, Anthropic, Gemini, Azure and Ollama.
+_OF_THE_ROW = re.compile(
+    r"context.?(length|window|size)|too long|too many tokens|string_above_max|max\w* (\w+ )?(length|context)"
+    r"|exceeds? the (limit|max\w*|available)|content.?(filter|policy|management)|moderation|safety|flagged"
+    r"|invalid_prompt|usage polic|unsafe|invalid.?image|image.{0,20}(download|decod|process)",
+    re.IGNORECASE,
+)
+# Limits by the day, in words. Sources: OpenAI and Groq "requests per day (RPD)", OpenRouter "free-models-per-day",
+# Gemini "GenerateRequestsPerDayPerProjectPerModel".
+_BY_THE_DAY = re.compile(r"per.?day|daily|\b[RT]PD\b", re.IGNORECASE)
 # Seconds that calls in flight may go on after an error that stops the job: they may be paid for already.
 STOP_GRACE = 5.0
+# Seconds that a server may ask the whole job to wait; the job rather ends than waits longer.
+PATIENCE = 300.0
 MAX_REFUSED = 3
+# So many rows may be too long, or against a policy, before rows from elsewhere are tried.
+MAX_UNFIT = 50
 MAX_UNREACHED = 10
 
 
 @dataclass(slots=True)
 class Ending:
-    """Why a job ended before its rows did; a job that was not stopped has none of the three."""
+    """Why a job ended before its rows did; a job that was not stopped has none of the first three."""
 
     stopped_by: AimlasyncError | None = None
     """The error that stopped it."""
-    capped_by: Literal["tokens", "deadline"] | None = None
+    capped_by: CapName | None = None
     is_interrupted: bool = False
+    resume_at: float | None = None
+    """Unix time at which a limit by the day is over, where one ended the job and the time is known."""
 
 
 class StopRules:
-    """Looks at every result; `alike` says that all rows ask the same in the same way but for the text."""
+    """Looks at every result; `alike` says that all rows ask the same in the same way but for the text.
 
-    def __init__(self, *, succeeded: bool = False, alike: bool = True) -> None:
+    With `probes` a job in doubt is given rows from elsewhere, and its caller says so with `probe`.
+    """
+
+    def __init__(self, *, succeeded: bool = False, alike: bool = True, probes: bool = False) -> None:
         # Whether any row was ever answered, so that the request itself is right.
         self._succeeded = succeeded
         self._alike = alike
+        self._probes = probes
         self._refused = 0
+        # Refusals of what is in the row.
+        self._unfit = 0
         self._unreached = 0
+        self.doubt: AimlasyncError | None = None
+        """The error that stops the job unless a row from elsewhere is answered."""
+        self.is_waiting = False
+        """Whether all rows from elsewhere are being asked about, so that no others should be."""
+        # Rows from elsewhere whose results decide, None before they are chosen.
+        self._awaited: set[int] | None = None
 
-    def check(self, error: AimlasyncError | None) -> AimlasyncError | None:
-        """Return the error if it must stop the job, None if the job may go on."""
+    @property
+    def is_decided_by_others(self) -> bool:
+        """Whether rows from elsewhere have been chosen."""
+        return self._awaited is not None
+
+    def probe(self, numbers: set[int]) -> None:
+        """The rows with these numbers are asked about next, and decide."""
+        self._awaited = numbers
+
+    def check(self, error: AimlasyncError | None, number: int | None = None) -> AimlasyncError | None:
+        """Return the error of the row of this number if it must stop the job, None if the job may go on."""
         if error is None:
             self._succeeded = True
-            self._unreached = 0
+            self._refused = self._unfit = self._unreached = 0
+            self.doubt = self._awaited = None
+            self.is_waiting = False
             return None
         self._unreached = self._unreached + 1 if isinstance(error, APIConnectionError) else 0
-        if isinstance(error, _ALWAYS) or self._unreached >= MAX_UNREACHED:
+        if isinstance(error, _ALWAYS) or is_to_come_back(error):
             return error
         if isinstance(error, NotFoundError) and self._alike:
             return error
+        if self._unreached >= MAX_UNREACHED:
+            # Rows that hang may be like each other; a server that is gone is gone for all.
+            is_slow = isinstance(error, APITimeoutError) and error.phase in ("attempt", "total")
+            return self._decide(error, number) if is_slow else error
         if isinstance(error, _REFUSED) and self._alike and not self._succeeded:
-            self._refused += 1
-            if isinstance(error, UnsupportedRequestError) or self._refused >= MAX_REFUSED:
+            if isinstance(error, UnsupportedRequestError):
                 return error
+            is_unfit = bool(_OF_THE_ROW.search(_said(error)))
+            self._unfit += is_unfit
+            self._refused += not is_unfit
+        if self._refused >= MAX_REFUSED or self._unfit >= MAX_UNFIT or self.doubt is not None:
+            return self._decide(error, number)
         return None
+
+    def _decide(self, error: AimlasyncError, number: int | None) -> AimlasyncError | None:
+        """Return the error if no row from elsewhere is left that might be answered."""
+        if not self._probes:
+            return error
+        self.doubt = self.doubt or error
+        if self._awaited is None or number is None:
+            return None
+        self._awaited.discard(number)
+        return None if self._awaited else self.doubt
+
+
+def is_to_come_back(error: AimlasyncError) -> bool:
+    """Whether a limit was met that is over in hours, or never."""
+    if isinstance(error, (APIStatusError, OverloadedError)) and error.retry_after is not None:
+        return error.retry_after > PATIENCE
+    return isinstance(error, RateLimitError) and (not error.retryable or bool(_BY_THE_DAY.search(_said(error))))
+
+
+def _said(error: APIStatusError) -> str:
+    return f"{error.code} {error.type} {error.message}"

@@ -18,6 +18,8 @@ from aimlasync.bulk.jobs.input_order import InOrder
 from aimlasync.bulk.jobs.job_rows import check_row
 from aimlasync.bulk.jobs.options import Options
 from aimlasync.bulk.journal.record import Record
+from aimlasync.bulk.journal.table_changes import Changes
+from aimlasync.bulk.progress.quality import quality_of_job
 from aimlasync.bulk.progress.totals import Totals
 from aimlasync.bulk.tasks.result import Result
 from aimlasync.bulk.tasks.tasks import Task
@@ -30,6 +32,7 @@ class StreamedRows:
     """
 
     is_resumable = False
+    changes: Changes | None = None
     shared: SharedCalls | None = None
 
     def __init__(
@@ -47,7 +50,7 @@ class StreamedRows:
         self.task = task
         task.name = source.name
         self.options = options
-        self.totals = Totals()
+        self.totals = Totals(quality=quality_of_job(task.identity()))
         self._added = added
         self._write_one = write
         self._flush = flush

@@ -12,9 +12,9 @@ from typing import Any
 import msgspec
 
 from aimlasync import errors
-from aimlasync.bulk.journal.record import Facts, Failure, Record, Response, settled
+from aimlasync.bulk.journal.record import Facts, Failure, Record, Response, decode_record, encode_record, settled
 from aimlasync.bulk.tasks.request import Request
-from aimlasync.bulk.tasks.result import Answer, Result, reply_of
+from aimlasync.bulk.tasks.result import Answer, Read, Result, reply_of
 from aimlasync.errors import AimlasyncError, AnswerError, APIStatusError, APITimeoutError
 from aimlasync.info import Info, Timing
 from aimlasync.wire.base import plain
@@ -45,6 +45,7 @@ def record_of(result: Result) -> Record:
         cost_usd=result.cost_usd,
         label=None if answer is None else answer.label,
         confidence=None if answer is None else answer.confidence,
+        structured=None if info is None or shared_with is not None else info.structured,
         shared_with=shared_with,
     )
     response = failure = None
@@ -78,6 +79,22 @@ def record_of(result: Result) -> Record:
     )
 
 
+def judged(line: bytes, read: Read) -> bytes:
+    """Return the line of a journal, as that of a failure where `read` refuses its answer."""
+    record = decode_record(line)
+    if record.error is not None or record.response is None or (reply := reply_of(bytes(record.response.body))) is None:
+        return line
+    try:
+        read(reply)
+    except AnswerError as error:
+        attempts = None if record.info is None else record.info.attempts
+        record.error = Failure(
+            code=type(error).__name__, message=error.message, status=record.response.status_code, attempts=attempts
+        )
+        return encode_record(record)
+    return line
+
+
 def result_of(record: Record, request: Request) -> Result:
     """Return the result of a call that another process made, from its record; `record_of` gives the same record."""
     facts, said = record.info or Facts(), record.response
@@ -90,6 +107,7 @@ def result_of(record: Record, request: Request) -> Result:
         request_id=record.id,
         server_request_id=None if said is None else said.request_id,
         cost_usd=facts.cost_usd,
+        structured=facts.structured,
         timing=Timing(queued=facts.queued, limited=facts.limited, first_byte=facts.first_byte, total=facts.seconds),
     )
     reply = None
@@ -98,7 +116,7 @@ def result_of(record: Record, request: Request) -> Result:
         reply = reply_of(body)
         if reply is not None:
             paid = Info(status=said.status_code, server_request_id=said.request_id)
-            reply.__dict__.update(raw=body, info=info if record.error is None else paid)
+            reply.__dict__["info"] = info if record.error is None else paid
     has_answer = record.error is None and (facts.label is not None or facts.confidence is not None)
     return Result(
         request,

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any, Literal, Self
@@ -19,7 +19,7 @@ from typing import Any, Literal, Self
 import msgspec
 
 from aimlasync.bulk.journal import disk
-from aimlasync.bulk.journal.manifest import JournalError, claim, release
+from aimlasync.bulk.journal.manifest import JournalError, claim, job_of, release, renew
 from aimlasync.bulk.journal.record import Glance, Record, decode_glance, decode_record, encode_record
 
 __all__ = ["Journal", "JournalError"]
@@ -43,6 +43,8 @@ class Journal:
 
     def __init__(self, path: str, fd: int, claimed: int, durability: Durability, write: disk.Write, sync: disk.Sync):
         self.path = path
+        self.job = job_of(path)
+        """What the manifest says of the job."""
         self._fd = fd
         self._claimed = claimed
         self._write = write
@@ -70,19 +72,31 @@ class Journal:
         facts: Mapping[str, Any] | None = None,
         restart: bool = False,
         overwrite: bool = False,
+        may_differ: Collection[str] = (),
         durability: Durability = "process",
         write: disk.Write = os.write,
         sync: disk.Sync = disk.sync,
     ) -> Self:
         """Open or make the journal of `job`; `restart` empties it, `overwrite` also a file of another origin.
 
-        `facts` are for readers of the manifest and not compared. Durability "process" survives the end of this process
-        in any way, "power" that of the machine. PATH.manifest and PATH.compact are the journal's own. Raises
-        JournalError when it is another job's, in use, or no journal; OSError when it cannot be made.
+        `facts` are for readers of the manifest and not compared, and of the job what is named in `may_differ` is not
+        either: until `renew` the manifest, and `.job`, say what they said. Durability "process" survives the end of
+        this process in any way, "power" that of the machine. PATH.manifest, PATH.compact and PATH.gone are the
+        journal's own. Raises JournalError when it is another job's, in use, or no journal; OSError when it cannot be
+        made.
         """
         # The lock is beside the file itself, links followed.
         path = os.path.realpath(path) if os.path.islink(path) else path
-        claimed = claim(path, job=job, facts=facts or {}, restart=restart, overwrite=overwrite, write=write, sync=sync)
+        claimed = claim(
+            path,
+            job=job,
+            facts=facts or {},
+            restart=restart,
+            overwrite=overwrite,
+            may_differ=may_differ,
+            write=write,
+            sync=sync,
+        )
         try:
             with suppress(FileNotFoundError):
                 os.unlink(path + ".compact")
@@ -90,6 +104,11 @@ class Journal:
         except BaseException:
             release(claimed)
             raise
+
+    def renew(self, *, job: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
+        """Let the manifest say `job` and `facts`. Raises OSError."""
+        self._claimed = renew(self.path, self._claimed, job=job, facts=facts, write=self._write, sync=self._sync)
+        self.job = dict(job)
 
     def scan(self) -> Iterator[tuple[int, Glance]]:
         """Read what is there, with offsets; cut off a torn last line. Raises JournalError for any other bad one.
@@ -200,35 +219,37 @@ class Journal:
             raise JournalError(f"{self.path}: no record at byte {offset} ({error})") from None
 
     def compact(self, drop: Iterable[int]) -> None:
-        """Rewrite the journal without the lines at these offsets; every offset known before is void.
+        """Rewrite the journal without the lines at these offsets, as `rewrite` does."""
+        drops = sorted(set(drop))
+        if drops:
+            self.rewrite(self._lines_without(drops))
 
-        The other lines keep their order. A crash leaves it as it was or as it shall be; so does an error. It takes the
-        time of a copy, in which the loop stands still.
+    def lines(self) -> Iterator[bytes]:
+        """Give every line, in the order of `scan` where that has no `blanks`, without its line end."""
+        self.flush()
+        return (line for _, line in self._whole_lines())
+
+    def rewrite(self, lines: Iterable[bytes]) -> None:
+        """Put `lines`, which may be made of those there are, in the place of all; every offset known before is void.
+
+        A crash leaves it as it was or as it shall be; so does an error. It takes the time of a copy, in which the loop
+        stands still.
         """
         self._end_sync()
         self.flush()
         self._must_be_scanned()
-        drops = iter(sorted(set(drop)))
-        skip = next(drops, None)
-        if skip is None:
-            return
         temporary = self.path + ".compact"
         fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | disk.BINARY, 0o600)
         try:
             with disk.errors_name(self.path):
                 try:
                     kept: list[bytes] = []
-                    for offset, line in self._whole_lines():
-                        if offset == skip:
-                            skip = next(drops, None)
-                            continue
+                    for line in lines:
                         kept += line, b"\n"
                         if len(kept) >= _BATCH:
                             disk.write_all(self._write, fd, b"".join(kept))
                             kept.clear()
                     disk.write_all(self._write, fd, b"".join(kept))
-                    if skip is not None:
-                        raise ValueError(f"{self.path}: no line begins at byte {skip}")
                     self._sync(fd)
                     size = os.fstat(fd).st_size
                 finally:
@@ -331,6 +352,17 @@ class Journal:
     def _end_sync(self) -> None:
         if self._syncing is not None:
             self._syncing.result()
+
+    def _lines_without(self, drops: list[int]) -> Iterator[bytes]:
+        skips = iter(drops)
+        skip = next(skips, None)
+        for offset, line in self._whole_lines():
+            if offset == skip:
+                skip = next(skips, None)
+            else:
+                yield line
+        if skip is not None:
+            raise ValueError(f"{self.path}: no line begins at byte {skip}")
 
     def _whole_lines(self) -> Iterator[tuple[int, bytes]]:
         """Give every line that has its line end, without that, and its offset."""

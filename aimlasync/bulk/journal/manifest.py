@@ -2,8 +2,8 @@
 
 Knows the journal's name and size and never its lines, which stay plain Batch results for any tool. The manifest is
 written in place, because the lock is on the file and not on its name. The order of writes makes every crash
-recoverable: a whole manifest has a journal, a torn one an empty journal or none; anything else is refused. `merge`
-alone puts a manifest in the place of another, under its lock. Imports `disk` and `file_lock`.
+recoverable: a whole manifest has a journal, a torn one an empty journal or none; anything else is refused. `renew`,
+`merge` and `add_facts` put a manifest in the place of another, under its lock. Imports `disk` and `file_lock`.
 """
 
 from __future__ import annotations
@@ -11,13 +11,14 @@ from __future__ import annotations
 import os
 import re
 from codecs import BOM_UTF8
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import msgspec
 
 from aimlasync.bulk.journal.disk import BINARY, Sync, Write, errors_name, sync_directory, write_all
+from aimlasync.bulk.journal.disk import sync as disk_sync
 from aimlasync.bulk.journal.file_lock import HeldError, lock, unlock
 
 VERSION = 2
@@ -41,13 +42,15 @@ def claim(
     facts: Mapping[str, Any],
     restart: bool,
     overwrite: bool = False,
+    may_differ: Collection[str] = (),
     write: Write,
     sync: Sync,
 ) -> int:
     """Lock the journal at `path` for `job` and see to it that it is there, emptied with `restart`.
 
-    With `overwrite` a file without a manifest, which may be anybody's, is emptied too. Return a file descriptor for
-    `release`. Raises JournalError when it is another job's, in use or not ours; OSError.
+    With `overwrite` a file without a manifest, which may be anybody's, is emptied too. A job that differs in nothing
+    but `may_differ` is the same job, and the manifest stays as it is. Return a file descriptor for `release`. Raises
+    JournalError when it is another job's, in use or not ours; OSError.
     """
     own = path + ".manifest"
     if _size(path) and not os.path.exists(own) and not overwrite:
@@ -62,7 +65,7 @@ def claim(
                 raise _unknown(path, "torn")
             if found is not None and not restart:
                 try:
-                    _compare(path, found, job, size)
+                    _compare(path, found, job, size, may_differ)
                     return fd
                 except JournalError:
                     # An empty journal holds nothing that could be lost, so it becomes this job's.
@@ -70,16 +73,45 @@ def claim(
                         raise
             # A crash between any two of these leaves either what was there or an empty journal under a torn manifest.
             _empty(path, sync)
+            with suppress(FileNotFoundError):
+                os.unlink(gone_path(path))
             os.ftruncate(fd, 0)
             sync_directory(path, sync)
             os.lseek(fd, 0, os.SEEK_SET)
-            made = {"aimlasync": "journal", "version": VERSION, "job": job, "facts": facts}
-            write_all(write, fd, msgspec.json.encode(made) + b"\n")
+            write_all(write, fd, _encoded(job, facts))
             sync(fd)
     except BaseException:
         release(fd)
         raise
     return fd
+
+
+def renew(path: str, fd: int, *, job: Mapping[str, Any], facts: Mapping[str, Any], write: Write, sync: Sync) -> int:
+    """Let the manifest of the journal at `path`, which `fd` has locked, say `job` and `facts`.
+
+    A crash leaves the old manifest or the new one. Return the descriptor that has the lock now. Raises OSError.
+    """
+    own, temporary = path + ".manifest", path + ".compact"
+    new = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_TRUNC | BINARY, 0o600)
+    try:
+        lock(new)
+        with errors_name(own):
+            write_all(write, new, _encoded(job, facts))
+            sync(new)
+            os.replace(temporary, own)
+            sync_directory(path, sync)
+    except BaseException:
+        release(new)
+        with suppress(OSError):
+            os.unlink(temporary)
+        raise
+    release(fd)
+    return new
+
+
+def gone_path(journal: str) -> str:
+    """Return where the answers of rows are kept that are no longer in the table."""
+    return f"{journal}.gone"
 
 
 def facts_of(path: str) -> dict[str, Any] | None:
@@ -92,6 +124,30 @@ def facts_of(path: str) -> dict[str, Any] | None:
         return None
     facts = found.get("facts")
     return facts if isinstance(facts, dict) else {}
+
+
+def add_facts(path: str, facts: Mapping[str, Any]) -> None:
+    """Add to the facts in the manifest of the journal at `path`, which no run has; a manifest that is not whole stays.
+
+    It is replaced by another file, so that a crash leaves the one or the other. Raises JournalError, OSError.
+    """
+    own = path + ".manifest"
+    with locked(path):
+        found = read_manifest(own)
+        if not found:
+            return
+        found["facts"] = {**(found.get("facts") or {}), **facts}
+        new = own + ".new"
+        try:
+            with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | BINARY, 0o600), "wb") as file:
+                file.write(msgspec.json.encode(found) + b"\n")
+                file.flush()
+                disk_sync(file.fileno())
+            os.replace(new, own)
+        except BaseException:
+            with suppress(OSError):
+                os.unlink(new)
+            raise
 
 
 def job_of(path: str) -> dict[str, Any]:
@@ -187,12 +243,19 @@ def _decoded(data: bytes, own: str) -> dict[str, Any] | None:
     raise JournalError(f"{own} is there and is not a manifest of ours; move it away, or choose another -o")
 
 
-def _compare(path: str, found: dict[str, Any], job: Mapping[str, Any], size: int | None) -> None:
+def _encoded(job: Mapping[str, Any], facts: Mapping[str, Any]) -> bytes:
+    return msgspec.json.encode({"aimlasync": "journal", "version": VERSION, "job": job, "facts": facts}) + b"\n"
+
+
+def _compare(
+    path: str, found: dict[str, Any], job: Mapping[str, Any], size: int | None, may_differ: Collection[str]
+) -> None:
     if found.get("version") != VERSION:
         raise JournalError(f"{path} was made by another version of aimlasync; finish it there, or {_AFRESH}")
     was = dict(_leaves(found.get("job")))
     now = dict(_leaves(msgspec.json.decode(msgspec.json.encode(job))))
-    other = [name for name in {**now, **was} if name not in was or name not in now or was[name] != now[name]]
+    names = [name for name in {**now, **was} if name not in may_differ]
+    other = [name for name in names if name not in was or name not in now or was[name] != now[name]]
     if other:
         shown = [f"{name}: {_difference(name, was, now)}" for name in other[:_SHOWN]]
         if len(other) > _SHOWN:

@@ -58,13 +58,22 @@ class Facts(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
     """Summed over all answered calls for this row."""
     tokens_out: int | None = None
     cost_usd: float | None = None
-    """Stated by the vendor, summed over all answered calls; None when one of them has no price."""
+    """Summed over all answered calls: stated by the vendor, else at the price that was given or is listed."""
+    at_price: bool = False
+    """Whether it is not the vendor's statement."""
+    guess_in: int | None = None
+    """Where the server counted no tokens: as many as the length makes likely, for caps alone."""
+    guess_out: int | None = None
     label: str | list[str] | None = None
     """classify: the label, or with --multi all of them."""
     confidence: float | None = None
     """classify: probability of the label by the model's own token probabilities."""
+    structured: str | None = None
+    """How an answer in a form was asked for: json_schema, tool, json_object or text."""
     shared_with: str | None = None
     """--dedupe: the custom_id of the identical row whose call answered this one too."""
+    content: str | None = None
+    """Digest of what was asked about the row: by it the row is known again when its table has changed."""
 
 
 class Record(msgspec.Struct, kw_only=True, gc=False):

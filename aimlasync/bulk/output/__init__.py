@@ -1,6 +1,9 @@
-"""What is made of a journal, and where files may be written. Imports input, tasks and journal.
+"""Tables and other files that are made of a journal, and where files may be written. Imports input, tasks and journal.
 
 export     a journal as a table in the order of the input
+gold       the gold column of an input beside the labels of a journal
+evaluate   how well the labels of a journal agree with gold ones
+rows_of_today   which record is that of a row, also where the input has changed
 tables     rows as a table in any format, packed or not
 delimited  CSV and TSV, in the dialect of the input
 parquet_table   Parquet, with the types of the input

@@ -22,12 +22,16 @@ from aimlasync.bulk.input.source import Source
 from aimlasync.bulk.journal.index import Index
 from aimlasync.bulk.journal.manifest import job_of
 from aimlasync.bulk.journal.record import Facts, Record
+from aimlasync.bulk.output.gold import CORRECT, Gold, gold_of
 from aimlasync.bulk.output.parquet_table import Kind, KindError
+from aimlasync.bulk.output.rows_of_today import Find, finder
 from aimlasync.bulk.output.tables import as_written, check_format, format_of_stream, open_table, style_of
 from aimlasync.bulk.output.target import Target
+from aimlasync.bulk.progress.quality import Quality
 from aimlasync.bulk.tasks.request import RequestError, is_request_line, line_id
 from aimlasync.bulk.tasks.result import Reply, reply_of
 from aimlasync.chat.types import ChatCompletion
+from aimlasync.structured.answer_text import answer_object, answer_text
 from aimlasync.wire.base import plain
 
 _NO_FACTS = Facts()
@@ -76,10 +80,7 @@ class Outcome:
     def answer_object(self) -> Any:
         """The answer as JSON, None where it is none or not a good one."""
         text = _answer(self) if self.ok else None
-        try:
-            return plain(text.encode()) if text else None
-        except (ValueError, RecursionError):
-            return None
+        return answer_object(text) if text else None
 
     @property
     def finish_reason(self) -> str | None:
@@ -103,7 +104,7 @@ class Outcome:
 
 def _answer(outcome: Outcome) -> str | None:
     reply = outcome.reply
-    return reply.text if isinstance(reply, ChatCompletion) else None if reply is None else reply.output_text
+    return None if reply is None else answer_text(reply)
 
 
 def _attempts(outcome: Outcome) -> int | None:
@@ -150,7 +151,11 @@ class Layout:
         name: str,
         format: Format = "jsonl",
         added: Mapping[str, str] | None = None,
+        gold: Gold | None = None,
     ) -> None:
+        self._gold = gold
+        # Where the column `correct` is.
+        self._correct: int | None = None
         self._inputs = list(inputs)
         self._format = format
         self._added = added or {}
@@ -188,6 +193,8 @@ class Layout:
         values = self.values(fields, outcome)
         for at, column in self._within:
             values[at] = value_of(row.fields, column)
+        if self._correct is not None and self._gold is not None:
+            values[self._correct] = self._gold.is_right(row.fields, outcome.facts.label if outcome.ok else None)
         return values
 
     def object_of_row(self, row: Row, outcome: Outcome) -> dict[str, Any]:
@@ -200,6 +207,13 @@ class Layout:
             return at, _nothing
         if column in self._inputs:
             return self._inputs.index(column), _nothing
+        if column == CORRECT and column not in self._added:
+            if self._gold is None:
+                what = "the column 'correct' compares labels with a gold column of the rows that were asked about"
+                raise InputError(name, f"{what}; name it with --gold, and in an export their file with --input")
+            self._correct = at
+            self.kinds[column] = "bool"
+            return None, _nothing
         known = self._added.get(column) or self._results.get(column)
         found = known or column.removeprefix("result_")
         if known in RESULTS:
@@ -291,6 +305,7 @@ def export(
     id_of: Callable[[Row], str] = default_id,
     overwrite: bool = False,
     excel: bool = False,
+    gold: str | None = None,
 ) -> Exported:
     """Write the journal as a table to `out_path`, "-" for standard output. Raises InputError, or OSError.
 
@@ -301,10 +316,13 @@ def export(
     What an earlier export or run of the same journal wrote there is replaced, if nobody has changed it since; any other
     file raises OverwriteError, a kind of InputError, unless `overwrite` is set.
 
-    With `source` the rows are the input's (the first `limit` of them), in its order; `only_done` leaves out those
-    without a record. Without it they are the journal's: by number if all are named row-N, else as they were done, which
-    `order="done"` asks for in any case, without columns of the input. Several lines of one custom_id are one row: the
-    last ok one, else the last. `add` names columns to stand after the input's, and what of the journal is in them.
+    With `source` the rows are the input's (the first `limit` of them), in its order; where it has changed since the job
+    ran, rows keep what is still their answer, and those that are new or changed have no record. `only_done` leaves out
+    those without a record. Without it they are the journal's: by number if all are named row-N, else as they were done,
+    which `order="done"` asks for in any case, without columns of the input. Several lines of one custom_id are one row:
+    the last ok one, else the last. `add` names columns and what of the journal is in them; they stand after the
+    input's, where `columns` does not say what to write. With a `gold` column of the input there is a column `correct`:
+    whether the label is the gold one, None where that is blank or there is no label.
     """
     if out_path == "-":
         written = check_format("stdout", format or format_of_stream(source), excel=excel)
@@ -322,8 +340,9 @@ def export(
         target.check()
         inputs, chosen = _columns(source, limit, columns, written, add)
         name = journal_path if source is None else source.name
-        layout = Layout(inputs, chosen, name=name, format=written, added=add)
-        kinds, style = dict(layout.kinds), style_of(source, written, excel=excel)
+        judged = None if gold is None else gold_of(source, gold, job_of(journal_path))
+        layout = Layout(inputs, chosen, name=name, format=written, added=add, gold=judged)
+        kinds, style, find = dict(layout.kinds), style_of(source, written, excel=excel), None
         while True:
             # When a kind that was guessed from the first row group is wrong, all is written again with text there.
             try:
@@ -333,16 +352,25 @@ def export(
                 ):
                     if source is None:
                         return _write_records(index, order, table.write, layout)
-                    rows = islice(source, limit)
-                    return _write_rows(index, rows, table.write, layout, id_of, only_done)
+                    find = finder(index, journal_path, source, id_of, limit=limit) if find is None else find
+                    return _write_rows(index, islice(source, limit), table.write, layout, find, only_done)
             except KindError as error:
                 kinds[error.column] = "text"
 
 
-def check_columns(source: Source, columns: Sequence[str], format: Format, *, limit: int | None = None) -> None:
+def check_columns(
+    source: Source,
+    columns: Sequence[str],
+    format: Format,
+    *,
+    add: Mapping[str, str] | None = None,
+    limit: int | None = None,
+    gold: str | None = None,
+) -> None:
     """Raises InputError for columns that an export could not write."""
     inputs, chosen = _columns(source, limit, columns, format, None)
-    Layout(inputs, chosen, name=source.name, format=format)
+    judged = None if gold is None else Gold(gold, Quality())
+    Layout(inputs, chosen, name=source.name, format=format, added=add, gold=judged)
 
 
 def _columns(
@@ -354,7 +382,7 @@ def _columns(
 ) -> tuple[list[str], Sequence[str]]:
     """The columns of the input, and those to be written."""
     if source is None:
-        return [], [*(["custom_id", "answer", "error"] if columns is None else columns), *(add or ())]
+        return [], ["custom_id", "answer", "error", *(add or ())] if columns is None else list(columns)
     if not source.can_reread:
         raise InputError(source.name, "a pipe, and an export reads its input more than once; save it to a file first")
     first = source.sample(1)[0]
@@ -365,7 +393,7 @@ def _columns(
         # Objects may have different members, and every member gets a column.
         inputs = list(dict.fromkeys(name for row in islice(source, limit) for name in row.fields))
     if columns is not None:
-        return inputs, [*columns, *(add or ())]
+        return inputs, list(columns)
     if requests and add is None:
         return inputs, ["custom_id", "answer", "error"]
     if format not in ("csv", "tsv"):
@@ -385,13 +413,12 @@ def _write_rows(
     rows: Iterator[Row],
     write: Callable[[list[Any]], None],
     layout: Layout,
-    id_of: Callable[[Row], str],
+    find: Find,
     only_done: bool,
 ) -> Exported:
     count = ok = failed = missing = 0
     for row in rows:
-        name = id_of(row)
-        record = index.find(name)
+        name, record = find(row)
         if record is None:
             missing += 1
             if only_done:

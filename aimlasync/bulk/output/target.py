@@ -21,7 +21,7 @@ from aimlasync.bulk.output.replace import replacing
 from aimlasync.bulk.output.streams import check_stream, is_stream, named, open_stream
 from aimlasync.bulk.output.written import Written, WrittenFiles
 
-_SIDECARS = re.compile(r"(.+)\.(?:manifest|outputs|compact|part-[1-9][0-9]*-of-[1-9][0-9]*)\Z", re.DOTALL)
+_SIDECARS = re.compile(r"(.+)\.(?:manifest|outputs|compact|gone|part-[1-9][0-9]*-of-[1-9][0-9]*)\Z", re.DOTALL)
 
 _FOREIGN = "is there, and is not what this job wrote"
 _THEIRS = "the output of another job, whose journal is {}.journal"

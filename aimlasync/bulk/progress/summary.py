@@ -1,11 +1,11 @@
-"""How a job ended: what `bulk.run` returns. Plain data; imports the totals and `errors`."""
+"""How a job ended: what `bulk.run` returns. Plain data; imports the totals, the changes of a table and `errors`."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
-from aimlasync.bulk.progress.totals import Totals
+from aimlasync.bulk.journal.table_changes import Changes
+from aimlasync.bulk.progress.totals import CapName, Totals
 from aimlasync.errors import AimlasyncError
 
 
@@ -25,8 +25,12 @@ class Summary:
     """That this run took."""
     stopped_by: AimlasyncError | None = None
     """The error that stopped the job: no credit, a bad key, a server that is gone, the spending cap."""
-    capped_by: Literal["tokens", "deadline"] | None = None
+    capped_by: CapName | None = None
+    resume_at: float | None = None
+    """Unix time at which a limit by the day is over, where one stopped the job and the time is known."""
     is_interrupted: bool = False
+    changes: Changes | None = None
+    """How the table differs from that of the run before, None where it does not."""
 
     @property
     def tally(self) -> Totals:

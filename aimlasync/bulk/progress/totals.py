@@ -1,4 +1,4 @@
-"""What a job adds up to: rows, labels, failures, tokens, money, agreement with a gold column.
+"""The totals of a job: rows, labels, failures, tokens, money, agreement with a gold column.
 
 `Totals` is arithmetic on results and records; what was not stated is unknown, never 0. Imports the records of a journal
 and the results of requests.
@@ -7,16 +7,28 @@ and the results of requests.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any, Literal
 
+import msgspec
+
+from aimlasync.bulk.input.columns import value_of
 from aimlasync.bulk.input.rows import Row
 from aimlasync.bulk.journal.record import Facts, Glance, Record
-from aimlasync.bulk.tasks.prompt import as_text
+from aimlasync.bulk.progress.quality import Quality
 from aimlasync.bulk.tasks.result import Result, is_refused
 from aimlasync.errors import AnswerError
 
 Labels = str | list[str]
+
+
+CapName = Literal["tokens", "tokens per day", "requests per day", "deadline"]
+"""What may end a job before its rows do."""
+
+BY_THE_DAY: Sequence[CapName | None] = ("tokens per day", "requests per day")
+
+_DAY = 86_400.0
 
 
 @dataclass(slots=True)
@@ -26,6 +38,42 @@ class Failures:
     count: int = 0
     example: str = ""
     message: str = ""
+
+
+class Spending(msgspec.Struct, frozen=True, kw_only=True):
+    """What answers took."""
+
+    usd: float = 0.0
+    tokens: int = 0
+    unpriced: dict[str, tuple[int, int]] = {}
+    """Model -> tokens in and out whose cost the vendor did not state."""
+
+
+@dataclass(slots=True)
+class Day:
+    """What was used in the 24 hours that began with the first request of them; times are Unix time."""
+
+    began: float | None = None
+    requests: int = 0
+    tokens: int = 0
+
+    @property
+    def ends(self) -> float | None:
+        """When all of it is free again, None while nothing is used."""
+        return None if self.began is None else self.began + _DAY
+
+    def add(self, at: float, requests: int, tokens: int) -> None:
+        """Add what a row took that was finished then."""
+        if self.began is None or at >= self.began + _DAY:
+            self.began, self.requests, self.tokens = at, 0, 0
+        self.requests += requests
+        self.tokens += tokens
+
+    def used(self, now: float) -> tuple[int, int]:
+        """Return the requests and tokens of this day."""
+        if self.began is not None and now >= self.began + _DAY:
+            self.began, self.requests, self.tokens = None, 0, 0
+        return self.requests, self.tokens
 
 
 @dataclass(slots=True)
@@ -62,21 +110,24 @@ class Totals:
     """Of both, those of earlier runs."""
     uncounted: int = 0
     """Replies that did not say how many tokens they took."""
+    guessed: int = 0
+    """Tokens that those are taken for, by their length."""
     replies: int = 0
     """Rows with a reply that was paid for, earlier runs included."""
     priced: int = 0
     """Of them, those whose cost is known."""
+    at_price: int = 0
+    """Of them, those whose cost is at the price that was given or is listed, since the vendor stated none."""
     cost_usd: float = 0.0
     unpriced: dict[str, list[int]] = field(default_factory=dict)
-    """Model -> tokens in and out of rows whose cost the vendor did not state."""
-    gold: Counter[tuple[str, str]] = field(default_factory=Counter)
-    """(right label, label given) -> rows."""
-    matches: dict[str, list[int]] = field(default_factory=dict)
-    """With several labels a row: label -> [given and right, given, right]."""
-    exact: int = 0
-    """With several labels a row: rows where all of them are right."""
-    judged: int = 0
-    """Rows with a label and a gold one."""
+    """Model -> tokens in and out, those guessed included, of rows whose cost is not known."""
+    before: Spending = field(default_factory=Spending)
+    """Of all this, what was spent before the table became what it is: no cap but those of the day counts it."""
+    day: Day = field(default_factory=Day)
+    structured: Counter[str] = field(default_factory=Counter)
+    """How answers in a form were asked for -> rows."""
+    quality: Quality = field(default_factory=Quality)
+    """How labels agree with those in a gold column."""
 
     @property
     def pending(self) -> int | None:
@@ -96,7 +147,12 @@ class Totals:
     @property
     def right(self) -> int:
         """Rows whose label is the gold one."""
-        return self.exact + sum(count for (gold, label), count in self.gold.items() if gold == label)
+        return self.quality.right
+
+    @property
+    def judged(self) -> int:
+        """Rows with a label and a gold one."""
+        return self.quality.judged
 
     @property
     def tokens(self) -> int:
@@ -104,9 +160,30 @@ class Totals:
         return self.tokens_in + self.tokens_out
 
     @property
+    def taken(self) -> int:
+        """Tokens as caps count them: where the server did not, by length."""
+        return self.tokens + self.guessed
+
+    @property
     def cost(self) -> float | None:
         """US dollars of all replies whose cost is known, None when none is."""
         return self.cost_usd if self.priced else None
+
+    @property
+    def spending(self) -> Spending:
+        """What all answers took."""
+        unpriced = {model: (tokens[0], tokens[1]) for model, tokens in self.unpriced.items()}
+        return Spending(usd=self.cost_usd, tokens=self.taken, unpriced=unpriced)
+
+    @property
+    def capped(self) -> Spending:
+        """What caps count: without what was spent before the table became what it is."""
+        spent, before = self.spending, self.before
+        unpriced = {}
+        for model, tokens in spent.unpriced.items():
+            less = before.unpriced.get(model, (0, 0))
+            unpriced[model] = (tokens[0] - less[0], tokens[1] - less[1])
+        return Spending(usd=spent.usd - before.usd, tokens=spent.tokens - before.tokens, unpriced=unpriced)
 
     def start_run(self) -> None:
         """Take all that was added so far for the work of earlier runs."""
@@ -135,6 +212,8 @@ class Totals:
         facts, error = record.info, record.error
         if facts is None:
             facts = Facts()
+        if facts.structured is not None:
+            self.structured[facts.structured] += 1
         if error is None:
             self.ok += 1
             label = facts.label
@@ -149,6 +228,11 @@ class Totals:
 
     def add_usage(self, facts: Facts, *, replied: bool) -> None:
         """Add the tokens and the cost of a row, whatever became of it."""
+        tokens_in, tokens_out = facts.tokens_in, facts.tokens_out or 0
+        if tokens_in is None and facts.guess_in is not None:
+            tokens_in, tokens_out = facts.guess_in, facts.guess_out or 0
+        if facts.at is not None and facts.attempts:
+            self.day.add(facts.at, facts.attempts, (tokens_in or 0) + tokens_out)
         if facts.shared_with is not None:
             self.shared += 1
             # Then the usage is that of an earlier failure of the row itself.
@@ -158,39 +242,28 @@ class Totals:
         self.replies += 1
         if facts.tokens_in is None:
             self.uncounted += 1
+            self.guessed += (tokens_in or 0) + tokens_out
         else:
             self.tokens_in += facts.tokens_in
             self.tokens_out += facts.tokens_out or 0
         if facts.cost_usd is not None:
             self.priced += 1
+            self.at_price += facts.at_price
             self.cost_usd += facts.cost_usd
-        elif facts.tokens_in is not None:
+        elif tokens_in is not None:
             tokens = self.unpriced.setdefault(facts.model or "", [0, 0])
-            tokens[0] += facts.tokens_in
-            tokens[1] += facts.tokens_out or 0
+            tokens[0] += tokens_in
+            tokens[1] += tokens_out
 
     def judge_row(self, row: Row, column: str | None, label: Labels | None) -> None:
-        """Compare the label of a row with its gold `column`; does nothing where either is missing."""
+        """Compare the label of a row with its gold `column`; does nothing without a column or a label."""
         if column is not None and label is not None:
-            self.judge(as_text(row.fields.get(column)), label)
+            self.quality.add(value_of(row.fields, column), label)
 
-    def judge(self, gold: str, label: Labels, *, separator: str = "|") -> None:
-        """Compare a label, or several, with the right one as the gold column has it."""
-        self.judged += 1
-        if isinstance(label, str):
-            self.gold[gold.strip(), label] += 1
-            return
-        right = {part.strip() for part in gold.replace(",", separator).split(separator) if part.strip()}
-        given = set(label)
-        self.exact += right == given
-        for each in right | given:
-            counts = self.matches.setdefault(each, [0, 0, 0])
-            counts[0] += each in right and each in given
-            counts[1] += each in given
-            counts[2] += each in right
 
-    def confusion(self, labels: Sequence[str]) -> list[tuple[str, list[int]]]:
-        """Return (gold value, rows per label given), the labels first and then values that are no label."""
-        values = [*labels, *sorted({gold for gold, _ in self.gold} - set(labels))]
-        table = [(value, [self.gold[value, label] for label in labels]) for value in values]
-        return [(value, counts) for value, counts in table if any(counts) or value in labels]
+def spending_in(facts: Mapping[str, Any] | None) -> Spending:
+    """Return what the facts of a manifest say was spent before its table became what it is."""
+    try:
+        return msgspec.convert((facts or {}).get("before", {}), Spending)
+    except msgspec.ValidationError:
+        return Spending()

@@ -50,10 +50,9 @@ class Form:
         properties = form.schema.get("properties") or {}
         self.columns = list(properties)
         """The names at the top of an answer."""
-        self.label_column = next((name for name, part in properties.items() if _enum(part, form.schema)), None)
+        self.label_column = label_field(form.schema)
         """The first of them that has a fixed set of values, None when none has."""
-        part = properties.get(self.label_column) if self.label_column else None
-        self.labels = list(_enum(part, form.schema) or ()) if part else []
+        self.labels = label_values(form.schema)
         """That set."""
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -165,6 +164,18 @@ def _close(schema: Any) -> None:
             schema.setdefault("required", list(properties))
         for part in schema.values():
             _close(part)
+
+
+def label_field(schema: Any) -> str | None:
+    """Return the first property of a schema that has a fixed set of values, None where none has."""
+    properties = schema.get("properties") if isinstance(schema, dict) else None
+    return next((name for name, part in (properties or {}).items() if _enum(part, schema)), None)
+
+
+def label_values(schema: Any) -> list[Any]:
+    """Return that set."""
+    name = label_field(schema)
+    return [] if name is None else list(_enum(schema["properties"][name], schema) or ())
 
 
 def _enum(part: Any, schema: dict[str, Any]) -> list[Any] | None:

@@ -15,15 +15,17 @@ from aimlasync.bulk.input.rows import Row
 from aimlasync.bulk.tasks.answer_schema import Form
 from aimlasync.bulk.tasks.confidence import confidence_of
 from aimlasync.bulk.tasks.images import check_images, image_urls
-from aimlasync.bulk.tasks.labels import Labels, LabelsError, answer_type, instructions
+from aimlasync.bulk.tasks.labels import SEPARATOR, Labels, LabelsError, answer_type, instructions, labels_of
 from aimlasync.bulk.tasks.messages import user_content
 from aimlasync.bulk.tasks.prompt import Prompt
 from aimlasync.bulk.tasks.request import Api, Request
 from aimlasync.bulk.tasks.result import Answer, Read, Reply
-from aimlasync.bulk.tasks.tasks import EmptyTextError, body_of, checked_params, id_of
+from aimlasync.bulk.tasks.tasks import EmptyTextError, body_of, check_id_column, checked_params, id_of
 from aimlasync.bulk.tasks.text_column import needed_value, row_text
+from aimlasync.config import Structured
 from aimlasync.errors import AnswerInvalidError
 from aimlasync.structured.schema import format_of
+from aimlasync.wire.base import encode, plain
 
 Shot = tuple[str, Any]
 """An example: a text, and the answer to it: a label, a list of labels, or an object in the form."""
@@ -37,16 +39,18 @@ _FILL = (
 class ClassifyTask:
     """Asks for one of `labels` for a text, for several of them (`multi`), or for an answer in a `form`.
 
+    `labels` are names, or names with what they mean, in order where they are `ordinal`, lowest first.
     `text` is the column of the text, None where only the columns of `images` are judged: addresses, or paths beside the
     input. `shots` are examples, shown to the model as earlier turns. `confidence` asks for the probabilities of the
     tokens.
+    `structured` is how an answer in its form is asked for, by default in the surest way that the model has.
     """
 
     def __init__(
         self,
         *,
         model: str,
-        labels: Mapping[str, str] | Sequence[str] | None = None,
+        labels: Mapping[str, str] | Sequence[str] | str | None = None,
         form: Form | None = None,
         text: str | None = "text",
         images: Sequence[str] = (),
@@ -54,9 +58,11 @@ class ClassifyTask:
         prompt: str = "{text}",
         system: str | None = None,
         multi: bool = False,
+        ordinal: bool = False,
         shots: Sequence[Shot] = (),
         confidence: bool = False,
         params: Mapping[str, Any] | None = None,
+        structured: Structured = "auto",
         id_column: str | None = None,
     ) -> None:
         if (labels is None) == (form is None):
@@ -67,20 +73,31 @@ class ClassifyTask:
         self.text = text
         self.endpoint: Api = endpoint
         self.multi = multi
+        self.ordinal = ordinal
         self.id_column = id_column
         meanings: Labels | None = None
         if labels is not None:
-            meanings = dict(labels) if isinstance(labels, Mapping) else dict.fromkeys(labels, "")
+            meanings = labels_of(labels, multi=multi)
+        if ordinal and (meanings is None or multi):
+            raise LabelsError("ordinal labels are one a row, and given as labels")
         self._given = meanings
+        self.meanings = meanings or {}
+        """The labels and what they mean; none of a form."""
         self.form = form or form_of_labels(meanings or {}, multi)
         self.labels = list(meanings) if meanings is not None else [str(label) for label in self.form.labels]
-        said = system if system is not None else _FILL if meanings is None else instructions(meanings, multi=multi)
+        said = _FILL if meanings is None else instructions(meanings, multi=multi, ordinal=ordinal)
+        if system is not None:
+            said = system
         self.images = list(images)
-        self.prompt = Prompt(said, prompt, may_be_fixed=bool(images))
+        self.prompt = Prompt(said, prompt, may_be_fixed=bool(images), fills_system=system is not None)
         self._needed = [name for name in self.prompt.columns() if name != "text"]
+        self.columns: Sequence[str] = list(
+            dict.fromkeys([*([] if text is None else [text]), *self._needed, *self.images])
+        )
         self._label_key = self.form.label_column
         self._shots = list(shots)
         self._confidence = confidence
+        self._structured = structured
         self._said = checked_params(endpoint, params)
         self._params = {**self.form.params(endpoint), **(_logprobs(endpoint) if confidence else {}), **self._said}
         self._turns = [turn for shot in self._shots for turn in self._turn(*shot)]
@@ -103,7 +120,13 @@ class ClassifyTask:
             "parameters": self._said,
             "id": self.id_column,
             **({"images": self.images} if self.images else {}),
+            **({"ordinal": True} if self.ordinal else {}),
         }
+
+    def check_columns(self, columns: Sequence[str]) -> None:
+        """Raises PromptError or InputError for a name that is no column."""
+        self.prompt.check(columns)
+        check_id_column(self.id_column, columns, self.name)
 
     def custom_id(self, row: Row) -> str:
         """Return the name of a row in the journal. Raises InputError."""
@@ -117,8 +140,8 @@ class ClassifyTask:
             raise EmptyTextError("the text is empty, so nothing was sent", billed=False)
         said = user_content(self.prompt.user(text, row.fields), images, self.endpoint)
         turns: list[dict[str, Any]] = [*self._turns, {"role": "user", "content": said}]
-        body = body_of(self.endpoint, self.model, self.prompt.system, turns, params=self._params)
-        return Request(custom_id=self.custom_id(row), api=self.endpoint, body=body)
+        body = body_of(self.endpoint, self.model, self.prompt.system_for(text, row.fields), turns, params=self._params)
+        return Request(custom_id=self.custom_id(row), api=self.endpoint, body=body, structured=self._structured)
 
     def check(self, row: Row) -> None:
         """Raises InputError for a row that cannot be asked about."""
@@ -133,7 +156,7 @@ class ClassifyTask:
         value = self.form.read(reply)
         if self._label_key is None:
             return Answer()
-        found = msgspec.to_builtins(value).get(self._label_key)
+        found = plain(encode(value)).get(self._label_key)
         several = found if isinstance(found, list) else [found]
         if any(label not in self.form.labels for label in several):
             what = f"{self._label_key} is {found!r}, which is none of the labels"
@@ -150,7 +173,7 @@ class ClassifyTask:
 
     def _turn(self, text: str, answer: Any) -> list[dict[str, str]]:
         if self.multi and isinstance(answer, str):
-            answer = [label.strip() for label in answer.split("|") if label.strip()]
+            answer = [label.strip() for label in answer.split(SEPARATOR) if label.strip()]
         whole = answer if isinstance(answer, dict) else {self._label_key: answer}
         for label in whole[self._label_key] if self.multi else [whole.get(self._label_key)]:
             if self._given is not None and label not in self._given:

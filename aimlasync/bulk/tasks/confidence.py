@@ -13,7 +13,7 @@ import msgspec
 
 from aimlasync.bulk.tasks.result import Reply
 from aimlasync.chat.types import ChatCompletion, TokenLogprob
-from aimlasync.responses.types import OutputMessage, OutputText
+from aimlasync.responses.items import OutputMessage, OutputText
 
 
 def confidence_of(reply: Reply, value: str) -> float | None:

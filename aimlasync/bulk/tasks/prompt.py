@@ -1,4 +1,4 @@
-"""What is said to the model about a row: a system message, and a template filled in with the row's columns.
+"""The prompt of a row: a system message, and a template filled in with the row's columns.
 
 Pure; imports the columns of an input and msgspec.
 """
@@ -16,6 +16,10 @@ from aimlasync.bulk.input.columns import column_of, value_of
 
 _PIECES = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
 
+# How Jinja, Handlebars and Mustache write a value, and a statement; with blanks it is meant as one for sure.
+_JINJA = re.compile(r"\{\{[-#/]?[ \t]+([\w.]+)[^{}]*\}\}|\{%[^{}]*%\}|\{\{([#/>&!]\w+[^{}]*)\}\}")
+_WORD = re.compile(r"\{\{([\w.]+)\}\}")
+
 
 class PromptError(ValueError):
     """A prompt template that cannot be filled."""
@@ -25,52 +29,100 @@ class Prompt:
     """The messages for a row: a system message, and a template in which {column} stands for a value.
 
     {column.key} is a value within a column. With `named_text`, {text} is the text that is judged, whatever its column
-    is called. Only with `may_be_fixed` may a template name no column.
+    is called. Only with `may_be_fixed` may a template name no column. With `fills_system` the system message is a
+    template too.
     """
 
     def __init__(
-        self, system: str, template: str = "{text}", *, named_text: bool = True, may_be_fixed: bool = False
+        self,
+        system: str,
+        template: str = "{text}",
+        *,
+        named_text: bool = True,
+        may_be_fixed: bool = False,
+        fills_system: bool = False,
     ) -> None:
         self.system = system
+        """As it was given."""
         self.template = template
         self._named_text = named_text
-        # Literal text, and as one-tuples the names to fill in.
-        self._pieces: list[str | tuple[str]] = []
-        end = 0
-        for match in _PIECES.finditer(template):
-            self._pieces.append(template[end : match.start()])
-            end = match.end()
-            if match[1] is not None:
-                self._pieces.append((match[1],))
-            elif match[0] in ("{{", "}}"):
-                self._pieces.append(match[0][0])
-            else:
-                raise PromptError(f"a lone {match[0]} in the prompt; write {match[0] * 2} for the character itself")
-        self._pieces.append(template[end:])
-        if not (self.columns() or may_be_fixed):
+        self._pieces = _pieces(template, "prompt")
+        self._system_pieces: list[str | tuple[str]] = _pieces(system, "system message") if fills_system else [system]
+        if not (_names(self._pieces) or may_be_fixed):
+            if (match := _WORD.search(template)) is not None:
+                raise _jinja(match)
             name = "{text}" if named_text else "{column}"
             raise PromptError(f"the prompt has no {name} in it; every row would be asked the same")
+        self._has_names = bool(_names(self._system_pieces))
 
     def columns(self) -> list[str]:
         """Return the names to fill in."""
-        return [piece[0] for piece in self._pieces if isinstance(piece, tuple)]
+        return list(dict.fromkeys([*_names(self._pieces), *_names(self._system_pieces)]))
 
     def check(self, columns: Sequence[str]) -> None:
         """Raises PromptError for a name that is none of `columns`."""
-        for name in self.columns():
-            if column_of(columns, name) is None and not (self._named_text and name == "text"):
-                raise PromptError(f"the prompt names {{{name}}}, which is no column; there are: {listed(columns)}")
+        for what, pieces in (("prompt", self._pieces), ("system message", self._system_pieces)):
+            for name in _names(pieces):
+                if not self._is_known(name, columns):
+                    there = f"which is no column; there are: {listed(columns)}"
+                    raise PromptError(
+                        f"the {what} names {{{name}}}, {there}; braces themselves are written {{{{ and }}}}"
+                    )
+            for match in _WORD.finditer(self.template if what == "prompt" else self.system):
+                if len(pieces) > 1 and self._is_known(match[1], columns):
+                    raise _jinja(match)
+
+    def _is_known(self, name: str, columns: Sequence[str]) -> bool:
+        return (self._named_text and name == "text") or column_of(columns, name) is not None
 
     def user(self, text: str, fields: dict[str, Any]) -> str:
         """Return the user message for a row whose text is `text`."""
+        return self._filled(self._pieces, text, fields)
+
+    def system_for(self, text: str, fields: dict[str, Any]) -> str:
+        """Return the system message for a row."""
+        if not self._has_names:
+            return "".join(piece for piece in self._system_pieces if isinstance(piece, str))
+        return self._filled(self._system_pieces, text, fields)
+
+    def _filled(self, pieces: list[str | tuple[str]], text: str, fields: dict[str, Any]) -> str:
         return "".join(
             piece
             if isinstance(piece, str)
             else text
             if self._named_text and piece[0] == "text"
             else as_text(fields[piece[0]] if piece[0] in fields else value_of(fields, piece[0]))
-            for piece in self._pieces
+            for piece in pieces
         )
+
+
+def _pieces(template: str, what: str) -> list[str | tuple[str]]:
+    """Return literal text, and as one-tuples the names to fill in. Raises PromptError."""
+    if (match := _JINJA.search(template)) is not None:
+        raise _jinja(match)
+    pieces: list[str | tuple[str]] = []
+    end = 0
+    for match in _PIECES.finditer(template):
+        pieces.append(template[end : match.start()])
+        end = match.end()
+        if match[1] is not None:
+            pieces.append((match[1],))
+        elif match[0] in ("{{", "}}"):
+            pieces.append(match[0][0])
+        else:
+            raise PromptError(f"a lone {match[0]} in the {what}; write {match[0] * 2} for the character itself")
+    pieces.append(template[end:])
+    return pieces
+
+
+def _names(pieces: list[str | tuple[str]]) -> list[str]:
+    return [piece[0] for piece in pieces if isinstance(piece, tuple)]
+
+
+def _jinja(match: re.Match[str]) -> PromptError:
+    if match[1] is None:
+        return PromptError(f"{match[0]} is a template of Jinja, which is not read here; write a column as {{column}}")
+    return PromptError(f"{match[0]} is how Jinja writes it; here a column is written {{{match[1]}}}")
 
 
 def as_text(value: Any) -> str:

@@ -1,8 +1,9 @@
-"""One request of a job, and the line format that brings it.
+"""One request of a job, and how it is read from a line of OpenAI's Batch API.
 
-Plain data and its reading; no I/O. The line format is that of OpenAI's Batch API, "The request input object":
+How a row of a table becomes a request is in `tasks` (a prompt) and `classification` (labels). It is plain data and its
+reading, without I/O. The line format is that of OpenAI's Batch API, "The request input object":
 {"custom_id": "...", "method": "POST", "url": "/v1/chat/completions", "body": {...}}.
-A line may be the body alone, and its name a number. Imports the names of the parameters.
+A line may be the body alone, and its custom_id may be a number. It may import the names of the parameters.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any, Literal
 import msgspec
 
 from aimlasync.chat.types import PARAMETERS as CHAT_PARAMETERS
+from aimlasync.config import Structured
 from aimlasync.responses.types import PARAMETERS as RESPONSE_PARAMETERS
 
 Api = Literal["chat", "responses"]
@@ -38,6 +40,8 @@ class Request(msgspec.Struct, kw_only=True, gc=False):
     api: Api
     body: dict[str, Any]
     """The parameters: model, and messages or input, and whatever else."""
+    structured: Structured | None = None
+    """How to ask for the JSON schema in the parameters; None sends them as they are."""
 
     @property
     def model(self) -> str:
@@ -115,6 +119,24 @@ def api_of_body(body: Mapping[str, Any]) -> Api:
     if "input" in body or "prompt" in body:
         return "responses"
     raise RequestError('neither "messages" (chat/completions) nor "input" (responses); give one of them')
+
+
+def check_params(params: Mapping[str, Any] | None) -> None:
+    """Raises RequestError for a parameter of all calls that each row brings itself."""
+    for name in params or {}:
+        if (instead := _OF_ROWS.get(name)) is not None:
+            what = f'"{name}" is among the parameters (--params), and would replace that of every row'
+            raise RequestError(f"{what}; {instead}")
+
+
+_OF_ROWS = {
+    "model": "name it with --model",
+    "messages": "say it with --prompt and --system",
+    "input": "say it with --prompt",
+    "instructions": "say it with --system",
+    "stream": "leave it out, nobody would read the stream",
+    "stream_options": "leave it out, nobody would read the stream",
+}
 
 
 def _check_body(api: Api, body: Mapping[str, Any]) -> None:

@@ -19,6 +19,7 @@ from aimlasync.chat.types import ChatCompletion, decode_completion
 from aimlasync.cost.tokens import tokens_of
 from aimlasync.errors import AimlasyncError
 from aimlasync.responses.types import Response, decode_response
+from aimlasync.structured.answer_text import answer_text
 
 if TYPE_CHECKING:
     from aimlasync.info import Info
@@ -79,7 +80,7 @@ class Result(msgspec.Struct, eq=False):
         reply = self.reply
         if reply is None:
             return None
-        return reply.text if isinstance(reply, ChatCompletion) else reply.output_text
+        return answer_text(reply)
 
     @property
     def info(self) -> Info | None:

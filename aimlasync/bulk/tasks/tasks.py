@@ -1,9 +1,10 @@
-"""What is asked about each row, and how its answer is read.
+"""Tasks: each turns a row into a request (`request`), and a reply into an answer (`read`).
 
-Pure. A task turns a row into a request and a reply into an answer; reading rows and writing results is the job's
-business. What decides the answers is the task's `identity`: a journal is gone on with only where that is the same.
-Tasks can be pickled, because they are asked in other processes and on other machines too. Imports the rows of an input
-and this room.
+`PromptTask` fills in a prompt with the columns of a row, `BatchTask` takes rows that are requests already, and
+`classification` has the task with labels. Reading rows and writing results is the job's business. A task's `identity`
+holds all that decides its answers; a job continues a journal only where that is the same. A task can be pickled, since
+it is used in other processes and on other machines too. Pure functions. It may import the rows of an input and this
+room.
 """
 
 from __future__ import annotations
@@ -17,14 +18,14 @@ from aimlasync.bulk.input.rows import InputError, Row
 from aimlasync.bulk.tasks.answer_schema import Form
 from aimlasync.bulk.tasks.images import check_image_columns, check_images, image_urls
 from aimlasync.bulk.tasks.messages import conversation, user_content
-from aimlasync.bulk.tasks.prompt import Prompt, as_text
-from aimlasync.bulk.tasks.request import Api, Request, RequestError, line_id, request_of_line
+from aimlasync.bulk.tasks.prompt import Prompt, as_text, listed
+from aimlasync.bulk.tasks.request import Api, Request, RequestError, check_params, line_id, request_of_line
 from aimlasync.bulk.tasks.result import Answer, Read, Reply, Result, is_refused
 from aimlasync.bulk.tasks.text_column import needed_value
 from aimlasync.chat.endings import ending_of
 from aimlasync.chat.types import PARAMETERS as CHAT_PARAMETERS
 from aimlasync.chat.types import ChatCompletion
-from aimlasync.config import close_to
+from aimlasync.config import Structured, close_to
 from aimlasync.errors import AimlasyncError, AnswerInvalidError, AnswerRefusedError, AnswerTruncatedError
 from aimlasync.responses.types import PARAMETERS as RESPONSE_PARAMETERS
 
@@ -47,6 +48,8 @@ class Task(Protocol):
     """Whether the rows have ids of their own, which might not be unique."""
     read: Read | None
     """None accepts every reply."""
+    columns: Sequence[str]
+    """The columns of the input that decide what is asked about a row, and so its answer."""
 
     def identity(self) -> dict[str, Any]:
         """Return all that decides the answers, but for the rows."""
@@ -67,6 +70,7 @@ class BatchTask:
     def __init__(self, *, model: str | None = None, judge: bool = False) -> None:
         self.name = "input"
         self.own_ids = True
+        self.columns: Sequence[str] = ("url", "body")
         self._model = model
         self.read: Read | None = read_any if judge else None
 
@@ -99,6 +103,7 @@ class PromptTask:
     """A prompt template filled in with the columns of each row, with the images that other columns name.
 
     Without a `prompt` the column `messages` holds the conversation.
+    `structured` is how an answer in a `form` is asked for, by default in the surest way that the model has.
     """
 
     def __init__(
@@ -113,6 +118,7 @@ class PromptTask:
         params: Mapping[str, Any] | None = None,
         id_column: str | None = None,
         form: Form | None = None,
+        structured: Structured = "auto",
         judge: bool = False,
     ) -> None:
         if (prompt is None) == (messages is None):
@@ -122,17 +128,23 @@ class PromptTask:
         self.name = "input"
         self.own_ids = id_column is not None
         self.prompt = Prompt(
-            system or "", prompt or "", named_text=False, may_be_fixed=messages is not None or bool(images)
+            system or "",
+            prompt or "",
+            named_text=False,
+            may_be_fixed=messages is not None or bool(images),
+            fills_system=True,
         )
         self.messages = messages
         self.images = list(images)
         self._needed = self.prompt.columns()
+        self.columns: Sequence[str] = [*self._needed, *self.images, *([] if messages is None else [messages])]
         self.model = model
         self.endpoint: Api = endpoint
         self._said = checked_params(endpoint, params)
         self._params = {**(form.params(endpoint) if form is not None else {}), **self._said}
         self.id_column = id_column
         self._form = form
+        self._structured = None if form is None else structured
         self.read: Read | None = read_any if judge else None
         if form is not None:
             self.read = partial(_read_form, form)
@@ -156,9 +168,8 @@ class PromptTask:
     def check_columns(self, columns: list[str]) -> None:
         """Raises PromptError or InputError for a name that is no column."""
         self.prompt.check(columns)
+        check_id_column(self.id_column, columns, self.name)
         check_image_columns(self.images, columns, self.name)
-        if self.id_column is not None and column_of(columns, self.id_column) is None:
-            raise InputError(self.name, f"no column {self.id_column!r} for --id; there are: {', '.join(columns)}")
 
     def custom_id(self, row: Row) -> str:
         """Return the name of a row in the journal. Raises InputError."""
@@ -173,8 +184,8 @@ class PromptTask:
             if not images and _is_empty(row.fields, self._needed):
                 raise EmptyTextError("the columns of the prompt are empty, so nothing was sent", billed=False)
             turns = [{"role": "user", "content": user_content(self.prompt.user("", row.fields), images, self.endpoint)}]
-        body = body_of(self.endpoint, self.model, self.prompt.system, turns, params=self._params)
-        return Request(custom_id=self.custom_id(row), api=self.endpoint, body=body)
+        body = body_of(self.endpoint, self.model, self.prompt.system_for("", row.fields), turns, params=self._params)
+        return Request(custom_id=self.custom_id(row), api=self.endpoint, body=body, structured=self._structured)
 
     def check(self, row: Row) -> None:
         """Raises InputError for a row that lacks a column, or an image."""
@@ -195,6 +206,17 @@ def _is_empty(fields: dict[str, Any], names: list[str]) -> bool:
     return True
 
 
+def is_named(task: Task, row: Row) -> bool:
+    """Whether a row is known by an id of its own, and not by its number."""
+    return task.own_ids and not (isinstance(task, BatchTask) and line_id(row.fields) is None)
+
+
+def check_id_column(column: str | None, columns: Sequence[str], name: str) -> None:
+    """Raises InputError for an id that is no column of the input `name`."""
+    if column is not None and column_of(columns, column) is None:
+        raise InputError(name, f"no column {column!r} for --id; there are: {listed(columns)}")
+
+
 def id_of(row: Row, column: str, name: str) -> str:
     """Return the id in a column. Raises InputError where it is empty."""
     value = as_text(value_of(row.fields, column))
@@ -204,10 +226,11 @@ def id_of(row: Row, column: str, name: str) -> str:
 
 
 def checked_params(endpoint: Api, params: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Return the parameters as they were given. Raises ValueError for one that is a known one misspelt.
+    """Return the parameters as they were given. Raises ValueError for a known one misspelt, or one of rows.
 
     Others are sent, whatever they are called: servers have parameters of their own.
     """
+    check_params(params)
     known = CHAT_PARAMETERS if endpoint == "chat" else RESPONSE_PARAMETERS
     for name in params or ():
         if name not in known and (hint := close_to(name, known)):

@@ -1,14 +1,15 @@
-"""Worker processes ask about the rows of a job: the worker's side.
+"""A job in several processes: the worker's side.
 
 `Worker` runs the rows of one part with the runner of any job, and reports to the parent. What the parent has checked is
 not checked again; the job's own journal is read and never written, and what is done there is not asked again. A parent
-that is gone is like a Ctrl-C: calls in flight finish, and their answers stay in the part's journal.
+that is gone is like a Ctrl-C: calls in flight finish, and their answers stay in the part's journal. It may import the
+rooms of bulk that `jobs` may import, `jobs`, and `quota`.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -18,7 +19,7 @@ import msgspec
 from aimlasync.bulk.input.rows import Row
 from aimlasync.bulk.input.shard import Shard
 from aimlasync.bulk.input.source import Source
-from aimlasync.bulk.jobs.caps import Caps, TokenCap
+from aimlasync.bulk.jobs.caps import Caps, request_cap, token_cap
 from aimlasync.bulk.jobs.dedupe import SharedCalls
 from aimlasync.bulk.jobs.job import Job
 from aimlasync.bulk.jobs.job_rows import is_final, pending_rows
@@ -28,7 +29,9 @@ from aimlasync.bulk.journal.id_set import IdSet
 from aimlasync.bulk.journal.journal import Durability, Journal
 from aimlasync.bulk.journal.part_files import identity_of_part, part_path
 from aimlasync.bulk.journal.record import Record, decode_glance
+from aimlasync.bulk.journal.table_changes import Changes
 from aimlasync.bulk.progress.totals import Totals
+from aimlasync.bulk.tasks.content import content_of
 from aimlasync.bulk.tasks.result import Result
 from aimlasync.bulk.tasks.tasks import Task
 from aimlasync.bulk.workers.messages import Orders, Report
@@ -47,6 +50,7 @@ class PartRows:
     """The rows of `part` of the parent's job, whose results go to the part's own journal."""
 
     is_resumable = True
+    changes: Changes | None = None
     shared: SharedCalls | None = None
 
     def __init__(
@@ -55,6 +59,7 @@ class PartRows:
         self.source = source
         self.task = task
         task.name = source.name
+        self._columns: Sequence[str] = getattr(task, "columns", ())
         self.totals = Totals()
         self._options = options
         self._part = part
@@ -77,6 +82,8 @@ class PartRows:
 
     def write(self, result: Result, record: Record) -> None:
         """Append the record of a result."""
+        if result.row is not None and record.info is not None and self._columns:
+            record.info.content = content_of(result.row, self._columns)
         self._journal.append(record, is_line=True)
 
     def end_run(self) -> None:
@@ -107,13 +114,22 @@ class Worker:
         self._orders = orders
         self._quota = quota
         self._rows = rows = PartRows(source, task, options, part, orders, durability)
-        # The cap of tokens grows by what is drawn from the share of all workers.
-        self._token_cap = TokenCap(None if orders.tokens is None else 0, rows.totals, self._draw)
+        totals, name = rows.totals, orders.tokens_cap
+        # The caps grow by what is drawn from the share of all workers.
+        row_caps = [
+            token_cap(name, None if orders.tokens is None else 0, totals, draw=self._draw_tokens),
+            request_cap(
+                None if orders.requests is None else 0,
+                totals,
+                used=lambda: totals.attempts,
+                draw=self._draw_requests,
+            ),
+        ]
         self._budget = None if orders.usd is None else quota.budget(orders.usd, prices=options.caps.prices)
         self.job = Job(
             rows,
-            replace(options, caps=Caps(deadline=orders.deadline)),
-            LocalRunner(client, budget=self._budget, token_cap=self._token_cap),
+            replace(options, caps=Caps(deadline=orders.deadline, prices=options.caps.prices)),
+            LocalRunner(client, budget=self._budget, row_caps=row_caps),
         )
 
     async def run(self, link: Link) -> None:
@@ -140,14 +156,19 @@ class Worker:
         if self._budget is not None:
             await self._budget.give_back()
         if self._orders.tokens is not None:
-            await self._draw(self.job.totals.tokens, 0)
+            await self._draw_tokens(self.job.totals.tokens, 0)
+        if self._orders.requests is not None:
+            await self._draw_requests(self.job.totals.attempts, 0)
 
-    async def _draw(self, keeps: int, needs: int) -> int:
-        assert self._orders.tokens is not None
-        name = str(self._part)
-        return await self._quota.draw(
-            Draw(worker=name, purse="tokens", total=self._orders.tokens, keeps=keeps, needs=needs)
-        )
+    async def _draw_tokens(self, keeps: int, needs: int) -> int:
+        return await self._draw("tokens", self._orders.tokens or 0, keeps, needs)
+
+    async def _draw_requests(self, keeps: int, needs: int) -> int:
+        return await self._draw("requests", self._orders.requests or 0, keeps, needs)
+
+    async def _draw(self, purse: str, total: int, keeps: int, needs: int) -> int:
+        worker = str(self._part)
+        return await self._quota.draw(Draw(worker=worker, purse=purse, total=total, keeps=keeps, needs=needs))
 
     async def _keep_reporting(self, link: Link) -> None:
         while True:
@@ -172,6 +193,7 @@ class Worker:
             stopped_by=None
             if error is None
             else (type(error).__name__, error.message, error.status if isinstance(error, APIStatusError) else None),
+            resume_at=self.job.ending.resume_at,
             capped_by=self.job.ending.capped_by,
         )
 

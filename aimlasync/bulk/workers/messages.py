@@ -1,10 +1,15 @@
-"""What a parent and its worker processes tell each other, over the link that leases the limits. Plain data."""
+"""The messages between a parent and its worker processes, over the link that leases the limits.
+
+Plain data. Imports the names of the caps.
+"""
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
+
+from aimlasync.bulk.progress.totals import CapName
 
 
 class Orders(msgspec.Struct, kw_only=True):
@@ -17,6 +22,10 @@ class Orders(msgspec.Struct, kw_only=True):
     usd: float | None = None
     """Of all workers together, as are the tokens."""
     tokens: int | None = None
+    tokens_cap: CapName = "tokens"
+    """Which cap leaves so few."""
+    requests: int | None = None
+    """Of this day."""
     deadline: float | None = None
     """Seconds from now."""
 
@@ -39,4 +48,5 @@ class Report(msgspec.Struct, kw_only=True):
     """Whether its journal is complete and closed."""
     stopped_by: tuple[str, str, int | None] | None = None
     """Class, message and status of the error that stopped it."""
-    capped_by: Literal["tokens", "deadline"] | None = None
+    resume_at: float | None = None
+    capped_by: CapName | None = None

@@ -1,9 +1,10 @@
-"""Worker processes ask about the rows of a job: the parent's side.
+"""A job in several processes: the parent's side.
 
-`WorkerProcesses` starts them, leases them the limits and the caps, adds up their reports, and has their journals taken
-into the one of the job. Each worker has a part of the rows, by their custom_id, and a journal of its own,
+`WorkerProcesses` starts the workers, leases them the limits and the caps, adds up their reports, and has their journals
+taken into the one of the job. Each worker has a part of the rows, by their custom_id, and a journal of its own,
 PATH.part-I-of-N; a part that a killed run left behind is taken in when the job is opened again, whatever number of
-workers follows. So the job's own journal, its lock and its manifest are those of any other job.
+workers follows. So the job's own journal, its lock and its manifest are those of any other job. It may import what
+`child` may.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from aimlasync.bulk.jobs.journaled import JournaledRows
 from aimlasync.bulk.jobs.stop_rules import STOP_GRACE
 from aimlasync.bulk.journal.convert import error_of
 from aimlasync.bulk.progress.progress import Activity
+from aimlasync.bulk.progress.totals import BY_THE_DAY
 from aimlasync.bulk.workers.messages import Orders, Report
 from aimlasync.errors import AimlasyncError
 from aimlasync.quota.server import LeaseServer, Link
@@ -66,6 +68,8 @@ class WorkerProcesses:
         self._reports.clear()
         if totals.pending == 0:
             ending.stopped_by = None
+        if ending.capped_by in BY_THE_DAY:
+            ending.resume_at = totals.day.ends
 
     def activity(self) -> Activity:
         """Return what all workers are doing, and what they have done in this run."""
@@ -114,6 +118,8 @@ class WorkerProcesses:
             report = self._reports[index] = msgspec.msgpack.decode(body, type=Report)
             if report.capped_by is not None:
                 ending.capped_by = report.capped_by
+            if report.resume_at is not None:
+                ending.resume_at = report.resume_at
             if report.stopped_by is not None and ending.stopped_by is None:
                 code, message, status = report.stopped_by
                 ending.stopped_by = error_of(code, message, status=status)
@@ -128,12 +134,19 @@ class WorkerProcesses:
 
 def _orders(job: Job, rows: JournaledRows) -> Orders:
     caps, totals = job.options.caps, job.totals
-    budget = caps.budget(totals.cost_usd, totals.unpriced)
+    spent = totals.capped
+    budget = caps.budget(spent)
+    requests, tokens = totals.day.used(time.time())
+    left = None if caps.max_tokens is None else max(0, caps.max_tokens - spent.tokens)
+    today = None if caps.tokens_per_day is None else max(0, caps.tokens_per_day - tokens)
+    by_day = today is not None and (left is None or today < left)
     passed = job.progress.seconds(time.monotonic())
     return Orders(
         job=rows.identity(),
         journal=rows.real_path,
         usd=None if budget is None else budget.usd,
-        tokens=None if caps.max_tokens is None else max(0, caps.max_tokens - totals.tokens),
+        tokens=today if by_day else left,
+        tokens_cap="tokens per day" if by_day else "tokens",
+        requests=None if caps.requests_per_day is None else max(0, caps.requests_per_day - requests),
         deadline=None if caps.deadline is None else max(0.01, caps.deadline - passed),
     )

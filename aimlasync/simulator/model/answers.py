@@ -14,7 +14,8 @@ The first of these rules that applies decides:
 8. a prompt such as "Route to: a / b / c. Input: ..." gets one of the labels;
 9. anything else gets a sentence that quotes the text; ``[tokens:200]`` in the text asks for about 200 tokens.
 
-Rules 1 and 2 are applied by the server, which passes their answer to `compose`.
+Rules 1 and 2 are applied by the server, which passes their answer to `compose`. It may import everything else in this
+package but `scripts`, and what a vendor is.
 """
 
 from __future__ import annotations
@@ -72,11 +73,11 @@ def compose(request: SimRequest, scripted: Answer | str | None, *, seed: int) ->
     else:
         answers = [_generate(request, seed + choice) for choice in range(request.n)]
     for answer in answers:
-        _settle(answer, request)
+        settle(answer, request)
     return answers
 
 
-def _settle(answer: Answer, request: SimRequest) -> None:
+def settle(answer: Answer, request: SimRequest) -> None:
     """Apply the output cap, which covers reasoning and text together, and count the tokens."""
     reasoning = answer.reasoning_tokens
     if reasoning is None:
@@ -113,6 +114,8 @@ def _generate(request: SimRequest, seed: int) -> Answer:
     if request.schema is not None:
         known = tools.named_values(request.results)
         filled = fill(request.schema, text, hints=request.instructions, seed=seed, known=known)
+        if request.among_words:
+            return Answer(text=f"Here it is:\n\n```json\n{_json(filled)}\n```\n\nIs there anything else?")
         return Answer(text=_json(filled))
     label = None if request.results else labels.routed_label(request.instructions, text)
     if request.json_object:

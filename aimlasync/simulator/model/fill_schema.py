@@ -1,9 +1,10 @@
 """Fills a JSON schema with values from a text.
 
-It implements the keywords that strict structured output allows (object, array, string, number, boolean, null, enum,
-const, anyOf, $ref with $defs, and the usual bounds) and the most used other ones (oneOf, allOf, prefixItems, format).
-Not implemented are `pattern`, `not`, `if` and `dependentSchemas`: a value may violate these. The schema has passed
-`schema_check.check`. Pure functions; it may import `extract`, `grading` and `labels`.
+The value of an enum is the option that fits the text best (`_Filler.enum`, by `labels.choose`). The file implements the
+keywords that strict structured output allows (object, array, string, number, boolean, null, enum, const, anyOf, $ref
+with $defs, and the usual bounds) and the most used other ones (oneOf, allOf, prefixItems, format). Not implemented are
+`pattern`, `not`, `if` and `dependentSchemas`: a value may violate these. The schema has passed `schema_check.check`.
+Pure functions; it may import `extract`, `grading` and `labels`.
 """
 
 from __future__ import annotations

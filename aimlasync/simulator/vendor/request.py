@@ -7,6 +7,7 @@ this package.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Collection, Mapping
 from hashlib import blake2b
@@ -21,7 +22,9 @@ from aimlasync.simulator.vendor.conversation import Result, read_items, read_mes
 from aimlasync.simulator.vendor.schema_check import check, check_strict
 from aimlasync.simulator.vendor.stored import StoredResponses
 from aimlasync.simulator.vendor.vendors import Problem, Vendor
+from aimlasync.structured.modes import MODES
 
+_scan = json.JSONDecoder().raw_decode
 _decode = msgspec.json.Decoder().decode
 _encode = msgspec.json.Encoder().encode
 
@@ -66,11 +69,15 @@ class SimRequest(msgspec.Struct, kw_only=True):
     """The JSON schema that the answer must fit."""
     json_object: bool = False
     """Whether the answer must be any JSON object."""
+    among_words: bool = False
+    """Whether nothing but the prompt asks for the schema, so that the answer has words around it."""
     tools: list[Tool] = msgspec.field(default_factory=list)
     tool_choice: str = "auto"
     """"auto", "none", "required", or "=" and the name of one function."""
     parallel_tool_calls: bool = True
     store: bool = False
+    background: bool = False
+    """Responses only: whether the answer is to be fetched later."""
     max_tokens: int | None = None
     """The output cap of one choice."""
     n: int = 1
@@ -120,8 +127,14 @@ def read_request(
     if api == "chat":
         _read_chat(request, vendor, validate=validate)
     else:
-        request.store = vendor.stores if body.get("store") is None else _flag(body, "store")
+        request.background = vendor.keeps_responses and _flag(body, "background")
+        stores = vendor.stores or request.background
+        request.store = stores if body.get("store") is None else _flag(body, "store")
+        if request.background and not request.store:
+            raise _invalid("background", "Background mode requires store=true")
         _read_responses(request, vendor, stored, validate=validate)
+    if request.schema is None and not request.tools:
+        _read_prompted_schema(request)
     _check_numbers(body)
     known = find(vendor, model)
     request.reasons = vendor.name != "bytespike" and _is_reasoning(model)
@@ -168,6 +181,7 @@ def _read_chat(request: SimRequest, vendor: Vendor, *, validate: bool) -> None:
     conversation = read_messages(messages, validate=validate)
     request.turn, request.results = conversation.turn, conversation.results
     _read_tools(request, vendor, validate=validate)
+    _check_ways(request, vendor, body.get("response_format"))
     options = body.get("stream_options")
     request.include_usage = isinstance(options, dict) and options.get("include_usage") is True
     n = body.get("n")
@@ -212,7 +226,9 @@ def _read_responses(request: SimRequest, vendor: Vendor, stored: StoredResponses
     request.max_tokens = int(cap) if isinstance(cap, (int, float)) and cap >= 1 else None
     form = body.get("text")
     # ByteSpike also takes the `response_format` of chat/completions here.
-    _read_format(request, form.get("format") if isinstance(form, dict) else body.get("response_format"))
+    form = form.get("format") if isinstance(form, dict) else body.get("response_format")
+    _check_ways(request, vendor, form)
+    _read_format(request, form)
     request.prompt_tokens = prompt_tokens + _schema_tokens(body, "tools", "text", "response_format")
 
 
@@ -246,6 +262,38 @@ def _read_tools(request: SimRequest, vendor: Vendor, *, validate: bool) -> None:
                 raise _invalid(name, f"'{name}' is only allowed when 'tools' are specified")
     if choice.startswith("=") and choice[1:] not in {tool.name for tool in request.tools}:
         raise _invalid("tool_choice", f"Tool choice {choice[1:]!r} not found in 'tools' parameter")
+
+
+def _check_ways(request: SimRequest, vendor: Vendor, form: Any) -> None:
+    """Raise Problem for a way to ask for a structured answer that the vendor's models do not have."""
+    kind = form.get("type") if isinstance(form, dict) else None
+    asked = [kind] if kind in MODES else []
+    if request.tools:
+        asked.append("tool")
+    for way in asked:
+        if way != "text" and MODES.index(way) < MODES.index(vendor.structured):
+            if way == "tool":
+                raise Problem(400, f"{request.model} does not support tools", code="unsupported_value", param="tools")
+            said = f"This response_format type is unavailable: {way}"
+            raise Problem(400, said, code="unsupported_value", param="response_format")
+
+
+def _read_prompted_schema(request: SimRequest) -> None:
+    """Find a JSON schema of an object in the prompt, and take it out of the text that is answered."""
+    for place in ("instructions", "text"):
+        said: str = getattr(request, place)
+        start = said.find("{")
+        while start >= 0:
+            try:
+                schema, end = _scan(said, start)
+            except (ValueError, RecursionError):
+                schema, end = None, start + 1
+            if isinstance(schema, dict) and schema.get("type") == "object" and "properties" in schema:
+                setattr(request, place, said[:start] + said[end:])
+                request.schema = _checked(schema, "prompt")
+                request.among_words = not request.json_object
+                return
+            start = said.find("{", end)
 
 
 def _read_format(request: SimRequest, form: Any) -> None:

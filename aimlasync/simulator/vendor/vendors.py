@@ -1,6 +1,6 @@
 """The differences between vendors on the wire: paths, error bodies, headers.
 
-Data and pure functions; of the package it imports only `aimlasync.endpoints.providers`.
+Data and pure functions; of the package it imports only `config` and `endpoints.providers`.
 Sources: docs.aimlapi.com ("Errors and messages", "Request tracing and cost"), docs.bytespike.ai ("Errors reference",
 "Rate limits"), platform.openai.com ("Error codes", "Rate limits").
 """
@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from aimlasync.config import Mode
 from aimlasync.endpoints.providers import AIMLAPI, BYTESPIKE, COMPATIBLE, Provider
 
 VendorName = Literal["aimlapi", "bytespike", "openai"]
@@ -50,6 +51,10 @@ class Vendor(msgspec.Struct, frozen=True, kw_only=True):
     """Whether a chat stream states its usage without `stream_options`."""
     stores: bool = False
     """Whether responses are stored unless the request says otherwise."""
+    keeps_responses: bool = False
+    """Whether responses can be fetched, cancelled and deleted, and run in the background."""
+    structured: Mode = "json_schema"
+    """The surest way to ask for an answer that fits a JSON schema; weaker ones work as well."""
     out_of_credit: int = 402
     """The status of a request when the balance is used up."""
     refused_parameter: int = 400
@@ -126,6 +131,7 @@ VENDORS: Mapping[str, Vendor] = {
         },
         open_catalogue=True,
         always_streams_usage=True,
+        keeps_responses=True,
         out_of_credit=403,
     ),
     "bytespike": Vendor(
@@ -167,6 +173,7 @@ VENDORS: Mapping[str, Vendor] = {
         },
         sends_retry_after=True,
         stores=True,
+        keeps_responses=True,
     ),
 }
 

@@ -1,6 +1,6 @@
 """Encodes answers for responses: the body of a reply, or the events of a stream.
 
-Pure functions from values to bytes.
+Pure functions from values to bytes. It may import `chat`, what a vendor is and what the model answers.
 Implements the response object and the server-sent events of POST /v1/responses as in the AI/ML API's OpenAPI specs
 (gpt-5-nano-RESPONSES) and OpenAI's "Streaming events".
 """
@@ -22,9 +22,9 @@ from aimlasync.simulator.wire.chat import FRAGMENT, Event, logprobs
 _encode = msgspec.json.Encoder().encode
 
 
-def body(request: SimRequest, answer: Answer, id: str) -> bytes:
-    """Return the JSON body of a response that is not streamed."""
-    return _encode(_object(request, answer, id, output(request, answer, id)))
+def whole(request: SimRequest, answer: Answer, id: str) -> dict[str, Any]:
+    """Return a response that is not streamed."""
+    return _object(request, answer, id, output(request, answer, id))
 
 
 def events(request: SimRequest, answer: Answer, id: str, meta: dict[str, Any] | None) -> list[Event]:
@@ -44,10 +44,10 @@ def events(request: SimRequest, answer: Answer, id: str, meta: dict[str, Any] | 
             case _:
                 stream.add("response.output_item.added", output_index=index, item=item)
                 stream.add("response.output_item.done", output_index=index, item=item)
-    whole = _object(request, answer, id, items)
+    ended = _object(request, answer, id, items)
     if meta is not None:
-        whole["meta"] = meta
-    stream.add(f"response.{whole['status']}", response=whole)
+        ended["meta"] = meta
+    stream.add(f"response.{ended['status']}", response=ended)
     return stream.events
 
 
@@ -166,6 +166,7 @@ def _object(request: SimRequest, answer: Answer, id: str, items: list[dict[str, 
         "status": "incomplete" if truncated or filtered else "completed",
         "error": None,
         "incomplete_details": {"reason": reason} if truncated or filtered else None,
+        "background": request.background,
         "instructions": sent.get("instructions"),
         "max_output_tokens": sent.get("max_output_tokens"),
         "model": served(request.model),

@@ -1,0 +1,79 @@
+"""`evaluate`: how well the labels in a journal agree with gold ones.
+
+Reads a journal and the rows that were asked about, or gold labels that a program has. Imports input, journal and the
+way from a row to its record.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from typing import Any
+
+from aimlasync.bulk.input.rows import InputError, Row
+from aimlasync.bulk.input.source import Source, open_source
+from aimlasync.bulk.journal.index import Index
+from aimlasync.bulk.journal.manifest import facts_of, job_of
+from aimlasync.bulk.output.export import default_id, id_column
+from aimlasync.bulk.output.gold import gold_of
+from aimlasync.bulk.output.result_rows import results_as_rows
+from aimlasync.bulk.output.rows_of_today import finder
+from aimlasync.bulk.progress.quality import Quality, quality_of_job
+from aimlasync.bulk.tasks.tasks import id_of
+
+
+def evaluate(
+    journal: str | os.PathLike[str],
+    gold: str | Mapping[str, Any],
+    *,
+    input: str | os.PathLike[str] | Source | None = None,
+    id: str | None = None,
+) -> Quality:
+    """Return how well the labels in a journal agree with gold ones; rows whose gold label is blank are not judged.
+
+    `gold` is a column of `input`, a file of the rows that were asked about (by default the one that the job read), or
+    gold labels by custom_id. A gold label is one of the job's labels in any spelling; several are a list, or stand in
+    a text with | between them, and [] says that none applies. `id` is the column that names the rows of `input`, by
+    default as the job was told. Raises InputError and OSError.
+    """
+    path = os.fspath(journal)
+    with Index([path]) as index:
+        if not isinstance(gold, str):
+            quality = quality_of_job(job_of(path))
+            for name, right in gold.items():
+                record = index.find(name)
+                if record is not None and record.error is None and record.info and record.info.label is not None:
+                    quality.add(right, record.info.label)
+            return quality
+        source = input if isinstance(input, Source) else _opened(path, input)
+        with closing(source):
+            return _evaluated(index, path, gold, source, id)
+
+
+def _opened(journal: str, input: str | os.PathLike[str] | None) -> Source:
+    if input is None:
+        input = input_of(journal)
+    return results_as_rows(open_source(os.fspath(input)))
+
+
+def input_of(journal: str) -> str:
+    """Return the file that the job of a journal read. Raises InputError where that is no longer there."""
+    name = (facts_of(journal) or {}).get("input")
+    if not isinstance(name, str) or not os.path.isfile(name):
+        there = f"the rows were read from {name}, which is not there" if name else "it does not say where its rows are"
+        raise InputError(journal, f"{there}; name their file with --input")
+    return name
+
+
+def _evaluated(index: Index, path: str, column: str, source: Source, id: str | None) -> Quality:
+    source.sample(1)
+    gold = gold_of(source, column, job_of(path))
+    named = id or id_column(path)
+    name_of: Callable[[Row], str] = default_id if named is None else lambda row: id_of(row, named, source.name)
+    find = finder(index, path, source, name_of)
+    for row in source:
+        _, record = find(row)
+        if record is not None and record.error is None and record.info is not None:
+            gold.is_right(row.fields, record.info.label)
+    return gold.quality

@@ -1,0 +1,33 @@
+"""A short digest of the columns that decide a row's answer, by which a row is found again after its table has changed.
+
+Pure functions. It may import the rows of an input and `prompt`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from hashlib import blake2b
+
+import msgspec
+from msgspec import UNSET
+
+from aimlasync.bulk.input.columns import value_of
+from aimlasync.bulk.input.rows import Row
+from aimlasync.bulk.tasks.prompt import as_text
+
+_encode = msgspec.json.Encoder(order="deterministic").encode
+# Names of a request that is written without the line around it.
+_NAMES = frozenset(("custom_id", "id"))
+
+
+def content_of(row: Row, columns: Sequence[str]) -> str:
+    """Return the digest of a row's values in `columns`; the order of members within a value does not count.
+
+    A row that has none of them is a request that is written without the line around it: then it is all of the row.
+    """
+    fields = row.fields
+    values = [fields[column] if column in fields else value_of(fields, column) for column in columns]
+    if all(value is UNSET for value in values):
+        values = [{name: value for name, value in fields.items() if name not in _NAMES}]
+    said = _encode([value if isinstance(value, (dict, list)) else as_text(value) for value in values])
+    return blake2b(said, digest_size=12).hexdigest()

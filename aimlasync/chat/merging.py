@@ -1,0 +1,106 @@
+"""Merges the fields of deltas that no struct declares, by the rules that servers' own clients follow.
+
+Text is joined, and what names or identifies something (an id, a type, a signature) keeps its last value. Items of lists
+are told apart by their `index`; without one, an item goes on with the last item of its kind. It works on plain values,
+without I/O, and imports nothing of this library.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+# Of these, the last value counts; every other text grows.
+_NAMES = {"created", "format", "finish_reason", "id", "index", "kind", "language", "mime_type", "model", "name"}
+_NAMES |= {"object", "provider", "role", "signature", "status", "stop_reason", "title", "type", "url"}
+_SUFFIXES = ("_at", "_format", "_id", "_name", "_reason", "_role", "_signature", "_type", "_url")
+
+
+class _Pieces(list[str]):
+    """A text that is being joined."""
+
+
+def merge(known: dict[str, Any], more: dict[str, Any]) -> None:
+    """Add the fields of a delta to `known`. `merged` returns what they are together."""
+    for key, value in more.items():
+        before = known.get(key)
+        if before is None:
+            known[key] = _copied(key, value)
+        elif isinstance(before, _Pieces) and isinstance(value, str):
+            before.append(value)
+        elif isinstance(before, dict) and isinstance(value, dict):
+            merge(before, value)
+        elif isinstance(before, list) and isinstance(value, list):
+            _merge_lists(before, value)
+        elif value is not None and value != "":
+            known[key] = _copied(key, value)
+
+
+def merged(value: Any) -> Any:
+    """Return a copy of what `merge` made."""
+    if isinstance(value, _Pieces):
+        return "".join(value)
+    if isinstance(value, dict):
+        return {key: merged(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [merged(one) for one in value]
+    return value
+
+
+def update(known: dict[str, Any], more: dict[str, Any]) -> None:
+    """Add the fields of a chunk or choice, which tell about the whole: the last value counts, token ids are added."""
+    for key, value in more.items():
+        before = known.get(key)
+        if isinstance(before, list) and isinstance(value, list) and _numbers(before) and _numbers(value):
+            before += value
+        elif value is not None or before is None:
+            known[key] = list(value) if isinstance(value, list) else value
+
+
+def _is_text(key: str) -> bool:
+    return key not in _NAMES and not key.endswith(_SUFFIXES)
+
+
+def _copied(key: str, value: Any) -> Any:
+    if isinstance(value, str) and _is_text(key):
+        return _Pieces((value,))
+    if isinstance(value, dict):
+        return {name: _copied(name, one) for name, one in value.items()}
+    if isinstance(value, list):
+        return [_copied("", one) if isinstance(one, (dict, list)) else one for one in value]
+    return value
+
+
+def _merge_lists(known: list[Any], more: list[Any]) -> None:
+    if more and all(isinstance(item, str) for item in (*known, *more)):
+        # Some servers repeat the whole list in each delta, such as citations.
+        known[:] = more if more[: len(known)] == known else [*known, *more]
+        return
+    for item in more:
+        begun = _begun(known, item) if isinstance(item, dict) else None
+        if begun is None:
+            known.append(_copied("", item))
+        else:
+            merge(begun, item)
+
+
+def _begun(known: list[Any], item: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the item of a list that `item` goes on with."""
+    index = item.get("index")
+    for begun in reversed(known):
+        if not isinstance(begun, dict):
+            continue
+        differs = any(begun.get(name) and item.get(name) and begun[name] != item[name] for name in ("type", "id"))
+        if index is not None:
+            if begun.get("index") == index and not differs:
+                return begun
+        elif differs or begun.get("signature"):
+            # A signature ends what it signs.
+            return None
+        else:
+            goes_on = any(isinstance(begun.get(key), _Pieces) for key, value in item.items() if isinstance(value, str))
+            return begun if goes_on else None
+    return None
+
+
+def _numbers(values: list[Any]) -> bool:
+    return all(isinstance(value, (int, float)) for value in values)

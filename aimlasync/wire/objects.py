@@ -1,0 +1,172 @@
+"""JSON in and out, and the objects of a reply that no struct describes.
+
+`Object` is a dict whose keys are attributes too; `Unknown` is an item, part or event of an unknown `type`. It works on
+bytes and values, without I/O, and imports nothing of this library.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from io import IOBase
+from typing import TYPE_CHECKING, Any, Self, TypeAlias, cast
+
+import msgspec
+
+
+class Object(dict[str, Any]):
+    """A JSON object that no struct describes: a dict whose keys are readable as attributes, at any depth.
+
+    A key that is the name of a dict's method, such as "items", is read by `["items"]` alone.
+    """
+
+    __slots__ = ()
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            value = self[name]
+        except KeyError:
+            raise AttributeError(f"the object has no field {name!r}") from None
+        opened = open_up(value)
+        if opened is not value:
+            self[name] = opened
+        return opened
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        self[name] = value
+
+    def __delattr__(self, name: str) -> None:
+        try:
+            del self[name]
+        except KeyError:
+            raise AttributeError(f"the object has no field {name!r}") from None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain dicts and lists."""
+        return cast(dict[str, Any], msgspec.to_builtins(self, enc_hook=plain_value))
+
+
+def open_up(value: Any) -> Any:
+    """Return a JSON value with its objects as `Object`; what lies deeper is opened when it is read."""
+    if type(value) is dict:
+        return Object(value)
+    if type(value) is list:
+        for number, item in enumerate(value):
+            if type(item) in (dict, list):
+                value[number] = open_up(item)
+    return value
+
+
+class Unknown:
+    """An item, part or event of an unknown `type`, kept as the server sent it; its fields are attributes."""
+
+    __slots__ = ("_object", "raw", "type")
+    _object: Object
+
+    def __init__(self, type: str, raw: bytes) -> None:
+        self.type = type
+        self.raw = raw
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "_object":
+            self._object = Object(plain(self.raw))
+            return self._object
+        if name in Unknown.__slots__:
+            # A copy that is being made has no bytes yet.
+            raise AttributeError(name)
+        return getattr(self._object, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in Unknown.__slots__:
+            object.__setattr__(self, name, value)
+        else:
+            self._object[name] = value
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the object as the server sent it, with what was set since."""
+        return self._object.to_dict()
+
+    def __copy__(self) -> Self:
+        made = type(self)(self.type, self.raw)
+        # It may have been changed; what is set on one is not set on the other.
+        made._object = Object(self._object)
+        return made
+
+    def __repr__(self) -> str:
+        return f"Unknown(type={self.type!r}, raw={self.raw!r})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Unknown) and (self.type, self.raw) == (other.type, other.raw)
+
+    def __hash__(self) -> int:
+        return hash((self.type, self.raw))
+
+
+if TYPE_CHECKING:
+    AnyJson: TypeAlias = Any
+    Json: TypeAlias = Any
+else:
+
+    class _Anything(type):
+        def __instancecheck__(cls, _: object) -> bool:
+            return True
+
+    class AnyJson(metaclass=_Anything):
+        """JSON whose objects are read as `Object`."""
+
+    Json = AnyJson | None
+    """The type of a field that holds any JSON."""
+
+
+def json_hook(_: type, value: Any) -> Any:
+    """Return the value of a field of type `Json`, for the `dec_hook` of msgspec."""
+    return Object(value) if type(value) is dict else open_up(value)
+
+
+def plain_value(value: Any) -> Any:
+    """Convert values that msgspec cannot encode: `Unknown`, mappings, pydantic models, iterables such as generators."""
+    if isinstance(value, Unknown):
+        return value.to_dict()
+    if isinstance(value, Mapping):
+        return dict(value)
+    dump = getattr(value, "model_dump", None)
+    if callable(dump) and not isinstance(value, type):
+        return dump(mode="json", exclude_unset=True)
+    if isinstance(value, Iterable) and not isinstance(value, (IOBase, type)):
+        return list(value)
+    raise TypeError(f"cannot send a {type(value).__module__}.{type(value).__qualname__} as JSON")
+
+
+_encoder = msgspec.json.Encoder(enc_hook=plain_value)
+encode = _encoder.encode
+"""Encode any request or struct to JSON bytes."""
+
+
+_HALF = re.compile("[\ud800-\udfff]")
+
+
+def plain(raw: bytes) -> Any:
+    """Read JSON, including the invalid JSON that servers send.
+
+    NaN, Infinity and 1e999 become null; invalid UTF-8 and half a surrogate pair become U+FFFD; a byte order mark is
+    skipped; UTF-16 and UTF-32 are told by their first bytes. Raises msgspec.DecodeError for anything else that is no
+    JSON.
+    """
+    try:
+        return msgspec.json.decode(raw)
+    except (ValueError, RecursionError):
+        pass
+    try:
+        value = json.loads(
+            raw.decode(json.detect_encoding(raw), "replace"), parse_constant=lambda _: None, parse_float=_finite
+        )
+        return msgspec.json.decode(_HALF.sub("\ufffd", json.dumps(value, ensure_ascii=False)))
+    except (ValueError, RecursionError) as error:
+        problem = str(error)
+    raise msgspec.DecodeError(problem)
+
+
+def _finite(text: str) -> float | None:
+    value = float(text)
+    return value if abs(value) != float("inf") else None

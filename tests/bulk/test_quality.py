@@ -1,0 +1,259 @@
+"""Labels beside gold ones: what is judged, the numbers of it, and the same from a journal."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aimlasync.bulk import InputError, LabelsError, Quality, evaluate, export
+from aimlasync.bulk.input.source import open_source
+from aimlasync.bulk.journal.record import Facts, Failure, Record, Response, encode_record
+from aimlasync.bulk.output.gold import check_gold_labels
+from aimlasync.bulk.progress.quality import wilson
+from aimlasync.bulk.tasks.labels import labels_of, read_labels
+
+LABELS = ["support", "billing", "sales"]
+
+
+def judged(*pairs: tuple[Any, Any], labels: list[str] = LABELS, ordinal: bool = False) -> Quality:
+    quality = Quality(labels=labels, ordinal=ordinal)
+    for gold, label in pairs:
+        quality.add(gold, label)
+    return quality
+
+
+def test_one_label_a_row_makes_a_confusion_table_with_gold_values_that_are_no_labels() -> None:
+    quality = judged(("a", "a"), (" a ", "a"), ("a", "b"), ("c", "b"), ("c", "b"), labels=["a", "b"])
+    assert (quality.judged, quality.right) == (5, 2)
+    assert quality.confusion() == [("a", [2, 1]), ("b", [0, 0]), ("c", [0, 2])]
+    assert quality.strange == {"c": 2}
+    assert quality.mistakes() == [("c", "b", 2), ("a", "b", 1)]
+
+
+def test_several_labels_a_row_are_compared_one_by_one_and_as_a_whole() -> None:
+    quality = judged(
+        ("a|b", ["b", "a"]), ("a, c", ["a"]), ("[]", []), ("[]", ["b"]), ("", ["b"]), labels=["a", "b", "c"]
+    )
+    assert (quality.judged, quality.right, quality.blank) == (4, 2, 1)
+    # given and right, given, right
+    assert quality.counts == {"a": [2, 2, 2], "b": [1, 2, 1], "c": [0, 0, 1]}
+
+
+@given(st.lists(st.tuples(st.frozensets(st.sampled_from("abc")), st.frozensets(st.sampled_from("abc")))))
+def test_counts_of_several_labels_are_what_counting_says(rows: list[tuple[frozenset[str], frozenset[str]]]) -> None:
+    quality = judged(*(("|".join(right) or "[]", list(found)) for right, found in rows))
+    assert quality.right == sum(right == found for right, found in rows)
+    for label in "abc":
+        counts = quality.counts.get(label, [0, 0, 0])
+        assert counts == [
+            sum(label in right and label in found for right, found in rows),
+            sum(label in found for _, found in rows),
+            sum(label in right for right, _ in rows),
+        ]
+
+
+@pytest.mark.parametrize("blank", ["", "  ", None])
+def test_a_row_without_a_gold_label_is_not_judged(blank: str | None) -> None:
+    quality = judged(("billing", "billing"), (blank, "sales"), (blank, "support"))
+    assert (quality.judged, quality.right, quality.blank, quality.accuracy) == (1, 1, 2, 1.0)
+    assert judged((blank, "sales")).accuracy is None
+
+
+@pytest.mark.parametrize(
+    ("gold", "label", "is_right"),
+    [
+        ("Billing", "billing", True),
+        (" BILLING\u00a0", "billing", True),
+        ("biling", "billing", False),
+        (3, "3", True),
+        (3.0, "3", True),
+        ("3.0", "3", True),
+        (["billing"], "billing", True),
+        ('["billing"]', "billing", True),
+        ('["Billing", "sales"]', ["sales", "billing"], True),
+        ("sales, renewals", ["sales, renewals"], True),
+        ("sales, renewals|3", ["3", "sales, renewals"], True),
+    ],
+)
+def test_a_gold_label_may_be_spelled_in_another_way(gold: Any, label: Any, is_right: bool) -> None:
+    quality = judged((gold, label), labels=[*LABELS, "3", "sales, renewals"])
+    assert (quality.judged, quality.right) == (1, is_right)
+
+
+def test_what_was_spelled_differently_can_be_said() -> None:
+    quality = judged(("Billing", "billing"), ("billing", "billing"), ("BILLING", "sales"))
+    assert quality.respelled == {"Billing": "billing", "BILLING": "billing"}
+    assert not quality.strange
+
+
+def test_each_label_has_precision_recall_and_f1() -> None:
+    quality = judged(
+        ("billing", "billing"), ("billing", "billing"), ("billing", "sales"), ("sales", "sales"), labels=LABELS
+    )
+    support, billing, sales = quality.per_label()
+    assert (support.precision, support.recall, support.f1) == (None, None, None)
+    assert (billing.precision, billing.recall, billing.f1) == (1.0, 2 / 3, 0.8)
+    assert (sales.precision, sales.recall, sales.f1, sales.gold, sales.given) == (0.5, 1.0, 2 / 3, 1, 2)
+    assert quality.macro_f1 == pytest.approx((0.8 + 2 / 3) / 2)
+
+
+def test_the_interval_is_wilsons() -> None:
+    # Source: Newcombe, "Two-sided confidence intervals for the single proportion", 1998, table I, method 3.
+    assert wilson(0, 0) is None
+    for right, of, low, high in [(81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0.0, 0.1611)]:
+        assert wilson(right, of) == pytest.approx((low, high), abs=5e-5)
+    assert wilson(10, 10) == pytest.approx((0.7225, 1.0), abs=5e-5)
+
+
+def test_ordinal_labels_are_off_by_steps() -> None:
+    scale = ["1", "2", "3", "4", "5"]
+    quality = judged((1, "1"), (2, "3"), (5, "1"), ("", "2"), labels=scale, ordinal=True)
+    assert (quality.mean_distance, quality.within_one) == (5 / 3, 2 / 3)
+    assert judged((1, "1"), labels=scale).mean_distance is None
+
+
+# Labels
+
+
+@pytest.mark.parametrize(
+    ("text", "labels"),
+    [
+        ('"sales, renewals", support', {"sales, renewals": "", "support": ""}),
+        ('["billing", "sales"]', {"billing": "", "sales": ""}),
+        ('{"billing": "money", "sales": null}', {"billing": "money", "sales": ""}),
+        ('[{"label": "a", "description": "first"}, {"label": "b"}]', {"a": "first", "b": ""}),
+        ("[1, 2]", {"1": "", "2": ""}),
+        ("Electronics: Phones,Books", {"Electronics: Phones": "", "Books": ""}),
+    ],
+)
+def test_labels_of_a_command_are_names_or_json(text: str, labels: dict[str, str]) -> None:
+    assert read_labels(text) == labels
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("l.csv", "label,description\nsales,before buying\nElectronics: Phones,\n"),
+        ("l.csv", "Label;Meaning\nsales;before buying\nElectronics: Phones;\n"),
+        ("l.tsv", "description\tname\nbefore buying\tsales\n\tElectronics: Phones\n"),
+        (
+            "l.jsonl",
+            '{"label": "sales", "description": "before buying"}\n{"label": "Electronics: Phones", "description": ""}\n',
+        ),
+        ("l.json", '[{"label": "sales", "description": "before buying"}, {"name": "Electronics: Phones"}]'),
+        ("l.txt", 'sales: before buying\n"Electronics: Phones"\n'),
+        ("l.txt", '"sales": before buying\n"Electronics: Phones"\n'),
+    ],
+)
+def test_labels_of_a_file_are_a_table_or_lines(tmp_path: Path, name: str, text: str) -> None:
+    path = tmp_path / name
+    path.write_text(text, encoding="utf-8")
+    assert read_labels(f"@{path}") == {"sales": "before buying", "Electronics: Phones": ""}
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("l.csv", "team,size\nbilling,1\nsales,2\n", "no column `label`; begin the file with the line label,descr"),
+        ("l.json", '[{"team": "a"}]', 'every object needs a "label"'),
+        ("l.json", '{"labels": ["a", "b"]}', "neither an object of label and description"),
+        ("l.txt", "Electronics: Phones\nElectronics: Laptops", "twice; name each once; quote a label that has a colon"),
+        ("l.txt", "billing", "one label is in"),
+        ("l.txt", "billing\nBilling", "differ in spelling alone"),
+    ],
+)
+def test_a_file_that_is_no_list_of_labels_is_refused(tmp_path: Path, name: str, text: str, said: str) -> None:
+    path = tmp_path / name
+    path.write_text(text)
+    with pytest.raises(LabelsError, match=said):
+        read_labels(f"@{path}")
+
+
+def test_labels_of_a_program_are_checked_too() -> None:
+    assert labels_of(["a", 2]) == {"a": "", "2": ""}  # type: ignore[list-item]
+    assert labels_of("a, b") == {"a": "", "b": ""}
+    assert labels_of(["a"], multi=True) == {"a": ""}
+    for wrong in (["a"], ["a", "A"], ["a", None], {"a": "", "": ""}):
+        with pytest.raises(LabelsError):
+            labels_of(wrong)  # type: ignore[arg-type]
+    with pytest.raises(LabelsError, match="separates the labels of a row"):
+        labels_of(["a|b", "c"], multi=True)
+
+
+# A journal
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Path:
+    path = tmp_path / "out.jsonl"
+    labels = {"row-1": "billing", "row-2": "sales", "row-3": "sales", "row-5": "support"}
+    records = [
+        Record(id="x", custom_id=name, response=Response(status_code=200), info=Facts(label=label))
+        for name, label in labels.items()
+    ]
+    failure = Failure(code="RateLimitError", message="no")
+    records.append(Record(id="x", custom_id="row-4", error=failure))
+    path.write_bytes(b"".join(encode_record(record) + b"\n" for record in records))
+    return path
+
+
+def test_a_journal_is_judged_by_a_column_or_by_labels(journal: Path, tmp_path: Path) -> None:
+    rows = tmp_path / "rows.csv"
+    rows.write_text("text,team\na,Billing\nb,billing\nc,\nd,billing\ne,support\n")
+    by_column = evaluate(journal, "team", input=rows)
+    by_name = evaluate(journal, {"row-1": "billing", "row-2": "billing", "row-4": "billing", "row-5": "support"})
+    for quality in (by_column, by_name):
+        assert (quality.judged, quality.right) == (3, 2)
+    assert by_column.blank == 1
+    with pytest.raises(InputError, match="no column 'tema' for --gold; there are: text, team"):
+        evaluate(journal, "tema", input=rows)
+    with pytest.raises(InputError, match="name their file with --input"):
+        evaluate(journal, "team")
+
+
+def test_an_export_says_which_labels_are_right(journal: Path, tmp_path: Path) -> None:
+    rows, out = tmp_path / "rows.csv", tmp_path / "wrong.csv"
+    rows.write_text("text,team\na,Billing\nb,billing\nc,\nd,billing\ne,support\n")
+    columns = ["text", "team", "label", "correct"]
+    source = open_source(str(rows))
+    export(str(journal), str(out), source=source, columns=columns, gold="team")
+    assert out.read_text().splitlines() == [
+        "text,team,label,correct",
+        "a,Billing,billing,true",
+        "b,billing,sales,false",
+        "c,,sales,",
+        "d,billing,,",
+        "e,support,support,true",
+    ]
+    with pytest.raises(InputError, match="name it with --gold"):
+        export(str(journal), str(out), source=source, columns=columns, overwrite=True)
+    source.close()
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ("text,team\na,\nb, \n", "'team' is blank in every row"),
+        ("text,team\na,Rechnung\nb,\n", "no 'team' is one of the labels: it has 'Rechnung', and labels are 'support'"),
+    ],
+)
+def test_a_gold_column_that_judges_nothing_is_refused(tmp_path: Path, rows: str, said: str) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text(rows)
+    with closing(open_source(str(path))) as source:
+        source.sample(1)
+        with pytest.raises(InputError, match=said):
+            check_gold_labels(source, "team", judged())
+
+
+def test_gold_labels_that_only_later_rows_have_are_found(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"text": "a"}\n{"text": "b", "team": "Sales"}\n')
+    with closing(open_source(str(path))) as source:
+        source.sample(1)
+        check_gold_labels(source, "team", judged())

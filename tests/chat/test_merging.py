@@ -1,0 +1,132 @@
+"""Fields of deltas that no struct declares are merged as their servers' own clients merge them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from aimlasync.chat.assembler import Assembler
+from aimlasync.chat.chunks import decode_chunk
+from aimlasync.wire.base import encode
+
+TEXT = "reasoning.text"
+
+
+def collected(*deltas: dict[str, Any]) -> dict[str, Any]:
+    assembler = Assembler()
+    for delta in deltas:
+        assembler.add(decode_chunk(encode({"choices": [{"index": 0, "delta": delta}]})))
+    found = assembler.whole().choices[0].message.to_dict()
+    found.pop("role")
+    return found
+
+
+@pytest.mark.parametrize(
+    ("deltas", "whole"),
+    [
+        # Text is joined, with what is declared and without.
+        (
+            [
+                {"reasoning": "a", "reasoning_content": "x"},
+                {"reasoning": "b"},
+                {"reasoning_content": "y", "content": "c"},
+            ],
+            {"reasoning": "ab", "reasoning_content": "xy", "content": "c"},
+        ),
+        # What names something has its last value, and an empty text or null replaces nothing.
+        (
+            [{"reasoning_id": "r", "provider": "P"}, {"reasoning_id": "r", "provider": ""}, {"provider": None}],
+            {"reasoning_id": "r", "provider": "P"},
+        ),
+        # Lists by index: text, then the signature of the same item.
+        (
+            [
+                {"reasoning_details": [{"type": TEXT, "text": "a", "format": "v1", "index": 0}]},
+                {"reasoning_details": [{"type": TEXT, "text": "b", "format": "v1", "index": 0}]},
+                {"reasoning_details": [{"type": TEXT, "signature": "s", "format": "v1", "index": 0}]},
+                {"reasoning_details": [{"type": "reasoning.encrypted", "data": "e", "index": 0, "id": "i"}]},
+            ],
+            {
+                "reasoning_details": [
+                    {"type": TEXT, "text": "ab", "format": "v1", "index": 0, "signature": "s"},
+                    {"type": "reasoning.encrypted", "data": "e", "index": 0, "id": "i"},
+                ]
+            },
+        ),
+        # Lists without an index: an item goes on until it is signed.
+        (
+            [
+                {"thinking_blocks": [{"type": "thinking", "thinking": "a", "signature": None}]},
+                {"thinking_blocks": [{"type": "thinking", "thinking": "b", "signature": None}]},
+                {"thinking_blocks": [{"type": "thinking", "thinking": "", "signature": "s"}]},
+                {"thinking_blocks": [{"type": "thinking", "thinking": "c"}]},
+                {"thinking_blocks": [{"type": "redacted_thinking", "data": "d"}]},
+            ],
+            {
+                "thinking_blocks": [
+                    {"type": "thinking", "thinking": "ab", "signature": "s"},
+                    {"type": "thinking", "thinking": "c"},
+                    {"type": "redacted_thinking", "data": "d"},
+                ]
+            },
+        ),
+        # Images are items of their own.
+        (
+            [
+                {"images": [{"type": "image_url", "image_url": {"url": "a"}}]},
+                {"images": [{"type": "image_url", "image_url": {"url": "b"}}]},
+            ],
+            {
+                "images": [
+                    {"type": "image_url", "image_url": {"url": "a"}},
+                    {"type": "image_url", "image_url": {"url": "b"}},
+                ]
+            },
+        ),
+        # A list that is repeated whole, and one that is continued.
+        ([{"citations": ["u"]}, {"citations": ["u", "v"]}, {"citations": ["u", "v"]}], {"citations": ["u", "v"]}),
+        ([{"sources": ["u"]}, {"sources": ["v"]}], {"sources": ["u", "v"]}),
+        ([{"ids": [1]}, {"ids": [1, 2]}], {"ids": [1, 1, 2]}),
+        # Objects by their fields, such as an answer that is spoken.
+        (
+            [
+                {"audio": {"id": "a", "transcript": "he"}},
+                {"audio": {"transcript": "y", "data": "AA"}},
+                {"audio": {"expires_at": 5}},
+            ],
+            {"audio": {"id": "a", "transcript": "hey", "data": "AA", "expires_at": 5}},
+        ),
+        (
+            [{"extra_content": {"google": {"thought_signature": "s"}}}, {"content": "x"}],
+            {"content": "x", "extra_content": {"google": {"thought_signature": "s"}}},
+        ),
+    ],
+)
+def test_deltas_are_merged(deltas: list[dict[str, Any]], whole: dict[str, Any]) -> None:
+    assert collected(*deltas) == whole
+
+
+def test_fields_of_chunks_and_choices_have_their_last_value_and_token_ids_are_added() -> None:
+    assembler = Assembler()
+    for number in range(2):
+        choice = {"index": 0, "delta": {"content": "a"}, "token_ids": [number], "native_finish_reason": f"n{number}"}
+        assembler.add(decode_chunk(encode({"id": "x", "citations": ["u"] * (number + 1), "choices": [choice]})))
+    assembler.add(
+        decode_chunk(b'{"id":"x","choices":[],"usage":{"prompt_tokens":1,"hits":2},"citations":null,"provider":"P"}')
+    )
+    whole: Any = assembler.whole()
+    assert (whole.citations, whole.provider, whole.usage.hits) == (["u", "u"], "P", 2)
+    assert (whole.choices[0].token_ids, whole.choices[0].native_finish_reason) == ([0, 1], "n1")
+
+
+def test_what_is_merged_does_not_change_the_pieces() -> None:
+    assembler = Assembler()
+    first = decode_chunk(b'{"choices":[{"delta":{"details":[{"index":0,"text":"a"}],"ids":[1]},"token_ids":[1]}]}')
+    second = decode_chunk(b'{"choices":[{"delta":{"details":[{"index":0,"text":"b"}],"ids":[2]},"token_ids":[2]}]}')
+    before = first.to_dict()
+    assembler.add(first)
+    partial: Any = assembler.whole()
+    assembler.add(second)
+    assert first.to_dict() == before
+    assert partial.choices[0].message.to_dict()["details"] == [{"index": 0, "text": "a"}]
