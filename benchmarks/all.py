@@ -11,10 +11,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+import bulk_peers
 import calls
 import chunks
 import features
 import giants
+import growth
 import imports
 import memory
 import paced
@@ -22,6 +24,7 @@ import parsers
 import throughput
 import waiting
 from arena import Arena, arena, parser
+from bulk_peers import CLIENTS
 
 WORKLOADS: list[Callable[[Arena], object]] = [
     calls.run,
@@ -31,6 +34,8 @@ WORKLOADS: list[Callable[[Arena], object]] = [
     memory.run,
     waiting.run,
     giants.run,
+    bulk_peers.run,
+    growth.run,
     lambda held: features.run(held.server.base("whole"), rounds=3 if held.quick else 7),
     lambda held: imports.run(rounds=5 if held.quick else 15),
     lambda held: parsers.run(),
@@ -39,7 +44,7 @@ WORKLOADS: list[Callable[[Arena], object]] = [
 
 def main() -> int:
     began, failed = time.monotonic(), 0
-    with arena(parser(__doc__).parse_args()) as held:
+    with arena(parser(__doc__, also=list(CLIENTS)).parse_args()) as held:
         for workload in WORKLOADS:
             try:
                 workload(held)

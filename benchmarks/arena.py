@@ -27,8 +27,19 @@ from peers import PEERS
 from serving import Server, native_server
 
 OURS = "aimlasync"
+FLOOR = "floor"
 LOOPS = ("asyncio", "uvloop")
-TO_CALL = ["wrk", OURS, "raw aiohttp + json", "pyreqwest", "baseten", "AsyncOpenAI", "AsyncOpenAI, aiohttp", "litellm"]
+TO_CALL = [
+    "wrk",
+    FLOOR,
+    OURS,
+    "raw aiohttp + json",
+    "pyreqwest",
+    "baseten",
+    "AsyncOpenAI",
+    "AsyncOpenAI, aiohttp",
+    "litellm",
+]
 
 Key = tuple[str, str]
 
@@ -192,11 +203,13 @@ class Arena:
         """The clients of these names that are installed, each on both loops; they last as long as the arena."""
         wanted = [(name, loop) for name in names for loop in loops if name != "wrk" or loop == "asyncio"]
         if self.options.peers:
-            wanted = [(name, loop) for name, loop in wanted if name == OURS or name in self.options.peers]
+            wanted = [(name, loop) for name, loop in wanted if name in (FLOOR, OURS, *self.options.peers)]
         wanted = [(name, loop) for name, loop in wanted if loop in self.options.loops]
         if self.quick:
             wanted = [
-                (name, loop) for name, loop in wanted if loop == "asyncio" or name in (OURS, "raw aiohttp + json")
+                (name, loop)
+                for name, loop in wanted
+                if loop == "asyncio" or name in (FLOOR, OURS, "raw aiohttp + json")
             ]
         for key in wanted:
             if key not in self._found:
@@ -249,8 +262,11 @@ class Arena:
 def table(
     title: str, unit: str, taken: dict[Key, Taken], *, loops: Sequence[str] = LOOPS
 ) -> dict[str, dict[str, float]]:
-    """Print CPU of a piece in microseconds and its multiple of ours; return the medians by client and loop."""
-    print(f"\n{title}\n{'':<24}", *(f"{loop + ', ' + unit:>24}{'lowest':>9}{'ratio':>8}" for loop in loops))
+    """Print CPU of a piece in microseconds, and how many times ours and the floor it is; return the medians."""
+    print(
+        f"\n{title}\n{'':<24}",
+        *(f"{loop + ', ' + unit:>18}{'lowest':>8}{'of ours':>9}{'of floor':>9}" for loop in loops),
+    )
     medians: dict[str, dict[str, float]] = {}
     for (name, loop), row in taken.items():
         medians.setdefault(name, {})[loop] = statistics.median(row.cpu) * 1e6
@@ -258,12 +274,14 @@ def table(
         cells = [f"{name:<24}"]
         for loop in loops:
             if loop not in row_of:
-                cells.append(f"{'':>24}{'':>9}{'':>8}")
+                cells.append(f"{'':>18}{'':>8}{'':>9}{'':>9}")
                 continue
             lowest = min(taken[name, loop].cpu) * 1e6
-            ours = medians.get(OURS, {}).get(loop)
-            ratio = f"{row_of[loop] / ours:.2f}x" if ours else ""
-            cells.append(f"{row_of[loop]:>24.1f}{lowest:>9.1f}{ratio:>8}")
+            of = [
+                f"{row_of[loop] / medians[one][loop]:.2f}x" if loop in medians.get(one, {}) else ""
+                for one in (OURS, FLOOR)
+            ]
+            cells.append(f"{row_of[loop]:>18.1f}{lowest:>8.1f}{of[0]:>9}{of[1]:>9}")
         print(*cells)
     for (name, loop), row in taken.items():
         if row.errors:
@@ -286,16 +304,16 @@ def arena(options: argparse.Namespace) -> Iterator[Arena]:
             held.close()
 
 
-def parser(description: str | None) -> argparse.ArgumentParser:
-    """The options that all benchmarks of clients have."""
+def parser(description: str | None, also: Sequence[str] = ()) -> argparse.ArgumentParser:
+    """The options that all benchmarks of clients have; `also` are names of clients that one of them has alone."""
     options = argparse.ArgumentParser(description=(description or "").partition("\n")[0])
     options.add_argument("--quick", action="store_true", help="fewer rounds, smaller numbers, rougher figures")
     options.add_argument("--rounds", type=int, help="7, or 3 with --quick")
     options.add_argument("--loops", type=_listed(LOOPS), default=LOOPS, help="asyncio,uvloop")
-    options.add_argument("--peers", type=_listed([*PEERS, "wrk"]), help="NAME,NAME...: only these and aimlasync")
+    options.add_argument("--peers", type=_listed([*PEERS, "wrk", *also]), help="NAME,NAME...: only these and aimlasync")
     options.add_argument("-o", "--output", type=Path, default=Path("benchmark-results"), help="where pictures go")
     options.add_argument(
-        "--python", type=_pair, action="append", default=[], metavar="NAME=PATH",
+        "--python", type=_pair([*PEERS, *also]), action="append", default=[], metavar="NAME=PATH",
         help="the interpreter for one client, such as litellm=.venv/peers/bin/python",
     )  # fmt: skip
     return options
@@ -312,11 +330,14 @@ def _listed(names: Sequence[str]) -> Callable[[str], list[str]]:
     return parse
 
 
-def _pair(text: str) -> tuple[str, str]:
-    name, _, path = text.partition("=")
-    if name not in PEERS or not path:
-        raise argparse.ArgumentTypeError(f"not NAME=PATH with one of {', '.join(PEERS)}")
-    return name, path
+def _pair(names: Sequence[str]) -> Callable[[str], tuple[str, str]]:
+    def parse(text: str) -> tuple[str, str]:
+        name, _, path = text.partition("=")
+        if name not in names or not path:
+            raise argparse.ArgumentTypeError(f"not NAME=PATH with one of {', '.join(names)}")
+        return name, path
+
+    return parse
 
 
 def main(run: Callable[[Arena], object], description: str | None) -> None:

@@ -9,18 +9,18 @@ aiohttp alone: which of them depends on it.
 
 from __future__ import annotations
 
-from arena import OURS, TO_CALL, Arena, Contest, arena, parser, table
+from arena import FLOOR, OURS, TO_CALL, Arena, Contest, arena, parser, table
 from plots import bars
 
 IN_FLIGHT = 32
-SHORT = ["wrk", OURS, "raw aiohttp + json", "pyreqwest", "AsyncOpenAI", "AsyncOpenAI, aiohttp"]
+SHORT = ["wrk", FLOOR, OURS, "raw aiohttp + json", "pyreqwest", "AsyncOpenAI", "AsyncOpenAI, aiohttp"]
 
 
 def run(held: Arena, in_flight: int = IN_FLIGHT) -> None:
     for tls in (False, True):
         if tls and held.server.tls_port is None:
             continue
-        names = SHORT[:3] if tls and held.quick else SHORT if tls or held.quick else TO_CALL
+        names = SHORT[1:5] if tls and held.quick else SHORT if tls or held.quick else TO_CALL
         over = ", TLS" if tls else ""
         taken = held.hold(Contest("call", "whole", names, in_flight, tls=tls, least=100))
         title = f"One chat call, 1 KB reply{over}, {in_flight} in flight"
@@ -29,7 +29,7 @@ def run(held: Arena, in_flight: int = IN_FLIGHT) -> None:
 
 
 def run_unprimed(held: Arena, in_flight: int) -> None:
-    contest = Contest("call", "whole", [OURS, "raw aiohttp + json"], in_flight, least=100)
+    contest = Contest("call", "whole", [FLOOR, OURS, "raw aiohttp + json"], in_flight, least=100)
     table("One chat call, allocator primed", "us CPU", held.hold(contest))
     held.close()
     held.primed = False

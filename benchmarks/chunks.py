@@ -8,15 +8,15 @@ Streams of 500, four at a time, read with `async for`; every chunk is a typed ob
 from __future__ import annotations
 
 from answers import EVENTS
-from arena import OURS, Arena, Contest, main, table
+from arena import FLOOR, OURS, Arena, Contest, main, table
 from plots import bars
 
-NAMES = [OURS, "raw aiohttp + json", "pyreqwest", "AsyncOpenAI", "AsyncOpenAI, aiohttp", "litellm"]
+NAMES = [FLOOR, OURS, "raw aiohttp + json", "pyreqwest", "AsyncOpenAI", "AsyncOpenAI, aiohttp", "litellm"]
 
 
 def run(held: Arena) -> None:
     for what, title in (("chunks", "One streamed chat chunk"), ("events", "One event of a responses stream")):
-        names = [OURS, "raw aiohttp + json", "AsyncOpenAI"] if held.quick else NAMES
+        names = [FLOOR, OURS, "raw aiohttp + json", "AsyncOpenAI"] if held.quick else NAMES
         taken = held.hold(Contest(what, what, names, 4, pieces=EVENTS))
         medians = table(f"{title}, coalesced, {EVENTS} a stream, 4 streams at a time", "us CPU", taken)
         bars(held.svg(what), f"{title}, coalesced", "us of CPU", medians)

@@ -9,11 +9,11 @@ buffer of 256 KiB for each connection, whoever uses it, and is therefore measure
 
 from __future__ import annotations
 
-from arena import LOOPS, OURS, Arena, main
+from arena import FLOOR, LOOPS, OURS, Arena, main
 from plots import bars
 from serving import Server, canned_server
 
-NAMES = [OURS, "raw aiohttp + json", "a task"]
+NAMES = [FLOOR, OURS, "raw aiohttp + json", "a task"]
 
 
 def run(held: Arena) -> None:

@@ -8,16 +8,16 @@ keep up reads several at once, which makes it look cheaper than it is.
 
 from __future__ import annotations
 
-from arena import OURS, Arena, Contest, main, table
+from arena import FLOOR, OURS, Arena, Contest, main, table
 from plots import bars
 from server import PACE, PACED_EVENTS
 
 STREAMS = 64
-NAMES = [OURS, "raw aiohttp + json", "AsyncOpenAI", "AsyncOpenAI, aiohttp"]
+NAMES = [FLOOR, OURS, "raw aiohttp + json", "pyreqwest", "AsyncOpenAI", "AsyncOpenAI, aiohttp"]
 
 
 def run(held: Arena) -> None:
-    names, rounds = (NAMES[:3], 1) if held.quick else (NAMES, min(held.rounds, 4))
+    names, rounds = (NAMES[:4], 1) if held.quick else (NAMES, min(held.rounds, 4))
     taken = held.hold(Contest("chunks", "paced", names, STREAMS, pieces=PACED_EVENTS, times=STREAMS, rounds=rounds))
     title = f"One streamed chat chunk, one to a read, {STREAMS} streams, every {PACE * 1000:.0f} ms"
     bars(held.svg("paced"), title, "us of CPU", table(title, "us CPU", taken))

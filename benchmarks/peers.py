@@ -196,6 +196,99 @@ async def pyreqwest(base: str, most: int, pieces: int) -> AsyncIterator[Doing]:
 
 
 @asynccontextmanager
+async def floor(base: str, most: int, pieces: int) -> AsyncIterator[Doing]:
+    """The least that asyncio allows: a bare protocol on kept connections, typed decoding, and nothing that can fail."""
+    import ssl
+    from urllib.parse import urlsplit
+
+    import msgspec
+
+    from aimlasync.chat import ChatCompletion
+    from aimlasync.chat.chunks import ChatCompletionChunk
+
+    class Event(msgspec.Struct):
+        type: str
+        delta: str = ""
+
+    loop = asyncio.get_running_loop()
+    url: Any = urlsplit(base)
+    context = ssl.create_default_context() if url.scheme == "https" else None
+    idle: list[Any] = []
+    opened: list[asyncio.BaseTransport] = []
+    encode = msgspec.json.Encoder().encode
+    completion = msgspec.json.Decoder(ChatCompletion).decode
+    chunk, event = msgspec.json.Decoder(ChatCompletionChunk).decode, msgspec.json.Decoder(Event).decode
+
+    class Bare(asyncio.Protocol):
+        waiter: asyncio.Future[bytes]
+
+        def connection_made(self, transport: Any) -> None:
+            self.transport = transport
+            opened.append(transport)
+
+        def data_received(self, data: bytes) -> None:
+            if self.waiter.done():
+                # A second read before the reader had its turn.
+                self.waiter = resolved(loop, self.waiter.result() + data)
+            else:
+                self.waiter.set_result(data)
+
+    async def ask(path: str, body: dict[str, Any]) -> Bare:
+        protocol = idle.pop() if idle else (await loop.create_connection(Bare, url.hostname, url.port, ssl=context))[1]
+        written = encode(body)
+        protocol.waiter = loop.create_future()
+        protocol.transport.write(
+            b"POST %b/%b HTTP/1.1\r\nHost: %b\r\nContent-Type: application/json\r\nAuthorization: Bearer %b\r\n"
+            b"Content-Length: %d\r\n\r\n%b"
+            % (url.path.encode(), path.encode(), url.netloc.encode(), KEY.encode(), len(written), written)
+        )
+        return protocol
+
+    async def call() -> None:
+        protocol = await ask("chat/completions", BODY)
+        data = await protocol.waiter
+        idle.append(protocol)
+        check_text(completion(data[data.index(b"\r\n\r\n") + 4 :]).choices[0].message.content)
+
+    async def lines(path: str, body: dict[str, Any]) -> AsyncIterator[bytes]:
+        protocol = await ask(path, {**body, "stream": True})
+        rest = b""
+        while not rest.endswith(b"0\r\n\r\n"):
+            data = await protocol.waiter
+            protocol.waiter = loop.create_future()
+            *found, rest = (rest + data).split(b"\n\n")
+            for one in found:
+                at = one.find(b"data: ")
+                if at >= 0 and one[at + 6 : at + 12] != b"[DONE]":
+                    yield one[at + 6 :]
+        idle.append(protocol)
+
+    async def chunks() -> None:
+        seen = 0
+        async for line in lines("chat/completions", BODY):
+            for choice in chunk(line).choices:
+                seen += len(choice.delta.content or "")
+        check_chunks(seen, pieces)
+
+    async def events() -> None:
+        seen = 0
+        async for line in lines("responses", {"model": MODEL, "input": QUESTION}):
+            if (piece := event(line)).type == "response.output_text.delta":
+                seen += len(piece.delta)
+        check_events(seen, pieces)
+
+    yield {"call": call, "chunks": chunks, "events": events}
+    for transport in opened:
+        transport.close()
+
+
+def resolved(loop: asyncio.AbstractEventLoop, value: bytes) -> asyncio.Future[bytes]:
+    future: asyncio.Future[bytes] = loop.create_future()
+    future.set_result(value)
+    return future
+
+
+@asynccontextmanager
 async def nothing(base: str, most: int, pieces: int) -> AsyncIterator[Doing]:
     """Tasks that wait for nothing: what a call in flight takes before there is a client."""
 
@@ -206,6 +299,7 @@ async def nothing(base: str, most: int, pieces: int) -> AsyncIterator[Doing]:
 
 
 PEERS: dict[str, Open] = {
+    "floor": floor,
     "aimlasync": aimlasync,
     "raw aiohttp + json": raw_aiohttp,
     "pyreqwest": pyreqwest,
@@ -216,6 +310,7 @@ PEERS: dict[str, Open] = {
     "a task": nothing,
 }
 PACKAGES = {
+    "floor": "aimlasync",
     "raw aiohttp + json": "aiohttp",
     "baseten": "baseten-performance-client",
     "AsyncOpenAI": "openai",

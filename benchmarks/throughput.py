@@ -10,16 +10,16 @@ from __future__ import annotations
 
 import statistics
 
-from arena import LOOPS, OURS, Arena, Contest, main
+from arena import FLOOR, LOOPS, OURS, Arena, Contest, main
 from plots import lines
 
-NAMES = ["wrk", OURS, "raw aiohttp + json", "pyreqwest", "baseten", "AsyncOpenAI", "AsyncOpenAI, aiohttp"]
+NAMES = ["wrk", FLOOR, OURS, "raw aiohttp + json", "pyreqwest", "baseten", "AsyncOpenAI", "AsyncOpenAI, aiohttp"]
 IN_FLIGHT = (1, 4, 16, 64, 256, 1024)
 
 
 def run(held: Arena) -> None:
     steps = IN_FLIGHT[::2] if held.quick else IN_FLIGHT
-    names = NAMES[:3] if held.quick else NAMES
+    names = NAMES[:4] if held.quick else NAMES
     rates: dict[str, dict[str, list[tuple[float, float]]]] = {loop: {} for loop in LOOPS}
     failed: list[str] = []
     for in_flight in steps:

@@ -9,20 +9,22 @@ connections as it comes; baseten's client refuses more than 1,024 at a time and 
 
 from __future__ import annotations
 
-from arena import LOOPS, OURS, Arena, main
+from arena import FLOOR, LOOPS, OURS, Arena, main
 
-NAMES = [OURS, "raw aiohttp + json", "pyreqwest", "AsyncOpenAI", "AsyncOpenAI, aiohttp"]
+NAMES = [FLOOR, OURS, "raw aiohttp + json", "pyreqwest", "AsyncOpenAI", "AsyncOpenAI, aiohttp"]
 
 
 def run(held: Arena) -> None:
     calls = 1000 if held.quick else 4000
-    names = NAMES[:2] if held.quick else NAMES
+    names = NAMES[:3] if held.quick else NAMES
     print(f"\n{calls:,} calls in flight, three seconds each")
     print(f"{'':<36}{'seconds':>9}{'us CPU':>9}{'MiB':>9}{'errors':>9}")
     for name in names:
         # For a client that takes milliseconds a call, one loop says it all.
-        for loop in (loop for loop in LOOPS if loop in held.options.loops and (loop == "asyncio" or name == OURS)):
-            if held.options.peers and name != OURS and name not in held.options.peers:
+        for loop in (
+            loop for loop in LOOPS if loop in held.options.loops and (loop == "asyncio" or name in (FLOOR, OURS))
+        ):
+            if held.options.peers and name not in (FLOOR, OURS) and name not in held.options.peers:
                 continue
             client = held.fresh(name, loop)
             if client is None:

@@ -9,6 +9,7 @@ together. What the cap cannot see is in the docstring of `Budget`. It may import
 from __future__ import annotations
 
 from collections.abc import Mapping
+from numbers import Number
 from typing import Any
 
 from aimlasync.chat.types import Usage
@@ -83,7 +84,8 @@ class Budget:
     """A cap in US dollars, and what was spent and reserved of it.
 
     `prices` maps a model, as requests name it, to its price. It is read and never copied, so that it may be filled
-    later. Raises ValueError for a cap that is no amount, or a `default_output_tokens` below 1.
+    later. Raises ValueError for a cap that is no amount, or a `default_output_tokens` below 1; TypeError for what is no
+    number, or no Price.
 
     What the cap cannot see:
      - Estimates that are too low. An input that is estimated too small (the server's own prompt, results of its own
@@ -116,6 +118,11 @@ class Budget:
         prices: Mapping[str, Price] | None = None,
         default_output_tokens: int = DEFAULT_OUTPUT_TOKENS,
     ) -> None:
+        if not isinstance(usd, Number):
+            raise TypeError(f"a budget must be a number of US dollars, not {usd!r}")
+        for model, price in (prices or {}).items():
+            if not isinstance(price, Price):
+                raise TypeError(f"the price of {model} must be a Price, such as Price.per_million(...), not {price!r}")
         if not 0 <= usd <= _MAX_USD:
             raise ValueError(f"a budget must be an amount of US dollars, 0 or more, not {usd}")
         if default_output_tokens < 1:

@@ -141,7 +141,8 @@ def stated_usd(usage: Usage | ResponseUsage | None) -> float | None:
         usd = _usd(ticks)
         return _usd(estimated) if usd is None else usd / _TICKS_PER_USD
     if isinstance(said, Mapping):
-        return _usd(said.get("total_cost"))
+        # Another currency is no US dollars, and its rate is unknown.
+        return _usd(said.get("total_cost")) if said.get("currency") in (None, "USD", "usd") else None
     usd = _usd(said)
     if usd is not None and usage.is_byok is True:
         details = usage.cost_details

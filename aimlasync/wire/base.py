@@ -164,6 +164,11 @@ class Reply(Received):
     """A whole reply of one call."""
 
     @property
+    def is_exact(self) -> bool:
+        """Whether the bytes in `raw` are valid JSON of nothing but declared fields with their exact types."""
+        return type(getattr(self, "json_place", None)) is bytes
+
+    @property
     def info(self) -> Info:
         """Endpoint, attempts, status, ids, cost and timing of the call."""
         return cast(Info, self.__dict__.get("info") or Info())

@@ -1,4 +1,4 @@
-"""What a row says: values within columns, conversations, images, and requests without an envelope."""
+"""What a row says: values within columns, conversations, images, requests without an envelope, and its record."""
 
 from __future__ import annotations
 
@@ -11,10 +11,16 @@ from msgspec import UNSET
 
 from aimlasync.bulk.input.columns import value_of
 from aimlasync.bulk.input.rows import InputError, Row
+from aimlasync.bulk.journal.convert import record_of
+from aimlasync.bulk.journal.record import decode_record, encode_record
 from aimlasync.bulk.tasks.classification import ClassifyTask
 from aimlasync.bulk.tasks.prompt import PromptError
-from aimlasync.bulk.tasks.request import is_body, line_id
+from aimlasync.bulk.tasks.request import Request, is_body, line_id
+from aimlasync.bulk.tasks.result import Result
 from aimlasync.bulk.tasks.tasks import BatchTask, EmptyTextError, PromptTask
+from aimlasync.chat.types import decode_completion
+from aimlasync.info import Info
+from aimlasync.responses.types import decode_response
 
 HELLO = [{"role": "user", "content": "Hello"}]
 PNG = base64.b64decode(
@@ -244,3 +250,30 @@ def test_images_are_classified_with_a_text_and_without(pictures: Path) -> None:
     assert with_text.request(row(image="", text="Hello")).body["messages"][-1]["content"] == "Hello"
     with pytest.raises(EmptyTextError):
         task.request(row(image=""))
+
+
+# Records
+
+
+@pytest.mark.parametrize(
+    ("decode", "body"),
+    [
+        (decode_completion, '{"choices": [{"message": {"content": "an \\"error\\" is {\\"error\\": {}}"}}]}'),
+        (decode_completion, '{\n "choices": [{"message": {"content": "a"}, "finish_reason": "stop"}]}\n'),
+        (decode_completion, '{"choices": [{"message": {"content": "a"}}], "x": NaN, "usage": {"cost": 1e999}}'),
+        (decode_completion, '{"choices": [{"message": {"content": "a"}}], "x": {"error": "no"}}'),
+        (decode_completion, '{"object": "error", "message": "no", "choices": []}'),
+        (decode_completion, '{"choices": [{"message": {"content": "a"}}], "error": {"message": "no"}}'),
+        (decode_response, '{"status": "failed", "error": {"code": "x", "message": "no"}, "output": []}'),
+        (decode_response, '{"status": "completed", "error": null, "output": []}'),
+    ],
+)
+def test_a_record_is_what_its_line_is_read_as(decode: Any, body: str) -> None:
+    reply = decode(body.encode())
+    result = Result(Request(custom_id="a", api="chat", body={"model": "m"}))
+    reply.__dict__["info"] = Info(endpoint="e", attempts=1, status=200, request_id="r")
+    result.count(reply)
+    record = record_of(result)
+    line = encode_record(record)
+    assert b"\n" not in line
+    assert decode_record(line) == record

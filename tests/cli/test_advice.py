@@ -97,6 +97,13 @@ ADVICE: list[tuple[dict[str, str | bytes], str, str, str]] = [
         f"{CLASSIFY} --gold team",
     ),
     ({}, "classify in.csv", "--labels support,billing,sales", "classify in.csv --labels support,billing,sales"),
+    ({}, "classify in.csv --labels 'a;b'", "--labels 'a,b'", CLASSIFY),
+    (
+        {"l.txt": "a\nb\n"},
+        "classify in.csv --labels l.txt",
+        "--labels @l.txt",
+        "classify in.csv --labels @l.txt",
+    ),
     ({"l.csv": "support\nbilling\n"}, "classify in.csv --labels @l.csv", "the line label,description", ""),
     ({}, f"{CLASSIFY} --prompt '{{{{ text }}}}'", "{text}", f"{CLASSIFY} --prompt '{{text}}'"),
     ({}, BULK, "say what to ask with --prompt", f"{BULK} --prompt 'Translate {{text}}'"),

@@ -709,6 +709,46 @@ def test_labels_of_a_file_bring_their_meanings(name: str, content: str, vendor: 
     assert "other: the rest" in system
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--labels", "labels.json"], "--labels labels.json: that is the name of a file; write --labels @labels.json"),
+        (["--labels", "labels.json", "--multi"], "write --labels @labels.json for what is in it"),
+        (["--labels", "a,b", "--schema", "labels.json"], "--labels or --schema, not both"),
+        ([], "say what to choose from: --labels support,billing,sales, or --schema FILE"),
+    ],
+)
+def test_what_to_choose_from_is_said_once_and_a_file_of_it_with_an_at(
+    words: list[str], said: str, vendor: Vendor
+) -> None:
+    sim = vendor()
+    write("labels.json", '["a", "b"]')
+    write("in.csv", "text\nGive me my money\n")
+    done = run("classify", "in.csv", *words, "-o", "out.csv")
+    assert (done.exit_code, len(done.stderr.splitlines()), len(sim.ledger)) == (2, 1, 0), done.stderr
+    assert said in done.stderr
+
+
+@pytest.mark.parametrize("command", ["export", "report", "merge"])
+@pytest.mark.parametrize("name", ["out.csv", "out.jsonl", "out.xlsx"])
+def test_where_a_journal_is_wanted_its_table_is_refused_with_the_name_of_the_journal(
+    command: str, name: str, vendor: Vendor
+) -> None:
+    vendor()
+    write("in.csv", "text\nGive me my money\n")
+    assert run("classify", "in.csv", *LABELS, "-o", name).exit_code == 0
+    done = run(command, name, "-o", "other.jsonl")
+    assert (done.exit_code, done.stderr) == (
+        2,
+        f"aimlasync: {name} is the output of a job, and no journal; its journal is {name}.journal\n",
+    )
+    assert run(command, f"{name}.journal", "-o", "other.jsonl").exit_code == 0
+    # Nobody is told to delete a line of a file that is no journal.
+    done = run(command, "in.csv", "-o", "another.jsonl")
+    assert done.exit_code == 2
+    assert "in.csv: not a journal: line 1 is not" in done.stderr
+
+
 @pytest.mark.parametrize("endpoint", ["chat", "responses"])
 def test_confidence_is_a_column_of_its_own(endpoint: str, vendor: Vendor) -> None:
     vendor()
@@ -854,6 +894,8 @@ def test_prompts_and_system_messages_may_be_files_with_columns(vendor: Vendor) -
     ("words", "said"),
     [
         (["--prompt", "@none.txt"], "--prompt @none.txt: No such file or directory; name a file of text after @"),
+        (["--prompt", "ask.txt"], "--prompt ask.txt: that is the name of a file; write --prompt @ask.txt"),
+        ([*ASK, "--system", "./ask.txt"], "--system ./ask.txt: that is the name of a file; write --system @./ask.txt"),
         (["--prompt", "Tell of {{ city }}"], "{{ city }} is how Jinja writes it; here a column is written {city}"),
         ([*ASK, "--system", "Know {{city}}"], "{{city}} is how Jinja writes it; here a column is written {city}"),
         ([*ASK, "--system", "Know {town}"], "the system message names {town}, which is no column; there are: id, city"),
@@ -865,6 +907,7 @@ def test_prompts_and_system_messages_may_be_files_with_columns(vendor: Vendor) -
 def test_texts_that_would_be_taken_literally_are_refused(words: list[str], said: str, vendor: Vendor) -> None:
     sim = vendor()
     write("in.csv", CITIES)
+    write("ask.txt", "Tell of {city}")
     done = run("bulk", "in.csv", *words, "-o", "out.jsonl")
     assert (done.exit_code, len(done.stderr.splitlines()), len(sim.ledger)) == (2, 1, 0), done.stderr
     assert said in done.stderr
@@ -915,3 +958,12 @@ def test_a_dry_run_of_a_sorted_file_says_what_all_rows_take(vendor: Vendor) -> N
     true = sum(attempt.prompt_tokens for attempt in sim.ledger if attempt.api == "chat")
     assert abs(said[0] - true) < 0.05 * true
     assert re.search(r"cost +about \$[\d.]+", dry.stderr)
+
+
+def test_the_last_line_of_progress_as_json_has_the_labels(vendor: Vendor) -> None:
+    vendor(answer=lambda request: Answer(text='{"label":"a"}'))
+    write("in.csv", "text,team\none,A\ntwo,b\nthree,\n")
+    done = run("classify", "in.csv", "--labels", "a,b", "--gold", "team", "-o", "out.csv", "--progress", "json")
+    lines = [json.loads(line) for line in done.stderr.splitlines()]
+    assert lines[0] == {"labels": {"a": "", "b": ""}}
+    assert (lines[-1]["labels"], lines[-1]["judged"], lines[-1]["right"]) == ({"a": 3}, 2, 1)

@@ -38,3 +38,30 @@ def test_the_readme_of_the_benchmarks_names_each_of_them() -> None:
     text = (BENCHMARKS / "README.md").read_text(encoding="utf-8")
     commands = {path.name for path in BENCHMARKS.glob("*.py") if "__main__" in path.read_text(encoding="utf-8")}
     assert {name for name in commands if name not in text} == set()
+
+
+@pytest.mark.parametrize(
+    ("script", "words", "rows"),
+    [
+        (
+            "bulk_peers.py",
+            ["--rows", "200", "--peers", "AsyncOpenAI + semaphore"],
+            ["floor", "aimlasync", "AsyncOpenAI"],
+        ),
+        ("features.py", ["--calls", "100", "--rounds", "1"], ["floor", "fixed concurrency", "everything"]),
+    ],
+)
+def test_a_table_begins_with_the_floor(script: str, words: list[str], rows: list[str]) -> None:
+    quick = [] if script == "features.py" else ["--quick"]
+    done = subprocess.run(
+        [sys.executable, str(BENCHMARKS / script), *quick, *words],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "left out" not in done.stdout
+    found = [line for line in done.stdout.splitlines() if line.startswith(tuple(rows))]
+    assert found[0].startswith("floor")
+    assert {row for row in rows if not any(line.startswith(row) for line in found)} == set()

@@ -88,6 +88,6 @@ def check_row(row: Row, rows: JobRows, options: Options, added: Collection[str])
         # A CSV row has the columns of its header, which the command has checked.
         return
     name = rows.source.name
-    for column in row.fields.keys() & added:
+    for column in row.fields.keys() & added if added else ():
         what = f"there is a {column!r} already; the output gets a column of that name, so choose another"
         raise InputError(name, what, line=row.line)

@@ -126,14 +126,16 @@ class JournaledRows:
 
     def write(self, result: Result, record: Record) -> None:
         """Append the record of a result."""
-        self._supersede(record)
-        if result.row is not None and record.info is not None and self._columns:
-            record.info.content = content_of(result.row, self._columns)
+        if self._failed:
+            self._supersede(record)
+        row, facts, options = result.row, record.info, self.options
+        if row is not None and facts is not None and self._columns:
+            facts.content = content_of(row, self._columns)
         self._journal.append(record, is_line=True)
-        if self.options.canary is not None:
+        if options.canary is not None:
             self.sample.add(result, record, self._columns)
-        if result.row is not None and record.info is not None:
-            self.totals.judge_row(result.row, self.options.gold, record.info.label)
+        if options.gold is not None and row is not None and facts is not None:
+            self.totals.judge_row(row, options.gold, facts.label)
 
     def end_run(self) -> None:
         """Hand over to the operating system what is waiting."""

@@ -49,13 +49,17 @@ def record_of(result: Result) -> Record:
         shared_with=shared_with,
     )
     response = failure = None
+    is_plain = False
     if reply is not None:
         # The reply may be of an earlier call than the error.
         paid, raw = reply.info, reply.raw
+        status = paid.status or 200
+        # The rest is for what a decoder refused, and for an error in the place of an answer.
+        is_plain = reply.is_exact and reply.error is None and reply.object != "error" and 200 <= status < 300
         response = Response(
-            status_code=paid.status or 200,
+            status_code=status,
             request_id=paid.inference_id or paid.server_request_id,
-            body=json_line(raw) if raw else msgspec.Raw(_encode(reply.to_dict())),
+            body=json_line(raw, is_json=reply.is_exact) if raw else msgspec.Raw(_encode(reply.to_dict())),
         )
     elif isinstance(error, APIStatusError) and result.attempts:
         request_id = None if info is None else info.inference_id or info.server_request_id
@@ -68,15 +72,14 @@ def record_of(result: Result) -> Record:
             attempts=result.attempts,
         )
     custom_id = result.request.custom_id
-    return settled(
-        Record(
-            id=(info.request_id if info is not None else "") or custom_id,
-            custom_id=custom_id,
-            response=response,
-            error=failure,
-            info=facts,
-        )
+    record = Record(
+        id=(info.request_id if info is not None else "") or custom_id,
+        custom_id=custom_id,
+        response=response,
+        error=failure,
+        info=facts,
     )
+    return record if is_plain else settled(record)
 
 
 def judged(line: bytes, read: Read) -> bytes:
@@ -164,13 +167,14 @@ def error_of(
     return kind(message, info=info)
 
 
-def json_line(raw: bytes) -> msgspec.Raw:
-    """Return a body as JSON on one line: as it came, where it is that."""
-    try:
-        _skim(raw)
-    except msgspec.DecodeError:
-        # The client reads NaN and the like, which JSON does not have: in a line they would make the journal unreadable.
-        return msgspec.Raw(_encode(plain(raw)))
+def json_line(raw: bytes, *, is_json: bool = False) -> msgspec.Raw:
+    """Return a body as JSON on one line: as it came, where it is that; `is_json` says that a decoder has taken it."""
+    if not is_json:
+        try:
+            _skim(raw)
+        except msgspec.DecodeError:
+            # The client reads NaN and the like, which JSON does not have: they would make the journal unreadable.
+            return msgspec.Raw(_encode(plain(raw)))
     if b"\n" in raw or b"\r" in raw:
         # Line breaks are only between tokens, because within strings they are escaped.
         return msgspec.Raw(msgspec.json.format(raw, indent=-1))

@@ -16,6 +16,7 @@ from aimlasync.bulk.input.rows import Row
 from aimlasync.bulk.tasks.prompt import as_text
 
 _encode = msgspec.json.Encoder(order="deterministic").encode
+_NESTED = (dict, list)
 # Names of a request that is written without the line around it.
 _NAMES = frozenset(("custom_id", "id"))
 
@@ -27,7 +28,7 @@ def content_of(row: Row, columns: Sequence[str]) -> str:
     """
     fields = row.fields
     values = [fields[column] if column in fields else value_of(fields, column) for column in columns]
-    if all(value is UNSET for value in values):
+    if UNSET in values and values.count(UNSET) == len(values):
         values = [{name: value for name, value in fields.items() if name not in _NAMES}]
-    said = _encode([value if isinstance(value, (dict, list)) else as_text(value) for value in values])
+    said = _encode([value if type(value) in _NESTED else as_text(value) for value in values])
     return blake2b(said, digest_size=12).hexdigest()

@@ -67,6 +67,9 @@ def is_body(fields: Mapping[str, Any]) -> bool:
 
 def line_id(fields: Mapping[str, Any]) -> str | None:
     """Return the name that a request line has, a number too; None for one without. Raises RequestError."""
+    name = fields.get("custom_id")
+    if type(name) is str and name:
+        return name
     key = next((name for name in _NAMES if name in fields), None) if is_body(fields) else "custom_id"
     if key is None or key not in fields:
         return None
