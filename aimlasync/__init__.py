@@ -6,7 +6,7 @@ Serves the AI/ML API (api.aimlapi.com), ByteSpike (llm.bytespike.ai) and any Ope
 import aimlasync._command_line  # noqa: F401  # first of all: Ctrl-C may come now
 from aimlasync._version import __version__
 from aimlasync.client.client import AsyncClient
-from aimlasync.config import Limits, Timeout
+from aimlasync.config import NOT_GIVEN, Limits, NotGiven, Omit, Timeout, omit
 from aimlasync.cost.budget import Budget
 from aimlasync.cost.prices import Price, prices_of
 from aimlasync.endpoints.endpoint import Endpoint
@@ -17,6 +17,7 @@ from aimlasync.errors import (
     AnswerRefusedError,
     AnswerTruncatedError,
     APIConnectionError,
+    APIError,
     APIResponseValidationError,
     APIStatusError,
     APITimeoutError,
@@ -24,9 +25,13 @@ from aimlasync.errors import (
     BadRequestError,
     BudgetExceededError,
     ClientClosedError,
+    ConflictError,
+    ContentFilterFinishReasonError,
     InsufficientCreditError,
     InternalServerError,
+    LengthFinishReasonError,
     NotFoundError,
+    OpenAIError,
     OverloadedError,
     PermissionDeniedError,
     RateLimitError,
@@ -42,7 +47,9 @@ from aimlasync.resilience.hedging import Hedge
 from aimlasync.resilience.retry import Retry
 
 __all__ = [
+    "NOT_GIVEN",
     "APIConnectionError",
+    "APIError",
     "APIResponseValidationError",
     "APIStatusError",
     "APITimeoutError",
@@ -57,13 +64,19 @@ __all__ = [
     "Budget",
     "BudgetExceededError",
     "ClientClosedError",
+    "ConflictError",
+    "ContentFilterFinishReasonError",
     "Endpoint",
     "Hedge",
     "Info",
     "InsufficientCreditError",
     "InternalServerError",
+    "LengthFinishReasonError",
     "Limits",
     "NotFoundError",
+    "NotGiven",
+    "Omit",
+    "OpenAIError",
     "OverloadedError",
     "PermissionDeniedError",
     "Price",
@@ -77,6 +90,7 @@ __all__ = [
     "UnprocessableEntityError",
     "UnsupportedRequestError",
     "__version__",
+    "omit",
     "prices_of",
     "run",
 ]

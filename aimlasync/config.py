@@ -6,7 +6,8 @@ Plain data without I/O. It may import `headers`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal, TypedDict
+from types import NoneType
+from typing import Any, Literal, Protocol, TypedDict
 
 import msgspec
 
@@ -62,6 +63,8 @@ class Timeout(msgspec.Struct, frozen=True, kw_only=True):
 
     total: float | None = 600.0
     """From the call until its answer or the end of its stream, with queueing, all attempts and all backoffs."""
+    answer: float | None = None
+    """In place of `total` for an answer that is not streamed; None leaves `total`."""
     connect: float | None = 10.0
     """Making one connection."""
     first_token: float | None = None
@@ -81,11 +84,28 @@ class Timeout(msgspec.Struct, frozen=True, kw_only=True):
             if value is not None and not value > 0:
                 raise ValueError(f"timeout {name} must be above zero, not {value}")
 
-    def but(self, total: float | Timeout | None) -> Timeout:
-        """Return the bounds of one call: another `Timeout`, or these with another `total`."""
+    def but(self, total: float | Timeout | TimeoutOfHttpx | None) -> Timeout:
+        """Return the bounds of one call: another `Timeout`, or these with another `total`.
+
+        The `read` of an httpx.Timeout bounds an answer that is not streamed, and each gap of a stream.
+        """
         if isinstance(total, Timeout):
             return total
-        return msgspec.structs.replace(self, total=total)
+        if total is not None and not isinstance(total, (int, float)) and hasattr(total, "read"):
+            read, connect = total.read, total.connect
+            if read is None:
+                return msgspec.structs.replace(
+                    self, total=None, answer=None, connect=connect, first_token=None, idle=None
+                )
+            return msgspec.structs.replace(self, answer=read, connect=connect, first_token=read, idle=read)
+        return msgspec.structs.replace(self, total=total, answer=None)
+
+
+class TimeoutOfHttpx(Protocol):
+    """What is read of an httpx.Timeout, which users of AsyncOpenAI give."""
+
+    connect: float | None
+    read: float | None
 
 
 Priority = Literal["interactive", "bulk"]
@@ -100,8 +120,8 @@ Structured = Mode | Literal["auto"]
 class CallOptions(TypedDict, total=False):
     """Options of one call that are not sent to the model."""
 
-    timeout: Timeout | float | None
-    """The total in seconds, or all bounds."""
+    timeout: Timeout | TimeoutOfHttpx | float | None
+    """The total in seconds, or all bounds; also an httpx.Timeout."""
     extra_headers: Mapping[str, str] | None
     extra_query: Mapping[str, Any] | str | None
     """Added to the URL: a mapping, or a text that is quoted already. Values may be lists and mappings."""
@@ -120,13 +140,27 @@ class CallOptions(TypedDict, total=False):
     """Calls with the same key go to the same endpoint while it is healthy, to use its prompt cache."""
 
 
+NOT_GIVEN = omit = None
+"""None, by the names that AsyncOpenAI's users know: a parameter that is not sent."""
+
+NotGiven = Omit = NoneType
+"""The type of `NOT_GIVEN`."""
+
+
+def is_given(value: Any) -> bool:
+    """Whether `value` is anything but the NOT_GIVEN or `omit` of another SDK."""
+    return type(value).__name__ not in ("NotGiven", "Omit")
+
+
 def check_headers(options: Any) -> None:
     """Check a call's `extra_headers`, and hide their values from tracebacks.
 
     Raises ValueError for a header that cannot be sent.
     """
-    if options.get("extra_headers") is not None:
+    if options.get("extra_headers") is not None and is_given(options["extra_headers"]):
         options["extra_headers"] = Headers.hiding(options["extra_headers"])
+        if not all(map(is_given, options["extra_headers"].values())):
+            options["extra_headers"] = Headers({k: v for k, v in options["extra_headers"].items() if is_given(v)})
         options["extra_headers"] = options["extra_headers"].checked("extra_headers")
 
 

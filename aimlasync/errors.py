@@ -11,6 +11,7 @@
     │  ├─ InsufficientCreditError       402, or 403 out of credit
     │  ├─ PermissionDeniedError         403
     │  ├─ NotFoundError                 404
+    │  ├─ ConflictError                 409
     │  ├─ UnprocessableEntityError      422
     │  ├─ RateLimitError                429
     │  └─ InternalServerError           5xx
@@ -26,7 +27,9 @@
     ClientClosedError(RuntimeError)     misuse: the client is closed
 
 No third-party exception is ever chained, since those of aiohttp carry the Authorization header, and no error holds a
-secret. It has no I/O and imports nothing of this library but the type of `info`.
+secret. The names that AsyncOpenAI has besides are aliases: `OpenAIError` and `APIError` of AimlasyncError,
+`LengthFinishReasonError` of AnswerTruncatedError, `ContentFilterFinishReasonError` of AnswerRefusedError.
+It has no I/O; it imports the type of `info`, and `http_response` when it is asked for.
 """
 
 from __future__ import annotations
@@ -36,6 +39,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 
 if TYPE_CHECKING:
+    from aimlasync.http_response import HttpResponse
     from aimlasync.info import Info
 
 Phase = Literal["total", "connect", "first_token", "idle", "attempt"]
@@ -48,6 +52,10 @@ class AimlasyncError(Exception):
     """Whether the same request may succeed when it is sent again."""
     run: Any = None
     """The state of an agent's run that this error ended; None outside of runs."""
+    code: str | None = None
+    type: str | None = None
+    param: str | None = None
+    _body: Any = None
 
     def __init__(self, message: str, *, info: Info | None = None, billed: bool | None = None) -> None:
         super().__init__(message)
@@ -60,6 +68,22 @@ class AimlasyncError(Exception):
         """Append an explanation to the message."""
         self.message = f"{self.message}; {why}"
         self.args = (self.message,)
+
+    @property
+    def body(self) -> Any:
+        """The body of the response, decoded where it is JSON, else a str; None without one.
+
+        Of an object, `body["message"]` is also that of its `error`, which is all that AsyncOpenAI calls the body.
+        """
+        if not isinstance(self._body, dict):
+            return self._body
+        from aimlasync.http_response import ErrorBody
+
+        return ErrorBody(self._body)
+
+    @body.setter
+    def body(self, body: Any) -> None:
+        self._body = body
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Errors are pickled between processes (Ray, multiprocessing), and the default would call __init__ with the
@@ -141,8 +165,7 @@ class APIStatusError(AimlasyncError):
     ) -> None:
         super().__init__(message, info=info, billed=billed)
         self.status = status
-        self.body = body
-        """The body, decoded where it is JSON, else a str."""
+        self._body = body
         self.raw = raw
         """The bytes of the body, up to 1 MiB."""
         self.code = code
@@ -157,6 +180,13 @@ class APIStatusError(AimlasyncError):
     def status_code(self) -> int:
         """`.status`, by the name that AsyncOpenAI uses."""
         return self.status
+
+    @property
+    def response(self) -> HttpResponse:
+        """Status, headers and body, in the shape of an httpx.Response."""
+        from aimlasync.http_response import HttpResponse
+
+        return HttpResponse(self.status, {} if self.info is None else self.info.headers, self.raw)
 
 
 class BadRequestError(APIStatusError):
@@ -184,6 +214,10 @@ class PermissionDeniedError(APIStatusError):
 
 class NotFoundError(APIStatusError):
     """404: no such path or model."""
+
+
+class ConflictError(APIStatusError):
+    """409: the request is at odds with another one, or with what the server keeps."""
 
 
 class UnprocessableEntityError(APIStatusError):
@@ -227,6 +261,11 @@ class AnswerError(APIResponseValidationError):
         super().__init__(message, raw=raw, info=info, billed=True)
         self.reply = reply
 
+    @property
+    def completion(self) -> Any:
+        """`.reply`, by the name that AsyncOpenAI uses."""
+        return self.reply
+
 
 class AnswerRefusedError(AnswerError):
     """The model refused, or a content filter cut the answer."""
@@ -262,7 +301,7 @@ class StreamError(AimlasyncError):
         self.type = type
         self.retry_after = retry_after
         """Seconds the server asked to wait, None when it did not."""
-        self.body = body
+        self._body = body
         self.retryable = retryable
 
 
@@ -293,3 +332,9 @@ class BudgetExceededError(AimlasyncError):
 
 class ClientClosedError(RuntimeError):
     """The client was used after `close`."""
+
+
+# The names that AsyncOpenAI has besides.
+OpenAIError = APIError = AimlasyncError
+LengthFinishReasonError = AnswerTruncatedError
+ContentFilterFinishReasonError = AnswerRefusedError

@@ -109,7 +109,7 @@ class Transport:
                 content or None,
                 query=request.url.query.decode("ascii"),
                 extra_headers=_request_headers(request.headers, is_json=is_pipeline, own=route.base_url is not None),
-                timeout=_timeout(route.client.timeout, request.extensions.get("timeout") or {}, content),
+                timeout=_timeout(route.client.timeout, request.extensions.get("timeout") or {}),
             )
         except (AimlasyncError, ValueError) as failed:
             error = failed
@@ -244,22 +244,12 @@ def _request_headers(headers: Any, *, is_json: bool, own: bool) -> Headers:
     return sent
 
 
-class _Body(msgspec.Struct):
-    stream: bool | None = None
-
-
-def _timeout(default: Timeout, requested: Mapping[str, float | None], content: bytes) -> Timeout:
+def _timeout(default: Timeout, requested: Mapping[str, float | None]) -> Timeout:
     """Return the client's timeout with the values that a request sets."""
     read, connect = requested.get("read"), requested.get("connect") or default.connect
     if not read:
-        return Timeout(total=default.total, connect=connect, first_token=default.first_token, idle=default.idle)
-    try:
-        streams = msgspec.json.decode(content, type=_Body).stream
-    except ValueError:
-        streams = False
-    if streams:
-        return Timeout(total=default.total, connect=connect, first_token=read, idle=read)
-    return Timeout(total=read, connect=connect, idle=read)
+        return msgspec.structs.replace(default, connect=connect)
+    return msgspec.structs.replace(default, answer=read, connect=connect, first_token=read, idle=read)
 
 
 # The response

@@ -17,7 +17,10 @@ from aimlasync.simulator import Simulator, serve_in_thread
 from aimlasync.transport.aiohttp_session import AiohttpTransport
 from tests.support.servers import KEY
 
-_OURS = ("AIML_API_KEY", "AIMLAPI_API_KEY", "BYTESPIKE_API_KEY", "AIML_API_URL", "BYTESPIKE_API_URL")
+_OURS = (
+    *("AIML_API_KEY", "AIMLAPI_API_KEY", "BYTESPIKE_API_KEY", "AIML_API_URL", "BYTESPIKE_API_URL"),
+    *("OPENAI_API_KEY", "OPENAI_BASE_URL", "OPENAI_ORG_ID", "OPENAI_PROJECT_ID"),
+)
 
 
 @pytest.fixture(params=[False, True], ids=["asyncio", "uvloop"])

@@ -2,14 +2,6 @@
 
 It is arithmetic without I/O, asyncio or a clock; the caller passes `now` (one monotonic clock, in seconds). It may
 import `admission.bound` and `admission.refusals`.
-
-Latency is no signal: a model's latency follows the length of its answer. A refusal of an attempt that was sent before
-the last cut tells nothing new, else a burst of N refusals would cut N times (one cut per congestion epoch). A refusal
-speaks of one of the two bounds, and `admission.refusals` tells which. While that is not sure, a refusal cuts both.
-When it is sure, a refusal cuts one bound, and the other is in slow start, so that it does not limit a probe. A refused
-probe costs the caller an attempt. So probes are paid for: each answer earns a little credit, each refusal takes
-`_PRICE` of it, and only a limit without debt may probe. Debt beyond `_patience` is forgiven: little at first, when the
-bounds are guesses, and more after each refused probe, which confirms them.
 """
 
 from __future__ import annotations
@@ -84,6 +76,14 @@ class AdaptiveLimit:
 
     With `limit`, that many attempts may be in flight at all times, and nothing is learned. `is_rated` tells that the
     user stated a rate limit, which the limiter enforces.
+
+    Latency is no signal: a model's latency follows the length of its answer. A refusal of an attempt that was sent
+    before the last cut tells nothing new, else a burst of N refusals would cut N times (one cut per congestion epoch).
+    A refusal speaks of one of the two bounds, and `admission.refusals` tells which. While that is not sure, a refusal
+    cuts both. When it is sure, a refusal cuts one bound, and the other is in slow start, so that it does not limit a
+    probe. A refused probe costs the caller an attempt. So probes are paid for: each answer earns a little credit, each
+    refusal takes `_PRICE` of it, and only a limit without debt may probe. Debt beyond `_patience` is forgiven: little
+    at first, when the bounds are guesses, and more after each refused probe, which confirms them.
     """
 
     __slots__ = (

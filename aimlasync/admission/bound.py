@@ -10,20 +10,23 @@ from __future__ import annotations
 
 import math
 
-# What each constant is for, and what breaks without it. Measured on the grid of tests/test_concurrency.py (54 unknown
-# servers; seeds other than the test's): goodput .978 of what the server can do, .61 % refused, 4 cells miss the target.
+# What each constant is for, and what breaks without it. Measured on the grid of tests/admission/test_adaptive.py (54
+# unknown servers; seeds other than the test's): goodput .978 of what the server can do, .61 % refused, 4 cells miss the
+# target.
 #
-# constant         without it              what breaks MAX              no cap                  the limit grows without
-# end where nothing limits it MIN_RATE         0.001 per second        after an outage the rate never recovers (goodput
-# 0) CUT              0.9                     5 per second, burst of 0.1 s, answers in 2 s: goodput .61; 5 % refused
-# _RECOVER         1, as in slow start     100 per second, burst of 0.1 s, answers in 2 s: goodput .70 _GROW
-# 0.25                    slow start no longer doubles per round trip; a halved limit: .95 for .99 _GROW_RATE       1
-# 10 per second, burst of 0.1 s, answers in 2 s: goodput .69 _PROBE_SHARE     0.1                     5 per second,
-# answers in 2 s: goodput .54 _PROBE_ROUNDS    1                       5 per second, answers in 2 s: goodput .45; 10
-# cells miss the target _LEAP            1                       a rate that doubled is found late: .80 of it for .98
-# _MAX_LEAP        infinite                a limit that halved: .92 for .99 _FAR             1
-# goodput .975, 5 cells miss the target _SETTLED         0                       5 per second, burst of 0.1 s, answers
-# in 2 s: goodput .92 (the test's seeds)
+#   constant         without it              what breaks
+#   MAX              no cap                  the limit grows without end where nothing limits it
+#   MIN_RATE         0.001 per second        after an outage the rate never recovers (goodput 0)
+#   CUT              0.9                     5 per second, burst of 0.1 s, answers in 2 s: goodput .61; 5 % refused
+#   _RECOVER         1, as in slow start     100 per second, burst of 0.1 s, answers in 2 s: goodput .70
+#   _GROW            0.25                    slow start no longer doubles per round trip; a halved limit: .95 for .99
+#   _GROW_RATE       1                       10 per second, burst of 0.1 s, answers in 2 s: goodput .69
+#   _PROBE_SHARE     0.1                     5 per second, answers in 2 s: goodput .54
+#   _PROBE_ROUNDS    1                       5 per second, answers in 2 s: goodput .45; 10 cells miss the target
+#   _LEAP            1                       a rate that doubled is found late: .80 of it for .98
+#   _MAX_LEAP        infinite                a limit that halved: .92 for .99
+#   _FAR             1                       goodput .975, 5 cells miss the target
+#   _SETTLED         0                       5 per second, burst of 0.1 s, answers in 2 s: goodput .92 (test's seeds)
 
 MAX = 4096.0
 # Attempts per second. A server that takes fewer should say Retry-After. It also bounds the delay between attempts.

@@ -3,23 +3,6 @@
 `held_by` names what the next attempt waits for; users see it as `limited_by` of `client.statistics()`. How long one
 call waited is in its `info.timing`: `queued` for the concurrency limit, `limited` for a rate limit or a pause. It is
 arithmetic on the event loop's clock, without I/O. It may import `config`, `quota` and the other files of this package.
-
-An attempt is admitted in the instant in which all of these hold:
-
- - Fewer than `limit` attempts are in flight.
- - The sliding windows have room: in no minute more is sent than the rate limits allow. An attempt counts at its
-   estimated tokens, and at its real tokens as soon as they are known.
- - The token buckets have room: they spread over the minute what the windows would allow at once.
- - The learned rate, where there is one, allows the next attempt.
- - There is no pause. A pause holds for the whole endpoint, and no caller that is cancelled ends it.
-
-Only the head of the queue is tried, so that small requests cannot starve a large one. A waiting call holds nothing, and
-its tokens are estimated again each time it is tried: an estimate made before the first answer may be far off.
-A request larger than the bucket is admitted when the bucket is full, and the requests behind it pay the rest (pay
-forward). A request larger than a minute's limit is sent alone in its minute. After an attempt, the difference between
-its estimated and its real tokens becomes debt, or credit for later attempts, at most a minute's worth.
-With a shared quota (`quota.lease`), the shared place keeps the windows and buckets, and an attempt takes its part of a
-lease instead. The queue, the concurrency limit and the pauses remain here.
 """
 
 from __future__ import annotations
@@ -72,6 +55,23 @@ class Limiter:
 
     `learned_rate` is told of every admission in the instant in which it is made. With `leases` the rate limits are
     shared with other processes, and the shared place keeps the windows and buckets.
+
+    An attempt is admitted in the instant in which all of these hold:
+
+     - Fewer than `limit` attempts are in flight.
+     - The sliding windows have room: in no minute more is sent than the rate limits allow. An attempt counts at its
+       estimated tokens, and at its real tokens as soon as they are known.
+     - The token buckets have room: they spread over the minute what the windows would allow at once.
+     - The learned rate, where there is one, allows the next attempt.
+     - There is no pause. A pause holds for the whole endpoint, and no caller that is cancelled ends it.
+
+    Only the head of the queue is tried, so that small requests cannot starve a large one. A waiting call holds nothing,
+    and its tokens are estimated again each time it is tried: an estimate made before the first answer may be far off. A
+    request larger than the bucket is admitted when the bucket is full, and the requests behind it pay the rest (pay
+    forward). A request larger than a minute's limit is sent alone in its minute. After an attempt, the difference
+    between its estimated and its real tokens becomes debt, or credit for later attempts, at most a minute's worth. With
+    a shared quota (`quota.lease`), the shared place keeps the windows and buckets, and an attempt takes its part of a
+    lease instead. The queue, the concurrency limit and the pauses remain here.
     """
 
     __slots__ = (

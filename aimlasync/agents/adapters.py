@@ -25,7 +25,7 @@ from aimlasync.chat.types import ChatCompletion
 from aimlasync.endpoints.providers import VENDORS
 from aimlasync.responses.items import FunctionCall, OutputMessage, ReasoningItem
 from aimlasync.responses.types import RUNNING, Response
-from aimlasync.structured.answer_text import is_answer_tool
+from aimlasync.structured.answer_text import is_answer
 from aimlasync.structured.schema import Format
 from aimlasync.wire.as_sent import sendable
 from aimlasync.wire.base import Unknown
@@ -116,9 +116,9 @@ class ChatAdapter:
         unique = call_ids(run.items, f"call_{run.turns}")
         calls = []
         for number, call in enumerate(message.tool_calls or ()):
-            if call.custom is None and is_answer_tool(call.function.name):
+            if is_answer(call):
                 # It goes into the history as the text that it stands for: nobody answers this call.
-                turn.text = call.function.arguments
+                turn.text = item["content"] = call.function.arguments or turn.text
                 continue
             called = call.function if call.custom is None else call.custom
             arguments = call.function.arguments if call.custom is None else call.custom.input
@@ -200,9 +200,9 @@ class ResponsesAdapter:
         drops_reasoning = False
         for number, item in enumerate(reply.output):
             said = item.to_dict()
-            if isinstance(item, FunctionCall) and is_answer_tool(item.name):
+            if isinstance(item, FunctionCall) and is_answer(item):
                 # It goes into the history as the text that it stands for: nobody answers this call.
-                turn.text = item.arguments
+                turn.text = item.arguments or turn.text
                 turn.items.append({"type": "message", "role": "assistant", "content": turn.text})
             elif isinstance(item, FunctionCall):
                 # A server that stores the response knows the call by its own id.

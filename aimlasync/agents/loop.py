@@ -7,7 +7,8 @@
 
 One loop serves `run` and `stream` and both endpoints; it uses the client through its public names. When the loop ends
 in an error or is cancelled, at whatever await, the run holds what was done until then and nothing keeps running: tools
-are children of a task group, and a model call ends with its await.
+are children of a task group, and a model call ends with its await. It may import the files above it in the package's
+list, `structured.answer_text`, `cost.budget` and `errors`.
 """
 
 from __future__ import annotations

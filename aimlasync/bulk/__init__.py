@@ -1,7 +1,7 @@
-"""Jobs of many rows: read them, ask about each, lose no answer and pay for none twice.
+"""Jobs of many rows: one request for each row, no answer lost, and none paid for twice.
 
-A caller of the client, by its public names; importing it imports no command line and no simulator. A room imports those
-above it, never one below:
+It uses the client by its public names, and imports no command line and no simulator. A room imports those above it,
+never one below:
 
 input     a file or stream as rows: CSV, JSONL, Parquet; a shard of them
 tasks     what is asked about a row, how its answer is read, and the result

@@ -44,6 +44,7 @@ from aimlasync.bulk.output.target import OverwriteError, Target, check_place
 from aimlasync.bulk.progress.summary import Summary
 from aimlasync.bulk.tasks.answer_schema import form_of
 from aimlasync.bulk.tasks.classification import ClassifyTask
+from aimlasync.bulk.tasks.labels import is_labels
 from aimlasync.bulk.tasks.request import Request, request_of
 from aimlasync.bulk.tasks.result import Read, Result
 from aimlasync.bulk.tasks.tasks import BatchTask, Task
@@ -106,9 +107,10 @@ def classify(
     """Ask for the label of each text and iterate the results: `result.label`, or `result.error`.
 
     A text is a string, or a row as a dict whose column `text` holds it. `labels` are names, names with their
-    meanings, or a type (Struct, dataclass, TypedDict) to fill in. `options` are those of `ClassifyTask`.
+    meanings, an Enum or a Literal, or a type (Struct, dataclass, TypedDict) to fill in. `options` are those of
+    `ClassifyTask`.
     """
-    if isinstance(labels, type):
+    if isinstance(labels, type) and not is_labels(labels):
         task = ClassifyTask(form=form_of(labels), model=model, text=text, **options)
     else:
         task = ClassifyTask(labels=labels, model=model, text=text, multi=multi, **options)

@@ -76,8 +76,8 @@ class Call:
             return bool(name and self.arguments and arguments) and not begins_object and not self.is_whole()
         if not (name or has_new_id or begins_object) or not arguments.strip() or not self.is_whole():
             return True
-        # Text behind an object that has ended: another call, unless it says the same again.
-        return not name and not has_new_id and self._repeats(arguments)
+        # Text behind an object that has ended: another call, unless it says the same again by its id or without a name.
+        return not has_new_id and (not name or bool(piece.id)) and self._repeats(arguments)
 
     def is_whole(self) -> bool:
         """Whether the arguments are an object that has ended. Each piece is searched once."""

@@ -8,6 +8,7 @@ model_context_window_exceeded, refusal, tool_use), Gemini's FinishReason, Mistra
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -68,6 +69,7 @@ _ENDINGS: dict[Ending, tuple[str, ...]] = {
         "image_other",
     ),
 }
+_BETWEEN = re.compile(r"[-\s]+")
 _MEANING: dict[str, Ending] = {word: ending for ending, words in _ENDINGS.items() for word in words}
 
 
@@ -75,7 +77,12 @@ def ending_of(finish_reason: str | None) -> Ending:
     """Return what a finish reason means."""
     if finish_reason is None:
         return "unknown"
-    return _MEANING.get(finish_reason.lower(), "unknown")
+    known = _MEANING.get(finish_reason)
+    if known is None:
+        # Other spellings of the words: "FinishReason.MAX_TOKENS", "content-filter".
+        word = finish_reason.rpartition(".")[2].strip().lower()
+        known = _MEANING.get(_BETWEEN.sub("_", word), "unknown")
+    return known
 
 
 def says_something(choice: Mapping[str, Any]) -> bool:

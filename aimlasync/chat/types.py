@@ -264,7 +264,7 @@ class Message(Open):
 class Choice(Open):
     """One answer; `finish_reason` is stop, length, tool_calls, content_filter, or a word of the server's own."""
 
-    index: int = 0
+    index: int = msgspec.field(default_factory=int)
     message: Message = msgspec.field(default_factory=Message)
     finish_reason: str | None = None
     logprobs: Logprobs | None = None

@@ -1,4 +1,7 @@
-"""aimlasync bulk: any request for each row of a file. Turns options into a task and a job; `run_job` runs it."""
+"""aimlasync bulk: any request for each row of a file.
+
+It turns options into a task and a job, which `run_job` runs. It may import bulk and the shared files of `cli`.
+"""
 
 from __future__ import annotations
 

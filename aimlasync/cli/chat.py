@@ -1,4 +1,7 @@
-"""aimlasync chat: one question, its answer as it arrives. stdout carries the answer alone."""
+"""aimlasync chat: one question, and its answer as it arrives. stdout has the answer alone.
+
+It may import the client, its streams, the structs of `chat` and `responses`, and `options`.
+"""
 
 from __future__ import annotations
 

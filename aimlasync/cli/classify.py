@@ -1,6 +1,7 @@
-"""aimlasync classify: a label for each row of a table. Turns options into a task and a job; `run_job` runs it.
+"""aimlasync classify: a label for each row of a table.
 
-Without a key it runs on the built-in simulator, and says so: this is for a first look, and no other command does it.
+It turns options into a task and a job, which `run_job` runs. Without a key it runs on the built-in simulator, and says
+so: this is for a first look, and no other command does it. It may import bulk and the shared files of `cli`.
 """
 
 from __future__ import annotations

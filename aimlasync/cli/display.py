@@ -1,4 +1,4 @@
-"""What people see of a job: a live view while it runs, a summary when it ends; both on stderr.
+"""What is on the screen of a job: a live view while it runs, a summary when it ends; both on stderr.
 
 Shows numbers, labels and messages of errors, and never a prompt or a text. The live view is on a terminal alone, and
 not where the rows themselves go to that terminal. Colours are of the eight that every theme has, on text that reads
@@ -71,7 +71,7 @@ class ProgressDisplay:
         self._job = job
         if job.pending == 0:
             if self._mode == "json":
-                self._print_json(job.snapshot())
+                self._print_end(job)
             yield
             return
         if self._live is not None:
@@ -85,7 +85,7 @@ class ProgressDisplay:
             if self._timer is not None:
                 self._timer.cancel()
             if self._mode == "json":
-                self._print_json(job.snapshot())
+                self._print_end(job)
             if self._live is not None:
                 self._live.stop()
 
@@ -139,6 +139,13 @@ class ProgressDisplay:
             self.note(progress_line(self._title, snapshot))
         wait = _JSON if self._mode == "json" else _LIVE
         self._timer = asyncio.get_running_loop().call_later(wait, self._refresh)
+
+    def _print_end(self, job: Job) -> None:
+        """Print the last snapshot, with the rows of each label and how many of those judged are right."""
+        totals, quality = job.totals, job.totals.quality
+        labels = {"labels": dict(totals.labels)} if totals.labelled else {}
+        judged = {"judged": quality.judged, "right": quality.right} if job.options.gold is not None else {}
+        click.echo(_encode({**msgspec.to_builtins(job.snapshot()), **labels, **judged}), err=True)
 
     def _print_json(self, snapshot: Snapshot) -> None:
         click.echo(_encode(snapshot), err=True)

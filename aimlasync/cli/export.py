@@ -14,7 +14,7 @@ from aimlasync.bulk.output.merge import merge as merge_journals
 from aimlasync.bulk.output.result_rows import results_as_rows
 from aimlasync.bulk.output.streams import is_stream
 from aimlasync.bulk.tasks.tasks import id_of
-from aimlasync.cli.files import FORMATS, excel_option, reading_options
+from aimlasync.cli.files import FORMATS, check_journal, excel_option, reading_options
 from aimlasync.cli.options import counted, overwrite_option
 
 _RESULTS = ", ".join(RESULTS)
@@ -56,6 +56,7 @@ def export(
 
     What an earlier command wrote there from the same journal is replaced; any other file is left alone.
     """
+    check_journal(journal)
     column = id_ or id_column(journal)
     with (
         closing(results_as_rows(open_source(input_, reading=reading)))
@@ -87,6 +88,8 @@ def export(
 @overwrite_option
 def merge(journals: tuple[str, ...], output: str, overwrite: bool) -> None:
     """Put the journals of shards together, one line for each row."""
+    for journal in journals:
+        check_journal(journal)
     merged = merge_journals(journals, output, overwrite=overwrite)
     twice = f", {merged.duplicates:,} answered twice" if merged.duplicates else ""
     failed = f", {merged.failed:,} failed" if merged.failed else ""

@@ -1,10 +1,11 @@
 """What FILE and -o mean on the command line, for every command that reads rows and writes them; `-` is stdin or stdout.
 
-Opens and checks through bulk's input and output rooms.
+The files are opened and checked by bulk's input and output rooms. It may import these and `options`.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -95,6 +96,12 @@ def said_text(said: str | None, option: str) -> str | None:
     except OSError as error:
         what = f"{option} {said}: {error.strerror or type(error).__name__}"
         raise WrongUseError(f"{what}; name a file of text after @, or write @@ for a text that begins with @") from None
+
+
+def check_journal(path: str) -> None:
+    """Raise WrongUseError for the table of a job, where its journal is meant."""
+    if not os.path.exists(f"{path}.manifest") and os.path.exists(f"{path}.journal.manifest"):
+        raise WrongUseError(f"{path} is the output of a job, and no journal; its journal is {path}.journal")
 
 
 def is_file(output: str) -> bool:

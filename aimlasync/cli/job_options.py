@@ -1,6 +1,7 @@
 """The options that `classify` and `bulk` share, and what they say about how a job runs.
 
-Turns flags into values; asks the vendor for nothing but its list of prices, where money is capped.
+It turns flags into values, and requests nothing but the vendor's list of prices, where money is capped. It may import
+the values of a job, and `options`.
 """
 
 from __future__ import annotations

@@ -105,17 +105,17 @@ def _per_label(quality: Quality) -> Table:
 def _confusion(quality: Quality, width: int) -> Table | None:
     """The right labels down and the given ones across, by number where names are too wide; None where neither fits."""
     rows, labels = quality.confusion(), quality.columns
-    side = min(NAME, 2 + max((len(value) for value, _ in rows), default=0))
-    named = max(side, len("  right \\ given")) + sum(2 + max(4, min(len(label), _HEAD)) for label in labels)
-    if named <= width:
-        heads, numbers = labels, [""] * len(labels)
-    else:
-        numbers = [f"{at} " for at in range(1, len(labels) + 1)]
-        cell = max(4, *(len(f"{count:,}") for _, counts in rows for count in counts))
-        if NAME + (2 + cell) * len(labels) > width:
+    corner, longest = "  right \\ given", max((len(value) for value, _ in rows), default=0)
+    cell = max(4, *(len(f"{count:,}") for _, counts in rows for count in counts))
+    side = max(len(corner), min(NAME, 2 + longest))
+    heads, numbers = labels, [""] * len(labels)
+    if side + sum(2 + max(cell, min(len(label), _HEAD)) for label in labels) > width:
+        heads = [f"{at}" for at in range(1, len(labels) + 1)]
+        numbers = [f"{head} " for head in heads]
+        side = max(len(corner), min(NAME, 2 + len(numbers[-1]) + longest))
+        if side + (2 + cell) * len(labels) > width:
             return None
-        heads = [number.strip() for number in numbers]
-    table, add = _table(1, ["  right \\ given", *heads])
+    table, add = _table(1, [corner, *heads])
     numbers += [""] * (len(rows) - len(numbers))
     for number, (value, counts) in zip(numbers, rows[: len(labels) + MAX_LINES], strict=False):
         cells = [

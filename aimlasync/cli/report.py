@@ -8,26 +8,33 @@ from __future__ import annotations
 import click
 
 from aimlasync.bulk.input.rows import InputError
+from aimlasync.bulk.output.evaluate import evaluate
 from aimlasync.bulk.output.streams import is_stream
 from aimlasync.bulk.output.target import Target
 from aimlasync.bulk.report import ReportError, collect, render
+from aimlasync.cli.files import check_journal
 from aimlasync.cli.options import WrongUseError, overwrite_option
 
 
 @click.command()
 @click.argument("journal", metavar="JOURNAL")
 @click.option("-o", "--output", metavar="PATH", help="Where the page goes, - is stdout.  [default: JOURNAL.html]")
+@click.option("--gold", metavar="COLUMN", help="The right labels: adds accuracy, F1 and confusion.")
+@click.option("--input", "input_", metavar="FILE", help="The rows with --gold; by default those that the job read.")
 @overwrite_option
-def report(journal: str, output: str | None, overwrite: bool) -> None:
-    """Write one HTML page about a job: rows, speed, latency, errors, tokens, cost, labels.
+def report(journal: str, output: str | None, gold: str | None, input_: str | None, overwrite: bool) -> None:
+    """Write one HTML page about a job: what was asked, labels, quality, cost and failures; then speed and latency.
 
-    JOURNAL is the file beside a job's output. The page holds labels, row ids and error messages, and no other text; it
-    loads nothing from anywhere.
+    JOURNAL is the file beside a job's output. The page holds labels, row ids, error messages, and numbers and listed
+    values of answers in a schema, but no prompt and no other text of an answer; it loads nothing from anywhere.
     """
+    if input_ is not None and gold is None:
+        raise WrongUseError("--input has the rows with the right labels; say which column with --gold COLUMN")
+    check_journal(journal)
     path = output or f"{journal}.html"
     target = Target(path, journal=journal, overwrite=overwrite, option="-o")
     try:
-        found = collect(journal)
+        found = collect(journal, quality=None if gold is None else evaluate(journal, gold, input=input_))
     except ReportError as error:
         raise WrongUseError(str(error)) from None
     except (FileNotFoundError, IsADirectoryError) as error:

@@ -2,7 +2,7 @@
 
 `printable` decides what a terminal is given: stderr goes through it always, standard output where it is a terminal; a
 pipe or a file gets the exact text. `attached` puts this between the commands and the system, so that no command need
-think of it. An error of stderr is ignored, because a message is not worth a job. Imports rich.
+think of it. An error of stderr is ignored, so that a message that cannot be printed stops no job. Imports rich.
 """
 
 from __future__ import annotations

@@ -131,10 +131,18 @@ class Call(msgspec.Struct, eq=False):
         return self.timeout.first_token if self.streams else None
 
     @property
+    def bound(self) -> float | None:
+        """Seconds that the whole of it may take, None without a bound."""
+        timeout = self.timeout
+        return timeout.total if timeout.answer is None or self.streams else timeout.answer
+
+    @property
     def deadline(self) -> float | None:
         """When the whole of it must be over, None for never."""
-        total = self.timeout.total
-        return None if total is None else self.started + total
+        timeout = self.timeout
+        if timeout.answer is not None and not self.streams:
+            return self.started + timeout.answer
+        return None if timeout.total is None else self.started + timeout.total
 
     @property
     def max_output(self) -> int | None:

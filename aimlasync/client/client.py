@@ -16,11 +16,12 @@ from aimlasync.client.balancer import Balancer
 from aimlasync.client.call import Settings
 from aimlasync.client.drain import Waits
 from aimlasync.client.observer import Observer
+from aimlasync.client.openai_names import Answer, OpenAINames, ids_headers, no_http_client
 from aimlasync.client.pipeline import Pipeline
 from aimlasync.client.resources import Chat, Models, Responses, balance
-from aimlasync.config import CallOptions, Limits, Timeout, check_headers
+from aimlasync.config import CallOptions, Limits, Timeout, TimeoutOfHttpx, check_headers
 from aimlasync.cost.budget import Budget
-from aimlasync.endpoints.endpoint import Endpoint, default_endpoints, proxy_secrets
+from aimlasync.endpoints.endpoint import Endpoint, KeySource, default_endpoints, proxy_secrets
 from aimlasync.endpoints.statistics import EndpointStatistics
 from aimlasync.headers import Headers, keyless
 from aimlasync.resilience.hedging import Hedge, Hedging
@@ -33,10 +34,11 @@ if TYPE_CHECKING:
     from aimlasync.client.passthrough import Forwarded
 
 
-class AsyncClient:
+class AsyncClient(OpenAINames):
     """A client for chat/completions and responses; one per event loop, shared by all its tasks.
 
-    Keys come from AIML_API_KEY or BYTESPIKE_API_KEY unless `api_key` or `endpoints` says otherwise.
+    Keys come from AIML_API_KEY, BYTESPIKE_API_KEY or OPENAI_API_KEY, the first that is set, unless `api_key` or
+    `endpoints` says otherwise. `api_key` may be a function, also an async one, that is called before each attempt.
     `max_queue` calls may wait for an endpoint at most (an interactive call counts those of its kind alone),
     `max_queue_per_tenant` of them for one `tenant=`, and each for `max_wait` seconds; beyond that OverloadedError comes
     at once. Values of headers that look like a key (Authorization, Cookie, X-Api-Key, ...-Token) are cut out of errors;
@@ -47,13 +49,13 @@ class AsyncClient:
     @keyless
     def __init__(
         self,
-        api_key: str | None = None,
-        base_url: str | None = None,
+        api_key: str | KeySource | None = None,
+        base_url: str | Any = None,
         *,
         endpoints: Sequence[Endpoint] | None = None,
         limits: Limits | None = None,
         retry: Retry | None = None,
-        timeout: Timeout | float | None = None,
+        timeout: Timeout | TimeoutOfHttpx | float | None = None,
         validate: bool = True,
         default_headers: Mapping[str, str] | None = None,
         default_query: Mapping[str, Any] | None = None,
@@ -67,24 +69,34 @@ class AsyncClient:
         max_wait: float | None = None,
         budget: Budget | None = None,
         hedge: Hedge | None = None,
+        organization: str | None = None,
+        project: str | None = None,
+        http_client: None = None,
     ) -> None:
+        if http_client is not None:
+            no_http_client()
         if endpoints is not None and (api_key is not None or base_url is not None):
             raise ValueError("give endpoints=, or api_key= and base_url=, not both")
         if endpoints is None:
-            endpoints = default_endpoints(api_key, base_url, allow_http=allow_http)
+            url = None if base_url is None else str(base_url)
+            endpoints = default_endpoints(api_key, url, allow_http=allow_http)
         self.limits = limits or Limits()
+        secrets = Secrets(proxy_secrets(proxy), named=frozenset(name.lower() for name in secret_headers))
         balancer = Balancer(
             endpoints,
             self.limits,
             max_queue=max_queue,
             max_queue_per_tenant=max_queue_per_tenant,
             max_wait=max_wait,
-            secrets=Secrets(proxy_secrets(proxy), named=frozenset(name.lower() for name in secret_headers)),
+            secrets=secrets,
         )
+        self._secrets = secrets
         hedging = None if hedge is None else Hedging(hedge)
         self._pipeline = Pipeline(
             balancer, transport=transport, proxy=proxy, budget=budget, hedging=hedging, validate=validate
         )
+        if organization or project:
+            default_headers = {**ids_headers(organization, project), **(default_headers or {})}
         self._set(_changed(_USUAL, timeout, retry, max_retries, default_headers, default_query))
 
     def _set(self, settings: Settings) -> None:
@@ -97,19 +109,36 @@ class AsyncClient:
     def with_options(
         self,
         *,
-        timeout: Timeout | float | None = None,
+        timeout: Timeout | TimeoutOfHttpx | float | None = None,
         retry: Retry | None = None,
         max_retries: int | None = None,
         default_headers: Mapping[str, str] | None = None,
         default_query: Mapping[str, Any] | None = None,
+        api_key: str | KeySource | None = None,
+        base_url: str | Any = None,
+        organization: str | None = None,
+        project: str | None = None,
+        http_client: None = None,
     ) -> Self:
         """Return this client with other options.
 
-        Both share connections, limits and life: closing one closes the other.
+        Both share connections, limits and life: closing one closes the other. With `api_key` or `base_url` it shares
+        connections alone, learns limits of its own, and does not close the other. A key is not sent to the host of
+        another `base_url`.
         """
+        if http_client is not None:
+            no_http_client()
         other = copy.copy(self)
+        if api_key is not None or base_url is not None:
+            from aimlasync.client.elsewhere import elsewhere
+
+            other._pipeline = elsewhere(self._pipeline, self.limits, self._secrets, api_key, base_url)
+        if organization or project:
+            default_headers = {**ids_headers(organization, project), **(default_headers or {})}
         other._set(_changed(self._settings, timeout, retry, max_retries, default_headers, default_query))
         return other
+
+    copy = with_options
 
     @property
     def retry(self) -> Retry:
@@ -159,9 +188,9 @@ class AsyncClient:
         await self._pipeline.close()
 
     @property
-    def is_closed(self) -> bool:
-        """Whether `close` was called."""
-        return self._pipeline.is_closed
+    def is_closed(self) -> Answer:
+        """Whether `close` was called; `is_closed()` asks the same."""
+        return Answer(self._pipeline.is_closed)
 
     def __repr__(self) -> str:
         upstreams = ", ".join(repr(upstream)[len("<Upstream ") : -1] for upstream in self._pipeline.balancer.upstreams)
@@ -229,7 +258,7 @@ _USUAL = Settings(Retry(), Timeout(), Headers(), Waits())
 
 def _changed(
     settings: Settings,
-    timeout: Timeout | float | None,
+    timeout: Timeout | TimeoutOfHttpx | float | None,
     retry: Retry | None,
     max_retries: int | None,
     default_headers: Mapping[str, str] | None,

@@ -185,6 +185,15 @@ class JsonParser:
         return self._events.feed(held)
 
 
+def values_in(data: bytes) -> list[bytes]:
+    """Return the JSON values that stand in one event with nothing or line ends between them; what follows counts too.
+
+    Servers leave out the blank line that ends an event.
+    """
+    parser = JsonParser()
+    return [event.data for event in parser.feed(data) + parser.close()]
+
+
 def _bare(line: bytes) -> bytes:
     return line.strip(_SPACE).removeprefix(BOM_UTF8).lstrip(_SPACE)
 

@@ -57,6 +57,8 @@ class Forwarded:
         self.status = status
         self.headers = headers
         self.info = info
+        self.answer: Any = None
+        """The reply, or the stream, that the bytes are; None for a path that asks no model."""
         self.body: bytes | None = None
         """The whole answer, where it is here already; None for one that is still to be read."""
 
@@ -239,6 +241,22 @@ async def _through(
     if not isinstance(request, dict):
         raise refused("the body is no JSON object")
     receive_as = _RECEIVE[api, bool(request.get("stream"))]
+    below = None if found["path"] in _APIS else found["path"]
+    return await forwarded(pipeline, api, request, receive_as, options, settings, written=body, path=below)
+
+
+async def forwarded(
+    pipeline: Pipeline,
+    api: Api,
+    request: Mapping[str, Any],
+    receive_as: Callable[[Attempt], Awaitable[Any]],
+    options: CallOptions,
+    settings: Settings,
+    *,
+    written: bytes | None = None,
+    path: str | None = None,
+) -> Forwarded:
+    """Call as `Pipeline.call` does, and return the server's bytes of the answer."""
     seen: _Seen | None = None
 
     async def watched(attempt: Attempt) -> Any:
@@ -246,9 +264,13 @@ async def _through(
         attempt.reply = seen = _Seen(attempt.response)
         return await receive_as(attempt)
 
-    answer = await pipeline.call(
-        api, request, watched, options, settings, written=body, path=None if found["path"] in _APIS else found["path"]
-    )
+    answer = await pipeline.call(api, request, watched, options, settings, written=written, path=path)
+    body = _body_of(api, answer, seen)
+    body.answer = answer
+    return body
+
+
+def _body_of(api: Api, answer: Any, seen: _Seen | None) -> Forwarded:
     if isinstance(answer, Reply):
         # Without bytes of its own it is the sum of a stream that was not asked for.
         return _Whole(answer.info, answer.raw or encode(answer.to_dict()), "application/json")

@@ -103,6 +103,14 @@ class Pipeline:
             self._transport = LeanTransport() if self._proxy is None else AiohttpTransport(proxy=self._proxy)
         return loop, self._transport
 
+    def to(self, balancer: Balancer, transport: Transport) -> Pipeline:
+        """Return another way to send, with the same budget, hedging and observer."""
+        other = Pipeline(
+            balancer, transport=transport, budget=self.budget, hedging=self.hedging, validate=self._validate
+        )
+        other.observer = self.observer
+        return other
+
     def now(self) -> float:
         """Return the loop's time, 0.0 before there is a loop."""
         return 0.0 if self._loop is None else self._loop.time()
@@ -234,15 +242,15 @@ class Pipeline:
         # Outside the `except`, so that nothing is chained to it.
         before = f"; before that: {error.message}" if error is not None else ""
         waited = f", waiting for {call.waits_for}" if call.waits_for is not None else ""
-        raise APITimeoutError(
-            f"the call took longer than {call.timeout.total} s{waited}{before}", phase="total", info=info
-        )
+        raise APITimeoutError(f"the call took longer than {call.bound} s{waited}{before}", phase="total", info=info)
 
     async def _attempt(self, attempt: Attempt, receive: Receive[T], transport: Transport) -> T:
         """Make one attempt, and end it whichever way it goes."""
         call, upstream, info = attempt.call, attempt.target.upstream, attempt.info
         info.endpoint, info.vendor = upstream.endpoint.name, upstream.endpoint.provider.name
         try:
+            if upstream.endpoint.key_source is not None:
+                await upstream.renew_key()
             sent = self.send(transport, call, attempt.target)
             attempt.reply = reply = await (sent if call.first_token is None else within(call.first_token, sent))
             now = attempt.permit.loop.time()

@@ -1,4 +1,4 @@
-"""From an attempt whose response has begun to a reply, or a stream.
+"""Makes a reply, or a stream, of an attempt whose response has begun.
 
 It may import `call`, `failures`, `stream` and the structs of `chat` and `responses`; streams are loaded with their
 first use. Each function ends its attempt: it succeeds here, or the error that is raised makes it fail. A whole JSON

@@ -1,8 +1,8 @@
-"""What a user calls: `client.chat.completions`, `client.responses`, `client.models`.
+"""The methods that users call: `client.chat.completions`, `client.responses`, `client.models`.
 
 It may import `pipeline`, `receive` and what lies below. It turns keyword arguments into a body; the pipeline does the
-rest. The names are those that users of AsyncOpenAI know. A parameter given as None is not sent; one that is not known
-goes through `extra_body`, which also sends an explicit null.
+rest. The names are those that users of AsyncOpenAI know. A parameter given as None, or as its NOT_GIVEN or `omit`, is
+not sent; one that is not known goes through `extra_body`, which also sends an explicit null.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ from aimlasync.chat import types as chat
 from aimlasync.chat.types import ChatCompletion, ChatOptions, ChatParams
 from aimlasync.client import receive
 from aimlasync.client.call import Attempt, Settings
+from aimlasync.client.openai_names import RawAnswers
 from aimlasync.client.pipeline import Pipeline
 from aimlasync.client.plain_calls import ask
 from aimlasync.client.stored_responses import StoredResponses
-from aimlasync.config import CALL_OPTIONS, CallOptions, check_headers, close_to
+from aimlasync.config import CALL_OPTIONS, CallOptions, check_headers, close_to, is_given
 from aimlasync.endpoints.paths import query_from
 from aimlasync.errors import NotFoundError
 from aimlasync.headers import Headers, fault
@@ -43,7 +44,7 @@ Messages = Iterable[Mapping[str, Any] | msgspec.Struct]
 Input = str | Iterable[Mapping[str, Any] | msgspec.Struct | Unknown]
 
 
-class Completions:
+class Completions(RawAnswers):
     """`client.chat.completions`."""
 
     def __init__(self, pipeline: Pipeline, settings: Settings) -> None:
@@ -160,14 +161,14 @@ class Completions:
         return parse_completion(reply, form)
 
 
-class Chat:
+class Chat(RawAnswers):
     """`client.chat`."""
 
     def __init__(self, pipeline: Pipeline, settings: Settings) -> None:
         self.completions = Completions(pipeline, settings)
 
 
-class Responses(StoredResponses):
+class Responses(StoredResponses, RawAnswers):
     """`client.responses`: new responses; those that exist already are the business of `StoredResponses`."""
 
     @overload
@@ -272,7 +273,7 @@ class Responses(StoredResponses):
         return await self._pipeline.call("responses", body, receive.response, options, self._settings, path=path)
 
 
-class Models:
+class Models(RawAnswers):
     """`client.models`: the catalogue of the client's first endpoint."""
 
     def __init__(self, pipeline: Pipeline, settings: Settings) -> None:
@@ -383,6 +384,9 @@ def _body(
     check_headers(params)
     options: dict[str, Any] = {}
     for name, value in params.items():
+        # What is true is given.
+        if not value and value is not None and not is_given(value):
+            continue
         if name in known:
             if value is not None:
                 required[name] = value

@@ -15,14 +15,14 @@ from codecs import BOM_UTF8
 from collections import deque
 from collections.abc import AsyncIterator
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 import msgspec
 
 from aimlasync import sse
 from aimlasync.client.call import Attempt
 from aimlasync.client.failures import content_type, not_json
-from aimlasync.client.framing import Parser, Unframed, is_foreign, is_heartbeat, last_block
+from aimlasync.client.framing import Parser, Unframed, is_foreign, is_heartbeat, last_block, values_in
 from aimlasync.client.large import TOO_MANY, has_too_many
 from aimlasync.client.observer import Watch
 from aimlasync.client.stream_bounds import StreamBounds
@@ -35,6 +35,9 @@ from aimlasync.errors import (
 from aimlasync.transport.base import LARGE_BODY, RawReply
 from aimlasync.wire.base import Meta, Reply, decode, plain
 from aimlasync.wire.error_bodies import error_in_body, excerpt, is_error, stream_error
+
+if TYPE_CHECKING:
+    from aimlasync.http_response import HttpResponse
 
 P = TypeVar("P")
 W = TypeVar("W", bound=Reply)
@@ -112,6 +115,13 @@ class Stream(Generic[P, W]):
         pieces = list(self._ready)
         self._ready.clear()
         return pieces
+
+    @property
+    def response(self) -> HttpResponse:
+        """Status and headers of the response."""
+        from aimlasync.http_response import HttpResponse
+
+        return HttpResponse(self.info.status, self.info.headers)
 
     @property
     def text(self) -> AsyncIterator[str]:
@@ -327,6 +337,10 @@ class Stream(Generic[P, W]):
         if data.startswith(b"data:"):
             # A gateway that wraps the events of a server in events.
             self._take(msgspec.structs.replace(event, data=data[5:].lstrip()))
+            return
+        if len(values := values_in(data)) > 1:
+            for one in values:
+                (self._after if self._ended else self._take)(msgspec.structs.replace(event, data=one))
             return
         try:
             value = plain(data)

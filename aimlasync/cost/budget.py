@@ -2,22 +2,14 @@
 
 It is arithmetic without I/O or a clock. A budget belongs to one event loop and needs no lock. An attempt is sent only
 if its reservation fits beside all that is spent and all that is reserved, so that concurrent calls cannot pass the cap
-together. It may import `chat.types`, `responses.types`, `cost.prices` and `errors`.
-
-What the cap cannot see:
- - Estimates that are too low. An input that is estimated too small (the server's own prompt, results of its own tools,
-   what a `previous_response_id` stands for), or an answer longer than `default_output_tokens` of a request without an
-   output cap, costs more than was reserved. So may the first answer of a model whose reasoning no cap covers. What an
-   answer took beyond its estimate is reserved from then on. For a cap that is never passed, set an output cap on every
-   request.
- - Prices that are unknown. A call of a model whose price is neither given nor learned is sent as long as anything is
-   left, and counted in `calls_unpriced`. A call that ends without a cost and without a usage counts its reservation as
-   spent, and is counted in `unknown`.
+together. What the cap cannot see is in the docstring of `Budget`. It may import `chat.types`, `responses.types`,
+`cost.prices` and `errors`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from numbers import Number
 from typing import Any
 
 from aimlasync.chat.types import Usage
@@ -92,7 +84,18 @@ class Budget:
     """A cap in US dollars, and what was spent and reserved of it.
 
     `prices` maps a model, as requests name it, to its price. It is read and never copied, so that it may be filled
-    later. Raises ValueError for a cap that is no amount, or a `default_output_tokens` below 1.
+    later. Raises ValueError for a cap that is no amount, or a `default_output_tokens` below 1; TypeError for what is no
+    number, or no Price.
+
+    What the cap cannot see:
+     - Estimates that are too low. An input that is estimated too small (the server's own prompt, results of its own
+       tools, what a `previous_response_id` stands for), or an answer longer than `default_output_tokens` of a request
+       without an output cap, costs more than was reserved. So may the first answer of a model whose reasoning no cap
+       covers. What an answer took beyond its estimate is reserved from then on. For a cap that is never passed, set an
+       output cap on every request.
+     - Prices that are unknown. A call of a model whose price is neither given nor learned is sent as long as anything
+       is left, and counted in `calls_unpriced`. A call that ends without a cost and without a usage counts its
+       reservation as spent, and is counted in `unknown`.
     """
 
     __slots__ = (
@@ -115,6 +118,11 @@ class Budget:
         prices: Mapping[str, Price] | None = None,
         default_output_tokens: int = DEFAULT_OUTPUT_TOKENS,
     ) -> None:
+        if not isinstance(usd, Number):
+            raise TypeError(f"a budget must be a number of US dollars, not {usd!r}")
+        for model, price in (prices or {}).items():
+            if not isinstance(price, Price):
+                raise TypeError(f"the price of {model} must be a Price, such as Price.per_million(...), not {price!r}")
         if not 0 <= usd <= _MAX_USD:
             raise ValueError(f"a budget must be an amount of US dollars, 0 or more, not {usd}")
         if default_output_tokens < 1:

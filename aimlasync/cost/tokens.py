@@ -1,17 +1,8 @@
 """What a reply took: its tokens by kind, and the cost that its `usage` states.
 
 Every part of the library that counts asks here: limiter, budget, caps, agents, bulk jobs and traces. It has no I/O. An
-unknown count or cost is None, never 0. It may import `chat.types`, `responses.types` and `headers`.
-
-Servers disagree on what `usage` means, and the sums tell which meaning it has:
-
- - The total exceeds input and output: something stands outside of both. It is reasoning (ByteSpike's gpt-5-5, Gemini
-   and Grok at the AI/ML API), or the prompts of the server's own tools. All of it counts as output. So does reasoning
-   that exceeds the output where no total is stated.
- - `cache_read_input_tokens` and `cache_creation_input_tokens` exceed the input, or are what the total has more: they
-   stand outside of the input (Anthropic).
- - A part exceeds the whole in another way: the totals are no tokens. Bodies of the AI/ML API of 2025 have credits
-   there.
+unknown count or cost is None, never 0. Servers disagree on what `usage` means; `taken_by` has the rules. It may import
+`chat.types`, `responses.types` and `headers`.
 """
 
 from __future__ import annotations
@@ -79,7 +70,18 @@ def tokens_of(usage: Usage | ResponseUsage | None) -> tuple[int, int] | None:
 
 
 def taken_by(usage: Usage | ResponseUsage | None) -> Taken | None:
-    """Return all that is known of a reply's tokens, None where the server does not count them."""
+    """Return all that is known of a reply's tokens, None where the server does not count them.
+
+    Servers disagree on what `usage` means, and the sums tell which meaning it has:
+
+     - The total exceeds input and output: something stands outside of both. It is reasoning (ByteSpike's gpt-5-5,
+       Gemini and Grok at the AI/ML API), or the prompts of the server's own tools. All of it counts as output. So does
+       reasoning that exceeds the output where no total is stated.
+     - `cache_read_input_tokens` and `cache_creation_input_tokens` exceed the input, or are what the total has more:
+       they stand outside of the input (Anthropic).
+     - A part exceeds the whole in another way: the totals are no tokens. Bodies of the AI/ML API of 2025 have credits
+       there.
+    """
     if usage is None:
         return None
     if isinstance(usage, ResponseUsage):
@@ -139,7 +141,8 @@ def stated_usd(usage: Usage | ResponseUsage | None) -> float | None:
         usd = _usd(ticks)
         return _usd(estimated) if usd is None else usd / _TICKS_PER_USD
     if isinstance(said, Mapping):
-        return _usd(said.get("total_cost"))
+        # Another currency is no US dollars, and its rate is unknown.
+        return _usd(said.get("total_cost")) if said.get("currency") in (None, "USD", "usd") else None
     usd = _usd(said)
     if usd is not None and usage.is_byok is True:
         details = usage.cost_details

@@ -2,8 +2,8 @@
 
 The environment is read when an endpoint is created, and not later. Only a `Secret` holds a key, and only the
 Authorization header reads it. A vendor's key from the environment is sent to that vendor's hosts and to loopback; any
-other host gets only a key that the user passed. It may import `config`, `errors`, `headers`, `quota.protocol` and
-`endpoints.providers`.
+other host gets only a key that the user passed. OpenAI's key and ids are read last, and are sent to OPENAI_BASE_URL,
+else to api.openai.com. It may import `config`, `errors`, `headers`, `quota.protocol` and `endpoints.providers`.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import ipaddress
 import os
 import re
 from base64 import b64encode
-from collections.abc import Mapping
-from typing import Any, NoReturn
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, NoReturn, overload
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from aimlasync.config import Limits
@@ -26,6 +26,21 @@ _VERSION_SEGMENT = re.compile(r"/v\d+[a-z]*\d*\Z")
 _KNOWN_TAILS = ("/chat/completions", "/responses", "/models")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _HEADER_VALUE = re.compile(r"[\x21-\x7e]+\Z")
+
+# Whose key and URL code written for AsyncOpenAI has in its environment. To its server, any compatible one is alike.
+_OPENAI = Provider(
+    name="openai",
+    base_url="https://api.openai.com/v1",
+    key_variables=("OPENAI_API_KEY",),
+    url_variable="OPENAI_BASE_URL",
+)
+_READ = (*VENDORS, _OPENAI)
+# What OpenAI's keys begin with, where that tells them from others.
+_OPENAI_KEYS = ("sk-proj-", "sk-svcacct-", "sk-admin-")
+_OPENAI_IDS = {"OPENAI_ORG_ID": "OpenAI-Organization", "OPENAI_PROJECT_ID": "OpenAI-Project"}
+
+KeySource = Callable[[], "str | Awaitable[str]"]
+"""A function, also an async one, that returns the key to send now: for keys that expire."""
 
 
 class Secret:
@@ -50,19 +65,20 @@ class Secret:
 class Endpoint:
     """One base URL with its key and limits.
 
-    `base_url` may end with a slash or not; a bare host gets /v1, other paths are kept, and with `exact` all are. With
+    `base_url` may end with a slash or not; a bare host gets /v1, other paths are kept, and with `exact` all are.
+    `api_key` may be a function, also an async one, that is called before each attempt: it keeps the key itself. With
     `quota`, the limits are those of the whole account, and all processes that share the quota keep them together.
     Raises ValueError for a URL, key or header that cannot be sent safely.
     """
 
-    __slots__ = ("api_key", "base_url", "headers", "limits", "name", "provider", "quota", "withheld")
+    __slots__ = ("api_key", "base_url", "headers", "key_source", "limits", "name", "provider", "quota", "withheld")
 
     @keyless
     def __init__(
         self,
         *,
         base_url: str,
-        api_key: str | Secret | None = None,
+        api_key: str | Secret | KeySource | None = None,
         name: str | None = None,
         limits: Limits | None = None,
         headers: Mapping[str, str] | None = None,
@@ -73,7 +89,9 @@ class Endpoint:
     ) -> None:
         self.base_url = _clean_url(base_url, allow_http=allow_http, exact=exact)
         self.provider = provider or provider_of(self.base_url)
-        self.api_key = _clean_key(api_key)
+        key = _clean_key(api_key)
+        self.api_key = key if isinstance(key, Secret) else None
+        self.key_source = key if callable(key) else None
         self.name = name or (self.provider.name if self.provider is not COMPATIBLE else urlsplit(self.base_url).netloc)
         self.limits = limits
         self.headers = Headers.hiding(headers or {}).checked("Endpoint(headers=)")
@@ -85,7 +103,9 @@ class Endpoint:
 
     @classmethod
     @keyless
-    def aimlapi(cls, *, api_key: str | Secret | None = None, base_url: str | None = None, **options: Any) -> Endpoint:
+    def aimlapi(
+        cls, *, api_key: str | Secret | KeySource | None = None, base_url: str | None = None, **options: Any
+    ) -> Endpoint:
         """Return the AI/ML API, with the key from AIML_API_KEY (or AIMLAPI_API_KEY) unless one is given.
 
         A `base_url` of another host needs an `api_key`, unless it is AIML_API_URL.
@@ -94,7 +114,9 @@ class Endpoint:
 
     @classmethod
     @keyless
-    def bytespike(cls, *, api_key: str | Secret | None = None, base_url: str | None = None, **options: Any) -> Endpoint:
+    def bytespike(
+        cls, *, api_key: str | Secret | KeySource | None = None, base_url: str | None = None, **options: Any
+    ) -> Endpoint:
         """Return ByteSpike, with the key from BYTESPIKE_API_KEY unless one is given.
 
         A `base_url` of another host needs an `api_key`, unless it is BYTESPIKE_API_URL.
@@ -103,7 +125,7 @@ class Endpoint:
 
     @classmethod
     def _vendor(
-        cls, vendor: Provider, api_key: str | Secret | None, base_url: str | None, options: dict[str, Any]
+        cls, vendor: Provider, api_key: str | Secret | KeySource | None, base_url: str | None, options: dict[str, Any]
     ) -> Endpoint:
         key = _clean_key(api_key)
         variable = _key_variable(vendor)
@@ -129,7 +151,7 @@ class Endpoint:
         """A hint for the error when the server wants a key and none was sent."""
         if self.withheld is None:
             return "no key was sent: pass api_key="
-        vendor = next(vendor for vendor in VENDORS if self.withheld in vendor.key_variables)
+        vendor = next(vendor for vendor in _READ if self.withheld in vendor.key_variables)
         return f"{_for_others(vendor, self.withheld)} pass api_key= for {_host(self.base_url)}"
 
     def __repr__(self) -> str:
@@ -138,41 +160,82 @@ class Endpoint:
 
 @keyless
 def default_endpoints(
-    api_key: str | Secret | None, base_url: str | None, *, allow_http: bool, key_variable: str | None = None
+    api_key: str | Secret | KeySource | None,
+    base_url: str | None,
+    *,
+    allow_http: bool,
+    key_variable: str | None = None,
 ) -> list[Endpoint]:
     """Return the endpoints of a client that was given none: a list of one.
 
     `key_variable` names the environment variable of the key, where no `api_key` is given. With `base_url`, that server
     is the endpoint: a vendor's key from the environment is sent to it only if it is that vendor's host or loopback, and
     a server of no known vendor needs no key. Without `base_url`, the AI/ML API is the endpoint if its key is set, else
-    ByteSpike; a key that begins with sk-byts- belongs to ByteSpike.
+    ByteSpike, else OpenAI; a key that begins with sk-byts- belongs to ByteSpike, and one that begins like OpenAI's, or
+    is in OPENAI_API_KEY, to OpenAI.
     Raises AimlasyncError, naming the variables, when there is no key.
     """
     key = _clean_key(api_key) or (None if key_variable is None else _clean_key(_named_key(key_variable)))
     if base_url is not None:
         provider = provider_of(base_url)
-        vendors = (provider,) if provider is not COMPATIBLE else VENDORS
+        vendors = (provider, _OPENAI) if provider is not COMPATIBLE else _READ
         found = [(vendor, variable) for vendor in vendors if (variable := _key_variable(vendor)) is not None]
         variable = next((variable for vendor, variable in found if _is_home(vendor, base_url)), None)
-        if key is None and variable is None and provider is not COMPATIBLE:
-            raise AimlasyncError(f"no API key: set {provider.key_variables[0]}, or pass api_key=")
+        if key is None and variable is None and (_is_openai(base_url) or provider is not COMPATIBLE):
+            needed = provider.key_variables or _OPENAI.key_variables
+            raise AimlasyncError(f"no API key: set {needed[0]}, or pass api_key=")
         if key is None and variable is not None:
             key = _clean_key(os.environ[variable])
-        endpoint = Endpoint(base_url=base_url, api_key=key, allow_http=allow_http)
+        ids = _openai_ids() if variable in _OPENAI.key_variables or _is_openai(base_url) else None
+        endpoint = Endpoint(base_url=base_url, api_key=key, allow_http=allow_http, headers=ids)
         if key is None and found:
             endpoint.withheld = found[0][1]
         return [endpoint]
     if key is not None:
-        if key.reveal().startswith("sk-byts-"):
+        if _begins(key, "sk-byts-"):
             return [Endpoint.bytespike(api_key=key, allow_http=allow_http)]
+        if _begins(key, *_OPENAI_KEYS) or _is_in(_OPENAI, key):
+            return [_openai(key, allow_http)]
         return [Endpoint.aimlapi(api_key=key, allow_http=allow_http)]
     if _key_variable(AIMLAPI):
         return [Endpoint.aimlapi(allow_http=allow_http)]
     if _key_variable(BYTESPIKE):
         return [Endpoint.bytespike(allow_http=allow_http)]
+    if variable := _key_variable(_OPENAI):
+        return [_openai(_clean_key(os.environ[variable]), allow_http)]
     raise AimlasyncError(
-        "no API key: set AIML_API_KEY (AI/ML API) or BYTESPIKE_API_KEY (ByteSpike), or pass api_key= or endpoints="
+        "no API key: set AIML_API_KEY (AI/ML API), BYTESPIKE_API_KEY (ByteSpike) or OPENAI_API_KEY (OpenAI, or the "
+        "server of OPENAI_BASE_URL), or pass api_key= or endpoints="
     )
+
+
+def _openai(key: Secret | KeySource | None, allow_http: bool) -> Endpoint:
+    """Return the server of OPENAI_BASE_URL, else OpenAI's."""
+    return Endpoint(base_url=_vendor_url(_OPENAI), api_key=key, allow_http=allow_http, headers=_openai_ids())
+
+
+def _openai_ids() -> dict[str, str]:
+    """Return the headers for the organization and the project that the environment names."""
+    return {header: value for name, header in _OPENAI_IDS.items() if (value := os.environ.get(name, "").strip())}
+
+
+def _is_openai(base_url: str) -> bool:
+    return _host(base_url) == _host(_OPENAI.base_url)
+
+
+def _begins(key: Secret | KeySource, *beginnings: str) -> bool:
+    return isinstance(key, Secret) and key.reveal().startswith(beginnings)
+
+
+def _is_in(vendor: Provider, key: Secret | KeySource) -> bool:
+    """Whether the environment has `key` as that vendor's, and as no other's."""
+    holders = [
+        each
+        for each in _READ
+        for name in each.key_variables
+        if isinstance(key, Secret) and os.environ.get(name, "").strip() == key.reveal()
+    ]
+    return holders == [vendor]
 
 
 def _key_variable(vendor: Provider) -> str | None:
@@ -198,30 +261,46 @@ def _vendor_url(vendor: Provider) -> str:
 def _is_home(vendor: Provider, base_url: str) -> bool:
     """Whether a vendor's key from the environment may be sent to `base_url`."""
     host = urlsplit(base_url.strip()).hostname or ""
-    if host == urlsplit(vendor.base_url).hostname or is_loopback(host):
+    if host == urlsplit(vendor.base_url).hostname or (vendor is not _OPENAI and is_loopback(host)):
         return True
     return _host(base_url) == _host(_vendor_url(vendor))
 
 
 def _for_others(vendor: Provider, variable: str) -> str:
-    return f"the key in {variable} goes to {urlsplit(vendor.base_url).hostname} and this machine only:"
+    besides = f"the host of {vendor.url_variable}" if vendor is _OPENAI else "this machine"
+    return f"the key in {variable} goes to {urlsplit(vendor.base_url).hostname} and {besides} only:"
 
 
 def _host(url: str) -> str:
     return urlsplit(url.strip()).netloc.rpartition("@")[2].lower()
 
 
-def _clean_key(key: str | Secret | None) -> Secret | None:
+@overload
+def _clean_key(key: str | Secret | None) -> Secret | None: ...
+@overload
+def _clean_key(key: str | Secret | KeySource | None) -> Secret | KeySource | None: ...
+
+
+def _clean_key(key: str | Secret | KeySource | None) -> Secret | KeySource | None:
     """Strip a key. Raises ValueError, without showing it, for one that no header can carry."""
-    if key is None or isinstance(key, Secret):
+    if key is None or isinstance(key, Secret) or callable(key):
         return key
     if not isinstance(key, str):
-        raise ValueError(f"api_key must be a str, not {type(key).__name__}")
+        raise ValueError(f"api_key must be a str, or a function that returns one, not {type(key).__name__}")
     if not key.strip():
         return None
     if not _HEADER_VALUE.match(key.strip()):
         raise ValueError("api_key has a space, a control character or a letter outside ASCII in it; copy it again")
     return Secret(key.strip())
+
+
+def sent_key(key: str) -> str:
+    """Return a key that a function of the caller's returned, stripped. Raises ValueError, without showing it."""
+    clean = _clean_key(key) if isinstance(key, str) else None
+    if clean is None:
+        said = "an empty text" if isinstance(key, str) else type(key).__name__
+        raise ValueError(f"the function that is api_key must return a key as a str; it returned {said}")
+    return clean.reveal()
 
 
 def proxy_secrets(proxy: str | None) -> list[str]:

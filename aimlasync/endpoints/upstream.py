@@ -11,7 +11,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Awaitable, Callable
 from typing import Literal
 
 import msgspec
@@ -22,11 +23,11 @@ from aimlasync.admission.limiter import Admission, Limiter
 from aimlasync.admission.outcome import Outcome
 from aimlasync.admission.token_estimate import Estimator
 from aimlasync.config import Limits, Mode, Priority
-from aimlasync.endpoints.endpoint import Endpoint
+from aimlasync.endpoints.endpoint import Endpoint, sent_key
 from aimlasync.endpoints.paths import id_in_path
 from aimlasync.endpoints.statistics import Counters, EndpointStatistics
 from aimlasync.errors import in_one_line
-from aimlasync.headers import Headers
+from aimlasync.headers import Headers, keyless
 from aimlasync.quota.lease import Leases
 from aimlasync.resilience.circuit_breaker import CircuitBreaker, State
 from aimlasync.resilience.retry_budget import RetryBudget
@@ -42,6 +43,8 @@ _WEIGHT = 0.1
 # The pauses, in seconds, that repeated refusals open when the server states no wait: the first, and the longest.
 _FIRST_PAUSE = 0.25
 _MAX_OWN_PAUSE = 4.0
+# How many of the keys that a function returned one after the other are cut out of errors.
+_RECENT_KEYS = 16
 # Seconds from which a pause is said at INFO.
 _LONG_PAUSE = 5.0
 
@@ -58,6 +61,8 @@ class Upstream:
     __slots__ = (
         "_counts_requested",
         "_is_alone",
+        "_keyless_secrets",
+        "_recent_keys",
         "_refusals",
         "_seconds_each",
         "adaptive",
@@ -120,6 +125,9 @@ class Upstream:
             # /v1/responses.
             self.headers["Authorization"] = f"Bearer {endpoint.api_key.reveal()}"
         self.secrets = (Secrets() if secrets is None else secrets).with_headers(self.headers)
+        # Of a key that changes: what is secret besides it, and its last values.
+        self._keyless_secrets = self.secrets
+        self._recent_keys: deque[str] = deque(maxlen=_RECENT_KEYS)
 
     def path_url(self, path: str, **fields: str) -> str:
         """Return the URL of a path of the provider table, its fields filled in; slashes in a model id stay.
@@ -128,6 +136,31 @@ class Upstream:
         """
         quoted = {name: id_in_path(value, f"the model's {name}") for name, value in fields.items()}
         return self.endpoint.url(path.format(**quoted))
+
+    async def renew_key(self) -> None:
+        """Call the function that the endpoint has for a key, and send that key from now on.
+
+        The last keys stay secret, since requests with them may still be under way. Raises what the function raises, and
+        ValueError for a key that cannot be sent.
+        """
+        source = self.endpoint.key_source
+        assert source is not None
+        given = source()
+        try:
+            self._use(await given if isinstance(given, Awaitable) else given)
+        finally:
+            del given
+
+    @keyless
+    def _use(self, key: str) -> None:
+        authorization = f"Bearer {sent_key(key)}"
+        if self.headers.get("Authorization") != authorization:
+            # Transports keep what they make of headers that are the same object.
+            self.headers = Headers({**self.headers, "Authorization": authorization})
+            self._recent_keys.append(authorization)
+            self.secrets = self._keyless_secrets
+            for recent in self._recent_keys:
+                self.secrets = self.secrets.with_headers({"Authorization": recent})
 
     def __repr__(self) -> str:
         here = self.limiter

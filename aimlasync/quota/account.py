@@ -2,34 +2,7 @@
 
 It is arithmetic without I/O; the caller passes the time, in seconds of a clock that all workers share. The script of
 `aimlasync.redis.scripts` does the same in Lua, step by step: a change here is a change there. A shared budget is in
-`quota.purse`. It may import `quota.minute` and `quota.protocol`.
-
-When a lease begins. It is granted at the first time at which all of these hold:
- - The minute has room. A lease counts from its grant until a minute after its end; what was not spent of it counts
-   until the worker reports so. So no minute is above the limit, whatever workers do within their leases.
- - The rate allows it. Leases follow one another at the rate of the limit: each begins when the one before is paid for.
-   So workers are served in turn, and a worker asks once for each lease.
- - There is no pause.
-
-How large it is. A worker gets what it asks for: at most its part of a fifth of a second, and at least one attempt,
-however large. Tokens that an attempt took beyond its estimate are taken from later leases. Tokens that it did not take
-are credit, at most a minute's worth, and room in the minute in which they were counted. Credit pays for three quarters
-of a lease at most, so that no second is above four times the rate.
-
-How the limits hold when a worker cannot reach the shared place, or the place loses its state:
- - Each worker is told the part of the limits that it may use while it cannot reach the place. All parts that workers
-   may hold are together at most 1. A part that is lowered counts in full until the worker confirms the new one, and a
-   worker that is not heard keeps its part for KNOWN seconds. A place that is gone grants no parts, so the sum stays at
-   most 1.
- - The part of a busy worker that is not heard is not leased to others for HOLD seconds, since the worker may be using
-   it. What it reports on its return counts.
- - Each answer holds the account's last minute, in coarse sums. A place that lost its state grants nothing to a worker
-   that knows an older epoch, until the worker has sent these sums. The time since then counts as sent at the full rate.
- - For RETURN seconds a place that lost its state waits for the workers to return. Until HOLD seconds have passed, it
-   grants no more than the parts of those that returned. If none returns, there were none.
-One case remains: a worker that cannot reach the place for longer than HOLD seconds, while others can, adds its part to
-theirs, unless it is set to wait (`Ask.alone`).
-Where workers state different limits, the lowest that was stated within KNOWN seconds holds.
+`quota.purse`. The rules are in the docstring of `Account`. It may import `quota.minute` and `quota.protocol`.
 """
 
 from __future__ import annotations
@@ -76,6 +49,36 @@ class Account:
 
     A new account knows nothing of an earlier epoch, and waits until `opens` for workers that do; without `opens`, for
     RETURN seconds.
+
+    When a lease begins. It is granted at the first time at which all of these hold:
+     - The minute has room. A lease counts from its grant until a minute after its end; what was not spent of it counts
+       until the worker reports so. So no minute is above the limit, whatever workers do within their leases.
+     - The rate allows it. Leases follow one another at the rate of the limit: each begins when the one before is paid
+       for. So workers are served in turn, and a worker asks once for each lease.
+     - There is no pause.
+
+    How large it is. A worker gets what it asks for: at most its part of a fifth of a second, and at least one attempt,
+    however large. Tokens that an attempt took beyond its estimate are taken from later leases. Tokens that it did not
+    take are credit, at most a minute's worth, and room in the minute in which they were counted. Credit pays for three
+    quarters of a lease at most, so that no second is above four times the rate.
+
+    How the limits hold when a worker cannot reach the shared place, or the place loses its state:
+     - Each worker is told the part of the limits that it may use while it cannot reach the place. All parts that
+       workers may hold are together at most 1. A part that is lowered counts in full until the worker confirms the new
+       one, and a worker that is not heard keeps its part for KNOWN seconds. A place that is gone grants no parts, so
+       the sum stays at most 1.
+     - The part of a busy worker that is not heard is not leased to others for HOLD seconds, since the worker may be
+       using it. What it reports on its return counts.
+     - Each answer holds the account's last minute, in coarse sums. A place that lost its state grants nothing to a
+       worker that knows an older epoch, until the worker has sent these sums. The time since then counts as sent at the
+       full rate.
+     - For RETURN seconds a place that lost its state waits for the workers to return. Until HOLD seconds have passed,
+       it grants no more than the parts of those that returned. If none returns, there were none.
+
+    One case remains: a worker that cannot reach the place for longer than HOLD seconds, while others can, adds its part
+    to theirs, unless it is set to wait (`Ask.alone`).
+
+    Where workers state different limits, the lowest that was stated within KNOWN seconds holds.
     """
 
     def __init__(self, epoch: str, now: float, *, opens: float | None = None) -> None:

@@ -1,4 +1,4 @@
-"""What is sent to a browser, and the protocols of what is read to make it. It may import `failures` and structs."""
+"""The messages to a browser, and the protocols of what they are made from. It may import `failures` and structs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The retry budget of one endpoint: how many retries all calls together may send. Retries cost, successes earn.
+"""The retry budget of one endpoint: how many retries all calls together may send. Retries take from it, successes give.
 
 It is arithmetic without I/O. It may import `errors` and `transport.base`. Source: AWS's standard retry mode (botocore,
 retries/standard.py).

@@ -8,15 +8,26 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from copy import copy
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from aimlasync.responses import events
 from aimlasync.responses.events import ResponseStreamEvent
-from aimlasync.responses.items import FunctionCall, OutputItem, OutputMessage, OutputRefusal, OutputText, Part
+from aimlasync.responses.items import (
+    FunctionCall,
+    OutputItem,
+    OutputMessage,
+    OutputRefusal,
+    OutputText,
+    Part,
+    ReasoningItem,
+    ReasoningText,
+    SummaryText,
+)
 from aimlasync.responses.types import Response, ResponseUsage, complete
-from aimlasync.wire.base import Open
+from aimlasync.wire.base import Open, Unknown
 
 _S = TypeVar("_S", bound=Open)
+_Thought: TypeAlias = ReasoningText | SummaryText
 
 
 def _changed(struct: _S, **fields: Any) -> _S:
@@ -30,7 +41,7 @@ def _changed(struct: _S, **fields: Any) -> _S:
 class Assembler:
     """Takes the events of one stream, and returns them as one Response, complete or cut."""
 
-    __slots__ = ("_args", "_items", "_refusals", "_response", "_texts")
+    __slots__ = ("_args", "_items", "_refusals", "_response", "_texts", "_thoughts")
 
     def __init__(self) -> None:
         # The last full Response that the server sent; that of the terminal event is the answer.
@@ -40,6 +51,8 @@ class Assembler:
         self._texts: dict[tuple[int, int], list[str]] = {}
         self._refusals: dict[tuple[int, int], list[str]] = {}
         self._args: dict[int, list[str]] = {}
+        # The pieces of reasoning by output_index, the kind of part that they are of, and its index.
+        self._thoughts: dict[tuple[int, type[_Thought], int], list[str]] = {}
 
     def continues(self, id: str) -> None:
         """Note the id of the response, of which an earlier stream brought the beginning."""
@@ -74,6 +87,21 @@ class Assembler:
     def _take_refusal_done(self, event: Any) -> None:
         self._refusals[event.output_index, event.content_index] = [event.refusal]
 
+    def _take_summary(self, event: Any) -> None:
+        self._thoughts.setdefault((event.output_index, SummaryText, event.summary_index), []).append(event.delta)
+
+    def _take_summary_done(self, event: Any) -> None:
+        self._thoughts[event.output_index, SummaryText, event.summary_index] = [event.text]
+
+    def _take_reasoning(self, event: Any) -> None:
+        self._thoughts.setdefault((event.output_index, ReasoningText, event.content_index), []).append(event.delta)
+
+    def _take_reasoning_done(self, event: Any) -> None:
+        self._thoughts[event.output_index, ReasoningText, event.content_index] = [event.text]
+
+    def _take_input_done(self, event: Any) -> None:
+        self._args[event.output_index] = [event.input]
+
     def _take_args(self, event: Any) -> None:
         self._args.setdefault(event.output_index, []).append(event.delta)
 
@@ -95,7 +123,7 @@ class Assembler:
         response = self._response
         if response is None:
             response = Response()
-        if not response.output and (self._items or self._texts or self._refusals or self._args):
+        if not response.output and (self._items or self._texts or self._refusals or self._args or self._thoughts):
             # The server ended with an empty `output`, or the stream was cut: what was streamed is the answer. Items are
             # copied, since callers may hold the events.
             response = _changed(response, output=self._output(), output_text="")
@@ -104,10 +132,11 @@ class Assembler:
 
     def _output(self) -> list[OutputItem]:
         output: list[OutputItem] = []
-        for index in sorted(self._items.keys() | {i for i, _ in self._texts | self._refusals} | self._args.keys()):
+        pieces = (self._texts, self._refusals, self._thoughts)
+        for index in sorted({*self._items, *self._args, *(at[0] for known in pieces for at in known)}):
             item = self._items.get(index)
             if item is None:
-                item = FunctionCall() if index in self._args else OutputMessage()
+                item = self._missing(index)
             if isinstance(item, OutputMessage):
                 content = list(item.content)
                 for at in sorted(key for key in self._texts | self._refusals if key[0] == index):
@@ -123,8 +152,26 @@ class Assembler:
                 item = _changed(item, content=content)
             elif isinstance(item, FunctionCall) and not item.arguments:
                 item = _changed(item, arguments="".join(self._args.get(index, ())))
+            elif isinstance(item, ReasoningItem):
+                summary, content = self._thought(index, SummaryText), self._thought(index, ReasoningText)
+                item = _changed(item, summary=item.summary or summary, content=item.content or content or item.content)
+            elif isinstance(item, Unknown) and index in self._args and not getattr(item, "input", "unknown"):
+                # A call of a custom tool, which no struct describes.
+                item = copy(item)
+                item.input = "".join(self._args[index])
             output.append(item)
         return output
+
+    def _missing(self, index: int) -> OutputItem:
+        """Return an item of which nothing but pieces has come."""
+        if index in self._args:
+            return FunctionCall()
+        return ReasoningItem() if any(at[0] == index for at in self._thoughts) else OutputMessage()
+
+    def _thought(self, index: int, kind: type[_Thought]) -> list[Part]:
+        """Return the parts of one kind that were streamed of a reasoning item, in order."""
+        places = sorted(at[2] for at in self._thoughts if at[:2] == (index, kind))
+        return [kind(text="".join(self._thoughts[index, kind, at])) for at in places]
 
 
 _TAKE: dict[type, Callable[[Assembler, Any], None]] = {
@@ -140,6 +187,12 @@ _TAKE: dict[type, Callable[[Assembler, Any], None]] = {
     events.ResponseTextDoneEvent: Assembler._take_text_done,
     events.ResponseRefusalDeltaEvent: Assembler._take_refusal,
     events.ResponseRefusalDoneEvent: Assembler._take_refusal_done,
+    events.ResponseReasoningSummaryTextDeltaEvent: Assembler._take_summary,
+    events.ResponseReasoningSummaryTextDoneEvent: Assembler._take_summary_done,
+    events.ResponseReasoningTextDeltaEvent: Assembler._take_reasoning,
+    events.ResponseReasoningTextDoneEvent: Assembler._take_reasoning_done,
+    events.ResponseCustomToolCallInputDeltaEvent: Assembler._take_args,
+    events.ResponseCustomToolCallInputDoneEvent: Assembler._take_input_done,
     events.ResponseFunctionCallArgumentsDeltaEvent: Assembler._take_args,
     events.ResponseFunctionCallArgumentsDoneEvent: Assembler._take_args_done,
 }

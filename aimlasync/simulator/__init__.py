@@ -1,7 +1,7 @@
 """A simulated vendor on loopback, to try the library without a key, test code, and measure load.
 
 It is a real HTTP server that behaves as the AI/ML API, ByteSpike, or an OpenAI-compatible server document themselves.
-It imports aiohttp and msgspec, and of the package only `aimlasync.endpoints.providers`::
+It may import aiohttp, msgspec, and of the package `config`, `endpoints.providers` and `structured.modes`::
 
     async with Simulator(requests_per_minute=600, faults=[Fault("status", status=503, probability=0.01)]) as sim:
         ...                                     # any client, base_url=sim.base_url, any key

@@ -3,7 +3,8 @@
 Only this module writes responses to a connection. It decides nothing about answers, limits or faults: it asks the
 modules that do, and sends what they return. Before the last write the ledger entry is complete and the request is no
 longer in flight, so a client that has its reply sees both. A client that has left shows as CancelledError at an await
-or as ConnectionError at a write; the request leaves the limits then too, and the server notes the disconnection.
+or as ConnectionError at a write; the request leaves the limits then too, and the server notes the disconnection. It may
+import everything of the simulator but `lookups`, `server` and `thread`.
 """
 
 from __future__ import annotations

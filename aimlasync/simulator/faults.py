@@ -2,7 +2,7 @@
 
 This module decides which fault happens to which request; `exchange` makes it happen. The faults are tried in order, and
 the first one that applies happens. Only admitted requests get a fault, and only streamed ones get a `*_stream` fault.
-`after` spares the first requests, and `times` bounds how often a fault happens.
+`after` spares the first requests, and `times` bounds how often a fault happens. No imports from the package.
 """
 
 from __future__ import annotations

@@ -3,7 +3,8 @@
 The first limit that would be exceeded refuses a request, in the order concurrency, requests, tokens. A refused request
 counts against no limit. Its tokens are those of the prompt and of the answer, both known on arrival. An admitted
 request is in flight until its response has ended or its client has left. An answer is charged when it was delivered: in
-full, or the delivered part when the client left a stream; a failure is free. Counters and arithmetic without I/O.
+full, or the delivered part when the client left a stream; a failure is free. Counters and arithmetic without I/O; it
+may import what a vendor is.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Runs a simulator in a thread with an event loop of its own, for code that has no event loop or must not share one.
 
-It starts and stops the thread, and leaves everything else to the server.
+It starts and stops the thread, and leaves everything else to `server`, which it imports.
 """
 
 from __future__ import annotations

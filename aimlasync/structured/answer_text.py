@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from aimlasync.chat.types import ChatCompletion, Message
+from aimlasync.chat.types import ChatCompletion, Message, ToolCall
 from aimlasync.responses.items import FunctionCall
 from aimlasync.responses.types import Response
 from aimlasync.structured.modes import ANSWER_TOOL
@@ -21,10 +21,12 @@ from aimlasync.structured.schema import Format
 T = TypeVar("T")
 
 _FENCE = re.compile(r"```[a-zA-Z]*\s*\n(.*?)```", re.DOTALL)
+_CONTROL = re.compile(r"[\x00-\x1f]")
 _THOUGHT = "</think>"
 # Places of a text where JSON is looked for.
 _MAX_PLACES = 64
-_scan = json.JSONDecoder().raw_decode
+# Models write line ends into strings as they are.
+_scan = json.JSONDecoder(strict=False).raw_decode
 
 
 def is_answer_tool(name: str) -> bool:
@@ -32,10 +34,17 @@ def is_answer_tool(name: str) -> bool:
     return name.endswith(ANSWER_TOOL)
 
 
+def is_answer(item: Any) -> bool:
+    """Whether a call of a message, or an item of a response, is one of the answer tool."""
+    if isinstance(item, ToolCall):
+        return item.custom is None and is_answer_tool(item.function.name)
+    return isinstance(item, FunctionCall) and is_answer_tool(item.name)
+
+
 def message_text(message: Message) -> str:
     """Return the answer in a message: the arguments of the answer tool, else the content."""
     for call in message.tool_calls or ():
-        if call.custom is None and is_answer_tool(call.function.name):
+        if is_answer(call) and call.function.arguments:
             return call.function.arguments
     return message.content or ""
 
@@ -45,7 +54,7 @@ def answer_text(reply: ChatCompletion | Response) -> str:
     if isinstance(reply, ChatCompletion):
         return message_text(reply.choices[0].message) if reply.choices else ""
     for item in reply.output:
-        if isinstance(item, FunctionCall) and is_answer_tool(item.name):
+        if isinstance(item, FunctionCall) and is_answer(item) and item.arguments:
             return item.arguments
     return reply.output_text
 
@@ -87,11 +96,12 @@ def _objects(text: str) -> Iterator[str]:
         if at < 0:
             return
         try:
-            _, end = _scan(text, at)
+            value, end = _scan(text, at)
         except (ValueError, RecursionError):
             at += 1
             continue
-        yield text[at:end]
+        found = text[at:end]
+        yield found if _CONTROL.search(found) is None else json.dumps(value)
         at = end
 
 

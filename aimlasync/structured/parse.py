@@ -14,7 +14,7 @@ from aimlasync.chat.endings import ending_of
 from aimlasync.chat.types import ChatCompletion
 from aimlasync.errors import AnswerError, AnswerInvalidError, AnswerRefusedError, AnswerTruncatedError
 from aimlasync.responses.types import Response
-from aimlasync.structured.answer_text import answer_text, decode_answer, message_text
+from aimlasync.structured.answer_text import answer_text, decode_answer, is_answer, message_text
 from aimlasync.structured.schema import Format
 
 _CALLS = ("function_call", "custom_tool_call")
@@ -34,7 +34,7 @@ def parse_completion(reply: ChatCompletion, form: Format[Any]) -> ChatCompletion
         if ending == "failure":
             raise _error(AnswerInvalidError, f"the answer failed ({choice.finish_reason})", reply)
         text = message_text(message)
-        if not text and (message.tool_calls or message.function_call):
+        if not text and (message.function_call or not all(map(is_answer, message.tool_calls or ()))):
             # The model called a tool; its answer comes in a later turn.
             continue
         message.__dict__["parsed"] = _value(text, form, reply)
@@ -61,7 +61,7 @@ def parse_response(reply: Response, form: Format[Any]) -> Response:
         said = reply.error.message if reply.error is not None else "no reason given"
         raise _error(AnswerInvalidError, f"the run {reply.status}: {said}", reply)
     text = answer_text(reply)
-    if not text and any(item.type in _CALLS for item in reply.output):
+    if not text and any(item.type in _CALLS and not is_answer(item) for item in reply.output):
         return reply
     reply.__dict__["parsed"] = _value(text, form, reply)
     return reply

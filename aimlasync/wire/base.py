@@ -7,8 +7,9 @@ the `wire` modules of reading and writing JSON.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, ClassVar, Self, cast
+import copy
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar, Self, TypedDict, Unpack, cast
 
 import msgspec
 
@@ -21,6 +22,16 @@ __all__ = ["Json", "Meta", "MetaUsage", "Object", "Open", "Received", "Reply", "
 __all__ += ["decode", "encode", "plain", "read", "repair"]
 
 
+class Dump(TypedDict, total=False):
+    """Options of `model_dump`, as pydantic has them."""
+
+    include: Any
+    exclude: Any
+    exclude_unset: bool
+    exclude_defaults: bool
+    exclude_none: bool
+
+
 class Wire(msgspec.Struct, kw_only=True, omit_defaults=True):
     """Base of the wire structs. A field that was not sent has its default, and a default is not encoded."""
 
@@ -28,17 +39,60 @@ class Wire(msgspec.Struct, kw_only=True, omit_defaults=True):
         """Return plain dicts and lists of the fields that are set."""
         return cast(dict[str, Any], msgspec.to_builtins(self, enc_hook=plain_value))
 
-    def to_json(self) -> str:
+    def to_json(self, *, indent: int | None = None) -> str:
         """Return `to_dict` as JSON text."""
-        return encode(self.to_dict()).decode()
+        if indent is None:
+            return encode(self.to_dict()).decode()
+        from aimlasync.wire.dumped import as_text
 
-    def model_dump(self, **_: Any) -> dict[str, Any]:
-        """Return `to_dict()`, by the name that AsyncOpenAI's users know; options are accepted and ignored."""
-        return self.to_dict()
+        return as_text(self.to_dict(), indent)
 
-    def model_dump_json(self, **_: Any) -> str:
-        """Return `to_json()`, by the name that AsyncOpenAI's users know; options are accepted and ignored."""
-        return self.to_json()
+    # What AsyncOpenAI's users know of pydantic.
+
+    def model_dump(
+        self, *, mode: str = "json", by_alias: bool | None = None, **options: Unpack[Dump]
+    ) -> dict[str, Any]:
+        """Return `to_dict()` with all the keys of AsyncOpenAI's dump, None where nothing was sent.
+
+        The options are pydantic's; `mode` and `by_alias` change nothing here.
+        """
+        from aimlasync.wire.dumped import dump
+
+        return dump(self, **options)
+
+    def model_dump_json(
+        self, *, indent: int | None = None, by_alias: bool | None = None, **options: Unpack[Dump]
+    ) -> str:
+        """Return `model_dump` as JSON text."""
+        from aimlasync.wire.dumped import dump_json
+
+        return dump_json(self, indent=indent, **options)
+
+    @property
+    def model_extra(self) -> dict[str, Any]:
+        """What was sent beside the fields of AsyncOpenAI's model."""
+        from aimlasync.wire.dumped import extra
+
+        return extra(self)
+
+    @property
+    def model_fields_set(self) -> set[str]:
+        """The names of the fields that were sent or set."""
+        return set(self.to_dict())
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """Return a copy, a deep one on request, with other values for the fields in `update`."""
+        made = copy.deepcopy(self) if deep else copy.copy(self)
+        for name, value in (update or {}).items():
+            setattr(made, name, value)
+        return made
+
+    json = model_dump_json
+    copy = model_copy
+
+
+# In the class, the name would stand for the method in every annotation.
+setattr(Wire, "dict", Wire.model_dump)  # noqa: B010
 
 
 class Open(Placed, Wire, dict=True, forbid_unknown_fields=True):
@@ -118,6 +172,11 @@ class Reply(Received):
     def info(self) -> Info:
         """Endpoint, attempts, status, ids, cost and timing of the call."""
         return cast(Info, self.__dict__.get("info") or Info())
+
+    @property
+    def _request_id(self) -> str | None:
+        """The server's id of the request, by the name that AsyncOpenAI's users know."""
+        return self.info.server_request_id
 
 
 class MetaUsage(Open):

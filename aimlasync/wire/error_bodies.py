@@ -16,6 +16,7 @@ from aimlasync.errors import (
     APIStatusError,
     AuthenticationError,
     BadRequestError,
+    ConflictError,
     InsufficientCreditError,
     InternalServerError,
     NotFoundError,
@@ -38,6 +39,7 @@ _BY_STATUS: dict[int, type[APIStatusError]] = {
     402: InsufficientCreditError,
     403: PermissionDeniedError,
     404: NotFoundError,
+    409: ConflictError,
     422: UnprocessableEntityError,
     429: RateLimitError,
 }

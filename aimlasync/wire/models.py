@@ -8,7 +8,7 @@ OpenAI's model object, which other servers send.
 from __future__ import annotations
 
 from codecs import BOM_UTF8
-from collections.abc import Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from typing import Any
 
 import msgspec
@@ -78,8 +78,16 @@ class ModelList(Reply):
     def __iter__(self) -> Iterator[Model]:
         return iter(self.data)
 
+    async def __aiter__(self) -> AsyncIterator[Model]:
+        for model in self.data:
+            yield model
+
     def __len__(self) -> int:
         return len(self.data)
+
+    def has_next_page(self) -> bool:
+        """Return False: a catalogue comes whole."""
+        return False
 
     # It iterates models, so these make `dict(models)` and FastAPI's encoder see its fields.
     def keys(self) -> Iterable[str]:

@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from io import IOBase
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Self, TypeAlias, cast
 
 import msgspec
 
@@ -86,6 +86,12 @@ class Unknown:
     def to_dict(self) -> dict[str, Any]:
         """Return the object as the server sent it, with what was set since."""
         return self._object.to_dict()
+
+    def __copy__(self) -> Self:
+        made = type(self)(self.type, self.raw)
+        # It may have been changed; what is set on one is not set on the other.
+        made._object = Object(self._object)
+        return made
 
     def __repr__(self) -> str:
         return f"Unknown(type={self.type!r}, raw={self.raw!r})"

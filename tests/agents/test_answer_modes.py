@@ -55,6 +55,8 @@ async def test_tools_are_called_before_the_answer_and_the_history_goes_on(
             assert (run.output, run.tool_calls) == (Report("Rome", True), 1)
             again = await agents.run(client, agent, input="And now?", history=run)
             assert again.output == Report("Rome", True)
+    said = [item.get("content") for item in run.items if item.get("role") == "assistant"]
+    assert '{"city":"Rome","umbrella":true}' in said
     # The call that gave the answer is no call in the history: nobody would answer it.
     assert "give_final_answer" not in str(run.items)
     assert simulator.ledger.by_status().get(400, 0) == MODES.index(kind)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import re
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -414,3 +415,9 @@ async def test_forms_of_the_callers_own_are_exported_from_answers_of_every_kind(
         await run(client, [{"text": text} for text in TEXTS], tmp_path / "out.csv", task=task, add=added)
     table = (tmp_path / "out.csv").read_text().splitlines()
     assert [line.rpartition(",")[2] for line in table] == ["team", "billing", "support", "sales"]
+
+
+async def test_an_enum_or_a_literal_is_a_list_of_labels(client: AsyncClient) -> None:
+    for labels in (enum.Enum("Team", {"A": "support", "B": "billing"}), Literal["support", "billing"]):
+        (result,) = await labels_of(client, [TEXTS[0]], labels=labels)
+        assert result.label == "billing"

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import enum
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from hypothesis import given
@@ -18,6 +19,11 @@ from aimlasync.bulk.progress.quality import wilson
 from aimlasync.bulk.tasks.labels import labels_of, read_labels
 
 LABELS = ["support", "billing", "sales"]
+
+
+class Mood(enum.Enum):
+    A = "a"
+    TWO = 2
 
 
 def judged(*pairs: tuple[Any, Any], labels: list[str] = LABELS, ordinal: bool = False) -> Quality:
@@ -175,12 +181,12 @@ def test_a_file_that_is_no_list_of_labels_is_refused(tmp_path: Path, name: str, 
 
 
 def test_labels_of_a_program_are_checked_too() -> None:
-    assert labels_of(["a", 2]) == {"a": "", "2": ""}  # type: ignore[list-item]
+    assert labels_of(["a", 2]) == labels_of(Literal["a", 2]) == labels_of(Mood) == {"a": "", "2": ""}
     assert labels_of("a, b") == {"a": "", "b": ""}
     assert labels_of(["a"], multi=True) == {"a": ""}
-    for wrong in (["a"], ["a", "A"], ["a", None], {"a": "", "": ""}):
+    for wrong in (["a"], ["a", "A"], ["a", None], {"a": "", "": ""}, {"a", "b"}):
         with pytest.raises(LabelsError):
-            labels_of(wrong)  # type: ignore[arg-type]
+            labels_of(wrong)
     with pytest.raises(LabelsError, match="separates the labels of a row"):
         labels_of(["a|b", "c"], multi=True)
 
@@ -230,7 +236,7 @@ def test_an_export_says_which_labels_are_right(journal: Path, tmp_path: Path) ->
         "d,billing,,",
         "e,support,support,true",
     ]
-    with pytest.raises(InputError, match="add --gold COLUMN"):
+    with pytest.raises(InputError, match="name it with --gold"):
         export(str(journal), str(out), source=source, columns=columns, overwrite=True)
     source.close()
 

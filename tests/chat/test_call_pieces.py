@@ -152,6 +152,10 @@ MIXTURES = {
         [[p(0, "a", "f", '{"c"')], [p(0, arguments=':"A"}')], [p(0, arguments=A)]],
         [("a", "f", A)],
     ),
+    "the whole call once more at the end": (
+        [[p(0, "a", "f", '{"c"')], [p(0, arguments=':"A"}')], [p(0, "a", "f", A)]],
+        [("a", "f", A)],
+    ),
     "another object without a name": ([[p(0, "a", "f", A)], [p(0, arguments=Z)]], [("a", "f", A), ("", "f", Z)]),
     "braces in texts": (
         [[p(0, "a", "f", '{"c":"}')], [p(0, arguments='{"')], [p(0, arguments=',"d":"\\')], [p(0, arguments='"{"}')]],

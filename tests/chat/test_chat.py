@@ -455,3 +455,13 @@ def test_whole_answer_as_a_chunk_finishes_a_stream() -> None:
 def test_answer_without_tool_calls_gives_a_chunk_without_them() -> None:
     body = {**WHOLE, "choices": [{"index": 0, "message": {"content": "a"}, "finish_reason": "stop"}]}
     assert chunk_of(decode_completion(json.dumps(body).encode())).choices[0].delta.tool_calls is None
+
+
+def test_collected_choice_says_its_index() -> None:
+    assembler = Assembler()
+    assembler.add(decode_chunk(b'{"choices":[{"index":0,"delta":{"content":"x"},"finish_reason":"stop"}]}'))
+    assert assembler.whole().to_dict()["choices"][0]["index"] == 0
+    # A whole reply that leaves it out is what it is.
+    assert decode_completion(b'{"choices":[{"message":{"content":"x"}}]}').to_dict() == {
+        "choices": [{"message": {"content": "x"}}]
+    }

@@ -23,7 +23,9 @@ from tests.client.test_stream import connect
 from tests.support.servers import RawServer, Script, raw_server
 
 CAPS = ["length", "max_tokens", "MAX_TOKENS", "max_output_tokens", "model_length", "model_context_window_exceeded"]
+CAPS += ["FinishReason.MAX_TOKENS", "max-tokens", "max tokens"]
 FILTERS = ["content_filter", "SAFETY", "refusal", "RECITATION", "PROHIBITED_CONTENT"]
+FILTERS += ["content-filter", "FinishReason.SAFETY"]
 FAILURES = ["MALFORMED_FUNCTION_CALL", "error", "insufficient_system_resource", "abort", "OTHER"]
 
 

@@ -915,3 +915,12 @@ def test_a_dry_run_of_a_sorted_file_says_what_all_rows_take(vendor: Vendor) -> N
     true = sum(attempt.prompt_tokens for attempt in sim.ledger if attempt.api == "chat")
     assert abs(said[0] - true) < 0.05 * true
     assert re.search(r"cost +about \$[\d.]+", dry.stderr)
+
+
+def test_the_last_line_of_progress_as_json_has_the_labels(vendor: Vendor) -> None:
+    vendor(answer=lambda request: Answer(text='{"label":"a"}'))
+    write("in.csv", "text,team\none,A\ntwo,b\nthree,\n")
+    done = run("classify", "in.csv", "--labels", "a,b", "--gold", "team", "-o", "out.csv", "--progress", "json")
+    lines = [json.loads(line) for line in done.stderr.splitlines()]
+    assert lines[0] == {"labels": {"a": "", "b": ""}}
+    assert (lines[-1]["labels"], lines[-1]["judged"], lines[-1]["right"]) == ({"a": 3}, 2, 1)

@@ -90,6 +90,8 @@ LINES = STREAM.replace(b"data: ", b"").replace(b"\n\n", b"\n")
         LINES,
         json.dumps({"choices": [{"delta": {"content": "hello"}, "finish_reason": "stop"}]}).encode(),
         STREAM.replace(b"data: ", b"data: data: ") + DONE,
+        STREAM.replace(b"\n\n", b"\n") + DONE,
+        b"data: " + LINES.replace(b"\n", b"") + b"\n\n" + DONE,
     ],
     ids=[
         "json",
@@ -105,6 +107,8 @@ LINES = STREAM.replace(b"data: ", b"").replace(b"\n\n", b"\n")
         "lines",
         "chunk-as-json",
         "wrapped-twice",
+        "no-blank-lines",
+        "two-in-an-event",
     ],
 )
 async def test_the_bytes_say_what_a_body_is(body: bytes, kind: str | None, stream: bool) -> None:

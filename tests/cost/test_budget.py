@@ -131,6 +131,15 @@ def test_default_output_below_one_is_misuse() -> None:
         Budget(1, default_output_tokens=0)
 
 
+@pytest.mark.parametrize("price", [0.5, {"input": 1e-6}, None])
+def test_what_is_no_price_or_no_number_is_named_before_anything_is_sent(price: Any) -> None:
+    with pytest.raises(TypeError, match=r"price of m must be a Price, such as Price\.per_million"):
+        Budget(1.0, prices={"m": price})
+    wrong: Any = "5"
+    with pytest.raises(TypeError, match="a number of US dollars, not '5'"):
+        Budget(wrong)
+
+
 def test_budget_of_nothing_lets_only_free_calls_through() -> None:
     purse = budget(0, free=Price(input=0, output=0), m=CENT)
     assert purse.reserve("free", 10, 10).usd == 0

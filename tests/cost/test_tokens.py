@@ -154,6 +154,8 @@ STATED: list[tuple[dict[str, Any], float | None]] = [
     ({"cost": 0.001, "is_byok": True, "cost_details": {"upstream_inference_cost": 0.02}}, 0.021),
     ({"cost": 0, "is_byok": True}, None),
     ({"cost": {"input_tokens_cost": 0.001, "output_tokens_cost": 0.002, "total_cost": 0.008}}, 0.008),
+    ({"cost": {"currency": "USD", "total_cost": 0.008}}, 0.008),
+    ({"cost": {"currency": "EUR", "total_cost": 0.008}}, None),
     ({"cost": {"input_tokens_cost": 0.001}}, None),
     ({"estimated_cost": 3.6e-06}, 3.6e-06),
     ({"cost_in_usd_ticks": 15_878_000}, 0.0015878),

@@ -12,7 +12,7 @@ from tests.support.import_graph import PACKAGE, between_rooms, circles, graph, i
 # From low to high: a room imports rooms of lower floors alone.
 FLOORS = [
     {"_version", "_command_line", "headers", "sse", "event_loop"},
-    {"config", "info"},
+    {"config", "info", "http_response"},
     {"errors"},
     {"transport"},
     {"resilience"},

@@ -65,15 +65,15 @@ def test_the_readme_opens_with_one_sentence_three_numbers_and_two_commands() -> 
     assert all(len(command.splitlines()) == 1 for command in commands())
 
 
-def test_the_readme_is_short_and_has_five_doors() -> None:
+def test_the_readme_is_short_and_has_five_entry_points() -> None:
     text = README.read_text(encoding="utf-8")
     assert len(text.splitlines()) <= 160
-    doors = text.partition("## Five doors")[2].partition("\n## ")[0].split("\n### ")[1:]
-    assert len(doors) == 5
-    for door in doors:
-        code = door.partition("```")[2].partition("```")[0].splitlines()[1:]
+    entries = text.partition("## Five entry points")[2].partition("\n## ")[0].split("\n### ")[1:]
+    assert len(entries) == 5
+    for entry in entries:
+        code = entry.partition("```")[2].partition("```")[0].splitlines()[1:]
         assert 0 < len([line for line in code if line]) <= 10
-        assert "(examples/guide/" in door
+        assert "(examples/guide/" in entry
 
 
 def test_the_first_command_classifies(tmp_path: Path) -> None:

@@ -77,7 +77,7 @@ MODULES = [
 
 
 def test_all_is_sorted_and_importable() -> None:
-    assert aimlasync.__all__ == sorted(aimlasync.__all__)
+    assert aimlasync.__all__ == sorted(aimlasync.__all__, key=lambda name: (not name.isupper(), name))
     for name in aimlasync.__all__:
         assert hasattr(aimlasync, name)
 

@@ -483,6 +483,40 @@ def test_arguments_without_their_call_are_still_a_call() -> None:
     assert call.arguments == "{}"
 
 
+def test_reasoning_that_was_streamed_is_assembled() -> None:
+    def thought(kind: str, value: str, **place: int) -> ResponseStreamEvent:
+        return event(f"response.{kind}.delta", output_index=0, delta=value, **place)
+
+    pieces = [
+        thought("reasoning_summary_text", "a", summary_index=0),
+        thought("reasoning_summary_text", "b", summary_index=0),
+        thought("reasoning_summary_text", "c", summary_index=1),
+        thought("reasoning_text", "d", content_index=0),
+    ]
+    for begun in ([added(0, {"type": "reasoning", "id": "r", "summary": [], "format": "f"})], []):
+        made = assembled(created(), *begun, *pieces, delta("hello", 1))
+        item: Any = made.output[0]
+        assert [part.text for part in item.summary] == ["ab", "c"]
+        assert [part.text for part in item.content] == ["d"]
+        assert getattr(item, "format", None) == ("f" if begun else None)
+        assert made.output_text == "hello"
+
+
+def test_finished_reasoning_is_not_filled_again_from_its_deltas() -> None:
+    whole = {"type": "reasoning", "id": "r", "summary": [{"type": "summary_text", "text": "all"}]}
+    piece = event("response.reasoning_summary_text.delta", output_index=0, summary_index=0, delta="a")
+    assert assembled(created(), piece, done(0, whole)).output[0].to_dict() == whole
+
+
+def test_input_of_a_custom_tool_is_assembled_and_the_event_stays_as_it_was() -> None:
+    begun: Any = added(0, {"type": "custom_tool_call", "call_id": "c", "name": "sh", "input": ""})
+    assert begun.item.input == ""
+    pieces = [event("response.custom_tool_call_input.delta", output_index=0, delta=piece) for piece in ("l", "s")]
+    item: Any = assembled(created(), begun, *pieces).output[0]
+    assert (item.input, item.to_dict()["input"]) == ("ls", "ls")
+    assert (begun.item.input, begun.item.to_dict()["input"]) == ("", "")
+
+
 def test_unknown_items_and_events_do_not_disturb_the_answer() -> None:
     other = {"type": "custom_tool_call", "id": "ct", "input": "x"}
     whole = assembled(event("response.hologram.delta", delta="z"), done(0, other), delta("a", 1), completed())

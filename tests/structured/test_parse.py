@@ -24,6 +24,10 @@ class Ticket(msgspec.Struct):
     urgent: bool = False
 
 
+class Note(msgspec.Struct):
+    text: str
+
+
 class Queue(Enum):
     SUPPORT = "support"
     BILLING = "billing"
@@ -84,6 +88,27 @@ def test_tool_call_before_the_answer_is_no_error() -> None:
     reply = completion({**choice(None, tool_calls=[CALL]), "finish_reason": "tool_calls"})
     assert reply.parsed is None
     assert reply.choices[0].message.tool_calls[0].function.name == "look_up"
+
+
+def by_tool(arguments: str) -> JSON:
+    return {**CALL, "function": {"name": "give_final_answer", "arguments": arguments}}
+
+
+def test_answer_tool_without_arguments_leaves_the_answer_to_the_text() -> None:
+    assert completion(choice(GOOD, tool_calls=[by_tool("")])).parsed == Ticket(queue="billing", urgent=True)
+
+
+def test_answer_tool_without_arguments_and_text_is_an_error() -> None:
+    message = {"content": None, "tool_calls": [by_tool("")]}
+    chat_error(AnswerInvalidError, message=message, finish_reason="tool_calls")
+    response_error(AnswerInvalidError, answer({**FUNCTION_CALL, "name": "give_final_answer", "arguments": ""}))
+
+
+@pytest.mark.parametrize("text", ['{"text":"two\nlines\there"}', '{\n "text": "two\nlines\there"\n}'])
+def test_line_ends_within_strings_are_read(text: str) -> None:
+    form = format_of(Note)
+    for one in (choice(text), choice(f"```json\n{text}\n```"), choice(None, tool_calls=[by_tool(text)])):
+        assert completion(one, form=form).parsed == Note(text="two\nlines\there")
 
 
 def test_answer_beside_a_tool_call_is_parsed() -> None:

@@ -1,6 +1,7 @@
 """The items of a JSON array, one at a time, whatever the size of the array.
 
-Pure. The standard decoder finds where an item ends; memory is one item and the block that it ends in.
+Pure functions. The standard decoder finds where an item ends; memory is one item and the block that it ends in. It
+imports the standard library alone.
 """
 
 from __future__ import annotations

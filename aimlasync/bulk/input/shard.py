@@ -1,6 +1,7 @@
 """A part of a job's rows, so that several machines can share one input.
 
-Pure. Which shard a row is in depends on its custom_id alone, and is the same on every machine and Python.
+Which shard a row is in depends on its custom_id alone, and is the same on every machine and Python. Pure functions; it
+imports the standard library alone.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How rows are run through a task, until they are done or the job is stopped.
+"""Runs the rows of an input through a task, until they are done or the job is stopped.
 
 Imports input, tasks, journal and progress.
 

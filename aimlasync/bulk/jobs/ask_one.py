@@ -1,4 +1,4 @@
-"""One row from its request to its result: the call, and the calls again when the answer is no good.
+"""One row from its request to its result: the call, and further calls when the answer is invalid.
 
 A caller of the client, by its public names; keeps no result. Every answered call is counted, also those whose answer is
 thrown away. `ask` makes the calls for one request, `ClientAnswerer` within a budget, `ask_row` for a row of a task.

@@ -1,4 +1,4 @@
-"""How much a job may take: money, tokens and time.
+"""The caps of a job: money, tokens, requests and time.
 
 `Caps` is what the user asked for. A cap of money is kept by the client's `Budget`, which reserves before it spends;
 caps of tokens and requests by `RowCap`, which lets rows in; a deadline by the runner. Imports `Budget`, prices and the

@@ -1,4 +1,4 @@
-"""What a whole job would take, from a sample of its rows: arithmetic on what a dry run found.
+"""The forecast of a dry run: the cost, tokens and time of a whole job, from a sample of its rows.
 
 The sample is drawn from all rows, and the length of each row is known. Where what a row takes goes with its length, the
 lengths of the rows that are left say what they will take, so that a file sorted by length misleads nobody; else it is

@@ -1,4 +1,4 @@
-"""What a user may say of how a job runs. Plain data; imports the caps, a shard, and the usual number of workers."""
+"""The options of a job. Plain data; imports the caps, a shard, and the usual number of workers."""
 
 from __future__ import annotations
 

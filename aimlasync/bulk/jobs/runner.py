@@ -1,7 +1,8 @@
-"""Runs the rows of a job in this process: each row through its task and a call, its result into the totals and out.
+"""Runs the rows of a job in this process: it makes the call of each row, adds the result to the totals and writes it.
 
 `LocalRunner` ties together the worker pool, `ask_row`, the stop rules and the caps; where rows come from and results go
-is the `JobRows` of the job. A caller of the client, by its public names.
+is the `JobRows` of the job. `stop` lets calls in flight finish, and `cancel` drops them. It uses the client by its
+public names, and may import input, tasks, journal, progress and this room.
 """
 
 from __future__ import annotations

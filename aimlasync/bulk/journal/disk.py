@@ -1,4 +1,4 @@
-"""What crash-safe files need of each system: writes that are whole, syncs, reads by offset.
+"""File operations that survive a crash: whole writes, syncs, reads by offset; and how each system does them.
 
 Functions over file descriptors. They know no format and no name of a file; imports the standard library alone.
 """

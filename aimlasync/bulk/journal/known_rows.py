@@ -1,4 +1,4 @@
-"""The rows of today's table, and which answers of an earlier one are theirs.
+"""The rows of the present table, and which answers of an earlier table are theirs.
 
 Rows with ids of their own are known by id and content, others by content alone: of equal rows each has one answer.
 Memory is some 25 bytes a row. Imports `IdSet` and the standard library.

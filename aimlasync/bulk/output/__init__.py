@@ -1,4 +1,4 @@
-"""What is made of a journal, and where files may be written. Imports input, tasks and journal.
+"""Tables and other files that are made of a journal, and where files may be written. Imports input, tasks and journal.
 
 export     a journal as a table in the order of the input
 gold       the gold column of an input beside the labels of a journal

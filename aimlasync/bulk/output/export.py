@@ -209,7 +209,8 @@ class Layout:
             return self._inputs.index(column), _nothing
         if column == CORRECT and column not in self._added:
             if self._gold is None:
-                raise InputError(name, "the column 'correct' compares labels with gold ones; add --gold COLUMN")
+                what = "the column 'correct' compares labels with a gold column of the rows that were asked about"
+                raise InputError(name, f"{what}; name it with --gold, and in an export their file with --input")
             self._correct = at
             self.kinds[column] = "bool"
             return None, _nothing

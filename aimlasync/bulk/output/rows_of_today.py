@@ -1,8 +1,8 @@
-"""Which record of a journal is that of a row of the input, also where the input has changed since the job ran.
+"""Finds the record of a row of the input in a journal, also where the input has changed since the job ran.
 
-By name where the input is the one that the manifest knows, else as another run of the job would find it: by name and
-content, or for rows without ids of their own by content. Memory then is some 25 bytes a row. Imports input, journal
-and the content of a row.
+A record is found by name where the input is the one that the manifest knows, else as another run of the job would find
+it: by name and content, or for rows without ids of their own by content. Memory then is some 25 bytes a row. Imports
+input, journal and the content of a row.
 """
 
 from __future__ import annotations

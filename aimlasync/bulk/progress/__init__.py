@@ -1,4 +1,4 @@
-"""How a job goes, and what it comes to. Imports input, tasks and journal.
+"""The progress of a job, and its totals. Imports input, tasks and journal.
 
 quality   labels beside gold ones: accuracy, precision, recall, F1, confusion
 totals    rows, labels, failures, tokens, money

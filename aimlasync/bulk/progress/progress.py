@@ -1,4 +1,4 @@
-"""How fast a job goes and what holds it back: the numbers behind a progress bar.
+"""The speed of a job, the time left, and which limit holds it back: the numbers behind a progress bar.
 
 `Progress` is arithmetic on counters; the monotonic time is an argument. Speeds are those of the last half minute,
 since a job's first minute says little about its last. Imports `Totals` and the statistics of an endpoint.

@@ -1,4 +1,4 @@
-"""What a job adds up to: rows, labels, failures, tokens, money, agreement with a gold column.
+"""The totals of a job: rows, labels, failures, tokens, money, agreement with a gold column.
 
 `Totals` is arithmetic on results and records; what was not stated is unknown, never 0. Imports the records of a journal
 and the results of requests.

@@ -1,10 +1,15 @@
 """One HTML page about a job, from its journal: `render(collect(path))`.
 
-Reads the journal and imports nothing of bulk but `journal`. A page has no prompt and no answer in it; labels, ids and
-error messages are all that others wrote, and each of them is escaped.
+A page has no prompt in it, and of answers labels, numbers and the values that a schema lists; these, ids and error
+messages are all that others wrote, and each of them is escaped.
 
+asked   what the job asked, from its manifest
+fields  what answers in a form say
 facts   reads the journal
+failure_words  failures in words, and what to do
 charts  draws inline SVG
+markup  tables, bars, numbers
+first_page     what the reader who pays sees
 page    writes the page; page.html is the frame, page.js the tooltips
 """
 

@@ -16,8 +16,10 @@ from dataclasses import dataclass, field
 from itertools import accumulate, pairwise
 from typing import Final, TypeVar
 
-from aimlasync.bulk.journal.manifest import job_of
 from aimlasync.bulk.journal.record import Facts, Failure, Glance, decode_glance
+from aimlasync.bulk.progress.quality import Quality
+from aimlasync.bulk.report.asked import Asked, asked_of
+from aimlasync.bulk.report.fields import FormAnswers
 
 N = TypeVar("N", int, float)
 
@@ -197,6 +199,11 @@ class Report:
     name: str
     job: dict[str, str] = field(default_factory=dict)
     """Of the manifest's job, the few fields that are no text of rows or prompts."""
+    asked: Asked = field(default_factory=Asked)
+    form: FormAnswers | None = None
+    """What answers in a form say, None where there is no form."""
+    quality: Quality | None = None
+    """How labels agree with gold ones, None where there are none."""
     lines: int = 0
     is_torn: bool = False
     """The last line is half a line, which is not counted."""
@@ -256,6 +263,8 @@ class Report:
             self._add_failure(failure, line.custom_id)
         else:
             self._add_success(info, line.custom_id)
+            if self.form is not None and line.response is not None:
+                self.form.add(line.response)
         at, seconds = _within(info.at, _LAST_TIME), _within(info.seconds, _LONGEST)
         if at is not None:
             self._add_time(info, at, seconds or 0.0, failure is None)
@@ -327,10 +336,16 @@ class Report:
             self.cost.add(cost)
 
 
-def collect(path: str | os.PathLike[str]) -> Report:
-    """Read the journal at `path`, and its manifest if there is one. Raises ReportError and OSError."""
+def collect(path: str | os.PathLike[str], *, quality: Quality | None = None) -> Report:
+    """Read the journal at `path`, and its manifest if there is one. Raises ReportError and OSError.
+
+    `quality` is what `bulk.evaluate` says of its labels.
+    """
     path = os.fspath(path)
-    report = Report(name=os.path.basename(path).removesuffix(".journal"))
+    asked = asked_of(path)
+    report = Report(name=os.path.basename(path).removesuffix(".journal"), asked=asked, quality=quality)
+    if asked.schema:
+        report.form = FormAnswers(asked.schema)
     with open(path, "rb") as file:
         for number, line in enumerate(file, 1):
             try:
@@ -351,8 +366,8 @@ def collect(path: str | os.PathLike[str]) -> Report:
     # A long job with few rows has few columns, and they must be wide enough to be seen.
     while sum(end - start for start, end in report.sessions) > report.timeline.width * MOST_COLUMNS:
         report.timeline.coarsen()
-    job = job_of(path)
-    report.job = {key: _short(job[key]) for key in ("model", "endpoint", "input") if isinstance(job.get(key), str)}
+    named = {"model": asked.job.get("model"), "endpoint": asked.job.get("endpoint"), "input": asked.input or None}
+    report.job = {key: _short(said) for key, said in named.items() if isinstance(said, str)}
     return report
 
 

@@ -1,4 +1,4 @@
-"""What is asked about a row, and how its answer is read. Imports input.
+"""Tasks: how a row becomes a request, and how its answer is read. Imports input.
 
 request         one request, and the line that brings it
 result          what became of one

@@ -50,7 +50,7 @@ class ClassifyTask:
         self,
         *,
         model: str,
-        labels: Mapping[str, str] | Sequence[str] | str | None = None,
+        labels: Mapping[str, str] | Sequence[str] | str | type[Any] | None = None,
         form: Form | None = None,
         text: str | None = "text",
         images: Sequence[str] = (),

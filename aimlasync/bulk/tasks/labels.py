@@ -12,9 +12,9 @@ import enum
 import os
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from contextlib import closing
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 import msgspec
 
@@ -60,13 +60,32 @@ def read_labels(text: str, *, multi: bool = False) -> Labels:
     names = [name.strip() for name in names]
     if not any(names):
         raise LabelsError("no labels; name them like this: --labels support,billing,sales")
+    if len(names) == 1 and not multi:
+        if os.path.isfile(names[0]):
+            raise LabelsError(f"{names[0]} is a file; its labels are read with an @ before it: --labels @{names[0]}")
+        parts = next((names[0].split(mark) for mark in ";|\n\t" if mark in names[0]), [])
+        if len(parts) > 1:
+            instead = ",".join(part.strip() for part in parts)
+            raise LabelsError(f"one label is there, {names[0]!r}; write commas between labels: --labels '{instead}'")
     return checked_labels([(name, "") for name in names], "there", multi=multi)
 
 
-def labels_of(given: Mapping[str, str] | Sequence[str] | str, *, multi: bool = False) -> Labels:
-    """Return the labels that a program gives: names, names with their meanings, or a text. Raises LabelsError."""
+def is_labels(given: object) -> bool:
+    """Whether a type is a list of labels, as an Enum and a Literal are, and no form to fill in."""
+    return (isinstance(given, type) and issubclass(given, enum.Enum)) or get_origin(given) is Literal
+
+
+def labels_of(given: Any, *, multi: bool = False) -> Labels:
+    """Return the labels that a program gives: names, names with their meanings, an Enum, a Literal, or a text.
+
+    Raises LabelsError.
+    """
     if isinstance(given, str):
         return read_labels(given, multi=multi)
+    if get_origin(given) is Literal:
+        given = get_args(given)
+    if isinstance(given, (set, frozenset)):
+        raise LabelsError("labels in a set have no order, and another run would be another job; give a list")
     pairs = given.items() if isinstance(given, Mapping) else ((name, "") for name in given)
     return checked_labels([(_name(name), said or "") for name, said in pairs], "there", multi=multi)
 

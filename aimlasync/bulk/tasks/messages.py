@@ -1,4 +1,4 @@
-"""What a user says about a row: a text with images, or a whole conversation that a column holds.
+"""The messages of a request: a text with images, or a whole conversation that a column holds.
 
 Imports the rows of an input and this room.
 """

@@ -1,4 +1,4 @@
-"""What is said to the model about a row: a system message, and a template filled in with the row's columns.
+"""The prompt of a row: a system message, and a template filled in with the row's columns.
 
 Pure; imports the columns of an input and msgspec.
 """

@@ -1,8 +1,9 @@
-"""Worker processes ask about the rows of a job: the worker's side.
+"""A job in several processes: the worker's side.
 
 `Worker` runs the rows of one part with the runner of any job, and reports to the parent. What the parent has checked is
 not checked again; the job's own journal is read and never written, and what is done there is not asked again. A parent
-that is gone is like a Ctrl-C: calls in flight finish, and their answers stay in the part's journal.
+that is gone is like a Ctrl-C: calls in flight finish, and their answers stay in the part's journal. It may import the
+rooms of bulk that `jobs` may import, `jobs`, and `quota`.
 """
 
 from __future__ import annotations

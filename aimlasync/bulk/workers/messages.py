@@ -1,4 +1,4 @@
-"""What a parent and its worker processes tell each other, over the link that leases the limits.
+"""The messages between a parent and its worker processes, over the link that leases the limits.
 
 Plain data. Imports the names of the caps.
 """

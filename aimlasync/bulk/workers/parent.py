@@ -1,9 +1,10 @@
-"""Worker processes ask about the rows of a job: the parent's side.
+"""A job in several processes: the parent's side.
 
-`WorkerProcesses` starts them, leases them the limits and the caps, adds up their reports, and has their journals taken
-into the one of the job. Each worker has a part of the rows, by their custom_id, and a journal of its own,
+`WorkerProcesses` starts the workers, leases them the limits and the caps, adds up their reports, and has their journals
+taken into the one of the job. Each worker has a part of the rows, by their custom_id, and a journal of its own,
 PATH.part-I-of-N; a part that a killed run left behind is taken in when the job is opened again, whatever number of
-workers follows. So the job's own journal, its lock and its manifest are those of any other job.
+workers follows. So the job's own journal, its lock and its manifest are those of any other job. It may import what
+`child` may.
 """
 
 from __future__ import annotations

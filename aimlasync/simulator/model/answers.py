@@ -14,7 +14,8 @@ The first of these rules that applies decides:
 8. a prompt such as "Route to: a / b / c. Input: ..." gets one of the labels;
 9. anything else gets a sentence that quotes the text; ``[tokens:200]`` in the text asks for about 200 tokens.
 
-Rules 1 and 2 are applied by the server, which passes their answer to `compose`.
+Rules 1 and 2 are applied by the server, which passes their answer to `compose`. It may import everything else in this
+package but `scripts`, and what a vendor is.
 """
 
 from __future__ import annotations

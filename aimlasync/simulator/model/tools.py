@@ -3,7 +3,8 @@
 A tool is called when the last user text has a word of the tool's name, or else of its description, or a sum that the
 tool can calculate. The arguments are filled from the tool's schema and the text; a text with two places makes two
 calls. A call that was made since that text is not made again, so the model answers when all calls are made. Pure
-functions of a `SimRequest`; nothing here is written for a particular tool.
+functions of a `SimRequest`; nothing here is written for a particular tool. It may import `extract`, `fill_schema`,
+`labels` and what a vendor is.
 """
 
 from __future__ import annotations

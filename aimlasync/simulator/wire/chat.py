@@ -1,6 +1,6 @@
 """Encodes answers for chat/completions: the body of a reply, or the events of a stream.
 
-Pure functions from values to bytes.
+Pure functions from values to bytes. It may import what a vendor is and what the model answers.
 Implements the bodies of POST /v1/chat/completions as the vendors show them: AI/ML API ("Text models: OpenAI"),
 ByteSpike ("gpt-5-nano"), OpenAI ("Chat completions", "Streaming").
 """

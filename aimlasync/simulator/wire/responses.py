@@ -1,6 +1,6 @@
 """Encodes answers for responses: the body of a reply, or the events of a stream.
 
-Pure functions from values to bytes.
+Pure functions from values to bytes. It may import `chat`, what a vendor is and what the model answers.
 Implements the response object and the server-sent events of POST /v1/responses as in the AI/ML API's OpenAPI specs
 (gpt-5-nano-RESPONSES) and OpenAI's "Streaming events".
 """

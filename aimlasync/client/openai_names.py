@@ -1,0 +1,95 @@
+"""What users of AsyncOpenAI find on the client under its names, each a line over what is there already.
+
+It may import the parts of this package that it names, when they are used.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NoReturn, Self
+
+if TYPE_CHECKING:
+    from aimlasync.client.call import Settings
+    from aimlasync.client.pipeline import Pipeline
+    from aimlasync.client.raw_response import RawResources, StreamedResources
+
+# What AsyncOpenAI has and this client has not.
+_ELSEWHERE = (
+    *("audio", "batches", "completions", "containers", "conversations", "embeddings", "evals", "files", "fine_tuning"),
+    *("images", "moderations", "realtime", "skills", "uploads", "vector_stores", "videos", "webhooks"),
+    *("delete", "get", "get_api_list", "patch", "post", "put"),
+)
+
+
+class Answer(int):
+    """A yes or a no: a property's value that may also be called, as the method of that name at AsyncOpenAI."""
+
+    def __call__(self) -> bool:
+        return bool(self)
+
+    def __repr__(self) -> str:
+        return repr(bool(self))
+
+    __str__ = __repr__
+
+
+class RawAnswers:
+    """`with_raw_response` and `with_streaming_response`, on the client and on its resources."""
+
+    @property
+    def with_raw_response(self) -> RawResources:
+        """The same methods; each returns a `RawResponse`: headers, status_code, text, and `parse()` for the answer."""
+        from aimlasync.client.raw_response import RawResources
+
+        return RawResources(self)
+
+    @property
+    def with_streaming_response(self) -> StreamedResources:
+        """`create`, for `async with`: its `StreamedResponse` hands out the body's bytes, lines or text as they come."""
+        from aimlasync.client.raw_response import StreamedResources
+
+        return StreamedResources(self)
+
+
+class OpenAINames(RawAnswers):
+    """The names of AsyncOpenAI."""
+
+    _pipeline: Pipeline
+    _settings: Settings
+
+    @property
+    def beta(self) -> Self:
+        """This client: `beta.chat.completions` is `chat.completions`."""
+        return self
+
+    @property
+    def base_url(self) -> str:
+        """The base URL of the first endpoint."""
+        return self._pipeline.balancer.upstreams[0].endpoint.base_url
+
+    @property
+    def max_retries(self) -> int:
+        """How often a call is tried again at most."""
+        return self._settings.retry.attempts - 1
+
+    def __getattr__(self, name: str) -> NoReturn:
+        kind = type(self).__name__
+        if name in _ELSEWHERE:
+            raise AttributeError(
+                f"{kind} has no {name}: aimlasync.openai.AsyncOpenAI has it, with the same arguments, and takes this "
+                f"client as aimlasync= (pip install 'aimlasync[openai]')"
+            )
+        raise AttributeError(f"{kind!r} object has no attribute {name!r}")
+
+
+def no_http_client() -> NoReturn:
+    """Say what takes the place of an httpx client. Raises TypeError."""
+    raise TypeError(
+        "http_client= is not taken: give proxy= for a proxy, or transport=HttpxTransport(http_client) of "
+        "aimlasync.transport.over_httpx to send with an httpx client of yours"
+    )
+
+
+def ids_headers(organization: str | None, project: str | None) -> dict[str, Any]:
+    """Return the headers that name an organization and a project at OpenAI."""
+    ids = {"OpenAI-Organization": organization, "OpenAI-Project": project}
+    return {name: value for name, value in ids.items() if value}

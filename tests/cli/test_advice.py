@@ -1,0 +1,249 @@
+"""What messages advise works: each option and command that they name exists, and following them ends well."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+import aimlasync
+from aimlasync.bulk.report.failure_words import _WORDS
+from aimlasync.cli import cli
+from aimlasync.simulator import Answer, Fault, SimRequest, Simulator
+from tests.support.commands import finish, run, start
+
+ROOT = Path(aimlasync.__file__).parent
+OPTIONS = {
+    option
+    for command in cli.commands.values()
+    for parameter in command.params
+    for option in (*parameter.opts, *parameter.secondary_opts)
+    if option.startswith("--")
+} | {"--help", "--version"}
+# Options of other programs that messages name.
+OTHERS = {"ray start --head"}
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty directory to work in."""
+    monkeypatch.chdir(tmp_path)
+
+
+def texts() -> Iterator[tuple[str, str]]:
+    """Every text in the code of commands and jobs that is no docstring."""
+    for path in [*ROOT.glob("cli/*.py"), *ROOT.glob("bulk/**/*.py")]:
+        tree = ast.parse(path.read_text())
+        documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+        docs = {
+            id(node.body[0].value)
+            for node in ast.walk(tree)
+            if isinstance(node, documented) and node.body and isinstance(node.body[0], ast.Expr)
+        }
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docs:
+                yield path.name, node.value
+
+
+def test_every_option_and_command_in_a_message_exists() -> None:
+    named = 0
+    for name, text in texts():
+        for other in OTHERS:
+            text = text.replace(other, "")
+        for option in re.findall(r"(?<![\w-])--[a-z][a-z-]*[a-z]", text):
+            named += 1
+            assert option in OPTIONS, f"{name}: {text}"
+        for command in re.findall(r"(?:^|[(:`] ?)aimlasync ([a-z]+)\b(?! report)", text):
+            assert command in cli.commands or command == "report", f"{name}: {text}"
+    assert named > 100
+
+
+CLASSIFY = "classify in.csv --labels a,b"
+BULK = "bulk in.csv"
+
+# Files, a command, what it says, and the command that this leads to.
+ADVICE: list[tuple[dict[str, str | bytes], str, str, str]] = [
+    ({"in.csv": "q,a\nwhere is my parcel,it is on its way\n"}, CLASSIFY, "Say so with --text", f"{CLASSIFY} --text q"),
+    ({"in.csv": "My card was charged,1\nIt does nothing,2\n"}, CLASSIFY, "say --no-header", f"{CLASSIFY} --no-header"),
+    (
+        {"in.csv": "text\ncaf\xe9 cr\xe8me\n".encode("cp1252")},
+        CLASSIFY,
+        "--encoding cp1252",
+        f"{CLASSIFY} --encoding cp1252",
+    ),
+    (
+        {"in.dat": "text\nhello\n"},
+        "classify in.dat --labels a,b",
+        "--format",
+        "classify in.dat --labels a,b --format csv",
+    ),
+    ({}, f"{CLASSIFY} -o out.csv", "replace it with --overwrite", f"{CLASSIFY} -o out.csv --overwrite"),
+    ({"out.csv": ""}, f"{CLASSIFY} -o taken.csv", "choose another -o", f"{CLASSIFY} -o free.csv"),
+    ({}, f"{CLASSIFY} --errors e.jsonl", "add -o PATH", f"{CLASSIFY} --errors e.jsonl -o new.csv"),
+    ({}, f"{CLASSIFY} --dedupe", "add -o PATH", f"{CLASSIFY} --dedupe -o new.csv"),
+    ({}, f"{CLASSIFY} --columns label", "add -o PATH.csv", f"{CLASSIFY} --columns label -o new.csv"),
+    ({"in.csv": "text,label\nhello,x\n"}, CLASSIFY, "with --label-column", f"{CLASSIFY} --label-column team"),
+    (
+        {"in.csv": "text,team,other\nhello,A,x\n"},
+        f"{CLASSIFY} --gold other",
+        "choose another --gold",
+        f"{CLASSIFY} --gold team",
+    ),
+    ({}, "classify in.csv", "--labels support,billing,sales", "classify in.csv --labels support,billing,sales"),
+    ({}, "classify in.csv --labels 'a;b'", "--labels 'a,b'", CLASSIFY),
+    (
+        {"l.txt": "a\nb\n"},
+        "classify in.csv --labels l.txt",
+        "--labels @l.txt",
+        "classify in.csv --labels @l.txt",
+    ),
+    ({"l.csv": "support\nbilling\n"}, "classify in.csv --labels @l.csv", "the line label,description", ""),
+    ({}, f"{CLASSIFY} --prompt '{{{{ text }}}}'", "{text}", f"{CLASSIFY} --prompt '{{text}}'"),
+    ({}, BULK, "say what to ask with --prompt", f"{BULK} --prompt 'Translate {{text}}'"),
+    ({}, f"{BULK} --image text", "--prompt", f"{BULK} --prompt 'Translate {{text}}'"),
+    (
+        {},
+        f"{BULK} --prompt '{{text}}' --params '{{\"model\": \"gpt-x\"}}'",
+        "name it with --model",
+        f"{BULK} --prompt '{{text}}' --model openai/gpt-5-nano-2025-08-07",
+    ),
+    (
+        {},
+        f"{CLASSIFY} --model unlisted/model --max-usd 1 -o new.csv",
+        "--price 0.05,0.40",
+        f"{CLASSIFY} --model openai/gpt-5-nano-2025-08-07 --max-usd 1 -o new.csv --price 0.05,0.40",
+    ),
+    ({}, f"{CLASSIFY} --price 1", "--price 0.05,0.40", f"{CLASSIFY} --price 0.05,0.40"),
+    (
+        {},
+        "report done.csv.journal --input in.csv",
+        "--gold COLUMN",
+        "report done.csv.journal --input in.csv --gold team",
+    ),
+    (
+        {},
+        "export done.csv.journal --columns label,correct",
+        "name it with --gold, and in an export their file with --input",
+        "export done.csv.journal --columns label,correct --gold team --input in.csv",
+    ),
+    (
+        {},
+        "export done.csv.journal --columns label,correct --gold team",
+        "name their file with --input",
+        "export done.csv.journal --columns label,correct --gold team --input in.csv",
+    ),
+    (
+        {},
+        "classify in.csv --labels a,b,c -o done.csv",
+        "--restart",
+        "classify in.csv --labels a,b,c -o done.csv --restart",
+    ),
+    ({}, "report done.csv", "its journal is done.csv.journal", "report done.csv.journal"),
+    ({}, "export done.csv", "its journal is done.csv.journal", "export done.csv.journal"),
+    ({}, "models --simulate --key-env X", "leave --key-env out", "models --simulate"),
+]
+
+
+def words(command: str) -> list[str]:
+    return shlex.split(command)
+
+
+@pytest.mark.parametrize(("files", "command", "said", "then"), ADVICE, ids=[each[1] for each in ADVICE])
+def test_following_what_a_message_says_ends_well(
+    files: dict[str, str | bytes], command: str, said: str, then: str, vendor: Callable[..., Simulator]
+) -> None:
+    vendor()
+    rows = {"in.csv": "text,team\nhello,A\n", "out.csv": "somebody's\n", "taken.csv": "somebody's\n"}
+    Path("in.csv").write_text(rows["in.csv"])
+    assert run(*words(f"{CLASSIFY} -o done.csv")).exit_code == 0
+    for name, content in {**rows, **files}.items():
+        Path(name).write_bytes(content.encode() if isinstance(content, str) else content)
+    refused = run(*words(command))
+    assert refused.exit_code in (1, 2), refused.stderr
+    assert said in " ".join(refused.stderr.split())
+    if not then:
+        path = Path("l.csv")
+        path.write_text(f"label,description\n{path.read_text()}")
+        then = command
+    done = run(*words(then))
+    assert done.exit_code == 0, done.stderr
+
+
+def test_a_job_that_a_cap_stopped_goes_on_when_it_is_raised(vendor: Callable[..., Simulator]) -> None:
+    vendor()
+    Path("in.csv").write_text("text\n" + "".join(f"hello {n}\n" for n in range(30)))
+    args = (*words(CLASSIFY), "-o", "out.csv", "--concurrency", "1", "--max-tokens")
+    stopped = run(*args, "400")
+    assert stopped.exit_code == 1
+    assert "raise it and run the same command to go on" in stopped.stderr
+    assert run(*args, "400000").exit_code == 0
+
+
+def test_an_answer_that_was_taken_for_good_is_asked_for_again_as_the_summary_says(
+    vendor: Callable[..., Simulator],
+) -> None:
+    asked = []
+
+    def answer(request: SimRequest) -> Answer:
+        asked.append(request)
+        return Answer(text="half an ans", finish_reason="length") if len(asked) == 1 else Answer(text="whole")
+
+    vendor(answer=answer)
+    Path("in.csv").write_text("text\nhello\n")
+    args = ("bulk", "in.csv", "--prompt", "{text}", "-o", "out.jsonl")
+    first = run(*args)
+    assert first.exit_code == 0
+    assert "1 cut by an output cap (taken for good; --retry-invalid asks again)" in " ".join(first.stderr.split())
+    again = run(*args, "--retry-invalid", "1")
+    assert again.exit_code == 0, again.stderr
+    assert len(asked) == 2
+    assert "whole" in Path("out.jsonl").read_text()
+
+
+@pytest.mark.parametrize("fault", [Fault("status", status=422, times=1), Fault("status", status=400, times=1)])
+def test_a_row_that_failed_is_tried_again_by_the_same_command(fault: Fault, vendor: Callable[..., Simulator]) -> None:
+    vendor(faults=[fault])
+    Path("in.csv").write_text("text\none\ntwo\n")
+    args = (*words(CLASSIFY), "-o", "out.csv", "--concurrency", "1")
+    failed = run(*args)
+    assert failed.exit_code == 3
+    assert "1 row failed; the same command tries it again" in failed.stderr
+    assert run(*args).exit_code == 0
+
+
+def test_what_a_report_says_of_failures_are_options_that_a_job_takes(vendor: Callable[..., Simulator]) -> None:
+    vendor()
+    Path("in.csv").write_text("text\none\n")
+    values = {"N": "600", "IN,OUT": "0.05,0.40", None: "openai/gpt-5-nano-2025-08-07"}
+    for number, (_, do) in enumerate(_WORDS.values()):
+        args = [*words(CLASSIFY), "-o", f"out{number}.csv"]
+        for option, value in re.findall(r"(--[a-z-]+)(?: (\d+m?|N|IN,OUT))?", do):
+            plain = {"--max-usd": "5"}.get(option, values.get(value or None, value))
+            args += [option, plain]
+        assert run(*args).exit_code == 0, (do, args)
+    assert "aimlasync models" in _WORDS["NotFoundError"][1]
+    assert run("models").exit_code == 0
+
+
+@pytest.mark.parametrize("name", ["aimlapi", "openai"])
+def test_what_a_simulator_prints_leads_a_shell_to_it(name: str) -> None:
+    process = start("simulate", "--port", "0", "--vendor", name)
+    try:
+        assert process.stdout is not None
+        said = [process.stdout.readline() for _ in range(3)]
+        script = [f'aimlasync() {{ {shlex.quote(sys.executable)} -m aimlasync "$@"; }}\n', *said]
+        if not said[-1].startswith("aimlasync chat"):
+            script.append("aimlasync chat Hello\n")
+        done = subprocess.run(["sh"], input="".join(script), capture_output=True, text=True, check=False)
+    finally:
+        process.send_signal(signal.SIGINT)
+        finish(process)
+    assert done.returncode == 0, done.stderr
+    assert "Simulated answer" in done.stdout
