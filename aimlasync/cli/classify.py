@@ -29,6 +29,7 @@ from aimlasync.bulk.tasks.labels import GRAMMAR, read_labels
 from aimlasync.bulk.tasks.text_column import SAMPLE, text_column
 from aimlasync.cli.files import (
     FORMATS,
+    check_no_file,
     check_outputs,
     excel_option,
     image_option,
@@ -120,13 +121,17 @@ def classify(
     """
     if where.simulate and no_simulate:
         raise WrongUseError("--simulate or --no-simulate, not both")
-    if (labels is None) == (schema is None):
+    if labels is not None and schema is not None:
+        raise WrongUseError("--labels or --schema, not both; a schema names its labels in an enum")
+    if labels is None and schema is None:
         raise WrongUseError("say what to choose from: --labels support,billing,sales, or --schema FILE")
     if schema is not None and multi:
         raise WrongUseError("--multi goes with --labels; a schema says itself what may be several")
     if ordinal and (schema is not None or multi):
         raise WrongUseError("--ordinal goes with --labels, one a row, in order from the lowest to the highest")
     prompt, system = said_text(prompt, "--prompt"), said_text(system, "--system")
+    if labels is not None:
+        check_no_file(labels, "--labels")
     names = None if labels is None else read_labels(labels, multi=multi)
     form = None if schema is None else load_form(schema)
     unasked = not where.simulate and where.base_url is None and where.key_env is None and not has_key()

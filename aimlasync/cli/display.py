@@ -103,7 +103,9 @@ class ProgressDisplay:
 
     def note(self, text: str) -> None:
         """Say something without disturbing the view."""
-        self._console.print(f"aimlasync: {text}", markup=False, highlight=False)
+        # A line of a log stays one line; on a terminal it is wrapped at blanks.
+        is_log = not self._console.is_terminal
+        self._console.print(f"aimlasync: {text}", markup=False, highlight=False, soft_wrap=is_log)
 
     def summary(self, summary: Summary) -> None:
         """Print what the job came to; as JSON the last line has said it."""

@@ -82,8 +82,14 @@ def open_input(file: str, format_: Format | None, reading: Reading, *, spool: bo
 
 
 def said_text(said: str | None, option: str) -> str | None:
-    """Return the text of an option, or with @FILE that of the file, without the line end at its end; @@ is an @."""
-    if said is None or not said.startswith("@"):
+    """Return the text of an option, or with @FILE that of the file, without the line end at its end; @@ is an @.
+
+    Raises WrongUseError for a file that cannot be read, and for a file's name without its @.
+    """
+    if said is None:
+        return said
+    if not said.startswith("@"):
+        check_no_file(said, option)
         return said
     if said.startswith("@@"):
         return said[1:]
@@ -96,6 +102,12 @@ def said_text(said: str | None, option: str) -> str | None:
     except OSError as error:
         what = f"{option} {said}: {error.strerror or type(error).__name__}"
         raise WrongUseError(f"{what}; name a file of text after @, or write @@ for a text that begins with @") from None
+
+
+def check_no_file(said: str, option: str) -> None:
+    """Refuse a text that is the name of a file which is there: every row would be asked with the name."""
+    if os.path.splitext(said)[1] and os.path.isfile(said):
+        raise WrongUseError(f"{option} {said}: that is the name of a file; write {option} @{said} for what is in it")
 
 
 def check_journal(path: str) -> None:

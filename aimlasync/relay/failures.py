@@ -16,6 +16,7 @@ import msgspec
 from aimlasync.client.explanation import explain, ids_of
 from aimlasync.errors import (
     AimlasyncError,
+    APIConnectionError,
     APIStatusError,
     APITimeoutError,
     AuthenticationError,
@@ -48,7 +49,8 @@ def failure(error: AimlasyncError) -> Failure:
 
     OverloadedError is a 503 and RateLimitError a 429, both with Retry-After. BudgetExceededError is a 503 and
     APITimeoutError a 504. The vendor's 400, 413 and 422 stay, and an unknown model is a 400, all with the vendor's
-    words. Everything else, errors of key and credit included, is a 502, or a 503 where the vendor said 503.
+    words. A vendor that said 503 or that could not be reached is a 503, everything else a 502, errors of key and credit
+    included.
     """
     status, code, text = _status_code_text(error)
     ids = "" if error.info is None else ids_of(error.info)
@@ -88,7 +90,7 @@ def _status_code_text(error: AimlasyncError) -> tuple[int, str, str]:
             return 400, error.code or "not_found", error.message
         case APIStatusError(status=400 | 413 | 422):
             return error.status, error.code or "bad_request", error.message
-        case APIStatusError(status=503):
+        case APIStatusError(status=503) | APIConnectionError(billed=False, retryable=True):
             return 503, "unavailable", "the model is not available; try again later"
     if isinstance(error, _ACCESS):
         return 502, "no_access", "the service has no access to the model"

@@ -709,6 +709,46 @@ def test_labels_of_a_file_bring_their_meanings(name: str, content: str, vendor: 
     assert "other: the rest" in system
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--labels", "labels.json"], "--labels labels.json: that is the name of a file; write --labels @labels.json"),
+        (["--labels", "labels.json", "--multi"], "write --labels @labels.json for what is in it"),
+        (["--labels", "a,b", "--schema", "labels.json"], "--labels or --schema, not both"),
+        ([], "say what to choose from: --labels support,billing,sales, or --schema FILE"),
+    ],
+)
+def test_what_to_choose_from_is_said_once_and_a_file_of_it_with_an_at(
+    words: list[str], said: str, vendor: Vendor
+) -> None:
+    sim = vendor()
+    write("labels.json", '["a", "b"]')
+    write("in.csv", "text\nGive me my money\n")
+    done = run("classify", "in.csv", *words, "-o", "out.csv")
+    assert (done.exit_code, len(done.stderr.splitlines()), len(sim.ledger)) == (2, 1, 0), done.stderr
+    assert said in done.stderr
+
+
+@pytest.mark.parametrize("command", ["export", "report", "merge"])
+@pytest.mark.parametrize("name", ["out.csv", "out.jsonl", "out.xlsx"])
+def test_where_a_journal_is_wanted_its_table_is_refused_with_the_name_of_the_journal(
+    command: str, name: str, vendor: Vendor
+) -> None:
+    vendor()
+    write("in.csv", "text\nGive me my money\n")
+    assert run("classify", "in.csv", *LABELS, "-o", name).exit_code == 0
+    done = run(command, name, "-o", "other.jsonl")
+    assert (done.exit_code, done.stderr) == (
+        2,
+        f"aimlasync: {name} is the output of a job, and no journal; its journal is {name}.journal\n",
+    )
+    assert run(command, f"{name}.journal", "-o", "other.jsonl").exit_code == 0
+    # Nobody is told to delete a line of a file that is no journal.
+    done = run(command, "in.csv", "-o", "another.jsonl")
+    assert done.exit_code == 2
+    assert "in.csv: not a journal: line 1 is not" in done.stderr
+
+
 @pytest.mark.parametrize("endpoint", ["chat", "responses"])
 def test_confidence_is_a_column_of_its_own(endpoint: str, vendor: Vendor) -> None:
     vendor()
@@ -854,6 +894,8 @@ def test_prompts_and_system_messages_may_be_files_with_columns(vendor: Vendor) -
     ("words", "said"),
     [
         (["--prompt", "@none.txt"], "--prompt @none.txt: No such file or directory; name a file of text after @"),
+        (["--prompt", "ask.txt"], "--prompt ask.txt: that is the name of a file; write --prompt @ask.txt"),
+        ([*ASK, "--system", "./ask.txt"], "--system ./ask.txt: that is the name of a file; write --system @./ask.txt"),
         (["--prompt", "Tell of {{ city }}"], "{{ city }} is how Jinja writes it; here a column is written {city}"),
         ([*ASK, "--system", "Know {{city}}"], "{{city}} is how Jinja writes it; here a column is written {city}"),
         ([*ASK, "--system", "Know {town}"], "the system message names {town}, which is no column; there are: id, city"),
@@ -865,6 +907,7 @@ def test_prompts_and_system_messages_may_be_files_with_columns(vendor: Vendor) -
 def test_texts_that_would_be_taken_literally_are_refused(words: list[str], said: str, vendor: Vendor) -> None:
     sim = vendor()
     write("in.csv", CITIES)
+    write("ask.txt", "Tell of {city}")
     done = run("bulk", "in.csv", *words, "-o", "out.jsonl")
     assert (done.exit_code, len(done.stderr.splitlines()), len(sim.ledger)) == (2, 1, 0), done.stderr
     assert said in done.stderr

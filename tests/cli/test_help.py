@@ -107,5 +107,11 @@ def test_a_job_without_a_terminal_says_now_and_then_how_far_it_is(
     vendor(latency=Latency.of(ttft=0.05))
     write("in.csv", "text\none\ntwo\n")
     args = ("classify", "in.csv", "--labels", "a,b", "-o")
-    assert "aimlasync: classify in.csv: 0 of 2 (0 %) rows" in run(*args, "out.csv").stderr
+    done = run(*args, "out.csv")
+    assert "aimlasync: classify in.csv: 0 of 2 (0 %) rows" in done.stderr
+    # A line of a log is one line, however long.
+    name = "a table whose name is about as long as a line of a terminal is wide, or a little longer.csv"
+    write(name, "text\none\n")
+    said = run("classify", name, "--labels", "a,b", "-o", "third.csv").stderr
+    assert re.search(rf"^aimlasync: classify {name}: 0 of 1 \(0 %\) rows, .* calls/s, .*$", said, re.MULTILINE), said
     assert "of 2 (" not in run(*args, "other.csv", "--progress", "none").stderr

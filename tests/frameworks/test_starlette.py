@@ -296,6 +296,17 @@ async def test_an_error_before_the_first_token_is_a_status(
     assert KEY not in caplog.text
 
 
+async def test_a_vendor_that_cannot_be_reached_is_unavailable() -> None:
+    async with Simulator() as simulator:
+        gone = simulator.base_url
+    async with serving(app_of(gone, retry=Retry(attempts=1))) as server, browser() as session:
+        for path in ("stream", "whole"):
+            async with session.get(f"{server.url}/{path}") as response:
+                error = (await response.json())["error"]
+            assert (response.status, error["code"]) == (503, "unavailable")
+            assert "127.0.0.1" not in error["message"]
+
+
 async def test_a_full_line_is_503_at_once_and_says_when_to_come_back() -> None:
     limits = Limits(concurrency=1)
     async with (

@@ -7,6 +7,7 @@ any other line that is no record is an `InputError` with its number. Imports `re
 
 from __future__ import annotations
 
+import os
 from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
@@ -114,8 +115,11 @@ class Index:
             except (ValueError, RecursionError) as error:
                 if not text.endswith(b"\n"):
                     break
+                path = self._paths[number]
+                if line == 1 and not os.path.exists(path + ".manifest"):
+                    raise InputError(path, f"not a journal: line 1 is not a record of one ({error})") from None
                 what = f"not a record of a journal ({error}); delete that line"
-                raise InputError(self._paths[number], what, line=line) from None
+                raise InputError(path, what, line=line) from None
             if glance is None:
                 blank += 1
                 continue
