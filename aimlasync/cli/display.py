@@ -387,7 +387,9 @@ def _cost(job: Job) -> str:
     known = "" if totals.priced == totals.replies else f" for {totals.priced:,} of {totals.replies:,} rows"
     if totals.at_price:
         known += " at the price given or listed" if totals.at_price == totals.priced else ", some at the price given"
-    return f"{_money(totals.cost_usd)}{known}" + (" simulated, nothing was charged" if job.options.simulated else "")
+    if totals.cost_before and totals.finished:
+        known += f", {_money(max(0.0, totals.cost_usd - totals.cost_before))} of it by this run"
+    return f"{_money(totals.cost_usd)}{known}" + ("; simulated, nothing was charged" if job.options.simulated else "")
 
 
 def _console() -> Console:

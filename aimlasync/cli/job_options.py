@@ -19,7 +19,7 @@ from aimlasync.bulk.input.shard import Shard
 from aimlasync.bulk.jobs.caps import Caps, EveryModel, read_seconds
 from aimlasync.bulk.jobs.options import Options
 from aimlasync.bulk.journal.journal import Durability
-from aimlasync.cli.options import WrongUseError, overwrite_option, with_options
+from aimlasync.cli.options import Number, WholeNumber, WrongUseError, overwrite_option, with_options
 from aimlasync.errors import AimlasyncError
 
 
@@ -161,25 +161,25 @@ id_option = click.option(
 
 job_options = with_options(
     [
-        click.option("--limit", type=click.IntRange(1), metavar="N", help="Only the first N rows."),
+        click.option("--limit", type=WholeNumber(1), metavar="N", help="Only the first N rows."),
         click.option(
             "--concurrency",
-            type=click.IntRange(1),
+            type=WholeNumber(1),
             metavar="N",
             help="Calls at once; else as many as the server takes.",
         ),
-        click.option("--rpm", type=click.FloatRange(0, min_open=True), metavar="N", help="Requests per minute."),
-        click.option("--tpm", type=click.FloatRange(0, min_open=True), metavar="N", help="Tokens per minute."),
+        click.option("--rpm", type=Number(0, min_open=True), metavar="N", help="Requests per minute."),
+        click.option("--tpm", type=Number(0, min_open=True), metavar="N", help="Tokens per minute."),
         click.option("--shard", metavar="I/N", help="Only the I-th of N parts, for N machines: 1/4 to 4/4."),
         click.option(
-            "--workers", type=click.IntRange(1), metavar="N", help="N processes; they share the limits and caps."
+            "--workers", type=WholeNumber(1), metavar="N", help="N processes; they share the limits and caps."
         ),
         click.option("--restart", is_flag=True, help="Throw away the answers of an earlier run."),
         overwrite_option,
         click.option("--keep-failed", is_flag=True, help="Do not ask again about rows that failed in an earlier run."),
         click.option(
             "--retry-invalid",
-            type=click.IntRange(0),
+            type=WholeNumber(0),
             default=0,
             show_default=True,
             metavar="N",
@@ -193,21 +193,17 @@ job_options = with_options(
             show_default=True,
             help="What answers survive: a killed process, or a power failure too.",
         ),
-        click.option("--max-usd", type=click.FloatRange(0, min_open=True), metavar="USD", help="Spend no more."),
+        click.option("--max-usd", type=Number(0, min_open=True), metavar="USD", help="Spend no more."),
         click.option("--price", metavar="IN,OUT", help="US dollars for a million tokens, where none are stated."),
-        click.option(
-            "--max-tokens", type=click.IntRange(1), metavar="N", help="Use no more tokens in all, in and out."
-        ),
-        click.option(
-            "--rpd", type=click.IntRange(1), metavar="N", help="Requests a day: then stop, and say until when."
-        ),
-        click.option("--tpd", type=click.IntRange(1), metavar="N", help="Tokens a day, in and out."),
+        click.option("--max-tokens", type=WholeNumber(1), metavar="N", help="Use no more tokens in all, in and out."),
+        click.option("--rpd", type=WholeNumber(1), metavar="N", help="Requests a day: then stop, and say until when."),
+        click.option("--tpd", type=WholeNumber(1), metavar="N", help="Tokens a day, in and out."),
         click.option("--deadline", metavar="TIME", help="Take no more rows after 90s, 30m, 2h."),
         click.option("--timeout", metavar="TIME", help="Give a row up that has no answer so long after it was sent."),
         click.option("--dry-run", is_flag=True, help="Ask about a sample, and say what all would take."),
         click.option(
             "--canary",
-            type=click.IntRange(1),
+            type=WholeNumber(1),
             default=20,
             show_default=True,
             metavar="N",

@@ -62,6 +62,18 @@ class WrongUseError(CommandError):
     exit_code = 2
 
 
+class Number(click.FloatRange):
+    """A number within bounds, called so in messages and help."""
+
+    name = "number"
+
+
+class WholeNumber(click.IntRange):
+    """A whole number within bounds, called so in messages and help."""
+
+    name = "whole number"
+
+
 class Where(msgspec.Struct, frozen=True, kw_only=True):
     """Which server a command talks to."""
 

@@ -13,7 +13,7 @@ import click
 
 from aimlasync import run
 from aimlasync.cli.ctrl_c import on_interrupt
-from aimlasync.cli.options import CommandError, WrongUseError
+from aimlasync.cli.options import CommandError, Number, WholeNumber, WrongUseError
 
 if TYPE_CHECKING:
     from aimlasync.config import Mode
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="0 takes any free one.")
+@click.option("--port", type=WholeNumber(0, 65535), default=8080, show_default=True, help="0 takes any free one.")
 @click.option(
     "--vendor",
     type=click.Choice(["aimlapi", "bytespike", "openai"]),
@@ -37,14 +37,14 @@ if TYPE_CHECKING:
     help="The surest way to a structured answer that its models have.",
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Decides ids, faults and latency.")
-@click.option("--ttft", type=click.FloatRange(0), default=0.0, metavar="SECONDS", help="Time to the first token.")
-@click.option("--tokens-per-second", type=click.FloatRange(0, min_open=True), metavar="N", help="Speed after it.")
-@click.option("--spread", type=click.FloatRange(0), default=0.0, help="Sigma of the lognormal spread of both.")
-@click.option("--rpm", type=click.IntRange(1), help="Requests per minute, then 429.")
-@click.option("--tpm", type=click.IntRange(1), help="Tokens per minute, then 429.")
-@click.option("--concurrency", type=click.IntRange(1), help="Requests at once, then 429.")
+@click.option("--ttft", type=Number(0), default=0.0, metavar="SECONDS", help="Time to the first token.")
+@click.option("--tokens-per-second", type=Number(0, min_open=True), metavar="N", help="Speed after it.")
+@click.option("--spread", type=Number(0), default=0.0, help="Sigma of the lognormal spread of both.")
+@click.option("--rpm", type=WholeNumber(1), help="Requests per minute, then 429.")
+@click.option("--tpm", type=WholeNumber(1), help="Tokens per minute, then 429.")
+@click.option("--concurrency", type=WholeNumber(1), help="Requests at once, then 429.")
 @click.option("--fault", "faults", multiple=True, metavar="TEXT", help="Such as status:503,probability=0.1.")
-@click.option("--balance-usd", type=click.FloatRange(0), help="Money on the account; answers spend it.")
+@click.option("--balance-usd", type=Number(0), help="Money on the account; answers spend it.")
 def simulate(
     port: int,
     vendor: str,

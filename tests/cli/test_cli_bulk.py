@@ -846,6 +846,23 @@ def test_a_changed_table_is_said_as_json_too(vendor: Vendor) -> None:
     assert found[0] == {"changes": {"kept": 3, "failed": 0, "new": 2, "changed": 0, "gone": 0}}
 
 
+@pytest.mark.parametrize("workers", [[], ["--workers", "2"]])
+def test_the_summary_says_what_of_the_cost_is_this_runs(workers: list[str], vendor: Vendor) -> None:
+    vendor(vendor="openai")
+    words = ["bulk", "in.csv", *ASK, "--model", "my-own", "--price", "20,20", "-o", "out.jsonl", *workers]
+    cities(3)
+    first = finish(start(*words))[2]
+    assert "by this run" not in first
+    known = {line["custom_id"] for line in lines("out.jsonl")}
+    cities(5)
+    second = finish(start(*words))[2]
+    costs = {line["custom_id"]: line["info"]["cost_usd"] for line in lines("out.jsonl")}
+    mine = sum(cost for name, cost in costs.items() if name not in known)
+    assert f"${sum(costs.values()):.4f} at the price given or listed, ${mine:.4f} of it by this run" in second
+    # Where nothing was asked, nothing is said of this run.
+    assert "by this run" not in finish(start(*words))[2]
+
+
 def test_the_advice_to_ask_again_about_bad_answers_works(vendor: Vendor) -> None:
     sim = vendor()
     write("in.jsonl", request("one") + request("two", "[refuse] me"))

@@ -81,6 +81,21 @@ def test_what_is_misspelled_is_refused_with_what_was_meant(args: list[str], hint
     assert re.search(rf"Did you mean .*{hint}", done.stderr)
 
 
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["classify", "t.csv", "--max-usd", "ten"], "'--max-usd': 'ten' is not a valid number."),
+        (["bulk", "t.csv", "--max-tokens", "1.5"], "'--max-tokens': '1.5' is not a valid whole number."),
+        (["simulate", "--ttft", "1s"], "'--ttft': '1s' is not a valid number."),
+        (["bulk", "t.csv", "--max-usd", "0"], "'--max-usd': 0.0 is not in the range x>0."),
+    ],
+)
+def test_what_is_no_number_is_refused_in_plain_words(args: list[str], said: str) -> None:
+    done = run(*args)
+    assert done.exit_code == 2
+    assert f"Invalid value for {said}" in done.stderr
+
+
 # Progress without a terminal
 
 

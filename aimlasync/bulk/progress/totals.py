@@ -119,6 +119,8 @@ class Totals:
     at_price: int = 0
     """Of them, those whose cost is at the price that was given or is listed, since the vendor stated none."""
     cost_usd: float = 0.0
+    cost_before: float = 0.0
+    """Of it, that of earlier runs."""
     unpriced: dict[str, list[int]] = field(default_factory=dict)
     """Model -> tokens in and out, those guessed included, of rows whose cost is not known."""
     before: Spending = field(default_factory=Spending)
@@ -187,7 +189,7 @@ class Totals:
 
     def start_run(self) -> None:
         """Take all that was added so far for the work of earlier runs."""
-        self.ok_before, self.tokens_before = self.ok, self.tokens
+        self.ok_before, self.tokens_before, self.cost_before = self.ok, self.tokens, self.cost_usd
 
     def add_result(self, result: Result, record: Record, *, is_read: bool) -> None:
         """Add what became of a row in this run; `is_read` says that its answer was looked at."""
