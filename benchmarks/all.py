@@ -2,8 +2,9 @@
 
     python benchmarks/all.py [--quick] [-o benchmark-results] [--python litellm=.venv/peers/bin/python]
 
-`--quick` takes about two minutes and has fewer clients, rounds and calls; the whole takes about twelve. What takes an
-hour's quota or kills processes is a command of its own: `limits`, `crash`, `bulk`. README.md says what is measured.
+`--quick` takes about five minutes and has fewer clients, rounds and calls; the whole takes about twenty-five. What
+takes an hour's quota or kills processes is a command of its own: `limits`, `crash`, `bulk`. README.md says what is
+measured.
 """
 
 from __future__ import annotations

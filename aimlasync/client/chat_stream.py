@@ -44,11 +44,14 @@ class ChatStream(Stream[ChatCompletionChunk, ChatCompletion]):
         if not self._says_something and self._take_first(piece, event):
             return
         self._assembler.add(piece)
-        self._attempt.charge(piece.meta)
+        if piece.meta is not None:
+            self._attempt.charge(piece.meta)
         self._ready.append(piece)
-        if any(choice.finish_reason == "error" for choice in piece.choices):
-            body = piece.to_dict()
-            self._error(_error_of(body) or body, event.data)
+        for choice in piece.choices:
+            if choice.finish_reason == "error":
+                body = piece.to_dict()
+                self._error(_error_of(body) or body, event.data)
+                return
 
     def _take_first(self, piece: ChatCompletionChunk, event: sse.Event) -> bool:
         """Look into a piece before which nothing was said; return whether it was a whole answer, and is taken."""

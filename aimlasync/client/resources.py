@@ -33,6 +33,7 @@ from aimlasync.wire.models import Balance, Model, ModelList, decode_models
 if TYPE_CHECKING:
     from aimlasync.chat.parsed import ParsedChatCompletion
     from aimlasync.client.chat_stream import ChatStream
+    from aimlasync.client.event_streams import CompletionEvents, Opened, ResponseEvents
     from aimlasync.client.response_stream import ResponseStream
     from aimlasync.endpoints.upstream import Upstream
     from aimlasync.responses.parsed import ParsedResponse
@@ -160,6 +161,18 @@ class Completions(RawAnswers):
         )
         return parse_completion(reply, form)
 
+    def stream(
+        self, *, model: str, messages: Messages, response_format: Any = None, **params: Unpack[ChatOptions]
+    ) -> Opened[CompletionEvents]:
+        """Ask for a streamed completion as AsyncOpenAI's events, inside of `async with`: see `CompletionEvents`.
+
+        `response_format` may be a type, as for `parse`.
+        """
+        from aimlasync.client.event_streams import completion_events
+
+        asked = {"model": model, "messages": messages, "response_format": response_format, **params}
+        return completion_events(self.create, asked)
+
 
 class Chat(RawAnswers):
     """`client.chat`."""
@@ -260,6 +273,17 @@ class Responses(StoredResponses, RawAnswers):
             **params,
         )
         return parse_response(reply, form)
+
+    def stream(
+        self, *, model: str, input: Input, text_format: Any = None, **params: Unpack[ResponseParams]
+    ) -> Opened[ResponseEvents]:
+        """Ask for a streamed response, inside of `async with`: its events, with what AsyncOpenAI's helper adds.
+
+        `text_format` may be a type, as for `parse`; see `ResponseEvents`.
+        """
+        from aimlasync.client.event_streams import response_events
+
+        return response_events(self.create, text_format, {"model": model, "input": input, **params})
 
     async def compact(self, *, model: str, input: Input | None = None, **params: Unpack[ResponseParams]) -> Response:
         """Let the server shorten a conversation: `.output` is the `input` of the next call in its place.

@@ -140,6 +140,10 @@ class Stream(Generic[P, W]):
                 return
             await self._fill()
 
+    def so_far(self) -> W:
+        """Return what has arrived so far, assembled into a reply."""
+        return self._whole()
+
     async def collect(self) -> W:
         """Read the rest of the stream and return the whole answer, what was iterated before included."""
         while await self.read_on():

@@ -143,7 +143,7 @@ def _dollars(
     if _PLAIN[0] not in headers:
         return None
     remaining, limit, reset = map(headers.get, _PLAIN)
-    window = amount(limit), _number(remaining), waits.until(reset, now)
+    window = amount(limit), waits.finite(remaining), waits.until(reset, now)
     return None if window == (None, None, None) else window
 
 
@@ -157,14 +157,3 @@ def _count(text: str | None) -> int | None:
     if not text.isdecimal():
         text = text.partition(",")[0].partition(";")[0].strip()
     return int(text) if text.isdecimal() and text.isascii() and len(text) <= 18 else None
-
-
-def _number(text: str | None) -> float | None:
-    """Read a finite number of either sign."""
-    if text is None:
-        return None
-    try:
-        value = float(text)
-    except ValueError:
-        return None
-    return value if abs(value) < float("inf") else None

@@ -260,7 +260,13 @@ class ResponseReader(msgspec.Struct, eq=False):
                 at = size.end()
                 bytes_in_it = int(size[1], 16)
                 if bytes_in_it:
-                    self._left = bytes_in_it + 2
+                    stop = at + bytes_in_it
+                    if data.startswith(b"\r\n", stop):
+                        # All of it is here, as mostly.
+                        self.pieces.append(data[at:stop])
+                        at = stop + 2
+                    else:
+                        self._left = bytes_in_it + 2
                 else:
                     self._last = True
 

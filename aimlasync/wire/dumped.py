@@ -100,7 +100,7 @@ def _shape(struct: Any, made: dict[str, Any], *, fill: bool, nulls: bool) -> Non
             for one, inside in zip(value, inner, strict=False):
                 if isinstance(one, msgspec.Struct) and isinstance(inside, dict):
                     _shape(one, inside, fill=fill, nulls=nulls)
-    if "parsed" in getattr(struct, "__dict__", ()):
+    if _name(struct) == "chat.Message" and "parsed" in struct.__dict__:
         made["parsed"] = _plain(struct.__dict__["parsed"])
     if fill:
         for name in _KEYS.get(_name(struct), ()):

@@ -70,7 +70,7 @@ def until(text: str | None, now: Clock) -> float | None:
         return None
     text = text.strip()
     # Most servers send durations, and `float` of a duration costs an exception.
-    number = None if text.endswith("s") else _number(text)
+    number = None if text.endswith("s") else finite(text)
     if number is not None:
         if number > _UNIX_MS:
             number = max(0.0, number / 1000 - now())
@@ -160,8 +160,8 @@ def _unit(name: str) -> str:
     return "ms" if name == "ms" or name.startswith(("msec", "milli")) else name[0]
 
 
-def _number(text: str | None) -> float | None:
-    """Read a finite number of either sign."""
+def finite(text: str | None) -> float | None:
+    """Return a finite number of either sign, None for anything else."""
     if text is None:
         return None
     try:

@@ -278,12 +278,13 @@ async def test_a_failure_that_is_free_gives_its_reservation_back() -> None:
 
 async def test_a_stream_that_is_left_counts_at_its_worst() -> None:
     budget = Budget(1.0, prices={NANO: Price(input=1e-6, output=1e-4)})
-    async with Simulator(latency=Latency.of(ttft=0.0, tokens_per_second=500, spread=0.0)) as simulator:
+    async with Simulator(latency=Latency.of(ttft=0.0, tokens_per_second=1, spread=0.0)) as simulator:
         async with AsyncClient(endpoints=[endpoint(simulator)], budget=budget) as client:
             stream = await client.chat.completions.create(
                 model=NANO, messages=HELLO, stream=True, max_completion_tokens=1000
             )
             await stream.close()
+            simulator.state.latency = Latency.of(ttft=0.0)
             whole = await client.chat.completions.create(
                 model=NANO, messages=HELLO, stream=True, max_completion_tokens=1000
             )

@@ -1,0 +1,275 @@
+"""`chat.completions.stream(...)` and `responses.stream(...)`: the events of AsyncOpenAI's helpers, over our streams.
+
+What arrives is read, judged and ended by the `Stream`; here its pieces become the events that they mean. It may import
+`stream`, `structured`, and the structs of `chat` and `responses`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from types import TracebackType
+from typing import Any, Generic, Self, TypeVar
+
+import msgspec
+
+from aimlasync.chat.chunks import ChunkChoice, ToolCallDelta
+from aimlasync.chat.types import ChatCompletion
+from aimlasync.client.stream import Stream
+from aimlasync.http_response import HttpResponse
+from aimlasync.responses.types import Response
+from aimlasync.structured.answer_text import decode_answer
+from aimlasync.structured.parse import parse_completion, parse_response
+from aimlasync.structured.schema import Format, format_of
+from aimlasync.wire.base import Object, Reply
+from aimlasync.wire.begun_json import read_begun
+
+W = TypeVar("W", bound=Reply)
+E = TypeVar("E", bound="Events[Any]")
+
+
+class Events(Generic[W]):
+    """A streamed answer as events; iterate it inside of `async with`."""
+
+    def __init__(self, stream: Stream[Any, W], form: Format[Any] | None) -> None:
+        self._stream = stream
+        self._form = form
+        self._final: W | None = None
+        self._events = self._iterate()
+
+    @property
+    def response(self) -> HttpResponse:
+        """Status and headers of the response."""
+        return self._stream.response
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Any:
+        return await self._events.__anext__()
+
+    async def until_done(self) -> Self:
+        """Read to the end. Raises like the iteration."""
+        async for _ in self:
+            pass
+        return self
+
+    async def _whole(self) -> W:
+        await self.until_done()
+        if self._final is None:
+            self._final = await self._stream.collect()
+        return self._final
+
+    async def close(self) -> None:
+        """Stop reading; harmless after the end."""
+        await self._stream.close()
+        await self._events.aclose()
+
+    def _iterate(self) -> AsyncGenerator[Any]:
+        raise NotImplementedError
+
+
+class CompletionEvents(Events[ChatCompletion]):
+    """A streamed chat completion as events; each has a `type`, and these attributes.
+
+    chunk: chunk, snapshot. content.delta: delta, snapshot, parsed (what can be read of JSON so far). content.done:
+    content, parsed. refusal.delta: delta, snapshot. refusal.done: refusal. tool_calls.function.arguments.delta: name,
+    index, arguments, arguments_delta, parsed_arguments. tool_calls.function.arguments.done: the same but the delta.
+    logprobs.content.delta and logprobs.refusal.delta: content or refusal, snapshot; .done without snapshot.
+    The iteration raises what a stream's does and, where a type was asked for, what `parse` raises.
+    """
+
+    def __init__(self, stream: Stream[Any, ChatCompletion], form: Format[Any] | None, tools: Iterable[Any]) -> None:
+        super().__init__(stream, form)
+        self._tools = dict(filter(None, map(_decoder_of, tools)))
+        self._choices: dict[int, _Choice] = {}
+
+    @property
+    def current_completion_snapshot(self) -> ChatCompletion:
+        """What has arrived so far, as a completion."""
+        return self._stream.so_far()
+
+    async def get_final_completion(self) -> ChatCompletion:
+        """Read to the end and return the completion, with `.parsed` where a type was asked for."""
+        return await self._whole()
+
+    async def _iterate(self) -> AsyncGenerator[Any]:
+        async for chunk in self._stream:
+            yield _Chunk(chunk, self._stream)
+            for choice in chunk.choices:
+                if choice.index not in self._choices:
+                    self._choices[choice.index] = _Choice(self._form is not None, self._tools)
+                for event in self._choices[choice.index].take(choice):
+                    yield event
+        reply = await self._stream.collect()
+        for choice in self._choices.values():
+            for event in choice.end():
+                yield event
+        if self._form is not None:
+            parse_completion(reply, self._form)
+        self._final = reply
+        for choice in reply.choices:
+            if choice.message.content:
+                yield _event("content.done", content=choice.message.content, parsed=choice.message.parsed)
+
+
+class _Chunk:
+    """The event of a chunk; the snapshot is made when it is read."""
+
+    type = "chunk"
+
+    def __init__(self, chunk: Any, stream: Stream[Any, Any]) -> None:
+        self.chunk = chunk
+        self._stream = stream
+
+    @property
+    def snapshot(self) -> Any:
+        return self._stream.so_far()
+
+
+class _Choice:
+    """What has arrived of one choice."""
+
+    def __init__(self, is_typed: bool, tools: Mapping[str, Callable[[str], Any]]) -> None:
+        self._is_typed = is_typed
+        self._tools = tools
+        self._texts = {"content": "", "refusal": ""}
+        self._logprobs: dict[str, list[Any]] = {"content": [], "refusal": []}
+        # The name and the arguments of each call.
+        self._calls: dict[int, tuple[str, str]] = {}
+
+    def take(self, choice: ChunkChoice) -> list[Any]:
+        """Return the events of a chunk."""
+        events = []
+        for part in ("content", "refusal"):
+            if piece := getattr(choice.delta, part):
+                self._texts[part] += piece
+                event = _event(f"{part}.delta", delta=piece, snapshot=self._texts[part])
+                if part == "content":
+                    event["parsed"] = read_begun(self._texts[part]) if self._is_typed else None
+                events.append(event)
+            if choice.logprobs is not None and (tokens := getattr(choice.logprobs, part)):
+                self._logprobs[part] += tokens
+                more = {part: tokens, "snapshot": list(self._logprobs[part])}
+                events.append(_event(f"logprobs.{part}.delta", **more))
+        for call in choice.delta.tool_calls or ():
+            events += self._take_call(call)
+        return events
+
+    def _take_call(self, call: ToolCallDelta) -> list[Any]:
+        index, function = call.index or 0, call.function
+        name, arguments = self._calls.get(index, ("", ""))
+        if function is None:
+            return []
+        name, piece = name or function.name or "", function.arguments or ""
+        self._calls[index] = name, arguments + piece
+        if not piece:
+            return []
+        said = _call(name, index, arguments + piece, read_begun(arguments + piece) if name in self._tools else None)
+        return [_event("tool_calls.function.arguments.delta", **said, arguments_delta=piece)]
+
+    def end(self) -> list[Any]:
+        """Return the events of parts that are whole now, but for the content."""
+        events = []
+        if self._texts["refusal"]:
+            events.append(_event("refusal.done", refusal=self._texts["refusal"]))
+        for index, (name, arguments) in self._calls.items():
+            decode = self._tools.get(name)
+            said = _call(name, index, arguments, None if decode is None else decode(arguments))
+            events.append(_event("tool_calls.function.arguments.done", **said))
+        for part, tokens in self._logprobs.items():
+            if tokens:
+                events.append(_event(f"logprobs.{part}.done", **{part: tokens}))
+        return events
+
+
+class ResponseEvents(Events[Response]):
+    """A streamed response as the server's events.
+
+    `response.output_text.delta` and `response.function_call_arguments.delta` also have a `snapshot`: the text so far.
+    Where a type was asked for, `response.output_text.done` has `parsed`, None for a text that is no value of the type.
+    The iteration raises what a stream's does; `get_final_response` also what `parse` raises.
+    """
+
+    async def get_final_response(self) -> Response:
+        """Read to the end and return the response, with `.parsed` where a type was asked for."""
+        reply = await self._whole()
+        return reply if self._form is None else parse_response(reply, self._form)
+
+    async def _iterate(self) -> AsyncGenerator[Any]:
+        texts: dict[tuple[Any, ...], str] = {}
+        async for event in self._stream:
+            if event.type in ("response.output_text.delta", "response.function_call_arguments.delta"):
+                place = (event.type, event.output_index, getattr(event, "content_index", None))
+                event.snapshot = texts[place] = texts.get(place, "") + event.delta
+            elif event.type == "response.output_text.done" and self._form is not None:
+                event.parsed = _decoded(event.text, self._form)
+            yield event
+
+
+def _decoded(text: str, form: Format[Any]) -> Any:
+    try:
+        return decode_answer(text, form)
+    except msgspec.DecodeError:
+        return None
+
+
+def _decoder_of(tool: Any) -> tuple[str, Callable[[str], Any]] | None:
+    """Return a tool's name and what reads its arguments; None where nothing says what they are.
+
+    `openai.pydantic_function_tool` keeps the model beside the schema.
+    """
+    function = tool.get("function") if isinstance(tool, Mapping) else getattr(tool, "function", None)
+    if function is None:
+        return None
+    said = function if isinstance(function, Mapping) else {key: getattr(function, key) for key in ("name", "strict")}
+    if (model := getattr(function, "model", None)) is not None:
+        return str(said.get("name")), model.model_validate_json
+    return (str(said.get("name")), json.loads) if said.get("strict") else None
+
+
+def _call(name: str, index: int, arguments: str, parsed: Any) -> dict[str, Any]:
+    return {"name": name, "index": index, "arguments": arguments, "parsed_arguments": parsed}
+
+
+def _event(kind: str, **fields: Any) -> Object:
+    return Object(type=kind, **fields)
+
+
+class Opened(Generic[E]):
+    """The events of a call that is made by `async with`, and closed with it."""
+
+    def __init__(self, ask: Callable[[], Any], read: Callable[[Any], E]) -> None:
+        self._ask = ask
+        self._read = read
+        self._events: E | None = None
+
+    async def __aenter__(self) -> E:
+        self._events = self._read(await self._ask())
+        return self._events
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._events is not None:
+            await self._events.close()
+
+
+def completion_events(create: Callable[..., Any], params: dict[str, Any]) -> Opened[CompletionEvents]:
+    """Return the events of `create(stream=True, **params)`."""
+    params = {**params, "tools": tools} if (tools := list(params.get("tools") or ())) else params
+    form = format_of(wanted) if _is_type(wanted := params.get("response_format")) else None
+    return Opened(lambda: create(stream=True, **params), lambda stream: CompletionEvents(stream, form, tools))
+
+
+def response_events(create: Callable[..., Any], wanted: Any, params: dict[str, Any]) -> Opened[ResponseEvents]:
+    """Return the events of `create(stream=True, **params)` with a `text_format`, if that is one."""
+    form = format_of(wanted) if _is_type(wanted) else None
+    if form is not None:
+        params = {**params, "text": {**(params.get("text") or {}), "format": form.responses()}}
+        params.setdefault("structured", "auto")
+    return Opened(lambda: create(stream=True, **params), lambda stream: ResponseEvents(stream, form))
+
+
+def _is_type(wanted: Any) -> bool:
+    return bool(wanted) and not isinstance(wanted, Mapping)
