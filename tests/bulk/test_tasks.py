@@ -227,8 +227,9 @@ def test_a_name_that_is_no_column_is_refused_in_every_format() -> None:
     for cells in (None, ["1"]):
         with pytest.raises(InputError, match="line 7: no 'gone' in this row"):
             task.check(Row(1, 7, {"q": "1"}, cells))
+        labelling = ClassifyTask(labels={"a": "", "b": ""}, model="m", prompt="{text} {gone}")
         with pytest.raises(InputError, match="line 7: no 'gone' in this row"):
-            ClassifyTask(labels={"a": ""}, model="m", prompt="{text} {gone}").check(Row(1, 7, {"text": "1"}, cells))
+            labelling.check(Row(1, 7, {"text": "1"}, cells))
 
 
 # Forms
@@ -407,7 +408,7 @@ def test_examples_of_a_form_are_whole_answers(schema: str) -> None:
 
 
 def test_a_row_without_text_is_not_asked_about_and_one_that_is_no_text_is_refused() -> None:
-    task = ClassifyTask(labels={"a": ""}, model="m", text="body")
+    task = ClassifyTask(labels={"a": "", "b": ""}, model="m", text="body")
     for empty in ("", " \n\t", None):
         task.check(row(body=empty))
         with pytest.raises(EmptyTextError):
@@ -428,13 +429,13 @@ def test_labels_and_a_form_exclude_each_other() -> None:
 
 def test_what_decides_the_answers_is_in_the_identity() -> None:
     def identity(**options: Any) -> bytes:
-        given: dict[str, Any] = {"labels": {"a": ""}, "model": "m", **options}
+        given: dict[str, Any] = {"labels": {"a": "", "b": ""}, "model": "m", **options}
         return msgspec.json.encode(ClassifyTask(**given).identity())
 
     options: list[dict[str, Any]] = [
         {},
-        {"labels": {"a": "x"}},
-        {"labels": {"a": "", "b": ""}},
+        {"labels": {"a": "x", "b": ""}},
+        {"labels": {"a": "", "b": "", "c": ""}},
         {"model": "n"},
         {"endpoint": "responses"},
         {"text": "t"},
