@@ -29,7 +29,6 @@ from aimlasync.bulk.tasks.labels import GRAMMAR, read_labels
 from aimlasync.bulk.tasks.text_column import SAMPLE, text_column
 from aimlasync.cli.files import (
     FORMATS,
-    check_no_file,
     check_outputs,
     excel_option,
     file_name,
@@ -131,8 +130,6 @@ def classify(
     if ordinal and (schema is not None or multi):
         raise WrongUseError("--ordinal goes with --labels, one a row, in order from the lowest to the highest")
     prompt, system = said_text(prompt, "--prompt"), said_text(system, "--system")
-    if labels is not None:
-        check_no_file(labels, "--labels")
     names = None if labels is None else read_labels(labels, multi=multi)
     form = None if schema is None else load_form(file_name(schema))
     unasked = not where.simulate and where.base_url is None and where.key_env is None and not has_key()

@@ -89,7 +89,9 @@ def said_text(said: str | None, option: str) -> str | None:
     if said is None:
         return said
     if not said.startswith("@"):
-        check_no_file(said, option)
+        if os.path.splitext(said)[1] and os.path.isfile(said):
+            # Every row would be asked with the name.
+            raise WrongUseError(f"{option} {said}: the name of a file; write {option} @{said} for what is in it")
         return said
     if said.startswith("@@"):
         return said[1:]
@@ -102,12 +104,6 @@ def said_text(said: str | None, option: str) -> str | None:
     except OSError as error:
         what = f"{option} {said}: {error.strerror or type(error).__name__}"
         raise WrongUseError(f"{what}; name a file of text after @, or write @@ for a text that begins with @") from None
-
-
-def check_no_file(said: str, option: str) -> None:
-    """Refuse a text that is the name of a file which is there: every row would be asked with the name."""
-    if os.path.splitext(said)[1] and os.path.isfile(said):
-        raise WrongUseError(f"{option} {said}: that is the name of a file; write {option} @{said} for what is in it")
 
 
 def file_name(said: str) -> str:

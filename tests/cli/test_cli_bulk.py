@@ -712,8 +712,8 @@ def test_labels_of_a_file_bring_their_meanings(name: str, content: str, vendor: 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--labels", "labels.json"], "--labels labels.json: that is the name of a file; write --labels @labels.json"),
-        (["--labels", "labels.json", "--multi"], "write --labels @labels.json for what is in it"),
+        (["--labels", "labels.json"], "labels.json is a file; its labels are read with an @ before it: --labels @"),
+        (["--labels", "labels.json", "--multi"], "labels.json is a file; its labels are read with an @ before it"),
         (["--labels", "a,b", "--schema", "labels.json"], "--labels or --schema, not both"),
         ([], "say what to choose from: --labels support,billing,sales, or --schema FILE"),
     ],
@@ -940,8 +940,8 @@ def test_prompts_and_system_messages_may_be_files_with_columns(vendor: Vendor) -
     ("words", "said"),
     [
         (["--prompt", "@none.txt"], "--prompt @none.txt: No such file or directory; name a file of text after @"),
-        (["--prompt", "ask.txt"], "--prompt ask.txt: that is the name of a file; write --prompt @ask.txt"),
-        ([*ASK, "--system", "./ask.txt"], "--system ./ask.txt: that is the name of a file; write --system @./ask.txt"),
+        (["--prompt", "ask.txt"], "--prompt ask.txt: the name of a file; write --prompt @ask.txt"),
+        ([*ASK, "--system", "./ask.txt"], "--system ./ask.txt: the name of a file; write --system @./ask.txt"),
         (["--prompt", "Tell of {{ city }}"], "{{ city }} is how Jinja writes it; here a column is written {city}"),
         ([*ASK, "--system", "Know {{city}}"], "{{city}} is how Jinja writes it; here a column is written {city}"),
         ([*ASK, "--system", "Know {town}"], "the system message names {town}, which is no column; there are: id, city"),

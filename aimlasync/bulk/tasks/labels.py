@@ -60,9 +60,9 @@ def read_labels(text: str, *, multi: bool = False) -> Labels:
     names = [name.strip() for name in names]
     if not any(names):
         raise LabelsError("no labels; name them like this: --labels support,billing,sales")
+    if len(names) == 1 and os.path.isfile(names[0]):
+        raise LabelsError(f"{names[0]} is a file; its labels are read with an @ before it: --labels @{names[0]}")
     if len(names) == 1 and not multi:
-        if os.path.isfile(names[0]):
-            raise LabelsError(f"{names[0]} is a file; its labels are read with an @ before it: --labels @{names[0]}")
         parts = next((names[0].split(mark) for mark in ";|\n\t" if mark in names[0]), [])
         if len(parts) > 1:
             instead = ",".join(part.strip() for part in parts)
