@@ -7,6 +7,7 @@ It may import `headers`, `info` and `errors`.
     reading       reads JSON into structs where a field is unknown or has another type
     undeclared    makes structs of a value, and keeps the fields that they do not declare
     as_sent       from a struct back to the JSON that the server sent
+    dumped        dumps with the options of pydantic's `model_dump`
     request_body  a request as the bytes that are sent
     models        the model catalogue, and the account's balance
     error_bodies  from the body of an error response to an error of `errors`
