@@ -193,7 +193,7 @@ class StreamedResources:
             raise AttributeError(f"with_streaming_response has create alone, and no {name}")
         resource = self._resource
         # The same resource, over a pipeline that hands out the bytes.
-        bytes_of = type(resource)(_Bytes(resource._pipeline), resource._settings)
+        bytes_of = resource.over(_Bytes)
 
         def ask(*args: Any, **options: Any) -> _Opened:
             return _Opened(lambda: bytes_of.create(*args, **options))

@@ -266,6 +266,6 @@ async def test_every_answer_of_an_earlier_run_serves_those_who_ask_the_same(
 ) -> None:
     texts = [str(number) for number in range(40)]
     rows, path = lines(*texts, *texts), tmp_path / "out.jsonl"
-    await run(client, rows, path, options=Options(dedupe=True, canary=40))
+    await run(client, rows, path, options=Options(dedupe=True, limit=40))
     summary = await run(client, rows, path, options=Options(dedupe=True))
     assert (len(simulator.ledger), summary.totals.shared, summary.totals.ok, summary.totals.attempts) == (40, 40, 80, 0)

@@ -130,7 +130,7 @@ def test_nothing_that_others_wrote_drives_the_terminal(command: list[str], code:
         return "fail" in json.dumps(request.body)
 
     vendor(faults=[Fault("status", status=400, message=f"no {EVIL}", match=fails)], latency=Latency.of(ttft=0.3))
-    rows = "".join(f'"{NAMED}{n}",{text},"{NAMED}"\n' for n, text in enumerate(["fail", "one", "two"]))
+    rows = "".join(f'"{NAMED}{n}",{text},"a{NAMED}"\n' for n, text in enumerate(["fail", "one", "two"]))
     write("in.csv", f'id,text,gold,"column{NAMED}"\n'.replace(f',"column{NAMED}"', "") + rows)
     write(f"{NAME}.csv", f'id,"column{NAMED}"\n1,x\n')
     write("j.jsonl", record(f"row{EVIL}", f"answer {EVIL}") + "\n")

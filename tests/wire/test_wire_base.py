@@ -367,6 +367,12 @@ def test_only_a_root_that_is_no_object_is_refused(value: Any) -> None:
 # --- what is not known is kept -----------------------------------------------------------------------------------
 
 
+def without_nulls(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: without_nulls(inner) for name, inner in value.items() if inner is not None}
+    return [without_nulls(inner) for inner in value] if isinstance(value, list) else value
+
+
 def test_fields_nobody_knows_survive_at_every_level() -> None:
     body = put(COMPLETION, ("provider",), {"name": "x"})
     body = put(body, ("choices", 0, "native_finish_reason"), "STOP")
@@ -375,8 +381,8 @@ def test_fields_nobody_knows_survive_at_every_level() -> None:
     reply = decode_completion(raw(body))
     assert reply.to_dict() == body
     assert json.loads(reply.to_json()) == body
-    assert reply.model_dump(mode="json", exclude_none=True) == body
-    assert json.loads(reply.model_dump_json(indent=2)) == body
+    assert reply.model_dump(mode="json", exclude_none=True) == without_nulls(body)
+    assert without_nulls(json.loads(reply.model_dump_json(indent=2))) == without_nulls(body)
     assert reply.raw == raw(body)
 
 

@@ -7,7 +7,6 @@ Text is text, whatever it begins with: nothing is a formula. Numbers that Excel 
 from __future__ import annotations
 
 import io
-import math
 import re
 import shutil
 import tempfile
@@ -25,6 +24,8 @@ MAX_ROWS = 2**20
 """Of a sheet."""
 MAX_TEXT = 32_767
 """Characters of a cell."""
+# Of a cell's number, which is written with 16 digits; a larger one is a text.
+_MOST = 1.797693134862315e308
 
 # What XML has no character for, the carriage return that it does not keep, and what reads like the escape of one.
 _ESCAPED = re.compile("[\x00-\x08\x0b-\x1f\ud800-\udfff\ufffe\uffff]|_(?=x[0-9A-Fa-f]{4}_)")
@@ -69,7 +70,7 @@ class WorkbookTable:
         kind = type(value)
         if value is None or value is msgspec.UNSET or kind is bool:
             return None if value is msgspec.UNSET else value
-        if (kind is int and abs(value) < 10**15) or (kind is float and math.isfinite(value)):
+        if (kind is int and abs(value) < 10**15) or (kind is float and abs(value) <= _MOST):
             return value
         text = _ESCAPED.sub(lambda found: f"_x{ord(found[0]):04X}_", text_of(value))
         if len(text) > MAX_TEXT:
