@@ -162,8 +162,14 @@ def _usd(value: Any) -> float | None:
 
 def _stated(of: Any, *names: str) -> int | None:
     """Return the first count that a struct or a mapping states by one of `names`, None where it states none."""
+    if of is None:
+        return None
+    # The test for a mapping is slow, and most are structs.
+    is_mapping = not isinstance(of, msgspec.Struct) and isinstance(of, Mapping)
     for name in names:
-        value = of.get(name) if isinstance(of, Mapping) else getattr(of, name, None)
+        value = of.get(name) if is_mapping else getattr(of, name, None)
+        if value is None:
+            continue
         if isinstance(value, (int, float)) and not isinstance(value, bool) and -MAX_TOKENS <= value <= MAX_TOKENS:
             return int(value)
     return None
