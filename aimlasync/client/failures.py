@@ -27,8 +27,6 @@ from aimlasync.errors import (
 )
 from aimlasync.transport.base import MAX_ERROR_BODY, RawReply, beginning
 from aimlasync.wire.base import plain
-from aimlasync.wire.error_bodies import error_in_body, excerpt, status_error
-from aimlasync.wire.error_shapes import read_error
 
 # What one endpoint refuses for reasons of its own, and another may grant.
 _ANOTHERS_TURN = (AuthenticationError, InsufficientCreditError, PermissionDeniedError, NotFoundError)
@@ -65,6 +63,9 @@ def heed(upstream: Upstream, reply: RawReply, now: float) -> None:
 
 async def status_failure(attempt: Attempt, reply: RawReply) -> APIStatusError:
     """Read an error response, within bounds, into the error that it means."""
+    # Loaded with the first failure: the shapes of all vendors' errors take as long to load as the pipeline.
+    from aimlasync.wire.error_bodies import status_error
+
     upstream, info = attempt.target.upstream, attempt.info
     body = await beginning(reply, MAX_ERROR_BODY)
     provider = upstream.endpoint.provider
@@ -96,6 +97,8 @@ async def status_failure(attempt: Attempt, reply: RawReply) -> APIStatusError:
 
 def _elsewhere(attempt: Attempt, location: str | None) -> str:
     """Say where a redirect leads, and what to do about it."""
+    from aimlasync.wire.error_bodies import excerpt
+
     never = "redirects are not followed, since they would carry the key and the request to another address"
     if not location:
         return never
@@ -113,6 +116,8 @@ def _elsewhere(attempt: Attempt, location: str | None) -> str:
 
 def not_json(attempt: Attempt, raw: bytes) -> APIResponseValidationError:
     """Return the error of a 200 whose body is no JSON."""
+    from aimlasync.wire.error_bodies import excerpt
+
     kind = content_type(attempt) or "no content type"
     text = excerpt(raw.decode("utf-8", "replace"))
     error = APIResponseValidationError(
@@ -130,6 +135,9 @@ def no_answer(attempt: Attempt, raw: bytes, what: str) -> AimlasyncError:
 
     Where those state a status of their own, it is the error of that status.
     """
+    from aimlasync.wire.error_bodies import error_in_body, excerpt
+    from aimlasync.wire.error_shapes import read_error
+
     try:
         body = plain(raw)
     except msgspec.DecodeError:
