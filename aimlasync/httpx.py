@@ -38,7 +38,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from aimlasync import AsyncClient, Timeout
-from aimlasync.client.passthrough import IDEMPOTENT, Forwarded, end_to_end
+from aimlasync.client.passthrough import IDEMPOTENT, Forwarded, asks_model, end_to_end
 from aimlasync.errors import (
     AimlasyncError,
     APIConnectionError,
@@ -224,7 +224,7 @@ def _path(method: str, path: str, route: Route) -> tuple[str, bool]:
         base = urlsplit(route.base_url).path.rstrip("/") + "/"
         if path.startswith(base):
             below = path[len(base) :]
-            return below, method == "POST" and _PIPELINE.match(below) is not None
+            return below, asks_model(method, below) is not None
     version = _BASE.match(path)
     below = path.lstrip("/") if version is None else path[version.end() :]
     if method != "POST":

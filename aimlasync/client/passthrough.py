@@ -38,6 +38,11 @@ IDEMPOTENT = frozenset(("GET", "HEAD", "OPTIONS", "PUT", "DELETE"))
 """Methods whose requests may be sent again whatever became of the first one (RFC 9110, 9.2.2)."""
 
 
+def asks_model(method: str, path: str) -> re.Match[str] | None:
+    """Return what a request below the base URL asks a model with (`api`, `path`), None for one that asks none."""
+    return _PIPELINE.match(path) if method == "POST" else None
+
+
 def end_to_end(headers: Mapping[str, str]) -> dict[str, str]:
     """Return the headers of a response that may be sent on with its bytes (RFC 9110, 7.6.1).
 
@@ -224,7 +229,7 @@ async def forward(
     path = path_below(path)
     if query:
         options = {**options, "extra_query": query}
-    found = _PIPELINE.match(path) if method == "POST" else None
+    found = asks_model(method, path)
     if found is None:
         return await _direct(pipeline, settings, method, path, body, options)
     return await _through(pipeline, settings, found, body or b"", options)

@@ -254,3 +254,12 @@ def test_the_sdks_public_names_are_there_and_its_synchronous_clients_are_refused
 async def simulator() -> Any:
     async with Simulator(keys={KEY}) as simulator:
         yield simulator
+
+
+async def test_a_path_that_only_ends_like_a_call_is_left_to_the_sdks_own_retries() -> None:
+    broken = says(b"{}", status=500, headers=[("retry-after-ms", "1")])
+    async with raw_server(broken) as server:
+        async with ours.AsyncOpenAI(api_key="k", base_url=server.base_url, max_retries=1) as client:
+            with pytest.raises(openai.InternalServerError):
+                await client.post("/things/responses", body={"b": 2}, cast_to=object)
+    assert [target(request) for request in server.requests] == ["/v1/things/responses"] * 2
