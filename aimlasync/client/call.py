@@ -139,10 +139,8 @@ class Call(msgspec.Struct, eq=False):
     @property
     def deadline(self) -> float | None:
         """When the whole of it must be over, None for never."""
-        timeout = self.timeout
-        if timeout.answer is not None and not self.streams:
-            return self.started + timeout.answer
-        return None if timeout.total is None else self.started + timeout.total
+        bound = self.bound
+        return None if bound is None else self.started + bound
 
     @property
     def max_output(self) -> int | None:
@@ -161,11 +159,10 @@ class Call(msgspec.Struct, eq=False):
         if self.budget is None:
             return None
         # A byte of text is at most a token, and mostly a quarter of one: what is asked for is a bound, not a guess.
-        media, size = self.media, len(self.targets[0].body or b"")
         known = model_of(self.model)
         return self.budget.reserve(
             self.model,
-            max(0, size - media.size) + media.most,
+            self.media.input_bound(len(self.targets[0].body or b"")),
             self.max_output,
             reasons_outside=known is not None and known.reasons_outside,
         )

@@ -95,9 +95,8 @@ class AsyncClient(OpenAINames):
         self._pipeline = Pipeline(
             balancer, transport=transport, proxy=proxy, budget=budget, hedging=hedging, validate=validate
         )
-        if organization or project:
-            default_headers = {**ids_headers(organization, project), **(default_headers or {})}
-        self._set(_changed(_USUAL, timeout, retry, max_retries, default_headers, default_query))
+        headers = ids_headers(organization, project, default_headers)
+        self._set(_changed(_USUAL, timeout, retry, max_retries, headers, default_query))
 
     def _set(self, settings: Settings) -> None:
         self._settings = settings
@@ -133,9 +132,8 @@ class AsyncClient(OpenAINames):
             from aimlasync.client.elsewhere import elsewhere
 
             other._pipeline = elsewhere(self._pipeline, self.limits, self._secrets, api_key, base_url)
-        if organization or project:
-            default_headers = {**ids_headers(organization, project), **(default_headers or {})}
-        other._set(_changed(self._settings, timeout, retry, max_retries, default_headers, default_query))
+        headers = ids_headers(organization, project, default_headers)
+        other._set(_changed(self._settings, timeout, retry, max_retries, headers, default_query))
         return other
 
     copy = with_options

@@ -5,7 +5,8 @@ It may import the parts of this package that it names, when they are used.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NoReturn, Self
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, NoReturn, Self
 
 if TYPE_CHECKING:
     from aimlasync.client.call import Settings
@@ -89,7 +90,10 @@ def no_http_client() -> NoReturn:
     )
 
 
-def ids_headers(organization: str | None, project: str | None) -> dict[str, Any]:
-    """Return the headers that name an organization and a project at OpenAI."""
+def ids_headers(
+    organization: str | None, project: str | None, headers: Mapping[str, str] | None
+) -> Mapping[str, str] | None:
+    """Return `headers` behind those that name an organization and a project at OpenAI."""
     ids = {"OpenAI-Organization": organization, "OpenAI-Project": project}
-    return {name: value for name, value in ids.items() if value}
+    given = {name: value for name, value in ids.items() if value}
+    return {**given, **(headers or {})} if given else headers

@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from functools import partial
 from typing import Any, TypeVar
 
-from aimlasync.client.attempt_bounds import bounded, within
+from aimlasync.client.attempt_bounds import within
 from aimlasync.client.balancer import Balancer
 from aimlasync.client.call import Attempt, Call, Settings, Target
 from aimlasync.client.deadlines import Deadlines
@@ -216,7 +216,8 @@ class Pipeline:
                         seconds = call.timeout.attempt
                         if seconds is None or call.streams:
                             return await self._attempt(attempt, receive, transport)
-                        return await bounded(seconds, self._attempt(attempt, receive, transport), info)
+                        whole = self._attempt(attempt, receive, transport)
+                        return await within(seconds, whole, what="whole answer", phase="attempt", info=info)
                     second = partial(self._second, attempt, receive, transport)
                     return await race(
                         self._attempt(attempt, receive, transport),
@@ -252,7 +253,9 @@ class Pipeline:
             if upstream.endpoint.key_source is not None:
                 await upstream.renew_key()
             sent = self.send(transport, call, attempt.target)
-            attempt.reply = reply = await (sent if call.first_token is None else within(call.first_token, sent))
+            if (first := call.first_token) is not None:
+                sent = within(first, sent, what="event", phase="first_token", info=info)
+            attempt.reply = reply = await sent
             now = attempt.permit.loop.time()
             info.timing.first_byte = now - attempt.started
             info.saw_headers(reply.status, reply.headers)

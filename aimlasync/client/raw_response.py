@@ -7,6 +7,7 @@ what they import.
 from __future__ import annotations
 
 import codecs
+import copy
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
 from types import TracebackType
@@ -191,9 +192,9 @@ class StreamedResources:
             return StreamedResources(found)
         if name != "create":
             raise AttributeError(f"with_streaming_response has create alone, and no {name}")
-        resource = self._resource
         # The same resource, over a pipeline that hands out the bytes.
-        bytes_of = resource.over(_Bytes)
+        bytes_of = copy.copy(self._resource)
+        bytes_of._pipeline = _Bytes(bytes_of._pipeline)
 
         def ask(*args: Any, **options: Any) -> _Opened:
             return _Opened(lambda: bytes_of.create(*args, **options))

@@ -7,8 +7,8 @@ not sent; one that is not known goes through `extra_body`, which also sends an e
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Generator, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, Unpack, overload
+from collections.abc import AsyncIterator, Generator, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack, overload
 
 import msgspec
 
@@ -51,10 +51,6 @@ class Completions(RawAnswers):
     def __init__(self, pipeline: Pipeline, settings: Settings) -> None:
         self._pipeline = pipeline
         self._settings = settings
-
-    def over(self, wrap: Callable[[Pipeline], Any]) -> Self:
-        """Return this resource over another pipeline, which `wrap` makes of its own."""
-        return type(self)(wrap(self._pipeline), self._settings)
 
     @overload
     async def create(

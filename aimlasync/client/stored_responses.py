@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable, Generator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, overload
+from collections.abc import AsyncIterator, Generator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from aimlasync.client import receive
 from aimlasync.client.call import Attempt, Settings
@@ -50,10 +50,6 @@ class StoredResponses:
         self._settings = settings
         self.input_items = InputItems(self)
         """Call it, or its `list`, with an id: await the first page, or `async for` over the items of all pages."""
-
-    def over(self, wrap: Callable[[Pipeline], Any]) -> Self:
-        """Return this resource over another pipeline, which `wrap` makes of its own."""
-        return type(self)(wrap(self._pipeline), self._settings)
 
     @overload
     async def retrieve(

@@ -77,6 +77,10 @@ class Media(msgspec.Struct, frozen=True):
     def __bool__(self) -> bool:
         return self.most > 0
 
+    def input_bound(self, size: int) -> int:
+        """Return what `input_bound` does, for the request that holds this."""
+        return max(0, size - self.size) + self.most
+
 
 def media_in(body: Mapping[str, Any]) -> Media:
     """Return what a request of either endpoint holds beside text."""
@@ -98,8 +102,7 @@ def input_bound(body: Mapping[str, Any], size: int) -> int:
     A token of text has at least one byte. What the server adds is not in it: its own prompts, the results of its own
     tools, and what a `previous_response_id` stands for.
     """
-    media = media_in(body)
-    return max(0, size - media.size) + media.most
+    return media_in(body).input_bound(size)
 
 
 def _parts(item: Any) -> Iterator[tuple[Any, str]]:
