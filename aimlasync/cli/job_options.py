@@ -21,6 +21,7 @@ from aimlasync.bulk.jobs.options import Options
 from aimlasync.bulk.journal.journal import Durability
 from aimlasync.cli.options import Number, WholeNumber, WrongUseError, overwrite_option, with_options
 from aimlasync.errors import AimlasyncError
+from aimlasync.store import Store, open_store
 
 
 class JobOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,6 +57,20 @@ class JobOptions(msgspec.Struct, frozen=True, kw_only=True):
     def limits(self) -> Limits:
         """The limits of the vendor."""
         return Limits(requests_per_minute=self.rpm, tokens_per_minute=self.tpm, concurrency=self.concurrency)
+
+    def kept_answers(self) -> Store | None:
+        """Return the store of answers that was named. Raises WrongUseError for what cannot be one."""
+        if self.store is None:
+            return None
+        if "://" in self.store and "@" in self.store.partition("://")[2].partition("/")[0]:
+            raise WrongUseError(
+                "--store: a password is never an argument; set REDIS_URL everywhere and say --store redis, and leave "
+                "those of object stores to their own settings"
+            )
+        try:
+            return open_store(self.store)
+        except ValueError as error:
+            raise WrongUseError(f"--store: {error}") from None
 
     def check_stream(self) -> None:
         """Raise WrongUseError for what takes a journal, where there is none."""

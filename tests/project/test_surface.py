@@ -73,6 +73,11 @@ MODULES = [
     "aimlasync.transport.base",
     "aimlasync.client.observer",
     "aimlasync.wire.base",
+    "aimlasync.store",
+    "aimlasync.store.fsspec_files",
+    "aimlasync.store.opening",
+    "aimlasync.store.protocol",
+    "aimlasync.store.sqlite",
 ]
 
 
