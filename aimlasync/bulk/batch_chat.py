@@ -154,6 +154,7 @@ class BatchChat:
             timeout=timeout,
             retry=retry,
             quota=quota,
+            store=self.store,
         )
 
     def __repr__(self) -> str:

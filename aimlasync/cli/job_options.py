@@ -91,8 +91,7 @@ class JobOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     def options(self, *, gold: str | None, simulated: bool) -> Options:
         """Return how the job runs. Raises WrongUseError."""
-        if self.store is not None and self.ray is None:
-            raise WrongUseError("--store goes with --ray; without it the journal is all that is needed")
+        self.kept_answers()
         if self.ray is not None and self.workers is not None:
             raise WrongUseError("--workers and --ray: a cluster has processes of its own; use one of them")
         try:
@@ -242,7 +241,11 @@ job_options = with_options(
             help="Ask through the machines of a Ray cluster: the one there, else the one at hand, else one begun here.",
         ),
         click.option(
-            "--store", metavar="STORE", help="With --ray: DIR, or redis://HOST, that keeps answers on their way."
+            "--store",
+            "--cache",
+            "store",
+            metavar="STORE",
+            help="Answer equal requests from here, and keep answers: FILE.sqlite, DIR, redis://HOST, s3://BUCKET/DIR.",
         ),
     ],
     "flags",

@@ -74,8 +74,10 @@ class RayCluster:
                 allow_http=server.where.allow_http,
                 limits=flags.limits.share(self._processes, self._processes),
                 retry_invalid=flags.retry_invalid,
-                store=self._store,
+                store=None if self._own is not None else self._store,
             )
+            # Beside the output are the rows of this job alone; no other client looks there.
+            chat.store = self._store
             yield await stack.enter_async_context(
                 self._ray.Cluster(chat, processes=self._processes, environment=environment)
             )

@@ -109,7 +109,9 @@ async def run_to_file(
             view.is_throwaway = True
         try:
             async with AsyncExitStack() as stack:
-                client = await stack.enter_async_context(open_client(server, limits=flags.limits))
+                # A cluster's processes keep answers themselves.
+                store = None if cluster is not None else flags.kept_answers()
+                client = await stack.enter_async_context(open_client(server, limits=flags.limits, store=store))
                 prices = await flags.prices(client, models)
                 options = priced(options, prices)
                 view.progress.reading(source.size + size_of(output, f"{output}.journal"))
@@ -157,7 +159,7 @@ async def run_to_stream(
     view = JobView(title, flags.progress, stdout_is_rows=True)
     with on_interrupt(view.interrupt):
         try:
-            async with open_client(server, limits=flags.limits) as client:
+            async with open_client(server, limits=flags.limits, store=flags.kept_answers()) as client:
                 prices = await flags.prices(client, models)
                 job = Job(rows, priced(options, prices), LocalRunner(client))
                 view.begin(job)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from functools import partial
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from aimlasync.client.attempt_bounds import within
 from aimlasync.client.balancer import Balancer
@@ -35,6 +35,9 @@ from aimlasync.transport.base import RawReply, Transport
 from aimlasync.transport.connection_pool import LeanTransport
 from aimlasync.wire.base import Reply
 
+if TYPE_CHECKING:
+    from aimlasync.client.answer_cache import Cache
+
 T = TypeVar("T")
 
 Receive = Callable[[Attempt], Awaitable[T]]
@@ -50,12 +53,14 @@ class Pipeline:
 
     __slots__ = (
         "_loop",
+        "_owns_cache",
         "_owns_transport",
         "_proxy",
         "_transport",
         "_validate",
         "balancer",
         "budget",
+        "cache",
         "deadlines",
         "hedging",
         "ids",
@@ -72,9 +77,12 @@ class Pipeline:
         budget: Budget | None = None,
         hedging: Hedging | None = None,
         validate: bool = True,
+        cache: Cache | None = None,
+        owns_cache: bool = False,
     ) -> None:
         self.balancer = balancer
         self.budget = budget
+        self.cache = cache
         self.hedging = hedging
         self.observer: Observer | None = None
         self.is_closed = False
@@ -86,6 +94,7 @@ class Pipeline:
         self.deadlines: Deadlines
         self._transport = transport
         self._owns_transport = transport is None
+        self._owns_cache = owns_cache
         self._proxy = proxy
 
     def enter(self) -> tuple[asyncio.AbstractEventLoop, Transport]:
@@ -104,9 +113,14 @@ class Pipeline:
         return loop, self._transport
 
     def to(self, balancer: Balancer, transport: Transport) -> Pipeline:
-        """Return another way to send, with the same budget, hedging and observer."""
+        """Return another way to send, with the same budget, hedging, cache and observer."""
         other = Pipeline(
-            balancer, transport=transport, budget=self.budget, hedging=self.hedging, validate=self._validate
+            balancer,
+            transport=transport,
+            budget=self.budget,
+            hedging=self.hedging,
+            validate=self._validate,
+            cache=self.cache,
         )
         other.observer = self.observer
         return other
@@ -121,6 +135,8 @@ class Pipeline:
             self.is_closed = True
             if self._owns_transport and self._transport is not None:
                 await self._transport.close()
+            if self._owns_cache and self.cache is not None:
+                await self.cache.close()
         await self.balancer.close()
         if self.budget is not None:
             await self.budget.give_back()
@@ -180,7 +196,11 @@ class Pipeline:
             call.watch = self.observer.began(api, body, info, endpoints)
             call.headers.update(call.watch.headers)
         try:
-            answer = await self.run(call, receive, loop, transport)
+            if self.cache is None:
+                answer = await self.run(call, receive, loop, transport)
+            else:
+                run = partial(self.run, call, loop=loop, transport=transport)
+                answer = await self.cache.answer(api, call, options, receive, run)
         except BaseException as error:
             call.give_up(error)
             raise

@@ -240,7 +240,8 @@ class Counted(DirectoryStore):
 async def test_what_was_answered_before_a_cancel_is_kept(vendor: Any, tmp_path: Path) -> None:
     sim = vendor(faults=[Fault("stall", probability=1.0, match=lambda asked: "stay" in str(asked.body))])
     given = {"text": [*(f"{n}: my card was charged" for n in range(5)), "stay away"]}
-    store = Counted(tmp_path, 5)
+    # Each answer as it came, and the row that it is of.
+    store = Counted(tmp_path, 10)
     async with chat(store=store) as ask:
         task = asyncio.create_task(ask(given))
         await store.kept.wait()

@@ -35,6 +35,7 @@ MODULES = [
     "aimlasync.wire.error_bodies",
     "aimlasync.errors",
     "aimlasync.endpoints.endpoint",
+    "aimlasync.client.answer_cache",
     "aimlasync.client.passthrough",
     "aimlasync.admission.limiter",
     "aimlasync.resilience.hedging",
