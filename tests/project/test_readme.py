@@ -96,7 +96,7 @@ def test_the_second_command_is_the_one_that_runs_this() -> None:
 
 def test_every_extra_of_users_is_on_the_front_page_and_no_page_names_another() -> None:
     extras = tomllib.loads(text_of("pyproject.toml"))["project"]["optional-dependencies"]
-    of_users = set(extras) - {"test", "bench", "peers", "frameworks"}
+    of_users = set(extras) - {"test", "bench", "peers", "frameworks", "docs"}
     table = text_of("README.md").partition("| extra |")[2].partition("\n\n")[0]
     assert of_users <= set(_CODE.findall(table))
     for name in NAMES:
