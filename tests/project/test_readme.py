@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import os
 import re
 import shlex
@@ -16,6 +17,7 @@ from typing import Any
 import click
 import pytest
 
+from aimlasync import AsyncClient, Budget, Endpoint, Hedge, Limits, Retry, Timeout
 from aimlasync.cli import cli
 from aimlasync.simulator import Simulator, serve_in_thread
 from tests.project.test_layers import FLOOR
@@ -216,7 +218,39 @@ async def test_the_web_app_of_a_page_serves(name: str, simulator: Simulator, mon
     assert set(events) == {"message", "done"}
 
 
+_ITEM = re.compile(r"^ *(?:[*#-]|\d+\.) ", re.MULTILINE)
+_CELL = re.compile(r"(?<!\\)\||\n(?=\|)")
+
+
+def sentences(name: str) -> Iterator[str]:
+    """The sentences of a page: of its paragraphs, the items of its lists and the cells of its tables."""
+    for block in re.split(r"\n\s*\n", re.sub(r"\]\([^)]*\)", "]", prose_of(name))):
+        parts = _CELL.split(block) if block.startswith("|") else _ITEM.split(block)
+        for part in parts:
+            yield from re.split(r"(?<=[.!?:;])\s+", part)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_sentence_has_more_than_thirty_words(name: str) -> None:
+    assert [one for one in sentences(name) if len(re.findall(r"\S*\w\S*", one)) > 30] == []
+
+
 # The guide
+
+
+def options_of(taker: Any) -> dict[str, str]:
+    """Option -> default, as the guide writes them."""
+    parameters = inspect.signature(taker).parameters.values()
+    return {
+        each.name: "required" if each.default is inspect.Parameter.empty else f"`{each.default!r}`"
+        for each in parameters
+    }
+
+
+@pytest.mark.parametrize("taker", [AsyncClient, Endpoint, Limits, Timeout, Retry, Hedge, Budget])
+def test_the_tables_of_options_are_those_of_the_code(taker: type[Any]) -> None:
+    section = text_of("examples/guide/options.md").partition(f"\n## {taker.__name__}\n")[2].partition("\n## ")[0]
+    assert dict(re.findall(r"^\| `(\w+)` \| (\S+) \|", section, re.MULTILINE)) == options_of(taker)
 
 
 @pytest.mark.parametrize("name", GUIDE_PAGES)
