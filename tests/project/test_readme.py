@@ -56,7 +56,7 @@ def commands() -> list[str]:
 
 
 def test_the_readme_opens_with_one_sentence_three_numbers_and_two_commands() -> None:
-    opening, commands_section = README.read_text(encoding="utf-8").split("## ")[:2]
+    opening, commands_section = prose_of("README.md").split("## ")[:2]
     lines = [line for line in opening.splitlines() if line]
     assert lines[0] == "# aimlasync"
     assert not lines[1].startswith(("*", "#"))
