@@ -7,7 +7,7 @@ import os
 import pytest
 
 from aimlasync import AsyncClient
-from aimlasync.simulator import Simulator, stand_in
+from aimlasync.simulator import stand_in
 
 
 async def test_without_a_key_a_client_asks_the_simulator_and_the_environment_is_as_before(
@@ -23,7 +23,7 @@ async def test_without_a_key_a_client_asks_the_simulator_and_the_environment_is_
     assert os.environ["AIML_API_URL"] == "https://elsewhere.example/v1"
 
 
-def test_with_a_key_nothing_stands_in(monkeypatch: pytest.MonkeyPatch, simulator: Simulator) -> None:
+def test_with_a_key_nothing_stands_in(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BYTESPIKE_API_KEY", "test")
     before = dict(os.environ)
     with stand_in() as none:
