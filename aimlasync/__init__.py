@@ -3,8 +3,6 @@
 Serves the AI/ML API (api.aimlapi.com), ByteSpike (llm.bytespike.ai) and any OpenAI-compatible server.
 """
 
-from typing import TYPE_CHECKING, Any
-
 import aimlasync._command_line  # noqa: F401  # first of all: Ctrl-C may come now
 from aimlasync._version import __version__
 from aimlasync.client.client import AsyncClient
@@ -48,9 +46,6 @@ from aimlasync.info import Info, Timing
 from aimlasync.resilience.hedging import Hedge
 from aimlasync.resilience.retry import Retry
 
-if TYPE_CHECKING:
-    from aimlasync.client.answer_cache import Cache
-
 __all__ = [
     "NOT_GIVEN",
     "APIConnectionError",
@@ -68,7 +63,6 @@ __all__ = [
     "BadRequestError",
     "Budget",
     "BudgetExceededError",
-    "Cache",
     "ClientClosedError",
     "ConflictError",
     "ContentFilterFinishReasonError",
@@ -100,12 +94,3 @@ __all__ = [
     "prices_of",
     "run",
 ]
-
-
-def __getattr__(name: str) -> Any:
-    # Loaded by those who keep answers.
-    if name == "Cache":
-        from aimlasync.client.answer_cache import Cache
-
-        return Cache
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

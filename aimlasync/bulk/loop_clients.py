@@ -17,12 +17,11 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from aimlasync.client.answer_cache import Cache
 from aimlasync.client.client import AsyncClient
 from aimlasync.config import Limits, Timeout
 from aimlasync.endpoints.endpoint import default_endpoints
 from aimlasync.resilience.retry import Retry
-from aimlasync.store import Store
+from aimlasync.store import Cache, Store
 
 T = TypeVar("T")
 

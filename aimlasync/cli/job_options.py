@@ -242,8 +242,6 @@ job_options = with_options(
         ),
         click.option(
             "--store",
-            "--cache",
-            "store",
             metavar="STORE",
             help="Answer equal requests from here, and keep answers: FILE.sqlite, DIR, redis://HOST, s3://BUCKET/DIR.",
         ),

@@ -34,7 +34,7 @@ from aimlasync.errors import (
     RateLimitError,
 )
 from aimlasync.quota.protocol import Quota
-from aimlasync.store import Store
+from aimlasync.store import Cache, Store
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -220,8 +220,6 @@ async def open_client(
         endpoint.quota = quota
         cache = None
         if store is not None:
-            from aimlasync import Cache
-
             cache = Cache(store, sampled=True)
             stack.push_async_callback(cache.close)
         yield await stack.enter_async_context(AsyncClient(endpoints=[endpoint], limits=limits, cache=cache))

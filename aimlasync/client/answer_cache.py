@@ -1,8 +1,5 @@
 """`AsyncClient(cache=...)`: a request that was answered before is answered from a store, and nothing is sent.
 
-    AsyncClient(cache="answers.sqlite")                           # requests with temperature=0, or a seed
-    AsyncClient(cache=Cache("answers.sqlite", sampled=True))      # all
-
 The pipeline asks here in the place of `run`, behind the encoding of the body and before budget, permit and limits. A
 client without a cache pays for one test. It may import `answer_keys`, `kept_answers` and what lies below `client`.
 """
@@ -15,14 +12,11 @@ import os
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-import msgspec
-
 from aimlasync.client.answer_keys import is_free_of_state, is_settled, keys_of
 from aimlasync.client.call import Attempt, Call
 from aimlasync.client.kept_answers import KeptAnswer, Recording, is_whole, read, replayed, written
 from aimlasync.config import CallOptions
 from aimlasync.endpoints.providers import Api
-from aimlasync.endpoints.upstream import Upstream
 from aimlasync.errors import (
     AimlasyncError,
     APIConnectionError,
@@ -32,71 +26,27 @@ from aimlasync.errors import (
     StreamError,
     UnsupportedRequestError,
 )
-from aimlasync.store.opening import open_store
+from aimlasync.store.cache import Cache
 from aimlasync.store.protocol import Store, if_reachable
 
 T = TypeVar("T")
 
 Receive = Callable[[Attempt], Awaitable[T]]
 
-_Place = tuple[Upstream, str]
 
+class Answers:
+    """The answers of one pipeline's calls: what a `Cache` keeps, and what equal calls in flight wait for."""
 
-class CacheCounts(msgspec.Struct):
-    """What a cache did since it was made."""
+    __slots__ = ("_flights", "cache")
 
-    hits: int = 0
-    """Calls that were answered from the store."""
-    shared: int = 0
-    """Calls that were answered by an equal one in flight."""
-    misses: int = 0
-    """Calls that were sent, because no answer was kept."""
-    kept: int = 0
-    """Answers that were put into the store."""
+    def __init__(self, cache: Cache) -> None:
+        self.cache = cache
+        # Mutable: by the key of their request.
+        self._flights: dict[str, _Flight] = {}
 
-
-class Cache:
-    """Answers of a client that are kept in a store, and given again to equal requests.
-
-    `store` is one of `aimlasync.store`, or a path or URL for `open_store`, with `max_bytes` and `ttl`. Without
-    `sampled` only requests with `temperature=0` or a `seed`, and without tools that the server runs, are answered from
-    it; models that take neither parameter (reasoning models) need `sampled=True`. `family` names servers that answer
-    alike; without it answers of one base URL are no answers of another.
-
-    Equal are requests with the same body, but for user, metadata, safety_identifier, service_tier and prompt_cache_*,
-    and with the same headers that name a version or a beta; a stream and a whole answer are two requests. Requests with
-    server state (responses or completions with `store=True`, `previous_response_id`, `conversation`, `background`,
-    `prompt`, item references) are always sent. Errors, cut streams, failed responses and answers that echo a key are
-    not kept. Raises ValueError for what cannot be a store.
-    """
-
-    def __init__(
-        self,
-        store: Store | str | os.PathLike[str],
-        *,
-        sampled: bool = False,
-        family: str | None = None,
-        max_bytes: int | None = None,
-        ttl: float | None = None,
-    ) -> None:
-        self.store = open_store(store, max_bytes=max_bytes, ttl=ttl)
-        self.sampled = sampled
-        self.family = family
-        self.counts = CacheCounts()
-        # Mutable: the calls that equal ones wait for. One cache may serve several clients, also of several loops.
-        self._flights: dict[_Place, _Flight] = {}
-        # Answers of streams that are being written.
-        self._writing: set[asyncio.Task[None]] = set()
-
-    def __repr__(self) -> str:
-        return f"<Cache {self.store!r}{', sampled' if self.sampled else ''}>"
-
-    async def close(self) -> None:
-        """Wait until what was answered is written, and close the store's connections of this event loop."""
-        loop = asyncio.get_running_loop()
-        if mine := [task for task in self._writing if task.get_loop() is loop]:
-            await asyncio.gather(*mine)
-        await self.store.close()
+    def apart(self) -> Answers:
+        """Return the same for a pipeline with another key: an error of one key is none of another's."""
+        return Answers(self.cache)
 
     async def answer(
         self,
@@ -109,24 +59,25 @@ class Cache:
         """Return the kept answer to `call`, else that of `run`, which is kept. Raises what `run` raises."""
         wish = options.get("cache") if options else None
         body = call.body or {}
-        if wish is False or not is_free_of_state(body) or not (self.sampled or wish or is_settled(body)):
+        if wish is False or not is_free_of_state(body) or not (self.cache.sampled or wish or is_settled(body)):
             return await run(receive)
-        keys = await keys_of(api, call, family=self.family, structured=options.get("structured") if options else None)
+        structured = options.get("structured") if options else None
+        keys = await keys_of(api, call, family=self.cache.family, structured=structured)
         if wish == "refresh":
             return await self._ask(call, keys, receive, run)
         if call.streams:
             # Whoever waited for another's stream would get its first piece when the other one has read the last.
             found = await self._find(call, keys)
             if found is not None:
-                self.counts.hits += 1
+                self.cache.counts.hits += 1
                 return await self._replay(call, *found, receive)
-            self.counts.misses += 1
+            self.cache.counts.misses += 1
             return await self._ask(call, keys, receive, run)
-        place = call.targets[0].upstream, keys[0]
+        place = keys[0]
         while (flight := self._flights.get(place)) is not None:
             await _in_time(call, flight.landed.wait(), "for an equal call in flight")
             if flight.found is not None:
-                self.counts.shared += 1
+                self.cache.counts.shared += 1
                 return await self._replay(call, *flight.found, receive)
             if flight.error is not None:
                 raise _given_to(call, flight.error)
@@ -137,7 +88,7 @@ class Cache:
 
     async def _lead(
         self,
-        place: _Place,
+        place: str,
         call: Call,
         keys: list[str],
         receive: Receive[T],
@@ -148,11 +99,11 @@ class Cache:
         try:
             found = await self._find(call, keys)
             if found is not None:
-                self.counts.hits += 1
+                self.cache.counts.hits += 1
                 answer = await self._replay(call, *found, receive)
                 flight.found = found
                 return answer
-            self.counts.misses += 1
+            self.cache.counts.misses += 1
             return await self._ask(call, keys, receive, run, flight)
         except AimlasyncError as error:
             if _is_of_server(error):
@@ -161,14 +112,15 @@ class Cache:
         finally:
             self._land(place, flight)
 
-    def _land(self, place: _Place, flight: _Flight) -> None:
+    def _land(self, place: str, flight: _Flight) -> None:
         if self._flights.get(place) is flight:
             del self._flights[place]
         flight.landed.set()
 
     async def _find(self, call: Call, keys: list[str]) -> tuple[KeptAnswer, int] | None:
         """Return the answer that is kept for one of the targets, and the number of the target."""
-        found = await _in_time(call, if_reachable(self.store, self.store.get(keys)), "for the store of answers")
+        store = self.cache.store
+        found = await _in_time(call, if_reachable(store, store.get(keys)), "for the store of answers")
         for at, data in enumerate(found or ()):
             answer = read(data)
             if answer is not None:
@@ -199,8 +151,8 @@ class Cache:
             # A stream that ended before it was handed over is kept below.
             if recording.answer is not None and call.streams:
                 task = asyncio.get_running_loop().create_task(self._keep_stream(call, keys, recording))
-                self._writing.add(task)
-                task.add_done_callback(self._writing.discard)
+                self.cache.writing.add(task)
+                task.add_done_callback(self.cache.writing.discard)
 
         answer = await run(recorded)
         recording = next(each for each in recordings if each.answer is answer)
@@ -223,9 +175,14 @@ class Cache:
             await self._keep(call, keys, recording, kept)
 
     async def _keep(self, call: Call, keys: list[str], recording: Recording, kept: KeptAnswer) -> None:
-        self.counts.kept += 1
+        self.cache.counts.kept += 1
         key = keys[call.targets.index(recording.attempt.target)]
-        await if_reachable(self.store, self.store.put(key, written(kept)))
+        await if_reachable(self.cache.store, self.cache.store.put(key, written(kept)))
+
+
+def answers_of(cache: Cache | Store | str | os.PathLike[str]) -> Answers:
+    """Return what a pipeline asks. Raises ValueError for what cannot be a store."""
+    return Answers(cache if isinstance(cache, Cache) else Cache(cache))
 
 
 class _Flight:

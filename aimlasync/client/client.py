@@ -32,9 +32,8 @@ from aimlasync.wire.models import Balance
 from aimlasync.wire.redaction import Secrets
 
 if TYPE_CHECKING:
-    from aimlasync.client.answer_cache import Cache
     from aimlasync.client.passthrough import Forwarded
-    from aimlasync.store.protocol import Store
+    from aimlasync.store import Cache, Store
 
 
 class AsyncClient(OpenAINames):
@@ -97,11 +96,11 @@ class AsyncClient(OpenAINames):
         )
         self._secrets = secrets
         hedging = None if hedge is None else Hedging(hedge)
-        kept = None
+        answers = None
         if cache is not None:
-            from aimlasync.client.answer_cache import Cache
+            from aimlasync.client.answer_cache import answers_of
 
-            kept = cache if isinstance(cache, Cache) else Cache(cache)
+            answers = answers_of(cache)
         self._pipeline = Pipeline(
             balancer,
             transport=transport,
@@ -109,7 +108,7 @@ class AsyncClient(OpenAINames):
             budget=budget,
             hedging=hedging,
             validate=validate,
-            cache=kept,
+            answers=answers,
             owns_cache=isinstance(cache, (str, os.PathLike)),
         )
         headers = ids_headers(organization, project, default_headers)
@@ -177,7 +176,8 @@ class AsyncClient(OpenAINames):
     @property
     def cache(self) -> Cache | None:
         """The answers that are kept, None where none are; `cache.counts` says what it did."""
-        return self._pipeline.cache
+        answers = self._pipeline.answers
+        return None if answers is None else answers.cache
 
     # From the first call to the end
 

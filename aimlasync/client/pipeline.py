@@ -36,7 +36,7 @@ from aimlasync.transport.connection_pool import LeanTransport
 from aimlasync.wire.base import Reply
 
 if TYPE_CHECKING:
-    from aimlasync.client.answer_cache import Cache
+    from aimlasync.client.answer_cache import Answers
 
 T = TypeVar("T")
 
@@ -58,9 +58,9 @@ class Pipeline:
         "_proxy",
         "_transport",
         "_validate",
+        "answers",
         "balancer",
         "budget",
-        "cache",
         "deadlines",
         "hedging",
         "ids",
@@ -77,12 +77,12 @@ class Pipeline:
         budget: Budget | None = None,
         hedging: Hedging | None = None,
         validate: bool = True,
-        cache: Cache | None = None,
+        answers: Answers | None = None,
         owns_cache: bool = False,
     ) -> None:
         self.balancer = balancer
         self.budget = budget
-        self.cache = cache
+        self.answers = answers
         self.hedging = hedging
         self.observer: Observer | None = None
         self.is_closed = False
@@ -120,7 +120,7 @@ class Pipeline:
             budget=self.budget,
             hedging=self.hedging,
             validate=self._validate,
-            cache=self.cache,
+            answers=None if self.answers is None else self.answers.apart(),
         )
         other.observer = self.observer
         return other
@@ -135,8 +135,8 @@ class Pipeline:
             self.is_closed = True
             if self._owns_transport and self._transport is not None:
                 await self._transport.close()
-            if self._owns_cache and self.cache is not None:
-                await self.cache.close()
+            if self._owns_cache and self.answers is not None:
+                await self.answers.cache.close()
         await self.balancer.close()
         if self.budget is not None:
             await self.budget.give_back()
@@ -196,11 +196,11 @@ class Pipeline:
             call.watch = self.observer.began(api, body, info, endpoints)
             call.headers.update(call.watch.headers)
         try:
-            if self.cache is None:
+            if self.answers is None:
                 answer = await self.run(call, receive, loop, transport)
             else:
                 run = partial(self.run, call, loop=loop, transport=transport)
-                answer = await self.cache.answer(api, call, options, receive, run)
+                answer = await self.answers.answer(api, call, options, receive, run)
         except BaseException as error:
             call.give_up(error)
             raise

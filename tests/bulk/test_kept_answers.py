@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from aimlasync import AsyncClient, Cache, bulk
+from aimlasync import AsyncClient, bulk
 from aimlasync.bulk.journal.record import Record, decode_record
 from aimlasync.simulator import Simulator
-from aimlasync.store import open_store
+from aimlasync.store import Cache, open_store
 from tests.support.commands import run
 
 MODEL = "openai/gpt-4.1-nano-2025-04-14"
