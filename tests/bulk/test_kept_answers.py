@@ -54,8 +54,8 @@ def test_a_second_job_pays_for_nothing_that_a_first_one_asked(store: str, sim: S
     assert "2 rows had the answer of an identical one" in done.stderr or done.stderr == ""
 
 
-def test_rows_that_go_to_standard_output_and_worker_processes_use_it_too(sim: Simulator) -> None:
-    asked = ["classify", "rows.csv", "--labels", "billing,bug", "--cache", "answers.sqlite"]
+def test_rows_that_go_to_standard_output_use_it_too(sim: Simulator) -> None:
+    asked = ["classify", "rows.csv", "--labels", "billing,bug", "--store", "answers.sqlite"]
     streamed = command(*asked, "-o", "-")
     assert streamed.exit_code == 0, streamed.stderr
     assert command(*asked, "-o", "out.csv").exit_code == 0
