@@ -10,13 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from numbers import Number
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from aimlasync.chat.types import Usage
 from aimlasync.cost.prices import Price, cost
 from aimlasync.cost.tokens import MAX_TOKENS, tokens_of
 from aimlasync.errors import BudgetExceededError
-from aimlasync.responses.types import ResponseUsage
+
+if TYPE_CHECKING:
+    from aimlasync.chat.types import Usage
+    from aimlasync.responses.types import ResponseUsage
 
 # Money is counted in whole trillionths of a dollar. Sums of floats drift, and a cap that ten calls fill to the cent
 # would refuse the tenth. The cheapest token known costs five thousand trillionths.

@@ -10,14 +10,16 @@ use. ByteSpike's catalogue has no prices.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from aimlasync.chat.types import Usage
 from aimlasync.cost.tokens import taken_by
-from aimlasync.responses.types import ResponseUsage
 from aimlasync.wire.models import Model
+
+if TYPE_CHECKING:
+    from aimlasync.chat.types import Usage
+    from aimlasync.responses.types import ResponseUsage
 
 _MILLION = 1_000_000
 # US dollars for one token. A higher value is the price of a million tokens: the dearest models cost less than a

@@ -8,13 +8,15 @@ unknown count or cost is None, never 0. Servers disagree on what `usage` means; 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from aimlasync.chat.types import Usage
 from aimlasync.headers import amount
-from aimlasync.responses.types import ResponseUsage
+
+if TYPE_CHECKING:
+    from aimlasync.responses.types import ResponseUsage
 
 # A larger number is no count of tokens; the bound also keeps the arithmetic finite.
 MAX_TOKENS = 10**12
@@ -54,10 +56,10 @@ def tokens_of(usage: Usage | ResponseUsage | None) -> tuple[int, int] | None:
     """
     if usage is None:
         return None
-    if isinstance(usage, ResponseUsage):
-        taken, given = usage.input_tokens, usage.output_tokens
-    else:
+    if isinstance(usage, Usage):
         taken, given = usage.prompt_tokens, usage.completion_tokens
+    else:
+        taken, given = usage.input_tokens, usage.output_tokens
     if (
         taken > 0 <= given
         and taken + given == usage.total_tokens <= MAX_TOKENS
@@ -84,15 +86,16 @@ def taken_by(usage: Usage | ResponseUsage | None) -> Taken | None:
     """
     if usage is None:
         return None
-    if isinstance(usage, ResponseUsage):
-        taken, given = usage.input_tokens, usage.output_tokens
-        prompt: Any = usage.input_tokens_details
-        answer: Any = usage.output_tokens_details
-    else:
+    prompt: Any
+    answer: Any
+    if isinstance(usage, Usage):
         taken, given = usage.prompt_tokens, usage.completion_tokens
         if not taken and usage.input_tokens:
             taken, given = usage.input_tokens, usage.output_tokens or given
         prompt, answer = usage.prompt_tokens_details, usage.completion_tokens_details
+    else:
+        taken, given = usage.input_tokens, usage.output_tokens
+        prompt, answer = usage.input_tokens_details, usage.output_tokens_details
     if not (0 < taken <= MAX_TOKENS and 0 <= given <= MAX_TOKENS):
         return None
     cached = _stated(usage, "prompt_cache_hit_tokens", "cached_tokens")
