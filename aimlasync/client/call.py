@@ -163,11 +163,13 @@ class Call(msgspec.Struct, eq=False):
         if self.budget is None:
             return None
         # A byte of text is at most a token, and mostly a quarter of one: what is asked for is a bound, not a guess.
-        known = model_of(self.model)
+        model, size = self.info.model, len(self.targets[0].body or b"")
+        known = model_of(model)
+        media = self.media
         return self.budget.reserve(
-            self.model,
-            self.media.input_bound(len(self.targets[0].body or b"")),
-            self.max_output,
+            model,
+            media.input_bound(size) if media else size,
+            output_cap(self.body or {}),
             reasons_outside=known is not None and known.reasons_outside,
         )
 

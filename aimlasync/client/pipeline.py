@@ -28,7 +28,7 @@ from aimlasync.client.retries import before_retry, reserve
 from aimlasync.config import CallOptions
 from aimlasync.cost.budget import Budget
 from aimlasync.endpoints.providers import Api
-from aimlasync.errors import AimlasyncError, APITimeoutError, ClientClosedError
+from aimlasync.errors import AimlasyncError, APITimeoutError, BudgetExceededError, ClientClosedError
 from aimlasync.resilience.hedging import Hedging, race
 from aimlasync.transport.base import RawReply, Transport
 from aimlasync.wire.base import Reply
@@ -196,8 +196,12 @@ class Pipeline:
         is_late = False
         try:
             if call.budget is not None:
-                with call.waits:
-                    call.reservation = await reserve(call, call.budget)
+                try:
+                    call.reservation = call.reserve()
+                except BudgetExceededError:
+                    # A shared budget may have more.
+                    with call.waits:
+                        call.reservation = await reserve(call, call.budget)
             # A first attempt that need not wait for its turn is made in the instant in which the call was.
             admitted = balancer.admit_nowait(call, call.started, loop)
             while True:

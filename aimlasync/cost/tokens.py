@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from aimlasync.chat.types import Usage
+from aimlasync.chat.types import CompletionTokensDetails, PromptTokensDetails, Usage
 from aimlasync.headers import amount
 
 if TYPE_CHECKING:
@@ -69,6 +69,36 @@ def tokens_of(usage: Usage | ResponseUsage | None) -> tuple[int, int] | None:
         return taken, given
     whole = taken_by(usage)
     return None if whole is None else (whole.input, whole.output)
+
+
+def plainly_taken(usage: Usage | ResponseUsage | None) -> tuple[int, int, int] | None:
+    """Return the (input, output, cached input) tokens of a chat reply whose server counts as OpenAI does.
+
+    None where anything else is stated, or could be: `taken_by` reads that, and says the same of what is plain.
+    """
+    if not isinstance(usage, Usage):
+        return None
+    taken, given = usage.prompt_tokens, usage.completion_tokens
+    prompt, answer = usage.prompt_tokens_details, usage.completion_tokens_details
+    if not (
+        taken > 0 <= given
+        and taken + given == usage.total_tokens <= MAX_TOKENS
+        and usage.cache_read_input_tokens is None is usage.cache_creation_input_tokens
+        and usage.cached_tokens is None is usage.prompt_cache_hit_tokens
+        and usage.reasoning_tokens is None
+    ):
+        return None
+    if answer is not None and (
+        type(answer) is not CompletionTokensDetails or answer.audio_tokens or (answer.reasoning_tokens or 0) > given
+    ):
+        return None
+    if prompt is None:
+        return taken, given, 0
+    if type(prompt) is not PromptTokensDetails or prompt.audio_tokens:
+        return None
+    cached = prompt.cached_tokens or 0
+    is_plain = 0 <= cached <= taken and prompt.cache_write_tokens is None is prompt.cache_creation_tokens
+    return (taken, given, cached) if is_plain else None
 
 
 def taken_by(usage: Usage | ResponseUsage | None) -> Taken | None:
