@@ -52,6 +52,7 @@ class JobOptions(msgspec.Struct, frozen=True, kw_only=True):
     progress: str
     ray: str | None
     store: str | None
+    quota: str | None
 
     @property
     def limits(self) -> Limits:
@@ -244,6 +245,11 @@ job_options = with_options(
             "--store",
             metavar="STORE",
             help="Answer equal requests from here, and keep answers: FILE.sqlite, DIR, redis://HOST, s3://BUCKET/DIR.",
+        ),
+        click.option(
+            "--quota",
+            metavar="REDIS",
+            help="Keep --rpm and --tpm with all commands that say the same redis://HOST[#ACCOUNT]; redis is REDIS_URL.",
         ),
     ],
     "flags",
