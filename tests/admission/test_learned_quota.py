@@ -101,7 +101,8 @@ class Server:
             def tokens(size: int = size, cap: int | None = cap) -> float:
                 return upstream.estimate("m", size, cap)
 
-            permit = upstream.admit_nowait(tokens(), loop) or await upstream.admit(tokens, "interactive")
+            lane = upstream.lane("m")
+            permit = lane.admit_nowait(tokens(), loop) or await lane.admit(tokens, "interactive")
             await asyncio.sleep(0.05 * draw.random())
             self.requests.append((loop.time(), 1.0))
             self.arrivals.append((loop.time(), prompt + output))
