@@ -61,6 +61,10 @@ class Balancer:
         for upstream in self.upstreams:
             await upstream.limiter.close()
 
+    def shortest_queues(self, now: float) -> int:
+        """Return how many calls wait at the model in use that has fewest, at all endpoints together."""
+        return sum(upstream.shortest_queue(now) for upstream in self.upstreams)
+
     def targets(
         self, api: Api, body: Mapping[str, Any], info: Info, *, validate: bool, written: bytes | None = None
     ) -> list[Target]:

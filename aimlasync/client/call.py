@@ -250,13 +250,13 @@ class Attempt(msgspec.Struct, eq=False):
             if usd is not None and upstream.endpoint.provider.usage_states_charge:
                 info.cost_usd = usd
         if tokens is not None:
-            size = len(target.body or b"")
-            if size > MAY_HOLD_MEDIA and upstream.limiter.counts_tokens and call.media:
-                # Such a prompt says nothing about text.
-                size = 0
             lane.counters.prompt_tokens += tokens[0]
             lane.counters.completion_tokens += tokens[1]
-            upstream.learn(call.info.model, size, *tokens)
+            if upstream.limiter.counts_tokens:
+                # Only such a limiter uses estimates. A prompt with media says nothing about text.
+                size = len(target.body or b"")
+                learned = 0 if size > MAY_HOLD_MEDIA and call.media else size
+                upstream.estimator.learn(call.info.model, learned, *tokens)
         if call.probing:
             upstream.retry_budget.probed(True)
             call.probing = False
@@ -266,7 +266,9 @@ class Attempt(msgspec.Struct, eq=False):
             upstream.retry_budget.give_back(call.paid)
             call.paid = None
         seconds = now - self.started
-        lane.succeeded(now, seconds, info.timing.first_byte)
+        lane.circuit.succeeded(now, seconds, latency=info.timing.first_byte)
+        if upstream.circuit.state != "closed":
+            upstream.circuit.answered(now, seconds)
         if info.cost_usd is not None:
             lane.counters.cost_usd = (lane.counters.cost_usd or 0.0) + info.cost_usd
         if call.hedging is not None and not call.streams:

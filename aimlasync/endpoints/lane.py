@@ -149,8 +149,8 @@ class Lane:
                 self.held_for += _WEIGHT * (held - self.held_for) if self.held_for else held
                 if not law.is_fixed:
                     law.answered(now, self.counted.in_flight)
-                if upstream.account_signs.in_row:
-                    upstream.answered(self, permit.sent_at)
+                if upstream.account_signs.refused_models:
+                    upstream.answered(self, permit.sent_at, now)
                 if upstream.counts_requested:
                     # The server counts the tokens that were requested, whatever was used of them.
                     tokens = None
@@ -211,12 +211,6 @@ class Lane:
     def answered(self, now: float, seconds: float) -> None:
         """Tell the circuits that a working server refused a request, or that a stream has begun."""
         self.circuit.answered(now, seconds)
-        if self.upstream.circuit.state != "closed":
-            self.upstream.circuit.answered(now, seconds)
-
-    def succeeded(self, now: float, seconds: float, latency: float | None) -> None:
-        """Tell the circuits of an answer; see `CircuitBreaker.succeeded`."""
-        self.circuit.succeeded(now, seconds, latency=latency)
         if self.upstream.circuit.state != "closed":
             self.upstream.circuit.answered(now, seconds)
 

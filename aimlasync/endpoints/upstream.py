@@ -47,6 +47,8 @@ _LONG_PAUSE = 5.0
 _MAX_LANES = 256
 _FEW_LANES = 16
 _IDLE_SECONDS = 600.0
+# Seconds after its last attempt for which a model is in use.
+_IN_USE = 60.0
 # A longer name of a model is no name.
 _MAX_NAME = 256
 
@@ -219,9 +221,9 @@ class Upstream:
             self.account_signs.refused(lane.model, sent_at, now, names_account=names_account)
             self._heed_account()
 
-    def answered(self, lane: Lane, sent_at: float) -> None:
-        """Take in an answer of one model while refusals are in a row."""
-        self.account_signs.answered(lane.model, sent_at)
+    def answered(self, lane: Lane, sent_at: float, now: float) -> None:
+        """Take in an answer of one model while another is refused."""
+        self.account_signs.answered(lane.model, sent_at, now)
         self._heed_account()
 
     def _heed_account(self) -> None:
@@ -233,7 +235,7 @@ class Upstream:
         self.limiter.learned_rate = account
         self.limiter.limit = UNLIMITED if account is None else int(account.limit)
         whose = "each model has its own" if account is None else "they are the account's"
-        _log_limits.info("%s: what its refusals say of its limits together: %s", self.endpoint.name, whose)
+        _log_limits.info("the limits of %s, as its refusals say: %s", self.endpoint.name, whose)
         for lane in self.lanes.values():
             if account is not None:
                 self._join_account(lane, account)
@@ -254,6 +256,11 @@ class Upstream:
     def waiting_of(self, tenant: str) -> int:
         """Return how many calls of a tenant wait, at all models."""
         return sum(lane.limiter.queue.waiting_of(tenant) for lane in self.lanes.values())
+
+    def shortest_queue(self, now: float) -> int:
+        """Return how many calls wait at the model that has fewest, of those in use."""
+        used = [lane for lane in self.lanes.values() if now - lane.used_at < _IN_USE or lane.limiter.queue.waiting]
+        return min((lane.limiter.queue.waiting for lane in used), default=0)
 
     def _attempts(self, now: float) -> int:
         return sum(lane.circuit.attempts(now) for lane in self.lanes.values())
@@ -289,12 +296,6 @@ class Upstream:
             law.paused(now, seconds)
         level = logging.INFO if longer > _LONG_PAUSE else logging.DEBUG
         _log_limits.log(level, "%s pauses for %.1f s: %s", name, until - now, why)
-
-    def learn(self, model: str, body_bytes: int, prompt_tokens: int, completion_tokens: int) -> None:
-        """Let the estimator learn from the tokens that an answer reported."""
-        if self.limiter.counts_tokens:
-            # Only such a limiter uses estimates.
-            self.estimator.learn(model, body_bytes, prompt_tokens, completion_tokens)
 
     def retire(self, reason: str) -> None:
         """Take the endpoint out of the rotation for good; the first reason is kept."""

@@ -110,7 +110,7 @@ class Server:
             self.caps.append((loop.time(), prompt + (cap or output)))
             await asyncio.sleep((0.4 + output / 150) * draw.lognormvariate(0, 0.3))
             self.ends.append((loop.time(), output))
-            upstream.learn("m", size, round(prompt), round(output))
+            upstream.estimator.learn("m", size, round(prompt), round(output))
             permit.release(Outcome.OK, prompt + output)
 
     def use(self, seen: list[tuple[float, float]], limit: float | None = None) -> float:
