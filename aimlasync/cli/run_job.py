@@ -29,12 +29,13 @@ from aimlasync.bulk.progress.summary import Summary
 from aimlasync.bulk.progress.totals import BY_THE_DAY, CapName
 from aimlasync.bulk.tasks.classification import ClassifyTask
 from aimlasync.bulk.tasks.tasks import EmptyTextError, Task
+from aimlasync.bulk.workers.parent import WorkerProcesses
 from aimlasync.cli.ctrl_c import HANG_UP, interrupt, on_interrupt
 from aimlasync.cli.display import ProgressDisplay, duration
 from aimlasync.cli.job_options import JobOptions, priced
 from aimlasync.cli.options import Server, advised, counted, one_line, open_client
 from aimlasync.cli.ray_option import RayCluster
-from aimlasync.cli.workers_option import own_part, run_part, worker_processes
+from aimlasync.cli.workers_option import own_part, run_part
 
 SOME_FAILED = 3
 COME_BACK = 75
@@ -95,6 +96,7 @@ async def run_to_file(
     excel: bool = False,
     errors: Target | None = None,
     models: set[str],
+    workers: WorkerProcesses | None = None,
 ) -> int:
     """Run a job that can be gone on with, show it, and return the exit code."""
     if (mine := own_part()) is not None:
@@ -113,6 +115,8 @@ async def run_to_file(
                 prices = await flags.prices(client, models)
                 options = priced(options, prices)
                 view.progress.reading(source.size + size_of(output, f"{output}.journal"))
+                if workers is not None:
+                    workers.note = view.progress.note
                 answerer = None
                 if cluster is not None:
                     answerer = await stack.enter_async_context(cluster.open(task))
@@ -130,7 +134,7 @@ async def run_to_file(
                     overwrite=flags.overwrite,
                     durability=flags.durability,
                     begin=view.begin,
-                    workers=worker_processes(flags, source.name),
+                    workers=workers,
                     answerer=answerer,
                 )
                 if cluster is not None and summary.is_complete and not summary.totals.failed:

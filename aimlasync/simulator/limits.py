@@ -72,11 +72,10 @@ class _Part:
 
     __slots__ = ("concurrency", "in_flight", "name", "requests", "tokens")
 
-    def __init__(self, limits: Limits, name: str = "") -> None:
-        rpm, tpm = limits.requests_per_minute, limits.tokens_per_minute
+    def __init__(self, rpm: float | None, tpm: float | None, concurrency: int | None, name: str = "") -> None:
         self.requests = None if rpm is None else SlidingWindow(rpm)
         self.tokens = None if tpm is None else SlidingWindow(tpm)
-        self.concurrency = limits.concurrency
+        self.concurrency = concurrency
         self.in_flight = 0
         # What a refusal names: nothing where the limits are the account's.
         self.name = f" for {name}" if name else ""
@@ -105,14 +104,19 @@ class Admission:
 
     def __init__(
         self,
-        limits: Limits,
         *,
+        requests_per_minute: int | None,
+        tokens_per_minute: int | None,
+        concurrency: int | None,
         models: Mapping[str, Limits],
         balance_usd: float | None,
         clock: Callable[[], float],
     ) -> None:
-        self._account = _Part(limits)
-        self._models = {name: _Part(each, name) for name, each in models.items()}
+        self._account = _Part(requests_per_minute, tokens_per_minute, concurrency)
+        self._models = {
+            name: _Part(each.requests_per_minute, each.tokens_per_minute, each.concurrency, name)
+            for name, each in models.items()
+        }
         self.balance_usd = balance_usd
         self.spent_usd = 0.0
         self._clock = clock

@@ -56,7 +56,8 @@ class Simulator:
     account. `retry_after` sets its Retry-After header: as the vendor does it, computed ("auto"), a fixed number of
     seconds, or none (None). `balance_usd` is what answers may cost together. `answer` may return the answer to a
     request, return None for the usual one, or raise `Problem` for an error. `seed` selects ids, latencies, faults and
-    equal answers. `clock` times the limits and the ledger. `keep_bodies` keeps the decoded request bodies in the ledger.
+    equal answers. `clock` times the limits and the ledger. `keep_bodies` keeps the decoded request bodies in the
+    ledger.
 
     `script` has the model's turns of a conversation in order, the last one repeated: an `Answer`, a `Call` or a text.
     A `Problem` before one of them is given once to each conversation, so that a retry gets what follows. A mapping has
@@ -100,11 +101,10 @@ class Simulator:
         if retry_after == "vendor":
             retry_after = "auto" if profile.sends_retry_after else None
         clock = clock or time.monotonic
-        limits = Limits(
-            requests_per_minute=requests_per_minute, tokens_per_minute=tokens_per_minute, concurrency=concurrency
-        )
         admission = Admission(
-            limits,
+            requests_per_minute=requests_per_minute,
+            tokens_per_minute=tokens_per_minute,
+            concurrency=concurrency,
             models=model_limits or {},
             balance_usd=balance_usd,
             clock=clock,
