@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import click
 import msgspec
@@ -21,6 +22,7 @@ import msgspec
 from aimlasync.bulk.input.shard import Shard
 from aimlasync.bulk.input.source import Source
 from aimlasync.bulk.jobs.options import Options
+from aimlasync.bulk.output.streams import is_stream
 from aimlasync.bulk.tasks.tasks import Task
 from aimlasync.bulk.workers.child import Worker, orders_of
 from aimlasync.bulk.workers.parent import GRACE, WorkerProcesses
@@ -41,14 +43,14 @@ def own_part() -> tuple[Shard, str] | None:
     return (Shard.parse(part), address) if part else None
 
 
-def worker_processes(flags: JobOptions, file: str) -> WorkerProcesses | None:
+def worker_processes(flags: JobOptions, files: Sequence[str]) -> WorkerProcesses | None:
     """Start the workers that are asked for; None for this process alone. Raises WrongUseError.
 
     Called before anything is opened, so that the workers can be forks.
     """
     if flags.workers is None or own_part() is not None:
         return None
-    if file == "-" or (os.path.exists(file) and not os.path.isfile(file)):
+    if any(file == "-" or is_stream(file) for file in files):
         raise WrongUseError("--workers: every worker reads FILE for itself, and this is none; write it to a file first")
     if flags.dedupe:
         raise WrongUseError("--workers and --dedupe: identical rows may be in different workers; use one of them")
@@ -75,8 +77,9 @@ async def run_part(
     server: Server,
     *,
     models: set[str],
+    shared: Callable[[], Any] | None = None,
 ) -> int:
-    """Run this process as a worker, and return the exit code."""
+    """Run this process as a worker, whose limits are those of `shared` or its parent's, and return the exit code."""
     worker: Worker | None = None
     messages: list[str] = []
 
@@ -98,12 +101,13 @@ async def run_part(
             worker.was_told = True
 
     quota = ServedQuota(address, hear=on_message)
+    leases = quota if shared is None else shared()
     limits = flags.limits
     limits = msgspec.structs.replace(limits, concurrency=limits.share(part.index, part.count).concurrency)
     try:
         link = await quota.connect()
         orders = await orders_of(link, part)
-        async with open_client(server, limits=limits, quota=quota if limits.is_rated else None) as client:
+        async with open_client(server, limits=limits, quota=leases if limits.is_rated else None) as client:
             options = replace(priced(options, await flags.prices(client, models)), concurrency=limits.concurrency)
             worker = Worker(
                 client, source, task, options, part=part, orders=orders, quota=quota, durability=flags.durability
@@ -121,4 +125,5 @@ async def run_part(
         return 1
     finally:
         await quota.close()
+        await leases.close()
     return 0
