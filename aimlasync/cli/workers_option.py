@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import click
 import msgspec
@@ -76,8 +77,9 @@ async def run_part(
     server: Server,
     *,
     models: set[str],
+    shared: Callable[[], Any] | None = None,
 ) -> int:
-    """Run this process as a worker, and return the exit code."""
+    """Run this process as a worker, whose limits are those of `shared` or its parent's, and return the exit code."""
     worker: Worker | None = None
     messages: list[str] = []
 
@@ -99,12 +101,13 @@ async def run_part(
             worker.was_told = True
 
     quota = ServedQuota(address, hear=on_message)
+    leases = quota if shared is None else shared()
     limits = flags.limits
     limits = msgspec.structs.replace(limits, concurrency=limits.share(part.index, part.count).concurrency)
     try:
         link = await quota.connect()
         orders = await orders_of(link, part)
-        async with open_client(server, limits=limits, quota=quota if limits.is_rated else None) as client:
+        async with open_client(server, limits=limits, quota=leases if limits.is_rated else None) as client:
             options = replace(priced(options, await flags.prices(client, models)), concurrency=limits.concurrency)
             worker = Worker(
                 client, source, task, options, part=part, orders=orders, quota=quota, durability=flags.durability
@@ -122,4 +125,5 @@ async def run_part(
         return 1
     finally:
         await quota.close()
+        await leases.close()
     return 0
