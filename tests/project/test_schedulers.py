@@ -25,7 +25,7 @@ Vendor = Callable[..., Simulator]
 Start = Callable[..., "subprocess.Popen[str]"]
 
 ROWS = [f"r{number}" for number in range(40)]
-FILES = {block.file: block.code for block in blocks(GUIDE / "many-machines.md") if block.file is not None}
+FILES = {block.file: block.code for block in blocks(GUIDE / "schedulers.md") if block.file is not None}
 
 
 @pytest.fixture(autouse=True)
