@@ -65,7 +65,11 @@ def pending_rows(
     """
     skipped, shard = 0, options.shard
     rows = islice(source, options.limit)
+    takes_all = not len(done) and part is None and shard is None
     while ahead := list(islice(rows, _AHEAD)):
+        if takes_all:
+            yield from ahead
+            continue
         for row in ahead:
             name = name_of(row)
             if name in done or (part is not None and not part(name)) or (shard is not None and not shard.owns(name)):

@@ -33,6 +33,8 @@ _DELAY = 0.05
 _SYNC_BATCH = 1000
 _SYNC_DELAY = 1.0
 
+_UNSCANNED = "this takes an open journal whose scan() was read to the end"
+
 _FLAGS = os.O_RDWR | os.O_APPEND | disk.BINARY
 _BLOCK = 2**20
 _LINE = 2**14
@@ -160,8 +162,10 @@ class Journal:
 
         Raises the error of an earlier write or sync. Needs a running loop.
         """
-        self._check()
-        self._must_be_scanned()
+        if self._failure is not None:
+            raise self._failure
+        if self._end < 0:
+            raise RuntimeError(_UNSCANNED)
         line = encode_record(record)
         if not is_line:
             if b"\n" in line or b"\r" in line:
@@ -169,9 +173,10 @@ class Journal:
                 line = msgspec.json.format(line, indent=-1)
             # Raises for a body that is no JSON, which would make the journal unreadable.
             decode_glance(line)
-        offset, self._end = self._end, self._end + len(line) + 1
-        self._lines.append(line)
-        if len(self._lines) >= _BATCH:
+        offset, lines = self._end, self._lines
+        self._end = offset + len(line) + 1
+        lines.append(line)
+        if len(lines) >= _BATCH:
             self.flush()
         elif self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(_DELAY, self._flush_due)
@@ -299,7 +304,7 @@ class Journal:
 
     def _must_be_scanned(self) -> None:
         if self._end < 0:
-            raise RuntimeError("this takes an open journal whose scan() was read to the end")
+            raise RuntimeError(_UNSCANNED)
 
     def _put(self, batch: bytes) -> None:
         try:
