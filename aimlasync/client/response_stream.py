@@ -31,6 +31,7 @@ class ResponseStream(Stream[ResponseStreamEvent, Response]):
     def __init__(self, attempt: Attempt, body: RawReply | None = None) -> None:
         super().__init__(attempt, body)
         self._assembler = Assembler()
+        self._decode = response_events.decode_event
         # It goes on at the server whether or not somebody reads this: that it began is an answer.
         self._is_background = attempt.call.body is None or bool(attempt.call.body.get("background"))
         self.sequence_number: int | None = None
@@ -42,9 +43,6 @@ class ResponseStream(Stream[ResponseStreamEvent, Response]):
         self._assembler.continues(id)
         if self.sequence_number is None:
             self.sequence_number = after
-
-    def _decode(self, data: bytes) -> ResponseStreamEvent:
-        return response_events.decode_event(data)
 
     def _take_piece(self, piece: ResponseStreamEvent, event: sse.Event) -> None:
         number = getattr(piece, "sequence_number", None)
