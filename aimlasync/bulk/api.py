@@ -48,7 +48,7 @@ from aimlasync.bulk.tasks.labels import is_labels
 from aimlasync.bulk.tasks.request import Request, request_of
 from aimlasync.bulk.tasks.result import Read, Result
 from aimlasync.bulk.tasks.tasks import BatchTask, Task
-from aimlasync.bulk.workers.parent import WorkerProcesses
+from aimlasync.bulk.workers.parent import WorkerProcesses, orphans_ended
 
 if TYPE_CHECKING:
     from aimlasync.client.client import AsyncClient
@@ -255,6 +255,7 @@ async def run(
             check_columns(source, columns, written_as, add=add, limit=options.limit, gold=options.gold)
         if answerer is not None and options.concurrency is None:
             options = replace(options, concurrency=answerer.workers)
+        await orphans_ended(journal_path)
         rows = JournaledRows(
             source,
             task or BatchTask(),
