@@ -33,8 +33,6 @@ _DELAY = 0.05
 _SYNC_BATCH = 1000
 _SYNC_DELAY = 1.0
 
-_UNSCANNED = "this takes an open journal whose scan() was read to the end"
-
 _FLAGS = os.O_RDWR | os.O_APPEND | disk.BINARY
 _BLOCK = 2**20
 _LINE = 2**14
@@ -166,10 +164,6 @@ class Journal:
 
         Raises the error of an earlier write or sync. Needs a running loop.
         """
-        if self._failure is not None:
-            raise self._failure
-        if self._end < 0:
-            raise RuntimeError(_UNSCANNED)
         line = encode_record(record)
         if not is_line:
             if b"\n" in line or b"\r" in line:
@@ -181,11 +175,11 @@ class Journal:
 
     def append_line(self, line: bytes) -> int:
         """Add a line of another journal as it is, and return its offset; see `append`."""
-        self._check()
-        self._must_be_scanned()
         return self._add(line)
 
     def _add(self, line: bytes) -> int:
+        self._check()
+        self._must_be_scanned()
         offset, lines = self._end, self._lines
         self._end = offset + len(line) + 1
         lines.append(line)
@@ -317,7 +311,7 @@ class Journal:
 
     def _must_be_scanned(self) -> None:
         if self._end < 0:
-            raise RuntimeError(_UNSCANNED)
+            raise RuntimeError("this takes an open journal whose scan() was read to the end")
 
     def _put(self, batch: bytes) -> None:
         try:
