@@ -53,7 +53,7 @@ MESSAGES = "messages"
 
 
 @click.command(cls=TopicCommand)
-@click.argument("file", metavar="FILE")
+@click.argument("files", metavar="FILE...", nargs=-1, required=True)
 @click.option(
     "-o", "--output", metavar="PATH", default="-", help="The journal (.jsonl), or a table (.csv, .xlsx, .parquet, ...)."
 )
@@ -76,7 +76,7 @@ MESSAGES = "messages"
 @model_options
 @where_options
 def bulk(
-    file: str,
+    files: tuple[str, ...],
     output: str,
     format_: Format | None,
     prompt: str | None,
@@ -103,8 +103,8 @@ def bulk(
     server = find_server(where, choice.model)
     prompt, system = said_text(prompt, "--prompt"), said_text(system, "--system")
     to_file = is_file(output)
-    workers = worker_processes(flags, file) if to_file else None
-    with closing(open_input(file, format_, reading, spool=to_file, default="jsonl")) as source:
+    workers = worker_processes(flags, files) if to_file else None
+    with closing(open_input(files, format_, reading, spool=to_file, default="jsonl")) as source:
         first = source.sample(1)[0]
         task: Task
         is_request = prompt is None and is_request_line(first.fields)

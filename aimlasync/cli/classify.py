@@ -62,7 +62,7 @@ _UNASKED = "no AIML_API_KEY or BYTESPIKE_API_KEY: answers come from the built-in
 
 
 @click.command(cls=TopicCommand, notes=GRAMMAR)
-@click.argument("file", metavar="FILE")
+@click.argument("files", metavar="FILE...", nargs=-1, required=True)
 @click.option("--labels", metavar="A,B,C", help="The labels to choose from, as said below, or @FILE.")
 @click.option("--schema", metavar="FILE", help="Instead of labels: a JSON schema or module:Type.")
 @structured_option
@@ -89,7 +89,7 @@ _UNASKED = "no AIML_API_KEY or BYTESPIKE_API_KEY: answers come from the built-in
 @model_options
 @where_options
 def classify(
-    file: str,
+    files: tuple[str, ...],
     labels: str | None,
     schema: str | None,
     multi: bool,
@@ -141,8 +141,8 @@ def classify(
     if confidence:
         _check_confidence(server)
     to_file = is_file(output)
-    workers = worker_processes(flags, file) if to_file else None
-    with closing(open_input(file, format_, reading, spool=to_file)) as source:
+    workers = worker_processes(flags, files) if to_file else None
+    with closing(open_input(files, format_, reading, spool=to_file)) as source:
         sample = source.sample(1 if text is not None else SAMPLE)
         column = None
         if text is not None or not images or "text" in source.columns:

@@ -22,6 +22,7 @@ import msgspec
 from aimlasync.bulk.input.shard import Shard
 from aimlasync.bulk.input.source import Source
 from aimlasync.bulk.jobs.options import Options
+from aimlasync.bulk.output.streams import is_stream
 from aimlasync.bulk.tasks.tasks import Task
 from aimlasync.bulk.workers.child import Worker, orders_of
 from aimlasync.bulk.workers.parent import GRACE, WorkerProcesses
@@ -42,14 +43,14 @@ def own_part() -> tuple[Shard, str] | None:
     return (Shard.parse(part), address) if part else None
 
 
-def worker_processes(flags: JobOptions, file: str) -> WorkerProcesses | None:
+def worker_processes(flags: JobOptions, files: Sequence[str]) -> WorkerProcesses | None:
     """Start the workers that are asked for; None for this process alone. Raises WrongUseError.
 
     Called before anything is opened, so that the workers can be forks.
     """
     if flags.workers is None or own_part() is not None:
         return None
-    if file == "-" or (os.path.exists(file) and not os.path.isfile(file)):
+    if any(file == "-" or is_stream(file) for file in files):
         raise WrongUseError("--workers: every worker reads FILE for itself, and this is none; write it to a file first")
     if flags.dedupe:
         raise WrongUseError("--workers and --dedupe: identical rows may be in different workers; use one of them")

@@ -44,7 +44,7 @@ from aimlasync.ray import (  # noqa: E402
     shared_quota,
     write_dataset,
 )
-from aimlasync.simulator import Fault, Latency, Simulator, SimRequest, serve_in_thread  # noqa: E402
+from aimlasync.simulator import Fault, Latency, SimRequest, Simulator, serve_in_thread  # noqa: E402
 
 # Ray leaves sockets and files of its own to the collector, and some of its own calls are deprecated.
 pytestmark = [
