@@ -34,7 +34,7 @@ from aimlasync.bulk.jobs.worker_pool import WORKERS  # noqa: E402
 from aimlasync.bulk.journal.record import decode_record  # noqa: E402
 from aimlasync.bulk.report import collect  # noqa: E402
 from aimlasync.ray import Cluster, classify_dataset, connect, read_dataset, write_dataset  # noqa: E402
-from aimlasync.simulator import Fault, Latency, Simulator, SimRequest, serve_in_thread  # noqa: E402
+from aimlasync.simulator import Fault, Latency, SimRequest, Simulator, serve_in_thread  # noqa: E402
 
 # Ray leaves sockets and files of its own to the collector, and some of its own calls are deprecated.
 pytestmark = [
