@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from tests.support.commands import last_line, run, table
@@ -33,7 +34,16 @@ from aimlasync.bulk.answer_store import unsealed  # noqa: E402
 from aimlasync.bulk.jobs.worker_pool import WORKERS  # noqa: E402
 from aimlasync.bulk.journal.record import decode_record  # noqa: E402
 from aimlasync.bulk.report import collect  # noqa: E402
-from aimlasync.ray import Cluster, classify_dataset, connect, read_dataset, write_dataset  # noqa: E402
+from aimlasync.quota.protocol import Ask  # noqa: E402
+from aimlasync.ray import (  # noqa: E402
+    Cluster,
+    RayQuota,
+    classify_dataset,
+    connect,
+    read_dataset,
+    shared_quota,
+    write_dataset,
+)
 from aimlasync.simulator import Fault, Latency, SimRequest, Simulator, serve_in_thread  # noqa: E402
 
 # Ray leaves sockets and files of its own to the collector, and some of its own calls are deprecated.
@@ -225,13 +235,15 @@ def test_the_commands_ask_through_a_cluster_and_leave_what_they_always_leave(
     monkeypatch.chdir(tmp_path)
     Path("rows.jsonl").write_text("".join(map(line, range(40))))
     with settings(sim):
-        words = ["classify", "rows.jsonl", "--labels", "billing,support", "-o", "out.csv", "--ray"]
+        words = ["classify", "rows.jsonl", "--labels", "billing,support", "-o", "out.csv", "--rpm", "6000", "--ray"]
         done = run(*words)
         assert done.exit_code == 0, done.stderr
         assert "2 processes on 1 machine" in done.stderr
         assert "40 labelled" in done.stderr
         assert len(table("out.csv")) == 40
         assert len(sim.ledger) == 40
+        # The processes leased the limit from one place.
+        assert leased_from_the_cluster(Ask(worker="reader", requests_per_minute=None, tokens_per_minute=None)) == 6000
         # On one machine the answers on their way lie beside the output, until they are in the journal.
         beside = ["out.csv.journal", "out.csv.journal.manifest", "out.csv.journal.outputs"]
         assert sorted(os.listdir()) == ["out.csv", *beside, "rows.jsonl"]
@@ -241,9 +253,49 @@ def test_the_commands_ask_through_a_cluster_and_leave_what_they_always_leave(
         assert len(sim.ledger) == 40
 
 
+def leased_from_the_cluster(ask: Ask) -> float | None:
+    """The limit of requests that holds in the place that the commands lease from."""
+
+    async def main() -> float | None:
+        quota = RayQuota("")
+        lease = await quota.lease(ask)
+        await quota.close()
+        return lease.requests_per_minute
+
+    return asyncio.run(main())
+
+
+def test_the_place_of_a_cluster_that_was_lost_is_begun_again_and_told_what_holds(machines: Any) -> None:
+    make = shared_quota("account")
+    ask = Ask(worker="a", requests_per_minute=6_000, tokens_per_minute=None, calls=5)
+
+    async def main() -> None:
+        quota = make()
+        first = await quota.lease(ask)
+        assert (first.requests, first.requests_per_minute) == (5, 6_000)
+        # A newer process raises the limit for all.
+        assert (await quota.lease(msgspec.structs.replace(ask, worker="b", requests_per_minute=12_000))).version == 2
+        assert (await quota.lease(msgspec.structs.replace(ask, epoch=first.epoch))).requests_per_minute == 12_000
+        ray.kill(ray.get_actor("aimlasync leases"), no_restart=False)
+        while (lease := await quota.lease(ask)).epoch == first.epoch or lease.epoch.startswith("alone"):
+            assert lease.requests_per_minute == 12_000
+            await asyncio.sleep(0.05)
+        # The new place knows the limit and the last minute from the workers that return.
+        assert (lease.requests_per_minute, lease.version) == (12_000, 2)
+        assert lease.memory is not None
+        assert sum(lease.memory.requests[3::2]) >= first.requests
+        await quota.close()
+
+    asyncio.run(main())
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
+        (["rows.jsonl", "-o", "o.jsonl", "--quota", "redis://h"], "--quota shares what --rpm and --tpm allow"),
+        (["rows.jsonl", "--rpm", "9", "--quota", "redis://:pw@h"], "set REDIS_URL everywhere and say --quota redis"),
+        (["rows.jsonl", "--rpm", "9", "--quota", "h"], "--quota: url must be one of Redis: redis://host:6379/0"),
+        (["rows.jsonl", "--rpm", "9", "--quota", "redis"], "--quota: no URL of a Redis: set REDIS_URL"),
         (["-o", "o.jsonl", "--ray", "rows.jsonl"], "that is a file, and no address; write FILE before --ray"),
         (["rows.jsonl", "-o", "o.jsonl", "--ray", "--max-usd", "1"], "--max-usd is kept by one process"),
         (["rows.jsonl", "-o", "o.jsonl", "--store", "s"], "--store goes with --ray"),
