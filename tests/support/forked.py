@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from multiprocessing.connection import wait
 from pathlib import Path
+from typing import Any
 
 _context = multiprocessing.get_context("forkserver")
 # What commands load.
@@ -109,8 +110,8 @@ def _prepare_failing(streams: tuple[str, str], what: str, left: int) -> None:
     # Looks for its directory by writing to it.
     tempfile.gettempdir()
 
-    def at_the_call(call: Callable[..., int]) -> Callable[..., int]:
-        def made(fd: int, *data: bytes) -> int:
+    def at_the_call(call: Callable[..., Any]) -> Callable[..., Any]:
+        def made(fd: int, *data: bytes) -> Any:
             nonlocal left
             if fd > 2:
                 left -= 1
@@ -125,7 +126,7 @@ def _prepare_failing(streams: tuple[str, str], what: str, left: int) -> None:
 
         return made
 
-    os.fdatasync = at_the_call(getattr(os, "fdatasync", os.fsync))  # type: ignore[assignment]
+    os.fdatasync = at_the_call(getattr(os, "fdatasync", os.fsync))
     os.write = at_the_call(os.write)
     # Imported again, for what took these two as values of its own.
     for name in [name for name in sys.modules if name.partition(".")[0] == "aimlasync"]:
