@@ -144,7 +144,7 @@ def _results(
         workers=concurrency or WORKERS,
         order=order,
         check=None if return_exceptions else _raise,
-        may_take=lambda: client.queued < MAX_WAITING,
+        may_take=lambda: client.takes_more(MAX_WAITING),
     )
 
 

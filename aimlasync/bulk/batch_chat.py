@@ -209,7 +209,7 @@ class BatchChat:
             missing,
             do,
             workers=max(1, min(len(missing), WORKERS)),
-            may_take=lambda: client.queued < MAX_WAITING,
+            may_take=lambda: client.takes_more(MAX_WAITING),
             on_result=lambda _: None,
         )
         async with pool:

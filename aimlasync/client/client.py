@@ -246,6 +246,10 @@ class AsyncClient(OpenAINames):
             waiting += upstream.limiter.waiting
         return waiting
 
+    def takes_more(self, waiting: int) -> bool:
+        """Whether fewer than `waiting` calls wait at some model in use, so that more calls may keep it busier."""
+        return self.queued < waiting or self._pipeline.balancer.shortest_queues(self._pipeline.now()) < waiting
+
     def explain(self, of: object) -> str:
         """Say in one sentence where the time of a call went: queues, limits, pauses, failed attempts, backoff.
 

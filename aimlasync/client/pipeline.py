@@ -273,7 +273,7 @@ class Pipeline:
             now = attempt.permit.loop.time()
             info.timing.first_byte = now - attempt.started
             info.saw_headers(reply.status, reply.headers)
-            heed(upstream, reply, now)
+            heed(attempt.permit.lane, reply, now)
             if not 200 <= reply.status < 300 and reply.status != 304:
                 raise await status_failure(attempt, reply)
             return await receive(attempt)

@@ -134,7 +134,7 @@ class LocalRunner:
             pending,
             do,
             workers=options.workers,
-            may_take=lambda: client.queued < MAX_WAITING and not rules.is_waiting,
+            may_take=lambda: client.takes_more(MAX_WAITING) and not rules.is_waiting,
             # No iteration, which could be cancelled between a result and its line in the journal.
             on_result=take,
         )
