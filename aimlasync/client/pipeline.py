@@ -47,8 +47,8 @@ class Pipeline:
 
     __slots__ = (
         "_loop",
+        "_make",
         "_owns_transport",
-        "_proxy",
         "_transport",
         "_validate",
         "balancer",
@@ -83,7 +83,8 @@ class Pipeline:
         self.deadlines: Deadlines
         self._transport = transport
         self._owns_transport = transport is None
-        self._proxy = proxy
+        # Loaded here and not with the first call, which would stop the loop for as long.
+        self._make = None if transport is not None else _maker(proxy)
 
     def enter(self) -> tuple[asyncio.AbstractEventLoop, Transport]:
         """Return the loop and the transport. Raises ClientClosedError when closed, RuntimeError in another loop."""
@@ -96,7 +97,8 @@ class Pipeline:
         elif self._loop is not loop:
             raise RuntimeError("this client belongs to another event loop; make one client per loop")
         if self._transport is None:
-            self._transport = _transport(self._proxy)
+            assert self._make is not None
+            self._transport = self._make()
         return loop, self._transport
 
     def to(self, balancer: Balancer, transport: Transport) -> Pipeline:
@@ -294,13 +296,13 @@ class Pipeline:
         return await self._attempt(self.balancer.spare(first), receive, transport)
 
 
-# Loaded with the first call: together they take as long to load as the rest of the pipeline.
-def _transport(proxy: str | None) -> Transport:
+# aiohttp, and what is on it, takes longer to load than all else: it is loaded with the first client that sends over it.
+def _maker(proxy: str | None) -> Callable[[], Transport]:
     if proxy is None:
         from aimlasync.transport.connection_pool import LeanTransport
 
-        return LeanTransport()
+        return LeanTransport
     # Proxies are aiohttp's business.
     from aimlasync.transport.aiohttp_session import AiohttpTransport
 
-    return AiohttpTransport(proxy=proxy)
+    return partial(AiohttpTransport, proxy=proxy)

@@ -1,6 +1,6 @@
 """Transports: they send the bytes of an attempt, and are the only part of the client that knows aiohttp.
 
-It may import `headers` and `errors`. The transports are loaded with the first call, or the first use of their names.
+It may import `headers` and `errors`. The transports are loaded with the first client, or the first use of their names.
 Code that sends requests in another way (a recording, a test) gives the client a `Transport` of its own.
 
     base             the interface of a transport, and what all of them share
