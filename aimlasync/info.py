@@ -72,6 +72,9 @@ class Info(msgspec.Struct, kw_only=True, gc=False):
     structured: str | None = None
     """How the last attempt asked for a structured answer: "json_schema", "tool", "json_object" or "text"; None where
     the call asked for none."""
+    cached: bool = False
+    """Whether the answer came from the client's cache, or from an equal call in flight: nothing was sent for this call,
+    so `attempts` and `cost_usd` are 0."""
     timing: Timing = msgspec.field(default_factory=Timing)
     headers: Mapping[str, str] = msgspec.field(default_factory=dict)
     """The response headers of the last attempt, case-insensitive."""

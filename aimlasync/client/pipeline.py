@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from aimlasync.client.attempt_bounds import within
 from aimlasync.client.balancer import Balancer
@@ -32,6 +32,9 @@ from aimlasync.resilience.hedging import Hedging, race
 from aimlasync.transport.base import Transport
 from aimlasync.wire.base import Reply
 
+if TYPE_CHECKING:
+    from aimlasync.client.answer_cache import Answers
+
 T = TypeVar("T")
 
 Receive = Callable[[Attempt], Awaitable[T]]
@@ -48,9 +51,11 @@ class Pipeline:
     __slots__ = (
         "_loop",
         "_make",
+        "_owns_cache",
         "_owns_transport",
         "_transport",
         "_validate",
+        "answers",
         "balancer",
         "budget",
         "deadlines",
@@ -69,9 +74,12 @@ class Pipeline:
         budget: Budget | None = None,
         hedging: Hedging | None = None,
         validate: bool = True,
+        answers: Answers | None = None,
+        owns_cache: bool = False,
     ) -> None:
         self.balancer = balancer
         self.budget = budget
+        self.answers = answers
         self.hedging = hedging
         self.observer: Observer | None = None
         self.is_closed = False
@@ -83,6 +91,7 @@ class Pipeline:
         self.deadlines: Deadlines
         self._transport = transport
         self._owns_transport = transport is None
+        self._owns_cache = owns_cache
         # Loaded here and not with the first call, which would stop the loop for as long.
         self._make = None if transport is not None else _maker(proxy)
 
@@ -102,9 +111,14 @@ class Pipeline:
         return loop, self._transport
 
     def to(self, balancer: Balancer, transport: Transport) -> Pipeline:
-        """Return another way to send, with the same budget, hedging and observer."""
+        """Return another way to send, with the same budget, hedging, cache and observer."""
         other = Pipeline(
-            balancer, transport=transport, budget=self.budget, hedging=self.hedging, validate=self._validate
+            balancer,
+            transport=transport,
+            budget=self.budget,
+            hedging=self.hedging,
+            validate=self._validate,
+            answers=None if self.answers is None else self.answers.apart(),
         )
         other.observer = self.observer
         return other
@@ -119,6 +133,8 @@ class Pipeline:
             self.is_closed = True
             if self._owns_transport and self._transport is not None:
                 await self._transport.close()
+            if self._owns_cache and self.answers is not None:
+                await self.answers.cache.close()
         await self.balancer.close()
         if self.budget is not None:
             await self.budget.give_back()
@@ -178,7 +194,11 @@ class Pipeline:
             call.watch = self.observer.began(api, body, info, endpoints)
             call.headers.update(call.watch.headers)
         try:
-            answer = await self.run(call, receive, loop, transport)
+            if self.answers is None:
+                answer = await self.run(call, receive, loop, transport)
+            else:
+                run = partial(self.run, call, loop=loop, transport=transport)
+                answer = await self.answers.answer(api, call, options, receive, run)
         except BaseException as error:
             call.give_up(error)
             raise
