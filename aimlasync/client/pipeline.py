@@ -12,13 +12,13 @@ knows no HTTP (`transport`), no JSON (`chat`, `responses`) and no arithmetic (`a
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from aimlasync.client.attempt_bounds import within
 from aimlasync.client.balancer import Balancer
-from aimlasync.client.call import Attempt, Call, Settings
+from aimlasync.client.call import Attempt, Call, Settings, Target
 from aimlasync.client.deadlines import Deadlines
 from aimlasync.client.drain import drained
 from aimlasync.client.failures import heed, status_failure
@@ -29,7 +29,7 @@ from aimlasync.cost.budget import Budget
 from aimlasync.endpoints.providers import Api
 from aimlasync.errors import AimlasyncError, APITimeoutError, BudgetExceededError, ClientClosedError
 from aimlasync.resilience.hedging import Hedging, race
-from aimlasync.transport.base import Transport
+from aimlasync.transport.base import RawReply, Transport
 from aimlasync.wire.base import Reply
 
 if TYPE_CHECKING:
@@ -280,15 +280,7 @@ class Pipeline:
         try:
             if upstream.endpoint.key_source is not None:
                 await upstream.renew_key()
-            sent = transport.send(
-                call.method,
-                target.url,
-                upstream.headers,
-                call.headers,
-                target.body,
-                connect=call.timeout.connect,
-                fresh=call.replaced,
-            )
+            sent = self.send(transport, call, target)
             if call.streams and (first := call.timeout.first_token) is not None:
                 sent = within(first, sent, what="event", phase="first_token", info=info)
             attempt.reply = reply = await sent
@@ -314,6 +306,18 @@ class Pipeline:
     async def _second(self, first: Attempt, receive: Receive[T], transport: Transport) -> T:
         """Make a second attempt beside a slow first one. Raises OverloadedError where there is no room for it."""
         return await self._attempt(self.balancer.spare(first), receive, transport)
+
+    def send(self, transport: Transport, call: Call, target: Target) -> Coroutine[Any, Any, RawReply]:
+        """Send once; to be awaited."""
+        return transport.send(
+            call.method,
+            target.url,
+            target.upstream.headers,
+            call.headers,
+            target.body,
+            connect=call.timeout.connect,
+            fresh=call.replaced,
+        )
 
 
 # aiohttp, and what is on it, takes longer to load than all else: it is loaded with the first client that sends over it.
