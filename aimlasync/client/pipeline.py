@@ -85,8 +85,7 @@ class Pipeline:
         self.is_closed = False
         self._validate = validate
         self.ids = RequestIds()
-        # Loop, deadlines and transport belong together, and begin with the first call. A transport that the user gave
-        # stays the user's to close.
+        # Loop, deadlines and transport begin with the first call. A transport that was given is its giver's to close.
         self._loop: asyncio.AbstractEventLoop | None = None
         self.deadlines: Deadlines
         self._transport = transport
