@@ -19,7 +19,7 @@ from aimlasync.headers import Fields, amount
 _CLIENT_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}\Z")
 
 
-class Timing(msgspec.Struct, kw_only=True):
+class Timing(msgspec.Struct, kw_only=True, gc=False):
     """The parts of a call's time, in seconds; a part is None until it happened."""
 
     queued: float | None = None
@@ -46,7 +46,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     """About how many calls were before it in the queue when the wait began."""
 
 
-class Info(msgspec.Struct, kw_only=True):
+class Info(msgspec.Struct, kw_only=True, gc=False):
     """Facts about one call, shared by its reply, stream and error."""
 
     endpoint: str = ""

@@ -10,6 +10,7 @@ It may import `quota`, `config` and what lies below them. It has no I/O.
     adaptive         how many attempts in flight, and how many per second, learned from refusals
     bound            one such number: slow start, cuts and probes
     refusals         whether a refusal speaks of attempts in flight or of attempts per second
+    learned          what was learned and has held, in words that a user can act on
     token_estimate   how many tokens a request will probably take
     outcome          what an attempt says about the server's capacity
 """

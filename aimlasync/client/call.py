@@ -47,8 +47,9 @@ MAY_HOLD_MEDIA = 16_384
 """Bytes of a body: in a smaller one, no image or file by value is large enough to spoil an estimate of its tokens."""
 
 
-# Structs: each call makes all of these, and msgspec fills them in C.
-class Target(msgspec.Struct, eq=False):
+# Structs: each call makes all of these, and msgspec fills them in C. The collector does not look at what can be in no
+# cycle (gc=False): with thousands of calls in flight it costs as much as the rest of them.
+class Target(msgspec.Struct, eq=False, gc=False):
     """An endpoint that can serve the call, and the bytes that it takes."""
 
     upstream: Upstream
@@ -102,7 +103,7 @@ class Call(msgspec.Struct, eq=False):
     """Set aside for the next attempt."""
     watch: Watch | None = None
     """Told how the call goes, where somebody wants to know."""
-    tried: set[Upstream] = set()
+    tried: frozenset[Upstream] = frozenset()
     """Endpoints that failed this call; others go first."""
     paid: int | None = None
     """What the retry under way cost its endpoint's retry budget."""
@@ -143,7 +144,8 @@ class Call(msgspec.Struct, eq=False):
     @property
     def deadline(self) -> float | None:
         """When the whole of it must be over, None for never."""
-        bound = self.bound
+        timeout = self.timeout
+        bound = timeout.total if timeout.answer is None or self.streams else timeout.answer
         return None if bound is None else self.started + bound
 
     @property
@@ -312,7 +314,7 @@ class Attempt(msgspec.Struct, eq=False):
             lane.abandoned(now, seconds)
             self.permit.release(Outcome.IGNORED, now=now)
             return
-        call.tried.add(upstream)
+        call.tried |= {upstream}
         # As it was before this failure.
         is_out = lane.is_out
         signal = signal_of(error, call.model)

@@ -12,25 +12,24 @@ knows no HTTP (`transport`), no JSON (`chat`, `responses`) and no arithmetic (`a
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from aimlasync.client.attempt_bounds import within
 from aimlasync.client.balancer import Balancer
-from aimlasync.client.call import Attempt, Call, Settings, Target
+from aimlasync.client.call import Attempt, Call, Settings
 from aimlasync.client.deadlines import Deadlines
 from aimlasync.client.drain import drained
 from aimlasync.client.failures import heed, status_failure
 from aimlasync.client.observer import Observer
 from aimlasync.client.request_head import RequestIds, address, headers_of
-from aimlasync.client.retries import before_retry, reserve
 from aimlasync.config import CallOptions
 from aimlasync.cost.budget import Budget
 from aimlasync.endpoints.providers import Api
 from aimlasync.errors import AimlasyncError, APITimeoutError, BudgetExceededError, ClientClosedError
 from aimlasync.resilience.hedging import Hedging, race
-from aimlasync.transport.base import RawReply, Transport
+from aimlasync.transport.base import Transport
 from aimlasync.wire.base import Reply
 
 if TYPE_CHECKING:
@@ -220,6 +219,8 @@ class Pipeline:
                     call.reservation = call.reserve()
                 except BudgetExceededError:
                     # A shared budget may have more.
+                    from aimlasync.client.retries import reserve
+
                     with call.waits:
                         call.reservation = await reserve(call, call.budget)
             # A first attempt that need not wait for its turn is made in the instant in which the call was.
@@ -251,6 +252,9 @@ class Pipeline:
                     error = failed
                 if call.waits.is_drained:
                     raise error.with_traceback(None)
+                # Loaded with the first failure.
+                from aimlasync.client.retries import before_retry
+
                 with call.waits:
                     await before_retry(call, attempt, error, loop)
         except asyncio.CancelledError:
@@ -268,13 +272,22 @@ class Pipeline:
 
     async def _attempt(self, attempt: Attempt, receive: Receive[T], transport: Transport) -> T:
         """Make one attempt, and end it whichever way it goes."""
-        call, upstream, info = attempt.call, attempt.target.upstream, attempt.info
+        call, target, info = attempt.call, attempt.target, attempt.info
+        upstream = target.upstream
         info.endpoint, info.vendor = upstream.endpoint.name, upstream.endpoint.provider.name
         try:
             if upstream.endpoint.key_source is not None:
                 await upstream.renew_key()
-            sent = self.send(transport, call, attempt.target)
-            if (first := call.first_token) is not None:
+            sent = transport.send(
+                call.method,
+                target.url,
+                upstream.headers,
+                call.headers,
+                target.body,
+                connect=call.timeout.connect,
+                fresh=call.replaced,
+            )
+            if call.streams and (first := call.timeout.first_token) is not None:
                 sent = within(first, sent, what="event", phase="first_token", info=info)
             attempt.reply = reply = await sent
             now = attempt.permit.loop.time()
@@ -299,18 +312,6 @@ class Pipeline:
     async def _second(self, first: Attempt, receive: Receive[T], transport: Transport) -> T:
         """Make a second attempt beside a slow first one. Raises OverloadedError where there is no room for it."""
         return await self._attempt(self.balancer.spare(first), receive, transport)
-
-    def send(self, transport: Transport, call: Call, target: Target) -> Coroutine[Any, Any, RawReply]:
-        """Send once; to be awaited."""
-        return transport.send(
-            call.method,
-            target.url,
-            target.upstream.headers,
-            call.headers,
-            target.body,
-            connect=call.timeout.connect,
-            fresh=call.replaced,
-        )
 
 
 # Loaded with the first call: together they take as long to load as the rest of the pipeline.

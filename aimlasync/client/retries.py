@@ -72,7 +72,7 @@ async def _may_retry(call: Call, lane: Lane, error: AimlasyncError, now: float) 
             return True
     if call.modes is not None and call.modes.fall_back(call.targets, error):
         # Another request, which the server has not answered yet: it owes nothing for the one that it refused.
-        call.tried.discard(upstream)
+        call.tried -= {upstream}
         return True
     if call.only_refused and not _was_refused(error):
         return False

@@ -8,6 +8,7 @@ models of an endpoint share is in `upstream`. It has no I/O. It may import `admi
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ import msgspec
 
 from aimlasync.admission.adaptive import AdaptiveLimit
 from aimlasync.admission.endpoint_limiter import Admission, EndpointLimiter
+from aimlasync.admission.learned import Learned, Watch
 from aimlasync.admission.limiter import Limiter
 from aimlasync.admission.outcome import Outcome, Refused
 from aimlasync.config import Priority
@@ -23,6 +25,8 @@ from aimlasync.resilience.circuit_breaker import CircuitBreaker, State
 
 if TYPE_CHECKING:
     from aimlasync.endpoints.upstream import Upstream
+
+_log = logging.getLogger("aimlasync.limits")
 
 # The weight of a new sample in the average time that a permit is held.
 _WEIGHT = 0.1
@@ -47,6 +51,7 @@ class Lane:
         "paused_because",
         "upstream",
         "used_at",
+        "watch",
     )
 
     def __init__(self, upstream: Upstream, model: str, law: AdaptiveLimit, limiter: Limiter) -> None:
@@ -57,6 +62,7 @@ class Lane:
         self.law = law
         self.limiter = limiter
         self.counted: Limiter | EndpointLimiter = limiter
+        self.watch = Watch()
         self.circuit = CircuitBreaker(changed=self._circuit_changed)
         self.counters = Counters()
         # The average seconds that an answered attempt holds its permit: for a stream, until its last byte.
@@ -162,12 +168,39 @@ class Lane:
                 counters.refused += 1
                 if law.refused(now, permit.sent_at, permit.beside, kind) and kind != "concurrency":
                     self._refused_again(now)
+                self.look(now, refused_beside=permit.beside)
                 upstream.refused(self, permit.sent_at, now, kind, names_account=names_account)
             # The new limit is set before the place is freed, so that it holds for the next waiter.
             limit, counted = int(law.limit), self.counted
             if limit != counted.limit:
                 counted.resize(limit)
+                self.look(now)
         self.limiter.leave(permit.admission, tokens)
+
+    def look(self, now: float, *, refused_beside: int | None = None) -> Learned | None:
+        """Note the limit in force, tell once what has held, and return that.
+
+        `refused_beside` is how many other attempts were in flight beside one that was refused just now.
+        """
+        law, counted = self.law, self.counted
+        if law.is_fixed:
+            return None
+        limit = int(law.limit)
+        if refused_beside is not None and refused_beside + 2 <= counted.limit:
+            found = self.watch.refused(now, self.upstream.answers(self))
+        else:
+            is_full = refused_beside is not None or counted.in_flight + 1 >= counted.limit
+            found = self.watch.see(now, limit, refusals=law.refusals, is_full=is_full)
+        if found is not None:
+            _log.info("%s", self.words(found))
+        return self.watch.learned
+
+    def words(self, learned: Learned) -> str:
+        """Say what was learned; to state the limit of one of several models would limit all of them together."""
+        upstream = self.upstream
+        if self.counted is upstream.limiter:
+            return learned.words(upstream.endpoint.name, advise=True)
+        return learned.words(self.name, advise=len(upstream.lanes) == 1)
 
     def pause(self, seconds: float, now: float, why: str, *, at_most: float = 0.0) -> None:
         """Pause this model; see `Upstream.pause`."""
@@ -242,9 +275,11 @@ class Lane:
         """Return this model's figures; `now` is the loop's time."""
         limiter, upstream, counters = self.limiter, self.upstream, self.counters
         rate = None if self.law.is_fixed else self.law.rate
+        learned = self.look(now)
         return ModelStatistics(
             model=self.model,
             rate=rate,
+            learned=None if learned is None else self.words(learned),
             in_flight=limiter.in_flight,
             queued=limiter.waiting,
             limit=min(limiter.limit, upstream.limiter.limit),

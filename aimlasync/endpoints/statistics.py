@@ -49,6 +49,8 @@ class ModelStatistics(Statistics, kw_only=True):
     """The model as it was asked for; "" for requests that name none."""
     rate: float | None
     """Attempts per second, as learned from refusals; None while no limit of them is known."""
+    learned: str | None
+    """What was learned of its limits and has held, in words; None while nothing has."""
 
 
 class EndpointStatistics(Statistics, kw_only=True):

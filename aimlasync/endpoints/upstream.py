@@ -18,6 +18,7 @@ from aimlasync._version import __version__
 from aimlasync.admission.account import AccountSigns
 from aimlasync.admission.adaptive import AdaptiveLimit
 from aimlasync.admission.endpoint_limiter import UNLIMITED, EndpointLimiter
+from aimlasync.admission.learned import Watch
 from aimlasync.admission.limiter import Limiter
 from aimlasync.admission.outcome import Refused
 from aimlasync.admission.token_estimate import Estimator
@@ -62,6 +63,7 @@ class Upstream:
     # With slots, `vars` shows no key.
     __slots__ = (
         "_account",
+        "_account_watch",
         "_forgotten",
         "_full_until",
         "_is_alone",
@@ -104,6 +106,7 @@ class Upstream:
         # What is learned of all models together, where the limits are the account's.
         self.account_signs = AccountSigns()
         self._account: AdaptiveLimit | None = None
+        self._account_watch = Watch()
         self.estimator = Estimator()
         self.counts_requested = limits.tokens_counted == "requested"
         """Whether the server counts the tokens that were requested, whatever was used of them."""
@@ -241,13 +244,20 @@ class Upstream:
                 self._join_account(lane, account)
             else:
                 lane.counted, lane.law = lane.limiter, (law := AdaptiveLimit(is_rated=self._limits.is_rated))
+                lane.watch = Watch()
                 lane.limiter.learned_rate, lane.limiter.limit = law, int(law.limit)
             if lane.limiter.queue.waiting:
                 lane.limiter.advance()
 
     def _join_account(self, lane: Lane, account: AdaptiveLimit) -> None:
-        lane.counted, lane.law = self.limiter, account
+        lane.counted, lane.law, lane.watch = self.limiter, account, self._account_watch
         lane.limiter.learned_rate, lane.limiter.limit = None, UNLIMITED
+
+    def answers(self, lane: Lane) -> int:
+        """Return the answers of a model, or of all together where the limits are the account's."""
+        if self._account is None:
+            return lane.counters.answered
+        return self._forgotten.answered + sum(each.counters.answered for each in self.lanes.values())
 
     def waiting_for(self, priority: Priority) -> int:
         """Return how many waiting calls, of all models, a new call of this priority cannot overtake by it."""

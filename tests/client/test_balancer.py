@@ -463,9 +463,9 @@ async def test_the_faster_endpoint_is_chosen() -> None:
 async def test_an_endpoint_that_failed_this_call_is_the_last_choice() -> None:
     both = pool(9, 9)
     call = call_for(both)
-    call.tried.add(both.upstreams[0])
+    call.tried |= {both.upstreams[0]}
     assert (await both.admit(call))[0].upstream is both.upstreams[1]
-    call.tried.add(both.upstreams[1])
+    call.tried |= {both.upstreams[1]}
     assert (await both.admit(call))[0].upstream is both.upstreams[0]
 
 

@@ -171,7 +171,8 @@ class LocalRunner:
             in_flight = 0 if pool is None else pool.in_flight
         else:
             in_flight = sum(endpoint.in_flight for endpoint in endpoints)
-        return Activity(in_flight=in_flight, limits=() if held is None else (held,))
+        learned = tuple(model.learned for each in client.statistics() for model in each.models if model.learned)
+        return Activity(in_flight=in_flight, limits=() if held is None else (held,), learned=learned)
 
     def stop(self) -> None:
         """Take no further rows and send nothing more; calls in flight finish."""
