@@ -1,8 +1,8 @@
 """Cassettes: what servers really answered, recorded into a file and played from it without a network.
 
-While a cassette is in use, it stands in the place of `Pipeline.send`, the one way of every client to its transport: of
-chat, responses, everything else that a client asks, and of the SDK's classes over it. The file is `cassette_file`'s. It
-may import the client.
+While a cassette is in use, `Pipeline.enter`, which gives every call of every client its transport, gives one that asks
+the cassette first: for chat, responses, everything else that a client asks, and the SDK's classes over it. The file is
+`cassette_file`'s. It may import the client.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Collection, Coroutine, Mapping
 from types import TracebackType
 from typing import Any, Literal, Self, get_args
 
-from aimlasync.client.call import Call, Target
+from aimlasync.client.elsewhere import SharedTransport
 from aimlasync.client.pipeline import Pipeline
 from aimlasync.errors import AimlasyncError, APIConnectionError
 from aimlasync.headers import Fields
@@ -74,30 +74,39 @@ class Cassette:
                     raise FileNotFoundError(said) from None
             else:
                 self._may_send = self.mode == "new"
-        self._before = before = Pipeline.send
+        self._before = before = Pipeline.enter
         tape = self
 
-        def send(self: Pipeline, transport: Transport, call: Call, target: Target) -> Coroutine[Any, Any, RawReply]:
-            return tape._send(call, target, before(self, transport, call, target))
+        def enter(self: Pipeline) -> tuple[asyncio.AbstractEventLoop, Transport]:
+            loop, transport = before(self)
+            # A transport that is another pipeline's gets there what it is to get.
+            return loop, transport if isinstance(transport, SharedTransport) else _Taped(tape, transport)
 
-        Pipeline.send = send  # type: ignore[method-assign]
+        Pipeline.enter = enter  # type: ignore[method-assign]
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        Pipeline.send = self._before  # type: ignore[method-assign]
+        Pipeline.enter = self._before  # type: ignore[method-assign]
         for recorded in self._open:
             recorded.write()
         if self.recorded:
             cassette_file.write(self.path, self._exchanges)
 
-    async def _send(self, call: Call, target: Target, live: Coroutine[Any, Any, RawReply]) -> RawReply:
-        upstream = target.upstream
-        secrets = upstream.secrets.with_headers(call.headers).with_values(
-            cassette_file.secrets_of(target.url, (upstream.headers, call.headers), self._hidden)
-        )
-        request = cassette_file.request_of(call.method, target.url, target.body, secrets)
+    async def answer(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        own: Mapping[str, str],
+        body: bytes | None,
+        live: Coroutine[Any, Any, RawReply],
+    ) -> RawReply:
+        """Return the recorded response, else that of `live`, which is recorded. Raises UnrecordedRequestError."""
+        hidden = cassette_file.secrets_of(url, (headers, own), self._hidden)
+        secrets = Secrets().with_headers(headers).with_headers(own).with_values(hidden)
+        request = cassette_file.request_of(method, url, body, secrets)
         found = self._take(request)
         if found is not None:
             live.close()
@@ -159,6 +168,31 @@ class Cassette:
 def _lines(request: Request) -> list[str]:
     body = json.dumps(request.body, indent=2, sort_keys=True, ensure_ascii=False)
     return [f"{request.method} {request.url}", *body.splitlines()]
+
+
+class _Taped:
+    """A transport behind a cassette."""
+
+    def __init__(self, tape: Cassette, inner: Transport) -> None:
+        self._tape = tape
+        self._inner = inner
+
+    def send(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        own: Mapping[str, str],
+        body: bytes | None,
+        *,
+        connect: float | None,
+        fresh: bool = False,
+    ) -> Coroutine[Any, Any, RawReply]:
+        live = self._inner.send(method, url, headers, own, body, connect=connect, fresh=fresh)
+        return self._tape.answer(method, url, headers, own, body, live)
+
+    async def close(self) -> None:
+        await self._inner.close()
 
 
 class _Recorded:

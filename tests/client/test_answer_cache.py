@@ -551,6 +551,7 @@ async def test_the_sdk_over_a_client_has_its_answers(sim: Simulator) -> None:
             assert client.cache is not None
             await client.cache.close()
         await sdk.close()
+        assert client.cache is not None
         assert client.cache.counts.hits == 2
     assert whole.choices[0].message.content == first.text
     assert texts[0] == texts[1]
