@@ -1,8 +1,8 @@
 """Cassettes: what servers really answered, recorded into a file and played from it without a network.
 
-While a cassette is in use, `Pipeline.enter`, which gives every call of every client its transport, gives one that asks
-the cassette first: for chat, responses, everything else that a client asks, and the SDK's classes over it. The file is
-`cassette_file`'s. It may import the client.
+While a cassette is in use, it stands before the transport of every client (`Pipeline.enter`): of chat, responses,
+everything else that a client asks, and of the SDK's classes over it. The file is `cassette_file`'s. It may import the
+client.
 """
 
 from __future__ import annotations
@@ -75,14 +75,15 @@ class Cassette:
             else:
                 self._may_send = self.mode == "new"
         self._before = before = Pipeline.enter
-        tape = self
 
-        def enter(self: Pipeline) -> tuple[asyncio.AbstractEventLoop, Transport]:
-            loop, transport = before(self)
-            # A transport that is another pipeline's gets there what it is to get.
-            return loop, transport if isinstance(transport, SharedTransport) else _Taped(tape, transport)
+        def enter(pipeline: Pipeline) -> tuple[asyncio.AbstractEventLoop, Transport]:
+            loop, transport = before(pipeline)
+            if isinstance(transport, SharedTransport):
+                # It sends through the pipeline of another client, which the cassette stands before as well.
+                return loop, transport
+            return loop, _Taped(self, transport, pipeline.balancer.upstreams[0].secrets)
 
-        Pipeline.enter = enter  # type: ignore[method-assign]
+        Pipeline.enter = enter  # type: ignore[method-assign, assignment]
         return self
 
     def __exit__(
@@ -94,18 +95,19 @@ class Cassette:
         if self.recorded:
             cassette_file.write(self.path, self._exchanges)
 
-    async def answer(
+    async def send(
         self,
         method: str,
         url: str,
-        headers: Mapping[str, str],
-        own: Mapping[str, str],
+        headers: tuple[Mapping[str, str], Mapping[str, str]],
         body: bytes | None,
+        secrets: Secrets,
         live: Coroutine[Any, Any, RawReply],
     ) -> RawReply:
-        """Return the recorded response, else that of `live`, which is recorded. Raises UnrecordedRequestError."""
-        hidden = cassette_file.secrets_of(url, (headers, own), self._hidden)
-        secrets = Secrets().with_headers(headers).with_headers(own).with_values(hidden)
+        """Return the recorded response to a request, or that of `live`, which is recorded."""
+        for each in headers:
+            secrets = secrets.with_headers(each)
+        secrets = secrets.with_values(cassette_file.secrets_of(url, headers, self._hidden))
         request = cassette_file.request_of(method, url, body, secrets)
         found = self._take(request)
         if found is not None:
@@ -165,17 +167,13 @@ class Cassette:
         return "\n".join([f"{said}; {how}", *(line[:_WIDEST] for line in diff[:_MOST_LINES]), *cut])
 
 
-def _lines(request: Request) -> list[str]:
-    body = json.dumps(request.body, indent=2, sort_keys=True, ensure_ascii=False)
-    return [f"{request.method} {request.url}", *body.splitlines()]
-
-
 class _Taped:
-    """A transport behind a cassette."""
+    """A transport with a cassette before it."""
 
-    def __init__(self, tape: Cassette, inner: Transport) -> None:
+    def __init__(self, tape: Cassette, transport: Transport, secrets: Secrets) -> None:
         self._tape = tape
-        self._inner = inner
+        self._transport = transport
+        self._secrets = secrets
 
     def send(
         self,
@@ -188,11 +186,18 @@ class _Taped:
         connect: float | None,
         fresh: bool = False,
     ) -> Coroutine[Any, Any, RawReply]:
-        live = self._inner.send(method, url, headers, own, body, connect=connect, fresh=fresh)
-        return self._tape.answer(method, url, headers, own, body, live)
+        """Send a request, or play its recorded response."""
+        live = self._transport.send(method, url, headers, own, body, connect=connect, fresh=fresh)
+        return self._tape.send(method, url, (headers, own), body, self._secrets, live)
 
     async def close(self) -> None:
-        await self._inner.close()
+        """Close the transport."""
+        await self._transport.close()
+
+
+def _lines(request: Request) -> list[str]:
+    body = json.dumps(request.body, indent=2, sort_keys=True, ensure_ascii=False)
+    return [f"{request.method} {request.url}", *body.splitlines()]
 
 
 class _Recorded:
