@@ -54,7 +54,7 @@ from aimlasync.cli.options import (
     where_options,
 )
 from aimlasync.cli.run_job import run_to_file, run_to_stream
-from aimlasync.cli.workers_option import own_part
+from aimlasync.cli.workers_option import own_part, worker_processes
 from aimlasync.config import Structured
 from aimlasync.endpoints.providers import AIMLAPI, refusal
 
@@ -62,7 +62,7 @@ _UNASKED = "no AIML_API_KEY or BYTESPIKE_API_KEY: answers come from the built-in
 
 
 @click.command(cls=TopicCommand, notes=GRAMMAR)
-@click.argument("file", metavar="FILE")
+@click.argument("files", metavar="FILE...", nargs=-1, required=True)
 @click.option("--labels", metavar="A,B,C", help="The labels to choose from, as said below, or @FILE.")
 @click.option("--schema", metavar="FILE", help="Instead of labels: a JSON schema or module:Type.")
 @structured_option
@@ -78,7 +78,7 @@ _UNASKED = "no AIML_API_KEY or BYTESPIKE_API_KEY: answers come from the built-in
 @click.option(
     "-o", "--output", metavar="PATH", default="-", help="A table, by extension .csv, .xlsx, ...; makes a run resumable."
 )
-@click.option("--format", "format_", type=FORMATS, help="Of FILE; else by its name and content.")
+@click.option("--format", "format_", type=FORMATS, help="The format of FILE; by default it is detected.")
 @click.option("--label-column", metavar="NAME", default="label", show_default=True, help="The column to add.")
 @excel_option
 @click.option("--gold", metavar="COLUMN", help="The right labels: prints accuracy, F1, confusion.")
@@ -89,7 +89,7 @@ _UNASKED = "no AIML_API_KEY or BYTESPIKE_API_KEY: answers come from the built-in
 @model_options
 @where_options
 def classify(
-    file: str,
+    files: tuple[str, ...],
     labels: str | None,
     schema: str | None,
     multi: bool,
@@ -141,7 +141,8 @@ def classify(
     if confidence:
         _check_confidence(server)
     to_file = is_file(output)
-    with closing(open_input(file, format_, reading, spool=to_file)) as source:
+    workers = worker_processes(flags, files) if to_file else None
+    with closing(open_input(files, format_, reading, spool=to_file)) as source:
         sample = source.sample(1 if text is not None else SAMPLE)
         column = None
         if text is not None or not images or "text" in source.columns:
@@ -200,6 +201,7 @@ def classify(
                     errors=errors,
                     models=models,
                     excel=excel,
+                    workers=workers,
                 )
             )
         else:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import BinaryIO, get_args
 
@@ -15,8 +15,9 @@ import click
 import msgspec
 
 from aimlasync.bulk.input.compression import packing_of_path
+from aimlasync.bulk.input.many import open_files
 from aimlasync.bulk.input.rows import Format, InputError, Reading
-from aimlasync.bulk.input.source import Source, open_source, open_stream
+from aimlasync.bulk.input.source import Source, open_stream
 from aimlasync.bulk.journal.part_files import journal_of
 from aimlasync.bulk.journal.record import Record
 from aimlasync.bulk.output.export import Outcome, result_layout
@@ -42,7 +43,7 @@ def _delimiter(context: click.Context, option: click.Parameter, value: str | Non
     return delimiter
 
 
-excel_option = click.option("--excel", is_flag=True, help="CSV for spreadsheets: marked as UTF-8, no cell runs.")
+excel_option = click.option("--excel", is_flag=True, help="CSV for spreadsheets: a byte order mark, and no formulas.")
 """For commands that write tables."""
 
 image_option = click.option(
@@ -52,14 +53,14 @@ image_option = click.option(
 
 reading_options = with_options(
     [
-        click.option("--encoding", metavar="NAME", help="Of text that is not UTF-8, such as cp1252 or utf-16."),
+        click.option("--encoding", metavar="NAME", help="The encoding of text that is not UTF-8, such as cp1252."),
         click.option(
-            "--delimiter", metavar="CHAR", callback=_delimiter, help="Of CSV: a character, or tab; else it is found."
+            "--delimiter", metavar="CHAR", callback=_delimiter, help="The delimiter of CSV; by default it is detected."
         ),
         click.option(
             "--header/--no-header", default=None, help="The first line names the columns, or they are 1, 2, 3."
         ),
-        click.option("--sheet", metavar="NAME", help="Of a workbook: a name, or a number from 1."),
+        click.option("--sheet", metavar="NAME", help="The sheet of a workbook: its name, or its number from 1."),
     ],
     "reading",
     Reading,
@@ -67,10 +68,14 @@ reading_options = with_options(
 """The options that say how FILE is to be read."""
 
 
-def open_input(file: str, format_: Format | None, reading: Reading, *, spool: bool, default: Format = "csv") -> Source:
+def open_input(
+    files: Sequence[str], format_: Format | None, reading: Reading, *, spool: bool, default: Format = "csv"
+) -> Source:
     """Open FILE; with `spool` stdin is read into a temporary file, so that it can be read again. Raises InputError."""
-    if file != "-":
-        return results_as_rows(open_source(file, format_, reading=reading))
+    if "-" not in files:
+        return results_as_rows(open_files(files, format_, reading=reading))
+    if len(files) > 1:
+        raise WrongUseError("- is stdin, and goes with no other FILE")
     if sys.stdin is None:
         raise InputError("stdin", "it is closed; name a file, or pipe the rows in")
     stdin: BinaryIO = sys.stdin.buffer
@@ -152,7 +157,7 @@ def row_writer(
 
         def write_object(result: Result, record: Record) -> None:
             assert result.row is not None
-            out.write(encode(layout.object_of_row(result.row, Outcome(record.custom_id, record))) + b"\n")
+            out.write(encode(layout.object_of_row(result.row, Outcome(record.custom_id, record, result.row))) + b"\n")
 
         yield write_object
         return
@@ -167,6 +172,6 @@ def row_writer(
                 for name in row.fields.keys() - columns:
                     what = f"{name!r} is not in the first row; a table needs the same columns everywhere: write .jsonl"
                     raise InputError(source.name, what, line=row.line)
-            table.write(layout.of_row(row, Outcome(record.custom_id, record)))
+            table.write(layout.of_row(row, Outcome(record.custom_id, record, row)))
 
         yield write

@@ -31,7 +31,7 @@ _TOPICS: Mapping[str, tuple[str, str]] = {
     ),
     "job": (
         "How a job runs and goes on",
-        "limit dedupe keep_failed restart progress durability shard workers ray store",
+        "limit dedupe keep_failed restart progress durability shard workers ray store quota",
     ),
     "server": (
         "Who is asked",

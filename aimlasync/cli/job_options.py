@@ -51,6 +51,7 @@ class JobOptions(msgspec.Struct, frozen=True, kw_only=True):
     progress: str
     ray: str | None
     store: str | None
+    quota: str | None
 
     @property
     def limits(self) -> Limits:
@@ -228,6 +229,11 @@ job_options = with_options(
         ),
         click.option(
             "--store", metavar="STORE", help="With --ray: DIR, or redis://HOST, that keeps answers on their way."
+        ),
+        click.option(
+            "--quota",
+            metavar="REDIS",
+            help="Keep --rpm and --tpm with all commands that say the same redis://HOST[#ACCOUNT]; redis is REDIS_URL.",
         ),
     ],
     "flags",

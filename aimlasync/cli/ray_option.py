@@ -5,8 +5,9 @@ Ray is imported only when it is asked for.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
 
 from aimlasync.bulk.answer_store import DirectoryStore, Store
 from aimlasync.bulk.batch_chat import BatchChat
@@ -20,11 +21,14 @@ from aimlasync.endpoints.providers import AIMLAPI
 class RayCluster:
     """A cluster that was joined or begun. Raises WrongUseError or CommandError."""
 
-    def __init__(self, flags: JobOptions, server: Server, output: str) -> None:
+    def __init__(
+        self, flags: JobOptions, server: Server, output: str, *, shared: Callable[[], Any] | None = None
+    ) -> None:
         if flags.max_usd is not None:
             raise WrongUseError("--max-usd is kept by one process, and --ray has many; use --max-tokens")
         self._flags = flags
         self._server = server
+        self._shared = shared
         self._store = _store_of(flags.store)
         # A store beside the output, made where no other was named and the cluster is this machine.
         self._own: DirectoryStore | None = None
@@ -63,12 +67,17 @@ class RayCluster:
                 latency = Latency.of(ttft=0.15, tokens_per_second=400, spread=0.4)
                 simulator = stack.enter_context(serve_in_thread(latency=latency))
                 environment = {AIMLAPI.key_variables[0]: SIMULATED_KEY, "AIML_API_URL": simulator.base_url}
+            # Without --quota the cluster leases the limits itself.
+            quota = (
+                self._shared if self._shared is not None or not flags.limits.is_rated else self._ray.shared_quota("")
+            )
             chat = BatchChat(
                 task=task,
                 base_url=server.where.base_url,
                 key_env=server.where.key_env,
                 allow_http=server.where.allow_http,
-                limits=flags.limits.share(self._processes, self._processes),
+                limits=self._ray.own_share(flags.limits, self._processes),
+                quota=quota,
                 retry_invalid=flags.retry_invalid,
                 store=self._store,
             )

@@ -4,7 +4,9 @@ It may import all rooms on the lines above it in the map of CONTRIBUTING.
 
     client            `AsyncClient`, which users make and call
     pipeline          the steps of a call, in their order
-    resources         chat.completions, responses, models: from arguments to a body
+    resources         chat.completions and models
+    responses_resource  responses: new ones
+    arguments         from keyword arguments to a body
     stored_responses  retrieve, cancel, delete, input_items and wait of client.responses
     plain_calls       calls that ask no model; `stored_responses` is made of them
     openai_names      what users of AsyncOpenAI find on the client under its names
@@ -22,6 +24,7 @@ It may import all rooms on the lines above it in the map of CONTRIBUTING.
     failures          what a bad status, a header or a wrong body means; Retry-After is read here
     retries           whether there is another attempt, and the wait before it
     receive           from an attempt's bytes to a reply, or a stream
+    receive_response  the same for responses
     large             decodes answers that are larger than most, in parts
     framing           how a body is framed, by its first bytes: events, JSON, a JSON value a line
     stream            an answer as events, and how it ended

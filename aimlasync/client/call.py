@@ -8,17 +8,15 @@ has no I/O. It may import what lies below `client`, `drain` and `observer`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
 from aimlasync.admission.outcome import Outcome
-from aimlasync.chat.types import Usage
 from aimlasync.client.drain import Waits
 from aimlasync.client.observer import Watch
 from aimlasync.config import Mode, Priority, Timeout
 from aimlasync.cost.budget import Budget, Reservation, output_cap
-from aimlasync.cost.media import Media, media_in
 from aimlasync.cost.tokens import stated_usd, tokens_of
 from aimlasync.endpoints.providers import model_of
 from aimlasync.endpoints.upstream import Permit, Refused, Upstream
@@ -34,10 +32,14 @@ from aimlasync.headers import Headers
 from aimlasync.info import Info
 from aimlasync.resilience.hedging import Hedging
 from aimlasync.resilience.retry import Retry
-from aimlasync.responses.types import ResponseUsage
 from aimlasync.transport.base import RawReply, StaleConnectionError
 from aimlasync.wire.base import Meta
 from aimlasync.wire.redaction import Secrets
+
+if TYPE_CHECKING:
+    from aimlasync.chat.types import Usage
+    from aimlasync.cost.media import Media
+    from aimlasync.responses.types import ResponseUsage
 
 MAY_HOLD_MEDIA = 16_384
 """Bytes of a body: in a smaller one, no image or file by value is large enough to spoil an estimate of its tokens."""
@@ -151,6 +153,8 @@ class Call(msgspec.Struct, eq=False):
     def media(self) -> Media:
         """The images and files of the request; it is walked through once."""
         if self.weighed is None:
+            from aimlasync.cost.media import media_in
+
             self.weighed = media_in(self.body or {})
         return self.weighed
 
@@ -159,11 +163,13 @@ class Call(msgspec.Struct, eq=False):
         if self.budget is None:
             return None
         # A byte of text is at most a token, and mostly a quarter of one: what is asked for is a bound, not a guess.
-        known = model_of(self.model)
+        model, size = self.info.model, len(self.targets[0].body or b"")
+        known = model_of(model)
+        media = self.media
         return self.budget.reserve(
-            self.model,
-            self.media.input_bound(len(self.targets[0].body or b"")),
-            self.max_output,
+            model,
+            media.input_bound(size) if media else size,
+            output_cap(self.body or {}),
             reasons_outside=known is not None and known.reasons_outside,
         )
 

@@ -18,7 +18,7 @@ from aimlasync.client.drain import Waits
 from aimlasync.client.observer import Observer
 from aimlasync.client.openai_names import Answer, OpenAINames, ids_headers, no_http_client
 from aimlasync.client.pipeline import Pipeline
-from aimlasync.client.resources import Chat, Models, Responses, balance
+from aimlasync.client.resources import Chat, Models, balance
 from aimlasync.config import CallOptions, Limits, Timeout, TimeoutOfHttpx, check_headers
 from aimlasync.cost.budget import Budget
 from aimlasync.endpoints.endpoint import Endpoint, KeySource, default_endpoints, proxy_secrets
@@ -32,6 +32,7 @@ from aimlasync.wire.redaction import Secrets
 
 if TYPE_CHECKING:
     from aimlasync.client.passthrough import Forwarded
+    from aimlasync.client.responses_resource import Responses
 
 
 class AsyncClient(OpenAINames):
@@ -101,7 +102,7 @@ class AsyncClient(OpenAINames):
     def _set(self, settings: Settings) -> None:
         self._settings = settings
         self.chat = Chat(self._pipeline, settings)
-        self.responses = Responses(self._pipeline, settings)
+        self._responses: Responses | None = None
         self.models = Models(self._pipeline, settings)
 
     @keyless
@@ -137,6 +138,15 @@ class AsyncClient(OpenAINames):
         return other
 
     copy = with_options
+
+    @property
+    def responses(self) -> Responses:
+        """New responses, and those that exist already."""
+        if self._responses is None:
+            from aimlasync.client.responses_resource import Responses
+
+            self._responses = Responses(self._pipeline, self._settings)
+        return self._responses
 
     @property
     def retry(self) -> Retry:

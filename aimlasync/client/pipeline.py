@@ -28,11 +28,9 @@ from aimlasync.client.retries import before_retry, reserve
 from aimlasync.config import CallOptions
 from aimlasync.cost.budget import Budget
 from aimlasync.endpoints.providers import Api
-from aimlasync.errors import AimlasyncError, APITimeoutError, ClientClosedError
+from aimlasync.errors import AimlasyncError, APITimeoutError, BudgetExceededError, ClientClosedError
 from aimlasync.resilience.hedging import Hedging, race
-from aimlasync.transport.aiohttp_session import AiohttpTransport
 from aimlasync.transport.base import RawReply, Transport
-from aimlasync.transport.connection_pool import LeanTransport
 from aimlasync.wire.base import Reply
 
 T = TypeVar("T")
@@ -99,8 +97,7 @@ class Pipeline:
         elif self._loop is not loop:
             raise RuntimeError("this client belongs to another event loop; make one client per loop")
         if self._transport is None:
-            # Proxies are aiohttp's business.
-            self._transport = LeanTransport() if self._proxy is None else AiohttpTransport(proxy=self._proxy)
+            self._transport = _transport(self._proxy)
         return loop, self._transport
 
     def to(self, balancer: Balancer, transport: Transport) -> Pipeline:
@@ -199,8 +196,12 @@ class Pipeline:
         is_late = False
         try:
             if call.budget is not None:
-                with call.waits:
-                    call.reservation = await reserve(call, call.budget)
+                try:
+                    call.reservation = call.reserve()
+                except BudgetExceededError:
+                    # A shared budget may have more.
+                    with call.waits:
+                        call.reservation = await reserve(call, call.budget)
             # A first attempt that need not wait for its turn is made in the instant in which the call was.
             admitted = balancer.admit_nowait(call, call.started, loop)
             while True:
@@ -290,3 +291,15 @@ class Pipeline:
             connect=call.timeout.connect,
             fresh=call.replaced,
         )
+
+
+# Loaded with the first call: together they take as long to load as the rest of the pipeline.
+def _transport(proxy: str | None) -> Transport:
+    if proxy is None:
+        from aimlasync.transport.connection_pool import LeanTransport
+
+        return LeanTransport()
+    # Proxies are aiohttp's business.
+    from aimlasync.transport.aiohttp_session import AiohttpTransport
+
+    return AiohttpTransport(proxy=proxy)

@@ -78,15 +78,19 @@ class Account:
     One case remains: a worker that cannot reach the place for longer than HOLD seconds, while others can, adds its part
     to theirs, unless it is set to wait (`Ask.alone`).
 
-    Where workers state different limits, the lowest that was stated within KNOWN seconds holds.
+    Where workers are given different limits, those of the worker that began last hold for all: its first ask states
+    them, and every answer tells them with a version. Later asks repeat what their worker heard, so that a place that
+    lost its state learns the newest limits from the workers that return. A limit that nobody was given holds on while
+    a worker is left that heard it.
     """
 
     def __init__(self, epoch: str, now: float, *, opens: float | None = None) -> None:
         self._begin(epoch, now)
         if opens is not None:
             self._opens = opens
-        # For requests and for tokens: each stated limit -> until when it holds.
-        self._limits: tuple[dict[float, float], dict[float, float]] = ({}, {})
+        # The limits in force, of requests and of tokens, and how often they have changed.
+        self._limits: tuple[float | None, float | None] = (None, None)
+        self._version = 0
 
     def _begin(self, epoch: str, now: float) -> None:
         self.epoch = epoch
@@ -106,13 +110,12 @@ class Account:
         if ask.epoch == self.epoch and ask.heard > self._number:
             # The state was restored from an older copy, which lacks the leases that were granted since.
             self._begin(f"{now * 1e6:.0f}", now)
-        self._requests = self._set(self._requests, self._limits[0], ask.requests_per_minute, now)
-        self._tokens = self._set(self._tokens, self._limits[1], ask.tokens_per_minute, now)
+        self._busy.forget(now - HOLD)
+        self._known.forget(now)
+        self._agree(ask.requests_per_minute, ask.tokens_per_minute, ask.version, now)
         for bucket in (self._requests, self._tokens):
             if bucket is not None:
                 bucket.forget(now)
-        self._busy.forget(now - HOLD)
-        self._known.forget(now)
         if now > self._sweep:
             self._sweep = now + KNOWN
             self._workers = {name: worker for name, worker in self._workers.items() if worker.known > now}
@@ -166,8 +169,7 @@ class Account:
 
         The worker may still hold a lease of that account, so the first lease of this one begins after its end.
         """
-        self._requests = self._set(self._requests, self._limits[0], requests, now)
-        self._tokens = self._set(self._tokens, self._limits[1], tokens, now)
+        self._agree(requests, tokens, 0, now)
         if memory is not None:
             self._restore(memory, age, now, part)
         for bucket in (self._requests, self._tokens):
@@ -183,17 +185,18 @@ class Account:
             if bucket is not None:
                 bucket.restore(told, shift, now - age, now, part)
 
-    def _set(self, bucket: Bucket | None, limits: dict[float, float], limit: float | None, now: float) -> Bucket | None:
-        if limit is not None:
-            limits[limit] = now + KNOWN
-        for old in [old for old, until in limits.items() if until <= now]:
-            del limits[old]
-        if not limits:
-            return None
-        if bucket is None:
-            return Bucket(min(limits))
-        bucket.set(min(limits))
-        return bucket
+    def _agree(self, requests: float | None, tokens: float | None, version: int, now: float) -> None:
+        """Put the limits in force that an ask states: of a worker that begins, or that heard newer ones elsewhere."""
+        if version == 0 or version > self._version:
+            before = self._limits
+            if version > 0 or self._known.sum(now)[0] > 0:
+                # What is not stated stays.
+                requests = before[0] if requests is None else requests
+                tokens = before[1] if tokens is None else tokens
+            self._limits = (requests, tokens)
+            self._version = max(version, self._version + (self._limits != before))
+        self._requests = _set(self._requests, self._limits[0])
+        self._tokens = _set(self._tokens, self._limits[1])
 
     def _end(self, ask: Ask, worker: _Worker, now: float) -> int:
         """End the worker's lease at what it spent, apply its corrections, and return the step where it counts now."""
@@ -237,6 +240,7 @@ class Account:
     def _tell(self, lease: Lease, now: float) -> None:
         """Fill in what an answer states besides the lease: workers, limits in force, and the last minute."""
         requests, tokens = self._requests, self._tokens
+        lease.version = self._version
         lease.workers = self._known.sum(now)[0]
         lease.memory = Memory(step=step_of(now))
         if requests is not None:
@@ -284,3 +288,12 @@ class Account:
         worker.busy = math.ceil(starts + BUSY)
         lease.number, lease.requests, lease.tokens = self._number, calls, tokens
         lease.starts, lease.seconds, lease.step, lease.held_by = starts - now, TTL, step, held_by
+
+
+def _set(bucket: Bucket | None, limit: float | None) -> Bucket | None:
+    if limit is None:
+        return None
+    if bucket is None:
+        return Bucket(limit)
+    bucket.set(limit)
+    return bucket

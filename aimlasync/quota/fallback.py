@@ -42,7 +42,7 @@ def check_share(share: float | None) -> None:
 class _Worker:
     """One worker: what the place told it last, and its own account while the place is down."""
 
-    __slots__ = ("account", "alone_since", "epoch", "heard", "limits", "memory", "number", "part", "workers")
+    __slots__ = ("account", "alone_since", "epoch", "heard", "limits", "memory", "number", "part", "version", "workers")
 
     def __init__(self) -> None:
         self.epoch = ""
@@ -50,7 +50,9 @@ class _Worker:
         self.part = 0.0
         self.workers = 1
         self.memory: Memory | None = None
+        # The limits in force, as the place told them, and their version; 0 before it told any.
         self.limits: tuple[float | None, float | None] = (None, None)
+        self.version = 0
         self.heard = float("-inf")
         self.account: Account | None = None
         self.alone_since = 0.0
@@ -88,9 +90,11 @@ class Fallback:
         # The task that tests the place while it is down.
         self._testing: asyncio.Task[None] | None = None
         self._closed = False
-        # The last ask, whose limits the test states.
+        # The last ask that was sent, whose limits the test states.
         self._last_ask: Ask | None = None
         self._warned: dict[str, float] = {}
+        # The limits in force of which a difference was said.
+        self._agreed: dict[str, float | None] = {}
 
     @property
     def is_down(self) -> bool:
@@ -134,14 +138,17 @@ class Fallback:
         _log.log(logging.DEBUG if again else logging.WARNING, text, *words)
 
     async def _lease_from_place(self, ask: Ask, worker: _Worker, loop: asyncio.AbstractEventLoop) -> Lease:
-        self._last_ask = ask
         now = loop.time()
         question = msgspec.structs.replace(
             ask,
             part=self._holds(worker, now),
             alone=self._alone,
             heard=worker.number,
+            version=worker.version,
         )
+        if worker.version:
+            question.requests_per_minute, question.tokens_per_minute = worker.limits
+        self._last_ask = question
         if ask.epoch != worker.epoch:
             # What the ask reports belongs to the worker's own account, or it is the first ask.
             question.epoch, question.lease, question.corrections = worker.epoch, 0, {}
@@ -175,13 +182,15 @@ class Fallback:
         worker.part, worker.workers, worker.memory = lease.part, lease.workers, lease.memory
         worker.heard, worker.account = now, None
         worker.limits = lease.requests_per_minute, lease.tokens_per_minute
+        worker.version = lease.version
         for name, own, agreed in (
             ("requests_per_minute", ask.requests_per_minute, lease.requests_per_minute),
             ("tokens_per_minute", ask.tokens_per_minute, lease.tokens_per_minute),
         ):
-            if own != agreed:
-                text = "%s: another process gave %s=%s and this one %s; the lower limit holds for all"
-                self.warn(name, text, self._what, name, _n(agreed), _n(own))
+            if self._agreed.get(name, own) != agreed:
+                text = "%s: %s=%s holds for all processes, as the newest was given it; this one was given %s"
+                _log.warning(text, self._what, name, _n(agreed), _n(own))
+            self._agreed[name] = agreed
 
     def _holds(self, worker: _Worker, now: float) -> float:
         """Return the part of the limits that belongs to a worker, 0.0 when it was told none in the last minute."""
@@ -265,6 +274,7 @@ class Fallback:
             worker="",
             requests_per_minute=self._last_ask.requests_per_minute,
             tokens_per_minute=self._last_ask.tokens_per_minute,
+            version=self._last_ask.version,
         )
         try:
             await self._send(nobody)
@@ -275,13 +285,8 @@ class Fallback:
 
 def _limits_of(ask: Ask, worker: _Worker, part: float) -> tuple[float | None, float | None]:
     """Return a part of the limits in force, as (requests, tokens) per minute."""
-    rpm = _lower(ask.requests_per_minute, worker.limits[0])
-    tpm = _lower(ask.tokens_per_minute, worker.limits[1])
+    rpm, tpm = worker.limits if worker.version else (ask.requests_per_minute, ask.tokens_per_minute)
     return None if rpm is None else part * rpm, None if tpm is None else part * tpm
-
-
-def _lower(one: float | None, other: float | None) -> float | None:
-    return min((limit for limit in (one, other) if limit is not None), default=None)
 
 
 def _n(limit: float | None) -> str:

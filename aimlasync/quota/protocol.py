@@ -41,7 +41,7 @@ class Ask(msgspec.Struct, array_like=True, kw_only=True):
 
     worker: _Name
     requests_per_minute: _Limit | None
-    """The limit of the whole account, as this worker was given it; None for no limit."""
+    """The limit of the whole account, as this worker heard it last, or was given it; None for no limit."""
     tokens_per_minute: _Limit | None
     calls: _Count = 0
     """How many attempts it wants to send; 0 asks for no lease."""
@@ -72,6 +72,8 @@ class Ask(msgspec.Struct, array_like=True, kw_only=True):
     """Seconds since `memory` was told."""
     leaves: bool = False
     """Whether this is the worker's last ask."""
+    version: _Count = 0
+    """The version of the limits that it heard; 0 states limits that it was given, which replace those in force."""
 
 
 class Lease(msgspec.Struct, array_like=True, kw_only=True):
@@ -96,10 +98,12 @@ class Lease(msgspec.Struct, array_like=True, kw_only=True):
     """The part of the limits that the worker may use while it cannot reach the place; all parts are at most 1."""
     requests_per_minute: _Limit | None = None
     tokens_per_minute: _Limit | None = None
-    """The limits in force: the lowest that a worker stated in the last minute."""
+    """The limits in force: those of the worker that began last."""
     memory: Memory | None = None
     is_lost: bool = False
     """Whether the place does not know the worker's epoch: it grants nothing until an ask with `memory`."""
+    version: _Count = 0
+    """How often the limits in force have changed."""
 
 
 class Draw(msgspec.Struct, array_like=True, kw_only=True):

@@ -4,6 +4,7 @@ An extra (`pip install 'aimlasync[ray]'`), and the only package that imports ray
 the processes of the cluster, with the keys of their environment. Ray's usage reports are switched off by default.
 
     data      map_dataset, classify_dataset, read_dataset, write_dataset: Ray Data, for rows and results of any size
+    quota     RayQuota: limits that all processes of a program keep together without Redis
     cluster   connect, machines, processors, and Cluster: processes that answer requests, for the commands and for
               `bulk.run(..., answerer=)`
 """
@@ -22,14 +23,18 @@ except ImportError:
 
 from aimlasync.ray.cluster import Cluster, connect, machines, processors
 from aimlasync.ray.data import classify_dataset, map_dataset, read_dataset, write_dataset
+from aimlasync.ray.quota import RayQuota, own_share, shared_quota
 
 __all__ = [
     "Cluster",
+    "RayQuota",
     "classify_dataset",
     "connect",
     "machines",
     "map_dataset",
+    "own_share",
     "processors",
     "read_dataset",
+    "shared_quota",
     "write_dataset",
 ]

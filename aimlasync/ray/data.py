@@ -19,6 +19,7 @@ from aimlasync.bulk.input.rows import Format, InputError
 from aimlasync.bulk.output.directory import check_free, replacing_directory
 from aimlasync.config import Limits
 from aimlasync.ray.cluster import processors
+from aimlasync.ray.quota import own_share, shared_quota
 
 BATCH = 32
 # Processors of a process, which mostly waits for calls. The rest is left to Ray's reading and writing: that would wait
@@ -47,16 +48,18 @@ def map_dataset(
     """Return `dataset` with answers for each row; `asked` are the options of `BatchChat`.
 
     `workers` is the number of processes that make calls, or the least and the largest number, between which Ray
-    chooses; by default 1 and the number of processors of the cluster. `limits` are those of the account: each process
-    gets an equal share for the largest number, unless all share a `quota`. A process has 16 batches in progress.
+    chooses; by default 1 and the number of processors of the cluster. `limits` are those of the account, which all
+    processes of this program keep together, through a `quota` such as a RedisQuota or else a process of the cluster;
+    its concurrency is split for the largest number of processes. A process has 16 batches in progress.
     An error that every row would have (a bad key, no credit) ends the execution; `stop=False` makes it an error of each
     row. `remote` are further arguments of Ray's actors, such as {"num_cpus": 1}; by default each has a quarter of a
     processor. Raises what `BatchChat` raises for its options.
     """
     least, most = (1, processors()) if workers is None else (workers, workers) if isinstance(workers, int) else workers
-    if limits is not None and quota is None:
-        # The last share is the smallest one, where they are not equal.
-        limits = limits.share(most, most)
+    if limits is not None:
+        limits = own_share(limits, most)
+        if quota is None and limits.is_rated:
+            quota = shared_quota(asked.get("base_url") or "")
     options = {**asked, "limits": limits, "quota": quota, "stop": stop}
     # Wrong options raise here, and not in a process of the cluster.
     BatchChat(**options)

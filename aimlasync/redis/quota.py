@@ -10,6 +10,7 @@ it. No URL and no text of a Redis error is ever shown, as they may hold the pass
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from types import TracebackType
@@ -45,8 +46,9 @@ _drawn_of = msgspec.msgpack.Decoder(Drawn).decode
 class RedisQuota:
     """The limits and budget of one account, shared by all processes that give the same `name`; one per event loop.
 
-    `url` is one of the redis package: redis://, rediss:// (TLS) or unix://. Where processes give different limits, the
-    lowest hold for all, with a warning. Close it, or use `async with`, after the clients.
+    `url` is one of the redis package: redis://, rediss:// (TLS) or unix://; None is REDIS_URL of the environment. Where
+    processes are given different limits, those of the newest hold for all, with a warning. Close it, or use
+    `async with`, after the clients.
 
     A Redis that does not answer within `timeout` seconds is down. Calls then go on at the part of the limits that Redis
     stated last, which is equal for all workers; all parts together are never more than the whole. A worker that Redis
@@ -58,12 +60,20 @@ class RedisQuota:
     """
 
     def __init__(
-        self, url: str, *, name: str, strict: bool = False, share: float | None = None, timeout: float = 0.5
+        self,
+        url: str | None = None,
+        *,
+        name: str,
+        strict: bool = False,
+        share: float | None = None,
+        timeout: float = 0.5,
     ) -> None:
         if not name:
             raise ValueError("name= must not be empty: processes with the same name share their limits")
         if not 0 < timeout < float("inf"):
             raise ValueError(f"timeout must be above zero and finite, not {timeout}")
+        if url is None and not (url := os.environ.get("REDIS_URL")):
+            raise ValueError("no URL of a Redis: set REDIS_URL")
         try:
             self._redis: Any = redis.asyncio.Redis.from_url(
                 url,

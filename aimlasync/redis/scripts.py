@@ -21,7 +21,7 @@ local now = tonumber(clock[1]) + tonumber(clock[2]) / 1000000
 # this is long.
 _EXPIRES = 86_400
 # The version of the stored format; state of another version is not read.
-_VERSION = 2
+_VERSION = 3
 
 _CONSTANTS = "".join(
     f"local {name} = {getattr(where, name)}\n"
@@ -42,7 +42,7 @@ local ask = cmsgpack.unpack(ARGV[1])
 local name, rpm, tpm, calls, tokens = ask[1], ask[2], ask[3], ask[4], ask[5]
 local epoch, ending, spent_requests, spent_tokens = ask[6], ask[7], ask[8], ask[9]
 local corrections, pause, own_part, alone, away = ask[10], ask[11], ask[12], ask[13], ask[14]
-local heard, memory, age, leaves = ask[15], ask[16], ask[17], ask[18]
+local heard, memory, age, leaves, version = ask[15], ask[16], ask[17], ask[18], ask[19]
 
 local function unpacked(text)
   if not text then return nil end
@@ -58,30 +58,24 @@ if found.err then
   found = {false, false}
 end
 local state, worker = unpacked(found[1]), unpacked(found[2])
-local limits
+local limits, limits_version
 if state and epoch == state.epoch and heard > state.number then
-  limits = state.limits
+  limits, limits_version = state.limits, state.version
   state = nil
 end
 if not state then
   state = {epoch = string.format('%.0f', now * 1000000), since = now, opens = now + RETURN, number = 0,
-           sweep = now + KNOWN, paused = 0, busy = {{}, {}}, known = {{}, {}}, limits = limits or {{}, {}}}
+           sweep = now + KNOWN, paused = 0, busy = {{}, {}}, known = {{}, {}}, limits = limits or {false, false},
+           version = limits_version or 0}
 end
 
 local function step_of(time) return ceil(time / STEP) end
 
--- The nil of an array that was packed in Python arrives as a null object, hence the check of the type.
-local function set(bucket, limits, limit)
-  if type(limit) == 'number' then limits[limit] = now + KNOWN end
-  local lowest
-  for old, until_ in pairs(limits) do
-    if until_ <= now then limits[old] = nil
-    elseif not lowest or old < lowest then lowest = old end
-  end
-  if not lowest then return nil end
+local function set(bucket, limit)
+  if not limit then return nil end
   bucket = bucket or {steps = {}, sums = {}, restored = {}, total = 0, credit = 0, paid_to = 0}
-  bucket.limit = lowest
-  bucket.rate = lowest * RATE_SHARE / 60
+  bucket.limit = limit
+  bucket.rate = limit * RATE_SHARE / 60
   return bucket
 end
 
@@ -235,13 +229,23 @@ local function keep(answer)
   return cmsgpack.pack(answer)
 end
 
-state.requests = set(state.requests, state.limits[1], rpm)
-state.tokens = set(state.tokens, state.limits[2], tpm)
+drop(state.busy, now - HOLD)
+drop(state.known, now)
+if version == 0 or version > state.version then
+  -- The nil of an array that was packed in Python arrives as a null object, hence the checks of the type.
+  local before = state.limits
+  local known = version > 0 or sum(state.known, now) > 0
+  local after = {
+    type(rpm) == 'number' and rpm or known and before[1], type(tpm) == 'number' and tpm or known and before[2],
+  }
+  if after[1] ~= before[1] or after[2] ~= before[2] then state.version = state.version + 1 end
+  state.limits, state.version = after, max(version, state.version)
+end
+state.requests = set(state.requests, state.limits[1])
+state.tokens = set(state.tokens, state.limits[2])
 local requests, minute = state.requests, state.tokens
 forget(requests)
 forget(minute)
-drop(state.busy, now - HOLD)
-drop(state.known, now)
 if now > state.sweep then
   state.sweep = now + KNOWN
   local all = redis.call('HGETALL', KEYS[1])
@@ -256,7 +260,7 @@ if name == '' then return keep({state.epoch, 0}) end
 if worker and (worker.epoch ~= state.epoch or worker.known <= now) then worker = nil end
 if epoch ~= '' and epoch ~= state.epoch then
   if type(memory) ~= 'table' then
-    return keep({state.epoch, 0, 0, 0, 0, 0, 0, 0, 1, 'requests', 0, cjson.null, cjson.null, cjson.null, true})
+    return keep({state.epoch, 0, 0, 0, 0, 0, 0, 0, 1, 'requests', 0, cjson.null, cjson.null, cjson.null, true, 0})
   end
   local shift = step_of(now - age) - memory[1]
   if math.abs(shift) <= SAME_CLOCK then shift = 0 end
@@ -365,7 +369,7 @@ redis.call('HSET', KEYS[1], name, cmsgpack.pack({VERSION, worker}))
 return keep({state.epoch, number, calls, tokens, starts - now, number > 0 and TTL or 0, step, ended,
              (sum(state.known, now)), held_by, part,
              requests and requests.limit or cjson.null, minute and minute.limit or cjson.null,
-             {step_of(now), told(requests), told(minute)}})
+             {step_of(now), told(requests), told(minute)}, false, state.version})
 """
     )
     .replace("EXPIRES", str(_EXPIRES))

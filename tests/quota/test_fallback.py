@@ -12,6 +12,7 @@ import itertools
 import random
 from collections.abc import Awaitable, Callable
 
+import msgspec
 import pytest
 
 from aimlasync.admission.limiter import Limiter
@@ -441,19 +442,46 @@ def test_who_never_heard_the_place_sends_nothing() -> None:
     assert world.sent == []
 
 
-def test_limits_that_differ_are_held_at_the_lowest(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("is_lost", [False, True], ids=["kept", "lost"])
+@pytest.mark.parametrize("times", [0.5, 2.0])
+def test_the_limits_of_the_newest_worker_hold_for_all_and_it_is_said_once(
+    times: float, is_lost: bool, caplog: pytest.LogCaptureFixture
+) -> None:
     async def story(world: World) -> None:
-        await asyncio.sleep(20)
-        world.limits = Limits(requests_per_minute=2 * RPM)
-        world.begin(10)
-        await asyncio.sleep(100)
+        await asyncio.sleep(70)
+        world.limits = Limits(requests_per_minute=times * RPM)
+        world.begin(10, callers=400)
+        if is_lost:
+            # The workers that return tell the place which limits are the newest.
+            await asyncio.sleep(5)
+            world.account = None
+            await asyncio.sleep(30)
+        await asyncio.sleep(130)
 
     world = World()
-    judged(story, world)
-    assert worst(world.sent) <= RPM
-    said = [record.getMessage() for record in caplog.records]
-    said = [text for text in said if "requests_per_minute=600 and this one 1200" in text]
-    assert 1 <= len(said) <= 2
+    judged(story, world, workers=2)
+    began = world.sent[0][0]
+    assert worst([entry for entry in world.sent if entry[0] < began + 69]) <= RPM
+    late = [entry for entry in world.sent if entry[0] > began + (165 if is_lost else 135)]
+    assert worst(late) <= times * RPM
+    assert sum(n for time, n in late if time < late[0][0] + 60) >= 0.93 * times * RPM
+    said = f"requests_per_minute={times * RPM:g} holds for all processes, as the newest was given it; this one was"
+    # Each of the two that began earlier says it.
+    assert sum(said in record.getMessage() for record in caplog.records if record.levelname == "WARNING") == 2
+
+
+def test_limits_of_a_job_that_is_over_do_not_bind_the_next_one() -> None:
+    account = Account("e", 0.0, opens=0.0)
+    one = Ask(worker="a", requests_per_minute=60, tokens_per_minute=1000, calls=1, tokens=1.0)
+    assert account.lease(one, 0.0).tokens_per_minute == 1000
+    # Another that was given no limit of tokens shares that of the first.
+    other = Ask(worker="b", requests_per_minute=90, tokens_per_minute=None, calls=1, tokens=1.0)
+    lease = account.lease(other, 1.0)
+    assert (lease.requests_per_minute, lease.tokens_per_minute, lease.version) == (90, 1000, 2)
+    for name in "ab":
+        account.lease(msgspec.structs.replace(one, worker=name, calls=0, version=2, leaves=True), 2.0)
+    lease = account.lease(msgspec.structs.replace(other, worker="c"), 3.0)
+    assert (lease.requests_per_minute, lease.tokens_per_minute, lease.version) == (90, None, 3)
 
 
 # Money

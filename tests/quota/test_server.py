@@ -200,11 +200,16 @@ async def test_limits_that_differ_are_agreed_on_and_said_once(caplog: pytest.Log
             lease = await other.lease(
                 msgspec.structs.replace(ASK, worker="b", requests_per_minute=1200, tokens_per_minute=9000)
             )
-            assert (lease.requests_per_minute, lease.tokens_per_minute) == (600, 9000)
+            assert (lease.requests_per_minute, lease.tokens_per_minute) == (1200, 9000)
         assert (await one.lease(ASK)).tokens_per_minute == 9000
         await one.close()
         await other.close()
-    said = [record.getMessage() for record in caplog.records]
+    said = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     assert len(said) == 2
-    assert "requests_per_minute=600 and this one 1200" in said[0]
-    assert "tokens_per_minute=9000 and this one None" in said[1]
+    assert (
+        "requests_per_minute=1200 holds for all processes, as the newest was given it; this one was given 600"
+        in said[0]
+    )
+    assert (
+        "tokens_per_minute=9000 holds for all processes, as the newest was given it; this one was given None" in said[1]
+    )

@@ -23,6 +23,7 @@ from aimlasync.quota.account import TTL, Account
 from aimlasync.quota.protocol import Ask, Draw, Drawn, Lease, Memory
 from aimlasync.quota.purse import Purse
 from aimlasync.simulator import Simulator, serve_in_thread
+from tests.support.commands import run
 from tests.support.redis_server import RedisServer
 from tests.support.servers import until
 
@@ -59,6 +60,36 @@ def own() -> Iterator[RedisServer]:
 
 def question(**fields: Any) -> Ask:
     return Ask(**{"worker": "a", "requests_per_minute": 600, "tokens_per_minute": None, "calls": 1, **fields})
+
+
+# The commands
+
+
+@pytest.mark.parametrize("way", [("--shard", "1/2"), ("--workers", "2")], ids=["shard", "workers"])
+def test_a_command_takes_its_limits_from_redis(
+    running: RedisServer, way: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("in.jsonl").write_text("".join(json.dumps({"id": n, "text": f"row {n}"}) + "\n" for n in range(8)))
+    account = "-".join(("account", *way)).replace("/", "")
+    with serve_in_thread(requests_per_minute=6000) as simulator:
+        monkeypatch.setenv("AIML_API_URL", simulator.base_url)
+        monkeypatch.setenv("AIML_API_KEY", "k")
+        monkeypatch.setenv("REDIS_URL", running.url)
+        words = ["bulk", "in.jsonl", "--prompt", "{text}", "--id", "id", "--rpm", "6000", "--quota", f"redis#{account}"]
+        done = run(*words, "-o", "out.jsonl", *way)
+        assert done.exit_code == 0, done.stderr
+        asked = len(simulator.ledger)
+        assert simulator.ledger.by_status() == {200: asked}
+    assert asked == 8 if "--shard" not in way else 0 < asked < 8
+    import redis
+
+    client = redis.Redis(unix_socket_path=str(running.socket))
+    kept: Any = client.hget(f"aimlasync:{{{account}}}:minute", "")
+    client.close()
+    state = msgspec.msgpack.decode(kept)[1]
+    assert (state["limits"], state["version"]) == ([6000, False], 1)
+    assert state["number"] > 0
 
 
 # The script
@@ -99,6 +130,7 @@ def test_the_script_does_what_the_account_does(running: RedisServer, seed: int) 
             away=rnd.choice((0.0,) * 8 + (0.5, 30.0)),
             heard=0 if lease is None else lease.number + (rnd.random() < 0.01) * 1000,
             leaves=rnd.random() < 0.02,
+            version=0 if lease is None else lease.version + rnd.choice((0,) * 9 + (1,)),
         )
         if lease is not None:
             if rnd.random() < 0.9:

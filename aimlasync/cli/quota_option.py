@@ -1,0 +1,37 @@
+"""--quota: limits that commands on any number of machines keep together through Redis.
+
+Redis is imported only when it is asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+from urllib.parse import urlsplit
+
+from aimlasync.cli.job_options import JobOptions
+from aimlasync.cli.options import Server, WrongUseError
+
+
+def redis_quota(flags: JobOptions, server: Server) -> Callable[[], Any] | None:
+    """Return what makes the quota in each process, None without --quota. Raises WrongUseError."""
+    if flags.quota is None:
+        return None
+    if not flags.limits.is_rated:
+        raise WrongUseError("--quota shares what --rpm and --tpm allow; say the account's, the same in every process")
+    url, _, name = flags.quota.partition("#")
+    if "@" in url:
+        raise WrongUseError("--quota: a password is never an argument; set REDIS_URL everywhere and say --quota redis")
+    try:
+        from aimlasync.redis import RedisQuota
+    except ImportError as error:
+        raise WrongUseError(f"--quota: {error}") from None
+    host = "simulator" if server.endpoint is None else urlsplit(server.endpoint.base_url).hostname
+    make = partial(RedisQuota, None if url == "redis" else url, name=name or str(host))
+    try:
+        # Only a quota that was made shows whether the URL is one.
+        make()
+    except ValueError as error:
+        raise WrongUseError(f"--quota: {error}") from None
+    return make
