@@ -40,6 +40,8 @@ _WEIGHT = 0.25
 # Beliefs: a sign counts 4, a hint 1; from `_VERDICT` on it is a verdict.
 _SIGN = 4
 _VERDICT = 2
+# After so many failed connections in a row there is no server: one attempt at a time finds out when it is back.
+_AWAY = 3
 
 Kind = Literal["concurrency", "rate", "down"]
 """The limit that a refusal named; or "down": there was no server to name one."""
@@ -70,7 +72,7 @@ class AdaptiveLimit:
     guess.
     """
 
-    __slots__ = ("_belief", "_epoch", "_knee", "_pace", "_proven", "is_fixed", "refusals")
+    __slots__ = ("_belief", "_downs", "_epoch", "_knee", "_pace", "_proven", "is_fixed", "refusals")
 
     def __init__(self, limit: float | None = None, *, is_rated: bool = False, start: Learned | None = None) -> None:
         self.refusals = 0
@@ -79,18 +81,20 @@ class AdaptiveLimit:
             limit = (_RATED_START if is_rated else _START) if start is None else max(1.0, start.in_flight)
         self._knee, self._pace = Knee(float(limit)), Pace()
         if start is not None and not self.is_fixed:
-            self._pace.rate, self._pace.period = start.rate, start.period
+            self._pace.rate, self._pace.period = start.rate and start.rate * (1 - MARGIN), start.period
         # The refusal of an attempt that was sent up to here tells nothing new.
         self._epoch = -math.inf
         # The most attempts that were at the server when answers came, smoothed; 0.0 before the first answer.
         self._proven = 0.0
+        # Epochs in a row in which there was no server.
+        self._downs = 0
         # Above zero: refusals speak of the attempts in flight. Below zero: of the rate.
         self._belief = 0
 
     @property
     def limit(self) -> float:
         """How many attempts may be in flight, at least 1.0; round down."""
-        return self._knee.value
+        return self._knee.value if self._downs < _AWAY else 1.0
 
     @property
     def rate(self) -> float | None:
@@ -101,7 +105,8 @@ class AdaptiveLimit:
     def learned(self) -> Learned:
         """What is known at this moment."""
         knee, pace = self._knee, self._pace
-        rate = None if pace.rate is None else pace.rate / (1 - MARGIN)
+        known = pace.known
+        rate = None if known is None else known / (1 - MARGIN)
         return Learned(knee.value, knee.knee, knee.is_sure, rate, pace.period, pace.has_held)
 
     def delay(self, now: float) -> float:
@@ -124,6 +129,8 @@ class AdaptiveLimit:
         """
         if self.is_fixed:
             return
+        if self._downs and started > self._epoch:
+            self._downs = 0
         if in_flight > self._proven:
             self._proven += (in_flight - self._proven) * (_WEIGHT if self._proven else 1.0)
         pace = self._pace
@@ -151,6 +158,10 @@ class AdaptiveLimit:
             return True
         if kind == "down":
             pace.restart(now)
+            self._downs += 1
+            if knee.exploring and proven and self._downs == 1:
+                # It may not take so many connections.
+                knee.refused(in_flight)
             return True
         below = in_flight < proven - max(1.01, MARGIN * proven)
         is_full = in_flight + 2 > knee.value
@@ -176,7 +187,7 @@ class AdaptiveLimit:
         return True
 
     def timed_out(self, now: float, started: float, in_flight: int) -> None:
-        """Take in that the caller gave up an attempt that was sent at `started`: a server that queues does not refuse."""
+        """Take in that an attempt of `started` was given up before its answer: a server that queues does not refuse."""
         if started > self._epoch and not self.is_fixed:
             self._epoch = now
             self._knee.refused(in_flight)

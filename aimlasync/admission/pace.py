@@ -62,6 +62,11 @@ class Pace:
         self._waited, self._patience = 0, FEW
 
     @property
+    def known(self) -> float | None:
+        """The rate without a probe, and without the delay of a row of refusals."""
+        return self._from if self.probing else self.rate if self._row is None else self._base
+
+    @property
     def probing(self) -> bool:
         """Whether the rate is above what is known to hold."""
         return self._from is not None
@@ -186,7 +191,7 @@ class Pace:
         return self._row is not None and at - self._row >= max(2 * SECOND, 2 / self._base)
 
     def _estimate(self, now: float) -> float:
-        if self._mark is not None:
+        if self._before < math.inf:
             return max(self._before * _CUT, self._average(now, self._accepted))
         # Nothing to count from: the last second.
         since, count = self._ago

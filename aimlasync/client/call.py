@@ -355,13 +355,13 @@ def _is_free(error: AimlasyncError) -> bool:
 
 
 def _kind(error: AimlasyncError) -> Refused | None:
-    """What the server says that it limits, if it says so."""
+    """What the server says that it limits, if it says so; "down" where there was no server to say it."""
     # A Retry-After says when, not what: servers send one with either limit.
     if isinstance(error, APIStatusError) and error.status == 429 and error.code == "concurrency_limit":
         return "concurrency"
     if isinstance(error, APIConnectionError):
-        # A server that is gone is no server that counts: nothing is learned of its rate.
-        return "concurrency"
+        # A server that is gone counts nothing: it says nothing of its limits.
+        return "down"
     return None
 
 

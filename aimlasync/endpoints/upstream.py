@@ -48,7 +48,7 @@ _RECENT_KEYS = 16
 # Seconds from which a pause is said at INFO.
 _LONG_PAUSE = 5.0
 
-Refused = Literal["concurrency", "rate"]
+Refused = Literal["concurrency", "rate", "down"]
 
 _log_limits = logging.getLogger("aimlasync.limits")
 _log_pool = logging.getLogger("aimlasync.pool")
@@ -218,13 +218,14 @@ class Upstream:
                 held = now - permit.sent_at
                 self.held_for += _WEIGHT * (held - self.held_for) if self.held_for else held
                 if not adaptive.is_fixed:
-                    adaptive.answered(now, limiter.in_flight)
+                    adaptive.answered(now, limiter.in_flight, permit.sent_at, permit.beside)
                 if self._counts_requested:
                     # The server counts the tokens that were requested, whatever was used of them.
                     tokens = None
             else:
                 counters.refused += 1
-                if adaptive.refused(now, permit.sent_at, permit.beside, kind) and kind != "concurrency":
+                is_news = adaptive.refused(now, permit.sent_at, permit.beside, kind)
+                if is_news and kind in (None, "rate"):
                     self._refused_again(now)
             # The new limit is set before the place is freed, so that it holds for the next waiter.
             limit = int(adaptive.limit)
