@@ -28,8 +28,8 @@ from __future__ import annotations
 import math
 from typing import Literal, NamedTuple
 
-from aimlasync.admission.knee import MARGIN, Knee
-from aimlasync.admission.pace import SECOND, Pace
+from aimlasync.admission.knee import MARGIN, MAX, Knee
+from aimlasync.admission.pace import MIN_RATE, SECOND, Pace
 
 # Where slow start begins: a small server queues a few of these, and a large one is reached in a few round trips.
 _START = 4.0
@@ -52,16 +52,16 @@ class Learned(NamedTuple):
 
     in_flight: float
     """Attempts in flight that the limit allows."""
+    rate: float | None = None
+    """Attempts per second, None while no limit of them is known."""
+    period: float = SECOND
+    """Seconds over which the server counts attempts, as far as is known."""
+    rate_has_held: bool = False
+    """Whether the rate was kept for a further period without a refusal."""
     knee: float | None = None
     """Attempts in flight above which answers come no faster, None while the server was not seen to queue."""
     knee_is_sure: bool = False
     """Whether two measurements of the knee agreed."""
-    rate: float | None = None
-    """Requests per second, None while no limit of them is known."""
-    period: float = SECOND
-    """Seconds over which the server counts requests, as far as is known."""
-    rate_has_held: bool = False
-    """Whether the rate was kept for a further period without a refusal."""
 
 
 class AdaptiveLimit:
@@ -78,10 +78,11 @@ class AdaptiveLimit:
         self.refusals = 0
         self.is_fixed = limit is not None
         if limit is None:
-            limit = (_RATED_START if is_rated else _START) if start is None else max(1.0, start.in_flight)
-        self._knee, self._pace = Knee(float(limit)), Pace()
-        if start is not None and not self.is_fixed:
-            self._pace.rate, self._pace.period = start.rate and start.rate * (1 - MARGIN), start.period
+            limit = (_RATED_START if is_rated else _START) if start is None else min(MAX, max(1.0, start.in_flight))
+        self._knee, self._pace = Knee(float(limit), is_rated=is_rated), Pace()
+        if start is not None and start.rate is not None and not self.is_fixed:
+            self._pace.rate = min(MAX, max(MIN_RATE, start.rate * (1 - MARGIN)))
+            self._pace.period = start.period
         # The refusal of an attempt that was sent up to here tells nothing new.
         self._epoch = -math.inf
         # The most attempts that were at the server when answers came, smoothed; 0.0 before the first answer.
@@ -107,7 +108,7 @@ class AdaptiveLimit:
         knee, pace = self._knee, self._pace
         known = pace.known
         rate = None if known is None else known / (1 - MARGIN)
-        return Learned(knee.value, knee.knee, knee.is_sure, rate, pace.period, pace.has_held)
+        return Learned(knee.value, rate, pace.period, pace.has_held, knee.knee, knee.is_sure)
 
     def delay(self, now: float) -> float:
         """Return the seconds until the next attempt may be sent, 0.0 if it may be sent now."""

@@ -29,7 +29,8 @@ _ROUNDS = 16
 class Knee:
     """The limit of attempts in flight, and what is known of the level above which answers come no faster."""
 
-    def __init__(self, value: float) -> None:
+    def __init__(self, value: float, *, is_rated: bool = False) -> None:
+        """`is_rated` says that a stated rate spaces the attempts out, so that slow start may go further ahead."""
         self.value = value
         self.knee: float | None = None
         """Attempts in flight above which the server queues, as last measured; None while no queue was seen."""
@@ -43,7 +44,7 @@ class Knee:
         self._waited, self._patience = 0, FEW
         # The last level measured, and the seconds in which half of the attempts there were answered.
         self._base: tuple[float, float] | None = None
-        self._ahead = _AHEAD
+        self._ahead = _AHEAD**2 if is_rated else _AHEAD
         self._follow()
 
     @property
@@ -69,7 +70,7 @@ class Knee:
         self._waited += 1
         value = self.value
         if self._mode == "grow":
-            most = max(FEW, _AHEAD * self._start) if self._base is None else self._ahead * self._base[0]
+            most = max(FEW, self._ahead * self._start) if self._base is None else self._ahead * self._base[0]
             if 2 * in_flight >= value and value < most:
                 self.value = min(value + 1.0, MAX)
         elif in_flight + 1 > value:

@@ -29,6 +29,7 @@ from aimlasync.cli.files import (
     file_name,
     image_option,
     is_file,
+    local_output,
     open_input,
     reading_options,
     said_text,
@@ -45,7 +46,7 @@ from aimlasync.cli.options import (
     where_options,
 )
 from aimlasync.cli.run_job import run_to_file, run_to_stream
-from aimlasync.cli.workers_option import worker_processes
+from aimlasync.cli.workers_option import own_part, worker_processes
 from aimlasync.config import Structured
 
 MESSAGES = "messages"
@@ -104,6 +105,8 @@ def bulk(
     prompt, system = said_text(prompt, "--prompt"), said_text(system, "--system")
     to_file = is_file(output)
     workers = worker_processes(flags, files) if to_file else None
+    context = click.get_current_context()
+    output = context.with_resource(local_output(output, is_worker=own_part() is not None))
     with closing(open_input(files, format_, reading, spool=to_file, default="jsonl")) as source:
         first = source.sample(1)[0]
         task: Task

@@ -34,6 +34,7 @@ from aimlasync.cli.files import (
     file_name,
     image_option,
     is_file,
+    local_output,
     open_input,
     reading_options,
     row_writer,
@@ -142,6 +143,8 @@ def classify(
         _check_confidence(server)
     to_file = is_file(output)
     workers = worker_processes(flags, files) if to_file else None
+    context = click.get_current_context()
+    output = context.with_resource(local_output(output, is_worker=own_part() is not None))
     with closing(open_input(files, format_, reading, spool=to_file)) as source:
         sample = source.sample(1 if text is not None else SAMPLE)
         column = None

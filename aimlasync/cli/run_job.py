@@ -113,11 +113,14 @@ async def run_to_file(
             view.is_throwaway = True
         try:
             async with AsyncExitStack() as stack:
+                # A cluster's processes keep answers themselves.
+                store = None if cluster is not None else flags.kept_answers()
                 quota = None
                 if shared is not None and cluster is None:
                     quota = shared()
                     stack.push_async_callback(quota.close)
-                client = await stack.enter_async_context(open_client(server, limits=flags.limits, quota=quota))
+                opened = open_client(server, limits=flags.limits, quota=quota, store=store)
+                client = await stack.enter_async_context(opened)
                 prices = await flags.prices(client, models)
                 options = priced(options, prices)
                 view.progress.reading(source.size + size_of(output, f"{output}.journal"))
@@ -173,7 +176,8 @@ async def run_to_stream(
                 if shared is not None:
                     quota = shared()
                     stack.push_async_callback(quota.close)
-                client = await stack.enter_async_context(open_client(server, limits=flags.limits, quota=quota))
+                opened = open_client(server, limits=flags.limits, quota=quota, store=flags.kept_answers())
+                client = await stack.enter_async_context(opened)
                 prices = await flags.prices(client, models)
                 job = Job(rows, priced(options, prices), LocalRunner(client))
                 view.begin(job)

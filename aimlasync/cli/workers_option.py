@@ -107,7 +107,8 @@ async def run_part(
     try:
         link = await quota.connect()
         orders = await orders_of(link, part)
-        async with open_client(server, limits=limits, quota=leases if limits.is_rated else None) as client:
+        held, store = leases if limits.is_rated else None, flags.kept_answers()
+        async with open_client(server, limits=limits, quota=held, store=store) as client:
             options = replace(priced(options, await flags.prices(client, models)), concurrency=limits.concurrency)
             worker = Worker(
                 client, source, task, options, part=part, orders=orders, quota=quota, durability=flags.durability

@@ -24,7 +24,8 @@ def body_of(
     required: dict[str, Any], params: Mapping[str, Any], known: frozenset[str], stream: bool | None
 ) -> tuple[dict[str, Any], CallOptions]:
     """Split keyword arguments into what is sent and how. Raises ValueError for a header that cannot be sent."""
-    check_headers(params)
+    if "extra_headers" in params:
+        check_headers(params)
     options: dict[str, Any] = {}
     for name, value in params.items():
         # What is true is given.

@@ -6,6 +6,7 @@ The order of a call's steps is in `pipeline`. It may import everything below `cl
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Collection, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, Unpack
@@ -33,6 +34,7 @@ from aimlasync.wire.redaction import Secrets
 if TYPE_CHECKING:
     from aimlasync.client.passthrough import Forwarded
     from aimlasync.client.responses_resource import Responses
+    from aimlasync.store import Cache, Store
 
 
 class AsyncClient(OpenAINames):
@@ -43,8 +45,10 @@ class AsyncClient(OpenAINames):
     `max_queue` calls may wait for an endpoint at most (an interactive call counts those of its kind alone),
     `max_queue_per_tenant` of them for one `tenant=`, and each for `max_wait` seconds; beyond that OverloadedError comes
     at once. Values of headers that look like a key (Authorization, Cookie, X-Api-Key, ...-Token) are cut out of errors;
-    `secret_headers` names others. Close it with `async with` or `await close()`. Raises AimlasyncError when no key is
-    found, ValueError for a base URL, key or header that cannot be sent safely.
+    `secret_headers` names others. `learned` is a small file of what was learned of limits: read now, written when the
+    client is closed. `cache` is a `Cache`, or the path or URL of a store of answers: equal requests are answered from
+    it (see `answer_cache`). Close it with `async with` or `await close()`. Raises AimlasyncError when no key is found,
+    ValueError for a base URL, key or header that cannot be sent safely.
     """
 
     @keyless
@@ -70,6 +74,8 @@ class AsyncClient(OpenAINames):
         max_wait: float | None = None,
         budget: Budget | None = None,
         hedge: Hedge | None = None,
+        learned: str | os.PathLike[str] | None = None,
+        cache: Cache | Store | str | os.PathLike[str] | None = None,
         organization: str | None = None,
         project: str | None = None,
         http_client: None = None,
@@ -92,9 +98,24 @@ class AsyncClient(OpenAINames):
             secrets=secrets,
         )
         self._secrets = secrets
+        self._learned = None if learned is None else os.fspath(learned)
+        if self._learned is not None:
+            balancer.load_learned(self._learned)
         hedging = None if hedge is None else Hedging(hedge)
+        answers = None
+        if cache is not None:
+            from aimlasync.client.answer_cache import answers_of
+
+            answers = answers_of(cache)
         self._pipeline = Pipeline(
-            balancer, transport=transport, proxy=proxy, budget=budget, hedging=hedging, validate=validate
+            balancer,
+            transport=transport,
+            proxy=proxy,
+            budget=budget,
+            hedging=hedging,
+            validate=validate,
+            answers=answers,
+            owns_cache=isinstance(cache, (str, os.PathLike)),
         )
         headers = ids_headers(organization, project, default_headers)
         self._set(_changed(_USUAL, timeout, retry, max_retries, headers, default_query))
@@ -167,6 +188,12 @@ class AsyncClient(OpenAINames):
     def budget(self, budget: Budget | None) -> None:
         self._pipeline.budget = budget
 
+    @property
+    def cache(self) -> Cache | None:
+        """The answers that are kept, None where none are; `cache.counts` says what it did."""
+        answers = self._pipeline.answers
+        return None if answers is None else answers.cache
+
     # From the first call to the end
 
     async def __aenter__(self) -> Self:
@@ -193,6 +220,8 @@ class AsyncClient(OpenAINames):
 
     async def close(self) -> None:
         """Close all connections; streams still open fail. Harmless more than once."""
+        if self._learned is not None and not self._pipeline.is_closed:
+            self.save_learned(self._learned)
         await self._pipeline.close()
 
     @property
@@ -245,6 +274,18 @@ class AsyncClient(OpenAINames):
         for upstream in self._pipeline.balancer.upstreams:
             waiting += upstream.limiter.waiting
         return waiting
+
+    def load_learned(self, path: str | os.PathLike[str]) -> None:
+        """Let models that were not asked yet start with the limits that `save_learned` wrote; no file is no start."""
+        self._pipeline.balancer.load_learned(os.fspath(path))
+
+    def save_learned(self, path: str | os.PathLike[str]) -> None:
+        """Write the limits that were learned and have held, by endpoint and model; nothing where there are none."""
+        self._pipeline.balancer.save_learned(os.fspath(path))
+
+    def takes_more(self, waiting: int) -> bool:
+        """Whether fewer than `waiting` calls wait at some model in use, so that more calls may keep it busier."""
+        return self.queued < waiting or self._pipeline.balancer.shortest_queues(self._pipeline.now()) < waiting
 
     def explain(self, of: object) -> str:
         """Say in one sentence where the time of a call went: queues, limits, pauses, failed attempts, backoff.

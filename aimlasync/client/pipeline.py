@@ -12,26 +12,28 @@ knows no HTTP (`transport`), no JSON (`chat`, `responses`) and no arithmetic (`a
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from aimlasync.client.attempt_bounds import within
 from aimlasync.client.balancer import Balancer
-from aimlasync.client.call import Attempt, Call, Settings, Target
+from aimlasync.client.call import Attempt, Call, Settings
 from aimlasync.client.deadlines import Deadlines
 from aimlasync.client.drain import drained
 from aimlasync.client.failures import heed, status_failure
 from aimlasync.client.observer import Observer
 from aimlasync.client.request_head import RequestIds, address, headers_of
-from aimlasync.client.retries import before_retry, reserve
 from aimlasync.config import CallOptions
 from aimlasync.cost.budget import Budget
 from aimlasync.endpoints.providers import Api
-from aimlasync.errors import AimlasyncError, APITimeoutError, BudgetExceededError, ClientClosedError
+from aimlasync.errors import AimlasyncError, BudgetExceededError, ClientClosedError
 from aimlasync.resilience.hedging import Hedging, race
-from aimlasync.transport.base import RawReply, Transport
+from aimlasync.transport import Transport, usual_transport
 from aimlasync.wire.base import Reply
+
+if TYPE_CHECKING:
+    from aimlasync.client.answer_cache import Answers
 
 T = TypeVar("T")
 
@@ -48,10 +50,12 @@ class Pipeline:
 
     __slots__ = (
         "_loop",
+        "_owns_cache",
         "_owns_transport",
         "_proxy",
         "_transport",
         "_validate",
+        "answers",
         "balancer",
         "budget",
         "deadlines",
@@ -70,9 +74,12 @@ class Pipeline:
         budget: Budget | None = None,
         hedging: Hedging | None = None,
         validate: bool = True,
+        answers: Answers | None = None,
+        owns_cache: bool = False,
     ) -> None:
         self.balancer = balancer
         self.budget = budget
+        self.answers = answers
         self.hedging = hedging
         self.observer: Observer | None = None
         self.is_closed = False
@@ -84,6 +91,7 @@ class Pipeline:
         self.deadlines: Deadlines
         self._transport = transport
         self._owns_transport = transport is None
+        self._owns_cache = owns_cache
         self._proxy = proxy
 
     def enter(self) -> tuple[asyncio.AbstractEventLoop, Transport]:
@@ -97,13 +105,18 @@ class Pipeline:
         elif self._loop is not loop:
             raise RuntimeError("this client belongs to another event loop; make one client per loop")
         if self._transport is None:
-            self._transport = _transport(self._proxy)
+            self._transport = usual_transport(self._proxy)
         return loop, self._transport
 
     def to(self, balancer: Balancer, transport: Transport) -> Pipeline:
-        """Return another way to send, with the same budget, hedging and observer."""
+        """Return another way to send, with the same budget, hedging, cache and observer."""
         other = Pipeline(
-            balancer, transport=transport, budget=self.budget, hedging=self.hedging, validate=self._validate
+            balancer,
+            transport=transport,
+            budget=self.budget,
+            hedging=self.hedging,
+            validate=self._validate,
+            answers=None if self.answers is None else self.answers.apart(),
         )
         other.observer = self.observer
         return other
@@ -118,11 +131,11 @@ class Pipeline:
             self.is_closed = True
             if self._owns_transport and self._transport is not None:
                 await self._transport.close()
+            if self._owns_cache and self.answers is not None:
+                await self.answers.cache.close()
         await self.balancer.close()
         if self.budget is not None:
             await self.budget.give_back()
-
-    # A call
 
     async def call(
         self,
@@ -164,20 +177,20 @@ class Pipeline:
             if (structured := options.get("structured")) is not None:
                 from aimlasync.client.answer_modes import answer_modes
 
-                call.modes = modes = answer_modes(
-                    self.balancer, api, body, info, structured, validate=self._validate, targets=call.targets
-                )
-            call.priority = options.get("priority", "interactive")
-            call.tenant, call.affinity = options.get("tenant"), options.get("affinity")
-            call.budget = options.get("budget", call.budget)
+                call.modes = modes = answer_modes(self.balancer, api, body, call, structured, validate=self._validate)
+            call.priority, call.tenant = options.get("priority", "interactive"), options.get("tenant")
+            call.affinity, call.budget = options.get("affinity"), options.get("budget", call.budget)
         if path is not None or settings.query or (options and options.get("extra_query")):
             address(call.targets, path, settings, options.get("extra_query"))
         if self.observer is not None:
-            endpoints = [target.upstream.endpoint for target in call.targets]
-            call.watch = self.observer.began(api, body, info, endpoints)
+            call.watch = self.observer.began(api, body, info, [each.upstream.endpoint for each in call.targets])
             call.headers.update(call.watch.headers)
         try:
-            answer = await self.run(call, receive, loop, transport)
+            if self.answers is None:
+                answer = await self.run(call, receive, loop, transport)
+            else:
+                run = partial(self.run, call, loop=loop, transport=transport)
+                answer = await self.answers.answer(api, call, options, receive, run)
         except BaseException as error:
             call.give_up(error)
             raise
@@ -192,14 +205,15 @@ class Pipeline:
         info, balancer = call.info, self.balancer
         error: AimlasyncError | None = None
         deadlines, deadline = self.deadlines, call.deadline
-        bound = None if deadline is None else deadlines.start(deadline)
-        is_late = False
+        bound, is_late = None if deadline is None else deadlines.start(deadline), False
         try:
             if call.budget is not None:
                 try:
                     call.reservation = call.reserve()
                 except BudgetExceededError:
                     # A shared budget may have more.
+                    from aimlasync.client.retries import reserve
+
                     with call.waits:
                         call.reservation = await reserve(call, call.budget)
             # A first attempt that need not wait for its turn is made in the instant in which the call was.
@@ -219,18 +233,15 @@ class Pipeline:
                             return await self._attempt(attempt, receive, transport)
                         whole = self._attempt(attempt, receive, transport)
                         return await within(seconds, whole, what="whole answer", phase="attempt", info=info)
-                    second = partial(self._second, attempt, receive, transport)
-                    return await race(
-                        self._attempt(attempt, receive, transport),
-                        second,
-                        delay=delay,
-                        after=deadlines.after,
-                        cancel=deadlines.cancel,
-                    )
+                    first, second = self._attempt, partial(self._second, attempt, receive, transport)
+                    return await race(first(attempt, receive, transport), second, delay=delay, timers=deadlines)
                 except AimlasyncError as failed:
                     error = failed
                 if call.waits.is_drained:
                     raise error.with_traceback(None)
+                # Loaded with the first failure.
+                from aimlasync.client.retries import before_retry
+
                 with call.waits:
                     await before_retry(call, attempt, error, loop)
         except asyncio.CancelledError:
@@ -242,25 +253,32 @@ class Pipeline:
                 deadlines.stop(bound)
         info.timing.total = loop.time() - call.started
         # Outside the `except`, so that nothing is chained to it.
-        before = f"; before that: {error.message}" if error is not None else ""
-        waited = f", waiting for {call.waits_for}" if call.waits_for is not None else ""
-        raise APITimeoutError(f"the call took longer than {call.bound} s{waited}{before}", phase="total", info=info)
+        raise call.too_late(error)
 
     async def _attempt(self, attempt: Attempt, receive: Receive[T], transport: Transport) -> T:
         """Make one attempt, and end it whichever way it goes."""
-        call, upstream, info = attempt.call, attempt.target.upstream, attempt.info
+        call, target, info = attempt.call, attempt.target, attempt.info
+        upstream = target.upstream
         info.endpoint, info.vendor = upstream.endpoint.name, upstream.endpoint.provider.name
         try:
             if upstream.endpoint.key_source is not None:
                 await upstream.renew_key()
-            sent = self.send(transport, call, attempt.target)
-            if (first := call.first_token) is not None:
+            sent = transport.send(
+                call.method,
+                target.url,
+                upstream.headers,
+                call.headers,
+                target.body,
+                connect=call.timeout.connect,
+                fresh=call.replaced,
+            )
+            if call.streams and (first := call.timeout.first_token) is not None:
                 sent = within(first, sent, what="event", phase="first_token", info=info)
             attempt.reply = reply = await sent
             now = attempt.permit.loop.time()
             info.timing.first_byte = now - attempt.started
             info.saw_headers(reply.status, reply.headers)
-            heed(upstream, reply, now)
+            heed(attempt.permit.lane, reply, now)
             if not 200 <= reply.status < 300 and reply.status != 304:
                 raise await status_failure(attempt, reply)
             return await receive(attempt)
@@ -279,27 +297,3 @@ class Pipeline:
     async def _second(self, first: Attempt, receive: Receive[T], transport: Transport) -> T:
         """Make a second attempt beside a slow first one. Raises OverloadedError where there is no room for it."""
         return await self._attempt(self.balancer.spare(first), receive, transport)
-
-    def send(self, transport: Transport, call: Call, target: Target) -> Coroutine[Any, Any, RawReply]:
-        """Send once; to be awaited."""
-        return transport.send(
-            call.method,
-            target.url,
-            target.upstream.headers,
-            call.headers,
-            target.body,
-            connect=call.timeout.connect,
-            fresh=call.replaced,
-        )
-
-
-# Loaded with the first call: together they take as long to load as the rest of the pipeline.
-def _transport(proxy: str | None) -> Transport:
-    if proxy is None:
-        from aimlasync.transport.connection_pool import LeanTransport
-
-        return LeanTransport()
-    # Proxies are aiohttp's business.
-    from aimlasync.transport.aiohttp_session import AiohttpTransport
-
-    return AiohttpTransport(proxy=proxy)

@@ -46,7 +46,8 @@ async def completion(attempt: Attempt) -> ChatCompletion:
         else:
             if reply.error is None and reply.choices and _is_said(reply.choices[0]):
                 reply.__dict__["info"] = attempt.info
-                attempt.charge(reply.meta)
+                if reply.meta is not None:
+                    attempt.charge(reply.meta)
                 attempt.succeed(reply.usage)
                 return reply
         body = ReadBody(attempt.response, raw)

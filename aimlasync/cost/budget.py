@@ -48,7 +48,7 @@ def output_cap(body: Mapping[str, Any]) -> int | None:
     return None
 
 
-class Reservation(msgspec.Struct, eq=False):
+class Reservation(msgspec.Struct, eq=False, gc=False):
     """What one attempt may cost, held until it is settled or released."""
 
     model: str

@@ -40,6 +40,12 @@ class Secrets:
         more = secrets_in(headers, self.named)
         return self if self._values.issuperset(more) else Secrets([*self._values, *more], named=self.named)
 
+    def with_values(self, values: Iterable[str]) -> Secrets:
+        """Return these keys and `values`."""
+        return (
+            self if self._values.issuperset(more := set(values)) else Secrets([*self._values, *more], named=self.named)
+        )
+
     def cut_from(self, data: bytes) -> bytes:
         """Return `data` with a mark in place of each key; `data` itself where there is none."""
         return self._prepared().cut_from(data)

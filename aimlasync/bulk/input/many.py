@@ -17,6 +17,7 @@ from contextlib import closing
 from itertools import islice
 
 from aimlasync.bulk.input.formats import format_of_path
+from aimlasync.bulk.input.remote import is_remote, paths_at, stamp_of
 from aimlasync.bulk.input.rows import AS_FOUND, Format, InputError, NoRowsError, Reading, Row
 from aimlasync.bulk.input.source import Source, Survey, open_source
 
@@ -34,6 +35,8 @@ def open_files(names: Sequence[str], format: Format | None = None, *, reading: R
 
 def _paths(name: str) -> list[str]:
     """Return the files that a name means, in the order of their names."""
+    if is_remote(name):
+        return paths_at(name)
     if os.path.isdir(name):
         found: list[str] = []
         for folder, folders, files in os.walk(name):
@@ -54,6 +57,10 @@ def _paths(name: str) -> list[str]:
     if not os.path.exists(name):
         raise InputError(name, "no such file; check the name")
     return [name]
+
+
+def _stamp(found: os.stat_result) -> tuple[int, int]:
+    return found.st_size, found.st_mtime_ns
 
 
 class ManyFiles(Source):
@@ -115,9 +122,12 @@ class ManyFiles(Source):
         return Survey(count, self.digest(), stamp)
 
     def digest(self) -> str:
-        """Return a digest of the digests of the files, in their order."""
+        """Return a digest of the digests of the files, in their order; of files elsewhere, of their stamps."""
         whole = hashlib.sha256()
         for path in self._files:
+            if is_remote(path):
+                whole.update(repr(stamp_of(path)).encode())
+                continue
             with closing(self._opened(path)) as part:
                 whole.update(part.digest().encode())
         return whole.hexdigest()
@@ -127,10 +137,10 @@ class ManyFiles(Source):
         size = times = 0
         for path in self._files:
             try:
-                found = os.stat(path)
+                found = stamp_of(path) if is_remote(path) else _stamp(os.stat(path))
             except OSError:
                 raise InputError(path, "is gone; the same command again takes the files that are there") from None
-            size, times = size + found.st_size, times + found.st_mtime_ns
+            size, times = size + found[0], times + found[1]
         return size, times
 
     def same_file(self, path: str) -> bool:
@@ -138,7 +148,7 @@ class ManyFiles(Source):
         real = os.path.realpath(path)
         if any(os.path.commonpath([folder, real]) == folder for folder in self._folders):
             return True
-        return os.path.exists(real) and any(os.path.samefile(real, file) for file in self._files)
+        return os.path.exists(real) and any(os.path.samefile(real, file) for file in self._files if not is_remote(file))
 
     def close(self) -> None:
         """Do nothing: each file is closed when it is read."""

@@ -67,7 +67,7 @@ class LocalRunner:
     async def run(self, job: Job, seen: Seen) -> None:
         """Ask about the pending rows of `job`."""
         rows, options, totals, ending = job.rows, job.options, job.totals, job.ending
-        task, caps, loop = rows.task, options.caps, asyncio.get_running_loop()
+        task, caps, prices, loop = rows.task, options.caps, options.caps.prices, asyncio.get_running_loop()
         client = self._sending = _copy(self._client, options)
         budget = caps.budget(totals.capped) if self._budget is None else self._budget
         calls = self._calls = ClientAnswerer(client, task.read, retry_invalid=options.retry_invalid, budget=budget)
@@ -89,8 +89,8 @@ class LocalRunner:
             # A result with the reply of an earlier call counts, because that was paid for.
             if fatal is None or result.reply is not None:
                 record = record_of(result)
-                if record.info is not None:
-                    complete(record.info, result, caps.prices)
+                if (facts := record.info) is not None and (facts.tokens_in is None or prices):
+                    complete(facts, result, prices)
                 totals.add_result(result, record, is_read=is_read)
                 rows.write(result, record)
                 seen(result, record)
@@ -134,7 +134,7 @@ class LocalRunner:
             pending,
             do,
             workers=options.workers,
-            may_take=lambda: client.queued < MAX_WAITING and not rules.is_waiting,
+            may_take=lambda: client.takes_more(MAX_WAITING) and not rules.is_waiting,
             # No iteration, which could be cancelled between a result and its line in the journal.
             on_result=take,
         )
@@ -171,7 +171,8 @@ class LocalRunner:
             in_flight = 0 if pool is None else pool.in_flight
         else:
             in_flight = sum(endpoint.in_flight for endpoint in endpoints)
-        return Activity(in_flight=in_flight, limits=() if held is None else (held,))
+        learned = tuple(model.learned for each in client.statistics() for model in each.models if model.learned)
+        return Activity(in_flight=in_flight, limits=() if held is None else (held,), learned=learned)
 
     def stop(self) -> None:
         """Take no further rows and send nothing more; calls in flight finish."""
