@@ -70,7 +70,7 @@ class Knee:
         self._waited += 1
         value = self.value
         if self._mode == "grow":
-            most = max(FEW, self._ahead * self._start) if self._base is None else self._ahead * self._base[0]
+            most = self._ahead * (max(FEW / 2, self._start) if self._base is None else max(self._base[0], self._start))
             if 2 * in_flight >= value and value < most:
                 self.value = min(value + 1.0, MAX)
         elif in_flight + 1 > value:
@@ -153,7 +153,7 @@ class Knee:
         self._stay()
 
     def _stay(self) -> None:
-        self._mode, self._ahead = "rest", _AHEAD
+        self._mode, self._ahead, self._start = "rest", _AHEAD, 1.0
         self._waited = self._held = self._followed = self._to_send = 0
 
     def refused(self, in_flight: int) -> None:
