@@ -1,4 +1,4 @@
-"""Time of `import aimlasync` against importing its four dependencies alone.
+"""Time of `import aimlasync`, alone and with a client made, against importing its four dependencies.
 
     python benchmarks/imports.py [--rounds 15]
 
@@ -19,6 +19,7 @@ TIMED = "import time; a = time.process_time(); {}; print(time.process_time() - a
 STATEMENTS = {
     "aiohttp, msgspec, anyio, aiolimiter": "import aiohttp, msgspec, anyio, aiolimiter",
     "aimlasync": "import aimlasync",
+    "aimlasync, and a client": 'import aimlasync; aimlasync.AsyncClient("key", "http://localhost")',
     "openai": "import openai",
 }
 

@@ -50,9 +50,9 @@ class Pipeline:
 
     __slots__ = (
         "_loop",
+        "_make_transport",
         "_owns_cache",
         "_owns_transport",
-        "_proxy",
         "_transport",
         "_validate",
         "answers",
@@ -85,14 +85,14 @@ class Pipeline:
         self.is_closed = False
         self._validate = validate
         self.ids = RequestIds()
-        # Loop, deadlines and transport belong together, and begin with the first call. A transport that the user gave
-        # stays the user's to close.
+        # Loop, deadlines and transport begin with the first call. A transport that was given is its giver's to close.
         self._loop: asyncio.AbstractEventLoop | None = None
         self.deadlines: Deadlines
         self._transport = transport
         self._owns_transport = transport is None
         self._owns_cache = owns_cache
-        self._proxy = proxy
+        # Loaded now: with the first call, it would stop the loop for a tenth of a second.
+        self._make_transport = usual_transport(proxy) if transport is None else lambda: transport
 
     def enter(self) -> tuple[asyncio.AbstractEventLoop, Transport]:
         """Return the loop and the transport. Raises ClientClosedError when closed, RuntimeError in another loop."""
@@ -105,7 +105,7 @@ class Pipeline:
         elif self._loop is not loop:
             raise RuntimeError("this client belongs to another event loop; make one client per loop")
         if self._transport is None:
-            self._transport = usual_transport(self._proxy)
+            self._transport = self._make_transport()
         return loop, self._transport
 
     def to(self, balancer: Balancer, transport: Transport) -> Pipeline:

@@ -1,6 +1,6 @@
 """Transports: they send the bytes of an attempt, and are the only part of the client that knows aiohttp.
 
-It may import `headers` and `errors`. The transports are loaded with the first call, or the first use of their names.
+It may import `headers` and `errors`. The transports are loaded with the first client, or the first use of their names.
 Code that sends requests in another way (a recording, a test) gives the client a `Transport` of its own.
 
     base             the interface of a transport, and what all of them share
@@ -12,6 +12,8 @@ Code that sends requests in another way (a recording, a test) gives the client a
     over_httpx       a transport over an httpx client, for `openai`
 """
 
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from aimlasync.transport.base import RawReply, StaleConnectionError, Transport
@@ -23,15 +25,15 @@ if TYPE_CHECKING:
 __all__ = ["AiohttpTransport", "LeanTransport", "RawReply", "StaleConnectionError", "Transport", "usual_transport"]
 
 
-def usual_transport(proxy: str | None) -> Transport:
-    """Return the transport of a client that was given none; proxies are aiohttp's business."""
+def usual_transport(proxy: str | None) -> Callable[[], Transport]:
+    """Load the transport of a client that was given none, and return what makes it; proxies are aiohttp's business."""
     if proxy is None:
         from aimlasync.transport.connection_pool import LeanTransport
 
-        return LeanTransport()
+        return LeanTransport
     from aimlasync.transport.aiohttp_session import AiohttpTransport
 
-    return AiohttpTransport(proxy=proxy)
+    return partial(AiohttpTransport, proxy=proxy)
 
 
 def __getattr__(name: str) -> Any:
