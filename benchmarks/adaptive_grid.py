@@ -2,7 +2,7 @@
 
     python benchmarks/adaptive_grid.py [--seeds 31,32] [--groups queue,batch] [--cells] [--without] [--ramp]
 
-Method: a closed loop of callers asks a server in virtual time (`tests/support/unknown_servers.py`), one server after the
+Method: a closed loop of callers asks a server in virtual time (`tests/support/unknown_servers.py`), one after the
 other of 204 (`tests/support/grid.py`). Goodput is a share of what the best fixed setting gets, refused a share of the
 attempts. The knee is the number in flight at which a queue is just busy. `--cells` prints each server; `--without`
 changes each constant of the law in turn and prints what breaks; `--ramp` prints how long it takes to reach 95 % of
