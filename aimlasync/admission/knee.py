@@ -79,7 +79,7 @@ class Knee:
                 self._has_held(may_probe)
         if self._followed:
             self._follows(now, in_flight, started, beside)
-        elif self._mode == "grow" and self._base is not None and in_flight >= _AHEAD * self._base[0]:
+        elif self._mode == "grow" and self._base is not None and in_flight + 1 > _AHEAD * self._base[0]:
             self._follow()
 
     def _has_held(self, may_probe: bool) -> None:
