@@ -1,13 +1,13 @@
 """An agent with two tools, told as it happens: the model looks things up until it can answer.
 
-With AIML_API_KEY or BYTESPIKE_API_KEY set, this talks to the vendor; `aimlasync simulate` prints what to set without
-one.
+With AIML_API_KEY or BYTESPIKE_API_KEY set, this talks to the vendor; without a key the built-in simulator answers.
 """
 
 import os
 from typing import Annotated, Literal
 
 from aimlasync import AsyncClient, agents, run
+from aimlasync.simulator import stand_in
 
 MODEL = os.environ.get("MODEL", "openai/gpt-5-nano-2025-08-07")
 ORDERS = {17: "42 mugs, shipped on Monday", 18: "a lamp, waiting for payment"}
@@ -42,4 +42,5 @@ async def main() -> None:
         print(f"\n{done.turns} turns, {done.usage.total_tokens} tokens, {done.usage.cost_usd} USD")
 
 
-run(main())
+with stand_in():
+    run(main())

@@ -3,7 +3,8 @@
     GATEWAY_TENANTS='{"key-of-team-a": 5.0, "key-of-team-b": 0.5}' python examples/gateway.py
 
 Any client in any language uses it with base_url http://127.0.0.1:8000/v1 and a tenant's key; budgets are in US dollars.
-Bodies and answers pass as they are. The vendors' keys are those of AIML_API_KEY and BYTESPIKE_API_KEY.
+Bodies and answers pass as they are. The vendors' keys are those of AIML_API_KEY and
+BYTESPIKE_API_KEY; without one the built-in simulator answers.
 """
 
 import json
@@ -15,6 +16,7 @@ from aiohttp import web
 from aimlasync import AimlasyncError, AsyncClient, Budget, BudgetExceededError, Endpoint
 from aimlasync.aiohttp_web import client_of, setup
 from aimlasync.relay import Failure, failed, failure
+from aimlasync.simulator import stand_in
 
 TENANTS = {
     sha256(key.encode()).digest(): (f"tenant-{number}", Budget(usd))
@@ -76,4 +78,5 @@ if __name__ == "__main__":
     setup(app, client)
     app.router.add_route("*", "/v1/{path:.+}", handle)
     # With handler_cancellation, a client that hangs up cancels its call.
-    web.run_app(app, host="127.0.0.1", port=int(os.environ.get("PORT", "8000")), handler_cancellation=True)
+    with stand_in():
+        web.run_app(app, host="127.0.0.1", port=int(os.environ.get("PORT", "8000")), handler_cancellation=True)

@@ -1,4 +1,7 @@
-"""A nano model as judge over many answers, and how far it agrees with people and with a larger judge."""
+"""A nano model as judge over many answers, and how far it agrees with people and with a larger judge.
+
+With AIML_API_KEY or BYTESPIKE_API_KEY set, this talks to the vendor; without a key the built-in simulator answers.
+"""
 
 import asyncio
 import os
@@ -8,6 +11,7 @@ from typing import Literal
 import msgspec
 
 from aimlasync import AnswerError, AsyncClient, run
+from aimlasync.simulator import stand_in
 
 JUDGES = [
     os.environ.get("MODEL", "openai/gpt-5-nano-2025-08-07"),
@@ -75,4 +79,5 @@ async def main() -> None:
     print(f"judge and larger judge: {agreement(*labels)}")
 
 
-run(main())
+with stand_in():
+    run(main())

@@ -1,4 +1,7 @@
-"""Many texts at once: labels as they come, and a job that can be interrupted and gone on with."""
+"""Many texts at once: labels as they come, and a job that can be interrupted and gone on with.
+
+With AIML_API_KEY or BYTESPIKE_API_KEY set, this talks to the vendor; without a key the built-in simulator answers.
+"""
 
 import csv
 import os
@@ -6,6 +9,7 @@ import tempfile
 from pathlib import Path
 
 from aimlasync import AsyncClient, bulk, run
+from aimlasync.simulator import stand_in
 
 MODEL = os.environ.get("MODEL", "openai/gpt-5-nano-2025-08-07")
 TICKETS = Path(__file__).with_name("tickets.csv")
@@ -30,4 +34,5 @@ async def main() -> None:
         print(f"{summary.totals.ok} of {summary.total} rows in {summary.journal}, {summary.left} left")
 
 
-run(main())
+with stand_in():
+    run(main())

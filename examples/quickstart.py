@@ -1,12 +1,12 @@
 """One chat call and one responses call.
 
-With AIML_API_KEY or BYTESPIKE_API_KEY set, this talks to the vendor; `aimlasync simulate` prints what to set without
-one.
+With AIML_API_KEY or BYTESPIKE_API_KEY set, this talks to the vendor; without a key the built-in simulator answers.
 """
 
 import os
 
 from aimlasync import AsyncClient, run
+from aimlasync.simulator import stand_in
 
 MODEL = os.environ.get("MODEL", "openai/gpt-5-nano-2025-08-07")
 
@@ -23,4 +23,5 @@ async def main() -> None:
         print(response.output_text)
 
 
-run(main())
+with stand_in():
+    run(main())

@@ -1,4 +1,7 @@
-"""A chain of two models: a nano model routes each message to a team, a larger one answers for that team."""
+"""A chain of two models: a nano model routes each message to a team, a larger one answers for that team.
+
+With AIML_API_KEY or BYTESPIKE_API_KEY set, this talks to the vendor; without a key the built-in simulator answers.
+"""
 
 import asyncio
 import os
@@ -7,6 +10,7 @@ from typing import Literal
 import msgspec
 
 from aimlasync import AsyncClient, run
+from aimlasync.simulator import stand_in
 
 ROUTER = os.environ.get("MODEL", "openai/gpt-5-nano-2025-08-07")
 ANSWERER = os.environ.get("ANSWER_MODEL", "openai/gpt-5-mini-2025-08-07")
@@ -57,4 +61,5 @@ async def main() -> None:
         print(f"{name}: {sum(known):.6f} USD" if len(known) == len(spent) else f"{name}: cost unknown")
 
 
-run(main())
+with stand_in():
+    run(main())

@@ -1,8 +1,12 @@
-"""A streamed answer, printed as it arrives, and the whole of it afterwards."""
+"""A streamed answer, printed as it arrives, and the whole of it afterwards.
+
+With AIML_API_KEY or BYTESPIKE_API_KEY set, this talks to the vendor; without a key the built-in simulator answers.
+"""
 
 import os
 
 from aimlasync import AsyncClient, TruncatedStreamError, run
+from aimlasync.simulator import stand_in
 
 MODEL = os.environ.get("MODEL", "openai/gpt-5-nano-2025-08-07")
 
@@ -23,4 +27,5 @@ async def main() -> None:
         print(f"\n[{whole.choices[0].finish_reason}, {whole.usage}, {whole.info.cost_usd} USD]")
 
 
-run(main())
+with stand_in():
+    run(main())

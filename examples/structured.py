@@ -1,4 +1,7 @@
-"""Answers as types: a label from an Enum, and a record, many at once."""
+"""Answers as types: a label from an Enum, and a record, many at once.
+
+With AIML_API_KEY or BYTESPIKE_API_KEY set, this talks to the vendor; without a key the built-in simulator answers.
+"""
 
 import asyncio
 import enum
@@ -7,6 +10,7 @@ import os
 import msgspec
 
 from aimlasync import AnswerError, AsyncClient, run
+from aimlasync.simulator import stand_in
 
 MODEL = os.environ.get("MODEL", "openai/gpt-5-nano-2025-08-07")
 
@@ -53,4 +57,5 @@ async def main() -> None:
         print(reply.parsed)
 
 
-run(main())
+with stand_in():
+    run(main())

@@ -56,7 +56,7 @@ MESSAGES = "messages"
 @click.option(
     "-o", "--output", metavar="PATH", default="-", help="The journal (.jsonl), or a table (.csv, .xlsx, .parquet, ...)."
 )
-@click.option("--format", "format_", type=FORMATS, help="Of FILE; else by its name and content.")
+@click.option("--format", "format_", type=FORMATS, help="The format of FILE; by default it is detected.")
 @click.option(
     "--prompt",
     metavar="TEMPLATE",

@@ -78,7 +78,7 @@ _UNASKED = "no AIML_API_KEY or BYTESPIKE_API_KEY: answers come from the built-in
 @click.option(
     "-o", "--output", metavar="PATH", default="-", help="A table, by extension .csv, .xlsx, ...; makes a run resumable."
 )
-@click.option("--format", "format_", type=FORMATS, help="Of FILE; else by its name and content.")
+@click.option("--format", "format_", type=FORMATS, help="The format of FILE; by default it is detected.")
 @click.option("--label-column", metavar="NAME", default="label", show_default=True, help="The column to add.")
 @excel_option
 @click.option("--gold", metavar="COLUMN", help="The right labels: prints accuracy, F1, confusion.")

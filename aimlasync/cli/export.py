@@ -28,13 +28,13 @@ _RESULTS = ", ".join(RESULTS)
 @click.option(
     "-o", "--output", metavar="PATH", default="-", help="A table, by extension .csv, .xlsx, .parquet, ...; - is stdout."
 )
-@click.option("--format", "format_", type=FORMATS, help="Of the output.")
+@click.option("--format", "format_", type=FORMATS, help="The format of the output; by default from its name.")
 @click.option(
     "--input", "input_", metavar="FILE", help="The rows that were asked about: their columns and their order."
 )
-@click.option("--id", "id_", metavar="COLUMN", help="Of FILE: names the rows; by default as the job was told.")
+@click.option("--id", "id_", metavar="COLUMN", help="The column of FILE that names the rows; by default the job's.")
 @click.option("--columns", metavar="A,B,C", help="What to write, in this order.")
-@click.option("--gold", metavar="COLUMN", help="Of FILE: the right labels, for the column `correct`.")
+@click.option("--gold", metavar="COLUMN", help="The column of FILE with the right labels, for the column `correct`.")
 @click.option("--only-done", is_flag=True, help="Leave out rows that were not asked about.")
 @excel_option
 @reading_options

@@ -42,7 +42,7 @@ def _delimiter(context: click.Context, option: click.Parameter, value: str | Non
     return delimiter
 
 
-excel_option = click.option("--excel", is_flag=True, help="CSV for spreadsheets: marked as UTF-8, no cell runs.")
+excel_option = click.option("--excel", is_flag=True, help="CSV for spreadsheets: a byte order mark, and no formulas.")
 """For commands that write tables."""
 
 image_option = click.option(
@@ -52,14 +52,14 @@ image_option = click.option(
 
 reading_options = with_options(
     [
-        click.option("--encoding", metavar="NAME", help="Of text that is not UTF-8, such as cp1252 or utf-16."),
+        click.option("--encoding", metavar="NAME", help="The encoding of text that is not UTF-8, such as cp1252."),
         click.option(
-            "--delimiter", metavar="CHAR", callback=_delimiter, help="Of CSV: a character, or tab; else it is found."
+            "--delimiter", metavar="CHAR", callback=_delimiter, help="The delimiter of CSV; by default it is detected."
         ),
         click.option(
             "--header/--no-header", default=None, help="The first line names the columns, or they are 1, 2, 3."
         ),
-        click.option("--sheet", metavar="NAME", help="Of a workbook: a name, or a number from 1."),
+        click.option("--sheet", metavar="NAME", help="The sheet of a workbook: its name, or its number from 1."),
     ],
     "reading",
     Reading,

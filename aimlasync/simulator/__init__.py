@@ -23,6 +23,7 @@ A script, which has the model's turns in order, tests an agent loop::
     lookups    requests that call no model: catalogue, balance, health
     server     `Simulator`: the socket, routes and keys
     thread     `serve_in_thread`: a simulator in a thread of its own
+    stand_in   `stand_in`: the simulator answers where no key is set
 """
 
 from aimlasync.simulator.faults import Fault
@@ -32,6 +33,7 @@ from aimlasync.simulator.limits import SlidingWindow
 from aimlasync.simulator.model.answers import Answer
 from aimlasync.simulator.model.scripts import Script, Turn
 from aimlasync.simulator.server import Simulator
+from aimlasync.simulator.stand_in import stand_in
 from aimlasync.simulator.thread import serve_in_thread
 from aimlasync.simulator.vendor.conversation import Call, Result
 from aimlasync.simulator.vendor.request import SimRequest, Tool
@@ -53,4 +55,5 @@ __all__ = [
     "Tool",
     "Turn",
     "serve_in_thread",
+    "stand_in",
 ]

@@ -15,12 +15,11 @@ import json
 import os
 import re
 import secrets
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from aimlasync import AsyncClient, Endpoint, agents
-from aimlasync.simulator import Answer, Call, Latency, SimRequest, serve_in_thread
+from aimlasync import AsyncClient, agents
+from aimlasync.simulator import Answer, Call, Latency, SimRequest, stand_in
 
 try:
     import uvicorn
@@ -210,12 +209,7 @@ def main() -> None:
     keys = [name for name in names if os.environ.get(name, "").strip()]
     model = "gpt-5-nano" if keys == ["BYTESPIKE_API_KEY"] else MODEL
     options: dict[str, Any] = {"model": os.environ.get("MODEL", model)}
-    with ExitStack() as stack:
-        if not keys:
-            print("Neither AIML_API_KEY nor BYTESPIKE_API_KEY is set: the simulator answers.", flush=True)
-            latency = Latency.of(ttft=0.5, tokens_per_second=60)
-            simulator = stack.enter_context(serve_in_thread(latency=latency, answer=simulated))
-            options["endpoints"] = [Endpoint.aimlapi(api_key="simulated", base_url=simulator.base_url)]
+    with stand_in(latency=Latency.of(ttft=0.5, tokens_per_second=60), answer=simulated):
         uvicorn.run(make_app(**options), port=port, access_log=False, ws="none")
 
 

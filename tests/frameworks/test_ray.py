@@ -9,6 +9,7 @@ import asyncio
 import json
 import os
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,6 +26,7 @@ ray = pytest.importorskip("ray", reason="pip install 'aimlasync[ray]' runs these
 
 import pyarrow.parquet  # noqa: E402
 from ray.cluster_utils import Cluster as Machines  # noqa: E402
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy  # noqa: E402
 
 from aimlasync import AsyncClient, bulk  # noqa: E402
 from aimlasync.bulk import BatchChat, DirectoryStore, OverwriteError  # noqa: E402
@@ -42,7 +44,7 @@ from aimlasync.ray import (  # noqa: E402
     shared_quota,
     write_dataset,
 )
-from aimlasync.simulator import Latency, Simulator, serve_in_thread  # noqa: E402
+from aimlasync.simulator import Fault, Latency, SimRequest, Simulator, serve_in_thread  # noqa: E402
 
 # Ray leaves sockets and files of its own to the collector, and some of its own calls are deprecated.
 pytestmark = [
@@ -82,10 +84,10 @@ def machines(sim: Simulator) -> Iterator[Any]:
 
 
 @contextmanager
-def settings(sim: Simulator) -> Iterator[None]:
+def settings(sim: Simulator, key: str = KEY) -> Iterator[None]:
     """Nodes keep the environment that they are started with, and `no_vendor` has taken the keys out of it."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AIML_API_KEY", KEY)
+        patch.setenv("AIML_API_KEY", key)
         patch.setenv("AIML_API_URL", sim.base_url)
         yield
 
@@ -110,36 +112,61 @@ def held_by(store: Path) -> set[str]:
 
 
 class Victim:
-    """Another node, taken away without a word when a third of the rows are answered; `held` is what the store had."""
+    """Another node, taken away without a word while its processes certainly have batches at work.
+
+    Nobody answers a fifth of the calls of its processes, so that none of their batches ends before the node does. It is
+    taken away when one such call waits and the store has answers; `held` is what it had, `asked` what the node had
+    asked for.
+    """
+
+    KEY = "key-of-the-victim"
 
     def __init__(self, machines: Any, sim: Simulator, store: Path) -> None:
         self.machines, self.sim, self.store = machines, sim, store
         self.held: set[str] = set()
+        self.asked: set[str] = set()
+        # Any batch has a multiple of 5: its rows are 16 in a row, or every twelfth.
+        self.stall = Fault("stall", match=lambda request: self.is_caller(request) and number_of(request.body) % 5 == 0)
         self.over = threading.Event()
         self.thread = threading.Thread(target=self.run)
 
+    def is_caller(self, request: SimRequest) -> bool:
+        if request.headers["Authorization"] != f"Bearer {self.KEY}":
+            return False
+        self.asked.add(f"r{number_of(request.body)}")
+        return True
+
     def run(self) -> None:
-        while len(self.sim.ledger) <= ROWS // 3:
+        deadline = time.monotonic() + 120
+        while not (self.stall.hits and self.held) and time.monotonic() < deadline:
             if self.over.wait(0.02):
                 return
-        self.held = held_by(self.store)
+            self.held = held_by(self.store)
         self.machines.remove_node(self.node, allow_graceful=False)
 
     def __enter__(self) -> Victim:
-        with settings(self.sim):
+        with settings(self.sim, self.KEY):
             self.node = self.machines.add_node(**NODE)
+        self.sim.faults.append(self.stall)
         self.thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self.over.set()
         self.thread.join()
+        self.sim.faults.remove(self.stall)
+        # The next test must not find a node that is dead and not missed yet.
+        self.machines.wait_for_nodes(timeout=120)
+
+
+def number_of(body: dict[str, Any]) -> int:
+    """The number of the row that a request asks about: the text begins with it."""
+    return int(body["messages"][-1]["content"].partition(":")[0])
 
 
 def calls(sim: Simulator) -> Counter[str]:
-    """Calls by row: the text begins with its number."""
-    bodies = [attempt.body for attempt in sim.ledger if attempt.body is not None]
-    return Counter("r" + body["messages"][-1]["content"].partition(":")[0] for body in bodies)
+    """Calls by row."""
+    return Counter(f"r{number_of(attempt.body)}" for attempt in sim.ledger if attempt.body is not None)
 
 
 def test_a_dataset_loses_no_row_to_a_dead_node_and_pays_for_none_that_the_store_held(
@@ -156,9 +183,10 @@ def test_a_dataset_loses_no_row_to_a_dead_node_and_pays_for_none_that_the_store_
             model=MODEL,
             id_column="id",
             batch_size=BATCH,
-            workers=2,
+            workers=1,
             store=DirectoryStore(store),
-            remote={"scheduling_strategy": "SPREAD"},
+            # On the node that will die, and after that anywhere.
+            remote={"scheduling_strategy": NodeAffinitySchedulingStrategy(victim.node.node_id, soft=True)},
         )
         write_dataset(labelled, str(tmp_path / "out"))
     with pytest.raises(OverwriteError, match="more beside them would make rows twice"):
@@ -170,6 +198,7 @@ def test_a_dataset_loses_no_row_to_a_dead_node_and_pays_for_none_that_the_store_
     assert made.total() - ROWS <= BATCH * AT_ONCE
     assert victim.held
     assert {made[row] for row in victim.held} == {1}
+    assert {row for row, times in made.items() if times > 1} <= victim.asked
     assert held_by(store) == {f"r{n}" for n in range(ROWS)}
 
 
@@ -180,6 +209,8 @@ def test_a_job_goes_on_when_a_node_dies_and_its_journal_is_whole(machines: Any, 
 
     async def job() -> bulk.Summary:
         async with AsyncClient(api_key=KEY, base_url=sim.base_url) as client, Cluster(chat, processes=4) as cluster:
+            # Two processes on each node: each has a processor to itself.
+            await cluster.ready()
             summary = await bulk.run(client, path, out, task=chat.task, answerer=cluster)
             assert cluster.lost
             return summary
@@ -194,6 +225,7 @@ def test_a_job_goes_on_when_a_node_dies_and_its_journal_is_whole(machines: Any, 
     assert made.total() - ROWS <= 2 * WORKERS
     assert victim.held
     assert {made[row] for row in victim.held} == {1}
+    assert {row for row, times in made.items() if times > 1} <= victim.asked
     assert collect(str(out)).ok == ROWS
 
 

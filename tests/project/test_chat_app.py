@@ -768,7 +768,7 @@ def test_one_command_serves_the_page_with_a_key_and_without(vendor: Any) -> None
         said, answer = run_command(environment)
         if vendor is not None:
             assert len(simulator.ledger) == 1
-    assert ("the simulator answers" in said) == (vendor is None)
+    assert ("the built-in simulator answers" in said) == (vendor is None)
     assert "Traceback" not in said
     assert "event: done" in answer
 

@@ -1,4 +1,4 @@
-"""The examples run as they are, against the simulator."""
+"""The examples run as they are: on the simulator where no key is set."""
 
 from __future__ import annotations
 
@@ -16,6 +16,17 @@ from aimlasync.simulator import serve_in_thread
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
+def example(name: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-W", "error", EXAMPLES / name],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
 @pytest.mark.parametrize(
     ("name", "words"),
     [
@@ -31,21 +42,19 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
         ("structured.py", ["Team.BILLING", "Team.SUPPORT", "Team.SALES"]),
     ],
 )
-def test_an_example_runs_and_prints(name: str, words: list[str]) -> None:
-    with serve_in_thread() as simulator:
-        environment = {**os.environ, "AIML_API_KEY": "test", "AIML_API_URL": simulator.base_url}
-        done = subprocess.run(
-            [sys.executable, "-W", "error", EXAMPLES / name],
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-    assert done.stderr == ""
+def test_an_example_runs_on_the_simulator_and_says_so(name: str, words: list[str]) -> None:
+    done = example(name)
+    assert done.stderr == "no AIML_API_KEY or BYTESPIKE_API_KEY: the built-in simulator answers\n"
     assert done.returncode == 0
     for word in words:
         assert word in done.stdout
+
+
+def test_an_example_talks_to_the_vendor_where_a_key_is_set() -> None:
+    with serve_in_thread() as simulator:
+        done = example("quickstart.py", AIML_API_KEY="test", AIML_API_URL=simulator.base_url)
+        assert len(simulator.ledger) == 2
+    assert (done.stderr, done.returncode) == ("", 0)
 
 
 def test_the_tickets_are_many_and_different() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import os
 import re
 import shlex
@@ -16,6 +17,7 @@ from typing import Any
 import click
 import pytest
 
+from aimlasync import AsyncClient, Budget, Endpoint, Hedge, Limits, Retry, Timeout
 from aimlasync.cli import cli
 from aimlasync.simulator import Simulator, serve_in_thread
 from tests.project.test_layers import FLOOR
@@ -54,7 +56,7 @@ def commands() -> list[str]:
 
 
 def test_the_readme_opens_with_one_sentence_three_numbers_and_two_commands() -> None:
-    opening, commands_section = README.read_text(encoding="utf-8").split("## ")[:2]
+    opening, commands_section = prose_of("README.md").split("## ")[:2]
     lines = [line for line in opening.splitlines() if line]
     assert lines[0] == "# aimlasync"
     assert not lines[1].startswith(("*", "#"))
@@ -96,7 +98,7 @@ def test_the_second_command_is_the_one_that_runs_this() -> None:
 
 def test_every_extra_of_users_is_on_the_front_page_and_no_page_names_another() -> None:
     extras = tomllib.loads(text_of("pyproject.toml"))["project"]["optional-dependencies"]
-    of_users = set(extras) - {"test", "bench", "peers", "frameworks"}
+    of_users = set(extras) - {"test", "bench", "peers", "frameworks", "docs"}
     table = text_of("README.md").partition("| extra |")[2].partition("\n\n")[0]
     assert of_users <= set(_CODE.findall(table))
     for name in NAMES:
@@ -216,7 +218,39 @@ async def test_the_web_app_of_a_page_serves(name: str, simulator: Simulator, mon
     assert set(events) == {"message", "done"}
 
 
+_ITEM = re.compile(r"^ *(?:[*#-]|\d+\.) ", re.MULTILINE)
+_CELL = re.compile(r"(?<!\\)\||\n(?=\|)")
+
+
+def sentences(name: str) -> Iterator[str]:
+    """The sentences of a page: of its paragraphs, the items of its lists and the cells of its tables."""
+    for block in re.split(r"\n\s*\n", re.sub(r"\]\([^)]*\)", "]", prose_of(name))):
+        parts = _CELL.split(block) if block.startswith("|") else _ITEM.split(block)
+        for part in parts:
+            yield from re.split(r"(?<=[.!?:;])\s+", part)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_sentence_has_more_than_thirty_words(name: str) -> None:
+    assert [one for one in sentences(name) if len(re.findall(r"\S*\w\S*", one)) > 30] == []
+
+
 # The guide
+
+
+def options_of(taker: Any) -> dict[str, str]:
+    """Option -> default, as the guide writes them."""
+    parameters = inspect.signature(taker).parameters.values()
+    return {
+        each.name: "required" if each.default is inspect.Parameter.empty else f"`{each.default!r}`"
+        for each in parameters
+    }
+
+
+@pytest.mark.parametrize("taker", [AsyncClient, Endpoint, Limits, Timeout, Retry, Hedge, Budget])
+def test_the_tables_of_options_are_those_of_the_code(taker: type[Any]) -> None:
+    section = text_of("examples/guide/options.md").partition(f"\n## {taker.__name__}\n")[2].partition("\n## ")[0]
+    assert dict(re.findall(r"^\| `(\w+)` \| (\S+) \|", section, re.MULTILINE)) == options_of(taker)
 
 
 @pytest.mark.parametrize("name", GUIDE_PAGES)
