@@ -11,7 +11,7 @@ import os
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -28,11 +28,13 @@ import pyarrow.parquet  # noqa: E402
 from ray.cluster_utils import Cluster as Machines  # noqa: E402
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy  # noqa: E402
 
-from aimlasync import AsyncClient, bulk  # noqa: E402
+from aimlasync import AsyncClient, Limits, bulk  # noqa: E402
 from aimlasync.bulk import BatchChat, DirectoryStore, OverwriteError  # noqa: E402
 from aimlasync.bulk.answer_store import unsealed  # noqa: E402
+from aimlasync.bulk.input.rows import Row  # noqa: E402
 from aimlasync.bulk.jobs.worker_pool import WORKERS  # noqa: E402
 from aimlasync.bulk.journal.record import decode_record  # noqa: E402
+from aimlasync.bulk.progress.progress import Activity  # noqa: E402
 from aimlasync.bulk.report import collect  # noqa: E402
 from aimlasync.quota.protocol import Ask  # noqa: E402
 from aimlasync.ray import (  # noqa: E402
@@ -227,6 +229,56 @@ def test_a_job_goes_on_when_a_node_dies_and_its_journal_is_whole(machines: Any, 
     assert {made[row] for row in victim.held} == {1}
     assert {row for row, times in made.items() if times > 1} <= victim.asked
     assert collect(str(out)).ok == ROWS
+
+
+async def becomes(what: Callable[[], bool]) -> None:
+    """Wait for what a process of the cluster is about to tell."""
+    async with asyncio.timeout(120):
+        while not what():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
+def test_a_slow_row_delays_only_itself_and_a_cluster_tells_what_it_is_doing(machines: Any, sim: Simulator) -> None:
+    chat = BatchChat(prompt="{id}: hello", model=MODEL, id_column="id")
+    requests = [chat.task.request(Row(n, n, {"id": str(n)})) for n in range(40)]
+    stall = Fault("stall", match=lambda request: number_of(request.body) % 20 == 0)
+    sim.faults.append(stall)
+
+    async def main() -> None:
+        async with Cluster(chat, processes=1) as cluster:
+            asked = [asyncio.create_task(cluster.ask(request)) for request in requests]
+            # One batch holds a row that is not answered, and the others of it are.
+            results = await asyncio.gather(*(task for n, task in enumerate(asked) if n % 20))
+            assert [result.request.custom_id for result in results] == [str(n) for n in range(40) if n % 20]
+            assert not any(asked[n].done() for n in (0, 20))
+            await becomes(lambda: cluster.activity() == Activity(in_flight=2, limits=["input"]))
+            for task in asked:
+                task.cancel()
+
+    try:
+        asyncio.run(main())
+    finally:
+        sim.faults.remove(stall)
+
+
+def test_what_holds_the_processes_of_a_cluster_back_is_what_its_calls_wait_for(machines: Any, sim: Simulator) -> None:
+    chat = BatchChat(
+        prompt="{id}: hello",
+        model=MODEL,
+        id_column="id",
+        limits=Limits(requests_per_minute=6),
+        quota=shared_quota("slow"),
+    )
+    requests = [chat.task.request(Row(n, n, {"id": str(n)})) for n in range(5)]
+
+    async def main() -> None:
+        async with Cluster(chat, processes=1) as cluster:
+            asked = [asyncio.create_task(cluster.ask(request)) for request in requests]
+            await becomes(lambda: cluster.activity().limits == ["requests"])
+            for task in asked:
+                task.cancel()
+
+    asyncio.run(main())
 
 
 def test_the_commands_ask_through_a_cluster_and_leave_what_they_always_leave(
