@@ -29,7 +29,7 @@ from ray.cluster_utils import Cluster as Machines  # noqa: E402
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy  # noqa: E402
 
 from aimlasync import AsyncClient, Limits, bulk  # noqa: E402
-from aimlasync.bulk import BatchChat, DirectoryStore, OverwriteError  # noqa: E402
+from aimlasync.bulk import BatchChat, DirectoryStore, InputError, OverwriteError  # noqa: E402
 from aimlasync.bulk.answer_store import unsealed  # noqa: E402
 from aimlasync.bulk.input.rows import Row  # noqa: E402
 from aimlasync.bulk.jobs.worker_pool import WORKERS  # noqa: E402
@@ -42,8 +42,10 @@ from aimlasync.ray import (  # noqa: E402
     RayQuota,
     classify_dataset,
     connect,
+    map_dataset,
     read_dataset,
     shared_quota,
+    unwritten,
     write_dataset,
 )
 from aimlasync.simulator import Fault, Latency, SimRequest, Simulator, serve_in_thread  # noqa: E402
@@ -202,6 +204,39 @@ def test_a_dataset_loses_no_row_to_a_dead_node_and_pays_for_none_that_the_store_
     assert {made[row] for row in victim.held} == {1}
     assert {row for row, times in made.items() if times > 1} <= victim.asked
     assert held_by(store) == {f"r{n}" for n in range(ROWS)}
+
+
+def test_a_dataset_job_is_run_again_with_each_id_once(machines: Any, sim: Simulator, tmp_path: Path) -> None:
+    rows = [{"id": n, "lang": "de" if n % 2 else "fr"} for n in range(40)]
+    chat: dict[str, Any] = {"model": MODEL, "prompt": "{id}: hello", "id_column": "id", "workers": 1}
+    out = str(tmp_path / "out")
+
+    def job(rows: list[dict[str, Any]]) -> None:
+        todo = unwritten(ray.data.from_items(rows, override_num_blocks=1), out, id_column="id")
+        write_dataset(map_dataset(todo, **chat), out, mode="resume", partition_by=["lang"])
+
+    def written() -> list[Any]:
+        table = pyarrow.parquet.read_table(out)
+        return sorted(zip(table["id"].to_pylist(), map(str, table["lang"].to_pylist()), strict=True))
+
+    job(rows[:25])
+    assert len(sim.ledger) == 25
+    # A file that was cut off when a run died.
+    torn = tmp_path / "out" / "lang=de" / "torn.parquet"
+    torn.write_bytes(b"PAR1 and no end")
+    job(rows)
+    assert not torn.exists()
+    assert len(sim.ledger) == 40
+    assert written() == [(n, "de" if n % 2 else "fr") for n in range(40)]
+    # Nothing of these is executed.
+    whole = ray.data.from_items(rows)
+    with pytest.raises(OverwriteError, match="more beside them would make rows twice"):
+        write_dataset(whole, out, partition_by=["lang"])
+    (tmp_path / "out" / "mine").mkdir()
+    with pytest.raises(InputError, match="'mine' in it, which is no file of rows"):
+        write_dataset(whole, out, mode="overwrite")
+    with pytest.raises(ValueError, match="goes with format='parquet'"):
+        write_dataset(whole, out, "csv", mode="resume")
 
 
 def test_a_job_goes_on_when_a_node_dies_and_its_journal_is_whole(machines: Any, sim: Simulator, tmp_path: Path) -> None:
