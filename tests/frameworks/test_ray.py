@@ -34,7 +34,6 @@ from aimlasync.bulk.answer_store import unsealed  # noqa: E402
 from aimlasync.bulk.input.rows import Row  # noqa: E402
 from aimlasync.bulk.jobs.worker_pool import WORKERS  # noqa: E402
 from aimlasync.bulk.journal.record import decode_record  # noqa: E402
-from aimlasync.bulk.progress.progress import Activity  # noqa: E402
 from aimlasync.bulk.report import collect  # noqa: E402
 from aimlasync.quota.protocol import Ask  # noqa: E402
 from aimlasync.ray import (  # noqa: E402
@@ -286,7 +285,8 @@ def test_a_slow_row_delays_only_itself_and_a_cluster_tells_what_it_is_doing(mach
             results = await asyncio.gather(*(task for n, task in enumerate(asked) if n % 20))
             assert [result.request.custom_id for result in results] == [str(n) for n in range(40) if n % 20]
             assert not any(asked[n].done() for n in (0, 20))
-            await becomes(lambda: cluster.activity() == Activity(in_flight=2, limits=["input"]))
+            # They may be asked again by a process that was thought lost.
+            await becomes(lambda: cluster.activity().limits == ["input"] and cluster.activity().in_flight in (2, 4))
             for task in asked:
                 task.cancel()
 
