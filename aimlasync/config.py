@@ -138,6 +138,9 @@ class CallOptions(TypedDict, total=False):
     """A `Budget` that the call counts against instead of the client's, for instance that of its tenant."""
     affinity: str | None
     """Calls with the same key go to the same endpoint while it is healthy, to use its prompt cache."""
+    cache: bool | Literal["refresh"] | None
+    """With the client's cache: False neither looks there nor keeps the answer, "refresh" asks and keeps the new answer,
+    True does with a sampled answer what is done with others."""
 
 
 NOT_GIVEN = omit = None

@@ -19,7 +19,7 @@ from aimlasync.headers import Fields, amount
 _CLIENT_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}\Z")
 
 
-class Timing(msgspec.Struct, kw_only=True):
+class Timing(msgspec.Struct, kw_only=True, gc=False):
     """The parts of a call's time, in seconds; a part is None until it happened."""
 
     queued: float | None = None
@@ -46,7 +46,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     """About how many calls were before it in the queue when the wait began."""
 
 
-class Info(msgspec.Struct, kw_only=True):
+class Info(msgspec.Struct, kw_only=True, gc=False):
     """Facts about one call, shared by its reply, stream and error."""
 
     endpoint: str = ""
@@ -72,6 +72,9 @@ class Info(msgspec.Struct, kw_only=True):
     structured: str | None = None
     """How the last attempt asked for a structured answer: "json_schema", "tool", "json_object" or "text"; None where
     the call asked for none."""
+    cached: bool = False
+    """Whether the answer came from the client's cache, or from an equal call in flight: nothing was sent for this call,
+    so `attempts` and `cost_usd` are 0."""
     timing: Timing = msgspec.field(default_factory=Timing)
     headers: Mapping[str, str] = msgspec.field(default_factory=dict)
     """The response headers of the last attempt, case-insensitive."""

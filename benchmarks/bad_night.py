@@ -66,6 +66,8 @@ def use(times: Sequence[float], disasters: Sequence[float], rpm: float) -> float
     edges = [times[0], *disasters]
     sent = seconds = 0.0
     for begin, end in zip(edges, [*disasters, times[-1] - 1.0], strict=True):
+        calls = bisect_left(times, end) - bisect_left(times, begin)
+        print(f"  {calls:,} calls in {end - begin:.0f} s: {calls / (end - begin) * 60 / rpm:.2f} of the limit")
         if end > begin + RECOVERY:
             sent += bisect_left(times, end) - bisect_left(times, begin + RECOVERY)
             seconds += end - begin - RECOVERY

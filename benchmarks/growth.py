@@ -3,9 +3,10 @@
     python benchmarks/growth.py [--seconds 60]
 
 Calls in flight, 1 to 10,000, each client in a process of its own, which is the only one with connections then; the
-first calls, which make them, are not counted. Endpoints, 1 to 8, all at one server: clients take turns in one process.
-Rows of a bulk job, 10,000 to a million, as long as the next step is likely to take no more than `--seconds`; the last
-step is left out with `--quick`. A cost that stays what it was is 1.00x in the column of growth.
+first calls, which make them, are not counted. Once more with `gc.freeze()` and a threshold of 50,000 after them.
+Endpoints, 1 to 8, all at one server: clients take turns in one process. Rows of a bulk job, 10,000 to a million, as
+long as the next step is likely to take no more than `--seconds`; the last step is left out with `--quick`. A cost that
+stays what it was is 1.00x in the column of growth.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from bulk_peers import child
 from measure import MESSAGES, MODEL, Once, prime, spend
 from peers import floor
 
+FROZEN = "aimlasync, gc.freeze()"
 IN_FLIGHT = (1, 10, 100, 256, 1_000, 5_000, 10_000)
 ENDPOINTS = (1, 2, 4, 8)
 ROWS = (10_000, 100_000, 1_000_000)
@@ -37,18 +39,21 @@ def run(held: Arena, seconds: float = 60.0) -> None:
 def of_calls(held: Arena, loop: str) -> None:
     steps = IN_FLIGHT[::3] if held.quick else IN_FLIGHT
     print(f"\nCPU of a call by calls in flight, {loop}, us\n{'':<24}", *(f"{step:>9,}" for step in steps), flush=True)
-    medians: dict[str, list[float]] = {FLOOR: [], OURS: []}
+    medians: dict[str, list[float]] = {FLOOR: [], OURS: [], FROZEN: []}
     failed: list[str] = []
     for step in steps:
-        spent: dict[str, list[float]] = {FLOOR: [], OURS: []}
+        spent: dict[str, list[float]] = {name: [] for name in medians}
         for _ in range(1 if held.quick else 3):
             for name, values in spent.items():
-                client = held.fresh(name, loop)
+                client = held.fresh(OURS if name == FROZEN else name, loop)
                 assert client is not None
                 try:
                     client.ask("open", base=held.server.base("whole"), most=max(1024, step), pieces=1)
                     times = max(2_000, 2 * step)
-                    taken = client.ask("spend", what="call", times=times, in_flight=step, warm=max(500, step))
+                    client.ask("spend", what="call", times=max(500, step), in_flight=step)
+                    if name == FROZEN:
+                        client.ask("freeze")
+                    taken = client.ask("spend", what="call", times=times, in_flight=step)
                     values.append(taken["cpu"] / times * 1e6)
                     if taken["errors"]:
                         failed.append(f"{name}, {step:,}: {taken['errors']} FAILED, the first with {taken['said']}")

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from aimlasync import AsyncClient, Endpoint
-from aimlasync.client import pipeline
 from aimlasync.simulator import Simulator, serve_in_thread
+from aimlasync.transport import connection_pool
 from aimlasync.transport.aiohttp_session import AiohttpTransport
 from tests.support.servers import KEY
 
@@ -87,7 +87,7 @@ def over(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str
     """The transport that clients make for themselves."""
     name = str(request.param)
     if name == "session":
-        monkeypatch.setattr(pipeline, "LeanTransport", AiohttpTransport)
+        monkeypatch.setattr(connection_pool, "LeanTransport", AiohttpTransport)
     return name
 
 

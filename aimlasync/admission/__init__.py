@@ -2,12 +2,15 @@
 
 It may import `quota`, `config` and what lies below them. It has no I/O.
 
-    limiter        admits attempts by all limits of an endpoint, and says what they wait for
-    rate_limits    requests and tokens per minute: a sliding window, and a token bucket that spreads it
-    fair_queue     the waiting calls: by priority, tenants in turn
-    adaptive       how many attempts in flight, and how many per second, learned from refusals
-    bound          one such number: slow start, cuts and probes
-    refusals       whether a refusal speaks of attempts in flight or of attempts per second
-    token_estimate how many tokens a request will probably take
-    outcome        what an attempt says about the server's capacity
+    limiter          admits the attempts of one model, and says what they wait for
+    endpoint_limiter what the models of an endpoint share: stated limits, a shared quota, pauses, turns
+    account          whether the refusals of several models come from one limit of the account
+    rate_limits      requests and tokens per minute: a sliding window, and a token bucket that spreads it
+    fair_queue       the waiting calls: by priority, tenants in turn
+    adaptive         how many attempts in flight, and how many per second, learned from refusals
+    bound            one such number: slow start, cuts and probes
+    refusals         whether a refusal speaks of attempts in flight or of attempts per second
+    learned          what was learned and has held, in words that a user can act on
+    token_estimate   how many tokens a request will probably take
+    outcome          what an attempt says about the server's capacity
 """

@@ -16,7 +16,7 @@ from aimlasync.config import Priority
 
 # While both priorities wait, one of so many turns goes to a bulk call: enough for bulk calls to progress, and too few
 # to delay interactive calls noticeably.
-_BULK_EVERY = 8
+BULK_EVERY = 8
 # A cancelled waiter stays in its queue until it reaches the head, or until the queue holds this many more cancelled
 # waiters than live ones. So a cancellation costs no search.
 _MAX_CANCELLED = 64
@@ -122,11 +122,13 @@ def _live(queue: deque[Waiter[T]]) -> deque[Waiter[T]]:
 
 
 class FairQueue(Generic[T]):
-    """The waiters of both priorities; `len` counts those that were neither served nor cancelled."""
+    """The waiters of both priorities."""
 
-    __slots__ = ("_bulk", "_interactive", "_since_bulk")
+    __slots__ = ("_bulk", "_interactive", "_since_bulk", "waiting")
 
     def __init__(self) -> None:
+        self.waiting = 0
+        """How many waiters were neither served nor cancelled."""
         self._interactive: _PriorityQueue[T] = _PriorityQueue()
         self._bulk: _PriorityQueue[T] = _PriorityQueue()
         self._since_bulk = 0
@@ -135,24 +137,27 @@ class FairQueue(Generic[T]):
         """Add a waiter at the end of its tenant's queue."""
         waiter: Waiter[T] = Waiter(asyncio.get_running_loop().create_future(), priority, need, tenant)
         self._queue_of(priority).join(waiter)
+        self.waiting += 1
         return waiter
 
     def head(self) -> Waiter[T] | None:
         """Return the waiter whose turn it is, None when nobody waits."""
         first, bulk = self._interactive.head(), self._bulk.head()
-        if bulk is not None and (first is None or self._since_bulk >= _BULK_EVERY):
+        if bulk is not None and (first is None or self._since_bulk >= BULK_EVERY):
             return bulk
         return first
 
     def serve(self, waiter: Waiter[T], result: T) -> None:
         """Remove the head and resolve its turn with `result`; `waiter` must be what `head()` returned."""
         self._queue_of(waiter.priority).serve()
+        self.waiting -= 1
         self._since_bulk = 0 if waiter.priority == "bulk" else self._since_bulk + 1
         waiter.turn.set_result(result)
 
     def left(self, waiter: Waiter[T]) -> None:
         """Note that a waiter was cancelled before it was served."""
         self._queue_of(waiter.priority).left(waiter)
+        self.waiting -= 1
 
     def ahead(self, priority: Priority, tenant: str | None = None) -> int:
         """Return about how many waiters are served before a call that joins now.
@@ -164,14 +169,11 @@ class FairQueue(Generic[T]):
 
     def waiting_for(self, priority: Priority) -> int:
         """Return how many waiters a new call of this priority cannot overtake by its priority."""
-        return self._interactive.waiting if priority == "interactive" else len(self)
+        return self._interactive.waiting if priority == "interactive" else self.waiting
 
     def waiting_of(self, tenant: str) -> int:
         """Return how many calls of a tenant wait."""
         return self._interactive.by_tenant.get(tenant, 0) + self._bulk.by_tenant.get(tenant, 0)
-
-    def __len__(self) -> int:
-        return self._interactive.waiting + self._bulk.waiting
 
     def _queue_of(self, priority: Priority) -> _PriorityQueue[T]:
         return self._interactive if priority == "interactive" else self._bulk

@@ -1,8 +1,52 @@
-"""The outcomes of an attempt that matter to admission. It imports nothing of this library."""
+"""What the end of an attempt says about the server's capacity: whether it refused, what it limits, and for whom.
+
+    the attempt ended with                         outcome   limit        counts for   the circuit breaker
+    -------------------------------------------------------------------------------------------------------------
+    an answer                                      OK        -            the model    success
+    429, no word of what is limited                DROPPED   unknown      the model    success: the server works
+    429 or 503 that names requests or tokens       DROPPED   rate         the model    success, failure for a 503
+    429 or 503 that names attempts at once         DROPPED   concurrency  the model    the same
+    503, 529, or 5xx with words of overload        DROPPED   unknown      the model    failure of the model
+    the same, while the model's circuit is open    OUTAGE    -            the model    failure of the model
+    any of these that names the account            DROPPED   as above     the account  as above
+    429 or 403 for a spent quota, 401, 402         IGNORED   -            the account  success (balancer: retired)
+    no connection, or one that broke               DROPPED   concurrency  the endpoint failure of the endpoint
+    the same, while the endpoint's circuit is open OUTAGE    -            the endpoint failure of the endpoint
+    a stream that was cut                          DROPPED   concurrency  the model    failure of the model
+    a bound of ours passed                         IGNORED   -            the model    failure of the model
+    no connection within a bound of ours           IGNORED   -            the endpoint failure of the endpoint
+    another 5xx                                    IGNORED   -            the model    failure of the model
+    another 4xx, an answer that makes no sense     IGNORED   -            the model    success: the server works
+    the caller left                                CANCELLED -            the model    nothing
+
+A refusal DROPPED is what limits are learned from. A wait that a 429 or 503 states (Retry-After) pauses the endpoint; it
+pauses the model alone where the refusal names the model. The tables of words here are those of servers that were seen.
+It imports nothing of this library.
+"""
 
 from __future__ import annotations
 
 import enum
+import re
+from typing import Literal, NamedTuple
+
+Refused = Literal["concurrency", "rate"]
+"""What a server limits, as far as it says so."""
+
+# Codes and words, in lower case. "concurrent" and "in parallel" are said of attempts at once; "per minute", RPM and TPM
+# of a rate.
+_CONCURRENCY = re.compile(
+    r"concurren|in parallel|parallel requests|simultaneous|requests in flight|too many connections"
+)
+_RATE = re.compile(
+    r"\bper[ _-](second|sec|minute|min|hour|day)\b|\b[rt]p[smhd]\b|requests?/(s|min|h|day)|rate_limit_(requests|tokens)"
+)
+_OVERLOAD = re.compile(
+    r"overload|at capacity|capacity_exceeded|too many requests|too_many_requests|rate.?limit|throttl|\bbusy\b"
+)
+# Not in an address: servers add that of a page on rate limits.
+_ACCOUNT = re.compile(r"(?<![/.\w-])(organi[sz]ation|account|workspace|project|team|api key|all models)(?![/\w-])")
+_SPENT = re.compile(r"insufficient_quota|insufficient_balance|billing_hard_limit|quota_exceeded")
 
 
 class Outcome(enum.Enum):
@@ -11,8 +55,41 @@ class Outcome(enum.Enum):
     OK = enum.auto()
     """A good answer."""
     DROPPED = enum.auto()
-    """The server refused for lack of capacity: 429, 503, or no connection."""
+    """The server refused for lack of capacity."""
+    OUTAGE = enum.auto()
+    """The server is gone or out of order, which says nothing about its limits."""
     IGNORED = enum.auto()
     """It says nothing about capacity: a bad request, say."""
     CANCELLED = enum.auto()
     """Nor does this: nobody waits for the answer any more."""
+
+
+class Signal(NamedTuple):
+    """What the failure of an attempt says; see the table of the module."""
+
+    outcome: Outcome
+    kind: Refused | None = None
+    """The limit that the server named, None where it named none."""
+    scope: Literal["model", "account", "unknown"] = "unknown"
+    """Whom the refusal names; a refusal that names nobody counts for its model, and a wait that it states for all."""
+
+
+NOTHING = Signal(Outcome.IGNORED)
+GONE = Signal(Outcome.DROPPED, "concurrency")
+"""There was no connection, or it broke: a server that is gone is no server that counts requests."""
+SPENT = Signal(Outcome.IGNORED, None, "account")
+
+
+def read_status(status: int, words: str, model: str) -> Signal:
+    """Return what an error response says; `words` are its message, code and type, `model` is what was asked for."""
+    if status < 429 or (430 <= status < 500):
+        return SPENT if status in (401, 402) or (status == 403 and _SPENT.search(words.lower())) else NOTHING
+    words = words.lower()
+    if status not in (429, 503, 529) and not _OVERLOAD.search(words):
+        return NOTHING
+    if _SPENT.search(words):
+        return SPENT
+    kind: Refused | None = "concurrency" if _CONCURRENCY.search(words) else "rate" if _RATE.search(words) else None
+    if model and model.lower().rpartition("/")[2] in words:
+        return Signal(Outcome.DROPPED, kind, "model")
+    return Signal(Outcome.DROPPED, kind, "account" if _ACCOUNT.search(words) else "unknown")

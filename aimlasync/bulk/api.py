@@ -25,8 +25,9 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import msgspec
 
+from aimlasync.bulk.input.many import open_files
 from aimlasync.bulk.input.rows import Format, Row
-from aimlasync.bulk.input.source import Source, open_source
+from aimlasync.bulk.input.source import Source
 from aimlasync.bulk.jobs.ask_one import Answerer, ask, ask_row
 from aimlasync.bulk.jobs.async_iter import later
 from aimlasync.bulk.jobs.input_order import InOrder
@@ -48,7 +49,7 @@ from aimlasync.bulk.tasks.labels import is_labels
 from aimlasync.bulk.tasks.request import Request, request_of
 from aimlasync.bulk.tasks.result import Read, Result
 from aimlasync.bulk.tasks.tasks import BatchTask, Task
-from aimlasync.bulk.workers.parent import WorkerProcesses
+from aimlasync.bulk.workers.parent import WorkerProcesses, orphans_ended
 
 if TYPE_CHECKING:
     from aimlasync.client.client import AsyncClient
@@ -143,7 +144,7 @@ def _results(
         workers=concurrency or WORKERS,
         order=order,
         check=None if return_exceptions else _raise,
-        may_take=lambda: client.queued < MAX_WAITING,
+        may_take=lambda: client.takes_more(MAX_WAITING),
     )
 
 
@@ -226,8 +227,9 @@ async def run(
 ) -> Summary:
     """Ask about every row of `input` and keep the answers in a journal; the same call again goes on where it stopped.
 
-    `input` is a file of rows in any format, or rows as dicts or requests; `task` says what is asked about
-    each, and without one they must be lines of OpenAI's Batch API. `output` is the journal itself where it ends in
+    `input` is a file of rows in any format, a directory of them, a pattern that several match, or rows as dicts or
+    requests; `task` says what is asked about each, and without one they must be lines of OpenAI's Batch API. `output`
+    is the journal itself where it ends in
     .jsonl and neither `columns` nor `add` name any; otherwise a table made of it at the end, with the journal beside
     it, and with `excel` safe for spreadsheets. `begin` is given the job before its first call, `seen` every result.
     With `workers` other processes ask, and the client is not used; an `answerer` makes the calls instead of the client,
@@ -255,6 +257,7 @@ async def run(
             check_columns(source, columns, written_as, add=add, limit=options.limit, gold=options.gold)
         if answerer is not None and options.concurrency is None:
             options = replace(options, concurrency=answerer.workers)
+        await orphans_ended(journal_path)
         rows = JournaledRows(
             source,
             task or BatchTask(),
@@ -287,7 +290,7 @@ async def run(
 async def open_rows(rows: str | os.PathLike[str] | InputRows, format: Format | None = None) -> Source:
     """Open a file, or write rows into a temporary one, because a job reads its input more than once."""
     if isinstance(rows, (str, os.PathLike)):
-        return results_as_rows(open_source(os.fspath(rows), format))
+        return results_as_rows(open_files([os.fspath(rows)], format))
     spooled = tempfile.TemporaryFile()  # noqa: SIM115  # closed by Source.close
     try:
         if isinstance(rows, AsyncIterable):

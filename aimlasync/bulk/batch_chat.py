@@ -8,13 +8,12 @@ an answer are a task's; columns are in `batch_columns`, clients in `loop_clients
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, Self, TypeVar
 
 import msgspec
 
-from aimlasync.bulk.answer_store import Store, key_of, scope_of
+from aimlasync.bulk.answer_store import key_of, scope_of
 from aimlasync.bulk.batch_columns import column_names, json_values, with_columns
 from aimlasync.bulk.input.rows import InputError, Row
 from aimlasync.bulk.jobs.ask_one import ask
@@ -34,11 +33,11 @@ from aimlasync.bulk.tasks.tasks import BatchTask, EmptyTextError, PromptTask, Ta
 from aimlasync.config import Limits, Structured, Timeout
 from aimlasync.errors import AimlasyncError
 from aimlasync.resilience.retry import Retry
+from aimlasync.store import Store, open_store
+from aimlasync.store.protocol import if_reachable
 
 B = TypeVar("B")
 T = TypeVar("T")
-
-_log = logging.getLogger("aimlasync.bulk")
 
 RECORD = "record"
 """Of `add`: the line that a journal would have for the row."""
@@ -56,10 +55,11 @@ class BatchChat:
     tokens_in, tokens_out, cost_usd, seconds, model, request_id, finish_reason, or record, the whole line of a journal.
 
     `limits` are those of each process; with a `quota` they are the account's, which all processes keep together: it is
-    what makes one in each process, such as `functools.partial(RedisQuota, url, name=...)`. `store` keeps good answers
-    by what was asked: rows that are in it are not asked again. `id_column` names the rows. `key_env` names the
-    environment variable that holds the key in each process, for a `base_url` that is no vendor's. `stop=True` raises
-    the error that every row would meet (a bad key, no credit, a server that is gone); otherwise it is in their columns.
+    what makes one in each process, such as `functools.partial(RedisQuota, url, name=...)`. `store`, also as the path or
+    URL that `open_store` takes, keeps good answers by what was asked: rows that are in it are not asked again.
+    `id_column` names the rows. `key_env` names the environment variable that holds the key in each process, for a
+    `base_url` that is no vendor's. `stop=True` raises the error that every row would meet (a bad key, no credit, a
+    server that is gone); otherwise it is in their columns.
 
     Raises InputError, PromptError or AimlasyncError for what is wrong with all rows: no such column, no key.
     """
@@ -91,7 +91,7 @@ class BatchChat:
         timeout: Timeout | float | None = None,
         retry: Retry | None = None,
         retry_invalid: int = 0,
-        store: Store | None = None,
+        store: Store | str | None = None,
         stop: bool = False,
     ) -> None:
         asks = {"prompt": prompt, "labels": labels, "schema": schema}
@@ -138,7 +138,7 @@ class BatchChat:
         for column, fact in self.add.items():
             if fact != RECORD and fact not in RESULTS:
                 raise ValueError(f"add: {column!r} shall be {fact!r}; known are {', '.join([*RESULTS, RECORD])}")
-        self.store = store
+        self.store = None if store is None else open_store(store)
         self.stop = stop
         # Of all batches, since each alone may be too short to show that a server is gone.
         self._rules = StopRules(alike=not isinstance(self.task, BatchTask))
@@ -158,6 +158,7 @@ class BatchChat:
             timeout=timeout,
             retry=retry,
             quota=quota,
+            store=self.store,
         )
 
     def __repr__(self) -> str:
@@ -217,7 +218,7 @@ class BatchChat:
             result = await ask(client, requests[at], read=self.task.read, retry_invalid=self._retry_invalid)
             record = record_of(result)
             if self.store is not None and record.error is None:
-                await _if_reachable(self.store, self.store.put(keys[at], encode_record(record)))
+                await if_reachable(self.store, self.store.put(keys[at], encode_record(record)))
             records[at] = record
             if seen is not None:
                 seen(at, record)
@@ -232,7 +233,7 @@ class BatchChat:
             missing,
             do,
             workers=max(1, min(len(missing), WORKERS)),
-            may_take=lambda: client.queued < MAX_WAITING,
+            may_take=lambda: client.takes_more(MAX_WAITING),
             on_result=lambda _: None,
         )
         async with pool:
@@ -256,7 +257,7 @@ class BatchChat:
     async def _stored(self, requests: Sequence[Request], keys: Sequence[str]) -> list[Record | None]:
         if self.store is None or not requests:
             return [None] * len(requests)
-        found = await _if_reachable(self.store, self.store.get(keys))
+        found = await if_reachable(self.store, self.store.get(keys))
         return [
             None if value is None else _record_for(value, request)
             for value, request in zip(found or [None] * len(requests), requests, strict=True)
@@ -356,21 +357,6 @@ def _record_for(value: bytes, request: Request) -> Record | None:
         )
         record.custom_id = request.custom_id
     return record
-
-
-async def _if_reachable(store: Store, work: Coroutine[Any, Any, T]) -> T | None:
-    """Return what a store answers, None where it cannot be reached; the answers of a batch are not lost for that."""
-    try:
-        return await work
-    except OSError as error:
-        if repr(store) not in _unreached:
-            _unreached.add(repr(store))
-            _log.warning("%r cannot be reached (%s): rows that are done again are paid again", store, error)
-        return None
-
-
-# Stores of which a warning was logged.
-_unreached: set[str] = set()
 
 
 def _object(body: Any) -> Any:

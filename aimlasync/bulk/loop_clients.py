@@ -21,6 +21,7 @@ from aimlasync.client.client import AsyncClient
 from aimlasync.config import Limits, Timeout
 from aimlasync.endpoints.endpoint import default_endpoints
 from aimlasync.resilience.retry import Retry
+from aimlasync.store import Cache, Store
 
 T = TypeVar("T")
 
@@ -49,11 +50,22 @@ class ClientOptions(msgspec.Struct, frozen=True, kw_only=True):
     timeout: Timeout | float | None
     retry: Retry | None
     quota: Callable[[], Any] | None
+    store: Store | None = None
+    """Where the client keeps answers."""
 
     def key(self) -> tuple[object, ...]:
         """The same for all copies of one."""
         quota = None if self.quota is None else pickle.dumps(self.quota)
-        return self.base_url, self.key_env, self.allow_http, self.limits, self.timeout, self.retry, quota
+        return (
+            self.base_url,
+            self.key_env,
+            self.allow_http,
+            self.limits,
+            self.timeout,
+            self.retry,
+            quota,
+            repr(self.store),
+        )
 
     async def close(self) -> None:
         """Close the client of this event loop that was opened with these options; a later call opens another."""
@@ -73,7 +85,13 @@ class ClientOptions(msgspec.Struct, frozen=True, kw_only=True):
             quota = None
             if self.quota is not None:
                 endpoints[0].quota = quota = self.quota()
-            client = AsyncClient(endpoints=endpoints, limits=self.limits, timeout=self.timeout, retry=self.retry)
+            client = AsyncClient(
+                endpoints=endpoints,
+                limits=self.limits,
+                timeout=self.timeout,
+                retry=self.retry,
+                cache=None if self.store is None else Cache(self.store, sampled=True),
+            )
             mine[key] = LoopClient(client, endpoints[0].base_url, quota)
         return mine[key]
 

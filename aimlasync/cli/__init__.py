@@ -9,6 +9,7 @@ by the day stopped the job · 129, 130, 143 ended by SIGHUP, Ctrl-C, SIGTERM · 
     options         what all commands share: options, the client, and errors as one line
     job_options     the options that `bulk` and `classify` share
     workers_option  --workers: worker processes, and what Ctrl-C does to them
+    worker_process  how one of them is started
     ray_option      --ray: a Ray cluster
     quota_option    --quota: limits that commands keep together through Redis
     run_job         runs a job: Ctrl-C, progress, the summary, the exit code

@@ -29,6 +29,7 @@ from aimlasync.cli.files import (
     file_name,
     image_option,
     is_file,
+    local_output,
     open_input,
     reading_options,
     said_text,
@@ -45,6 +46,7 @@ from aimlasync.cli.options import (
     where_options,
 )
 from aimlasync.cli.run_job import run_to_file, run_to_stream
+from aimlasync.cli.workers_option import own_part, worker_processes
 from aimlasync.config import Structured
 
 MESSAGES = "messages"
@@ -52,7 +54,7 @@ MESSAGES = "messages"
 
 
 @click.command(cls=TopicCommand)
-@click.argument("file", metavar="FILE")
+@click.argument("files", metavar="FILE...", nargs=-1, required=True)
 @click.option(
     "-o", "--output", metavar="PATH", default="-", help="The journal (.jsonl), or a table (.csv, .xlsx, .parquet, ...)."
 )
@@ -75,7 +77,7 @@ MESSAGES = "messages"
 @model_options
 @where_options
 def bulk(
-    file: str,
+    files: tuple[str, ...],
     output: str,
     format_: Format | None,
     prompt: str | None,
@@ -102,7 +104,10 @@ def bulk(
     server = find_server(where, choice.model)
     prompt, system = said_text(prompt, "--prompt"), said_text(system, "--system")
     to_file = is_file(output)
-    with closing(open_input(file, format_, reading, spool=to_file, default="jsonl")) as source:
+    workers = worker_processes(flags, files) if to_file else None
+    context = click.get_current_context()
+    output = context.with_resource(local_output(output, is_worker=own_part() is not None))
+    with closing(open_input(files, format_, reading, spool=to_file, default="jsonl")) as source:
         first = source.sample(1)[0]
         task: Task
         is_request = prompt is None and is_request_line(first.fields)
@@ -161,6 +166,7 @@ def bulk(
                     errors=errors,
                     models=models,
                     excel=excel,
+                    workers=workers,
                 )
             )
         else:

@@ -34,6 +34,7 @@ from aimlasync.cli.files import (
     file_name,
     image_option,
     is_file,
+    local_output,
     open_input,
     reading_options,
     row_writer,
@@ -54,7 +55,7 @@ from aimlasync.cli.options import (
     where_options,
 )
 from aimlasync.cli.run_job import run_to_file, run_to_stream
-from aimlasync.cli.workers_option import own_part
+from aimlasync.cli.workers_option import own_part, worker_processes
 from aimlasync.config import Structured
 from aimlasync.endpoints.providers import AIMLAPI, refusal
 
@@ -62,7 +63,7 @@ _UNASKED = "no AIML_API_KEY or BYTESPIKE_API_KEY: answers come from the built-in
 
 
 @click.command(cls=TopicCommand, notes=GRAMMAR)
-@click.argument("file", metavar="FILE")
+@click.argument("files", metavar="FILE...", nargs=-1, required=True)
 @click.option("--labels", metavar="A,B,C", help="The labels to choose from, as said below, or @FILE.")
 @click.option("--schema", metavar="FILE", help="Instead of labels: a JSON schema or module:Type.")
 @structured_option
@@ -89,7 +90,7 @@ _UNASKED = "no AIML_API_KEY or BYTESPIKE_API_KEY: answers come from the built-in
 @model_options
 @where_options
 def classify(
-    file: str,
+    files: tuple[str, ...],
     labels: str | None,
     schema: str | None,
     multi: bool,
@@ -141,7 +142,10 @@ def classify(
     if confidence:
         _check_confidence(server)
     to_file = is_file(output)
-    with closing(open_input(file, format_, reading, spool=to_file)) as source:
+    workers = worker_processes(flags, files) if to_file else None
+    context = click.get_current_context()
+    output = context.with_resource(local_output(output, is_worker=own_part() is not None))
+    with closing(open_input(files, format_, reading, spool=to_file)) as source:
         sample = source.sample(1 if text is not None else SAMPLE)
         column = None
         if text is not None or not images or "text" in source.columns:
@@ -200,6 +204,7 @@ def classify(
                     errors=errors,
                     models=models,
                     excel=excel,
+                    workers=workers,
                 )
             )
         else:

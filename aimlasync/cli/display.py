@@ -364,6 +364,8 @@ def _facts(job: Job, summary: Summary) -> Table:
         pace = f", {totals.answered / seconds:,.0f} calls/s" if totals.answered and seconds > 0 else ""
         row("time", f"{seconds:.1f} s{pace}")
         row("held back", _held(job))
+        for words in summary.learned:
+            row("learned", words)
     if summary.output is not None:
         row("output", summary.output)
     if summary.journal:

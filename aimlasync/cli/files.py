@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import BinaryIO, get_args
 
@@ -15,8 +15,10 @@ import click
 import msgspec
 
 from aimlasync.bulk.input.compression import packing_of_path
+from aimlasync.bulk.input.many import open_files
+from aimlasync.bulk.input.remote import Kept, is_remote
 from aimlasync.bulk.input.rows import Format, InputError, Reading
-from aimlasync.bulk.input.source import Source, open_source, open_stream
+from aimlasync.bulk.input.source import Source, open_stream
 from aimlasync.bulk.journal.part_files import journal_of
 from aimlasync.bulk.journal.record import Record
 from aimlasync.bulk.output.export import Outcome, result_layout
@@ -67,10 +69,14 @@ reading_options = with_options(
 """The options that say how FILE is to be read."""
 
 
-def open_input(file: str, format_: Format | None, reading: Reading, *, spool: bool, default: Format = "csv") -> Source:
+def open_input(
+    files: Sequence[str], format_: Format | None, reading: Reading, *, spool: bool, default: Format = "csv"
+) -> Source:
     """Open FILE; with `spool` stdin is read into a temporary file, so that it can be read again. Raises InputError."""
-    if file != "-":
-        return results_as_rows(open_source(file, format_, reading=reading))
+    if "-" not in files:
+        return results_as_rows(open_files(files, format_, reading=reading))
+    if len(files) > 1:
+        raise WrongUseError("- is stdin, and goes with no other FILE")
     if sys.stdin is None:
         raise InputError("stdin", "it is closed; name a file, or pipe the rows in")
     stdin: BinaryIO = sys.stdin.buffer
@@ -122,6 +128,27 @@ def is_file(output: str) -> bool:
     return not is_stream(output)
 
 
+@contextmanager
+def local_output(output: str, *, is_worker: bool) -> Iterator[str]:
+    """Give where the output is written; one elsewhere is a file here, copied there with its journal at the end.
+
+    Where that file is not here, it is copied from there first, so that another machine goes on. Raises InputError.
+    """
+    if not is_remote(output):
+        yield output
+        return
+    kept = Kept(output)
+    names = [f"{kept.path}{end}{own}" for end in ("", ".journal") for own in ("", ".manifest", ".outputs", ".gone")]
+    if is_worker:
+        yield kept.path
+        return
+    kept.fetch(names)
+    try:
+        yield kept.path
+    finally:
+        kept.store(names)
+
+
 def check_outputs(source: Source, output: str, errors: str | None, *, is_table: bool, overwrite: bool) -> Target | None:
     """Return where the lines of failed rows go. Raises InputError for what must not be written, before any call.
 
@@ -152,7 +179,7 @@ def row_writer(
 
         def write_object(result: Result, record: Record) -> None:
             assert result.row is not None
-            out.write(encode(layout.object_of_row(result.row, Outcome(record.custom_id, record))) + b"\n")
+            out.write(encode(layout.object_of_row(result.row, Outcome(record.custom_id, record, result.row))) + b"\n")
 
         yield write_object
         return
@@ -167,6 +194,6 @@ def row_writer(
                 for name in row.fields.keys() - columns:
                     what = f"{name!r} is not in the first row; a table needs the same columns everywhere: write .jsonl"
                     raise InputError(source.name, what, line=row.line)
-            table.write(layout.of_row(row, Outcome(record.custom_id, record)))
+            table.write(layout.of_row(row, Outcome(record.custom_id, record, row)))
 
         yield write

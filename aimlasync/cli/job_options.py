@@ -21,6 +21,7 @@ from aimlasync.bulk.jobs.options import Options
 from aimlasync.bulk.journal.journal import Durability
 from aimlasync.cli.options import Number, WholeNumber, WrongUseError, overwrite_option, with_options
 from aimlasync.errors import AimlasyncError
+from aimlasync.store import Store, open_store
 
 
 class JobOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,6 +59,20 @@ class JobOptions(msgspec.Struct, frozen=True, kw_only=True):
         """The limits of the vendor."""
         return Limits(requests_per_minute=self.rpm, tokens_per_minute=self.tpm, concurrency=self.concurrency)
 
+    def kept_answers(self) -> Store | None:
+        """Return the store of answers that was named. Raises WrongUseError for what cannot be one."""
+        if self.store is None:
+            return None
+        if "://" in self.store and "@" in self.store.partition("://")[2].partition("/")[0]:
+            raise WrongUseError(
+                "--store: a password is never an argument; set REDIS_URL everywhere and say --store redis, and leave "
+                "those of object stores to their own settings"
+            )
+        try:
+            return open_store(self.store)
+        except ValueError as error:
+            raise WrongUseError(f"--store: {error}") from None
+
     def check_stream(self) -> None:
         """Raise WrongUseError for what takes a journal, where there is none."""
         given = {
@@ -77,8 +92,7 @@ class JobOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     def options(self, *, gold: str | None, simulated: bool) -> Options:
         """Return how the job runs. Raises WrongUseError."""
-        if self.store is not None and self.ray is None:
-            raise WrongUseError("--store goes with --ray; without it the journal is all that is needed")
+        self.kept_answers()
         if self.ray is not None and self.workers is not None:
             raise WrongUseError("--workers and --ray: a cluster has processes of its own; use one of them")
         try:
@@ -228,7 +242,9 @@ job_options = with_options(
             help="Ask through the machines of a Ray cluster: the one there, else the one at hand, else one begun here.",
         ),
         click.option(
-            "--store", metavar="STORE", help="With --ray: DIR, or redis://HOST, that keeps answers on their way."
+            "--store",
+            metavar="STORE",
+            help="Answer equal requests from here, and keep answers: FILE.sqlite, DIR, redis://HOST, s3://BUCKET/DIR.",
         ),
         click.option(
             "--quota",

@@ -34,6 +34,7 @@ from aimlasync.errors import (
     RateLimitError,
 )
 from aimlasync.quota.protocol import Quota
+from aimlasync.store import Cache, Store
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -202,8 +203,12 @@ async def open_client(
     quota: Quota | None = None,
     ttft: float = 0.15,
     spread: float = 0.4,
+    store: Store | None = None,
 ) -> AsyncIterator[AsyncClient]:
-    """Open a client for `server`, whose limits are those of `quota`; `ttft` and `spread` are the simulator's."""
+    """Open a client for `server`, whose limits are those of `quota`; `ttft` and `spread` are the simulator's.
+
+    Answers are kept in `store`, and those that are there are not asked for.
+    """
     async with AsyncExitStack() as stack:
         endpoint = server.endpoint
         if endpoint is None:
@@ -213,7 +218,11 @@ async def open_client(
             sim = await stack.enter_async_context(Simulator(latency=latency))
             endpoint = Endpoint(base_url=sim.base_url, api_key=SIMULATED_KEY, name="simulator", provider=AIMLAPI)
         endpoint.quota = quota
-        yield await stack.enter_async_context(AsyncClient(endpoints=[endpoint], limits=limits))
+        cache = None
+        if store is not None:
+            cache = Cache(store, sampled=True)
+            stack.push_async_callback(cache.close)
+        yield await stack.enter_async_context(AsyncClient(endpoints=[endpoint], limits=limits, cache=cache))
 
 
 @contextmanager

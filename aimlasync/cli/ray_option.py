@@ -9,13 +9,13 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
-from aimlasync.bulk.answer_store import DirectoryStore, Store
 from aimlasync.bulk.batch_chat import BatchChat
 from aimlasync.bulk.jobs.ask_one import Answerer
 from aimlasync.bulk.tasks.tasks import Task
 from aimlasync.cli.job_options import JobOptions
 from aimlasync.cli.options import SIMULATED_KEY, CommandError, Server, WrongUseError, counted
 from aimlasync.endpoints.providers import AIMLAPI
+from aimlasync.store import DirectoryStore, SQLiteStore
 
 
 class RayCluster:
@@ -29,7 +29,7 @@ class RayCluster:
         self._flags = flags
         self._server = server
         self._shared = shared
-        self._store = _store_of(flags.store)
+        self._store = flags.kept_answers()
         # A store beside the output, made where no other was named and the cluster is this machine.
         self._own: DirectoryStore | None = None
         self._address = flags.ray or None
@@ -50,6 +50,10 @@ class RayCluster:
         self._processes = ray.processors()
         processes = "1 process" if self._processes == 1 else f"{self._processes:,} processes"
         self.description = f"{processes} on {counted(ray.machines(), 'machine')}"
+        if isinstance(self._store, SQLiteStore) and ray.machines() > 1:
+            raise WrongUseError(
+                f"--store {flags.store}: an SQLite file is for one machine; name a shared DIR or a Redis"
+            )
         if self._store is None and output != "-" and ray.machines() == 1:
             self._store = self._own = DirectoryStore(f"{output}.answers")
             if flags.restart:
@@ -79,8 +83,10 @@ class RayCluster:
                 limits=self._ray.own_share(flags.limits, self._processes),
                 quota=quota,
                 retry_invalid=flags.retry_invalid,
-                store=self._store,
+                store=None if self._own is not None else self._store,
             )
+            # Beside the output are the rows of this job alone; no other client looks there.
+            chat.store = self._store
             yield await stack.enter_async_context(
                 self._ray.Cluster(chat, processes=self._processes, environment=environment)
             )
@@ -89,20 +95,3 @@ class RayCluster:
         """Delete the store beside the output: the job is done, and its answers are in the journal."""
         if self._own is not None:
             self._own.remove()
-
-
-def _store_of(text: str | None) -> Store | None:
-    if text is None:
-        return None
-    if text != "redis" and "://" not in text:
-        return DirectoryStore(text)
-    try:
-        from aimlasync.redis import RedisStore
-    except ImportError as error:
-        raise WrongUseError(f"--store: {error}") from None
-    if "@" in text:
-        raise WrongUseError("--store: a password is never an argument; set REDIS_URL everywhere and say --store redis")
-    try:
-        return RedisStore(None if text == "redis" else text)
-    except ValueError as error:
-        raise WrongUseError(f"--store: {error}") from None

@@ -4,7 +4,9 @@ It may import all rooms on the lines above it in the map of CONTRIBUTING.
 
     client            `AsyncClient`, which users make and call
     pipeline          the steps of a call, in their order
-    resources         chat.completions, responses, models: from arguments to a body
+    resources         chat.completions and models
+    responses_resource  responses: new ones
+    arguments         from keyword arguments to a body
     stored_responses  retrieve, cancel, delete, input_items and wait of client.responses
     plain_calls       calls that ask no model; `stored_responses` is made of them
     openai_names      what users of AsyncOpenAI find on the client under its names
@@ -12,6 +14,9 @@ It may import all rooms on the lines above it in the map of CONTRIBUTING.
     raw_response      answers with their status, headers and bytes, as AsyncOpenAI has them
     event_streams     the events of AsyncOpenAI's stream helpers
     passthrough       requests of other clients, and answers as bytes
+    answer_cache      equal requests answered from a store, or by one call
+    answer_keys       the key of a request in it, and which requests have one
+    kept_answers      an answer as it is kept, recorded and replayed
     request_head      the id, headers and query that a call adds
     answer_modes      how one call asks for a structured answer at each upstream, and what a refusal teaches
     call              one call and its attempts, and what each does to its upstream when it ends
@@ -22,6 +27,7 @@ It may import all rooms on the lines above it in the map of CONTRIBUTING.
     failures          what a bad status, a header or a wrong body means; Retry-After is read here
     retries           whether there is another attempt, and the wait before it
     receive           from an attempt's bytes to a reply, or a stream
+    receive_response  the same for responses
     large             decodes answers that are larger than most, in parts
     framing           how a body is framed, by its first bytes: events, JSON, a JSON value a line
     stream            an answer as events, and how it ended

@@ -18,8 +18,9 @@ from typing import Any, Literal
 from aimlasync.client.call import MAY_HOLD_MEDIA, Attempt, Call, Target
 from aimlasync.config import Limits
 from aimlasync.endpoints.endpoint import Endpoint
+from aimlasync.endpoints.lane import Lane, Permit
 from aimlasync.endpoints.providers import VENDORS, Api, Provider, refusal
-from aimlasync.endpoints.upstream import STRETCH, Permit, Upstream
+from aimlasync.endpoints.upstream import STRETCH, Upstream
 from aimlasync.errors import APIConnectionError, OverloadedError, UnsupportedRequestError
 from aimlasync.info import Info, Step, Timing
 from aimlasync.wire.redaction import Secrets
@@ -59,6 +60,10 @@ class Balancer:
         """Give back what was leased of a shared quota."""
         for upstream in self.upstreams:
             await upstream.limiter.close()
+
+    def shortest_queues(self, now: float) -> int:
+        """Return how many calls wait at the model in use that has fewest, at all endpoints together."""
+        return sum(upstream.shortest_queue(now) for upstream in self.upstreams)
 
     def targets(
         self, api: Api, body: Mapping[str, Any], info: Info, *, validate: bool, written: bytes | None = None
@@ -112,11 +117,12 @@ class Balancer:
         target = targets[0] if len(targets) == 1 else self._choose(call, now)
         upstream = target.upstream
         tokens = _tokens(call, target)() if upstream.limiter.counts_tokens else 0.0
-        permit = upstream.admit_nowait(tokens, loop, now)
+        lane = upstream.lanes.get(call.info.model) or upstream.lane(call.info.model)
+        permit = lane.admit_nowait(tokens, loop, now)
         if permit is None:
             return None
-        if len(targets) > 1 and upstream.circuit.state != "closed":
-            upstream.circuit.probing(now)
+        if len(targets) > 1 and not lane.is_well:
+            lane.probing(now)
         return target, permit
 
     async def admit(self, call: Call) -> tuple[Target, Permit]:
@@ -133,25 +139,25 @@ class Balancer:
             _log.info(
                 "the call %s goes on from %s to %s: %s", info.request_id, info.endpoint, upstream.endpoint.name, why
             )
-        tokens = _tokens(call, target)
-        permit = upstream.admit_nowait(tokens(), loop)
+        tokens, lane = _tokens(call, target), upstream.lane(call.model)
+        permit = lane.admit_nowait(tokens(), loop)
         if permit is None:
             since = loop.time()
-            self._refuse_the_hopeless(call, upstream, since)
-            is_full = upstream.limiter.in_flight >= upstream.limiter.limit
-            kind, why = _why(upstream, tokens(), since)
-            ahead = upstream.limiter.queue.ahead(call.priority, call.tenant)
+            self._refuse_the_hopeless(call, lane, since)
+            kind, why = _why(lane, tokens(), since)
+            is_full = kind == "concurrency"
+            ahead = lane.limiter.queue.ahead(call.priority, call.tenant)
             call.waits_for = why
             try:
-                permit = await self._wait(call, upstream, tokens)
+                permit = await self._wait(call, lane, tokens)
                 call.waits_for = None
             finally:
                 seconds = loop.time() - since
                 step = Step(kind=kind, endpoint=upstream.endpoint.name, seconds=seconds, why=why, ahead=ahead)
                 call.info.steps += (step,)
                 _waited(call.info.timing, seconds, is_full)
-        if len(call.targets) > 1 and upstream.circuit.state != "closed" and upstream.circuit.allows(loop.time()):
-            upstream.circuit.probing(loop.time())
+        if len(call.targets) > 1 and not lane.is_well and lane.allows(loop.time()):
+            lane.probing(loop.time())
         return target, permit
 
     def spare(self, first: Attempt) -> Attempt:
@@ -166,12 +172,12 @@ class Balancer:
         loop = first.permit.loop
         now = loop.time()
         for target in sorted(call.targets, key=lambda target: target is first.target) if has_hedge else ():
-            upstream = target.upstream
-            if upstream in call.tried or not upstream.circuit.allows(now) or upstream.circuit.state == "half-open":
+            lane = target.upstream.lane(call.model)
+            if target.upstream in call.tried or not lane.allows(now) or lane.is_probed:
                 continue
-            permit = upstream.admit_nowait(_tokens(call, target)(), loop)
+            permit = lane.admit_nowait(_tokens(call, target)(), loop)
             if permit is not None:
-                upstream.counters.hedges += 1
+                lane.counters.hedges += 1
                 return first.beside(target, permit, reservation)
         if has_hedge:
             call.hedging.give_back()
@@ -179,23 +185,23 @@ class Balancer:
             call.budget.release(reservation)
         raise OverloadedError("there is no room for a second attempt", info=call.info)
 
-    async def _wait(self, call: Call, upstream: Upstream, tokens: Callable[[], float]) -> Permit:
+    async def _wait(self, call: Call, lane: Lane, tokens: Callable[[], float]) -> Permit:
         if self.max_wait is None:
-            return await upstream.admit(tokens, call.priority, call.tenant)
+            return await lane.admit(tokens, call.priority, call.tenant)
         try:
             async with asyncio.timeout(self.max_wait):
-                return await upstream.admit(tokens, call.priority, call.tenant)
+                return await lane.admit(tokens, call.priority, call.tenant)
         except TimeoutError:
             pass
         raise OverloadedError(
-            f"{upstream.endpoint.name}: no place in the line's {self.max_wait} s",
+            f"{lane.name}: no place in the line's {self.max_wait} s",
             retry_after=self.max_wait,
             info=call.info,
         )
 
-    def _refuse_the_hopeless(self, call: Call, upstream: Upstream, now: float) -> None:
-        name = upstream.endpoint.name
-        pause = upstream.limiter.paused_until - now
+    def _refuse_the_hopeless(self, call: Call, lane: Lane, now: float) -> None:
+        name, upstream = lane.name, lane.upstream
+        pause = lane.paused_until - now
         left = float("inf") if call.deadline is None else call.deadline - now
         # Stretched: what the server stated may be all that the policy allows.
         if pause > min(left, call.retry.max_retry_after * STRETCH[1]):
@@ -206,17 +212,16 @@ class Balancer:
             )
         if self.max_queue is None and self.max_queue_per_tenant is None and self.max_wait is None:
             return
-        line = upstream.limiter.queue
-        expected = upstream.expected_wait(call.priority, call.tenant)
+        expected = lane.expected_wait(call.priority, call.tenant)
         why = None
-        if self.max_queue is not None and line.waiting_for(call.priority) >= self.max_queue:
-            why = f"{line.waiting_for(call.priority)} calls are waiting already"
+        if self.max_queue is not None and (waiting := upstream.waiting_for(call.priority)) >= self.max_queue:
+            why = f"{waiting} calls are waiting already"
         elif (
             self.max_queue_per_tenant is not None
             and call.tenant is not None
-            and line.waiting_of(call.tenant) >= self.max_queue_per_tenant
+            and (waiting := upstream.waiting_of(call.tenant)) >= self.max_queue_per_tenant
         ):
-            why = f"{line.waiting_of(call.tenant)} calls of this tenant are waiting already"
+            why = f"{waiting} calls of this tenant are waiting already"
         elif self.max_wait is not None and expected > self.max_wait:
             why = f"the line is about {expected:.1f} s long"
         if why is not None:
@@ -232,11 +237,11 @@ class Balancer:
         least: tuple[bool, float, float | bytes] | None = None
         tried, affinity = call.tried, call.affinity
         for target in call.targets:
-            upstream = target.upstream
-            if not upstream.circuit.allows(now):
+            lane = target.upstream.lane(call.model)
+            if not lane.allows(now):
                 continue
-            cost = _cost(target) if affinity is None else _rank(affinity, target)
-            key = (upstream in tried, max(0.0, upstream.limiter.paused_until - now), cost)
+            cost = _cost(lane) if affinity is None else _rank(affinity, target)
+            key = (target.upstream in tried, max(0.0, lane.paused_until - now), cost)
             if least is None or key < least:
                 best, least = target, key
         if best is not None:
@@ -244,7 +249,7 @@ class Balancer:
         if all(target.upstream.circuit.state == "retired" for target in call.targets):
             reasons = "; ".join(f"{t.upstream.endpoint.name}: {t.upstream.circuit.reason}" for t in call.targets)
             raise APIConnectionError(f"no endpoint is left: {reasons}", info=call.info, billed=False)
-        wait = min(target.upstream.circuit.wait(now) for target in call.targets)
+        wait = min(target.upstream.lane(call.model).wait(now) for target in call.targets)
         raise OverloadedError(
             "every endpoint has failed again and again and rests",
             retry_after=None if wait == float("inf") else wait,
@@ -263,26 +268,26 @@ def _tokens(call: Call, target: Target) -> Callable[[], float]:
     return partial(upstream.estimate, call.model, size, call.max_output, beside)
 
 
-def _why(upstream: Upstream, tokens: float, now: float) -> tuple[WaitsFor, str]:
+def _why(lane: Lane, tokens: float, now: float) -> tuple[WaitsFor, str]:
     """Say what a call waits for."""
-    name, limiter = upstream.endpoint.name, upstream.limiter
+    name, limiter = lane.name, lane.limiter
     kind: WaitsFor = limiter.stands_against(tokens, now) or "turn"
     match kind:
         case "tokens":
             return kind, f"tokens per minute at {name} (it may take {tokens:,.0f})"
         case "concurrency":
-            return kind, f"a place at {name} (the limit is {limiter.limit} in flight)"
+            return kind, f"a place at {name} (the limit is {min(limiter.limit, limiter.endpoint.limit)} in flight)"
         case "rate":
             return kind, f"its turn at {name}, whose rate was learned from refusals"
         case "requests":
             return kind, f"requests per minute at {name}"
         case "turn":
             return kind, f"its turn at {name}"
-    left = limiter.paused_until - now
+    left = lane.paused_until - now
     if left <= 0:
         return kind, f"{name}, which another process that shares its quota was told to pause"
     until = datetime.fromtimestamp(time.time() + left, UTC)
-    return kind, f"{name}, paused until {until:%H:%M:%S} UTC: {upstream.paused_because}"
+    return kind, f"{name}, paused until {until:%H:%M:%S} UTC: {lane.why_paused}"
 
 
 def _waited(timing: Timing, seconds: float, is_full: bool) -> None:
@@ -293,10 +298,10 @@ def _waited(timing: Timing, seconds: float, is_full: bool) -> None:
         timing.limited = (timing.limited or 0.0) + seconds
 
 
-def _cost(target: Target) -> float:
+def _cost(lane: Lane) -> float:
     """How long a call would take there: its latency, longer the fuller it is."""
-    limiter, latency = target.upstream.limiter, target.upstream.circuit.latency
-    load = (limiter.in_flight + limiter.waiting + 1) / limiter.limit
+    latency = lane.circuit.latency
+    load = max((each.in_flight + each.waiting + 1) / each.limit for each in (lane.limiter, lane.upstream.limiter))
     return (_UNTRIED if latency is None else latency) * load
 
 

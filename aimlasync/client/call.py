@@ -8,20 +8,19 @@ has no I/O. It may import what lies below `client`, `drain` and `observer`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
-from aimlasync.admission.outcome import Outcome
-from aimlasync.chat.types import Usage
+from aimlasync.admission.outcome import GONE, NOTHING, SPENT, Outcome, Signal, read_status
 from aimlasync.client.drain import Waits
 from aimlasync.client.observer import Watch
 from aimlasync.config import Mode, Priority, Timeout
 from aimlasync.cost.budget import Budget, Reservation, output_cap
-from aimlasync.cost.media import Media, media_in
 from aimlasync.cost.tokens import stated_usd, tokens_of
+from aimlasync.endpoints.lane import Permit
 from aimlasync.endpoints.providers import model_of
-from aimlasync.endpoints.upstream import Permit, Refused, Upstream
+from aimlasync.endpoints.upstream import Upstream
 from aimlasync.errors import (
     AimlasyncError,
     APIConnectionError,
@@ -29,22 +28,28 @@ from aimlasync.errors import (
     APITimeoutError,
     AuthenticationError,
     InsufficientCreditError,
+    TruncatedStreamError,
 )
 from aimlasync.headers import Headers
 from aimlasync.info import Info
 from aimlasync.resilience.hedging import Hedging
 from aimlasync.resilience.retry import Retry
-from aimlasync.responses.types import ResponseUsage
 from aimlasync.transport.base import RawReply, StaleConnectionError
 from aimlasync.wire.base import Meta
 from aimlasync.wire.redaction import Secrets
+
+if TYPE_CHECKING:
+    from aimlasync.chat.types import Usage
+    from aimlasync.cost.media import Media
+    from aimlasync.responses.types import ResponseUsage
 
 MAY_HOLD_MEDIA = 16_384
 """Bytes of a body: in a smaller one, no image or file by value is large enough to spoil an estimate of its tokens."""
 
 
-# Structs: each call makes all of these, and msgspec fills them in C.
-class Target(msgspec.Struct, eq=False):
+# Structs: each call makes all of these, and msgspec fills them in C. The collector does not look at what can be in no
+# cycle (gc=False): with thousands of calls in flight it costs as much as the rest of them.
+class Target(msgspec.Struct, eq=False, gc=False):
     """An endpoint that can serve the call, and the bytes that it takes."""
 
     upstream: Upstream
@@ -98,7 +103,7 @@ class Call(msgspec.Struct, eq=False):
     """Set aside for the next attempt."""
     watch: Watch | None = None
     """Told how the call goes, where somebody wants to know."""
-    tried: set[Upstream] = set()
+    tried: frozenset[Upstream] = frozenset()
     """Endpoints that failed this call; others go first."""
     paid: int | None = None
     """What the retry under way cost its endpoint's retry budget."""
@@ -139,7 +144,8 @@ class Call(msgspec.Struct, eq=False):
     @property
     def deadline(self) -> float | None:
         """When the whole of it must be over, None for never."""
-        bound = self.bound
+        timeout = self.timeout
+        bound = timeout.total if timeout.answer is None or self.streams else timeout.answer
         return None if bound is None else self.started + bound
 
     @property
@@ -151,6 +157,8 @@ class Call(msgspec.Struct, eq=False):
     def media(self) -> Media:
         """The images and files of the request; it is walked through once."""
         if self.weighed is None:
+            from aimlasync.cost.media import media_in
+
             self.weighed = media_in(self.body or {})
         return self.weighed
 
@@ -159,11 +167,13 @@ class Call(msgspec.Struct, eq=False):
         if self.budget is None:
             return None
         # A byte of text is at most a token, and mostly a quarter of one: what is asked for is a bound, not a guess.
-        known = model_of(self.model)
+        model, size = self.info.model, len(self.targets[0].body or b"")
+        known = model_of(model)
+        media = self.media
         return self.budget.reserve(
-            self.model,
-            self.media.input_bound(len(self.targets[0].body or b"")),
-            self.max_output,
+            model,
+            media.input_bound(size) if media else size,
+            output_cap(self.body or {}),
             reasons_outside=known is not None and known.reasons_outside,
         )
 
@@ -230,7 +240,7 @@ class Attempt(msgspec.Struct, eq=False):
     def began(self) -> None:
         """The first event of a stream is here: the endpoint is well, however long the stream goes on."""
         now = self.permit.loop.time()
-        self.target.upstream.circuit.answered(now, now - self.started)
+        self.permit.lane.answered(now, now - self.started)
         if self.call.hedging is not None:
             self.call.hedging.took(self.call.kind, now - self.started)
 
@@ -239,7 +249,7 @@ class Attempt(msgspec.Struct, eq=False):
         if not self.permit.is_held:
             return
         call, target, info = self.call, self.target, self.info
-        upstream = target.upstream
+        upstream, lane = target.upstream, self.permit.lane
         now = self.permit.loop.time()
         info.timing.total = now - call.started
         tokens = tokens_of(usage)
@@ -248,11 +258,13 @@ class Attempt(msgspec.Struct, eq=False):
             if usd is not None and upstream.endpoint.provider.usage_states_charge:
                 info.cost_usd = usd
         if tokens is not None:
-            size = len(target.body or b"")
-            if size > MAY_HOLD_MEDIA and upstream.limiter.counts_tokens and call.media:
-                # Such a prompt says nothing about text.
-                size = 0
-            upstream.learn(call.info.model, size, *tokens)
+            lane.counters.prompt_tokens += tokens[0]
+            lane.counters.completion_tokens += tokens[1]
+            if upstream.limiter.counts_tokens:
+                # Only such a limiter uses estimates. A prompt with media says nothing about text.
+                size = len(target.body or b"")
+                learned = 0 if size > MAY_HOLD_MEDIA and call.media else size
+                upstream.estimator.learn(call.info.model, learned, *tokens)
         if call.probing:
             upstream.retry_budget.probed(True)
             call.probing = False
@@ -262,9 +274,11 @@ class Attempt(msgspec.Struct, eq=False):
             upstream.retry_budget.give_back(call.paid)
             call.paid = None
         seconds = now - self.started
-        upstream.circuit.succeeded(now, seconds, latency=info.timing.first_byte)
+        lane.circuit.succeeded(now, seconds, latency=info.timing.first_byte)
+        if upstream.circuit.state != "closed":
+            upstream.circuit.answered(now, seconds)
         if info.cost_usd is not None:
-            upstream.counters.cost_usd = (upstream.counters.cost_usd or 0.0) + info.cost_usd
+            lane.counters.cost_usd = (lane.counters.cost_usd or 0.0) + info.cost_usd
         if call.hedging is not None and not call.streams:
             call.hedging.took(call.kind, seconds)
         if self.reservation is not None and call.budget is not None:
@@ -294,28 +308,46 @@ class Attempt(msgspec.Struct, eq=False):
             upstream.retry_budget.probed(False)
         call.paid, call.probing = None, False
         seconds = now - self.started
+        lane = self.permit.lane
         if isinstance(error, StaleConnectionError):
             # It says nothing of the server, but that it closes what is idle.
-            upstream.circuit.abandoned(now, seconds)
+            lane.abandoned(now, seconds)
             self.permit.release(Outcome.IGNORED, now=now)
             return
-        call.tried.add(upstream)
+        call.tried |= {upstream}
+        # As it was before this failure.
+        is_out = lane.is_out
+        signal = signal_of(error, call.model)
+        refused = False
         if isinstance(error, APIStatusError):
+            refused = error.status == 429
             if error.status in (429, 503) and error.retry_after is not None:
                 why = f"it asked for {error.retry_after:.1f} s with HTTP {error.status}"
-                upstream.pause(error.retry_after, now, why, at_most=call.retry.max_retry_after)
+                whose = lane if signal.scope == "model" else upstream
+                whose.pause(error.retry_after, now, why, at_most=call.retry.max_retry_after)
             if error.status >= 500:
-                upstream.circuit.failed(now, seconds, error)
+                lane.failed(now, seconds, error)
             else:
-                upstream.circuit.answered(now, seconds)
-            if len(call.targets) > 1 and isinstance(error, (AuthenticationError, InsufficientCreditError)):
+                lane.answered(now, seconds)
+            if len(call.targets) > 1 and (isinstance(error, _NO_ACCESS) or signal is SPENT):
                 upstream.retire(error.message)
         elif isinstance(error, APIConnectionError):
-            upstream.circuit.failed(now, seconds, error)
+            if _is_endpoints(error):
+                lane.unreachable(now, seconds, error)
+            else:
+                lane.failed(now, seconds, error)
         else:
-            upstream.circuit.answered(now, seconds)
-        refused = isinstance(error, APIStatusError) and error.status == 429
-        self.permit.release(outcome_of(error), 0.0 if refused else None, now=now, kind=_kind(error))
+            lane.answered(now, seconds)
+        outcome = signal.outcome
+        if is_out and outcome is Outcome.DROPPED and not refused:
+            outcome = Outcome.OUTAGE
+        self.permit.release(
+            outcome,
+            0.0 if refused else None,
+            now=now,
+            kind=signal.kind,
+            names_account=signal.scope == "account",
+        )
 
     def abandon(self) -> None:
         """The caller left: drop the connection; it says nothing about the server."""
@@ -325,15 +357,15 @@ class Attempt(msgspec.Struct, eq=False):
             return
         # The error of a deadline shows it, and a response's headers may echo a key.
         self.secrets.without(self.info)
-        call, upstream = self.call, self.target.upstream
+        call = self.call
         if call.probing:
-            upstream.retry_budget.probed(None)
+            self.target.upstream.retry_budget.probed(None)
             call.probing = False
         if self.reservation is not None and call.budget is not None:
             # It may have been answered.
             call.budget.settle(self.reservation)
         now = self.permit.loop.time()
-        upstream.circuit.abandoned(now, now - self.started)
+        self.permit.lane.abandoned(now, now - self.started)
         self.permit.release(Outcome.IGNORED if self._is_late(now) else Outcome.CANCELLED, now=now)
 
     def _is_late(self, now: float) -> bool:
@@ -348,21 +380,20 @@ def _is_free(error: AimlasyncError) -> bool:
     return error.billed is False or (isinstance(error, APIStatusError) and 400 <= error.status < 500)
 
 
-def _kind(error: AimlasyncError) -> Refused | None:
-    """What the server says that it limits, if it says so."""
-    # A Retry-After says when, not what: servers send one with either limit.
-    if isinstance(error, APIStatusError) and error.status == 429 and error.code == "concurrency_limit":
-        return "concurrency"
-    if isinstance(error, APIConnectionError):
-        # A server that is gone is no server that counts: nothing is learned of its rate.
-        return "concurrency"
-    return None
+_NO_ACCESS = (AuthenticationError, InsufficientCreditError)
 
 
-def outcome_of(error: AimlasyncError) -> Outcome:
-    """What a failed attempt says about the server's capacity."""
+def _is_endpoints(error: APIConnectionError) -> bool:
+    """Whether the host could not be reached, or broke the connection: no matter of the model that was asked."""
+    if isinstance(error, APITimeoutError):
+        return error.phase == "connect"
+    return not isinstance(error, TruncatedStreamError)
+
+
+def signal_of(error: AimlasyncError, model: str) -> Signal:
+    """What a failed attempt says about the server's capacity; `admission.outcome` has the table."""
     if isinstance(error, APIStatusError):
-        return Outcome.DROPPED if error.status in (429, 503) else Outcome.IGNORED
+        return read_status(error.status, f"{error.message} {error.code} {error.type}", model)
     if isinstance(error, APIConnectionError) and not isinstance(error, APITimeoutError):
-        return Outcome.DROPPED
-    return Outcome.IGNORED
+        return GONE
+    return NOTHING

@@ -6,6 +6,7 @@ The order of a call's steps is in `pipeline`. It may import everything below `cl
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Collection, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, Unpack
@@ -18,7 +19,7 @@ from aimlasync.client.drain import Waits
 from aimlasync.client.observer import Observer
 from aimlasync.client.openai_names import Answer, OpenAINames, ids_headers, no_http_client
 from aimlasync.client.pipeline import Pipeline
-from aimlasync.client.resources import Chat, Models, Responses, balance
+from aimlasync.client.resources import Chat, Models, balance
 from aimlasync.config import CallOptions, Limits, Timeout, TimeoutOfHttpx, check_headers
 from aimlasync.cost.budget import Budget
 from aimlasync.endpoints.endpoint import Endpoint, KeySource, default_endpoints, proxy_secrets
@@ -32,6 +33,8 @@ from aimlasync.wire.redaction import Secrets
 
 if TYPE_CHECKING:
     from aimlasync.client.passthrough import Forwarded
+    from aimlasync.client.responses_resource import Responses
+    from aimlasync.store import Cache, Store
 
 
 class AsyncClient(OpenAINames):
@@ -42,8 +45,9 @@ class AsyncClient(OpenAINames):
     `max_queue` calls may wait for an endpoint at most (an interactive call counts those of its kind alone),
     `max_queue_per_tenant` of them for one `tenant=`, and each for `max_wait` seconds; beyond that OverloadedError comes
     at once. Values of headers that look like a key (Authorization, Cookie, X-Api-Key, ...-Token) are cut out of errors;
-    `secret_headers` names others. Close it with `async with` or `await close()`. Raises AimlasyncError when no key is
-    found, ValueError for a base URL, key or header that cannot be sent safely.
+    `secret_headers` names others. `cache` is a `Cache`, or the path or URL of a store of answers: equal requests are
+    answered from it (see `answer_cache`). Close it with `async with` or `await close()`. Raises AimlasyncError when no
+    key is found, ValueError for a base URL, key or header that cannot be sent safely.
     """
 
     @keyless
@@ -69,6 +73,7 @@ class AsyncClient(OpenAINames):
         max_wait: float | None = None,
         budget: Budget | None = None,
         hedge: Hedge | None = None,
+        cache: Cache | Store | str | os.PathLike[str] | None = None,
         organization: str | None = None,
         project: str | None = None,
         http_client: None = None,
@@ -92,8 +97,20 @@ class AsyncClient(OpenAINames):
         )
         self._secrets = secrets
         hedging = None if hedge is None else Hedging(hedge)
+        answers = None
+        if cache is not None:
+            from aimlasync.client.answer_cache import answers_of
+
+            answers = answers_of(cache)
         self._pipeline = Pipeline(
-            balancer, transport=transport, proxy=proxy, budget=budget, hedging=hedging, validate=validate
+            balancer,
+            transport=transport,
+            proxy=proxy,
+            budget=budget,
+            hedging=hedging,
+            validate=validate,
+            answers=answers,
+            owns_cache=isinstance(cache, (str, os.PathLike)),
         )
         headers = ids_headers(organization, project, default_headers)
         self._set(_changed(_USUAL, timeout, retry, max_retries, headers, default_query))
@@ -101,7 +118,7 @@ class AsyncClient(OpenAINames):
     def _set(self, settings: Settings) -> None:
         self._settings = settings
         self.chat = Chat(self._pipeline, settings)
-        self.responses = Responses(self._pipeline, settings)
+        self._responses: Responses | None = None
         self.models = Models(self._pipeline, settings)
 
     @keyless
@@ -139,6 +156,15 @@ class AsyncClient(OpenAINames):
     copy = with_options
 
     @property
+    def responses(self) -> Responses:
+        """New responses, and those that exist already."""
+        if self._responses is None:
+            from aimlasync.client.responses_resource import Responses
+
+            self._responses = Responses(self._pipeline, self._settings)
+        return self._responses
+
+    @property
     def retry(self) -> Retry:
         """The retry policy."""
         return self._settings.retry
@@ -156,6 +182,12 @@ class AsyncClient(OpenAINames):
     @budget.setter
     def budget(self, budget: Budget | None) -> None:
         self._pipeline.budget = budget
+
+    @property
+    def cache(self) -> Cache | None:
+        """The answers that are kept, None where none are; `cache.counts` says what it did."""
+        answers = self._pipeline.answers
+        return None if answers is None else answers.cache
 
     # From the first call to the end
 
@@ -235,6 +267,10 @@ class AsyncClient(OpenAINames):
         for upstream in self._pipeline.balancer.upstreams:
             waiting += upstream.limiter.waiting
         return waiting
+
+    def takes_more(self, waiting: int) -> bool:
+        """Whether fewer than `waiting` calls wait at some model in use, so that more calls may keep it busier."""
+        return self.queued < waiting or self._pipeline.balancer.shortest_queues(self._pipeline.now()) < waiting
 
     def explain(self, of: object) -> str:
         """Say in one sentence where the time of a call went: queues, limits, pauses, failed attempts, backoff.

@@ -14,8 +14,8 @@ import msgspec
 
 from aimlasync.client.call import Attempt, Call
 from aimlasync.endpoints import ratelimit_headers
+from aimlasync.endpoints.lane import Lane
 from aimlasync.endpoints.providers import sibling_of
-from aimlasync.endpoints.upstream import Upstream
 from aimlasync.errors import (
     AimlasyncError,
     APIResponseValidationError,
@@ -38,15 +38,16 @@ def may_be_anothers(call: Call, error: AimlasyncError, now: float) -> bool:
     """Whether another endpoint, which has not failed this call yet, may serve it."""
     if not (error.retryable or isinstance(error, _ANOTHERS_TURN) or _lacks_model(error)):
         return False
-    return any(t.upstream not in call.tried and t.upstream.circuit.allows(now) for t in call.targets)
+    return any(t.upstream not in call.tried and t.upstream.lane(call.model).allows(now) for t in call.targets)
 
 
 def _lacks_model(error: AimlasyncError) -> bool:
     return isinstance(error, APIStatusError) and error.code in _NO_SUCH_MODEL
 
 
-def heed(upstream: Upstream, reply: RawReply, now: float) -> None:
-    """Pause the endpoint when its headers say that a minute is used up."""
+def heed(lane: Lane, reply: RawReply, now: float) -> None:
+    """Pause the model when headers say that a minute is used up; another model is told by its own answers."""
+    upstream = lane.upstream
     if upstream.limiter.is_rated:
         # Our own count is finer than the server's word.
         return
@@ -58,7 +59,7 @@ def heed(upstream: Upstream, reply: RawReply, now: float) -> None:
     if requests_alone and signal.limit_requests and signal.reset_requests is not None:
         # The reset is when all of the limit is back (OpenAI); what is waited for is one request of it.
         pause = signal.reset_requests / signal.limit_requests
-    upstream.pause(pause, now, "its headers say that its minute is used up")
+    lane.pause(pause, now, "its headers say that its minute is used up")
 
 
 async def status_failure(attempt: Attempt, reply: RawReply) -> APIStatusError:

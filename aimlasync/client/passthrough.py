@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from aimlasync.client import receive
+from aimlasync.client import receive, receive_response
 from aimlasync.client.call import Attempt, Settings
 from aimlasync.client.pipeline import Pipeline
 from aimlasync.client.plain_calls import plain_call
@@ -335,6 +335,6 @@ def _as_events(api: Api, reply: dict[str, Any]) -> bytes:
 _RECEIVE: Mapping[tuple[Api, bool], Callable[[Attempt], Awaitable[Any]]] = {
     ("chat", False): receive.completion,
     ("chat", True): receive.chat_stream,
-    ("responses", False): receive.response,
-    ("responses", True): receive.response_stream,
+    ("responses", False): receive_response.response,
+    ("responses", True): receive_response.response_stream,
 }

@@ -12,28 +12,28 @@ knows no HTTP (`transport`), no JSON (`chat`, `responses`) and no arithmetic (`a
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from aimlasync.client.attempt_bounds import within
 from aimlasync.client.balancer import Balancer
-from aimlasync.client.call import Attempt, Call, Settings, Target
+from aimlasync.client.call import Attempt, Call, Settings
 from aimlasync.client.deadlines import Deadlines
 from aimlasync.client.drain import drained
 from aimlasync.client.failures import heed, status_failure
 from aimlasync.client.observer import Observer
 from aimlasync.client.request_head import RequestIds, address, headers_of
-from aimlasync.client.retries import before_retry, reserve
 from aimlasync.config import CallOptions
 from aimlasync.cost.budget import Budget
 from aimlasync.endpoints.providers import Api
-from aimlasync.errors import AimlasyncError, APITimeoutError, ClientClosedError
+from aimlasync.errors import AimlasyncError, APITimeoutError, BudgetExceededError, ClientClosedError
 from aimlasync.resilience.hedging import Hedging, race
-from aimlasync.transport.aiohttp_session import AiohttpTransport
-from aimlasync.transport.base import RawReply, Transport
-from aimlasync.transport.connection_pool import LeanTransport
+from aimlasync.transport.base import Transport
 from aimlasync.wire.base import Reply
+
+if TYPE_CHECKING:
+    from aimlasync.client.answer_cache import Answers
 
 T = TypeVar("T")
 
@@ -50,10 +50,12 @@ class Pipeline:
 
     __slots__ = (
         "_loop",
+        "_owns_cache",
         "_owns_transport",
         "_proxy",
         "_transport",
         "_validate",
+        "answers",
         "balancer",
         "budget",
         "deadlines",
@@ -72,9 +74,12 @@ class Pipeline:
         budget: Budget | None = None,
         hedging: Hedging | None = None,
         validate: bool = True,
+        answers: Answers | None = None,
+        owns_cache: bool = False,
     ) -> None:
         self.balancer = balancer
         self.budget = budget
+        self.answers = answers
         self.hedging = hedging
         self.observer: Observer | None = None
         self.is_closed = False
@@ -86,6 +91,7 @@ class Pipeline:
         self.deadlines: Deadlines
         self._transport = transport
         self._owns_transport = transport is None
+        self._owns_cache = owns_cache
         self._proxy = proxy
 
     def enter(self) -> tuple[asyncio.AbstractEventLoop, Transport]:
@@ -99,14 +105,18 @@ class Pipeline:
         elif self._loop is not loop:
             raise RuntimeError("this client belongs to another event loop; make one client per loop")
         if self._transport is None:
-            # Proxies are aiohttp's business.
-            self._transport = LeanTransport() if self._proxy is None else AiohttpTransport(proxy=self._proxy)
+            self._transport = _transport(self._proxy)
         return loop, self._transport
 
     def to(self, balancer: Balancer, transport: Transport) -> Pipeline:
-        """Return another way to send, with the same budget, hedging and observer."""
+        """Return another way to send, with the same budget, hedging, cache and observer."""
         other = Pipeline(
-            balancer, transport=transport, budget=self.budget, hedging=self.hedging, validate=self._validate
+            balancer,
+            transport=transport,
+            budget=self.budget,
+            hedging=self.hedging,
+            validate=self._validate,
+            answers=None if self.answers is None else self.answers.apart(),
         )
         other.observer = self.observer
         return other
@@ -121,6 +131,8 @@ class Pipeline:
             self.is_closed = True
             if self._owns_transport and self._transport is not None:
                 await self._transport.close()
+            if self._owns_cache and self.answers is not None:
+                await self.answers.cache.close()
         await self.balancer.close()
         if self.budget is not None:
             await self.budget.give_back()
@@ -180,7 +192,11 @@ class Pipeline:
             call.watch = self.observer.began(api, body, info, endpoints)
             call.headers.update(call.watch.headers)
         try:
-            answer = await self.run(call, receive, loop, transport)
+            if self.answers is None:
+                answer = await self.run(call, receive, loop, transport)
+            else:
+                run = partial(self.run, call, loop=loop, transport=transport)
+                answer = await self.answers.answer(api, call, options, receive, run)
         except BaseException as error:
             call.give_up(error)
             raise
@@ -199,8 +215,14 @@ class Pipeline:
         is_late = False
         try:
             if call.budget is not None:
-                with call.waits:
-                    call.reservation = await reserve(call, call.budget)
+                try:
+                    call.reservation = call.reserve()
+                except BudgetExceededError:
+                    # A shared budget may have more.
+                    from aimlasync.client.retries import reserve
+
+                    with call.waits:
+                        call.reservation = await reserve(call, call.budget)
             # A first attempt that need not wait for its turn is made in the instant in which the call was.
             admitted = balancer.admit_nowait(call, call.started, loop)
             while True:
@@ -230,6 +252,9 @@ class Pipeline:
                     error = failed
                 if call.waits.is_drained:
                     raise error.with_traceback(None)
+                # Loaded with the first failure.
+                from aimlasync.client.retries import before_retry
+
                 with call.waits:
                     await before_retry(call, attempt, error, loop)
         except asyncio.CancelledError:
@@ -247,19 +272,28 @@ class Pipeline:
 
     async def _attempt(self, attempt: Attempt, receive: Receive[T], transport: Transport) -> T:
         """Make one attempt, and end it whichever way it goes."""
-        call, upstream, info = attempt.call, attempt.target.upstream, attempt.info
+        call, target, info = attempt.call, attempt.target, attempt.info
+        upstream = target.upstream
         info.endpoint, info.vendor = upstream.endpoint.name, upstream.endpoint.provider.name
         try:
             if upstream.endpoint.key_source is not None:
                 await upstream.renew_key()
-            sent = self.send(transport, call, attempt.target)
-            if (first := call.first_token) is not None:
+            sent = transport.send(
+                call.method,
+                target.url,
+                upstream.headers,
+                call.headers,
+                target.body,
+                connect=call.timeout.connect,
+                fresh=call.replaced,
+            )
+            if call.streams and (first := call.timeout.first_token) is not None:
                 sent = within(first, sent, what="event", phase="first_token", info=info)
             attempt.reply = reply = await sent
             now = attempt.permit.loop.time()
             info.timing.first_byte = now - attempt.started
             info.saw_headers(reply.status, reply.headers)
-            heed(upstream, reply, now)
+            heed(attempt.permit.lane, reply, now)
             if not 200 <= reply.status < 300 and reply.status != 304:
                 raise await status_failure(attempt, reply)
             return await receive(attempt)
@@ -279,14 +313,14 @@ class Pipeline:
         """Make a second attempt beside a slow first one. Raises OverloadedError where there is no room for it."""
         return await self._attempt(self.balancer.spare(first), receive, transport)
 
-    def send(self, transport: Transport, call: Call, target: Target) -> Coroutine[Any, Any, RawReply]:
-        """Send once; to be awaited."""
-        return transport.send(
-            call.method,
-            target.url,
-            target.upstream.headers,
-            call.headers,
-            target.body,
-            connect=call.timeout.connect,
-            fresh=call.replaced,
-        )
+
+# Loaded with the first call: together they take as long to load as the rest of the pipeline.
+def _transport(proxy: str | None) -> Transport:
+    if proxy is None:
+        from aimlasync.transport.connection_pool import LeanTransport
+
+        return LeanTransport()
+    # Proxies are aiohttp's business.
+    from aimlasync.transport.aiohttp_session import AiohttpTransport
+
+    return AiohttpTransport(proxy=proxy)

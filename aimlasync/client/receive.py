@@ -1,8 +1,9 @@
 """Makes a reply, or a stream, of an attempt whose response has begun.
 
-It may import `call`, `failures`, `stream` and the structs of `chat` and `responses`; streams are loaded with their
-first use. Each function ends its attempt: it succeeds here, or the error that is raised makes it fail. A whole JSON
-body is decoded here; whatever else a body turns out to be is read by a `Stream`, which knows every framing.
+It may import `call`, `failures`, `stream` and the structs of `chat`; streams are loaded with their first use, and
+`receive_response` with that of `client.responses`. Each function ends its attempt: it succeeds here, or the error that
+is raised makes it fail. A whole JSON body is decoded here; whatever else a body turns out to be is read by a `Stream`,
+which knows every framing.
 """
 
 from __future__ import annotations
@@ -16,16 +17,13 @@ import msgspec
 from aimlasync.chat import types as chat
 from aimlasync.chat.types import ChatCompletion, Choice
 from aimlasync.client.call import Attempt
-from aimlasync.client.failures import content_type, no_answer, not_json
-from aimlasync.responses import types as responses
-from aimlasync.responses.types import RUNNING, InputItemList, Response
+from aimlasync.client.failures import content_type, not_json
 from aimlasync.transport.base import LARGE_BODY, MAX_BODY, RawReply
 from aimlasync.wire.base import Reply
 from aimlasync.wire.models import Model, decode_balance, decode_model
 
 if TYPE_CHECKING:
     from aimlasync.client.chat_stream import ChatStream
-    from aimlasync.client.response_stream import ResponseStream
 
 
 R = TypeVar("R", bound=Reply)
@@ -48,10 +46,11 @@ async def completion(attempt: Attempt) -> ChatCompletion:
         else:
             if reply.error is None and reply.choices and _is_said(reply.choices[0]):
                 reply.__dict__["info"] = attempt.info
-                attempt.charge(reply.meta)
+                if reply.meta is not None:
+                    attempt.charge(reply.meta)
                 attempt.succeed(reply.usage)
                 return reply
-        body = _Body(attempt.response, raw)
+        body = ReadBody(attempt.response, raw)
     return await _chat_stream(attempt, body).gather()
 
 
@@ -67,51 +66,6 @@ def _is_said(choice: Choice) -> bool:
     return choice.finish_reason not in _DOUBTFUL and bool(message.content or message.tool_calls)
 
 
-async def response(attempt: Attempt) -> Response:
-    """Return a whole response."""
-    body = None
-    if content_type(attempt) == "application/json":
-        raw = await attempt.response.read()
-        if len(raw) > LARGE_BODY:
-            from aimlasync.client.large import count_objects
-
-            await count_objects(raw)
-        try:
-            reply = responses.decode_response(raw)
-        except msgspec.DecodeError:
-            pass
-        else:
-            if reply.status not in (None, *RUNNING) and (reply.id or reply.output or reply.output_text):
-                reply.__dict__["info"] = attempt.info
-                if reply.error is not None:
-                    # A response that failed is an answer, and what it says of that comes from where keys are echoed.
-                    attempt.secrets.without(reply)
-                attempt.charge(reply.meta)
-                attempt.succeed(reply.usage)
-                return reply
-        body = _Body(attempt.response, raw)
-    return await _response_stream(attempt, body).gather()
-
-
-async def stored_response(attempt: Attempt) -> Response:
-    """Return a response that another call made, done or not: its tokens and cost are told, and not counted again."""
-    reply = decoded(attempt, await attempt.response.read(), responses.decode_response)
-    if not (reply.id or reply.output or reply.output_text):
-        raise no_answer(attempt, reply.raw, "a body that has no output")
-    if reply.error is not None:
-        attempt.secrets.without(reply)
-    attempt.succeed(None)
-    attempt.charge(reply.meta)
-    return reply
-
-
-async def input_items(attempt: Attempt) -> InputItemList:
-    """Return a page of the input of a response."""
-    page = decoded(attempt, await attempt.response.read(), responses.decode_input_items)
-    attempt.succeed(None)
-    return page
-
-
 async def nothing(attempt: Attempt) -> None:
     """Read a success whose body says no more than that."""
     await attempt.response.read()
@@ -123,11 +77,6 @@ async def chat_stream(attempt: Attempt) -> ChatStream:
     return await _chat_stream(attempt).start()
 
 
-async def response_stream(attempt: Attempt) -> ResponseStream:
-    """Return a streamed response that has said something."""
-    return await _response_stream(attempt).start()
-
-
 # Loaded with the first stream, and `parse` with its first call: together they are half of what there is to load.
 def _chat_stream(attempt: Attempt, body: RawReply | None = None) -> ChatStream:
     from aimlasync.client.chat_stream import ChatStream
@@ -135,13 +84,7 @@ def _chat_stream(attempt: Attempt, body: RawReply | None = None) -> ChatStream:
     return ChatStream(attempt, body)
 
 
-def _response_stream(attempt: Attempt, body: RawReply | None = None) -> ResponseStream:
-    from aimlasync.client.response_stream import ResponseStream
-
-    return ResponseStream(attempt, body)
-
-
-class _Body:
+class ReadBody:
     """A response whose body was read, to be read once more by a stream."""
 
     def __init__(self, reply: RawReply, body: bytes) -> None:

@@ -7,7 +7,7 @@ what lies below `client`.
 from __future__ import annotations
 
 import itertools
-import secrets
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -26,7 +26,7 @@ class RequestIds:
 
     def __init__(self) -> None:
         self._numbers = itertools.count(1)
-        self._prefix = secrets.token_hex(8)
+        self._prefix = os.urandom(8).hex()
 
     def info(self, model: str, extra_headers: Mapping[str, str] | None) -> Info:
         """Return the facts of a new call, with the id that `extra_headers` give it, or a new one."""

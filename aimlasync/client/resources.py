@@ -1,8 +1,7 @@
-"""The methods that users call: `client.chat.completions`, `client.responses`, `client.models`.
+"""The methods that users call: `client.chat.completions` and `client.models`; `responses_resource` has the others.
 
-It may import `pipeline`, `receive` and what lies below. It turns keyword arguments into a body; the pipeline does the
-rest. The names are those that users of AsyncOpenAI know. A parameter given as None, or as its NOT_GIVEN or `omit`, is
-not sent; one that is not known goes through `extra_body`, which also sends an explicit null.
+It may import `pipeline`, `receive`, `arguments` and what lies below. `arguments` makes a body; the pipeline does the
+rest. The names are those that users of AsyncOpenAI know.
 """
 
 from __future__ import annotations
@@ -15,34 +14,28 @@ import msgspec
 from aimlasync.chat import types as chat
 from aimlasync.chat.types import ChatCompletion, ChatOptions, ChatParams
 from aimlasync.client import receive
+from aimlasync.client.arguments import body_of, listed
 from aimlasync.client.call import Attempt, Settings
 from aimlasync.client.openai_names import RawAnswers
 from aimlasync.client.pipeline import Pipeline
 from aimlasync.client.plain_calls import ask
-from aimlasync.client.stored_responses import StoredResponses
-from aimlasync.config import CALL_OPTIONS, CallOptions, check_headers, close_to, is_given
+from aimlasync.config import check_headers
 from aimlasync.endpoints.paths import query_from
 from aimlasync.errors import NotFoundError
 from aimlasync.headers import Headers, fault
-from aimlasync.responses import types as responses
-from aimlasync.responses.types import Response, ResponseParams
-from aimlasync.wire.as_sent import sendable
-from aimlasync.wire.base import Reply, Unknown
+from aimlasync.wire.base import Reply
 from aimlasync.wire.models import Balance, Model, ModelList, decode_models
 
 if TYPE_CHECKING:
     from aimlasync.chat.parsed import ParsedChatCompletion
     from aimlasync.client.chat_stream import ChatStream
-    from aimlasync.client.event_streams import CompletionEvents, Opened, ResponseEvents
-    from aimlasync.client.response_stream import ResponseStream
+    from aimlasync.client.event_streams import CompletionEvents, Opened
     from aimlasync.endpoints.upstream import Upstream
-    from aimlasync.responses.parsed import ParsedResponse
 
 T = TypeVar("T")
 R = TypeVar("R", bound=Reply)
 
 Messages = Iterable[Mapping[str, Any] | msgspec.Struct]
-Input = str | Iterable[Mapping[str, Any] | msgspec.Struct | Unknown]
 
 
 class Completions(RawAnswers):
@@ -109,7 +102,7 @@ class Completions(RawAnswers):
                 given: Any = params
                 return await self.parse(model=model, messages=messages, **given)
             _ask_for(form, params)
-        body, options = _body({"model": model, "messages": _listed(messages)}, params, chat.PARAMETERS, stream)
+        body, options = body_of({"model": model, "messages": listed(messages)}, params, chat.PARAMETERS, stream)
         receive_as = receive.chat_stream if body.get("stream") else receive.completion
         return await self._pipeline.call("chat", body, receive_as, options, self._settings)
 
@@ -179,122 +172,6 @@ class Chat(RawAnswers):
 
     def __init__(self, pipeline: Pipeline, settings: Settings) -> None:
         self.completions = Completions(pipeline, settings)
-
-
-class Responses(StoredResponses, RawAnswers):
-    """`client.responses`: new responses; those that exist already are the business of `StoredResponses`."""
-
-    @overload
-    async def create(
-        self,
-        *,
-        model: str,
-        input: Input,
-        stream: Literal[False] | None = False,
-        **params: Unpack[ResponseParams],
-    ) -> Response: ...
-    @overload
-    async def create(
-        self,
-        *,
-        model: str,
-        input: Input,
-        stream: Literal[True],
-        **params: Unpack[ResponseParams],
-    ) -> ResponseStream: ...
-    @overload
-    async def create(
-        self,
-        *,
-        model: str,
-        input: Input,
-        stream: bool,
-        **params: Unpack[ResponseParams],
-    ) -> Response | ResponseStream: ...
-
-    async def create(
-        self,
-        *,
-        model: str,
-        input: Input,
-        stream: bool | None = False,
-        **params: Unpack[ResponseParams],
-    ) -> Response | ResponseStream:
-        """Ask for one response, whole or (`stream=True`) as events.
-
-        `input` is a text, or a list of items: dicts, the structs of `aimlasync.responses`, items of an earlier
-        `output`. Raises the errors of `aimlasync.errors`; UnsupportedRequestError before anything is sent.
-        """
-        body, options = _body({"model": model, "input": _listed(input)}, params, responses.PARAMETERS, stream)
-        receive_as = receive.response_stream if body.get("stream") else receive.response
-        return await self._pipeline.call("responses", body, receive_as, options, self._settings)
-
-    @overload
-    async def parse(
-        self,
-        *,
-        model: str,
-        input: Input,
-        text_format: type[T],
-        **params: Unpack[ResponseParams],
-    ) -> ParsedResponse[T]: ...
-    @overload
-    async def parse(
-        self,
-        *,
-        model: str,
-        input: Input,
-        text_format: Any,
-        **params: Unpack[ResponseParams],
-    ) -> ParsedResponse[Any]: ...
-
-    async def parse(
-        self,
-        *,
-        model: str,
-        input: Input,
-        text_format: Any,
-        **params: Unpack[ResponseParams],
-    ) -> Response:
-        """Ask for an answer of the type `text_format` (a msgspec Struct, dataclass, Enum, Literal, ...): see `.parsed`.
-
-        With `background=True` it may be None: the response is returned as it is. Raises like `chat.completions.parse`.
-        """
-        check_headers(params)
-        from aimlasync.structured.parse import parse_response
-        from aimlasync.structured.schema import format_of
-
-        form = format_of(text_format)
-        params.setdefault("structured", "auto")
-        params["text"] = {**(params.get("text") or {}), "format": form.responses()}
-        reply = await self.create(
-            model=model,
-            input=input,
-            **params,
-        )
-        return parse_response(reply, form)
-
-    def stream(
-        self, *, model: str, input: Input, text_format: Any = None, **params: Unpack[ResponseParams]
-    ) -> Opened[ResponseEvents]:
-        """Ask for a streamed response, inside of `async with`: its events, with what AsyncOpenAI's helper adds.
-
-        `text_format` may be a type, as for `parse`; see `ResponseEvents`.
-        """
-        from aimlasync.client.event_streams import response_events
-
-        return response_events(self.create, text_format, {"model": model, "input": input, **params})
-
-    async def compact(self, *, model: str, input: Input | None = None, **params: Unpack[ResponseParams]) -> Response:
-        """Let the server shorten a conversation: `.output` is the `input` of the next call in its place.
-
-        `input` or `previous_response_id` says which conversation. OpenAI documents it; other servers answer with
-        NotFoundError. Raises like `create`.
-        """
-        required = {"model": model} if input is None else {"model": model, "input": _listed(input)}
-        body, options = _body(required, params, responses.PARAMETERS, False)
-        path = "responses/compact"
-        return await self._pipeline.call("responses", body, receive.response, options, self._settings, path=path)
 
 
 class Models(RawAnswers):
@@ -383,47 +260,9 @@ class Listing:
             yield model
 
 
-# From keyword arguments to a body
-
-
-def _listed(items: Any) -> Any:
-    """Return items that can be encoded for any endpoint: a generator is read once, and replies are as they came."""
-    if isinstance(items, str):
-        return items
-    return sendable(items if isinstance(items, (list, tuple)) else list(items))
-
-
 def _ask_for(form: type, params: ChatParams) -> None:
     """Put the schema of a type in the place of the type."""
     from aimlasync.structured.schema import format_of
 
     params["response_format"] = format_of(form).chat()
     params.setdefault("structured", "auto")
-
-
-def _body(
-    required: dict[str, Any], params: Mapping[str, Any], known: frozenset[str], stream: bool | None
-) -> tuple[dict[str, Any], CallOptions]:
-    """Split keyword arguments into what is sent and how. Raises ValueError for a header that cannot be sent."""
-    check_headers(params)
-    options: dict[str, Any] = {}
-    for name, value in params.items():
-        # What is true is given.
-        if not value and value is not None and not is_given(value):
-            continue
-        if name in known:
-            if value is not None:
-                required[name] = value
-        elif name in CALL_OPTIONS:
-            options[name] = value
-        else:
-            hint = close_to(name, (*known, *CALL_OPTIONS, *required, "stream"))
-            raise TypeError(
-                f"unknown parameter {name!r}{hint or ';'} to send it anyway, use extra_body={{{name!r}: ...}}"
-            )
-    if stream:
-        required["stream"] = True
-    extra = options.get("extra_body")
-    if extra:
-        required.update(extra)
-    return required, options  # type: ignore[return-value]  # its names are CALL_OPTIONS, and cast() is a call

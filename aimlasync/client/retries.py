@@ -13,6 +13,7 @@ import logging
 from aimlasync.client.call import Attempt, Call
 from aimlasync.client.failures import may_be_anothers
 from aimlasync.cost.budget import Budget, Reservation
+from aimlasync.endpoints.lane import Lane
 from aimlasync.endpoints.upstream import Upstream
 from aimlasync.errors import AimlasyncError, APIConnectionError, APIStatusError, BudgetExceededError, in_one_line
 from aimlasync.info import Step
@@ -32,7 +33,7 @@ async def before_retry(call: Call, attempt: Attempt, error: AimlasyncError, loop
     if call.watch is not None:
         call.watch.stumbled(error, name)
     try:
-        may_retry = await _may_retry(call, upstream, error, now)
+        may_retry = await _may_retry(call, attempt.permit.lane, error, now)
     finally:
         slept = loop.time() - now
         if slept > _SHORTEST:
@@ -59,18 +60,19 @@ async def reserve(call: Call, budget: Budget) -> Reservation | None:
                 raise
 
 
-async def _may_retry(call: Call, upstream: Upstream, error: AimlasyncError, now: float) -> bool:
+async def _may_retry(call: Call, lane: Lane, error: AimlasyncError, now: float) -> bool:
     """Return whether another attempt may be made, once the wait before it is over."""
+    upstream = lane.upstream
     name, kind, retry_budget = upstream.endpoint.name, type(error).__name__, upstream.retry_budget
     if isinstance(error, StaleConnectionError) and not call.replaced:
         call.paid = retry_budget.take(error)
         if call.paid is not None:
             call.replaced = True
-            upstream.counters.retries += 1
+            lane.counters.retries += 1
             return True
     if call.modes is not None and call.modes.fall_back(call.targets, error):
         # Another request, which the server has not answered yet: it owes nothing for the one that it refused.
-        call.tried.discard(upstream)
+        call.tried -= {upstream}
         return True
     if call.only_refused and not _was_refused(error):
         return False
@@ -87,7 +89,7 @@ async def _may_retry(call: Call, upstream: Upstream, error: AimlasyncError, now:
             delay = await _probe(call, upstream, error, delay)
     if delay is None:
         return False
-    upstream.counters.retries += 1
+    lane.counters.retries += 1
     _log.debug("%s failed (%s), next attempt in %.2f s", name, kind, delay)
     try:
         await asyncio.sleep(delay)

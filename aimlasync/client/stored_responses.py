@@ -1,9 +1,9 @@
 """Responses that a server keeps: fetch, cancel and delete them, list their input, wait for one in the background.
 
-It may import `pipeline`, `receive` and what lies below. An id is valid at the endpoint that made the response. A
-`Response` says which one that is; an id alone is looked for at each endpoint, in the order in which they were given.
-Each request may be sent twice without harm, so it is retried like a call. Source: OpenAI, "Background mode" and the
-API reference of responses.
+It may import `pipeline`, `receive`, `receive_response` and what lies below. An id is valid at the endpoint that made
+the response. A `Response` says which one that is; an id alone is looked for at each endpoint, in the order in which
+they were given. Each request may be sent twice without harm, so it is retried like a call. Source: OpenAI, "Background
+mode" and the API reference of responses.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import random
 from collections.abc import AsyncIterator, Generator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
-from aimlasync.client import receive
+from aimlasync.client import receive, receive_response
 from aimlasync.client.call import Attempt, Settings
 from aimlasync.client.pipeline import Pipeline, Receive
 from aimlasync.client.plain_calls import ask
@@ -95,11 +95,11 @@ class StoredResponses:
             query |= {"stream": True, "starting_after": starting_after}
 
         async def events(attempt: Attempt) -> ResponseStream:
-            began = await receive.response_stream(attempt)
+            began = await receive_response.response_stream(attempt)
             began.continues(_id_of(response), starting_after)
             return began
 
-        received: Receive[Any] = events if stream else receive.stored_response
+        received: Receive[Any] = events if stream else receive_response.stored_response
         found: Response | ResponseStream = await self._ask(
             "GET", response, "", received, query, extra_headers=extra_headers, timeout=timeout, streams=stream
         )
@@ -117,7 +117,7 @@ class StoredResponses:
         Raises like `retrieve`.
         """
         return await self._ask(
-            "POST", response, "/cancel", receive.stored_response, extra_headers=extra_headers, timeout=timeout
+            "POST", response, "/cancel", receive_response.stored_response, extra_headers=extra_headers, timeout=timeout
         )
 
     async def delete(
@@ -182,7 +182,7 @@ class StoredResponses:
         return latest
 
     async def _page(self, response: str | Response, query: Mapping[str, Any], **options: Any) -> InputItemList:
-        return await self._ask("GET", response, "/input_items", receive.input_items, query, **options)
+        return await self._ask("GET", response, "/input_items", receive_response.input_items, query, **options)
 
     async def _ask(
         self,

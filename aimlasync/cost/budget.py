@@ -10,13 +10,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from numbers import Number
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from aimlasync.chat.types import Usage
+import msgspec
+
 from aimlasync.cost.prices import Price, cost
 from aimlasync.cost.tokens import MAX_TOKENS, tokens_of
 from aimlasync.errors import BudgetExceededError
-from aimlasync.responses.types import ResponseUsage
+
+if TYPE_CHECKING:
+    from aimlasync.chat.types import Usage
+    from aimlasync.responses.types import ResponseUsage
 
 # Money is counted in whole trillionths of a dollar. Sums of floats drift, and a cap that ten calls fill to the cent
 # would refuse the tenth. The cheapest token known costs five thousand trillionths.
@@ -33,28 +37,28 @@ OUTPUT_CAPS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
 
 def output_cap(body: Mapping[str, Any]) -> int | None:
     """Return the tokens that all choices of a request may take together, None where it sets no cap."""
-    cap: int | None = next((body[name] for name in OUTPUT_CAPS if body.get(name)), None)
-    if cap is not None and isinstance(thinking := body.get("thinking_budget"), int):
-        # Qwen's models count it beside the cap.
-        cap += thinking
-    choices = body.get("n")
-    return cap * choices if cap is not None and isinstance(choices, int) and choices > 1 else cap
+    for name in OUTPUT_CAPS:
+        if body.get(name):
+            cap: int = body[name]
+            if isinstance(thinking := body.get("thinking_budget"), int):
+                # Qwen's models count it beside the cap.
+                cap += thinking
+            choices = body.get("n")
+            return cap * choices if isinstance(choices, int) and choices > 1 else cap
+    return None
 
 
-class Reservation:
+class Reservation(msgspec.Struct, eq=False, gc=False):
     """What one attempt may cost, held until it is settled or released."""
 
-    __slots__ = ("_held", "_input", "_open", "_output", "model", "priced")
-
-    def __init__(self, model: str, held: int, *, priced: bool, input: float = 0.0, output: float | None = None) -> None:
-        self.model = model
-        self.priced = priced
-        """Whether the prices of input and output were known."""
-        self._held = held
-        # The tokens that it was asked for: those of the input, and the output cap, if there was one.
-        self._input = input
-        self._output = output
-        self._open = True
+    model: str
+    _held: int
+    priced: bool
+    """Whether the prices of input and output were known."""
+    # The tokens that it was asked for: those of the input, and the output cap, if there was one.
+    _input: float
+    _output: float | None
+    _open: bool = True
 
     @property
     def usd(self) -> float:
@@ -180,8 +184,8 @@ class Budget:
         """
         if not input_tokens >= 0:
             raise ValueError(f"input_tokens must be a number of tokens, not {input_tokens}")
+        asked_in, asked_out = input_tokens if input_tokens <= MAX_TOKENS else MAX_TOKENS, None
         beyond = self._beyond.get(model, _NOTHING)
-        asked_in, asked_out = min(input_tokens, MAX_TOKENS), None
         input_tokens = asked_in + beyond.input
         output_tokens = self.default_output_tokens + beyond.default
         if max_output_tokens is not None and max_output_tokens > 0:
@@ -206,7 +210,7 @@ class Budget:
         self._reserved += worst
         if not priced:
             self.calls_unpriced += 1
-        return Reservation(model, worst, priced=priced, input=asked_in, output=asked_out)
+        return Reservation(model, worst, priced, asked_in, asked_out)
 
     def settle(
         self, reservation: Reservation, cost_usd: float | None = None, usage: Usage | ResponseUsage | None = None
@@ -220,9 +224,11 @@ class Budget:
             return
         reservation._open = False
         self._reserved -= reservation._held
-        self._look_beyond(reservation, usage)
+        tokens = tokens_of(usage)
+        if tokens is not None:
+            self._look_beyond(reservation, tokens)
         if cost_usd is not None and 0 <= cost_usd <= _MAX_USD:
-            self._learn(reservation.model, cost_usd, usage)
+            self._learn(reservation.model, cost_usd, tokens)
             self._spent += round(cost_usd * _PICO)
             return
         computed = cost(self.prices.get(reservation.model), usage)
@@ -246,13 +252,11 @@ class Budget:
         """Return what is neither spent nor reserved to a shared budget. Here there is none."""
 
     def _left(self) -> int:
-        return max(0, self._cap - self._spent - self._reserved)
+        left = self._cap - self._spent - self._reserved
+        return left if left > 0 else 0
 
-    def _look_beyond(self, reservation: Reservation, usage: Usage | ResponseUsage | None) -> None:
+    def _look_beyond(self, reservation: Reservation, tokens: tuple[int, int]) -> None:
         """Learn from a reply that took more tokens than it was asked for."""
-        tokens = tokens_of(usage)
-        if tokens is None:
-            return
         cap = reservation._output
         over_in = tokens[0] - reservation._input
         over_out = tokens[1] - (self.default_output_tokens if cap is None else cap)
@@ -264,8 +268,7 @@ class Budget:
             else:
                 beyond.output = max(beyond.output, over_out)
 
-    def _learn(self, model: str, cost_usd: float, usage: Usage | ResponseUsage | None) -> None:
-        tokens = tokens_of(usage)
+    def _learn(self, model: str, cost_usd: float, tokens: tuple[int, int] | None) -> None:
         # A call that was free of charge says nothing about the next one.
         if tokens is not None and cost_usd > 0:
             self._learned[model] = max(self._learned.get(model, 0.0), cost_usd / sum(tokens))

@@ -14,7 +14,7 @@ from __future__ import annotations
 import binascii
 import re
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -82,18 +82,35 @@ class Media(msgspec.Struct, frozen=True):
         return max(0, size - self.size) + self.most
 
 
+NO_MEDIA = Media()
+
+
 def media_in(body: Mapping[str, Any]) -> Media:
     """Return what a request of either endpoint holds beside text."""
+    held = []
+    for member in ("messages", "input"):
+        items = body.get(member)
+        if items is not None and isinstance(items, (list, tuple)) and not _is_text(items):
+            held.append(items)
+    if not held:
+        return NO_MEDIA
     model = body.get("model")
     name = model if isinstance(model, str) else ""
     size = most = likely = 0
-    for member in ("messages", "input"):
-        items = body.get(member)
-        for item in items if isinstance(items, (list, tuple)) else ():
+    for items in held:
+        for item in items:
             for part, kind in _parts(item):
                 one = _weigh(part, kind, name)
                 size, most, likely = size + one.size, most + one.most, likely + one.likely
-    return Media(size, most, likely)
+    return Media(size, most, likely) if most else NO_MEDIA
+
+
+def _is_text(items: Sequence[Any]) -> bool:
+    """Whether all items are messages with a role and a text, and nothing else, as most are."""
+    for item in items:
+        if type(item) is not dict or len(item) != 2 or "role" not in item or type(item.get("content")) is not str:
+            return False
+    return True
 
 
 def input_bound(body: Mapping[str, Any], size: int) -> int:

@@ -10,14 +10,16 @@ use. ByteSpike's catalogue has no prices.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from aimlasync.chat.types import Usage
-from aimlasync.cost.tokens import taken_by
-from aimlasync.responses.types import ResponseUsage
+from aimlasync.cost.tokens import plainly_taken, taken_by
 from aimlasync.wire.models import Model
+
+if TYPE_CHECKING:
+    from aimlasync.chat.types import Usage
+    from aimlasync.responses.types import ResponseUsage
 
 _MILLION = 1_000_000
 # US dollars for one token. A higher value is the price of a million tokens: the dearest models cost less than a
@@ -127,8 +129,14 @@ def cost(price: Price | None, usage: Usage | ResponseUsage | None) -> float | No
     whose parts are larger than the whole give None, since they are no tokens; so does audio, which has a price of its
     own.
     """
+    if price is None:
+        return None
+    if (plain := plainly_taken(usage)) is not None and price.input is not None and price.output is not None:
+        read, given, cached = plain
+        total = (read - cached) * price.input + given * price.output
+        return total + cached * (price.input if price.cached_input is None else price.cached_input) if cached else total
     taken = taken_by(usage)
-    if price is None or taken is None or not taken.is_consistent or taken.has_audio:
+    if taken is None or not taken.is_consistent or taken.has_audio:
         return None
     outside = None if price.input is None or price.output is None else max(price.input, price.output)
     cached, written, write = taken.cached or 0, taken.cache_writes or 0, price.cache_write

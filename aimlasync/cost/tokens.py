@@ -8,13 +8,15 @@ unknown count or cost is None, never 0. Servers disagree on what `usage` means; 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from aimlasync.chat.types import Usage
+from aimlasync.chat.types import CompletionTokensDetails, PromptTokensDetails, Usage
 from aimlasync.headers import amount
-from aimlasync.responses.types import ResponseUsage
+
+if TYPE_CHECKING:
+    from aimlasync.responses.types import ResponseUsage
 
 # A larger number is no count of tokens; the bound also keeps the arithmetic finite.
 MAX_TOKENS = 10**12
@@ -54,10 +56,10 @@ def tokens_of(usage: Usage | ResponseUsage | None) -> tuple[int, int] | None:
     """
     if usage is None:
         return None
-    if isinstance(usage, ResponseUsage):
-        taken, given = usage.input_tokens, usage.output_tokens
-    else:
+    if isinstance(usage, Usage):
         taken, given = usage.prompt_tokens, usage.completion_tokens
+    else:
+        taken, given = usage.input_tokens, usage.output_tokens
     if (
         taken > 0 <= given
         and taken + given == usage.total_tokens <= MAX_TOKENS
@@ -67,6 +69,36 @@ def tokens_of(usage: Usage | ResponseUsage | None) -> tuple[int, int] | None:
         return taken, given
     whole = taken_by(usage)
     return None if whole is None else (whole.input, whole.output)
+
+
+def plainly_taken(usage: Usage | ResponseUsage | None) -> tuple[int, int, int] | None:
+    """Return the (input, output, cached input) tokens of a chat reply whose server counts as OpenAI does.
+
+    None where anything else is stated, or could be: `taken_by` reads that, and says the same of what is plain.
+    """
+    if not isinstance(usage, Usage):
+        return None
+    taken, given = usage.prompt_tokens, usage.completion_tokens
+    prompt, answer = usage.prompt_tokens_details, usage.completion_tokens_details
+    if not (
+        taken > 0 <= given
+        and taken + given == usage.total_tokens <= MAX_TOKENS
+        and usage.cache_read_input_tokens is None is usage.cache_creation_input_tokens
+        and usage.cached_tokens is None is usage.prompt_cache_hit_tokens
+        and usage.reasoning_tokens is None
+    ):
+        return None
+    if answer is not None and (
+        type(answer) is not CompletionTokensDetails or answer.audio_tokens or (answer.reasoning_tokens or 0) > given
+    ):
+        return None
+    if prompt is None:
+        return taken, given, 0
+    if type(prompt) is not PromptTokensDetails or prompt.audio_tokens:
+        return None
+    cached = prompt.cached_tokens or 0
+    is_plain = 0 <= cached <= taken and prompt.cache_write_tokens is None is prompt.cache_creation_tokens
+    return (taken, given, cached) if is_plain else None
 
 
 def taken_by(usage: Usage | ResponseUsage | None) -> Taken | None:
@@ -84,15 +116,16 @@ def taken_by(usage: Usage | ResponseUsage | None) -> Taken | None:
     """
     if usage is None:
         return None
-    if isinstance(usage, ResponseUsage):
-        taken, given = usage.input_tokens, usage.output_tokens
-        prompt: Any = usage.input_tokens_details
-        answer: Any = usage.output_tokens_details
-    else:
+    prompt: Any
+    answer: Any
+    if isinstance(usage, Usage):
         taken, given = usage.prompt_tokens, usage.completion_tokens
         if not taken and usage.input_tokens:
             taken, given = usage.input_tokens, usage.output_tokens or given
         prompt, answer = usage.prompt_tokens_details, usage.completion_tokens_details
+    else:
+        taken, given = usage.input_tokens, usage.output_tokens
+        prompt, answer = usage.input_tokens_details, usage.output_tokens_details
     if not (0 < taken <= MAX_TOKENS and 0 <= given <= MAX_TOKENS):
         return None
     cached = _stated(usage, "prompt_cache_hit_tokens", "cached_tokens")

@@ -7,6 +7,7 @@ It may import `admission`, `resilience` and what lies below them.
     translate         a request for one vendor, rewritten for another
     paths             paths and queries that callers give, checked and quoted
     ratelimit_headers what response headers say about rate limits
-    upstream          the live state of one endpoint: limiter, circuit breaker, retry budget, permits
-    statistics        the counters and figures of one endpoint
+    upstream          the live state of one endpoint: limiter, circuit breaker, retry budget, lanes
+    lane              one model at one endpoint: learned limits, queue, pause, circuit breaker, permits
+    statistics        the counters and figures of one endpoint and of its models
 """

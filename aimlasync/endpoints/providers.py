@@ -257,7 +257,10 @@ def provider_of(base_url: str) -> Provider:
 
 def model_of(name: str) -> Model | None:
     """Return what the first vendor that knows a model documents of it, None where none does."""
-    return next((vendor.models[name] for vendor in VENDORS if name in vendor.models), None)
+    for vendor in VENDORS:
+        if (known := vendor.models.get(name)) is not None:
+            return known
+    return None
 
 
 def sibling_of(name: str, provider: Provider) -> Model | None:

@@ -1,28 +1,30 @@
-"""The figures of one endpoint that `client.statistics()` returns, and the counters behind them.
+"""The figures of one endpoint and of its models that `client.statistics()` returns, and the counters behind them.
 
 Plain data without I/O. It imports nothing of this library.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
 
-class EndpointStatistics(msgspec.Struct, kw_only=True):
-    """One endpoint's load at this moment, and its counters since the client was created."""
+class Statistics(msgspec.Struct, kw_only=True):
+    """The load at this moment, and the counters since the client was created."""
 
-    name: str
     in_flight: int
     queued: int
     limit: int
+    """How many attempts may be in flight: stated or learned."""
     limited_by: str | None
     """What the head of the queue waits for: concurrency, requests, tokens, rate (learned) or pause; None when no call
     waits."""
     paused_for: float
-    """Seconds until the limiter's pause ends, 0.0 without a pause."""
+    """Seconds until the pause ends, 0.0 without one; an endpoint is paused while all of its models are."""
     state: str
     """ok; open: it failed again and again, and calls go to other endpoints where there are any; half-open: one call
-    tries it; retired: it left the rotation for good."""
+    tries it; retired: the endpoint left the rotation for good."""
     attempts: int
     answered: int
     refused: int
@@ -40,8 +42,27 @@ class EndpointStatistics(msgspec.Struct, kw_only=True):
     """US dollars that the vendor charged by its own statements; None when it stated none."""
 
 
+class ModelStatistics(Statistics, kw_only=True):
+    """One model's figures at one endpoint."""
+
+    model: str
+    """The model as it was asked for; "" for requests that name none."""
+    rate: float | None
+    """Attempts per second, as learned from refusals; None while no limit of them is known."""
+    learned: str | None
+    """What was learned of its limits and has held, in words; None while nothing has."""
+
+
+class EndpointStatistics(Statistics, kw_only=True):
+    """One endpoint's figures: the sums of its models, those of models that are forgotten included."""
+
+    name: str
+    models: list[ModelStatistics]
+    """The models of late, each with its own limit, pause and state."""
+
+
 class Counters:
-    """Counters over the attempts of one endpoint; the pipeline adds to them."""
+    """Counters over the attempts of one model at one endpoint; the pipeline adds to them."""
 
     __slots__ = (
         "answered",
@@ -67,3 +88,13 @@ class Counters:
         self.prompt_tokens = 0
         self.completion_tokens = 0
         self.cost_usd: float | None = None
+
+    def all(self) -> dict[str, Any]:
+        """Return the counters by name."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+    def add(self, other: Counters) -> None:
+        """Add the counters of another model."""
+        for name, count in other.all().items():
+            if count is not None:
+                setattr(self, name, (getattr(self, name) or 0) + count)

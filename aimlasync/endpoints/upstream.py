@@ -1,8 +1,8 @@
-"""The live state of one endpoint: its URLs and headers, its limiter, circuit breaker and retry budget, its counters.
+"""The live state of one endpoint: its URLs and headers, its limiter, circuit breaker and retry budget, its lanes.
 
-It connects the parts that learn (`admission.adaptive`, `admission.token_estimate`, `resilience`) with the part that
-enforces (`admission.limiter`), without I/O. Every attempt takes a `Permit` from its upstream and releases it once, with
-an outcome; the upstream learns from the release. It may import `admission`, `resilience`, `quota`, `wire.redaction` and
+What the user stated and what concerns the host or the account is kept here; what is learned of one model is in its
+`Lane`. It connects the parts that learn (`admission.adaptive`, `admission.token_estimate`, `resilience`) with the part
+that enforces (`admission.limiter`), without I/O. It may import `admission`, `resilience`, `quota`, `wire.redaction` and
 the other files of this package.
 """
 
@@ -11,19 +11,20 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections import deque
-from collections.abc import Awaitable, Callable
-from typing import Literal
-
-import msgspec
+from collections import Counter, deque
+from collections.abc import Awaitable
 
 from aimlasync._version import __version__
+from aimlasync.admission.account import AccountSigns
 from aimlasync.admission.adaptive import AdaptiveLimit
-from aimlasync.admission.limiter import Admission, Limiter
-from aimlasync.admission.outcome import Outcome
+from aimlasync.admission.endpoint_limiter import UNLIMITED, EndpointLimiter
+from aimlasync.admission.learned import Watch
+from aimlasync.admission.limiter import Limiter
+from aimlasync.admission.outcome import Refused
 from aimlasync.admission.token_estimate import Estimator
 from aimlasync.config import Limits, Mode, Priority
 from aimlasync.endpoints.endpoint import Endpoint, sent_key
+from aimlasync.endpoints.lane import Lane
 from aimlasync.endpoints.paths import id_in_path
 from aimlasync.endpoints.statistics import Counters, EndpointStatistics
 from aimlasync.errors import in_one_line
@@ -38,17 +39,19 @@ from aimlasync.wire.redaction import Secrets
 STRETCH = (1.10, 1.25)
 # The longest pause that a server's statement opens, in seconds, unless the caller's retry policy allows a longer wait.
 _MAX_PAUSE = 60.0
-# The weight of a new sample in the average time that a permit is held.
-_WEIGHT = 0.1
-# The pauses, in seconds, that repeated refusals open when the server states no wait: the first, and the longest.
-_FIRST_PAUSE = 0.25
-_MAX_OWN_PAUSE = 4.0
 # How many of the keys that a function returned one after the other are cut out of errors.
 _RECENT_KEYS = 16
 # Seconds from which a pause is said at INFO.
 _LONG_PAUSE = 5.0
-
-Refused = Literal["concurrency", "rate"]
+# There are at most so many lanes. From the second number on, those that were idle for so many seconds are dropped when
+# another is made; at the most, the half of the idle ones that were used longest ago.
+_MAX_LANES = 256
+_FEW_LANES = 16
+_IDLE_SECONDS = 600.0
+# Seconds after its last attempt for which a model is in use.
+_IN_USE = 60.0
+# A longer name of a model is no name.
+_MAX_NAME = 256
 
 _log_limits = logging.getLogger("aimlasync.limits")
 _log_pool = logging.getLogger("aimlasync.pool")
@@ -59,23 +62,27 @@ class Upstream:
 
     # With slots, `vars` shows no key.
     __slots__ = (
-        "_counts_requested",
+        "_account",
+        "_account_watch",
+        "_forgotten",
+        "_full_until",
         "_is_alone",
         "_keyless_secrets",
+        "_limits",
+        "_many",
         "_recent_keys",
-        "_refusals",
-        "_seconds_each",
-        "adaptive",
+        "account_signs",
         "answer_modes",
         "circuit",
-        "counters",
+        "counts_requested",
         "endpoint",
         "estimator",
         "headers",
-        "held_for",
+        "lanes",
         "limiter",
         "paused_because",
         "retry_budget",
+        "seconds_each",
         "secrets",
         "urls",
     )
@@ -86,26 +93,33 @@ class Upstream:
         """`is_alone` says that the client has no other endpoint."""
         limits = endpoint.limits or limits
         self.endpoint = endpoint
-        self.adaptive = AdaptiveLimit(limit=limits.concurrency, is_rated=limits.is_rated)
+        self._limits = limits
         leases = None if endpoint.quota is None else Leases(endpoint.quota, limits)
-        # A fixed limit learns nothing.
-        learned_rate = None if self.adaptive.is_fixed else self.adaptive
-        self.limiter = Limiter(limits, limit=int(self.adaptive.limit), learned_rate=learned_rate, leases=leases)
+        self.limiter = EndpointLimiter(limits, leases=leases)
+        """What all models share: the stated limits, the pauses of the endpoint, the count in flight."""
+        self.lanes: dict[str, Lane] = {}
+        """Model -> its lane, for the models of late; `lane` makes one. Read it first: it is one look-up a call."""
+        # At how many lanes some are forgotten; until when nothing can be (loop time); what the forgotten ones counted.
+        self._many = _FEW_LANES
+        self._full_until = float("-inf")
+        self._forgotten = Counters()
+        # What is learned of all models together, where the limits are the account's.
+        self.account_signs = AccountSigns()
+        self._account: AdaptiveLimit | None = None
+        self._account_watch = Watch()
         self.estimator = Estimator()
-        self._counts_requested = limits.tokens_counted == "requested"
-        self.circuit = CircuitBreaker(changed=self._circuit_changed)
+        self.counts_requested = limits.tokens_counted == "requested"
+        """Whether the server counts the tokens that were requested, whatever was used of them."""
+        self.circuit = CircuitBreaker(changed=self._circuit_changed, attempts=self._attempts)
+        """Whether the host can be reached; a model's own failures are in its lane."""
         self._is_alone = is_alone
-        # The average seconds that an answered attempt holds its permit: for a stream, until its last byte.
-        self.held_for = 0.0
-        self._seconds_each = 0.0 if limits.requests_per_minute is None else 60 / limits.requests_per_minute
+        self.seconds_each = 0.0 if limits.requests_per_minute is None else 60 / limits.requests_per_minute
+        """The seconds between two requests, 0.0 where their rate is not stated."""
         self.retry_budget = RetryBudget()
-        self.counters = Counters()
         self.paused_because = ""
         """Why the endpoint last paused."""
         # Model -> the way in which it gave a structured answer after it had refused a surer one (client/answer_modes).
         self.answer_modes: dict[str, Mode] = {}
-        # Refusals in a row, that is, since the last answer.
-        self._refusals = 0
         self.urls = {
             "chat": endpoint.url(endpoint.provider.chat_path),
             "responses": endpoint.url(endpoint.provider.responses_path),
@@ -163,111 +177,135 @@ class Upstream:
                 self.secrets = self.secrets.with_headers({"Authorization": recent})
 
     def __repr__(self) -> str:
-        here = self.limiter
-        return f"<Upstream {self.endpoint.name} {here.in_flight} in flight, {here.waiting} queued, limit {here.limit}>"
+        here, limit = self.limiter, self._limit()
+        return f"<Upstream {self.endpoint.name} {here.in_flight} in flight, {here.waiting} queued, limit {limit}>"
 
-    def expected_wait(self, priority: Priority, tenant: str | None) -> float:
-        """Return the seconds that a call that joins the queue now will probably wait."""
-        ahead = self.limiter.queue.ahead(priority, tenant)
-        if not ahead:
-            return 0.0
-        return (ahead + 1) * max(self.held_for / max(1, self.limiter.limit), self._seconds_each)
+    # Lanes
 
-    # Admission
+    def lane(self, model: str) -> Lane:
+        """Return the lane of a model; it is made if there is none."""
+        lane = self.lanes.get(model)
+        return self._new_lane(model) if lane is None else lane
+
+    def _new_lane(self, model: str) -> Lane:
+        if model and (len(model) > _MAX_NAME or (len(self.lanes) >= self._many and not self._forget_some())):
+            return self.lane("")
+        limits = self._limits
+        law = AdaptiveLimit(limit=limits.concurrency, is_rated=limits.is_rated)
+        # A fixed limit learns nothing.
+        limiter = Limiter(self.limiter, limit=int(law.limit), learned_rate=None if law.is_fixed else law)
+        lane = self.lanes[model] = Lane(self, model, law, limiter)
+        if self._account is not None:
+            self._join_account(lane, self._account)
+        return lane
+
+    def _forget_some(self) -> bool:
+        """Drop lanes that are idle; return whether there is room for another."""
+        now = asyncio.get_running_loop().time()
+        if now < self._full_until:
+            return False
+        idle = sorted((lane for lane in self.lanes.values() if lane.is_idle), key=lambda lane: lane.used_at)
+        if len(self.lanes) < _MAX_LANES:
+            idle = [lane for lane in idle if now - lane.used_at > _IDLE_SECONDS]
+        else:
+            idle = idle[: max(1, len(idle) // 2)]
+        for lane in idle:
+            self._forgotten.add(lane.counters)
+            del self.lanes[lane.model]
+        self._many = min(_MAX_LANES, max(_FEW_LANES, 2 * len(self.lanes)))
+        if len(self.lanes) < self._many:
+            return True
+        self._full_until = now + 1.0
+        return False
+
+    def refused(self, lane: Lane, sent_at: float, now: float, kind: Refused | None, *, names_account: bool) -> None:
+        """Take in a refusal of one model: it may speak of a limit of the account."""
+        if kind is None or names_account:
+            self.account_signs.refused(lane.model, sent_at, now, names_account=names_account)
+            self._heed_account()
+
+    def answered(self, lane: Lane, sent_at: float, now: float) -> None:
+        """Take in an answer of one model while another is refused."""
+        self.account_signs.answered(lane.model, sent_at, now)
+        self._heed_account()
+
+    def _heed_account(self) -> None:
+        """Let all models have one law, or each its own, as the refusals say."""
+        is_account = self.account_signs.is_account
+        if is_account == (self._account is not None) or self._limits.concurrency is not None:
+            return
+        self._account = account = AdaptiveLimit(is_rated=self._limits.is_rated) if is_account else None
+        self.limiter.learned_rate = account
+        self.limiter.limit = UNLIMITED if account is None else int(account.limit)
+        whose = "each model has its own" if account is None else "they are the account's"
+        _log_limits.info("the limits of %s, as its refusals say: %s", self.endpoint.name, whose)
+        for lane in self.lanes.values():
+            if account is not None:
+                self._join_account(lane, account)
+            else:
+                lane.counted, lane.law = lane.limiter, (law := AdaptiveLimit(is_rated=self._limits.is_rated))
+                lane.watch = Watch()
+                lane.limiter.learned_rate, lane.limiter.limit = law, int(law.limit)
+            if lane.limiter.queue.waiting:
+                lane.limiter.advance()
+
+    def _join_account(self, lane: Lane, account: AdaptiveLimit) -> None:
+        lane.counted, lane.law, lane.watch = self.limiter, account, self._account_watch
+        lane.limiter.learned_rate, lane.limiter.limit = None, UNLIMITED
+
+    def answers(self, lane: Lane) -> int:
+        """Return the answers of a model, or of all together where the limits are the account's."""
+        if self._account is None:
+            return lane.counters.answered
+        return self._forgotten.answered + sum(each.counters.answered for each in self.lanes.values())
+
+    def waiting_for(self, priority: Priority) -> int:
+        """Return how many waiting calls, of all models, a new call of this priority cannot overtake by it."""
+        return sum(lane.limiter.queue.waiting_for(priority) for lane in self.lanes.values())
+
+    def waiting_of(self, tenant: str) -> int:
+        """Return how many calls of a tenant wait, at all models."""
+        return sum(lane.limiter.queue.waiting_of(tenant) for lane in self.lanes.values())
+
+    def shortest_queue(self, now: float) -> int:
+        """Return how many calls wait at the model that has fewest, of those in use."""
+        used = [lane for lane in self.lanes.values() if now - lane.used_at < _IN_USE or lane.limiter.queue.waiting]
+        return min((lane.limiter.queue.waiting for lane in used), default=0)
+
+    def _attempts(self, now: float) -> int:
+        return sum(lane.circuit.attempts(now) for lane in self.lanes.values())
 
     def estimate(self, model: str, body_bytes: int, max_output: float | None = None, beside: float = 0.0) -> float:
         """Return the tokens that this endpoint will probably count for a request; see `Estimator.estimate`.
 
         `body_bytes` are those of text; `beside` are the tokens of what is no text.
         """
-        return beside + self.estimator.estimate(model, body_bytes, max_output, in_full=self._counts_requested)
-
-    def admit_nowait(self, tokens: float, loop: asyncio.AbstractEventLoop, now: float | None = None) -> Permit | None:
-        """Return a permit if none must be waited for, else None; `now` is the loop's time, where the caller has it."""
-        if now is None:
-            now = loop.time()
-        limiter = self.limiter
-        admission = limiter.enter_nowait(tokens, now)
-        if admission is None:
-            return None
-        self.counters.attempts += 1
-        return Permit(self, loop, now, limiter.in_flight - 1, admission)
-
-    async def admit(self, tokens: float | Callable[[], float], priority: Priority, tenant: str | None = None) -> Permit:
-        """Wait in the queue for a permit; a function `tokens` is called each time the call is tried."""
-        admission = await self.limiter.enter(tokens, priority, tenant)
-        loop = asyncio.get_running_loop()
-        self.counters.attempts += 1
-        return Permit(self, loop, loop.time(), self.limiter.in_flight - 1, admission)
-
-    def take_back(
-        self, permit: Permit, outcome: Outcome, tokens: float | None, now: float | None, kind: Refused | None
-    ) -> None:
-        """Learn from a permit that is released, and free its place; `Permit.release` calls this once."""
-        adaptive, counters, limiter = self.adaptive, self.counters, self.limiter
-        if outcome is Outcome.IGNORED:
-            counters.failed += 1
-        elif outcome is Outcome.CANCELLED:
-            counters.cancelled += 1
-        else:
-            if now is None:
-                now = permit.loop.time()
-            if outcome is Outcome.OK:
-                counters.answered += 1
-                self._refusals = 0
-                held = now - permit.sent_at
-                self.held_for += _WEIGHT * (held - self.held_for) if self.held_for else held
-                if not adaptive.is_fixed:
-                    adaptive.answered(now, limiter.in_flight)
-                if self._counts_requested:
-                    # The server counts the tokens that were requested, whatever was used of them.
-                    tokens = None
-            else:
-                counters.refused += 1
-                if adaptive.refused(now, permit.sent_at, permit.beside, kind) and kind != "concurrency":
-                    self._refused_again(now)
-            # The new limit is set before the place is freed, so that it holds for the next waiter.
-            limit = int(adaptive.limit)
-            if limit != limiter.limit:
-                limiter.resize(limit)
-        limiter.leave(permit.admission, tokens)
+        return beside + self.estimator.estimate(model, body_bytes, max_output, in_full=self.counts_requested)
 
     # What the server says
 
-    def pause(self, seconds: float, now: float, why: str, *, at_most: float = 0.0) -> None:
-        """Pause the whole endpoint for the stated seconds and some jitter; `at_most` is what a caller's policy allows.
+    def pause(self, seconds: float, now: float, why: str, *, at_most: float = 0.0, lane: Lane | None = None) -> None:
+        """Pause the endpoint, or one model (`lane`), for the stated seconds and some jitter.
 
-        `why` goes into the log, and into the story of the calls that wait for it.
+        `at_most` is what a caller's policy allows. `why` goes into the log, and into the story of the calls that wait.
         A pause for a spending window (US dollars) is a minute at most, however far its reset is: the account may be
         topped up before that.
         """
         counts_dollars = self.endpoint.provider.ratelimit_unit == "usd"
         seconds = min(seconds, _MAX_PAUSE if counts_dollars else max(at_most, _MAX_PAUSE))
-        limiter, until = self.limiter, now + seconds * random.uniform(*STRETCH)
+        until = now + seconds * random.uniform(*STRETCH)
+        paused, limiter, name = (
+            (self, self.limiter, self.endpoint.name) if lane is None else (lane, lane.limiter, lane.name)
+        )
         # Hundreds of attempts may be told of the same pause, one after the other; one line is enough.
         longer = until - max(now, limiter.paused_until)
         if longer > 0:
-            self.paused_because = why
+            paused.paused_because = why
         limiter.pause(until)
-        self.adaptive.paused(now, seconds)
+        for law in {each.law for each in self.lanes.values()} if lane is None else {lane.law}:
+            law.paused(now, seconds)
         level = logging.INFO if longer > _LONG_PAUSE else logging.DEBUG
-        _log_limits.log(level, "%s pauses for %.1f s: %s", self.endpoint.name, until - now, why)
-
-    def _refused_again(self, now: float) -> None:
-        """Note a refusal that led to a cut: from the second one without an answer between them, each opens a pause."""
-        self._refusals += 1
-        if self._refusals > 1:
-            seconds = min(_FIRST_PAUSE * 2.0 ** (self._refusals - 2), _MAX_OWN_PAUSE)
-            self.pause(seconds, now, f"it refused {self._refusals} times in a row")
-
-    def learn(self, model: str, body_bytes: int, prompt_tokens: int, completion_tokens: int) -> None:
-        """Count the tokens that an answer reported, and let the estimator learn from them."""
-        counters = self.counters
-        counters.prompt_tokens += prompt_tokens
-        counters.completion_tokens += completion_tokens
-        if self.limiter.counts_tokens:
-            # Only such a limiter uses estimates.
-            self.estimator.learn(model, body_bytes, prompt_tokens, completion_tokens)
+        _log_limits.log(level, "%s pauses for %.1f s: %s", name, until - now, why)
 
     def retire(self, reason: str) -> None:
         """Take the endpoint out of the rotation for good; the first reason is kept."""
@@ -276,67 +314,52 @@ class Upstream:
         self.circuit.retire(reason)
 
     def _circuit_changed(self, now: float, was: State, why: object) -> None:
-        name = self.endpoint.name
-        if self.circuit.state == "closed":
+        self.say_circuit(self.circuit, self.endpoint.name, now, was, why)
+
+    def say_circuit(self, circuit: CircuitBreaker, name: str, now: float, was: State, why: object) -> None:
+        """Log that a circuit, the endpoint's or that of one model, has opened or closed."""
+        if circuit.state == "closed":
             _log_pool.warning("%s answers again: its circuit is closed", name)
             return
         if self._is_alone:
             then = "calls still go to it, since there is no other endpoint"
         else:
-            then = f"calls go elsewhere where they can; it is tried again in {self.circuit.wait(now):.1f} s"
+            then = f"calls go elsewhere where they can; it is tried again in {circuit.wait(now):.1f} s"
         if was == "half-open":
             _log_pool.info("%s still fails (%s); %s", name, in_one_line(why), then)
         else:
             _log_pool.warning("%s fails again and again (%s): its circuit is open; %s", name, in_one_line(why), then)
 
+    def _limit(self) -> int:
+        """Return how many attempts may be in flight: the stated or the account's limit, else the sum of the models'."""
+        if self.limiter.limit != UNLIMITED:
+            return self.limiter.limit
+        learned = sum(lane.limiter.limit for lane in self.lanes.values())
+        return learned or int(AdaptiveLimit(is_rated=self._limits.is_rated).limit)
+
     def statistics(self, now: float) -> EndpointStatistics:
-        """Return this endpoint's figures; `now` is the loop's time."""
-        limiter, counters = self.limiter, self.counters
+        """Return this endpoint's figures and those of its models; `now` is the loop's time."""
+        limiter, counters = self.limiter, Counters()
+        models = [lane.statistics(now) for lane in self.lanes.values()]
+        for lane in self.lanes.values():
+            counters.add(lane.counters)
+        counters.add(self._forgotten)
+        waits = Counter[str]()
+        for model in models:
+            if model.limited_by is not None:
+                waits[model.limited_by] += model.queued
+        state = self.circuit.state
+        if state == "closed" and models and all(model.state != "ok" for model in models):
+            # No model answers.
+            state = "half-open" if all(model.state == "half-open" for model in models) else "open"
         return EndpointStatistics(
             name=self.endpoint.name,
             in_flight=limiter.in_flight,
             queued=limiter.waiting,
-            limit=limiter.limit,
-            limited_by=limiter.held_by(now),
-            paused_for=max(0.0, limiter.paused_until - now),
-            state="ok" if self.circuit.state == "closed" else self.circuit.state,
-            attempts=counters.attempts,
-            answered=counters.answered,
-            refused=counters.refused,
-            failed=counters.failed,
-            cancelled=counters.cancelled,
-            retries=counters.retries,
-            hedges=counters.hedges,
-            prompt_tokens=counters.prompt_tokens,
-            completion_tokens=counters.completion_tokens,
-            cost_usd=counters.cost_usd,
+            limit=self._limit(),
+            limited_by=waits.most_common(1)[0][0] if waits else None,
+            paused_for=min((model.paused_for for model in models), default=max(0.0, limiter.paused_until - now)),
+            state="ok" if state == "closed" else state,
+            models=models,
+            **counters.all(),
         )
-
-
-class Permit(msgspec.Struct, eq=False):
-    """The right to have one attempt in flight at one endpoint; it is released once, and later releases do nothing."""
-
-    upstream: Upstream
-    loop: asyncio.AbstractEventLoop
-    sent_at: float
-    beside: int
-    """How many other attempts were in flight when this one was sent."""
-    admission: Admission
-    is_held: bool = True
-
-    def release(
-        self,
-        outcome: Outcome,
-        tokens: float | None = None,
-        *,
-        now: float | None = None,
-        kind: Refused | None = None,
-    ) -> None:
-        """Release it with the outcome of the attempt; later calls do nothing.
-
-        `tokens` is how many the attempt took, None when that is not known. `kind` is the limit that a refusal named.
-        `now` is the loop's time, where the caller has it.
-        """
-        if self.is_held:
-            self.is_held = False
-            self.upstream.take_back(self, outcome, tokens, now, kind)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
+import os
 from collections.abc import Callable
 from typing import Literal
 
@@ -112,7 +112,7 @@ class Leases:
         # The limits in force: lower than those of this worker where another worker was given lower ones.
         self._rpm = limits.requests_per_minute
         self._tpm = limits.tokens_per_minute
-        self._worker = secrets.token_hex(6)
+        self._worker = os.urandom(6).hex()
         self._epoch = ""
         self._held: HeldLease | None = None
         # The attempts of the lease before: the next one is requested for as many more.

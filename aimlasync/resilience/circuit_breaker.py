@@ -1,4 +1,4 @@
-"""The circuit breaker of one endpoint: whether an attempt may be sent to it; and its average latency.
+"""The circuit breaker of an endpoint, or of a model there: whether an attempt may be sent; and the average latency.
 
     closed ──5 failures, more than half of the last 30 s──> open ──backoff is over──> half-open: one probe
     half-open ──the probe gets an answer──> closed
@@ -33,7 +33,7 @@ _WEIGHT = 0.2
 
 
 class CircuitBreaker:
-    """One endpoint's circuit and average latency.
+    """One circuit and average latency.
 
     Every attempt is reported once: as `succeeded`, `answered` (4xx and 429: the server works and refused the request),
     `failed` (5xx, no connection, a timeout), or `abandoned` (cancelled: the outcome is unknown). `seconds` is how long
@@ -42,6 +42,7 @@ class CircuitBreaker:
     """
 
     __slots__ = (
+        "_attempts",
         "_buckets",
         "_changed",
         "_closed_at",
@@ -59,9 +60,13 @@ class CircuitBreaker:
         *,
         draw: Callable[[], float] = random.random,
         changed: Callable[[float, State, object], None] | None = None,
+        attempts: Callable[[float], int] | None = None,
     ) -> None:
         # Called with the time, the state before, and the `why` of `failed`, when the circuit has opened or closed.
         self._changed = changed
+        # Returns the attempts of the last 30 seconds that were reported to other circuits and count here as well: an
+        # endpoint's circuit is told of failed connections, and those of its models of everything else.
+        self._attempts = attempts
         self.state: State = "closed"
         self.reason: str | None = None
         """Why the endpoint is retired; None while it is not."""
@@ -131,8 +136,8 @@ class CircuitBreaker:
             bucket[1] += 1
             bucket[2] += 1
             oldest = bucket[0] - _BUCKETS
-            attempts = sum(count for number, count, _ in self._buckets if number > oldest)
             failures = sum(count for number, _, count in self._buckets if number > oldest)
+            attempts = self.attempts(now) + (0 if self._attempts is None else self._attempts(now))
             if failures >= _FAILURES and failures > _SHARE * attempts:
                 if now - self._closed_at > _WINDOW:
                     self._openings = 0
@@ -142,6 +147,11 @@ class CircuitBreaker:
         """Note an attempt that was cancelled; if it was the probe, another may be sent at once."""
         if self.state == "half-open" and now - seconds > self._opened_at:
             self.state = "open"
+
+    def attempts(self, now: float) -> int:
+        """Return how many attempts were reported in the last 30 seconds while the circuit was closed."""
+        oldest = int(now / _BUCKET_SECONDS) - _BUCKETS
+        return sum(count for number, count, _ in self._buckets if number > oldest)
 
     def retire(self, reason: str) -> None:
         """Take the endpoint out of the rotation for good; the first reason is kept."""

@@ -96,6 +96,9 @@ class Hedging:
 
     def took(self, kind: tuple[str, bool], seconds: float) -> None:
         """Note how long an answer, or the first event of a stream, took."""
+        if self.hedge.after is not None:
+            # No percentile is asked for.
+            return
         durations = self._kinds.get(kind)
         if durations is None:
             durations = self._kinds[kind] = _Durations()

@@ -64,7 +64,9 @@ class Exchange:
         completion = sum(answer.completion_tokens for answer in answers)
         if admission.is_out_of_credit:
             raise Problem(state.vendor.out_of_credit)
-        attempt.time = admission.enter(request.prompt_tokens + completion, verbose=state.vendor.name != "aimlapi")
+        attempt.time = admission.enter(
+            request.prompt_tokens + completion, request.model, verbose=state.vendor.name != "aimlapi"
+        )
         self._in_flight = attempt.admitted = True
         attempt.in_flight = admission.in_flight
         attempt.prompt_tokens, attempt.completion_tokens = request.prompt_tokens, completion
@@ -378,7 +380,7 @@ class Exchange:
     def _leave(self) -> None:
         if self._in_flight:
             self._in_flight = False
-            self._state.admission.leave()
+            self._state.admission.leave(self._attempt.model)
 
     def _store(self, request: SimRequest, answers: list[Answer], id: str) -> None:
         """Keep a response that a later request may continue."""

@@ -1,4 +1,4 @@
-"""The limits of the simulated account: concurrency, requests and tokens per minute, and money.
+"""The limits of the simulated account and of its models: concurrency, requests and tokens per minute, and money.
 
 The first limit that would be exceeded refuses a request, in the order concurrency, requests, tokens. A refused request
 counts against no limit. Its tokens are those of the prompt and of the answer, both known on arrival. An admitted
@@ -10,8 +10,9 @@ may import what a vendor is.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
+from aimlasync.config import Limits
 from aimlasync.simulator.vendor.vendors import Problem
 
 
@@ -66,8 +67,40 @@ class LimitExceeded(Problem):
         self.wait = wait
 
 
+class _Part:
+    """The limits of the account, or of one of its models, and what counts against them now."""
+
+    __slots__ = ("concurrency", "in_flight", "name", "requests", "tokens")
+
+    def __init__(self, rpm: float | None, tpm: float | None, concurrency: int | None, name: str = "") -> None:
+        self.requests = None if rpm is None else SlidingWindow(rpm)
+        self.tokens = None if tpm is None else SlidingWindow(tpm)
+        self.concurrency = concurrency
+        self.in_flight = 0
+        # What a refusal names: nothing where the limits are the account's.
+        self.name = f" for {name}" if name else ""
+
+    def check(self, tokens: int, now: float, *, verbose: bool) -> None:
+        """Raise LimitExceeded when one more request would exceed a limit."""
+        if self.concurrency is not None and self.in_flight >= self.concurrency:
+            text = f"Too many concurrent requests{self.name}: {self.in_flight} of {self.concurrency} in flight"
+            raise LimitExceeded(text if verbose else None, None, code="concurrency_limit")
+        for window, amount, unit in ((self.requests, 1, "requests"), (self.tokens, tokens, "tokens")):
+            if window is not None and window.remaining(now) < amount:
+                text = f"Rate limit reached{self.name}: {window.limit} {unit} per minute, {amount} more asked for"
+                raise LimitExceeded(text if verbose else None, window.wait(amount, now))
+
+    def admit(self, tokens: int, now: float) -> None:
+        """Count one more request."""
+        if self.requests is not None:
+            self.requests.admit(1, now)
+        if self.tokens is not None:
+            self.tokens.admit(tokens, now)
+        self.in_flight += 1
+
+
 class Admission:
-    """The limits of one simulator, and what counts against them now."""
+    """The limits of one simulator, and what counts against them now; those of `models` hold besides the account's."""
 
     def __init__(
         self,
@@ -75,40 +108,48 @@ class Admission:
         requests_per_minute: int | None,
         tokens_per_minute: int | None,
         concurrency: int | None,
+        models: Mapping[str, Limits],
         balance_usd: float | None,
         clock: Callable[[], float],
     ) -> None:
-        self.requests = None if requests_per_minute is None else SlidingWindow(requests_per_minute)
-        self.tokens = None if tokens_per_minute is None else SlidingWindow(tokens_per_minute)
-        self.concurrency = concurrency
+        self._account = _Part(requests_per_minute, tokens_per_minute, concurrency)
+        self._models = {
+            name: _Part(each.requests_per_minute, each.tokens_per_minute, each.concurrency, name)
+            for name, each in models.items()
+        }
         self.balance_usd = balance_usd
         self.spent_usd = 0.0
-        self.in_flight = 0
         self._clock = clock
 
-    def enter(self, tokens: int, *, verbose: bool) -> float:
+    @property
+    def in_flight(self) -> int:
+        """How many requests are in flight."""
+        return self._account.in_flight
+
+    def in_flight_of(self, model: str) -> int:
+        """How many requests are in flight to a model that has limits of its own."""
+        return self._models[model].in_flight
+
+    def _parts(self, model: str) -> list[_Part]:
+        own = self._models.get(model)
+        return [self._account] if own is None else [own, self._account]
+
+    def enter(self, tokens: int, model: str, *, verbose: bool) -> float:
         """Admit one request and return the time; the caller must call `leave` afterwards.
 
         Raises LimitExceeded when a limit would be exceeded; its message says which when `verbose`.
         """
         now = self._clock()
-        if self.concurrency is not None and self.in_flight >= self.concurrency:
-            text = f"Too many concurrent requests: {self.in_flight} of {self.concurrency} in flight"
-            raise LimitExceeded(text if verbose else None, None, code="concurrency_limit")
-        for window, amount, unit in ((self.requests, 1, "requests"), (self.tokens, tokens, "tokens")):
-            if window is not None and window.remaining(now) < amount:
-                text = f"Rate limit reached: {window.limit} {unit} per minute, {amount} more asked for"
-                raise LimitExceeded(text if verbose else None, window.wait(amount, now))
-        if self.requests is not None:
-            self.requests.admit(1, now)
-        if self.tokens is not None:
-            self.tokens.admit(tokens, now)
-        self.in_flight += 1
+        for part in self._parts(model):
+            part.check(tokens, now, verbose=verbose)
+        for part in self._parts(model):
+            part.admit(tokens, now)
         return now
 
-    def leave(self) -> None:
+    def leave(self, model: str) -> None:
         """Count one request as no longer in flight."""
-        self.in_flight -= 1
+        for part in self._parts(model):
+            part.in_flight -= 1
 
     @property
     def is_out_of_credit(self) -> bool:
@@ -125,7 +166,7 @@ class Admission:
         """Return OpenAI's x-ratelimit-* headers for the limits that are set."""
         found = []
         now = self._clock()
-        for window, unit in ((self.requests, "requests"), (self.tokens, "tokens")):
+        for window, unit in ((self._account.requests, "requests"), (self._account.tokens, "tokens")):
             if window is not None:
                 left = max(0, int(window.remaining(now)))
                 wait = window.wait(window.limit, now)

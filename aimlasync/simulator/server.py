@@ -18,7 +18,7 @@ from typing import Any, Literal, Self
 import msgspec
 from aiohttp import web
 
-from aimlasync.config import Mode
+from aimlasync.config import Limits, Mode
 from aimlasync.simulator import lookups
 from aimlasync.simulator.exchange import Exchange
 from aimlasync.simulator.faults import Fault
@@ -52,11 +52,12 @@ class Simulator:
     `vendor` selects paths, bodies, headers, errors and the table of models. With `validate` unknown models and refused
     parameters get the vendor's error ("openai" accepts any model). `keys` are the accepted keys, None accepts any.
     `requests_per_minute` and `tokens_per_minute` hold in every window of 60 seconds, `concurrency` at every moment; a
-    request beyond one of them gets a 429. `retry_after` sets its Retry-After header: as the vendor does it, computed
-    ("auto"), a fixed number of seconds, or none (None). `balance_usd` is what answers may cost together. `answer` may
-    return the answer to a request, return None for the usual one, or raise `Problem` for an error. `seed` selects ids,
-    latencies, faults and equal answers. `clock` times the limits and the ledger. `keep_bodies` keeps the decoded
-    request bodies in the ledger.
+    request beyond one of them gets a 429. `model_limits` has limits of single models, which hold besides those of the
+    account. `retry_after` sets its Retry-After header: as the vendor does it, computed ("auto"), a fixed number of
+    seconds, or none (None). `balance_usd` is what answers may cost together. `answer` may return the answer to a
+    request, return None for the usual one, or raise `Problem` for an error. `seed` selects ids, latencies, faults and
+    equal answers. `clock` times the limits and the ledger. `keep_bodies` keeps the decoded request bodies in the
+    ledger.
 
     `script` has the model's turns of a conversation in order, the last one repeated: an `Answer`, a `Call` or a text.
     A `Problem` before one of them is given once to each conversation, so that a retry gets what follows. A mapping has
@@ -80,6 +81,7 @@ class Simulator:
         requests_per_minute: int | None = None,
         tokens_per_minute: int | None = None,
         concurrency: int | None = None,
+        model_limits: Mapping[str, Limits] | None = None,
         retry_after: Literal["vendor", "auto"] | float | None = "vendor",
         balance_usd: float | None = None,
         keys: Collection[str] | None = None,
@@ -103,6 +105,7 @@ class Simulator:
             requests_per_minute=requests_per_minute,
             tokens_per_minute=tokens_per_minute,
             concurrency=concurrency,
+            models=model_limits or {},
             balance_usd=balance_usd,
             clock=clock,
         )

@@ -1,7 +1,7 @@
 """Transports: they send the bytes of an attempt, and are the only part of the client that knows aiohttp.
 
-It may import `headers` and `errors`. Code that sends requests in another way (a recording, a test) gives the client a
-`Transport` of its own.
+It may import `headers` and `errors`. The transports are loaded with the first call, or the first use of their names.
+Code that sends requests in another way (a recording, a test) gives the client a `Transport` of its own.
 
     base             the interface of a transport, and what all of them share
     connection_pool  the default transport: makes connections, keeps idle ones and closes them
@@ -12,8 +12,25 @@ It may import `headers` and `errors`. Code that sends requests in another way (a
     over_httpx       a transport over an httpx client, for `openai`
 """
 
-from aimlasync.transport.aiohttp_session import AiohttpTransport
+from typing import TYPE_CHECKING, Any
+
 from aimlasync.transport.base import RawReply, StaleConnectionError, Transport
-from aimlasync.transport.connection_pool import LeanTransport
+
+if TYPE_CHECKING:
+    from aimlasync.transport.aiohttp_session import AiohttpTransport
+    from aimlasync.transport.connection_pool import LeanTransport
 
 __all__ = ["AiohttpTransport", "LeanTransport", "RawReply", "StaleConnectionError", "Transport"]
+
+
+def __getattr__(name: str) -> Any:
+    match name:
+        case "AiohttpTransport":
+            from aimlasync.transport.aiohttp_session import AiohttpTransport
+
+            return AiohttpTransport
+        case "LeanTransport":
+            from aimlasync.transport.connection_pool import LeanTransport
+
+            return LeanTransport
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

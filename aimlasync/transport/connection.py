@@ -134,8 +134,8 @@ class Connection(asyncio.BufferedProtocol):
 
     def ask(self, head: bytes, body: bytes | None, *, bodiless: bool) -> Reply:
         """Begin an exchange; a body too large for one write is left to `send_body`."""
-        self.reply = reply = Reply(self, self.loop)
-        self._reader = ResponseReader(bodiless)
+        self._reader = reader = ResponseReader(bodiless)
+        self.reply = reply = Reply(self, self.loop, reader.pieces)
         self._begun = False
         if body is not None and len(body) > _PIECE:
             self.is_sent = False

@@ -109,7 +109,7 @@ def _value(line: str) -> str:
     return line.partition(":")[2].strip(" \t")
 
 
-class ResponseReader(msgspec.Struct, eq=False):
+class ResponseReader(msgspec.Struct, eq=False, gc=False):
     """Reads one response; that to a HEAD is `bodiless`.
 
     After a `feed`: `fields` is None until the head is in; `pieces` are the parts of the body that arrived, for the

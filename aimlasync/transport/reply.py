@@ -32,10 +32,10 @@ class Reply(msgspec.Struct, eq=False):
     connection: Connection | None
     """None once the connection has gone its way."""
     _loop: asyncio.AbstractEventLoop
+    pieces: list[bytes]
+    """What of the body arrived and was not taken; the reader's own list."""
     status: int = 0
     headers: Mapping[str, str] = _NO_HEADERS
-    pieces: list[bytes] = []
-    """What of the body arrived and was not taken; the reader's own list."""
     unread: int = 0
     is_ended: bool = False
     failure: str | None = None
@@ -52,7 +52,6 @@ class Reply(msgspec.Struct, eq=False):
         assert reader.fields is not None
         self.status = reader.status
         self.headers = reader.fields
-        self.pieces = reader.pieces
 
     def is_awaited(self) -> bool:
         """Whether nothing is known of it yet."""

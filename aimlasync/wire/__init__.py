@@ -12,7 +12,9 @@ It may import `headers`, `info` and `errors`.
     models        the model catalogue, and the account's balance
     error_bodies  from the body of an error response to an error of `errors`
     error_shapes  what an error body says, in the shapes of all vendors and gateways
-    waits         waits that servers state: Retry-After, durations, times, sentences
+    waits         waits that servers state: Retry-After, durations, times
+    wait_sentences  waits that error messages ask for in words
     begun_json    reads a JSON text that is cut, or nested too deep
-    redaction     cuts keys out of errors
+    redaction     which keys no error may show
+    key_search    finds keys, and cuts them out
 """

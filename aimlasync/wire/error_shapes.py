@@ -2,7 +2,7 @@
 
 Bodies are read as layers: an object, and the object inside it that has the error, until none follows. The innermost
 word counts, since gateways wrap what the server behind them said. Names are compared without case, underscores and
-hyphens. It has no I/O. It may import `wire.begun_json` and `wire.waits`.
+hyphens. It has no I/O. It may import `wire.begun_json`, `wire.waits` and `wire.wait_sentences`.
 Sources: OpenAI, Azure, AI/ML API, ByteSpike, Gemini (a list of objects, google.rpc.Status), OpenRouter (`metadata`),
 Anthropic, Mistral, Groq, vLLM, FastAPI (`detail`), LiteLLM (the JSON of another server inside a message), NestJS,
 RFC 9457, OAuth, Cloudflare, Hugging Face, MiniMax (`base_resp`), Baidu (`error_msg`).
@@ -19,6 +19,7 @@ import msgspec
 
 from aimlasync.wire import waits
 from aimlasync.wire.begun_json import MAX_DEPTH, read_begun
+from aimlasync.wire.wait_sentences import in_words
 
 _Layer = Mapping[str, Any]
 
@@ -107,7 +108,7 @@ def _read_layers(body: Any, levels: int) -> ErrorDetail:
     if levels:
         _read_inside(detail, layers, levels - 1)
     if detail.retry_after is None:
-        detail.retry_after = waits.in_words(detail.message)
+        detail.retry_after = in_words(detail.message)
     return detail
 
 

@@ -1,9 +1,9 @@
-"""Waits that servers state, as seconds from now: durations, times of day, and sentences such as "try again in 1.2s".
+"""Waits that servers state, as seconds from now: durations and times of day; `wait_sentences` reads sentences.
 
 Pure functions; `now` is called only where a time of day is named. What cannot be read is None and never raises, since
 an answer or error must not be lost to it. It may import `headers`.
 Notations: seconds; Go's durations (6m0s, 1.5h), which OpenAI, Groq and protobuf's RetryInfo use; Unix times in seconds
-or milliseconds (OpenRouter); RFC 3339; HTTP dates; English and Chinese sentences of error messages.
+or milliseconds (OpenRouter); RFC 3339; HTTP dates.
 """
 
 from __future__ import annotations
@@ -21,31 +21,14 @@ Clock = Callable[[], float]
 
 _DURATION = re.compile(r"(?:[0-9]+(?:\.[0-9]+)?(?:ms|us|µs|ns|[dhms]))+")
 _PART = re.compile(r"([0-9.]+)([a-zµ]+)")
-_UNITS = {"d": 86_400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
+UNITS = {"d": 86_400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
+"""Seconds of each unit of a duration."""
 # No notation is longer than this; a longer text is not parsed.
 _LONGEST_TEXT = 64
 # A number above the first is a Unix time in seconds, above the second in milliseconds.
 _UNIX, _UNIX_MS = 1e9, 1e12
 FURTHEST = 366 * 86_400.0
 """Seconds: a time further away is taken for a misread number and ignored."""
-
-# How far into a message a sentence about a wait is looked for.
-_LONGEST_MESSAGE = 4_000
-_UNIT = r"(?:ms|msecs?|milliseconds?|s|secs?|seconds?|m|mins?|minutes?|h|hrs?|hours?|d|days?)"
-_AMOUNT = rf"\d{{1,9}}(?:\.\d{{1,9}})?\s?{_UNIT}(?![a-z])"
-_SENTENCE = re.compile(
-    # What a wait follows. A time that was waited ("timed out after waiting 60 s") is none.
-    r"(?:\b(?:re-?)?try(?:ing)?\b[^\d.;\n]{0,40}?\b(?:in|after|at|again)\b|\bretry[-_]after\b|\bwait\b(?!\s+of\b)"
-    r"|\b(?:available|resets?)\b[^\d.;\n]{0,20}?\b(?:in|after|at)\b)"
-    rf"(?:[^\d.;\n]{{0,16}}?(?P<span>{_AMOUNT}(?:(?:\s|,|and)*{_AMOUNT})*)"
-    r"|(?:\s*\(s(?:ec(?:ond)?s?)?\))?(?:\s*[:=]|\s+(?:in|after|at|for)\b)?\s*(?:"
-    r"(?P<time>\d{4}-\d\d-\d\d[T ]\d\d:\d\d(?::\d\d(?:\.\d{1,9})?)?(?:\s?(?:Z|UTC|GMT|[+-]\d\d:?\d\d))?)"
-    r"|(?P<seconds>\d{1,9}(?:\.\d{1,9})?)(?![\d:/%-]|\.\d)(?!\s*[a-z])))"
-    r"|(?P<chinese>\d{1,6})\s*(?P<measure>秒|分钟|小时)(?:钟)?(?:后|之后|再)",
-    re.IGNORECASE,
-)
-_ONE_OF = re.compile(rf"(\d+(?:\.\d+)?)\s?({_UNIT})(?![a-z])", re.IGNORECASE)
-_MEASURES = {"秒": 1.0, "分钟": 60.0, "小时": 3600.0}
 
 # Names of fields that hold a wait, without case and underscores, and their unit in seconds.
 _FIELDS = {
@@ -77,7 +60,7 @@ def until(text: str | None, now: Clock) -> float | None:
         elif number > _UNIX:
             number = max(0.0, number - now())
     elif _DURATION.fullmatch(text):
-        number = sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(text))
+        number = sum(float(number) * UNITS[unit] for number, unit in _PART.findall(text))
     else:
         try:
             when = datetime.fromisoformat(text)
@@ -136,28 +119,6 @@ def in_field(name: str, value: Any, now: Clock = time.time) -> float | None:
     wait = until(str(value), now) if isinstance(value, (int, float, str)) else None
     # Zero is what a server says that has nothing to say.
     return wait * unit if wait else None
-
-
-def in_words(message: str, now: Clock = time.time) -> float | None:
-    """Return the wait that a message asks for, None where it names none: "Please try again in 1m30s."."""
-    found = _SENTENCE.search(message[:_LONGEST_MESSAGE])
-    if found is None:
-        return None
-    if found["span"]:
-        parts = _ONE_OF.findall(found["span"])
-        wait = sum(float(number) * _UNITS[_unit(name.lower())] for number, name in parts)
-    elif found["time"]:
-        stated = re.sub(r"\s?(?:UTC|GMT|Z)$", "+00:00", found["time"], flags=re.IGNORECASE)
-        return until(stated, now)
-    elif found["chinese"]:
-        wait = float(found["chinese"]) * _MEASURES[found["measure"]]
-    else:
-        wait = float(found["seconds"])
-    return wait if 0 < wait <= FURTHEST else None
-
-
-def _unit(name: str) -> str:
-    return "ms" if name == "ms" or name.startswith(("msec", "milli")) else name[0]
 
 
 def finite(text: str | None) -> float | None:

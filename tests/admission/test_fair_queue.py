@@ -13,7 +13,8 @@ from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from aimlasync import AsyncClient, Endpoint, OverloadedError
-from aimlasync.admission.fair_queue import _BULK_EVERY, _MAX_CANCELLED, FairQueue, Waiter
+from aimlasync.admission.endpoint_limiter import EndpointLimiter
+from aimlasync.admission.fair_queue import _MAX_CANCELLED, BULK_EVERY, FairQueue, Waiter
 from aimlasync.admission.limiter import Limiter
 from aimlasync.admission.outcome import Outcome
 from aimlasync.client.balancer import Balancer
@@ -57,7 +58,7 @@ class Model:
 
     def head(self) -> tuple[Priority, int] | None:
         interactive, bulk = self.first("interactive"), self.first("bulk")
-        if bulk is not None and (interactive is None or self.since_bulk >= _BULK_EVERY):
+        if bulk is not None and (interactive is None or self.since_bulk >= BULK_EVERY):
             return "bulk", bulk
         return None if interactive is None else ("interactive", interactive)
 
@@ -105,7 +106,7 @@ class Waiting(RuleBasedStateMachine):
             assert self.waiters[number] is waiter
             bulk_waits = any(self.waiters[number].priority == "bulk" for number in self.waiting)
             self.bulk_passed = self.bulk_passed + 1 if bulk_waits and priority != "bulk" else 0
-            assert self.bulk_passed <= _BULK_EVERY, "bulk has its share"
+            assert self.bulk_passed <= BULK_EVERY, "bulk has its share"
             self.queue.serve(waiter, None)
             self.model.serve(priority)
             del self.waiting[number]
@@ -127,7 +128,7 @@ class Waiting(RuleBasedStateMachine):
     def counts(self) -> None:
         if not hasattr(self, "queue"):
             return
-        assert len(self.queue) == len(self.waiting)
+        assert self.queue.waiting == len(self.waiting)
         of = Counter(self.waiting.values())
         for tenant in TENANTS[1:]:
             assert tenant is not None
@@ -136,7 +137,7 @@ class Waiting(RuleBasedStateMachine):
             assert each.length == len(each.current) + sum(map(len, each.others.values()))
             assert set(each.by_tenant) <= set(of), "a tenant without waiters is removed"
         assert 0 <= self.queue.ahead("interactive", "ann") <= self.queue.waiting_for("interactive")
-        assert 0 <= self.queue.ahead("bulk", None) <= self.queue.waiting_for("bulk") == len(self.queue)
+        assert 0 <= self.queue.ahead("bulk", None) <= self.queue.waiting_for("bulk") == self.queue.waiting
 
     def teardown(self) -> None:
         if not hasattr(self, "queue"):
@@ -193,7 +194,7 @@ def test_tenants_that_left_are_forgotten() -> None:
             waiter.turn.cancel()
             queue.left(waiter)
         interactive = queue._interactive
-        assert len(queue) == 0
+        assert queue.waiting == 0
         assert interactive.by_tenant == {}
         assert len(interactive.others) <= interactive.length <= _MAX_CANCELLED
         assert queue.head() is None
@@ -207,7 +208,7 @@ def test_of_many_tenants_that_come_and_go_nobody_is_lost(seed: int) -> None:
     draw = random.Random(seed)
 
     async def main() -> None:
-        limiter = Limiter(Limits(requests_per_minute=6000), limit=3)
+        limiter = Limiter(EndpointLimiter(Limits(requests_per_minute=6000)), limit=3)
 
         async def one(priority: Priority, tenant: str | None) -> None:
             admission = await limiter.enter(0.0, priority, tenant)
@@ -248,7 +249,7 @@ def call_of(pool: Balancer, tenant: str | None = None, priority: Priority = "int
 
 def pool(**options: object) -> Balancer:
     made = Balancer([Endpoint(base_url="http://127.0.0.1:1/v1")], Limits(concurrency=1), **options)  # type: ignore[arg-type]
-    made.upstreams[0].held_for = 1.0
+    made.upstreams[0].lane("m").held_for = 1.0
     return made
 
 
@@ -277,8 +278,9 @@ async def test_a_busy_tenant_or_bulk_makes_no_line_too_long_for_others() -> None
     one = pool(max_wait=5.0)
     await one.admit(call_of(one))
     loop = asyncio.get_running_loop()
-    waiting = [loop.create_task(one.upstreams[0].limiter.enter(0.0, "interactive", "busy")) for _ in range(50)]
-    waiting += [loop.create_task(one.upstreams[0].limiter.enter(0.0, "bulk", None)) for _ in range(50)]
+    limiter = one.upstreams[0].lane("m").limiter
+    waiting = [loop.create_task(limiter.enter(0.0, "interactive", "busy")) for _ in range(50)]
+    waiting += [loop.create_task(limiter.enter(0.0, "bulk", None)) for _ in range(50)]
     await asyncio.sleep(0)
     with pytest.raises(OverloadedError, match="s long"):
         await one.admit(call_of(one, "busy"))
@@ -293,7 +295,7 @@ async def test_a_busy_tenant_or_bulk_makes_no_line_too_long_for_others() -> None
 async def test_the_expected_wait_follows_how_long_permits_are_held_or_how_far_apart_requests_are() -> None:
     one = pool(max_wait=5.0)
     _, permit = await one.admit(call_of(one))
-    upstream = one.upstreams[0]
+    upstream = one.upstreams[0].lane("m")
     loop = asyncio.get_running_loop()
     assert upstream.expected_wait("interactive", None) == 0
     waiting = [loop.create_task(upstream.limiter.enter(0.0)) for _ in range(3)]
@@ -304,7 +306,7 @@ async def test_the_expected_wait_follows_how_long_permits_are_held_or_how_far_ap
     assert upstream.held_for == pytest.approx(3.0, abs=0.1)
     await asyncio.sleep(0)
     assert upstream.expected_wait("interactive", None) == pytest.approx(3 * upstream.held_for)
-    rated = Balancer([Endpoint(base_url="http://127.0.0.1:1/v1")], Limits(requests_per_minute=6)).upstreams[0]
+    rated = Balancer([Endpoint(base_url="http://127.0.0.1:1/v1")], Limits(requests_per_minute=6)).upstreams[0].lane("m")
     waiting += [loop.create_task(rated.limiter.enter(0.0)) for _ in range(4)]
     await asyncio.sleep(0)
     assert rated.expected_wait("interactive", None) == pytest.approx(10.0 * (rated.limiter.waiting + 1))

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from aimlasync.admission.adaptive import AdaptiveLimit
+from aimlasync.admission.endpoint_limiter import EndpointLimiter
 from aimlasync.admission.limiter import Limiter
 from aimlasync.config import Limits
 from tests.support.virtual import run
@@ -27,7 +28,7 @@ def test_the_head_of_the_line_is_told_what_it_waits_for(
 ) -> None:
     async def main() -> None:
         loop = asyncio.get_running_loop()
-        limiter = Limiter(Limits(**limits), limit=5)
+        limiter = Limiter(EndpointLimiter(Limits(**limits)), limit=5)
         assert limiter.held_by(loop.time()) is None
         for _ in range(ahead):
             assert limiter.enter_nowait(tokens, loop.time()) is not None
@@ -49,7 +50,7 @@ def test_a_learned_rate_has_its_own_name() -> None:
         adaptive = AdaptiveLimit()
         adaptive.answered(loop.time(), 8)
         adaptive.refused(loop.time(), loop.time(), 7, kind="rate")
-        limiter = Limiter(Limits(), limit=8, learned_rate=adaptive)
+        limiter = Limiter(EndpointLimiter(Limits()), limit=8, learned_rate=adaptive)
         waiting = asyncio.create_task(limiter.enter(0.0))
         await asyncio.sleep(0)
         assert limiter.held_by(loop.time()) == "rate"

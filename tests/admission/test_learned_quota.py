@@ -101,7 +101,8 @@ class Server:
             def tokens(size: int = size, cap: int | None = cap) -> float:
                 return upstream.estimate("m", size, cap)
 
-            permit = upstream.admit_nowait(tokens(), loop) or await upstream.admit(tokens, "interactive")
+            lane = upstream.lane("m")
+            permit = lane.admit_nowait(tokens(), loop) or await lane.admit(tokens, "interactive")
             await asyncio.sleep(0.05 * draw.random())
             self.requests.append((loop.time(), 1.0))
             self.arrivals.append((loop.time(), prompt + output))
@@ -109,7 +110,7 @@ class Server:
             self.caps.append((loop.time(), prompt + (cap or output)))
             await asyncio.sleep((0.4 + output / 150) * draw.lognormvariate(0, 0.3))
             self.ends.append((loop.time(), output))
-            upstream.learn("m", size, round(prompt), round(output))
+            upstream.estimator.learn("m", size, round(prompt), round(output))
             permit.release(Outcome.OK, prompt + output)
 
     def use(self, seen: list[tuple[float, float]], limit: float | None = None) -> float:

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from aimlasync.admission.limiter import Admission, Limiter
+from aimlasync.admission.endpoint_limiter import Admission, EndpointLimiter
+from aimlasync.admission.limiter import Limiter
 from aimlasync.admission.rate_limits import _WINDOW
 from aimlasync.config import Limits, Priority
 from tests.support.virtual import VirtualLoop, run
@@ -27,7 +28,7 @@ class Permits:
     """A limiter that only counts what is in flight."""
 
     def __init__(self, limit: int) -> None:
-        self.limiter = Limiter(Limits(), limit=limit)
+        self.limiter = Limiter(EndpointLimiter(Limits()), limit=limit)
 
     def acquire_nowait(self) -> bool:
         return self.limiter.enter_nowait(0.0, 0.0) is not None
@@ -309,7 +310,7 @@ class Load:
     """A closed loop of workers against one limiter; the server sees each attempt up to 50 ms after it was sent."""
 
     def __init__(self, limits: Limits, *, workers: int = 64, seconds: float = 300.0, seed: int = 0) -> None:
-        self.limiter = Limiter(limits, limit=workers)
+        self.limiter = Limiter(EndpointLimiter(limits), limit=workers)
         self.workers = workers
         self.seconds = seconds
         self.random = random.Random(seed)
@@ -387,7 +388,7 @@ def test_the_opening_is_no_burst() -> None:
 
 def test_a_request_larger_than_the_minute_is_neither_refused_nor_for_ever() -> None:
     async def main() -> list[float]:
-        limiter = Limiter(Limits(tokens_per_minute=30_000), limit=9)
+        limiter = Limiter(EndpointLimiter(Limits(tokens_per_minute=30_000)), limit=9)
         loop = asyncio.get_running_loop()
         begun, at = loop.time(), []
         for tokens in (45_000.0, 300.0):
@@ -403,7 +404,7 @@ def test_a_request_larger_than_the_minute_is_neither_refused_nor_for_ever() -> N
 @pytest.mark.parametrize("sizes", [(9000.0, 10.0, 10.0, 9000.0, 10.0), (10.0, 5000.0, 9000.0, 10.0)])
 def test_the_order_is_that_of_arrival_whatever_the_sizes(sizes: tuple[float, ...]) -> None:
     async def main() -> list[int]:
-        limiter = Limiter(Limits(tokens_per_minute=20_000), limit=99)
+        limiter = Limiter(EndpointLimiter(Limits(tokens_per_minute=20_000)), limit=99)
         order: list[int] = []
 
         async def one(number: int, tokens: float) -> None:
@@ -418,7 +419,7 @@ def test_the_order_is_that_of_arrival_whatever_the_sizes(sizes: tuple[float, ...
 
 def test_interactive_waits_behind_no_bulk_and_bulk_gets_its_share() -> None:
     async def main() -> list[Priority]:
-        limiter = Limiter(Limits(requests_per_minute=60), limit=99)
+        limiter = Limiter(EndpointLimiter(Limits(requests_per_minute=60)), limit=99)
         order: list[Priority] = []
 
         async def one(priority: Priority) -> None:
@@ -440,7 +441,7 @@ def test_interactive_waits_behind_no_bulk_and_bulk_gets_its_share() -> None:
 
 def test_a_pause_holds_everybody_and_nobody_lifts_it() -> None:
     async def main() -> list[float]:
-        limiter = Limiter(Limits(requests_per_minute=6000), limit=9)
+        limiter = Limiter(EndpointLimiter(Limits(requests_per_minute=6000)), limit=9)
         loop = asyncio.get_running_loop()
         begun = loop.time()
         limiter.pause(begun + 10)
@@ -458,7 +459,7 @@ def test_a_pause_holds_everybody_and_nobody_lifts_it() -> None:
 
 def test_a_lower_limit_calls_nobody_back_and_a_higher_one_lets_the_line_move() -> None:
     async def main() -> None:
-        limiter = Limiter(Limits(), limit=2)
+        limiter = Limiter(EndpointLimiter(Limits()), limit=2)
         held = [await limiter.enter(0.0), await limiter.enter(0.0)]
         waiting = [asyncio.ensure_future(limiter.enter(0.0)) for _ in range(3)]
         await asyncio.sleep(0)
@@ -477,7 +478,7 @@ def test_a_lower_limit_calls_nobody_back_and_a_higher_one_lets_the_line_move() -
 
 def test_what_was_never_sent_costs_nothing() -> None:
     async def main() -> float:
-        limiter = Limiter(Limits(requests_per_minute=60, tokens_per_minute=60_000), limit=9)
+        limiter = Limiter(EndpointLimiter(Limits(requests_per_minute=60, tokens_per_minute=60_000)), limit=9)
         loop = asyncio.get_running_loop()
         begun = loop.time()
         for _ in range(50):
@@ -489,7 +490,7 @@ def test_what_was_never_sent_costs_nothing() -> None:
 
 def test_many_who_leave_do_not_stay_in_the_line() -> None:
     async def main() -> None:
-        limiter = Limiter(Limits(), limit=1)
+        limiter = Limiter(EndpointLimiter(Limits()), limit=1)
         held = await limiter.enter(0.0)
         tasks = [asyncio.ensure_future(limiter.enter(0.0)) for _ in range(5000)]
         last = asyncio.ensure_future(limiter.enter(0.0))
@@ -532,7 +533,7 @@ class Minutes(RuleBasedStateMachine):
     def begin(self, rpm: int | None, tpm: int | None, limit: int, crowd: int) -> None:
         self.loop = VirtualLoop()
         self.limits = (rpm, tpm)
-        self.limiter = Limiter(Limits(requests_per_minute=rpm, tokens_per_minute=tpm), limit=limit)
+        self.limiter = Limiter(EndpointLimiter(Limits(requests_per_minute=rpm, tokens_per_minute=tpm)), limit=limit)
         # Numbers of those who came and did not leave before their turn, and of those who had it, in order.
         self.arrived: dict[Priority, list[int]] = {"interactive": [], "bulk": []}
         self.served: dict[Priority, list[int]] = {"interactive": [], "bulk": []}
@@ -657,16 +658,17 @@ class Minutes(RuleBasedStateMachine):
         assert limiter.in_flight == len(self.held)
         assert limiter.waiting == sum(not task.done() for task in self.tasks.values())
         requests, tokens = self.totals()
-        for window, total in ((limiter._request_window, requests), (limiter._token_window, tokens)):
+        for window, total in ((limiter.endpoint._request_window, requests), (limiter.endpoint._token_window, tokens)):
             if window is not None:
                 window.wait(0.0, self.loop.time())
                 assert window.total == pytest.approx(total, abs=1e-6)
                 assert window.total >= 0
-        for bucket in (limiter._request_bucket, limiter._token_bucket):
+        for bucket in (limiter.endpoint._request_bucket, limiter.endpoint._token_bucket):
             assert bucket is None or min(bucket.debt, bucket.credit) >= 0
         # Who waits while there is a place is waited for: somebody will measure the head again.
         if limiter.waiting and limiter.in_flight < limiter.limit:
-            assert limiter._timer is not None or limiter._acquiring is not None
+            endpoint = limiter.endpoint
+            assert [each for each in (limiter._timer, endpoint._timer, endpoint._acquiring) if each is not None]
         for priority, served in self.served.items():
             assert [n for n in self.arrived[priority] if n in set(served)] == served, "first come, first served"
         if rpm is not None:

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from aimlasync.bulk import DirectoryStore, Request
-from aimlasync.bulk.answer_store import key_of, scope_of, sealed, unsealed
+from aimlasync.bulk.answer_store import key_of, scope_of
+from aimlasync.store.protocol import sealed, unsealed
 
 TASK = {"task": "prompt", "model": "m"}
 URL = "https://api.example/v1"

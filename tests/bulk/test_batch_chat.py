@@ -24,10 +24,11 @@ from aimlasync import (
     Timeout,
     bulk,
 )
-from aimlasync.bulk import BatchChat, DirectoryStore, InputError, PromptError, batch_chat, loop_clients
+from aimlasync.bulk import BatchChat, DirectoryStore, InputError, PromptError, loop_clients
 from aimlasync.bulk.journal.convert import record_of, result_of
 from aimlasync.bulk.journal.record import decode_record
 from aimlasync.simulator import Fault, Simulator
+from aimlasync.store import protocol
 from tests.support.servers import KEY
 
 MODEL = "openai/gpt-5-nano-2025-08-07"
@@ -257,7 +258,8 @@ class Counted(DirectoryStore):
 async def test_what_was_answered_before_a_cancel_is_kept(vendor: Any, tmp_path: Path) -> None:
     sim = vendor(faults=[Fault("stall", probability=1.0, match=lambda asked: "stay" in str(asked.body))])
     given = {"text": [*(f"{n}: my card was charged" for n in range(5)), "stay away"]}
-    store = Counted(tmp_path, 5)
+    # Each answer as it came, and the row that it is of.
+    store = Counted(tmp_path, 10)
     async with chat(store=store) as ask:
         task = asyncio.create_task(ask(given))
         await store.kept.wait()
@@ -289,13 +291,13 @@ class Gone:
 async def test_a_store_that_is_gone_costs_a_warning_and_no_answer(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(batch_chat, "_unreached", set())
+    monkeypatch.setattr(protocol, "_unreached", set())
     with caplog.at_level(logging.WARNING):
         async with chat(store=Gone()) as ask:
             out = await ask({"text": ["my card was charged"] * 3})
     assert out["label"] == ["billing"] * 3
     assert [record.message for record in caplog.records if "Gone" in record.message] == [
-        "Gone() cannot be reached (no route): rows that are done again are paid again"
+        "Gone() cannot be reached (no route): what is asked again is paid again"
     ]
 
 

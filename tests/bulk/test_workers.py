@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 from collections import Counter
 from collections.abc import Callable
@@ -10,6 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from aimlasync import AsyncClient, bulk
+from aimlasync.bulk.tasks.tasks import PromptTask
+from aimlasync.bulk.workers.parent import WorkerProcesses
 from aimlasync.simulator import Fault, Latency, Simulator
 from tests.support.commands import finish, lines, run, start, table, until, write
 
@@ -37,11 +41,16 @@ def beside() -> list[str]:
 
 
 def workers_of(pid: int) -> list[int]:
-    """The processes that a process has begun."""
+    """The processes that a process has begun, and still has."""
     children = Path(f"/proc/{pid}/task/{pid}/children")
     if not children.exists():
         pytest.skip("this system does not say which processes a process has begun")
     return [int(child) for child in children.read_text().split()]
+
+
+def is_of_first(text: str) -> bool:
+    """Whether a request is about a row of the first of two workers."""
+    return int(re.findall(r"City ([0-9]+)", text)[0]) // 8 % 2 == 0
 
 
 def asked(sim: Simulator) -> int:
@@ -63,25 +72,68 @@ def test_workers_answer_every_row_once_into_one_output(vendor: Vendor) -> None:
     assert len(sim.ledger) == 60
 
 
-def test_a_killed_worker_costs_its_calls_in_flight_and_another_number_goes_on(vendor: Vendor) -> None:
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_another_worker_goes_on_where_one_was_killed(vendor: Vendor, number: signal.Signals) -> None:
+    # The rows of the first worker are held up, once it has answers.
+    held = Fault("slow_first_byte", delay=1.0, after=8, match=lambda request: is_of_first(request.text))
+    sim = vendor(faults=[held])
+    cities(80)
+    process = start("bulk", "in.csv", *ASK, "-o", "out.jsonl", "--concurrency", "8", "--workers", "2")
+    until(lambda: held.hits >= 4)
+    os.kill(workers_of(process.pid)[0], number)
+    sim.faults = []
+    code, _, err = finish(process)
+    assert code == 0, err
+    how = "was killed by signal 9" if number == signal.SIGKILL else "was ended by a signal"
+    assert f"aimlasync: worker 1 of 2 {how}; another goes on in its place" in err.splitlines()
+    assert every_row_once(80)
+    # Of a killed one: its calls in flight, and a twentieth of a second of answers. One that was told drains.
+    assert len(sim.ledger) - 80 <= (4 + 8 if number == signal.SIGKILL else 0)
+    assert not [name for name in beside() if ".part-" in name]
+
+
+class Dying:
+    """A worker that is killed before it has begun."""
+
+    def begin(self, address: str) -> None:
+        """Do nothing."""
+
+    def terminate(self) -> None:
+        """Do nothing."""
+
+    async def wait(self) -> int:
+        """Be dead."""
+        return -9
+
+
+async def test_a_worker_that_is_killed_before_any_answer_is_not_started_for_ever(
+    client: AsyncClient,
+) -> None:
+    cities(3)
+    notes: list[str] = []
+    workers = WorkerProcesses([Dying(), Dying()], lambda index, count: Dying())
+    workers.note = notes.append
+    task = PromptTask(prompt="Where is {city}?", model="openai/gpt-5-nano-2025-08-07")
+    summary = await bulk.run(client, "in.csv", "out.jsonl", task=task, workers=workers)
+    assert summary.left == 3
+    assert "was killed by signal 9, 3 times before it had an answer" in str(summary.stopped_by)
+    assert 2 <= len(notes) <= 4
+
+
+def test_another_number_of_workers_goes_on(vendor: Vendor) -> None:
     sim = vendor(latency=Latency.of(ttft=0.1, tokens_per_second=4000))
     cities(160)
     words = ("bulk", "in.csv", *ASK, "-o", "out.jsonl", "--concurrency", "16")
     process = start(*words, "--workers", "2")
     until(lambda: asked(sim) >= 30)
-    os.kill(workers_of(process.pid)[0], signal.SIGKILL)
+    process.send_signal(signal.SIGTERM)
     code, _, err = finish(process)
-    assert code == 1
-    assert "worker 1 of 2 was killed by signal 9" in err.splitlines()[-1]
-    assert "run the same command to go on" in err.splitlines()[-1]
-    done = len(lines("out.jsonl"))
-    assert 30 - 16 <= done < 160
+    assert code == 143, err
+    assert len(lines("out.jsonl")) == len(sim.ledger)
     code, _, err = finish(start(*words, "--workers", "3"))
     assert code == 0, err
     assert every_row_once(160)
-    # Of the killed one: its calls in flight, and a twentieth of a second of answers.
-    assert len(sim.ledger) - 160 <= 8 + 20
-    assert not [name for name in beside() if ".part-" in name]
+    assert len(sim.ledger) == 160
 
 
 def test_ctrl_c_drains_all_workers_and_nothing_is_asked_twice(vendor: Vendor) -> None:
@@ -125,17 +177,16 @@ def test_what_workers_of_a_killed_command_had_is_taken_in_by_any_other_run(vendo
     until(lambda: asked(sim) >= 30)
     workers = workers_of(process.pid)
     process.kill()
-    # Its workers finish their calls in flight, and end: another run is told so while they do.
-    finish(process)
-    until(lambda: not any(is_alive(worker) for worker in workers))
+    process.wait()
     assert [name for name in beside() if ".part-" in name]
     assert lines("out.jsonl") == []
-    answered = len(sim.ledger)
+    # Its workers finish their calls in flight, and end; another run waits for that.
     result = run(*words)
     assert result.exit_code == 0, result.stderr
+    until(lambda: not any(is_alive(worker) for worker in workers))
     assert every_row_once(120)
-    assert answered < 120
     assert len(sim.ledger) == 120
+    finish(process)
     assert not [name for name in beside() if ".part-" in name]
 
 

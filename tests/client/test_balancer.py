@@ -455,17 +455,17 @@ async def test_load_is_the_share_of_the_limit_in_use() -> None:
 
 async def test_the_faster_endpoint_is_chosen() -> None:
     both = pool(9, 9)
-    both.upstreams[0].circuit.succeeded(0.0, 2.0)
-    both.upstreams[1].circuit.succeeded(0.0, 0.1)
+    both.upstreams[0].lane("m").circuit.succeeded(0.0, 2.0)
+    both.upstreams[1].lane("m").circuit.succeeded(0.0, 0.1)
     assert await take(both, 5) == [1] * 5
 
 
 async def test_an_endpoint_that_failed_this_call_is_the_last_choice() -> None:
     both = pool(9, 9)
     call = call_for(both)
-    call.tried.add(both.upstreams[0])
+    call.tried |= {both.upstreams[0]}
     assert (await both.admit(call))[0].upstream is both.upstreams[1]
-    call.tried.add(both.upstreams[1])
+    call.tried |= {both.upstreams[1]}
     assert (await both.admit(call))[0].upstream is both.upstreams[0]
 
 
@@ -495,8 +495,8 @@ async def test_calls_of_one_conversation_stay_together() -> None:
 
 async def test_of_paused_endpoints_the_one_whose_pause_ends_first_is_chosen() -> None:
     both, now = pool(9, 9), asyncio.get_running_loop().time()
-    both.upstreams[0].circuit.succeeded(now, 0.1)
-    both.upstreams[1].circuit.succeeded(now, 2.0)
+    both.upstreams[0].lane("m").circuit.succeeded(now, 0.1)
+    both.upstreams[1].lane("m").circuit.succeeded(now, 2.0)
     both.upstreams[0].limiter.pause(now + 22.0)
     both.upstreams[1].limiter.pause(now + 0.05)
     assert await take(both, 1) == [1]

@@ -125,6 +125,6 @@ async def test_a_call_that_waits_its_turn_may_be_cancelled_at_any_step(waits_for
                 holder.cancel()
             await asyncio.gather(*holders, return_exceptions=True)
             assert (limiter.in_flight, limiter.waiting) == (0, 0)
-            assert client._pipeline.balancer.upstreams[0].counters.attempts == len(holders) - waiting
+            assert client.statistics()[0].attempts == len(holders) - waiting
         await until(lambda: server.open_connections == 0)
     await until(lambda: asyncio.all_tasks() == tasks_before)

@@ -94,7 +94,9 @@ def seen(error: BaseException) -> str:
 async def test_no_failure_shows_the_key(script: Script, stream: bool, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     async with raw_server(script) as server:
-        client = AsyncClient(api_key=KEY, base_url=server.base_url, retry=Retry(attempts=1), timeout=0.3)
+        # Time enough to send it, on any machine; only a server that stalls takes it all.
+        seconds = 1.0 if script.end == "stall" else 30.0
+        client = AsyncClient(api_key=KEY, base_url=server.base_url, retry=Retry(attempts=1), timeout=seconds)
         async with client:
             with pytest.raises(AimlasyncError) as caught:
                 await ask(client, stream=stream)

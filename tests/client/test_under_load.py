@@ -88,11 +88,11 @@ async def test_a_stream_fails_over_before_its_first_event_and_never_after() -> N
     async with Simulator() as good, raw_server(Script(end="reset"), cut) as bad:
         endpoints = [Endpoint(base_url=bad.base_url, name="bad"), endpoint(good, "good")]
         async with AsyncClient(endpoints=endpoints, retry=QUICK) as client:
-            client._pipeline.balancer.upstreams[0].circuit.succeeded(0.0, 0.001)
+            client._pipeline.balancer.upstreams[0].lane(NANO).circuit.succeeded(0.0, 0.001)
             stream = await client.chat.completions.create(model=NANO, messages=HELLO, stream=True)
             assert (await stream.collect()).text
             assert stream.info.endpoint == "good"
-            client._pipeline.balancer.upstreams[1].circuit.succeeded(0.0, 50.0)
+            client._pipeline.balancer.upstreams[1].lane(NANO).circuit.succeeded(0.0, 50.0)
             broken = await client.chat.completions.create(model=NANO, messages=HELLO, stream=True)
             with pytest.raises(AimlasyncError):
                 await broken.collect()

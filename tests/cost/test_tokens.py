@@ -11,7 +11,7 @@ from hypothesis import given, settings
 
 from aimlasync.chat.types import Usage
 from aimlasync.cost.prices import Price, cost
-from aimlasync.cost.tokens import stated_usd, taken_by, tokens_of
+from aimlasync.cost.tokens import plainly_taken, stated_usd, taken_by, tokens_of
 from aimlasync.responses.types import ResponseUsage
 from aimlasync.wire.base import repair
 
@@ -189,3 +189,28 @@ def test_no_usage_breaks_the_count(fields: dict[str, Any]) -> None:
     priced = cost(DOLLAR, usage)
     assert priced is None or 0 <= priced < float("inf")
     assert msgspec.json.encode(usage)
+
+
+_COUNT = st.none() | st.integers(-2, 40)
+_PARTS = st.sampled_from(["cached_tokens", "cache_write_tokens", "audio_tokens", "reasoning_tokens"])
+
+
+@settings(max_examples=300)
+@given(
+    counts=st.fixed_dictionaries(
+        {"prompt_tokens": st.integers(0, 40), "completion_tokens": st.integers(0, 40)},
+        optional=dict.fromkeys(("cached_tokens", "reasoning_tokens", "cache_read_input_tokens"), _COUNT),
+    ),
+    beyond=st.integers(-1, 1),
+    prompt=st.none()
+    | st.dictionaries(st.sampled_from(["cached_tokens", "cache_write_tokens", "audio_tokens"]), _COUNT),
+    answer=st.none() | st.dictionaries(st.sampled_from(["reasoning_tokens", "audio_tokens"]), _COUNT),
+)
+def test_what_is_plain_is_read_as_the_sums_are(counts: Any, beyond: int, prompt: Any, answer: Any) -> None:
+    total = max(0, counts["prompt_tokens"] + counts["completion_tokens"] + beyond)
+    usage = chat(**counts, total_tokens=total, prompt_tokens_details=prompt, completion_tokens_details=answer)
+    plain, taken = plainly_taken(usage), taken_by(usage)
+    if plain is not None:
+        assert taken is not None
+        assert plain == (taken.input, taken.output, taken.cached or 0)
+        assert (taken.is_consistent, taken.has_audio, taken.outside, taken.cache_writes or 0) == (True, False, 0, 0)

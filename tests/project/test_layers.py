@@ -11,7 +11,7 @@ from tests.support.import_graph import PACKAGE, between_rooms, circles, graph, i
 
 # From low to high: a room imports rooms of lower floors alone.
 FLOORS = [
-    {"_version", "_command_line", "headers", "sse", "event_loop"},
+    {"_version", "_command_line", "headers", "sse", "event_loop", "store"},
     {"config", "info", "http_response"},
     {"errors"},
     {"transport"},
@@ -40,11 +40,12 @@ ONLY_IN = {
     "pyarrow": {"bulk", "ray"},
     "httpx": {"httpx"},
     "httpx2": {"agents", "httpx"},
+    "fsspec": {"store"},
     "mcp": {"agents"},
     "openai": {"httpx", "openai"},
     "opentelemetry": {"opentelemetry"},
     "ray": {"ray"},
-    "redis": {"redis"},
+    "redis": {"redis", "store"},
     "rich": {"cli", "__main__"},
     "starlette": {"starlette"},
     "sse_starlette": {"starlette"},

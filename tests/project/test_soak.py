@@ -127,7 +127,8 @@ async def test_nothing_is_left_of_calls_that_went_wrong_in_every_way() -> None:
                 gc.collect()
                 await until(lambda: client.statistics()[0].in_flight == 0)
                 assert client.queued == 0
-                assert client._pipeline.balancer.upstreams[0].limiter.queue._interactive.by_tenant == {}
+                for lane in client._pipeline.balancer.upstreams[0].lanes.values():
+                    assert lane.limiter.queue._interactive.by_tenant == {}
                 await until(lambda: simulator.admission.in_flight == 0)
             if each > 1:
                 # Which of the rare ones come up is chance.

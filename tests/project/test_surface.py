@@ -35,6 +35,7 @@ MODULES = [
     "aimlasync.wire.error_bodies",
     "aimlasync.errors",
     "aimlasync.endpoints.endpoint",
+    "aimlasync.client.answer_cache",
     "aimlasync.client.passthrough",
     "aimlasync.admission.limiter",
     "aimlasync.resilience.hedging",
@@ -73,6 +74,11 @@ MODULES = [
     "aimlasync.transport.base",
     "aimlasync.client.observer",
     "aimlasync.wire.base",
+    "aimlasync.store",
+    "aimlasync.store.fsspec_files",
+    "aimlasync.store.opening",
+    "aimlasync.store.protocol",
+    "aimlasync.store.sqlite",
 ]
 
 

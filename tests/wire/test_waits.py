@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from aimlasync.wire.waits import in_field, in_headers, in_words
+from aimlasync.wire.wait_sentences import in_words
+from aimlasync.wire.waits import in_field, in_headers
 
 NOW = 1_700_000_000.0  # 2023-11-14T22:13:20Z
 

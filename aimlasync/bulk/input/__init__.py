@@ -10,5 +10,7 @@ encoding     text that is not UTF-8
 compression  gzip and Zstandard
 formats      which format an input is in
 source       a file that can be read again, or a stream that cannot
+many         several files as one input
+remote       files of object stores, by fsspec
 shard        one machine's part of the rows
 """

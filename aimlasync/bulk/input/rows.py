@@ -91,6 +91,8 @@ class Row(msgspec.Struct, frozen=True, gc=False):
     """CSV: the values in the order of the header."""
     raw: Any = None
     """The row as it was written, so that writing it again loses nothing: of JSON the bytes, of Parquet its values."""
+    file: str | None = None
+    """The file that it is from, where an input is several."""
 
     @property
     def custom_id(self) -> str:

@@ -25,6 +25,7 @@ from aimlasync.bulk.input.dialect import Dialect, why_no_header
 from aimlasync.bulk.input.encoding import Utf8Lines, check_encoding, marked_encoding
 from aimlasync.bulk.input.formats import HEAD, KNOWN, format_of_content, format_of_path
 from aimlasync.bulk.input.parquet import ParquetReader
+from aimlasync.bulk.input.remote import is_remote, open_copy
 from aimlasync.bulk.input.rows import AS_FOUND, Format, InputError, Lines, Reader, Reading, Row
 from aimlasync.bulk.input.workbook import sheet_lines
 
@@ -258,7 +259,7 @@ def open_source(
 ) -> Source:
     """Open the file at `path`; its content and its extension say the format unless `format` does. Raises InputError."""
     try:
-        file = open(path, "rb")  # noqa: SIM115  # closed by Source.close
+        file = open_copy(path) if is_remote(path) else open(path, "rb")  # noqa: SIM115  # closed by Source.close
     except FileNotFoundError:
         raise InputError(path, "no such file; check the name") from None
     except IsADirectoryError:

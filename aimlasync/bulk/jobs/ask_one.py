@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from aimlasync.bulk.input.rows import Row
 from aimlasync.bulk.jobs.caps import UnpricedError
@@ -53,10 +53,11 @@ async def ask_row(row: Row, task: Task, ask: Ask) -> Result:
 async def ask(client: AsyncClient, request: Request, *, read: Read | None = None, retry_invalid: int = 0) -> Result:
     """Ask for one request, and again up to `retry_invalid` times while `read` says that the answer is no good."""
     result = Result(request, calls=0)
+    is_again = False
     while True:
         result.calls += 1
         try:
-            reply = await _create(client, request)
+            reply = await _create(client, request, is_again=is_again)
         except (ClientClosedError, asyncio.CancelledError):
             if result.reply is None or not client.is_drained:
                 raise
@@ -76,6 +77,11 @@ async def ask(client: AsyncClient, request: Request, *, read: Read | None = None
             result.answer = read(reply)
         except AnswerError as error:
             result.error = error
+            is_again = True
+            if reply.info.cached:
+                # It was kept without being read, and is not asked for in vain for ever.
+                result.calls -= 1
+                continue
             if result.calls <= retry_invalid:
                 continue
         return result
@@ -121,8 +127,10 @@ class ClientAnswerer:
             self._waiting.wake_one()
 
 
-def _create(client: AsyncClient, request: Request) -> Coroutine[Any, Any, Reply]:
+def _create(client: AsyncClient, request: Request, *, is_again: bool) -> Coroutine[Any, Any, Reply]:
     body = request.body
+    # An answer that was no good is not to be found again by a client that keeps answers.
+    cache: Literal["refresh"] | None = "refresh" if is_again else None
     if request.api == "responses":
         return client.responses.create(
             model=body["model"],
@@ -130,6 +138,7 @@ def _create(client: AsyncClient, request: Request) -> Coroutine[Any, Any, Reply]
             extra_body=body,
             priority="bulk",
             structured=request.structured,
+            cache=cache,
         )
     return client.chat.completions.create(
         model=body["model"],
@@ -137,4 +146,5 @@ def _create(client: AsyncClient, request: Request) -> Coroutine[Any, Any, Reply]
         extra_body=body,
         priority="bulk",
         structured=request.structured,
+        cache=cache,
     )

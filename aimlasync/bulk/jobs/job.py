@@ -107,5 +107,6 @@ class Job:
             capped_by=self.ending.capped_by,
             resume_at=self.ending.resume_at,
             is_interrupted=self.ending.is_interrupted,
+            learned=self._runner.activity().learned,
             changes=self.rows.changes,
         )

@@ -57,7 +57,7 @@ def pending_rows(
     options: Options,
     *,
     done: IdSet,
-    part: Callable[[str], bool] | None = None,
+    part: Callable[[Row], bool] | None = None,
 ) -> Iterator[Row | None]:
     """Give the rows of a file that are not `done`, in `options.shard` and in the `part` of this process.
 
@@ -67,13 +67,14 @@ def pending_rows(
     rows = islice(source, options.limit)
     while ahead := list(islice(rows, _AHEAD)):
         for row in ahead:
-            name = name_of(row)
-            if name in done or (part is not None and not part(name)) or (shard is not None and not shard.owns(name)):
-                skipped += 1
-                if skipped % _SKIPPED == 0:
-                    yield None
-                continue
-            yield row
+            if part is None or part(row):
+                name = name_of(row)
+                if name not in done and (shard is None or shard.owns(name)):
+                    yield row
+                    continue
+            skipped += 1
+            if skipped % _SKIPPED == 0:
+                yield None
 
 
 def is_final(failure_code: str, options: Options) -> bool:

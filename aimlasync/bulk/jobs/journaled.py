@@ -181,16 +181,19 @@ class JournaledRows:
             return
         journal = Journal.open(part, job=identity_of_part(part, self._journal.job), restart=restart)
         try:
-            for offset, glance in journal.scan():
+            for offset, glance, line in journal.scan_lines():
                 # A row that was taken in before is done.
                 if glance.custom_id in self._done:
                     continue
-                record = journal.read(offset)
-                self._supersede(record)
-                offset = self._journal.append(record, is_line=True)
+                if glance.custom_id in self._failed:
+                    record = journal.read(offset)
+                    self._supersede(record)
+                    offset = self._journal.append(record, is_line=True)
+                else:
+                    offset = self._journal.append_line(line)
                 self.totals.finished += is_new
                 if is_new and glance.error is not None:
-                    self.totals.add_record(record)
+                    self.totals.add_record(glance)
                 else:
                     self._replay(offset, glance)
             self._journal.sync()

@@ -134,7 +134,7 @@ class LocalRunner:
             pending,
             do,
             workers=options.workers,
-            may_take=lambda: client.queued < MAX_WAITING and not rules.is_waiting,
+            may_take=lambda: client.takes_more(MAX_WAITING) and not rules.is_waiting,
             # No iteration, which could be cancelled between a result and its line in the journal.
             on_result=take,
         )
@@ -170,7 +170,8 @@ class LocalRunner:
             is_short = self._calls is not None and self._calls.is_short_of_money
             held = "budget" if is_short else limited_by(endpoints, pool.in_flight, pool.workers)
         in_flight = sum(endpoint.in_flight for endpoint in endpoints)
-        return Activity(in_flight=in_flight, limits=() if held is None else (held,))
+        learned = tuple(model.learned for each in client.statistics() for model in each.models if model.learned)
+        return Activity(in_flight=in_flight, limits=() if held is None else (held,), learned=learned)
 
     def stop(self) -> None:
         """Take no further rows and send nothing more; calls in flight finish."""

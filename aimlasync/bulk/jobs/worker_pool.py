@@ -23,8 +23,8 @@ R = TypeVar("R")
 
 # Rows at work where no concurrency is given: more than any adaptive limit starts with, and little memory.
 WORKERS = 256
-# Calls that may wait for a permit of the client: there must be one whenever a permit is free, and more of them are
-# asked about for nothing when the job is stopped.
+# Calls that may wait for a permit, at each model in use: there must be one whenever a permit is free, and more of them
+# are asked about for nothing when the job is stopped.
 MAX_WAITING = 16
 
 

@@ -115,6 +115,10 @@ class Journal:
 
         Lines with neither response nor error are no records: they are left out, and their offsets are in `blanks`.
         """
+        return ((offset, glance) for offset, glance, _ in self.scan_lines())
+
+    def scan_lines(self) -> Iterator[tuple[int, Glance, bytes]]:
+        """Read what is there as `scan` does, with the lines themselves."""
         self.flush()
         self.blanks.clear()
         number = end = 0
@@ -128,7 +132,7 @@ class Journal:
             if glance is None:
                 self.blanks.append(offset)
             else:
-                yield offset, glance
+                yield offset, glance, line
             end = offset + len(line) + 1
         if number and len(self.blanks) == number:
             what = "not a journal: none of its lines has a response or an error"
@@ -147,7 +151,7 @@ class Journal:
             else:
                 # The record is whole and only its line end was lost.
                 self._put(b"\n")
-                yield end, glance
+                yield end, glance, torn
             # Without a sync a power failure could restore what was cut off, under what is appended from here on.
             with disk.errors_name(self.path):
                 self._sync(self._fd)
@@ -169,6 +173,15 @@ class Journal:
                 line = msgspec.json.format(line, indent=-1)
             # Raises for a body that is no JSON, which would make the journal unreadable.
             decode_glance(line)
+        return self._add(line)
+
+    def append_line(self, line: bytes) -> int:
+        """Add a line of another journal as it is, and return its offset; see `append`."""
+        self._check()
+        self._must_be_scanned()
+        return self._add(line)
+
+    def _add(self, line: bytes) -> int:
         offset, self._end = self._end, self._end + len(line) + 1
         self._lines.append(line)
         if len(self._lines) >= _BATCH:

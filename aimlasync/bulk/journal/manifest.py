@@ -180,6 +180,17 @@ def locked(path: str) -> Iterator[None]:
         release(fd)
 
 
+def is_in_use(path: str) -> bool:
+    """Whether a run has the journal at `path`."""
+    try:
+        with locked(path):
+            return False
+    except JournalError:
+        return True
+    except FileNotFoundError:
+        return False
+
+
 def release(fd: int) -> None:
     """Unlock the journal for another run."""
     unlock(fd)

@@ -71,7 +71,7 @@ class Facts(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
     structured: str | None = None
     """How an answer in a form was asked for: json_schema, tool, json_object or text."""
     shared_with: str | None = None
-    """--dedupe: the custom_id of the identical row whose call answered this one too."""
+    """--dedupe: the custom_id of the identical row whose call answered this one too; --store: "(store)"."""
     content: str | None = None
     """Digest of what was asked about the row: by it the row is known again when its table has changed."""
 

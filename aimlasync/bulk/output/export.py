@@ -40,8 +40,9 @@ _NO_FACTS = Facts()
 class Outcome:
     """What became of one row; `record` is None when the journal has none of it."""
 
-    def __init__(self, custom_id: str, record: Record | None) -> None:
+    def __init__(self, custom_id: str, record: Record | None, row: Row | None = None) -> None:
         self.custom_id = custom_id
+        self.row = row
         self.record = record
         self._reply: Reply | msgspec.UnsetType | None = UNSET
         self._body: Any = UNSET
@@ -50,6 +51,12 @@ class Outcome:
     def ok(self) -> bool | None:
         """None for a row without a record."""
         return None if self.record is None else self.record.error is None
+
+    @property
+    def place(self) -> str | None:
+        """File and line of the row, the line alone where the input is one file; None without the row."""
+        row = self.row
+        return None if row is None else str(row.line) if row.file is None else f"{row.file}:{row.line}"
 
     @property
     def facts(self) -> Facts:
@@ -114,6 +121,7 @@ def _attempts(outcome: Outcome) -> int | None:
 
 RESULTS: Mapping[str, tuple[Kind, Callable[[Outcome], Any]]] = {
     "custom_id": ("text", lambda outcome: outcome.custom_id),
+    "place": ("text", lambda outcome: outcome.place),
     "ok": ("bool", lambda outcome: outcome.ok),
     "answer": ("text", _answer),
     "label": ("text", lambda outcome: outcome.facts.label),
@@ -428,7 +436,7 @@ def _write_rows(
         else:
             failed += 1
         count += 1
-        write(layout.of_row(row, Outcome(name, record)))
+        write(layout.of_row(row, Outcome(name, record, row)))
     return Exported(count, ok, failed, missing, max(0, index.rows - ok - failed))
 
 

@@ -51,4 +51,4 @@ def _row(row: Row, columns: tuple[str, ...], name: str) -> Row:
     fields = {column: RESULTS[column][1](outcome) for column in columns}
     if isinstance(fields.get("label"), list):
         fields["label"] = "|".join(fields["label"])
-    return Row(row.number, row.line, fields, None, _encode(fields))
+    return Row(row.number, row.line, fields, None, _encode(fields), row.file)

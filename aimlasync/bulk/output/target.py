@@ -14,6 +14,7 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import BinaryIO, Protocol
 
+from aimlasync.bulk.input.remote import is_remote
 from aimlasync.bulk.input.rows import InputError
 from aimlasync.bulk.journal import disk
 from aimlasync.bulk.journal.manifest import JournalError, is_manifest, locked
@@ -178,6 +179,8 @@ class Target:
 
 def check_place(path: str, *, reads: Collection[Readable | str] = (), option: str = "name") -> None:
     """Raise InputError where no file can be made, and for one of those that are read; a file may be there."""
+    if is_remote(path):
+        raise InputError(path, f"no local file, as this must be; choose another {option}")
     if os.path.isdir(path):
         raise InputError(path, "a directory; name a file in it")
     folder = os.path.dirname(os.path.realpath(path) if os.path.islink(path) else path) or "."

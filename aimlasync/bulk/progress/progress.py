@@ -43,6 +43,8 @@ class Activity(msgspec.Struct, kw_only=True):
     failed: int = 0
     tokens: int = 0
     cost_usd: float | None = None
+    learned: tuple[str, ...] = ()
+    """What this process learned of limits, in words."""
 
 
 class Snapshot(msgspec.Struct, kw_only=True):

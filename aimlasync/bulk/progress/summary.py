@@ -29,6 +29,8 @@ class Summary:
     resume_at: float | None = None
     """Unix time at which a limit by the day is over, where one stopped the job and the time is known."""
     is_interrupted: bool = False
+    learned: tuple[str, ...] = ()
+    """What was learned of the limits of each model and has held: "one takes about 593 requests a minute: give ..."."""
     changes: Changes | None = None
     """How the table differs from that of the run before, None where it does not."""
 

@@ -111,7 +111,7 @@ def _path(item: str, row: Row, name: str) -> str:
     if colon and scheme.lower() != "file":
         raise InputError(name, f"no way to get {_short(item)}; give https:// or a path", line=row.line)
     # Paths are those beside the input; of a pipe, those of the working directory.
-    return os.path.join(os.path.dirname(name), rest if colon else item)
+    return os.path.join(os.path.dirname(row.file or name), rest if colon else item)
 
 
 def _kind_of_file(path: str, row: Row, name: str) -> str:

@@ -28,6 +28,10 @@ Reply = ChatCompletion | Response
 """The reply of either endpoint."""
 
 
+IN_STORE = "(store)"
+"""`shared_with` of an answer that was kept by the client's cache: nothing was asked and nothing was paid."""
+
+
 class Answer(msgspec.Struct):
     """What was read out of a good reply."""
 
@@ -57,7 +61,7 @@ class Result(msgspec.Struct, eq=False):
     cost_usd: float | None = None
     """As the vendor states, summed over all answered calls; None when one of them has no price."""
     shared_with: str | None = None
-    """The custom_id of an identical request whose call answered this one too."""
+    """The custom_id of an identical request whose call answered this one too, or IN_STORE."""
 
     @property
     def custom_id(self) -> str:
@@ -93,13 +97,18 @@ class Result(msgspec.Struct, eq=False):
         """Set the reply of another call, and add its attempts, tokens and cost."""
         self.reply, self.error = reply, None
         info, usage = reply.info, reply.usage
+        if info.cached:
+            self.shared_with = IN_STORE
+            return
+        is_first = self.calls == 1 or self.shared_with is not None
+        self.shared_with = None
         self.attempts += info.attempts
         cost = info.cost_usd
         tokens = tokens_of(usage)
         if tokens is not None:
             self.tokens_in = (self.tokens_in or 0) + tokens[0]
             self.tokens_out = (self.tokens_out or 0) + tokens[1]
-        if self.calls == 1:
+        if is_first:
             self.cost_usd = cost
         else:
             self.cost_usd = None if cost is None or self.cost_usd is None else self.cost_usd + cost

@@ -9,6 +9,7 @@ rooms of bulk that `jobs` may import, `jobs`, and `quota`.
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -44,6 +45,8 @@ if TYPE_CHECKING:
 
 # Seconds between two reports.
 _REPORT = 0.25
+# Rows that follow each other and are in the same part.
+_RUN = 8
 
 
 class PartRows:
@@ -65,19 +68,20 @@ class PartRows:
         self._part = part
         self._done = _done_ids(orders.journal, options)
         path = part_path(orders.journal, part.index, part.count)
-        self._journal = Journal.open(path, job=identity_of_part(path, orders.job), restart=True, durability=durability)
-        for _ in self._journal.scan():
-            pass
+        self._journal = Journal.open(path, job=identity_of_part(path, orders.job), durability=durability)
+        # What a worker answered that died, in whose place this one is; rows that failed are for the next run.
+        for _, glance in self._journal.scan():
+            self._done.add(glance.custom_id)
 
     def pending(self) -> Iterator[Row | None]:
         """Give the rows of the part that are not done; None now and then while rows are skipped."""
-        # The name is salted: --shard uses the same hash, and else all rows of a shard could be one worker's.
+        index, count = self._part.index - 1, self._part.count
         return pending_rows(
             self.source,
             self.task.custom_id,
             self._options,
             done=self._done,
-            part=lambda name: self._part.owns(f"{name}\0"),
+            part=lambda row: row.number // _RUN % count == index,
         )
 
     def write(self, result: Result, record: Record) -> None:
@@ -114,6 +118,8 @@ class Worker:
         self._orders = orders
         self._quota = quota
         self._rows = rows = PartRows(source, task, options, part, orders, durability)
+        self.was_told = False
+        """Whether a signal has ended it."""
         totals, name = rows.totals, orders.tokens_cap
         # The caps grow by what is drawn from the share of all workers.
         row_caps = [
@@ -167,7 +173,8 @@ class Worker:
         return await self._draw("requests", self._orders.requests or 0, keeps, needs)
 
     async def _draw(self, purse: str, total: int, keeps: int, needs: int) -> int:
-        worker = str(self._part)
+        # A name of its own: what a worker held that died was perhaps spent, and stays drawn.
+        worker = f"{self._part} {os.getpid()}"
         return await self._quota.draw(Draw(worker=worker, purse=purse, total=total, keeps=keeps, needs=needs))
 
     async def _keep_reporting(self, link: Link) -> None:
@@ -190,6 +197,7 @@ class Worker:
             refused=totals.refused,
             seconds_answering=totals.seconds_answering,
             ended=ended,
+            was_told=self.was_told,
             stopped_by=None
             if error is None
             else (type(error).__name__, error.message, error.status if isinstance(error, APIStatusError) else None),

@@ -46,6 +46,8 @@ class Report(msgspec.Struct, kw_only=True):
     seconds_answering: float = 0.0
     ended: bool = False
     """Whether its journal is complete and closed."""
+    was_told: bool = False
+    """Whether a signal ended it, and not its parent or its last row."""
     stopped_by: tuple[str, str, int | None] | None = None
     """Class, message and status of the error that stopped it."""
     resume_at: float | None = None

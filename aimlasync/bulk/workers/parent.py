@@ -1,18 +1,19 @@
 """A job in several processes: the parent's side.
 
-`WorkerProcesses` starts the workers, leases them the limits and the caps, adds up their reports, and has their journals
-taken into the one of the job. Each worker has a part of the rows, by their custom_id, and a journal of its own,
-PATH.part-I-of-N; a part that a killed run left behind is taken in when the job is opened again, whatever number of
-workers follows. So the job's own journal, its lock and its manifest are those of any other job. It may import what
-`child` may.
+`WorkerProcesses` lets the workers begin, leases them the limits and the caps, adds up their reports, and has their
+journals taken into the one of the job. Each worker has a part of the rows, by their numbers, and a journal of its own,
+PATH.part-I-of-N. A worker that died is started again and goes on with its part; a part that a killed run left behind is
+taken in when the job is opened again, whatever number of workers follows. So the job's own journal, its lock and its
+manifest are those of any other job. It may import what `child` may.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import time
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
 import msgspec
 
@@ -20,52 +21,80 @@ from aimlasync.bulk.jobs.job import Job, Seen
 from aimlasync.bulk.jobs.journaled import JournaledRows
 from aimlasync.bulk.jobs.stop_rules import STOP_GRACE
 from aimlasync.bulk.journal.convert import error_of
+from aimlasync.bulk.journal.manifest import is_in_use
+from aimlasync.bulk.journal.part_files import parts_of
 from aimlasync.bulk.progress.progress import Activity
 from aimlasync.bulk.progress.totals import BY_THE_DAY
 from aimlasync.bulk.workers.messages import Orders, Report
 from aimlasync.errors import AimlasyncError
 from aimlasync.quota.server import LeaseServer, Link
 
+GRACE = 5.0
+"""Seconds that calls in flight of a worker have when its parent is gone."""
+
+# Seconds that it then has to close its journal, and between two looks whether it has.
+_CLOSING = 5.0
+_LOOK = 0.05
+# So many times in a row a worker may die before it has finished a row; another start would end the same way.
+_FRUITLESS = 3
+
+
+class Process(Protocol):
+    """A worker's process."""
+
+    def begin(self, address: str) -> None:
+        """Let it work for the parent that listens at `address`."""
+
+    def terminate(self) -> None:
+        """Send it SIGTERM, unless it has ended."""
+
+    async def wait(self) -> int:
+        """Wait for its end, and return its exit code; a negative one is the signal that killed it."""
+
 
 class WorkerProcesses:
-    """Runs a job with `count` workers, for one run.
+    """Runs a job with the processes `first`, one for each part, for one run.
 
-    `start` starts one; it is given its index from 1, how many there are, and the address where the parent listens.
+    `start` starts one in the place of one that died; it is given its index from 1, and how many there are. `note` is
+    called with a line to say about it.
     """
 
-    def __init__(self, count: int, start: Callable[[int, int, str], Awaitable[asyncio.subprocess.Process]]) -> None:
-        self.count = count
+    def __init__(self, first: Sequence[Process], start: Callable[[int, int], Process]) -> None:
+        self.note: Callable[[str], object] | None = None
+        self._processes = list(first)
         self._start = start
         self._links: dict[Link, int] = {}
         self._reports: dict[int, Report] = {}
+        # The last reports of processes that have ended.
+        self._past: list[Report] = []
+
+    @property
+    def count(self) -> int:
+        """How many parts the rows have."""
+        return len(self._processes)
 
     async def run(self, job: Job, seen: Seen) -> None:
         """Let the workers ask about the pending rows; `seen` is not called, since results are in their journals."""
         rows, totals, ending = job.rows, job.totals, job.ending
         assert isinstance(rows, JournaledRows)
-        processes: list[asyncio.subprocess.Process] = []
         async with LeaseServer(
             hear=lambda link, kind, body: self._on_message(job, rows, link, kind, body),
             gone=lambda link: self._links.pop(link, None),
         ) as server:
             try:
-                for index in range(1, self.count + 1):
-                    process = await self._start(index, self.count, server.address)
-                    processes.append(process)
-                await asyncio.gather(*(self._wait(job, index, each) for index, each in enumerate(processes, 1)))
+                await asyncio.gather(*(self._keep(job, index, server) for index in range(1, self.count + 1)))
             finally:
-                for process in processes:
-                    if process.returncode is None:
-                        process.terminate()
-                await asyncio.gather(*(process.wait() for process in processes))
+                for process in self._processes:
+                    process.terminate()
+                await asyncio.gather(*(process.wait() for process in self._processes))
         rows.take_in_parts(is_new=True)
-        for report in self._reports.values():
+        for report in self._past:
             totals.attempts += report.attempts
             totals.answered += report.answered
             totals.truncated += report.truncated
             totals.refused += report.refused
             totals.seconds_answering += report.seconds_answering
-        self._reports.clear()
+        self._past.clear()
         if totals.pending == 0:
             ending.stopped_by = None
         if ending.capped_by in BY_THE_DAY:
@@ -73,7 +102,7 @@ class WorkerProcesses:
 
     def activity(self) -> Activity:
         """Return what all workers are doing, and what they have done in this run."""
-        reports = self._reports.values()
+        reports = [*self._past, *self._reports.values()]
         costs = [report.cost_usd for report in reports if report.cost_usd is not None]
         return Activity(
             in_flight=sum(report.in_flight for report in reports),
@@ -92,20 +121,39 @@ class WorkerProcesses:
         """Let all workers drop their calls in flight."""
         self._send_all("cancel")
 
-    async def _wait(self, job: Job, index: int, process: asyncio.subprocess.Process) -> None:
-        """Wait for the end of a worker; one that ended without its last report stops the job."""
-        code = await process.wait()
-        # Its last report may still be on its way.
-        for _ in range(20):
-            if index not in self._links.values():
-                break
-            await asyncio.sleep(0.01)
-        report = self._reports.get(index)
-        if report is not None and report.ended:
-            return
-        how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
-        if job.ending.stopped_by is None and not job.ending.is_interrupted:
-            job.ending.stopped_by = AimlasyncError(f"worker {index} of {self.count} {how}")
+    async def _keep(self, job: Job, index: int, server: LeaseServer) -> None:
+        """Let a part be asked about to its end: a worker that died is started again, as long as it gets on."""
+        fruitless = 0
+        while True:
+            process = self._processes[index - 1]
+            process.begin(server.address)
+            code = await process.wait()
+            # Its last report may still be on its way.
+            for _ in range(20):
+                if index not in self._links.values():
+                    break
+                await asyncio.sleep(0.01)
+            report = self._reports.pop(index, None)
+            if report is not None:
+                self._past.append(msgspec.structs.replace(report, in_flight=0, limited_by=None))
+            if job.ending.stopped_by is not None or job.ending.is_interrupted:
+                return
+            if report is not None and report.ended and not report.was_told:
+                return
+            how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
+            if report is not None and report.was_told:
+                how = "was ended by a signal"
+            how = f"worker {index} of {self.count} {how}"
+            fruitless = 0 if report is not None and report.ok + report.failed else fruitless + 1
+            if fruitless == _FRUITLESS:
+                how = f"{how}, {_FRUITLESS} times before it had an answer"
+            if fruitless == _FRUITLESS or code > 0:
+                # An error of its own, which it has said, would be met again.
+                job.ending.stopped_by = AimlasyncError(how)
+                return
+            if self.note is not None:
+                self.note(f"{how}; another goes on in its place")
+            self._processes[index - 1] = self._start(index, self.count)
 
     def _on_message(self, job: Job, rows: JournaledRows, link: Link, kind: str, body: bytes) -> Any:
         ending = job.ending
@@ -130,6 +178,15 @@ class WorkerProcesses:
     def _send_all(self, kind: str) -> None:
         for link in self._links:
             link.send(kind)
+
+
+async def orphans_ended(journal: str) -> None:
+    """Wait for the workers of a killed run, which finish their calls in flight; not longer than they may take."""
+    real = os.path.realpath(journal)  # noqa: ASYNC240  # once, before anything runs
+    for _ in range(int((GRACE + _CLOSING) / _LOOK)):
+        if not any(is_in_use(part) for part in parts_of(real)):
+            return
+        await asyncio.sleep(_LOOK)
 
 
 def _orders(job: Job, rows: JournaledRows) -> Orders:

@@ -1,8 +1,8 @@
 """Stores answers in Redis or Valkey by a hash of their request, for more rows than a file system holds well.
 
-It implements `aimlasync.bulk.Store`. An answer is one string under PREFIX:answer:KEY, which expires after `expires`
+It implements `Store`. An answer is one string under PREFIX:answer:KEY, which expires after `expires`
 seconds. After a failed or timed out request to the server, the store is not used for some seconds; a job then asks the
-model for rows whose answers it did not find, and warns. It may import bulk's `answer_store`.
+model for rows whose answers it did not find, and warns. It may import `protocol`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Sequence
 from typing import Any, TypeVar, cast
 from urllib.parse import urlsplit, urlunsplit
 
-from aimlasync.bulk.answer_store import sealed, unsealed
+from aimlasync.store.protocol import sealed, unsealed
 
 try:
     from redis.asyncio import BlockingConnectionPool, Redis

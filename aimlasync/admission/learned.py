@@ -1,0 +1,133 @@
+"""What was learned of a server's limits and has held since, in words that a user can act on.
+
+A limit is told once it has held for a further period and was tested meanwhile: calls waited for it, or it was refused
+again at about the same height. The caller reports the values in force at refusals, at changes of the limit, and when
+somebody asks; nothing is done for an answer. It is arithmetic alone. It may import `admission.endpoint_limiter`.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from aimlasync.admission.endpoint_limiter import UNLIMITED
+
+# Seconds for which a limit must have held: the longest window that servers commonly count over, and once more.
+_PERIOD = 60.0
+# By which share it may change meanwhile, and by how many attempts at once, since it is probed.
+_SAME = 0.2
+_PROBES = 2.0
+# By which share two periods may differ.
+_SAME_RATE = 0.05
+# A number is rounded to the roundest one that differs by no more.
+_ROUND = 0.03
+
+
+class Learned(msgspec.Struct, frozen=True):
+    """Limits of a server that nobody stated and that have held."""
+
+    requests_per_minute: float | None = None
+    concurrency: int | None = None
+    """Attempts at once: more were refused, or answered no faster."""
+    was_refused: bool = False
+
+    def words(self, name: str, *, advise: bool) -> str:
+        """Say it, and (`advise`) what to give so that it need not be learned."""
+        if self.requests_per_minute is not None:
+            rounded = roundest(self.requests_per_minute)
+            said = f"{name} takes about {self.requests_per_minute:,.0f} requests a minute"
+            return f"{said}: give --rpm {rounded} (Limits(requests_per_minute={rounded}))" if advise else said
+        limit = self.concurrency
+        said = f"{name} {'takes no more than' if self.was_refused else 'answers no faster above'} {limit} at once"
+        return f"{said}: give --concurrency {limit} (Limits(concurrency={limit}))" if advise else said
+
+
+class _Height:
+    """The number of attempts at once that is in force: its mean over the time for which it has hardly changed."""
+
+    __slots__ = ("_area", "_last", "_last_at", "_since")
+
+    def __init__(self) -> None:
+        self._area = self._last = self._last_at = self._since = 0.0
+
+    def see(self, value: float, now: float) -> float | None:
+        """Take in the value in force from now on; return the mean where it has held for a period, else None."""
+        self._area += self._last * (now - self._last_at)
+        seconds = self._last_at = now
+        seconds -= self._since
+        mean = self._area / seconds if seconds > 0 else self._last
+        self._last = value
+        if abs(value - mean) > max(_SAME * mean, _PROBES):
+            self._since, self._area = now, 0.0
+            return None
+        return mean if seconds >= _PERIOD else None
+
+
+class _PerMinute:
+    """The answers a minute from one row of refusals to another, a period later: what the server gave in that time."""
+
+    __slots__ = ("_answers", "_before", "_since")
+
+    def __init__(self) -> None:
+        self._answers = 0
+        self._since: float | None = None
+        self._before: float | None = None
+
+    def see(self, answers: int, now: float) -> float | None:
+        """Take in a refusal; return the rate where two periods in a row gave the same, else None."""
+        if self._since is None:
+            self._since, self._answers = now, answers
+        elif now - self._since >= _PERIOD:
+            rate = (answers - self._answers) * 60 / (now - self._since)
+            before, self._before = self._before, rate
+            self._since, self._answers = now, answers
+            if before and rate and abs(rate - before) <= _SAME_RATE * before:
+                return (rate + before) / 2
+        return None
+
+
+class Watch:
+    """Watches what one adaptive limit learns; `learned` is what has held, None before."""
+
+    __slots__ = ("_height", "_rate", "_rate_refused_at", "learned")
+
+    def __init__(self) -> None:
+        self.learned: Learned | None = None
+        self._height = _Height()
+        self._rate = _PerMinute()
+        self._rate_refused_at = float("-inf")
+
+    def refused(self, now: float, answers: int) -> Learned | None:
+        """Take in a refusal that speaks of a rate, after so many answers; return what is new of what has held."""
+        self._rate_refused_at = now
+        rate = self._rate.see(answers, now)
+        return None if rate is None else self._told(Learned(requests_per_minute=rate))
+
+    def see(self, now: float, limit: int, *, refusals: int, is_full: bool) -> Learned | None:
+        """Take in the limit in force from now on; return what is new of what has held, None for nothing.
+
+        `is_full` says that calls use all of it, or want to.
+        """
+        height = self._height.see(limit, now)
+        if height is None or not is_full or limit >= UNLIMITED or now - self._rate_refused_at < _PERIOD:
+            # Where a rate is refused, the attempts at once follow from it.
+            return None
+        return self._told(Learned(concurrency=round(height), was_refused=refusals > 0))
+
+    def _told(self, found: Learned) -> Learned | None:
+        before = self.learned
+        if before is not None and (before.concurrency is None) == (found.concurrency is None):
+            old, new = (each.requests_per_minute or each.concurrency or 1 for each in (before, found))
+            if abs(old - new) <= _SAME * old:
+                return None
+        self.learned = found
+        return found
+
+
+def roundest(number: float) -> int:
+    """Return the number with the fewest digits that differs by no more than a few percent."""
+    digits = len(str(int(number)))
+    for kept in range(1, digits + 1):
+        rounded = round(number, kept - digits)
+        if abs(rounded - number) <= _ROUND * number:
+            return max(1, int(rounded))
+    return max(1, round(number))

@@ -1,0 +1,204 @@
+"""Several files as one input: those of a directory, those that a pattern matches, or those that were named.
+
+`open_files` says which files are meant; one alone is a `Source` like any other. `ManyFiles` reads them in their order,
+one open at a time. Rows are numbered through all of them, so that a name row-N is unique, and a row knows its file:
+positions in messages are file and line. All must have one format and the same columns; a file without rows is left
+out. Imports this room alone.
+"""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import io
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from itertools import islice
+
+from aimlasync.bulk.input.formats import format_of_path
+from aimlasync.bulk.input.remote import is_remote, paths_at, stamp_of
+from aimlasync.bulk.input.rows import AS_FOUND, Format, InputError, NoRowsError, Reading, Row
+from aimlasync.bulk.input.source import Source, Survey, open_source
+
+_TABLES = ("csv", "tsv", "xlsx", "parquet")
+
+
+def open_files(names: Sequence[str], format: Format | None = None, *, reading: Reading = AS_FOUND) -> Source:
+    """Open the files that `names` mean: files, directories with all below them, patterns. Raises InputError."""
+    paths = list(dict.fromkeys(path for name in names for path in _paths(name)))
+    if len(paths) == 1:
+        return open_source(paths[0], format, reading=reading)
+    folders = [name for name in names if os.path.isdir(name)]
+    return ManyFiles(paths, format, reading=reading, folders=folders, name=names[0] if len(names) == 1 else None)
+
+
+def _paths(name: str) -> list[str]:
+    """Return the files that a name means, in the order of their names."""
+    if is_remote(name):
+        return paths_at(name)
+    if os.path.isdir(name):
+        found: list[str] = []
+        for folder, folders, files in os.walk(name):
+            folders[:] = sorted(each for each in folders if not each.startswith((".", "_")))
+            found += [
+                os.path.join(folder, file)
+                for file in sorted(files)
+                if not file.startswith((".", "_")) and format_of_path(file) is not None
+            ]
+        if not found:
+            raise InputError(name, "a directory without .csv, .tsv, .jsonl, .json, .parquet or .xlsx in it; name files")
+        return found
+    if glob.has_magic(name) and not os.path.exists(name):
+        found = sorted(path for path in glob.glob(name, recursive=True) if os.path.isfile(path))
+        if not found:
+            raise InputError(name, "no file matches; check the pattern")
+        return found
+    if not os.path.exists(name):
+        raise InputError(name, "no such file; check the name")
+    return [name]
+
+
+def _stamp(found: os.stat_result) -> tuple[int, int]:
+    return found.st_size, found.st_mtime_ns
+
+
+class ManyFiles(Source):
+    """The rows of several files, at least two; `folders` were given, and nothing may be written into them."""
+
+    def __init__(
+        self,
+        paths: Sequence[str],
+        format: Format | None = None,
+        *,
+        reading: Reading = AS_FOUND,
+        folders: Sequence[str] = (),
+        name: str | None = None,
+    ) -> None:
+        self._files = paths
+        self._said = format
+        self._how = reading
+        self._folders = [os.path.realpath(folder) for folder in folders]
+        self._of_files: list[str] = []
+        first = open_source(paths[0], format, reading=reading)
+        super().__init__(
+            io.BytesIO(),
+            format=first.format,
+            name=name or f"{paths[0]} and {len(paths) - 1} more",
+            can_reread=True,
+            reading=reading,
+        )
+        first.close()
+
+    @property
+    def paths(self) -> Sequence[str]:
+        """The files that it is."""
+        return self._files
+
+    def sample(self, size: int) -> list[Row]:
+        """Return the first rows, at most `size`, which the iteration gives again. Raises InputError without any."""
+        return list(islice(self, size))
+
+    def __iter__(self) -> Iterator[Row]:
+        rows = self._all()
+        return rows if self._view is None else map(self._view, rows)
+
+    def survey(self, check: Callable[[Row], object], *, limit: int | None = None) -> Survey:
+        """Read all files to their ends, `check` every row up to `limit`, and return what was found. Raises InputError.
+
+        What is wrong with a row is said with the name of its file.
+        """
+        stamp, count = self.stamp(), 0
+        for row in self:
+            if count == limit:
+                break
+            try:
+                check(row)
+            except InputError as error:
+                if error.name != self.name or row.file is None:
+                    raise
+                raise InputError(row.file, error.what, line=error.line) from None
+            count += 1
+        return Survey(count, self.digest(), stamp)
+
+    def digest(self) -> str:
+        """Return a digest of the digests of the files, in their order; of files elsewhere, of their stamps."""
+        whole = hashlib.sha256()
+        for path in self._files:
+            if is_remote(path):
+                whole.update(repr(stamp_of(path)).encode())
+                continue
+            with closing(self._opened(path)) as part:
+                whole.update(part.digest().encode())
+        return whole.hexdigest()
+
+    def stamp(self) -> tuple[int, int]:
+        """Return what changes when one of the files is written to. Raises InputError for one that is gone."""
+        size = times = 0
+        for path in self._files:
+            try:
+                found = stamp_of(path) if is_remote(path) else _stamp(os.stat(path))
+            except OSError:
+                raise InputError(path, "is gone; the same command again takes the files that are there") from None
+            size, times = size + found[0], times + found[1]
+        return size, times
+
+    def same_file(self, path: str) -> bool:
+        """Whether `path` is one of the files, or in a directory that was given."""
+        real = os.path.realpath(path)
+        if any(os.path.commonpath([folder, real]) == folder for folder in self._folders):
+            return True
+        return os.path.exists(real) and any(os.path.samefile(real, file) for file in self._files if not is_remote(file))
+
+    def close(self) -> None:
+        """Do nothing: each file is closed when it is read."""
+
+    def _opened(self, path: str) -> Source:
+        return open_source(path, self._said, reading=self._how)
+
+    def _all(self) -> Iterator[Row]:
+        number, is_first = 0, True
+        empty: NoRowsError | None = None
+        for path in self._files:
+            with closing(self._opened(path)) as part:
+                try:
+                    part.sample(1)
+                except NoRowsError as error:
+                    empty = error
+                    continue
+                if is_first:
+                    self._take_columns(part)
+                is_first = False
+                in_order = self._check_columns(part)
+                for row in part.rows_from(number + 1):
+                    number = row.number
+                    cells = row.cells
+                    if cells is not None and not in_order:
+                        cells = [row.fields[name] for name in self._of_files]
+                    yield Row(number, row.line, row.fields, cells, row.raw, path)
+        if is_first and empty is not None:
+            raise empty
+
+    def _take_columns(self, part: Source) -> None:
+        """Let the first file say how all are written."""
+        self.format, self.headings, self.dialect, self.types = part.format, part.headings, part.dialect, part.types
+        self._of_files = part.columns
+        if self._view is None:
+            self.columns = part.columns
+
+    def _check_columns(self, part: Source) -> bool:
+        """Return whether the columns are those of the first file in their order. Raises InputError for others."""
+        if part.format != self.format:
+            raise InputError(part.name, f"{part.format}, and the files before are {self.format}; ask in separate jobs")
+        if part.format not in _TABLES:
+            return True
+        mine, theirs = self._of_files, part.columns
+        if sorted(mine) != sorted(theirs):
+            odd = sorted(set(theirs) ^ set(mine)) or theirs
+            where = "there" if odd[0] in theirs else "not there"
+            raise InputError(part.name, f"a column {odd[0]!r} is {where}, unlike in {self._files[0]}; make them alike")
+        for column, kind in part.types.items():
+            if self.types[column] != kind:
+                what = f"{column!r} is {kind} here and {self.types[column]} in {self._files[0]}; make them alike"
+                raise InputError(part.name, what)
+        return mine == theirs

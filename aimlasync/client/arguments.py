@@ -1,0 +1,49 @@
+"""From the keyword arguments of a call to its body, and the options of how it is sent.
+
+A parameter given as None, or as its NOT_GIVEN or `omit`, is not sent; one that is not known goes through `extra_body`,
+which also sends an explicit null. It may import `config` and `wire.as_sent`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from aimlasync.config import CALL_OPTIONS, CallOptions, check_headers, close_to, is_given
+from aimlasync.wire.as_sent import sendable
+
+
+def listed(items: Any) -> Any:
+    """Return items that can be encoded for any endpoint: a generator is read once, and replies are as they came."""
+    if isinstance(items, str):
+        return items
+    return sendable(items if isinstance(items, (list, tuple)) else list(items))
+
+
+def body_of(
+    required: dict[str, Any], params: Mapping[str, Any], known: frozenset[str], stream: bool | None
+) -> tuple[dict[str, Any], CallOptions]:
+    """Split keyword arguments into what is sent and how. Raises ValueError for a header that cannot be sent."""
+    if "extra_headers" in params:
+        check_headers(params)
+    options: dict[str, Any] = {}
+    for name, value in params.items():
+        # What is true is given.
+        if not value and value is not None and not is_given(value):
+            continue
+        if name in known:
+            if value is not None:
+                required[name] = value
+        elif name in CALL_OPTIONS:
+            options[name] = value
+        else:
+            hint = close_to(name, (*known, *CALL_OPTIONS, *required, "stream"))
+            raise TypeError(
+                f"unknown parameter {name!r}{hint or ';'} to send it anyway, use extra_body={{{name!r}: ...}}"
+            )
+    if stream:
+        required["stream"] = True
+    extra = options.get("extra_body")
+    if extra:
+        required.update(extra)
+    return required, options  # type: ignore[return-value]  # its names are CALL_OPTIONS, and cast() is a call

@@ -1,0 +1,148 @@
+"""`client.responses`: new responses, and (`stored_responses`) those that exist already.
+
+It may import `pipeline`, `receive_response`, `arguments` and what lies below. It is loaded with the first use of
+`client.responses`, since the structs of responses take as long to load as the rest of the pipeline.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack, overload
+
+import msgspec
+
+from aimlasync.client import receive_response
+from aimlasync.client.arguments import body_of, listed
+from aimlasync.client.openai_names import RawAnswers
+from aimlasync.client.stored_responses import StoredResponses
+from aimlasync.config import check_headers
+from aimlasync.responses import types as responses
+from aimlasync.responses.types import Response, ResponseParams
+from aimlasync.wire.base import Unknown
+
+if TYPE_CHECKING:
+    from aimlasync.client.event_streams import Opened, ResponseEvents
+    from aimlasync.client.response_stream import ResponseStream
+    from aimlasync.responses.parsed import ParsedResponse
+
+T = TypeVar("T")
+
+Input = str | Iterable[Mapping[str, Any] | msgspec.Struct | Unknown]
+
+
+class Responses(StoredResponses, RawAnswers):
+    """`client.responses`: new responses; those that exist already are the business of `StoredResponses`."""
+
+    @overload
+    async def create(
+        self,
+        *,
+        model: str,
+        input: Input,
+        stream: Literal[False] | None = False,
+        **params: Unpack[ResponseParams],
+    ) -> Response: ...
+    @overload
+    async def create(
+        self,
+        *,
+        model: str,
+        input: Input,
+        stream: Literal[True],
+        **params: Unpack[ResponseParams],
+    ) -> ResponseStream: ...
+    @overload
+    async def create(
+        self,
+        *,
+        model: str,
+        input: Input,
+        stream: bool,
+        **params: Unpack[ResponseParams],
+    ) -> Response | ResponseStream: ...
+
+    async def create(
+        self,
+        *,
+        model: str,
+        input: Input,
+        stream: bool | None = False,
+        **params: Unpack[ResponseParams],
+    ) -> Response | ResponseStream:
+        """Ask for one response, whole or (`stream=True`) as events.
+
+        `input` is a text, or a list of items: dicts, the structs of `aimlasync.responses`, items of an earlier
+        `output`. Raises the errors of `aimlasync.errors`; UnsupportedRequestError before anything is sent.
+        """
+        body, options = body_of({"model": model, "input": listed(input)}, params, responses.PARAMETERS, stream)
+        receive_as = receive_response.response_stream if body.get("stream") else receive_response.response
+        return await self._pipeline.call("responses", body, receive_as, options, self._settings)
+
+    @overload
+    async def parse(
+        self,
+        *,
+        model: str,
+        input: Input,
+        text_format: type[T],
+        **params: Unpack[ResponseParams],
+    ) -> ParsedResponse[T]: ...
+    @overload
+    async def parse(
+        self,
+        *,
+        model: str,
+        input: Input,
+        text_format: Any,
+        **params: Unpack[ResponseParams],
+    ) -> ParsedResponse[Any]: ...
+
+    async def parse(
+        self,
+        *,
+        model: str,
+        input: Input,
+        text_format: Any,
+        **params: Unpack[ResponseParams],
+    ) -> Response:
+        """Ask for an answer of the type `text_format` (a msgspec Struct, dataclass, Enum, Literal, ...): see `.parsed`.
+
+        With `background=True` it may be None: the response is returned as it is. Raises like `chat.completions.parse`.
+        """
+        check_headers(params)
+        from aimlasync.structured.parse import parse_response
+        from aimlasync.structured.schema import format_of
+
+        form = format_of(text_format)
+        params.setdefault("structured", "auto")
+        params["text"] = {**(params.get("text") or {}), "format": form.responses()}
+        reply = await self.create(
+            model=model,
+            input=input,
+            **params,
+        )
+        return parse_response(reply, form)
+
+    def stream(
+        self, *, model: str, input: Input, text_format: Any = None, **params: Unpack[ResponseParams]
+    ) -> Opened[ResponseEvents]:
+        """Ask for a streamed response, inside of `async with`: its events, with what AsyncOpenAI's helper adds.
+
+        `text_format` may be a type, as for `parse`; see `ResponseEvents`.
+        """
+        from aimlasync.client.event_streams import response_events
+
+        return response_events(self.create, text_format, {"model": model, "input": input, **params})
+
+    async def compact(self, *, model: str, input: Input | None = None, **params: Unpack[ResponseParams]) -> Response:
+        """Let the server shorten a conversation: `.output` is the `input` of the next call in its place.
+
+        `input` or `previous_response_id` says which conversation. OpenAI documents it; other servers answer with
+        NotFoundError. Raises like `create`.
+        """
+        required = {"model": model} if input is None else {"model": model, "input": listed(input)}
+        body, options = body_of(required, params, responses.PARAMETERS, False)
+        path = "responses/compact"
+        return await self._pipeline.call(
+            "responses", body, receive_response.response, options, self._settings, path=path
+        )

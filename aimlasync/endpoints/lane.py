@@ -1,0 +1,320 @@
+"""One model at one endpoint: what is learned of it alone, and the permits for its attempts.
+
+A lane holds the model's adaptive limit, its queue and pause (`Limiter`), its circuit breaker and its counters. Every
+attempt takes a `Permit` from its lane and releases it once, with an outcome; the lane learns from the release. What the
+models of an endpoint share is in `upstream`. It has no I/O. It may import `admission`, `resilience` and `statistics`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from aimlasync.admission.adaptive import AdaptiveLimit
+from aimlasync.admission.endpoint_limiter import Admission, EndpointLimiter
+from aimlasync.admission.learned import Learned, Watch
+from aimlasync.admission.limiter import Limiter
+from aimlasync.admission.outcome import Outcome, Refused
+from aimlasync.config import Priority
+from aimlasync.endpoints.statistics import Counters, ModelStatistics
+from aimlasync.resilience.circuit_breaker import CircuitBreaker, State
+
+if TYPE_CHECKING:
+    from aimlasync.endpoints.upstream import Upstream
+
+_log = logging.getLogger("aimlasync.limits")
+
+# The weight of a new sample in the average time that a permit is held.
+_WEIGHT = 0.1
+# The pauses, in seconds, that repeated refusals open when the server states no wait: the first, and the longest.
+_FIRST_PAUSE = 0.25
+_MAX_OWN_PAUSE = 4.0
+
+
+class Lane:
+    """One model at one endpoint; calls that name no model share one lane."""
+
+    __slots__ = (
+        "_refusals",
+        "_refused_at",
+        "circuit",
+        "counted",
+        "counters",
+        "held_for",
+        "law",
+        "limiter",
+        "model",
+        "paused_because",
+        "upstream",
+        "used_at",
+        "watch",
+    )
+
+    def __init__(self, upstream: Upstream, model: str, law: AdaptiveLimit, limiter: Limiter) -> None:
+        self.upstream = upstream
+        self.model = model
+        # What is learned, and the limiter whose attempts in flight it counts and limits: this lane's, or, where the
+        # limits are the account's, those of the endpoint.
+        self.law = law
+        self.limiter = limiter
+        self.counted: Limiter | EndpointLimiter = limiter
+        self.watch = Watch()
+        self.circuit = CircuitBreaker(changed=self._circuit_changed)
+        self.counters = Counters()
+        # The average seconds that an answered attempt holds its permit: for a stream, until its last byte.
+        self.held_for = 0.0
+        self.paused_because = ""
+        """Why the model last paused."""
+        # When its last attempt was sent.
+        self.used_at = float("-inf")
+        # Refusals in a row, that is, since the last answer; and when the last of them came.
+        self._refusals = 0
+        self._refused_at = float("-inf")
+
+    @property
+    def name(self) -> str:
+        """Say what it is, for a reader."""
+        endpoint = self.upstream.endpoint.name
+        return f"{self.model} at {endpoint}" if self.model and len(self.upstream.lanes) > 1 else endpoint
+
+    @property
+    def paused_until(self) -> float:
+        """When the pause of the model and that of the endpoint are over (loop time)."""
+        return max(self.limiter.paused_until, self.upstream.limiter.paused_until)
+
+    @property
+    def why_paused(self) -> str:
+        """Say why the longer of the two pauses began."""
+        upstream = self.upstream
+        is_longer = self.limiter.paused_until > upstream.limiter.paused_until
+        return self.paused_because if is_longer else upstream.paused_because
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is in flight and nothing waits."""
+        return not self.limiter.in_flight and not self.limiter.queue.waiting
+
+    def expected_wait(self, priority: Priority, tenant: str | None) -> float:
+        """Return the seconds that a call that joins the queue now will probably wait."""
+        ahead = self.limiter.queue.ahead(priority, tenant)
+        if not ahead:
+            return 0.0
+        upstream = self.upstream
+        # The models that wait for the rate limits take turns.
+        turns = min(upstream.limiter.waiting, ahead * max(1, len(upstream.limiter.ready)))
+        places = max(1, min(self.limiter.limit, upstream.limiter.limit))
+        return max((ahead + 1) * self.held_for / places, (turns + 1) * upstream.seconds_each)
+
+    # Admission
+
+    def admit_nowait(self, tokens: float, loop: asyncio.AbstractEventLoop, now: float | None = None) -> Permit | None:
+        """Return a permit if none must be waited for, else None; `now` is the loop's time, where the caller has it."""
+        if now is None:
+            now = loop.time()
+        admission = self.limiter.enter_nowait(tokens, now)
+        if admission is None:
+            return None
+        self.counters.attempts += 1
+        self.used_at = now
+        return Permit(self, loop, now, self.counted.in_flight - 1, admission)
+
+    async def admit(self, tokens: float | Callable[[], float], priority: Priority, tenant: str | None = None) -> Permit:
+        """Wait in the queue for a permit; a function `tokens` is called each time the call is tried."""
+        admission = await self.limiter.enter(tokens, priority, tenant)
+        loop = asyncio.get_running_loop()
+        self.counters.attempts += 1
+        self.used_at = now = loop.time()
+        return Permit(self, loop, now, self.counted.in_flight - 1, admission)
+
+    def take_back(
+        self,
+        permit: Permit,
+        outcome: Outcome,
+        tokens: float | None,
+        now: float | None,
+        kind: Refused | None,
+        names_account: bool,
+    ) -> None:
+        """Learn from a permit that is released, and free its place; `Permit.release` calls this once."""
+        law, counters, upstream = self.law, self.counters, self.upstream
+        if outcome is Outcome.IGNORED:
+            counters.failed += 1
+        elif outcome is Outcome.CANCELLED:
+            counters.cancelled += 1
+        else:
+            if now is None:
+                now = permit.loop.time()
+            if outcome is Outcome.OK:
+                counters.answered += 1
+                self._refusals = 0
+                held = now - permit.sent_at
+                self.held_for += _WEIGHT * (held - self.held_for) if self.held_for else held
+                if not law.is_fixed:
+                    law.answered(now, self.counted.in_flight)
+                if upstream.account_signs.refused_models:
+                    upstream.answered(self, permit.sent_at, now)
+                if upstream.counts_requested:
+                    # The server counts the tokens that were requested, whatever was used of them.
+                    tokens = None
+            elif outcome is Outcome.OUTAGE:
+                counters.refused += 1
+                if permit.sent_at >= self._refused_at and kind != "concurrency":
+                    self._refused_again(now)
+            else:
+                counters.refused += 1
+                if law.refused(now, permit.sent_at, permit.beside, kind) and kind != "concurrency":
+                    self._refused_again(now)
+                self.look(now, refused_beside=permit.beside)
+                upstream.refused(self, permit.sent_at, now, kind, names_account=names_account)
+            # The new limit is set before the place is freed, so that it holds for the next waiter.
+            limit, counted = int(law.limit), self.counted
+            if limit != counted.limit:
+                counted.resize(limit)
+                self.look(now)
+        self.limiter.leave(permit.admission, tokens)
+
+    def look(self, now: float, *, refused_beside: int | None = None) -> Learned | None:
+        """Note the limit in force, tell once what has held, and return that.
+
+        `refused_beside` is how many other attempts were in flight beside one that was refused just now.
+        """
+        law, counted = self.law, self.counted
+        if law.is_fixed:
+            return None
+        limit = int(law.limit)
+        if refused_beside is not None and refused_beside + 2 <= counted.limit:
+            found = self.watch.refused(now, self.upstream.answers(self))
+        else:
+            is_full = refused_beside is not None or counted.in_flight + 1 >= counted.limit
+            found = self.watch.see(now, limit, refusals=law.refusals, is_full=is_full)
+        if found is not None:
+            _log.info("%s", self.words(found))
+        return self.watch.learned
+
+    def words(self, learned: Learned) -> str:
+        """Say what was learned; to state the limit of one of several models would limit all of them together."""
+        upstream = self.upstream
+        if self.counted is upstream.limiter:
+            return learned.words(upstream.endpoint.name, advise=True)
+        return learned.words(self.name, advise=len(upstream.lanes) == 1)
+
+    def pause(self, seconds: float, now: float, why: str, *, at_most: float = 0.0) -> None:
+        """Pause this model; see `Upstream.pause`."""
+        self.upstream.pause(seconds, now, why, at_most=at_most, lane=self)
+
+    def _refused_again(self, now: float) -> None:
+        """Note a refusal that led to a cut: from the second one without an answer between them, each opens a pause."""
+        self._refusals += 1
+        self._refused_at = now
+        if self._refusals > 1:
+            seconds = min(_FIRST_PAUSE * 2.0 ** (self._refusals - 2), _MAX_OWN_PAUSE)
+            why = f"it refused {self._refusals} times in a row"
+            self.upstream.pause(seconds, now, why, lane=None if self.upstream.account_signs.is_account else self)
+
+    # Health
+
+    def allows(self, now: float) -> bool:
+        """Whether the circuits of the endpoint and of this model let an attempt be sent now."""
+        return self.circuit.allows(now) and self.upstream.circuit.allows(now)
+
+    def wait(self, now: float) -> float:
+        """Return the seconds until both circuits let an attempt be sent; see `CircuitBreaker.wait`."""
+        return max(self.circuit.wait(now), self.upstream.circuit.wait(now))
+
+    @property
+    def is_well(self) -> bool:
+        """Whether both circuits are closed."""
+        return self.circuit.state == "closed" and self.upstream.circuit.state == "closed"
+
+    @property
+    def is_probed(self) -> bool:
+        """Whether one attempt is finding out if the endpoint or the model answers again."""
+        return self.circuit.state == "half-open" or self.upstream.circuit.state == "half-open"
+
+    def probing(self, now: float) -> None:
+        """Note that an attempt begins; it is the probe of each circuit that is open."""
+        for circuit in (self.circuit, self.upstream.circuit):
+            if circuit.state != "closed":
+                circuit.probing(now)
+
+    def answered(self, now: float, seconds: float) -> None:
+        """Tell the circuits that a working server refused a request, or that a stream has begun."""
+        self.circuit.answered(now, seconds)
+        if self.upstream.circuit.state != "closed":
+            self.upstream.circuit.answered(now, seconds)
+
+    @property
+    def is_out(self) -> bool:
+        """Whether a circuit is open: what fails then is an outage, and no sign of a limit."""
+        return not self.is_well
+
+    def failed(self, now: float, seconds: float, why: object) -> None:
+        """Tell the circuits that the model failed."""
+        self.circuit.failed(now, seconds, why)
+        if self.upstream.circuit.state != "closed":
+            self.upstream.circuit.answered(now, seconds)
+
+    def unreachable(self, now: float, seconds: float, why: object) -> None:
+        """Tell the circuits that there was no connection, or that it broke."""
+        self.circuit.abandoned(now, seconds)
+        self.upstream.circuit.failed(now, seconds, why)
+
+    def abandoned(self, now: float, seconds: float) -> None:
+        """Tell the circuits of an attempt without an outcome."""
+        self.circuit.abandoned(now, seconds)
+        self.upstream.circuit.abandoned(now, seconds)
+
+    def _circuit_changed(self, now: float, was: State, why: object) -> None:
+        self.upstream.say_circuit(self.circuit, self.name, now, was, why)
+
+    def statistics(self, now: float) -> ModelStatistics:
+        """Return this model's figures; `now` is the loop's time."""
+        limiter, upstream, counters = self.limiter, self.upstream, self.counters
+        rate = None if self.law.is_fixed else self.law.rate
+        learned = self.look(now)
+        return ModelStatistics(
+            model=self.model,
+            rate=rate,
+            learned=None if learned is None else self.words(learned),
+            in_flight=limiter.in_flight,
+            queued=limiter.waiting,
+            limit=min(limiter.limit, upstream.limiter.limit),
+            limited_by=limiter.held_by(now),
+            paused_for=max(0.0, self.paused_until - now),
+            state="ok" if self.circuit.state == "closed" else self.circuit.state,
+            **counters.all(),
+        )
+
+
+class Permit(msgspec.Struct, eq=False):
+    """The right to have one attempt in flight; it is released once, and later releases do nothing."""
+
+    lane: Lane
+    loop: asyncio.AbstractEventLoop
+    sent_at: float
+    beside: int
+    """How many other attempts were in flight when this one was sent."""
+    admission: Admission
+    is_held: bool = True
+
+    def release(
+        self,
+        outcome: Outcome,
+        tokens: float | None = None,
+        *,
+        now: float | None = None,
+        kind: Refused | None = None,
+        names_account: bool = False,
+    ) -> None:
+        """Release it with the outcome of the attempt; later calls do nothing.
+
+        `tokens` is how many the attempt took, None when that is not known. `kind` is the limit that a refusal named,
+        and `names_account` says that it named the account. `now` is the loop's time, where the caller has it.
+        """
+        if self.is_held:
+            self.is_held = False
+            self.lane.take_back(self, outcome, tokens, now, kind, names_account)

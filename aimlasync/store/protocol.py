@@ -1,0 +1,86 @@
+"""What every store of answers does, and the seal that makes a damaged value no value.
+
+A key is 32 hexadecimal digits. A value is written behind a keyed digest of itself: what was cut, was written for
+another key or by a format that this version does not know is not found. It imports the standard library alone.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from hashlib import blake2b
+from typing import Any, Protocol, TypeVar
+
+T = TypeVar("T")
+
+Clock = Callable[[], float]
+
+_log = logging.getLogger("aimlasync.store")
+
+SEAL = 16
+"""Bytes before a value."""
+_KEY = re.compile("[0-9a-f]{32}")
+
+
+class Store(Protocol):
+    """Where answers are kept; several processes may read and write at once.
+
+    `get` and `put` raise OSError when the store cannot be reached; the caller goes on without it.
+    """
+
+    async def get(self, keys: Sequence[str], /) -> list[bytes | None]:
+        """Return what is kept under each of `keys`, None for what is not."""
+
+    async def put(self, key: str, value: bytes, /) -> None:
+        """Keep `value`, which outlives this process once this returns; of two writers one wins."""
+
+    async def close(self) -> None:
+        """Close the connections of this event loop; a later call opens others."""
+
+
+def checked(key: str) -> str:
+    """Return `key`. Raises ValueError for what is no key: it could be a path out of a directory."""
+    if not _KEY.fullmatch(key):
+        raise ValueError(f"{key!r} is no key of an answer, which has 32 hexadecimal digits")
+    return key
+
+
+def sealed(key: str, value: bytes) -> bytes:
+    """Return what is written for a value."""
+    return blake2b(value, digest_size=SEAL, key=key.encode()).digest() + value
+
+
+def unsealed(key: str, data: bytes | None) -> bytes | None:
+    """Return the value in what was read, None where it is torn, or was written for another key."""
+    if data is None:
+        return None
+    value = data[SEAL:]
+    return value if data == sealed(key, value) else None
+
+
+def check_bounds(max_bytes: int | None, ttl: float | None) -> None:
+    """Raise ValueError for bounds that nothing fits."""
+    if max_bytes is not None and not max_bytes > 0:
+        raise ValueError(f"max_bytes must be above zero, not {max_bytes}")
+    if ttl is not None and not ttl > 0:
+        raise ValueError(f"ttl must be above zero, not {ttl}")
+
+
+async def if_reachable(store: Store, work: Coroutine[Any, Any, T]) -> T | None:
+    """Return what a store answers, None where it cannot be reached, which is logged once for each store."""
+    try:
+        return await work
+    except OSError as error:
+        if repr(store) not in _unreached:
+            _unreached.add(repr(store))
+            _log.warning("%r cannot be reached (%s): what is asked again is paid again", store, error)
+        return None
+
+
+# Stores of which a warning was logged.
+_unreached: set[str] = set()
+
+# The time of values, in seconds since 1970: other processes compare it with their own.
+now: Clock = time.time

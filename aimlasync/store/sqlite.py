@@ -1,0 +1,270 @@
+"""Answers in one SQLite file, for the processes of one machine.
+
+Reads and writes go through one connection in one thread of its own, so that a slow disk does not hold the event loop.
+The file is in WAL mode: readers and a writer do not wait for each other, and a process that is killed leaves no torn
+value. WAL needs shared memory, so the file must be on a local disk; machines share a directory or a Redis. It may
+import `protocol`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+from aimlasync.store import protocol
+from aimlasync.store.directory import is_address
+from aimlasync.store.protocol import check_bounds, checked, sealed, unsealed
+
+T = TypeVar("T")
+
+_MAGIC = b"SQLite format 3\x00"
+# In the header of the file (https://sqlite.org/fileformat.html): "aims", and the version of the tables.
+_APPLICATION = 0x61696D73
+_FORMAT = 1
+# Seconds that one process waits for another one's write.
+_BUSY = 10.0
+# Where the file is full, so much of its bound is freed at once.
+_FREED = 1 / 16
+# Reads whose time is written with the next value, at most.
+_MOST_READ = 1000
+# Values after which the expired ones are deleted.
+_SWEEP = 1000
+
+_TABLES = """
+CREATE TABLE IF NOT EXISTS answers
+    (key TEXT PRIMARY KEY, value BLOB NOT NULL, size INTEGER NOT NULL, written REAL NOT NULL, used REAL NOT NULL);
+CREATE INDEX IF NOT EXISTS answers_used ON answers (used);
+CREATE TABLE IF NOT EXISTS totals (bytes INTEGER NOT NULL);
+INSERT INTO totals SELECT 0 WHERE NOT EXISTS (SELECT 1 FROM totals);
+CREATE TRIGGER IF NOT EXISTS answers_added AFTER INSERT ON answers
+    BEGIN UPDATE totals SET bytes = bytes + NEW.size; END;
+CREATE TRIGGER IF NOT EXISTS answers_changed AFTER UPDATE OF size ON answers
+    BEGIN UPDATE totals SET bytes = bytes + NEW.size - OLD.size; END;
+CREATE TRIGGER IF NOT EXISTS answers_deleted AFTER DELETE ON answers
+    BEGIN UPDATE totals SET bytes = bytes - OLD.size; END;
+"""
+_PUT = """
+INSERT INTO answers VALUES (?, ?, ?, ?, ?) ON CONFLICT (key)
+    DO UPDATE SET value = excluded.value, size = excluded.size, written = excluded.written, used = excluded.used
+"""
+
+
+class SQLiteStore:
+    """One SQLite file on a local disk, which all processes of this machine may use at once.
+
+    With `max_bytes`, which counts the values, those that were not used for longest are deleted; the file does not
+    shrink, its pages are used again. An answer older than `ttl` seconds is none. A value survives a killed process; a
+    power failure may take the last ones, and never tears one. Raises ValueError for a URL, for a file of another
+    program or of a newer version of this one, and for bounds of zero.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, max_bytes: int | None = None, ttl: float | None = None) -> None:
+        if is_address(os.fspath(path)):
+            raise ValueError(f"{os.fspath(path)}: an address, and an SQLiteStore is a file; name one")
+        check_bounds(max_bytes, ttl)
+        self.path = os.path.abspath(path)
+        self.max_bytes = max_bytes
+        self.ttl = ttl
+        _check_header(self.path)
+        # Made with the first call, in its own thread, and again in a forked process.
+        self._thread: ThreadPoolExecutor | None = None
+        self._connection: sqlite3.Connection | None = None
+        self._pid = 0
+        self._making = threading.Lock()
+        # When keys were read since the last write.
+        self._read_at: dict[str, float] = {}
+        self._until_sweep = 0
+
+    def __repr__(self) -> str:
+        return f"SQLiteStore({self.path!r})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _again, (self.path, self.max_bytes, self.ttl)
+
+    async def get(self, keys: Sequence[str], /) -> list[bytes | None]:
+        """Return what is kept under each of `keys`, None for what is not. Raises OSError."""
+        return await self._in_thread(self._read, keys)
+
+    async def put(self, key: str, value: bytes, /) -> None:
+        """Keep `value`. Raises OSError."""
+        await self._in_thread(self._write, checked(key), value)
+
+    async def close(self) -> None:
+        """Close the file; a later call opens it again."""
+        with self._making:
+            thread, self._thread = self._thread, None
+            if thread is None or self._pid != os.getpid():
+                return
+        await asyncio.get_running_loop().run_in_executor(thread, self._disconnect)
+        thread.shutdown(wait=False)
+
+    async def _in_thread(self, work: Callable[..., T], *given: Any) -> T:
+        with self._making:
+            if self._thread is None or self._pid != os.getpid():
+                # A connection and a thread do not survive a fork. The parent's connection is left open: to close it
+                # here would give up the locks that the parent holds.
+                _of_parents.append(self._connection)
+                self._connection, self._pid = None, os.getpid()
+                self._thread = ThreadPoolExecutor(1, thread_name_prefix="aimlasync-store")
+            future = self._thread.submit(self._work, work, given)
+        return await asyncio.wrap_future(future)
+
+    def _work(self, work: Callable[..., T], given: tuple[Any, ...]) -> T:
+        try:
+            if self._connection is None:
+                self._connection = self._connect()
+            return work(self._connection, *given)
+        except sqlite3.Error as error:
+            said = f"{self.path}: {error}"
+        raise OSError(said)
+
+    def _connect(self) -> sqlite3.Connection:
+        os.makedirs(os.path.dirname(self.path), exist_ok=True)
+        if not os.path.exists(self.path):
+            # Answers are nobody else's to read.
+            os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
+        connection = sqlite3.connect(self.path, timeout=_BUSY, isolation_level=None, check_same_thread=False)
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute("PRAGMA synchronous=NORMAL")
+            connection.execute("BEGIN IMMEDIATE")
+            (version,) = connection.execute("PRAGMA user_version").fetchone()
+            if version > _FORMAT:
+                raise OSError(_newer(self.path, version))
+            if version == 0:
+                for statement in _statements():
+                    connection.execute(statement)
+                connection.execute(f"PRAGMA application_id={_APPLICATION}")
+                connection.execute(f"PRAGMA user_version={_FORMAT}")
+            connection.execute("COMMIT")
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _disconnect(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is None:
+            return
+        try:
+            if self._read_at:
+                self._in_transaction(connection, self._note_reads)
+        except sqlite3.Error:
+            # Only the times of reads are lost.
+            pass
+        finally:
+            connection.close()
+
+    def _read(self, connection: sqlite3.Connection, keys: Sequence[str]) -> list[bytes | None]:
+        found: list[bytes | None] = []
+        now = protocol.now()
+        for key in keys:
+            row = connection.execute("SELECT value, written FROM answers WHERE key = ?", (key,)).fetchone()
+            if row is None or (self.ttl is not None and now >= row[1] + self.ttl):
+                found.append(None)
+                continue
+            found.append(unsealed(key, row[0]))
+            if self.max_bytes is not None:
+                self._read_at[key] = now
+        if len(self._read_at) >= _MOST_READ:
+            self._in_transaction(connection, self._note_reads)
+        return found
+
+    def _write(self, connection: sqlite3.Connection, key: str, value: bytes) -> None:
+        data = sealed(key, value)
+        if self.max_bytes is not None and len(data) > self.max_bytes:
+            return
+
+        def write(connection: sqlite3.Connection) -> None:
+            now = protocol.now()
+            self._note_reads(connection)
+            connection.execute(_PUT, (key, data, len(data), now, now))
+            self._free(connection, now)
+
+        self._in_transaction(connection, write)
+
+    def _in_transaction(self, connection: sqlite3.Connection, work: Callable[[sqlite3.Connection], None]) -> None:
+        # At once: a reader that becomes a writer later may be refused.
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            work(connection)
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+
+    def _note_reads(self, connection: sqlite3.Connection) -> None:
+        read, self._read_at = self._read_at, {}
+        connection.executemany(
+            "UPDATE answers SET used = max(used, ?) WHERE key = ?", [(at, key) for key, at in read.items()]
+        )
+
+    def _free(self, connection: sqlite3.Connection, now: float) -> None:
+        """Delete what has expired, and what was used least recently while there is too much."""
+        if self.ttl is not None:
+            self._until_sweep -= 1
+            if self._until_sweep <= 0:
+                self._until_sweep = _SWEEP
+                connection.execute("DELETE FROM answers WHERE written <= ?", (now - self.ttl,))
+        if self.max_bytes is None:
+            return
+        (total,) = connection.execute("SELECT bytes FROM totals").fetchone()
+        if total <= self.max_bytes:
+            return
+        gone = []
+        for key, size in connection.execute("SELECT key, size FROM answers ORDER BY used, rowid"):
+            gone.append((key,))
+            total -= size
+            if total <= self.max_bytes * (1 - _FREED):
+                break
+        connection.executemany("DELETE FROM answers WHERE key = ?", gone)
+
+
+def _check_header(path: str) -> None:
+    """Raise ValueError for a file that is there and is no store of answers."""
+    try:
+        with open(path, "rb") as file:
+            header = file.read(100)
+    except FileNotFoundError:
+        return
+    except IsADirectoryError:
+        raise ValueError(f"{path}: a directory, and an SQLiteStore is a file; name one in it") from None
+    if not header:
+        return
+    if not header.startswith(_MAGIC):
+        raise ValueError(f"{path}: a file that is no store of answers; name another")
+    version, application = int.from_bytes(header[60:64], "big"), int.from_bytes(header[68:72], "big")
+    if application not in (0, _APPLICATION) or (application == 0 and version):
+        raise ValueError(f"{path}: an SQLite file of another program; name another file")
+    if version > _FORMAT:
+        raise ValueError(_newer(path, version))
+
+
+def _newer(path: str, version: int) -> str:
+    return (
+        f"{path}: a store of format {version}, and this version of aimlasync knows {_FORMAT}; upgrade, or name another"
+    )
+
+
+def _statements() -> list[str]:
+    statements, held = [], ""
+    for line in _TABLES.strip().splitlines():
+        held += f"{line}\n"
+        if sqlite3.complete_statement(held):
+            statements.append(held)
+            held = ""
+    return statements
+
+
+def _again(path: str, max_bytes: int | None, ttl: float | None) -> SQLiteStore:
+    return SQLiteStore(path, max_bytes=max_bytes, ttl=ttl)
+
+
+# Connections that a forked process must neither use nor close.
+_of_parents: list[sqlite3.Connection | None] = []

@@ -1,0 +1,203 @@
+"""The file of a cassette: JSON lines, one exchange each, written to be read in a diff.
+
+Keys are sorted. A body that is JSON stands there as JSON, and a stream as the list of its events. No request header is
+written, and no key in any form that `wire.redaction` knows. It may import `headers`, `wire` and the client's parts.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+import msgspec
+
+from aimlasync.client.passthrough import end_to_end
+from aimlasync.headers import secrets_in
+from aimlasync.wire.redaction import Secrets
+
+FORMAT = 1
+
+HIDDEN = ("api-key", "authorization", "cookie", "proxy-authorization", "set-cookie", "x-api-key")
+"""Headers that are in no cassette, nor is their value where a server echoes it."""
+
+# Names of keys in a query.
+_KEYS = ("access-token", "api-key", "apikey", "code", "key", "sig", "signature", "subscription-key", "token")
+
+_encode = msgspec.json.Encoder(order="sorted").encode
+_BLOCK = re.compile(rb"\r\n\r\n|\n\n|\r\r")
+_FIELDS = ("data", "event", "id", "retry")
+
+
+class CassetteFileError(ValueError):
+    """The file is no cassette, or is of a newer version."""
+
+
+class Request(msgspec.Struct, frozen=True):
+    """What was asked: the body is JSON, else {"text": ...} or {"base64": ...}; None without one."""
+
+    method: str
+    url: str
+    body: Any = None
+
+
+class Reply(msgspec.Struct, omit_defaults=True):
+    """What came: a body, or the events of a stream; `broken` says why there was no more of it."""
+
+    status: int = 0
+    headers: dict[str, str] = {}
+    body: Any = None
+    events: list[dict[str, Any]] | None = None
+    broken: str | None = None
+    error: str | None = None
+    """The message of a connection that could not be made; there was no response."""
+
+
+class Exchange(msgspec.Struct):
+    """A request and its reply."""
+
+    request: Request
+    response: Reply
+
+
+class _Head(msgspec.Struct):
+    cassette: int
+
+
+def read(path: str) -> list[Exchange]:
+    """Return the exchanges of a file. Raises FileNotFoundError, CassetteFileError."""
+    with open(path, "rb") as file:
+        lines = [line for line in file.read().splitlines() if line.strip()]
+    try:
+        head = msgspec.json.decode(lines[0], type=_Head) if lines else _Head(FORMAT)
+    except msgspec.DecodeError:
+        raise CassetteFileError(f"{path}: no cassette; its first line should be {{'cassette': {FORMAT}}}") from None
+    if head.cassette > FORMAT:
+        raise CassetteFileError(
+            f"{path}: a cassette of format {head.cassette}, and this version knows {FORMAT}; upgrade"
+        )
+    found = []
+    for number, line in enumerate(lines[1:], 2):
+        try:
+            found.append(msgspec.json.decode(line, type=Exchange))
+        except msgspec.DecodeError as error:
+            raise CassetteFileError(f"{path}: line {number} is no exchange: {error}") from None
+    return found
+
+
+def write(path: str, exchanges: Iterable[Exchange]) -> None:
+    """Write the file anew: it appears whole."""
+    os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
+    beside = f"{path}.{os.getpid()}"
+    with open(beside, "wb") as file:
+        for line in (_Head(FORMAT), *exchanges):
+            file.write(_encode(line) + b"\n")
+    os.replace(beside, path)
+
+
+# What is hidden
+
+
+def secrets_of(url: str, headers: Iterable[Mapping[str, str]], hidden: frozenset[str]) -> list[str]:
+    """Return the values of a request that may not be shown: of `hidden` headers, and of keys in the query."""
+    found = [value for each in headers for value in secrets_in(each, hidden)]
+    for name, value in parse_qsl(urlsplit(url).query):
+        if name.lower().replace("_", "-") in (*_KEYS, *hidden):
+            found.append(value)
+    return found
+
+
+def request_of(method: str, url: str, body: bytes | None, secrets: Secrets) -> Request:
+    """Return a request as it is written and compared."""
+    return Request(method, secrets.without(url), None if body is None else value_of(secrets.cut_from(body)))
+
+
+def headers_of(headers: Mapping[str, str], secrets: Secrets, hidden: frozenset[str]) -> dict[str, str]:
+    """Return what is written of the headers of a response."""
+    kept = {name.lower(): value for name, value in end_to_end(headers).items() if name.lower() not in hidden}
+    return {name: str(secrets.without(value)) for name, value in kept.items()}
+
+
+# Bodies
+
+
+def value_of(body: bytes) -> Any:
+    """Return a body as JSON: itself, or an object that says what it is."""
+    try:
+        value = msgspec.json.decode(body)
+    except (ValueError, RecursionError):
+        pass
+    else:
+        if isinstance(value, (dict, list)):
+            return value
+    try:
+        return {"text": body.decode()}
+    except UnicodeDecodeError:
+        return {"base64": base64.b64encode(body).decode()}
+
+
+def bytes_of(value: Any) -> bytes:
+    """Return the body that a value is."""
+    if isinstance(value, dict) and len(value) == 1:
+        if isinstance(text := value.get("text"), str):
+            return text.encode()
+        if isinstance(data := value.get("base64"), str):
+            return base64.b64decode(data)
+    return b"" if value is None else _encode(value)
+
+
+def events_of(body: bytes, *, is_whole: bool) -> list[dict[str, Any]]:
+    """Return the events of a stream; what is not one is kept as {"text": ...}, and the half of one is left out."""
+    blocks = _BLOCK.split(body)
+    return [_event_of(block) for block in (blocks if is_whole else blocks[:-1]) if block]
+
+
+def _event_of(block: bytes) -> dict[str, Any]:
+    event: dict[str, Any] = {}
+    for line in block.decode("utf-8", "replace").splitlines():
+        name, colon, value = line.partition(":")
+        name = name if name else "comment"
+        if not colon or name in event or name not in (*_FIELDS, "comment"):
+            return {"text": block.decode("utf-8", "replace")}
+        value = value.removeprefix(" ")
+        if name == "data" and value[:1] in ("{", "["):
+            try:
+                event[name] = msgspec.json.decode(value)
+                continue
+            except (ValueError, RecursionError):
+                pass
+        event[name] = value
+    return event
+
+
+def bytes_of_event(event: Mapping[str, Any]) -> bytes:
+    """Return an event as it is sent."""
+    if isinstance(text := event.get("text"), str):
+        return f"{text}\n\n".encode()
+    lines = [f": {event['comment']}".encode()] if "comment" in event else []
+    for name in ("event", "id", "retry", "data"):
+        if name in event:
+            value = event[name]
+            lines.append(f"{name}: ".encode() + (value.encode() if isinstance(value, str) else _encode(value)))
+    return b"\n".join(lines) + b"\n\n"
+
+
+# What is compared
+
+PARTS = ("method", "host", "path", "query", "body")
+"""What of two requests may be compared."""
+
+
+def part_of(request: Request, part: str) -> Any:
+    """Return one of PARTS."""
+    if part == "method":
+        return request.method
+    if part == "body":
+        return request.body
+    url = urlsplit(request.url)
+    if part == "host":
+        return url.netloc
+    return url.path if part == "path" else sorted(parse_qsl(url.query, keep_blank_values=True))

@@ -1,0 +1,246 @@
+"""Cassettes: what servers really answered, recorded into a file and played from it without a network.
+
+While a cassette is in use, it stands in the place of `Pipeline.send`, the one way of every client to its transport: of
+chat, responses, everything else that a client asks, and of the SDK's classes over it. The file is `cassette_file`'s. It
+may import the client.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import difflib
+import json
+import os
+from collections.abc import Collection, Coroutine, Mapping
+from types import TracebackType
+from typing import Any, Literal, Self, get_args
+
+from aimlasync.client.call import Call, Target
+from aimlasync.client.pipeline import Pipeline
+from aimlasync.errors import AimlasyncError, APIConnectionError
+from aimlasync.headers import Fields
+from aimlasync.testing import cassette_file
+from aimlasync.testing.cassette_file import HIDDEN, PARTS, Exchange, Reply, Request
+from aimlasync.transport.base import MAX_BODY, RawReply, Transport, gathered
+from aimlasync.wire.redaction import Secrets
+
+Mode = Literal["once", "none", "new", "all"]
+"""Record when there is no file; never send; send what is not recorded, too; record all anew."""
+
+_MOST_LINES = 80
+_WIDEST = 200
+
+
+class UnrecordedRequestError(AssertionError):
+    """A request is not in the cassette, or was made more often than it is there; it says which one is nearest."""
+
+
+class Cassette:
+    """A file of recorded exchanges, in use inside of `with`; see `aimlasync.testing.cassette`."""
+
+    def __init__(
+        self, path: str | os.PathLike[str], *, mode: Mode, match: Collection[str], hide: Collection[str]
+    ) -> None:
+        if mode not in get_args(Mode):
+            raise ValueError(f"mode must be one of {', '.join(get_args(Mode))}, not {mode!r}")
+        if unknown := sorted(set(match) - set(PARTS)):
+            raise ValueError(f"match may name {', '.join(PARTS)}, not {unknown[0]!r}")
+        self.path = os.fspath(path)
+        self.mode: Mode = mode
+        self.played = 0
+        """Requests that were answered from the file."""
+        self.recorded = 0
+        """Requests that were sent."""
+        self._match = [part for part in PARTS if part in match]
+        self._hidden = frozenset((*HIDDEN, *(name.lower() for name in hide)))
+        self._exchanges: list[Exchange] = []
+        # Those that were played already, by their number.
+        self._used: set[int] = set()
+        # Responses of this recording.
+        self._open: list[_Recorded] = []
+        self._may_send = mode != "none"
+        self._before: Any = None
+
+    def __repr__(self) -> str:
+        return f"<Cassette {self.path} {self.mode}: {self.played} played, {self.recorded} recorded>"
+
+    def __enter__(self) -> Self:
+        if self.mode != "all":
+            try:
+                self._exchanges = cassette_file.read(self.path)
+            except FileNotFoundError:
+                if self.mode == "none":
+                    said = f"{self.path}: there is no such cassette, and mode='none' records none"
+                    raise FileNotFoundError(said) from None
+            else:
+                self._may_send = self.mode == "new"
+        self._before = before = Pipeline.send
+        tape = self
+
+        def send(self: Pipeline, transport: Transport, call: Call, target: Target) -> Coroutine[Any, Any, RawReply]:
+            return tape._send(call, target, before(self, transport, call, target))
+
+        Pipeline.send = send  # type: ignore[method-assign]
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        Pipeline.send = self._before  # type: ignore[method-assign]
+        for recorded in self._open:
+            recorded.write()
+        if self.recorded:
+            cassette_file.write(self.path, self._exchanges)
+
+    async def _send(self, call: Call, target: Target, live: Coroutine[Any, Any, RawReply]) -> RawReply:
+        upstream = target.upstream
+        secrets = upstream.secrets.with_headers(call.headers).with_values(
+            cassette_file.secrets_of(target.url, (upstream.headers, call.headers), self._hidden)
+        )
+        request = cassette_file.request_of(call.method, target.url, target.body, secrets)
+        found = self._take(request)
+        if found is not None:
+            live.close()
+            self.played += 1
+            return _played(found.response)
+        if not self._may_send:
+            live.close()
+            raise UnrecordedRequestError(self._nearest(request))
+        self.recorded += 1
+        exchange = Exchange(request, Reply())
+        number = len(self._exchanges)
+        self._exchanges.append(exchange)
+        self._used.add(number)
+        try:
+            reply = await live
+        except AimlasyncError as failed:
+            exchange.response.error = str(secrets.without(failed.message))
+            raise
+        except BaseException:
+            # The caller left before a response came, and will again.
+            exchange.response.error = "its caller left"
+            raise
+        recorded = _Recorded(reply, exchange.response, secrets, self._hidden)
+        self._open.append(recorded)
+        return recorded
+
+    def _take(self, request: Request) -> Exchange | None:
+        """Return the first exchange of an equal request that was not played yet."""
+        for number, exchange in enumerate(self._exchanges):
+            if number not in self._used and self._is_same(request, exchange.request):
+                self._used.add(number)
+                return exchange
+        return None
+
+    def _is_same(self, one: Request, other: Request) -> bool:
+        return all(cassette_file.part_of(one, part) == cassette_file.part_of(other, part) for part in self._match)
+
+    def _nearest(self, request: Request) -> str:
+        said = f"{self.path}: {request.method} {request.url} is not in the cassette"
+        how = "record it with mode='new', or all anew with mode='all'"
+        same = sum(self._is_same(request, exchange.request) for exchange in self._exchanges)
+        if same:
+            return f"{said} once more: it is there {same} times, and all were played; {how}"
+        if not self._exchanges:
+            return f"{said}, which is empty; {how}"
+        asked = _lines(request)
+
+        def likeness(exchange: Exchange) -> float:
+            return difflib.SequenceMatcher(None, _lines(exchange.request), asked).ratio()
+
+        nearest = max(self._exchanges, key=likeness)
+        diff = list(
+            difflib.unified_diff(_lines(nearest.request), asked, "nearest in the cassette", "asked for", lineterm="")
+        )
+        cut = ["..."] if len(diff) > _MOST_LINES else []
+        return "\n".join([f"{said}; {how}", *(line[:_WIDEST] for line in diff[:_MOST_LINES]), *cut])
+
+
+def _lines(request: Request) -> list[str]:
+    body = json.dumps(request.body, indent=2, sort_keys=True, ensure_ascii=False)
+    return [f"{request.method} {request.url}", *body.splitlines()]
+
+
+class _Recorded:
+    """A response that is recorded while it is read."""
+
+    def __init__(self, reply: RawReply, into: Reply, secrets: Secrets, hidden: frozenset[str]) -> None:
+        self.status = into.status = reply.status
+        self.headers = reply.headers
+        into.headers = cassette_file.headers_of(reply.headers, secrets, hidden)
+        self._reply = reply
+        self._into = into
+        self._secrets = secrets
+        self._pieces: list[bytes] = []
+        # Until the end is seen.
+        into.broken = "its reader left"
+
+    async def read(self, max_bytes: int = MAX_BODY) -> bytes:
+        """Return the whole body."""
+        return await gathered(self, max_bytes)
+
+    async def read_some(self) -> bytes:
+        """Return what has arrived."""
+        try:
+            piece = await self._reply.read_some()
+        except AimlasyncError as error:
+            self._into.broken = str(self._secrets.without(error.message))
+            raise
+        self._pieces.append(piece)
+        if not piece:
+            self._into.broken = None
+        return piece
+
+    def abort(self) -> None:
+        """Drop the connection."""
+        self._reply.abort()
+
+    def finish(self) -> None:
+        """Note the end of the answer, and give the connection back."""
+        self._into.broken = None
+        self._reply.finish()
+
+    def write(self) -> None:
+        """Write what came into the exchange."""
+        body = self._secrets.cut_from(b"".join(self._pieces))
+        if "event-stream" in self._into.headers.get("content-type", ""):
+            self._into.events = cassette_file.events_of(body, is_whole=self._into.broken is None)
+        else:
+            self._into.body = cassette_file.value_of(body)
+
+
+def _played(reply: Reply) -> RawReply:
+    """Return a recorded response. Raises APIConnectionError where there was none."""
+    if reply.error is not None:
+        raise APIConnectionError(reply.error)
+    if reply.events is None:
+        pieces = [cassette_file.bytes_of(reply.body)]
+    else:
+        pieces = [cassette_file.bytes_of_event(event) for event in reply.events]
+    return _Played(reply, pieces)
+
+
+class _Played:
+    """A response out of a cassette; a stream comes event by event."""
+
+    def __init__(self, reply: Reply, pieces: list[bytes]) -> None:
+        self.status = reply.status
+        self.headers: Mapping[str, str] = Fields.of(reply.headers)
+        self._pieces = iter([piece for piece in pieces if piece])
+        self._broken = reply.broken
+
+    async def read(self, max_bytes: int = MAX_BODY) -> bytes:
+        return await gathered(self, max_bytes)
+
+    async def read_some(self) -> bytes:
+        await asyncio.sleep(0)
+        piece = next(self._pieces, b"")
+        if not piece and self._broken is not None:
+            raise APIConnectionError(f"as it was recorded: {self._broken}")
+        return piece
+
+    def abort(self) -> None:
+        pass
+
+    def finish(self) -> None:
+        pass

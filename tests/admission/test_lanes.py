@@ -1,0 +1,338 @@
+"""Claims about lanes: what is learned belongs to one model at one endpoint, what was stated to the endpoint."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from aimlasync.admission.endpoint_limiter import EndpointLimiter
+from aimlasync.admission.limiter import Limiter
+from aimlasync.admission.outcome import Outcome
+from aimlasync.config import Limits, Priority
+from aimlasync.endpoints.endpoint import Endpoint
+from aimlasync.endpoints.lane import Lane
+from aimlasync.endpoints.upstream import Upstream
+from tests.support.virtual import run
+
+
+def upstream(limits: Limits | None = None) -> Upstream:
+    return Upstream(Endpoint(base_url="https://one.example", api_key="test"), limits or Limits())
+
+
+class Judge:
+    """A server in virtual time: `limits` are attempts at once by model, "" for all together; an answer takes a second.
+
+    With `minute` it takes so many requests in each fixed minute, of all models together.
+    """
+
+    def __init__(self, made: Upstream, limits: dict[str, int], *, minute: int | None = None) -> None:
+        self.upstream = made
+        self.limits = limits
+        self.minute = minute
+        self.in_flight = Counter[str]()
+        self.in_minute = Counter[int]()
+        self.answers: dict[str, list[float]] = defaultdict(list)
+        self.refused = Counter[str]()
+
+    def _takes(self, model: str, now: float) -> bool:
+        if self.minute is not None and self.in_minute[int(now // 60)] >= self.minute:
+            return False
+        self.in_minute[int(now // 60)] += 1
+        return all(self.in_flight[name] < most for name, most in self.limits.items() if name in (model, ""))
+
+    async def _call(self, model: str) -> None:
+        loop = asyncio.get_running_loop()
+        lane = self.upstream.lane(model)
+        permit = lane.admit_nowait(0.0, loop) or await lane.admit(0.0, "bulk")
+        await asyncio.sleep(0.01)
+        if self._takes(model, loop.time()):
+            self.in_flight.update((model, ""))
+            await asyncio.sleep(1.0)
+            self.in_flight.subtract((model, ""))
+            self.answers[model].append(loop.time())
+            permit.release(Outcome.OK)
+        else:
+            self.refused[model] += 1
+            permit.release(Outcome.DROPPED)
+
+    async def load(self, callers: dict[str, int], seconds: float) -> None:
+        async def one(model: str) -> None:
+            while asyncio.get_running_loop().time() < until:
+                await self._call(model)
+
+        until = asyncio.get_running_loop().time() + seconds
+        await asyncio.gather(*(one(model) for model, count in callers.items() for _ in range(count)))
+
+
+def test_two_models_with_limits_of_their_own_are_both_used_to_the_full() -> None:
+    async def main() -> None:
+        judge = Judge(upstream(), {"small": 4, "large": 30})
+        start = asyncio.get_running_loop().time()
+        await judge.load({"small": 50, "large": 50}, 120.0)
+        for model, most in judge.limits.items():
+            answers = sum(when - start > 30 for when in judge.answers[model])
+            assert answers / 90 > 0.93 * most / 1.01, model
+
+    run(main())
+
+
+def test_a_model_that_refuses_everything_holds_back_no_other() -> None:
+    async def main() -> None:
+        judge = Judge(upstream(), {"shut": 0})
+        start = asyncio.get_running_loop().time()
+        await judge.load({"shut": 50, "open": 8}, 30.0)
+        alone = Judge(upstream(), {})
+        await alone.load({"open": 8}, 30.0)
+        assert len(judge.answers["open"]) == len(alone.answers["open"])
+        assert not judge.answers["shut"]
+        assert start
+
+    run(main())
+
+
+def test_a_minute_that_all_models_share_becomes_the_account_s_and_a_word_says_so(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO", "aimlasync.limits")
+
+    async def main() -> None:
+        made = upstream()
+        judge = Judge(made, {}, minute=120)
+        await judge.load({"a": 40, "b": 40}, 400.0)
+        assert made.account_signs.is_account
+        assert made.lane("a").law is made.lane("b").law is made.lane("new").law
+        assert made.limiter.learned_rate is made.lane("a").law
+
+    run(main())
+    assert [record for record in caplog.records if "they are the account's" in record.getMessage()]
+
+
+@pytest.mark.parametrize("limits", [{"a": 4, "b": 30}, {"a": 12, "b": 12}, {"a": 1, "b": 2, "c": 3}])
+def test_limits_of_single_models_are_never_taken_for_the_account_s(limits: dict[str, int]) -> None:
+    async def main() -> None:
+        made = upstream()
+        await Judge(made, limits).load(dict.fromkeys(limits, 40), 240.0)
+        assert not made.account_signs.is_account
+
+    run(main())
+
+
+def test_what_the_account_shares_is_given_back_to_the_models_when_they_are_refused_alone() -> None:
+    async def main() -> None:
+        made = upstream()
+        made.lane("a"), made.lane("b")
+        now = asyncio.get_running_loop().time()
+        made.refused(made.lane("a"), now, now, None, names_account=True)
+        assert made.lane("a").law is made.lane("b").law
+        await Judge(made, {"a": 0}).load({"a": 20, "b": 20}, 300.0)
+        assert made.lane("a").law is not made.lane("b").law
+        assert made.limiter.in_flight == made.limiter.waiting == 0
+
+    run(main())
+
+
+# --- the endpoint's own limits ----------------------------------------------------------------------------------------
+
+
+class Shared:
+    """Some models behind one endpoint's stated limits."""
+
+    def __init__(self, limits: Limits, models: int = 3, each: int = 4096) -> None:
+        self.endpoint = EndpointLimiter(limits)
+        self.limiters = [Limiter(self.endpoint, limit=each) for _ in range(models)]
+        self.served: list[Any] = []
+
+    def wait(self, of: int, what: Any, priority: Priority = "interactive", tenant: str | None = None) -> Any:
+        async def enter() -> Any:
+            admission = await self.limiters[of].enter(0.0, priority, tenant)
+            self.served.append(what)
+            return admission
+
+        return asyncio.ensure_future(enter())
+
+
+def test_no_stated_limit_is_passed_by_the_sum_of_the_models() -> None:
+    async def main() -> None:
+        shared = Shared(Limits(concurrency=5, requests_per_minute=600))
+        loop = asyncio.get_running_loop()
+        sent: list[float] = []
+
+        async def one(limiter: Limiter) -> None:
+            for _ in range(20):
+                admission = limiter.enter_nowait(0.0, loop.time()) or await limiter.enter(0.0)
+                sent.append(loop.time())
+                assert shared.endpoint.in_flight <= 5
+                assert shared.endpoint.in_flight == sum(each.in_flight for each in shared.limiters)
+                await asyncio.sleep(0.3)
+                limiter.leave(admission)
+
+        await asyncio.gather(*(one(limiter) for limiter in shared.limiters for _ in range(20)))
+        assert len(sent) == 1200
+        assert all(later - sooner >= 60 for sooner, later in zip(sent, sent[600:], strict=False))
+        assert shared.endpoint.in_flight == shared.endpoint.waiting == 0
+        assert not shared.endpoint.ready
+
+    run(main())
+
+
+def test_models_take_turns_and_interactive_calls_of_any_model_go_first() -> None:
+    async def main() -> None:
+        shared = Shared(Limits(concurrency=1))
+        first = shared.limiters[0].enter_nowait(0.0, asyncio.get_running_loop().time())
+        assert first is not None
+        tasks = [shared.wait(0, "a bulk", "bulk") for _ in range(3)]
+        tasks += [shared.wait(1, "b bulk", "bulk") for _ in range(3)]
+        tasks += [shared.wait(2, "c") for _ in range(2)]
+        await asyncio.sleep(0)
+        shared.limiters[0].leave(first)
+        done: set[Any] = set()
+        while len(done) < len(tasks):
+            await asyncio.sleep(0.01)
+            for number, task in enumerate(tasks):
+                if task.done() and task not in done:
+                    done.add(task)
+                    shared.limiters[0 if number < 3 else 1 if number < 6 else 2].leave(task.result())
+        assert shared.served == ["c", "c", "a bulk", "b bulk", "a bulk", "b bulk", "a bulk", "b bulk"]
+
+    run(main())
+
+
+def test_bulk_of_one_model_has_one_of_eight_turns_beside_interactive_calls_of_another() -> None:
+    async def main() -> None:
+        shared = Shared(Limits(requests_per_minute=600))
+        tasks = [shared.wait(0, "bulk", "bulk") for _ in range(5)]
+        tasks += [shared.wait(1, "now") for _ in range(40)]
+        await asyncio.gather(*tasks)
+        assert 4 <= shared.served[:45].index("bulk", 4) <= 12
+        assert shared.served[:40].count("bulk") >= 4
+
+    run(main())
+
+
+def test_a_full_or_paused_model_takes_no_turn_and_the_others_do() -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        shared = Shared(Limits(concurrency=3), each=2)
+        shared.limiters[0].pause(loop.time() + 50.0)
+        paused = [shared.wait(0, "paused") for _ in range(3)]
+        full = [shared.wait(1, "full") for _ in range(3)]
+        other = shared.wait(2, "other")
+        await asyncio.sleep(1.0)
+        assert sorted(shared.served) == ["full", "full", "other"]
+        assert shared.limiters[0].held_by(loop.time()) == "pause"
+        assert shared.limiters[1].held_by(loop.time()) == "concurrency"
+        assert shared.endpoint.waiting == 4
+        shared.limiters[2].leave(await other)
+        for task in full[:2]:
+            shared.limiters[1].leave(await task)
+        await asyncio.gather(full[2], *paused[:2])
+        assert loop.time() >= 1050.0
+        paused[2].cancel()
+        await asyncio.gather(paused[2], return_exceptions=True)
+        assert shared.endpoint.waiting == 0
+
+    run(main())
+
+
+def test_tenants_take_turns_within_a_model_whatever_other_models_do() -> None:
+    async def main() -> None:
+        shared = Shared(Limits(requests_per_minute=6000))
+        shared.endpoint.pause(asyncio.get_running_loop().time() + 1.0)
+        tasks = [shared.wait(0, f"a {tenant}", "interactive", tenant) for tenant in ("x", "x", "x", "y")]
+        tasks += [shared.wait(1, "b") for _ in range(4)]
+        await asyncio.gather(*tasks)
+        assert [each for each in shared.served if each != "b"] == ["a x", "a y", "a x", "a x"]
+
+    run(main())
+
+
+# --- many models ------------------------------------------------------------------------------------------------------
+
+
+def use(lane: Lane) -> None:
+    permit = lane.admit_nowait(0.0, asyncio.get_running_loop())
+    assert permit is not None
+    permit.release(Outcome.OK)
+
+
+def test_a_thousand_names_leave_a_bounded_number_of_lanes_and_lose_no_count() -> None:
+    async def main() -> None:
+        made = upstream()
+        for number in range(1000):
+            use(made.lane(f"model {number}"))
+            assert len(made.lanes) <= 256
+        assert made.lane("model 999") is made.lanes["model 999"]
+        figures = made.statistics(0.0)
+        assert (figures.attempts, figures.answered) == (1000, 1000)
+        assert len(figures.models) == len(made.lanes)
+
+    run(main())
+
+
+def test_idle_models_are_forgotten_and_busy_ones_are_not() -> None:
+    async def main() -> None:
+        made = upstream()
+        busy = made.lane("busy")
+        permit = busy.admit_nowait(0.0, asyncio.get_running_loop())
+        assert permit is not None
+        for number in range(15):
+            use(made.lane(f"old {number}"))
+        await asyncio.sleep(3600.0)
+        use(made.lane("new"))
+        assert set(made.lanes) == {"busy", "new"}
+        permit.release(Outcome.OK)
+        assert made.limiter.in_flight == 0
+
+    run(main())
+
+
+def test_models_beyond_the_bound_share_one_lane_while_all_others_are_busy() -> None:
+    async def main() -> None:
+        made, loop = upstream(), asyncio.get_running_loop()
+        permits = [made.lane(f"model {number}").admit_nowait(0.0, loop) for number in range(256)]
+        assert all(permits)
+        assert made.lane("one more") is made.lane("another") is made.lanes[""]
+        assert made.lane("x" * 10_000) is made.lanes[""]
+        for permit in permits:
+            assert permit is not None
+            permit.release(Outcome.OK)
+        await asyncio.sleep(2.0)
+        assert made.lane("one more") is made.lanes["one more"]
+
+    run(main())
+
+
+def spent(act: Callable[[int], object], times: int) -> int:
+    """Count the lines that are run: a measure of work that no busy machine changes."""
+    import sys
+
+    lines = 0
+
+    def trace(frame: object, event: str, argument: object) -> Any:
+        nonlocal lines
+        lines += event == "line"
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        for number in range(times):
+            act(number)
+    finally:
+        sys.settrace(before)
+    return lines
+
+
+def test_the_work_of_a_new_name_does_not_grow_with_the_names_before() -> None:
+    async def main() -> None:
+        made = upstream()
+        few = spent(lambda number: use(made.lane(f"few {number}")), 200)
+        spent(lambda number: use(made.lane(f"more {number}")), 600)
+        many = spent(lambda number: use(made.lane(f"many {number}")), 200)
+        assert many < 3 * few
+
+    run(main())

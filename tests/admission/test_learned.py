@@ -1,0 +1,83 @@
+"""Claims about `admission.learned`: what is told of a server's limits, when, and how often."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from aimlasync.admission.learned import Learned, Watch, roundest
+from aimlasync.config import Limits
+from tests.admission.test_lanes import Judge, upstream
+from tests.support.virtual import run
+
+
+def told(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if "takes" in record.getMessage()]
+
+
+def load(judge: Judge, callers: dict[str, int], seconds: float) -> Any:
+    async def main() -> Any:
+        await judge.load(callers, seconds)
+        return judge.upstream.statistics(asyncio.get_running_loop().time())
+
+    return run(main())
+
+
+def test_a_limit_of_attempts_at_once_is_told_once_and_stands_in_the_statistics(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO", "aimlasync.limits")
+    figures = load(Judge(upstream(), {"m": 6}), {"m": 20}, 400.0)
+    words = "one.example takes no more than 6 at once: give --concurrency 6 (Limits(concurrency=6))"
+    assert told(caplog) == [words]
+    assert figures.models[0].learned == words
+
+
+def test_a_rate_is_told_by_the_minute_and_rounded(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "aimlasync.limits")
+    figures = load(Judge(upstream(), {}, minute=120), {"m": 30}, 1200.0)
+    assert figures.models[0].learned is not None
+    for said in [*told(caplog), figures.models[0].learned]:
+        assert "requests a minute: give --rpm" in said
+        assert 96 <= float(said.split("about ")[1].split(" ")[0]) <= 144
+
+
+def test_what_nothing_tested_is_not_told(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "aimlasync.limits")
+    assert load(Judge(upstream(), {}), {"m": 1}, 300.0).models[0].learned is None
+    assert load(Judge(upstream(Limits(concurrency=4)), {"m": 2}), {"m": 9}, 300.0).models[0].learned is None
+    assert not told(caplog)
+
+
+def test_no_number_is_advised_where_it_would_limit_other_models_as_well() -> None:
+    figures = load(Judge(upstream(), {"a": 4, "b": 6}), {"a": 12, "b": 12}, 300.0)
+    said = {each.model: each.learned for each in figures.models}
+    assert said == {
+        "a": "a at one.example takes no more than 4 at once",
+        "b": "b at one.example takes no more than 6 at once",
+    }
+
+
+def test_a_limit_that_changes_is_told_again_after_it_has_held() -> None:
+    watch = Watch()
+
+    def see(now: float, limit: int) -> Learned | None:
+        return watch.see(now, limit, refusals=0, is_full=True)
+
+    assert [see(now, 8) for now in (0.0, 59.0)] == [None, None]
+    assert see(60.0, 9) == Learned(concurrency=8)
+    assert see(61.0, 8) is None
+    assert see(100.0, 30) is None
+    assert watch.learned == Learned(concurrency=8)
+    assert see(159.0, 30) is None
+    assert see(160.0, 31) == Learned(concurrency=30)
+    assert "answers no faster above 30 at once" in Learned(concurrency=30).words("x", advise=False)
+
+
+@pytest.mark.parametrize(
+    ("number", "rounded"), [(593.0, 600), (8.0, 8), (61.2, 60), (0.4, 1), (1234.0, 1200), (97.5, 100), (447.0, 450)]
+)
+def test_a_number_is_rounded_to_the_roundest_near_it(number: float, rounded: int) -> None:
+    assert roundest(number) == rounded

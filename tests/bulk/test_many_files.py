@@ -1,0 +1,151 @@
+"""Several files, a directory or a pattern as one input of `bulk` and `classify`."""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from aimlasync.simulator import Simulator
+from tests.support.commands import finish, last_line, lines, run, start, table, write
+
+Vendor = Callable[..., Simulator]
+
+ASK = ("--prompt", "Where is {city}?")
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("in/deep").mkdir(parents=True)
+    write("in/a.csv", "city,land\nRome,Italy\nParis,France\n")
+    write("in/b.csv", "land,city\nPeru,Lima\n")
+    write("in/deep/c.csv", "city,land\nOslo,Norway\n")
+    write("in/_SUCCESS", "")
+    write("in/.hidden.csv", "no\n")
+    write("in/notes.txt", "no rows")
+
+
+def names(path: str = "out.jsonl") -> list[str]:
+    return sorted(line["custom_id"] for line in lines(path))
+
+
+ALL = ["row-1", "row-2", "row-3", "row-4"]
+
+
+@pytest.mark.parametrize(
+    "said", [("in",), ("in/**/*.csv",), ("in/a.csv", "in/b.csv", "in/deep"), ("in/*.csv", "in/b.csv", "in/deep/c.csv")]
+)
+def test_all_ways_to_say_several_files_are_one_input(vendor: Vendor, said: tuple[str, ...]) -> None:
+    sim = vendor()
+    columns = ("--columns", "place,city,land,custom_id")
+    for _ in range(2):
+        assert run("bulk", *said, *ASK, "-o", "out.csv", *columns).exit_code == 0
+    assert len(sim.ledger) == 4
+    rows = sorted(table("out.csv"), key=lambda row: row["place"])
+    assert [(row["place"], row["city"], row["land"]) for row in rows] == [
+        ("in/a.csv:2", "Rome", "Italy"),
+        ("in/a.csv:3", "Paris", "France"),
+        ("in/b.csv:2", "Lima", "Peru"),
+        ("in/deep/c.csv:2", "Oslo", "Norway"),
+    ]
+    assert sorted(row["custom_id"] for row in rows) == ALL
+
+
+def test_a_file_that_is_added_between_others_asks_about_its_rows_alone(vendor: Vendor) -> None:
+    sim = vendor()
+    words = ("bulk", "in", *ASK, "-o", "out.csv")
+    assert run(*words).exit_code == 0
+    write("in/aa.csv", "city,land\nBern,Switzerland\n")
+    result = run(*words)
+    assert result.exit_code == 0
+    assert "in has changed: 4 kept, 1 new" in result.stderr
+    assert len(sim.ledger) == 5
+    assert [row["city"] for row in table("out.csv")] == ["Rome", "Paris", "Bern", "Lima", "Oslo"]
+
+
+def test_shards_and_workers_and_ids_take_several_files_as_they_take_one(vendor: Vendor) -> None:
+    sim = vendor()
+    words = ("bulk", "in", *ASK, "--id", "city")
+    for part in ("1/2", "2/2"):
+        run(*words, "-o", f"part{part[0]}.jsonl", "--shard", part)
+    parts = [names("part1.jsonl"), names("part2.jsonl")]
+    assert sorted(parts[0] + parts[1]) == ["Lima", "Oslo", "Paris", "Rome"]
+    code, _, err = finish(start(*words, "-o", "out.jsonl", "--workers", "2"))
+    assert code == 0, err
+    assert names() == ["Lima", "Oslo", "Paris", "Rome"]
+    assert len(sim.ledger) == 8
+    write("in/z.csv", "city,land\nRome,Italy\n")
+    result = run(*words, "-o", "other.jsonl")
+    assert result.exit_code == 2
+    assert last_line(result) == (
+        "aimlasync: in/z.csv: line 2: 'Rome' is the id of an earlier row too; every row needs its own"
+    )
+
+
+def test_classify_takes_several_files_and_packed_ones_and_leaves_out_empty_ones(vendor: Vendor) -> None:
+    vendor()
+    Path("in/d.csv.gz").write_bytes(gzip.compress(b"city,land\nBonn,Germany\n"))
+    write("in/e.csv", "city,land\n")
+    result = run("classify", "in", "--text", "city", "--labels", "big,small", "-o", "out.csv")
+    assert result.exit_code == 0, result.stderr
+    assert [row["city"] for row in table("out.csv")] == ["Rome", "Paris", "Lima", "Bonn", "Oslo"]
+    assert all(row["label"] for row in table("out.csv"))
+    result = run("classify", "in/a.csv", "in/b.csv", "--text", "city", "--labels", "big,small")
+    assert result.stdout.splitlines()[0] == "city,land,label"
+    assert len(result.stdout.splitlines()) == 4
+
+
+def test_parquet_files_keep_their_types(vendor: Vendor) -> None:
+    pa = pytest.importorskip("pyarrow")
+    import pyarrow.parquet as parquet
+
+    vendor()
+    Path("pq").mkdir()
+    for name, number in (("a", 1), ("b", 2)):
+        parquet.write_table(pa.table({"city": [name], "n": pa.array([number], pa.int32())}), f"pq/{name}.parquet")
+    assert run("bulk", "pq", *ASK, "-o", "out.parquet").exit_code == 0
+    read = parquet.read_table("out.parquet")
+    assert read.column("n").to_pylist() == [1, 2]
+    assert read.schema.field("n").type == pa.int32()
+    parquet.write_table(pa.table({"city": ["c"], "n": ["three"]}), "pq/c.parquet")
+    result = run("bulk", "pq", *ASK, "-o", "other.parquet")
+    assert result.exit_code == 2
+    assert "pq/c.parquet: 'n' is string here and int32 in pq/a.parquet" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("said", "what"),
+    [
+        (("in/*.tsv",), "in/*.tsv: no file matches; check the pattern"),
+        (("in/a.csv", "nope.csv"), "nope.csv: no such file; check the name"),
+        (("in/a.csv", "-"), "- is stdin, and goes with no other FILE"),
+        (("in/a.csv", "odd.csv"), "odd.csv: a column 'city' is not there, unlike in in/a.csv; make them alike"),
+        (("in/a.csv", "bad.csv"), "bad.csv: line 3: 3 fields under a header of 2"),
+        (("in/a.csv", "rows.jsonl"), "rows.jsonl: jsonl, and the files before are csv; ask in separate jobs"),
+        (("bare",), "bare: a directory without .csv"),
+        (("in", "-o", "in/out.jsonl"), "in/out.jsonl: the input itself"),
+    ],
+)
+def test_what_cannot_be_read_together_is_said_in_one_line(vendor: Vendor, said: tuple[str, ...], what: str) -> None:
+    sim = vendor()
+    Path("bare").mkdir()
+    write("odd.csv", "town,land\nRome,Italy\n")
+    write("bad.csv", "city,land\nRome,Italy\nRome,Italy,3\n")
+    write("rows.jsonl", '{"city":"Rome","land":"Italy"}\n')
+    result = run("bulk", *said, *ASK, *(() if "-o" in said else ("-o", "out.jsonl")))
+    assert result.exit_code == 2
+    assert what in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    assert len(sim.ledger) == 0
+
+
+def test_files_without_any_rows_are_an_error(vendor: Vendor) -> None:
+    vendor()
+    write("x.csv", "city\n")
+    write("y.csv", "city\n")
+    result = run("bulk", "x.csv", "y.csv", *ASK, "-o", "out.jsonl")
+    assert result.exit_code == 2
+    assert "y.csv: a header and no rows" in result.stderr

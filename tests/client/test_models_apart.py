@@ -1,0 +1,210 @@
+"""Two models behind one endpoint: what one is refused holds back no call of the other, unless it is the account's."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aimlasync import AsyncClient, Endpoint, Limits, RateLimitError, Retry
+from aimlasync.admission.learned import Learned
+from aimlasync.bulk import map as bulk_map
+from aimlasync.bulk import run as bulk_run
+from aimlasync.client.balancer import Balancer
+from aimlasync.client.call import Attempt, Call
+from aimlasync.endpoints.upstream import Upstream
+from aimlasync.errors import (
+    AimlasyncError,
+    APIConnectionError,
+    APITimeoutError,
+    InternalServerError,
+    TruncatedStreamError,
+)
+from aimlasync.headers import Headers
+from aimlasync.info import Info
+from aimlasync.simulator import Latency, Problem, Simulator
+from aimlasync.simulator.vendor.request import SimRequest
+
+ONE = "openai/gpt-5-nano-2025-08-07"
+OTHER = "openai/gpt-5-mini-2025-08-07"
+HELLO: Any = [{"role": "user", "content": "Hello"}]
+
+
+def upstreams(client: AsyncClient) -> list[Upstream]:
+    return client._pipeline.balancer.upstreams
+
+
+async def ask(client: AsyncClient, model: str, **options: Any) -> Any:
+    return await client.chat.completions.create(model=model, messages=HELLO, **options)
+
+
+async def test_a_model_that_is_refused_has_a_pause_and_counts_of_its_own() -> None:
+    def answer(request: SimRequest) -> None:
+        if request.model == ONE:
+            raise Problem(429, "busy")
+
+    retry = Retry(attempts=2, base=0.001, throttle_base=0.001)
+    async with Simulator(answer=answer) as sim, AsyncClient(api_key="k", base_url=sim.base_url, retry=retry) as client:
+        with pytest.raises(RateLimitError):
+            await ask(client, ONE)
+        await ask(client, OTHER)
+        figures = client.statistics()[0]
+        assert (figures.attempts, figures.refused, figures.answered) == (3, 2, 1)
+        assert {each.model: (each.refused, each.answered) for each in figures.models} == {ONE: (2, 0), OTHER: (0, 1)}
+        (upstream,) = upstreams(client)
+        assert "2 times in a row" in upstream.lane(ONE).paused_because
+        assert not upstream.lane(OTHER).paused_because
+        assert not upstream.paused_because
+
+
+async def test_a_job_of_two_models_reaches_the_limits_of_both() -> None:
+    limits = {ONE: 2, OTHER: 8}
+    most = dict.fromkeys(limits, 0)
+
+    def arrives(request: SimRequest) -> None:
+        there = sim.admission.in_flight_of(request.model)
+        most[request.model] = max(most[request.model], there)
+
+    def rows() -> Iterator[dict[str, Any]]:
+        for number in range(200):
+            yield {"model": OTHER if number % 5 else ONE, "messages": HELLO}
+
+    sim = Simulator(
+        model_limits={model: Limits(concurrency=most) for model, most in limits.items()},
+        latency=Latency.of(ttft=0.02),
+        answer=arrives,
+    )
+    retry = Retry(attempts=50, base=0.001, throttle_base=0.001)
+    async with sim, AsyncClient(api_key="k", base_url=sim.base_url, retry=retry) as client:
+        results = [result async for result in bulk_map(client, rows())]
+        assert len(results) == 200
+        assert all(result.ok for result in results)
+        assert most == limits
+        assert client.statistics()[0].answered == 200
+
+
+async def test_paths_that_name_no_model_share_one_lane() -> None:
+    async with Simulator() as sim, AsyncClient(api_key="k", base_url=sim.base_url) as client:
+        await client.models.list()
+        await client.forward("GET", "models")
+        assert [(each.model, each.attempts) for each in client.statistics()[0].models] == [("", 2)]
+
+
+async def test_hundreds_of_models_leave_no_more_than_their_counts() -> None:
+    async with Simulator(vendor="openai") as sim, AsyncClient(api_key="k", base_url=sim.base_url) as client:
+        for first in range(0, 400, 50):
+            await asyncio.gather(*(ask(client, f"model-{first + number}") for number in range(50)))
+        figures = client.statistics()[0]
+        assert figures.answered == 400
+        assert len(figures.models) <= 256
+
+
+# --- whose a failure is -----------------------------------------------------------------------------------------------
+
+
+def call_for(balancer: Balancer, model: str) -> Call:
+    info = Info(model=model)
+    body = {"model": model, "messages": []}
+    targets = balancer.targets("chat", body, info, validate=False)
+    return Call(method="POST", targets=targets, headers=Headers(), info=info, retry=Retry(), **_USUAL)
+
+
+_USUAL: Any = {"timeout": AsyncClient(api_key="k")._settings.timeout, "started": 0.0}
+
+
+async def failed(balancer: Balancer, model: str, error: AimlasyncError, times: int = 1) -> None:
+    for _ in range(times):
+        call = call_for(balancer, model)
+        target, permit = await balancer.admit(call)
+        Attempt(call, target, permit, permit.sent_at, call.info).fail(error)
+
+
+def balancer(endpoints: int = 1) -> Balancer:
+    return Balancer([Endpoint(base_url=f"https://{n}.example", api_key="k") for n in range(endpoints)], Limits())
+
+
+@pytest.mark.parametrize(
+    ("words", "is_everybodys"),
+    [
+        ("slow down", True),
+        ("Rate limit reached for gpt-5-nano-2025-08-07 in organization org-1 on requests per min (RPM)", False),
+        ("Your organization has reached its limit", True),
+    ],
+)
+async def test_a_stated_wait_is_everybodys_unless_the_refusal_names_the_model(words: str, is_everybodys: bool) -> None:
+    of = balancer()
+    await failed(of, ONE, RateLimitError(words, status=429, retry_after=30.0))
+    (upstream,) = of.upstreams
+    now = asyncio.get_running_loop().time()
+    assert upstream.lane(ONE).paused_until > now + 20
+    assert (upstream.lane(OTHER).paused_until > now + 20) == is_everybodys
+    assert upstream.account_signs.is_account == ("Your organization" in words)
+
+
+async def test_a_model_that_fails_is_left_to_another_endpoint_and_its_neighbour_is_not() -> None:
+    of = balancer(2)
+    first = of.upstreams[0]
+    for _ in range(6):
+        first.lane(ONE).failed(asyncio.get_running_loop().time(), 0.1, "HTTP 500")
+    now = asyncio.get_running_loop().time()
+    assert not first.lane(ONE).allows(now)
+    assert first.lane(OTHER).allows(now)
+    assert first.statistics(now).state == "ok"
+    target, _ = await of.admit(call_for(of, ONE))
+    assert target.upstream is of.upstreams[1]
+
+
+@pytest.mark.parametrize(
+    ("error", "is_hosts"),
+    [
+        (APIConnectionError("could not connect", billed=False), True),
+        (APITimeoutError("no connection", phase="connect"), True),
+        (APITimeoutError("too long", phase="total"), False),
+        (TruncatedStreamError("cut"), False),
+        (InternalServerError("HTTP 500", status=500), False),
+    ],
+)
+async def test_an_unreachable_host_is_every_models_and_any_other_failure_one_models(
+    error: AimlasyncError, is_hosts: bool
+) -> None:
+    of = balancer()
+    await failed(of, ONE, error, times=6)
+    (upstream,) = of.upstreams
+    now = asyncio.get_running_loop().time()
+    assert not upstream.lane(ONE).allows(now)
+    assert upstream.lane(OTHER).allows(now) != is_hosts
+
+
+async def test_one_answer_of_any_model_closes_the_circuit_of_the_host() -> None:
+    of = balancer()
+    await failed(of, ONE, APIConnectionError("could not connect", billed=False), times=6)
+    (upstream,) = of.upstreams
+    assert not upstream.lane(OTHER).is_well
+    now = asyncio.get_running_loop().time()
+    upstream.lane(OTHER).answered(now + 60.0, 1.0)
+    assert upstream.lane(OTHER).is_well
+
+
+async def test_what_fails_while_the_circuit_is_open_teaches_no_limit() -> None:
+    of = balancer()
+    gone = APIConnectionError("could not connect", billed=False)
+    await failed(of, ONE, gone, times=6)
+    (upstream,) = of.upstreams
+    law = upstream.lane(ONE).law
+    refusals, limit = law.refusals, law.limit
+    await failed(of, ONE, gone, times=6)
+    assert (law.refusals, law.limit) == (refusals, limit)
+    assert upstream.statistics(0.0).refused == 12
+
+
+async def test_the_summary_of_a_job_says_what_was_learned(tmp_path: Path) -> None:
+    async with Simulator() as sim, AsyncClient(api_key="k", base_url=sim.base_url) as client:
+        (upstream,) = upstreams(client)
+        upstream.lane(ONE).watch.learned = Learned(concurrency=4, was_refused=True)
+        summary = await bulk_run(client, [{"body": {"model": ONE, "messages": HELLO}}], tmp_path / "out.jsonl")
+        assert [words.partition(" takes ")[2] for words in summary.learned] == [
+            "no more than 4 at once: give --concurrency 4 (Limits(concurrency=4))"
+        ]

@@ -1,0 +1,294 @@
+"""Cassettes: what a server answered comes again without it, no key is in the file, and what is missing is shown."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aimlasync import APIConnectionError, AsyncClient, BadRequestError, TruncatedStreamError
+from aimlasync.simulator import Fault, Simulator
+from aimlasync.testing import cassette
+from aimlasync.testing.cassettes import Cassette, UnrecordedRequestError
+from tests.support.servers import Script, raw_server
+
+pytest_plugins = ["pytester"]
+
+MODEL = "openai/gpt-5-nano-2025-08-07"
+KEY = "sk-a-long-sentinel"
+NOBODY = "http://127.0.0.1:9/v1"
+ANYWHERE = ("method", "path", "query", "body")
+
+
+def asked(text: str = "Hello", **more: Any) -> dict[str, Any]:
+    return {"model": MODEL, "messages": [{"role": "user", "content": text}], **more}
+
+
+def lines(path: Path) -> list[Any]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def in_order(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    assert pairs == sorted(pairs, key=lambda pair: pair[0])
+    return dict(pairs)
+
+
+async def everything(client: AsyncClient) -> list[Any]:
+    """One of each kind: whole answers, streams, an error, the catalogue."""
+    seen: list[Any] = [
+        (await client.chat.completions.create(**asked())).to_dict(),
+        (await client.responses.create(model=MODEL, input="Hello")).to_dict(),
+    ]
+    streams: list[Any] = [
+        await client.chat.completions.create(**asked(), stream=True),
+        await client.responses.create(model=MODEL, input="Hello", stream=True),
+    ]
+    seen += [[piece.to_dict() async for piece in stream] for stream in streams]
+    with pytest.raises(BadRequestError) as refused:
+        await client.chat.completions.create(**asked(), extra_body={"temperature": "hot"})
+    return [*seen, refused.value.status, refused.value.body, (await client.models.list()).to_dict()]
+
+
+async def test_everything_comes_again_without_the_server(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "tape.jsonl"
+    async with Simulator() as sim, AsyncClient(api_key=KEY, base_url=sim.base_url) as client:
+        with cassette(path) as tape:
+            live = await everything(client)
+        assert (tape.recorded, tape.played, len(sim.ledger)) == (6, 0, 6)
+        url = sim.base_url
+    async with AsyncClient(api_key="test", base_url=url) as client:
+        with cassette(path) as tape:
+            assert await everything(client) == live
+        assert (tape.recorded, tape.played) == (0, 6)
+    async with AsyncClient(api_key="test", base_url=NOBODY) as client:
+        with cassette(path, "none", match=ANYWHERE):
+            assert await everything(client) == live
+    assert KEY not in path.read_text()
+
+
+async def test_the_file_is_readable_in_a_diff(tmp_path: Path) -> None:
+    path = tmp_path / "tape.jsonl"
+    async with Simulator() as sim, AsyncClient(api_key=KEY, base_url=sim.base_url) as client:
+        with cassette(path):
+            await client.chat.completions.create(**asked())
+            stream: Any = await client.chat.completions.create(**asked(), stream=True)
+            await stream.collect()
+    head, whole, streamed = lines(path)
+    assert head == {"cassette": 1}
+    assert whole["request"]["body"] == asked()
+    assert whole["response"]["body"]["choices"][0]["message"]["role"] == "assistant"
+    events = streamed["response"]["events"]
+    assert events[0]["data"]["object"] == "chat.completion.chunk"
+    assert events[-1] == {"data": "[DONE]"}
+    for text in path.read_text().splitlines():
+        json.loads(text, object_pairs_hook=in_order)
+    assert "authorization" not in path.read_text().lower()
+
+
+async def test_no_key_and_no_named_header_is_in_the_file_also_where_a_server_echoes_them(tmp_path: Path) -> None:
+    echo = b'{"id":"c","object":"chat.completion","choices":[{"index":0,"finish_reason":"stop","message":{"role":' + (
+        b'"assistant","content":"Bearer sk-a-long-sentinel, acme-secret-tenant, secret-in-query"}}]}'
+    )
+    headers = [("Set-Cookie", "id=secret-cookie"), ("X-Echo", "acme-secret-tenant"), ("X-Tenant", "acme-secret-tenant")]
+    refused = b'{"error":{"message":"no such key sk-a-long-sentinel"}}'
+    path = tmp_path / "tape.jsonl"
+    async with (
+        raw_server(
+            Script([echo], content_type="application/json", headers=headers, end="keep"),
+            Script([refused], status=401, content_type="application/json", end="keep"),
+        ) as server,
+        AsyncClient(api_key=KEY, base_url=server.base_url) as client,
+    ):
+        with cassette(path, hide=["X-Tenant"]):
+            more: dict[str, Any] = {
+                "extra_headers": {"X-Tenant": "acme-secret-tenant", "Cookie": "a=secret-cookie"},
+                "extra_query": {"api_key": "secret-in-query"},
+            }
+            await client.chat.completions.create(**asked("I am acme-secret-tenant"), **more)
+            with pytest.raises(Exception, match="no such key"):
+                await client.chat.completions.create(**asked(), **more)
+    text = path.read_text()
+    assert "[key]" in text
+    for secret in ("sentinel", "acme", "secret-cookie", "secret-in-query"):
+        assert secret not in text
+    # And the request is still known by its other parts.
+    async with AsyncClient(api_key=KEY, base_url=server.base_url) as client:
+        with cassette(path, "none", hide=["X-Tenant"]):
+            assert (await client.chat.completions.create(**asked("I am acme-secret-tenant"), **more)).text
+
+
+async def test_equal_requests_are_answered_in_their_order_and_once_each(tmp_path: Path) -> None:
+    said = iter(["one", "two"])
+    path = tmp_path / "tape.jsonl"
+    async with (
+        Simulator(answer=lambda _: next(said)) as sim,
+        AsyncClient(api_key=KEY, base_url=sim.base_url) as client,
+    ):
+        with cassette(path):
+            for _ in range(2):
+                await client.chat.completions.create(**asked())
+    async with AsyncClient(api_key="test", base_url=sim.base_url) as client:
+        with cassette(path):
+            texts = [(await client.chat.completions.create(**asked())).text for _ in range(2)]
+            with pytest.raises(UnrecordedRequestError, match="it is there 2 times, and all were played"):
+                await client.chat.completions.create(**asked())
+        with cassette(path, "none"):
+            replies = await asyncio.gather(*(client.chat.completions.create(**asked()) for _ in range(2)))
+        (statistics,) = client.statistics()
+    assert texts == ["one", "two"] == [reply.text for reply in replies]
+    assert statistics.in_flight == 0
+
+
+async def test_a_request_that_is_not_there_is_shown_beside_the_nearest_one(tmp_path: Path) -> None:
+    path = tmp_path / "tape.jsonl"
+    async with Simulator() as sim, AsyncClient(api_key=KEY, base_url=sim.base_url) as client:
+        with cassette(path):
+            await client.responses.create(model=MODEL, input="Hello")
+            await client.chat.completions.create(**asked("Hello"))
+        with cassette(path), pytest.raises(UnrecordedRequestError) as missing:
+            await client.chat.completions.create(**asked("Hello there"))
+        assert len(sim.ledger) == 2
+    said = str(missing.value).splitlines()
+    assert said[0].startswith(f"{path}: POST {sim.base_url}/chat/completions is not in the cassette; ")
+    assert said[1:3] == ["--- nearest in the cassette", "+++ asked for"]
+    assert [line for line in said[3:] if line[0] in "+-"] == [
+        '-      "content": "Hello",',
+        '+      "content": "Hello there",',
+    ]
+
+
+async def test_the_modes_say_what_is_sent(tmp_path: Path) -> None:
+    path = tmp_path / "tape.jsonl"
+    with pytest.raises(FileNotFoundError, match="mode='none' records none"), cassette(path, "none"):
+        pass
+    async with Simulator() as sim, AsyncClient(api_key=KEY, base_url=sim.base_url) as client:
+        for mode, texts, calls in (
+            ("once", "a", 1),
+            ("new", "ab", 2),
+            ("none", "ab", 2),
+            ("new", "ab", 2),
+            ("all", "b", 3),
+            ("once", "b", 3),
+        ):
+            with cassette(path, mode):  # type: ignore[arg-type]
+                for text in texts:
+                    await client.chat.completions.create(**asked(text))
+            assert len(sim.ledger) == calls, mode
+        assert [line["request"]["body"] for line in lines(path)[1:]] == [asked("b")]
+        # Outside of it, requests are sent.
+        await client.chat.completions.create(**asked("b"))
+        assert len(sim.ledger) == 4
+
+
+async def test_what_broke_breaks_again_and_retries_come_again(tmp_path: Path) -> None:
+    path = tmp_path / "tape.jsonl"
+    faults = [
+        Fault("status", status=500, times=1),
+        Fault("reset", match=lambda asked: "to break" in str(asked.body)),
+        Fault("reset_stream", at=2, times=1),
+    ]
+    retry: dict[str, Any] = {"max_retries": 1}
+
+    async def ask(client: AsyncClient) -> list[Any]:
+        seen: list[Any] = [(await client.chat.completions.create(**asked())).info.attempts]
+        with pytest.raises(APIConnectionError):
+            await client.with_options(max_retries=0).chat.completions.create(**asked("to break"))
+        stream: Any = await client.chat.completions.create(**asked("c"), stream=True)
+        with pytest.raises(TruncatedStreamError) as cut:
+            await stream.collect()
+        return [*seen, cut.value.partial.to_dict()]
+
+    async with Simulator(faults=faults) as sim, AsyncClient(api_key=KEY, base_url=sim.base_url, **retry) as client:
+        with cassette(path):
+            live = await ask(client)
+    async with AsyncClient(api_key="test", base_url=sim.base_url, **retry) as client:
+        with cassette(path):
+            assert await ask(client) == live
+
+
+async def test_a_reader_that_leaves_may_leave_again(tmp_path: Path) -> None:
+    path = tmp_path / "tape.jsonl"
+    async with Simulator(faults=[Fault("stall_stream", at=2)]) as sim:
+        url = sim.base_url
+        async with AsyncClient(api_key=KEY, base_url=url) as client:
+            with cassette(path):
+                async with await client.chat.completions.create(**asked(), stream=True) as stream:
+                    first = (await anext(stream)).to_dict()
+    assert lines(path)[1]["response"]["broken"] == "its reader left"
+    async with AsyncClient(api_key="test", base_url=url) as client:
+        with cassette(path, "none"):
+            async with await client.chat.completions.create(**asked(), stream=True) as stream:
+                assert (await anext(stream)).to_dict() == first
+
+
+async def test_the_sdk_over_the_client_is_recorded_too(tmp_path: Path) -> None:
+    pytest.importorskip("openai")
+    from aimlasync.openai import AsyncOpenAI
+
+    path = tmp_path / "tape.jsonl"
+    texts = []
+    async with Simulator(vendor="openai") as sim:
+        async with AsyncOpenAI(api_key=KEY, base_url=sim.base_url) as client:
+            with cassette(path):
+                texts.append((await client.chat.completions.create(**asked())).choices[0].message.content)
+    async with AsyncOpenAI(api_key="test", base_url=sim.base_url) as client:
+        with cassette(path, "none"):
+            texts.append((await client.chat.completions.create(**asked())).choices[0].message.content)
+    assert texts[0]
+    assert texts[0] == texts[1]
+    assert KEY not in path.read_text()
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("rows\n", "no cassette"),
+        ('{"cassette": 2}\n', "a cassette of format 2"),
+        ('{"cassette": 1}\n{"request": 1}\n', "line 2 is no exchange"),
+    ],
+)
+def test_what_is_no_cassette_is_refused(content: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / "tape.jsonl").write_text(content)
+    with pytest.raises(ValueError, match=said), cassette(tmp_path / "tape.jsonl"):
+        pass
+
+
+def test_options_that_there_are_not_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="mode must be one of once, none, new, all"):
+        cassette(tmp_path / "t", "never")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="match may name method, host, path, query, body, not 'port'"):
+        cassette(tmp_path / "t", match=["port"])
+
+
+def test_the_fixture_names_the_file_after_the_test(pytester: pytest.Pytester, vendor: Any) -> None:
+    sim = vendor(latency=None)
+    pytester.makepyfile(
+        test_it="""
+        import asyncio
+        from aimlasync import AsyncClient
+
+        def test_one(aimlasync_cassette):
+            async def ask():
+                async with AsyncClient() as client:
+                    return await client.chat.completions.create(
+                        model="openai/gpt-5-nano-2025-08-07", messages=[{"role": "user", "content": "Hello"}]
+                    )
+
+            assert asyncio.run(ask()).text
+        """
+    )
+    bare = ("-p", "no:cacheprovider", "-p", "no:asyncio")
+    assert pytester.runpytest_inprocess(*bare).ret == 0
+    assert (pytester.path / "cassettes" / "test_it" / "test_one.jsonl").is_file()
+    assert pytester.runpytest_inprocess(*bare, "--aimlasync-cassettes", "none").ret == 0
+    assert len(sim.ledger) == 1
+
+
+def test_a_cassette_says_what_it_did(tmp_path: Path) -> None:
+    assert (
+        repr(Cassette("t.jsonl", mode="none", match=ANYWHERE, hide=()))
+        == "<Cassette t.jsonl none: 0 played, 0 recorded>"
+    )

@@ -1,0 +1,295 @@
+"""Every store of answers: what was put is found by every process, bounds hold, and what cannot be is refused."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pickle
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aimlasync.store import DirectoryStore, SQLiteStore, Store, open_store, protocol
+
+KEYS = [f"{n:032x}" for n in range(64)]
+
+
+@pytest.fixture(params=["directory", "sqlite", "fsspec"])
+def make(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[..., Any]:
+    """Return what opens the same store again and again."""
+    if request.param == "fsspec":
+        pytest.importorskip("fsspec")
+    name = {"directory": "answers", "sqlite": "in/answers.sqlite", "fsspec": f"memory://{tmp_path.name}/answers"}
+    where = name[request.param]
+    return lambda **bounds: open_store(where if "://" in where else tmp_path / where, **bounds)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The time of values; it stands still until a test moves it."""
+    at = [1_800_000_000.0]
+    monkeypatch.setattr(protocol, "now", lambda: at[0])
+    return at
+
+
+async def test_what_was_put_is_found_by_another_and_nothing_else(make: Callable[..., Any]) -> None:
+    first, second = make(), make()
+    try:
+        assert await second.get(KEYS[:2]) == [None, None]
+        await first.put(KEYS[0], b"one")
+        await first.put(KEYS[0], b"two\x00")
+        await first.put(KEYS[1], b"")
+        assert await second.get([KEYS[2], KEYS[1], KEYS[0]]) == [None, b"", b"two\x00"]
+        assert await second.get([]) == []
+    finally:
+        await first.close()
+        await second.close()
+    assert await first.get(KEYS[:1]) == [b"two\x00"]
+    await first.close()
+    await first.close()
+
+
+async def test_a_copy_that_was_pickled_is_the_same_store(make: Callable[..., Any]) -> None:
+    store = make(ttl=60)
+    await store.put(KEYS[0], b"one")
+    other = pickle.loads(pickle.dumps(store))
+    assert (repr(other), other.ttl) == (repr(store), 60)
+    assert await other.get(KEYS[:1]) == [b"one"]
+    await other.close()
+    await store.close()
+
+
+async def test_a_value_is_gone_after_its_time(make: Callable[..., Any], clock: list[float]) -> None:
+    store = make(ttl=60)
+    await store.put(KEYS[0], b"one")
+    clock[0] += 59
+    # To be read is not to be written.
+    assert await store.get(KEYS[:1]) == [b"one"]
+    clock[0] += 1
+    assert await store.get(KEYS[:1]) == [None]
+    await store.put(KEYS[0], b"two")
+    assert await store.get(KEYS[:1]) == [b"two"]
+    await store.close()
+
+
+@pytest.mark.parametrize("name", ["answers", "answers.sqlite"])
+async def test_what_was_used_least_recently_goes_first(name: str, tmp_path: Path, clock: list[float]) -> None:
+    store: Any = open_store(tmp_path / name, max_bytes=10_000)
+    for key in KEYS[:9]:
+        clock[0] += 1
+        await store.put(key, bytes(1000))
+    clock[0] += 1
+    assert await store.get(KEYS[:1]) == [bytes(1000)]
+    for key in KEYS[9:11]:
+        clock[0] += 1
+        await store.put(key, bytes(1000))
+    kept = [key for key, value in zip(KEYS[:11], await store.get(KEYS[:11]), strict=True) if value is not None]
+    assert kept == [KEYS[0], *KEYS[3:11]]
+    await store.put(KEYS[20], bytes(20_000))
+    assert (await store.get(KEYS[3:4] + KEYS[20:21])) == [bytes(1000), None]
+    await store.close()
+
+
+@pytest.mark.parametrize("name", ["answers", "answers.sqlite"])
+async def test_a_store_stays_within_its_bound(name: str, tmp_path: Path) -> None:
+    stores: list[Any] = [open_store(tmp_path / name, max_bytes=20_000) for _ in range(2)]
+    for number in range(100):
+        await stores[number % 2].put(KEYS[number % 50], bytes(900))
+    found = await stores[0].get(KEYS[:50])
+    held = sum(len(value) + protocol.SEAL for value in found if value is not None)
+    # Two processes that write, each a sixteenth above.
+    assert 15_000 <= held <= 20_000 * (1 + 2 / 16)
+    for store in stores:
+        await store.close()
+
+
+async def test_a_deleted_temporary_file_is_one_that_nobody_writes(tmp_path: Path, clock: list[float]) -> None:
+    store = DirectoryStore(tmp_path, max_bytes=100)
+    await store.put(KEYS[0], b"x")
+    old, new = (tmp_path / KEYS[0][:3] / f".{KEYS[0][3:]}.host.1.{n}" for n in "12")
+    for path, age in ((old, 7200), (new, 10)):
+        path.touch()
+        os.utime(path, (clock[0] - age,) * 2)
+    await store.put(KEYS[1], bytes(80))
+    assert (old.exists(), new.exists()) == (False, True)
+
+
+async def test_a_damaged_value_is_none_in_sqlite_too(tmp_path: Path) -> None:
+    path = tmp_path / "answers.sqlite"
+    store = SQLiteStore(path)
+    await store.put(KEYS[0], b"one")
+    await store.put(KEYS[1], b"two")
+    with sqlite3.connect(path) as other:
+        other.execute("UPDATE answers SET value = (SELECT value FROM answers WHERE key = ?)", (KEYS[1],))
+    other.close()
+    assert await store.get(KEYS[:2]) == [None, b"two"]
+    await store.close()
+    assert path.stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs a process to kill")
+def test_two_writers_and_a_kill_leave_no_torn_value(tmp_path: Path) -> None:
+    path = tmp_path / "answers.sqlite"
+    code = (
+        "import asyncio, sys; from aimlasync.store import open_store\n"
+        "async def write():\n"
+        "    store, size = open_store(sys.argv[1], max_bytes=4_000_000), int(sys.argv[2])\n"
+        "    for n in range(10**9):\n"
+        "        await store.put(f'{n % 40:032x}', bytes([n % 40]) * size)\n"
+        "        print(n, flush=True)\n"
+        "asyncio.run(write())"
+    )
+    writers = [
+        subprocess.Popen([sys.executable, "-c", code, str(path), size], stdout=subprocess.PIPE)
+        for size in ("30000", "50000")
+    ]
+    try:
+        for writer in writers:
+            assert writer.stdout is not None
+            for _ in range(60):
+                writer.stdout.readline()
+    finally:
+        for writer in writers:
+            writer.kill()
+            writer.wait()
+            assert writer.stdout is not None
+            writer.stdout.close()
+
+    async def read() -> list[bytes | None]:
+        store = open_store(path)
+        await store.put(KEYS[63], b"goes on")
+        found = await store.get(KEYS[:40])
+        await store.close()
+        return found
+
+    found = asyncio.run(read())
+    assert all(value in (bytes([n]) * 30000, bytes([n]) * 50000) for n, value in enumerate(found))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
+def test_a_forked_process_opens_the_file_for_itself(tmp_path: Path) -> None:
+    code = (
+        "import asyncio, os, sys; from aimlasync.store import SQLiteStore\n"
+        "store = SQLiteStore(sys.argv[1]); one, two = '1' * 32, '2' * 32\n"
+        "asyncio.run(store.put(one, b'parent'))\n"
+        "pid = os.fork()\n"
+        "if not pid:\n"
+        "    assert asyncio.run(store.get([one])) == [b'parent']\n"
+        "    asyncio.run(store.put(two, b'child')); asyncio.run(store.close()); os._exit(0)\n"
+        "assert os.waitpid(pid, 0)[1] == 0\n"
+        "assert asyncio.run(store.get([one, two])) == [b'parent', b'child']\n"
+        "asyncio.run(store.close())"
+    )
+    subprocess.run([sys.executable, "-W", "ignore::DeprecationWarning", "-c", code, str(tmp_path / "a.db")], check=True)
+
+
+async def test_a_read_that_is_cancelled_leaves_the_store_usable(make: Callable[..., Any]) -> None:
+    store = make()
+    await store.put(KEYS[0], b"one")
+    for work in (store.get(KEYS[:1]), store.put(KEYS[1], b"two"), store.close()):
+        task = asyncio.ensure_future(work)
+        await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        assert await store.get(KEYS[:1]) == [b"one"]
+    await store.close()
+
+
+# What is refused
+
+
+def test_the_form_of_a_text_decides_which_store_it_names(tmp_path: Path) -> None:
+    assert isinstance(open_store(tmp_path / "a"), DirectoryStore)
+    assert isinstance(open_store(f"file://{tmp_path}/a"), DirectoryStore)
+    for name in ("a.sqlite", "a.sqlite3", "a.db", "A.SQLITE"):
+        assert isinstance(open_store(tmp_path / name), SQLiteStore)
+    store: Store = DirectoryStore(tmp_path)
+    assert open_store(store) is store
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("where", "said"),
+    [
+        ("s3:/bucket/answers", "neither a path nor a URL"),
+        (Path("s3://bucket/answers"), "neither a path nor a URL"),
+        ("nowhere://bucket/answers", r"^nowhere://bucket/answers: .*nowhere"),
+        ("webdav://me:secret@host/answers", r"^webdav://host/answers: "),
+        ("", "not an empty text"),
+    ],
+)
+def test_what_is_no_place_for_answers_is_refused_in_one_line(
+    where: Any, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=said) as refused:
+        open_store(where)
+    assert "\n" not in str(refused.value)
+    assert "secret" not in str(refused.value)
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_scheme_whose_package_is_missing_names_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("fsspec")
+    monkeypatch.setitem(sys.modules, "s3fs", None)
+    with pytest.raises(ValueError, match=r"s3://bucket/answers: s3:// needs a package .*s3fs"):
+        open_store("s3://bucket/answers")
+    for name in [name for name in sys.modules if name.partition(".")[0] == "fsspec"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "fsspec", None)
+    with pytest.raises(ValueError, match="s3:// needs the package fsspec"):
+        open_store("s3://bucket/answers")
+
+
+def test_bounds_that_a_place_does_not_have_are_refused(tmp_path: Path) -> None:
+    pytest.importorskip("redis")
+    for where in ("redis://cache:6379/0", "memory://answers"):
+        with pytest.raises(ValueError, match="max_bytes= is not for a"):
+            open_store(where, max_bytes=1)
+    with pytest.raises(ValueError, match="where the store is made"):
+        open_store(DirectoryStore(tmp_path), ttl=1)
+    for bounds in ({"max_bytes": 0}, {"ttl": 0.0}, {"ttl": float("nan")}):
+        with pytest.raises(ValueError, match="must be above zero"):
+            open_store(tmp_path / "a.sqlite", **bounds)
+
+
+async def test_a_file_of_others_or_of_a_newer_version_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "text.sqlite").write_text("rows, and no answers" * 10)
+    with pytest.raises(ValueError, match="no store of answers"):
+        open_store(tmp_path / "text.sqlite")
+    (tmp_path / "text").write_text("rows")
+    with pytest.raises(ValueError, match="a file, and a store is a directory"):
+        open_store(tmp_path / "text")
+    with sqlite3.connect(tmp_path / "other.db") as other:
+        other.execute("CREATE TABLE mine (x)")
+        other.execute("PRAGMA user_version=3")
+    other.close()
+    with pytest.raises(ValueError, match="of another program"):
+        open_store(tmp_path / "other.db")
+    store = SQLiteStore(tmp_path / "a.sqlite")
+    await store.put(KEYS[0], b"x")
+    await store.close()
+    with sqlite3.connect(tmp_path / "a.sqlite") as later:
+        later.execute("PRAGMA user_version=2")
+    later.close()
+    with pytest.raises(ValueError, match=r"a store of format 2, and this version of aimlasync knows 1; upgrade"):
+        open_store(tmp_path / "a.sqlite")
+    with pytest.raises(OSError, match="a store of format 2"):
+        await store.get(KEYS[:1])
+    with pytest.raises(OSError, match="a store of format 2"):
+        await store.put(KEYS[0], b"y")
+    await store.close()
+
+
+async def test_a_place_that_cannot_be_written_says_so(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    store = SQLiteStore(tmp_path / "file" / "a.sqlite") if sys.platform == "win32" else SQLiteStore(tmp_path / "d.db")
+    (tmp_path / "d.db").mkdir()
+    with pytest.raises(OSError, match=r"d\.db"):
+        await store.put(KEYS[0], b"x")
+    await store.close()
