@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from aimlasync.client.balancer import Balancer
-from aimlasync.client.call import Target
+from aimlasync.client.call import Call, Target
 from aimlasync.config import Mode, Structured
 from aimlasync.endpoints.providers import Api
 from aimlasync.endpoints.upstream import Upstream
@@ -92,22 +92,21 @@ def answer_modes(
     balancer: Balancer,
     api: Api,
     body: Mapping[str, Any],
-    info: Info,
+    call: Call,
     structured: Structured,
     *,
     validate: bool,
-    targets: list[Target],
 ) -> AnswerModes | None:
-    """Return the ways of a call whose `targets` ask in the first of them; None for one that asks for no schema.
+    """Return the ways of a call, whose targets ask in the first of them; None for one that asks for no schema.
 
     Raises UnsupportedRequestError for a way that there is not.
     """
     if structured not in ("auto", *MODES):
         known = ", ".join(map(repr, ("auto", *MODES)))
         said = f"structured must be one of {known}, not {structured!r}"
-        raise UnsupportedRequestError(said, status=400, param="structured", info=info, billed=False)
+        raise UnsupportedRequestError(said, status=400, param="structured", info=call.info, billed=False)
     if asked_schema(body) is None:
         return None
-    modes = AnswerModes(balancer, api, body, info, structured, validate=validate)
-    modes.begin(targets)
+    modes = AnswerModes(balancer, api, body, call.info, structured, validate=validate)
+    modes.begin(call.targets)
     return modes

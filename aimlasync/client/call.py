@@ -185,6 +185,13 @@ class Call(msgspec.Struct, eq=False):
         reservation, self.reservation = self.reservation, None
         return Attempt(self, target, permit, permit.sent_at, self.info, reservation)
 
+    def too_late(self, error: AimlasyncError | None) -> APITimeoutError:
+        """Return the error of a deadline that has passed; `error` is that of the last attempt."""
+        before = f"; before that: {error.message}" if error is not None else ""
+        waited = f", waiting for {self.waits_for}" if self.waits_for is not None else ""
+        said = f"the call took longer than {self.bound} s{waited}{before}"
+        return APITimeoutError(said, phase="total", info=self.info)
+
     def give_up(self, error: BaseException | None) -> None:
         """The call failed, or (None) was left: there will be no other attempt."""
         if self.watch is not None:

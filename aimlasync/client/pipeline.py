@@ -27,9 +27,9 @@ from aimlasync.client.request_head import RequestIds, address, headers_of
 from aimlasync.config import CallOptions
 from aimlasync.cost.budget import Budget
 from aimlasync.endpoints.providers import Api
-from aimlasync.errors import AimlasyncError, APITimeoutError, BudgetExceededError, ClientClosedError
+from aimlasync.errors import AimlasyncError, BudgetExceededError, ClientClosedError
 from aimlasync.resilience.hedging import Hedging, race
-from aimlasync.transport.base import Transport
+from aimlasync.transport import Transport, usual_transport
 from aimlasync.wire.base import Reply
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ class Pipeline:
         elif self._loop is not loop:
             raise RuntimeError("this client belongs to another event loop; make one client per loop")
         if self._transport is None:
-            self._transport = _transport(self._proxy)
+            self._transport = usual_transport(self._proxy)
         return loop, self._transport
 
     def to(self, balancer: Balancer, transport: Transport) -> Pipeline:
@@ -136,8 +136,6 @@ class Pipeline:
         await self.balancer.close()
         if self.budget is not None:
             await self.budget.give_back()
-
-    # A call
 
     async def call(
         self,
@@ -179,17 +177,13 @@ class Pipeline:
             if (structured := options.get("structured")) is not None:
                 from aimlasync.client.answer_modes import answer_modes
 
-                call.modes = modes = answer_modes(
-                    self.balancer, api, body, info, structured, validate=self._validate, targets=call.targets
-                )
-            call.priority = options.get("priority", "interactive")
-            call.tenant, call.affinity = options.get("tenant"), options.get("affinity")
-            call.budget = options.get("budget", call.budget)
+                call.modes = modes = answer_modes(self.balancer, api, body, call, structured, validate=self._validate)
+            call.priority, call.tenant = options.get("priority", "interactive"), options.get("tenant")
+            call.affinity, call.budget = options.get("affinity"), options.get("budget", call.budget)
         if path is not None or settings.query or (options and options.get("extra_query")):
             address(call.targets, path, settings, options.get("extra_query"))
         if self.observer is not None:
-            endpoints = [target.upstream.endpoint for target in call.targets]
-            call.watch = self.observer.began(api, body, info, endpoints)
+            call.watch = self.observer.began(api, body, info, [each.upstream.endpoint for each in call.targets])
             call.headers.update(call.watch.headers)
         try:
             if self.answers is None:
@@ -211,8 +205,7 @@ class Pipeline:
         info, balancer = call.info, self.balancer
         error: AimlasyncError | None = None
         deadlines, deadline = self.deadlines, call.deadline
-        bound = None if deadline is None else deadlines.start(deadline)
-        is_late = False
+        bound, is_late = None if deadline is None else deadlines.start(deadline), False
         try:
             if call.budget is not None:
                 try:
@@ -240,14 +233,8 @@ class Pipeline:
                             return await self._attempt(attempt, receive, transport)
                         whole = self._attempt(attempt, receive, transport)
                         return await within(seconds, whole, what="whole answer", phase="attempt", info=info)
-                    second = partial(self._second, attempt, receive, transport)
-                    return await race(
-                        self._attempt(attempt, receive, transport),
-                        second,
-                        delay=delay,
-                        after=deadlines.after,
-                        cancel=deadlines.cancel,
-                    )
+                    first, second = self._attempt, partial(self._second, attempt, receive, transport)
+                    return await race(first(attempt, receive, transport), second, delay=delay, timers=deadlines)
                 except AimlasyncError as failed:
                     error = failed
                 if call.waits.is_drained:
@@ -266,9 +253,7 @@ class Pipeline:
                 deadlines.stop(bound)
         info.timing.total = loop.time() - call.started
         # Outside the `except`, so that nothing is chained to it.
-        before = f"; before that: {error.message}" if error is not None else ""
-        waited = f", waiting for {call.waits_for}" if call.waits_for is not None else ""
-        raise APITimeoutError(f"the call took longer than {call.bound} s{waited}{before}", phase="total", info=info)
+        raise call.too_late(error)
 
     async def _attempt(self, attempt: Attempt, receive: Receive[T], transport: Transport) -> T:
         """Make one attempt, and end it whichever way it goes."""
@@ -312,15 +297,3 @@ class Pipeline:
     async def _second(self, first: Attempt, receive: Receive[T], transport: Transport) -> T:
         """Make a second attempt beside a slow first one. Raises OverloadedError where there is no room for it."""
         return await self._attempt(self.balancer.spare(first), receive, transport)
-
-
-# Loaded with the first call: together they take as long to load as the rest of the pipeline.
-def _transport(proxy: str | None) -> Transport:
-    if proxy is None:
-        from aimlasync.transport.connection_pool import LeanTransport
-
-        return LeanTransport()
-    # Proxies are aiohttp's business.
-    from aimlasync.transport.aiohttp_session import AiohttpTransport
-
-    return AiohttpTransport(proxy=proxy)

@@ -10,10 +10,9 @@ Communications of the ACM 56(2), 2013.
 from __future__ import annotations
 
 import asyncio
-import operator
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 
@@ -109,23 +108,32 @@ class Hedging:
         durations.add(seconds)
 
 
+class Timers(Protocol):
+    """What calls back after some seconds."""
+
+    def after(self, seconds: float, callback: Callable[[], object], /) -> Any:
+        """Start a timer, and return what `cancel` takes."""
+
+    def cancel(self, timer: Any, /) -> None:
+        """End a timer."""
+
+
 async def race(
     first: Awaitable[T],
     second: Callable[[], Coroutine[Any, Any, T]],
     *,
     delay: float,
-    after: Callable[[float, Callable[[], object]], Any] | None = None,
-    cancel: Callable[[Any], object] = operator.methodcaller("cancel"),
+    timers: Timers | None = None,
 ) -> T:
     """Return the result of `first`, or of the faster of both if `first` takes longer than `delay` seconds.
 
     `second` is started after the delay. It may be cancelled before it has begun, so it takes what it needs when it
     runs. When both fail, the error of `first` is raised. The result of the slower one is abandoned. Both have ended
-    when this returns. `after` starts a timer and `cancel` ends it; the defaults are those of the event loop.
+    when this returns. `timers` are those of the event loop where none are given.
     """
     loop = asyncio.get_running_loop()
     race = _Race(second, loop, asyncio.current_task(loop))
-    timer = (after or loop.call_later)(delay, race.begin)
+    timer = loop.call_later(delay, race.begin) if timers is None else timers.after(delay, race.begin)
     try:
         return await first
     except asyncio.CancelledError:
@@ -137,7 +145,7 @@ async def race(
             return race.take()  # type: ignore[no-any-return]
         raise
     finally:
-        cancel(timer)
+        timer.cancel() if timers is None else timers.cancel(timer)
         race.is_over = True
         if race.second is not None:
             await race.end()

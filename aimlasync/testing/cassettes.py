@@ -1,8 +1,8 @@
 """Cassettes: what servers really answered, recorded into a file and played from it without a network.
 
-While a cassette is in use, it stands in the place of `Pipeline.send`, the one way of every client to its transport: of
-chat, responses, everything else that a client asks, and of the SDK's classes over it. The file is `cassette_file`'s. It
-may import the client.
+While a cassette is in use, it stands before the transport of every client (`Pipeline.enter`): of chat, responses,
+everything else that a client asks, and of the SDK's classes over it. The file is `cassette_file`'s. It may import the
+client.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Collection, Coroutine, Mapping
 from types import TracebackType
 from typing import Any, Literal, Self, get_args
 
-from aimlasync.client.call import Call, Target
+from aimlasync.client.elsewhere import SharedTransport
 from aimlasync.client.pipeline import Pipeline
 from aimlasync.errors import AimlasyncError, APIConnectionError
 from aimlasync.headers import Fields
@@ -74,30 +74,41 @@ class Cassette:
                     raise FileNotFoundError(said) from None
             else:
                 self._may_send = self.mode == "new"
-        self._before = before = Pipeline.send
-        tape = self
+        self._before = before = Pipeline.enter
 
-        def send(self: Pipeline, transport: Transport, call: Call, target: Target) -> Coroutine[Any, Any, RawReply]:
-            return tape._send(call, target, before(self, transport, call, target))
+        def enter(pipeline: Pipeline) -> tuple[asyncio.AbstractEventLoop, Transport]:
+            loop, transport = before(pipeline)
+            if isinstance(transport, SharedTransport):
+                # It sends through the pipeline of another client, which the cassette stands before as well.
+                return loop, transport
+            return loop, _Taped(self, transport, pipeline.balancer.upstreams[0].secrets)
 
-        Pipeline.send = send  # type: ignore[method-assign]
+        Pipeline.enter = enter  # type: ignore[method-assign, assignment]
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        Pipeline.send = self._before  # type: ignore[method-assign]
+        Pipeline.enter = self._before  # type: ignore[method-assign]
         for recorded in self._open:
             recorded.write()
         if self.recorded:
             cassette_file.write(self.path, self._exchanges)
 
-    async def _send(self, call: Call, target: Target, live: Coroutine[Any, Any, RawReply]) -> RawReply:
-        upstream = target.upstream
-        secrets = upstream.secrets.with_headers(call.headers).with_values(
-            cassette_file.secrets_of(target.url, (upstream.headers, call.headers), self._hidden)
-        )
-        request = cassette_file.request_of(call.method, target.url, target.body, secrets)
+    async def send(
+        self,
+        method: str,
+        url: str,
+        headers: tuple[Mapping[str, str], Mapping[str, str]],
+        body: bytes | None,
+        secrets: Secrets,
+        live: Coroutine[Any, Any, RawReply],
+    ) -> RawReply:
+        """Return the recorded response to a request, or that of `live`, which is recorded."""
+        for each in headers:
+            secrets = secrets.with_headers(each)
+        secrets = secrets.with_values(cassette_file.secrets_of(url, headers, self._hidden))
+        request = cassette_file.request_of(method, url, body, secrets)
         found = self._take(request)
         if found is not None:
             live.close()
@@ -154,6 +165,34 @@ class Cassette:
         )
         cut = ["..."] if len(diff) > _MOST_LINES else []
         return "\n".join([f"{said}; {how}", *(line[:_WIDEST] for line in diff[:_MOST_LINES]), *cut])
+
+
+class _Taped:
+    """A transport with a cassette before it."""
+
+    def __init__(self, tape: Cassette, transport: Transport, secrets: Secrets) -> None:
+        self._tape = tape
+        self._transport = transport
+        self._secrets = secrets
+
+    def send(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        own: Mapping[str, str],
+        body: bytes | None,
+        *,
+        connect: float | None,
+        fresh: bool = False,
+    ) -> Coroutine[Any, Any, RawReply]:
+        """Send a request, or play its recorded response."""
+        live = self._transport.send(method, url, headers, own, body, connect=connect, fresh=fresh)
+        return self._tape.send(method, url, (headers, own), body, self._secrets, live)
+
+    async def close(self) -> None:
+        """Close the transport."""
+        await self._transport.close()
 
 
 def _lines(request: Request) -> list[str]:

@@ -20,7 +20,18 @@ if TYPE_CHECKING:
     from aimlasync.transport.aiohttp_session import AiohttpTransport
     from aimlasync.transport.connection_pool import LeanTransport
 
-__all__ = ["AiohttpTransport", "LeanTransport", "RawReply", "StaleConnectionError", "Transport"]
+__all__ = ["AiohttpTransport", "LeanTransport", "RawReply", "StaleConnectionError", "Transport", "usual_transport"]
+
+
+def usual_transport(proxy: str | None) -> Transport:
+    """Return the transport of a client that was given none; proxies are aiohttp's business."""
+    if proxy is None:
+        from aimlasync.transport.connection_pool import LeanTransport
+
+        return LeanTransport()
+    from aimlasync.transport.aiohttp_session import AiohttpTransport
+
+    return AiohttpTransport(proxy=proxy)
 
 
 def __getattr__(name: str) -> Any:

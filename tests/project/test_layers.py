@@ -40,7 +40,7 @@ ONLY_IN = {
     "pyarrow": {"bulk", "ray"},
     "httpx": {"httpx"},
     "httpx2": {"agents", "httpx"},
-    "fsspec": {"store"},
+    "fsspec": {"bulk", "store"},
     "mcp": {"agents"},
     "openai": {"httpx", "openai"},
     "opentelemetry": {"opentelemetry"},
