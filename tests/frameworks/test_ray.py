@@ -19,7 +19,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from tests.support.commands import last_line, run, table
+from tests.support.commands import last_line, run, start, table
 from tests.support.servers import KEY
 
 ray = pytest.importorskip("ray", reason="pip install 'aimlasync[ray]' runs these tests")
@@ -264,6 +264,38 @@ def test_a_job_goes_on_when_a_node_dies_and_its_journal_is_whole(machines: Any, 
     assert {made[row] for row in victim.held} == {1}
     assert {row for row, times in made.items() if times > 1} <= victim.asked
     assert collect(str(out)).ok == ROWS
+
+
+def test_a_command_that_is_killed_loses_the_calls_in_flight_and_no_more(
+    machines: Any, sim: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("rows.jsonl").write_text("".join(map(line, range(40))))
+    stall = Fault("stall", match=lambda request: number_of(request.body) % 5 == 0)
+    sim.faults.append(stall)
+    # Of 64 calls at once each process has room for all that hang.
+    words = ["bulk", "rows.jsonl", "--prompt", "{text}", "--id", "id", "-o", "out.jsonl", "--concurrency", "64"]
+    words += ["--ray", machines.address]
+
+    def kept() -> Counter[str]:
+        # The last line may be on its way.
+        lines = Path("out.jsonl").read_bytes().split(b"\n")[:-1] if os.path.exists("out.jsonl") else []
+        return Counter(decode_record(text).custom_id for text in lines)
+
+    with settings(sim):
+        process = start(*words)
+        try:
+            # Eight calls hang, and the answers of all others are in the journal while they do.
+            while not (len(kept()) == 32 and stall.hits == 8):
+                assert process.poll() is None
+                time.sleep(0.05)
+        finally:
+            process.kill()
+            process.communicate()
+            sim.faults.remove(stall)
+        assert run(*words).exit_code == 0
+    assert kept() == Counter(f"r{n}" for n in range(40))
+    assert calls(sim) == Counter({f"r{n}": 1 if n % 5 else 2 for n in range(40)})
 
 
 async def becomes(what: Callable[[], bool]) -> None:
