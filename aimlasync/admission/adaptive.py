@@ -7,7 +7,7 @@ import `admission.bound` and `admission.refusals`.
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from aimlasync.admission.bound import CUT, MAX, MIN_RATE, Bound, bound_in_flight, bound_per_second
 from aimlasync.admission.refusals import Diagnosis
@@ -71,11 +71,21 @@ _RING = 16
 _MASK = _RING - 1
 
 
+class Learned(NamedTuple):
+    """What was learned of one server, in plain values; an earlier run's is a start for the next."""
+
+    in_flight: float
+    """Attempts in flight that the limit allows."""
+    rate: float | None = None
+    """Attempts per second, None while no limit of them is known."""
+
+
 class AdaptiveLimit:
     """What one endpoint can take: attempts in flight, and attempts per second.
 
     With `limit`, that many attempts may be in flight at all times, and nothing is learned. `is_rated` tells that the
-    user stated a rate limit, which the limiter enforces.
+    user stated a rate limit, which the limiter enforces. `start` is what an earlier run learned; it is taken for a
+    guess.
 
     Latency is no signal: a model's latency follows the length of its answer. A refusal of an attempt that was sent
     before the last cut tells nothing new, else a burst of N refusals would cut N times (one cut per congestion epoch).
@@ -110,12 +120,16 @@ class AdaptiveLimit:
         "refusals",
     )
 
-    def __init__(self, limit: float | None = None, *, is_rated: bool = False) -> None:
+    def __init__(self, limit: float | None = None, *, is_rated: bool = False, start: Learned | None = None) -> None:
         self.refusals = 0
         self.is_fixed = limit is not None
-        self._in_flight = bound_in_flight((_RATED_START if is_rated else _START) if limit is None else float(limit))
+        if limit is None:
+            limit = (_RATED_START if is_rated else _START) if start is None else min(MAX, max(1.0, start.in_flight))
+        self._in_flight = bound_in_flight(float(limit))
         # None until a refusal may speak of a rate.
         self._rate: Bound | None = None
+        if start is not None and start.rate is not None and not self.is_fixed:
+            self._rate = bound_per_second(min(MAX, max(MIN_RATE, start.rate)))
         self._diagnosis = Diagnosis()
         # When the next attempt may be sent, and until when the rate last held one back.
         self._next_at = self._held_until = -math.inf
@@ -146,6 +160,11 @@ class AdaptiveLimit:
     def rate(self) -> float | None:
         """Attempts per second, None while no limit of them is known."""
         return None if self._rate is None else self._rate.value
+
+    @property
+    def learned(self) -> Learned:
+        """What is known at this moment."""
+        return Learned(self.limit, self.rate)
 
     def delay(self, now: float) -> float:
         """Return the seconds until the next attempt may be sent, 0.0 if it may be sent now."""

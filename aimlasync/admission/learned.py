@@ -22,7 +22,7 @@ _SAME_RATE = 0.05
 _ROUND = 0.03
 
 
-class Learned(msgspec.Struct, frozen=True):
+class Finding(msgspec.Struct, frozen=True):
     """Limits of a server that nobody stated and that have held."""
 
     requests_per_minute: float | None = None
@@ -91,18 +91,18 @@ class Watch:
     __slots__ = ("_height", "_rate", "_rate_refused_at", "learned")
 
     def __init__(self) -> None:
-        self.learned: Learned | None = None
+        self.learned: Finding | None = None
         self._height = _Height()
         self._rate = _PerMinute()
         self._rate_refused_at = float("-inf")
 
-    def refused(self, now: float, answers: int) -> Learned | None:
+    def refused(self, now: float, answers: int) -> Finding | None:
         """Take in a refusal that speaks of a rate, after so many answers; return what is new of what has held."""
         self._rate_refused_at = now
         rate = self._rate.see(answers, now)
-        return None if rate is None else self._told(Learned(requests_per_minute=rate))
+        return None if rate is None else self._told(Finding(requests_per_minute=rate))
 
-    def see(self, now: float, limit: int, *, refusals: int, is_full: bool) -> Learned | None:
+    def see(self, now: float, limit: int, *, refusals: int, is_full: bool) -> Finding | None:
         """Take in the limit in force from now on; return what is new of what has held, None for nothing.
 
         `is_full` says that calls use all of it, or want to.
@@ -111,9 +111,9 @@ class Watch:
         if height is None or not is_full or limit >= UNLIMITED or now - self._rate_refused_at < _PERIOD:
             # Where a rate is refused, the attempts at once follow from it.
             return None
-        return self._told(Learned(concurrency=round(height), was_refused=refusals > 0))
+        return self._told(Finding(concurrency=round(height), was_refused=refusals > 0))
 
-    def _told(self, found: Learned) -> Learned | None:
+    def _told(self, found: Finding) -> Finding | None:
         before = self.learned
         if before is not None and (before.concurrency is None) == (found.concurrency is None):
             old, new = (each.requests_per_minute or each.concurrency or 1 for each in (before, found))

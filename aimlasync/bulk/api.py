@@ -269,6 +269,8 @@ async def run(
             added=frozenset(add or ()),
         )
         job = Job(rows, options, LocalRunner(client, answerer=answerer) if workers is None else workers)
+        learned = f"{rows.path}.limits"
+        client.load_learned(learned)
         try:
             if begin is not None:
                 begin(job)
@@ -276,6 +278,7 @@ async def run(
                 await job.run(seen)
             written = rows.finish()
         finally:
+            client.save_learned(learned)
             rows.close()
         whole = not job.pending and job.ending.stopped_by is None
         # A job that was stopped before its first good answer makes no table.

@@ -55,15 +55,15 @@ class _Growing:
         # Undeclared fields: those of the deltas, and those of the choice.
         self.more: tuple[dict[str, Any], dict[str, Any]] | None = None
 
-    def add(self, choice: ChunkChoice, *, open: bool) -> None:
-        """Take in a choice; `open` tells that it may have undeclared fields."""
-        delta = choice.delta
-        if delta.content is not None:
+    def add(self, choice: ChunkChoice, open: bool) -> bool:
+        """Take in a choice, which may have undeclared fields if it is `open`; return whether it ended in an error."""
+        delta, reason = choice.delta, choice.finish_reason
+        if (content := delta.content) is not None:
             if self.content is None:
                 self.content = []
-            self.content.append(delta.content)
-        if choice.finish_reason is not None:
-            self.finish_reason = choice.finish_reason
+            self.content.append(content)
+        if reason is not None:
+            self.finish_reason = reason
         if delta.role is not None:
             self.role = delta.role
         if delta.tool_calls is not None:
@@ -89,6 +89,7 @@ class _Growing:
             self.more = self.more or ({}, {})
             merge(self.more[0], vars(delta))
             update(self.more[1], vars(choice))
+        return reason == "error"
 
     def _add_logprobs(self, more: Logprobs) -> None:
         if self.logprobs is None:
@@ -149,18 +150,19 @@ class Assembler:
         # Whether the last chunk held usage or cost and no choices, which ends a stream as a finish_reason does.
         self._tail = False
 
-    def add(self, chunk: ChatCompletionChunk) -> None:
-        """Take in one chunk."""
-        if self._head is None or (not self._head.id and chunk.id):
+    def add(self, chunk: ChatCompletionChunk) -> bool:
+        """Take in one chunk; return whether a choice of it says that it ended in an error."""
+        if (head := self._head) is None or (not head.id and chunk.id):
             self._head = chunk
-        if chunk.usage is not None:
+        choices, usage, meta = chunk.choices, chunk.usage, chunk.meta
+        if usage is not None:
             # Usage on several chunks is cumulative: the last one counts, and they are not summed.
-            self._usage = chunk.usage
+            self._usage = usage
         elif chunk.x_groq is not None:
             self._usage = chunk.x_groq.usage or self._usage
-        if chunk.meta is not None:
-            self._meta = chunk.meta
-        self._tail = not chunk.choices and (chunk.usage is not None or chunk.meta is not None)
+        if meta is not None:
+            self._meta = meta
+        self._tail = not choices and (usage is not None or meta is not None)
         try:
             # Bytes alone mean that it has no undeclared field, at any depth.
             open = type(chunk.json_place) is not bytes
@@ -168,13 +170,17 @@ class Assembler:
             open = True
         if open:
             update(self._more, vars(chunk))
-        for choice in chunk.choices:
-            growing = self._choices.get(choice.index)
+        has_failed = False
+        for choice in choices:
+            index = choice.index
+            growing = self._choices.get(index)
             if growing is None:
-                growing = self._choices[choice.index] = _Growing()
-            growing.add(choice, open=open)
+                growing = self._choices[index] = _Growing()
+            if growing.add(choice, open):
+                has_failed = True
             if choice.usage is not None:
                 self._usage = choice.usage
+        return has_failed
 
     @property
     def usage(self) -> Usage | None:

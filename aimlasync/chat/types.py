@@ -362,7 +362,7 @@ class ChatCompletion(Reply):
 
         Check it: vendors have been seen to apply a cap that the request does not set.
         """
-        return any(ending_of(choice.finish_reason) == "cap" for choice in self.choices)
+        return "cap" in [ending_of(choice.finish_reason) for choice in self.choices]
 
     @property
     def parsed(self) -> Any:

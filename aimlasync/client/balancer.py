@@ -61,6 +61,27 @@ class Balancer:
         for upstream in self.upstreams:
             await upstream.limiter.close()
 
+    def load_learned(self, path: str) -> None:
+        """Let models start with what a file says of them; see `endpoints.learned_file`."""
+        from aimlasync.endpoints.learned_file import address, read
+
+        for (endpoint, model), learned in read(path).items():
+            for upstream in self.upstreams:
+                if address(upstream.endpoint.base_url) == endpoint:
+                    upstream.starts.setdefault(model, learned)
+
+    def save_learned(self, path: str) -> None:
+        """Write what was learned to a file, if anything was."""
+        from aimlasync.endpoints.learned_file import address, write
+
+        learned = {
+            (address(upstream.endpoint.base_url), model): each
+            for upstream in self.upstreams
+            for model, each in upstream.learned().items()
+        }
+        if learned:
+            write(path, learned)
+
     def shortest_queues(self, now: float) -> int:
         """Return how many calls wait at the model in use that has fewest, at all endpoints together."""
         return sum(upstream.shortest_queue(now) for upstream in self.upstreams)

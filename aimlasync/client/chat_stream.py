@@ -30,9 +30,7 @@ class ChatStream(Stream[ChatCompletionChunk, ChatCompletion]):
     def __init__(self, attempt: Attempt, body: RawReply | None = None) -> None:
         super().__init__(attempt, body)
         self._assembler = Assembler()
-
-    def _decode(self, data: bytes) -> ChatCompletionChunk:
-        return chat_chunks.decode_chunk(data)
+        self._decode = chat_chunks.decode_chunk
 
     def _take_piece(self, piece: ChatCompletionChunk, event: sse.Event) -> None:
         # An error is looked for before the choices: it comes with or without them.
@@ -43,15 +41,13 @@ class ChatStream(Stream[ChatCompletionChunk, ChatCompletion]):
             return
         if not self._says_something and self._take_first(piece, event):
             return
-        self._assembler.add(piece)
+        has_failed = self._assembler.add(piece)
         if piece.meta is not None:
             self._attempt.charge(piece.meta)
         self._ready.append(piece)
-        for choice in piece.choices:
-            if choice.finish_reason == "error":
-                body = piece.to_dict()
-                self._error(_error_of(body) or body, event.data)
-                return
+        if has_failed:
+            body = piece.to_dict()
+            self._error(_error_of(body) or body, event.data)
 
     def _take_first(self, piece: ChatCompletionChunk, event: sse.Event) -> bool:
         """Look into a piece before which nothing was said; return whether it was a whole answer, and is taken."""

@@ -45,9 +45,10 @@ class AsyncClient(OpenAINames):
     `max_queue` calls may wait for an endpoint at most (an interactive call counts those of its kind alone),
     `max_queue_per_tenant` of them for one `tenant=`, and each for `max_wait` seconds; beyond that OverloadedError comes
     at once. Values of headers that look like a key (Authorization, Cookie, X-Api-Key, ...-Token) are cut out of errors;
-    `secret_headers` names others. `cache` is a `Cache`, or the path or URL of a store of answers: equal requests are
-    answered from it (see `answer_cache`). Close it with `async with` or `await close()`. Raises AimlasyncError when no
-    key is found, ValueError for a base URL, key or header that cannot be sent safely.
+    `secret_headers` names others. `learned` is a small file of what was learned of limits: read now, written when the
+    client is closed. `cache` is a `Cache`, or the path or URL of a store of answers: equal requests are answered from
+    it (see `answer_cache`). Close it with `async with` or `await close()`. Raises AimlasyncError when no key is found,
+    ValueError for a base URL, key or header that cannot be sent safely.
     """
 
     @keyless
@@ -73,6 +74,7 @@ class AsyncClient(OpenAINames):
         max_wait: float | None = None,
         budget: Budget | None = None,
         hedge: Hedge | None = None,
+        learned: str | os.PathLike[str] | None = None,
         cache: Cache | Store | str | os.PathLike[str] | None = None,
         organization: str | None = None,
         project: str | None = None,
@@ -96,6 +98,9 @@ class AsyncClient(OpenAINames):
             secrets=secrets,
         )
         self._secrets = secrets
+        self._learned = None if learned is None else os.fspath(learned)
+        if self._learned is not None:
+            balancer.load_learned(self._learned)
         hedging = None if hedge is None else Hedging(hedge)
         answers = None
         if cache is not None:
@@ -215,6 +220,8 @@ class AsyncClient(OpenAINames):
 
     async def close(self) -> None:
         """Close all connections; streams still open fail. Harmless more than once."""
+        if self._learned is not None and not self._pipeline.is_closed:
+            self.save_learned(self._learned)
         await self._pipeline.close()
 
     @property
@@ -267,6 +274,14 @@ class AsyncClient(OpenAINames):
         for upstream in self._pipeline.balancer.upstreams:
             waiting += upstream.limiter.waiting
         return waiting
+
+    def load_learned(self, path: str | os.PathLike[str]) -> None:
+        """Let models that were not asked yet start with the limits that `save_learned` wrote; no file is no start."""
+        self._pipeline.balancer.load_learned(os.fspath(path))
+
+    def save_learned(self, path: str | os.PathLike[str]) -> None:
+        """Write the limits that were learned and have held, by endpoint and model; nothing where there are none."""
+        self._pipeline.balancer.save_learned(os.fspath(path))
 
     def takes_more(self, waiting: int) -> bool:
         """Whether fewer than `waiting` calls wait at some model in use, so that more calls may keep it busier."""

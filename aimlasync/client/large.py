@@ -47,6 +47,8 @@ _objects = msgspec.json.Decoder(list[_Object]).decode
 async def decode_large(body: bytes) -> ChatCompletion:
     """Return a whole reply, like `decode_completion`; the event loop gets a turn between any two parts of it."""
     if await count_objects(body) <= _FEW:
+        # All of it may be one text, which is decoded at once.
+        await asyncio.sleep(0)
         return decode_completion(body)
     try:
         fields = _fields(body)

@@ -17,7 +17,7 @@ from aimlasync.client.stream import Stream
 from aimlasync.errors import AimlasyncError, TruncatedStreamError
 from aimlasync.responses import events as response_events
 from aimlasync.responses.assembler import Assembler
-from aimlasync.responses.events import ResponseStreamEvent
+from aimlasync.responses.events import ResponseStreamEvent, TerminalEvent
 from aimlasync.responses.items import OutputMessage
 from aimlasync.responses.types import RUNNING, Response, decode_response
 from aimlasync.transport.base import RawReply
@@ -31,6 +31,7 @@ class ResponseStream(Stream[ResponseStreamEvent, Response]):
     def __init__(self, attempt: Attempt, body: RawReply | None = None) -> None:
         super().__init__(attempt, body)
         self._assembler = Assembler()
+        self._decode = response_events.decode_event
         # It goes on at the server whether or not somebody reads this: that it began is an answer.
         self._is_background = attempt.call.body is None or bool(attempt.call.body.get("background"))
         self.sequence_number: int | None = None
@@ -43,14 +44,13 @@ class ResponseStream(Stream[ResponseStreamEvent, Response]):
         if self.sequence_number is None:
             self.sequence_number = after
 
-    def _decode(self, data: bytes) -> ResponseStreamEvent:
-        return response_events.decode_event(data)
-
     def _take_piece(self, piece: ResponseStreamEvent, event: sse.Event) -> None:
         number = getattr(piece, "sequence_number", None)
         if number is not None:
             self.sequence_number = number
-        if isinstance(piece, response_events.ResponseErrorEvent):
+        # By its class, since isinstance takes longer for a struct than for anything else; no event has a subclass.
+        kind = type(piece)
+        if kind is response_events.ResponseErrorEvent:
             self._error(piece.to_dict(), event.data)
             return
         if isinstance(piece, Unknown):
@@ -61,13 +61,17 @@ class ResponseStream(Stream[ResponseStreamEvent, Response]):
         if not self._says_something:
             self._says_something = self._is_background or _says_something(piece)
             self._unsaid = event.data
-        if isinstance(piece, response_events.TERMINAL):
-            self._attempt.charge(piece.response.meta)
-            if isinstance(piece, response_events.ResponseFailedEvent):
-                error = piece.response.error
-                self._error(piece.response.to_dict() if error is None else {"error": error.to_dict()}, event.data)
-            else:
-                self._finish()
+        if kind in response_events.TERMINAL:
+            self._take_end(cast(TerminalEvent, piece), event)
+
+    def _take_end(self, piece: TerminalEvent, event: sse.Event) -> None:
+        response = piece.response
+        self._attempt.charge(response.meta)
+        if isinstance(piece, response_events.ResponseFailedEvent):
+            error = response.error
+            self._error(response.to_dict() if error is None else {"error": error.to_dict()}, event.data)
+        else:
+            self._finish()
 
     def _take_unknown(self, piece: Unknown, event: sse.Event) -> None:
         """An event of a new type, or an object without one: an error, a whole response, the bare cost at the end."""

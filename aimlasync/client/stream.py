@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 from codecs import BOM_UTF8
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
@@ -56,8 +56,9 @@ class Stream(Generic[P, W]):
     APITimeoutError, APIResponseValidationError, each with `.partial`.
     """
 
-    # Filled by the subclass: it knows what its events mean.
+    # Filled by the subclass: it knows what its events mean, and how the data of one is decoded.
     _assembler: Any
+    _decode: Callable[[bytes], P]
 
     def __init__(self, attempt: Attempt, body: RawReply | None = None) -> None:
         self.info = attempt.info
@@ -298,7 +299,7 @@ class Stream(Generic[P, W]):
     def _take(self, event: sse.Event) -> None:
         """Take in one event: the end, or a piece."""
         data = event.data
-        if data[:1] == b"[" and data.strip() == b"[DONE]":
+        if data.startswith(b"[") and data.strip() == b"[DONE]":
             self._done()
             return
         if len(data) > LARGE_BODY and has_too_many(data):
@@ -313,9 +314,6 @@ class Stream(Generic[P, W]):
                 self._undecodable(event)
             return
         self._take_piece(piece, event)
-
-    def _decode(self, data: bytes) -> P:
-        raise NotImplementedError
 
     def _take_piece(self, piece: P, event: sse.Event) -> None:
         raise NotImplementedError

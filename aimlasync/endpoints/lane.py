@@ -16,7 +16,7 @@ import msgspec
 
 from aimlasync.admission.adaptive import AdaptiveLimit
 from aimlasync.admission.endpoint_limiter import Admission, EndpointLimiter
-from aimlasync.admission.learned import Learned, Watch
+from aimlasync.admission.learned import Finding, Watch
 from aimlasync.admission.limiter import Limiter
 from aimlasync.admission.outcome import Outcome, Refused
 from aimlasync.config import Priority
@@ -177,7 +177,7 @@ class Lane:
                 self.look(now)
         self.limiter.leave(permit.admission, tokens)
 
-    def look(self, now: float, *, refused_beside: int | None = None) -> Learned | None:
+    def look(self, now: float, *, refused_beside: int | None = None) -> Finding | None:
         """Note the limit in force, tell once what has held, and return that.
 
         `refused_beside` is how many other attempts were in flight beside one that was refused just now.
@@ -195,7 +195,7 @@ class Lane:
             _log.info("%s", self.words(found))
         return self.watch.learned
 
-    def words(self, learned: Learned) -> str:
+    def words(self, learned: Finding) -> str:
         """Say what was learned; to state the limit of one of several models would limit all of them together."""
         upstream = self.upstream
         if self.counted is upstream.limiter:

@@ -16,7 +16,7 @@ from collections.abc import Awaitable
 
 from aimlasync._version import __version__
 from aimlasync.admission.account import AccountSigns
-from aimlasync.admission.adaptive import AdaptiveLimit
+from aimlasync.admission.adaptive import AdaptiveLimit, Learned
 from aimlasync.admission.endpoint_limiter import UNLIMITED, EndpointLimiter
 from aimlasync.admission.learned import Watch
 from aimlasync.admission.limiter import Limiter
@@ -48,6 +48,8 @@ _LONG_PAUSE = 5.0
 _MAX_LANES = 256
 _FEW_LANES = 16
 _IDLE_SECONDS = 600.0
+# What is remembered of so many models, at most, after their lanes.
+_MAX_STARTS = 1000
 # Seconds after its last attempt for which a model is in use.
 _IN_USE = 60.0
 # A longer name of a model is no name.
@@ -84,6 +86,7 @@ class Upstream:
         "retry_budget",
         "seconds_each",
         "secrets",
+        "starts",
         "urls",
     )
 
@@ -99,6 +102,8 @@ class Upstream:
         """What all models share: the stated limits, the pauses of the endpoint, the count in flight."""
         self.lanes: dict[str, Lane] = {}
         """Model -> its lane, for the models of late; `lane` makes one. Read it first: it is one look-up a call."""
+        self.starts: dict[str, Learned] = {}
+        """Model -> what was learned of it, by an earlier run or an earlier lane; its next lane starts with that."""
         # At how many lanes some are forgotten; until when nothing can be (loop time); what the forgotten ones counted.
         self._many = _FEW_LANES
         self._full_until = float("-inf")
@@ -191,7 +196,7 @@ class Upstream:
         if model and (len(model) > _MAX_NAME or (len(self.lanes) >= self._many and not self._forget_some())):
             return self.lane("")
         limits = self._limits
-        law = AdaptiveLimit(limit=limits.concurrency, is_rated=limits.is_rated)
+        law = AdaptiveLimit(limit=limits.concurrency, is_rated=limits.is_rated, start=self.starts.get(model))
         # A fixed limit learns nothing.
         limiter = Limiter(self.limiter, limit=int(law.limit), learned_rate=None if law.is_fixed else law)
         lane = self.lanes[model] = Lane(self, model, law, limiter)
@@ -211,12 +216,28 @@ class Upstream:
             idle = idle[: max(1, len(idle) // 2)]
         for lane in idle:
             self._forgotten.add(lane.counters)
+            self._keep(lane)
             del self.lanes[lane.model]
         self._many = min(_MAX_LANES, max(_FEW_LANES, 2 * len(self.lanes)))
         if len(self.lanes) < self._many:
             return True
         self._full_until = now + 1.0
         return False
+
+    def _keep(self, lane: Lane) -> None:
+        found, law = lane.watch.learned, lane.law.learned
+        if found is None or lane.counted is not lane.limiter:
+            # A guess, or the account's: not what this model alone may take.
+            return
+        rate = law.rate if found.requests_per_minute is None else found.requests_per_minute / 60
+        if len(self.starts) < _MAX_STARTS or lane.model in self.starts:
+            self.starts[lane.model] = Learned(in_flight=float(found.concurrency or law.in_flight), rate=rate)
+
+    def learned(self) -> dict[str, Learned]:
+        """Return what was learned of each model and has held, that of earlier runs included."""
+        for lane in self.lanes.values():
+            self._keep(lane)
+        return self.starts
 
     def refused(self, lane: Lane, sent_at: float, now: float, kind: Refused | None, *, names_account: bool) -> None:
         """Take in a refusal of one model: it may speak of a limit of the account."""

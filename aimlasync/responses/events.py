@@ -501,6 +501,7 @@ if TYPE_CHECKING:
 else:
     ResponseStreamEvent = _KnownEvent
 
+TerminalEvent = ResponseCompletedEvent | ResponseFailedEvent | ResponseIncompleteEvent
 TERMINAL = (ResponseCompletedEvent, ResponseFailedEvent, ResponseIncompleteEvent)
 """The events that end a run; `ResponseErrorEvent` ends it too."""
 
@@ -524,8 +525,10 @@ def decode_event(raw: bytes) -> ResponseStreamEvent:
             return event
     else:
         event.json_place = raw
-        if (place := _PLACE.get(type(event))) is not None:
-            place(event, raw)
+        if (place := _PLACE.get(type(event))) is None:
+            # Most events, which hold no struct.
+            return event
+        place(event, raw)
     if isinstance(event, _RunEvent):
         complete(event.response, finished=isinstance(event, TERMINAL))
     return event

@@ -9,6 +9,7 @@ of `errors`, raised outside of the `except` block, so that it chains to nothing.
 from __future__ import annotations
 
 from collections.abc import Coroutine, Mapping
+from io import BytesIO
 from typing import Any, Protocol
 
 from aimlasync.errors import AimlasyncError, APIConnectionError, APIResponseValidationError
@@ -90,15 +91,16 @@ class Transport(Protocol):
 
 async def gathered(reply: RawReply, max_bytes: int) -> bytes:
     """Return the rest of a body; beyond `max_bytes` the connection is dropped, and it is an error."""
-    pieces = []
+    # To join a list at the end would hold up the loop for as long as all of it takes.
+    body = BytesIO()
     size = 0
     while piece := await reply.read_some():
-        pieces.append(piece)
         size += len(piece)
         if size > max_bytes:
             reply.abort()
             raise too_large(max_bytes)
-    return b"".join(pieces)
+        body.write(piece)
+    return body.getvalue()
 
 
 async def beginning(reply: RawReply, max_bytes: int) -> bytes:

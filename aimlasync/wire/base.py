@@ -171,7 +171,8 @@ class Reply(Received):
     @property
     def info(self) -> Info:
         """Endpoint, attempts, status, ids, cost and timing of the call."""
-        return cast(Info, self.__dict__.get("info") or Info())
+        info: Info | None = self.__dict__.get("info")
+        return Info() if info is None else info
 
     @property
     def _request_id(self) -> str | None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from aimlasync.admission.learned import Learned, Watch, roundest
+from aimlasync.admission.learned import Finding, Watch, roundest
 from aimlasync.config import Limits
 from tests.admission.test_lanes import Judge, upstream
 from tests.support.virtual import run
@@ -63,17 +63,17 @@ def test_no_number_is_advised_where_it_would_limit_other_models_as_well() -> Non
 def test_a_limit_that_changes_is_told_again_after_it_has_held() -> None:
     watch = Watch()
 
-    def see(now: float, limit: int) -> Learned | None:
+    def see(now: float, limit: int) -> Finding | None:
         return watch.see(now, limit, refusals=0, is_full=True)
 
     assert [see(now, 8) for now in (0.0, 59.0)] == [None, None]
-    assert see(60.0, 9) == Learned(concurrency=8)
+    assert see(60.0, 9) == Finding(concurrency=8)
     assert see(61.0, 8) is None
     assert see(100.0, 30) is None
-    assert watch.learned == Learned(concurrency=8)
+    assert watch.learned == Finding(concurrency=8)
     assert see(159.0, 30) is None
-    assert see(160.0, 31) == Learned(concurrency=30)
-    assert "answers no faster above 30 at once" in Learned(concurrency=30).words("x", advise=False)
+    assert see(160.0, 31) == Finding(concurrency=30)
+    assert "answers no faster above 30 at once" in Finding(concurrency=30).words("x", advise=False)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""A bulk job in a process of its own: killed, interrupted, without room; every row is kept, and asked about once."""
+"""A bulk job that ends in the middle: killed, interrupted, without room; every row is kept, and asked about once."""
 
 from __future__ import annotations
 
@@ -16,43 +16,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+from aimlasync.cli import cli
 from aimlasync.simulator import Fault, Latency, Simulator, serve_in_thread
+from tests.support.forked import run_failing
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no kill -9 and no signals to a process there")
 
 ROOT = Path(__file__).parents[2]
 MODEL = "openai/gpt-5-nano-2025-08-07"
-
-# Runs the command line so that the system call of this number dies in the middle, or fails; of the journal's own calls
-# alone, since nothing else of Python goes through these two names.
-SHIM = """
-import errno, os, sys, tempfile
-# Looks for its directory by writing to it.
-tempfile.gettempdir()
-what, left = sys.argv.pop(1), int(sys.argv.pop(1))
-
-def at_the_call(call):
-    def made(fd, *data):
-        global left
-        if fd > 2:
-            left -= 1
-            if left < 0:
-                if what == "die":
-                    if data:
-                        call(fd, data[0][:len(data[0]) // 2])
-                    os.kill(os.getpid(), 9)
-                if what == "sync" and not data:
-                    raise OSError(errno.EIO, os.strerror(errno.EIO))
-        return call(fd, *data)
-    return made
-
-os.fdatasync = at_the_call(getattr(os, "fdatasync", os.fsync))
-os.write = at_the_call(os.write)
-
-from aimlasync.__main__ import main
-main()
-"""
 
 
 class Place:
@@ -76,9 +49,9 @@ class Place:
         command = ["bulk", str(self.input), "-o", str(self.output), "--base-url", self.sim.base_url, "--model", MODEL]
         return [*command, *more]
 
-    def start(self, *more: str, by: tuple[str, ...] = ("-m", "aimlasync"), **options: Any) -> subprocess.Popen[str]:
+    def start(self, *more: str, **options: Any) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [sys.executable, "-W", "error", *by, *self.command(*more)],
+            [sys.executable, "-W", "error", "-m", "aimlasync", *self.command(*more)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -87,8 +60,18 @@ class Place:
             **options,
         )
 
-    def run(self, *more: str, **options: Any) -> tuple[int, str]:
-        return finish(self.start(*more, **options))
+    def run(self, *more: str, failing: tuple[str, int] | None = None, **options: Any) -> tuple[int, str]:
+        """Run it to its end, in this process if it can be; `failing` are the first arguments of `run_failing`."""
+        if options:
+            return finish(self.start(*more, **options))
+        if failing is not None:
+            environment = {**os.environ, "AIML_API_KEY": "test"}
+            code, out, err = run_failing(*failing, self.command(*more), environment)
+            assert not out
+            return code, err
+        done = CliRunner(env={"AIML_API_KEY": "test"}).invoke(cli, self.command(*more), catch_exceptions=False)
+        assert not done.stdout
+        return done.exit_code, done.stderr
 
     def asked(self) -> Counter[str]:
         """How often each row was asked about, calls answered with an error left out."""
@@ -113,7 +96,7 @@ class Place:
 
 def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
     try:
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=120)
     finally:
         process.kill()
     assert not out
@@ -121,7 +104,7 @@ def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
 
 
 def until(what: Callable[[], object], process: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while not what():
         assert process.poll() is None, process.communicate()[1]
         assert time.monotonic() < deadline
@@ -158,7 +141,7 @@ def test_killed_before_its_journal_is_begun_it_begins_again(tmp_path: Path) -> N
         # A sync, another one, half a manifest, a third sync; then, with a manifest that is whole, half the answers.
         for call in (0, 1, 2, 3, 0):
             assert not len(job.sim.ledger)
-            code, err = job.run(by=("-c", SHIM, "die", str(call)))
+            code, err = job.run(failing=("die", call))
             assert (code, err) == (-9, "")
         # As many as were answered before the first lines went out.
         assert 0 < len(job.sim.ledger) <= 20
@@ -275,7 +258,7 @@ def test_killed_anywhere_on_its_way_to_a_table_of_today_it_loses_no_answer(tmp_p
             job.write(today)
             before = len(job.sim.ledger)
             for call in range(100):
-                code, err = job.run("--limit", "15", by=("-c", SHIM, "die", str(call)))
+                code, err = job.run("--limit", "15", failing=("die", call))
                 if code == 0:
                     break
                 assert (code, err) == (-9, "")
@@ -379,7 +362,7 @@ def test_a_full_disk_stops_the_job_and_keeps_whole_lines(tmp_path: Path) -> None
 def test_a_disk_that_cannot_sync_stops_the_job_and_what_was_written_stays(tmp_path: Path) -> None:
     with serving(tmp_path, 3000) as job:
         # The first three are of the manifest; the answers are synced every 1000 rows.
-        code, err = job.run("--durability", "power", "--concurrency", "16", by=("-c", SHIM, "sync", "6"))
+        code, err = job.run("--durability", "power", "--concurrency", "16", failing=("sync", 6))
         assert (code, err) == (1, f"aimlasync: {job.output}: Input/output error\n")
         first = len(job.kept())
         assert 0 < first < 3000

@@ -23,7 +23,7 @@ from aimlasync.bulk.progress.totals import Day
 from aimlasync.cli.run_job import come_back
 from aimlasync.errors import AimlasyncError, InternalServerError, OverloadedError, RateLimitError
 from aimlasync.simulator import Fault, SimRequest, Simulator
-from tests.support.commands import finish, lines, start, until, write
+from tests.support.commands import ended, finish, lines, start, until, write
 from tests.support.commands import run as command
 
 Vendor = Callable[..., Simulator]
@@ -170,7 +170,7 @@ def test_a_limit_of_the_server_by_the_day_stops_at_once_and_says_when_to_come_ba
 ) -> None:
     sim = vendor(faults=[Fault("status", status=429, headers={"Retry-After": "28800"}, after=30)])
     cities(100)
-    code, _, err = finish(start("bulk", "in.csv", *ASK, "-o", "out.jsonl", *workers))
+    code, _, err = ended("bulk", "in.csv", *ASK, "-o", "out.jsonl", *workers)
     assert code == 75, err
     last = err.splitlines()[-1]
     assert re.search(r"30 rows done; come back .*at \d\d:\d\d \(in (8:00|7:59):\d\d\), run the same command", last)
@@ -188,14 +188,15 @@ def test_a_limit_by_the_day_of_ones_own_holds_over_runs(
     sim = vendor(answer=lambda _: "word " * 40)
     cities(100)
     words = ["bulk", "in.csv", *ASK, "-o", "out.jsonl", *option, *workers]
-    code, _, err = finish(start(*words))
+    code, _, err = ended(*words)
     assert code == 75, err
     assert f"stopped: {option[0]} is used up; " in err
     assert re.search(r"come back .*at \d\d:\d\d \(in (24:00:00|23:59:\d\d)\)", err)
     asked = len(sim.ledger)
     assert 0.7 * rows <= asked <= 1.3 * rows
-    code, _, err = finish(start(*words))
-    assert (code, len(sim.ledger) - asked <= 1) == (75, True), err
+    code, _, err = ended(*words)
+    # A process that has had no answer yet begins with one row, to learn what a row takes.
+    assert (code, len(sim.ledger) - asked <= (2 if workers else 1)) == (75, True), err
     # A day later.
     earlier = [decode_record(line) for line in Path("out.jsonl").read_bytes().splitlines()]
     for record in earlier:
@@ -203,7 +204,7 @@ def test_a_limit_by_the_day_of_ones_own_holds_over_runs(
         assert record.info.at is not None
         record.info.at -= 86_500
     Path("out.jsonl").write_bytes(b"".join(encode_record(record) + b"\n" for record in earlier))
-    code, _, err = finish(start(*words))
+    code, _, err = ended(*words)
     assert code == 75
     assert len(lines("out.jsonl")) >= 1.7 * asked
 
@@ -256,7 +257,10 @@ def test_a_deadline_waits_for_a_call_that_hangs_no_longer_than_its_own_time_allo
     # It would have to wait for longer than `finish` does.
     code, _, err = finish(start("bulk", "in.csv", *ASK, "-o", "out.jsonl", "--deadline", "1s"))
     assert code == 1, err
-    assert "19 rows done, 1 left" in err
+    # All others are done within a second, unless the machine is very busy.
+    done = kept()
+    assert f"{len(done)} rows done, {20 - len(done)} left" in err
+    assert "row-3" not in done
 
 
 # Ctrl-C while everything waits
@@ -286,8 +290,8 @@ def test_ctrl_c_waits_for_nothing_that_is_not_sent(words: list[str], faults: lis
     if faults:
         until(lambda: faults[0].hits > 0)
     process.send_signal(signal.SIGINT)
-    # It would have to wait for longer than `finish` does.
-    code, _, err = finish(process)
+    # It would have to wait for longer.
+    code, _, err = finish(process, timeout=45)
     assert code == 130, err
     answered = [attempt for attempt in sim.ledger if attempt.status == 200]
     assert len(kept()) == len(answered)

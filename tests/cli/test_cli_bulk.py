@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from aimlasync.simulator import Answer, Fault, Latency, SimRequest, Simulator
-from tests.support.commands import finish, last_line, lines, run, start, table, until, write
+from tests.support.commands import ended, finish, last_line, lines, run, start, table, until, write
 from tests.support.servers import KEY
 
 NANO = "openai/gpt-5-nano-2025-08-07"
@@ -157,7 +157,7 @@ def test_ctrl_c_in_bulk_loses_nothing_and_asks_nothing_twice(vendor: Vendor) -> 
     first = [line["custom_id"] for line in lines("out.jsonl")]
     assert f"aimlasync: interrupted, {len(first)} rows done; run the same command to go on" in err
     assert len(first) == len(sim.ledger) < 400
-    code, _, err = finish(start("bulk", "in.csv", *ASK, "-o", "out.jsonl"))
+    code, _, err = ended("bulk", "in.csv", *ASK, "-o", "out.jsonl")
     assert code == 0, err
     assert Counter(line["custom_id"] for line in lines("out.jsonl")) == {f"row-{n}": 1 for n in range(1, 401)}
     assert len(sim.ledger) == 400
@@ -835,11 +835,11 @@ def test_a_table_that_has_changed_is_gone_on_with_and_it_is_said_first(
     sim = vendor(keep_bodies=True)
     words = [command[0], "in.csv", *command[1:], *known, *workers, "-o", "out.csv"]
     write("in.csv", CITIES)
-    code, _, err = finish(start(*words))
+    code, _, err = ended(*words)
     assert (code, "has changed" in err) == (0, False), err
     # One more, in front; one edited; one gone.
     write("in.csv", "id,city\nw,Bern\ny,Roma\nx,Paris\n")
-    code, _, err = finish(start(*words))
+    code, _, err = ended(*words)
     assert code == 0, err
     # Without an id nothing tells the edited row from a new one, but for its place.
     said = "in.csv has changed: 1 kept, 1 new, 1 changed, 1 gone"
@@ -866,16 +866,16 @@ def test_the_summary_says_what_of_the_cost_is_this_runs(workers: list[str], vend
     vendor(vendor="openai")
     words = ["bulk", "in.csv", *ASK, "--model", "my-own", "--price", "20,20", "-o", "out.jsonl", *workers]
     cities(3)
-    first = finish(start(*words))[2]
+    first = ended(*words)[2]
     assert "by this run" not in first
     known = {line["custom_id"] for line in lines("out.jsonl")}
     cities(5)
-    second = finish(start(*words))[2]
+    second = ended(*words)[2]
     costs = {line["custom_id"]: line["info"]["cost_usd"] for line in lines("out.jsonl")}
     mine = sum(cost for name, cost in costs.items() if name not in known)
     assert f"${sum(costs.values()):.4f} at the price given or listed, ${mine:.4f} of it by this run" in second
     # Where nothing was asked, nothing is said of this run.
-    assert "by this run" not in finish(start(*words))[2]
+    assert "by this run" not in ended(*words)[2]
 
 
 def test_the_advice_to_ask_again_about_bad_answers_works(vendor: Vendor) -> None:
@@ -976,7 +976,7 @@ def test_a_price_that_is_given_is_in_the_summary_the_column_and_the_report(vendo
     run("report", "out.jsonl", "-o", "report.html")
     assert f"${total:.4f}" in Path("report.html").read_text() or f"{total:.6f}" in Path("report.html").read_text()
     # Workers too.
-    code, _, err = finish(start("bulk", "in.csv", *ASK, *words, "--workers", "2", "-o", "two.jsonl"))
+    code, _, err = ended("bulk", "in.csv", *ASK, *words, "--workers", "2", "-o", "two.jsonl")
     assert code == 0, err
     assert all(line["info"]["at_price"] for line in lines("two.jsonl"))
 

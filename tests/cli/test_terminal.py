@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from aimlasync.cli.terminal import Screen, printable
 from aimlasync.simulator import Fault, Latency, Simulator
 from tests.support.commands import finish, lines, run, start, until, write
+from tests.support.forked import on_terminal
 
 Vendor = Callable[..., Simulator]
 
@@ -43,23 +44,6 @@ def record(name: str, answer: str) -> str:
         {"id": "x", "custom_id": name, "response": {"status_code": 200, "body": body}, "error": None},
         ensure_ascii=False,
     )
-
-
-def on_terminal(*args: str) -> tuple[int, bytes]:
-    """Run a command on a terminal of 80 columns; return its exit code and all that the terminal was sent."""
-    pid, fd = pty.fork()
-    if pid == 0:
-        os.environ.update(TERM="xterm-256color", COLUMNS="80", LINES="24")
-        os.execv(sys.executable, [sys.executable, "-W", "error", "-m", "aimlasync", *args])
-    sent = b""
-    try:
-        while block := os.read(fd, 65536):
-            sent += block
-    except OSError:
-        # Linux says so of a terminal that nobody has open.
-        pass
-    os.close(fd)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), sent
 
 
 def test_what_is_printable_has_nothing_that_drives_a_terminal() -> None:

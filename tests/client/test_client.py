@@ -52,6 +52,10 @@ def connect(server: RawServer, **options: Any) -> AsyncClient:
     return AsyncClient(api_key="k", base_url=server.base_url, **options)
 
 
+# Where a rate is known none is learned: after a 429, that would begin with one call in a second.
+RATED = Limits(requests_per_minute=600_000, concurrency=100)
+
+
 # What is sent
 
 
@@ -226,7 +230,7 @@ async def test_a_success_that_is_no_answer_is_an_error_with_its_bytes(body: byte
 
 async def test_an_error_object_under_a_200_has_the_class_of_its_code() -> None:
     script = refusal(200, {"error": {"message": "upstream is slow", "code": 429}})
-    async with raw_server(script) as server, connect(server) as client:
+    async with raw_server(script) as server, connect(server, limits=RATED) as client:
         with pytest.raises(RateLimitError, match="upstream is slow"):
             await client.chat.completions.create(model="m", messages=HELLO)
         with pytest.raises(RateLimitError, match="upstream is slow"):
@@ -274,7 +278,8 @@ async def test_a_bad_key_is_not_retried() -> None:
 @pytest.mark.parametrize("status", [408, 409, 429, 500, 502, 503, 504])
 async def test_a_transient_status_is_tried_again_with_the_same_body_and_id(status: int) -> None:
     scripts = refusal(status, {"message": "later"}), answer()
-    async with raw_server(*scripts) as server, connect(server, retry=Retry(base=0.001, throttle_base=0.001)) as client:
+    retry = Retry(base=0.001, throttle_base=0.001)
+    async with raw_server(*scripts) as server, connect(server, retry=retry, limits=RATED) as client:
         reply = await client.chat.completions.create(model="m", messages=HELLO)
         assert server.bodies[0] == server.bodies[1]
         assert server.requests[0] == server.requests[1]
@@ -293,7 +298,7 @@ async def test_a_permanent_status_is_not(status: int) -> None:
 
 async def test_a_wait_that_the_server_asks_for_is_kept_or_refused() -> None:
     short = refusal(429, {"message": "slow down"}, headers=[("retry-after-ms", "20")])
-    async with raw_server(short, answer()) as server, connect(server, retry=Retry()) as client:
+    async with raw_server(short, answer()) as server, connect(server, retry=Retry(), limits=RATED) as client:
         assert (await client.chat.completions.create(model="m", messages=HELLO)).info.attempts == 2
     long = refusal(429, {"message": "slow down"}, headers=[("Retry-After", "3600")])
     async with raw_server(long) as server, connect(server, retry=Retry()) as client:

@@ -82,7 +82,8 @@ def connect(base_url: str) -> AsyncClient:
         "more-in-logprobs", "more", "no-list-of-logprobs", "no-object", "nan", "no-list", "an-array", "text",
     ],
 )  # fmt: skip
-async def test_a_large_reply_is_what_it_would_be_decoded_at_once(body: bytes, turns: int) -> None:
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_large_reply_is_what_it_would_be_decoded_at_once(body: bytes, turns: int, anyio_backend: str) -> None:
     assert len(body) > LARGE_BODY
     try:
         whole = decode_completion(body)

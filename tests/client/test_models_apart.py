@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from aimlasync import AsyncClient, Endpoint, Limits, RateLimitError, Retry
-from aimlasync.admission.learned import Learned
+from aimlasync.admission.learned import Finding
 from aimlasync.bulk import map as bulk_map
 from aimlasync.bulk import run as bulk_run
 from aimlasync.client.balancer import Balancer
@@ -203,7 +203,7 @@ async def test_what_fails_while_the_circuit_is_open_teaches_no_limit() -> None:
 async def test_the_summary_of_a_job_says_what_was_learned(tmp_path: Path) -> None:
     async with Simulator() as sim, AsyncClient(api_key="k", base_url=sim.base_url) as client:
         (upstream,) = upstreams(client)
-        upstream.lane(ONE).watch.learned = Learned(concurrency=4, was_refused=True)
+        upstream.lane(ONE).watch.learned = Finding(concurrency=4, was_refused=True)
         summary = await bulk_run(client, [{"body": {"model": ONE, "messages": HELLO}}], tmp_path / "out.jsonl")
         assert [words.partition(" takes ")[2] for words in summary.learned] == [
             "no more than 4 at once: give --concurrency 4 (Limits(concurrency=4))"

@@ -27,7 +27,7 @@ from aimlasync import (
 )
 from aimlasync.client.passthrough import Forwarded
 from aimlasync.simulator import Fault, Simulator
-from tests.support.servers import Script, raw_server, until
+from tests.support.servers import STEPS, Script, raw_server, turns, until
 
 NANO = "openai/gpt-5-nano-2025-08-07"
 KEY = "sk-sentinel-5f1c2e77aa"
@@ -263,13 +263,15 @@ async def test_forwarding_may_be_cancelled_at_any_step(script: Script) -> None:
                 async for _ in answer:
                     pass
 
-            for step in range(40):
+            for step in range(60 if script.end == "stall" else STEPS):
                 task = asyncio.ensure_future(call())
-                for _ in range(step):
-                    await asyncio.sleep(0 if step < 25 else 0.001)
+                await turns(step)
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)
                 assert (gate(client).in_flight, gate(client).waiting) == (0, 0)
+                if not task.cancelled():
+                    break
+            assert task.cancelled() == (script.end == "stall")
         await until(lambda: server.open_connections == 0)
     await until(lambda: asyncio.all_tasks() == tasks_before)
 

@@ -14,6 +14,7 @@ import pytest
 from aimlasync import APIConnectionError, AsyncClient, Endpoint, Hedge, Limits, Retry, bulk
 from aimlasync.cost.budget import Budget
 from aimlasync.cost.prices import Price
+from aimlasync.transport import aiohttp_session, connection
 from tests.support.servers import reset, until
 
 HELLO: Any = [{"role": "user", "content": "Hello"}]
@@ -27,8 +28,9 @@ How = Literal["fin", "reset", "late", "mid-head", "mid-body", "interim", "one by
 class Server:
     """Answers until it turns: from then on it reads a request, and ends the connection."""
 
-    def __init__(self, how: How) -> None:
+    def __init__(self, how: How, late: float) -> None:
         self.how = how
+        self.late = late
         self.port = 0
         self.endings = 0.0
         """Of how many connections more."""
@@ -61,7 +63,7 @@ class Server:
             reset(writer)
         elif self.how == "late":
             # Longer than a connection may take to die that the server had closed before.
-            await asyncio.sleep(0.25)
+            await asyncio.sleep(self.late)
         elif self.how == "mid-head":
             writer.write(REPLY[:30])
         elif self.how == "mid-body":
@@ -76,19 +78,25 @@ class Server:
 
 
 @asynccontextmanager
-async def turned(how: How, idle: int, **options: Any) -> AsyncIterator[tuple[Server, AsyncClient]]:
+async def turned(
+    how: How, idle: int, *, late: float = 0.04, **options: Any
+) -> AsyncIterator[tuple[Server, AsyncClient]]:
     """A server that answered `idle` calls at once, and from now on answers none."""
-    server = Server(how)
+    server = Server(how, late)
     listening = await asyncio.start_server(server.serve, "127.0.0.1", 0, backlog=1000)
     server.port = listening.sockets[0].getsockname()[1]
     endpoint = Endpoint(base_url=f"http://127.0.0.1:{server.port}/v1", limits=Limits(concurrency=max(1, idle)))
-    async with AsyncClient(endpoints=[endpoint], timeout=20, **options) as client:
-        warm = [asyncio.create_task(ask(client)) for _ in range(idle)]
-        await until(lambda: server.waiting == idle)
-        server.hold.set()
-        await asyncio.gather(*warm)
-        server.endings = math.inf
-        yield server, client
+    with pytest.MonkeyPatch.context() as patch:
+        if how == "late":
+            patch.setattr(aiohttp_session, "AT_ONCE", late / 2)
+            patch.setattr(connection, "AT_ONCE", late / 2)
+        async with AsyncClient(endpoints=[endpoint], timeout=60, **options) as client:
+            warm = [asyncio.create_task(ask(client)) for _ in range(idle)]
+            await until(lambda: server.waiting == idle)
+            server.hold.set()
+            await asyncio.gather(*warm)
+            server.endings = math.inf
+            yield server, client
     listening.close()
 
 
@@ -140,7 +148,9 @@ async def test_five_hundred_idle_connections_make_no_difference() -> None:
 
 @pytest.mark.parametrize("how", ["fin", "late"])
 async def test_a_hedged_call_counts_both_and_a_replacement(how: How) -> None:
-    async with turned(how, 20, retry=retries(1), hedge=Hedge(after=0.05, max_extra=1.0)) as (server, client):
+    # The second call is begun long before the first one ends, or never.
+    hedge = Hedge(after=0.01 if how == "late" else 60.0, max_extra=1.0)
+    async with turned(how, 20, late=0.4, retry=retries(1), hedge=hedge) as (server, client):
         with pytest.raises(APIConnectionError) as caught:
             await ask(client)
         assert caught.value.info is not None

@@ -15,7 +15,7 @@ import pytest
 import aimlasync.httpx
 from aimlasync import AsyncClient, Budget, ClientClosedError, Endpoint, Limits, Price, Retry, Timeout
 from aimlasync.simulator import Fault, Simulator
-from tests.support.servers import Script, raw_server, until
+from tests.support.servers import STEPS, Script, raw_server, turns, until
 
 openai: Any = pytest.importorskip("openai", minversion="2.40", reason="pip install 'aimlasync[test]' runs these tests")
 FLAVOURS = [name for name in ("httpx2", "httpx") if importlib.util.find_spec(name) is not None]
@@ -390,13 +390,15 @@ async def test_a_call_of_the_sdk_may_be_cancelled_at_any_step(stream: bool) -> N
                 async for _ in answer:
                     pass
 
-        for step in range(40):
+        for step in range(STEPS):
             task = asyncio.ensure_future(call())
-            for _ in range(step):
-                await asyncio.sleep(0 if step < 25 else 0.001)
+            await turns(step)
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
             assert in_flight(client) == 0
+            if not task.cancelled():
+                break
+        assert task.exception() is None
         await call()
 
 

@@ -33,7 +33,7 @@ from aimlasync import (
 )
 from aimlasync.relay import Relay, Relayed, failure, message
 from aimlasync.sse import Parser
-from tests.support.servers import Script, raw_server, until
+from tests.support.servers import STEPS, Script, raw_server, turns, until
 
 HELLO: Any = [{"role": "user", "content": "Hello"}]
 
@@ -137,7 +137,7 @@ async def test_a_stream_that_was_begun_elsewhere_is_relayed_too() -> None:
 async def test_a_relay_may_be_left_at_any_step(events: Any) -> None:
     outcomes: list[str] = []
     async with raw_server(STREAM) as server, client_of(server.base_url) as client:
-        for step in range(60):
+        for step in range(STEPS):
             ended: list[Relayed] = []
 
             async def read(ended: list[Relayed] = ended) -> None:
@@ -150,14 +150,15 @@ async def test_a_relay_may_be_left_at_any_step(events: Any) -> None:
                     await relay.close()
 
             task = asyncio.create_task(read())
-            for _ in range(step):
-                await asyncio.sleep(0 if step < 40 else 0.001)
+            await turns(step)
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
             await until(lambda: client.statistics()[0].in_flight == 0)
             outcomes += [end.outcome for end in ended]
             # Before its first step a task runs nothing at all.
             assert len(ended) == (step > 0)
+            if not task.cancelled():
+                break
         assert client.queued == 0
     assert set(outcomes) == {"left", "finished"}
 
@@ -166,15 +167,14 @@ async def test_a_shutdown_cuts_a_relay_at_any_step() -> None:
     cut = Script([chunk("a"), chunk("b") + chunk("c")], end="stall")
     said: set[Any] = set()
     async with raw_server(cut) as server, client_of(server.base_url) as client:
-        for step in range(0, 50, 3):
+        for step in range(0, STEPS, 3):
             relay = Relay(ask(client))
 
             async def read(relay: Relay = relay) -> list[bytes]:
                 return [message async for message in relay.messages()]
 
             task = asyncio.create_task(read())
-            for _ in range(step):
-                await asyncio.sleep(0 if step < 35 else 0.001)
+            await turns(step)
             relay.drain(0.0)
             messages = await task
             assert not task.cancelling()
@@ -186,4 +186,6 @@ async def test_a_shutdown_cuts_a_relay_at_any_step() -> None:
                 assert len(messages) > 1
                 said.add("message")
             assert client.statistics()[0].in_flight == 0
+            if len(said) == 2 and step >= 60:
+                break
     assert said == {"status", "message"}

@@ -281,7 +281,19 @@ TOKENS = st.sampled_from(
     + [b"retry", b"retry: ", b"1", b"x", b"x", b"\0", BOM, b"\xef", b"\xbb", b"\xbf", b"\xff", b"\xe2\x9c", b"\x93"]
     + [
         text.encode()
-        for text in ("é", "✓", "😀", "\u2028", "\x85", "\x1c", "\u0665", ": c\n", 'data: {"a":1}\n\n', "data: é\n\n")
+        for text in (
+            "é",
+            "✓",
+            "😀",
+            "\u2028",
+            "\x85",
+            "\x1c",
+            "\u0665",
+            ": c\n",
+            'data: {"a":1}\n\n',
+            "data: é\n\n",
+            "event: é\ndata: é\n\n",
+        )
     ]
 )
 STREAMS = st.builds(
@@ -294,6 +306,10 @@ CUTS = st.lists(st.integers(0, 80), max_size=12)
 @given(STREAMS, CUTS)
 @example(b"data: x\n\n\ndata: x\n\n", [])
 @example(b"data: x\n\ndata: x\n\ndata: x\n: c\n\n", [])
+@example(b"event: a\ndata: x\n\nevent: \ndata: y\n\nevent:  a\ndata: \n\n", [])
+@example(b"event: a\ndata: x\n\nevent: a\nid: 1\ndata: y\n\nevent: a\ndata: z\n\n", [])
+@example(b"event: a\ndata: x\n\nevent: a\n\nevent: b\ndata: y\ndata: z\n\n", [])
+@example(b"event: \xff\ndata: x\n\nevent: b\ndata: y\n\n", [])
 def test_after_every_chunk_the_parser_has_what_the_standard_reads_in_the_bytes_so_far(
     stream: bytes, cuts: list[int]
 ) -> None:

@@ -23,6 +23,12 @@ def run(*args: str, stdin: str | bytes | None = None) -> Result:
     return CliRunner().invoke(cli, args, input=stdin, prog_name="aimlasync", catch_exceptions=False)
 
 
+def ended(*args: str) -> tuple[int, str, str]:
+    """Run a command in this process; return what `finish` returns of one that has its own, without the start of it."""
+    done = run(*args)
+    return done.exit_code, done.stdout, done.stderr
+
+
 def start(*args: str, **options: Any) -> subprocess.Popen[str]:
     """Run a command in a process of its own."""
     return subprocess.Popen(
@@ -35,9 +41,9 @@ def start(*args: str, **options: Any) -> subprocess.Popen[str]:
     )
 
 
-def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+def finish(process: subprocess.Popen[str], *, timeout: float = 120) -> tuple[int, str, str]:
     """Return the exit code, stdout and stderr of a process that is about to end."""
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=timeout)
     return process.returncode, out, err
 
 

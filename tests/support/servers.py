@@ -6,6 +6,7 @@ import asyncio
 import socket
 import ssl
 import struct
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -134,8 +135,17 @@ async def raw_server(*scripts: Script, tls: ssl.SSLContext | None = None) -> Asy
 
 async def until(condition: Callable[[], object]) -> None:
     """Wait for what other tasks are about to do."""
-    for _ in range(400):
-        if condition():
-            return
-        await asyncio.sleep(0.005)
-    raise AssertionError("it did not happen")
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen"
+        await asyncio.sleep(0.002)
+
+
+STEPS = 2000
+"""The most steps of what is cancelled at every step until it goes to its end."""
+
+
+async def turns(count: int) -> None:
+    """Let the loop make so many turns; each after the first 40 takes real time, as the server's pauses do."""
+    for number in range(count):
+        await asyncio.sleep(0 if number < 40 else 0.001)

@@ -47,14 +47,14 @@ def test_what_is_begun_is_read(text: str, value: Any) -> None:
 
 
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text(),
-    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
-    max_leaves=20,
+    st.none() | st.booleans() | st.integers() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=4), inner, max_size=4),
+    max_leaves=10,
 )
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.dictionaries(st.text(), JSON), st.booleans(), st.data())
+@given(st.dictionaries(st.text(max_size=8), JSON, max_size=4), st.booleans(), st.data())
 def test_whole_json_is_read_whole_and_any_cut_of_it_in_part(value: dict[str, Any], ascii: bool, data: Any) -> None:
     text = json.dumps(value, ensure_ascii=ascii)
     assert read_begun(text) == value

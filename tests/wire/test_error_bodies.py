@@ -49,8 +49,9 @@ PADDING = b', "padding": "' + b"x" * 2**21
 )
 async def test_what_a_long_or_cut_body_says_is_heard(script: Script) -> None:
     async with raw_server(script) as server:
-        async with AsyncClient(api_key=KEY, base_url=server.base_url, retry=Retry(attempts=3, base=0.0)) as client:
-            for stream in (False, True):
+        for stream in (False, True):
+            # A client of its own: the next call of one waits after a 429.
+            async with AsyncClient(api_key=KEY, base_url=server.base_url, retry=Retry(attempts=3, base=0.0)) as client:
                 with pytest.raises(errors.APIStatusError, match="You exceeded your quota") as caught:
                     await client.chat.completions.create(model="m", messages=HELLO, stream=stream)
                 assert caught.value.code == "insufficient_quota"

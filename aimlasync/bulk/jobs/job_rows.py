@@ -65,7 +65,11 @@ def pending_rows(
     """
     skipped, shard = 0, options.shard
     rows = islice(source, options.limit)
+    takes_all = not len(done) and part is None and shard is None
     while ahead := list(islice(rows, _AHEAD)):
+        if takes_all:
+            yield from ahead
+            continue
         for row in ahead:
             if part is None or part(row):
                 name = name_of(row)

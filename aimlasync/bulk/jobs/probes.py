@@ -49,7 +49,7 @@ def probing(rows: Rows, again: Callable[[], Rows | AsyncIterator[Row | None]], r
     """
     last, tried = 0, set[int]()
     while True:
-        for row in _after(rows, last, tried):
+        for row in _after(rows, last, tried) if last else rows:
             if row is not None:
                 last = row.number
             yield row

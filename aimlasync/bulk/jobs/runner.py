@@ -67,7 +67,7 @@ class LocalRunner:
     async def run(self, job: Job, seen: Seen) -> None:
         """Ask about the pending rows of `job`."""
         rows, options, totals, ending = job.rows, job.options, job.totals, job.ending
-        task, caps, loop = rows.task, options.caps, asyncio.get_running_loop()
+        task, caps, prices, loop = rows.task, options.caps, options.caps.prices, asyncio.get_running_loop()
         client = self._sending = _copy(self._client, options)
         budget = caps.budget(totals.capped) if self._budget is None else self._budget
         calls = self._calls = ClientAnswerer(client, task.read, retry_invalid=options.retry_invalid, budget=budget)
@@ -89,8 +89,8 @@ class LocalRunner:
             # A result with the reply of an earlier call counts, because that was paid for.
             if fatal is None or result.reply is not None:
                 record = record_of(result)
-                if record.info is not None:
-                    complete(record.info, result, caps.prices)
+                if (facts := record.info) is not None and (facts.tokens_in is None or prices):
+                    complete(facts, result, prices)
                 totals.add_result(result, record, is_read=is_read)
                 rows.write(result, record)
                 seen(result, record)

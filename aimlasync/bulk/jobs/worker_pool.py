@@ -19,6 +19,7 @@ from aimlasync.bulk.jobs.waiters import Waiters
 
 T = TypeVar("T")
 R = TypeVar("R")
+V = TypeVar("V")
 
 
 # Rows at work where no concurrency is given: more than any adaptive limit starts with, and little memory.
@@ -63,9 +64,11 @@ class WorkerPool(Generic[T, R]):
         # What the reader of results waits for while there are none.
         self._reader: asyncio.Future[None] | None = None
         self._tasks: list[asyncio.Task[None]] = []
-        # Tasks that hold no item: the ones that `stop` need not wait for.
+        # Tasks that wait for an item or for leave to take one: the ones that `stop` need not wait for.
         self._idle: set[asyncio.Task[None]] = set()
         self._turn = asyncio.Lock()
+        # Whether the input takes a pause, in which no other worker takes an item.
+        self._is_paused = False
         self._running = 0
         self._stopping = False
         self._failure: BaseException | None = None
@@ -138,26 +141,26 @@ class WorkerPool(Generic[T, R]):
     async def _work(self) -> None:
         task = asyncio.current_task()
         assert task is not None
+        idle, items, do, on_result, may_take = self._idle, self._items, self._do, self._on_result, self._may_take
+        idle.discard(task)
         try:
             while not self._stopping:
                 if len(self._results) >= self.workers:
                     self._room.clear()
-                    await self._room.wait()
+                    await self._while_idle(task, self._room.wait())
                     continue
-                if self._may_take is not None and self.in_flight and not self._may_take():
-                    await self._waiting.wait()
+                # This worker is none that has an item.
+                if may_take is not None and self._running - len(idle) > 1 and not may_take():
+                    await self._while_idle(task, self._waiting.wait())
                     continue
-                item = None if self._items is None or self._turn.locked() else next(self._items)
+                item = None if items is None or self._is_paused else next(items)
                 if item is None:
-                    item = await self._next()
-                self._idle.discard(task)
-                result = await self._do(item)
-                if self._on_result is not None:
-                    self._on_result(result)
-                    self._idle.add(task)
+                    item = await self._while_idle(task, self._next())
+                result = await do(item)
+                if on_result is not None:
+                    on_result(result)
                 else:
                     self._results.append(result)
-                    self._idle.add(task)
                     self._wake_reader()
                 if self._waiting:
                     # With the one that has just finished these are two that ask `may_take`, so that work can grow.
@@ -178,6 +181,14 @@ class WorkerPool(Generic[T, R]):
         self._wake_reader()
         self._waiting.wake_one()
 
+    async def _while_idle(self, task: asyncio.Task[None], wait: Awaitable[V]) -> V:
+        """Wait as a worker that has no item."""
+        self._idle.add(task)
+        try:
+            return await wait
+        finally:
+            self._idle.discard(task)
+
     async def _next(self) -> T:
         """Return the next item of an asynchronous input, or the next after a pause; one worker at a time."""
         async with self._turn:
@@ -186,7 +197,11 @@ class WorkerPool(Generic[T, R]):
                     item = await anext(self._later)
                 else:
                     assert self._items is not None
-                    await asyncio.sleep(0)
+                    self._is_paused = True
+                    try:
+                        await asyncio.sleep(0)
+                    finally:
+                        self._is_paused = False
                     try:
                         item = next(self._items)
                     except StopIteration:

@@ -164,8 +164,6 @@ class Journal:
 
         Raises the error of an earlier write or sync. Needs a running loop.
         """
-        self._check()
-        self._must_be_scanned()
         line = encode_record(record)
         if not is_line:
             if b"\n" in line or b"\r" in line:
@@ -177,14 +175,15 @@ class Journal:
 
     def append_line(self, line: bytes) -> int:
         """Add a line of another journal as it is, and return its offset; see `append`."""
-        self._check()
-        self._must_be_scanned()
         return self._add(line)
 
     def _add(self, line: bytes) -> int:
-        offset, self._end = self._end, self._end + len(line) + 1
-        self._lines.append(line)
-        if len(self._lines) >= _BATCH:
+        self._check()
+        self._must_be_scanned()
+        offset, lines = self._end, self._lines
+        self._end = offset + len(line) + 1
+        lines.append(line)
+        if len(lines) >= _BATCH:
             self.flush()
         elif self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(_DELAY, self._flush_due)

@@ -198,14 +198,13 @@ class Totals:
         if result.shared_with is not None:
             return
         self.attempts += result.attempts
-        facts, reply = record.info, result.reply
-        if facts is not None and facts.seconds is not None:
-            self.seconds_answering += facts.seconds - (facts.queued or 0.0) - (facts.limited or 0.0)
+        facts, reply, error = record.info, result.reply, result.error
+        if facts is not None and (seconds := facts.seconds) is not None:
+            self.seconds_answering += seconds - (facts.queued or 0.0) - (facts.limited or 0.0)
         if reply is not None:
             # The last of several calls may have ended in an error without a reply.
-            failed = result.error is not None and not isinstance(result.error, AnswerError)
-            self.answered += result.calls - failed
-            if result.error is None and not is_read:
+            self.answered += result.calls - (error is not None and not isinstance(error, AnswerError))
+            if error is None and not is_read:
                 self.truncated += reply.truncated
                 self.refused += is_refused(reply)
 
@@ -230,30 +229,34 @@ class Totals:
 
     def add_usage(self, facts: Facts, *, replied: bool) -> None:
         """Add the tokens and the cost of a row, whatever became of it."""
-        tokens_in, tokens_out = facts.tokens_in, facts.tokens_out or 0
+        tokens_in, tokens_out, cost_usd = facts.tokens_in, facts.tokens_out or 0, facts.cost_usd
+        is_counted = tokens_in is not None
         if tokens_in is None and facts.guess_in is not None:
             tokens_in, tokens_out = facts.guess_in, facts.guess_out or 0
-        if facts.at is not None and facts.attempts:
-            self.day.add(facts.at, facts.attempts, (tokens_in or 0) + tokens_out)
+        at, attempts = facts.at, facts.attempts
+        if at is not None and attempts:
+            self.day.add(at, attempts, (tokens_in or 0) + tokens_out)
         if facts.shared_with is not None:
             self.shared += 1
             # Then the usage is that of an earlier failure of the row itself.
-            replied = facts.tokens_in is not None or facts.cost_usd is not None
+            replied = is_counted or cost_usd is not None
         if not replied:
             return
         self.replies += 1
-        if facts.tokens_in is None:
+        if not is_counted:
             self.uncounted += 1
             self.guessed += (tokens_in or 0) + tokens_out
         else:
-            self.tokens_in += facts.tokens_in
-            self.tokens_out += facts.tokens_out or 0
-        if facts.cost_usd is not None:
+            self.tokens_in += tokens_in or 0
+            self.tokens_out += tokens_out
+        if cost_usd is not None:
             self.priced += 1
             self.at_price += facts.at_price
-            self.cost_usd += facts.cost_usd
+            self.cost_usd += cost_usd
         elif tokens_in is not None:
-            tokens = self.unpriced.setdefault(facts.model or "", [0, 0])
+            model = facts.model or ""
+            if (tokens := self.unpriced.get(model)) is None:
+                tokens = self.unpriced[model] = [0, 0]
             tokens[0] += tokens_in
             tokens[1] += tokens_out
 

@@ -16,7 +16,7 @@ from aimlasync.bulk.input.rows import Row
 from aimlasync.bulk.tasks.prompt import as_text
 
 _encode = msgspec.json.Encoder(order="deterministic").encode
-_NESTED = (dict, list)
+_AS_THEY_ARE = (str, dict, list)
 # Names of a request that is written without the line around it.
 _NAMES = frozenset(("custom_id", "id"))
 
@@ -27,8 +27,11 @@ def content_of(row: Row, columns: Sequence[str]) -> str:
     A row that has none of them is a request that is written without the line around it: then it is all of the row.
     """
     fields = row.fields
-    values = [fields[column] if column in fields else value_of(fields, column) for column in columns]
-    if UNSET in values and values.count(UNSET) == len(values):
+    values, missing = [], 0
+    for column in columns:
+        value = fields[column] if column in fields else value_of(fields, column)
+        missing += value is UNSET
+        values.append(value if type(value) in _AS_THEY_ARE else as_text(value))
+    if missing and missing == len(values):
         values = [{name: value for name, value in fields.items() if name not in _NAMES}]
-    said = _encode([value if type(value) in _NESTED else as_text(value) for value in values])
-    return blake2b(said, digest_size=12).hexdigest()
+    return blake2b(_encode(values), digest_size=12).hexdigest()

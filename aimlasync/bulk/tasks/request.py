@@ -46,7 +46,8 @@ class Request(msgspec.Struct, kw_only=True, gc=False):
     @property
     def model(self) -> str:
         """The model asked for."""
-        return str(self.body.get("model", ""))
+        model = self.body.get("model", "")
+        return model if type(model) is str else str(model)
 
 
 def is_request_line(fields: Mapping[str, Any]) -> bool:
@@ -83,14 +84,16 @@ def line_id(fields: Mapping[str, Any]) -> str | None:
 
 def request_of_line(fields: Mapping[str, Any], *, model: str | None = None, name: str = "") -> Request:
     """Return the request of a line; `model` is for a body that names none, `name` for a line. Raises RequestError."""
-    custom_id, url, body = line_id(fields) or name, fields.get("url"), fields.get("body")
+    custom_id, url, body = fields.get("custom_id"), fields.get("url"), fields.get("body")
+    if type(custom_id) is not str or not custom_id:
+        custom_id = line_id(fields) or name
     if not custom_id:
         raise RequestError('no "custom_id"; give each request a name of its own')
-    if not isinstance(body, dict) and is_body(fields):
-        url, body = None, {key: value for key, value in fields.items() if key not in _NAMES}
     if not isinstance(body, dict):
-        raise RequestError('no "body"; it holds the parameters of the request')
-    if "body" in fields and fields.get("method", "POST") != "POST":
+        if not is_body(fields):
+            raise RequestError('no "body"; it holds the parameters of the request')
+        url, body = None, {key: value for key, value in fields.items() if key not in _NAMES}
+    if fields.get("method", "POST") != "POST" and "body" in fields:
         raise RequestError(f'"method" is {fields["method"]!r}; only POST is asked in bulk')
     api = api_of_body(body) if url is None else _api_of_url(url)
     if not body.get("model") and model:
@@ -148,7 +151,8 @@ def _check_body(api: Api, body: Mapping[str, Any]) -> None:
     if not body.get("model"):
         raise RequestError('no "model" in the body; name one there, or with --model')
     if api == "chat":
-        if not isinstance(body.get("messages"), (list, tuple)):
+        messages = body.get("messages")
+        if type(messages) is not list and not isinstance(messages, (list, tuple)):
             raise RequestError('no "messages" in the body; chat/completions needs a list of them')
     elif not isinstance(body.get("input"), (str, list, tuple)) and ("input" in body or "prompt" not in body):
         raise RequestError('no "input" in the body; responses needs a text or a list there')

@@ -89,14 +89,15 @@ class Result(msgspec.Struct, eq=False):
     @property
     def info(self) -> Info | None:
         """The info of the last call."""
-        if self.error is not None and self.error.info is not None:
-            return self.error.info
-        return None if self.reply is None else self.reply.info
+        error, reply = self.error, self.reply
+        if error is not None and error.info is not None:
+            return error.info
+        return None if reply is None else reply.info
 
     def count(self, reply: Reply) -> None:
         """Set the reply of another call, and add its attempts, tokens and cost."""
         self.reply, self.error = reply, None
-        info, usage = reply.info, reply.usage
+        info = reply.info
         if info.cached:
             self.shared_with = IN_STORE
             return
@@ -104,8 +105,7 @@ class Result(msgspec.Struct, eq=False):
         self.shared_with = None
         self.attempts += info.attempts
         cost = info.cost_usd
-        tokens = tokens_of(usage)
-        if tokens is not None:
+        if (tokens := tokens_of(reply.usage)) is not None:
             self.tokens_in = (self.tokens_in or 0) + tokens[0]
             self.tokens_out = (self.tokens_out or 0) + tokens[1]
         if is_first:
@@ -120,7 +120,7 @@ def is_refused(reply: Reply) -> bool:
         if not reply.choices:
             return False
         choice = reply.choices[0]
-        return bool(choice.message.refusal) or ending_of(choice.finish_reason) == "filter"
+        return ending_of(choice.finish_reason) == "filter" or bool(choice.message.refusal)
     cut = reply.incomplete_details
     return bool(reply.refusal) or (cut is not None and ending_of(cut.reason) == "filter")
 

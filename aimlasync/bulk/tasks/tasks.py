@@ -80,6 +80,9 @@ class BatchTask:
 
     def custom_id(self, row: Row) -> str:
         """Return the name of a row in the journal. Raises InputError."""
+        name = row.fields.get("custom_id")
+        if type(name) is str and name:
+            return name
         try:
             return line_id(row.fields) or row.custom_id
         except RequestError as error:
@@ -88,8 +91,9 @@ class BatchTask:
 
     def request(self, row: Row) -> Request:
         """Return what is asked about a row. Raises InputError."""
+        fields = row.fields
         try:
-            return request_of_line(row.fields, model=self._model, name=row.custom_id)
+            return request_of_line(fields, model=self._model, name="" if "custom_id" in fields else row.custom_id)
         except RequestError as error:
             what = str(error)
         raise InputError(self.name, what, line=row.line)

@@ -1,0 +1,97 @@
+"""What was learned of limits, in a small file, so that the next run need not begin slowly.
+
+The file is JSON: a version, and for each endpoint (its address, without credentials) and model the attempts in flight,
+the attempts per second and when that was learned. It holds no secrets. It is written whole, under another name, and
+then renamed, so that a reader never sees half of it. A file that cannot be read, or is of another version, counts as
+absent. It may import `admission.adaptive`.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import tempfile
+import time
+from collections.abc import Mapping
+from urllib.parse import urlsplit
+
+import msgspec
+
+from aimlasync.admission.adaptive import Learned
+
+_VERSION = 1
+# The newest are kept. A larger file is none of ours.
+_MAX_ENTRIES = 1000
+_MAX_BYTES = 1_000_000
+
+_log = logging.getLogger("aimlasync.limits")
+
+
+class _Entry(msgspec.Struct):
+    endpoint: str
+    model: str
+    in_flight: float
+    rate: float | None
+    at: float
+    """Unix time."""
+
+
+class _File(msgspec.Struct):
+    version: int
+    learned: list[_Entry]
+
+
+def address(base_url: str) -> str:
+    """Return what names an endpoint in the file: its URL without user, password, query and fragment."""
+    parts = urlsplit(base_url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}".rstrip("/")
+
+
+def read(path: str) -> dict[tuple[str, str], Learned]:
+    """Return what is known by (address, model): nothing where there is no file that can be read."""
+    return {
+        (entry.endpoint, entry.model): Learned(in_flight=entry.in_flight, rate=entry.rate) for entry in _entries(path)
+    }
+
+
+def write(path: str, learned: Mapping[tuple[str, str], Learned]) -> None:
+    """Put what was learned beside what the file has of other endpoints and models.
+
+    A file that cannot be written is a warning: what was learned is worth no failure.
+    """
+    known = {(entry.endpoint, entry.model): entry for entry in _entries(path)}
+    for (endpoint, model), each in learned.items():
+        known[endpoint, model] = _Entry(endpoint, model, round(each.in_flight, 1), each.rate, round(time.time()))
+    newest = sorted(known.values(), key=lambda entry: entry.at)[-_MAX_ENTRIES:]
+    temporary = None
+    try:
+        folder, name = os.path.split(os.path.abspath(path))
+        number, temporary = tempfile.mkstemp(prefix=f".{name}.", dir=folder)
+        with os.fdopen(number, "wb") as file:
+            file.write(msgspec.json.format(msgspec.json.encode(_File(_VERSION, newest)), indent=1))
+        os.replace(temporary, path)
+    except OSError as error:
+        _log.warning("what was learned of limits could not be written to %s: %s", path, error.strerror or error)
+        if temporary is not None and os.path.exists(temporary):
+            os.unlink(temporary)
+
+
+def _entries(path: str) -> list[_Entry]:
+    try:
+        with open(path, "rb") as file:
+            raw = file.read(_MAX_BYTES + 1)
+        found = msgspec.json.decode(raw, type=_File)
+    except FileNotFoundError:
+        return []
+    except (OSError, msgspec.MsgspecError, RecursionError) as error:
+        _log.info("%s is no file of learned limits, and is ignored: %s", path, type(error).__name__)
+        return []
+    if len(raw) > _MAX_BYTES or found.version != _VERSION:
+        return []
+    return [entry for entry in found.learned[-_MAX_ENTRIES:] if _is_sane(entry)]
+
+
+def _is_sane(entry: _Entry) -> bool:
+    numbers = [entry.in_flight, 1.0 if entry.rate is None else entry.rate]
+    return all(math.isfinite(number) and number > 0 for number in numbers)

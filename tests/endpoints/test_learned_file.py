@@ -1,0 +1,132 @@
+"""Claims about `endpoints.learned_file`: what is kept of limits for the next run, and what a bad file does."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aimlasync import AsyncClient, Endpoint
+from aimlasync.admission.adaptive import Learned
+from aimlasync.admission.learned import Finding
+from aimlasync.admission.outcome import Outcome
+from aimlasync.bulk import run as run_job
+from aimlasync.endpoints.learned_file import address, read, write
+from aimlasync.endpoints.upstream import Upstream
+from aimlasync.simulator import Simulator
+
+MODEL = "openai/gpt-5-nano-2025-08-07"
+HELLO: Any = [{"role": "user", "content": "Hello"}]
+
+
+def upstream(client: AsyncClient) -> Upstream:
+    return client._pipeline.balancer.upstreams[0]
+
+
+def client_of(path: Path | None, url: str) -> AsyncClient:
+    return AsyncClient(endpoints=[Endpoint(base_url=url, api_key="s3cret")], learned=path)
+
+
+def test_what_was_written_is_read_beside_what_was_there(tmp_path: Path) -> None:
+    path = str(tmp_path / "limits.json")
+    assert read(path) == {}
+    write(path, {("https://a/v1", "m"): Learned(in_flight=8.0, rate=2.5)})
+    write(path, {("https://a/v1", "n"): Learned(in_flight=3.0)})
+    write(path, {("https://a/v1", "m"): Learned(in_flight=9.0, rate=2.0)})
+    assert read(path) == {
+        ("https://a/v1", "m"): Learned(in_flight=9.0, rate=2.0),
+        ("https://a/v1", "n"): Learned(in_flight=3.0),
+    }
+    assert os.listdir(tmp_path) == ["limits.json"]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\x00\xff",
+        b"[1, 2]",
+        b'{"version": 2, "learned": []}',
+        b'{"version": 1, "learned": [{"endpoint": "e"}]}',
+        b'{"version": 1, "learned": [{"endpoint": "e", "model": "m", "in_flight": -4, "rate": null, "at": 0}]}',
+        b'{"version": 1, "learned": [{"endpoint": "e", "model": "m", "in_flight": 4, "rate": 0, "at": 0}]}',
+        b'{"version": 1, "learned": ' + b"[" * 100_000,
+        b" " * 2_000_000,
+    ],
+)
+def test_a_file_that_makes_no_sense_counts_as_absent_and_is_written_anew(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "limits.json"
+    path.write_bytes(content)
+    assert read(str(path)) == {}
+    write(str(path), {("e", "m"): Learned(in_flight=4.0)})
+    assert read(str(path)) == {("e", "m"): Learned(in_flight=4.0)}
+
+
+def test_a_file_that_cannot_be_written_is_one_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write(str(tmp_path / "no" / "where" / "limits.json"), {("e", "m"): Learned(in_flight=4.0)})
+    write(str(tmp_path), {("e", "m"): Learned(in_flight=4.0)})
+    assert [record.levelname for record in caplog.records if "could not be written" in record.getMessage()] == [
+        "WARNING"
+    ] * 2
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_file_is_its_owners_and_names_no_credentials(tmp_path: Path) -> None:
+    assert address("https://user:pa55@one.example:8080/v1/?key=s3cret#x") == "https://one.example:8080/v1"
+    path = tmp_path / "limits.json"
+
+    async def main() -> None:
+        async with client_of(path, "https://one.example/v1") as client:
+            upstream(client).lane("m").watch.learned = Finding(concurrency=5)
+
+    asyncio.run(main())
+    assert "s3cret" not in path.read_text()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert json.loads(path.read_text())["learned"][0]["endpoint"] == "https://one.example/v1"
+
+
+def test_a_client_starts_with_what_the_last_one_learned_and_nothing_that_had_not_held(tmp_path: Path) -> None:
+    path = tmp_path / "limits.json"
+
+    async def first() -> None:
+        async with client_of(path, "https://one.example/v1") as client:
+            lane, loop = upstream(client).lane("m"), asyncio.get_running_loop()
+            upstream(client).lane("other")
+            permits = [lane.admit_nowait(0.0, loop) for _ in range(3)]
+            for permit in permits:
+                assert permit is not None
+                permit.release(Outcome.OK)
+            lane.watch.learned = Finding(requests_per_minute=600.0)
+
+    async def second() -> None:
+        async with client_of(path, "https://one.example/v1") as client:
+            assert set(upstream(client).starts) == {"m"}
+            assert upstream(client).lane("m").law.rate == pytest.approx(10.0, rel=0.05)
+            assert upstream(client).lane("other").law.rate is None
+        async with client_of(path, "https://two.example/v1") as client:
+            assert upstream(client).starts == {}
+
+    asyncio.run(first())
+    before = path.read_text()
+    asyncio.run(second())
+    assert json.loads(path.read_text())["learned"] == json.loads(before)["learned"]
+
+
+async def test_a_job_keeps_what_was_learned_beside_its_journal(tmp_path: Path) -> None:
+    out = tmp_path / "out.jsonl"
+    rows = [{"body": {"model": MODEL, "messages": HELLO}}]
+    async with Simulator() as sim:
+        async with AsyncClient(api_key="k", base_url=sim.base_url) as client:
+            await run_job(client, rows, out)
+        assert not (tmp_path / "out.jsonl.limits").exists()
+        async with AsyncClient(api_key="k", base_url=sim.base_url) as client:
+            upstream(client).lane(MODEL).watch.learned = Finding(concurrency=40)
+            await run_job(client, rows, out)
+        async with AsyncClient(api_key="k", base_url=sim.base_url) as client:
+            await run_job(client, rows, out)
+            assert upstream(client).lane(MODEL).law.limit == 40.0

@@ -1,0 +1,133 @@
+"""Commands in processes that are forked from one which has imported them.
+
+Such a process begins at once, where a start of Python takes half a second. For commands that are killed, that need a
+terminal, or whose system calls fail; it has one thread, so that it can be forked. It may import the command line.
+"""
+
+from __future__ import annotations
+
+import errno
+import multiprocessing
+import os
+import pty
+import signal
+import sys
+import tempfile
+import warnings
+from collections.abc import Callable, Mapping
+from functools import partial
+from multiprocessing.connection import wait
+from pathlib import Path
+from typing import Any
+
+_context = multiprocessing.get_context("forkserver")
+# What commands load.
+_context.set_forkserver_preload(
+    [
+        *("aimlasync.__main__", "aimlasync.bulk", "aimlasync.bulk.report", "aimlasync.cli", "aimlasync.simulator"),
+        *("aiohttp.web", "rich.live", "rich.progress", "rich.table"),
+    ]
+)
+
+
+def on_terminal(*words: str) -> tuple[int, bytes]:
+    """Run a command on a terminal of 80 columns; return its exit code and all that the terminal was sent."""
+    master, slave = pty.openpty()
+    environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "80", "LINES": "24"}
+    process = _context.Process(target=_run, args=(words, os.getcwd(), environment, partial(_take, os.ttyname(slave))))
+    process.start()
+    sent = b""
+    while process.sentinel not in (ready := wait([master, process.sentinel])):
+        assert ready == [master]
+        sent += os.read(master, 65536)
+    os.close(slave)
+    try:
+        while block := os.read(master, 65536):
+            sent += block
+    except OSError:
+        # Linux says so of a terminal that nobody has open.
+        pass
+    os.close(master)
+    return _code_of(process), sent
+
+
+def run_failing(what: str, call: int, words: list[str], environment: Mapping[str, str]) -> tuple[int, str, str]:
+    """Run a command whose system call of this number, of writes and syncs, dies or fails; return code and streams."""
+    with tempfile.TemporaryDirectory() as folder:
+        streams = (f"{folder}/out", f"{folder}/err")
+        prepare = partial(_prepare_failing, streams, what, call)
+        process = _context.Process(target=_run, args=(words, os.getcwd(), dict(environment), prepare))
+        process.start()
+        process.join()
+        out, err = (Path(path).read_text(encoding="utf-8") for path in streams)
+        return _code_of(process), out, err
+
+
+def _code_of(process: multiprocessing.process.BaseProcess) -> int:
+    process.join()
+    assert process.exitcode is not None
+    code = process.exitcode
+    process.close()
+    return code
+
+
+def _run(words: tuple[str, ...], folder: str, environment: dict[str, str], prepare: Callable[[], None]) -> None:
+    """What the forked process does."""
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(environment)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    prepare()
+    warnings.resetwarnings()
+    warnings.simplefilter("error")
+    sys.argv = ["aimlasync", *words]
+    from aimlasync.__main__ import main
+
+    main()
+
+
+def _take(terminal: str) -> None:
+    """Make `terminal` that of this process, and its standard streams."""
+    os.setsid()
+    fd = os.open(terminal, os.O_RDWR)
+    _use(fd, fd, fd)
+
+
+def _use(standard_input: int, output: int, errors: int) -> None:
+    for number, fd in enumerate((standard_input, output, errors)):
+        os.dup2(fd, number)
+    sys.stdin, sys.stdout, sys.stderr = (
+        open(0, encoding="utf-8", closefd=False),  # noqa: SIM115
+        open(1, "w", encoding="utf-8", closefd=False, buffering=1),  # noqa: SIM115
+        open(2, "w", encoding="utf-8", closefd=False, buffering=1, errors="backslashreplace"),  # noqa: SIM115
+    )
+
+
+def _prepare_failing(streams: tuple[str, str], what: str, left: int) -> None:
+    """Of the journal's own calls, since nothing else of Python goes through these two names."""
+    out, err = (os.open(path, os.O_WRONLY | os.O_CREAT) for path in streams)
+    _use(os.open(os.devnull, os.O_RDONLY), out, err)
+    # Looks for its directory by writing to it.
+    tempfile.gettempdir()
+
+    def at_the_call(call: Callable[..., Any]) -> Callable[..., Any]:
+        def made(fd: int, *data: bytes) -> Any:
+            nonlocal left
+            if fd > 2:
+                left -= 1
+                if left < 0:
+                    if what == "die":
+                        if data:
+                            call(fd, data[0][: len(data[0]) // 2])
+                        os.kill(os.getpid(), signal.SIGKILL)
+                    if what == "sync" and not data:
+                        raise OSError(errno.EIO, os.strerror(errno.EIO))
+            return call(fd, *data)
+
+        return made
+
+    os.fdatasync = at_the_call(getattr(os, "fdatasync", os.fsync))
+    os.write = at_the_call(os.write)
+    # Imported again, for what took these two as values of its own.
+    for name in [name for name in sys.modules if name.partition(".")[0] == "aimlasync"]:
+        del sys.modules[name]
