@@ -112,12 +112,14 @@ class AdaptiveLimit:
 
     def delay(self, now: float) -> float:
         """Return the seconds until the next attempt may be sent, 0.0 if it may be sent now."""
-        return self._pace.delay(now)
+        pace = self._pace
+        return 0.0 if pace.rate is None else pace.delay(now)
 
     def sent(self, now: float) -> None:
         """Note that an attempt is sent."""
         self._pace.sent(now)
-        self._knee.sent(now)
+        if self._knee.to_send:
+            self._knee.sent(now)
 
     def paused(self, now: float, seconds: float) -> None:
         """Note that a refusal pauses the whole endpoint for so many seconds."""
@@ -138,7 +140,7 @@ class AdaptiveLimit:
         may_probe = True
         if pace.rate is not None:
             pace.answered(now, started)
-            may_probe = not (pace.probing and pace.binds(now))
+            may_probe = pace.probe_from is None or not pace.binds(now)
         self._knee.answered(now, in_flight, started, beside, may_probe)
 
     def refused(self, now: float, started: float, in_flight: int, kind: Kind | None = None) -> bool:
