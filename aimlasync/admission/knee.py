@@ -124,6 +124,11 @@ class Knee:
             return
         before, seconds_before = self._base
         levels, latencies = level / before, seconds / seconds_before
+        if max(levels, 1 / levels) ** 2 < _AHEAD:
+            # Something else held attempts back: levels so close tell nothing.
+            if self._mode == "low":
+                self._follow()
+            return
         if self._mode != "low":
             growth = math.log(max(1.0, latencies)) / math.log(max(1.1, levels))
             if growth < _PAYS:
