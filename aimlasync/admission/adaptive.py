@@ -189,11 +189,16 @@ class AdaptiveLimit:
             self._epoch = now + SECOND / 2
         return True
 
-    def timed_out(self, now: float, started: float, in_flight: int) -> None:
-        """Take in that an attempt of `started` was given up before its answer: a server that queues does not refuse."""
-        if started > self._epoch and not self.is_fixed:
-            self._epoch = now
-            self._knee.refused(in_flight)
+    def timed_out(self, now: float, started: float, in_flight: int) -> bool:
+        """Take in that an attempt of `started` was given up before its answer; return whether that changed something.
+
+        A server that queues does not refuse. Where the limit was not in use, the attempt was slow by itself.
+        """
+        if started <= self._epoch or self.is_fixed or in_flight + 2 <= self._knee.value:
+            return False
+        self._epoch = now
+        self._knee.refused(in_flight)
+        return True
 
     def _believe(self, now: float, in_flight: int, kind: Kind | None, below: bool, is_full: bool) -> None:
         belief = self._belief
