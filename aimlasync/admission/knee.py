@@ -21,9 +21,8 @@ _PAYS = 0.5
 _FLAT = 0.65
 # How far above an estimated knee to rest: below it throughput is lost, above it only latency.
 _ROOM = 1.5
-# The longest patience, in answers, and in rounds of a large limit.
+# The longest patience, in answers; of a large limit it is so many rounds as make this of sixteen attempts.
 LAST = 256
-_ROUNDS = 16
 
 
 class Knee:
@@ -155,7 +154,7 @@ class Knee:
 
     def _rest(self, value: float) -> None:
         self.value = max(1.0, min(MAX, value))
-        self._patience = min(2 * self._patience, int(max(LAST, _ROUNDS * self.value)))
+        self._patience = min(2 * self._patience, int(max(LAST, LAST / 16 * self.value)))
         self._stay()
 
     def _stay(self) -> None:
