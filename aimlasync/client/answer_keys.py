@@ -75,8 +75,8 @@ async def keys_of(api: Api, call: Call, *, family: str | None, structured: str |
 
 
 def _versions(headers: Mapping[str, str]) -> dict[str, str]:
-    """Return the headers that choose a version or a preview of the API."""
-    named = {name.lower(): value for name, value in headers.items()}
+    """Return the headers that choose a version or a preview of the API, not those that name the SDK's own version."""
+    named = {name.lower(): value for name, value in headers.items() if not name.lower().startswith("x-stainless-")}
     return {name: named[name] for name in sorted(named) if "beta" in name or "version" in name}
 
 

@@ -62,8 +62,9 @@ class SQLiteStore:
 
     With `max_bytes`, which counts the values, those that were not used for longest are deleted; the file does not
     shrink, its pages are used again. An answer older than `ttl` seconds is none. A value survives a killed process; a
-    power failure may take the last ones, and never tears one. A file that another process locks for ten
-    seconds is not written to for a minute. Raises ValueError for a URL, for a file of another program or of a newer version of this one, and for bounds of zero.
+    power failure may take the last ones, and never tears one. A file that is locked for ten seconds by somebody else
+    is not written to for a minute. Raises ValueError for a URL, for a file of another program or of a newer version of
+    this one, and for bounds of zero.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, max_bytes: int | None = None, ttl: float | None = None) -> None:
