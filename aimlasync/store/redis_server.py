@@ -18,6 +18,7 @@ from aimlasync.store.protocol import sealed, unsealed
 
 try:
     from redis.asyncio import BlockingConnectionPool, Redis
+    from redis.asyncio.connection import parse_url
     from redis.asyncio.retry import Retry
     from redis.backoff import NoBackoff
     from redis.exceptions import ConnectionError, RedisError
@@ -43,8 +44,8 @@ class RedisStore:
     """
 
     def __init__(self, url: str | None = None, *, prefix: str = "aimlasync", expires: float | None = 7 * DAY) -> None:
-        if url is not None and urlsplit(url).scheme not in ("redis", "rediss", "unix"):
-            raise ValueError("the URL of a Redis begins with redis://, rediss:// or unix://")
+        if url is not None and not _is_one(url):
+            raise ValueError("the URL of a Redis begins with redis://, rediss:// or unix://, as in redis://host:6379/0")
         if expires is not None and not expires >= 1:
             raise ValueError(f"expires must be a second at least, not {expires}")
         self._url = url
@@ -91,8 +92,8 @@ class RedisStore:
         loop = asyncio.get_running_loop()
         if loop not in self._clients:
             url = self._url or os.environ.get("REDIS_URL")
-            if not url:
-                raise OSError("no URL: set REDIS_URL")
+            if not url or not _is_one(url):
+                raise OSError("no URL of a Redis: set REDIS_URL, as in redis://host:6379/0")
             pool = BlockingConnectionPool.from_url(
                 url,
                 max_connections=_MAX_CONNECTIONS,
@@ -118,6 +119,15 @@ class RedisStore:
                 # Only the type: the message may have the URL with its password.
                 reason = type(error).__name__
         raise OSError(reason)
+
+
+def _is_one(url: str) -> bool:
+    """Whether redis takes the URL."""
+    try:
+        parse_url(url)
+    except ValueError:
+        return False
+    return True
 
 
 def _unpickle(url: str | None, prefix: str, expires: float | None) -> RedisStore:

