@@ -67,7 +67,8 @@ class Simulator:
     `structured` is the surest way to a structured answer that its models have: "json_schema", "tool", "json_object" or
     "text"; they refuse those above it. A schema in the prompt is filled in; without `json_object` among words.
 
-    Raises ValueError for an unknown vendor or an empty script, TypeError for a script that is no list of turns.
+    Raises ValueError for an unknown vendor or an empty script, TypeError for a script that is no list of turns, or a
+    latency that is none.
     """
 
     def __init__(
@@ -97,6 +98,8 @@ class Simulator:
             raise ValueError(f"unknown vendor {vendor!r}; known: {', '.join(VENDORS)}")
         if structured not in MODES:
             raise ValueError(f"unknown structured={structured!r}; known: {', '.join(MODES)}")
+        if not isinstance(latency, (Latency, type(None))):
+            raise TypeError(f"latency= is a Latency, as in Latency(first_token=0.1), not {latency!r}")
         profile = msgspec.structs.replace(VENDORS[vendor], structured=structured)
         if retry_after == "vendor":
             retry_after = "auto" if profile.sends_retry_after else None

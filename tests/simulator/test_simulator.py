@@ -860,3 +860,9 @@ async def test_requests_may_be_pipelined_on_one_connection() -> None:
         assert (await reader.read()).count(b"200 OK") == 4
         writer.close()
         await writer.wait_closed()
+
+
+@pytest.mark.parametrize("latency", [0.05, 0, {"first_token": 0.05}])
+def test_a_latency_that_is_none_is_refused_before_a_request(latency: Any) -> None:
+    with pytest.raises(TypeError, match="latency= is a Latency"):
+        Simulator(latency=latency)
