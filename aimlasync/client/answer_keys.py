@@ -62,11 +62,11 @@ async def keys_of(api: Api, call: Call, *, family: str | None, structured: str |
         asked = await asyncio.to_thread(_digest, body)
     else:
         asked = _digest(body)
-    # Headers that choose a version or a preview of the API.
+    # Headers that choose a version or a preview of the API, and not those that name the SDK's own version.
     versions = {
-        name.lower(): value
+        lower: value
         for name, value in sorted(call.headers.items())
-        if "beta" in name.lower() or "version" in name.lower()
+        if ("beta" in (lower := name.lower()) or "version" in lower) and not lower.startswith("x-stainless-")
     }
     keys = []
     for target in call.targets:

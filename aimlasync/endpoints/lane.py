@@ -154,7 +154,7 @@ class Lane:
                 held = now - permit.sent_at
                 self.held_for += _WEIGHT * (held - self.held_for) if self.held_for else held
                 if not law.is_fixed:
-                    law.answered(now, self.counted.in_flight)
+                    law.answered(now, self.counted.in_flight, permit.sent_at, permit.beside)
                 if upstream.account_signs.refused_models:
                     upstream.answered(self, permit.sent_at, now)
                 if upstream.counts_requested:
@@ -162,11 +162,11 @@ class Lane:
                     tokens = None
             elif outcome is Outcome.OUTAGE:
                 counters.refused += 1
-                if permit.sent_at >= self._refused_at and kind != "concurrency":
+                if permit.sent_at >= self._refused_at and kind in (None, "rate"):
                     self._refused_again(now)
             else:
                 counters.refused += 1
-                if law.refused(now, permit.sent_at, permit.beside, kind) and kind != "concurrency":
+                if law.refused(now, permit.sent_at, permit.beside, kind) and kind in (None, "rate"):
                     self._refused_again(now)
                 self.look(now, refused_beside=permit.beside)
                 upstream.refused(self, permit.sent_at, now, kind, names_account=names_account)

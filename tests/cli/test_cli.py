@@ -396,7 +396,7 @@ def test_a_column_that_only_later_rows_have_is_in_the_table_too(vendor: Callable
 
 def test_a_directory_is_no_input() -> None:
     done = run("classify", ".", "--labels", "a,b", "--format", "csv")
-    assert (done.exit_code, done.stderr.splitlines()[-1][:26]) == (2, "aimlasync: .: a directory;")
+    assert (done.exit_code, done.stderr.splitlines()[-1][:34]) == (2, "aimlasync: .: a directory without ")
 
 
 def test_an_error_late_in_a_stream_comes_after_the_rows_before_it() -> None:

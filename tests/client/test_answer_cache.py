@@ -8,9 +8,11 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from aimlasync import (
+    AnswerInvalidError,
     APIStatusError,
     APITimeoutError,
     AsyncClient,
@@ -29,6 +31,10 @@ from tests.support.servers import Script, raw_server, until
 MODEL = "openai/gpt-4.1-nano-2025-04-14"
 ASKED: dict[str, Any] = {"model": MODEL, "messages": [{"role": "user", "content": "Hello"}], "temperature": 0}
 SAID: dict[str, Any] = {"model": MODEL, "input": "Hello", "temperature": 0}
+
+
+class Ticket(msgspec.Struct):
+    team: str
 
 
 class Held:
@@ -144,17 +150,32 @@ async def test_a_stream_comes_again_as_the_same_events(api: str, sim: Simulator,
 
 
 async def test_a_typed_answer_is_read_from_what_was_kept(sim: Simulator) -> None:
-    import msgspec
-
-    class Ticket(msgspec.Struct):
-        team: str
-
     async with client_of(sim, Memory()) as client:
         asked = {**ASKED, "response_format": Ticket}
         first = await client.chat.completions.parse(**asked)
         again = await client.chat.completions.parse(**asked)
     assert again.info.cached
     assert (again.parsed, again.info.structured) == (first.parsed, first.info.structured)
+
+
+@pytest.mark.parametrize("api", ["chat", "responses"])
+async def test_a_kept_answer_that_is_no_good_is_asked_for_again(api: str) -> None:
+    said = iter(['{"team":1}', '{"team":"billing"}'])
+    async with (
+        Simulator(vendor="openai", answer=lambda _: next(said)) as sim,
+        client_of(sim, Memory()) as client,
+    ):
+
+        async def parse() -> Any:
+            if api == "chat":
+                return await client.chat.completions.parse(**ASKED, response_format=Ticket)
+            return await client.responses.parse(**SAID, text_format=Ticket)
+
+        with pytest.raises(AnswerInvalidError):
+            await parse()
+        assert ((first := await parse()).parsed, first.info.cached) == (Ticket("billing"), False)
+        assert ((again := await parse()).parsed, again.info.cached) == (Ticket("billing"), True)
+    assert len(sim.ledger) == 2
 
 
 async def test_a_kept_answer_needs_no_permit(sim: Simulator) -> None:
@@ -513,3 +534,25 @@ async def test_copies_of_a_client_share_its_answers(sim: Simulator) -> None:
 async def test_what_is_no_store_is_refused_when_the_client_is_made(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="neither a path nor a URL"):
         AsyncClient(api_key="k", base_url="https://one.example/v1", cache="s3:/bucket")
+
+
+async def test_the_sdk_over_a_client_has_its_answers(sim: Simulator) -> None:
+    pytest.importorskip("openai")
+    from aimlasync.openai import AsyncOpenAI
+
+    async with client_of(sim, Memory()) as client:
+        first = await client.chat.completions.create(**ASKED)
+        sdk = AsyncOpenAI(aimlasync=client)
+        whole = await sdk.chat.completions.create(**ASKED)
+        texts = []
+        for _ in range(2):
+            stream = await sdk.chat.completions.create(**ASKED, stream=True)
+            texts.append("".join([piece.choices[0].delta.content or "" async for piece in stream if piece.choices]))
+            assert client.cache is not None
+            await client.cache.close()
+        await sdk.close()
+        assert client.cache is not None
+        assert client.cache.counts.hits == 2
+    assert whole.choices[0].message.content == first.text
+    assert texts[0] == texts[1]
+    assert len(sim.ledger) == 2

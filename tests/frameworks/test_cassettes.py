@@ -209,6 +209,14 @@ async def test_what_broke_breaks_again_and_retries_come_again(tmp_path: Path) ->
             assert await ask(client) == live
 
 
+async def test_a_copy_with_another_key_is_recorded_once(tmp_path: Path) -> None:
+    async with Simulator(vendor="openai") as sim, AsyncClient(api_key=KEY, base_url=sim.base_url) as client:
+        with cassette(tmp_path / "tape.jsonl") as tape:
+            await client.with_options(api_key="sk-quite-another-sentinel").chat.completions.create(**asked())
+        assert (tape.recorded, len(sim.ledger)) == (1, 1)
+    assert "sentinel" not in (tmp_path / "tape.jsonl").read_text()
+
+
 async def test_a_reader_that_leaves_may_leave_again(tmp_path: Path) -> None:
     path = tmp_path / "tape.jsonl"
     async with Simulator(faults=[Fault("stall_stream", at=2)]) as sim:
