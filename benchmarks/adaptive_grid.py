@@ -31,7 +31,6 @@ CELLS = grid()
 # Constant -> the value that stands for its absence.
 WITHOUT = {
     "adaptive._START": 1.0,
-    "adaptive._WEIGHT": 1.0,
     "adaptive._SIGN": 1,
     "adaptive._VERDICT": 1,
     "adaptive._AWAY": 1_000_000,
@@ -42,7 +41,6 @@ WITHOUT = {
     "knee._FLAT": 0.9,
     "knee._ROOM": 1.0,
     "knee.LAST": 8,
-    "knee._ROUNDS": 1,
     "pace.MIN_RATE": 1.0,
     "pace._STEP": 1.0,
     "pace._FAR": 2.0,

@@ -21,9 +21,8 @@ _PAYS = 0.5
 _FLAT = 0.65
 # How far above an estimated knee to rest: below it throughput is lost, above it only latency.
 _ROOM = 1.5
-# The longest patience, in answers, and in rounds of a large limit.
+# The longest patience, in answers; of a large limit it is so many rounds as make this of sixteen attempts.
 LAST = 256
-_ROUNDS = 16
 
 
 class Knee:
@@ -45,6 +44,8 @@ class Knee:
         # The last level measured, and the seconds in which half of the attempts there were answered.
         self._base: tuple[float, float] | None = None
         self._ahead = _AHEAD**2 if is_rated else _AHEAD
+        self.to_send = 0
+        """How many of the next attempts are followed, to measure this level."""
         self._follow()
 
     @property
@@ -58,12 +59,11 @@ class Knee:
         return self._sure >= self.value
 
     def sent(self, now: float) -> None:
-        """Note that an attempt is sent: the first few of a measurement are followed."""
-        if self._to_send:
-            if self._to_send == self._followed:
-                self._first = now
-            self._to_send -= 1
-            self._last = now
+        """Note that an attempt is sent that is followed: call it while `to_send` is not 0."""
+        if self.to_send == self._followed:
+            self._first = now
+        self.to_send -= 1
+        self._last = now
 
     def answered(self, now: float, in_flight: int, started: float, beside: int, may_probe: bool) -> None:
         """Take in an answer to an attempt sent at `started` beside others, while `in_flight` are at the server."""
@@ -94,7 +94,7 @@ class Knee:
 
     def _follow(self) -> None:
         """Measure the present level: follow the next few attempts until half of them are answered."""
-        self._followed = self._to_send = int(max(FEW, min(4 * FEW, self.value)))
+        self._followed = self.to_send = int(max(FEW, min(4 * FEW, self.value)))
         self._first = self._last = math.inf
         self._times: list[float] = []
         self._levels = self._later = 0
@@ -110,7 +110,7 @@ class Knee:
                 self._follow()
                 return
         times = self._times
-        if not self._to_send and 2 * len(times) >= self._followed:
+        if not self.to_send and 2 * len(times) >= self._followed:
             # Those not answered count as slower. So the first answers, which are the short ones, are no biased sample.
             half = sorted(times)[(self._followed - 1) // 2]
             if now - self._last >= half:
@@ -123,6 +123,11 @@ class Knee:
             return
         before, seconds_before = self._base
         levels, latencies = level / before, seconds / seconds_before
+        if max(levels, 1 / levels) ** 2 < _AHEAD:
+            # Something else held attempts back: levels so close tell nothing.
+            if self._mode == "low":
+                self._follow()
+            return
         if self._mode != "low":
             growth = math.log(max(1.0, latencies)) / math.log(max(1.1, levels))
             if growth < _PAYS:
@@ -149,12 +154,12 @@ class Knee:
 
     def _rest(self, value: float) -> None:
         self.value = max(1.0, min(MAX, value))
-        self._patience = min(2 * self._patience, int(max(LAST, _ROUNDS * self.value)))
+        self._patience = min(2 * self._patience, int(max(LAST, LAST / 16 * self.value)))
         self._stay()
 
     def _stay(self) -> None:
         self._mode, self._ahead, self._start = "rest", _AHEAD, 1.0
-        self._waited = self._held = self._followed = self._to_send = 0
+        self._waited = self._held = self._followed = self.to_send = 0
 
     def refused(self, in_flight: int) -> None:
         """Take in a refusal, beside `in_flight` others, that may speak of the attempts in flight."""

@@ -13,7 +13,8 @@
     no connection, or one that broke               DROPPED   down         the endpoint failure of the endpoint
     the same, while the endpoint's circuit is open OUTAGE    -            the endpoint failure of the endpoint
     a stream that was cut                          DROPPED   down         the model    failure of the model
-    a bound of ours passed                         IGNORED   -            the model    failure of the model
+    a bound of ours passed                         LATE      concurrency  the model    failure of the model
+    a stream that stood still (idle)               IGNORED   -            the model    failure of the model
     no connection within a bound of ours           IGNORED   -            the endpoint failure of the endpoint
     another 5xx                                    IGNORED   -            the model    failure of the model
     another 4xx, an answer that makes no sense     IGNORED   -            the model    success: the server works
@@ -58,6 +59,8 @@ class Outcome(enum.Enum):
     """The server refused for lack of capacity."""
     OUTAGE = enum.auto()
     """The server is gone or out of order, which says nothing about its limits."""
+    LATE = enum.auto()
+    """A bound of ours passed before the answer: a server that queues does not refuse."""
     IGNORED = enum.auto()
     """It says nothing about capacity: a bad request, say."""
     CANCELLED = enum.auto()
@@ -75,6 +78,7 @@ class Signal(NamedTuple):
 
 
 NOTHING = Signal(Outcome.IGNORED)
+LATE = Signal(Outcome.LATE)
 GONE = Signal(Outcome.DROPPED, "down")
 """There was no connection, or it broke: a server that is gone is no server that counts requests."""
 SPENT = Signal(Outcome.IGNORED, None, "account")

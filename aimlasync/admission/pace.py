@@ -51,8 +51,9 @@ class Pace:
         self._row: float | None = None
         self._trial: Count | None = None
         self._before = self._base = self._floor = 0.0
-        # A probe: from which rate, since when, and in how many answers so far.
-        self._from: float | None = None
+        self.probe_from: float | None = None
+        """The rate that a probe began from, None where there is no probe."""
+        # Since when it is probed, and in how many answers so far.
         self._began = self._recent
         self._grown = 0
         # Whether the last probe's last second was taken for the rate, and whether that was wrong: the server gives
@@ -64,12 +65,12 @@ class Pace:
     @property
     def known(self) -> float | None:
         """The rate without a probe, and without the delay of a row of refusals."""
-        return self._from if self.probing else self.rate if self._row is None else self._base
+        return self.probe_from if self.probe_from is not None else self.rate if self._row is None else self._base
 
     @property
     def probing(self) -> bool:
         """Whether the rate is above what is known to hold."""
-        return self._from is not None
+        return self.probe_from is not None
 
     @property
     def has_held(self) -> bool:
@@ -117,14 +118,14 @@ class Pace:
         if rate is None or now >= self._held + 1 / rate:
             return
         self._waited += 1
-        if self._from is None:
+        if self.probe_from is None:
             if self._waited >= max(self._patience, rate * self.period):
                 self.forget(now)
             return
         self._grown += 1
-        periods = self._grown / max(1.0, self._from * self.period)
-        self.rate = min(MAX, self._from * (1 + _STEP * (2.0 ** min(FEW, periods) - 1)))
-        if self.rate >= _FAR * self._from:
+        periods = self._grown / max(1.0, self.probe_from * self.period)
+        self.rate = min(MAX, self.probe_from * (1 + _STEP * (2.0 ** min(FEW, periods) - 1)))
+        if self.rate >= _FAR * self.probe_from:
             self._patience, self.period = FEW, SECOND
             self._probe(now)
 
@@ -148,8 +149,8 @@ class Pace:
         else:
             self._row, self._before = now, math.inf if self.rate is None else self.rate
             self._floor, self._base = 0.0, min(self._before, self._estimate(now))
-            if self._from is not None:
-                self._probe_failed(now, self._from)
+            if self.probe_from is not None:
+                self._probe_failed(now, self.probe_from)
             elif self._is_raised:
                 self._gives_bursts, self._is_raised = True, False
             self.rate = self._base
@@ -161,7 +162,7 @@ class Pace:
 
         A bucket takes bursts in that second: there it is what the whole probe took, less a burst.
         """
-        self._patience, self._from = min(LAST // 2, 2 * self._patience), None
+        self._patience, self.probe_from = min(LAST // 2, 2 * self._patience), None
         self._base = self._floor = max(self._base, held)
         if self.period <= SECOND:
             (since, count), burst = (self._began, held) if self._gives_bursts else (self._ago, 0.0)
@@ -179,12 +180,12 @@ class Pace:
 
     def forget(self, now: float) -> None:
         """Probe from the rate at hand, at once."""
-        if self.rate is not None and self._from is None and self._row is None:
+        if self.rate is not None and self.probe_from is None and self._row is None:
             self._is_raised = False
             self._probe(now)
 
     def _probe(self, now: float) -> None:
-        self._from, self._grown, self._began = self.rate, 0, (now, self._accepted)
+        self.probe_from, self._grown, self._began = self.rate, 0, (now, self._accepted)
 
     def _was_silent(self, at: float) -> bool:
         """Whether the row of refusals was a silence, and not just the time between two attempts."""

@@ -160,6 +160,11 @@ class Lane:
                 if upstream.counts_requested:
                     # The server counts the tokens that were requested, whatever was used of them.
                     tokens = None
+            elif outcome is Outcome.LATE:
+                counters.failed += 1
+                if now - permit.sent_at > self.held_for:
+                    # It had the time that others needed: its caller's bound was not just about to pass.
+                    law.timed_out(now, permit.sent_at, permit.beside)
             elif outcome is Outcome.OUTAGE:
                 counters.refused += 1
                 if permit.sent_at >= self._refused_at and kind in (None, "rate"):

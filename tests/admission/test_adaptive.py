@@ -299,8 +299,9 @@ class AnyOrder(RuleBasedStateMachine):
     def time_out(self, newest: bool) -> None:
         if self.flying:
             started = self.flying.pop(-1 if newest else 0)
-            self.cut_at = self.now if started > self.cut_at else self.cut_at
-            self.adaptive.timed_out(self.now, started, len(self.flying))
+            if self.adaptive.timed_out(self.now, started, len(self.flying)):
+                assert started > self.cut_at
+                self.cut_at = self.now
 
     @invariant()
     def numbers_are_numbers(self) -> None:
