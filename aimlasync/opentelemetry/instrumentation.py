@@ -189,7 +189,8 @@ class CallSpan:
         if isinstance(reply, (ChatCompletion, Response)):
             if reply.model:
                 attributes["gen_ai.response.model"] = reply.model
-            tokens = tokens_of(reply.usage)
+            # A kept answer took its tokens once, and they were counted then.
+            tokens = None if self._info.cached else tokens_of(reply.usage)
             if tokens is not None:
                 for kind, count in zip(("input", "output"), tokens, strict=True):
                     self._instrumentation.tokens.record(count, {**attributes, "gen_ai.token.type": kind})
@@ -228,6 +229,7 @@ class CallSpan:
             **attributes,
             "aimlasync.endpoint": info.endpoint or None,
             "aimlasync.attempts": info.attempts,
+            "aimlasync.cached": info.cached or None,
             "aimlasync.request_id": info.request_id,
             "aimlasync.inference_id": info.inference_id,
             "aimlasync.server_request_id": info.server_request_id,

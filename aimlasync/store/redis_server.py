@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar, cast
 from urllib.parse import urlsplit, urlunsplit
 
@@ -18,6 +18,7 @@ from aimlasync.store.protocol import sealed, unsealed
 
 try:
     from redis.asyncio import BlockingConnectionPool, Redis
+    from redis.asyncio.connection import parse_url
     from redis.asyncio.retry import Retry
     from redis.backoff import NoBackoff
     from redis.exceptions import ConnectionError, RedisError
@@ -43,15 +44,15 @@ class RedisStore:
     """
 
     def __init__(self, url: str | None = None, *, prefix: str = "aimlasync", expires: float | None = 7 * DAY) -> None:
-        if url is not None and urlsplit(url).scheme not in ("redis", "rediss", "unix"):
-            raise ValueError("the URL of a Redis begins with redis://, rediss:// or unix://")
+        if url is not None and not _is_one(url):
+            raise ValueError("the URL of a Redis begins with redis://, rediss:// or unix://, as in redis://host:6379/0")
         if expires is not None and not expires >= 1:
             raise ValueError(f"expires must be a second at least, not {expires}")
         self._url = url
         self._prefix = prefix
         self._expires = expires
         # One for each event loop, because connections belong to one.
-        self._clients: dict[asyncio.AbstractEventLoop, Redis] = {}
+        self._clients: dict[asyncio.AbstractEventLoop, tuple[Redis, asyncio.Semaphore]] = {}
         # The monotonic time until which the server is not used.
         self._paused_until = 0.0
 
@@ -68,33 +69,31 @@ class RedisStore:
         if not keys:
             return []
         names = [self._name(key) for key in keys]
-        found = cast("list[bytes | None]", await self._request(self._client().mget(names)))
+        found = cast("list[bytes | None]", await self._request(lambda redis: redis.mget(names)))
         return [unsealed(key, data) for key, data in zip(keys, found, strict=True)]
 
     async def put(self, key: str, value: bytes, /) -> None:
         """Store `value` under `key`. Raises OSError."""
         expires = None if self._expires is None else int(self._expires)
-        await self._request(self._client().set(self._name(key), sealed(key, value), ex=expires))
+        await self._request(lambda redis: redis.set(self._name(key), sealed(key, value), ex=expires))
 
     async def close(self) -> None:
         """Close the connections of this event loop; the next request opens new ones."""
         client = self._clients.pop(asyncio.get_running_loop(), None)
         if client is not None:
-            await client.aclose()
+            await client[0].aclose()
 
     def _name(self, key: str) -> str:
         return f"{self._prefix}:answer:{key}"
 
-    def _client(self) -> Redis:
-        if time.monotonic() < self._paused_until:
-            raise OSError("it failed a moment ago")
+    def _client(self) -> tuple[Redis, asyncio.Semaphore]:
         for loop in [loop for loop in self._clients if loop.is_closed()]:
             del self._clients[loop]
         loop = asyncio.get_running_loop()
         if loop not in self._clients:
             url = self._url or os.environ.get("REDIS_URL")
-            if not url:
-                raise OSError("no URL: set REDIS_URL")
+            if not url or not _is_one(url):
+                raise OSError("no URL of a Redis: set REDIS_URL, as in redis://host:6379/0")
             pool = BlockingConnectionPool.from_url(
                 url,
                 max_connections=_MAX_CONNECTIONS,
@@ -104,17 +103,31 @@ class RedisStore:
                 # One retry for a connection that a restart of the server has closed; none for a server that hangs.
                 retry=Retry(NoBackoff(), 1, supported_errors=(ConnectionError,)),
             )
-            self._clients[loop] = Redis.from_pool(pool)
+            self._clients[loop] = Redis.from_pool(pool), asyncio.Semaphore(_MAX_CONNECTIONS)
         return self._clients[loop]
 
-    async def _request(self, call: Awaitable[T]) -> T:
-        try:
-            return await call
-        except (RedisError, OSError) as error:
-            self._paused_until = time.monotonic() + _PAUSE
-            # Only the type: the message may have the URL with its password.
-            reason = type(error).__name__
+    async def _request(self, call: Callable[[Redis], Awaitable[T]]) -> T:
+        redis, turn = self._client()
+        async with turn:
+            # Asked after the wait for a turn: whoever waited does not wait for a dead server as well.
+            if time.monotonic() < self._paused_until:
+                raise OSError("it failed a moment ago")
+            try:
+                return await call(redis)
+            except (RedisError, OSError) as error:
+                self._paused_until = time.monotonic() + _PAUSE
+                # Only the type: the message may have the URL with its password.
+                reason = type(error).__name__
         raise OSError(reason)
+
+
+def _is_one(url: str) -> bool:
+    """Whether redis takes the URL."""
+    try:
+        parse_url(url)
+    except ValueError:
+        return False
+    return True
 
 
 def _unpickle(url: str | None, prefix: str, expires: float | None) -> RedisStore:

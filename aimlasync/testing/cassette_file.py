@@ -28,6 +28,9 @@ HIDDEN = ("api-key", "authorization", "cookie", "proxy-authorization", "set-cook
 # Names of keys in a query.
 _KEYS = ("access-token", "api-key", "apikey", "code", "key", "sig", "signature", "subscription-key", "token")
 
+# Names of keys in a body; "key" or "token" are also names of what is no secret there.
+_KEYS_IN_BODIES = ("access-token", "apikey", "client-secret", "password")
+
 _encode = msgspec.json.Encoder(order="sorted").encode
 _BLOCK = re.compile(rb"\r\n\r\n|\n\n|\r\r")
 # What a body that is no JSON is the only value of.
@@ -106,13 +109,29 @@ def write(path: str, exchanges: Iterable[Exchange]) -> None:
 # What is hidden
 
 
-def secrets_of(url: str, headers: Iterable[Mapping[str, str]], hidden: frozenset[str]) -> list[str]:
-    """Return the values of a request that may not be shown: of `hidden` headers, and of keys in the query."""
+def secrets_of(url: str, headers: Iterable[Mapping[str, str]], body: bytes | None, hidden: frozenset[str]) -> list[str]:
+    """Return the values of a request that may not be shown: of `hidden` headers, and of keys in query and body."""
     found = [value for each in headers for value in secrets_in(each, hidden)]
     for name, value in parse_qsl(urlsplit(url).query):
         if name.lower().replace("_", "-") in (*_KEYS, *hidden):
             found.append(value)
+    if body is not None:
+        _add_keys(value_of(body), hidden, found)
     return found
+
+
+def _add_keys(value: Any, hidden: frozenset[str], found: list[str]) -> None:
+    """Add the keys in a body: for another server, as those of an MCP server are, or in the body for this one."""
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            if isinstance(inner, str):
+                if (spelled := name.lower().replace("_", "-")) in (*_KEYS_IN_BODIES, *hidden):
+                    found += secrets_in({spelled: inner}, (spelled,))
+            else:
+                _add_keys(inner, hidden, found)
+    elif isinstance(value, list):
+        for inner in value:
+            _add_keys(inner, hidden, found)
 
 
 def request_of(method: str, url: str, body: bytes | None, secrets: Secrets) -> Request:

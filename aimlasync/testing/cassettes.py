@@ -110,7 +110,7 @@ class Cassette:
         """Return the recorded response to a request, or that of `live()`, which is recorded."""
         for each in headers:
             secrets = secrets.with_headers(each)
-        secrets = secrets.with_values(cassette_file.secrets_of(url, headers, self._hidden))
+        secrets = secrets.with_values(cassette_file.secrets_of(url, headers, body, self._hidden))
         request = cassette_file.request_of(method, url, body, secrets)
         found = self._take(request)
         if found is not None:

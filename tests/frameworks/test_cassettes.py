@@ -121,6 +121,21 @@ async def test_no_key_and_no_named_header_is_in_the_file_also_where_a_server_ech
             assert (await client.chat.completions.create(**asked("I am acme-secret-tenant"), **more)).text
 
 
+async def test_keys_in_a_body_are_in_no_file(tmp_path: Path) -> None:
+    path = tmp_path / "tape.jsonl"
+    keys = {"api_key": "sk-one-12345", "headers": {"Authorization": "Bearer two-12345", "X-Api-Key": "three-12345"}}
+    more = {"metadata": {"key": "a plain word"}, "prompt_cache_key": "this stays", "extra": [keys]}
+    async with Simulator(vendor="openai") as sim, AsyncClient(api_key=KEY, base_url=sim.base_url) as client:
+        with cassette(path):
+            await client.chat.completions.create(**asked("I said two-12345"), extra_body=more)
+        with cassette(path, "none"):
+            await client.chat.completions.create(**asked("I said two-12345"), extra_body=more)
+    text = path.read_text()
+    assert not any(key in text for key in ("one-12345", "two-12345", "three-12345"))
+    assert "a plain word" in text
+    assert "this stays" in text
+
+
 async def test_equal_requests_are_answered_in_their_order_and_once_each(tmp_path: Path) -> None:
     said = iter(["one", "two"])
     path = tmp_path / "tape.jsonl"

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ import aimlasync.opentelemetry
 from aimlasync import AimlasyncError, AsyncClient, Endpoint, Limits, Retry
 from aimlasync.opentelemetry import Instrumentation
 from aimlasync.simulator import Fault, Simulator
+from aimlasync.store import Cache
 from tests.support.servers import Script, raw_server, until
 
 _SKIP = "pip install 'aimlasync[test]' runs these tests"
@@ -395,3 +397,23 @@ async def test_a_missing_package_is_named_with_its_remedy(client: AsyncClient, m
     monkeypatch.setitem(sys.modules, "opentelemetry.trace", None)
     with pytest.raises(ImportError, match=r"pip install 'aimlasync\[opentelemetry\]'"):
         aimlasync.opentelemetry.instrument(client)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_kept_answer_is_said_to_be_one_and_its_tokens_count_once(
+    stream: bool, simulator: Simulator, telemetry: Telemetry, tmp_path: Path
+) -> None:
+    asked: dict[str, Any] = {"model": "openai/gpt-4.1-nano-2025-04-14", "messages": HELLO, "temperature": 0}
+    if stream:
+        asked |= {"stream": True, "stream_options": {"include_usage": True}}
+    cache = Cache(tmp_path / "answers")
+    for _ in range(2):
+        async with AsyncClient(api_key="k", base_url=simulator.base_url, cache=cache) as client:
+            watched = telemetry.instrument(client)
+            reply = await client.chat.completions.create(**asked)
+            if stream:
+                await reply.collect()
+            watched.stop()
+    assert [span.attributes.get("aimlasync.cached") for span in telemetry.spans] == [None, True]
+    assert telemetry.points("gen_ai.client.token.usage")
+    assert all(point.count == 1 for point in telemetry.points("gen_ai.client.token.usage"))

