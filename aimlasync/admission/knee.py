@@ -131,7 +131,8 @@ class Knee:
         if self._mode != "low":
             growth = math.log(max(1.0, latencies)) / math.log(max(1.1, levels))
             if growth < _PAYS:
-                self._base, self._ahead, self._patience = (level, seconds), _AHEAD**2, FEW
+                # A few attempts that wait for each other are one sample.
+                self._base, self._ahead, self._patience = (level, seconds), _AHEAD ** (1 + (level > 2 * FEW)), FEW
                 return
             if growth < _FLAT or before < 2:
                 self._found(level / latencies, before)

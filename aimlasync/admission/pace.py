@@ -49,6 +49,8 @@ class Pace:
         # The row of refusals under way: when it began, the first attempt since its last one, the rate before it,
         # the rate to go back to, and what is known to hold.
         self._row: float | None = None
+        # Since when there was no silence: one after longer than the longest window is no window's.
+        self._steady = -math.inf
         self._trial: Count | None = None
         self._before = self._base = self._floor = 0.0
         self.probe_from: float | None = None
@@ -95,6 +97,7 @@ class Pace:
         if since >= SECOND:
             if since > 2 * _LONGEST:
                 self.restart(now)
+                self._steady = now
             self._ago, self._recent = self._recent, (now, self._accepted)
         rate = self.rate
         if rate is not None:
@@ -212,8 +215,14 @@ class Pace:
             at = min(at, self.paused_until)
         mark, new = self._mark or self._older, self._refused
         self.rate = self._base
+        if self._was_silent(at) and self._row - self._steady > _LONGEST:
+            # The server was away: a window would have refused before.
+            self._steady = at
+            self.restart(at)
+            return
         if self._was_silent(at):
             # A silence belongs to the time over which the server counts.
+            self._steady = at
             self.period = min(_LONGEST, max(self.period, at - mark[0]))
             self.rate = min(self.rate, self._average(at, accepted))
             new = at, accepted
