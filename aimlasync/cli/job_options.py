@@ -241,7 +241,7 @@ job_options = with_options(
             type=_Address(),
             is_flag=False,
             flag_value="",
-            help="Ask through the machines of a Ray cluster: the one there, else the one at hand, else one begun here.",
+            help="Use the machines of a Ray cluster. Without ADDRESS: a running one, or one started on this machine.",
         ),
         click.option(
             "--store",
