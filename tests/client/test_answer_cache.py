@@ -233,6 +233,21 @@ async def test_what_may_decide_the_answer_makes_another_request(more: dict[str, 
     assert len(sim.ledger) == 2
 
 
+async def test_a_version_in_an_endpoints_headers_makes_another_request(sim: Simulator) -> None:
+    store = Memory()
+    for version, cached in (("1", False), ("2", False), ("1", True)):
+        endpoint = Endpoint(base_url=sim.base_url, api_key="sk-a-long-sentinel", headers={"Api-Version": version})
+        async with AsyncClient(endpoints=[endpoint], cache=store) as client:
+            assert (await client.chat.completions.create(**ASKED)).info.cached is cached
+
+
+async def test_a_wish_that_there_is_not_is_refused(sim: Simulator) -> None:
+    async with client_of(sim, Memory()) as client:
+        with pytest.raises(ValueError, match="cache must be True, False or 'refresh', not 'refesh'"):
+            await client.chat.completions.create(**ASKED, cache="refesh")  # type: ignore[call-overload]
+    assert len(sim.ledger) == 0
+
+
 async def test_servers_answer_for_each_other_only_in_a_family(sim: Simulator) -> None:
     store = Memory()
     async with Simulator(vendor="openai") as other:
@@ -310,15 +325,20 @@ async def test_errors_and_cut_streams_are_not_kept(sim: Simulator) -> None:
     [
         b'{"id":"r","object":"response","status":"failed","error":{"code":"server_error","message":"no"},"output":[]}',
         b'{"id":"r","object":"response","status":"completed","output":[],"output_text":"Bearer sk-a-long-sentinel"}',
+        b'{"id":"c","choices":[{"index":0,"message":{"role":"assistant","content":"So"},"finish_reason":"error"}]}',
+        b'{"id":"c","choices":[{"message":{"role":"assistant","content":"So"},"finish_reason":"stop","error":{"code":1}}]}',
     ],
 )
-async def test_a_failed_response_and_an_echoed_key_are_not_kept(answer: bytes) -> None:
+async def test_a_failed_answer_and_an_echoed_key_are_not_kept(answer: bytes) -> None:
     store = Memory()
     async with (
         raw_server(Script([answer], content_type="application/json", end="keep")) as server,
         client_of(server, store) as client,
     ):
-        await client.responses.create(**SAID)
+        if b"choices" in answer:
+            await client.chat.completions.create(**ASKED)
+        else:
+            await client.responses.create(**SAID)
         assert store.values == {}
 
 
@@ -413,6 +433,21 @@ async def test_the_servers_error_is_everybodys_and_each_has_its_own(sim: Simulat
     assert len({id(error) for error in errors}) == 3
     assert len({error.info.request_id for error in errors}) == 3
     assert [error.info.attempts for error in errors] == [1, 0, 0]
+    assert transport.sent == 2
+    await transport.close()
+
+
+@pytest.mark.parametrize("name", ["Authorization", "OpenAI-Organization", "X-Tenant"])
+async def test_an_error_is_nobody_elses_who_asks_as_another(name: str, sim: Simulator) -> None:
+    transport = Held()
+    sim.faults.append(Fault("status", status=403, times=1))
+    async with client_of(sim, Memory(), transport=transport) as client:
+        askers: list[dict[str, str]] = [{name: "Bearer one"}, {name: "Bearer one"}, {name: "Bearer two"}, {}]
+        calls = [asyncio.ensure_future(client.chat.completions.create(**ASKED, extra_headers=each)) for each in askers]
+        await until(lambda: transport.sent)
+        transport.go.set()
+        answers: list[Any] = await asyncio.gather(*calls, return_exceptions=True)
+    assert [type(each).__name__ for each in answers] == ["PermissionDeniedError"] * 2 + ["ChatCompletion"] * 2
     assert transport.sent == 2
     await transport.close()
 
