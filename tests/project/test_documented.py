@@ -48,7 +48,7 @@ def test_every_environment_variable_is_documented() -> None:
 def test_every_state_of_an_endpoint_is_documented() -> None:
     # `statistics()` says ok where the circuit is closed.
     words = {"ok" if state == "closed" else state for state in get_args(State)}
-    assert words == set(re.findall(r"^\| `([a-z-]+)` \|", page("endpoints"), re.MULTILINE))
+    assert words <= set(re.findall(r"^\| `([a-z-]+)` \|", page("endpoints"), re.MULTILINE))
 
 
 def test_every_message_and_code_of_a_run_is_documented() -> None:

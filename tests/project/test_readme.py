@@ -161,6 +161,20 @@ def test_every_link_leads_to_a_file(name: str) -> None:
         assert ((ROOT / name).parent / link).exists(), link
 
 
+def anchors(path: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_link_to_a_heading_leads_to_one(name: str) -> None:
+    page = ROOT / name
+    for file, anchor in re.findall(r"\]\(([^)#:]*)#([\w-]+)\)", prose_of(name)):
+        target = page.parent / file if file else page
+        assert anchor in anchors(target), f"{file}#{anchor}"
+
+
 def options() -> set[str]:
     """Every option of every command."""
     return {
