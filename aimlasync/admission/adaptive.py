@@ -124,6 +124,13 @@ class AdaptiveLimit:
         return self._pace.rate
 
     @property
+    def verdict(self) -> Literal["concurrency", "rate"] | None:
+        """What refusals speak of, as far as is known."""
+        if abs(self._belief) < _VERDICT:
+            return None
+        return "concurrency" if self._belief > 0 else "rate"
+
+    @property
     def learned(self) -> Learned:
         """What is known at this moment."""
         knee, pace = self._knee, self._pace

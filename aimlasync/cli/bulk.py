@@ -65,9 +65,9 @@ MESSAGES = "messages"
     help="The user message for a row; {column} and {column.key} are filled in; or @FILE.",
 )
 @image_option
-@click.option("--system", metavar="TEMPLATE", help="The system message; likewise.")
+@click.option("--system", metavar="TEMPLATE", help="The system message, filled in the same way.")
 @click.option("--params", metavar="JSON", help="""Other parameters of the calls, such as '{"max_tokens": 200}'.""")
-@click.option("--schema", metavar="FILE", help="A JSON schema, or module:Type: what every answer must look like.")
+@click.option("--schema", metavar="FILE", help="A JSON schema, or module:Type, that every answer must fit.")
 @id_option
 @structured_option
 @click.option("--columns", metavar="A,B,C", help="Columns of a table, as in export --help.")

@@ -64,17 +64,17 @@ _UNASKED = "no AIML_API_KEY or BYTESPIKE_API_KEY: answers come from the built-in
 
 @click.command(cls=TopicCommand, notes=GRAMMAR)
 @click.argument("files", metavar="FILE...", nargs=-1, required=True)
-@click.option("--labels", metavar="A,B,C", help="The labels to choose from, as said below, or @FILE.")
+@click.option("--labels", metavar="A,B,C", help="The labels, in a form explained below, or @FILE.")
 @click.option("--schema", metavar="FILE", help="Instead of labels: a JSON schema or module:Type.")
 @structured_option
 @click.option("--multi", is_flag=True, help="Each row gets all labels that apply.")
 @click.option("--ordinal", is_flag=True, help="The labels are in order, lowest first.")
 @click.option("--few-shot", metavar="FILE", help="Examples to show: a table of texts and labels.")
 @click.option("--confidence", is_flag=True, help="Add how sure the model was, where it gives token probabilities.")
-@click.option("--text", metavar="COLUMN", help="The column to judge; else text, or the only prose.")
+@click.option("--text", metavar="COLUMN", help="The column to judge. Default: text, or the only one with prose.")
 @image_option
 @click.option("--prompt", metavar="TEMPLATE", help="The user message: {text}, {any column}; or @FILE.")
-@click.option("--system", metavar="TEMPLATE", help="The system message likewise, for the one of labels.")
+@click.option("--system", metavar="TEMPLATE", help="The system message, in place of the built-in one.")
 @id_option
 @click.option(
     "-o", "--output", metavar="PATH", default="-", help="A table, by extension .csv, .xlsx, ...; makes a run resumable."

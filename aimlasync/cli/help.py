@@ -14,7 +14,7 @@ _TOPIC = "aimlasync.help.topic"
 
 _TOPICS: Mapping[str, tuple[str, str]] = {
     "labels": (
-        "What is chosen from, and how good it is",
+        "Labels and quality",
         "labels schema structured multi ordinal gold few_shot confidence label_column retry_invalid",
     ),
     "prompt": (

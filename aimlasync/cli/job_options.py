@@ -170,7 +170,7 @@ def _price(text: str) -> Price:
 
 
 id_option = click.option(
-    "--id", "id_column", metavar="COLUMN", help="The column that names a row; else by its content."
+    "--id", "id_column", metavar="COLUMN", help="The column that names a row. Default: a row is known by its content."
 )
 """For both commands that ask about rows."""
 
@@ -181,7 +181,7 @@ job_options = with_options(
             "--concurrency",
             type=WholeNumber(1),
             metavar="N",
-            help="Calls at once; else as many as the server takes.",
+            help="Calls at once. Default: learned from the server.",
         ),
         click.option("--rpm", type=Number(0, min_open=True), metavar="N", help="Requests per minute."),
         click.option("--tpm", type=Number(0, min_open=True), metavar="N", help="Tokens per minute."),
@@ -189,7 +189,7 @@ job_options = with_options(
         click.option(
             "--workers", type=WholeNumber(1), metavar="N", help="N processes; they share the limits and caps."
         ),
-        click.option("--restart", is_flag=True, help="Throw away the answers of an earlier run."),
+        click.option("--restart", is_flag=True, help="Throw away the answers of earlier runs, and ask about all rows."),
         overwrite_option,
         click.option("--keep-failed", is_flag=True, help="Do not ask again about rows that failed in an earlier run."),
         click.option(
@@ -208,14 +208,16 @@ job_options = with_options(
             show_default=True,
             help="What answers survive: a killed process, or a power failure too.",
         ),
-        click.option("--max-usd", type=Number(0, min_open=True), metavar="USD", help="Spend no more."),
+        click.option("--max-usd", type=Number(0, min_open=True), metavar="USD", help="Stop before more is spent."),
         click.option("--price", metavar="IN,OUT", help="US dollars for a million tokens, where none are stated."),
         click.option("--max-tokens", type=WholeNumber(1), metavar="N", help="Use no more tokens in all, in and out."),
         click.option("--rpd", type=WholeNumber(1), metavar="N", help="Requests a day: then stop, and say until when."),
         click.option("--tpd", type=WholeNumber(1), metavar="N", help="Tokens a day, in and out."),
         click.option("--deadline", metavar="TIME", help="Take no more rows after 90s, 30m, 2h."),
-        click.option("--timeout", metavar="TIME", help="Give a row up that has no answer so long after it was sent."),
-        click.option("--dry-run", is_flag=True, help="Ask about a sample, and say what all would take."),
+        click.option(
+            "--timeout", metavar="TIME", help="The longest wait for the answer of one row, from when it was sent."
+        ),
+        click.option("--dry-run", is_flag=True, help="Ask about a sample, and estimate what all rows would cost."),
         click.option(
             "--canary",
             type=WholeNumber(1),
@@ -239,7 +241,7 @@ job_options = with_options(
             type=_Address(),
             is_flag=False,
             flag_value="",
-            help="Ask through the machines of a Ray cluster: the one there, else the one at hand, else one begun here.",
+            help="Use the machines of a Ray cluster. Without ADDRESS: a running one, or one started on this machine.",
         ),
         click.option(
             "--store",

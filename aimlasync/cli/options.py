@@ -154,7 +154,7 @@ model_options = with_options(
 
 
 overwrite_option = click.option(
-    "--overwrite", is_flag=True, help="Replace files that this job did not write, or that were changed since."
+    "--overwrite", is_flag=True, help="Replace files that this job did not write, or that have been changed."
 )
 """For every command that writes files."""
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     type=click.Choice(["aimlapi", "bytespike", "openai"]),
     default="aimlapi",
     show_default=True,
-    help="Whose paths, bodies and errors.",
+    help="The vendor to behave like.",
 )
 @click.option(
     "--structured",
@@ -38,8 +38,10 @@ if TYPE_CHECKING:
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Decides ids, faults and latency.")
 @click.option("--ttft", type=Number(0), default=0.0, metavar="SECONDS", help="Time to the first token.")
-@click.option("--tokens-per-second", type=Number(0, min_open=True), metavar="N", help="Speed after it.")
-@click.option("--spread", type=Number(0), default=0.0, help="Sigma of the lognormal spread of both.")
+@click.option(
+    "--tokens-per-second", type=Number(0, min_open=True), metavar="N", help="Tokens per second after the first."
+)
+@click.option("--spread", type=Number(0), default=0.0, help="Spread of both times (sigma of a lognormal).")
 @click.option("--rpm", type=WholeNumber(1), help="Requests per minute, then 429.")
 @click.option("--tpm", type=WholeNumber(1), help="Tokens per minute, then 429.")
 @click.option("--concurrency", type=WholeNumber(1), help="Requests at once, then 429.")
@@ -112,6 +114,7 @@ def _greet(sim: Simulator) -> None:
     if provider.url_variable is not None:
         click.echo(f"export {provider.url_variable}={sim.base_url}")
         click.echo(f"export {provider.key_variables[0]}=anything")
+        click.echo(f"# for code that reads OPENAI_*: export OPENAI_BASE_URL={sim.base_url} OPENAI_API_KEY=anything")
     else:
         click.echo("export AIML_API_KEY=anything")
         click.echo(f"aimlasync chat --base-url {sim.base_url} --model any Hello")

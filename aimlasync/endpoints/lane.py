@@ -191,7 +191,7 @@ class Lane:
         if law.is_fixed:
             return None
         limit = int(law.limit)
-        if refused_beside is not None and refused_beside + 2 <= counted.limit:
+        if refused_beside is not None and (law.verdict or ("rate" if refused_beside + 2 <= limit else "")) == "rate":
             found = self.watch.refused(now, self.upstream.answers(self))
         else:
             is_full = refused_beside is not None or counted.in_flight + 1 >= counted.limit

@@ -111,7 +111,7 @@ class RedisQuota:
         """Return a budget of `usd` dollars for all workers together, for `AsyncClient(budget=...)`.
 
         What was spent stays spent for workers that start later; another `purse` is another budget. No dollars are
-        granted while Redis is down. A Redis that lost its state is told by the running workers what was drawn; without
+        granted while Redis is down. If Redis lost its state, the running workers tell it what was drawn; without
         running workers, the budget begins anew. `prices` and `options` are those of `Budget`.
         """
         return SharedBudget(usd, quota=self, prices=prices, purse=purse, **options)

@@ -351,3 +351,31 @@ def test_unknown_server_is_used_to_the_full_with_few_refusals(group: str, name: 
     assert score.timeouts == 0
     if not math.isnan(cell.knee):
         assert score.knee <= 4.5
+
+
+@pytest.mark.parametrize(
+    ("most", "rate"), [(50.0, None), (math.inf, RateLimit("bucket", 50.0, 1.0))], ids=["50 in flight", "50 per second"]
+)
+def test_an_outage_that_is_told_as_refusals_is_no_window(most: float, rate: RateLimit | None) -> None:
+    # Half a minute of 429s without a word of what is limited, after a minute without a silence.
+    def take(in_flight: float) -> Callable[[Server], None]:
+        def change(server: Server) -> None:
+            server.in_flight = in_flight
+
+        return change
+
+    cell = Cell(
+        "outage",
+        "told as refusals",
+        lambda: [Server(in_flight=most, rate=rate)],
+        lognormal(1.0, 0.5),
+        seconds=180.0,
+        begin=20.0,
+        best=[(0.0, 50.0), (65.0, 0.0), (95.0, 50.0)],
+        changes=((65.0, take(0.0)), (95.0, take(most))),
+        recovers=95.0,
+    )
+    score = Run(cell, AdaptiveLimit, seed=3).score()
+    assert score.recovery <= 20
+    assert score.goodput >= 0.85
+    assert score.refused <= 0.04

@@ -61,7 +61,16 @@ def test_a_short_csv_row_is_filled_up() -> None:
         (b"\n\n", "csv", "in: empty; the first line must be a header"),
         (b",,\na,b,c\n", "csv", "in: line 1: no header"),
         (b"text\n", "csv", "in: a header and no rows"),
-        (b"id,text\n1,a\n2,b,c\n", "csv", "in: line 3: 3 fields under a header of 2"),
+        (
+            b"id,text\n1,a\n2,b,c\n",
+            "csv",
+            "in: line 3: 3 fields under a header of 2, divided by comma; put quotes around a field that has one",
+        ),
+        (
+            b"id~text\n1~a, b\n",
+            "csv",
+            "in: line 2: 2 fields under a header of 1, divided by comma; say what divides the columns with --delimiter",
+        ),
         (b'id,text\n1,"a\n2,b\n', "csv", "in: line 2: a quote is opened here and never closed"),
         (b'id,text\n1,"a" b\n', "csv", "in: line 2: text after a closing quote"),
         (b"text\nok\nna\xefve\n", "csv", "in: line 3: not UTF-8: 0xef at byte 10"),

@@ -82,10 +82,12 @@ def test_models_are_listed() -> None:
 def test_simulate_serves_until_ctrl_c_and_prints_its_ledger() -> None:
     process = start("simulate", "--port", "0", "--fault", "status:503,times=1")
     assert process.stdout is not None
-    head = [process.stdout.readline() for _ in range(3)]
+    head = [process.stdout.readline() for _ in range(4)]
     url = head[1].strip().removeprefix("export AIML_API_URL=")
     assert head[0].startswith("# aimlapi simulated at http://127.0.0.1:")
     assert head[2] == "export AIML_API_KEY=anything\n"
+    # A comment, so that a shell that takes the lines in sends no other program's calls here.
+    assert head[3] == f"# for code that reads OPENAI_*: export OPENAI_BASE_URL={url} OPENAI_API_KEY=anything\n"
     asked = run("chat", "Hi", "--base-url", url, "--model", "openai/gpt-5-nano-2025-08-07")
     assert asked.exit_code == 1
     assert "401" in asked.stderr

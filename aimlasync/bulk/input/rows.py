@@ -190,9 +190,11 @@ class Reader:
             missing = len(self.columns) - len(cells)
             if missing < 0:
                 there = "under a header" if dialect.has_header else "below a first row"
-                what = f"{len(cells)} fields {there} of {len(self.columns)}; put quotes around a field that has a "
                 mark = {",": "comma", ";": "semicolon", "\t": "tab"}.get(dialect.delimiter, dialect.delimiter)
-                raise self.error(f"{what}{mark} in it, or say another --delimiter", begins)
+                what = f"{len(cells)} fields {there} of {len(self.columns)}, divided by {mark}; "
+                if len(self.columns) == 1:
+                    raise self.error(f"{what}say what divides the columns with --delimiter", begins)
+                raise self.error(f"{what}put quotes around a field that has one, or say another --delimiter", begins)
             if missing:
                 cells += [""] * missing
             yield Row(number, begins, dict(zip(self.columns, cells)), cells)  # noqa: B905  # as long, and faster

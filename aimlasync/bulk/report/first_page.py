@@ -1,4 +1,4 @@
-"""The first page of a report, for the reader who pays: what was asked, of how many rows, and what came of it.
+"""The first page of a report, for the reader who pays: what was asked, of how many rows, and with which result.
 
 Says in words what failed and what to do. Imports the facts of a report and its markup.
 """
@@ -56,7 +56,7 @@ def _summary(report: Report) -> Html:
     items.append(("Cost", m.known(cost, m.money(cost.amount)), "; ".join(filter(None, notes))))
     ran = sum(end - start for start, end in report.sessions)
     items.append(("Time", duration(ran) if ran else "unknown", "without the gaps" if len(report.sessions) > 1 else ""))
-    return m.section("What was asked, and what came of it", *parts, m.facts(items), of="first")
+    return m.section("What was asked, and the result", *parts, m.facts(items), of="first")
 
 
 def _labels(report: Report) -> Html:
