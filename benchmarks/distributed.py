@@ -63,6 +63,11 @@ def serve(ttft: float, spread: float) -> None:
                     print("{}", flush=True)
                     continue
                 said: dict[str, Any] = {"calls": len(sim.ledger)}
+                if question == "open":
+                    said["open"] = sum(not (each.finished or each.disconnected) for each in sim.ledger)
+                    said["now"] = sim.ledger[-1].time if len(sim.ledger) else 0.0
+                if question == "times":
+                    said["times"] = [attempt.time for attempt in sim.ledger]
                 if question == "rows":
                     bodies = [attempt.body for attempt in sim.ledger if attempt.body]
                     said["rows"] = Counter(body["messages"][-1]["content"].partition(":")[0] for body in bodies)

@@ -72,6 +72,31 @@ def lines(path: Path, title: str, x_name: str, series: Mapping[str, Sequence[tup
     _write(path, top + height + 54, parts)
 
 
+def over_time(path: Path, title: str, panels: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]]) -> None:
+    """Panels below each other, each with lines over the same seconds; both axes are linear and begin at zero."""
+    left, width, height, y = 70, WIDTH - 70 - 160, 150, 50.0
+    parts = [_text(16, 26, title, bold=True)]
+    last = max((x for panel in panels.values() for line in panel.values() for x, _ in line), default=1.0)
+    for name, panel in panels.items():
+        most = max((value for line in panel.values() for _, value in line), default=0.0) or 1.0
+        parts.append(_text(left, y + 4, name))
+        top = y + 12
+        for share in (0.0, 0.5, 1.0):
+            at = top + height * (1 - share)
+            parts.append(f'<line x1="{left}" x2="{left + width}" y1="{at:.1f}" y2="{at:.1f}" stroke="#ddd"/>')
+            parts.append(_text(left - 8, at + 4, f"{most * share:,.0f}", anchor="end"))
+        for number, (label, line) in enumerate(panel.items()):
+            corners = " ".join(
+                f"{left + x / last * width:.1f},{top + height * (1 - value / most):.1f}" for x, value in line
+            )
+            colour = COLOURS[number % len(COLOURS)]
+            parts.append(f'<polyline points="{corners}" fill="none" stroke="{colour}" stroke-width="2"/>')
+            parts.append(_key(left + width + 16, top + 12 + 20 * number, label, colour))
+        y = top + height + 30
+    parts.append(_text(left + width / 2, y, f"seconds, 0 to {last:.0f}", anchor="middle"))
+    _write(path, y + 16, parts)
+
+
 def _text(x: float, y: float, text: str, *, anchor: str = "start", bold: bool = False) -> str:
     weight = ' font-weight="bold" font-size="15"' if bold else ""
     return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"{weight}>{escape(text)}</text>'

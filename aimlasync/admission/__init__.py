@@ -7,9 +7,9 @@ It may import `quota`, `config` and what lies below them. It has no I/O.
     account          whether the refusals of several models come from one limit of the account
     rate_limits      requests and tokens per minute: a sliding window, and a token bucket that spreads it
     fair_queue       the waiting calls: by priority, tenants in turn
-    adaptive         how many attempts in flight, and how many per second, learned from refusals
-    bound            one such number: slow start, cuts and probes
-    refusals         whether a refusal speaks of attempts in flight or of attempts per second
+    adaptive         how many attempts in flight, and how many per second, learned; of which a refusal speaks
+    knee             how many in flight: slow start in which each doubling must pay
+    pace             how many per second: what was accepted from one row of refusals to the next
     learned          what was learned and has held, in words that a user can act on
     token_estimate   how many tokens a request will probably take
     outcome          what an attempt says about the server's capacity

@@ -10,10 +10,11 @@
     the same, while the model's circuit is open    OUTAGE    -            the model    failure of the model
     any of these that names the account            DROPPED   as above     the account  as above
     429 or 403 for a spent quota, 401, 402         IGNORED   -            the account  success (balancer: retired)
-    no connection, or one that broke               DROPPED   concurrency  the endpoint failure of the endpoint
+    no connection, or one that broke               DROPPED   down         the endpoint failure of the endpoint
     the same, while the endpoint's circuit is open OUTAGE    -            the endpoint failure of the endpoint
-    a stream that was cut                          DROPPED   concurrency  the model    failure of the model
-    a bound of ours passed                         IGNORED   -            the model    failure of the model
+    a stream that was cut                          DROPPED   down         the model    failure of the model
+    a bound of ours passed                         LATE      concurrency  the model    failure of the model
+    a stream that stood still (idle)               IGNORED   -            the model    failure of the model
     no connection within a bound of ours           IGNORED   -            the endpoint failure of the endpoint
     another 5xx                                    IGNORED   -            the model    failure of the model
     another 4xx, an answer that makes no sense     IGNORED   -            the model    success: the server works
@@ -30,8 +31,8 @@ import enum
 import re
 from typing import Literal, NamedTuple
 
-Refused = Literal["concurrency", "rate"]
-"""What a server limits, as far as it says so."""
+Refused = Literal["concurrency", "rate", "down"]
+"""What a server limits, as far as it says so; "down" where there was no server to say it."""
 
 # Codes and words, in lower case. "concurrent" and "in parallel" are said of attempts at once; "per minute", RPM and TPM
 # of a rate.
@@ -58,6 +59,8 @@ class Outcome(enum.Enum):
     """The server refused for lack of capacity."""
     OUTAGE = enum.auto()
     """The server is gone or out of order, which says nothing about its limits."""
+    LATE = enum.auto()
+    """A bound of ours passed before the answer: a server that queues does not refuse."""
     IGNORED = enum.auto()
     """It says nothing about capacity: a bad request, say."""
     CANCELLED = enum.auto()
@@ -75,7 +78,8 @@ class Signal(NamedTuple):
 
 
 NOTHING = Signal(Outcome.IGNORED)
-GONE = Signal(Outcome.DROPPED, "concurrency")
+LATE = Signal(Outcome.LATE)
+GONE = Signal(Outcome.DROPPED, "down")
 """There was no connection, or it broke: a server that is gone is no server that counts requests."""
 SPENT = Signal(Outcome.IGNORED, None, "account")
 

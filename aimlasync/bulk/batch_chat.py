@@ -7,6 +7,7 @@ an answer are a task's; columns are in `batch_columns`, clients in `loop_clients
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, Self, TypeVar
 
@@ -16,13 +17,14 @@ from aimlasync.bulk.answer_store import key_of, scope_of
 from aimlasync.bulk.batch_columns import column_names, json_values, with_columns
 from aimlasync.bulk.input.rows import InputError, Row
 from aimlasync.bulk.jobs.ask_one import ask
-from aimlasync.bulk.jobs.stop_rules import StopRules
+from aimlasync.bulk.jobs.stop_rules import STOP_GRACE, StopRules
 from aimlasync.bulk.jobs.worker_pool import MAX_WAITING, WORKERS, WorkerPool
 from aimlasync.bulk.journal.convert import record_of
 from aimlasync.bulk.journal.record import Facts, Failure, Record, decode_record, encode_record
 from aimlasync.bulk.loop_clients import ClientOptions, in_background
 from aimlasync.bulk.output.export import RESULTS, Outcome
 from aimlasync.bulk.output.parquet_table import Kind
+from aimlasync.bulk.progress.progress import limited_by
 from aimlasync.bulk.tasks.answer_schema import Form, form_of, form_of_schema
 from aimlasync.bulk.tasks.classification import ClassifyTask, Shot
 from aimlasync.bulk.tasks.messages import without_nulls
@@ -138,6 +140,8 @@ class BatchChat:
                 raise ValueError(f"add: {column!r} shall be {fact!r}; known are {', '.join([*RESULTS, RECORD])}")
         self.store = None if store is None else open_store(store)
         self.stop = stop
+        # Of all batches, since each alone may be too short to show that a server is gone.
+        self._rules = StopRules(alike=not isinstance(self.task, BatchTask))
         self._messages = messages
         self._params = dict(params or {})
         self._model = model
@@ -183,8 +187,18 @@ class BatchChat:
         for frame in frames:
             yield self.sync(frame)
 
-    async def records(self, requests: Sequence[Request]) -> list[Record]:
-        """Return what became of each request, in their order: from the store, or by asking."""
+    def activity(self) -> tuple[int, str]:
+        """Return the calls at a server of this event loop's client, and what most others wait for, else "input"."""
+        endpoints = self._client_options.client().client.statistics()
+        return sum(endpoint.in_flight for endpoint in endpoints), limited_by(endpoints, 0, 1) or "input"
+
+    async def records(
+        self, requests: Sequence[Request], *, seen: Callable[[int, Record], object] | None = None
+    ) -> list[Record]:
+        """Return what became of each request, in their order: from the store, or by asking.
+
+        `seen` is given the position and the record of each as soon as it is there.
+        """
         found = self._client_options.client()
         client = found.client
         keys: list[str] = []
@@ -192,8 +206,13 @@ class BatchChat:
             scope = scope_of(self.task.identity(), found.base_url)
             keys = [key_of(scope, request) for request in requests]
         records = await self._stored(requests, keys)
-        rules = StopRules(succeeded=any(records), alike=not isinstance(self.task, BatchTask))
+        rules = self._rules
+        rules.succeeded = rules.succeeded or any(records)
         fatal: list[AimlasyncError] = []
+        if seen is not None:
+            for at, record in enumerate(records):
+                if record is not None:
+                    seen(at, record)
 
         async def do(at: int) -> None:
             result = await ask(client, requests[at], read=self.task.read, retry_invalid=self._retry_invalid)
@@ -201,9 +220,13 @@ class BatchChat:
             if self.store is not None and record.error is None:
                 await if_reachable(self.store, self.store.put(keys[at], encode_record(record)))
             records[at] = record
-            if self.stop and (error := rules.check(result.error)) is not None:
+            if seen is not None:
+                seen(at, record)
+            if self.stop and (error := rules.check(result.error)) is not None and not fatal:
                 fatal.append(error)
                 pool.stop()
+                # Calls in flight may be paid for already; those that are tried again would go on for a minute.
+                asyncio.get_running_loop().call_later(STOP_GRACE, pool.cancel)
 
         missing = [at for at, record in enumerate(records) if record is None]
         pool = WorkerPool(

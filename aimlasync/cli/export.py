@@ -7,11 +7,10 @@ from contextlib import closing, nullcontext
 import click
 
 from aimlasync.bulk.input.rows import Format, Reading
-from aimlasync.bulk.input.source import open_source
+from aimlasync.bulk.output.evaluate import rows_of
 from aimlasync.bulk.output.export import RESULTS, default_id, id_column
 from aimlasync.bulk.output.export import export as write_table
 from aimlasync.bulk.output.merge import merge as merge_journals
-from aimlasync.bulk.output.result_rows import results_as_rows
 from aimlasync.bulk.output.streams import is_stream
 from aimlasync.bulk.tasks.tasks import id_of
 from aimlasync.cli.files import FORMATS, check_journal, excel_option, reading_options
@@ -58,11 +57,7 @@ def export(
     """
     check_journal(journal)
     column = id_ or id_column(journal)
-    with (
-        closing(results_as_rows(open_source(input_, reading=reading)))
-        if input_ is not None
-        else nullcontext() as source
-    ):
+    with closing(rows_of(journal, input_, reading)) if input_ is not None else nullcontext() as source:
         done = write_table(
             journal,
             output,

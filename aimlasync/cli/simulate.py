@@ -112,6 +112,7 @@ def _greet(sim: Simulator) -> None:
     if provider.url_variable is not None:
         click.echo(f"export {provider.url_variable}={sim.base_url}")
         click.echo(f"export {provider.key_variables[0]}=anything")
+        click.echo(f"# for code that reads OPENAI_*: export OPENAI_BASE_URL={sim.base_url} OPENAI_API_KEY=anything")
     else:
         click.echo("export AIML_API_KEY=anything")
         click.echo(f"aimlasync chat --base-url {sim.base_url} --model any Hello")

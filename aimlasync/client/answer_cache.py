@@ -15,7 +15,7 @@ from typing import TypeVar
 from aimlasync.client.answer_keys import is_free_of_state, is_settled, keys_of
 from aimlasync.client.call import Attempt, Call
 from aimlasync.client.kept_answers import KeptAnswer, Recording, is_whole, read, replayed, written
-from aimlasync.config import CallOptions
+from aimlasync.config import CallOptions, is_given
 from aimlasync.endpoints.providers import Api
 from aimlasync.errors import (
     AimlasyncError,
@@ -30,6 +30,9 @@ from aimlasync.store.cache import Cache
 from aimlasync.store.protocol import Store, if_reachable
 
 T = TypeVar("T")
+
+# Headers that no two calls have in common.
+_OF_ONE_CALL = frozenset(("baggage", "idempotency-key", "traceparent", "tracestate", "x-client-request-id"))
 
 Receive = Callable[[Attempt], Awaitable[T]]
 
@@ -58,6 +61,10 @@ class Answers:
     ) -> T:
         """Return the kept answer to `call`, else that of `run`, which is kept. Raises what `run` raises."""
         wish = options.get("cache") if options else None
+        if wish not in (None, True, False, "refresh"):
+            if is_given(wish):
+                raise ValueError(f"cache must be True, False or 'refresh', not {wish!r}")
+            wish = None
         body = call.body or {}
         if wish is False or not is_free_of_state(body) or not (self.cache.sampled or wish or is_settled(body)):
             return await run(receive)
@@ -79,7 +86,7 @@ class Answers:
             if flight.found is not None:
                 self.cache.counts.shared += 1
                 return await self._replay(call, *flight.found, receive)
-            if flight.error is not None:
+            if flight.error is not None and flight.asker == _asker(call):
                 raise _given_to(call, flight.error)
             if flight.is_answered:
                 # What cannot be kept cannot be shared.
@@ -107,7 +114,7 @@ class Answers:
             return await self._ask(call, keys, receive, run, flight)
         except AimlasyncError as error:
             if _is_of_server(error):
-                flight.error = error
+                flight.error, flight.asker = error, _asker(call)
             raise
         finally:
             self._land(place, flight)
@@ -192,7 +199,14 @@ class _Flight:
         self.landed = asyncio.Event()
         self.found: tuple[KeptAnswer, int] | None = None
         self.error: AimlasyncError | None = None
+        self.asker: dict[str, str] | None = None
+        """Who made the call: an error of one key or organization is none of another's."""
         self.is_answered = False
+
+
+def _asker(call: Call) -> dict[str, str]:
+    """Return the headers of a call that all attempts of its caller have in common."""
+    return {name.lower(): value for name, value in call.headers.items() if name.lower() not in _OF_ONE_CALL}
 
 
 async def _in_time(call: Call, work: Awaitable[T], what: str) -> T:

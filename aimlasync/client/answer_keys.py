@@ -62,22 +62,22 @@ async def keys_of(api: Api, call: Call, *, family: str | None, structured: str |
         asked = await asyncio.to_thread(_digest, body)
     else:
         asked = _digest(body)
-    # Headers that choose a version or a preview of the API.
-    versions = {
-        name.lower(): value
-        for name, value in sorted(call.headers.items())
-        if "beta" in name.lower() or "version" in name.lower()
-    }
     keys = []
     for target in call.targets:
         base_url = target.upstream.endpoint.base_url
         place = (family or base_url, target.url.removeprefix(base_url))
         digest = blake2b(_FORMAT, digest_size=16)
         digest.update(_encode((api, place, structured if structured in ("tool", "json_object", "text") else None)))
-        digest.update(_encode(versions))
+        digest.update(_encode(_versions({**target.upstream.headers, **call.headers})))
         digest.update(asked)
         keys.append(digest.hexdigest())
     return keys
+
+
+def _versions(headers: Mapping[str, str]) -> dict[str, str]:
+    """Return the headers that choose a version or a preview of the API, not those that name the SDK's own version."""
+    named = {name.lower(): value for name, value in headers.items() if not name.lower().startswith("x-stainless-")}
+    return {name: named[name] for name in sorted(named) if "beta" in name or "version" in name}
 
 
 def _digest(body: Mapping[str, Any]) -> bytes:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
-from aimlasync.admission.outcome import GONE, NOTHING, SPENT, Outcome, Signal, read_status
+from aimlasync.admission.outcome import GONE, LATE, NOTHING, SPENT, Outcome, Signal, read_status
 from aimlasync.client.drain import Waits
 from aimlasync.client.observer import Watch
 from aimlasync.config import Mode, Priority, Timeout
@@ -373,7 +373,7 @@ class Attempt(msgspec.Struct, eq=False):
             call.budget.settle(self.reservation)
         now = self.permit.loop.time()
         self.permit.lane.abandoned(now, now - self.started)
-        self.permit.release(Outcome.IGNORED if self._is_late(now) else Outcome.CANCELLED, now=now)
+        self.permit.release(Outcome.LATE if self._is_late(now) else Outcome.CANCELLED, now=now)
 
     def _is_late(self, now: float) -> bool:
         """Whether a bound of ours ended it, which is the endpoint's failure and no caller's wish."""
@@ -401,6 +401,6 @@ def signal_of(error: AimlasyncError, model: str) -> Signal:
     """What a failed attempt says about the server's capacity; `admission.outcome` has the table."""
     if isinstance(error, APIStatusError):
         return read_status(error.status, f"{error.message} {error.code} {error.type}", model)
-    if isinstance(error, APIConnectionError) and not isinstance(error, APITimeoutError):
-        return GONE
-    return NOTHING
+    if isinstance(error, APITimeoutError):
+        return LATE if error.phase == "first_token" else NOTHING
+    return GONE if isinstance(error, APIConnectionError) else NOTHING

@@ -65,7 +65,10 @@ def is_whole(reply: object) -> bool:
     """Whether a reply is an answer to be given again: neither an error in a reply, nor one that goes on elsewhere."""
     if isinstance(reply, Response):
         return reply.error is None and reply.status in (None, "completed", "incomplete")
-    return isinstance(reply, ChatCompletion) and not reply.error
+    if not isinstance(reply, ChatCompletion) or reply.error:
+        return False
+    # Aggregators say so where the server behind them broke off.
+    return not any(choice.finish_reason == "error" or getattr(choice, "error", None) for choice in reply.choices)
 
 
 class Recording:

@@ -21,7 +21,7 @@ from aimlasync.client.pipeline import Pipeline
 from aimlasync.client.plain_calls import ask
 from aimlasync.config import check_headers
 from aimlasync.endpoints.paths import query_from
-from aimlasync.errors import NotFoundError
+from aimlasync.errors import AnswerError, NotFoundError
 from aimlasync.headers import Headers, fault
 from aimlasync.wire.base import Reply
 from aimlasync.wire.models import Balance, Model, ModelList, decode_models
@@ -146,13 +146,15 @@ class Completions(RawAnswers):
 
         form = format_of(response_format)
         params.setdefault("structured", "auto")
-        reply = await self.create(
-            model=model,
-            messages=messages,
-            response_format=form.chat(),
-            **params,
-        )
-        return parse_completion(reply, form)
+        while True:
+            reply = await self.create(model=model, messages=messages, response_format=form.chat(), **params)
+            try:
+                return parse_completion(reply, form)
+            except AnswerError:
+                if not reply.info.cached:
+                    raise
+            # It was kept unread, and is not to be found in vain for ever.
+            params["cache"] = "refresh"
 
     def stream(
         self, *, model: str, messages: Messages, response_format: Any = None, **params: Unpack[ChatOptions]

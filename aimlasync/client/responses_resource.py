@@ -16,6 +16,7 @@ from aimlasync.client.arguments import body_of, listed
 from aimlasync.client.openai_names import RawAnswers
 from aimlasync.client.stored_responses import StoredResponses
 from aimlasync.config import check_headers
+from aimlasync.errors import AnswerError
 from aimlasync.responses import types as responses
 from aimlasync.responses.types import Response, ResponseParams
 from aimlasync.wire.base import Unknown
@@ -116,12 +117,15 @@ class Responses(StoredResponses, RawAnswers):
         form = format_of(text_format)
         params.setdefault("structured", "auto")
         params["text"] = {**(params.get("text") or {}), "format": form.responses()}
-        reply = await self.create(
-            model=model,
-            input=input,
-            **params,
-        )
-        return parse_response(reply, form)
+        while True:
+            reply = await self.create(model=model, input=input, **params)
+            try:
+                return parse_response(reply, form)
+            except AnswerError:
+                if not reply.info.cached:
+                    raise
+            # It was kept unread, and is not to be found in vain for ever.
+            params["cache"] = "refresh"
 
     def stream(
         self, *, model: str, input: Input, text_format: Any = None, **params: Unpack[ResponseParams]

@@ -154,19 +154,24 @@ class Lane:
                 held = now - permit.sent_at
                 self.held_for += _WEIGHT * (held - self.held_for) if self.held_for else held
                 if not law.is_fixed:
-                    law.answered(now, self.counted.in_flight)
+                    law.answered(now, self.counted.in_flight, permit.sent_at, permit.beside)
                 if upstream.account_signs.refused_models:
                     upstream.answered(self, permit.sent_at, now)
                 if upstream.counts_requested:
                     # The server counts the tokens that were requested, whatever was used of them.
                     tokens = None
+            elif outcome is Outcome.LATE:
+                counters.failed += 1
+                if now - permit.sent_at > self.held_for:
+                    # It had the time that others needed: its caller's bound was not just about to pass.
+                    law.timed_out(now, permit.sent_at, permit.beside)
             elif outcome is Outcome.OUTAGE:
                 counters.refused += 1
-                if permit.sent_at >= self._refused_at and kind != "concurrency":
+                if permit.sent_at >= self._refused_at and kind in (None, "rate"):
                     self._refused_again(now)
             else:
                 counters.refused += 1
-                if law.refused(now, permit.sent_at, permit.beside, kind) and kind != "concurrency":
+                if law.refused(now, permit.sent_at, permit.beside, kind) and kind in (None, "rate"):
                     self._refused_again(now)
                 self.look(now, refused_beside=permit.beside)
                 upstream.refused(self, permit.sent_at, now, kind, names_account=names_account)
@@ -186,7 +191,7 @@ class Lane:
         if law.is_fixed:
             return None
         limit = int(law.limit)
-        if refused_beside is not None and refused_beside + 2 <= counted.limit:
+        if refused_beside is not None and (law.verdict or ("rate" if refused_beside + 2 <= limit else "")) == "rate":
             found = self.watch.refused(now, self.upstream.answers(self))
         else:
             is_full = refused_beside is not None or counted.in_flight + 1 >= counted.limit

@@ -13,8 +13,10 @@ from typing import Literal
 from aimlasync.quota.minute import BUSY, HOLD, STEP, WINDOW, Bucket, Wheel, step_of
 from aimlasync.quota.protocol import Ask, Lease, Memory
 
-# What all leases that run at the same time are worth together, in seconds of the rate.
+# What all leases that run at the same time are worth together, in seconds of the rate; of more workers than are served
+# by LEASES leases a second it is more, at most TTL.
 SLICE = 0.2
+LEASES = 1000.0
 # Seconds in which a lease may be spent.
 TTL = 1.0
 # Seconds after which a worker that was not heard is removed.
@@ -58,9 +60,10 @@ class Account:
      - There is no pause.
 
     How large it is. A worker gets what it asks for: at most its part of a fifth of a second, and at least one attempt,
-    however large. Tokens that an attempt took beyond its estimate are taken from later leases. Tokens that it did not
-    take are credit, at most a minute's worth, and room in the minute in which they were counted. Credit pays for three
-    quarters of a lease at most, so that no second is above four times the rate.
+    however large. Where more than 200 are busy it is a part of up to a second, so that the place is not asked more
+    often. Tokens that an attempt took beyond its estimate are taken from later leases. Tokens that it did not take are
+    credit, at most a minute's worth, and room in the minute in which they were counted. Credit pays for three quarters
+    of a lease at most, so that no second is above four times the rate.
 
     How the limits hold when a worker cannot reach the shared place, or the place loses its state:
      - Each worker is told the part of the limits that it may use while it cannot reach the place. All parts that
@@ -258,12 +261,13 @@ class Account:
         share = max(LEAST, share - self._busy.sum(now - HOLD)[1] + parts) if share > 0 else 1.0
         calls = float(ask.calls)
         tokens = ask.tokens
+        part = min(TTL, max(SLICE, (busy + 1) / LEASES)) * share / (busy + 1)
         held_by: Literal["requests", "tokens", "pause"] = "requests"
         if self._requests is not None:
-            calls = min(calls, math.floor(SLICE * self._requests.rate * share / (busy + 1)))
+            calls = min(calls, math.floor(part * self._requests.rate))
         if self._tokens is not None and tokens > 0:
             tokens = min(tokens, self._tokens.limit)
-            calls = min(calls, math.floor(SLICE * self._tokens.rate * share / (busy + 1) / tokens))
+            calls = min(calls, math.floor(part * self._tokens.rate / tokens))
         calls = max(1.0, calls)
         # The tokens of the first attempt are taken for each of the others.
         tokens *= calls

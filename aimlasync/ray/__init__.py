@@ -3,7 +3,8 @@
 An extra (`pip install 'aimlasync[ray]'`), and the only package that imports ray. Model calls are made by `BatchChat` in
 the processes of the cluster, with the keys of their environment. Ray's usage reports are switched off by default.
 
-    data      map_dataset, classify_dataset, read_dataset, write_dataset: Ray Data, for rows and results of any size
+    data      map_dataset, classify_dataset: Ray Data, for rows and results of any size
+    files     read_dataset, write_dataset, unwritten: datasets from files and to files
     quota     RayQuota: limits that all processes of a program keep together without Redis
     cluster   connect, machines, processors, and Cluster: processes that answer requests, for the commands and for
               `bulk.run(..., answerer=)`
@@ -22,7 +23,8 @@ except ImportError:
     raise ImportError("aimlasync.ray needs Ray: pip install 'aimlasync[ray]'") from None
 
 from aimlasync.ray.cluster import Cluster, connect, machines, processors
-from aimlasync.ray.data import classify_dataset, map_dataset, read_dataset, write_dataset
+from aimlasync.ray.data import classify_dataset, map_dataset
+from aimlasync.ray.files import read_dataset, unwritten, write_dataset
 from aimlasync.ray.quota import RayQuota, own_share, shared_quota
 
 __all__ = [
@@ -36,5 +38,6 @@ __all__ = [
     "processors",
     "read_dataset",
     "shared_quota",
+    "unwritten",
     "write_dataset",
 ]

@@ -1,45 +1,53 @@
 """Processes of a Ray cluster that answer requests, as one client would.
 
-Requests go in small batches to the process with the most room. When a process dies, its requests go to another one.
-Only requests in progress are kept here; the caller keeps the answers. It may import bulk's `BatchChat` and what a
-request and its record are.
+Requests go to the process with the most room, those of one moment together. Each answer comes back as soon as it is
+there: a process has one question of ours open, which it answers with all that it has finished since the last one. So a
+slow row delays only itself, and a program that is killed loses the calls in flight. When a process dies, its requests
+go to another one. Only requests in progress are kept here; the caller keeps the answers. It may import bulk's
+`BatchChat` and what a request and its record are.
 """
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import socket
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import msgspec
 import ray
-from ray.exceptions import RayActorError, RayTaskError
+from ray.exceptions import RayActorError
 
 from aimlasync.bulk.batch_chat import BatchChat
 from aimlasync.bulk.journal.convert import result_of
 from aimlasync.bulk.journal.record import Record, encode_record
+from aimlasync.bulk.progress.progress import Activity
 from aimlasync.bulk.tasks.request import Request
 from aimlasync.bulk.tasks.result import Result
 from aimlasync.errors import AimlasyncError
 
 _log = logging.getLogger("aimlasync.ray")
 
-# Rows of a batch, and batches that a process has at a time. A slow row delays only the rows of its batch.
+# Requests that a process has at a time, and how many are sent together.
+ROOM = 256
 BATCH = 16
-SLOTS = 16
 
 # Seconds for a connection to the cluster's address.
 _CONNECT_TIMEOUT = 5.0
 # Seconds between two attempts to reach a process that is gone.
 _RETRY_INTERVAL = 0.5
+# Seconds after which a process without news says what it is doing.
+_REPORT_INTERVAL = 1.0
 
 _pack = msgspec.msgpack.Encoder().encode
-_requests = msgspec.msgpack.Decoder(list[Request]).decode
-_records = msgspec.json.Decoder(Record).decode
+_batch_of = msgspec.msgpack.Decoder(list[tuple[int, Request]]).decode
+_answers_of = msgspec.msgpack.Decoder(list[tuple[int, bytes]]).decode
+_record_of = msgspec.json.Decoder(Record).decode
 
 
 def connect(address: str | None = None) -> None:
@@ -75,19 +83,62 @@ def processors() -> int:
     return max(1, int(ray.cluster_resources().get("CPU", 1)))
 
 
+class _News(NamedTuple):
+    """What a process tells: answers as numbered records, what it cannot ask, and what it is doing."""
+
+    answers: bytes
+    refused: list[tuple[list[int], Exception]]
+    in_flight: int
+    held_by: str
+
+
 class _Process:
-    """The class of the actors in the cluster."""
+    """The class of the actors in the cluster. Its mutable state: what it has not told yet."""
 
     def __init__(self, chat: BatchChat) -> None:
         self._chat = chat
+        self._answers: list[tuple[int, bytes]] = []
+        self._refused: list[tuple[list[int], Exception]] = []
+        self._is_new = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
 
     async def ready(self) -> str:
         """Return the id of the machine, as soon as the process runs."""
         return str(ray.get_runtime_context().get_node_id())
 
-    async def answer(self, requests: bytes) -> list[bytes]:
-        """Return the records of requests; both are encoded."""
-        return [encode_record(record) for record in await self._chat.records(_requests(requests))]
+    async def take(self, batch: bytes) -> None:
+        """Begin to ask about numbered requests; they are encoded."""
+        task = asyncio.get_running_loop().create_task(self._answer(_batch_of(batch)))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def news(self) -> _News:
+        """Return what is finished, as soon as anything is, or after a moment."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_REPORT_INTERVAL):
+                await self._is_new.wait()
+        self._is_new.clear()
+        answers, self._answers = self._answers, []
+        refused, self._refused = self._refused, []
+        try:
+            activity = self._chat.activity()
+        except AimlasyncError:
+            # There is no key, and `refused` says so.
+            activity = (0, "input")
+        return _News(_pack(answers), refused, *activity)
+
+    async def _answer(self, batch: list[tuple[int, Request]]) -> None:
+        numbers = [number for number, _ in batch]
+
+        def seen(at: int, record: Record) -> None:
+            self._answers.append((numbers[at], encode_record(record)))
+            self._is_new.set()
+
+        try:
+            await self._chat.records([request for _, request in batch], seen=seen)
+        except Exception as error:  # noqa: BLE001  # raised again, where the requests come from
+            self._refused.append((numbers, error))
+            self._is_new.set()
 
 
 class _Waiting:
@@ -105,6 +156,18 @@ class _Waiting:
             self.future.set_exception(error)
 
 
+class _Running:
+    """A process that runs: the requests that it has by their numbers, and what it told of itself last."""
+
+    __slots__ = ("actor", "at_work", "held_by", "in_flight")
+
+    def __init__(self, actor: Any) -> None:
+        self.actor = actor
+        self.at_work: dict[int, _Waiting] = {}
+        self.in_flight = 0
+        self.held_by = "input"
+
+
 class Cluster:
     """Processes of a Ray cluster that answer requests with `chat`; `async with` starts and stops them.
 
@@ -120,13 +183,13 @@ class Cluster:
         self._chat = chat
         self._environment = dict(environment or {})
         self._processes = processes or processors()
-        self.workers = self._processes * BATCH * SLOTS
+        self.workers = self._processes * ROOM
         """Requests that keep all processes busy."""
         self.lost = 0
-        """Batches whose process died, and that were sent again."""
+        """How often a process died, whose requests were sent again."""
         self._actors: list[Any] = []
-        # Running actor -> how many more batches it may have.
-        self._room: dict[int, int] = {}
+        self._running: dict[int, _Running] = {}
+        self._numbers = itertools.count()
         self._queue: deque[_Waiting] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
         self._send_is_scheduled = False
@@ -138,12 +201,10 @@ class Cluster:
 
     async def __aenter__(self) -> Self:
         own = {"runtime_env": {"env_vars": self._environment}} if self._environment else {}
-        actor = ray.remote(_Process).options(
-            num_cpus=1, max_restarts=-1, max_task_retries=0, max_concurrency=SLOTS + 1, **own
-        )
+        actor = ray.remote(_Process).options(num_cpus=1, max_restarts=-1, max_task_retries=0, **own)
         self._actors = [actor.remote(self._chat) for _ in range(self._processes)]
         for number in range(self._processes):
-            self._start(self._await_process(number))
+            self._start(self._serve(number))
         return self
 
     async def __aexit__(
@@ -166,9 +227,20 @@ class Cluster:
         """Wait until every process has been running once. Requests need not wait for that; a measurement may."""
         await self._complete.wait()
 
+    def activity(self) -> Activity:
+        """Return how many calls are at a server, and what holds each process back."""
+        running = self._running.values()
+        return Activity(
+            in_flight=sum(each.in_flight for each in running),
+            limits=[
+                "concurrency" if each.held_by == "input" and len(each.at_work) >= ROOM else each.held_by
+                for each in running
+            ],
+        )
+
     def _schedule_send(self) -> None:
         if not self._send_is_scheduled:
-            # In the next iteration of the event loop, so that the requests of this one share batches.
+            # In the next iteration of the event loop, so that the requests of this one are sent together.
             self._send_is_scheduled = True
             asyncio.get_running_loop().call_soon(self._send)
 
@@ -176,58 +248,77 @@ class Cluster:
         self._send_is_scheduled = False
         while self._queue and self._broken is not None:
             self._queue.popleft().refuse(self._broken)
-        while self._queue and self._room:
-            number = max(self._room, key=self._room.__getitem__)
-            if self._room[number] == 0:
+        while self._queue and self._running:
+            running = min(self._running.values(), key=lambda each: len(each.at_work))
+            room = min(BATCH, ROOM - len(running.at_work))
+            if room <= 0:
                 return
-            batch: list[_Waiting] = []
-            while self._queue and len(batch) < BATCH:
+            batch: dict[int, _Waiting] = {}
+            while self._queue and len(batch) < room:
                 waiting = self._queue.popleft()
                 if not waiting.future.done():
-                    batch.append(waiting)
+                    batch[next(self._numbers)] = waiting
             if batch:
-                self._room[number] -= 1
-                self._start(self._answer(number, batch))
+                running.at_work.update(batch)
+                self._start(self._hand(running, batch))
 
-    async def _answer(self, number: int, batch: list[_Waiting]) -> None:
+    async def _hand(self, running: _Running, batch: dict[int, _Waiting]) -> None:
+        """Send requests to a process; they are others' when it has not taken them."""
         try:
-            lines = await self._actors[number].answer.remote(_pack([waiting.request for waiting in batch]))
+            await running.actor.take.remote(_pack([(number, each.request) for number, each in batch.items()]))
         except RayActorError:
-            self.lost += 1
-            self._queue.extendleft(reversed(batch))
-            if self._room.pop(number, None) is not None:
-                _log.warning("a process of the cluster is gone; its requests go to others")
-                self._start(self._await_process(number))
-        except RayTaskError as error:
-            cause = error.cause if isinstance(error.cause, AimlasyncError) else error
-            for waiting in batch:
-                waiting.refuse(cause)
-        else:
-            for waiting, line in zip(batch, lines, strict=True):
-                if not waiting.future.done():
-                    waiting.future.set_result(result_of(_records(line), waiting.request))
-            if number in self._room:
-                self._room[number] += 1
+            self._take_back(running, batch)
+
+    def _take_back(self, running: _Running, numbers: Iterable[int]) -> None:
+        """Put requests that a process did not answer back to the front of the queue."""
+        lost = [running.at_work.pop(number) for number in list(numbers) if number in running.at_work]
+        self._queue.extendleft(reversed(lost))
         self._schedule_send()
 
-    async def _await_process(self, number: int) -> None:
-        """Wait until an actor runs, for the first time or after a restart, and let it have batches."""
+    async def _serve(self, number: int) -> None:
+        """Let an actor have requests whenever it runs, and take its answers in."""
+        actor = self._actors[number]
+        while await self._await_process(actor):
+            running = self._running[number] = _Running(actor)
+            self._seen.add(number)
+            if len(self._seen) == self._processes:
+                self._complete.set()
+            self._schedule_send()
+            try:
+                while True:
+                    self._hear(running, await actor.news.remote())
+            except RayActorError:
+                del self._running[number]
+                self.lost += 1
+                _log.warning("a process of the cluster is gone; its requests go to others")
+                self._take_back(running, running.at_work)
+
+    def _hear(self, running: _Running, news: _News) -> None:
+        running.in_flight, running.held_by = news.in_flight, news.held_by
+        for number, line in _answers_of(news.answers):
+            # One that was taken back is another process's.
+            waiting = running.at_work.pop(number, None)
+            if waiting is not None and not waiting.future.done():
+                waiting.future.set_result(result_of(_record_of(line), waiting.request))
+        for numbers, error in news.refused:
+            for number in numbers:
+                if (waiting := running.at_work.pop(number, None)) is not None:
+                    waiting.refuse(error)
+        self._schedule_send()
+
+    async def _await_process(self, actor: Any) -> bool:
+        """Wait until an actor runs, for the first time or after a restart; False when it never will."""
         while True:
             try:
-                await self._actors[number].ready.options(max_task_retries=-1).remote()
-                break
+                await actor.ready.options(max_task_retries=-1).remote()
+                return True
             except RayActorError as error:
                 if error.actor_init_failed:
                     # The constructor failed, and would fail again on any machine.
                     self._broken = AimlasyncError(f"no process can be started in the cluster: {error}")
                     self._schedule_send()
-                    return
+                    return False
                 await asyncio.sleep(_RETRY_INTERVAL)
-        self._room[number] = SLOTS
-        self._seen.add(number)
-        if len(self._seen) == self._processes:
-            self._complete.set()
-        self._schedule_send()
 
     def _start(self, work: Any) -> None:
         task = asyncio.get_running_loop().create_task(work)

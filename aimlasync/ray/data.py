@@ -1,7 +1,7 @@
 """Ray Data: returns a dataset with answers added, at any size.
 
 A thin layer over `Dataset.map_batches`, which stays lazy. Ray computes a block again when its machine dies; a `store`
-that all machines reach saves the calls of such a block. It may import bulk's `BatchChat`, input and output.
+that all machines reach saves the calls of such a block. It may import bulk's `BatchChat`.
 """
 
 from __future__ import annotations
@@ -9,14 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import pyarrow.fs
-import ray
 import ray.data
 
 from aimlasync.bulk.batch_chat import BatchChat
-from aimlasync.bulk.input.formats import format_of_path
-from aimlasync.bulk.input.rows import Format, InputError
-from aimlasync.bulk.output.directory import check_free, replacing_directory
 from aimlasync.config import Limits
 from aimlasync.ray.cluster import processors
 from aimlasync.ray.quota import own_share, shared_quota
@@ -73,45 +68,3 @@ def map_dataset(
         udf_modifying_row_count=False,
         **{"num_cpus": CPUS, **(remote or {})},
     )
-
-
-def read_dataset(path: str, format: Format | None = None) -> ray.data.Dataset:
-    """Return the rows of a Parquet, JSONL or CSV file, or of a directory of such files; all machines must reach it.
-
-    Raises InputError when neither `format` nor the suffix of the name says which format it is.
-    """
-    format = format or format_of_path(path)
-    if format == "parquet":
-        return ray.data.read_parquet(path)
-    if format == "jsonl":
-        return ray.data.read_json(path, file_extensions=None)
-    if format == "csv":
-        return ray.data.read_csv(path)
-    raise InputError(path, "neither .csv nor .jsonl nor .parquet; say which with format=")
-
-
-def write_dataset(dataset: ray.data.Dataset, path: str, format: Format = "parquet", *, overwrite: bool = False) -> None:
-    """Execute `dataset` and write its rows as files in the directory `path`, which all machines must reach.
-
-    The directory appears when all rows are written, so that no row is written twice when a job dies and is run again.
-    At an address such as s3://... files appear one by one: the files of a run that died are refused until `overwrite`
-    is set. Raises OverwriteError, a kind of InputError, for a directory that has files of rows, unless `overwrite` is
-    set.
-    """
-    if "://" in path:
-        filesystem, place = pyarrow.fs.FileSystem.from_uri(path)
-        found = filesystem.get_file_info(pyarrow.fs.FileSelector(place, allow_not_found=True))
-        check_free(path, [info.base_name for info in found], overwrite=overwrite)
-        _write(dataset, path, format, mode=ray.data.SaveMode.OVERWRITE)
-        return
-    with replacing_directory(path, overwrite=overwrite) as folder:
-        _write(dataset, folder, format)
-
-
-def _write(dataset: ray.data.Dataset, path: str, format: Format, **options: Any) -> None:
-    if format == "parquet":
-        dataset.write_parquet(path, **options)
-    elif format == "jsonl":
-        dataset.write_json(path, **options)
-    else:
-        dataset.write_csv(path, **options)

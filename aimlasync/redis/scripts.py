@@ -27,7 +27,7 @@ _CONSTANTS = "".join(
     f"local {name} = {getattr(where, name)}\n"
     for where, names in (
         (minute, ("WINDOW", "STEP", "STRETCH", "RATE_SHARE", "AHEAD", "CREDIT", "BUSY", "HOLD", "MAX_DEBT")),
-        (account, ("SLICE", "TTL", "KNOWN", "LEAST", "RETURN", "MAX_PAUSE", "SAME_CLOCK")),
+        (account, ("SLICE", "LEASES", "TTL", "KNOWN", "LEAST", "RETURN", "MAX_PAUSE", "SAME_CLOCK")),
     )
     for name in names
 )
@@ -336,10 +336,11 @@ if calls > 0 then
   else
     starts, share = state.opens, 1
   end
-  if requests then calls = min(calls, floor(SLICE * requests.rate * share / (busy + 1))) end
+  local part_now = min(TTL, max(SLICE, (busy + 1) / LEASES)) * share / (busy + 1)
+  if requests then calls = min(calls, floor(part_now * requests.rate)) end
   if minute and tokens > 0 then
     tokens = min(tokens, minute.limit)
-    calls = min(calls, floor(SLICE * minute.rate * share / (busy + 1) / tokens))
+    calls = min(calls, floor(part_now * minute.rate / tokens))
   end
   calls = max(1, calls)
   tokens = tokens * calls

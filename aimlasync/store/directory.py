@@ -28,8 +28,8 @@ _FORGOTTEN = 3600.0
 # Where a directory is full, so much of its bound is freed at once; and each process looks after it has written as much.
 _FREED = 1 / 16
 _BINARY: int = getattr(os, "O_BINARY", 0)
-# What a scheme of a URL begins, also where pathlib has taken one of its slashes.
-_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
+# What a scheme of a URL begins, also where its slashes are missing; a drive is one letter.
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
 
 _numbers = count()
 # This host in a file name: without a slash, and not long.

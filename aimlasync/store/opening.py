@@ -13,6 +13,7 @@ from aimlasync.store.protocol import Store
 from aimlasync.store.sqlite import SQLiteStore
 
 _REDIS = ("redis://", "rediss://", "unix://")
+_READ_ONLY = ("http://", "https://")
 _SQLITE = (".sqlite", ".sqlite3", ".db")
 
 
@@ -38,6 +39,10 @@ def open_store(
         return _redis(text, max_bytes, ttl)
     if text.startswith("file://"):
         text = text.removeprefix("file://")
+        if not text.startswith("/"):
+            raise ValueError(f"{where}: the path of a file:// URL begins with a third slash")
+    if text.startswith(_READ_ONLY):
+        raise ValueError(f"{text.partition('://')[0]}://: answers cannot be written there; name a path or another URL")
     if "://" in text:
         if max_bytes is not None:
             raise ValueError("max_bytes= is not for a URL: a lifecycle rule of the bucket bounds it; give ttl=")
@@ -45,7 +50,9 @@ def open_store(
 
         return FsspecStore(text, ttl=ttl)
     if is_address(text):
-        raise ValueError(f"{text}: neither a path nor a URL, which has // after its scheme")
+        raise ValueError(f"{text}: neither a path nor a URL, which has // after its scheme; a path is ./{text}")
+    # Where the shell leaves it as it is: in code, and in --store=~/answers.
+    text = os.path.expanduser(text)
     if text.lower().endswith(_SQLITE) and not os.path.isdir(text):
         return SQLiteStore(text, max_bytes=max_bytes, ttl=ttl)
     if os.path.isfile(text):

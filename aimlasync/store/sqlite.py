@@ -14,6 +14,7 @@ import sqlite3
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from aimlasync.store import protocol
@@ -26,8 +27,10 @@ _MAGIC = b"SQLite format 3\x00"
 # In the header of the file (https://sqlite.org/fileformat.html): "aims", and the version of the tables.
 _APPLICATION = 0x61696D73
 _FORMAT = 1
-# Seconds that one process waits for another one's write.
+# Seconds that one process waits for another one's write, and for which it then writes nothing: each answer would wait
+# as long, behind the others.
 _BUSY = 10.0
+_PAUSE = 60.0
 # Where the file is full, so much of its bound is freed at once.
 _FREED = 1 / 16
 # Reads whose time is written with the next value, at most.
@@ -59,8 +62,9 @@ class SQLiteStore:
 
     With `max_bytes`, which counts the values, those that were not used for longest are deleted; the file does not
     shrink, its pages are used again. An answer older than `ttl` seconds is none. A value survives a killed process; a
-    power failure may take the last ones, and never tears one. Raises ValueError for a URL, for a file of another
-    program or of a newer version of this one, and for bounds of zero.
+    power failure may take the last ones, and never tears one. A file that is locked for ten seconds by somebody else
+    is not written to for a minute. Raises ValueError for a URL, for a file of another program or of a newer version of
+    this one, and for bounds of zero.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, max_bytes: int | None = None, ttl: float | None = None) -> None:
@@ -79,6 +83,8 @@ class SQLiteStore:
         # When keys were read since the last write.
         self._read_at: dict[str, float] = {}
         self._until_sweep = 0
+        # The time at which another process had held the file for too long.
+        self._locked_at = float("-inf")
 
     def __repr__(self) -> str:
         return f"SQLiteStore({self.path!r})"
@@ -120,6 +126,8 @@ class SQLiteStore:
                 self._connection = self._connect()
             return work(self._connection, *given)
         except sqlite3.Error as error:
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY:
+                self._locked_at = protocol.now()
             said = f"{self.path}: {error}"
         raise OSError(said)
 
@@ -132,20 +140,25 @@ class SQLiteStore:
         try:
             connection.execute("PRAGMA journal_mode=WAL")
             connection.execute("PRAGMA synchronous=NORMAL")
-            connection.execute("BEGIN IMMEDIATE")
-            (version,) = connection.execute("PRAGMA user_version").fetchone()
-            if version > _FORMAT:
-                raise OSError(_newer(self.path, version))
-            if version == 0:
-                for statement in _statements():
-                    connection.execute(statement)
-                connection.execute(f"PRAGMA application_id={_APPLICATION}")
-                connection.execute(f"PRAGMA user_version={_FORMAT}")
-            connection.execute("COMMIT")
+            # A file that is ready is read also while another process writes.
+            if self._version(connection) == 0:
+                connection.execute("BEGIN IMMEDIATE")
+                if self._version(connection) == 0:
+                    for statement in _statements():
+                        connection.execute(statement)
+                    connection.execute(f"PRAGMA application_id={_APPLICATION}")
+                    connection.execute(f"PRAGMA user_version={_FORMAT}")
+                connection.execute("COMMIT")
         except BaseException:
             connection.close()
             raise
         return connection
+
+    def _version(self, connection: sqlite3.Connection) -> int:
+        version: int = connection.execute("PRAGMA user_version").fetchone()[0]
+        if version > _FORMAT:
+            raise OSError(_newer(self.path, version))
+        return version
 
     def _disconnect(self) -> None:
         connection, self._connection = self._connection, None
@@ -154,7 +167,7 @@ class SQLiteStore:
         try:
             if self._read_at:
                 self._in_transaction(connection, self._note_reads)
-        except sqlite3.Error:
+        except (sqlite3.Error, OSError):
             # Only the times of reads are lost.
             pass
         finally:
@@ -172,7 +185,9 @@ class SQLiteStore:
             if self.max_bytes is not None:
                 self._read_at[key] = now
         if len(self._read_at) >= _MOST_READ:
-            self._in_transaction(connection, self._note_reads)
+            # Only the times of reads wait for a file that is locked.
+            with suppress(OSError):
+                self._in_transaction(connection, self._note_reads)
         return found
 
     def _write(self, connection: sqlite3.Connection, key: str, value: bytes) -> None:
@@ -189,6 +204,8 @@ class SQLiteStore:
         self._in_transaction(connection, write)
 
     def _in_transaction(self, connection: sqlite3.Connection, work: Callable[[sqlite3.Connection], None]) -> None:
+        if 0 <= protocol.now() - self._locked_at < _PAUSE:
+            raise OSError(f"{self.path}: another process held it for {_BUSY:g} s a moment ago")
         # At once: a reader that becomes a writer later may be refused.
         connection.execute("BEGIN IMMEDIATE")
         try:
@@ -235,6 +252,10 @@ def _check_header(path: str) -> None:
         return
     except IsADirectoryError:
         raise ValueError(f"{path}: a directory, and an SQLiteStore is a file; name one in it") from None
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"{path!r}: cannot be opened ({getattr(error, 'strerror', None) or error}); name another file"
+        ) from None
     if not header:
         return
     if not header.startswith(_MAGIC):

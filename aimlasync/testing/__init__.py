@@ -53,6 +53,9 @@ if TYPE_CHECKING:
     from aimlasync.simulator import Simulator
     from aimlasync.testing.cassettes import Cassette, Mode
 
+# Bytes of a file's name, with room for an ending.
+_LONGEST = 180
+
 __all__ = ["aimlasync_cassette", "aimlasync_simulator", "aimlasync_simulator_factory", "cassette"]
 
 
@@ -91,13 +94,26 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def aimlasync_cassette(request: pytest.FixtureRequest) -> Iterator[Cassette]:
     """Answer the test's requests from cassettes/MODULE/TEST.jsonl beside its file, or record them: see `cassette`.
 
-    The mode is that of --aimlasync-cassettes.
+    The mode is that of --aimlasync-cassettes. In a class, TEST is CLASS.TEST; of a name that cannot be a file's, it
+    ends in a digest.
     """
     module = request.path
-    name = "".join(c if c.isalnum() or c in "-_.[]" else "-" for c in request.node.name)
+    within = [node.name for node in request.node.listchain() if isinstance(node, pytest.Class)]
+    name = _file_name(".".join([*within, request.node.name]))
     path = module.parent / "cassettes" / module.stem / f"{name}.jsonl"
     with cassette(path, request.config.getoption("--aimlasync-cassettes")) as tape:
         yield tape
+
+
+def _file_name(test: str) -> str:
+    """Return a file's name that is no other test's."""
+    name = "".join(c if c.isalnum() or c in "-_.[]" else "-" for c in test)
+    if name != test or len(name.encode()) > _LONGEST:
+        from hashlib import blake2b
+
+        cut = name.encode()[:_LONGEST].decode(errors="ignore")
+        name = f"{cut}-{blake2b(test.encode(errors='surrogatepass'), digest_size=4).hexdigest()}"
+    return name
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ written, and no key in any form that `wire.redaction` knows. It may import `head
 from __future__ import annotations
 
 import base64
+import codecs
 import os
 import re
 from collections.abc import Iterable, Mapping
@@ -29,6 +30,9 @@ _KEYS = ("access-token", "api-key", "apikey", "code", "key", "sig", "signature",
 
 _encode = msgspec.json.Encoder(order="sorted").encode
 _BLOCK = re.compile(rb"\r\n\r\n|\n\n|\r\r")
+# What a body that is no JSON is the only value of.
+_WRAPPED = ("base64", "text")
+_BOUNDARY = re.compile(rb"--([^\r\n]{1,70})\r\nContent-(?:Disposition|Type|Length): ", re.IGNORECASE)
 _FIELDS = ("data", "event", "id", "retry")
 
 
@@ -70,10 +74,11 @@ class _Head(msgspec.Struct):
 def read(path: str) -> list[Exchange]:
     """Return the exchanges of a file. Raises FileNotFoundError, CassetteFileError."""
     with open(path, "rb") as file:
-        lines = [line for line in file.read().splitlines() if line.strip()]
+        # An editor may have put a byte order mark before it.
+        lines = [line for line in file.read().removeprefix(codecs.BOM_UTF8).splitlines() if line.strip()]
     try:
         head = msgspec.json.decode(lines[0], type=_Head) if lines else _Head(FORMAT)
-    except msgspec.DecodeError:
+    except (ValueError, RecursionError):
         raise CassetteFileError(f"{path}: no cassette; its first line should be {{'cassette': {FORMAT}}}") from None
     if head.cassette > FORMAT:
         raise CassetteFileError(
@@ -83,7 +88,7 @@ def read(path: str) -> list[Exchange]:
     for number, line in enumerate(lines[1:], 2):
         try:
             found.append(msgspec.json.decode(line, type=Exchange))
-        except msgspec.DecodeError as error:
+        except (ValueError, RecursionError) as error:
             raise CassetteFileError(f"{path}: line {number} is no exchange: {error}") from None
     return found
 
@@ -112,6 +117,9 @@ def secrets_of(url: str, headers: Iterable[Mapping[str, str]], hidden: frozenset
 
 def request_of(method: str, url: str, body: bytes | None, secrets: Secrets) -> Request:
     """Return a request as it is written and compared."""
+    # The text between the parts of a form is random.
+    if body is not None and (between := _BOUNDARY.match(body)) is not None:
+        body = body.replace(between[1], b"boundary")
     return Request(method, secrets.without(url), None if body is None else value_of(secrets.cut_from(body)))
 
 
@@ -131,7 +139,8 @@ def value_of(body: bytes) -> Any:
     except (ValueError, RecursionError):
         pass
     else:
-        if isinstance(value, (dict, list)):
+        # What reads like {"text": ...} below is written as text, so that it comes again as it was.
+        if isinstance(value, (dict, list)) and not _is_wrapped(value):
             return value
     try:
         return {"text": body.decode()}
@@ -141,12 +150,14 @@ def value_of(body: bytes) -> Any:
 
 def bytes_of(value: Any) -> bytes:
     """Return the body that a value is."""
-    if isinstance(value, dict) and len(value) == 1:
-        if isinstance(text := value.get("text"), str):
-            return text.encode()
-        if isinstance(data := value.get("base64"), str):
-            return base64.b64decode(data)
+    if _is_wrapped(value):
+        ((kind, text),) = value.items()
+        return text.encode() if kind == "text" else base64.b64decode(text)
     return b"" if value is None else _encode(value)
+
+
+def _is_wrapped(value: Any) -> bool:
+    return isinstance(value, dict) and any(value.keys() == {name} and isinstance(value[name], str) for name in _WRAPPED)
 
 
 def events_of(body: bytes, *, is_whole: bool) -> list[dict[str, Any]]:

@@ -11,7 +11,8 @@ import asyncio
 import difflib
 import json
 import os
-from collections.abc import Collection, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping
+from functools import partial
 from types import TracebackType
 from typing import Any, Literal, Self, get_args
 
@@ -43,6 +44,8 @@ class Cassette:
     ) -> None:
         if mode not in get_args(Mode):
             raise ValueError(f"mode must be one of {', '.join(get_args(Mode))}, not {mode!r}")
+        # One name is a collection of names, too, and not one of letters.
+        match, hide = ((given,) if isinstance(given, str) else given for given in (match, hide))
         if unknown := sorted(set(match) - set(PARTS)):
             raise ValueError(f"match may name {', '.join(PARTS)}, not {unknown[0]!r}")
         self.path = os.fspath(path)
@@ -59,12 +62,17 @@ class Cassette:
         # Responses of this recording.
         self._open: list[_Recorded] = []
         self._may_send = mode != "none"
-        self._before: Any = None
 
     def __repr__(self) -> str:
         return f"<Cassette {self.path} {self.mode}: {self.played} played, {self.recorded} recorded>"
 
     def __enter__(self) -> Self:
+        if self in _in_use:
+            raise RuntimeError(f"{self.path}: this cassette is in use already; make another")
+        # Each use begins at the beginning of the file.
+        self._exchanges, self._open, self.played, self.recorded = [], [], 0, 0
+        self._used.clear()
+        self._may_send = self.mode != "none"
         if self.mode != "all":
             try:
                 self._exchanges = cassette_file.read(self.path)
@@ -74,22 +82,17 @@ class Cassette:
                     raise FileNotFoundError(said) from None
             else:
                 self._may_send = self.mode == "new"
-        self._before = before = Pipeline.enter
-
-        def enter(pipeline: Pipeline) -> tuple[asyncio.AbstractEventLoop, Transport]:
-            loop, transport = before(pipeline)
-            if isinstance(transport, SharedTransport):
-                # It sends through the pipeline of another client, which the cassette stands before as well.
-                return loop, transport
-            return loop, _Taped(self, transport, pipeline.balancer.upstreams[0].secrets)
-
-        Pipeline.enter = enter  # type: ignore[method-assign, assignment]
+        if not _in_use:
+            Pipeline.enter = _enter  # type: ignore[method-assign, assignment]
+        _in_use.append(self)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        Pipeline.enter = self._before  # type: ignore[method-assign]
+        _in_use.remove(self)
+        if not _in_use:
+            Pipeline.enter = _enter_without  # type: ignore[method-assign]
         for recorded in self._open:
             recorded.write()
         if self.recorded:
@@ -102,20 +105,18 @@ class Cassette:
         headers: tuple[Mapping[str, str], Mapping[str, str]],
         body: bytes | None,
         secrets: Secrets,
-        live: Coroutine[Any, Any, RawReply],
+        live: Callable[[], Awaitable[RawReply]],
     ) -> RawReply:
-        """Return the recorded response to a request, or that of `live`, which is recorded."""
+        """Return the recorded response to a request, or that of `live()`, which is recorded."""
         for each in headers:
             secrets = secrets.with_headers(each)
         secrets = secrets.with_values(cassette_file.secrets_of(url, headers, self._hidden))
         request = cassette_file.request_of(method, url, body, secrets)
         found = self._take(request)
         if found is not None:
-            live.close()
             self.played += 1
             return _played(found.response)
         if not self._may_send:
-            live.close()
             raise UnrecordedRequestError(self._nearest(request))
         self.recorded += 1
         exchange = Exchange(request, Reply())
@@ -123,7 +124,7 @@ class Cassette:
         self._exchanges.append(exchange)
         self._used.add(number)
         try:
-            reply = await live
+            reply = await live()
         except AimlasyncError as failed:
             exchange.response.error = str(secrets.without(failed.message))
             raise
@@ -167,6 +168,20 @@ class Cassette:
         return "\n".join([f"{said}; {how}", *(line[:_WIDEST] for line in diff[:_MOST_LINES]), *cut])
 
 
+# The cassettes in use, in the order in which their use began: the last one is asked first. Any of them may end first.
+_in_use: list[Cassette] = []
+_enter_without = Pipeline.enter
+
+
+def _enter(pipeline: Pipeline) -> tuple[asyncio.AbstractEventLoop, Transport]:
+    loop, transport = _enter_without(pipeline)
+    # A shared transport sends through the pipeline of another client, which the cassettes stand before as well.
+    if not isinstance(transport, SharedTransport):
+        for tape in _in_use:
+            transport = _Taped(tape, transport, pipeline.balancer.upstreams[0].secrets)
+    return loop, transport
+
+
 class _Taped:
     """A transport with a cassette before it."""
 
@@ -187,7 +202,7 @@ class _Taped:
         fresh: bool = False,
     ) -> Coroutine[Any, Any, RawReply]:
         """Send a request, or play its recorded response."""
-        live = self._transport.send(method, url, headers, own, body, connect=connect, fresh=fresh)
+        live = partial(self._transport.send, method, url, headers, own, body, connect=connect, fresh=fresh)
         return self._tape.send(method, url, (headers, own), body, self._secrets, live)
 
     async def close(self) -> None:

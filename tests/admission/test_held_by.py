@@ -48,7 +48,7 @@ def test_a_learned_rate_has_its_own_name() -> None:
     async def main() -> None:
         loop = asyncio.get_running_loop()
         adaptive = AdaptiveLimit()
-        adaptive.answered(loop.time(), 8)
+        adaptive.answered(loop.time(), 8, loop.time(), 7)
         adaptive.refused(loop.time(), loop.time(), 7, kind="rate")
         limiter = Limiter(EndpointLimiter(Limits()), limit=8, learned_rate=adaptive)
         waiting = asyncio.create_task(limiter.enter(0.0))

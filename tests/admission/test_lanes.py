@@ -336,3 +336,25 @@ def test_the_work_of_a_new_name_does_not_grow_with_the_names_before() -> None:
         assert many < 3 * few
 
     run(main())
+
+
+def test_attempts_given_up_at_a_full_limit_lower_it_and_one_given_up_alone_does_not() -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        lane = upstream().lane("m")
+        # Alone, and given up: the limit was not in use.
+        permit = lane.admit_nowait(0.0, loop)
+        before = lane.limiter.limit
+        await asyncio.sleep(60)
+        assert permit is not None
+        permit.release(Outcome.LATE)
+        assert lane.limiter.limit == before > 1
+        # All places in use, and none answers.
+        full = [permit for _ in range(before) if (permit := lane.admit_nowait(0.0, loop)) is not None]
+        await asyncio.sleep(60)
+        for each in full:
+            each.release(Outcome.LATE)
+        assert 1 <= lane.limiter.limit < before
+        assert lane.counters.failed == before + 1
+
+    run(main())

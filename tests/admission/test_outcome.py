@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from aimlasync.admission.outcome import GONE, NOTHING, SPENT, Outcome, Signal, read_status
+from aimlasync.admission.outcome import GONE, LATE, NOTHING, SPENT, Outcome, Signal, read_status
 from aimlasync.client.call import signal_of
 from aimlasync.errors import (
     AimlasyncError,
@@ -87,7 +87,8 @@ def test_an_error_response_is_read_by_its_status_and_its_words(status: int, body
         (APIConnectionError("could not connect", billed=False), GONE),
         (APIConnectionError("the connection broke"), GONE),
         (TruncatedStreamError("cut"), GONE),
-        (APITimeoutError("too long", phase="total"), NOTHING),
+        (APITimeoutError("too long", phase="idle"), NOTHING),
+        (APITimeoutError("no first event", phase="first_token"), LATE),
         (APITimeoutError("no connection", phase="connect"), NOTHING),
         (APIResponseValidationError("no JSON", raw=b"x"), NOTHING),
     ],

@@ -14,7 +14,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aimlasync import AimlasyncError, AsyncClient, AuthenticationError, Limits, Retry, Timeout, bulk
+from aimlasync import (
+    AimlasyncError,
+    APIConnectionError,
+    AsyncClient,
+    AuthenticationError,
+    Limits,
+    Retry,
+    Timeout,
+    bulk,
+)
 from aimlasync.bulk import BatchChat, DirectoryStore, InputError, PromptError, loop_clients
 from aimlasync.bulk.journal.convert import record_of, result_of
 from aimlasync.bulk.journal.record import decode_record
@@ -150,6 +159,15 @@ async def test_what_all_rows_would_meet_is_raised_where_that_is_wanted(vendor: A
     async with chat(stop=True) as ask:
         with pytest.raises(AuthenticationError):
             await ask({"text": ["a b"] * 3})
+
+
+async def test_a_server_that_is_gone_is_seen_over_all_batches_however_short(vendor: Any) -> None:
+    vendor(faults=[Fault("reset")])
+    async with chat(stop=True, retry=Retry(attempts=1)) as ask:
+        for _ in range(3):
+            assert set((await ask({"text": ["a", "b", "c"]}))["error"]) == {"APIConnectionError"}
+        with pytest.raises(APIConnectionError):
+            await ask({"text": ["a", "b", "c"]})
 
 
 async def test_without_a_key_nothing_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:

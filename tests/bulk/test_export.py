@@ -124,6 +124,7 @@ def test_every_result_column(files: Files) -> None:
     one, two, three = [msgspec.json.decode(line) for line in text.splitlines()]
     assert one == {
         "custom_id": "row-1",
+        "place": None,
         "ok": True,
         "answer": "A",
         "label": ["a", "b"],

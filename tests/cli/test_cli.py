@@ -82,10 +82,12 @@ def test_models_are_listed() -> None:
 def test_simulate_serves_until_ctrl_c_and_prints_its_ledger() -> None:
     process = start("simulate", "--port", "0", "--fault", "status:503,times=1")
     assert process.stdout is not None
-    head = [process.stdout.readline() for _ in range(3)]
+    head = [process.stdout.readline() for _ in range(4)]
     url = head[1].strip().removeprefix("export AIML_API_URL=")
     assert head[0].startswith("# aimlapi simulated at http://127.0.0.1:")
     assert head[2] == "export AIML_API_KEY=anything\n"
+    # A comment, so that a shell that takes the lines in sends no other program's calls here.
+    assert head[3] == f"# for code that reads OPENAI_*: export OPENAI_BASE_URL={url} OPENAI_API_KEY=anything\n"
     asked = run("chat", "Hi", "--base-url", url, "--model", "openai/gpt-5-nano-2025-08-07")
     assert asked.exit_code == 1
     assert "401" in asked.stderr
@@ -394,7 +396,7 @@ def test_a_column_that_only_later_rows_have_is_in_the_table_too(vendor: Callable
 
 def test_a_directory_is_no_input() -> None:
     done = run("classify", ".", "--labels", "a,b", "--format", "csv")
-    assert (done.exit_code, done.stderr.splitlines()[-1][:26]) == (2, "aimlasync: .: a directory;")
+    assert (done.exit_code, done.stderr.splitlines()[-1][:34]) == (2, "aimlasync: .: a directory without ")
 
 
 def test_an_error_late_in_a_stream_comes_after_the_rows_before_it() -> None:

@@ -496,7 +496,11 @@ def test_the_journals_of_two_jobs_are_not_merged(vendor: Vendor) -> None:
         ('{"city":"a"}\n', [*ASK, "--schema", "in.jsonl"], "in.jsonl: not the schema of an object"),
         ('{"city":"a"}\n', [*ASK, "--shard", "4/3"], "4/3 is no shard; write 1/3 to 3/3"),
         ('{"city":"a"}\n', [*ASK, "--deadline", "soon"], "'soon' is no duration"),
-        ('{"city":"a"}\n', [*ASK, "--columns", "town"], "in.jsonl: no column 'town'; there are: city, custom_id, ok"),
+        (
+            '{"city":"a"}\n',
+            [*ASK, "--columns", "town"],
+            "in.jsonl: no column 'town'; there are: city, custom_id, place, ok",
+        ),
         ('{"city":"a"}\n', [*ASK, "--errors", "no/bad.jsonl"], "no/bad.jsonl: there is no directory no"),
         ('{"city":"a"}\n', [*ASK, "--errors", "out.jsonl"], "out.jsonl: belongs to the output itself"),
         ('{"city":"a"}\n', [*ASK, "--errors", "in.jsonl"], "in.jsonl: the input itself; choose another --errors"),

@@ -49,6 +49,32 @@ def test_a_table_keeps_its_delimiter_and_gets_a_label() -> None:
     assert Path("safe.csv").read_bytes() == "\ufeffsep=;\r\ntext;label\r\n'=an invoice;billing\r\n".encode()
 
 
+def test_report_and_export_read_the_rows_as_the_job_was_told_to() -> None:
+    book, file = openpyxl.Workbook(), io.BytesIO()
+    for row in (["text", "team"], ["an invoice", "billing"]):
+        book.active.append(row)
+    book.create_sheet("Notes").append(["by Ann"])
+    book.save(file)
+    write("in.xlsx", file.getvalue())
+    assert run("classify", "in.xlsx", "--sheet", "1", *CLASSIFY, "-o", "sheet.csv").exit_code == 0
+    write("in.csv", "text~team\na café's invoice~billing\n".encode("cp1252"))
+    how = ("--encoding", "cp1252", "--delimiter", "~")
+    assert run("classify", "in.csv", *how, *CLASSIFY, "-o", "text.csv").exit_code == 0
+    for name, rows in (("sheet", "in.xlsx"), ("text", "in.csv")):
+        journal = f"{name}.csv.journal"
+        for more in ((), ("--input", rows)):
+            done = run("report", journal, "--gold", "team", *more, "-o", f"{name}.html")
+            assert (done.exit_code, "1 of 1 row" in Path(f"{name}.html").read_text()) == (0, True), done.stderr
+        done = run("export", journal, "--input", rows, "--columns", "team,label", "-o", f"{name}-again.jsonl")
+        assert done.exit_code == 0, done.stderr
+        assert lines(f"{name}-again.jsonl") == [{"team": "billing", "label": "billing"}]
+    # Another file is read as its content says, and what a command says goes before what the job was told.
+    write("other.csv", "text,team\nan invoice,support\n")
+    assert run("report", "sheet.csv.journal", "--gold", "team", "--input", "other.csv", "-o", "o.html").exit_code == 0
+    refused = run("export", "sheet.csv.journal", "--input", "in.xlsx", "--sheet", "Notes", "--columns", "team")
+    assert refused.exit_code == 2
+
+
 def test_a_workbook_comes_in_and_goes_out() -> None:
     write("in.xlsx", workbook(["id", "text"], [7, "an invoice"], [8, None]))
     assert run("classify", "in.xlsx", *CLASSIFY, "-o", "out.xlsx").exit_code == 3

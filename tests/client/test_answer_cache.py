@@ -8,9 +8,11 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from aimlasync import (
+    AnswerInvalidError,
     APIStatusError,
     APITimeoutError,
     AsyncClient,
@@ -29,6 +31,10 @@ from tests.support.servers import Script, raw_server, until
 MODEL = "openai/gpt-4.1-nano-2025-04-14"
 ASKED: dict[str, Any] = {"model": MODEL, "messages": [{"role": "user", "content": "Hello"}], "temperature": 0}
 SAID: dict[str, Any] = {"model": MODEL, "input": "Hello", "temperature": 0}
+
+
+class Ticket(msgspec.Struct):
+    team: str
 
 
 class Held:
@@ -144,17 +150,32 @@ async def test_a_stream_comes_again_as_the_same_events(api: str, sim: Simulator,
 
 
 async def test_a_typed_answer_is_read_from_what_was_kept(sim: Simulator) -> None:
-    import msgspec
-
-    class Ticket(msgspec.Struct):
-        team: str
-
     async with client_of(sim, Memory()) as client:
         asked = {**ASKED, "response_format": Ticket}
         first = await client.chat.completions.parse(**asked)
         again = await client.chat.completions.parse(**asked)
     assert again.info.cached
     assert (again.parsed, again.info.structured) == (first.parsed, first.info.structured)
+
+
+@pytest.mark.parametrize("api", ["chat", "responses"])
+async def test_a_kept_answer_that_is_no_good_is_asked_for_again(api: str) -> None:
+    said = iter(['{"team":1}', '{"team":"billing"}'])
+    async with (
+        Simulator(vendor="openai", answer=lambda _: next(said)) as sim,
+        client_of(sim, Memory()) as client,
+    ):
+
+        async def parse() -> Any:
+            if api == "chat":
+                return await client.chat.completions.parse(**ASKED, response_format=Ticket)
+            return await client.responses.parse(**SAID, text_format=Ticket)
+
+        with pytest.raises(AnswerInvalidError):
+            await parse()
+        assert ((first := await parse()).parsed, first.info.cached) == (Ticket("billing"), False)
+        assert ((again := await parse()).parsed, again.info.cached) == (Ticket("billing"), True)
+    assert len(sim.ledger) == 2
 
 
 async def test_a_kept_answer_needs_no_permit(sim: Simulator) -> None:
@@ -210,6 +231,21 @@ async def test_what_may_decide_the_answer_makes_another_request(more: dict[str, 
         await client.chat.completions.create(**ASKED)
         assert not (await client.chat.completions.create(**{**ASKED, **more})).info.cached
     assert len(sim.ledger) == 2
+
+
+async def test_a_version_in_an_endpoints_headers_makes_another_request(sim: Simulator) -> None:
+    store = Memory()
+    for version, cached in (("1", False), ("2", False), ("1", True)):
+        endpoint = Endpoint(base_url=sim.base_url, api_key="sk-a-long-sentinel", headers={"Api-Version": version})
+        async with AsyncClient(endpoints=[endpoint], cache=store) as client:
+            assert (await client.chat.completions.create(**ASKED)).info.cached is cached
+
+
+async def test_a_wish_that_there_is_not_is_refused(sim: Simulator) -> None:
+    async with client_of(sim, Memory()) as client:
+        with pytest.raises(ValueError, match="cache must be True, False or 'refresh', not 'refesh'"):
+            await client.chat.completions.create(**ASKED, cache="refesh")  # type: ignore[call-overload]
+    assert len(sim.ledger) == 0
 
 
 async def test_servers_answer_for_each_other_only_in_a_family(sim: Simulator) -> None:
@@ -289,15 +325,20 @@ async def test_errors_and_cut_streams_are_not_kept(sim: Simulator) -> None:
     [
         b'{"id":"r","object":"response","status":"failed","error":{"code":"server_error","message":"no"},"output":[]}',
         b'{"id":"r","object":"response","status":"completed","output":[],"output_text":"Bearer sk-a-long-sentinel"}',
+        b'{"id":"c","choices":[{"index":0,"message":{"role":"assistant","content":"So"},"finish_reason":"error"}]}',
+        b'{"id":"c","choices":[{"message":{"role":"assistant","content":"So"},"finish_reason":"stop","error":{"code":1}}]}',
     ],
 )
-async def test_a_failed_response_and_an_echoed_key_are_not_kept(answer: bytes) -> None:
+async def test_a_failed_answer_and_an_echoed_key_are_not_kept(answer: bytes) -> None:
     store = Memory()
     async with (
         raw_server(Script([answer], content_type="application/json", end="keep")) as server,
         client_of(server, store) as client,
     ):
-        await client.responses.create(**SAID)
+        if b"choices" in answer:
+            await client.chat.completions.create(**ASKED)
+        else:
+            await client.responses.create(**SAID)
         assert store.values == {}
 
 
@@ -392,6 +433,21 @@ async def test_the_servers_error_is_everybodys_and_each_has_its_own(sim: Simulat
     assert len({id(error) for error in errors}) == 3
     assert len({error.info.request_id for error in errors}) == 3
     assert [error.info.attempts for error in errors] == [1, 0, 0]
+    assert transport.sent == 2
+    await transport.close()
+
+
+@pytest.mark.parametrize("name", ["Authorization", "OpenAI-Organization", "X-Tenant"])
+async def test_an_error_is_nobody_elses_who_asks_as_another(name: str, sim: Simulator) -> None:
+    transport = Held()
+    sim.faults.append(Fault("status", status=403, times=1))
+    async with client_of(sim, Memory(), transport=transport) as client:
+        askers: list[dict[str, str]] = [{name: "Bearer one"}, {name: "Bearer one"}, {name: "Bearer two"}, {}]
+        calls = [asyncio.ensure_future(client.chat.completions.create(**ASKED, extra_headers=each)) for each in askers]
+        await until(lambda: transport.sent)
+        transport.go.set()
+        answers: list[Any] = await asyncio.gather(*calls, return_exceptions=True)
+    assert [type(each).__name__ for each in answers] == ["PermissionDeniedError"] * 2 + ["ChatCompletion"] * 2
     assert transport.sent == 2
     await transport.close()
 
@@ -513,3 +569,25 @@ async def test_copies_of_a_client_share_its_answers(sim: Simulator) -> None:
 async def test_what_is_no_store_is_refused_when_the_client_is_made(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="neither a path nor a URL"):
         AsyncClient(api_key="k", base_url="https://one.example/v1", cache="s3:/bucket")
+
+
+async def test_the_sdk_over_a_client_has_its_answers(sim: Simulator) -> None:
+    pytest.importorskip("openai")
+    from aimlasync.openai import AsyncOpenAI
+
+    async with client_of(sim, Memory()) as client:
+        first = await client.chat.completions.create(**ASKED)
+        sdk = AsyncOpenAI(aimlasync=client)
+        whole = await sdk.chat.completions.create(**ASKED)
+        texts = []
+        for _ in range(2):
+            stream = await sdk.chat.completions.create(**ASKED, stream=True)
+            texts.append("".join([piece.choices[0].delta.content or "" async for piece in stream if piece.choices]))
+            assert client.cache is not None
+            await client.cache.close()
+        await sdk.close()
+        assert client.cache is not None
+        assert client.cache.counts.hits == 2
+    assert whole.choices[0].message.content == first.text
+    assert texts[0] == texts[1]
+    assert len(sim.ledger) == 2

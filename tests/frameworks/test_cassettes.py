@@ -11,8 +11,9 @@ import pytest
 
 from aimlasync import APIConnectionError, AsyncClient, BadRequestError, TruncatedStreamError
 from aimlasync.simulator import Fault, Simulator
-from aimlasync.testing import cassette
+from aimlasync.testing import cassette, cassette_file
 from aimlasync.testing.cassettes import Cassette, UnrecordedRequestError
+from aimlasync.wire.redaction import Secrets
 from tests.support.servers import Script, raw_server
 
 pytest_plugins = ["pytester"]
@@ -209,6 +210,14 @@ async def test_what_broke_breaks_again_and_retries_come_again(tmp_path: Path) ->
             assert await ask(client) == live
 
 
+async def test_a_copy_with_another_key_is_recorded_once(tmp_path: Path) -> None:
+    async with Simulator(vendor="openai") as sim, AsyncClient(api_key=KEY, base_url=sim.base_url) as client:
+        with cassette(tmp_path / "tape.jsonl") as tape:
+            await client.with_options(api_key="sk-quite-another-sentinel").chat.completions.create(**asked())
+        assert (tape.recorded, len(sim.ledger)) == (1, 1)
+    assert "sentinel" not in (tmp_path / "tape.jsonl").read_text()
+
+
 async def test_a_reader_that_leaves_may_leave_again(tmp_path: Path) -> None:
     path = tmp_path / "tape.jsonl"
     async with Simulator(faults=[Fault("stall_stream", at=2)]) as sim:
@@ -248,10 +257,12 @@ async def test_the_sdk_over_the_client_is_recorded_too(tmp_path: Path) -> None:
         ("rows\n", "no cassette"),
         ('{"cassette": 2}\n', "a cassette of format 2"),
         ('{"cassette": 1}\n{"request": 1}\n', "line 2 is no exchange"),
+        ('{"cassette": 1}\n{"request": {"method": "\xff"}}\n', "line 2 is no exchange"),
+        ('{"cassette": 1}\n{"request": {"method": "GET", "url": "u", "body": ' + "[" * 5000 + "\n", "line 2 is no"),
     ],
 )
 def test_what_is_no_cassette_is_refused(content: str, said: str, tmp_path: Path) -> None:
-    (tmp_path / "tape.jsonl").write_text(content)
+    (tmp_path / "tape.jsonl").write_bytes(content.encode("latin-1"))
     with pytest.raises(ValueError, match=said), cassette(tmp_path / "tape.jsonl"):
         pass
 
@@ -261,6 +272,94 @@ def test_options_that_there_are_not_are_refused(tmp_path: Path) -> None:
         cassette(tmp_path / "t", "never")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="match may name method, host, path, query, body, not 'port'"):
         cassette(tmp_path / "t", match=["port"])
+
+
+async def test_cassettes_may_end_in_any_order_and_leave_nothing_behind(tmp_path: Path) -> None:
+    first, second = cassette(tmp_path / "1.jsonl"), cassette(tmp_path / "2.jsonl")
+    async with Simulator() as sim, AsyncClient(api_key=KEY, base_url=sim.base_url) as client:
+        with first:
+            second.__enter__()
+        await client.chat.completions.create(**asked())
+        second.__exit__(None, None, None)
+        await client.chat.completions.create(**asked())
+        assert (first.recorded, second.recorded, len(sim.ledger)) == (0, 1, 2)
+
+
+async def test_a_cassette_within_a_cassette_is_asked_first(tmp_path: Path) -> None:
+    async with Simulator() as sim, AsyncClient(api_key=KEY, base_url=sim.base_url) as client:
+        for _ in range(2):
+            with cassette(tmp_path / "1.jsonl", "new") as outer, cassette(tmp_path / "2.jsonl") as inner:
+                await client.chat.completions.create(**asked())
+    assert (outer.played, outer.recorded, inner.played, inner.recorded) == (0, 0, 1, 0)
+
+
+async def test_a_cassette_may_be_used_again_and_not_twice_at_once(tmp_path: Path) -> None:
+    tape = cassette(tmp_path / "tape.jsonl")
+    async with Simulator() as sim, AsyncClient(api_key=KEY, base_url=sim.base_url) as client:
+        for recorded in (1, 0, 0):
+            with tape:
+                await client.chat.completions.create(**asked())
+                with pytest.raises(RuntimeError, match="in use already"):
+                    tape.__enter__()
+            assert (tape.recorded, tape.played) == (recorded, 1 - recorded)
+        assert len(sim.ledger) == 1
+
+
+def test_an_edited_file_with_a_byte_order_mark_is_read(tmp_path: Path) -> None:
+    (tmp_path / "tape.jsonl").write_bytes(b'\xef\xbb\xbf{"cassette":1}\r\n')
+    with cassette(tmp_path / "tape.jsonl", "none") as tape:
+        assert tape.played == 0
+
+
+def test_one_name_is_no_collection_of_letters(tmp_path: Path) -> None:
+    tape = cassette(tmp_path / "tape.jsonl", match="body", hide="X-Tenant")
+    assert tape._match == ["body"]
+    assert "x-tenant" in tape._hidden
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b'{"text":"{}"}', b'{"base64":"aGk="}', b'{"text":1}', b"words", b"\xff\x00", b"[1]", b"3", b""],
+)
+def test_a_body_comes_again_as_it_was_whatever_it_reads_like(body: bytes) -> None:
+    assert cassette_file.bytes_of(cassette_file.value_of(body)) == body
+
+
+def test_a_form_is_the_same_whatever_stands_between_its_parts() -> None:
+    form = '--{0}\r\nContent-Disposition: form-data; name="file"; filename="a.wav"\r\n\r\nRIFF\r\n--{0}--\r\n'
+    one, other = (
+        cassette_file.request_of("POST", "u", form.format(between).encode(), Secrets()) for between in ("9f8", "a.b+c")
+    )
+    assert one == other
+    changed = form.format("9f8").replace("RIFF", "WAVE").encode()
+    assert cassette_file.request_of("POST", "u", changed, Secrets()) != one
+
+
+def test_the_files_of_tests_with_one_name_are_two(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        test_it="""
+        import pytest
+
+        class TestA:
+            def test_one(self, aimlasync_cassette):
+                print(aimlasync_cassette.path)
+
+        class TestB:
+            def test_one(self, aimlasync_cassette):
+                print(aimlasync_cassette.path)
+
+        @pytest.mark.parametrize("given", [1, 2, 3, 4], ids=["a/b", "a-b", "x" * 300, "x" * 299 + "y"])
+        def test_given(given, aimlasync_cassette):
+            print(aimlasync_cassette.path)
+        """
+    )
+    ran = pytester.runpytest_inprocess("-p", "no:cacheprovider", "-p", "no:asyncio", "-s")
+    assert ran.ret == 0
+    found = [line for line in ran.outlines if ".jsonl" in line]
+    names = [Path(line.removeprefix("test_it.py ").lstrip(".")).name for line in found]
+    assert len(set(names)) == 6
+    assert "TestA.test_one.jsonl" in names
+    assert all(len(name) < 200 for name in names)
 
 
 def test_the_fixture_names_the_file_after_the_test(pytester: pytest.Pytester, vendor: Any) -> None:

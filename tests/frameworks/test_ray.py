@@ -11,7 +11,7 @@ import os
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from tests.support.commands import last_line, run, table
+from tests.support.commands import last_line, run, start, table
 from tests.support.servers import KEY
 
 ray = pytest.importorskip("ray", reason="pip install 'aimlasync[ray]' runs these tests")
@@ -28,8 +28,9 @@ import pyarrow.parquet  # noqa: E402
 from ray.cluster_utils import Cluster as Machines  # noqa: E402
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy  # noqa: E402
 
-from aimlasync import AsyncClient, bulk  # noqa: E402
-from aimlasync.bulk import BatchChat, DirectoryStore, OverwriteError  # noqa: E402
+from aimlasync import AsyncClient, Limits, bulk  # noqa: E402
+from aimlasync.bulk import BatchChat, DirectoryStore, InputError, OverwriteError  # noqa: E402
+from aimlasync.bulk.input.rows import Row  # noqa: E402
 from aimlasync.bulk.jobs.worker_pool import WORKERS  # noqa: E402
 from aimlasync.bulk.journal.record import decode_record  # noqa: E402
 from aimlasync.bulk.report import collect  # noqa: E402
@@ -39,8 +40,10 @@ from aimlasync.ray import (  # noqa: E402
     RayQuota,
     classify_dataset,
     connect,
+    map_dataset,
     read_dataset,
     shared_quota,
+    unwritten,
     write_dataset,
 )
 from aimlasync.simulator import Fault, Latency, SimRequest, Simulator, serve_in_thread  # noqa: E402
@@ -205,6 +208,39 @@ def test_a_dataset_loses_no_row_to_a_dead_node_and_pays_for_none_that_the_store_
     assert held_by(store) == {f"r{n}" for n in range(ROWS)}
 
 
+def test_a_dataset_job_is_run_again_with_each_id_once(machines: Any, sim: Simulator, tmp_path: Path) -> None:
+    rows = [{"id": n, "lang": "de" if n % 2 else "fr"} for n in range(40)]
+    chat: dict[str, Any] = {"model": MODEL, "prompt": "{id}: hello", "id_column": "id", "workers": 1}
+    out = str(tmp_path / "out")
+
+    def job(rows: list[dict[str, Any]]) -> None:
+        todo = unwritten(ray.data.from_items(rows, override_num_blocks=1), out, id_column="id")
+        write_dataset(map_dataset(todo, **chat), out, mode="resume", partition_by=["lang"])
+
+    def written() -> list[Any]:
+        table = pyarrow.parquet.read_table(out)
+        return sorted(zip(table["id"].to_pylist(), map(str, table["lang"].to_pylist()), strict=True))
+
+    job(rows[:25])
+    assert len(sim.ledger) == 25
+    # A file that was cut off when a run died.
+    torn = tmp_path / "out" / "lang=de" / "torn.parquet"
+    torn.write_bytes(b"PAR1 and no end")
+    job(rows)
+    assert not torn.exists()
+    assert len(sim.ledger) == 40
+    assert written() == [(n, "de" if n % 2 else "fr") for n in range(40)]
+    # Nothing of these is executed.
+    whole = ray.data.from_items(rows)
+    with pytest.raises(OverwriteError, match="more beside them would make rows twice"):
+        write_dataset(whole, out, partition_by=["lang"])
+    (tmp_path / "out" / "mine").mkdir()
+    with pytest.raises(InputError, match="'mine' in it, which is no file of rows"):
+        write_dataset(whole, out, mode="overwrite")
+    with pytest.raises(ValueError, match="goes with format='parquet'"):
+        write_dataset(whole, out, "csv", mode="resume")
+
+
 def test_a_job_goes_on_when_a_node_dies_and_its_journal_is_whole(machines: Any, sim: Simulator, tmp_path: Path) -> None:
     path, out, store = tmp_path / "rows.jsonl", tmp_path / "out.jsonl", tmp_path / "store"
     path.write_text("".join(map(line, range(ROWS))))
@@ -230,6 +266,89 @@ def test_a_job_goes_on_when_a_node_dies_and_its_journal_is_whole(machines: Any, 
     assert {made[row] for row in victim.held} == {1}
     assert {row for row, times in made.items() if times > 1} <= victim.asked
     assert collect(str(out)).ok == ROWS
+
+
+def test_a_command_that_is_killed_loses_the_calls_in_flight_and_no_more(
+    machines: Any, sim: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("rows.jsonl").write_text("".join(map(line, range(40))))
+    stall = Fault("stall", match=lambda request: number_of(request.body) % 5 == 0)
+    sim.faults.append(stall)
+    # Of 64 calls at once each process has room for all that hang.
+    words = ["bulk", "rows.jsonl", "--prompt", "{text}", "--id", "id", "-o", "out.jsonl", "--concurrency", "64"]
+    words += ["--ray", machines.address]
+
+    def kept() -> Counter[str]:
+        # The last line may be on its way.
+        lines = Path("out.jsonl").read_bytes().split(b"\n")[:-1] if os.path.exists("out.jsonl") else []
+        return Counter(decode_record(text).custom_id for text in lines)
+
+    with settings(sim):
+        process = start(*words)
+        try:
+            # Eight calls hang, and the answers of all others are in the journal while they do.
+            while not (len(kept()) == 32 and stall.hits == 8):
+                assert process.poll() is None
+                time.sleep(0.05)
+        finally:
+            process.kill()
+            process.communicate()
+            sim.faults.remove(stall)
+        assert run(*words).exit_code == 0
+    assert kept() == Counter(f"r{n}" for n in range(40))
+    assert calls(sim) == Counter({f"r{n}": 1 if n % 5 else 2 for n in range(40)})
+
+
+async def becomes(what: Callable[[], bool]) -> None:
+    """Wait for what a process of the cluster is about to tell."""
+    async with asyncio.timeout(120):
+        while not what():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
+def test_a_slow_row_delays_only_itself_and_a_cluster_tells_what_it_is_doing(machines: Any, sim: Simulator) -> None:
+    chat = BatchChat(prompt="{id}: hello", model=MODEL, id_column="id")
+    requests = [chat.task.request(Row(n, n, {"id": str(n)})) for n in range(40)]
+    stall = Fault("stall", match=lambda request: number_of(request.body) % 20 == 0)
+    sim.faults.append(stall)
+
+    async def main() -> None:
+        async with Cluster(chat, processes=1) as cluster:
+            asked = [asyncio.create_task(cluster.ask(request)) for request in requests]
+            # One batch holds a row that is not answered, and the others of it are.
+            results = await asyncio.gather(*(task for n, task in enumerate(asked) if n % 20))
+            assert [result.request.custom_id for result in results] == [str(n) for n in range(40) if n % 20]
+            assert not any(asked[n].done() for n in (0, 20))
+            # They may be asked again by a process that was thought lost.
+            await becomes(lambda: cluster.activity().limits == ["input"] and cluster.activity().in_flight in (2, 4))
+            for task in asked:
+                task.cancel()
+
+    try:
+        asyncio.run(main())
+    finally:
+        sim.faults.remove(stall)
+
+
+def test_what_holds_the_processes_of_a_cluster_back_is_what_its_calls_wait_for(machines: Any, sim: Simulator) -> None:
+    chat = BatchChat(
+        prompt="{id}: hello",
+        model=MODEL,
+        id_column="id",
+        limits=Limits(requests_per_minute=6),
+        quota=shared_quota("slow"),
+    )
+    requests = [chat.task.request(Row(n, n, {"id": str(n)})) for n in range(5)]
+
+    async def main() -> None:
+        async with Cluster(chat, processes=1) as cluster:
+            asked = [asyncio.create_task(cluster.ask(request)) for request in requests]
+            await becomes(lambda: cluster.activity().limits == ["requests"])
+            for task in asked:
+                task.cancel()
+
+    asyncio.run(main())
 
 
 def test_the_commands_ask_through_a_cluster_and_leave_what_they_always_leave(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import heapq
 import random
 from collections import deque
 from collections.abc import AsyncIterator, Callable
@@ -17,7 +18,7 @@ from aimlasync.admission.endpoint_limiter import Admission, EndpointLimiter
 from aimlasync.admission.limiter import Limiter
 from aimlasync.cost.prices import Price
 from aimlasync.errors import BudgetExceededError
-from aimlasync.quota.account import TTL, Account
+from aimlasync.quota.account import LEASES, TTL, Account
 from aimlasync.quota.lease import Leases
 from aimlasync.quota.protocol import Ask, Draw, Lease, Quota, QuotaDownError
 from aimlasync.quota.purse import Purse
@@ -372,3 +373,22 @@ async def test_a_budget_whose_place_is_away_says_so_and_spends_nothing_new() -> 
         with pytest.raises(BudgetExceededError, match="it is away"):
             await made[0].chat.completions.create(model="m", messages=[{"role": "user", "content": "Hello"}])
         assert len(simulator.ledger) == 0
+
+
+def test_many_workers_ask_no_more_often_and_use_the_whole_limit() -> None:
+    rpm, workers, seconds = 300_000.0, 600, 6.0
+    account = Account("e", 0.0, opens=0.0)
+    # When each asks next, and for which lease it reports.
+    line = [(0.001 * n, n, 0, 0.0) for n in range(workers)]
+    heapq.heapify(line)
+    asks, sent = 0, 0.0
+    while line[0][0] < seconds:
+        now, worker, number, spent = heapq.heappop(line)
+        ask = Ask(worker=str(worker), requests_per_minute=rpm, tokens_per_minute=None, calls=10_000, epoch="e")
+        ask.lease, ask.spent_requests = number, spent
+        lease = account.lease(ask, now)
+        asks += 1
+        sent += lease.requests
+        heapq.heappush(line, (now + lease.starts + 0.01, worker, lease.number, lease.requests))
+    assert asks <= 1.2 * LEASES * seconds
+    assert 0.93 * rpm * seconds / 60 <= sent <= 1.1 * rpm * seconds / 60

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from aimlasync.store import DirectoryStore, SQLiteStore, Store, open_store, protocol
+from aimlasync.store import DirectoryStore, SQLiteStore, Store, open_store, protocol, sqlite
 
 KEYS = [f"{n:032x}" for n in range(64)]
 
@@ -221,6 +221,12 @@ def test_the_form_of_a_text_decides_which_store_it_names(tmp_path: Path) -> None
         ("nowhere://bucket/answers", r"^nowhere://bucket/answers: .*nowhere"),
         ("webdav://me:secret@host/answers", r"^webdav://host/answers: "),
         ("", "not an empty text"),
+        ("s3:", "neither a path nor a URL"),
+        ("redis:cache", "neither a path nor a URL"),
+        ("file://host/answers", "third slash"),
+        ("https://me:secret@host/answers", "cannot be written there"),
+        ("/dev/null/a.sqlite", "cannot be opened"),
+        ("a\0b.sqlite", "cannot be opened"),
     ],
 )
 def test_what_is_no_place_for_answers_is_refused_in_one_line(
@@ -232,6 +238,37 @@ def test_what_is_no_place_for_answers_is_refused_in_one_line(
     assert "\n" not in str(refused.value)
     assert "secret" not in str(refused.value)
     assert os.listdir(tmp_path) == []
+
+
+def test_a_tilde_is_the_home_where_no_shell_has_seen_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert repr(open_store("~/answers.sqlite")) == f"SQLiteStore({str(tmp_path / 'answers.sqlite')!r})"
+    assert repr(open_store(Path("~/answers"))) == f"DirectoryStore({str(tmp_path / 'answers')!r})"
+
+
+async def test_a_file_that_another_process_holds_is_read_and_waited_for_once(
+    tmp_path: Path, clock: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite, "_BUSY", 0.01)
+    path = tmp_path / "answers.sqlite"
+    first = SQLiteStore(path)
+    await first.put(KEYS[0], b"kept")
+    await first.close()
+    holder = sqlite3.connect(path, isolation_level=None)
+    holder.execute("BEGIN IMMEDIATE")
+    store = SQLiteStore(path)
+    assert await store.get(KEYS[:1]) == [b"kept"]
+    with pytest.raises(OSError, match="locked"):
+        await store.put(KEYS[0], b"new")
+    holder.execute("ROLLBACK")
+    holder.close()
+    with pytest.raises(OSError, match="a moment ago"):
+        await store.put(KEYS[0], b"new")
+    assert await store.get(KEYS[:1]) == [b"kept"]
+    clock[0] += 60
+    await store.put(KEYS[0], b"new")
+    assert await store.get(KEYS[:1]) == [b"new"]
+    await store.close()
 
 
 def test_a_scheme_whose_package_is_missing_names_the_package(monkeypatch: pytest.MonkeyPatch) -> None:

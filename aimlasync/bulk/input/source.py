@@ -71,7 +71,8 @@ class Source:
         self.types: Mapping[str, Any] = {}
         """Of Parquet: Arrow's types of the columns."""
         self._file = file
-        self._reading = reading
+        self.reading = reading
+        """What the caller said of it that its content does not say."""
         self._packing = packing
         # Whether the first object may be one around the rows: of a .json file whose format was not said.
         self._may_be_wrapped = may_be_wrapped
@@ -176,22 +177,22 @@ class Source:
 
     def _identified(self, digest: str) -> str:
         # The same bytes read in another way are other rows.
-        if self._reading == AS_FOUND:
+        if self.reading == AS_FOUND:
             return digest
-        return hashlib.sha256(digest.encode() + msgspec.json.encode(self._reading)).hexdigest()
+        return hashlib.sha256(digest.encode() + msgspec.json.encode(self.reading)).hexdigest()
 
     def _learn(self, reader: Reader | ParquetReader) -> None:
         self.columns = self.columns if self.format == "xlsx" or self._view is not None else reader.columns
         if isinstance(reader, ParquetReader):
             self.types = reader.types
         elif self.format == "xlsx":
-            self.dialect = Dialect(has_header=self._reading.header is not False)
+            self.dialect = Dialect(has_header=self.reading.header is not False)
         else:
             self.headings, self.dialect = reader.headings, reader.dialect
 
     def _check_header(self, rows: Sequence[Row]) -> None:
         """Raise InputError for a first line that reads like one of the rows, unless it is said to be a header."""
-        if self.format not in ("csv", "tsv", "xlsx") or self._reading.header is not None:
+        if self.format not in ("csv", "tsv", "xlsx") or self.reading.header is not None:
             return
         texts = [row.cells or ["" if value is None else str(value) for value in row.fields.values()] for row in rows]
         why = why_no_header([heading.strip() for heading in self.headings], texts)
@@ -221,7 +222,7 @@ class Source:
                     book = self._file
                     if self._packing is not None:
                         book = stack.enter_context(_spooled(unpacked(self._file, self._packing, self.name)))
-                    self._data, self.columns, self.headings = sheet_lines(book, self.name, self._reading)
+                    self._data, self.columns, self.headings = sheet_lines(book, self.name, self.reading)
             self._data.seek(0)
             return Reader(_Blocks(self._data), "jsonl", self.name, first=first)
         file = self._file
@@ -230,9 +231,9 @@ class Source:
         if self._packing is not None:
             file = unpacked(file, self._packing, self.name)
         lines: Lines = _Blocks(file, digest) if self.can_reread else file
-        if self._reading.encoding is not None:
-            lines = Utf8Lines(lines, self._reading.encoding, self.name)
-        return Reader(lines, self.format, self.name, self._reading, first=first)
+        if self.reading.encoding is not None:
+            lines = Utf8Lines(lines, self.reading.encoding, self.name)
+        return Reader(lines, self.format, self.name, self.reading, first=first)
 
 
 class _Blocks:

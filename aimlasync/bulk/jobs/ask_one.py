@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 from aimlasync.bulk.input.rows import Row
 from aimlasync.bulk.jobs.caps import UnpricedError
 from aimlasync.bulk.jobs.waiters import Waiters
+from aimlasync.bulk.progress.progress import Activity
 from aimlasync.bulk.tasks.request import Request
 from aimlasync.bulk.tasks.result import Read, Reply, Result
 from aimlasync.bulk.tasks.tasks import EmptyTextError, Task, empty_result
@@ -33,6 +34,9 @@ class Answerer(Protocol):
 
     async def ask(self, request: Request, /) -> Result:
         """Return what became of a request, its answer read as the task says."""
+
+    def activity(self) -> Activity:
+        """Return how many calls are at a server, and what holds the others back."""
 
 
 async def ask_row(row: Row, task: Task, ask: Ask) -> Result:

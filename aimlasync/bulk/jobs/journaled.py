@@ -13,7 +13,7 @@ from contextlib import suppress
 from itertools import islice
 from typing import Any
 
-from aimlasync.bulk.input.rows import InputError, Row
+from aimlasync.bulk.input.rows import AS_FOUND, InputError, Row
 from aimlasync.bulk.input.source import Source, Survey
 from aimlasync.bulk.jobs.dedupe import Repeats, SharedCalls, earlier_answers
 from aimlasync.bulk.jobs.dry_run import Sample
@@ -258,6 +258,7 @@ class JournaledRows:
         """Return what the manifest says for readers of the journal."""
         return {
             "input": self.source.name,
+            **({} if self.source.reading == AS_FOUND else {"reading": self.source.reading}),
             **({} if rows is None else {"rows": rows}),
             "columns": list(self._columns),
             "named": self._is_named(),

@@ -162,15 +162,14 @@ class LocalRunner:
     def activity(self) -> Activity:
         """Return what is in flight, and what holds the job back."""
         pool, client = self._pool, self._client
+        if self._answerer is not None:
+            return self._answerer.activity()
         endpoints = [] if client.is_closed else client.statistics()
         held = None
         if pool is not None:
             is_short = self._calls is not None and self._calls.is_short_of_money
             held = "budget" if is_short else limited_by(endpoints, pool.in_flight, pool.workers)
-        if self._answerer is not None:
-            in_flight = 0 if pool is None else pool.in_flight
-        else:
-            in_flight = sum(endpoint.in_flight for endpoint in endpoints)
+        in_flight = sum(endpoint.in_flight for endpoint in endpoints)
         learned = tuple(model.learned for each in client.statistics() for model in each.models if model.learned)
         return Activity(in_flight=in_flight, limits=() if held is None else (held,), learned=learned)
 

@@ -71,8 +71,8 @@ class StopRules:
     """
 
     def __init__(self, *, succeeded: bool = False, alike: bool = True, probes: bool = False) -> None:
-        # Whether any row was ever answered, so that the request itself is right.
-        self._succeeded = succeeded
+        self.succeeded = succeeded
+        """Whether any row was ever answered, so that the request itself is right."""
         self._alike = alike
         self._probes = probes
         self._refused = 0
@@ -98,7 +98,7 @@ class StopRules:
     def check(self, error: AimlasyncError | None, number: int | None = None) -> AimlasyncError | None:
         """Return the error of the row of this number if it must stop the job, None if the job may go on."""
         if error is None:
-            self._succeeded = True
+            self.succeeded = True
             self._refused = self._unfit = self._unreached = 0
             self.doubt = self._awaited = None
             self.is_waiting = False
@@ -112,7 +112,7 @@ class StopRules:
             # Rows that hang may be like each other; a server that is gone is gone for all.
             is_slow = isinstance(error, APITimeoutError) and error.phase in ("attempt", "total")
             return self._decide(error, number) if is_slow else error
-        if isinstance(error, _REFUSED) and self._alike and not self._succeeded:
+        if isinstance(error, _REFUSED) and self._alike and not self.succeeded:
             if isinstance(error, UnsupportedRequestError):
                 return error
             is_unfit = bool(_OF_THE_ROW.search(_said(error)))

@@ -30,13 +30,13 @@ def replacing_directory(path: str, *, overwrite: bool = False) -> Iterator[str]:
     path = os.path.realpath(path)
     if os.path.lexists(path) and not os.path.isdir(path):
         raise InputError(path, "a file, and rows are written as files in a directory; name one")
-    check_free(path, os.listdir(path) if os.path.isdir(path) else [], overwrite=overwrite)
+    check_free(path, _names(path), overwrite=overwrite)
     temporary = f"{path}.{secrets.token_hex(6)}.part"
     try:
         with named(path):
             os.makedirs(temporary)
         yield temporary
-        there = os.listdir(path) if os.path.isdir(path) else []
+        there = _names(path)
         check_free(path, there, overwrite=overwrite)
         with named(path):
             if not there:
@@ -59,10 +59,23 @@ def replacing_directory(path: str, *, overwrite: bool = False) -> Iterator[str]:
 
 
 def check_free(path: str, there: Collection[str], *, overwrite: bool) -> None:
-    """Raise InputError or OverwriteError for a directory with the names `there` in it."""
-    strange = next((name for name in there if not name.endswith(_ROWS)), None)
+    """Raise InputError or OverwriteError for a directory with `there` in it: files of rows, in folders such as a=1."""
+    strange = next((name for name in there if not name.endswith(_ROWS) or not _is_partition(name)), None)
     if strange is not None:
         raise InputError(path, f"there is {strange!r} in it, which is no file of rows; name another directory")
     if there and not overwrite:
         what = "has files of rows already, and more beside them would make rows twice"
         raise OverwriteError(path, f"{what}; choose another directory, or replace them with overwrite=True")
+
+
+def _is_partition(name: str) -> bool:
+    return all("=" in folder for folder in name.replace(os.sep, "/").split("/")[:-1])
+
+
+def _names(path: str) -> list[str]:
+    """Return what is in a directory and in its partitions: files, and folders that are no partition."""
+    names = []
+    for folder, folders, files in os.walk(path):
+        inner = [*files, *(name for name in folders if "=" not in name)]
+        names += [os.path.relpath(os.path.join(folder, name), path) for name in inner]
+    return names

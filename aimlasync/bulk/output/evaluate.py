@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import Any
 
-from aimlasync.bulk.input.rows import InputError, Row
+import msgspec
+
+from aimlasync.bulk.input.rows import AS_FOUND, InputError, Reading, Row
 from aimlasync.bulk.input.source import Source, open_source
 from aimlasync.bulk.journal.index import Index
 from aimlasync.bulk.journal.manifest import facts_of, job_of
@@ -46,15 +48,30 @@ def evaluate(
                 if record is not None and record.error is None and record.info and record.info.label is not None:
                     quality.add(right, record.info.label)
             return quality
-        source = input if isinstance(input, Source) else _opened(path, input)
+        source = input if isinstance(input, Source) else rows_of(path, input)
         with closing(source):
             return _evaluated(index, path, gold, source, id)
 
 
-def _opened(journal: str, input: str | os.PathLike[str] | None) -> Source:
-    if input is None:
-        input = input_of(journal)
-    return results_as_rows(open_source(os.fspath(input)))
+def rows_of(journal: str, input: str | os.PathLike[str] | None = None, reading: Reading = AS_FOUND) -> Source:
+    """Return the rows of a file, by default of the one that the job of a journal read. Raises InputError and OSError.
+
+    Where nothing is said of the job's own file, it is read as the job was told: its sheet, encoding and delimiter.
+    """
+    path = input_of(journal) if input is None else os.fspath(input)
+    if reading == AS_FOUND:
+        facts = facts_of(journal) or {}
+        if "reading" in facts and isinstance(facts.get("input"), str) and _is_same(path, facts["input"]):
+            with suppress(msgspec.ValidationError):
+                reading = msgspec.convert(facts["reading"], Reading)
+    return results_as_rows(open_source(path, reading=reading))
+
+
+def _is_same(path: str, other: str) -> bool:
+    try:
+        return path == other or os.path.samefile(path, other)
+    except OSError:
+        return False
 
 
 def input_of(journal: str) -> str:

@@ -26,7 +26,7 @@ LIMITS = {
     "rate": "rate the server allows",
     "pause": "pause the server asked for",
     "budget": "what calls in flight may cost",
-    "input": "input",
+    "input": "no rows to send",
 }
 """What may hold a job back, in words."""
 

@@ -1,0 +1,181 @@
+"""How many attempts may be in flight: slow start in which each doubling must pay, and the level that was refused.
+
+It is arithmetic without I/O or a clock, for `admission.adaptive`, and imports nothing of this library. `FEW` and
+`MARGIN` are shared with `admission.pace`; the head of `admission.adaptive` explains the law.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+# Samples from which something is concluded, answers for which a level must hold, and the first patience of a probe.
+FEW = 8
+# How far below a refused level to rest: the server's clocks and counts are not ours.
+MARGIN = 0.03
+MAX = 4096.0
+# How far above the last level that paid the limit may grow before the next level is measured; its square once one paid.
+_AHEAD = 2.0
+# Latency grows with the level to this power: below the first a higher level pays, above the second it brings nothing.
+_PAYS = 0.5
+_FLAT = 0.65
+# How far above an estimated knee to rest: below it throughput is lost, above it only latency.
+_ROOM = 1.5
+# The longest patience, in answers; of a large limit it is so many rounds as make this of sixteen attempts.
+LAST = 256
+
+
+class Knee:
+    """The limit of attempts in flight, and what is known of the level above which answers come no faster."""
+
+    def __init__(self, value: float, *, is_rated: bool = False) -> None:
+        """`is_rated` says that a stated rate spaces the attempts out, so that slow start may go further ahead."""
+        self.value = value
+        self.knee: float | None = None
+        """Attempts in flight above which the server queues, as last measured; None while no queue was seen."""
+        self.is_sure = False
+        """Whether two measurements in a row agreed."""
+        # rest; step: one more, until that held; grow: slow start; low: measuring below a level that brought nothing.
+        self._mode: Literal["rest", "step", "grow", "low"] = "grow"
+        # From where slow start began; the highest level that held; the answers at this one.
+        self._start, self._sure, self._held = value, 0.0, 0
+        # Answers since the last probe, and those that there must be before the next.
+        self._waited, self._patience = 0, FEW
+        # The last level measured, and the seconds in which half of the attempts there were answered.
+        self._base: tuple[float, float] | None = None
+        self._ahead = _AHEAD**2 if is_rated else _AHEAD
+        self.to_send = 0
+        """How many of the next attempts are followed, to measure this level."""
+        self._follow()
+
+    @property
+    def exploring(self) -> bool:
+        """Whether the value is above what is known to hold."""
+        return self._mode in ("step", "grow")
+
+    @property
+    def has_held(self) -> bool:
+        """Whether this value was in use for a round without a refusal."""
+        return self._sure >= self.value
+
+    def sent(self, now: float) -> None:
+        """Note that an attempt is sent that is followed: call it while `to_send` is not 0."""
+        if self.to_send == self._followed:
+            self._first = now
+        self.to_send -= 1
+        self._last = now
+
+    def answered(self, now: float, in_flight: int, started: float, beside: int, may_probe: bool) -> None:
+        """Take in an answer to an attempt sent at `started` beside others, while `in_flight` are at the server."""
+        self._waited += 1
+        value = self.value
+        if self._mode == "grow":
+            most = self._ahead * (max(FEW / 2, self._start) if self._base is None else max(self._base[0], self._start))
+            if 2 * in_flight >= value and value < most:
+                self.value = min(value + 1.0, MAX)
+        elif in_flight + 1 > value:
+            self._held += 1
+            if self._held >= max(FEW, value):
+                self._has_held(may_probe)
+        if self._followed:
+            self._follows(now, in_flight, started, beside)
+        elif self._mode == "grow" and self._base is not None and in_flight + 1 > _AHEAD * self._base[0]:
+            self._follow()
+
+    def _has_held(self, may_probe: bool) -> None:
+        self._sure = self.value
+        if self._mode == "step":
+            if self._base is not None:
+                self._mode = "grow"
+        elif self._mode == "rest" and self._waited >= self._patience and may_probe:
+            self._mode, self._base, self._held = "step", None, 0
+            self._follow()
+            self.value = min(self.value + 1.0, MAX)
+
+    def _follow(self) -> None:
+        """Measure the present level: follow the next few attempts until half of them are answered."""
+        self._followed = self.to_send = int(max(FEW, min(4 * FEW, self.value)))
+        self._first = self._last = math.inf
+        self._times: list[float] = []
+        self._levels = self._later = 0
+
+    def _follows(self, now: float, in_flight: int, started: float, beside: int) -> None:
+        if self._first <= started <= self._last:
+            self._times.append(now - started)
+            self._levels += beside + 1
+        elif started > self._last:
+            self._later += 1
+            if self._later > 4 * self._followed + in_flight:
+                # Too many of the followed were refused, cancelled or lost.
+                self._follow()
+                return
+        times = self._times
+        if not self.to_send and 2 * len(times) >= self._followed:
+            # Those not answered count as slower. So the first answers, which are the short ones, are no biased sample.
+            half = sorted(times)[(self._followed - 1) // 2]
+            if now - self._last >= half:
+                self._followed = 0
+                self._measured(self._levels / len(times), max(half, 1e-6))
+
+    def _measured(self, level: float, seconds: float) -> None:
+        if self._base is None:
+            self._base = level, seconds
+            return
+        before, seconds_before = self._base
+        levels, latencies = level / before, seconds / seconds_before
+        if max(levels, 1 / levels) ** 2 < _AHEAD:
+            # Something else held attempts back: levels so close tell nothing.
+            if self._mode == "low":
+                self._follow()
+            return
+        if self._mode != "low":
+            growth = math.log(max(1.0, latencies)) / math.log(max(1.1, levels))
+            if growth < _PAYS:
+                # A few attempts that wait for each other are one sample.
+                self._base, self._ahead, self._patience = (level, seconds), _AHEAD ** (1 + (level > 2 * FEW)), FEW
+                return
+            if growth < _FLAT or before < 2:
+                self._found(level / latencies, before)
+                return
+        else:
+            growth = math.log(max(1.0, 1 / latencies)) / math.log(max(1.1, 1 / levels))
+            if growth < _FLAT or level < 2:
+                knee = max(level, min(before, before * latencies))
+                self._found(knee, knee + 1)
+                return
+            self._base = level, seconds
+        # It brings nothing: the server may have queued at the lower level already.
+        self._mode, self.value, self._held = "low", max(1.0, self._base[0] / 2), 0
+        self._follow()
+
+    def _found(self, knee: float, least: float) -> None:
+        self.is_sure = self.knee is not None and 1 / _ROOM < knee / self.knee < _ROOM
+        self.knee = knee
+        self._rest(max(least, _ROOM * knee))
+
+    def _rest(self, value: float) -> None:
+        self.value = max(1.0, min(MAX, value))
+        self._patience = min(2 * self._patience, int(max(LAST, LAST / 16 * self.value)))
+        self._stay()
+
+    def _stay(self) -> None:
+        self._mode, self._ahead, self._start = "rest", _AHEAD, 1.0
+        self._waited = self._held = self._followed = self.to_send = 0
+
+    def refused(self, in_flight: int) -> None:
+        """Take in a refusal, beside `in_flight` others, that may speak of the attempts in flight."""
+        if self.exploring:
+            self._rest(min(self.value, max(self._sure, float(round(in_flight * (1 - MARGIN))))))
+            return
+        if self.has_held:
+            # What was learned is void.
+            self._patience = FEW
+        self.value = max(1.0, min(self.value * (1 - MARGIN), float(in_flight)))
+        self._sure = 0.0
+        self._stay()
+
+    def forget(self) -> None:
+        """Return to slow start from the value at hand: refusals speak of the rate."""
+        if self._mode == "rest":
+            self._mode, self._base, self._start, self._ahead = "grow", None, self.value, _AHEAD
+            self._follow()

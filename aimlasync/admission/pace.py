@@ -1,0 +1,231 @@
+"""How fast attempts may follow each other: what a server accepted between two rows of refusals, over the time between.
+
+Every limiter of rates, a bucket or a window of whatever length, gives from one refusal to the next what it gives in
+that time. It is arithmetic without I/O or a clock, for `admission.adaptive`, and may import `admission.knee`.
+"""
+
+from __future__ import annotations
+
+import math
+
+from aimlasync.admission.knee import FEW, LAST, MARGIN, MAX
+
+# Attempts per second: three a minute, the least that a free tier gives. It bounds the delay.
+MIN_RATE = 0.05
+# A probe begins this share above the rate, and goes twice as far above it with each period that holds.
+_STEP = 0.1
+# A probe this many times above the rate is no burst that a bucket allows: what was learned is void.
+_FAR = 4.0
+# What a refusal leaves of a rate at least: an average over a short time is noisy.
+_CUT = 0.7
+# Seconds: the shortest window that servers count over, and the longest. What refuses for longer is away.
+SECOND = 1.0
+_LONGEST = 60.0
+# Seconds that a late timer may make up for; more would be a burst.
+_CATCH_UP = 0.02
+
+Count = tuple[float, int]
+"""A time, and how many attempts had been accepted by then."""
+
+
+class Pace:
+    """The limit of attempts per second, and over how long the server counts."""
+
+    def __init__(self) -> None:
+        self.rate: float | None = None
+        """Attempts per second, None while no limit of them is known."""
+        self.period = SECOND
+        """Seconds over which the server counts, as far as is known."""
+        self.paused_until = -math.inf
+        # When the next attempt may be sent, and until when the rate last held one back.
+        self._next = self._held = -math.inf
+        # Attempts sent, refused ones taken out; the counts of a second or two ago, and of less.
+        self._accepted = 0
+        self._ago = self._recent = (-math.inf, 0)
+        # Where counting begins: the end of the last row of refusals, and of the one before it; and the last refusal.
+        self._mark: Count | None = None
+        self._older: Count = (-math.inf, 0)
+        self._refused: Count = (-math.inf, 0)
+        # The row of refusals under way: when it began, the first attempt since its last one, the rate before it,
+        # the rate to go back to, and what is known to hold.
+        self._row: float | None = None
+        # Since when there was no silence: one after longer than the longest window is no window's.
+        self._steady = -math.inf
+        self._trial: Count | None = None
+        self._before = self._base = self._floor = 0.0
+        self.probe_from: float | None = None
+        """The rate that a probe began from, None where there is no probe."""
+        # Since when it is probed, and in how many answers so far.
+        self._began = self._recent
+        self._grown = 0
+        # Whether the last probe's last second was taken for the rate, and whether that was wrong: the server gives
+        # bursts.
+        self._is_raised = self._gives_bursts = False
+        # Answers since the last probe, and those that there must be before the next.
+        self._waited, self._patience = 0, FEW
+
+    @property
+    def known(self) -> float | None:
+        """The rate without a probe, and without the delay of a row of refusals."""
+        return self.probe_from if self.probe_from is not None else self.rate if self._row is None else self._base
+
+    @property
+    def probing(self) -> bool:
+        """Whether the rate is above what is known to hold."""
+        return self.probe_from is not None
+
+    @property
+    def has_held(self) -> bool:
+        """Whether the rate was kept for a further period without a refusal."""
+        return self.rate is not None and not self.probing and self._recent[0] - self._refused[0] >= self.period
+
+    def delay(self, now: float) -> float:
+        """Return the seconds until the next attempt may be sent, 0.0 if it may be sent now."""
+        wait = self._next - now
+        if wait > 0.0:
+            self._held = self._next
+            return min(wait, 1 / MIN_RATE)
+        return 0.0
+
+    def binds(self, now: float) -> bool:
+        """Whether the rate is what holds attempts back."""
+        return self.rate is not None and now < self._held + 1 / self.rate
+
+    def sent(self, now: float) -> None:
+        """Note that an attempt is sent; it counts as accepted until it is refused."""
+        since = now - self._recent[0]
+        if since >= SECOND:
+            if since > 2 * _LONGEST:
+                self.restart(now)
+                self._steady = now
+            self._ago, self._recent = self._recent, (now, self._accepted)
+        rate = self.rate
+        if rate is not None:
+            if self._row is not None:
+                if self._trial is None:
+                    self._trial = now, self._accepted
+                    if self._was_silent(now):
+                        self.rate = rate = min(rate, self._average(now, self._accepted))
+                elif now - self._trial[0] >= SECOND:
+                    self._end_row(self._trial)
+            self._next = min(max(self._next, now - _CATCH_UP) + 1 / rate, now + 1 / MIN_RATE)
+        self._accepted += 1
+
+    def answered(self, now: float, started: float) -> None:
+        """Take in the answer to an attempt sent at `started`."""
+        if self._row is not None:
+            if self._trial is not None and started >= self._trial[0]:
+                self._end_row(self._trial)
+            return
+        rate = self.rate
+        if rate is None or now >= self._held + 1 / rate:
+            return
+        self._waited += 1
+        if self.probe_from is None:
+            if self._waited >= max(self._patience, rate * self.period):
+                self.forget(now)
+            return
+        self._grown += 1
+        periods = self._grown / max(1.0, self.probe_from * self.period)
+        self.rate = min(MAX, self.probe_from * (1 + _STEP * (2.0 ** min(FEW, periods) - 1)))
+        if self.rate >= _FAR * self.probe_from:
+            self._patience, self.period = FEW, SECOND
+            self._probe(now)
+
+    def withdraw(self, started: float) -> None:
+        """Take out an attempt that was refused."""
+        self._accepted -= 1
+        if self._trial is not None and started == self._trial[0]:
+            self._trial = None
+
+    def refused_beside(self, now: float) -> None:
+        """Take in another refusal of an attempt sent before the last cut: less was accepted than was thought."""
+        if self._row == self._refused[0] and now - self._row < SECOND and self.rate is not None:
+            self._base = min(self._base, self._estimate(now))
+            self.rate = min(self.rate, self._base)
+
+    def refused(self, now: float) -> None:
+        """Take in a refusal that speaks of the rate."""
+        if self._row is not None and self.rate is not None:
+            # Nothing has been accepted since the last one: less and less, down to one a second.
+            self.rate = min(self.rate, max(1.0, self.rate / 2))
+        else:
+            self._row, self._before = now, math.inf if self.rate is None else self.rate
+            self._floor, self._base = 0.0, min(self._before, self._estimate(now))
+            if self.probe_from is not None:
+                self._probe_failed(now, self.probe_from)
+            elif self._is_raised:
+                self._gives_bursts, self._is_raised = True, False
+            self.rate = self._base
+        self._waited, self._refused, self._trial = 0, (now, self._accepted), None
+        self._next = max(self._next, now + 1 / self.rate)
+
+    def _probe_failed(self, now: float, held: float) -> None:
+        """Rest at the rate that held before the probe, or at what its last second took.
+
+        A bucket takes bursts in that second: there it is what the whole probe took, less a burst.
+        """
+        self._patience, self.probe_from = min(LAST // 2, 2 * self._patience), None
+        self._base = self._floor = max(self._base, held)
+        if self.period <= SECOND:
+            (since, count), burst = (self._began, held) if self._gives_bursts else (self._ago, 0.0)
+            took = (self._accepted - count - burst) / max(SECOND, now - since) * (1 - MARGIN)
+            self._is_raised = took > self._base
+            self._base = self._floor = max(self._base, took)
+
+    def restart(self, now: float) -> None:
+        """Count from now on: the server was away, or nothing was sent, and that says nothing of a rate."""
+        if self._row is not None:
+            self.rate, self._row, self._trial = self._base, None, None
+        self._ago = self._recent = self._older = self._refused = now, self._accepted
+        if self._mark is not None:
+            self._mark = self._older
+
+    def forget(self, now: float) -> None:
+        """Probe from the rate at hand, at once."""
+        if self.rate is not None and self.probe_from is None and self._row is None:
+            self._is_raised = False
+            self._probe(now)
+
+    def _probe(self, now: float) -> None:
+        self.probe_from, self._grown, self._began = self.rate, 0, (now, self._accepted)
+
+    def _was_silent(self, at: float) -> bool:
+        """Whether the row of refusals was a silence, and not just the time between two attempts."""
+        return self._row is not None and at - self._row >= max(2 * SECOND, 2 / self._base)
+
+    def _estimate(self, now: float) -> float:
+        if self._before < math.inf:
+            return max(self._before * _CUT, self._average(now, self._accepted))
+        # Nothing to count from: the last second.
+        since, count = self._ago
+        return max(MIN_RATE, (self._accepted - count) / max(SECOND, now - since) * (1 - MARGIN))
+
+    def _average(self, now: float, accepted: int) -> float:
+        since, count = self._mark or self._older
+        if now - since < 0.9 * self.period or accepted - count < FEW:
+            since, count = self._older
+        return max(MIN_RATE, self._floor, (accepted - count) / max(SECOND, now - since) * (1 - MARGIN))
+
+    def _end_row(self, trial: Count) -> None:
+        """The attempt that was tried is accepted."""
+        at, accepted = trial
+        assert self._row is not None
+        if self.paused_until > self._row:
+            at = min(at, self.paused_until)
+        mark, new = self._mark or self._older, self._refused
+        self.rate = self._base
+        if self._was_silent(at) and self._row - self._steady > _LONGEST:
+            # The server was away: a window would have refused before.
+            self._steady = at
+            self.restart(at)
+            return
+        if self._was_silent(at):
+            # A silence belongs to the time over which the server counts.
+            self._steady = at
+            self.period = min(_LONGEST, max(self.period, at - mark[0]))
+            self.rate = min(self.rate, self._average(at, accepted))
+            new = at, accepted
+        if self._mark is None or new[0] - mark[0] >= 0.9 * self.period:
+            self._older, self._mark = mark, new
+        self._row = self._trial = None

@@ -1,0 +1,299 @@
+"""A client without numbers beside one with the best fixed setting, against servers on real sockets.
+
+    python benchmarks/adaptive.py [--seconds 30] [--callers 100] [--only WORD] [-o DIRECTORY]
+
+The servers: a queue of 4 slots that refuses nobody; GPU batches of 16; nginx with `limit_req` and with `limit_conn`
+(503, without a word); the simulator with 12 attempts at once; a fixed and a sliding window whose minute lasts 6 s; two
+models of the simulator with limits of their own. `share` is what was answered of what the best fixed setting got in the
+same time; `most` is the most that were at the server at once. A picture of each has the attempts at the server and the
+answers a second over time. nginx is left out where it is not installed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import shutil
+import socket
+import tempfile
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+from answers import completion_body
+from plots import over_time
+
+from aimlasync import AimlasyncError, AsyncClient, Endpoint, Limits, Retry
+from aimlasync.simulator import Latency, Simulator
+
+MODEL, OTHER = "openai/gpt-5-nano-2025-08-07", "openai/gpt-5-mini-2025-08-07"
+MESSAGES: Any = [{"role": "user", "content": "Hello"}]
+ANSWER = 0.2
+MINUTE = 6.0
+SAMPLE = 0.5
+
+
+class Judge:
+    """A server that counts; `takes` refuses, `waits` is how long an answer takes with so many at the server."""
+
+    def __init__(
+        self, takes: Callable[[float], bool] | None = None, waits: Callable[[int], float] | None = None
+    ) -> None:
+        self.takes = takes
+        self.waits = waits or (lambda _: ANSWER)
+        self.slots: asyncio.Semaphore | None = None
+        self.in_flight = 0
+
+    async def answer(self, request: web.Request) -> web.Response:
+        await request.read()
+        if self.takes is not None and not self.takes(time.monotonic()):
+            return web.json_response({"error": {"message": "Too Many Requests"}}, status=429)
+        self.in_flight += 1
+        try:
+            if self.slots is None:
+                await asyncio.sleep(self.waits(self.in_flight))
+            else:
+                async with self.slots:
+                    await asyncio.sleep(ANSWER)
+        finally:
+            self.in_flight -= 1
+        return web.Response(body=completion_body(), content_type="application/json")
+
+    @asynccontextmanager
+    async def serve(self) -> AsyncIterator[int]:
+        app = web.Application()
+        app.router.add_post("/v1/chat/completions", self.answer)
+        runner = web.AppRunner(app)
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        try:
+            yield runner.addresses[0][1]
+        finally:
+            await runner.cleanup()
+
+
+def fixed_window(limit: int) -> Callable[[float], bool]:
+    """So many in each window that begins on the clock."""
+    seen = [0.0, 0]
+
+    def takes(now: float) -> bool:
+        if now // MINUTE != seen[0]:
+            seen[:] = now // MINUTE, 0
+        seen[1] += 1
+        return seen[1] <= limit
+
+    return takes
+
+
+def sliding_window(limit: int) -> Callable[[float], bool]:
+    """So many in every window."""
+    taken: deque[float] = deque()
+
+    def takes(now: float) -> bool:
+        while taken and taken[0] <= now - MINUTE:
+            taken.popleft()
+        if len(taken) >= limit:
+            return False
+        taken.append(now)
+        return True
+
+    return takes
+
+
+@asynccontextmanager
+async def judged(judge: Judge, slots: int = 0) -> AsyncIterator[str]:
+    judge.slots = asyncio.Semaphore(slots) if slots else None
+    async with judge.serve() as port:
+        yield f"http://127.0.0.1:{port}/v1"
+
+
+@asynccontextmanager
+async def behind_nginx(limit: str, zone: str) -> AsyncIterator[str]:
+    """nginx with one directive before a judge that takes everything."""
+    async with Judge().serve() as port:
+        with tempfile.TemporaryDirectory() as folder:
+            with socket.socket() as free:
+                free.bind(("127.0.0.1", 0))
+                listening = free.getsockname()[1]
+            config = Path(folder) / "nginx.conf"
+            config.write_text(
+                f"daemon off; pid {folder}/pid; error_log /dev/null; events {{ worker_connections 2048; }}\n"
+                f"http {{ access_log off; client_body_temp_path {folder}; proxy_temp_path {folder};\n"
+                f"fastcgi_temp_path {folder}; uwsgi_temp_path {folder}; scgi_temp_path {folder}; {zone}\n"
+                f"server {{ listen 127.0.0.1:{listening}; location / {{ {limit}\n"
+                f"proxy_pass http://127.0.0.1:{port}; }} }} }}\n"
+            )
+            nginx = await asyncio.create_subprocess_exec("nginx", "-c", str(config), stderr=asyncio.subprocess.DEVNULL)
+            try:
+                while True:
+                    try:
+                        _, writer = await asyncio.open_connection("127.0.0.1", listening)
+                        writer.close()
+                        break
+                    except OSError:
+                        if nginx.returncode is not None:
+                            raise RuntimeError("nginx does not start") from None
+                        await asyncio.sleep(0.05)
+                yield f"http://127.0.0.1:{listening}/v1"
+            finally:
+                if nginx.returncode is None:
+                    nginx.terminate()
+                await nginx.wait()
+
+
+@asynccontextmanager
+async def simulated(**options: Any) -> AsyncIterator[str]:
+    async with Simulator(latency=Latency.of(ttft=ANSWER), **options) as simulator:
+        yield simulator.base_url
+
+
+Server = Callable[[], Any]
+# Name -> the server, the best fixed setting, and the models asked.
+CASES: dict[str, tuple[Server, Limits, Sequence[str]]] = {
+    "queue of 4 slots": (lambda: judged(Judge(), 4), Limits(concurrency=5), [MODEL]),
+    "batches of 16": (
+        lambda: judged(Judge(waits=lambda n: ANSWER * (1 + max(0, n - 16) / 16))),
+        Limits(concurrency=17),
+        [MODEL],
+    ),
+    "nginx limit_req": (
+        lambda: behind_nginx(
+            "limit_req zone=one burst=5 nodelay;", "limit_req_zone $server_addr zone=one:1m rate=40r/s;"
+        ),
+        Limits(requests_per_minute=2400),
+        [MODEL],
+    ),
+    "nginx limit_conn": (
+        lambda: behind_nginx("limit_conn one 8;", "limit_conn_zone $server_addr zone=one:1m;"),
+        Limits(concurrency=8),
+        [MODEL],
+    ),
+    "simulator, 12 at once": (lambda: simulated(concurrency=12), Limits(concurrency=12), [MODEL]),
+    "fixed window": (lambda: judged(Judge(fixed_window(120))), Limits(requests_per_minute=1200), [MODEL]),
+    "sliding window": (lambda: judged(Judge(sliding_window(120))), Limits(requests_per_minute=1200), [MODEL]),
+    "two models, 3 and 20": (
+        lambda: simulated(model_limits={MODEL: Limits(concurrency=3), OTHER: Limits(concurrency=20)}),
+        # There is no fixed setting for both: each has a client of its own.
+        Limits(),
+        [MODEL, OTHER],
+    ),
+}
+BEST_OF_TWO = {MODEL: Limits(concurrency=3), OTHER: Limits(concurrency=20)}
+
+
+class Run:
+    """What one setting got of one server."""
+
+    def __init__(self) -> None:
+        self.answers = self.refused = self.failed = self.most = 0
+        self.seconds: list[float] = []
+        self.in_flight: list[tuple[float, float]] = []
+        self.per_second: list[tuple[float, float]] = []
+
+    async def _call(self, client: AsyncClient, model: str, end: float) -> None:
+        loop = asyncio.get_running_loop()
+        while loop.time() < end:
+            try:
+                reply = await client.chat.completions.create(model=model, messages=MESSAGES, priority="bulk")
+            except AimlasyncError:
+                self.failed += 1
+                continue
+            if loop.time() < end:
+                self.answers += 1
+                timing = reply.info.timing
+                self.seconds.append((timing.total or 0.0) - (timing.queued or 0.0) - (timing.limited or 0.0))
+
+    async def _watch(self, clients: list[AsyncClient], began: float) -> None:
+        loop, before = asyncio.get_running_loop(), 0
+        while True:
+            await asyncio.sleep(SAMPLE)
+            now = sum(figures.in_flight for client in clients for figures in client.statistics())
+            self.most = max(self.most, now)
+            self.in_flight.append((loop.time() - began, now))
+            self.per_second.append((loop.time() - began, (self.answers - before) / SAMPLE))
+            before = self.answers
+
+    async def take(
+        self, url: str, models: Sequence[str], limits: dict[str, Limits | None], callers: int, seconds: float
+    ) -> None:
+        """Let callers ask for so many seconds; models with equal limits have one client."""
+        loop = asyncio.get_running_loop()
+        began, retry = loop.time(), Retry(attempts=1000)
+        made: dict[Any, AsyncClient] = {}
+        for model in models:
+            given = limits.get(model)
+            if given not in made:
+                made[given] = AsyncClient(endpoints=[Endpoint(base_url=url, api_key="k")], limits=given, retry=retry)
+        watch = asyncio.create_task(self._watch(list(made.values()), began))
+        calls = [
+            asyncio.create_task(self._call(made[limits.get(model)], model, began + seconds))
+            for model in models
+            for _ in range(callers)
+        ]
+        await asyncio.sleep(seconds)
+        for task in [watch, *calls]:
+            task.cancel()
+        await asyncio.gather(watch, *calls, return_exceptions=True)
+        for client in made.values():
+            self.refused += sum(figures.refused for figures in client.statistics())
+            for figures in client.statistics():
+                for each in figures.models:
+                    if each.learned is not None:
+                        print(f"    {each.learned}")
+            await client.close()
+
+    @property
+    def p95(self) -> float:
+        """Seconds at the server that 95 % of the answers stayed below."""
+        return sorted(self.seconds)[int(0.95 * len(self.seconds))] if self.seconds else float("nan")
+
+
+async def compare(name: str, callers: int, seconds: float, folder: Path) -> None:
+    serve, best, models = CASES[name]
+    learned, fixed = Run(), Run()
+    two = BEST_OF_TWO if len(models) > 1 else {}
+    async with serve() as url:
+        await fixed.take(url, models, {model: two.get(model, best) for model in models}, callers, seconds)
+    async with serve() as url:
+        await learned.take(url, models, {}, callers, seconds)
+    share = learned.answers / fixed.answers if fixed.answers else float("nan")
+    refused = 100 * learned.refused / max(1, learned.answers + learned.refused)
+    print(
+        f"{name:24} {share:6.2f} {refused:8.1f} {learned.p95:7.2f} {fixed.p95:7.2f} {learned.most:6} {fixed.most:6} "
+        f"{learned.failed:7}",
+        flush=True,
+    )
+    over_time(
+        folder / f"adaptive-{name.replace(' ', '-').replace(',', '')}.svg",
+        name,
+        {
+            "attempts at the server": {"no numbers": learned.in_flight, "best fixed": fixed.in_flight},
+            "answers a second": {"no numbers": learned.per_second, "best fixed": fixed.per_second},
+        },
+    )
+
+
+async def main(options: argparse.Namespace) -> None:
+    options.output.mkdir(parents=True, exist_ok=True)
+    print(f"{'server':24}  share  refused     p95    best   most   best  failed   (refused: %, p95: s)")
+    for name in CASES:
+        if options.only and options.only not in name:
+            continue
+        if name.startswith("nginx") and shutil.which("nginx") is None:
+            print(f"{name:24} left out: nginx is not installed")
+            continue
+        await compare(name, options.callers, options.seconds, options.output)
+
+
+if __name__ == "__main__":
+    words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    words.add_argument("--seconds", type=float, default=30.0, help="that each of the two settings runs")
+    words.add_argument("--callers", type=int, default=100, help="that ask at once, for each model")
+    words.add_argument("--only", default="", help="cases whose name has this word")
+    words.add_argument("-o", "--output", type=Path, default=Path("benchmark-results"))
+    asyncio.run(main(words.parse_args()))
