@@ -58,6 +58,11 @@ _OVER_BOTH = {
 }
 
 
+# What starts something that is slow to start, once for all tests of the file: they come first, so that a worker of
+# pytest-xdist that has nothing left to do does not take the half of them and start it a second time.
+_FIRST = {"test_ray"}
+
+
 def pytest_configure() -> None:
     # What a script starts with `&` ignores Ctrl-C, and so would every command that a test starts and interrupts.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -82,7 +87,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         (left_out if twice else kept).append(item)
     if left_out:
         config.hook.pytest_deselected(items=left_out)
-        items[:] = kept
+    items[:] = sorted(kept, key=lambda item: item.path.stem not in _FIRST)
 
 
 @pytest.fixture

@@ -86,6 +86,13 @@ def machines(sim: Simulator) -> Iterator[Any]:
     cluster.shutdown()
 
 
+@pytest.fixture(autouse=True)
+def fresh(request: pytest.FixtureRequest) -> None:
+    """Begin with an empty ledger; a test that needs no cluster starts none."""
+    if "sim" in request.fixturenames:
+        request.getfixturevalue("sim").ledger.clear()
+
+
 @contextmanager
 def settings(sim: Simulator, key: str = KEY) -> Iterator[None]:
     """Nodes keep the environment that they are started with, and `no_vendor` has taken the keys out of it."""
@@ -93,11 +100,6 @@ def settings(sim: Simulator, key: str = KEY) -> Iterator[None]:
         patch.setenv("AIML_API_KEY", key)
         patch.setenv("AIML_API_URL", sim.base_url)
         yield
-
-
-@pytest.fixture(autouse=True)
-def fresh(sim: Simulator, machines: Any) -> None:
-    sim.ledger.clear()
 
 
 def line(number: int) -> str:

@@ -10,7 +10,6 @@ import gc
 import os
 import random
 from collections import Counter
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from aimlasync import AimlasyncError, AsyncClient, Limits, Retry, Timeout
+from aimlasync import AimlasyncError, AsyncClient, Limits, OverloadedError, Retry, Timeout
 from aimlasync.simulator import Fault, Latency, Simulator
 from aimlasync.simulator.faults import KINDS
 from aimlasync.starlette import client_of, event_stream, exception_handlers, lifespan
@@ -70,6 +69,15 @@ async def calls(client: AsyncClient, seed: int, count: int) -> Counter[str]:
     return outcomes
 
 
+async def answered(client: AsyncClient) -> str:
+    """The answer of a server that is well again, once its circuit breaker lets calls through."""
+    while True:
+        try:
+            return (await client.chat.completions.create(model=NANO, messages=HELLO)).text
+        except OverloadedError:
+            await asyncio.sleep(0.01)
+
+
 async def visits(url: str, seed: int, count: int) -> Counter[str]:
     draw = random.Random(seed)
     outcomes: Counter[str] = Counter()
@@ -88,14 +96,21 @@ async def visits(url: str, seed: int, count: int) -> Counter[str]:
     return outcomes
 
 
-async def measured(traffic: Callable[[], Awaitable[None]]) -> tuple[int, int]:
-    """Files and tasks that are there a while after it."""
-    await traffic()
-    gc.collect()
-    # Closed connections are gone a turn of the loop later.
-    await asyncio.sleep(0.05)
+def open_now() -> tuple[int, int]:
+    """Files and tasks that are there."""
     # sse-starlette has a task that looks out for the server's end, and ends some time after it.
     return files(), sum("_shutdown_watcher" not in repr(task) for task in asyncio.all_tasks())
+
+
+async def settled() -> tuple[int, int]:
+    """Files and tasks that are there once their number stays the same for a while."""
+    gc.collect()
+    last, same = open_now(), 0
+    while same < 20:
+        await asyncio.sleep(0.01)
+        now = open_now()
+        last, same = now, same + 1 if now == last else 0
+    return last
 
 
 async def test_nothing_is_left_of_calls_that_went_wrong_in_every_way() -> None:
@@ -122,18 +137,23 @@ async def test_nothing_is_left_of_calls_that_went_wrong_in_every_way() -> None:
                 visitors = [visits(server.url, seed, each) for seed in range(8)]
                 total = sum(await asyncio.gather(*direct, *visitors), Counter())
                 assert total.total() == 16 * 2 * each + 8 * each
-                # A busy machine may answer few of them within their bounds.
-                assert total["answered"] + total["200"] > 0
+                # Which of the rare faults come up is chance, and a busy machine may send few of the calls.
+                while each > 1 and len({attempt.fault for attempt in simulator.ledger}) <= 4:
+                    await calls(client, len(simulator.ledger), 1)
+                # A busy machine may answer none of them within their bounds; without bounds and faults it answers.
+                simulator.faults = []
+                assert await answered(client.with_options(timeout=Timeout(total=None, idle=None)))
                 gc.collect()
                 await until(lambda: client.statistics()[0].in_flight == 0)
                 assert client.queued == 0
                 for lane in client._pipeline.balancer.upstreams[0].lanes.values():
                     assert lane.limiter.queue._interactive.by_tenant == {}
                 await until(lambda: simulator.admission.in_flight == 0)
-            if each > 1:
-                # Which of the rare ones come up is chance.
-                assert len({attempt.fault for attempt in simulator.ledger}) > 4
 
     # What a loop keeps for good is made the first time.
-    before = await measured(lambda: traffic(1))
-    assert await measured(lambda: traffic(6)) == before
+    await traffic(1)
+    before = await settled()
+    await traffic(6)
+    gc.collect()
+    # Closed connections are gone some turns of the loop later.
+    await until(lambda: open_now() == before)

@@ -157,12 +157,16 @@ def token_cap(
     totals: Totals,
     *,
     used: Callable[[], int] | None = None,
+    a_row_before: float | None = None,
     draw: Callable[[int, int], Awaitable[int]] | None = None,
 ) -> RowCap:
-    """Return a cap of tokens, by default of all that are `used` since the table last changed."""
+    """Return a cap of tokens, by default of all that are `used` since the table last changed.
+
+    A row takes as many as those in `totals` did, and `a_row_before` while there are none.
+    """
 
     def a_row() -> float | None:
-        return totals.taken / totals.replies if totals.replies else None
+        return totals.a_row_takes if totals.replies else a_row_before
 
     return RowCap(name, limit, used=used or (lambda: totals.taken - totals.before.tokens), a_row=a_row, draw=draw)
 

@@ -167,6 +167,11 @@ class Totals:
         return self.tokens + self.guessed
 
     @property
+    def a_row_takes(self) -> float | None:
+        """Tokens of a row with a reply on average, as caps count them; None while there is none."""
+        return self.taken / self.replies if self.replies else None
+
+    @property
     def cost(self) -> float | None:
         """US dollars of all replies whose cost is known, None when none is."""
         return self.cost_usd if self.priced else None

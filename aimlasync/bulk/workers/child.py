@@ -123,7 +123,13 @@ class Worker:
         totals, name = rows.totals, orders.tokens_cap
         # The caps grow by what is drawn from the share of all workers.
         row_caps = [
-            token_cap(name, None if orders.tokens is None else 0, totals, draw=self._draw_tokens),
+            token_cap(
+                name,
+                None if orders.tokens is None else 0,
+                totals,
+                a_row_before=orders.tokens_a_row,
+                draw=self._draw_tokens,
+            ),
             request_cap(
                 None if orders.requests is None else 0,
                 totals,

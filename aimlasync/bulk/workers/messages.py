@@ -24,6 +24,8 @@ class Orders(msgspec.Struct, kw_only=True):
     tokens: int | None = None
     tokens_cap: CapName = "tokens"
     """Which cap leaves so few."""
+    tokens_a_row: float | None = None
+    """What a row took in the runs before, None where there were none: a worker's own rows say it after the first."""
     requests: int | None = None
     """Of this day."""
     deadline: float | None = None

@@ -204,6 +204,7 @@ def _orders(job: Job, rows: JournaledRows) -> Orders:
         usd=None if budget is None else budget.usd,
         tokens=today if by_day else left,
         tokens_cap="tokens per day" if by_day else "tokens",
+        tokens_a_row=totals.a_row_takes,
         requests=None if caps.requests_per_day is None else max(0, caps.requests_per_day - requests),
         deadline=None if caps.deadline is None else max(0.01, caps.deadline - passed),
     )
