@@ -190,22 +190,31 @@ class Pace:
     def _probe(self, now: float) -> None:
         self.probe_from, self._grown, self._began = self.rate, 0, (now, self._accepted)
 
+    @property
+    def _least(self) -> float:
+        """Half of what a server gives at least, which is one attempt in the time over which it counts."""
+        return max(MIN_RATE, 0.5 / self.period)
+
     def _was_silent(self, at: float) -> bool:
         """Whether the row of refusals was a silence, and not just the time between two attempts."""
-        return self._row is not None and at - self._row >= max(2 * SECOND, 2 / self._base)
+        if self._row is None:
+            return False
+        # Up to the last refusal, or the end of the wait that it stated: after that nobody may have asked.
+        until = max(self._refused[0], min(at, self.paused_until))
+        return until - self._row >= max(2 * SECOND, 2 / self._base) - SECOND
 
     def _estimate(self, now: float) -> float:
         if self._before < math.inf:
-            return max(self._before * _CUT, self._average(now, self._accepted))
+            return max(self._before * _CUT, self._average(now, self._accepted), self._least)
         # Nothing to count from: the last second.
         since, count = self._ago
-        return max(MIN_RATE, (self._accepted - count) / max(SECOND, now - since) * (1 - MARGIN))
+        return max(self._least, (self._accepted - count) / max(SECOND, now - since) * (1 - MARGIN))
 
     def _average(self, now: float, accepted: int) -> float:
         since, count = self._mark or self._older
         if now - since < 0.9 * self.period or accepted - count < FEW:
             since, count = self._older
-        return max(MIN_RATE, self._floor, (accepted - count) / max(SECOND, now - since) * (1 - MARGIN))
+        return max(self._least, self._floor, (accepted - count) / max(SECOND, now - since) * (1 - MARGIN))
 
     def _end_row(self, trial: Count) -> None:
         """The attempt that was tried is accepted."""

@@ -379,3 +379,23 @@ def test_an_outage_that_is_told_as_refusals_is_no_window(most: float, rate: Rate
     assert score.recovery <= 20
     assert score.goodput >= 0.85
     assert score.refused <= 0.04
+
+
+@pytest.mark.parametrize("apart", [0.5, 5.0, 30.0])
+def test_a_client_with_few_calls_never_waits_long_after_refusals_now_and_then(apart: float) -> None:
+    # As those of an account that others use as well; each refused attempt is sent again.
+    adaptive, now, longest = AdaptiveLimit(), 1000.0, 0.0
+    for number in range(200):
+        for is_refused in [True, False] if number % 5 == 0 else [False]:
+            wait = adaptive.delay(now)
+            longest = max(longest, wait)
+            now += wait
+            started = now
+            adaptive.sent(now)
+            now += 0.3
+            if is_refused:
+                adaptive.refused(now, started, 0)
+            else:
+                adaptive.answered(now, 1, started, 0)
+        now += apart
+    assert longest <= 2.0
