@@ -208,7 +208,7 @@ class Pace:
             return max(self._before * _CUT, self._average(now, self._accepted), self._least)
         # Nothing to count from: the last second.
         since, count = self._ago
-        return max(self._least, (self._accepted - count) / max(SECOND, now - since) * (1 - MARGIN))
+        return max(1 / SECOND, (self._accepted - count) / max(SECOND, now - since) * (1 - MARGIN))
 
     def _average(self, now: float, accepted: int) -> float:
         since, count = self._mark or self._older
