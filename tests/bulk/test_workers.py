@@ -274,7 +274,8 @@ def test_caps_hold_for_all_workers_together(vendor: Vendor) -> None:
     code, _, err = finish(start(*words, "-o", "usd.jsonl", "--max-usd", "0.002", "--price", "1,1"))
     assert code == 1
     assert "raise --max-usd" in err
-    assert 0.0005 < sim.ledger.cost_usd <= 0.002
+    # How much of it is used depends on which worker is quicker: each reserves the most that its rows may cost.
+    assert 0.0001 < sim.ledger.cost_usd <= 0.002
     sim.ledger.clear()
     code, _, err = finish(start(*words, "-o", "tokens.jsonl", "--max-tokens", "3000"))
     assert code == 1
