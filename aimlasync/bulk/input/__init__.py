@@ -11,6 +11,7 @@ compression  gzip and Zstandard
 formats      which format an input is in
 source       a file that can be read again, or a stream that cannot
 many         several files as one input
+spool        temporary copies of what cannot be read twice
 remote       files of object stores, by fsspec
 shard        one machine's part of the rows
 """

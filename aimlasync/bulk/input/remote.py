@@ -2,7 +2,7 @@
 
 A file is copied into a temporary one before it is read, because a job reads its input more than once. `Kept` is an
 output: the job writes here, and its files are copied there when it ends, and from there when another machine begins.
-Imports `formats` and `rows`.
+Imports `formats`, `rows` and `spool`.
 """
 
 from __future__ import annotations
@@ -10,14 +10,13 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, BinaryIO
 
 from aimlasync.bulk.input.formats import format_of_path
 from aimlasync.bulk.input.rows import InputError
+from aimlasync.bulk.input.spool import spooled
 
 _URL = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]+(://|::)")
 
@@ -46,16 +45,8 @@ def paths_at(url: str) -> list[str]:
 def open_copy(url: str) -> BinaryIO:
     """Return a temporary copy of the file. Raises InputError."""
     system, root = _system(url)
-    copy = tempfile.TemporaryFile()  # noqa: SIM115  # closed by Source.close
-    try:
-        with _errors(url), system.open(root, "rb") as file:
-            shutil.copyfileobj(file, copy, 2**20)
-        copy.flush()
-        copy.seek(0)
-    except BaseException:
-        copy.close()
-        raise
-    return copy
+    with _errors(url), system.open(root, "rb") as file:
+        return spooled(file)
 
 
 def stamp_of(url: str) -> tuple[int, int]:

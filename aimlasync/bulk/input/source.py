@@ -10,8 +10,6 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
@@ -27,6 +25,7 @@ from aimlasync.bulk.input.formats import HEAD, KNOWN, format_of_content, format_
 from aimlasync.bulk.input.parquet import ParquetReader
 from aimlasync.bulk.input.remote import is_remote, open_copy
 from aimlasync.bulk.input.rows import AS_FOUND, Format, InputError, Lines, Reader, Reading, Row
+from aimlasync.bulk.input.spool import spooled
 from aimlasync.bulk.input.workbook import sheet_lines
 
 # Bytes of a file that are read at once: large enough for the disk, small enough for a processor's cache.
@@ -213,7 +212,7 @@ class Source:
         if self.format == "parquet":
             if self._packing is not None and self._data is None:
                 self._file.seek(0)
-                self._data = _spooled(unpacked(self._file, self._packing, self.name))
+                self._data = spooled(unpacked(self._file, self._packing, self.name))
             return ParquetReader(self._data or self._file, self.name, first=first)
         if self.format == "xlsx":
             if self._data is None:
@@ -221,7 +220,7 @@ class Source:
                 with ExitStack() as stack:
                     book = self._file
                     if self._packing is not None:
-                        book = stack.enter_context(_spooled(unpacked(self._file, self._packing, self.name)))
+                        book = stack.enter_context(spooled(unpacked(self._file, self._packing, self.name)))
                     self._data, self.columns, self.headings = sheet_lines(book, self.name, self.reading)
             self._data.seek(0)
             return Reader(_Blocks(self._data), "jsonl", self.name, first=first)
@@ -284,11 +283,11 @@ def open_stream(
     """
     if not spool:
         return _opened(file, "stdin", format, default, reading, is_ours=False)
-    spooled = _spooled(file)
+    copy = spooled(file)
     try:
-        return _opened(spooled, "stdin", format, default, reading)
+        return _opened(copy, "stdin", format, default, reading)
     except BaseException:
-        spooled.close()
+        copy.close()
         raise
 
 
@@ -312,9 +311,9 @@ def _opened(
         if not (is_ours and file.seekable()):
             if is_ours:
                 with file:
-                    file = _spooled(file)
+                    file = spooled(file)
             else:
-                file = _spooled(file)
+                file = spooled(file)
             is_ours = True
         encoding = None
     return Source(
@@ -362,15 +361,3 @@ def _unpacked_head(file: BinaryIO, head: bytes, packing: Packing, name: str) -> 
         return b""
     finally:
         packed.seek(place)
-
-
-def _spooled(file: BinaryIO) -> BinaryIO:
-    spooled = tempfile.TemporaryFile()  # noqa: SIM115  # closed by Source.close
-    try:
-        shutil.copyfileobj(file, spooled, 2**20)
-        spooled.flush()
-        spooled.seek(0)
-    except BaseException:
-        spooled.close()
-        raise
-    return spooled
