@@ -1,16 +1,20 @@
 """From the keyword arguments of a call to its body, and the options of how it is sent.
 
 A parameter given as None, or as its NOT_GIVEN or `omit`, is not sent; one that is not known goes through `extra_body`,
-which also sends an explicit null. It may import `config` and `wire.as_sent`.
+which also sends an explicit null. It may import `config`, `errors` and `wire`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, TypeVar
 
 from aimlasync.config import CALL_OPTIONS, CallOptions, check_headers, close_to, is_given
+from aimlasync.errors import AnswerError
 from aimlasync.wire.as_sent import sendable
+from aimlasync.wire.base import Reply
+
+R = TypeVar("R", bound=Reply)
 
 
 def listed(items: Any) -> Any:
@@ -47,3 +51,19 @@ def body_of(
     if extra:
         required.update(extra)
     return required, options  # type: ignore[return-value]  # its names are CALL_OPTIONS, and cast() is a call
+
+
+async def asked_until_read(ask: Callable[[], Awaitable[R]], read: Callable[[R], R], params: CallOptions) -> R:
+    """Return what `read` makes of the reply to `ask`, which sends `params`. Raises the AnswerError of `read`.
+
+    A reply that a cache kept unread, and that cannot be read, is asked for again: else it would be found in vain for
+    ever.
+    """
+    while True:
+        reply = await ask()
+        try:
+            return read(reply)
+        except AnswerError:
+            if not reply.info.cached:
+                raise
+        params["cache"] = "refresh"

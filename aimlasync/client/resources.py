@@ -6,7 +6,7 @@ rest. The names are those that users of AsyncOpenAI know.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Generator, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Generator, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack, overload
 
 import msgspec
@@ -14,14 +14,14 @@ import msgspec
 from aimlasync.chat import types as chat
 from aimlasync.chat.types import ChatCompletion, ChatOptions, ChatParams
 from aimlasync.client import receive
-from aimlasync.client.arguments import body_of, listed
+from aimlasync.client.arguments import asked_until_read, body_of, listed
 from aimlasync.client.call import Attempt, Settings
 from aimlasync.client.openai_names import RawAnswers
 from aimlasync.client.pipeline import Pipeline
 from aimlasync.client.plain_calls import ask
 from aimlasync.config import check_headers
 from aimlasync.endpoints.paths import query_from
-from aimlasync.errors import AnswerError, NotFoundError
+from aimlasync.errors import NotFoundError
 from aimlasync.headers import Headers, fault
 from aimlasync.wire.base import Reply
 from aimlasync.wire.models import Balance, Model, ModelList, decode_models
@@ -146,15 +146,11 @@ class Completions(RawAnswers):
 
         form = format_of(response_format)
         params.setdefault("structured", "auto")
-        while True:
-            reply = await self.create(model=model, messages=messages, response_format=form.chat(), **params)
-            try:
-                return parse_completion(reply, form)
-            except AnswerError:
-                if not reply.info.cached:
-                    raise
-            # It was kept unread, and is not to be found in vain for ever.
-            params["cache"] = "refresh"
+
+        def ask() -> Awaitable[ChatCompletion]:
+            return self.create(model=model, messages=messages, response_format=form.chat(), **params)
+
+        return await asked_until_read(ask, lambda reply: parse_completion(reply, form), params)
 
     def stream(
         self, *, model: str, messages: Messages, response_format: Any = None, **params: Unpack[ChatOptions]

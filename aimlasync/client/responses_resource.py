@@ -6,17 +6,16 @@ It may import `pipeline`, `receive_response`, `arguments` and what lies below. I
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack, overload
 
 import msgspec
 
 from aimlasync.client import receive_response
-from aimlasync.client.arguments import body_of, listed
+from aimlasync.client.arguments import asked_until_read, body_of, listed
 from aimlasync.client.openai_names import RawAnswers
 from aimlasync.client.stored_responses import StoredResponses
 from aimlasync.config import check_headers
-from aimlasync.errors import AnswerError
 from aimlasync.responses import types as responses
 from aimlasync.responses.types import Response, ResponseParams
 from aimlasync.wire.base import Unknown
@@ -117,15 +116,11 @@ class Responses(StoredResponses, RawAnswers):
         form = format_of(text_format)
         params.setdefault("structured", "auto")
         params["text"] = {**(params.get("text") or {}), "format": form.responses()}
-        while True:
-            reply = await self.create(model=model, input=input, **params)
-            try:
-                return parse_response(reply, form)
-            except AnswerError:
-                if not reply.info.cached:
-                    raise
-            # It was kept unread, and is not to be found in vain for ever.
-            params["cache"] = "refresh"
+
+        def ask() -> Awaitable[Response]:
+            return self.create(model=model, input=input, **params)
+
+        return await asked_until_read(ask, lambda reply: parse_response(reply, form), params)
 
     def stream(
         self, *, model: str, input: Input, text_format: Any = None, **params: Unpack[ResponseParams]
