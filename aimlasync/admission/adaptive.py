@@ -20,7 +20,7 @@ of them a refusal speaks of.
    that is away says nothing of its limits.
 
 It is arithmetic without I/O, asyncio or a clock; the caller passes `now` (one monotonic clock, in seconds). It may
-import `admission.knee` and `admission.pace`.
+import `admission.knee`, `admission.pace` and what a refusal names (`admission.outcome`).
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ import math
 from typing import Literal, NamedTuple
 
 from aimlasync.admission.knee import MARGIN, MAX, Knee
+from aimlasync.admission.outcome import Refused
 from aimlasync.admission.pace import MIN_RATE, SECOND, Pace
 
 # What breaks without each constant of the three files, on a fifth of the grid with one seed (goodput .961, 1.31 %
@@ -63,9 +64,6 @@ _SIGN = 4
 _VERDICT = 2
 # After so many failed connections in a row there is no server: one attempt at a time finds out when it is back.
 _AWAY = 3
-
-Kind = Literal["concurrency", "rate", "down"]
-"""The limit that a refusal named; or "down": there was no server to name one."""
 
 
 class Learned(NamedTuple):
@@ -171,7 +169,7 @@ class AdaptiveLimit:
             may_probe = pace.probe_from is None or not pace.binds(now)
         self._knee.answered(now, in_flight, started, beside, may_probe)
 
-    def refused(self, now: float, started: float, in_flight: int, kind: Kind | None = None) -> bool:
+    def refused(self, now: float, started: float, in_flight: int, kind: Refused | None = None) -> bool:
         """Take in a refusal; return whether it began a congestion epoch, and so changed something.
 
         The attempt was sent at `started`, beside `in_flight` others. `kind` is the limit that the server named, None
@@ -197,7 +195,8 @@ class AdaptiveLimit:
         below = in_flight < proven - max(1.01, MARGIN * proven)
         is_full = in_flight + 2 > knee.value
         self._believe(now, in_flight, kind, below, is_full)
-        is_many, is_fast = self._belief >= _VERDICT, self._belief <= -_VERDICT
+        verdict = self.verdict
+        is_many, is_fast = verdict == "concurrency", verdict == "rate"
         # Before the first answer, what was sent at once was a burst, and tells of the rate first.
         is_early = not proven and in_flight > 0 and pace.rate is not None
         is_probe = is_full and knee.exploring and pace.rate is not None
@@ -228,7 +227,7 @@ class AdaptiveLimit:
         self._knee.refused(in_flight)
         return True
 
-    def _believe(self, now: float, in_flight: int, kind: Kind | None, below: bool, is_full: bool) -> None:
+    def _believe(self, now: float, in_flight: int, kind: Refused | None, below: bool, is_full: bool) -> None:
         belief = self._belief
         if kind is not None:
             belief = 2 * _SIGN if kind == "concurrency" else -2 * _SIGN

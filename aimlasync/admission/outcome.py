@@ -21,33 +21,17 @@
     the caller left                                CANCELLED -            the model    nothing
 
 A refusal DROPPED is what limits are learned from. A wait that a 429 or 503 states (Retry-After) pauses the endpoint; it
-pauses the model alone where the refusal names the model. The tables of words here are those of servers that were seen.
+pauses the model alone where the refusal names the model. The words are read in `refusal_words`.
 It imports nothing of this library.
 """
 
 from __future__ import annotations
 
 import enum
-import re
 from typing import Literal, NamedTuple
 
 Refused = Literal["concurrency", "rate", "down"]
 """What a server limits, as far as it says so; "down" where there was no server to say it."""
-
-# Codes and words, in lower case. "concurrent" and "in parallel" are said of attempts at once; "per minute", RPM and TPM
-# of a rate.
-_CONCURRENCY = re.compile(
-    r"concurren|in parallel|parallel requests|simultaneous|requests in flight|too many connections"
-)
-_RATE = re.compile(
-    r"\bper[ _-](second|sec|minute|min|hour|day)\b|\b[rt]p[smhd]\b|requests?/(s|min|h|day)|rate_limit_(requests|tokens)"
-)
-_OVERLOAD = re.compile(
-    r"overload|at capacity|capacity_exceeded|too many requests|too_many_requests|rate.?limit|throttl|\bbusy\b"
-)
-# Not in an address: servers add that of a page on rate limits.
-_ACCOUNT = re.compile(r"(?<![/.\w-])(organi[sz]ation|account|workspace|project|team|api key|all models)(?![/\w-])")
-_SPENT = re.compile(r"insufficient_quota|insufficient_balance|billing_hard_limit|quota_exceeded")
 
 
 class Outcome(enum.Enum):
@@ -82,18 +66,3 @@ LATE = Signal(Outcome.LATE)
 GONE = Signal(Outcome.DROPPED, "down")
 """There was no connection, or it broke: a server that is gone is no server that counts requests."""
 SPENT = Signal(Outcome.IGNORED, None, "account")
-
-
-def read_status(status: int, words: str, model: str) -> Signal:
-    """Return what an error response says; `words` are its message, code and type, `model` is what was asked for."""
-    if status < 429 or (430 <= status < 500):
-        return SPENT if status in (401, 402) or (status == 403 and _SPENT.search(words.lower())) else NOTHING
-    words = words.lower()
-    if status not in (429, 503, 529) and not _OVERLOAD.search(words):
-        return NOTHING
-    if _SPENT.search(words):
-        return SPENT
-    kind: Refused | None = "concurrency" if _CONCURRENCY.search(words) else "rate" if _RATE.search(words) else None
-    if model and model.lower().rpartition("/")[2] in words:
-        return Signal(Outcome.DROPPED, kind, "model")
-    return Signal(Outcome.DROPPED, kind, "account" if _ACCOUNT.search(words) else "unknown")

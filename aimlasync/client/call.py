@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
-from aimlasync.admission.outcome import GONE, LATE, NOTHING, SPENT, Outcome, Signal, read_status
+from aimlasync.admission.outcome import GONE, LATE, NOTHING, SPENT, Outcome, Signal
 from aimlasync.client.drain import Waits
 from aimlasync.client.observer import Watch
 from aimlasync.config import Mode, Priority, Timeout
@@ -402,6 +402,9 @@ def _is_endpoints(error: APIConnectionError) -> bool:
 def signal_of(error: AimlasyncError, model: str) -> Signal:
     """What a failed attempt says about the server's capacity; `admission.outcome` has the table."""
     if isinstance(error, APIStatusError):
+        # Loaded with the first failure.
+        from aimlasync.admission.refusal_words import read_status
+
         return read_status(error.status, f"{error.message} {error.code} {error.type}", model)
     if isinstance(error, APITimeoutError):
         return LATE if error.phase == "first_token" else NOTHING

@@ -191,7 +191,11 @@ class Lane:
         if law.is_fixed:
             return None
         limit = int(law.limit)
-        if refused_beside is not None and (law.verdict or ("rate" if refused_beside + 2 <= limit else "")) == "rate":
+        verdict = law.verdict
+        if verdict is None and refused_beside is not None and refused_beside + 2 <= limit:
+            # Below the limit it is probably the rate.
+            verdict = "rate"
+        if refused_beside is not None and verdict == "rate":
             found = self.watch.refused(now, self.upstream.answers(self))
         else:
             is_full = refused_beside is not None or counted.in_flight + 1 >= counted.limit

@@ -13,7 +13,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from aimlasync.admission.adaptive import AdaptiveLimit, Kind, Learned
+from aimlasync.admission.adaptive import AdaptiveLimit, Learned
+from aimlasync.admission.outcome import Refused
 from tests.support.grid import grid, lognormal
 from tests.support.unknown_servers import Cell, RateLimit, Run, Server
 
@@ -282,7 +283,7 @@ class AnyOrder(RuleBasedStateMachine):
         kind=st.sampled_from([None, None, "concurrency", "rate", "down"]),
         count=st.integers(1, 40),
     )
-    def refuse(self, newest: bool, kind: Kind | None, count: int) -> None:
+    def refuse(self, newest: bool, kind: Refused | None, count: int) -> None:
         for _ in range(min(count, len(self.flying))):
             started = self.flying.pop(-1 if newest else 0)
             before = self.adaptive.limit, self.adaptive.rate

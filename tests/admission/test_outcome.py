@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from aimlasync.admission.outcome import GONE, LATE, NOTHING, SPENT, Outcome, Signal, read_status
+from aimlasync.admission.outcome import GONE, LATE, NOTHING, SPENT, Outcome, Signal
+from aimlasync.admission.refusal_words import read_status
 from aimlasync.client.call import signal_of
 from aimlasync.errors import (
     AimlasyncError,
