@@ -11,10 +11,10 @@ import asyncio
 import re
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from hashlib import blake2b, sha256
 from types import TracebackType
 from typing import Any, Literal, Self
-from weakref import WeakSet
 
 import msgspec
 from aiohttp import web
@@ -135,8 +135,6 @@ class Simulator:
         # The listening socket and aiohttp's server of the connections; None while not started.
         self._listening: asyncio.Server | None = None
         self._server: web.Server | None = None
-        # Those of all requests: aiohttp lets go of one that it closes, also while bytes wait to be sent.
-        self._transports: WeakSet[asyncio.WriteTransport] = WeakSet()
         # Authorization header -> digest of its key, "" for a key that is not accepted.
         self._digests: dict[str, str] = {}
 
@@ -182,7 +180,7 @@ class Simulator:
         self.state.is_closing = False
         self._server = web.Server(
             self._handle,
-            request_factory=self._make_request,
+            request_factory=_make_request,
             handler_cancellation=True,
             access_log=None,
             keepalive_timeout=3600.0,
@@ -198,12 +196,19 @@ class Simulator:
             return
         self._listening = self._server = None
         self.state.is_closing = True
+        loop = asyncio.get_running_loop()
+        for listens in listening.sockets:
+            # A proactor has no readers.
+            with suppress(NotImplementedError):
+                loop.remove_reader(listens)
+        # What was accepted becomes a connection now: after `close`, asyncio fails to make it one, and leaves it open.
+        for _ in range(2):
+            await asyncio.sleep(0)
         listening.close()
         for connection in server.connections:
-            if connection.transport is not None:
-                self._transports.add(connection.transport)
-        for transport in self._transports:
-            transport.abort()
+            transport = connection.transport
+            if transport is not None:
+                transport.abort()
         await server.shutdown(1.0)
         await listening.wait_closed()
 
@@ -221,12 +226,6 @@ class Simulator:
         return (
             f"<Simulator of {self.vendor.name}, {where}, {self.admission.in_flight} in flight, {len(self.ledger)} seen>"
         )
-
-    def _make_request(self, message: Any, payload: Any, protocol: Any, writer: Any, task: Any) -> web.BaseRequest:
-        if protocol.transport is not None:
-            self._transports.add(protocol.transport)
-        loop = asyncio.get_running_loop()
-        return web.BaseRequest(message, payload, protocol, writer, task, loop, client_max_size=MAX_BODY)
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         state, transport = self.state, request.transport
@@ -339,3 +338,8 @@ class Simulator:
         if not digest:
             raise Problem(401)
         return digest
+
+
+def _make_request(message: Any, payload: Any, protocol: Any, writer: Any, task: Any) -> web.BaseRequest:
+    loop = asyncio.get_running_loop()
+    return web.BaseRequest(message, payload, protocol, writer, task, loop, client_max_size=MAX_BODY)
