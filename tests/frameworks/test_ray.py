@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import threading
 import time
 from collections import Counter
@@ -19,7 +20,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from tests.support.commands import last_line, run, start, table
+from tests.support.commands import finish, last_line, run, start, table, until
 from tests.support.servers import KEY
 
 ray = pytest.importorskip("ray", reason="pip install 'aimlasync[ray]' runs these tests")
@@ -298,6 +299,30 @@ def test_a_command_that_is_killed_loses_the_calls_in_flight_and_no_more(
         assert run(*words).exit_code == 0
     assert kept() == Counter(f"r{n}" for n in range(40))
     assert calls(sim) == Counter({f"r{n}": 1 if n % 5 else 2 for n in range(40)})
+
+
+def test_a_command_that_gets_a_signal_sends_nothing_more_and_keeps_all_that_it_sent(
+    machines: Any, sim: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("rows.jsonl").write_text("".join(map(line, range(40))))
+    words = ["bulk", "rows.jsonl", "--prompt", "{text}", "--id", "id", "-o", "out.jsonl", "--ray", machines.address]
+    with settings(sim):
+        # All rows are in the cluster's processes, where most wait for the limit: for minutes, if they were to be sent.
+        process = start(*words, "--rpm", "6")
+        try:
+            until(lambda: len(sim.ledger) > 0 or process.poll() is not None)
+            process.send_signal(signal.SIGTERM)
+            code, _, said = finish(process)
+        finally:
+            process.kill()
+        assert (code, "interrupted, " in said) == (143, True), said
+        sent = calls(sim)
+        records = [decode_record(text) for text in Path("out.jsonl").read_bytes().splitlines()]
+        assert Counter(record.custom_id for record in records if record.error is None) == sent
+        assert len(sent) < 40
+        assert run(*words, "--rpm", "6000").exit_code == 0
+    assert calls(sim) == Counter(f"r{n}" for n in range(40))
 
 
 async def becomes(what: Callable[[], bool]) -> None:
