@@ -209,10 +209,14 @@ def test_a_dataset_loses_no_row_to_a_dead_node_and_pays_for_none_that_the_store_
     assert held_by(store) == {f"r{n}" for n in range(ROWS)}
 
 
-def test_a_dataset_job_is_run_again_with_each_id_once(machines: Any, sim: Simulator, tmp_path: Path) -> None:
+def test_a_dataset_job_is_run_again_with_each_id_once(
+    machines: Any, sim: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     rows = [{"id": n, "lang": "de" if n % 2 else "fr"} for n in range(40)]
     chat: dict[str, Any] = {"model": MODEL, "prompt": "{id}: hello", "id_column": "id", "workers": 1}
-    out = str(tmp_path / "out")
+    # The processes of the cluster are in another directory.
+    monkeypatch.chdir(tmp_path)
+    out = "out"
 
     def job(rows: list[dict[str, Any]]) -> None:
         todo = unwritten(ray.data.from_items(rows, override_num_blocks=1), out, id_column="id")
@@ -231,6 +235,7 @@ def test_a_dataset_job_is_run_again_with_each_id_once(machines: Any, sim: Simula
     assert not torn.exists()
     assert len(sim.ledger) == 40
     assert written() == [(n, "de" if n % 2 else "fr") for n in range(40)]
+    assert len(unwritten(read_dataset("out/lang=de", "parquet"), out, id_column="id").take_all()) == 0
     # Nothing of these is executed.
     whole = ray.data.from_items(rows)
     with pytest.raises(OverwriteError, match="more beside them would make rows twice"):
