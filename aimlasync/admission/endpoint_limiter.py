@@ -34,6 +34,8 @@ class Admission(msgspec.Struct, eq=False):
     """The tokens that it is counted at."""
     allotment: Allotment | None = None
     """Set instead of the two entries where the rate limits are shared."""
+    at: float = 0.0
+    """When an attempt that waited was admitted (loop time): what its learned rate was told, and not when it woke up."""
 
 
 class LearnedRate(Protocol):

@@ -169,6 +169,9 @@ class Limiter:
         self.in_flight += 1
         if self.learned_rate is not None:
             self.learned_rate.sent(now)
+        if admission is UNCOUNTED:
+            admission = Admission(None, None)
+        admission.at = now
         self.queue.serve(waiter, admission)
 
     def held_by(self, now: float) -> Literal["pause", "concurrency", "rate", "requests", "tokens"] | None:

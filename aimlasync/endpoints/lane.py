@@ -125,10 +125,10 @@ class Lane:
     async def admit(self, tokens: float | Callable[[], float], priority: Priority, tenant: str | None = None) -> Permit:
         """Wait in the queue for a permit; a function `tokens` is called each time the call is tried."""
         admission = await self.limiter.enter(tokens, priority, tenant)
-        loop = asyncio.get_running_loop()
         self.counters.attempts += 1
-        self.used_at = now = loop.time()
-        return Permit(self, loop, now, self.counted.in_flight - 1, admission)
+        # What is learned compares this with the time of which it was told.
+        self.used_at = at = admission.at
+        return Permit(self, asyncio.get_running_loop(), at, self.counted.in_flight - 1, admission)
 
     def take_back(
         self,

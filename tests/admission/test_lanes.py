@@ -135,6 +135,38 @@ def test_what_the_account_shares_is_given_back_to_the_models_when_they_are_refus
     run(main())
 
 
+class Told:
+    """A learned rate that notes when it was told of an attempt."""
+
+    def __init__(self) -> None:
+        self.at: list[float] = []
+
+    def delay(self, now: float) -> float:
+        return 0.0
+
+    def sent(self, now: float) -> None:
+        self.at.append(now)
+
+
+def test_an_attempt_that_waited_counts_from_the_instant_of_which_the_learned_limit_was_told() -> None:
+    """The loop may be busy before the caller wakes up; limits compare an answer's attempt with what they were told."""
+
+    async def main() -> None:
+        loop, lane, told = asyncio.get_running_loop(), upstream().lane("m"), Told()
+        lane.limiter.learned_rate = told
+        lane.limiter.resize(1)
+        first = lane.admit_nowait(0.0, loop)
+        assert first is not None
+        assert first.sent_at == told.at[0]
+        second = asyncio.create_task(lane.admit(0.0, "bulk"))
+        await asyncio.sleep(1.0)
+        first.release(Outcome.CANCELLED)
+        loop.now += 0.5  # type: ignore[attr-defined]
+        assert (await second).sent_at == told.at[1] < loop.time() - 0.4
+
+    run(main())
+
+
 # --- the endpoint's own limits ----------------------------------------------------------------------------------------
 
 
