@@ -171,7 +171,8 @@ class Limiter:
             self.learned_rate.sent(now)
         if admission is UNCOUNTED:
             admission = Admission(None, None)
-        admission.at = now
+        counted = self.endpoint if self.learned_rate is None else self
+        admission.at, admission.beside = now, counted.in_flight - 1
         self.queue.serve(waiter, admission)
 
     def held_by(self, now: float) -> Literal["pause", "concurrency", "rate", "requests", "tokens"] | None:

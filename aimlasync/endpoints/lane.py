@@ -126,9 +126,9 @@ class Lane:
         """Wait in the queue for a permit; a function `tokens` is called each time the call is tried."""
         admission = await self.limiter.enter(tokens, priority, tenant)
         self.counters.attempts += 1
-        # What is learned compares this with the time of which it was told.
-        self.used_at = at = admission.at
-        return Permit(self, asyncio.get_running_loop(), at, self.counted.in_flight - 1, admission)
+        # Time and count are those of the admission: what is learned compares them with what it was told.
+        self.used_at = admission.at
+        return Permit(self, asyncio.get_running_loop(), admission.at, admission.beside, admission)
 
     def take_back(
         self,

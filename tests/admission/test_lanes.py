@@ -148,8 +148,8 @@ class Told:
         self.at.append(now)
 
 
-def test_an_attempt_that_waited_counts_from_the_instant_of_which_the_learned_limit_was_told() -> None:
-    """The loop may be busy before the caller wakes up; limits compare an answer's attempt with what they were told."""
+def test_attempts_that_waited_count_from_the_instant_of_which_the_learned_limit_was_told() -> None:
+    """The loop may be busy before the callers wake up, and several are admitted in one instant."""
 
     async def main() -> None:
         loop, lane, told = asyncio.get_running_loop(), upstream().lane("m"), Told()
@@ -158,11 +158,14 @@ def test_an_attempt_that_waited_counts_from_the_instant_of_which_the_learned_lim
         first = lane.admit_nowait(0.0, loop)
         assert first is not None
         assert first.sent_at == told.at[0]
-        second = asyncio.create_task(lane.admit(0.0, "bulk"))
+        waiting = [asyncio.create_task(lane.admit(0.0, "bulk")) for _ in range(3)]
         await asyncio.sleep(1.0)
-        first.release(Outcome.CANCELLED)
+        lane.limiter.resize(4)
+        admitted = loop.time()
         loop.now += 0.5  # type: ignore[attr-defined]
-        assert (await second).sent_at == told.at[1] < loop.time() - 0.4
+        permits = await asyncio.gather(*waiting)
+        assert [permit.sent_at for permit in permits] == told.at[1:] == [admitted] * 3
+        assert [permit.beside for permit in permits] == [1, 2, 3]
 
     run(main())
 
