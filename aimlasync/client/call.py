@@ -332,7 +332,7 @@ class Attempt(msgspec.Struct, eq=False):
                 why = f"it asked for {error.retry_after:.1f} s with HTTP {error.status}"
                 whose = lane if signal.scope == "model" else upstream
                 whose.pause(error.retry_after, now, why, at_most=call.retry.max_retry_after)
-            if error.status >= 500:
+            if error.status >= 500 and not _is_unsupported(error):
                 lane.failed(now, seconds, error)
             else:
                 lane.answered(now, seconds)
@@ -387,6 +387,13 @@ class Attempt(msgspec.Struct, eq=False):
 def _is_free(error: AimlasyncError) -> bool:
     """Whether a failed attempt costs nothing: the vendor says so, nothing was sent, or the request was refused."""
     return error.billed is False or (isinstance(error, APIStatusError) and 400 <= error.status < 500)
+
+
+def _is_unsupported(error: APIStatusError) -> bool:
+    # Loaded with the first failure.
+    from aimlasync.wire.error_bodies import is_unsupported
+
+    return is_unsupported(error.status, error.message)
 
 
 _NO_ACCESS = (AuthenticationError, InsufficientCreditError)

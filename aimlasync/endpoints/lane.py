@@ -125,10 +125,10 @@ class Lane:
     async def admit(self, tokens: float | Callable[[], float], priority: Priority, tenant: str | None = None) -> Permit:
         """Wait in the queue for a permit; a function `tokens` is called each time the call is tried."""
         admission = await self.limiter.enter(tokens, priority, tenant)
-        loop = asyncio.get_running_loop()
         self.counters.attempts += 1
-        self.used_at = now = loop.time()
-        return Permit(self, loop, now, self.counted.in_flight - 1, admission)
+        # Time and count are those of the admission: what is learned compares them with what it was told.
+        self.used_at = admission.at
+        return Permit(self, asyncio.get_running_loop(), admission.at, admission.beside, admission)
 
     def take_back(
         self,

@@ -276,6 +276,9 @@ class Connection(asyncio.BufferedProtocol):
         connections = self._owner.connections
         if self in connections:
             connections.discard(self)
+            if self.loop.is_closed():
+                # Nothing can be closed on a loop that has ended: the garbage collector closes the socket.
+                return
             # Once: in early releases of Python 3.11 (seen in 3.11.2) a TLS transport closed twice has no abort.
             self._transport.abort()
             self._held.close()
