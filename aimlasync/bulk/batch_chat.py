@@ -53,9 +53,10 @@ class BatchChat:
     or a type) for answers in a form; `messages`, the column of whole conversations, or of `input` for responses;
     without any of these the rows are lines of OpenAI's Batch API. `task` is any of them ready made.
 
-    A batch is a dict of lists or arrays, a pandas frame or an Arrow table, and so is what comes back: with the columns
-    of `add`, column -> what is in it: custom_id, ok, answer, label, confidence, error, error_message, status, attempts,
-    tokens_in, tokens_out, cost_usd, seconds, model, request_id, finish_reason, or record, the whole line of a journal.
+    A batch is a dict of lists or arrays, a frame of pandas or polars, an Arrow table or record batch, and so is what
+    comes back, with columns of the same types for every batch: those of `add`, column -> what is in it: custom_id, ok,
+    answer, label, confidence, error, error_message, status, attempts, tokens_in, tokens_out, cost_usd, seconds, model,
+    request_id, finish_reason, or record, the whole line of a journal.
 
     `limits` are those of each process; with a `quota` they are the account's, which all processes keep together: it is
     what makes one in each process, such as `functools.partial(RedisQuota, url, name=...)`. `store`, also as the path or

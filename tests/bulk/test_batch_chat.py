@@ -88,7 +88,7 @@ def test_a_pandas_frame_keeps_its_index_and_an_empty_one_has_the_same_types() ->
     ask = chat()
     (out, empty) = ask.frames(iter([frame, frame.head(0)]))
     assert list(out.index) == [7, 8, 9, 10]
-    assert list(out["label"]) == ["billing", None, "support", None]
+    assert list(out["label"]) == ["billing", pd.NA, "support", pd.NA]
     assert list(out.dtypes) == list(empty.dtypes)
     assert str(out["tokens_in"].dtype) == "Int64"
 
