@@ -168,12 +168,13 @@ class Call(msgspec.Struct, eq=False):
             return None
         # A byte of text is at most a token, and mostly a quarter of one: what is asked for is a bound, not a guess.
         model, size = self.info.model, len(self.targets[0].body or b"")
-        known = model_of(model)
-        media = self.media
+        cap, media = self.max_output, self.media
+        # Without a cap there is none that could leave the reasoning out.
+        known = None if cap is None else model_of(model)
         return self.budget.reserve(
             model,
             media.input_bound(size) if media else size,
-            output_cap(self.body or {}),
+            cap,
             reasons_outside=known is not None and known.reasons_outside,
         )
 

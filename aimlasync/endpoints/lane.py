@@ -197,6 +197,8 @@ class Lane:
             verdict = "rate"
         if refused_beside is not None and verdict == "rate":
             found = self.watch.refused(now, self.upstream.answers(self))
+        elif verdict is None and (known := law.learned).knee is not None:
+            found = self.watch.queues(now, known.knee) if known.knee_is_sure else None
         else:
             is_full = refused_beside is not None or counted.in_flight + 1 >= counted.limit
             found = self.watch.see(now, limit, refusals=law.refusals, is_full=is_full)

@@ -183,7 +183,7 @@ class Connection(asyncio.BufferedProtocol):
             return
         self._begun = True
         try:
-            reader.feed(bytes(self._owner.buffer[:nbytes]))
+            reader.feed(self._owner.buffer[:nbytes].tobytes())
         except OddResponseError as odd:
             if reader.fields is not None and not reply.status:
                 reply.take_head(reader)
