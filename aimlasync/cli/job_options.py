@@ -68,6 +68,8 @@ class JobOptions(msgspec.Struct, frozen=True, kw_only=True):
                 "--store: a password is never an argument; set REDIS_URL everywhere and say --store redis, and leave "
                 "those of object stores to their own settings"
             )
+        if self.store == "redis" and not os.environ.get("REDIS_URL"):
+            raise WrongUseError("--store redis: no URL of a Redis: set REDIS_URL")
         try:
             return open_store(self.store)
         except ValueError as error:

@@ -80,11 +80,16 @@ def test_worker_processes_read_and_write_elsewhere(vendor: Vendor, tmp_path: Pat
         (("memory://in/*.tsv", "-o", "out.jsonl"), "memory://in/*.tsv: no file of rows there; check the address"),
         (("odd://in/a.csv", "-o", "out.jsonl"), "odd://in/a.csv: cannot be reached (Protocol not known: odd"),
         (("memory://in/a.csv", "-o", "odd://out.jsonl"), "odd://out.jsonl: cannot be reached (Protocol not known: odd"),
+        (("memory://in/a.csv", "-o", "https://h/o.jsonl"), "https://h/o.jsonl: an output cannot be written there"),
+        (("memory://in/a.csv", "-o", "o.jsonl", "--store", "redis"), "--store redis: no URL of a Redis: set REDIS_URL"),
         (("memory://in/a.csv", "-o", "memory://out/"), "memory://out/: a directory; name a file in it"),
         (("memory://in/a.csv", "-o", "o.jsonl", "--errors", "s3://b/e.jsonl"), "s3://b/e.jsonl: no local file"),
     ],
 )
-def test_what_cannot_be_reached_is_one_line(vendor: Vendor, memory: Any, words: tuple[str, ...], said: str) -> None:
+def test_what_cannot_be_reached_is_one_line(
+    vendor: Vendor, memory: Any, words: tuple[str, ...], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("REDIS_URL", raising=False)
     sim = vendor()
     result = run("bulk", *words, *ASK)
     assert result.exit_code == 2

@@ -20,6 +20,8 @@ from aimlasync.bulk.input.spool import spooled
 
 _URL = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]+(://|::)")
 
+_READ_ONLY = ("http://", "https://")
+
 
 def is_remote(path: str) -> bool:
     """Whether a path begins as the address of a file system does."""
@@ -61,6 +63,8 @@ class Kept:
     """The output `url` of a job that writes to `path`, a file of the same name in the current directory."""
 
     def __init__(self, url: str) -> None:
+        if url.startswith(_READ_ONLY):
+            raise InputError(url, "an output cannot be written there; name a path or an address of an object store")
         self._system, self._root = _system(url)
         self._url = url
         self.path = os.path.basename(self._root.rstrip("/"))
