@@ -200,7 +200,7 @@ class Pace:
         if self._row is None:
             return False
         # Up to the last refusal, or the end of the wait that it stated: after that nobody may have asked.
-        until = max(self._refused[0], min(at, self.paused_until))
+        until = max(self._refused[0], min(at, self.paused_until) - SECOND)
         return until - self._row >= max(2 * SECOND, 2 / self._base) - SECOND
 
     def _estimate(self, now: float) -> float:
