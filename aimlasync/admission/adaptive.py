@@ -211,7 +211,7 @@ class AdaptiveLimit:
         if is_many:
             pace.forget(now)
         elif is_fast or not (is_early or is_probe):
-            pace.refused(now)
+            pace.refused(now, started)
             # Refusals go on until the server's window has moved on.
             self._epoch = now + SECOND / 2
         return True

@@ -144,8 +144,11 @@ class Pace:
             self._base = min(self._base, self._estimate(now))
             self.rate = min(self.rate, self._base)
 
-    def refused(self, now: float) -> None:
-        """Take in a refusal that speaks of the rate."""
+    def refused(self, now: float, started: float) -> None:
+        """Take in a refusal of an attempt sent at `started` that speaks of the rate."""
+        if self._trial is not None and started - self._trial[0] > 0.2:
+            # Its refusal would have come before this one.
+            self._end_row(self._trial)
         if self._row is not None and self.rate is not None:
             # Nothing has been accepted since the last one: less and less, down to one a second.
             self.rate = min(self.rate, max(1.0, self.rate / 2))
