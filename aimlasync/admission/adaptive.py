@@ -244,7 +244,7 @@ class AdaptiveLimit:
                 belief += 1
             elif self._knee.has_held:
                 belief -= _SIGN
-        elif self._pace.binds(now) and not self._pace.probing:
+        elif self._pace.binds(now) and self._pace.has_held:
             belief += _SIGN
         self._belief = max(-2 * _SIGN, min(2 * _SIGN, belief))
 

@@ -77,7 +77,12 @@ class Pace:
     @property
     def has_held(self) -> bool:
         """Whether the rate was kept for a further period without a refusal."""
-        return self.rate is not None and not self.probing and self._recent[0] - self._refused[0] >= self.period
+        return (
+            self.rate is not None
+            and not self.probing
+            and self._recent[0] - self._refused[0] >= self.period
+            and self._recent[1] - self._refused[1] >= FEW
+        )
 
     def delay(self, now: float) -> float:
         """Return the seconds until the next attempt may be sent, 0.0 if it may be sent now."""
@@ -204,7 +209,7 @@ class Pace:
             return False
         # Up to the last refusal, or the end of the wait that it stated: after that nobody may have asked.
         until = max(self._refused[0], min(at, self.paused_until) - SECOND)
-        return until - self._row >= max(2 * SECOND, 2 / self._base) - SECOND
+        return until - self._row >= max(SECOND, 1 / self._base)
 
     def _estimate(self, now: float) -> float:
         if self._before < math.inf:
