@@ -192,7 +192,7 @@ class AdaptiveLimit:
                 # It may not take so many connections.
                 knee.refused(in_flight)
             return True
-        below = in_flight < proven - max(1.01, MARGIN * proven)
+        below = in_flight < proven - max(1.01, 0.5 * math.sqrt(proven))
         is_full = in_flight + 2 > knee.value
         self._believe(now, in_flight, kind, below, is_full)
         verdict = self.verdict
