@@ -7,6 +7,7 @@ that time. It is arithmetic without I/O or a clock, for `admission.adaptive`, an
 from __future__ import annotations
 
 import math
+from collections import deque
 
 from aimlasync.admission.knee import FEW, LAST, MARGIN, MAX
 
@@ -41,7 +42,7 @@ class Pace:
         self._next = self._held = -math.inf
         # Attempts sent, refused ones taken out; the counts of a second or two ago, and of less.
         self._accepted = 0
-        self._ago = self._recent = (-math.inf, 0)
+        self._marks: deque[Count] = deque([(-math.inf, 0)] * 2, maxlen=64)
         # Where counting begins: the end of the last row of refusals, and of the one before it; and the last refusal.
         self._mark: Count | None = None
         self._older: Count = (-math.inf, 0)
@@ -56,7 +57,7 @@ class Pace:
         self.probe_from: float | None = None
         """The rate that a probe began from, None where there is no probe."""
         # Since when it is probed, and in how many answers so far.
-        self._began = self._recent
+        self._began = self._marks[-1]
         self._grown = 0
         # Whether the last probe's last second was taken for the rate, and whether that was wrong: the server gives
         # bursts.
@@ -80,8 +81,8 @@ class Pace:
         return (
             self.rate is not None
             and not self.probing
-            and self._recent[0] - self._refused[0] >= self.period
-            and self._recent[1] - self._refused[1] >= FEW
+            and self._marks[-1][0] - self._refused[0] >= self.period
+            and self._marks[-1][1] - self._refused[1] >= FEW
         )
 
     def delay(self, now: float) -> float:
@@ -98,12 +99,12 @@ class Pace:
 
     def sent(self, now: float) -> None:
         """Note that an attempt is sent; it counts as accepted until it is refused."""
-        since = now - self._recent[0]
+        since = now - self._marks[-1][0]
         if since >= SECOND:
             if since > 2 * _LONGEST:
                 self.restart(now)
                 self._steady = now
-            self._ago, self._recent = self._recent, (now, self._accepted)
+            self._marks.append((now, self._accepted))
         rate = self.rate
         if rate is not None:
             if self._row is not None:
@@ -175,8 +176,8 @@ class Pace:
         """
         self._patience, self.probe_from = min(LAST // 2, 2 * self._patience), None
         self._base = self._floor = max(self._base, held)
-        if self.period <= SECOND:
-            (since, count), burst = (self._began, held) if self._gives_bursts else (self._ago, 0.0)
+        if True:
+            (since, count), burst = (self._began, held) if self._gives_bursts and self.period <= SECOND else (self._before_period(now), 0.0)
             took = (self._accepted - count - burst) / max(SECOND, now - since) * (1 - MARGIN)
             self._is_raised = took > self._base
             self._base = self._floor = max(self._base, took)
@@ -185,7 +186,9 @@ class Pace:
         """Count from now on: the server was away, or nothing was sent, and that says nothing of a rate."""
         if self._row is not None:
             self.rate, self._row, self._trial = self._base, None, None
-        self._ago = self._recent = self._older = self._refused = now, self._accepted
+        self._older = self._refused = now, self._accepted
+        self._marks.clear()
+        self._marks.extend([self._older] * 2)
         if self._mark is not None:
             self._mark = self._older
 
@@ -211,11 +214,18 @@ class Pace:
         until = max(self._refused[0], min(at, self.paused_until) - SECOND)
         return until - self._row >= max(SECOND, 1 / self._base)
 
+    def _before_period(self, now: float) -> Count:
+        """Return the last count that is at least a period ago, or the oldest."""
+        for mark in reversed(self._marks):
+            if now - mark[0] >= self.period and self._accepted - mark[1] >= FEW:
+                return mark
+        return self._marks[0]
+
     def _estimate(self, now: float) -> float:
         if self._before < math.inf:
             return max(self._before * _CUT, self._average(now, self._accepted), self._least)
         # Nothing to count from: the last second.
-        since, count = self._ago
+        since, count = self._marks[-2]
         return max(1 / SECOND, (self._accepted - count) / max(SECOND, now - since) * (1 - MARGIN))
 
     def _average(self, now: float, accepted: int) -> float:
