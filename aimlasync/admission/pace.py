@@ -132,7 +132,7 @@ class Pace:
                 self.forget(now)
             return
         self._grown += 1
-        periods = self._grown / max(1.0, self.probe_from * self.period)
+        periods = self._grown / max(FEW, self.probe_from * self.period)
         self.rate = min(MAX, self.probe_from * (1 + _STEP * (2.0 ** min(FEW, periods) - 1)))
         if self.rate >= _FAR * self.probe_from:
             self._patience, self.period = FEW, SECOND
@@ -229,9 +229,9 @@ class Pace:
         return max(1 / SECOND, (self._accepted - count) / max(SECOND, now - since) * (1 - MARGIN))
 
     def _average(self, now: float, accepted: int) -> float:
-        since, count = self._mark or self._older
-        if now - since < 0.9 * self.period or accepted - count < FEW:
-            since, count = self._older
+        for since, count in self._mark or self._older, self._older, self._before_period(now):
+            if now - since >= 0.9 * self.period and accepted - count >= FEW:
+                break
         return max(self._least, self._floor, (accepted - count) / max(SECOND, now - since) * (1 - MARGIN))
 
     def _end_row(self, trial: Count) -> None:
