@@ -132,7 +132,7 @@ class Pace:
                 self.forget(now)
             return
         self._grown += 1
-        periods = self._grown / max(FEW, self.probe_from * self.period)
+        periods = self._grown / max(self._patience / FEW, self.probe_from * self.period)
         self.rate = min(MAX, self.probe_from * (1 + _STEP * (2.0 ** min(FEW, periods) - 1)))
         if self.rate >= _FAR * self.probe_from:
             self._patience, self.period = FEW, SECOND
