@@ -174,7 +174,7 @@ class Pace:
 
         A bucket takes bursts in that second: there it is what the whole probe took, less a burst.
         """
-        self._patience, self.probe_from = min(LAST // 2, 2 * self._patience), None
+        self._patience, self.probe_from = min(LAST // 4, 2 * self._patience), None
         self._base = self._floor = max(self._base, held)
         if True:
             (since, count), burst = (self._began, held) if self._gives_bursts and self.period <= SECOND else (self._before_period(now), 0.0)
