@@ -192,7 +192,8 @@ class AdaptiveLimit:
                 # It may not take so many connections.
                 knee.refused(in_flight)
             return True
-        below = in_flight < proven - max(1.01, 0.5 * math.sqrt(proven))
+        # The number at the server varies by its root where some of those in flight are on their way.
+        below = in_flight < proven - max(1.01, math.sqrt(proven) / 2)
         is_full = in_flight + 2 > knee.value
         self._believe(now, in_flight, kind, below, is_full)
         verdict = self.verdict

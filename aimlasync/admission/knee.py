@@ -132,7 +132,7 @@ class Knee:
             growth = math.log(max(1.0, latencies)) / math.log(max(1.1, levels))
             if growth < _PAYS:
                 # A few attempts that wait for each other are one sample.
-                self._base, self._ahead, self._patience = (level, seconds), _AHEAD ** (1 + (level > FEW)), FEW
+                self._base, self._ahead, self._patience = (level, seconds), _AHEAD ** (1 + (level > 2 * FEW)), FEW
                 return
             if growth < _FLAT or before < 2:
                 self._found(level / latencies, before)
