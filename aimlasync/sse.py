@@ -146,9 +146,10 @@ class Parser:
                     chunk = b"".join((self._line, chunk))
                     self._line.clear()
             if not self._size:
-                if chunk.startswith(b"data: "):
+                begin = chunk[:6]  # `startswith` takes twice as long
+                if begin == b"data: ":
                     chunk = self._read_plain(chunk, events)
-                elif chunk.startswith(b"event: "):
+                elif begin == b"event:" and chunk.startswith(b"event: "):
                     chunk = self._read_named(chunk, events)
             if chunk:
                 self._read_lines(chunk, events)
@@ -178,22 +179,26 @@ class Parser:
         """Read a chunk at the start of a block by the fast path; return what is left for `_read_lines`.
 
         It reads everything up to the last blank line if that consists of ``data: `` lines in valid UTF-8, a blank line
-        after each; otherwise it reads nothing. Measured: 64 events in a chunk take half of the time of `_read_lines`, a
-        single event 10 % less.
+        after each; otherwise it reads nothing. Measured: it takes half of the time of `_read_lines`, for 64 events in a
+        chunk and for one.
         """
-        first, last = chunk.find(b"\n"), chunk.rfind(b"\n\n")
+        line, blank, rest = chunk.partition(b"\n\n")
+        if blank and not rest and _LF not in line:
+            # One event in the chunk, as is common. In ASCII, mostly.
+            if len(line) > self.max_event_bytes or not (line.isascii() or _is_utf8(line)):
+                return chunk
+            events.append(Event("message", line[6:], self.last_event_id, None))
+            return b""
+        last = chunk.rfind(b"\n\n")
         if last < 0 or last > self.max_event_bytes or not _is_utf8(chunk[:last]):
             return chunk
+        parts = chunk[6:last].split(b"\n\ndata: ")
+        for part in parts:
+            # A second line, a comment, a blank line. To count the LFs of the chunk takes six times as long.
+            if _LF in part:
+                return chunk
         last_id = self.last_event_id
-        if first == last:  # one event in the chunk, the common case: the general code would cost 70 % more
-            events.append(Event("message", chunk[6:last], last_id, None))
-        else:
-            parts = chunk[6:last].split(b"\n\ndata: ")
-            for part in parts:
-                # A second line, a comment, a blank line. To count the LFs of the chunk takes six times as long.
-                if _LF in part:
-                    return chunk
-            events += [Event("message", part, last_id, None) for part in parts]
+        events += [Event("message", part, last_id, None) for part in parts]
         return chunk[last + 2 :]
 
     def _read_named(self, chunk: bytes, events: list[Event]) -> bytes:

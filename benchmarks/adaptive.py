@@ -2,11 +2,13 @@
 
     python benchmarks/adaptive.py [--seconds 30] [--callers 100] [--only WORD] [-o DIRECTORY]
 
-The servers: a queue of 4 slots that refuses nobody; GPU batches of 16; nginx with `limit_req` and with `limit_conn`
-(503, without a word); the simulator with 12 attempts at once; a fixed and a sliding window whose minute lasts 6 s; two
-models of the simulator with limits of their own. `share` is what was answered of what the best fixed setting got in the
-same time; `most` is the most that were at the server at once. A picture of each has the attempts at the server and the
-answers a second over time. nginx is left out where it is not installed.
+The servers: a queue of 4 slots that refuses nobody; llama.cpp's own server with 4 slots; GPU batches of 16; nginx with
+`limit_req` and with `limit_conn` (503, without a word); the simulator with 12 attempts at once; a fixed and a sliding
+window whose minute lasts 6 s; two models of the simulator with limits of their own. `share` is what was answered of
+what the best fixed setting got in the same time; `most` is the most that were at the server at once. A picture of each
+has the attempts at the server and the answers a second over time. nginx is left out where it is not installed, and
+llama.cpp without its packages (`pip install xllamacpp gguf`); its answers are computed on the processors that this
+program runs on.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import argparse
 import asyncio
 import shutil
 import socket
+import sys
 import tempfile
 import time
 from collections import deque
@@ -27,8 +30,11 @@ from aiohttp import web
 from answers import completion_body
 from plots import over_time
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
 from aimlasync import AimlasyncError, AsyncClient, Endpoint, Limits, Retry
 from aimlasync.simulator import Latency, Simulator
+from tests.support import llama_cpp
 
 MODEL, OTHER = "openai/gpt-5-nano-2025-08-07", "openai/gpt-5-mini-2025-08-07"
 MESSAGES: Any = [{"role": "user", "content": "Hello"}]
@@ -152,10 +158,18 @@ async def simulated(**options: Any) -> AsyncIterator[str]:
         yield simulator.base_url
 
 
+@asynccontextmanager
+async def llama_server() -> AsyncIterator[str]:
+    """llama.cpp's own server, with a model that writes 64 tokens in about 0.1 s."""
+    with tempfile.TemporaryDirectory() as folder, llama_cpp.serve(Path(folder), tokens=64, width=256, layers=6) as url:
+        yield url
+
+
 Server = Callable[[], Any]
 # Name -> the server, the best fixed setting, and the models asked.
 CASES: dict[str, tuple[Server, Limits, Sequence[str]]] = {
     "queue of 4 slots": (lambda: judged(Judge(), 4), Limits(concurrency=5), [MODEL]),
+    "llama.cpp, 4 slots": (llama_server, Limits(concurrency=5), [MODEL]),
     "batches of 16": (
         lambda: judged(Judge(waits=lambda n: ANSWER * (1 + max(0, n - 16) / 16))),
         Limits(concurrency=17),
@@ -286,6 +300,9 @@ async def main(options: argparse.Namespace) -> None:
             continue
         if name.startswith("nginx") and shutil.which("nginx") is None:
             print(f"{name:24} left out: nginx is not installed")
+            continue
+        if name.startswith("llama.cpp") and not llama_cpp.is_installed():
+            print(f"{name:24} left out: {llama_cpp.TO_INSTALL}")
             continue
         await compare(name, options.callers, options.seconds, options.output)
 

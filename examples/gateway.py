@@ -18,10 +18,13 @@ from aimlasync.aiohttp_web import client_of, setup
 from aimlasync.relay import Failure, failed, failure
 from aimlasync.simulator import stand_in
 
-TENANTS = {
-    sha256(key.encode()).digest(): (f"tenant-{number}", Budget(usd))
-    for number, (key, usd) in enumerate(json.loads(os.environ.get("GATEWAY_TENANTS", '{"test": 1.0}')).items(), 1)
-}
+try:
+    TENANTS = {
+        sha256(key.encode()).digest(): (f"tenant-{number}", Budget(float(usd)))
+        for number, (key, usd) in enumerate(json.loads(os.environ.get("GATEWAY_TENANTS", '{"test": 1.0}')).items(), 1)
+    }
+except (ValueError, TypeError, AttributeError):
+    raise SystemExit('GATEWAY_TENANTS: a JSON object of keys and US dollars is expected: {"a-key": 5.0}') from None
 # Nothing else is served: other paths cost what no budget sees, or show what other tenants have stored.
 SERVED = {("POST", "chat/completions"), ("POST", "responses"), ("GET", "models")}
 VENDORS = {"AIML_API_KEY": Endpoint.aimlapi, "BYTESPIKE_API_KEY": Endpoint.bytespike}

@@ -34,6 +34,10 @@ class Admission(msgspec.Struct, eq=False):
     """The tokens that it is counted at."""
     allotment: Allotment | None = None
     """Set instead of the two entries where the rate limits are shared."""
+    at: float = 0.0
+    """When an attempt that waited was admitted (loop time): what its learned rate was told, and not when it woke up."""
+    beside: int = 0
+    """How many others were in flight then, of those that share what is learned."""
 
 
 class LearnedRate(Protocol):

@@ -1,11 +1,15 @@
 """What was learned of a server's limits and has held since, in words that a user can act on.
 
-A limit is told once it has held for a further period and was tested meanwhile: calls waited for it, or it was refused
-again at about the same height. The caller reports the values in force at refusals, at changes of the limit, and when
-somebody asks; nothing is done for an answer. It is arithmetic alone. It may import `admission.endpoint_limiter`.
+A limit is told once it has held for a further period and was tested meanwhile: calls waited for it, it was refused
+again at about the same height, or the level above which the server queues was measured again. The caller reports the
+values in force at refusals, at changes of the limit, and when somebody asks; nothing is done for an answer. It is
+arithmetic alone. It may import `admission.endpoint_limiter`.
 """
 
 from __future__ import annotations
+
+import math
+from collections import deque
 
 import msgspec
 
@@ -18,6 +22,11 @@ _SAME = 0.2
 _PROBES = 2.0
 # By which share two periods may differ.
 _SAME_RATE = 0.05
+# The level above which a server queues is the median of so many measurements, and is another from this factor on.
+_MEASURED = 5
+_SAME_KNEE = 1.5
+# A measured level is some percent low, and a queue needs one attempt more than it has slots, lest one of them waits.
+_ABOVE = 1.2
 # A number is rounded to the roundest one that differs by no more.
 _ROUND = 0.03
 
@@ -88,13 +97,16 @@ class _PerMinute:
 class Watch:
     """Watches what one adaptive limit learns; `learned` is what has held, None before."""
 
-    __slots__ = ("_height", "_rate", "_rate_refused_at", "learned")
+    __slots__ = ("_height", "_knees", "_knees_since", "_rate", "_rate_refused_at", "learned")
 
     def __init__(self) -> None:
         self.learned: Finding | None = None
         self._height = _Height()
         self._rate = _PerMinute()
         self._rate_refused_at = float("-inf")
+        # The levels above which the server queued when it was last measured, and since when it does.
+        self._knees: deque[float] = deque(maxlen=_MEASURED)
+        self._knees_since = 0.0
 
     def refused(self, now: float, answers: int) -> Finding | None:
         """Take in a refusal that speaks of a rate, after so many answers; return what is new of what has held."""
@@ -112,6 +124,20 @@ class Watch:
             # Where a rate is refused, the attempts at once follow from it.
             return None
         return self._told(Finding(concurrency=round(height), was_refused=refusals > 0))
+
+    def queues(self, now: float, knee: float) -> Finding | None:
+        """Take in the level above which the server queues, as last measured; return what is new of what has held."""
+        knees, before = self._knees, self.learned
+        if not knees:
+            self._knees_since = now
+        if not knees or knee != knees[-1]:
+            knees.append(knee)
+        if now - self._knees_since < _PERIOD:
+            return None
+        limit = _ABOVE * sorted(knees)[len(knees) // 2]
+        if before is not None and before.concurrency and 1 / _SAME_KNEE < limit / before.concurrency < _SAME_KNEE:
+            return None
+        return self._told(Finding(concurrency=math.ceil(limit)))
 
     def _told(self, found: Finding) -> Finding | None:
         before = self.learned

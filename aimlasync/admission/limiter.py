@@ -169,6 +169,10 @@ class Limiter:
         self.in_flight += 1
         if self.learned_rate is not None:
             self.learned_rate.sent(now)
+        if admission is UNCOUNTED:
+            admission = Admission(None, None)
+        counted = self.endpoint if self.learned_rate is None else self
+        admission.at, admission.beside = now, counted.in_flight - 1
         self.queue.serve(waiter, admission)
 
     def held_by(self, now: float) -> Literal["pause", "concurrency", "rate", "requests", "tokens"] | None:

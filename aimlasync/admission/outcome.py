@@ -7,6 +7,7 @@
     429 or 503 that names requests or tokens       DROPPED   rate         the model    success, failure for a 503
     429 or 503 that names attempts at once         DROPPED   concurrency  the model    the same
     503, 529, or 5xx with words of overload        DROPPED   unknown      the model    failure of the model
+    503 that says that the model is loading        DROPPED   down         the model    failure of the model
     the same, while the model's circuit is open    OUTAGE    -            the model    failure of the model
     any of these that names the account            DROPPED   as above     the account  as above
     429 or 403 for a spent quota, 401, 402         IGNORED   -            the account  success (balancer: retired)
@@ -17,6 +18,7 @@
     a stream that stood still (idle)               IGNORED   -            the model    failure of the model
     no connection within a bound of ours           IGNORED   -            the endpoint failure of the endpoint
     another 5xx                                    IGNORED   -            the model    failure of the model
+    501, a 5xx that says that this is unsupported  IGNORED   -            the model    success: the server works
     another 4xx, an answer that makes no sense     IGNORED   -            the model    success: the server works
     the caller left                                CANCELLED -            the model    nothing
 

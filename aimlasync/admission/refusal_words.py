@@ -20,6 +20,11 @@ _RATE = re.compile(
 _OVERLOAD = re.compile(
     r"overload|at capacity|capacity_exceeded|too many requests|too_many_requests|rate.?limit|throttl|\bbusy\b"
 )
+# A server that has started, and whose model is not there yet: llama.cpp, Hugging Face, Triton. There is nothing that
+# could be limited.
+_LOADING = re.compile(
+    r"\bloading\b.{0,40}\bmodel\b|\bmodel\b.{0,200}\b(loading|not ready|starting|warming)\b|\bwarming up\b"
+)
 # Not in an address: servers add that of a page on rate limits.
 _ACCOUNT = re.compile(r"(?<![/.\w-])(organi[sz]ation|account|workspace|project|team|api key|all models)(?![/\w-])")
 _SPENT = re.compile(r"insufficient_quota|insufficient_balance|billing_hard_limit|quota_exceeded")
@@ -34,6 +39,8 @@ def read_status(status: int, words: str, model: str) -> Signal:
         return NOTHING
     if _SPENT.search(words):
         return SPENT
+    if status == 503 and _LOADING.search(words):
+        return Signal(Outcome.DROPPED, "down", "model")
     kind: Refused | None = "concurrency" if _CONCURRENCY.search(words) else "rate" if _RATE.search(words) else None
     if model and model.lower().rpartition("/")[2] in words:
         return Signal(Outcome.DROPPED, kind, "model")

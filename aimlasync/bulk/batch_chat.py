@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
 import msgspec
 
@@ -31,10 +31,13 @@ from aimlasync.bulk.tasks.messages import without_nulls
 from aimlasync.bulk.tasks.request import Api, Request, RequestError
 from aimlasync.bulk.tasks.tasks import BatchTask, EmptyTextError, PromptTask, Task, empty_result, id_of
 from aimlasync.config import Limits, Structured, Timeout
-from aimlasync.errors import AimlasyncError
+from aimlasync.errors import AimlasyncError, ClientClosedError
 from aimlasync.resilience.retry import Retry
 from aimlasync.store import Store, open_store
 from aimlasync.store.protocol import if_reachable
+
+if TYPE_CHECKING:
+    from aimlasync.client.client import AsyncClient
 
 B = TypeVar("B")
 T = TypeVar("T")
@@ -140,6 +143,9 @@ class BatchChat:
                 raise ValueError(f"add: {column!r} shall be {fact!r}; known are {', '.join([*RESULTS, RECORD])}")
         self.store = None if store is None else open_store(store)
         self.stop = stop
+        # What asks now, and the copy of the client that it asks through: what `drain` stops.
+        self._at_work: set[tuple[WorkerPool[int, None], AsyncClient]] = set()
+        self._is_drained = False
         # Of all batches, since each alone may be too short to show that a server is gone.
         self._rules = StopRules(alike=not isinstance(self.task, BatchTask))
         self._messages = messages
@@ -160,6 +166,9 @@ class BatchChat:
             quota=quota,
             store=self.store,
         )
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_at_work": set()}
 
     def __repr__(self) -> str:
         return f"<BatchChat {self.task.identity()['task']} adds {', '.join(self.add)}>"
@@ -192,15 +201,26 @@ class BatchChat:
         endpoints = self._client_options.client().client.statistics()
         return sum(endpoint.in_flight for endpoint in endpoints), limited_by(endpoints, 0, 1) or "input"
 
+    def drain(self) -> None:
+        """Send nothing more: calls in flight finish, and batches with a row that was not sent raise ClientClosedError.
+
+        With a `store` the answers of such batches are kept. For a handler of SIGTERM, in the event loop that asks.
+        """
+        self._is_drained = True
+        for pool, client in self._at_work:
+            pool.stop()
+            client.drain()
+
     async def records(
         self, requests: Sequence[Request], *, seen: Callable[[int, Record], object] | None = None
     ) -> list[Record]:
         """Return what became of each request, in their order: from the store, or by asking.
 
-        `seen` is given the position and the record of each as soon as it is there.
+        `seen` is given the position and the record of each as soon as it is there. Raises ClientClosedError after
+        `drain`, once what was sent is there.
         """
         found = self._client_options.client()
-        client = found.client
+        client = found.client.with_options()
         keys: list[str] = []
         if self.store is not None:
             scope = scope_of(self.task.identity(), found.base_url)
@@ -215,7 +235,12 @@ class BatchChat:
                     seen(at, record)
 
         async def do(at: int) -> None:
-            result = await ask(client, requests[at], read=self.task.read, retry_invalid=self._retry_invalid)
+            try:
+                result = await ask(client, requests[at], read=self.task.read, retry_invalid=self._retry_invalid)
+            except ClientClosedError:
+                if not client.is_drained:
+                    raise
+                raise asyncio.CancelledError from None
             record = record_of(result)
             if self.store is not None and record.error is None:
                 await if_reachable(self.store, self.store.put(keys[at], encode_record(record)))
@@ -236,10 +261,19 @@ class BatchChat:
             may_take=lambda: client.takes_more(MAX_WAITING),
             on_result=lambda _: None,
         )
-        async with pool:
-            await pool.wait()
+        at_work = (pool, client)
+        self._at_work.add(at_work)
+        if self._is_drained:
+            pool.stop()
+        try:
+            async with pool:
+                await pool.wait()
+        finally:
+            self._at_work.discard(at_work)
         if fatal:
             raise fatal[0]
+        if self._is_drained and not all(records):
+            raise ClientClosedError("this BatchChat was drained, and rows of the batch were not sent")
         return [record for record in records if record is not None]
 
     async def close(self) -> None:

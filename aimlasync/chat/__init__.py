@@ -8,6 +8,7 @@ structs of a stream are in `chat.chunks`, which is imported with the first strea
     endings            what a finish reason means, in the words of all vendors
     parsed             a reply whose answer is a value, as type checkers see it
     chunks             the chunks of a stream, and their decoder
+    repeats            reads chunks that repeat the one before but for their text
     call_pieces        which tool call a piece of a stream belongs to
     merging            joins fields of deltas that no struct declares
     assembler          joins the chunks of a stream into one reply

@@ -2,16 +2,17 @@
 
 Text and arguments are concatenated; of a number or word, the last value counts; `chat.call_pieces` tells tool calls
 apart, and `chat.merging` has the rules for fields that no struct declares. It has no I/O. It may import these two,
-`chat.chunks` and what lies below it.
+`chat.chunks`, `chat.repeats` and what lies below it.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from aimlasync.chat.call_pieces import Call, Calls
 from aimlasync.chat.chunks import ChatCompletionChunk, ChunkChoice, ToolCallDelta
 from aimlasync.chat.merging import merge, merged, update
+from aimlasync.chat.repeats import Repeats, repeats_of
 from aimlasync.chat.types import (
     Annotation,
     ChatCompletion,
@@ -23,6 +24,9 @@ from aimlasync.chat.types import (
 )
 from aimlasync.wire.base import Meta
 from aimlasync.wire.reading import add_fields
+
+# How many chunks in a row are taken apart, though none of the others repeats them.
+_TRIES = 8
 
 
 class _Growing:
@@ -137,7 +141,7 @@ def _joined(pieces: list[str] | None) -> str | None:
 class Assembler:
     """Takes the chunks of one stream, and returns them as one ChatCompletion, complete or cut."""
 
-    __slots__ = ("_choices", "_head", "_meta", "_more", "_tail", "_usage")
+    __slots__ = ("_choices", "_head", "_meta", "_more", "_tail", "_tries", "_usage", "repeats")
 
     def __init__(self) -> None:
         self._choices: dict[int, _Growing] = {}
@@ -149,9 +153,16 @@ class Assembler:
         self._more: dict[str, Any] = {}
         # Whether the last chunk held usage or cost and no choices, which ends a stream as a finish_reason does.
         self._tail = False
+        self.repeats: Repeats | None = None
+        """What reads, and takes in, an event that repeats the last chunk but for its text."""
+        self._tries = _TRIES
 
     def add(self, chunk: ChatCompletionChunk) -> bool:
         """Take in one chunk; return whether a choice of it says that it ended in an error."""
+        if self.repeats is not None:
+            if not self.repeats.is_idle:
+                self._tries = _TRIES
+            self.repeats = None
         if (head := self._head) is None or (not head.id and chunk.id):
             self._head = chunk
         choices, usage, meta = chunk.choices, chunk.usage, chunk.meta
@@ -180,6 +191,11 @@ class Assembler:
                 has_failed = True
             if choice.usage is not None:
                 self._usage = choice.usage
+        if self._tries and not open and len(choices) == 1:
+            text = self._choices[choices[0].index].content
+            if text is not None:
+                self.repeats = repeats_of(cast(bytes, chunk.json_place), chunk, text)
+                self._tries -= 1
         return has_failed
 
     @property

@@ -59,6 +59,25 @@ def on_interrupt(act: Callable[[int], object]) -> Iterator[None]:
 
 
 @contextmanager
+def starting() -> Iterator[None]:
+    """Let SIGINT and SIGTERM end the command while the block runs code that sets handlers of its own.
+
+    The handlers of before are set again after it. For a main thread, within asyncio.run: there Ctrl-C would wait for
+    the next step of the event loop.
+    """
+    before = [(number, signal.getsignal(number)) for number in (signal.SIGINT, signal.SIGTERM)]
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    except SystemExit as ended:
+        # So do the handlers that Ray sets.
+        interrupt(ended.code if isinstance(ended.code, int) else signal.SIGTERM)
+    finally:
+        for number, handler in before:
+            signal.signal(number, handler or signal.SIG_DFL)
+
+
+@contextmanager
 def signals_interrupt() -> Iterator[None]:
     """Let SIGTERM and SIGHUP interrupt as Ctrl-C does, so that files half written are taken away; for a main thread.
 

@@ -385,7 +385,7 @@ def _held(job: Job) -> str:
 def _cost(job: Job) -> str:
     totals = job.totals
     if not totals.priced:
-        return "unknown"
+        return "unknown" if totals.replies or totals.attempts else f"{_money(0.0)}: nothing was sent"
     known = "" if totals.priced == totals.replies else f" for {totals.priced:,} of {totals.replies:,} rows"
     if totals.at_price:
         known += " at the price given or listed" if totals.at_price == totals.priced else ", some at the price given"

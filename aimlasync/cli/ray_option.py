@@ -12,6 +12,7 @@ from typing import Any
 from aimlasync.bulk.batch_chat import BatchChat
 from aimlasync.bulk.jobs.ask_one import Answerer
 from aimlasync.bulk.tasks.tasks import Task
+from aimlasync.cli.ctrl_c import starting
 from aimlasync.cli.job_options import JobOptions
 from aimlasync.cli.options import SIMULATED_KEY, CommandError, Server, WrongUseError, counted
 from aimlasync.endpoints.providers import AIMLAPI
@@ -40,7 +41,8 @@ class RayCluster:
         except ImportError as error:
             raise WrongUseError(f"--ray: {error}") from None
         try:
-            ray.connect(self._address)
+            with starting():
+                ray.connect(self._address)
         except (ConnectionError, ValueError, RuntimeError) as error:
             where = f"at {self._address}" if self._address else "here"
             raise CommandError(

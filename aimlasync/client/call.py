@@ -168,12 +168,13 @@ class Call(msgspec.Struct, eq=False):
             return None
         # A byte of text is at most a token, and mostly a quarter of one: what is asked for is a bound, not a guess.
         model, size = self.info.model, len(self.targets[0].body or b"")
-        known = model_of(model)
-        media = self.media
+        cap, media = self.max_output, self.media
+        # Without a cap there is none that could leave the reasoning out.
+        known = None if cap is None else model_of(model)
         return self.budget.reserve(
             model,
             media.input_bound(size) if media else size,
-            output_cap(self.body or {}),
+            cap,
             reasons_outside=known is not None and known.reasons_outside,
         )
 
@@ -332,7 +333,7 @@ class Attempt(msgspec.Struct, eq=False):
                 why = f"it asked for {error.retry_after:.1f} s with HTTP {error.status}"
                 whose = lane if signal.scope == "model" else upstream
                 whose.pause(error.retry_after, now, why, at_most=call.retry.max_retry_after)
-            if error.status >= 500:
+            if error.status >= 500 and not _is_unsupported(error):
                 lane.failed(now, seconds, error)
             else:
                 lane.answered(now, seconds)
@@ -387,6 +388,13 @@ class Attempt(msgspec.Struct, eq=False):
 def _is_free(error: AimlasyncError) -> bool:
     """Whether a failed attempt costs nothing: the vendor says so, nothing was sent, or the request was refused."""
     return error.billed is False or (isinstance(error, APIStatusError) and 400 <= error.status < 500)
+
+
+def _is_unsupported(error: APIStatusError) -> bool:
+    # Loaded with the first failure.
+    from aimlasync.wire.error_bodies import is_unsupported
+
+    return is_unsupported(error.status, error.message)
 
 
 _NO_ACCESS = (AuthenticationError, InsufficientCreditError)

@@ -45,23 +45,22 @@ class ResponseStream(Stream[ResponseStreamEvent, Response]):
             self.sequence_number = after
 
     def _take_piece(self, piece: ResponseStreamEvent, event: sse.Event) -> None:
-        number = getattr(piece, "sequence_number", None)
-        if number is not None:
-            self.sequence_number = number
         # By its class, since isinstance takes longer for a struct than for anything else; no event has a subclass.
         kind = type(piece)
-        if kind is response_events.ResponseErrorEvent:
-            self._error(piece.to_dict(), event.data)
+        if kind is Unknown:
+            self._take_unknown(cast(Unknown, piece), event)
             return
-        if isinstance(piece, Unknown):
-            self._take_unknown(piece, event)
+        if piece.sequence_number is not None:
+            self.sequence_number = piece.sequence_number
+        if kind is _ErrorEvent:
+            self._error(piece.to_dict(), event.data)
             return
         self._assembler.add(piece)
         self._ready.append(piece)
         if not self._says_something:
             self._says_something = self._is_background or _says_something(piece)
             self._unsaid = event.data
-        if kind in response_events.TERMINAL:
+        if kind in _TERMINAL:
             self._take_end(cast(TerminalEvent, piece), event)
 
     def _take_end(self, piece: TerminalEvent, event: sse.Event) -> None:
@@ -75,6 +74,9 @@ class ResponseStream(Stream[ResponseStreamEvent, Response]):
 
     def _take_unknown(self, piece: Unknown, event: sse.Event) -> None:
         """An event of a new type, or an object without one: an error, a whole response, the bare cost at the end."""
+        number = getattr(piece, "sequence_number", None)
+        if number is not None:
+            self.sequence_number = number
         body = piece.to_dict()
         if is_heartbeat(piece.type or event.event):
             return
@@ -121,6 +123,8 @@ class ResponseStream(Stream[ResponseStreamEvent, Response]):
         return piece.delta if isinstance(piece, response_events.ResponseTextDeltaEvent) else None
 
 
+_ErrorEvent = response_events.ResponseErrorEvent
+_TERMINAL = frozenset(response_events.TERMINAL)
 _BEGUN = (
     response_events.ResponseCreatedEvent,
     response_events.ResponseQueuedEvent,

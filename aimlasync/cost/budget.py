@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from aimlasync.cost.prices import Price, cost
-from aimlasync.cost.tokens import MAX_TOKENS, tokens_of
+from aimlasync.cost.tokens import MAX_TOKENS, plainly_taken, tokens_of
 from aimlasync.errors import BudgetExceededError
 
 if TYPE_CHECKING:
@@ -33,11 +33,13 @@ DEFAULT_OUTPUT_TOKENS = 4_096
 
 # The output cap's names on both endpoints; the first that a request sets holds.
 OUTPUT_CAPS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
+_CAPS = frozenset(OUTPUT_CAPS)
 
 
 def output_cap(body: Mapping[str, Any]) -> int | None:
     """Return the tokens that all choices of a request may take together, None where it sets no cap."""
-    for name in OUTPUT_CAPS:
+    # Most requests set none.
+    for name in () if _CAPS.isdisjoint(body) else OUTPUT_CAPS:
         if body.get(name):
             cap: int = body[name]
             if isinstance(thinking := body.get("thinking_budget"), int):
@@ -224,14 +226,15 @@ class Budget:
             return
         reservation._open = False
         self._reserved -= reservation._held
-        tokens = tokens_of(usage)
+        plain = plainly_taken(usage)
+        tokens = tokens_of(usage) if plain is None else plain[:2]
         if tokens is not None:
             self._look_beyond(reservation, tokens)
         if cost_usd is not None and 0 <= cost_usd <= _MAX_USD:
             self._learn(reservation.model, cost_usd, tokens)
             self._spent += round(cost_usd * _PICO)
             return
-        computed = cost(self.prices.get(reservation.model), usage)
+        computed = cost(self.prices.get(reservation.model), usage, plain)
         if computed is None:
             self.unknown += 1
             self._spent += reservation._held

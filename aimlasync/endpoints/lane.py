@@ -125,10 +125,10 @@ class Lane:
     async def admit(self, tokens: float | Callable[[], float], priority: Priority, tenant: str | None = None) -> Permit:
         """Wait in the queue for a permit; a function `tokens` is called each time the call is tried."""
         admission = await self.limiter.enter(tokens, priority, tenant)
-        loop = asyncio.get_running_loop()
         self.counters.attempts += 1
-        self.used_at = now = loop.time()
-        return Permit(self, loop, now, self.counted.in_flight - 1, admission)
+        # Time and count are those of the admission: what is learned compares them with what it was told.
+        self.used_at = admission.at
+        return Permit(self, asyncio.get_running_loop(), admission.at, admission.beside, admission)
 
     def take_back(
         self,
@@ -197,6 +197,8 @@ class Lane:
             verdict = "rate"
         if refused_beside is not None and verdict == "rate":
             found = self.watch.refused(now, self.upstream.answers(self))
+        elif verdict is None and (known := law.learned).knee is not None:
+            found = self.watch.queues(now, known.knee) if known.knee_is_sure else None
         else:
             is_full = refused_beside is not None or counted.in_flight + 1 >= counted.limit
             found = self.watch.see(now, limit, refusals=law.refusals, is_full=is_full)

@@ -29,7 +29,7 @@ from aimlasync.bulk.journal.record import Record, encode_record
 from aimlasync.bulk.progress.progress import Activity
 from aimlasync.bulk.tasks.request import Request
 from aimlasync.bulk.tasks.result import Result
-from aimlasync.errors import AimlasyncError
+from aimlasync.errors import AimlasyncError, ClientClosedError
 
 _log = logging.getLogger("aimlasync.ray")
 
@@ -112,6 +112,10 @@ class _Process:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
+    async def drain(self) -> None:
+        """Send nothing more; calls in flight finish, and `news` tells what was not sent."""
+        self._chat.drain()
+
     async def news(self) -> _News:
         """Return what is finished, as soon as anything is, or after a moment."""
         with suppress(TimeoutError):
@@ -193,8 +197,8 @@ class Cluster:
         self._queue: deque[_Waiting] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
         self._send_is_scheduled = False
-        # Why no process can be started.
-        self._broken: AimlasyncError | None = None
+        # Why nothing is sent: no process can be started, or `drain` was called.
+        self._broken: AimlasyncError | ClientClosedError | None = None
         # Actors that have been running at least once, and whether all have.
         self._seen: set[int] = set()
         self._complete = asyncio.Event()
@@ -217,11 +221,21 @@ class Cluster:
             ray.kill(actor)
 
     async def ask(self, request: Request) -> Result:
-        """Return the result of one request. Raises AimlasyncError when no process can answer it."""
+        """Return the result of one request.
+
+        Raises AimlasyncError when no process can answer it, ClientClosedError when it was not sent before `drain`.
+        """
         waiting = _Waiting(request, asyncio.get_running_loop().create_future())
         self._queue.append(waiting)
         self._schedule_send()
         return await waiting.future
+
+    def drain(self) -> None:
+        """Send nothing more; calls in flight finish, and all other requests raise ClientClosedError."""
+        self._broken = self._broken or ClientClosedError("the cluster was drained and sends nothing more")
+        self._schedule_send()
+        for running in self._running.values():
+            running.actor.drain.remote()
 
     async def ready(self) -> None:
         """Wait until every process has been running once. Requests need not wait for that; a measurement may."""

@@ -33,7 +33,7 @@ def read_dataset(path: str, format: Format | None = None) -> ray.data.Dataset:
 
     Raises InputError when neither `format` nor the suffix of the name says which format it is.
     """
-    format = format or format_of_path(path)
+    format, path = format or format_of_path(path), _absolute(path)
     if format == "parquet":
         return ray.data.read_parquet(path)
     if format == "jsonl":
@@ -62,7 +62,7 @@ def write_dataset(
     Raises OverwriteError, a kind of InputError, for files that are refused, and ValueError for what only Parquet can
     do: "resume", since no other file shows that it was cut off, and partitions.
     """
-    mode = "overwrite" if overwrite else mode
+    mode, path = "overwrite" if overwrite else mode, _absolute(path)
     if format != "parquet" and (mode == "resume" or partition_by):
         raise ValueError(f"{'mode=resume' if mode == 'resume' else 'partition_by='} goes with format='parquet'")
     options: dict[str, Any] = {"partition_cols": list(partition_by)} if partition_by else {}
@@ -110,6 +110,11 @@ def _hashes(column: pa.ChunkedArray) -> np.ndarray[Any, Any]:
     """Return a number of eight bytes for each id: the same for 7 and "7", as both name the same row."""
     digests = (blake2b(str(value).encode(), digest_size=8).digest() for value in column.to_pylist())
     return np.frombuffer(b"".join(digests), np.uint64)
+
+
+def _absolute(path: str) -> str:
+    """Return the path as processes see it whose directory is another."""
+    return path if "://" in path else os.path.abspath(path)
 
 
 def _place(path: str) -> tuple[FileSystem, str]:

@@ -43,6 +43,9 @@ class Assembler:
 
     __slots__ = ("_args", "_items", "_refusals", "_response", "_texts", "_thoughts")
 
+    repeats = None
+    """To decode an event, which holds no other struct, takes less than to tell what it repeats."""
+
     def __init__(self) -> None:
         # The last full Response that the server sent; that of the terminal event is the answer.
         self._response: Response | None = None

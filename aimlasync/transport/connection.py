@@ -183,7 +183,7 @@ class Connection(asyncio.BufferedProtocol):
             return
         self._begun = True
         try:
-            reader.feed(bytes(self._owner.buffer[:nbytes]))
+            reader.feed(self._owner.buffer[:nbytes].tobytes())
         except OddResponseError as odd:
             if reader.fields is not None and not reply.status:
                 reply.take_head(reader)
@@ -276,6 +276,9 @@ class Connection(asyncio.BufferedProtocol):
         connections = self._owner.connections
         if self in connections:
             connections.discard(self)
+            if self.loop.is_closed():
+                # Nothing can be closed on a loop that has ended: the garbage collector closes the socket.
+                return
             # Once: in early releases of Python 3.11 (seen in 3.11.2) a TLS transport closed twice has no abort.
             self._transport.abort()
             self._held.close()

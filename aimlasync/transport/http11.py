@@ -261,8 +261,8 @@ class ResponseReader(msgspec.Struct, eq=False, gc=False):
                 bytes_in_it = int(size[1], 16)
                 if bytes_in_it:
                     stop = at + bytes_in_it
-                    if data.startswith(b"\r\n", stop):
-                        # All of it is here, as mostly.
+                    if data[stop : stop + 2] == b"\r\n":
+                        # All of it is here, as mostly. `startswith` takes twice as long.
                         self.pieces.append(data[at:stop])
                         at = stop + 2
                     else:

@@ -60,6 +60,10 @@ _PERMANENT = re.compile(
 # A text that does not either, but where a wait is stated with it: Gemini says it of each minute's quota.
 _QUOTA = re.compile(r"exceeded your current quota", re.IGNORECASE)
 
+# A 5xx that speaks of the request, and comes again with it: llama.cpp answers an image with 500 and "image input is not
+# supported".
+_UNSUPPORTED = re.compile(r"\bnot (supported|implemented)\b|\bunsupported\b|\bdoes not support\b", re.IGNORECASE)
+
 # Codes inside a stream with status 200 that say that the request itself is wrong.
 _PERMANENT_CODES = re.compile(
     r"invalid|not_found|unsupported|permission|authentication|insufficient|quota_exceeded|content_filter|policy"
@@ -99,7 +103,7 @@ def status_error(
     retryable = cls.retryable or status in _TRANSIENT_4XX
     if should_retry is not None:
         retryable = should_retry and (retryable or status not in _FINAL)
-    if _is_permanent(detail, said):
+    if _is_permanent(detail, said) or is_unsupported(status, said):
         retryable = False
     if retry_after is None and (cls.retryable or status in _TRANSIENT_4XX):
         retry_after = reset if detail.retry_after is None else detail.retry_after
@@ -123,6 +127,11 @@ def _is_permanent(detail: ErrorDetail, said: str) -> bool:
     if detail.retry_after is None and _QUOTA.search(said):
         return True
     return bool(_PERMANENT.search(f"{said} {detail.code} {detail.type}"))
+
+
+def is_unsupported(status: int, said: str) -> bool:
+    """Whether a 5xx says that the server does not do what was asked: it works, and another one may do it."""
+    return status == 501 or (status >= 500 and bool(_UNSUPPORTED.search(said)))
 
 
 def _class_of(status: int) -> type[APIStatusError]:

@@ -135,6 +135,41 @@ def test_what_the_account_shares_is_given_back_to_the_models_when_they_are_refus
     run(main())
 
 
+class Told:
+    """A learned rate that notes when it was told of an attempt."""
+
+    def __init__(self) -> None:
+        self.at: list[float] = []
+
+    def delay(self, now: float) -> float:
+        return 0.0
+
+    def sent(self, now: float) -> None:
+        self.at.append(now)
+
+
+def test_attempts_that_waited_count_from_the_instant_of_which_the_learned_limit_was_told() -> None:
+    """The loop may be busy before the callers wake up, and several are admitted in one instant."""
+
+    async def main() -> None:
+        loop, lane, told = asyncio.get_running_loop(), upstream().lane("m"), Told()
+        lane.limiter.learned_rate = told
+        lane.limiter.resize(1)
+        first = lane.admit_nowait(0.0, loop)
+        assert first is not None
+        assert first.sent_at == told.at[0]
+        waiting = [asyncio.create_task(lane.admit(0.0, "bulk")) for _ in range(3)]
+        await asyncio.sleep(1.0)
+        lane.limiter.resize(4)
+        admitted = loop.time()
+        loop.now += 0.5  # type: ignore[attr-defined]
+        permits = await asyncio.gather(*waiting)
+        assert [permit.sent_at for permit in permits] == told.at[1:] == [admitted] * 3
+        assert [permit.beside for permit in permits] == [1, 2, 3]
+
+    run(main())
+
+
 # --- the endpoint's own limits ----------------------------------------------------------------------------------------
 
 

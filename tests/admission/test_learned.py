@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import re
 from typing import Any
 
 import pytest
 
 from aimlasync.admission.learned import Finding, Watch, roundest
+from aimlasync.admission.outcome import Outcome
 from aimlasync.config import Limits
 from tests.admission.test_lanes import Judge, upstream
 from tests.support.virtual import run
@@ -43,6 +45,46 @@ def test_a_rate_is_told_by_the_minute_and_rounded(caplog: pytest.LogCaptureFixtu
     for said in [*told(caplog), figures.models[0].learned]:
         assert "requests a minute: give --rpm" in said
         assert 96 <= float(said.split("about ")[1].split(" ")[0]) <= 144
+
+
+def test_a_queue_that_refuses_nothing_is_told_by_the_level_above_which_it_queues(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO", "aimlasync.limits")
+
+    async def main() -> None:
+        loop, lane, slots = asyncio.get_running_loop(), upstream().lane("m"), asyncio.Semaphore(4)
+        lengths = random.Random(1)
+        until = loop.time() + 240.0
+
+        async def one() -> None:
+            while loop.time() < until:
+                permit = lane.admit_nowait(0.0, loop) or await lane.admit(0.0, "bulk")
+                async with slots:
+                    await asyncio.sleep(lengths.lognormvariate(-0.7, 0.3))
+                permit.release(Outcome.OK)
+
+        await asyncio.gather(*(one() for _ in range(30)))
+
+    run(main())
+    (said,) = [record.getMessage() for record in caplog.records if "faster" in record.getMessage()]
+    found = re.fullmatch(r"one\.example answers no faster above (\d) at once: give --concurrency \1 .*", said)
+    assert found is not None
+    assert 4 <= int(found[1]) <= 6
+
+
+def test_the_level_of_a_queue_is_told_again_only_when_most_measurements_have_moved() -> None:
+    watch = Watch()
+
+    def tell(*measured: float) -> list[int | None]:
+        found = [watch.queues(60.0 * at, knee) for at, knee in enumerate(measured)]
+        return [None if each is None else each.concurrency for each in found]
+
+    # What is measured once tells nothing, and one measurement that is off changes nothing.
+    assert tell(16.0, 17.0) == [None, 21]
+    assert tell(11.0, 16.0, 17.0, 16.0, 17.0) == [None] * 5
+    assert tell(5.0, 4.5, 4.0) == [None, None, 6]
+    assert watch.learned == Finding(concurrency=6)
 
 
 def test_what_nothing_tested_is_not_told(caplog: pytest.LogCaptureFixture) -> None:

@@ -62,6 +62,12 @@ ROWS: list[tuple[int, str, Signal]] = [
     (503, "too many connections", dropped("concurrency")),
     (500, "The model is overloaded. Please try again later.", dropped()),
     (502, "upstream said: 429 Too Many Requests", dropped()),
+    # llama.cpp, Hugging Face, Triton: there is no model yet.
+    (503, '{"error":{"message":"Loading model","type":"unavailable_error","code":503}}', dropped("down", "model")),
+    (503, '{"error":"Model openai/gpt-5-nano is currently loading","estimated_time":20.0}', dropped("down", "model")),
+    (503, "model 'x' is not ready", dropped("down", "model")),
+    # A load is not a model that loads.
+    (503, "The model cannot take the current load", dropped()),
     # A quota that is used up is no capacity.
     (429, '{"error": {"message": "You exceeded your quota", "code": "insufficient_quota"}}', SPENT),
     (401, "Incorrect API key provided", SPENT),

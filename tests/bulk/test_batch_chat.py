@@ -19,6 +19,7 @@ from aimlasync import (
     APIConnectionError,
     AsyncClient,
     AuthenticationError,
+    ClientClosedError,
     Limits,
     Retry,
     Timeout,
@@ -270,6 +271,30 @@ async def test_what_was_answered_before_a_cancel_is_kept(vendor: Any, tmp_path: 
         out = await ask(given)
     assert out["label"][:5] == ["billing"] * 5
     assert len(sim.ledger) == 7
+
+
+async def test_a_drained_batch_keeps_what_it_sent_in_the_store_and_sends_nothing_more(
+    sim: Simulator, tmp_path: Path
+) -> None:
+    given = {"text": [f"{n}: my card was charged" for n in range(20)]}
+    # One call at once, and the batch ends with the first that is sent.
+    store = Counted(tmp_path, 2)
+    ask = chat(store=store, limits=Limits(concurrency=1))
+    other = chat(store=store, limits=Limits(concurrency=1))
+    task = asyncio.create_task(ask(given))
+    await store.kept.wait()
+    ask.drain()
+    with pytest.raises(ClientClosedError, match="rows of the batch were not sent"):
+        await task
+    sent = len(sim.ledger)
+    assert sent < 20
+    with pytest.raises(ClientClosedError):
+        await ask({"text": ["20: another"]})
+    assert len(sim.ledger) == sent
+    # Another one that shares its client goes on, and asks for none of what was answered.
+    assert (await other(given))["label"] == ["billing"] * 20
+    assert len(sim.ledger) == 20
+    await other.close()
 
 
 class Gone:

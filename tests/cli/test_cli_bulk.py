@@ -304,6 +304,15 @@ def test_a_spending_cap_stops_the_job_resumably_and_is_never_passed(vendor: Vend
     assert len({line["custom_id"] for line in lines("out.jsonl")}) == 60
 
 
+def test_a_cap_that_no_call_fits_in_costs_nothing_and_says_so(vendor: Vendor) -> None:
+    sim = vendor()
+    cities(3)
+    stopped = run("bulk", "in.csv", *ASK, "-o", "out.jsonl", "--max-usd", "0.0000001")
+    assert stopped.exit_code == 1
+    assert not any(attempt.api == "chat" for attempt in sim.ledger)
+    assert "$0.0000: nothing was sent" in stopped.stderr
+
+
 def test_a_spending_cap_needs_a_price(vendor: Vendor) -> None:
     sim = vendor(vendor="openai")
     cities(3)

@@ -18,6 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from aimlasync.cli.ctrl_c import exit_code, starting
 from aimlasync.cli.terminal import Screen, printable
 from aimlasync.simulator import Fault, Latency, Simulator
 from tests.support.commands import finish, lines, run, start, until, write
@@ -336,3 +337,23 @@ def test_a_command_that_is_called_in_a_program_leaves_its_streams_as_they_were()
     write("j.jsonl", record("row-1", "yes") + "\n")
     assert run("export", "j.jsonl").exit_code == 0
     assert (sys.stdout, sys.stderr) == (out, err)
+
+
+def test_code_that_sets_handlers_of_its_own_is_ended_by_a_signal_and_leaves_ours() -> None:
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+
+    def begin_ray() -> None:
+        with starting():
+            signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(number))
+            signal.raise_signal(signal.SIGTERM)
+
+    def ctrl_c() -> None:
+        with starting():
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        begin_ray()
+    assert exit_code() == 128 + signal.SIGTERM
+    with pytest.raises(KeyboardInterrupt):
+        ctrl_c()
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before

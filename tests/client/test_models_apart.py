@@ -178,6 +178,28 @@ async def test_an_unreachable_host_is_every_models_and_any_other_failure_one_mod
     assert upstream.lane(OTHER).allows(now) != is_hosts
 
 
+async def test_what_a_server_does_not_support_is_asked_of_another_and_opens_no_circuit() -> None:
+    """llama.cpp answers an image with 500."""
+
+    def answer(request: SimRequest) -> None:
+        raise Problem(500, "image input is not supported")
+
+    async with (
+        Simulator(answer=answer) as blind,
+        Simulator() as sees,
+        AsyncClient(endpoints=[Endpoint(base_url=each.base_url, api_key="k") for each in (blind, sees)]) as both,
+        AsyncClient(api_key="k", base_url=blind.base_url) as alone,
+    ):
+        for _ in range(10):
+            await ask(both, ONE)
+            with pytest.raises(InternalServerError, match="image input"):
+                await ask(alone, ONE)
+        for client in (both, alone):
+            assert upstreams(client)[0].lane(ONE).is_well
+        assert alone.statistics()[0].attempts == 10
+        assert both.statistics()[1].answered == 10
+
+
 async def test_one_answer_of_any_model_closes_the_circuit_of_the_host() -> None:
     of = balancer()
     await failed(of, ONE, APIConnectionError("could not connect", billed=False), times=6)

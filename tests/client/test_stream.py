@@ -155,6 +155,28 @@ async def test_an_error_object_in_the_stream_is_an_error(frame: bytes, words: st
     assert error.partial.text.startswith("one")
 
 
+async def test_an_error_event_that_repeats_a_chunk_is_an_error() -> None:
+    again = b"event: error\n" + chunk("one ")
+    text, error = await read_chat(chunk("one "), chunk("one "), again, DONE)
+    assert text == "one one "
+    assert isinstance(error, StreamError)
+
+
+async def test_all_of_a_read_is_delivered_before_the_error_that_came_with_it() -> None:
+    text, error = await read_chat(b"".join([chunk("a")] * 99 + [data("no chunk")]), end="keep")
+    assert text == "a" * 99
+    assert isinstance(error, APIResponseValidationError)
+
+
+async def test_a_cost_far_behind_the_end_is_still_the_answers() -> None:
+    cost = data({"choices": [], "meta": {"usage": {"usd_spent": 0.5}}})
+    body = b"".join([chunk("a"), chunk(finish="stop"), DONE, *[chunk("late")] * 99, cost])
+    async with raw_server(Script([body], end="keep")) as server, connect(server) as client:
+        whole = await (await open_chat(client)).collect()
+    assert whole.text == "a"
+    assert whole.info.cost_usd == 0.5
+
+
 async def test_error_null_is_no_error() -> None:
     assert await read_chat(chunk("one", error=None), *GOOD[2:]) == ("one", None)
 

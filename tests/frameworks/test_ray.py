@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import threading
 import time
 from collections import Counter
@@ -19,7 +20,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from tests.support.commands import last_line, run, start, table
+from tests.support.commands import finish, last_line, run, start, table, until
 from tests.support.servers import KEY
 
 ray = pytest.importorskip("ray", reason="pip install 'aimlasync[ray]' runs these tests")
@@ -208,10 +209,14 @@ def test_a_dataset_loses_no_row_to_a_dead_node_and_pays_for_none_that_the_store_
     assert held_by(store) == {f"r{n}" for n in range(ROWS)}
 
 
-def test_a_dataset_job_is_run_again_with_each_id_once(machines: Any, sim: Simulator, tmp_path: Path) -> None:
+def test_a_dataset_job_is_run_again_with_each_id_once(
+    machines: Any, sim: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     rows = [{"id": n, "lang": "de" if n % 2 else "fr"} for n in range(40)]
     chat: dict[str, Any] = {"model": MODEL, "prompt": "{id}: hello", "id_column": "id", "workers": 1}
-    out = str(tmp_path / "out")
+    # The processes of the cluster are in another directory.
+    monkeypatch.chdir(tmp_path)
+    out = "out"
 
     def job(rows: list[dict[str, Any]]) -> None:
         todo = unwritten(ray.data.from_items(rows, override_num_blocks=1), out, id_column="id")
@@ -230,6 +235,7 @@ def test_a_dataset_job_is_run_again_with_each_id_once(machines: Any, sim: Simula
     assert not torn.exists()
     assert len(sim.ledger) == 40
     assert written() == [(n, "de" if n % 2 else "fr") for n in range(40)]
+    assert len(unwritten(read_dataset("out/lang=de", "parquet"), out, id_column="id").take_all()) == 0
     # Nothing of these is executed.
     whole = ray.data.from_items(rows)
     with pytest.raises(OverwriteError, match="more beside them would make rows twice"):
@@ -298,6 +304,30 @@ def test_a_command_that_is_killed_loses_the_calls_in_flight_and_no_more(
         assert run(*words).exit_code == 0
     assert kept() == Counter(f"r{n}" for n in range(40))
     assert calls(sim) == Counter({f"r{n}": 1 if n % 5 else 2 for n in range(40)})
+
+
+def test_a_command_that_gets_a_signal_sends_nothing_more_and_keeps_all_that_it_sent(
+    machines: Any, sim: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("rows.jsonl").write_text("".join(map(line, range(40))))
+    words = ["bulk", "rows.jsonl", "--prompt", "{text}", "--id", "id", "-o", "out.jsonl", "--ray", machines.address]
+    with settings(sim):
+        # All rows are in the cluster's processes, where most wait for the limit: for minutes, if they were to be sent.
+        process = start(*words, "--rpm", "6")
+        try:
+            until(lambda: len(sim.ledger) > 0 or process.poll() is not None)
+            process.send_signal(signal.SIGTERM)
+            code, _, said = finish(process)
+        finally:
+            process.kill()
+        assert (code, "interrupted, " in said) == (143, True), said
+        sent = calls(sim)
+        records = [decode_record(text) for text in Path("out.jsonl").read_bytes().splitlines()]
+        assert Counter(record.custom_id for record in records if record.error is None) == sent
+        assert len(sent) < 40
+        assert run(*words, "--rpm", "6000").exit_code == 0
+    assert calls(sim) == Counter(f"r{n}" for n in range(40))
 
 
 async def becomes(what: Callable[[], bool]) -> None:

@@ -301,3 +301,11 @@ def test_an_error_of_the_vendor_keeps_its_words_and_its_status(base_url: str) ->
     with pytest.raises(openai.BadRequestError) as caught, sdk(base_url) as client:
         client.chat.completions.create(model="no-such-model", messages=HELLO)
     assert "no-such-model" in str(caught.value)
+
+
+@pytest.mark.parametrize("tenants", ["team-a", "[5.0]", '{"team-a": null}', '{"team-a": -1}'])
+def test_tenants_that_cannot_be_read_are_one_line(tenants: str) -> None:
+    environment = {**os.environ, "GATEWAY_TENANTS": tenants}
+    refused = subprocess.run([sys.executable, GATEWAY], env=environment, capture_output=True, text=True, timeout=60)
+    assert refused.returncode == 1
+    assert refused.stderr.startswith("GATEWAY_TENANTS: a JSON object of keys and US dollars is expected")

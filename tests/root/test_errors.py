@@ -279,6 +279,23 @@ def test_documented_texts_of_aimlapi_that_waiting_cures_are_retryable(
     assert at(AIMLAPI, status, flat(status, message)).retryable is retryable
 
 
+@pytest.mark.parametrize(
+    ("status", "message", "retryable"),
+    [
+        # llama.cpp
+        (500, "image input is not supported - hint: if this is unexpected, you may need to provide the mmproj", False),
+        (501, "This server does not support embeddings. Start it with `--embeddings`", False),
+        (501, "", False),
+        (500, "Unsupported content part", False),
+        (500, "the support team was told", True),
+    ],
+)
+def test_a_5xx_that_does_not_support_what_was_asked_is_not_tried_again(
+    status: int, message: str, retryable: bool
+) -> None:
+    assert error(status, {"error": {"message": message}}).retryable is retryable
+
+
 # --- ByteSpike, OpenAI and others --------------------------------------------------------------------------------
 
 

@@ -1,7 +1,8 @@
 """Commands in processes that are forked from one which has imported them.
 
-Such a process begins at once, where a start of Python takes half a second. For commands that are killed, that need a
-terminal, or whose system calls fail; it has one thread, so that it can be forked. It may import the command line.
+Such a process begins at once, where a start of Python takes half a second. For commands that are many, that are killed,
+that need a terminal, or whose system calls fail; it has one thread, so that it can be forked. It may import the command
+line.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import signal
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -51,6 +52,19 @@ def on_terminal(*words: str) -> tuple[int, bytes]:
     return _code_of(process), sent
 
 
+def run(words: Sequence[str], timeout: float) -> tuple[int, str]:
+    """Run a command; return its exit code and what it said on both streams. Raises TimeoutError."""
+    with tempfile.TemporaryDirectory() as folder:
+        said = Path(folder) / "said"
+        process = _context.Process(target=_run, args=(words, os.getcwd(), {**os.environ}, partial(_speak, str(said))))
+        process.start()
+        process.join(timeout)
+        if process.is_alive():
+            process.kill()
+            raise TimeoutError(f"{words[0]} took over {timeout:g} s")
+        return _code_of(process), said.read_text(encoding="utf-8")
+
+
 def run_failing(what: str, call: int, words: list[str], environment: Mapping[str, str]) -> tuple[int, str, str]:
     """Run a command whose system call of this number, of writes and syncs, dies or fails; return code and streams."""
     with tempfile.TemporaryDirectory() as folder:
@@ -71,7 +85,7 @@ def _code_of(process: multiprocessing.process.BaseProcess) -> int:
     return code
 
 
-def _run(words: tuple[str, ...], folder: str, environment: dict[str, str], prepare: Callable[[], None]) -> None:
+def _run(words: Sequence[str], folder: str, environment: dict[str, str], prepare: Callable[[], None]) -> None:
     """What the forked process does."""
     os.chdir(folder)
     os.environ.clear()
@@ -91,6 +105,12 @@ def _take(terminal: str) -> None:
     os.setsid()
     fd = os.open(terminal, os.O_RDWR)
     _use(fd, fd, fd)
+
+
+def _speak(said: str) -> None:
+    """Read nothing, and write both streams to one file."""
+    fd = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    _use(os.open(os.devnull, os.O_RDONLY), fd, fd)
 
 
 def _use(standard_input: int, output: int, errors: int) -> None:

@@ -24,6 +24,7 @@ import click
 
 from aimlasync import AsyncClient
 from aimlasync.cli import cli
+from tests.support import forked
 from tests.support.pages import ROOT, Block, blocks
 
 LEFT_OUT = 77
@@ -90,15 +91,8 @@ def run_commands(block: Block) -> None:
             assert command is not None, f"there is no command {words[1]}"
             command.make_context(words[1], words[2:]).close()
             continue
-        done = subprocess.run(
-            [sys.executable, "-W", "error", "-m", "aimlasync", *words[1:]],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-        assert done.returncode == 0, f"{' '.join(words)}: exit {done.returncode}\n{done.stdout}{done.stderr}"
+        code, said = forked.run(words[1:], timeout=60)
+        assert code == 0, f"{' '.join(words)}: exit {code}\n{said}"
 
 
 def run_tests(block: Block) -> None:

@@ -33,7 +33,13 @@ class Answerer(Protocol):
     """Rows that are worth having at work."""
 
     async def ask(self, request: Request, /) -> Result:
-        """Return what became of a request, its answer read as the task says."""
+        """Return what became of a request, its answer read as the task says.
+
+        Raises ClientClosedError for a request that was not sent before `drain`.
+        """
+
+    def drain(self) -> None:
+        """Send nothing more; calls in flight finish. The job has stopped, and what was not sent is left to the next."""
 
     def activity(self) -> Activity:
         """Return how many calls are at a server, and what holds the others back."""

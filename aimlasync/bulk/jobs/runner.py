@@ -179,6 +179,8 @@ class LocalRunner:
             self._pool.stop()
         if self._sending is not None:
             self._sending.drain()
+        if self._answerer is not None:
+            self._answerer.drain()
 
     def cancel(self) -> None:
         """Drop the calls in flight too."""
