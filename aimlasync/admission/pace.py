@@ -82,7 +82,7 @@ class Pace:
             self.rate is not None
             and not self.probing
             and self._counts[-1][0] - self._refused[0] >= self.period
-            and self._counts[-1][1] - self._refused[1] >= FEW
+            and self._counts[-1][1] - self._refused[1] >= FEW / 2
         )
 
     def delay(self, now: float) -> float:
