@@ -14,8 +14,9 @@ of them a refusal speaks of.
    limit probes at a time, else a refusal could speak of either.
  - Which: a server that limits the attempts in flight refuses only above what it has accepted. A refusal below that
    speaks of the rate, and so does one at a limit that has held. A refusal at that height, while a rate that has held
-   and not the limit holds attempts back, speaks of the attempts in flight. Each adds to a belief. Until the belief is a verdict, a
-   refusal cuts both; after it, one, and the other is free to grow, so that what was blamed wrongly comes back.
+   and not the limit holds attempts back, speaks of the attempts in flight. Each adds to a belief. Until the belief is a
+   verdict, a refusal cuts both; after it, one, and the other is free to grow, so that what was blamed wrongly comes
+   back.
  - A refusal of an attempt that was sent before the last cut tells nothing new (one cut per congestion epoch). A server
    that is away says nothing of its limits.
 
