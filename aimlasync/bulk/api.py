@@ -28,7 +28,7 @@ import msgspec
 from aimlasync.bulk.input.many import open_files
 from aimlasync.bulk.input.rows import Format, Row
 from aimlasync.bulk.input.source import Source
-from aimlasync.bulk.jobs.ask_one import Answerer, ask, ask_row
+from aimlasync.bulk.jobs.ask_one import Answerer, ask, request_or_result
 from aimlasync.bulk.jobs.async_iter import later
 from aimlasync.bulk.jobs.input_order import InOrder
 from aimlasync.bulk.jobs.job import Job, Seen, ignore
@@ -119,11 +119,13 @@ def classify(
     def row_of(given: str | Mapping[str, Any], number: int) -> Row:
         return Row(number, number, {text: given} if isinstance(given, str) else dict(given), raw=b"")
 
-    def ask_for(request: Request) -> Awaitable[Result]:
-        return ask(client, request, read=task.read, retry_invalid=retry_invalid)
-
     async def do(row: Row) -> Result:
-        return await ask_row(row, task, ask_for)
+        request = request_or_result(row, task)
+        if isinstance(request, Result):
+            return request
+        result = await ask(client, request, read=task.read, retry_invalid=retry_invalid)
+        result.row = row
+        return result
 
     return _results(client, texts, row_of, do, concurrency, order, True)
 

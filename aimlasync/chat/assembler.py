@@ -7,7 +7,7 @@ apart, and `chat.merging` has the rules for fields that no struct declares. It h
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 from aimlasync.chat.call_pieces import Call, Calls
 from aimlasync.chat.chunks import ChatCompletionChunk, ChunkChoice, ToolCallDelta
@@ -191,10 +191,13 @@ class Assembler:
                 has_failed = True
             if choice.usage is not None:
                 self._usage = choice.usage
-        if self._tries and not open and len(choices) == 1:
-            text = self._choices[choices[0].index].content
-            if text is not None:
-                self.repeats = repeats_of(cast(bytes, chunk.json_place), chunk, text)
+        if self._tries and len(choices) == 1:
+            growing = self._choices[choices[0].index]
+            if choices[0].delta.content and growing.content is not None:
+                self.repeats = repeats_of(chunk, "content", growing.content)
+                self._tries -= 1
+            elif growing.reasoning is not None:
+                self.repeats = repeats_of(chunk, "reasoning_content", growing.reasoning)
                 self._tries -= 1
         return has_failed
 

@@ -15,24 +15,46 @@ import msgspec
 from aimlasync.chat.chunks import ChatCompletionChunk
 
 _text = msgspec.json.Decoder(str).decode
-_CONTENT = re.compile(rb'"content"\s*:\s*("(?:[^"\\]|\\.)*")')
+# The fields of a delta that may be its text, each as it is found in a chunk.
+_TEXTS = {
+    name: re.compile(rb'"%b"\s*:\s*("(?:[^"\\]|\\.)*")' % name.encode()) for name in ("content", "reasoning_content")
+}
 
-_ATOMS = (str, int, type(None))
+_ATOMS = (str, int, float, bool, type(None))
+# Of a delta, texts would be joined.
+_NUMBERS = (int, float, bool, type(None))
 
-# Of the declared fields alone: a chunk that is repeated has no more.
+# Of the declared fields alone.
 _copy: Any = msgspec.Struct.__copy__  # type: ignore[attr-defined]
 
 
 class Repeats:
     """What repeats a chunk: the same bytes, but for the text of its one choice."""
 
-    __slots__ = ("_before", "_behind", "_choice", "_chunk", "_delta", "_from", "_pieces", "_since", "_to")
+    __slots__ = (
+        "_before",
+        "_behind",
+        "_beside",
+        "_choice",
+        "_chunk",
+        "_delta",
+        "_from",
+        "_name",
+        "_pieces",
+        "_since",
+        "_to",
+    )
 
-    def __init__(self, raw: bytes, text: slice, chunk: ChatCompletionChunk, pieces: list[str]) -> None:
+    def __init__(self, raw: bytes, name: str, text: slice, chunk: ChatCompletionChunk, pieces: list[str]) -> None:
+        self._name = name
         self._from, self._to = text.start, text.stop - len(raw)
         self._before, self._behind = raw[: self._from], raw[self._to :]
+        choice = chunk.choices[0]
+        structs = (chunk, choice, choice.delta)
         # Copied, since the caller has the chunk.
-        self._chunk, self._choice, self._delta = map(_copy, (chunk, chunk.choices[0], chunk.choices[0].delta))
+        self._chunk, self._choice, self._delta = map(_copy, structs)
+        # The undeclared fields of all three, where there are any.
+        self._beside = None if type(chunk.json_place) is bytes else [dict(vars(struct)) for struct in structs]
         self._pieces = pieces
         self._since = len(pieces)
 
@@ -41,6 +63,11 @@ class Repeats:
         """Whether no chunk has repeated it."""
         return len(self._pieces) == self._since
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether no byte but those of the text is escaped, so that each key is spelled as it is."""
+        return b"\\" not in self._before + self._behind
+
     def read(self, raw: bytes) -> ChatCompletionChunk | None:
         """Return the chunk of an event's data, and add its text to the pieces; None where it is no repeat."""
         text = raw[self._from : self._to]
@@ -48,36 +75,53 @@ class Repeats:
         if self._before + text + self._behind != raw:
             return None
         try:
-            content = _text(text)
+            said = _text(text)
         except (ValueError, RecursionError):
             return None
-        self._pieces.append(content)
+        self._pieces.append(said)
         delta = _copy(self._delta)
-        delta.content = content
+        if self._name == "content":
+            delta.content = said
+        else:
+            delta.reasoning_content = said
         delta.json_place = (raw, "choices", 0, "delta")
         choice = _copy(self._choice)
         choice.delta = delta
         choice.json_place = (raw, "choices", 0)
         chunk: ChatCompletionChunk = _copy(self._chunk)
         chunk.choices = [choice]
-        chunk.json_place = raw
+        if self._beside is None:
+            chunk.json_place = raw
+        else:
+            chunk.json_place = (raw,)
+            for struct, more in zip((chunk, choice, delta), self._beside, strict=True):
+                struct.__dict__.update(more)
         return chunk
 
 
-def repeats_of(raw: bytes, chunk: ChatCompletionChunk, pieces: list[str]) -> Repeats | None:
-    """Return what repeats a chunk that was decoded from `raw` by the exact types, and adds a text to `pieces`.
+def repeats_of(chunk: ChatCompletionChunk, name: str, pieces: list[str]) -> Repeats | None:
+    """Return what repeats a chunk of one choice, whose delta has the text `name`, which was added to `pieces`.
 
-    None where it adds something else, or it cannot be told where its text is.
+    None where it adds anything else that would count again, or it cannot be told where its text is.
     """
-    [choice] = chunk.choices
-    delta = msgspec.structs.asdict(choice.delta)
+    raw, choice = chunk.raw, chunk.choices[0]
+    delta = choice.delta
+    if not raw or getattr(delta, "json_place", None) != (raw, "choices", 0, "delta"):
+        return None
+    said = msgspec.structs.asdict(delta)
     # A role may come again and again.
-    content, _ = delta.pop("content"), delta.pop("role")
-    beside = (*delta.values(), choice.finish_reason, choice.logprobs, choice.usage)
-    about = (value for name, value in msgspec.structs.asdict(chunk).items() if name != "choices")
-    if not content or any(value is not None for value in beside) or not all(type(value) in _ATOMS for value in about):
+    text, _ = said.pop(name), said.pop("role")
+    more = (*said.values(), choice.finish_reason, choice.logprobs, choice.usage)
+    about = [value for key, value in msgspec.structs.asdict(chunk).items() if key != "choices"]
+    if (
+        not text
+        or any(value is not None for value in more)
+        or any(type(value) not in _NUMBERS for value in vars(delta).values())
+        or any(type(value) not in _ATOMS for value in (*about, *vars(chunk).values(), *vars(choice).values()))
+    ):
         return None
-    found = _CONTENT.search(raw)
-    if found is None or raw.count(b'"content"') != 1:
+    found = _TEXTS[name].search(raw)
+    if found is None or raw.count(b'"%b"' % name.encode()) != 1:
         return None
-    return Repeats(raw, slice(*found.span(1)), chunk, pieces)
+    repeats = Repeats(raw, name, slice(*found.span(1)), chunk, pieces)
+    return repeats if repeats.is_plain else None

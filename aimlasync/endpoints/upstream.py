@@ -241,7 +241,8 @@ class Upstream:
 
     def refused(self, lane: Lane, sent_at: float, now: float, kind: Refused | None, *, names_account: bool) -> None:
         """Take in a refusal of one model: it may speak of a limit of the account."""
-        if kind is None or names_account:
+        # A rate that is named is learned by each model from its own refusals, and shared by what each leaves.
+        if kind in (None, "concurrency") or names_account:
             self.account_signs.refused(lane.model, sent_at, now, names_account=names_account)
             self._heed_account()
 

@@ -61,13 +61,17 @@ _PERMANENT = re.compile(
 _QUOTA = re.compile(r"exceeded your current quota", re.IGNORECASE)
 
 # A 5xx that speaks of the request, and comes again with it: llama.cpp answers an image with 500 and "image input is not
-# supported".
-_UNSUPPORTED = re.compile(r"\bnot (supported|implemented)\b|\bunsupported\b|\bdoes not support\b", re.IGNORECASE)
+# supported", its forks a prompt that is too long. (What exceeds the context while it answers is a matter of what runs
+# beside it.)
+_UNSUPPORTED = re.compile(
+    r"\bnot (supported|implemented)\b|\bunsupported\b|\bdoes not support\b|\bexceeds the available context\b",
+    re.IGNORECASE,
+)
 
 # Codes inside a stream with status 200 that say that the request itself is wrong.
 _PERMANENT_CODES = re.compile(
     r"invalid|not_found|unsupported|permission|authentication|insufficient|quota_exceeded|content_filter|policy"
-    r"|context_length|billing|maintenance",
+    r"|context_length|exceed_context|billing|maintenance",
     re.IGNORECASE,
 )
 
@@ -175,7 +179,7 @@ def stream_error(body: Any, *, partial: Any, info: Info | None, billed: bool | N
     detail = read_error(body)
     said = detail.message or detail.code or "no message"
     words = f"{detail.code} {detail.type}"
-    permanent = _is_permanent(detail, said) or bool(_PERMANENT_CODES.search(words))
+    permanent = _is_permanent(detail, said) or bool(_PERMANENT_CODES.search(words) or _UNSUPPORTED.search(said))
     if detail.status is not None and detail.status < 500 and detail.status not in (*_TRANSIENT_4XX, 429):
         permanent = True
     return StreamError(

@@ -11,7 +11,7 @@ import pytest
 
 from aimlasync.admission.endpoint_limiter import EndpointLimiter
 from aimlasync.admission.limiter import Limiter
-from aimlasync.admission.outcome import Outcome
+from aimlasync.admission.outcome import Outcome, Refused
 from aimlasync.config import Limits, Priority
 from aimlasync.endpoints.endpoint import Endpoint
 from aimlasync.endpoints.lane import Lane
@@ -26,13 +26,17 @@ def upstream(limits: Limits | None = None) -> Upstream:
 class Judge:
     """A server in virtual time: `limits` are attempts at once by model, "" for all together; an answer takes a second.
 
-    With `minute` it takes so many requests in each fixed minute, of all models together.
+    With `minute` it takes so many requests in each fixed minute, of all models together. `kind` is what its refusals
+    name.
     """
 
-    def __init__(self, made: Upstream, limits: dict[str, int], *, minute: int | None = None) -> None:
+    def __init__(
+        self, made: Upstream, limits: dict[str, int], *, minute: int | None = None, kind: Refused | None = None
+    ) -> None:
         self.upstream = made
         self.limits = limits
         self.minute = minute
+        self.kind = kind
         self.in_flight = Counter[str]()
         self.in_minute = Counter[int]()
         self.answers: dict[str, list[float]] = defaultdict(list)
@@ -57,7 +61,7 @@ class Judge:
             permit.release(Outcome.OK)
         else:
             self.refused[model] += 1
-            permit.release(Outcome.DROPPED)
+            permit.release(Outcome.DROPPED, kind=self.kind)
 
     async def load(self, callers: dict[str, int], seconds: float) -> None:
         async def one(model: str) -> None:
@@ -111,11 +115,29 @@ def test_a_minute_that_all_models_share_becomes_the_account_s_and_a_word_says_so
     assert [record for record in caplog.records if "they are the account's" in record.getMessage()]
 
 
-@pytest.mark.parametrize("limits", [{"a": 4, "b": 30}, {"a": 12, "b": 12}, {"a": 1, "b": 2, "c": 3}])
-def test_limits_of_single_models_are_never_taken_for_the_account_s(limits: dict[str, int]) -> None:
+def test_attempts_at_once_that_all_models_share_become_the_account_s_where_refusals_name_them_but_not_whose() -> None:
+    """AI/ML API: "Too many concurrent requests: 12 of 12 in flight"."""
+
     async def main() -> None:
         made = upstream()
-        await Judge(made, limits).load(dict.fromkeys(limits, 40), 240.0)
+        judge = Judge(made, {"": 12}, kind="concurrency")
+        await judge.load({"a": 40, "b": 40}, 300.0)
+        assert made.account_signs.is_account
+        answers = {model: len(when) for model, when in judge.answers.items()}
+        assert min(answers.values()) > 0.4 * sum(answers.values())
+        assert sum(judge.refused.values()) < 0.06 * sum(answers.values())
+
+    run(main())
+
+
+@pytest.mark.parametrize("kind", [None, "concurrency"])
+@pytest.mark.parametrize("limits", [{"a": 4, "b": 30}, {"a": 12, "b": 12}, {"a": 1, "b": 2, "c": 3}])
+def test_limits_of_single_models_are_never_taken_for_the_account_s(
+    limits: dict[str, int], kind: Refused | None
+) -> None:
+    async def main() -> None:
+        made = upstream()
+        await Judge(made, limits, kind=kind).load(dict.fromkeys(limits, 40), 240.0)
         assert not made.account_signs.is_account
 
     run(main())

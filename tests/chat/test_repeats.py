@@ -7,7 +7,7 @@ from copy import deepcopy
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aimlasync.chat.assembler import Assembler
@@ -120,12 +120,21 @@ def test_another_chunk_is_left_to_the_decoder(raw: bytes) -> None:
         of({"role": "assistant"}),
         of({"content": "a", "tool_calls": [{"index": 0, "function": {"arguments": "{"}}]}),
         of({"content": "a", "reasoning_content": "b"}),
-        of({"content": "a", "undeclared": 1}),
-        of({"content": "a"}, undeclared=None),
+        of({"content": "a", "undeclared": "text"}),
+        of({"content": "a", "undeclared": []}),
+        of({"content": "a"}, undeclared={}),
+        of({"content": "a"}, undeclared=[1]),
+        of({"content": "a", "reasoning_content": ""}),
+        of({"reasoning_content": ""}),
+        of({"content": None, "reasoning": "undeclared"}),
         of({"content": "a"}, choice={"logprobs": {"content": [{"token": "a", "logprob": -1}]}}),
         of({"content": "a"}, choice={"logprobs": {}}),
         of({"content": "a"}, choice={"finish_reason": "error"}),
-        of({"content": "a"}, choice={"undeclared": 1}),
+        of({"content": "a"}, choice={"token_ids": [1]}),
+        # Not in the first place.
+        of({}, choices=["no choice", {"delta": {"content": "a"}}]),
+        # A key that is spelled in another way, and another one of its name.
+        of({"role": "a"}, content="b").replace(b'"role"', b'"c\\u006fntent"'),
         of({"content": "a"}, usage={"prompt_tokens": 1}),
         of({"content": "a"}, meta={"usage": {"usd_spent": 1}}),
         of({"content": "a"}, x_groq={"usage": None}),
@@ -139,6 +148,7 @@ def test_a_chunk_with_more_than_text_is_not_taken_for_a_pattern(first: bytes) ->
     assert begun(first).repeats is None
 
 
+@settings(max_examples=200, deadline=None)
 @given(st.text(alphabet='"\\,:{}[]n u0a1\n', max_size=20))
 def test_what_is_read_as_a_repeat_is_what_a_decoder_reads(text: str) -> None:
     assembler = begun()
@@ -146,6 +156,33 @@ def test_what_is_read_as_a_repeat_is_what_a_decoder_reads(text: str) -> None:
         piece = again(assembler, raw)
         if piece is not None:
             check(piece, raw)
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        # vLLM, OpenRouter, and a gateway that adds to all three.
+        of({"content": "TEXT"}, choice={"token_ids": None, "stop_reason": None}),
+        of({"role": "assistant", "content": "TEXT"}, choice={"native_finish_reason": None}, provider="P"),
+        of({"content": "TEXT", "reasoning": None, "n": 1}, choice={"x": "y", "z": 1.5}, cached=False),
+        # A field with a type that nobody promised.
+        of({"content": "TEXT"}, created="1"),
+        of({"content": None, "reasoning_content": "TEXT"}),
+        of({"reasoning_content": "TEXT"}, choice={"token_ids": None}),
+    ],
+)
+def test_a_chunk_with_undeclared_fields_is_repeated_with_them(first: bytes) -> None:
+    raws = [first, *(first.replace(b"TEXT", text) for text in (b"a", b"", b"\\n"))]
+    assembler, wanted = begun(first), Assembler()
+    pieces = [again(assembler, raw) for raw in raws[1:]]
+    for raw in raws:
+        wanted.add(decode_chunk(raw))
+    for piece, raw in zip(pieces, raws[1:], strict=True):
+        assert piece is not None
+        check(piece, raw)
+        assert vars(piece.choices[0]) == vars(decode_chunk(raw).choices[0])
+    assert assembler.whole() == wanted.whole()
+    assert assembler.whole().to_dict() == wanted.whole().to_dict()
 
 
 def test_a_role_in_every_delta_is_read_again_with_it() -> None:

@@ -287,6 +287,8 @@ def test_documented_texts_of_aimlapi_that_waiting_cures_are_retryable(
         (501, "This server does not support embeddings. Start it with `--embeddings`", False),
         (501, "", False),
         (500, "Unsupported content part", False),
+        (500, "the request exceeds the available context size. try increasing the context size", False),
+        (500, "Context size has been exceeded.", True),
         (500, "the support team was told", True),
     ],
 )
@@ -528,6 +530,10 @@ def test_error_under_a_200_takes_the_class_of_the_status_its_body_names(
         ({"error": {"message": "m", "type": "invalid_request_error"}}, None, False),
         ({"error": {"message": "m", "code": "insufficient_quota"}}, "insufficient_quota", False),
         ({"error": {"message": "The model is under maintenance"}}, None, False),
+        # llama.cpp
+        ({"error": {"message": "m", "type": "exceed_context_size_error"}}, None, False),
+        ({"error": {"message": "request (9 tokens) exceeds the available context size (8 tokens)"}}, None, False),
+        ({"error": {"message": "Context size has been exceeded.", "code": 500}}, "500", True),
         ({"error": "plain"}, None, True),
     ],
 )

@@ -32,13 +32,13 @@ def test_a_client_is_closed_after_its_loop_has_ended(is_open: bool) -> None:
 
         client = asyncio.run(use())
 
-        async def use_again() -> None:
+        async def use_again(client: AsyncClient) -> None:
             with pytest.raises(RuntimeError, match="this client belongs to another event loop"):
                 await client.chat.completions.create(model=MODEL, messages=HELLO)
             await client.close()
             await client.close()
 
-        asyncio.run(use_again())
+        asyncio.run(use_again(client))
         assert client.is_closed
         kept.clear()
         del client

@@ -1,21 +1,21 @@
 """One row from its request to its result: the call, and further calls when the answer is invalid.
 
 A caller of the client, by its public names; keeps no result. Every answered call is counted, also those whose answer is
-thrown away. `ask` makes the calls for one request, `ClientAnswerer` within a budget, `ask_row` for a row of a task.
+thrown away. `ask` makes the calls for one request, `ClientAnswerer` within a budget.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from aimlasync.bulk.input.rows import Row
 from aimlasync.bulk.jobs.caps import UnpricedError
 from aimlasync.bulk.jobs.waiters import Waiters
 from aimlasync.bulk.progress.progress import Activity
 from aimlasync.bulk.tasks.request import Request
-from aimlasync.bulk.tasks.result import Read, Reply, Result
+from aimlasync.bulk.tasks.result import Read, Reply, Result, first_result
 from aimlasync.bulk.tasks.tasks import EmptyTextError, Task, empty_result
 from aimlasync.cost.budget import Budget
 from aimlasync.errors import AimlasyncError, AnswerError, BudgetExceededError, ClientClosedError
@@ -45,38 +45,39 @@ class Answerer(Protocol):
         """Return how many calls are at a server, and what holds the others back."""
 
 
-async def ask_row(row: Row, task: Task, ask: Ask) -> Result:
-    """Return what became of a row: `ask` is given its request, or nothing is sent for a row without a text."""
+def request_or_result(row: Row, task: Task) -> Request | Result:
+    """Return the request of a row; for a row without a text, for which nothing is sent, what becomes of it."""
     try:
-        request = task.request(row)
+        return task.request(row)
     except EmptyTextError as error:
         return empty_result(task, row, error)
-    result = await ask(request)
-    result.row = row
-    return result
 
 
 async def ask(client: AsyncClient, request: Request, *, read: Read | None = None, retry_invalid: int = 0) -> Result:
     """Ask for one request, and again up to `retry_invalid` times while `read` says that the answer is no good."""
-    result = Result(request, calls=0)
+    result: Result | None = None
     is_again = False
     while True:
-        result.calls += 1
         try:
             reply = await _create(client, request, is_again=is_again)
         except (ClientClosedError, asyncio.CancelledError):
-            if result.reply is None or not client.is_drained:
+            if result is None or result.reply is None or not client.is_drained:
                 raise
             # The call again was not sent, and the answer before it was paid for.
-            result.calls -= 1
             return result
         except AimlasyncError as error:
             # The reply of an earlier call stays in the result, because it was paid for.
+            result = result or Result(request, calls=0)
+            result.calls += 1
             result.error = error
             if error.info is not None:
                 result.attempts += error.info.attempts
             return result
-        result.count(reply)
+        if result is None:
+            result = first_result(request, reply)
+        else:
+            result.calls += 1
+            result.count(reply)
         if read is None:
             return result
         try:
@@ -135,22 +136,19 @@ class ClientAnswerer:
 
 def _create(client: AsyncClient, request: Request, *, is_again: bool) -> Coroutine[Any, Any, Reply]:
     body = request.body
-    # An answer that was no good is not to be found again by a client that keeps answers.
-    cache: Literal["refresh"] | None = "refresh" if is_again else None
+    # Each option that is given takes time, also one that is None.
+    options: dict[str, Any] = {"priority": "bulk"}
+    if request.structured is not None:
+        options["structured"] = request.structured
+    if is_again:
+        # An answer that was no good is not to be found again by a client that keeps answers.
+        options["cache"] = "refresh"
     if request.api == "responses":
-        return client.responses.create(
-            model=body["model"],
-            input=body.get("input", ""),
-            extra_body=body,
-            priority="bulk",
-            structured=request.structured,
-            cache=cache,
-        )
-    return client.chat.completions.create(
-        model=body["model"],
-        messages=body["messages"],
-        extra_body=body,
-        priority="bulk",
-        structured=request.structured,
-        cache=cache,
-    )
+        return client.responses.create(model=body["model"], input=body.get("input", ""), extra_body=body, **options)
+    if len(body) > len(_ALWAYS):
+        options["extra_body"] = body
+    return client.chat.completions.create(model=body["model"], messages=body["messages"], **options)
+
+
+# What a call of chat/completions has.
+_ALWAYS = ("model", "messages")

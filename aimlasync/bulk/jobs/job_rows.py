@@ -89,10 +89,7 @@ def is_final(failure_code: str, options: Options) -> bool:
 def check_row(row: Row, rows: JobRows, options: Options, added: Collection[str]) -> None:
     """Raises InputError for a row that cannot be asked about, judged or written with the columns `added` to it."""
     rows.task.check(row)
-    if row.cells is not None:
-        # A CSV row has the columns of its header, which the command has checked.
-        return
-    name = rows.source.name
-    for column in row.fields.keys() & added if added else ():
-        what = f"there is a {column!r} already; the output gets a column of that name, so choose another"
-        raise InputError(name, what, line=row.line)
+    # A CSV row has the columns of its header, which the command has checked.
+    if added and row.cells is None and (taken := row.fields.keys() & added):
+        what = f"there is a {min(taken)!r} already; the output gets a column of that name, so choose another"
+        raise InputError(rows.source.name, what, line=row.line)

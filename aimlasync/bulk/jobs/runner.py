@@ -1,6 +1,6 @@
 """Runs the rows of a job in this process: it makes the call of each row, adds the result to the totals and writes it.
 
-`LocalRunner` ties together the worker pool, `ask_row`, the stop rules and the caps; where rows come from and results go
+`LocalRunner` ties together the worker pool, the calls, the stop rules and the caps; where rows come from and results go
 is the `JobRows` of the job. `stop` lets calls in flight finish, and `cancel` drops them. It uses the client by its
 public names, and may import input, tasks, journal, progress and this room.
 """
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from aimlasync.bulk.input.rows import Row
-from aimlasync.bulk.jobs.ask_one import Answerer, ClientAnswerer, ask_row
+from aimlasync.bulk.jobs.ask_one import Answerer, ClientAnswerer, request_or_result
 from aimlasync.bulk.jobs.caps import RowCap, row_caps
 from aimlasync.bulk.jobs.job import Job, Seen
 from aimlasync.bulk.jobs.options import Options
@@ -107,14 +107,17 @@ class LocalRunner:
                 ending.resume_at = time.time() + wait
 
         async def do(row: Row) -> Result:
+            request = request_or_result(row, task)
+            if isinstance(request, Result):
+                return request
             try:
-                result = await ask_row(row, task, ask)
+                result = await ask(request)
             except ClientClosedError:
                 if not client.is_drained:
                     raise
             else:
-                would_go_on = result.error is not None and result.error.retryable and result.reply is None
-                if not (would_go_on and client.is_drained):
+                result.row, error = row, result.error
+                if error is None or not (error.retryable and result.reply is None and client.is_drained):
                     return result
             # The job has stopped, and the row was not sent, or not again: it is left to the next run.
             raise asyncio.CancelledError

@@ -25,33 +25,48 @@ _skim = msgspec.json.Decoder(msgspec.Raw).decode
 # As numbers: one that is looked for in bytes takes a sixth of the time of a text of one byte.
 _LF, _CR = b"\n\r"
 
+_NO_TIMING = Timing()
+
 
 def record_of(result: Result) -> Record:
     """Return the record of a result, finished now."""
-    request, reply, error, info = result.request, result.reply, result.error, result.info
+    request, reply, error = result.request, result.reply, result.error
+    info = result.info if reply is None or error is not None else reply.info
+    shared_with = result.shared_with
+    known, timing = (None, _NO_TIMING) if info is None or shared_with is not None else (info, info.timing)
     # CPython passes more than 15 keyword arguments through a dict, which takes longer than all else here.
     facts = Facts(
         at=time.time(),
+        seconds=timing.total,
+        first_byte=timing.first_byte,
+        queued=timing.queued,
+        limited=timing.limited,
         attempts=result.attempts,
-        calls=None if result.calls == 1 else result.calls,
+        endpoint=None if known is None else known.endpoint or None,
         model=request.model,
         tokens_in=result.tokens_in,
         tokens_out=result.tokens_out,
         cost_usd=result.cost_usd,
-        shared_with=result.shared_with,
     )
-    if info is not None and result.shared_with is None:
-        timing = info.timing
-        facts.seconds, facts.first_byte = timing.total, timing.first_byte
-        facts.queued, facts.limited = timing.queued, timing.limited
-        facts.endpoint, facts.structured = info.endpoint or None, info.structured
+    # These are mostly None, and to set a field takes as long as three arguments.
+    if result.calls != 1:
+        facts.calls = result.calls
+    if shared_with is not None:
+        facts.shared_with = shared_with
+    if known is not None and known.structured is not None:
+        facts.structured = known.structured
     if (answer := result.answer) is not None:
         facts.label, facts.confidence = answer.label, answer.confidence
     response = failure = None
     is_plain = False
     if reply is not None:
         # The reply may be of an earlier call than the error.
-        paid, raw, is_exact = reply.info if info is None or error is not None else info, reply.raw, reply.is_exact
+        paid = reply.info if info is None or error is not None else info
+        raw = getattr(reply, "json_place", None)
+        # Bytes are JSON that a decoder has taken whole.
+        is_exact = type(raw) is bytes
+        if not is_exact:
+            raw = reply.raw
         status = paid.status or 200
         # The rest is for what a decoder refused, and for an error in the place of an answer.
         is_plain = is_exact and reply.error is None and reply.object != "error" and 200 <= status < 300

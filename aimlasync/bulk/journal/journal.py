@@ -178,8 +178,9 @@ class Journal:
         return self._add(line)
 
     def _add(self, line: bytes) -> int:
-        self._check()
-        self._must_be_scanned()
+        if self._failure is not None or self._end < 0:
+            self._check()
+            self._must_be_scanned()
         offset, lines = self._end, self._lines
         self._end = offset + len(line) + 1
         lines.append(line)

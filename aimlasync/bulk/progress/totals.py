@@ -17,7 +17,7 @@ from aimlasync.bulk.input.columns import value_of
 from aimlasync.bulk.input.rows import Row
 from aimlasync.bulk.journal.record import Facts, Glance, Record
 from aimlasync.bulk.progress.quality import Quality
-from aimlasync.bulk.tasks.result import Result, is_refused
+from aimlasync.bulk.tasks.result import Result, shortfall
 from aimlasync.errors import AnswerError
 
 Labels = str | list[str]
@@ -210,8 +210,10 @@ class Totals:
             # The last of several calls may have ended in an error without a reply.
             self.answered += result.calls - (error is not None and not isinstance(error, AnswerError))
             if error is None and not is_read:
-                self.truncated += reply.truncated
-                self.refused += is_refused(reply)
+                is_cut, is_refused = shortfall(reply)
+                if is_cut or is_refused:
+                    self.truncated += is_cut
+                    self.refused += is_refused
 
     def add_record(self, record: Record | Glance) -> None:
         """Add what the journal says of a row."""
@@ -223,10 +225,11 @@ class Totals:
         if error is None:
             self.ok += 1
             label = facts.label
-            if isinstance(label, str):
-                self.labels[label] += 1
-            elif label is not None:
-                self.labels.update(label)
+            if label is not None:
+                if isinstance(label, str):
+                    self.labels[label] += 1
+                else:
+                    self.labels.update(label)
         else:
             failures = self.failures.setdefault(error.code, Failures(example=record.custom_id, message=error.message))
             failures.count += 1

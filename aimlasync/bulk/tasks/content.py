@@ -26,11 +26,12 @@ def content_of(row: Row, columns: Sequence[str]) -> str:
 
     A row that has none of them is a request that is written without the line around it: then it is all of the row.
     """
-    fields = row.fields
-    values, missing = [], 0
+    fields, values, missing = row.fields, [], 0
     for column in columns:
-        value = fields[column] if column in fields else value_of(fields, column)
-        missing += value is UNSET
+        if column in fields:
+            value = fields[column]
+        elif (value := value_of(fields, column)) is UNSET:
+            missing += 1
         values.append(value if type(value) in _AS_THEY_ARE else as_text(value))
     if missing and missing == len(values):
         values = [{name: value for name, value in fields.items() if name not in _NAMES}]

@@ -87,16 +87,17 @@ def request_of_line(fields: Mapping[str, Any], *, model: str | None = None, name
     custom_id, url, body = fields.get("custom_id"), fields.get("url"), fields.get("body")
     if type(custom_id) is not str or not custom_id:
         custom_id = line_id(fields) or name
-    if not custom_id:
-        raise RequestError('no "custom_id"; give each request a name of its own')
+        if not custom_id:
+            raise RequestError('no "custom_id"; give each request a name of its own')
     if not isinstance(body, dict):
         if not is_body(fields):
             raise RequestError('no "body"; it holds the parameters of the request')
         url, body = None, {key: value for key, value in fields.items() if key not in _NAMES}
     if fields.get("method", "POST") != "POST" and "body" in fields:
         raise RequestError(f'"method" is {fields["method"]!r}; only POST is asked in bulk')
-    api = api_of_body(body) if url is None else _api_of_url(url)
-    if not body.get("model") and model:
+    if type(url) is not str or (api := _USUAL.get(url)) is None:
+        api = api_of_body(body) if url is None else _api_of_url(url)
+    if model and not body.get("model"):
         body = {**body, "model": model}
     _check_body(api, body)
     return Request(custom_id=custom_id, api=api, body=body)
@@ -159,8 +160,6 @@ def _check_body(api: Api, body: Mapping[str, Any]) -> None:
 
 
 def _api_of_url(url: Any) -> Api:
-    if type(url) is str and url in _USUAL:
-        return _USUAL[url]
     # Some tools write the whole address, and some leave the version out.
     path = str(url).split("?", 1)[0].rstrip("/")
     for end, api in _APIS.items():

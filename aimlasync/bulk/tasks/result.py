@@ -114,6 +114,29 @@ class Result(msgspec.Struct, eq=False):
             self.cost_usd = None if cost is None or self.cost_usd is None else self.cost_usd + cost
 
 
+def first_result(request: Request, reply: Reply) -> Result:
+    """Return the result of a request after its first reply, with what that took."""
+    info = reply.info
+    if info.cached:
+        return Result(request, reply, shared_with=IN_STORE)
+    tokens_in, tokens_out = tokens_of(reply.usage) or (None, None)
+    # By position, which is faster than by name.
+    return Result(request, reply, None, None, None, 1, info.attempts, tokens_in, tokens_out, info.cost_usd)
+
+
+def shortfall(reply: Reply) -> tuple[bool, bool]:
+    """Return whether an output cap cut the answer, and whether `is_refused` says so."""
+    if not isinstance(reply, ChatCompletion):
+        return reply.truncated, is_refused(reply)
+    is_cut, first = False, None
+    for choice in reply.choices:
+        ending = ending_of(choice.finish_reason)
+        is_cut = is_cut or ending == "cap"
+        if first is None:
+            first = ending == "filter" or bool(choice.message.refusal)
+    return is_cut, first is True
+
+
 def is_refused(reply: Reply) -> bool:
     """Whether the model refused, or a filter cut its answer."""
     if isinstance(reply, ChatCompletion):
