@@ -12,7 +12,7 @@ from typing import Literal
 # Samples from which something is concluded, answers for which a level must hold, and the first patience of a probe.
 FEW = 8
 # How far below a refused level to rest: the server's clocks and counts are not ours.
-MARGIN = 0.03
+MARGIN = 0.01
 MAX = 4096.0
 # How far above the last level that paid the limit may grow before the next level is measured; its square once one paid.
 _AHEAD = 2.0

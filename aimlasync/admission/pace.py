@@ -7,6 +7,7 @@ that time. It is arithmetic without I/O or a clock, for `admission.adaptive`, an
 from __future__ import annotations
 
 import math
+from collections import deque
 
 from aimlasync.admission.knee import FEW, LAST, MARGIN, MAX
 
@@ -39,9 +40,9 @@ class Pace:
         self.paused_until = -math.inf
         # When the next attempt may be sent, and until when the rate last held one back.
         self._next = self._held = -math.inf
-        # Attempts sent, refused ones taken out; the counts of a second or two ago, and of less.
+        # Attempts sent, refused ones taken out; and the counts of the last minute, one a second.
         self._accepted = 0
-        self._ago = self._recent = (-math.inf, 0)
+        self._counts: deque[Count] = deque([(-math.inf, 0)] * 2, maxlen=int(_LONGEST / SECOND) + 4)
         # Where counting begins: the end of the last row of refusals, and of the one before it; and the last refusal.
         self._mark: Count | None = None
         self._older: Count = (-math.inf, 0)
@@ -56,7 +57,7 @@ class Pace:
         self.probe_from: float | None = None
         """The rate that a probe began from, None where there is no probe."""
         # Since when it is probed, and in how many answers so far.
-        self._began = self._recent
+        self._began = self._counts[-1]
         self._grown = 0
         # Whether the last probe's last second was taken for the rate, and whether that was wrong: the server gives
         # bursts.
@@ -76,8 +77,13 @@ class Pace:
 
     @property
     def has_held(self) -> bool:
-        """Whether the rate was kept for a further period without a refusal."""
-        return self.rate is not None and not self.probing and self._recent[0] - self._refused[0] >= self.period
+        """Whether the rate was kept for a further period, and a few attempts, without a refusal."""
+        return (
+            self.rate is not None
+            and not self.probing
+            and self._counts[-1][0] - self._refused[0] >= self.period
+            and self._counts[-1][1] - self._refused[1] >= FEW / 2
+        )
 
     def delay(self, now: float) -> float:
         """Return the seconds until the next attempt may be sent, 0.0 if it may be sent now."""
@@ -93,12 +99,12 @@ class Pace:
 
     def sent(self, now: float) -> None:
         """Note that an attempt is sent; it counts as accepted until it is refused."""
-        since = now - self._recent[0]
+        since = now - self._counts[-1][0]
         if since >= SECOND:
             if since > 2 * _LONGEST:
                 self.restart(now)
                 self._steady = now
-            self._ago, self._recent = self._recent, (now, self._accepted)
+            self._counts.append((now, self._accepted))
         rate = self.rate
         if rate is not None:
             if self._row is not None:
@@ -126,7 +132,8 @@ class Pace:
                 self.forget(now)
             return
         self._grown += 1
-        periods = self._grown / max(1.0, self.probe_from * self.period)
+        # The longer the wait before it, the more is known, and the slower the probe.
+        periods = self._grown / max(self._patience / FEW, self.probe_from * self.period)
         self.rate = min(MAX, self.probe_from * (1 + _STEP * (2.0 ** min(FEW, periods) - 1)))
         if self.rate >= _FAR * self.probe_from:
             self._patience, self.period = FEW, SECOND
@@ -144,8 +151,11 @@ class Pace:
             self._base = min(self._base, self._estimate(now))
             self.rate = min(self.rate, self._base)
 
-    def refused(self, now: float) -> None:
-        """Take in a refusal that speaks of the rate."""
+    def refused(self, now: float, started: float) -> None:
+        """Take in a refusal of an attempt sent at `started` that speaks of the rate."""
+        if self._trial is not None and started - self._trial[0] > SECOND / 4:
+            # It was accepted: its refusal would have come before this one.
+            self._end_row(self._trial)
         if self._row is not None and self.rate is not None:
             # Nothing has been accepted since the last one: less and less, down to one a second.
             self.rate = min(self.rate, max(1.0, self.rate / 2))
@@ -161,23 +171,25 @@ class Pace:
         self._next = max(self._next, now + 1 / self.rate)
 
     def _probe_failed(self, now: float, held: float) -> None:
-        """Rest at the rate that held before the probe, or at what its last second took.
+        """Rest at the rate that held before the probe, or at what its last period took.
 
-        A bucket takes bursts in that second: there it is what the whole probe took, less a burst.
+        A bucket takes bursts in its last second: there it is what the whole probe took, less a burst.
         """
-        self._patience, self.probe_from = min(LAST // 2, 2 * self._patience), None
+        self._patience, self.probe_from = min(LAST // 4, 2 * self._patience), None
         self._base = self._floor = max(self._base, held)
-        if self.period <= SECOND:
-            (since, count), burst = (self._began, held) if self._gives_bursts else (self._ago, 0.0)
-            took = (self._accepted - count - burst) / max(SECOND, now - since) * (1 - MARGIN)
-            self._is_raised = took > self._base
-            self._base = self._floor = max(self._base, took)
+        is_burst = self._gives_bursts and self.period <= SECOND
+        since, count = self._began if is_burst else self._a_period_before(now)
+        took = (self._accepted - count - is_burst * held) / max(SECOND, now - since) * (1 - MARGIN)
+        self._is_raised = took > self._base
+        self._base = self._floor = max(self._base, took)
 
     def restart(self, now: float) -> None:
         """Count from now on: the server was away, or nothing was sent, and that says nothing of a rate."""
         if self._row is not None:
             self.rate, self._row, self._trial = self._base, None, None
-        self._ago = self._recent = self._older = self._refused = now, self._accepted
+        self._older = self._refused = now, self._accepted
+        self._counts.clear()
+        self._counts.extend([self._older] * 2)
         if self._mark is not None:
             self._mark = self._older
 
@@ -199,21 +211,29 @@ class Pace:
         """Whether the row of refusals was a silence, and not just the time between two attempts."""
         if self._row is None:
             return False
-        # Up to the last refusal, or the end of the wait that it stated: after that nobody may have asked.
-        until = max(self._refused[0], min(at, self.paused_until))
-        return until - self._row >= max(2 * SECOND, 2 / self._base) - SECOND
+        # Up to the last refusal, or the end of the wait that it stated: after that nobody may have asked. Stated waits
+        # are rounded up to a second.
+        until = max(self._refused[0], min(at, self.paused_until) - SECOND)
+        return until - self._row >= max(SECOND, 1 / self._base)
+
+    def _a_period_before(self, now: float) -> Count:
+        """Return the last count from which on a period and a few attempts have passed, or the oldest."""
+        for mark in reversed(self._counts):
+            if now - mark[0] >= self.period and self._accepted - mark[1] >= FEW:
+                return mark
+        return self._counts[0]
 
     def _estimate(self, now: float) -> float:
         if self._before < math.inf:
             return max(self._before * _CUT, self._average(now, self._accepted), self._least)
         # Nothing to count from: the last second.
-        since, count = self._ago
+        since, count = self._counts[-2]
         return max(1 / SECOND, (self._accepted - count) / max(SECOND, now - since) * (1 - MARGIN))
 
     def _average(self, now: float, accepted: int) -> float:
-        since, count = self._mark or self._older
-        if now - since < 0.9 * self.period or accepted - count < FEW:
-            since, count = self._older
+        for since, count in self._mark or self._older, self._older, self._a_period_before(now):
+            if now - since >= 0.9 * self.period and accepted - count >= FEW:
+                break
         return max(self._least, self._floor, (accepted - count) / max(SECOND, now - since) * (1 - MARGIN))
 
     def _end_row(self, trial: Count) -> None:

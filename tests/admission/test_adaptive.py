@@ -111,12 +111,12 @@ def test_stated_rate_paces_below_what_was_sent_and_leaves_the_limit() -> None:
     limit = adaptive.limit
     assert adaptive.refused(1001.0, 1000.98, 7, kind="rate")
     assert adaptive.limit == limit
-    assert adaptive.rate == pytest.approx(50 * 0.97)
-    assert adaptive.delay(1001.0) == pytest.approx(1 / (50 * 0.97))
+    assert adaptive.rate == pytest.approx(50 * 0.99)
+    assert adaptive.delay(1001.0) == pytest.approx(1 / (50 * 0.99))
 
 
 def test_attempts_are_spaced_evenly_and_only_a_late_timer_is_made_up() -> None:
-    adaptive = AdaptiveLimit(start=Learned(in_flight=8, rate=80.0 / 0.97))
+    adaptive = AdaptiveLimit(start=Learned(in_flight=8, rate=80.0 / 0.99))
     adaptive.sent(2000.0)
     adaptive.sent(2001.0)
     assert adaptive.delay(2001.0) == 0.0
@@ -174,7 +174,7 @@ def test_connections_that_fail_while_the_limit_grows_are_too_many() -> None:
     adaptive = AdaptiveLimit(start=Learned(in_flight=40))
     adaptive.answered(1001.0, 30, 1000.0, 29)
     adaptive.refused(1001.1, 1000.5, 29, kind="down")
-    assert adaptive.limit == 28
+    assert adaptive.limit == 29
 
 
 def test_hours_without_an_attempt_say_nothing_of_a_rate() -> None:
@@ -236,6 +236,12 @@ def test_a_rate_is_told_with_its_period(window: float, seconds: float) -> None:
     assert found.rate is not None
     assert found.rate == pytest.approx(10.0, rel=0.12)
     assert (found.period > 10.0) is (window > 10.0)
+
+
+def test_a_stated_wait_of_a_second_is_no_window() -> None:
+    _, found = learned(lambda: Server(rate=RateLimit("bucket", 50.0, 1.0), says_when=True))
+    assert found.rate is not None
+    assert found.period < 5.0
 
 
 def test_what_an_earlier_run_learned_is_a_start_and_may_be_wrong() -> None:
@@ -324,7 +330,9 @@ CELLS = {
     ("hard limit", "50 in flight, 1.0 s"): (0.95, 0.01),
     ("bucket", "bucket of 10.0/s, 1.0 s"): (0.95, 0.04),
     ("bucket", "bucket of 50.0/s, 0.2 s"): (0.95, 0.02),
+    ("bucket", "bucket of 1.0/s, 5.0 s"): (0.7, 0.06),
     ("bucket, told", "bucket of 20.0/s, 1.0 s"): (0.88, 0.03),
+    ("bucket, told", "bucket of 50.0/s, 1.0 s"): (0.88, 0.03),
     ("fixed minute", "fixed of 2.0/s, 1.0 s"): (0.9, 0.08),
     ("sliding minute, told", "sliding of 5.0/s, 1.0 s"): (0.88, 0.03),
     ("queue", "4 slots, 1.0 s"): (0.85, 0.0),
@@ -333,6 +341,7 @@ CELLS = {
     ("both", "50 in flight and 50.0/s, 0.2 s"): (0.93, 0.02),
     ("change", "100 in flight halves, doubles"): (0.88, 0.03),
     ("change", "bucket of 50/s halves, doubles"): (0.88, 0.03),
+    ("change", "bucket of 5/s halves, doubles"): (0.88, 0.06),
     ("dies", "100 in flight dies for 30 s"): (0.85, 0.08),
     ("streams", "50 in flight"): (0.85, 0.02),
     ("drift", "50 in flight drifts"): (0.85, 0.03),
