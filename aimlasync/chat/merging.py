@@ -29,7 +29,7 @@ def merge(known: dict[str, Any], more: dict[str, Any]) -> None:
             before.append(value)
         elif isinstance(before, dict) and isinstance(value, dict):
             merge(before, value)
-        elif isinstance(before, list) and isinstance(value, list):
+        elif type(before) is list and isinstance(value, list):
             _merge_lists(before, value)
         elif value is not None and value != "":
             known[key] = _copied(key, value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import pytest
@@ -97,6 +98,9 @@ def collected(*deltas: dict[str, Any]) -> dict[str, Any]:
             ],
             {"audio": {"id": "a", "transcript": "hey", "data": "AA", "expires_at": 5}},
         ),
+        # A field whose kind changes has its last value.
+        ([{"more": "s"}, {"more": [1]}], {"more": [1]}),
+        ([{"more": "s"}, {"more": 1}, {"more": {"a": "b"}}], {"more": {"a": "b"}}),
         (
             [{"extra_content": {"google": {"thought_signature": "s"}}}, {"content": "x"}],
             {"content": "x", "extra_content": {"google": {"thought_signature": "s"}}},
@@ -105,6 +109,15 @@ def collected(*deltas: dict[str, Any]) -> dict[str, Any]:
 )
 def test_deltas_are_merged(deltas: list[dict[str, Any]], whole: dict[str, Any]) -> None:
     assert collected(*deltas) == whole
+
+
+def test_values_of_every_kind_may_follow_each_other() -> None:
+    kinds: list[Any] = ["s", "", 1, 0.5, True, None, [], ["u"], [1], [{"a": "b"}], [["x"]], {}, {"a": "b"}, {"a": [1]}]
+    for values in itertools.product(kinds, repeat=3):
+        whole = collected(*({"more": value} for value in values))
+        if all(isinstance(value, str) for value in values):
+            assert whole.get("more") == "".join(values)
+        encode(whole)
 
 
 def test_fields_of_chunks_and_choices_have_their_last_value_and_token_ids_are_added() -> None:
