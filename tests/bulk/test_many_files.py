@@ -98,6 +98,27 @@ def test_classify_takes_several_files_and_packed_ones_and_leaves_out_empty_ones(
     assert len(result.stdout.splitlines()) == 4
 
 
+def test_shards_of_parquet_files_are_those_of_the_same_rows_in_csv(vendor: Vendor) -> None:
+    pa = pytest.importorskip("pyarrow")
+    import pyarrow.parquet as parquet
+
+    sim = vendor()
+    for name, before in (("a", 0), ("b", 7)):
+        rows = [f"city {n}" for n in range(before, before + 7)]
+        Path("many").mkdir(exist_ok=True)
+        write(f"many/{name}.csv", "city,land\n" + "".join(f"{row},x\n" for row in rows))
+        table_of = pa.table({"city": rows, "land": ["x"] * 7})
+        Path("pq").mkdir(exist_ok=True)
+        parquet.write_table(table_of, f"pq/{name}.parquet", row_group_size=2)
+    for shard in ("1/3", "2/3", "3/3"):
+        for kind in ("many", "pq"):
+            for limit in ("9", "14"):
+                words = ("bulk", kind, *ASK, "-o", f"{kind}.{shard[0]}.jsonl", "--shard", shard, "--limit", limit)
+                assert run(*words).exit_code == 0
+        assert names(f"pq.{shard[0]}.jsonl") == names(f"many.{shard[0]}.jsonl") != []
+    assert len(sim.ledger) == 28
+
+
 def test_parquet_files_keep_their_types(vendor: Vendor) -> None:
     pa = pytest.importorskip("pyarrow")
     import pyarrow.parquet as parquet

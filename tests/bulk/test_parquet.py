@@ -40,6 +40,48 @@ def test_rows_are_numbered_over_row_groups_and_batches() -> None:
     assert rows[0].custom_id == "row-1"
 
 
+def three_groups(*, broken: int) -> bytes:
+    """30 rows in three row groups, of which one cannot be decoded."""
+    data = parquet(pa.table({"id": range(30), "text": [f"é{n}" for n in range(30)]}), row_group_size=10)
+    column = pq.ParquetFile(io.BytesIO(data)).metadata.row_group(broken).column(0)
+    start: int = column.dictionary_page_offset or column.data_page_offset
+    size: int = column.total_compressed_size
+    return data[:start] + b"\xff" * size + data[start + size :]
+
+
+def test_a_row_group_is_read_when_the_rows_before_it_were_given() -> None:
+    rows = iter(ParquetReader(io.BytesIO(three_groups(broken=1)), "in"))
+    assert [next(rows).fields["id"] for _ in range(10)] == list(range(10))
+    with pytest.raises(InputError, match="in: line 11: cannot be read as Parquet"):
+        next(rows)
+
+
+def test_a_row_group_without_a_wanted_row_is_not_read() -> None:
+    reader = ParquetReader(io.BytesIO(three_groups(broken=1)), "in")
+    found = list(reader.chosen(lambda number: number in (2, 9, 23)))
+    rows = [row for row in found if not isinstance(row, int)]
+    assert [(row.number, row.line, row.fields["id"], row.fields["text"]) for row in rows] == [
+        (2, 2, 1, "é1"),
+        (9, 9, 8, "é8"),
+        (23, 23, 22, "é22"),
+    ]
+    assert rows[1].raw.cells()["text"][0][rows[1].raw.cells()["text"][1]].as_py() == "é8"
+    assert [row for row in found if isinstance(row, int)] == [10, 20, 30]
+
+
+@pytest.mark.parametrize("group", [1, 700, 5000])
+def test_rows_that_are_wanted_are_those_of_all_rows(group: int) -> None:
+    data = parquet(pa.table({"id": range(2500), "tags": [["a"] * (n % 3) for n in range(2500)]}), row_group_size=group)
+    for wanted in (range(7, 2500, 7), range(2400, 2501), (1, 2), range(1, 2501), ()):
+        found = list(ParquetReader(io.BytesIO(data), "in", first=101).chosen({n + 100 for n in wanted}.__contains__))
+        rows = [row for row in found if not isinstance(row, int)]
+        assert [(row.number - 100, row.fields) for row in rows] == [
+            (n, {"id": n - 1, "tags": ["a"] * ((n - 1) % 3)}) for n in wanted
+        ]
+        last = found[-1]
+        assert (last if isinstance(last, int) else last.number) == 2600
+
+
 def test_what_json_knows_stays_what_it_is() -> None:
     (row,) = fields(
         pa.table(

@@ -18,8 +18,8 @@ from itertools import islice
 
 from aimlasync.bulk.input.formats import format_of_path
 from aimlasync.bulk.input.remote import is_remote, paths_at, stamp_of
-from aimlasync.bulk.input.rows import AS_FOUND, Format, InputError, NoRowsError, Reading, Row
-from aimlasync.bulk.input.source import Source, Survey, open_source
+from aimlasync.bulk.input.rows import AS_FOUND, Format, InputError, NoRowsError, Reading, Row, Wanted
+from aimlasync.bulk.input.source import Source, Survey, checked, open_source
 
 _TABLES = ("csv", "tsv", "xlsx", "parquet")
 
@@ -100,26 +100,32 @@ class ManyFiles(Source):
         return list(islice(self, size))
 
     def __iter__(self) -> Iterator[Row]:
-        rows = self._all()
-        return rows if self._view is None else map(self._view, rows)
+        return (row for row in self.chosen(None) if not isinstance(row, int))
 
-    def survey(self, check: Callable[[Row], object], *, limit: int | None = None) -> Survey:
+    def chosen(self, wanted: Wanted | None, *, first: int = 1) -> Iterator[Row | int]:
+        """Iterate the rows whose numbers are `wanted`, as a `Source` does; numbers go through all files."""
+        rows, view = self._all(wanted, first), self._view
+        return rows if view is None else (row if isinstance(row, int) else view(row) for row in rows)
+
+    def survey(
+        self, check: Callable[[Row], object], *, limit: int | None = None, wanted: Wanted | None = None
+    ) -> Survey:
         """Read all files to their ends, `check` every row up to `limit`, and return what was found. Raises InputError.
 
-        What is wrong with a row is said with the name of its file.
+        What is wrong with a row is said with the name of its file. Of Parquet only the rows that are `wanted` are read.
         """
-        stamp, count = self.stamp(), 0
-        for row in self:
-            if count == limit:
-                break
+
+        def check_in_file(row: Row) -> None:
             try:
                 check(row)
             except InputError as error:
                 if error.name != self.name or row.file is None:
                     raise
                 raise InputError(row.file, error.what, line=error.line) from None
-            count += 1
-        return Survey(count, self.digest(), stamp)
+
+        stamp = self.stamp()
+        rows = self.chosen(wanted if self.format == "parquet" else None)
+        return Survey(checked(rows, check_in_file, limit), self.digest(), stamp)
 
     def digest(self) -> str:
         """Return a digest of the digests of the files, in their order; of files elsewhere, of their stamps."""
@@ -156,8 +162,8 @@ class ManyFiles(Source):
     def _opened(self, path: str) -> Source:
         return open_source(path, self._said, reading=self._how)
 
-    def _all(self) -> Iterator[Row]:
-        number, is_first = 0, True
+    def _all(self, wanted: Wanted | None, first: int) -> Iterator[Row | int]:
+        number, is_first = first - 1, True
         empty: NoRowsError | None = None
         for path in self._files:
             with closing(self._opened(path)) as part:
@@ -170,7 +176,11 @@ class ManyFiles(Source):
                     self._take_columns(part)
                 is_first = False
                 in_order = self._check_columns(part)
-                for row in part.rows_from(number + 1):
+                for row in part.chosen(wanted, first=number + 1):
+                    if isinstance(row, int):
+                        number = row
+                        yield row
+                        continue
                     number = row.number
                     cells = row.cells
                     if cells is not None and not in_order:

@@ -1,10 +1,11 @@
 """Rows of a Parquet input, one at a time.
 
 pyarrow is imported here, and only when a Parquet file is read or written. Memory is a batch of rows and the pages that
-they came in, whatever the size of the file. Values are those that JSON knows; others become text: dates and times in
-ISO 8601 (durations are seconds), decimals with all their digits, binary values as UTF-8 where they are that (older
-writers mark no text as text) and base64 where not. A number that is none (NaN) is null. What a row was before is kept
-beside it, for an output in Parquet.
+they came in, whatever the size of the file. Row groups are read one after the other, and those without a row that is
+wanted are not read; of a batch only the rows that are wanted become values of Python. Values are those that JSON knows;
+others become text: dates and times in ISO 8601 (durations are seconds), decimals with all their digits, binary values
+as UTF-8 where they are that (older writers mark no text as text) and base64 where not. A number that is none (NaN) is
+null. What a row was before is kept beside it, for an output in Parquet.
 """
 
 from __future__ import annotations
@@ -12,11 +13,11 @@ from __future__ import annotations
 import base64
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, BinaryIO
 
 from aimlasync.bulk.input.dialect import distinct
-from aimlasync.bulk.input.rows import InputError, NoRowsError, Row
+from aimlasync.bulk.input.rows import InputError, NoRowsError, Row, Wanted
 
 # Rows of a batch, and bytes read ahead of each column: a row group may hold the whole file.
 _BATCH = 1000
@@ -66,6 +67,10 @@ class ParquetReader:
         self._first = first
 
     def __iter__(self) -> Iterator[Row]:
+        return (row for row in self.chosen(None) if not isinstance(row, int))
+
+    def chosen(self, wanted: Wanted | None) -> Iterator[Row | int]:
+        """Iterate the rows whose numbers are `wanted`; a number says that the rows up to it are left out."""
         pa = pyarrow(self.name)
         number = before = self._first - 1
         try:
@@ -75,13 +80,31 @@ class ParquetReader:
             self.columns = names = distinct([field.name for field in fields])
             self.types = {name: field.type for name, field in zip(names, fields, strict=True)}
             plains = [_plain_values(field.type, pa) for field in fields]
-            for batch in table.iter_batches(_BATCH, use_threads=False):
-                written = batch.columns
-                columns = [plain(column) for plain, column in zip(plains, written, strict=True)]
-                for at, values in enumerate(zip(*columns, strict=True)):
+            end = number
+            for group in range(table.num_row_groups):
+                start, end = end, end + table.metadata.row_group(group).num_rows
+                while number < end and wanted is not None and not wanted(number + 1):
                     number += 1
-                    fields_of_row = dict(zip(names, values, strict=True))
-                    yield Row(number, number, fields_of_row, None, ArrowRow(names, written, at))
+                    if number % _BATCH == 0 or number == end:
+                        yield number
+                if number == end:
+                    continue
+                # The rows before the first wanted one come with it.
+                number = start
+                for batch in table.iter_batches(_BATCH, row_groups=[group], use_threads=False):
+                    first, number = number + 1, number + batch.num_rows
+                    mine: Sequence[int] = range(first, number + 1)
+                    if wanted is not None:
+                        mine = [each for each in mine if wanted(each)]
+                        if len(mine) < batch.num_rows:
+                            batch = batch.take(pa.array([each - first for each in mine], pa.int64()))
+                    written = batch.columns
+                    columns = [plain(column) for plain, column in zip(plains, written, strict=True)]
+                    for at, (each, *values) in enumerate(zip(mine, *columns, strict=True)):
+                        fields_of_row = dict(zip(names, values, strict=True))
+                        yield Row(each, each, fields_of_row, None, ArrowRow(names, written, at))
+                    if not mine or mine[-1] < number:
+                        yield number
         except (pa.ArrowException, OSError, KeyError) as error:
             said = str(error).partition("\n")[0].rstrip(".")
             what = f"cannot be read as Parquet ({said}); is it whole? Write it again, or as JSONL"

@@ -12,7 +12,7 @@ from __future__ import annotations
 import codecs
 import csv
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from io import BytesIO, StringIO
 from itertools import chain, islice
 from typing import Any, Literal, Protocol
@@ -97,7 +97,16 @@ class Row(msgspec.Struct, frozen=True, gc=False):
     @property
     def custom_id(self) -> str:
         """Its name in the journal."""
-        return f"row-{self.number}"
+        return numbered_id(self.number)
+
+
+def numbered_id(number: int) -> str:
+    """Return the name of the row of this number, where rows have no names of their own."""
+    return f"row-{number}"
+
+
+Wanted = Callable[[int], bool]
+"""Whether the row of this number is to be read."""
 
 
 class Reader:

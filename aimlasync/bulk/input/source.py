@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from itertools import chain, islice
@@ -24,7 +24,7 @@ from aimlasync.bulk.input.encoding import Utf8Lines, check_encoding, marked_enco
 from aimlasync.bulk.input.formats import HEAD, KNOWN, format_of_content, format_of_path
 from aimlasync.bulk.input.parquet import ParquetReader
 from aimlasync.bulk.input.remote import is_remote, open_copy
-from aimlasync.bulk.input.rows import AS_FOUND, Format, InputError, Lines, Reader, Reading, Row
+from aimlasync.bulk.input.rows import AS_FOUND, Format, InputError, Lines, Reader, Reading, Row, Wanted
 from aimlasync.bulk.input.spool import spooled
 from aimlasync.bulk.input.workbook import sheet_lines
 
@@ -122,18 +122,37 @@ class Source:
     def _rows(self, reader: Reader | ParquetReader) -> Iterator[Row]:
         return iter(reader) if self._view is None else map(self._view, reader)
 
-    def survey(self, check: Callable[[Row], object], *, limit: int | None = None) -> Survey:
-        """Read a file to its end, `check` every row up to `limit`, and return what was found. Raises InputError."""
+    def chosen(self, wanted: Wanted | None, *, first: int = 1) -> Iterator[Row | int]:
+        """Iterate the rows of a file whose numbers are `wanted`; a number says that the rows up to it are left out.
+
+        The first row of the file has the number `first`. Parquet leaves out rows without decoding them.
+        """
+        reader, view = self._reader(first=first), self._view
+        found: Iterable[Row | int]
+        if isinstance(reader, ParquetReader):
+            found = reader.chosen(wanted)
+        elif wanted is None:
+            found = reader
+        else:
+            found = (row if wanted(row.number) else row.number for row in reader)
+        return iter(found) if view is None else (row if isinstance(row, int) else view(row) for row in found)
+
+    def survey(
+        self, check: Callable[[Row], object], *, limit: int | None = None, wanted: Wanted | None = None
+    ) -> Survey:
+        """Read a file to its end, `check` every row up to `limit`, and return what was found. Raises InputError.
+
+        Of Parquet only the rows that are `wanted` are checked, and read.
+        """
         stamp = self.stamp()
         if not self.columns:
             self.sample(1)
-        count = 0
         # Only what is read as it is can be digested on the way.
         digest = None if self.format in ("parquet", "xlsx") or self._packing is not None else hashlib.sha256()
-        reader = self._reader(digest)
-        for row in islice(self._rows(reader), limit):
-            check(row)
-            count += 1
+        if self.format == "parquet":
+            count = checked(self.chosen(wanted), check, limit)
+        else:
+            count = checked(self._rows(self._reader(digest)), check, limit)
         if digest is None:
             return Survey(count, self.digest(), stamp)
         lines = _Blocks(self._file, digest)
@@ -169,10 +188,6 @@ class Source:
             self._data.close()
         if self.can_reread:
             self._file.close()
-
-    def rows_from(self, first: int) -> Iterator[Row]:
-        """Iterate the rows of a file, the first of which has the number `first`."""
-        return self._rows(self._reader(first=first))
 
     def _identified(self, digest: str) -> str:
         # The same bytes read in another way are other rows.
@@ -233,6 +248,22 @@ class Source:
         if self.reading.encoding is not None:
             lines = Utf8Lines(lines, self.reading.encoding, self.name)
         return Reader(lines, self.format, self.name, self.reading, first=first)
+
+
+def checked(rows: Iterable[Row | int], check: Callable[[Row], object], limit: int | None) -> int:
+    """Check the rows up to `limit`, and return how many there are with those left out."""
+    number = 0
+    for row in rows if limit != 0 else ():
+        if isinstance(row, int):
+            number = row if limit is None else min(row, limit)
+        elif limit is not None and row.number > limit:
+            return limit
+        else:
+            check(row)
+            number = row.number
+        if number == limit:
+            break
+    return number
 
 
 class _Blocks:

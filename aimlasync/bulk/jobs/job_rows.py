@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from itertools import islice
 from typing import Protocol
 
-from aimlasync.bulk.input.rows import InputError, Row
+from aimlasync.bulk.input.rows import InputError, Row, numbered_id
 from aimlasync.bulk.input.source import Source
 from aimlasync.bulk.jobs.dedupe import SharedCalls
 from aimlasync.bulk.jobs.options import Options
@@ -53,31 +53,43 @@ class JobRows(Protocol):
 
 def pending_rows(
     source: Source,
-    name_of: Callable[[Row], str],
+    task: Task,
     options: Options,
     *,
     done: IdSet,
-    part: Callable[[Row], bool] | None = None,
+    part: Callable[[int], bool] | None = None,
 ) -> Iterator[Row | None]:
-    """Give the rows of a file that are not `done`, in `options.shard` and in the `part` of this process.
+    """Give the rows of a file that are not `done`, in `options.shard` and in the `part` of this process, by its number.
 
     None is given now and then while rows are skipped.
     """
-    skipped, shard = 0, options.shard
-    rows = islice(source, options.limit)
+    shard, limit = options.shard, options.limit
+
+    def is_left(name: str) -> bool:
+        return name not in done and (shard is None or shard.owns(name))
+
+    def is_wanted(number: int) -> bool:
+        # What a number tells is told before the row is read.
+        return (part is None or part(number)) and (task.own_ids or is_left(numbered_id(number)))
+
     takes_all = not len(done) and part is None and shard is None
-    while ahead := list(islice(rows, _AHEAD)):
-        if takes_all:
+    if takes_all:
+        rows = islice(source, limit)
+        while ahead := list(islice(rows, _AHEAD)):
             yield from ahead
-            continue
-        for row in ahead:
-            if part is None or part(row):
-                name = name_of(row)
-                if name not in done and (shard is None or shard.owns(name)):
-                    yield row
-                    continue
-            skipped += 1
-            if skipped % _SKIPPED == 0:
+        return
+    paused = 0
+    chosen = source.chosen(is_wanted)
+    while some := list(islice(chosen, _AHEAD)):
+        for row in some:
+            number = row if isinstance(row, int) else row.number
+            if limit is not None and number > limit:
+                return
+            if not isinstance(row, int) and (not task.own_ids or is_left(task.custom_id(row))):
+                yield row
+                continue
+            if number - paused >= _SKIPPED:
+                paused = number
                 yield None
 
 

@@ -13,7 +13,7 @@ from contextlib import suppress
 from itertools import islice
 from typing import Any
 
-from aimlasync.bulk.input.rows import AS_FOUND, InputError, Row
+from aimlasync.bulk.input.rows import AS_FOUND, InputError, Row, Wanted, numbered_id
 from aimlasync.bulk.input.source import Source, Survey
 from aimlasync.bulk.jobs.dedupe import Repeats, SharedCalls, earlier_answers
 from aimlasync.bulk.jobs.dry_run import Sample
@@ -118,7 +118,7 @@ class JournaledRows:
 
         A dry run has a sample of them, and `sample` then says how long all of them are.
         """
-        rows = pending_rows(self.source, self.task.custom_id, self.options, done=self._done)
+        rows = pending_rows(self.source, self.task, self.options, done=self._done)
         if self.options.canary is None:
             return rows
         self.sample = sample = Sample()
@@ -334,7 +334,11 @@ class JournaledRows:
                 with suppress(EmptyTextError):
                     repeats.add(task.request(row))
 
-        survey = self.source.survey(check, limit=self.options.limit if known is None else None)
+        wanted: Wanted | None = None
+        if shard is not None and not task.own_ids:
+            # Which of them are in the shard is known without reading them, and their names cannot be the same.
+            wanted = lambda number: shard.owns(numbered_id(number))  # noqa: E731
+        survey = self.source.survey(check, limit=self.options.limit if known is None else None, wanted=wanted)
         if known is not None:
             return survey
         if repeats is not None:

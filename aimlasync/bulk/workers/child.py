@@ -78,10 +78,10 @@ class PartRows:
         index, count = self._part.index - 1, self._part.count
         return pending_rows(
             self.source,
-            self.task.custom_id,
+            self.task,
             self._options,
             done=self._done,
-            part=lambda row: row.number // _RUN % count == index,
+            part=lambda number: number // _RUN % count == index,
         )
 
     def write(self, result: Result, record: Record) -> None:
