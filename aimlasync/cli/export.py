@@ -29,7 +29,11 @@ _RESULTS = ", ".join(RESULTS)
 )
 @click.option("--format", "format_", type=FORMATS, help="The format of the output; by default from its name.")
 @click.option(
-    "--input", "input_", metavar="FILE", help="The rows that were asked about: their columns and their order."
+    "--input",
+    "inputs",
+    metavar="FILE",
+    multiple=True,
+    help="The rows that were asked about: their columns and their order. Once for each FILE of the job.",
 )
 @click.option("--id", "id_", metavar="COLUMN", help="The column of FILE that names the rows; by default the job's.")
 @click.option("--columns", metavar="A,B,C", help="What to write, in this order.")
@@ -42,7 +46,7 @@ def export(
     journal: str,
     output: str,
     format_: Format | None,
-    input_: str | None,
+    inputs: tuple[str, ...],
     id_: str | None,
     columns: str | None,
     gold: str | None,
@@ -57,7 +61,8 @@ def export(
     """
     check_journal(journal)
     column = id_ or id_column(journal)
-    with closing(rows_of(journal, input_, reading)) if input_ is not None else nullcontext() as source:
+    with closing(rows_of(journal, inputs, reading)) if inputs else nullcontext() as source:
+        name = "" if source is None else source.name
         done = write_table(
             journal,
             output,
@@ -68,12 +73,12 @@ def export(
             gold=gold,
             overwrite=overwrite,
             excel=excel,
-            id_of=default_id if column is None else lambda row: id_of(row, column, input_ or ""),
+            id_of=default_id if column is None else lambda row: id_of(row, column, name),
         )
     if not is_stream(output):
         failed = f", {done.failed:,} failed" if done.failed else ""
         missing = f"; {done.missing:,} have no answer yet" if done.missing else ""
-        strange = f"; {done.unmatched:,} answers are of no row of {input_}" if done.unmatched else ""
+        strange = f"; {done.unmatched:,} answers are of no row of {' '.join(inputs)}" if done.unmatched else ""
         click.echo(f"{counted(done.rows, 'row')}{failed}{missing}{strange}: {output}", err=True)
 
 

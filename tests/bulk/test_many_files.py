@@ -119,6 +119,31 @@ def test_shards_of_parquet_files_are_those_of_the_same_rows_in_csv(vendor: Vendo
     assert len(sim.ledger) == 28
 
 
+@pytest.mark.parametrize(
+    "said",
+    [("in",), ("in/**/*.csv",), ("in/a.csv", "in/b.csv", "in/deep"), ("in/a.csv", "in/b.csv", "in/deep/c.csv")],
+)
+def test_an_export_takes_its_input_as_the_job_takes_it(vendor: Vendor, said: tuple[str, ...]) -> None:
+    vendor()
+    assert run("bulk", *said, *ASK, "-o", "out.jsonl").exit_code == 0
+    words = [word for name in said for word in ("--input", name)]
+    result = run("export", "out.jsonl", *words, "-o", "table.csv", "--columns", "place,city,custom_id")
+    assert result.exit_code == 0, result.stderr
+    assert last_line(result) == "4 rows: table.csv"
+    assert [(row["place"], row["city"], row["custom_id"]) for row in table("table.csv")] == [
+        ("in/a.csv:2", "Rome", "row-1"),
+        ("in/a.csv:3", "Paris", "row-2"),
+        ("in/b.csv:2", "Lima", "row-3"),
+        ("in/deep/c.csv:2", "Oslo", "row-4"),
+    ]
+    refused = run("export", "out.jsonl", *words, "-o", "https://example.org/table.csv")
+    assert refused.exit_code == 2
+    assert last_line(refused).startswith("aimlasync: https://example.org/table.csv: ")
+    into_a_file_of_it = run("export", "out.jsonl", *words, "-o", "in/a.csv", "--overwrite")
+    assert into_a_file_of_it.exit_code == 2
+    assert last_line(into_a_file_of_it) == "aimlasync: in/a.csv: the input itself; choose another name"
+
+
 def test_parquet_files_keep_their_types(vendor: Vendor) -> None:
     pa = pytest.importorskip("pyarrow")
     import pyarrow.parquet as parquet

@@ -7,14 +7,15 @@ way from a row to its record.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, suppress
 from typing import Any
 
 import msgspec
 
+from aimlasync.bulk.input.many import open_files
 from aimlasync.bulk.input.rows import AS_FOUND, InputError, Reading, Row
-from aimlasync.bulk.input.source import Source, open_source
+from aimlasync.bulk.input.source import Source
 from aimlasync.bulk.journal.index import Index
 from aimlasync.bulk.journal.manifest import facts_of, job_of
 from aimlasync.bulk.output.export import default_id, id_column
@@ -53,23 +54,28 @@ def evaluate(
             return _evaluated(index, path, gold, source, id)
 
 
-def rows_of(journal: str, input: str | os.PathLike[str] | None = None, reading: Reading = AS_FOUND) -> Source:
+def rows_of(
+    journal: str, input: str | os.PathLike[str] | Sequence[str] | None = None, reading: Reading = AS_FOUND
+) -> Source:
     """Return the rows of a file, by default of the one that the job of a journal read. Raises InputError and OSError.
 
+    Several names, a directory, a pattern or an address mean what they mean as the input of a job.
     Where nothing is said of the job's own file, it is read as the job was told: its sheet, encoding and delimiter.
     """
-    path = input_of(journal) if input is None else os.fspath(input)
+    if input is None:
+        input = input_of(journal)
+    names = [os.fspath(input)] if isinstance(input, str | os.PathLike) else input
     if reading == AS_FOUND:
         facts = facts_of(journal) or {}
-        if "reading" in facts and isinstance(facts.get("input"), str) and _is_same(path, facts["input"]):
+        if "reading" in facts and isinstance(facts.get("input"), str) and _is_input(names, facts["input"]):
             with suppress(msgspec.ValidationError):
                 reading = msgspec.convert(facts["reading"], Reading)
-    return results_as_rows(open_source(path, reading=reading))
+    return results_as_rows(open_files(names, reading=reading))
 
 
-def _is_same(path: str, other: str) -> bool:
+def _is_input(names: Sequence[str], other: str) -> bool:
     try:
-        return path == other or os.path.samefile(path, other)
+        return len(names) == 1 and (names[0] == other or os.path.samefile(names[0], other))
     except OSError:
         return False
 
