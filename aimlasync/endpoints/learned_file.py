@@ -2,8 +2,8 @@
 
 The file is JSON: a version, and for each endpoint (its address, without credentials) and model the attempts in flight,
 the attempts per second and when that was learned. It holds no secrets. It is written whole, under another name, and
-then renamed, so that a reader never sees half of it. A file that cannot be read, or is of another version, counts as
-absent. It may import `admission.adaptive`.
+then renamed, so that a reader never sees half of it. A file that is none of these, or of another version, tells
+nothing and is never written over. It may import `admission.adaptive`.
 """
 
 from __future__ import annotations
@@ -11,9 +11,11 @@ from __future__ import annotations
 import logging
 import math
 import os
+import shutil
 import tempfile
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from urllib.parse import urlsplit
 
 import msgspec
@@ -50,9 +52,12 @@ def address(base_url: str) -> str:
 
 def read(path: str) -> dict[tuple[str, str], Learned]:
     """Return what is known by (address, model): nothing where there is no file that can be read."""
-    return {
-        (entry.endpoint, entry.model): Learned(in_flight=entry.in_flight, rate=entry.rate) for entry in _entries(path)
-    }
+    try:
+        entries = _entries(path)
+    except (OSError, ValueError) as error:
+        _log.info("%s tells nothing of learned limits: %s", path, error)
+        return {}
+    return {(entry.endpoint, entry.model): Learned(in_flight=entry.in_flight, rate=entry.rate) for entry in entries}
 
 
 def write(path: str, learned: Mapping[tuple[str, str], Learned]) -> None:
@@ -60,35 +65,48 @@ def write(path: str, learned: Mapping[tuple[str, str], Learned]) -> None:
 
     A file that cannot be written is a warning: what was learned is worth no failure.
     """
+    try:
+        _write(path, learned)
+    except (OSError, ValueError) as error:
+        _log.warning("what was learned of limits could not be written to %s: %s", path, error)
+
+
+def _write(path: str, learned: Mapping[tuple[str, str], Learned]) -> None:
     known = {(entry.endpoint, entry.model): entry for entry in _entries(path)}
     for (endpoint, model), each in learned.items():
         known[endpoint, model] = _Entry(endpoint, model, round(each.in_flight, 1), each.rate, round(time.time()))
     newest = sorted(known.values(), key=lambda entry: entry.at)[-_MAX_ENTRIES:]
-    temporary = None
+    content = msgspec.json.format(msgspec.json.encode(_File(_VERSION, newest)), indent=1)
+    path = os.path.realpath(path)
+    folder, name = os.path.split(path)
+    number, temporary = tempfile.mkstemp(prefix=f".{name}.", dir=folder)
     try:
-        folder, name = os.path.split(os.path.abspath(path))
-        number, temporary = tempfile.mkstemp(prefix=f".{name}.", dir=folder)
         with os.fdopen(number, "wb") as file:
-            file.write(msgspec.json.format(msgspec.json.encode(_File(_VERSION, newest)), indent=1))
+            file.write(content)
+        with suppress(FileNotFoundError):
+            shutil.copymode(path, temporary)
         os.replace(temporary, path)
-    except OSError as error:
-        _log.warning("what was learned of limits could not be written to %s: %s", path, error.strerror or error)
-        if temporary is not None and os.path.exists(temporary):
+    except BaseException:
+        with suppress(OSError):
             os.unlink(temporary)
+        raise
 
 
 def _entries(path: str) -> list[_Entry]:
+    """Return what a file has, nothing where there is none. Raises OSError, and ValueError for another kind of file."""
     try:
         with open(path, "rb") as file:
             raw = file.read(_MAX_BYTES + 1)
-        found = msgspec.json.decode(raw, type=_File)
     except FileNotFoundError:
         return []
-    except (OSError, msgspec.MsgspecError, RecursionError) as error:
-        _log.info("%s is no file of learned limits, and is ignored: %s", path, type(error).__name__)
+    if not raw:
         return []
+    try:
+        found = msgspec.json.decode(raw, type=_File)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        raise ValueError("it is no file of learned limits, and is left as it is; name another") from None
     if len(raw) > _MAX_BYTES or found.version != _VERSION:
-        return []
+        raise ValueError("it is of another version, and is left as it is; name another, or delete it")
     return [entry for entry in found.learned[-_MAX_ENTRIES:] if _is_sane(entry)]
 
 

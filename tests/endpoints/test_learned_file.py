@@ -49,22 +49,61 @@ def test_what_was_written_is_read_beside_what_was_there(tmp_path: Path) -> None:
     "content",
     [
         b"",
-        b"\x00\xff",
-        b"[1, 2]",
-        b'{"version": 2, "learned": []}',
-        b'{"version": 1, "learned": [{"endpoint": "e"}]}',
         b'{"version": 1, "learned": [{"endpoint": "e", "model": "m", "in_flight": -4, "rate": null, "at": 0}]}',
         b'{"version": 1, "learned": [{"endpoint": "e", "model": "m", "in_flight": 4, "rate": 0, "at": 0}]}',
-        b'{"version": 1, "learned": ' + b"[" * 100_000,
-        b" " * 2_000_000,
     ],
 )
-def test_a_file_that_makes_no_sense_counts_as_absent_and_is_written_anew(tmp_path: Path, content: bytes) -> None:
+def test_entries_that_make_no_sense_count_as_absent_and_are_written_anew(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "limits.json"
     path.write_bytes(content)
     assert read(str(path)) == {}
     write(str(path), {("e", "m"): Learned(in_flight=4.0)})
     assert read(str(path)) == {("e", "m"): Learned(in_flight=4.0)}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\x00\xff",
+        b"[1, 2]",
+        b'{"api_key": "of a config.json"}',
+        b'{"version": 2, "learned": []}',
+        b'{"version": 1, "learned": [{"endpoint": "e"}]}',
+        b'{"version": 1, "learned": ' + b"[" * 100_000,
+        b" " * 2_000_000,
+    ],
+)
+def test_a_file_of_another_kind_or_version_is_left_as_it_is(
+    tmp_path: Path, content: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "limits.json"
+    path.write_bytes(content)
+    assert read(str(path)) == {}
+    write(str(path), {("e", "m"): Learned(in_flight=4.0)})
+    assert path.read_bytes() == content
+    assert os.listdir(tmp_path) == ["limits.json"]
+    [warning] = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert "is left as it is" in warning
+
+
+def test_a_link_and_the_mode_of_a_file_stay(tmp_path: Path) -> None:
+    path, link = tmp_path / "limits.json", tmp_path / "link.json"
+    write(str(path), {("e", "m"): Learned(in_flight=4.0)})
+    path.chmod(0o640)
+    link.symlink_to(path)
+    write(str(link), {("e", "n"): Learned(in_flight=5.0)})
+    assert link.is_symlink()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640
+    assert len(read(str(path))) == 2
+
+
+def test_a_name_that_cannot_be_a_file_s_or_text_is_one_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write("limits\0.json", {("e", "m"): Learned(in_flight=4.0)})
+    write(str(tmp_path / "limits.json"), {("e", "\ud800"): Learned(in_flight=4.0)})
+    assert len([record for record in caplog.records if "could not be written" in record.getMessage()]) == 2
+    assert os.listdir(tmp_path) == []
 
 
 def test_a_file_that_cannot_be_written_is_one_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
