@@ -17,7 +17,7 @@ from aimlasync.bulk.input.columns import value_of
 from aimlasync.bulk.input.rows import Row
 from aimlasync.bulk.journal.record import Facts, Glance, Record
 from aimlasync.bulk.progress.quality import Quality
-from aimlasync.bulk.tasks.result import Result, shortfall
+from aimlasync.bulk.tasks.result import Result, is_refused
 from aimlasync.errors import AnswerError
 
 Labels = str | list[str]
@@ -210,10 +210,8 @@ class Totals:
             # The last of several calls may have ended in an error without a reply.
             self.answered += result.calls - (error is not None and not isinstance(error, AnswerError))
             if error is None and not is_read:
-                is_cut, is_refused = shortfall(reply)
-                if is_cut or is_refused:
-                    self.truncated += is_cut
-                    self.refused += is_refused
+                self.truncated += reply.truncated
+                self.refused += is_refused(reply)
 
     def add_record(self, record: Record | Glance) -> None:
         """Add what the journal says of a row."""

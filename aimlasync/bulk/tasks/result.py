@@ -124,19 +124,6 @@ def first_result(request: Request, reply: Reply) -> Result:
     return Result(request, reply, None, None, None, 1, info.attempts, tokens_in, tokens_out, info.cost_usd)
 
 
-def shortfall(reply: Reply) -> tuple[bool, bool]:
-    """Return whether an output cap cut the answer, and whether `is_refused` says so."""
-    if not isinstance(reply, ChatCompletion):
-        return reply.truncated, is_refused(reply)
-    is_cut, first = False, None
-    for choice in reply.choices:
-        ending = ending_of(choice.finish_reason)
-        is_cut = is_cut or ending == "cap"
-        if first is None:
-            first = ending == "filter" or bool(choice.message.refusal)
-    return is_cut, first is True
-
-
 def is_refused(reply: Reply) -> bool:
     """Whether the model refused, or a filter cut its answer."""
     if isinstance(reply, ChatCompletion):
