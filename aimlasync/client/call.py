@@ -333,7 +333,7 @@ class Attempt(msgspec.Struct, eq=False):
                 why = f"it asked for {error.retry_after:.1f} s with HTTP {error.status}"
                 whose = lane if signal.scope == "model" else upstream
                 whose.pause(error.retry_after, now, why, at_most=call.retry.max_retry_after)
-            if error.status >= 500 and not _is_unsupported(error):
+            if error.status >= 500 and not lacks_ability(error):
                 lane.failed(now, seconds, error)
             else:
                 lane.answered(now, seconds)
@@ -390,11 +390,12 @@ def _is_free(error: AimlasyncError) -> bool:
     return error.billed is False or (isinstance(error, APIStatusError) and 400 <= error.status < 500)
 
 
-def _is_unsupported(error: APIStatusError) -> bool:
+def lacks_ability(error: AimlasyncError) -> bool:
+    """Whether a 5xx says that the server works, and does not do what was asked."""
     # Loaded with the first failure.
     from aimlasync.wire.error_bodies import is_unsupported
 
-    return is_unsupported(error.status, error.message)
+    return isinstance(error, APIStatusError) and is_unsupported(error.status, error.message)
 
 
 _NO_ACCESS = (AuthenticationError, InsufficientCreditError)

@@ -12,7 +12,7 @@ from urllib.parse import urljoin
 
 import msgspec
 
-from aimlasync.client.call import Attempt, Call
+from aimlasync.client.call import Attempt, Call, lacks_ability
 from aimlasync.endpoints import ratelimit_headers
 from aimlasync.endpoints.lane import Lane
 from aimlasync.endpoints.providers import sibling_of
@@ -36,20 +36,13 @@ _NO_SUCH_MODEL = frozenset({"model_not_found", "model_not_allowed", "model_not_i
 
 def may_be_anothers(call: Call, error: AimlasyncError, now: float) -> bool:
     """Whether another endpoint, which has not failed this call yet, may serve it."""
-    if not (error.retryable or isinstance(error, _ANOTHERS_TURN) or _lacks_model(error) or _lacks_ability(error)):
+    if not (error.retryable or isinstance(error, _ANOTHERS_TURN) or _lacks_model(error) or lacks_ability(error)):
         return False
     return any(t.upstream not in call.tried and t.upstream.lane(call.model).allows(now) for t in call.targets)
 
 
 def _lacks_model(error: AimlasyncError) -> bool:
     return isinstance(error, APIStatusError) and error.code in _NO_SUCH_MODEL
-
-
-def _lacks_ability(error: AimlasyncError) -> bool:
-    # Loaded with the first failure, which this one was.
-    from aimlasync.wire.error_bodies import is_unsupported
-
-    return isinstance(error, APIStatusError) and is_unsupported(error.status, error.message)
 
 
 def heed(lane: Lane, reply: RawReply, now: float) -> None:
