@@ -56,10 +56,13 @@ class _Height:
     __slots__ = ("_area", "_last", "_last_at", "_since")
 
     def __init__(self) -> None:
-        self._area = self._last = self._last_at = self._since = 0.0
+        self._area = self._last = self._last_at = 0.0
+        self._since: float | None = None
 
     def see(self, value: float, now: float) -> float | None:
         """Take in the value in force from now on; return the mean where it has held for a period, else None."""
+        if self._since is None:
+            self._since = self._last_at = now
         self._area += self._last * (now - self._last_at)
         seconds = self._last_at = now
         seconds -= self._since

@@ -46,6 +46,7 @@ class Lane:
         "counters",
         "held_for",
         "law",
+        "law_since",
         "limiter",
         "model",
         "paused_because",
@@ -62,6 +63,8 @@ class Lane:
         self.law = law
         self.limiter = limiter
         self.counted: Limiter | EndpointLimiter = limiter
+        # What was sent before this time was counted by another law, and its refusal teaches this one nothing.
+        self.law_since = float("-inf")
         self.watch = Watch()
         self.circuit = CircuitBreaker(changed=self._circuit_changed)
         self.counters = Counters()
@@ -155,14 +158,14 @@ class Lane:
                 self.held_for += _WEIGHT * (held - self.held_for) if self.held_for else held
                 if not law.is_fixed:
                     law.answered(now, self.counted.in_flight, permit.sent_at, permit.beside)
-                if upstream.account_signs.refused_models:
+                if upstream.account_signs.listens:
                     upstream.answered(self, permit.sent_at, now)
                 if upstream.counts_requested:
                     # The server counts the tokens that were requested, whatever was used of them.
                     tokens = None
             elif outcome is Outcome.LATE:
                 counters.failed += 1
-                if now - permit.sent_at > self.held_for:
+                if now - permit.sent_at > self.held_for and permit.sent_at >= self.law_since:
                     # It had the time that others needed: its caller's bound was not just about to pass.
                     law.timed_out(now, permit.sent_at, permit.beside)
             elif outcome is Outcome.OUTAGE:
@@ -171,12 +174,14 @@ class Lane:
                     self._refused_again(now)
             else:
                 counters.refused += 1
-                if law.refused(now, permit.sent_at, permit.beside, kind) and kind in (None, "rate"):
-                    self._refused_again(now)
-                self.look(now, refused_beside=permit.beside)
+                if permit.sent_at >= self.law_since:
+                    if law.refused(now, permit.sent_at, permit.beside, kind) and kind in (None, "rate"):
+                        self._refused_again(now)
+                    self.look(now, refused_beside=permit.beside)
                 upstream.refused(self, permit.sent_at, now, kind, names_account=names_account)
-            # The new limit is set before the place is freed, so that it holds for the next waiter.
-            limit, counted = int(law.limit), self.counted
+            # The new limit is set before the place is freed, so that it holds for the next waiter. Whose limits they
+            # are may have changed just now.
+            limit, counted = int(self.law.limit), self.counted
             if limit != counted.limit:
                 counted.resize(limit)
                 self.look(now)

@@ -256,6 +256,7 @@ class Upstream:
         is_account = self.account_signs.is_account
         if is_account == (self._account is not None) or self._limits.concurrency is not None:
             return
+        now = asyncio.get_running_loop().time()
         self._account = account = AdaptiveLimit(is_rated=self._limits.is_rated) if is_account else None
         self.limiter.learned_rate = account
         self.limiter.limit = UNLIMITED if account is None else int(account.limit)
@@ -263,11 +264,15 @@ class Upstream:
         _log_limits.info("the limits of %s, as its refusals say: %s", self.endpoint.name, whose)
         for lane in self.lanes.values():
             if account is not None:
+                self._keep(lane)
                 self._join_account(lane, account)
             else:
-                lane.counted, lane.law = lane.limiter, (law := AdaptiveLimit(is_rated=self._limits.is_rated))
-                lane.watch = Watch()
+                law = AdaptiveLimit(is_rated=self._limits.is_rated, start=self.starts.get(lane.model))
+                lane.counted, lane.law, lane.watch = lane.limiter, law, Watch()
                 lane.limiter.learned_rate, lane.limiter.limit = law, int(law.limit)
+            lane.law_since = now
+        # Once each has its new limit: the endpoint admits from all of them.
+        for lane in self.lanes.values():
             if lane.limiter.queue.waiting:
                 lane.limiter.advance()
 

@@ -38,6 +38,19 @@ def test_a_limit_of_attempts_at_once_is_told_once_and_stands_in_the_statistics(
     assert figures.models[0].learned == words
 
 
+@pytest.mark.parametrize("limit", [1, 2])
+def test_a_limit_of_one_or_two_is_told_as_such_and_not_before_it_has_held(
+    limit: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "aimlasync.limits")
+    load(Judge(upstream(), {"m": limit}, kind="concurrency"), {"m": 5}, 40.0)
+    assert not told(caplog)
+    load(Judge(upstream(), {"m": limit}, kind="concurrency"), {"m": 5}, 200.0)
+    assert told(caplog) == [
+        f"one.example takes no more than {limit} at once: give --concurrency {limit} (Limits(concurrency={limit}))"
+    ]
+
+
 def test_a_rate_is_told_by_the_minute_and_rounded(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", "aimlasync.limits")
     figures = load(Judge(upstream(), {}, minute=120), {"m": 30}, 1200.0)
