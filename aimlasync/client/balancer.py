@@ -63,20 +63,21 @@ class Balancer:
 
     def load_learned(self, path: str) -> None:
         """Let models start with what a file says of them; see `endpoints.learned_file`."""
-        from aimlasync.endpoints.learned_file import address, read
+        from aimlasync.endpoints.learned_file import addresses, read
 
+        upstreams = dict(zip(addresses(each.endpoint.base_url for each in self.upstreams), self.upstreams, strict=True))
         for (endpoint, model), learned in read(path).items():
-            for upstream in self.upstreams:
-                if address(upstream.endpoint.base_url) == endpoint:
-                    upstream.starts.setdefault(model, learned)
+            if endpoint in upstreams:
+                upstreams[endpoint].starts.setdefault(model, learned)
 
     def save_learned(self, path: str) -> None:
         """Write what was learned to a file, if anything was."""
-        from aimlasync.endpoints.learned_file import address, write
+        from aimlasync.endpoints.learned_file import addresses, write
 
+        names = addresses(each.endpoint.base_url for each in self.upstreams)
         learned = {
-            (address(upstream.endpoint.base_url), model): each
-            for upstream in self.upstreams
+            (name, model): each
+            for name, upstream in zip(names, self.upstreams, strict=True)
             for model, each in upstream.learned().items()
         }
         if learned:

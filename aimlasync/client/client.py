@@ -154,6 +154,8 @@ class AsyncClient(OpenAINames):
             from aimlasync.client.elsewhere import elsewhere
 
             other._pipeline = elsewhere(self._pipeline, self.limits, self._secrets, api_key, base_url)
+            # What it learns is no other key's, and the file has no name for it.
+            other._learned = None
         headers = ids_headers(organization, project, default_headers)
         other._set(_changed(self._settings, timeout, retry, max_retries, headers, default_query))
         return other

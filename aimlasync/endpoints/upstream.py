@@ -80,6 +80,7 @@ class Upstream:
         "endpoint",
         "estimator",
         "headers",
+        "kept",
         "lanes",
         "limiter",
         "paused_because",
@@ -103,7 +104,9 @@ class Upstream:
         self.lanes: dict[str, Lane] = {}
         """Model -> its lane, for the models of late; `lane` makes one. Read it first: it is one look-up a call."""
         self.starts: dict[str, Learned] = {}
-        """Model -> what was learned of it, by an earlier run or an earlier lane; its next lane starts with that."""
+        """Model -> what an earlier run learned of it; its first lane starts with that."""
+        self.kept: dict[str, Learned] = {}
+        """Model -> what was learned of it here and has held; its next lane starts with that."""
         # At how many lanes some are forgotten; until when nothing can be (loop time); what the forgotten ones counted.
         self._many = _FEW_LANES
         self._full_until = float("-inf")
@@ -196,7 +199,7 @@ class Upstream:
         if model and (len(model) > _MAX_NAME or (len(self.lanes) >= self._many and not self._forget_some())):
             return self.lane("")
         limits = self._limits
-        law = AdaptiveLimit(limit=limits.concurrency, is_rated=limits.is_rated, start=self.starts.get(model))
+        law = AdaptiveLimit(limit=limits.concurrency, is_rated=limits.is_rated, start=self._start(model))
         # A fixed limit learns nothing.
         limiter = Limiter(self.limiter, limit=int(law.limit), learned_rate=None if law.is_fixed else law)
         lane = self.lanes[model] = Lane(self, model, law, limiter)
@@ -224,20 +227,27 @@ class Upstream:
         self._full_until = now + 1.0
         return False
 
+    def _asked(self) -> list[Lane]:
+        return [lane for lane in self.lanes.values() if lane.counters.attempts]
+
+    def _start(self, model: str) -> Learned | None:
+        return self.kept.get(model) or self.starts.get(model)
+
     def _keep(self, lane: Lane) -> None:
         found, law = lane.watch.learned, lane.law.learned
-        if found is None or lane.counted is not lane.limiter:
+        is_shared = lane.counted is not lane.limiter and len(self._asked()) > 1
+        if found is None or is_shared:
             # A guess, or the account's: not what this model alone may take.
             return
         rate = law.rate if found.requests_per_minute is None else found.requests_per_minute / 60
-        if len(self.starts) < _MAX_STARTS or lane.model in self.starts:
-            self.starts[lane.model] = Learned(in_flight=float(found.concurrency or law.in_flight), rate=rate)
+        if len(self.kept) < _MAX_STARTS or lane.model in self.kept:
+            self.kept[lane.model] = Learned(in_flight=float(found.concurrency or law.in_flight), rate=rate)
 
     def learned(self) -> dict[str, Learned]:
-        """Return what was learned of each model and has held, that of earlier runs included."""
+        """Return what was learned of each model here and has held."""
         for lane in self.lanes.values():
             self._keep(lane)
-        return self.starts
+        return self.kept
 
     def refused(self, lane: Lane, sent_at: float, now: float, kind: Refused | None, *, names_account: bool) -> None:
         """Take in a refusal of one model: it may speak of a limit of the account."""
@@ -257,7 +267,7 @@ class Upstream:
         if is_account == (self._account is not None) or self._limits.concurrency is not None:
             return
         now = asyncio.get_running_loop().time()
-        self._account = account = AdaptiveLimit(is_rated=self._limits.is_rated) if is_account else None
+        self._account = account = self._account_law() if is_account else None
         self.limiter.learned_rate = account
         self.limiter.limit = UNLIMITED if account is None else int(account.limit)
         whose = "each model has its own" if account is None else "they are the account's"
@@ -267,7 +277,7 @@ class Upstream:
                 self._keep(lane)
                 self._join_account(lane, account)
             else:
-                law = AdaptiveLimit(is_rated=self._limits.is_rated, start=self.starts.get(lane.model))
+                law = AdaptiveLimit(is_rated=self._limits.is_rated, start=self._start(lane.model))
                 lane.counted, lane.law, lane.watch = lane.limiter, law, Watch()
                 lane.limiter.learned_rate, lane.limiter.limit = law, int(law.limit)
             lane.law_since = now
@@ -275,6 +285,13 @@ class Upstream:
         for lane in self.lanes.values():
             if lane.limiter.queue.waiting:
                 lane.limiter.advance()
+
+    def _account_law(self) -> AdaptiveLimit:
+        """Return the law of all models together, which starts with what they take at this moment."""
+        laws = [lane.law for lane in self._asked()]
+        rates = [law.rate for law in laws if law.rate is not None]
+        start = Learned(sum(law.limit for law in laws), sum(rates) if rates and len(rates) == len(laws) else None)
+        return AdaptiveLimit(is_rated=self._limits.is_rated, start=start if laws else None)
 
     def _join_account(self, lane: Lane, account: AdaptiveLimit) -> None:
         lane.counted, lane.law, lane.watch = self.limiter, account, self._account_watch
