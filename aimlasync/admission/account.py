@@ -7,13 +7,17 @@ answered speaks for limits of each model. Three signs more for one than for the 
 
 Servers name the account also where the limits are each model's. So a refusal that names it decides at once, but only
 the first time. What was taken for the account's is given back to the models where one of them is spared: of three to
-six refusals, in the mean, that met other models, one would have met it. It is arithmetic alone, and imports nothing of
-this library.
+six refusals, in the mean, that met other models, one would have met it. It is arithmetic alone. It may import
+`admission.adaptive` and `config`.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+
+from aimlasync.admission.adaptive import AdaptiveLimit, Learned
+from aimlasync.config import Limits
 
 # So many signs decide. Two models whose own minutes are used up at the same time look like an account once or twice.
 _SIGNS = 3
@@ -112,3 +116,21 @@ class AccountSigns:
         for other, since in self.refused_models.items():
             if since == math.inf:
                 self.refused_models[other] = now
+
+
+def law_of_all(laws: Sequence[AdaptiveLimit], in_flight: int, limits: Limits, now: float) -> AdaptiveLimit:
+    """Return one law for the models that had these, of which so many attempts are in flight together."""
+    if not laws:
+        return AdaptiveLimit(is_rated=limits.is_rated)
+    levels, rates = [law.limit for law in laws], [law.rate for law in laws if law.rate is not None]
+    # Models that use little of their limits have large ones together.
+    level = min(sum(levels), max(in_flight, *levels))
+    start = Learned(level, sum(rates) if len(rates) == len(laws) else None)
+    return begun(AdaptiveLimit(is_rated=limits.is_rated, start=start), in_flight, now)
+
+
+def begun(law: AdaptiveLimit, in_flight: int, now: float) -> AdaptiveLimit:
+    """Count what is in flight as sent now: of a law that nothing was sent by, the first refusal says one a second."""
+    for _ in range(in_flight):
+        law.sent(now)
+    return law

@@ -15,7 +15,7 @@ from collections import Counter, deque
 from collections.abc import Awaitable
 
 from aimlasync._version import __version__
-from aimlasync.admission.account import AccountSigns
+from aimlasync.admission.account import AccountSigns, begun, law_of_all
 from aimlasync.admission.adaptive import AdaptiveLimit, Learned
 from aimlasync.admission.endpoint_limiter import UNLIMITED, EndpointLimiter
 from aimlasync.admission.learned import Watch
@@ -198,8 +198,7 @@ class Upstream:
     def _new_lane(self, model: str) -> Lane:
         if model and (len(model) > _MAX_NAME or (len(self.lanes) >= self._many and not self._forget_some())):
             return self.lane("")
-        limits = self._limits
-        law = AdaptiveLimit(limit=limits.concurrency, is_rated=limits.is_rated, start=self._start(model))
+        law = self._law(model)
         # A fixed limit learns nothing.
         limiter = Limiter(self.limiter, limit=int(law.limit), learned_rate=None if law.is_fixed else law)
         lane = self.lanes[model] = Lane(self, model, law, limiter)
@@ -230,8 +229,9 @@ class Upstream:
     def _asked(self) -> list[Lane]:
         return [lane for lane in self.lanes.values() if lane.counters.attempts]
 
-    def _start(self, model: str) -> Learned | None:
-        return self.kept.get(model) or self.starts.get(model)
+    def _law(self, model: str) -> AdaptiveLimit:
+        limits, start = self._limits, self.kept.get(model) or self.starts.get(model)
+        return AdaptiveLimit(limit=limits.concurrency, is_rated=limits.is_rated, start=start)
 
     def _keep(self, lane: Lane) -> None:
         found, law = lane.watch.learned, lane.law.learned
@@ -267,7 +267,8 @@ class Upstream:
         if is_account == (self._account is not None) or self._limits.concurrency is not None:
             return
         now = asyncio.get_running_loop().time()
-        self._account = account = self._account_law() if is_account else None
+        laws, in_flight = [lane.law for lane in self._asked()], self.limiter.in_flight
+        self._account = account = law_of_all(laws, in_flight, self._limits, now) if is_account else None
         self.limiter.learned_rate = account
         self.limiter.limit = UNLIMITED if account is None else int(account.limit)
         whose = "each model has its own" if account is None else "they are the account's"
@@ -277,7 +278,7 @@ class Upstream:
                 self._keep(lane)
                 self._join_account(lane, account)
             else:
-                law = AdaptiveLimit(is_rated=self._limits.is_rated, start=self._start(lane.model))
+                law = begun(self._law(lane.model), lane.limiter.in_flight, now)
                 lane.counted, lane.law, lane.watch = lane.limiter, law, Watch()
                 lane.limiter.learned_rate, lane.limiter.limit = law, int(law.limit)
             lane.law_since = now
@@ -285,13 +286,6 @@ class Upstream:
         for lane in self.lanes.values():
             if lane.limiter.queue.waiting:
                 lane.limiter.advance()
-
-    def _account_law(self) -> AdaptiveLimit:
-        """Return the law of all models together, which starts with what they take at this moment."""
-        laws = [lane.law for lane in self._asked()]
-        rates = [law.rate for law in laws if law.rate is not None]
-        start = Learned(sum(law.limit for law in laws), sum(rates) if rates and len(rates) == len(laws) else None)
-        return AdaptiveLimit(is_rated=self._limits.is_rated, start=start if laws else None)
 
     def _join_account(self, lane: Lane, account: AdaptiveLimit) -> None:
         lane.counted, lane.law, lane.watch = self.limiter, account, self._account_watch

@@ -258,6 +258,15 @@ def test_an_account_that_is_named_stays_one(limits: dict[str, int]) -> None:
     run(main())
 
 
+def test_the_account_s_limit_begins_with_what_the_models_take_and_not_with_one_a_second() -> None:
+    async def main() -> None:
+        judge = Judge(upstream(), {"": 10}, seconds=0.3, names_account=True)
+        await judge.load({f"model {number}": 1 for number in range(60)}, 20.0)
+        assert sum(map(len, judge.answers.values())) > 0.8 * 20 * 10 / 0.31
+
+    run(main())
+
+
 class Told:
     """A learned rate that notes when it was told of an attempt."""
 
