@@ -96,10 +96,10 @@ class Lane:
         is_longer = self.limiter.paused_until > upstream.limiter.paused_until
         return self.paused_because if is_longer else upstream.paused_because
 
-    @property
-    def is_idle(self) -> bool:
-        """Whether nothing is in flight and nothing waits."""
-        return not self.limiter.in_flight and not self.limiter.queue.waiting
+    def is_idle(self, now: float) -> bool:
+        """Whether nothing is in flight, nothing waits, and no pause of the model must be remembered."""
+        limiter = self.limiter
+        return not limiter.in_flight and not limiter.queue.waiting and limiter.paused_until <= now
 
     def expected_wait(self, priority: Priority, tenant: str | None) -> float:
         """Return the seconds that a call that joins the queue now will probably wait."""

@@ -211,7 +211,7 @@ class Upstream:
         now = asyncio.get_running_loop().time()
         if now < self._full_until:
             return False
-        idle = sorted((lane for lane in self.lanes.values() if lane.is_idle), key=lambda lane: lane.used_at)
+        idle = sorted((lane for lane in self.lanes.values() if lane.is_idle(now)), key=lambda lane: lane.used_at)
         if len(self.lanes) < _MAX_LANES:
             idle = [lane for lane in idle if now - lane.used_at > _IDLE_SECONDS]
         else:

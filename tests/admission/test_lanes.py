@@ -457,6 +457,22 @@ def test_idle_models_are_forgotten_and_busy_ones_are_not() -> None:
     run(main())
 
 
+def test_a_model_that_pauses_is_not_forgotten_before_its_pause_is_over() -> None:
+    async def main() -> None:
+        made, loop = upstream(), asyncio.get_running_loop()
+        use(made.lane("paused"))
+        made.lane("paused").pause(50.0, loop.time(), "it said so")
+        for number in range(1000):
+            use(made.lane(f"model {number}"))
+        assert made.lanes["paused"].paused_until > loop.time() + 49.0
+        await asyncio.sleep(700.0)
+        for number in range(300):
+            use(made.lane(f"later {number}"))
+        assert "paused" not in made.lanes
+
+    run(main())
+
+
 def test_models_beyond_the_bound_share_one_lane_while_all_others_are_busy() -> None:
     async def main() -> None:
         made, loop = upstream(), asyncio.get_running_loop()
