@@ -165,7 +165,7 @@ def is_error(body: Any) -> bool:
 
 
 def error_in_body(body: Any, *, raw: bytes, info: Info | None, billed: bool | None) -> APIStatusError:
-    """Build the error for a 200 whose JSON body is an error; its code sets the class where that is or means a status."""
+    """Build the error for a 200 whose JSON body is an error; its code may be or mean a status."""
     body = shallow(body)
     detail = read_error(body)
     status = detail.status or limit_status(detail.code, detail.type) or 200
