@@ -201,7 +201,7 @@ class Lane:
             # Below the limit it is probably the rate.
             verdict = "rate"
         if refused_beside is not None and verdict == "rate":
-            found = self.watch.refused(now, self.upstream.answers(self))
+            found = self.watch.refused(now, self.upstream.answers(self), law.refusals)
         elif verdict is None and (known := law.learned).knee is not None:
             found = self.watch.queues(now, known.knee) if known.knee_is_sure else None
         else:

@@ -100,6 +100,22 @@ def test_the_level_of_a_queue_is_told_again_only_when_most_measurements_have_mov
     assert watch.learned == Finding(concurrency=6)
 
 
+@pytest.mark.parametrize(
+    ("answers", "refusals", "told_after"), [(60, 2, 180.0), (60, 20, None), (3, 0, 480.0), (1, 0, 1200.0)]
+)
+def test_a_rate_is_told_of_enough_answers_and_where_refusals_follow_it(
+    answers: int, refusals: int, told_after: float | None
+) -> None:
+    """Of a server that refuses a share of whatever comes, the answers in a minute are the client's own doing."""
+    watch, told_at = Watch(), None
+    for minute in range(30):
+        found = watch.refused(1000.0 + 60 * minute, answers * minute, refusals * minute)
+        if found is not None:
+            assert found.requests_per_minute == answers
+            told_at = told_at or 60.0 * (minute + 1)
+    assert told_at is None if told_after is None else told_at is not None and told_at <= told_after
+
+
 def test_what_nothing_tested_is_not_told(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", "aimlasync.limits")
     assert load(Judge(upstream(), {}), {"m": 1}, 300.0).models[0].learned is None

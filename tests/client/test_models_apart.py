@@ -230,3 +230,13 @@ async def test_the_summary_of_a_job_says_what_was_learned(tmp_path: Path) -> Non
         assert [words.partition(" takes ")[2] for words in summary.learned] == [
             "no more than 4 at once: give --concurrency 4 (Limits(concurrency=4))"
         ]
+
+
+async def test_a_limit_that_all_models_share_is_said_once_in_the_summary(tmp_path: Path) -> None:
+    async with Simulator() as sim, AsyncClient(api_key="k", base_url=sim.base_url) as client:
+        (upstream,) = upstreams(client)
+        for lane in (upstream.lane(ONE), upstream.lane(OTHER)):
+            lane.counted = upstream.limiter
+            lane.watch.learned = Finding(concurrency=4, was_refused=True)
+        summary = await bulk_run(client, [{"body": {"model": ONE, "messages": HELLO}}], tmp_path / "out.jsonl")
+        assert len(summary.learned) == 1
