@@ -29,6 +29,9 @@ _VERSION = 1
 # The newest are kept. A larger file is none of ours.
 _MAX_ENTRIES = 1000
 _MAX_BYTES = 1_000_000
+# Attempts per second that a run starts with at least. A slower rate that is right is found again by a few refusals; one
+# that is wrong, as of a server that was busy for an hour, would take minutes to be found out.
+_LEAST_RATE = 0.5
 
 _log = logging.getLogger("aimlasync.limits")
 
@@ -70,7 +73,12 @@ def read(path: str) -> dict[tuple[str, str], Learned]:
     except (OSError, ValueError) as error:
         _log.info("%s tells nothing of learned limits: %s", path, error)
         return {}
-    return {(entry.endpoint, entry.model): Learned(in_flight=entry.in_flight, rate=entry.rate) for entry in entries}
+    return {
+        (entry.endpoint, entry.model): Learned(
+            in_flight=entry.in_flight, rate=None if entry.rate is None else max(_LEAST_RATE, entry.rate)
+        )
+        for entry in entries
+    }
 
 
 def write(path: str, learned: Mapping[tuple[str, str], Learned]) -> None:

@@ -214,6 +214,12 @@ def test_a_model_that_is_asked_alone_is_kept_also_where_refusals_name_the_accoun
     asyncio.run(main())
 
 
+def test_a_run_starts_no_slower_than_it_can_find_out_soon(tmp_path: Path) -> None:
+    path = str(tmp_path / "limits.json")
+    write(path, {("e", "slow"): Learned(in_flight=1.0, rate=0.05), ("e", "fast"): Learned(in_flight=1.0, rate=7.0)})
+    assert {model: each.rate for (_, model), each in read(path).items()} == {"slow": 0.5, "fast": 7.0}
+
+
 def test_a_file_never_grows_beyond_what_is_read_and_keeps_the_newest(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
