@@ -65,8 +65,17 @@ class AccountSigns:
         """Whether an answer says anything."""
         return self.is_account or bool(self.refused_models)
 
-    def refused(self, model: str, sent_at: float, now: float, *, names_account: bool = False) -> None:
-        """Take in a refusal of an attempt that was sent at `sent_at`."""
+    def is_passed_over(self, model: str) -> bool:
+        """Whether a model was refused, and not answered since, while another one was: its waits are its own."""
+        return not self.is_account and model in self._passed
+
+    def refused(
+        self, model: str, sent_at: float, now: float, *, names_account: bool = False, names_rate: bool = False
+    ) -> None:
+        """Take in a refusal of an attempt that was sent at `sent_at`.
+
+        One that names a rate (`names_rate`) and not whose begins no row: each model learns a rate from its own.
+        """
         if names_account and not self._was_named:
             self._was_named, self._balance, self.is_account = True, max(self._balance, _SIGNS), True
         elif sent_at >= self.refused_models.get(model, math.inf):
@@ -79,6 +88,8 @@ class AccountSigns:
             self.refused_models.clear()
             self._passed.clear()
         self.refused_models.setdefault(model, math.inf)
+        if names_rate and not names_account:
+            return
         if not self._in_row:
             self._in_row, self._began = True, now
             self._again.clear()

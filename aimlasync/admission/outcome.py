@@ -25,7 +25,8 @@
     the caller left                                CANCELLED -            the model    nothing
 
 A refusal DROPPED is what limits are learned from. A wait that it states (Retry-After) pauses the endpoint; it pauses
-the model alone where the refusal names the model. The words are read in `refusal_words`.
+the model alone where the refusal names the model, and where another one was answered since the model was first refused.
+The words are read in `refusal_words`.
 It imports nothing of this library.
 """
 

@@ -333,7 +333,8 @@ class Attempt(msgspec.Struct, eq=False):
         wait = retry_after_of(error)
         if wait is not None and (signal.outcome is Outcome.DROPPED or status in (429, 503)):
             why = f"it asked for {wait:.1f} s {'in a stream' if status is None else f'with HTTP {status}'}"
-            whose = lane if signal.scope == "model" else upstream
+            is_models = signal.scope == "model" or upstream.account_signs.is_passed_over(lane.model)
+            whose = lane if is_models else upstream
             whose.pause(wait, now, why, at_most=call.retry.max_retry_after)
         if isinstance(error, APIStatusError):
             refused = error.status == 429

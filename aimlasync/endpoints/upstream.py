@@ -251,9 +251,10 @@ class Upstream:
 
     def refused(self, lane: Lane, sent_at: float, now: float, kind: Refused | None, *, names_account: bool) -> None:
         """Take in a refusal of one model: it may speak of a limit of the account."""
-        # A rate that is named is learned by each model from its own refusals, and shared by what each leaves.
-        if kind in (None, "concurrency") or names_account:
-            self.account_signs.refused(lane.model, sent_at, now, names_account=names_account)
+        # A server that is away refuses no model in particular.
+        if kind != "down" or names_account:
+            is_rate = kind == "rate"
+            self.account_signs.refused(lane.model, sent_at, now, names_account=names_account, names_rate=is_rate)
             self._heed_account()
 
     def answered(self, lane: Lane, sent_at: float, now: float) -> None:

@@ -27,6 +27,7 @@ from aimlasync.headers import Headers
 from aimlasync.info import Info
 from aimlasync.simulator import Latency, Problem, Simulator
 from aimlasync.simulator.vendor.request import SimRequest
+from tests.support import virtual
 
 ONE = "openai/gpt-5-nano-2025-08-07"
 OTHER = "openai/gpt-5-mini-2025-08-07"
@@ -109,10 +110,11 @@ def call_for(balancer: Balancer, model: str) -> Call:
     info = Info(model=model)
     body = {"model": model, "messages": []}
     targets = balancer.targets("chat", body, info, validate=False)
-    return Call(method="POST", targets=targets, headers=Headers(), info=info, retry=Retry(), **_USUAL)
+    now = asyncio.get_running_loop().time()
+    return Call(method="POST", targets=targets, headers=Headers(), info=info, retry=Retry(), started=now, **_USUAL)
 
 
-_USUAL: Any = {"timeout": AsyncClient(api_key="k")._settings.timeout, "started": 0.0}
+_USUAL: Any = {"timeout": AsyncClient(api_key="k")._settings.timeout}
 
 
 async def failed(balancer: Balancer, model: str, error: AimlasyncError, times: int = 1) -> None:
@@ -142,6 +144,29 @@ async def test_a_stated_wait_is_everybodys_unless_the_refusal_names_the_model(wo
     assert upstream.lane(ONE).paused_until > now + 20
     assert (upstream.lane(OTHER).paused_until > now + 20) == is_everybodys
     assert upstream.account_signs.is_account == ("Your organization" in words)
+
+
+@pytest.mark.parametrize("words", ["slow down", "20 requests per minute", "too many for your organization"])
+def test_the_waits_of_a_model_that_alone_is_refused_again_are_its_own(words: str) -> None:
+    async def main() -> None:
+        of, loop = balancer(), asyncio.get_running_loop()
+        (upstream,) = of.upstreams
+        paused = []
+        for _ in range(12):
+            await failed(of, ONE, RateLimitError(words, status=429, retry_after=30.0))
+            paused.append(upstream.limiter.paused_until)
+            assert upstream.lane(ONE).paused_until > loop.time() + 20
+            call = call_for(of, OTHER)
+            target, permit = await of.admit(call)
+            await asyncio.sleep(1.0)
+            Attempt(call, target, permit, permit.sent_at, call.info).succeed(None)
+        # The first wait was everybody's. What an organization is said to have is given up after some more.
+        assert paused[0] > 0
+        assert paused[-1] == paused[6]
+        if "organization" not in words:
+            assert paused[-1] == paused[0]
+
+    virtual.run(main())
 
 
 async def test_a_model_that_fails_is_left_to_another_endpoint_and_its_neighbour_is_not() -> None:
