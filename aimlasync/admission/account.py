@@ -49,7 +49,8 @@ class AccountSigns:
         self._began = 0.0
         self._again: set[str] = set()
         self.refused_models: dict[str, float] = {}
-        """The models that were refused and not answered since -> when another one was, infinite before that."""
+        """The models that were refused and not answered since -> when another one was, infinite before that. While
+        there is none, and the limits are not the account's, an answer says nothing."""
         # Those of them that were refused while another one was answered.
         self._passed: set[str] = set()
         # Signs for the account less signs for the models, from 0 to 2 * _SIGNS; whether a refusal named the account.
@@ -59,11 +60,6 @@ class AccountSigns:
         # refusals would have met it in the mean since its last one.
         self._answers: dict[str, int] = {}
         self._spared: dict[str, float] = {}
-
-    @property
-    def listens(self) -> bool:
-        """Whether an answer says anything."""
-        return self.is_account or bool(self.refused_models)
 
     def is_passed_over(self, model: str) -> bool:
         """Whether a model was refused, and not answered since, while another one was: its waits are its own."""

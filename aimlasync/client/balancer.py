@@ -168,7 +168,8 @@ class Balancer:
             self._refuse_the_hopeless(call, lane, since)
             kind, why = _why(lane, tokens(), since)
             is_full = kind == "concurrency"
-            ahead = lane.limiter.queue.ahead(call.priority, call.tenant)
+            # One that is tried again goes first.
+            ahead = 0 if call.info.attempts else lane.limiter.queue.ahead(call.priority, call.tenant)
             call.waits_for = why
             try:
                 permit = await self._wait(call, lane, tokens)
@@ -208,11 +209,12 @@ class Balancer:
         raise OverloadedError("there is no room for a second attempt", info=call.info)
 
     async def _wait(self, call: Call, lane: Lane, tokens: Callable[[], float]) -> Permit:
+        again = call.info.attempts > 0
         if self.max_wait is None:
-            return await lane.admit(tokens, call.priority, call.tenant)
+            return await lane.admit(tokens, call.priority, call.tenant, again=again)
         try:
             async with asyncio.timeout(self.max_wait):
-                return await lane.admit(tokens, call.priority, call.tenant)
+                return await lane.admit(tokens, call.priority, call.tenant, again=again)
         except TimeoutError:
             pass
         raise OverloadedError(
@@ -234,7 +236,7 @@ class Balancer:
             )
         if self.max_queue is None and self.max_queue_per_tenant is None and self.max_wait is None:
             return
-        expected = lane.expected_wait(call.priority, call.tenant)
+        expected = 0.0 if call.info.attempts else lane.expected_wait(call.priority, call.tenant)
         why = None
         if self.max_queue is not None and (waiting := upstream.waiting_for(call.priority)) >= self.max_queue:
             why = f"{waiting} calls are waiting already"

@@ -125,9 +125,16 @@ class Lane:
         self.used_at = now
         return Permit(self, loop, now, self.counted.in_flight - 1, admission)
 
-    async def admit(self, tokens: float | Callable[[], float], priority: Priority, tenant: str | None = None) -> Permit:
-        """Wait in the queue for a permit; a function `tokens` is called each time the call is tried."""
-        admission = await self.limiter.enter(tokens, priority, tenant)
+    async def admit(
+        self,
+        tokens: float | Callable[[], float],
+        priority: Priority,
+        tenant: str | None = None,
+        *,
+        again: bool = False,
+    ) -> Permit:
+        """Wait in the queue for a permit; see `Limiter.enter`."""
+        admission = await self.limiter.enter(tokens, priority, tenant, again=again)
         self.counters.attempts += 1
         # Time and count are those of the admission: what is learned compares them with what it was told.
         self.used_at = admission.at
@@ -158,7 +165,7 @@ class Lane:
                 self.held_for += _WEIGHT * (held - self.held_for) if self.held_for else held
                 if not law.is_fixed:
                     law.answered(now, self.counted.in_flight, permit.sent_at, permit.beside)
-                if upstream.account_signs.listens:
+                if (signs := upstream.account_signs).refused_models or signs.is_account:
                     upstream.answered(self, permit.sent_at, now)
                 if upstream.counts_requested:
                     # The server counts the tokens that were requested, whatever was used of them.

@@ -11,6 +11,7 @@ import pytest
 
 from aimlasync import AsyncClient, Endpoint, Limits, RateLimitError, Retry
 from aimlasync.admission.learned import Finding
+from aimlasync.admission.outcome import Outcome
 from aimlasync.bulk import map as bulk_map
 from aimlasync.bulk import run as bulk_run
 from aimlasync.client.balancer import Balancer
@@ -167,6 +168,24 @@ def test_the_waits_of_a_model_that_alone_is_refused_again_are_its_own(words: str
             assert paused[-1] == paused[0]
 
     virtual.run(main())
+
+
+async def test_a_refused_call_does_not_wait_behind_those_that_came_after_it() -> None:
+    of = Balancer([Endpoint(base_url="https://0.example", api_key="k")], Limits(concurrency=1), max_wait=60.0)
+    calls = [call_for(of, ONE) for _ in range(4)]
+    target, permit = await of.admit(calls[0])
+    waiting = [asyncio.create_task(of.admit(call)) for call in calls[1:]]
+    await asyncio.sleep(0)
+    calls[0].attempt(target, permit).fail(RateLimitError("busy", status=429))
+    again = asyncio.create_task(of.admit(calls[0]))
+    order = []
+    for _ in range(4):
+        done, _ = await asyncio.wait([*waiting, again], return_when=asyncio.FIRST_COMPLETED)
+        [one] = [task for task in done if task not in order]
+        order.append(one)
+        one.result()[1].release(Outcome.OK)
+        await asyncio.sleep(0)
+    assert order == [waiting[0], again, *waiting[1:]]
 
 
 async def test_a_model_that_fails_is_left_to_another_endpoint_and_its_neighbour_is_not() -> None:
