@@ -332,7 +332,7 @@ class Attempt(msgspec.Struct, eq=False):
         status = error.status if isinstance(error, APIStatusError) else None
         wait = retry_after_of(error)
         is_refusal = signal.outcome is Outcome.DROPPED and (status or 0) < 500
-        if wait is not None and (is_refusal or status in (429, 503, 529)):
+        if wait is not None and (is_refusal or status in (429, 503, 529)) and not lane.law.by_chance:
             why = f"it asked for {wait:.1f} s {'in a stream' if status is None else f'with HTTP {status}'}"
             is_models = signal.scope == "model" or upstream.account_signs.is_passed_over(lane.model)
             whose = lane if is_models else upstream
