@@ -14,13 +14,14 @@ from typing import BinaryIO, get_args
 import click
 import msgspec
 
+from aimlasync.addresses import AddressError, is_address, path_of
 from aimlasync.bulk.input.compression import packing_of_path
 from aimlasync.bulk.input.many import open_files
-from aimlasync.bulk.input.remote import Kept, is_remote
 from aimlasync.bulk.input.rows import Format, InputError, Reading
 from aimlasync.bulk.input.source import Source, open_stream
 from aimlasync.bulk.journal.part_files import journal_of
 from aimlasync.bulk.journal.record import Record
+from aimlasync.bulk.output.elsewhere import written_here
 from aimlasync.bulk.output.export import Outcome, result_layout
 from aimlasync.bulk.output.result_rows import results_as_rows
 from aimlasync.bulk.output.streams import is_stream
@@ -134,19 +135,15 @@ def local_output(output: str, *, is_worker: bool) -> Iterator[str]:
 
     Where that file is not here, it is copied from there first, so that another machine goes on. Raises InputError.
     """
-    if not is_remote(output):
-        yield output
-        return
-    kept = Kept(output)
-    names = [f"{kept.path}{end}{own}" for end in ("", ".journal") for own in ("", ".manifest", ".outputs", ".gone")]
-    if is_worker:
-        yield kept.path
-        return
-    kept.fetch(names)
     try:
-        yield kept.path
-    finally:
-        kept.store(names)
+        output = path_of(output)
+    except AddressError as error:
+        raise InputError(error.address, error.what) from None
+    if is_address(output):
+        with written_here(output, is_worker=is_worker) as path:
+            yield path
+    else:
+        yield output
 
 
 def check_outputs(source: Source, output: str, errors: str | None, *, is_table: bool, overwrite: bool) -> Target | None:

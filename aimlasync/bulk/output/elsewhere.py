@@ -1,0 +1,120 @@
+"""An output at an address: a job writes it into the current directory, and it is copied there when the job ends.
+
+A mark beside both says which run has them. It is written before the first call, which shows whether anything can be
+written there; and a run whose copy is not the last one neither goes on with it nor writes it over the other. Imports
+`InputError`, and `aimlasync.addresses`.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from aimlasync.addresses import AddressError, is_http, opened, reaching
+from aimlasync.bulk.input.rows import InputError
+
+_OWN = ("", ".manifest", ".outputs", ".gone")
+MARK = ".copy"
+"""What the name of the mark ends with."""
+
+
+class Elsewhere:
+    """The output at `address` of a job that writes to `path`, a file of the same name here. Raises AddressError."""
+
+    def __init__(self, address: str) -> None:
+        if is_http(address):
+            raise AddressError(address, "an output cannot be written there; name a path or an address of a store")
+        self._system, self._root = opened(address)
+        self._address = address
+        self.path = os.path.basename(self._root.rstrip("/"))
+        if not self.path or address.endswith("/"):
+            raise AddressError(address, "a directory; name a file in it")
+        self._names = [f"{self.path}{end}{own}" for end in ("", ".journal") for own in _OWN]
+        self._mark = f"{self.path}.journal{MARK}"
+        # What the files were when they were copied from there.
+        self._copied: dict[str, tuple[int, int]] = {}
+        self._own = f"{socket.gethostname()} {os.getpid()} {secrets.token_hex(8)}\n".encode()
+
+    def begin(self) -> None:
+        """Copy the files that are there, unless those of the last run are here, and write the mark."""
+        here = _lines(self._mark)
+        with reaching(self._address):
+            there = self._marked()
+            names = [name for name in self._names if self._system.exists(self._there(name))]
+            if not any(os.path.exists(name) for name in self._names):
+                for name in names:
+                    self._system.get_file(self._there(name), name)
+                    self._copied[name] = _stamp(name)
+            elif names and (there is None or there not in here):
+                what = f"not what {self.path} in this directory is a copy of: another run has written one of them"
+                raise AddressError(self._address, f"{what}; work in another directory, or choose another -o")
+        # Here first, with the one that is there: a crash between the two leaves a copy that is known.
+        with open(self._mark, "wb") as file:
+            file.write(self._own + (there or b""))
+        try:
+            with reaching(self._address):
+                self._system.pipe_file(self._there(self._mark), self._own)
+        except AddressError as error:
+            if not here:
+                os.unlink(self._mark)
+            raise AddressError(self._address, f"nothing can be written there: it {error.what}") from None
+
+    def end(self) -> None:
+        """Copy the files that are here and were written."""
+        try:
+            with reaching(self._address):
+                if self._marked() != self._own:
+                    raise AddressError(self._address, "another run has gone on with it meanwhile")
+                for name in self._names:
+                    if os.path.exists(name) and _stamp(name) != self._copied.get(name):
+                        self._system.put_file(name, self._there(name))
+        except AddressError as error:
+            what = f"{error.what}; the answers are here, in {self.path} and what is beside it"
+            raise AddressError(self._address, f"{what}: the same command copies them") from None
+
+    def _there(self, name: str) -> str:
+        return self._root.rstrip("/").removesuffix(self.path) + name
+
+    def _marked(self) -> bytes | None:
+        try:
+            return bytes(self._system.cat_file(self._there(self._mark)))
+        except FileNotFoundError:
+            return None
+
+
+@contextmanager
+def written_here(address: str, *, is_worker: bool = False) -> Iterator[str]:
+    """Give the file here that a job writes in the place of `address`. Raises InputError, also at the end.
+
+    A worker leaves it to its parent to copy.
+    """
+    try:
+        output = Elsewhere(address)
+        if not is_worker:
+            output.begin()
+    except AddressError as error:
+        raise InputError(error.address, error.what) from None
+    try:
+        yield output.path
+    finally:
+        if not is_worker:
+            try:
+                output.end()
+            except AddressError as error:
+                raise InputError(error.address, error.what) from None
+
+
+def _lines(path: str) -> list[bytes]:
+    try:
+        with open(path, "rb") as file:
+            return file.readlines()
+    except FileNotFoundError:
+        return []
+
+
+def _stamp(path: str) -> tuple[int, int]:
+    found = os.stat(path)
+    return found.st_size, found.st_mtime_ns
