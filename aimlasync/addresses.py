@@ -86,17 +86,11 @@ def opened(address: str, *, anew: bool = False) -> tuple[Any, str]:
     links = [re.sub(r"\A[^:/]+(?=://|\Z)", lambda name: name[0].lower(), link) for link in address.split("::")]
     if links[-1].endswith("://"):
         raise AddressError(address, "there is nothing behind the scheme; name what is there")
-    try:
+    with reaching(address):
         system, root = url_to_fs("::".join(links), **({"skip_instance_cache": True} if anew else {}))
         if anew:
             system.clear_instance_cache()
-    except ImportError as missing:
-        what = f"{scheme}:// needs a package that is not installed ({said(missing, address)})"
-        raise AddressError(address, what) from None
-    except Exception as error:  # noqa: BLE001  # each file system has errors of its own
-        what = f"it cannot be opened ({said(error, address)}); check the address"
-        raise AddressError(address, what) from None
-    return system, str(root)
+        return system, str(root)
 
 
 @contextmanager
@@ -108,6 +102,9 @@ def reaching(address: str) -> Iterator[None]:
         raise
     except FileNotFoundError:
         raise AddressError(address, "no such file; check the address") from None
+    except ImportError as missing:
+        what = f"its file system needs a package that is not installed ({said(missing, address)})"
+        raise AddressError(address, what) from None
     except Exception as error:  # noqa: BLE001  # each file system has errors of its own
         what = f"cannot be reached ({said(error, address)}); check the address and its credentials"
         raise AddressError(address, what) from None
@@ -148,6 +145,5 @@ def _secrets(address: str) -> Iterator[str]:
     for link in address.split("::"):
         _, user, _, query = _parts(link)
         name, _, password = user.removesuffix("@").partition(":")
-        yield from (secret for secret in (user, password, query[1:]) if secret)
-        if password:
-            yield f"{name}:{password}"
+        parts = re.split("[/@]", password)
+        yield from (secret for secret in (user, f"{name}:{password}", password, *parts, query[1:]) if secret.strip(":"))

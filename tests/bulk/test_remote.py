@@ -80,11 +80,11 @@ def test_worker_processes_read_and_write_elsewhere(vendor: Vendor, tmp_path: Pat
         (("memory://in/*.tsv", "-o", "out.jsonl"), "memory://in/*.tsv: no file of rows there; check the address"),
         (
             ("odd://in/a.csv", "-o", "out.jsonl"),
-            "odd://in/a.csv: it cannot be opened (ValueError: Proto",
+            "odd://in/a.csv: cannot be reached (ValueError: Protocol not known: odd",
         ),
         (
             ("memory://in/a.csv", "-o", "odd://out.jsonl"),
-            "odd://out.jsonl: it cannot be opened (ValueError: Proto",
+            "odd://out.jsonl: cannot be reached (ValueError: Protocol not known: odd",
         ),
         (("memory://in/a.csv", "-o", "https://h/o.jsonl"), "https://h/o.jsonl: an output cannot be written there"),
         (("memory://in/a.csv", "-o", "o.jsonl", "--store", "redis"), "--store redis: no URL of a Redis: set REDIS_URL"),

@@ -274,7 +274,7 @@ async def test_a_file_that_another_process_holds_is_read_and_waited_for_once(
 def test_a_scheme_whose_package_is_missing_names_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("fsspec")
     monkeypatch.setitem(sys.modules, "s3fs", None)
-    with pytest.raises(ValueError, match=r"s3://bucket/answers: s3:// needs a package .*s3fs"):
+    with pytest.raises(ValueError, match=r"s3://bucket/answers: its file system needs a package .*s3fs"):
         open_store("s3://bucket/answers")
     for name in [name for name in sys.modules if name.partition(".")[0] == "fsspec"]:
         monkeypatch.delitem(sys.modules, name)

@@ -32,7 +32,8 @@ def paths_at(address: str) -> list[str]:
         with reaching(address):
             if system.isfile(root):
                 return [address]
-            if glob.has_magic(root):
+            # A question mark in a URL begins its query.
+            if glob.has_magic(root.partition("?")[0] if is_http(root) else root):
                 found = sorted(path for path in system.glob(root) if not system.isdir(path))
             elif system.isdir(root):
                 folder = root.strip("/")

@@ -30,12 +30,14 @@ class Elsewhere:
         self._system, self._root = opened(address)
         self._address = address
         self.path = os.path.basename(self._root.rstrip("/"))
-        if not self.path or address.endswith("/"):
-            raise AddressError(address, "a directory; name a file in it")
+        with reaching(address):
+            if not self.path or address.endswith("/") or self._system.isdir(self._root):
+                raise AddressError(address, "a directory; name a file in it")
         self._names = [f"{self.path}{end}{own}" for end in ("", ".journal") for own in _OWN]
         self._mark = f"{self.path}.journal{MARK}"
         # What the files were when they were copied from there.
         self._copied: dict[str, tuple[int, int]] = {}
+        self._is_first = False
         self._own = f"{socket.gethostname()} {os.getpid()} {secrets.token_hex(8)}\n".encode()
 
     def begin(self) -> None:
@@ -51,6 +53,7 @@ class Elsewhere:
             elif names and (there is None or there not in here):
                 what = f"not what {self.path} in this directory is a copy of: another run has written one of them"
                 raise AddressError(self._address, f"{what}; work in another directory, or choose another -o")
+        self._is_first = there is None
         # Here first, with the one that is there: a crash between the two leaves a copy that is known.
         with open(self._mark, "wb") as file:
             file.write(self._own + (there or b""))
@@ -60,20 +63,30 @@ class Elsewhere:
         except AddressError as error:
             if not here:
                 os.unlink(self._mark)
-            raise AddressError(self._address, f"nothing can be written there: it {error.what}") from None
+            raise AddressError(self._address, f"nothing can be written there: {error.what}") from None
 
     def end(self) -> None:
-        """Copy the files that are here and were written."""
+        """Copy the files that are here and were written; where none was, leave what was there before the first run."""
+        written = [name for name in self._names if os.path.exists(name) and _stamp(name) != self._copied.get(name)]
+        is_undone, here = self._is_first and not written, f"the answers are here, in {self.path} and what is beside it"
         try:
             with reaching(self._address):
-                if self._marked() != self._own:
-                    raise AddressError(self._address, "another run has gone on with it meanwhile")
-                for name in self._names:
-                    if os.path.exists(name) and _stamp(name) != self._copied.get(name):
-                        self._system.put_file(name, self._there(name))
+                is_own = self._marked() == self._own
+                for name in written if is_own else ():
+                    self._system.put_file(name, self._there(name))
+                if is_own and is_undone:
+                    self._system.rm_file(self._there(self._mark))
         except AddressError as error:
-            what = f"{error.what}; the answers are here, in {self.path} and what is beside it"
-            raise AddressError(self._address, f"{what}: the same command copies them") from None
+            # What ended a run before its first answer says more.
+            if written:
+                what = f"{error.what}; {here}: the same command copies them"
+                raise AddressError(self._address, what) from None
+        else:
+            if written and not is_own:
+                raise AddressError(self._address, f"another run has gone on with it meanwhile; {here}")
+        if is_undone:
+            for name in (*self._copied, self._mark):
+                os.unlink(name)
 
     def _there(self, name: str) -> str:
         return self._root.rstrip("/").removesuffix(self.path) + name
