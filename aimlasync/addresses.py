@@ -67,6 +67,11 @@ def shown(address: str) -> str:
     return "::".join(map(_shown, address.split("::")))
 
 
+def has_password(address: str) -> bool:
+    """Whether somebody's password is in an address."""
+    return any(_parts(link)[1] for link in address.split("::"))
+
+
 def name_in(address: str) -> str:
     """Return the part of an address that ends with the name of its file, without secrets."""
     return next((_shown(link) for link in address.split("::") if "://" in link), address)

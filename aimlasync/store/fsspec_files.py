@@ -15,7 +15,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from aimlasync.addresses import opened, said, shown
+from aimlasync.addresses import has_password, opened, said, shown
 from aimlasync.store import protocol
 from aimlasync.store.protocol import check_bounds, checked, sealed, unsealed
 
@@ -25,6 +25,8 @@ _TIMEOUT = 20.0
 _PAUSE = 60.0
 # Values that are read and written at once by one process; further ones wait.
 _AT_ONCE = 64
+# How often a value is written where folders are missing.
+_TRIES = 3
 
 
 class FsspecStore:
@@ -51,7 +53,7 @@ class FsspecStore:
         return f"FsspecStore({shown(self.url)!r})"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        if shown(self.url) != self.url:
+        if has_password(self.url):
             raise TypeError("a password is never pickled; leave it out of the URL, to the settings of fsspec")
         return _again, (self.url, self.ttl)
 
@@ -64,13 +66,19 @@ class FsspecStore:
         path = self._path(key)
         data = sealed(key, _WRITTEN.pack(protocol.now()) + value)
         async with self._using():
-            try:
-                await self._call("pipe_file", path, data)
-            except Exception as error:
-                if self._files.async_impl and not isinstance(error, FileNotFoundError):
-                    raise
+            failure: Exception | None = None
+            # Another process may make the same folders.
+            for _ in range(_TRIES):
+                try:
+                    await self._call("pipe_file", path, data)
+                    return
+                except Exception as error:  # noqa: BLE001  # each file system has errors of its own
+                    failure = error
+                    if self._files.async_impl and not isinstance(error, FileNotFoundError):
+                        break
                 await self._make_folders(path.rpartition("/")[0])
-                await self._call("pipe_file", path, data)
+            assert failure is not None
+            raise failure
 
     async def close(self) -> None:
         """Nothing is open: fsspec keeps its connections."""
@@ -122,7 +130,8 @@ class FsspecStore:
 
     async def _make_folders(self, folder: str) -> None:
         if not self._files.async_impl:
-            await self._call("makedirs", folder, exist_ok=True)
+            with suppress(Exception):
+                await self._call("makedirs", folder, exist_ok=True)
             return
         for path in (self._root, folder):
             # The first part of a path may be a bucket, which nobody wants made because of a typing error.
