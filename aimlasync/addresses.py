@@ -16,6 +16,7 @@ from typing import Any
 # A drive of Windows is one letter. Before the address may stand what it is read through, as in simplecache::s3://.
 _ADDRESS = re.compile(r"(?:[a-z][a-z0-9+.-]+::)*[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]+:", re.IGNORECASE)
+_LINK = re.compile(r"(?:(?<=::)|\A)[a-z][a-z0-9+.-]+(?=::|://)", re.IGNORECASE)
 _LOCAL = re.compile(r"(?:file|local)://", re.IGNORECASE)
 _HTTP = re.compile(r"https?://", re.IGNORECASE)
 # Within messages of file systems.
@@ -84,17 +85,18 @@ def opened(address: str, *, anew: bool = False) -> tuple[Any, str]:
     """
     scheme = address.partition(":")[0].lower()
     try:
-        from fsspec.core import url_to_fs
+        from fsspec.core import get_filesystem_class, url_to_fs
     except ImportError:
         what = f"{scheme}:// needs fsspec; install it with: pip install 'aimlasync[fsspec]'"
         raise AddressError(address, what) from None
-    links = [re.sub(r"\A[^:/]+(?=://|\Z)", lambda name: name[0].lower(), link) for link in address.split("::")]
+    links = _LINK.sub(lambda scheme: scheme[0].lower(), address).split("::")
     if links[-1].endswith("://"):
         raise AddressError(address, "there is nothing behind the scheme; name what is there")
     with reaching(address):
-        system, root = url_to_fs("::".join(links), **({"skip_instance_cache": True} if anew else {}))
         if anew:
-            system.clear_instance_cache()
+            for link in links:
+                get_filesystem_class(link.partition("://")[0]).clear_instance_cache()
+        system, root = url_to_fs("::".join(links))
         return system, str(root)
 
 
@@ -150,5 +152,6 @@ def _secrets(address: str) -> Iterator[str]:
     for link in address.split("::"):
         _, user, _, query = _parts(link)
         name, _, password = user.removesuffix("@").partition(":")
-        parts = re.split("[/@]", password)
-        yield from (secret for secret in (user, f"{name}:{password}", password, *parts, query[1:]) if secret.strip(":"))
+        values = [part.partition("=")[2] for part in query[1:].split("&")]
+        found = (user, f"{name}:{password}", password, *re.split("[/@]", password), query[1:], *values)
+        yield from (secret for secret in found if secret.strip(":"))

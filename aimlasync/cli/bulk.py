@@ -94,7 +94,7 @@ def bulk(
     choice: ModelChoice,
     where: Where,
 ) -> None:
-    """Ask about each row of FILE; - is stdin.
+    """Ask about each row of FILE; - is stdin. FILE may be elsewhere: s3://BUCKET/DIR/, https://...; so may PATH.
 
     FILE has requests in the format of OpenAI's Batch API (JSONL with custom_id, url and body, or the bodies alone),
     rows (CSV, JSONL, Excel, Parquet, ...) for a --prompt, or a column `messages`. The output has one line for each, in

@@ -87,7 +87,8 @@ class FsspecStore:
         path = self._path(key)
         async with self._using():
             try:
-                found: bytes = await self._call("cat_file", path)
+                # Told where to begin, none asks first how long it is: with s3fs a value is one call, found or not.
+                found: bytes = await self._call("cat_file", path, start=0)
             except (FileNotFoundError, PermissionError):
                 # Who may not list a bucket is told that what is not there is forbidden; a `put` tells what is wrong.
                 return None
