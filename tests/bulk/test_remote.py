@@ -7,7 +7,7 @@ import sys
 import threading
 import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,8 @@ from typing import Any
 import pytest
 
 from aimlasync.addresses import AddressError
+from aimlasync.bulk.input.many import open_files
+from aimlasync.bulk.input.rows import InputError
 from aimlasync.bulk.output.elsewhere import Elsewhere, written_here
 from aimlasync.simulator import Simulator
 from tests.support.addresses import read_elsewhere
@@ -38,7 +40,8 @@ def memory() -> Iterator[Any]:
     system = fsspec.filesystem("memory")
     system.pipe({"/in/a.csv": b"city\nRome\nParis\n", "/in/b.csv": b"city\nOslo\n", "/in/_SUCCESS": b""})
     yield system
-    system.rm("/", recursive=True)
+    system.store.clear()
+    system.pseudo_dirs[:] = [""]
 
 
 @contextmanager
@@ -92,6 +95,43 @@ def test_files_elsewhere_are_an_input_like_any_other(vendor: Vendor, memory: Any
         ("memory://in/a.csv:3", "Paris"),
         ("memory://in/b.csv:2", "Oslo"),
     ]
+
+
+def test_names_that_look_like_patterns_are_names_first(memory: Any) -> None:
+    memory.pipe({"/[in]/a*.csv": b"city\nRome\n", "/[in]/ab.csv": b"city\nOslo\n", "/i/c.csv": b"city\nParis\n"})
+    names = ("[in]", "[in]/a*.csv", "[i]/*.csv")
+    found = {}
+    for name in names:
+        with closing(open_files([f"memory://{name}"])) as source:
+            found[name] = source.paths
+    assert found == {
+        "[in]": ["memory://[in]/a*.csv", "memory://[in]/ab.csv"],
+        "[in]/a*.csv": ["memory://[in]/a*.csv"],
+        "[i]/*.csv": ["memory://i/c.csv"],
+    }
+
+
+def test_the_next_file_is_copied_while_rows_of_one_are_asked_about(
+    memory: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copied, get_file = [threading.Event(), threading.Event()], type(memory).get_file
+
+    def copy(self: Any, path: str, *rest: Any) -> None:
+        get_file(self, path, *rest)
+        copied["a" not in path].set()
+
+    with closing(open_files(["memory://in"])) as source:
+        monkeypatch.setattr(type(memory), "get_file", copy)
+        rows = iter(source)
+        assert next(rows).fields == {"city": "Rome"}
+        assert copied[0].is_set()
+        assert copied[1].wait(60)
+        assert [row.fields["city"] for row in rows] == ["Paris", "Oslo"]
+        memory.rm("/in/b.csv")
+        rows = iter(source)
+        assert [next(rows).number, next(rows).number] == [1, 2]
+        with pytest.raises(InputError, match=r"memory://in/b\.csv: no such file"):
+            next(rows)
 
 
 def test_an_output_elsewhere_is_gone_on_with_on_another_machine(

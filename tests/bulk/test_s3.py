@@ -20,10 +20,21 @@ def test_objects_are_inputs_by_name_by_prefix_and_by_pattern(found: dict[str, An
     inputs = found["inputs"]
     rows = {name: read["rows"] for name, read in inputs.items() if "rows" in read}
     assert rows == {
-        **{"in/a.jsonl": 2, "in": 6, "in/*.jsonl": 4, "two": 4, "rows.csv": 2, "upper case": 2},
+        **{
+            "in/a.jsonl": 2,
+            "in": 6,
+            "in/*.jsonl": 4,
+            "two": 4,
+            "patterns": 4,
+            "later": 10,
+            "changed": 8,
+            "rows.csv": 2,
+            "upper case": 2,
+        },
         **{"odd": 4, "odd/a b#1%20?.jsonl": 2, "odd/[x]*.jsonl": 2},
     }
     assert all(read["again"] == read["rows"] for read in inputs.values() if "rows" in read)
+    assert inputs["later"]["digest"] != inputs["changed"]["digest"]
     assert inputs["in"]["files"] == [f"s3://rows/in/{name}" for name in ("a.jsonl", "b.jsonl", "sub/c.jsonl.gz")]
     for name in ("no.csv", "no", "nowhere"):
         assert inputs[name]["error"].endswith("no such file; check the address")

@@ -92,6 +92,8 @@ def scenario(folder: Path) -> dict[str, Any]:
 
 def inputs() -> dict[str, Any]:
     """Read inputs."""
+    import s3fs
+
     from tests.support.addresses import read
 
     names = (
@@ -108,6 +110,14 @@ def inputs() -> dict[str, Any]:
     found = {name: read(f"s3://rows/{name}") for name in names}
     found["upper case"] = read("S3://rows/rows.csv")
     found["two"] = read("s3://rows/in/a.jsonl", "s3://rows/in/b.jsonl")
+    found["patterns"] = read("s3://rows/in/a*.jsonl", "s3://rows/in/b*.jsonl")
+    # As another process does, whose file system is another one.
+    other = s3fs.S3FileSystem(skip_instance_cache=True)
+    other.pipe("rows/in/d.jsonl", ROWS * 2)
+    found["later"] = read("s3://rows/in")
+    other.pipe("rows/in/d.jsonl", ROWS)
+    found["changed"] = read("s3://rows/in")
+    other.rm_file("rows/in/d.jsonl")
     found["nowhere"] = read("s3://nowhere/rows.csv")
     found["password"] = read("s3://AKIA:hunter22@rows/rows.csv")
     return found

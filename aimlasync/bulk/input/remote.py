@@ -32,13 +32,13 @@ def paths_at(address: str) -> list[str]:
         with reaching(address):
             if system.isfile(root):
                 return [address]
-            # A question mark in a URL begins its query.
-            if glob.has_magic(root.partition("?")[0] if is_http(root) else root):
-                found = sorted(path for path in system.glob(root) if not system.isdir(path))
-            elif system.isdir(root):
+            if system.isdir(root):
                 folder = root.strip("/")
                 below = (path for path in system.find(root) if _is_rows(path.lstrip("/").removeprefix(folder)))
                 found = sorted(below)
+            # A question mark in a URL begins its query.
+            elif glob.has_magic(root.partition("?")[0] if is_http(root) else root):
+                found = sorted(path for path in system.glob(root) if not system.isdir(path))
             else:
                 # It is opened to say why not.
                 return [address]

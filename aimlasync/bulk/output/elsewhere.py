@@ -27,7 +27,7 @@ class Elsewhere:
     def __init__(self, address: str) -> None:
         if is_http(address):
             raise AddressError(address, "an output cannot be written there; name a path or an address of a store")
-        self._system, self._root = opened(address)
+        self._system, self._root = opened(address, anew=True)
         self._address = address
         self.path = os.path.basename(self._root.rstrip("/"))
         with reaching(address):
