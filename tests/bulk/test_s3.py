@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,13 +12,19 @@ from tests.support import s3
 pytestmark = pytest.mark.skipif(not s3.is_installed(), reason=f"{s3.TO_INSTALL} runs these tests beside a bucket")
 
 
-@pytest.fixture(scope="module")
-def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    return s3.run_scenario(tmp_path_factory.mktemp("s3"))
+def test_a_bucket_is_read_written_and_kept_answers_in(tmp_path: Path) -> None:
+    # One test, since what it looks at takes a server and some seconds.
+    found = s3.run_scenario(tmp_path)
+    objects_are_inputs_by_name_by_prefix_and_by_pattern(found["inputs"])
+    an_output_is_gone_on_with_and_never_lost(found["outputs"])
+    what_cannot_be_written_is_refused_before_any_call(found["outputs"])
+    assert found["buckets"] == ["rows"]
+    an_answer_is_one_call_to_keep_and_one_to_find(found["store"])
+    assert found["inputs"]["password"]["error"].startswith("s3://rows/rows.csv: ")
+    assert "hunter22" not in found["said"]
 
 
-def test_objects_are_inputs_by_name_by_prefix_and_by_pattern(found: dict[str, Any]) -> None:
-    inputs = found["inputs"]
+def objects_are_inputs_by_name_by_prefix_and_by_pattern(inputs: dict[str, Any]) -> None:
     rows = {name: read["rows"] for name, read in inputs.items() if "rows" in read}
     assert rows == {
         **{
@@ -40,8 +47,7 @@ def test_objects_are_inputs_by_name_by_prefix_and_by_pattern(found: dict[str, An
         assert inputs[name]["error"].endswith("no such file; check the address")
 
 
-def test_an_output_in_a_bucket_is_gone_on_with_and_never_lost(found: dict[str, Any]) -> None:
-    outputs = found["outputs"]
+def an_output_is_gone_on_with_and_never_lost(outputs: dict[str, Any]) -> None:
     assert outputs["one s3://rows/out/done.csv --limit 1"][0] == 0
     assert outputs["two s3://rows/out/done.csv"][0] == 0
     assert outputs["done"] == 3
@@ -50,25 +56,17 @@ def test_an_output_in_a_bucket_is_gone_on_with_and_never_lost(found: dict[str, A
     assert "not what done.csv in this directory is a copy of" in said
 
 
-def test_what_cannot_be_written_is_refused_before_any_call(found: dict[str, Any]) -> None:
-    outputs = found["outputs"]
+def what_cannot_be_written_is_refused_before_any_call(outputs: dict[str, Any]) -> None:
     assert "nothing can be written there" in outputs["three s3://nowhere/done.csv"][1]
     for words in ("three s3://rows", "three s3://rows/in"):
         assert outputs[words][1].endswith("a directory; name a file in it")
     assert outputs["left"] == []
-    assert found["buckets"] == ["rows"]
 
 
-def test_an_answer_is_one_call_to_keep_and_one_to_find(found: dict[str, Any]) -> None:
-    store = found["store"]
+def an_answer_is_one_call_to_keep_and_one_to_find(store: dict[str, Any]) -> None:
     assert store["puts"] == ["put_object"] * len(s3.KEYS)
     assert store["gets"] == ["get_object"] * (len(s3.KEYS) + 1)
     assert store["kept"] == [*s3.KEYS, None]
     assert store["torn"] == [None]
     assert "bucket does not exist" in store["nowhere"]
     assert store["cached"] == [False, True]
-
-
-def test_no_key_is_printed(found: dict[str, Any]) -> None:
-    assert found["inputs"]["password"]["error"].startswith("s3://rows/rows.csv: ")
-    assert "hunter22" not in found["said"]
