@@ -14,14 +14,12 @@ from typing import BinaryIO, get_args
 import click
 import msgspec
 
-from aimlasync.addresses import AddressError, is_address, path_of
 from aimlasync.bulk.input.compression import packing_of_path
 from aimlasync.bulk.input.many import open_files
 from aimlasync.bulk.input.rows import Format, InputError, Reading
 from aimlasync.bulk.input.source import Source, open_stream
 from aimlasync.bulk.journal.part_files import journal_of
 from aimlasync.bulk.journal.record import Record
-from aimlasync.bulk.output.elsewhere import written_here
 from aimlasync.bulk.output.export import Outcome, result_layout
 from aimlasync.bulk.output.result_rows import results_as_rows
 from aimlasync.bulk.output.streams import is_stream
@@ -127,23 +125,6 @@ def check_journal(path: str) -> None:
 def is_file(output: str) -> bool:
     """Whether the output is a file that can have a journal beside it; /dev/null and pipes are streams."""
     return not is_stream(output)
-
-
-@contextmanager
-def local_output(output: str, *, is_worker: bool) -> Iterator[str]:
-    """Give where the output is written; one elsewhere is a file here, copied there with its journal at the end.
-
-    Where that file is not here, it is copied from there first, so that another machine goes on. Raises InputError.
-    """
-    try:
-        output = path_of(output)
-    except AddressError as error:
-        raise InputError(error.address, error.what) from None
-    if is_address(output):
-        with written_here(output, is_worker=is_worker) as path:
-            yield path
-    else:
-        yield output
 
 
 def check_outputs(source: Source, output: str, errors: str | None, *, is_table: bool, overwrite: bool) -> Target | None:

@@ -14,10 +14,12 @@ from typing import Any
 
 import pytest
 
+from aimlasync import AsyncClient, bulk
 from aimlasync.addresses import AddressError
 from aimlasync.bulk.input.many import open_files
 from aimlasync.bulk.input.rows import InputError
 from aimlasync.bulk.output.elsewhere import Elsewhere, written_here
+from aimlasync.bulk.tasks.tasks import PromptTask
 from aimlasync.simulator import Simulator
 from tests.support.addresses import read_elsewhere
 from tests.support.commands import finish, last_line, lines, run, start, table, write
@@ -149,6 +151,20 @@ def test_an_output_elsewhere_is_gone_on_with_on_another_machine(
     assert len(memory.cat("/out/done.csv").splitlines()) == 3
     assert len(memory.cat("/out/done.csv.journal").splitlines()) == 2
     assert not any("memory" in path.name for path in Path().iterdir())
+
+
+async def test_programs_read_and_write_elsewhere_as_commands_do(vendor: Vendor, memory: Any) -> None:
+    sim = vendor()
+    task = PromptTask(prompt="Where is {city}?", model="openai/gpt-4.1-nano-2025-04-14")
+    for _ in range(2):
+        async with AsyncClient() as client:
+            summary = await bulk.run(client, "memory://in", "memory://out/done.csv", task=task)
+        assert summary.is_complete
+    assert len(sim.ledger) == 3
+    assert len(memory.cat("/out/done.csv").splitlines()) == 4
+    async with AsyncClient() as client:
+        with pytest.raises(InputError, match=r"^https://host/done.csv: an output cannot be written there"):
+            await bulk.run(client, "memory://in", "https://me:hunter22@host/done.csv", task=task)
 
 
 def test_worker_processes_read_and_write_elsewhere(vendor: Vendor, tmp_path: Path) -> None:

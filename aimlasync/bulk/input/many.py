@@ -18,9 +18,9 @@ from contextlib import closing
 from functools import partial
 from itertools import islice
 
-from aimlasync.addresses import AddressError, begins_like_one, is_address, path_of, shown
+from aimlasync.addresses import begins_like_one, is_address, path_of, shown
 from aimlasync.bulk.input.formats import format_of_path
-from aimlasync.bulk.input.remote import paths_at, stamp_of
+from aimlasync.bulk.input.remote import input_errors, paths_at, stamp_of
 from aimlasync.bulk.input.rows import AS_FOUND, Format, InputError, NoRowsError, Reading, Row, Wanted
 from aimlasync.bulk.input.source import Source, Survey, checked, open_source
 from aimlasync.bulk.input.spool import begun
@@ -32,10 +32,8 @@ _AT_ONCE = 16
 
 def open_files(names: Sequence[str], format: Format | None = None, *, reading: Reading = AS_FOUND) -> Source:
     """Open the files that `names` mean: files, directories with all below them, patterns. Raises InputError."""
-    try:
+    with input_errors():
         names = [path_of(name) for name in names]
-    except AddressError as error:
-        raise InputError(error.address, error.what) from None
     paths = list(dict.fromkeys(path for name in names for path in _paths(name)))
     if len(paths) == 1:
         return open_source(paths[0], format, reading=reading)

@@ -27,7 +27,7 @@ _VERSIONS = (
 
 def paths_at(address: str) -> list[str]:
     """Return the files that an address means: itself, those below it, or those that it matches. Raises InputError."""
-    with _input_errors():
+    with input_errors():
         system, root = opened(address, anew=True)
         with reaching(address):
             if system.isfile(root):
@@ -49,7 +49,7 @@ def paths_at(address: str) -> list[str]:
 
 def open_copy(address: str) -> BinaryIO:
     """Return a temporary copy of the file. Raises InputError."""
-    with _input_errors():
+    with input_errors():
         system, root = opened(address)
         with reaching(address):
             return filled(lambda path: system.get_file(root, path))
@@ -57,7 +57,7 @@ def open_copy(address: str) -> BinaryIO:
 
 def stamp_of(address: str) -> tuple[int, int]:
     """Return the size of the file, and a number that is another when the file is. Raises InputError."""
-    with _input_errors():
+    with input_errors():
         system, root = opened(address)
         with reaching(address):
             info = system.info(root)
@@ -67,7 +67,8 @@ def stamp_of(address: str) -> tuple[int, int]:
 
 
 @contextmanager
-def _input_errors() -> Iterator[None]:
+def input_errors() -> Iterator[None]:
+    """Let what is wrong with an address be an InputError."""
     try:
         yield
     except AddressError as error:

@@ -2,19 +2,20 @@
 
 A mark beside both says which run has them. It is written before the first call, which shows whether anything can be
 written there; and a run whose copy is not the last one neither goes on with it nor writes it over the other. Imports
-`InputError`, and `aimlasync.addresses`.
+`aimlasync.addresses`, and the errors of input's `remote`.
 """
 
 from __future__ import annotations
 
+import asyncio
 import os
 import secrets
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 
-from aimlasync.addresses import AddressError, is_http, opened, reaching
-from aimlasync.bulk.input.rows import InputError
+from aimlasync.addresses import AddressError, is_address, is_http, opened, path_of, reaching
+from aimlasync.bulk.input.remote import input_errors
 
 _OWN = ("", ".manifest", ".outputs", ".gone")
 MARK = ".copy"
@@ -99,25 +100,37 @@ class Elsewhere:
 
 
 @contextmanager
-def written_here(address: str, *, is_worker: bool = False) -> Iterator[str]:
-    """Give the file here that a job writes in the place of `address`. Raises InputError, also at the end.
+def written_here(output: str, *, is_worker: bool = False) -> Iterator[str]:
+    """Give the path that a job writes to: of an address a file here, which is copied there at the end.
 
-    A worker leaves it to its parent to copy.
+    Where that is not here, it is copied from there first, so that another machine goes on. A worker leaves both to its
+    parent. Raises InputError, also at the end.
     """
+    with input_errors():
+        output = path_of(output)
+        there = Elsewhere(output) if is_address(output) else None
+        if there is not None and not is_worker:
+            there.begin()
     try:
-        output = Elsewhere(address)
-        if not is_worker:
-            output.begin()
-    except AddressError as error:
-        raise InputError(error.address, error.what) from None
-    try:
-        yield output.path
+        yield output if there is None else there.path
     finally:
-        if not is_worker:
-            try:
-                output.end()
-            except AddressError as error:
-                raise InputError(error.address, error.what) from None
+        if there is not None and not is_worker:
+            with input_errors():
+                there.end()
+
+
+@asynccontextmanager
+async def written_to(output: str) -> AsyncIterator[str]:
+    """Give what `written_here` gives; files are copied in a thread."""
+    with ExitStack() as stack:
+        if not is_address(output):
+            yield output
+            return
+        path = await asyncio.to_thread(stack.enter_context, written_here(output))
+        try:
+            yield path
+        finally:
+            await asyncio.to_thread(stack.close)
 
 
 def _lines(path: str) -> list[bytes]:
