@@ -9,6 +9,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,9 @@ from aimlasync import AsyncClient, bulk
 from aimlasync.addresses import AddressError
 from aimlasync.bulk.input.many import open_files
 from aimlasync.bulk.input.rows import InputError
+from aimlasync.bulk.jobs.job_rows import pending_rows
+from aimlasync.bulk.jobs.options import Options
+from aimlasync.bulk.journal.id_set import IdSet
 from aimlasync.bulk.output.elsewhere import Elsewhere, written_here
 from aimlasync.bulk.tasks.tasks import PromptTask
 from aimlasync.simulator import Simulator
@@ -134,6 +138,23 @@ def test_the_next_file_is_copied_while_rows_of_one_are_asked_about(
         assert [next(rows).number, next(rows).number] == [1, 2]
         with pytest.raises(InputError, match=r"memory://in/b\.csv: no such file"):
             next(rows)
+
+
+def test_the_event_loop_has_turns_while_a_copy_is_waited_for(memory: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    goes_on, get_file = threading.Event(), type(memory).get_file
+
+    def copy(self: Any, path: str, *rest: Any) -> None:
+        assert "b" not in path or goes_on.wait(60)
+        get_file(self, path, *rest)
+
+    monkeypatch.setattr(type(memory), "get_file", copy)
+    with closing(open_files(["memory://in"])) as source:
+        rows = pending_rows(source, PromptTask(prompt="{city}", model="m"), Options(), done=IdSet())
+        first = [row.fields["city"] for row in islice(filter(None, rows), 2)]
+        pauses = [next(rows) for _ in range(3)]
+        goes_on.set()
+        assert [*first, *pauses] == ["Rome", "Paris", None, None, None]
+        assert [row.fields["city"] for row in rows if row is not None] == ["Oslo"]
 
 
 def test_an_output_elsewhere_is_gone_on_with_on_another_machine(

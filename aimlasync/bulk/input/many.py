@@ -13,7 +13,7 @@ import hashlib
 import io
 import os
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import closing
 from functools import partial
 from itertools import islice
@@ -28,6 +28,8 @@ from aimlasync.bulk.input.spool import begun
 _TABLES = ("csv", "tsv", "xlsx", "parquet")
 # Files of an object store whose stamps are asked for at once.
 _AT_ONCE = 16
+# Seconds for which a copy is waited for without a turn of the event loop.
+_PAUSE = 0.005
 
 
 def open_files(names: Sequence[str], format: Format | None = None, *, reading: Reading = AS_FOUND) -> Source:
@@ -103,6 +105,7 @@ class ManyFiles(Source):
             reading=reading,
         )
         first.close()
+        self.may_wait = any(map(is_address, paths))
 
     @property
     def paths(self) -> Sequence[str]:
@@ -185,11 +188,18 @@ class ManyFiles(Source):
         with ThreadPoolExecutor(_AT_ONCE) as asking:
             return dict(zip(paths, asking.map(stamp_of, paths), strict=True))
 
-    def _parts(self) -> Iterator[Source]:
-        """Open each file; one elsewhere is copied in a thread while the rows of the one before are asked about."""
+    def _parts(self) -> Iterator[Source | None]:
+        """Open each file; one elsewhere is copied in a thread, while the rows of the one before are asked about.
+
+        None is given while nothing but a copy is waited for.
+        """
         coming: Future[Source] | None = None
         try:
             for path, after in zip(self._files, [*self._files[1:], None], strict=True):
+                if coming is None and is_address(path):
+                    coming = begun(partial(self._opened, path))
+                while coming is not None and not wait([coming], _PAUSE).done:
+                    yield None
                 part = self._opened(path) if coming is None else coming.result()
                 coming = None if after is None or not is_address(after) else begun(partial(self._opened, after))
                 yield part
@@ -201,6 +211,9 @@ class ManyFiles(Source):
         number, is_first = first - 1, True
         empty: NoRowsError | None = None
         for part in self._parts():
+            if part is None:
+                yield number
+                continue
             with closing(part):
                 try:
                     part.sample(1)
