@@ -78,6 +78,9 @@ class AnswerModes(Protocol):
     def fall_back(self, targets: list[Target], error: AimlasyncError, /) -> bool:
         """Return whether `error` refuses the way and another is left, in which the target asks from now on."""
 
+    def learn(self, targets: list[Target], info: Info, /) -> None:
+        """Keep in which way the upstream of `info` answered that had refused another one."""
+
 
 class Call(msgspec.Struct, eq=False):
     """One logical use of the API, whatever attempts it takes."""
@@ -197,6 +200,10 @@ class Call(msgspec.Struct, eq=False):
         """The call failed, or (None) was left: there will be no other attempt."""
         if self.watch is not None:
             self.watch.failed(error)
+        self.release()
+
+    def release(self) -> None:
+        """Free what was set aside for another attempt; there will be none."""
         if self.reservation is not None and self.budget is not None:
             self.budget.release(self.reservation)
 

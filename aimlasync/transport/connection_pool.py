@@ -235,7 +235,7 @@ class Origin:
         now = idle[-1].loop.time()
         while idle:
             connection = idle.pop() if now - idle[-1].since >= _REST else idle.popleft()
-            if connection.is_usable(now - self._keepalive) and not connection.has_unread():
+            if connection.is_usable(now - self._keepalive) and not connection.has_unread(0):
                 connection.is_reused = True
                 connection.since = now
                 return connection

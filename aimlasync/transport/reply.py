@@ -33,7 +33,7 @@ class Reply(msgspec.Struct, eq=False):
     """None once the connection has gone its way."""
     _loop: asyncio.AbstractEventLoop
     pieces: list[bytes]
-    """What of the body arrived and was not taken; the reader's own list."""
+    """What of the body arrived and was not taken: from the first byte on the reader's own list."""
     status: int = 0
     headers: Mapping[str, str] = _NO_HEADERS
     unread: int = 0
