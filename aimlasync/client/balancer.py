@@ -137,7 +137,7 @@ class Balancer:
         targets = call.targets
         target = targets[0] if len(targets) == 1 else self._choose(call, now)
         upstream = target.upstream
-        tokens = _tokens(call, target)() if upstream.limiter.counts_tokens else 0.0
+        tokens = _estimate(call, target) if upstream.limiter.counts_tokens else 0.0
         lane = upstream.lanes.get(call.info.model) or upstream.lane(call.info.model)
         permit = lane.admit_nowait(tokens, loop, now)
         if permit is None:
@@ -280,13 +280,18 @@ class Balancer:
 
 def _tokens(call: Call, target: Target) -> Callable[[], float]:
     """What tells how many tokens an attempt will take, as far as is known by then."""
-    upstream = target.upstream
-    if target.body is None or not upstream.limiter.counts_tokens:
-        return float
-    size, beside = len(target.body), 0
+    return partial(_estimate, call, target) if target.upstream.limiter.counts_tokens else float
+
+
+def _estimate(call: Call, target: Target) -> float:
+    """How many tokens an attempt will take, as far as is known."""
+    upstream, body = target.upstream, target.body
+    if body is None:
+        return 0.0
+    size, beside = len(body), 0
     if size > MAY_HOLD_MEDIA and (media := call.media):
         size, beside = max(0, size - media.size), media.likely
-    return partial(upstream.estimate, call.model, size, call.max_output, beside)
+    return upstream.estimate(call.info.model, size, call.max_output, beside)
 
 
 def _why(lane: Lane, tokens: float, now: float) -> tuple[WaitsFor, str]:

@@ -17,6 +17,7 @@ from aimlasync.client.drain import Waits
 from aimlasync.client.observer import Watch
 from aimlasync.config import Mode, Priority, Timeout
 from aimlasync.cost.budget import Budget, Reservation, output_cap
+from aimlasync.cost.plain_text import is_plain_text
 from aimlasync.cost.tokens import stated_usd, tokens_of
 from aimlasync.endpoints.lane import Permit
 from aimlasync.endpoints.providers import model_of
@@ -170,16 +171,13 @@ class Call(msgspec.Struct, eq=False):
         if self.budget is None:
             return None
         # A byte of text is at most a token, and mostly a quarter of one: what is asked for is a bound, not a guess.
-        model, size = self.info.model, len(self.targets[0].body or b"")
-        cap, media = self.max_output, self.media
+        model, body, size = self.info.model, self.body or {}, len(self.targets[0].body or b"")
+        if not is_plain_text(body):
+            size = self.media.input_bound(size)
+        cap = output_cap(body)
         # Without a cap there is none that could leave the reasoning out.
         known = None if cap is None else model_of(model)
-        return self.budget.reserve(
-            model,
-            media.input_bound(size) if media else size,
-            cap,
-            reasons_outside=known is not None and known.reasons_outside,
-        )
+        return self.budget.reserve(model, size, cap, reasons_outside=known is not None and known.reasons_outside)
 
     def attempt(self, target: Target, permit: Permit) -> Attempt:
         """Return the next attempt, which takes with it what was set aside for it."""

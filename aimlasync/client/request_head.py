@@ -32,7 +32,7 @@ class RequestIds:
         """Return the facts of a new call, with the id that `extra_headers` give it, or a new one."""
         if extra_headers and _CLIENT_REQUEST_ID in extra_headers:
             return Info(model=model, request_id=check_request_id(extra_headers[_CLIENT_REQUEST_ID]))
-        return Info(model=model, request_id=f"{self._prefix}-{next(self._numbers):x}")
+        return Info(model=model, request_id=f"{self._prefix}-{next(self._numbers)}")
 
 
 def headers_of(info: Info, settings: Settings, extra: Mapping[str, str] | None) -> dict[str, str]:
