@@ -108,9 +108,6 @@ class Balancer:
     def _translated(
         self, api: Api, body: Mapping[str, Any], info: Info, validate: bool, written: bytes | None
     ) -> list[Target]:
-        from aimlasync.endpoints.translate import translate
-
-        source = _written_for(body)
         found: list[Target] = []
         reasons: list[str] = []
         encoded: dict[str, bytes] = {}
@@ -118,15 +115,18 @@ class Balancer:
             provider = upstream.endpoint.provider
             bytes_for = encoded.get(provider.name)
             if bytes_for is None:
+                fitted = body
                 # A server whose models no table names is never second-guessed.
-                known = validate and provider.models
-                fitted = translate(body, api, source, provider) if known else (body, [])
-                if isinstance(fitted, str):
-                    reasons.append(f"{upstream.endpoint.name}: {fitted}")
-                    continue
-                bytes_for = encoded[provider.name] = (
-                    written if written and fitted[0] is body else encode_request(fitted[0])
-                )
+                if validate and provider.models:
+                    from aimlasync.endpoints.translate import translate
+
+                    translated = translate(body, api, _written_for(body), provider)
+                    if isinstance(translated, str):
+                        reasons.append(f"{upstream.endpoint.name}: {translated}")
+                        continue
+                    fitted = translated[0]
+                bytes_for = written if written and fitted is body else encode_request(fitted)
+                encoded[provider.name] = bytes_for
             found.append(Target(upstream, upstream.urls[api], bytes_for))
         if not found:
             raise _unsupported("model", "; ".join(reasons), info)
@@ -256,13 +256,15 @@ class Balancer:
         """
         best: Target | None = None
         least: tuple[bool, float, float | bytes] | None = None
-        tried, affinity = call.tried, call.affinity
+        tried, affinity, model = call.tried, call.affinity, call.info.model
         for target in call.targets:
-            lane = target.upstream.lane(call.model)
-            if not lane.allows(now):
+            upstream = target.upstream
+            lane = upstream.lanes.get(model) or upstream.lane(model)
+            if not lane.is_well and not lane.allows(now):
                 continue
             cost = _cost(lane) if affinity is None else _rank(affinity, target)
-            key = (target.upstream in tried, max(0.0, lane.paused_until - now), cost)
+            pause = lane.paused_until - now
+            key = (upstream in tried, pause if pause > 0.0 else 0.0, cost)
             if least is None or key < least:
                 best, least = target, key
         if best is not None:
@@ -327,8 +329,10 @@ def _waited(timing: Timing, seconds: float, is_full: bool) -> None:
 def _cost(lane: Lane) -> float:
     """How long a call would take there: its latency, longer the fuller it is."""
     latency = lane.circuit.latency
-    load = max((each.in_flight + each.waiting + 1) / each.limit for each in (lane.limiter, lane.upstream.limiter))
-    return (_UNTRIED if latency is None else latency) * load
+    limiter, shared = lane.limiter, lane.upstream.limiter
+    load = (limiter.in_flight + limiter.queue.waiting + 1) / limiter.limit
+    of_all = (shared.in_flight + shared.waiting + 1) / shared.limit
+    return (_UNTRIED if latency is None else latency) * (load if load > of_all else of_all)
 
 
 def _rank(key: str, target: Target) -> bytes:
@@ -339,7 +343,10 @@ def _rank(key: str, target: Target) -> bytes:
 def _written_for(body: Mapping[str, Any]) -> Provider | None:
     """The vendor whose table names the model, None when no table does."""
     model = body.get("model")
-    return next((vendor for vendor in VENDORS if isinstance(model, str) and model in vendor.models), None)
+    for vendor in VENDORS if isinstance(model, str) else ():
+        if model in vendor.models:
+            return vendor
+    return None
 
 
 def _unsupported(parameter: str, text: str, info: Info) -> UnsupportedRequestError:

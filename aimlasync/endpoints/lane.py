@@ -84,7 +84,8 @@ class Lane:
     @property
     def paused_until(self) -> float:
         """When the pause of the model and that of the endpoint are over (loop time)."""
-        return max(self.limiter.paused_until, self.upstream.limiter.paused_until)
+        mine, of_all = self.limiter.paused_until, self.upstream.limiter.paused_until
+        return mine if mine > of_all else of_all
 
     @property
     def why_paused(self) -> str:
