@@ -177,9 +177,8 @@ class Lane:
                 self.look(now, refused_beside=permit.beside)
                 upstream.refused(self, permit.sent_at, now, kind, names_account=names_account)
             # The new limit is set before the place is freed, so that it holds for the next waiter.
-            limit, counted = int(law.limit), self.counted
-            if limit != counted.limit:
-                counted.resize(limit)
+            if not law.is_fixed and (limit := int(law.limit)) != self.counted.limit:
+                self.counted.resize(limit)
                 self.look(now)
         self.limiter.leave(permit.admission, tokens)
 

@@ -131,10 +131,6 @@ class Connection(asyncio.BufferedProtocol):
 
     # The request
 
-    def is_usable(self, since: float) -> bool:
-        """Whether it is open, and was used after `since`."""
-        return self.since >= since and not self.transport.is_closing()
-
     def ask(self, head: bytes, body: bytes | None, *, bodiless: bool) -> Reply:
         """Begin an exchange; a body too large for one write is left to `send_body`."""
         self._reader, self._bodiless = None, bodiless
@@ -190,7 +186,7 @@ class Connection(asyncio.BufferedProtocol):
             reader.feed(self._owner.buffer[:nbytes].tobytes())
         except OddResponseError as odd:
             if reader.fields is not None and not reply.status:
-                reply.take_head(reader)
+                reply.status, reply.headers = reader.status, reader.fields
             self._hand_over(odd, reply)
             return
         except MalformedResponseError:
@@ -199,7 +195,7 @@ class Connection(asyncio.BufferedProtocol):
         if not reply.status:
             if reader.fields is None:
                 return
-            reply.take_head(reader)
+            reply.status, reply.headers = reader.status, reader.fields
         if reader.is_ended:
             self._end(reply, reader)
         elif self._drain_timer is not None:
@@ -230,7 +226,8 @@ class Connection(asyncio.BufferedProtocol):
     def _end(self, reply: Reply, reader: ResponseReader) -> None:
         self._leave(reply)
         reply.is_ended = True
-        self.taken()
+        if self._reading_paused:
+            self.taken()
         if reader.is_reusable and self.is_sent and not self.transport.is_closing():
             self.give_back()
         else:
@@ -244,7 +241,6 @@ class Connection(asyncio.BufferedProtocol):
 
     def give_back(self) -> None:
         """Be ready for the next exchange."""
-        self.reply = None
         self.since = self.loop.time()
         self._owner.give(self)
 
