@@ -88,7 +88,7 @@ class Balancer:
 
     def targets(
         self, api: Api, body: Mapping[str, Any], info: Info, *, validate: bool, written: bytes | None = None
-    ) -> list[Target]:
+    ) -> tuple[Target, ...]:
         """Return who can serve `body`, each with the bytes it takes, encoded once, or `written` where that says it.
 
         Raises UnsupportedRequestError when the table says that nobody can.
@@ -101,13 +101,13 @@ class Balancer:
                 return self._translated(api, body, info, validate, written)
             why = refusal(provider, api, body) if validate else None
             if why is None:
-                return [Target(upstream, upstream.urls[api], written or encode_request(body))]
+                return (Target(upstream, upstream.urls[api], written or encode_request(body)),)
             raise _unsupported(*why, info)
         return self._translated(api, body, info, validate, written)
 
     def _translated(
         self, api: Api, body: Mapping[str, Any], info: Info, validate: bool, written: bytes | None
-    ) -> list[Target]:
+    ) -> tuple[Target, ...]:
         found: list[Target] = []
         reasons: list[str] = []
         encoded: dict[str, bytes] = {}
@@ -130,7 +130,7 @@ class Balancer:
             found.append(Target(upstream, upstream.urls[api], bytes_for))
         if not found:
             raise _unsupported("model", "; ".join(reasons), info)
-        return found
+        return tuple(found)
 
     def admit_nowait(self, call: Call, now: float, loop: asyncio.AbstractEventLoop) -> tuple[Target, Permit] | None:
         """Do what `admit` does if there is nothing to wait for. Raises OverloadedError when every endpoint rests."""

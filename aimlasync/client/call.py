@@ -7,7 +7,7 @@ has no I/O. It may import what lies below `client`, `drain` and `observer`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
@@ -76,10 +76,10 @@ class AnswerModes(Protocol):
     fallen: int
     """Attempts that were refused for the way in which they asked."""
 
-    def fall_back(self, targets: list[Target], error: AimlasyncError, /) -> bool:
+    def fall_back(self, targets: Sequence[Target], error: AimlasyncError, /) -> bool:
         """Return whether `error` refuses the way and another is left, in which the target asks from now on."""
 
-    def learn(self, targets: list[Target], info: Info, /) -> None:
+    def learn(self, targets: Sequence[Target], info: Info, /) -> None:
         """Keep in which way the upstream of `info` answered that had refused another one."""
 
 
@@ -87,7 +87,7 @@ class Call(msgspec.Struct, eq=False):
     """One logical use of the API, whatever attempts it takes."""
 
     method: str
-    targets: list[Target]
+    targets: tuple[Target, ...]
     headers: dict[str, str]
     info: Info
     timeout: Timeout
