@@ -82,6 +82,14 @@ class Balancer:
         if learned:
             write(path, learned)
 
+    @property
+    def queued(self) -> int:
+        """Calls that wait for an upstream."""
+        waiting = 0
+        for upstream in self.upstreams:
+            waiting += upstream.limiter.waiting
+        return waiting
+
     def shortest_queues(self, now: float) -> int:
         """Return how many calls wait at the model in use that has fewest, at all endpoints together."""
         return sum(upstream.shortest_queue(now) for upstream in self.upstreams)
