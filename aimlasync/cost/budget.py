@@ -202,7 +202,8 @@ class Budget:
         priced = each_in is not None and each_out is not None
         self._short = worst = round((input_tokens * (each_in or 0.0) + output_tokens * (each_out or 0.0)) * _PICO)
         left = self._cap - self._spent - self._reserved
-        if worst > left or (not priced and left <= 0):
+        # What is free of charge is never refused, even where an answer took more than was left.
+        if (worst and worst > left) or (not priced and left <= 0):
             known = f"up to {_dollars(worst)}" if priced else f"{_dollars(worst)} or more, its price is not known"
             raise BudgetExceededError(
                 f"the call would pass the budget: {model} may cost {known} "
