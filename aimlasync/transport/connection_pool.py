@@ -289,10 +289,7 @@ class Origin:
     async def _wait(self, loop: asyncio.AbstractEventLoop, timeout: float | None) -> Connection | None:
         waiter: asyncio.Future[Connection | AimlasyncError | None] = loop.create_future()
         self._line.append(waiter)
-        late = APITimeoutError(
-            f"no connection to {self.where} within the connect timeout", phase="connect", billed=False
-        )
-        bound = None if timeout is None else loop.call_later(timeout, _answer, waiter, late)
+        bound = None if timeout is None else loop.call_later(timeout, self._is_late, waiter)
         try:
             found = await waiter
         except BaseException:
@@ -310,6 +307,11 @@ class Origin:
         if isinstance(found, AimlasyncError):
             raise found
         return found
+
+    def _is_late(self, waiter: asyncio.Future[Connection | AimlasyncError | None]) -> None:
+        # Made only now: thousands may wait in line at once.
+        what = f"no connection to {self.where} within the connect timeout"
+        _answer(waiter, APITimeoutError(what, phase="connect", billed=False))
 
     def _dialled(self) -> None:
         """One handshake less: the next in line may begin."""
