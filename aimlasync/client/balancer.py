@@ -9,16 +9,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from hashlib import blake2b
 from typing import Any, Literal
 
+from aimlasync.admission.adaptive import Learned
 from aimlasync.client.call import MAY_HOLD_MEDIA, Attempt, Call, Target
 from aimlasync.config import Limits
 from aimlasync.endpoints.endpoint import Endpoint
 from aimlasync.endpoints.lane import Lane, Permit
+from aimlasync.endpoints.learned_limits import LearnedLimits
 from aimlasync.endpoints.providers import VENDORS, Api, Provider, refusal
 from aimlasync.endpoints.upstream import STRETCH, Upstream
 from aimlasync.errors import APIConnectionError, OverloadedError, UnsupportedRequestError
@@ -61,11 +63,17 @@ class Balancer:
         for upstream in self.upstreams:
             await upstream.limiter.close()
 
-    def load_learned(self, path: str) -> None:
-        """Let models start with what a file says of them; see `endpoints.learned_file`."""
-        from aimlasync.endpoints.learned_file import address, read
+    def load_learned(self, path: str, share: float) -> None:
+        """Let models start with a share of what a file says of them; see `endpoints.learned_file`."""
+        from aimlasync.endpoints.learned_file import read
 
-        for (endpoint, model), learned in read(path).items():
+        self.start_with([(endpoint, model, each.times(share)) for (endpoint, model), each in read(path).items()])
+
+    def start_with(self, starts: Iterable[tuple[str, str, Learned]]) -> None:
+        """Let models that were not asked yet start with what is known of them by endpoint's address and name."""
+        from aimlasync.endpoints.learned_file import address
+
+        for endpoint, model, learned in starts:
             for upstream in self.upstreams:
                 if address(upstream.endpoint.base_url) == endpoint:
                     upstream.starts.setdefault(model, learned)
@@ -81,6 +89,18 @@ class Balancer:
         }
         if learned:
             write(path, learned)
+
+    def learned(self, now: float) -> LearnedLimits:
+        """Return what was learned and has held, for the processes of one job."""
+        from aimlasync.endpoints.learned_file import address
+
+        limits = LearnedLimits()
+        for upstream in self.upstreams:
+            place = address(upstream.endpoint.base_url)
+            limits.starts += [(place, model, each) for model, each in upstream.learned().items()]
+            lanes = upstream.lanes.values()
+            limits.told += [lane.told(found) for lane in lanes if (found := lane.look(now)) is not None]
+        return limits
 
     def shortest_queues(self, now: float) -> int:
         """Return how many calls wait at the model in use that has fewest, at all endpoints together."""

@@ -44,7 +44,7 @@ class Activity(msgspec.Struct, kw_only=True):
     tokens: int = 0
     cost_usd: float | None = None
     learned: tuple[str, ...] = ()
-    """What this process learned of limits, in words."""
+    """What was learned of limits, in words; of workers once they have ended."""
 
 
 class Snapshot(msgspec.Struct, kw_only=True):
