@@ -23,6 +23,7 @@ from aimlasync.chat.types import (
     Usage,
 )
 from aimlasync.wire.base import Meta
+from aimlasync.wire.pieces import joined
 from aimlasync.wire.reading import add_fields
 
 # How many chunks in a row are taken apart, though none of the others repeats them.
@@ -135,7 +136,7 @@ def _copied(tokens: list[TokenLogprob] | None) -> list[TokenLogprob] | None:
 
 
 def _joined(pieces: list[str] | None) -> str | None:
-    return None if pieces is None else "".join(pieces)
+    return None if pieces is None else joined(pieces)
 
 
 class Assembler:

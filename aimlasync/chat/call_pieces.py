@@ -13,6 +13,7 @@ from typing import Any
 from aimlasync.chat.chunks import ToolCallDelta
 from aimlasync.chat.merging import merge, merged
 from aimlasync.chat.types import CustomCall, FunctionCall, ToolCall
+from aimlasync.wire.pieces import joined
 from aimlasync.wire.reading import add_fields
 
 _MARK = re.compile(r'["\\{}\[\]]')
@@ -105,13 +106,20 @@ class Call:
                     self._ended = True
                     return
 
+    def _joined(self) -> str:
+        """Return the arguments as one text, which counts as searched if all its pieces were."""
+        if self._at not in (0, len(self.arguments)):
+            return "".join(self.arguments)
+        text, self._at = joined(self.arguments), min(self._at, 1)
+        return text
+
     def whole(self) -> ToolCall:
         """Return the call as far as it came."""
         if self.input is not None:
-            custom = CustomCall(name=self.name, input="".join(self.input))
+            custom = CustomCall(name=self.name, input=joined(self.input))
             call = ToolCall(id=self.id, type=self.type or "custom", custom=custom)
         else:
-            function = FunctionCall(name=self.name, arguments="".join(self.arguments))
+            function = FunctionCall(name=self.name, arguments=self._joined())
             call = ToolCall(id=self.id, type=self.type or "function", function=function)
         if self.more is not None:
             add_fields(call, merged(self.more[0]))

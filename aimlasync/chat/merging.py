@@ -2,12 +2,14 @@
 
 Text is joined, and what names or identifies something (an id, a type, a signature) keeps its last value. Items of lists
 are told apart by their `index`; without one, an item goes on with the last item of its kind. It works on plain values,
-without I/O, and imports nothing of this library.
+without I/O. It may import `wire.pieces`.
 """
 
 from __future__ import annotations
 
 from typing import Any
+
+from aimlasync.wire.pieces import joined
 
 # Of these, the last value counts; every other text grows.
 _NAMES = {"created", "format", "finish_reason", "id", "index", "kind", "language", "mime_type", "model", "name"}
@@ -38,7 +40,7 @@ def merge(known: dict[str, Any], more: dict[str, Any]) -> None:
 def merged(value: Any) -> Any:
     """Return a copy of what `merge` made."""
     if isinstance(value, _Pieces):
-        return "".join(value)
+        return joined(value)
     if isinstance(value, dict):
         return {key: merged(one) for key, one in value.items()}
     if isinstance(value, list):

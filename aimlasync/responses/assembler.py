@@ -25,6 +25,7 @@ from aimlasync.responses.items import (
 )
 from aimlasync.responses.types import Response, ResponseUsage, complete
 from aimlasync.wire.base import Open, Unknown
+from aimlasync.wire.pieces import joined
 
 _S = TypeVar("_S", bound=Open)
 _Thought: TypeAlias = ReasoningText | SummaryText
@@ -145,23 +146,23 @@ class Assembler:
                 for at in sorted(key for key in self._texts | self._refusals if key[0] == index):
                     part: Part
                     if at in self._texts:
-                        part = OutputText(text="".join(self._texts[at]))
+                        part = OutputText(text=joined(self._texts[at]))
                     else:
-                        part = OutputRefusal(refusal="".join(self._refusals[at]))
+                        part = OutputRefusal(refusal=joined(self._refusals[at]))
                     if at[1] >= len(content):
                         content.append(part)
                     elif content[at[1]] in (OutputText(), OutputRefusal()):
                         content[at[1]] = part
                 item = _changed(item, content=content)
             elif isinstance(item, FunctionCall) and not item.arguments:
-                item = _changed(item, arguments="".join(self._args.get(index, ())))
+                item = _changed(item, arguments=joined(self._args.get(index, [])))
             elif isinstance(item, ReasoningItem):
                 summary, content = self._thought(index, SummaryText), self._thought(index, ReasoningText)
                 item = _changed(item, summary=item.summary or summary, content=item.content or content or item.content)
             elif isinstance(item, Unknown) and index in self._args and not getattr(item, "input", "unknown"):
                 # A call of a custom tool, which no struct describes.
                 item = copy(item)
-                item.input = "".join(self._args[index])
+                item.input = joined(self._args[index])
             output.append(item)
         return output
 
@@ -174,7 +175,7 @@ class Assembler:
     def _thought(self, index: int, kind: type[_Thought]) -> list[Part]:
         """Return the parts of one kind that were streamed of a reasoning item, in order."""
         places = sorted(at[2] for at in self._thoughts if at[:2] == (index, kind))
-        return [kind(text="".join(self._thoughts[index, kind, at])) for at in places]
+        return [kind(text=joined(self._thoughts[index, kind, at])) for at in places]
 
 
 _TAKE: dict[type, Callable[[Assembler, Any], None]] = {

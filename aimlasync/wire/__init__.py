@@ -15,6 +15,7 @@ It may import `headers`, `info` and `errors`.
     waits         waits that servers state: Retry-After, durations, times
     wait_sentences  waits that error messages ask for in words
     begun_json    reads a JSON text that is cut, or nested too deep
+    pieces        texts that arrive in pieces
     redaction     which keys no error may show
     key_search    finds keys, and cuts them out
 """

@@ -24,6 +24,7 @@ from aimlasync.bulk.output.streams import NamedFile, named
 from aimlasync.bulk.output.target import Target
 from aimlasync.simulator import Simulator
 from tests.support.commands import finish, last_line, run, start, until, write
+from tests.support.forked import Command
 
 Vendor = Callable[..., Simulator]
 
@@ -409,7 +410,7 @@ def test_a_file_that_may_grow_no_further_leaves_the_old_one(command: str) -> Non
     assert not strays()
 
 
-def half_an_export() -> tuple[bytes, subprocess.Popen[str]]:
+def half_an_export() -> tuple[bytes, Command]:
     """What out.csv has, and a command that is stopped while it writes another; too late at times, and then again."""
     while True:
         old = old_table()
@@ -424,7 +425,7 @@ def half_an_export() -> tuple[bytes, subprocess.Popen[str]]:
         assert finish(process)[0] == 0
 
 
-def is_stopped_half(process: subprocess.Popen[str]) -> bool:
+def is_stopped_half(process: Command) -> bool:
     until(lambda: bool(strays()) or process.poll() is not None)
     process.send_signal(signal.SIGSTOP)
     until(lambda: process.poll() is not None or ") T " in Path(f"/proc/{process.pid}/stat").read_text())

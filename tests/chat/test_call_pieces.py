@@ -191,6 +191,17 @@ def test_undeclared_fields_beside_the_pieces_change_nothing(mixture: str) -> Non
     assert called(*[[{**piece, "vendor": None} for piece in delta] for delta in deltas]) == expected
 
 
+@pytest.mark.parametrize("mixture", MIXTURES)
+def test_what_is_read_between_the_pieces_changes_nothing(mixture: str) -> None:
+    deltas, expected = MIXTURES[mixture]
+    assembler = Assembler()
+    for count, delta in enumerate(deltas, 1):
+        assembler.add(decode_chunk(encode({"choices": [{"index": 0, "delta": {"tool_calls": delta}}]})))
+        calls = assembler.whole().choices[0].message.tool_calls or []
+        assert [(call.id, call.function.name, call.function.arguments) for call in calls] == called(*deltas[:count])
+    assert called(*deltas) == expected
+
+
 def test_a_signature_stays_with_its_call() -> None:
     def signed(text: str) -> dict[str, Any]:
         return {"extra_content": {"google": {"thought_signature": text}}}

@@ -22,6 +22,7 @@ import pytest
 from aimlasync.cli import cli
 from aimlasync.simulator import Answer, Fault, Latency, Simulator
 from tests.support.commands import TICKETS, finish, journal, last_line, run, start, table, until, write
+from tests.support.forked import Command
 from tests.support.servers import KEY
 
 LABELS = ("--labels", "support,billing,sales")
@@ -114,7 +115,7 @@ def test_the_entry_names_its_extra_when_it_is_missing() -> None:
 # Going on after an end
 
 
-def read_until(process: subprocess.Popen[str], said: str) -> None:
+def read_until(process: Command, said: str) -> None:
     """Read stderr up to the line that says it."""
     assert process.stderr is not None
     assert any(said in line for line in process.stderr), f"it ended without {said!r}"

@@ -22,7 +22,7 @@ from aimlasync.cli.ctrl_c import exit_code, starting
 from aimlasync.cli.terminal import Screen, printable
 from aimlasync.simulator import Fault, Latency, Simulator
 from tests.support.commands import finish, lines, run, start, until, write
-from tests.support.forked import on_terminal
+from tests.support.forked import Command, on_terminal
 
 Vendor = Callable[..., Simulator]
 
@@ -193,9 +193,11 @@ def test_nothing_is_asked_for_an_answer_that_nobody_can_read(vendor: Vendor) -> 
 
 
 @pytest.mark.usefixtures("files")
-@pytest.mark.parametrize("how", ["2>&-", ">&- 2>&-", "<&- >&- 2>&-", "2>/dev/full"])
+@pytest.mark.parametrize(
+    ("how", "unbuffered"),
+    [("2>&-", ""), (">&- 2>&-", "1"), ("<&- >&- 2>&-", ""), ("2>/dev/full", ""), ("2>/dev/full", "1")],
+)
 @pytest.mark.parametrize("workers", [(), ("--workers", "2")], ids=["one", "two"])
-@pytest.mark.parametrize("unbuffered", ["", "1"])
 def test_a_job_that_cannot_be_heard_is_done_all_the_same(
     how: str, workers: tuple[str, ...], unbuffered: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -228,7 +230,7 @@ def test_a_reader_that_leaves_ends_it_quietly(command: str, unbuffered: str, mon
 # Signals
 
 
-def job(sim: Simulator, *options: str) -> subprocess.Popen[str]:
+def job(sim: Simulator, *options: str) -> Command:
     """A job whose first calls are under way."""
     write("in.csv", "text\n" + "".join(f"row {number}\n" for number in range(200)))
     process = start("bulk", "in.csv", "--prompt", "{text}", "-o", "out.jsonl", "--concurrency", "8", *options)

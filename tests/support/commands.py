@@ -5,15 +5,15 @@ from __future__ import annotations
 import csv
 import json
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from click.testing import CliRunner, Result
 
 from aimlasync.cli import cli
+from tests.support.forked import Command
 
 TICKETS = str(Path(__file__).parents[2] / "examples" / "tickets.csv")
 
@@ -29,21 +29,15 @@ def ended(*args: str) -> tuple[int, str, str]:
     return done.exit_code, done.stdout, done.stderr
 
 
-def start(*args: str, **options: Any) -> subprocess.Popen[str]:
+def start(*args: str, stdin: IO[Any] | None = None) -> Command:
     """Run a command in a process of its own."""
-    return subprocess.Popen(
-        [sys.executable, "-W", "error", "-m", "aimlasync", *args],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        encoding="utf-8",
-        **options,
-    )
+    return Command(args, stdin=stdin)
 
 
-def finish(process: subprocess.Popen[str], *, timeout: float = 120) -> tuple[int, str, str]:
+def finish(process: Command | subprocess.Popen[str], *, timeout: float = 120) -> tuple[int, str, str]:
     """Return the exit code, stdout and stderr of a process that is about to end."""
     out, err = process.communicate(timeout=timeout)
+    assert process.returncode is not None
     return process.returncode, out, err
 
 

@@ -14,12 +14,13 @@ import pty
 import signal
 import sys
 import tempfile
+import threading
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from multiprocessing.connection import wait
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 _context = multiprocessing.get_context("forkserver")
 # What commands load.
@@ -50,6 +51,78 @@ def on_terminal(*words: str) -> tuple[int, bytes]:
         pass
     os.close(master)
     return _code_of(process), sent
+
+
+class Command:
+    """A command that runs beside the test, with as much of `subprocess.Popen` as tests use."""
+
+    def __init__(self, words: Sequence[str], *, stdin: IO[Any] | None = None) -> None:
+        out, said = _context.Pipe(duplex=False)
+        err, told = _context.Pipe(duplex=False)
+        heard = Connection(
+            os.open(os.devnull, os.O_RDONLY) if stdin is None else os.dup(stdin.fileno()), writable=False
+        )
+        prepare = partial(_join, heard, said, told)
+        self._process = _context.Process(target=_run, args=(words, os.getcwd(), {**os.environ}, prepare))
+        self._process.start()
+        for end in (heard, said, told):
+            end.close()
+        self.stdout, self.stderr = _texts(out), _texts(err)
+
+    @property
+    def pid(self) -> int:
+        """The number of the process."""
+        assert self._process.pid is not None
+        return self._process.pid
+
+    @property
+    def returncode(self) -> int | None:
+        """The exit code, negative for a signal; None of a process that runs."""
+        return self._process.exitcode
+
+    def poll(self) -> int | None:
+        """Return `returncode`."""
+        return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal to a process that runs."""
+        if self.returncode is None:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        """Send SIGKILL."""
+        self.send_signal(signal.SIGKILL)
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Return the exit code of a process that is about to end. Raises TimeoutError."""
+        self._process.join(timeout)
+        if self.returncode is None:
+            raise TimeoutError(f"it took over {timeout:g} s")
+        return self.returncode
+
+    def communicate(self, timeout: float | None = None) -> tuple[str, str]:
+        """Wait for the end; return what is left of both streams. Raises TimeoutError."""
+        left = ["", ""]
+
+        def read(number: int, stream: IO[str]) -> None:
+            with stream:
+                left[number] = stream.read()
+
+        readers = [
+            threading.Thread(target=read, args=(number, stream), daemon=True)
+            for number, stream in enumerate((self.stdout, self.stderr))
+            if not stream.closed
+        ]
+        for reader in readers:
+            reader.start()
+        try:
+            self.wait(timeout)
+        except TimeoutError:
+            self.kill()
+            raise
+        for reader in readers:
+            reader.join()
+        return left[0], left[1]
 
 
 def run(words: Sequence[str], timeout: float) -> tuple[int, str]:
@@ -111,6 +184,19 @@ def _speak(said: str) -> None:
     """Read nothing, and write both streams to one file."""
     fd = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     _use(os.open(os.devnull, os.O_RDONLY), fd, fd)
+
+
+def _join(heard: Connection, said: Connection, told: Connection) -> None:
+    """Use the ends of pipes."""
+    _use(heard.fileno(), said.fileno(), told.fileno())
+    for end in (heard, said, told):
+        end.close()
+
+
+def _texts(end: Connection) -> IO[str]:
+    """What comes by a pipe, as text."""
+    with end:
+        return open(os.dup(end.fileno()), encoding="utf-8")
 
 
 def _use(standard_input: int, output: int, errors: int) -> None:

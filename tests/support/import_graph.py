@@ -11,6 +11,7 @@ from __future__ import annotations
 import ast
 import sys
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 
 PACKAGE = Path(__file__).parents[2] / "aimlasync"
@@ -25,8 +26,13 @@ def modules(package: Path = PACKAGE) -> dict[str, Path]:
     return found
 
 
-def imports(path: Path) -> Iterator[tuple[str, list[str]]]:
-    """Iterate what a file imports when it runs: a module, and the names that are taken from it."""
+@cache
+def imports(path: Path) -> list[tuple[str, list[str]]]:
+    """Return what a file imports when it runs: a module, and the names that are taken from it."""
+    return [*_imports(path)]
+
+
+def _imports(path: Path) -> Iterator[tuple[str, list[str]]]:
     tree = ast.parse(path.read_text())
     for_checkers = {
         id(inner)
