@@ -246,10 +246,7 @@ class Cluster:
         running = self._running.values()
         return Activity(
             in_flight=sum(each.in_flight for each in running),
-            limits=[
-                "concurrency" if each.held_by == "input" and len(each.at_work) >= ROOM else each.held_by
-                for each in running
-            ],
+            limits=[each.held_by for each in running] or ["processes"],
         )
 
     def _schedule_send(self) -> None:
@@ -304,7 +301,8 @@ class Cluster:
             except RayActorError:
                 del self._running[number]
                 self.lost += 1
-                _log.warning("a process of the cluster is gone; its requests go to others")
+                goes = "its requests go to others" if self._running else "none is left, and its requests wait for one"
+                _log.warning("a process of the cluster is gone; %s", goes)
                 self._take_back(running, running.at_work)
 
     def _hear(self, running: _Running, news: _News) -> None:

@@ -27,6 +27,7 @@ LIMITS = {
     "pause": "pause the server asked for",
     "budget": "what calls in flight may cost",
     "input": "no rows to send",
+    "processes": "no process that could ask",
 }
 """What may hold a job back, in words."""
 
