@@ -3,7 +3,7 @@
     python benchmarks/adaptive_grid.py [--seeds 31,32] [--groups queue,batch] [--cells] [--without] [--ramp]
 
 Method: a closed loop of callers asks a server in virtual time (`tests/support/unknown_servers.py`), one after the
-other of 204 (`tests/support/grid.py`). Goodput is a share of what the best fixed setting gets, refused a share of the
+other of 222 (`tests/support/grid.py`). Goodput is a share of what the best fixed setting gets, refused a share of the
 attempts. The knee is the number in flight at which a queue is just busy. `--cells` prints each server; `--without`
 changes each constant of the law in turn and prints what breaks; `--ramp` prints how long it takes to reach 95 % of
 limits from 1 to 1,000.
@@ -21,7 +21,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from aimlasync.admission import adaptive, knee, pace
+from aimlasync.admission import adaptive, chance, knee, pace
 from aimlasync.admission.adaptive import AdaptiveLimit
 from tests.support.grid import grid, lognormal
 from tests.support.unknown_servers import Cell, Run, Score, Server
@@ -48,8 +48,10 @@ WITHOUT = {
     "pace.SECOND": 0.1,
     "pace._LONGEST": 1.0,
     "pace._CATCH_UP": 0.0,
+    "chance._ALIKE": 1.0,
+    "chance._ENOUGH": 1,
 }
-MODULES = {"adaptive": adaptive, "knee": knee, "pace": pace}
+MODULES = {"adaptive": adaptive, "chance": chance, "knee": knee, "pace": pace}
 
 Job = tuple[int, int, dict[str, float]]
 

@@ -9,6 +9,7 @@ It may import `quota`, `config` and what lies below them. It has no I/O.
     fair_queue       the waiting calls: by priority, tenants in turn
     adaptive         how many attempts in flight, and how many per second, learned; of which a refusal speaks
     knee             how many in flight: slow start in which each doubling must pay
+    chance           refusals that come at any rate: which share of them speaks of no limit
     pace             how many per second: what was accepted from one row of refusals to the next
     learned          what was learned and has held, in words that a user can act on
     token_estimate   how many tokens a request will probably take

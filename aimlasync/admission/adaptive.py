@@ -20,8 +20,10 @@ of them a refusal speaks of.
  - A refusal of an attempt that was sent before the last cut tells nothing new (one cut per congestion epoch). A server
    that is away says nothing of its limits.
 
+ - Where to send more slowly saves no refusals, the share that is refused is chance (`admission.chance`), and is borne.
+
 It is arithmetic without I/O, asyncio or a clock; the caller passes `now` (one monotonic clock, in seconds). It may
-import `admission.knee`, `admission.pace` and what a refusal names (`admission.outcome`).
+import `admission.chance`, `admission.knee`, `admission.pace` and what a refusal names (`admission.outcome`).
 """
 
 from __future__ import annotations
@@ -29,11 +31,12 @@ from __future__ import annotations
 import math
 from typing import Literal, NamedTuple
 
+from aimlasync.admission.chance import Chance
 from aimlasync.admission.knee import MARGIN, MAX, Knee
 from aimlasync.admission.outcome import Refused
 from aimlasync.admission.pace import MIN_RATE, SECOND, Pace
 
-# What breaks without each constant of the three files, on a third of the grid with one seed (goodput .964, 1.37 %
+# What breaks without each constant of the four files, on a third of the grid with one seed (goodput .964, 1.37 %
 # refused; `benchmarks/adaptive_grid.py --without` prints the whole). MAX, _RATED_START: not on the grid.
 #
 #   constant   without  what breaks
@@ -55,6 +58,8 @@ from aimlasync.admission.pace import MIN_RATE, SECOND, Pace
 #   SECOND     0.1      goodput .939, 2.3 % refused
 #   _LONGEST   1        4.4 % refused: minute windows are never found
 #   _CATCH_UP  0        goodput .961
+#   _ALIKE     1        chance is never found: where it refuses a twentieth, goodput .08
+#   _ENOUGH    1        stated minutes .79 for .94; where chance refuses, goodput .45 for .82
 
 # Where slow start begins: a small server queues a few of these, and a large one is reached in a few round trips.
 _START = 4.0
@@ -98,7 +103,7 @@ class AdaptiveLimit:
     guess.
     """
 
-    __slots__ = ("_belief", "_downs", "_epoch", "_knee", "_pace", "_proven", "is_fixed", "refusals")
+    __slots__ = ("_belief", "_chance", "_downs", "_epoch", "_knee", "_pace", "_proven", "is_fixed", "refusals")
 
     def __init__(self, limit: float | None = None, *, is_rated: bool = False, start: Learned | None = None) -> None:
         self.refusals = 0
@@ -109,6 +114,7 @@ class AdaptiveLimit:
         if start is not None and start.rate is not None and not self.is_fixed:
             self._pace.rate = min(MAX, max(MIN_RATE, start.rate * (1 - MARGIN)))
             self._pace.period = start.period
+        self._chance = Chance()
         # The refusal of an attempt that was sent up to here tells nothing new.
         self._epoch = -math.inf
         # The most attempts that were at the server when answers came; 0.0 before the first answer.
@@ -134,6 +140,11 @@ class AdaptiveLimit:
         if abs(self._belief) < _VERDICT:
             return None
         return "concurrency" if self._belief > 0 else "rate"
+
+    @property
+    def by_chance(self) -> float:
+        """The share of the attempts that is refused however few are sent; 0.0 while refusals speak of limits."""
+        return self._chance.share
 
     @property
     def learned(self) -> Learned:
@@ -185,6 +196,8 @@ class AdaptiveLimit:
         self.refusals += 1
         knee, pace, proven = self._knee, self._pace, self._proven
         pace.withdraw(started)
+        if kind != "down" and self._chance.explains(pace.accepted):
+            return False
         if started <= self._epoch:
             if not self.is_fixed and kind != "down":
                 pace.refused_beside(now)
@@ -222,6 +235,9 @@ class AdaptiveLimit:
             pace.refused(now, started)
             # Refusals go on until the server's window has moved on.
             self._epoch = now + SECOND / 2
+            if pace.rate is not None and self._chance.slowed(pace.rate, pace.accepted):
+                pace.lift(now)
+                knee.forget()
         return True
 
     def timed_out(self, now: float, started: float, in_flight: int) -> bool:

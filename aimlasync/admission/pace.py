@@ -40,8 +40,9 @@ class Pace:
         self.paused_until = -math.inf
         # When the next attempt may be sent, and until when the rate last held one back.
         self._next = self._held = -math.inf
-        # Attempts sent, refused ones taken out; and the counts of the last minute, one a second.
-        self._accepted = 0
+        self.accepted = 0
+        """Attempts sent, refused ones taken out."""
+        # The counts of the last minute, one a second.
         self._counts: deque[Count] = deque([(-math.inf, 0)] * 2, maxlen=int(_LONGEST / SECOND) + 4)
         # Where counting begins: the end of the last row of refusals, and of the one before it; and the last refusal.
         self._mark: Count | None = None
@@ -104,18 +105,18 @@ class Pace:
             if since > 2 * _LONGEST:
                 self.restart(now)
                 self._steady = now
-            self._counts.append((now, self._accepted))
+            self._counts.append((now, self.accepted))
         rate = self.rate
         if rate is not None:
             if self._row is not None:
                 if self._trial is None:
-                    self._trial = now, self._accepted
+                    self._trial = now, self.accepted
                     if self._was_silent(now):
-                        self.rate = rate = min(rate, self._average(now, self._accepted))
+                        self.rate = rate = min(rate, self._average(now, self.accepted))
                 elif now - self._trial[0] >= SECOND:
                     self._end_row(self._trial)
             self._next = min(max(self._next, now - _CATCH_UP) + 1 / rate, now + 1 / MIN_RATE)
-        self._accepted += 1
+        self.accepted += 1
 
     def answered(self, now: float, started: float) -> None:
         """Take in the answer to an attempt sent at `started`."""
@@ -141,7 +142,7 @@ class Pace:
 
     def withdraw(self, started: float) -> None:
         """Take out an attempt that was refused."""
-        self._accepted -= 1
+        self.accepted -= 1
         if self._trial is not None and started == self._trial[0]:
             self._trial = None
 
@@ -167,7 +168,7 @@ class Pace:
             elif self._is_raised:
                 self._gives_bursts, self._is_raised = True, False
             self.rate = self._base
-        self._waited, self._refused, self._trial = 0, (now, self._accepted), None
+        self._waited, self._refused, self._trial = 0, (now, self.accepted), None
         self._next = max(self._next, now + 1 / self.rate)
 
     def _probe_failed(self, now: float, held: float) -> None:
@@ -179,7 +180,7 @@ class Pace:
         self._base = self._floor = max(self._base, held)
         is_burst = self._gives_bursts and self.period <= SECOND
         since, count = self._began if is_burst else self._a_period_before(now)
-        took = (self._accepted - count - is_burst * held) / max(SECOND, now - since) * (1 - MARGIN)
+        took = (self.accepted - count - is_burst * held) / max(SECOND, now - since) * (1 - MARGIN)
         self._is_raised = took > self._base
         self._base = self._floor = max(self._base, took)
 
@@ -187,11 +188,17 @@ class Pace:
         """Count from now on: the server was away, or nothing was sent, and that says nothing of a rate."""
         if self._row is not None:
             self.rate, self._row, self._trial = self._base, None, None
-        self._older = self._refused = now, self._accepted
+        self._older = self._refused = now, self.accepted
         self._counts.clear()
         self._counts.extend([self._older] * 2)
         if self._mark is not None:
             self._mark = self._older
+
+    def lift(self, now: float) -> None:
+        """Know of no limit again."""
+        self.restart(now)
+        self.rate = self.probe_from = self._row = self._mark = None
+        self._waited, self._patience = 0, FEW
 
     def forget(self, now: float) -> None:
         """Probe from the rate at hand, at once."""
@@ -200,7 +207,7 @@ class Pace:
             self._probe(now)
 
     def _probe(self, now: float) -> None:
-        self.probe_from, self._grown, self._began = self.rate, 0, (now, self._accepted)
+        self.probe_from, self._grown, self._began = self.rate, 0, (now, self.accepted)
 
     @property
     def _least(self) -> float:
@@ -219,16 +226,16 @@ class Pace:
     def _a_period_before(self, now: float) -> Count:
         """Return the last count from which on a period and a few attempts have passed, or the oldest."""
         for mark in reversed(self._counts):
-            if now - mark[0] >= self.period and self._accepted - mark[1] >= FEW:
+            if now - mark[0] >= self.period and self.accepted - mark[1] >= FEW:
                 return mark
         return self._counts[0]
 
     def _estimate(self, now: float) -> float:
         if self._before < math.inf:
-            return max(self._before * _CUT, self._average(now, self._accepted), self._least)
+            return max(self._before * _CUT, self._average(now, self.accepted), self._least)
         # Nothing to count from: the last second.
         since, count = self._counts[-2]
-        return max(1 / SECOND, (self._accepted - count) / max(SECOND, now - since) * (1 - MARGIN))
+        return max(1 / SECOND, (self.accepted - count) / max(SECOND, now - since) * (1 - MARGIN))
 
     def _average(self, now: float, accepted: int) -> float:
         for since, count in self._mark or self._older, self._older, self._a_period_before(now):

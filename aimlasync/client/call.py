@@ -329,7 +329,7 @@ class Attempt(msgspec.Struct, eq=False):
         refused = False
         if isinstance(error, APIStatusError):
             refused = error.status == 429
-            if error.status in (429, 503) and error.retry_after is not None:
+            if error.status in (429, 503) and error.retry_after is not None and not lane.law.by_chance:
                 why = f"it asked for {error.retry_after:.1f} s with HTTP {error.status}"
                 whose = lane if signal.scope == "model" else upstream
                 whose.pause(error.retry_after, now, why, at_most=call.retry.max_retry_after)

@@ -172,8 +172,12 @@ class Lane:
                     self._refused_again(now)
             else:
                 counters.refused += 1
+                before = law.by_chance
                 if law.refused(now, permit.sent_at, permit.beside, kind) and kind in (None, "rate"):
                     self._refused_again(now)
+                if law.by_chance > before:
+                    said = "%s refuses about %.0f %% of all attempts, however few are sent; they are sent again"
+                    _log.info(said, self.name, 100 * law.by_chance)
                 self.look(now, refused_beside=permit.beside)
                 upstream.refused(self, permit.sent_at, now, kind, names_account=names_account)
             # The new limit is set before the place is freed, so that it holds for the next waiter.
@@ -189,7 +193,7 @@ class Lane:
         `refused_beside` is how many other attempts were in flight beside one that was refused just now.
         """
         law, counted = self.law, self.counted
-        if law.is_fixed:
+        if law.is_fixed or (refused_beside is not None and law.by_chance):
             return None
         limit = int(law.limit)
         verdict = law.verdict

@@ -1,4 +1,4 @@
-"""The grid: 150 unknown servers and their traffic, on which laws for adaptive limits are judged.
+"""The grid: 222 unknown servers and their traffic, on which laws for adaptive limits are judged.
 
 `benchmarks/adaptive_grid.py` runs all of it, the tests a few of its cells. It imports nothing of the library.
 """
@@ -200,7 +200,26 @@ def _small_windows() -> Iterator[Cell]:
                 yield _cell("small windows", name, server, mean, best, **more)
 
 
+def _by_chance() -> Iterator[Cell]:
+    """Servers that refuse a share of the attempts at any rate, beside a limit or a queue of their own."""
+    for chance in (0.01, 0.05, 0.2):
+        for mean in (0.2, 1.0):
+            for name, limits, best in (
+                ("50 in flight", {"in_flight": 50}, 50 / (mean + 2 * TRIP)),
+                ("bucket of 20/s", {}, 20.0),
+                ("16 slots", {"slots": 16}, 16 / mean),
+            ):
+
+                def server(name: str = name, limits: dict[str, Any] = limits, chance: float = chance) -> Server:
+                    rate = RateLimit("bucket", 20.0, 1.0) if name.startswith("bucket") else None
+                    return Server(rate=rate, chance=chance, **limits)
+
+                yield _cell(
+                    "by chance", f"{chance:.0%}, {name}, {mean} s", server, mean, best, seconds=300.0, begin=60.0
+                )
+
+
 def grid() -> list[Cell]:
     """Return all cells, group by group."""
-    groups = (_hard, _rates, _queues, _both, _changes, _traffic, _small_windows, _models)
+    groups = (_hard, _rates, _queues, _both, _changes, _traffic, _small_windows, _models, _by_chance)
     return [cell for group in groups for cell in group()]

@@ -62,7 +62,8 @@ class Server:
     """Takes so many in flight, so many per second, and answers in so many slots, or in batches of a size.
 
     Beyond `in_flight` and `rate` it refuses. Beyond `slots` attempts wait in its queue. Beyond `batch` all of them
-    become slower in proportion. `says_when` adds a Retry-After to refusals of the rate.
+    become slower in proportion. `says_when` adds a Retry-After to refusals of the rate. Of all attempts, the share
+    `chance` is refused whatever is sent.
     """
 
     def __init__(
@@ -73,8 +74,10 @@ class Server:
         slots: float = math.inf,
         batch: float = math.inf,
         says_when: bool = False,
+        chance: float = 0.0,
     ) -> None:
         self.in_flight, self.rate, self.slots, self.batch, self.says_when = in_flight, rate, slots, batch, says_when
+        self.chance = chance
         self.is_down = False
         self.busy = self.serving = 0
         self.queue: deque[tuple[Attempt, float]] = deque()
@@ -207,7 +210,7 @@ class Run:
         if server.is_down:
             self._at(now + self._trip(), self._refuse, attempt, "down", None)
             return
-        if server.busy >= server.in_flight:
+        if server.busy >= server.in_flight or (server.chance and self._draw.random() < server.chance):
             self._at(now + self._trip(), self._refuse, attempt, None, None)
             return
         if server.rate is not None:

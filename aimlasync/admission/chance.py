@@ -1,0 +1,62 @@
+"""Refusals that come by chance, at any rate: a member of a pool is full, or others overload the model.
+
+A limit refuses a smaller share of the attempts, and soon none, as they are sent more slowly. Where the rate has fallen
+and the same share is refused as before, it is no limit that refuses: to send fewer still would lose answers and save no
+refusal. That share is taken for chance, and only more than that for a limit. It is arithmetic without I/O or a clock,
+for `admission.adaptive`, and imports nothing of this library.
+"""
+
+from __future__ import annotations
+
+import math
+
+# Shares of refusals that differ by less than this factor are the same. A limit that refuses a half or less refuses none
+# at the root of this below its rate.
+_ALIKE = 2.0
+# Refusals from which a share is told. Twice as many, above what chance refuses, speak of a limit.
+_ENOUGH = 6
+
+
+class Chance:
+    """The share of the attempts that is refused at any rate. `accepted` counts those that were not refused, so far."""
+
+    __slots__ = ("_above", "_began", "_excess", "_last", "_lost", "_top", "share")
+
+    def __init__(self) -> None:
+        self.share = 0.0
+        """The share that is taken for chance; 0.0 while each refusal speaks of a limit."""
+        self._excess = 0.0
+        # What had been accepted at the last refusal.
+        self._last = 0
+        # The rate from which on refusals are counted, what had been accepted before, and the refusals.
+        self._top, self._began, self._lost = 0.0, 0, 0
+        # The share that was refused at the rates above that, None where it is not known.
+        self._above: float | None = None
+
+    def explains(self, accepted: int) -> bool:
+        """Take in a refusal; return whether it is one of those that come by chance."""
+        between, self._last = accepted - self._last, accepted
+        self._lost += 1
+        if self.share * between > 2 * _ENOUGH:
+            # None came for so long that chance is over.
+            self.share = 0.0
+        if not self.share:
+            return False
+        self._excess = max(0.0, self._excess - math.sqrt(_ALIKE) * self.share * between) + 1
+        if self._excess > 2 * _ENOUGH:
+            self._excess = 0.0
+            return False
+        return True
+
+    def slowed(self, rate: float, accepted: int) -> bool:
+        """Take in the rate to which refusals have brought attempts down; return whether that is in vain."""
+        if not self._top or rate > 2 * self._top:
+            self._top, self._began, self._lost, self._above = rate, accepted, 0, None
+        if rate > self._top / math.sqrt(_ALIKE) or self._lost < _ENOUGH:
+            return False
+        above, share = self._above, self._lost / max(1, self._lost + accepted - self._began)
+        self._top, self._began, self._lost, self._above = rate, accepted, 0, share
+        if above is None or max(above, share) > 1 / _ALIKE or not 1 / _ALIKE < share / above < _ALIKE:
+            return False
+        self.share, self._excess, self._top = max(above, share), 0.0, 0.0
+        return True
