@@ -41,8 +41,9 @@ BATCH = 16
 _CONNECT_TIMEOUT = 5.0
 # Seconds between two attempts to reach a process that is gone.
 _RETRY_INTERVAL = 0.5
-# Seconds after which a process without news says what it is doing.
+# Seconds after which a process without news says what it is doing, and after which one that says nothing is lost.
 _REPORT_INTERVAL = 1.0
+_SILENCE = 60.0
 
 _pack = msgspec.msgpack.Encoder().encode
 _batch_of = msgspec.msgpack.Decoder(list[tuple[int, Request]]).decode
@@ -297,8 +298,13 @@ class Cluster:
             self._schedule_send()
             try:
                 while True:
-                    self._hear(running, await actor.news.remote())
-            except RayActorError:
+                    async with asyncio.timeout(_SILENCE):
+                        news = await actor.news.remote()
+                    self._hear(running, news)
+            except (RayActorError, TimeoutError) as error:
+                if isinstance(error, TimeoutError):
+                    # It is frozen, and Ray watches machines alone.
+                    ray.kill(actor, no_restart=False)
                 del self._running[number]
                 self.lost += 1
                 goes = "its requests go to others" if self._running else "none is left, and its requests wait for one"
