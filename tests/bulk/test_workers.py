@@ -7,6 +7,8 @@ import json
 import os
 import re
 import signal
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -378,3 +380,23 @@ def test_each_worker_starts_with_its_share_of_what_an_earlier_run_learned(vendor
     # Twice 20.5: each began with its part, and reported it.
     assert kept["in_flight"] == 41.0
     assert kept["at"] > 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="workers are forks on Linux alone")
+def test_workers_that_are_forks_import_no_transport_of_their_own(vendor: Vendor) -> None:
+    vendor()
+    cities(2)
+    program = """
+import sys
+from aimlasync.cli import cli, worker_process
+work = worker_process._work
+def noted(*given):
+    open("had" + given[0][0], "w").write(str("aimlasync.transport.connection_pool" in sys.modules))
+    work(*given)
+worker_process._work = noted
+cli(sys.argv[1:], prog_name="aimlasync")
+"""
+    words = ["bulk", "in.csv", *ASK, "-o", "out.jsonl", "--workers", "2"]
+    done = subprocess.run([sys.executable, "-c", program, *words], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert [Path(f"had{index}").read_text() for index in (1, 2)] == ["True", "True"]
