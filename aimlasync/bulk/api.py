@@ -276,7 +276,8 @@ async def run(
             )
             job = Job(rows, options, LocalRunner(client, answerer=answerer) if workers is None else workers)
             learned = f"{rows.path}.limits"
-            client.load_learned(learned)
+            if workers is None:
+                client.load_learned(learned)
             try:
                 if begin is not None:
                     begin(job)
@@ -284,6 +285,8 @@ async def run(
                     await job.run(seen)
                 written = rows.finish()
             finally:
+                if workers is not None:
+                    client.keep_learned(workers.learned)
                 client.save_learned(learned)
                 rows.close()
             whole = not job.pending and job.ending.stopped_by is None

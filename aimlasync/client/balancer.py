@@ -9,16 +9,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from hashlib import blake2b
 from typing import Any, Literal
 
+from aimlasync.admission.adaptive import Learned
 from aimlasync.client.call import MAY_HOLD_MEDIA, Attempt, Call, Target
 from aimlasync.config import Limits
 from aimlasync.endpoints.endpoint import Endpoint
 from aimlasync.endpoints.lane import Lane, Permit
+from aimlasync.endpoints.learned_limits import LearnedLimits
 from aimlasync.endpoints.providers import VENDORS, Api, Provider, refusal
 from aimlasync.endpoints.upstream import STRETCH, Upstream
 from aimlasync.errors import APIConnectionError, OverloadedError, UnsupportedRequestError
@@ -61,23 +63,34 @@ class Balancer:
         for upstream in self.upstreams:
             await upstream.limiter.close()
 
-    def load_learned(self, path: str) -> None:
-        """Let models start with what a file says of them; see `endpoints.learned_file`."""
-        from aimlasync.endpoints.learned_file import addresses, read
+    def load_learned(self, path: str, share: float) -> None:
+        """Let models start with a share of what a file says of them; see `endpoints.learned_file`."""
+        from aimlasync.endpoints.learned_file import read
 
-        upstreams = dict(zip(addresses(each.endpoint.base_url for each in self.upstreams), self.upstreams, strict=True))
+        upstreams = self._by_address()
         for (endpoint, model), learned in read(path).items():
             if endpoint in upstreams:
-                upstreams[endpoint].starts.setdefault(model, learned)
+                upstreams[endpoint].starts.setdefault(model, learned.times(share))
+
+    def keep(self, known: Iterable[tuple[str, str, Learned]]) -> None:
+        """Take what other processes learned, by endpoint's address and model, for what was learned here."""
+        upstreams = self._by_address()
+        for endpoint, model, learned in known:
+            if endpoint in upstreams:
+                upstreams[endpoint].kept[model] = learned
+
+    def _by_address(self) -> dict[str, Upstream]:
+        from aimlasync.endpoints.learned_file import addresses
+
+        return dict(zip(addresses(each.endpoint.base_url for each in self.upstreams), self.upstreams, strict=True))
 
     def save_learned(self, path: str) -> None:
         """Write what was learned to a file, if anything was."""
-        from aimlasync.endpoints.learned_file import addresses, write
+        from aimlasync.endpoints.learned_file import write
 
-        names = addresses(each.endpoint.base_url for each in self.upstreams)
         learned = {
             (name, model): each
-            for name, upstream in zip(names, self.upstreams, strict=True)
+            for name, upstream in self._by_address().items()
             for model, each in upstream.learned().items()
         }
         if learned:
@@ -90,6 +103,15 @@ class Balancer:
         for upstream in self.upstreams:
             waiting += upstream.limiter.waiting
         return waiting
+
+    def learned(self, now: float) -> LearnedLimits:
+        """Return what was learned and has held, for the processes of one job."""
+        limits = LearnedLimits()
+        for place, upstream in self._by_address().items():
+            limits.starts += [(place, model, each) for model, each in upstream.learned().items()]
+            lanes = upstream.lanes.values()
+            limits.told += [lane.told(found) for lane in lanes if (found := lane.look(now)) is not None]
+        return limits
 
     def shortest_queues(self, now: float) -> int:
         """Return how many calls wait at the model in use that has fewest, at all endpoints together."""

@@ -20,6 +20,7 @@ from aimlasync.admission.learned import Finding, Watch
 from aimlasync.admission.limiter import Limiter
 from aimlasync.admission.outcome import Outcome, Refused
 from aimlasync.config import Priority
+from aimlasync.endpoints.learned_limits import Told
 from aimlasync.endpoints.statistics import Counters, ModelStatistics
 from aimlasync.resilience.circuit_breaker import CircuitBreaker, State
 
@@ -220,15 +221,15 @@ class Lane:
             is_full = refused_beside is not None or counted.in_flight + 1 >= counted.limit
             found = self.watch.see(now, limit, refusals=law.refusals, is_full=is_full)
         if found is not None:
-            _log.info("%s", self.words(found))
+            _log.info("%s", self.told(found).words())
         return self.watch.learned
 
-    def words(self, learned: Finding) -> str:
-        """Say what was learned; to state the limit of one of several models would limit all of them together."""
+    def told(self, learned: Finding) -> Told:
+        """Say whose it is; to state the limit of one of several models would limit all of them together."""
         upstream = self.upstream
         if self.counted is upstream.limiter:
-            return learned.words(upstream.endpoint.name, advise=True)
-        return learned.words(self.name, advise=len(upstream.lanes) == 1)
+            return Told(upstream.endpoint.name, True, learned)
+        return Told(self.name, len(upstream.lanes) == 1, learned)
 
     def pause(self, seconds: float, now: float, why: str, *, at_most: float = 0.0) -> None:
         """Pause this model; see `Upstream.pause`."""
@@ -307,7 +308,7 @@ class Lane:
         return ModelStatistics(
             model=self.model,
             rate=rate,
-            learned=None if learned is None else self.words(learned),
+            learned=None if learned is None else self.told(learned).words(),
             in_flight=limiter.in_flight,
             queued=limiter.waiting,
             limit=min(limiter.limit, upstream.limiter.limit),

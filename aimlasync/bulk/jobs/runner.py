@@ -166,7 +166,11 @@ class LocalRunner:
         """Return what is in flight, and what holds the job back."""
         pool, client = self._pool, self._client
         if self._answerer is not None:
-            return self._answerer.activity()
+            activity = self._answerer.activity()
+            if pool is not None and pool.in_flight >= pool.workers:
+                # Its processes would send more if the job took more rows at a time.
+                activity.limits = ["concurrency" if each == "input" else each for each in activity.limits]
+            return activity
         endpoints = [] if client.is_closed else client.statistics()
         held = None
         if pool is not None:
