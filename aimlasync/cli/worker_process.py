@@ -2,8 +2,8 @@
 
 On Linux a process that has no threads forks, before its event loop and its first file: the workers then need no import,
 and share the memory of those that were made. Elsewhere, and to start a worker again, a new Python is spawned. Either
-waits for the address of its parent, and ends when that is closed instead, as it is when the parent dies. It imports the
-standard library alone, and the commands within the new process.
+waits for the address of its parent, and ends when that is closed instead, as it is when the parent dies. It imports
+`ctrl_c`, and the commands within the new process.
 """
 
 from __future__ import annotations
@@ -18,8 +18,13 @@ from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from typing import Any
 
+from aimlasync.cli.ctrl_c import HANG_UP, exit_code, signals_interrupt
+
 PART = "AIMLASYNC_PART"
 """The variable that says a worker's part, and where its parent listens."""
+
+# What ends a process: SIGINT, SIGTERM and, where there is one, SIGHUP.
+_ENDING = [signal.SIGINT, signal.SIGTERM, *([signal.Signals(HANG_UP)] if HANG_UP is not None else [])]
 
 
 class WorkerProcess:
@@ -38,7 +43,16 @@ class WorkerProcess:
         self._process = context.Process(
             target=_work, args=(f"{index}/{count}", tuple(arguments), receiver, inherited), daemon=True
         )
-        self._process.start()
+        if can_fork:
+            # A signal that came before `_work` has its handlers would be lost: the interpreter clears what is pending
+            # in a fork, and ignores what its own hooks raise. The worker takes the mask off.
+            held = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
+            try:
+                self._process.start()
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, held)
+        else:
+            self._process.start()
         receiver.close()
 
     @property
@@ -89,19 +103,21 @@ def _work(part: str, arguments: Sequence[str], receiver: Connection, inherited: 
     for each in inherited:
         each.close()
     try:
-        address = receiver.recv()
-    except (EOFError, OSError, KeyboardInterrupt):
-        # The parent ended before the job began.
-        raise SystemExit(1) from None
-    receiver.close()
-    for number, mode in ((0, os.O_RDONLY), (1, os.O_WRONLY)):
-        null = os.open(os.devnull, mode)
-        os.dup2(null, number)
-        os.close(null)
-    os.environ[PART] = f"{part} {address}"
-    from aimlasync.cli import cli, exit_code, signals_interrupt
+        if hasattr(signal, "pthread_sigmask"):
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
+        try:
+            address = receiver.recv()
+        except (EOFError, OSError):
+            # The parent ended before the job began.
+            raise SystemExit(1) from None
+        receiver.close()
+        for number, mode in ((0, os.O_RDONLY), (1, os.O_WRONLY)):
+            null = os.open(os.devnull, mode)
+            os.dup2(null, number)
+            os.close(null)
+        os.environ[PART] = f"{part} {address}"
+        from aimlasync.cli import cli
 
-    try:
         with signals_interrupt():
             cli(args=list(arguments), prog_name="aimlasync")
     except KeyboardInterrupt:

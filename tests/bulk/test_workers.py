@@ -400,3 +400,17 @@ cli(sys.argv[1:], prog_name="aimlasync")
     done = subprocess.run([sys.executable, "-c", program, *words], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert [Path(f"had{index}").read_text() for index in (1, 2)] == ["True", "True"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="workers are forks on Linux alone")
+def test_a_signal_that_comes_while_a_worker_forks_is_not_lost() -> None:
+    program = """
+import asyncio, os, signal
+from aimlasync.cli.ctrl_c import signals_interrupt
+from aimlasync.cli.worker_process import WorkerProcess
+os.register_at_fork(after_in_child=lambda: os.kill(os.getpid(), signal.SIGTERM))
+with signals_interrupt():
+    print(asyncio.run(WorkerProcess(1, 1, []).wait()))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60)
+    assert (done.stdout, done.stderr) == ("143\n", "")
