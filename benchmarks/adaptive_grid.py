@@ -37,6 +37,7 @@ WITHOUT = {
     "knee.FEW": 2,
     "knee.MARGIN": 0.0,
     "knee._AHEAD": 8.0,
+    "knee._AGAIN": 8.0,
     "knee._PAYS": 0.9,
     "knee._FLAT": 0.9,
     "knee._ROOM": 1.0,

@@ -3,11 +3,11 @@
 Nothing is known of a server at first. `admission.knee` learns how many, `admission.pace` how fast, and this file which
 of them a refusal speaks of.
 
- - How many: slow start, in which each doubling must pay. At each level a few attempts are followed until half of them
-   are answered. Where latency grows with the level, the server queues; the level above which that begins is its knee,
-   and the limit rests a little above it. One median compared with another, shortly after, is little moved by long
-   answers or by a few samples; latency alone is no signal, since it follows the length of the answers. Where a level is
-   refused, that is the level.
+ - How many: slow start, in which each step must pay. At each level a few attempts are followed until half of them are
+   answered. Where latency grows with the level, the server queues; the level above which that begins is its knee,
+   and the limit rests a little above it. A step is so long that chance seldom decides. A level that did not pay is
+   compared with half of it, unless it is as slow as the known knee lets expect. Latency alone is no signal, since it
+   follows the length of the answers. Where a level is refused, that is the level.
  - How fast: what the server accepted from one row of refusals to the next, over the time between, is its rate, for
    buckets and windows alike. A row that lasts belongs to the window, so the time over which the server counts is known.
  - Both are probed again after so many answers, twice as many after each probe that failed. So refusals become rare. One
@@ -47,6 +47,7 @@ from aimlasync.admission.pace import MIN_RATE, SECOND, Pace
 #   FEW        2        goodput .836: chance decides the comparisons
 #   MARGIN     0        stated buckets .90 for .93, 3.0 % refused
 #   _AHEAD     8        queues at 9.5 times their knee, goodput .55
+#   _AGAIN     8        the same, at each probe
 #   _PAYS      0.9      queues at 4.0 times their knee for 3.1
 #   _FLAT      0.9      queues at 4.4 times their knee for 3.1
 #   _ROOM      1        queues .90 for .94, drifting latency .93 for .96; the knee is an estimate
@@ -110,7 +111,7 @@ class AdaptiveLimit:
         self.is_fixed = limit is not None
         if limit is None:
             limit = (_RATED_START if is_rated else _START) if start is None else min(MAX, max(1.0, start.in_flight))
-        self._knee, self._pace = Knee(float(limit), is_rated=is_rated), Pace()
+        self._knee, self._pace = Knee(float(limit)), Pace()
         if start is not None and start.rate is not None and not self.is_fixed:
             self._pace.rate = min(MAX, max(MIN_RATE, start.rate * (1 - MARGIN)))
             self._pace.period = start.period

@@ -1,4 +1,4 @@
-"""How many attempts may be in flight: slow start in which each doubling must pay, and the level that was refused.
+"""How many attempts may be in flight: slow start in which each step must pay, and the level that was refused.
 
 It is arithmetic without I/O or a clock, for `admission.adaptive`, and imports nothing of this library. `FEW` and
 `MARGIN` are shared with `admission.pace`; the head of `admission.adaptive` explains the law.
@@ -14,8 +14,9 @@ FEW = 8
 # How far below a refused level to rest: the server's clocks and counts are not ours.
 MARGIN = 0.01
 MAX = 4096.0
-# How far above the last level that paid the limit may grow before the next level is measured; its square once one paid.
-_AHEAD = 2.0
+# How far above the last level that paid slow start may grow before the next is measured; less once a knee is known.
+_AHEAD = 3.0
+_AGAIN = 2.0
 # Latency grows with the level to this power: below the first a higher level pays, above the second it brings nothing.
 _PAYS = 0.5
 _FLAT = 0.65
@@ -28,8 +29,7 @@ LAST = 256
 class Knee:
     """The limit of attempts in flight, and what is known of the level above which answers come no faster."""
 
-    def __init__(self, value: float, *, is_rated: bool = False) -> None:
-        """`is_rated` says that a stated rate spaces the attempts out, so that slow start may go further ahead."""
+    def __init__(self, value: float) -> None:
         self.value = value
         self.knee: float | None = None
         """Attempts in flight above which the server queues, as last measured; None while no queue was seen."""
@@ -38,12 +38,13 @@ class Knee:
         # rest; step: one more, until that held; grow: slow start; low: measuring below a level that brought nothing.
         self._mode: Literal["rest", "step", "grow", "low"] = "grow"
         # From where slow start began; the highest level that held; the answers at this one.
-        self._start, self._sure, self._held = value, 0.0, 0
+        self._start, self._sure, self._held = max(FEW / 2, value), 0.0, 0
         # Answers since the last probe, and those that there must be before the next.
         self._waited, self._patience = 0, FEW
-        # The last level measured, and the seconds in which half of the attempts there were answered.
+        # The last level measured, and the seconds in which half of the attempts there were answered; those seconds at
+        # a level without a queue.
         self._base: tuple[float, float] | None = None
-        self._ahead = _AHEAD**2 if is_rated else _AHEAD
+        self._alone = 0.0
         self.to_send = 0
         """How many of the next attempts are followed, to measure this level."""
         self._follow()
@@ -70,17 +71,18 @@ class Knee:
         self._waited += 1
         value = self.value
         if self._mode == "grow":
-            most = self._ahead * (max(FEW / 2, self._start) if self._base is None else max(self._base[0], self._start))
-            if 2 * in_flight >= value and value < most:
+            ahead = _AHEAD if self._base is not None and self.knee is None else _AGAIN
+            level = self._start if self._base is None else max(self._base[0], self._start)
+            if 2 * in_flight >= value and value < ahead * level:
                 self.value = min(value + 1.0, MAX)
+            if not self._followed and in_flight + 1 > 0.7 * ahead * level:
+                self._follow()
         elif in_flight + 1 > value:
             self._held += 1
             if self._held >= max(FEW, value):
                 self._has_held(may_probe)
         if self._followed:
             self._follows(now, in_flight, started, beside)
-        elif self._mode == "grow" and self._base is not None and in_flight + 1 > _AHEAD * self._base[0]:
-            self._follow()
 
     def _has_held(self, may_probe: bool) -> None:
         self._sure = self.value
@@ -94,7 +96,8 @@ class Knee:
 
     def _follow(self) -> None:
         """Measure the present level: follow the next few attempts until half of them are answered."""
-        self._followed = self.to_send = int(max(FEW, min(4 * FEW, self.value)))
+        few = 2 * FEW if self._mode == "grow" and self.knee is None else FEW
+        self._followed = self.to_send = int(max(few, min(4 * FEW, self.value)))
         self._first = self._last = math.inf
         self._times: list[float] = []
         self._levels = self._later = 0
@@ -118,40 +121,39 @@ class Knee:
                 self._measured(self._levels / len(times), max(half, 1e-6))
 
     def _measured(self, level: float, seconds: float) -> None:
+        new = level, seconds
         if self._base is None:
-            self._base = level, seconds
+            self._base = new
             return
-        before, seconds_before = self._base
-        levels, latencies = level / before, seconds / seconds_before
-        if max(levels, 1 / levels) ** 2 < _AHEAD:
+        (low, quick), (high, slow) = sorted((self._base, new))
+        if (high / low) ** 2 < 2:
             # Something else held attempts back: levels so close tell nothing.
             if self._mode == "low":
                 self._follow()
             return
-        if self._mode != "low":
-            growth = math.log(max(1.0, latencies)) / math.log(max(1.1, levels))
+        growth = math.log(slow / quick) / math.log(high / low)
+        if self.exploring:
             if growth < _PAYS:
-                # A few attempts that wait for each other are one sample.
-                self._base, self._ahead, self._patience = (level, seconds), _AHEAD ** (1 + (level > 2 * FEW)), FEW
+                self._base, self._patience = new, FEW
                 return
-            if growth < _FLAT or before < 2:
-                self._found(level / latencies, before)
+            # By Little's law, where an attempt is as quick without a queue as it was.
+            knee = min(low, low * self._alone / quick)
+            if self.knee is not None and knee >= self.knee / _ROOM:
+                # As was known. The mean of many is better than the last.
+                self._found(math.sqrt(self.knee * knee))
                 return
-        else:
-            growth = math.log(max(1.0, 1 / latencies)) / math.log(max(1.1, 1 / levels))
-            if growth < _FLAT or level < 2:
-                knee = max(level, min(before, before * latencies))
-                self._found(knee, knee + 1)
-                return
-            self._base = level, seconds
+        elif growth < _FLAT or low < 2:
+            self._alone = quick
+            self._found(max(low, min(high, high * quick / slow)))
+            return
         # It brings nothing: the server may have queued at the lower level already.
-        self._mode, self.value, self._held = "low", max(1.0, self._base[0] / 2), 0
+        self._mode, self._base, self.value, self._held = "low", (low, quick), max(1.0, low / 2), 0
         self._follow()
 
-    def _found(self, knee: float, least: float) -> None:
+    def _found(self, knee: float) -> None:
         self.is_sure = self.knee is not None and 1 / _ROOM < knee / self.knee < _ROOM
         self.knee = knee
-        self._rest(max(least, _ROOM * knee))
+        self._rest(max(knee + 1, _ROOM * knee))
 
     def _rest(self, value: float) -> None:
         self.value = max(1.0, min(MAX, value))
@@ -159,7 +161,7 @@ class Knee:
         self._stay()
 
     def _stay(self) -> None:
-        self._mode, self._ahead, self._start = "rest", _AHEAD, 1.0
+        self._mode, self._start = "rest", 1.0
         self._waited = self._held = self._followed = self.to_send = 0
 
     def refused(self, in_flight: int) -> None:
@@ -177,5 +179,5 @@ class Knee:
     def forget(self) -> None:
         """Return to slow start from the value at hand: refusals speak of the rate."""
         if self._mode == "rest":
-            self._mode, self._base, self._start, self._ahead = "grow", None, self.value, _AHEAD
+            self._mode, self._base, self._start = "grow", None, self.value
             self._follow()

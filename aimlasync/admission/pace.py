@@ -44,9 +44,8 @@ class Pace:
         """Attempts sent, refused ones taken out."""
         # The counts of the last minute, one a second.
         self._counts: deque[Count] = deque([(-math.inf, 0)] * 2, maxlen=int(_LONGEST / SECOND) + 4)
-        # Where counting begins: the end of the last row of refusals, and of the one before it; and the last refusal.
-        self._mark: Count | None = None
-        self._older: Count = (-math.inf, 0)
+        # Where counting begins: the end of the last row of refusals. And the last refusal.
+        self._mark: Count = (-math.inf, 0)
         self._refused: Count = (-math.inf, 0)
         # The row of refusals under way: when it began, the first attempt since its last one, the rate before it,
         # the rate to go back to, and what is known to hold.
@@ -54,7 +53,7 @@ class Pace:
         # Since when there was no silence: one after longer than the longest window is no window's.
         self._steady = -math.inf
         self._trial: Count | None = None
-        self._before = self._base = self._floor = 0.0
+        self._before = self._base = 0.0
         self.probe_from: float | None = None
         """The rate that a probe began from, None where there is no probe."""
         # Since when it is probed, and in how many answers so far.
@@ -154,15 +153,12 @@ class Pace:
 
     def refused(self, now: float, started: float) -> None:
         """Take in a refusal of an attempt sent at `started` that speaks of the rate."""
-        if self._trial is not None and started - self._trial[0] > SECOND / 4:
-            # It was accepted: its refusal would have come before this one.
-            self._end_row(self._trial)
         if self._row is not None and self.rate is not None:
             # Nothing has been accepted since the last one: less and less, down to one a second.
             self.rate = min(self.rate, max(1.0, self.rate / 2))
         else:
             self._row, self._before = now, math.inf if self.rate is None else self.rate
-            self._floor, self._base = 0.0, min(self._before, self._estimate(now))
+            self._base = min(self._before, self._estimate(now))
             if self.probe_from is not None:
                 self._probe_failed(now, self.probe_from)
             elif self._is_raised:
@@ -177,27 +173,25 @@ class Pace:
         A bucket takes bursts in its last second: there it is what the whole probe took, less a burst.
         """
         self._patience, self.probe_from = min(LAST // 4, 2 * self._patience), None
-        self._base = self._floor = max(self._base, held)
+        self._base = max(self._base, held)
         is_burst = self._gives_bursts and self.period <= SECOND
         since, count = self._began if is_burst else self._a_period_before(now)
         took = (self.accepted - count - is_burst * held) / max(SECOND, now - since) * (1 - MARGIN)
         self._is_raised = took > self._base
-        self._base = self._floor = max(self._base, took)
+        self._base = max(self._base, took)
 
     def restart(self, now: float) -> None:
         """Count from now on: the server was away, or nothing was sent, and that says nothing of a rate."""
         if self._row is not None:
             self.rate, self._row, self._trial = self._base, None, None
-        self._older = self._refused = now, self.accepted
+        self._mark = self._refused = now, self.accepted
         self._counts.clear()
-        self._counts.extend([self._older] * 2)
-        if self._mark is not None:
-            self._mark = self._older
+        self._counts.extend([self._mark] * 2)
 
     def lift(self, now: float) -> None:
         """Know of no limit again."""
         self.restart(now)
-        self.rate = self.probe_from = self._row = self._mark = None
+        self.rate = self.probe_from = self._row = None
         self._waited, self._patience = 0, FEW
 
     def forget(self, now: float) -> None:
@@ -238,10 +232,10 @@ class Pace:
         return max(1 / SECOND, (self.accepted - count) / max(SECOND, now - since) * (1 - MARGIN))
 
     def _average(self, now: float, accepted: int) -> float:
-        for since, count in self._mark or self._older, self._older, self._a_period_before(now):
+        for since, count in self._mark, self._a_period_before(now):
             if now - since >= 0.9 * self.period and accepted - count >= FEW:
                 break
-        return max(self._least, self._floor, (accepted - count) / max(SECOND, now - since) * (1 - MARGIN))
+        return max(self._least, (accepted - count) / max(SECOND, now - since) * (1 - MARGIN))
 
     def _end_row(self, trial: Count) -> None:
         """The attempt that was tried is accepted."""
@@ -249,7 +243,7 @@ class Pace:
         assert self._row is not None
         if self.paused_until > self._row:
             at = min(at, self.paused_until)
-        mark, new = self._mark or self._older, self._refused
+        mark, new = self._mark, self._refused
         self.rate = self._base
         if self._was_silent(at) and self._row - self._steady > _LONGEST:
             # The server was away: a window would have refused before.
@@ -262,6 +256,5 @@ class Pace:
             self.period = min(_LONGEST, max(self.period, at - mark[0]))
             self.rate = min(self.rate, self._average(at, accepted))
             new = at, accepted
-        if self._mark is None or new[0] - mark[0] >= 0.9 * self.period:
-            self._older, self._mark = mark, new
+        self._mark = new
         self._row = self._trial = None

@@ -9,13 +9,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from hashlib import blake2b
 from typing import Any, Literal
 
-from aimlasync.admission.adaptive import Learned
 from aimlasync.client.call import MAY_HOLD_MEDIA, Attempt, Call, Target
 from aimlasync.config import Limits
 from aimlasync.endpoints.endpoint import Endpoint
@@ -67,40 +66,35 @@ class Balancer:
         """Let models start with a share of what a file says of them; see `endpoints.learned_file`."""
         from aimlasync.endpoints.learned_file import read
 
-        self.start_with([(endpoint, model, each.times(share)) for (endpoint, model), each in read(path).items()])
-
-    def start_with(self, starts: Iterable[tuple[str, str, Learned]]) -> None:
-        """Let models that were not asked yet start with what is known of them by endpoint's address and name."""
-        from aimlasync.endpoints.learned_file import address
-
-        for endpoint, model, learned in starts:
-            for upstream in self.upstreams:
-                if address(upstream.endpoint.base_url) == endpoint:
-                    upstream.starts.setdefault(model, learned)
+        upstreams = dict(self._named())
+        for (endpoint, model), learned in read(path).items():
+            if endpoint in upstreams:
+                upstreams[endpoint].starts.setdefault(model, learned.times(share))
 
     def save_learned(self, path: str) -> None:
         """Write what was learned to a file, if anything was."""
-        from aimlasync.endpoints.learned_file import address, write
+        from aimlasync.endpoints.learned_file import write
 
         learned = {
-            (address(upstream.endpoint.base_url), model): each
-            for upstream in self.upstreams
-            for model, each in upstream.learned().items()
+            (name, model): each for name, upstream in self._named() for model, each in upstream.learned().items()
         }
         if learned:
             write(path, learned)
 
     def learned(self, now: float) -> LearnedLimits:
         """Return what was learned and has held, for the processes of one job."""
-        from aimlasync.endpoints.learned_file import address
-
         limits = LearnedLimits()
-        for upstream in self.upstreams:
-            place = address(upstream.endpoint.base_url)
-            limits.starts += [(place, model, each) for model, each in upstream.learned().items()]
+        for name, upstream in self._named():
+            limits.starts += [(name, model, each) for model, each in upstream.learned().items()]
             lanes = upstream.lanes.values()
             limits.told += [lane.told(found) for lane in lanes if (found := lane.look(now)) is not None]
         return limits
+
+    def _named(self) -> Iterator[tuple[str, Upstream]]:
+        """Give the upstreams by what names them in a file of learned limits."""
+        from aimlasync.endpoints.learned_file import addresses
+
+        return zip(addresses(each.endpoint.base_url for each in self.upstreams), self.upstreams, strict=True)
 
     def shortest_queues(self, now: float) -> int:
         """Return how many calls wait at the model in use that has fewest, at all endpoints together."""
@@ -187,7 +181,8 @@ class Balancer:
             self._refuse_the_hopeless(call, lane, since)
             kind, why = _why(lane, tokens(), since)
             is_full = kind == "concurrency"
-            ahead = lane.limiter.queue.ahead(call.priority, call.tenant)
+            # One that is tried again goes first.
+            ahead = 0 if call.info.attempts else lane.limiter.queue.ahead(call.priority, call.tenant)
             call.waits_for = why
             try:
                 permit = await self._wait(call, lane, tokens)
@@ -227,11 +222,12 @@ class Balancer:
         raise OverloadedError("there is no room for a second attempt", info=call.info)
 
     async def _wait(self, call: Call, lane: Lane, tokens: Callable[[], float]) -> Permit:
+        again = call.info.attempts > 0
         if self.max_wait is None:
-            return await lane.admit(tokens, call.priority, call.tenant)
+            return await lane.admit(tokens, call.priority, call.tenant, again=again)
         try:
             async with asyncio.timeout(self.max_wait):
-                return await lane.admit(tokens, call.priority, call.tenant)
+                return await lane.admit(tokens, call.priority, call.tenant, again=again)
         except TimeoutError:
             pass
         raise OverloadedError(
@@ -253,7 +249,7 @@ class Balancer:
             )
         if self.max_queue is None and self.max_queue_per_tenant is None and self.max_wait is None:
             return
-        expected = lane.expected_wait(call.priority, call.tenant)
+        expected = 0.0 if call.info.attempts else lane.expected_wait(call.priority, call.tenant)
         why = None
         if self.max_queue is not None and (waiting := upstream.waiting_for(call.priority)) >= self.max_queue:
             why = f"{waiting} calls are waiting already"

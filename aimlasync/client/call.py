@@ -7,6 +7,7 @@ has no I/O. It may import what lies below `client`, `drain` and `observer`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -28,12 +29,13 @@ from aimlasync.errors import (
     APITimeoutError,
     AuthenticationError,
     InsufficientCreditError,
+    StreamError,
     TruncatedStreamError,
 )
 from aimlasync.headers import Headers
 from aimlasync.info import Info
 from aimlasync.resilience.hedging import Hedging
-from aimlasync.resilience.retry import Retry
+from aimlasync.resilience.retry import Retry, retry_after_of
 from aimlasync.transport.base import RawReply, StaleConnectionError
 from aimlasync.wire.base import Meta
 from aimlasync.wire.redaction import Secrets
@@ -327,12 +329,16 @@ class Attempt(msgspec.Struct, eq=False):
         is_out = lane.is_out
         signal = signal_of(error, call.model)
         refused = False
+        status = error.status if isinstance(error, APIStatusError) else None
+        wait = retry_after_of(error)
+        is_refusal = signal.outcome is Outcome.DROPPED and (status or 0) < 500
+        if wait is not None and (is_refusal or status in (429, 503, 529)) and not lane.law.by_chance:
+            why = f"it asked for {wait:.1f} s {'in a stream' if status is None else f'with HTTP {status}'}"
+            is_models = signal.scope == "model" or upstream.account_signs.is_passed_over(lane.model)
+            whose = lane if is_models else upstream
+            whose.pause(wait, now, why, at_most=call.retry.max_retry_after)
         if isinstance(error, APIStatusError):
             refused = error.status == 429
-            if error.status in (429, 503) and error.retry_after is not None and not lane.law.by_chance:
-                why = f"it asked for {error.retry_after:.1f} s with HTTP {error.status}"
-                whose = lane if signal.scope == "model" else upstream
-                whose.pause(error.retry_after, now, why, at_most=call.retry.max_retry_after)
             if error.status >= 500 and not lacks_ability(error):
                 lane.failed(now, seconds, error)
             else:
@@ -398,6 +404,8 @@ def lacks_ability(error: AimlasyncError) -> bool:
     return isinstance(error, APIStatusError) and is_unsupported(error.status, error.message)
 
 
+# A status that stands in the place of a code.
+_STATUS = re.compile(r"[45]\d\d")
 _NO_ACCESS = (AuthenticationError, InsufficientCreditError)
 
 
@@ -410,11 +418,17 @@ def _is_endpoints(error: APIConnectionError) -> bool:
 
 def signal_of(error: AimlasyncError, model: str) -> Signal:
     """What a failed attempt says about the server's capacity; `admission.outcome` has the table."""
-    if isinstance(error, APIStatusError):
+    if isinstance(error, (APIStatusError, StreamError)):
         # Loaded with the first failure.
         from aimlasync.admission.refusal_words import read_status
+        from aimlasync.wire.error_bodies import limit_status
 
-        return read_status(error.status, f"{error.message} {error.code} {error.type}", model)
+        # A stream's error has a status only as its code.
+        code = error.code or ""
+        status = error.status if isinstance(error, APIStatusError) else int(code) if _STATUS.fullmatch(code) else 500
+        if status < 500 and status not in (401, 402, 429):
+            status = limit_status(error.code, error.type) or status
+        return read_status(status, f"{error.message} {error.code} {error.type}", model)
     if isinstance(error, APITimeoutError):
         return LATE if error.phase == "first_token" else NOTHING
     return GONE if isinstance(error, APIConnectionError) else NOTHING

@@ -155,6 +155,8 @@ class AsyncClient(OpenAINames):
             from aimlasync.client.elsewhere import elsewhere
 
             other._pipeline = elsewhere(self._pipeline, self.limits, self._secrets, api_key, base_url)
+            # What it learns is no other key's, and the file has no name for it.
+            other._learned = None
         headers = ids_headers(organization, project, default_headers)
         other._set(_changed(self._settings, timeout, retry, max_retries, headers, default_query))
         return other
@@ -290,10 +292,6 @@ class AsyncClient(OpenAINames):
     def learned(self) -> LearnedLimits:
         """Return what was learned of limits and has held, as one of several processes of a job reports it."""
         return self._pipeline.balancer.learned(self._pipeline.now())
-
-    def start_with(self, limits: LearnedLimits) -> None:
-        """Let models that were not asked yet start with what other processes learned."""
-        self._pipeline.balancer.start_with(limits.starts)
 
     def takes_more(self, waiting: int) -> bool:
         """Whether fewer than `waiting` calls wait at some model in use, so that more calls may keep it busier."""

@@ -61,7 +61,7 @@ def pending_rows(
 ) -> Iterator[Row | None]:
     """Give the rows of a file that are not `done`, in `options.shard` and in the `part` of this process, by its number.
 
-    None is given now and then while rows are skipped.
+    None is given now and then while rows are skipped, and while a file is copied.
     """
     shard, limit = options.shard, options.limit
 
@@ -72,23 +72,23 @@ def pending_rows(
         # What a number tells is told before the row is read.
         return (part is None or part(number)) and (task.own_ids or is_left(numbered_id(number)))
 
-    takes_all = not len(done) and part is None and shard is None
+    takes_all = not len(done) and part is None and shard is None and not source.may_wait
     if takes_all:
         rows = islice(source, limit)
         while ahead := list(islice(rows, _AHEAD)):
             yield from ahead
         return
-    paused = 0
+    paused = number = 0
     chosen = source.chosen(is_wanted)
-    while some := list(islice(chosen, _AHEAD)):
+    while some := list(islice(chosen, 1 if source.may_wait else _AHEAD)):
         for row in some:
-            number = row if isinstance(row, int) else row.number
+            last, number = number, row if isinstance(row, int) else row.number
             if limit is not None and number > limit:
                 return
             if not isinstance(row, int) and (not task.own_ids or is_left(task.custom_id(row))):
                 yield row
                 continue
-            if number - paused >= _SKIPPED:
+            if number - paused >= _SKIPPED or number == last:
                 paused = number
                 yield None
 

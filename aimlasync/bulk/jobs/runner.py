@@ -177,7 +177,10 @@ class LocalRunner:
             is_short = self._calls is not None and self._calls.is_short_of_money
             held = "budget" if is_short else limited_by(endpoints, pool.in_flight, pool.workers)
         in_flight = sum(endpoint.in_flight for endpoint in endpoints)
-        learned = tuple(model.learned for each in client.statistics() for model in each.models if model.learned)
+        # Where one limit is learned for all models, each of them says the same.
+        learned = tuple(
+            dict.fromkeys(one.learned for each in client.statistics() for one in each.models if one.learned)
+        )
         return Activity(in_flight=in_flight, limits=() if held is None else (held,), learned=learned)
 
     def stop(self) -> None:
