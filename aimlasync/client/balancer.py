@@ -96,13 +96,21 @@ class Balancer:
 
         return zip(addresses(each.endpoint.base_url for each in self.upstreams), self.upstreams, strict=True)
 
+    @property
+    def queued(self) -> int:
+        """Calls that wait for an upstream."""
+        waiting = 0
+        for upstream in self.upstreams:
+            waiting += upstream.limiter.waiting
+        return waiting
+
     def shortest_queues(self, now: float) -> int:
         """Return how many calls wait at the model in use that has fewest, at all endpoints together."""
         return sum(upstream.shortest_queue(now) for upstream in self.upstreams)
 
     def targets(
         self, api: Api, body: Mapping[str, Any], info: Info, *, validate: bool, written: bytes | None = None
-    ) -> list[Target]:
+    ) -> tuple[Target, ...]:
         """Return who can serve `body`, each with the bytes it takes, encoded once, or `written` where that says it.
 
         Raises UnsupportedRequestError when the table says that nobody can.
@@ -115,16 +123,13 @@ class Balancer:
                 return self._translated(api, body, info, validate, written)
             why = refusal(provider, api, body) if validate else None
             if why is None:
-                return [Target(upstream, upstream.urls[api], written or encode_request(body))]
+                return (Target(upstream, upstream.urls[api], written or encode_request(body)),)
             raise _unsupported(*why, info)
         return self._translated(api, body, info, validate, written)
 
     def _translated(
         self, api: Api, body: Mapping[str, Any], info: Info, validate: bool, written: bytes | None
-    ) -> list[Target]:
-        from aimlasync.endpoints.translate import translate
-
-        source = _written_for(body)
+    ) -> tuple[Target, ...]:
         found: list[Target] = []
         reasons: list[str] = []
         encoded: dict[str, bytes] = {}
@@ -132,26 +137,29 @@ class Balancer:
             provider = upstream.endpoint.provider
             bytes_for = encoded.get(provider.name)
             if bytes_for is None:
+                fitted = body
                 # A server whose models no table names is never second-guessed.
-                known = validate and provider.models
-                fitted = translate(body, api, source, provider) if known else (body, [])
-                if isinstance(fitted, str):
-                    reasons.append(f"{upstream.endpoint.name}: {fitted}")
-                    continue
-                bytes_for = encoded[provider.name] = (
-                    written if written and fitted[0] is body else encode_request(fitted[0])
-                )
+                if validate and provider.models:
+                    from aimlasync.endpoints.translate import translate
+
+                    translated = translate(body, api, _written_for(body), provider)
+                    if isinstance(translated, str):
+                        reasons.append(f"{upstream.endpoint.name}: {translated}")
+                        continue
+                    fitted = translated[0]
+                bytes_for = written if written and fitted is body else encode_request(fitted)
+                encoded[provider.name] = bytes_for
             found.append(Target(upstream, upstream.urls[api], bytes_for))
         if not found:
             raise _unsupported("model", "; ".join(reasons), info)
-        return found
+        return tuple(found)
 
     def admit_nowait(self, call: Call, now: float, loop: asyncio.AbstractEventLoop) -> tuple[Target, Permit] | None:
         """Do what `admit` does if there is nothing to wait for. Raises OverloadedError when every endpoint rests."""
         targets = call.targets
         target = targets[0] if len(targets) == 1 else self._choose(call, now)
         upstream = target.upstream
-        tokens = _tokens(call, target)() if upstream.limiter.counts_tokens else 0.0
+        tokens = _estimate(call, target) if upstream.limiter.counts_tokens else 0.0
         lane = upstream.lanes.get(call.info.model) or upstream.lane(call.info.model)
         permit = lane.admit_nowait(tokens, loop, now)
         if permit is None:
@@ -272,13 +280,15 @@ class Balancer:
         """
         best: Target | None = None
         least: tuple[bool, float, float | bytes] | None = None
-        tried, affinity = call.tried, call.affinity
+        tried, affinity, model = call.tried, call.affinity, call.info.model
         for target in call.targets:
-            lane = target.upstream.lane(call.model)
-            if not lane.allows(now):
+            upstream = target.upstream
+            lane = upstream.lanes.get(model) or upstream.lane(model)
+            if not lane.is_well and not lane.allows(now):
                 continue
             cost = _cost(lane) if affinity is None else _rank(affinity, target)
-            key = (target.upstream in tried, max(0.0, lane.paused_until - now), cost)
+            pause = lane.paused_until - now
+            key = (upstream in tried, pause if pause > 0.0 else 0.0, cost)
             if least is None or key < least:
                 best, least = target, key
         if best is not None:
@@ -296,13 +306,18 @@ class Balancer:
 
 def _tokens(call: Call, target: Target) -> Callable[[], float]:
     """What tells how many tokens an attempt will take, as far as is known by then."""
-    upstream = target.upstream
-    if target.body is None or not upstream.limiter.counts_tokens:
-        return float
-    size, beside = len(target.body), 0
+    return partial(_estimate, call, target) if target.upstream.limiter.counts_tokens else float
+
+
+def _estimate(call: Call, target: Target) -> float:
+    """How many tokens an attempt will take, as far as is known."""
+    upstream, body = target.upstream, target.body
+    if body is None:
+        return 0.0
+    size, beside = len(body), 0
     if size > MAY_HOLD_MEDIA and (media := call.media):
         size, beside = max(0, size - media.size), media.likely
-    return partial(upstream.estimate, call.model, size, call.max_output, beside)
+    return upstream.estimate(call.info.model, size, call.max_output, beside)
 
 
 def _why(lane: Lane, tokens: float, now: float) -> tuple[WaitsFor, str]:
@@ -338,8 +353,10 @@ def _waited(timing: Timing, seconds: float, is_full: bool) -> None:
 def _cost(lane: Lane) -> float:
     """How long a call would take there: its latency, longer the fuller it is."""
     latency = lane.circuit.latency
-    load = max((each.in_flight + each.waiting + 1) / each.limit for each in (lane.limiter, lane.upstream.limiter))
-    return (_UNTRIED if latency is None else latency) * load
+    limiter, shared = lane.limiter, lane.upstream.limiter
+    load = (limiter.in_flight + limiter.queue.waiting + 1) / limiter.limit
+    of_all = (shared.in_flight + shared.waiting + 1) / shared.limit
+    return (_UNTRIED if latency is None else latency) * (load if load > of_all else of_all)
 
 
 def _rank(key: str, target: Target) -> bytes:
@@ -350,7 +367,10 @@ def _rank(key: str, target: Target) -> bytes:
 def _written_for(body: Mapping[str, Any]) -> Provider | None:
     """The vendor whose table names the model, None when no table does."""
     model = body.get("model")
-    return next((vendor for vendor in VENDORS if isinstance(model, str) and model in vendor.models), None)
+    for vendor in VENDORS if isinstance(model, str) else ():
+        if model in vendor.models:
+            return vendor
+    return None
 
 
 def _unsupported(parameter: str, text: str, info: Info) -> UnsupportedRequestError:

@@ -8,7 +8,7 @@ has no I/O. It may import what lies below `client`, `drain` and `observer`.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
@@ -18,6 +18,7 @@ from aimlasync.client.drain import Waits
 from aimlasync.client.observer import Watch
 from aimlasync.config import Mode, Priority, Timeout
 from aimlasync.cost.budget import Budget, Reservation, output_cap
+from aimlasync.cost.plain_text import is_plain_text
 from aimlasync.cost.tokens import stated_usd, tokens_of
 from aimlasync.endpoints.lane import Permit
 from aimlasync.endpoints.providers import model_of
@@ -77,15 +78,18 @@ class AnswerModes(Protocol):
     fallen: int
     """Attempts that were refused for the way in which they asked."""
 
-    def fall_back(self, targets: list[Target], error: AimlasyncError, /) -> bool:
+    def fall_back(self, targets: Sequence[Target], error: AimlasyncError, /) -> bool:
         """Return whether `error` refuses the way and another is left, in which the target asks from now on."""
+
+    def learn(self, targets: Sequence[Target], info: Info, /) -> None:
+        """Keep in which way the upstream of `info` answered that had refused another one."""
 
 
 class Call(msgspec.Struct, eq=False):
     """One logical use of the API, whatever attempts it takes."""
 
     method: str
-    targets: list[Target]
+    targets: tuple[Target, ...]
     headers: dict[str, str]
     info: Info
     timeout: Timeout
@@ -169,16 +173,13 @@ class Call(msgspec.Struct, eq=False):
         if self.budget is None:
             return None
         # A byte of text is at most a token, and mostly a quarter of one: what is asked for is a bound, not a guess.
-        model, size = self.info.model, len(self.targets[0].body or b"")
-        cap, media = self.max_output, self.media
+        model, body, size = self.info.model, self.body or {}, len(self.targets[0].body or b"")
+        if not is_plain_text(body):
+            size = self.media.input_bound(size)
+        cap = output_cap(body)
         # Without a cap there is none that could leave the reasoning out.
         known = None if cap is None else model_of(model)
-        return self.budget.reserve(
-            model,
-            media.input_bound(size) if media else size,
-            cap,
-            reasons_outside=known is not None and known.reasons_outside,
-        )
+        return self.budget.reserve(model, size, cap, reasons_outside=known is not None and known.reasons_outside)
 
     def attempt(self, target: Target, permit: Permit) -> Attempt:
         """Return the next attempt, which takes with it what was set aside for it."""
@@ -199,6 +200,10 @@ class Call(msgspec.Struct, eq=False):
         """The call failed, or (None) was left: there will be no other attempt."""
         if self.watch is not None:
             self.watch.failed(error)
+        self.release()
+
+    def release(self) -> None:
+        """Free what was set aside for another attempt; there will be none."""
         if self.reservation is not None and self.budget is not None:
             self.budget.release(self.reservation)
 

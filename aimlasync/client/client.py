@@ -273,10 +273,7 @@ class AsyncClient(OpenAINames):
     @property
     def queued(self) -> int:
         """Calls that wait for an endpoint."""
-        waiting = 0
-        for upstream in self._pipeline.balancer.upstreams:
-            waiting += upstream.limiter.waiting
-        return waiting
+        return self._pipeline.balancer.queued
 
     def load_learned(self, path: str | os.PathLike[str], *, share: float = 1.0) -> None:
         """Let models that were not asked yet start with the limits that `save_learned` wrote; no file is no start.
@@ -295,7 +292,8 @@ class AsyncClient(OpenAINames):
 
     def takes_more(self, waiting: int) -> bool:
         """Whether fewer than `waiting` calls wait at some model in use, so that more calls may keep it busier."""
-        return self.queued < waiting or self._pipeline.balancer.shortest_queues(self._pipeline.now()) < waiting
+        balancer = self._pipeline.balancer
+        return balancer.queued < waiting or balancer.shortest_queues(self._pipeline.now()) < waiting
 
     def explain(self, of: object) -> str:
         """Say in one sentence where the time of a call went: queues, limits, pauses, failed attempts, backoff.

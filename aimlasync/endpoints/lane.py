@@ -88,7 +88,8 @@ class Lane:
     @property
     def paused_until(self) -> float:
         """When the pause of the model and that of the endpoint are over (loop time)."""
-        return max(self.limiter.paused_until, self.upstream.limiter.paused_until)
+        mine, of_all = self.limiter.paused_until, self.upstream.limiter.paused_until
+        return mine if mine > of_all else of_all
 
     @property
     def why_paused(self) -> str:
@@ -193,9 +194,9 @@ class Lane:
                 upstream.refused(self, permit.sent_at, now, kind, names_account=names_account)
             # The new limit is set before the place is freed, so that it holds for the next waiter. Whose limits they
             # are may have changed just now.
-            limit, counted = int(self.law.limit), self.counted
-            if limit != counted.limit:
-                counted.resize(limit)
+            law = self.law
+            if not law.is_fixed and (limit := int(law.limit)) != self.counted.limit:
+                self.counted.resize(limit)
                 self.look(now)
         self.limiter.leave(permit.admission, tokens)
 

@@ -98,10 +98,14 @@ def is_final(failure_code: str, options: Options) -> bool:
     return options.keep_failed or failure_code == EmptyTextError.__name__
 
 
-def check_row(row: Row, rows: JobRows, options: Options, added: Collection[str]) -> None:
-    """Raises InputError for a row that cannot be asked about, judged or written with the columns `added` to it."""
-    rows.task.check(row)
+def check_row(row: Row, rows: JobRows, added: Collection[str]) -> str:
+    """Return the name of a row.
+
+    Raises InputError for one that cannot be asked about, judged or written with the columns `added` to it.
+    """
+    name = rows.task.check(row)
     # A CSV row has the columns of its header, which the command has checked.
     if added and row.cells is None and (taken := row.fields.keys() & added):
         what = f"there is a {min(taken)!r} already; the output gets a column of that name, so choose another"
         raise InputError(rows.source.name, what, line=row.line)
+    return rows.task.custom_id(row) if name is None else name

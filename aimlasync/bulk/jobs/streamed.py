@@ -89,7 +89,7 @@ class StreamedRows:
         self._flush()
 
     def _check(self, row: Row) -> None:
-        check_row(row, self, self.options, self._added)
+        check_row(row, self, self._added)
 
     def _write(self, result: Result, record: Record) -> None:
         self._write_one(result, record)
