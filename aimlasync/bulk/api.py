@@ -285,10 +285,9 @@ async def run(
                     await job.run(seen)
                 written = rows.finish()
             finally:
-                if workers is None:
-                    client.save_learned(learned)
-                else:
-                    workers.save_learned(learned)
+                if workers is not None:
+                    client.keep_learned(workers.learned)
+                client.save_learned(learned)
                 rows.close()
             whole = not job.pending and job.ending.stopped_by is None
             # A job that was stopped before its first good answer makes no table.

@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from hashlib import blake2b
 from typing import Any, Literal
 
+from aimlasync.admission.adaptive import Learned
 from aimlasync.client.call import MAY_HOLD_MEDIA, Attempt, Call, Target
 from aimlasync.config import Limits
 from aimlasync.endpoints.endpoint import Endpoint
@@ -66,35 +67,34 @@ class Balancer:
         """Let models start with a share of what a file says of them; see `endpoints.learned_file`."""
         from aimlasync.endpoints.learned_file import read
 
-        upstreams = dict(self._named())
+        upstreams = self._by_address()
         for (endpoint, model), learned in read(path).items():
             if endpoint in upstreams:
                 upstreams[endpoint].starts.setdefault(model, learned.times(share))
+
+    def keep(self, known: Iterable[tuple[str, str, Learned]]) -> None:
+        """Take what other processes learned, by endpoint's address and model, for what was learned here."""
+        upstreams = self._by_address()
+        for endpoint, model, learned in known:
+            if endpoint in upstreams:
+                upstreams[endpoint].kept[model] = learned
+
+    def _by_address(self) -> dict[str, Upstream]:
+        from aimlasync.endpoints.learned_file import addresses
+
+        return dict(zip(addresses(each.endpoint.base_url for each in self.upstreams), self.upstreams, strict=True))
 
     def save_learned(self, path: str) -> None:
         """Write what was learned to a file, if anything was."""
         from aimlasync.endpoints.learned_file import write
 
         learned = {
-            (name, model): each for name, upstream in self._named() for model, each in upstream.learned().items()
+            (name, model): each
+            for name, upstream in self._by_address().items()
+            for model, each in upstream.learned().items()
         }
         if learned:
             write(path, learned)
-
-    def learned(self, now: float) -> LearnedLimits:
-        """Return what was learned and has held, for the processes of one job."""
-        limits = LearnedLimits()
-        for name, upstream in self._named():
-            limits.starts += [(name, model, each) for model, each in upstream.learned().items()]
-            lanes = upstream.lanes.values()
-            limits.told += [lane.told(found) for lane in lanes if (found := lane.look(now)) is not None]
-        return limits
-
-    def _named(self) -> Iterator[tuple[str, Upstream]]:
-        """Give the upstreams by what names them in a file of learned limits."""
-        from aimlasync.endpoints.learned_file import addresses
-
-        return zip(addresses(each.endpoint.base_url for each in self.upstreams), self.upstreams, strict=True)
 
     @property
     def queued(self) -> int:
@@ -103,6 +103,15 @@ class Balancer:
         for upstream in self.upstreams:
             waiting += upstream.limiter.waiting
         return waiting
+
+    def learned(self, now: float) -> LearnedLimits:
+        """Return what was learned and has held, for the processes of one job."""
+        limits = LearnedLimits()
+        for place, upstream in self._by_address().items():
+            limits.starts += [(place, model, each) for model, each in upstream.learned().items()]
+            lanes = upstream.lanes.values()
+            limits.told += [lane.told(found) for lane in lanes if (found := lane.look(now)) is not None]
+        return limits
 
     def shortest_queues(self, now: float) -> int:
         """Return how many calls wait at the model in use that has fewest, at all endpoints together."""

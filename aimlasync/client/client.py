@@ -290,6 +290,10 @@ class AsyncClient(OpenAINames):
         """Return what was learned of limits and has held, as one of several processes of a job reports it."""
         return self._pipeline.balancer.learned(self._pipeline.now())
 
+    def keep_learned(self, limits: LearnedLimits) -> None:
+        """Take what other processes learned for what was learned here, so that `save_learned` writes it."""
+        self._pipeline.balancer.keep(limits.starts)
+
     def takes_more(self, waiting: int) -> bool:
         """Whether fewer than `waiting` calls wait at some model in use, so that more calls may keep it busier."""
         balancer = self._pipeline.balancer

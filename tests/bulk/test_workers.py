@@ -370,9 +370,21 @@ async def test_what_workers_learned_is_told_once_and_kept_for_all_of_them(
     assert read("out.jsonl.limits") == {(place, model): Learned(16.0, rate=10.0)}
 
 
-async def test_each_worker_starts_with_its_share_of_what_an_earlier_run_learned(
-    client: AsyncClient, simulator: Simulator
-) -> None:
+def test_each_worker_starts_with_its_share_of_what_an_earlier_run_learned(vendor: Vendor) -> None:
+    sim = vendor(latency=Latency.of(ttft=1.0))
+    cities(40)
+    model = "openai/gpt-5-nano-2025-08-07"
+    entry = {"endpoint": address(sim.base_url), "model": model, "in_flight": 24.0, "rate": None, "at": 1}
+    write("out.jsonl.limits", json.dumps({"version": 1, "learned": [entry]}))
+    code, _, err = finish(start("bulk", "in.csv", *ASK, "-o", "out.jsonl", "--model", model, "--workers", "2"))
+    assert code == 0, err
+    # Where nothing is known, each of the two begins with four.
+    assert max(attempt.in_flight for attempt in [*sim.ledger][:12]) > 8
+    # What was learned before stays as it was: nothing new has held.
+    assert json.loads(Path("out.jsonl.limits").read_text())["learned"] == [entry]
+
+
+async def test_the_share_of_one_of_two_workers_is_half(client: AsyncClient, simulator: Simulator) -> None:
     cities(40)
     model = "openai/gpt-5-nano-2025-08-07"
     entry = {"endpoint": address(simulator.base_url), "model": model, "in_flight": 41.0, "rate": 9.0, "at": 1}

@@ -26,7 +26,6 @@ from aimlasync.bulk.journal.part_files import parts_of
 from aimlasync.bulk.progress.progress import Activity
 from aimlasync.bulk.progress.totals import BY_THE_DAY
 from aimlasync.bulk.workers.messages import Orders, Report
-from aimlasync.endpoints.learned_file import write
 from aimlasync.endpoints.learned_limits import LearnedLimits, together
 from aimlasync.errors import AimlasyncError
 from aimlasync.quota.server import LeaseServer, Link
@@ -69,8 +68,8 @@ class WorkerProcesses:
         self._reports: dict[int, Report] = {}
         # The last reports of processes that have ended.
         self._past: list[Report] = []
-        # What all together learned of limits, once they have ended.
-        self._learned = LearnedLimits()
+        self.learned = LearnedLimits()
+        """What all together learned of limits, once they have ended."""
 
     @property
     def count(self) -> int:
@@ -99,7 +98,7 @@ class WorkerProcesses:
             totals.refused += report.refused
             totals.seconds_answering += report.seconds_answering
         learned = [report.learned for report in self._past if report.learned is not None]
-        self._learned = together(learned, self.count)
+        self.learned = together(learned, self.count)
         self._past.clear()
         if totals.pending == 0:
             ending.stopped_by = None
@@ -117,13 +116,8 @@ class WorkerProcesses:
             failed=sum(report.failed for report in reports),
             tokens=sum(report.tokens for report in reports),
             cost_usd=sum(costs) if costs else None,
-            learned=tuple(each.words() for each in self._learned.told),
+            learned=tuple(each.words() for each in self.learned.told),
         )
-
-    def save_learned(self, path: str) -> None:
-        """Write what all together learned of limits to a file, if they did."""
-        if self._learned.starts:
-            write(path, {(endpoint, model): learned for endpoint, model, learned in self._learned.starts})
 
     def stop(self) -> None:
         """Let all workers finish their calls in flight."""
