@@ -1,15 +1,23 @@
 """Whether the refusals of several models come from one limit of the account, and not from a limit of each model.
 
 A row of refusals begins with a refusal, and ends with an answer to an attempt that was sent after that refusal was
-known. A row in which two models are refused again, by attempts sent after its beginning, speaks for the account. A
-model that is refused, and refused again after another one was answered, speaks for limits of each model. Three signs
-more for one than for the other decide. A refusal that names the account decides at once. It is arithmetic alone, and
-imports nothing of this library.
+known. It speaks for the account if two models are refused again in it, by attempts sent after its beginning, unless
+both are passed over: refused since before another one was answered. A model that is refused again after another one was
+answered speaks for limits of each model. Three signs more for one than for the other decide.
+
+Servers name the account also where the limits are each model's. So a refusal that names it decides at once, but only
+the first time. What was taken for the account's is given back to the models where one of them is spared: of three to
+six refusals, in the mean, that met other models, one would have met it. It is arithmetic alone. It may import
+`admission.adaptive` and `config`.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+
+from aimlasync.admission.adaptive import AdaptiveLimit, Learned
+from aimlasync.config import Limits
 
 # So many signs decide. Two models whose own minutes are used up at the same time look like an account once or twice.
 _SIGNS = 3
@@ -20,7 +28,18 @@ _MAX_MODELS = 256
 class AccountSigns:
     """What the refusals of an endpoint's models say together. Its mutable state: the row under way, and the balance."""
 
-    __slots__ = ("_again", "_balance", "_began", "_in_row", "is_account", "refused_models")
+    __slots__ = (
+        "_again",
+        "_answers",
+        "_balance",
+        "_began",
+        "_in_row",
+        "_passed",
+        "_spared",
+        "_was_named",
+        "is_account",
+        "refused_models",
+    )
 
     def __init__(self) -> None:
         self.is_account = False
@@ -31,39 +50,94 @@ class AccountSigns:
         self._again: set[str] = set()
         self.refused_models: dict[str, float] = {}
         """The models that were refused and not answered since -> when another one was, infinite before that. While
-        there is none, an answer says nothing."""
-        # Signs for the account less signs for the models, from 0 to 2 * _SIGNS.
+        there is none, and the limits are not the account's, an answer says nothing."""
+        # Those of them that were refused while another one was answered.
+        self._passed: set[str] = set()
+        # Signs for the account less signs for the models, from 0 to 2 * _SIGNS; whether a refusal named the account.
         self._balance = 0
+        self._was_named = False
+        # While the limits are taken for the account's: the answers of each model since the last row began, and how many
+        # refusals would have met it in the mean since its last one.
+        self._answers: dict[str, int] = {}
+        self._spared: dict[str, float] = {}
 
-    def refused(self, model: str, sent_at: float, now: float, *, names_account: bool = False) -> None:
-        """Take in a refusal of an attempt that was sent at `sent_at`."""
-        if names_account:
-            self._balance, self.is_account = 2 * _SIGNS, True
+    def is_passed_over(self, model: str) -> bool:
+        """Whether a model was refused, and not answered since, while another one was: its waits are its own."""
+        return not self.is_account and model in self._passed
+
+    def refused(
+        self, model: str, sent_at: float, now: float, *, names_account: bool = False, names_rate: bool = False
+    ) -> None:
+        """Take in a refusal of an attempt that was sent at `sent_at`.
+
+        One that names a rate (`names_rate`) and not whose begins no row: each model learns a rate from its own.
+        """
+        if names_account and not self._was_named:
+            self._was_named, self._balance, self.is_account = True, max(self._balance, _SIGNS), True
         elif sent_at >= self.refused_models.get(model, math.inf):
             self.refused_models[model] = math.inf
             self._balance = max(self._balance - 1, 0)
-            if not self._balance:
-                self.is_account = False
+        if self.is_account:
+            self._spare(model)
+            self.is_account = self._balance > 0
         if len(self.refused_models) >= _MAX_MODELS:
             self.refused_models.clear()
+            self._passed.clear()
         self.refused_models.setdefault(model, math.inf)
+        if names_rate and not names_account:
+            return
         if not self._in_row:
             self._in_row, self._began = True, now
             self._again.clear()
-        elif sent_at >= self._began:
+        elif sent_at >= self._began and len(self._again) < _MAX_MODELS:
             self._again.add(model)
+
+    def _spare(self, model: str) -> None:
+        """Note that this model was refused, and those that were answered since the last row were not."""
+        answers, spared = self._answers, self._spared
+        if not self._in_row and (total := sum(answers.values())):
+            for other, count in answers.items():
+                spared[other] = spared.get(other, 0.0) + count / total
+            answers.clear()
+        spared.pop(model, None)
+        if max(spared.values(), default=0.0) >= self._balance:
+            self._balance = 0
+            spared.clear()
 
     def answered(self, model: str, sent_at: float, now: float) -> None:
         """Take in an answer to an attempt that was sent at `sent_at`."""
+        if self.is_account and (model in self._answers or len(self._answers) < _MAX_MODELS):
+            self._answers[model] = self._answers.get(model, 0) + 1
         if sent_at < self._began:
             return
-        if self._in_row and len(self._again) > 1:
+        self.refused_models.pop(model, None)
+        is_sign = self._in_row and len(self._again) > 1 and not self._again <= self._passed
+        self._passed.discard(model)
+        self._passed.update(self.refused_models)
+        if is_sign:
             self.refused_models.clear()
             self._balance = min(self._balance + 1, 2 * _SIGNS)
             if self._balance == _SIGNS and not self.is_account:
                 self._balance, self.is_account = 2 * _SIGNS, True
         self._in_row = False
-        self.refused_models.pop(model, None)
         for other, since in self.refused_models.items():
             if since == math.inf:
                 self.refused_models[other] = now
+
+
+def law_of_all(laws: Sequence[AdaptiveLimit], in_flight: int, limits: Limits, now: float) -> AdaptiveLimit:
+    """Return one law for the models that had these, of which so many attempts are in flight together."""
+    if not laws:
+        return AdaptiveLimit(is_rated=limits.is_rated)
+    levels, rates = [law.limit for law in laws], [law.rate for law in laws if law.rate is not None]
+    # Models that use little of their limits have large ones together.
+    level = min(sum(levels), max(in_flight, *levels))
+    start = Learned(level, sum(rates) if len(rates) == len(laws) else None)
+    return begun(AdaptiveLimit(is_rated=limits.is_rated, start=start), in_flight, now)
+
+
+def begun(law: AdaptiveLimit, in_flight: int, now: float) -> AdaptiveLimit:
+    """Count what is in flight as sent now: of a law that nothing was sent by, the first refusal says one a second."""
+    for _ in range(in_flight):
+        law.sent(now)
+    return law

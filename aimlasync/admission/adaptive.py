@@ -88,6 +88,12 @@ class Learned(NamedTuple):
     knee_is_sure: bool = False
     """Whether two measurements of the knee agreed."""
 
+    def times(self, factor: float) -> Learned:
+        """Return a start for a process with so much of the account."""
+        return Learned(
+            in_flight=max(1.0, factor * self.in_flight), rate=None if self.rate is None else factor * self.rate
+        )
+
 
 class AdaptiveLimit:
     """What one endpoint can take: attempts in flight, and attempts per second; see the module.

@@ -160,9 +160,12 @@ class EndpointLimiter:
         if self.leases is not None:
             allotment = self.leases.take(tokens, now)
             return None if allotment is None else self._admit(tokens, now, allotment)
-        if self._wait(tokens, now) > 0 or self._pay(tokens, now) is not None:
+        window, token_window = self._request_window, self._token_window
+        if window is not None and window.wait(1.0, now) > 0:
             return None
-        return self._admit(tokens, now)
+        if token_window is not None and token_window.wait(tokens, now) > 0:
+            return None
+        return self._admit(tokens, now) if self._pay(tokens, now) is None else None
 
     def settle(self, admission: Admission, tokens: float) -> None:
         """Count an attempt at the tokens that it really took."""

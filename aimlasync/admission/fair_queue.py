@@ -2,7 +2,8 @@
 
 The queue decides the order alone; `admission.limiter` decides who is admitted, and when. While both priorities wait,
 one of every eight turns goes to a bulk call. Within a priority, tenants take turns (round robin). Within a tenant,
-calls are served first in, first out; calls without a tenant count as one tenant. It may import `config`.
+calls are served first in, first out, and a call that is tried again goes before them: it has waited already, and may
+not have the time to do so once more. Calls without a tenant count as one tenant. It may import `config`.
 """
 
 from __future__ import annotations
@@ -58,19 +59,17 @@ class _PriorityQueue(Generic[T]):
         # Tenant -> its live waiters; a tenant without any is removed.
         self.by_tenant: dict[str, int] = {}
 
-    def join(self, waiter: Waiter[T]) -> None:
+    def join(self, waiter: Waiter[T], again: bool) -> None:
         tenant = waiter.tenant
         self.waiting += 1
         self.length += 1
         if tenant is not None:
             self.by_tenant[tenant] = self.by_tenant.get(tenant, 0) + 1
-        if tenant == self.tenant:
-            self.current.append(waiter)
-        elif self.current or self.others:
-            self.others.setdefault(tenant, deque()).append(waiter)
+        if tenant != self.tenant and (self.current or self.others):
+            queue = self.others.setdefault(tenant, deque())
         else:
-            self.tenant = tenant
-            self.current.append(waiter)
+            self.tenant, queue = tenant, self.current
+        (queue.appendleft if again else queue.append)(waiter)
 
     def head(self) -> Waiter[T] | None:
         while True:
@@ -133,10 +132,12 @@ class FairQueue(Generic[T]):
         self._bulk: _PriorityQueue[T] = _PriorityQueue()
         self._since_bulk = 0
 
-    def join(self, priority: Priority, need: Callable[[], float], tenant: str | None = None) -> Waiter[T]:
-        """Add a waiter at the end of its tenant's queue."""
+    def join(
+        self, priority: Priority, need: Callable[[], float], tenant: str | None = None, *, again: bool = False
+    ) -> Waiter[T]:
+        """Add a waiter at the end of its tenant's queue; `again`, for one that was served before, at its head."""
         waiter: Waiter[T] = Waiter(asyncio.get_running_loop().create_future(), priority, need, tenant)
-        self._queue_of(priority).join(waiter)
+        self._queue_of(priority).join(waiter, again)
         self.waiting += 1
         return waiter
 

@@ -22,6 +22,10 @@ _SAME = 0.2
 _PROBES = 2.0
 # By which share two periods may differ.
 _SAME_RATE = 0.05
+# Fewer answers are no measure of a rate.
+_FEW = 8
+# Where more than this share of the answers was refused beside them, refusals do not follow the rate.
+_REFUSED = 0.25
 # The level above which a server queues is the median of so many measurements, and is another from this factor on.
 _MEASURED = 5
 _SAME_KNEE = 1.5
@@ -56,10 +60,13 @@ class _Height:
     __slots__ = ("_area", "_last", "_last_at", "_since")
 
     def __init__(self) -> None:
-        self._area = self._last = self._last_at = self._since = 0.0
+        self._area = self._last = self._last_at = 0.0
+        self._since: float | None = None
 
     def see(self, value: float, now: float) -> float | None:
         """Take in the value in force from now on; return the mean where it has held for a period, else None."""
+        if self._since is None:
+            self._since = self._last_at = now
         self._area += self._last * (now - self._last_at)
         seconds = self._last_at = now
         seconds -= self._since
@@ -74,21 +81,22 @@ class _Height:
 class _PerMinute:
     """The answers a minute from one row of refusals to another, a period later: what the server gave in that time."""
 
-    __slots__ = ("_answers", "_before", "_since")
+    __slots__ = ("_answers", "_before", "_refusals", "_since")
 
     def __init__(self) -> None:
-        self._answers = 0
+        self._answers = self._refusals = 0
         self._since: float | None = None
         self._before: float | None = None
 
-    def see(self, answers: int, now: float) -> float | None:
+    def see(self, answers: int, refusals: int, now: float) -> float | None:
         """Take in a refusal; return the rate where two periods in a row gave the same, else None."""
         if self._since is None:
-            self._since, self._answers = now, answers
-        elif now - self._since >= _PERIOD:
-            rate = (answers - self._answers) * 60 / (now - self._since)
+            self._since, self._answers, self._refusals = now, answers, refusals
+        elif now - self._since >= _PERIOD and answers - self._answers >= _FEW:
+            took, refused = answers - self._answers, refusals - self._refusals
+            rate = None if refused > _REFUSED * took else took * 60 / (now - self._since)
             before, self._before = self._before, rate
-            self._since, self._answers = now, answers
+            self._since, self._answers, self._refusals = now, answers, refusals
             if before and rate and abs(rate - before) <= _SAME_RATE * before:
                 return (rate + before) / 2
         return None
@@ -108,10 +116,10 @@ class Watch:
         self._knees: deque[float] = deque(maxlen=_MEASURED)
         self._knees_since = 0.0
 
-    def refused(self, now: float, answers: int) -> Finding | None:
-        """Take in a refusal that speaks of a rate, after so many answers; return what is new of what has held."""
+    def refused(self, now: float, answers: int, refusals: int) -> Finding | None:
+        """Take in a refusal that speaks of a rate, after so many; return what is new of what has held."""
         self._rate_refused_at = now
-        rate = self._rate.see(answers, now)
+        rate = self._rate.see(answers, refusals, now)
         return None if rate is None else self._told(Finding(requests_per_minute=rate))
 
     def see(self, now: float, limit: int, *, refusals: int, is_full: bool) -> Finding | None:

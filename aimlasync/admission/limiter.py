@@ -82,13 +82,20 @@ class Limiter:
         return admission
 
     async def enter(
-        self, tokens: float | Callable[[], float], priority: Priority = "interactive", tenant: str | None = None
+        self,
+        tokens: float | Callable[[], float],
+        priority: Priority = "interactive",
+        tenant: str | None = None,
+        *,
+        again: bool = False,
     ) -> Admission:
         """Wait in the queue until an attempt of about `tokens` may be sent; a cancelled wait holds nothing.
 
-        Where `tokens` is a function, it is called each time the call is tried, so that newer estimates are used.
+        Where `tokens` is a function, it is called each time the call is tried, so that newer estimates are used. A call
+        that is tried `again` goes first.
         """
-        waiter = self.queue.join(priority, tokens if callable(tokens) else lambda: tokens, tenant)
+        need = tokens if callable(tokens) else lambda: tokens
+        waiter = self.queue.join(priority, need, tenant, again=again)
         self.endpoint.waiting += 1
         # The new waiter may be the head, also before waiters that were there.
         self.advance()

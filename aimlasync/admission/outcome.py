@@ -7,6 +7,8 @@
     429 or 503 that names requests or tokens       DROPPED   rate         the model    success, failure for a 503
     429 or 503 that names attempts at once         DROPPED   concurrency  the model    the same
     503, 529, or 5xx with words of overload        DROPPED   unknown      the model    failure of the model
+    400, 403 or 200, and a code of these           DROPPED   as above     the model    success
+    an error in a stream that says one of these    DROPPED   as above     the model    success
     503 that says that the model is loading        DROPPED   down         the model    failure of the model
     the same, while the model's circuit is open    OUTAGE    -            the model    failure of the model
     any of these that names the account            DROPPED   as above     the account  as above
@@ -22,8 +24,9 @@
     another 4xx, an answer that makes no sense     IGNORED   -            the model    success: the server works
     the caller left                                CANCELLED -            the model    nothing
 
-A refusal DROPPED is what limits are learned from. A wait that a 429 or 503 states (Retry-After) pauses the endpoint; it
-pauses the model alone where the refusal names the model. The words are read in `refusal_words`.
+A refusal DROPPED is what limits are learned from. A wait that it states (Retry-After) pauses the endpoint; it pauses
+the model alone where the refusal names the model, and where another one was answered since the model was first refused.
+The words are read in `refusal_words`.
 It imports nothing of this library.
 """
 

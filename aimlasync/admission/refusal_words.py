@@ -27,6 +27,8 @@ _LOADING = re.compile(
 )
 # Not in an address: servers add that of a page on rate limits.
 _ACCOUNT = re.compile(r"(?<![/.\w-])(organi[sz]ation|account|workspace|project|team|api key|all models)(?![/\w-])")
+# What a name has behind it that a server leaves out where it speaks of all versions: -2025-08-07, -20250807, -latest.
+_VERSION = re.compile(r"-(latest|\d{4}-?\d{2}-?\d{2})\Z")
 _SPENT = re.compile(r"insufficient_quota|insufficient_balance|billing_hard_limit|quota_exceeded")
 
 
@@ -42,6 +44,12 @@ def read_status(status: int, words: str, model: str) -> Signal:
     if status == 503 and _LOADING.search(words):
         return Signal(Outcome.DROPPED, "down", "model")
     kind: Refused | None = "concurrency" if _CONCURRENCY.search(words) else "rate" if _RATE.search(words) else None
-    if model and model.lower().rpartition("/")[2] in words:
+    if model and _is_named(model.lower().rpartition("/")[2], words):
         return Signal(Outcome.DROPPED, kind, "model")
     return Signal(Outcome.DROPPED, kind, "account" if _ACCOUNT.search(words) else "unknown")
+
+
+def _is_named(model: str, words: str) -> bool:
+    """Whether the words have the name of a model, with or without its version, and not as a part of another word."""
+    name = _VERSION.sub("", model)
+    return bool(name) and re.search(rf"(?<![a-z0-9]){re.escape(name)}(?![a-z0-9])", words) is not None

@@ -17,6 +17,7 @@ _FIRST_RATIO = 0.25
 _FIRST_OUTPUT = 256.0
 # Weight of the newest answer in the moving averages: the last five answers make half of them.
 _WEIGHT = 1 / 8
+_FULL = 8
 _RECENT_OUTPUTS = 64
 # The percentile is computed anew after so many answers, and after each of the first ones.
 _SORT_EVERY = 8
@@ -34,7 +35,7 @@ class _Learned:
         self.ratio = _FIRST_RATIO
         self.output = _FIRST_OUTPUT
         # Moving averages of the bytes of a body and of the tokens of its prompt; and how many answers are in them, up
-        # to 1 / _WEIGHT.
+        # to `_FULL`.
         self.body = 0.0
         self.prompt = 0.0
         self.bodies = 0
@@ -81,12 +82,12 @@ class Estimator:
             learned = self._models[model] = _Learned()
             if len(self._models) > self._max_models:
                 self._models.popitem(last=False)
-        else:
+        elif len(self._models) > 1:
             self._models.move_to_end(model)
         if prompt_tokens is not None and 0 < prompt_tokens <= _MAX_TOKENS and body_bytes > 0:
             # A plain mean at first, so that the first answer replaces the guess; a moving average afterwards.
             weight = _WEIGHT
-            if learned.bodies < 1 / _WEIGHT:
+            if learned.bodies < _FULL:
                 learned.bodies += 1
                 weight = 1 / learned.bodies
             learned.body += (body_bytes - learned.body) * weight

@@ -7,6 +7,7 @@ its public names; imports every other room of bulk but the report.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import tempfile
 from collections.abc import (
@@ -25,6 +26,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import msgspec
 
+from aimlasync.addresses import is_address
 from aimlasync.bulk.input.many import open_files
 from aimlasync.bulk.input.rows import Format, Row
 from aimlasync.bulk.input.source import Source
@@ -38,6 +40,7 @@ from aimlasync.bulk.jobs.runner import LocalRunner
 from aimlasync.bulk.jobs.worker_pool import MAX_WAITING, WORKERS, WorkerPool
 from aimlasync.bulk.journal.journal import Durability
 from aimlasync.bulk.journal.part_files import journal_of
+from aimlasync.bulk.output.elsewhere import written_to
 from aimlasync.bulk.output.export import check_columns, export
 from aimlasync.bulk.output.result_rows import results_as_rows
 from aimlasync.bulk.output.tables import check_format, is_journal_path
@@ -229,11 +232,12 @@ async def run(
 ) -> Summary:
     """Ask about every row of `input` and keep the answers in a journal; the same call again goes on where it stopped.
 
-    `input` is a file of rows in any format, a directory of them, a pattern that several match, or rows as dicts or
-    requests; `task` says what is asked about each, and without one they must be lines of OpenAI's Batch API. `output`
-    is the journal itself where it ends in
-    .jsonl and neither `columns` nor `add` name any; otherwise a table made of it at the end, with the journal beside
-    it, and with `excel` safe for spreadsheets. `begin` is given the job before its first call, `seen` every result.
+    `input` is a file of rows in any format, a directory of them, a pattern that several match, an address of either
+    (s3://...), or rows as dicts or requests; `task` says what is asked about each, and without one they must be lines
+    of OpenAI's Batch API. `output` is the journal itself where it ends in .jsonl and neither `columns` nor `add` name
+    any; otherwise a table made of it at the end, with the journal beside it, and with `excel` safe for spreadsheets. At
+    an address both are written into the current directory, and copied there at the end.
+    `begin` is given the job before its first call, `seen` every result.
     With `workers` other processes ask, and the client is not used; an `answerer` makes the calls instead of the client,
     and cannot keep a cap of money.
     A file at `output` that this job did not write, or that was changed since, is refused with OverwriteError, a kind of
@@ -246,56 +250,62 @@ async def run(
     options = options or Options()
     if answerer is not None and options.caps.max_usd is not None:
         raise ValueError("max_usd is kept by a client, and an answerer asks through many; use max_tokens")
-    path = os.fspath(output)
-    source = input if isinstance(input, Source) else await open_rows(input, format)
-    try:
-        is_table = columns is not None or add is not None or not is_journal_path(path)
-        written_as = check_format(path, None, excel=excel)
-        journal_path = journal or journal_of(path, is_table=is_table)
-        check_place(path, reads=(source,), option="-o")
-        if is_table:
-            Target(path, journal=journal_path, overwrite=overwrite, option="-o").check()
-        if columns is not None:
-            check_columns(source, columns, written_as, add=add, limit=options.limit, gold=options.gold)
-        if answerer is not None and options.concurrency is None:
-            options = replace(options, concurrency=answerer.workers)
-        await orphans_ended(journal_path)
-        rows = JournaledRows(
-            source,
-            task or BatchTask(),
-            options,
-            journal=journal_path,
-            restart=restart,
-            overwrite=overwrite,
-            durability=durability,
-            added=frozenset(add or ()),
-        )
-        job = Job(rows, options, LocalRunner(client, answerer=answerer) if workers is None else workers)
-        learned = f"{rows.path}.limits"
-        client.load_learned(learned)
+    async with written_to(os.fspath(output)) as path:
+        source = input if isinstance(input, Source) else await open_rows(input, format)
         try:
-            if begin is not None:
-                begin(job)
-            if job.pending and not job.ending.is_interrupted:
-                await job.run(seen)
-            written = rows.finish()
+            is_table = columns is not None or add is not None or not is_journal_path(path)
+            written_as = check_format(path, None, excel=excel)
+            journal_path = journal or journal_of(path, is_table=is_table)
+            check_place(path, reads=(source,), option="-o")
+            if is_table:
+                Target(path, journal=journal_path, overwrite=overwrite, option="-o").check()
+            if columns is not None:
+                check_columns(source, columns, written_as, add=add, limit=options.limit, gold=options.gold)
+            if answerer is not None and options.concurrency is None:
+                options = replace(options, concurrency=answerer.workers)
+            await orphans_ended(journal_path)
+            rows = JournaledRows(
+                source,
+                task or BatchTask(),
+                options,
+                journal=journal_path,
+                restart=restart,
+                overwrite=overwrite,
+                durability=durability,
+                added=frozenset(add or ()),
+            )
+            job = Job(rows, options, LocalRunner(client, answerer=answerer) if workers is None else workers)
+            learned = f"{rows.path}.limits"
+            if workers is None:
+                client.load_learned(learned)
+            try:
+                if begin is not None:
+                    begin(job)
+                if job.pending and not job.ending.is_interrupted:
+                    await job.run(seen)
+                written = rows.finish()
+            finally:
+                if workers is not None:
+                    client.keep_learned(workers.learned)
+                client.save_learned(learned)
+                rows.close()
+            whole = not job.pending and job.ending.stopped_by is None
+            # A job that was stopped before its first good answer makes no table.
+            makes_table = is_table and written and options.canary is None and (whole or job.totals.ok > 0)
+            if makes_table:
+                _write(rows, path, columns, add, only_done=not whole, overwrite=overwrite, excel=excel)
+            return job.summary(journal=rows.path, output=path if makes_table else None)
         finally:
-            client.save_learned(learned)
-            rows.close()
-        whole = not job.pending and job.ending.stopped_by is None
-        # A job that was stopped before its first good answer makes no table.
-        makes_table = is_table and written and options.canary is None and (whole or job.totals.ok > 0)
-        if makes_table:
-            _write(rows, path, columns, add, only_done=not whole, overwrite=overwrite, excel=excel)
-        return job.summary(journal=rows.path, output=path if makes_table else None)
-    finally:
-        source.close()
+            source.close()
 
 
 async def open_rows(rows: str | os.PathLike[str] | InputRows, format: Format | None = None) -> Source:
     """Open a file, or write rows into a temporary one, because a job reads its input more than once."""
     if isinstance(rows, (str, os.PathLike)):
-        return results_as_rows(open_files([os.fspath(rows)], format))
+        name = os.fspath(rows)
+        # A file elsewhere is copied meanwhile.
+        opened = asyncio.to_thread(open_files, [name], format) if is_address(name) else None
+        return results_as_rows(open_files([name], format) if opened is None else await opened)
     spooled = tempfile.TemporaryFile()  # noqa: SIM115  # closed by Source.close
     try:
         if isinstance(rows, AsyncIterable):

@@ -54,9 +54,9 @@ class BatchChat:
     without any of these the rows are lines of OpenAI's Batch API. `task` is any of them ready made.
 
     A batch is a dict of lists or arrays, a frame of pandas or polars, an Arrow table or record batch, and so is what
-    comes back, with columns of the same types for every batch: those of `add`, column -> what is in it: custom_id, ok,
-    answer, label, confidence, error, error_message, status, attempts, tokens_in, tokens_out, cost_usd, seconds, model,
-    request_id, finish_reason, or record, the whole line of a journal.
+    comes back, with columns of the same types for every batch (`multi` labels are lists, of dtype object in pandas):
+    those of `add`, column -> what is in it: custom_id, ok, answer, label, confidence, error, error_message, status,
+    attempts, tokens_in, tokens_out, cost_usd, seconds, model, request_id, finish_reason, or record, a journal's line.
 
     `limits` are those of each process; with a `quota` they are the account's, which all processes keep together: it is
     what makes one in each process, such as `functools.partial(RedisQuota, url, name=...)`. `store`, also as the path or

@@ -16,6 +16,7 @@ from aimlasync import run
 from aimlasync.bulk.input.rows import Format, InputError, Reading
 from aimlasync.bulk.jobs.streamed import StreamedRows
 from aimlasync.bulk.journal.record import Record, encode_record
+from aimlasync.bulk.output.elsewhere import written_here
 from aimlasync.bulk.output.result_rows import is_result_line
 from aimlasync.bulk.output.streams import open_stream
 from aimlasync.bulk.output.tables import is_journal_path
@@ -29,7 +30,6 @@ from aimlasync.cli.files import (
     file_name,
     image_option,
     is_file,
-    local_output,
     open_input,
     reading_options,
     said_text,
@@ -94,7 +94,7 @@ def bulk(
     choice: ModelChoice,
     where: Where,
 ) -> None:
-    """Ask about each row of FILE; - is stdin.
+    """Ask about each row of FILE; - is stdin. FILE may be elsewhere: s3://BUCKET/DIR/, https://...; so may PATH.
 
     FILE has requests in the format of OpenAI's Batch API (JSONL with custom_id, url and body, or the bodies alone),
     rows (CSV, JSONL, Excel, Parquet, ...) for a --prompt, or a column `messages`. The output has one line for each, in
@@ -106,7 +106,7 @@ def bulk(
     to_file = is_file(output)
     workers = worker_processes(flags, files) if to_file else None
     context = click.get_current_context()
-    output = context.with_resource(local_output(output, is_worker=own_part() is not None))
+    output = context.with_resource(written_here(output, is_worker=own_part() is not None))
     with closing(open_input(files, format_, reading, spool=to_file, default="jsonl")) as source:
         first = source.sample(1)[0]
         task: Task

@@ -17,6 +17,7 @@ from aimlasync.bulk.input.formats import format_of_path
 from aimlasync.bulk.input.rows import Format, InputError, Reading
 from aimlasync.bulk.input.source import Source
 from aimlasync.bulk.jobs.streamed import StreamedRows
+from aimlasync.bulk.output.elsewhere import written_here
 from aimlasync.bulk.output.gold import check_gold_labels
 from aimlasync.bulk.output.streams import open_stream
 from aimlasync.bulk.output.tables import check_format, format_of_stream
@@ -34,7 +35,6 @@ from aimlasync.cli.files import (
     file_name,
     image_option,
     is_file,
-    local_output,
     open_input,
     reading_options,
     row_writer,
@@ -115,7 +115,7 @@ def classify(
     choice: ModelChoice,
     where: Where,
 ) -> None:
-    """Give each row of FILE, a table (CSV, JSONL, Excel, Parquet, ...) or - for stdin, one of the labels.
+    """Give each row of FILE, a table (CSV, JSONL, Parquet, ..., also at s3://...) or - for stdin, one of the labels.
 
     With -o answers are kept in PATH.journal: the same command again goes on where it stopped, tries failed rows
     again, and labels what is new in FILE.
@@ -144,7 +144,7 @@ def classify(
     to_file = is_file(output)
     workers = worker_processes(flags, files) if to_file else None
     context = click.get_current_context()
-    output = context.with_resource(local_output(output, is_worker=own_part() is not None))
+    output = context.with_resource(written_here(output, is_worker=own_part() is not None))
     with closing(open_input(files, format_, reading, spool=to_file)) as source:
         sample = source.sample(1 if text is not None else SAMPLE)
         column = None

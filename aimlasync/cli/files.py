@@ -16,7 +16,6 @@ import msgspec
 
 from aimlasync.bulk.input.compression import packing_of_path
 from aimlasync.bulk.input.many import open_files
-from aimlasync.bulk.input.remote import Kept, is_remote
 from aimlasync.bulk.input.rows import Format, InputError, Reading
 from aimlasync.bulk.input.source import Source, open_stream
 from aimlasync.bulk.journal.part_files import journal_of
@@ -126,27 +125,6 @@ def check_journal(path: str) -> None:
 def is_file(output: str) -> bool:
     """Whether the output is a file that can have a journal beside it; /dev/null and pipes are streams."""
     return not is_stream(output)
-
-
-@contextmanager
-def local_output(output: str, *, is_worker: bool) -> Iterator[str]:
-    """Give where the output is written; one elsewhere is a file here, copied there with its journal at the end.
-
-    Where that file is not here, it is copied from there first, so that another machine goes on. Raises InputError.
-    """
-    if not is_remote(output):
-        yield output
-        return
-    kept = Kept(output)
-    names = [f"{kept.path}{end}{own}" for end in ("", ".journal") for own in ("", ".manifest", ".outputs", ".gone")]
-    if is_worker:
-        yield kept.path
-        return
-    kept.fetch(names)
-    try:
-        yield kept.path
-    finally:
-        kept.store(names)
 
 
 def check_outputs(source: Source, output: str, errors: str | None, *, is_table: bool, overwrite: bool) -> Target | None:

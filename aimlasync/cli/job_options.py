@@ -15,6 +15,7 @@ import click
 import msgspec
 
 from aimlasync import AsyncClient, Limits, Price, prices_of
+from aimlasync.addresses import has_password
 from aimlasync.bulk.input.shard import Shard
 from aimlasync.bulk.jobs.caps import Caps, EveryModel, read_seconds
 from aimlasync.bulk.jobs.options import Options
@@ -63,7 +64,7 @@ class JobOptions(msgspec.Struct, frozen=True, kw_only=True):
         """Return the store of answers that was named. Raises WrongUseError for what cannot be one."""
         if self.store is None:
             return None
-        if "://" in self.store and "@" in self.store.partition("://")[2].partition("/")[0]:
+        if has_password(self.store):
             raise WrongUseError(
                 "--store: a password is never an argument; set REDIS_URL everywhere and say --store redis, and leave "
                 "those of object stores to their own settings"

@@ -57,6 +57,9 @@ def worker_processes(flags: JobOptions, files: Sequence[str]) -> WorkerProcesses
     if flags.workers == 1 or flags.dry_run:
         return None
     arguments: Sequence[str] = click.get_current_context().meta[ARGUMENTS]
+    # Forks share what was imported before, and this takes a tenth of a second.
+    import aimlasync.transport.connection_pool  # noqa: F401
+
     first: list[WorkerProcess] = []
     for index in range(1, flags.workers + 1):
         first.append(WorkerProcess(index, flags.workers, arguments, siblings=first))

@@ -7,7 +7,7 @@ is kept at the upstream, by the name of the model. It may import `call`, `balanc
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from aimlasync.client.balancer import Balancer
@@ -44,12 +44,12 @@ class AnswerModes:
         self.fallen = 0
         """Attempts that were refused for the way in which they asked."""
 
-    def begin(self, targets: list[Target]) -> None:
+    def begin(self, targets: Sequence[Target]) -> None:
         """Let each target ask in the surest way that is known there, or in the one that the user fixed."""
         for target in targets:
             self._ask(target, self._fixed or self._known(target.upstream))
 
-    def fall_back(self, targets: list[Target], error: AimlasyncError) -> bool:
+    def fall_back(self, targets: Sequence[Target], error: AimlasyncError) -> bool:
         """Return whether `error` refuses the way and another is left; the target then asks in that."""
         if self._fixed is not None or error.info is None:
             return False
@@ -64,7 +64,7 @@ class AnswerModes:
             return True
         return False
 
-    def learn(self, targets: list[Target], info: Info) -> None:
+    def learn(self, targets: Sequence[Target], info: Info) -> None:
         """Keep in which way the upstream answered that had refused another one.
 
         What is not answered in a weaker way either was refused for another reason, and teaches nothing.

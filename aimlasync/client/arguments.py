@@ -19,6 +19,8 @@ R = TypeVar("R", bound=Reply)
 
 def listed(items: Any) -> Any:
     """Return items that can be encoded for any endpoint: a generator is read once, and replies are as they came."""
+    if type(items) is list:
+        return sendable(items)
     if isinstance(items, str):
         return items
     return sendable(items if isinstance(items, (list, tuple)) else list(items))

@@ -9,16 +9,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from hashlib import blake2b
 from typing import Any, Literal
 
+from aimlasync.admission.adaptive import Learned
 from aimlasync.client.call import MAY_HOLD_MEDIA, Attempt, Call, Target
 from aimlasync.config import Limits
 from aimlasync.endpoints.endpoint import Endpoint
 from aimlasync.endpoints.lane import Lane, Permit
+from aimlasync.endpoints.learned_limits import LearnedLimits
 from aimlasync.endpoints.providers import VENDORS, Api, Provider, refusal
 from aimlasync.endpoints.upstream import STRETCH, Upstream
 from aimlasync.errors import APIConnectionError, OverloadedError, UnsupportedRequestError
@@ -61,26 +63,55 @@ class Balancer:
         for upstream in self.upstreams:
             await upstream.limiter.close()
 
-    def load_learned(self, path: str) -> None:
-        """Let models start with what a file says of them; see `endpoints.learned_file`."""
-        from aimlasync.endpoints.learned_file import address, read
+    def load_learned(self, path: str, share: float) -> None:
+        """Let models start with a share of what a file says of them; see `endpoints.learned_file`."""
+        from aimlasync.endpoints.learned_file import read
 
+        upstreams = self._by_address()
         for (endpoint, model), learned in read(path).items():
-            for upstream in self.upstreams:
-                if address(upstream.endpoint.base_url) == endpoint:
-                    upstream.starts.setdefault(model, learned)
+            if endpoint in upstreams:
+                upstreams[endpoint].starts.setdefault(model, learned.times(share))
+
+    def keep(self, known: Iterable[tuple[str, str, Learned]]) -> None:
+        """Take what other processes learned, by endpoint's address and model, for what was learned here."""
+        upstreams = self._by_address()
+        for endpoint, model, learned in known:
+            if endpoint in upstreams:
+                upstreams[endpoint].kept[model] = learned
+
+    def _by_address(self) -> dict[str, Upstream]:
+        from aimlasync.endpoints.learned_file import addresses
+
+        return dict(zip(addresses(each.endpoint.base_url for each in self.upstreams), self.upstreams, strict=True))
 
     def save_learned(self, path: str) -> None:
         """Write what was learned to a file, if anything was."""
-        from aimlasync.endpoints.learned_file import address, write
+        from aimlasync.endpoints.learned_file import write
 
         learned = {
-            (address(upstream.endpoint.base_url), model): each
-            for upstream in self.upstreams
+            (name, model): each
+            for name, upstream in self._by_address().items()
             for model, each in upstream.learned().items()
         }
         if learned:
             write(path, learned)
+
+    @property
+    def queued(self) -> int:
+        """Calls that wait for an upstream."""
+        waiting = 0
+        for upstream in self.upstreams:
+            waiting += upstream.limiter.waiting
+        return waiting
+
+    def learned(self, now: float) -> LearnedLimits:
+        """Return what was learned and has held, for the processes of one job."""
+        limits = LearnedLimits()
+        for place, upstream in self._by_address().items():
+            limits.starts += [(place, model, each) for model, each in upstream.learned().items()]
+            lanes = upstream.lanes.values()
+            limits.told += [lane.told(found) for lane in lanes if (found := lane.look(now)) is not None]
+        return limits
 
     def shortest_queues(self, now: float) -> int:
         """Return how many calls wait at the model in use that has fewest, at all endpoints together."""
@@ -88,7 +119,7 @@ class Balancer:
 
     def targets(
         self, api: Api, body: Mapping[str, Any], info: Info, *, validate: bool, written: bytes | None = None
-    ) -> list[Target]:
+    ) -> tuple[Target, ...]:
         """Return who can serve `body`, each with the bytes it takes, encoded once, or `written` where that says it.
 
         Raises UnsupportedRequestError when the table says that nobody can.
@@ -101,16 +132,13 @@ class Balancer:
                 return self._translated(api, body, info, validate, written)
             why = refusal(provider, api, body) if validate else None
             if why is None:
-                return [Target(upstream, upstream.urls[api], written or encode_request(body))]
+                return (Target(upstream, upstream.urls[api], written or encode_request(body)),)
             raise _unsupported(*why, info)
         return self._translated(api, body, info, validate, written)
 
     def _translated(
         self, api: Api, body: Mapping[str, Any], info: Info, validate: bool, written: bytes | None
-    ) -> list[Target]:
-        from aimlasync.endpoints.translate import translate
-
-        source = _written_for(body)
+    ) -> tuple[Target, ...]:
         found: list[Target] = []
         reasons: list[str] = []
         encoded: dict[str, bytes] = {}
@@ -118,26 +146,29 @@ class Balancer:
             provider = upstream.endpoint.provider
             bytes_for = encoded.get(provider.name)
             if bytes_for is None:
+                fitted = body
                 # A server whose models no table names is never second-guessed.
-                known = validate and provider.models
-                fitted = translate(body, api, source, provider) if known else (body, [])
-                if isinstance(fitted, str):
-                    reasons.append(f"{upstream.endpoint.name}: {fitted}")
-                    continue
-                bytes_for = encoded[provider.name] = (
-                    written if written and fitted[0] is body else encode_request(fitted[0])
-                )
+                if validate and provider.models:
+                    from aimlasync.endpoints.translate import translate
+
+                    translated = translate(body, api, _written_for(body), provider)
+                    if isinstance(translated, str):
+                        reasons.append(f"{upstream.endpoint.name}: {translated}")
+                        continue
+                    fitted = translated[0]
+                bytes_for = written if written and fitted is body else encode_request(fitted)
+                encoded[provider.name] = bytes_for
             found.append(Target(upstream, upstream.urls[api], bytes_for))
         if not found:
             raise _unsupported("model", "; ".join(reasons), info)
-        return found
+        return tuple(found)
 
     def admit_nowait(self, call: Call, now: float, loop: asyncio.AbstractEventLoop) -> tuple[Target, Permit] | None:
         """Do what `admit` does if there is nothing to wait for. Raises OverloadedError when every endpoint rests."""
         targets = call.targets
         target = targets[0] if len(targets) == 1 else self._choose(call, now)
         upstream = target.upstream
-        tokens = _tokens(call, target)() if upstream.limiter.counts_tokens else 0.0
+        tokens = _estimate(call, target) if upstream.limiter.counts_tokens else 0.0
         lane = upstream.lanes.get(call.info.model) or upstream.lane(call.info.model)
         permit = lane.admit_nowait(tokens, loop, now)
         if permit is None:
@@ -167,7 +198,8 @@ class Balancer:
             self._refuse_the_hopeless(call, lane, since)
             kind, why = _why(lane, tokens(), since)
             is_full = kind == "concurrency"
-            ahead = lane.limiter.queue.ahead(call.priority, call.tenant)
+            # One that is tried again goes first.
+            ahead = 0 if call.info.attempts else lane.limiter.queue.ahead(call.priority, call.tenant)
             call.waits_for = why
             try:
                 permit = await self._wait(call, lane, tokens)
@@ -207,11 +239,12 @@ class Balancer:
         raise OverloadedError("there is no room for a second attempt", info=call.info)
 
     async def _wait(self, call: Call, lane: Lane, tokens: Callable[[], float]) -> Permit:
+        again = call.info.attempts > 0
         if self.max_wait is None:
-            return await lane.admit(tokens, call.priority, call.tenant)
+            return await lane.admit(tokens, call.priority, call.tenant, again=again)
         try:
             async with asyncio.timeout(self.max_wait):
-                return await lane.admit(tokens, call.priority, call.tenant)
+                return await lane.admit(tokens, call.priority, call.tenant, again=again)
         except TimeoutError:
             pass
         raise OverloadedError(
@@ -233,7 +266,7 @@ class Balancer:
             )
         if self.max_queue is None and self.max_queue_per_tenant is None and self.max_wait is None:
             return
-        expected = lane.expected_wait(call.priority, call.tenant)
+        expected = 0.0 if call.info.attempts else lane.expected_wait(call.priority, call.tenant)
         why = None
         if self.max_queue is not None and (waiting := upstream.waiting_for(call.priority)) >= self.max_queue:
             why = f"{waiting} calls are waiting already"
@@ -256,13 +289,15 @@ class Balancer:
         """
         best: Target | None = None
         least: tuple[bool, float, float | bytes] | None = None
-        tried, affinity = call.tried, call.affinity
+        tried, affinity, model = call.tried, call.affinity, call.info.model
         for target in call.targets:
-            lane = target.upstream.lane(call.model)
-            if not lane.allows(now):
+            upstream = target.upstream
+            lane = upstream.lanes.get(model) or upstream.lane(model)
+            if not lane.is_well and not lane.allows(now):
                 continue
             cost = _cost(lane) if affinity is None else _rank(affinity, target)
-            key = (target.upstream in tried, max(0.0, lane.paused_until - now), cost)
+            pause = lane.paused_until - now
+            key = (upstream in tried, pause if pause > 0.0 else 0.0, cost)
             if least is None or key < least:
                 best, least = target, key
         if best is not None:
@@ -280,13 +315,18 @@ class Balancer:
 
 def _tokens(call: Call, target: Target) -> Callable[[], float]:
     """What tells how many tokens an attempt will take, as far as is known by then."""
-    upstream = target.upstream
-    if target.body is None or not upstream.limiter.counts_tokens:
-        return float
-    size, beside = len(target.body), 0
+    return partial(_estimate, call, target) if target.upstream.limiter.counts_tokens else float
+
+
+def _estimate(call: Call, target: Target) -> float:
+    """How many tokens an attempt will take, as far as is known."""
+    upstream, body = target.upstream, target.body
+    if body is None:
+        return 0.0
+    size, beside = len(body), 0
     if size > MAY_HOLD_MEDIA and (media := call.media):
         size, beside = max(0, size - media.size), media.likely
-    return partial(upstream.estimate, call.model, size, call.max_output, beside)
+    return upstream.estimate(call.info.model, size, call.max_output, beside)
 
 
 def _why(lane: Lane, tokens: float, now: float) -> tuple[WaitsFor, str]:
@@ -322,8 +362,10 @@ def _waited(timing: Timing, seconds: float, is_full: bool) -> None:
 def _cost(lane: Lane) -> float:
     """How long a call would take there: its latency, longer the fuller it is."""
     latency = lane.circuit.latency
-    load = max((each.in_flight + each.waiting + 1) / each.limit for each in (lane.limiter, lane.upstream.limiter))
-    return (_UNTRIED if latency is None else latency) * load
+    limiter, shared = lane.limiter, lane.upstream.limiter
+    load = (limiter.in_flight + limiter.queue.waiting + 1) / limiter.limit
+    of_all = (shared.in_flight + shared.waiting + 1) / shared.limit
+    return (_UNTRIED if latency is None else latency) * (load if load > of_all else of_all)
 
 
 def _rank(key: str, target: Target) -> bytes:
@@ -334,7 +376,10 @@ def _rank(key: str, target: Target) -> bytes:
 def _written_for(body: Mapping[str, Any]) -> Provider | None:
     """The vendor whose table names the model, None when no table does."""
     model = body.get("model")
-    return next((vendor for vendor in VENDORS if isinstance(model, str) and model in vendor.models), None)
+    for vendor in VENDORS if isinstance(model, str) else ():
+        if model in vendor.models:
+            return vendor
+    return None
 
 
 def _unsupported(parameter: str, text: str, info: Info) -> UnsupportedRequestError:

@@ -7,7 +7,8 @@ has no I/O. It may import what lies below `client`, `drain` and `observer`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
@@ -17,6 +18,7 @@ from aimlasync.client.drain import Waits
 from aimlasync.client.observer import Watch
 from aimlasync.config import Mode, Priority, Timeout
 from aimlasync.cost.budget import Budget, Reservation, output_cap
+from aimlasync.cost.plain_text import is_plain_text
 from aimlasync.cost.tokens import stated_usd, tokens_of
 from aimlasync.endpoints.lane import Permit
 from aimlasync.endpoints.providers import model_of
@@ -28,12 +30,13 @@ from aimlasync.errors import (
     APITimeoutError,
     AuthenticationError,
     InsufficientCreditError,
+    StreamError,
     TruncatedStreamError,
 )
 from aimlasync.headers import Headers
 from aimlasync.info import Info
 from aimlasync.resilience.hedging import Hedging
-from aimlasync.resilience.retry import Retry
+from aimlasync.resilience.retry import Retry, retry_after_of
 from aimlasync.transport.base import RawReply, StaleConnectionError
 from aimlasync.wire.base import Meta
 from aimlasync.wire.redaction import Secrets
@@ -75,15 +78,18 @@ class AnswerModes(Protocol):
     fallen: int
     """Attempts that were refused for the way in which they asked."""
 
-    def fall_back(self, targets: list[Target], error: AimlasyncError, /) -> bool:
+    def fall_back(self, targets: Sequence[Target], error: AimlasyncError, /) -> bool:
         """Return whether `error` refuses the way and another is left, in which the target asks from now on."""
+
+    def learn(self, targets: Sequence[Target], info: Info, /) -> None:
+        """Keep in which way the upstream of `info` answered that had refused another one."""
 
 
 class Call(msgspec.Struct, eq=False):
     """One logical use of the API, whatever attempts it takes."""
 
     method: str
-    targets: list[Target]
+    targets: tuple[Target, ...]
     headers: dict[str, str]
     info: Info
     timeout: Timeout
@@ -167,16 +173,13 @@ class Call(msgspec.Struct, eq=False):
         if self.budget is None:
             return None
         # A byte of text is at most a token, and mostly a quarter of one: what is asked for is a bound, not a guess.
-        model, size = self.info.model, len(self.targets[0].body or b"")
-        cap, media = self.max_output, self.media
+        model, body, size = self.info.model, self.body or {}, len(self.targets[0].body or b"")
+        if not is_plain_text(body):
+            size = self.media.input_bound(size)
+        cap = output_cap(body)
         # Without a cap there is none that could leave the reasoning out.
         known = None if cap is None else model_of(model)
-        return self.budget.reserve(
-            model,
-            media.input_bound(size) if media else size,
-            cap,
-            reasons_outside=known is not None and known.reasons_outside,
-        )
+        return self.budget.reserve(model, size, cap, reasons_outside=known is not None and known.reasons_outside)
 
     def attempt(self, target: Target, permit: Permit) -> Attempt:
         """Return the next attempt, which takes with it what was set aside for it."""
@@ -197,6 +200,10 @@ class Call(msgspec.Struct, eq=False):
         """The call failed, or (None) was left: there will be no other attempt."""
         if self.watch is not None:
             self.watch.failed(error)
+        self.release()
+
+    def release(self) -> None:
+        """Free what was set aside for another attempt; there will be none."""
         if self.reservation is not None and self.budget is not None:
             self.budget.release(self.reservation)
 
@@ -327,12 +334,16 @@ class Attempt(msgspec.Struct, eq=False):
         is_out = lane.is_out
         signal = signal_of(error, call.model)
         refused = False
+        status = error.status if isinstance(error, APIStatusError) else None
+        wait = retry_after_of(error)
+        is_refusal = signal.outcome is Outcome.DROPPED and (status or 0) < 500
+        if wait is not None and (is_refusal or status in (429, 503, 529)) and not lane.law.by_chance:
+            why = f"it asked for {wait:.1f} s {'in a stream' if status is None else f'with HTTP {status}'}"
+            is_models = signal.scope == "model" or upstream.account_signs.is_passed_over(lane.model)
+            whose = lane if is_models else upstream
+            whose.pause(wait, now, why, at_most=call.retry.max_retry_after)
         if isinstance(error, APIStatusError):
             refused = error.status == 429
-            if error.status in (429, 503) and error.retry_after is not None and not lane.law.by_chance:
-                why = f"it asked for {error.retry_after:.1f} s with HTTP {error.status}"
-                whose = lane if signal.scope == "model" else upstream
-                whose.pause(error.retry_after, now, why, at_most=call.retry.max_retry_after)
             if error.status >= 500 and not lacks_ability(error):
                 lane.failed(now, seconds, error)
             else:
@@ -398,6 +409,8 @@ def lacks_ability(error: AimlasyncError) -> bool:
     return isinstance(error, APIStatusError) and is_unsupported(error.status, error.message)
 
 
+# A status that stands in the place of a code.
+_STATUS = re.compile(r"[45]\d\d")
 _NO_ACCESS = (AuthenticationError, InsufficientCreditError)
 
 
@@ -410,11 +423,17 @@ def _is_endpoints(error: APIConnectionError) -> bool:
 
 def signal_of(error: AimlasyncError, model: str) -> Signal:
     """What a failed attempt says about the server's capacity; `admission.outcome` has the table."""
-    if isinstance(error, APIStatusError):
+    if isinstance(error, (APIStatusError, StreamError)):
         # Loaded with the first failure.
         from aimlasync.admission.refusal_words import read_status
+        from aimlasync.wire.error_bodies import limit_status
 
-        return read_status(error.status, f"{error.message} {error.code} {error.type}", model)
+        # A stream's error has a status only as its code.
+        code = error.code or ""
+        status = error.status if isinstance(error, APIStatusError) else int(code) if _STATUS.fullmatch(code) else 500
+        if status < 500 and status not in (401, 402, 429):
+            status = limit_status(error.code, error.type) or status
+        return read_status(status, f"{error.message} {error.code} {error.type}", model)
     if isinstance(error, APITimeoutError):
         return LATE if error.phase == "first_token" else NOTHING
     return GONE if isinstance(error, APIConnectionError) else NOTHING

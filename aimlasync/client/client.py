@@ -23,6 +23,7 @@ from aimlasync.client.resources import Chat, Models, balance
 from aimlasync.config import CallOptions, Limits, Timeout, TimeoutOfHttpx, check_headers
 from aimlasync.cost.budget import Budget
 from aimlasync.endpoints.endpoint import Endpoint, KeySource, default_endpoints, proxy_secrets
+from aimlasync.endpoints.learned_limits import LearnedLimits
 from aimlasync.endpoints.statistics import EndpointStatistics
 from aimlasync.headers import Headers, keyless
 from aimlasync.resilience.hedging import Hedge, Hedging
@@ -100,7 +101,7 @@ class AsyncClient(OpenAINames):
         self._secrets = secrets
         self._learned = None if learned is None else os.fspath(learned)
         if self._learned is not None:
-            balancer.load_learned(self._learned)
+            balancer.load_learned(self._learned, 1.0)
         hedging = None if hedge is None else Hedging(hedge)
         answers = None
         if cache is not None:
@@ -154,6 +155,8 @@ class AsyncClient(OpenAINames):
             from aimlasync.client.elsewhere import elsewhere
 
             other._pipeline = elsewhere(self._pipeline, self.limits, self._secrets, api_key, base_url)
+            # What it learns is no other key's, and the file has no name for it.
+            other._learned = None
         headers = ids_headers(organization, project, default_headers)
         other._set(_changed(self._settings, timeout, retry, max_retries, headers, default_query))
         return other
@@ -270,22 +273,31 @@ class AsyncClient(OpenAINames):
     @property
     def queued(self) -> int:
         """Calls that wait for an endpoint."""
-        waiting = 0
-        for upstream in self._pipeline.balancer.upstreams:
-            waiting += upstream.limiter.waiting
-        return waiting
+        return self._pipeline.balancer.queued
 
-    def load_learned(self, path: str | os.PathLike[str]) -> None:
-        """Let models that were not asked yet start with the limits that `save_learned` wrote; no file is no start."""
-        self._pipeline.balancer.load_learned(os.fspath(path))
+    def load_learned(self, path: str | os.PathLike[str], *, share: float = 1.0) -> None:
+        """Let models that were not asked yet start with the limits that `save_learned` wrote; no file is no start.
+
+        `share` is this process's part of them.
+        """
+        self._pipeline.balancer.load_learned(os.fspath(path), share)
 
     def save_learned(self, path: str | os.PathLike[str]) -> None:
         """Write the limits that were learned and have held, by endpoint and model; nothing where there are none."""
         self._pipeline.balancer.save_learned(os.fspath(path))
 
+    def learned(self) -> LearnedLimits:
+        """Return what was learned of limits and has held, as one of several processes of a job reports it."""
+        return self._pipeline.balancer.learned(self._pipeline.now())
+
+    def keep_learned(self, limits: LearnedLimits) -> None:
+        """Take what other processes learned for what was learned here, so that `save_learned` writes it."""
+        self._pipeline.balancer.keep(limits.starts)
+
     def takes_more(self, waiting: int) -> bool:
         """Whether fewer than `waiting` calls wait at some model in use, so that more calls may keep it busier."""
-        return self.queued < waiting or self._pipeline.balancer.shortest_queues(self._pipeline.now()) < waiting
+        balancer = self._pipeline.balancer
+        return balancer.queued < waiting or balancer.shortest_queues(self._pipeline.now()) < waiting
 
     def explain(self, of: object) -> str:
         """Say in one sentence where the time of a call went: queues, limits, pauses, failed attempts, backoff.

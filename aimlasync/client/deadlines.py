@@ -24,15 +24,23 @@ class Alarm(msgspec.Struct, eq=False):
 
     when: float
     act: Callable[[], object]
+
+    def ring(self) -> None:
+        self.act()
+
+
+class Bound(msgspec.Struct, eq=False):
+    """One deadline of one task; a bound method of the task would be one more object of each call that waits."""
+
+    when: float
+    task: asyncio.Task[Any]
+    cancelling: int
+    """Cancellations that the task had been asked for before."""
     has_passed: bool = False
 
-
-class Bound(Alarm, eq=False):
-    """One deadline of one task."""
-
-    task: asyncio.Task[Any] | None = None
-    cancelling: int = 0
-    """Cancellations that the task had been asked for before."""
+    def ring(self) -> None:
+        self.has_passed = True
+        self.task.cancel()
 
 
 class Deadlines:
@@ -42,7 +50,7 @@ class Deadlines:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._open: set[Alarm] = set()
+        self._open: set[Alarm | Bound] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._rings_at = float("inf")
 
@@ -51,7 +59,7 @@ class Deadlines:
         task = asyncio.current_task(self._loop)
         if task is None:
             raise RuntimeError("a call with a deadline must be made in a task")
-        bound = Bound(when, task.cancel, False, task, task.cancelling())
+        bound = Bound(when, task, task.cancelling())
         self._open.add(bound)
         if when < self._rings_at:
             self._arm(when)
@@ -62,7 +70,6 @@ class Deadlines:
         if not bound.has_passed:
             self._open.discard(bound)
             return False
-        assert bound.task is not None
         return bound.task.uncancel() <= bound.cancelling
 
     def after(self, seconds: float, act: Callable[[], object]) -> Alarm:
@@ -90,8 +97,7 @@ class Deadlines:
         now = self._loop.time()
         for alarm in [alarm for alarm in self._open if alarm.when <= now]:
             self._open.discard(alarm)
-            alarm.has_passed = True
-            alarm.act()
+            alarm.ring()
         if self._open:
             soonest = min(alarm.when for alarm in self._open)
             self._arm(max(soonest, now + len(self._open) * _SPACING))

@@ -25,11 +25,18 @@ from aimlasync.errors import (
     NotFoundError,
     PermissionDeniedError,
 )
+from aimlasync.headers import Fields
 from aimlasync.transport.base import MAX_ERROR_BODY, RawReply, beginning
 from aimlasync.wire.base import plain
 
 # What one endpoint refuses for reasons of its own, and another may grant.
 _ANOTHERS_TURN = (AuthenticationError, InsufficientCreditError, PermissionDeniedError, NotFoundError)
+# How JSON is mostly said.
+_JSON = frozenset(
+    f"{name}: application/json{charset}"
+    for name in ("Content-Type", "content-type")
+    for charset in ("", "; charset=utf-8")
+)
 # Codes that say the same of a model, with whatever status (ByteSpike, "Errors reference" and the model pages).
 _NO_SUCH_MODEL = frozenset({"model_not_found", "model_not_allowed", "model_not_in_group", "unsupported_model"})
 
@@ -153,6 +160,7 @@ def no_answer(attempt: Attempt, raw: bytes, what: str) -> AimlasyncError:
 
 def content_type(attempt: Attempt) -> str:
     """Return the media type that a response states, "" without one."""
-    stated = attempt.response.headers.get("content-type", "")
-    # Mostly it is spelled like this.
-    return stated if stated == "application/json" else stated.partition(";")[0].strip().lower()
+    headers = attempt.response.headers
+    if isinstance(headers, Fields) and headers.says("content-type", _JSON):
+        return "application/json"
+    return headers.get("content-type", "").partition(";")[0].strip().lower()

@@ -12,7 +12,7 @@ knows no HTTP (`transport`), no JSON (`chat`, `responses`) and no arithmetic (`a
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -137,7 +137,8 @@ class Pipeline:
         if self.budget is not None:
             await self.budget.give_back()
 
-    async def call(
+    # No coroutine of its own: each one that waits costs a call a thousand instructions, and the collector an object.
+    def call(
         self,
         api: Api,
         body: Mapping[str, Any],
@@ -147,9 +148,10 @@ class Pipeline:
         *,
         written: bytes | None = None,
         path: str | None = None,
-    ) -> T:
-        """Send `body` to an upstream that serves `api` and return what `receive` makes of the response.
+    ) -> Coroutine[Any, Any, T]:
+        """Return what sends `body` to an upstream that serves `api`, to be awaited at once.
 
+        Its result is what `receive` makes of the response. Raises UnsupportedRequestError for what cannot be sent.
         `written` is the body as bytes, where it is given as such: sent as it is wherever nothing has to be translated.
         `path` is the path below the base URLs, where it is not that of the api.
         """
@@ -185,6 +187,20 @@ class Pipeline:
         if self.observer is not None:
             call.watch = self.observer.began(api, body, info, [each.upstream.endpoint for each in call.targets])
             call.headers.update(call.watch.headers)
+        if self.answers is None and modes is None and call.watch is None:
+            return self.run(call, receive, loop, transport)
+        return self._told(api, call, receive, options, loop, transport)
+
+    async def _told(
+        self,
+        api: Api,
+        call: Call,
+        receive: Receive[T],
+        options: CallOptions,
+        loop: asyncio.AbstractEventLoop,
+        transport: Transport,
+    ) -> T:
+        """Do what `run` does, through the cache, and tell who wants to know how it ended."""
         try:
             if self.answers is None:
                 answer = await self.run(call, receive, loop, transport)
@@ -192,10 +208,11 @@ class Pipeline:
                 run = partial(self.run, call, loop=loop, transport=transport)
                 answer = await self.answers.answer(api, call, options, receive, run)
         except BaseException as error:
-            call.give_up(error)
+            if call.watch is not None:
+                call.watch.failed(error)
             raise
-        if modes is not None and modes.fallen:
-            modes.learn(call.targets, getattr(answer, "info", info))
+        if call.modes is not None and call.modes.fallen:
+            call.modes.learn(call.targets, getattr(answer, "info", call.info))
         if call.watch is not None and isinstance(answer, Reply):
             call.watch.answered(answer)
         return answer
@@ -205,7 +222,7 @@ class Pipeline:
         info, balancer = call.info, self.balancer
         error: AimlasyncError | None = None
         deadlines, deadline = self.deadlines, call.deadline
-        bound, is_late = None if deadline is None else deadlines.start(deadline), False
+        bound = None if deadline is None else deadlines.start(deadline)
         try:
             if call.budget is not None:
                 try:
@@ -251,6 +268,9 @@ class Pipeline:
         finally:
             if bound is not None:
                 deadlines.stop(bound)
+            if call.reservation is not None:
+                # Of an attempt that was not made.
+                call.release()
         info.timing.total = loop.time() - call.started
         # Outside the `except`, so that nothing is chained to it.
         raise call.too_late(error)

@@ -56,4 +56,6 @@ def plain_call(
     info = pipeline.ids.info("", extra_headers)
     headers = headers_of(info, settings, extra_headers)
     target = Target(upstream, url, body)
-    return Call(method, [target], headers, info, settings.timeout, settings.retry, pipeline.now(), waits=settings.waits)
+    return Call(
+        method, (target,), headers, info, settings.timeout, settings.retry, pipeline.now(), waits=settings.waits
+    )

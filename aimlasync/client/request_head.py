@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from aimlasync.client.call import Settings, Target
@@ -32,7 +32,7 @@ class RequestIds:
         """Return the facts of a new call, with the id that `extra_headers` give it, or a new one."""
         if extra_headers and _CLIENT_REQUEST_ID in extra_headers:
             return Info(model=model, request_id=check_request_id(extra_headers[_CLIENT_REQUEST_ID]))
-        return Info(model=model, request_id=f"{self._prefix}-{next(self._numbers):x}")
+        return Info(model=model, request_id=f"{self._prefix}-{next(self._numbers)}")
 
 
 def headers_of(info: Info, settings: Settings, extra: Mapping[str, str] | None) -> dict[str, str]:
@@ -42,7 +42,9 @@ def headers_of(info: Info, settings: Settings, extra: Mapping[str, str] | None) 
     return Headers({**settings.headers, **(extra or {}), _CLIENT_REQUEST_ID: info.request_id})
 
 
-def address(targets: list[Target], path: str | None, settings: Settings, query: Mapping[str, Any] | str | None) -> None:
+def address(
+    targets: Sequence[Target], path: str | None, settings: Settings, query: Mapping[str, Any] | str | None
+) -> None:
     """Give the targets a path of the call's own, below their base URLs, and the query of the client and the call.
 
     Raises UnsupportedRequestError for a query that cannot be sent.

@@ -38,8 +38,10 @@ _CAPS = frozenset(OUTPUT_CAPS)
 
 def output_cap(body: Mapping[str, Any]) -> int | None:
     """Return the tokens that all choices of a request may take together, None where it sets no cap."""
-    # Most requests set none.
-    for name in () if _CAPS.isdisjoint(body) else OUTPUT_CAPS:
+    if _CAPS.isdisjoint(body):
+        # As in most requests.
+        return None
+    for name in OUTPUT_CAPS:
         if body.get(name):
             cap: int = body[name]
             if isinstance(thinking := body.get("thinking_budget"), int):
@@ -199,12 +201,13 @@ class Budget:
         each_out = learned if price is None or price.output is None else price.output
         priced = each_in is not None and each_out is not None
         self._short = worst = round((input_tokens * (each_in or 0.0) + output_tokens * (each_out or 0.0)) * _PICO)
-        left = self._left()
-        if worst > left or (not priced and left == 0):
+        left = self._cap - self._spent - self._reserved
+        # What is free of charge is never refused, even where an answer took more than was left.
+        if (worst and worst > left) or (not priced and left <= 0):
             known = f"up to {_dollars(worst)}" if priced else f"{_dollars(worst)} or more, its price is not known"
             raise BudgetExceededError(
                 f"the call would pass the budget: {model} may cost {known} "
-                f"({input_tokens:.0f} tokens in, {output_tokens:.0f} out), {_dollars(left)} of "
+                f"({input_tokens:.0f} tokens in, {output_tokens:.0f} out), {_dollars(self._left())} of "
                 f"{_dollars(round(self.usd * _PICO))} is left ({_dollars(self._spent)} spent, "
                 f"{_dollars(self._reserved)} reserved by calls in flight)",
                 billed=False,

@@ -1,7 +1,7 @@
 """How many tokens the images, files, sounds and videos of a request may take: a bound for money, a guess for limits.
 
 Their size in bytes says little, so they are no text: a data: URL of two megabytes is an image of a few thousand tokens.
-It reads requests of both endpoints, made of dicts or structs, without I/O. It imports nothing of this library.
+It reads requests of both endpoints, made of dicts or structs, without I/O. It may import `cost.plain_text`.
 
 Sources: OpenAI, "Images and vision" (a patch model takes up to 1,536 patches at 2.46 tokens, a tile model 1,445 tokens;
 gpt-4o-mini 48,169; 10,000 patches with detail "original") and "File inputs" (text and an image of each page);
@@ -14,10 +14,12 @@ from __future__ import annotations
 import binascii
 import re
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import msgspec
+
+from aimlasync.cost.plain_text import is_text
 
 _IMAGE, _LIKELY_IMAGE = 4_096, 1_024
 _ORIGINAL_IMAGE = 16_384
@@ -90,7 +92,7 @@ def media_in(body: Mapping[str, Any]) -> Media:
     held = []
     for member in ("messages", "input"):
         items = body.get(member)
-        if items is not None and isinstance(items, (list, tuple)) and not _is_text(items):
+        if items is not None and isinstance(items, (list, tuple)) and not is_text(items):
             held.append(items)
     if not held:
         return NO_MEDIA
@@ -103,14 +105,6 @@ def media_in(body: Mapping[str, Any]) -> Media:
                 one = _weigh(part, kind, name)
                 size, most, likely = size + one.size, most + one.most, likely + one.likely
     return Media(size, most, likely) if most else NO_MEDIA
-
-
-def _is_text(items: Sequence[Any]) -> bool:
-    """Whether all items are messages with a role and a text, and nothing else, as most are."""
-    for item in items:
-        if type(item) is not dict or len(item) != 2 or "role" not in item or type(item.get("content")) is not str:
-            return False
-    return True
 
 
 def input_bound(body: Mapping[str, Any], size: int) -> int:

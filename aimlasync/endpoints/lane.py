@@ -20,6 +20,7 @@ from aimlasync.admission.learned import Finding, Watch
 from aimlasync.admission.limiter import Limiter
 from aimlasync.admission.outcome import Outcome, Refused
 from aimlasync.config import Priority
+from aimlasync.endpoints.learned_limits import Told
 from aimlasync.endpoints.statistics import Counters, ModelStatistics
 from aimlasync.resilience.circuit_breaker import CircuitBreaker, State
 
@@ -46,6 +47,7 @@ class Lane:
         "counters",
         "held_for",
         "law",
+        "law_since",
         "limiter",
         "model",
         "paused_because",
@@ -62,6 +64,8 @@ class Lane:
         self.law = law
         self.limiter = limiter
         self.counted: Limiter | EndpointLimiter = limiter
+        # What was sent before this time was counted by another law, and its refusal teaches this one nothing.
+        self.law_since = float("-inf")
         self.watch = Watch()
         self.circuit = CircuitBreaker(changed=self._circuit_changed)
         self.counters = Counters()
@@ -84,7 +88,8 @@ class Lane:
     @property
     def paused_until(self) -> float:
         """When the pause of the model and that of the endpoint are over (loop time)."""
-        return max(self.limiter.paused_until, self.upstream.limiter.paused_until)
+        mine, of_all = self.limiter.paused_until, self.upstream.limiter.paused_until
+        return mine if mine > of_all else of_all
 
     @property
     def why_paused(self) -> str:
@@ -93,10 +98,10 @@ class Lane:
         is_longer = self.limiter.paused_until > upstream.limiter.paused_until
         return self.paused_because if is_longer else upstream.paused_because
 
-    @property
-    def is_idle(self) -> bool:
-        """Whether nothing is in flight and nothing waits."""
-        return not self.limiter.in_flight and not self.limiter.queue.waiting
+    def is_idle(self, now: float) -> bool:
+        """Whether nothing is in flight, nothing waits, and no pause of the model must be remembered."""
+        limiter = self.limiter
+        return not limiter.in_flight and not limiter.queue.waiting and limiter.paused_until <= now
 
     def expected_wait(self, priority: Priority, tenant: str | None) -> float:
         """Return the seconds that a call that joins the queue now will probably wait."""
@@ -122,9 +127,16 @@ class Lane:
         self.used_at = now
         return Permit(self, loop, now, self.counted.in_flight - 1, admission)
 
-    async def admit(self, tokens: float | Callable[[], float], priority: Priority, tenant: str | None = None) -> Permit:
-        """Wait in the queue for a permit; a function `tokens` is called each time the call is tried."""
-        admission = await self.limiter.enter(tokens, priority, tenant)
+    async def admit(
+        self,
+        tokens: float | Callable[[], float],
+        priority: Priority,
+        tenant: str | None = None,
+        *,
+        again: bool = False,
+    ) -> Permit:
+        """Wait in the queue for a permit; see `Limiter.enter`."""
+        admission = await self.limiter.enter(tokens, priority, tenant, again=again)
         self.counters.attempts += 1
         # Time and count are those of the admission: what is learned compares them with what it was told.
         self.used_at = admission.at
@@ -155,14 +167,14 @@ class Lane:
                 self.held_for += _WEIGHT * (held - self.held_for) if self.held_for else held
                 if not law.is_fixed:
                     law.answered(now, self.counted.in_flight, permit.sent_at, permit.beside)
-                if upstream.account_signs.refused_models:
+                if (signs := upstream.account_signs).refused_models or signs.is_account:
                     upstream.answered(self, permit.sent_at, now)
                 if upstream.counts_requested:
                     # The server counts the tokens that were requested, whatever was used of them.
                     tokens = None
             elif outcome is Outcome.LATE:
                 counters.failed += 1
-                if now - permit.sent_at > self.held_for:
+                if now - permit.sent_at > self.held_for and permit.sent_at >= self.law_since:
                     # It had the time that others needed: its caller's bound was not just about to pass.
                     law.timed_out(now, permit.sent_at, permit.beside)
             elif outcome is Outcome.OUTAGE:
@@ -171,18 +183,20 @@ class Lane:
                     self._refused_again(now)
             else:
                 counters.refused += 1
-                before = law.by_chance
-                if law.refused(now, permit.sent_at, permit.beside, kind) and kind in (None, "rate"):
-                    self._refused_again(now)
-                if law.by_chance > before:
-                    said = "%s refuses about %.0f %% of all attempts, however few are sent; they are sent again"
-                    _log.info(said, self.name, 100 * law.by_chance)
-                self.look(now, refused_beside=permit.beside)
+                if permit.sent_at >= self.law_since:
+                    before = law.by_chance
+                    if law.refused(now, permit.sent_at, permit.beside, kind) and kind in (None, "rate"):
+                        self._refused_again(now)
+                    if law.by_chance > before:
+                        said = "%s refuses about %.0f %% of all attempts, however few are sent; they are sent again"
+                        _log.info(said, self.name, 100 * law.by_chance)
+                    self.look(now, refused_beside=permit.beside)
                 upstream.refused(self, permit.sent_at, now, kind, names_account=names_account)
-            # The new limit is set before the place is freed, so that it holds for the next waiter.
-            limit, counted = int(law.limit), self.counted
-            if limit != counted.limit:
-                counted.resize(limit)
+            # The new limit is set before the place is freed, so that it holds for the next waiter. Whose limits they
+            # are may have changed just now.
+            law = self.law
+            if not law.is_fixed and (limit := int(law.limit)) != self.counted.limit:
+                self.counted.resize(limit)
                 self.look(now)
         self.limiter.leave(permit.admission, tokens)
 
@@ -200,22 +214,22 @@ class Lane:
             # Below the limit it is probably the rate.
             verdict = "rate"
         if refused_beside is not None and verdict == "rate":
-            found = self.watch.refused(now, self.upstream.answers(self))
+            found = self.watch.refused(now, self.upstream.answers(self), law.refusals)
         elif verdict is None and (known := law.learned).knee is not None:
             found = self.watch.queues(now, known.knee) if known.knee_is_sure else None
         else:
             is_full = refused_beside is not None or counted.in_flight + 1 >= counted.limit
             found = self.watch.see(now, limit, refusals=law.refusals, is_full=is_full)
         if found is not None:
-            _log.info("%s", self.words(found))
+            _log.info("%s", self.told(found).words())
         return self.watch.learned
 
-    def words(self, learned: Finding) -> str:
-        """Say what was learned; to state the limit of one of several models would limit all of them together."""
+    def told(self, learned: Finding) -> Told:
+        """Say whose it is; to state the limit of one of several models would limit all of them together."""
         upstream = self.upstream
         if self.counted is upstream.limiter:
-            return learned.words(upstream.endpoint.name, advise=True)
-        return learned.words(self.name, advise=len(upstream.lanes) == 1)
+            return Told(upstream.endpoint.name, True, learned)
+        return Told(self.name, len(upstream.lanes) == 1, learned)
 
     def pause(self, seconds: float, now: float, why: str, *, at_most: float = 0.0) -> None:
         """Pause this model; see `Upstream.pause`."""
@@ -294,7 +308,7 @@ class Lane:
         return ModelStatistics(
             model=self.model,
             rate=rate,
-            learned=None if learned is None else self.words(learned),
+            learned=None if learned is None else self.told(learned).words(),
             in_flight=limiter.in_flight,
             queued=limiter.waiting,
             limit=min(limiter.limit, upstream.limiter.limit),

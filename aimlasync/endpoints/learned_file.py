@@ -1,9 +1,11 @@
 """What was learned of limits, in a small file, so that the next run need not begin slowly.
 
 The file is JSON: a version, and for each endpoint (its address, without credentials) and model the attempts in flight,
-the attempts per second and when that was learned. It holds no secrets. It is written whole, under another name, and
-then renamed, so that a reader never sees half of it. A file that is none of these, or of another version, tells
-nothing and is never written over. It may import `admission.adaptive`.
+the attempts per second and when that was learned. It holds no secrets: of a client's endpoints that share an address,
+with keys of their own, each is named by its place among them. It is written whole, under another name, and then
+renamed, so that a reader never sees half of it; of two processes that write at the same instant, one may lose what it
+added. A file that is none of these, or of another version, tells nothing and is never written over. It may import
+`admission.adaptive`.
 """
 
 from __future__ import annotations
@@ -14,7 +16,8 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from urllib.parse import urlsplit
 
@@ -26,6 +29,9 @@ _VERSION = 1
 # The newest are kept. A larger file is none of ours.
 _MAX_ENTRIES = 1000
 _MAX_BYTES = 1_000_000
+# Attempts per second that a run starts with at least. A slower rate that is right is found again by a few refusals; one
+# that is wrong, as of a server that was busy for an hour, would take minutes to be found out.
+_LEAST_RATE = 0.5
 
 _log = logging.getLogger("aimlasync.limits")
 
@@ -50,6 +56,16 @@ def address(base_url: str) -> str:
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}".rstrip("/")
 
 
+def addresses(base_urls: Iterable[str]) -> list[str]:
+    """Return what names each of a client's endpoints in the file: its address, and "(2)" for the second that has it."""
+    seen = Counter[str]()
+    names = []
+    for name in map(address, base_urls):
+        seen[name] += 1
+        names.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
+    return names
+
+
 def read(path: str) -> dict[tuple[str, str], Learned]:
     """Return what is known by (address, model): nothing where there is no file that can be read."""
     try:
@@ -57,7 +73,12 @@ def read(path: str) -> dict[tuple[str, str], Learned]:
     except (OSError, ValueError) as error:
         _log.info("%s tells nothing of learned limits: %s", path, error)
         return {}
-    return {(entry.endpoint, entry.model): Learned(in_flight=entry.in_flight, rate=entry.rate) for entry in entries}
+    return {
+        (entry.endpoint, entry.model): Learned(
+            in_flight=entry.in_flight, rate=None if entry.rate is None else max(_LEAST_RATE, entry.rate)
+        )
+        for entry in entries
+    }
 
 
 def write(path: str, learned: Mapping[tuple[str, str], Learned]) -> None:
@@ -72,11 +93,18 @@ def write(path: str, learned: Mapping[tuple[str, str], Learned]) -> None:
 
 
 def _write(path: str, learned: Mapping[tuple[str, str], Learned]) -> None:
+    now = round(time.time())
     known = {(entry.endpoint, entry.model): entry for entry in _entries(path)}
     for (endpoint, model), each in learned.items():
-        known[endpoint, model] = _Entry(endpoint, model, round(each.in_flight, 1), each.rate, round(time.time()))
-    newest = sorted(known.values(), key=lambda entry: entry.at)[-_MAX_ENTRIES:]
-    content = msgspec.json.format(msgspec.json.encode(_File(_VERSION, newest)), indent=1)
+        known[endpoint, model] = _Entry(endpoint, model, round(each.in_flight, 1), each.rate, now)
+    # A clock that was ahead once makes nothing newer than what was learned just now.
+    newest = sorted(known.values(), key=lambda entry: (min(entry.at, now), (entry.endpoint, entry.model) in learned))
+    while True:
+        newest = newest[-_MAX_ENTRIES:]
+        content = msgspec.json.format(msgspec.json.encode(_File(_VERSION, newest)), indent=1)
+        if len(content) <= _MAX_BYTES:
+            break
+        newest = newest[(len(newest) + 1) // 2 :]
     path = os.path.realpath(path)
     folder, name = os.path.split(path)
     number, temporary = tempfile.mkstemp(prefix=f".{name}.", dir=folder)

@@ -15,7 +15,7 @@ from collections import Counter, deque
 from collections.abc import Awaitable
 
 from aimlasync._version import __version__
-from aimlasync.admission.account import AccountSigns
+from aimlasync.admission.account import AccountSigns, begun, law_of_all
 from aimlasync.admission.adaptive import AdaptiveLimit, Learned
 from aimlasync.admission.endpoint_limiter import UNLIMITED, EndpointLimiter
 from aimlasync.admission.learned import Watch
@@ -80,6 +80,7 @@ class Upstream:
         "endpoint",
         "estimator",
         "headers",
+        "kept",
         "lanes",
         "limiter",
         "paused_because",
@@ -103,7 +104,9 @@ class Upstream:
         self.lanes: dict[str, Lane] = {}
         """Model -> its lane, for the models of late; `lane` makes one. Read it first: it is one look-up a call."""
         self.starts: dict[str, Learned] = {}
-        """Model -> what was learned of it, by an earlier run or an earlier lane; its next lane starts with that."""
+        """Model -> what an earlier run learned of it; its first lane starts with that."""
+        self.kept: dict[str, Learned] = {}
+        """Model -> what was learned of it here and has held; its next lane starts with that."""
         # At how many lanes some are forgotten; until when nothing can be (loop time); what the forgotten ones counted.
         self._many = _FEW_LANES
         self._full_until = float("-inf")
@@ -195,8 +198,7 @@ class Upstream:
     def _new_lane(self, model: str) -> Lane:
         if model and (len(model) > _MAX_NAME or (len(self.lanes) >= self._many and not self._forget_some())):
             return self.lane("")
-        limits = self._limits
-        law = AdaptiveLimit(limit=limits.concurrency, is_rated=limits.is_rated, start=self.starts.get(model))
+        law = self._law(model)
         # A fixed limit learns nothing.
         limiter = Limiter(self.limiter, limit=int(law.limit), learned_rate=None if law.is_fixed else law)
         lane = self.lanes[model] = Lane(self, model, law, limiter)
@@ -209,7 +211,7 @@ class Upstream:
         now = asyncio.get_running_loop().time()
         if now < self._full_until:
             return False
-        idle = sorted((lane for lane in self.lanes.values() if lane.is_idle), key=lambda lane: lane.used_at)
+        idle = sorted((lane for lane in self.lanes.values() if lane.is_idle(now)), key=lambda lane: lane.used_at)
         if len(self.lanes) < _MAX_LANES:
             idle = [lane for lane in idle if now - lane.used_at > _IDLE_SECONDS]
         else:
@@ -224,26 +226,35 @@ class Upstream:
         self._full_until = now + 1.0
         return False
 
+    def _asked(self) -> list[Lane]:
+        return [lane for lane in self.lanes.values() if lane.counters.attempts]
+
+    def _law(self, model: str) -> AdaptiveLimit:
+        limits, start = self._limits, self.kept.get(model) or self.starts.get(model)
+        return AdaptiveLimit(limit=limits.concurrency, is_rated=limits.is_rated, start=start)
+
     def _keep(self, lane: Lane) -> None:
         found, law = lane.watch.learned, lane.law.learned
-        if found is None or lane.counted is not lane.limiter:
+        is_shared = lane.counted is not lane.limiter and len(self._asked()) > 1
+        if found is None or is_shared:
             # A guess, or the account's: not what this model alone may take.
             return
         rate = law.rate if found.requests_per_minute is None else found.requests_per_minute / 60
-        if len(self.starts) < _MAX_STARTS or lane.model in self.starts:
-            self.starts[lane.model] = Learned(in_flight=float(found.concurrency or law.in_flight), rate=rate)
+        if len(self.kept) < _MAX_STARTS or lane.model in self.kept:
+            self.kept[lane.model] = Learned(in_flight=float(found.concurrency or law.in_flight), rate=rate)
 
     def learned(self) -> dict[str, Learned]:
-        """Return what was learned of each model and has held, that of earlier runs included."""
+        """Return what was learned of each model here and has held."""
         for lane in self.lanes.values():
             self._keep(lane)
-        return self.starts
+        return self.kept
 
     def refused(self, lane: Lane, sent_at: float, now: float, kind: Refused | None, *, names_account: bool) -> None:
         """Take in a refusal of one model: it may speak of a limit of the account."""
-        # A rate that is named is learned by each model from its own refusals, and shared by what each leaves.
-        if kind in (None, "concurrency") or names_account:
-            self.account_signs.refused(lane.model, sent_at, now, names_account=names_account)
+        # A server that is away refuses no model in particular.
+        if kind != "down" or names_account:
+            is_rate = kind == "rate"
+            self.account_signs.refused(lane.model, sent_at, now, names_account=names_account, names_rate=is_rate)
             self._heed_account()
 
     def answered(self, lane: Lane, sent_at: float, now: float) -> None:
@@ -256,18 +267,24 @@ class Upstream:
         is_account = self.account_signs.is_account
         if is_account == (self._account is not None) or self._limits.concurrency is not None:
             return
-        self._account = account = AdaptiveLimit(is_rated=self._limits.is_rated) if is_account else None
+        now = asyncio.get_running_loop().time()
+        laws, in_flight = [lane.law for lane in self._asked()], self.limiter.in_flight
+        self._account = account = law_of_all(laws, in_flight, self._limits, now) if is_account else None
         self.limiter.learned_rate = account
         self.limiter.limit = UNLIMITED if account is None else int(account.limit)
         whose = "each model has its own" if account is None else "they are the account's"
         _log_limits.info("the limits of %s, as its refusals say: %s", self.endpoint.name, whose)
         for lane in self.lanes.values():
             if account is not None:
+                self._keep(lane)
                 self._join_account(lane, account)
             else:
-                lane.counted, lane.law = lane.limiter, (law := AdaptiveLimit(is_rated=self._limits.is_rated))
-                lane.watch = Watch()
+                law = begun(self._law(lane.model), lane.limiter.in_flight, now)
+                lane.counted, lane.law, lane.watch = lane.limiter, law, Watch()
                 lane.limiter.learned_rate, lane.limiter.limit = law, int(law.limit)
+            lane.law_since = now
+        # Once each has its new limit: the endpoint admits from all of them.
+        for lane in self.lanes.values():
             if lane.limiter.queue.waiting:
                 lane.limiter.advance()
 

@@ -41,8 +41,9 @@ BATCH = 16
 _CONNECT_TIMEOUT = 5.0
 # Seconds between two attempts to reach a process that is gone.
 _RETRY_INTERVAL = 0.5
-# Seconds after which a process without news says what it is doing.
+# Seconds after which a process without news says what it is doing, and after which one that says nothing is lost.
 _REPORT_INTERVAL = 1.0
+_SILENCE = 60.0
 
 _pack = msgspec.msgpack.Encoder().encode
 _batch_of = msgspec.msgpack.Decoder(list[tuple[int, Request]]).decode
@@ -246,10 +247,7 @@ class Cluster:
         running = self._running.values()
         return Activity(
             in_flight=sum(each.in_flight for each in running),
-            limits=[
-                "concurrency" if each.held_by == "input" and len(each.at_work) >= ROOM else each.held_by
-                for each in running
-            ],
+            limits=[each.held_by for each in running] or ["processes"],
         )
 
     def _schedule_send(self) -> None:
@@ -300,11 +298,17 @@ class Cluster:
             self._schedule_send()
             try:
                 while True:
-                    self._hear(running, await actor.news.remote())
-            except RayActorError:
+                    async with asyncio.timeout(_SILENCE):
+                        news = await actor.news.remote()
+                    self._hear(running, news)
+            except (RayActorError, TimeoutError) as error:
+                if isinstance(error, TimeoutError):
+                    # It is frozen, and Ray watches machines alone.
+                    ray.kill(actor, no_restart=False)
                 del self._running[number]
                 self.lost += 1
-                _log.warning("a process of the cluster is gone; its requests go to others")
+                goes = "its requests go to others" if self._running else "none is left, and its requests wait for one"
+                _log.warning("a process of the cluster is gone; %s", goes)
                 self._take_back(running, running.at_work)
 
     def _hear(self, running: _Running, news: _News) -> None:

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from itertools import count
 
+from aimlasync.addresses import begins_like_one
 from aimlasync.store import protocol
 from aimlasync.store.protocol import SEAL, check_bounds, checked, sealed, unsealed
 
@@ -28,17 +29,10 @@ _FORGOTTEN = 3600.0
 # Where a directory is full, so much of its bound is freed at once; and each process looks after it has written as much.
 _FREED = 1 / 16
 _BINARY: int = getattr(os, "O_BINARY", 0)
-# What a scheme of a URL begins, also where its slashes are missing; a drive is one letter.
-_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
 
 _numbers = count()
 # This host in a file name: without a slash, and not long.
 _HOST = "".join(c for c in socket.gethostname() if c.isalnum() or c == "-")[:40]
-
-
-def is_address(text: str) -> bool:
-    """Whether a text is a URL, and no path."""
-    return "://" in text or _ADDRESS.match(text) is not None
 
 
 class DirectoryStore:
@@ -54,7 +48,7 @@ class DirectoryStore:
     """
 
     def __init__(self, path: str | os.PathLike[str], *, max_bytes: int | None = None, ttl: float | None = None) -> None:
-        if is_address(os.fspath(path)):
+        if begins_like_one(os.fspath(path)):
             raise ValueError(f"{os.fspath(path)}: an address, and a DirectoryStore is a directory; name one")
         check_bounds(max_bytes, ttl)
         self.path = os.path.abspath(path)

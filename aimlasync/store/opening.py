@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import os
 
-from aimlasync.store.directory import DirectoryStore, is_address
+from aimlasync.addresses import AddressError, begins_like_one, is_address, is_http, path_of
+from aimlasync.store.directory import DirectoryStore
 from aimlasync.store.protocol import Store
 from aimlasync.store.sqlite import SQLiteStore
 
 _REDIS = ("redis://", "rediss://", "unix://")
-_READ_ONLY = ("http://", "https://")
 _SQLITE = (".sqlite", ".sqlite3", ".db")
 
 
@@ -37,19 +37,16 @@ def open_store(
         raise ValueError("a store needs a path or a URL, not an empty text")
     if text == "redis" or text.startswith(_REDIS):
         return _redis(text, max_bytes, ttl)
-    if text.startswith("file://"):
-        text = text.removeprefix("file://")
-        if not text.startswith("/"):
-            raise ValueError(f"{where}: the path of a file:// URL begins with a third slash")
-    if text.startswith(_READ_ONLY):
-        raise ValueError(f"{text.partition('://')[0]}://: answers cannot be written there; name a path or another URL")
-    if "://" in text:
+    text = path_of(text)
+    if is_http(text):
+        raise AddressError(text, "answers cannot be written there; name a path or another URL")
+    if is_address(text):
         if max_bytes is not None:
             raise ValueError("max_bytes= is not for a URL: a lifecycle rule of the bucket bounds it; give ttl=")
         from aimlasync.store.fsspec_files import FsspecStore
 
         return FsspecStore(text, ttl=ttl)
-    if is_address(text):
+    if begins_like_one(text):
         raise ValueError(f"{text}: neither a path nor a URL, which has // after its scheme; a path is ./{text}")
     # Where the shell leaves it as it is: in code, and in --store=~/answers.
     text = os.path.expanduser(text)

@@ -17,8 +17,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any, TypeVar
 
+from aimlasync.addresses import begins_like_one
 from aimlasync.store import protocol
-from aimlasync.store.directory import is_address
 from aimlasync.store.protocol import check_bounds, checked, sealed, unsealed
 
 T = TypeVar("T")
@@ -68,7 +68,7 @@ class SQLiteStore:
     """
 
     def __init__(self, path: str | os.PathLike[str], *, max_bytes: int | None = None, ttl: float | None = None) -> None:
-        if is_address(os.fspath(path)):
+        if begins_like_one(os.fspath(path)):
             raise ValueError(f"{os.fspath(path)}: an address, and an SQLiteStore is a file; name one")
         check_bounds(max_bytes, ttl)
         self.path = os.path.abspath(path)

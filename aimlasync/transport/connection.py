@@ -29,6 +29,10 @@ _HIGH_WATER = 256 * 2**10
 _PIECE = 256 * 2**10
 
 
+# Of a response that has not begun; never added to.
+_NO_PIECES: list[bytes] = []
+
+
 class Owner(Protocol):
     """The pool of connections to one server: where they come from, and return to."""
 
@@ -70,7 +74,7 @@ class Outbox:
         for reply, data in queued:
             connection = reply.connection
             if connection is not None:
-                connection.write(data)
+                connection.transport.write(data)
 
 
 # A buffer of our own, since asyncio's reads for a plain Protocol allocate 256 KiB each, which glibc may map and unmap
@@ -79,7 +83,7 @@ class Connection(asyncio.BufferedProtocol):
     """A connection that aiohttp made, and the exchange on it."""
 
     __slots__ = (
-        "_begun",
+        "_bodiless",
         "_drain_left",
         "_drain_timer",
         "_framed",
@@ -87,7 +91,6 @@ class Connection(asyncio.BufferedProtocol):
         "_owner",
         "_reader",
         "_reading_paused",
-        "_transport",
         "_writing_paused",
         "has_unread",
         "is_reused",
@@ -95,7 +98,7 @@ class Connection(asyncio.BufferedProtocol):
         "loop",
         "reply",
         "since",
-        "write",
+        "transport",
     )
 
     def __init__(self, owner: Owner, held: aiohttp.connector.Connection, loop: asyncio.AbstractEventLoop) -> None:
@@ -103,19 +106,19 @@ class Connection(asyncio.BufferedProtocol):
         self._owner = owner
         # aiohttp's side of it: its connector counts the connection as long as this is not closed.
         self._held = held
-        self._transport = held.transport
-        self.write = held.transport.write
+        self.transport = held.transport
         self.loop = loop
-        self._reader = ResponseReader()
+        # Made with the first byte of each response: thousands may wait for one.
+        self._reader: ResponseReader | None = None
+        self._bodiless = False
         # The exchange under way.
         self.reply: Reply | None = None
         self.is_sent = True
         self.is_reused = False
         # When it became idle, or was taken since.
         self.since = 0.0
-        self.has_unread = _listener(self._transport)
+        self.has_unread = _listener(self.transport)
         """Whether something has come that the loop has not read yet: nobody asked for it, or it is the end."""
-        self._begun = False
         self._reading_paused = False
         self._writing_paused = False
         # While the rest of a response is read that nobody wants.
@@ -124,24 +127,19 @@ class Connection(asyncio.BufferedProtocol):
         # Of a response that aiohttp reads: whether its end is beyond doubt.
         self._framed = False
         owner.connections.add(self)
-        self._transport.set_protocol(self)
+        self.transport.set_protocol(self)
 
     # The request
 
-    def is_usable(self, since: float) -> bool:
-        """Whether it is open, and was used after `since`."""
-        return self.since >= since and not self._transport.is_closing()
-
     def ask(self, head: bytes, body: bytes | None, *, bodiless: bool) -> Reply:
         """Begin an exchange; a body too large for one write is left to `send_body`."""
-        self._reader = reader = ResponseReader(bodiless)
-        self.reply = reply = Reply(self, self.loop, reader.pieces)
-        self._begun = False
+        self._reader, self._bodiless = None, bodiless
+        self.reply = reply = Reply(self, self.loop, _NO_PIECES)
         if body is not None and len(body) > _PIECE:
             self.is_sent = False
-            self.write(head)
+            self.transport.write(head)
         elif self._owner.is_quiet():
-            self.write(head if body is None else head + body)
+            self.transport.write(head if body is None else head + body)
         else:
             self._owner.outbox.put(reply, head if body is None else head + body, self.loop)
         return reply
@@ -155,7 +153,7 @@ class Connection(asyncio.BufferedProtocol):
             if not reply.is_awaited():
                 # The rest is not wanted; the connection cannot be used again.
                 return
-            self.write(view[start : start + _PIECE])
+            self.transport.write(view[start : start + _PIECE])
         self.is_sent = True
 
     def pause_writing(self) -> None:
@@ -181,12 +179,14 @@ class Connection(asyncio.BufferedProtocol):
             # Idle: whatever this is, nobody asked for it.
             self.drop()
             return
-        self._begun = True
+        if reader is None:
+            self._reader = reader = ResponseReader(self._bodiless)
+            reply.pieces = reader.pieces
         try:
             reader.feed(self._owner.buffer[:nbytes].tobytes())
         except OddResponseError as odd:
             if reader.fields is not None and not reply.status:
-                reply.take_head(reader)
+                reply.status, reply.headers = reader.status, reader.fields
             self._hand_over(odd, reply)
             return
         except MalformedResponseError:
@@ -195,9 +195,9 @@ class Connection(asyncio.BufferedProtocol):
         if not reply.status:
             if reader.fields is None:
                 return
-            reply.take_head(reader)
+            reply.status, reply.headers = reader.status, reader.fields
         if reader.is_ended:
-            self._end(reply)
+            self._end(reply, reader)
         elif self._drain_timer is not None:
             reader.pieces.clear()
             self._drain_left -= nbytes
@@ -207,14 +207,14 @@ class Connection(asyncio.BufferedProtocol):
             reply.unread += nbytes
             if reply.unread > _HIGH_WATER and not self._reading_paused:
                 self._reading_paused = True
-                self._transport.pause_reading()
+                self.transport.pause_reading()
         reply.wake()
 
     def taken(self) -> None:
         """What was unread has been taken."""
         if self._reading_paused:
             self._reading_paused = False
-            self._transport.resume_reading()
+            self.transport.resume_reading()
 
     def drain(self, reply: Reply) -> None:
         """Read the rest of the response, within bounds, for the sake of the connection."""
@@ -223,11 +223,12 @@ class Connection(asyncio.BufferedProtocol):
         self._drain_timer = self.loop.call_later(DRAIN_SECONDS, self.drop)
         self.taken()
 
-    def _end(self, reply: Reply) -> None:
+    def _end(self, reply: Reply, reader: ResponseReader) -> None:
         self._leave(reply)
         reply.is_ended = True
-        self.taken()
-        if self._reader.is_reusable and self.is_sent and not self._transport.is_closing():
+        if self._reading_paused:
+            self.taken()
+        if reader.is_reusable and self.is_sent and not self.transport.is_closing():
             self.give_back()
         else:
             self.drop()
@@ -240,7 +241,6 @@ class Connection(asyncio.BufferedProtocol):
 
     def give_back(self) -> None:
         """Be ready for the next exchange."""
-        self.reply = None
         self.since = self.loop.time()
         self._owner.give(self)
 
@@ -267,7 +267,7 @@ class Connection(asyncio.BufferedProtocol):
                 reply.failure = f"the connection to {where} was closed"
             elif reply.status:
                 reply.failure = f"the connection broke in the middle of the response: {where} {why}"
-            elif self._begun:
+            elif self._reader is not None:
                 reply.failure = f"{where} {why} in the middle of its answer"
             else:
                 reply.failure = f"{where} {why} before it answered"
@@ -280,7 +280,7 @@ class Connection(asyncio.BufferedProtocol):
                 # Nothing can be closed on a loop that has ended: the garbage collector closes the socket.
                 return
             # Once: in early releases of Python 3.11 (seen in 3.11.2) a TLS transport closed twice has no abort.
-            self._transport.abort()
+            self.transport.abort()
             self._held.close()
 
     # What only aiohttp understands
@@ -291,7 +291,7 @@ class Connection(asyncio.BufferedProtocol):
         self._framed = odd.is_framed
         reply.is_odd = True
         handler.set_response_params(read_until_eof=True, **HEAD_BOUNDS)
-        self._transport.set_protocol(handler)
+        self.transport.set_protocol(handler)
         self.taken()
         if self._writing_paused:
             self._writing_paused = False
@@ -335,23 +335,26 @@ class Connection(asyncio.BufferedProtocol):
             or handler.should_close
             or handler.writing_paused
             or not (self._framed and self.is_sent)
-            or self._transport.is_closing()
+            or self.transport.is_closing()
         ):
             self.drop()
         else:
-            self._transport.set_protocol(self)
+            self.transport.set_protocol(self)
             self.give_back()
 
 
-def _listener(transport: asyncio.Transport) -> Callable[[], object]:
-    """Return what tells at once, and without the loop, whether a connection can be read from."""
+def _listener(transport: asyncio.Transport) -> Callable[[int], object]:
+    """Return what tells without the loop whether a connection can be read from; it waits for so long, and 0 is asked.
+
+    It takes that number since a partial would be one more object of each connection, for the collector to look at.
+    """
     sock = transport.get_extra_info("socket")
     if sock is None or not hasattr(select, "poll"):
         return _never
     poll = select.poll()
     poll.register(sock.fileno(), select.POLLIN)
-    return functools.partial(poll.poll, 0)
+    return poll.poll
 
 
-def _never() -> bool:
+def _never(_: int) -> bool:
     return False

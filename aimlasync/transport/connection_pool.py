@@ -233,9 +233,11 @@ class Origin:
         if not idle:
             return None
         now = idle[-1].loop.time()
+        oldest = now - self._keepalive
         while idle:
             connection = idle.pop() if now - idle[-1].since >= _REST else idle.popleft()
-            if connection.is_usable(now - self._keepalive) and not connection.has_unread():
+            is_open = connection.since >= oldest and not connection.transport.is_closing()
+            if is_open and not connection.has_unread(0):
                 connection.is_reused = True
                 connection.since = now
                 return connection
@@ -265,7 +267,7 @@ class Origin:
         idle = self._idle
         while idle:
             loop = idle[0].loop
-            if idle[0].is_usable(loop.time() - self._keepalive + 0.001):
+            if idle[0].since >= loop.time() - self._keepalive + 0.001 and not idle[0].transport.is_closing():
                 self._timer = loop.call_at(idle[0].since + self._keepalive, self._expire)
                 return
             idle.popleft().drop()
@@ -287,10 +289,7 @@ class Origin:
     async def _wait(self, loop: asyncio.AbstractEventLoop, timeout: float | None) -> Connection | None:
         waiter: asyncio.Future[Connection | AimlasyncError | None] = loop.create_future()
         self._line.append(waiter)
-        late = APITimeoutError(
-            f"no connection to {self.where} within the connect timeout", phase="connect", billed=False
-        )
-        bound = None if timeout is None else loop.call_later(timeout, _answer, waiter, late)
+        bound = None if timeout is None else loop.call_later(timeout, self._is_late, waiter)
         try:
             found = await waiter
         except BaseException:
@@ -308,6 +307,11 @@ class Origin:
         if isinstance(found, AimlasyncError):
             raise found
         return found
+
+    def _is_late(self, waiter: asyncio.Future[Connection | AimlasyncError | None]) -> None:
+        # Made only now: thousands may wait in line at once.
+        what = f"no connection to {self.where} within the connect timeout"
+        _answer(waiter, APITimeoutError(what, phase="connect", billed=False))
 
     def _dialled(self) -> None:
         """One handshake less: the next in line may begin."""

@@ -59,8 +59,12 @@ class MalformedResponseError(Exception):
 
 
 def _plain_head(head: bytes) -> tuple[int, dict[str, str]] | None:
-    """Return the status, and the lines by name in lower case; None unless all of the head is as the grammar says."""
-    first, *lines = head[:-4].split(b"\r\n")
+    """Return the status, and the lines by name in lower case; None unless all of the head is as the grammar says.
+
+    `head` is without the empty line at its end.
+    """
+    lines = head.split(b"\r\n")
+    first = lines.pop(0)
     status = _known_first.get(first)
     if status is None:
         status = _status_of(first)
@@ -73,11 +77,19 @@ def _plain_head(head: bytes) -> tuple[int, dict[str, str]] | None:
             pair = _field_of(line)
             if pair is None:
                 return None
-        name = pair[0]
-        if name not in fields:
-            fields[name] = pair[1]
-        elif name in _FRAMING:
+        name, text = pair
+        fields[name] = text
+    return (status, fields) if len(fields) == len(lines) else _first_of_each(status, lines)
+
+
+def _first_of_each(status: int, lines: list[bytes]) -> tuple[int, dict[str, str]] | None:
+    """Do the same for a head in which a name occurs twice."""
+    fields: dict[str, str] = {}
+    for line in lines:
+        pair = _known.get(line) or _field_of(line)
+        if pair is None or (pair[0] in fields and pair[0] in _FRAMING):
             return None
+        fields.setdefault(*pair)
     return status, fields
 
 
@@ -122,9 +134,9 @@ class ResponseReader(msgspec.Struct, eq=False, gc=False):
     pieces: list[bytes] = []
     is_ended: bool = False
     is_reusable: bool = True
-    # The head as it came, for a replay.
+    # The head as it came, for a replay of chunks.
     _head: bytes = b""
-    # Bytes of heads, those of 1xx responses included.
+    # Bytes of 1xx responses.
     _seen: int = 0
     # What cannot be read yet: of the head, or of the line before a chunk. Not joined with each new piece: a head in
     # single bytes would be copied over and over.
@@ -137,15 +149,15 @@ class ResponseReader(msgspec.Struct, eq=False, gc=False):
 
     def feed(self, data: bytes) -> None:
         """Take the next bytes. Raises OddResponseError and MalformedResponseError, after which it is of no more use."""
-        if self.is_ended:
-            # Nobody asked for what this would answer.
-            self.is_reusable = self.is_reusable and not data
-            return
         if self.fields is None:
             rest = self._read_head(data)
             if rest is None:
                 return
             data = rest
+        elif self.is_ended:
+            # Nobody asked for what this would answer.
+            self.is_reusable = self.is_reusable and not data
+            return
         if self._chunked:
             self._read_chunks(data)
             return
@@ -153,11 +165,12 @@ class ResponseReader(msgspec.Struct, eq=False, gc=False):
         if left < 0:
             self.is_reusable = False
             data = data[:left]
-            left = 0
-        self._left = left
         if data:
             self.pieces.append(data)
-        self.is_ended = left == 0
+        if left > 0:
+            self._left = left
+        else:
+            self.is_ended = True
 
     # The head
 
@@ -167,18 +180,15 @@ class ResponseReader(msgspec.Struct, eq=False, gc=False):
         if held:
             begun = len(held)
             held += data
-            end = held.find(b"\r\n\r\n", max(0, begun - 3))
-            if end < 0:
+            if held.find(b"\r\n\r\n", max(0, begun - 3)) < 0:
                 self._check_begun(held, begun)
                 return None
             data = bytes(held)
             self._held = None
-        else:
-            end = data.find(b"\r\n\r\n")
-        while end >= 0:
-            head, rest = data[: end + 4], data[end + 4 :]
-            self._seen += len(head)
-            plain = _plain_head(head) if self._seen <= MAX_HEAD else None
+        head, end, rest = data.partition(b"\r\n\r\n")
+        while end:
+            seen = self._seen + len(head) + 4
+            plain = _plain_head(head) if seen <= MAX_HEAD else None
             if plain is None:
                 raise OddResponseError(data)
             status, lines = plain
@@ -186,11 +196,12 @@ class ResponseReader(msgspec.Struct, eq=False, gc=False):
                 raise OddResponseError(data)
             if status >= 200:
                 self._frame(status, lines, data, rest)
-                self._head = head
+                if self._chunked:
+                    self._head = head + end
                 self.status, self.fields = status, Fields(lines)
                 return rest
-            data = rest
-            end = data.find(b"\r\n\r\n")
+            self._seen, data = seen, rest
+            head, end, rest = data.partition(b"\r\n\r\n")
         self._held = held = bytearray(data)
         self._check_begun(held, 0)
         return None

@@ -1,7 +1,7 @@
 """The response of one exchange on a connection, as `RawReply` promises: its head, and what was not read of its body.
 
 `Reply.wake` only signals: the waiter then reads status, pieces and failure itself. No exception travels through a
-future, so none is logged as never retrieved, and none carries frames of another task. It may import `http11`, `base`,
+future, so none is logged as never retrieved, and none carries frames of another task. It may import `base`,
 `aiohttp_session`, and aiohttp; `connection` makes it.
 """
 
@@ -18,7 +18,6 @@ import msgspec
 from aimlasync.errors import APIConnectionError
 from aimlasync.transport.aiohttp_session import PayloadReply
 from aimlasync.transport.base import MAX_BODY, StaleConnectionError, gathered
-from aimlasync.transport.http11 import ResponseReader
 
 if TYPE_CHECKING:
     from aimlasync.transport.connection import Connection
@@ -33,7 +32,7 @@ class Reply(msgspec.Struct, eq=False):
     """None once the connection has gone its way."""
     _loop: asyncio.AbstractEventLoop
     pieces: list[bytes]
-    """What of the body arrived and was not taken; the reader's own list."""
+    """What of the body arrived and was not taken: from the first byte on the reader's own list."""
     status: int = 0
     headers: Mapping[str, str] = _NO_HEADERS
     unread: int = 0
@@ -46,12 +45,6 @@ class Reply(msgspec.Struct, eq=False):
     content: aiohttp.StreamReader | None = None
     _rest: PayloadReply | None = None
     _waiter: asyncio.Future[None] | None = None
-
-    def take_head(self, reader: ResponseReader) -> None:
-        """The head is in."""
-        assert reader.fields is not None
-        self.status = reader.status
-        self.headers = reader.fields
 
     def is_awaited(self) -> bool:
         """Whether nothing is known of it yet."""

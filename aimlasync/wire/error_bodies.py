@@ -75,6 +75,11 @@ _PERMANENT_CODES = re.compile(
     re.IGNORECASE,
 )
 
+# Codes and types that mean 429 or 503, in a 200, in a stream, and beside a status that speaks of the request. A message
+# is not searched: that of a 400 may quote the request.
+_LIMITED = re.compile(r"rate_?limit|too_?many_?requests|throttl|concurrency_?limit|capacity_?exceeded", re.IGNORECASE)
+_OVERLOADED = re.compile(r"overloaded|server_?(is_?)?busy", re.IGNORECASE)
+
 _TAGS = re.compile(r"<(script|style)\b.*?</\1>|<[^>]*>", re.IGNORECASE | re.DOTALL)
 
 
@@ -104,12 +109,14 @@ def status_error(
     if status in (402, 403) and any(status == s and t.lower() in lowered for s, t in out_of_credit):
         cls = InsufficientCreditError
     said = detail.message or excerpt(text) or f"the response had no {'readable ' if text.strip() else ''}body"
-    retryable = cls.retryable or status in _TRANSIENT_4XX
+    is_limit = (status in (400, 403) or cls is APIStatusError) and limit_status(detail.code, detail.type) is not None
+    is_transient = cls.retryable or status in _TRANSIENT_4XX or is_limit
+    retryable = is_transient
     if should_retry is not None:
-        retryable = should_retry and (retryable or status not in _FINAL)
+        retryable = should_retry and (is_transient or status not in _FINAL)
     if _is_permanent(detail, said) or is_unsupported(status, said):
         retryable = False
-    if retry_after is None and (cls.retryable or status in _TRANSIENT_4XX):
+    if retry_after is None and is_transient:
         retry_after = reset if detail.retry_after is None else detail.retry_after
     return cls(
         f"HTTP {status}: {_bounded(said)}",
@@ -138,6 +145,12 @@ def is_unsupported(status: int, said: str) -> bool:
     return status == 501 or (status >= 500 and bool(_UNSUPPORTED.search(said)))
 
 
+def limit_status(code: str | None, type: str | None) -> int | None:
+    """Return 429 or 503 where a code or type means it, None for any other."""
+    words = f"{code} {type}"
+    return 429 if _LIMITED.search(words) else 503 if _OVERLOADED.search(words) else None
+
+
 def _class_of(status: int) -> type[APIStatusError]:
     return _BY_STATUS.get(status) or (InternalServerError if status >= 500 else APIStatusError)
 
@@ -152,10 +165,10 @@ def is_error(body: Any) -> bool:
 
 
 def error_in_body(body: Any, *, raw: bytes, info: Info | None, billed: bool | None) -> APIStatusError:
-    """Build the error for a 200 whose JSON body is an error; its code sets the class where that is a status."""
+    """Build the error for a 200 whose JSON body is an error; its code may be or mean a status."""
     body = shallow(body)
     detail = read_error(body)
-    status = detail.status or 200
+    status = detail.status or limit_status(detail.code, detail.type) or 200
     cls = _class_of(status)
     retryable = (cls.retryable or status in _TRANSIENT_4XX) and not _is_permanent(detail, detail.message)
     return cls(

@@ -48,7 +48,7 @@ _FIELDS = {
 
 
 def until(text: str | None, now: Clock) -> float | None:
-    """Read seconds from now, stated as seconds, a Unix time, a duration (1h2m3.5s) or a time of RFC 3339."""
+    """Read seconds from now, stated as seconds, a Unix time, a duration (1h2m3.5s), a time of RFC 3339 or a date."""
     if text is None or len(text) > _LONGEST_TEXT:
         return None
     text = text.strip()
@@ -68,8 +68,8 @@ def until(text: str | None, now: Clock) -> float | None:
                 when = when.replace(tzinfo=UTC)
             number = max(0.0, when.timestamp() - now())
         except (ValueError, OverflowError):
-            return None
-    return number if 0 <= number <= FURTHEST else None
+            number = until_date(text, now)
+    return number if number is not None and 0 <= number <= FURTHEST else None
 
 
 def until_date(text: str, now: Clock) -> float | None:

@@ -177,6 +177,22 @@ def test_one_tenant_with_hundreds_of_calls_delays_the_others_by_one() -> None:
     assert len(order) == 502
 
 
+def test_a_call_that_is_tried_again_goes_first_of_its_tenant_and_takes_no_turn_of_another() -> None:
+    async def main() -> None:
+        queue: FairQueue[None] = FairQueue()
+        names: dict[Waiter[None], str] = {}
+        for name, tenant, again in (("x1", "x", False), ("x2", "x", False), ("y1", "y", False), ("x0", "x", True)):
+            names[queue.join("interactive", lambda: 0.0, tenant, again=again)] = name
+        names[queue.join("interactive", lambda: 0.0, "y", again=True)] = "y0"
+        order = []
+        while (waiter := queue.head()) is not None:
+            order.append(names[waiter])
+            queue.serve(waiter, None)
+        assert order == ["x0", "y0", "x1", "y1", "x2"]
+
+    asyncio.run(main())
+
+
 def test_calls_without_a_tenant_are_one_tenant() -> None:
     assert order_of(interactive(None, None, None, None, "ann", "ann")) == [None, "ann", None, "ann", None, None]
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from aimlasync.admission.adaptive import AdaptiveLimit, Learned
 from aimlasync.admission.endpoint_limiter import EndpointLimiter
 from aimlasync.admission.limiter import Limiter
 from aimlasync.admission.outcome import Outcome, Refused
@@ -24,15 +25,24 @@ def upstream(limits: Limits | None = None) -> Upstream:
 
 
 class Judge:
-    """A server in virtual time: `limits` are attempts at once by model, "" for all together; an answer takes a second.
+    """A server in virtual time: `limits` are attempts at once by model, "" for all together.
 
     With `minute` it takes so many requests in each fixed minute, of all models together. `kind` is what its refusals
-    name.
+    name, and `names_account` whether they name the account. An answer takes a second, or those of `seconds`.
     """
 
     def __init__(
-        self, made: Upstream, limits: dict[str, int], *, minute: int | None = None, kind: Refused | None = None
+        self,
+        made: Upstream,
+        limits: dict[str, int],
+        *,
+        minute: int | None = None,
+        kind: Refused | None = None,
+        names_account: bool = False,
+        seconds: float = 1.0,
     ) -> None:
+        self.names_account = names_account
+        self.seconds = seconds
         self.upstream = made
         self.limits = limits
         self.minute = minute
@@ -55,13 +65,13 @@ class Judge:
         await asyncio.sleep(0.01)
         if self._takes(model, loop.time()):
             self.in_flight.update((model, ""))
-            await asyncio.sleep(1.0)
+            await asyncio.sleep(self.seconds)
             self.in_flight.subtract((model, ""))
             self.answers[model].append(loop.time())
             permit.release(Outcome.OK)
         else:
             self.refused[model] += 1
-            permit.release(Outcome.DROPPED, kind=self.kind)
+            permit.release(Outcome.DROPPED, kind=self.kind, names_account=self.names_account)
 
     async def load(self, callers: dict[str, int], seconds: float) -> None:
         async def one(model: str) -> None:
@@ -153,6 +163,106 @@ def test_what_the_account_shares_is_given_back_to_the_models_when_they_are_refus
         await Judge(made, {"a": 0}).load({"a": 20, "b": 20}, 300.0)
         assert made.lane("a").law is not made.lane("b").law
         assert made.limiter.in_flight == made.limiter.waiting == 0
+
+    run(main())
+
+
+def test_calls_that_wait_while_the_account_s_limit_is_given_back_are_served_once_and_within_the_new_limits() -> None:
+    async def main() -> None:
+        made, loop = upstream(), asyncio.get_running_loop()
+        lanes = [made.lane("a"), made.lane("b")]
+        served: list[tuple[str, int]] = []
+        passed: list[str] = []
+
+        async def call(lane: Lane, number: int) -> None:
+            permit = lane.admit_nowait(0.0, loop) or await lane.admit(0.0, "bulk")
+            if lane.limiter.in_flight > lane.limiter.limit:
+                passed.append(lane.model)
+            served.append((lane.model, number))
+            await asyncio.sleep(1.0)
+            permit.release(Outcome.OK)
+
+        made.refused(lanes[0], loop.time(), loop.time(), None, names_account=True)
+        calls = [asyncio.create_task(call(lane, number)) for number in range(50) for lane in lanes]
+        for changes in range(6):
+            await asyncio.sleep(1.5)
+            made.account_signs.is_account = bool(changes % 2)
+            now = loop.time()
+            made.answered(lanes[0], now, now)
+        await asyncio.gather(*calls)
+        assert sorted(served) == sorted((lane.model, number) for number in range(50) for lane in lanes)
+        assert not passed
+        assert made.limiter.in_flight == made.limiter.waiting == 0
+
+    run(main())
+
+
+def test_the_refusal_that_shows_the_account_gives_it_no_model_s_limit_and_the_models_none_of_the_account_s() -> None:
+    async def main() -> None:
+        made, loop = upstream(), asyncio.get_running_loop()
+        lane = made.lane("a")
+        lane.law = AdaptiveLimit(start=Learned(in_flight=500.0))
+        lane.limiter.resize(500)
+        permits = [permit for _ in range(3) if (permit := lane.admit_nowait(0.0, loop))]
+        await asyncio.sleep(0.1)
+        permits[0].release(Outcome.DROPPED, names_account=True)
+        assert made.limiter.limit == int(lane.law.limit)
+        # What was sent before is no refusal of the new limit.
+        rate = lane.law.rate
+        permits[1].release(Outcome.DROPPED, names_account=True)
+        assert (lane.law.refusals, lane.law.rate) == (0, rate)
+        made.account_signs.is_account = False
+        permits[2].release(Outcome.DROPPED)
+        assert lane.limiter.limit == int(lane.law.limit) < 10
+
+    run(main())
+
+
+@pytest.mark.parametrize("seconds", [5.0, 30.0])
+def test_two_models_that_are_always_refused_say_nothing_of_a_third_that_answers_slowly(seconds: float) -> None:
+    async def main() -> None:
+        made = upstream()
+        judge = Judge(made, {"a": 0, "c": 0}, seconds=seconds)
+        await judge.load({"a": 10, "c": 10, "b": 1}, 300.0)
+        assert not made.account_signs.is_account
+        assert len(judge.answers["b"]) >= 0.95 * 300.0 / seconds - 1
+
+    run(main())
+
+
+@pytest.mark.parametrize("kind", [None, "rate", "concurrency"])
+def test_models_with_limits_of_their_own_get_them_where_refusals_name_the_organization(kind: Refused | None) -> None:
+    """OpenAI and Anthropic name it, and limit each model."""
+
+    async def main() -> None:
+        made = upstream()
+        start = asyncio.get_running_loop().time()
+        judge = Judge(made, {"small": 2, "large": 40}, kind=kind, names_account=True)
+        await judge.load({"small": 60, "large": 60}, 240.0)
+        assert not made.account_signs.is_account
+        assert sum(when - start > 180 for when in judge.answers["large"]) / 60 > 0.9 * 40 / 1.01
+
+    run(main())
+
+
+@pytest.mark.parametrize("limits", [{"": 12}, {}])
+def test_an_account_that_is_named_stays_one(limits: dict[str, int]) -> None:
+    async def main() -> None:
+        made = upstream()
+        judge = Judge(made, limits, minute=None if limits else 240, names_account=True)
+        await judge.load(dict.fromkeys("abcde", 20), 300.0)
+        assert made.account_signs.is_account
+        answers = [len(when) for when in judge.answers.values()]
+        assert min(answers) > 0.8 * max(answers)
+
+    run(main())
+
+
+def test_the_account_s_limit_begins_with_what_the_models_take_and_not_with_one_a_second() -> None:
+    async def main() -> None:
+        judge = Judge(upstream(), {"": 10}, seconds=0.3, names_account=True)
+        await judge.load({f"model {number}": 1 for number in range(60)}, 20.0)
+        assert sum(map(len, judge.answers.values())) > 0.8 * 20 * 10 / 0.31
 
     run(main())
 
@@ -343,6 +453,22 @@ def test_idle_models_are_forgotten_and_busy_ones_are_not() -> None:
         assert set(made.lanes) == {"busy", "new"}
         permit.release(Outcome.OK)
         assert made.limiter.in_flight == 0
+
+    run(main())
+
+
+def test_a_model_that_pauses_is_not_forgotten_before_its_pause_is_over() -> None:
+    async def main() -> None:
+        made, loop = upstream(), asyncio.get_running_loop()
+        use(made.lane("paused"))
+        made.lane("paused").pause(50.0, loop.time(), "it said so")
+        for number in range(1000):
+            use(made.lane(f"model {number}"))
+        assert made.lanes["paused"].paused_until > loop.time() + 49.0
+        await asyncio.sleep(700.0)
+        for number in range(300):
+            use(made.lane(f"later {number}"))
+        assert "paused" not in made.lanes
 
     run(main())
 

@@ -38,6 +38,19 @@ def test_a_limit_of_attempts_at_once_is_told_once_and_stands_in_the_statistics(
     assert figures.models[0].learned == words
 
 
+@pytest.mark.parametrize("limit", [1, 2])
+def test_a_limit_of_one_or_two_is_told_as_such_and_not_before_it_has_held(
+    limit: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "aimlasync.limits")
+    load(Judge(upstream(), {"m": limit}, kind="concurrency"), {"m": 5}, 40.0)
+    assert not told(caplog)
+    load(Judge(upstream(), {"m": limit}, kind="concurrency"), {"m": 5}, 200.0)
+    assert told(caplog) == [
+        f"one.example takes no more than {limit} at once: give --concurrency {limit} (Limits(concurrency={limit}))"
+    ]
+
+
 def test_a_rate_is_told_by_the_minute_and_rounded(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", "aimlasync.limits")
     figures = load(Judge(upstream(), {}, minute=120), {"m": 30}, 1200.0)
@@ -85,6 +98,22 @@ def test_the_level_of_a_queue_is_told_again_only_when_most_measurements_have_mov
     assert tell(11.0, 16.0, 17.0, 16.0, 17.0) == [None] * 5
     assert tell(5.0, 4.5, 4.0) == [None, None, 6]
     assert watch.learned == Finding(concurrency=6)
+
+
+@pytest.mark.parametrize(
+    ("answers", "refusals", "told_after"), [(60, 2, 180.0), (60, 20, None), (3, 0, 480.0), (1, 0, 1200.0)]
+)
+def test_a_rate_is_told_of_enough_answers_and_where_refusals_follow_it(
+    answers: int, refusals: int, told_after: float | None
+) -> None:
+    """Of a server that refuses a share of whatever comes, the answers in a minute are the client's own doing."""
+    watch, told_at = Watch(), None
+    for minute in range(30):
+        found = watch.refused(1000.0 + 60 * minute, answers * minute, refusals * minute)
+        if found is not None:
+            assert found.requests_per_minute == answers
+            told_at = told_at or 60.0 * (minute + 1)
+    assert told_at is None if told_after is None else told_at is not None and told_at <= told_after
 
 
 def test_what_nothing_tested_is_not_told(caplog: pytest.LogCaptureFixture) -> None:

@@ -14,6 +14,7 @@ from aimlasync.errors import (
     APIConnectionError,
     APIResponseValidationError,
     APITimeoutError,
+    StreamError,
     TruncatedStreamError,
 )
 from aimlasync.wire.error_bodies import status_error
@@ -73,6 +74,13 @@ ROWS: list[tuple[int, str, Signal]] = [
     (401, "Incorrect API key provided", SPENT),
     (402, "Out of credit", SPENT),
     (403, '{"error": {"message": "no", "code": "insufficient_balance"}}', SPENT),
+    # A code says it with whatever status (Google, AWS, Groq's flex tier, gateways); a message may quote the request.
+    (400, '{"error": {"message": "Too many requests", "code": "rate_limit_exceeded"}}', dropped()),
+    (400, '{"__type": "ThrottlingException", "message": "Rate exceeded"}', dropped()),
+    (403, '{"error": {"message": "no", "code": "rateLimitExceeded"}}', dropped()),
+    (498, '{"error": {"message": "Flex tier is full", "code": "capacity_exceeded"}}', dropped()),
+    (400, '{"error": {"message": "Unknown word: rate_limit_exceeded", "code": "invalid_value"}}', NOTHING),
+    (401, '{"error": {"message": "no", "code": "rate_limit_exceeded"}}', SPENT),
     # What says nothing of capacity.
     (403, "You may not use this model", NOTHING),
     (400, "Too many requests in one batch", NOTHING),
@@ -98,6 +106,15 @@ def test_an_error_response_is_read_by_its_status_and_its_words(status: int, body
         (APITimeoutError("no first event", phase="first_token"), LATE),
         (APITimeoutError("no connection", phase="connect"), NOTHING),
         (APIResponseValidationError("no JSON", raw=b"x"), NOTHING),
+        # OpenAI, OpenRouter and Anthropic, after a 200.
+        (
+            StreamError("3000 requests per min for organization org-x", code="rate_limit_exceeded"),
+            dropped("rate", "account"),
+        ),
+        (StreamError("Provider returned error", code="429"), dropped()),
+        (StreamError("Overloaded", type="overloaded_error"), dropped()),
+        (StreamError("You exceeded your quota", code="insufficient_quota"), NOTHING),
+        (StreamError("bad", code="invalid_prompt"), NOTHING),
     ],
 )
 def test_other_failures_are_told_by_their_kind(error: AimlasyncError, signal: Signal) -> None:
@@ -107,5 +124,10 @@ def test_other_failures_are_told_by_their_kind(error: AimlasyncError, signal: Si
 def test_a_model_is_named_by_its_own_name_and_no_name_is_named_by_nothing() -> None:
     assert read_status(429, "no more for gpt-5-nano", "gpt-5-nano").scope == "model"
     assert read_status(429, "no more", "").scope == "unknown"
+    # A dated name has the limits of the alias; a short one is no part of a word.
+    words = "Rate limit reached for gpt-4o in organization org-x"
+    assert read_status(429, words, "openai/gpt-4o-2024-08-06").scope == "model"
+    assert read_status(429, words, "gpt-4o-latest").scope == "model"
+    assert read_status(429, words, "o").scope == "account"
     assert read_status(429, "Account limit, see https://x.example/account", "").scope == "account"
     assert read_status(429, "see https://x.example/account/limits", "").scope == "unknown"

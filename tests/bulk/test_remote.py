@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
+import gzip
 import sys
+import threading
+import zipfile
 from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from aimlasync import AsyncClient, bulk
+from aimlasync.addresses import AddressError
+from aimlasync.bulk.input.many import open_files
+from aimlasync.bulk.input.rows import InputError
+from aimlasync.bulk.jobs.job_rows import pending_rows
+from aimlasync.bulk.jobs.options import Options
+from aimlasync.bulk.journal.id_set import IdSet
+from aimlasync.bulk.output.elsewhere import Elsewhere, written_here
+from aimlasync.bulk.tasks.tasks import PromptTask
 from aimlasync.simulator import Simulator
+from tests.support.addresses import read_elsewhere
 from tests.support.commands import finish, last_line, lines, run, start, table, write
 
 fsspec = pytest.importorskip("fsspec", reason="pip install 'aimlasync[fsspec]' runs these tests")
@@ -30,7 +46,47 @@ def memory() -> Iterator[Any]:
     system = fsspec.filesystem("memory")
     system.pipe({"/in/a.csv": b"city\nRome\nParis\n", "/in/b.csv": b"city\nOslo\n", "/in/_SUCCESS": b""})
     yield system
-    system.rm("/", recursive=True)
+    system.store.clear()
+    system.pseudo_dirs[:] = [""]
+
+
+@contextmanager
+def web_server(rows: bytes) -> Iterator[str]:
+    """Serve rows by names that say how."""
+
+    class Answer(BaseHTTPRequestHandler):
+        def do_HEAD(self) -> None:
+            self.do_GET()
+
+        def do_GET(self) -> None:
+            name = self.path[1:].partition(".")[0]
+            body = gzip.compress(rows) if name == "gzip" else rows
+            self.send_response({"403": 403, "404": 404, "led": 302, "led-403": 302}.get(name, 200))
+            if name == "gzip":
+                self.send_header("Content-Encoding", "gzip")
+            if name.startswith("led"):
+                self.send_header(
+                    "Location", "/403.jsonl?sig=hunter22" if name == "led-403" else "/a.jsonl?sig=hunter22"
+                )
+            if name != "open":
+                self.send_header("Content-Length", str(len(body) * (3 if name == "cut" else 1)))
+            self.end_headers()
+            if self.command == "GET":
+                self.wfile.write(body)
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Answer)
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
 
 
 @pytest.mark.parametrize("said", ["memory://in", "memory://in/*.csv"])
@@ -41,10 +97,64 @@ def test_files_elsewhere_are_an_input_like_any_other(vendor: Vendor, memory: Any
     assert len(sim.ledger) == 3
     rows = [(row["place"], row["city"]) for row in table("out.csv")]
     assert rows == [
-        ("memory:///in/a.csv:2", "Rome"),
-        ("memory:///in/a.csv:3", "Paris"),
-        ("memory:///in/b.csv:2", "Oslo"),
+        ("memory://in/a.csv:2", "Rome"),
+        ("memory://in/a.csv:3", "Paris"),
+        ("memory://in/b.csv:2", "Oslo"),
     ]
+
+
+def test_names_that_look_like_patterns_are_names_first(memory: Any) -> None:
+    memory.pipe({"/[in]/a*.csv": b"city\nRome\n", "/[in]/ab.csv": b"city\nOslo\n", "/i/c.csv": b"city\nParis\n"})
+    names = ("[in]", "[in]/a*.csv", "[i]/*.csv")
+    found = {}
+    for name in names:
+        with closing(open_files([f"memory://{name}"])) as source:
+            found[name] = source.paths
+    assert found == {
+        "[in]": ["memory://[in]/a*.csv", "memory://[in]/ab.csv"],
+        "[in]/a*.csv": ["memory://[in]/a*.csv"],
+        "[i]/*.csv": ["memory://i/c.csv"],
+    }
+
+
+def test_the_next_file_is_copied_while_rows_of_one_are_asked_about(
+    memory: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copied, get_file = [threading.Event(), threading.Event()], type(memory).get_file
+
+    def copy(self: Any, path: str, *rest: Any) -> None:
+        get_file(self, path, *rest)
+        copied["a" not in path].set()
+
+    with closing(open_files(["memory://in"])) as source:
+        monkeypatch.setattr(type(memory), "get_file", copy)
+        rows = iter(source)
+        assert next(rows).fields == {"city": "Rome"}
+        assert copied[0].is_set()
+        assert copied[1].wait(60)
+        assert [row.fields["city"] for row in rows] == ["Paris", "Oslo"]
+        memory.rm("/in/b.csv")
+        rows = iter(source)
+        assert [next(rows).number, next(rows).number] == [1, 2]
+        with pytest.raises(InputError, match=r"memory://in/b\.csv: no such file"):
+            next(rows)
+
+
+def test_the_event_loop_has_turns_while_a_copy_is_waited_for(memory: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    goes_on, get_file = threading.Event(), type(memory).get_file
+
+    def copy(self: Any, path: str, *rest: Any) -> None:
+        assert "b" not in path or goes_on.wait(60)
+        get_file(self, path, *rest)
+
+    monkeypatch.setattr(type(memory), "get_file", copy)
+    with closing(open_files(["memory://in"])) as source:
+        rows = pending_rows(source, PromptTask(prompt="{city}", model="m"), Options(), done=IdSet())
+        first = [row.fields["city"] for row in islice(filter(None, rows), 2)]
+        pauses = [next(rows) for _ in range(3)]
+        goes_on.set()
+        assert [*first, *pauses] == ["Rome", "Paris", None, None, None]
+        assert [row.fields["city"] for row in rows if row is not None] == ["Oslo"]
 
 
 def test_an_output_elsewhere_is_gone_on_with_on_another_machine(
@@ -64,13 +174,136 @@ def test_an_output_elsewhere_is_gone_on_with_on_another_machine(
     assert not any("memory" in path.name for path in Path().iterdir())
 
 
+async def test_programs_read_and_write_elsewhere_as_commands_do(vendor: Vendor, memory: Any) -> None:
+    sim = vendor()
+    task = PromptTask(prompt="Where is {city}?", model="openai/gpt-4.1-nano-2025-04-14")
+    for _ in range(2):
+        async with AsyncClient() as client:
+            summary = await bulk.run(client, "memory://in", "memory://out/done.csv", task=task)
+        assert summary.is_complete
+    assert len(sim.ledger) == 3
+    assert len(memory.cat("/out/done.csv").splitlines()) == 4
+    async with AsyncClient() as client:
+        with pytest.raises(InputError, match=r"^https://host/done.csv: an output cannot be written there"):
+            await bulk.run(client, "memory://in", "https://me:hunter22@host/done.csv", task=task)
+
+
 def test_worker_processes_read_and_write_elsewhere(vendor: Vendor, tmp_path: Path) -> None:
     sim = vendor()
     write("rows.csv", "city\n" + "".join(f"City {n}\n" for n in range(20)))
-    words = ("bulk", f"file://{tmp_path}/here/rows.csv", *ASK, "-o", f"file://{tmp_path}/out.jsonl", "--workers", "2")
-    code, _, err = finish(start(*words))
+    there = f"simplecache::file://{tmp_path}"
+    code, _, err = finish(start("bulk", f"{there}/here/rows.csv", *ASK, "-o", f"{there}/out.jsonl", "--workers", "2"))
     assert code == 0, err
     assert len(lines(f"{tmp_path}/out.jsonl")) == 20 == len(sim.ledger)
+    assert len(lines("out.jsonl")) == 20
+
+
+def test_an_address_of_this_machine_is_its_path(vendor: Vendor, tmp_path: Path) -> None:
+    sim = vendor()
+    write("rows.csv", "city\nRome\n")
+    words = ("bulk", f"FILE://{tmp_path}/here/rows.csv", *ASK, "-o", f"file://{tmp_path}/out.jsonl")
+    for _ in range(2):
+        assert run(*words).exit_code == 0
+    assert len(lines(f"{tmp_path}/out.jsonl")) == 1 == len(sim.ledger)
+    assert [path.name for path in Path().iterdir()] == ["rows.csv"]
+
+
+def test_answers_of_another_machine_are_never_written_over(
+    vendor: Vendor, memory: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sim = vendor()
+    words = ("bulk", "memory://in/a.csv", *ASK, "-o", "memory://out/done.csv")
+    assert run(*words, "--limit", "1").exit_code == 0
+    (tmp_path / "another").mkdir()
+    monkeypatch.chdir(tmp_path / "another")
+    assert run(*words).exit_code == 0
+    done = memory.cat("/out/done.csv")
+    monkeypatch.chdir(tmp_path / "here")
+    result = run(*words)
+    assert result.exit_code == 2
+    assert "memory://out/done.csv: not what done.csv in this directory is a copy of" in last_line(result)
+    assert memory.cat("/out/done.csv") == done
+    monkeypatch.chdir(tmp_path / "another")
+    assert run(*words).exit_code == 0
+    assert len(sim.ledger) == 2
+
+
+def test_of_two_runs_at_once_the_first_one_does_not_write_over_the_other(
+    memory: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = Elsewhere("memory://out/done.csv")
+    first.begin()
+    write(first.path, "first")
+    (tmp_path / "another").mkdir()
+    monkeypatch.chdir(tmp_path / "another")
+    with written_here("memory://out/done.csv") as path:
+        write(path, "second")
+    monkeypatch.chdir(tmp_path / "here")
+    with pytest.raises(AddressError, match=r"another run has gone on with it meanwhile; the answers are here"):
+        first.end()
+    assert memory.cat("/out/done.csv") == b"second"
+    assert Path("done.csv").read_text() == "first"
+
+
+def test_a_run_that_is_killed_goes_on_with_what_it_left_here(memory: Any) -> None:
+    output = Elsewhere("memory://out/done.csv")
+    output.begin()
+    write(output.path, "killed")
+    with written_here("memory://out/done.csv") as path:
+        assert Path(path).read_text() == "killed"
+    assert memory.cat("/out/done.csv") == b"killed"
+
+
+def test_a_store_that_fails_at_the_end_leaves_the_answers_here(memory: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def put_file(*_: Any, **__: Any) -> None:
+        raise ConnectionError("gone")
+
+    output = Elsewhere("memory://out/done.csv")
+    output.begin()
+    write(output.path, "answers")
+    monkeypatch.setattr(type(memory), "put_file", put_file)
+    with pytest.raises(AddressError, match=r"ConnectionError: gone.*are here, in done\.csv.*the same command copies"):
+        output.end()
+    assert Path("done.csv").read_text() == "answers"
+
+
+def test_a_refused_run_leaves_nothing_there_and_nothing_here(vendor: Vendor, memory: Any) -> None:
+    vendor()
+    memory.pipe("/out/mine.jsonl", b"not of a job")
+    for words in (("memory://in/a.csv", "-o", "memory://out/mine.jsonl"), ("no.csv", "-o", "memory://out/other.csv")):
+        assert run("bulk", *words, *ASK).exit_code == 2
+        assert memory.find("/out") == ["/out/mine.jsonl"]
+        assert list(Path().iterdir()) == []
+
+
+def test_files_of_archives_and_web_servers_are_inputs(tmp_path: Path) -> None:
+    rows = b'{"city": "Rome"}\n{"city": "Oslo"}\n'
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
+        for name in ("a.jsonl", "in/b.jsonl", "in/_done"):
+            archive.writestr(name, rows)
+    packed = f"file://{tmp_path}/x.zip"
+    with web_server(rows) as web:
+        found = read_elsewhere(
+            [
+                *(f"zip://{name}::{packed}" for name in ("a.jsonl", "*.jsonl", "in", "", "no.jsonl")),
+                *(f"{web}/{name}" for name in ("a.jsonl?sig=hunter22", "open.jsonl", "gzip.jsonl", "led.jsonl")),
+                *(f"{web}/{name}" for name in ("403.jsonl?sig=hunter22", "404.jsonl", "cut.jsonl", "led-403.jsonl")),
+                f"simplecache::{web}/a.jsonl?sig=hunter22",
+                web.replace("//", "//me:hunter22@") + "/a.jsonl",
+                "http://127.0.0.1:1/a.jsonl",
+            ]
+        )
+    assert "hunter22" not in str(list(found.values()))
+    got = [answer.get("rows") or answer["error"].partition(": ")[2] for answer in found.values()]
+    missing = "no such file; check the address"
+    assert got[:9] == [2, 2, 2, 4, missing, 2, 2, 2, 2]
+    assert got[9].startswith("cannot be reached (ClientResponseError: 403, message='Forbidden'")
+    assert got[10] == missing
+    assert "not completed" in got[11]
+    assert got[12].startswith("cannot be reached (ClientResponseError: 403")
+    assert got[13:15] == [2, 2]
+    assert got[15].startswith("cannot be reached (ClientConnectorError")
+    assert found[f"zip://in::{packed}"]["files"] == [f"zip://in/b.jsonl::{packed}"]
 
 
 @pytest.mark.parametrize(
@@ -78,8 +311,14 @@ def test_worker_processes_read_and_write_elsewhere(vendor: Vendor, tmp_path: Pat
     [
         (("memory://in/nope.csv", "-o", "out.jsonl"), "memory://in/nope.csv: no such file; check the address"),
         (("memory://in/*.tsv", "-o", "out.jsonl"), "memory://in/*.tsv: no file of rows there; check the address"),
-        (("odd://in/a.csv", "-o", "out.jsonl"), "odd://in/a.csv: cannot be reached (Protocol not known: odd"),
-        (("memory://in/a.csv", "-o", "odd://out.jsonl"), "odd://out.jsonl: cannot be reached (Protocol not known: odd"),
+        (
+            ("odd://in/a.csv", "-o", "out.jsonl"),
+            "odd://in/a.csv: cannot be reached (ValueError: Protocol not known: odd",
+        ),
+        (
+            ("memory://in/a.csv", "-o", "odd://out.jsonl"),
+            "odd://out.jsonl: cannot be reached (ValueError: Protocol not known: odd",
+        ),
         (("memory://in/a.csv", "-o", "https://h/o.jsonl"), "https://h/o.jsonl: an output cannot be written there"),
         (("memory://in/a.csv", "-o", "o.jsonl", "--store", "redis"), "--store redis: no URL of a Redis: set REDIS_URL"),
         (("memory://in/a.csv", "-o", "memory://out/"), "memory://out/: a directory; name a file in it"),
@@ -107,5 +346,5 @@ def test_without_fsspec_the_extra_is_named_and_no_folder_is_made(
     monkeypatch.setitem(sys.modules, "fsspec.core", None)
     result = run("bulk", *words, *ASK)
     assert result.exit_code == 2
-    assert "object stores need fsspec; install it with: pip install 'aimlasync[fsspec]'" in last_line(result)
+    assert "s3:// needs fsspec; install it with: pip install 'aimlasync[fsspec]'" in last_line(result)
     assert [path.name for path in Path().iterdir()] == ["in.csv"]

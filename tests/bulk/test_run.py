@@ -37,7 +37,8 @@ from aimlasync.bulk.api import open_rows
 from aimlasync.bulk.jobs.runner import LocalRunner
 from aimlasync.bulk.jobs.streamed import StreamedRows
 from aimlasync.bulk.journal.record import decode_record
-from aimlasync.errors import AuthenticationError, BudgetExceededError, NotFoundError
+from aimlasync.bulk.progress.progress import Activity
+from aimlasync.errors import AuthenticationError, BudgetExceededError, ClientClosedError, NotFoundError
 from aimlasync.simulator import Answer, Fault, SimRequest, Simulator
 from tests.support.servers import until
 
@@ -661,3 +662,50 @@ async def test_a_cap_of_money_is_used_although_calls_in_flight_might_cost_more(t
     assert isinstance(summary.stopped_by, BudgetExceededError)
     # What one more call might cost at worst is left.
     assert 0.006 - 4096 * 0.4e-6 - 0.0002 <= summary.totals.cost_usd <= 0.006
+
+
+class Elsewhere:
+    """Answers in the place of the client: not before it is drained."""
+
+    workers = 9
+
+    def __init__(self, expected: int) -> None:
+        self.drained = asyncio.Event()
+        self.asked = 0
+        self.expected = expected
+        self.all_asked = asyncio.Event()
+
+    async def ask(self, request: Request, /) -> Result:
+        self.asked += 1
+        if self.asked == self.expected:
+            self.all_asked.set()
+        await self.drained.wait()
+        raise ClientClosedError("drained")
+
+    def drain(self) -> None:
+        self.drained.set()
+
+    def activity(self) -> Activity:
+        return Activity(in_flight=self.asked, limits=["input"])
+
+
+@pytest.mark.parametrize(("concurrency", "held_by"), [(2, "concurrency"), (9, "input")])
+async def test_processes_elsewhere_that_want_more_rows_are_held_back_by_the_jobs_concurrency(
+    concurrency: int, held_by: str, client: AsyncClient, tmp_path: Path
+) -> None:
+    elsewhere, jobs = Elsewhere(min(concurrency, 5)), list[Job]()
+    rows = [{"city": f"City {n}"} for n in range(5)]
+    task = PromptTask(prompt="Where is {city}?", model=MODEL)
+    options = Options(concurrency=concurrency)
+
+    async def look() -> None:
+        await elsewhere.all_asked.wait()
+        # The workers that found no row are about to say so.
+        await until(lambda: jobs[0].snapshot().limited_by == held_by)
+        jobs[0].interrupt()
+
+    looking = asyncio.create_task(look())
+    out = tmp_path / "out.jsonl"
+    summary = await run(client, rows, out, task=task, options=options, answerer=elsewhere, begin=jobs.append)
+    await looking
+    assert summary.left == 5

@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import os
 import re
 import signal
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from aimlasync import AsyncClient, bulk
+from aimlasync.admission.adaptive import Learned
+from aimlasync.admission.learned import Finding
+from aimlasync.bulk import Shard
+from aimlasync.bulk.input.source import open_source
 from aimlasync.bulk.tasks.tasks import PromptTask
+from aimlasync.bulk.workers.child import Worker, orders_of
+from aimlasync.bulk.workers.messages import Orders, Report
 from aimlasync.bulk.workers.parent import WorkerProcesses
+from aimlasync.endpoints.learned_file import address, read
+from aimlasync.endpoints.learned_limits import LearnedLimits, Told
+from aimlasync.quota.server import LeaseServer, ServedQuota
 from aimlasync.simulator import Fault, Latency, Simulator
 from tests.support.commands import finish, lines, run, start, table, until, write
 
@@ -310,3 +324,98 @@ def test_what_workers_cannot_do_is_said_in_one_line(vendor: Vendor, words: tuple
     assert result.exit_code == 2
     assert said in result.stderr
     assert len(result.stderr.splitlines()) == 1
+
+
+class Reporting:
+    """A worker that asks nothing, and reports what it was given as learned."""
+
+    def __init__(self, index: int, learned: LearnedLimits) -> None:
+        self._index = index
+        self._learned = learned
+
+    def begin(self, address: str) -> None:
+        """Report, as a worker does."""
+        self._task = asyncio.create_task(self._report(address))
+
+    def terminate(self) -> None:
+        """Do nothing."""
+
+    async def wait(self) -> int:
+        """Wait for the report."""
+        await self._task
+        return 0
+
+    async def _report(self, address: str) -> None:
+        quota = ServedQuota(address)
+        link = await quota.connect()
+        await orders_of(link, Shard(self._index, 2))
+        await link.ask("report", Report(ended=True, learned=self._learned))
+        await quota.close()
+
+
+async def test_what_workers_learned_is_told_once_and_kept_for_all_of_them(
+    client: AsyncClient, simulator: Simulator
+) -> None:
+    cities(3)
+    model, place = "openai/gpt-5-nano-2025-08-07", address(simulator.base_url)
+    found = [Told("one.example", True, Finding(requests_per_minute=rate)) for rate in (290.0, 310.0)]
+    shares = [LearnedLimits([(place, model, Learned(8.0, rate=5.0))], [each]) for each in found]
+    first = [Reporting(index, share) for index, share in enumerate(shares, 1)]
+    task = PromptTask(prompt="Where is {city}?", model=model)
+    workers = WorkerProcesses(first, lambda index, count: Dying())
+    summary = await bulk.run(client, "in.csv", "out.jsonl", task=task, workers=workers)
+    assert summary.learned == (
+        "one.example takes about 600 requests a minute: give --rpm 600 (Limits(requests_per_minute=600))",
+    )
+    assert read("out.jsonl.limits") == {(place, model): Learned(16.0, rate=10.0)}
+
+
+def test_each_worker_starts_with_its_share_of_what_an_earlier_run_learned(vendor: Vendor) -> None:
+    sim = vendor(latency=Latency.of(ttft=1.0))
+    cities(40)
+    model = "openai/gpt-5-nano-2025-08-07"
+    entry = {"endpoint": address(sim.base_url), "model": model, "in_flight": 24.0, "rate": None, "at": 1}
+    write("out.jsonl.limits", json.dumps({"version": 1, "learned": [entry]}))
+    code, _, err = finish(start("bulk", "in.csv", *ASK, "-o", "out.jsonl", "--model", model, "--workers", "2"))
+    assert code == 0, err
+    # Where nothing is known, each of the two begins with four.
+    assert max(attempt.in_flight for attempt in [*sim.ledger][:12]) > 8
+    # What was learned before stays as it was: nothing new has held.
+    assert json.loads(Path("out.jsonl.limits").read_text())["learned"] == [entry]
+
+
+async def test_the_share_of_one_of_two_workers_is_half(client: AsyncClient, simulator: Simulator) -> None:
+    cities(40)
+    model = "openai/gpt-5-nano-2025-08-07"
+    entry = {"endpoint": address(simulator.base_url), "model": model, "in_flight": 41.0, "rate": 9.0, "at": 1}
+    write("out.jsonl.limits", json.dumps({"version": 1, "learned": [entry]}))
+    write("out.jsonl", "")
+    task = PromptTask(prompt="Where is {city}?", model=model)
+    async with LeaseServer() as server:
+        quota = ServedQuota(server.address)
+        orders = Orders(job={}, journal="out.jsonl")
+        with closing(open_source("in.csv")) as source:
+            worker = Worker(client, source, task, bulk.Options(), part=Shard(1, 2), orders=orders, quota=quota)
+            worker.close()
+        await quota.close()
+    assert client._pipeline.balancer.upstreams[0].starts == {model: Learned(20.5, rate=4.5)}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="workers are forks on Linux alone")
+def test_workers_that_are_forks_import_no_transport_of_their_own(vendor: Vendor) -> None:
+    vendor()
+    cities(2)
+    program = """
+import sys
+from aimlasync.cli import cli, worker_process
+work = worker_process._work
+def noted(*given):
+    open("had" + given[0][0], "w").write(str("aimlasync.transport.connection_pool" in sys.modules))
+    work(*given)
+worker_process._work = noted
+cli(sys.argv[1:], prog_name="aimlasync")
+"""
+    words = ["bulk", "in.csv", *ASK, "-o", "out.jsonl", "--workers", "2"]
+    done = subprocess.run([sys.executable, "-c", program, *words], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert [Path(f"had{index}").read_text() for index in (1, 2)] == ["True", "True"]

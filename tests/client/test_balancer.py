@@ -436,7 +436,7 @@ def call_for(of: Balancer, *upstreams: int, **options: Any) -> Call:
     targets = of.targets("chat", HELLO, info, validate=True)
     options = {"timeout": Timeout(total=9), "started": asyncio.get_running_loop().time(), **options}
     retry = Retry(max_retry_after=options.pop("max_retry_after", 60.0))
-    chosen = [targets[n] for n in upstreams] or targets
+    chosen = tuple(targets[n] for n in upstreams) or targets
     return Call(method="POST", targets=chosen, headers=Headers(), info=info, retry=retry, **options)
 
 

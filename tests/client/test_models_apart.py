@@ -11,6 +11,7 @@ import pytest
 
 from aimlasync import AsyncClient, Endpoint, Limits, RateLimitError, Retry
 from aimlasync.admission.learned import Finding
+from aimlasync.admission.outcome import Outcome
 from aimlasync.bulk import map as bulk_map
 from aimlasync.bulk import run as bulk_run
 from aimlasync.client.balancer import Balancer
@@ -27,6 +28,7 @@ from aimlasync.headers import Headers
 from aimlasync.info import Info
 from aimlasync.simulator import Latency, Problem, Simulator
 from aimlasync.simulator.vendor.request import SimRequest
+from tests.support import virtual
 
 ONE = "openai/gpt-5-nano-2025-08-07"
 OTHER = "openai/gpt-5-mini-2025-08-07"
@@ -109,10 +111,11 @@ def call_for(balancer: Balancer, model: str) -> Call:
     info = Info(model=model)
     body = {"model": model, "messages": []}
     targets = balancer.targets("chat", body, info, validate=False)
-    return Call(method="POST", targets=targets, headers=Headers(), info=info, retry=Retry(), **_USUAL)
+    now = asyncio.get_running_loop().time()
+    return Call(method="POST", targets=targets, headers=Headers(), info=info, retry=Retry(), started=now, **_USUAL)
 
 
-_USUAL: Any = {"timeout": AsyncClient(api_key="k")._settings.timeout, "started": 0.0}
+_USUAL: Any = {"timeout": AsyncClient(api_key="k")._settings.timeout}
 
 
 async def failed(balancer: Balancer, model: str, error: AimlasyncError, times: int = 1) -> None:
@@ -142,6 +145,47 @@ async def test_a_stated_wait_is_everybodys_unless_the_refusal_names_the_model(wo
     assert upstream.lane(ONE).paused_until > now + 20
     assert (upstream.lane(OTHER).paused_until > now + 20) == is_everybodys
     assert upstream.account_signs.is_account == ("Your organization" in words)
+
+
+@pytest.mark.parametrize("words", ["slow down", "20 requests per minute", "too many for your organization"])
+def test_the_waits_of_a_model_that_alone_is_refused_again_are_its_own(words: str) -> None:
+    async def main() -> None:
+        of, loop = balancer(), asyncio.get_running_loop()
+        (upstream,) = of.upstreams
+        paused = []
+        for _ in range(12):
+            await failed(of, ONE, RateLimitError(words, status=429, retry_after=30.0))
+            paused.append(upstream.limiter.paused_until)
+            assert upstream.lane(ONE).paused_until > loop.time() + 20
+            call = call_for(of, OTHER)
+            target, permit = await of.admit(call)
+            await asyncio.sleep(1.0)
+            Attempt(call, target, permit, permit.sent_at, call.info).succeed(None)
+        # The first wait was everybody's. What an organization is said to have is given up after some more.
+        assert paused[0] > 0
+        assert paused[-1] == paused[6]
+        if "organization" not in words:
+            assert paused[-1] == paused[0]
+
+    virtual.run(main())
+
+
+async def test_a_refused_call_does_not_wait_behind_those_that_came_after_it() -> None:
+    of = Balancer([Endpoint(base_url="https://0.example", api_key="k")], Limits(concurrency=1), max_wait=60.0)
+    calls = [call_for(of, ONE) for _ in range(4)]
+    target, permit = await of.admit(calls[0])
+    waiting = [asyncio.create_task(of.admit(call)) for call in calls[1:]]
+    await asyncio.sleep(0)
+    calls[0].attempt(target, permit).fail(RateLimitError("busy", status=429))
+    again = asyncio.create_task(of.admit(calls[0]))
+    order = []
+    for _ in range(4):
+        done, _ = await asyncio.wait([*waiting, again], return_when=asyncio.FIRST_COMPLETED)
+        [one] = [task for task in done if task not in order]
+        order.append(one)
+        one.result()[1].release(Outcome.OK)
+        await asyncio.sleep(0)
+    assert order == [waiting[0], again, *waiting[1:]]
 
 
 async def test_a_model_that_fails_is_left_to_another_endpoint_and_its_neighbour_is_not() -> None:
@@ -230,3 +274,13 @@ async def test_the_summary_of_a_job_says_what_was_learned(tmp_path: Path) -> Non
         assert [words.partition(" takes ")[2] for words in summary.learned] == [
             "no more than 4 at once: give --concurrency 4 (Limits(concurrency=4))"
         ]
+
+
+async def test_a_limit_that_all_models_share_is_said_once_in_the_summary(tmp_path: Path) -> None:
+    async with Simulator() as sim, AsyncClient(api_key="k", base_url=sim.base_url) as client:
+        (upstream,) = upstreams(client)
+        for lane in (upstream.lane(ONE), upstream.lane(OTHER)):
+            lane.counted = upstream.limiter
+            lane.watch.learned = Finding(concurrency=4, was_refused=True)
+        summary = await bulk_run(client, [{"body": {"model": ONE, "messages": HELLO}}], tmp_path / "out.jsonl")
+        assert len(summary.learned) == 1

@@ -60,6 +60,33 @@ async def test_a_short_wait_in_the_body_is_waited_for() -> None:
         assert len(server.requests) == 2
 
 
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (200, b'{"error": {"message": "no", "type": "rate_limit_error"}}'),
+        (200, b'{"error": {"message": "no", "type": "overloaded_error"}}'),
+        (400, b'{"error": {"message": "no", "code": "rate_limit_exceeded"}}'),
+        (403, b'{"error": {"message": "no", "code": "rateLimitExceeded"}}'),
+        (498, b'{"error": {"message": "no", "code": "capacity_exceeded"}}'),
+        (529, b'{"error": {"message": "no", "type": "overloaded_error"}, "retry_after": 0.01}'),
+        (0, data({"error": {"message": "no", "code": "rate_limit_exceeded"}})),
+        (0, data({"error": {"message": "no", "code": 429, "metadata": {"headers": {"Retry-After": "0.01"}}}})),
+    ],
+)
+async def test_a_refusal_is_one_whatever_its_status(status: int, body: bytes) -> None:
+    kind = "application/json" if status else "text/event-stream"
+    async with raw_server(Script([body], status=status or 200, content_type=kind)) as server:
+        async with connect(server, retry=Retry(attempts=1)) as client:
+            with pytest.raises((APIStatusError, StreamError)) as refused:
+                await ask(client, stream=not status)
+            assert refused.value.retryable
+            (figures,) = client.statistics()
+            assert (figures.refused, figures.failed) == (1, 0)
+            # The endpoint pauses where the refusal states a wait.
+            (upstream,) = client._pipeline.balancer.upstreams
+            assert ("it asked for" in upstream.paused_because) == (b"0.01" in body)
+
+
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 @pytest.mark.parametrize(
     ("location", "words"),

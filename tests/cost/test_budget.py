@@ -340,6 +340,16 @@ def test_no_bill_of_the_vendors_pages_passes_the_cap(prompt: int, answer: int, r
     assert purse.spent > 0.4
 
 
+def test_what_is_free_is_sent_although_an_answer_passed_the_cap() -> None:
+    purse = Budget(0.5, prices={"free": Price(input=0, output=0), "dear": CENT})
+    purse.settle(purse.reserve("dear", 1, 1), cost_usd=2.0)
+    assert purse.remaining == 0.0
+    assert purse.reserve("free", 10).usd == 0.0
+    for model in ("dear", "hidden"):
+        with pytest.raises(BudgetExceededError, match=r"\$0 of \$0\.5 is left"):
+            purse.reserve(model, 1, 1)
+
+
 def test_thinking_that_a_request_bounds_beside_its_cap_is_in_the_cap() -> None:
     assert output_cap({"max_tokens": 100, "thinking_budget": 900}) == 1000
     assert output_cap({"thinking_budget": 900}) is None

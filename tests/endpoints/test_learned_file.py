@@ -16,6 +16,7 @@ from aimlasync.admission.adaptive import Learned
 from aimlasync.admission.learned import Finding
 from aimlasync.admission.outcome import Outcome
 from aimlasync.bulk import run as run_job
+from aimlasync.endpoints.lane import Lane
 from aimlasync.endpoints.learned_file import address, read, write
 from aimlasync.endpoints.upstream import Upstream
 from aimlasync.simulator import Simulator
@@ -154,6 +155,86 @@ def test_a_client_starts_with_what_the_last_one_learned_and_nothing_that_had_not
     before = path.read_text()
     asyncio.run(second())
     assert json.loads(path.read_text())["learned"] == json.loads(before)["learned"]
+
+
+def test_a_client_writes_what_it_learned_itself_and_nothing_that_it_only_read(tmp_path: Path) -> None:
+    path = tmp_path / "limits.json"
+    url = "https://one.example/v1"
+    write(str(path), {(url, "m"): Learned(in_flight=4.0), (url, "n"): Learned(in_flight=5.0)})
+
+    async def main() -> None:
+        async with client_of(path, url) as client:
+            upstream(client).lane("n").watch.learned = Finding(concurrency=50)
+            # Another process learns meanwhile.
+            write(str(path), {(url, "m"): Learned(in_flight=40.0)})
+
+    asyncio.run(main())
+    assert read(str(path)) == {(url, "m"): Learned(in_flight=40.0), (url, "n"): Learned(in_flight=50.0)}
+
+
+def test_endpoints_of_one_address_with_keys_of_their_own_do_not_share_an_entry(tmp_path: Path) -> None:
+    path, url = tmp_path / "limits.json", "https://one.example/v1"
+
+    def both() -> AsyncClient:
+        return AsyncClient(endpoints=[Endpoint(base_url=url, api_key=key) for key in ("free", "paid")], learned=path)
+
+    async def main() -> None:
+        async with both() as client:
+            for number, each in enumerate(client._pipeline.balancer.upstreams):
+                each.lane("m").watch.learned = Finding(concurrency=5 + 95 * number)
+        async with both() as client:
+            assert [each.lane("m").limiter.limit for each in client._pipeline.balancer.upstreams] == [5, 100]
+        async with client_of(path, url) as client, client.with_options(api_key="another") as other:
+            assert upstream(client).lane("m").limiter.limit == 5
+            upstream(other).lane("m").watch.learned = Finding(concurrency=77)
+
+    asyncio.run(main())
+    assert sorted(each.in_flight for each in read(str(path)).values()) == [5.0, 100.0]
+
+
+def test_a_model_that_is_asked_alone_is_kept_also_where_refusals_name_the_account(tmp_path: Path) -> None:
+    path, url = tmp_path / "limits.json", "https://one.example/v1"
+
+    def refused(client: AsyncClient) -> Lane:
+        lane, loop = upstream(client).lane("m"), asyncio.get_running_loop()
+        permit = lane.admit_nowait(0.0, loop)
+        assert permit is not None
+        permit.release(Outcome.DROPPED, names_account=True)
+        assert lane.counted is upstream(client).limiter
+        return lane
+
+    async def main() -> None:
+        async with client_of(path, url) as client:
+            refused(client).watch.learned = Finding(concurrency=40)
+        async with client_of(path, url) as client:
+            assert upstream(client).lane("m").limiter.limit == 40
+            # It is a start for the account as well.
+            assert 30 <= refused(client).law.limit <= 40
+
+    asyncio.run(main())
+
+
+def test_a_run_starts_no_slower_than_it_can_find_out_soon(tmp_path: Path) -> None:
+    path = str(tmp_path / "limits.json")
+    write(path, {("e", "slow"): Learned(in_flight=1.0, rate=0.05), ("e", "fast"): Learned(in_flight=1.0, rate=7.0)})
+    assert {model: each.rate for (_, model), each in read(path).items()} == {"slow": 0.5, "fast": 7.0}
+
+
+def test_a_file_never_grows_beyond_what_is_read_and_keeps_the_newest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = str(tmp_path / "limits.json")
+    long = "\U0001f600" * 250
+    old = {("https://a/v1", f"{long}{number}"): Learned(in_flight=4.0) for number in range(1000)}
+    # A clock that was ahead.
+    monkeypatch.setattr("time.time", lambda: 4e9)
+    write(path, old)
+    monkeypatch.setattr("time.time", lambda: 2e9)
+    new = {("https://a/v1", f"{number} {'m' * 200}"): Learned(in_flight=5.0) for number in range(900)}
+    write(path, new)
+    found = read(path)
+    assert new.items() <= found.items()
+    assert os.path.getsize(path) <= 1_000_000
 
 
 async def test_a_job_keeps_what_was_learned_beside_its_journal(tmp_path: Path) -> None:

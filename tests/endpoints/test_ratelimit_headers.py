@@ -138,6 +138,9 @@ def test_nonsense_beside_a_fact_does_not_hide_it() -> None:
         ("2025-12-02T10:40:30", 30),
         ("2025-12-02T10:39:00Z", 0),
         ("2035-12-02T10:39:00Z", None),
+        ("Tue, 02 Dec 2025 10:40:30 GMT", 30),
+        ("Tue, 02 Dec 2025 10:39:00 GMT", 0),
+        ("Sun, 02 Dec 2035 10:39:00 GMT", None),
     ],
 )
 def test_reset_is_read_as_the_seconds_from_now(text: str, seconds: float | None) -> None:

@@ -361,6 +361,25 @@ def test_a_slow_row_delays_only_itself_and_a_cluster_tells_what_it_is_doing(mach
         sim.faults.remove(stall)
 
 
+def test_a_process_that_is_frozen_is_lost_like_one_that_died(
+    machines: Any, sim: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aimlasync.ray.cluster._SILENCE", 3.0)
+    chat = BatchChat(prompt="{id}: hello", model=MODEL, id_column="id")
+    request = chat.task.request(Row(1, 1, {"id": "1"}))
+
+    async def main() -> None:
+        async with Cluster(chat, processes=1) as cluster:
+            await cluster.ready()
+            pid = await cluster._actors[0].__ray_call__.remote(lambda _: os.getpid())
+            os.kill(pid, signal.SIGSTOP)
+            result = await cluster.ask(request)
+            assert result.error is None
+            assert cluster.lost >= 1
+
+    asyncio.run(main())
+
+
 def test_what_holds_the_processes_of_a_cluster_back_is_what_its_calls_wait_for(machines: Any, sim: Simulator) -> None:
     chat = BatchChat(
         prompt="{id}: hello",

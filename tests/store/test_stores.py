@@ -8,13 +8,14 @@ import pickle
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from aimlasync.store import DirectoryStore, SQLiteStore, Store, open_store, protocol, sqlite
+from aimlasync.store import DirectoryStore, SQLiteStore, Store, fsspec_files, open_store, protocol, sqlite
 
 KEYS = [f"{n:032x}" for n in range(64)]
 
@@ -274,12 +275,12 @@ async def test_a_file_that_another_process_holds_is_read_and_waited_for_once(
 def test_a_scheme_whose_package_is_missing_names_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("fsspec")
     monkeypatch.setitem(sys.modules, "s3fs", None)
-    with pytest.raises(ValueError, match=r"s3://bucket/answers: s3:// needs a package .*s3fs"):
+    with pytest.raises(ValueError, match=r"s3://bucket/answers: its file system needs a package .*s3fs"):
         open_store("s3://bucket/answers")
     for name in [name for name in sys.modules if name.partition(".")[0] == "fsspec"]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "fsspec", None)
-    with pytest.raises(ValueError, match="s3:// needs the package fsspec"):
+    with pytest.raises(ValueError, match="s3:// needs fsspec; install it with"):
         open_store("s3://bucket/answers")
 
 
@@ -330,3 +331,49 @@ async def test_a_place_that_cannot_be_written_says_so(tmp_path: Path) -> None:
     with pytest.raises(OSError, match=r"d\.db"):
         await store.put(KEYS[0], b"x")
     await store.close()
+
+
+async def test_a_file_system_that_fails_or_hangs_is_left_alone_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    memory = type(pytest.importorskip("fsspec").filesystem("memory"))
+    store, calls, goes_on = open_store("memory://failing/answers"), [], threading.Event()
+
+    def failing(*_: Any, **__: Any) -> bytes:
+        calls.append("failing")
+        raise RuntimeError("ftp://me:hunter22@host is gone")
+
+    def hanging(*_: Any, **__: Any) -> bytes:
+        calls.append("hanging")
+        goes_on.wait(60)
+        return b""
+
+    monkeypatch.setattr(memory, "cat_file", failing)
+    with pytest.raises(OSError, match=r"^RuntimeError: ftp://host is gone$"):
+        await store.get(KEYS[:1])
+    with pytest.raises(OSError, match="a moment ago"):
+        await store.get(KEYS[:1])
+    monkeypatch.setattr(memory, "cat_file", hanging)
+    monkeypatch.setattr(fsspec_files, "_TIMEOUT", 0.01)
+    store = open_store("memory://failing/answers")
+    try:
+        with pytest.raises(OSError, match="TimeoutError"):
+            await store.get(KEYS[:1])
+        with pytest.raises(OSError, match="a moment ago"):
+            await store.put(KEYS[0], b"one")
+    finally:
+        goes_on.set()
+    assert calls == ["failing", "hanging"]
+
+
+async def test_folders_are_made_where_a_file_system_has_some(tmp_path: Path) -> None:
+    pytest.importorskip("fsspec")
+    store = fsspec_files.FsspecStore(f"file://{tmp_path}/a/b")
+    await asyncio.gather(*(store.put(key, b"one") for key in KEYS[:8]))
+    assert await store.get(KEYS[:9]) == [b"one"] * 8 + [None]
+
+
+def test_a_url_with_a_password_is_never_pickled() -> None:
+    pytest.importorskip("fsspec")
+    store = fsspec_files.FsspecStore("memory://me:hunter22@host/answers")
+    assert repr(store) == "FsspecStore('memory://host/answers')"
+    with pytest.raises(TypeError, match="a password is never pickled"):
+        pickle.dumps(store)

@@ -12,6 +12,6 @@ formats      which format an input is in
 source       a file that can be read again, or a stream that cannot
 many         several files as one input
 spool        temporary copies of what cannot be read twice
-remote       files of object stores, by fsspec
+remote       files at addresses: object stores, web servers, archives
 shard        one machine's part of the rows
 """

@@ -13,19 +13,29 @@ import hashlib
 import io
 import os
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import closing
+from functools import partial
 from itertools import islice
 
+from aimlasync.addresses import begins_like_one, is_address, path_of, shown
 from aimlasync.bulk.input.formats import format_of_path
-from aimlasync.bulk.input.remote import is_remote, paths_at, stamp_of
+from aimlasync.bulk.input.remote import input_errors, paths_at, stamp_of
 from aimlasync.bulk.input.rows import AS_FOUND, Format, InputError, NoRowsError, Reading, Row, Wanted
 from aimlasync.bulk.input.source import Source, Survey, checked, open_source
+from aimlasync.bulk.input.spool import begun
 
 _TABLES = ("csv", "tsv", "xlsx", "parquet")
+# Files of an object store whose stamps are asked for at once.
+_AT_ONCE = 16
+# Seconds for which a copy is waited for without a turn of the event loop.
+_PAUSE = 0.005
 
 
 def open_files(names: Sequence[str], format: Format | None = None, *, reading: Reading = AS_FOUND) -> Source:
     """Open the files that `names` mean: files, directories with all below them, patterns. Raises InputError."""
+    with input_errors():
+        names = [path_of(name) for name in names]
     paths = list(dict.fromkeys(path for name in names for path in _paths(name)))
     if len(paths) == 1:
         return open_source(paths[0], format, reading=reading)
@@ -35,7 +45,7 @@ def open_files(names: Sequence[str], format: Format | None = None, *, reading: R
 
 def _paths(name: str) -> list[str]:
     """Return the files that a name means, in the order of their names."""
-    if is_remote(name):
+    if is_address(name):
         return paths_at(name)
     if os.path.isdir(name):
         found: list[str] = []
@@ -55,12 +65,18 @@ def _paths(name: str) -> list[str]:
             raise InputError(name, "no file matches; check the pattern")
         return found
     if not os.path.exists(name):
-        raise InputError(name, "no such file; check the name")
+        hint = "; an address has // after its scheme" if begins_like_one(name) else ""
+        raise InputError(name, f"no such file; check the name{hint}")
     return [name]
 
 
 def _stamp(found: os.stat_result) -> tuple[int, int]:
     return found.st_size, found.st_mtime_ns
+
+
+def _close(opened: Future[Source]) -> None:
+    if opened.exception() is None:
+        opened.result().close()
 
 
 class ManyFiles(Source):
@@ -84,16 +100,17 @@ class ManyFiles(Source):
         super().__init__(
             io.BytesIO(),
             format=first.format,
-            name=name or f"{paths[0]} and {len(paths) - 1} more",
+            name=shown(name) if name else f"{shown(paths[0])} and {len(paths) - 1} more",
             can_reread=True,
             reading=reading,
         )
         first.close()
+        self.may_wait = any(map(is_address, paths))
 
     @property
     def paths(self) -> Sequence[str]:
-        """The files that it is."""
-        return self._files
+        """The files that it is; addresses are without secrets."""
+        return [shown(path) for path in self._files]
 
     def sample(self, size: int) -> list[Row]:
         """Return the first rows, at most `size`, which the iteration gives again. Raises InputError without any."""
@@ -129,10 +146,10 @@ class ManyFiles(Source):
 
     def digest(self) -> str:
         """Return a digest of the digests of the files, in their order; of files elsewhere, of their stamps."""
-        whole = hashlib.sha256()
+        whole, elsewhere = hashlib.sha256(), self._stamps_elsewhere()
         for path in self._files:
-            if is_remote(path):
-                whole.update(repr(stamp_of(path)).encode())
+            if path in elsewhere:
+                whole.update(repr(elsewhere[path]).encode())
                 continue
             with closing(self._opened(path)) as part:
                 whole.update(part.digest().encode())
@@ -140,10 +157,11 @@ class ManyFiles(Source):
 
     def stamp(self) -> tuple[int, int]:
         """Return what changes when one of the files is written to. Raises InputError for one that is gone."""
+        elsewhere = self._stamps_elsewhere()
         size = times = 0
         for path in self._files:
             try:
-                found = stamp_of(path) if is_remote(path) else _stamp(os.stat(path))
+                found = elsewhere.get(path) or _stamp(os.stat(path))
             except OSError:
                 raise InputError(path, "is gone; the same command again takes the files that are there") from None
             size, times = size + found[0], times + found[1]
@@ -154,7 +172,9 @@ class ManyFiles(Source):
         real = os.path.realpath(path)
         if any(os.path.commonpath([folder, real]) == folder for folder in self._folders):
             return True
-        return os.path.exists(real) and any(os.path.samefile(real, file) for file in self._files if not is_remote(file))
+        return os.path.exists(real) and any(
+            os.path.samefile(real, file) for file in self._files if not is_address(file)
+        )
 
     def close(self) -> None:
         """Do nothing: each file is closed when it is read."""
@@ -162,11 +182,39 @@ class ManyFiles(Source):
     def _opened(self, path: str) -> Source:
         return open_source(path, self._said, reading=self._how)
 
+    def _stamps_elsewhere(self) -> dict[str, tuple[int, int]]:
+        """Return the stamps of the files of object stores, of which many are asked for at once. Raises InputError."""
+        paths = [path for path in self._files if is_address(path)]
+        with ThreadPoolExecutor(_AT_ONCE) as asking:
+            return dict(zip(paths, asking.map(stamp_of, paths), strict=True))
+
+    def _parts(self) -> Iterator[Source | None]:
+        """Open each file; one elsewhere is copied in a thread, while the rows of the one before are asked about.
+
+        None is given while nothing but a copy is waited for.
+        """
+        coming: Future[Source] | None = None
+        try:
+            for path, after in zip(self._files, [*self._files[1:], None], strict=True):
+                if coming is None and is_address(path):
+                    coming = begun(partial(self._opened, path))
+                while coming is not None and not wait([coming], _PAUSE).done:
+                    yield None
+                part = self._opened(path) if coming is None else coming.result()
+                coming = None if after is None or not is_address(after) else begun(partial(self._opened, after))
+                yield part
+        finally:
+            if coming is not None:
+                coming.add_done_callback(_close)
+
     def _all(self, wanted: Wanted | None, first: int) -> Iterator[Row | int]:
         number, is_first = first - 1, True
         empty: NoRowsError | None = None
-        for path in self._files:
-            with closing(self._opened(path)) as part:
+        for part in self._parts():
+            if part is None:
+                yield number
+                continue
+            with closing(part):
                 try:
                     part.sample(1)
                 except NoRowsError as error:
@@ -185,7 +233,7 @@ class ManyFiles(Source):
                     cells = row.cells
                     if cells is not None and not in_order:
                         cells = [row.fields[name] for name in self._of_files]
-                    yield Row(number, row.line, row.fields, cells, row.raw, path)
+                    yield Row(number, row.line, row.fields, cells, row.raw, part.name)
         if is_first and empty is not None:
             raise empty
 
@@ -206,9 +254,10 @@ class ManyFiles(Source):
         if sorted(mine) != sorted(theirs):
             odd = sorted(set(theirs) ^ set(mine)) or theirs
             where = "there" if odd[0] in theirs else "not there"
-            raise InputError(part.name, f"a column {odd[0]!r} is {where}, unlike in {self._files[0]}; make them alike")
+            what = f"a column {odd[0]!r} is {where}, unlike in {self.paths[0]}; make them alike"
+            raise InputError(part.name, what)
         for column, kind in part.types.items():
             if self.types[column] != kind:
-                what = f"{column!r} is {kind} here and {self.types[column]} in {self._files[0]}; make them alike"
+                what = f"{column!r} is {kind} here and {self.types[column]} in {self.paths[0]}; make them alike"
                 raise InputError(part.name, what)
         return mine == theirs

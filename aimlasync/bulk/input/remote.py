@@ -1,124 +1,100 @@
-"""Files of object stores and the like (`s3://`, `gs://`, `memory://`), by fsspec, which is imported only for them.
+"""Files of object stores and the like (`s3://`, `gs://`, `https://`, `zip://`), which `aimlasync.addresses` opens.
 
-A file is copied into a temporary one before it is read, because a job reads its input more than once. `Kept` is an
-output: the job writes here, and its files are copied there when it ends, and from there when another machine begins.
-Imports `formats`, `rows` and `spool`.
+A file is copied into a temporary one before it is read, because a job reads its input more than once. Imports
+`formats`, `rows` and `spool`.
 """
 
 from __future__ import annotations
 
+import glob
 import hashlib
-import os
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, BinaryIO
 
+from aimlasync.addresses import AddressError, is_http, opened, reaching
 from aimlasync.bulk.input.formats import format_of_path
 from aimlasync.bulk.input.rows import InputError
-from aimlasync.bulk.input.spool import spooled
+from aimlasync.bulk.input.spool import filled
 
-_URL = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]+(://|::)")
-
-_READ_ONLY = ("http://", "https://")
-
-
-def is_remote(path: str) -> bool:
-    """Whether a path begins as the address of a file system does."""
-    return _URL.match(path) is not None
+# What file systems say of a file that is another when the file is, without case and hyphens; the best first. What else
+# they say may depend on how it was asked for.
+_VERSIONS = (
+    *("etag", "contentmd5", "md5hash", "crc32c", "digest", "sha", "hex", "blobid", "crc", "generation"),
+    *("mtime", "lastmodified", "modified", "modify", "modificationtime", "updated", "lastwritetime", "created"),
+)
 
 
-def paths_at(url: str) -> list[str]:
+def paths_at(address: str) -> list[str]:
     """Return the files that an address means: itself, those below it, or those that it matches. Raises InputError."""
-    system, root = _system(url)
-    with _errors(url):
-        if "*" in root or "?" in root:
-            found = sorted(path for path in system.glob(root) if not system.isdir(path))
-        elif system.isdir(root):
-            below = len(root.rstrip("/")) + 1
-            found = sorted(path for path in system.find(root) if _is_rows(path[below:]))
-        else:
-            return [url]
-    if not found:
-        raise InputError(url, "no file of rows there; check the address")
-    return [str(system.unstrip_protocol(path)) for path in found]
+    with input_errors():
+        system, root = opened(address, anew=True)
+        with reaching(address):
+            if system.isfile(root):
+                return [address]
+            if system.isdir(root):
+                folder = root.strip("/")
+                below = (path for path in system.find(root) if _is_rows(path.lstrip("/").removeprefix(folder)))
+                found = sorted(below)
+            # A question mark in a URL begins its query.
+            elif glob.has_magic(root.partition("?")[0] if is_http(root) else root):
+                found = sorted(path for path in system.glob(root) if not system.isdir(path))
+            else:
+                # It is opened to say why not.
+                return [address]
+        if not found:
+            raise AddressError(address, "no file of rows there; check the address")
+        return [_address_of(path, address, system, root) for path in map(str, found)]
 
 
-def open_copy(url: str) -> BinaryIO:
+def open_copy(address: str) -> BinaryIO:
     """Return a temporary copy of the file. Raises InputError."""
-    system, root = _system(url)
-    with _errors(url), system.open(root, "rb") as file:
-        return spooled(file)
+    with input_errors():
+        system, root = opened(address)
+        with reaching(address):
+            return filled(lambda path: system.get_file(root, path))
 
 
-def stamp_of(url: str) -> tuple[int, int]:
+def stamp_of(address: str) -> tuple[int, int]:
     """Return the size of the file, and a number that is another when the file is. Raises InputError."""
-    system, root = _system(url)
-    with _errors(url):
-        size, key = int(system.size(root) or 0), str(system.ukey(root))
-    return size, int.from_bytes(hashlib.sha256(key.encode()).digest()[:8])
-
-
-class Kept:
-    """The output `url` of a job that writes to `path`, a file of the same name in the current directory."""
-
-    def __init__(self, url: str) -> None:
-        if url.startswith(_READ_ONLY):
-            raise InputError(url, "an output cannot be written there; name a path or an address of an object store")
-        self._system, self._root = _system(url)
-        self._url = url
-        self.path = os.path.basename(self._root.rstrip("/"))
-        if not self.path or url.endswith("/"):
-            raise InputError(url, "a directory; name a file in it")
-
-    def fetch(self, names: Sequence[str]) -> None:
-        """Copy those of the files `names` that are there, if none of them is here. Raises InputError."""
-        if any(os.path.exists(name) for name in names):
-            return
-        with _errors(self._url):
-            for name in names:
-                there = self._there(name)
-                if self._system.exists(there):
-                    self._system.get_file(there, name)
-
-    def store(self, names: Sequence[str]) -> None:
-        """Copy those of the files `names` that are here. Raises InputError."""
-        with _errors(self._url):
-            for name in names:
-                if os.path.exists(name):
-                    self._system.put_file(name, self._there(name))
-
-    def _there(self, name: str) -> str:
-        return self._root.removesuffix(self.path) + name
-
-
-def _is_rows(path: str) -> bool:
-    return not any(part.startswith((".", "_")) for part in path.split("/")) and format_of_path(path) is not None
-
-
-def _system(url: str) -> tuple[Any, str]:
-    """Return the file system of an address, and the path in it."""
-    try:
-        from fsspec.core import url_to_fs
-    except ImportError:
-        raise InputError(url, "object stores need fsspec; install it with: pip install 'aimlasync[fsspec]'") from None
-    with _errors(url):
-        system, root = url_to_fs(url)
-        return system, str(root)
+    with input_errors():
+        system, root = opened(address)
+        with reaching(address):
+            info = system.info(root)
+    known = {str(name).lower().replace("-", "").replace("_", ""): value for name, value in info.items()}
+    version = next((str(known[name]) for name in _VERSIONS if known.get(name)), "")
+    return int(info.get("size") or 0), int.from_bytes(hashlib.sha256(version.encode()).digest()[:8])
 
 
 @contextmanager
-def _errors(url: str) -> Iterator[None]:
-    """Let whatever a file system raises be one line about `url`."""
+def input_errors() -> Iterator[None]:
+    """Let what is wrong with an address be an InputError."""
     try:
         yield
-    except FileNotFoundError:
-        raise InputError(url, "no such file; check the address") from None
-    except ImportError as error:
-        raise InputError(url, f"its file system is not installed ({_line(error)})") from None
-    except Exception as error:  # noqa: BLE001  # each file system has errors of its own
-        raise InputError(url, f"cannot be reached ({_line(error)}); check the address and its credentials") from None
+    except AddressError as error:
+        raise InputError(error.address, error.what) from None
 
 
-def _line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0][:200] or type(error).__name__
+def _is_rows(path: str) -> bool:
+    parts = path.strip("/").split("/")
+    return not any(part.startswith((".", "_")) for part in parts) and format_of_path(path) is not None
+
+
+def _address_of(path: str, address: str, system: Any, root: str) -> str:
+    """Return the address of a `path` that was found where `address` leads to the directory or pattern `root`.
+
+    It is made of the address: what a file system calls a path may have no host, and no archive that it is in.
+    """
+    links = address.split("::")
+    at = next(number for number, link in enumerate(links) if "://" in link)
+    if is_http(path):
+        links[at] = path
+        return "::".join(links)
+    magic = next((number for number, char in enumerate(root) if char in "*?["), len(root))
+    folder = root[: root.rfind("/", 0, magic) + 1] if magic < len(root) else f"{root.rstrip('/')}/"
+    pattern, path, folder = root[len(folder) :], path.lstrip("/"), folder.lstrip("/")
+    if not (links[at].rstrip("/").endswith(pattern.rstrip("/")) and path.startswith(folder)):
+        return str(system.unstrip_protocol(path))
+    base = links[at].removesuffix(pattern)
+    links[at] = f"{base}{'' if base.endswith('/') else '/'}{path.removeprefix(folder)}"
+    return "::".join(links)

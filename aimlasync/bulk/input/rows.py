@@ -255,26 +255,25 @@ class Reader:
     def _jsonl(self) -> Iterator[Row]:
         first = number = self._number
         for block in self._blocks():
+            may_be_long = len(block) > MAX_LINE
             for line, raw in enumerate(BytesIO(block), self._above + 1):
                 stripped = raw.strip()
-                if not stripped:
-                    continue
                 try:
                     value = _decode(stripped)
                 except (ValueError, RecursionError):
-                    # The line is bad, or has white space around it that is not ASCII, or the byte order mark of a file
-                    # that was appended to another.
+                    # The line is blank or bad, or has white space around it that is not ASCII, or the byte order mark
+                    # of a file that was appended to another.
                     stripped = self._text(raw, line, block).strip().removeprefix("\ufeff").strip().encode()
                     if not stripped:
                         continue
                     value = self._value(stripped, line, "write one JSON object per line")
                 if type(value) is not dict:
                     raise self.error("not a JSON object; write one JSON object per line", line)
-                if len(raw) > MAX_LINE:
+                if may_be_long and len(raw) > MAX_LINE:
                     self._text(raw, line, block)
-                number += 1
-                if number == first + 1:
+                if number == first:
                     self.columns = list(value)
+                number += 1
                 yield Row(number, line, value, None, stripped)
         if number == first:
             raise NoRowsError(self.name, "no rows; write one JSON object per line")

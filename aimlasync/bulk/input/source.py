@@ -18,12 +18,13 @@ from typing import Any, BinaryIO
 
 import msgspec
 
+from aimlasync.addresses import is_address, name_in, shown
 from aimlasync.bulk.input.compression import Packing, packing_of, unpacked
 from aimlasync.bulk.input.dialect import Dialect, why_no_header
 from aimlasync.bulk.input.encoding import Utf8Lines, check_encoding, marked_encoding
 from aimlasync.bulk.input.formats import HEAD, KNOWN, format_of_content, format_of_path
 from aimlasync.bulk.input.parquet import ParquetReader
-from aimlasync.bulk.input.remote import is_remote, open_copy
+from aimlasync.bulk.input.remote import open_copy
 from aimlasync.bulk.input.rows import AS_FOUND, Format, InputError, Lines, Reader, Reading, Row, Wanted
 from aimlasync.bulk.input.spool import spooled
 from aimlasync.bulk.input.workbook import sheet_lines
@@ -63,6 +64,8 @@ class Source:
         self.format: Format = format
         self.can_reread = can_reread
         """Whether it can be read from the start again: a file can, a stream cannot."""
+        self.may_wait = False
+        """Whether its rows may wait for a file that is copied; `chosen` then gives the number before it again."""
         self.columns: list[str] = []
         self.headings: list[str] = []
         """Of a table that is text or a sheet: the columns as its header spells them."""
@@ -290,7 +293,7 @@ def open_source(
 ) -> Source:
     """Open the file at `path`; its content and its extension say the format unless `format` does. Raises InputError."""
     try:
-        file = open_copy(path) if is_remote(path) else open(path, "rb")  # noqa: SIM115  # closed by Source.close
+        file = open_copy(path) if is_address(path) else open(path, "rb")  # noqa: SIM115  # closed by Source.close
     except FileNotFoundError:
         raise InputError(path, "no such file; check the name") from None
     except IsADirectoryError:
@@ -298,7 +301,7 @@ def open_source(
     except OSError as error:
         raise InputError(path, f"cannot be read ({error.strerror}); check its permissions") from None
     try:
-        return _opened(file, path, format, format_of_path(path), reading)
+        return _opened(file, shown(path), format, format_of_path(name_in(path)), reading)
     except BaseException:
         file.close()
         raise

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
-from typing import BinaryIO
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import BinaryIO, TypeVar
+
+T = TypeVar("T")
+
+_DELETED: int = getattr(os, "O_TEMPORARY", 0)
 
 
 def spooled(file: BinaryIO) -> BinaryIO:
@@ -18,3 +26,35 @@ def spooled(file: BinaryIO) -> BinaryIO:
         copy.close()
         raise
     return copy
+
+
+def filled(fill: Callable[[str], object]) -> BinaryIO:
+    """Return a temporary file that `fill` has written, given its path, open at its beginning."""
+    descriptor, path = tempfile.mkstemp()
+    os.close(descriptor)
+    try:
+        fill(path)
+        # Windows deletes it when it is closed; elsewhere it needs its name no more.
+        file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | _DELETED))  # noqa: SIM115
+    except BaseException:
+        os.unlink(path)
+        raise
+    if not _DELETED:
+        os.unlink(path)
+    return file
+
+
+def begun(work: Callable[[], T]) -> Future[T]:
+    """Do `work` in a thread, which does not keep the process alive."""
+    result: Future[T] = Future()
+
+    def do() -> None:
+        try:
+            value = work()
+        except BaseException as error:  # noqa: BLE001  # raised where the result is taken
+            result.set_exception(error)
+        else:
+            result.set_result(value)
+
+    threading.Thread(target=do, name="aimlasync-copy", daemon=True).start()
+    return result

@@ -61,7 +61,7 @@ def pending_rows(
 ) -> Iterator[Row | None]:
     """Give the rows of a file that are not `done`, in `options.shard` and in the `part` of this process, by its number.
 
-    None is given now and then while rows are skipped.
+    None is given now and then while rows are skipped, and while a file is copied.
     """
     shard, limit = options.shard, options.limit
 
@@ -72,23 +72,23 @@ def pending_rows(
         # What a number tells is told before the row is read.
         return (part is None or part(number)) and (task.own_ids or is_left(numbered_id(number)))
 
-    takes_all = not len(done) and part is None and shard is None
+    takes_all = not len(done) and part is None and shard is None and not source.may_wait
     if takes_all:
         rows = islice(source, limit)
         while ahead := list(islice(rows, _AHEAD)):
             yield from ahead
         return
-    paused = 0
+    paused = number = 0
     chosen = source.chosen(is_wanted)
-    while some := list(islice(chosen, _AHEAD)):
+    while some := list(islice(chosen, 1 if source.may_wait else _AHEAD)):
         for row in some:
-            number = row if isinstance(row, int) else row.number
+            last, number = number, row if isinstance(row, int) else row.number
             if limit is not None and number > limit:
                 return
             if not isinstance(row, int) and (not task.own_ids or is_left(task.custom_id(row))):
                 yield row
                 continue
-            if number - paused >= _SKIPPED:
+            if number - paused >= _SKIPPED or number == last:
                 paused = number
                 yield None
 
@@ -98,10 +98,14 @@ def is_final(failure_code: str, options: Options) -> bool:
     return options.keep_failed or failure_code == EmptyTextError.__name__
 
 
-def check_row(row: Row, rows: JobRows, options: Options, added: Collection[str]) -> None:
-    """Raises InputError for a row that cannot be asked about, judged or written with the columns `added` to it."""
-    rows.task.check(row)
+def check_row(row: Row, rows: JobRows, added: Collection[str]) -> str:
+    """Return the name of a row.
+
+    Raises InputError for one that cannot be asked about, judged or written with the columns `added` to it.
+    """
+    name = rows.task.check(row)
     # A CSV row has the columns of its header, which the command has checked.
     if added and row.cells is None and (taken := row.fields.keys() & added):
         what = f"there is a {min(taken)!r} already; the output gets a column of that name, so choose another"
         raise InputError(rows.source.name, what, line=row.line)
+    return rows.task.custom_id(row) if name is None else name

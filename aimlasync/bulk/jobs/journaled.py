@@ -319,8 +319,7 @@ class JournaledRows:
 
         def check(row: Row) -> None:
             nonlocal total, left
-            check_row(row, self, self.options, self._added)
-            name = task.custom_id(row)
+            name = check_row(row, self, self._added)
             if names is not None and not names.add(name):
                 what = f"{name!r} is the id of an earlier row too; every row needs its own"
                 raise InputError(self.source.name, what, line=row.line)

@@ -166,14 +166,21 @@ class LocalRunner:
         """Return what is in flight, and what holds the job back."""
         pool, client = self._pool, self._client
         if self._answerer is not None:
-            return self._answerer.activity()
+            activity = self._answerer.activity()
+            if pool is not None and pool.in_flight >= pool.workers:
+                # Its processes would send more if the job took more rows at a time.
+                activity.limits = ["concurrency" if each == "input" else each for each in activity.limits]
+            return activity
         endpoints = [] if client.is_closed else client.statistics()
         held = None
         if pool is not None:
             is_short = self._calls is not None and self._calls.is_short_of_money
             held = "budget" if is_short else limited_by(endpoints, pool.in_flight, pool.workers)
         in_flight = sum(endpoint.in_flight for endpoint in endpoints)
-        learned = tuple(model.learned for each in client.statistics() for model in each.models if model.learned)
+        # Where one limit is learned for all models, each of them says the same.
+        learned = tuple(
+            dict.fromkeys(one.learned for each in client.statistics() for one in each.models if one.learned)
+        )
         return Activity(in_flight=in_flight, limits=() if held is None else (held,), learned=learned)
 
     def stop(self) -> None:

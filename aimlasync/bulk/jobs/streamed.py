@@ -63,8 +63,8 @@ class StreamedRows:
         """Give all rows; those of a pipe are checked as they come."""
         again, order = self.source.can_reread, self._order
         rows = islice(self.source, self.options.limit)
-        # A pipe may block, and calls in flight must go on meanwhile.
-        async with aclosing(later(rows) if again else in_thread(rows)) as read:
+        # A pipe may block, as a file that is copied, and calls in flight must go on meanwhile.
+        async with aclosing(later(rows) if again and not self.source.may_wait else in_thread(rows)) as read:
             async for row in read:
                 if not again:
                     self._check(row)
@@ -89,7 +89,7 @@ class StreamedRows:
         self._flush()
 
     def _check(self, row: Row) -> None:
-        check_row(row, self, self.options, self._added)
+        check_row(row, self, self._added)
 
     def _write(self, result: Result, record: Record) -> None:
         self._write_one(result, record)

@@ -30,9 +30,8 @@ _NO_TIMING = Timing()
 
 def record_of(result: Result) -> Record:
     """Return the record of a result, finished now."""
-    request, reply, error = result.request, result.reply, result.error
+    request, reply, error, shared_with = result.request, result.reply, result.error, result.shared_with
     info = result.info if reply is None or error is not None else reply.info
-    shared_with = result.shared_with
     known, timing = (None, _NO_TIMING) if info is None or shared_with is not None else (info, info.timing)
     # CPython passes more than 15 keyword arguments through a dict, which takes longer than all else here.
     facts = Facts(

@@ -27,6 +27,7 @@ class IdSet:
         self._few: set[int] | None = set()
         # Each is sorted; the lowest bits of a hash choose the bucket.
         self._buckets: list[array[int]] = []
+        # Ids in the buckets.
         self._len = 0
 
     def add(self, custom_id: str) -> bool:
@@ -34,12 +35,12 @@ class IdSet:
         few, hashed = self._few, _hash(custom_id)
         if few is None:
             return self._insert(hashed)
-        if hashed in few:
-            return False
+        size = len(few)
         few.add(hashed)
-        self._len += 1
-        if self._len > _FEW:
-            self._few, self._len = None, 0
+        if len(few) == size:
+            return False
+        if size >= _FEW:
+            self._few = None
             self._buckets = [array("q") for _ in range(_BUCKETS)]
             for each in few:
                 self._insert(each)
@@ -63,7 +64,7 @@ class IdSet:
         return at < len(bucket) and bucket[at] == hashed
 
     def __len__(self) -> int:
-        return self._len
+        return self._len if self._few is None else len(self._few)
 
 
 def _wide_hash(custom_id: str) -> int:

@@ -16,5 +16,6 @@ target     where a job may write
 written    the record of what a job wrote
 replace    a file that replaces another whole
 directory  a directory that replaces another whole
+elsewhere  an output at an address
 streams    standard output, pipes, devices
 """

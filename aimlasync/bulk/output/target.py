@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import BinaryIO, Protocol
 
-from aimlasync.bulk.input.remote import is_remote
+from aimlasync.addresses import begins_like_one, is_address, shown
 from aimlasync.bulk.input.rows import InputError
 from aimlasync.bulk.journal import disk
 from aimlasync.bulk.journal.manifest import JournalError, is_manifest, locked
@@ -22,7 +22,7 @@ from aimlasync.bulk.output.replace import replacing
 from aimlasync.bulk.output.streams import check_stream, is_stream, named, open_stream
 from aimlasync.bulk.output.written import Written, WrittenFiles
 
-_SIDECARS = re.compile(r"(.+)\.(?:manifest|outputs|compact|gone|part-[1-9][0-9]*-of-[1-9][0-9]*)\Z", re.DOTALL)
+_SIDECARS = re.compile(r"(.+)\.(?:manifest|outputs|compact|copy|gone|part-[1-9][0-9]*-of-[1-9][0-9]*)\Z", re.DOTALL)
 
 _FOREIGN = "is there, and is not what this job wrote"
 _THEIRS = "the output of another job, whose journal is {}.journal"
@@ -179,13 +179,14 @@ class Target:
 
 def check_place(path: str, *, reads: Collection[Readable | str] = (), option: str = "name") -> None:
     """Raise InputError where no file can be made, and for one of those that are read; a file may be there."""
-    if is_remote(path):
-        raise InputError(path, f"no local file, as this must be; choose another {option}")
+    if is_address(path):
+        raise InputError(shown(path), f"no local file, as this must be; choose another {option}")
     if os.path.isdir(path):
         raise InputError(path, "a directory; name a file in it")
     folder = os.path.dirname(os.path.realpath(path) if os.path.islink(path) else path) or "."
     if not os.path.isdir(folder):
-        raise InputError(path, f"there is no directory {folder}; make it first")
+        make = "an address has // after its scheme" if begins_like_one(path) else "make it first"
+        raise InputError(path, f"there is no directory {folder}; {make}")
     if not os.access(folder, os.W_OK):
         raise InputError(path, f"no right to write into {folder}; choose another {option}")
     for read in reads:

@@ -27,6 +27,7 @@ LIMITS = {
     "pause": "pause the server asked for",
     "budget": "what calls in flight may cost",
     "input": "no rows to send",
+    "processes": "no process that could ask",
 }
 """What may hold a job back, in words."""
 
@@ -44,7 +45,7 @@ class Activity(msgspec.Struct, kw_only=True):
     tokens: int = 0
     cost_usd: float | None = None
     learned: tuple[str, ...] = ()
-    """What this process learned of limits, in words."""
+    """What was learned of limits, in words; of workers once they have ended."""
 
 
 class Snapshot(msgspec.Struct, kw_only=True):

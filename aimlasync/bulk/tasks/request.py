@@ -84,6 +84,12 @@ def line_id(fields: Mapping[str, Any]) -> str | None:
 
 def request_of_line(fields: Mapping[str, Any], *, model: str | None = None, name: str = "") -> Request:
     """Return the request of a line; `model` is for a body that names none, `name` for a line. Raises RequestError."""
+    custom_id, api, body = parts_of_line(fields, model, name)
+    return Request(custom_id=custom_id, api=api, body=body)
+
+
+def parts_of_line(fields: Mapping[str, Any], model: str | None, name: str) -> tuple[str, Api, dict[str, Any]]:
+    """Return the name of a line, its endpoint and its body; see `request_of_line`. Raises RequestError."""
     custom_id, url, body = fields.get("custom_id"), fields.get("url"), fields.get("body")
     if type(custom_id) is not str or not custom_id:
         custom_id = line_id(fields) or name
@@ -100,7 +106,7 @@ def request_of_line(fields: Mapping[str, Any], *, model: str | None = None, name
     if model and not body.get("model"):
         body = {**body, "model": model}
     _check_body(api, body)
-    return Request(custom_id=custom_id, api=api, body=body)
+    return custom_id, api, body
 
 
 def request_of(given: Request | Mapping[str, Any], number: int) -> Request:

@@ -19,7 +19,7 @@ from aimlasync.bulk.tasks.answer_schema import Form
 from aimlasync.bulk.tasks.images import check_image_columns, check_images, image_urls
 from aimlasync.bulk.tasks.messages import conversation, user_content
 from aimlasync.bulk.tasks.prompt import Prompt, as_text, listed
-from aimlasync.bulk.tasks.request import Api, Request, RequestError, check_params, line_id, request_of_line
+from aimlasync.bulk.tasks.request import Api, Request, RequestError, check_params, line_id, parts_of_line
 from aimlasync.bulk.tasks.result import Answer, Read, Reply, Result, is_refused
 from aimlasync.bulk.tasks.text_column import needed_value
 from aimlasync.chat.endings import ending_of
@@ -60,8 +60,8 @@ class Task(Protocol):
     def request(self, row: Row) -> Request:
         """Return what is asked about a row. Raises InputError."""
 
-    def check(self, row: Row) -> None:
-        """Raises InputError for a row that cannot be asked about."""
+    def check(self, row: Row) -> str | None:
+        """Raises InputError for a row that cannot be asked about. May return its `custom_id`, where that is known."""
 
 
 class BatchTask:
@@ -91,16 +91,20 @@ class BatchTask:
 
     def request(self, row: Row) -> Request:
         """Return what is asked about a row. Raises InputError."""
+        custom_id, api, body = self._parts(row)
+        return Request(custom_id=custom_id, api=api, body=body)
+
+    def check(self, row: Row) -> str | None:
+        """Return the name of a row. Raises InputError for one that is no request."""
+        return self._parts(row)[0]
+
+    def _parts(self, row: Row) -> tuple[str, Api, dict[str, Any]]:
         fields = row.fields
         try:
-            return request_of_line(fields, model=self._model, name="" if "custom_id" in fields else row.custom_id)
+            return parts_of_line(fields, self._model, "" if "custom_id" in fields else row.custom_id)
         except RequestError as error:
             what = str(error)
         raise InputError(self.name, what, line=row.line)
-
-    def check(self, row: Row) -> None:
-        """Raises InputError for a row that is no request."""
-        self.request(row)
 
 
 class PromptTask:

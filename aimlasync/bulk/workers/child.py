@@ -114,9 +114,11 @@ class Worker:
         quota: ServedQuota,
         durability: Durability = "process",
     ) -> None:
+        self._client = client
         self._part = part
         self._orders = orders
         self._quota = quota
+        client.load_learned(f"{orders.journal}.limits", share=1 / part.count)
         self._rows = rows = PartRows(source, task, options, part, orders, durability)
         self.was_told = False
         """Whether a signal has ended it."""
@@ -209,6 +211,7 @@ class Worker:
             else (type(error).__name__, error.message, error.status if isinstance(error, APIStatusError) else None),
             resume_at=self.job.ending.resume_at,
             capped_by=self.job.ending.capped_by,
+            learned=self._client.learned() if ended else None,
         )
 
 

@@ -1,6 +1,6 @@
 """The messages between a parent and its worker processes, over the link that leases the limits.
 
-Plain data. Imports the names of the caps.
+Plain data. Imports the names of the caps, and what is learned of limits.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from aimlasync.bulk.progress.totals import CapName
+from aimlasync.endpoints.learned_limits import LearnedLimits
 
 
 class Orders(msgspec.Struct, kw_only=True):
@@ -54,3 +55,5 @@ class Report(msgspec.Struct, kw_only=True):
     """Class, message and status of the error that stopped it."""
     resume_at: float | None = None
     capped_by: CapName | None = None
+    learned: LearnedLimits | None = None
+    """What it learned of its share of the server's limits; in the last report alone."""

@@ -26,6 +26,7 @@ from aimlasync.bulk.journal.part_files import parts_of
 from aimlasync.bulk.progress.progress import Activity
 from aimlasync.bulk.progress.totals import BY_THE_DAY
 from aimlasync.bulk.workers.messages import Orders, Report
+from aimlasync.endpoints.learned_limits import LearnedLimits, together
 from aimlasync.errors import AimlasyncError
 from aimlasync.quota.server import LeaseServer, Link
 
@@ -67,6 +68,8 @@ class WorkerProcesses:
         self._reports: dict[int, Report] = {}
         # The last reports of processes that have ended.
         self._past: list[Report] = []
+        self.learned = LearnedLimits()
+        """What all together learned of limits, once they have ended."""
 
     @property
     def count(self) -> int:
@@ -94,6 +97,8 @@ class WorkerProcesses:
             totals.truncated += report.truncated
             totals.refused += report.refused
             totals.seconds_answering += report.seconds_answering
+        learned = [report.learned for report in self._past if report.learned is not None]
+        self.learned = together(learned, self.count)
         self._past.clear()
         if totals.pending == 0:
             ending.stopped_by = None
@@ -111,6 +116,7 @@ class WorkerProcesses:
             failed=sum(report.failed for report in reports),
             tokens=sum(report.tokens for report in reports),
             cost_usd=sum(costs) if costs else None,
+            learned=tuple(each.words() for each in self.learned.told),
         )
 
     def stop(self) -> None:
