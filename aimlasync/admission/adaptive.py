@@ -46,15 +46,14 @@ from aimlasync.admission.pace import MIN_RATE, SECOND, Pace
 #   _AWAY      never    a server that dies is asked by all callers
 #   FEW        2        goodput .836: chance decides the comparisons
 #   MARGIN     0        stated buckets .90 for .93, 3.0 % refused
-#   _AHEAD     8        queues at 9.5 times their knee, goodput .55
-#   _AGAIN     8        the same, at each probe
+#   _AHEAD     8        queues at 6.5 times their knee for 2.4, goodput .94 for .98
+#   _AGAIN     8        queues at 7.8 times their knee for 2.4, batches at 4.8 for 1.8
 #   _PAYS      0.9      queues at 4.0 times their knee for 3.1
 #   _FLAT      0.9      queues at 4.4 times their knee for 3.1
 #   _ROOM      1        queues .90 for .94, drifting latency .93 for .96; the knee is an estimate
 #   LAST       8        3.5 % refused, buckets 8 %
 #   MIN_RATE   1        buckets 16 % refused
 #   _STEP      1        2.5 % refused, stated buckets .81 for .93
-#   _FAR       2        stated buckets 3.1 % refused for 2.3
 #   _CUT       0        goodput .962
 #   SECOND     0.1      goodput .939, 2.3 % refused
 #   _LONGEST   1        4.4 % refused: minute windows are never found

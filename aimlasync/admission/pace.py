@@ -15,8 +15,6 @@ from aimlasync.admission.knee import FEW, LAST, MARGIN, MAX
 MIN_RATE = 0.05
 # A probe begins this share above the rate, and goes twice as far above it with each period that holds.
 _STEP = 0.1
-# A probe this many times above the rate is no burst that a bucket allows: what was learned is void.
-_FAR = 4.0
 # What a refusal leaves of a rate at least: an average over a short time is noisy.
 _CUT = 0.7
 # Seconds: the shortest window that servers count over, and the longest. What refuses for longer is away.
@@ -135,9 +133,6 @@ class Pace:
         # The longer the wait before it, the more is known, and the slower the probe.
         periods = self._grown / max(self._patience / FEW, self.probe_from * self.period)
         self.rate = min(MAX, self.probe_from * (1 + _STEP * (2.0 ** min(FEW, periods) - 1)))
-        if self.rate >= _FAR * self.probe_from:
-            self._patience, self.period = FEW, SECOND
-            self._probe(now)
 
     def withdraw(self, started: float) -> None:
         """Take out an attempt that was refused."""

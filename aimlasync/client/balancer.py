@@ -198,8 +198,7 @@ class Balancer:
             self._refuse_the_hopeless(call, lane, since)
             kind, why = _why(lane, tokens(), since)
             is_full = kind == "concurrency"
-            # One that is tried again goes first.
-            ahead = 0 if call.info.attempts else lane.limiter.queue.ahead(call.priority, call.tenant)
+            ahead = 0 if call.goes_first else lane.limiter.queue.ahead(call.priority, call.tenant)
             call.waits_for = why
             try:
                 permit = await self._wait(call, lane, tokens)
@@ -239,7 +238,7 @@ class Balancer:
         raise OverloadedError("there is no room for a second attempt", info=call.info)
 
     async def _wait(self, call: Call, lane: Lane, tokens: Callable[[], float]) -> Permit:
-        again = call.info.attempts > 0
+        again = call.goes_first
         if self.max_wait is None:
             return await lane.admit(tokens, call.priority, call.tenant, again=again)
         try:
@@ -266,7 +265,7 @@ class Balancer:
             )
         if self.max_queue is None and self.max_queue_per_tenant is None and self.max_wait is None:
             return
-        expected = 0.0 if call.info.attempts else lane.expected_wait(call.priority, call.tenant)
+        expected = 0.0 if call.goes_first else lane.expected_wait(call.priority, call.tenant)
         why = None
         if self.max_queue is not None and (waiting := upstream.waiting_for(call.priority)) >= self.max_queue:
             why = f"{waiting} calls are waiting already"

@@ -168,6 +168,14 @@ class Call(msgspec.Struct, eq=False):
             self.weighed = media_in(self.body or {})
         return self.weighed
 
+    @property
+    def goes_first(self) -> bool:
+        """Whether it goes before calls that have waited less: once, else a minute without room would fail the same few.
+
+        Rows of a job are in no hurry.
+        """
+        return self.info.attempts == 1 and self.priority == "interactive"
+
     def reserve(self) -> Reservation | None:
         """Set aside the most that one attempt may cost. Raises BudgetExceededError when that is more than is left."""
         if self.budget is None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
+from weakref import WeakKeyDictionary
 
 import msgspec
 
@@ -44,8 +45,20 @@ _tokens = msgspec.json.Decoder(list[TokenLogprob]).decode
 _objects = msgspec.json.Decoder(list[_Object]).decode
 
 
+# Of each event loop: one answer is decoded at a time, else a turn of the loop would take as long as a part of each.
+_turns: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = WeakKeyDictionary()
+
+
 async def decode_large(body: bytes) -> ChatCompletion:
     """Return a whole reply, like `decode_completion`; the event loop gets a turn between any two parts of it."""
+    async with _turns.setdefault(asyncio.get_running_loop(), asyncio.Lock()):
+        reply = await _decode_in_parts(body)
+    # To be read tolerantly takes a hundred times as long, and is mostly Python, where threads take turns.
+    return await asyncio.to_thread(decode_completion, body) if reply is None else reply
+
+
+async def _decode_in_parts(body: bytes) -> ChatCompletion | None:
+    """Return a reply whose list of choices is one, else None."""
     if await count_objects(body) <= _FEW:
         # All of it may be one text, which is decoded at once.
         await asyncio.sleep(0)
@@ -56,8 +69,7 @@ async def decode_large(body: bytes) -> ChatCompletion:
         _objects(choices)
         items = _items(choices)
     except (KeyError, ValueError, RecursionError):
-        # To be read tolerantly, which takes a hundred times as long and is mostly Python, where threads take turns.
-        return await asyncio.to_thread(decode_completion, body)
+        return None
     reply = decode_completion(msgspec.json.encode(fields))
     reply.json_place = (body,)
     found = reply.choices = []

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -19,13 +20,14 @@ from aimlasync import AsyncClient, bulk
 from aimlasync.admission.adaptive import Learned
 from aimlasync.admission.learned import Finding
 from aimlasync.bulk import Shard
+from aimlasync.bulk.input.source import open_source
 from aimlasync.bulk.tasks.tasks import PromptTask
-from aimlasync.bulk.workers.child import orders_of
-from aimlasync.bulk.workers.messages import Report
+from aimlasync.bulk.workers.child import Worker, orders_of
+from aimlasync.bulk.workers.messages import Orders, Report
 from aimlasync.bulk.workers.parent import WorkerProcesses
 from aimlasync.endpoints.learned_file import address, read
 from aimlasync.endpoints.learned_limits import LearnedLimits, Told
-from aimlasync.quota.server import ServedQuota
+from aimlasync.quota.server import LeaseServer, ServedQuota
 from aimlasync.simulator import Fault, Latency, Simulator
 from tests.support.commands import finish, lines, run, start, table, until, write
 
@@ -380,6 +382,23 @@ def test_each_worker_starts_with_its_share_of_what_an_earlier_run_learned(vendor
     assert max(attempt.in_flight for attempt in [*sim.ledger][:12]) > 8
     # What was learned before stays as it was: nothing new has held.
     assert json.loads(Path("out.jsonl.limits").read_text())["learned"] == [entry]
+
+
+async def test_the_share_of_one_of_two_workers_is_half(client: AsyncClient, simulator: Simulator) -> None:
+    cities(40)
+    model = "openai/gpt-5-nano-2025-08-07"
+    entry = {"endpoint": address(simulator.base_url), "model": model, "in_flight": 41.0, "rate": 9.0, "at": 1}
+    write("out.jsonl.limits", json.dumps({"version": 1, "learned": [entry]}))
+    write("out.jsonl", "")
+    task = PromptTask(prompt="Where is {city}?", model=model)
+    async with LeaseServer() as server:
+        quota = ServedQuota(server.address)
+        orders = Orders(job={}, journal="out.jsonl")
+        with closing(open_source("in.csv")) as source:
+            worker = Worker(client, source, task, bulk.Options(), part=Shard(1, 2), orders=orders, quota=quota)
+            worker.close()
+        await quota.close()
+    assert client._pipeline.balancer.upstreams[0].starts == {model: Learned(20.5, rate=4.5)}
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="workers are forks on Linux alone")

@@ -104,6 +104,13 @@ async def test_turns_between_the_parts_of_a_reply_grow_with_it() -> None:
     assert 3.5 < many / few < 4.5
 
 
+async def test_large_replies_that_come_together_are_decoded_one_after_the_other() -> None:
+    body = of_choices([CHOICE] * 20_000)
+    _, alone = await turns_during(decode_large(body))
+    _, together = await turns_during(asyncio.gather(*(decode_large(body) for _ in range(4))))
+    assert together > 3.5 * alone
+
+
 @pytest.mark.parametrize("choice", ["{}", "[]", '{"finish_reason":"stop","message":{}}'])
 @pytest.mark.parametrize("api", ["chat", "responses"])
 async def test_a_reply_of_a_million_choices_is_refused(choice: str, api: str) -> None:

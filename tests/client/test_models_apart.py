@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -186,6 +186,27 @@ async def test_a_refused_call_does_not_wait_behind_those_that_came_after_it() ->
         one.result()[1].release(Outcome.OK)
         await asyncio.sleep(0)
     assert order == [waiting[0], again, *waiting[1:]]
+
+
+@pytest.mark.parametrize(("attempts", "priority"), [(2, "interactive"), (1, "bulk")])
+async def test_a_call_that_is_refused_again_lets_others_try_and_a_row_of_a_job_does_at_once(
+    attempts: int, priority: Literal["interactive", "bulk"]
+) -> None:
+    of = Balancer([Endpoint(base_url="https://0.example", api_key="k")], Limits(concurrency=1))
+    first, other, again = (call_for(of, ONE) for _ in range(3))
+    again.info.attempts = attempts
+    for call in (other, again):
+        call.priority = priority
+    _, permit = await of.admit(first)
+    waiting = [asyncio.create_task(of.admit(call)) for call in (other, again)]
+    await asyncio.sleep(0)
+    permit.release(Outcome.OK)
+    done, left = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    assert done == {waiting[0]}
+    for task in done:
+        task.result()[1].release(Outcome.OK)
+    for task in left:
+        (await task)[1].release(Outcome.OK)
 
 
 async def test_a_model_that_fails_is_left_to_another_endpoint_and_its_neighbour_is_not() -> None:

@@ -137,6 +137,8 @@ class Score(NamedTuple):
     """Seconds until 85 % of what is possible was reached for eight seconds after the last change."""
     reached: float
     """Seconds from the start until 95 % of what is possible was reached for two seconds."""
+    late: float
+    """The share refused after five minutes; nan for a shorter case."""
 
 
 class Run:
@@ -332,7 +334,12 @@ class Run:
             len(self.timeouts),
             self._first(cell.recovers, 8.0, 0.85) - cell.recovers,
             self._first(0.0, 2.0, 0.95),
+            self._late(),
         )
+
+    def _late(self) -> float:
+        refused, answered = (sum(at >= 300.0 for at in times) for times in (self.refusals, self.answers))
+        return refused / (refused + answered) if refused + answered else math.nan
 
     def _possible(self, begin: float, end: float) -> float:
         best, total = self.cell.best, 0.0
