@@ -182,9 +182,12 @@ class Answers:
             await self._keep(call, keys, recording, kept)
 
     async def _keep(self, call: Call, keys: list[str], recording: Recording, kept: KeptAnswer) -> None:
-        self.cache.counts.kept += 1
         key = keys[call.targets.index(recording.attempt.target)]
-        await if_reachable(self.cache.store, self.cache.store.put(key, written(kept)))
+        await if_reachable(self.cache.store, self._put(key, written(kept)))
+
+    async def _put(self, key: str, value: bytes) -> None:
+        await self.cache.store.put(key, value)
+        self.cache.counts.kept += 1
 
 
 def answers_of(cache: Cache | Store | str | os.PathLike[str]) -> Answers:

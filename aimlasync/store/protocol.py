@@ -61,7 +61,11 @@ def unsealed(key: str, data: bytes | None) -> bytes | None:
 
 
 def check_bounds(max_bytes: int | None, ttl: float | None) -> None:
-    """Raise ValueError for bounds that nothing fits."""
+    """Raise ValueError for bounds that nothing fits, TypeError for what is no number."""
+    given: list[tuple[str, object, str]] = [("max_bytes", max_bytes, "bytes"), ("ttl", ttl, "seconds")]
+    for name, bound, unit in given:
+        if bound is not None and not isinstance(bound, (int, float)):
+            raise TypeError(f"{name} must be a number of {unit}, not {bound!r}")
     if max_bytes is not None and not max_bytes > 0:
         raise ValueError(f"max_bytes must be above zero, not {max_bytes}")
     if ttl is not None and not ttl > 0:

@@ -15,6 +15,7 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, TypeVar
 
 from aimlasync.addresses import begins_like_one
@@ -62,9 +63,9 @@ class SQLiteStore:
 
     With `max_bytes`, which counts the values, those that were not used for longest are deleted; the file does not
     shrink, its pages are used again. An answer older than `ttl` seconds is none. A value survives a killed process; a
-    power failure may take the last ones, and never tears one. A file that is locked for ten seconds by somebody else
-    is not written to for a minute. Raises ValueError for a URL, for a file of another program or of a newer version of
-    this one, and for bounds of zero.
+    power failure may take the last ones, and never tears one. A file that is locked for ten seconds by somebody else is
+    not written to for a minute; one on a read-only disk is read alone. Raises ValueError for a URL, for a file of
+    another program or of a newer version of this one, and for bounds of zero.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, max_bytes: int | None = None, ttl: float | None = None) -> None:
@@ -126,24 +127,39 @@ class SQLiteStore:
                 self._connection = self._connect()
             return work(self._connection, *given)
         except sqlite3.Error as error:
-            if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY:
-                self._locked_at = protocol.now()
+            self._note_lock(error)
             said = f"{self.path}: {error}"
         raise OSError(said)
+
+    def _note_lock(self, error: sqlite3.Error) -> None:
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY:
+            self._locked_at = protocol.now()
 
     def _connect(self) -> sqlite3.Connection:
         os.makedirs(os.path.dirname(self.path), exist_ok=True)
         if not os.path.exists(self.path):
             # Answers are nobody else's to read.
             os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
-        connection = sqlite3.connect(self.path, timeout=_BUSY, isolation_level=None, check_same_thread=False)
+        connection = self._opened(self.path)
         try:
-            connection.execute("PRAGMA journal_mode=WAL")
+            try:
+                connection.execute("PRAGMA journal_mode=WAL")
+            except sqlite3.OperationalError:
+                if os.access(self.path, os.W_OK) and os.access(os.path.dirname(self.path), os.W_OK):
+                    raise
+                # WAL needs two files beside this one, which cannot be made here. A write then says that it cannot be.
+                connection.close()
+                connection = self._opened(f"{Path(self.path).as_uri()}?immutable=1")
+                if self._version(connection):
+                    return connection
             connection.execute("PRAGMA synchronous=NORMAL")
             # A file that is ready is read also while another process writes.
             if self._version(connection) == 0:
                 connection.execute("BEGIN IMMEDIATE")
                 if self._version(connection) == 0:
+                    # What others wrote may be in the file's WAL alone, which the header does not show.
+                    if connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+                        raise OSError(_of_others(self.path))
                     for statement in _statements():
                         connection.execute(statement)
                     connection.execute(f"PRAGMA application_id={_APPLICATION}")
@@ -153,6 +169,11 @@ class SQLiteStore:
             connection.close()
             raise
         return connection
+
+    def _opened(self, name: str) -> sqlite3.Connection:
+        return sqlite3.connect(
+            name, timeout=_BUSY, isolation_level=None, check_same_thread=False, uri=name.startswith("file:")
+        )
 
     def _version(self, connection: sqlite3.Connection) -> int:
         version: int = connection.execute("PRAGMA user_version").fetchone()[0]
@@ -185,9 +206,13 @@ class SQLiteStore:
             if self.max_bytes is not None:
                 self._read_at[key] = now
         if len(self._read_at) >= _MOST_READ:
-            # Only the times of reads wait for a file that is locked.
-            with suppress(OSError):
-                self._in_transaction(connection, self._note_reads)
+            # Only the times of reads wait for a file that is locked, or are lost where it cannot be written.
+            try:
+                with suppress(OSError):
+                    self._in_transaction(connection, self._note_reads)
+            except sqlite3.Error as error:
+                self._read_at = {}
+                self._note_lock(error)
         return found
 
     def _write(self, connection: sqlite3.Connection, key: str, value: bytes) -> None:
@@ -260,11 +285,16 @@ def _check_header(path: str) -> None:
         return
     if not header.startswith(_MAGIC):
         raise ValueError(f"{path}: a file that is no store of answers; name another")
-    version, application = int.from_bytes(header[60:64], "big"), int.from_bytes(header[68:72], "big")
-    if application not in (0, _APPLICATION) or (application == 0 and version):
-        raise ValueError(f"{path}: an SQLite file of another program; name another file")
+    tables, version, application = (int.from_bytes(header[at : at + 4], "big") for at in (40, 60, 68))
+    # The first is the schema cookie, above zero where a table was ever made; the tables of a store come with its id.
+    if application not in (0, _APPLICATION) or (application == 0 and (version or tables)):
+        raise ValueError(_of_others(path))
     if version > _FORMAT:
         raise ValueError(_newer(path, version))
+
+
+def _of_others(path: str) -> str:
+    return f"{path}: an SQLite file of another program; name another file"
 
 
 def _newer(path: str, version: int) -> str:

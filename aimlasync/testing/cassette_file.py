@@ -82,7 +82,7 @@ def read(path: str) -> list[Exchange]:
     try:
         head = msgspec.json.decode(lines[0], type=_Head) if lines else _Head(FORMAT)
     except (ValueError, RecursionError):
-        raise CassetteFileError(f"{path}: no cassette; its first line should be {{'cassette': {FORMAT}}}") from None
+        raise CassetteFileError(f'{path}: no cassette; its first line should be {{"cassette":{FORMAT}}}') from None
     if head.cassette > FORMAT:
         raise CassetteFileError(
             f"{path}: a cassette of format {head.cassette}, and this version knows {FORMAT}; upgrade"

@@ -591,3 +591,15 @@ async def test_the_sdk_over_a_client_has_its_answers(sim: Simulator) -> None:
     assert whole.choices[0].message.content == first.text
     assert texts[0] == texts[1]
     assert len(sim.ledger) == 2
+
+
+async def test_an_answer_that_could_not_be_kept_is_not_counted_as_kept(sim: Simulator) -> None:
+    class Full(Memory):
+        async def put(self, key: str, value: bytes, /) -> None:
+            raise OSError("the disk is full")
+
+    for store, kept in ((Full(), 0), (Memory(), 1)):
+        async with client_of(sim, store) as client:
+            await client.chat.completions.create(**ASKED)
+            assert client.cache is not None
+            assert (client.cache.counts.misses, client.cache.counts.kept) == (1, kept)

@@ -269,7 +269,7 @@ async def test_the_sdk_over_the_client_is_recorded_too(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ("rows\n", "no cassette"),
+        ("rows\n", 'no cassette; its first line should be {"cassette":1}'),
         ('{"cassette": 2}\n', "a cassette of format 2"),
         ('{"cassette": 1}\n{"request": 1}\n', "line 2 is no exchange"),
         ('{"cassette": 1}\n{"request": {"method": "\xff"}}\n', "line 2 is no exchange"),

@@ -11,7 +11,7 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -272,6 +272,38 @@ async def test_a_file_that_another_process_holds_is_read_and_waited_for_once(
     await store.close()
 
 
+async def test_reads_do_not_fail_where_their_times_cannot_be_noted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite, "_BUSY", 0.01)
+    monkeypatch.setattr(sqlite, "_MOST_READ", 1)
+    store = SQLiteStore(tmp_path / "answers.sqlite", max_bytes=1000)
+    await store.put(KEYS[0], b"kept")
+    holder = sqlite3.connect(tmp_path / "answers.sqlite", isolation_level=None)
+    holder.execute("BEGIN IMMEDIATE")
+    assert await store.get(KEYS[:1]) == [b"kept"]
+    assert await store.get(KEYS[:1]) == [b"kept"]
+    holder.close()
+    await store.close()
+
+
+async def test_a_file_is_read_where_nothing_can_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a read-only ?disk%20" / "answers.sqlite"
+    store = SQLiteStore(path)
+    await store.put(KEYS[0], b"kept")
+    await store.close()
+    # As on a read-only disk, the file of the WAL cannot be made.
+    (path.parent / "answers.sqlite-wal").mkdir()
+    with pytest.raises(OSError, match="unable to open"):
+        await store.get(KEYS[:1])
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    assert await store.get(KEYS[:2]) == [b"kept", None]
+    with pytest.raises(OSError, match="readonly"):
+        await store.put(KEYS[1], b"new")
+    assert await store.get(KEYS[:1]) == [b"kept"]
+    await store.close()
+
+
 def test_a_scheme_whose_package_is_missing_names_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("fsspec")
     monkeypatch.setitem(sys.modules, "s3fs", None)
@@ -294,6 +326,8 @@ def test_bounds_that_a_place_does_not_have_are_refused(tmp_path: Path) -> None:
     for bounds in ({"max_bytes": 0}, {"ttl": 0.0}, {"ttl": float("nan")}):
         with pytest.raises(ValueError, match="must be above zero"):
             open_store(tmp_path / "a.sqlite", **bounds)
+    with pytest.raises(TypeError, match="ttl must be a number of seconds, not '1d'"):
+        open_store(tmp_path / "a.sqlite", ttl=cast(Any, "1d"))
 
 
 async def test_a_file_of_others_or_of_a_newer_version_is_refused(tmp_path: Path) -> None:
@@ -309,6 +343,21 @@ async def test_a_file_of_others_or_of_a_newer_version_is_refused(tmp_path: Path)
     other.close()
     with pytest.raises(ValueError, match="of another program"):
         open_store(tmp_path / "other.db")
+    with sqlite3.connect(tmp_path / "plain.db") as plain:
+        plain.execute("CREATE TABLE mine (x)")
+    plain.close()
+    with pytest.raises(ValueError, match="of another program"):
+        open_store(tmp_path / "plain.db")
+    # Tables that are in the WAL alone, since the other program is running.
+    running = sqlite3.connect(tmp_path / "running.db")
+    running.execute("PRAGMA journal_mode=WAL")
+    running.execute("CREATE TABLE mine (x)")
+    store = open_store(tmp_path / "running.db")
+    with pytest.raises(OSError, match="of another program"):
+        await store.put(KEYS[0], b"x")
+    await store.close()
+    assert running.execute("SELECT name FROM sqlite_master").fetchall() == [("mine",)]
+    running.close()
     store = SQLiteStore(tmp_path / "a.sqlite")
     await store.put(KEYS[0], b"x")
     await store.close()
