@@ -11,6 +11,7 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 # A drive of Windows is one letter. Before the address may stand what it is read through, as in simplecache::s3://.
@@ -85,6 +86,7 @@ def opened(address: str, *, anew: bool = False) -> tuple[Any, str]:
     """
     scheme = address.partition(":")[0].lower()
     try:
+        from fsspec import available_protocols
         from fsspec.core import get_filesystem_class, url_to_fs
     except ImportError:
         what = f"{scheme}:// needs fsspec; install it with: pip install 'aimlasync[fsspec]'"
@@ -92,6 +94,9 @@ def opened(address: str, *, anew: bool = False) -> tuple[Any, str]:
     links = _LINK.sub(lambda scheme: scheme[0].lower(), address).split("::")
     if links[-1].endswith("://"):
         raise AddressError(address, "there is nothing behind the scheme; name what is there")
+    if len(links) > 1 and "://" not in links[-1] and links[-1] not in available_protocols():
+        what = f"what is behind the last :: is an address too, here {Path(os.path.abspath(links[-1])).as_uri()}"
+        raise AddressError(address, what)
     with reaching(address):
         if anew:
             for link in links:

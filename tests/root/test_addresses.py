@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import zipfile
+from pathlib import Path
+
 import pytest
 
 from aimlasync.addresses import (
@@ -101,3 +104,18 @@ def test_what_cannot_be_opened_is_refused(address: str, what: str) -> None:
     pytest.importorskip("fsspec")
     with pytest.raises(AddressError, match=what):
         opened(address)
+
+
+def test_a_path_behind_an_archive_is_refused_with_the_address_to_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("fsspec")
+    monkeypatch.chdir(tmp_path)
+    right = (tmp_path / "in" / "a b.zip").as_uri()
+    with pytest.raises(AddressError) as refused:
+        opened("zip://a.csv::in/a b.zip")
+    assert str(refused.value).endswith(f"is an address too, here {right}")
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
+        archive.writestr("a.csv", "id")
+    system, path = opened(f"zip://a.csv::file://{tmp_path}/x.zip")
+    assert system.cat_file(path) == b"id"

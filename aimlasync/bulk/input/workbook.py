@@ -71,7 +71,9 @@ def _sheet(file: BinaryIO, name: str, wanted: str | None) -> Iterator[Any]:
     except (zipfile.BadZipFile, ParseError, OSError, LookupError, ValueError, TypeError, AttributeError) as error:
         said = " ".join(str(error).split()).rstrip(".")
         if isinstance(error, KeyError) and "[Content_Types].xml" in said:
-            raise InputError(name, "a ZIP archive and no workbook; unpack it first") from None
+            raise InputError(
+                name, "a ZIP archive and no workbook; unpack it first, or name zip://*.csv::file:///PATH"
+            ) from None
         what = f"cannot be read as a workbook ({said or type(error).__name__}); save it again as .xlsx, or as CSV"
         raise InputError(name, what) from None
 
