@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import math
 
-# Shares of refusals that differ by less than this factor may be the same. The rate is slower by its root before they are
-# compared.
+# Shares of refusals that differ by less than this factor may be the same. They are compared where the rate is slower by
+# its root.
 _ALIKE = 2.0
 # Refusals from which a share is told. Twice as many, above what chance refuses, speak of a limit.
 _ENOUGH = 6
