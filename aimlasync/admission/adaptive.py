@@ -238,6 +238,8 @@ class AdaptiveLimit:
             if pace.rate is not None and self._chance.slowed(pace.rate, pace.accepted):
                 pace.lift(now)
                 knee.forget()
+                # Where there is a limit after all, its refusals come at once, and by the hundred.
+                self._epoch = now
         return True
 
     def timed_out(self, now: float, started: float, in_flight: int) -> bool:

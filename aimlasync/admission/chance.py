@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import math
 
-# Shares of refusals that differ by less than this factor are the same. A limit that refuses a half or less refuses none
-# at the root of this below its rate.
+# Shares of refusals that differ by less than this factor may be the same. They are compared where the rate is slower by
+# its root.
 _ALIKE = 2.0
 # Refusals from which a share is told. Twice as many, above what chance refuses, speak of a limit.
 _ENOUGH = 6
@@ -30,8 +30,8 @@ class Chance:
         self._last = 0
         # The rate from which on refusals are counted, what had been accepted before, and the refusals.
         self._top, self._began, self._lost = 0.0, 0, 0
-        # The share that was refused at the rates above that, None where it is not known.
-        self._above: float | None = None
+        # At the rates above that: refusals, and attempts.
+        self._above = (0, 0)
 
     def explains(self, accepted: int) -> bool:
         """Take in a refusal; return whether it is one of those that come by chance."""
@@ -51,12 +51,18 @@ class Chance:
     def slowed(self, rate: float, accepted: int) -> bool:
         """Take in the rate to which refusals have brought attempts down; return whether that is in vain."""
         if not self._top or rate > 2 * self._top:
-            self._top, self._began, self._lost, self._above = rate, accepted, 0, None
+            self._top, self._began, self._lost, self._above = rate, accepted, 0, (0, 0)
         if rate > self._top / math.sqrt(_ALIKE) or self._lost < _ENOUGH:
             return False
-        above, share = self._above, self._lost / max(1, self._lost + accepted - self._began)
-        self._top, self._began, self._lost, self._above = rate, accepted, 0, share
-        if above is None or max(above, share) > 1 / _ALIKE or not 1 / _ALIKE < share / above < _ALIKE:
+        lost, accepted, self._lost, self._began = self._lost, accepted - self._began, 0, accepted
+        share, above, slower, self._top = lost / (lost + accepted), self._above, rate / self._top, rate
+        self._above = (above[0] + lost, above[1] + lost + accepted)
+        if not above[1]:
             return False
-        self.share, self._excess, self._top = max(above, share), 0.0, 0.0
+        before = above[0] / above[1]
+        # What a limit would refuse at this rate.
+        limits = max(0.0, 1 - (1 - before) / slower)
+        if max(before, share) > 1 / _ALIKE or not (before + limits) / 2 <= share < _ALIKE * before:
+            return False
+        self.share, self._excess, self._top = max(before, share), 0.0, 0.0
         return True
