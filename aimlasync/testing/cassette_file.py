@@ -112,12 +112,22 @@ def write(path: str, exchanges: Iterable[Exchange]) -> None:
 def secrets_of(url: str, headers: Iterable[Mapping[str, str]], body: bytes | None, hidden: frozenset[str]) -> list[str]:
     """Return the values of a request that may not be shown: of `hidden` headers, and of keys in query and body."""
     found = [value for each in headers for value in secrets_in(each, hidden)]
-    for name, value in parse_qsl(urlsplit(url).query):
-        if name.lower().replace("_", "-") in (*_KEYS, *hidden):
-            found.append(value)
+    _add_keys_of_url(url, hidden, found)
     if body is not None:
         _add_keys(value_of(body), hidden, found)
     return found
+
+
+def _add_keys_of_url(url: str, hidden: frozenset[str], found: list[str]) -> None:
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return
+    if parts.password:
+        found.append(parts.password)
+    for name, value in parse_qsl(parts.query):
+        if name.lower().replace("_", "-") in (*_KEYS, *hidden):
+            found.append(value)
 
 
 def _add_keys(value: Any, hidden: frozenset[str], found: list[str]) -> None:
@@ -127,6 +137,8 @@ def _add_keys(value: Any, hidden: frozenset[str], found: list[str]) -> None:
             if isinstance(inner, str):
                 if (spelled := name.lower().replace("_", "-")) in (*_KEYS_IN_BODIES, *hidden):
                     found += secrets_in({spelled: inner}, (spelled,))
+                elif spelled == "server-url":
+                    _add_keys_of_url(inner, hidden, found)
             else:
                 _add_keys(inner, hidden, found)
     elif isinstance(value, list):

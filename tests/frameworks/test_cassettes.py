@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from aimlasync import APIConnectionError, AsyncClient, BadRequestError, TruncatedStreamError
+from aimlasync import APIConnectionError, APIStatusError, AsyncClient, BadRequestError, TruncatedStreamError
 from aimlasync.simulator import Fault, Simulator
 from aimlasync.testing import cassette, cassette_file
 from aimlasync.testing.cassettes import Cassette, UnrecordedRequestError
@@ -406,3 +407,15 @@ def test_a_cassette_says_what_it_did(tmp_path: Path) -> None:
         repr(Cassette("t.jsonl", mode="none", match=ANYWHERE, hide=()))
         == "<Cassette t.jsonl none: 0 played, 0 recorded>"
     )
+
+
+async def test_keys_in_the_url_of_an_mcp_server_are_cut_out(tmp_path: Path) -> None:
+    path = tmp_path / "tape.jsonl"
+    url = "https://me:secret-of-user@host/mcp?token=secret-in-query&page=2"
+    for bad in ("", "https://[bad"):
+        tools = [{"type": "mcp", "server_label": "l", "server_url": bad or url}]
+        async with Simulator(vendor="openai") as sim, AsyncClient(api_key=KEY, base_url=sim.base_url) as client:
+            with cassette(path, "all"), suppress(APIStatusError):
+                await client.responses.create(model="gpt-5-nano", input="Hello", tools=tools)
+        assert "secret-" not in path.read_text()
+        assert (bad or "page=2") in path.read_text()
