@@ -303,9 +303,10 @@ async def open_rows(rows: str | os.PathLike[str] | InputRows, format: Format | N
     """Open a file, or write rows into a temporary one, because a job reads its input more than once."""
     if isinstance(rows, (str, os.PathLike)):
         name = os.fspath(rows)
+        if not is_address(name):
+            return results_as_rows(open_files([name], format))
         # A file elsewhere is copied meanwhile.
-        opened = asyncio.to_thread(open_files, [name], format) if is_address(name) else None
-        return results_as_rows(open_files([name], format) if opened is None else await opened)
+        return results_as_rows(await asyncio.to_thread(open_files, [name], format))
     spooled = tempfile.TemporaryFile()  # noqa: SIM115  # closed by Source.close
     try:
         if isinstance(rows, AsyncIterable):

@@ -63,7 +63,7 @@ class Call:
 
     def _repeats(self, arguments: str) -> bool:
         """Whether a piece is the whole arguments once more, as some servers send them at the end."""
-        return arguments[0] == "{" and self.is_whole() and arguments == "".join(self.arguments)
+        return arguments[0] == "{" and self.is_whole() and arguments == self._joined()
 
     def goes_on_with(self, piece: ToolCallDelta, name: str, arguments: str) -> bool:
         """Whether a piece, whose index or place makes it a part of this call, is one."""

@@ -157,6 +157,12 @@ def test_the_event_loop_has_turns_while_a_copy_is_waited_for(memory: Any, monkey
         assert [row.fields["city"] for row in rows if row is not None] == ["Oslo"]
 
 
+def go_to_another_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Work in a directory that has nothing of what was written here."""
+    (tmp_path / "another").mkdir()
+    monkeypatch.chdir(tmp_path / "another")
+
+
 def test_an_output_elsewhere_is_gone_on_with_on_another_machine(
     vendor: Vendor, memory: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -164,8 +170,7 @@ def test_an_output_elsewhere_is_gone_on_with_on_another_machine(
     words = ("bulk", "memory://in/a.csv", *ASK, "-o", "memory://out/done.csv")
     assert run(*words, "--limit", "1").exit_code == 0
     assert memory.cat("/out/done.csv").startswith(b"city,answer,error\nRome,")
-    (tmp_path / "another").mkdir()
-    monkeypatch.chdir(tmp_path / "another")
+    go_to_another_machine(tmp_path, monkeypatch)
     result = run(*words)
     assert result.exit_code == 0, result.stderr
     assert len(sim.ledger) == 2
@@ -214,8 +219,7 @@ def test_answers_of_another_machine_are_never_written_over(
     sim = vendor()
     words = ("bulk", "memory://in/a.csv", *ASK, "-o", "memory://out/done.csv")
     assert run(*words, "--limit", "1").exit_code == 0
-    (tmp_path / "another").mkdir()
-    monkeypatch.chdir(tmp_path / "another")
+    go_to_another_machine(tmp_path, monkeypatch)
     assert run(*words).exit_code == 0
     done = memory.cat("/out/done.csv")
     monkeypatch.chdir(tmp_path / "here")
@@ -234,8 +238,7 @@ def test_of_two_runs_at_once_the_first_one_does_not_write_over_the_other(
     first = Elsewhere("memory://out/done.csv")
     first.begin()
     write(first.path, "first")
-    (tmp_path / "another").mkdir()
-    monkeypatch.chdir(tmp_path / "another")
+    go_to_another_machine(tmp_path, monkeypatch)
     with written_here("memory://out/done.csv") as path:
         write(path, "second")
     monkeypatch.chdir(tmp_path / "here")

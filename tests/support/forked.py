@@ -36,8 +36,7 @@ def on_terminal(*words: str) -> tuple[int, bytes]:
     """Run a command on a terminal of 80 columns; return its exit code and all that the terminal was sent."""
     master, slave = pty.openpty()
     environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "80", "LINES": "24"}
-    process = _context.Process(target=_run, args=(words, os.getcwd(), environment, partial(_take, os.ttyname(slave))))
-    process.start()
+    process = _started(words, partial(_take, os.ttyname(slave)), environment)
     sent = b""
     while process.sentinel not in (ready := wait([master, process.sentinel])):
         assert ready == [master]
@@ -63,8 +62,7 @@ class Command:
             os.open(os.devnull, os.O_RDONLY) if stdin is None else os.dup(stdin.fileno()), writable=False
         )
         prepare = partial(_join, heard, said, told)
-        self._process = _context.Process(target=_run, args=(words, os.getcwd(), {**os.environ}, prepare))
-        self._process.start()
+        self._process = _started(words, prepare)
         for end in (heard, said, told):
             end.close()
         self.stdout, self.stderr = _texts(out), _texts(err)
@@ -129,8 +127,7 @@ def run(words: Sequence[str], timeout: float) -> tuple[int, str]:
     """Run a command; return its exit code and what it said on both streams. Raises TimeoutError."""
     with tempfile.TemporaryDirectory() as folder:
         said = Path(folder) / "said"
-        process = _context.Process(target=_run, args=(words, os.getcwd(), {**os.environ}, partial(_speak, str(said))))
-        process.start()
+        process = _started(words, partial(_speak, str(said)))
         process.join(timeout)
         if process.is_alive():
             process.kill()
@@ -143,11 +140,19 @@ def run_failing(what: str, call: int, words: list[str], environment: Mapping[str
     with tempfile.TemporaryDirectory() as folder:
         streams = (f"{folder}/out", f"{folder}/err")
         prepare = partial(_prepare_failing, streams, what, call)
-        process = _context.Process(target=_run, args=(words, os.getcwd(), dict(environment), prepare))
-        process.start()
+        process = _started(words, prepare, environment)
         process.join()
         out, err = (Path(path).read_text(encoding="utf-8") for path in streams)
         return _code_of(process), out, err
+
+
+def _started(
+    words: Sequence[str], prepare: Callable[[], None], environment: Mapping[str, str] = os.environ
+) -> multiprocessing.process.BaseProcess:
+    """Start a command here, with these variables; `prepare` is called in its process first."""
+    process = _context.Process(target=_run, args=(words, os.getcwd(), dict(environment), prepare))
+    process.start()
+    return process
 
 
 def _code_of(process: multiprocessing.process.BaseProcess) -> int:

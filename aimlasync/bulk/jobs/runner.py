@@ -171,16 +171,15 @@ class LocalRunner:
                 # Its processes would send more if the job took more rows at a time.
                 activity.limits = ["concurrency" if each == "input" else each for each in activity.limits]
             return activity
-        endpoints = [] if client.is_closed else client.statistics()
+        known = client.statistics()
+        endpoints = [] if client.is_closed else known
         held = None
         if pool is not None:
             is_short = self._calls is not None and self._calls.is_short_of_money
             held = "budget" if is_short else limited_by(endpoints, pool.in_flight, pool.workers)
         in_flight = sum(endpoint.in_flight for endpoint in endpoints)
         # Where one limit is learned for all models, each of them says the same.
-        learned = tuple(
-            dict.fromkeys(one.learned for each in client.statistics() for one in each.models if one.learned)
-        )
+        learned = tuple(dict.fromkeys(one.learned for each in known for one in each.models if one.learned))
         return Activity(in_flight=in_flight, limits=() if held is None else (held,), learned=learned)
 
     def stop(self) -> None:
