@@ -135,6 +135,14 @@ def run(words: Sequence[str], timeout: float) -> tuple[int, str]:
         return _code_of(process), said.read_text(encoding="utf-8")
 
 
+def run_to(out: str | None, words: Sequence[str]) -> tuple[int, str]:
+    """Run a command whose standard output is a file, or closed without one; return its exit code and its stderr."""
+    with tempfile.TemporaryDirectory() as folder:
+        process = _started(words, partial(_write_to, out, f"{folder}/err"))
+        process.join()
+        return _code_of(process), Path(f"{folder}/err").read_text(encoding="utf-8")
+
+
 def run_program(
     program: Callable[[], int], folder: Path, environment: Mapping[str, str], timeout: float
 ) -> tuple[int, str, str]:
@@ -225,6 +233,16 @@ def _write(streams: tuple[str, str]) -> None:
     """Read nothing, and write each stream to a file."""
     out, err = (os.open(path, os.O_WRONLY | os.O_CREAT) for path in streams)
     _use(os.open(os.devnull, os.O_RDONLY), out, err)
+
+
+def _write_to(out: str | None, err: str) -> None:
+    """What a shell and the start of Python make of `>file` and, without a file, of `>&-`."""
+    _write((os.devnull if out is None else out, err))
+    if out is None:
+        os.close(1)
+        sys.stdout = None
+    else:
+        sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
 
 
 def _join(heard: Connection, said: Connection, told: Connection) -> None:
