@@ -7,14 +7,14 @@ has no I/O. It may import what lies below `client`, `drain` and `observer`.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
-from aimlasync.admission.outcome import GONE, LATE, NOTHING, SPENT, Outcome, Signal
+from aimlasync.admission.outcome import SPENT, Outcome
 from aimlasync.client.drain import Waits
+from aimlasync.client.failure_signs import NO_ACCESS, is_free, is_unreachable, lacks_ability, signal_of
 from aimlasync.client.observer import Watch
 from aimlasync.config import Mode, Priority, Timeout
 from aimlasync.cost.budget import Budget, Reservation, output_cap
@@ -23,16 +23,7 @@ from aimlasync.cost.tokens import stated_usd, tokens_of
 from aimlasync.endpoints.lane import Permit
 from aimlasync.endpoints.providers import model_of
 from aimlasync.endpoints.upstream import Upstream
-from aimlasync.errors import (
-    AimlasyncError,
-    APIConnectionError,
-    APIStatusError,
-    APITimeoutError,
-    AuthenticationError,
-    InsufficientCreditError,
-    StreamError,
-    TruncatedStreamError,
-)
+from aimlasync.errors import AimlasyncError, APIConnectionError, APIStatusError, APITimeoutError
 from aimlasync.headers import Headers
 from aimlasync.info import Info
 from aimlasync.resilience.hedging import Hedging
@@ -320,10 +311,10 @@ class Attempt(msgspec.Struct, eq=False):
         call, upstream = self.call, self.target.upstream
         now = self.permit.loop.time()
         if self.reservation is not None and call.budget is not None:
-            if call.reservation is None and _is_free(error):
+            if call.reservation is None and is_free(error):
                 # It pays for the next attempt.
                 call.reservation = self.reservation
-            elif _is_free(error):
+            elif is_free(error):
                 call.budget.release(self.reservation)
             else:
                 call.budget.settle(self.reservation)
@@ -356,10 +347,10 @@ class Attempt(msgspec.Struct, eq=False):
                 lane.failed(now, seconds, error)
             else:
                 lane.answered(now, seconds)
-            if len(call.targets) > 1 and (isinstance(error, _NO_ACCESS) or signal is SPENT):
+            if len(call.targets) > 1 and (isinstance(error, NO_ACCESS) or signal is SPENT):
                 upstream.retire(error.message)
         elif isinstance(error, APIConnectionError):
-            if _is_endpoints(error):
+            if is_unreachable(error):
                 lane.unreachable(now, seconds, error)
             else:
                 lane.failed(now, seconds, error)
@@ -402,46 +393,3 @@ class Attempt(msgspec.Struct, eq=False):
         now += 0.002
         is_over = call.deadline is not None and now >= call.deadline
         return is_over or (most is not None and not call.streams and now - self.started >= most)
-
-
-def _is_free(error: AimlasyncError) -> bool:
-    """Whether a failed attempt costs nothing: the vendor says so, nothing was sent, or the request was refused."""
-    return error.billed is False or (isinstance(error, APIStatusError) and 400 <= error.status < 500)
-
-
-def lacks_ability(error: AimlasyncError) -> bool:
-    """Whether a 5xx says that the server works, and does not do what was asked."""
-    # Loaded with the first failure.
-    from aimlasync.wire.error_bodies import is_unsupported
-
-    return isinstance(error, APIStatusError) and is_unsupported(error.status, error.message)
-
-
-# A status that stands in the place of a code.
-_STATUS = re.compile(r"[45]\d\d")
-_NO_ACCESS = (AuthenticationError, InsufficientCreditError)
-
-
-def _is_endpoints(error: APIConnectionError) -> bool:
-    """Whether the host could not be reached, or broke the connection: no matter of the model that was asked."""
-    if isinstance(error, APITimeoutError):
-        return error.phase == "connect"
-    return not isinstance(error, TruncatedStreamError)
-
-
-def signal_of(error: AimlasyncError, model: str) -> Signal:
-    """What a failed attempt says about the server's capacity; `admission.outcome` has the table."""
-    if isinstance(error, (APIStatusError, StreamError)):
-        # Loaded with the first failure.
-        from aimlasync.admission.refusal_words import read_status
-        from aimlasync.wire.error_bodies import limit_status
-
-        # A stream's error has a status only as its code.
-        code = error.code or ""
-        status = error.status if isinstance(error, APIStatusError) else int(code) if _STATUS.fullmatch(code) else 500
-        if status < 500 and status not in (401, 402, 429):
-            status = limit_status(error.code, error.type) or status
-        return read_status(status, f"{error.message} {error.code} {error.type}", model)
-    if isinstance(error, APITimeoutError):
-        return LATE if error.phase == "first_token" else NOTHING
-    return GONE if isinstance(error, APIConnectionError) else NOTHING
