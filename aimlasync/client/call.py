@@ -1,18 +1,21 @@
 """One call and its attempts: what is sent and until when, and what each attempt does to its upstream when it ends.
 
-`Attempt.succeed`, `fail` and `abandon` release the permit with an outcome; they book tokens and cost, settle the
+`Attempt.succeed`, `fail` and `abandon` release the attempt with an outcome; they book tokens and cost, settle the
 reservation and the retry budget, tell the circuit breaker, and pause the upstream for a stated wait (Retry-After). It
-has no I/O. It may import what lies below `client`, `drain` and `observer`.
+has no I/O. It may import what lies below `client`, `deadlines`, `drain` and `observer`.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
+from aimlasync.admission.endpoint_limiter import Admission
 from aimlasync.admission.outcome import SPENT, Outcome
+from aimlasync.client.deadlines import Bounded
 from aimlasync.client.drain import Waits
 from aimlasync.client.failure_signs import NO_ACCESS, is_free, is_unreachable, lacks_ability, signal_of
 from aimlasync.client.observer import Watch
@@ -20,7 +23,7 @@ from aimlasync.config import Mode, Priority, Timeout
 from aimlasync.cost.budget import Budget, Reservation, output_cap
 from aimlasync.cost.plain_text import is_plain_text
 from aimlasync.cost.tokens import stated_usd, tokens_of
-from aimlasync.endpoints.lane import Permit
+from aimlasync.endpoints.lane import Lane, Permit
 from aimlasync.endpoints.providers import model_of
 from aimlasync.endpoints.upstream import Upstream
 from aimlasync.errors import AimlasyncError, APIConnectionError, APIStatusError, APITimeoutError
@@ -76,7 +79,7 @@ class AnswerModes(Protocol):
         """Keep in which way the upstream of `info` answered that had refused another one."""
 
 
-class Call(msgspec.Struct, eq=False):
+class Call(Bounded, eq=False):
     """One logical use of the API, whatever attempts it takes."""
 
     method: str
@@ -180,13 +183,17 @@ class Call(msgspec.Struct, eq=False):
         known = None if cap is None else model_of(model)
         return self.budget.reserve(model, size, cap, reasons_outside=known is not None and known.reasons_outside)
 
-    def attempt(self, target: Target, permit: Permit) -> Attempt:
-        """Return the next attempt, which takes with it what was set aside for it."""
+    def attempt(
+        self, target: Target, lane: Lane, loop: asyncio.AbstractEventLoop, at: float, beside: int, admission: Admission
+    ) -> Attempt:
+        """Return the next attempt, which takes with it what was set aside for it; the rest is that of a `Permit`."""
         self.info.attempts += 1
         if self.modes is not None:
             self.info.structured = target.mode
         reservation, self.reservation = self.reservation, None
-        return Attempt(self, target, permit, permit.sent_at, self.info, reservation)
+        return Attempt(
+            lane, loop, at, beside, admission, call=self, target=target, info=self.info, reservation=reservation
+        )
 
     def too_late(self, error: AimlasyncError | None) -> APITimeoutError:
         """Return the error of a deadline that has passed; `error` is that of the last attempt."""
@@ -207,13 +214,12 @@ class Call(msgspec.Struct, eq=False):
             self.budget.release(self.reservation)
 
 
-class Attempt(msgspec.Struct, eq=False):
-    """One HTTP try, from its permit to its end, which comes once: `succeed`, `fail` or `abandon`."""
+# A struct less of each call for the collector to look at than with a permit of its own.
+class Attempt(Permit, eq=False, kw_only=True):
+    """One HTTP try, from its admission to its end, which comes once: `succeed`, `fail` or `abandon`."""
 
     call: Call
     target: Target
-    permit: Permit
-    started: float
     info: Info
     """The call's, but for a hedge, whose facts must not be mixed with those of the attempt beside it."""
     reservation: Reservation | None = None
@@ -221,12 +227,17 @@ class Attempt(msgspec.Struct, eq=False):
     reply: RawReply | None = None
     """None until the headers are in."""
 
-    def beside(self, target: Target, permit: Permit, reservation: Reservation | None) -> Attempt:
+    def hedge(
+        self, target: Target, lane: Lane, now: float, admission: Admission, reservation: Reservation | None
+    ) -> Attempt:
         """Return a second attempt of the same call, with facts of its own."""
         self.info.attempts += 1
         timing = msgspec.structs.replace(self.info.timing)
         info = msgspec.structs.replace(self.info, timing=timing, structured=target.mode)
-        return Attempt(self.call, target, permit, permit.sent_at, info, reservation)
+        beside = lane.counted.in_flight - 1
+        return Attempt(
+            lane, self.loop, now, beside, admission, call=self.call, target=target, info=info, reservation=reservation
+        )
 
     @property
     def response(self) -> RawReply:
@@ -253,18 +264,18 @@ class Attempt(msgspec.Struct, eq=False):
 
     def began(self) -> None:
         """The first event of a stream is here: the endpoint is well, however long the stream goes on."""
-        now = self.permit.loop.time()
-        self.permit.lane.answered(now, now - self.started)
+        now = self.loop.time()
+        self.lane.answered(now, now - self.sent_at)
         if self.call.hedging is not None:
-            self.call.hedging.took(self.call.kind, now - self.started)
+            self.call.hedging.took(self.call.kind, now - self.sent_at)
 
     def succeed(self, usage: Usage | ResponseUsage | None) -> None:
         """The last byte is in: learn from it, settle, give the permit back."""
-        if not self.permit.is_held:
+        if not self.is_held:
             return
         call, target, info = self.call, self.target, self.info
-        upstream, lane = target.upstream, self.permit.lane
-        now = self.permit.loop.time()
+        upstream, lane = target.upstream, self.lane
+        now = self.loop.time()
         info.timing.total = now - call.started
         tokens = tokens_of(usage)
         if info.cost_usd is None:
@@ -287,7 +298,7 @@ class Attempt(msgspec.Struct, eq=False):
         else:
             upstream.retry_budget.give_back(call.paid)
             call.paid = None
-        seconds = now - self.started
+        seconds = now - self.sent_at
         lane.circuit.succeeded(now, seconds, latency=info.timing.first_byte)
         if upstream.circuit.state != "closed":
             upstream.circuit.answered(now, seconds)
@@ -297,7 +308,7 @@ class Attempt(msgspec.Struct, eq=False):
             call.hedging.took(call.kind, seconds)
         if self.reservation is not None and call.budget is not None:
             call.budget.settle(self.reservation, info.cost_usd, usage)
-        self.permit.release(Outcome.OK, None if tokens is None else tokens[0] + tokens[1], now=now)
+        self.release(Outcome.OK, None if tokens is None else tokens[0] + tokens[1], now=now)
 
     def fail(self, error: AimlasyncError) -> None:
         """There is no answer, or only a part of one: learn from it, drop the connection, give the permit back."""
@@ -306,10 +317,10 @@ class Attempt(msgspec.Struct, eq=False):
         if self.reply is not None:
             # Harmless where the body was read to its end.
             self.reply.abort()
-        if not self.permit.is_held:
+        if not self.is_held:
             return
         call, upstream = self.call, self.target.upstream
-        now = self.permit.loop.time()
+        now = self.loop.time()
         if self.reservation is not None and call.budget is not None:
             if call.reservation is None and is_free(error):
                 # It pays for the next attempt.
@@ -321,12 +332,12 @@ class Attempt(msgspec.Struct, eq=False):
         if call.probing:
             upstream.retry_budget.probed(False)
         call.paid, call.probing = None, False
-        seconds = now - self.started
-        lane = self.permit.lane
+        seconds = now - self.sent_at
+        lane = self.lane
         if isinstance(error, StaleConnectionError):
             # It says nothing of the server, but that it closes what is idle.
             lane.abandoned(now, seconds)
-            self.permit.release(Outcome.IGNORED, now=now)
+            self.release(Outcome.IGNORED, now=now)
             return
         call.tried |= {upstream}
         # As it was before this failure.
@@ -359,7 +370,7 @@ class Attempt(msgspec.Struct, eq=False):
         outcome = signal.outcome
         if is_out and outcome is Outcome.DROPPED and not refused:
             outcome = Outcome.OUTAGE
-        self.permit.release(
+        self.release(
             outcome,
             0.0 if refused else None,
             now=now,
@@ -371,7 +382,7 @@ class Attempt(msgspec.Struct, eq=False):
         """The caller left: drop the connection; it says nothing about the server."""
         if self.reply is not None:
             self.reply.abort()
-        if not self.permit.is_held:
+        if not self.is_held:
             return
         # The error of a deadline shows it, and a response's headers may echo a key.
         self.secrets.without(self.info)
@@ -382,9 +393,9 @@ class Attempt(msgspec.Struct, eq=False):
         if self.reservation is not None and call.budget is not None:
             # It may have been answered.
             call.budget.settle(self.reservation)
-        now = self.permit.loop.time()
-        self.permit.lane.abandoned(now, now - self.started)
-        self.permit.release(Outcome.LATE if self._is_late(now) else Outcome.CANCELLED, now=now)
+        now = self.loop.time()
+        self.lane.abandoned(now, now - self.sent_at)
+        self.release(Outcome.LATE if self._is_late(now) else Outcome.CANCELLED, now=now)
 
     def _is_late(self, now: float) -> bool:
         """Whether a bound of ours ended it, which is the endpoint's failure and no caller's wish."""
@@ -392,4 +403,4 @@ class Attempt(msgspec.Struct, eq=False):
         # Loops round their time to milliseconds: a timer may seem to come that much early.
         now += 0.002
         is_over = call.deadline is not None and now >= call.deadline
-        return is_over or (most is not None and not call.streams and now - self.started >= most)
+        return is_over or (most is not None and not call.streams and now - self.sent_at >= most)
