@@ -28,7 +28,7 @@ class Silent:
 
 
 def tracked() -> Counter[str]:
-    """The objects of this library that the collector looks at, and its coroutines, by name."""
+    """The objects of this library and of aiohttp that the collector looks at, and our coroutines, by name."""
     gc.collect()
     found = Counter[str]()
     for each in gc.get_objects():
@@ -36,7 +36,7 @@ def tracked() -> Counter[str]:
             frame = each.cr_frame
             if frame is not None and str(frame.f_globals["__name__"]).startswith("aimlasync."):
                 found[each.cr_code.co_qualname] += 1
-        elif str(type(each).__module__).startswith("aimlasync."):
+        elif str(type(each).__module__).startswith(("aimlasync.", "aiohttp.")):
             found[type(each).__name__] += 1
     return found
 
