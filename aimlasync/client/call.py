@@ -22,7 +22,7 @@ from aimlasync.client.observer import Watch
 from aimlasync.config import Mode, Priority, Timeout
 from aimlasync.cost.budget import Budget, Reservation, output_cap
 from aimlasync.cost.plain_text import is_plain_text
-from aimlasync.cost.tokens import stated_usd, tokens_of
+from aimlasync.cost.tokens import plainly_taken, stated_usd, tokens_of
 from aimlasync.endpoints.lane import Lane, Permit
 from aimlasync.endpoints.providers import model_of
 from aimlasync.endpoints.upstream import Upstream
@@ -277,7 +277,8 @@ class Attempt(Permit, eq=False, kw_only=True):
         upstream, lane = target.upstream, self.lane
         now = self.loop.time()
         info.timing.total = now - call.started
-        tokens = tokens_of(usage)
+        plain = None if self.reservation is None else plainly_taken(usage)
+        tokens = tokens_of(usage) if plain is None else plain[:2]
         if info.cost_usd is None:
             usd = stated_usd(usage)
             if usd is not None and upstream.endpoint.provider.usage_states_charge:
@@ -307,7 +308,7 @@ class Attempt(Permit, eq=False, kw_only=True):
         if call.hedging is not None and not call.streams:
             call.hedging.took(call.kind, seconds)
         if self.reservation is not None and call.budget is not None:
-            call.budget.settle(self.reservation, info.cost_usd, usage)
+            call.budget.settle(self.reservation, info.cost_usd, usage, plain)
         self.release(Outcome.OK, None if tokens is None else tokens[0] + tokens[1], now=now)
 
     def fail(self, error: AimlasyncError) -> None:
