@@ -30,6 +30,7 @@ It may import all rooms on the lines above it in the map of CONTRIBUTING.
     receive_response  the same for responses
     large             decodes answers that are larger than most, in parts
     framing           how a body is framed, by its first bytes: events, JSON, a JSON value a line
+    incoming          the events that the reads of a stream bring, a few at a time
     stream            an answer as events, and how it ended
     chat_stream       the events of chat/completions
     response_stream   the events of responses

@@ -22,7 +22,8 @@ import msgspec
 from aimlasync import sse
 from aimlasync.client.call import Attempt
 from aimlasync.client.failures import content_type, not_json
-from aimlasync.client.framing import Parser, Unframed, is_foreign, is_heartbeat, last_block, values_in
+from aimlasync.client.framing import is_foreign, is_heartbeat, values_in
+from aimlasync.client.incoming import Incoming
 from aimlasync.client.large import TOO_MANY, has_too_many
 from aimlasync.client.observer import Watch
 from aimlasync.client.stream_bounds import StreamBounds
@@ -46,11 +47,6 @@ W = TypeVar("W", bound=Reply)
 _MOST_HELD = 100
 # An integer, as `startswith` takes four times as long.
 _BRACKET = 0x5B
-# Events that are taken in at once: few, so that most pieces are gone again while they are in the processor's cache, and
-# before the collector comes to see them.
-_AT_ONCE = 32
-# Events that are taken in before other calls go on: 40,000 fit into one read.
-_IN_A_ROW = 512
 
 
 class Stream(Generic[P, W]):
@@ -70,15 +66,7 @@ class Stream(Generic[P, W]):
         self._attempt = attempt
         self._reply = attempt.response if body is None else body
         self._loop = asyncio.get_running_loop()
-        self._body = Unframed(says_events=content_type(attempt) == "text/event-stream")
-        self._parser: Parser = self._body
-        # What the last two reads brought.
-        self._before = self._data = b""
-        # Events of the last read, and how many of them are taken in.
-        self._events: list[sse.Event] = []
-        self._taken = 0
-        # Whether the body has ended: an event that comes then ended with it, and may be cut.
-        self._is_over = False
+        self._incoming = Incoming(says_events=content_type(attempt) == "text/event-stream")
         # The last piece with nothing in it.
         self._unsaid = b""
         # Pieces decoded but not yet taken by the reader, and what follows the last of them.
@@ -231,7 +219,7 @@ class Stream(Generic[P, W]):
     @property
     def is_lines(self) -> bool:
         """Whether the pieces came as JSON values, a line each, and not as events."""
-        return self._body.kind == "json"
+        return self._incoming.body.kind == "json"
 
     @property
     def _framing(self) -> str:
@@ -244,51 +232,30 @@ class Stream(Generic[P, W]):
         bounds = self._bounds
         if bounds.waiting is None:
             bounds.waiting = self._loop.time()
-        held, taken = len(self._ready), self._taken
-        is_behind = taken < len(self._events)
+        held, incoming = len(self._ready), self._incoming
         try:
-            if not is_behind:
-                data = await self._reply.read_some()
-            elif taken % _IN_A_ROW == 0:
-                await asyncio.sleep(0)
+            if incoming.waiting:
+                await incoming.pause()
+                found = incoming.more()
+            else:
+                found = incoming.read(await self._reply.read_some())
         except APIConnectionError as error:
             self._broken(error.message)
+            return
+        except sse.EventTooLargeError as error:
+            self._fail(APIResponseValidationError(f"a stream event is too large: {error}", partial=self._whole()))
             return
         except BaseException:
             # Cancelled in the middle of a read: what the connection holds is unknown.
             self._leave()
             raise
-        if not is_behind:
-            if data:
-                self._before, self._data = self._data, data
-            else:
-                self._is_over = True
-            try:
-                self._events = self._parser.feed(data) if data else self._parser.close()
-            except sse.EventTooLargeError as error:
-                self._fail(APIResponseValidationError(f"a stream event is too large: {error}", partial=self._whole()))
-                return
-            taken = 0
-            if self._parser is self._body and self._body.parser is not None:
-                self._parser = self._body.parser
-        self._taken = taken + _AT_ONCE
-        for event in self._events[taken : self._taken]:
-            if self._ended:
-                # What a server sends after its terminal mark is not part of the answer, but may state its cost.
-                self._after(event)
-            elif data := event.data:
-                repeats = self._assembler.repeats
-                piece = None if repeats is None or event.event == "error" else repeats.read(data)
-                if piece is None:
-                    self._take(event)
-                else:
-                    self._ready.append(piece)
-        if self._taken >= len(self._events):
-            if self._is_over and not self._ended:
-                self._closed()
-        elif self._ended:
-            for event in self._events[self._taken :]:
-                self._after(event)
+        for series in found:
+            self._take_all(series)
+        if self._ended:
+            while incoming.waiting:
+                self._take_all(incoming.waiting.popleft())
+        elif incoming.is_over and not incoming.waiting:
+            self._closed()
         if self._watch is not None and self._is_handed_over:
             self._tell(self._watch)
         if len(self._ready) > held:
@@ -306,9 +273,29 @@ class Stream(Generic[P, W]):
         if self._ended and self._failure is None:
             watch.answered(self._whole())
 
-    def _take(self, event: sse.Event) -> None:
-        """Take in one event: the end, or a piece."""
-        data = event.data
+    def _take_all(self, series: sse.Series) -> None:
+        """Take in some events, in order."""
+        event, events, at = series.event, series.data, 0
+        while at < len(events):
+            if self._ended:
+                # What a server sends after its terminal mark is not part of the answer, but may state its cost.
+                self._after(events[at])
+            elif event != "error" and (pieces := self._take_alike(events[at:] if at else events)):
+                self._ready += pieces
+                at += len(pieces)
+                continue
+            else:
+                self._take(events[at], event)
+            at += 1
+
+    def _take_alike(self, events: list[bytes]) -> list[P]:
+        """Take in the first of some events at once, as many as are of a kind with which that can be; return them."""
+        raise NotImplementedError
+
+    def _take(self, data: bytes, event: str) -> None:
+        """Take in one event of a type, by its data: the end, or a piece."""
+        if not data:
+            return
         if data[0] == _BRACKET and data.strip() == b"[DONE]":
             self._done()
             return
@@ -321,11 +308,11 @@ class Stream(Generic[P, W]):
             if data.removeprefix(BOM_UTF8).strip() == b"[DONE]":
                 self._done()
             else:
-                self._undecodable(event)
+                self._undecodable(data, event)
             return
-        self._take_piece(piece, event)
+        self._take_piece(piece, data, event)
 
-    def _take_piece(self, piece: P, event: sse.Event) -> None:
+    def _take_piece(self, piece: P, data: bytes, event: str) -> None:
         raise NotImplementedError
 
     def text_of(self, piece: P) -> str | None:
@@ -337,22 +324,24 @@ class Stream(Generic[P, W]):
         whole.__dict__["info"] = self.info
         return whole
 
-    def _undecodable(self, event: sse.Event) -> None:
+    def _undecodable(self, data: bytes, event: str) -> None:
         """An event that is no JSON object: a sign of life, words, half of one at the end of the body, or garbage."""
-        data = event.data
         words = excerpt(data.decode())
-        if event.event == "error":
+        if event == "error":
             self._error({"message": words}, data)
             return
-        if is_heartbeat(words.strip("[]: ")) or (event.event != "message" and is_foreign(event)):
+        if is_heartbeat(words.strip("[]: ")) or is_foreign(event, data):
             return
         if data.startswith(b"data:"):
             # A gateway that wraps the events of a server in events.
-            self._take(msgspec.structs.replace(event, data=data[5:].lstrip()))
+            self._take(data[5:].lstrip(), event)
             return
         if len(values := values_in(data)) > 1:
             for one in values:
-                (self._after if self._ended else self._take)(msgspec.structs.replace(event, data=one))
+                if self._ended:
+                    self._after(one)
+                else:
+                    self._take(one, event)
             return
         try:
             value = plain(data)
@@ -362,13 +351,13 @@ class Stream(Generic[P, W]):
             self._error(value, data)
         elif self.is_lines and self._is_first:
             self._fail(not_json(self._attempt, data))
-        elif not self._is_over:
+        elif not self._incoming.is_over:
             said = f"a stream event is not valid JSON: {words}"
             self._fail(APIResponseValidationError(said, raw=data, partial=self._whole()))
 
-    def _after(self, event: sse.Event) -> None:
+    def _after(self, data: bytes) -> None:
         try:
-            tail = decode(event.data, _tail, _Tail)
+            tail = decode(data, _tail, _Tail)
         except msgspec.MsgspecError:
             return
         self._attempt.charge(tail.meta)
@@ -398,17 +387,18 @@ class Stream(Generic[P, W]):
 
     def _closed(self) -> None:
         """The body ended cleanly, without a terminal mark."""
+        body = self._incoming.body
         if self._assembler.finished:
             self._finish()
-        elif self._body.parser is None and (self._body.head or not self._body.says_events):
+        elif body.parser is None and (body.head or not body.says_events):
             # Neither events nor JSON.
-            self._fail(not_json(self._attempt, bytes(self._body.head)))
+            self._fail(not_json(self._attempt, bytes(body.head)))
         elif self.is_lines and not self._says_something:
             self._fail(self._no_answer())
         elif (error := self._bare_error()) is not None:
             self._error(error, b"")
         elif self._is_first:
-            began = excerpt(self._body.head.decode("utf-8", "replace"))
+            began = excerpt(body.head.decode("utf-8", "replace"))
             said = f"the stream ended before its first event{began and f'; it began with: {began}'}"
             self._fail(TruncatedStreamError(said, partial=self._whole()))
         else:
@@ -417,7 +407,7 @@ class Stream(Generic[P, W]):
     def _bare_error(self) -> Any:
         """Return the error object that a server wrote between the events, None without one; it is in no `data:`."""
         try:
-            value = plain(last_block(self._before + self._data))
+            value = plain(self._incoming.between())
         except msgspec.DecodeError:
             return None
         return value if is_error(value) else None
