@@ -32,7 +32,7 @@ from aimlasync.bulk.progress.quality import quality_of_job
 from aimlasync.bulk.progress.totals import Totals, spending_in
 from aimlasync.bulk.tasks.content import content_of
 from aimlasync.bulk.tasks.result import Result
-from aimlasync.bulk.tasks.tasks import EmptyTextError, Task, is_named
+from aimlasync.bulk.tasks.tasks import BatchTask, EmptyTextError, Task, is_named
 
 
 class JournaledRows:
@@ -321,8 +321,7 @@ class JournaledRows:
             nonlocal total, left
             name = check_row(row, self, self._added)
             if names is not None and not names.add(name):
-                what = f"{name!r} is the id of an earlier row too; every row needs its own"
-                raise InputError(self.source.name, what, line=row.line)
+                raise self._repeated(name, row.line)
             if shard is not None and not shard.owns(name):
                 return
             if known is not None:
@@ -333,11 +332,26 @@ class JournaledRows:
                 with suppress(EmptyTextError):
                     repeats.add(task.request(row))
 
+        # A class of its own may check and name rows in its own way.
+        names_of = task.names_of if type(task) is BatchTask else None
+
+        def skim(block: bytes, above: int) -> int | None:
+            nonlocal total, left
+            if names_of is None or (found := names_of(block)) is None:
+                return None
+            if names is not None and (repeated := names.add_all(found)) is not None:
+                raise self._repeated(found[repeated], above + 1 + repeated)
+            total += len(found)
+            left += sum(name not in done for name in found) if done else len(found)
+            return len(found)
+
         wanted: Wanted | None = None
         if shard is not None and not task.own_ids:
             # Which of them are in the shard is known without reading them, and their names cannot be the same.
             wanted = lambda number: shard.owns(numbered_id(number))  # noqa: E731
-        survey = self.source.survey(check, limit=self.options.limit if known is None else None, wanted=wanted)
+        limit = self.options.limit if known is None else None
+        needs_rows = self._added or shard is not None or known is not None or repeats is not None
+        survey = self.source.survey(check, limit=limit, wanted=wanted, skim=None if needs_rows else skim)
         if known is not None:
             return survey
         if repeats is not None:
@@ -348,3 +362,7 @@ class JournaledRows:
             self.shared = SharedCalls(repeats.digests, earlier)
         self.totals.total, self.totals.left = total, left
         return survey
+
+    def _repeated(self, name: str, line: int) -> InputError:
+        what = f"{name!r} is the id of an earlier row too; every row needs its own"
+        return InputError(self.source.name, what, line=line)

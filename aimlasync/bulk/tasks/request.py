@@ -9,7 +9,8 @@ A line may be the body alone, and its custom_id may be a number. It may import t
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from io import BytesIO
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -31,6 +32,18 @@ _USUAL: dict[str, Api] = {f"/v1{end}": api for end, api in _APIS.items()}
 
 class RequestError(ValueError):
     """What is given is no request; the message says what is wrong and what to do."""
+
+
+class _UsualLine(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    """A line of chat/completions as OpenAI documents it; all of it is decoded, since what is skipped is not checked."""
+
+    custom_id: Annotated[str, msgspec.Meta(min_length=1)]
+    body: dict[str, Any]
+    method: Literal["POST"] = "POST"
+    url: Literal["/v1/chat/completions"] = "/v1/chat/completions"
+
+
+_usual_line = msgspec.json.Decoder(_UsualLine).decode
 
 
 class Request(msgspec.Struct, kw_only=True, gc=False):
@@ -107,6 +120,23 @@ def parts_of_line(fields: Mapping[str, Any], model: str | None, name: str) -> tu
         body = {**body, "model": model}
     _check_body(api, body)
     return custom_id, api, body
+
+
+def names_of_lines(block: bytes, model: str | None) -> list[str] | None:
+    """Return the names of the lines in a block of JSONL, None where one of them is not written as usual.
+
+    `parts_of_line` refuses none of the lines that are usual, and says the same names; it takes five times as long.
+    """
+    names: list[str] = []
+    try:
+        for line in map(_usual_line, BytesIO(block)):
+            body = line.body
+            if body.get("stream") or type(body.get("messages")) is not list or not (body.get("model") or model):
+                return None
+            names.append(line.custom_id)
+    except (ValueError, RecursionError):
+        return None
+    return names
 
 
 def request_of(given: Request | Mapping[str, Any], number: int) -> Request:

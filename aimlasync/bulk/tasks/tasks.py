@@ -19,7 +19,15 @@ from aimlasync.bulk.tasks.answer_schema import Form
 from aimlasync.bulk.tasks.images import check_image_columns, check_images, image_urls
 from aimlasync.bulk.tasks.messages import conversation, user_content
 from aimlasync.bulk.tasks.prompt import Prompt, as_text, listed
-from aimlasync.bulk.tasks.request import Api, Request, RequestError, check_params, line_id, parts_of_line
+from aimlasync.bulk.tasks.request import (
+    Api,
+    Request,
+    RequestError,
+    check_params,
+    line_id,
+    names_of_lines,
+    parts_of_line,
+)
 from aimlasync.bulk.tasks.result import Answer, Read, Reply, Result, is_refused
 from aimlasync.bulk.tasks.text_column import needed_value
 from aimlasync.chat.endings import ending_of
@@ -97,6 +105,10 @@ class BatchTask:
     def check(self, row: Row) -> str | None:
         """Return the name of a row. Raises InputError for one that is no request."""
         return self._parts(row)[0]
+
+    def names_of(self, block: bytes) -> list[str] | None:
+        """Return the names of the rows in a block of lines that are all requests; None where they must be checked."""
+        return names_of_lines(block, self._model)
 
     def _parts(self, row: Row) -> tuple[str, Api, dict[str, Any]]:
         fields = row.fields
