@@ -17,6 +17,7 @@ from aimlasync.bulk.progress.progress import Activity
 from aimlasync.bulk.tasks.request import Request
 from aimlasync.bulk.tasks.result import Read, Reply, Result, first_result
 from aimlasync.bulk.tasks.tasks import EmptyTextError, Task, empty_result
+from aimlasync.config import CallOptions
 from aimlasync.cost.budget import Budget
 from aimlasync.errors import AimlasyncError, AnswerError, BudgetExceededError, ClientClosedError
 
@@ -59,7 +60,7 @@ async def ask(client: AsyncClient, request: Request, *, read: Read | None = None
     is_again = False
     while True:
         try:
-            reply = await _create(client, request, is_again=is_again)
+            reply = await _call(client, request, is_again=is_again)
         except (ClientClosedError, asyncio.CancelledError):
             if result is None or result.reply is None or not client.is_drained:
                 raise
@@ -134,21 +135,17 @@ class ClientAnswerer:
             self._waiting.wake_one()
 
 
-def _create(client: AsyncClient, request: Request, *, is_again: bool) -> Coroutine[Any, Any, Reply]:
+def _call(client: AsyncClient, request: Request, *, is_again: bool) -> Coroutine[Any, Any, Reply]:
     body = request.body
-    # Each option that is given takes time, also one that is None.
-    options: dict[str, Any] = {"priority": "bulk"}
+    if request.api == "responses" and "input" not in body:
+        # Each response has one; a body without one has a stored prompt.
+        body = {"input": "", **body}
+    if request.structured is None and not is_again:
+        return client.ask(request.api, body, priority="bulk")
+    options: CallOptions = {"priority": "bulk"}
     if request.structured is not None:
         options["structured"] = request.structured
     if is_again:
         # An answer that was no good is not to be found again by a client that keeps answers.
         options["cache"] = "refresh"
-    if request.api == "responses":
-        return client.responses.create(model=body["model"], input=body.get("input", ""), extra_body=body, **options)
-    if len(body) > len(_ALWAYS):
-        options["extra_body"] = body
-    return client.chat.completions.create(model=body["model"], messages=body["messages"], **options)
-
-
-# What a call of chat/completions has.
-_ALWAYS = ("model", "messages")
+    return client.ask(request.api, body, **options)

@@ -17,6 +17,7 @@ import msgspec
 from aimlasync.chat.types import PARAMETERS as CHAT_PARAMETERS
 from aimlasync.config import Structured
 from aimlasync.responses.types import PARAMETERS as RESPONSE_PARAMETERS
+from aimlasync.wire.as_sent import sendable
 
 Api = Literal["chat", "responses"]
 
@@ -142,17 +143,23 @@ def names_of_lines(block: bytes, model: str | None) -> list[str] | None:
 def request_of(given: Request | Mapping[str, Any], number: int) -> Request:
     """Return what `bulk.map` was given as a request: one, a Batch line, or just the parameters of a call.
 
-    Raises RequestError.
+    Messages of earlier replies are made plain values. Raises RequestError.
     """
     if isinstance(given, Request):
+        request = given
         _check_body(given.api, given.body)
-        return given
-    if "custom_id" in given and isinstance(given.get("body"), dict):
-        return request_of_line(given)
-    body = dict(given)
-    api = api_of_body(body)
-    _check_body(api, body)
-    return Request(custom_id=f"row-{number}", api=api, body=body)
+    elif "custom_id" in given and isinstance(given.get("body"), dict):
+        request = request_of_line(given)
+    else:
+        body = dict(given)
+        api = api_of_body(body)
+        _check_body(api, body)
+        request = Request(custom_id=f"row-{number}", api=api, body=body)
+    name = "messages" if request.api == "chat" else "input"
+    items = request.body.get(name)
+    if isinstance(items, (list, tuple)) and (plain := sendable(items)) is not items:
+        return msgspec.structs.replace(request, body={**request.body, name: plain})
+    return request
 
 
 def api_of_body(body: Mapping[str, Any]) -> Api:
