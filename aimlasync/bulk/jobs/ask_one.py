@@ -54,6 +54,11 @@ def request_or_result(row: Row, task: Task) -> Request | Result:
         return empty_result(task, row, error)
 
 
+async def at_once(result: Result) -> Result:
+    """Return a result for which nothing is asked."""
+    return result
+
+
 async def ask(client: AsyncClient, request: Request, *, read: Read | None = None, retry_invalid: int = 0) -> Result:
     """Ask for one request, and again up to `retry_invalid` times while `read` says that the answer is no good."""
     result: Result | None = None

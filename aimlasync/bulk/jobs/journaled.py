@@ -26,7 +26,7 @@ from aimlasync.bulk.journal.journal import Durability, Journal
 from aimlasync.bulk.journal.known_rows import KnownRows, NamedRows, NumberedRows
 from aimlasync.bulk.journal.manifest import add_facts, facts_of
 from aimlasync.bulk.journal.part_files import identity_of_part, parts_of, remove_part
-from aimlasync.bulk.journal.record import Facts, Glance, Record, add_earlier
+from aimlasync.bulk.journal.record import Facts, Glance, Record, add_earlier, encode_record
 from aimlasync.bulk.journal.table_changes import Changes, follow
 from aimlasync.bulk.progress.quality import quality_of_job
 from aimlasync.bulk.progress.totals import Totals, spending_in
@@ -131,7 +131,7 @@ class JournaledRows:
         row, facts, options = result.row, record.info, self.options
         if row is not None and facts is not None and self._columns:
             facts.content = content_of(row, self._columns)
-        self._journal.append(record, is_line=True)
+        self._journal.append_line(encode_record(record))
         if options.canary is not None:
             self.sample.add(result, record, self._columns)
         if options.gold is not None and row is not None and facts is not None:
@@ -188,7 +188,7 @@ class JournaledRows:
                 if glance.custom_id in self._failed:
                     record = journal.read(offset)
                     self._supersede(record)
-                    offset = self._journal.append(record, is_line=True)
+                    offset = self._journal.append_line(encode_record(record))
                 else:
                     offset = self._journal.append_line(line)
                 self.totals.finished += is_new

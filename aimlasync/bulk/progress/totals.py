@@ -17,7 +17,7 @@ from aimlasync.bulk.input.columns import value_of
 from aimlasync.bulk.input.rows import Row
 from aimlasync.bulk.journal.record import Facts, Glance, Record
 from aimlasync.bulk.progress.quality import Quality
-from aimlasync.bulk.tasks.result import Result, is_refused
+from aimlasync.bulk.tasks.result import Result, ended_well, is_refused
 from aimlasync.errors import AnswerError
 
 Labels = str | list[str]
@@ -64,7 +64,7 @@ class Day:
 
     def add(self, at: float, requests: int, tokens: int) -> None:
         """Add what a row took that was finished then."""
-        if self.began is None or at >= self.began + _DAY:
+        if (began := self.began) is None or at >= began + _DAY:
             self.began, self.requests, self.tokens = at, 0, 0
         self.requests += requests
         self.tokens += tokens
@@ -205,13 +205,22 @@ class Totals:
         self.attempts += result.attempts
         facts, reply, error = record.info, result.reply, result.error
         if facts is not None and (seconds := facts.seconds) is not None:
-            self.seconds_answering += seconds - (facts.queued or 0.0) - (facts.limited or 0.0)
-        if reply is not None:
-            # The last of several calls may have ended in an error without a reply.
-            self.answered += result.calls - (error is not None and not isinstance(error, AnswerError))
-            if error is None and not is_read:
+            # Mostly there was no wait.
+            if (waited := facts.queued) is not None:
+                seconds -= waited
+            if (waited := facts.limited) is not None:
+                seconds -= waited
+            self.seconds_answering += seconds
+        if reply is None:
+            return
+        if error is None:
+            self.answered += result.calls
+            if not is_read and not ended_well(reply):
                 self.truncated += reply.truncated
                 self.refused += is_refused(reply)
+        else:
+            # The last of several calls may have ended in an error without a reply.
+            self.answered += result.calls - (not isinstance(error, AnswerError))
 
     def add_record(self, record: Record | Glance) -> None:
         """Add what the journal says of a row."""
@@ -220,28 +229,28 @@ class Totals:
             facts = Facts()
         if facts.structured is not None:
             self.structured[facts.structured] += 1
-        if error is None:
-            self.ok += 1
-            label = facts.label
-            if label is not None:
-                if isinstance(label, str):
-                    self.labels[label] += 1
-                else:
-                    self.labels.update(label)
-        else:
+        if error is not None:
             failures = self.failures.setdefault(error.code, Failures(example=record.custom_id, message=error.message))
             failures.count += 1
-        self.add_usage(facts, replied=error is None or facts.tokens_in is not None or facts.cost_usd is not None)
+            self.add_usage(facts, replied=facts.tokens_in is not None or facts.cost_usd is not None)
+            return
+        self.ok += 1
+        if (label := facts.label) is not None:
+            if isinstance(label, str):
+                self.labels[label] += 1
+            else:
+                self.labels.update(label)
+        self.add_usage(facts, replied=True)
 
     def add_usage(self, facts: Facts, *, replied: bool) -> None:
         """Add the tokens and the cost of a row, whatever became of it."""
-        tokens_in, tokens_out, cost_usd = facts.tokens_in, facts.tokens_out or 0, facts.cost_usd
+        tokens_in, tokens_out, cost_usd, attempts = facts.tokens_in, facts.tokens_out, facts.cost_usd, facts.attempts
         is_counted = tokens_in is not None
-        if tokens_in is None and facts.guess_in is not None:
-            tokens_in, tokens_out = facts.guess_in, facts.guess_out or 0
-        at, attempts = facts.at, facts.attempts
-        if at is not None and attempts:
-            self.day.add(at, attempts, (tokens_in or 0) + tokens_out)
+        if tokens_in is None and (tokens_in := facts.guess_in) is not None:
+            tokens_out = facts.guess_out
+        taken = (tokens_in or 0) + (tokens_out or 0)
+        if attempts and (at := facts.at) is not None:
+            self.day.add(at, attempts, taken)
         if facts.shared_with is not None:
             self.shared += 1
             # Then the usage is that of an earlier failure of the row itself.
@@ -249,12 +258,12 @@ class Totals:
         if not replied:
             return
         self.replies += 1
-        if not is_counted:
-            self.uncounted += 1
-            self.guessed += (tokens_in or 0) + tokens_out
-        else:
+        if is_counted:
             self.tokens_in += tokens_in or 0
-            self.tokens_out += tokens_out
+            self.tokens_out += tokens_out or 0
+        else:
+            self.uncounted += 1
+            self.guessed += taken
         if cost_usd is not None:
             self.priced += 1
             self.at_price += facts.at_price
@@ -264,7 +273,7 @@ class Totals:
             if (tokens := self.unpriced.get(model)) is None:
                 tokens = self.unpriced[model] = [0, 0]
             tokens[0] += tokens_in
-            tokens[1] += tokens_out
+            tokens[1] += tokens_out or 0
 
     def judge_row(self, row: Row, column: str | None, label: Labels | None) -> None:
         """Compare the label of a row with its gold `column`; does nothing without a column or a label."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from hashlib import blake2b
+from typing import Any
 
 import msgspec
 from msgspec import UNSET
@@ -16,7 +17,7 @@ from aimlasync.bulk.input.rows import Row
 from aimlasync.bulk.tasks.prompt import as_text
 
 _encode = msgspec.json.Encoder(order="deterministic").encode
-_AS_THEY_ARE = (str, dict, list)
+_AS_THEY_ARE = frozenset((str, dict, list))
 # Names of a request that is written without the line around it.
 _NAMES = frozenset(("custom_id", "id"))
 
@@ -26,13 +27,18 @@ def content_of(row: Row, columns: Sequence[str]) -> str:
 
     A row that has none of them is a request that is written without the line around it: then it is all of the row.
     """
-    fields, values, missing = row.fields, [], 0
+    values = list(map(row.fields.get, columns))
+    if not _AS_THEY_ARE.issuperset(map(type, values)):
+        values = _values_of(row.fields, columns)
+    return blake2b(_encode(values), digest_size=12).hexdigest()
+
+
+def _values_of(fields: dict[str, Any], columns: Sequence[str]) -> list[Any]:
+    values, missing = [], 0
     for column in columns:
-        if column in fields:
-            value = fields[column]
-        elif (value := value_of(fields, column)) is UNSET:
+        if (value := value_of(fields, column)) is UNSET:
             missing += 1
         values.append(value if type(value) in _AS_THEY_ARE else as_text(value))
     if missing and missing == len(values):
-        values = [{name: value for name, value in fields.items() if name not in _NAMES}]
-    return blake2b(_encode(values), digest_size=12).hexdigest()
+        return [{name: value for name, value in fields.items() if name not in _NAMES}]
+    return values
