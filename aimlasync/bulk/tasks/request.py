@@ -117,9 +117,11 @@ def parts_of_line(fields: Mapping[str, Any], model: str | None, name: str) -> tu
         raise RequestError(f'"method" is {fields["method"]!r}; only POST is asked in bulk')
     if type(url) is not str or (api := _USUAL.get(url)) is None:
         api = api_of_body(body) if url is None else _api_of_url(url)
-    if model and not body.get("model"):
-        body = {**body, "model": model}
-    _check_body(api, body)
+    if not (asked := body.get("model")) and model:
+        body, asked = {**body, "model": model}, model
+    # Mostly nothing is wrong with it.
+    if api != "chat" or not asked or body.get("stream") or type(body.get("messages")) is not list:
+        _check_body(api, body)
     return custom_id, api, body
 
 

@@ -99,24 +99,23 @@ class BatchTask:
 
     def request(self, row: Row) -> Request:
         """Return what is asked about a row. Raises InputError."""
-        custom_id, api, body = self._parts(row)
-        return Request(custom_id=custom_id, api=api, body=body)
+        fields = row.fields
+        try:
+            name = "" if "custom_id" in fields else row.custom_id
+            custom_id, api, body = parts_of_line(fields, self._model, name)
+        except RequestError as error:
+            what = str(error)
+        else:
+            return Request(custom_id=custom_id, api=api, body=body)
+        raise InputError(self.name, what, line=row.line)
 
     def check(self, row: Row) -> str | None:
         """Return the name of a row. Raises InputError for one that is no request."""
-        return self._parts(row)[0]
+        return self.request(row).custom_id
 
     def names_of(self, block: bytes) -> list[str] | None:
         """Return the names of the rows in a block of lines that are all requests; None where they must be checked."""
         return names_of_lines(block, self._model)
-
-    def _parts(self, row: Row) -> tuple[str, Api, dict[str, Any]]:
-        fields = row.fields
-        try:
-            return parts_of_line(fields, self._model, "" if "custom_id" in fields else row.custom_id)
-        except RequestError as error:
-            what = str(error)
-        raise InputError(self.name, what, line=row.line)
 
 
 class PromptTask:
