@@ -61,15 +61,14 @@ def record_of(result: Result) -> Record:
     response = failure = None
     is_plain = False
     if reply is not None and paid is not None:
-        raw = getattr(reply, "json_place", None)
-        # Bytes are JSON that a decoder has taken whole.
-        is_exact = type(raw) is bytes
-        if not is_exact:
+        raw, status = getattr(reply, "json_place", None), paid.status or 200
+        if type(raw) is bytes:
+            # A decoder has taken all of it. The rest is for an error in the place of an answer.
+            is_plain = reply.error is None and reply.object != "error" and 200 <= status < 300
+            body = on_one_line(raw)
+        else:
             raw = reply.raw
-        status = paid.status or 200
-        # The rest is for what a decoder refused, and for an error in the place of an answer.
-        is_plain = is_exact and reply.error is None and reply.object != "error" and 200 <= status < 300
-        body = json_line(raw, is_json=is_exact) if raw else msgspec.Raw(_encode(reply.to_dict()))
+            body = json_line(raw) if raw else msgspec.Raw(_encode(reply.to_dict()))
         response = Response(status, paid.inference_id or paid.server_request_id, body)
     elif isinstance(error, APIStatusError) and result.attempts:
         request_id = None if info is None else info.inference_id or info.server_request_id
@@ -171,15 +170,16 @@ def error_of(
     return kind(message, info=info)
 
 
-def json_line(raw: bytes, *, is_json: bool = False) -> msgspec.Raw:
-    """Return a body as JSON on one line: as it came, where it is that; `is_json` says that a decoder has taken it."""
-    if not is_json:
-        try:
-            _skim(raw)
-        except msgspec.DecodeError:
-            # The client reads NaN and the like, which JSON does not have: they would make the journal unreadable.
-            return msgspec.Raw(_encode(plain(raw)))
-    if _LF in raw or _CR in raw:
-        # Line breaks are only between tokens, because within strings they are escaped.
-        return msgspec.Raw(msgspec.json.format(raw, indent=-1))
-    return msgspec.Raw(raw)
+def json_line(raw: bytes) -> msgspec.Raw:
+    """Return a body as JSON on one line: as it came, where it is that."""
+    try:
+        _skim(raw)
+    except msgspec.DecodeError:
+        # The client reads NaN and the like, which JSON does not have: they would make the journal unreadable.
+        return msgspec.Raw(_encode(plain(raw)))
+    return on_one_line(raw)
+
+
+def on_one_line(raw: bytes) -> msgspec.Raw:
+    """Return JSON without its line breaks, which are between tokens: within strings they are escaped."""
+    return msgspec.Raw(msgspec.json.format(raw, indent=-1) if _LF in raw or _CR in raw else raw)

@@ -64,7 +64,8 @@ class Day:
 
     def add(self, at: float, requests: int, tokens: int) -> None:
         """Add what a row took that was finished then."""
-        if (began := self.began) is None or at >= began + _DAY:
+        began = self.began
+        if began is None or at >= began + _DAY:
             self.began, self.requests, self.tokens = at, 0, 0
         self.requests += requests
         self.tokens += tokens

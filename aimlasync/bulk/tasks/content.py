@@ -17,7 +17,7 @@ from aimlasync.bulk.input.rows import Row
 from aimlasync.bulk.tasks.prompt import as_text
 
 _encode = msgspec.json.Encoder(order="deterministic").encode
-_AS_THEY_ARE = frozenset((str, dict, list))
+_AS_THEY_ARE = (str, dict, list)
 # Names of a request that is written without the line around it.
 _NAMES = frozenset(("custom_id", "id"))
 
@@ -27,9 +27,13 @@ def content_of(row: Row, columns: Sequence[str]) -> str:
 
     A row that has none of them is a request that is written without the line around it: then it is all of the row.
     """
-    values = list(map(row.fields.get, columns))
-    if not _AS_THEY_ARE.issuperset(map(type, values)):
-        values = _values_of(row.fields, columns)
+    fields, values = row.fields, []
+    try:
+        for column in columns:
+            value = fields[column]
+            values.append(value if type(value) in _AS_THEY_ARE else as_text(value))
+    except KeyError:
+        values = _values_of(fields, columns)
     return blake2b(_encode(values), digest_size=12).hexdigest()
 
 
