@@ -26,7 +26,7 @@ from aimlasync.bulk.journal.journal import Durability, Journal
 from aimlasync.bulk.journal.known_rows import KnownRows, NamedRows, NumberedRows
 from aimlasync.bulk.journal.manifest import add_facts, facts_of
 from aimlasync.bulk.journal.part_files import identity_of_part, parts_of, remove_part
-from aimlasync.bulk.journal.record import Facts, Glance, Record, add_earlier, encode_record
+from aimlasync.bulk.journal.record import Glance, Record, add_earlier, encode_record
 from aimlasync.bulk.journal.table_changes import Changes, follow
 from aimlasync.bulk.progress.quality import quality_of_job
 from aimlasync.bulk.progress.totals import Totals, spending_in
@@ -289,13 +289,11 @@ class JournaledRows:
         """Count the failures that no later line has taken the place of, and settle which rows are asked again."""
         for name, offset in list(self._failed.items()):
             record = self._journal.read(offset)
-            if record.error is not None and is_final(record.error.code, self.options):
+            is_last = record.error is not None and is_final(record.error.code, self.options)
+            self.totals.add_record(record, is_asked_again=not is_last)
+            if is_last:
                 del self._failed[name]
                 self._done.add(name)
-                self.totals.add_record(record)
-            else:
-                facts = record.info or Facts()
-                self.totals.add_usage(facts, replied=facts.tokens_in is not None or facts.cost_usd is not None)
 
     def _is_known(self, facts: Mapping[str, Any]) -> bool:
         """Whether an earlier run has checked this very input, so that what is left can be told without reading it."""

@@ -223,48 +223,42 @@ class Totals:
             # The last of several calls may have ended in an error without a reply.
             self.answered += result.calls - (not isinstance(error, AnswerError))
 
-    def add_record(self, record: Record | Glance) -> None:
-        """Add what the journal says of a row."""
+    def add_record(self, record: Record | Glance, *, is_asked_again: bool = False) -> None:
+        """Add what the journal says of a row; of a failure that `is_asked_again`, what it took alone."""
         facts, error = record.info, record.error
         if facts is None:
             facts = Facts()
-        if facts.structured is not None:
-            self.structured[facts.structured] += 1
-        if error is not None:
+        if error is None:
+            self.ok += 1
+            if (label := facts.label) is not None:
+                if isinstance(label, str):
+                    self.labels[label] += 1
+                else:
+                    self.labels.update(label)
+        elif not is_asked_again:
             failures = self.failures.setdefault(error.code, Failures(example=record.custom_id, message=error.message))
             failures.count += 1
-            self.add_usage(facts, replied=facts.tokens_in is not None or facts.cost_usd is not None)
-            return
-        self.ok += 1
-        if (label := facts.label) is not None:
-            if isinstance(label, str):
-                self.labels[label] += 1
-            else:
-                self.labels.update(label)
-        self.add_usage(facts, replied=True)
-
-    def add_usage(self, facts: Facts, *, replied: bool) -> None:
-        """Add the tokens and the cost of a row, whatever became of it."""
-        tokens_in, tokens_out, cost_usd, attempts = facts.tokens_in, facts.tokens_out, facts.cost_usd, facts.attempts
-        is_counted = tokens_in is not None
-        if tokens_in is None and (tokens_in := facts.guess_in) is not None:
-            tokens_out = facts.guess_out
-        taken = (tokens_in or 0) + (tokens_out or 0)
+        if facts.structured is not None and not is_asked_again:
+            self.structured[facts.structured] += 1
+        counted, tokens_out, cost_usd, attempts = facts.tokens_in, facts.tokens_out or 0, facts.cost_usd, facts.attempts
+        tokens_in = counted
+        if counted is None and (tokens_in := facts.guess_in) is not None:
+            tokens_out = facts.guess_out or 0
+        taken = (tokens_in or 0) + tokens_out
         if attempts and (at := facts.at) is not None:
             self.day.add(at, attempts, taken)
-        if facts.shared_with is not None:
+        if is_shared := facts.shared_with is not None:
             self.shared += 1
-            # Then the usage is that of an earlier failure of the row itself.
-            replied = is_counted or cost_usd is not None
-        if not replied:
+        # The usage of a shared answer is that of an earlier failure of the row itself.
+        if counted is None and cost_usd is None and (error is not None or is_shared):
             return
         self.replies += 1
-        if is_counted:
-            self.tokens_in += tokens_in or 0
-            self.tokens_out += tokens_out or 0
-        else:
+        if counted is None:
             self.uncounted += 1
             self.guessed += taken
+        else:
+            self.tokens_in += counted
+            self.tokens_out += tokens_out
         if cost_usd is not None:
             self.priced += 1
             self.at_price += facts.at_price
@@ -274,7 +268,7 @@ class Totals:
             if (tokens := self.unpriced.get(model)) is None:
                 tokens = self.unpriced[model] = [0, 0]
             tokens[0] += tokens_in
-            tokens[1] += tokens_out or 0
+            tokens[1] += tokens_out
 
     def judge_row(self, row: Row, column: str | None, label: Labels | None) -> None:
         """Compare the label of a row with its gold `column`; does nothing without a column or a label."""
