@@ -29,6 +29,7 @@ from aimlasync.bulk import (
 )
 from aimlasync.bulk.api import open_rows
 from aimlasync.bulk.input.rows import Reader
+from aimlasync.bulk.tasks.prompt import Prompt
 from aimlasync.bulk.tasks.request import Api, request_of, request_of_line
 from aimlasync.bulk.tasks.tasks import Task, read_any
 from aimlasync.chat.types import decode_completion
@@ -583,3 +584,15 @@ def test_any_answer_is_taken_where_none_is_judged() -> None:
     call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
     assert read_any(chat(None, tool_calls=[call])) == Answer()
     assert read_any(chat("x")) == read_any(response("x")) == Answer()
+
+
+@given(st.lists(st.sampled_from(["%", "%s", "%%", "%(a)s", "{{", "}}", "{a}", "{b}", "é", "100 %"])), st.booleans())
+def test_a_template_gives_each_piece_as_it_is_and_each_value_as_it_is(pieces: list[str], fills_system: bool) -> None:
+    # Braces beside a % would be Jinja's.
+    template = "|".join(pieces)
+    values = {"{a}": "%s {b} %", "{b}": '{"x":[null]}', "{{": "{", "}}": "}"}
+    fields = {"a": values["{a}"], "b": {"x": [None]}}
+    expected = "|".join(values.get(piece, piece) for piece in pieces)
+    prompt = Prompt(template, template, may_be_fixed=True, fills_system=fills_system)
+    assert prompt.user("text", fields) == expected
+    assert prompt.system_for("text", fields) == (expected if fills_system else template)

@@ -313,11 +313,19 @@ class JournaledRows:
         done = self._done if len(self._done) else ()
         names = IdSet() if task.own_ids else None
         repeats = Repeats() if self.options.dedupe and known is None else None
+        # Rows that are known by their numbers, and are all of them asked about, need no name here.
+        needs_name = bool(names is not None or shard is not None or known is not None or repeats is not None or done)
         total = left = 0
 
         def check(row: Row) -> None:
             nonlocal total, left
             name = check_row(row, self, self._added)
+            if not needs_name:
+                total += 1
+                left += 1
+                return
+            if name is None:
+                name = task.custom_id(row)
             if names is not None and not names.add(name):
                 raise self._repeated(name, row.line)
             if shard is not None and not shard.owns(name):

@@ -220,7 +220,7 @@ class PromptTask:
 def _is_empty(fields: dict[str, Any], names: list[str]) -> bool:
     for name in names:
         value = fields[name] if name in fields else value_of(fields, name)
-        if as_text(value).strip():
+        if (value if type(value) is str else as_text(value)).strip():
             return False
     return True
 
