@@ -20,11 +20,12 @@ from aimlasync.bulk.input.rows import Format, InputError, Reading
 from aimlasync.bulk.input.source import Source, open_stream
 from aimlasync.bulk.journal.part_files import journal_of
 from aimlasync.bulk.journal.record import Record
+from aimlasync.bulk.output.copies import Copies
 from aimlasync.bulk.output.export import Outcome, result_layout
 from aimlasync.bulk.output.result_rows import results_as_rows
 from aimlasync.bulk.output.streams import is_stream
 from aimlasync.bulk.output.tables import open_table, style_of
-from aimlasync.bulk.output.target import Target, check_place
+from aimlasync.bulk.output.target import Target, check_place, refuse_input
 from aimlasync.bulk.tasks.result import Result
 from aimlasync.cli.options import WrongUseError, with_options
 
@@ -127,21 +128,34 @@ def is_file(output: str) -> bool:
     return not is_stream(output)
 
 
-def check_outputs(source: Source, output: str, errors: str | None, *, is_table: bool, overwrite: bool) -> Target | None:
+def check_outputs(
+    source: Source, said: str, output: str, errors: str | None, copies: Copies, *, is_table: bool, overwrite: bool
+) -> Target | None:
     """Return where the lines of failed rows go. Raises InputError for what must not be written, before any call.
 
+    `said` is what was said of the output, which may be an address; the job writes to the file `output`.
     The job looks again before it writes: the files may be changed while it runs.
     """
     journal = journal_of(output, is_table=is_table)
     if is_file(output):
-        check_place(output, reads=(source,), option="-o")
+        check_place(output, option="-o")
+        for name in (said, output):
+            refuse_input(name, (source,), option="-o")
         if is_table:
             Target(output, journal=journal, reads=(source,), overwrite=overwrite, option="-o").check()
     if errors is None:
         return None
     if output == "-":
         raise WrongUseError("--errors goes with a journal, and standard output has none; add -o PATH")
-    target = Target(errors, journal=journal, reads=(source,), taken=(output,), overwrite=overwrite, option="--errors")
+    target = Target(
+        copies.of(errors, is_output=True),
+        journal=journal,
+        reads=(source,),
+        taken=(output,),
+        overwrite=overwrite,
+        option="--errors",
+        named=copies.named,
+    )
     target.check()
     return target
 

@@ -168,7 +168,9 @@ class ManyFiles(Source):
         return size, times
 
     def same_file(self, path: str) -> bool:
-        """Whether `path` is one of the files, or in a directory that was given."""
+        """Whether `path`, which may be an address, is one of the files, or in a directory that was given."""
+        if is_address(path):
+            return super().same_file(path)
         real = os.path.realpath(path)
         if any(os.path.commonpath([folder, real]) == folder for folder in self._folders):
             return True

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import glob
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, BinaryIO
 
@@ -60,7 +60,11 @@ def stamp_of(address: str) -> tuple[int, int]:
     with input_errors():
         system, root = opened(address)
         with reaching(address):
-            info = system.info(root)
+            return version_in(system.info(root))
+
+
+def version_in(info: Mapping[str, Any]) -> tuple[int, int]:
+    """Return what `stamp_of` does, of what a file system says of a file."""
     known = {str(name).lower().replace("-", "").replace("_", ""): value for name, value in info.items()}
     version = next((str(known[name]) for name in _VERSIONS if known.get(name)), "")
     return int(info.get("size") or 0), int.from_bytes(hashlib.sha256(version.encode()).digest()[:8])

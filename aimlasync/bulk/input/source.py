@@ -179,7 +179,9 @@ class Source:
         return self.stamp()[0] if self.can_reread else 0
 
     def same_file(self, path: str) -> bool:
-        """Whether `path` is this input, which may be closed."""
+        """Whether `path`, which may be an address, is this input, which may be closed."""
+        if is_address(path):
+            return shown(path) in self.paths
         try:
             return self._stat is not None and os.path.samestat(self._stat, os.stat(path))
         except OSError:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Callable
 
 import msgspec
 
@@ -36,15 +37,20 @@ _written = msgspec.json.Decoder(Written).decode
 
 
 class WrittenFiles:
-    """The record of the job whose journal is at `journal`, links followed."""
+    """The record of the job whose journal is at `journal`, links followed; `named` gives the addresses of copies."""
 
-    def __init__(self, journal: str) -> None:
+    def __init__(self, journal: str, named: Callable[[str], str] = str) -> None:
         self._path = f"{journal}.outputs"
-        self._folder = os.path.dirname(journal)
+        self._folder = os.path.join(os.path.dirname(journal), "")
+        self._named = named
 
     def name_of(self, path: str) -> str:
         """Return the path of a file as the record spells it."""
-        return _spelled(os.path.relpath(path, self._folder))
+        there, folder = self._named(path), self._named(self._folder)
+        if (there, folder) == (path, self._folder):
+            return _spelled(os.path.relpath(path, folder))
+        # Where one of both is elsewhere, there is no way from the one to the other.
+        return _spelled(there.removeprefix(folder))
 
     def read(self) -> dict[str, Written]:
         """Return what the job has written: path -> the last line that names it.
