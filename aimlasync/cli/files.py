@@ -14,8 +14,10 @@ from typing import BinaryIO, get_args
 import click
 import msgspec
 
+from aimlasync.addresses import shown
 from aimlasync.bulk.input.compression import packing_of_path
 from aimlasync.bulk.input.many import open_files
+from aimlasync.bulk.input.remote import text_of
 from aimlasync.bulk.input.rows import Format, InputError, Reading
 from aimlasync.bulk.input.source import Source, open_stream
 from aimlasync.bulk.journal.part_files import journal_of
@@ -103,10 +105,9 @@ def said_text(said: str | None, option: str) -> str | None:
         return said[1:]
     path = said[1:]
     try:
-        with open(path, encoding="utf-8-sig") as file:
-            return file.read().rstrip("\r\n")
+        return text_of(path).rstrip("\r\n")
     except UnicodeDecodeError:
-        raise WrongUseError(f"{option} {said}: the file is not UTF-8; save it as UTF-8") from None
+        raise WrongUseError(f"{option} @{shown(path)}: the file is not UTF-8; save it as UTF-8") from None
     except OSError as error:
         what = f"{option} {said}: {error.strerror or type(error).__name__}"
         raise WrongUseError(f"{what}; name a file of text after @, or write @@ for a text that begins with @") from None

@@ -18,6 +18,7 @@ from tests.support.commands import finish, last_line, run, start, table, write
 
 fsspec = pytest.importorskip("fsspec", reason="pip install 'aimlasync[fsspec]' runs these tests")
 
+NO_FILE = "memory://no: no such file; check the address"
 NO_OUTPUT = "an output cannot be written there; name a path or an address of a store"
 ASK = ("--prompt", "Where is {city}?", "--simulate", "--progress", "none")
 
@@ -119,6 +120,22 @@ def test_what_a_job_wrote_beside_its_journal_is_known_there_too(memory: Any, jou
     )
 
 
+def test_a_file_system_may_have_an_error_of_its_own_for_a_missing_file(
+    memory: Any, journal: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    get_file = type(memory).get_file
+
+    def get(self: Any, path: str, *rest: Any) -> None:
+        if not self.exists(path):
+            # As ftplib's.
+            raise Exception("550 No such file")
+        get_file(self, path, *rest)
+
+    monkeypatch.setattr(type(memory), "get_file", get)
+    assert said("export", journal, "-o", "memory://out/new.csv")[0] == 0
+    assert said("report", "memory://out/no")[1].startswith("aimlasync: memory://out/no: No such file or directory; ")
+
+
 def test_a_journal_elsewhere_and_a_table_here_and_the_other_way_round(memory: Any, journal: str) -> None:
     memory.get_file("/out/done.csv.journal", "mine.jsonl")
     for _ in range(2):
@@ -203,6 +220,33 @@ def test_lines_of_failed_rows_are_written_elsewhere(vendor: Callable[..., Simula
     result = run(*words)
     assert result.exit_code == 2
     assert last_line(result).startswith("aimlasync: memory://out/failed.jsonl: was changed since this job wrote it")
+
+
+def test_texts_labels_and_schemas_may_be_elsewhere(memory: Any) -> None:
+    schema = b'{"type": "object", "properties": {"ok": {"type": "boolean"}}}'
+    memory.pipe(
+        {"/in/prompt.txt": b"\xef\xbb\xbfWhere is {city}?\r\n", "/in/form.json": schema, "/in/bad.txt": b"\xff"}
+    )
+    memory.pipe({"/in/labels.csv": b"label\nfar\nnear\n", "/in/labels.txt": b"far\nnear\n"})
+    rows, ends = "memory://in/rows.csv", ("--simulate", "--progress", "none")
+    asked = run("bulk", rows, "--prompt", "@memory://in/prompt.txt", *ends)
+    assert asked.exit_code == 0
+    assert "Where is Rome?\u201d" in asked.stdout
+    for words in (("--labels", "@memory://in/labels.csv"), ("--labels", "@memory://in/labels.txt")):
+        assert run("classify", rows, *words, *ends).exit_code == 0
+    assert run("bulk", rows, *ASK, "--schema", "memory://in/form.json").exit_code == 0
+    wrong = {
+        NO_FILE: ("classify", rows, "--labels", "@memory://no"),
+        "@memory://in/bad.txt: the file is not UTF-8; save it as UTF-8": (
+            "bulk",
+            rows,
+            "--prompt",
+            "@memory://in/bad.txt",
+        ),
+    }
+    for line, command in wrong.items():
+        code, found = said(*command, *ends)
+        assert (code, found.endswith(line)) == (2, True)
 
 
 @pytest.mark.parametrize(

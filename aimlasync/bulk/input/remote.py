@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import glob
 import hashlib
+import io
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, BinaryIO
 
-from aimlasync.addresses import AddressError, is_http, opened, reaching
+from aimlasync.addresses import AddressError, is_address, is_http, opened, reaching
 from aimlasync.bulk.input.formats import format_of_path
 from aimlasync.bulk.input.rows import InputError
 from aimlasync.bulk.input.spool import filled
@@ -53,6 +54,15 @@ def open_copy(address: str) -> BinaryIO:
         system, root = opened(address)
         with reaching(address):
             return filled(lambda path: system.get_file(root, path))
+
+
+def text_of(path: str) -> str:
+    """Return the text of a file here or at an address. Raises InputError, OSError and UnicodeDecodeError."""
+    if not is_address(path):
+        with open(path, encoding="utf-8-sig") as file:
+            return file.read()
+    with io.TextIOWrapper(open_copy(path), encoding="utf-8-sig") as copy:
+        return copy.read()
 
 
 def stamp_of(address: str) -> tuple[int, int]:

@@ -56,8 +56,7 @@ class Place:
             except BaseException as error:
                 with suppress(OSError):
                     os.unlink(path)
-                # The right to read one file, or its signature, may not be that to see whether there is another.
-                if isinstance(error, FileNotFoundError) or (name != self.name and _is_refused(error)):
+                if isinstance(error, Exception) and self._is_missing(name, error):
                     return False
                 raise
             return True
@@ -88,6 +87,11 @@ class Place:
     def _path(self, name: str) -> str:
         return f"{self._folder}{name}{self._query}"
 
-
-def _is_refused(error: BaseException) -> bool:
-    return isinstance(error, PermissionError) or getattr(error, "status", None) in (401, 403)
+    def _is_missing(self, name: str, error: Exception) -> bool:
+        """Whether an error says that there is no file of this name, for which file systems have errors of their own."""
+        if isinstance(error, FileNotFoundError):
+            return True
+        if isinstance(error, PermissionError) or getattr(error, "status", None) in (401, 403):
+            # The right to read one file, or its signature, may not be that to see whether there is another.
+            return name != self.name
+        return not self.is_web and not self.system.exists(self._path(name))
