@@ -105,7 +105,7 @@ def bulk(
     server = find_server(where, choice.model)
     prompt, system = said_text(prompt, "--prompt"), said_text(system, "--system")
     to_file = is_file(output)
-    workers = worker_processes(flags, files) if to_file else None
+    workers = worker_processes(flags, files, format_) if to_file else None
     context = click.get_current_context()
     said, output = output, context.with_resource(written_here(output, is_worker=own_part() is not None))
     with closing(open_input(files, format_, reading, spool=to_file, default="jsonl")) as source, Copies() as copies:

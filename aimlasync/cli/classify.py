@@ -143,7 +143,7 @@ def classify(
     if confidence:
         _check_confidence(server)
     to_file = is_file(output)
-    workers = worker_processes(flags, files) if to_file else None
+    workers = worker_processes(flags, files, format_) if to_file else None
     context = click.get_current_context()
     said, output = output, context.with_resource(written_here(output, is_worker=own_part() is not None))
     with closing(open_input(files, format_, reading, spool=to_file)) as source, Copies() as copies:
