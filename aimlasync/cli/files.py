@@ -30,6 +30,7 @@ from aimlasync.bulk.output.tables import open_table, style_of
 from aimlasync.bulk.output.target import Target, check_place, refuse_input
 from aimlasync.bulk.tasks.result import Result
 from aimlasync.cli.options import WrongUseError, with_options
+from aimlasync.cli.worker_process import PART
 
 FORMATS = click.Choice(get_args(Format))
 """What `--format` may say."""
@@ -76,7 +77,11 @@ def open_input(
 ) -> Source:
     """Open FILE; with `spool` stdin is read into a temporary file, so that it can be read again. Raises InputError."""
     if "-" not in files:
-        return results_as_rows(open_files(files, format_, reading=reading))
+        source = results_as_rows(open_files(files, format_, reading=reading))
+        if source.again and PART not in os.environ:
+            more = f" and {len(source.again) - 1} more are" if len(source.again) > 1 else " is"
+            click.echo(f"aimlasync: {source.again[0]}{more} named twice, and read once", err=True)
+        return source
     if len(files) > 1:
         raise WrongUseError("- is stdin, and goes with no other FILE")
     if sys.stdin is None:

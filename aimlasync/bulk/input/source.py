@@ -66,6 +66,8 @@ class Source:
         """Whether it can be read from the start again: a file can, a stream cannot."""
         self.may_wait = False
         """Whether its rows may wait for a file that is copied; `chosen` then gives the number before it again."""
+        self.again: Sequence[str] = ()
+        """Files that were named again, and are read once."""
         self.columns: list[str] = []
         self.headings: list[str] = []
         """Of a table that is text or a sheet: the columns as its header spells them."""
