@@ -239,6 +239,9 @@ def one_line_errors() -> Iterator[None]:
     except OSError as error:
         what = error.strerror or type(error).__name__
         raise CommandError(f"{error.filename}: {what}" if error.filename else what) from None
+    except UnicodeEncodeError as error:
+        # What the system has given as bytes is kept so, for names of files; it cannot be in a request.
+        raise WrongUseError(f"{error.object[:60]!a} is not UTF-8; write it in UTF-8") from None
     except KeyboardInterrupt:
         click.echo("aimlasync: interrupted", err=True)
         raise SystemExit(exit_code()) from None

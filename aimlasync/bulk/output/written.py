@@ -1,6 +1,6 @@
 """What a job wrote, recorded in JOURNAL.outputs: one JSON line a file, with its path from there, size and SHA-256.
 
-`target` compares a file with its line before it is replaced. Imports `journal.disk`, `replace` and `InputError`.
+`target` compares a file with its line before it is replaced. Imports journal, `replace` and `InputError`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import msgspec
 
 from aimlasync.bulk.input.rows import InputError
 from aimlasync.bulk.journal import disk
+from aimlasync.bulk.journal.manifest import spelled
 from aimlasync.bulk.output.replace import replace
 
 # Size in bytes from which the record is written anew, with one line a file.
@@ -48,9 +49,9 @@ class WrittenFiles:
         """Return the path of a file as the record spells it."""
         there, folder = self._named(path), self._named(self._folder)
         if (there, folder) == (path, self._folder):
-            return _spelled(os.path.relpath(path, folder))
+            return spelled(os.path.relpath(path, folder))
         # Where one of both is elsewhere, there is no way from the one to the other.
-        return _spelled(there.removeprefix(folder))
+        return spelled(there.removeprefix(folder))
 
     def read(self) -> dict[str, Written]:
         """Return what the job has written: path -> the last line that names it.
@@ -102,8 +103,3 @@ class WrittenFiles:
                 os.close(fd)
         known[written.path] = written
         replace(self._path, b"".join(_encode(each) + b"\n" for each in known.values()))
-
-
-def _spelled(path: str) -> str:
-    """Return a path as JSON can have it; names need not be UTF-8."""
-    return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
