@@ -163,7 +163,7 @@ def test_texts_and_bytes_as_views_are_read_and_written_again(tmp_path: Path) -> 
     path, out = tmp_path / "in.parquet", tmp_path / "out.parquet"
     pq.write_table(table, path)
     with closing(open_source(str(path))) as source:
-        rows = list(source)
+        rows = source.sample(2)
         assert rows[0].fields == {"text": "a", "data": "a", "struct": {"x": "a"}, "list": ["a"], "map": {"k": "a"}}
         kept = [row for row in source.chosen(lambda number: number == 2) if not isinstance(row, int)]
         assert [row.fields["data"] for row in kept] == ["/w=="]
