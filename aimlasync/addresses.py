@@ -7,6 +7,7 @@ the standard library alone.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from collections.abc import Iterator
@@ -20,6 +21,9 @@ _SCHEME = re.compile(r"[a-z][a-z0-9+.-]+:", re.IGNORECASE)
 _LINK = re.compile(r"(?:(?<=::)|\A)[a-z][a-z0-9+.-]+(?=::|://)", re.IGNORECASE)
 _LOCAL = re.compile(r"(?:file|local)://", re.IGNORECASE)
 _HTTP = re.compile(r"https?://", re.IGNORECASE)
+FULL = (errno.ENOSPC, errno.EDQUOT)
+"""Errors of a disk that is full."""
+
 # Within messages of file systems.
 _PASSWORD = re.compile(r"://[^\s'\"@/]*:[^\s'\"@]*@")
 _QUERY = re.compile(r"(://[^\s'\"?]*)\?[^\s'\"]*")
@@ -123,6 +127,8 @@ def reaching(address: str) -> Iterator[None]:
         why, advice = said(error, address), "check the address and its credentials"
         if "::" in address and _SEEKS.search(why):
             advice = "its server gives whole files alone: write simplecache:: before that address, to read a copy"
+        elif getattr(error, "errno", None) in FULL:
+            advice = "make room there, or set TMPDIR to a directory that has room for a copy"
         raise AddressError(address, f"cannot be reached ({why}); {advice}") from None
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import io
 import json
 import os
 import sys
+import tempfile
 from contextlib import closing
 from pathlib import Path
 
@@ -214,6 +216,18 @@ def test_pictures_are_classified_by_their_paths() -> None:
     assert "data/in.csv: line 2: no image at data/b.png (no such file or directory)" in last_line(refused)
     refused = run("classify", "data/in.csv", "--image", "picture", *CLASSIFY)
     assert "no column 'picture' for --image; there are: file" in last_line(refused)
+
+
+def test_a_full_directory_of_temporary_files_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    write("rows.csv", "text\nHi\n")
+
+    def save(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(openpyxl.Workbook, "save", save)
+    result = run("bulk", "rows.csv", "--prompt", "{text}", "--simulate", "--progress", "none", "-o", "out.xlsx")
+    assert result.exit_code == 1
+    assert f"in {tempfile.gettempdir()}, where temporary files are unless TMPDIR says another" in last_line(result)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="names of files are bytes on Linux")
