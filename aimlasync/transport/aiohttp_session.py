@@ -36,7 +36,7 @@ from aimlasync.transport.base import (
     gathered,
     too_large,
 )
-from aimlasync.transport.dialler import Resolver
+from aimlasync.transport.dialler import Resolver, end_all
 from aimlasync.transport.http11 import MAX_HEAD
 
 # aiohttp warns about larger raw bodies; a file object is written in pieces.
@@ -145,8 +145,9 @@ class AiohttpTransport:
         self._shared: dict[int, tuple[Mapping[str, str], Headers]] = {}
         self._timeouts: dict[float | None, aiohttp.ClientTimeout] = {}
         self._draining: set[asyncio.Task[None]] = set()
-        # Replies that somebody may still be reading: closing a session does not wake them.
+        # Replies that somebody may still read, and requests that wait for one: closing a session does not end them.
         self._open: weakref.WeakSet[PayloadReply] = weakref.WeakSet()
+        self._waiting: set[asyncio.Timeout] = set()
 
     def _begun(self, fresh: bool) -> aiohttp.ClientSession:
         if self._is_closed:
@@ -201,21 +202,28 @@ class AiohttpTransport:
         clock = asyncio.get_running_loop().time
         sent_at = clock()
         failure: AimlasyncError
+        bound = asyncio.timeout(None)
+        self._waiting.add(bound)
         try:
-            response = await session.request(
-                method,
-                target,
-                headers=sent,
-                data=body if body is None or len(body) <= _PLAIN_BODY else io.BytesIO(body),
-                allow_redirects=False,
-                timeout=timeout,
-                proxy=self._proxy,
-                proxy_headers=self._proxy_headers,
-            )
+            async with bound:
+                response = await session.request(
+                    method,
+                    target,
+                    headers=sent,
+                    data=body if body is None or len(body) <= _PLAIN_BODY else io.BytesIO(body),
+                    allow_redirects=False,
+                    timeout=timeout,
+                    proxy=self._proxy,
+                    proxy_headers=self._proxy_headers,
+                )
         except FOREIGN as error:
             # A TimeoutError here is the connect bound: the caller's own deadline arrives as a cancellation.
             fresh = noted.dialled or noted.is_answered or clock() - sent_at > AT_ONCE
-            failure = translated(error, target, fresh=fresh, proxy=self._proxy)
+            if bound.expired():
+                said = f"the connection to {target.host}:{target.port} was closed"
+                failure = APIConnectionError(said, billed=False if noted.handler is None else None)
+            else:
+                failure = translated(error, target, fresh=fresh, proxy=self._proxy)
         except BaseException as error:  # noqa: BLE001  # raised again
             # Frames of aiohttp hold the headers.
             raise error.with_traceback(None) from None
@@ -224,6 +232,7 @@ class AiohttpTransport:
             self._open.add(reply)
             return reply
         finally:
+            self._waiting.discard(bound)
             _sending.reset(token)
         raise failure
 
@@ -232,6 +241,7 @@ class AiohttpTransport:
         self._is_closed = True
         for reply in list(self._open):
             reply.abort()
+        end_all(self._waiting)
         for session in (self._session, self._fresh):
             if session is not None:
                 await session.close()

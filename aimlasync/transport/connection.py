@@ -271,7 +271,8 @@ class Connection(asyncio.BufferedProtocol):
             else:
                 reply.failure = f"{where} {why} before it answered"
                 reply.is_stale = self.is_reused and self.loop.time() - self.since <= AT_ONCE
-            reply.wake()
+            if not self.loop.is_closed():
+                reply.wake()
         connections = self._owner.connections
         if self in connections:
             connections.discard(self)

@@ -19,7 +19,7 @@ from aimlasync.headers import check_target, joined, sendable
 from aimlasync.transport.aiohttp_session import FOREIGN, translated
 from aimlasync.transport.base import RawReply
 from aimlasync.transport.connection import Connection, Outbox
-from aimlasync.transport.dialler import Dialler
+from aimlasync.transport.dialler import Dialler, end_all
 
 _READ = 64 * 2**10
 # Handshakes at once. A TLS handshake takes a millisecond of CPU, and servers take a burst of them for an attack.
@@ -185,9 +185,11 @@ class Origin:
     __slots__ = (
         "_dialler",
         "_dialling",
+        "_dials",
         "_idle",
         "_keepalive",
         "_line",
+        "_loop",
         "_timer",
         "_transport",
         "buffer",
@@ -210,8 +212,11 @@ class Origin:
         # The last used is the first taken: it is the warmest, and what is not needed grows old and is closed. But one
         # that was used just now may still bring what its server sends late and unasked, so the oldest goes before it.
         self._idle: deque[Connection] = deque()
-        self._dialler = Dialler(url, partial(Connection, self, asyncio.get_running_loop()))
+        self._loop = asyncio.get_running_loop()
+        self._dialler = Dialler(url, partial(Connection, self, self._loop))
         self._dialling = 0
+        # The bounds of the dials under way: with the transport, all of them end.
+        self._dials: set[asyncio.Timeout] = set()
         # Each gets a connection that became free, None for a place to dial itself, or the reason why there is neither.
         self._line: deque[asyncio.Future[Connection | AimlasyncError | None]] = deque()
         self._timer: asyncio.TimerHandle | None = None
@@ -316,28 +321,43 @@ class Origin:
     async def dial(self, timeout: float | None) -> Connection:
         """Make a connection, within `timeout` seconds."""
         failure: AimlasyncError
+        # Around all of it: aiohttp's own bounds leave the look-up of the name out.
+        bound = asyncio.timeout(timeout)
+        self._dials.add(bound)
         try:
-            # Around all of it: aiohttp's own bounds leave the look-up of the name out.
-            async with asyncio.timeout(timeout):
+            async with bound:
                 connection: Connection = await self._dialler.dial()
         except FOREIGN as error:
             # A TimeoutError here is the connect bound: the caller's own deadline arrives as a cancellation.
-            failure = translated(error, self.url, fresh=True)
+            failure = self._closed() if self._transport.is_closed else translated(error, self.url, fresh=True)
         else:
             if not self._transport.is_closed and not connection.transport.is_closing():
                 return connection
-            # Closed meanwhile, or a server that speaks before it is asked.
             connection.drop()
-            failure = APIConnectionError(f"{self.where} closed the connection before it answered")
+            failure = (
+                self._closed()
+                if self._transport.is_closed
+                # A server that speaks before it is asked.
+                else APIConnectionError(f"{self.where} closed the connection before it answered")
+            )
+        finally:
+            self._dials.discard(bound)
         raise failure
 
     async def close(self) -> None:
         """Let nobody wait any longer, and dial no more."""
         if self._timer is not None:
             self._timer.cancel()
+        if self._loop.is_closed():
+            # Who waited on a loop that has ended cannot be told.
+            return
         while self._line:
-            _answer(self._line.popleft(), APIConnectionError(f"the connection to {self.where} was closed"))
+            _answer(self._line.popleft(), self._closed())
+        end_all(self._dials)
         await self._dialler.close()
+
+    def _closed(self) -> APIConnectionError:
+        return APIConnectionError(f"the connection to {self.where} was closed", billed=False)
 
 
 def _answer(waiter: asyncio.Future[Connection | AimlasyncError | None], found: AimlasyncError | None) -> bool:

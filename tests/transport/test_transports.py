@@ -135,26 +135,34 @@ async def test_a_fresh_connection_that_closes_is_not_stale_and_neither_is_one_th
         await transport.close()
 
 
+class Held(aiohttp.abc.AbstractResolver):
+    """Finds no address, and says when it begins to look for one."""
+
+    looks = asyncio.Event()
+
+    def __init__(self, **_: Any) -> None:
+        pass
+
+    async def resolve(self, host: str, port: int = 0, family: Any = 0) -> Any:
+        self.looks.set()
+        await asyncio.Event().wait()
+
+    async def close(self) -> None:
+        pass
+
+
 async def test_connect_bounds_the_look_up_of_a_name_and_the_next_endpoint_is_asked(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    class Hanging(aiohttp.abc.AbstractResolver):
-        def __init__(self, **_: Any) -> None:
-            pass
-
-        async def resolve(self, host: str, port: int = 0, family: Any = 0) -> Any:
-            await asyncio.Event().wait()
-
-        async def close(self) -> None:
-            pass
-
-    monkeypatch.setattr(aiohttp.connector, "DefaultResolver", Hanging)
+    monkeypatch.setattr(aiohttp, "DefaultResolver", Held)
+    monkeypatch.setattr(Held, "looks", asyncio.Event())
     async with raw_server(raw(SIZED)) as server:
         endpoints = [Endpoint(base_url="https://slow.example/v1"), Endpoint(base_url=server.base_url)]
         async with AsyncClient(endpoints=endpoints, timeout=Timeout(connect=0.05, total=20)) as client:
             reply = await client.chat.completions.create(model="m", messages=HELLO)
             assert (reply.text, reply.info.attempts) == ("hi", 2)
             assert client.statistics()[0].attempts == 1
+            assert Held.looks.is_set()
 
 
 async def test_connect_bounds_a_proxy_that_does_not_answer() -> None:
@@ -363,3 +371,28 @@ async def test_a_name_that_cannot_be_looked_up_leads_to_the_next_endpoint(
         async with AsyncClient(endpoints=[gone], max_retries=0) as client:
             with pytest.raises(APIConnectionError, match=f"could not connect to {host}:80: (that is no|the) name"):
                 await client.models.retrieve("m")
+
+
+@pytest.mark.parametrize("stage", ["name", "TLS"])
+async def test_calls_that_dial_when_their_client_is_closed_fail_at_once(
+    stage: str, over: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(aiohttp, "DefaultResolver", Held)
+    monkeypatch.setattr(Held, "looks", asyncio.Event())
+    async with raw_server(Script(end="stall", head=b"")) as server:
+        host = "slow.example" if stage == "name" else "127.0.0.1"
+        client = AsyncClient(api_key="k", base_url=f"https://{host}:{server.port}/v1", retry=Retry(attempts=1))
+        calls = [asyncio.create_task(ask(client)) for _ in range(2)]
+        if stage == "name":
+            await Held.looks.wait()
+        else:
+            await until(lambda: server.connections == 2)
+        await client.close()
+        for call in calls:
+            with pytest.raises(
+                APIConnectionError, match=f"^the connection to {host}:{server.port} was closed$"
+            ) as caught:
+                await call
+            assert caught.value.billed is False
+            assert call.cancelling() == 0
+        await until(lambda: server.open_connections == 0)
