@@ -22,7 +22,6 @@ It may import all rooms on the lines above it in the map of CONTRIBUTING.
     call              one call and its attempts, and what each does to its upstream when it ends
     balancer          chooses an upstream, and waits there for a permit
     drain             the calls that wait, which a drained client cancels
-    deadlines         many deadlines with one timer
     attempt_bounds    the timeouts of an attempt
     failure_signs     what an error says of capacity, health, key and cost
     failures          what a bad status, a header or a wrong body means; Retry-After is read here
