@@ -30,7 +30,9 @@ It may import all rooms on the lines above it in the map of CONTRIBUTING.
     receive_response  the same for responses
     large             decodes answers that are larger than most, in parts
     framing           how a body is framed, by its first bytes: events, JSON, a JSON value a line
-    stream            an answer as events, and how it ended
+    incoming          the events that the reads of a stream bring, a few at a time
+    stream_reading    from events to the pieces of an answer, and how it ended
+    stream            a streamed answer as its reader has it
     chat_stream       the events of chat/completions
     response_stream   the events of responses
     stream_bounds     the timeouts of a stream
