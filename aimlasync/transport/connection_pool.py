@@ -329,7 +329,9 @@ class Origin:
                 raise
             failure = translated(TimeoutError(), self.url, fresh=True)
         else:
-            if not self._transport.is_closed and not connection.transport.is_closing():
+            if connection.is_open and not self._transport.is_closed:
+                # Not sooner: uvloop tells nobody that it closed a connection whose dial was given up.
+                self.connections.add(connection)
                 return connection
             # Closed meanwhile, or a server that speaks before it is asked.
             connection.drop()
