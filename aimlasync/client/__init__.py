@@ -24,6 +24,7 @@ It may import all rooms on the lines above it in the map of CONTRIBUTING.
     drain             the calls that wait, which a drained client cancels
     deadlines         many deadlines with one timer
     attempt_bounds    the timeouts of an attempt
+    failure_signs     what an error says of capacity, health, key and cost
     failures          what a bad status, a header or a wrong body means; Retry-After is read here
     retries           whether there is another attempt, and the wait before it
     receive           from an attempt's bytes to a reply, or a stream

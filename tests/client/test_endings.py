@@ -24,6 +24,7 @@ from aimlasync import (
 from aimlasync.client.framing import JsonParser, Unframed
 from aimlasync.sse import Series
 from tests.client.test_stream import DONE, chunk, connect, data
+from tests.support.cases import case
 from tests.support.servers import End, RawServer, Script, raw_server
 
 JSON, EVENTS = "application/json", "text/event-stream"
@@ -74,7 +75,6 @@ LINES = STREAM.replace(b"data: ", b"").replace(b"\n\n", b"\n")
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
-@pytest.mark.parametrize("kind", [JSON, EVENTS, "text/plain", "application/octet-stream", "application/x-ndjson", None])
 @pytest.mark.parametrize(
     "body",
     [
@@ -112,9 +112,11 @@ LINES = STREAM.replace(b"data: ", b"").replace(b"\n\n", b"\n")
         "two-in-an-event",
     ],
 )
-async def test_the_bytes_say_what_a_body_is(body: bytes, kind: str | None, stream: bool) -> None:
-    async with raw_server(Script([body], content_type=kind)) as server:
-        assert await ask_chat(server, stream) == "hello"
+async def test_the_bytes_say_what_a_body_is(body: bytes, stream: bool) -> None:
+    for kind in (JSON, EVENTS, "text/plain", "application/octet-stream", "application/x-ndjson", None):
+        with case(kind):
+            async with raw_server(Script([body], content_type=kind)) as server:
+                assert await ask_chat(server, stream) == "hello"
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
@@ -166,7 +168,6 @@ BOOM = {"error": {"message": "boom", "code": "x"}}
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
-@pytest.mark.parametrize("kind", [JSON, EVENTS, "text/plain"])
 @pytest.mark.parametrize(
     ("body", "error", "words"),
     [
@@ -194,12 +195,12 @@ BOOM = {"error": {"message": "boom", "code": "x"}}
         "bare-between",
     ],
 )
-async def test_an_error_under_a_200_is_heard(
-    body: bytes, error: type[Exception], words: str, kind: str, stream: bool
-) -> None:
-    async with raw_server(Script([body], content_type=kind)) as server:
-        with pytest.raises(error, match=words):
-            await ask_chat(server, stream)
+async def test_an_error_under_a_200_is_heard(body: bytes, error: type[Exception], words: str, stream: bool) -> None:
+    for kind in (JSON, EVENTS, "text/plain"):
+        with case(kind):
+            async with raw_server(Script([body], content_type=kind)) as server:
+                with pytest.raises(error, match=words):
+                    await ask_chat(server, stream)
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
@@ -276,7 +277,6 @@ async def test_an_answer_that_was_not_to_be_streamed_is_not_bound_by_first_token
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
-@pytest.mark.parametrize("kind", [JSON, EVENTS, "text/plain", None])
 @pytest.mark.parametrize(
     ("body", "status"),
     [
@@ -291,9 +291,11 @@ async def test_an_answer_that_was_not_to_be_streamed_is_not_bound_by_first_token
     ],
     ids=["json", "glued", "no-status", "incomplete", "own-word", "events", "keepalive", "json-in-an-event"],
 )
-async def test_a_response_is_read_by_its_bytes(body: bytes, status: str, kind: str | None, stream: bool) -> None:
-    async with raw_server(Script([body], content_type=kind)) as server:
-        assert await ask_response(server, stream) == ("hello", status)
+async def test_a_response_is_read_by_its_bytes(body: bytes, status: str, stream: bool) -> None:
+    for kind in (JSON, EVENTS, "text/plain", None):
+        with case(kind):
+            async with raw_server(Script([body], content_type=kind)) as server:
+                assert await ask_response(server, stream) == ("hello", status)
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
