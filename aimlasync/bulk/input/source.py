@@ -66,6 +66,8 @@ class Source:
         """Whether it can be read from the start again: a file can, a stream cannot."""
         self.may_wait = False
         """Whether its rows may wait for a file that is copied; `chosen` then gives the number before it again."""
+        self.again: Sequence[str] = ()
+        """Files that were named again, and are read once."""
         self.columns: list[str] = []
         self.headings: list[str] = []
         """Of a table that is text or a sheet: the columns as its header spells them."""
@@ -190,7 +192,9 @@ class Source:
         return self.stamp()[0] if self.can_reread else 0
 
     def same_file(self, path: str) -> bool:
-        """Whether `path` is this input, which may be closed."""
+        """Whether `path`, which may be an address, is this input, which may be closed."""
+        if is_address(path):
+            return shown(path) in self.paths
         try:
             return self._stat is not None and os.path.samestat(self._stat, os.stat(path))
         except OSError:

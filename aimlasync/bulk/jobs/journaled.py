@@ -24,7 +24,7 @@ from aimlasync.bulk.journal.convert import judged
 from aimlasync.bulk.journal.id_set import IdSet
 from aimlasync.bulk.journal.journal import Durability, Journal
 from aimlasync.bulk.journal.known_rows import KnownRows, NamedRows, NumberedRows
-from aimlasync.bulk.journal.manifest import add_facts, facts_of
+from aimlasync.bulk.journal.manifest import add_facts, facts_of, spelled
 from aimlasync.bulk.journal.part_files import identity_of_part, parts_of, remove_part
 from aimlasync.bulk.journal.record import Glance, Record, add_earlier, encode_record
 from aimlasync.bulk.journal.table_changes import Changes, follow
@@ -257,7 +257,7 @@ class JournaledRows:
     def _facts(self, rows: int | None) -> dict[str, Any]:
         """Return what the manifest says for readers of the journal."""
         return {
-            "input": self.source.name,
+            "input": spelled(self.source.name),
             **({} if self.source.reading == AS_FOUND else {"reading": self.source.reading}),
             **({} if rows is None else {"rows": rows}),
             "columns": list(self._columns),

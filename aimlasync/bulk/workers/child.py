@@ -45,8 +45,8 @@ if TYPE_CHECKING:
 
 # Seconds between two reports.
 _REPORT = 0.25
-# Rows that follow each other and are in the same part.
-_RUN = 8
+RUN = 8
+"""Rows that follow each other and are in the same part."""
 
 
 class PartRows:
@@ -81,7 +81,7 @@ class PartRows:
             self.task,
             self._options,
             done=self._done,
-            part=lambda number: number // _RUN % count == index,
+            part=lambda number: number // RUN % count == index,
         )
 
     def write(self, result: Result, record: Record) -> None:
