@@ -207,7 +207,8 @@ class JournaledRows:
         yield from chosen
 
     def _forget(self) -> None:
-        self.totals = Totals(quality=quality_of_job(self.task.identity()))
+        quality = quality_of_job(self.task.identity())
+        self.totals = Totals(quality=quality, counts_days=self.options.caps.are_by_day)
         self._done = IdSet()
         # Offsets of lines of failed rows, which a new line of the same row takes the place of; and those it has taken.
         self._failed: dict[str, int] = {}
