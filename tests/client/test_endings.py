@@ -350,8 +350,8 @@ async def test_a_response_in_the_background_is_not_asked_for_twice() -> None:
 def test_framing_does_not_depend_on_how_a_body_is_cut(body: bytes, size: int) -> None:
     def read(pieces: Sequence[bytes]) -> list[bytes]:
         parser = Unframed(says_events=False)
-        events = [event for piece in pieces for event in parser.feed(piece)]
-        return [event.data for event in events + parser.close()]
+        found = [series for piece in pieces for series in parser.read(piece)] + parser.end()
+        return [data for series in found for data in series.data]
 
     assert read([body[i : i + size] for i in range(0, len(body), size)]) == read([body])
 
@@ -360,6 +360,6 @@ def test_a_json_value_of_many_lines_is_read_in_linear_time() -> None:
     parser = JsonParser()
     value = json.dumps({"a": ["x" * 50] * 20_000}, indent=0).encode()
     for at in range(0, len(value), 4096):
-        assert parser.feed(value[at : at + 4096]) == []
-    (event,) = parser.close()
-    assert event.data == value
+        assert parser.read(value[at : at + 4096]) == []
+    (series,) = parser.end()
+    assert series.data == [value]

@@ -21,8 +21,8 @@ from itertools import islice
 from aimlasync.addresses import begins_like_one, is_address, path_of, shown
 from aimlasync.bulk.input.formats import format_of_path
 from aimlasync.bulk.input.remote import input_errors, paths_at, stamp_of
-from aimlasync.bulk.input.rows import AS_FOUND, Format, InputError, NoRowsError, Reading, Row, Wanted
-from aimlasync.bulk.input.source import Source, Survey, checked, open_source
+from aimlasync.bulk.input.rows import AS_FOUND, Format, InputError, NoRowsError, Reading, Row, Skim, Wanted, checked
+from aimlasync.bulk.input.source import Source, Survey, open_source
 from aimlasync.bulk.input.threads import begun, done_each
 
 _TABLES = ("csv", "tsv", "xlsx", "parquet")
@@ -140,11 +140,17 @@ class ManyFiles(Source):
         return rows if view is None else (row if isinstance(row, int) else view(row) for row in rows)
 
     def survey(
-        self, check: Callable[[Row], object], *, limit: int | None = None, wanted: Wanted | None = None
+        self,
+        check: Callable[[Row], object],
+        *,
+        limit: int | None = None,
+        wanted: Wanted | None = None,
+        skim: Skim | None = None,
     ) -> Survey:
         """Read all files to their ends, `check` every row up to `limit`, and return what was found. Raises InputError.
 
         What is wrong with a row is said with the name of its file. Of Parquet only the rows that are `wanted` are read.
+        `skim` is not used.
         """
 
         def check_in_file(row: Row) -> None:

@@ -25,7 +25,7 @@ from aimlasync.bulk.input.encoding import Utf8Lines, check_encoding, marked_enco
 from aimlasync.bulk.input.formats import HEAD, KNOWN, format_of_content, format_of_path
 from aimlasync.bulk.input.parquet import ParquetReader
 from aimlasync.bulk.input.remote import open_copy
-from aimlasync.bulk.input.rows import AS_FOUND, Format, InputError, Lines, Reader, Reading, Row, Wanted
+from aimlasync.bulk.input.rows import AS_FOUND, Format, InputError, Lines, Reader, Reading, Row, Skim, Wanted, checked
 from aimlasync.bulk.input.spool import spooled
 from aimlasync.bulk.input.workbook import sheet_lines
 
@@ -143,11 +143,17 @@ class Source:
         return iter(found) if view is None else (row if isinstance(row, int) else view(row) for row in found)
 
     def survey(
-        self, check: Callable[[Row], object], *, limit: int | None = None, wanted: Wanted | None = None
+        self,
+        check: Callable[[Row], object],
+        *,
+        limit: int | None = None,
+        wanted: Wanted | None = None,
+        skim: Skim | None = None,
     ) -> Survey:
         """Read a file to its end, `check` every row up to `limit`, and return what was found. Raises InputError.
 
-        Of Parquet only the rows that are `wanted` are checked, and read.
+        Of Parquet only the rows that are `wanted` are checked, and read. Of JSONL whole blocks are checked by `skim`,
+        where it can.
         """
         stamp = self.stamp()
         if not self.columns:
@@ -157,7 +163,12 @@ class Source:
         if self.format == "parquet":
             count = checked(self.chosen(wanted), check, limit)
         else:
-            count = checked(self._rows(self._reader(digest)), check, limit)
+            reader = self._reader(digest)
+            is_read_as_it_is = self.format == "jsonl" and self._view is None and limit is None
+            if skim is not None and is_read_as_it_is and isinstance(reader, Reader):
+                count = reader.check_jsonl(check, skim)
+            else:
+                count = checked(self._rows(reader), check, limit)
         if digest is None:
             return Survey(count, self.digest(), stamp)
         lines = _Blocks(self._file, digest)
@@ -255,22 +266,6 @@ class Source:
         if self.reading.encoding is not None:
             lines = Utf8Lines(lines, self.reading.encoding, self.name)
         return Reader(lines, self.format, self.name, self.reading, first=first)
-
-
-def checked(rows: Iterable[Row | int], check: Callable[[Row], object], limit: int | None) -> int:
-    """Check the rows up to `limit`, and return how many there are with those left out."""
-    number = 0
-    for row in rows if limit != 0 else ():
-        if isinstance(row, int):
-            number = row if limit is None else min(row, limit)
-        elif limit is not None and row.number > limit:
-            return limit
-        else:
-            check(row)
-            number = row.number
-        if number == limit:
-            break
-    return number
 
 
 class _Blocks:
