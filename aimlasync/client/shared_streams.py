@@ -1,0 +1,202 @@
+"""One stream for all equal calls: what is read of it is a log, and each reader has a place of its own in it.
+
+A reader that has come to the end of the log asks for the next piece, and all who wait get it. So no reader waits for
+another one to read, and none is hurt when another one leaves or is cancelled. The attempt behind the log ends once:
+with the end or failure of the stream, which the first reader that comes there finds, or when the last reader leaves. It
+may import `kept_answers`, `call` and what lies below `client`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import weakref
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+from aimlasync.chat.types import Usage
+from aimlasync.client.call import Attempt, Call, Target
+from aimlasync.client.kept_answers import Recording, Replay, no_permit, replayed
+from aimlasync.errors import AimlasyncError, APIConnectionError, APITimeoutError
+from aimlasync.responses.types import ResponseUsage
+from aimlasync.transport.base import MAX_BODY, gathered
+from aimlasync.wire.base import Meta
+
+T = TypeVar("T")
+
+Receive = Callable[[Attempt], Awaitable[T]]
+
+
+class SharedStream(Recording):
+    """A stream of one attempt, recorded as it is read, for any number of readers.
+
+    `on_over` is called once, when nobody can join any more what is not whole: with the stream of the reader that came
+    to the end, if it is handed over already, or with None.
+    """
+
+    def __init__(self, attempt: Attempt, on_over: Callable[[SharedStream, Any], None]) -> None:
+        super().__init__(attempt)
+        self._on_over = on_over
+        # Mutable: those that have neither come to the end nor left.
+        self.readers: set[Reader] = set()
+        # The read under way. A task of its own: a reader that is cancelled takes nothing with it.
+        self._reading: asyncio.Task[None] | None = None
+        self.failure: Exception | None = None
+        """Why there will be no more pieces."""
+        self.is_over = False
+        self.is_whole = False
+        """Whether a reader came to the end of the answer."""
+
+    async def open(self, receive: Receive[T]) -> T:
+        """Return what `receive` makes of the stream for the call that pays for it."""
+        attempt = self.attempt
+        reader = Reader(self)
+        permit = no_permit(attempt.permit.loop, attempt.started)
+        share = Share(attempt.call, attempt.target, permit, attempt.started, attempt.info, None, reader, reader)
+        answer = await _received(share, receive)
+        attempt.began()
+        return answer
+
+    async def join(self, call: Call, target: Target, receive: Receive[T]) -> T:
+        """Return what `receive` makes of the stream, from its beginning, for another call."""
+        share = replayed(self.begun(), call, target, Share)
+        reader = Reader(self)
+        reader.headers = share.response.headers
+        share.reply = share.reader = reader
+        return await _received(share, receive)
+
+    def more(self) -> None:
+        """See to it that another piece is read, or that the failure is known; readers are woken then."""
+        if self._reading is None:
+            self._reading = asyncio.get_running_loop().create_task(self._read_on())
+
+    async def _read_on(self) -> None:
+        try:
+            await self.read_some()
+        except asyncio.CancelledError:
+            self.failure = APIConnectionError("reading it was cancelled")
+        except Exception as error:  # noqa: BLE001  # raised to each reader
+            self.failure = error
+        finally:
+            self._reading = None
+            for reader in self.readers:
+                reader.wake()
+
+    def end(self, reader: Reader) -> None:
+        """A reader has come to the end of the answer: what follows is not wanted."""
+        self.readers.discard(reader)
+        if not self.is_over:
+            self.is_whole = True
+            self.finish()
+            self.close(reader.answer())
+
+    def leave(self, reader: Reader) -> None:
+        """A reader will read no more; with the last one the connection goes, and a pending read fails."""
+        self.readers.discard(reader)
+        if not self.readers and not self.is_over:
+            self.abort()
+            self.close()
+
+    def close(self, answer: object = None) -> None:
+        """Let nobody join; harmless more than once."""
+        if not self.is_over:
+            self.is_over = True
+            self._on_over(self, answer)
+
+
+class Reader:
+    """One reader's place in a shared stream, as `RawReply` promises."""
+
+    def __init__(self, stream: SharedStream) -> None:
+        self.stream = stream
+        self.status = stream.status
+        self.headers = stream.headers
+        self.answer: Callable[[], Any] = _nothing
+        """The stream that is made of it, once that is handed over: it must not be kept alive by its own reader."""
+        self._at = 0
+        self._waiter: asyncio.Future[None] | None = None
+        stream.readers.add(self)
+
+    async def read(self, max_bytes: int = MAX_BODY) -> bytes:
+        """Return the whole body."""
+        return await gathered(self, max_bytes)
+
+    async def read_some(self) -> bytes:
+        """Return the next piece of the log, waiting for it if this reader has them all."""
+        stream = self.stream
+        pieces = stream.pieces
+        if self._at < len(pieces):
+            # Other calls have their turn, as they would while a server takes its time.
+            await asyncio.sleep(0)
+        while self in stream.readers:
+            if self._at < len(pieces):
+                self._at += 1
+                return pieces[self._at - 1]
+            if stream.failure is not None:
+                raise stream.failure.with_traceback(None)
+            stream.more()
+            self._waiter = asyncio.get_running_loop().create_future()
+            await self._waiter
+        raise APIConnectionError("its reader has left")
+
+    def wake(self) -> None:
+        """Let it look again, if it waits."""
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def abort(self) -> None:
+        """Leave; a pending read fails."""
+        self.stream.leave(self)
+        self.wake()
+
+    def finish(self) -> None:
+        """Note the end of the answer."""
+        self.stream.end(self)
+
+
+class Share(Replay):
+    """What one reader reads a shared stream through: what it finds is told to the attempt behind it, once."""
+
+    reader: Reader = None  # type: ignore[assignment]  # set by whoever makes one
+
+    @property
+    def source(self) -> Attempt:
+        """The attempt that is paid for."""
+        return self.reader.stream.attempt
+
+    def charge(self, meta: Meta | None) -> None:
+        """Note the cost as that of the call that pays."""
+        self.source.charge(meta)
+
+    def succeed(self, usage: Usage | ResponseUsage | None) -> None:
+        """This reader came to the end; the first one ends the attempt."""
+        self.source.succeed(usage)
+
+    def fail(self, error: AimlasyncError) -> None:
+        """The stream is cut or broken, which all others will find, too; or only this reader's time has passed."""
+        stream = self.reader.stream
+        self.reader.abort()
+        if self.source.permit.is_held and not (stream.readers and isinstance(error, APITimeoutError)):
+            self.source.fail(error)
+            stream.close()
+        super().fail(error)
+
+    def abandon(self) -> None:
+        """This reader leaves; the last one takes the attempt with it."""
+        self.reader.abort()
+        if self.source.permit.is_held and not self.reader.stream.readers:
+            self.source.abandon()
+
+
+async def _received(share: Share, receive: Receive[T]) -> T:
+    try:
+        answer = await receive(share)
+    except BaseException:
+        # Harmless where it has failed, or left, already.
+        share.abandon()
+        raise
+    share.reader.answer = weakref.ref(answer)
+    return answer
+
+
+def _nothing() -> None:
+    return None
