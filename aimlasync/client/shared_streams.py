@@ -1,9 +1,10 @@
 """One stream for all equal calls: what is read of it is a log, and each reader has a place of its own in it.
 
-A reader that has come to the end of the log asks for the next piece, and all who wait get it. So no reader waits for
-another one to read, and none is hurt when another one leaves or is cancelled. The attempt behind the log ends once:
-with the end or failure of the stream, which the first reader that comes there finds, or when the last reader leaves. It
-may import `kept_answers`, `call` and what lies below `client`.
+A reader that has come to the end of the log takes the turn and reads the next piece, and all who wait get it. So no
+reader waits for another one to go on. One that leaves or is cancelled in its turn loses nothing, as `RawReply`
+promises, and another one takes the turn. The attempt behind the log ends once: with the end or failure of the stream,
+which the first reader that comes there finds, or when the last reader leaves. It may import `kept_answers`, `call` and
+what lies below `client`.
 """
 
 from __future__ import annotations
@@ -38,8 +39,8 @@ class SharedStream(Recording):
         self._on_over = on_over
         # Mutable: those that have neither come to the end nor left.
         self.readers: set[Reader] = set()
-        # The read under way. A task of its own: a reader that is cancelled takes nothing with it.
-        self._reading: asyncio.Task[None] | None = None
+        self.turn: Reader | None = None
+        """Who reads the next piece."""
         self.failure: Exception | None = None
         """Why there will be no more pieces."""
         self.is_over = False
@@ -63,23 +64,6 @@ class SharedStream(Recording):
         reader.headers = share.response.headers
         share.reply = share.reader = reader
         return await _received(share, receive)
-
-    def more(self) -> None:
-        """See to it that another piece is read, or that the failure is known; readers are woken then."""
-        if self._reading is None:
-            self._reading = asyncio.get_running_loop().create_task(self._read_on())
-
-    async def _read_on(self) -> None:
-        try:
-            await self.read_some()
-        except asyncio.CancelledError:
-            self.failure = APIConnectionError("reading it was cancelled")
-        except Exception as error:  # noqa: BLE001  # raised to each reader
-            self.failure = error
-        finally:
-            self._reading = None
-            for reader in self.readers:
-                reader.wake()
 
     def end(self, reader: Reader) -> None:
         """A reader has come to the end of the answer: what follows is not wanted."""
@@ -113,6 +97,7 @@ class Reader:
         self.answer: Callable[[], Any] = _nothing
         """The stream that is made of it, once that is handed over: it must not be kept alive by its own reader."""
         self._at = 0
+        self._task: asyncio.Task[Any] | None = None
         self._waiter: asyncio.Future[None] | None = None
         stream.readers.add(self)
 
@@ -121,7 +106,7 @@ class Reader:
         return await gathered(self, max_bytes)
 
     async def read_some(self) -> bytes:
-        """Return the next piece of the log, waiting for it if this reader has them all."""
+        """Return the next piece of the log, reading it or waiting for it if this reader has them all."""
         stream = self.stream
         pieces = stream.pieces
         if self._at < len(pieces):
@@ -133,10 +118,30 @@ class Reader:
                 return pieces[self._at - 1]
             if stream.failure is not None:
                 raise stream.failure.with_traceback(None)
-            stream.more()
-            self._waiter = asyncio.get_running_loop().create_future()
-            await self._waiter
+            if stream.turn is None:
+                await self._take_turn()
+            else:
+                self._waiter = asyncio.get_running_loop().create_future()
+                await self._waiter
         raise APIConnectionError("its reader has left")
+
+    async def _take_turn(self) -> None:
+        stream = self.stream
+        stream.turn = self
+        self._task = task = asyncio.current_task()
+        cancelling = task.cancelling() if task is not None else 0
+        try:
+            await stream.read_some()
+        except asyncio.CancelledError:
+            if self in stream.readers or task is None or task.uncancel() > cancelling:
+                raise
+            # It was `abort` alone.
+        except Exception as error:  # noqa: BLE001  # raised to each reader
+            stream.failure = error
+        finally:
+            stream.turn = None
+            for reader in stream.readers:
+                reader.wake()
 
     def wake(self) -> None:
         """Let it look again, if it waits."""
@@ -145,8 +150,14 @@ class Reader:
 
     def abort(self) -> None:
         """Leave; a pending read fails."""
-        self.stream.leave(self)
-        self.wake()
+        stream = self.stream
+        if self in stream.readers:
+            stream.leave(self)
+            if stream.turn is not self:
+                self.wake()
+            elif stream.readers and self._task is not None:
+                # The connection is the others', and so is what this read would have brought.
+                self._task.cancel()
 
     def finish(self) -> None:
         """Note the end of the answer."""

@@ -26,6 +26,7 @@ from aimlasync.relay import Relay
 from aimlasync.simulator import Call, Simulator
 from aimlasync.sse import Parser
 from aimlasync.store import Cache
+from aimlasync.transport import AiohttpTransport
 from aimlasync.transport.over_httpx import HttpxTransport
 from tests.support.scripted import calls
 from tests.support.servers import STEPS, turns, until
@@ -355,21 +356,30 @@ async def test_whoever_leaves_takes_nothing_from_the_others(how: str, leaver: in
     assert server.requests == 1
 
 
-async def test_a_read_that_is_cancelled_is_not_lost_with_a_transport_that_would_lose_it(server: Paced) -> None:
-    httpx = pytest.importorskip("httpx")
+@asynccontextmanager
+async def over_httpx() -> AsyncIterator[HttpxTransport]:
+    async with pytest.importorskip("httpx").AsyncClient(trust_env=False) as inner:
+        yield HttpxTransport(inner)
+
+
+@asynccontextmanager
+async def over_aiohttp() -> AsyncIterator[AiohttpTransport]:
+    transport = AiohttpTransport()
+    yield transport
+    await transport.close()
+
+
+@pytest.mark.parametrize("over", [over_httpx, over_aiohttp])
+async def test_what_a_cancelled_reader_would_have_read_is_read_by_the_next(over: Any, server: Paced) -> None:
     await server.let(1)
-    async with (
-        httpx.AsyncClient(trust_env=False) as inner,
-        client_of(server, transport=HttpxTransport(inner)) as client,
-    ):
+    async with over() as transport, client_of(server, transport=transport) as client:
         first, second = await opened(client), await opened(client)
         for number in range(2, 6):
-            # It waits for the next piece, and goes.
             leaving = asyncio.ensure_future(text_of(await opened(client)))
             await turns(5)
             leaving.cancel()
-            await asyncio.gather(leaving, return_exceptions=True)
             await server.let(number)
+            await asyncio.gather(leaving, return_exceptions=True)
         await server.let(1000)
         assert [await text_of(first), await text_of(second)] == ["".join(WORDS)] * 2
     assert server.requests == 1
