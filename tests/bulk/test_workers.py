@@ -359,7 +359,7 @@ async def test_what_workers_learned_is_told_once_and_kept_for_all_of_them(
     cities(3)
     model, place = "openai/gpt-5-nano-2025-08-07", address(simulator.base_url)
     found = [Told("one.example", True, Finding(requests_per_minute=rate)) for rate in (290.0, 310.0)]
-    shares = [LearnedLimits([(place, model, Learned(8.0, rate=5.0))], [each]) for each in found]
+    shares = [LearnedLimits({(place, model): Learned(8.0, rate=5.0)}, [each]) for each in found]
     first = [Reporting(index, share) for index, share in enumerate(shares, 1)]
     task = PromptTask(prompt="Where is {city}?", model=model)
     workers = WorkerProcesses(first, lambda index, count: Dying())
@@ -387,13 +387,12 @@ def test_each_worker_starts_with_its_share_of_what_an_earlier_run_learned(vendor
 async def test_the_share_of_one_of_two_workers_is_half(client: AsyncClient, simulator: Simulator) -> None:
     cities(40)
     model = "openai/gpt-5-nano-2025-08-07"
-    entry = {"endpoint": address(simulator.base_url), "model": model, "in_flight": 41.0, "rate": 9.0, "at": 1}
-    write("out.jsonl.limits", json.dumps({"version": 1, "learned": [entry]}))
+    known = {(address(simulator.base_url), model): Learned(41.0, rate=9.0)}
     write("out.jsonl", "")
     task = PromptTask(prompt="Where is {city}?", model=model)
     async with LeaseServer() as server:
         quota = ServedQuota(server.address)
-        orders = Orders(job={}, journal="out.jsonl")
+        orders = Orders(job={}, journal="out.jsonl", learned=known)
         with closing(open_source("in.csv")) as source:
             worker = Worker(client, source, task, bulk.Options(), part=Shard(1, 2), orders=orders, quota=quota)
             worker.close()
