@@ -11,6 +11,7 @@ for that end.
 from __future__ import annotations
 
 import asyncio
+import codecs
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -19,6 +20,7 @@ from typing import Any
 import click
 import msgspec
 
+from aimlasync import event_loop
 from aimlasync.bulk.input.shard import Shard
 from aimlasync.bulk.input.source import Source
 from aimlasync.bulk.jobs.options import Options
@@ -60,6 +62,9 @@ def worker_processes(flags: JobOptions, files: Sequence[str]) -> WorkerProcesses
     # Forks share what was imported before, and this takes a tenth of a second.
     import aimlasync.transport.connection_pool  # noqa: F401
 
+    event_loop.fastest()
+    # For the names of hosts.
+    codecs.lookup("idna")
     first: list[WorkerProcess] = []
     for index in range(1, flags.workers + 1):
         first.append(WorkerProcess(index, flags.workers, arguments, siblings=first))
