@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from aimlasync.chat.types import Usage
 from aimlasync.client.call import Attempt, Call, Target
 from aimlasync.client.kept_answers import Recording, Replay, no_permit, replayed
-from aimlasync.errors import AimlasyncError, APIConnectionError, APITimeoutError
+from aimlasync.errors import AimlasyncError, APIConnectionError
 from aimlasync.responses.types import ResponseUsage
 from aimlasync.transport.base import MAX_BODY, gathered
 from aimlasync.wire.base import Meta
@@ -183,10 +183,11 @@ class Share(Replay):
         self.source.succeed(usage)
 
     def fail(self, error: AimlasyncError) -> None:
-        """The stream is cut or broken, which all others will find, too; or only this reader's time has passed."""
+        """The stream is cut or broken, which all others will find too; or this reader had left: its time passed."""
         stream = self.reader.stream
+        has_left = self.reader not in stream.readers
         self.reader.abort()
-        if self.source.permit.is_held and not (stream.readers and isinstance(error, APITimeoutError)):
+        if self.source.permit.is_held and not (has_left and stream.readers):
             self.source.fail(error)
             stream.close()
         super().fail(error)

@@ -332,22 +332,25 @@ async def test_no_reader_waits_for_one_that_does_not_read(server: Paced) -> None
         assert (idle.info.cached, active.info.cached) == (False, True)
 
 
-@pytest.mark.parametrize("how", ["close", "cancel", "drop"])
+@pytest.mark.parametrize("how", ["close", "close while read", "cancel", "drop"])
 @pytest.mark.parametrize("leaver", [0, 1])
 async def test_whoever_leaves_takes_nothing_from_the_others(how: str, leaver: int, server: Paced) -> None:
     await server.let(1)
     async with client_of(server) as client:
         streams = [await opened(client), await opened(client), await opened(client)]
         others = [asyncio.ensure_future(text_of(each)) for number, each in enumerate(streams) if number != leaver]
-        leaving: Any = asyncio.ensure_future(text_of(streams[leaver])) if how == "cancel" else streams[leaver]
+        leaving = streams[leaver]
+        reading = asyncio.ensure_future(text_of(leaving)) if how in ("close while read", "cancel") else None
         streams.clear()
         await turns(5)
-        if how == "close":
+        if how == "cancel":
+            assert reading is not None
+            reading.cancel()
+        elif how != "drop":
             await leaving.close()
-        elif how == "cancel":
-            leaving.cancel()
-            await asyncio.gather(leaving, return_exceptions=True)
-        del leaving
+        if reading is not None:
+            await asyncio.gather(reading, return_exceptions=True)
+        del leaving, reading
         await server.let(1000)
         assert await asyncio.gather(*others) == ["".join(WORDS)] * 2
         assert client.cache is not None
