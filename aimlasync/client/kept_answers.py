@@ -14,9 +14,9 @@ import msgspec
 
 from aimlasync.chat.types import ChatCompletion
 from aimlasync.client.call import Attempt, Call, Target
-from aimlasync.endpoints.lane import Permit
 from aimlasync.errors import AimlasyncError
 from aimlasync.headers import Fields
+from aimlasync.info import Info
 from aimlasync.responses.types import Response
 from aimlasync.transport.base import MAX_BODY, RawReply, gathered
 from aimlasync.wire.base import Meta
@@ -175,9 +175,10 @@ def replayed(answer: KeptAnswer, call: Call, target: Target, kind: type[R]) -> R
     info.cost_usd = 0.0
     info.timing.first_byte = 0.0
     info.timing.total = now - call.started
-    return kind(call, target, no_permit(loop, now), now, info, None, _Replayed(answer, headers))
+    return without_permit(kind, call, target, info, _Replayed(answer, headers), now)
 
 
-def no_permit(loop: asyncio.AbstractEventLoop, now: float) -> Permit:
-    """Return the permit of an attempt that nobody admitted: it is not held, and its end tells nobody."""
-    return Permit(None, loop, now, 0, None, is_held=False)  # type: ignore[arg-type]
+def without_permit(kind: type[R], call: Call, target: Target, info: Info, reply: RawReply, now: float) -> R:
+    """Return an attempt that nobody admitted, as if sent at `now`: its end tells no lane."""
+    loop = asyncio.get_running_loop()
+    return kind(None, loop, now, 0, None, False, call=call, target=target, info=info, reply=reply)  # type: ignore[arg-type]

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from aimlasync.chat.types import Usage
 from aimlasync.client.call import Attempt, Call, Target
-from aimlasync.client.kept_answers import Recording, Replay, no_permit, replayed
+from aimlasync.client.kept_answers import Recording, Replay, replayed, without_permit
 from aimlasync.errors import AimlasyncError, APIConnectionError
 from aimlasync.responses.types import ResponseUsage
 from aimlasync.transport.base import MAX_BODY, gathered
@@ -51,8 +51,8 @@ class SharedStream(Recording):
         """Return what `receive` makes of the stream for the call that pays for it."""
         attempt = self.attempt
         reader = Reader(self)
-        permit = no_permit(attempt.permit.loop, attempt.started)
-        share = Share(attempt.call, attempt.target, permit, attempt.started, attempt.info, None, reader, reader)
+        share = without_permit(Share, attempt.call, attempt.target, attempt.info, reader, attempt.sent_at)
+        share.reader = reader
         answer = await _received(share, receive)
         attempt.began()
         return answer
@@ -164,7 +164,7 @@ class Reader:
         self.stream.end(self)
 
 
-class Share(Replay):
+class Share(Replay, kw_only=True):
     """What one reader reads a shared stream through: what it finds is told to the attempt behind it, once."""
 
     reader: Reader = None  # type: ignore[assignment]  # set by whoever makes one
@@ -187,7 +187,7 @@ class Share(Replay):
         stream = self.reader.stream
         has_left = self.reader not in stream.readers
         self.reader.abort()
-        if self.source.permit.is_held and not (has_left and stream.readers):
+        if self.source.is_held and not (has_left and stream.readers):
             self.source.fail(error)
             stream.close()
         super().fail(error)
@@ -195,7 +195,7 @@ class Share(Replay):
     def abandon(self) -> None:
         """This reader leaves; the last one takes the attempt with it."""
         self.reader.abort()
-        if self.source.permit.is_held and not self.reader.stream.readers:
+        if self.source.is_held and not self.reader.stream.readers:
             self.source.abandon()
 
 
