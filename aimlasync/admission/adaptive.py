@@ -196,11 +196,11 @@ class AdaptiveLimit:
         self.refusals += 1
         knee, pace, proven = self._knee, self._pace, self._proven
         pace.withdraw(started)
-        if kind != "down" and self._chance.explains(pace.accepted):
+        if kind != "down" and self._chance.explains(pace.accepted, pace.probed):
             return False
         if started <= self._epoch:
             if not self.is_fixed and kind != "down":
-                pace.refused_beside(now)
+                pace.refused_beside(now, started)
             return False
         self._epoch = now
         if self.is_fixed:
@@ -233,9 +233,9 @@ class AdaptiveLimit:
             pace.forget(now)
         elif is_fast or not (is_early or is_probe):
             pace.refused(now, started)
-            # Refusals go on until the server's window has moved on.
+            # Until the window of the server has moved on, its refusals tell the pace alone.
             self._epoch = now + SECOND / 2
-            if pace.rate is not None and self._chance.slowed(pace.rate, pace.accepted):
+            if (known := pace.known) is not None and self._chance.slowed(known, pace.accepted):
                 pace.lift(now)
                 knee.forget()
                 # Where there is a limit after all, its refusals come at once, and by the hundred.
@@ -270,8 +270,12 @@ class AdaptiveLimit:
                 belief += 1
             elif self._knee.has_held:
                 belief -= _SIGN
-        elif self._pace.binds(now) and self._pace.has_held:
-            belief += _SIGN
+        elif self._pace.binds(now):
+            if self._pace.has_held:
+                belief += _SIGN
+            elif self._pace.probing and in_flight + 1 >= self._proven:
+                # Where it is the rate, probes end at different heights.
+                belief += 1
         self._belief = max(-2 * _SIGN, min(2 * _SIGN, belief))
 
     def __repr__(self) -> str:
