@@ -123,20 +123,20 @@ class Pace:
             self._next = min(max(self._next, now - _CATCH_UP) + 1 / rate, now + 1 / MIN_RATE)
         self.accepted += 1
 
-    def answered(self, now: float, started: float) -> None:
-        """Take in the answer to an attempt sent at `started`."""
+    def answered(self, now: float, started: float) -> bool:
+        """Take in the answer to an attempt sent at `started`; return whether the rate is what holds attempts back."""
         if self._row is not None:
             if self._trial is not None and started >= self._trial[0]:
                 self._end_row(self._trial)
-            return
+            return self.binds(now)
         rate = self.rate
         if rate is None or now >= self._held + 1 / rate:
-            return
+            return False
         self._waited += 1
         if self.probe_from is None:
             if self._waited >= max(self._patience, rate * self.period):
                 self.forget(now)
-            return
+            return True
         self._grown += 1
         # The longer the wait before it, the more is known, and the slower the probe.
         periods = self._grown / max(self._patience / FEW, self.probe_from * self.period)
@@ -144,6 +144,7 @@ class Pace:
         if periods >= FEW:
             # It holds: what follows is another probe.
             self._probe(now)
+        return True
 
     def withdraw(self, started: float) -> None:
         """Take out an attempt that was refused."""

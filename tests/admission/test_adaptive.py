@@ -360,6 +360,8 @@ CELLS = {
     ("streams", "16 slots"): (0.88, 0.0),
     ("small windows", "300 in flight, 2.0 s"): (0.9, 0.01),
     ("drift", "50 in flight drifts"): (0.85, 0.03),
+    # Slower answers to attempts that the rate holds back are no queue.
+    ("drift", "bucket of 20/s steps"): (0.97, 0.03),
     ("small windows", "sliding of 50/s over 1.0 s, 0.5 s"): (0.92, 0.012),
     ("small windows", "bucket of 50/s over 0.1 s, 0.2 s"): (0.92, 0.012),
     ("two models", "5 and 50 in flight"): (0.93, 0.015),
