@@ -7,6 +7,7 @@ the standard library alone.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from collections.abc import Iterator
@@ -20,9 +21,14 @@ _SCHEME = re.compile(r"[a-z][a-z0-9+.-]+:", re.IGNORECASE)
 _LINK = re.compile(r"(?:(?<=::)|\A)[a-z][a-z0-9+.-]+(?=::|://)", re.IGNORECASE)
 _LOCAL = re.compile(r"(?:file|local)://", re.IGNORECASE)
 _HTTP = re.compile(r"https?://", re.IGNORECASE)
+FULL = (errno.ENOSPC, errno.EDQUOT)
+"""Errors of a disk that is full."""
+
 # Within messages of file systems.
 _PASSWORD = re.compile(r"://[^\s'\"@/]*:[^\s'\"@]*@")
 _QUERY = re.compile(r"(://[^\s'\"?]*)\?[^\s'\"]*")
+# What file systems say where an archive is read in parts, and a server gives none.
+_SEEKS = re.compile(r"\bseek|range request")
 # Characters of what a file system says that one line has.
 _MOST = 300
 
@@ -118,8 +124,12 @@ def reaching(address: str) -> Iterator[None]:
         what = f"its file system needs a package that is not installed ({said(missing, address)})"
         raise AddressError(address, what) from None
     except Exception as error:  # noqa: BLE001  # each file system has errors of its own
-        what = f"cannot be reached ({said(error, address)}); check the address and its credentials"
-        raise AddressError(address, what) from None
+        why, advice = said(error, address), "check the address and its credentials"
+        if "::" in address and _SEEKS.search(why):
+            advice = "its server gives whole files alone: write simplecache:: before that address, to read a copy"
+        elif getattr(error, "errno", None) in FULL:
+            advice = "make room there, or set TMPDIR to a directory that has room for a copy"
+        raise AddressError(address, f"cannot be reached ({why}); {advice}") from None
 
 
 def said(error: BaseException, address: str) -> str:

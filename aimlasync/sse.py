@@ -12,14 +12,18 @@ nothing of this library. Three guarantees hold for every input:
 
 from __future__ import annotations
 
+import re
+
 import msgspec
 
-__all__ = ["Event", "EventTooLargeError", "Parser"]
+__all__ = ["Event", "EventTooLargeError", "Parser", "Series"]
 
 _LF, _CR = 0x0A, 0x0D
 _BOM = b"\xef\xbb\xbf"
 _FIELDS = frozenset((b"data", b"event", b"id", b"retry"))
 _LONGEST_FIELD = 5
+# How a block begins that `Parser._read_alike` reads.
+_ALIKE = re.compile(rb"(?:event: ([^\n]*)\n)?data: ")
 # A longer ``retry`` is ignored, like any invalid value: `int` may refuse longer strings (this is the lowest limit that
 # sys.set_int_max_str_digits allows).
 _MAX_RETRY_DIGITS = 640
@@ -51,6 +55,16 @@ class Event(msgspec.Struct, frozen=True, gc=False):
     """The last valid ``retry`` value (milliseconds) inside this event's own block."""
 
 
+class Series(msgspec.Struct, frozen=True, gc=False):
+    """Consecutive events that differ in nothing but their data; see `Event` for the fields."""
+
+    event: str
+    data: list[bytes]
+    """The data of each event, in order: at least one."""
+    id: str = ""
+    retry: int | None = None
+
+
 class Parser:
     """Incremental parser for one stream; make a new one for every response.
 
@@ -65,11 +79,13 @@ class Parser:
 
     __slots__ = (
         "_after_cr",
+        "_begin",
         "_data",
         "_ended",
         "_head",
         "_id",
         "_line",
+        "_name",
         "_overflow",
         "_retry",
         "_size",
@@ -95,6 +111,9 @@ class Parser:
         self._ended = False  # by close() or an oversized event
         self._overflow = False  # the next call raises EventTooLargeError
 
+        # How blocks begin, mostly, and the type of event that it says.
+        self._begin, self._name = b"data: ", "message"
+
         # A line that the end of the chunk cut: "data: a" | "b LF". It is a bytearray, since a list of two-byte chunks
         # would take twenty times the memory that max_event_bytes allows.
         self._line = bytearray()
@@ -113,8 +132,19 @@ class Parser:
         Raises `RuntimeError` after ``close()`` or after `EventTooLargeError`: bytes after the end are a mistake of the
         caller, and dropping them silently would hide it.
         """
+        return _one_by_one(self.read(chunk))
+
+    def close(self) -> list[Event]:
+        """End the stream; with ``strict=False`` return the event that it left unfinished, if any.
+
+        Later calls return nothing. Raises `EventTooLargeError` if that is due, in both modes.
+        """
+        return _one_by_one(self.end())
+
+    def read(self, chunk: bytes) -> list[Series]:
+        """Do what `feed` does, and return events that have all but their data in common together: it costs less."""
         if self._ended:
-            self.close()  # raises EventTooLargeError if that is due
+            self.end()  # raises EventTooLargeError if that is due
             raise RuntimeError("the SSE parser has ended")
         if self._after_cr and chunk:
             self._after_cr = False
@@ -131,97 +161,97 @@ class Parser:
             self._head = None
             chunk = chunk.removeprefix(_BOM)
 
-        events: list[Event] = []
+        found: list[Series] = []
         try:
             if self._line or self._skip:
                 # Only the new bytes are searched, else a long line in tiny chunks would take quadratic time.
                 end = chunk.find(b"\n")
                 if end < 0:
                     self._hold(chunk)
-                    return events
+                    return found
                 if self._skip:
                     self._skip = False
                     chunk = chunk[end + 1 :]
                 else:
                     chunk = b"".join((self._line, chunk))
                     self._line.clear()
-            if not self._size:
-                begin = chunk[:6]  # `startswith` takes twice as long
-                if begin == b"data: ":
-                    chunk = self._read_plain(chunk, events)
-                elif begin == b"event:" and chunk.startswith(b"event: "):
-                    chunk = self._read_named(chunk, events)
+            if self._size and (end := _end_of_block(chunk)):
+                # What is left of the block that earlier chunks began.
+                self._read_lines(chunk[:end], found)
+                chunk = chunk[end:]
+            if chunk and not self._size:
+                chunk = self._read_alike(chunk, found)
             if chunk:
-                self._read_lines(chunk, events)
+                self._read_lines(chunk, found)
         except EventTooLargeError:
             self._ended = True
-            if not events:
+            if not found:
                 raise
             self._overflow = True
-        return events
+        return found
 
-    def close(self) -> list[Event]:
-        """End the stream; with ``strict=False`` return the event that it left unfinished, if any.
-
-        Later calls return nothing. Raises `EventTooLargeError` if that is due, in both modes.
-        """
+    def end(self) -> list[Series]:
+        """Do what `close` does, for who uses `read`."""
         if self._ended:
             if self._overflow:
                 self._overflow = False
                 raise EventTooLargeError(self.max_event_bytes)
             return []
         # The first LF ends the unfinished line, or completes a CRLF; the second one is the missing blank line.
-        events = [] if self.strict else self.feed(b"\n\n")
+        found = [] if self.strict else self.read(b"\n\n")
         self._ended = True
-        return events
+        return found
 
-    def _read_plain(self, chunk: bytes, events: list[Event]) -> bytes:
+    def _read_alike(self, chunk: bytes, found: list[Series]) -> bytes:
         """Read a chunk at the start of a block by the fast path; return what is left for `_read_lines`.
 
-        It reads everything up to the last blank line if that consists of ``data: `` lines in valid UTF-8, a blank line
-        after each; otherwise it reads nothing. Measured: it takes half of the time of `_read_lines`, for 64 events in a
-        chunk and for one.
+        Most blocks of a chunk begin alike: with ``data: ``, or with the same ``event: `` line and then ``data: ``. So
+        the chunk is cut where a block begins like the one in its middle; what has one line between two cuts is one
+        event, and what has more goes to `_read_lines`. The chunk must be valid UTF-8.
         """
-        line, blank, rest = chunk.partition(b"\n\n")
-        if blank and not rest and _LF not in line:
-            # One event in the chunk, as is common. In ASCII, mostly.
-            if len(line) > self.max_event_bytes or not (line.isascii() or _is_utf8(line)):
-                return chunk
-            events.append(Event("message", line[6:], self.last_event_id, None))
+        begin = self._begin
+        is_alike = chunk[: len(begin)] == begin  # `startswith` takes longer
+        data = chunk[len(begin) : -2]
+        if (
+            is_alike
+            and _LF not in data
+            and chunk[-2:] == b"\n\n"
+            and len(chunk) <= self.max_event_bytes
+            and (data.isascii() or _is_utf8(data))
+        ):
+            # One event in the chunk, as is common.
+            found.append(Series(self._name, [data], self.last_event_id))
             return b""
         last = chunk.rfind(b"\n\n")
-        if last < 0 or last > self.max_event_bytes or not _is_utf8(chunk[:last]):
+        if last < 0 or last > self.max_event_bytes or not (chunk.isascii() or _is_utf8(chunk[:last])):
             return chunk
-        parts = chunk[6:last].split(b"\n\ndata: ")
-        for part in parts:
-            # A second line, a comment, a blank line. To count the LFs of the chunk takes six times as long.
-            if _LF in part:
+        if is_alike:
+            parts = chunk[len(begin) : last].split(b"\n\n" + begin)
+        else:
+            middle = chunk.rfind(b"\n\n", 0, last // 2)
+            other = _ALIKE.match(chunk, middle + 2 if middle >= 0 else 0)
+            if other is None:
                 return chunk
-        last_id = self.last_event_id
-        events += [Event("message", part, last_id, None) for part in parts]
+            begin, name = other.group(0, 1)
+            self._begin, self._name = begin, (name or b"").decode() or "message"
+            first, *parts = (b"\n\n" + chunk[:last]).split(b"\n\n" + begin)
+            if first:
+                self._read_lines(first[2:] + b"\n\n", found)
+        # To look into each takes three times as long.
+        if _LF in b"".join(parts):
+            alike = 0
+            for at, part in enumerate(parts):
+                if _LF in part:
+                    if at > alike:
+                        found.append(Series(self._name, parts[alike:at], self.last_event_id))
+                    self._read_lines(b"%b%b\n\n" % (begin, part), found)
+                    alike = at + 1
+            parts = parts[alike:]
+        if parts:
+            found.append(Series(self._name, parts, self.last_event_id))
         return chunk[last + 2 :]
 
-    def _read_named(self, chunk: bytes, events: list[Event]) -> bytes:
-        """Do what `_read_plain` does for blocks of an ``event: `` line and a ``data: `` line.
-
-        Measured: sixteen events in a chunk take a third of the time of `_read_lines`.
-        """
-        last = chunk.rfind(b"\n\n")
-        if last < 0 or last > self.max_event_bytes or not _is_utf8(chunk[:last]):
-            return chunk
-        last_id, type, of_type = self.last_event_id, "message", b""
-        found: list[Event] = []
-        for part in chunk[7:last].split(b"\n\nevent: "):
-            name, between, data = part.partition(b"\ndata: ")
-            if not between or _LF in name or _LF in data:
-                return chunk
-            if name != of_type:
-                of_type, type = name, name.decode() or "message"
-            found.append(Event(type, data, last_id, None))
-        events += found
-        return chunk[last + 2 :]
-
-    def _read_lines(self, chunk: bytes, events: list[Event]) -> None:
+    def _read_lines(self, chunk: bytes, found: list[Series]) -> None:
         """Interpret each finished line of a chunk that begins a line, and hold the last, unfinished one."""
         lines = chunk.split(b"\n")
         rest = lines.pop()
@@ -250,7 +280,11 @@ class Parser:
                     data = b"\n".join(self._data)
                     if not _is_utf8(data):
                         data = data.decode("utf-8", "replace").encode()
-                    events.append(Event(self._type or "message", data, self.last_event_id, self._retry))
+                    event, id, retry = self._type or "message", self.last_event_id, self._retry
+                    if found and (last := found[-1]).event == event and last.id == id and last.retry == retry:
+                        last.data.append(data)
+                    else:
+                        found.append(Series(event, [data], id, retry))
                 self._size = 0
                 self._data.clear()
                 self._type = ""
@@ -270,6 +304,18 @@ class Parser:
                 line.clear()
             elif self._size + len(line) > self.max_event_bytes:
                 raise EventTooLargeError(self.max_event_bytes)
+
+
+def _end_of_block(lines: bytes) -> int:
+    """Return where the first block of `lines` ends, behind its blank line; 0 where they have none."""
+    if lines.startswith(b"\n"):
+        return 1
+    at = lines.find(b"\n\n")
+    return at + 2 if at >= 0 else 0
+
+
+def _one_by_one(found: list[Series]) -> list[Event]:
+    return [Event(series.event, data, series.id, series.retry) for series in found for data in series.data]
 
 
 def _is_utf8(data: bytes) -> bool:

@@ -44,7 +44,7 @@ from aimlasync.bulk.output.elsewhere import written_to
 from aimlasync.bulk.output.export import check_columns, export
 from aimlasync.bulk.output.result_rows import results_as_rows
 from aimlasync.bulk.output.tables import check_format, is_journal_path
-from aimlasync.bulk.output.target import OverwriteError, Target, check_place
+from aimlasync.bulk.output.target import OverwriteError, Target, check_place, refuse_input
 from aimlasync.bulk.progress.summary import Summary
 from aimlasync.bulk.tasks.answer_schema import form_of
 from aimlasync.bulk.tasks.classification import ClassifyTask
@@ -256,7 +256,9 @@ async def run(
             is_table = columns is not None or add is not None or not is_journal_path(path)
             written_as = check_format(path, None, excel=excel)
             journal_path = journal or journal_of(path, is_table=is_table)
-            check_place(path, reads=(source,), option="-o")
+            check_place(path, option="-o")
+            for name in (os.fspath(output), path):
+                refuse_input(name, (source,), option="-o")
             if is_table:
                 Target(path, journal=journal_path, overwrite=overwrite, option="-o").check()
             if columns is not None:

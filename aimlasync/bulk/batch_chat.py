@@ -236,12 +236,7 @@ class BatchChat:
                     seen(at, record)
 
         async def do(at: int) -> None:
-            try:
-                result = await ask(client, requests[at], read=self.task.read, retry_invalid=self._retry_invalid)
-            except ClientClosedError:
-                if not client.is_drained:
-                    raise
-                raise asyncio.CancelledError from None
+            result = await ask(client, requests[at], read=self.task.read, retry_invalid=self._retry_invalid)
             record = record_of(result)
             if self.store is not None and record.error is None:
                 await if_reachable(self.store, self.store.put(keys[at], encode_record(record)))
@@ -260,7 +255,9 @@ class BatchChat:
             do,
             workers=max(1, min(len(missing), WORKERS)),
             may_take=lambda: client.takes_more(MAX_WAITING),
-            on_result=lambda _: None,
+            on_result=lambda at, _: None,
+            # What a drained client has not sent.
+            unsent=(ClientClosedError,),
         )
         at_work = (pool, client)
         self._at_work.add(at_work)

@@ -15,6 +15,7 @@ import msgspec
 from aimlasync.chat.chunks import ChatCompletionChunk
 
 _text = msgspec.json.Decoder(str).decode
+_list = msgspec.json.Decoder(list[str]).decode
 # The fields of a delta that may be its text, each as it is found in a chunk.
 _TEXTS = {
     name: re.compile(rb'"%b"\s*:\s*("(?:[^"\\]|\\.)*")' % name.encode()) for name in ("content", "reasoning_content")
@@ -24,8 +25,8 @@ _ATOMS = (str, int, float, bool, type(None))
 # Of a delta, texts would be joined.
 _NUMBERS = (int, float, bool, type(None))
 
-# Of the declared fields alone.
-_copy: Any = msgspec.Struct.__copy__  # type: ignore[attr-defined]
+# A copy of the declared fields alone, with another value of one.
+_with: Any = msgspec.structs.replace
 
 
 class Repeats:
@@ -52,7 +53,7 @@ class Repeats:
         choice = chunk.choices[0]
         structs = (chunk, choice, choice.delta)
         # Copied, since the caller has the chunk.
-        self._chunk, self._choice, self._delta = map(_copy, structs)
+        self._chunk, self._choice, self._delta = map(_with, structs)
         # The undeclared fields of all three, where there are any.
         self._beside = None if type(chunk.json_place) is bytes else [dict(vars(struct)) for struct in structs]
         self._pieces = pieces
@@ -68,35 +69,51 @@ class Repeats:
         """Whether no byte but those of the text is escaped, so that each key is spelled as it is."""
         return b"\\" not in self._before + self._behind
 
-    def read(self, raw: bytes) -> ChatCompletionChunk | None:
-        """Return the chunk of an event's data, and add its text to the pieces; None where it is no repeat."""
-        text = raw[self._from : self._to]
-        # To join and compare takes a third of `startswith` and `endswith`.
-        if self._before + text + self._behind != raw:
+    def read(self, events: list[bytes]) -> list[ChatCompletionChunk]:
+        """Return the chunks of the first events that repeat it, by their data; add their texts to the pieces."""
+        texts = self._all(events) if len(events) > 1 else None
+        is_content, beside = self._name == "content", self._beside
+        chunks: list[ChatCompletionChunk] = []
+        for raw in events:
+            if texts is not None:
+                text = texts[len(chunks)]
+            else:
+                said = raw[self._from : self._to]
+                # To join and compare takes a third of `startswith` and `endswith`.
+                if self._before + said + self._behind != raw:
+                    break
+                try:
+                    text = _text(said)
+                except (ValueError, RecursionError):
+                    break
+            self._pieces.append(text)
+            delta = _with(self._delta, content=text) if is_content else _with(self._delta, reasoning_content=text)
+            delta.json_place = (raw, "choices", 0, "delta")
+            choice = _with(self._choice, delta=delta)
+            choice.json_place = (raw, "choices", 0)
+            chunk = _with(self._chunk, choices=[choice])
+            if beside is None:
+                chunk.json_place = raw
+            else:
+                chunk.json_place = (raw,)
+                for struct, more in zip((chunk, choice, delta), beside, strict=True):
+                    struct.__dict__.update(more)
+            chunks.append(chunk)
+        return chunks
+
+    def _all(self, events: list[bytes]) -> list[str] | None:
+        """Return the texts of events that all are repeats, None where one is not."""
+        start, stop, before, behind = self._from, self._to, self._before, self._behind
+        texts = [raw[start:stop] for raw in events]
+        # No event is longer than what is put together for it here: so if all are the same, each is.
+        if b"%b%b%b" % (before, (behind + before).join(texts), behind) != b"".join(events):
             return None
+        # No string goes beyond a line end, so that each text has strings of its own: one, if there are as many in all.
         try:
-            said = _text(text)
+            said = _list(b"[%b]" % b",\n".join(texts))
         except (ValueError, RecursionError):
             return None
-        self._pieces.append(said)
-        delta = _copy(self._delta)
-        if self._name == "content":
-            delta.content = said
-        else:
-            delta.reasoning_content = said
-        delta.json_place = (raw, "choices", 0, "delta")
-        choice = _copy(self._choice)
-        choice.delta = delta
-        choice.json_place = (raw, "choices", 0)
-        chunk: ChatCompletionChunk = _copy(self._chunk)
-        chunk.choices = [choice]
-        if self._beside is None:
-            chunk.json_place = raw
-        else:
-            chunk.json_place = (raw,)
-            for struct, more in zip((chunk, choice, delta), self._beside, strict=True):
-                struct.__dict__.update(more)
-        return chunk
+        return said if len(said) == len(events) else None
 
 
 def repeats_of(chunk: ChatCompletionChunk, name: str, pieces: list[str]) -> Repeats | None:

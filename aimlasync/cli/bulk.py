@@ -16,6 +16,7 @@ from aimlasync import run
 from aimlasync.bulk.input.rows import Format, InputError, Reading
 from aimlasync.bulk.jobs.streamed import StreamedRows
 from aimlasync.bulk.journal.record import Record, encode_record
+from aimlasync.bulk.output.copies import Copies
 from aimlasync.bulk.output.elsewhere import written_here
 from aimlasync.bulk.output.result_rows import is_result_line
 from aimlasync.bulk.output.streams import open_stream
@@ -104,10 +105,10 @@ def bulk(
     server = find_server(where, choice.model)
     prompt, system = said_text(prompt, "--prompt"), said_text(system, "--system")
     to_file = is_file(output)
-    workers = worker_processes(flags, files) if to_file else None
+    workers = worker_processes(flags, files, format_) if to_file else None
     context = click.get_current_context()
-    output = context.with_resource(written_here(output, is_worker=own_part() is not None))
-    with closing(open_input(files, format_, reading, spool=to_file, default="jsonl")) as source:
+    said, output = output, context.with_resource(written_here(output, is_worker=own_part() is not None))
+    with closing(open_input(files, format_, reading, spool=to_file, default="jsonl")) as source, Copies() as copies:
         first = source.sample(1)[0]
         task: Task
         is_request = prompt is None and is_request_line(first.fields)
@@ -148,7 +149,7 @@ def bulk(
             if columns is not None:
                 raise WrongUseError("--columns are those of a table; add -o PATH.csv, .jsonl or .parquet")
         is_table = columns is not None or not is_journal_path(output)
-        errors = check_outputs(source, output, flags.errors, is_table=is_table, overwrite=flags.overwrite)
+        errors = check_outputs(source, said, output, flags.errors, copies, is_table=is_table, overwrite=flags.overwrite)
         options = flags.options(gold=None, simulated=where.simulate)
         title = f"bulk {os.path.basename(source.name)}"
         wanted = None if columns is None else [name.strip() for name in columns.split(",")]

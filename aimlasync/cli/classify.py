@@ -17,6 +17,7 @@ from aimlasync.bulk.input.formats import format_of_path
 from aimlasync.bulk.input.rows import Format, InputError, Reading
 from aimlasync.bulk.input.source import Source
 from aimlasync.bulk.jobs.streamed import StreamedRows
+from aimlasync.bulk.output.copies import Copies
 from aimlasync.bulk.output.elsewhere import written_here
 from aimlasync.bulk.output.gold import check_gold_labels
 from aimlasync.bulk.output.streams import open_stream
@@ -142,10 +143,10 @@ def classify(
     if confidence:
         _check_confidence(server)
     to_file = is_file(output)
-    workers = worker_processes(flags, files) if to_file else None
+    workers = worker_processes(flags, files, format_) if to_file else None
     context = click.get_current_context()
-    output = context.with_resource(written_here(output, is_worker=own_part() is not None))
-    with closing(open_input(files, format_, reading, spool=to_file)) as source:
+    said, output = output, context.with_resource(written_here(output, is_worker=own_part() is not None))
+    with closing(open_input(files, format_, reading, spool=to_file)) as source, Copies() as copies:
         sample = source.sample(1 if text is not None else SAMPLE)
         column = None
         if text is not None or not images or "text" in source.columns:
@@ -183,7 +184,7 @@ def classify(
         check_format(output, written, excel=excel)
         if not (to_file or flags.dry_run):
             flags.check_stream()
-        errors = check_outputs(source, output, flags.errors, is_table=True, overwrite=flags.overwrite)
+        errors = check_outputs(source, said, output, flags.errors, copies, is_table=True, overwrite=flags.overwrite)
         options = flags.options(gold=gold, simulated=where.simulate)
         if unasked and own_part() is None:
             click.secho(f"aimlasync: {_UNASKED}", err=True, bold=True)

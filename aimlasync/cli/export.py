@@ -6,7 +6,9 @@ from contextlib import closing, nullcontext
 
 import click
 
+from aimlasync.addresses import shown
 from aimlasync.bulk.input.rows import Format, Reading
+from aimlasync.bulk.output.copies import Copies
 from aimlasync.bulk.output.evaluate import rows_of
 from aimlasync.bulk.output.export import RESULTS, default_id, id_column
 from aimlasync.bulk.output.export import export as write_table
@@ -57,29 +59,35 @@ def export(
 ) -> None:
     """Write a JOURNAL as a table, in the order of the input.
 
-    What an earlier command wrote there from the same journal is replaced; any other file is left alone.
+    What an earlier command wrote there from the same journal is replaced; any other file is left alone. JOURNAL, PATH
+    and FILE may be elsewhere: s3://BUCKET/NAME, https://...
     """
-    check_journal(journal)
-    column = id_ or id_column(journal)
-    with closing(rows_of(journal, inputs, reading)) if inputs else nullcontext() as source:
-        name = "" if source is None else source.name
-        done = write_table(
-            journal,
-            output,
-            format=format_,
-            source=source,
-            columns=None if columns is None else [name.strip() for name in columns.split(",")],
-            only_done=only_done,
-            gold=gold,
-            overwrite=overwrite,
-            excel=excel,
-            id_of=default_id if column is None else lambda row: id_of(row, column, name),
-        )
+    with Copies() as copies:
+        path, out = copies.of(journal), output if output == "-" else copies.of(output, is_output=True)
+        check_journal(path)
+        column = id_ or id_column(path)
+        with closing(rows_of(path, inputs, reading)) if inputs else nullcontext() as source:
+            name = "" if source is None else source.name
+            done = write_table(
+                path,
+                out,
+                format=format_,
+                source=source,
+                columns=None if columns is None else [name.strip() for name in columns.split(",")],
+                only_done=only_done,
+                gold=gold,
+                overwrite=overwrite,
+                excel=excel,
+                id_of=default_id if column is None else lambda row: id_of(row, column, name),
+                named=copies.named,
+            )
     if not is_stream(output):
         failed = f", {done.failed:,} failed" if done.failed else ""
         missing = f"; {done.missing:,} have no answer yet" if done.missing else ""
-        strange = f"; {done.unmatched:,} answers are of no row of {' '.join(inputs)}" if done.unmatched else ""
-        click.echo(f"{counted(done.rows, 'row')}{failed}{missing}{strange}: {output}", err=True)
+        strange = (
+            f"; {done.unmatched:,} answers are of no row of {' '.join(map(shown, inputs))}" if done.unmatched else ""
+        )
+        click.echo(f"{counted(done.rows, 'row')}{failed}{missing}{strange}: {shown(output)}", err=True)
 
 
 @click.command()
@@ -87,10 +95,12 @@ def export(
 @click.option("-o", "--output", metavar="PATH", required=True, help="The journal to make.")
 @overwrite_option
 def merge(journals: tuple[str, ...], output: str, overwrite: bool) -> None:
-    """Put the journals of shards together, one line for each row."""
-    for journal in journals:
-        check_journal(journal)
-    merged = merge_journals(journals, output, overwrite=overwrite)
+    """Put the journals of shards together, one line for each row. JOURNAL and PATH may be elsewhere: s3://..."""
+    with Copies() as copies:
+        paths = [copies.of(journal) for journal in journals]
+        for path in paths:
+            check_journal(path)
+        merged = merge_journals(paths, copies.of(output, is_output=True), overwrite=overwrite)
     twice = f", {merged.duplicates:,} answered twice" if merged.duplicates else ""
     failed = f", {merged.failed:,} failed" if merged.failed else ""
-    click.echo(f"{counted(merged.rows, 'row')}{failed}{twice}: {output}", err=True)
+    click.echo(f"{counted(merged.rows, 'row')}{failed}{twice}: {shown(output)}", err=True)

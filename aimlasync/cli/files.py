@@ -14,19 +14,23 @@ from typing import BinaryIO, get_args
 import click
 import msgspec
 
+from aimlasync.addresses import shown
 from aimlasync.bulk.input.compression import packing_of_path
 from aimlasync.bulk.input.many import open_files
+from aimlasync.bulk.input.remote import text_of
 from aimlasync.bulk.input.rows import Format, InputError, Reading
 from aimlasync.bulk.input.source import Source, open_stream
 from aimlasync.bulk.journal.part_files import journal_of
 from aimlasync.bulk.journal.record import Record
+from aimlasync.bulk.output.copies import Copies
 from aimlasync.bulk.output.export import Outcome, result_layout
 from aimlasync.bulk.output.result_rows import results_as_rows
 from aimlasync.bulk.output.streams import is_stream
 from aimlasync.bulk.output.tables import open_table, style_of
-from aimlasync.bulk.output.target import Target, check_place
+from aimlasync.bulk.output.target import Target, check_place, refuse_input
 from aimlasync.bulk.tasks.result import Result
 from aimlasync.cli.options import WrongUseError, with_options
+from aimlasync.cli.worker_process import PART
 
 FORMATS = click.Choice(get_args(Format))
 """What `--format` may say."""
@@ -73,7 +77,11 @@ def open_input(
 ) -> Source:
     """Open FILE; with `spool` stdin is read into a temporary file, so that it can be read again. Raises InputError."""
     if "-" not in files:
-        return results_as_rows(open_files(files, format_, reading=reading))
+        source = results_as_rows(open_files(files, format_, reading=reading))
+        if source.again and PART not in os.environ:
+            more = f" and {len(source.again) - 1} more are" if len(source.again) > 1 else " is"
+            click.echo(f"aimlasync: {source.again[0]}{more} named twice, and read once", err=True)
+        return source
     if len(files) > 1:
         raise WrongUseError("- is stdin, and goes with no other FILE")
     if sys.stdin is None:
@@ -102,10 +110,9 @@ def said_text(said: str | None, option: str) -> str | None:
         return said[1:]
     path = said[1:]
     try:
-        with open(path, encoding="utf-8-sig") as file:
-            return file.read().rstrip("\r\n")
+        return text_of(path).rstrip("\r\n")
     except UnicodeDecodeError:
-        raise WrongUseError(f"{option} {said}: the file is not UTF-8; save it as UTF-8") from None
+        raise WrongUseError(f"{option} @{shown(path)}: the file is not UTF-8; save it as UTF-8") from None
     except OSError as error:
         what = f"{option} {said}: {error.strerror or type(error).__name__}"
         raise WrongUseError(f"{what}; name a file of text after @, or write @@ for a text that begins with @") from None
@@ -127,21 +134,34 @@ def is_file(output: str) -> bool:
     return not is_stream(output)
 
 
-def check_outputs(source: Source, output: str, errors: str | None, *, is_table: bool, overwrite: bool) -> Target | None:
+def check_outputs(
+    source: Source, said: str, output: str, errors: str | None, copies: Copies, *, is_table: bool, overwrite: bool
+) -> Target | None:
     """Return where the lines of failed rows go. Raises InputError for what must not be written, before any call.
 
+    `said` is what was said of the output, which may be an address; the job writes to the file `output`.
     The job looks again before it writes: the files may be changed while it runs.
     """
     journal = journal_of(output, is_table=is_table)
     if is_file(output):
-        check_place(output, reads=(source,), option="-o")
+        check_place(output, option="-o")
+        for name in (said, output):
+            refuse_input(name, (source,), option="-o")
         if is_table:
             Target(output, journal=journal, reads=(source,), overwrite=overwrite, option="-o").check()
     if errors is None:
         return None
     if output == "-":
         raise WrongUseError("--errors goes with a journal, and standard output has none; add -o PATH")
-    target = Target(errors, journal=journal, reads=(source,), taken=(output,), overwrite=overwrite, option="--errors")
+    target = Target(
+        copies.of(errors, is_output=True),
+        journal=journal,
+        reads=(source,),
+        taken=(output,),
+        overwrite=overwrite,
+        option="--errors",
+        named=copies.named,
+    )
     target.check()
     return target
 

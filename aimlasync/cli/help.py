@@ -1,14 +1,17 @@
 """`--help` in topics: the options that people use first, and one screen for each group of the others.
 
-Which topic an option belongs to is said here alone. Imports click.
+Which topic an option belongs to is said here alone. Imports `options`.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import click
+
+from aimlasync.cli.options import WrongUseError
 
 _TOPIC = "aimlasync.help.topic"
 
@@ -154,12 +157,19 @@ def topics_of(option: str) -> list[str]:
 
 
 class _Topic(click.types.StringParamType):
-    """A topic; what stands there and is none belongs to the command, whose help is shown whole."""
+    """A topic; a file or an option that stands there belongs to the command, whose help is shown whole."""
 
     name = "topic"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        return value if value in _TOPICS else ""
+        word = value.replace("-", "_")
+        if value in _TOPICS or not word.replace("_", "").isalpha() or os.path.exists(value):
+            return value if value in _TOPICS else ""
+        from difflib import get_close_matches
+
+        names = topics_of(word) or get_close_matches(value.lower(), _TOPICS, n=1)
+        advice = f"--help {names[0]} is the nearest; " if names else ""
+        raise WrongUseError(f"--help {value}: no topic; {advice}there are: {', '.join(_TOPICS)}")
 
 
 def _show(ctx: click.Context, option: click.Parameter, value: str | None) -> None:

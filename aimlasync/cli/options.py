@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import os
+import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import Any, TypeVar
@@ -16,6 +17,7 @@ import click
 import msgspec
 
 from aimlasync import AsyncClient, Endpoint, Limits
+from aimlasync.addresses import FULL
 from aimlasync.bulk import FormError, InputError, JournalError, LabelsError, PromptError, RequestError
 from aimlasync.bulk.jobs.caps import UnpricedError
 from aimlasync.cli.ctrl_c import exit_code
@@ -238,7 +240,14 @@ def one_line_errors() -> Iterator[None]:
         reader_left()
     except OSError as error:
         what = error.strerror or type(error).__name__
+        if error.errno in FULL and not error.filename:
+            # All but these two have names.
+            where = f"{tempfile.gettempdir()}, where temporary files are unless TMPDIR says another directory"
+            what = f"{what}: either where standard output goes, or in {where}"
         raise CommandError(f"{error.filename}: {what}" if error.filename else what) from None
+    except UnicodeEncodeError as error:
+        # What the system has given as bytes is kept so, for names of files; it cannot be in a request.
+        raise WrongUseError(f"{error.object[:60]!a} is not UTF-8; write it in UTF-8") from None
     except KeyboardInterrupt:
         click.echo("aimlasync: interrupted", err=True)
         raise SystemExit(exit_code()) from None

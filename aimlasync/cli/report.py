@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import click
 
+from aimlasync.addresses import shown
 from aimlasync.bulk.input.rows import InputError
+from aimlasync.bulk.output.copies import Copies
 from aimlasync.bulk.output.evaluate import evaluate
 from aimlasync.bulk.output.streams import is_stream
 from aimlasync.bulk.output.target import Target
@@ -27,25 +29,29 @@ def report(journal: str, output: str | None, gold: str | None, input_: str | Non
 
     JOURNAL is the file beside a job's output. The page holds labels, row ids, error messages, and numbers and listed
     values of answers in a schema, but no prompt and no other text of an answer; it loads nothing from anywhere.
+    JOURNAL, PATH and FILE may be elsewhere: s3://BUCKET/NAME, https://...
     """
     if input_ is not None and gold is None:
         raise WrongUseError("--input has the rows with the right labels; say which column with --gold COLUMN")
-    check_journal(journal)
-    path = output or f"{journal}.html"
-    target = Target(path, journal=journal, overwrite=overwrite, option="-o")
-    try:
-        found = collect(journal, quality=None if gold is None else evaluate(journal, gold, input=input_))
-    except ReportError as error:
-        raise WrongUseError(str(error)) from None
-    except (FileNotFoundError, IsADirectoryError) as error:
-        raise WrongUseError(f"{journal}: {error.strerror}; the journal is a file beside the job's output") from None
-    try:
-        target.check()
-    except InputError as error:
-        raise WrongUseError(str(error)) from None
-    with target.open() as file:
-        file.write(render(found).encode())
+    name, said = journal, output or f"{journal}.html"
+    with Copies() as copies:
+        journal = copies.of(journal)
+        check_journal(journal)
+        path = said if said == "-" else copies.of(said, is_output=True)
+        target = Target(path, journal=journal, overwrite=overwrite, option="-o", named=copies.named)
+        try:
+            found = collect(journal, quality=None if gold is None else evaluate(journal, gold, input=input_))
+        except ReportError as error:
+            raise WrongUseError(str(error)) from None
+        except (FileNotFoundError, IsADirectoryError) as error:
+            raise WrongUseError(f"{journal}: {error.strerror}; the journal is a file beside the job's output") from None
+        try:
+            target.check()
+        except InputError as error:
+            raise WrongUseError(str(error)) from None
+        with target.open() as file:
+            file.write(render(found).encode())
     if not found.rows:
-        click.echo(f"aimlasync: {journal} is empty: no row is finished yet", err=True)
-    elif not is_stream(path):
-        click.echo(f"aimlasync: {path}: {found.ok:,} rows ok, {found.failed:,} failed", err=True)
+        click.echo(f"aimlasync: {shown(name)} is empty: no row is finished yet", err=True)
+    elif not is_stream(said):
+        click.echo(f"aimlasync: {shown(said)}: {found.ok:,} rows ok, {found.failed:,} failed", err=True)

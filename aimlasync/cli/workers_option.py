@@ -12,19 +12,25 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
+from itertools import islice
 from typing import Any
 
 import click
 import msgspec
 
+from aimlasync.bulk.input.compression import packing_of_path
+from aimlasync.bulk.input.formats import format_of_path
+from aimlasync.bulk.input.rows import Format
 from aimlasync.bulk.input.shard import Shard
 from aimlasync.bulk.input.source import Source
 from aimlasync.bulk.jobs.options import Options
 from aimlasync.bulk.output.streams import is_stream
 from aimlasync.bulk.tasks.tasks import Task
-from aimlasync.bulk.workers.child import Worker, orders_of
+from aimlasync.bulk.workers.child import RUN, Worker, orders_of
 from aimlasync.bulk.workers.parent import GRACE, WorkerProcesses
 from aimlasync.cli.ctrl_c import on_interrupt
 from aimlasync.cli.job_options import JobOptions, priced
@@ -33,6 +39,8 @@ from aimlasync.cli.worker_process import PART, WorkerProcess
 from aimlasync.quota.protocol import QuotaDownError
 from aimlasync.quota.server import ServedQuota
 
+# Bytes of a line that are read at once.
+_LINE = 2**20
 # The key of click's context under which the arguments of the command are kept, for the workers.
 ARGUMENTS = "aimlasync.arguments"
 
@@ -43,8 +51,10 @@ def own_part() -> tuple[Shard, str] | None:
     return (Shard.parse(part), address) if part else None
 
 
-def worker_processes(flags: JobOptions, files: Sequence[str]) -> WorkerProcesses | None:
-    """Start the workers that are asked for; None for this process alone. Raises WrongUseError.
+def worker_processes(flags: JobOptions, files: Sequence[str], format_: Format | None) -> WorkerProcesses | None:
+    """Start the workers that are asked for, no more than have rows where a glance at FILE says how many there are.
+
+    None for this process alone. Raises WrongUseError.
 
     Called before anything is opened, so that the workers can be forks.
     """
@@ -54,20 +64,39 @@ def worker_processes(flags: JobOptions, files: Sequence[str]) -> WorkerProcesses
         raise WrongUseError("--workers: every worker reads FILE for itself, and this is none; write it to a file first")
     if flags.dedupe:
         raise WrongUseError("--workers and --dedupe: identical rows may be in different workers; use one of them")
-    if flags.workers == 1 or flags.dry_run:
+    enough = min(flags.limit or sys.maxsize, flags.workers * RUN)
+    count = min(flags.workers, _most_rows(files, format_, enough=enough) // RUN + 1)
+    if count <= 1 or flags.dry_run:
         return None
     arguments: Sequence[str] = click.get_current_context().meta[ARGUMENTS]
     # Forks share what was imported before, and this takes a tenth of a second.
     import aimlasync.transport.connection_pool  # noqa: F401
 
     first: list[WorkerProcess] = []
-    for index in range(1, flags.workers + 1):
-        first.append(WorkerProcess(index, flags.workers, arguments, siblings=first))
+    for index in range(1, count + 1):
+        first.append(WorkerProcess(index, count, arguments, siblings=first))
 
     def start(index: int, count: int) -> WorkerProcess:
         return WorkerProcess(index, count, arguments)
 
     return WorkerProcesses(first, start)
+
+
+def _most_rows(files: Sequence[str], format_: Format | None, *, enough: int) -> int:
+    """Return how many rows the files can have at most, or `enough` where that is not known from a few lines."""
+    rows = 0
+    for path in files:
+        if (format_ or format_of_path(path)) not in ("csv", "tsv", "jsonl") or packing_of_path(path) is not None:
+            return enough
+        try:
+            with open(path, "rb") as file:
+                rows += sum(1 for _ in islice(iter(partial(file.readline, _LINE), b""), enough - rows))
+        except OSError:
+            # Whoever opens it says why not.
+            return enough
+        if rows >= enough:
+            return enough
+    return rows
 
 
 async def run_part(

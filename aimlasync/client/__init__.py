@@ -24,13 +24,16 @@ It may import all rooms on the lines above it in the map of CONTRIBUTING.
     drain             the calls that wait, which a drained client cancels
     deadlines         many deadlines with one timer
     attempt_bounds    the timeouts of an attempt
+    failure_signs     what an error says of capacity, health, key and cost
     failures          what a bad status, a header or a wrong body means; Retry-After is read here
     retries           whether there is another attempt, and the wait before it
     receive           from an attempt's bytes to a reply, or a stream
     receive_response  the same for responses
     large             decodes answers that are larger than most, in parts
     framing           how a body is framed, by its first bytes: events, JSON, a JSON value a line
-    stream            an answer as events, and how it ended
+    incoming          the events that the reads of a stream bring, a few at a time
+    stream_reading    from events to the pieces of an answer, and how it ended
+    stream            a streamed answer as its reader has it
     chat_stream       the events of chat/completions
     response_stream   the events of responses
     stream_bounds     the timeouts of a stream

@@ -1,4 +1,4 @@
-"""The load balancer: chooses the upstream for the next attempt of a call, and waits there for a permit.
+"""The load balancer: chooses the upstream for the next attempt of a call, and waits there until it is admitted.
 
 The choice goes by health, pauses, free capacity and latency, all of which the upstreams keep; calls with the same
 affinity go to the same endpoint as long as it is among the best. It may import `call` and what lies below `client`.
@@ -16,10 +16,11 @@ from hashlib import blake2b
 from typing import Any, Literal
 
 from aimlasync.admission.adaptive import Learned
+from aimlasync.admission.endpoint_limiter import Admission
 from aimlasync.client.call import MAY_HOLD_MEDIA, Attempt, Call, Target
 from aimlasync.config import Limits
 from aimlasync.endpoints.endpoint import Endpoint
-from aimlasync.endpoints.lane import Lane, Permit
+from aimlasync.endpoints.lane import Lane
 from aimlasync.endpoints.learned_limits import LearnedLimits
 from aimlasync.endpoints.providers import VENDORS, Api, Provider, refusal
 from aimlasync.endpoints.upstream import STRETCH, Upstream
@@ -163,22 +164,22 @@ class Balancer:
             raise _unsupported("model", "; ".join(reasons), info)
         return tuple(found)
 
-    def admit_nowait(self, call: Call, now: float, loop: asyncio.AbstractEventLoop) -> tuple[Target, Permit] | None:
+    def admit_nowait(self, call: Call, now: float, loop: asyncio.AbstractEventLoop) -> Attempt | None:
         """Do what `admit` does if there is nothing to wait for. Raises OverloadedError when every endpoint rests."""
         targets = call.targets
         target = targets[0] if len(targets) == 1 else self._choose(call, now)
         upstream = target.upstream
         tokens = _estimate(call, target) if upstream.limiter.counts_tokens else 0.0
         lane = upstream.lanes.get(call.info.model) or upstream.lane(call.info.model)
-        permit = lane.admit_nowait(tokens, loop, now)
-        if permit is None:
+        admission = lane.enter_nowait(tokens, now)
+        if admission is None:
             return None
         if len(targets) > 1 and not lane.is_well:
             lane.probing(now)
-        return target, permit
+        return call.attempt(target, lane, loop, now, lane.counted.in_flight - 1, admission)
 
-    async def admit(self, call: Call) -> tuple[Target, Permit]:
-        """Choose where the next attempt goes, and wait there until it may.
+    async def admit(self, call: Call) -> Attempt:
+        """Choose where the next attempt goes, and wait there until it may be sent.
 
         Raises OverloadedError at once when the line is too long, or the wait longer than the call has time for.
         """
@@ -192,16 +193,18 @@ class Balancer:
                 "the call %s goes on from %s to %s: %s", info.request_id, info.endpoint, upstream.endpoint.name, why
             )
         tokens, lane = _tokens(call, target), upstream.lane(call.model)
-        permit = lane.admit_nowait(tokens(), loop)
-        if permit is None:
-            since = loop.time()
+        since = loop.time()
+        admission = lane.enter_nowait(tokens(), since)
+        at, beside = since, lane.counted.in_flight - 1
+        if admission is None:
             self._refuse_the_hopeless(call, lane, since)
             kind, why = _why(lane, tokens(), since)
             is_full = kind == "concurrency"
             ahead = 0 if call.goes_first else lane.limiter.queue.ahead(call.priority, call.tenant)
             call.waits_for = why
             try:
-                permit = await self._wait(call, lane, tokens)
+                admission = await self._wait(call, lane, tokens)
+                at, beside = admission.at, admission.beside
                 call.waits_for = None
             finally:
                 seconds = loop.time() - since
@@ -210,7 +213,7 @@ class Balancer:
                 _waited(call.info.timing, seconds, is_full)
         if len(call.targets) > 1 and not lane.is_well and lane.allows(loop.time()):
             lane.probing(loop.time())
-        return target, permit
+        return call.attempt(target, lane, loop, at, beside, admission)
 
     def spare(self, first: Attempt) -> Attempt:
         """Return a second attempt beside `first`, at another endpoint if there is one.
@@ -221,29 +224,28 @@ class Balancer:
         assert call.hedging is not None
         reservation = call.reserve()
         has_hedge = call.hedging.take()
-        loop = first.permit.loop
-        now = loop.time()
+        now = first.loop.time()
         for target in sorted(call.targets, key=lambda target: target is first.target) if has_hedge else ():
             lane = target.upstream.lane(call.model)
             if target.upstream in call.tried or not lane.allows(now) or lane.is_probed:
                 continue
-            permit = lane.admit_nowait(_tokens(call, target)(), loop)
-            if permit is not None:
+            admission = lane.enter_nowait(_tokens(call, target)(), now)
+            if admission is not None:
                 lane.counters.hedges += 1
-                return first.beside(target, permit, reservation)
+                return first.hedge(target, lane, now, admission, reservation)
         if has_hedge:
             call.hedging.give_back()
         if reservation is not None and call.budget is not None:
             call.budget.release(reservation)
         raise OverloadedError("there is no room for a second attempt", info=call.info)
 
-    async def _wait(self, call: Call, lane: Lane, tokens: Callable[[], float]) -> Permit:
+    async def _wait(self, call: Call, lane: Lane, tokens: Callable[[], float]) -> Admission:
         again = call.goes_first
         if self.max_wait is None:
-            return await lane.admit(tokens, call.priority, call.tenant, again=again)
+            return await lane.enter(tokens, call.priority, call.tenant, again=again)
         try:
             async with asyncio.timeout(self.max_wait):
-                return await lane.admit(tokens, call.priority, call.tenant, again=again)
+                return await lane.enter(tokens, call.priority, call.tenant, again=again)
         except TimeoutError:
             pass
         raise OverloadedError(

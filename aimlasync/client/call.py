@@ -1,38 +1,32 @@
 """One call and its attempts: what is sent and until when, and what each attempt does to its upstream when it ends.
 
-`Attempt.succeed`, `fail` and `abandon` release the permit with an outcome; they book tokens and cost, settle the
+`Attempt.succeed`, `fail` and `abandon` release the attempt with an outcome; they book tokens and cost, settle the
 reservation and the retry budget, tell the circuit breaker, and pause the upstream for a stated wait (Retry-After). It
-has no I/O. It may import what lies below `client`, `drain` and `observer`.
+has no I/O. It may import what lies below `client`, `deadlines`, `drain` and `observer`.
 """
 
 from __future__ import annotations
 
-import re
+import asyncio
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
-from aimlasync.admission.outcome import GONE, LATE, NOTHING, SPENT, Outcome, Signal
+from aimlasync.admission.endpoint_limiter import Admission
+from aimlasync.admission.outcome import SPENT, Outcome
+from aimlasync.client.deadlines import Bounded
 from aimlasync.client.drain import Waits
+from aimlasync.client.failure_signs import NO_ACCESS, is_free, is_unreachable, lacks_ability, signal_of
 from aimlasync.client.observer import Watch
 from aimlasync.config import Mode, Priority, Timeout
 from aimlasync.cost.budget import Budget, Reservation, output_cap
 from aimlasync.cost.plain_text import is_plain_text
-from aimlasync.cost.tokens import stated_usd, tokens_of
-from aimlasync.endpoints.lane import Permit
+from aimlasync.cost.tokens import plainly_taken, stated_usd, tokens_of
+from aimlasync.endpoints.lane import Lane, Permit
 from aimlasync.endpoints.providers import model_of
 from aimlasync.endpoints.upstream import Upstream
-from aimlasync.errors import (
-    AimlasyncError,
-    APIConnectionError,
-    APIStatusError,
-    APITimeoutError,
-    AuthenticationError,
-    InsufficientCreditError,
-    StreamError,
-    TruncatedStreamError,
-)
+from aimlasync.errors import AimlasyncError, APIConnectionError, APIStatusError, APITimeoutError
 from aimlasync.headers import Headers
 from aimlasync.info import Info
 from aimlasync.resilience.hedging import Hedging
@@ -85,7 +79,7 @@ class AnswerModes(Protocol):
         """Keep in which way the upstream of `info` answered that had refused another one."""
 
 
-class Call(msgspec.Struct, eq=False):
+class Call(Bounded, eq=False):
     """One logical use of the API, whatever attempts it takes."""
 
     method: str
@@ -189,13 +183,17 @@ class Call(msgspec.Struct, eq=False):
         known = None if cap is None else model_of(model)
         return self.budget.reserve(model, size, cap, reasons_outside=known is not None and known.reasons_outside)
 
-    def attempt(self, target: Target, permit: Permit) -> Attempt:
-        """Return the next attempt, which takes with it what was set aside for it."""
+    def attempt(
+        self, target: Target, lane: Lane, loop: asyncio.AbstractEventLoop, at: float, beside: int, admission: Admission
+    ) -> Attempt:
+        """Return the next attempt, which takes with it what was set aside for it; the rest is that of a `Permit`."""
         self.info.attempts += 1
         if self.modes is not None:
             self.info.structured = target.mode
         reservation, self.reservation = self.reservation, None
-        return Attempt(self, target, permit, permit.sent_at, self.info, reservation)
+        return Attempt(
+            lane, loop, at, beside, admission, call=self, target=target, info=self.info, reservation=reservation
+        )
 
     def too_late(self, error: AimlasyncError | None) -> APITimeoutError:
         """Return the error of a deadline that has passed; `error` is that of the last attempt."""
@@ -216,13 +214,12 @@ class Call(msgspec.Struct, eq=False):
             self.budget.release(self.reservation)
 
 
-class Attempt(msgspec.Struct, eq=False):
-    """One HTTP try, from its permit to its end, which comes once: `succeed`, `fail` or `abandon`."""
+# A struct less of each call for the collector to look at than with a permit of its own.
+class Attempt(Permit, eq=False, kw_only=True):
+    """One HTTP try, from its admission to its end, which comes once: `succeed`, `fail` or `abandon`."""
 
     call: Call
     target: Target
-    permit: Permit
-    started: float
     info: Info
     """The call's, but for a hedge, whose facts must not be mixed with those of the attempt beside it."""
     reservation: Reservation | None = None
@@ -230,12 +227,17 @@ class Attempt(msgspec.Struct, eq=False):
     reply: RawReply | None = None
     """None until the headers are in."""
 
-    def beside(self, target: Target, permit: Permit, reservation: Reservation | None) -> Attempt:
+    def hedge(
+        self, target: Target, lane: Lane, now: float, admission: Admission, reservation: Reservation | None
+    ) -> Attempt:
         """Return a second attempt of the same call, with facts of its own."""
         self.info.attempts += 1
         timing = msgspec.structs.replace(self.info.timing)
         info = msgspec.structs.replace(self.info, timing=timing, structured=target.mode)
-        return Attempt(self.call, target, permit, permit.sent_at, info, reservation)
+        beside = lane.counted.in_flight - 1
+        return Attempt(
+            lane, self.loop, now, beside, admission, call=self.call, target=target, info=info, reservation=reservation
+        )
 
     @property
     def response(self) -> RawReply:
@@ -262,20 +264,21 @@ class Attempt(msgspec.Struct, eq=False):
 
     def began(self) -> None:
         """The first event of a stream is here: the endpoint is well, however long the stream goes on."""
-        now = self.permit.loop.time()
-        self.permit.lane.answered(now, now - self.started)
+        now = self.loop.time()
+        self.lane.answered(now, now - self.sent_at)
         if self.call.hedging is not None:
-            self.call.hedging.took(self.call.kind, now - self.started)
+            self.call.hedging.took(self.call.kind, now - self.sent_at)
 
     def succeed(self, usage: Usage | ResponseUsage | None) -> None:
         """The last byte is in: learn from it, settle, give the permit back."""
-        if not self.permit.is_held:
+        if not self.is_held:
             return
         call, target, info = self.call, self.target, self.info
-        upstream, lane = target.upstream, self.permit.lane
-        now = self.permit.loop.time()
+        upstream, lane = target.upstream, self.lane
+        now = self.loop.time()
         info.timing.total = now - call.started
-        tokens = tokens_of(usage)
+        plain = None if self.reservation is None else plainly_taken(usage)
+        tokens = tokens_of(usage) if plain is None else plain[:2]
         if info.cost_usd is None:
             usd = stated_usd(usage)
             if usd is not None and upstream.endpoint.provider.usage_states_charge:
@@ -296,7 +299,7 @@ class Attempt(msgspec.Struct, eq=False):
         else:
             upstream.retry_budget.give_back(call.paid)
             call.paid = None
-        seconds = now - self.started
+        seconds = now - self.sent_at
         lane.circuit.succeeded(now, seconds, latency=info.timing.first_byte)
         if upstream.circuit.state != "closed":
             upstream.circuit.answered(now, seconds)
@@ -305,8 +308,8 @@ class Attempt(msgspec.Struct, eq=False):
         if call.hedging is not None and not call.streams:
             call.hedging.took(call.kind, seconds)
         if self.reservation is not None and call.budget is not None:
-            call.budget.settle(self.reservation, info.cost_usd, usage)
-        self.permit.release(Outcome.OK, None if tokens is None else tokens[0] + tokens[1], now=now)
+            call.budget.settle(self.reservation, info.cost_usd, usage, plain)
+        self.release(Outcome.OK, None if tokens is None else tokens[0] + tokens[1], now=now)
 
     def fail(self, error: AimlasyncError) -> None:
         """There is no answer, or only a part of one: learn from it, drop the connection, give the permit back."""
@@ -315,27 +318,27 @@ class Attempt(msgspec.Struct, eq=False):
         if self.reply is not None:
             # Harmless where the body was read to its end.
             self.reply.abort()
-        if not self.permit.is_held:
+        if not self.is_held:
             return
         call, upstream = self.call, self.target.upstream
-        now = self.permit.loop.time()
+        now = self.loop.time()
         if self.reservation is not None and call.budget is not None:
-            if call.reservation is None and _is_free(error):
+            if call.reservation is None and is_free(error):
                 # It pays for the next attempt.
                 call.reservation = self.reservation
-            elif _is_free(error):
+            elif is_free(error):
                 call.budget.release(self.reservation)
             else:
                 call.budget.settle(self.reservation)
         if call.probing:
             upstream.retry_budget.probed(False)
         call.paid, call.probing = None, False
-        seconds = now - self.started
-        lane = self.permit.lane
+        seconds = now - self.sent_at
+        lane = self.lane
         if isinstance(error, StaleConnectionError):
             # It says nothing of the server, but that it closes what is idle.
             lane.abandoned(now, seconds)
-            self.permit.release(Outcome.IGNORED, now=now)
+            self.release(Outcome.IGNORED, now=now)
             return
         call.tried |= {upstream}
         # As it was before this failure.
@@ -356,10 +359,10 @@ class Attempt(msgspec.Struct, eq=False):
                 lane.failed(now, seconds, error)
             else:
                 lane.answered(now, seconds)
-            if len(call.targets) > 1 and (isinstance(error, _NO_ACCESS) or signal is SPENT):
+            if len(call.targets) > 1 and (isinstance(error, NO_ACCESS) or signal is SPENT):
                 upstream.retire(error.message)
         elif isinstance(error, APIConnectionError):
-            if _is_endpoints(error):
+            if is_unreachable(error):
                 lane.unreachable(now, seconds, error)
             else:
                 lane.failed(now, seconds, error)
@@ -368,7 +371,7 @@ class Attempt(msgspec.Struct, eq=False):
         outcome = signal.outcome
         if is_out and outcome is Outcome.DROPPED and not refused:
             outcome = Outcome.OUTAGE
-        self.permit.release(
+        self.release(
             outcome,
             0.0 if refused else None,
             now=now,
@@ -380,7 +383,7 @@ class Attempt(msgspec.Struct, eq=False):
         """The caller left: drop the connection; it says nothing about the server."""
         if self.reply is not None:
             self.reply.abort()
-        if not self.permit.is_held:
+        if not self.is_held:
             return
         # The error of a deadline shows it, and a response's headers may echo a key.
         self.secrets.without(self.info)
@@ -391,9 +394,9 @@ class Attempt(msgspec.Struct, eq=False):
         if self.reservation is not None and call.budget is not None:
             # It may have been answered.
             call.budget.settle(self.reservation)
-        now = self.permit.loop.time()
-        self.permit.lane.abandoned(now, now - self.started)
-        self.permit.release(Outcome.LATE if self._is_late(now) else Outcome.CANCELLED, now=now)
+        now = self.loop.time()
+        self.lane.abandoned(now, now - self.sent_at)
+        self.release(Outcome.LATE if self._is_late(now) else Outcome.CANCELLED, now=now)
 
     def _is_late(self, now: float) -> bool:
         """Whether a bound of ours ended it, which is the endpoint's failure and no caller's wish."""
@@ -401,47 +404,4 @@ class Attempt(msgspec.Struct, eq=False):
         # Loops round their time to milliseconds: a timer may seem to come that much early.
         now += 0.002
         is_over = call.deadline is not None and now >= call.deadline
-        return is_over or (most is not None and not call.streams and now - self.started >= most)
-
-
-def _is_free(error: AimlasyncError) -> bool:
-    """Whether a failed attempt costs nothing: the vendor says so, nothing was sent, or the request was refused."""
-    return error.billed is False or (isinstance(error, APIStatusError) and 400 <= error.status < 500)
-
-
-def lacks_ability(error: AimlasyncError) -> bool:
-    """Whether a 5xx says that the server works, and does not do what was asked."""
-    # Loaded with the first failure.
-    from aimlasync.wire.error_bodies import is_unsupported
-
-    return isinstance(error, APIStatusError) and is_unsupported(error.status, error.message)
-
-
-# A status that stands in the place of a code.
-_STATUS = re.compile(r"[45]\d\d")
-_NO_ACCESS = (AuthenticationError, InsufficientCreditError)
-
-
-def _is_endpoints(error: APIConnectionError) -> bool:
-    """Whether the host could not be reached, or broke the connection: no matter of the model that was asked."""
-    if isinstance(error, APITimeoutError):
-        return error.phase == "connect"
-    return not isinstance(error, TruncatedStreamError)
-
-
-def signal_of(error: AimlasyncError, model: str) -> Signal:
-    """What a failed attempt says about the server's capacity; `admission.outcome` has the table."""
-    if isinstance(error, (APIStatusError, StreamError)):
-        # Loaded with the first failure.
-        from aimlasync.admission.refusal_words import read_status
-        from aimlasync.wire.error_bodies import limit_status
-
-        # A stream's error has a status only as its code.
-        code = error.code or ""
-        status = error.status if isinstance(error, APIStatusError) else int(code) if _STATUS.fullmatch(code) else 500
-        if status < 500 and status not in (401, 402, 429):
-            status = limit_status(error.code, error.type) or status
-        return read_status(status, f"{error.message} {error.code} {error.type}", model)
-    if isinstance(error, APITimeoutError):
-        return LATE if error.phase == "first_token" else NOTHING
-    return GONE if isinstance(error, APIConnectionError) else NOTHING
+        return is_over or (most is not None and not call.streams and now - self.sent_at >= most)

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from aimlasync import sse
 from aimlasync.chat import chunks as chat_chunks
 from aimlasync.chat.assembler import Assembler
 from aimlasync.chat.chunks import ChatCompletionChunk
@@ -32,14 +31,18 @@ class ChatStream(Stream[ChatCompletionChunk, ChatCompletion]):
         self._assembler = Assembler()
         self._decode = chat_chunks.decode_chunk
 
-    def _take_piece(self, piece: ChatCompletionChunk, event: sse.Event) -> None:
+    def _take_alike(self, events: list[bytes]) -> list[ChatCompletionChunk]:
+        repeats = self._assembler.repeats
+        return [] if repeats is None else repeats.read(events)
+
+    def _take_piece(self, piece: ChatCompletionChunk, data: bytes, event: str) -> None:
         # An error is looked for before the choices: it comes with or without them.
-        if piece.error is not None or piece.object == "error" or event.event == "error":
-            self._error(piece.to_dict(), event.data)
+        if piece.error is not None or piece.object == "error" or event == "error":
+            self._error(piece.to_dict(), data)
             return
         if not piece.choices and _is_heartbeat(piece, event):
             return
-        if not self._says_something and self._take_first(piece, event):
+        if not self._says_something and self._take_first(piece, data):
             return
         has_failed = self._assembler.add(piece)
         if piece.meta is not None:
@@ -47,28 +50,28 @@ class ChatStream(Stream[ChatCompletionChunk, ChatCompletion]):
         self._ready.append(piece)
         if has_failed:
             body = piece.to_dict()
-            self._error(_error_of(body) or body, event.data)
+            self._error(_error_of(body) or body, data)
 
-    def _take_first(self, piece: ChatCompletionChunk, event: sse.Event) -> bool:
+    def _take_first(self, piece: ChatCompletionChunk, data: bytes) -> bool:
         """Look into a piece before which nothing was said; return whether it was a whole answer, and is taken."""
         body = piece.to_dict()
         choices = body.get("choices")
         said = [choice for choice in choices if isinstance(choice, dict)] if isinstance(choices, list) else []
         self._says_something = any(map(says_something, said))
         if not self._says_something:
-            self._unsaid = event.data
+            self._unsaid = data
         if not any(map(_is_whole, said)):
             return False
-        self._take_whole(decode_completion(event.data), _error_of(body), event)
+        self._take_whole(decode_completion(data), _error_of(body), data)
         return True
 
-    def _take_whole(self, reply: ChatCompletion, error: Any, event: sse.Event) -> None:
+    def _take_whole(self, reply: ChatCompletion, error: Any, data: bytes) -> None:
         """Take in a whole answer, from a server that does not stream; `error` is one that a choice of it has."""
         piece = chat_chunks.chunk_of(reply)
         self._assembler.add(piece)
         self._attempt.charge(piece.meta)
         if error is not None:
-            self._error(error, event.data)
+            self._error(error, data)
             return
         self._whole_reply = reply
         self._ready.append(piece)
@@ -99,5 +102,5 @@ def _error_of(body: Mapping[str, Any]) -> Any:
     return None
 
 
-def _is_heartbeat(piece: ChatCompletionChunk, event: sse.Event) -> bool:
-    return is_heartbeat(event.event) or is_heartbeat(str(piece.to_dict().get("type")))
+def _is_heartbeat(piece: ChatCompletionChunk, event: str) -> bool:
+    return is_heartbeat(event) or is_heartbeat(str(piece.to_dict().get("type")))

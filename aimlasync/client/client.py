@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Coroutine, Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, Unpack
+from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, overload
 
 import msgspec
 
@@ -19,6 +19,7 @@ from aimlasync.client.drain import Waits
 from aimlasync.client.observer import Observer
 from aimlasync.client.openai_names import Answer, OpenAINames, ids_headers, no_http_client
 from aimlasync.client.pipeline import Pipeline
+from aimlasync.client.receive import completion
 from aimlasync.client.resources import Chat, Models, balance
 from aimlasync.config import CallOptions, Limits, Timeout, TimeoutOfHttpx, check_headers
 from aimlasync.cost.budget import Budget
@@ -33,8 +34,11 @@ from aimlasync.wire.models import Balance
 from aimlasync.wire.redaction import Secrets
 
 if TYPE_CHECKING:
+    from aimlasync.chat.types import ChatCompletion
     from aimlasync.client.passthrough import Forwarded
     from aimlasync.client.responses_resource import Responses
+    from aimlasync.endpoints.providers import Api
+    from aimlasync.responses.types import Response
     from aimlasync.store import Cache, Store
 
 
@@ -236,6 +240,34 @@ class AsyncClient(OpenAINames):
         upstreams = ", ".join(repr(upstream)[len("<Upstream ") : -1] for upstream in self._pipeline.balancer.upstreams)
         return f"<AsyncClient {'closed' if self.is_closed else upstreams}>"
 
+    @overload
+    def ask(
+        self, api: Literal["chat"], body: Mapping[str, Any], **options: Unpack[CallOptions]
+    ) -> Coroutine[Any, Any, ChatCompletion]: ...
+    @overload
+    def ask(
+        self, api: Literal["responses"], body: Mapping[str, Any], **options: Unpack[CallOptions]
+    ) -> Coroutine[Any, Any, Response]: ...
+    @overload
+    def ask(
+        self, api: Api, body: Mapping[str, Any], **options: Unpack[CallOptions]
+    ) -> Coroutine[Any, Any, ChatCompletion | Response]: ...
+
+    def ask(
+        self, api: Api, body: Mapping[str, Any], **options: Unpack[CallOptions]
+    ) -> Coroutine[Any, Any, ChatCompletion | Response]:
+        """Send a body that is plain JSON values, as in a line of a batch file, and return the whole reply.
+
+        To be awaited at once. Nothing in the body is looked at and all of it is sent, a null too; `create` is for
+        messages that hold structs, and for streams. Raises like `create`; ValueError for a body that asks for a stream.
+        """
+        if body.get("stream"):
+            raise ValueError("a stream is asked for with create(..., stream=True)")
+        if "extra_headers" in options:
+            check_headers(options)
+        receive: Any = completion if api == "chat" else self.responses.receive
+        return self._pipeline.call(api, body, receive, options, self._settings)
+
     async def forward(
         self, method: str, path: str, body: bytes | None = None, *, query: str = "", **options: Unpack[CallOptions]
     ) -> Forwarded:
@@ -296,8 +328,11 @@ class AsyncClient(OpenAINames):
 
     def takes_more(self, waiting: int) -> bool:
         """Whether fewer than `waiting` calls wait at some model in use, so that more calls may keep it busier."""
-        balancer = self._pipeline.balancer
-        return balancer.queued < waiting or balancer.shortest_queues(self._pipeline.now()) < waiting
+        balancer, room = self._pipeline.balancer, waiting
+        # A job asks for each row, and mostly none waits.
+        for upstream in balancer.upstreams:
+            room -= upstream.limiter.waiting
+        return room > 0 or balancer.shortest_queues(self._pipeline.now()) < waiting
 
     def explain(self, of: object) -> str:
         """Say in one sentence where the time of a call went: queues, limits, pauses, failed attempts, backoff.

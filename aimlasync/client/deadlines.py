@@ -29,18 +29,20 @@ class Alarm(msgspec.Struct, eq=False):
         self.act()
 
 
-class Bound(msgspec.Struct, eq=False):
-    """One deadline of one task; a bound method of the task would be one more object of each call that waits."""
+class Bounded(msgspec.Struct, eq=False, kw_only=True):
+    """What a task does until a deadline: a call is one. A deadline beside it would be one more object of each call."""
 
-    when: float
-    task: asyncio.Task[Any]
-    cancelling: int
+    when: float = float("inf")
+    task: asyncio.Task[Any] | None = None
+    """None unless the deadline is open."""
+    cancelling: int = 0
     """Cancellations that the task had been asked for before."""
     has_passed: bool = False
 
     def ring(self) -> None:
-        self.has_passed = True
-        self.task.cancel()
+        if self.task is not None:
+            self.has_passed = True
+            self.task.cancel()
 
 
 class Deadlines:
@@ -50,27 +52,32 @@ class Deadlines:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._open: set[Alarm | Bound] = set()
+        self._open: set[Alarm | Bounded] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._rings_at = float("inf")
 
-    def start(self, when: float) -> Bound:
+    def start(self, work: Bounded, when: float) -> None:
         """Cancel the current task at `when`, unless `stop` comes first."""
         task = asyncio.current_task(self._loop)
         if task is None:
             raise RuntimeError("a call with a deadline must be made in a task")
-        bound = Bound(when, task, task.cancelling())
-        self._open.add(bound)
+        work.when, work.task, work.cancelling = when, task, task.cancelling()
+        self._open.add(work)
         if when < self._rings_at:
             self._arm(when)
-        return bound
 
-    def stop(self, bound: Bound) -> bool:
-        """End a deadline, once; return whether it passed and a cancellation of the task is its own and no other's."""
-        if not bound.has_passed:
-            self._open.discard(bound)
+    def stop(self, work: Bounded) -> bool:
+        """End a deadline; return whether it passed and a cancellation of the task is its own and no other's.
+
+        False where there is none, or where it was ended before.
+        """
+        task, work.task = work.task, None
+        if task is None:
             return False
-        return bound.task.uncancel() <= bound.cancelling
+        if not work.has_passed:
+            self._open.discard(work)
+            return False
+        return task.uncancel() <= work.cancelling
 
     def after(self, seconds: float, act: Callable[[], object]) -> Alarm:
         """Call `act` in so many seconds, unless `cancel` comes first."""

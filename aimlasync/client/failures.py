@@ -12,7 +12,8 @@ from urllib.parse import urljoin
 
 import msgspec
 
-from aimlasync.client.call import Attempt, Call, lacks_ability
+from aimlasync.client.call import Attempt, Call
+from aimlasync.client.failure_signs import lacks_ability
 from aimlasync.endpoints import ratelimit_headers
 from aimlasync.endpoints.lane import Lane
 from aimlasync.endpoints.providers import sibling_of

@@ -1,8 +1,8 @@
 """How the body of an answer is framed, by its first bytes: server-sent events, JSON, or neither.
 
 Content types of streams are often wrong: events come as text/plain, one JSON value a line as application/json, and a
-whole answer or an error as text/event-stream. The parsers here have the interface of `sse.Parser`, and so return JSON
-values as events. No I/O. It may import `sse`.
+whole answer or an error as text/event-stream. The parsers here read like `sse.Parser`, and so return JSON values as
+events. No I/O. It may import `sse`.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ _scan = json.JSONDecoder(parse_int=len, parse_float=len, parse_constant=len).raw
 class Parser(Protocol):
     """Bytes in, events out."""
 
-    def feed(self, chunk: bytes, /) -> list[sse.Event]:
+    def read(self, chunk: bytes, /) -> list[sse.Series]:
         """Return the events that `chunk` completes. Raises sse.EventTooLargeError."""
 
-    def close(self) -> list[sse.Event]:
+    def end(self) -> list[sse.Series]:
         """Return what the end of the body completes."""
 
 
@@ -63,9 +63,9 @@ def is_heartbeat(type: str) -> bool:
     return type.lower() in _HEARTBEATS
 
 
-def is_foreign(event: sse.Event) -> bool:
-    """Whether an event is none of the API's: it has a name of its own, and data that was not meant to be JSON."""
-    return not event.event.startswith("response.") and not event.data.startswith((b"{", b"["))
+def is_foreign(type: str, data: bytes) -> bool:
+    """Whether an event is none of the API's: it has a type of its own, and data that was not meant to be JSON."""
+    return type != "message" and not type.startswith("response.") and not data.startswith((b"{", b"["))
 
 
 def last_block(events: bytes) -> bytes:
@@ -87,10 +87,10 @@ class Unframed:
         """What has come of a body that has no framing that is known."""
         self.says_events = says_events
 
-    def feed(self, chunk: bytes) -> list[sse.Event]:
+    def read(self, chunk: bytes) -> list[sse.Series]:
         """Take the next bytes; see `Parser`."""
         if self.parser is not None:
-            return self.parser.feed(chunk)
+            return self.parser.read(chunk)
         self.head += chunk
         if self.kind is None:
             self.kind = kind_of(bytes(self.head))
@@ -98,7 +98,7 @@ class Unframed:
             if self.says_events:
                 # Fields of unknown names are allowed before the first event.
                 self.parser = sse.Parser(strict=False)
-                return self.parser.feed(bytes(self.head))
+                return self.parser.read(bytes(self.head))
             if len(self.head) > MAX_ERROR_BODY:
                 raise sse.EventTooLargeError(MAX_ERROR_BODY)
             return []
@@ -107,11 +107,11 @@ class Unframed:
         held = bytes(self.head)
         self.head.clear()
         self.parser = sse.Parser(strict=False) if self.kind == "events" else JsonParser()
-        return self.parser.feed(held)
+        return self.parser.read(held)
 
-    def close(self) -> list[sse.Event]:
+    def end(self) -> list[sse.Series]:
         """End the body; see `Parser`."""
-        return [] if self.parser is None else self.parser.close()
+        return [] if self.parser is None else self.parser.end()
 
 
 class JsonParser:
@@ -129,13 +129,13 @@ class JsonParser:
         self._by_line: bool | None = None
         self._events: sse.Parser | None = None
 
-    def feed(self, chunk: bytes) -> list[sse.Event]:
+    def read(self, chunk: bytes) -> list[sse.Series]:
         """Take the next bytes; see `Parser`."""
         if self._events is not None:
-            return self._events.feed(chunk)
+            return self._events.read(chunk)
         held = self._held
         held += chunk
-        found: list[sse.Event] = []
+        found: list[bytes] = []
         while self._by_line is not False:
             end = held.find(b"\n", self._searched)
             if end < 0:
@@ -147,42 +147,42 @@ class JsonParser:
                     self._by_line = _is_json(line)
                     continue
                 if line[:1] not in (b"{", b"["):
-                    return found + self._turn_to_events()
-                found.append(sse.Event(data=line))
+                    return _series(found) + self._turn_to_events()
+                found.append(line)
             del held[: end + 1]
             self._searched = 0
         if len(held) > MAX_BODY:
             raise sse.EventTooLargeError(MAX_BODY)
-        return found
+        return _series(found)
 
-    def close(self) -> list[sse.Event]:
+    def end(self) -> list[sse.Series]:
         """End the body; see `Parser`."""
         if self._events is not None:
-            return self._events.close()
+            return self._events.end()
         rest = _bare(bytes(self._held))
         self._held.clear()
         if not rest or _is_json(rest):
-            return [sse.Event(data=rest)] if rest else []
-        found: list[sse.Event] = []
+            return _series([rest] if rest else [])
+        found: list[bytes] = []
         text, at = rest.decode("utf-8", "replace"), 0
         while text.startswith(("{", "["), at):
             try:
                 end = _scan(text, at)[1]
             except (ValueError, RecursionError):
                 # The end of the body cut it, or it never was JSON.
-                return [*found, sse.Event(data=text[at:].encode())]
+                return _series([*found, text[at:].encode()])
             if len(found) >= _MOST_JOINED:
                 raise sse.EventTooLargeError(MAX_BODY)
-            found.append(sse.Event(data=text[at:end].encode()))
+            found.append(text[at:end].encode())
             at = _BLANK.match(text, end).end()  # type: ignore[union-attr]  # it matches nothing, too
         self._held += text[at:].encode()
-        return found + self._turn_to_events() + self.close()
+        return _series(found) + self._turn_to_events() + self.end()
 
-    def _turn_to_events(self) -> list[sse.Event]:
+    def _turn_to_events(self) -> list[sse.Series]:
         self._events = sse.Parser(strict=False)
         held = bytes(self._held)
         self._held.clear()
-        return self._events.feed(held)
+        return self._events.read(held)
 
 
 def values_in(data: bytes) -> list[bytes]:
@@ -191,7 +191,11 @@ def values_in(data: bytes) -> list[bytes]:
     Servers leave out the blank line that ends an event.
     """
     parser = JsonParser()
-    return [event.data for event in parser.feed(data) + parser.close()]
+    return [value for series in parser.read(data) + parser.end() for value in series.data]
+
+
+def _series(values: list[bytes]) -> list[sse.Series]:
+    return [sse.Series("message", values)] if values else []
 
 
 def _bare(line: bytes) -> bytes:

@@ -14,7 +14,6 @@ import msgspec
 
 from aimlasync.chat.types import ChatCompletion
 from aimlasync.client.call import Attempt, Call, Target
-from aimlasync.endpoints.lane import Permit
 from aimlasync.headers import Fields
 from aimlasync.responses.types import Response
 from aimlasync.transport.base import MAX_BODY, RawReply, gathered
@@ -169,5 +168,5 @@ def replayed(answer: KeptAnswer, call: Call, target: Target, loop: asyncio.Abstr
     info.timing.first_byte = 0.0
     info.timing.total = now - call.started
     # Nobody admitted it, and it has no lane.
-    permit = Permit(None, loop, now, 0, None, is_held=False)  # type: ignore[arg-type]
-    return _NoAttempt(call, target, permit, now, info, None, _Replayed(answer, headers))
+    reply = _Replayed(answer, headers)
+    return _NoAttempt(None, loop, now, 0, None, False, call=call, target=target, info=info, reply=reply)  # type: ignore[arg-type]

@@ -183,8 +183,8 @@ class _Direct(Forwarded):
 
     def __del__(self) -> None:
         # A reader that leaves without closing must not keep the permit for ever.
-        if self._attempt.permit.is_held and not self._attempt.permit.loop.is_closed():
-            self._attempt.permit.loop.call_soon_threadsafe(self._attempt.abandon)
+        if self._attempt.is_held and not self._attempt.loop.is_closed():
+            self._attempt.loop.call_soon_threadsafe(self._attempt.abandon)
 
 
 class _Seen:

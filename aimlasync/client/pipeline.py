@@ -222,7 +222,8 @@ class Pipeline:
         info, balancer = call.info, self.balancer
         error: AimlasyncError | None = None
         deadlines, deadline = self.deadlines, call.deadline
-        bound = None if deadline is None else deadlines.start(deadline)
+        if deadline is not None:
+            deadlines.start(call, deadline)
         try:
             if call.budget is not None:
                 try:
@@ -234,14 +235,11 @@ class Pipeline:
                     with call.waits:
                         call.reservation = await reserve(call, call.budget)
             # A first attempt that need not wait for its turn is made in the instant in which the call was.
-            admitted = balancer.admit_nowait(call, call.started, loop)
+            attempt = balancer.admit_nowait(call, call.started, loop)
             while True:
-                if admitted is None:
+                if attempt is None:
                     with call.waits:
-                        admitted = await balancer.admit(call)
-                target, permit = admitted
-                admitted = None
-                attempt = call.attempt(target, permit)
+                        attempt = await balancer.admit(call)
                 delay = None if call.hedging is None else call.hedging.delay(call.kind)
                 try:
                     if delay is None:
@@ -261,13 +259,13 @@ class Pipeline:
 
                 with call.waits:
                     await before_retry(call, attempt, error, loop)
+                attempt = None
         except asyncio.CancelledError:
-            is_late, bound = bound is not None and deadlines.stop(bound), None
-            if not is_late:
+            if not deadlines.stop(call):
                 raise
         finally:
-            if bound is not None:
-                deadlines.stop(bound)
+            if call.task is not None:
+                deadlines.stop(call)
             if call.reservation is not None:
                 # Of an attempt that was not made.
                 call.release()
@@ -295,10 +293,10 @@ class Pipeline:
             if call.streams and (first := call.timeout.first_token) is not None:
                 sent = within(first, sent, what="event", phase="first_token", info=info)
             attempt.reply = reply = await sent
-            now = attempt.permit.loop.time()
-            info.timing.first_byte = now - attempt.started
+            now = attempt.loop.time()
+            info.timing.first_byte = now - attempt.sent_at
             info.saw_headers(reply.status, reply.headers)
-            heed(attempt.permit.lane, reply, now)
+            heed(attempt.lane, reply, now)
             if not 200 <= reply.status < 300 and reply.status != 304:
                 raise await status_failure(attempt, reply)
             return await receive(attempt)

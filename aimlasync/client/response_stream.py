@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from typing import cast
 
-from aimlasync import sse
 from aimlasync.client.call import Attempt
 from aimlasync.client.failures import no_answer
 from aimlasync.client.framing import is_heartbeat
@@ -20,7 +19,7 @@ from aimlasync.responses.assembler import Assembler
 from aimlasync.responses.events import ResponseStreamEvent, TerminalEvent
 from aimlasync.responses.items import OutputMessage
 from aimlasync.responses.types import RUNNING, Response, decode_response
-from aimlasync.transport.base import RawReply
+from aimlasync.transport.base import LARGE_BODY, RawReply
 from aimlasync.wire.base import Unknown
 from aimlasync.wire.error_bodies import is_error
 
@@ -44,58 +43,69 @@ class ResponseStream(Stream[ResponseStreamEvent, Response]):
         if self.sequence_number is None:
             self.sequence_number = after
 
-    def _take_piece(self, piece: ResponseStreamEvent, event: sse.Event) -> None:
+    def _take_alike(self, events: list[bytes]) -> list[ResponseStreamEvent]:
+        if not self._says_something or max(map(len, events)) > LARGE_BODY:
+            return []
+        deltas = response_events.decode_deltas(events)
+        self._assembler.add(*deltas)
+        for delta in reversed(deltas):
+            if delta.sequence_number is not None:
+                self.sequence_number = delta.sequence_number
+                break
+        return deltas
+
+    def _take_piece(self, piece: ResponseStreamEvent, data: bytes, event: str) -> None:
         # By its class, since isinstance takes longer for a struct than for anything else; no event has a subclass.
         kind = type(piece)
         if kind is Unknown:
-            self._take_unknown(cast(Unknown, piece), event)
+            self._take_unknown(cast(Unknown, piece), data, event)
             return
         if piece.sequence_number is not None:
             self.sequence_number = piece.sequence_number
         if kind is _ErrorEvent:
-            self._error(piece.to_dict(), event.data)
+            self._error(piece.to_dict(), data)
             return
         self._assembler.add(piece)
         self._ready.append(piece)
         if not self._says_something:
             self._says_something = self._is_background or _says_something(piece)
-            self._unsaid = event.data
+            self._unsaid = data
         if kind in _TERMINAL:
-            self._take_end(cast(TerminalEvent, piece), event)
+            self._take_end(cast(TerminalEvent, piece), data)
 
-    def _take_end(self, piece: TerminalEvent, event: sse.Event) -> None:
+    def _take_end(self, piece: TerminalEvent, data: bytes) -> None:
         response = piece.response
         self._attempt.charge(response.meta)
         if isinstance(piece, response_events.ResponseFailedEvent):
             error = response.error
-            self._error(response.to_dict() if error is None else {"error": error.to_dict()}, event.data)
+            self._error(response.to_dict() if error is None else {"error": error.to_dict()}, data)
         else:
             self._finish()
 
-    def _take_unknown(self, piece: Unknown, event: sse.Event) -> None:
+    def _take_unknown(self, piece: Unknown, data: bytes, event: str) -> None:
         """An event of a new type, or an object without one: an error, a whole response, the bare cost at the end."""
         number = getattr(piece, "sequence_number", None)
         if number is not None:
             self.sequence_number = number
         body = piece.to_dict()
-        if is_heartbeat(piece.type or event.event):
+        if is_heartbeat(piece.type or event):
             return
         if body.get("object") == "response" or isinstance(body.get("output"), list):
-            self._take_whole(decode_response(event.data), event)
-        elif event.event == "error" or is_error(body):
-            self._error(body, event.data)
+            self._take_whole(decode_response(data), data)
+        elif event == "error" or is_error(body):
+            self._error(body, data)
         elif piece.type:
             self._says_something = True
             self._ready.append(cast(ResponseStreamEvent, piece))
         else:
-            self._unsaid = event.data
-            self._after(event)
+            self._unsaid = data
+            self._after(data)
 
-    def _take_whole(self, reply: Response, event: sse.Event) -> None:
+    def _take_whole(self, reply: Response, data: bytes) -> None:
         """Take in a whole response, from a server that does not stream."""
-        self._unsaid = event.data
+        self._unsaid = data
         if reply.status in (None, *RUNNING) and not self._is_background:
-            self._fail(no_answer(self._attempt, event.data, f"a response that is {reply.status or 'empty'}, not done"))
+            self._fail(no_answer(self._attempt, data, f"a response that is {reply.status or 'empty'}, not done"))
             return
         if reply.error is not None:
             # A response that failed is an answer, and what it says of that comes from where keys are echoed.

@@ -33,6 +33,9 @@ Input = str | Iterable[Mapping[str, Any] | msgspec.Struct | Unknown]
 class Responses(StoredResponses, RawAnswers):
     """`client.responses`: new responses; those that exist already are the business of `StoredResponses`."""
 
+    receive = staticmethod(receive_response.response)
+    """What makes a whole response of an attempt."""
+
     @overload
     async def create(
         self,

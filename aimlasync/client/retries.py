@@ -29,11 +29,11 @@ async def before_retry(call: Call, attempt: Attempt, error: AimlasyncError, loop
     """Wait as long as the policy says, or raise `error` because there will be no other attempt."""
     upstream, now = attempt.target.upstream, loop.time()
     name, why = upstream.endpoint.name, in_one_line(error)
-    call.info.steps += (Step(kind="attempt", endpoint=name, seconds=now - attempt.started, why=why),)
+    call.info.steps += (Step(kind="attempt", endpoint=name, seconds=now - attempt.sent_at, why=why),)
     if call.watch is not None:
         call.watch.stumbled(error, name)
     try:
-        may_retry = await _may_retry(call, attempt.permit.lane, error, now)
+        may_retry = await _may_retry(call, attempt.lane, error, now)
     finally:
         slept = loop.time() - now
         if slept > _SHORTEST:

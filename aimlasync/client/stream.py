@@ -1,40 +1,20 @@
-"""A streamed answer: typed events as they arrive, then the whole answer, or an error where the stream was cut.
+"""A streamed answer as its reader has it: typed pieces as they arrive, then the whole answer, or an error.
 
-It owns the attempt, and with it the raw reply and the permit, from the first byte until the last, and ends it once. It
-may import `call`, `failures`, `framing`, `observer`, `stream_bounds` and what lies below. A stream is complete only at
-its terminal mark: `[DONE]` behind something that was said; or a finish_reason on every choice, or a usage or cost tail,
-and then a clean end of the body; or a terminal `response.*` event. Every other end is an error that carries what had
-arrived. Events are framed on bytes and decoded one by one; all that a read brought is delivered before the error that
-came with it. Nobody gets a stream before it has said something: until then the call may be tried again.
+How the pieces are made of what the server sends, and where the answer ends, is in `stream_reading`. It may import
+`call`, `stream_bounds`, `stream_reading` and what lies below. Nobody gets a stream before it has said
+something: until then the call may be tried again.
 """
 
 from __future__ import annotations
 
-import asyncio
-from codecs import BOM_UTF8
-from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Self, TypeVar
 
-import msgspec
-
-from aimlasync import sse
 from aimlasync.client.call import Attempt
-from aimlasync.client.failures import content_type, not_json
-from aimlasync.client.framing import Parser, Unframed, is_foreign, is_heartbeat, last_block, values_in
-from aimlasync.client.large import TOO_MANY, has_too_many
-from aimlasync.client.observer import Watch
 from aimlasync.client.stream_bounds import StreamBounds
-from aimlasync.errors import (
-    AimlasyncError,
-    APIConnectionError,
-    APIResponseValidationError,
-    TruncatedStreamError,
-)
-from aimlasync.transport.base import LARGE_BODY, RawReply
-from aimlasync.wire.base import Meta, Reply, decode, plain
-from aimlasync.wire.error_bodies import error_in_body, excerpt, is_error, stream_error
+from aimlasync.client.stream_reading import StreamReading
+from aimlasync.wire.base import Reply
 
 if TYPE_CHECKING:
     from aimlasync.http_response import HttpResponse
@@ -44,55 +24,15 @@ W = TypeVar("W", bound=Reply)
 
 # Pieces without anything in them that are held back; some servers send them to keep the connection open.
 _MOST_HELD = 100
-# An integer, as `startswith` takes four times as long.
-_BRACKET = 0x5B
-# Events that are taken in at once: few, so that most pieces are gone again while they are in the processor's cache, and
-# before the collector comes to see them.
-_AT_ONCE = 32
-# Events that are taken in before other calls go on: 40,000 fit into one read.
-_IN_A_ROW = 512
 
 
-class Stream(Generic[P, W]):
+class Stream(StreamReading[P, W]):
     """An answer in pieces: iterate it, iterate `.text`, or `collect` the rest into one reply.
 
     Leaving it early (`async with`, or `await close()`) drops the connection, which is how the server learns that nobody
     listens; ByteSpike bills what it had produced. Raises from the iteration: TruncatedStreamError, StreamError,
     APITimeoutError, APIResponseValidationError, each with `.partial`.
     """
-
-    # Filled by the subclass: it knows what its events mean, and how the data of one is decoded.
-    _assembler: Any
-    _decode: Callable[[bytes], P]
-
-    def __init__(self, attempt: Attempt, body: RawReply | None = None) -> None:
-        self.info = attempt.info
-        self._attempt = attempt
-        self._reply = attempt.response if body is None else body
-        self._loop = asyncio.get_running_loop()
-        self._body = Unframed(says_events=content_type(attempt) == "text/event-stream")
-        self._parser: Parser = self._body
-        # What the last two reads brought.
-        self._before = self._data = b""
-        # Events of the last read, and how many of them are taken in.
-        self._events: list[sse.Event] = []
-        self._taken = 0
-        # Whether the body has ended: an event that comes then ended with it, and may be cut.
-        self._is_over = False
-        # The last piece with nothing in it.
-        self._unsaid = b""
-        # Pieces decoded but not yet taken by the reader, and what follows the last of them.
-        self._ready: deque[P] = deque()
-        self._failure: AimlasyncError | None = None
-        self._ended = False
-        self._watch = attempt.call.watch
-        self._bounds = StreamBounds(attempt, self._reply, self._loop)
-        # Whether a piece had anything in it: text, a call, a reason to finish.
-        self._says_something = False
-        # Whether a reader has it: from then on nothing is retried.
-        self._is_handed_over = False
-        # The answer, where it came whole.
-        self._whole_reply: W | None = None
 
     # What a reader does
 
@@ -227,257 +167,6 @@ class Stream(Generic[P, W]):
     def whole_body(self) -> bytes:
         """The bytes of an answer that came whole though it was to be streamed; empty for one that was streamed."""
         return b"" if self._whole_reply is None else self._whole_reply.raw
-
-    @property
-    def is_lines(self) -> bool:
-        """Whether the pieces came as JSON values, a line each, and not as events."""
-        return self._body.kind == "json"
-
-    @property
-    def _framing(self) -> str:
-        return "a JSON body" if self.is_lines else "a stream"
-
-    # One read
-
-    async def _fill(self) -> None:
-        """Wait for bytes and take in every event they complete."""
-        bounds = self._bounds
-        if bounds.waiting is None:
-            bounds.waiting = self._loop.time()
-        held, taken = len(self._ready), self._taken
-        is_behind = taken < len(self._events)
-        try:
-            if not is_behind:
-                data = await self._reply.read_some()
-            elif taken % _IN_A_ROW == 0:
-                await asyncio.sleep(0)
-        except APIConnectionError as error:
-            self._broken(error.message)
-            return
-        except BaseException:
-            # Cancelled in the middle of a read: what the connection holds is unknown.
-            self._leave()
-            raise
-        if not is_behind:
-            if data:
-                self._before, self._data = self._data, data
-            else:
-                self._is_over = True
-            try:
-                self._events = self._parser.feed(data) if data else self._parser.close()
-            except sse.EventTooLargeError as error:
-                self._fail(APIResponseValidationError(f"a stream event is too large: {error}", partial=self._whole()))
-                return
-            taken = 0
-            if self._parser is self._body and self._body.parser is not None:
-                self._parser = self._body.parser
-        self._taken = taken + _AT_ONCE
-        for event in self._events[taken : self._taken]:
-            if self._ended:
-                # What a server sends after its terminal mark is not part of the answer, but may state its cost.
-                self._after(event)
-            elif data := event.data:
-                repeats = self._assembler.repeats
-                piece = None if repeats is None or event.event == "error" else repeats.read(data)
-                if piece is None:
-                    self._take(event)
-                else:
-                    self._ready.append(piece)
-        if self._taken >= len(self._events):
-            if self._is_over and not self._ended:
-                self._closed()
-        elif self._ended:
-            for event in self._events[self._taken :]:
-                self._after(event)
-        if self._watch is not None and self._is_handed_over:
-            self._tell(self._watch)
-        if len(self._ready) > held:
-            bounds.waiting = None
-            if not bounds.got_event:
-                bounds.got_event = True
-                if not self._ended:
-                    # From here on it is `idle` that counts.
-                    bounds.arm()
-
-    def _tell(self, watch: Watch) -> None:
-        """Tell what a read brought; the end last, since the cost may come behind the terminal mark."""
-        if self._ready:
-            watch.arrived(len(self._ready))
-        if self._ended and self._failure is None:
-            watch.answered(self._whole())
-
-    def _take(self, event: sse.Event) -> None:
-        """Take in one event: the end, or a piece."""
-        data = event.data
-        if data[0] == _BRACKET and data.strip() == b"[DONE]":
-            self._done()
-            return
-        if len(data) > LARGE_BODY and has_too_many(data):
-            self._fail(APIResponseValidationError(f"a stream event {TOO_MANY}", partial=self._whole()))
-            return
-        try:
-            piece = self._decode(data)
-        except msgspec.DecodeError:
-            if data.removeprefix(BOM_UTF8).strip() == b"[DONE]":
-                self._done()
-            else:
-                self._undecodable(event)
-            return
-        self._take_piece(piece, event)
-
-    def _take_piece(self, piece: P, event: sse.Event) -> None:
-        raise NotImplementedError
-
-    def text_of(self, piece: P) -> str | None:
-        """Return what a piece adds to the text of the (first) answer."""
-        raise NotImplementedError
-
-    def _whole(self) -> W:
-        whole: W = self._assembler.whole() if self._whole_reply is None else self._whole_reply
-        whole.__dict__["info"] = self.info
-        return whole
-
-    def _undecodable(self, event: sse.Event) -> None:
-        """An event that is no JSON object: a sign of life, words, half of one at the end of the body, or garbage."""
-        data = event.data
-        words = excerpt(data.decode())
-        if event.event == "error":
-            self._error({"message": words}, data)
-            return
-        if is_heartbeat(words.strip("[]: ")) or (event.event != "message" and is_foreign(event)):
-            return
-        if data.startswith(b"data:"):
-            # A gateway that wraps the events of a server in events.
-            self._take(msgspec.structs.replace(event, data=data[5:].lstrip()))
-            return
-        if len(values := values_in(data)) > 1:
-            for one in values:
-                (self._after if self._ended else self._take)(msgspec.structs.replace(event, data=one))
-            return
-        try:
-            value = plain(data)
-        except msgspec.DecodeError:
-            value = None
-        if is_error(value):
-            self._error(value, data)
-        elif self.is_lines and self._is_first:
-            self._fail(not_json(self._attempt, data))
-        elif not self._is_over:
-            said = f"a stream event is not valid JSON: {words}"
-            self._fail(APIResponseValidationError(said, raw=data, partial=self._whole()))
-
-    def _after(self, event: sse.Event) -> None:
-        try:
-            tail = decode(event.data, _tail, _Tail)
-        except msgspec.MsgspecError:
-            return
-        self._attempt.charge(tail.meta)
-
-    # How it ends
-
-    def _error(self, body: Any, raw: bytes) -> None:
-        """An error object in the stream, or instead of it."""
-        info, billed = self.info, self._attempt.billed
-        if self.is_lines and self._is_first:
-            self._fail(error_in_body(body, raw=raw, info=info, billed=billed))
-        else:
-            self._fail(stream_error(body, partial=self._whole(), info=info, billed=billed))
-
-    @property
-    def _is_first(self) -> bool:
-        """Whether no piece has come before."""
-        return not self._bounds.got_event and not self._ready
-
-    def _done(self) -> None:
-        """The server says that there is no more."""
-        error = None if self._assembler.finished else self._bare_error()
-        if error is None:
-            self._finish()
-        else:
-            self._error(error, b"")
-
-    def _closed(self) -> None:
-        """The body ended cleanly, without a terminal mark."""
-        if self._assembler.finished:
-            self._finish()
-        elif self._body.parser is None and (self._body.head or not self._body.says_events):
-            # Neither events nor JSON.
-            self._fail(not_json(self._attempt, bytes(self._body.head)))
-        elif self.is_lines and not self._says_something:
-            self._fail(self._no_answer())
-        elif (error := self._bare_error()) is not None:
-            self._error(error, b"")
-        elif self._is_first:
-            began = excerpt(self._body.head.decode("utf-8", "replace"))
-            said = f"the stream ended before its first event{began and f'; it began with: {began}'}"
-            self._fail(TruncatedStreamError(said, partial=self._whole()))
-        else:
-            self._fail(TruncatedStreamError("the stream ended before the answer did", partial=self._whole()))
-
-    def _bare_error(self) -> Any:
-        """Return the error object that a server wrote between the events, None without one; it is in no `data:`."""
-        try:
-            value = plain(last_block(self._before + self._data))
-        except msgspec.DecodeError:
-            return None
-        return value if is_error(value) else None
-
-    def _no_answer(self) -> AimlasyncError:
-        """The error of an answer in which nothing was said."""
-        raise NotImplementedError
-
-    def _broken(self, why: str) -> None:
-        """The connection broke, or we broke it because a bound had passed."""
-        partial = self._whole()
-        late = self._bounds.error(partial)
-        self._fail(late or TruncatedStreamError(f"the stream was cut: {why}", partial=partial))
-
-    def _finish(self) -> None:
-        """The answer is whole, if there is one: give back the connection and the permit."""
-        if not self._says_something:
-            self._fail(self._no_answer())
-            return
-        self._end()
-        self._reply.finish()
-        self._attempt.succeed(self._assembler.usage)
-
-    def _fail(self, error: AimlasyncError) -> None:
-        """There will be no more: what is ready is delivered, then the error is raised."""
-        self._failure = error
-        self._end()
-        self._attempt.fail(error)
-        if self._is_handed_over:
-            # Before that, the pipeline decides whether the call goes on.
-            self._attempt.call.give_up(error)
-
-    def abandon(self) -> None:
-        """Drop the connection: nobody reads this, and the call may go on without it."""
-        if not self._ended:
-            self._ready.clear()
-            self._failure = self._failure or AimlasyncError("the stream was closed", info=self.info)
-            self._end()
-            self._attempt.abandon()
-
-    def _leave(self) -> None:
-        """The reader left, and the call ends here."""
-        if not self._ended:
-            self.abandon()
-            if self._is_handed_over:
-                # Before that, the pipeline decides.
-                self._attempt.call.give_up(None)
-
-    def _end(self) -> None:
-        self._ended = True
-        self._bounds.waiting = None
-        self._bounds.stop()
-        self.info.timing.total = self._loop.time() - self._attempt.call.started
-
-
-class _Tail(msgspec.Struct):
-    meta: Meta | None = None
-
-
-_tail = msgspec.json.Decoder(_Tail)
 
 
 def _give_back(attempt: Attempt, bounds: StreamBounds) -> None:

@@ -68,7 +68,7 @@ class StreamBounds:
             # None for an answer that comes as a stream without being asked to.
             first_token = self._attempt.call.first_token
             if first_token is not None:
-                bounds.append((self._attempt.started + first_token, "first_token"))
+                bounds.append((self._attempt.sent_at + first_token, "first_token"))
         elif self._timeout.idle is not None:
             since = self._loop.time() if self.waiting is None else self.waiting
             bounds.append((since + self._timeout.idle, "idle"))

@@ -196,11 +196,15 @@ class Budget:
             asked_out = min(max_output_tokens, MAX_TOKENS)
             outside = self.default_output_tokens if reasons_outside else 0
             output_tokens = asked_out + max(outside, beyond.output)
-        price, learned = self.prices.get(model), self._learned.get(model)
-        each_in = learned if price is None or price.input is None else price.input
-        each_out = learned if price is None or price.output is None else price.output
-        priced = each_in is not None and each_out is not None
-        self._short = worst = round((input_tokens * (each_in or 0.0) + output_tokens * (each_out or 0.0)) * _PICO)
+        price = self.prices.get(model)
+        each_in, each_out = (None, None) if price is None else (price.input, price.output)
+        priced = True
+        if each_in is None or each_out is None:
+            learned = self._learned.get(model)
+            priced = learned is not None
+            each_in = (learned or 0.0) if each_in is None else each_in
+            each_out = (learned or 0.0) if each_out is None else each_out
+        self._short = worst = round((input_tokens * each_in + output_tokens * each_out) * _PICO)
         left = self._cap - self._spent - self._reserved
         # What is free of charge is never refused, even where an answer took more than was left.
         if (worst and worst > left) or (not priced and left <= 0):
@@ -218,21 +222,30 @@ class Budget:
         return Reservation(model, worst, priced, asked_in, asked_out)
 
     def settle(
-        self, reservation: Reservation, cost_usd: float | None = None, usage: Usage | ResponseUsage | None = None
+        self,
+        reservation: Reservation,
+        cost_usd: float | None = None,
+        usage: Usage | ResponseUsage | None = None,
+        plain: tuple[int, int, int] | None = None,
     ) -> None:
         """Count what an attempt cost: the vendor's statement, else its tokens at the price, else all that was reserved.
 
-        A failure that the vendor does not call free is settled without a cost and a usage. Does nothing after `settle`
-        or `release`.
+        `plain` is what `plainly_taken` said of the usage, where the caller has asked it. A failure that the vendor does
+        not call free is settled without a cost and a usage. Does nothing after `settle` or `release`.
         """
         if not reservation._open:
             return
         reservation._open = False
         self._reserved -= reservation._held
-        plain = plainly_taken(usage)
+        if plain is None:
+            plain = plainly_taken(usage)
         tokens = tokens_of(usage) if plain is None else plain[:2]
         if tokens is not None:
-            self._look_beyond(reservation, tokens)
+            cap = reservation._output
+            over_in = tokens[0] - reservation._input
+            over_out = tokens[1] - (self.default_output_tokens if cap is None else cap)
+            if over_in > 0 or over_out > 0:
+                self._look_beyond(reservation.model, over_in, over_out, capped=cap is not None)
         if cost_usd is not None and 0 <= cost_usd <= _MAX_USD:
             self._learn(reservation.model, cost_usd, tokens)
             self._spent += round(cost_usd * _PICO)
@@ -261,18 +274,14 @@ class Budget:
         left = self._cap - self._spent - self._reserved
         return left if left > 0 else 0
 
-    def _look_beyond(self, reservation: Reservation, tokens: tuple[int, int]) -> None:
+    def _look_beyond(self, model: str, over_in: float, over_out: float, *, capped: bool) -> None:
         """Learn from a reply that took more tokens than it was asked for."""
-        cap = reservation._output
-        over_in = tokens[0] - reservation._input
-        over_out = tokens[1] - (self.default_output_tokens if cap is None else cap)
-        if over_in > 0 or over_out > 0:
-            beyond = self._beyond.setdefault(reservation.model, _Beyond())
-            beyond.input = max(beyond.input, over_in)
-            if cap is None:
-                beyond.default = max(beyond.default, over_out)
-            else:
-                beyond.output = max(beyond.output, over_out)
+        beyond = self._beyond.setdefault(model, _Beyond())
+        beyond.input = max(beyond.input, over_in)
+        if capped:
+            beyond.output = max(beyond.output, over_out)
+        else:
+            beyond.default = max(beyond.default, over_out)
 
     def _learn(self, model: str, cost_usd: float, tokens: tuple[int, int] | None) -> None:
         # A call that was free of charge says nothing about the next one.

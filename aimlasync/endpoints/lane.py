@@ -1,8 +1,9 @@
 """One model at one endpoint: what is learned of it alone, and the permits for its attempts.
 
 A lane holds the model's adaptive limit, its queue and pause (`Limiter`), its circuit breaker and its counters. Every
-attempt takes a `Permit` from its lane and releases it once, with an outcome; the lane learns from the release. What the
-models of an endpoint share is in `upstream`. It has no I/O. It may import `admission`, `resilience` and `statistics`.
+attempt is a `Permit`, made of what its lane admitted and released once, with an outcome; the lane learns from the
+release. What the models of an endpoint share is in `upstream`. It has no I/O. It may import `admission`, `resilience`
+and `statistics`.
 """
 
 from __future__ import annotations
@@ -116,31 +117,31 @@ class Lane:
 
     # Admission
 
-    def admit_nowait(self, tokens: float, loop: asyncio.AbstractEventLoop, now: float | None = None) -> Permit | None:
-        """Return a permit if none must be waited for, else None; `now` is the loop's time, where the caller has it."""
-        if now is None:
-            now = loop.time()
-        admission = self.limiter.enter_nowait(tokens, now)
-        if admission is None:
-            return None
-        self.counters.attempts += 1
-        self.used_at = now
-        return Permit(self, loop, now, self.counted.in_flight - 1, admission)
+    def enter_nowait(self, tokens: float, now: float) -> Admission | None:
+        """Admit an attempt now if it need not wait, else return None; see `Limiter.enter_nowait`.
 
-    async def admit(
+        In that instant `counted.in_flight - 1` others are in flight beside it. `now` is the loop's time.
+        """
+        admission = self.limiter.enter_nowait(tokens, now)
+        if admission is not None:
+            self.counters.attempts += 1
+            self.used_at = now
+        return admission
+
+    async def enter(
         self,
         tokens: float | Callable[[], float],
         priority: Priority,
         tenant: str | None = None,
         *,
         again: bool = False,
-    ) -> Permit:
-        """Wait in the queue for a permit; see `Limiter.enter`."""
+    ) -> Admission:
+        """Wait in the queue until an attempt is admitted; see `Limiter.enter`."""
         admission = await self.limiter.enter(tokens, priority, tenant, again=again)
         self.counters.attempts += 1
-        # Time and count are those of the admission: what is learned compares them with what it was told.
+        # Time and count of its permit are the admission's: what is learned compares them with what it was told.
         self.used_at = admission.at
-        return Permit(self, asyncio.get_running_loop(), admission.at, admission.beside, admission)
+        return admission
 
     def take_back(
         self,

@@ -32,6 +32,7 @@ from aimlasync.quota.protocol import Ask, Draw, Drawn, Lease, QuotaDownError
 from aimlasync.quota.shared_budget import SharedBudget
 from aimlasync.redis.draw import DRAW
 from aimlasync.redis.scripts import CLOCK, LEASE
+from aimlasync.store.redis_server import what_is_said
 
 # Seconds between two statements of what was drawn. Within `account.RETURN` all workers have stated theirs.
 _RESTATE_AFTER = 1.0
@@ -189,6 +190,5 @@ class RedisQuota:
             async with asyncio.timeout(self._timeout):
                 return answer_of(await script(keys=[key], args=[_encode(message)]))
         except (RedisError, OSError, TimeoutError, msgspec.MsgspecError) as error:
-            # The type of the error, not its text: some texts hold the URL.
-            why = type(error).__name__
-        raise QuotaDownError(f"the Redis of the shared quota {self.name!r} does not answer ({why})")
+            said = what_is_said(error)
+        raise QuotaDownError(f"the Redis of the shared quota {self.name!r} does not answer ({said})")

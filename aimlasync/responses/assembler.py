@@ -6,6 +6,7 @@ together from the other events. It has no I/O. It may import `responses.events` 
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable
 from copy import copy
 from typing import Any, TypeAlias, TypeVar
@@ -44,30 +45,28 @@ class Assembler:
 
     __slots__ = ("_args", "_items", "_refusals", "_response", "_texts", "_thoughts")
 
-    repeats = None
-    """To decode an event, which holds no other struct, takes less than to tell what it repeats."""
-
     def __init__(self) -> None:
         # The last full Response that the server sent; that of the terminal event is the answer.
         self._response: Response | None = None
         self._items: dict[int, OutputItem] = {}
         # The pieces of texts and refusals by (output_index, content_index), those of function calls by output_index.
-        self._texts: dict[tuple[int, int], list[str]] = {}
-        self._refusals: dict[tuple[int, int], list[str]] = {}
-        self._args: dict[int, list[str]] = {}
+        self._texts: dict[tuple[int, int], list[str]] = defaultdict(list)
+        self._refusals: dict[tuple[int, int], list[str]] = defaultdict(list)
+        self._args: dict[int, list[str]] = defaultdict(list)
         # The pieces of reasoning by output_index, the kind of part that they are of, and its index.
-        self._thoughts: dict[tuple[int, type[_Thought], int], list[str]] = {}
+        self._thoughts: dict[tuple[int, type[_Thought], int], list[str]] = defaultdict(list)
 
     def continues(self, id: str) -> None:
         """Note the id of the response, of which an earlier stream brought the beginning."""
         if self._response is None:
             self._response = Response(id=id)
 
-    def add(self, event: ResponseStreamEvent) -> None:
-        """Take in one event."""
-        handler = _TAKE.get(type(event))
-        if handler is not None:
-            handler(self, event)
+    def add(self, *events: ResponseStreamEvent) -> None:
+        """Take in events."""
+        for event in events:
+            take = _TAKE.get(type(event))
+            if take is not None:
+                take(self, event)
 
     def _take_run(self, event: Any) -> None:
         self._response = event.response
@@ -76,29 +75,25 @@ class Assembler:
         self._items[event.output_index] = event.item
 
     def _take_text(self, event: Any) -> None:
-        key = (event.output_index, event.content_index)
-        pieces = self._texts.get(key)
-        if pieces is None:
-            pieces = self._texts[key] = []
-        pieces.append(event.delta)
+        self._texts[event.output_index, event.content_index].append(event.delta)
 
     def _take_text_done(self, event: Any) -> None:
         self._texts[event.output_index, event.content_index] = [event.text]
 
     def _take_refusal(self, event: Any) -> None:
-        self._refusals.setdefault((event.output_index, event.content_index), []).append(event.delta)
+        self._refusals[event.output_index, event.content_index].append(event.delta)
 
     def _take_refusal_done(self, event: Any) -> None:
         self._refusals[event.output_index, event.content_index] = [event.refusal]
 
     def _take_summary(self, event: Any) -> None:
-        self._thoughts.setdefault((event.output_index, SummaryText, event.summary_index), []).append(event.delta)
+        self._thoughts[event.output_index, SummaryText, event.summary_index].append(event.delta)
 
     def _take_summary_done(self, event: Any) -> None:
         self._thoughts[event.output_index, SummaryText, event.summary_index] = [event.text]
 
     def _take_reasoning(self, event: Any) -> None:
-        self._thoughts.setdefault((event.output_index, ReasoningText, event.content_index), []).append(event.delta)
+        self._thoughts[event.output_index, ReasoningText, event.content_index].append(event.delta)
 
     def _take_reasoning_done(self, event: Any) -> None:
         self._thoughts[event.output_index, ReasoningText, event.content_index] = [event.text]
@@ -107,7 +102,7 @@ class Assembler:
         self._args[event.output_index] = [event.input]
 
     def _take_args(self, event: Any) -> None:
-        self._args.setdefault(event.output_index, []).append(event.delta)
+        self._args[event.output_index].append(event.delta)
 
     def _take_args_done(self, event: Any) -> None:
         self._args[event.output_index] = [event.arguments]

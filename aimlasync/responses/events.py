@@ -27,13 +27,6 @@ class Event(Received):
 
     sequence_number: int | None = None
 
-    if not TYPE_CHECKING:
-        # Type checkers see the literal of each struct, by which they tell them apart.
-        @property
-        def type(self) -> str:
-            """The wire's `type`."""
-            return str(self.__struct_config__.tag)
-
 
 class _RunEvent(Event):
     response: Response = msgspec.field(default_factory=Response)
@@ -507,6 +500,11 @@ TERMINAL = (ResponseCompletedEvent, ResponseFailedEvent, ResponseIncompleteEvent
 
 _event: msgspec.json.Decoder[_KnownEvent] = msgspec.json.Decoder(_KnownEvent, dec_hook=json_hook)
 _kinds = tagged(get_args(_KnownEvent))
+for _tag, _kind in _kinds.items():
+    # The wire's `type`, of which type checkers see the literal of each struct, by which they tell them apart.
+    _kind.type = _tag
+_DELTAS = tuple(kind for kind in _kinds.values() if "delta" in kind.__struct_fields__)
+_delta: msgspec.json.Decoder[Any] = msgspec.json.Decoder(Union[_DELTAS], dec_hook=json_hook)
 
 
 def decode_event(raw: bytes) -> ResponseStreamEvent:
@@ -532,6 +530,19 @@ def decode_event(raw: bytes) -> ResponseStreamEvent:
     if isinstance(event, _RunEvent):
         complete(event.response, finished=isinstance(event, TERMINAL))
     return event
+
+
+def decode_deltas(events: list[bytes]) -> list[ResponseStreamEvent]:
+    """Decode the first of some events, as long as they are pieces of a text, which most events are."""
+    deltas: list[ResponseStreamEvent] = []
+    try:
+        for raw in events:
+            delta = _delta.decode(raw)
+            delta.json_place = raw
+            deltas.append(delta)
+    except (ValueError, RecursionError):
+        pass
+    return deltas
 
 
 def _place_run(event: Any, raw: bytes) -> None:

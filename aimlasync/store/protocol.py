@@ -73,13 +73,13 @@ def check_bounds(max_bytes: int | None, ttl: float | None) -> None:
 
 
 async def if_reachable(store: Store, work: Coroutine[Any, Any, T]) -> T | None:
-    """Return what a store answers, None where it cannot be reached, which is logged once for each store."""
+    """Return what a store answers, None where it fails, which is logged once for each store."""
     try:
         return await work
     except OSError as error:
         if repr(store) not in _unreached:
             _unreached.add(repr(store))
-            _log.warning("%r cannot be reached (%s): what is asked again is paid again", store, error)
+            _log.warning("%r failed (%s): what is asked again is paid again", store, error)
         return None
 
 

@@ -1,8 +1,9 @@
 """Stores answers in Redis or Valkey by a hash of their request, for more rows than a file system holds well.
 
 It implements `Store`. An answer is one string under PREFIX:answer:KEY, which expires after `expires`
-seconds. After a failed or timed out request to the server, the store is not used for some seconds; a job then asks the
-model for rows whose answers it did not find, and warns. It may import `protocol`.
+seconds. After a request that the server did not answer, the store is not used for some seconds; a job then asks the
+model for rows whose answers it did not find, and warns. A server that refuses to write, as one that is full, is still
+read. It may import `protocol`.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ try:
     from redis.asyncio.connection import parse_url
     from redis.asyncio.retry import Retry
     from redis.backoff import NoBackoff
-    from redis.exceptions import ConnectionError, RedisError
+    from redis.exceptions import ConnectionError, RedisError, ResponseError
 except ImportError:
     raise ImportError("aimlasync.redis needs the redis package: pip install 'aimlasync[redis]'") from None
 
@@ -31,6 +32,8 @@ DAY = 86400.0
 _TIMEOUT = 2.0
 # Seconds for which a server that failed is not used.
 _PAUSE = 5.0
+# Characters of what a server says.
+_MOST = 200
 # Connections of one process; further requests wait for one.
 _MAX_CONNECTIONS = 16
 
@@ -115,10 +118,18 @@ class RedisStore:
             try:
                 return await call(redis)
             except (RedisError, OSError) as error:
-                self._paused_until = time.monotonic() + _PAUSE
-                # Only the type: the message may have the URL with its password.
-                reason = type(error).__name__
+                if not isinstance(error, ResponseError):
+                    self._paused_until = time.monotonic() + _PAUSE
+                reason = what_is_said(error)
         raise OSError(reason)
+
+
+def what_is_said(error: Exception) -> str:
+    """Return the words with which a Redis refuses; of other errors the type: their text may have the URL."""
+    if not isinstance(error, ResponseError):
+        return type(error).__name__
+    text = " ".join(str(error).split())
+    return f"it refuses: {text if len(text) <= _MOST else f'{text[:_MOST]}...'}"
 
 
 def _is_one(url: str) -> bool:

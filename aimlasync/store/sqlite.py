@@ -64,8 +64,8 @@ class SQLiteStore:
     With `max_bytes`, which counts the values, those that were not used for longest are deleted; the file does not
     shrink, its pages are used again. An answer older than `ttl` seconds is none. A value survives a killed process; a
     power failure may take the last ones, and never tears one. A file that is locked for ten seconds by somebody else is
-    not written to for a minute; one on a read-only disk is read alone. Raises ValueError for a URL, for a file of
-    another program or of a newer version of this one, and for bounds of zero.
+    not written to for a minute; one on a read-only disk is read alone; one that was deleted is made again. Raises
+    ValueError for a URL, for a file of another program or of a newer version of this one, and for bounds of zero.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, max_bytes: int | None = None, ttl: float | None = None) -> None:
@@ -80,6 +80,8 @@ class SQLiteStore:
         self._thread: ThreadPoolExecutor | None = None
         self._connection: sqlite3.Connection | None = None
         self._pid = 0
+        # Which file it is open on.
+        self._file: tuple[int, int] | None = None
         self._making = threading.Lock()
         # When keys were read since the last write.
         self._read_at: dict[str, float] = {}
@@ -115,7 +117,7 @@ class SQLiteStore:
             if self._thread is None or self._pid != os.getpid():
                 # A connection and a thread do not survive a fork. The parent's connection is left open: to close it
                 # here would give up the locks that the parent holds.
-                _of_parents.append(self._connection)
+                _not_to_close.append(self._connection)
                 self._connection, self._pid = None, os.getpid()
                 self._thread = ThreadPoolExecutor(1, thread_name_prefix="aimlasync-store")
             future = self._thread.submit(self._work, work, given)
@@ -123,13 +125,22 @@ class SQLiteStore:
 
     def _work(self, work: Callable[..., T], given: tuple[Any, ...]) -> T:
         try:
+            self._leave_deleted()
             if self._connection is None:
                 self._connection = self._connect()
+                self._file = _file_at(self.path)
             return work(self._connection, *given)
         except sqlite3.Error as error:
             self._note_lock(error)
             said = f"{self.path}: {error}"
         raise OSError(said)
+
+    def _leave_deleted(self) -> None:
+        """Let go of a file that is no longer at the path: what is kept in it, nobody else would find."""
+        if self._connection is not None and self._file != _file_at(self.path):
+            # To close it would delete a WAL by its name, which may be that of a new file by now.
+            _not_to_close.append(self._connection)
+            self._connection = None
 
     def _note_lock(self, error: sqlite3.Error) -> None:
         if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY:
@@ -182,6 +193,7 @@ class SQLiteStore:
         return version
 
     def _disconnect(self) -> None:
+        self._leave_deleted()
         connection, self._connection = self._connection, None
         if connection is None:
             return
@@ -293,6 +305,14 @@ def _check_header(path: str) -> None:
         raise ValueError(_newer(path, version))
 
 
+def _file_at(path: str) -> tuple[int, int] | None:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
 def _of_others(path: str) -> str:
     return f"{path}: an SQLite file of another program; name another file"
 
@@ -317,5 +337,5 @@ def _again(path: str, max_bytes: int | None, ttl: float | None) -> SQLiteStore:
     return SQLiteStore(path, max_bytes=max_bytes, ttl=ttl)
 
 
-# Connections that a forked process must neither use nor close.
-_of_parents: list[sqlite3.Connection | None] = []
+# Connections of a parent, which a forked process must neither use nor close, and to files that were deleted.
+_not_to_close: list[sqlite3.Connection | None] = []

@@ -11,6 +11,7 @@ import codecs
 import os
 import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -43,7 +44,7 @@ class CassetteFileError(ValueError):
     """The file is no cassette, or is of a newer version."""
 
 
-class Request(msgspec.Struct, frozen=True):
+class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What was asked: the body is JSON, else {"text": ...} or {"base64": ...}; None without one."""
 
     method: str
@@ -51,7 +52,7 @@ class Request(msgspec.Struct, frozen=True):
     body: Any = None
 
 
-class Reply(msgspec.Struct, omit_defaults=True):
+class Reply(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
     """What came: a body, or the events of a stream; `broken` says why there was no more of it."""
 
     status: int = 0
@@ -63,7 +64,7 @@ class Reply(msgspec.Struct, omit_defaults=True):
     """The message of a connection that could not be made; there was no response."""
 
 
-class Exchange(msgspec.Struct):
+class Exchange(msgspec.Struct, forbid_unknown_fields=True):
     """A request and its reply."""
 
     request: Request
@@ -91,19 +92,39 @@ def read(path: str) -> list[Exchange]:
     for number, line in enumerate(lines[1:], 2):
         try:
             found.append(msgspec.json.decode(line, type=Exchange))
+            _check(found[-1])
         except (ValueError, RecursionError) as error:
             raise CassetteFileError(f"{path}: line {number} is no exchange: {error}") from None
     return found
+
+
+def _check(exchange: Exchange) -> None:
+    """Raise ValueError for what nobody records, and an editor may have left."""
+    reply = exchange.response
+    if reply.error is None and not 100 <= reply.status <= 999:
+        raise ValueError(f"no status, nor the `error` of a connection that was not made, but {reply.status}")
+    if reply.events is not None and reply.body is not None:
+        raise ValueError("both a `body` and the `events` of a stream")
+    for value in (exchange.request.body, reply.body):
+        bytes_of(value)
+    for event in reply.events or ():
+        if odd := event.keys() - {"comment", "text", *_FIELDS}:
+            raise ValueError(f"an event of a stream has no field {min(odd)!r}")
 
 
 def write(path: str, exchanges: Iterable[Exchange]) -> None:
     """Write the file anew: it appears whole."""
     os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
     beside = f"{path}.{os.getpid()}"
-    with open(beside, "wb") as file:
-        for line in (_Head(FORMAT), *exchanges):
-            file.write(_encode(line) + b"\n")
-    os.replace(beside, path)
+    try:
+        with open(beside, "wb") as file:
+            for line in (_Head(FORMAT), *exchanges):
+                file.write(_encode(line) + b"\n")
+        os.replace(beside, path)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(beside)
+        raise
 
 
 # What is hidden
@@ -223,7 +244,8 @@ def bytes_of_event(event: Mapping[str, Any]) -> bytes:
     for name in ("event", "id", "retry", "data"):
         if name in event:
             value = event[name]
-            lines.append(f"{name}: ".encode() + (value.encode() if isinstance(value, str) else _encode(value)))
+            text = value if isinstance(value, str) else _encode(value).decode()
+            lines += [f"{name}: {line}".encode() for line in text.split("\n")]
     return b"\n".join(lines) + b"\n\n"
 
 

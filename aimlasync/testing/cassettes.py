@@ -119,7 +119,8 @@ class Cassette:
         if not self._may_send:
             raise UnrecordedRequestError(self._nearest(request))
         self.recorded += 1
-        exchange = Exchange(request, Reply())
+        # Said until a response comes: its caller may leave before, and will again.
+        exchange = Exchange(request, Reply(error="its caller left"))
         number = len(self._exchanges)
         self._exchanges.append(exchange)
         self._used.add(number)
@@ -128,10 +129,7 @@ class Cassette:
         except AimlasyncError as failed:
             exchange.response.error = str(secrets.without(failed.message))
             raise
-        except BaseException:
-            # The caller left before a response came, and will again.
-            exchange.response.error = "its caller left"
-            raise
+        exchange.response.error = None
         recorded = _Recorded(reply, exchange.response, secrets, self._hidden)
         self._open.append(recorded)
         return recorded

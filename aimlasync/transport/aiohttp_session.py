@@ -1,7 +1,7 @@
 """The transport over aiohttp's ClientSession, which supports proxies; the client uses it where a proxy is configured.
 
-It also has what the default transport takes from aiohttp: the resolver, and `translated`, which turns an exception of
-aiohttp into an error of `errors`. It may import `base`, `http11`, `headers`, `errors` and aiohttp.
+It also has `translated`, which turns an exception of aiohttp into an error of `errors`. It may import `base`, `http11`,
+`dialler`, `headers`, `errors` and aiohttp.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import inspect
 import io
 import os
 import re
-import socket
 import weakref
 from base64 import b64encode
 from collections.abc import Callable, Mapping
@@ -21,7 +20,6 @@ from types import NoneType
 from typing import Any, cast
 
 import aiohttp
-from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.http import HttpProcessingError
 from yarl import URL
@@ -38,6 +36,7 @@ from aimlasync.transport.base import (
     gathered,
     too_large,
 )
+from aimlasync.transport.dialler import Resolver
 from aimlasync.transport.http11 import MAX_HEAD
 
 # aiohttp warns about larger raw bodies; a file object is written in pieces.
@@ -63,31 +62,6 @@ FOREIGN = (TimeoutError, aiohttp.ClientError, HttpProcessingError, OSError)
 
 # A compressed body whose connection is gone: aiohttp 3.14 may know neither an end nor an error of it.
 _WHILE_READING = (*FOREIGN, RuntimeError)
-
-
-class Resolver(AbstractResolver):
-    """aiohttp's resolver, where a name without an address, and a text that is no name, are failed look-ups."""
-
-    def __init__(self) -> None:
-        self._resolver = aiohttp.DefaultResolver()
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[ResolveResult]:
-        """Return the addresses of a host, at least one. Raises OSError."""
-        try:
-            found = await self._resolver.resolve(host, port, family)
-        except UnicodeError:
-            found = None
-        if found is None:
-            raise OSError(None, "that is no name of a host")
-        if not found:
-            raise OSError(None, "the name has no address")
-        return found
-
-    async def close(self) -> None:
-        """Close aiohttp's resolver."""
-        await self._resolver.close()
 
 
 class _Handler(ResponseHandler):

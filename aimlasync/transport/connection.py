@@ -11,10 +11,10 @@ from __future__ import annotations
 import asyncio
 import functools
 import select
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Protocol, cast
 
-import aiohttp
+from aiohttp.client_proto import ResponseHandler
 from yarl import URL
 
 from aimlasync.errors import AimlasyncError
@@ -80,33 +80,33 @@ class Outbox:
 # A buffer of our own, since asyncio's reads for a plain Protocol allocate 256 KiB each, which glibc may map and unmap
 # every time (python/cpython#85451).
 class Connection(asyncio.BufferedProtocol):
-    """A connection that aiohttp made, and the exchange on it."""
+    """A connection that `dialler` makes, and the exchange on it."""
 
     __slots__ = (
         "_bodiless",
         "_drain_left",
         "_drain_timer",
         "_framed",
-        "_held",
+        "_handler",
         "_owner",
         "_reader",
         "_reading_paused",
         "_writing_paused",
-        "has_unread",
         "is_reused",
         "is_sent",
         "loop",
         "reply",
         "since",
         "transport",
+        "unread",
     )
 
-    def __init__(self, owner: Owner, held: aiohttp.connector.Connection, loop: asyncio.AbstractEventLoop) -> None:
-        assert held.transport is not None
+    transport: asyncio.Transport
+    unread: Unread
+    """Whether something has come that the loop has not read yet: nobody asked for it, or it is the end."""
+
+    def __init__(self, owner: Owner, loop: asyncio.AbstractEventLoop) -> None:
         self._owner = owner
-        # aiohttp's side of it: its connector counts the connection as long as this is not closed.
-        self._held = held
-        self.transport = held.transport
         self.loop = loop
         # Made with the first byte of each response: thousands may wait for one.
         self._reader: ResponseReader | None = None
@@ -117,17 +117,20 @@ class Connection(asyncio.BufferedProtocol):
         self.is_reused = False
         # When it became idle, or was taken since.
         self.since = 0.0
-        self.has_unread = _listener(self.transport)
-        """Whether something has come that the loop has not read yet: nobody asked for it, or it is the end."""
         self._reading_paused = False
         self._writing_paused = False
         # While the rest of a response is read that nobody wants.
         self._drain_left = 0
         self._drain_timer: asyncio.TimerHandle | None = None
-        # Of a response that aiohttp reads: whether its end is beyond doubt.
+        # Of a response that aiohttp reads: what reads it, and whether its end is beyond doubt.
+        self._handler: ResponseHandler | None = None
         self._framed = False
-        owner.connections.add(self)
-        self.transport.set_protocol(self)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """It is open; called by the loop."""
+        self.transport = cast(asyncio.Transport, transport)
+        self.unread = _unread(self.transport)
+        self._owner.connections.add(self)
 
     # The request
 
@@ -251,10 +254,6 @@ class Connection(asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """It is closed; called by the loop."""
-        handler = self._held.protocol
-        if handler is not None:
-            # The connector waits for it when it is closed.
-            handler.connection_lost(exc)
         self.drop("closed the connection" if exc is None else f"broke the connection ({type(exc).__name__})")
 
     def drop(self, why: str | None = None) -> None:
@@ -281,13 +280,12 @@ class Connection(asyncio.BufferedProtocol):
                 return
             # Once: in early releases of Python 3.11 (seen in 3.11.2) a TLS transport closed twice has no abort.
             self.transport.abort()
-            self._held.close()
 
     # What only aiohttp understands
 
     def _hand_over(self, odd: OddResponseError, reply: Reply) -> None:
-        handler = self._held.protocol
-        assert handler is not None
+        self._handler = handler = ResponseHandler(self.loop)
+        handler.connection_made(self.transport)
         self._framed = odd.is_framed
         reply.is_odd = True
         handler.set_response_params(read_until_eof=True, **HEAD_BOUNDS)
@@ -301,7 +299,7 @@ class Connection(asyncio.BufferedProtocol):
 
     async def odd_reply(self, reply: Reply) -> PayloadReply:
         """Return the response as aiohttp reads it. Raises what aiohttp's errors mean."""
-        handler = self._held.protocol
+        handler = self._handler
         failure: AimlasyncError
         try:
             if handler is None:
@@ -329,7 +327,7 @@ class Connection(asyncio.BufferedProtocol):
         if self.reply is not reply:
             return
         self._leave(reply)
-        handler = self._held.protocol
+        handler, self._handler = self._handler, None
         if (
             handler is None
             or handler.should_close
@@ -343,18 +341,28 @@ class Connection(asyncio.BufferedProtocol):
             self.give_back()
 
 
-def _listener(transport: asyncio.Transport) -> Callable[[int], object]:
-    """Return what tells without the loop whether a connection can be read from; it waits for so long, and 0 is asked.
+class Unread(Protocol):
+    """A `select.poll` of one socket."""
 
-    It takes that number since a partial would be one more object of each connection, for the collector to look at.
+    def poll(self, timeout: int, /) -> object:
+        """Return something true if there is anything to be read; 0 waits for nothing."""
+
+
+def _unread(transport: asyncio.Transport) -> Unread:
+    """Return what tells without the loop whether a connection can be read from.
+
+    It is no function: the method of an object would be one more for the collector to look at, of each connection.
     """
     sock = transport.get_extra_info("socket")
     if sock is None or not hasattr(select, "poll"):
-        return _never
+        return _Unknown()
     poll = select.poll()
     poll.register(sock.fileno(), select.POLLIN)
-    return poll.poll
+    return poll
 
 
-def _never(_: int) -> bool:
-    return False
+class _Unknown:
+    __slots__ = ()
+
+    def poll(self, _: int, /) -> bool:
+        return False

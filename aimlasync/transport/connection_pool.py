@@ -1,7 +1,7 @@
 """The default transport: aiohttp's connections, our own exchange on them, and the pool of idle ones.
 
-It may import `connection`, `base`, `headers`, and aiohttp. aiohttp makes a connection (DNS, happy eyeballs, proxies are
-`aiohttp_session`'s, TLS); then it is ours, and idle ones are kept here. A call that finds an idle connection needs no
+It may import `dialler`, `connection`, `base`, `headers`, and aiohttp. aiohttp makes a connection (DNS, happy eyeballs,
+TLS; proxies are `aiohttp_session`'s), and idle ones are kept here. A call that finds an idle connection needs no
 task, no context manager and no timer: one write, and one future to wait for the head.
 """
 
@@ -10,15 +10,16 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Mapping
+from functools import partial
 
-import aiohttp
 from yarl import URL
 
 from aimlasync.errors import AimlasyncError, APIConnectionError, APITimeoutError, ClientClosedError
 from aimlasync.headers import check_target, joined, sendable
-from aimlasync.transport.aiohttp_session import FOREIGN, Resolver, translated
+from aimlasync.transport.aiohttp_session import FOREIGN, translated
 from aimlasync.transport.base import RawReply
 from aimlasync.transport.connection import Connection, Outbox
+from aimlasync.transport.dialler import Dialler
 
 _READ = 64 * 2**10
 # Handshakes at once. A TLS handshake takes a millisecond of CPU, and servers take a burst of them for an attack.
@@ -33,8 +34,6 @@ _MAX_ROUTES = 256
 # Names of callers' headers that are remembered as harmless.
 _MAX_NAMES = 64
 
-_UNBOUNDED = aiohttp.ClientTimeout(total=None)
-
 
 class LeanTransport:
     """The default transport: an own HTTP/1.1 exchange on aiohttp's connections.
@@ -46,7 +45,6 @@ class LeanTransport:
         self.keepalive = keepalive
         self.is_closed = False
         # All of one loop, from the first call on.
-        self.connector: aiohttp.TCPConnector | None = None
         self.buffer = memoryview(bytearray(_READ))
         self.connections: set[Connection] = set()
         self.draining: set[asyncio.Task[None]] = set()
@@ -106,10 +104,6 @@ class LeanTransport:
     def _prepare(self, method: str, url: str, headers: Mapping[str, str]) -> _Route:
         if self.is_closed:
             raise ClientClosedError("this transport is closed; make a new one")
-        if self.connector is None:
-            # Our permits are the only queue; a limit here would be a second, silent one.
-            self.connector = aiohttp.TCPConnector(limit=0, ttl_dns_cache=300, resolver=Resolver())
-            self.connector._resolver_owner = True
         target = URL(url, encoded=True)
         origin = self._origins.get(target.origin())
         if origin is None:
@@ -122,12 +116,12 @@ class LeanTransport:
     async def close(self) -> None:
         """Close all connections; reads that wait fail."""
         self.is_closed = True
-        for origin in self._origins.values():
-            origin.close()
         for connection in list(self.connections):
             connection.drop()
-        if self.connector is not None:
-            await self.connector.close()
+        for origin in self._origins.values():
+            await origin.close()
+        # With the next turn of the loop, their sockets are closed.
+        await asyncio.sleep(0)
 
 
 class _Route:
@@ -189,11 +183,11 @@ class Origin:
     """The connections to one server: the idle ones, and the line of those who need one."""
 
     __slots__ = (
+        "_dialler",
         "_dialling",
         "_idle",
         "_keepalive",
         "_line",
-        "_request",
         "_timer",
         "_transport",
         "buffer",
@@ -216,9 +210,8 @@ class Origin:
         # The last used is the first taken: it is the warmest, and what is not needed grows old and is closed. But one
         # that was used just now may still bring what its server sends late and unasked, so the oldest goes before it.
         self._idle: deque[Connection] = deque()
+        self._dialler = Dialler(url, partial(Connection, self, asyncio.get_running_loop()))
         self._dialling = 0
-        # What aiohttp needs to know of whom to dial; never sent.
-        self._request: aiohttp.ClientRequest | None = None
         # Each gets a connection that became free, None for a place to dial itself, or the reason why there is neither.
         self._line: deque[asyncio.Future[Connection | AimlasyncError | None]] = deque()
         self._timer: asyncio.TimerHandle | None = None
@@ -237,7 +230,7 @@ class Origin:
         while idle:
             connection = idle.pop() if now - idle[-1].since >= _REST else idle.popleft()
             is_open = connection.since >= oldest and not connection.transport.is_closing()
-            if is_open and not connection.has_unread(0):
+            if is_open and not connection.unread.poll(0):
                 connection.is_reused = True
                 connection.since = now
                 return connection
@@ -322,33 +315,29 @@ class Origin:
 
     async def dial(self, timeout: float | None) -> Connection:
         """Make a connection, within `timeout` seconds."""
-        connector = self._transport.connector
-        assert connector is not None
         failure: AimlasyncError
-        loop = asyncio.get_running_loop()
-        if self._request is None:
-            self._request = aiohttp.ClientRequest("GET", self.url, loop=loop)
         try:
             # Around all of it: aiohttp's own bounds leave the look-up of the name out.
             async with asyncio.timeout(timeout):
-                held = await connector.connect(self._request, [], _UNBOUNDED)
+                connection: Connection = await self._dialler.dial()
         except FOREIGN as error:
             # A TimeoutError here is the connect bound: the caller's own deadline arrives as a cancellation.
             failure = translated(error, self.url, fresh=True)
         else:
-            if not self._transport.is_closed and held.protocol is not None and not held.protocol.should_close:
-                return Connection(self, held, loop)
+            if not self._transport.is_closed and not connection.transport.is_closing():
+                return connection
             # Closed meanwhile, or a server that speaks before it is asked.
-            held.close()
+            connection.drop()
             failure = APIConnectionError(f"{self.where} closed the connection before it answered")
         raise failure
 
-    def close(self) -> None:
-        """Let nobody wait any longer."""
+    async def close(self) -> None:
+        """Let nobody wait any longer, and dial no more."""
         if self._timer is not None:
             self._timer.cancel()
         while self._line:
             _answer(self._line.popleft(), APIConnectionError(f"the connection to {self.where} was closed"))
+        await self._dialler.close()
 
 
 def _answer(waiter: asyncio.Future[Connection | AimlasyncError | None], found: AimlasyncError | None) -> bool:

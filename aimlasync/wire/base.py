@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar, Self, TypedDict, Unpack, cast
+from typing import Any, ClassVar, Self, TypedDict, Unpack, cast, overload
 
 import msgspec
 
@@ -160,6 +160,17 @@ class Received(Open):
         return cast(bytes, sent[0]) if len(sent) == 1 else b""
 
 
+class _InfoOfNoCall:
+    """The info of a reply that came of no call. That of a call is in `__dict__`, where it is found before this."""
+
+    @overload
+    def __get__(self, reply: None, owner: Any) -> Self: ...
+    @overload
+    def __get__(self, reply: object, owner: Any) -> Info: ...
+    def __get__(self, reply: object, owner: Any) -> Self | Info:
+        return self if reply is None else Info()
+
+
 class Reply(Received):
     """A whole reply of one call."""
 
@@ -168,11 +179,8 @@ class Reply(Received):
         """Whether the bytes in `raw` are valid JSON of nothing but declared fields with their exact types."""
         return type(getattr(self, "json_place", None)) is bytes
 
-    @property
-    def info(self) -> Info:
-        """Endpoint, attempts, status, ids, cost and timing of the call."""
-        info: Info | None = self.__dict__.get("info")
-        return Info() if info is None else info
+    info = _InfoOfNoCall()
+    """Endpoint, attempts, status, ids, cost and timing of the call."""
 
     @property
     def _request_id(self) -> str | None:

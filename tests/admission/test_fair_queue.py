@@ -279,7 +279,7 @@ async def drain(one: Balancer, waiting: list[Awaitable[object]]) -> None:
 
 async def test_a_tenant_fills_its_own_queue_and_nobody_elses() -> None:
     one = pool(max_queue_per_tenant=2)
-    _, permit = await one.admit(call_of(one))
+    permit = await one.admit(call_of(one))
     waiting = [asyncio.ensure_future(one.admit(call_of(one, tenant))) for tenant in ("busy", "busy", "ann", None, None)]
     await asyncio.sleep(0)
     with pytest.raises(OverloadedError, match="of this tenant"):
@@ -310,7 +310,7 @@ async def test_a_busy_tenant_or_bulk_makes_no_line_too_long_for_others() -> None
 
 async def test_the_expected_wait_follows_how_long_permits_are_held_or_how_far_apart_requests_are() -> None:
     one = pool(max_wait=5.0)
-    _, permit = await one.admit(call_of(one))
+    permit = await one.admit(call_of(one))
     upstream = one.upstreams[0].lane("m")
     loop = asyncio.get_running_loop()
     assert upstream.expected_wait("interactive", None) == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from typing import Any
@@ -17,6 +18,7 @@ from aimlasync.config import Limits, Priority
 from aimlasync.endpoints.endpoint import Endpoint
 from aimlasync.endpoints.lane import Lane
 from aimlasync.endpoints.upstream import Upstream
+from tests.support.permits import permit_now, permit_of
 from tests.support.virtual import run
 
 
@@ -28,7 +30,8 @@ class Judge:
     """A server in virtual time: `limits` are attempts at once by model, "" for all together.
 
     With `minute` it takes so many requests in each fixed minute, of all models together. `kind` is what its refusals
-    name, and `names_account` whether they name the account. An answer takes a second, or those of `seconds`.
+    name, and `names_account` whether they name the account. An answer takes a second, or those of `seconds`, times a
+    lognormal factor of this `spread`. It refuses one attempt of so many by `chance`, whatever is in flight.
     """
 
     def __init__(
@@ -40,8 +43,11 @@ class Judge:
         kind: Refused | None = None,
         names_account: bool = False,
         seconds: float = 1.0,
+        spread: float = 0.0,
+        chance: float = 0.0,
     ) -> None:
         self.names_account = names_account
+        self.draw, self.spread, self.chance = random.Random(1), spread, chance
         self.seconds = seconds
         self.upstream = made
         self.limits = limits
@@ -53,6 +59,8 @@ class Judge:
         self.refused = Counter[str]()
 
     def _takes(self, model: str, now: float) -> bool:
+        if self.draw.random() < self.chance:
+            return False
         if self.minute is not None and self.in_minute[int(now // 60)] >= self.minute:
             return False
         self.in_minute[int(now // 60)] += 1
@@ -61,11 +69,11 @@ class Judge:
     async def _call(self, model: str) -> None:
         loop = asyncio.get_running_loop()
         lane = self.upstream.lane(model)
-        permit = lane.admit_nowait(0.0, loop) or await lane.admit(0.0, "bulk")
+        permit = permit_now(lane) or await permit_of(lane)
         await asyncio.sleep(0.01)
         if self._takes(model, loop.time()):
             self.in_flight.update((model, ""))
-            await asyncio.sleep(self.seconds)
+            await asyncio.sleep(self.seconds * self.draw.lognormvariate(0.0, self.spread))
             self.in_flight.subtract((model, ""))
             self.answers[model].append(loop.time())
             permit.release(Outcome.OK)
@@ -153,6 +161,20 @@ def test_limits_of_single_models_are_never_taken_for_the_account_s(
     run(main())
 
 
+@pytest.mark.parametrize("chance", [0.0, 0.1])
+@pytest.mark.parametrize("models", [2, 4, 8])
+def test_models_that_are_refused_at_the_same_time_by_chance_keep_limits_of_their_own(
+    models: int, chance: float
+) -> None:
+    async def main() -> None:
+        made = upstream()
+        limits = dict.fromkeys("abcdefgh"[:models], 10)
+        await Judge(made, limits, spread=0.3, chance=chance).load(dict.fromkeys(limits, 40), 150.0)
+        assert not made.account_signs.is_account
+
+    run(main())
+
+
 def test_what_the_account_shares_is_given_back_to_the_models_when_they_are_refused_alone() -> None:
     async def main() -> None:
         made = upstream()
@@ -175,7 +197,7 @@ def test_calls_that_wait_while_the_account_s_limit_is_given_back_are_served_once
         passed: list[str] = []
 
         async def call(lane: Lane, number: int) -> None:
-            permit = lane.admit_nowait(0.0, loop) or await lane.admit(0.0, "bulk")
+            permit = permit_now(lane) or await permit_of(lane)
             if lane.limiter.in_flight > lane.limiter.limit:
                 passed.append(lane.model)
             served.append((lane.model, number))
@@ -199,11 +221,11 @@ def test_calls_that_wait_while_the_account_s_limit_is_given_back_are_served_once
 
 def test_the_refusal_that_shows_the_account_gives_it_no_model_s_limit_and_the_models_none_of_the_account_s() -> None:
     async def main() -> None:
-        made, loop = upstream(), asyncio.get_running_loop()
+        made = upstream()
         lane = made.lane("a")
         lane.law = AdaptiveLimit(start=Learned(in_flight=500.0))
         lane.limiter.resize(500)
-        permits = [permit for _ in range(3) if (permit := lane.admit_nowait(0.0, loop))]
+        permits = [permit for _ in range(3) if (permit := permit_now(lane))]
         await asyncio.sleep(0.1)
         permits[0].release(Outcome.DROPPED, names_account=True)
         assert made.limiter.limit == int(lane.law.limit)
@@ -287,10 +309,10 @@ def test_attempts_that_waited_count_from_the_instant_of_which_the_learned_limit_
         loop, lane, told = asyncio.get_running_loop(), upstream().lane("m"), Told()
         lane.limiter.learned_rate = told
         lane.limiter.resize(1)
-        first = lane.admit_nowait(0.0, loop)
+        first = permit_now(lane)
         assert first is not None
         assert first.sent_at == told.at[0]
-        waiting = [asyncio.create_task(lane.admit(0.0, "bulk")) for _ in range(3)]
+        waiting = [asyncio.create_task(permit_of(lane)) for _ in range(3)]
         await asyncio.sleep(1.0)
         lane.limiter.resize(4)
         admitted = loop.time()
@@ -421,7 +443,7 @@ def test_tenants_take_turns_within_a_model_whatever_other_models_do() -> None:
 
 
 def use(lane: Lane) -> None:
-    permit = lane.admit_nowait(0.0, asyncio.get_running_loop())
+    permit = permit_now(lane)
     assert permit is not None
     permit.release(Outcome.OK)
 
@@ -444,7 +466,7 @@ def test_idle_models_are_forgotten_and_busy_ones_are_not() -> None:
     async def main() -> None:
         made = upstream()
         busy = made.lane("busy")
-        permit = busy.admit_nowait(0.0, asyncio.get_running_loop())
+        permit = permit_now(busy)
         assert permit is not None
         for number in range(15):
             use(made.lane(f"old {number}"))
@@ -475,8 +497,8 @@ def test_a_model_that_pauses_is_not_forgotten_before_its_pause_is_over() -> None
 
 def test_models_beyond_the_bound_share_one_lane_while_all_others_are_busy() -> None:
     async def main() -> None:
-        made, loop = upstream(), asyncio.get_running_loop()
-        permits = [made.lane(f"model {number}").admit_nowait(0.0, loop) for number in range(256)]
+        made = upstream()
+        permits = [permit_now(made.lane(f"model {number}")) for number in range(256)]
         assert all(permits)
         assert made.lane("one more") is made.lane("another") is made.lanes[""]
         assert made.lane("x" * 10_000) is made.lanes[""]
@@ -523,17 +545,16 @@ def test_the_work_of_a_new_name_does_not_grow_with_the_names_before() -> None:
 
 def test_attempts_given_up_at_a_full_limit_lower_it_and_one_given_up_alone_does_not() -> None:
     async def main() -> None:
-        loop = asyncio.get_running_loop()
         lane = upstream().lane("m")
         # Alone, and given up: the limit was not in use.
-        permit = lane.admit_nowait(0.0, loop)
+        permit = permit_now(lane)
         before = lane.limiter.limit
         await asyncio.sleep(60)
         assert permit is not None
         permit.release(Outcome.LATE)
         assert lane.limiter.limit == before > 1
         # All places in use, and none answers.
-        full = [permit for _ in range(before) if (permit := lane.admit_nowait(0.0, loop)) is not None]
+        full = [permit for _ in range(before) if (permit := permit_now(lane)) is not None]
         await asyncio.sleep(60)
         for each in full:
             each.release(Outcome.LATE)

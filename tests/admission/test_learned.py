@@ -13,6 +13,7 @@ from aimlasync.admission.learned import Finding, Watch, roundest
 from aimlasync.admission.outcome import Outcome
 from aimlasync.config import Limits
 from tests.admission.test_lanes import Judge, upstream
+from tests.support.permits import permit_now, permit_of
 from tests.support.virtual import run
 
 
@@ -72,7 +73,7 @@ def test_a_queue_that_refuses_nothing_is_told_by_the_level_above_which_it_queues
 
         async def one() -> None:
             while loop.time() < until:
-                permit = lane.admit_nowait(0.0, loop) or await lane.admit(0.0, "bulk")
+                permit = permit_now(lane) or await permit_of(lane)
                 async with slots:
                     await asyncio.sleep(lengths.lognormvariate(-0.7, 0.3))
                 permit.release(Outcome.OK)

@@ -27,6 +27,7 @@ from aimlasync.config import Limits
 from aimlasync.endpoints.endpoint import Endpoint
 from aimlasync.endpoints.upstream import Upstream
 from tests.admission.test_limiter import worst
+from tests.support.permits import permit_now, permit_of
 from tests.support.virtual import run
 
 SECONDS = 300.0
@@ -102,7 +103,7 @@ class Server:
                 return upstream.estimate("m", size, cap)
 
             lane = upstream.lane("m")
-            permit = lane.admit_nowait(tokens(), loop) or await lane.admit(tokens, "interactive")
+            permit = permit_now(lane, tokens()) or await permit_of(lane, tokens, "interactive")
             await asyncio.sleep(0.05 * draw.random())
             self.requests.append((loop.time(), 1.0))
             self.arrivals.append((loop.time(), prompt + output))

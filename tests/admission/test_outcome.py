@@ -8,7 +8,7 @@ import pytest
 
 from aimlasync.admission.outcome import GONE, LATE, NOTHING, SPENT, Outcome, Signal
 from aimlasync.admission.refusal_words import read_status
-from aimlasync.client.call import signal_of
+from aimlasync.client.failure_signs import signal_of
 from aimlasync.errors import (
     AimlasyncError,
     APIConnectionError,

@@ -322,7 +322,7 @@ async def test_a_store_that_is_gone_costs_a_warning_and_no_answer(
             out = await ask({"text": ["my card was charged"] * 3})
     assert out["label"] == ["billing"] * 3
     assert [record.message for record in caplog.records if "Gone" in record.message] == [
-        "Gone() cannot be reached (no route): what is asked again is paid again"
+        "Gone() failed (no route): what is asked again is paid again"
     ]
 
 

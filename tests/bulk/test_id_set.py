@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tracemalloc
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -23,6 +24,23 @@ def test_it_is_a_set(added: list[str], probed: list[str]) -> None:
         assert len(ours) == len(theirs)
     for custom_id in (*added, *probed):
         assert (custom_id in ours) == (custom_id in theirs)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.lists(IDS)), st.integers(0, 20))
+def test_many_are_added_at_once_until_one_is_there(groups: list[list[str]], few: int) -> None:
+    ours, theirs = IdSet(), set[str]()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(done, "_FEW", few)
+        for group in groups:
+            found = ours.add_all(group)
+            expected = next((at for at, name in enumerate(group) if name in theirs or name in group[:at]), None)
+            assert found == expected
+            if found is not None:
+                return
+            theirs.update(group)
+            assert len(ours) == len(theirs)
+    assert all(name in ours for name in theirs)
 
 
 def test_many_ids_share_a_bucket_and_stay_apart() -> None:

@@ -54,6 +54,16 @@ def test_all_ways_to_say_several_files_are_one_input(vendor: Vendor, said: tuple
     assert sorted(row["custom_id"] for row in rows) == ALL
 
 
+def test_a_file_that_is_named_twice_is_read_once_which_is_said(vendor: Vendor) -> None:
+    sim = vendor()
+    result = run("bulk", "in/a.csv", "./in/a.csv", "in/../in/a.csv", *ASK, "--progress", "none", "-o", "out.jsonl")
+    assert result.exit_code == 0
+    assert len(sim.ledger) == 2
+    assert result.stderr.splitlines()[0] == "aimlasync: ./in/a.csv and 1 more are named twice, and read once"
+    again = run("bulk", "in", "in/b.csv", *ASK, "--progress", "none", "-o", "all.jsonl")
+    assert again.stderr.splitlines()[0] == "aimlasync: in/b.csv is named twice, and read once"
+
+
 def test_a_file_that_is_added_between_others_asks_about_its_rows_alone(vendor: Vendor) -> None:
     sim = vendor()
     words = ("bulk", "in", *ASK, "-o", "out.csv")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import aclosing
 from typing import Any, Literal
@@ -14,7 +15,7 @@ from aimlasync.bulk import Answer, Request, RequestError, Result, classify, map
 from aimlasync.errors import AnswerInvalidError
 from aimlasync.simulator import Answer as Said
 from aimlasync.simulator import Fault, SimRequest, Simulator
-from tests.support.servers import until
+from tests.support.servers import Script, raw_server, until
 
 MODEL = "openai/gpt-5-nano"
 ORDERS: list[Literal["completion", "input"]] = ["completion", "input"]
@@ -79,6 +80,21 @@ async def test_requests_come_in_three_ways_and_for_both_endpoints(client: AsyncC
     assert [result.request.api for result in results] == ["responses", "chat", "responses", "chat"]
     assert all(result.ok and result.text for result in results)
     assert [result.cost_usd for result in results] == [result.info and result.info.cost_usd for result in results]
+
+
+@pytest.mark.parametrize("more", [{}, {"temperature": 0.5}])
+async def test_messages_of_earlier_replies_are_sent_as_the_server_sent_them(more: dict[str, Any]) -> None:
+    sent = {"role": "assistant", "content": "one", "odd": {"a": [None]}}
+    body = json.dumps({"id": "c", "choices": [{"index": 0, "message": sent, "finish_reason": "stop"}]}).encode()
+    script = Script([body], content_type="application/json", end="keep")
+    async with raw_server(script) as server, AsyncClient(api_key="k", base_url=server.base_url) as client:
+        reply = await client.chat.completions.create(**call("one"))
+        message = reply.choices[0].message
+        talk = {"model": MODEL, "messages": [message, {"role": "user", "content": "two"}], **more}
+        given: list[Any] = [talk, Request(custom_id="r", api="chat", body=talk), {"custom_id": "l", "body": talk}]
+        assert [result.ok async for result in map(client, given)] == [True] * 3
+        assert [json.loads(one)["messages"][0] for one in server.bodies[1:]] == [sent] * 3
+        assert talk["messages"][0] is message
 
 
 async def test_nothing_is_asked_where_there_is_nothing_to_ask(client: AsyncClient, simulator: Simulator) -> None:

@@ -15,6 +15,7 @@ import pytest
 from aimlasync.bulk.input.parquet import ParquetReader
 from aimlasync.bulk.input.rows import InputError
 from aimlasync.bulk.input.source import open_source, open_stream
+from aimlasync.bulk.output.tables import open_table, style_of
 
 pa = pytest.importorskip("pyarrow", reason="pip install 'aimlasync[parquet]' runs these tests")
 pq = pytest.importorskip("pyarrow.parquet", reason="pip install 'aimlasync[parquet]' runs these tests")
@@ -147,6 +148,32 @@ def test_what_json_does_not_know_becomes_text() -> None:
         "image": "iVBORw==",
         "deep": {"at": ["2026-08-01T12:30:15.000250"], "raw": "a", "price": "2.50"},
     }
+
+
+def test_texts_and_bytes_as_views_are_read_and_written_again(tmp_path: Path) -> None:
+    text, data = pa.string_view(), pa.binary_view()
+    kinds = {
+        "text": (text, ["a", None]),
+        "data": (data, [b"a", b"\xff"]),
+        "struct": (pa.struct([("x", text)]), [{"x": "a"}, None]),
+        "list": (pa.list_(text), [["a"], None]),
+        "map": (pa.map_(pa.string(), text), [[("k", "a")], None]),
+    }
+    table = pa.table({name: pa.array(values, type=kind) for name, (kind, values) in kinds.items()})
+    path, out = tmp_path / "in.parquet", tmp_path / "out.parquet"
+    pq.write_table(table, path)
+    with closing(open_source(str(path))) as source:
+        rows = source.sample(2)
+        assert rows[0].fields == {"text": "a", "data": "a", "struct": {"x": "a"}, "list": ["a"], "map": {"k": "a"}}
+        kept = [row for row in source.chosen(lambda number: number == 2) if not isinstance(row, int)]
+        assert [row.fields["data"] for row in kept] == ["/w=="]
+        with (
+            out.open("wb") as file,
+            open_table(file, "out", "parquet", list(kinds), {}, style_of(source, "parquet")) as to,
+        ):
+            for row in rows:
+                to.write(list(row.raw.cells().values()))
+    assert pq.read_table(out).to_pylist() == table.to_pylist()
 
 
 @pytest.mark.parametrize(

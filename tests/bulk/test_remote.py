@@ -33,6 +33,7 @@ fsspec = pytest.importorskip("fsspec", reason="pip install 'aimlasync[fsspec]' r
 Vendor = Callable[..., Simulator]
 
 ASK = ("--prompt", "Where is {city}?")
+COPY = "simplecache::"
 
 
 @pytest.fixture(autouse=True)
@@ -309,6 +310,21 @@ def test_files_of_archives_and_web_servers_are_inputs(tmp_path: Path) -> None:
     assert found[f"zip://in::{packed}"]["files"] == [f"zip://in/b.jsonl::{packed}"]
 
 
+def test_an_archive_on_a_server_without_ranges_is_read_through_a_copy(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
+        archive.writestr("a.jsonl", b'{"city": "Rome"}\n')
+    with web_server((tmp_path / "x.zip").read_bytes()) as web:
+        names = [
+            f"zip://a.jsonl::{through}{web}/{name}.zip" for through, name in (("", "a"), ("", "open"), (COPY, "a"))
+        ]
+        whole, streamed, copied = read_elsewhere(names).values()
+    assert copied["rows"] == 1
+    for found in (whole, streamed):
+        assert found["error"].endswith(
+            "gives whole files alone: write simplecache:: before that address, to read a copy"
+        )
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -325,7 +341,10 @@ def test_files_of_archives_and_web_servers_are_inputs(tmp_path: Path) -> None:
         (("memory://in/a.csv", "-o", "https://h/o.jsonl"), "https://h/o.jsonl: an output cannot be written there"),
         (("memory://in/a.csv", "-o", "o.jsonl", "--store", "redis"), "--store redis: no URL of a Redis: set REDIS_URL"),
         (("memory://in/a.csv", "-o", "memory://out/"), "memory://out/: a directory; name a file in it"),
-        (("memory://in/a.csv", "-o", "o.jsonl", "--errors", "s3://b/e.jsonl"), "s3://b/e.jsonl: no local file"),
+        (
+            ("memory://in/a.csv", "-o", "o.jsonl", "--errors", "https://h/e.jsonl"),
+            "https://h/e.jsonl: an output cannot be written there",
+        ),
     ],
 )
 def test_what_cannot_be_reached_is_one_line(

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from aimlasync import AsyncClient, InsufficientCreditError, Limits, Price
@@ -156,6 +157,17 @@ async def test_bad_input_is_refused_before_any_call(client: AsyncClient, simulat
         ([{"id": "a", "q": 1}, {"id": "", "q": 1}], PromptTask(prompt="{q}", model=MODEL, id_column="id"), "is empty"),
         (out.with_name("none.jsonl"), None, "no such file"),
     ]
+    # What is read at once, and lines of another kind between, have each id once too.
+    many = out.with_name("many.jsonl")
+    many.write_bytes(b"".join(b"%s\n" % msgspec.json.encode(line) for line in lines(5000)))
+    body = {"model": MODEL, "messages": []}
+    for number, more in (4990, {}), (7, {}), (4990, {"more": 1}), (7, {"more": 1}):
+        with many.open("ab") as file:
+            place = file.tell()
+            file.write(b"\n%s\n" % msgspec.json.encode({"custom_id": f"r{number}", "body": body} | more))
+        with pytest.raises(InputError, match=f"line 5002: 'r{number}' is the id of an earlier row too"):
+            await run(client, many, out)
+        os.truncate(many, place)
     for number, (given, task, said) in enumerate(cases):
         with pytest.raises(InputError, match=said):
             await run(client, given, out.with_name(f"{number}.jsonl"), task=task)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,8 @@ from aimlasync.bulk import (
     load_form,
 )
 from aimlasync.bulk.api import open_rows
+from aimlasync.bulk.input.rows import Reader
+from aimlasync.bulk.tasks.prompt import Prompt
 from aimlasync.bulk.tasks.request import Api, request_of, request_of_line
 from aimlasync.bulk.tasks.tasks import Task, read_any
 from aimlasync.chat.types import decode_completion
@@ -126,6 +129,68 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"url": "/v1/responses", "body": {"model": "m", "input": None, "prompt": "x"}}, 'no "input" in the body'),
     ({"url": "/v1/responses", "body": {"model": "m", "input": 5}}, 'no "input" in the body'),
 ]
+
+
+USUAL = b'{"custom_id":"r%d","method":"POST","url":"/v1/chat/completions","body":{"model":"m","messages":[]}}\n'
+LINES = [
+    USUAL % 1,
+    USUAL % 2,
+    (USUAL % 3).strip(),
+    (USUAL % 4).replace(b"\n", b" \r\n"),
+    b" " + USUAL % 5,
+    (USUAL % 6).replace(b"r6", b"\\u00e9"),
+    (USUAL % 7).replace(b"r7", "\u00e9".encode()),
+    (USUAL % 8).replace(b'"method":"POST",', b""),
+    (USUAL % 9).replace(b'"url":"/v1/chat/completions",', b""),
+    (USUAL % 10).replace(b'"model":"m",', b'"model":"m","stream":false,'),
+    *(
+        (USUAL % 20).replace(old, new)
+        for old, new in [
+            (b'"model":"m",', b""),
+            (b'"model":"m"', b'"model":""'),
+            (b'"model":"m"', b'"model":"m","stream":true'),
+            (b'"messages":[]', b'"messages":5'),
+            (b'"messages":[]', b'"messages":[NaN]'),
+            (b'"messages":[]', b'"messages":["\\ud800"]'),
+            (b'"messages":[]', b'"messages":["\xff"]'),
+            (b'"messages":[]', b'"messages":["\0"]'),
+            (b'"messages":[]', b'"messages":[1e999]'),
+            (b'"body":', b'"more":["\xff"],"body":'),
+            (b'"body":', b'"more":1,"body":'),
+            (b'"body":', b'"body":0,"body":'),
+            (b'"POST"', b'"GET"'),
+            (b"chat/completions", b"embeddings"),
+            (b"/v1/chat/completions", b"/v1/responses"),
+            (b'"r20"', b'""'),
+            (b'"r20"', b"20"),
+            (b'"r20"', b'"r20","custom_id":"r21"'),
+            (b"{", b"\xef\xbb\xbf{"),
+            (b"{", b"\xc2\xa0{"),
+            (b",", b",\n"),
+            (b"}\n", b"} {}\n"),
+        ]
+    ),
+    b"\n",
+    b"\x0b\n",
+    b"{",
+    b"[]\n",
+]
+
+
+@given(st.lists(st.sampled_from(LINES), max_size=4), st.sampled_from([None, "given"]))
+def test_lines_that_are_named_at_once_are_those_that_each_alone_has_no_fault(
+    lines: list[bytes], model: str | None
+) -> None:
+    task, data, alone = BatchTask(model=model), b"".join(lines), []
+    try:
+        alone = [task.check(row) for row in Reader(io.BytesIO(data), "jsonl", "in")] if data else []
+        is_good = True
+    except InputError:
+        is_good = False
+    at_once = task.names_of(data)
+    assert at_once is None or (is_good and at_once == alone)
+    if all(line in LINES[:10] and line.endswith(b"\n") for line in lines):
+        assert at_once == alone
 
 
 @pytest.mark.parametrize(("change", "said"), BAD)
@@ -519,3 +584,15 @@ def test_any_answer_is_taken_where_none_is_judged() -> None:
     call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
     assert read_any(chat(None, tool_calls=[call])) == Answer()
     assert read_any(chat("x")) == read_any(response("x")) == Answer()
+
+
+@given(st.lists(st.sampled_from(["%", "%s", "%%", "%(a)s", "{{", "}}", "{a}", "{b}", "é", "100 %"])), st.booleans())
+def test_a_template_gives_each_piece_as_it_is_and_each_value_as_it_is(pieces: list[str], fills_system: bool) -> None:
+    # Braces beside a % would be Jinja's.
+    template = "|".join(pieces)
+    values = {"{a}": "%s {b} %", "{b}": '{"x":[null]}', "{{": "{", "}}": "}"}
+    fields = {"a": values["{a}"], "b": {"x": [None]}}
+    expected = "|".join(values.get(piece, piece) for piece in pieces)
+    prompt = Prompt(template, template, may_be_fixed=True, fills_system=fills_system)
+    assert prompt.user("text", fields) == expected
+    assert prompt.system_for("text", fields) == (expected if fills_system else template)

@@ -148,6 +148,33 @@ async def test_an_item_whose_work_was_cancelled_by_somebody_else_does_not_vanish
     assert set(read) >= {0, 1, 2}
 
 
+async def test_what_was_not_sent_is_left_once_the_pool_was_stopped_and_ends_it_before() -> None:
+    taken: list[tuple[int, int]] = []
+    is_open = asyncio.Event()
+
+    async def do(item: int) -> int:
+        if item == 3:
+            work.stop()
+            is_open.set()
+        if item < 3:
+            await is_open.wait()
+            raise ZeroDivisionError
+        return -item
+
+    async def fail(item: int) -> int:
+        raise ZeroDivisionError
+
+    def take(item: int, result: int) -> None:
+        taken.append((item, result))
+
+    async with WorkerPool(range(100), do, workers=5, on_result=take, unsent=(ZeroDivisionError,)) as work:
+        await work.wait()
+    assert taken == [(3, -3)]
+    async with WorkerPool(range(100), fail, workers=5, on_result=take, unsent=(ZeroDivisionError,)) as failing:
+        with pytest.raises(ZeroDivisionError):
+            await failing.wait()
+
+
 async def test_results_that_lie_ready_are_there_after_the_reader_was_cancelled() -> None:
     read: list[int] = []
     tasks: list[asyncio.Future[None]] = []

@@ -30,7 +30,8 @@ def begun(first: bytes = FIRST) -> Assembler:
 
 
 def again(assembler: Assembler, raw: bytes) -> ChatCompletionChunk | None:
-    return None if assembler.repeats is None else assembler.repeats.read(raw)
+    read = [] if assembler.repeats is None else assembler.repeats.read([raw])
+    return read[0] if read else None
 
 
 def put(text: bytes) -> bytes:
@@ -91,6 +92,30 @@ def test_a_chunk_with_another_text_is_a_repeat(text: str) -> None:
 )
 def test_what_is_no_text_is_left_to_the_decoder(text: bytes) -> None:
     assert again(begun(), put(text)) is None
+
+
+@pytest.mark.parametrize("odd", [b"null", b'"a" "b"', b'"a",\n"b"', b'"a', b'a"', b'"\n"', b"", b'"a"],["b"', b"]"])
+@pytest.mark.parametrize("at", [0, 1, 4])
+def test_of_some_events_those_before_the_first_that_is_no_repeat_are_read(at: int, odd: bytes) -> None:
+    texts = [b'"a"', b'"b\\n"', b' "c"', b'"d"\n', b'""']
+    texts[at] = odd
+    assembler = begun()
+    assert assembler.repeats is not None
+    pieces = assembler.repeats.read([put(text) for text in texts])
+    assert len(pieces) == at
+    for piece, text in zip(pieces, texts, strict=False):
+        check(piece, put(text))
+    assert assembler.whole().text == "TEXT" + "".join(json.loads(text) for text in texts[:at])
+
+
+def test_texts_that_are_whole_only_together_are_no_repeats() -> None:
+    assembler = begun()
+    assert assembler.repeats is not None
+    # Joined in any way they would be as many texts as there are events.
+    assert assembler.repeats.read([put(b'"a'), put(b'b"'), put(b'"c","d"')]) == []
+    assert assembler.repeats.read([put(b'"a","b"'), put(b"")]) == []
+    # A shorter event beside a longer one.
+    assert assembler.repeats.read([FIRST[:-1], FIRST + FIRST[-1:]]) == []
 
 
 @pytest.mark.parametrize(

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import io
 import json
 import os
+import sys
+import tempfile
 from contextlib import closing
 from pathlib import Path
 
@@ -213,3 +216,29 @@ def test_pictures_are_classified_by_their_paths() -> None:
     assert "data/in.csv: line 2: no image at data/b.png (no such file or directory)" in last_line(refused)
     refused = run("classify", "data/in.csv", "--image", "picture", *CLASSIFY)
     assert "no column 'picture' for --image; there are: file" in last_line(refused)
+
+
+def test_a_full_directory_of_temporary_files_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    write("rows.csv", "text\nHi\n")
+
+    def save(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(openpyxl.Workbook, "save", save)
+    result = run("bulk", "rows.csv", "--prompt", "{text}", "--simulate", "--progress", "none", "-o", "out.xlsx")
+    assert result.exit_code == 1
+    assert f"in {tempfile.gettempdir()}, where temporary files are unless TMPDIR says another" in last_line(result)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of files are bytes on Linux")
+def test_a_name_need_not_be_utf_8_and_what_is_sent_must_be() -> None:
+    name = os.fsdecode(b"\xff.csv")
+    write(name, "text\nHi\n")
+    ends = ("--simulate", "--progress", "none")
+    for _ in range(2):
+        assert run("bulk", name, "--prompt", "{text}", *ends, "-o", os.fsdecode(b"\xfe.csv")).exit_code == 0
+    for words in (("--prompt", "\udcff{text}"), ("--prompt", "{text}", "--system", "\udcff")):
+        result = run("bulk", name, *words, *ends, "-o", "out.jsonl")
+        assert result.exit_code == 2
+        assert "\\udcff" in last_line(result)
+        assert last_line(result).endswith(" is not UTF-8; write it in UTF-8")

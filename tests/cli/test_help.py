@@ -51,6 +51,22 @@ def test_help_of_what_is_no_topic_is_the_first_screen() -> None:
     assert run("classify", "--help", "tickets.csv").stdout == run("classify", "-h").stdout
 
 
+@pytest.mark.parametrize(
+    ("word", "advice"),
+    [
+        ("lables", "--help labels is the nearest; there are: labels, prompt, files, limits, job, server"),
+        ("Jobs", "--help job is the nearest; there are: "),
+        ("max-usd", "--help limits is the nearest; there are: "),
+        ("xyz", "no topic; there are: labels, prompt, "),
+    ],
+)
+def test_help_of_a_misspelt_topic_is_an_error_that_names_the_nearest(word: str, advice: str) -> None:
+    result = run("classify", "--help", word)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith(f"aimlasync: --help {word}: no topic; ")
+    assert advice in result.stderr
+
+
 def test_classify_says_how_labels_are_written() -> None:
     for topic in ([], ["labels"]):
         said = run("classify", "--help", *topic).stdout

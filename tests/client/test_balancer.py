@@ -15,7 +15,7 @@ import pytest
 
 from aimlasync.admission.outcome import Outcome
 from aimlasync.client.balancer import Balancer
-from aimlasync.client.call import Attempt, Call
+from aimlasync.client.call import Call
 from aimlasync.config import Limits, Timeout
 from aimlasync.endpoints.endpoint import Endpoint, Secret, default_endpoints, is_loopback
 from aimlasync.endpoints.providers import AIMLAPI, BYTESPIKE, COMPATIBLE, Api
@@ -441,7 +441,7 @@ def call_for(of: Balancer, *upstreams: int, **options: Any) -> Call:
 
 
 async def take(of: Balancer, count: int, **options: Any) -> list[int]:
-    return [of.upstreams.index((await of.admit(call_for(of, **options)))[0].upstream) for _ in range(count)]
+    return [of.upstreams.index((await of.admit(call_for(of, **options))).target.upstream) for _ in range(count)]
 
 
 async def test_least_loaded_lane_is_chosen() -> None:
@@ -464,9 +464,9 @@ async def test_an_endpoint_that_failed_this_call_is_the_last_choice() -> None:
     both = pool(9, 9)
     call = call_for(both)
     call.tried |= {both.upstreams[0]}
-    assert (await both.admit(call))[0].upstream is both.upstreams[1]
+    assert (await both.admit(call)).target.upstream is both.upstreams[1]
     call.tried |= {both.upstreams[1]}
-    assert (await both.admit(call))[0].upstream is both.upstreams[0]
+    assert (await both.admit(call)).target.upstream is both.upstreams[0]
 
 
 async def test_an_endpoint_that_left_the_rotation_is_not_chosen_and_the_last_one_says_why() -> None:
@@ -521,10 +521,10 @@ def told(seconds: float, *, by: int = 429, vendor: Any = COMPATIBLE, max_retry_a
 
     async def main() -> float:
         of = Balancer([Endpoint(base_url="https://one.example", api_key=KEY, provider=vendor)], Limits())
-        target, permit = await of.admit(call := call_for(of, max_retry_after=max_retry_after))
+        attempt = await of.admit(call_for(of, max_retry_after=max_retry_after))
         now = asyncio.get_running_loop().time()
         error = RateLimitError if by == 429 else InternalServerError
-        Attempt(call, target, permit, now, call.info).fail(error("busy", status=by, retry_after=seconds))
+        attempt.fail(error("busy", status=by, retry_after=seconds))
         return of.upstreams[0].limiter.paused_until - now
 
     return run(main())
@@ -576,13 +576,13 @@ async def test_a_pause_longer_than_the_policy_allows_fails_at_once() -> None:
 
 async def test_a_full_line_is_refused_at_once() -> None:
     one = pool(1, max_queue=2)
-    _, permit = await one.admit(call_for(one))
+    permit = await one.admit(call_for(one))
     waiting = [asyncio.ensure_future(one.admit(call_for(one))) for _ in range(2)]
     await asyncio.sleep(0)
     with pytest.raises(OverloadedError):
         await one.admit(call_for(one))
     permit.release(Outcome.OK)
-    _, permit = await waiting[0]
+    permit = await waiting[0]
     permit.release(Outcome.OK)
     await waiting[1]
 
@@ -597,7 +597,7 @@ async def test_nobody_waits_longer_than_allowed() -> None:
 
 async def test_permit_is_given_back_once_whoever_gives_it_back() -> None:
     one = pool(2)
-    (_, permit), (_, other) = await one.admit(call_for(one)), await one.admit(call_for(one))
+    permit, other = await one.admit(call_for(one)), await one.admit(call_for(one))
     for outcome in (Outcome.OK, Outcome.DROPPED, Outcome.IGNORED):
         permit.release(outcome)
     assert one.upstreams[0].limiter.in_flight == 1

@@ -69,6 +69,26 @@ async def test_only_what_was_given_is_sent_and_dicts_go_as_they_are() -> None:
     assert sent == {"model": "m", "messages": messages, "max_tokens": 5, "new_thing": None}
 
 
+async def test_a_body_of_plain_values_goes_as_it_is() -> None:
+    body = {"temperature": None, "model": "m", "messages": HELLO, "new_thing": {"a": [None]}, "stream": False}
+    said = {"id": "r", "object": "response", "status": "completed", "output_text": "yes", "output": []}
+    of_responses = Script([json.dumps(said).encode()], content_type="application/json", end="keep")
+    async with raw_server(answer(), of_responses, answer()) as server, connect(server) as client:
+        assert (await client.ask("chat", body)).text == "hi"
+        asked = {"input": "Hello", "model": "m"}
+        assert (await client.ask("responses", asked, extra_headers={"X-Of": "me"})).output_text == "yes"
+        assert list(map(json.loads, server.bodies)) == [body, asked]
+        assert list(json.loads(server.bodies[0])) == list(body)
+        assert server.requests[1].startswith(b"POST /v1/responses ")
+        assert b"X-Of: me" in server.requests[1]
+        with pytest.raises(ValueError, match=r"create\(..., stream=True\)"):
+            await client.ask("chat", {**body, "stream": True})
+        with pytest.raises(ValueError, match="extra_headers"):
+            await client.ask("chat", body, extra_headers={"X-Of": "me\n"})
+    with pytest.raises(ClientClosedError):
+        await client.ask("chat", body)
+
+
 async def test_structs_and_dicts_mix() -> None:
     tool = {"name": "look", "parameters": {"type": "object", "properties": {}}}
     async with raw_server(answer()) as server, connect(server) as client:

@@ -7,18 +7,19 @@ import asyncio
 import pytest
 
 from aimlasync import APITimeoutError, AsyncClient, Retry
-from aimlasync.client.deadlines import Deadlines
+from aimlasync.client.deadlines import Bounded, Deadlines
 from tests.support.servers import Script, raw_server
 
 HELLO = [{"role": "user", "content": "Hello"}]
 
 
 async def bounded(deadlines: Deadlines, seconds: float) -> str:
-    bound = deadlines.start(asyncio.get_running_loop().time() + seconds)
+    work = Bounded()
+    deadlines.start(work, asyncio.get_running_loop().time() + seconds)
     try:
         await asyncio.Event().wait()
     except asyncio.CancelledError:
-        if deadlines.stop(bound):
+        if deadlines.stop(work):
             return "late"
         raise
     raise AssertionError
@@ -64,8 +65,8 @@ async def test_a_cancellation_in_the_same_turn_as_the_deadline_wins(deadline_fir
         task.cancel()
     else:
         task.cancel()
-        for bound in deadlines._open:
-            bound.when = 0.0
+        for work in deadlines._open:
+            work.when = 0.0
         deadlines._ring()
     with pytest.raises(asyncio.CancelledError):
         await task

@@ -15,7 +15,7 @@ from aimlasync.admission.outcome import Outcome
 from aimlasync.bulk import map as bulk_map
 from aimlasync.bulk import run as bulk_run
 from aimlasync.client.balancer import Balancer
-from aimlasync.client.call import Attempt, Call
+from aimlasync.client.call import Call
 from aimlasync.endpoints.upstream import Upstream
 from aimlasync.errors import (
     AimlasyncError,
@@ -120,9 +120,7 @@ _USUAL: Any = {"timeout": AsyncClient(api_key="k")._settings.timeout}
 
 async def failed(balancer: Balancer, model: str, error: AimlasyncError, times: int = 1) -> None:
     for _ in range(times):
-        call = call_for(balancer, model)
-        target, permit = await balancer.admit(call)
-        Attempt(call, target, permit, permit.sent_at, call.info).fail(error)
+        (await balancer.admit(call_for(balancer, model))).fail(error)
 
 
 def balancer(endpoints: int = 1) -> Balancer:
@@ -157,10 +155,9 @@ def test_the_waits_of_a_model_that_alone_is_refused_again_are_its_own(words: str
             await failed(of, ONE, RateLimitError(words, status=429, retry_after=30.0))
             paused.append(upstream.limiter.paused_until)
             assert upstream.lane(ONE).paused_until > loop.time() + 20
-            call = call_for(of, OTHER)
-            target, permit = await of.admit(call)
+            attempt = await of.admit(call_for(of, OTHER))
             await asyncio.sleep(1.0)
-            Attempt(call, target, permit, permit.sent_at, call.info).succeed(None)
+            attempt.succeed(None)
         # The first wait was everybody's. What an organization is said to have is given up after some more.
         assert paused[0] > 0
         assert paused[-1] == paused[6]
@@ -173,17 +170,17 @@ def test_the_waits_of_a_model_that_alone_is_refused_again_are_its_own(words: str
 async def test_a_refused_call_does_not_wait_behind_those_that_came_after_it() -> None:
     of = Balancer([Endpoint(base_url="https://0.example", api_key="k")], Limits(concurrency=1), max_wait=60.0)
     calls = [call_for(of, ONE) for _ in range(4)]
-    target, permit = await of.admit(calls[0])
+    attempt = await of.admit(calls[0])
     waiting = [asyncio.create_task(of.admit(call)) for call in calls[1:]]
     await asyncio.sleep(0)
-    calls[0].attempt(target, permit).fail(RateLimitError("busy", status=429))
+    attempt.fail(RateLimitError("busy", status=429))
     again = asyncio.create_task(of.admit(calls[0]))
     order = []
     for _ in range(4):
         done, _ = await asyncio.wait([*waiting, again], return_when=asyncio.FIRST_COMPLETED)
         [one] = [task for task in done if task not in order]
         order.append(one)
-        one.result()[1].release(Outcome.OK)
+        one.result().release(Outcome.OK)
         await asyncio.sleep(0)
     assert order == [waiting[0], again, *waiting[1:]]
 
@@ -197,16 +194,16 @@ async def test_a_call_that_is_refused_again_lets_others_try_and_a_row_of_a_job_d
     again.info.attempts = attempts
     for call in (other, again):
         call.priority = priority
-    _, permit = await of.admit(first)
+    permit = await of.admit(first)
     waiting = [asyncio.create_task(of.admit(call)) for call in (other, again)]
     await asyncio.sleep(0)
     permit.release(Outcome.OK)
     done, left = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
     assert done == {waiting[0]}
     for task in done:
-        task.result()[1].release(Outcome.OK)
+        task.result().release(Outcome.OK)
     for task in left:
-        (await task)[1].release(Outcome.OK)
+        (await task).release(Outcome.OK)
 
 
 async def test_a_model_that_fails_is_left_to_another_endpoint_and_its_neighbour_is_not() -> None:
@@ -218,8 +215,8 @@ async def test_a_model_that_fails_is_left_to_another_endpoint_and_its_neighbour_
     assert not first.lane(ONE).allows(now)
     assert first.lane(OTHER).allows(now)
     assert first.statistics(now).state == "ok"
-    target, _ = await of.admit(call_for(of, ONE))
-    assert target.upstream is of.upstreams[1]
+    attempt = await of.admit(call_for(of, ONE))
+    assert attempt.target.upstream is of.upstreams[1]
 
 
 @pytest.mark.parametrize(

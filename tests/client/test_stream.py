@@ -135,6 +135,13 @@ async def test_garbage_in_the_middle_is_named_and_what_came_before_is_kept() -> 
     assert error.partial.text == "one"
 
 
+async def test_an_event_of_a_gateway_that_wraps_nothing_is_skipped() -> None:
+    assert await read_chat(chunk("one"), b"data: data:\n\n", b"data: data: \n\n", chunk(finish="stop"), DONE) == (
+        "one",
+        None,
+    )
+
+
 @pytest.mark.parametrize(
     ("frame", "words", "retryable"),
     [
@@ -508,3 +515,26 @@ async def test_a_whole_response_answers_a_streamed_call() -> None:
         stream = await client.responses.create(model="m", input="hi", stream=True)
         assert "".join([text async for text in stream.text]) == "one two"
         assert (await stream.collect()).output_text == "one two"
+
+
+@pytest.mark.parametrize("named", [True, False])
+async def test_events_that_come_together_are_the_same_as_one_by_one(named: bool) -> None:
+    kinds = ["response.output_text.delta", "response.refusal.delta", "response.function_call_arguments.delta"]
+    bodies: list[dict[str, Any]] = [{"type": "response.created", "response": {"id": "r", "status": "in_progress"}}]
+    bodies += [{"type": kinds[0], "output_index": 0, "content_index": 0, "delta": f"{at} "} for at in range(70)]
+    bodies += [{"type": kind, "output_index": 1, "content_index": 0, "delta": "x"} for kind in kinds]
+    bodies += [{"type": kinds[0], "delta": 1, "more": [2]}, {"type": "response.new", "x": 1}, {"type": kinds[0]}]
+    bodies += [{"type": "response.completed", "response": {"id": "r", "status": "completed", "output": []}}]
+    events = [
+        (b"event: %b\n" % body["type"].encode() if named else b"") + data({**body, "sequence_number": at})
+        for at, body in enumerate(bodies)
+    ]
+    read = []
+    for chunks in (events, [b"".join(events)]):
+        async with raw_server(Script(chunks)) as server, connect(server) as client:
+            stream = await client.responses.create(model="m", input="hi", stream=True)
+            pieces = [(type(piece), piece.to_dict(), piece.raw) async for piece in stream]
+            read.append((pieces, stream.sequence_number, (await stream.collect()).to_dict()))
+    assert read[0] == read[1]
+    assert len(read[0][0]) == len(bodies)
+    assert read[0][1] == len(bodies) - 1

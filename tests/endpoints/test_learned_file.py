@@ -20,6 +20,7 @@ from aimlasync.endpoints.lane import Lane
 from aimlasync.endpoints.learned_file import address, read, write
 from aimlasync.endpoints.upstream import Upstream
 from aimlasync.simulator import Simulator
+from tests.support.permits import permit_now
 
 MODEL = "openai/gpt-5-nano-2025-08-07"
 HELLO: Any = [{"role": "user", "content": "Hello"}]
@@ -135,9 +136,9 @@ def test_a_client_starts_with_what_the_last_one_learned_and_nothing_that_had_not
 
     async def first() -> None:
         async with client_of(path, "https://one.example/v1") as client:
-            lane, loop = upstream(client).lane("m"), asyncio.get_running_loop()
+            lane = upstream(client).lane("m")
             upstream(client).lane("other")
-            permits = [lane.admit_nowait(0.0, loop) for _ in range(3)]
+            permits = [permit_now(lane) for _ in range(3)]
             for permit in permits:
                 assert permit is not None
                 permit.release(Outcome.OK)
@@ -196,8 +197,8 @@ def test_a_model_that_is_asked_alone_is_kept_also_where_refusals_name_the_accoun
     path, url = tmp_path / "limits.json", "https://one.example/v1"
 
     def refused(client: AsyncClient) -> Lane:
-        lane, loop = upstream(client).lane("m"), asyncio.get_running_loop()
-        permit = lane.admit_nowait(0.0, loop)
+        lane = upstream(client).lane("m")
+        permit = permit_now(lane)
         assert permit is not None
         permit.release(Outcome.DROPPED, names_account=True)
         assert lane.counted is upstream(client).limiter

@@ -15,13 +15,14 @@ from aimlasync.simulator import Fault, Simulator
 from aimlasync.testing import cassette, cassette_file
 from aimlasync.testing.cassettes import Cassette, UnrecordedRequestError
 from aimlasync.wire.redaction import Secrets
-from tests.support.servers import Script, raw_server
+from tests.support.servers import Script, raw_server, until
 
 pytest_plugins = ["pytester"]
 
 MODEL = "openai/gpt-5-nano-2025-08-07"
 KEY = "sk-a-long-sentinel"
 NOBODY = "http://127.0.0.1:9/v1"
+EDITED = '{"cassette": 1}\n{"request": {"method": "GET", "url": "u"}, "response": {%s}}\n'
 ANYWHERE = ("method", "path", "query", "body")
 
 
@@ -274,6 +275,14 @@ async def test_the_sdk_over_the_client_is_recorded_too(tmp_path: Path) -> None:
         ('{"cassette": 2}\n', "a cassette of format 2"),
         ('{"cassette": 1}\n{"request": 1}\n', "line 2 is no exchange"),
         ('{"cassette": 1}\n{"request": {"method": "\xff"}}\n', "line 2 is no exchange"),
+        (EDITED % '"status": 200, "bodyy": {}', "line 2 is no exchange: Object contains unknown field `bodyy`"),
+        (EDITED % '"status": 200, "body": {"base64": "abc"}', "line 2 is no exchange: Incorrect padding"),
+        (EDITED % "", "line 2 is no exchange: no status, nor the `error`"),
+        (EDITED % '"status": 200, "body": {}, "events": []', "line 2 is no exchange: both a `body` and the `events`"),
+        (
+            EDITED % '"status": 200, "events": [{"dat": 1}]',
+            "line 2 is no exchange: an event of a stream has no field 'dat'",
+        ),
         ('{"cassette": 1}\n{"request": {"method": "GET", "url": "u", "body": ' + "[" * 5000 + "\n", "line 2 is no"),
     ],
 )
@@ -281,6 +290,18 @@ def test_what_is_no_cassette_is_refused(content: str, said: str, tmp_path: Path)
     (tmp_path / "tape.jsonl").write_bytes(content.encode("latin-1"))
     with pytest.raises(ValueError, match=said), cassette(tmp_path / "tape.jsonl"):
         pass
+
+
+async def test_what_no_response_has_come_to_is_written_as_that(tmp_path: Path) -> None:
+    path = tmp_path / "tape.jsonl"
+    fault = Fault("slow_first_byte", delay=600)
+    async with Simulator(faults=[fault]) as sim, AsyncClient(api_key=KEY, base_url=sim.base_url) as client:
+        with cassette(path) as tape:
+            call = asyncio.ensure_future(client.chat.completions.create(**asked()))
+            await until(lambda: tape.recorded)
+        call.cancel()
+        await asyncio.wait([call])
+    assert lines(path)[1]["response"] == {"error": "its caller left"}
 
 
 def test_options_that_there_are_not_are_refused(tmp_path: Path) -> None:

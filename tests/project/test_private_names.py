@@ -14,8 +14,6 @@ OFFENDERS: dict[str, set[str]] = {
     "agents/agent.py": {"_runner"},
     "bulk/input/source.py": {"_Hash"},
     "client/passthrough.py": {"_failure"},
-    # aiohttp closes a resolver that it was given only if it is told that it owns it.
-    "transport/connection_pool.py": {"_resolver_owner"},
 }
 
 

@@ -65,6 +65,21 @@ async def test_what_somebody_else_wrote_there_is_no_answer(server: Any, url: str
     await store.close()
 
 
+async def test_a_server_that_is_full_says_so_and_still_gives_what_it_has(server: Any, url: str) -> None:
+    store = RedisStore(url)
+    await store.put(KEY, b"paid")
+    server.config_set("maxmemory", 1)
+    try:
+        for _ in range(2):
+            with pytest.raises(OSError, match=r"^it refuses: .*maxmemory"):
+                await store.put(OTHER, b"x")
+            assert await store.get([KEY, OTHER]) == [b"paid", None]
+    finally:
+        server.config_set("maxmemory", 0)
+    await store.put(OTHER, b"x")
+    await store.close()
+
+
 async def test_a_server_that_is_gone_is_an_oserror_once_and_then_left_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import zipfile
 from pathlib import Path
 
@@ -86,6 +87,11 @@ def test_an_address_of_this_machine_is_a_path() -> None:
     assert path_of("a.csv") == "a.csv"
     with pytest.raises(AddressError, match=r"file://host/a\.csv: .* third slash"):
         path_of("file://host/a.csv")
+
+
+def test_a_disk_without_room_for_a_copy_is_no_matter_of_credentials() -> None:
+    with pytest.raises(AddressError, match="make room there, or set TMPDIR"), reaching("s3://b/k"):
+        raise OSError(errno.ENOSPC, "No space left on device", "/tmp/x")
 
 
 def test_whatever_a_file_system_raises_is_one_line() -> None:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from aimlasync.sse import Event, EventTooLargeError, Parser
+from aimlasync.sse import Event, EventTooLargeError, Parser, Series
 
 BOM = b"\xef\xbb\xbf"
 
@@ -400,6 +400,51 @@ def test_close_is_idempotent_and_feed_after_it_is_an_error(strict: bool) -> None
     for chunk in (b"data: x\n\n", b""):
         with pytest.raises(RuntimeError):
             parser.feed(chunk)
+
+
+# --- series -----------------------------------------------------------------------------------------------------------
+
+BLOCKS = st.lists(
+    st.sampled_from(
+        [
+            *[b"data: x\n\n", b"event: a\ndata: x\n\n"] * 3,
+            *[b"event: b\ndata: y\n\n", b"event: \xc3\xa9\ndata: \xc3\xa9\n\n", b"event: \ndata: x\n\n"],
+            *[b"data:x\n\n", b"data: \n\n", b"data\n\n", b"data: x\ndata: y\n\n", b"event: a\n\n"],
+            *[b"event: a\ndata:x\n\n", b": c\n\n", b": c\ndata: x\n\n", b"data: x\n: c\n\n", b"id: 2\n\n"],
+            *[b"id: 1\ndata: x\n\n", b"id\ndata: x\n\n", b"retry: 5\ndata: x\n\n", b"\n", b"\r\n"],
+            *[b"data: \xff\n\n", b"event: \xff\ndata: x\n\n", b"other: x\n\n"],
+        ]
+    ),
+    max_size=30,
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(BLOCKS, CUTS)
+def test_blocks_that_begin_alike_are_the_events_of_the_standard(blocks: list[bytes], cuts: list[int]) -> None:
+    stream = b"".join(blocks)
+    wanted = Reference(stream)
+    assert parse(cut(stream, cuts)) == (wanted.events, wanted.last_event_id, wanted.retry)
+
+
+@pytest.mark.parametrize("begin", [b"data: ", b"event: a\ndata: ", b": c\ndata: ", b"event: a\ndata:"])
+def test_events_that_differ_in_their_data_alone_are_one_series(begin: bytes) -> None:
+    stream = b"".join(b"%b%d\n\n" % (begin, number) for number in range(9))
+    (series,) = Parser().read(stream)
+    assert series == Series("a" if b"event" in begin else "message", [b"%d" % number for number in range(9)])
+
+
+def test_a_series_ends_where_more_than_the_data_differs() -> None:
+    parser = Parser(strict=False)
+    first = b"data: 1\n\nid: 7\ndata: 2\n\ndata: 3\n\n"
+    found = parser.read(first + b"event: a\ndata: 4\n\nretry: 5\nevent: a\ndata: 5\n\ndata: 6")
+    assert found == [
+        Series("message", [b"1"]),
+        Series("message", [b"2", b"3"], "7"),
+        Series("a", [b"4"], "7"),
+        Series("a", [b"5"], "7", 5),
+    ]
+    assert parser.end() == [Series("message", [b"6"], "7")]
 
 
 # --- bounds -----------------------------------------------------------------------------------------------------------

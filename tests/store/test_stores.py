@@ -120,6 +120,27 @@ async def test_a_deleted_temporary_file_is_one_that_nobody_writes(tmp_path: Path
     assert (old.exists(), new.exists()) == (False, True)
 
 
+async def test_a_file_that_was_deleted_or_replaced_is_made_again(tmp_path: Path) -> None:
+    path = tmp_path / "answers.sqlite"
+    first, second = SQLiteStore(path), SQLiteStore(path)
+    for value in (b"one", b"two"):
+        await first.put(KEYS[0], value)
+        assert await second.get(KEYS[:1]) == [value]
+        for name in tmp_path.iterdir():  # noqa: ASYNC240
+            name.unlink()
+        assert await second.get(KEYS[:1]) == [None]
+    await second.put(KEYS[1], b"kept")
+    # It has still the first file, whose WAL has the name of the other's.
+    await first.close()
+    third = SQLiteStore(path)
+    assert await third.get(KEYS[:2]) == [None, b"kept"]
+    await third.close()
+    await second.close()
+    connection = sqlite3.connect(path)
+    assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    connection.close()
+
+
 async def test_a_damaged_value_is_none_in_sqlite_too(tmp_path: Path) -> None:
     path = tmp_path / "answers.sqlite"
     store = SQLiteStore(path)

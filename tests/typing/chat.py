@@ -12,6 +12,8 @@ async def main() -> None:
         reveal_type(reply.choices[0].message.content)  # str | None
         reveal_type(reply.text)  # str
         reveal_type(reply.info.cost_usd)  # float | None
+        reveal_type(await client.ask("chat", {"model": "m", "messages": []}))  # ChatCompletion
+        reveal_type(await client.ask("responses", {"model": "m", "input": "Hello"}))  # Response
         if reply.usage is not None:
             reveal_type(reply.usage.total_tokens)  # int
         stream = await client.chat.completions.create(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import pickle
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,6 +17,7 @@ from aimlasync.chat import types as chat
 from aimlasync.chat.assembler import Assembler
 from aimlasync.chat.chunks import decode_chunk
 from aimlasync.chat.types import ChatCompletion, Message, decode_completion
+from aimlasync.info import Info
 from aimlasync.responses import types as responses
 from aimlasync.responses.events import decode_event
 from aimlasync.responses.items import OutputMessage, OutputText
@@ -585,3 +587,16 @@ def test_output_and_results_are_sent_back_in_one_list() -> None:
         "function_call_output",
     ]
     assert json.loads(encode(items))[-1] == {"type": "function_call_output", "call_id": "call_1", "output": ""}
+
+
+def test_a_reply_has_the_info_of_its_call_and_an_empty_one_without_a_call() -> None:
+    reply = decode_completion(b'{"id":"a","choices":[]}')
+    assert reply.info == Info()
+    assert reply.info is not reply.info
+    assert reply == decode_completion(b'{"id":"a","choices":[]}')
+    info = Info(attempts=2)
+    reply.__dict__["info"] = info
+    assert reply.info is info
+    assert "info" not in repr(reply)
+    assert "info" not in reply.to_dict()
+    assert pickle.loads(pickle.dumps(reply)).info == info

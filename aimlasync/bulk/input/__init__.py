@@ -12,6 +12,7 @@ formats      which format an input is in
 source       a file that can be read again, or a stream that cannot
 many         several files as one input
 spool        temporary copies of what cannot be read twice
+threads      work in threads that do not keep the process alive
 remote       files at addresses: object stores, web servers, archives
 shard        one machine's part of the rows
 """

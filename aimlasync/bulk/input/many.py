@@ -13,7 +13,7 @@ import hashlib
 import io
 import os
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, wait
 from contextlib import closing
 from functools import partial
 from itertools import islice
@@ -21,9 +21,9 @@ from itertools import islice
 from aimlasync.addresses import begins_like_one, is_address, path_of, shown
 from aimlasync.bulk.input.formats import format_of_path
 from aimlasync.bulk.input.remote import input_errors, paths_at, stamp_of
-from aimlasync.bulk.input.rows import AS_FOUND, Format, InputError, NoRowsError, Reading, Row, Wanted
-from aimlasync.bulk.input.source import Source, Survey, checked, open_source
-from aimlasync.bulk.input.spool import begun
+from aimlasync.bulk.input.rows import AS_FOUND, Format, InputError, NoRowsError, Reading, Row, Skim, Wanted, checked
+from aimlasync.bulk.input.source import Source, Survey, open_source
+from aimlasync.bulk.input.threads import begun, done_each
 
 _TABLES = ("csv", "tsv", "xlsx", "parquet")
 # Files of an object store whose stamps are asked for at once.
@@ -33,14 +33,29 @@ _PAUSE = 0.005
 
 
 def open_files(names: Sequence[str], format: Format | None = None, *, reading: Reading = AS_FOUND) -> Source:
-    """Open the files that `names` mean: files, directories with all below them, patterns. Raises InputError."""
+    """Open the files that `names` mean: files, directories with all below them, patterns. Raises InputError.
+
+    A file that several of them mean is read once, where it stands first.
+    """
     with input_errors():
         names = [path_of(name) for name in names]
-    paths = list(dict.fromkeys(path for name in names for path in _paths(name)))
+    files: dict[str, str] = {}
+    again: list[str] = []
+    for path in (path for name in names for path in _paths(name)):
+        whole = path if is_address(path) else os.path.abspath(path)
+        if whole in files:
+            again.append(shown(path))
+        else:
+            files[whole] = path
+    paths = list(files.values())
     if len(paths) == 1:
-        return open_source(paths[0], format, reading=reading)
-    folders = [name for name in names if os.path.isdir(name)]
-    return ManyFiles(paths, format, reading=reading, folders=folders, name=names[0] if len(names) == 1 else None)
+        source = open_source(paths[0], format, reading=reading)
+    else:
+        folders = [name for name in names if os.path.isdir(name)]
+        name = names[0] if len(names) == 1 else None
+        source = ManyFiles(paths, format, reading=reading, folders=folders, name=name)
+    source.again = again
+    return source
 
 
 def _paths(name: str) -> list[str]:
@@ -125,11 +140,17 @@ class ManyFiles(Source):
         return rows if view is None else (row if isinstance(row, int) else view(row) for row in rows)
 
     def survey(
-        self, check: Callable[[Row], object], *, limit: int | None = None, wanted: Wanted | None = None
+        self,
+        check: Callable[[Row], object],
+        *,
+        limit: int | None = None,
+        wanted: Wanted | None = None,
+        skim: Skim | None = None,
     ) -> Survey:
         """Read all files to their ends, `check` every row up to `limit`, and return what was found. Raises InputError.
 
         What is wrong with a row is said with the name of its file. Of Parquet only the rows that are `wanted` are read.
+        `skim` is not used.
         """
 
         def check_in_file(row: Row) -> None:
@@ -168,7 +189,9 @@ class ManyFiles(Source):
         return size, times
 
     def same_file(self, path: str) -> bool:
-        """Whether `path` is one of the files, or in a directory that was given."""
+        """Whether `path`, which may be an address, is one of the files, or in a directory that was given."""
+        if is_address(path):
+            return super().same_file(path)
         real = os.path.realpath(path)
         if any(os.path.commonpath([folder, real]) == folder for folder in self._folders):
             return True
@@ -185,8 +208,7 @@ class ManyFiles(Source):
     def _stamps_elsewhere(self) -> dict[str, tuple[int, int]]:
         """Return the stamps of the files of object stores, of which many are asked for at once. Raises InputError."""
         paths = [path for path in self._files if is_address(path)]
-        with ThreadPoolExecutor(_AT_ONCE) as asking:
-            return dict(zip(paths, asking.map(stamp_of, paths), strict=True))
+        return dict(zip(paths, done_each(stamp_of, paths, at_once=_AT_ONCE), strict=True))
 
     def _parts(self) -> Iterator[Source | None]:
         """Open each file; one elsewhere is copied in a thread, while the rows of the one before are asked about.

@@ -76,7 +76,9 @@ class ParquetReader:
         try:
             # Threads and buffering ahead would each hold whole row groups in memory.
             table = pa.parquet.ParquetFile(self._file, buffer_size=_AHEAD, pre_buffer=False)
-            fields = list(table.schema_arrow)
+            found = list(table.schema_arrow)
+            fields = [field.with_type(_without_views(field.type, pa)) for field in found]
+            schema = None if fields == found else pa.schema(fields)
             self.columns = names = distinct([field.name for field in fields])
             self.types = {name: field.type for name, field in zip(names, fields, strict=True)}
             plains = [_plain_values(field.type, pa) for field in fields]
@@ -92,6 +94,8 @@ class ParquetReader:
                 # The rows before the first wanted one come with it.
                 number = start
                 for batch in table.iter_batches(_BATCH, row_groups=[group], use_threads=False):
+                    if schema is not None:
+                        batch = batch.cast(schema)
                     first, number = number + 1, number + batch.num_rows
                     mine: Sequence[int] = range(first, number + 1)
                     if wanted is not None:
@@ -127,6 +131,23 @@ def _plain_values(kind: Any, pa: Any) -> Callable[[Any], list[Any]]:
         return found if plain is None else [None if value is None else plain(value) for value in found]
 
     return values
+
+
+def _without_views(kind: Any, pa: Any) -> Any:
+    """Return a type without texts and bytes as views, of which Arrow takes no rows."""
+    types = pa.types
+    if types.is_string_view(kind):
+        return pa.large_string()
+    if types.is_binary_view(kind):
+        return pa.large_binary()
+    if types.is_struct(kind):
+        return pa.struct([field.with_type(_without_views(field.type, pa)) for field in kind])
+    if types.is_map(kind):
+        return pa.map_(_without_views(kind.key_type, pa), _without_views(kind.item_type, pa), kind.keys_sorted)
+    if types.is_list(kind) or types.is_large_list(kind):
+        item = kind.value_field.with_type(_without_views(kind.value_type, pa))
+        return pa.list_(item) if types.is_list(kind) else pa.large_list(item)
+    return kind
 
 
 def _text_type(kind: Any, pa: Any) -> Any:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import glob
 import hashlib
-from collections.abc import Iterator
+import io
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, BinaryIO
 
-from aimlasync.addresses import AddressError, is_http, opened, reaching
+from aimlasync.addresses import AddressError, is_address, is_http, opened, reaching
 from aimlasync.bulk.input.formats import format_of_path
 from aimlasync.bulk.input.rows import InputError
 from aimlasync.bulk.input.spool import filled
@@ -55,12 +56,25 @@ def open_copy(address: str) -> BinaryIO:
             return filled(lambda path: system.get_file(root, path))
 
 
+def text_of(path: str) -> str:
+    """Return the text of a file here or at an address. Raises InputError, OSError and UnicodeDecodeError."""
+    if not is_address(path):
+        with open(path, encoding="utf-8-sig") as file:
+            return file.read()
+    with io.TextIOWrapper(open_copy(path), encoding="utf-8-sig") as copy:
+        return copy.read()
+
+
 def stamp_of(address: str) -> tuple[int, int]:
     """Return the size of the file, and a number that is another when the file is. Raises InputError."""
     with input_errors():
         system, root = opened(address)
         with reaching(address):
-            info = system.info(root)
+            return version_in(system.info(root))
+
+
+def version_in(info: Mapping[str, Any]) -> tuple[int, int]:
+    """Return what `stamp_of` does, of what a file system says of a file."""
     known = {str(name).lower().replace("-", "").replace("_", ""): value for name, value in info.items()}
     version = next((str(known[name]) for name in _VERSIONS if known.get(name)), "")
     return int(info.get("size") or 0), int.from_bytes(hashlib.sha256(version.encode()).digest()[:8])

@@ -25,7 +25,7 @@ from aimlasync.bulk.input.encoding import Utf8Lines, check_encoding, marked_enco
 from aimlasync.bulk.input.formats import HEAD, KNOWN, format_of_content, format_of_path
 from aimlasync.bulk.input.parquet import ParquetReader
 from aimlasync.bulk.input.remote import open_copy
-from aimlasync.bulk.input.rows import AS_FOUND, Format, InputError, Lines, Reader, Reading, Row, Wanted
+from aimlasync.bulk.input.rows import AS_FOUND, Format, InputError, Lines, Reader, Reading, Row, Skim, Wanted, checked
 from aimlasync.bulk.input.spool import spooled
 from aimlasync.bulk.input.workbook import sheet_lines
 
@@ -66,6 +66,8 @@ class Source:
         """Whether it can be read from the start again: a file can, a stream cannot."""
         self.may_wait = False
         """Whether its rows may wait for a file that is copied; `chosen` then gives the number before it again."""
+        self.again: Sequence[str] = ()
+        """Files that were named again, and are read once."""
         self.columns: list[str] = []
         self.headings: list[str] = []
         """Of a table that is text or a sheet: the columns as its header spells them."""
@@ -141,11 +143,17 @@ class Source:
         return iter(found) if view is None else (row if isinstance(row, int) else view(row) for row in found)
 
     def survey(
-        self, check: Callable[[Row], object], *, limit: int | None = None, wanted: Wanted | None = None
+        self,
+        check: Callable[[Row], object],
+        *,
+        limit: int | None = None,
+        wanted: Wanted | None = None,
+        skim: Skim | None = None,
     ) -> Survey:
         """Read a file to its end, `check` every row up to `limit`, and return what was found. Raises InputError.
 
-        Of Parquet only the rows that are `wanted` are checked, and read.
+        Of Parquet only the rows that are `wanted` are checked, and read. Of JSONL whole blocks are checked by `skim`,
+        where it can.
         """
         stamp = self.stamp()
         if not self.columns:
@@ -155,7 +163,12 @@ class Source:
         if self.format == "parquet":
             count = checked(self.chosen(wanted), check, limit)
         else:
-            count = checked(self._rows(self._reader(digest)), check, limit)
+            reader = self._reader(digest)
+            is_read_as_it_is = self.format == "jsonl" and self._view is None and limit is None
+            if skim is not None and is_read_as_it_is and isinstance(reader, Reader):
+                count = reader.check_jsonl(check, skim)
+            else:
+                count = checked(self._rows(reader), check, limit)
         if digest is None:
             return Survey(count, self.digest(), stamp)
         lines = _Blocks(self._file, digest)
@@ -179,7 +192,9 @@ class Source:
         return self.stamp()[0] if self.can_reread else 0
 
     def same_file(self, path: str) -> bool:
-        """Whether `path` is this input, which may be closed."""
+        """Whether `path`, which may be an address, is this input, which may be closed."""
+        if is_address(path):
+            return shown(path) in self.paths
         try:
             return self._stat is not None and os.path.samestat(self._stat, os.stat(path))
         except OSError:
@@ -251,22 +266,6 @@ class Source:
         if self.reading.encoding is not None:
             lines = Utf8Lines(lines, self.reading.encoding, self.name)
         return Reader(lines, self.format, self.name, self.reading, first=first)
-
-
-def checked(rows: Iterable[Row | int], check: Callable[[Row], object], limit: int | None) -> int:
-    """Check the rows up to `limit`, and return how many there are with those left out."""
-    number = 0
-    for row in rows if limit != 0 else ():
-        if isinstance(row, int):
-            number = row if limit is None else min(row, limit)
-        elif limit is not None and row.number > limit:
-            return limit
-        else:
-            check(row)
-            number = row.number
-        if number == limit:
-            break
-    return number
 
 
 class _Blocks:

@@ -5,12 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-import threading
 from collections.abc import Callable
-from concurrent.futures import Future
-from typing import BinaryIO, TypeVar
-
-T = TypeVar("T")
+from typing import BinaryIO
 
 _DELETED: int = getattr(os, "O_TEMPORARY", 0)
 
@@ -42,19 +38,3 @@ def filled(fill: Callable[[str], object]) -> BinaryIO:
     if not _DELETED:
         os.unlink(path)
     return file
-
-
-def begun(work: Callable[[], T]) -> Future[T]:
-    """Do `work` in a thread, which does not keep the process alive."""
-    result: Future[T] = Future()
-
-    def do() -> None:
-        try:
-            value = work()
-        except BaseException as error:  # noqa: BLE001  # raised where the result is taken
-            result.set_exception(error)
-        else:
-            result.set_result(value)
-
-    threading.Thread(target=do, name="aimlasync-copy", daemon=True).start()
-    return result

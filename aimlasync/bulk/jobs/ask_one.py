@@ -15,8 +15,9 @@ from aimlasync.bulk.jobs.caps import UnpricedError
 from aimlasync.bulk.jobs.waiters import Waiters
 from aimlasync.bulk.progress.progress import Activity
 from aimlasync.bulk.tasks.request import Request
-from aimlasync.bulk.tasks.result import Read, Reply, Result, first_result
+from aimlasync.bulk.tasks.result import Read, Result, first_result
 from aimlasync.bulk.tasks.tasks import EmptyTextError, Task, empty_result
+from aimlasync.config import CallOptions
 from aimlasync.cost.budget import Budget
 from aimlasync.errors import AimlasyncError, AnswerError, BudgetExceededError, ClientClosedError
 
@@ -53,13 +54,24 @@ def request_or_result(row: Row, task: Task) -> Request | Result:
         return empty_result(task, row, error)
 
 
+async def at_once(result: Result) -> Result:
+    """Return a result for which nothing is asked."""
+    return result
+
+
 async def ask(client: AsyncClient, request: Request, *, read: Read | None = None, retry_invalid: int = 0) -> Result:
     """Ask for one request, and again up to `retry_invalid` times while `read` says that the answer is no good."""
     result: Result | None = None
-    is_again = False
+    api, body = request.api, request.body
+    if api == "responses" and "input" not in body:
+        # Each response has one; a body without one has a stored prompt.
+        body = {"input": "", **body}
+    options: CallOptions = {"priority": "bulk"}
+    if request.structured is not None:
+        options["structured"] = request.structured
     while True:
         try:
-            reply = await _create(client, request, is_again=is_again)
+            reply = await client.ask(api, body, **options)
         except (ClientClosedError, asyncio.CancelledError):
             if result is None or result.reply is None or not client.is_drained:
                 raise
@@ -84,7 +96,8 @@ async def ask(client: AsyncClient, request: Request, *, read: Read | None = None
             result.answer = read(reply)
         except AnswerError as error:
             result.error = error
-            is_again = True
+            # An answer that was no good is not to be found again by a client that keeps answers.
+            options["cache"] = "refresh"
             if reply.info.cached:
                 # It was kept without being read, and is not asked for in vain for ever.
                 result.calls -= 1
@@ -132,23 +145,3 @@ class ClientAnswerer:
                 await self._waiting.wait()
         finally:
             self._waiting.wake_one()
-
-
-def _create(client: AsyncClient, request: Request, *, is_again: bool) -> Coroutine[Any, Any, Reply]:
-    body = request.body
-    # Each option that is given takes time, also one that is None.
-    options: dict[str, Any] = {"priority": "bulk"}
-    if request.structured is not None:
-        options["structured"] = request.structured
-    if is_again:
-        # An answer that was no good is not to be found again by a client that keeps answers.
-        options["cache"] = "refresh"
-    if request.api == "responses":
-        return client.responses.create(model=body["model"], input=body.get("input", ""), extra_body=body, **options)
-    if len(body) > len(_ALWAYS):
-        options["extra_body"] = body
-    return client.chat.completions.create(model=body["model"], messages=body["messages"], **options)
-
-
-# What a call of chat/completions has.
-_ALWAYS = ("model", "messages")

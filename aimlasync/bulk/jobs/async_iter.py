@@ -1,7 +1,6 @@
 """Iterators as asynchronous ones: iterated in place where they do not block, else read in a thread.
 
-At most `max_ahead` items wait. The thread is a daemon, because one that waits for a silent pipe must not keep the
-process alive. Imports asyncio and threading alone.
+At most `max_ahead` items wait. Imports input's threads.
 """
 
 from __future__ import annotations
@@ -10,6 +9,8 @@ import asyncio
 import threading
 from collections.abc import AsyncGenerator, AsyncIterable, Iterable
 from typing import TypeVar
+
+from aimlasync.bulk.input.threads import begun
 
 T = TypeVar("T")
 
@@ -50,7 +51,7 @@ async def in_thread(items: Iterable[T], *, max_ahead: int = 64) -> AsyncGenerato
         else:
             hand_over(None)
 
-    threading.Thread(target=read, name="aimlasync-input", daemon=True).start()
+    begun(read)
     try:
         while (what := await ready.get()) is not None:
             if isinstance(what, BaseException):

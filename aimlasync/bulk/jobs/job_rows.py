@@ -98,8 +98,8 @@ def is_final(failure_code: str, options: Options) -> bool:
     return options.keep_failed or failure_code == EmptyTextError.__name__
 
 
-def check_row(row: Row, rows: JobRows, added: Collection[str]) -> str:
-    """Return the name of a row.
+def check_row(row: Row, rows: JobRows, added: Collection[str]) -> str | None:
+    """Return the name of a row, where it came to light, and None where the task has still to be asked for it.
 
     Raises InputError for one that cannot be asked about, judged or written with the columns `added` to it.
     """
@@ -108,4 +108,4 @@ def check_row(row: Row, rows: JobRows, added: Collection[str]) -> str:
     if added and row.cells is None and (taken := row.fields.keys() & added):
         what = f"there is a {min(taken)!r} already; the output gets a column of that name, so choose another"
         raise InputError(rows.source.name, what, line=row.line)
-    return rows.task.custom_id(row) if name is None else name
+    return name

@@ -24,15 +24,15 @@ from aimlasync.bulk.journal.convert import judged
 from aimlasync.bulk.journal.id_set import IdSet
 from aimlasync.bulk.journal.journal import Durability, Journal
 from aimlasync.bulk.journal.known_rows import KnownRows, NamedRows, NumberedRows
-from aimlasync.bulk.journal.manifest import add_facts, facts_of
+from aimlasync.bulk.journal.manifest import add_facts, facts_of, spelled
 from aimlasync.bulk.journal.part_files import identity_of_part, parts_of, remove_part
-from aimlasync.bulk.journal.record import Facts, Glance, Record, add_earlier
+from aimlasync.bulk.journal.record import Glance, Record, add_earlier, encode_record
 from aimlasync.bulk.journal.table_changes import Changes, follow
 from aimlasync.bulk.progress.quality import quality_of_job
 from aimlasync.bulk.progress.totals import Totals, spending_in
 from aimlasync.bulk.tasks.content import content_of
 from aimlasync.bulk.tasks.result import Result
-from aimlasync.bulk.tasks.tasks import EmptyTextError, Task, is_named
+from aimlasync.bulk.tasks.tasks import BatchTask, EmptyTextError, Task, is_named
 
 
 class JournaledRows:
@@ -131,7 +131,7 @@ class JournaledRows:
         row, facts, options = result.row, record.info, self.options
         if row is not None and facts is not None and self._columns:
             facts.content = content_of(row, self._columns)
-        self._journal.append(record, is_line=True)
+        self._journal.append_line(encode_record(record))
         if options.canary is not None:
             self.sample.add(result, record, self._columns)
         if options.gold is not None and row is not None and facts is not None:
@@ -188,7 +188,7 @@ class JournaledRows:
                 if glance.custom_id in self._failed:
                     record = journal.read(offset)
                     self._supersede(record)
-                    offset = self._journal.append(record, is_line=True)
+                    offset = self._journal.append_line(encode_record(record))
                 else:
                     offset = self._journal.append_line(line)
                 self.totals.finished += is_new
@@ -257,7 +257,7 @@ class JournaledRows:
     def _facts(self, rows: int | None) -> dict[str, Any]:
         """Return what the manifest says for readers of the journal."""
         return {
-            "input": self.source.name,
+            "input": spelled(self.source.name),
             **({} if self.source.reading == AS_FOUND else {"reading": self.source.reading}),
             **({} if rows is None else {"rows": rows}),
             "columns": list(self._columns),
@@ -289,13 +289,11 @@ class JournaledRows:
         """Count the failures that no later line has taken the place of, and settle which rows are asked again."""
         for name, offset in list(self._failed.items()):
             record = self._journal.read(offset)
-            if record.error is not None and is_final(record.error.code, self.options):
+            is_last = record.error is not None and is_final(record.error.code, self.options)
+            self.totals.add_record(record, is_asked_again=not is_last)
+            if is_last:
                 del self._failed[name]
                 self._done.add(name)
-                self.totals.add_record(record)
-            else:
-                facts = record.info or Facts()
-                self.totals.add_usage(facts, replied=facts.tokens_in is not None or facts.cost_usd is not None)
 
     def _is_known(self, facts: Mapping[str, Any]) -> bool:
         """Whether an earlier run has checked this very input, so that what is left can be told without reading it."""
@@ -315,14 +313,21 @@ class JournaledRows:
         done = self._done if len(self._done) else ()
         names = IdSet() if task.own_ids else None
         repeats = Repeats() if self.options.dedupe and known is None else None
+        # Rows that are known by their numbers, and are all of them asked about, need no name here.
+        needs_name = bool(names is not None or shard is not None or known is not None or repeats is not None or done)
         total = left = 0
 
         def check(row: Row) -> None:
             nonlocal total, left
             name = check_row(row, self, self._added)
+            if not needs_name:
+                total += 1
+                left += 1
+                return
+            if name is None:
+                name = task.custom_id(row)
             if names is not None and not names.add(name):
-                what = f"{name!r} is the id of an earlier row too; every row needs its own"
-                raise InputError(self.source.name, what, line=row.line)
+                raise self._repeated(name, row.line)
             if shard is not None and not shard.owns(name):
                 return
             if known is not None:
@@ -333,11 +338,26 @@ class JournaledRows:
                 with suppress(EmptyTextError):
                     repeats.add(task.request(row))
 
+        # A class of its own may check and name rows in its own way.
+        names_of = task.names_of if type(task) is BatchTask else None
+
+        def skim(block: bytes, above: int) -> int | None:
+            nonlocal total, left
+            if names_of is None or (found := names_of(block)) is None:
+                return None
+            if names is not None and (repeated := names.add_all(found)) is not None:
+                raise self._repeated(found[repeated], above + 1 + repeated)
+            total += len(found)
+            left += sum(name not in done for name in found) if done else len(found)
+            return len(found)
+
         wanted: Wanted | None = None
         if shard is not None and not task.own_ids:
             # Which of them are in the shard is known without reading them, and their names cannot be the same.
             wanted = lambda number: shard.owns(numbered_id(number))  # noqa: E731
-        survey = self.source.survey(check, limit=self.options.limit if known is None else None, wanted=wanted)
+        limit = self.options.limit if known is None else None
+        needs_rows = self._added or shard is not None or known is not None or repeats is not None
+        survey = self.source.survey(check, limit=limit, wanted=wanted, skim=None if needs_rows else skim)
         if known is not None:
             return survey
         if repeats is not None:
@@ -348,3 +368,7 @@ class JournaledRows:
             self.shared = SharedCalls(repeats.digests, earlier)
         self.totals.total, self.totals.left = total, left
         return survey
+
+    def _repeated(self, name: str, line: int) -> InputError:
+        what = f"{name!r} is the id of an earlier row too; every row needs its own"
+        return InputError(self.source.name, what, line=line)

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from aimlasync.bulk.input.rows import Row
-from aimlasync.bulk.jobs.ask_one import Answerer, ClientAnswerer, request_or_result
+from aimlasync.bulk.jobs.ask_one import Answerer, ClientAnswerer, at_once
 from aimlasync.bulk.jobs.caps import RowCap, row_caps
 from aimlasync.bulk.jobs.job import Job, Seen
 from aimlasync.bulk.jobs.options import Options
@@ -28,7 +28,7 @@ from aimlasync.bulk.journal.convert import record_of
 from aimlasync.bulk.progress.progress import Activity, limited_by
 from aimlasync.bulk.progress.totals import BY_THE_DAY
 from aimlasync.bulk.tasks.result import Result
-from aimlasync.bulk.tasks.tasks import BatchTask
+from aimlasync.bulk.tasks.tasks import BatchTask, EmptyTextError, empty_result
 from aimlasync.cost.budget import Budget
 from aimlasync.errors import AimlasyncError, ClientClosedError
 from aimlasync.resilience.retry import retry_after_of
@@ -84,8 +84,12 @@ class LocalRunner:
         is_read = task.read is not None
         timers: list[asyncio.TimerHandle] = []
 
-        def take(result: Result) -> None:
-            fatal = rules.check(result.error, None if result.row is None else result.row.number)
+        def take(row: Row, result: Result) -> None:
+            result.row, error = row, result.error
+            if error is not None and error.retryable and result.reply is None and client.is_drained:
+                # The job has stopped, and the row was not sent again: it is left to the next run.
+                return
+            fatal = rules.check(error, row.number)
             # A result with the reply of an earlier call counts, because that was paid for.
             if fatal is None or result.reply is not None:
                 record = record_of(result)
@@ -106,21 +110,11 @@ class LocalRunner:
             if is_to_come_back(error) and wait is not None:
                 ending.resume_at = time.time() + wait
 
-        async def do(row: Row) -> Result:
-            request = request_or_result(row, task)
-            if isinstance(request, Result):
-                return request
+        def do(row: Row) -> Awaitable[Result]:
             try:
-                result = await ask(request)
-            except ClientClosedError:
-                if not client.is_drained:
-                    raise
-            else:
-                result.row, error = row, result.error
-                if error is None or not (error.retryable and result.reply is None and client.is_drained):
-                    return result
-            # The job has stopped, and the row was not sent, or not again: it is left to the next run.
-            raise asyncio.CancelledError
+                return ask(task.request(row))
+            except EmptyTextError as error:
+                return at_once(empty_result(task, row, error))
 
         def stop(grace: float) -> None:
             self.stop()
@@ -140,6 +134,8 @@ class LocalRunner:
             may_take=lambda: client.takes_more(MAX_WAITING) and not rules.is_waiting,
             # No iteration, which could be cancelled between a result and its line in the journal.
             on_result=take,
+            # What a drained client has not sent is left to the next run.
+            unsent=(ClientClosedError,),
         )
         if caps.deadline is not None:
             timers.append(loop.call_later(caps.deadline, stop_at_deadline))

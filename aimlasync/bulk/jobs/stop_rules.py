@@ -75,6 +75,8 @@ class StopRules:
         """Whether any row was ever answered, so that the request itself is right."""
         self._alike = alike
         self._probes = probes
+        # Whether any row failed since the last one that was answered.
+        self._has_failed = False
         self._refused = 0
         # Refusals of what is in the row.
         self._unfit = 0
@@ -98,11 +100,13 @@ class StopRules:
     def check(self, error: AimlasyncError | None, number: int | None = None) -> AimlasyncError | None:
         """Return the error of the row of this number if it must stop the job, None if the job may go on."""
         if error is None:
-            self.succeeded = True
-            self._refused = self._unfit = self._unreached = 0
-            self.doubt = self._awaited = None
-            self.is_waiting = False
+            if self._has_failed or not self.succeeded:
+                self.succeeded = True
+                self._refused = self._unfit = self._unreached = 0
+                self.doubt = self._awaited = None
+                self._has_failed = self.is_waiting = False
             return None
+        self._has_failed = True
         self._unreached = self._unreached + 1 if isinstance(error, APIConnectionError) else 0
         if isinstance(error, _ALWAYS) or is_to_come_back(error):
             return error

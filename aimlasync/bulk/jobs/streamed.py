@@ -89,7 +89,8 @@ class StreamedRows:
         self._flush()
 
     def _check(self, row: Row) -> None:
-        check_row(row, self, self._added)
+        if check_row(row, self, self._added) is None:
+            self.task.custom_id(row)
 
     def _write(self, result: Result, record: Record) -> None:
         self._write_one(result, record)

@@ -35,7 +35,8 @@ class WorkerPool(Generic[T, R]):
     Iterate it inside `async with`; left early, calls in flight are cancelled. An exception of `items` or `do` ends the
     work: calls in flight finish, then it is raised from the iteration. An asynchronous generator of items is closed.
     None among the items is no item but a pause: the event loop gets a turn before the next is taken.
-    With `on_result`, results go there as soon as they exist, and none are iterated: `await` the end with `wait`.
+    With `on_result`, items and their results go there as soon as they exist, and none are iterated: `await` the end
+    with `wait`. An error of a kind in `unsent` says that nothing was done, and is none once the pool was stopped.
     While `may_take` says no, only as many items are begun as are finished, so that what cannot be done yet need not be
     dropped by `stop`.
     """
@@ -47,13 +48,15 @@ class WorkerPool(Generic[T, R]):
         *,
         workers: int,
         may_take: Callable[[], bool] | None = None,
-        on_result: Callable[[R], object] | None = None,
+        on_result: Callable[[T, R], object] | None = None,
+        unsent: tuple[type[BaseException], ...] = (),
     ) -> None:
         self._items: Iterator[T | None] | None = iter(items) if isinstance(items, Iterable) else None
         self._later: AsyncIterator[T | None] | None = None if isinstance(items, Iterable) else items
         self._do = do
         self._may_take = may_take
         self._on_result = on_result
+        self._left_undone: tuple[type[BaseException], ...] = (asyncio.CancelledError, *unsent)
         # Workers that wait until they may take an item.
         self._waiting = Waiters()
         self.workers = workers
@@ -158,7 +161,7 @@ class WorkerPool(Generic[T, R]):
                     item = await self._while_idle(task, self._next())
                 result = await do(item)
                 if on_result is not None:
-                    on_result(result)
+                    on_result(item, result)
                 else:
                     self._results.append(result)
                     self._wake_reader()
@@ -168,7 +171,7 @@ class WorkerPool(Generic[T, R]):
         except (StopIteration, StopAsyncIteration, _EndedError):
             pass
         except BaseException as error:  # noqa: BLE001  # raised again, by the reader
-            if self._stopping and isinstance(error, asyncio.CancelledError):
+            if self._stopping and isinstance(error, self._left_undone):
                 # `stop` or `cancel` did it; the item, if the worker had one, has no result.
                 return
             self._failure = self._failure or error

@@ -157,27 +157,25 @@ class Journal:
                 self._sync(self._fd)
         self._end = self._size
 
-    def append(self, record: Record, *, is_line: bool = False) -> int:
+    def append(self, record: Record) -> int:
         """Add a finished row and return its offset; it reaches the operating system within 50 ms.
 
-        `is_line` vouches for its body being JSON on one line.
-
-        Raises the error of an earlier write or sync. Needs a running loop.
+        Raises msgspec.DecodeError for a body that is no JSON, or the error of an earlier write or sync. Needs a running
+        loop.
         """
         line = encode_record(record)
-        if not is_line:
-            if b"\n" in line or b"\r" in line:
-                # Line breaks are only between the tokens of a body, because within strings they are escaped.
-                line = msgspec.json.format(line, indent=-1)
-            # Raises for a body that is no JSON, which would make the journal unreadable.
-            decode_glance(line)
-        return self._add(line)
+        if b"\n" in line or b"\r" in line:
+            # Line breaks are only between the tokens of a body, because within strings they are escaped.
+            line = msgspec.json.format(line, indent=-1)
+        # A body that is no JSON would make the journal unreadable.
+        decode_glance(line)
+        return self.append_line(line)
 
     def append_line(self, line: bytes) -> int:
-        """Add a line of another journal as it is, and return its offset; see `append`."""
-        return self._add(line)
+        """Add a record that was encoded, or a line of another journal, as it is, and return its offset; see `append`.
 
-    def _add(self, line: bytes) -> int:
+        It must be JSON on one line.
+        """
         if self._failure is not None or self._end < 0:
             self._check()
             self._must_be_scanned()

@@ -109,6 +109,11 @@ def renew(path: str, fd: int, *, job: Mapping[str, Any], facts: Mapping[str, Any
     return new
 
 
+def spelled(path: str) -> str:
+    """Return a path as JSON can have it; names need not be UTF-8."""
+    return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
 def gone_path(journal: str) -> str:
     """Return where the answers of rows are kept that are no longer in the table."""
     return f"{journal}.gone"

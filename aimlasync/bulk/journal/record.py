@@ -16,7 +16,8 @@ import msgspec
 from aimlasync.wire.error_shapes import read_error
 
 
-class Response(msgspec.Struct, kw_only=True, gc=False):
+# A row is written by position, which is faster than by name.
+class Response(msgspec.Struct, gc=False):
     """What the server answered."""
 
     status_code: int
@@ -34,7 +35,7 @@ class Failure(msgspec.Struct, kw_only=True, gc=False):
     attempts: int | None = None
 
 
-class Facts(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
+class Facts(msgspec.Struct, omit_defaults=True, gc=False):
     """What is known beside the answer; None is not known, never 0. Times are seconds, money US dollars."""
 
     at: float | None = None
@@ -76,7 +77,7 @@ class Facts(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
     """Digest of what was asked about the row: by it the row is known again when its table has changed."""
 
 
-class Record(msgspec.Struct, kw_only=True, gc=False):
+class Record(msgspec.Struct, gc=False):
     """One finished row; ok when `error` is None."""
 
     id: str

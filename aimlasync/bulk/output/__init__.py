@@ -16,6 +16,8 @@ target     where a job may write
 written    the record of what a job wrote
 replace    a file that replaces another whole
 directory  a directory that replaces another whole
-elsewhere  an output at an address
+elsewhere  the output of a job at an address
+copies     files at addresses for a command that reads journals or writes one file
+place      a file at an address, and those beside it
 streams    standard output, pipes, devices
 """

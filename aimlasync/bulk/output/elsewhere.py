@@ -2,7 +2,7 @@
 
 A mark beside both says which run has them. It is written before the first call, which shows whether anything can be
 written there; and a run whose copy is not the last one neither goes on with it nor writes it over the other. Imports
-`aimlasync.addresses`, and the errors of input's `remote`.
+`aimlasync.addresses`, the errors of input's `remote`, and `place`.
 """
 
 from __future__ import annotations
@@ -11,56 +11,55 @@ import asyncio
 import os
 import secrets
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 
-from aimlasync.addresses import AddressError, is_address, is_http, opened, path_of, reaching
+from aimlasync.addresses import AddressError, is_address, path_of
 from aimlasync.bulk.input.remote import input_errors
+from aimlasync.bulk.output.place import Place
 
 _OWN = ("", ".manifest", ".outputs", ".gone")
-MARK = ".copy"
-"""What the name of the mark ends with."""
+
+
+def mark_of(name: str) -> str:
+    """Return the name of the mark beside an output."""
+    return f"{name}.journal.copy"
+
+
+def new_mark() -> bytes:
+    """Return a mark that no other run has."""
+    return f"{socket.gethostname()} {os.getpid()} {secrets.token_hex(8)}\n".encode()
 
 
 class Elsewhere:
     """The output at `address` of a job that writes to `path`, a file of the same name here. Raises AddressError."""
 
     def __init__(self, address: str) -> None:
-        if is_http(address):
-            raise AddressError(address, "an output cannot be written there; name a path or an address of a store")
-        self._system, self._root = opened(address, anew=True)
+        self._there = Place(address, writes=True)
         self._address = address
-        self.path = os.path.basename(self._root.rstrip("/"))
-        with reaching(address):
-            if not self.path or address.endswith("/") or self._system.isdir(self._root):
-                raise AddressError(address, "a directory; name a file in it")
+        self.path = self._there.name
         self._names = [f"{self.path}{end}{own}" for end in ("", ".journal") for own in _OWN]
-        self._mark = f"{self.path}.journal{MARK}"
+        self._mark = mark_of(self.path)
         # What the files were when they were copied from there.
         self._copied: dict[str, tuple[int, int]] = {}
         self._is_first = False
-        self._own = f"{socket.gethostname()} {os.getpid()} {secrets.token_hex(8)}\n".encode()
+        self._own = new_mark()
 
     def begin(self) -> None:
         """Copy the files that are there, unless those of the last run are here, and write the mark."""
-        here = _lines(self._mark)
-        with reaching(self._address):
-            there = self._marked()
-            names = [name for name in self._names if self._system.exists(self._there(name))]
-            if not any(os.path.exists(name) for name in self._names):
-                for name in names:
-                    self._system.get_file(self._there(name), name)
-                    self._copied[name] = _stamp(name)
-            elif names and (there is None or there not in here):
-                what = f"not what {self.path} in this directory is a copy of: another run has written one of them"
-                raise AddressError(self._address, f"{what}; work in another directory, or choose another -o")
+        here, there = _lines(self._mark), self._there.read(self._mark)
+        names = [name for name in self._names if self._there.exists(name)]
+        if not any(os.path.exists(name) for name in self._names):
+            self._copy(names)
+        elif names and (there is None or there not in here):
+            what = f"not what {self.path} in this directory is a copy of: another run has written one of them"
+            raise AddressError(self._address, f"{what}; work in another directory, or choose another -o")
         self._is_first = there is None
         # Here first, with the one that is there: a crash between the two leaves a copy that is known.
         with open(self._mark, "wb") as file:
             file.write(self._own + (there or b""))
         try:
-            with reaching(self._address):
-                self._system.pipe_file(self._there(self._mark), self._own)
+            self._there.write(self._mark, self._own)
         except AddressError as error:
             if not here:
                 os.unlink(self._mark)
@@ -71,12 +70,11 @@ class Elsewhere:
         written = [name for name in self._names if os.path.exists(name) and _stamp(name) != self._copied.get(name)]
         is_undone, here = self._is_first and not written, f"the answers are here, in {self.path} and what is beside it"
         try:
-            with reaching(self._address):
-                is_own = self._marked() == self._own
-                for name in written if is_own else ():
-                    self._system.put_file(name, self._there(name))
-                if is_own and is_undone:
-                    self._system.rm_file(self._there(self._mark))
+            is_own = self._there.read(self._mark) == self._own
+            for name in written if is_own else ():
+                self._there.put(name, name)
+            if is_own and is_undone:
+                self._there.remove(self._mark)
         except AddressError as error:
             # What ended a run before its first answer says more.
             if written:
@@ -89,14 +87,16 @@ class Elsewhere:
             for name in (*self._copied, self._mark):
                 os.unlink(name)
 
-    def _there(self, name: str) -> str:
-        return self._root.rstrip("/").removesuffix(self.path) + name
-
-    def _marked(self) -> bytes | None:
+    def _copy(self, names: Sequence[str]) -> None:
+        """Copy files from there, all or none: a part of them would be taken for what another run left here."""
         try:
-            return bytes(self._system.cat_file(self._there(self._mark)))
-        except FileNotFoundError:
-            return None
+            for name in names:
+                if self._there.get(name, name):
+                    self._copied[name] = _stamp(name)
+        except BaseException:
+            for name in self._copied:
+                os.unlink(name)
+            raise
 
 
 @contextmanager

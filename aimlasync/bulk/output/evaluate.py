@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from aimlasync.addresses import is_address
 from aimlasync.bulk.input.many import open_files
 from aimlasync.bulk.input.rows import AS_FOUND, InputError, Reading, Row
 from aimlasync.bulk.input.source import Source
@@ -81,9 +82,9 @@ def _is_input(names: Sequence[str], other: str) -> bool:
 
 
 def input_of(journal: str) -> str:
-    """Return the file that the job of a journal read. Raises InputError where that is no longer there."""
+    """Return the file that the job of a journal read. Raises InputError where that is no file here, nor an address."""
     name = (facts_of(journal) or {}).get("input")
-    if not isinstance(name, str) or not os.path.isfile(name):
+    if not isinstance(name, str) or not (is_address(name) or os.path.isfile(name)):
         there = f"the rows were read from {name}, which is not there" if name else "it does not say where its rows are"
         raise InputError(journal, f"{there}; name their file with --input")
     return name

@@ -314,6 +314,7 @@ def export(
     overwrite: bool = False,
     excel: bool = False,
     gold: str | None = None,
+    named: Callable[[str], str] = str,
 ) -> Exported:
     """Write the journal as a table to `out_path`, "-" for standard output. Raises InputError, or OSError.
 
@@ -330,7 +331,8 @@ def export(
     which `order="done"` asks for in any case, without columns of the input. Several lines of one custom_id are one row:
     the last ok one, else the last. `add` names columns and what of the journal is in them; they stand after the
     input's, where `columns` does not say what to write. With a `gold` column of the input there is a column `correct`:
-    whether the label is the gold one, None where that is blank or there is no label.
+    whether the label is the gold one, None where that is blank or there is no label. `named` gives the addresses of
+    files that are copies.
     """
     if out_path == "-":
         written = check_format("stdout", format or format_of_stream(source), excel=excel)
@@ -343,7 +345,8 @@ def export(
         written = check_format(out_path, format, excel=excel)
     if order == "done":
         source = None
-    target = Target(out_path, journal=journal_path, reads=() if source is None else (source,), overwrite=overwrite)
+    reads = () if source is None else (source,)
+    target = Target(out_path, journal=journal_path, reads=reads, overwrite=overwrite, named=named)
     with Index([journal_path]) as index:
         target.check()
         inputs, chosen = _columns(source, limit, columns, written, add)

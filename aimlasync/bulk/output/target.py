@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import BinaryIO, Protocol
 
@@ -40,7 +40,7 @@ class Readable(Protocol):
     """Something that is read, and knows its file."""
 
     def same_file(self, path: str) -> bool:
-        """Whether `path` is this file."""
+        """Whether `path`, which may be an address, is this file."""
 
 
 class Target:
@@ -48,7 +48,7 @@ class Target:
 
     `reads` are what the same job reads and `taken` what else it writes, which no option allows to be written over;
     `option` is what a refusal tells to choose another of. With `is_journal` the path is the journal itself, whose
-    manifest its caller answers for, and is readable by its owner alone.
+    manifest its caller answers for, and is readable by its owner alone. `named` gives the addresses of copies.
     """
 
     def __init__(
@@ -61,10 +61,12 @@ class Target:
         overwrite: bool = False,
         option: str = "name",
         is_journal: bool = False,
+        named: Callable[[str], str] = str,
     ) -> None:
         self.path = path
         self._journal = os.path.realpath(journal)
-        self._written = WrittenFiles(self._journal)
+        self._named = named
+        self._written = WrittenFiles(self._journal, named)
         self._reads = reads
         self._taken = taken
         self._overwrite = overwrite
@@ -83,7 +85,8 @@ class Target:
         if is_stream(self.path):
             check_stream(self.path)
             return None
-        check_place(self.path, reads=self._reads, option=self._option)
+        check_place(self.path, option=self._option)
+        refuse_input(self._named(self.path), self._reads, option=self._option)
         real = os.path.realpath(self.path)
         for path in self._taken:
             if real == os.path.realpath(path) or _same(real, path):
@@ -177,8 +180,8 @@ class Target:
             raise OverwriteError(self.path, f"{what}; choose another {self._option}, or replace it with --overwrite")
 
 
-def check_place(path: str, *, reads: Collection[Readable | str] = (), option: str = "name") -> None:
-    """Raise InputError where no file can be made, and for one of those that are read; a file may be there."""
+def check_place(path: str, *, option: str = "name") -> None:
+    """Raise InputError where no file can be made; a file may be there."""
     if is_address(path):
         raise InputError(shown(path), f"no local file, as this must be; choose another {option}")
     if os.path.isdir(path):
@@ -189,9 +192,13 @@ def check_place(path: str, *, reads: Collection[Readable | str] = (), option: st
         raise InputError(path, f"there is no directory {folder}; {make}")
     if not os.access(folder, os.W_OK):
         raise InputError(path, f"no right to write into {folder}; choose another {option}")
+
+
+def refuse_input(path: str, reads: Collection[Readable | str], *, option: str) -> None:
+    """Raise InputError for a path, or an address, of what is read."""
     for read in reads:
         if _same(read, path) if isinstance(read, str) else read.same_file(path):
-            raise InputError(path, f"the input itself; choose another {option}")
+            raise InputError(shown(path), f"the input itself; choose another {option}")
 
 
 def _stem(path: str) -> str | None:

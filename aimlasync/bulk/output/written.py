@@ -1,17 +1,19 @@
 """What a job wrote, recorded in JOURNAL.outputs: one JSON line a file, with its path from there, size and SHA-256.
 
-`target` compares a file with its line before it is replaced. Imports `journal.disk`, `replace` and `InputError`.
+`target` compares a file with its line before it is replaced. Imports journal, `replace` and `InputError`.
 """
 
 from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Callable
 
 import msgspec
 
 from aimlasync.bulk.input.rows import InputError
 from aimlasync.bulk.journal import disk
+from aimlasync.bulk.journal.manifest import spelled
 from aimlasync.bulk.output.replace import replace
 
 # Size in bytes from which the record is written anew, with one line a file.
@@ -36,15 +38,20 @@ _written = msgspec.json.Decoder(Written).decode
 
 
 class WrittenFiles:
-    """The record of the job whose journal is at `journal`, links followed."""
+    """The record of the job whose journal is at `journal`, links followed; `named` gives the addresses of copies."""
 
-    def __init__(self, journal: str) -> None:
+    def __init__(self, journal: str, named: Callable[[str], str] = str) -> None:
         self._path = f"{journal}.outputs"
-        self._folder = os.path.dirname(journal)
+        self._folder = os.path.join(os.path.dirname(journal), "")
+        self._named = named
 
     def name_of(self, path: str) -> str:
         """Return the path of a file as the record spells it."""
-        return _spelled(os.path.relpath(path, self._folder))
+        there, folder = self._named(path), self._named(self._folder)
+        if (there, folder) == (path, self._folder):
+            return spelled(os.path.relpath(path, folder))
+        # Where one of both is elsewhere, there is no way from the one to the other.
+        return spelled(there.removeprefix(folder))
 
     def read(self) -> dict[str, Written]:
         """Return what the job has written: path -> the last line that names it.
@@ -96,8 +103,3 @@ class WrittenFiles:
                 os.close(fd)
         known[written.path] = written
         replace(self._path, b"".join(_encode(each) + b"\n" for each in known.values()))
-
-
-def _spelled(path: str) -> str:
-    """Return a path as JSON can have it; names need not be UTF-8."""
-    return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

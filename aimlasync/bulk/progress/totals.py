@@ -17,7 +17,7 @@ from aimlasync.bulk.input.columns import value_of
 from aimlasync.bulk.input.rows import Row
 from aimlasync.bulk.journal.record import Facts, Glance, Record
 from aimlasync.bulk.progress.quality import Quality
-from aimlasync.bulk.tasks.result import Result, is_refused
+from aimlasync.bulk.tasks.result import Result, ended_well, is_refused
 from aimlasync.errors import AnswerError
 
 Labels = str | list[str]
@@ -64,7 +64,8 @@ class Day:
 
     def add(self, at: float, requests: int, tokens: int) -> None:
         """Add what a row took that was finished then."""
-        if self.began is None or at >= self.began + _DAY:
+        began = self.began
+        if began is None or at >= began + _DAY:
             self.began, self.requests, self.tokens = at, 0, 0
         self.requests += requests
         self.tokens += tokens
@@ -205,55 +206,58 @@ class Totals:
         self.attempts += result.attempts
         facts, reply, error = record.info, result.reply, result.error
         if facts is not None and (seconds := facts.seconds) is not None:
-            self.seconds_answering += seconds - (facts.queued or 0.0) - (facts.limited or 0.0)
-        if reply is not None:
-            # The last of several calls may have ended in an error without a reply.
-            self.answered += result.calls - (error is not None and not isinstance(error, AnswerError))
-            if error is None and not is_read:
+            # Mostly there was no wait.
+            if (waited := facts.queued) is not None:
+                seconds -= waited
+            if (waited := facts.limited) is not None:
+                seconds -= waited
+            self.seconds_answering += seconds
+        if reply is None:
+            return
+        if error is None:
+            self.answered += result.calls
+            if not is_read and not ended_well(reply):
                 self.truncated += reply.truncated
                 self.refused += is_refused(reply)
+        else:
+            # The last of several calls may have ended in an error without a reply.
+            self.answered += result.calls - (not isinstance(error, AnswerError))
 
-    def add_record(self, record: Record | Glance) -> None:
-        """Add what the journal says of a row."""
+    def add_record(self, record: Record | Glance, *, is_asked_again: bool = False) -> None:
+        """Add what the journal says of a row; of a failure that `is_asked_again`, what it took alone."""
         facts, error = record.info, record.error
         if facts is None:
             facts = Facts()
-        if facts.structured is not None:
-            self.structured[facts.structured] += 1
         if error is None:
             self.ok += 1
-            label = facts.label
-            if label is not None:
+            if (label := facts.label) is not None:
                 if isinstance(label, str):
                     self.labels[label] += 1
                 else:
                     self.labels.update(label)
-        else:
+        elif not is_asked_again:
             failures = self.failures.setdefault(error.code, Failures(example=record.custom_id, message=error.message))
             failures.count += 1
-        self.add_usage(facts, replied=error is None or facts.tokens_in is not None or facts.cost_usd is not None)
-
-    def add_usage(self, facts: Facts, *, replied: bool) -> None:
-        """Add the tokens and the cost of a row, whatever became of it."""
-        tokens_in, tokens_out, cost_usd = facts.tokens_in, facts.tokens_out or 0, facts.cost_usd
-        is_counted = tokens_in is not None
-        if tokens_in is None and facts.guess_in is not None:
-            tokens_in, tokens_out = facts.guess_in, facts.guess_out or 0
-        at, attempts = facts.at, facts.attempts
-        if at is not None and attempts:
-            self.day.add(at, attempts, (tokens_in or 0) + tokens_out)
-        if facts.shared_with is not None:
+        if facts.structured is not None and not is_asked_again:
+            self.structured[facts.structured] += 1
+        counted, tokens_out, cost_usd, attempts = facts.tokens_in, facts.tokens_out or 0, facts.cost_usd, facts.attempts
+        tokens_in = counted
+        if counted is None and (tokens_in := facts.guess_in) is not None:
+            tokens_out = facts.guess_out or 0
+        taken = (tokens_in or 0) + tokens_out
+        if attempts and (at := facts.at) is not None:
+            self.day.add(at, attempts, taken)
+        if is_shared := facts.shared_with is not None:
             self.shared += 1
-            # Then the usage is that of an earlier failure of the row itself.
-            replied = is_counted or cost_usd is not None
-        if not replied:
+        # The usage of a shared answer is that of an earlier failure of the row itself.
+        if counted is None and cost_usd is None and (error is not None or is_shared):
             return
         self.replies += 1
-        if not is_counted:
+        if counted is None:
             self.uncounted += 1
-            self.guessed += (tokens_in or 0) + tokens_out
+            self.guessed += taken
         else:
-            self.tokens_in += tokens_in or 0
+            self.tokens_in += counted
             self.tokens_out += tokens_out
         if cost_usd is not None:
             self.priced += 1

@@ -1,7 +1,8 @@
 """The form of an answer: a strict JSON schema, from labels, a file or a Python type, and how an answer is read by it.
 
 Pure, but for loading what `load_form` is told to. Where a schema of a file says nothing it is made strict: every object
-closed, every property required. Imports the client's schemas and parsers.
+closed, every property required. Imports the client's schemas and parsers, and
+input.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from typing import Any
 
 import msgspec
 
+from aimlasync.addresses import shown
+from aimlasync.bulk.input.remote import text_of
 from aimlasync.bulk.tasks.request import Api
 from aimlasync.bulk.tasks.result import Reply
 from aimlasync.chat.types import ChatCompletion
@@ -122,13 +125,13 @@ def load_form(name: str) -> Form:
         except TypeError as error:
             raise FormError(f"{name}: {error}") from None
     try:
-        with open(name, encoding="utf-8-sig") as file:
-            schema = msgspec.json.decode(file.read())
+        schema = msgspec.json.decode(text_of(name))
     except (OSError, UnicodeDecodeError) as error:
-        raise FormError(f"{name}: {getattr(error, 'strerror', None) or 'not UTF-8 text'}; name a JSON schema") from None
+        why = getattr(error, "strerror", None) or "not UTF-8 text"
+        raise FormError(f"{shown(name)}: {why}; name a JSON schema") from None
     except msgspec.DecodeError as error:
-        raise FormError(f"{name}: not JSON ({error}); name a JSON schema") from None
-    return form_of_schema(name, schema if isinstance(schema, dict) else {})
+        raise FormError(f"{shown(name)}: not JSON ({error}); name a JSON schema") from None
+    return form_of_schema(shown(name), schema if isinstance(schema, dict) else {})
 
 
 def _type(module: str, attribute: str) -> Any:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from hashlib import blake2b
+from typing import Any
 
 import msgspec
 from msgspec import UNSET
@@ -26,13 +27,22 @@ def content_of(row: Row, columns: Sequence[str]) -> str:
 
     A row that has none of them is a request that is written without the line around it: then it is all of the row.
     """
-    fields, values, missing = row.fields, [], 0
-    for column in columns:
-        if column in fields:
+    fields, values = row.fields, []
+    try:
+        for column in columns:
             value = fields[column]
-        elif (value := value_of(fields, column)) is UNSET:
+            values.append(value if type(value) in _AS_THEY_ARE else as_text(value))
+    except KeyError:
+        values = _values_of(fields, columns)
+    return blake2b(_encode(values), digest_size=12).hexdigest()
+
+
+def _values_of(fields: dict[str, Any], columns: Sequence[str]) -> list[Any]:
+    values, missing = [], 0
+    for column in columns:
+        if (value := value_of(fields, column)) is UNSET:
             missing += 1
         values.append(value if type(value) in _AS_THEY_ARE else as_text(value))
     if missing and missing == len(values):
-        values = [{name: value for name, value in fields.items() if name not in _NAMES}]
-    return blake2b(_encode(values), digest_size=12).hexdigest()
+        return [{name: value for name, value in fields.items() if name not in _NAMES}]
+    return values

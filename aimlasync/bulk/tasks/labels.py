@@ -18,7 +18,9 @@ from typing import Any, Literal, get_args, get_origin
 
 import msgspec
 
+from aimlasync.addresses import name_in, shown
 from aimlasync.bulk.input.formats import format_of_path
+from aimlasync.bulk.input.remote import text_of
 from aimlasync.bulk.input.rows import InputError
 from aimlasync.bulk.input.source import open_source
 
@@ -98,17 +100,17 @@ def _name(given: Any) -> str:
 
 
 def _of_file(path: str) -> list[tuple[str, str]]:
-    kind = format_of_path(path)
+    name = name_in(path)
+    kind = format_of_path(name)
     if kind is not None and kind != "json":
         return _of_table(path)
     try:
-        with open(path, encoding="utf-8-sig") as file:
-            text = file.read()
+        text = text_of(path)
     except (OSError, UnicodeDecodeError) as error:
         why = getattr(error, "strerror", None) or "not UTF-8 text"
-        raise LabelsError(f"{path}: {why}; name a file of labels after @") from None
-    if os.path.splitext(path)[1].lower() == ".json" or text.lstrip()[:1] in ("[", "{"):
-        return _of_json(text, path)
+        raise LabelsError(f"{shown(path)}: {why}; name a file of labels after @") from None
+    if os.path.splitext(name)[1].lower() == ".json" or text.lstrip()[:1] in ("[", "{"):
+        return _of_json(text, shown(path))
     return [_of_line(line.strip()) for line in text.splitlines() if line.strip()]
 
 

@@ -53,7 +53,11 @@ class Prompt:
                 raise _jinja(match)
             name = "{text}" if named_text else "{column}"
             raise PromptError(f"the prompt has no {name} in it; every row would be asked the same")
-        self._has_names = bool(_names(self._system_pieces))
+        # As formats of Python, which are filled in without a look at the pieces; a system message without names is that
+        # of every row.
+        self._names, self._form = _names(self._pieces), _form(self._pieces)
+        self._system_names, self._system_form = _names(self._system_pieces), _form(self._system_pieces)
+        self._fixed_system = None if self._system_names else self._system_form % ()
 
     def columns(self) -> list[str]:
         """Return the names to fill in."""
@@ -77,23 +81,22 @@ class Prompt:
 
     def user(self, text: str, fields: dict[str, Any]) -> str:
         """Return the user message for a row whose text is `text`."""
-        return self._filled(self._pieces, text, fields)
+        return self._form % self._values(self._names, text, fields)
 
     def system_for(self, text: str, fields: dict[str, Any]) -> str:
         """Return the system message for a row."""
-        if not self._has_names:
-            return "".join(piece for piece in self._system_pieces if isinstance(piece, str))
-        return self._filled(self._system_pieces, text, fields)
+        fixed = self._fixed_system
+        return self._system_form % self._values(self._system_names, text, fields) if fixed is None else fixed
 
-    def _filled(self, pieces: list[str | tuple[str]], text: str, fields: dict[str, Any]) -> str:
-        return "".join(
-            piece
-            if isinstance(piece, str)
-            else text
-            if self._named_text and piece[0] == "text"
-            else as_text(fields[piece[0]] if piece[0] in fields else value_of(fields, piece[0]))
-            for piece in pieces
-        )
+    def _values(self, names: list[str], text: str, fields: dict[str, Any]) -> tuple[str, ...]:
+        values = []
+        for name in names:
+            if name == "text" and self._named_text:
+                values.append(text)
+            else:
+                value = fields[name] if name in fields else value_of(fields, name)
+                values.append(value if type(value) is str else as_text(value))
+        return tuple(values)
 
 
 def _pieces(template: str, what: str) -> list[str | tuple[str]]:
@@ -117,6 +120,10 @@ def _pieces(template: str, what: str) -> list[str | tuple[str]]:
 
 def _names(pieces: list[str | tuple[str]]) -> list[str]:
     return [piece[0] for piece in pieces if isinstance(piece, tuple)]
+
+
+def _form(pieces: list[str | tuple[str]]) -> str:
+    return "".join(piece.replace("%", "%%") if isinstance(piece, str) else "%s" for piece in pieces)
 
 
 def _jinja(match: re.Match[str]) -> PromptError:

@@ -9,13 +9,15 @@ A line may be the body alone, and its custom_id may be a number. It may import t
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from io import BytesIO
+from typing import Annotated, Any, Literal
 
 import msgspec
 
 from aimlasync.chat.types import PARAMETERS as CHAT_PARAMETERS
 from aimlasync.config import Structured
 from aimlasync.responses.types import PARAMETERS as RESPONSE_PARAMETERS
+from aimlasync.wire.as_sent import sendable
 
 Api = Literal["chat", "responses"]
 
@@ -31,6 +33,18 @@ _USUAL: dict[str, Api] = {f"/v1{end}": api for end, api in _APIS.items()}
 
 class RequestError(ValueError):
     """What is given is no request; the message says what is wrong and what to do."""
+
+
+class _UsualLine(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    """A line of chat/completions as OpenAI documents it; all of it is decoded, since what is skipped is not checked."""
+
+    custom_id: Annotated[str, msgspec.Meta(min_length=1)]
+    body: dict[str, Any]
+    method: Literal["POST"] = "POST"
+    url: Literal["/v1/chat/completions"] = "/v1/chat/completions"
+
+
+_usual_line = msgspec.json.Decoder(_UsualLine).decode
 
 
 class Request(msgspec.Struct, kw_only=True, gc=False):
@@ -103,26 +117,51 @@ def parts_of_line(fields: Mapping[str, Any], model: str | None, name: str) -> tu
         raise RequestError(f'"method" is {fields["method"]!r}; only POST is asked in bulk')
     if type(url) is not str or (api := _USUAL.get(url)) is None:
         api = api_of_body(body) if url is None else _api_of_url(url)
-    if model and not body.get("model"):
-        body = {**body, "model": model}
-    _check_body(api, body)
+    if not (asked := body.get("model")) and model:
+        body, asked = {**body, "model": model}, model
+    # Mostly nothing is wrong with it.
+    if api != "chat" or not asked or body.get("stream") or type(body.get("messages")) is not list:
+        _check_body(api, body)
     return custom_id, api, body
+
+
+def names_of_lines(block: bytes, model: str | None) -> list[str] | None:
+    """Return the names of the lines in a block of JSONL, None where one of them is not written as usual.
+
+    `parts_of_line` refuses none of the lines that are usual, and says the same names; it takes five times as long.
+    """
+    names: list[str] = []
+    try:
+        for line in map(_usual_line, BytesIO(block)):
+            body = line.body
+            if body.get("stream") or type(body.get("messages")) is not list or not (body.get("model") or model):
+                return None
+            names.append(line.custom_id)
+    except (ValueError, RecursionError):
+        return None
+    return names
 
 
 def request_of(given: Request | Mapping[str, Any], number: int) -> Request:
     """Return what `bulk.map` was given as a request: one, a Batch line, or just the parameters of a call.
 
-    Raises RequestError.
+    Messages of earlier replies are made plain values. Raises RequestError.
     """
     if isinstance(given, Request):
+        request = given
         _check_body(given.api, given.body)
-        return given
-    if "custom_id" in given and isinstance(given.get("body"), dict):
-        return request_of_line(given)
-    body = dict(given)
-    api = api_of_body(body)
-    _check_body(api, body)
-    return Request(custom_id=f"row-{number}", api=api, body=body)
+    elif "custom_id" in given and isinstance(given.get("body"), dict):
+        request = request_of_line(given)
+    else:
+        body = dict(given)
+        api = api_of_body(body)
+        _check_body(api, body)
+        request = Request(custom_id=f"row-{number}", api=api, body=body)
+    name = "messages" if request.api == "chat" else "input"
+    items = request.body.get(name)
+    if isinstance(items, (list, tuple)) and (plain := sendable(items)) is not items:
+        return msgspec.structs.replace(request, body={**request.body, name: plain})
+    return request
 
 
 def api_of_body(body: Mapping[str, Any]) -> Api:

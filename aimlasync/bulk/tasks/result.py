@@ -124,6 +124,14 @@ def first_result(request: Request, reply: Reply) -> Result:
     return Result(request, reply, None, None, None, 1, info.attempts, tokens_in, tokens_out, info.cost_usd)
 
 
+def ended_well(reply: Reply) -> bool:
+    """Whether an answer is plainly neither cut nor refused: False where it has to be looked at."""
+    if type(reply) is not ChatCompletion or len(reply.choices) != 1:
+        return False
+    choice = reply.choices[0]
+    return choice.finish_reason == "stop" and not choice.message.refusal
+
+
 def is_refused(reply: Reply) -> bool:
     """Whether the model refused, or a filter cut its answer."""
     if isinstance(reply, ChatCompletion):

@@ -19,7 +19,15 @@ from aimlasync.bulk.tasks.answer_schema import Form
 from aimlasync.bulk.tasks.images import check_image_columns, check_images, image_urls
 from aimlasync.bulk.tasks.messages import conversation, user_content
 from aimlasync.bulk.tasks.prompt import Prompt, as_text, listed
-from aimlasync.bulk.tasks.request import Api, Request, RequestError, check_params, line_id, parts_of_line
+from aimlasync.bulk.tasks.request import (
+    Api,
+    Request,
+    RequestError,
+    check_params,
+    line_id,
+    names_of_lines,
+    parts_of_line,
+)
 from aimlasync.bulk.tasks.result import Answer, Read, Reply, Result, is_refused
 from aimlasync.bulk.tasks.text_column import needed_value
 from aimlasync.chat.endings import ending_of
@@ -91,20 +99,23 @@ class BatchTask:
 
     def request(self, row: Row) -> Request:
         """Return what is asked about a row. Raises InputError."""
-        custom_id, api, body = self._parts(row)
-        return Request(custom_id=custom_id, api=api, body=body)
+        fields = row.fields
+        try:
+            name = "" if "custom_id" in fields else row.custom_id
+            custom_id, api, body = parts_of_line(fields, self._model, name)
+        except RequestError as error:
+            what = str(error)
+        else:
+            return Request(custom_id=custom_id, api=api, body=body)
+        raise InputError(self.name, what, line=row.line)
 
     def check(self, row: Row) -> str | None:
         """Return the name of a row. Raises InputError for one that is no request."""
-        return self._parts(row)[0]
+        return self.request(row).custom_id
 
-    def _parts(self, row: Row) -> tuple[str, Api, dict[str, Any]]:
-        fields = row.fields
-        try:
-            return parts_of_line(fields, self._model, "" if "custom_id" in fields else row.custom_id)
-        except RequestError as error:
-            what = str(error)
-        raise InputError(self.name, what, line=row.line)
+    def names_of(self, block: bytes) -> list[str] | None:
+        """Return the names of the rows in a block of lines that are all requests; None where they must be checked."""
+        return names_of_lines(block, self._model)
 
 
 class PromptTask:
@@ -209,7 +220,7 @@ class PromptTask:
 def _is_empty(fields: dict[str, Any], names: list[str]) -> bool:
     for name in names:
         value = fields[name] if name in fields else value_of(fields, name)
-        if as_text(value).strip():
+        if (value if type(value) is str else as_text(value)).strip():
             return False
     return True
 

@@ -29,7 +29,7 @@ from aimlasync.bulk.jobs.runner import LocalRunner
 from aimlasync.bulk.journal.id_set import IdSet
 from aimlasync.bulk.journal.journal import Durability, Journal
 from aimlasync.bulk.journal.part_files import identity_of_part, part_path
-from aimlasync.bulk.journal.record import Record, decode_glance
+from aimlasync.bulk.journal.record import Record, decode_glance, encode_record
 from aimlasync.bulk.journal.table_changes import Changes
 from aimlasync.bulk.progress.totals import Totals
 from aimlasync.bulk.tasks.content import content_of
@@ -45,8 +45,8 @@ if TYPE_CHECKING:
 
 # Seconds between two reports.
 _REPORT = 0.25
-# Rows that follow each other and are in the same part.
-_RUN = 8
+RUN = 8
+"""Rows that follow each other and are in the same part."""
 
 
 class PartRows:
@@ -81,14 +81,14 @@ class PartRows:
             self.task,
             self._options,
             done=self._done,
-            part=lambda number: number // _RUN % count == index,
+            part=lambda number: number // RUN % count == index,
         )
 
     def write(self, result: Result, record: Record) -> None:
         """Append the record of a result."""
         if result.row is not None and record.info is not None and self._columns:
             record.info.content = content_of(result.row, self._columns)
-        self._journal.append(record, is_line=True)
+        self._journal.append_line(encode_record(record))
 
     def end_run(self) -> None:
         """Hand over to the operating system what is waiting."""

@@ -1,0 +1,97 @@
+"""A file at an address and those beside it, by their names. Imports `aimlasync.addresses`, and input's `remote`."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+
+from aimlasync.addresses import AddressError, is_http, name_in, opened, reaching
+from aimlasync.bulk.input.remote import version_in
+
+
+class Place:
+    """The directory that the file at `address` is in, and the `name` of that file. Raises AddressError, as all it does.
+
+    It knows no more than what is there when it is made: of a file system that keeps what it has listed it has its own.
+    """
+
+    def __init__(self, address: str, *, writes: bool) -> None:
+        if writes and is_http(address):
+            raise AddressError(address, "an output cannot be written there; name a path or an address of a store")
+        self.system, root = opened(address, anew=True)
+        self.address = address
+        # The query of a URL is a signature, and part of no name.
+        root, question, query = root.partition("?") if is_http(root) else (root, "", "")
+        self.is_web = is_http(root)
+        self.name = os.path.basename(root if self.is_web else root.rstrip("/"))
+        self._folder, self._query = root.rstrip("/").removesuffix(self.name), question + query
+        with reaching(address):
+            # What a web server gives for a page with links is no directory.
+            if not self.name or address.endswith("/") or (not self.is_web and self.system.isdir(root)):
+                raise AddressError(address, "a directory; name a file in it")
+
+    @property
+    def said_folder(self) -> str:
+        """The directory as messages name it, without secrets; with a slash at its end."""
+        return name_in(self.address).removesuffix(self.name)
+
+    def exists(self, name: str) -> bool:
+        """Whether there is a file of this name."""
+        with reaching(self.address):
+            return bool(self.system.exists(self._path(name)))
+
+    def version(self, name: str) -> tuple[int, int] | None:
+        """Return what is another when the file is, None where there is none."""
+        with reaching(self.address):
+            try:
+                return version_in(self.system.info(self._path(name)))
+            except FileNotFoundError:
+                return None
+
+    def get(self, name: str, path: str) -> bool:
+        """Copy a file from there to `path`, and return whether there is one; half a copy does not stay."""
+        with reaching(self.address):
+            try:
+                self.system.get_file(self._path(name), path)
+            except BaseException as error:
+                with suppress(OSError):
+                    os.unlink(path)
+                if isinstance(error, Exception) and self._is_missing(name, error):
+                    return False
+                raise
+            return True
+
+    def put(self, path: str, name: str) -> None:
+        """Copy the file at `path` there."""
+        with reaching(self.address):
+            self.system.put_file(path, self._path(name))
+
+    def read(self, name: str) -> bytes | None:
+        """Return what is in a file there, None where there is none."""
+        with reaching(self.address):
+            try:
+                return bytes(self.system.cat_file(self._path(name)))
+            except FileNotFoundError:
+                return None
+
+    def write(self, name: str, data: bytes) -> None:
+        """Write a file there."""
+        with reaching(self.address):
+            self.system.pipe_file(self._path(name), data)
+
+    def remove(self, name: str) -> None:
+        """Delete a file there."""
+        with reaching(self.address):
+            self.system.rm_file(self._path(name))
+
+    def _path(self, name: str) -> str:
+        return f"{self._folder}{name}{self._query}"
+
+    def _is_missing(self, name: str, error: Exception) -> bool:
+        """Whether an error says that there is no file of this name, for which file systems have errors of their own."""
+        if isinstance(error, FileNotFoundError):
+            return True
+        if isinstance(error, PermissionError) or getattr(error, "status", None) in (401, 403):
+            # The right to read one file, or its signature, may not be that to see whether there is another.
+            return name != self.name
+        return not self.is_web and not self.system.exists(self._path(name))

@@ -1,0 +1,65 @@
+"""What the error of a failed attempt says: of the server's capacity and health, of the key, and of the cost.
+
+Pure: each function reads one error; `call` and `failures` act on what it returns. It may import `errors`, `wire` and
+`admission.outcome`.
+"""
+
+from __future__ import annotations
+
+import re
+
+from aimlasync.admission.outcome import GONE, LATE, NOTHING, Signal
+from aimlasync.errors import (
+    AimlasyncError,
+    APIConnectionError,
+    APIStatusError,
+    APITimeoutError,
+    AuthenticationError,
+    InsufficientCreditError,
+    StreamError,
+    TruncatedStreamError,
+)
+
+NO_ACCESS = (AuthenticationError, InsufficientCreditError)
+"""The endpoint serves no more calls with this key."""
+
+# A status that stands in the place of a code.
+_STATUS = re.compile(r"[45]\d\d")
+
+
+def is_free(error: AimlasyncError) -> bool:
+    """Whether a failed attempt costs nothing: the vendor says so, nothing was sent, or the request was refused."""
+    return error.billed is False or (isinstance(error, APIStatusError) and 400 <= error.status < 500)
+
+
+def lacks_ability(error: AimlasyncError) -> bool:
+    """Whether a 5xx says that the server works, and does not do what was asked."""
+    # Loaded with the first failure.
+    from aimlasync.wire.error_bodies import is_unsupported
+
+    return isinstance(error, APIStatusError) and is_unsupported(error.status, error.message)
+
+
+def is_unreachable(error: APIConnectionError) -> bool:
+    """Whether the host could not be reached, or broke the connection: no matter of the model that was asked."""
+    if isinstance(error, APITimeoutError):
+        return error.phase == "connect"
+    return not isinstance(error, TruncatedStreamError)
+
+
+def signal_of(error: AimlasyncError, model: str) -> Signal:
+    """What a failed attempt says about the server's capacity; `admission.outcome` has the table."""
+    if isinstance(error, (APIStatusError, StreamError)):
+        # Loaded with the first failure.
+        from aimlasync.admission.refusal_words import read_status
+        from aimlasync.wire.error_bodies import limit_status
+
+        # A stream's error has a status only as its code.
+        code = error.code or ""
+        status = error.status if isinstance(error, APIStatusError) else int(code) if _STATUS.fullmatch(code) else 500
+        if status < 500 and status not in (401, 402, 429):
+            status = limit_status(error.code, error.type) or status
+        return read_status(status, f"{error.message} {error.code} {error.type}", model)
+    if isinstance(error, APITimeoutError):
+        return LATE if error.phase == "first_token" else NOTHING
+    return GONE if isinstance(error, APIConnectionError) else NOTHING

@@ -1,0 +1,77 @@
+"""A call that waits for its answer is few objects: with thousands in flight, the garbage collector looks at each."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from collections import Counter
+from types import CoroutineType
+
+from aimlasync import AsyncClient, Limits
+from aimlasync.chat import ChatCompletion
+
+HELLO = [{"role": "user", "content": "Hello"}]
+CALLS = 20
+
+
+class Silent:
+    """A server that reads requests and answers none."""
+
+    def __init__(self) -> None:
+        self.requests = asyncio.Semaphore(0)
+
+    async def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        self.requests.release()
+        await reader.read()
+        writer.close()
+
+
+def tracked() -> Counter[str]:
+    """The objects of this library and of aiohttp that the collector looks at, and our coroutines, by name."""
+    gc.collect()
+    found = Counter[str]()
+    for each in gc.get_objects():
+        if isinstance(each, CoroutineType):
+            frame = each.cr_frame
+            if frame is not None and str(frame.f_globals["__name__"]).startswith("aimlasync."):
+                found[each.cr_code.co_qualname] += 1
+        elif str(type(each).__module__).startswith(("aimlasync.", "aiohttp.")):
+            found[type(each).__name__] += 1
+    return found
+
+
+async def test_what_the_collector_looks_at_of_a_call_that_waits() -> None:
+    silent = Silent()
+    server = await asyncio.start_server(silent.accept, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+    async with AsyncClient(api_key="k", base_url=url, limits=Limits(concurrency=CALLS + 1)) as client:
+
+        async def waiting(calls: int) -> list[asyncio.Task[ChatCompletion]]:
+            tasks = [
+                asyncio.create_task(client.chat.completions.create(model="m", messages=HELLO)) for _ in range(calls)
+            ]
+            for _ in tasks:
+                await silent.requests.acquire()
+            return tasks
+
+        # The first one loads and makes what all others use.
+        tasks = await waiting(1)
+        before = tracked()
+        tasks += await waiting(CALLS)
+        seen = tracked() - before
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    server.close()
+    await server.wait_closed()
+    assert {name: count / CALLS for name, count in seen.items()} == {
+        "Call": 1,
+        "Attempt": 1,
+        "Reply": 1,
+        "Connection": 1,
+        "Completions.create": 1,
+        "Pipeline.run": 1,
+        "Pipeline._attempt": 1,
+        "LeanTransport.send": 1,
+    }
