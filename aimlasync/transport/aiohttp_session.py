@@ -36,7 +36,7 @@ from aimlasync.transport.base import (
     gathered,
     too_large,
 )
-from aimlasync.transport.dialler import Resolver, end_all
+from aimlasync.transport.dialler import Resolver
 from aimlasync.transport.http11 import MAX_HEAD
 
 # aiohttp warns about larger raw bodies; a file object is written in pieces.
@@ -241,7 +241,8 @@ class AiohttpTransport:
         self._is_closed = True
         for reply in list(self._open):
             reply.abort()
-        end_all(self._waiting)
+        for bound in [each for each in self._waiting if not each.expired()]:
+            bound.reschedule(0)
         for session in (self._session, self._fresh):
             if session is not None:
                 await session.close()

@@ -1,8 +1,8 @@
 """The default transport: aiohttp's connections, our own exchange on them, and the pool of idle ones.
 
-It may import `dialler`, `connection`, `base`, `headers`, and aiohttp. aiohttp makes a connection (DNS, happy eyeballs,
-TLS; proxies are `aiohttp_session`'s), and idle ones are kept here. A call that finds an idle connection needs no
-task, no context manager and no timer: one write, and one future to wait for the head.
+aiohttp makes a connection (DNS, happy eyeballs, TLS; proxies are `aiohttp_session`'s), and idle ones are kept here. A
+call that finds an idle connection needs no task, no context manager and no timer: one write, and one future to wait for
+the head. It may import `dialler`, `connection`, `base`, `headers`, `deadlines` and aiohttp.
 """
 
 from __future__ import annotations
@@ -12,14 +12,16 @@ from collections import deque
 from collections.abc import Mapping
 from functools import partial
 
+import msgspec
 from yarl import URL
 
+from aimlasync.deadlines import Bounded, Deadlines
 from aimlasync.errors import AimlasyncError, APIConnectionError, APITimeoutError, ClientClosedError
 from aimlasync.headers import check_target, joined, sendable
 from aimlasync.transport.aiohttp_session import FOREIGN, translated
 from aimlasync.transport.base import RawReply
 from aimlasync.transport.connection import Connection, Outbox
-from aimlasync.transport.dialler import Dialler, end_all
+from aimlasync.transport.dialler import Dialler
 
 _READ = 64 * 2**10
 # Handshakes at once. A TLS handshake takes a millisecond of CPU, and servers take a burst of them for an attack.
@@ -183,9 +185,9 @@ class Origin:
     """The connections to one server: the idle ones, and the line of those who need one."""
 
     __slots__ = (
+        "_deadlines",
         "_dialler",
         "_dialling",
-        "_dials",
         "_idle",
         "_keepalive",
         "_line",
@@ -215,10 +217,9 @@ class Origin:
         self._loop = asyncio.get_running_loop()
         self._dialler = Dialler(url, partial(Connection, self, self._loop))
         self._dialling = 0
-        # The bounds of the dials under way: with the transport, all of them end.
-        self._dials: set[asyncio.Timeout] = set()
-        # Each gets a connection that became free, None for a place to dial itself, or the reason why there is neither.
-        self._line: deque[asyncio.Future[Connection | AimlasyncError | None]] = deque()
+        self._line: deque[_Turn] = deque()
+        # Connect timeouts. In a burst, a timer of the loop for each would be a tenth of what a connection costs.
+        self._deadlines = Deadlines(self._loop)
         self._timer: asyncio.TimerHandle | None = None
 
     def is_quiet(self) -> bool:
@@ -245,10 +246,8 @@ class Origin:
     def give(self, connection: Connection) -> None:
         """Take a connection back, for the next in line or for later."""
         while self._line:
-            waiter = self._line.popleft()
-            if not waiter.done():
+            if self._line.popleft().take(connection):
                 connection.is_reused = True
-                waiter.set_result(connection)
                 return
         if self._transport.is_closed:
             connection.drop()
@@ -272,9 +271,8 @@ class Origin:
 
     async def connect(self, timeout: float | None) -> Connection:
         """Dial, or wait in line for a place to; a connection that becomes free meanwhile serves as well."""
-        loop = asyncio.get_running_loop()
         if self._dialling >= _DIALS:
-            found = await self._wait(loop, timeout)
+            found = await self._wait(timeout)
             if found is not None:
                 return found
         else:
@@ -284,37 +282,33 @@ class Origin:
         finally:
             self._dialled()
 
-    async def _wait(self, loop: asyncio.AbstractEventLoop, timeout: float | None) -> Connection | None:
-        waiter: asyncio.Future[Connection | AimlasyncError | None] = loop.create_future()
-        self._line.append(waiter)
-        bound = None if timeout is None else loop.call_later(timeout, self._is_late, waiter)
+    async def _wait(self, timeout: float | None) -> Connection | None:
+        when = float("inf") if timeout is None else self._loop.time() + timeout
+        turn = _Turn(when, self.where, self._loop.create_future())
+        self._line.append(turn)
+        if timeout is not None:
+            self._deadlines.open(turn)
         try:
-            found = await waiter
+            found = await turn.comes
         except BaseException:
-            if waiter.done() and not waiter.cancelled():
+            if turn.comes.done() and not turn.comes.cancelled():
                 # Served in the turn of the loop in which it was cancelled.
-                served = waiter.result()
+                served = turn.comes.result()
                 if served is None:
                     self._dialled()
                 elif isinstance(served, Connection):
                     served.give_back()
             raise
         finally:
-            if bound is not None:
-                bound.cancel()
+            self._deadlines.cancel(turn)
         if isinstance(found, AimlasyncError):
             raise found
         return found
 
-    def _is_late(self, waiter: asyncio.Future[Connection | AimlasyncError | None]) -> None:
-        # Made only now: thousands may wait in line at once.
-        what = f"no connection to {self.where} within the connect timeout"
-        _answer(waiter, APITimeoutError(what, phase="connect", billed=False))
-
     def _dialled(self) -> None:
         """One handshake less: the next in line may begin."""
         while self._line:
-            if _answer(self._line.popleft(), None):
+            if self._line.popleft().take(None):
                 return
         self._dialling -= 1
 
@@ -322,16 +316,21 @@ class Origin:
         """Make a connection, within `timeout` seconds."""
         failure: AimlasyncError
         # Around all of it: aiohttp's own bounds leave the look-up of the name out.
-        bound = asyncio.timeout(timeout)
-        self._dials.add(bound)
+        bounded = Bounded()
+        self._deadlines.start(bounded, float("inf") if timeout is None else self._loop.time() + timeout)
         try:
-            async with bound:
-                connection: Connection = await self._dialler.dial()
+            connection: Connection = await self._dialler.dial()
         except FOREIGN as error:
-            # A TimeoutError here is the connect bound: the caller's own deadline arrives as a cancellation.
             failure = self._closed() if self._transport.is_closed else translated(error, self.url, fresh=True)
+        except asyncio.CancelledError:
+            # The caller's own deadline arrives as a cancellation too.
+            if not self._deadlines.stop(bounded):
+                raise
+            failure = self._closed() if self._transport.is_closed else translated(TimeoutError(), self.url, fresh=True)
         else:
-            if not self._transport.is_closed and not connection.transport.is_closing():
+            if connection.is_open and not self._transport.is_closed:
+                # Not sooner: uvloop tells nobody that it closed a connection whose dial was given up.
+                self.connections.add(connection)
                 return connection
             connection.drop()
             failure = (
@@ -341,7 +340,7 @@ class Origin:
                 else APIConnectionError(f"{self.where} closed the connection before it answered")
             )
         finally:
-            self._dials.discard(bound)
+            self._deadlines.stop(bounded)
         raise failure
 
     async def close(self) -> None:
@@ -352,17 +351,31 @@ class Origin:
             # Who waited on a loop that has ended cannot be told.
             return
         while self._line:
-            _answer(self._line.popleft(), self._closed())
-        end_all(self._dials)
+            self._line.popleft().take(self._closed())
+        # A connector that is closed ends a look-up as if its caller had been cancelled, and goes on with a handshake.
+        self._deadlines.ring_all()
         await self._dialler.close()
 
     def _closed(self) -> APIConnectionError:
         return APIConnectionError(f"the connection to {self.where} was closed", billed=False)
 
 
-def _answer(waiter: asyncio.Future[Connection | AimlasyncError | None], found: AimlasyncError | None) -> bool:
-    """Let one in line go on, unless it left."""
-    if waiter.done():
-        return False
-    waiter.set_result(found)
-    return True
+class _Turn(msgspec.Struct, eq=False):
+    """A place in the line for a connection."""
+
+    when: float
+    """When it is too late."""
+    where: str
+    comes: asyncio.Future[Connection | AimlasyncError | None]
+    """A connection that became free, None for a place to dial, or the reason why there is neither."""
+
+    def take(self, found: Connection | AimlasyncError | None) -> bool:
+        """Let it go on, unless it left."""
+        if self.comes.done():
+            return False
+        self.comes.set_result(found)
+        return True
+
+    def ring(self) -> None:
+        what = f"no connection to {self.where} within the connect timeout"
+        self.take(APITimeoutError(what, phase="connect", billed=False))

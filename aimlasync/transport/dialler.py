@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import aiohttp
@@ -57,13 +57,3 @@ class Dialler(aiohttp.TCPConnector):
     async def dial(self) -> Any:
         """Return the protocol of a new connection. Raises `aiohttp_session.FOREIGN`."""
         return await self._create_connection(self._request, [], _UNBOUNDED)
-
-
-def end_all(bounds: Iterable[asyncio.Timeout]) -> None:
-    """Let what is done within these bounds end now, as if they had passed.
-
-    A connector that is closed ends a look-up as if its caller had been cancelled, and goes on with a handshake.
-    """
-    for bound in bounds:
-        if not bound.expired():
-            bound.reschedule(0)
