@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import gc
 import inspect
 import os
 import signal
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from contextlib import ExitStack
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from aimlasync import AsyncClient, Endpoint
 from aimlasync.simulator import Simulator, serve_in_thread
@@ -59,8 +61,14 @@ _OVER_BOTH = {
 
 
 # What starts something that is slow to start, once for all tests of the file: they come first, so that a worker of
-# pytest-xdist that has nothing left to do does not take the half of them and start it a second time.
-_FIRST = {"test_ray"}
+# pytest-xdist that has nothing left to do does not take the half of them and start it a second time. So do the longest
+# single tests, for which the other workers would wait at the end.
+_FIRST = {"test_ray", "test_benchmarks", "test_types"}
+
+
+# How fast a machine is says nothing of what is tested.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 
 def pytest_configure() -> None:
@@ -70,6 +78,17 @@ def pytest_configure() -> None:
     # What nohup starts ignores a hang-up; unlike that, a handler is not inherited by commands.
     if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
         signal.signal(signal.SIGHUP, lambda *_: None)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    # What is collected stays to the end: to look through it for garbage, again and again, took half of the collection.
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

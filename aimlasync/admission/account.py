@@ -1,9 +1,10 @@
 """Whether the refusals of several models come from one limit of the account, and not from a limit of each model.
 
 A row of refusals begins with a refusal, and ends with an answer to an attempt that was sent after that refusal was
-known. It speaks for the account if two models are refused again in it, by attempts sent after its beginning, unless
-both are passed over: refused since before another one was answered. A model that is refused again after another one was
-answered speaks for limits of each model. Three signs more for one than for the other decide.
+known. It speaks for the account if two models are refused again in it, by attempts sent after its beginning, and more
+often than they are at other times; unless both are passed over: refused since before another one was answered. A model
+that is refused again after another one was answered speaks for limits of each model. Three signs more for one than for
+the other decide.
 
 Servers name the account also where the limits are each model's. So a refusal that names it decides at once, but only
 the first time. What was taken for the account's is given back to the models where one of them is spared: of three to
@@ -21,6 +22,8 @@ from aimlasync.config import Limits
 
 # So many signs decide. Two models whose own minutes are used up at the same time look like an account once or twice.
 _SIGNS = 3
+# More refusals in a row than chance makes of the usual share: so many standard deviations above the mean, and one.
+_DEVIATIONS = 2
 # So many models are watched at once, of which none was answered yet.
 _MAX_MODELS = 256
 
@@ -33,8 +36,11 @@ class AccountSigns:
         "_answers",
         "_balance",
         "_began",
+        "_beside",
+        "_count",
         "_in_row",
         "_passed",
+        "_shares",
         "_spared",
         "_was_named",
         "is_account",
@@ -44,10 +50,12 @@ class AccountSigns:
     def __init__(self) -> None:
         self.is_account = False
         """Whether the limits are the account's."""
-        # Whether a row is under way, when it began, and the models that were refused again in it.
+        # Whether a row is under way, when it began, the models that were refused again in it, how often, the shares of
+        # their attempts that are refused at all times, summed up, and the answers to older attempts beside it.
         self._in_row = False
         self._began = 0.0
         self._again: set[str] = set()
+        self._count, self._shares, self._beside = 0, 0.0, 0
         self.refused_models: dict[str, float] = {}
         """The models that were refused and not answered since -> when another one was, infinite before that. While
         there is none, and the limits are not the account's, an answer says nothing."""
@@ -66,9 +74,16 @@ class AccountSigns:
         return not self.is_account and model in self._passed
 
     def refused(
-        self, model: str, sent_at: float, now: float, *, names_account: bool = False, names_rate: bool = False
+        self,
+        model: str,
+        sent_at: float,
+        now: float,
+        *,
+        share: float,
+        names_account: bool = False,
+        names_rate: bool = False,
     ) -> None:
-        """Take in a refusal of an attempt that was sent at `sent_at`.
+        """Take in a refusal of an attempt that was sent at `sent_at`, of a model of which such a `share` is refused.
 
         One that names a rate (`names_rate`) and not whose begins no row: each model learns a rate from its own.
         """
@@ -89,8 +104,11 @@ class AccountSigns:
         if not self._in_row:
             self._in_row, self._began = True, now
             self._again.clear()
+            self._count, self._shares, self._beside = 0, 0.0, 0
         elif sent_at >= self._began and len(self._again) < _MAX_MODELS:
             self._again.add(model)
+            self._count += 1
+            self._shares += share
 
     def _spare(self, model: str) -> None:
         """Note that this model was refused, and those that were answered since the last row were not."""
@@ -109,9 +127,10 @@ class AccountSigns:
         if self.is_account and (model in self._answers or len(self._answers) < _MAX_MODELS):
             self._answers[model] = self._answers.get(model, 0) + 1
         if sent_at < self._began:
+            self._beside += 1
             return
         self.refused_models.pop(model, None)
-        is_sign = self._in_row and len(self._again) > 1 and not self._again <= self._passed
+        is_sign = self._in_row and self._speaks()
         self._passed.discard(model)
         self._passed.update(self.refused_models)
         if is_sign:
@@ -123,6 +142,14 @@ class AccountSigns:
         for other, since in self.refused_models.items():
             if since == math.inf:
                 self.refused_models[other] = now
+
+    def _speaks(self) -> bool:
+        """Whether the row speaks for the account: two models are refused in it, and more often than at other times."""
+        if len(self._again) < 2 or self._again <= self._passed:
+            return False
+        share = self._shares / self._count
+        expected = (self._count + self._beside) * share
+        return self._count > expected + _DEVIATIONS * math.sqrt(expected * (1 - share)) + 1
 
 
 def law_of_all(laws: Sequence[AdaptiveLimit], in_flight: int, limits: Limits, now: float) -> AdaptiveLimit:

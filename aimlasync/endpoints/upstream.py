@@ -253,8 +253,18 @@ class Upstream:
         """Take in a refusal of one model: it may speak of a limit of the account."""
         # A server that is away refuses no model in particular.
         if kind != "down" or names_account:
-            is_rate = kind == "rate"
-            self.account_signs.refused(lane.model, sent_at, now, names_account=names_account, names_rate=is_rate)
+            counters = lane.counters
+            # What names attempts at once is not refused by chance.
+            known = kind == "concurrency"
+            share = 0.0 if known else counters.refused / max(1, counters.refused + counters.answered)
+            self.account_signs.refused(
+                lane.model,
+                sent_at,
+                now,
+                share=share,
+                names_account=names_account,
+                names_rate=kind == "rate",
+            )
             self._heed_account()
 
     def answered(self, lane: Lane, sent_at: float, now: float) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from typing import Any
@@ -29,7 +30,8 @@ class Judge:
     """A server in virtual time: `limits` are attempts at once by model, "" for all together.
 
     With `minute` it takes so many requests in each fixed minute, of all models together. `kind` is what its refusals
-    name, and `names_account` whether they name the account. An answer takes a second, or those of `seconds`.
+    name, and `names_account` whether they name the account. An answer takes a second, or those of `seconds`, times a
+    lognormal factor of this `spread`. It refuses one attempt of so many by `chance`, whatever is in flight.
     """
 
     def __init__(
@@ -41,8 +43,11 @@ class Judge:
         kind: Refused | None = None,
         names_account: bool = False,
         seconds: float = 1.0,
+        spread: float = 0.0,
+        chance: float = 0.0,
     ) -> None:
         self.names_account = names_account
+        self.draw, self.spread, self.chance = random.Random(1), spread, chance
         self.seconds = seconds
         self.upstream = made
         self.limits = limits
@@ -54,6 +59,8 @@ class Judge:
         self.refused = Counter[str]()
 
     def _takes(self, model: str, now: float) -> bool:
+        if self.draw.random() < self.chance:
+            return False
         if self.minute is not None and self.in_minute[int(now // 60)] >= self.minute:
             return False
         self.in_minute[int(now // 60)] += 1
@@ -66,7 +73,7 @@ class Judge:
         await asyncio.sleep(0.01)
         if self._takes(model, loop.time()):
             self.in_flight.update((model, ""))
-            await asyncio.sleep(self.seconds)
+            await asyncio.sleep(self.seconds * self.draw.lognormvariate(0.0, self.spread))
             self.in_flight.subtract((model, ""))
             self.answers[model].append(loop.time())
             permit.release(Outcome.OK)
@@ -149,6 +156,20 @@ def test_limits_of_single_models_are_never_taken_for_the_account_s(
     async def main() -> None:
         made = upstream()
         await Judge(made, limits, kind=kind).load(dict.fromkeys(limits, 40), 240.0)
+        assert not made.account_signs.is_account
+
+    run(main())
+
+
+@pytest.mark.parametrize("chance", [0.0, 0.1])
+@pytest.mark.parametrize("models", [2, 4, 8])
+def test_models_that_are_refused_at_the_same_time_by_chance_keep_limits_of_their_own(
+    models: int, chance: float
+) -> None:
+    async def main() -> None:
+        made = upstream()
+        limits = dict.fromkeys("abcdefgh"[:models], 10)
+        await Judge(made, limits, spread=0.3, chance=chance).load(dict.fromkeys(limits, 40), 150.0)
         assert not made.account_signs.is_account
 
     run(main())

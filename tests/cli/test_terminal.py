@@ -22,7 +22,7 @@ from aimlasync.cli.ctrl_c import exit_code, starting
 from aimlasync.cli.terminal import Screen, printable
 from aimlasync.simulator import Fault, Latency, Simulator
 from tests.support.commands import finish, lines, run, start, until, write
-from tests.support.forked import Command, on_terminal
+from tests.support.forked import Command, on_terminal, run_to
 
 Vendor = Callable[..., Simulator]
 
@@ -174,11 +174,20 @@ def files() -> None:
 
 @pytest.mark.usefixtures("files")
 @pytest.mark.parametrize("command", TO_STDOUT, ids=" ".join)
+@pytest.mark.parametrize(("out", "said"), [(None, "it is closed"), ("/dev/full", "No space left on")])
+def test_an_answer_that_cannot_be_written_is_one_line(command: list[str], out: str | None, said: str) -> None:
+    code, err = run_to(out, command)
+    assert code == 1
+    assert err.splitlines()[-1].startswith(f"aimlasync: standard output: {said}")
+    assert "Traceback" not in err
+
+
+@pytest.mark.usefixtures("files")
 @pytest.mark.parametrize(
     ("how", "said"), [(">&-", "it is closed"), ("</dev/null >&-", "it is closed"), (">/dev/full", "No space left on")]
 )
-def test_an_answer_that_cannot_be_written_is_one_line(command: list[str], how: str, said: str) -> None:
-    code, out, err = in_shell(command, how)
+def test_a_shell_that_gives_it_nothing_to_write_to_is_told_in_one_line(how: str, said: str) -> None:
+    code, out, err = in_shell(TO_STDOUT[0], how)
     assert (code, out) == (1, "")
     assert err.splitlines()[-1].startswith(f"aimlasync: standard output: {said}")
     assert "Traceback" not in err

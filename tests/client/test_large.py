@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 import pytest
@@ -26,6 +26,11 @@ TOKEN = {
     "bytes": [102, 111, 120],
     "top_logprobs": [{"token": "fox", "logprob": -0.5, "bytes": None}] * 20,
 }
+
+# Just enough to be decoded in parts.
+MANY = [CHOICE] * 13_000
+TOKENS = [TOKEN] * 1_200
+ODD_TOKENS = [{**TOKEN, "x": 1}] * 1_200
 
 
 async def turns_during(awaited: Awaitable[T]) -> tuple[T, int]:
@@ -59,23 +64,23 @@ def connect(base_url: str) -> AsyncClient:
 
 
 @pytest.mark.parametrize(
-    ("body", "turns"),
+    ("make", "turns"),
     [
-        (of_choices([CHOICE] * 40_000), 50),
-        (of_choices([{}] * 60_000), 1),
-        (of_choices([{**CHOICE, "finish_reason": ""}, *([CHOICE] * 20_000)]), 25),
-        (of_choices([{**CHOICE, "index": None, "message": {"content": 7}}, *([CHOICE] * 20_000)], usage="none"), 25),
-        (of_choices([{**CHOICE, "logprobs": {"content": [TOKEN] * 2_000, "refusal": None}}], **{'a "key"': 1}), 15),
-        (of_choices([{**CHOICE, "logprobs": {"content": [TOKEN] * 1_000}}, CHOICE] * 2), 30),
-        (of_choices([{**CHOICE, "logprobs": {"content": [*([TOKEN] * 2_000), 7, None], "refusal": 1}}]), 15),
-        (of_choices([{**CHOICE, "logprobs": {"content": [{**TOKEN, "x": 1}] * 2_000, "y": 1}, "z": {"w": 1}}]), 15),
-        (of_choices([*([CHOICE] * 20_000), {**CHOICE, "x": 1}, {**CHOICE, "message": {"x": 1}}], x=1), 25),
-        (of_choices([{**CHOICE, "logprobs": {"content": 7}}, *([CHOICE] * 20_000)]), 25),
-        (of_choices([7, *([CHOICE] * 20_000)]), 0),
-        (of_choices([CHOICE] * 20_000).replace(b'"id"', b'"x": NaN, "id"'), 0),
-        (of_choices({"0": [CHOICE] * 20_000}), 0),
-        (json.dumps([CHOICE] * 20_000).encode(), 0),
-        (of_choices([{**CHOICE, "message": {"content": "[{" * 100 + "fox " * 100_000}}]), 0),
+        (lambda: of_choices(MANY), 16),
+        (lambda: of_choices([{}] * 34_000), 1),
+        (lambda: of_choices([{**CHOICE, "finish_reason": ""}, *MANY]), 16),
+        (lambda: of_choices([{**CHOICE, "index": None, "message": {"content": 7}}, *MANY], usage="none"), 16),
+        (lambda: of_choices([{**CHOICE, "logprobs": {"content": TOKENS, "refusal": None}}], **{'a "key"': 1}), 9),
+        (lambda: of_choices([{**CHOICE, "logprobs": {"content": [TOKEN] * 600}}, CHOICE] * 2), 17),
+        (lambda: of_choices([{**CHOICE, "logprobs": {"content": [*TOKENS, 7, None], "refusal": 1}}]), 9),
+        (lambda: of_choices([{**CHOICE, "logprobs": {"content": ODD_TOKENS, "y": 1}, "z": {"w": 1}}]), 9),
+        (lambda: of_choices([*MANY, {**CHOICE, "x": 1}, {**CHOICE, "message": {"x": 1}}], x=1), 16),
+        (lambda: of_choices([{**CHOICE, "logprobs": {"content": 7}}, *MANY]), 16),
+        (lambda: of_choices([7, *MANY]), 0),
+        (lambda: of_choices(MANY).replace(b'"id"', b'"x": NaN, "id"'), 0),
+        (lambda: of_choices({"0": MANY}), 0),
+        (lambda: json.dumps(MANY).encode(), 0),
+        (lambda: of_choices([{**CHOICE, "message": {"content": "[{" * 100 + "fox " * 100_000}}]), 0),
     ],
     ids=[
         "choices", "empty", "blank-finish", "odd-types", "logprobs", "two-with-logprobs", "odd-logprobs",
@@ -83,7 +88,10 @@ def connect(base_url: str) -> AsyncClient:
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
-async def test_a_large_reply_is_what_it_would_be_decoded_at_once(body: bytes, turns: int, anyio_backend: str) -> None:
+async def test_a_large_reply_is_what_it_would_be_decoded_at_once(
+    make: Callable[[], bytes], turns: int, anyio_backend: str
+) -> None:
+    body = make()
     assert len(body) > LARGE_BODY
     try:
         whole = decode_completion(body)
@@ -99,13 +107,13 @@ async def test_a_large_reply_is_what_it_would_be_decoded_at_once(body: bytes, tu
 
 
 async def test_turns_between_the_parts_of_a_reply_grow_with_it() -> None:
-    _, few = await turns_during(decode_large(of_choices([CHOICE] * 20_000)))
-    _, many = await turns_during(decode_large(of_choices([CHOICE] * 80_000)))
+    _, few = await turns_during(decode_large(of_choices(MANY)))
+    _, many = await turns_during(decode_large(of_choices(MANY * 4)))
     assert 3.5 < many / few < 4.5
 
 
 async def test_large_replies_that_come_together_are_decoded_one_after_the_other() -> None:
-    body = of_choices([CHOICE] * 20_000)
+    body = of_choices(MANY)
     _, alone = await turns_during(decode_large(body))
     _, together = await turns_during(asyncio.gather(*(decode_large(body) for _ in range(4))))
     assert together > 3.5 * alone
@@ -133,13 +141,13 @@ async def test_a_reply_of_a_million_choices_is_refused(choice: str, api: str) ->
 
 
 async def test_a_large_reply_comes_through_the_client() -> None:
-    body = of_choices([CHOICE] * 40_000)
+    body = of_choices(MANY)
     async with (
         raw_server(Script((body,), content_type="application/json")) as server,
         connect(server.base_url) as client,
     ):
         reply = await client.chat.completions.create(model="m", messages=[])
-    assert len(reply.choices) == 40_000
+    assert len(reply.choices) == len(MANY)
     assert reply.usage is not None
     assert reply.usage.total_tokens == 3
 

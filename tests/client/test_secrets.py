@@ -20,7 +20,18 @@ import pytest
 
 import aimlasync.opentelemetry
 import aimlasync.starlette
-from aimlasync import AimlasyncError, AsyncClient, ClientClosedError, Endpoint, Retry, Timeout, agents, bulk, relay
+from aimlasync import (
+    AimlasyncError,
+    AsyncClient,
+    ClientClosedError,
+    Endpoint,
+    Limits,
+    Retry,
+    Timeout,
+    agents,
+    bulk,
+    relay,
+)
 from aimlasync.endpoints.endpoint import Secret
 from aimlasync.transport.aiohttp_session import AiohttpTransport
 from aimlasync.transport.base import Transport
@@ -35,6 +46,8 @@ KEY = "sk-sentinel-5f1c2e77aa"
 HELLO = [{"role": "user", "content": "Hello"}]
 
 CHUNK = b'data: {"choices": [{"index": 0, "delta": {"content": "hi"}}]}\n\n'
+# A rate that is learned from a refusal would keep the call after it waiting for a second.
+LEARNS_NOTHING = Limits(concurrency=8)
 ECHO = json.dumps({"error": {"message": f"Incorrect API key provided: {KEY}", "code": KEY}}).encode()
 FAILURES: Sequence[Script] = [
     Script([ECHO], status=401, content_type="application/json"),
@@ -190,7 +203,7 @@ async def test_no_secret_that_a_server_echoes_is_shown(
     for script in failures_with(said):
         telemetry = Telemetry()
         async with raw_server(script) as server:
-            endpoint = Endpoint(base_url=server.base_url, **of_endpoint)
+            endpoint = Endpoint(base_url=server.base_url, limits=LEARNS_NOTHING, **of_endpoint)
             attempts = 2 if script.status == 500 else 1
             client = AsyncClient(endpoints=[endpoint], retry=Retry(attempts=attempts, base=0.0), timeout=2, **of_client)
             async with client:
@@ -221,7 +234,7 @@ async def test_what_is_forwarded_of_a_failure_shows_no_secret(place: str, form: 
         if script.status == 200 and script.content_type == "text/html":
             continue
         async with raw_server(script) as server:
-            endpoint = Endpoint(base_url=server.base_url, **of_endpoint)
+            endpoint = Endpoint(base_url=server.base_url, limits=LEARNS_NOTHING, **of_endpoint)
             async with AsyncClient(endpoints=[endpoint], retry=Retry(attempts=1), timeout=2) as client:
                 for method, path, asked in (
                     ("GET", "files", None),

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 import aimlasync.httpx
 from aimlasync import AsyncClient, Endpoint, UnsupportedRequestError
 from aimlasync.endpoints.paths import id_in_path, path_below
+from tests.support.cases import case
 from tests.support.servers import RawServer, Script, raw_server
 
 KEY = "sk-sentinel-5f1c2e77aa"
@@ -79,14 +80,15 @@ def paths(server: RawServer) -> list[str]:
     return [head.split(b" ")[1].decode("ascii") for head in server.requests]
 
 
-@pytest.mark.parametrize("path", [*ELSEWHERE, *QUERIES])
 @pytest.mark.parametrize("method", ["GET", "POST"])
-async def test_forward_refuses_a_path_that_might_lead_elsewhere(method: str, path: str) -> None:
+async def test_forward_refuses_a_path_that_might_lead_elsewhere(method: str) -> None:
     async with raw_server(ANSWER) as server, AsyncClient(api_key=KEY, base_url=server.base_url) as client:
-        with pytest.raises(UnsupportedRequestError) as caught:
-            await client.forward(method, path, b"{}" if method == "POST" else None)
-        assert len(str(caught.value).splitlines()) == 1
-        assert server.requests == []
+        for path in (*ELSEWHERE, *QUERIES):
+            with case(path):
+                with pytest.raises(UnsupportedRequestError) as caught:
+                    await client.forward(method, path, b"{}" if method == "POST" else None)
+                assert len(str(caught.value).splitlines()) == 1
+                assert server.requests == []
 
 
 @pytest.mark.parametrize("path", BELOW)
@@ -108,16 +110,19 @@ async def test_forward_refuses_a_query_that_is_not_quoted(query: Any) -> None:
 
 
 @pytest.mark.parametrize("vendor", [Endpoint, Endpoint.aimlapi])
-@pytest.mark.parametrize("model", [*ELSEWHERE, "", "/etc", b"gpt", None, 7])
-async def test_retrieve_refuses_an_id_that_might_lead_elsewhere(model: Any, vendor: Any) -> None:
-    if isinstance(model, str) and model.startswith("%25252525"):
-        pytest.skip("an id is quoted once more, and means what it says")
+async def test_retrieve_refuses_an_id_that_might_lead_elsewhere(vendor: Any) -> None:
     async with raw_server(ANSWER) as server:
         async with AsyncClient(endpoints=[vendor(api_key=KEY, base_url=server.base_url)]) as client:
-            with pytest.raises(UnsupportedRequestError, match="model's id") as caught:
-                await client.models.retrieve(model)
-        assert len(str(caught.value).splitlines()) == 1
-        assert server.requests == []
+            models: list[Any] = [*ELSEWHERE, "", "/etc", b"gpt", None, 7]
+            for model in models:
+                # An id is quoted once more, and means what it says.
+                if isinstance(model, str) and model.startswith("%25252525"):
+                    continue
+                with case(model):
+                    with pytest.raises(UnsupportedRequestError, match="model's id") as caught:
+                        await client.models.retrieve(model)
+                    assert len(str(caught.value).splitlines()) == 1
+                    assert server.requests == []
 
 
 @pytest.mark.parametrize(

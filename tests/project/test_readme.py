@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,8 @@ from aimlasync import AsyncClient, Budget, Endpoint, Hedge, Limits, Retry, Timeo
 from aimlasync.cli import cli
 from aimlasync.simulator import Simulator, serve_in_thread
 from tests.project.test_layers import FLOOR
+from tests.support import forked, run_page
 from tests.support.pages import CONTRIBUTING, GUIDE, PAGES, README, ROOT, blocks
-from tests.support.run_page import LEFT_OUT
 
 NAMES = [page.relative_to(ROOT).as_posix() for page in PAGES]
 GUIDE_PAGES = [name for name in NAMES if name.startswith("examples/guide/") and not name.endswith("README.md")]
@@ -140,19 +141,11 @@ def test_every_block_of_a_page_runs(name: str, tmp_path: Path, redis_url: str | 
         }
         if redis_url is not None:
             environment["REDIS_URL"] = redis_url
-        done = subprocess.run(
-            [sys.executable, "-W", "error", str(ROOT / "tests" / "support" / "run_page.py"), str(ROOT / name)],
-            cwd=tmp_path,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-        )
-    assert done.stderr == ""
-    if done.returncode == LEFT_OUT:
-        pytest.skip(f"all ran but {done.stdout.splitlines()[-1]}")
-    assert done.returncode == 0
+        code, out, err = forked.run_program(partial(run_page.main, ROOT / name), tmp_path, environment, timeout=300)
+    assert err == ""
+    if code == run_page.LEFT_OUT:
+        pytest.skip(f"all ran but {out.splitlines()[-1]}")
+    assert code == 0
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -24,7 +24,13 @@ def run(*args: str, stdin: str | bytes | None = None) -> Result:
 
 
 def ended(*args: str) -> tuple[int, str, str]:
-    """Run a command in this process; return what `finish` returns of one that has its own, without the start of it."""
+    """Run a command to its end; return its exit code, stdout and stderr.
+
+    It runs in this process, but for one with workers: they are forks of a process that has one thread, and would be
+    started anew from here.
+    """
+    if "--workers" in args:
+        return finish(start(*args))
     done = run(*args)
     return done.exit_code, done.stdout, done.stderr
 

@@ -1,4 +1,4 @@
-"""Commands in processes that are forked from one which has imported them.
+"""Commands and programs in processes that are forked from one which has imported them.
 
 Such a process begins at once, where a start of Python takes half a second. For commands that are many, that are killed,
 that need a terminal, or whose system calls fail; it has one thread, so that it can be forked. It may import the command
@@ -135,6 +135,32 @@ def run(words: Sequence[str], timeout: float) -> tuple[int, str]:
         return _code_of(process), said.read_text(encoding="utf-8")
 
 
+def run_to(out: str | None, words: Sequence[str]) -> tuple[int, str]:
+    """Run a command whose standard output is a file, or closed without one; return its exit code and its stderr."""
+    with tempfile.TemporaryDirectory() as folder:
+        process = _started(words, partial(_write_to, out, f"{folder}/err"))
+        process.join()
+        return _code_of(process), Path(f"{folder}/err").read_text(encoding="utf-8")
+
+
+def run_program(
+    program: Callable[[], int], folder: Path, environment: Mapping[str, str], timeout: float
+) -> tuple[int, str, str]:
+    """Call `program` in a process of its own; return the code that it returned, and what it said on both streams.
+
+    Raises TimeoutError.
+    """
+    with tempfile.TemporaryDirectory() as said:
+        streams = (f"{said}/out", f"{said}/err")
+        process = _started(partial(_exit, program), partial(_write, streams), environment, folder)
+        process.join(timeout)
+        if process.is_alive():
+            process.kill()
+            raise TimeoutError(f"it took over {timeout:g} s")
+        out, err = (Path(path).read_text(encoding="utf-8") for path in streams)
+        return _code_of(process), out, err
+
+
 def run_failing(what: str, call: int, words: list[str], environment: Mapping[str, str]) -> tuple[int, str, str]:
     """Run a command whose system call of this number, of writes and syncs, dies or fails; return code and streams."""
     with tempfile.TemporaryDirectory() as folder:
@@ -147,10 +173,14 @@ def run_failing(what: str, call: int, words: list[str], environment: Mapping[str
 
 
 def _started(
-    words: Sequence[str], prepare: Callable[[], None], environment: Mapping[str, str] = os.environ
+    what: Sequence[str] | Callable[[], None],
+    prepare: Callable[[], None],
+    environment: Mapping[str, str] = os.environ,
+    folder: Path | None = None,
 ) -> multiprocessing.process.BaseProcess:
-    """Start a command here, with these variables; `prepare` is called in its process first."""
-    process = _context.Process(target=_run, args=(words, os.getcwd(), dict(environment), prepare))
+    """Start a command or a program, here or in a folder, with these variables; its process calls `prepare` first."""
+    run = what if callable(what) else partial(_command, what)
+    process = _context.Process(target=_run, args=(run, folder or os.getcwd(), dict(environment), prepare))
     process.start()
     return process
 
@@ -163,7 +193,7 @@ def _code_of(process: multiprocessing.process.BaseProcess) -> int:
     return code
 
 
-def _run(words: Sequence[str], folder: str, environment: dict[str, str], prepare: Callable[[], None]) -> None:
+def _run(run: Callable[[], None], folder: str | Path, environment: dict[str, str], prepare: Callable[[], None]) -> None:
     """What the forked process does."""
     os.chdir(folder)
     os.environ.clear()
@@ -172,6 +202,14 @@ def _run(words: Sequence[str], folder: str, environment: dict[str, str], prepare
     prepare()
     warnings.resetwarnings()
     warnings.simplefilter("error")
+    run()
+
+
+def _exit(program: Callable[[], int]) -> None:
+    sys.exit(program())
+
+
+def _command(words: Sequence[str]) -> None:
     sys.argv = ["aimlasync", *words]
     from aimlasync.__main__ import main
 
@@ -189,6 +227,22 @@ def _speak(said: str) -> None:
     """Read nothing, and write both streams to one file."""
     fd = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     _use(os.open(os.devnull, os.O_RDONLY), fd, fd)
+
+
+def _write(streams: tuple[str, str]) -> None:
+    """Read nothing, and write each stream to a file."""
+    out, err = (os.open(path, os.O_WRONLY | os.O_CREAT) for path in streams)
+    _use(os.open(os.devnull, os.O_RDONLY), out, err)
+
+
+def _write_to(out: str | None, err: str) -> None:
+    """What a shell and the start of Python make of `>file` and, without a file, of `>&-`."""
+    _write((os.devnull if out is None else out, err))
+    if out is None:
+        os.close(1)
+        sys.stdout = None
+    else:
+        sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
 
 
 def _join(heard: Connection, said: Connection, told: Connection) -> None:
@@ -216,8 +270,7 @@ def _use(standard_input: int, output: int, errors: int) -> None:
 
 def _prepare_failing(streams: tuple[str, str], what: str, left: int) -> None:
     """Of the journal's own calls, since nothing else of Python goes through these two names."""
-    out, err = (os.open(path, os.O_WRONLY | os.O_CREAT) for path in streams)
-    _use(os.open(os.devnull, os.O_RDONLY), out, err)
+    _write(streams)
     # Looks for its directory by writing to it.
     tempfile.gettempdir()
 

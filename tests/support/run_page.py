@@ -1,17 +1,15 @@
 """Run the blocks of one page in order, in this directory, as a reader would.
 
-    python -W error tests/support/run_page.py PAGE
-
 Python blocks share their names and, like `python -m asyncio`, may await at the top level; clients that a page leaves
 open are closed at its end. Files are written, test files are given to pytest, and commands are run, each as far as this
-machine can. Exit codes: 0 all ran, 1 a block failed, 77 all ran but for those that need a package
-or server that is not here.
+machine can. It is what the process of one page does: see `tests.support.forked`.
 """
 
 from __future__ import annotations
 
 import ast
 import asyncio
+import gc
 import importlib
 import inspect
 import os
@@ -132,7 +130,12 @@ async def close(module: types.ModuleType) -> None:
 
 
 def main(page: Path) -> int:
-    """Run all blocks; the first that fails ends it."""
+    """Run all blocks; the first that fails ends it.
+
+    Return 0 if all ran, and 77 if all did but for those that need a package or server that is not here.
+    """
+    # What is left open of what a page made is a warning, here as at the end of a process.
+    gc.freeze()
     # A module, so that types that the page defines are found where typing looks for them.
     module = types.ModuleType("page")
     sys.modules["page"] = module
@@ -147,9 +150,7 @@ def main(page: Path) -> int:
                 print(f"{page}:{block.line}: the block that begins here failed", file=sys.stderr)
                 raise
         runner.run(close(module))
+    vars(module).clear()
+    gc.collect()
     print(*left_out, sep="; ")
     return LEFT_OUT if left_out else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1]).resolve()))

@@ -17,6 +17,7 @@ from aimlasync.headers import Fields, secrets_in
 from aimlasync.info import Info
 from aimlasync.wire.key_search import MARK
 from aimlasync.wire.redaction import Secrets
+from tests.support.cases import case
 
 KEYS = [
     "sk-sentinel-5f1c2e77aa",
@@ -84,15 +85,16 @@ def test_what_stands_around_a_key_stays(key: str) -> None:
 
 
 @pytest.mark.parametrize("key", KEYS[:4], ids=range(4))
-@pytest.mark.parametrize("after", ["...", "***", "\u2026", "**********", "", "\u2022\u2022\u2022\u2022"])
 @pytest.mark.parametrize("length", [5, 7, 8, 12, 18])
-def test_a_key_that_is_cut_or_masked_is_not_shown(key: str, after: str, length: int) -> None:
+def test_a_key_that_is_cut_or_masked_is_not_shown(key: str, length: int) -> None:
     begun = key[:length]
-    assert begun.lower() not in Secrets([key]).without(f"your key {begun}{after}").lower()
-    if after:
-        assert begun.lower() not in Secrets([key]).without(f"your key {begun}{after} is wrong").lower()
-        masked = Secrets([key]).without(f"your key {begun}{after}{key[-4:]} is wrong")
-        assert masked == f"your key {MARK} is wrong"
+    for after in ("...", "***", "\u2026", "**********", "", "\u2022\u2022\u2022\u2022"):
+        with case(after):
+            assert begun.lower() not in Secrets([key]).without(f"your key {begun}{after}").lower()
+            if after:
+                assert begun.lower() not in Secrets([key]).without(f"your key {begun}{after} is wrong").lower()
+                masked = Secrets([key]).without(f"your key {begun}{after}{key[-4:]} is wrong")
+                assert masked == f"your key {MARK} is wrong"
 
 
 @pytest.mark.parametrize("key", KEYS, ids=range(len(KEYS)))
