@@ -30,7 +30,6 @@ CELLS = grid()
 
 # Constant -> the value that stands for its absence.
 WITHOUT = {
-    "adaptive._START": 1.0,
     "adaptive._SIGN": 1,
     "adaptive._VERDICT": 1,
     "adaptive._AWAY": 1_000_000,
@@ -39,7 +38,6 @@ WITHOUT = {
     "knee._AHEAD": 8.0,
     "knee._AGAIN": 8.0,
     "knee._PAYS": 0.9,
-    "knee._FLAT": 0.9,
     "knee._ROOM": 1.0,
     "knee.LAST": 8,
     "pace.MIN_RATE": 1.0,

@@ -32,7 +32,7 @@ import math
 from typing import Literal, NamedTuple
 
 from aimlasync.admission.chance import Chance
-from aimlasync.admission.knee import MARGIN, MAX, Knee
+from aimlasync.admission.knee import FEW, MARGIN, MAX, Knee
 from aimlasync.admission.outcome import Refused
 from aimlasync.admission.pace import MIN_RATE, SECOND, Pace
 
@@ -61,10 +61,6 @@ from aimlasync.admission.pace import MIN_RATE, SECOND, Pace
 #   _ALIKE     1        chance is never found: where it refuses a twentieth, goodput .08
 #   _ENOUGH    1        stated minutes .79 for .94; where chance refuses, goodput .45 for .82
 
-# Where slow start begins: a small server queues a few of these, and a large one is reached in a few round trips.
-_START = 4.0
-# The same where the user stated a rate limit, which spaces the first attempts out, so that more of them are no burst.
-_RATED_START = 32.0
 # Beliefs: a sign counts 4, a hint 1; from `_VERDICT` on it is a verdict.
 _SIGN = 4
 _VERDICT = 2
@@ -109,7 +105,8 @@ class AdaptiveLimit:
         self.refusals = 0
         self.is_fixed = limit is not None
         if limit is None:
-            limit = (_RATED_START if is_rated else _START) if start is None else min(MAX, max(1.0, start.in_flight))
+            # A small server queues a few of these; a stated rate spaces the first attempts out, and more are no burst.
+            limit = (4 * FEW if is_rated else FEW / 2) if start is None else min(MAX, max(1.0, start.in_flight))
         self._knee, self._pace = Knee(float(limit)), Pace()
         if start is not None and start.rate is not None and not self.is_fixed:
             self._pace.rate = min(MAX, max(MIN_RATE, start.rate * (1 - MARGIN)))
@@ -181,11 +178,8 @@ class AdaptiveLimit:
         if in_flight > self._proven:
             self._proven = in_flight
         pace = self._pace
-        may_probe = True
-        if pace.rate is not None:
-            pace.answered(now, started)
-            may_probe = pace.probe_from is None or not pace.binds(now)
-        self._knee.answered(now, in_flight, started, beside, may_probe)
+        is_held = pace.rate is not None and pace.answered(now, started)
+        self._knee.answered(now, in_flight, started, beside, is_held)
 
     def refused(self, now: float, started: float, in_flight: int, kind: Refused | None = None) -> bool:
         """Take in a refusal; return whether it began a congestion epoch, and so changed something.
@@ -196,11 +190,11 @@ class AdaptiveLimit:
         self.refusals += 1
         knee, pace, proven = self._knee, self._pace, self._proven
         pace.withdraw(started)
-        if kind != "down" and self._chance.explains(pace.accepted):
+        if kind != "down" and self._chance.explains(pace.accepted, pace.probed):
             return False
         if started <= self._epoch:
             if not self.is_fixed and kind != "down":
-                pace.refused_beside(now)
+                pace.refused_beside(now, started)
             return False
         self._epoch = now
         if self.is_fixed:
@@ -233,9 +227,9 @@ class AdaptiveLimit:
             pace.forget(now)
         elif is_fast or not (is_early or is_probe):
             pace.refused(now, started)
-            # Refusals go on until the server's window has moved on.
+            # Until the window of the server has moved on, its refusals tell the pace alone.
             self._epoch = now + SECOND / 2
-            if pace.rate is not None and self._chance.slowed(pace.rate, pace.accepted):
+            if (known := pace.known) is not None and self._chance.slowed(known, pace.accepted):
                 pace.lift(now)
                 knee.forget()
                 # Where there is a limit after all, its refusals come at once, and by the hundred.
@@ -270,8 +264,12 @@ class AdaptiveLimit:
                 belief += 1
             elif self._knee.has_held:
                 belief -= _SIGN
-        elif self._pace.binds(now) and self._pace.has_held:
-            belief += _SIGN
+        elif self._pace.binds(now):
+            if self._pace.has_held:
+                belief += _SIGN
+            elif self._pace.probing and in_flight + 1 >= self._proven:
+                # Where it is the rate, probes end at different heights.
+                belief += 1
         self._belief = max(-2 * _SIGN, min(2 * _SIGN, belief))
 
     def __repr__(self) -> str:

@@ -20,7 +20,7 @@ _ENOUGH = 6
 class Chance:
     """The share of the attempts that is refused at any rate. `accepted` counts those that were not refused, so far."""
 
-    __slots__ = ("_above", "_began", "_excess", "_last", "_lost", "_top", "share")
+    __slots__ = ("_above", "_at", "_began", "_excess", "_last", "_lost", "_top", "share")
 
     def __init__(self) -> None:
         self.share = 0.0
@@ -30,13 +30,25 @@ class Chance:
         self._last = 0
         # The rate from which on refusals are counted, what had been accepted before, and the refusals.
         self._top, self._began, self._lost = 0.0, 0, 0
+        # Of the attempts counted, those accepted up to the last refusal.
+        self._at = 0
         # At the rates above that: refusals, and attempts.
         self._above = (0, 0)
 
-    def explains(self, accepted: int) -> bool:
-        """Take in a refusal; return whether it is one of those that come by chance."""
+    def explains(self, accepted: int, probed: int) -> bool:
+        """Take in a refusal; return whether it is one of those that come by chance.
+
+        `probed` of the accepted attempts belong to the probe that it ends. What is refused there was sent too fast.
+        """
         between, self._last = accepted - self._last, accepted
-        self._lost += 1
+        if probed:
+            self._began += probed
+        else:
+            counted = accepted - self._began
+            if self._above[0] * (counted - self._at) > _ENOUGH * self._above[1]:
+                # None came for so long that it is no even share.
+                self._top = 0.0
+            self._lost, self._at = self._lost + 1, counted
         if self.share * between > 2 * _ENOUGH:
             # None came for so long that chance is over.
             self.share = 0.0
@@ -51,10 +63,10 @@ class Chance:
     def slowed(self, rate: float, accepted: int) -> bool:
         """Take in the rate to which refusals have brought attempts down; return whether that is in vain."""
         if not self._top or rate > 2 * self._top:
-            self._top, self._began, self._lost, self._above = rate, accepted, 0, (0, 0)
+            self._top, self._began, self._at, self._lost, self._above = rate, accepted, 0, 0, (0, 0)
         if rate > self._top / math.sqrt(_ALIKE) or self._lost < _ENOUGH:
             return False
-        lost, accepted, self._lost, self._began = self._lost, accepted - self._began, 0, accepted
+        lost, accepted, self._lost, self._at, self._began = self._lost, accepted - self._began, 0, 0, accepted
         share, above, slower, self._top = lost / (lost + accepted), self._above, rate / self._top, rate
         self._above = (above[0] + lost, above[1] + lost + accepted)
         if not above[1]:

@@ -17,9 +17,8 @@ MAX = 4096.0
 # How far above the last level that paid slow start may grow before the next is measured; less once a knee is known.
 _AHEAD = 3.0
 _AGAIN = 2.0
-# Latency grows with the level to this power: below the first a higher level pays, above the second it brings nothing.
+# A higher level pays where latency grows with it to a lesser power than this.
 _PAYS = 0.5
-_FLAT = 0.65
 # How far above an estimated knee to rest: below it throughput is lost, above it only latency.
 _ROOM = 1.5
 # The longest patience, in answers; of a large limit it is so many rounds as make this of sixteen attempts.
@@ -66,8 +65,11 @@ class Knee:
         self.to_send -= 1
         self._last = now
 
-    def answered(self, now: float, in_flight: int, started: float, beside: int, may_probe: bool) -> None:
-        """Take in an answer to an attempt sent at `started` beside others, while `in_flight` are at the server."""
+    def answered(self, now: float, in_flight: int, started: float, beside: int, is_held: bool) -> None:
+        """Take in an answer to an attempt sent at `started` beside others, while `in_flight` are at the server.
+
+        `is_held` says that the rate holds attempts back: then their number follows latency, not latency their number.
+        """
         self._waited += 1
         value = self.value
         if self._mode == "grow":
@@ -80,16 +82,16 @@ class Knee:
         elif in_flight + 1 > value:
             self._held += 1
             if self._held >= max(FEW, value):
-                self._has_held(may_probe)
+                self._has_held(is_held)
         if self._followed:
-            self._follows(now, in_flight, started, beside)
+            self._follows(now, in_flight, started, beside, is_held)
 
-    def _has_held(self, may_probe: bool) -> None:
+    def _has_held(self, is_held: bool) -> None:
         self._sure = self.value
         if self._mode == "step":
             if self._base is not None:
                 self._mode = "grow"
-        elif self._mode == "rest" and self._waited >= self._patience and may_probe:
+        elif self._mode == "rest" and self._waited >= self._patience and not is_held:
             self._mode, self._base, self._held = "step", None, 0
             self._follow()
             self.value = min(self.value + 1.0, MAX)
@@ -102,7 +104,7 @@ class Knee:
         self._times: list[float] = []
         self._levels = self._later = 0
 
-    def _follows(self, now: float, in_flight: int, started: float, beside: int) -> None:
+    def _follows(self, now: float, in_flight: int, started: float, beside: int, is_held: bool) -> None:
         if self._first <= started <= self._last:
             self._times.append(now - started)
             self._levels += beside + 1
@@ -118,9 +120,9 @@ class Knee:
             half = sorted(times)[(self._followed - 1) // 2]
             if now - self._last >= half:
                 self._followed = 0
-                self._measured(self._levels / len(times), max(half, 1e-6))
+                self._measured(self._levels / len(times), max(half, 1e-6), is_held)
 
-    def _measured(self, level: float, seconds: float) -> None:
+    def _measured(self, level: float, seconds: float, is_held: bool) -> None:
         new = level, seconds
         if self._base is None:
             self._base = new
@@ -133,7 +135,7 @@ class Knee:
             return
         growth = math.log(slow / quick) / math.log(high / low)
         if self.exploring:
-            if growth < _PAYS:
+            if growth < _PAYS or is_held:
                 self._base, self._patience = new, FEW
                 return
             # By Little's law, where an attempt is as quick without a queue as it was.
@@ -142,7 +144,7 @@ class Knee:
                 # As was known. The mean of many is better than the last.
                 self._found(math.sqrt(self.knee * knee))
                 return
-        elif growth < _FLAT or low < 2:
+        elif growth < _PAYS or low < 2:
             self._alone = quick
             self._found(max(low, min(high, high * quick / slow)))
             return

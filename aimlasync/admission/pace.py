@@ -45,6 +45,8 @@ class Pace:
         # Where counting begins: the end of the last row of refusals. And the last refusal.
         self._mark: Count = (-math.inf, 0)
         self._refused: Count = (-math.inf, 0)
+        # The seconds after which that came.
+        self._trip = 0.0
         # The row of refusals under way: when it began, the first attempt since its last one, the rate before it,
         # the rate to go back to, and what is known to hold.
         self._row: float | None = None
@@ -72,6 +74,11 @@ class Pace:
     def probing(self) -> bool:
         """Whether the rate is above what is known to hold."""
         return self.probe_from is not None
+
+    @property
+    def probed(self) -> int:
+        """Attempts accepted since the probe under way began; 0 where there is none."""
+        return 0 if self.probe_from is None else self.accepted - self._began[1]
 
     @property
     def has_held(self) -> bool:
@@ -110,29 +117,34 @@ class Pace:
                     self._trial = now, self.accepted
                     if self._was_silent(now):
                         self.rate = rate = min(rate, self._average(now, self.accepted))
-                elif now - self._trial[0] >= SECOND:
+                elif now - self._trial[0] >= min(SECOND, 4 * self._trip):
+                    # Its refusal would have come.
                     self._end_row(self._trial)
             self._next = min(max(self._next, now - _CATCH_UP) + 1 / rate, now + 1 / MIN_RATE)
         self.accepted += 1
 
-    def answered(self, now: float, started: float) -> None:
-        """Take in the answer to an attempt sent at `started`."""
+    def answered(self, now: float, started: float) -> bool:
+        """Take in the answer to an attempt sent at `started`; return whether the rate is what holds attempts back."""
         if self._row is not None:
             if self._trial is not None and started >= self._trial[0]:
                 self._end_row(self._trial)
-            return
+            return self.binds(now)
         rate = self.rate
         if rate is None or now >= self._held + 1 / rate:
-            return
+            return False
         self._waited += 1
         if self.probe_from is None:
             if self._waited >= max(self._patience, rate * self.period):
                 self.forget(now)
-            return
+            return True
         self._grown += 1
         # The longer the wait before it, the more is known, and the slower the probe.
         periods = self._grown / max(self._patience / FEW, self.probe_from * self.period)
         self.rate = min(MAX, self.probe_from * (1 + _STEP * (2.0 ** min(FEW, periods) - 1)))
+        if periods >= FEW:
+            # It holds: what follows is another probe.
+            self._probe(now)
+        return True
 
     def withdraw(self, started: float) -> None:
         """Take out an attempt that was refused."""
@@ -140,17 +152,21 @@ class Pace:
         if self._trial is not None and started == self._trial[0]:
             self._trial = None
 
-    def refused_beside(self, now: float) -> None:
-        """Take in another refusal of an attempt sent before the last cut: less was accepted than was thought."""
-        if self._row == self._refused[0] and now - self._row < SECOND and self.rate is not None:
+    def refused_beside(self, now: float, started: float) -> None:
+        """Take in another refusal of an attempt sent at `started`, before the last cut."""
+        if self._row is None or self.rate is None:
+            return
+        if now - self._row < SECOND:
+            # Less was accepted than was thought.
             self._base = min(self._base, self._estimate(now))
             self.rate = min(self.rate, self._base)
+        if started > self._refused[0]:
+            self._slow(now, started)
 
     def refused(self, now: float, started: float) -> None:
         """Take in a refusal of an attempt sent at `started` that speaks of the rate."""
-        if self._row is not None and self.rate is not None:
-            # Nothing has been accepted since the last one: less and less, down to one a second.
-            self.rate = min(self.rate, max(1.0, self.rate / 2))
+        if self._row is not None:
+            self._slow(now, started)
         else:
             self._row, self._before = now, math.inf if self.rate is None else self.rate
             self._base = min(self._before, self._estimate(now))
@@ -158,9 +174,16 @@ class Pace:
                 self._probe_failed(now, self.probe_from)
             elif self._is_raised:
                 self._gives_bursts, self._is_raised = True, False
-            self.rate = self._base
-        self._waited, self._refused, self._trial = 0, (now, self.accepted), None
+            self.rate, self._refused, self._trip = self._base, (now, self.accepted), now - started
+        assert self.rate is not None
+        self._waited, self._trial = 0, None
         self._next = max(self._next, now + 1 / self.rate)
+
+    def _slow(self, now: float, started: float) -> None:
+        """Nothing has been accepted since the row's last refusal: send less and less, down to one a second."""
+        assert self.rate is not None
+        self.rate, self._refused = min(self.rate, max(1.0, self.rate / 2)), (now, self.accepted)
+        self._trip = now - started
 
     def _probe_failed(self, now: float, held: float) -> None:
         """Rest at the rate that held before the probe, or at what its last period took.

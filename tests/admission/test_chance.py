@@ -83,11 +83,36 @@ def test_the_same_share_at_a_lower_rate_is_chance(shares: tuple[float, float], i
     for share, rate in zip(shares, (70.0, 49.0), strict=True):
         for number in range(200):
             if int(number * share) != int((number + 1) * share):
-                assert not chance.explains(accepted)
+                assert not chance.explains(accepted, 0)
             else:
                 accepted += 1
         found = chance.slowed(rate, accepted)
     assert found == (chance.share > 0) == is_chance
+
+
+def test_refusals_of_probes_and_of_a_limit_that_fell_after_it_had_held_are_not_chance() -> None:
+    chance, accepted = Chance(), 0
+    chance.slowed(100.0, 0)
+
+    def refuse(times: int, between: int, probed: int = 0) -> None:
+        nonlocal accepted
+        for _ in range(times):
+            accepted += between
+            chance.explains(accepted, probed)
+
+    refuse(6, 20)
+    assert not chance.slowed(50.0, accepted)
+    # It holds: those that are refused are probes' last. Then the server takes less.
+    refuse(8, 20, probed=20)
+    refuse(1, 200)
+    refuse(6, 0)
+    assert not chance.slowed(25.0, accepted)
+    assert not chance.share
+
+
+def test_a_bucket_whose_rate_is_halved_is_not_taken_for_chance() -> None:
+    (cell,) = (cell for cell in grid() if cell.name == "bucket of 5/s halves, doubles")
+    assert [Run(cell, AdaptiveLimit, seed).laws[0].by_chance for seed in (41, 42, 44)] == [0.0, 0.0, 0.0]
 
 
 @pytest.mark.parametrize("by_chance", [False, True])

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from aimlasync import APITimeoutError, AsyncClient, Retry
-from aimlasync.client.deadlines import Bounded, Deadlines
+from aimlasync.deadlines import Bounded, Deadlines
 from tests.support.servers import Script, raw_server
 from tests.support.virtual import run
 
