@@ -38,7 +38,8 @@ from aimlasync.admission.outcome import Refused
 from aimlasync.admission.pace import MIN_RATE, SECOND, Pace
 
 # What breaks without each constant of the four files, on a third of the grid with one seed (goodput .964, 1.37 %
-# refused; `benchmarks/adaptive_grid.py --without` prints the whole). MAX: not on the grid.
+# refused, before a row of refusals halved the pace; `benchmarks/adaptive_grid.py --without` prints the whole). MAX: not
+# on the grid.
 #
 #   constant   without  what breaks
 #   _SIGN      1        goodput .956; buckets .90 for .96
