@@ -1,8 +1,8 @@
 """The event loop of a program: uvloop where it is installed, asyncio's own elsewhere.
 
 `run` chooses a loop for one program. It changes no process-wide setting: neither the event loop policy nor the default
-loop. This is the only file that imports uvloop (the extra `uvloop`), and it does so when `run` is called. It imports
-nothing of this library.
+loop. This is the only file that imports uvloop (the extra `uvloop`), and it does so when `run` or `fastest` is called.
+It imports nothing of this library.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def run(main: Coroutine[Any, Any, T], *, debug: bool | None = None, loop_factory
     if _is_running():
         # Checked before a second loop is made: closing it would unset the running one.
         raise RuntimeError("aimlasync.run() cannot be called from a running event loop; await the coroutine there")
-    with asyncio.Runner(debug=debug, loop_factory=loop_factory or _fastest()) as runner:
+    with asyncio.Runner(debug=debug, loop_factory=loop_factory or fastest()) as runner:
         return runner.run(main)
 
 
@@ -38,7 +38,8 @@ def _is_running() -> bool:
     return True
 
 
-def _fastest() -> Factory:
+def fastest() -> Factory:
+    """Return what makes a loop of uvloop, which is imported, or of asyncio where that is not installed."""
     try:
         import uvloop
     except ImportError:

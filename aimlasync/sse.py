@@ -13,6 +13,7 @@ nothing of this library. Three guarantees hold for every input:
 from __future__ import annotations
 
 import re
+from typing import final
 
 import msgspec
 
@@ -22,8 +23,9 @@ _LF, _CR = 0x0A, 0x0D
 _BOM = b"\xef\xbb\xbf"
 _FIELDS = frozenset((b"data", b"event", b"id", b"retry"))
 _LONGEST_FIELD = 5
-# How a block begins that `Parser._read_alike` reads.
-_ALIKE = re.compile(rb"(?:event: ([^\n]*)\n)?data: ")
+# How most blocks begin, up to their data.
+_BEGIN = re.compile(rb"(?:event: ([^\n]*)\n)?data: ")
+_FIRST = frozenset((b"data: ", b"event:"))
 # A longer ``retry`` is ignored, like any invalid value: `int` may refuse longer strings (this is the lowest limit that
 # sys.set_int_max_str_digits allows).
 _MAX_RETRY_DIGITS = 640
@@ -42,6 +44,7 @@ class EventTooLargeError(ValueError):
 
 # A Struct without GC tracking is built in a third of the time of a class with slots, and a quarter of a NamedTuple's.
 # Its fields are atoms, so it can be part of no cycle.
+@final
 class Event(msgspec.Struct, frozen=True, gc=False):
     """One dispatched event."""
 
@@ -55,14 +58,14 @@ class Event(msgspec.Struct, frozen=True, gc=False):
     """The last valid ``retry`` value (milliseconds) inside this event's own block."""
 
 
+@final
 class Series(msgspec.Struct, frozen=True, gc=False):
-    """Consecutive events that differ in nothing but their data; see `Event` for the fields."""
+    """Consecutive events that differ in nothing but their data, and have no `Event.retry`."""
 
     event: str
     data: list[bytes]
     """The data of each event, in order: at least one."""
     id: str = ""
-    retry: int | None = None
 
 
 class Parser:
@@ -141,8 +144,8 @@ class Parser:
         """
         return _one_by_one(self.end())
 
-    def read(self, chunk: bytes) -> list[Series]:
-        """Do what `feed` does, and return events that have all but their data in common together: it costs less."""
+    def read(self, chunk: bytes) -> list[Event | Series]:
+        """Do what `feed` does, and return events that begin alike together, which costs less."""
         if self._ended:
             self.end()  # raises EventTooLargeError if that is due
             raise RuntimeError("the SSE parser has ended")
@@ -161,7 +164,7 @@ class Parser:
             self._head = None
             chunk = chunk.removeprefix(_BOM)
 
-        found: list[Series] = []
+        found: list[Event | Series] = []
         try:
             if self._line or self._skip:
                 # Only the new bytes are searched, else a long line in tiny chunks would take quadratic time.
@@ -179,7 +182,7 @@ class Parser:
                 # What is left of the block that earlier chunks began.
                 self._read_lines(chunk[:end], found)
                 chunk = chunk[end:]
-            if chunk and not self._size:
+            if not self._size and chunk[:6] in _FIRST:
                 chunk = self._read_alike(chunk, found)
             if chunk:
                 self._read_lines(chunk, found)
@@ -190,7 +193,7 @@ class Parser:
             self._overflow = True
         return found
 
-    def end(self) -> list[Series]:
+    def end(self) -> list[Event | Series]:
         """Do what `close` does, for who uses `read`."""
         if self._ended:
             if self._overflow:
@@ -202,19 +205,19 @@ class Parser:
         self._ended = True
         return found
 
-    def _read_alike(self, chunk: bytes, found: list[Series]) -> bytes:
+    def _read_alike(self, chunk: bytes, found: list[Event | Series]) -> bytes:
         """Read a chunk at the start of a block by the fast path; return what is left for `_read_lines`.
 
-        Most blocks of a chunk begin alike: with ``data: ``, or with the same ``event: `` line and then ``data: ``. So
-        the chunk is cut where a block begins like the one in its middle; what has one line between two cuts is one
-        event, and what has more goes to `_read_lines`. The chunk must be valid UTF-8.
+        Most blocks begin like the one before: with ``data: ``, or with the same ``event: `` line and then ``data: ``.
+        So the chunk is cut where a block begins so; what has one line between two cuts is one event, and what has more
+        is read by block. The chunk must be valid UTF-8.
         """
-        begin = self._begin
-        is_alike = chunk[: len(begin)] == begin  # `startswith` takes longer
-        data = chunk[len(begin) : -2]
+        is_usual = chunk[: len(self._begin)] == self._begin  # `startswith` takes longer
+        if not (is_usual or self._begins(chunk, 0)):
+            return chunk
+        data = chunk[len(self._begin) : -2]
         if (
-            is_alike
-            and _LF not in data
+            _LF not in data
             and chunk[-2:] == b"\n\n"
             and len(chunk) <= self.max_event_bytes
             and (data.isascii() or _is_utf8(data))
@@ -225,33 +228,53 @@ class Parser:
         last = chunk.rfind(b"\n\n")
         if last < 0 or last > self.max_event_bytes or not (chunk.isascii() or _is_utf8(chunk[:last])):
             return chunk
-        if is_alike:
+        if is_usual:
+            begin, name = self._begin, self._name
             parts = chunk[len(begin) : last].split(b"\n\n" + begin)
         else:
+            # What is in the middle tells most of how the others begin.
             middle = chunk.rfind(b"\n\n", 0, last // 2)
-            other = _ALIKE.match(chunk, middle + 2 if middle >= 0 else 0)
-            if other is None:
-                return chunk
-            begin, name = other.group(0, 1)
-            self._begin, self._name = begin, (name or b"").decode() or "message"
+            if middle >= 0:
+                self._begins(chunk, middle + 2)
+            begin, name = self._begin, self._name
             first, *parts = (b"\n\n" + chunk[:last]).split(b"\n\n" + begin)
             if first:
-                self._read_lines(first[2:] + b"\n\n", found)
+                self._read_blocks(first[2:], found)
         # To look into each takes three times as long.
         if _LF in b"".join(parts):
             alike = 0
             for at, part in enumerate(parts):
                 if _LF in part:
                     if at > alike:
-                        found.append(Series(self._name, parts[alike:at], self.last_event_id))
-                    self._read_lines(b"%b%b\n\n" % (begin, part), found)
+                        found.append(Series(name, parts[alike:at], self.last_event_id))
+                    self._read_blocks(begin + part, found)
                     alike = at + 1
             parts = parts[alike:]
         if parts:
-            found.append(Series(self._name, parts, self.last_event_id))
+            found.append(Series(name, parts, self.last_event_id))
+        self._begin, self._name = begin, name
         return chunk[last + 2 :]
 
-    def _read_lines(self, chunk: bytes, found: list[Series]) -> None:
+    def _begins(self, block: bytes, at: int) -> bool:
+        """Whether a block begins as most do, which is noted then."""
+        begin = _BEGIN.match(block, at)
+        if begin is None:
+            return False
+        self._begin, self._name = begin[0], (begin[1] or b"").decode("utf-8", "replace") or "message"
+        return True
+
+    def _read_blocks(self, blocks: bytes, found: list[Event | Series]) -> None:
+        """Read whole blocks in valid UTF-8, without the blank line behind the last of them."""
+        parts = blocks.split(b"\n\n")
+        for at, block in enumerate(parts):
+            is_usual = block[: len(self._begin)] == self._begin or self._begins(block, 0)
+            data = block[len(self._begin) :]
+            if not is_usual or _LF in data:
+                self._read_lines(b"\n\n".join(parts[at:]) + b"\n\n", found)
+                return
+            found.append(Event(self._name, data, self.last_event_id))
+
+    def _read_lines(self, chunk: bytes, found: list[Event | Series]) -> None:
         """Interpret each finished line of a chunk that begins a line, and hold the last, unfinished one."""
         lines = chunk.split(b"\n")
         rest = lines.pop()
@@ -280,11 +303,7 @@ class Parser:
                     data = b"\n".join(self._data)
                     if not _is_utf8(data):
                         data = data.decode("utf-8", "replace").encode()
-                    event, id, retry = self._type or "message", self.last_event_id, self._retry
-                    if found and (last := found[-1]).event == event and last.id == id and last.retry == retry:
-                        last.data.append(data)
-                    else:
-                        found.append(Series(event, [data], id, retry))
+                    found.append(Event(self._type or "message", data, self.last_event_id, self._retry))
                 self._size = 0
                 self._data.clear()
                 self._type = ""
@@ -314,8 +333,14 @@ def _end_of_block(lines: bytes) -> int:
     return at + 2 if at >= 0 else 0
 
 
-def _one_by_one(found: list[Series]) -> list[Event]:
-    return [Event(series.event, data, series.id, series.retry) for series in found for data in series.data]
+def _one_by_one(found: list[Event | Series]) -> list[Event]:
+    events: list[Event] = []
+    for one in found:
+        if type(one) is Series:
+            events += [Event(one.event, data, one.id) for data in one.data]
+        else:
+            events.append(one)
+    return events
 
 
 def _is_utf8(data: bytes) -> bool:

@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from aimlasync import AsyncClient, Endpoint
 from aimlasync.simulator import Simulator, serve_in_thread
@@ -60,8 +61,14 @@ _OVER_BOTH = {
 
 
 # What starts something that is slow to start, once for all tests of the file: they come first, so that a worker of
-# pytest-xdist that has nothing left to do does not take the half of them and start it a second time.
-_FIRST = {"test_ray"}
+# pytest-xdist that has nothing left to do does not take the half of them and start it a second time. So do the longest
+# single tests, for which the other workers would wait at the end.
+_FIRST = {"test_ray", "test_benchmarks", "test_types"}
+
+
+# How fast a machine is says nothing of what is tested.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 
 def pytest_configure() -> None:

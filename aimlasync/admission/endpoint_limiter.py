@@ -25,7 +25,8 @@ UNLIMITED = 4096
 """The limit of attempts in flight of what has none of its own."""
 
 
-class Admission(msgspec.Struct, eq=False):
+# It is in no cycle: what it refers to are numbers.
+class Admission(msgspec.Struct, eq=False, gc=False):
     """An admitted attempt: its part of entries in the request and token windows, or its allotment of a lease."""
 
     request: Entry | None

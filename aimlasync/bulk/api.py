@@ -53,6 +53,8 @@ from aimlasync.bulk.tasks.request import Request, request_of
 from aimlasync.bulk.tasks.result import Read, Result
 from aimlasync.bulk.tasks.tasks import BatchTask, Task
 from aimlasync.bulk.workers.parent import WorkerProcesses, orphans_ended
+from aimlasync.endpoints import learned_file
+from aimlasync.endpoints.learned_limits import Learner
 
 if TYPE_CHECKING:
     from aimlasync.client.client import AsyncClient
@@ -278,8 +280,10 @@ async def run(
             )
             job = Job(rows, options, LocalRunner(client, answerer=answerer) if workers is None else workers)
             learned = f"{rows.path}.limits"
-            if workers is None:
-                client.load_learned(learned)
+            asker = workers or answerer or client
+            learner = asker if isinstance(asker, Learner) else None
+            if learner is not None:
+                learner.start_from(learned_file.read(learned))
             try:
                 if begin is not None:
                     begin(job)
@@ -287,9 +291,8 @@ async def run(
                     await job.run(seen)
                 written = rows.finish()
             finally:
-                if workers is not None:
-                    client.keep_learned(workers.learned)
-                client.save_learned(learned)
+                if learner is not None:
+                    learned_file.write(learned, learner.learned().starts)
                 rows.close()
             whole = not job.pending and job.ending.stopped_by is None
             # A job that was stopped before its first good answer makes no table.

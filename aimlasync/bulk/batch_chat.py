@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
 import msgspec
 
-from aimlasync.bulk.answer_store import key_of, scope_of
+from aimlasync.bulk.answer_store import key_of, record_for, scope_of
 from aimlasync.bulk.batch_columns import column_names, json_values, with_columns
 from aimlasync.bulk.input.rows import InputError, Row
 from aimlasync.bulk.jobs.ask_one import ask
 from aimlasync.bulk.jobs.stop_rules import STOP_GRACE, StopRules
 from aimlasync.bulk.jobs.worker_pool import MAX_WAITING, WORKERS, WorkerPool
 from aimlasync.bulk.journal.convert import record_of
-from aimlasync.bulk.journal.record import Facts, Failure, Record, decode_record, encode_record
+from aimlasync.bulk.journal.record import Facts, Failure, Record, encode_record
 from aimlasync.bulk.loop_clients import ClientOptions, in_background
 from aimlasync.bulk.output.export import RESULTS, Outcome
 from aimlasync.bulk.output.parquet_table import Kind
@@ -197,9 +197,14 @@ class BatchChat:
         for frame in frames:
             yield self.sync(frame)
 
+    @property
+    def client(self) -> AsyncClient:
+        """The client of this event loop. Raises AimlasyncError without a key."""
+        return self._client_options.client().client
+
     def activity(self) -> tuple[int, str]:
         """Return the calls at a server of this event loop's client, and what most others wait for, else "input"."""
-        endpoints = self._client_options.client().client.statistics()
+        endpoints = self.client.statistics()
         return sum(endpoint.in_flight for endpoint in endpoints), limited_by(endpoints, 0, 1) or "input"
 
     def drain(self) -> None:
@@ -291,7 +296,7 @@ class BatchChat:
             return [None] * len(requests)
         found = await if_reachable(self.store, self.store.get(keys))
         return [
-            None if value is None else _record_for(value, request)
+            None if value is None else record_for(value, request)
             for value, request in zip(found or [None] * len(requests), requests, strict=True)
         ]
 
@@ -368,27 +373,6 @@ def _form(schema: Mapping[str, Any]) -> Form:
 def _default_columns(task: Task) -> dict[str, str]:
     answers = ["label"] if isinstance(task, ClassifyTask) and task.labels else ["answer"]
     return {name: name for name in (*answers, "error", "error_message", "tokens_in", "tokens_out", "cost_usd")}
-
-
-def _record_for(value: bytes, request: Request) -> Record | None:
-    """Return the stored record as one of this request, None for what is no record."""
-    try:
-        record = decode_record(value)
-    except msgspec.DecodeError:
-        return None
-    if record.custom_id != request.custom_id:
-        # The call was made for another row, and its usage is counted there.
-        facts = record.info or Facts()
-        record.info = Facts(
-            at=facts.at,
-            attempts=0,
-            model=facts.model,
-            label=facts.label,
-            confidence=facts.confidence,
-            shared_with=record.custom_id,
-        )
-        record.custom_id = request.custom_id
-    return record
 
 
 def _object(body: Any) -> Any:

@@ -33,6 +33,7 @@ class Repeats:
     """What repeats a chunk: the same bytes, but for the text of its one choice."""
 
     __slots__ = (
+        "_at_once",
         "_before",
         "_behind",
         "_beside",
@@ -58,6 +59,7 @@ class Repeats:
         self._beside = None if type(chunk.json_place) is bytes else [dict(vars(struct)) for struct in structs]
         self._pieces = pieces
         self._since = len(pieces)
+        self._at_once = 1
 
     @property
     def is_idle(self) -> bool:
@@ -70,7 +72,14 @@ class Repeats:
         return b"\\" not in self._before + self._behind
 
     def read(self, events: list[bytes]) -> list[ChatCompletionChunk]:
-        """Return the chunks of the first events that repeat it, by their data; add their texts to the pieces."""
+        """Return the chunks of first events that repeat it, by their data, and add their texts to the pieces.
+
+        None are returned only where the first event is no repeat.
+        """
+        if len(events) > 1:
+            # One at first: what does not repeat is not looked at again and again.
+            events = events[: self._at_once]
+            self._at_once = 2 * len(events)
         texts = self._all(events) if len(events) > 1 else None
         is_content, beside = self._name == "content", self._beside
         chunks: list[ChatCompletionChunk] = []

@@ -38,6 +38,7 @@ from aimlasync.cli.files import (
 from aimlasync.cli.help import TopicCommand
 from aimlasync.cli.job_options import JobOptions, id_option, job_options
 from aimlasync.cli.options import (
+    FileName,
     ModelChoice,
     Where,
     WrongUseError,
@@ -55,9 +56,14 @@ MESSAGES = "messages"
 
 
 @click.command(cls=TopicCommand)
-@click.argument("files", metavar="FILE...", nargs=-1, required=True)
+@click.argument("files", type=FileName(), metavar="FILE...", nargs=-1, required=True)
 @click.option(
-    "-o", "--output", metavar="PATH", default="-", help="The journal (.jsonl), or a table (.csv, .xlsx, .parquet, ...)."
+    "-o",
+    "--output",
+    type=FileName(),
+    metavar="PATH",
+    default="-",
+    help="The journal (.jsonl), or a table (.csv, .xlsx, .parquet, ...).",
 )
 @click.option("--format", "format_", type=FORMATS, help="The format of FILE; by default it is detected.")
 @click.option(
@@ -68,7 +74,9 @@ MESSAGES = "messages"
 @image_option
 @click.option("--system", metavar="TEMPLATE", help="The system message, filled in the same way.")
 @click.option("--params", metavar="JSON", help="""Other parameters of the calls, such as '{"max_tokens": 200}'.""")
-@click.option("--schema", metavar="FILE", help="A JSON schema, or module:Type, that every answer must fit.")
+@click.option(
+    "--schema", type=FileName(), metavar="FILE", help="A JSON schema, or module:Type, that every answer must fit."
+)
 @id_option
 @structured_option
 @click.option("--columns", metavar="A,B,C", help="Columns of a table, as in export --help.")

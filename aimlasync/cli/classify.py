@@ -45,6 +45,7 @@ from aimlasync.cli.help import TopicCommand
 from aimlasync.cli.job_options import JobOptions, id_option, job_options
 from aimlasync.cli.options import (
     NO_KEY,
+    FileName,
     ModelChoice,
     Server,
     Where,
@@ -64,13 +65,13 @@ _UNASKED = "no AIML_API_KEY or BYTESPIKE_API_KEY: answers come from the built-in
 
 
 @click.command(cls=TopicCommand, notes=GRAMMAR)
-@click.argument("files", metavar="FILE...", nargs=-1, required=True)
+@click.argument("files", type=FileName(), metavar="FILE...", nargs=-1, required=True)
 @click.option("--labels", metavar="A,B,C", help="The labels, in a form explained below, or @FILE.")
-@click.option("--schema", metavar="FILE", help="Instead of labels: a JSON schema or module:Type.")
+@click.option("--schema", type=FileName(), metavar="FILE", help="Instead of labels: a JSON schema or module:Type.")
 @structured_option
 @click.option("--multi", is_flag=True, help="Each row gets all labels that apply.")
 @click.option("--ordinal", is_flag=True, help="The labels are in order, lowest first.")
-@click.option("--few-shot", metavar="FILE", help="Examples to show: a table of texts and labels.")
+@click.option("--few-shot", type=FileName(), metavar="FILE", help="Examples to show: a table of texts and labels.")
 @click.option("--confidence", is_flag=True, help="Add how sure the model was, where it gives token probabilities.")
 @click.option("--text", metavar="COLUMN", help="The column to judge. Default: text, or the only one with prose.")
 @image_option
@@ -78,7 +79,12 @@ _UNASKED = "no AIML_API_KEY or BYTESPIKE_API_KEY: answers come from the built-in
 @click.option("--system", metavar="TEMPLATE", help="The system message, in place of the built-in one.")
 @id_option
 @click.option(
-    "-o", "--output", metavar="PATH", default="-", help="A table, by extension .csv, .xlsx, ...; makes a run resumable."
+    "-o",
+    "--output",
+    type=FileName(),
+    metavar="PATH",
+    default="-",
+    help="A table, by extension .csv, .xlsx, ...; makes a run resumable.",
 )
 @click.option("--format", "format_", type=FORMATS, help="The format of FILE; by default it is detected.")
 @click.option("--label-column", metavar="NAME", default="label", show_default=True, help="The column to add.")

@@ -16,7 +16,7 @@ from aimlasync.bulk.output.merge import merge as merge_journals
 from aimlasync.bulk.output.streams import is_stream
 from aimlasync.bulk.tasks.tasks import id_of
 from aimlasync.cli.files import FORMATS, check_journal, excel_option, reading_options
-from aimlasync.cli.options import counted, overwrite_option
+from aimlasync.cli.options import FileName, counted, overwrite_option
 
 _RESULTS = ", ".join(RESULTS)
 
@@ -25,14 +25,20 @@ _RESULTS = ", ".join(RESULTS)
     epilog=f"Columns: those of the input; of the journal: {_RESULTS}, correct (with --gold), "
     "answer.KEY of an answer in JSON, and body.PATH.IN.IT of a response."
 )
-@click.argument("journal", metavar="JOURNAL")
+@click.argument("journal", type=FileName(), metavar="JOURNAL")
 @click.option(
-    "-o", "--output", metavar="PATH", default="-", help="A table, by extension .csv, .xlsx, .parquet, ...; - is stdout."
+    "-o",
+    "--output",
+    type=FileName(),
+    metavar="PATH",
+    default="-",
+    help="A table, by extension .csv, .xlsx, .parquet, ...; - is stdout.",
 )
 @click.option("--format", "format_", type=FORMATS, help="The format of the output; by default from its name.")
 @click.option(
     "--input",
     "inputs",
+    type=FileName(),
     metavar="FILE",
     multiple=True,
     help="The rows that were asked about: their columns and their order. Once for each FILE of the job.",
@@ -91,8 +97,8 @@ def export(
 
 
 @click.command()
-@click.argument("journals", metavar="JOURNAL...", nargs=-1, required=True)
-@click.option("-o", "--output", metavar="PATH", required=True, help="The journal to make.")
+@click.argument("journals", type=FileName(), metavar="JOURNAL...", nargs=-1, required=True)
+@click.option("-o", "--output", type=FileName(), metavar="PATH", required=True, help="The journal to make.")
 @overwrite_option
 def merge(journals: tuple[str, ...], output: str, overwrite: bool) -> None:
     """Put the journals of shards together, one line for each row. JOURNAL and PATH may be elsewhere: s3://..."""

@@ -20,7 +20,7 @@ from aimlasync.bulk.input.shard import Shard
 from aimlasync.bulk.jobs.caps import Caps, EveryModel, read_seconds
 from aimlasync.bulk.jobs.options import Options
 from aimlasync.bulk.journal.journal import Durability
-from aimlasync.cli.options import Number, WholeNumber, WrongUseError, overwrite_option, with_options
+from aimlasync.cli.options import FileName, Number, WholeNumber, WrongUseError, overwrite_option, with_options
 from aimlasync.errors import AimlasyncError
 from aimlasync.store import Store, open_store
 
@@ -96,6 +96,8 @@ class JobOptions(msgspec.Struct, frozen=True, kw_only=True):
     def options(self, *, gold: str | None, simulated: bool) -> Options:
         """Return how the job runs. Raises WrongUseError."""
         self.kept_answers()
+        if self.restart and self.dry_run:
+            raise WrongUseError("--restart and --dry-run: an estimate throws no answers away; use one of them")
         if self.ray is not None and self.workers is not None:
             raise WrongUseError("--workers and --ray: a cluster has processes of its own; use one of them")
         try:
@@ -230,7 +232,10 @@ job_options = with_options(
             help="The rows of a dry run.",
         ),
         click.option(
-            "--errors", metavar="PATH", help="Write the lines of the rows that failed to a file of their own."
+            "--errors",
+            type=FileName(),
+            metavar="PATH",
+            help="Write the lines of the rows that failed to a file of their own.",
         ),
         click.option(
             "--progress",

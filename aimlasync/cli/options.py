@@ -77,6 +77,17 @@ class WholeNumber(click.IntRange):
     name = "whole number"
 
 
+class FileName(click.types.StringParamType):
+    """The name of a file, or its address, or -."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the name. Raises WrongUseError for an empty one, as of a variable of the shell that is not set."""
+        if value == "":
+            option = param.opts[0] if isinstance(param, click.Option) else param and param.metavar
+            raise WrongUseError(f"{option}: an empty name; name a file")
+        return super().convert(value, param, ctx)
+
+
 class Where(msgspec.Struct, frozen=True, kw_only=True):
     """Which server a command talks to."""
 

@@ -15,14 +15,22 @@ from aimlasync.bulk.output.streams import is_stream
 from aimlasync.bulk.output.target import Target
 from aimlasync.bulk.report import ReportError, collect, render
 from aimlasync.cli.files import check_journal
-from aimlasync.cli.options import WrongUseError, overwrite_option
+from aimlasync.cli.options import FileName, WrongUseError, overwrite_option
 
 
 @click.command()
-@click.argument("journal", metavar="JOURNAL")
-@click.option("-o", "--output", metavar="PATH", help="Where the page goes, - is stdout.  [default: JOURNAL.html]")
+@click.argument("journal", type=FileName(), metavar="JOURNAL")
+@click.option(
+    "-o", "--output", type=FileName(), metavar="PATH", help="Where the page goes, - is stdout.  [default: JOURNAL.html]"
+)
 @click.option("--gold", metavar="COLUMN", help="The right labels: adds accuracy, F1 and confusion.")
-@click.option("--input", "input_", metavar="FILE", help="The rows with --gold; by default those that the job read.")
+@click.option(
+    "--input",
+    "input_",
+    type=FileName(),
+    metavar="FILE",
+    help="The rows with --gold; by default those that the job read.",
+)
 @overwrite_option
 def report(journal: str, output: str | None, gold: str | None, input_: str | None, overwrite: bool) -> None:
     """Write one HTML page about a job: what was asked, labels, quality, cost and failures; then speed and latency.

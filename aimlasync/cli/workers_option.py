@@ -11,6 +11,7 @@ for that end.
 from __future__ import annotations
 
 import asyncio
+import codecs
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -22,6 +23,7 @@ from typing import Any
 import click
 import msgspec
 
+from aimlasync import event_loop
 from aimlasync.bulk.input.compression import packing_of_path
 from aimlasync.bulk.input.formats import format_of_path
 from aimlasync.bulk.input.rows import Format
@@ -72,6 +74,9 @@ def worker_processes(flags: JobOptions, files: Sequence[str], format_: Format | 
     # Forks share what was imported before, and this takes a tenth of a second.
     import aimlasync.transport.connection_pool  # noqa: F401
 
+    event_loop.fastest()
+    # For the names of hosts.
+    codecs.lookup("idna")
     first: list[WorkerProcess] = []
     for index in range(1, count + 1):
         first.append(WorkerProcess(index, count, arguments, siblings=first))

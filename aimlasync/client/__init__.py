@@ -17,12 +17,12 @@ It may import all rooms on the lines above it in the map of CONTRIBUTING.
     answer_cache      equal requests answered from a store, or by one call
     answer_keys       the key of a request in it, and which requests have one
     kept_answers      an answer as it is kept, recorded and replayed
+    shared_streams    one stream in flight that several equal calls read
     request_head      the id, headers and query that a call adds
     answer_modes      how one call asks for a structured answer at each upstream, and what a refusal teaches
     call              one call and its attempts, and what each does to its upstream when it ends
     balancer          chooses an upstream, and waits there for a permit
     drain             the calls that wait, which a drained client cancels
-    deadlines         many deadlines with one timer
     attempt_bounds    the timeouts of an attempt
     failure_signs     what an error says of capacity, health, key and cost
     failures          what a bad status, a header or a wrong body means; Retry-After is read here

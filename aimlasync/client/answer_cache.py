@@ -10,11 +10,12 @@ import asyncio
 import copy
 import os
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from aimlasync.client.answer_keys import is_free_of_state, is_settled, keys_of
 from aimlasync.client.call import Attempt, Call
-from aimlasync.client.kept_answers import KeptAnswer, Recording, is_whole, read, replayed, written
+from aimlasync.client.kept_answers import KeptAnswer, Recording, Replay, is_whole, read, replayed, written
+from aimlasync.client.shared_streams import Receive, SharedStream
 from aimlasync.config import CallOptions, is_given
 from aimlasync.endpoints.providers import Api
 from aimlasync.errors import (
@@ -34,8 +35,6 @@ T = TypeVar("T")
 # Headers that no two calls have in common.
 _OF_ONE_CALL = frozenset(("baggage", "idempotency-key", "traceparent", "tracestate", "x-client-request-id"))
 
-Receive = Callable[[Attempt], Awaitable[T]]
-
 
 class Answers:
     """The answers of one pipeline's calls: what a `Cache` keeps, and what equal calls in flight wait for."""
@@ -44,8 +43,8 @@ class Answers:
 
     def __init__(self, cache: Cache) -> None:
         self.cache = cache
-        # Mutable: by the key of their request.
-        self._flights: dict[str, _Flight] = {}
+        # Mutable: by their place.
+        self._flights: dict[tuple[str, str], _Flight] = {}
 
     def apart(self) -> Answers:
         """Return the same for a pipeline with another key: an error of one key is none of another's."""
@@ -70,58 +69,45 @@ class Answers:
             return await run(receive)
         structured = options.get("structured") if options else None
         keys = await keys_of(api, call, family=self.cache.family, structured=structured)
+        own = _Flight(call, keys)
         if wish == "refresh":
-            return await self._ask(call, keys, receive, run)
-        if call.streams:
-            # Whoever waited for another's stream would get its first piece when the other one has read the last.
-            found = await self._find(call, keys)
-            if found is not None:
-                self.cache.counts.hits += 1
-                return await self._replay(call, *found, receive)
-            self.cache.counts.misses += 1
-            return await self._ask(call, keys, receive, run)
-        place = keys[0]
-        while (flight := self._flights.get(place)) is not None:
+            return await self._ask(own, receive, run)
+        while (flight := self._flights.get(own.place)) is not None:
             await _in_time(call, flight.landed.wait(), "for an equal call in flight")
             if flight.found is not None:
                 self.cache.counts.shared += 1
-                return await self._replay(call, *flight.found, receive)
-            if flight.error is not None and flight.asker == _asker(call):
+                return await self._again(call, *flight.found, receive)
+            if flight.error is not None and flight.asker == own.asker:
                 raise _given_to(call, flight.error)
             if flight.is_answered:
                 # What cannot be kept cannot be shared.
                 return await run(receive)
-        return await self._lead(place, call, keys, receive, run)
+        return await self._lead(own, receive, run)
 
-    async def _lead(
-        self,
-        place: str,
-        call: Call,
-        keys: list[str],
-        receive: Receive[T],
-        run: Callable[[Receive[T]], Awaitable[T]],
-    ) -> T:
+    async def _lead(self, flight: _Flight, receive: Receive[T], run: Callable[[Receive[T]], Awaitable[T]]) -> T:
         """Look in the store, else ask, while equal calls wait; whoever is cancelled leaves that to the next of them."""
-        flight = self._flights[place] = _Flight()
+        call = flight.call
+        self._flights[flight.place] = flight
         try:
-            found = await self._find(call, keys)
+            found = await self._find(call, flight.keys)
             if found is not None:
                 self.cache.counts.hits += 1
-                answer = await self._replay(call, *found, receive)
+                answer = await self._again(call, *found, receive)
                 flight.found = found
                 return answer
             self.cache.counts.misses += 1
-            return await self._ask(call, keys, receive, run, flight)
+            return await self._ask(flight, receive, run)
         except AimlasyncError as error:
             if _is_of_server(error):
-                flight.error, flight.asker = error, _asker(call)
+                flight.error = error
             raise
         finally:
-            self._land(place, flight)
+            if not flight.lands_later:
+                self._land(flight)
 
-    def _land(self, place: str, flight: _Flight) -> None:
-        if self._flights.get(place) is flight:
-            del self._flights[place]
+    def _land(self, flight: _Flight) -> None:
+        if self._flights.get(flight.place) is flight:
+            del self._flights[flight.place]
         flight.landed.set()
 
     async def _find(self, call: Call, keys: list[str]) -> tuple[KeptAnswer, int] | None:
@@ -134,56 +120,72 @@ class Answers:
                 return answer, at
         return None
 
-    async def _replay(self, call: Call, answer: KeptAnswer, at: int, receive: Receive[T]) -> T:
-        return await receive(replayed(answer, call, call.targets[at], asyncio.get_running_loop()))
+    async def _again(self, call: Call, answer: KeptAnswer | SharedStream, at: int, receive: Receive[T]) -> T:
+        if isinstance(answer, SharedStream):
+            return await answer.join(call, call.targets[at], receive)
+        return await receive(replayed(answer, call, call.targets[at], Replay))
 
-    async def _ask(
-        self,
-        call: Call,
-        keys: list[str],
-        receive: Receive[T],
-        run: Callable[[Receive[T]], Awaitable[T]],
-        flight: _Flight | None = None,
-    ) -> T:
+    async def _ask(self, flight: _Flight, receive: Receive[T], run: Callable[[Receive[T]], Awaitable[T]]) -> T:
         """Make the call, and keep its answer."""
-        recordings: list[Recording] = []
+        if flight.call.streams:
+            return await self._open(flight, receive, run)
+        recordings: list[tuple[T, Recording]] = []
 
         async def recorded(attempt: Attempt) -> T:
-            attempt.reply = recording = Recording(attempt, on_end)
-            recordings.append(recording)
-            recording.answer = await receive(attempt)
-            return recording.answer  # type: ignore[no-any-return]
+            attempt.reply = recording = Recording(attempt)
+            recordings.append((answer := await receive(attempt), recording))
+            return answer
 
-        def on_end(recording: Recording) -> None:
-            # A stream that ended before it was handed over is kept below.
-            if recording.answer is not None and call.streams:
-                task = asyncio.get_running_loop().create_task(self._keep_stream(call, keys, recording))
+        answer = await run(recorded)
+        recording = next(recording for each, recording in recordings if each is answer)
+        kept = recording.kept() if is_whole(answer) else None
+        flight.is_answered = True
+        flight.found = None if kept is None else (kept, flight.at(recording))
+        # They need not wait for the disk.
+        flight.landed.set()
+        if kept is not None:
+            await self._keep(flight, recording, kept)
+        return answer
+
+    async def _open(self, flight: _Flight, receive: Receive[T], run: Callable[[Receive[T]], Awaitable[T]]) -> T:
+        """Open a stream, which equal calls may read too, until it has ended and is kept."""
+        opened: list[tuple[T, SharedStream]] = []
+
+        def over(shared: SharedStream, stream: Any) -> None:
+            if flight.found is None or flight.found[0] is not shared:
+                # One beside it, or one that is not handed over yet.
+                return
+            if stream is None:
+                flight.found = None
+                self._land(flight)
+            else:
+                task = asyncio.get_running_loop().create_task(self._keep_stream(flight, shared, stream))
                 self.cache.writing.add(task)
                 task.add_done_callback(self.cache.writing.discard)
 
-        answer = await run(recorded)
-        recording = next(each for each in recordings if each.answer is answer)
-        if call.streams:
-            if recording.is_ended:
-                await self._keep_stream(call, keys, recording)
-            return answer
-        kept = recording.kept() if is_whole(answer) else None
-        if flight is not None:
-            flight.is_answered = True
-            flight.found = None if kept is None else (kept, call.targets.index(recording.attempt.target))
-            # They need not wait for the disk.
-            flight.landed.set()
-        if kept is not None:
-            await self._keep(call, keys, recording, kept)
-        return answer
+        async def shared_by(attempt: Attempt) -> T:
+            shared = SharedStream(attempt, over)
+            opened.append((stream := await shared.open(receive), shared))
+            return stream
 
-    async def _keep_stream(self, call: Call, keys: list[str], recording: Recording) -> None:
-        if is_whole(recording.answer.so_far()) and (kept := recording.kept()) is not None:
-            await self._keep(call, keys, recording, kept)
+        stream = await run(shared_by)
+        shared = next(shared for each, shared in opened if each is stream)
+        flight.lands_later = True
+        flight.found = shared, flight.at(shared)
+        flight.landed.set()
+        if shared.is_over:
+            over(shared, stream if shared.is_whole else None)
+        return stream
 
-    async def _keep(self, call: Call, keys: list[str], recording: Recording, kept: KeptAnswer) -> None:
-        key = keys[call.targets.index(recording.attempt.target)]
-        await if_reachable(self.cache.store, self._put(key, written(kept)))
+    async def _keep_stream(self, flight: _Flight, shared: SharedStream, stream: Any) -> None:
+        try:
+            if is_whole(stream.so_far()) and (kept := shared.kept()) is not None:
+                await self._keep(flight, shared, kept)
+        finally:
+            self._land(flight)
+
+    async def _keep(self, flight: _Flight, recording: Recording, kept: KeptAnswer) -> None:
+        await if_reachable(self.cache.store, self._put(flight.keys[flight.at(recording)], written(kept)))
 
     async def _put(self, key: str, value: bytes) -> None:
         await self.cache.store.put(key, value)
@@ -198,18 +200,28 @@ def answers_of(cache: Cache | Store | str | os.PathLike[str]) -> Answers:
 class _Flight:
     """A call that equal ones wait for, and what came of it; nothing, where whoever made it left or failed by itself."""
 
-    def __init__(self) -> None:
+    def __init__(self, call: Call, keys: list[str]) -> None:
+        self.call = call
+        self.keys = keys
+        # While a stream goes on, nobody knows if it will echo a key, or end in an error of whoever asked for it.
+        self.place = keys[0], repr(sorted(self.asker.items())) if call.streams else ""
         self.landed = asyncio.Event()
-        self.found: tuple[KeptAnswer, int] | None = None
+        self.found: tuple[KeptAnswer | SharedStream, int] | None = None
+        """The answer, or the stream that goes on, and the number of its target."""
         self.error: AimlasyncError | None = None
-        self.asker: dict[str, str] | None = None
-        """Who made the call: an error of one key or organization is none of another's."""
         self.is_answered = False
+        self.lands_later = False
+        """Whether others can join when the call has returned: a stream, until it has ended and is kept."""
 
+    @property
+    def asker(self) -> dict[str, str]:
+        """Who makes the call, by the headers of all its attempts: an error of one key is none of another's."""
+        headers = self.call.headers
+        return {name.lower(): value for name, value in headers.items() if name.lower() not in _OF_ONE_CALL}
 
-def _asker(call: Call) -> dict[str, str]:
-    """Return the headers of a call that all attempts of its caller have in common."""
-    return {name.lower(): value for name, value in call.headers.items() if name.lower() not in _OF_ONE_CALL}
+    def at(self, recording: Recording) -> int:
+        """Return the number of the target that answered."""
+        return self.call.targets.index(recording.attempt.target)
 
 
 async def _in_time(call: Call, work: Awaitable[T], what: str) -> T:

@@ -9,19 +9,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from hashlib import blake2b
 from typing import Any, Literal
 
-from aimlasync.admission.adaptive import Learned
 from aimlasync.admission.endpoint_limiter import Admission
 from aimlasync.client.call import MAY_HOLD_MEDIA, Attempt, Call, Target
 from aimlasync.config import Limits
 from aimlasync.endpoints.endpoint import Endpoint
 from aimlasync.endpoints.lane import Lane
-from aimlasync.endpoints.learned_limits import LearnedLimits
+from aimlasync.endpoints.learned_limits import LearnedLimits, Starts
 from aimlasync.endpoints.providers import VENDORS, Api, Provider, refusal
 from aimlasync.endpoints.upstream import STRETCH, Upstream
 from aimlasync.errors import APIConnectionError, OverloadedError, UnsupportedRequestError
@@ -64,38 +63,17 @@ class Balancer:
         for upstream in self.upstreams:
             await upstream.limiter.close()
 
-    def load_learned(self, path: str, share: float) -> None:
-        """Let models start with a share of what a file says of them; see `endpoints.learned_file`."""
-        from aimlasync.endpoints.learned_file import read
-
+    def start_from(self, known: Starts, share: float) -> None:
+        """Let models start with a share of what is known of them, by the endpoint's address and the model."""
         upstreams = self._by_address()
-        for (endpoint, model), learned in read(path).items():
+        for (endpoint, model), learned in known.items():
             if endpoint in upstreams:
                 upstreams[endpoint].starts.setdefault(model, learned.times(share))
-
-    def keep(self, known: Iterable[tuple[str, str, Learned]]) -> None:
-        """Take what other processes learned, by endpoint's address and model, for what was learned here."""
-        upstreams = self._by_address()
-        for endpoint, model, learned in known:
-            if endpoint in upstreams:
-                upstreams[endpoint].kept[model] = learned
 
     def _by_address(self) -> dict[str, Upstream]:
         from aimlasync.endpoints.learned_file import addresses
 
         return dict(zip(addresses(each.endpoint.base_url for each in self.upstreams), self.upstreams, strict=True))
-
-    def save_learned(self, path: str) -> None:
-        """Write what was learned to a file, if anything was."""
-        from aimlasync.endpoints.learned_file import write
-
-        learned = {
-            (name, model): each
-            for name, upstream in self._by_address().items()
-            for model, each in upstream.learned().items()
-        }
-        if learned:
-            write(path, learned)
 
     @property
     def queued(self) -> int:
@@ -106,10 +84,10 @@ class Balancer:
         return waiting
 
     def learned(self, now: float) -> LearnedLimits:
-        """Return what was learned and has held, for the processes of one job."""
+        """Return what was learned here and has held."""
         limits = LearnedLimits()
         for place, upstream in self._by_address().items():
-            limits.starts += [(place, model, each) for model, each in upstream.learned().items()]
+            limits.starts |= {(place, model): each for model, each in upstream.learned().items()}
             lanes = upstream.lanes.values()
             limits.told += [lane.told(found) for lane in lanes if (found := lane.look(now)) is not None]
         return limits

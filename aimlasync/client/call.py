@@ -2,7 +2,7 @@
 
 `Attempt.succeed`, `fail` and `abandon` release the attempt with an outcome; they book tokens and cost, settle the
 reservation and the retry budget, tell the circuit breaker, and pause the upstream for a stated wait (Retry-After). It
-has no I/O. It may import what lies below `client`, `deadlines`, `drain` and `observer`.
+has no I/O. It may import what lies below `client`, `drain` and `observer`.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ import msgspec
 
 from aimlasync.admission.endpoint_limiter import Admission
 from aimlasync.admission.outcome import SPENT, Outcome
-from aimlasync.client.deadlines import Bounded
 from aimlasync.client.drain import Waits
-from aimlasync.client.failure_signs import NO_ACCESS, is_free, is_unreachable, lacks_ability, signal_of
+from aimlasync.client.failure_signs import NO_ACCESS, is_free, is_unreachable, lacks_ability, signal_of, stated_wait
 from aimlasync.client.observer import Watch
 from aimlasync.config import Mode, Priority, Timeout
 from aimlasync.cost.budget import Budget, Reservation, output_cap
 from aimlasync.cost.plain_text import is_plain_text
 from aimlasync.cost.tokens import plainly_taken, stated_usd, tokens_of
+from aimlasync.deadlines import Bounded
 from aimlasync.endpoints.lane import Lane, Permit
 from aimlasync.endpoints.providers import model_of
 from aimlasync.endpoints.upstream import Upstream
@@ -30,7 +30,7 @@ from aimlasync.errors import AimlasyncError, APIConnectionError, APIStatusError,
 from aimlasync.headers import Headers
 from aimlasync.info import Info
 from aimlasync.resilience.hedging import Hedging
-from aimlasync.resilience.retry import Retry, retry_after_of
+from aimlasync.resilience.retry import Retry
 from aimlasync.transport.base import RawReply, StaleConnectionError
 from aimlasync.wire.base import Meta
 from aimlasync.wire.redaction import Secrets
@@ -129,11 +129,6 @@ class Call(Bounded, eq=False):
     def kind(self) -> tuple[str, bool]:
         """What calls have in common whose durations may be compared."""
         return self.info.model, self.streams
-
-    @property
-    def first_token(self) -> float | None:
-        """Seconds until the first event must be there, None where there will be none, or no bound."""
-        return self.timeout.first_token if self.streams else None
 
     @property
     def bound(self) -> float | None:
@@ -345,11 +340,8 @@ class Attempt(Permit, eq=False, kw_only=True):
         is_out = lane.is_out
         signal = signal_of(error, call.model)
         refused = False
-        status = error.status if isinstance(error, APIStatusError) else None
-        wait = retry_after_of(error)
-        is_refusal = signal.outcome is Outcome.DROPPED and (status or 0) < 500
-        if wait is not None and (is_refusal or status in (429, 503, 529)) and not lane.law.by_chance:
-            why = f"it asked for {wait:.1f} s {'in a stream' if status is None else f'with HTTP {status}'}"
+        if (stated := stated_wait(error, signal)) is not None and not lane.law.by_chance:
+            wait, why = stated
             is_models = signal.scope == "model" or upstream.account_signs.is_passed_over(lane.model)
             whose = lane if is_models else upstream
             whose.pause(wait, now, why, at_most=call.retry.max_retry_after)

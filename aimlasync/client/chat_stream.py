@@ -31,7 +31,7 @@ class ChatStream(Stream[ChatCompletionChunk, ChatCompletion]):
         self._assembler = Assembler()
         self._decode = chat_chunks.decode_chunk
 
-    def _take_alike(self, events: list[bytes]) -> list[ChatCompletionChunk]:
+    def _take_alike(self, event: str, events: list[bytes]) -> list[ChatCompletionChunk]:
         repeats = self._assembler.repeats
         return [] if repeats is None else repeats.read(events)
 

@@ -24,7 +24,7 @@ from aimlasync.client.resources import Chat, Models, balance
 from aimlasync.config import CallOptions, Limits, Timeout, TimeoutOfHttpx, check_headers
 from aimlasync.cost.budget import Budget
 from aimlasync.endpoints.endpoint import Endpoint, KeySource, default_endpoints, proxy_secrets
-from aimlasync.endpoints.learned_limits import LearnedLimits
+from aimlasync.endpoints.learned_limits import LearnedLimits, Starts
 from aimlasync.endpoints.statistics import EndpointStatistics
 from aimlasync.headers import Headers, keyless
 from aimlasync.resilience.hedging import Hedge, Hedging
@@ -105,7 +105,9 @@ class AsyncClient(OpenAINames):
         self._secrets = secrets
         self._learned = None if learned is None else os.fspath(learned)
         if self._learned is not None:
-            balancer.load_learned(self._learned, 1.0)
+            from aimlasync.endpoints.learned_file import read
+
+            balancer.start_from(read(self._learned), 1.0)
         hedging = None if hedge is None else Hedging(hedge)
         answers = None
         if cache is not None:
@@ -228,7 +230,9 @@ class AsyncClient(OpenAINames):
     async def close(self) -> None:
         """Close all connections; streams still open fail. Harmless more than once."""
         if self._learned is not None and not self._pipeline.is_closed:
-            self.save_learned(self._learned)
+            from aimlasync.endpoints.learned_file import write
+
+            write(self._learned, self.learned().starts)
         await self._pipeline.close()
 
     @property
@@ -307,24 +311,16 @@ class AsyncClient(OpenAINames):
         """Calls that wait for an endpoint."""
         return self._pipeline.balancer.queued
 
-    def load_learned(self, path: str | os.PathLike[str], *, share: float = 1.0) -> None:
-        """Let models that were not asked yet start with the limits that `save_learned` wrote; no file is no start.
+    def start_from(self, known: Starts, *, share: float = 1.0) -> None:
+        """Let models that were not asked yet start with what an earlier run `learned` as its `starts`.
 
-        `share` is this process's part of them.
+        `share` is this process's part of it.
         """
-        self._pipeline.balancer.load_learned(os.fspath(path), share)
-
-    def save_learned(self, path: str | os.PathLike[str]) -> None:
-        """Write the limits that were learned and have held, by endpoint and model; nothing where there are none."""
-        self._pipeline.balancer.save_learned(os.fspath(path))
+        self._pipeline.balancer.start_from(known, share)
 
     def learned(self) -> LearnedLimits:
-        """Return what was learned of limits and has held, as one of several processes of a job reports it."""
+        """Return what was learned of limits and has held, by endpoint and model."""
         return self._pipeline.balancer.learned(self._pipeline.now())
-
-    def keep_learned(self, limits: LearnedLimits) -> None:
-        """Take what other processes learned for what was learned here, so that `save_learned` writes it."""
-        self._pipeline.balancer.keep(limits.starts)
 
     def takes_more(self, waiting: int) -> bool:
         """Whether fewer than `waiting` calls wait at some model in use, so that more calls may keep it busier."""

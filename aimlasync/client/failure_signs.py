@@ -1,14 +1,14 @@
 """What the error of a failed attempt says: of the server's capacity and health, of the key, and of the cost.
 
-Pure: each function reads one error; `call` and `failures` act on what it returns. It may import `errors`, `wire` and
-`admission.outcome`.
+Pure: each function reads one error; `call` and `failures` act on what it returns. It may import `errors`, `wire`,
+`resilience.retry` and `admission.outcome`.
 """
 
 from __future__ import annotations
 
 import re
 
-from aimlasync.admission.outcome import GONE, LATE, NOTHING, Signal
+from aimlasync.admission.outcome import GONE, LATE, NOTHING, Outcome, Signal
 from aimlasync.errors import (
     AimlasyncError,
     APIConnectionError,
@@ -19,6 +19,7 @@ from aimlasync.errors import (
     StreamError,
     TruncatedStreamError,
 )
+from aimlasync.resilience.retry import retry_after_of
 
 NO_ACCESS = (AuthenticationError, InsufficientCreditError)
 """The endpoint serves no more calls with this key."""
@@ -63,3 +64,12 @@ def signal_of(error: AimlasyncError, model: str) -> Signal:
     if isinstance(error, APITimeoutError):
         return LATE if error.phase == "first_token" else NOTHING
     return GONE if isinstance(error, APIConnectionError) else NOTHING
+
+
+def stated_wait(error: AimlasyncError, signal: Signal) -> tuple[float, str] | None:
+    """Return the seconds that a refusal with this signal asks to wait, and how it asks; None where it does not."""
+    wait, status = retry_after_of(error), error.status if isinstance(error, APIStatusError) else None
+    is_refusal = signal.outcome is Outcome.DROPPED and (status or 0) < 500
+    if wait is None or not (is_refusal or status in (429, 503, 529)):
+        return None
+    return wait, f"it asked for {wait:.1f} s {'in a stream' if status is None else f'with HTTP {status}'}"

@@ -39,10 +39,10 @@ _scan = json.JSONDecoder(parse_int=len, parse_float=len, parse_constant=len).raw
 class Parser(Protocol):
     """Bytes in, events out."""
 
-    def read(self, chunk: bytes, /) -> list[sse.Series]:
+    def read(self, chunk: bytes, /) -> list[sse.Event | sse.Series]:
         """Return the events that `chunk` completes. Raises sse.EventTooLargeError."""
 
-    def end(self) -> list[sse.Series]:
+    def end(self) -> list[sse.Event | sse.Series]:
         """Return what the end of the body completes."""
 
 
@@ -87,7 +87,7 @@ class Unframed:
         """What has come of a body that has no framing that is known."""
         self.says_events = says_events
 
-    def read(self, chunk: bytes) -> list[sse.Series]:
+    def read(self, chunk: bytes) -> list[sse.Event | sse.Series]:
         """Take the next bytes; see `Parser`."""
         if self.parser is not None:
             return self.parser.read(chunk)
@@ -109,7 +109,7 @@ class Unframed:
         self.parser = sse.Parser(strict=False) if self.kind == "events" else JsonParser()
         return self.parser.read(held)
 
-    def end(self) -> list[sse.Series]:
+    def end(self) -> list[sse.Event | sse.Series]:
         """End the body; see `Parser`."""
         return [] if self.parser is None else self.parser.end()
 
@@ -129,7 +129,7 @@ class JsonParser:
         self._by_line: bool | None = None
         self._events: sse.Parser | None = None
 
-    def read(self, chunk: bytes) -> list[sse.Series]:
+    def read(self, chunk: bytes) -> list[sse.Event | sse.Series]:
         """Take the next bytes; see `Parser`."""
         if self._events is not None:
             return self._events.read(chunk)
@@ -155,7 +155,7 @@ class JsonParser:
             raise sse.EventTooLargeError(MAX_BODY)
         return _series(found)
 
-    def end(self) -> list[sse.Series]:
+    def end(self) -> list[sse.Event | sse.Series]:
         """End the body; see `Parser`."""
         if self._events is not None:
             return self._events.end()
@@ -178,7 +178,7 @@ class JsonParser:
         self._held += text[at:].encode()
         return _series(found) + self._turn_to_events() + self.end()
 
-    def _turn_to_events(self) -> list[sse.Series]:
+    def _turn_to_events(self) -> list[sse.Event | sse.Series]:
         self._events = sse.Parser(strict=False)
         held = bytes(self._held)
         self._held.clear()
@@ -191,10 +191,13 @@ def values_in(data: bytes) -> list[bytes]:
     Servers leave out the blank line that ends an event.
     """
     parser = JsonParser()
-    return [value for series in parser.read(data) + parser.end() for value in series.data]
+    values: list[bytes] = []
+    for one in parser.read(data) + parser.end():
+        values += one.data if type(one) is sse.Series else [one.data]
+    return values
 
 
-def _series(values: list[bytes]) -> list[sse.Series]:
+def _series(values: list[bytes]) -> list[sse.Event | sse.Series]:
     return [sse.Series("message", values)] if values else []
 
 

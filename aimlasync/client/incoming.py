@@ -8,7 +8,7 @@ events mean, and does not read itself. It may import `framing` and `sse`.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from typing import TypeAlias
 
 from aimlasync import sse
 from aimlasync.client.framing import Parser, Unframed, last_block
@@ -19,26 +19,32 @@ _AT_ONCE = 32
 # Events that are taken in before other calls go on: 40,000 fit into one read.
 _IN_A_ROW = 512
 
+Few: TypeAlias = tuple[str, list[bytes]]
+"""The type of some consecutive events, and the data of each."""
+
 
 class Incoming:
     """The events of one body; `says_events` is its content type's word."""
 
-    __slots__ = ("_before", "_data", "_in_a_row", "_parser", "body", "is_over", "waiting")
+    __slots__ = ("_at", "_before", "_data", "_found", "_in_a_row", "_parser", "_within", "body", "is_behind", "is_over")
 
     def __init__(self, *, says_events: bool) -> None:
         self.body = Unframed(says_events=says_events)
         """How the body is framed, as far as it is known."""
         self.is_over = False
         """Whether the body has ended: an event that comes then ended with it, and may be cut."""
-        self.waiting: deque[sse.Series] = deque()
-        """Events that were read and not handed out, at most _AT_ONCE in a series."""
+        self.is_behind = False
+        """Whether there are events that were read and not handed out."""
         self._parser: Parser = self.body
         # What the last two reads brought.
         self._before = self._data = b""
+        # The events of the last read, and where the first is that was not handed out: its place, and within a series.
+        self._found: list[sse.Event | sse.Series] = []
+        self._at = self._within = 0
         # How many events `more` handed out since the last pause.
         self._in_a_row = 0
 
-    def read(self, data: bytes) -> list[sse.Series]:
+    def read(self, data: bytes) -> list[Few]:
         """Take in what a read brought, nothing at the end of the body, and hand out the first events of it.
 
         Raises sse.EventTooLargeError.
@@ -51,23 +57,36 @@ class Incoming:
             found = self._parser.end()
         if self._parser is self.body and self.body.parser is not None:
             self._parser = self.body.parser
-        if len(found) == 1 and len(found[0].data) <= _AT_ONCE:
-            return found
-        for series in found:
-            for at in range(0, len(series.data), _AT_ONCE):
-                few = series.data[at : at + _AT_ONCE]
-                self.waiting.append(sse.Series(series.event, few, series.id, series.retry))
+        if len(found) == 1:
+            one = found[0]
+            if type(one) is sse.Event:
+                return [(one.event, [one.data])]
+            if len(one.data) <= _AT_ONCE:
+                return [(one.event, one.data)]
+        self._found, self._at, self._within = found, 0, 0
         return self.more()
 
-    def more(self) -> list[sse.Series]:
-        """Hand out the next events that wait."""
-        few: list[sse.Series] = []
-        many = 0
-        while self.waiting and many < _AT_ONCE:
-            series = self.waiting.popleft()
-            few.append(series)
-            many += len(series.data)
-        self._in_a_row += many
+    def more(self) -> list[Few]:
+        """Hand out the next events."""
+        few: list[Few] = []
+        room = _AT_ONCE
+        while room > 0 and self._at < len(self._found):
+            one = self._found[self._at]
+            if type(one) is sse.Event:  # `isinstance` takes longer for a struct
+                data = [one.data]
+                self._at += 1
+            else:
+                data = one.data[self._within : self._within + room]
+                self._within += len(data)
+                if self._within == len(one.data):
+                    self._at, self._within = self._at + 1, 0
+            room -= len(data)
+            if few and few[-1][0] == one.event:
+                few[-1][1].extend(data)
+            else:
+                few.append((one.event, data))
+        self._in_a_row += _AT_ONCE
+        self.is_behind = self._at < len(self._found)
         return few
 
     async def pause(self) -> None:

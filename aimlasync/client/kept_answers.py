@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, TypeVar
 
 import msgspec
 
 from aimlasync.chat.types import ChatCompletion
 from aimlasync.client.call import Attempt, Call, Target
+from aimlasync.errors import AimlasyncError
 from aimlasync.headers import Fields
+from aimlasync.info import Info
 from aimlasync.responses.types import Response
 from aimlasync.transport.base import MAX_BODY, RawReply, gathered
 from aimlasync.wire.base import Meta
@@ -73,49 +75,46 @@ def is_whole(reply: object) -> bool:
 class Recording:
     """The response of an attempt, whose body is recorded as it is read."""
 
-    def __init__(self, attempt: Attempt, on_end: Callable[[Recording], None]) -> None:
+    def __init__(self, attempt: Attempt) -> None:
         self.attempt = attempt
         self.answer: Any = None
-        """The reply, or the stream, that is made of it."""
-        self.is_ended = False
-        """Whether its reader came to the end of the answer."""
-        self._reply: RawReply = attempt.response
-        self.status = self._reply.status
-        self.headers = self._reply.headers
-        self._pieces: list[bytes] = []
-        self._on_end = on_end
+        """The reply that is made of it."""
+        self.reply: RawReply = attempt.response
+        self.status = self.reply.status
+        self.headers = self.reply.headers
+        self.pieces: list[bytes] = []
+        """The body, as far as it was read. Mutable: it grows."""
 
     async def read(self, max_bytes: int = MAX_BODY) -> bytes:
         """Return the whole body."""
-        body = await self._reply.read(max_bytes)
-        self._pieces.append(body)
+        body = await self.reply.read(max_bytes)
+        self.pieces.append(body)
         return body
 
     async def read_some(self) -> bytes:
         """Return what has arrived."""
-        piece = await self._reply.read_some()
-        self._pieces.append(piece)
+        piece = await self.reply.read_some()
+        self.pieces.append(piece)
         return piece
 
     def abort(self) -> None:
         """Drop the connection."""
-        self._reply.abort()
+        self.reply.abort()
 
     def finish(self) -> None:
-        """Note the end of the answer, and give the connection back."""
-        self._reply.finish()
-        self.is_ended = True
-        self._on_end(self)
+        """Give the connection back."""
+        self.reply.finish()
 
     def kept(self) -> KeptAnswer | None:
         """Return the answer, None for one in which a key is echoed."""
-        body = b"".join(self._pieces)
-        secrets = self.attempt.secrets
-        if secrets.cut_from(body) is not body:
-            return None
+        body = b"".join(self.pieces)
+        return None if self.attempt.secrets.cut_from(body) is not body else self.begun(body)
+
+    def begun(self, body: bytes = b"") -> KeptAnswer:
+        """Return the answer with its status and headers, and so much of its body."""
         headers = {name: value for name in _HEADERS if (value := self.headers.get(name)) is not None}
-        target = self.attempt.target
-        return KeptAnswer(_FORMAT, self.status, secrets.without(headers), target.mode, body)
+        attempt = self.attempt
+        return KeptAnswer(_FORMAT, self.status, attempt.secrets.without(headers), attempt.target.mode, body)
 
 
 class _Replayed:
@@ -146,20 +145,29 @@ class _Replayed:
         pass
 
 
-class _NoAttempt(Attempt):
-    """What a kept answer is read through: nothing was sent, so nothing is charged and no endpoint learns of it."""
+class Replay(Attempt):
+    """What an answer is read through that this call did not pay for: nothing is charged, and no endpoint learns."""
 
     def charge(self, meta: Meta | None) -> None:
-        pass
+        """The answer was paid for before."""
 
     def began(self) -> None:
-        pass
+        """The endpoint was told before."""
+
+    def fail(self, error: AimlasyncError) -> None:
+        """The answer is no good, or the reader's own time has passed."""
+        super().fail(error)
+        if self.info.cached:
+            error.billed = False
 
 
-def replayed(answer: KeptAnswer, call: Call, target: Target, loop: asyncio.AbstractEventLoop) -> Attempt:
-    """Return an attempt of `call` whose response is `answer`; its permit is none, and its end tells nobody."""
-    info, endpoint, now = call.info, target.upstream.endpoint, loop.time()
-    headers = Fields.of(answer.headers)
+R = TypeVar("R", bound=Replay)
+
+
+def replayed(answer: KeptAnswer, call: Call, target: Target, kind: type[R]) -> R:
+    """Return an attempt of `call` whose response is `answer`."""
+    info, endpoint, loop = call.info, target.upstream.endpoint, asyncio.get_running_loop()
+    headers, now = Fields.of(answer.headers), loop.time()
     info.endpoint, info.vendor = endpoint.name, endpoint.provider.name
     info.saw_headers(answer.status, headers)
     info.structured = answer.structured
@@ -167,6 +175,10 @@ def replayed(answer: KeptAnswer, call: Call, target: Target, loop: asyncio.Abstr
     info.cost_usd = 0.0
     info.timing.first_byte = 0.0
     info.timing.total = now - call.started
-    # Nobody admitted it, and it has no lane.
-    reply = _Replayed(answer, headers)
-    return _NoAttempt(None, loop, now, 0, None, False, call=call, target=target, info=info, reply=reply)  # type: ignore[arg-type]
+    return without_permit(kind, call, target, info, _Replayed(answer, headers), now)
+
+
+def without_permit(kind: type[R], call: Call, target: Target, info: Info, reply: RawReply, now: float) -> R:
+    """Return an attempt that nobody admitted, as if sent at `now`: its end tells no lane."""
+    loop = asyncio.get_running_loop()
+    return kind(None, loop, now, 0, None, False, call=call, target=target, info=info, reply=reply)  # type: ignore[arg-type]

@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from aimlasync.client.attempt_bounds import within
 from aimlasync.client.balancer import Balancer
 from aimlasync.client.call import Attempt, Call, Settings
-from aimlasync.client.deadlines import Deadlines
 from aimlasync.client.drain import drained
 from aimlasync.client.failures import heed, status_failure
 from aimlasync.client.observer import Observer
 from aimlasync.client.request_head import RequestIds, address, headers_of
 from aimlasync.config import CallOptions
 from aimlasync.cost.budget import Budget
+from aimlasync.deadlines import Deadlines
 from aimlasync.endpoints.providers import Api
 from aimlasync.errors import AimlasyncError, BudgetExceededError, ClientClosedError
 from aimlasync.resilience.hedging import Hedging, race

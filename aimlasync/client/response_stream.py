@@ -33,6 +33,8 @@ class ResponseStream(Stream[ResponseStreamEvent, Response]):
         self._decode = response_events.decode_event
         # It goes on at the server whether or not somebody reads this: that it began is an answer.
         self._is_background = attempt.call.body is None or bool(attempt.call.body.get("background"))
+        # How often to look for deltas that no server's own fields set apart, though there were none.
+        self._tries = _TRIES
         self.sequence_number: int | None = None
         """The number of the last event that arrived, None before there is one: where a background response that broke
         off goes on, with `retrieve(id, stream=True, starting_after=number)`."""
@@ -43,10 +45,13 @@ class ResponseStream(Stream[ResponseStreamEvent, Response]):
         if self.sequence_number is None:
             self.sequence_number = after
 
-    def _take_alike(self, events: list[bytes]) -> list[ResponseStreamEvent]:
-        if not self._says_something or max(map(len, events)) > LARGE_BODY:
+    def _take_alike(self, event: str, events: list[bytes]) -> list[ResponseStreamEvent]:
+        if len(events) == 1 or event not in _DELTAS or not (self._says_something and self._tries):
+            return []
+        if max(map(len, events)) > LARGE_BODY:
             return []
         deltas = response_events.decode_deltas(events)
+        self._tries = _TRIES if deltas else self._tries - 1
         self._assembler.add(*deltas)
         for delta in reversed(deltas):
             if delta.sequence_number is not None:
@@ -134,6 +139,8 @@ class ResponseStream(Stream[ResponseStreamEvent, Response]):
 
 
 _ErrorEvent = response_events.ResponseErrorEvent
+_TRIES = 8
+_DELTAS = frozenset(("message", *response_events.DELTAS))
 _TERMINAL = frozenset(response_events.TERMINAL)
 _BEGUN = (
     response_events.ResponseCreatedEvent,

@@ -65,8 +65,8 @@ class StreamBounds:
         if self._deadline is not None:
             bounds.append((self._deadline, "total"))
         if not self.got_event:
-            # None for an answer that comes as a stream without being asked to.
-            first_token = self._attempt.call.first_token
+            # An answer may come as a stream without being asked to.
+            first_token = self._timeout.first_token if self._attempt.call.streams else None
             if first_token is not None:
                 bounds.append((self._attempt.sent_at + first_token, "first_token"))
         elif self._timeout.idle is not None:

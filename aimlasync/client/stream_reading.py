@@ -88,7 +88,7 @@ class StreamReading(Generic[P, W]):
             bounds.waiting = self._loop.time()
         held, incoming = len(self._ready), self._incoming
         try:
-            if incoming.waiting:
+            if incoming.is_behind:
                 await incoming.pause()
                 found = incoming.more()
             else:
@@ -103,12 +103,13 @@ class StreamReading(Generic[P, W]):
             # Cancelled in the middle of a read: what the connection holds is unknown.
             self._leave()
             raise
-        for series in found:
-            self._take_all(series)
+        for event, events in found:
+            self._take_all(event, events)
         if self._ended:
-            while incoming.waiting:
-                self._take_all(incoming.waiting.popleft())
-        elif incoming.is_over and not incoming.waiting:
+            while incoming.is_behind:
+                for event, events in incoming.more():
+                    self._take_all(event, events)
+        elif incoming.is_over and not incoming.is_behind:
             self._closed()
         if self._watch is not None and self._is_handed_over:
             self._tell(self._watch)
@@ -127,22 +128,22 @@ class StreamReading(Generic[P, W]):
         if self._ended and self._failure is None:
             watch.answered(self._whole())
 
-    def _take_all(self, series: sse.Series) -> None:
-        """Take in some events, in order."""
-        event, events, at = series.event, series.data, 0
+    def _take_all(self, event: str, events: list[bytes]) -> None:
+        """Take in events of a type, by their data, in order."""
+        at = 0
         while at < len(events):
             if self._ended:
                 # What a server sends after its terminal mark is not part of the answer, but may state its cost.
                 self._after(events[at])
-            elif event != "error" and (pieces := self._take_alike(events[at:] if at else events)):
-                self._ready += pieces
-                at += len(pieces)
-                continue
-            else:
+            elif events[at]:
+                if event != "error" and (pieces := self._take_alike(event, events[at:] if at else events)):
+                    self._ready += pieces
+                    at += len(pieces)
+                    continue
                 self._take(events[at], event)
             at += 1
 
-    def _take_alike(self, events: list[bytes]) -> list[P]:
+    def _take_alike(self, event: str, events: list[bytes]) -> list[P]:
         """Take in the first of some events at once, as many as are of a kind with which that can be; return them."""
         raise NotImplementedError
 

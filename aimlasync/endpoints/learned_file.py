@@ -82,10 +82,12 @@ def read(path: str) -> dict[tuple[str, str], Learned]:
 
 
 def write(path: str, learned: Mapping[tuple[str, str], Learned]) -> None:
-    """Put what was learned beside what the file has of other endpoints and models.
+    """Put what was learned, if anything was, beside what the file has of other endpoints and models.
 
     A file that cannot be written is a warning: what was learned is worth no failure.
     """
+    if not learned:
+        return
     try:
         _write(path, learned)
     except (OSError, ValueError) as error:

@@ -7,11 +7,15 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
 
 import msgspec
 
 from aimlasync.admission.adaptive import Learned
 from aimlasync.admission.learned import Finding
+
+Starts = dict[tuple[str, str], Learned]
+"""What a run may start with, by the address of the endpoint and the model."""
 
 
 class Told(msgspec.Struct, frozen=True):
@@ -30,10 +34,21 @@ class Told(msgspec.Struct, frozen=True):
 class LearnedLimits(msgspec.Struct):
     """What one process learned, or all together."""
 
-    starts: list[tuple[str, str, Learned]] = []
-    """Address of the endpoint, model, and what the next run may start with."""
+    starts: Starts = {}
+    """What the next run may start with."""
     told: list[Told] = []
     """What has held in this run."""
+
+
+@runtime_checkable
+class Learner(Protocol):
+    """Who asks, and learns of limits: a client, or several processes in its place."""
+
+    def start_from(self, known: Starts, /) -> None:
+        """Let models that were not asked yet start with what is known of them."""
+
+    def learned(self) -> LearnedLimits:
+        """Return what was learned and has held."""
 
 
 def together(shares: Sequence[LearnedLimits], processes: int) -> LearnedLimits:
@@ -41,12 +56,12 @@ def together(shares: Sequence[LearnedLimits], processes: int) -> LearnedLimits:
     starts: defaultdict[tuple[str, str], list[Learned]] = defaultdict(list)
     told: defaultdict[str, list[Told]] = defaultdict(list)
     for share in shares:
-        for endpoint, model, learned in share.starts:
-            starts[endpoint, model].append(learned)
+        for place, learned in share.starts.items():
+            starts[place].append(learned)
         for each in share.told:
             told[each.name].append(each)
     return LearnedLimits(
-        [(*of, _start([each.times(processes) for each in some])) for of, some in starts.items()],
+        {place: _start([each.times(processes) for each in some]) for place, some in starts.items()},
         [Told(name, some[0].advise, _finding([each.found for each in some], processes)) for name, some in told.items()],
     )
 

@@ -29,6 +29,7 @@ from aimlasync.bulk.journal.record import Record, encode_record
 from aimlasync.bulk.progress.progress import Activity
 from aimlasync.bulk.tasks.request import Request
 from aimlasync.bulk.tasks.result import Result
+from aimlasync.endpoints.learned_limits import LearnedLimits, Starts, together
 from aimlasync.errors import AimlasyncError, ClientClosedError
 
 _log = logging.getLogger("aimlasync.ray")
@@ -91,6 +92,8 @@ class _News(NamedTuple):
     refused: list[tuple[list[int], Exception]]
     in_flight: int
     held_by: str
+    learned: LearnedLimits | None
+    """What it has learned of its share of the server's limits, now and then."""
 
 
 class _Process:
@@ -101,11 +104,18 @@ class _Process:
         self._answers: list[tuple[int, bytes]] = []
         self._refused: list[tuple[list[int], Exception]] = []
         self._is_new = asyncio.Event()
+        self._tells_at = 0.0
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def ready(self) -> str:
         """Return the id of the machine, as soon as the process runs."""
         return str(ray.get_runtime_context().get_node_id())
+
+    async def start_from(self, known: Starts, share: float) -> None:
+        """Start with a share of what is known of the server's limits."""
+        # Without a key there is nothing to start, and `news` says so.
+        with suppress(AimlasyncError):
+            self._chat.client.start_from(known, share=share)
 
     async def take(self, batch: bytes) -> None:
         """Begin to ask about numbered requests; they are encoded."""
@@ -125,12 +135,16 @@ class _Process:
         self._is_new.clear()
         answers, self._answers = self._answers, []
         refused, self._refused = self._refused, []
+        learned, now = None, asyncio.get_running_loop().time()
         try:
             activity = self._chat.activity()
+            if now >= self._tells_at:
+                self._tells_at = now + _REPORT_INTERVAL
+                learned = self._chat.client.learned()
         except AimlasyncError:
             # There is no key, and `refused` says so.
             activity = (0, "input")
-        return _News(_pack(answers), refused, *activity)
+        return _News(_pack(answers), refused, *activity, learned)
 
     async def _answer(self, batch: list[tuple[int, Request]]) -> None:
         numbers = [number for number, _ in batch]
@@ -198,6 +212,9 @@ class Cluster:
         self._queue: deque[_Waiting] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
         self._send_is_scheduled = False
+        # What all may start with, and what each has learned since, by its number.
+        self._known: Starts = {}
+        self._learned: dict[int, LearnedLimits] = {}
         # Why nothing is sent: no process can be started, or `drain` was called.
         self._broken: AimlasyncError | ClientClosedError | None = None
         # Actors that have been running at least once, and whether all have.
@@ -248,7 +265,22 @@ class Cluster:
         return Activity(
             in_flight=sum(each.in_flight for each in running),
             limits=[each.held_by for each in running] or ["processes"],
+            learned=tuple(each.words() for each in self.learned().told),
         )
+
+    def start_from(self, known: Starts) -> None:
+        """Let each process start with its share of what is known of the server's limits."""
+        self._known = known
+        for running in self._running.values():
+            self._tell(running)
+
+    def learned(self) -> LearnedLimits:
+        """Return what all processes together learned of limits; it is news of a second ago."""
+        return together(list(self._learned.values()), self._processes)
+
+    def _tell(self, running: _Running) -> None:
+        if self._known:
+            running.actor.start_from.remote(self._known, 1 / self._processes)
 
     def _schedule_send(self) -> None:
         if not self._send_is_scheduled:
@@ -292,6 +324,7 @@ class Cluster:
         actor = self._actors[number]
         while await self._await_process(actor):
             running = self._running[number] = _Running(actor)
+            self._tell(running)
             self._seen.add(number)
             if len(self._seen) == self._processes:
                 self._complete.set()
@@ -301,6 +334,8 @@ class Cluster:
                     async with asyncio.timeout(_SILENCE):
                         news = await actor.news.remote()
                     self._hear(running, news)
+                    if news.learned is not None:
+                        self._learned[number] = news.learned
             except (RayActorError, TimeoutError) as error:
                 if isinstance(error, TimeoutError):
                     # It is frozen, and Ray watches machines alone.

@@ -503,8 +503,9 @@ _kinds = tagged(get_args(_KnownEvent))
 for _tag, _kind in _kinds.items():
     # The wire's `type`, of which type checkers see the literal of each struct, by which they tell them apart.
     _kind.type = _tag
-_DELTAS = tuple(kind for kind in _kinds.values() if "delta" in kind.__struct_fields__)
-_delta: msgspec.json.Decoder[Any] = msgspec.json.Decoder(Union[_DELTAS], dec_hook=json_hook)
+DELTAS = {tag: kind for tag, kind in _kinds.items() if "delta" in kind.__struct_fields__}
+"""The events that are pieces of a text, by type."""
+_delta: msgspec.json.Decoder[Any] = msgspec.json.Decoder(Union[tuple(DELTAS.values())], dec_hook=json_hook)
 
 
 def decode_event(raw: bytes) -> ResponseStreamEvent:

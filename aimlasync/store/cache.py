@@ -41,6 +41,11 @@ class Cache:
     server state (responses or completions with `store=True`, `previous_response_id`, `conversation`, `background`,
     `prompt`, item references) are always sent. Errors, cut streams, failed responses and answers that echo a key are
     not kept. Raises ValueError for what cannot be a store.
+
+    Equal requests in flight are one call. A stream in flight is shared by equal ones that sent the same headers: each
+    reader has it from its beginning, at its own pace and within its own timeouts, and may leave. The call that opened
+    it pays. Its connection and permit are given back at its end, or when the last reader has left; it is kept when one
+    of them has read it to its end.
     """
 
     def __init__(

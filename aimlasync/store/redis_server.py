@@ -128,7 +128,7 @@ def what_is_said(error: Exception) -> str:
     """Return the words with which a Redis refuses; of other errors the type: their text may have the URL."""
     if not isinstance(error, ResponseError):
         return type(error).__name__
-    text = " ".join(str(error).split())
+    text = " ".join(str(error).split()).rstrip(".")
     return f"it refuses: {text if len(text) <= _MOST else f'{text[:_MOST]}...'}"
 
 

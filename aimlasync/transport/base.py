@@ -52,7 +52,10 @@ class RawReply(Protocol):
         """
 
     async def read_some(self) -> bytes:
-        """Return what has arrived, b"" at a clean end. Raises APIConnectionError if the body breaks."""
+        """Return what has arrived, b"" at a clean end. Raises APIConnectionError if the body breaks.
+
+        A read that is cancelled loses nothing: the next one returns what it would have.
+        """
 
     def abort(self) -> None:
         """Drop the connection; a pending read fails. Harmless after the end."""

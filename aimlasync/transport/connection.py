@@ -92,6 +92,7 @@ class Connection(asyncio.BufferedProtocol):
         "_reader",
         "_reading_paused",
         "_writing_paused",
+        "is_open",
         "is_reused",
         "is_sent",
         "loop",
@@ -114,6 +115,7 @@ class Connection(asyncio.BufferedProtocol):
         # The exchange under way.
         self.reply: Reply | None = None
         self.is_sent = True
+        self.is_open = False
         self.is_reused = False
         # When it became idle, or was taken since.
         self.since = 0.0
@@ -130,7 +132,7 @@ class Connection(asyncio.BufferedProtocol):
         """It is open; called by the loop."""
         self.transport = cast(asyncio.Transport, transport)
         self.unread = _unread(self.transport)
-        self._owner.connections.add(self)
+        self.is_open = True
 
     # The request
 
@@ -272,9 +274,9 @@ class Connection(asyncio.BufferedProtocol):
                 reply.failure = f"{where} {why} before it answered"
                 reply.is_stale = self.is_reused and self.loop.time() - self.since <= AT_ONCE
             reply.wake()
-        connections = self._owner.connections
-        if self in connections:
-            connections.discard(self)
+        if self.is_open:
+            self.is_open = False
+            self._owner.connections.discard(self)
             if self.loop.is_closed():
                 # Nothing can be closed on a loop that has ended: the garbage collector closes the socket.
                 return

@@ -1,8 +1,8 @@
 """The default transport: aiohttp's connections, our own exchange on them, and the pool of idle ones.
 
-It may import `dialler`, `connection`, `base`, `headers`, and aiohttp. aiohttp makes a connection (DNS, happy eyeballs,
-TLS; proxies are `aiohttp_session`'s), and idle ones are kept here. A call that finds an idle connection needs no
-task, no context manager and no timer: one write, and one future to wait for the head.
+aiohttp makes a connection (DNS, happy eyeballs, TLS; proxies are `aiohttp_session`'s), and idle ones are kept here. A
+call that finds an idle connection needs no task, no context manager and no timer: one write, and one future to wait for
+the head. It may import `dialler`, `connection`, `base`, `headers`, `deadlines` and aiohttp.
 """
 
 from __future__ import annotations
@@ -12,8 +12,10 @@ from collections import deque
 from collections.abc import Mapping
 from functools import partial
 
+import msgspec
 from yarl import URL
 
+from aimlasync.deadlines import Bounded, Deadlines
 from aimlasync.errors import AimlasyncError, APIConnectionError, APITimeoutError, ClientClosedError
 from aimlasync.headers import check_target, joined, sendable
 from aimlasync.transport.aiohttp_session import FOREIGN, translated
@@ -183,11 +185,13 @@ class Origin:
     """The connections to one server: the idle ones, and the line of those who need one."""
 
     __slots__ = (
+        "_deadlines",
         "_dialler",
         "_dialling",
         "_idle",
         "_keepalive",
         "_line",
+        "_loop",
         "_timer",
         "_transport",
         "buffer",
@@ -210,10 +214,12 @@ class Origin:
         # The last used is the first taken: it is the warmest, and what is not needed grows old and is closed. But one
         # that was used just now may still bring what its server sends late and unasked, so the oldest goes before it.
         self._idle: deque[Connection] = deque()
-        self._dialler = Dialler(url, partial(Connection, self, asyncio.get_running_loop()))
+        self._loop = asyncio.get_running_loop()
+        self._dialler = Dialler(url, partial(Connection, self, self._loop))
         self._dialling = 0
-        # Each gets a connection that became free, None for a place to dial itself, or the reason why there is neither.
-        self._line: deque[asyncio.Future[Connection | AimlasyncError | None]] = deque()
+        self._line: deque[_Turn] = deque()
+        # Connect timeouts. In a burst, a timer of the loop for each would be a tenth of what a connection costs.
+        self._deadlines = Deadlines(self._loop)
         self._timer: asyncio.TimerHandle | None = None
 
     def is_quiet(self) -> bool:
@@ -240,10 +246,8 @@ class Origin:
     def give(self, connection: Connection) -> None:
         """Take a connection back, for the next in line or for later."""
         while self._line:
-            waiter = self._line.popleft()
-            if not waiter.done():
+            if self._line.popleft().take(connection):
                 connection.is_reused = True
-                waiter.set_result(connection)
                 return
         if self._transport.is_closed:
             connection.drop()
@@ -267,9 +271,8 @@ class Origin:
 
     async def connect(self, timeout: float | None) -> Connection:
         """Dial, or wait in line for a place to; a connection that becomes free meanwhile serves as well."""
-        loop = asyncio.get_running_loop()
         if self._dialling >= _DIALS:
-            found = await self._wait(loop, timeout)
+            found = await self._wait(timeout)
             if found is not None:
                 return found
         else:
@@ -279,56 +282,62 @@ class Origin:
         finally:
             self._dialled()
 
-    async def _wait(self, loop: asyncio.AbstractEventLoop, timeout: float | None) -> Connection | None:
-        waiter: asyncio.Future[Connection | AimlasyncError | None] = loop.create_future()
-        self._line.append(waiter)
-        bound = None if timeout is None else loop.call_later(timeout, self._is_late, waiter)
+    async def _wait(self, timeout: float | None) -> Connection | None:
+        when = float("inf") if timeout is None else self._loop.time() + timeout
+        turn = _Turn(when, self.where, self._loop.create_future())
+        self._line.append(turn)
+        if timeout is not None:
+            self._deadlines.open(turn)
         try:
-            found = await waiter
+            found = await turn.comes
         except BaseException:
-            if waiter.done() and not waiter.cancelled():
+            if turn.comes.done() and not turn.comes.cancelled():
                 # Served in the turn of the loop in which it was cancelled.
-                served = waiter.result()
+                served = turn.comes.result()
                 if served is None:
                     self._dialled()
                 elif isinstance(served, Connection):
                     served.give_back()
             raise
         finally:
-            if bound is not None:
-                bound.cancel()
+            self._deadlines.cancel(turn)
         if isinstance(found, AimlasyncError):
             raise found
         return found
 
-    def _is_late(self, waiter: asyncio.Future[Connection | AimlasyncError | None]) -> None:
-        # Made only now: thousands may wait in line at once.
-        what = f"no connection to {self.where} within the connect timeout"
-        _answer(waiter, APITimeoutError(what, phase="connect", billed=False))
-
     def _dialled(self) -> None:
         """One handshake less: the next in line may begin."""
         while self._line:
-            if _answer(self._line.popleft(), None):
+            if self._line.popleft().take(None):
                 return
         self._dialling -= 1
 
     async def dial(self, timeout: float | None) -> Connection:
         """Make a connection, within `timeout` seconds."""
         failure: AimlasyncError
+        # Around all of it: aiohttp's own bounds leave the look-up of the name out.
+        bounded = Bounded()
+        if timeout is not None:
+            self._deadlines.start(bounded, self._loop.time() + timeout)
         try:
-            # Around all of it: aiohttp's own bounds leave the look-up of the name out.
-            async with asyncio.timeout(timeout):
-                connection: Connection = await self._dialler.dial()
+            connection: Connection = await self._dialler.dial()
         except FOREIGN as error:
-            # A TimeoutError here is the connect bound: the caller's own deadline arrives as a cancellation.
             failure = translated(error, self.url, fresh=True)
+        except asyncio.CancelledError:
+            # The caller's own deadline arrives as a cancellation too.
+            if not self._deadlines.stop(bounded):
+                raise
+            failure = translated(TimeoutError(), self.url, fresh=True)
         else:
-            if not self._transport.is_closed and not connection.transport.is_closing():
+            if connection.is_open and not self._transport.is_closed:
+                # Not sooner: uvloop tells nobody that it closed a connection whose dial was given up.
+                self.connections.add(connection)
                 return connection
             # Closed meanwhile, or a server that speaks before it is asked.
             connection.drop()
             failure = APIConnectionError(f"{self.where} closed the connection before it answered")
+        finally:
+            self._deadlines.stop(bounded)
         raise failure
 
     async def close(self) -> None:
@@ -336,13 +345,26 @@ class Origin:
         if self._timer is not None:
             self._timer.cancel()
         while self._line:
-            _answer(self._line.popleft(), APIConnectionError(f"the connection to {self.where} was closed"))
+            self._line.popleft().take(APIConnectionError(f"the connection to {self.where} was closed"))
         await self._dialler.close()
 
 
-def _answer(waiter: asyncio.Future[Connection | AimlasyncError | None], found: AimlasyncError | None) -> bool:
-    """Let one in line go on, unless it left."""
-    if waiter.done():
-        return False
-    waiter.set_result(found)
-    return True
+class _Turn(msgspec.Struct, eq=False):
+    """A place in the line for a connection."""
+
+    when: float
+    """When it is too late."""
+    where: str
+    comes: asyncio.Future[Connection | AimlasyncError | None]
+    """A connection that became free, None for a place to dial, or the reason why there is neither."""
+
+    def take(self, found: Connection | AimlasyncError | None) -> bool:
+        """Let it go on, unless it left."""
+        if self.comes.done():
+            return False
+        self.comes.set_result(found)
+        return True
+
+    def ring(self) -> None:
+        what = f"no connection to {self.where} within the connect timeout"
+        self.take(APITimeoutError(what, phase="connect", billed=False))

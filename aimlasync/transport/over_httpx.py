@@ -74,6 +74,7 @@ class _HttpxReply:
         self._failures = failures
         self._pieces: AsyncIterator[bytes] = response.aiter_bytes()
         self._closing = closing
+        self._reading: asyncio.Task[bytes | APIConnectionError] | None = None
         self._is_left = False
 
     async def read(self, max_bytes: int = MAX_BODY) -> bytes:
@@ -82,6 +83,16 @@ class _HttpxReply:
 
     async def read_some(self) -> bytes:
         """Return what has arrived; see `RawReply.read_some`."""
+        # A task of its own: httpx's iterator ends where it is cancelled.
+        if self._reading is None:
+            self._reading = asyncio.get_running_loop().create_task(self._next_piece())
+        await asyncio.wait([self._reading])
+        reading, self._reading = self._reading, None
+        if isinstance(piece := reading.result(), APIConnectionError):
+            raise piece
+        return piece
+
+    async def _next_piece(self) -> bytes | APIConnectionError:
         try:
             async for piece in self._pieces:
                 if piece:
@@ -89,7 +100,7 @@ class _HttpxReply:
             return b""
         except self._failures as error:
             kind = type(error).__name__
-        raise APIConnectionError(f"the connection broke in the middle of the response ({kind})")
+        return APIConnectionError(f"the connection broke in the middle of the response ({kind})")
 
     def abort(self) -> None:
         """Drop the connection, soon: httpx closes in a coroutine."""

@@ -30,7 +30,7 @@ from aimlasync.bulk.journal.convert import record_of, result_of
 from aimlasync.bulk.journal.record import decode_record
 from aimlasync.simulator import Fault, Simulator
 from aimlasync.store import protocol
-from tests.support.servers import KEY
+from tests.support.servers import KEY, until
 
 MODEL = "openai/gpt-5-nano-2025-08-07"
 LABELS = ["billing", "support"]
@@ -264,6 +264,8 @@ async def test_what_was_answered_before_a_cancel_is_kept(vendor: Any, tmp_path: 
     async with chat(store=store) as ask:
         task = asyncio.create_task(ask(given))
         await store.kept.wait()
+        # The row that hangs was sent too.
+        await until(lambda: len(sim.ledger) == 6)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task

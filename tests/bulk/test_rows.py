@@ -36,6 +36,39 @@ def test_a_byte_order_mark_and_blank_lines_are_no_rows() -> None:
     assert [row.line for row in read(b'\xef\xbb\xbf{"text":"a"}\n\n{"text":"b"}\n', "jsonl")] == [1, 3]
 
 
+LINES = [
+    b'{"n": 1}',
+    b'  {"n": 2}\t',
+    b"",
+    b" \t",
+    b"\xef\xbb\xbf",
+    b'\xef\xbb\xbf{"n": 3}',
+    b"\xc2\xa0",
+    b'\xc2\xa0{"n": 4}',
+]
+
+
+@given(
+    lines=st.lists(st.sampled_from(LINES), min_size=1),
+    wanted=st.sets(st.integers(1, 9)),
+    end=st.sampled_from([b"", b"\r"]),
+)
+def test_json_lines_that_are_left_out_are_counted_like_those_that_are_read(
+    lines: list[bytes], wanted: set[int], end: bytes
+) -> None:
+    data = b"".join(line + end + b"\n" for line in [b'{"n": 0}', *lines])
+    every = read(data, "jsonl")
+    found = list(Reader(io.BytesIO(data), "jsonl", "in").chosen(wanted.__contains__))
+    assert found == [row if row.number in wanted else row.number for row in every]
+
+
+def test_a_json_line_that_is_left_out_is_not_decoded() -> None:
+    data = b'{"n": 1}\n{"n": bad}\n{"n": 3}\n'
+    reader = Reader(io.BytesIO(data), "jsonl", "in")
+    assert list(reader.chosen((3).__eq__))[:2] == [1, 2]
+    assert reader.columns == ["n"]
+
+
 def test_a_byte_order_mark_of_a_file_that_was_put_behind_another_is_no_part_of_its_row() -> None:
     assert [row.fields for row in read(b'{"text":"a"}\n\xef\xbb\xbf{"text":"b"}\n', "jsonl")] == [
         {"text": "a"},

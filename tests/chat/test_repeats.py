@@ -96,12 +96,15 @@ def test_what_is_no_text_is_left_to_the_decoder(text: bytes) -> None:
 
 @pytest.mark.parametrize("odd", [b"null", b'"a" "b"', b'"a",\n"b"', b'"a', b'a"', b'"\n"', b"", b'"a"],["b"', b"]"])
 @pytest.mark.parametrize("at", [0, 1, 4])
-def test_of_some_events_those_before_the_first_that_is_no_repeat_are_read(at: int, odd: bytes) -> None:
+def test_of_several_events_those_before_the_first_that_is_no_repeat_are_read(at: int, odd: bytes) -> None:
     texts = [b'"a"', b'"b\\n"', b' "c"', b'"d"\n', b'""']
     texts[at] = odd
     assembler = begun()
     assert assembler.repeats is not None
-    pieces = assembler.repeats.read([put(text) for text in texts])
+    events = [put(text) for text in texts]
+    pieces: list[ChatCompletionChunk] = []
+    while more := assembler.repeats.read(events[len(pieces) :]):
+        pieces += more
     assert len(pieces) == at
     for piece, text in zip(pieces, texts, strict=False):
         check(piece, put(text))

@@ -510,6 +510,7 @@ def test_the_journals_of_two_jobs_are_not_merged(vendor: Vendor) -> None:
             [*ASK, "--columns", "town"],
             "in.jsonl: no column 'town'; there are: city, custom_id, place, ok",
         ),
+        ('{"city":"a"}\n', [*ASK, "--restart", "--dry-run"], "an estimate throws no answers away"),
         ('{"city":"a"}\n', [*ASK, "--errors", "no/bad.jsonl"], "no/bad.jsonl: there is no directory no"),
         ('{"city":"a"}\n', [*ASK, "--errors", "out.jsonl"], "out.jsonl: belongs to the output itself"),
         ('{"city":"a"}\n', [*ASK, "--errors", "in.jsonl"], "in.jsonl: the input itself; choose another --errors"),

@@ -15,6 +15,7 @@ from aimlasync import (
     APITimeoutError,
     AsyncClient,
     Endpoint,
+    Limits,
     NotFoundError,
     ResponseFailedError,
     Retry,
@@ -42,7 +43,9 @@ async def slow() -> AsyncIterator[tuple[Simulator, AsyncClient]]:
 @pytest.fixture
 async def fast() -> AsyncIterator[tuple[Simulator, AsyncClient]]:
     async with Simulator(vendor="openai") as simulator:
-        async with AsyncClient("k", simulator.base_url, retry=QUICK) as client:
+        # A limit that is stated: a rate that is learned would keep the call after a failure waiting for a second.
+        endpoint = Endpoint(api_key="k", base_url=simulator.base_url, limits=Limits(concurrency=8))
+        async with AsyncClient(endpoints=[endpoint], retry=QUICK) as client:
             yield simulator, client
 
 

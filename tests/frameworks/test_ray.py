@@ -30,11 +30,15 @@ from ray.cluster_utils import Cluster as Machines  # noqa: E402
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy  # noqa: E402
 
 from aimlasync import AsyncClient, Limits, bulk  # noqa: E402
+from aimlasync.admission.adaptive import Learned  # noqa: E402
+from aimlasync.admission.learned import Finding  # noqa: E402
 from aimlasync.bulk import BatchChat, DirectoryStore, InputError, OverwriteError  # noqa: E402
 from aimlasync.bulk.input.rows import Row  # noqa: E402
 from aimlasync.bulk.jobs.worker_pool import WORKERS  # noqa: E402
 from aimlasync.bulk.journal.record import decode_record  # noqa: E402
 from aimlasync.bulk.report import collect  # noqa: E402
+from aimlasync.endpoints import learned_file  # noqa: E402
+from aimlasync.endpoints.learned_file import address  # noqa: E402
 from aimlasync.quota.protocol import Ask  # noqa: E402
 from aimlasync.ray import (  # noqa: E402
     Cluster,
@@ -378,6 +382,45 @@ def test_a_process_that_is_frozen_is_lost_like_one_that_died(
             assert cluster.lost >= 1
 
     asyncio.run(main())
+
+
+def test_processes_start_with_their_share_of_what_is_known_and_it_is_kept_what_they_learn(
+    machines: Any, sim: Simulator, tmp_path: Path
+) -> None:
+    chat = BatchChat(prompt="{id}: hello", model=MODEL, id_column="id")
+    path, out, limits = tmp_path / "rows.jsonl", tmp_path / "out.jsonl", tmp_path / "out.jsonl.limits"
+    path.write_text("".join(map(line, range(40))))
+    place = address(sim.base_url), MODEL
+    learned_file.write(str(limits), {place: Learned(in_flight=41.0)})
+
+    def upstream() -> Any:
+        from aimlasync.bulk.loop_clients import _clients
+
+        [[held]] = [mine.values() for mine in _clients.values()]
+        return held.client._pipeline.balancer.upstreams[0]
+
+    def starts(process: Any) -> Any:
+        return upstream().starts
+
+    def learn(process: Any) -> None:
+        upstream().lane(MODEL).watch.learned = Finding(concurrency=7)
+
+    async def ask_all(cluster: Any, what: Any) -> list[Any]:
+        return await asyncio.gather(*[actor.__ray_call__.remote(what) for actor in cluster._actors])
+
+    async def main() -> bulk.Summary:
+        async with AsyncClient(api_key=KEY, base_url=sim.base_url) as client, Cluster(chat, processes=2) as cluster:
+            await cluster.ready()
+            await bulk.run(client, path, out, task=chat.task, options=bulk.Options(limit=20), answerer=cluster)
+            assert await ask_all(cluster, starts) == [{MODEL: Learned(20.5)}] * 2
+            await ask_all(cluster, learn)
+            await becomes(lambda: len(cluster.learned().starts) > 0)
+            return await bulk.run(client, path, out, task=chat.task, answerer=cluster)
+
+    summary = asyncio.run(main())
+    # Of each what it learned, and of all together as much as they have processes.
+    assert learned_file.read(str(limits))[place].in_flight == 14.0
+    assert [said.rpartition(": ")[2] for said in summary.learned] == ["give --concurrency 14 (Limits(concurrency=14))"]
 
 
 def test_what_holds_the_processes_of_a_cluster_back_is_what_its_calls_wait_for(machines: Any, sim: Simulator) -> None:

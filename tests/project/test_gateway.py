@@ -259,8 +259,8 @@ def test_a_stream_that_was_cut_looks_cut(kind: str) -> None:
         done = curl_stream(base_url)
         assert done.returncode != 0, "curl takes it for a whole answer"
         assert done.stdout.startswith("data: {")
-        with pytest.raises(Exception, match=r"incomplete|closed|terminated"), sdk(base_url) as client:
-            # The error is that of the package's HTTP client.
+        with pytest.raises(Exception, match=r"incomplete|closed|terminated|Connection error"), sdk(base_url) as client:
+            # The error is that of the package's HTTP client, which later versions of the package wrap in theirs.
             list(client.chat.completions.create(model=NANO, messages=HELLO, stream=True))
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from aimlasync import AsyncClient, Endpoint, Retry
+from aimlasync import AsyncClient, Endpoint, Limits, Retry
 from aimlasync.errors import APIResponseValidationError, APIStatusError, BadRequestError, NotFoundError, RateLimitError
 from aimlasync.simulator import Answer, Call, Fault, Problem, SimRequest, Simulator
 from aimlasync.simulator.model import extract
@@ -36,7 +36,9 @@ Connect = Callable[[Simulator], Any]
 
 
 def ours(sim: Simulator) -> AsyncClient:
-    return AsyncClient(endpoints=[Endpoint(base_url=sim.base_url, api_key="test")], retry=Retry(attempts=1))
+    # A limit that is stated: a rate that is learned would keep the call after a refusal waiting for a second.
+    endpoint = Endpoint(base_url=sim.base_url, api_key="test", limits=Limits(concurrency=8))
+    return AsyncClient(endpoints=[endpoint], retry=Retry(attempts=1))
 
 
 def openais(sim: Simulator) -> Any:

@@ -319,6 +319,45 @@ async def test_who_leaves_the_line_for_a_connection_leaves_nothing_behind(monkey
         await transport.close()
 
 
+@pytest.mark.parametrize("by", ["its caller", "the connect timeout"])
+async def test_a_dial_that_is_given_up_at_any_step_leaves_no_connection_behind(by: str) -> None:
+    async with raw_server(raw(SIZED)) as server:
+        transport = LeanTransport()
+
+        def idle() -> set[object]:
+            return {connection for origin in transport._origins.values() for connection in origin._idle}
+
+        for step in range(10):
+            call = asyncio.ensure_future(transport.send("POST", f"{server.base_url}/x", HEADERS, {}, b"{}", connect=60))
+            for _ in range(step):
+                await asyncio.sleep(0)
+            if by == "its caller":
+                call.cancel()
+            for origin in transport._origins.values() if by == "the connect timeout" else ():
+                for alarm in origin._deadlines._open:
+                    alarm.when = 0.0
+                origin._deadlines._ring()
+            (done,) = await asyncio.gather(call, return_exceptions=True)
+            if isinstance(done, APITimeoutError):
+                assert done.phase == "connect"
+            elif isinstance(done, BaseException):
+                assert isinstance(done, asyncio.CancelledError)
+                assert by == "its caller"
+            else:
+                # It had its connection already.
+                assert await done.read() == BODY
+            for origin in transport._origins.values():
+                assert (origin._dialling, origin._deadlines._open) == (0, set())
+            # An answer may have come before the call was given up.
+            await until(lambda: transport.connections == idle())
+            for connection in list(transport.connections):
+                connection.drop()
+            for origin in transport._origins.values():
+                origin._idle.clear()
+        await until(lambda: server.open_connections == 0)
+        await transport.close()
+
+
 async def test_idle_connections_are_closed_in_time() -> None:
     async with raw_server(raw(SIZED)) as server:
         transport = LeanTransport(keepalive=0.05)

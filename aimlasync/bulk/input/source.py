@@ -130,16 +130,10 @@ class Source:
     def chosen(self, wanted: Wanted | None, *, first: int = 1) -> Iterator[Row | int]:
         """Iterate the rows of a file whose numbers are `wanted`; a number says that the rows up to it are left out.
 
-        The first row of the file has the number `first`. Parquet leaves out rows without decoding them.
+        The first row of the file has the number `first`. Rows of Parquet and JSON lines are left out undecoded.
         """
         reader, view = self._reader(first=first), self._view
-        found: Iterable[Row | int]
-        if isinstance(reader, ParquetReader):
-            found = reader.chosen(wanted)
-        elif wanted is None:
-            found = reader
-        else:
-            found = (row if wanted(row.number) else row.number for row in reader)
+        found: Iterable[Row | int] = reader if wanted is None else reader.chosen(wanted)
         return iter(found) if view is None else (row if isinstance(row, int) else view(row) for row in found)
 
     def survey(

@@ -66,6 +66,11 @@ class Caps:
     deadline: float | None = None
     """Seconds from the start of the run; calls in flight then have a little longer."""
 
+    @property
+    def are_by_day(self) -> bool:
+        """Whether any of them is by the day."""
+        return self.requests_per_day is not None or self.tokens_per_day is not None
+
     def budget(self, spent: Spending) -> Budget | None:
         """Return what is left to spend, None where there is no bound."""
         if self.max_usd is None:

@@ -171,14 +171,17 @@ class JournaledRows:
 
         `is_new` tells results of this run from those of an earlier one.
         """
-        for part in parts_of(self._journal.path):
-            self._take_in(part, restart=restart, is_new=is_new)
+        parts = parts_of(self._journal.path)
+        for part in parts:
+            # Else an earlier run took the part in, and died before it removed the manifest.
+            if os.path.exists(part):
+                self._take_in(part, restart=restart, is_new=is_new)
+        if parts:
+            self._journal.sync()
+        for part in parts:
+            remove_part(part)
 
     def _take_in(self, part: str, *, restart: bool, is_new: bool) -> None:
-        if not os.path.exists(part):
-            # An earlier run took the part in and died before it removed the manifest.
-            remove_part(part)
-            return
         journal = Journal.open(part, job=identity_of_part(part, self._journal.job), restart=restart)
         try:
             for offset, glance, line in journal.scan_lines():
@@ -196,10 +199,8 @@ class JournaledRows:
                     self.totals.add_record(glance)
                 else:
                     self._replay(offset, glance)
-            self._journal.sync()
         finally:
-            journal.close()
-        remove_part(part)
+            journal.close(sync=False)
 
     @staticmethod
     def _sampled(rows: Rows, size: int, see: Callable[[Row], None]) -> Rows:
@@ -207,7 +208,8 @@ class JournaledRows:
         yield from chosen
 
     def _forget(self) -> None:
-        self.totals = Totals(quality=quality_of_job(self.task.identity()))
+        quality = quality_of_job(self.task.identity())
+        self.totals = Totals(quality=quality, counts_days=self.options.caps.are_by_day)
         self._done = IdSet()
         # Offsets of lines of failed rows, which a new line of the same row takes the place of; and those it has taken.
         self._failed: dict[str, int] = {}

@@ -284,15 +284,17 @@ class Journal:
             self._failure = error
             raise
 
-    def close(self) -> None:
+    def close(self, *, sync: bool = True) -> None:
         """Write and sync the waiting lines, and close the file; harmless more than once.
 
-        Raises the error of an earlier write or sync.
+        Without `sync` the file is on its way out, and what it holds is elsewhere. Raises the error of an earlier write
+        or sync.
         """
         if self._claimed < 0:
             return
         try:
-            self.sync()
+            if sync:
+                self.sync()
         finally:
             for timer in (self._timer, self._sync_timer):
                 if timer is not None:

@@ -47,7 +47,9 @@ def merge(paths: Sequence[str], out_path: str, *, overwrite: bool = False) -> Me
     if not paths:
         raise InputError(out_path, "no journals to merge into it; name some")
     sidecar = f"{out_path}.manifest"
-    for path in paths:
+    for number, path in enumerate(paths):
+        if any(os.path.abspath(path) == os.path.abspath(other) for other in paths[:number]):
+            raise InputError(path, "named twice, and each of its rows would be; name it once")
         if os.path.exists(path) and os.path.exists(out_path) and os.path.samefile(path, out_path):
             raise InputError(out_path, "one of the journals to merge; choose another name for the merged one")
     manifest = _merged_manifest(paths)

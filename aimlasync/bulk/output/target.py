@@ -188,7 +188,11 @@ def check_place(path: str, *, option: str = "name") -> None:
         raise InputError(path, "a directory; name a file in it")
     folder = os.path.dirname(os.path.realpath(path) if os.path.islink(path) else path) or "."
     if not os.path.isdir(folder):
-        make = "an address has // after its scheme" if begins_like_one(path) else "make it first"
+        make = "make it first"
+        if os.path.exists(folder):
+            make = "a file has its name"
+        elif begins_like_one(path):
+            make = "an address has // after its scheme"
         raise InputError(path, f"there is no directory {folder}; {make}")
     if not os.access(folder, os.W_OK):
         raise InputError(path, f"no right to write into {folder}; choose another {option}")

@@ -127,6 +127,8 @@ class Totals:
     before: Spending = field(default_factory=Spending)
     """Of all this, what was spent before the table became what it is: no cap but those of the day counts it."""
     day: Day = field(default_factory=Day)
+    counts_days: bool = True
+    """Whether `day` is kept; only caps by the day look at it."""
     structured: Counter[str] = field(default_factory=Counter)
     """How answers in a form were asked for -> rows."""
     quality: Quality = field(default_factory=Quality)
@@ -245,7 +247,7 @@ class Totals:
         if counted is None and (tokens_in := facts.guess_in) is not None:
             tokens_out = facts.guess_out or 0
         taken = (tokens_in or 0) + tokens_out
-        if attempts and (at := facts.at) is not None:
+        if self.counts_days and attempts and (at := facts.at) is not None:
             self.day.add(at, attempts, taken)
         if is_shared := facts.shared_with is not None:
             self.shared += 1

@@ -36,12 +36,12 @@ class RequestError(ValueError):
 
 
 class _UsualLine(msgspec.Struct, forbid_unknown_fields=True, gc=False):
-    """A line of chat/completions as OpenAI documents it; all of it is decoded, since what is skipped is not checked."""
+    """A line as OpenAI documents it; all of it is decoded, since what is skipped is not checked."""
 
     custom_id: Annotated[str, msgspec.Meta(min_length=1)]
     body: dict[str, Any]
     method: Literal["POST"] = "POST"
-    url: Literal["/v1/chat/completions"] = "/v1/chat/completions"
+    url: Literal["/v1/chat/completions", "/v1/responses"] = "/v1/chat/completions"
 
 
 _usual_line = msgspec.json.Decoder(_UsualLine).decode
@@ -134,7 +134,12 @@ def names_of_lines(block: bytes, model: str | None) -> list[str] | None:
     try:
         for line in map(_usual_line, BytesIO(block)):
             body = line.body
-            if body.get("stream") or type(body.get("messages")) is not list or not (body.get("model") or model):
+            is_given = (
+                type(body.get("input")) in (str, list)
+                if line.url == "/v1/responses"
+                else type(body.get("messages")) is list
+            )
+            if not is_given or body.get("stream") or not (body.get("model") or model):
                 return None
             names.append(line.custom_id)
     except (ValueError, RecursionError):

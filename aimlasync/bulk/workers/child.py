@@ -118,7 +118,7 @@ class Worker:
         self._part = part
         self._orders = orders
         self._quota = quota
-        client.load_learned(f"{orders.journal}.limits", share=1 / part.count)
+        client.start_from(orders.learned, share=1 / part.count)
         self._rows = rows = PartRows(source, task, options, part, orders, durability)
         self.was_told = False
         """Whether a signal has ended it."""

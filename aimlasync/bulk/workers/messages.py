@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from aimlasync.bulk.progress.totals import CapName
-from aimlasync.endpoints.learned_limits import LearnedLimits
+from aimlasync.endpoints.learned_limits import LearnedLimits, Starts
 
 
 class Orders(msgspec.Struct, kw_only=True):
@@ -31,6 +31,8 @@ class Orders(msgspec.Struct, kw_only=True):
     """Of this day."""
     deadline: float | None = None
     """Seconds from now."""
+    learned: Starts = {}
+    """What is known of the server's limits for all workers together."""
 
 
 class Report(msgspec.Struct, kw_only=True):

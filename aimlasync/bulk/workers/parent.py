@@ -26,7 +26,7 @@ from aimlasync.bulk.journal.part_files import parts_of
 from aimlasync.bulk.progress.progress import Activity
 from aimlasync.bulk.progress.totals import BY_THE_DAY
 from aimlasync.bulk.workers.messages import Orders, Report
-from aimlasync.endpoints.learned_limits import LearnedLimits, together
+from aimlasync.endpoints.learned_limits import LearnedLimits, Starts, together
 from aimlasync.errors import AimlasyncError
 from aimlasync.quota.server import LeaseServer, Link
 
@@ -68,8 +68,8 @@ class WorkerProcesses:
         self._reports: dict[int, Report] = {}
         # The last reports of processes that have ended.
         self._past: list[Report] = []
-        self.learned = LearnedLimits()
-        """What all together learned of limits, once they have ended."""
+        self._known: Starts = {}
+        self._learned = LearnedLimits()
 
     @property
     def count(self) -> int:
@@ -98,7 +98,7 @@ class WorkerProcesses:
             totals.refused += report.refused
             totals.seconds_answering += report.seconds_answering
         learned = [report.learned for report in self._past if report.learned is not None]
-        self.learned = together(learned, self.count)
+        self._learned = together(learned, self.count)
         self._past.clear()
         if totals.pending == 0:
             ending.stopped_by = None
@@ -116,8 +116,16 @@ class WorkerProcesses:
             failed=sum(report.failed for report in reports),
             tokens=sum(report.tokens for report in reports),
             cost_usd=sum(costs) if costs else None,
-            learned=tuple(each.words() for each in self.learned.told),
+            learned=tuple(each.words() for each in self._learned.told),
         )
+
+    def start_from(self, known: Starts) -> None:
+        """Let each worker start with its share of what is known of the server's limits."""
+        self._known = known
+
+    def learned(self) -> LearnedLimits:
+        """Return what all together learned of limits, once they have ended."""
+        return self._learned
 
     def stop(self) -> None:
         """Let all workers finish their calls in flight."""
@@ -167,7 +175,7 @@ class WorkerProcesses:
             self._links[link] = msgspec.msgpack.decode(body, type=int)
             if ending.is_interrupted:
                 link.send("stop")
-            return _orders(job, rows)
+            return _orders(job, rows, self._known)
         if kind == "report" and (index := self._links.get(link)) is not None:
             report = self._reports[index] = msgspec.msgpack.decode(body, type=Report)
             if report.capped_by is not None:
@@ -195,7 +203,7 @@ async def orphans_ended(journal: str) -> None:
         await asyncio.sleep(_LOOK)
 
 
-def _orders(job: Job, rows: JournaledRows) -> Orders:
+def _orders(job: Job, rows: JournaledRows, known: Starts) -> Orders:
     caps, totals = job.options.caps, job.totals
     spent = totals.capped
     budget = caps.budget(spent)
@@ -213,4 +221,5 @@ def _orders(job: Job, rows: JournaledRows) -> Orders:
         tokens_a_row=totals.a_row_takes,
         requests=None if caps.requests_per_day is None else max(0, caps.requests_per_day - requests),
         deadline=None if caps.deadline is None else max(0.01, caps.deadline - passed),
+        learned=known,
     )

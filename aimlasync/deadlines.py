@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
@@ -19,9 +19,16 @@ import msgspec
 _SPACING = 1e-6
 
 
-class Alarm(msgspec.Struct, eq=False):
-    """What is to be done at a time."""
+class Alarm(Protocol):
+    """What is to be done at a time: of the loop, in seconds."""
 
+    when: float
+
+    def ring(self) -> None:
+        """Do it."""
+
+
+class _Delayed(msgspec.Struct, eq=False):
     when: float
     act: Callable[[], object]
 
@@ -52,7 +59,7 @@ class Deadlines:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._open: set[Alarm | Bounded] = set()
+        self._open: set[Alarm] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._rings_at = float("inf")
 
@@ -62,9 +69,7 @@ class Deadlines:
         if task is None:
             raise RuntimeError("a call with a deadline must be made in a task")
         work.when, work.task, work.cancelling = when, task, task.cancelling()
-        self._open.add(work)
-        if when < self._rings_at:
-            self._arm(when)
+        self.open(work)
 
     def stop(self, work: Bounded) -> bool:
         """End a deadline; return whether it passed and a cancellation of the task is its own and no other's.
@@ -81,15 +86,18 @@ class Deadlines:
 
     def after(self, seconds: float, act: Callable[[], object]) -> Alarm:
         """Call `act` in so many seconds, unless `cancel` comes first."""
-        when = self._loop.time() + seconds
-        alarm = Alarm(when, act)
-        self._open.add(alarm)
-        if when < self._rings_at:
-            self._arm(when)
+        alarm = _Delayed(self._loop.time() + seconds, act)
+        self.open(alarm)
         return alarm
 
+    def open(self, alarm: Alarm) -> None:
+        """Ring `alarm` when it is time, unless `cancel` comes first."""
+        self._open.add(alarm)
+        if alarm.when < self._rings_at:
+            self._arm(alarm.when)
+
     def cancel(self, alarm: Alarm) -> None:
-        """Call nothing; harmless when it is too late."""
+        """Do nothing then; harmless when it is too late."""
         self._open.discard(alarm)
 
     def _arm(self, when: float) -> None:

@@ -7,8 +7,9 @@ import asyncio
 import pytest
 
 from aimlasync import APITimeoutError, AsyncClient, Retry
-from aimlasync.client.deadlines import Bounded, Deadlines
+from aimlasync.deadlines import Bounded, Deadlines
 from tests.support.servers import Script, raw_server
+from tests.support.virtual import run
 
 HELLO = [{"role": "user", "content": "Hello"}]
 
@@ -32,17 +33,22 @@ async def test_a_deadline_that_passes_is_no_cancellation() -> None:
     assert task.cancelling() == 0
 
 
-async def test_deadlines_ring_in_their_order_and_each_at_its_own_time() -> None:
-    deadlines = Deadlines(asyncio.get_running_loop())
+def test_deadlines_ring_in_their_order_and_each_at_its_own_time() -> None:
     ended: list[float] = []
 
-    async def one(seconds: float) -> None:
-        assert await bounded(deadlines, seconds) == "late"
-        ended.append(seconds)
+    async def main() -> None:
+        deadlines = Deadlines(asyncio.get_running_loop())
 
-    await asyncio.gather(*(one(seconds) for seconds in (0.06, -1.0, 0.02, 0.04)))
+        async def one(seconds: float) -> None:
+            assert await bounded(deadlines, seconds) == "late"
+            ended.append(seconds)
+
+        await asyncio.gather(*(one(seconds) for seconds in (0.06, -1.0, 0.02, 0.04)))
+        assert not deadlines._open
+
+    # Those that a busy machine comes to late ring at once, in any order.
+    run(main())
     assert ended == [-1.0, 0.02, 0.04, 0.06]
-    assert not deadlines._open
 
 
 async def test_a_cancellation_before_the_deadline_is_one() -> None:
