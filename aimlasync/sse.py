@@ -23,7 +23,7 @@ _LF, _CR = 0x0A, 0x0D
 _BOM = b"\xef\xbb\xbf"
 _FIELDS = frozenset((b"data", b"event", b"id", b"retry"))
 _LONGEST_FIELD = 5
-# How most blocks begin, up to their data.
+# How most blocks begin, up to their data; and the first six bytes of that, which are looked at before.
 _BEGIN = re.compile(rb"(?:event: ([^\n]*)\n)?data: ")
 _FIRST = frozenset((b"data: ", b"event:"))
 # A longer ``retry`` is ignored, like any invalid value: `int` may refuse longer strings (this is the lowest limit that

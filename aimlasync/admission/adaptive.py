@@ -10,6 +10,7 @@ of them a refusal speaks of.
    follows the length of the answers. Where a level is refused, that is the level.
  - How fast: what the server accepted from one row of refusals to the next, over the time between, is its rate, for
    buckets and windows alike. A row that lasts belongs to the window, so the time over which the server counts is known.
+   In a row each refused attempt halves the pace, so that a window without room is asked ever less.
  - Both are probed again after so many answers, twice as many after each probe that failed. So refusals become rare. One
    limit probes at a time, else a refusal could speak of either.
  - Which: a server that limits the attempts in flight refuses only above what it has accepted. A refusal below that
@@ -37,10 +38,10 @@ from aimlasync.admission.outcome import Refused
 from aimlasync.admission.pace import MIN_RATE, SECOND, Pace
 
 # What breaks without each constant of the four files, on a third of the grid with one seed (goodput .964, 1.37 %
-# refused; `benchmarks/adaptive_grid.py --without` prints the whole). MAX, _RATED_START: not on the grid.
+# refused, before a row of refusals halved the pace; `benchmarks/adaptive_grid.py --without` prints the whole). MAX: not
+# on the grid.
 #
 #   constant   without  what breaks
-#   _START     1        goodput .928: large servers are reached late; buckets .83 for .96
 #   _SIGN      1        goodput .956; buckets .90 for .96
 #   _VERDICT   1        1.5 % refused; stated buckets .90 for .93
 #   _AWAY      never    a server that dies is asked by all callers
@@ -49,7 +50,6 @@ from aimlasync.admission.pace import MIN_RATE, SECOND, Pace
 #   _AHEAD     8        queues at 6.5 times their knee for 2.4, goodput .94 for .98
 #   _AGAIN     8        queues at 7.8 times their knee for 2.4, batches at 4.8 for 1.8
 #   _PAYS      0.9      queues at 4.0 times their knee for 3.1
-#   _FLAT      0.9      queues at 4.4 times their knee for 3.1
 #   _ROOM      1        queues .90 for .94, drifting latency .93 for .96; the knee is an estimate
 #   LAST       8        3.5 % refused, buckets 8 %
 #   MIN_RATE   1        buckets 16 % refused

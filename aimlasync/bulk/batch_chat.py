@@ -22,7 +22,7 @@ from aimlasync.bulk.jobs.worker_pool import MAX_WAITING, WORKERS, WorkerPool
 from aimlasync.bulk.journal.convert import record_of
 from aimlasync.bulk.journal.record import Facts, Failure, Record, encode_record
 from aimlasync.bulk.loop_clients import ClientOptions, in_background
-from aimlasync.bulk.output.export import RESULTS, Outcome
+from aimlasync.bulk.output.layout import RESULTS, Outcome
 from aimlasync.bulk.output.parquet_table import Kind
 from aimlasync.bulk.progress.progress import limited_by
 from aimlasync.bulk.tasks.answer_schema import Form, form_of, form_of_schema

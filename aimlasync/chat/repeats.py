@@ -72,12 +72,12 @@ class Repeats:
         return b"\\" not in self._before + self._behind
 
     def read(self, events: list[bytes]) -> list[ChatCompletionChunk]:
-        """Return the chunks of first events that repeat it, by their data, and add their texts to the pieces.
+        """Return the chunks of the first of some events that repeat it, by their data; add their texts to the pieces.
 
-        None are returned only where the first event is no repeat.
+        The list is empty only where the first event is no repeat; who has more comes again with the rest.
         """
         if len(events) > 1:
-            # One at first: what does not repeat is not looked at again and again.
+            # One at first, then twice as many each time: what does not repeat is not looked at again and again.
             events = events[: self._at_once]
             self._at_once = 2 * len(events)
         texts = self._all(events) if len(events) > 1 else None

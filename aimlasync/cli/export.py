@@ -10,8 +10,9 @@ from aimlasync.addresses import shown
 from aimlasync.bulk.input.rows import Format, Reading
 from aimlasync.bulk.output.copies import Copies
 from aimlasync.bulk.output.evaluate import rows_of
-from aimlasync.bulk.output.export import RESULTS, default_id, id_column
+from aimlasync.bulk.output.export import default_id, id_column
 from aimlasync.bulk.output.export import export as write_table
+from aimlasync.bulk.output.layout import RESULTS
 from aimlasync.bulk.output.merge import merge as merge_journals
 from aimlasync.bulk.output.streams import is_stream
 from aimlasync.bulk.tasks.tasks import id_of

@@ -23,7 +23,8 @@ from aimlasync.bulk.input.source import Source, open_stream
 from aimlasync.bulk.journal.part_files import journal_of
 from aimlasync.bulk.journal.record import Record
 from aimlasync.bulk.output.copies import Copies
-from aimlasync.bulk.output.export import Outcome, result_layout
+from aimlasync.bulk.output.export import result_layout
+from aimlasync.bulk.output.layout import Outcome
 from aimlasync.bulk.output.result_rows import results_as_rows
 from aimlasync.bulk.output.streams import is_stream
 from aimlasync.bulk.output.tables import open_table, style_of

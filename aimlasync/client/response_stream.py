@@ -33,7 +33,7 @@ class ResponseStream(Stream[ResponseStreamEvent, Response]):
         self._decode = response_events.decode_event
         # It goes on at the server whether or not somebody reads this: that it began is an answer.
         self._is_background = attempt.call.body is None or bool(attempt.call.body.get("background"))
-        # How often to look for deltas that no server's own fields set apart, though there were none.
+        # How many times in a row to look for deltas in vain: a server may add a field of its own to each.
         self._tries = _TRIES
         self.sequence_number: int | None = None
         """The number of the last event that arrived, None before there is one: where a background response that broke

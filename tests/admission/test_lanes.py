@@ -123,8 +123,8 @@ def test_a_minute_that_all_models_share_becomes_the_account_s_and_a_word_says_so
 
     async def main() -> None:
         made = upstream()
-        judge = Judge(made, {}, minute=120)
-        await judge.load({"a": 40, "b": 40}, 400.0)
+        judge = Judge(made, {}, minute=300)
+        await judge.load({"a": 40, "b": 40}, 600.0)
         assert made.account_signs.is_account
         assert made.lane("a").law is made.lane("b").law is made.lane("new").law
         assert made.limiter.learned_rate is made.lane("a").law

@@ -136,6 +136,32 @@ def test_a_file_system_may_have_an_error_of_its_own_for_a_missing_file(
     assert said("report", "memory://out/no")[1].startswith("aimlasync: memory://out/no: No such file or directory; ")
 
 
+def test_who_may_read_files_and_list_none_reads_a_journal(
+    memory: Any, journal: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory.rm("/out/done.csv.journal.outputs")
+    real = type(memory).info
+
+    def info(self: Any, path: str, **options: Any) -> Any:
+        found = real(self, path, **options) if self.exists(path) else None
+        if found is None or found["type"] == "directory":
+            # As S3 says of what is not there, too.
+            raise PermissionError("Access Denied")
+        return found
+
+    def get(self: Any, path: str, to: str) -> None:
+        info(self, path)
+        Path(to).write_bytes(self.cat(path))
+
+    monkeypatch.setattr(type(memory), "exists", lambda self, path, **_: path in self.store)
+    for name, do in (("info", info), ("get_file", get), ("isdir", lambda self, path: bool(info(self, path)))):
+        monkeypatch.setattr(type(memory), name, do)
+    assert run("export", journal, "--columns", "ok").stdout.splitlines() == ['{"ok":true}'] * 2
+    assert said("report", journal, "-o", "page.html")[0] == 0
+    code, line = said("export", journal, "-o", "memory://out/no.csv")
+    assert (code, "PermissionError: Access Denied" in line) == (2, True)
+
+
 def test_a_journal_elsewhere_and_a_table_here_and_the_other_way_round(memory: Any, journal: str) -> None:
     memory.get_file("/out/done.csv.journal", "mine.jsonl")
     for _ in range(2):

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from aimlasync.bulk.input.rows import Format, InputError, Reader
 from aimlasync.bulk.input.source import Source, open_source, open_stream
 from aimlasync.bulk.journal.record import Facts, Failure, Record, Response, encode_record
-from aimlasync.bulk.output.export import RESULTS, Exported, export
+from aimlasync.bulk.output.export import Exported, export
+from aimlasync.bulk.output.layout import RESULTS
 
 
 def completion(text: str) -> bytes:

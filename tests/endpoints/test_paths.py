@@ -151,7 +151,7 @@ async def test_filters_of_a_list_are_quoted() -> None:
 
 @pytest.mark.parametrize("path", ["/v1/%2e%2e/a", "/v1//evil.test/x", "/v1/..%2f..%2fa", "/v1/a/%2e%2e%5cx"])
 async def test_an_httpx_request_stays_below_the_base_url(path: str) -> None:
-    flavour = pytest.importorskip("httpx")
+    flavour = pytest.importorskip("httpx", reason="pip install httpx runs this test")
     async with raw_server(ANSWER) as server, AsyncClient(api_key=KEY, base_url=server.base_url) as client:
         async with flavour.AsyncClient(transport=aimlasync.httpx.Transport(client), base_url="https://x") as http:
             response = await http.get(f"https://x{path}")

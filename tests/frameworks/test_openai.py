@@ -154,7 +154,7 @@ async def test_the_environments_proxy_is_used_as_by_the_sdk(monkeypatch: pytest.
 
 @pytest.mark.parametrize("name", ["httpx2", "httpx"])
 async def test_each_attempt_goes_through_the_users_httpx_client(name: str) -> None:
-    httpx = pytest.importorskip(name)
+    httpx = pytest.importorskip(name, reason=f"pip install {name} runs this test with it too")
     seen: list[Any] = []
 
     def answer(request: Any) -> Any:
@@ -176,7 +176,7 @@ async def test_each_attempt_goes_through_the_users_httpx_client(name: str) -> No
 
 @pytest.mark.parametrize("name", ["httpx2", "httpx"])
 async def test_a_stream_over_the_users_client_arrives_and_may_be_left(name: str) -> None:
-    httpx = pytest.importorskip(name)
+    httpx = pytest.importorskip(name, reason=f"pip install {name} runs this test with it too")
     chunk = b'data: {"id": "c", "choices": [{"index": 0, "delta": {"content": "hi"}}]}\n\n'
     async with raw_server(Script([chunk], end="stall")) as server:
         http = httpx.AsyncClient()

@@ -142,7 +142,7 @@ def test_every_block_of_a_page_runs(name: str, tmp_path: Path, redis_url: str | 
         if redis_url is not None:
             environment["REDIS_URL"] = redis_url
         code, out, err = forked.run_program(partial(run_page.main, ROOT / name), tmp_path, environment, timeout=300)
-    assert err == ""
+    assert not err, err
     if code == run_page.LEFT_OUT:
         pytest.skip(f"all ran but {out.splitlines()[-1]}")
     assert code == 0

@@ -97,7 +97,7 @@ def is_whole(path: str, part: str) -> bool:
 
 
 def test_a_pod_of_an_indexed_job_drains_and_another_goes_on(vendor: Vendor, begin: Start) -> None:
-    yaml = pytest.importorskip("yaml")
+    yaml = pytest.importorskip("yaml", reason="pip install pyyaml runs this test")
     job: dict[str, Any] = yaml.safe_load(FILES["ask.yaml"])
     assert (job["kind"], job["spec"]["completionMode"], job["spec"]["completions"]) == ("Job", "Indexed", 4)
     pod = job["spec"]["template"]["spec"]

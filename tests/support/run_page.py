@@ -50,7 +50,8 @@ def imported(tree: ast.Module) -> None:
             except ImportError as missing:
                 if name.partition(".")[0] == "aimlasync" and "pip install" not in str(missing):
                     raise
-                raise CannotRun(str(missing)) from None
+                advice = "" if "pip install" in str(missing) else f": pip install {name.partition('.')[0]}"
+                raise CannotRun(f"{missing}{advice}") from None
 
 
 def run_python(block: Block, page: Path, module: types.ModuleType, runner: asyncio.Runner) -> None:

@@ -1,6 +1,7 @@
 """Tables and other files that are made of a journal, and where files may be written. Imports input, tasks and journal.
 
 export     a journal as a table in the order of the input
+layout     which columns a table has, and what is in them
 gold       the gold column of an input beside the labels of a journal
 evaluate   how well the labels of a journal agree with gold ones
 rows_of_today   which record is that of a row, also where the input has changed

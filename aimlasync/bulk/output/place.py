@@ -26,8 +26,7 @@ class Place:
         self.name = os.path.basename(root if self.is_web else root.rstrip("/"))
         self._folder, self._query = root.rstrip("/").removesuffix(self.name), question + query
         with reaching(address):
-            # What a web server gives for a page with links is no directory.
-            if not self.name or address.endswith("/") or (not self.is_web and self.system.isdir(root)):
+            if not self.name or address.endswith("/") or self._is_folder(root):
                 raise AddressError(address, "a directory; name a file in it")
 
     @property
@@ -83,6 +82,16 @@ class Place:
         """Delete a file there."""
         with reaching(self.address):
             self.system.rm_file(self._path(name))
+
+    def _is_folder(self, path: str) -> bool:
+        # What a web server gives for a page with links is no directory.
+        if self.is_web or self.system.isfile(path):
+            return False
+        try:
+            return bool(self.system.isdir(path))
+        except PermissionError:
+            # Who may read a file need not be allowed to list others.
+            return False
 
     def _path(self, name: str) -> str:
         return f"{self._folder}{name}{self._query}"

@@ -13,7 +13,7 @@ import msgspec
 from aimlasync.bulk.input.rows import InputError, Row
 from aimlasync.bulk.input.source import Source
 from aimlasync.bulk.journal.record import Record, settled
-from aimlasync.bulk.output.export import RESULTS, Outcome
+from aimlasync.bulk.output.layout import RESULTS, Outcome
 
 _COLUMNS = ("custom_id", "answer", "error", "error_message", "finish_reason", "model")
 
