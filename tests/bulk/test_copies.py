@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import tempfile
-import threading
 import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +13,7 @@ import pytest
 
 from aimlasync.simulator import Fault, Simulator
 from tests.support.commands import finish, last_line, run, start, table, write
+from tests.support.web_server import Page, serving
 
 fsspec = pytest.importorskip("fsspec", reason="pip install 'aimlasync[fsspec]' runs these tests")
 
@@ -47,36 +46,14 @@ def journal(memory: Any) -> str:
     return "memory://out/done.csv.journal"
 
 
-@contextmanager
-def web_server(name: str) -> Iterator[str]:
+def web_server(name: str) -> AbstractContextManager[str]:
     """Serve one file here; what is beside it is forbidden."""
 
-    class Answer(BaseHTTPRequestHandler):
-        def do_HEAD(self) -> None:
-            self.do_GET()
+    def page(target: str) -> Page:
+        is_there = target.partition("?")[0] == f"/{name}"
+        return Page(200, Path(name).read_bytes()) if is_there else Page(403, b"")
 
-        def do_GET(self) -> None:
-            is_there = self.path.partition("?")[0] == f"/{name}"
-            body = Path(name).read_bytes() if is_there else b""
-            self.send_response(200 if is_there else 403)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            if self.command == "GET":
-                self.wfile.write(body)
-
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Answer)
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    return serving(page)
 
 
 def said(*words: str) -> tuple[int, str]:

@@ -7,8 +7,7 @@ import sys
 import threading
 import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import AbstractContextManager, closing
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from aimlasync.bulk.tasks.tasks import PromptTask
 from aimlasync.simulator import Simulator
 from tests.support.addresses import read_elsewhere
 from tests.support.commands import finish, last_line, lines, run, start, table, write
+from tests.support.web_server import Page, serving
 
 fsspec = pytest.importorskip("fsspec", reason="pip install 'aimlasync[fsspec]' runs these tests")
 
@@ -51,43 +51,20 @@ def memory() -> Iterator[Any]:
     system.pseudo_dirs[:] = [""]
 
 
-@contextmanager
-def web_server(rows: bytes) -> Iterator[str]:
+def web_server(rows: bytes) -> AbstractContextManager[str]:
     """Serve rows by names that say how."""
 
-    class Answer(BaseHTTPRequestHandler):
-        def do_HEAD(self) -> None:
-            self.do_GET()
+    def page(target: str) -> Page:
+        name = target[1:].partition(".")[0]
+        body = gzip.compress(rows) if name == "gzip" else rows
+        headers = {"Content-Encoding": "gzip"} if name == "gzip" else {}
+        if name.startswith("led"):
+            headers["Location"] = "/403.jsonl?sig=hunter22" if name == "led-403" else "/a.jsonl?sig=hunter22"
+        if name in ("open", "cut"):
+            headers["Content-Length"] = "" if name == "open" else str(3 * len(body))
+        return Page({"403": 403, "404": 404, "led": 302, "led-403": 302}.get(name, 200), body, headers)
 
-        def do_GET(self) -> None:
-            name = self.path[1:].partition(".")[0]
-            body = gzip.compress(rows) if name == "gzip" else rows
-            self.send_response({"403": 403, "404": 404, "led": 302, "led-403": 302}.get(name, 200))
-            if name == "gzip":
-                self.send_header("Content-Encoding", "gzip")
-            if name.startswith("led"):
-                self.send_header(
-                    "Location", "/403.jsonl?sig=hunter22" if name == "led-403" else "/a.jsonl?sig=hunter22"
-                )
-            if name != "open":
-                self.send_header("Content-Length", str(len(body) * (3 if name == "cut" else 1)))
-            self.end_headers()
-            if self.command == "GET":
-                self.wfile.write(body)
-
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Answer)
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    return serving(page)
 
 
 @pytest.mark.parametrize("said", ["memory://in", "memory://in/*.csv"])

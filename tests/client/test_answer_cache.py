@@ -26,6 +26,7 @@ from aimlasync import (
 from aimlasync.simulator import Fault, Simulator
 from aimlasync.store import Cache, DirectoryStore
 from aimlasync.transport import LeanTransport
+from tests.support.memory_store import Memory
 from tests.support.servers import Script, raw_server, until
 
 MODEL = "openai/gpt-4.1-nano-2025-04-14"
@@ -52,23 +53,6 @@ class Held:
 
     async def close(self) -> None:
         await self.inner.close()
-
-
-class Memory:
-    """A store in this process."""
-
-    def __init__(self) -> None:
-        self.values: dict[str, bytes] = {}
-
-    async def get(self, keys: Any, /) -> list[bytes | None]:
-        return [self.values.get(key) for key in keys]
-
-    async def put(self, key: str, value: bytes, /) -> None:
-        await asyncio.sleep(0)
-        self.values[key] = value
-
-    async def close(self) -> None:
-        pass
 
 
 @pytest.fixture

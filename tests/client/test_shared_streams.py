@@ -28,6 +28,7 @@ from aimlasync.sse import Parser
 from aimlasync.store import Cache
 from aimlasync.transport import AiohttpTransport
 from aimlasync.transport.over_httpx import HttpxTransport
+from tests.support.memory_store import Memory
 from tests.support.scripted import calls
 from tests.support.servers import STEPS, turns, until
 
@@ -37,23 +38,6 @@ WORDS = [f"word{number} " for number in range(12)]
 
 class Ticket(msgspec.Struct):
     team: str
-
-
-class Memory:
-    """A store in this process."""
-
-    def __init__(self) -> None:
-        self.values: dict[str, bytes] = {}
-
-    async def get(self, keys: Any, /) -> list[bytes | None]:
-        return [self.values.get(key) for key in keys]
-
-    async def put(self, key: str, value: bytes, /) -> None:
-        await asyncio.sleep(0)
-        self.values[key] = value
-
-    async def close(self) -> None:
-        pass
 
 
 def event(text: str, finish: str | None = None) -> bytes:
