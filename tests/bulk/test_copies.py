@@ -13,9 +13,10 @@ import pytest
 
 from aimlasync.simulator import Fault, Simulator
 from tests.support.commands import finish, last_line, run, start, table, write
+from tests.support.memory_files import memory_files
 from tests.support.web_server import Page, serving
 
-fsspec = pytest.importorskip("fsspec", reason="pip install 'aimlasync[fsspec]' runs these tests")
+pytest.importorskip("fsspec", reason="pip install 'aimlasync[fsspec]' runs these tests")
 
 NO_FILE = "memory://no: no such file; check the address"
 NO_OUTPUT = "an output cannot be written there; name a path or an address of a store"
@@ -30,11 +31,8 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def memory() -> Iterator[Any]:
-    system = fsspec.filesystem("memory")
-    system.pipe({"/in/rows.csv": b"city\nRome\nParis\n"})
-    yield system
-    system.store.clear()
-    system.pseudo_dirs[:] = [""]
+    with memory_files({"/in/rows.csv": b"city\nRome\nParis\n"}) as system:
+        yield system
 
 
 @pytest.fixture

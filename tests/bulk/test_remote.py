@@ -26,6 +26,7 @@ from aimlasync.bulk.tasks.tasks import PromptTask
 from aimlasync.simulator import Simulator
 from tests.support.addresses import read_elsewhere
 from tests.support.commands import finish, last_line, lines, run, start, table, write
+from tests.support.memory_files import memory_files
 from tests.support.web_server import Page, serving
 
 fsspec = pytest.importorskip("fsspec", reason="pip install 'aimlasync[fsspec]' runs these tests")
@@ -44,11 +45,9 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def memory() -> Iterator[Any]:
-    system = fsspec.filesystem("memory")
-    system.pipe({"/in/a.csv": b"city\nRome\nParis\n", "/in/b.csv": b"city\nOslo\n", "/in/_SUCCESS": b""})
-    yield system
-    system.store.clear()
-    system.pseudo_dirs[:] = [""]
+    files = {"/in/a.csv": b"city\nRome\nParis\n", "/in/b.csv": b"city\nOslo\n", "/in/_SUCCESS": b""}
+    with memory_files(files) as system:
+        yield system
 
 
 def web_server(rows: bytes) -> AbstractContextManager[str]:
