@@ -324,11 +324,8 @@ class AsyncClient(OpenAINames):
 
     def takes_more(self, waiting: int) -> bool:
         """Whether fewer than `waiting` calls wait at some model in use, so that more calls may keep it busier."""
-        balancer, room = self._pipeline.balancer, waiting
-        # A job asks for each row, and mostly none waits.
-        for upstream in balancer.upstreams:
-            room -= upstream.limiter.waiting
-        return room > 0 or balancer.shortest_queues(self._pipeline.now()) < waiting
+        balancer = self._pipeline.balancer
+        return balancer.queued < waiting or balancer.shortest_queues(self._pipeline.now()) < waiting
 
     def explain(self, of: object) -> str:
         """Say in one sentence where the time of a call went: queues, limits, pauses, failed attempts, backoff.

@@ -89,6 +89,11 @@ class Counters:
         self.completion_tokens = 0
         self.cost_usd: float | None = None
 
+    @property
+    def share_refused(self) -> float:
+        """The share of refused attempts among those that were refused or answered, 0.0 without any."""
+        return self.refused / max(1, self.refused + self.answered)
+
     def all(self) -> dict[str, Any]:
         """Return the counters by name."""
         return {name: getattr(self, name) for name in self.__slots__}

@@ -253,17 +253,11 @@ class Upstream:
         """Take in a refusal of one model: it may speak of a limit of the account."""
         # A server that is away refuses no model in particular.
         if kind != "down" or names_account:
-            counters = lane.counters
+            is_rate = kind == "rate"
             # What names attempts at once is not refused by chance.
-            known = kind == "concurrency"
-            share = 0.0 if known else counters.refused / max(1, counters.refused + counters.answered)
+            share = 0.0 if kind == "concurrency" else lane.counters.share_refused
             self.account_signs.refused(
-                lane.model,
-                sent_at,
-                now,
-                share=share,
-                names_account=names_account,
-                names_rate=kind == "rate",
+                lane.model, sent_at, now, share=share, names_account=names_account, names_rate=is_rate
             )
             self._heed_account()
 

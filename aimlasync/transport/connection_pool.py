@@ -321,27 +321,23 @@ class Origin:
         try:
             connection: Connection = await self._dialler.dial()
         except FOREIGN as error:
-            failure = self._closed() if self._transport.is_closed else translated(error, self.url, fresh=True)
+            failure = translated(error, self.url, fresh=True)
         except asyncio.CancelledError:
             # The caller's own deadline arrives as a cancellation too.
             if not self._deadlines.stop(bounded):
                 raise
-            failure = self._closed() if self._transport.is_closed else translated(TimeoutError(), self.url, fresh=True)
+            failure = translated(TimeoutError(), self.url, fresh=True)
         else:
             if connection.is_open and not self._transport.is_closed:
                 # Not sooner: uvloop tells nobody that it closed a connection whose dial was given up.
                 self.connections.add(connection)
                 return connection
             connection.drop()
-            failure = (
-                self._closed()
-                if self._transport.is_closed
-                # A server that speaks before it is asked.
-                else APIConnectionError(f"{self.where} closed the connection before it answered")
-            )
+            # A server that speaks before it is asked.
+            failure = APIConnectionError(f"{self.where} closed the connection before it answered")
         finally:
             self._deadlines.stop(bounded)
-        raise failure
+        raise self._closed() if self._transport.is_closed else failure
 
     async def close(self) -> None:
         """Let nobody wait any longer, and dial no more."""
