@@ -131,8 +131,9 @@ class Pipeline:
             self.is_closed = True
             if self._owns_transport and self._transport is not None:
                 await self._transport.close()
-            if self._owns_cache and self.answers is not None:
-                await self.answers.cache.close()
+            if self.answers is not None:
+                cache = self.answers.cache
+                await (cache.close() if self._owns_cache else cache.written())
         await self.balancer.close()
         if self.budget is not None:
             await self.budget.give_back()

@@ -45,7 +45,7 @@ class Cache:
     Equal requests in flight are one call. A stream in flight is shared by equal ones that sent the same headers: each
     reader has it from its beginning, at its own pace and within its own timeouts, and may leave. The call that opened
     it pays. Its connection and permit are given back at its end, or when the last reader has left; it is kept when one
-    of them has read it to its end.
+    of them has read it to its end. A client that is closed waits until that is written.
     """
 
     def __init__(
@@ -67,9 +67,13 @@ class Cache:
     def __repr__(self) -> str:
         return f"<Cache {self.store!r}{', sampled' if self.sampled else ''}>"
 
-    async def close(self) -> None:
-        """Wait until what was answered is written, and close the store's connections of this event loop."""
+    async def written(self) -> None:
+        """Wait until what was answered in this event loop is written."""
         loop = asyncio.get_running_loop()
         if mine := [task for task in self.writing if task.get_loop() is loop]:
             await asyncio.gather(*mine)
+
+    async def close(self) -> None:
+        """Wait until what was answered is written, and close the store's connections of this event loop."""
+        await self.written()
         await self.store.close()

@@ -286,6 +286,23 @@ async def test_a_new_answer_takes_the_place_of_the_old_one(sim: Simulator) -> No
 # What is not kept
 
 
+async def test_what_a_closed_client_has_streamed_is_kept_for_the_next_one(sim: Simulator) -> None:
+    class Slow(Memory):
+        async def put(self, key: str, value: bytes, /) -> None:
+            for _ in range(50):
+                await asyncio.sleep(0)
+            await super().put(key, value)
+
+    cache = Cache(Slow())
+    infos = []
+    for _ in range(2):
+        async with client_of(sim, cache) as client:
+            stream = await client.chat.completions.create(**ASKED, stream=True)
+            await stream.collect()
+            infos.append(stream.info.cached)
+    assert infos == [False, True]
+
+
 async def test_errors_and_cut_streams_are_not_kept(sim: Simulator) -> None:
     store = Memory()
     async with client_of(sim, store, max_retries=0) as client:
