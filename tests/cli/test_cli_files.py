@@ -221,10 +221,10 @@ def test_pictures_are_classified_by_their_paths() -> None:
 def test_a_full_directory_of_temporary_files_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     write("rows.csv", "text\nHi\n")
 
-    def save(*_: object) -> None:
+    def full() -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(openpyxl.Workbook, "save", save)
+    monkeypatch.setattr(tempfile, "TemporaryFile", full)
     result = run("bulk", "rows.csv", "--prompt", "{text}", "--simulate", "--progress", "none", "-o", "out.xlsx")
     assert result.exit_code == 1
     assert f"in {tempfile.gettempdir()}, where temporary files are unless TMPDIR says another" in last_line(result)
