@@ -769,7 +769,7 @@ def test_where_a_journal_is_wanted_its_table_is_refused_with_the_name_of_the_jou
     done = run(command, name, "-o", "other.jsonl")
     assert (done.exit_code, done.stderr) == (
         2,
-        f"aimlasync: {name} is the output of a job, and no journal; its journal is {name}.journal\n",
+        f"aimlasync: {name}: the output of a job, and no journal; its journal is {name}.journal\n",
     )
     assert run(command, f"{name}.journal", "-o", "other.jsonl").exit_code == 0
     # Nobody is told to delete a line of a file that is no journal.
