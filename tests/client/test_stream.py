@@ -52,7 +52,8 @@ def connect(server: RawServer, **options: Any) -> AsyncClient:
 
 async def open_chat(client: AsyncClient, **more: Any) -> ChatStream:
     asked: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "hi"}], **more}
-    return await client.chat.completions.create(**asked, stream=True)
+    stream: ChatStream = await client.chat.completions.create(**asked, stream=True)
+    return stream
 
 
 async def read_chat(*chunks: bytes, end: End = "eof", **script: Any) -> tuple[str, AimlasyncError | None]:
