@@ -479,7 +479,7 @@ async def test_other_options_share_one_client() -> None:
     async with raw_server(refusal(500, {"message": "down"})) as server, connect(server) as client:
         other = client.with_options(max_retries=1, timeout=3, default_headers={"X-A": "1"})
         assert (other.retry.attempts, other.timeout.total) == (2, 3)
-        assert (client.retry.attempts, client.timeout.total) == (1, 5)
+        assert (client.retry.attempts, client.timeout.total) == (1, 60)
         with pytest.raises(InternalServerError) as caught:
             await other.with_options(retry=Retry(attempts=2, base=0.001)).chat.completions.create(
                 model="m", messages=HELLO
