@@ -185,12 +185,6 @@ class Exchange:
         state = self._state
         id = state.new_id()
         meta = catalogue.meta(state.vendor, price)
-        extra: list[tuple[str, str]] = []
-        if meta is not None:
-            extra = [
-                ("x-aimlapi-credits-used", str(meta["usage"]["credits_used"])),
-                ("x-aimlapi-usd-spent", f"{price:.9f}"),
-            ]
         raw = answers[0].raw
         if raw is not None:
             body = raw if isinstance(raw, bytes) else _encode(raw)
@@ -201,7 +195,7 @@ class Exchange:
         if self._fault is None or self._fault.kind not in _BODY_FAULTS:
             self._charge(price)
             self._store(request, answers, id)
-        return await self._send(200, http.JSON, body, extra)
+        return await self._send(200, http.JSON, body, catalogue.meta_headers(meta))
 
     async def _send(self, status: int, content_type: str, body: bytes, extra: Any = ()) -> web.StreamResponse:
         """Send a complete response, or what its fault leaves of it."""
