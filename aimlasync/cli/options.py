@@ -111,8 +111,14 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
     endpoint: Endpoint | None
     """None is the built-in simulator, which begins with the client and ends with it."""
     model: str
+    """Empty where none is named and the server has no default."""
     where: Where = Where()
     """The options that led to it, for other processes that look for it themselves."""
+
+    def check_model(self) -> None:
+        """Raise WrongUseError where it has no model."""
+        if not self.model and self.endpoint is not None:
+            raise WrongUseError(f"which model? {self.endpoint.name} has no default; say so with --model")
 
 
 def with_options(
@@ -202,10 +208,10 @@ def find_server(where: Where, model: str | None = None, *, needs_model: bool = T
         said = str(error).replace("pass allow_http=True", "add --allow-http").replace("pass api_key=", _KEY_ENV)
         said = said.replace("api_key has", "the key has").replace("base_url", "the base URL")
         raise WrongUseError(f"--key-env: {said}" if said.startswith("the environment") else said) from None
-    chosen = model or endpoint.provider.default_model
-    if needs_model and not chosen:
-        raise WrongUseError(f"which model? {endpoint.name} has no default; say so with --model")
-    return Server(endpoint=endpoint, model=chosen, where=where)
+    server = Server(endpoint=endpoint, model=model or endpoint.provider.default_model, where=where)
+    if needs_model:
+        server.check_model()
+    return server
 
 
 @asynccontextmanager

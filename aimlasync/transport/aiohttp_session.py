@@ -36,7 +36,7 @@ from aimlasync.transport.base import (
     gathered,
     too_large,
 )
-from aimlasync.transport.dialler import Resolver
+from aimlasync.transport.dialler import KEPT, Resolver
 from aimlasync.transport.http11 import MAX_HEAD
 
 # aiohttp warns about larger raw bodies; a file object is written in pieces.
@@ -252,7 +252,7 @@ def _session(**options: Any) -> aiohttp.ClientSession:
     return aiohttp.ClientSession(
         **HEAD_BOUNDS,
         # Our permits are the only queue; a limit here would be a second, silent one.
-        connector=_Connector(limit=0, ttl_dns_cache=300, **options),
+        connector=_Connector(limit=0, ttl_dns_cache=KEPT, **options),
         cookie_jar=aiohttp.DummyCookieJar(),
         timeout=aiohttp.ClientTimeout(total=None),
         trust_env=False,
