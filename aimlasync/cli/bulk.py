@@ -34,6 +34,7 @@ from aimlasync.cli.files import (
     open_input,
     reading_options,
     said_text,
+    say_copied,
 )
 from aimlasync.cli.help import TopicCommand
 from aimlasync.cli.job_options import JobOptions, id_option, job_options
@@ -115,7 +116,8 @@ def bulk(
     to_file = is_file(output)
     workers = worker_processes(flags, files, format_) if to_file else None
     context = click.get_current_context()
-    said, output = output, context.with_resource(written_here(output, is_worker=own_part() is not None))
+    there = written_here(output, is_worker=own_part() is not None, copied=say_copied)
+    said, output = output, context.with_resource(there)
     with closing(open_input(files, format_, reading, spool=to_file, default="jsonl")) as source, Copies() as copies:
         first = source.sample(1)[0]
         task: Task

@@ -40,6 +40,7 @@ from aimlasync.cli.files import (
     reading_options,
     row_writer,
     said_text,
+    say_copied,
 )
 from aimlasync.cli.help import TopicCommand
 from aimlasync.cli.job_options import JobOptions, id_option, job_options
@@ -152,7 +153,8 @@ def classify(
     to_file = is_file(output)
     workers = worker_processes(flags, files, format_) if to_file else None
     context = click.get_current_context()
-    said, output = output, context.with_resource(written_here(output, is_worker=own_part() is not None))
+    there = written_here(output, is_worker=own_part() is not None, copied=say_copied)
+    said, output = output, context.with_resource(there)
     with closing(open_input(files, format_, reading, spool=to_file)) as source, Copies() as copies:
         sample = source.sample(1 if text is not None else SAMPLE)
         column = None

@@ -95,3 +95,6 @@ def merge(journals: tuple[str, ...], output: str, overwrite: bool) -> None:
     twice = f", {merged.duplicates:,} answered twice" if merged.duplicates else ""
     failed = f", {merged.failed:,} failed" if merged.failed else ""
     click.echo(f"{counted(merged.rows, 'row')}{failed}{twice}: {shown(output)}", err=True)
+    if merged.missing:
+        named, more = ", ".join(merged.missing[:5]), " and more" if len(merged.missing) > 5 else ""
+        click.echo(f"aimlasync: not among these journals: shard {named}{more}", err=True)
