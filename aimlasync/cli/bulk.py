@@ -104,12 +104,12 @@ def bulk(
     choice: ModelChoice,
     where: Where,
 ) -> None:
-    """Ask about each row of FILE; - is stdin. FILE may be elsewhere: s3://BUCKET/DIR/, https://...; so may PATH.
+    """Ask about each row of FILE, and go on where a run stopped.
 
     FILE has requests in the format of OpenAI's Batch API (JSONL with custom_id, url and body, or the bodies alone),
-    rows (CSV, JSONL, Excel, Parquet, ...) for a --prompt, or a column `messages`. The output has one line for each, in
-    the Batch API's result format; run the same command again to go on after Ctrl-C, a crash or an error, or to ask
-    about what is new or changed in FILE.
+    rows (CSV, JSONL, Excel, Parquet, ...) for a --prompt, or a column `messages`; - is stdin. FILE may be elsewhere:
+    s3://BUCKET/DIR/, https://...; so may PATH. The output has one line for each, in the Batch API's result format; run
+    the same command again to go on after Ctrl-C, a crash or an error, or to ask about what is new or changed in FILE.
     """
     server = find_server(where, choice.model, needs_model=False)
     prompt, system = said_text(prompt, "--prompt"), said_text(system, "--system")

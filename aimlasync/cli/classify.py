@@ -124,10 +124,10 @@ def classify(
     choice: ModelChoice,
     where: Where,
 ) -> None:
-    """Give each row of FILE, a table (CSV, JSONL, Parquet, ..., also at s3://...) or - for stdin, one of the labels.
+    """Give each row of FILE one of the labels.
 
-    With -o answers are kept in PATH.journal: the same command again goes on where it stopped, tries failed rows
-    again, and labels what is new in FILE.
+    FILE is a table (CSV, JSONL, Parquet, ..., also at s3://...), or - for stdin. With -o answers are kept in
+    PATH.journal: the same command again goes on where it stopped, tries failed rows again, and labels what is new.
     """
     if where.simulate and no_simulate:
         raise WrongUseError("--simulate or --no-simulate, not both")

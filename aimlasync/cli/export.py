@@ -90,7 +90,10 @@ def export(
 @click.option("-o", "--output", type=FileName(), metavar="PATH", required=True, help="The journal to make.")
 @overwrite_option
 def merge(journals: tuple[str, ...], output: str, overwrite: bool) -> None:
-    """Put the journals of shards together, one line for each row. JOURNAL and PATH may be elsewhere: s3://..."""
+    """Put the journals of shards together, one line for each row.
+
+    JOURNAL and PATH may be elsewhere: s3://...
+    """
     merged = merge_journals(journals, output, overwrite=overwrite)
     twice = f", {merged.duplicates:,} answered twice" if merged.duplicates else ""
     failed = f", {merged.failed:,} failed" if merged.failed else ""

@@ -250,7 +250,7 @@ def test_identical_rows_share_one_call_also_across_runs(vendor: Vendor) -> None:
     assert len(sim.ledger) == 2
     second = run(*command)
     assert second.exit_code == 0
-    assert "8 rows had the answer of an identical one" in second.stderr
+    assert "8 rows had the answer of an equal request, and cost nothing" in second.stderr
     assert len(sim.ledger) == 3
     by_city: dict[str, set[str]] = {}
     for row in table("out.csv"):
