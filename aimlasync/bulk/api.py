@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import tempfile
 from collections.abc import (
     AsyncGenerator,
     AsyncIterable,
@@ -30,6 +29,7 @@ from aimlasync.addresses import is_address
 from aimlasync.bulk.input.many import open_files
 from aimlasync.bulk.input.rows import Format, Row
 from aimlasync.bulk.input.source import Source
+from aimlasync.bulk.input.spool import temporary_file
 from aimlasync.bulk.jobs.ask_one import Answerer, ask, request_or_result
 from aimlasync.bulk.jobs.async_iter import later
 from aimlasync.bulk.jobs.input_order import InOrder
@@ -318,18 +318,13 @@ async def open_rows(rows: str | os.PathLike[str] | InputRows, format: Format | N
             return results_as_rows(open_files([name], format))
         # A file elsewhere is copied meanwhile.
         return results_as_rows(await asyncio.to_thread(open_files, [name], format))
-    spooled = tempfile.TemporaryFile()  # noqa: SIM115  # closed by Source.close
-    try:
+    with temporary_file() as spooled:
         if isinstance(rows, AsyncIterable):
             async for row in rows:
                 spooled.write(_line(row))
         else:
             for row in rows:
                 spooled.write(_line(row))
-        spooled.flush()
-    except BaseException:
-        spooled.close()
-        raise
     return Source(spooled, format="jsonl", name="rows", can_reread=True)
 
 
