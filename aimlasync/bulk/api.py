@@ -122,7 +122,11 @@ def classify(
         task = ClassifyTask(labels=labels, model=model, text=text, multi=multi, **options)
 
     def row_of(given: str | Mapping[str, Any], number: int) -> Row:
-        return Row(number, number, {text: given} if isinstance(given, str) else dict(given), raw=b"")
+        if isinstance(given, str):
+            return Row(number, number, {text: given}, raw=b"")
+        if not isinstance(given, Mapping):
+            raise TypeError(f"text {number} is a {type(given).__name__}; give a string, or a row as a dict")
+        return Row(number, number, dict(given), raw=b"")
 
     async def do(row: Row) -> Result:
         request = request_or_result(row, task)
@@ -175,6 +179,8 @@ async def each(
     `order="input"` holds results back until those before them are there, at most a few times `workers` of them. What
     `check` raises of a result ends the iteration; `may_take` is that of `WorkerPool`.
     """
+    if isinstance(items, (str, bytes, Mapping)):
+        raise TypeError(f"what is asked comes as a list or an iterator, not as one {type(items).__name__}")
     in_order = InOrder[R](8 * workers) if order == "input" else None
     numbered: Iterator[tuple[int, Q]] | AsyncIterator[tuple[int, Q]]
     if in_order is not None or isinstance(items, AsyncIterable):
