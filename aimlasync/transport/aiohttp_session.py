@@ -1,7 +1,7 @@
 """The transport over aiohttp's ClientSession, which supports proxies; the client uses it where a proxy is configured.
 
 It also has `translated`, which turns an exception of aiohttp into an error of `errors`. It may import `base`, `http11`,
-`dialler`, `headers`, `errors` and aiohttp.
+`resolver`, `headers`, `errors` and aiohttp.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ from aimlasync.transport.base import (
     gathered,
     too_large,
 )
-from aimlasync.transport.dialler import Resolver
 from aimlasync.transport.http11 import MAX_HEAD
+from aimlasync.transport.resolver import Resolver
 
 # aiohttp warns about larger raw bodies; a file object is written in pieces.
 _PLAIN_BODY = 2**20
