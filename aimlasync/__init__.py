@@ -38,6 +38,7 @@ from aimlasync.errors import (
     ResponseFailedError,
     StreamError,
     TruncatedStreamError,
+    UnencodableRequestError,
     UnprocessableEntityError,
     UnsupportedRequestError,
 )
@@ -87,6 +88,7 @@ __all__ = [
     "Timeout",
     "Timing",
     "TruncatedStreamError",
+    "UnencodableRequestError",
     "UnprocessableEntityError",
     "UnsupportedRequestError",
     "__version__",

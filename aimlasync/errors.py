@@ -7,6 +7,7 @@
     ├─ APIStatusError                   .status .body .code .retry_after: the server said no
     │  ├─ BadRequestError               400
     │  │  └─ UnsupportedRequestError    refused here, before anything was sent; also a ValueError
+    │  │     └─ UnencodableRequestError JSON cannot carry what is in it; also a TypeError
     │  ├─ AuthenticationError           401
     │  ├─ InsufficientCreditError       402, or 403 out of credit
     │  ├─ PermissionDeniedError         403
@@ -198,6 +199,10 @@ class UnsupportedRequestError(BadRequestError, ValueError):
 
     The usual reason is the provider table, which says that the vendor would refuse it.
     """
+
+
+class UnencodableRequestError(UnsupportedRequestError, TypeError):
+    """The request holds what JSON cannot carry, such as an object of an unknown type; nothing was sent."""
 
 
 class AuthenticationError(APIStatusError):

@@ -195,6 +195,24 @@ async def killed(place: Place) -> None:
     place.stop()
 
 
+async def far(place: Place) -> None:
+    """In another region for two of the processes: what they send and get takes 150 ms each way."""
+    loop = asyncio.get_running_loop()
+
+    async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            while data := await reader.read(2**16):
+                loop.call_later(0.15, writer.write, data)
+        loop.call_later(0.15, writer.close)
+
+    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there, back = await asyncio.open_unix_connection(f"{place.folder}/s")
+        await asyncio.gather(carry(reader, back), carry(there, writer))
+
+    async with await asyncio.start_unix_server(accept, f"{place.folder}/far") as server:
+        await server.serve_forever()
+
+
 async def server_slow(place: Place) -> None:
     """The lease server is stopped for two of four seconds."""
     assert place.process is not None
@@ -209,7 +227,7 @@ REDIS: dict[str, Disaster] = {
     each.__name__: each
     for each in (
         *(nothing, never, flushall, evicted, wrong_type, readonly, slow, hangs, restarted, comes_and_goes, failover),
-        *(script_flush, noauth, oom),
+        *(script_flush, noauth, oom, far),
     )
 }
 # Those that are there from the start, and what the constructor is given beside.
@@ -254,16 +272,19 @@ async def judge(
                 place.start()
             if disaster is never:
                 place.stop()
+            addresses = [where] * PROCESSES
+            if disaster is far:
+                addresses[-2:] = [f"unix://{folder}/far"] * 2
             processes = [
                 spawn.Process(
-                    target=work, args=(where, simulator.base_url, rpm, options, f"{folder}/{number}"), daemon=True
+                    target=work, args=(address, simulator.base_url, rpm, options, f"{folder}/{number}"), daemon=True
                 )
-                for number in range(PROCESSES)
+                for number, address in enumerate(addresses)
             ]
             for process in processes:
                 process.start()
             place.until = time.monotonic() + seconds
-            happening = asyncio.create_task(_at(AT, disaster, place))
+            happening = asyncio.create_task(_at(0.0 if disaster is far else AT, disaster, place))
             await asyncio.sleep(seconds)
             happening.cancel()
             await asyncio.gather(happening, return_exceptions=True)

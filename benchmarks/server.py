@@ -5,8 +5,8 @@
 The first word of the path says what is answered, whatever is asked: `/whole/v1/...` a completion of 1 KB, `/chunks` a
 chat stream and `/events` a responses stream of EVENTS events, sixteen to a write, `/paced` a chat stream of 100, one
 to a write every 20 ms, `/giant-N` the Nth of `answers.GIANTS`, `/slow` the completion after three seconds, `/held-N`
-the completion a second after N requests wait for it. Without such a word the body decides between `/whole` and
-`/chunks`. It prints its port, and with `--tls` a second one, which speaks TLS.
+the completion a second after N requests wait for it, `/count` how many were answered at `/whole`. Without such a word
+the body decides between `/whole` and `/chunks`. It prints its port, and with `--tls` a second one, which speaks TLS.
 """
 
 from __future__ import annotations
@@ -45,6 +45,7 @@ class Answers:
         pieces = [chunked(event) for event in chat_events(PACED_EVENTS)]
         self.paced = [STREAM_HEAD + pieces[0], *pieces[1:-1], pieces[-1] + STREAM_END]
         self.held: list[asyncio.Transport] = []
+        self.count = 0
 
 
 class Canned(asyncio.Protocol):
@@ -92,7 +93,11 @@ class Canned(asyncio.Protocol):
                     loop.call_later(SETTLE, transport.write, answers.whole)
         elif route == b"chunks" or (route == b"v1" and (b'"stream":true' in body or b'"stream": true' in body)):
             write(answers.chunks)
+        elif route == b"count":
+            text = b"%d" % answers.count
+            write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(text), text))
         else:
+            answers.count += 1
             write(answers.whole)
 
     def step(self, loop: asyncio.AbstractEventLoop, number: int) -> None:

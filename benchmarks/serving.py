@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -35,6 +36,11 @@ class Server:
     def base(self, route: str, *, tls: bool = False) -> str:
         """The base URL at which everything is answered in one way."""
         return f"https://localhost:{self.tls_port}/{route}/v1" if tls else f"http://127.0.0.1:{self.port}/{route}/v1"
+
+    def count(self) -> int:
+        """How many completions were asked for at `/whole` so far."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/count") as reply:
+            return int(reply.read())
 
 
 @contextmanager
@@ -145,9 +151,11 @@ http {
         local streams = {
             chunks = events("chunks", AT_ONCE), events = events("events", AT_ONCE), paced = events("paced", 1),
         }
-        local whole = read("whole")
+        local whole, count = read("whole"), 0
         package.loaded.answers = {
+            count = function() ngx.print(count) end,
             whole = function()
+                count = count + 1
                 ngx.header["Content-Type"] = "application/json"
                 ngx.header["Content-Length"] = #whole
                 ngx.print(whole)
@@ -169,6 +177,7 @@ http {
         location /chunks/ { content_by_lua_block { ngx.req.read_body(); require("answers").stream("chunks") } }
         location /events/ { content_by_lua_block { ngx.req.read_body(); require("answers").stream("events") } }
         location /paced/ { content_by_lua_block { ngx.req.read_body(); require("answers").stream("paced", PACE) } }
+        location /count { content_by_lua_block { require("answers").count() } }
         location /slow/ { content_by_lua_block { ngx.req.read_body(); ngx.sleep(SLOW); require("answers").whole() } }
     }
 }

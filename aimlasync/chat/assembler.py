@@ -202,6 +202,14 @@ class Assembler:
                 self._tries -= 1
         return has_failed
 
+    def add_tail(self, chunk: ChatCompletionChunk) -> None:
+        """Take in what a chunk behind the end states of usage and cost; what else it says is not part of the answer."""
+        stated = [chunk.usage, *(choice.usage for choice in chunk.choices)]
+        if chunk.x_groq is not None:
+            stated.append(chunk.x_groq.usage)
+        self._usage = next((usage for usage in stated if usage is not None), self._usage)
+        self._meta = chunk.meta or self._meta
+
     @property
     def usage(self) -> Usage | None:
         """The last usage that the server sent, None before it sent one."""

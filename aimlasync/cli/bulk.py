@@ -110,7 +110,7 @@ def bulk(
     the Batch API's result format; run the same command again to go on after Ctrl-C, a crash or an error, or to ask
     about what is new or changed in FILE.
     """
-    server = find_server(where, choice.model)
+    server = find_server(where, choice.model, needs_model=False)
     prompt, system = said_text(prompt, "--prompt"), said_text(system, "--system")
     to_file = is_file(output)
     workers = worker_processes(flags, files, format_) if to_file else None
@@ -130,12 +130,14 @@ def bulk(
         if is_request:
             if system or params or schema or id_column:
                 raise WrongUseError("--system, --params, --schema and --id go with --prompt; requests bring their own")
-            task = BatchTask(model=server.model, judge=flags.retry_invalid > 0)
+            task = BatchTask(model=server.model or None, judge=flags.retry_invalid > 0)
             # With a cap of money the price of each model must be known; of a pipe only the first line is looked at.
             asked = source if flags.max_usd is not None and source.can_reread else [first]
             bodies = (body if isinstance(body := row.fields.get("body"), dict) else row.fields for row in asked)
-            models = {str(body.get("model") or server.model) for body in bodies}
+            # A body for which there is none is refused when the rows are looked at.
+            models = {str(model) for body in bodies if (model := body.get("model") or server.model)}
         else:
+            server.check_model()
             task = PromptTask(
                 prompt=prompt,
                 messages=MESSAGES if prompt is None else None,

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-from contextlib import closing, nullcontext
-
 import click
 
 from aimlasync.addresses import shown
 from aimlasync.bulk.input.rows import Format, Reading
-from aimlasync.bulk.output.copies import Copies
-from aimlasync.bulk.output.evaluate import rows_of
-from aimlasync.bulk.output.export import default_id, id_column
 from aimlasync.bulk.output.export import export as write_table
 from aimlasync.bulk.output.layout import RESULTS
 from aimlasync.bulk.output.merge import merge as merge_journals
 from aimlasync.bulk.output.streams import is_stream
-from aimlasync.bulk.tasks.tasks import id_of
-from aimlasync.cli.files import FORMATS, check_journal, excel_option, reading_options
+from aimlasync.cli.files import FORMATS, excel_option, reading_options
 from aimlasync.cli.options import FileName, counted, overwrite_option
 
 _RESULTS = ", ".join(RESULTS)
@@ -69,25 +63,19 @@ def export(
     What an earlier command wrote there from the same journal is replaced; any other file is left alone. JOURNAL, PATH
     and FILE may be elsewhere: s3://BUCKET/NAME, https://...
     """
-    with Copies() as copies:
-        path, out = copies.of(journal), output if output == "-" else copies.of(output, is_output=True)
-        check_journal(path)
-        column = id_ or id_column(path)
-        with closing(rows_of(path, inputs, reading)) if inputs else nullcontext() as source:
-            name = "" if source is None else source.name
-            done = write_table(
-                path,
-                out,
-                format=format_,
-                source=source,
-                columns=None if columns is None else [name.strip() for name in columns.split(",")],
-                only_done=only_done,
-                gold=gold,
-                overwrite=overwrite,
-                excel=excel,
-                id_of=default_id if column is None else lambda row: id_of(row, column, name),
-                named=copies.named,
-            )
+    done = write_table(
+        journal,
+        output,
+        format=format_,
+        source=inputs or None,
+        reading=reading,
+        columns=None if columns is None else [name.strip() for name in columns.split(",")],
+        only_done=only_done,
+        id=id_,
+        gold=gold,
+        overwrite=overwrite,
+        excel=excel,
+    )
     if not is_stream(output):
         failed = f", {done.failed:,} failed" if done.failed else ""
         missing = f"; {done.missing:,} have no answer yet" if done.missing else ""
@@ -103,11 +91,7 @@ def export(
 @overwrite_option
 def merge(journals: tuple[str, ...], output: str, overwrite: bool) -> None:
     """Put the journals of shards together, one line for each row. JOURNAL and PATH may be elsewhere: s3://..."""
-    with Copies() as copies:
-        paths = [copies.of(journal) for journal in journals]
-        for path in paths:
-            check_journal(path)
-        merged = merge_journals(paths, copies.of(output, is_output=True), overwrite=overwrite)
+    merged = merge_journals(journals, output, overwrite=overwrite)
     twice = f", {merged.duplicates:,} answered twice" if merged.duplicates else ""
     failed = f", {merged.failed:,} failed" if merged.failed else ""
     click.echo(f"{counted(merged.rows, 'row')}{failed}{twice}: {shown(output)}", err=True)

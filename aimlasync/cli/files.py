@@ -124,12 +124,6 @@ def file_name(said: str) -> str:
     return said[1:] if said.startswith("@") and not os.path.exists(said) else said
 
 
-def check_journal(path: str) -> None:
-    """Raise WrongUseError for the table of a job, where its journal is meant."""
-    if not os.path.exists(f"{path}.manifest") and os.path.exists(f"{path}.journal.manifest"):
-        raise WrongUseError(f"{path} is the output of a job, and no journal; its journal is {path}.journal")
-
-
 def is_file(output: str) -> bool:
     """Whether the output is a file that can have a journal beside it; /dev/null and pipes are streams."""
     return not is_stream(output)

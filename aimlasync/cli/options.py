@@ -111,8 +111,14 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
     endpoint: Endpoint | None
     """None is the built-in simulator, which begins with the client and ends with it."""
     model: str
+    """Empty where none is named and the server has no default."""
     where: Where = Where()
     """The options that led to it, for other processes that look for it themselves."""
+
+    def check_model(self) -> None:
+        """Raise WrongUseError where it has no model."""
+        if not self.model and self.endpoint is not None:
+            raise WrongUseError(f"which model? {self.endpoint.name} has no default; say so with --model")
 
 
 def with_options(
@@ -202,10 +208,10 @@ def find_server(where: Where, model: str | None = None, *, needs_model: bool = T
         said = str(error).replace("pass allow_http=True", "add --allow-http").replace("pass api_key=", _KEY_ENV)
         said = said.replace("api_key has", "the key has").replace("base_url", "the base URL")
         raise WrongUseError(f"--key-env: {said}" if said.startswith("the environment") else said) from None
-    chosen = model or endpoint.provider.default_model
-    if needs_model and not chosen:
-        raise WrongUseError(f"which model? {endpoint.name} has no default; say so with --model")
-    return Server(endpoint=endpoint, model=chosen, where=where)
+    server = Server(endpoint=endpoint, model=model or endpoint.provider.default_model, where=where)
+    if needs_model:
+        server.check_model()
+    return server
 
 
 @asynccontextmanager
@@ -250,12 +256,13 @@ def one_line_errors() -> Iterator[None]:
     except BrokenPipeError:
         reader_left()
     except OSError as error:
-        what = error.strerror or type(error).__name__
-        if error.errno in FULL and not error.filename:
-            # All but these two have names.
-            where = f"{tempfile.gettempdir()}, where temporary files are unless TMPDIR says another directory"
-            what = f"{what}: either where standard output goes, or in {where}"
-        raise CommandError(f"{error.filename}: {what}" if error.filename else what) from None
+        name, what = error.filename, error.strerror or type(error).__name__
+        if error.errno in FULL:
+            # What is written has the name of its file, or of the directory of temporary files.
+            name = name or "standard output"
+            if name == tempfile.gettempdir():
+                what = f"{what} for temporary files; make room there, or set TMPDIR to another directory"
+        raise CommandError(f"{name}: {what}" if name else what) from None
     except UnicodeEncodeError as error:
         # What the system has given as bytes is kept so, for names of files; it cannot be in a request.
         raise WrongUseError(f"{error.object[:60]!a} is not UTF-8; write it in UTF-8") from None

@@ -14,7 +14,6 @@ from aimlasync.bulk.output.evaluate import evaluate
 from aimlasync.bulk.output.streams import is_stream
 from aimlasync.bulk.output.target import Target
 from aimlasync.bulk.report import ReportError, collect, render
-from aimlasync.cli.files import check_journal
 from aimlasync.cli.options import FileName, WrongUseError, overwrite_option
 
 
@@ -43,8 +42,7 @@ def report(journal: str, output: str | None, gold: str | None, input_: str | Non
         raise WrongUseError("--input has the rows with the right labels; say which column with --gold COLUMN")
     name, said = journal, output or f"{journal}.html"
     with Copies() as copies:
-        journal = copies.of(journal)
-        check_journal(journal)
+        journal = copies.journal(journal)
         path = said if said == "-" else copies.of(said, is_output=True)
         target = Target(path, journal=journal, overwrite=overwrite, option="-o", named=copies.named)
         try:

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
+
 from aimlasync.chat import chunks as chat_chunks
 from aimlasync.chat.assembler import Assembler
 from aimlasync.chat.chunks import ChatCompletionChunk
@@ -51,6 +53,14 @@ class ChatStream(Stream[ChatCompletionChunk, ChatCompletion]):
         if has_failed:
             body = piece.to_dict()
             self._error(_error_of(body) or body, data)
+
+    def _after(self, data: bytes) -> None:
+        try:
+            piece = self._decode(data)
+        except msgspec.DecodeError:
+            return
+        self._assembler.add_tail(piece)
+        self._attempt.charge(piece.meta)
 
     def _take_first(self, piece: ChatCompletionChunk, data: bytes) -> bool:
         """Look into a piece before which nothing was said; return whether it was a whole answer, and is taken."""

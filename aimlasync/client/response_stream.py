@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import cast
 
+import msgspec
+
 from aimlasync.client.call import Attempt
 from aimlasync.client.failures import no_answer
 from aimlasync.client.framing import is_heartbeat
@@ -20,7 +22,7 @@ from aimlasync.responses.events import ResponseStreamEvent, TerminalEvent
 from aimlasync.responses.items import OutputMessage
 from aimlasync.responses.types import RUNNING, Response, decode_response
 from aimlasync.transport.base import LARGE_BODY, RawReply
-from aimlasync.wire.base import Unknown
+from aimlasync.wire.base import Meta, Unknown, decode
 from aimlasync.wire.error_bodies import is_error
 
 
@@ -106,6 +108,13 @@ class ResponseStream(Stream[ResponseStreamEvent, Response]):
             self._unsaid = data
             self._after(data)
 
+    def _after(self, data: bytes) -> None:
+        try:
+            tail = decode(data, _tail, _Tail)
+        except msgspec.MsgspecError:
+            return
+        self._attempt.charge(tail.meta)
+
     def _take_whole(self, reply: Response, data: bytes) -> None:
         """Take in a whole response, from a server that does not stream."""
         self._unsaid = data
@@ -138,6 +147,11 @@ class ResponseStream(Stream[ResponseStreamEvent, Response]):
         return piece.delta if isinstance(piece, response_events.ResponseTextDeltaEvent) else None
 
 
+class _Tail(msgspec.Struct):
+    meta: Meta | None = None
+
+
+_tail = msgspec.json.Decoder(_Tail)
 _ErrorEvent = response_events.ResponseErrorEvent
 _TRIES = 8
 _DELTAS = frozenset(("message", *response_events.DELTAS))

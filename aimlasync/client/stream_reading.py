@@ -32,7 +32,7 @@ from aimlasync.errors import (
     TruncatedStreamError,
 )
 from aimlasync.transport.base import LARGE_BODY, RawReply
-from aimlasync.wire.base import Meta, Reply, decode, plain
+from aimlasync.wire.base import Reply, plain
 from aimlasync.wire.error_bodies import error_in_body, excerpt, is_error, stream_error
 
 P = TypeVar("P")
@@ -111,6 +111,10 @@ class StreamReading(Generic[P, W]):
                     self._take_all(event, events)
         elif incoming.is_over and not incoming.is_behind:
             self._closed()
+        if self._ended and self._failure is None:
+            # Behind the terminal mark, what this read brought may have stated usage and cost.
+            self._reply.finish()
+            self._attempt.succeed(self._assembler.usage)
         if self._watch is not None and self._is_handed_over:
             self._tell(self._watch)
         if len(self._ready) > held:
@@ -133,7 +137,7 @@ class StreamReading(Generic[P, W]):
         at = 0
         while at < len(events):
             if self._ended:
-                # What a server sends after its terminal mark is not part of the answer, but may state its cost.
+                # What a server sends after its terminal mark is not part of the answer, but may state usage and cost.
                 self._after(events[at])
             elif events[at]:
                 if event != "error" and (pieces := self._take_alike(event, events[at:] if at else events)):
@@ -211,11 +215,8 @@ class StreamReading(Generic[P, W]):
             self._fail(APIResponseValidationError(said, raw=data, partial=self._whole()))
 
     def _after(self, data: bytes) -> None:
-        try:
-            tail = decode(data, _tail, _Tail)
-        except msgspec.MsgspecError:
-            return
-        self._attempt.charge(tail.meta)
+        """Take in what an event behind the terminal mark states of usage and cost."""
+        raise NotImplementedError
 
     # How it ends
 
@@ -278,13 +279,11 @@ class StreamReading(Generic[P, W]):
         self._fail(late or TruncatedStreamError(f"the stream was cut: {why}", partial=partial))
 
     def _finish(self) -> None:
-        """The answer is whole, if there is one: give back the connection and the permit."""
+        """The answer is whole, if there is one; the connection and the permit go back after this read."""
         if not self._says_something:
             self._fail(self._no_answer())
             return
         self._end()
-        self._reply.finish()
-        self._attempt.succeed(self._assembler.usage)
 
     def _fail(self, error: AimlasyncError) -> None:
         """There will be no more: what is ready is delivered, then the error is raised."""
@@ -316,10 +315,3 @@ class StreamReading(Generic[P, W]):
         self._bounds.waiting = None
         self._bounds.stop()
         self.info.timing.total = self._loop.time() - self._attempt.call.started
-
-
-class _Tail(msgspec.Struct):
-    meta: Meta | None = None
-
-
-_tail = msgspec.json.Decoder(_Tail)

@@ -1,10 +1,10 @@
 """`RedisQuota`: the shared place in Redis.
 
-This file talks to Redis; what workers do while it is down is `quota.fallback`. A Redis counts as down when it does not
-answer within `timeout` seconds, refuses (read-only, full, without a password, or without scripts), or sends an invalid
-answer. What workers have drawn of a budget is stated again once a second, so that a Redis that lost its state learns
-it. No URL and no text of a Redis error is ever shown, as they may hold the password. It may import `quota`,
-`cost.prices` and the scripts of this package.
+This file talks to Redis; what workers do while it is down is `quota.fallback`. A Redis counts as down when it leaves a
+command without an answer for `timeout` seconds, refuses (read-only, full, without a password, or without scripts), or
+sends an invalid answer. What workers have drawn of a budget is stated again once a second, so that a Redis that lost
+its state learns it. No URL and no text of a Redis error is ever shown, as they may hold the password. It may import
+`quota`, `cost.prices` and the scripts of this package.
 """
 
 from __future__ import annotations
@@ -51,12 +51,14 @@ class RedisQuota:
     processes are given different limits, those of the newest hold for all, with a warning. Close it, or use
     `async with`, after the clients.
 
-    A Redis that does not answer within `timeout` seconds is down. Calls then go on at the part of the limits that Redis
-    stated last, which is equal for all workers; all parts together are never more than the whole. A worker that Redis
-    told no part within the last minute waits until it does, or goes on at the limits divided by `share`: the number of
-    workers (clients, in all processes) that share them. With `strict`, all workers wait while Redis is down. A Redis
-    that lost its state is told the last minute by the workers. A Redis without any state grants the first lease after
-    two seconds, since workers of an earlier state may return. Warnings state what is assumed.
+    A Redis that leaves a command without an answer for `timeout` seconds is down, and so is one that takes three times
+    as long to connect: where Redis is far away, `timeout` must be above the time of a round trip. Calls then go on at
+    the part of the limits that Redis stated last, which is equal for all workers; all parts together are never more
+    than the whole. A worker that Redis told no part within the last minute waits until it does, or goes on at the
+    limits divided by `share`: the number of workers (clients, in all processes) that share them. With `strict`, all
+    workers wait while Redis is down. A Redis that lost its state is told the last minute by the workers. A Redis
+    without any state grants the first lease after two seconds, since workers of an earlier state may return. Warnings
+    state what is assumed.
     Raises ValueError for an invalid URL, timeout or share.
     """
 
@@ -78,8 +80,10 @@ class RedisQuota:
         try:
             self._redis: Any = redis.asyncio.Redis.from_url(
                 url,
+                # Of each answer: a far Redis needs five round trips before the first script has run.
                 socket_timeout=timeout,
-                socket_connect_timeout=timeout,
+                # TCP and TLS shake hands in two or three round trips.
+                socket_connect_timeout=3 * timeout,
                 retry=Retry(NoBackoff(), 0),
                 decode_responses=False,
             )
@@ -89,7 +93,6 @@ class RedisQuota:
             raise ValueError("url must be one of Redis: redis://host:6379/0, rediss://... or unix://...")
         self.name = name
         self.strict = strict
-        self._timeout = timeout
         # The braces keep the keys of one account on one node of a cluster.
         self._key = f"aimlasync:{{{name}}}"
         self._lease: Any = self._redis.register_script(CLOCK + LEASE)
@@ -183,12 +186,11 @@ class RedisQuota:
                         await self._draw_once(self._held[key][0])
 
     async def _run(self, script: Any, key: str, message: Ask | Draw, answer_of: Callable[[bytes], T]) -> T:
-        """Run a script and return its answer. Raises QuotaDownError when there is none within the timeout."""
+        """Run a script and return its answer. Raises QuotaDownError when there is none."""
         if self._is_closed:
             raise QuotaDownError(f"the shared quota {self.name!r} is closed")
         try:
-            async with asyncio.timeout(self._timeout):
-                return answer_of(await script(keys=[key], args=[_encode(message)]))
+            return answer_of(await script(keys=[key], args=[_encode(message)]))
         except (RedisError, OSError, TimeoutError, msgspec.MsgspecError) as error:
             said = what_is_said(error)
         raise QuotaDownError(f"the Redis of the shared quota {self.name!r} does not answer ({said})")

@@ -27,10 +27,10 @@ from aimlasync.simulator.latency import Latency
 from aimlasync.simulator.ledger import Attempt, Ledger
 from aimlasync.simulator.limits import Admission
 from aimlasync.simulator.model import scripts
-from aimlasync.simulator.model.answers import Answer
-from aimlasync.simulator.model.scripts import Script
+from aimlasync.simulator.model.scripts import Script, Turn
 from aimlasync.simulator.state import State
-from aimlasync.simulator.vendor.request import SimRequest, read_request
+from aimlasync.simulator.vendor.reading import read_request
+from aimlasync.simulator.vendor.request import SimRequest
 from aimlasync.simulator.vendor.vendors import VENDORS, Problem, Vendor, VendorName
 from aimlasync.simulator.wire import http
 from aimlasync.structured.modes import MODES
@@ -56,9 +56,9 @@ class Simulator:
     request beyond one of them gets a 429. `model_limits` has limits of single models, which hold besides those of the
     account. `retry_after` sets its Retry-After header: as the vendor does it, computed ("auto"), a fixed number of
     seconds, or none (None). `balance_usd` is what answers may cost together. `answer` may return the answer to a
-    request, return None for the usual one, or raise `Problem` for an error. `seed` selects ids, latencies, faults and
-    equal answers. `clock` times the limits and the ledger. `keep_bodies` keeps the decoded request bodies in the
-    ledger.
+    request as a script has it, return None for the usual one, or raise `Problem` for an error. `seed` selects ids,
+    latencies, faults and equal answers. `clock` times the limits and the ledger. `keep_bodies` keeps the decoded
+    request bodies in the ledger.
 
     `script` has the model's turns of a conversation in order, the last one repeated: an `Answer`, a `Call` or a text.
     A `Problem` before one of them is given once to each conversation, so that a retry gets what follows. A mapping has
@@ -88,7 +88,7 @@ class Simulator:
         balance_usd: float | None = None,
         keys: Collection[str] | None = None,
         faults: Sequence[Fault] = (),
-        answer: Callable[[SimRequest], Answer | str | None] | None = None,
+        answer: Callable[[SimRequest], Turn | None] | None = None,
         script: Script | Mapping[str, Script] = (),
         structured: Mode = "json_schema",
         validate: bool = True,
@@ -306,7 +306,7 @@ class Simulator:
         if self._keep_bodies:
             attempt.body = request.body
         attempt.turn, attempt.results = request.turn, len(request.results)
-        scripted = self._answer(request) if self._answer is not None else None
+        scripted = scripts.answered(self._answer(request)) if self._answer is not None else None
         if scripted is None and self._script:
             attempt.script = scripts.named(self._script, request)
             scripted = scripts.turn(self._script, attempt.script, request.turn, lambda: self._problems_given(request))

@@ -37,7 +37,7 @@ from aimlasync.transport.base import (
     too_large,
 )
 from aimlasync.transport.http11 import MAX_HEAD
-from aimlasync.transport.resolver import Resolver
+from aimlasync.transport.resolver import KNOWN, Resolver
 
 # aiohttp warns about larger raw bodies; a file object is written in pieces.
 _PLAIN_BODY = 2**20
@@ -252,7 +252,7 @@ def _session(**options: Any) -> aiohttp.ClientSession:
     return aiohttp.ClientSession(
         **HEAD_BOUNDS,
         # Our permits are the only queue; a limit here would be a second, silent one.
-        connector=_Connector(limit=0, ttl_dns_cache=300, **options),
+        connector=_Connector(limit=0, ttl_dns_cache=KNOWN, **options),
         cookie_jar=aiohttp.DummyCookieJar(),
         timeout=aiohttp.ClientTimeout(total=None),
         trust_env=False,

@@ -24,8 +24,9 @@ from aimlasync.transport.connection import Connection, Outbox
 from aimlasync.transport.dialler import Dialler
 
 _READ = 64 * 2**10
-# Handshakes at once. A TLS handshake takes a millisecond of CPU, and servers take a burst of them for an attack.
-_DIALS = 128
+# Handshakes at once. A TLS handshake takes a millisecond of CPU, and servers take a burst of them for an attack: beyond
+# their backlog, 100 for servers made with asyncio, a connection is asked for again only after a second.
+_DIALS = 96
 # Seconds: a connection that was used less long ago is passed over for one that has rested longer.
 _REST = 0.01
 # With fewer requests under way each is written at once, since there is nothing to write it with.

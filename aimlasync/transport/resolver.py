@@ -14,8 +14,9 @@ import socket
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-# Seconds for which a name that was looked up is known, and for which it is if no address answers.
-_KNOWN = 300.0
+KNOWN = 300
+"""Seconds for which the addresses of a name are kept."""
+# The same where none of them answers.
 _KNOWN_IN_VAIN = 1.0
 # Seconds for which an address that does not answer is dialled last.
 _LAST = 10.0
@@ -89,7 +90,7 @@ class Addresses:
         self._look_up = None
         if not look_up.cancelled() and look_up.exception() is None:
             self._found, self._found_at = look_up.result(), self._loop.time()
-            self._known_until = self._found_at + _KNOWN
+            self._known_until = self._found_at + KNOWN
             self._silent.clear()
 
     def _is_silent(self, address: ResolveResult) -> bool:

@@ -1,6 +1,6 @@
 """A request as the JSON bytes that are sent; what JSON or UTF-8 has no form for is mended, or refused in plain words.
 
-It has no I/O. It may import `wire.base`.
+It has no I/O. It may import `errors`, `info` and `wire.base`.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from typing import Any
 
 import msgspec
 
+from aimlasync.errors import UnencodableRequestError
+from aimlasync.info import Info
 from aimlasync.wire.base import encode
 
 
@@ -17,20 +19,28 @@ def encode_request(body: Mapping[str, Any]) -> bytes:
     """Return a request as JSON.
 
     Half a surrogate pair, with which texts end that were cut in the middle of a character, becomes U+FFFD, and both
-    halves of a pair their character. Raises TypeError for what JSON cannot carry: an object of an unknown type, a key
-    that is no text or number, a value that contains itself.
+    halves of a pair their character. Raises UnencodableRequestError for what JSON cannot carry: an object of an unknown
+    type, a key that is no text or number, a value that contains itself.
     """
     try:
         return encode(body)
     except (UnicodeEncodeError, RecursionError):
         pass
+    except TypeError as error:
+        raise _unencodable(str(error)) from None
     try:
         return encode(_sendable(msgspec.to_builtins(dict(body), enc_hook=_read_once), "the request"))
     except UnicodeEncodeError:
         why = "an object in it has half a surrogate pair"
     except RecursionError:
         why = "it contains itself, or is nested too deep"
-    raise TypeError(f"the request cannot be sent as JSON: {why}")
+    except TypeError as error:
+        raise _unencodable(str(error)) from None
+    raise _unencodable(f"the request cannot be sent as JSON: {why}")
+
+
+def _unencodable(why: str) -> UnencodableRequestError:
+    return UnencodableRequestError(why, status=400, code="unencodable_request", info=Info(), billed=False)
 
 
 def _read_once(value: Any) -> Any:

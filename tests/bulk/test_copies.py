@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from aimlasync import bulk
+from aimlasync.bulk.report import collect
 from aimlasync.simulator import Fault, Simulator
 from tests.support.commands import finish, last_line, run, start, table, write
 from tests.support.memory_files import memory_files
@@ -153,7 +155,7 @@ def test_a_page_is_written_beside_its_journal(memory: Any, journal: str) -> None
     assert b"</html>" in memory.cat("/out/done.csv.journal.html")
     assert said("report", "memory://out/done.csv") == (
         2,
-        "aimlasync: memory://out/done.csv is the output of a job, and no journal; its journal is "
+        "aimlasync: memory://out/done.csv: the output of a job, and no journal; its journal is "
         "memory://out/done.csv.journal",
     )
 
@@ -163,6 +165,10 @@ def test_rows_that_a_job_read_elsewhere_have_the_right_labels(memory: Any) -> No
     words = ("memory://in/gold.csv", "--labels", "billing,bug", "--gold", "right")
     assert run("classify", *words, "-o", "out.csv", "--simulate").exit_code == 0
     assert run("report", "out.csv.journal", "--gold", "right").exit_code == 0
+    for end in ("", ".manifest"):
+        memory.put_file(f"out.csv.journal{end}", f"/out/labels{end}")
+    for input in (None, "memory://in/gold.csv", ["memory://in/gold.csv"]):
+        assert bulk.evaluate("memory://out/labels", "right", input=input).judged == 2
     memory.rm("/in/gold.csv")
     assert said("report", "out.csv.journal", "--gold", "right") == (
         2,
@@ -182,6 +188,48 @@ def test_journals_of_shards_elsewhere_are_one_there(memory: Any) -> None:
     assert run("merge", *parts, "-o", parts[0]).exit_code == 2
     # The job of the whole goes on with it, and asks nothing.
     assert "nothing was asked" in run("bulk", "memory://in/rows.csv", *ASK, "-o", whole).stderr
+
+
+def test_a_program_gives_addresses_as_the_commands_do(memory: Any, journal: str) -> None:
+    rows = Path("memory.csv")
+    rows.write_bytes(memory.cat("/in/rows.csv"))
+    for source in ("memory://in/rows.csv", ["memory://in/rows.csv"], rows):
+        done = bulk.export(journal, "memory://out/new.jsonl", source=source, columns=["city", "ok"])
+        assert (done.rows, done.ok, done.unmatched) == (2, 2, 0)
+        assert memory.cat("/out/new.jsonl") == b'{"city":"Rome","ok":true}\n{"city":"Paris","ok":true}\n'
+    assert bulk.merge([journal], "memory://out/one.jsonl").rows == 2
+    assert memory.cat("/out/one.jsonl.manifest").startswith(b'{"aimlasync":"journal"')
+    assert collect(journal).ok == 2
+    rows.unlink()
+    assert list(Path().iterdir()) == []
+
+
+def test_a_program_is_told_of_an_address_as_the_commands_are(memory: Any, journal: str) -> None:
+    table = "memory://out/done.csv"
+    told = f"{table}: the output of a job, and no journal; its journal is {table}.journal"
+    calls: list[Callable[[], object]] = [
+        lambda: bulk.export(table, "x.csv"),
+        lambda: bulk.merge([journal, table], "x.jsonl"),
+        lambda: bulk.evaluate(table, "city"),
+        lambda: collect(table),
+    ]
+    for call in calls:
+        with pytest.raises(bulk.InputError) as raised:
+            call()
+        assert str(raised.value) == told
+    with pytest.raises(bulk.OverwriteError, match=r"\Amemory://in/rows.csv: is there, and is not what this job wrote"):
+        bulk.export(journal, "memory://in/rows.csv")
+    assert list(Path().iterdir()) == []
+
+
+def test_the_column_that_named_the_rows_of_a_job_names_them_in_a_program_too(memory: Any) -> None:
+    memory.pipe("/in/named.csv", b"key,city\nk1,Rome\nk2,Paris\n")
+    assert run("bulk", "memory://in/named.csv", *ASK, "--id", "key", "-o", "memory://out/n.jsonl").exit_code == 0
+    for how in ({}, {"id": "key"}, {"id_of": lambda row: str(row.fields["key"])}):
+        done = bulk.export("memory://out/n.jsonl", "memory://out/n.csv", source="memory://in/named.csv", **how)
+        assert (done.ok, done.unmatched) == (2, 0)
+    other = bulk.export("memory://out/n.jsonl", "memory://out/o.csv", source="memory://in/named.csv", id="city")
+    assert (other.missing, other.unmatched) == (2, 2)
 
 
 def test_a_job_does_not_write_its_copy_over_a_merged_journal(memory: Any) -> None:

@@ -68,6 +68,8 @@ def test_what_is_no_store_is_said_in_one_line(sim: Simulator) -> None:
         ("nowhere://bucket", "--store: nowhere://bucket: "),
         ("redis://me:secret@host", "a password is never an argument"),
         ("rows.csv", "a file, and a store is a directory"),
+        ("/dev/null", "--store: /dev/null: neither a file nor a directory, and a store is one; name another"),
+        ("rows.csv/answers/all", "--store: 'rows.csv/answers/all': cannot be opened (Not a directory); name another"),
     ):
         done = command("bulk", "rows.csv", "--prompt", "Say {text}", "-o", "o.jsonl", "--store", store)
         assert (done.exit_code, said in done.stderr, done.stderr.count("\n")) == (2, True, 1), done.stderr

@@ -521,7 +521,12 @@ def test_the_journals_of_two_jobs_are_not_merged(vendor: Vendor) -> None:
             [*ASK, "--max-usd", "1", "--model", "no/such"],
             "--max-usd: the price of no/such is not known",
         ),
-        (request("one"), ["--base-url", "http://127.0.0.1:1"], "which model?"),
+        ('{"city":"a"}\n', [*ASK, "--base-url", "http://127.0.0.1:1"], "which model?"),
+        (
+            request("one") + request("two", model=None),
+            ["--base-url", "http://127.0.0.1:1"],
+            'in.jsonl: line 2: no "model" in the body; name one there, or with --model',
+        ),
     ],
 )
 def test_what_is_wrong_is_one_line_before_any_call(content: str, args: list[str], said: str, vendor: Vendor) -> None:
@@ -534,6 +539,15 @@ def test_what_is_wrong_is_one_line_before_any_call(content: str, args: list[str]
     assert said in done.stderr
     assert done.stderr.startswith("aimlasync: ")
     assert not any(attempt.api in ("chat", "responses") for attempt in sim.ledger)
+
+
+def test_a_server_without_a_default_needs_no_model_where_each_request_names_one(vendor: Vendor) -> None:
+    sim = vendor()
+    write("in.jsonl", request("one") + request("two", api="responses", model="gpt-5-nano"))
+    command = ["bulk", "in.jsonl", "--base-url", sim.base_url]
+    assert run(*command, "-o", "out.jsonl", "--max-usd", "1", "--price", "1,2").exit_code == 0
+    assert run(*command, "-o", "-").exit_code == 0
+    assert sorted(attempt.model for attempt in sim.ledger) == sorted([NANO, "gpt-5-nano"] * 2)
 
 
 @pytest.mark.parametrize(
@@ -769,7 +783,7 @@ def test_where_a_journal_is_wanted_its_table_is_refused_with_the_name_of_the_jou
     done = run(command, name, "-o", "other.jsonl")
     assert (done.exit_code, done.stderr) == (
         2,
-        f"aimlasync: {name} is the output of a job, and no journal; its journal is {name}.journal\n",
+        f"aimlasync: {name}: the output of a job, and no journal; its journal is {name}.journal\n",
     )
     assert run(command, f"{name}.journal", "-o", "other.jsonl").exit_code == 0
     # Nobody is told to delete a line of a file that is no journal.

@@ -374,8 +374,8 @@ async def test_what_was_kept_by_a_newer_version_or_by_others_is_asked_again(sim:
 
 
 async def test_a_store_that_is_gone_costs_no_answer(sim: Simulator, tmp_path: Path) -> None:
-    (tmp_path / "file").write_bytes(b"")
     async with client_of(sim, tmp_path / "file" / "answers") as client:
+        (tmp_path / "file").write_bytes(b"")
         for _ in range(2):
             assert (await client.chat.completions.create(**ASKED)).text
 

@@ -108,6 +108,39 @@ async def test_usage_of_a_stream_is_found_where_a_server_states_it(last: dict[st
     assert (statistics.prompt_tokens, statistics.completion_tokens) == (64, 3890)
 
 
+@pytest.mark.parametrize(
+    "tail",
+    [
+        {"choices": [], "usage": REASONED},
+        {"usage": REASONED, "object": "chat.completion.chunk"},
+        {"choices": [{"index": 0, "delta": {"content": "late"}, "usage": REASONED}]},
+        {"choices": [], "x_groq": {"usage": REASONED}},
+    ],
+    ids=["OpenAI", "bare", "Moonshot", "Groq"],
+)
+async def test_usage_and_cost_behind_the_end_of_a_stream_are_counted_by_everyone(tail: Any) -> None:
+    early = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
+    pieces = [
+        {"choices": [{"index": 0, "delta": {"content": "hi"}, "finish_reason": "stop"}], "usage": early},
+        None,
+        tail,
+        {"meta": {"usage": {"usd_spent": 0.25}}},
+        {"type": "ping", "usage": None},
+    ]
+    body = b"".join(b"data: %b\n\n" % (json.dumps(piece).encode() if piece else b"[DONE]") for piece in pieces)
+    async with raw_server(Script([body], end="keep")) as server:
+        budget = Budget(1.0)
+        async with connect(server, budget=budget) as client:
+            stream = await client.chat.completions.create(model="m", messages=HELLO, stream=True)
+            assert [piece async for piece in stream.text] == ["hi"]
+            reply = await stream.collect()
+            (statistics,) = client.statistics()
+    assert reply.usage is not None
+    assert (reply.usage.total_tokens, reply.text, "type" in reply.to_dict()) == (3954, "hi", False)
+    assert (statistics.prompt_tokens, statistics.completion_tokens, statistics.cost_usd) == (64, 3890, 0.25)
+    assert (reply.info.cost_usd, budget.spent, budget.unknown) == (0.25, 0.25, 0)
+
+
 @pytest.mark.parametrize("stream", [False, True])
 async def test_reasoning_outside_of_the_completion_is_counted_by_everyone(stream: bool) -> None:
     prices = {"m": Price.per_million(input=1, output=10)}

@@ -328,6 +328,36 @@ async def test_a_redis_that_hangs_is_down(own: RedisServer) -> None:
         assert not (await quota.lease(question())).epoch.startswith("alone")
 
 
+async def test_a_redis_in_another_region_is_not_down(own: RedisServer) -> None:
+    far = Path(own.folder) / "far"
+    asked = 0
+    relays: list[asyncio.Task[None]] = []
+
+    async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, delay: float) -> None:
+        nonlocal asked
+        while data := await reader.read(2**16):
+            asked += not delay
+            await asyncio.sleep(delay)
+            writer.write(data)
+        writer.close()
+        await writer.wait_closed()
+
+    async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there, back = await asyncio.open_unix_connection(own.socket)
+        await asyncio.gather(carry(reader, back, 0.0), carry(there, writer, 0.3))
+
+    def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        relays.append(asyncio.create_task(relay(reader, writer)))
+
+    async with await asyncio.start_unix_server(accept, far):
+        async with RedisQuota(f"unix://{far}", name="a", share=1, timeout=1.0) as quota:
+            lease = await quota.lease(question())
+        await asyncio.gather(*relays)
+    assert not lease.epoch.startswith("alone")
+    # Together they take longer than one may.
+    assert asked > 3
+
+
 async def test_a_redis_that_allows_no_scripts_is_down_and_said_once(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

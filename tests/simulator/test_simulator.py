@@ -327,6 +327,23 @@ async def test_the_same_request_gets_the_same_answer_and_the_hook_comes_first() 
         assert (limited.status, limited.json["message"]) == (429, "scripted limit")
 
 
+async def test_the_hook_answers_with_whatever_a_turn_of_a_script_may_be_and_is_told_of_anything_else() -> None:
+    turns: dict[str, Any] = {"call": Call.of("f", a=1), "problem": Problem(429, "given"), "wrong": {"text": "a dict"}}
+    async with calling(answer=lambda request: turns[request.text]) as caller:
+        called = (await caller.chat("call")).json["choices"][0]["message"]["tool_calls"]
+        assert [call["function"]["arguments"] for call in called] == ['{"a":1}']
+        for text, said in (("problem", (429, "given")), ("wrong", (500, "answer= returned a dict"))):
+            got = await caller.chat(text)
+            assert (got.status, said[1] in got.json["message"]) == (said[0], True)
+
+
+def test_arguments_of_a_call_that_are_no_text_are_refused_where_they_are_written() -> None:
+    assert Call.of("f").arguments == Call("f").arguments == "{}"
+    for arguments in ({}, {"a": 1}, None, b"{}"):
+        with pytest.raises(TypeError, match=r"Call\.of\('f', \*\*arguments\) writes them as JSON"):
+            Call("f", arguments)  # type: ignore[arg-type]  # as a test may
+
+
 async def test_a_strict_schema_is_filled_and_an_enum_is_answered_by_the_text() -> None:
     ticket = {
         "$ref": "#/$defs/Ticket",

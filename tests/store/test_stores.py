@@ -351,6 +351,20 @@ def test_bounds_that_a_place_does_not_have_are_refused(tmp_path: Path) -> None:
         open_store(tmp_path / "a.sqlite", ttl=cast(Any, "1d"))
 
 
+def test_where_nothing_can_be_kept_is_refused_before_it_is_opened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.sqlite")
+    (tmp_path / "rows.csv").touch()
+    for where in (tmp_path / "pipe.sqlite", "/dev/null", "/dev/zero"):
+        with pytest.raises(ValueError, match="neither a file nor a directory"):
+            open_store(where)
+    for where in (tmp_path / "rows.csv" / "answers", tmp_path / "rows.csv" / "all" / "a.sqlite", "a\0b", "a" * 300):
+        with pytest.raises(ValueError, match="cannot be opened"):
+            open_store(where)
+    # A link to what is not there yet is made with the first answer.
+    (tmp_path / "link.sqlite").symlink_to(tmp_path / "there.sqlite")
+    assert isinstance(open_store(tmp_path / "link.sqlite"), SQLiteStore)
+
+
 async def test_a_file_of_others_or_of_a_newer_version_is_refused(tmp_path: Path) -> None:
     (tmp_path / "text.sqlite").write_text("rows, and no answers" * 10)
     with pytest.raises(ValueError, match="no store of answers"):

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gzip
 import json
+import socket
 from typing import Any
 
 import aiohttp
@@ -327,16 +328,52 @@ async def test_who_leaves_the_line_for_a_connection_leaves_nothing_behind(monkey
         await transport.close()
 
 
+ADDRESSES = {"one.test": ["127.0.0.1"], "two.test": ["127.0.0.2", "127.0.0.1"]}
+
+
+async def addresses(_: Any, host: str, port: int = 0, family: Any = 0) -> Any:
+    """A look-up; the servers of these tests are at the last address, and nobody is at another."""
+    await asyncio.sleep(0)
+    found = {"port": port, "family": socket.AF_INET, "proto": 0, "flags": 0, "hostname": host}
+    return [{**found, "host": each} for each in ADDRESSES[host]]
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", *ADDRESSES])
+async def test_whatever_a_server_has_for_an_address_it_is_dialled_and_a_refusal_is_told(
+    host: str, over: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(aiohttp.DefaultResolver, "resolve", addresses)
+    once = raw(SIZED.replace(b"\r\n", b"\r\nConnection: close\r\n", 1), end="close")
+    async with contextlib.AsyncExitStack() as stack:
+        transport = made(over)
+        stack.push_async_callback(transport.close)
+        async with raw_server(once, once) as server:
+            url = f"http://{host}:{server.port}/x"
+            for _ in range(2):
+                reply = await transport.send("POST", url, HEADERS, {}, b"{}", connect=5)
+                assert await reply.read() == BODY
+            assert server.connections == 2
+        # The addresses of a name are kept, and nobody is there any more.
+        with pytest.raises(APIConnectionError, match=f"^could not connect to {host}:{server.port}: ") as caught:
+            await transport.send("POST", url, HEADERS, {}, b"{}", connect=5)
+        assert caught.value.billed is False
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", *ADDRESSES])
 @pytest.mark.parametrize("by", ["its caller", "the connect timeout"])
-async def test_a_dial_that_is_given_up_at_any_step_leaves_no_connection_behind(by: str) -> None:
+async def test_a_dial_that_is_given_up_at_any_step_leaves_no_connection_behind(
+    by: str, host: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(aiohttp.DefaultResolver, "resolve", addresses)
     async with raw_server(raw(SIZED)) as server:
         transport = LeanTransport()
+        url = f"http://{host}:{server.port}/x"
 
         def idle() -> set[object]:
             return {connection for origin in transport._origins.values() for connection in origin._idle}
 
-        for step in range(10):
-            call = asyncio.ensure_future(transport.send("POST", f"{server.base_url}/x", HEADERS, {}, b"{}", connect=60))
+        for step in range(12):
+            call = asyncio.ensure_future(transport.send("POST", url, HEADERS, {}, b"{}", connect=60))
             for _ in range(step):
                 await asyncio.sleep(0)
             if by == "its caller":

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from aimlasync import bulk
+from aimlasync import UnencodableRequestError, bulk
 from aimlasync.chat.types import SystemMessage, UserMessage
 from aimlasync.wire.base import encode
 from aimlasync.wire.request_body import encode_request
@@ -69,8 +69,32 @@ def nested() -> dict[str, Any]:
     ],
 )
 def test_what_json_cannot_carry_is_refused_in_plain_words(value: Any, words: str) -> None:
-    with pytest.raises(TypeError, match=words):
+    with pytest.raises(UnencodableRequestError, match=words) as raised:
         encode_request({"metadata": value})
+    assert isinstance(raised.value, TypeError)
+
+
+async def test_what_json_cannot_carry_is_the_failure_of_its_row_alone() -> None:
+    answer = {"choices": [{"message": {"role": "assistant", "content": "hi"}, "finish_reason": "stop"}]}
+    script = Script([json.dumps(answer).encode()], content_type="application/json", end="keep")
+    async with raw_server(script) as server, connect(server) as client:
+        good: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "x"}]}
+        reply = await client.chat.completions.create(**good)
+        bad = [
+            {**good, "metadata": object()},
+            {**good, "messages": [{"role": "user", "content": lambda: 0}]},
+            # A reply among the messages is made plain first.
+            {**good, "messages": [reply.choices[0].message, {"role": "user", "content": object()}]},
+            {**good, "messages": [reply.choices[0].message, nested()]},
+        ]
+        rows = [row for one in bad for row in (one, good)]
+        results = [result async for result in bulk.map(client, rows, order="input")]
+        assert [type(result.error) for result in results] == [UnencodableRequestError, type(None)] * len(bad)
+        for result in results[::2]:
+            assert result.error is not None
+            assert (result.error.billed, result.attempts) == (False, 0)
+        assert len(server.bodies) == 1 + len(bad)
+        assert client.statistics()[0].in_flight == 0
 
 
 async def test_a_cut_text_ends_neither_a_call_nor_a_job() -> None:

@@ -4,6 +4,7 @@ export     a journal as a table in the order of the input
 layout     which columns a table has, and what is in them
 gold       the gold column of an input beside the labels of a journal
 evaluate   how well the labels of a journal agree with gold ones
+asked_rows  the rows that the job of a journal asked about, and their names
 rows_of_today   which record is that of a row, also where the input has changed
 tables     rows as a table in any format, packed or not
 delimited  CSV and TSV, in the dialect of the input
@@ -18,7 +19,7 @@ written    the record of what a job wrote
 replace    a file that replaces another whole
 directory  a directory that replaces another whole
 elsewhere  the output of a job at an address
-copies     files at addresses for a command that reads journals or writes one file
+copies     files at addresses for what reads journals or writes one file
 place      a file at an address, and those beside it
 streams    standard output, pipes, devices
 """

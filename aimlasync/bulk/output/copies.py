@@ -1,8 +1,8 @@
-"""Copies of files at addresses in a temporary directory, for a command that reads journals or writes one file.
+"""Copies of files at addresses in a temporary directory, for what reads journals or writes one file.
 
-What is beside a file comes with it: its manifest, and the record of what its job wrote. What the command has written is
-copied back at its end, unless it fails. `elsewhere` has the outputs of jobs. Imports `aimlasync.addresses`, the errors
-of input's `remote`, `elsewhere` and `place`.
+What is beside a file comes with it: its manifest, and the record of what its job wrote. What was written is copied back
+at the end of the context, unless it fails. `elsewhere` has the outputs of jobs. Imports `aimlasync.addresses`, the
+errors of input, manifests, `elsewhere` and `place`.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from contextlib import ExitStack, suppress
 from types import TracebackType
 from typing import Self
 
-from aimlasync.addresses import AddressError, is_address, path_of
+from aimlasync.addresses import FULL, AddressError, is_address, path_of
 from aimlasync.bulk.input.remote import input_errors
+from aimlasync.bulk.input.rows import InputError
 from aimlasync.bulk.output.elsewhere import mark_of, new_mark
 from aimlasync.bulk.output.place import Place
 
@@ -45,10 +46,17 @@ class Copies:
             else:
                 _reword(error, self.named)
 
-    def of(self, name: str, *, is_output: bool = False) -> str:
+    def journal(self, name: str | os.PathLike[str]) -> str:
+        """Return the path of a journal, as `of` does. Raises InputError, also for the table of a job."""
+        path = self.of(name)
+        if not os.path.exists(f"{path}.manifest") and os.path.exists(f"{path}.journal.manifest"):
+            raise InputError(path, f"the output of a job, and no journal; its journal is {path}.journal")
+        return path
+
+    def of(self, name: str | os.PathLike[str], *, is_output: bool = False) -> str:
         """Return the path of a file: of an address that of its copy, where it is there. Raises InputError."""
         with input_errors():
-            path = path_of(name)
+            path = path_of(os.fspath(name))
             if not is_address(path):
                 return path
             place = Place(path, writes=is_output)
@@ -132,7 +140,10 @@ def _reword(error: BaseException, named: Callable[[str], str]) -> None:
     """Let what an error says name what the user has named."""
     error.args = tuple(named(part) if isinstance(part, str) else part for part in error.args)
     if isinstance(error, OSError) and isinstance(error.filename, str):
-        error.filename = named(error.filename)
+        name = named(error.filename)
+        # It is no store that is full, but the disk of its copy.
+        is_copy = name != error.filename
+        error.filename = tempfile.gettempdir() if is_copy and error.errno in FULL else name
     for name, value in vars(error).items():
         if isinstance(value, str):
             setattr(error, name, named(value))

@@ -6,16 +6,19 @@ decoders that read them from the wire. Imports input, journal, the results of re
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Literal
 
-from aimlasync.bulk.input.rows import Format, InputError, Row
+from aimlasync.bulk.input.rows import AS_FOUND, Format, InputError, Reading, Row
 from aimlasync.bulk.input.source import Source
 from aimlasync.bulk.journal.index import Index
 from aimlasync.bulk.journal.manifest import job_of
+from aimlasync.bulk.output.asked_rows import Rows, names_of, rows_of
+from aimlasync.bulk.output.copies import Copies
 from aimlasync.bulk.output.gold import Gold, gold_of
 from aimlasync.bulk.output.layout import RESULTS, Layout, Outcome, result_name
 from aimlasync.bulk.output.parquet_table import KindError
@@ -23,22 +26,7 @@ from aimlasync.bulk.output.rows_of_today import Find, finder
 from aimlasync.bulk.output.tables import check_format, format_of_stream, open_table, style_of
 from aimlasync.bulk.output.target import Target
 from aimlasync.bulk.progress.quality import Quality
-from aimlasync.bulk.tasks.request import RequestError, is_request_line, line_id
-
-
-def id_column(journal_path: str) -> str | None:
-    """Return the column whose values name the rows of a journal, as its manifest says; None where none does."""
-    column = job_of(journal_path).get("id")
-    return column if isinstance(column, str) else None
-
-
-def default_id(row: Row) -> str:
-    """Return the custom_id that a row brings with it as a request, else its own."""
-    name = None
-    if is_request_line(row.fields):
-        with suppress(RequestError):
-            name = line_id(row.fields)
-    return row.custom_id if name is None else name
+from aimlasync.bulk.tasks.request import is_request_line
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,73 +44,79 @@ class Exported:
 
 
 def export(
-    journal_path: str,
-    out_path: str,
+    journal_path: str | os.PathLike[str],
+    out_path: str | os.PathLike[str],
     *,
     columns: Sequence[str] | None = None,
     add: Mapping[str, str] | None = None,
     format: Format | None = None,
-    source: Source | None = None,
+    source: Rows | Source | None = None,
+    reading: Reading = AS_FOUND,
     order: Literal["input", "done"] = "input",
     only_done: bool = False,
     limit: int | None = None,
-    id_of: Callable[[Row], str] = default_id,
+    id: str | None = None,
+    id_of: Callable[[Row], str] | None = None,
     overwrite: bool = False,
     excel: bool = False,
     gold: str | None = None,
-    named: Callable[[str], str] = str,
 ) -> Exported:
     """Write the journal as a table to `out_path`, "-" for standard output. Raises InputError, or OSError.
 
-    The extension says the format unless `format` does, and .gz or .zst behind it that it is packed. CSV is written as
-    the input is: its delimiter, line ends, byte order mark and header. With `excel` it has a byte order mark, and no
-    value that a spreadsheet would run as a formula.
+    All of them may be at addresses. The extension says the format unless `format` does, and .gz or .zst behind it that
+    it is packed. CSV is written as the input is: its delimiter, line ends, byte order mark and header. With `excel` it
+    has a byte order mark, and no value that a spreadsheet would run as a formula.
 
     What an earlier export or run of the same journal wrote there is replaced, if nobody has changed it since; any other
     file raises OverwriteError, a kind of InputError, unless `overwrite` is set.
 
-    With `source` the rows are the input's (the first `limit` of them), in its order; where it has changed since the job
-    ran, rows keep what is still their answer, and those that are new or changed have no record. `only_done` leaves out
-    those without a record. Without it they are the journal's: by number if all are named row-N, else as they were done,
-    which `order="done"` asks for in any case, without columns of the input. Several lines of one custom_id are one row:
-    the last ok one, else the last. `add` names columns and what of the journal is in them; they stand after the
-    input's, where `columns` does not say what to write. With a `gold` column of the input there is a column `correct`:
-    whether the label is the gold one, None where that is blank or there is no label. `named` gives the addresses of
-    files that are copies.
+    With `source`, files by their names which are read as `reading` says, the rows are the input's (the first `limit` of
+    them), in its order; where it has changed since the job ran, rows keep what is still their answer, and those that
+    are new or changed have no record. `id` is the column that names its rows, by default as the job was told, and
+    `id_of` names a row instead. `only_done` leaves out those without a record. Without it they are the journal's: by
+    number if all are named row-N, else as they were done, which `order="done"` asks for in any case, without columns of
+    the input. Several lines of one custom_id are one row: the last ok one, else the last. `add` names columns and what
+    of the journal is in them; they stand after the input's, where `columns` does not say what to write. With a `gold`
+    column of the input there is a column `correct`: whether the label is the gold one, None where that is blank or
+    there is no label.
     """
-    if out_path == "-":
-        written = check_format("stdout", format or format_of_stream(source), excel=excel)
-        if written in ("parquet", "xlsx"):
-            what = "Parquet" if written == "parquet" else "a workbook"
-            raise InputError(
-                "stdout", f"{what} is written to a file, not to a pipe; name one, or choose another format"
-            )
-    else:
-        written = check_format(out_path, format, excel=excel)
-    if order == "done":
-        source = None
-    reads = () if source is None else (source,)
-    target = Target(out_path, journal=journal_path, reads=reads, overwrite=overwrite, named=named)
-    with Index([journal_path]) as index:
+    with Copies() as copies, ExitStack() as stack:
+        journal, out = copies.journal(journal_path), copies.of(out_path, is_output=True)
+        if order == "done":
+            source = None
+        elif source is not None and not isinstance(source, Source):
+            source = stack.enter_context(closing(rows_of(journal, source, reading)))
+        written = _format_of(out, format, source, excel=excel)
+        reads = () if source is None else (source,)
+        target = Target(out, journal=journal, reads=reads, overwrite=overwrite, named=copies.named)
+        index = stack.enter_context(Index([journal]))
         target.check()
         inputs, chosen = _columns(source, limit, columns, written, add)
-        name = journal_path if source is None else source.name
-        judged = None if gold is None else gold_of(source, gold, job_of(journal_path))
+        name = journal if source is None else source.name
+        judged = None if gold is None else gold_of(source, gold, job_of(journal))
         layout = Layout(inputs, chosen, name=name, format=written, added=add, gold=judged)
         kinds, style, find = dict(layout.kinds), style_of(source, written, excel=excel), None
         while True:
             # When a kind that was guessed from the first row group is wrong, all is written again with text there.
             try:
-                with (
-                    target.open() as file,
-                    open_table(file, out_path, written, layout.columns, kinds, style) as table,
-                ):
+                with target.open() as file, open_table(file, out, written, layout.columns, kinds, style) as table:
                     if source is None:
                         return _write_records(index, order, table.write, layout)
-                    find = finder(index, journal_path, source, id_of, limit=limit) if find is None else find
+                    if find is None:
+                        find = finder(index, journal, source, id_of or names_of(journal, id, name), limit=limit)
                     return _write_rows(index, islice(source, limit), table.write, layout, find, only_done)
             except KindError as error:
                 kinds[error.column] = "text"
+
+
+def _format_of(out: str, format: Format | None, source: Source | None, *, excel: bool) -> Format:
+    if out != "-":
+        return check_format(out, format, excel=excel)
+    written = check_format("stdout", format or format_of_stream(source), excel=excel)
+    if written in ("parquet", "xlsx"):
+        what = "Parquet" if written == "parquet" else "a workbook"
+        raise InputError("stdout", f"{what} is written to a file, not to a pipe; name one, or choose another format")
+    return written
 
 
 def check_columns(

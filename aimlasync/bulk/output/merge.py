@@ -19,6 +19,7 @@ from aimlasync.bulk.input.rows import InputError
 from aimlasync.bulk.journal.index import Index
 from aimlasync.bulk.journal.manifest import locked
 from aimlasync.bulk.output.cells import text_of
+from aimlasync.bulk.output.copies import Copies
 from aimlasync.bulk.output.replace import replace
 from aimlasync.bulk.output.streams import is_stream
 from aimlasync.bulk.output.target import Target
@@ -36,14 +37,21 @@ class Merged:
     """Ok lines that were left out for another of the same custom_id: rows that were paid for twice."""
 
 
-def merge(paths: Sequence[str], out_path: str, *, overwrite: bool = False) -> Merged:
-    """Write the journals at `paths` as one to `out_path`, and their manifests as one beside it.
+def merge(
+    paths: Sequence[str | os.PathLike[str]], out_path: str | os.PathLike[str], *, overwrite: bool = False
+) -> Merged:
+    """Write the journals at `paths` as one to `out_path`, and their manifests as one beside it; all may be addresses.
 
     The last ok line of a custom_id is kept, else its last. "-" is standard output, which gets no manifest. A journal
     that an earlier merge for the same job made there is replaced, if no run has gone on with it; any other file raises
     OverwriteError, a kind of InputError, unless `overwrite` is set. Raises InputError, or OSError when it cannot be
     written.
     """
+    with Copies() as copies:
+        return _merge([copies.journal(path) for path in paths], copies.of(out_path, is_output=True), overwrite)
+
+
+def _merge(paths: Sequence[str], out_path: str, overwrite: bool) -> Merged:
     if not paths:
         raise InputError(out_path, "no journals to merge into it; name some")
     sidecar = f"{out_path}.manifest"

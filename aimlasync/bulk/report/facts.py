@@ -2,7 +2,8 @@
 
 Memory is bounded by what is shown, not by the rows; only a failed row costs some bytes until it succeeds, since its
 retry must be known as such. Unknown is None or counted as unknown, never 0; a number that no clock or meter gives
-(negative, or after the year 3000) is unknown too. Imports `journal`.
+(negative, or after the year 3000) is unknown too. Imports `journal`, and output's
+`copies`.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from itertools import accumulate, pairwise
 from typing import Final, TypeVar
 
 from aimlasync.bulk.journal.record import Facts, Failure, Glance, decode_glance
+from aimlasync.bulk.output.copies import Copies
 from aimlasync.bulk.progress.quality import Quality
 from aimlasync.bulk.report.asked import Asked, asked_of
 from aimlasync.bulk.report.fields import FormAnswers
@@ -337,11 +339,15 @@ class Report:
 
 
 def collect(path: str | os.PathLike[str], *, quality: Quality | None = None) -> Report:
-    """Read the journal at `path`, and its manifest if there is one. Raises ReportError and OSError.
+    """Read the journal at a path or an address, and its manifest. Raises ReportError, InputError and OSError.
 
     `quality` is what `bulk.evaluate` says of its labels.
     """
-    path = os.fspath(path)
+    with Copies() as copies:
+        return _collected(copies.journal(path), quality)
+
+
+def _collected(path: str, quality: Quality | None) -> Report:
     asked = asked_of(path)
     report = Report(name=os.path.basename(path).removesuffix(".journal"), asked=asked, quality=quality)
     if asked.schema:

@@ -9,6 +9,7 @@ A line may be the body alone, and its custom_id may be a number. It may import t
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from io import BytesIO
 from typing import Annotated, Any, Literal
 
@@ -155,6 +156,9 @@ def request_of(given: Request | Mapping[str, Any], number: int) -> Request:
     if isinstance(given, Request):
         request = given
         _check_body(given.api, given.body)
+    elif type(given) is not dict and not isinstance(given, Mapping):
+        what = f"request {number} is a {type(given).__name__}, and no dict of the parameters of a call"  # type: ignore[unreachable]  # programs give what types refuse
+        raise RequestError(f"{what}: {{'model': ..., 'input': ...}}")
     elif "custom_id" in given and isinstance(given.get("body"), dict):
         request = request_of_line(given)
     else:
@@ -164,8 +168,10 @@ def request_of(given: Request | Mapping[str, Any], number: int) -> Request:
         request = Request(custom_id=f"row-{number}", api=api, body=body)
     name = "messages" if request.api == "chat" else "input"
     items = request.body.get(name)
-    if isinstance(items, (list, tuple)) and (plain := sendable(items)) is not items:
-        return msgspec.structs.replace(request, body={**request.body, name: plain})
+    # What JSON cannot carry is the failure of this request alone, when it is encoded.
+    with suppress(TypeError, RecursionError):
+        if isinstance(items, (list, tuple)) and (plain := sendable(items)) is not items:
+            return msgspec.structs.replace(request, body={**request.body, name: plain})
     return request
 
 

@@ -77,7 +77,16 @@ def turn(
     given = problems_given() if problems else 0
     if given < len(problems):
         found = problems[given]
-    if isinstance(found, Problem):
+    return answered(found)
+
+
+def answered(turn: Turn | None) -> Answer | str | None:
+    """Return a turn as an answer. Raises Problem when it is one, or is no turn, as a test's `answer` may return."""
+    if isinstance(turn, Problem):
         # A copy, because an exception keeps the traceback of each raise.
-        raise copy(found)
-    return Answer(calls=[found]) if isinstance(found, Call) else found
+        raise copy(turn)
+    if isinstance(turn, Call):
+        return Answer(calls=[turn])
+    if not (turn is None or isinstance(turn, Turn)):
+        raise Problem(500, f"a turn is an Answer, Call, Problem or text, and answer= returned a {type(turn).__name__}")
+    return turn

@@ -18,12 +18,21 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Call(msgspec.Struct, frozen=True):
-    """A tool call of the model; `arguments` is JSON text, or any other text that a script wants to send."""
+    """A tool call of the model; `arguments` is JSON text, or any other text that a script wants to send.
+
+    Raises TypeError for arguments that are no text; `Call.of` writes them.
+    """
 
     name: str
     arguments: str = "{}"
     id: str | None = None
     """None lets the simulator make one."""
+
+    def __post_init__(self) -> None:
+        given: object = self.arguments
+        if not isinstance(given, str):
+            what = f"arguments of a call are a text, and no {type(given).__name__}"
+            raise TypeError(f"{what}; Call.of({self.name!r}, **arguments) writes them as JSON")
 
     @classmethod
     def of(cls, name: str, /, **arguments: Any) -> Self:
