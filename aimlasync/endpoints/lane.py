@@ -247,7 +247,7 @@ class Lane:
         self._refusals += 1
         self._refused_at = now
         if self._refusals > 1:
-            seconds = min(_FIRST_PAUSE * 2.0 ** (self._refusals - 2), _MAX_OWN_PAUSE)
+            seconds = min(_FIRST_PAUSE * 2.0 ** min(self._refusals - 2, 64), _MAX_OWN_PAUSE)
             why = f"it refused {self._refusals} times in a row"
             self.upstream.pause(seconds, now, why, lane=None if self.upstream.account.signs.is_account else self)
 

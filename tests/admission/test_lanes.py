@@ -102,6 +102,19 @@ class Judge:
         await asyncio.gather(*(one(model) for model, count in callers.items() for _ in range(count)))
 
 
+def test_a_server_that_refuses_for_hours_is_asked_every_few_seconds() -> None:
+    async def main() -> None:
+        loop, lane = asyncio.get_running_loop(), upstream().lane("m")
+        for _ in range(1100):
+            permit = permit_now(lane) or await permit_of(lane)
+            await asyncio.sleep(0.01)
+            permit.release(Outcome.DROPPED)
+        assert (lane.limiter.in_flight, lane.counters.refused) == (0, 1100)
+        assert 4.0 < lane.paused_until - loop.time() < 5.0
+
+    run(main())
+
+
 def test_two_models_with_limits_of_their_own_are_both_used_to_the_full() -> None:
     async def main() -> None:
         judge = Judge(upstream(), {"small": 4, "large": 30})
