@@ -122,10 +122,12 @@ def reset(writer: asyncio.StreamWriter) -> None:
 
 
 @asynccontextmanager
-async def raw_server(*scripts: Script, tls: ssl.SSLContext | None = None) -> AsyncIterator[RawServer]:
+async def raw_server(
+    *scripts: Script, tls: ssl.SSLContext | None = None, host: str = "127.0.0.1", port: int = 0
+) -> AsyncIterator[RawServer]:
     """Serve the scripts on loopback."""
     state = RawServer(scripts, scheme="http" if tls is None else "https")
-    server = await asyncio.start_server(state.accept, "127.0.0.1", 0, ssl=tls)
+    server = await asyncio.start_server(state.accept, host, port, ssl=tls)
     state.port = server.sockets[0].getsockname()[1]
     try:
         yield state
