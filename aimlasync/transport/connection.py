@@ -32,6 +32,7 @@ _PIECE = 256 * 2**10
 # Gateway Timeout.
 _NO_SERVER = frozenset((502, 503, 504))
 
+
 class Owner(Protocol):
     """The pool of connections to one server: where they come from, and return to."""
 
