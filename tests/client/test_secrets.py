@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import copy
-import io
 import json
 import logging
 import pickle
@@ -37,6 +36,7 @@ from aimlasync.transport.aiohttp_session import AiohttpTransport
 from aimlasync.transport.base import Transport
 from aimlasync.transport.connection_pool import LeanTransport
 from tests.support.servers import Script, raw_server, until
+from tests.support.tracebacks import seen
 
 sdk_trace = pytest.importorskip("opentelemetry.sdk.trace")
 sdk_export = pytest.importorskip("opentelemetry.sdk.trace.export")
@@ -83,23 +83,6 @@ async def ask(client: AsyncClient, *, stream: bool, **options: Any) -> None:
     answer: Any = await client.chat.completions.create(model="m", messages=HELLO, stream=stream, **options)
     if stream:
         await answer.collect()
-
-
-def seen(error: BaseException) -> str:
-    """All that a traceback, a debugger's locals or a structured log would show, of the whole chain."""
-    text = io.StringIO()
-    pending: list[BaseException | None] = [error]
-    while pending:
-        link = pending.pop()
-        if link is None:
-            continue
-        pending += [link.__cause__, link.__context__]
-        shown = traceback.TracebackException.from_exception(link, capture_locals=True)
-        # This test's own frames name the key; the library's must not.
-        shown.stack[:] = [frame for frame in shown.stack if "/tests/" not in frame.filename]
-        text.write("".join(shown.format(chain=False)))
-        text.write(f"{link!r} {link!s} {link.args!r} {vars(link)!r}")
-    return text.getvalue()
 
 
 @pytest.mark.parametrize("script", FAILURES, ids=range(len(FAILURES)))

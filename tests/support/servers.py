@@ -117,7 +117,10 @@ def reset(writer: asyncio.StreamWriter) -> None:
 
 @asynccontextmanager
 async def listening(
-    answer: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Coroutine[Any, Any, None]], **options: Any
+    answer: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Coroutine[Any, Any, None]],
+    host: str = "127.0.0.1",
+    port: int = 0,
+    **options: Any,
 ) -> AsyncIterator[int]:
     """Serve each connection on loopback by a task, and leave neither of them behind; gives the port."""
     tasks: set[asyncio.Task[None]] = set()
@@ -129,7 +132,7 @@ async def listening(
         # Here, so that a task that is cancelled before it began leaves no connection open.
         task.add_done_callback(lambda _: writer.close())
 
-    server = await asyncio.start_server(accept, "127.0.0.1", 0, **options)
+    server = await asyncio.start_server(accept, host, port, **options)
     try:
         yield server.sockets[0].getsockname()[1]
     finally:
@@ -141,10 +144,12 @@ async def listening(
 
 
 @asynccontextmanager
-async def raw_server(*scripts: Script, tls: ssl.SSLContext | None = None) -> AsyncIterator[RawServer]:
+async def raw_server(
+    *scripts: Script, tls: ssl.SSLContext | None = None, host: str = "127.0.0.1", port: int = 0
+) -> AsyncIterator[RawServer]:
     """Serve the scripts on loopback."""
     state = RawServer(scripts, scheme="http" if tls is None else "https")
-    async with listening(state.handle, ssl=tls) as state.port:
+    async with listening(state.handle, host, port, ssl=tls) as state.port:
         yield state
 
 
