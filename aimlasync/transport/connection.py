@@ -28,6 +28,10 @@ _HIGH_WATER = 256 * 2**10
 # A body is written in pieces of this size, and no faster than the connection takes them.
 _PIECE = 256 * 2**10
 
+# Of a machine that has no server behind it, where another one of its name may have: Bad Gateway, Service Unavailable,
+# Gateway Timeout.
+_NO_SERVER = frozenset((502, 503, 504))
+
 
 class Owner(Protocol):
     """The pool of connections to one server: where they come from, and return to."""
@@ -43,6 +47,9 @@ class Owner(Protocol):
 
     def give(self, connection: Connection) -> None:
         """Take a connection that may be used again."""
+
+    def failed(self, connection: Connection) -> bool:
+        """Note that the machine at the other end does not work; return whether another one of this server may."""
 
     def is_quiet(self) -> bool:
         """Whether hardly any other request is under way."""
@@ -233,7 +240,8 @@ class Connection(asyncio.BufferedProtocol):
         reply.is_ended = True
         if self.is_paused:
             self.taken()
-        if reader.is_reusable and self.is_sent and not self.transport.is_closing():
+        is_reusable = reader.is_reusable and self.is_sent and not self.transport.is_closing()
+        if is_reusable and not (reader.status in _NO_SERVER and self._owner.failed(self)):
             self.give_back()
         else:
             self.drop()
@@ -273,6 +281,8 @@ class Connection(asyncio.BufferedProtocol):
             else:
                 reply.failure = f"{where} {why} before it answered"
                 reply.is_stale = self.is_reused and self.loop.time() - self.since <= AT_ONCE
+                if not self.is_reused:
+                    self._owner.failed(self)
             if not self.loop.is_closed():
                 reply.wake()
         if self.is_open:

@@ -263,6 +263,10 @@ class Origin:
         if self._timer is None:
             self._timer = connection.loop.call_later(self._keepalive, self._expire)
 
+    def failed(self, connection: Connection) -> bool:
+        """Note that the machine at the other end does not work; return whether another one of this server may."""
+        return self._dialler.failed(connection.transport)
+
     def _expire(self) -> None:
         """Close what was not needed for long; one timer for all, which looks again when the oldest is due."""
         self._timer = None
@@ -324,7 +328,7 @@ class Origin:
         bounded = Bounded()
         self._deadlines.start(bounded, float("inf") if timeout is None else self._loop.time() + timeout)
         try:
-            connection: Connection = await self._dialler.dial()
+            connection: Connection = await self._dialler.dial(timeout)
         except FOREIGN as error:
             failure = translated(error, self.url, fresh=True)
         except asyncio.CancelledError:
@@ -355,7 +359,7 @@ class Origin:
             self._line.popleft().take(self._closed())
         # A connector that is closed ends a look-up as if its caller had been cancelled, and goes on with a handshake.
         self._deadlines.ring_all()
-        await self._dialler.close()
+        await self._dialler.end()
 
     def _closed(self) -> APIConnectionError:
         return APIConnectionError(f"the connection to {self.where} was closed", billed=False)
