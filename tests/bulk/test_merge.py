@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from aimlasync.bulk.input.rows import InputError
 from aimlasync.bulk.journal.index import Index
-from aimlasync.bulk.journal.record import Failure, Record, Response, decode_record, encode_record
+from aimlasync.bulk.journal.record import TWO_RECORDS, Failure, Record, Response, decode_record, encode_record
 from aimlasync.bulk.output.merge import Merged, merge
 
 
@@ -69,6 +69,15 @@ def test_a_bad_line_in_the_middle_is_named(tmp_path: Path, bad: bytes) -> None:
     assert str(caught.value).startswith(f"{two}: line 2: not a record of a journal (")
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("rest", [b"", b"\n", b"\n" + line("c")])
+@pytest.mark.parametrize("before", [b"", line("z")])
+def test_records_on_one_line_are_no_torn_line(tmp_path: Path, before: bytes, rest: bytes) -> None:
+    two = journal(tmp_path / "2", before, line("a")[:-1] + line("b")[:-1], rest)
+    with pytest.raises(InputError) as caught:
+        merge([journal(tmp_path / "1", line("d")), two], str(tmp_path / "out"))
+    assert str(caught.value) == f"{two}: line {2 if before else 1}: {TWO_RECORDS}"
 
 
 def test_manifests_become_one_without_the_shard(tmp_path: Path) -> None:

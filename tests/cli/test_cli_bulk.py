@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from aimlasync.simulator import Answer, Fault, Latency, SimRequest, Simulator
-from tests.support.commands import ended, finish, last_line, lines, run, start, table, until, write
+from tests.support.commands import cities, ended, finish, last_line, lines, run, start, table, until, write
 from tests.support.servers import KEY
 
 NANO = "openai/gpt-5-nano-2025-08-07"
@@ -43,10 +43,6 @@ def request(name: str, text: str = "Hello", *, api: str = "chat", **body: Any) -
     url = "/v1/chat/completions" if api == "chat" else "/v1/responses"
     whole = {"custom_id": name, "method": "POST", "url": url, "body": {"model": NANO, **asked, **body}}
     return json.dumps(whole) + "\n"
-
-
-def cities(count: int, name: str = "in.csv") -> str:
-    return write(name, "city\n" + "".join(f"City {n}\n" for n in range(count)))
 
 
 def texts(sim: Simulator) -> list[str]:

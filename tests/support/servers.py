@@ -7,10 +7,14 @@ import socket
 import ssl
 import struct
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, TypeVar
+
+from aimlasync import APITimeoutError
+
+T = TypeVar("T")
 
 KEY = "sentinel-key-4711"
 """What the fixture `vendor` puts into the environment."""
@@ -118,10 +122,12 @@ def reset(writer: asyncio.StreamWriter) -> None:
 
 
 @asynccontextmanager
-async def raw_server(*scripts: Script, tls: ssl.SSLContext | None = None) -> AsyncIterator[RawServer]:
+async def raw_server(
+    *scripts: Script, tls: ssl.SSLContext | None = None, host: str = "127.0.0.1", port: int = 0
+) -> AsyncIterator[RawServer]:
     """Serve the scripts on loopback."""
     state = RawServer(scripts, scheme="http" if tls is None else "https")
-    server = await asyncio.start_server(state.accept, "127.0.0.1", 0, ssl=tls)
+    server = await asyncio.start_server(state.accept, host, port, ssl=tls)
     state.port = server.sockets[0].getsockname()[1]
     try:
         yield state
@@ -139,6 +145,15 @@ async def until(condition: Callable[[], object]) -> None:
     while not condition():
         assert time.monotonic() < deadline, "it did not happen"
         await asyncio.sleep(0.002)
+
+
+async def soon_over(begin: Callable[[float], Awaitable[T]], seconds: float = 0.05) -> T:
+    """What `begin` gives within a bound that ends soon after; a busy machine takes a longer one to begin at all."""
+    while True:
+        try:
+            return await begin(seconds)
+        except APITimeoutError:
+            seconds *= 2
 
 
 STEPS = 2000
