@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 import stat
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -87,16 +86,6 @@ def test_a_file_of_another_kind_or_version_is_left_as_it_is(
     assert os.listdir(tmp_path) == ["limits.json"]
     [warning] = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     assert "is left as it is" in warning
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="there are no named pipes")
-def test_what_is_no_file_is_neither_waited_for_nor_replaced(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    path = tmp_path / "pipe"
-    os.mkfifo(path)
-    assert read(str(path)) == {}
-    write(str(path), {("there", "m"): Learned(4.0, None)})
-    assert stat.S_ISFIFO(os.stat(path).st_mode)
-    assert "it is no file, and is left as it is" in caplog.text
 
 
 def test_a_link_and_the_mode_of_a_file_stay(tmp_path: Path) -> None:
