@@ -275,7 +275,7 @@ class Reader:
         self.columns, self.headings = distinct(names), cells
 
     def check_jsonl(self, check: Callable[[Row], object], skim: Skim) -> int:
-        """Check all rows of JSONL, and return how many there are. Raises InputError."""
+        """Check all rows of JSONL, and return the number of the last. Raises InputError."""
         for block in self._blocks():
             found = None if len(block) > MAX_LINE else skim(block, self._above)
             if found is None:
@@ -286,7 +286,7 @@ class Reader:
                 # Each line is a row.
                 self._below = self._above + found
         self._must_have_rows()
-        return self._number - self._first
+        return self._number
 
     def _jsonl(self, wanted: Wanted | None) -> Iterator[Row | int]:
         # The chain takes no time of its own, as a generator around the rows of some lines would.
@@ -380,7 +380,7 @@ class Reader:
 
 
 def checked(rows: Iterable[Row | int], check: Callable[[Row], object], limit: int | None) -> int:
-    """Check the rows up to `limit`, and return how many there are with those left out."""
+    """Check the rows up to `limit`, and return the number of the last of them, be it left out; 0 without any."""
     number = 0
     for row in rows if limit != 0 else ():
         if isinstance(row, int):

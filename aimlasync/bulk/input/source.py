@@ -143,11 +143,12 @@ class Source:
         limit: int | None = None,
         wanted: Wanted | None = None,
         skim: Skim | None = None,
+        first: int = 1,
     ) -> Survey:
         """Read a file to its end, `check` every row up to `limit`, and return what was found. Raises InputError.
 
         Of Parquet only the rows that are `wanted` are checked, and read. Of JSONL whole blocks are checked by `skim`,
-        where it can.
+        where it can. Its first row has the number `first`.
         """
         stamp = self.stamp()
         if not self.columns:
@@ -155,14 +156,15 @@ class Source:
         # Only what is read as it is can be digested on the way.
         digest = None if self.format in ("parquet", "xlsx") or self._packing is not None else hashlib.sha256()
         if self.format == "parquet":
-            count = checked(self.chosen(wanted), check, limit)
+            last = checked(self.chosen(wanted, first=first), check, limit)
         else:
-            reader = self._reader(digest)
+            reader = self._reader(digest, first=first)
             is_read_as_it_is = self.format == "jsonl" and self._view is None and limit is None
             if skim is not None and is_read_as_it_is and isinstance(reader, Reader):
-                count = reader.check_jsonl(check, skim)
+                last = reader.check_jsonl(check, skim)
             else:
-                count = checked(self._rows(reader), check, limit)
+                last = checked(self._rows(reader), check, limit)
+        count = max(0, last - first + 1)
         if digest is None:
             return Survey(count, self.digest(), stamp)
         lines = _Blocks(self._file, digest)
