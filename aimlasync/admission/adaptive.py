@@ -5,9 +5,10 @@ of them a refusal speaks of.
 
  - How many: slow start, in which each step must pay. At each level a few attempts are followed until half of them are
    answered. Where latency grows with the level, the server queues; the level above which that begins is its knee,
-   and the limit rests a little above it. A step is so long that chance seldom decides. A level that did not pay is
-   compared with half of it, unless it is as slow as the known knee lets expect. Latency alone is no signal, since it
-   follows the length of the answers. Where a level is refused, that is the level.
+   and the limit rests a little above it. Where latencies vary so much that chance may decide, twice as many attempts
+   are followed. A level that did not pay is compared with half of it, unless it is as slow as the known knee lets
+   expect. Latency alone is no signal, since it follows the length of the answers. Where a level is refused, that is
+   the level.
  - How fast: what the server accepted from one row of refusals to the next, over the time between, is its rate, for
    buckets and windows alike. A row that lasts belongs to the window, so the time over which the server counts is known.
    In a row each refused attempt halves the pace, so that a window without room is asked ever less.

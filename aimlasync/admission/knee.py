@@ -23,6 +23,11 @@ _PAYS = 0.5
 _ROOM = 1.5
 # The longest patience, in answers; of a large limit it is so many rounds as make this of sixteen attempts.
 LAST = 256
+# So many attempts of a level are followed at most.
+_MANY = 4 * FEW
+
+Measurement = tuple[float, float, float]
+"""A level, the seconds in which half of the attempts there were answered, and the variance of their logarithm."""
 
 
 class Knee:
@@ -40,9 +45,8 @@ class Knee:
         self._start, self._sure, self._held = max(FEW / 2, value), 0.0, 0
         # Answers since the last probe, and those that there must be before the next.
         self._waited, self._patience = 0, FEW
-        # The last level measured, and the seconds in which half of the attempts there were answered; those seconds at
-        # a level without a queue.
-        self._base: tuple[float, float] | None = None
+        # The last level measured, and the seconds at a level without a queue.
+        self._base: Measurement | None = None
         self._alone = 0.0
         self.to_send = 0
         """How many of the next attempts are followed, to measure this level."""
@@ -96,10 +100,10 @@ class Knee:
             self._follow()
             self.value = min(self.value + 1.0, MAX)
 
-    def _follow(self) -> None:
+    def _follow(self, at_least: int = 0) -> None:
         """Measure the present level: follow the next few attempts until half of them are answered."""
         few = 2 * FEW if self._mode == "grow" and self.knee is None else FEW
-        self._followed = self.to_send = int(max(few, min(4 * FEW, self.value)))
+        self._followed = self.to_send = max(at_least, int(max(few, min(_MANY, self.value))))
         self._first = self._last = math.inf
         self._times: list[float] = []
         self._levels = self._later = 0
@@ -117,25 +121,32 @@ class Knee:
         times = self._times
         if not self.to_send and 2 * len(times) >= self._followed:
             # Those not answered count as slower. So the first answers, which are the short ones, are no biased sample.
-            half = sorted(times)[(self._followed - 1) // 2]
+            times.sort()
+            half, quarter = (max(1e-6, times[(self._followed - 1) // part]) for part in (2, 4))
             if now - self._last >= half:
-                self._followed = 0
-                self._measured(self._levels / len(times), max(half, 1e-6), is_held)
+                self._count, self._followed = self._followed, 0
+                doubt = 4 * math.log(half / quarter) ** 2 / self._count
+                self._measured((self._levels / len(times), half, doubt), is_held)
 
-    def _measured(self, level: float, seconds: float, is_held: bool) -> None:
-        new = level, seconds
+    def _measured(self, new: Measurement, is_held: bool) -> None:
         if self._base is None:
             self._base = new
             return
-        (low, quick), (high, slow) = sorted((self._base, new))
+        (low, quick, doubt), (high, slow, other) = sorted((self._base, new))
         if (high / low) ** 2 < 2:
             # Something else held attempts back: levels so close tell nothing.
             if self._mode == "low":
                 self._follow()
             return
-        growth = math.log(slow / quick) / math.log(high / low)
+        loss = math.log(slow / quick) - _PAYS * math.log(high / low)
+        if 0 <= loss < math.sqrt(doubt + other) and not is_held:
+            # That may be chance.
+            if self._count < _MANY:
+                self._follow(2 * self._count)
+                return
+            loss = -1.0
         if self.exploring:
-            if growth < _PAYS or is_held:
+            if loss < 0 or is_held:
                 self._base, self._patience = new, FEW
                 return
             # By Little's law, where an attempt is as quick without a queue as it was.
@@ -144,12 +155,12 @@ class Knee:
                 # As was known. The mean of many is better than the last.
                 self._found(math.sqrt(self.knee * knee))
                 return
-        elif growth < _PAYS or low < 2:
+        elif loss < 0 or low < 2:
             self._alone = quick
             self._found(max(low, min(high, high * quick / slow)))
             return
         # It brings nothing: the server may have queued at the lower level already.
-        self._mode, self._base, self.value, self._held = "low", (low, quick), max(1.0, low / 2), 0
+        self._mode, self._base, self.value, self._held = "low", (low, quick, doubt), max(1.0, low / 2), 0
         self._follow()
 
     def _found(self, knee: float) -> None:

@@ -57,6 +57,7 @@ from aimlasync.cli.options import (
     where_options,
 )
 from aimlasync.cli.run_job import run_to_file, run_to_stream
+from aimlasync.cli.terminal import say
 from aimlasync.cli.workers_option import own_part, worker_processes
 from aimlasync.config import Structured
 from aimlasync.endpoints.providers import AIMLAPI, refusal
@@ -193,7 +194,7 @@ def classify(
         errors = check_outputs(source, said, output, flags.errors, copies, is_table=True, overwrite=flags.overwrite)
         options = flags.options(gold=gold, simulated=where.simulate)
         if unasked and own_part() is None:
-            click.secho(f"aimlasync: {_UNASKED}", err=True, bold=True)
+            say(f"aimlasync: {_UNASKED}", "bold")
         title = f"classify {os.path.basename(source.name)}"
         models = {server.model}
         if to_file or flags.dry_run:

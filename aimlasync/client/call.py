@@ -342,7 +342,7 @@ class Attempt(Permit, eq=False, kw_only=True):
         refused = False
         if (stated := stated_wait(error, signal)) is not None and not lane.law.by_chance:
             wait, why = stated
-            is_models = signal.scope == "model" or upstream.account_signs.is_passed_over(lane.model)
+            is_models = signal.scope == "model" or upstream.account.signs.is_passed_over(lane.model)
             whose = lane if is_models else upstream
             whose.pause(wait, now, why, at_most=call.retry.max_retry_after)
         if isinstance(error, APIStatusError):

@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, NoReturn, overload
 from urllib.parse import unquote, urlsplit, urlunsplit
 
-from aimlasync.config import Limits
+from aimlasync.config import Limits, of_kind
 from aimlasync.endpoints.providers import AIMLAPI, BYTESPIKE, COMPATIBLE, VENDORS, Provider, provider_of
 from aimlasync.errors import AimlasyncError
 from aimlasync.headers import Headers, keyless
@@ -93,7 +93,7 @@ class Endpoint:
         self.api_key = key if isinstance(key, Secret) else None
         self.key_source = key if callable(key) else None
         self.name = name or (self.provider.name if self.provider is not COMPATIBLE else urlsplit(self.base_url).netloc)
-        self.limits = limits
+        self.limits = of_kind("limits", limits, Limits, "Limits(concurrency=8)")
         self.headers = Headers.hiding(headers or {}).checked("Endpoint(headers=)")
         self.quota = quota
         self.withheld: str | None = None

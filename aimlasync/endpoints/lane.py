@@ -168,8 +168,8 @@ class Lane:
                 self.held_for += _WEIGHT * (held - self.held_for) if self.held_for else held
                 if not law.is_fixed:
                     law.answered(now, self.counted.in_flight, permit.sent_at, permit.beside)
-                if (signs := upstream.account_signs).refused_models or signs.is_account:
-                    upstream.answered(self, permit.sent_at, now)
+                if (signs := upstream.account.signs).refused_models or signs.is_account:
+                    upstream.account.answered(self, permit.sent_at, now)
                 if upstream.counts_requested:
                     # The server counts the tokens that were requested, whatever was used of them.
                     tokens = None
@@ -192,7 +192,7 @@ class Lane:
                         said = "%s refuses about %.0f %% of all attempts, however few are sent; they are sent again"
                         _log.info(said, self.name, 100 * law.by_chance)
                     self.look(now, refused_beside=permit.beside)
-                upstream.refused(self, permit.sent_at, now, kind, names_account=names_account)
+                upstream.account.refused(self, permit.sent_at, now, kind, names_account=names_account)
             # The new limit is set before the place is freed, so that it holds for the next waiter. Whose limits they
             # are may have changed just now.
             law = self.law
@@ -215,7 +215,7 @@ class Lane:
             # Below the limit it is probably the rate.
             verdict = "rate"
         if refused_beside is not None and verdict == "rate":
-            found = self.watch.refused(now, self.upstream.answers(self), law.refusals)
+            found = self.watch.refused(now, self.upstream.account.answers(self), law.refusals)
         elif verdict is None and (known := law.learned).knee is not None:
             found = self.watch.queues(now, known.knee) if known.knee_is_sure else None
         else:
@@ -243,7 +243,7 @@ class Lane:
         if self._refusals > 1:
             seconds = min(_FIRST_PAUSE * 2.0 ** (self._refusals - 2), _MAX_OWN_PAUSE)
             why = f"it refused {self._refusals} times in a row"
-            self.upstream.pause(seconds, now, why, lane=None if self.upstream.account_signs.is_account else self)
+            self.upstream.pause(seconds, now, why, lane=None if self.upstream.account.signs.is_account else self)
 
     # Health
 

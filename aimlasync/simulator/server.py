@@ -29,7 +29,8 @@ from aimlasync.simulator.limits import Admission
 from aimlasync.simulator.model import scripts
 from aimlasync.simulator.model.scripts import Script, Turn
 from aimlasync.simulator.state import State
-from aimlasync.simulator.vendor.request import SimRequest, read_request
+from aimlasync.simulator.vendor.reading import read_request
+from aimlasync.simulator.vendor.request import SimRequest
 from aimlasync.simulator.vendor.vendors import VENDORS, Problem, Vendor, VendorName
 from aimlasync.simulator.wire import http
 from aimlasync.structured.modes import MODES

@@ -380,6 +380,13 @@ def test_unknown_server_is_used_to_the_full_with_few_refusals(group: str, name: 
         assert score.knee <= 3.5
 
 
+def test_answers_of_very_different_lengths_are_no_queue() -> None:
+    # With this seed a higher level has longer answers by chance, twice in a row.
+    best = [(0.0, 20.0)]
+    cell = Cell("", "", lambda: [Server()], lognormal(2.0, 0.8), 80.0, 40.0, best, callers=40, trip=0.0025)
+    assert Run(cell, AdaptiveLimit, seed=71).score().goodput >= 0.8
+
+
 @pytest.mark.parametrize(
     ("most", "rate"), [(50.0, None), (math.inf, RateLimit("bucket", 50.0, 1.0))], ids=["50 in flight", "50 per second"]
 )

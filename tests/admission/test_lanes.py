@@ -125,7 +125,7 @@ def test_a_minute_that_all_models_share_becomes_the_account_s_and_a_word_says_so
         made = upstream()
         judge = Judge(made, {}, minute=300)
         await judge.load({"a": 40, "b": 40}, 600.0)
-        assert made.account_signs.is_account
+        assert made.account.signs.is_account
         assert made.lane("a").law is made.lane("b").law is made.lane("new").law
         assert made.limiter.learned_rate is made.lane("a").law
 
@@ -140,7 +140,7 @@ def test_attempts_at_once_that_all_models_share_become_the_account_s_where_refus
         made = upstream()
         judge = Judge(made, {"": 12}, kind="concurrency")
         await judge.load({"a": 40, "b": 40}, 300.0)
-        assert made.account_signs.is_account
+        assert made.account.signs.is_account
         answers = {model: len(when) for model, when in judge.answers.items()}
         assert min(answers.values()) > 0.4 * sum(answers.values())
         assert sum(judge.refused.values()) < 0.06 * sum(answers.values())
@@ -156,7 +156,7 @@ def test_limits_of_single_models_are_never_taken_for_the_account_s(
     async def main() -> None:
         made = upstream()
         await Judge(made, limits, kind=kind).load(dict.fromkeys(limits, 40), 240.0)
-        assert not made.account_signs.is_account
+        assert not made.account.signs.is_account
 
     run(main())
 
@@ -170,7 +170,7 @@ def test_models_that_are_refused_at_the_same_time_by_chance_keep_limits_of_their
         made = upstream()
         limits = dict.fromkeys("abcdefgh"[:models], 10)
         await Judge(made, limits, spread=0.3, chance=chance).load(dict.fromkeys(limits, 40), 150.0)
-        assert not made.account_signs.is_account
+        assert not made.account.signs.is_account
 
     run(main())
 
@@ -180,7 +180,7 @@ def test_what_the_account_shares_is_given_back_to_the_models_when_they_are_refus
         made = upstream()
         made.lane("a"), made.lane("b")
         now = asyncio.get_running_loop().time()
-        made.refused(made.lane("a"), now, now, None, names_account=True)
+        made.account.refused(made.lane("a"), now, now, None, names_account=True)
         assert made.lane("a").law is made.lane("b").law
         await Judge(made, {"a": 0}).load({"a": 20, "b": 20}, 300.0)
         assert made.lane("a").law is not made.lane("b").law
@@ -204,13 +204,13 @@ def test_calls_that_wait_while_the_account_s_limit_is_given_back_are_served_once
             await asyncio.sleep(1.0)
             permit.release(Outcome.OK)
 
-        made.refused(lanes[0], loop.time(), loop.time(), None, names_account=True)
+        made.account.refused(lanes[0], loop.time(), loop.time(), None, names_account=True)
         calls = [asyncio.create_task(call(lane, number)) for number in range(50) for lane in lanes]
         for changes in range(6):
             await asyncio.sleep(1.5)
-            made.account_signs.is_account = bool(changes % 2)
+            made.account.signs.is_account = bool(changes % 2)
             now = loop.time()
-            made.answered(lanes[0], now, now)
+            made.account.answered(lanes[0], now, now)
         await asyncio.gather(*calls)
         assert sorted(served) == sorted((lane.model, number) for number in range(50) for lane in lanes)
         assert not passed
@@ -233,7 +233,7 @@ def test_the_refusal_that_shows_the_account_gives_it_no_model_s_limit_and_the_mo
         rate = lane.law.rate
         permits[1].release(Outcome.DROPPED, names_account=True)
         assert (lane.law.refusals, lane.law.rate) == (0, rate)
-        made.account_signs.is_account = False
+        made.account.signs.is_account = False
         permits[2].release(Outcome.DROPPED)
         assert lane.limiter.limit == int(lane.law.limit) < 10
 
@@ -246,7 +246,7 @@ def test_two_models_that_are_always_refused_say_nothing_of_a_third_that_answers_
         made = upstream()
         judge = Judge(made, {"a": 0, "c": 0}, seconds=seconds)
         await judge.load({"a": 10, "c": 10, "b": 1}, 300.0)
-        assert not made.account_signs.is_account
+        assert not made.account.signs.is_account
         assert len(judge.answers["b"]) >= 0.95 * 300.0 / seconds - 1
 
     run(main())
@@ -261,7 +261,7 @@ def test_models_with_limits_of_their_own_get_them_where_refusals_name_the_organi
         start = asyncio.get_running_loop().time()
         judge = Judge(made, {"small": 2, "large": 40}, kind=kind, names_account=True)
         await judge.load({"small": 60, "large": 60}, 240.0)
-        assert not made.account_signs.is_account
+        assert not made.account.signs.is_account
         assert sum(when - start > 180 for when in judge.answers["large"]) / 60 > 0.9 * 40 / 1.01
 
     run(main())
@@ -273,7 +273,7 @@ def test_an_account_that_is_named_stays_one(limits: dict[str, int]) -> None:
         made = upstream()
         judge = Judge(made, limits, minute=None if limits else 240, names_account=True)
         await judge.load(dict.fromkeys("abcde", 20), 300.0)
-        assert made.account_signs.is_account
+        assert made.account.signs.is_account
         answers = [len(when) for when in judge.answers.values()]
         assert min(answers) > 0.8 * max(answers)
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import pytest
 
-from aimlasync import AsyncClient, Budget, BudgetExceededError, NotFoundError, RateLimitError
+from aimlasync import AsyncClient, Budget, BudgetExceededError, NotFoundError, RateLimitError, agents
 from aimlasync.bulk import Answer, Request, RequestError, Result, classify, map
 from aimlasync.errors import AnswerInvalidError
 from aimlasync.simulator import Answer as Said
@@ -258,6 +258,33 @@ async def test_what_is_no_request_ends_it_after_what_was_answered() -> None:
 
 def map_text(texts: list[str | None]) -> list[str]:
     return [text or "" for text in texts]
+
+
+@pytest.mark.parametrize("given", ["Hello", b"Hello", {"model": "m", "input": "Hello"}])
+async def test_one_text_is_not_asked_about_letter_by_letter(
+    given: Any, client: AsyncClient, simulator: Simulator
+) -> None:
+    agent = agents.Agent(model=MODEL)
+    for results in (
+        map(client, given),
+        classify(client, given, labels=["good", "bad"], model=MODEL),
+        agents.map(client, given, agent),
+    ):
+        with pytest.raises(TypeError, match=f"a list or an iterator, not as one {type(given).__name__}"):
+            async for _ in results:
+                pass
+    assert not simulator.ledger
+
+
+async def test_what_is_no_row_and_no_request_is_named_with_its_number(client: AsyncClient) -> None:
+    wrong: Any = ["Hello"]
+    with pytest.raises(ValueError, match=r"request 1 is a str, and no dict of the parameters of a call: \{'model'"):
+        async for _ in map(client, wrong):
+            pass
+    wrong = ["Hello", None]
+    with pytest.raises(TypeError, match="text 2 is a NoneType; give a string, or a row as a dict"):
+        async for _ in classify(client, wrong, labels=["good", "bad"], model=MODEL):
+            pass
 
 
 async def test_an_error_of_the_input_is_raised_after_what_was_answered() -> None:

@@ -129,6 +129,24 @@ def test_nothing_that_others_wrote_drives_the_terminal(command: list[str], code:
     assert found == code, sent
 
 
+@pytest.mark.parametrize(
+    ("command", "line"),
+    [
+        (
+            ["classify", "in.csv", "--text", "text", "--labels", "a,b"],
+            rb"\x1b\[1maimlasync: no AIML_API_KEY.*model\x1b\[0m",
+        ),
+        (["chat", "Hello", "--simulate"], rb"\x1b\[2m\d+ tokens in, \d+ out.* s\x1b\[0m"),
+    ],
+)
+def test_a_line_of_our_own_has_its_style_on_a_terminal(command: list[str], line: bytes) -> None:
+    write("in.csv", "text\nGood morning.\n")
+    code, sent = on_terminal(*command)
+    assert code == 0
+    assert re.search(line, sent), sent
+    assert not re.search(rb"(?<!\x1b)\[\d+m", sent), sent
+
+
 def test_what_a_pipe_or_file_is_given_is_exact() -> None:
     write("j.jsonl", record(f"row{EVIL}", EVIL) + "\n")
     exact = f'custom_id,answer,error\n"row{EVIL}","{EVIL}",\n'.encode()

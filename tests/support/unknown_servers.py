@@ -10,6 +10,7 @@ from __future__ import annotations
 import heapq
 import math
 import random
+from bisect import bisect_left
 from collections import deque
 from typing import Any, Callable, NamedTuple  # noqa: UP035
 
@@ -353,7 +354,7 @@ class Run:
             return math.nan
         at = begin
         while at + seconds <= self.cell.seconds:
-            count = sum(at <= answer < at + seconds for answer in self.answers)
+            count = bisect_left(self.answers, at + seconds) - bisect_left(self.answers, at)
             if count >= share * self._possible(at, at + seconds) > 0:
                 return at
             at += 1.0
