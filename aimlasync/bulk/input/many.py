@@ -146,6 +146,7 @@ class ManyFiles(Source):
         limit: int | None = None,
         wanted: Wanted | None = None,
         skim: Skim | None = None,
+        alike: bool = False,
         first: int = 1,
     ) -> Survey:
         """Read all files to their ends, as a `Source` does its one, and return what was found. Raises InputError.
@@ -164,6 +165,7 @@ class ManyFiles(Source):
                     limit=limit,
                     wanted=wanted,
                     skim=skim if self._view is None else None,
+                    alike=alike,
                     first=number + 1,
                 )
             except InputError as error:

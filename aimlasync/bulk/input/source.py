@@ -143,12 +143,14 @@ class Source:
         limit: int | None = None,
         wanted: Wanted | None = None,
         skim: Skim | None = None,
+        alike: bool = False,
         first: int = 1,
     ) -> Survey:
         """Read a file to its end, `check` every row up to `limit`, and return what was found. Raises InputError.
 
         Of Parquet only the rows that are `wanted` are checked, and read. Of JSONL whole blocks are checked by `skim`,
-        where it can. Its first row has the number `first`.
+        where it can. Of CSV, where `alike` says that `check` looks at the columns alone, rows with all of them are
+        checked by the first of them. The first row has the number `first`.
         """
         stamp = self.stamp()
         if not self.columns:
@@ -159,9 +161,11 @@ class Source:
             last = checked(self.chosen(wanted, first=first), check, limit)
         else:
             reader = self._reader(digest, first=first)
-            is_read_as_it_is = self.format == "jsonl" and self._view is None and limit is None
-            if skim is not None and is_read_as_it_is and isinstance(reader, Reader):
-                last = reader.check_jsonl(check, skim)
+            as_it_is = reader if isinstance(reader, Reader) and self._view is None and limit is None else None
+            if as_it_is is not None and skim is not None and self.format == "jsonl":
+                last = as_it_is.check_jsonl(check, skim)
+            elif as_it_is is not None and alike and self.format in ("csv", "tsv"):
+                last = as_it_is.check_table(check)
             else:
                 last = checked(self._rows(reader), check, limit)
         count = max(0, last - first + 1)
