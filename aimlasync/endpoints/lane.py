@@ -35,6 +35,8 @@ _WEIGHT = 0.1
 # The pauses, in seconds, that repeated refusals open when the server states no wait: the first, and the longest.
 _FIRST_PAUSE = 0.25
 _MAX_OWN_PAUSE = 4.0
+# From this length on, in seconds, a window that was measured is a minute's.
+_MINUTE = 55.0
 
 
 class Lane:
@@ -185,6 +187,7 @@ class Lane:
             else:
                 counters.refused += 1
                 if permit.sent_at >= self.law_since:
+                    self.watch.waited(now, self.paused_until)
                     before = law.by_chance
                     if law.refused(now, permit.sent_at, permit.beside, kind) and kind in (None, "rate"):
                         self._refused_again(now)
@@ -209,18 +212,21 @@ class Lane:
         law, counted = self.law, self.counted
         if law.is_fixed or (refused_beside is not None and law.by_chance):
             return None
-        limit = int(law.limit)
-        verdict = law.verdict
+        limit, verdict, known = int(law.limit), law.verdict, law.learned
         if verdict is None and refused_beside is not None and refused_beside + 2 <= limit:
             # Below the limit it is probably the rate.
             verdict = "rate"
         if refused_beside is not None and verdict == "rate":
-            found = self.watch.refused(now, self.upstream.account.answers(self), law.refusals)
-        elif verdict is None and (known := law.learned).knee is not None:
+            found = self.watch.refused(now, self.upstream.account.answers(self), law.refusals, known.rate)
+        elif verdict is None and known.knee is not None:
             found = self.watch.queues(now, known.knee) if known.knee_is_sure else None
+        elif verdict == "rate" and known.rate is not None and known.rate_has_held and known.period > _MINUTE:
+            found = self.watch.holds(known.rate) if self.limiter.waiting else None
         else:
             is_full = refused_beside is not None or counted.in_flight + 1 >= counted.limit
-            found = self.watch.see(now, limit, refusals=law.refusals, is_full=is_full)
+            # Else what was refused is a rate, or may be one.
+            is_known = verdict == "concurrency" or not law.refusals
+            found = self.watch.see(now, limit, refusals=law.refusals, is_full=is_full and is_known)
         if found is not None:
             _log.info("%s", self.told(found).words())
         return self.watch.learned
@@ -241,7 +247,7 @@ class Lane:
         self._refusals += 1
         self._refused_at = now
         if self._refusals > 1:
-            seconds = min(_FIRST_PAUSE * 2.0 ** (self._refusals - 2), _MAX_OWN_PAUSE)
+            seconds = min(_FIRST_PAUSE * 2.0 ** min(self._refusals - 2, 64), _MAX_OWN_PAUSE)
             why = f"it refused {self._refusals} times in a row"
             self.upstream.pause(seconds, now, why, lane=None if self.upstream.account.signs.is_account else self)
 

@@ -31,7 +31,8 @@ class Judge:
 
     With `minute` it takes so many requests in each fixed minute, of all models together. `kind` is what its refusals
     name, and `names_account` whether they name the account. An answer takes a second, or those of `seconds`, times a
-    lognormal factor of this `spread`. It refuses one attempt of so many by `chance`, whatever is in flight.
+    lognormal factor of this `spread`. It refuses one attempt of so many by `chance`, whatever is in flight. A bucket of
+    two attempts gets so many of them a second (`rate`). A refusal asks to wait for so many seconds (`waits`).
     """
 
     def __init__(
@@ -45,7 +46,11 @@ class Judge:
         seconds: float = 1.0,
         spread: float = 0.0,
         chance: float = 0.0,
+        rate: float | None = None,
+        waits: float | None = None,
     ) -> None:
+        self.rate, self.waits = rate, waits
+        self.bucket, self.filled_at = 2.0, 0.0
         self.names_account = names_account
         self.draw, self.spread, self.chance = random.Random(1), spread, chance
         self.seconds = seconds
@@ -63,6 +68,11 @@ class Judge:
             return False
         if self.minute is not None and self.in_minute[int(now // 60)] >= self.minute:
             return False
+        if self.rate is not None:
+            self.bucket, self.filled_at = min(2.0, self.bucket + self.rate * (now - self.filled_at)), now
+            if self.bucket < 1:
+                return False
+            self.bucket -= 1
         self.in_minute[int(now // 60)] += 1
         return all(self.in_flight[name] < most for name, most in self.limits.items() if name in (model, ""))
 
@@ -80,6 +90,8 @@ class Judge:
         else:
             self.refused[model] += 1
             permit.release(Outcome.DROPPED, kind=self.kind, names_account=self.names_account)
+            if self.waits is not None:
+                lane.pause(self.waits, loop.time(), "it asked for it")
 
     async def load(self, callers: dict[str, int], seconds: float) -> None:
         async def one(model: str) -> None:
@@ -88,6 +100,19 @@ class Judge:
 
         until = asyncio.get_running_loop().time() + seconds
         await asyncio.gather(*(one(model) for model, count in callers.items() for _ in range(count)))
+
+
+def test_a_server_that_refuses_for_hours_is_asked_every_few_seconds() -> None:
+    async def main() -> None:
+        loop, lane = asyncio.get_running_loop(), upstream().lane("m")
+        for _ in range(1100):
+            permit = permit_now(lane) or await permit_of(lane)
+            await asyncio.sleep(0.01)
+            permit.release(Outcome.DROPPED)
+        assert (lane.limiter.in_flight, lane.counters.refused) == (0, 1100)
+        assert 4.0 < lane.paused_until - loop.time() < 5.0
+
+    run(main())
 
 
 def test_two_models_with_limits_of_their_own_are_both_used_to_the_full() -> None:
