@@ -7,7 +7,7 @@ It checks that the extra `cli` is installed before it imports `cli`. Until then 
 import os
 import sys
 
-from aimlasync._command_line import end_quietly
+from aimlasync._command_line import collect_seldom, end_quietly
 
 
 def main() -> None:
@@ -22,6 +22,7 @@ def main() -> None:
         raise SystemExit(2) from None
     from aimlasync.cli import cli, exit_code, signals_interrupt
 
+    collect_seldom()
     try:
         with signals_interrupt():
             cli(prog_name="aimlasync")

@@ -1,11 +1,13 @@
-"""Ctrl-C while the command line is being imported ends it at once and quietly: nothing has begun.
+"""What the process of a command line sets for itself, and no program that uses the library wants set.
 
-The package imports this file first, because `python -m aimlasync` and the console script import the package before any
-line of `__main__`. In every other program it does nothing. It imports nothing but the standard library.
+Ctrl-C while the command line is being imported ends it at once and quietly: nothing has begun. The package imports this
+file first, because `python -m aimlasync` and the console script import the package before any line of `__main__`. In
+every other program it does nothing. It imports nothing but the standard library.
 """
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -25,6 +27,16 @@ def end_quietly() -> None:
         # Not in a thread.
         with suppress(ValueError):
             signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def collect_seldom() -> None:
+    """Let the garbage collector pass over what was imported, and look less often.
+
+    Calls in flight are thousands of objects and hardly any garbage in cycles: with 2,000 of them it took a sixth of the
+    processor's time.
+    """
+    gc.freeze()
+    gc.set_threshold(10_000)
 
 
 if is_command():

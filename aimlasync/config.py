@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from types import NoneType
-from typing import Any, Literal, Protocol, TypedDict
+from typing import Any, Literal, Protocol, TypedDict, TypeVar
 
 import msgspec
 
 from aimlasync.headers import Headers
+
+KindT = TypeVar("KindT")
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
@@ -27,8 +29,11 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         for name in ("requests_per_minute", "tokens_per_minute", "concurrency"):
             value = getattr(self, name)
-            if value is not None and not 0 < value < float("inf"):
-                raise ValueError(f"{name} must be above zero and finite, not {value}")
+            try:
+                if value is not None and not 0 < value < float("inf"):
+                    raise ValueError(f"{name} must be above zero and finite, not {value}")
+            except TypeError:
+                raise TypeError(f"{name} must be a number, not {value!r}") from None
         if self.concurrency is not None and self.concurrency != int(self.concurrency):
             raise ValueError(f"concurrency must be a whole number, not {self.concurrency}")
         if self.tokens_counted not in ("used", "requested"):
@@ -81,8 +86,11 @@ class Timeout(msgspec.Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         for name in self.__struct_fields__:
             value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise ValueError(f"timeout {name} must be above zero, not {value}")
+            try:
+                if value is not None and not value > 0:
+                    raise ValueError(f"timeout {name} must be above zero, not {value}")
+            except TypeError:
+                raise TypeError(f"timeout {name} must be seconds as a number, not {value!r}") from None
 
     def but(self, total: float | Timeout | TimeoutOfHttpx | None) -> Timeout:
         """Return the bounds of one call: another `Timeout`, or these with another `total`.
@@ -167,12 +175,32 @@ def check_headers(options: Any) -> None:
         options["extra_headers"] = options["extra_headers"].checked("extra_headers")
 
 
+def of_kind(name: str, value: KindT | None, kind: type[KindT], such_as: str) -> KindT | None:
+    """Return the value of an option that takes a `kind` or None. Raises TypeError, with an example, for another."""
+    if value is not None and not isinstance(value, kind):
+        raise TypeError(f"{name}= takes a {kind.__name__}, such as {such_as}, not a {type(value).__name__}")
+    return value
+
+
 CALL_OPTIONS = CallOptions.__optional_keys__
 
 
+# Names that mean the same elsewhere and are spelled otherwise, by the endpoints of OpenAI and by agents of others.
+_ALSO = {
+    "messages": "input",
+    "max_tokens": "max_output_tokens",
+    "max_completion_tokens": "max_output_tokens",
+    "max_output_tokens": "max_completion_tokens",
+    "reasoning_effort": "reasoning",
+    "system_prompt": "instructions",
+}
+
+
 def close_to(name: str, known: Iterable[str]) -> str:
-    """Return ", did you mean ...?" where one of the `known` names is spelled much like `name`, else ""."""
+    """Return ", did you mean ...?" where one of the `known` names is another for `name` or spelled like it, else ""."""
     import difflib
 
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.75)
+    known = [*known]
+    also = _ALSO.get(name)
+    close = [also] if also in known else difflib.get_close_matches(name, known, n=1, cutoff=0.75)
     return f", did you mean {close[0]!r}?" if close else ""

@@ -4,11 +4,16 @@
 
 The servers: a queue of 4 slots that refuses nobody; llama.cpp's own server with 4 slots; GPU batches of 16; nginx with
 `limit_req` and with `limit_conn` (503, without a word); the simulator with 12 attempts at once; a fixed and a sliding
-window whose minute lasts 6 s; two models of the simulator with limits of their own. `share` is what was answered of
-what the best fixed setting got in the same time; `most` is the most that were at the server at once. A picture of each
-has the attempts at the server and the answers a second over time. nginx is left out where it is not installed, and
-llama.cpp without its packages (`pip install xllamacpp gguf`); its answers are computed on the processors that this
-program runs on.
+window whose minute lasts 6 s; two models of the simulator with limits of their own. Each setting has a server of its
+own, and both run at the same time, so that what else the machine does is the same for both. llama.cpp computes its
+answers on the processors that this program runs on, so there the settings take turns, and the best is the best of those
+that were tried. nginx is left out where it is not installed, and llama.cpp without its packages (`pip install
+xllamacpp gguf`).
+
+`share` is what was answered of what the best fixed setting got in the same time, `later` the same of the second half,
+when the limits are known. `most` is the most that were in flight at once. A limit is told when it has held for a
+minute, so a run of less than 150 s tells little. A picture of each has the most in flight in each half second, and the
+answers a second, as the mean of two seconds.
 """
 
 from __future__ import annotations
@@ -40,7 +45,8 @@ MODEL, OTHER = "openai/gpt-5-nano-2025-08-07", "openai/gpt-5-mini-2025-08-07"
 MESSAGES: Any = [{"role": "user", "content": "Hello"}]
 ANSWER = 0.2
 MINUTE = 6.0
-SAMPLE = 0.5
+# Seconds: how often it is looked at what is in flight, a point of the picture, and what answers are averaged over.
+LOOK, POINT, MEAN = 0.02, 0.5, 2.0
 
 
 class Judge:
@@ -198,18 +204,21 @@ CASES: dict[str, tuple[Server, Limits, Sequence[str]]] = {
     ),
 }
 BEST_OF_TWO = {MODEL: Limits(concurrency=3), OTHER: Limits(concurrency=20)}
+# Where nobody can say which setting is the best.
+TRIED = {"llama.cpp, 4 slots": [Limits(concurrency=limit) for limit in (2, 4, 5, 8)]}
 
 
 class Run:
     """What one setting got of one server."""
 
     def __init__(self) -> None:
-        self.answers = self.refused = self.failed = self.most = 0
+        self.answers = self.later = self.refused = self.failed = self.most = 0
         self.seconds: list[float] = []
+        self.told: list[str] = []
         self.in_flight: list[tuple[float, float]] = []
         self.per_second: list[tuple[float, float]] = []
 
-    async def _call(self, client: AsyncClient, model: str, end: float) -> None:
+    async def _call(self, client: AsyncClient, model: str, half: float, end: float) -> None:
         loop = asyncio.get_running_loop()
         while loop.time() < end:
             try:
@@ -217,20 +226,27 @@ class Run:
             except AimlasyncError:
                 self.failed += 1
                 continue
-            if loop.time() < end:
+            if (now := loop.time()) < end:
                 self.answers += 1
+                self.later += now >= half
                 timing = reply.info.timing
                 self.seconds.append((timing.total or 0.0) - (timing.queued or 0.0) - (timing.limited or 0.0))
 
     async def _watch(self, clients: list[AsyncClient], began: float) -> None:
-        loop, before = asyncio.get_running_loop(), 0
+        loop = asyncio.get_running_loop()
+        seen: deque[tuple[float, int]] = deque([(began, 0)])
         while True:
-            await asyncio.sleep(SAMPLE)
-            now = sum(figures.in_flight for client in clients for figures in client.statistics())
-            self.most = max(self.most, now)
-            self.in_flight.append((loop.time() - began, now))
-            self.per_second.append((loop.time() - began, (self.answers - before) / SAMPLE))
-            before = self.answers
+            most = 0
+            while loop.time() < seen[-1][0] + POINT:
+                await asyncio.sleep(LOOK)
+                most = max(most, sum(figures.in_flight for client in clients for figures in client.statistics()))
+            self.most = max(self.most, most)
+            now = loop.time()
+            seen.append((now, self.answers))
+            if now - seen[0][0] > MEAN + POINT / 2:
+                seen.popleft()
+            self.in_flight.append((now - began, most))
+            self.per_second.append((now - began, (self.answers - seen[0][1]) / (now - seen[0][0])))
 
     async def take(
         self, url: str, models: Sequence[str], limits: dict[str, Limits | None], callers: int, seconds: float
@@ -238,6 +254,7 @@ class Run:
         """Let callers ask for so many seconds; models with equal limits have one client."""
         loop = asyncio.get_running_loop()
         began, retry = loop.time(), Retry(attempts=1000)
+        half, end = began + seconds / 2, began + seconds
         made: dict[Any, AsyncClient] = {}
         for model in models:
             given = limits.get(model)
@@ -245,7 +262,7 @@ class Run:
                 made[given] = AsyncClient(endpoints=[Endpoint(base_url=url, api_key="k")], limits=given, retry=retry)
         watch = asyncio.create_task(self._watch(list(made.values()), began))
         calls = [
-            asyncio.create_task(self._call(made[limits.get(model)], model, began + seconds))
+            asyncio.create_task(self._call(made[limits.get(model)], model, half, end))
             for model in models
             for _ in range(callers)
         ]
@@ -254,11 +271,9 @@ class Run:
             task.cancel()
         await asyncio.gather(watch, *calls, return_exceptions=True)
         for client in made.values():
-            self.refused += sum(figures.refused for figures in client.statistics())
             for figures in client.statistics():
-                for each in figures.models:
-                    if each.learned is not None:
-                        print(f"    {each.learned}")
+                self.refused += figures.refused
+                self.told += [each.learned for each in figures.models if each.learned is not None]
             await client.close()
 
     @property
@@ -266,27 +281,44 @@ class Run:
         """Seconds at the server that 95 % of the answers stayed below."""
         return sorted(self.seconds)[int(0.95 * len(self.seconds))] if self.seconds else float("nan")
 
+    @property
+    def share_refused(self) -> float:
+        """Refused attempts in a hundred."""
+        return 100 * self.refused / max(1, self.answers + self.refused)
+
+
+async def run(name: str, limits: Limits | None, callers: int, seconds: float) -> Run:
+    """Ask a new server of that name under these limits; None for limits that are learned."""
+    serve, _, models = CASES[name]
+    taken = Run()
+    two = BEST_OF_TWO if limits is not None and len(models) > 1 else {}
+    async with serve() as url:
+        await taken.take(url, models, {model: two.get(model, limits) for model in models}, callers, seconds)
+    return taken
+
 
 async def compare(name: str, callers: int, seconds: float, folder: Path) -> None:
-    serve, best, models = CASES[name]
-    learned, fixed = Run(), Run()
-    two = BEST_OF_TWO if len(models) > 1 else {}
-    async with serve() as url:
-        await fixed.take(url, models, {model: two.get(model, best) for model in models}, callers, seconds)
-    async with serve() as url:
-        await learned.take(url, models, {}, callers, seconds)
-    share = learned.answers / fixed.answers if fixed.answers else float("nan")
-    refused = 100 * learned.refused / max(1, learned.answers + learned.refused)
+    _, best, _ = CASES[name]
+    if name in TRIED:
+        tried = [(await run(name, limits, callers, seconds / 3), limits) for limits in TRIED[name]]
+        best = max(tried, key=lambda each: each[0].answers)[1]
+        print(f"{name}: best of those tried is {best.concurrency} at once", flush=True)
+        learned, fixed = await run(name, None, callers, seconds), await run(name, best, callers, seconds)
+    else:
+        learned, fixed = await asyncio.gather(*(run(name, limits, callers, seconds) for limits in (None, best)))
     print(
-        f"{name:24} {share:6.2f} {refused:8.1f} {learned.p95:7.2f} {fixed.p95:7.2f} {learned.most:6} {fixed.most:6} "
-        f"{learned.failed:7}",
+        f"{name:22} {learned.answers / max(1, fixed.answers):6.2f} {learned.later / max(1, fixed.later):6.2f} "
+        f"{learned.share_refused:8.1f} {fixed.share_refused:5.1f} {learned.p95:7.2f} {fixed.p95:6.2f} "
+        f"{learned.most:6} {fixed.most:5} {learned.failed:7}",
+        *learned.told,
+        sep="\n    ",
         flush=True,
     )
     over_time(
         folder / f"adaptive-{name.replace(' ', '-').replace(',', '')}.svg",
         name,
         {
-            "attempts at the server": {"no numbers": learned.in_flight, "best fixed": fixed.in_flight},
+            "in flight": {"no numbers": learned.in_flight, "best fixed": fixed.in_flight},
             "answers a second": {"no numbers": learned.per_second, "best fixed": fixed.per_second},
         },
     )
@@ -294,15 +326,15 @@ async def compare(name: str, callers: int, seconds: float, folder: Path) -> None
 
 async def main(options: argparse.Namespace) -> None:
     options.output.mkdir(parents=True, exist_ok=True)
-    print(f"{'server':24}  share  refused     p95    best   most   best  failed   (refused: %, p95: s)")
+    print(f"{'server':22}  share  later  refused  best     p95   best   most  best  failed   (refused: %, p95: s)")
     for name in CASES:
         if options.only and options.only not in name:
             continue
         if name.startswith("nginx") and shutil.which("nginx") is None:
-            print(f"{name:24} left out: nginx is not installed")
+            print(f"{name:22} left out: nginx is not installed")
             continue
         if name.startswith("llama.cpp") and not llama_cpp.is_installed():
-            print(f"{name:24} left out: {llama_cpp.TO_INSTALL}")
+            print(f"{name:22} left out: {llama_cpp.TO_INSTALL}")
             continue
         await compare(name, options.callers, options.seconds, options.output)
 

@@ -20,8 +20,10 @@ _PERIOD = 60.0
 # By which share it may change meanwhile, and by how many attempts at once, since it is probed.
 _SAME = 0.2
 _PROBES = 2.0
-# By which share two periods may differ.
+# By which share two periods may differ, and what was answered and the rate in force; which share of the time may be
+# paused, since pauses keep from a server what it would take.
 _SAME_RATE = 0.05
+_PAUSED = 0.02
 # Fewer answers are no measure of a rate.
 _FEW = 8
 # Where more than this share of the answers was refused beside them, refusals do not follow the rate.
@@ -81,22 +83,27 @@ class _Height:
 class _PerMinute:
     """The answers a minute from one row of refusals to another, a period later: what the server gave in that time."""
 
-    __slots__ = ("_answers", "_before", "_refusals", "_since")
+    __slots__ = ("_answers", "_before", "_paused", "_refusals", "_since")
 
     def __init__(self) -> None:
         self._answers = self._refusals = 0
+        self._paused = 0.0
         self._since: float | None = None
         self._before: float | None = None
 
-    def see(self, answers: int, refusals: int, now: float) -> float | None:
-        """Take in a refusal; return the rate where two periods in a row gave the same, else None."""
+    def see(self, answers: int, refusals: int, paused: float, now: float) -> float | None:
+        """Take in a refusal, after so many seconds of pauses; return the rate where two periods in a row gave the same.
+
+        Else return None.
+        """
         if self._since is None:
-            self._since, self._answers, self._refusals = now, answers, refusals
-        elif now - self._since >= _PERIOD and answers - self._answers >= _FEW:
+            self._since, self._answers, self._refusals, self._paused = now, answers, refusals, paused
+        elif (seconds := now - self._since) >= _PERIOD and answers - self._answers >= _FEW:
             took, refused = answers - self._answers, refusals - self._refusals
-            rate = None if refused > _REFUSED * took else took * 60 / (now - self._since)
-            before, self._before = self._before, rate
-            self._since, self._answers, self._refusals = now, answers, refusals
+            is_alike = refused <= _REFUSED * took and paused - self._paused <= _PAUSED * seconds
+            before, self._before = self._before, took * 60 / seconds if is_alike else None
+            rate = self._before
+            self._since, self._answers, self._refusals, self._paused = now, answers, refusals, paused
             if before and rate and abs(rate - before) <= _SAME_RATE * before:
                 return (rate + before) / 2
         return None
@@ -105,22 +112,50 @@ class _PerMinute:
 class Watch:
     """Watches what one adaptive limit learns; `learned` is what has held, None before."""
 
-    __slots__ = ("_height", "_knees", "_knees_since", "_rate", "_rate_refused_at", "learned")
+    __slots__ = (
+        "_height",
+        "_knees",
+        "_knees_since",
+        "_paused",
+        "_rate",
+        "_rate_refused_at",
+        "_refused_at",
+        "learned",
+    )
 
     def __init__(self) -> None:
         self.learned: Finding | None = None
         self._height = _Height()
         self._rate = _PerMinute()
         self._rate_refused_at = float("-inf")
+        # When the last refusal came, and for how long nothing was sent until then.
+        self._refused_at, self._paused = float("inf"), 0.0
         # The levels above which the server queued when it was last measured, and since when it does.
         self._knees: deque[float] = deque(maxlen=_MEASURED)
         self._knees_since = 0.0
 
-    def refused(self, now: float, answers: int, refusals: int) -> Finding | None:
-        """Take in a refusal that speaks of a rate, after so many; return what is new of what has held."""
+    def waited(self, now: float, paused_until: float) -> None:
+        """Take in, at each refusal, until when nothing was sent before it."""
+        self._paused += max(0.0, min(now, paused_until) - self._refused_at)
+        self._refused_at = now
+
+    def refused(self, now: float, answers: int, refusals: int, rate: float | None) -> Finding | None:
+        """Take in a refusal that speaks of a rate, after so many; return what is new of what has held.
+
+        `rate` is the one in force, in attempts per second.
+        """
         self._rate_refused_at = now
-        rate = self._rate.see(answers, refusals, now)
-        return None if rate is None else self._told(Finding(requests_per_minute=rate))
+        took = self._rate.see(answers, refusals, self._paused, now)
+        if took is None or rate is None or abs(60 * rate - took) > _SAME_RATE * took:
+            return None
+        return self._told(Finding(requests_per_minute=max(took, 60 * rate)))
+
+    def holds(self, rate: float) -> Finding | None:
+        """Take in a rate of a whole minute's window that was kept for another one; return what is new of what has held.
+
+        It is in attempts per second.
+        """
+        return self._told(Finding(requests_per_minute=60 * rate))
 
     def see(self, now: float, limit: int, *, refusals: int, is_full: bool) -> Finding | None:
         """Take in the limit in force from now on; return what is new of what has held, None for nothing.

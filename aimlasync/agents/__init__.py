@@ -16,7 +16,8 @@ The files, from the lowest to the highest; each imports only files above it in t
     errors       the errors that end a run without an answer
     results      what a tool returned as text, and the text of an error
     events       the events of a streamed run
-    tools        a Python function as a tool: schema, decoder, timeout, concurrency
+    signature    the parameters of a function: their JSON schema, and the decoder of their values
+    tools        a Python function as a tool: name, timeout, concurrency, approval
     agent        a model with its instructions, tools, output type and bounds
     adapters     the history as a request, and a reply as a turn, for each endpoint
     usage        tokens, cost and budget of the model calls

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import tempfile
 from collections.abc import (
     AsyncGenerator,
     AsyncIterable,
@@ -30,6 +29,7 @@ from aimlasync.addresses import is_address
 from aimlasync.bulk.input.many import open_files
 from aimlasync.bulk.input.rows import Format, Row
 from aimlasync.bulk.input.source import Source
+from aimlasync.bulk.input.spool import temporary_file
 from aimlasync.bulk.jobs.ask_one import Answerer, ask, request_or_result
 from aimlasync.bulk.jobs.async_iter import later
 from aimlasync.bulk.jobs.input_order import InOrder
@@ -122,7 +122,11 @@ def classify(
         task = ClassifyTask(labels=labels, model=model, text=text, multi=multi, **options)
 
     def row_of(given: str | Mapping[str, Any], number: int) -> Row:
-        return Row(number, number, {text: given} if isinstance(given, str) else dict(given), raw=b"")
+        if isinstance(given, str):
+            return Row(number, number, {text: given}, raw=b"")
+        if not isinstance(given, Mapping):
+            raise TypeError(f"text {number} is a {type(given).__name__}; give a string, or a row as a dict")
+        return Row(number, number, dict(given), raw=b"")
 
     async def do(row: Row) -> Result:
         request = request_or_result(row, task)
@@ -175,6 +179,8 @@ async def each(
     `order="input"` holds results back until those before them are there, at most a few times `workers` of them. What
     `check` raises of a result ends the iteration; `may_take` is that of `WorkerPool`.
     """
+    if isinstance(items, (str, bytes, Mapping)):
+        raise TypeError(f"what is asked comes as a list or an iterator, not as one {type(items).__name__}")
     in_order = InOrder[R](8 * workers) if order == "input" else None
     numbered: Iterator[tuple[int, Q]] | AsyncIterator[tuple[int, Q]]
     if in_order is not None or isinstance(items, AsyncIterable):
@@ -312,18 +318,13 @@ async def open_rows(rows: str | os.PathLike[str] | InputRows, format: Format | N
             return results_as_rows(open_files([name], format))
         # A file elsewhere is copied meanwhile.
         return results_as_rows(await asyncio.to_thread(open_files, [name], format))
-    spooled = tempfile.TemporaryFile()  # noqa: SIM115  # closed by Source.close
-    try:
+    with temporary_file() as spooled:
         if isinstance(rows, AsyncIterable):
             async for row in rows:
                 spooled.write(_line(row))
         else:
             for row in rows:
                 spooled.write(_line(row))
-        spooled.flush()
-    except BaseException:
-        spooled.close()
-        raise
     return Source(spooled, format="jsonl", name="rows", can_reread=True)
 
 

@@ -14,7 +14,8 @@ by the day stopped the job · 129, 130, 143 ended by SIGHUP, Ctrl-C, SIGTERM · 
     quota_option    --quota: limits that commands keep together through Redis
     run_job         runs a job: Ctrl-C, progress, the summary, the exit code
     help            `--help` in topics of one screen, and what was meant by a misspelt word
-    display         what is on the screen while a job runs, and when it ends
+    display         what is on the screen while a job runs
+    job_summary     what is printed of a job before it runs and when it ends
     quality_tables  agreement with a gold column, as tables on the screen
     ctrl_c          signal handlers
     terminal        text that is safe for a terminal

@@ -21,6 +21,7 @@ from aimlasync.cli.options import (
     open_client,
     where_options,
 )
+from aimlasync.cli.terminal import say
 from aimlasync.client.chat_stream import ChatStream
 from aimlasync.client.response_stream import ResponseStream
 from aimlasync.client.stream import Stream
@@ -41,7 +42,7 @@ def chat(
     choice: ModelChoice,
     where: Where,
 ) -> None:
-    """Ask MESSAGE and print the answer; - reads the message from stdin."""
+    """Ask MESSAGE and print the answer; - reads it from stdin."""
     # Output is checked before the answer is paid for.
     check_stream("-")
     if message == "-":
@@ -112,4 +113,4 @@ def _close(reply: ChatCompletion | Response, answer: Answer) -> None:
         counted = "" if tokens is None else f"{tokens[0]} tokens in, {tokens[1]} out"
         cost = "" if info.cost_usd is None else f" · ${info.cost_usd:.6f}"
         seconds = "" if info.timing.total is None else f" · {info.timing.total:.1f} s"
-        click.secho(f"{counted}{cost}{seconds}".removeprefix(" · "), err=True, dim=True)
+        say(f"{counted}{cost}{seconds}".removeprefix(" · "), "dim")

@@ -256,12 +256,13 @@ def one_line_errors() -> Iterator[None]:
     except BrokenPipeError:
         reader_left()
     except OSError as error:
-        what = error.strerror or type(error).__name__
-        if error.errno in FULL and not error.filename:
-            # All but these two have names.
-            where = f"{tempfile.gettempdir()}, where temporary files are unless TMPDIR says another directory"
-            what = f"{what}: either where standard output goes, or in {where}"
-        raise CommandError(f"{error.filename}: {what}" if error.filename else what) from None
+        name, what = error.filename, error.strerror or type(error).__name__
+        if error.errno in FULL:
+            # What is written has the name of its file, or of the directory of temporary files.
+            name = name or "standard output"
+            if name == tempfile.gettempdir():
+                what = f"{what} for temporary files; make room there, or set TMPDIR to another directory"
+        raise CommandError(f"{name}: {what}" if name else what) from None
     except UnicodeEncodeError as error:
         # What the system has given as bytes is kept so, for names of files; it cannot be in a request.
         raise WrongUseError(f"{error.object[:60]!a} is not UTF-8; write it in UTF-8") from None

@@ -31,8 +31,9 @@ from aimlasync.bulk.tasks.classification import ClassifyTask
 from aimlasync.bulk.tasks.tasks import EmptyTextError, Task
 from aimlasync.bulk.workers.parent import WorkerProcesses
 from aimlasync.cli.ctrl_c import HANG_UP, interrupt, on_interrupt
-from aimlasync.cli.display import ProgressDisplay, duration
+from aimlasync.cli.display import ProgressDisplay
 from aimlasync.cli.job_options import JobOptions, priced
+from aimlasync.cli.job_summary import duration
 from aimlasync.cli.options import Server, advised, counted, one_line, open_client
 from aimlasync.cli.quota_option import redis_quota
 from aimlasync.cli.ray_option import RayCluster

@@ -18,6 +18,7 @@ from typing import Any
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
+from rich.text import Text
 
 # Control characters but tab and line feed, C1 included, which some terminals obey without an escape; characters that
 # change the writing direction; and lone surrogates, which stand for bytes of a file name that are no text.
@@ -129,6 +130,11 @@ def console() -> Console:
         stderr = stderr.inner
     file: Any = Screen(stderr, _STDERR, clean=False, quiet=True)
     return _Console(file=file, highlight=False, markup=False, emoji=False)
+
+
+def say(text: str, style: str) -> None:
+    """Write a line to stderr, where that is a terminal in a style of rich; `click.secho` cannot, its codes are cut."""
+    console().print(Text(text, style=style), soft_wrap=True)
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 On Linux a process that has no threads forks, before its event loop and its first file: the workers then need no import,
 and share the memory of those that were made. Elsewhere, and to start a worker again, a new Python is spawned. Either
 waits for the address of its parent, and ends when that is closed instead, as it is when the parent dies. It imports
-`ctrl_c`, and the commands within the new process.
+`_command_line`, `ctrl_c`, and the commands within the new process.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from typing import Any
 
+from aimlasync._command_line import collect_seldom
 from aimlasync.cli.ctrl_c import HANG_UP, exit_code, signals_interrupt
 
 PART = "AIMLASYNC_PART"
@@ -118,6 +119,8 @@ def _work(part: str, arguments: Sequence[str], receiver: Connection, inherited: 
         os.environ[PART] = f"{part} {address}"
         from aimlasync.cli import cli
 
+        # Where it was not forked from the command.
+        collect_seldom()
         with signals_interrupt():
             cli(args=list(arguments), prog_name="aimlasync")
     except KeyboardInterrupt:

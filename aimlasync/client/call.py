@@ -273,7 +273,7 @@ class Attempt(Permit, eq=False, kw_only=True):
         now = self.loop.time()
         info.timing.total = now - call.started
         plain = None if self.reservation is None else plainly_taken(usage)
-        tokens = tokens_of(usage) if plain is None else plain[:2]
+        tokens = info.tokens = tokens_of(usage) if plain is None else plain[:2]
         if info.cost_usd is None:
             usd = stated_usd(usage)
             if usd is not None and upstream.endpoint.provider.usage_states_charge:
@@ -342,7 +342,7 @@ class Attempt(Permit, eq=False, kw_only=True):
         refused = False
         if (stated := stated_wait(error, signal)) is not None and not lane.law.by_chance:
             wait, why = stated
-            is_models = signal.scope == "model" or upstream.account_signs.is_passed_over(lane.model)
+            is_models = signal.scope == "model" or upstream.account.signs.is_passed_over(lane.model)
             whose = lane if is_models else upstream
             whose.pause(wait, now, why, at_most=call.retry.max_retry_after)
         if isinstance(error, APIStatusError):

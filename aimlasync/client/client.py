@@ -21,7 +21,7 @@ from aimlasync.client.openai_names import Answer, OpenAINames, ids_headers, no_h
 from aimlasync.client.pipeline import Pipeline
 from aimlasync.client.receive import completion
 from aimlasync.client.resources import Chat, Models, balance
-from aimlasync.config import CallOptions, Limits, Timeout, TimeoutOfHttpx, check_headers
+from aimlasync.config import CallOptions, Limits, Timeout, TimeoutOfHttpx, check_headers, of_kind
 from aimlasync.cost.budget import Budget
 from aimlasync.endpoints.endpoint import Endpoint, KeySource, default_endpoints, proxy_secrets
 from aimlasync.endpoints.learned_limits import LearnedLimits, Starts
@@ -53,7 +53,7 @@ class AsyncClient(OpenAINames):
     `secret_headers` names others. `learned` is a small file of what was learned of limits: read now, written when the
     client is closed. `cache` is a `Cache`, or the path or URL of a store of answers: equal requests are answered from
     it (see `answer_cache`). Close it with `async with` or `await close()`. Raises AimlasyncError when no key is found,
-    ValueError for a base URL, key or header that cannot be sent safely.
+    ValueError for a base URL, key or header that cannot be sent safely, TypeError for an option of another kind.
     """
 
     @keyless
@@ -92,7 +92,10 @@ class AsyncClient(OpenAINames):
         if endpoints is None:
             url = None if base_url is None else str(base_url)
             endpoints = default_endpoints(api_key, url, allow_http=allow_http)
-        self.limits = limits or Limits()
+        elif isinstance(endpoints, Endpoint) or not all(isinstance(each, Endpoint) for each in endpoints):
+            raise TypeError("endpoints= takes a list of Endpoint, such as [Endpoint.aimlapi()]")
+        self.limits = of_kind("limits", limits, Limits, "Limits(concurrency=8)") or Limits()
+        of_kind("budget", budget, Budget, "Budget(5.0)")
         secrets = Secrets(proxy_secrets(proxy), named=frozenset(name.lower() for name in secret_headers))
         balancer = Balancer(
             endpoints,
@@ -108,6 +111,7 @@ class AsyncClient(OpenAINames):
             from aimlasync.endpoints.learned_file import read
 
             balancer.start_from(read(self._learned), 1.0)
+        hedge = of_kind("hedge", hedge, Hedge, "Hedge()")
         hedging = None if hedge is None else Hedging(hedge)
         answers = None
         if cache is not None:
@@ -195,7 +199,7 @@ class AsyncClient(OpenAINames):
 
     @budget.setter
     def budget(self, budget: Budget | None) -> None:
-        self._pipeline.budget = budget
+        self._pipeline.budget = of_kind("budget", budget, Budget, "Budget(5.0)")
 
     @property
     def cache(self) -> Cache | None:
@@ -354,7 +358,7 @@ def _changed(
     default_query: Mapping[str, Any] | None,
 ) -> Settings:
     """Return `settings` with what is given. Raises ValueError for a header that cannot be sent."""
-    retry = retry or settings.retry
+    retry = of_kind("retry", retry, Retry, "Retry(attempts=3)") or settings.retry
     if max_retries is not None:
         retry = msgspec.structs.replace(retry, attempts=max_retries + 1)
     headers = Headers.hiding(default_headers or {}).checked("default_headers")

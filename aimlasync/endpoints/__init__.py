@@ -8,6 +8,7 @@ It may import `admission`, `resilience` and what lies below them.
     paths             paths and queries that callers give, checked and quoted
     ratelimit_headers what response headers say about rate limits
     upstream          the live state of one endpoint: limiter, circuit breaker, retry budget, lanes
+    account_limits    whose the limits are: each model's, or the account's
     lane              one model at one endpoint: learned limits, queue, pause, circuit breaker, permits
     learned_file      what was learned of limits, in a file for the next run
     learned_limits    what several processes learned of them, together

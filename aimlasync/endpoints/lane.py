@@ -35,6 +35,8 @@ _WEIGHT = 0.1
 # The pauses, in seconds, that repeated refusals open when the server states no wait: the first, and the longest.
 _FIRST_PAUSE = 0.25
 _MAX_OWN_PAUSE = 4.0
+# From this length on, in seconds, a window that was measured is a minute's.
+_MINUTE = 55.0
 
 
 class Lane:
@@ -168,8 +170,8 @@ class Lane:
                 self.held_for += _WEIGHT * (held - self.held_for) if self.held_for else held
                 if not law.is_fixed:
                     law.answered(now, self.counted.in_flight, permit.sent_at, permit.beside)
-                if (signs := upstream.account_signs).refused_models or signs.is_account:
-                    upstream.answered(self, permit.sent_at, now)
+                if (signs := upstream.account.signs).refused_models or signs.is_account:
+                    upstream.account.answered(self, permit.sent_at, now)
                 if upstream.counts_requested:
                     # The server counts the tokens that were requested, whatever was used of them.
                     tokens = None
@@ -185,6 +187,7 @@ class Lane:
             else:
                 counters.refused += 1
                 if permit.sent_at >= self.law_since:
+                    self.watch.waited(now, self.paused_until)
                     before = law.by_chance
                     if law.refused(now, permit.sent_at, permit.beside, kind) and kind in (None, "rate"):
                         self._refused_again(now)
@@ -192,7 +195,7 @@ class Lane:
                         said = "%s refuses about %.0f %% of all attempts, however few are sent; they are sent again"
                         _log.info(said, self.name, 100 * law.by_chance)
                     self.look(now, refused_beside=permit.beside)
-                upstream.refused(self, permit.sent_at, now, kind, names_account=names_account)
+                upstream.account.refused(self, permit.sent_at, now, kind, names_account=names_account)
             # The new limit is set before the place is freed, so that it holds for the next waiter. Whose limits they
             # are may have changed just now.
             law = self.law
@@ -209,18 +212,21 @@ class Lane:
         law, counted = self.law, self.counted
         if law.is_fixed or (refused_beside is not None and law.by_chance):
             return None
-        limit = int(law.limit)
-        verdict = law.verdict
+        limit, verdict, known = int(law.limit), law.verdict, law.learned
         if verdict is None and refused_beside is not None and refused_beside + 2 <= limit:
             # Below the limit it is probably the rate.
             verdict = "rate"
         if refused_beside is not None and verdict == "rate":
-            found = self.watch.refused(now, self.upstream.answers(self), law.refusals)
-        elif verdict is None and (known := law.learned).knee is not None:
+            found = self.watch.refused(now, self.upstream.account.answers(self), law.refusals, known.rate)
+        elif verdict is None and known.knee is not None:
             found = self.watch.queues(now, known.knee) if known.knee_is_sure else None
+        elif verdict == "rate" and known.rate is not None and known.rate_has_held and known.period > _MINUTE:
+            found = self.watch.holds(known.rate) if self.limiter.waiting else None
         else:
             is_full = refused_beside is not None or counted.in_flight + 1 >= counted.limit
-            found = self.watch.see(now, limit, refusals=law.refusals, is_full=is_full)
+            # Else what was refused is a rate, or may be one.
+            is_known = verdict == "concurrency" or not law.refusals
+            found = self.watch.see(now, limit, refusals=law.refusals, is_full=is_full and is_known)
         if found is not None:
             _log.info("%s", self.told(found).words())
         return self.watch.learned
@@ -241,9 +247,9 @@ class Lane:
         self._refusals += 1
         self._refused_at = now
         if self._refusals > 1:
-            seconds = min(_FIRST_PAUSE * 2.0 ** (self._refusals - 2), _MAX_OWN_PAUSE)
+            seconds = min(_FIRST_PAUSE * 2.0 ** min(self._refusals - 2, 64), _MAX_OWN_PAUSE)
             why = f"it refused {self._refusals} times in a row"
-            self.upstream.pause(seconds, now, why, lane=None if self.upstream.account_signs.is_account else self)
+            self.upstream.pause(seconds, now, why, lane=None if self.upstream.account.signs.is_account else self)
 
     # Health
 

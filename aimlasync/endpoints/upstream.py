@@ -1,9 +1,9 @@
 """The live state of one endpoint: its URLs and headers, its limiter, circuit breaker and retry budget, its lanes.
 
-What the user stated and what concerns the host or the account is kept here; what is learned of one model is in its
-`Lane`. It connects the parts that learn (`admission.adaptive`, `admission.token_estimate`, `resilience`) with the part
-that enforces (`admission.limiter`), without I/O. It may import `admission`, `resilience`, `quota`, `wire.redaction` and
-the other files of this package.
+What the user stated and what concerns the host is kept here; what is learned of one model is in its `Lane`, of all
+together in `AccountLimits`. It connects the parts that learn (`admission.adaptive`, `admission.token_estimate`,
+`resilience`) with the part that enforces (`admission.limiter`), without I/O. It may import `admission`, `resilience`,
+`quota`, `wire.redaction` and the other files of this package.
 """
 
 from __future__ import annotations
@@ -15,14 +15,12 @@ from collections import Counter, deque
 from collections.abc import Awaitable
 
 from aimlasync._version import __version__
-from aimlasync.admission.account import AccountSigns, begun, law_of_all
 from aimlasync.admission.adaptive import AdaptiveLimit, Learned
 from aimlasync.admission.endpoint_limiter import UNLIMITED, EndpointLimiter
-from aimlasync.admission.learned import Watch
 from aimlasync.admission.limiter import Limiter
-from aimlasync.admission.outcome import Refused
 from aimlasync.admission.token_estimate import Estimator
 from aimlasync.config import Limits, Mode, Priority
+from aimlasync.endpoints.account_limits import AccountLimits
 from aimlasync.endpoints.endpoint import Endpoint, sent_key
 from aimlasync.endpoints.lane import Lane
 from aimlasync.endpoints.paths import id_in_path
@@ -64,21 +62,18 @@ class Upstream:
 
     # With slots, `vars` shows no key.
     __slots__ = (
-        "_account",
-        "_account_watch",
-        "_forgotten",
         "_full_until",
         "_is_alone",
         "_keyless_secrets",
-        "_limits",
         "_many",
         "_recent_keys",
-        "account_signs",
+        "account",
         "answer_modes",
         "circuit",
         "counts_requested",
         "endpoint",
         "estimator",
+        "forgotten",
         "headers",
         "kept",
         "lanes",
@@ -88,6 +83,7 @@ class Upstream:
         "seconds_each",
         "secrets",
         "starts",
+        "stated",
         "urls",
     )
 
@@ -97,7 +93,7 @@ class Upstream:
         """`is_alone` says that the client has no other endpoint."""
         limits = endpoint.limits or limits
         self.endpoint = endpoint
-        self._limits = limits
+        self.stated = limits
         leases = None if endpoint.quota is None else Leases(endpoint.quota, limits)
         self.limiter = EndpointLimiter(limits, leases=leases)
         """What all models share: the stated limits, the pauses of the endpoint, the count in flight."""
@@ -110,11 +106,8 @@ class Upstream:
         # At how many lanes some are forgotten; until when nothing can be (loop time); what the forgotten ones counted.
         self._many = _FEW_LANES
         self._full_until = float("-inf")
-        self._forgotten = Counters()
-        # What is learned of all models together, where the limits are the account's.
-        self.account_signs = AccountSigns()
-        self._account: AdaptiveLimit | None = None
-        self._account_watch = Watch()
+        self.forgotten = Counters()
+        self.account = AccountLimits(self)
         self.estimator = Estimator()
         self.counts_requested = limits.tokens_counted == "requested"
         """Whether the server counts the tokens that were requested, whatever was used of them."""
@@ -198,12 +191,11 @@ class Upstream:
     def _new_lane(self, model: str) -> Lane:
         if model and (len(model) > _MAX_NAME or (len(self.lanes) >= self._many and not self._forget_some())):
             return self.lane("")
-        law = self._law(model)
+        law = self.law_for(model)
         # A fixed limit learns nothing.
         limiter = Limiter(self.limiter, limit=int(law.limit), learned_rate=None if law.is_fixed else law)
         lane = self.lanes[model] = Lane(self, model, law, limiter)
-        if self._account is not None:
-            self._join_account(lane, self._account)
+        self.account.join(lane)
         return lane
 
     def _forget_some(self) -> bool:
@@ -217,8 +209,8 @@ class Upstream:
         else:
             idle = idle[: max(1, len(idle) // 2)]
         for lane in idle:
-            self._forgotten.add(lane.counters)
-            self._keep(lane)
+            self.forgotten.add(lane.counters)
+            self.keep(lane)
             del self.lanes[lane.model]
         self._many = min(_MAX_LANES, max(_FEW_LANES, 2 * len(self.lanes)))
         if len(self.lanes) < self._many:
@@ -226,16 +218,19 @@ class Upstream:
         self._full_until = now + 1.0
         return False
 
-    def _asked(self) -> list[Lane]:
+    def asked(self) -> list[Lane]:
+        """Return the lanes at which anything was asked."""
         return [lane for lane in self.lanes.values() if lane.counters.attempts]
 
-    def _law(self, model: str) -> AdaptiveLimit:
-        limits, start = self._limits, self.kept.get(model) or self.starts.get(model)
+    def law_for(self, model: str) -> AdaptiveLimit:
+        """Return a limit that starts with what is known of a model."""
+        limits, start = self.stated, self.kept.get(model) or self.starts.get(model)
         return AdaptiveLimit(limit=limits.concurrency, is_rated=limits.is_rated, start=start)
 
-    def _keep(self, lane: Lane) -> None:
+    def keep(self, lane: Lane) -> None:
+        """Note what was learned of a model here and has held."""
         found, law = lane.watch.learned, lane.law.learned
-        is_shared = lane.counted is not lane.limiter and len(self._asked()) > 1
+        is_shared = lane.counted is not lane.limiter and len(self.asked()) > 1
         if found is None or is_shared:
             # A guess, or the account's: not what this model alone may take.
             return
@@ -246,61 +241,8 @@ class Upstream:
     def learned(self) -> dict[str, Learned]:
         """Return what was learned of each model here and has held."""
         for lane in self.lanes.values():
-            self._keep(lane)
+            self.keep(lane)
         return self.kept
-
-    def refused(self, lane: Lane, sent_at: float, now: float, kind: Refused | None, *, names_account: bool) -> None:
-        """Take in a refusal of one model: it may speak of a limit of the account."""
-        # A server that is away refuses no model in particular.
-        if kind != "down" or names_account:
-            is_rate = kind == "rate"
-            # What names attempts at once is not refused by chance.
-            share = 0.0 if kind == "concurrency" else lane.counters.share_refused
-            self.account_signs.refused(
-                lane.model, sent_at, now, share=share, names_account=names_account, names_rate=is_rate
-            )
-            self._heed_account()
-
-    def answered(self, lane: Lane, sent_at: float, now: float) -> None:
-        """Take in an answer of one model while another is refused."""
-        self.account_signs.answered(lane.model, sent_at, now)
-        self._heed_account()
-
-    def _heed_account(self) -> None:
-        """Let all models have one law, or each its own, as the refusals say."""
-        is_account = self.account_signs.is_account
-        if is_account == (self._account is not None) or self._limits.concurrency is not None:
-            return
-        now = asyncio.get_running_loop().time()
-        laws, in_flight = [lane.law for lane in self._asked()], self.limiter.in_flight
-        self._account = account = law_of_all(laws, in_flight, self._limits, now) if is_account else None
-        self.limiter.learned_rate = account
-        self.limiter.limit = UNLIMITED if account is None else int(account.limit)
-        whose = "each model has its own" if account is None else "they are the account's"
-        _log_limits.info("the limits of %s, as its refusals say: %s", self.endpoint.name, whose)
-        for lane in self.lanes.values():
-            if account is not None:
-                self._keep(lane)
-                self._join_account(lane, account)
-            else:
-                law = begun(self._law(lane.model), lane.limiter.in_flight, now)
-                lane.counted, lane.law, lane.watch = lane.limiter, law, Watch()
-                lane.limiter.learned_rate, lane.limiter.limit = law, int(law.limit)
-            lane.law_since = now
-        # Once each has its new limit: the endpoint admits from all of them.
-        for lane in self.lanes.values():
-            if lane.limiter.queue.waiting:
-                lane.limiter.advance()
-
-    def _join_account(self, lane: Lane, account: AdaptiveLimit) -> None:
-        lane.counted, lane.law, lane.watch = self.limiter, account, self._account_watch
-        lane.limiter.learned_rate, lane.limiter.limit = None, UNLIMITED
-
-    def answers(self, lane: Lane) -> int:
-        """Return the answers of a model, or of all together where the limits are the account's."""
-        if self._account is None:
-            return lane.counters.answered
-        return self._forgotten.answered + sum(each.counters.answered for each in self.lanes.values())
 
     def waiting_for(self, priority: Priority) -> int:
         """Return how many waiting calls, of all models, a new call of this priority cannot overtake by it."""
@@ -378,7 +320,7 @@ class Upstream:
         if self.limiter.limit != UNLIMITED:
             return self.limiter.limit
         learned = sum(lane.limiter.limit for lane in self.lanes.values())
-        return learned or int(AdaptiveLimit(is_rated=self._limits.is_rated).limit)
+        return learned or int(AdaptiveLimit(is_rated=self.stated.is_rated).limit)
 
     def statistics(self, now: float) -> EndpointStatistics:
         """Return this endpoint's figures and those of its models; `now` is the loop's time."""
@@ -386,7 +328,7 @@ class Upstream:
         models = [lane.statistics(now) for lane in self.lanes.values()]
         for lane in self.lanes.values():
             counters.add(lane.counters)
-        counters.add(self._forgotten)
+        counters.add(self.forgotten)
         waits = Counter[str]()
         for model in models:
             if model.limited_by is not None:

@@ -71,15 +71,11 @@ class Exchange:
         attempt.in_flight = admission.in_flight
         attempt.prompt_tokens, attempt.completion_tokens = request.prompt_tokens, completion
         attempt.called = tuple(call.name for answer in answers for call in answer.calls)
-        self._fault = fault = state.choose_fault(request)
-        if fault is not None:
-            attempt.fault = fault.kind
+        fault = self._choose_fault(request)
         first, per_token = state.draw_latency()
         try:
-            if fault is not None:
-                early = await self._early_fault(fault)
-                if early is not None:
-                    return early
+            if (early := await self._early_fault(fault)) is not None:
+                return early
             reasoning = sum(answer.reasoning_tokens or 0 for answer in answers)
             price = catalogue.cost(state.vendor, request.model, request.prompt_tokens, completion)
             if request.background and answers[0].raw is None:
@@ -123,12 +119,8 @@ class Exchange:
 
     async def send_stored_stream(self, request: SimRequest, stored: Stored, after: int) -> web.StreamResponse:
         """Send the events of a response in the background that follow number `after`; faults happen to it as well."""
-        self._fault = fault = self._state.choose_fault(request)
-        if fault is not None:
-            self._attempt.fault = fault.kind
-            early = await self._early_fault(fault)
-            if early is not None:
-                return early
+        if (early := await self._early_fault(self._choose_fault(request))) is not None:
+            return early
         return await self._send_events(stored, after)
 
     async def _send_events(self, stored: Stored, after: int) -> web.StreamResponse:
@@ -140,8 +132,7 @@ class Exchange:
         if is_broken and fault is not None:
             last = min(after + 1 + (last // 2 if fault.at is None else fault.at), last - 1)
         self._attempt.status = 200
-        head = [("Content-Type", http.EVENT_STREAM), ("Cache-Control", "no-cache"), ("Transfer-Encoding", "chunked")]
-        transport.write(http.head(200, [*head, *self._headers()], keep_alive=self._keep_alive))
+        transport.write(self._stream_head())
         due = stored.first_token
         for number, (event, is_generated) in enumerate(stored.events[:last]):
             due += stored.pause * is_generated
@@ -162,12 +153,8 @@ class Exchange:
 
     async def send_json(self, request: SimRequest, value: Any, *headers: tuple[str, str]) -> web.StreamResponse:
         """Send a JSON value that is no model's answer; faults happen to it as well."""
-        self._fault = fault = self._state.choose_fault(request)
-        if fault is not None:
-            self._attempt.fault = fault.kind
-            early = await self._early_fault(fault)
-            if early is not None:
-                return early
+        if (early := await self._early_fault(self._choose_fault(request))) is not None:
+            return early
         return await self._send(200, http.JSON, value if isinstance(value, bytes) else _encode(value), headers)
 
     def send_empty(self, status: int, *headers: tuple[str, str]) -> web.StreamResponse:
@@ -198,12 +185,6 @@ class Exchange:
         state = self._state
         id = state.new_id()
         meta = catalogue.meta(state.vendor, price)
-        extra: list[tuple[str, str]] = []
-        if meta is not None:
-            extra = [
-                ("x-aimlapi-credits-used", str(meta["usage"]["credits_used"])),
-                ("x-aimlapi-usd-spent", f"{price:.9f}"),
-            ]
         raw = answers[0].raw
         if raw is not None:
             body = raw if isinstance(raw, bytes) else _encode(raw)
@@ -214,7 +195,7 @@ class Exchange:
         if self._fault is None or self._fault.kind not in _BODY_FAULTS:
             self._charge(price)
             self._store(request, answers, id)
-        return await self._send(200, http.JSON, body, extra)
+        return await self._send(200, http.JSON, body, catalogue.meta_headers(meta))
 
     async def _send(self, status: int, content_type: str, body: bytes, extra: Any = ()) -> web.StreamResponse:
         """Send a complete response, or what its fault leaves of it."""
@@ -263,18 +244,7 @@ class Exchange:
             events = events[: min(total // 2 if fault.at is None else fault.at, total - 1)]
         transport = self._transport()
         self._attempt.status = 200
-        unsent = [
-            http.head(
-                200,
-                [
-                    ("Content-Type", http.EVENT_STREAM),
-                    ("Cache-Control", "no-cache"),
-                    ("Transfer-Encoding", "chunked"),
-                    *self._headers(),
-                ],
-                keep_alive=self._keep_alive,
-            )
-        ]
+        unsent = [self._stream_head()]
         size = delivered = 0
         clock = asyncio.get_running_loop().time
         due = clock()
@@ -314,6 +284,10 @@ class Exchange:
         self._close_when_idle()
         return http.KEPT if self._keep_alive else http.CLOSED
 
+    def _stream_head(self) -> bytes:
+        head = [("Content-Type", http.EVENT_STREAM), ("Cache-Control", "no-cache"), ("Transfer-Encoding", "chunked")]
+        return http.head(200, [*head, *self._headers()], keep_alive=self._keep_alive)
+
     async def _break_stream(self, kind: str, request: SimRequest, sent: int) -> web.StreamResponse:
         """End a stream as its fault demands, after `sent` events."""
         if kind == "stall_stream":
@@ -334,8 +308,17 @@ class Exchange:
         self._transport().write(last + http.chunk(b""))
         return http.KEPT if self._keep_alive else http.CLOSED
 
-    async def _early_fault(self, fault: Fault) -> web.StreamResponse | None:
+    def _choose_fault(self, request: SimRequest) -> Fault | None:
+        """Choose what happens to the request, and note it."""
+        self._fault = fault = self._state.choose_fault(request)
+        if fault is not None:
+            self._attempt.fault = fault.kind
+        return fault
+
+    async def _early_fault(self, fault: Fault | None) -> web.StreamResponse | None:
         """Let a fault happen that comes before the response; return None when the response is still to be sent."""
+        if fault is None:
+            return None
         match fault.kind:
             case "status":
                 self._leave()

@@ -27,11 +27,13 @@ def open_store(
     unix:// are a Redis, and so is "redis", whose URL is in REDIS_URL. Any other URL is one of fsspec.
     `max_bytes` bounds all values, of which those not used for longest go first; `ttl`, in seconds, the age of each. A
     Redis and a bucket have settings of their own for the first. Nothing is opened before it is used.
-    Raises ValueError, in one line, for what cannot be a store here.
+    Raises ValueError, in one line, for what cannot be a store here, and TypeError for what is none of these.
     """
     if not isinstance(where, (str, os.PathLike)):
         if max_bytes is not None or ttl is not None:
             raise ValueError("max_bytes= and ttl= are said where the store is made")
+        if not hasattr(where, "get") or not hasattr(where, "put"):
+            raise TypeError(f"answers are kept in a store: a path, a URL or a Store, not {where!r}")
         return where
     text = os.fspath(where)
     if not text:

@@ -1,7 +1,7 @@
 """The transport over aiohttp's ClientSession, which supports proxies; the client uses it where a proxy is configured.
 
 It also has `translated`, which turns an exception of aiohttp into an error of `errors`. It may import `base`, `http11`,
-`dialler`, `headers`, `errors` and aiohttp.
+`resolver`, `headers`, `errors` and aiohttp.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ from aimlasync.transport.base import (
     gathered,
     too_large,
 )
-from aimlasync.transport.dialler import KEPT, Resolver
 from aimlasync.transport.http11 import MAX_HEAD
+from aimlasync.transport.resolver import KNOWN, Resolver
 
 # aiohttp warns about larger raw bodies; a file object is written in pieces.
 _PLAIN_BODY = 2**20
@@ -252,7 +252,7 @@ def _session(**options: Any) -> aiohttp.ClientSession:
     return aiohttp.ClientSession(
         **HEAD_BOUNDS,
         # Our permits are the only queue; a limit here would be a second, silent one.
-        connector=_Connector(limit=0, ttl_dns_cache=KEPT, **options),
+        connector=_Connector(limit=0, ttl_dns_cache=KNOWN, **options),
         cookie_jar=aiohttp.DummyCookieJar(),
         timeout=aiohttp.ClientTimeout(total=None),
         trust_env=False,

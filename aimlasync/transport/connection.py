@@ -28,9 +28,9 @@ _HIGH_WATER = 256 * 2**10
 # A body is written in pieces of this size, and no faster than the connection takes them.
 _PIECE = 256 * 2**10
 
-
-# Of a response that has not begun; never added to.
-_NO_PIECES: list[bytes] = []
+# Of a machine that has no server behind it, where another one of its name may have: Bad Gateway, Service Unavailable,
+# Gateway Timeout.
+_NO_SERVER = frozenset((502, 503, 504))
 
 
 class Owner(Protocol):
@@ -48,6 +48,9 @@ class Owner(Protocol):
     def give(self, connection: Connection) -> None:
         """Take a connection that may be used again."""
 
+    def failed(self, connection: Connection) -> bool:
+        """Note that the machine at the other end does not work; return whether another one of this server may."""
+
     def is_quiet(self) -> bool:
         """Whether hardly any other request is under way."""
 
@@ -58,20 +61,24 @@ class Outbox:
     A server that sleeps is woken by a write; one that is woken once for many requests costs both sides less.
     """
 
-    __slots__ = ("_queued",)
+    __slots__ = ("_replies", "_written")
 
     def __init__(self) -> None:
-        self._queued: list[tuple[Reply, bytes]] = []
+        # Two lists, as pairs would be one more object of each of the thousands of requests that there may be.
+        self._replies: list[Reply] = []
+        self._written: list[bytes] = []
 
     def put(self, reply: Reply, data: bytes, loop: asyncio.AbstractEventLoop) -> None:
         """Write `data` when the callbacks of this turn are through, unless the exchange is over by then."""
-        if not self._queued:
+        if not self._replies:
             loop.call_soon(self._flush)
-        self._queued.append((reply, data))
+        self._replies.append(reply)
+        self._written.append(data)
 
     def _flush(self) -> None:
-        queued, self._queued = self._queued, []
-        for reply, data in queued:
+        replies, written = self._replies, self._written
+        self._replies, self._written = [], []
+        for reply, data in zip(replies, written, strict=True):
             connection = reply.connection
             if connection is not None:
                 connection.transport.write(data)
@@ -90,9 +97,9 @@ class Connection(asyncio.BufferedProtocol):
         "_handler",
         "_owner",
         "_reader",
-        "_reading_paused",
         "_writing_paused",
         "is_open",
+        "is_paused",
         "is_reused",
         "is_sent",
         "loop",
@@ -119,7 +126,8 @@ class Connection(asyncio.BufferedProtocol):
         self.is_reused = False
         # When it became idle, or was taken since.
         self.since = 0.0
-        self._reading_paused = False
+        # Whether it reads no more for now: too much is unread.
+        self.is_paused = False
         self._writing_paused = False
         # While the rest of a response is read that nobody wants.
         self._drain_left = 0
@@ -139,7 +147,7 @@ class Connection(asyncio.BufferedProtocol):
     def ask(self, head: bytes, body: bytes | None, *, bodiless: bool) -> Reply:
         """Begin an exchange; a body too large for one write is left to `send_body`."""
         self._reader, self._bodiless = None, bodiless
-        self.reply = reply = Reply(self, self.loop, _NO_PIECES)
+        self.reply = reply = Reply(self, self.loop)
         if body is not None and len(body) > _PIECE:
             self.is_sent = False
             self.transport.write(head)
@@ -185,45 +193,44 @@ class Connection(asyncio.BufferedProtocol):
             self.drop()
             return
         if reader is None:
-            self._reader = reader = ResponseReader(self._bodiless)
-            reply.pieces = reader.pieces
+            self._reader = reply.reader = reader = ResponseReader(self._bodiless)
         try:
             reader.feed(self._owner.buffer[:nbytes].tobytes())
         except OddResponseError as odd:
-            if reader.fields is not None and not reply.status:
-                reply.status, reply.headers = reader.status, reader.fields
+            reply.status = reader.status
             self._hand_over(odd, reply)
             return
         except MalformedResponseError:
             self.drop("sent something that is not HTTP")
             return
         if not reply.status:
-            if reader.fields is None:
+            if not reader.status:
                 return
-            reply.status, reply.headers = reader.status, reader.fields
+            reply.status = reader.status
         if reader.is_ended:
             self._end(reply, reader)
         elif self._drain_timer is not None:
-            reader.pieces.clear()
+            reader.take()
             self._drain_left -= nbytes
             if self._drain_left < 0:
                 self.drop()
         else:
             reply.unread += nbytes
-            if reply.unread > _HIGH_WATER and not self._reading_paused:
-                self._reading_paused = True
+            if reply.unread > _HIGH_WATER and not self.is_paused:
+                self.is_paused = True
                 self.transport.pause_reading()
         reply.wake()
 
     def taken(self) -> None:
         """What was unread has been taken."""
-        if self._reading_paused:
-            self._reading_paused = False
+        if self.is_paused:
+            self.is_paused = False
             self.transport.resume_reading()
 
     def drain(self, reply: Reply) -> None:
         """Read the rest of the response, within bounds, for the sake of the connection."""
-        reply.pieces.clear()
+        if reply.reader is not None:
+            reply.reader.take()
         self._drain_left = DRAIN_BYTES
         self._drain_timer = self.loop.call_later(DRAIN_SECONDS, self.drop)
         self.taken()
@@ -231,9 +238,10 @@ class Connection(asyncio.BufferedProtocol):
     def _end(self, reply: Reply, reader: ResponseReader) -> None:
         self._leave(reply)
         reply.is_ended = True
-        if self._reading_paused:
+        if self.is_paused:
             self.taken()
-        if reader.is_reusable and self.is_sent and not self.transport.is_closing():
+        is_reusable = reader.is_reusable and self.is_sent and not self.transport.is_closing()
+        if is_reusable and not (reader.status in _NO_SERVER and self._owner.failed(self)):
             self.give_back()
         else:
             self.drop()
@@ -273,6 +281,8 @@ class Connection(asyncio.BufferedProtocol):
             else:
                 reply.failure = f"{where} {why} before it answered"
                 reply.is_stale = self.is_reused and self.loop.time() - self.since <= AT_ONCE
+                if not self.is_reused:
+                    self._owner.failed(self)
             if not self.loop.is_closed():
                 reply.wake()
         if self.is_open:

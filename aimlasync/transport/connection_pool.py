@@ -17,7 +17,7 @@ from yarl import URL
 
 from aimlasync.deadlines import Bounded, Deadlines
 from aimlasync.errors import AimlasyncError, APIConnectionError, APITimeoutError, ClientClosedError
-from aimlasync.headers import check_target, joined, sendable
+from aimlasync.headers import Fields, check_target, joined, sendable
 from aimlasync.transport.aiohttp_session import FOREIGN, translated
 from aimlasync.transport.base import RawReply
 from aimlasync.transport.connection import Connection, Outbox
@@ -101,6 +101,10 @@ class LeanTransport:
             reply.abort()
             raise
         if reply.status:
+            assert reply.reader is not None
+            assert reply.reader.fields is not None
+            # Not as soon as they are read: thousands of responses may be, in one turn of the loop.
+            reply.headers = Fields(reply.reader.fields)
             return reply
         raise reply.failed()
 
@@ -259,6 +263,10 @@ class Origin:
         if self._timer is None:
             self._timer = connection.loop.call_later(self._keepalive, self._expire)
 
+    def failed(self, connection: Connection) -> bool:
+        """Note that the machine at the other end does not work; return whether another one of this server may."""
+        return self._dialler.failed(connection.transport)
+
     def _expire(self) -> None:
         """Close what was not needed for long; one timer for all, which looks again when the oldest is due."""
         self._timer = None
@@ -320,7 +328,7 @@ class Origin:
         bounded = Bounded()
         self._deadlines.start(bounded, float("inf") if timeout is None else self._loop.time() + timeout)
         try:
-            connection: Connection = await self._dialler.dial()
+            connection: Connection = await self._dialler.dial(timeout)
         except FOREIGN as error:
             failure = translated(error, self.url, fresh=True)
         except asyncio.CancelledError:
@@ -351,7 +359,7 @@ class Origin:
             self._line.popleft().take(self._closed())
         # A connector that is closed ends a look-up as if its caller had been cancelled, and goes on with a handshake.
         self._deadlines.ring_all()
-        await self._dialler.close()
+        await self._dialler.end()
 
     def _closed(self) -> APIConnectionError:
         return APIConnectionError(f"the connection to {self.where} was closed", billed=False)

@@ -31,7 +31,8 @@ class Judge:
 
     With `minute` it takes so many requests in each fixed minute, of all models together. `kind` is what its refusals
     name, and `names_account` whether they name the account. An answer takes a second, or those of `seconds`, times a
-    lognormal factor of this `spread`. It refuses one attempt of so many by `chance`, whatever is in flight.
+    lognormal factor of this `spread`. It refuses one attempt of so many by `chance`, whatever is in flight. A bucket of
+    two attempts gets so many of them a second (`rate`). A refusal asks to wait for so many seconds (`waits`).
     """
 
     def __init__(
@@ -45,7 +46,11 @@ class Judge:
         seconds: float = 1.0,
         spread: float = 0.0,
         chance: float = 0.0,
+        rate: float | None = None,
+        waits: float | None = None,
     ) -> None:
+        self.rate, self.waits = rate, waits
+        self.bucket, self.filled_at = 2.0, 0.0
         self.names_account = names_account
         self.draw, self.spread, self.chance = random.Random(1), spread, chance
         self.seconds = seconds
@@ -63,6 +68,11 @@ class Judge:
             return False
         if self.minute is not None and self.in_minute[int(now // 60)] >= self.minute:
             return False
+        if self.rate is not None:
+            self.bucket, self.filled_at = min(2.0, self.bucket + self.rate * (now - self.filled_at)), now
+            if self.bucket < 1:
+                return False
+            self.bucket -= 1
         self.in_minute[int(now // 60)] += 1
         return all(self.in_flight[name] < most for name, most in self.limits.items() if name in (model, ""))
 
@@ -80,6 +90,8 @@ class Judge:
         else:
             self.refused[model] += 1
             permit.release(Outcome.DROPPED, kind=self.kind, names_account=self.names_account)
+            if self.waits is not None:
+                lane.pause(self.waits, loop.time(), "it asked for it")
 
     async def load(self, callers: dict[str, int], seconds: float) -> None:
         async def one(model: str) -> None:
@@ -88,6 +100,19 @@ class Judge:
 
         until = asyncio.get_running_loop().time() + seconds
         await asyncio.gather(*(one(model) for model, count in callers.items() for _ in range(count)))
+
+
+def test_a_server_that_refuses_for_hours_is_asked_every_few_seconds() -> None:
+    async def main() -> None:
+        loop, lane = asyncio.get_running_loop(), upstream().lane("m")
+        for _ in range(1100):
+            permit = permit_now(lane) or await permit_of(lane)
+            await asyncio.sleep(0.01)
+            permit.release(Outcome.DROPPED)
+        assert (lane.limiter.in_flight, lane.counters.refused) == (0, 1100)
+        assert 4.0 < lane.paused_until - loop.time() < 5.0
+
+    run(main())
 
 
 def test_two_models_with_limits_of_their_own_are_both_used_to_the_full() -> None:
@@ -125,7 +150,7 @@ def test_a_minute_that_all_models_share_becomes_the_account_s_and_a_word_says_so
         made = upstream()
         judge = Judge(made, {}, minute=300)
         await judge.load({"a": 40, "b": 40}, 600.0)
-        assert made.account_signs.is_account
+        assert made.account.signs.is_account
         assert made.lane("a").law is made.lane("b").law is made.lane("new").law
         assert made.limiter.learned_rate is made.lane("a").law
 
@@ -140,7 +165,7 @@ def test_attempts_at_once_that_all_models_share_become_the_account_s_where_refus
         made = upstream()
         judge = Judge(made, {"": 12}, kind="concurrency")
         await judge.load({"a": 40, "b": 40}, 300.0)
-        assert made.account_signs.is_account
+        assert made.account.signs.is_account
         answers = {model: len(when) for model, when in judge.answers.items()}
         assert min(answers.values()) > 0.4 * sum(answers.values())
         assert sum(judge.refused.values()) < 0.06 * sum(answers.values())
@@ -156,7 +181,7 @@ def test_limits_of_single_models_are_never_taken_for_the_account_s(
     async def main() -> None:
         made = upstream()
         await Judge(made, limits, kind=kind).load(dict.fromkeys(limits, 40), 240.0)
-        assert not made.account_signs.is_account
+        assert not made.account.signs.is_account
 
     run(main())
 
@@ -170,7 +195,7 @@ def test_models_that_are_refused_at_the_same_time_by_chance_keep_limits_of_their
         made = upstream()
         limits = dict.fromkeys("abcdefgh"[:models], 10)
         await Judge(made, limits, spread=0.3, chance=chance).load(dict.fromkeys(limits, 40), 150.0)
-        assert not made.account_signs.is_account
+        assert not made.account.signs.is_account
 
     run(main())
 
@@ -180,7 +205,7 @@ def test_what_the_account_shares_is_given_back_to_the_models_when_they_are_refus
         made = upstream()
         made.lane("a"), made.lane("b")
         now = asyncio.get_running_loop().time()
-        made.refused(made.lane("a"), now, now, None, names_account=True)
+        made.account.refused(made.lane("a"), now, now, None, names_account=True)
         assert made.lane("a").law is made.lane("b").law
         await Judge(made, {"a": 0}).load({"a": 20, "b": 20}, 300.0)
         assert made.lane("a").law is not made.lane("b").law
@@ -204,13 +229,13 @@ def test_calls_that_wait_while_the_account_s_limit_is_given_back_are_served_once
             await asyncio.sleep(1.0)
             permit.release(Outcome.OK)
 
-        made.refused(lanes[0], loop.time(), loop.time(), None, names_account=True)
+        made.account.refused(lanes[0], loop.time(), loop.time(), None, names_account=True)
         calls = [asyncio.create_task(call(lane, number)) for number in range(50) for lane in lanes]
         for changes in range(6):
             await asyncio.sleep(1.5)
-            made.account_signs.is_account = bool(changes % 2)
+            made.account.signs.is_account = bool(changes % 2)
             now = loop.time()
-            made.answered(lanes[0], now, now)
+            made.account.answered(lanes[0], now, now)
         await asyncio.gather(*calls)
         assert sorted(served) == sorted((lane.model, number) for number in range(50) for lane in lanes)
         assert not passed
@@ -233,7 +258,7 @@ def test_the_refusal_that_shows_the_account_gives_it_no_model_s_limit_and_the_mo
         rate = lane.law.rate
         permits[1].release(Outcome.DROPPED, names_account=True)
         assert (lane.law.refusals, lane.law.rate) == (0, rate)
-        made.account_signs.is_account = False
+        made.account.signs.is_account = False
         permits[2].release(Outcome.DROPPED)
         assert lane.limiter.limit == int(lane.law.limit) < 10
 
@@ -246,7 +271,7 @@ def test_two_models_that_are_always_refused_say_nothing_of_a_third_that_answers_
         made = upstream()
         judge = Judge(made, {"a": 0, "c": 0}, seconds=seconds)
         await judge.load({"a": 10, "c": 10, "b": 1}, 300.0)
-        assert not made.account_signs.is_account
+        assert not made.account.signs.is_account
         assert len(judge.answers["b"]) >= 0.95 * 300.0 / seconds - 1
 
     run(main())
@@ -261,7 +286,7 @@ def test_models_with_limits_of_their_own_get_them_where_refusals_name_the_organi
         start = asyncio.get_running_loop().time()
         judge = Judge(made, {"small": 2, "large": 40}, kind=kind, names_account=True)
         await judge.load({"small": 60, "large": 60}, 240.0)
-        assert not made.account_signs.is_account
+        assert not made.account.signs.is_account
         assert sum(when - start > 180 for when in judge.answers["large"]) / 60 > 0.9 * 40 / 1.01
 
     run(main())
@@ -273,7 +298,7 @@ def test_an_account_that_is_named_stays_one(limits: dict[str, int]) -> None:
         made = upstream()
         judge = Judge(made, limits, minute=None if limits else 240, names_account=True)
         await judge.load(dict.fromkeys("abcde", 20), 300.0)
-        assert made.account_signs.is_account
+        assert made.account.signs.is_account
         answers = [len(when) for when in judge.answers.values()]
         assert min(answers) > 0.8 * max(answers)
 

@@ -110,11 +110,55 @@ def test_a_rate_is_told_of_enough_answers_and_where_refusals_follow_it(
     """Of a server that refuses a share of whatever comes, the answers in a minute are the client's own doing."""
     watch, told_at = Watch(), None
     for minute in range(30):
-        found = watch.refused(1000.0 + 60 * minute, answers * minute, refusals * minute)
+        found = watch.refused(1000.0 + 60 * minute, answers * minute, refusals * minute, answers / 60)
         if found is not None:
             assert found.requests_per_minute == answers
             told_at = told_at or 60.0 * (minute + 1)
     assert told_at is None if told_after is None else told_at is not None and told_at <= told_after
+
+
+def test_a_rate_is_told_where_what_was_answered_and_what_is_sent_agree() -> None:
+    def told(sent: float | None) -> Finding | None:
+        watch, rate = Watch(), None if sent is None else sent / 60
+        return [watch.refused(1000.0 + 60 * minute, 100 * minute, minute, rate) for minute in range(3)][-1]
+
+    assert told(104.0) == Finding(requests_per_minute=104.0)
+    assert told(96.0) == Finding(requests_per_minute=100.0)
+    # It would have taken more but for the pauses that it asked for.
+    assert told(106.0) is None
+    assert told(None) is None
+
+
+@pytest.mark.parametrize("waits", [1.0, 5.0])
+@pytest.mark.parametrize("rate", [0.5, 2.0])
+def test_a_server_that_asks_for_long_pauses_is_told_right_or_not_at_all(
+    rate: float, waits: float, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "aimlasync.limits")
+    random.seed(1)
+    load(Judge(upstream(), {}, rate=rate, waits=waits, spread=0.5), {"m": 30}, 400.0)
+    for said in told(caplog):
+        found = re.search(r"about ([\d,]+) requests a minute", said)
+        assert found is not None, said
+        assert float(found[1]) == pytest.approx(60 * rate, rel=0.06), said
+
+
+def test_a_minute_that_is_kept_is_told_though_it_is_hardly_refused() -> None:
+    async def main() -> str | None:
+        judge = Judge(upstream(), {}, minute=600)
+        load = asyncio.ensure_future(judge.load({"m": 15}, 300.0))
+        while not load.done():
+            await asyncio.sleep(10.0)
+            said = judge.upstream.statistics(asyncio.get_running_loop().time()).models[0].learned
+            if said is not None:
+                load.cancel()
+                await asyncio.gather(load, return_exceptions=True)
+                return said
+        return None
+
+    found = re.search(r"about (\d+) requests a minute", run(main()) or "")
+    assert found is not None
+    assert float(found[1]) == pytest.approx(600, rel=0.05)
 
 
 def test_what_nothing_tested_is_not_told(caplog: pytest.LogCaptureFixture) -> None:

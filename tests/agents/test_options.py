@@ -55,6 +55,8 @@ def test_help_has_every_option_of_an_agent() -> None:
         ({"timeout": 3}, "argument of agents.run, agents.stream or agents.map"),
         ({"budget": 3}, "argument of agents.run, agents.stream or agents.map"),
         ({"approval": {}}, "did you mean 'approvals'?"),
+        ({"messages": []}, "unknown option 'messages', did you mean 'input'?"),
+        ({"system_prompt": "x"}, "did you mean 'instructions'?"),
         ({"zzz": 3}, "extra_body="),
         ({"tools": weather}, "tools is a list of tools, not function"),
         ({"tools": "weather"}, "tools is a list of tools, not str"),

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import pytest
 
-from aimlasync import AsyncClient, Budget, BudgetExceededError, NotFoundError, RateLimitError
+from aimlasync import AsyncClient, Budget, BudgetExceededError, NotFoundError, RateLimitError, agents
 from aimlasync.bulk import Answer, Request, RequestError, Result, classify, map
 from aimlasync.errors import AnswerInvalidError
 from aimlasync.simulator import Answer as Said
@@ -258,6 +258,45 @@ async def test_what_is_no_request_ends_it_after_what_was_answered() -> None:
 
 def map_text(texts: list[str | None]) -> list[str]:
     return [text or "" for text in texts]
+
+
+@pytest.mark.parametrize("given", ["Hello", b"Hello", {"model": "m", "input": "Hello"}])
+async def test_one_text_is_not_asked_about_letter_by_letter(
+    given: Any, client: AsyncClient, simulator: Simulator
+) -> None:
+    agent = agents.Agent(model=MODEL)
+    for results in (
+        map(client, given),
+        classify(client, given, labels=["good", "bad"], model=MODEL),
+        agents.map(client, given, agent),
+    ):
+        with pytest.raises(TypeError, match=f"a list or an iterator, not as one {type(given).__name__}"):
+            async for _ in results:
+                pass
+    assert not simulator.ledger
+
+
+async def test_what_is_no_row_and_no_request_is_named_with_its_number(client: AsyncClient) -> None:
+    wrong: Any = ["Hello"]
+    with pytest.raises(ValueError, match=r"request 1 is a str, and no dict of the parameters of a call: \{'model'"):
+        async for _ in map(client, wrong):
+            pass
+    wrong = ["Hello", None]
+    with pytest.raises(TypeError, match="text 2 is a NoneType; give a string, or a row as a dict"):
+        async for _ in classify(client, wrong, labels=["good", "bad"], model=MODEL):
+            pass
+
+
+async def test_a_result_is_shown_in_a_line(client: AsyncClient) -> None:
+    rows = ["I was charged twice " + "again and " * 200, ""]
+    shown = [repr(result) async for result in classify(client, rows, labels=["billing", "support"], model=MODEL)]
+    assert shown[0] == "<Result row-1 ok 'billing'>"
+    assert shown[1].startswith("<Result row-2 EmptyTextError: the text is empty")
+    requests = [{"model": MODEL, "input": "Hello\n" * 100}, {"model": "none", "input": "x"}]
+    long, wrong = [repr(result) async for result in map(client, requests, order="input")]
+    assert long.startswith("<Result row-1 ok '")
+    assert wrong.startswith("<Result row-2 NotFoundError: HTTP 404: ")
+    assert max(len(text) for text in (*shown, long, wrong)) < 140
 
 
 async def test_an_error_of_the_input_is_raised_after_what_was_answered() -> None:

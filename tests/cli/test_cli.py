@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gc
 import json
 import os
 import re
@@ -110,6 +111,23 @@ def test_the_entry_names_its_extra_when_it_is_missing() -> None:
     done = subprocess.run([sys.executable, "-c", without], capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert done.stderr == "the command line needs its extra: pip install 'aimlasync[cli]'\n"
+
+
+def test_a_command_collects_seldom_and_a_program_as_it_likes() -> None:
+    program = """
+import gc, sys
+import aimlasync.cli
+print(gc.get_threshold()[0], gc.get_freeze_count())
+sys.argv = ["aimlasync", "--version"]
+from aimlasync.__main__ import main
+try:
+    main()
+finally:
+    print(gc.get_threshold()[0], gc.get_freeze_count() > 10_000)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    before, *_, after = done.stdout.splitlines()
+    assert (before, after) == (f"{gc.get_threshold()[0]} 0", "10000 True"), done.stderr
 
 
 # Going on after an end
@@ -311,7 +329,7 @@ def test_a_reader_that_leaves_ends_the_job() -> None:
     assert process.stderr is not None
     err = process.stderr.read()
     process.stderr.close()
-    assert process.wait(30) == 141
+    assert process.wait(120) == 141
     assert "Traceback" not in err
 
 

@@ -21,6 +21,11 @@ from aimlasync.bulk.input.source import open_source
 from tests.support.commands import last_line, lines, run, write
 
 CLASSIFY = ("--labels", "billing,support", "--simulate")
+QUIET = ("--simulate", "--progress", "none")
+NO_ROOM = (
+    f"{tempfile.gettempdir()}: {os.strerror(errno.ENOSPC)} for temporary files; make room there, or set TMPDIR to "
+    "another directory"
+)
 
 
 @pytest.fixture(autouse=True)
@@ -218,16 +223,32 @@ def test_pictures_are_classified_by_their_paths() -> None:
     assert "no column 'picture' for --image; there are: file" in last_line(refused)
 
 
-def test_a_full_directory_of_temporary_files_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("command", [["rows.csv", "-o", "out.xlsx"], ["rows.xlsx", "-o", "out.jsonl"], ["-"]])
+def test_a_full_directory_of_temporary_files_is_named(command: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     write("rows.csv", "text\nHi\n")
+    if command[0] == "rows.xlsx":
+        assert run("bulk", "rows.csv", "--prompt", "{text}", *QUIET, "-o", "rows.xlsx").exit_code == 0
 
     def full() -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(tempfile, "TemporaryFile", full)
-    result = run("bulk", "rows.csv", "--prompt", "{text}", "--simulate", "--progress", "none", "-o", "out.xlsx")
+    asked = ("bulk", command[0], "--prompt", "{text}", *QUIET, *(command[1:] or ("-o", "out.jsonl")))
+    result = run(*asked, stdin="text\nHi\n")
     assert result.exit_code == 1
-    assert f"in {tempfile.gettempdir()}, where temporary files are unless TMPDIR says another" in last_line(result)
+    assert last_line(result) == f"aimlasync: {NO_ROOM}"
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="fills a disk with it")
+def test_a_disk_that_fills_up_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = ("bulk", "rows.csv", "--prompt", "{text}", *QUIET)
+    write("rows.csv", "text\nHi\n")
+    assert run(*asked, "-o", "rows.xlsx").exit_code == 0
+    assert last_line(run(*asked, "-o", "/dev/full")) == f"aimlasync: /dev/full: {os.strerror(errno.ENOSPC)}"
+    monkeypatch.setattr(tempfile, "TemporaryFile", lambda: open("/dev/full", "w+b"))  # noqa: SIM115
+    for words, rows in ((("-", "-o", "out.jsonl"), "text\nHi\n"), (("rows.xlsx", "-o", "out.jsonl"), "")):
+        result = run("bulk", *words, *asked[2:], stdin=rows)
+        assert (result.exit_code, last_line(result)) == (1, f"aimlasync: {NO_ROOM}")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="names of files are bytes on Linux")

@@ -9,7 +9,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -127,6 +126,24 @@ def test_nothing_that_others_wrote_drives_the_terminal(command: list[str], code:
     assert b"\x1b[31mRED" not in sent
     assert b"Traceback" not in sent
     assert found == code, sent
+
+
+@pytest.mark.parametrize(
+    ("command", "line"),
+    [
+        (
+            ["classify", "in.csv", "--text", "text", "--labels", "a,b"],
+            rb"\x1b\[1maimlasync: no AIML_API_KEY.*model\x1b\[0m",
+        ),
+        (["chat", "Hello", "--simulate"], rb"\x1b\[2m\d+ tokens in, \d+ out.* s\x1b\[0m"),
+    ],
+)
+def test_a_line_of_our_own_has_its_style_on_a_terminal(command: list[str], line: bytes) -> None:
+    write("in.csv", "text\nGood morning.\n")
+    code, sent = on_terminal(*command)
+    assert code == 0
+    assert re.search(line, sent), sent
+    assert not re.search(rb"(?<!\x1b)\[\d+m", sent), sent
 
 
 def test_what_a_pipe_or_file_is_given_is_exact() -> None:
@@ -263,12 +280,17 @@ def test_a_hang_up_lets_calls_finish_and_more_of_it_changes_nothing(
 ) -> None:
     sim = vendor(latency=Latency.of(ttft=1.0))
     process = job(sim, *workers)
-    for number in numbers:
+    assert process.stderr is not None
+    first, *others = numbers
+    process.send_signal(first)
+    # Of two that come at once the one with the lower number is the first.
+    said = process.stderr.readline()
+    assert "finishing the calls in flight" in said
+    for number in others:
         process.send_signal(number)
-        time.sleep(0.05)
     code, _, err = finish(process)
-    assert code == 128 + numbers[0]
-    assert "Traceback" not in err
+    assert code == 128 + first
+    assert "Traceback" not in said + err
     assert len(lines("out.jsonl")) == len(sim.ledger) < 200
 
 

@@ -142,7 +142,7 @@ async def test_a_stated_wait_is_everybodys_unless_the_refusal_names_the_model(wo
     now = asyncio.get_running_loop().time()
     assert upstream.lane(ONE).paused_until > now + 20
     assert (upstream.lane(OTHER).paused_until > now + 20) == is_everybodys
-    assert upstream.account_signs.is_account == ("Your organization" in words)
+    assert upstream.account.signs.is_account == ("Your organization" in words)
 
 
 @pytest.mark.parametrize("words", ["slow down", "20 requests per minute", "too many for your organization"])

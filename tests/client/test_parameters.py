@@ -92,6 +92,10 @@ async def test_misspelt_parameter_of_a_response_names_the_one_that_was_meant() -
             await client.responses.create(model="m", input="x", max_ouput_tokens=1)  # type: ignore[call-overload]
         with pytest.raises(TypeError, match="unknown parameter 'zzz'; to send it anyway, use extra_body"):
             await client.responses.create(model="m", input="x", zzz=1)  # type: ignore[call-overload]
+        for name, meant in (("max_tokens", "max_output_tokens"), ("reasoning_effort", "reasoning")):
+            elsewhere: Any = {name: 1}
+            with pytest.raises(TypeError, match=f"unknown parameter '{name}', did you mean '{meant}'"):
+                await client.responses.create(model="m", input="x", **elsewhere)
     with pytest.raises(TypeError, match="did you mean 'max_turns'"):
         Agent(model="m", max_turn=3)  # type: ignore[call-overload]
 

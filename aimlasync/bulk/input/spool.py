@@ -1,26 +1,51 @@
-"""Copies of what cannot be read twice where it is, in temporary files. Imports nothing of this library."""
+"""Copies of what cannot be read twice where it is, in temporary files. Imports the errors of `aimlasync.addresses`."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import BinaryIO
+
+from aimlasync.addresses import FULL
 
 _DELETED: int = getattr(os, "O_TEMPORARY", 0)
 
 
+@contextmanager
+def in_temporary_file() -> Iterator[None]:
+    """Let the error of a full disk name the directory of temporary files, whose own names say nothing, if any."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in FULL:
+            error.filename = tempfile.gettempdir()
+        raise
+
+
+@contextmanager
+def temporary_file() -> Iterator[BinaryIO]:
+    """Give a temporary file to be written, which stays open at its beginning; a failure closes it."""
+    with in_temporary_file():
+        file = tempfile.TemporaryFile()  # noqa: SIM115
+    try:
+        with in_temporary_file():
+            yield file
+            file.flush()
+        file.seek(0)
+    except BaseException:
+        # What is buffered fails once more.
+        with suppress(OSError):
+            file.close()
+        raise
+
+
 def spooled(file: BinaryIO) -> BinaryIO:
     """Return a temporary copy of a file, open at its beginning; whoever asked for it closes it."""
-    copy = tempfile.TemporaryFile()  # noqa: SIM115
-    try:
+    with temporary_file() as copy:
         shutil.copyfileobj(file, copy, 2**20)
-        copy.flush()
-        copy.seek(0)
-    except BaseException:
-        copy.close()
-        raise
     return copy
 
 

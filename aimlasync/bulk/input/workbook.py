@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import datetime
 import re
-import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -17,8 +16,10 @@ from typing import Any, BinaryIO
 
 import msgspec
 
+from aimlasync.addresses import FULL
 from aimlasync.bulk.input.dialect import distinct
 from aimlasync.bulk.input.rows import InputError, Reading
+from aimlasync.bulk.input.spool import temporary_file
 
 # Errors of formulas, which are no values.
 _ERRORS = {"#N/A", "#NAME?", "#NULL!", "#NUM!", "#REF!", "#VALUE!", "#DIV/0!", "#SPILL!", "#CALC!", "#GETTING_DATA"}
@@ -42,16 +43,9 @@ def sheet_lines(file: BinaryIO, name: str, reading: Reading) -> tuple[BinaryIO, 
 
     Raises InputError.
     """
-    spooled = tempfile.TemporaryFile()  # noqa: SIM115  # closed by the source
-    try:
-        with _sheet(file, name, reading.sheet) as sheet:
-            columns, headings = _write_lines(_rows(sheet), spooled, name, has_header=reading.header is not False)
-        spooled.flush()
-        spooled.seek(0)
-    except BaseException:
-        spooled.close()
-        raise
-    return spooled, columns, headings
+    with temporary_file() as lines, _sheet(file, name, reading.sheet) as sheet:
+        columns, headings = _write_lines(_rows(sheet), lines, name, has_header=reading.header is not False)
+    return lines, columns, headings
 
 
 @contextmanager
@@ -69,6 +63,9 @@ def _sheet(file: BinaryIO, name: str, wanted: str | None) -> Iterator[Any]:
     except InputError:
         raise
     except (zipfile.BadZipFile, ParseError, OSError, LookupError, ValueError, TypeError, AttributeError) as error:
+        if isinstance(error, OSError) and error.errno in FULL:
+            # Of the file that its rows are written into.
+            raise
         said = " ".join(str(error).split()).rstrip(".")
         if isinstance(error, KeyError) and "[Content_Types].xml" in said:
             raise InputError(

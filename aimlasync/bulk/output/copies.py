@@ -14,7 +14,7 @@ from contextlib import ExitStack, suppress
 from types import TracebackType
 from typing import Self
 
-from aimlasync.addresses import AddressError, is_address, path_of
+from aimlasync.addresses import FULL, AddressError, is_address, path_of
 from aimlasync.bulk.input.remote import input_errors
 from aimlasync.bulk.input.rows import InputError
 from aimlasync.bulk.output.elsewhere import mark_of, new_mark
@@ -140,7 +140,10 @@ def _reword(error: BaseException, named: Callable[[str], str]) -> None:
     """Let what an error says name what the user has named."""
     error.args = tuple(named(part) if isinstance(part, str) else part for part in error.args)
     if isinstance(error, OSError) and isinstance(error.filename, str):
-        error.filename = named(error.filename)
+        name = named(error.filename)
+        # It is no store that is full, but the disk of its copy.
+        is_copy = name != error.filename
+        error.filename = tempfile.gettempdir() if is_copy and error.errno in FULL else name
     for name, value in vars(error).items():
         if isinstance(value, str):
             setattr(error, name, named(value))

@@ -1,7 +1,7 @@
 """An Excel workbook with one sheet, written a row at a time by openpyxl.
 
 Text is text, whatever it begins with: nothing is a formula. Numbers that Excel would round are text too. Imports
-`input.workbook` and `cells`.
+input's `workbook` and `spool`, and `cells`.
 """
 
 from __future__ import annotations
@@ -9,14 +9,14 @@ from __future__ import annotations
 import io
 import re
 import shutil
-import tempfile
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from typing import Any, BinaryIO
 
 import msgspec
 
 from aimlasync.bulk.input.rows import InputError
+from aimlasync.bulk.input.spool import in_temporary_file, temporary_file
 from aimlasync.bulk.input.workbook import openpyxl
 from aimlasync.bulk.output.cells import text_of
 
@@ -51,15 +51,20 @@ class WorkbookTable:
         self._rows += 1
         if self._rows > MAX_ROWS:
             raise InputError(self._name, f"more rows than a sheet holds ({MAX_ROWS:,}); write .csv or .parquet")
-        self._sheet.append([self._value(value) for value in values])
+        cells = [self._value(value) for value in values]
+        with in_temporary_file():
+            self._sheet.append(cells)
 
     def finish(self) -> None:
         """Write the file."""
         # A workbook is a ZIP archive, which goes back to what it has written; a pipe or a packed file cannot.
-        with tempfile.TemporaryFile() as whole:
-            self._book.save(whole)
-            whole.seek(0)
+        with closing(self._saved()) as whole:
             shutil.copyfileobj(whole, self._file)
+
+    def _saved(self) -> BinaryIO:
+        with temporary_file() as whole:
+            self._book.save(whole)
+        return whole
 
     def abandon(self) -> None:
         """Remove the temporary file that the rows are in, which openpyxl does when it saves."""

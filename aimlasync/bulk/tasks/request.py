@@ -48,7 +48,7 @@ class _UsualLine(msgspec.Struct, forbid_unknown_fields=True, gc=False):
 _usual_line = msgspec.json.Decoder(_UsualLine).decode
 
 
-class Request(msgspec.Struct, kw_only=True, gc=False):
+class Request(msgspec.Struct, gc=False):
     """What is asked for one row."""
 
     custom_id: str
@@ -156,6 +156,9 @@ def request_of(given: Request | Mapping[str, Any], number: int) -> Request:
     if isinstance(given, Request):
         request = given
         _check_body(given.api, given.body)
+    elif type(given) is not dict and not isinstance(given, Mapping):
+        what = f"request {number} is a {type(given).__name__}, and no dict of the parameters of a call"  # type: ignore[unreachable]  # programs give what types refuse
+        raise RequestError(f"{what}: {{'model': ..., 'input': ...}}")
     elif "custom_id" in given and isinstance(given.get("body"), dict):
         request = request_of_line(given)
     else:

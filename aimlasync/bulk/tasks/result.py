@@ -16,7 +16,6 @@ from aimlasync.bulk.input.rows import Row
 from aimlasync.bulk.tasks.request import Request
 from aimlasync.chat.endings import ending_of
 from aimlasync.chat.types import ChatCompletion, decode_completion
-from aimlasync.cost.tokens import tokens_of
 from aimlasync.errors import AimlasyncError
 from aimlasync.responses.types import Response, decode_response
 from aimlasync.structured.answer_text import answer_text
@@ -27,9 +26,11 @@ if TYPE_CHECKING:
 Reply = ChatCompletion | Response
 """The reply of either endpoint."""
 
-
 IN_STORE = "(store)"
 """`shared_with` of an answer that was kept by the client's cache: nothing was asked and nothing was paid."""
+
+# Characters of an answer or an error in the repr of a result.
+_SHOWN = 80
 
 
 class Answer(msgspec.Struct):
@@ -94,6 +95,14 @@ class Result(msgspec.Struct, eq=False):
             return error.info
         return None if reply is None else reply.info
 
+    def __repr__(self) -> str:
+        # A list of results is looked at in a notebook, and the request alone has a screen of text.
+        if self.error is not None:
+            said = f"{type(self.error).__name__}: {_cut(str(self.error))}"
+        else:
+            said = f"ok {self.label if self.label is not None else _cut(self.text or '')!r}"
+        return f"<Result {self.custom_id} {said}>"
+
     def count(self, reply: Reply) -> None:
         """Set the reply of another call, and add its attempts, tokens and cost."""
         self.reply, self.error = reply, None
@@ -105,7 +114,7 @@ class Result(msgspec.Struct, eq=False):
         self.shared_with = None
         self.attempts += info.attempts
         cost = info.cost_usd
-        if (tokens := tokens_of(reply.usage)) is not None:
+        if (tokens := info.tokens) is not None:
             self.tokens_in = (self.tokens_in or 0) + tokens[0]
             self.tokens_out = (self.tokens_out or 0) + tokens[1]
         if is_first:
@@ -114,12 +123,17 @@ class Result(msgspec.Struct, eq=False):
             self.cost_usd = None if cost is None or self.cost_usd is None else self.cost_usd + cost
 
 
+def _cut(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= _SHOWN else f"{line[: _SHOWN - 3]}..."
+
+
 def first_result(request: Request, reply: Reply) -> Result:
     """Return the result of a request after its first reply, with what that took."""
     info = reply.info
     if info.cached:
         return Result(request, reply, shared_with=IN_STORE)
-    tokens_in, tokens_out = tokens_of(reply.usage) or (None, None)
+    tokens_in, tokens_out = info.tokens or (None, None)
     # By position, which is faster than by name.
     return Result(request, reply, None, None, None, 1, info.attempts, tokens_in, tokens_out, info.cost_usd)
 

@@ -8,5 +8,7 @@ The lowest part of the simulator: it imports `aimlasync.endpoints.providers` and
     conversation   the turns, tool calls and tool results that a request brings along
     schema_check   whether a JSON schema is valid, and strict
     stored         responses that a later request may continue
-    request        a request for an answer, read and checked as the vendor does it
+    request        a request for an answer, as the rest of the simulator sees it
+    answer_form    the tools and schemas that a request brings
+    reading        a body, read and checked as the vendor does it, as a request
 """

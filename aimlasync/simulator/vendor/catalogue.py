@@ -66,6 +66,17 @@ def meta(vendor: Vendor, usd: float) -> dict[str, Any] | None:
     return {"usage": {"credits_used": round(usd * (vendor.provider.credits_per_usd or 0)), "usd_spent": round(usd, 9)}}
 
 
+def meta_headers(meta: dict[str, Any] | None) -> list[tuple[str, str]]:
+    """Return the headers that state what `meta` states."""
+    if meta is None:
+        return []
+    usage = meta["usage"]
+    return [
+        ("x-aimlapi-credits-used", str(usage["credits_used"])),
+        ("x-aimlapi-usd-spent", f"{usage['usd_spent']:.9f}"),
+    ]
+
+
 def listing(vendor: Vendor, query: Mapping[str, str]) -> dict[str, Any]:
     """Return the body of GET /v1/models."""
     models = [model for model in vendor.provider.models.values() if model.alias_of is None]

@@ -35,6 +35,11 @@ class Problem(Exception):
         self.param = param
 
 
+def invalid(parameter: str, reason: str) -> Problem:
+    """Return the problem of a parameter that the vendor would refuse."""
+    return Problem(400, f"Body validation error!\n{parameter}: {reason}", code="invalid_param", param=parameter)
+
+
 class Vendor(msgspec.Struct, frozen=True, kw_only=True):
     """What is particular to one vendor's HTTP API."""
 

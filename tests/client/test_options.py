@@ -1,0 +1,93 @@
+"""Options of a client that are of another kind than it takes: each is refused where it is given, by its name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from aimlasync import AsyncClient, Endpoint, Limits, Timeout
+from aimlasync.store import open_store
+
+THERE: dict[str, Any] = {"api_key": "k", "base_url": "http://127.0.0.1:9/v1"}
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"limits": 600}, r"^limits= takes a Limits, such as Limits\(concurrency=8\), not a int$"),
+        ({"retry": 3}, r"^retry= takes a Retry, such as Retry\(attempts=3\), not a int$"),
+        ({"budget": 5.0}, r"^budget= takes a Budget, such as Budget\(5.0\), not a float$"),
+        ({"hedge": True}, r"^hedge= takes a Hedge, such as Hedge\(\), not a bool$"),
+        ({"cache": True}, "^answers are kept in a store: a path, a URL or a Store, not True$"),
+        ({"timeout": "5s"}, "^timeout total must be seconds as a number, not '5s'$"),
+    ],
+)
+def test_an_option_of_another_kind_is_refused_where_the_client_is_made(options: dict[str, Any], words: str) -> None:
+    with pytest.raises(TypeError, match=words):
+        AsyncClient(**THERE, **options)
+
+
+@pytest.mark.parametrize("endpoints", [Endpoint(base_url="http://127.0.0.1:9/v1"), ["http://127.0.0.1:9/v1"]])
+def test_endpoints_that_are_no_list_of_endpoints_are_refused(endpoints: Any) -> None:
+    with pytest.raises(TypeError, match="endpoints= takes a list of Endpoint, such as"):
+        AsyncClient(endpoints=endpoints)
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: Limits(requests_per_minute="600"), "requests_per_minute must be a number, not '600'"),  # type: ignore[arg-type]
+        (lambda: Timeout(idle="5"), "timeout idle must be seconds as a number, not '5'"),  # type: ignore[arg-type]
+        (lambda: Endpoint(base_url="http://127.0.0.1:9/v1", limits={"concurrency": 5}), "limits= takes a Limits"),  # type: ignore[arg-type]
+        (lambda: open_store(3), "a path, a URL or a Store, not 3"),  # type: ignore[arg-type]
+    ],
+)
+def test_a_text_where_a_number_belongs_is_named(make: Callable[[], object], words: str) -> None:
+    with pytest.raises(TypeError, match=words):
+        make()
+
+
+async def test_what_is_set_or_copied_later_is_held_to_the_same() -> None:
+    wrong: Any = 5
+    async with AsyncClient(**THERE) as client:
+        with pytest.raises(TypeError, match="retry= takes a Retry"):
+            client.with_options(retry=wrong)
+        with pytest.raises(TypeError, match="budget= takes a Budget"):
+            client.budget = wrong
+        assert client.budget is None
+
+
+@pytest.mark.parametrize(
+    ("variables", "words"),
+    [
+        ({"AIML_API_KEY": '"sk-abcdef"'}, "^AIML_API_KEY begins with a quote, which is no part of a key"),
+        ({"AIML_API_KEY": "sk-abc\nsk-def"}, "^AIML_API_KEY has a space, a control character or a letter outside"),
+        ({"OPENAI_API_KEY": "Bearer sk-abc"}, "^OPENAI_API_KEY has a space, a control character"),
+        ({"AIML_API_KEY": "k", "AIML_API_URL": "127.0.0.1:9"}, "^AIML_API_URL must be an http.* got '127.0.0.1:9'$"),
+        ({"OPENAI_API_KEY": "k", "OPENAI_BASE_URL": "'http://127.0.0.1:9'"}, "^OPENAI_BASE_URL must be an http"),
+    ],
+)
+def test_what_is_wrong_in_the_environment_is_told_by_the_name_of_its_variable(
+    variables: dict[str, str], words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ValueError, match=words) as caught:
+        AsyncClient()
+    assert "sk-" not in str(caught.value)
+    # It is of no matter to a client that is told another server and key.
+    assert AsyncClient(**THERE).limits == Limits()
+
+
+def test_a_variable_that_holds_nothing_but_blanks_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIML_API_KEY", "k")
+    monkeypatch.setenv("AIML_API_URL", " ")
+    assert Endpoint.aimlapi().base_url == Endpoint.aimlapi(base_url="https://api.aimlapi.com/v1").base_url
+
+
+def test_a_key_in_quotes_is_refused_without_being_shown() -> None:
+    with pytest.raises(ValueError, match=r"^api_key begins with a quote") as caught:
+        AsyncClient(api_key="'sk-abc'")
+    assert "sk-" not in str(caught.value)
