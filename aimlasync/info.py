@@ -69,6 +69,9 @@ class Info(msgspec.Struct, kw_only=True, gc=False):
     """US dollars charged, from headers, `meta.usage` or `usage`; None when the server does not state them."""
     credits: float | None = None
     """The vendor's credits charged; None when the vendor does not state them."""
+    tokens: tuple[int, int] | None = None
+    """The (input, output) tokens of the reply; None while there is none, and where the server does not count them or
+    was not asked."""
     structured: str | None = None
     """How the last attempt asked for a structured answer: "json_schema", "tool", "json_object" or "text"; None where
     the call asked for none."""

@@ -24,7 +24,8 @@ async def main() -> None:
                 print(f"\n[cut after {len(cut.partial.text)} characters]")
                 return
         whole = await stream.collect()
-        print(f"\n[{whole.choices[0].finish_reason}, {whole.usage}, {whole.info.cost_usd} USD]")
+        tokens = whole.usage.total_tokens if whole.usage is not None else "unknown"
+        print(f"\n[{whole.choices[0].finish_reason}, {tokens} tokens, {whole.info.cost_usd} USD]")
 
 
 with stand_in():

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 UNLIMITED = 4096
 """The limit of attempts in flight of what has none of its own."""
 
+WaitsFor = Literal["pause", "concurrency", "rate", "requests", "tokens"]
+"""What an attempt waits for."""
+
 
 # It is in no cycle: what it refers to are numbers.
 class Admission(msgspec.Struct, eq=False, gc=False):
@@ -232,9 +235,7 @@ class EndpointLimiter:
             # No call waits for the bucket any more.
             self._acquiring.cancel()
 
-    def stands_against(
-        self, tokens: float, now: float
-    ) -> Literal["pause", "concurrency", "rate", "requests", "tokens"] | None:
+    def stands_against(self, tokens: float, now: float) -> WaitsFor | None:
         """Return what an attempt of about `tokens` would have to wait for here, None where that is not known."""
         if self.paused_until > now:
             return "pause"

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Literal
 
-from aimlasync.admission.endpoint_limiter import UNCOUNTED, Admission, EndpointLimiter, LearnedRate
+from aimlasync.admission.endpoint_limiter import UNCOUNTED, Admission, EndpointLimiter, LearnedRate, WaitsFor
 from aimlasync.admission.fair_queue import FairQueue, Waiter
 from aimlasync.config import Priority
 
@@ -182,14 +181,12 @@ class Limiter:
         admission.at, admission.beside = now, counted.in_flight - 1
         self.queue.serve(waiter, admission)
 
-    def held_by(self, now: float) -> Literal["pause", "concurrency", "rate", "requests", "tokens"] | None:
+    def held_by(self, now: float) -> WaitsFor | None:
         """Return what the head of the queue waits for, None when nobody waits."""
         waiter = self.queue.head() if self.queue.waiting else None
         return None if waiter is None else self.stands_against(waiter.need(), now)
 
-    def stands_against(
-        self, tokens: float, now: float
-    ) -> Literal["pause", "concurrency", "rate", "requests", "tokens"] | None:
+    def stands_against(self, tokens: float, now: float) -> WaitsFor | None:
         """Return what an attempt of about `tokens` would have to wait for, None where that is not known."""
         if self.paused_until > now:
             return "pause"

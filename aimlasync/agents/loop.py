@@ -163,7 +163,8 @@ class AgentLoop:
                     return
                 self._tools.note_repeats(self._append_results())
             if self._turns >= self._agent.max_turns:
-                raise MaxTurnsExceeded(f"no answer within {self._agent.max_turns} turns", run=run)
+                most = self._agent.max_turns
+                raise MaxTurnsExceeded(f"no answer within {most} turn{'' if most == 1 else 's'}", run=run)
             turn = await self._take_turn()
             # The status is set before the next await: a run that is cancelled there never asks for its answer again.
             if not turn.calls and self._take_output(turn):

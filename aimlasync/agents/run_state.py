@@ -168,4 +168,4 @@ class Run(msgspec.Struct, Generic[OutputT], kw_only=True, omit_defaults=True):
         return run
 
     def __repr__(self) -> str:
-        return f"<Run {self.id} {self.status}, {self.turns} turns, {self.tool_calls} tool calls>"
+        return f"<Run {self.id} {self.status}, turns={self.turns} tool_calls={self.tool_calls}>"

@@ -34,6 +34,7 @@ from aimlasync.cli.files import (
     open_input,
     reading_options,
     said_text,
+    say_copied,
 )
 from aimlasync.cli.help import TopicCommand
 from aimlasync.cli.job_options import JobOptions, id_option, job_options
@@ -103,19 +104,20 @@ def bulk(
     choice: ModelChoice,
     where: Where,
 ) -> None:
-    """Ask about each row of FILE; - is stdin. FILE may be elsewhere: s3://BUCKET/DIR/, https://...; so may PATH.
+    """Ask about each row of FILE, and go on where a run stopped.
 
     FILE has requests in the format of OpenAI's Batch API (JSONL with custom_id, url and body, or the bodies alone),
-    rows (CSV, JSONL, Excel, Parquet, ...) for a --prompt, or a column `messages`. The output has one line for each, in
-    the Batch API's result format; run the same command again to go on after Ctrl-C, a crash or an error, or to ask
-    about what is new or changed in FILE.
+    rows (CSV, JSONL, Excel, Parquet, ...) for a --prompt, or a column `messages`; - is stdin. FILE may be elsewhere:
+    s3://BUCKET/DIR/, https://...; so may PATH. The output has one line for each, in the Batch API's result format; run
+    the same command again to go on after Ctrl-C, a crash or an error, or to ask about what is new or changed in FILE.
     """
     server = find_server(where, choice.model, needs_model=False)
     prompt, system = said_text(prompt, "--prompt"), said_text(system, "--system")
     to_file = is_file(output)
     workers = worker_processes(flags, files, format_) if to_file else None
     context = click.get_current_context()
-    said, output = output, context.with_resource(written_here(output, is_worker=own_part() is not None))
+    there = written_here(output, is_worker=own_part() is not None, copied=say_copied)
+    said, output = output, context.with_resource(there)
     with closing(open_input(files, format_, reading, spool=to_file, default="jsonl")) as source, Copies() as copies:
         first = source.sample(1)[0]
         task: Task

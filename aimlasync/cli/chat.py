@@ -42,7 +42,7 @@ def chat(
     choice: ModelChoice,
     where: Where,
 ) -> None:
-    """Ask MESSAGE and print the answer; - reads the message from stdin."""
+    """Ask MESSAGE and print the answer; - reads it from stdin."""
     # Output is checked before the answer is paid for.
     check_stream("-")
     if message == "-":

@@ -40,6 +40,7 @@ from aimlasync.cli.files import (
     reading_options,
     row_writer,
     said_text,
+    say_copied,
 )
 from aimlasync.cli.help import TopicCommand
 from aimlasync.cli.job_options import JobOptions, id_option, job_options
@@ -123,10 +124,10 @@ def classify(
     choice: ModelChoice,
     where: Where,
 ) -> None:
-    """Give each row of FILE, a table (CSV, JSONL, Parquet, ..., also at s3://...) or - for stdin, one of the labels.
+    """Give each row of FILE one of the labels.
 
-    With -o answers are kept in PATH.journal: the same command again goes on where it stopped, tries failed rows
-    again, and labels what is new in FILE.
+    FILE is a table (CSV, JSONL, Parquet, ..., also at s3://...), or - for stdin. With -o answers are kept in
+    PATH.journal: the same command again goes on where it stopped, tries failed rows again, and labels what is new.
     """
     if where.simulate and no_simulate:
         raise WrongUseError("--simulate or --no-simulate, not both")
@@ -152,7 +153,8 @@ def classify(
     to_file = is_file(output)
     workers = worker_processes(flags, files, format_) if to_file else None
     context = click.get_current_context()
-    said, output = output, context.with_resource(written_here(output, is_worker=own_part() is not None))
+    there = written_here(output, is_worker=own_part() is not None, copied=say_copied)
+    said, output = output, context.with_resource(there)
     with closing(open_input(files, format_, reading, spool=to_file)) as source, Copies() as copies:
         sample = source.sample(1 if text is not None else SAMPLE)
         column = None

@@ -90,8 +90,14 @@ def export(
 @click.option("-o", "--output", type=FileName(), metavar="PATH", required=True, help="The journal to make.")
 @overwrite_option
 def merge(journals: tuple[str, ...], output: str, overwrite: bool) -> None:
-    """Put the journals of shards together, one line for each row. JOURNAL and PATH may be elsewhere: s3://..."""
+    """Put the journals of shards together, one line for each row.
+
+    JOURNAL and PATH may be elsewhere: s3://...
+    """
     merged = merge_journals(journals, output, overwrite=overwrite)
     twice = f", {merged.duplicates:,} answered twice" if merged.duplicates else ""
     failed = f", {merged.failed:,} failed" if merged.failed else ""
     click.echo(f"{counted(merged.rows, 'row')}{failed}{twice}: {shown(output)}", err=True)
+    if merged.missing:
+        named, more = ", ".join(merged.missing[:5]), " and more" if len(merged.missing) > 5 else ""
+        click.echo(f"aimlasync: not among these journals: shard {named}{more}", err=True)

@@ -124,6 +124,11 @@ def file_name(said: str) -> str:
     return said[1:] if said.startswith("@") and not os.path.exists(said) else said
 
 
+def say_copied(address: str) -> None:
+    """Say where an output and its journal were copied to."""
+    click.echo(f"aimlasync: copied to {address}", err=True)
+
+
 def is_file(output: str) -> bool:
     """Whether the output is a file that can have a journal beside it; /dev/null and pipes are streams."""
     return not is_stream(output)

@@ -158,7 +158,7 @@ def _facts(job: Job, summary: Summary) -> Table:
             Text(f"{', '.join(filter(None, said))} (taken for good; --retry-invalid asks again)", style="red"),
         )
     if totals.shared:
-        row("shared", f"{counted(totals.shared, 'row')} had the answer of an identical one")
+        row("shared", f"{counted(totals.shared, 'row')} had the answer of an equal request, and cost nothing")
     for kind, failures in sorted(totals.failures.items()):
         said_of = f"{failures.count:,} {kind}, such as {failures.example}: {one_line(failures.message, 160)}"
         row("failed", Text(said_of, style="red"))

@@ -32,8 +32,9 @@ from aimlasync.cli.options import FileName, WrongUseError, overwrite_option
 )
 @overwrite_option
 def report(journal: str, output: str | None, gold: str | None, input_: str | None, overwrite: bool) -> None:
-    """Write one HTML page about a job: what was asked, labels, quality, cost and failures; then speed and latency.
+    """Write an HTML page about a job.
 
+    It has what was asked, labels, quality, cost and failures; then speed and latency.
     JOURNAL is the file beside a job's output. The page holds labels, row ids, error messages, and numbers and listed
     values of answers in a schema, but no prompt and no other text of an answer; it loads nothing from anywhere.
     JOURNAL, PATH and FILE may be elsewhere: s3://BUCKET/NAME, https://...

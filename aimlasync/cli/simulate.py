@@ -61,7 +61,10 @@ def simulate(
     faults: tuple[str, ...],
     balance_usd: float | None,
 ) -> None:
-    """Run the simulator on this machine until Ctrl-C, then print what it was asked."""
+    """Run the simulator here until Ctrl-C.
+
+    Then it prints what it was asked.
+    """
     # Imported here, because the other commands need no server.
     from aimlasync.simulator import Fault, Latency, Simulator
 

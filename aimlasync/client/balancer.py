@@ -15,7 +15,7 @@ from functools import partial
 from hashlib import blake2b
 from typing import Any, Literal
 
-from aimlasync.admission.endpoint_limiter import Admission
+from aimlasync.admission.endpoint_limiter import Admission, WaitsFor
 from aimlasync.client.call import MAY_HOLD_MEDIA, Attempt, Call, Target
 from aimlasync.config import Limits
 from aimlasync.endpoints.endpoint import Endpoint
@@ -31,7 +31,7 @@ from aimlasync.wire.request_body import encode_request
 # An endpoint whose answers have not been timed yet is taken for this fast, in seconds: worth a try.
 _UNTRIED = 0.5
 
-WaitsFor = Literal["pause", "concurrency", "rate", "requests", "tokens", "turn"]
+_WaitsFor = WaitsFor | Literal["turn"]
 
 _log = logging.getLogger("aimlasync.retry")
 
@@ -308,10 +308,10 @@ def _estimate(call: Call, target: Target) -> float:
     return upstream.estimate(call.info.model, size, call.max_output, beside)
 
 
-def _why(lane: Lane, tokens: float, now: float) -> tuple[WaitsFor, str]:
+def _why(lane: Lane, tokens: float, now: float) -> tuple[_WaitsFor, str]:
     """Say what a call waits for."""
     name, limiter = lane.name, lane.limiter
-    kind: WaitsFor = limiter.stands_against(tokens, now) or "turn"
+    kind: _WaitsFor = limiter.stands_against(tokens, now) or "turn"
     match kind:
         case "tokens":
             return kind, f"tokens per minute at {name} (it may take {tokens:,.0f})"

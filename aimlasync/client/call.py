@@ -273,7 +273,7 @@ class Attempt(Permit, eq=False, kw_only=True):
         now = self.loop.time()
         info.timing.total = now - call.started
         plain = None if self.reservation is None else plainly_taken(usage)
-        tokens = tokens_of(usage) if plain is None else plain[:2]
+        tokens = info.tokens = tokens_of(usage) if plain is None else plain[:2]
         if info.cost_usd is None:
             usd = stated_usd(usage)
             if usd is not None and upstream.endpoint.provider.usage_states_charge:

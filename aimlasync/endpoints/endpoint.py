@@ -131,12 +131,12 @@ class Endpoint:
         variable = _key_variable(vendor)
         if key is None and variable is None:
             raise AimlasyncError(f"no API key: set {vendor.key_variables[0]}, or pass api_key=")
-        url = base_url or _vendor_url(vendor)
+        url = base_url or _usable_url(vendor)
         if key is None and variable is not None:
             if base_url and not _is_home(vendor, base_url):
                 instead = f", or set {vendor.url_variable} beside it" if vendor.url_variable else ""
                 raise AimlasyncError(f"{_for_others(vendor, variable)} for {_host(base_url)} pass api_key={instead}")
-            key = _clean_key(os.environ[variable])
+            key = _clean_key(os.environ[variable], variable)
         return cls(base_url=url, api_key=key, provider=vendor, **options)
 
     def url(self, path: str) -> str:
@@ -185,7 +185,7 @@ def default_endpoints(
             needed = provider.key_variables or _OPENAI.key_variables
             raise AimlasyncError(f"no API key: set {needed[0]}, or pass api_key=")
         if key is None and variable is not None:
-            key = _clean_key(os.environ[variable])
+            key = _clean_key(os.environ[variable], variable)
         ids = _openai_ids() if variable in _OPENAI.key_variables or _is_openai(base_url) else None
         endpoint = Endpoint(base_url=base_url, api_key=key, allow_http=allow_http, headers=ids)
         if key is None and found:
@@ -202,7 +202,7 @@ def default_endpoints(
     if _key_variable(BYTESPIKE):
         return [Endpoint.bytespike(allow_http=allow_http)]
     if variable := _key_variable(_OPENAI):
-        return [_openai(_clean_key(os.environ[variable]), allow_http)]
+        return [_openai(_clean_key(os.environ[variable], variable), allow_http)]
     raise AimlasyncError(
         "no API key: set AIML_API_KEY (AI/ML API), BYTESPIKE_API_KEY (ByteSpike) or OPENAI_API_KEY (OpenAI, or the "
         "server of OPENAI_BASE_URL), or pass api_key= or endpoints="
@@ -211,7 +211,7 @@ def default_endpoints(
 
 def _openai(key: Secret | KeySource | None, allow_http: bool) -> Endpoint:
     """Return the server of OPENAI_BASE_URL, else OpenAI's."""
-    return Endpoint(base_url=_vendor_url(_OPENAI), api_key=key, allow_http=allow_http, headers=_openai_ids())
+    return Endpoint(base_url=_usable_url(_OPENAI), api_key=key, allow_http=allow_http, headers=_openai_ids())
 
 
 def _openai_ids() -> dict[str, str]:
@@ -254,8 +254,16 @@ def _named_key(variable: str) -> str:
 
 
 def _vendor_url(vendor: Provider) -> str:
-    override = os.environ.get(vendor.url_variable) if vendor.url_variable else None
+    override = os.environ.get(vendor.url_variable, "").strip() if vendor.url_variable else ""
     return override or vendor.base_url
+
+
+def _usable_url(vendor: Provider) -> str:
+    """Return the URL of a vendor. Raises ValueError, with the name of its variable, where that has none."""
+    url = _vendor_url(vendor)
+    if url != vendor.base_url:
+        _clean_url(url, allow_http=True, exact=False, name=vendor.url_variable or "base_url")
+    return url
 
 
 def _is_home(vendor: Provider, base_url: str) -> bool:
@@ -276,13 +284,13 @@ def _host(url: str) -> str:
 
 
 @overload
-def _clean_key(key: str | Secret | None) -> Secret | None: ...
+def _clean_key(key: str | Secret | None, name: str = ...) -> Secret | None: ...
 @overload
-def _clean_key(key: str | Secret | KeySource | None) -> Secret | KeySource | None: ...
+def _clean_key(key: str | Secret | KeySource | None, name: str = ...) -> Secret | KeySource | None: ...
 
 
-def _clean_key(key: str | Secret | KeySource | None) -> Secret | KeySource | None:
-    """Strip a key. Raises ValueError, without showing it, for one that no header can carry."""
+def _clean_key(key: str | Secret | KeySource | None, name: str = "api_key") -> Secret | KeySource | None:
+    """Strip a key. Raises ValueError, with where it is from and without showing it, for one that cannot be one."""
     if key is None or isinstance(key, Secret) or callable(key):
         return key
     if not isinstance(key, str):
@@ -290,7 +298,9 @@ def _clean_key(key: str | Secret | KeySource | None) -> Secret | KeySource | Non
     if not key.strip():
         return None
     if not _HEADER_VALUE.match(key.strip()):
-        raise ValueError("api_key has a space, a control character or a letter outside ASCII in it; copy it again")
+        raise ValueError(f"{name} has a space, a control character or a letter outside ASCII in it; copy it again")
+    if key.strip()[0] in "\"'":
+        raise ValueError(f"{name} begins with a quote, which is no part of a key; take the quotes away")
     return Secret(key.strip())
 
 
@@ -319,22 +329,22 @@ def proxy_secrets(proxy: str | None) -> list[str]:
     return [parts.netloc.rpartition("@")[0], user, password, pair, b64encode(pair.encode()).decode()]
 
 
-def _clean_url(url: str, *, allow_http: bool, exact: bool) -> str:
+def _clean_url(url: str, *, allow_http: bool, exact: bool, name: str = "base_url") -> str:
     if not isinstance(url, str) or not url.strip().isprintable():
-        raise ValueError("base_url must be an http(s) URL with a host, such as https://host/v1")
+        raise ValueError(f"{name} must be an http(s) URL with a host, such as https://host/v1")
     parts = urlsplit(url.strip())
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError(f"base_url must be an http(s) URL with a host, such as https://host/v1; got {_shown(url)}")
+        raise ValueError(f"{name} must be an http(s) URL with a host, such as https://host/v1; got {_shown(url)}")
     if "@" in url or parts.query or parts.fragment:
-        raise ValueError("base_url must not carry a user, a password, a query or a fragment")
+        raise ValueError(f"{name} must not carry a user, a password, a query or a fragment")
     if parts.scheme == "http" and not allow_http and not is_loopback(parts.hostname):
         raise ValueError(
-            f"base_url {_shown(url)} is not encrypted: use https://, or pass allow_http=True if the network is yours"
+            f"{name} {_shown(url)} is not encrypted: use https://, or pass allow_http=True if the network is yours"
         )
     try:
         parts.port  # noqa: B018  # raises for an invalid port
     except ValueError:
-        raise ValueError(f"base_url has an invalid port after {parts.hostname}") from None
+        raise ValueError(f"{name} has an invalid port after {parts.hostname}") from None
     path = parts.path.rstrip("/")
     if exact:
         return urlunsplit((parts.scheme, parts.netloc, path, "", ""))

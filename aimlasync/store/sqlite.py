@@ -13,7 +13,7 @@ import os
 import sqlite3
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -78,6 +78,8 @@ class SQLiteStore:
         _check_header(self.path)
         # Made with the first call, in its own thread, and again in a forked process.
         self._thread: ThreadPoolExecutor | None = None
+        # The end of the thread before it, which has the connection until then.
+        self._closed: Future[None] | None = None
         self._connection: sqlite3.Connection | None = None
         self._pid = 0
         # Which file it is open on.
@@ -106,20 +108,29 @@ class SQLiteStore:
     async def close(self) -> None:
         """Close the file; a later call opens it again."""
         with self._making:
-            thread, self._thread = self._thread, None
-            if thread is None or self._pid != os.getpid():
+            if self._pid != os.getpid():
                 return
-        await asyncio.get_running_loop().run_in_executor(thread, self._disconnect)
-        thread.shutdown(wait=False)
+            if self._thread is not None:
+                self._closed = self._thread.submit(self._disconnect)
+                self._thread.shutdown(wait=False)
+                self._thread = None
+            closed = self._closed
+        if closed is not None:
+            # It goes on where this is cancelled.
+            await asyncio.shield(asyncio.wrap_future(closed))
 
     async def _in_thread(self, work: Callable[..., T], *given: Any) -> T:
         with self._making:
             if self._thread is None or self._pid != os.getpid():
                 # A connection and a thread do not survive a fork. The parent's connection is left open: to close it
                 # here would give up the locks that the parent holds.
-                _not_to_close.append(self._connection)
-                self._connection, self._pid = None, os.getpid()
-                self._thread = ThreadPoolExecutor(1, thread_name_prefix="aimlasync-store")
+                if self._pid != os.getpid():
+                    _not_to_close.append(self._connection)
+                    self._connection, self._closed, self._pid = None, None, os.getpid()
+                before = () if self._closed is None else (self._closed,)
+                self._thread = ThreadPoolExecutor(
+                    1, thread_name_prefix="aimlasync-store", initializer=wait, initargs=(before,)
+                )
             future = self._thread.submit(self._work, work, given)
         return await asyncio.wrap_future(future)
 

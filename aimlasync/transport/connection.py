@@ -32,9 +32,6 @@ _PIECE = 256 * 2**10
 # Gateway Timeout.
 _NO_SERVER = frozenset((502, 503, 504))
 
-# Of a response that has not begun; never added to.
-_NO_PIECES: list[bytes] = []
-
 
 class Owner(Protocol):
     """The pool of connections to one server: where they come from, and return to."""
@@ -64,20 +61,24 @@ class Outbox:
     A server that sleeps is woken by a write; one that is woken once for many requests costs both sides less.
     """
 
-    __slots__ = ("_queued",)
+    __slots__ = ("_replies", "_written")
 
     def __init__(self) -> None:
-        self._queued: list[tuple[Reply, bytes]] = []
+        # Two lists, as pairs would be one more object of each of the thousands of requests that there may be.
+        self._replies: list[Reply] = []
+        self._written: list[bytes] = []
 
     def put(self, reply: Reply, data: bytes, loop: asyncio.AbstractEventLoop) -> None:
         """Write `data` when the callbacks of this turn are through, unless the exchange is over by then."""
-        if not self._queued:
+        if not self._replies:
             loop.call_soon(self._flush)
-        self._queued.append((reply, data))
+        self._replies.append(reply)
+        self._written.append(data)
 
     def _flush(self) -> None:
-        queued, self._queued = self._queued, []
-        for reply, data in queued:
+        replies, written = self._replies, self._written
+        self._replies, self._written = [], []
+        for reply, data in zip(replies, written, strict=True):
             connection = reply.connection
             if connection is not None:
                 connection.transport.write(data)
@@ -145,7 +146,7 @@ class Connection(asyncio.BufferedProtocol):
     def ask(self, head: bytes, body: bytes | None, *, bodiless: bool) -> Reply:
         """Begin an exchange; a body too large for one write is left to `send_body`."""
         self._reader, self._bodiless = None, bodiless
-        self.reply = reply = Reply(self, self.loop, _NO_PIECES)
+        self.reply = reply = Reply(self, self.loop)
         if body is not None and len(body) > _PIECE:
             self.is_sent = False
             self.transport.write(head)
@@ -191,26 +192,24 @@ class Connection(asyncio.BufferedProtocol):
             self.drop()
             return
         if reader is None:
-            self._reader = reader = ResponseReader(self._bodiless)
-            reply.pieces = reader.pieces
+            self._reader = reply.reader = reader = ResponseReader(self._bodiless)
         try:
             reader.feed(self._owner.buffer[:nbytes].tobytes())
         except OddResponseError as odd:
-            if reader.fields is not None and not reply.status:
-                reply.status, reply.headers = reader.status, reader.fields
+            reply.status = reader.status
             self._hand_over(odd, reply)
             return
         except MalformedResponseError:
             self.drop("sent something that is not HTTP")
             return
         if not reply.status:
-            if reader.fields is None:
+            if not reader.status:
                 return
-            reply.status, reply.headers = reader.status, reader.fields
+            reply.status = reader.status
         if reader.is_ended:
             self._end(reply, reader)
         elif self._drain_timer is not None:
-            reader.pieces.clear()
+            reader.take()
             self._drain_left -= nbytes
             if self._drain_left < 0:
                 self.drop()
@@ -229,7 +228,8 @@ class Connection(asyncio.BufferedProtocol):
 
     def drain(self, reply: Reply) -> None:
         """Read the rest of the response, within bounds, for the sake of the connection."""
-        reply.pieces.clear()
+        if reply.reader is not None:
+            reply.reader.take()
         self._drain_left = DRAIN_BYTES
         self._drain_timer = self.loop.call_later(DRAIN_SECONDS, self.drop)
         self.taken()

@@ -17,7 +17,7 @@ from yarl import URL
 
 from aimlasync.deadlines import Bounded, Deadlines
 from aimlasync.errors import AimlasyncError, APIConnectionError, APITimeoutError, ClientClosedError
-from aimlasync.headers import check_target, joined, sendable
+from aimlasync.headers import Fields, check_target, joined, sendable
 from aimlasync.transport.aiohttp_session import FOREIGN, translated
 from aimlasync.transport.base import RawReply
 from aimlasync.transport.connection import Connection, Outbox
@@ -101,6 +101,10 @@ class LeanTransport:
             reply.abort()
             raise
         if reply.status:
+            assert reply.reader is not None
+            assert reply.reader.fields is not None
+            # Not as soon as they are read: thousands of responses may be, in one turn of the loop.
+            reply.headers = Fields(reply.reader.fields)
             return reply
         raise reply.failed()
 

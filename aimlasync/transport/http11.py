@@ -14,8 +14,6 @@ import re
 
 import msgspec
 
-from aimlasync.headers import Fields
-
 MAX_HEAD = 64 * 2**10
 """Bytes of a response's head, 1xx responses before it included; what has more is not read here."""
 
@@ -124,14 +122,17 @@ def _value(line: str) -> str:
 class ResponseReader(msgspec.Struct, eq=False, gc=False):
     """Reads one response; that to a HEAD is `bodiless`.
 
-    After a `feed`: `fields` is None until the head is in; `pieces` are the parts of the body that arrived, for the
-    caller to take; `is_ended` says that the response is whole, `is_reusable` that another may follow.
+    After a `feed`: `fields`, the lines of the head by name in lower case, is None until it is in; `take` returns what
+    arrived of the body; `is_ended` says that the response is whole, `is_reusable` that another may follow.
     """
 
     bodiless: bool = False
     status: int = 0
-    fields: Fields | None = None
-    pieces: list[bytes] = []
+    fields: dict[str, str] | None = None
+    # What of the body arrived and was not taken: mostly one piece, for which there is no list. Thousands of responses
+    # may come in one turn of the loop, and the collector looks at each list.
+    body: bytes = b""
+    more: list[bytes] | None = None
     is_ended: bool = False
     is_reusable: bool = True
     # The head as it came, for a replay of chunks.
@@ -159,18 +160,45 @@ class ResponseReader(msgspec.Struct, eq=False, gc=False):
             self.is_reusable = self.is_reusable and not data
             return
         if self._chunked:
-            self._read_chunks(data)
+            pieces: list[bytes] = []
+            try:
+                self._read_chunks(data, pieces)
+            finally:
+                if pieces:
+                    self._add(pieces[0] if len(pieces) == 1 else b"".join(pieces))
             return
         left = self._left - len(data)
         if left < 0:
             self.is_reusable = False
             data = data[:left]
         if data:
-            self.pieces.append(data)
+            self._add(data)
         if left > 0:
             self._left = left
         else:
             self.is_ended = True
+
+    # The body
+
+    def _add(self, piece: bytes) -> None:
+        if not self.body:
+            self.body = piece
+        elif self.more is None:
+            self.more = [piece]
+        else:
+            self.more.append(piece)
+
+    def take(self) -> bytes:
+        """Return what arrived of the body and was not taken."""
+        body, self.body = self.body, b""
+        if self.more is not None:
+            body = b"".join([body, *self.more])
+            self.more = None
+        return body
+
+    def __repr__(self) -> str:
+        # Tracebacks may show it, and a response may echo the key.
+        return f"<{type(self).__name__} {self.status}>"
 
     # The head
 
@@ -198,7 +226,7 @@ class ResponseReader(msgspec.Struct, eq=False, gc=False):
                 self._frame(status, lines, data, rest)
                 if self._chunked:
                     self._head = head + end
-                self.status, self.fields = status, Fields(lines)
+                self.status, self.fields = status, lines
                 return rest
             self._seen, data = seen, rest
             head, end, rest = data.partition(b"\r\n\r\n")
@@ -243,14 +271,15 @@ class ResponseReader(msgspec.Struct, eq=False, gc=False):
 
     # Chunks
 
-    def _read_chunks(self, data: bytes) -> None:
+    def _read_chunks(self, data: bytes, pieces: list[bytes]) -> None:
+        """Add to `pieces` what is in the chunks."""
         if self._held:
             data = bytes(self._held) + data
             self._held = None
         at, end = 0, len(data)
         while at < end:
             if self._left:
-                at = self._read_chunk(data, at, end)
+                at = self._read_chunk(data, at, end, pieces)
             elif self._last:
                 if data.startswith(b"\r\n", at):
                     self.is_ended = True
@@ -274,19 +303,19 @@ class ResponseReader(msgspec.Struct, eq=False, gc=False):
                     stop = at + bytes_in_it
                     if data[stop : stop + 2] == b"\r\n":
                         # All of it is here, as mostly. `startswith` takes twice as long.
-                        self.pieces.append(data[at:stop])
+                        pieces.append(data[at:stop])
                         at = stop + 2
                     else:
                         self._left = bytes_in_it + 2
                 else:
                     self._last = True
 
-    def _read_chunk(self, data: bytes, at: int, end: int) -> int:
+    def _read_chunk(self, data: bytes, at: int, end: int, pieces: list[bytes]) -> int:
         """Read on in a chunk and the CRLF after it; return where it, or `data`, ends."""
         stop = at + self._left
         if self._left > 2:
             piece = data[at : min(stop - 2, end)]
-            self.pieces.append(piece)
+            pieces.append(piece)
             at += len(piece)
         # What has come of the CRLF.
         tail = data[at : min(stop, end)]

@@ -1,7 +1,7 @@
 """The response of one exchange on a connection, as `RawReply` promises: its head, and what was not read of its body.
 
 `Reply.wake` only signals: the waiter then reads status, pieces and failure itself. No exception travels through a
-future, so none is logged as never retrieved, and none carries frames of another task. It may import `base`,
+future, so none is logged as never retrieved, and none carries frames of another task. It may import `http11`, `base`,
 `aiohttp_session`, and aiohttp; `connection` makes it.
 """
 
@@ -18,6 +18,7 @@ import msgspec
 from aimlasync.errors import APIConnectionError
 from aimlasync.transport.aiohttp_session import PayloadReply
 from aimlasync.transport.base import MAX_BODY, StaleConnectionError, gathered
+from aimlasync.transport.http11 import ResponseReader
 
 if TYPE_CHECKING:
     from aimlasync.transport.connection import Connection
@@ -31,8 +32,8 @@ class Reply(msgspec.Struct, eq=False):
     connection: Connection | None
     """None once the connection has gone its way."""
     _loop: asyncio.AbstractEventLoop
-    pieces: list[bytes]
-    """What of the body arrived and was not taken: from the first byte on the reader's own list."""
+    reader: ResponseReader | None = None
+    """What has the head, and what of the body arrived and was not taken; None before the first byte."""
     status: int = 0
     headers: Mapping[str, str] = _NO_HEADERS
     unread: int = 0
@@ -70,14 +71,15 @@ class Reply(msgspec.Struct, eq=False):
 
     async def read(self, max_bytes: int = MAX_BODY) -> bytes:
         """Return the whole body; see `RawReply.read`."""
-        if self.is_ended and len(self.pieces) == 1 and len(self.pieces[0]) <= max_bytes:
+        reader = self.reader
+        if self.is_ended and reader is not None and reader.more is None and len(reader.body) <= max_bytes:
             # Small bodies are usually here already.
-            return self.pieces.pop()
+            return reader.take()
         return await gathered(self, max_bytes)
 
     async def read_some(self) -> bytes:
         """Return what has arrived; see `RawReply.read_some`."""
-        while not self.pieces:
+        while (reader := self.reader) is None or not reader.body:
             if self.is_ended:
                 return b""
             if self.failure is not None:
@@ -88,9 +90,7 @@ class Reply(msgspec.Struct, eq=False):
                     self._rest = await self.connection.odd_reply(self)
                 return await self._rest.read_some()
             await self.changed()
-        pieces = self.pieces
-        data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        pieces.clear()
+        data = reader.take()
         self.unread = 0
         if self.connection is not None:
             self.connection.taken()

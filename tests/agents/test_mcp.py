@@ -144,7 +144,7 @@ async def test_tools_whose_names_become_equal_are_told_apart(caplog: pytest.LogC
 @pytest.mark.parametrize("kind", ["endless", "same"])
 async def test_a_list_of_tools_without_an_end_is_an_error(kind: str) -> None:
     with pytest.raises(ConnectionError, match="no end"):
-        async with odd(kind):
+        async with odd(kind, connect=300.0):
             pass
 
 

@@ -256,7 +256,7 @@ async def test_a_sub_agent_that_finds_no_answer_says_why() -> None:
     script = {"inner": [Call.of("again")], MODEL: [Call.of("inner", task="think"), "done"]}
     async with scripted(script=script) as (_, client):
         run = await agents.run(client, outer, input="go")
-    assert told(run) == ["error: MaxTurnsExceeded: no answer within 1 turns"]
+    assert told(run) == ["error: MaxTurnsExceeded: no answer within 1 turn"]
 
 
 # --- what an event told stays told ----------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ from aimlasync.bulk.progress.totals import Day
 from aimlasync.cli.run_job import come_back
 from aimlasync.errors import AimlasyncError, InternalServerError, OverloadedError, RateLimitError
 from aimlasync.simulator import Fault, SimRequest, Simulator
-from tests.support.commands import ended, finish, lines, start, until, write
+from tests.support.commands import cities, ended, finish, lines, start, until
 from tests.support.commands import run as command
 
 Vendor = Callable[..., Simulator]
@@ -37,10 +37,6 @@ ASK = ("--prompt", "Where is {city}?")
 @pytest.fixture(autouse=True)
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-
-
-def cities(count: int) -> None:
-    write("in.csv", "city\n" + "".join(f"City {number}\n" for number in range(1, count + 1)))
 
 
 def number_of(request: SimRequest) -> int:

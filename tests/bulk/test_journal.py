@@ -26,7 +26,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aimlasync.bulk.journal.journal import Journal, JournalError
-from aimlasync.bulk.journal.record import Facts, Failure, Record, Response, decode_record, encode_record
+from aimlasync.bulk.journal.record import TWO_RECORDS, Facts, Failure, Record, Response, decode_record, encode_record
 from tests.bulk.test_manifest import Crash, Windows, beside, windows
 from tests.support.virtual import run
 
@@ -195,7 +195,9 @@ async def test_what_else_a_power_failure_leaves_at_the_end_is_cut_off(path: Path
     assert path.read_bytes() == lines(1)
 
 
-@pytest.mark.parametrize("bad", [b"", b"{", b'{"id":1}', b"\0" * 9, b'{"id":"i","custom_id":"c"}}'])
+@pytest.mark.parametrize(
+    "bad", [b"", b"{", b'{"id":1}', b"\0" * 9, b'{"id":"i","custom_id":"c"}}', b'{"custom_id":"\xff"}', b"[" * 9999]
+)
 @pytest.mark.parametrize("number", [1, 2, 3])
 async def test_any_other_bad_line_is_an_error_with_its_number(path: Path, bad: bytes, number: int) -> None:
     await fill(path, 1, 2, 3)
@@ -204,6 +206,20 @@ async def test_any_other_bad_line_is_an_error_with_its_number(path: Path, bad: b
     data = b"\n".join(there) + b"\n"
     path.write_bytes(data)
     with pytest.raises(JournalError, match=rf"out\.csv\.journal: line {number}: not a record \(.*\); delete that line"):
+        reopened(path)
+    assert path.read_bytes() == data
+
+
+@pytest.mark.parametrize("number", [1, 2])
+@pytest.mark.parametrize("end", [b"\n", b""])
+async def test_records_that_lack_a_line_end_between_them_are_an_error_and_stay(
+    path: Path, number: int, end: bytes
+) -> None:
+    await fill(path, 1, 2, 3)
+    there = path.read_bytes().splitlines()
+    data = b"\n".join([*there[: number - 1], there[number - 1] + there[number], *there[number + 1 :]]) + end
+    path.write_bytes(data)
+    with pytest.raises(JournalError, match=rf"out\.csv\.journal: line {number}: {TWO_RECORDS}"):
         reopened(path)
     assert path.read_bytes() == data
 

@@ -51,7 +51,7 @@ def test_a_second_job_pays_for_nothing_that_a_first_one_asked(store: str, sim: S
     assert [(each.shared_with, each.attempts, each.tokens_in, each.cost_usd) for each in facts] == [
         ("(store)", 0, None, None)
     ] * 2
-    assert "2 rows had the answer of an identical one" in done.stderr or done.stderr == ""
+    assert "2 rows had the answer of an equal request, and cost nothing" in done.stderr or done.stderr == ""
 
 
 def test_rows_that_go_to_standard_output_use_it_too(sim: Simulator) -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from aimlasync.bulk.input.rows import InputError
 from aimlasync.bulk.journal.index import Index
-from aimlasync.bulk.journal.record import Failure, Record, Response, decode_record, encode_record
+from aimlasync.bulk.journal.record import TWO_RECORDS, Failure, Record, Response, decode_record, encode_record
 from aimlasync.bulk.output.merge import Merged, merge
 
 
@@ -30,7 +30,7 @@ def journal(path: Path, *lines: bytes, manifest: dict[str, Any] | None = None) -
     return str(path)
 
 
-def manifest(shard: str, facts: dict[str, Any] | None = None, **job: Any) -> dict[str, Any]:
+def manifest(shard: Any, facts: dict[str, Any] | None = None, **job: Any) -> dict[str, Any]:
     whole = {"model": "m", "input": {"digest": "d"}, "shard": shard, **job}
     return {"aimlasync": "journal", "version": 2, "job": whole, "facts": facts or {}}
 
@@ -71,6 +71,15 @@ def test_a_bad_line_in_the_middle_is_named(tmp_path: Path, bad: bytes) -> None:
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("rest", [b"", b"\n", b"\n" + line("c")])
+@pytest.mark.parametrize("before", [b"", line("z")])
+def test_records_on_one_line_are_no_torn_line(tmp_path: Path, before: bytes, rest: bytes) -> None:
+    two = journal(tmp_path / "2", before, line("a")[:-1] + line("b")[:-1], rest)
+    with pytest.raises(InputError) as caught:
+        merge([journal(tmp_path / "1", line("d")), two], str(tmp_path / "out"))
+    assert str(caught.value) == f"{two}: line {2 if before else 1}: {TWO_RECORDS}"
+
+
 def test_manifests_become_one_without_the_shard(tmp_path: Path) -> None:
     one = journal(tmp_path / "1", line("a"), manifest=manifest("1/2", {"rows": 2, "started": 1}))
     two = journal(tmp_path / "2", line("b"), manifest=manifest("2/2", {"rows": 2, "started": 5}))
@@ -82,6 +91,33 @@ def test_manifests_become_one_without_the_shard(tmp_path: Path) -> None:
         "job": {"model": "m", "input": {"digest": "d"}},
         "facts": {"rows": 2},
     }
+
+
+@pytest.mark.parametrize(
+    ("shards", "missing"),
+    [
+        (["1/2", "2/2"], ()),
+        (["2/2"], ("1/2",)),
+        (["3/4", "1/4"], ("2/4", "4/4")),
+        # Of a journal that is all of them, or that of another number of shards, nothing is known.
+        ([None], ()),
+        (["1/2", None], ()),
+        (["1/2", "1/3"], ()),
+        (["x"], ()),
+        ([["1/2"]], ()),
+    ],
+)
+def test_shards_that_are_not_there_are_named(tmp_path: Path, shards: list[Any], missing: tuple[str, ...]) -> None:
+    paths = [
+        journal(tmp_path / f"{number}", line(f"row-{number}"), manifest=manifest(shard))
+        for number, shard in enumerate(shards)
+    ]
+    assert merge(paths, str(tmp_path / "out")).missing == missing
+
+
+def test_of_very_many_shards_not_all_are_named(tmp_path: Path) -> None:
+    path = journal(tmp_path / "1", line("a"), manifest=manifest("1/999999999"))
+    assert len(merge([path], str(tmp_path / "out")).missing) == 1000
 
 
 def test_jobs_that_differ_are_not_merged(tmp_path: Path) -> None:

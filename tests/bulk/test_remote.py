@@ -150,6 +150,7 @@ def test_an_output_elsewhere_is_gone_on_with_on_another_machine(
     go_to_another_machine(tmp_path, monkeypatch)
     result = run(*words)
     assert result.exit_code == 0, result.stderr
+    assert last_line(result) == "aimlasync: copied to memory://out/done.csv"
     assert len(sim.ledger) == 2
     assert len(memory.cat("/out/done.csv").splitlines()) == 3
     assert len(memory.cat("/out/done.csv.journal").splitlines()) == 2
@@ -176,6 +177,7 @@ def test_worker_processes_read_and_write_elsewhere(vendor: Vendor, tmp_path: Pat
     there = f"simplecache::file://{tmp_path}"
     code, _, err = finish(start("bulk", f"{there}/here/rows.csv", *ASK, "-o", f"{there}/out.jsonl", "--workers", "2"))
     assert code == 0, err
+    assert err.count("aimlasync: copied to ") == 1
     assert len(lines(f"{tmp_path}/out.jsonl")) == 20 == len(sim.ledger)
     assert len(lines("out.jsonl")) == 20
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from aimlasync.bulk.journal.record import Facts, Failure, Record, Response, encode_record
+from aimlasync.bulk.journal.record import TWO_RECORDS, Facts, Failure, Record, Response, encode_record
 from aimlasync.bulk.report import Report, ReportError, collect, render
 from aimlasync.bulk.report.charts import TimeAxis, duration
 from aimlasync.bulk.report.facts import Histogram, Spans, Timeline
@@ -157,6 +157,13 @@ def test_a_bad_line_is_an_error_with_its_number(journal: Path, bad: bytes) -> No
     journal.write_bytes(bad + line("c"))
     with pytest.raises(ReportError, match="not a journal: line 1"):
         collect(journal)
+
+
+def test_records_on_one_line_are_no_torn_line(journal: Path) -> None:
+    for end in (b"", b"\n"):
+        journal.write_bytes(line("a") + line("b")[:-1] + line("c")[:-1] + end)
+        with pytest.raises(ReportError, match=f"line 2: {TWO_RECORDS}"):
+            collect(journal)
 
 
 def test_a_deep_line_is_an_error_and_a_text_is_no_journal(journal: Path) -> None:

@@ -7,7 +7,8 @@ import io
 import json
 import random
 from collections import Counter
-from contextlib import closing
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,20 @@ def asked(simulator: Simulator) -> list[str]:
 
 def of(kept: int, *, failed: int = 0, new: int = 0, changed: int = 0, gone: int = 0) -> Changes:
     return Changes(kept=kept, failed=failed, new=new, changed=changed, gone=gone)
+
+
+@asynccontextmanager
+async def refusing(names: list[str]) -> AsyncIterator[tuple[Simulator, AsyncClient]]:
+    """Give a simulator that refuses what is asked about these names, which may change, and its client."""
+
+    def answer(request: Any) -> Answer:
+        return Answer(refusal="no") if any(name in request.text for name in names) else Answer(text="yes")
+
+    async with (
+        Simulator(answer=answer, keep_bodies=True) as simulator,
+        AsyncClient(api_key="k", base_url=simulator.base_url) as client,
+    ):
+        yield simulator, client
 
 
 class Weekly:
@@ -211,14 +226,7 @@ async def test_rows_that_say_the_same_have_an_answer_each(
 
 async def test_a_row_that_failed_is_asked_again_also_where_it_has_moved(tmp_path: Path) -> None:
     bad = ["Rome"]
-
-    def answer(request: Any) -> Answer:
-        return Answer(refusal="no") if any(name in request.text for name in bad) else Answer(text="yes")
-
-    async with (
-        Simulator(answer=answer, keep_bodies=True) as simulator,
-        AsyncClient(api_key="k", base_url=simulator.base_url) as client,
-    ):
+    async with refusing(bad) as (simulator, client):
         weekly = Weekly(client, simulator, tmp_path, lambda: prompt(judge=True), named=False)
         first, _ = await weekly.run(FIRST)
         assert first.totals.failed == 1
@@ -322,14 +330,7 @@ async def test_an_export_follows_a_table_that_no_run_has_seen(weekly: Weekly, na
 
 async def test_answers_taken_unread_are_asked_again_where_they_are_no_good(tmp_path: Path) -> None:
     bad = ["Rome"]
-
-    def answer(request: Any) -> Answer:
-        return Answer(refusal="no") if any(name in request.text for name in bad) else Answer(text="yes")
-
-    async with (
-        Simulator(answer=answer, keep_bodies=True) as simulator,
-        AsyncClient(api_key="k", base_url=simulator.base_url) as client,
-    ):
+    async with refusing(bad) as (simulator, client):
         judge = False
         weekly = Weekly(client, simulator, tmp_path, lambda: prompt(judge=judge), named=False)
         first, _ = await weekly.run(FIRST)

@@ -29,7 +29,7 @@ from aimlasync.endpoints.learned_file import address, read
 from aimlasync.endpoints.learned_limits import LearnedLimits, Told
 from aimlasync.quota.server import LeaseServer, ServedQuota
 from aimlasync.simulator import Fault, Latency, Simulator
-from tests.support.commands import finish, lines, run, start, table, until, write
+from tests.support.commands import cities, finish, lines, run, start, table, until, write
 
 Vendor = Callable[..., Simulator]
 
@@ -39,10 +39,6 @@ ASK = ("--prompt", "Where is {city}?")
 @pytest.fixture(autouse=True)
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-
-
-def cities(count: int) -> None:
-    write("in.csv", "city\n" + "".join(f"City {number}\n" for number in range(1, count + 1)))
 
 
 def every_row_once(count: int, path: str = "out.jsonl") -> bool:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from aimlasync.simulator import Answer, Fault, Latency, SimRequest, Simulator
-from tests.support.commands import ended, finish, last_line, lines, run, start, table, until, write
+from tests.support.commands import cities, ended, finish, last_line, lines, run, start, table, until, write
 from tests.support.servers import KEY
 
 NANO = "openai/gpt-5-nano-2025-08-07"
@@ -43,10 +43,6 @@ def request(name: str, text: str = "Hello", *, api: str = "chat", **body: Any) -
     url = "/v1/chat/completions" if api == "chat" else "/v1/responses"
     whole = {"custom_id": name, "method": "POST", "url": url, "body": {"model": NANO, **asked, **body}}
     return json.dumps(whole) + "\n"
-
-
-def cities(count: int, name: str = "in.csv") -> str:
-    return write(name, "city\n" + "".join(f"City {n}\n" for n in range(count)))
 
 
 def texts(sim: Simulator) -> list[str]:
@@ -250,7 +246,7 @@ def test_identical_rows_share_one_call_also_across_runs(vendor: Vendor) -> None:
     assert len(sim.ledger) == 2
     second = run(*command)
     assert second.exit_code == 0
-    assert "8 rows had the answer of an identical one" in second.stderr
+    assert "8 rows had the answer of an equal request, and cost nothing" in second.stderr
     assert len(sim.ledger) == 3
     by_city: dict[str, set[str]] = {}
     for row in table("out.csv"):
@@ -437,6 +433,8 @@ def test_shards_merged_and_exported_are_the_whole_in_the_order_of_the_input(vend
     assert all(len(lines(part)) < 30 for part in parts)
     merged = run("merge", *reversed(parts), "-o", "all.jsonl")
     assert (merged.exit_code, merged.stderr) == (0, "30 rows: all.jsonl\n")
+    most = run("merge", *parts[:2], "-o", "most.jsonl")
+    assert most.stderr.endswith(": most.jsonl\naimlasync: not among these journals: shard 3/3\n")
     columns = ("--columns", "id,answer,custom_id")
     out = run("export", "all.jsonl", "-o", "all.csv", "--input", "in.csv", *columns)
     assert (out.exit_code, out.stderr) == (0, "30 rows: all.csv\n")

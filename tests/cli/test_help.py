@@ -146,3 +146,8 @@ def test_a_job_without_a_terminal_says_now_and_then_how_far_it_is(
     said = run("classify", name, "--labels", "a,b", "-o", "third.csv").stderr
     assert re.search(rf"^aimlasync: classify {name}: 0 of 1 \(0 %\) rows, .* calls/s, .*$", said, re.MULTILINE), said
     assert "of 2 (" not in run(*args, "other.csv", "--progress", "none").stderr
+
+
+def test_the_list_of_commands_says_each_in_a_whole_sentence() -> None:
+    said = run("--help").stdout
+    assert "..." not in said.split("Commands:")[1].replace("[ARGS]...", ""), said

@@ -513,7 +513,8 @@ async def test_a_pause_longer_than_the_call_has_time_for_fails_at_once() -> None
     one.upstreams[0].limiter.pause(asyncio.get_running_loop().time() + 30)
     with pytest.raises(OverloadedError) as caught:
         await one.admit(call_for(one))
-    assert caught.value.retry_after == pytest.approx(30, abs=1)
+    assert caught.value.retry_after is not None
+    assert 9 < caught.value.retry_after <= 30
 
 
 def told(seconds: float, *, by: int = 429, vendor: Any = COMPATIBLE, max_retry_after: float = 60.0) -> float:

@@ -279,9 +279,14 @@ async def test_others_wait_for_the_end_of_a_pause_and_are_told_until_when() -> N
         loop = asyncio.get_running_loop()
         (made,) = client._pipeline.balancer.upstreams
         await ask(client)
-        made.pause(0.2, loop.time(), "it asked for 0.2 s with HTTP 429")
-        said = client.explain(await ask(client))
-    assert re.search(r"waiting for \S+, paused until \d\d:\d\d:\d\d UTC: it asked for 0\.2 s with HTTP 429", said)
+        for seconds in (0.2, 2.0, 20.0):
+            # On a busy machine a short one may be over before the call comes to it.
+            made.pause(seconds, loop.time(), f"it asked for {seconds} s with HTTP 429")
+            said = client.explain(await ask(client))
+            if "paused" in said:
+                break
+    why = f"it asked for {seconds} s with HTTP 429"
+    assert re.search(rf"waiting for \S+, paused until \d\d:\d\d:\d\d UTC: {re.escape(why)}", said)
 
 
 async def test_a_call_that_was_never_sent_says_so() -> None:
@@ -294,7 +299,7 @@ async def test_a_call_that_was_never_sent_says_so() -> None:
             said = client.explain(caught.value)
             first.cancel()
             await asyncio.gather(first, return_exceptions=True)
-    assert said == f"{NANO} took 0.00 s: nothing was sent"
+    assert re.fullmatch(rf"{NANO} took \d+\.\d\d s: nothing was sent", said)
 
 
 async def test_a_cut_stream_is_explained_by_its_end() -> None:

@@ -187,11 +187,11 @@ async def test_slow_first_attempt_is_overtaken_and_its_place_given_back(
     ask: Callable[[AsyncClient], Awaitable[Any]],
 ) -> None:
     async with Simulator(faults=[Fault(SLOW, delay=30.0, after=20, times=1)]) as simulator:
-        async with AsyncClient(
-            api_key="test", base_url=simulator.base_url, hedge=Hedge(after=0.05), timeout=20
-        ) as client:
+        # What 20 calls save up is not yet one, however busy the machine is.
+        hedge = Hedge(after=0.05, max_extra=0.049)
+        async with AsyncClient(api_key="test", base_url=simulator.base_url, hedge=hedge, timeout=60) as client:
             for _ in range(20):
-                assert not (await ask(client)).info.attempts > 1
+                assert (await ask(client)).info.attempts == 1
             reply = await ask(client)
             assert reply.text
             assert reply.info.attempts == 2
@@ -211,12 +211,13 @@ async def test_hedge_goes_to_the_other_endpoint(ask: Callable[[AsyncClient], Awa
             for name, server in (("slow", slow), ("fast", fast))
         ]
         hedge = Hedge(after=0.02, max_extra=1.0)
-        async with AsyncClient(endpoints=endpoints, hedge=hedge, timeout=20) as client:
+        async with AsyncClient(endpoints=endpoints, hedge=hedge, timeout=60) as client:
             replies = [await ask(client) for _ in range(3)]
             assert {reply.info.endpoint for reply in replies} == {"fast"}
             upstreams = {state.name: state for state in client.statistics()}
         assert upstreams["slow"].in_flight == upstreams["fast"].in_flight == 0
-        assert upstreams["fast"].hedges == upstreams["slow"].attempts >= 1
+        # On a busy machine the fast one may be overtaken as well.
+        assert upstreams["fast"].hedges == upstreams["slow"].attempts - upstreams["slow"].hedges >= 1
 
 
 async def test_there_is_no_hedge_where_there_is_no_room() -> None:

@@ -57,3 +57,37 @@ async def test_what_is_set_or_copied_later_is_held_to_the_same() -> None:
         with pytest.raises(TypeError, match="budget= takes a Budget"):
             client.budget = wrong
         assert client.budget is None
+
+
+@pytest.mark.parametrize(
+    ("variables", "words"),
+    [
+        ({"AIML_API_KEY": '"sk-abcdef"'}, "^AIML_API_KEY begins with a quote, which is no part of a key"),
+        ({"AIML_API_KEY": "sk-abc\nsk-def"}, "^AIML_API_KEY has a space, a control character or a letter outside"),
+        ({"OPENAI_API_KEY": "Bearer sk-abc"}, "^OPENAI_API_KEY has a space, a control character"),
+        ({"AIML_API_KEY": "k", "AIML_API_URL": "127.0.0.1:9"}, "^AIML_API_URL must be an http.* got '127.0.0.1:9'$"),
+        ({"OPENAI_API_KEY": "k", "OPENAI_BASE_URL": "'http://127.0.0.1:9'"}, "^OPENAI_BASE_URL must be an http"),
+    ],
+)
+def test_what_is_wrong_in_the_environment_is_told_by_the_name_of_its_variable(
+    variables: dict[str, str], words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ValueError, match=words) as caught:
+        AsyncClient()
+    assert "sk-" not in str(caught.value)
+    # It is of no matter to a client that is told another server and key.
+    assert AsyncClient(**THERE).limits == Limits()
+
+
+def test_a_variable_that_holds_nothing_but_blanks_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIML_API_KEY", "k")
+    monkeypatch.setenv("AIML_API_URL", " ")
+    assert Endpoint.aimlapi().base_url == Endpoint.aimlapi(base_url="https://api.aimlapi.com/v1").base_url
+
+
+def test_a_key_in_quotes_is_refused_without_being_shown() -> None:
+    with pytest.raises(ValueError, match=r"^api_key begins with a quote") as caught:
+        AsyncClient(api_key="'sk-abc'")
+    assert "sk-" not in str(caught.value)

@@ -87,9 +87,9 @@ async def turned(
     server.port = listening.sockets[0].getsockname()[1]
     endpoint = Endpoint(base_url=f"http://127.0.0.1:{server.port}/v1", limits=Limits(concurrency=max(1, idle)))
     with pytest.MonkeyPatch.context() as patch:
-        if how == "late":
-            patch.setattr(aiohttp_session, "AT_ONCE", late / 2)
-            patch.setattr(connection, "AT_ONCE", late / 2)
+        # On a busy machine, too, what is not late is at once.
+        for module in (aiohttp_session, connection):
+            patch.setattr(module, "AT_ONCE", late / 2 if how == "late" else 60.0)
         async with AsyncClient(endpoints=[endpoint], timeout=60, **options) as client:
             warm = [asyncio.create_task(ask(client)) for _ in range(idle)]
             await until(lambda: server.waiting == idle)
@@ -129,8 +129,7 @@ async def test_a_server_reads_a_call_no_more_often_than_it_counts(
         assert info is not None
         replaced = idle > 0 and how in ("fin", "reset")
         assert info.attempts == server.read
-        # On a busy machine a death may be heard too late for a replacement.
-        assert attempts <= info.attempts <= attempts + replaced
+        assert info.attempts == attempts + replaced
         after = client.statistics()[0]
         assert after.attempts - before.attempts == info.attempts
         assert after.failed + after.refused - before.failed - before.refused == info.attempts

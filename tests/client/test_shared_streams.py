@@ -30,7 +30,7 @@ from aimlasync.transport import AiohttpTransport
 from aimlasync.transport.over_httpx import HttpxTransport
 from tests.support.memory_store import Memory
 from tests.support.scripted import calls
-from tests.support.servers import STEPS, turns, until
+from tests.support.servers import STEPS, soon_over, turns, until
 
 ASKED: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "Hello"}], "temperature": 0}
 WORDS = [f"word{number} " for number in range(12)]
@@ -394,13 +394,8 @@ async def test_with_its_last_reader_the_stream_goes_and_nothing_is_kept(how: str
 
 
 async def opened_hastily(client: AsyncClient) -> Any:
-    """A stream whose call has soon lasted too long; later on a slow machine, since it must be opened before."""
-    seconds = 0.05
-    while True:
-        try:
-            return await opened(client, timeout=Timeout(total=seconds))
-        except APITimeoutError:
-            seconds *= 2
+    """A stream whose call has soon lasted too long."""
+    return await soon_over(lambda seconds: opened(client, timeout=Timeout(total=seconds)))
 
 
 @pytest.mark.parametrize("is_first", [True, False])

@@ -26,7 +26,7 @@ from aimlasync.client.chat_stream import ChatStream
 from aimlasync.responses.items import OutputMessage
 from aimlasync.transport import AiohttpTransport
 from aimlasync.wire.base import Unknown
-from tests.support.servers import End, RawServer, Script, raw_server, until
+from tests.support.servers import End, RawServer, Script, raw_server, soon_over, until
 
 DONE = b"data: [DONE]\n\n"
 
@@ -46,12 +46,14 @@ GOOD = (chunk("one "), chunk("two"), chunk(finish="stop"), DONE)
 
 def connect(server: RawServer, **options: Any) -> AsyncClient:
     options.setdefault("retry", Retry(attempts=1))
-    options.setdefault("timeout", 5)
+    options.setdefault("timeout", 60)
     return AsyncClient(api_key="k", base_url=server.base_url, **options)
 
 
-async def open_chat(client: AsyncClient) -> ChatStream:
-    return await client.chat.completions.create(model="m", messages=[{"role": "user", "content": "hi"}], stream=True)
+async def open_chat(client: AsyncClient, **more: Any) -> ChatStream:
+    asked: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "hi"}], **more}
+    stream: ChatStream = await client.chat.completions.create(**asked, stream=True)
+    return stream
 
 
 async def read_chat(*chunks: bytes, end: End = "eof", **script: Any) -> tuple[str, AimlasyncError | None]:
@@ -303,8 +305,8 @@ async def test_a_slow_reader_is_not_a_silent_server() -> None:
 
 async def test_the_total_covers_the_stream() -> None:
     async with raw_server(Script([chunk("one")], end="stall")) as server:
-        async with connect(server, timeout=Timeout(total=0.1, idle=None)) as client:
-            stream = await open_chat(client)
+        async with connect(server) as client:
+            stream = await soon_over(lambda total: open_chat(client, timeout=Timeout(total=total, idle=None)))
             with pytest.raises(APITimeoutError) as caught:
                 await stream.collect()
     assert caught.value.phase == "total"

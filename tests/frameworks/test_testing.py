@@ -25,7 +25,7 @@ def post(sim: Simulator, **body: Any) -> dict[str, Any]:
         data=json.dumps({"model": MODEL, "messages": [{"role": "user", "content": TICKET}], **body}).encode(),
         headers={"Authorization": "Bearer test", "Content-Type": "application/json"},
     )
-    with urllib.request.urlopen(request, timeout=10) as response:
+    with urllib.request.urlopen(request, timeout=60) as response:
         reply: dict[str, Any] = json.load(response)
     return reply
 
@@ -76,5 +76,5 @@ def test_options_that_are_wrong_are_reported_where_they_were_given(
 
 def test_the_plugin_imports_no_server_until_a_fixture_is_used() -> None:
     code = "import aimlasync.testing, sys; print([m for m in sys.modules if m.startswith('aimlasync.simulator')])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=30)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
     assert done.stdout.strip() == "[]"

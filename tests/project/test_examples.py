@@ -31,7 +31,7 @@ def example(name: str, **environment: str) -> subprocess.CompletedProcess[str]:
     ("name", "words"),
     [
         ("quickstart.py", ["1 attempt", "USD"]),
-        ("stream.py", ["[stop, Usage("]),
+        ("stream.py", ["[stop, 106 tokens, ", "USD"]),
         ("many.py", ["billing", "40 of 40 rows"]),
         (
             "router.py",

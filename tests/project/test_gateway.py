@@ -53,7 +53,7 @@ def gateway(aimlapi: Simulator, bytespike: Simulator | None = None) -> Iterator[
         yield f"http://127.0.0.1:{port}/v1"
     finally:
         served.terminate()
-        said, _ = served.communicate(timeout=30)
+        said, _ = served.communicate(timeout=120)
         assert b"Traceback" not in said, said.decode()
 
 
@@ -70,7 +70,7 @@ def base_url(vendor: Simulator) -> Iterator[str]:
 
 
 def sdk(base_url: str, key: str = RICH) -> Any:
-    return openai.OpenAI(base_url=base_url, api_key=key, max_retries=0, timeout=20.0)
+    return openai.OpenAI(base_url=base_url, api_key=key, max_retries=0, timeout=60.0)
 
 
 def ask(base_url: str, key: str = RICH, **options: Any) -> Any:
@@ -169,7 +169,7 @@ def test_the_openai_package_of_node_is_served(base_url: str) -> None:
 
 def curl(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        ["curl", "-sSN", "--max-time", "20", *arguments], capture_output=True, text=True, timeout=30, check=False
+        ["curl", "-sSN", "--max-time", "60", *arguments], capture_output=True, text=True, timeout=120, check=False
     )
 
 

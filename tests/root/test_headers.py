@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +13,7 @@ from aimlasync.transport.aiohttp_session import AiohttpTransport
 from aimlasync.transport.base import Transport
 from aimlasync.transport.connection_pool import LeanTransport
 from tests.support.servers import Script, raw_server
+from tests.support.tracebacks import seen
 
 KEY = "sk-sentinel-5f1c2e77aa"
 HELLO = [{"role": "user", "content": "Hello"}]
@@ -45,24 +44,8 @@ UNFIT: dict[str, tuple[Any, Any]] = {
 }
 
 
-def shown(error: BaseException) -> str:
-    """All that a traceback with locals shows of the whole chain, this file's own frames left out."""
-    text = io.StringIO()
-    pending: list[BaseException | None] = [error]
-    while pending:
-        link = pending.pop()
-        if link is None:
-            continue
-        pending += [link.__cause__, link.__context__]
-        found = traceback.TracebackException.from_exception(link, capture_locals=True)
-        found.stack[:] = [frame for frame in found.stack if "/tests/" not in frame.filename]
-        text.write("".join(found.format(chain=False)))
-        text.write(f"{link!r} {link!s} {link.args!r} {vars(link)!r}")
-    return text.getvalue()
-
-
 def refused(error: pytest.ExceptionInfo[ValueError], name: Any) -> None:
-    text = shown(error.value)
+    text = seen(error.value)
     assert "sentinel" not in text
     assert type(error.value) is ValueError
     assert len(str(error.value).splitlines()) == 1
@@ -139,11 +122,11 @@ async def test_headers_that_are_no_mapping_are_refused_without_showing_them(give
     ):
         with pytest.raises(ValueError, match="is a mapping of header names to values") as caught:
             make()
-        assert KEY not in shown(caught.value)
+        assert KEY not in seen(caught.value)
     async with AsyncClient(api_key=KEY, base_url="http://127.0.0.1:9/v1") as client:
         with pytest.raises(ValueError, match="extra_headers is a mapping") as caught:
             await client.chat.completions.create(model="m", messages=HELLO, extra_headers=given)
-        assert KEY not in shown(caught.value)
+        assert KEY not in seen(caught.value)
 
 
 async def test_a_header_given_twice_is_refused() -> None:

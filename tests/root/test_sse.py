@@ -546,7 +546,8 @@ def test_ignored_line_of_any_length_takes_no_memory(start: bytes) -> None:
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert peak < 10_000
+    # Of a megabyte; other threads of this process take some for themselves.
+    assert peak < 2**17
     assert parser.feed(b"\ndata: x\n\n") == [X]
 
 

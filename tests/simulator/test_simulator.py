@@ -822,7 +822,7 @@ async def test_latency_is_drawn_once_and_paid() -> None:
 
 
 async def test_a_client_that_leaves_a_stream_pays_for_what_was_delivered() -> None:
-    async with calling(latency=Latency(per_token=0.002)) as caller:
+    async with calling(latency=Latency(per_token=0.02)) as caller:
         body = {"model": caller.model, "stream": True, "messages": [{"role": "user", "content": "[tokens:2000] a b"}]}
         response = await caller.session.post(f"{caller.sim.base_url}/chat/completions", json=body)
         await response.content.readany()
@@ -842,7 +842,7 @@ async def test_closing_cuts_what_is_open_at_once_and_twice_is_fine() -> None:
         body = {"model": MODELS["aimlapi"], "messages": [{"role": "user", "content": "x"}]}
         task = asyncio.create_task(session.post(f"{sim.base_url}/chat/completions", json=body))
         await until(lambda: sim.admission.in_flight == 1)
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(30):
             await sim.close()
         await sim.close()
         with pytest.raises(aiohttp.ClientError):

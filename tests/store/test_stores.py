@@ -365,6 +365,23 @@ def test_where_nothing_can_be_kept_is_refused_before_it_is_opened(tmp_path: Path
     assert isinstance(open_store(tmp_path / "link.sqlite"), SQLiteStore)
 
 
+async def test_a_store_that_one_user_closes_serves_the_others(tmp_path: Path) -> None:
+    store = open_store(tmp_path / "answers.sqlite")
+    keys = [f"{number:032x}" for number in range(80)]
+
+    async def use(mine: list[str]) -> None:
+        for key in mine:
+            await store.put(key, key.encode())
+            assert await store.get([key]) == [key.encode()]
+
+    users = [asyncio.create_task(use(keys[number::8])) for number in range(8)]
+    while not all(user.done() for user in users):
+        await asyncio.gather(store.close(), store.close())
+    await asyncio.gather(*users)
+    assert await store.get(keys) == [key.encode() for key in keys]
+    await store.close()
+
+
 async def test_a_file_of_others_or_of_a_newer_version_is_refused(tmp_path: Path) -> None:
     (tmp_path / "text.sqlite").write_text("rows, and no answers" * 10)
     with pytest.raises(ValueError, match="no store of answers"):

@@ -81,3 +81,8 @@ def write(name: str, content: str | bytes) -> str:
     """Make a file."""
     Path(name).write_bytes(content.encode() if isinstance(content, str) else content)
     return name
+
+
+def cities(count: int, name: str = "in.csv") -> str:
+    """Make a file of so many rows, from City 1."""
+    return write(name, "city\n" + "".join(f"City {number}\n" for number in range(1, count + 1)))

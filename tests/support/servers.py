@@ -7,10 +7,14 @@ import socket
 import ssl
 import struct
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, TypeVar
+
+from aimlasync import APITimeoutError
+
+T = TypeVar("T")
 
 KEY = "sentinel-key-4711"
 """What the fixture `vendor` puts into the environment."""
@@ -141,6 +145,15 @@ async def until(condition: Callable[[], object]) -> None:
     while not condition():
         assert time.monotonic() < deadline, "it did not happen"
         await asyncio.sleep(0.002)
+
+
+async def soon_over(begin: Callable[[float], Awaitable[T]], seconds: float = 0.05) -> T:
+    """What `begin` gives within a bound that ends soon after; a busy machine takes a longer one to begin at all."""
+    while True:
+        try:
+            return await begin(seconds)
+        except APITimeoutError:
+            seconds *= 2
 
 
 STEPS = 2000

@@ -12,6 +12,7 @@ from aiohttp.client_proto import ResponseHandler
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from aimlasync.headers import Fields
 from aimlasync.transport.http11 import MAX_HEAD, MalformedResponseError, OddResponseError, ResponseReader
 
 PLAIN = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 5\r\n\r\nhello"
@@ -84,8 +85,8 @@ Outcome = tuple[int, dict[str, str], bytes, bool, bool]
 def outcome(reader: ResponseReader) -> Outcome:
     return (
         reader.status,
-        dict(reader.fields or {}),
-        b"".join(reader.pieces),
+        dict(Fields(reader.fields or {})),
+        reader.take(),
         reader.is_ended,
         reader.is_ended and reader.is_reusable,
     )
@@ -159,8 +160,7 @@ def test_what_servers_send_is_read_as_aiohttp_reads_it(data: bytes) -> None:
 def test_fields_are_found_in_any_spelling_and_the_first_of_several_counts() -> None:
     reader = ResponseReader()
     reader.feed(HEAD + b"X-Some: \t one \r\nx-some: two\r\nSet-Cookie:a\r\nContent-Length: 0\r\n\r\n")
-    fields = reader.fields
-    assert fields is not None
+    fields = Fields(reader.fields or {})
     assert fields["X-SOME"] == fields["x-some"] == fields.get("X-Some") == "one"
     assert "x-SOME" in fields
     assert "other" not in fields
@@ -197,7 +197,7 @@ def test_a_replay_goes_on_where_reading_stopped(name: str) -> None:
         reader.feed(ODD[name])
     rest = theirs(caught.value.replay)
     assert rest is not None
-    assert b"".join(reader.pieces) + rest[1] == b"hi"
+    assert reader.take() + rest[1] == b"hi"
 
 
 @pytest.mark.parametrize("data", MALFORMED)
@@ -218,7 +218,7 @@ def test_a_response_to_head_has_no_body() -> None:
     reader = ResponseReader(bodiless=True)
     reader.feed(HEAD + b"Content-Length: 5\r\n\r\n")
     assert reader.is_ended
-    assert reader.pieces == []
+    assert reader.take() == b""
 
 
 @settings(deadline=None)

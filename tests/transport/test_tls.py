@@ -82,7 +82,7 @@ async def listening(
 
 
 def connect(server: RawServer, **options: Any) -> AsyncClient:
-    options.setdefault("timeout", 5)
+    options.setdefault("timeout", Timeout(total=60, connect=60))
     return AsyncClient(api_key=KEY, base_url=server.base_url, **options)
 
 
@@ -108,7 +108,7 @@ async def test_calls_and_streams_share_a_connection(authority: Any) -> None:
 
 async def test_many_at_once_are_all_answered_and_their_connections_serve_again(authority: Any) -> None:
     async with tls_server(authority.issue_cert("127.0.0.1"), Script(head=SIZED, end="keep")) as server:
-        async with connect(server.raw, limits=Limits(concurrency=100), timeout=20) as client:
+        async with connect(server.raw, limits=Limits(concurrency=100)) as client:
             for _ in range(2):
                 assert await asyncio.gather(*(ask(client) for _ in range(100))) == ["hi"] * 100
             assert server.raw.connections <= 100

@@ -13,10 +13,11 @@ import aiohttp
 import pytest
 
 from aimlasync import APIConnectionError, APITimeoutError, AsyncClient, Endpoint, Limits, Retry, Timeout
+from aimlasync.transport import aiohttp_session
 from aimlasync.transport.aiohttp_session import AiohttpTransport
 from aimlasync.transport.base import StaleConnectionError, Transport
 from aimlasync.transport.connection_pool import LeanTransport
-from tests.support.servers import RawServer, Script, raw_server, until
+from tests.support.servers import RawServer, Script, raw_server, soon_over, until
 
 HELLO: Any = [{"role": "user", "content": "Hello"}]
 BODY = json.dumps({"choices": [{"message": {"content": "hi"}, "finish_reason": "stop"}]}).encode()
@@ -32,7 +33,7 @@ def raw(data: bytes, end: Any = "keep") -> Script:
 
 def connect(server: RawServer, **options: Any) -> AsyncClient:
     options.setdefault("retry", Retry(attempts=1))
-    return AsyncClient(api_key="k", base_url=server.base_url, timeout=5, **options)
+    return AsyncClient(api_key="k", base_url=server.base_url, timeout=60, **options)
 
 
 def made(over: str) -> Transport:
@@ -159,11 +160,16 @@ async def test_connect_bounds_the_look_up_of_a_name_and_the_next_endpoint_is_ask
     monkeypatch.setattr(Held, "looks", asyncio.Event())
     async with raw_server(raw(SIZED)) as server:
         endpoints = [Endpoint(base_url="https://slow.example/v1"), Endpoint(base_url=server.base_url)]
-        async with AsyncClient(endpoints=endpoints, timeout=Timeout(connect=0.05, total=20)) as client:
-            reply = await client.chat.completions.create(model="m", messages=HELLO)
-            assert (reply.text, reply.info.attempts) == ("hi", 2)
-            assert client.statistics()[0].attempts == 1
-            assert Held.looks.is_set()
+
+        async def look(connect: float) -> None:
+            options: dict[str, Any] = {"timeout": Timeout(connect=connect, total=20), "retry": Retry(attempts=2)}
+            async with AsyncClient(endpoints=endpoints, **options) as client:
+                reply = await client.chat.completions.create(model="m", messages=HELLO)
+                assert (reply.text, reply.info.attempts) == ("hi", 2)
+                assert client.statistics()[0].attempts == 1
+                assert Held.looks.is_set()
+
+        await soon_over(look)
 
 
 async def test_connect_bounds_a_proxy_that_does_not_answer() -> None:
@@ -182,14 +188,16 @@ async def test_connect_bounds_a_proxy_that_does_not_answer() -> None:
             assert caught.value.billed is False
 
 
-async def test_aiohttp_sends_nothing_twice_by_itself() -> None:
+async def test_aiohttp_sends_nothing_twice_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    # The death of a connection is heard late on a busy machine.
+    monkeypatch.setattr(aiohttp_session, "AT_ONCE", 60.0)
     # It would repeat a GET whose kept connection died.
     async with raw_server(raw(SIZED), raw(b"", "eof"), raw(b"", "eof"), raw(SIZED)) as server:
         transport = AiohttpTransport()
         url = f"{server.base_url}/x"
-        await (await transport.send("GET", url, HEADERS, {}, None, connect=1)).read()
+        await (await transport.send("GET", url, HEADERS, {}, None, connect=60)).read()
         with pytest.raises(StaleConnectionError):
-            await transport.send("GET", url, HEADERS, {}, None, connect=1)
+            await transport.send("GET", url, HEADERS, {}, None, connect=60)
         assert len(server.requests) == 2
         await transport.close()
 

@@ -109,3 +109,14 @@ def why_no_header(names: Sequence[str], rows: Sequence[Sequence[str]]) -> str | 
         if len(name) <= _CATEGORY and name in values and 1 < len(set(values)) < len(values):
             return f"{name!r} is a value of the same column too"
     return None
+
+
+def advised(said: str) -> str:
+    """Return what an error of `csv` means, and what to do."""
+    if "unexpected end" in said:
+        return "a quote is opened here and never closed; close it, or double it if it is part of the text"
+    if "expected after" in said:
+        return 'text after a closing quote; double a quote that is part of the text ("")'
+    if "new-line" in said:
+        return "a bare carriage return; save the file with ordinary line ends"
+    return f"{said}; mend the line"

@@ -14,18 +14,21 @@ import csv
 import re
 from collections.abc import Callable, Iterable, Iterator
 from io import BytesIO, StringIO
-from itertools import chain, islice
+from itertools import chain, count, islice, repeat
 from typing import Any, Literal, Protocol, cast
 
 import msgspec
 
-from aimlasync.bulk.input.dialect import Dialect, cells_of, distinct, guess_delimiter, is_clear, read_sep
+from aimlasync.bulk.input.dialect import Dialect, advised, cells_of, distinct, guess_delimiter, is_clear, read_sep
 from aimlasync.bulk.input.json_array import array_items
 
 Format = Literal["csv", "tsv", "jsonl", "json", "parquet", "xlsx"]
 
 MAX_LINE = 16 * 2**20
 """Longest line that is read, in bytes."""
+
+# Lines of JSON that are decoded at once.
+_AT_ONCE = 64
 
 # Python's json module writes these.
 _NO_JSON = re.compile(rb"[:\[,]\s*-?(?:NaN|Infinity)\b")
@@ -205,7 +208,7 @@ class Reader:
             try:
                 cells = next(table, None)
             except csv.Error as error:
-                raise self.error(_advised(str(error)), begins) from None
+                raise self.error(advised(str(error)), begins) from None
             if cells is None:
                 break
             if not cells:
@@ -274,34 +277,57 @@ class Reader:
     def check_jsonl(self, check: Callable[[Row], object], skim: Skim) -> int:
         """Check all rows of JSONL, and return how many there are. Raises InputError."""
         for block in self._blocks():
-            count = None if len(block) > MAX_LINE else skim(block, self._above)
-            if count is None:
-                for row in self._rows_of(block, None):
+            found = None if len(block) > MAX_LINE else skim(block, self._above)
+            if found is None:
+                for row in chain.from_iterable(self._rows_of(block, None)):
                     check(cast(Row, row))
             else:
-                self._number += count
+                self._number += found
                 # Each line is a row.
-                self._below = self._above + count
+                self._below = self._above + found
         self._must_have_rows()
         return self._number - self._first
 
     def _jsonl(self, wanted: Wanted | None) -> Iterator[Row | int]:
-        # The chain takes no time of its own, as a generator around the rows of each block would.
-        return chain.from_iterable(self._blocks_of_rows(wanted))
+        # The chain takes no time of its own, as a generator around the rows of some lines would.
+        return chain.from_iterable(self._some_rows(wanted))
 
-    def _blocks_of_rows(self, wanted: Wanted | None) -> Iterator[Iterator[Row | int]]:
+    def _some_rows(self, wanted: Wanted | None) -> Iterator[Iterable[Row | int]]:
         for block in self._blocks():
-            yield self._rows_of(block, wanted)
+            yield from self._rows_of(block, wanted)
         self._must_have_rows()
 
     def _must_have_rows(self) -> None:
         if self._number == self._first:
             raise NoRowsError(self.name, "no rows; write one JSON object per line")
 
-    def _rows_of(self, block: bytes, wanted: Wanted | None) -> Iterator[Row | int]:
+    def _rows_of(self, block: bytes, wanted: Wanted | None) -> Iterator[Iterable[Row | int]]:
+        lines, line = BytesIO(block), self._above
+        takes_all = wanted is None and len(block) <= MAX_LINE
+        while some := list(islice(lines, _AT_ONCE)):
+            rows = self._objects(some, line) if takes_all else None
+            yield self._rows_in(some, line, block, wanted) if rows is None else rows
+            line += len(some)
+        self._below = line
+
+    def _objects(self, lines: list[bytes], above: int) -> Iterator[Row] | None:
+        """Return the rows of lines that are all JSON objects; None where a line has to be looked at."""
+        try:
+            values = list(map(_decode, lines))
+        except (ValueError, RecursionError):
+            return None
+        if {*map(type, values)} != {dict}:
+            return None
+        number = self._number
+        if number == self._first:
+            self.columns = list(values[0])
+        self._number = number + len(values)
+        # No step of it is Python's.
+        return map(Row, count(number + 1), count(above + 1), values, repeat(None), map(bytes.strip, lines))
+
+    def _rows_in(self, lines: list[bytes], above: int, block: bytes, wanted: Wanted | None) -> Iterator[Row | int]:
         first, number = self._first, self._number
-        may_be_long, line = len(block) > MAX_LINE, 0
-        for line, raw in enumerate(BytesIO(block), self._above + 1):
+        for line, raw in enumerate(lines, above + 1):
             is_wanted = wanted is None or wanted(number + 1)
             # The first row names the columns. A line that does not begin so may be blank.
             if not is_wanted and number != first and raw.startswith(b"{"):
@@ -320,13 +346,13 @@ class Reader:
                 value = self._value(stripped, line, "write one JSON object per line")
             if type(value) is not dict:
                 raise self.error("not a JSON object; write one JSON object per line", line)
-            if may_be_long and len(raw) > MAX_LINE:
+            if len(raw) > MAX_LINE:
                 self._text(raw, line, block)
             if number == first:
                 self.columns = list(value)
             number += 1
             yield Row(number, line, value, None, stripped) if is_wanted else number
-        self._number, self._below = number, line
+        self._number = number
 
     def _json(self) -> Iterator[Row]:
         first = number = self._number
@@ -367,13 +393,3 @@ def checked(rows: Iterable[Row | int], check: Callable[[Row], object], limit: in
         if number == limit:
             break
     return number
-
-
-def _advised(said: str) -> str:
-    if "unexpected end" in said:
-        return "a quote is opened here and never closed; close it, or double it if it is part of the text"
-    if "expected after" in said:
-        return 'text after a closing quote; double a quote that is part of the text ("")'
-    if "new-line" in said:
-        return "a bare carriage return; save the file with ordinary line ends"
-    return f"{said}; mend the line"

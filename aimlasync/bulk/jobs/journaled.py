@@ -30,7 +30,7 @@ from aimlasync.bulk.journal.record import Glance, Record, add_earlier, encode_re
 from aimlasync.bulk.journal.table_changes import Changes, follow
 from aimlasync.bulk.progress.quality import quality_of_job
 from aimlasync.bulk.progress.totals import Totals, spending_in
-from aimlasync.bulk.tasks.content import content_of
+from aimlasync.bulk.tasks.content import contents_of
 from aimlasync.bulk.tasks.result import Result
 from aimlasync.bulk.tasks.tasks import BatchTask, EmptyTextError, Task, is_named
 
@@ -57,6 +57,7 @@ class JournaledRows:
         task.name = source.name
         # A task that does not say which columns decide its answers is held to its input as it is.
         self._columns: Sequence[str] = getattr(task, "columns", ())
+        self._content_of = contents_of(self._columns) if self._columns else None
         self.options = options
         self.shared: SharedCalls | None = None
         # Columns that are added to the output; no row may have a column of that name.
@@ -129,8 +130,8 @@ class JournaledRows:
         if self._failed:
             self._supersede(record)
         row, facts, options = result.row, record.info, self.options
-        if row is not None and facts is not None and self._columns:
-            facts.content = content_of(row, self._columns)
+        if (content_of := self._content_of) is not None and row is not None and facts is not None:
+            facts.content = content_of(row)
         self._journal.append_line(encode_record(record))
         if options.canary is not None:
             self.sample.add(result, record, self._columns)
@@ -311,7 +312,7 @@ class JournaledRows:
 
         With `known` those behind `--limit` are read too, and all are added to it.
         """
-        task, shard = self.task, self.options.shard
+        task, shard, content_of = self.task, self.options.shard, self._content_of
         done = self._done if len(self._done) else ()
         names = IdSet() if task.own_ids else None
         repeats = Repeats() if self.options.dedupe and known is None else None
@@ -333,7 +334,8 @@ class JournaledRows:
             if shard is not None and not shard.owns(name):
                 return
             if known is not None:
-                known.add(row.number, name, content_of(row, self._columns))
+                assert content_of is not None, "the input of such a task is held to its digest"
+                known.add(row.number, name, content_of(row))
             total += 1
             left += name not in done
             if repeats is not None:

@@ -25,7 +25,7 @@ _skim = msgspec.json.Decoder(msgspec.Raw).decode
 # As numbers: one that is looked for in bytes takes a sixth of the time of a text of one byte.
 _LF, _CR = b"\n\r"
 
-_NO_TIMING = Timing()
+_NO_INFO = Info()
 
 
 def record_of(result: Result) -> Record:
@@ -34,8 +34,8 @@ def record_of(result: Result) -> Record:
     # The reply may be of an earlier call than the error.
     paid = None if reply is None else reply.info
     info = paid if error is None or error.info is None else error.info
-    known, timing = (None, _NO_TIMING) if info is None or shared_with is not None else (info, info.timing)
-    model = request.body.get("model")
+    known = _NO_INFO if info is None or shared_with is not None else info
+    timing, model = known.timing, request.body.get("model")
     # By position, which is faster than by name.
     facts = Facts(
         time.time(),
@@ -45,7 +45,7 @@ def record_of(result: Result) -> Record:
         timing.limited,
         result.attempts,
         None if result.calls == 1 else result.calls,
-        None if known is None else known.endpoint or None,
+        known.endpoint or None,
         model if type(model) is str else request.model,
         result.tokens_in,
         result.tokens_out,
@@ -54,8 +54,8 @@ def record_of(result: Result) -> Record:
     # These are mostly None, and to set a field takes as long as three arguments.
     if shared_with is not None:
         facts.shared_with = shared_with
-    if known is not None and known.structured is not None:
-        facts.structured = known.structured
+    if (structured := known.structured) is not None:
+        facts.structured = structured
     if (answer := result.answer) is not None:
         facts.label, facts.confidence = answer.label, answer.confidence
     response = failure = None

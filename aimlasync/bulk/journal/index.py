@@ -14,8 +14,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from typing import BinaryIO, Self, TypeVar
 
+import msgspec
+
 from aimlasync.bulk.input.rows import InputError
-from aimlasync.bulk.journal.record import Glance, Record, decode_glance, decode_record
+from aimlasync.bulk.journal.record import TWO_RECORDS, Glance, Record, decode_glance, decode_record, has_two
 
 # An entry of the table: 21 bits of the name's hash, 1 bit for ok, 42 bits of where the line begins, plus one; 0 is
 # free. Positions are those in the concatenation of all files.
@@ -112,10 +114,12 @@ class Index:
         for line, (place, text) in enumerate(self._lines_of(number), 1):
             try:
                 glance = decode_glance(text)
-            except (ValueError, RecursionError) as error:
+            except msgspec.DecodeError as error:
+                path = self._paths[number]
+                if has_two(text):
+                    raise InputError(path, TWO_RECORDS, line=line) from None
                 if not text.endswith(b"\n"):
                     break
-                path = self._paths[number]
                 if line == 1 and not os.path.exists(path + ".manifest"):
                     raise InputError(path, f"not a journal: line 1 is not a record of one ({error})") from None
                 what = f"not a record of a journal ({error}); delete that line"
@@ -174,7 +178,7 @@ class Index:
             for place, line in self._lines_of(number):
                 try:
                     glance = decode_glance(line)
-                except (ValueError, RecursionError):
+                except msgspec.DecodeError:
                     # The torn last line; `_scan` has refused any other.
                     break
                 if glance is None:
@@ -206,7 +210,7 @@ class Index:
     def _decoded(self, place: int, line: bytes, decode: Callable[[bytes], R]) -> R:
         try:
             return decode(line)
-        except (ValueError, RecursionError) as error:
+        except msgspec.DecodeError as error:
             number = bisect_right(self._starts, place) - 1
             what = (
                 f"not a record of a journal ({error}), {place - self._starts[number]} bytes from the start; delete it"

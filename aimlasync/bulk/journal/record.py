@@ -8,6 +8,7 @@ that is neither; every reader of a line goes through it. Imports the bodies of e
 
 from __future__ import annotations
 
+import json
 from codecs import BOM_UTF8
 from typing import Any, TypeVar
 
@@ -106,6 +107,7 @@ R = TypeVar("R", Record, Glance)
 
 _body = msgspec.json.Decoder(_Body).decode
 _plain = msgspec.json.Decoder().decode
+_first_value = json.JSONDecoder().raw_decode
 _record = msgspec.json.Decoder(Record).decode
 _glance = msgspec.json.Decoder(Glance).decode
 
@@ -132,7 +134,10 @@ def settled(line: R) -> R:
 
 def decode_record(line: bytes | str) -> Record:
     """Return a record. Raises msgspec.DecodeError for a line that is none, or has neither response nor error."""
-    record = settled(_record(_unmarked(line)))
+    try:
+        record = settled(_record(_unmarked(line)))
+    except (UnicodeDecodeError, RecursionError) as error:
+        raise msgspec.DecodeError(str(error)) from None
     if is_blank(record):
         raise msgspec.DecodeError("it has neither a response nor an error")
     return record
@@ -143,8 +148,28 @@ def decode_glance(line: bytes | str) -> Glance | None:
 
     Such a line says nothing of its row, which counts as not done. Raises msgspec.DecodeError for what is no record.
     """
-    glance = settled(_glance(_unmarked(line)))
+    try:
+        glance = settled(_glance(_unmarked(line)))
+    except (UnicodeDecodeError, RecursionError) as error:
+        raise msgspec.DecodeError(str(error)) from None
     return None if is_blank(glance) else glance
+
+
+TWO_RECORDS = "two records on one line; put a line end between them"
+"""What is wrong with a line that `has_two`."""
+
+
+def has_two(line: bytes) -> bool:
+    """Whether a line that is no record begins with one: files were put together of which one had no line end.
+
+    A crash leaves no such line, which holds answers and is not to be cut off.
+    """
+    text = line.decode("utf-8-sig", "replace")
+    try:
+        _, end = _first_value(text)
+    except (ValueError, RecursionError):
+        return False
+    return text[end:].lstrip().startswith("{")
 
 
 def is_blank(line: Record | Glance) -> bool:

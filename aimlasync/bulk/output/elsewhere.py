@@ -11,10 +11,10 @@ import asyncio
 import os
 import secrets
 import socket
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 
-from aimlasync.addresses import AddressError, is_address, path_of
+from aimlasync.addresses import AddressError, is_address, name_in, path_of
 from aimlasync.bulk.input.remote import input_errors
 from aimlasync.bulk.output.place import Place
 
@@ -65,8 +65,11 @@ class Elsewhere:
                 os.unlink(self._mark)
             raise AddressError(self._address, f"nothing can be written there: {error.what}") from None
 
-    def end(self) -> None:
-        """Copy the files that are here and were written; where none was, leave what was there before the first run."""
+    def end(self) -> bool:
+        """Copy the files that are here and were written, and return whether there were any.
+
+        Where none was, what was there before the first run is left.
+        """
         written = [name for name in self._names if os.path.exists(name) and _stamp(name) != self._copied.get(name)]
         is_undone, here = self._is_first and not written, f"the answers are here, in {self.path} and what is beside it"
         try:
@@ -86,6 +89,7 @@ class Elsewhere:
         if is_undone:
             for name in (*self._copied, self._mark):
                 os.unlink(name)
+        return bool(written)
 
     def _copy(self, names: Sequence[str]) -> None:
         """Copy files from there, all or none: a part of them would be taken for what another run left here."""
@@ -100,11 +104,14 @@ class Elsewhere:
 
 
 @contextmanager
-def written_here(output: str, *, is_worker: bool = False) -> Iterator[str]:
+def written_here(
+    output: str, *, is_worker: bool = False, copied: Callable[[str], object] | None = None
+) -> Iterator[str]:
     """Give the path that a job writes to: of an address a file here, which is copied there at the end.
 
     Where that is not here, it is copied from there first, so that another machine goes on. A worker leaves both to its
-    parent. Raises InputError, also at the end.
+    parent. `copied` is called with the address, without its secrets, when files were copied there. Raises InputError,
+    also at the end.
     """
     with input_errors():
         output = path_of(output)
@@ -116,7 +123,8 @@ def written_here(output: str, *, is_worker: bool = False) -> Iterator[str]:
     finally:
         if there is not None and not is_worker:
             with input_errors():
-                there.end()
+                if there.end() and copied is not None:
+                    copied(name_in(output))
 
 
 @asynccontextmanager

@@ -11,11 +11,13 @@ from codecs import BOM_UTF8
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import msgspec
 
 from aimlasync.bulk.input.rows import InputError
+from aimlasync.bulk.input.shard import Shard
 from aimlasync.bulk.journal.index import Index
 from aimlasync.bulk.journal.manifest import locked
 from aimlasync.bulk.output.cells import text_of
@@ -23,6 +25,8 @@ from aimlasync.bulk.output.copies import Copies
 from aimlasync.bulk.output.replace import replace
 from aimlasync.bulk.output.streams import is_stream
 from aimlasync.bulk.output.target import Target
+
+_MOST = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +39,11 @@ class Merged:
     failed: int
     duplicates: int
     """Ok lines that were left out for another of the same custom_id: rows that were paid for twice."""
+    missing: tuple[str, ...] = ()
+    """Shards of the job, as "2/3", whose journals were not among them, a thousand at most.
+
+    None where a journal is that of no shard, or they are those of another number of shards.
+    """
 
 
 def merge(
@@ -60,7 +69,7 @@ def _merge(paths: Sequence[str], out_path: str, overwrite: bool) -> Merged:
             raise InputError(path, "named twice, and each of its rows would be; name it once")
         if os.path.exists(path) and os.path.exists(out_path) and os.path.samefile(path, out_path):
             raise InputError(out_path, "one of the journals to merge; choose another name for the merged one")
-    manifest = _merged_manifest(paths)
+    manifest, missing = _merged_manifest(paths)
     if manifest is None and os.path.exists(sidecar) and not is_stream(out_path):
         raise InputError(sidecar, "tells of another job, and the journals have no manifest; move it away")
     target = Target(out_path, journal=out_path, overwrite=overwrite, is_journal=True)
@@ -75,20 +84,24 @@ def _merge(paths: Sequence[str], out_path: str, overwrite: bool) -> Merged:
         # The manifest is replaced after the journal, so that what a crash leaves can be merged again.
         if manifest is not None and not goes:
             replace(os.path.realpath(out_path) + ".manifest", msgspec.json.encode(manifest) + b"\n")
-        return Merged(index.rows, index.ok, index.rows - index.ok, index.duplicates)
+        return Merged(index.rows, index.ok, index.rows - index.ok, index.duplicates, missing)
 
 
-def _merged_manifest(paths: Sequence[str]) -> dict[str, Any] | None:
-    """The manifest of all, without the shard and with the facts that all agree on; None when there are none."""
+def _merged_manifest(paths: Sequence[str]) -> tuple[dict[str, Any] | None, tuple[str, ...]]:
+    """The manifest of all, without the shard and with the facts that all agree on; None when there are none.
+
+    And the shards that are not there.
+    """
     found = [_manifest(path) for path in paths]
     with_one = [path for path, manifest in zip(paths, found, strict=True) if manifest is not None]
     if not with_one:
-        return None
+        return None, ()
+    shards: list[Any] = []
     whole: dict[str, Any] | None = None
     for path, manifest in zip(paths, found, strict=True):
         if manifest is None:
             raise InputError(path, f"has no {path}.manifest, and {with_one[0]} has one; put it there")
-        manifest["job"].pop("shard", None)
+        shards.append(manifest["job"].pop("shard", None))
         if whole is None:
             whole = manifest
             continue
@@ -107,7 +120,17 @@ def _merged_manifest(paths: Sequence[str]) -> dict[str, Any] | None:
                 )
         facts = manifest["facts"]
         whole["facts"] = {name: fact for name, fact in whole["facts"].items() if name in facts and facts[name] == fact}
-    return whole
+    return whole, _missing(shards)
+
+
+def _missing(shards: Sequence[Any]) -> tuple[str, ...]:
+    """Return the others of these shards, where all are shards of one number of them."""
+    try:
+        (count,) = {Shard.parse(shard).count for shard in shards}
+    except (ValueError, AttributeError):
+        return ()
+    others = (shard for n in range(1, count + 1) if (shard := f"{n}/{count}") not in shards)
+    return tuple(islice(others, _MOST))
 
 
 def _manifest(path: str) -> dict[str, Any] | None:

@@ -16,7 +16,7 @@ from aimlasync.bulk.journal.index import Index
 from aimlasync.bulk.journal.known_rows import NumberedRows, give
 from aimlasync.bulk.journal.manifest import read_manifest
 from aimlasync.bulk.journal.record import Record
-from aimlasync.bulk.tasks.content import content_of
+from aimlasync.bulk.tasks.content import contents_of
 
 Find = Callable[[Row], tuple[str, Record | None]]
 
@@ -35,16 +35,17 @@ def finder(
 
     if not columns or "input" not in job or job["input"] == source.digest():
         return by_name
+    content_of = contents_of(columns)
 
     def by_name_and_content(row: Row) -> tuple[str, Record | None]:
         name, record = by_name(row)
-        return name, record if record is not None and _content(record) == content_of(row, columns) else None
+        return name, record if record is not None and _content(record) == content_of(row) else None
 
     if facts.get("named"):
         return by_name_and_content
     known = NumberedRows()
     for row in islice(source, limit):
-        known.add(row.number, row.custom_id, content_of(row, columns))
+        known.add(row.number, row.custom_id, content_of(row))
     give(known, ((record.custom_id, _content(record), record.error is None) for record in index.records()))
 
     def by_content(row: Row) -> tuple[str, Record | None]:

@@ -227,9 +227,7 @@ class Totals:
 
     def add_record(self, record: Record | Glance, *, is_asked_again: bool = False) -> None:
         """Add what the journal says of a row; of a failure that `is_asked_again`, what it took alone."""
-        facts, error = record.info, record.error
-        if facts is None:
-            facts = Facts()
+        facts, error = record.info or Facts(), record.error
         if error is None:
             self.ok += 1
             if (label := facts.label) is not None:
@@ -242,25 +240,24 @@ class Totals:
             failures.count += 1
         if facts.structured is not None and not is_asked_again:
             self.structured[facts.structured] += 1
-        counted, tokens_out, cost_usd, attempts = facts.tokens_in, facts.tokens_out or 0, facts.cost_usd, facts.attempts
+        counted, tokens_out, cost_usd = facts.tokens_in, facts.tokens_out or 0, facts.cost_usd
         tokens_in = counted
         if counted is None and (tokens_in := facts.guess_in) is not None:
             tokens_out = facts.guess_out or 0
-        taken = (tokens_in or 0) + tokens_out
-        if self.counts_days and attempts and (at := facts.at) is not None:
-            self.day.add(at, attempts, taken)
+        if self.counts_days and facts.attempts and facts.at is not None:
+            self.day.add(facts.at, facts.attempts, (tokens_in or 0) + tokens_out)
         if is_shared := facts.shared_with is not None:
             self.shared += 1
-        # The usage of a shared answer is that of an earlier failure of the row itself.
-        if counted is None and cost_usd is None and (error is not None or is_shared):
-            return
-        self.replies += 1
-        if counted is None:
-            self.uncounted += 1
-            self.guessed += taken
-        else:
+        if counted is not None:
             self.tokens_in += counted
             self.tokens_out += tokens_out
+        elif cost_usd is None and (error is not None or is_shared):
+            # The usage of a shared answer is that of an earlier failure of the row itself.
+            return
+        else:
+            self.uncounted += 1
+            self.guessed += (tokens_in or 0) + tokens_out
+        self.replies += 1
         if cost_usd is not None:
             self.priced += 1
             self.at_price += facts.at_price

@@ -17,7 +17,9 @@ from dataclasses import dataclass, field
 from itertools import accumulate, pairwise
 from typing import Final, TypeVar
 
-from aimlasync.bulk.journal.record import Facts, Failure, Glance, decode_glance
+import msgspec
+
+from aimlasync.bulk.journal.record import TWO_RECORDS, Facts, Failure, Glance, decode_glance, has_two
 from aimlasync.bulk.output.copies import Copies
 from aimlasync.bulk.progress.quality import Quality
 from aimlasync.bulk.report.asked import Asked, asked_of
@@ -356,8 +358,9 @@ def _collected(path: str, quality: Quality | None) -> Report:
         for number, line in enumerate(file, 1):
             try:
                 glance = decode_glance(line)
-            except (ValueError, RecursionError) as error:
-                # msgspec's DecodeError and UnicodeDecodeError are ValueErrors.
+            except msgspec.DecodeError as error:
+                if has_two(line):
+                    raise ReportError(f"{path}: line {number}: {TWO_RECORDS}") from None
                 if line.startswith(b"{") and not line.endswith(b"\n"):
                     report.is_torn = True
                     break

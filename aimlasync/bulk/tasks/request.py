@@ -48,7 +48,7 @@ class _UsualLine(msgspec.Struct, forbid_unknown_fields=True, gc=False):
 _usual_line = msgspec.json.Decoder(_UsualLine).decode
 
 
-class Request(msgspec.Struct, kw_only=True, gc=False):
+class Request(msgspec.Struct, gc=False):
     """What is asked for one row."""
 
     custom_id: str

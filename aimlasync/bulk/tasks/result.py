@@ -16,7 +16,6 @@ from aimlasync.bulk.input.rows import Row
 from aimlasync.bulk.tasks.request import Request
 from aimlasync.chat.endings import ending_of
 from aimlasync.chat.types import ChatCompletion, decode_completion
-from aimlasync.cost.tokens import tokens_of
 from aimlasync.errors import AimlasyncError
 from aimlasync.responses.types import Response, decode_response
 from aimlasync.structured.answer_text import answer_text
@@ -105,7 +104,7 @@ class Result(msgspec.Struct, eq=False):
         self.shared_with = None
         self.attempts += info.attempts
         cost = info.cost_usd
-        if (tokens := tokens_of(reply.usage)) is not None:
+        if (tokens := info.tokens) is not None:
             self.tokens_in = (self.tokens_in or 0) + tokens[0]
             self.tokens_out = (self.tokens_out or 0) + tokens[1]
         if is_first:
@@ -119,7 +118,7 @@ def first_result(request: Request, reply: Reply) -> Result:
     info = reply.info
     if info.cached:
         return Result(request, reply, shared_with=IN_STORE)
-    tokens_in, tokens_out = tokens_of(reply.usage) or (None, None)
+    tokens_in, tokens_out = info.tokens or (None, None)
     # By position, which is faster than by name.
     return Result(request, reply, None, None, None, 1, info.attempts, tokens_in, tokens_out, info.cost_usd)
 

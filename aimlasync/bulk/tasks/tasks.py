@@ -102,11 +102,10 @@ class BatchTask:
         fields = row.fields
         try:
             name = "" if "custom_id" in fields else row.custom_id
-            custom_id, api, body = parts_of_line(fields, self._model, name)
+            # By position, which is faster than by name.
+            return Request(*parts_of_line(fields, self._model, name))
         except RequestError as error:
             what = str(error)
-        else:
-            return Request(custom_id=custom_id, api=api, body=body)
         raise InputError(self.name, what, line=row.line)
 
     def check(self, row: Row) -> str | None:

@@ -32,7 +32,7 @@ from aimlasync.bulk.journal.part_files import identity_of_part, part_path
 from aimlasync.bulk.journal.record import Record, decode_glance, encode_record
 from aimlasync.bulk.journal.table_changes import Changes
 from aimlasync.bulk.progress.totals import Totals
-from aimlasync.bulk.tasks.content import content_of
+from aimlasync.bulk.tasks.content import contents_of
 from aimlasync.bulk.tasks.result import Result
 from aimlasync.bulk.tasks.tasks import Task
 from aimlasync.bulk.workers.messages import Orders, Report
@@ -62,7 +62,8 @@ class PartRows:
         self.source = source
         self.task = task
         task.name = source.name
-        self._columns: Sequence[str] = getattr(task, "columns", ())
+        columns: Sequence[str] = getattr(task, "columns", ())
+        self._content_of = contents_of(columns) if columns else None
         self.totals = Totals()
         self._options = options
         self._part = part
@@ -86,8 +87,8 @@ class PartRows:
 
     def write(self, result: Result, record: Record) -> None:
         """Append the record of a result."""
-        if result.row is not None and record.info is not None and self._columns:
-            record.info.content = content_of(result.row, self._columns)
+        if (content_of := self._content_of) is not None and result.row is not None and record.info is not None:
+            record.info.content = content_of(result.row)
         self._journal.append_line(encode_record(record))
 
     def end_run(self) -> None:
