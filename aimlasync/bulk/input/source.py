@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 
 import msgspec
 
-from aimlasync.addresses import is_address, name_in, shown
+from aimlasync.addresses import FULL, is_address, name_in, shown
 from aimlasync.bulk.input.compression import Packing, packing_of, unpacked
 from aimlasync.bulk.input.dialect import Dialect, why_no_header
 from aimlasync.bulk.input.encoding import Utf8Lines, check_encoding, marked_encoding
@@ -298,6 +298,9 @@ def open_source(
     except IsADirectoryError:
         raise InputError(path, "a directory; name a CSV, JSONL or Parquet file in it") from None
     except OSError as error:
+        if error.errno in FULL:
+            # There is no room for a copy of it.
+            raise
         raise InputError(path, f"cannot be read ({error.strerror}); check its permissions") from None
     try:
         return _opened(file, shown(path), format, format_of_path(name_in(path)), reading)
