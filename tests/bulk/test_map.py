@@ -287,6 +287,18 @@ async def test_what_is_no_row_and_no_request_is_named_with_its_number(client: As
             pass
 
 
+async def test_a_result_is_shown_in_a_line(client: AsyncClient) -> None:
+    rows = ["I was charged twice " + "again and " * 200, ""]
+    shown = [repr(result) async for result in classify(client, rows, labels=["billing", "support"], model=MODEL)]
+    assert shown[0] == "<Result row-1 ok 'billing'>"
+    assert shown[1].startswith("<Result row-2 EmptyTextError: the text is empty")
+    requests = [{"model": MODEL, "input": "Hello\n" * 100}, {"model": "none", "input": "x"}]
+    long, wrong = [repr(result) async for result in map(client, requests, order="input")]
+    assert long.startswith("<Result row-1 ok '")
+    assert wrong.startswith("<Result row-2 NotFoundError: HTTP 404: ")
+    assert max(len(text) for text in (*shown, long, wrong)) < 140
+
+
 async def test_an_error_of_the_input_is_raised_after_what_was_answered() -> None:
     async def calls() -> AsyncIterator[dict[str, Any]]:
         yield call(0)

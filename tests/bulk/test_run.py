@@ -143,6 +143,7 @@ async def test_a_table_is_made_at_the_end_with_the_journal_beside_it(client: Asy
     summary = await run(client, source, table, task=PromptTask(prompt="{q}", model=MODEL), columns=["n", "ok"])
     assert table.read_text() == "n,ok\n1,true\n2,true\n"
     assert (summary.output, summary.journal) == (str(table), f"{table}.journal")
+    assert repr(summary) == f"<Summary 2 of 2 rows ok, 0 failed, 0 not done, journal {summary.journal!r}>"
     assert names(summary.journal) == ["row-1", "row-2"]
 
 
