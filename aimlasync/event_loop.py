@@ -2,13 +2,14 @@
 
 `run` chooses a loop for one program. It changes no process-wide setting: neither the event loop policy nor the default
 loop. This is the only file that imports uvloop (the extra `uvloop`), and it does so when `run` or `fastest` is called.
-It imports nothing of this library.
+`stop_listening` closes a server of either loop. This file imports nothing of this library.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -45,3 +46,19 @@ def fastest() -> Factory:
     except ImportError:
         return asyncio.new_event_loop
     return uvloop.new_event_loop
+
+
+async def stop_listening(server: asyncio.Server) -> None:
+    """Close a server, of whose connections the caller then knows all.
+
+    What it had accepted becomes a connection first: once a server is closed, asyncio fails to make it one, and leaves
+    it open.
+    """
+    loop = asyncio.get_running_loop()
+    for listens in server.sockets:
+        # A proactor has no readers.
+        with suppress(NotImplementedError):
+            loop.remove_reader(listens)
+    for _ in range(2):
+        await asyncio.sleep(0)
+    server.close()

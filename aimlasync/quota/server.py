@@ -27,6 +27,7 @@ from typing import Any, Self, TypeVar
 import msgspec
 
 from aimlasync.cost.prices import Price
+from aimlasync.event_loop import stop_listening
 from aimlasync.quota.account import Account
 from aimlasync.quota.fallback import Fallback, check_share
 from aimlasync.quota.protocol import Ask, Draw, Drawn, Lease, QuotaDownError
@@ -137,7 +138,7 @@ class LeaseServer:
     async def close(self) -> None:
         """Stop and close all connections."""
         if self._server is not None:
-            self._server.close()
+            await stop_listening(self._server)
             for task in self._tasks:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -165,13 +166,14 @@ class LeaseServer:
         task = asyncio.get_running_loop().create_task(self._serve(reader, writer))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        # Here, so that a task that is cancelled before it began leaves no connection open.
+        task.add_done_callback(lambda _: writer.close())
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         said = b""
         with suppress(OSError, asyncio.IncompleteReadError):
             said = await reader.readexactly(len(self._secret))
         if not secrets.compare_digest(said, self._secret.encode()):
-            writer.close()
             return
         link: Link
 

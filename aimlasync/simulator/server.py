@@ -11,7 +11,6 @@ import asyncio
 import re
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import suppress
 from hashlib import blake2b, sha256
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -20,6 +19,7 @@ import msgspec
 from aiohttp import web
 
 from aimlasync.config import Limits, Mode
+from aimlasync.event_loop import stop_listening
 from aimlasync.simulator import lookups
 from aimlasync.simulator.exchange import Exchange
 from aimlasync.simulator.faults import Fault
@@ -196,15 +196,7 @@ class Simulator:
             return
         self._listening = self._server = None
         self.state.is_closing = True
-        loop = asyncio.get_running_loop()
-        for listens in listening.sockets:
-            # A proactor has no readers.
-            with suppress(NotImplementedError):
-                loop.remove_reader(listens)
-        # What was accepted becomes a connection now: after `close`, asyncio fails to make it one, and leaves it open.
-        for _ in range(2):
-            await asyncio.sleep(0)
-        listening.close()
+        await stop_listening(listening)
         for connection in server.connections:
             transport = connection.transport
             if transport is not None:

@@ -9,6 +9,7 @@ from types import CoroutineType
 
 from aimlasync import AsyncClient, Limits
 from aimlasync.chat import ChatCompletion
+from tests.support.servers import listening
 
 HELLO = [{"role": "user", "content": "Hello"}]
 CALLS = 20
@@ -43,9 +44,11 @@ def tracked() -> Counter[str]:
 
 async def test_what_the_collector_looks_at_of_a_call_that_waits() -> None:
     silent = Silent()
-    server = await asyncio.start_server(silent.accept, "127.0.0.1", 0)
-    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
-    async with AsyncClient(api_key="k", base_url=url, limits=Limits(concurrency=CALLS + 1)) as client:
+    limits = Limits(concurrency=CALLS + 1)
+    async with (
+        listening(silent.accept) as port,
+        AsyncClient(api_key="k", base_url=f"http://127.0.0.1:{port}/v1", limits=limits) as client,
+    ):
 
         async def waiting(calls: int) -> list[asyncio.Task[ChatCompletion]]:
             tasks = [
@@ -63,8 +66,6 @@ async def test_what_the_collector_looks_at_of_a_call_that_waits() -> None:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-    server.close()
-    await server.wait_closed()
     assert {name: count / CALLS for name, count in seen.items()} == {
         "Call": 1,
         "Attempt": 1,

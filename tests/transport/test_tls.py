@@ -8,7 +8,7 @@ import json
 import os
 import ssl
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from aimlasync import (
     Timeout,
     TruncatedStreamError,
 )
-from tests.support.servers import RawServer, Script, raw_server, until
+from tests.support.servers import RawServer, Script, listening, raw_server, until
 
 trustme = pytest.importorskip("trustme", reason="pip install 'aimlasync[test]' brings trustme")
 
@@ -69,16 +69,12 @@ async def tls_server(certificate: Any, *scripts: Script) -> AsyncIterator[Served
 
 
 @asynccontextmanager
-async def listening(
-    serve: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]],
+async def without_tls(
+    serve: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Coroutine[Any, Any, None]],
 ) -> AsyncIterator[str]:
     """A server that knows nothing of TLS, and the URL that says it does."""
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    try:
-        yield f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
-    finally:
-        server.close()
-        await server.wait_closed()
+    async with listening(serve) as port:
+        yield f"https://127.0.0.1:{port}/v1"
 
 
 def connect(server: RawServer, **options: Any) -> AsyncClient:
@@ -170,7 +166,7 @@ async def test_a_server_without_tls_is_no_matter_of_certificates() -> None:
         writer.write(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n")
         writer.close()
 
-    async with listening(refuse) as url, AsyncClient(api_key=KEY, base_url=url, timeout=5) as client:
+    async with without_tls(refuse) as url, AsyncClient(api_key=KEY, base_url=url, timeout=5) as client:
         with pytest.raises(APIConnectionError, match=r"no TLS connection to 127\.0\.0\.1:\d+: ") as caught:
             await ask(client)
     assert caught.value.info is not None
@@ -184,7 +180,10 @@ async def test_a_handshake_that_is_never_answered_is_bounded_by_the_connect_time
         writer.close()
 
     bound = Timeout(connect=0.05)
-    async with listening(say_nothing) as url, AsyncClient(api_key=KEY, base_url=url, max_retries=0, timeout=bound) as c:
+    async with (
+        without_tls(say_nothing) as url,
+        AsyncClient(api_key=KEY, base_url=url, max_retries=0, timeout=bound) as c,
+    ):
         with pytest.raises(APITimeoutError) as caught:
             await ask(c)
     assert caught.value.phase == "connect"

@@ -17,7 +17,7 @@ from aimlasync.transport import aiohttp_session
 from aimlasync.transport.aiohttp_session import AiohttpTransport
 from aimlasync.transport.base import StaleConnectionError, Transport
 from aimlasync.transport.connection_pool import LeanTransport
-from tests.support.servers import RawServer, Script, raw_server, soon_over, until
+from tests.support.servers import RawServer, Script, listening, raw_server, soon_over, until
 
 HELLO: Any = [{"role": "user", "content": "Hello"}]
 BODY = json.dumps({"choices": [{"message": {"content": "hi"}, "finish_reason": "stop"}]}).encode()
@@ -245,16 +245,12 @@ async def test_a_large_body_is_not_sent_on_once_it_is_refused() -> None:
         writer.close()
         ended.set()
 
-    server = await asyncio.start_server(refuse, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    transport = LeanTransport()
-    reply = await transport.send("POST", f"http://127.0.0.1:{port}/", HEADERS, {}, bytes(50 * 2**20), connect=1)
-    assert (reply.status, await reply.read()) == (413, b"{}")
-    await transport.close()
-    server.close()
-    await server.wait_closed()
-    await ended.wait()
-    await asyncio.sleep(0)
+    async with listening(refuse) as port:
+        transport = LeanTransport()
+        reply = await transport.send("POST", f"http://127.0.0.1:{port}/", HEADERS, {}, bytes(50 * 2**20), connect=60)
+        assert (reply.status, await reply.read()) == (413, b"{}")
+        await transport.close()
+        await ended.wait()
     assert taken < 40 * 2**20
 
 
@@ -272,20 +268,17 @@ async def test_a_server_is_not_read_faster_than_the_reader_takes_it() -> None:
         writer.write(b"0\r\n\r\n")
         writer.close()
 
-    server = await asyncio.start_server(pour, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    transport = LeanTransport()
-    reply = await transport.send("GET", f"http://127.0.0.1:{port}/", HEADERS, {}, None, connect=1)
-    before = -1
-    while before != sent:
-        before = sent
-        await asyncio.sleep(0.05)
-    # What the kernel holds is not ours to bound.
-    assert sent < 512
-    assert len(await reply.read()) == 2**26
-    await transport.close()
-    server.close()
-    await server.wait_closed()
+    async with listening(pour) as port:
+        transport = LeanTransport()
+        reply = await transport.send("GET", f"http://127.0.0.1:{port}/", HEADERS, {}, None, connect=60)
+        before = -1
+        while before != sent:
+            before = sent
+            await asyncio.sleep(0.05)
+        # What the kernel holds is not ours to bound.
+        assert sent < 512
+        assert len(await reply.read()) == 2**26
+        await transport.close()
 
 
 @pytest.mark.parametrize(
@@ -364,6 +357,17 @@ async def test_whatever_a_server_has_for_an_address_it_is_dialled_and_a_refusal_
         # The addresses of a name are kept, and nobody is there any more.
         with pytest.raises(APIConnectionError, match=f"^could not connect to {host}:{server.port}: ") as caught:
             await transport.send("POST", url, HEADERS, {}, b"{}", connect=5)
+        assert caught.value.billed is False
+
+
+async def test_an_address_that_cannot_be_dialled_at_all_is_told_at_once(over: str) -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        transport = made(over)
+        stack.push_async_callback(transport.close)
+        with pytest.raises(APIConnectionError) as caught:
+            # Of some network here, but nobody says which.
+            await transport.send("POST", "http://[fe80::1]:9/x", HEADERS, {}, b"{}", connect=30)
+        assert not isinstance(caught.value, APITimeoutError)
         assert caught.value.billed is False
 
 
