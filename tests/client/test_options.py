@@ -54,8 +54,12 @@ async def test_what_is_set_or_copied_later_is_held_to_the_same() -> None:
     async with AsyncClient(**THERE) as client:
         with pytest.raises(TypeError, match="retry= takes Retry"):
             client.with_options(retry=wrong)
+        with pytest.raises(TypeError, match="max_retries= takes int, such as 2, not str"):
+            client.with_options(max_retries="5")  # type: ignore[arg-type]
         with pytest.raises(TypeError, match="budget= takes Budget"):
             client.budget = wrong
+        with pytest.raises(TypeError, match="budget= takes Budget"):
+            await client.responses.create(model="m", input="x", budget=wrong)
         assert client.budget is None
 
 
