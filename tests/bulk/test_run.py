@@ -184,6 +184,7 @@ async def test_bad_input_is_refused_before_any_call(client: AsyncClient, simulat
         ([*lines(3), {"custom_id": "x"}], None, 'line 4: no "body"'),
         (csv, PromptTask(prompt="{gone}", model=MODEL), "no 'gone' in this row"),
         ([{"id": "a", "q": 1}, {"id": "", "q": 1}], PromptTask(prompt="{q}", model=MODEL, id_column="id"), "is empty"),
+        (csv, None, 'in.csv: line 2: no "body" .*; rows of a table need a PromptTask'),
         (out.with_name("none.jsonl"), None, "no such file"),
     ]
     # What is read at once, and lines of another kind between, have each id once too.
