@@ -135,6 +135,8 @@ def test_what_cannot_be_merged_is_said(tmp_path: Path) -> None:
     one = journal(tmp_path / "1", line("a"), manifest=manifest("1/2"))
     bare = journal(tmp_path / "2", line("b"))
     out = str(tmp_path / "out")
+    with pytest.raises(TypeError, match="merge takes a list of journals, such as"):
+        merge(one, out)
     with pytest.raises(InputError, match="no journals to merge"):
         merge([], out)
     with pytest.raises(InputError, match=r"2: has no .*2\.manifest, and .*1 has one"):
