@@ -102,8 +102,7 @@ class Knee:
 
     def _follow(self, at_least: int = 0) -> None:
         """Measure the present level: follow the next few attempts until half of them are answered."""
-        few = 2 * FEW if self._mode == "grow" and self.knee is None else FEW
-        self._followed = self.to_send = max(at_least, int(max(few, min(_MANY, self.value))))
+        self._followed = self.to_send = max(at_least, int(max(2 * FEW, min(_MANY, self.value))))
         self._first = self._last = math.inf
         self._times: list[float] = []
         self._levels = self._later = 0
@@ -139,12 +138,10 @@ class Knee:
                 self._follow()
             return
         loss = math.log(slow / quick) - _PAYS * math.log(high / low)
-        if 0 <= loss < math.sqrt(doubt + other) and not is_held:
+        if 0 <= loss < math.sqrt(doubt + other) and not is_held and self._count < _MANY:
             # That may be chance.
-            if self._count < _MANY:
-                self._follow(2 * self._count)
-                return
-            loss = -1.0
+            self._follow(2 * self._count)
+            return
         if self.exploring:
             if loss < 0 or is_held:
                 self._base, self._patience = new, FEW
@@ -170,7 +167,7 @@ class Knee:
 
     def _rest(self, value: float) -> None:
         self.value = max(1.0, min(MAX, value))
-        self._patience = min(2 * self._patience, int(max(LAST, LAST / 16 * self.value)))
+        self._patience = min(2 * self._patience, LAST)
         self._stay()
 
     def _stay(self) -> None:

@@ -156,7 +156,7 @@ class Pace:
         """Take in another refusal of an attempt sent at `started`, before the last cut."""
         if self._row is None or self.rate is None:
             return
-        if now - self._row < SECOND:
+        if self._before == math.inf and now - self._row < SECOND:
             # Less was accepted than was thought.
             self._base = min(self._base, self._estimate(now))
             self.rate = min(self.rate, self._base)
@@ -263,7 +263,7 @@ class Pace:
             at = min(at, self.paused_until)
         mark, new = self._mark, self._refused
         self.rate = self._base
-        if self._was_silent(at) and self._row - self._steady > _LONGEST:
+        if self._was_silent(at) and at - self._row > self.period and self._row - self._steady > _LONGEST:
             # The server was away: a window would have refused before.
             self._steady = at
             self.restart(at)

@@ -14,6 +14,7 @@ import logging
 import math
 import os
 import shutil
+import stat
 import tempfile
 import time
 from collections import Counter
@@ -125,6 +126,9 @@ def _write(path: str, learned: Mapping[tuple[str, str], Learned]) -> None:
 def _entries(path: str) -> list[_Entry]:
     """Return what a file has, nothing where there is none. Raises OSError, and ValueError for another kind of file."""
     try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            # A pipe may never end, and a device would be replaced by a file.
+            raise ValueError("it is no regular file, and is left as it is; name another")
         with open(path, "rb") as file:
             raw = file.read(_MAX_BYTES + 1)
     except FileNotFoundError:

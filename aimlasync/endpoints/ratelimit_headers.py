@@ -1,6 +1,7 @@
 """What a server's response headers say about its rate limits.
 
-Functions from headers to values, without I/O; `now` is called only where a header names a time of day. An invalid
+Functions from headers to values, without I/O; `now` is called only where a header names a time of day, which is read by
+the server's clock (`wire.waits.clock_of`). An invalid
 header is ignored and never raises, since an answer must not be lost to it. A window with limit 0 counts as unlimited.
 It may import `headers` and `wire.waits`.
 
@@ -85,7 +86,7 @@ def read(headers: Mapping[str, str], *, unit: Unit, now: Callable[[], float] = t
     # Most responses have none of these headers.
     if headers.has_none_of(_TELLING) if isinstance(headers, Fields) else not any(name in headers for name in _TELLING):
         return None
-    dollars = unit == "usd"
+    now, dollars = waits.clock_of(headers, now), unit == "usd"
     requests = _windows(headers, _REQUESTS if dollars else _PLAIN_OR_REQUESTS, now)
     tokens = _windows(headers, _TOKENS, now)
     usd = _dollars(headers, now) if dollars else None

@@ -22,7 +22,7 @@ try:
     from redis.asyncio.connection import parse_url
     from redis.asyncio.retry import Retry
     from redis.backoff import NoBackoff
-    from redis.exceptions import ConnectionError, RedisError, ResponseError
+    from redis.exceptions import AuthenticationError, ConnectionError, RedisError, ResponseError
 except ImportError:
     raise ImportError("aimlasync.redis needs the redis package: pip install 'aimlasync[redis]'") from None
 
@@ -125,9 +125,13 @@ class RedisStore:
 
 
 def what_is_said(error: Exception) -> str:
-    """Return the words with which a Redis refuses; of other errors the type: their text may have the URL."""
+    """Return the words with which a Redis refuses; of other errors no text of redis', which may have the URL."""
+    cause = error.__cause__ or error.__context__
+    if isinstance(error, AuthenticationError) or isinstance(cause, AuthenticationError):
+        return "it asks for a password, or for another one; REDIS_URL may have it"
     if not isinstance(error, ResponseError):
-        return type(error).__name__
+        why = cause.strerror if isinstance(cause, OSError) else None
+        return f"{type(error).__name__}: {why}" if why else type(error).__name__
     text = " ".join(str(error).split()).rstrip(".")
     return f"it refuses: {text if len(text) <= _MOST else f'{text[:_MOST]}...'}"
 

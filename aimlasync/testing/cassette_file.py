@@ -75,6 +75,12 @@ class _Head(msgspec.Struct):
     cassette: int
 
 
+def check_place(path: str) -> None:
+    """Raise CassetteFileError where a cassette would take the place of what is no file, such as a device."""
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise CassetteFileError(f"{path}: neither a file nor free for one; name another")
+
+
 def read(path: str) -> list[Exchange]:
     """Return the exchanges of a file. Raises FileNotFoundError, CassetteFileError."""
     with open(path, "rb") as file:
@@ -113,8 +119,9 @@ def _check(exchange: Exchange) -> None:
 
 
 def write(path: str, exchanges: Iterable[Exchange]) -> None:
-    """Write the file anew: it appears whole."""
-    os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
+    """Write the file anew: it appears whole, where the path is a link behind that."""
+    path = os.path.realpath(path)
+    os.makedirs(os.path.dirname(path), exist_ok=True)
     beside = f"{path}.{os.getpid()}"
     try:
         with open(beside, "wb") as file:

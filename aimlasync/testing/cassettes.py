@@ -69,6 +69,7 @@ class Cassette:
     def __enter__(self) -> Self:
         if self in _in_use:
             raise RuntimeError(f"{self.path}: this cassette is in use already; make another")
+        cassette_file.check_place(self.path)
         # Each use begins at the beginning of the file.
         self._exchanges, self._open, self.played, self.recorded = [], [], 0, 0
         self._used.clear()

@@ -97,9 +97,9 @@ class Connection(asyncio.BufferedProtocol):
         "_handler",
         "_owner",
         "_reader",
-        "_reading_paused",
         "_writing_paused",
         "is_open",
+        "is_paused",
         "is_reused",
         "is_sent",
         "loop",
@@ -126,7 +126,8 @@ class Connection(asyncio.BufferedProtocol):
         self.is_reused = False
         # When it became idle, or was taken since.
         self.since = 0.0
-        self._reading_paused = False
+        # Whether it reads no more for now: too much is unread.
+        self.is_paused = False
         self._writing_paused = False
         # While the rest of a response is read that nobody wants.
         self._drain_left = 0
@@ -215,15 +216,15 @@ class Connection(asyncio.BufferedProtocol):
                 self.drop()
         else:
             reply.unread += nbytes
-            if reply.unread > _HIGH_WATER and not self._reading_paused:
-                self._reading_paused = True
+            if reply.unread > _HIGH_WATER and not self.is_paused:
+                self.is_paused = True
                 self.transport.pause_reading()
         reply.wake()
 
     def taken(self) -> None:
         """What was unread has been taken."""
-        if self._reading_paused:
-            self._reading_paused = False
+        if self.is_paused:
+            self.is_paused = False
             self.transport.resume_reading()
 
     def drain(self, reply: Reply) -> None:
@@ -237,7 +238,7 @@ class Connection(asyncio.BufferedProtocol):
     def _end(self, reply: Reply, reader: ResponseReader) -> None:
         self._leave(reply)
         reply.is_ended = True
-        if self._reading_paused:
+        if self.is_paused:
             self.taken()
         is_reusable = reader.is_reusable and self.is_sent and not self.transport.is_closing()
         if is_reusable and not (reader.status in _NO_SERVER and self._owner.failed(self)):

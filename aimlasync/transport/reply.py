@@ -92,7 +92,7 @@ class Reply(msgspec.Struct, eq=False):
             await self.changed()
         data = reader.take()
         self.unread = 0
-        if self.connection is not None:
+        if self.connection is not None and self.connection.is_paused:
             self.connection.taken()
         return data
 

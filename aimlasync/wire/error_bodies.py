@@ -53,12 +53,12 @@ _FINAL = frozenset({400, 401, 402, 403, 404, 413, 422})
 # Texts and codes of a 429 or 5xx that do not go away with time. Sources: AI/ML API, "Errors 4xx" and "5xx"; OpenAI's
 # `insufficient_quota`; ByteSpike's `quota_exceeded`.
 _PERMANENT = re.compile(
-    r"maintenance|coupon code|insufficient_quota|insufficient_balance|quota_exceeded"
-    r"|free.tier limit|reached your free limit",
+    r"coupon code|insufficient_quota|insufficient_balance|quota_exceeded|free.tier limit|reached your free limit",
     re.IGNORECASE,
 )
-# A text that does not either, but where a wait is stated with it: Gemini says it of each minute's quota.
-_QUOTA = re.compile(r"exceeded your current quota", re.IGNORECASE)
+# Texts that do not either, but where a wait is stated with them: Gemini says the one of each minute's quota, and a
+# server that is back soon says when.
+_WITHOUT_WAIT = re.compile(r"exceeded your current quota|maintenance", re.IGNORECASE)
 
 # A 5xx that speaks of the request, and comes again with it: llama.cpp answers an image with 500 and "image input is not
 # supported", its forks a prompt that is too long. (What exceeds the context while it answers is a matter of what runs
@@ -114,7 +114,9 @@ def status_error(
     retryable = is_transient
     if should_retry is not None:
         retryable = should_retry and (is_transient or status not in _FINAL)
-    if _is_permanent(detail, said) or is_unsupported(status, said):
+    # With other statuses no wait is promised.
+    promised = retry_after if status in (429, 503) else None
+    if _is_permanent(detail, said, promised) or is_unsupported(status, said):
         retryable = False
     if retry_after is None and is_transient:
         retry_after = reset if detail.retry_after is None else detail.retry_after
@@ -133,11 +135,12 @@ def status_error(
     )
 
 
-def _is_permanent(detail: ErrorDetail, said: str) -> bool:
-    """Whether waiting does not cure what a body says."""
-    if detail.retry_after is None and _QUOTA.search(said):
+def _is_permanent(detail: ErrorDetail, said: str, wait: float | None = None) -> bool:
+    """Whether waiting does not cure what a body says; `wait` is what headers promise."""
+    words = f"{said} {detail.code} {detail.type}"
+    if wait is None and detail.retry_after is None and _WITHOUT_WAIT.search(words):
         return True
-    return bool(_PERMANENT.search(f"{said} {detail.code} {detail.type}"))
+    return bool(_PERMANENT.search(words))
 
 
 def is_unsupported(status: int, said: str) -> bool:

@@ -1,7 +1,8 @@
 """Waits that servers state, as seconds from now: durations and times of day; `wait_sentences` reads sentences.
 
-Pure functions; `now` is called only where a time of day is named. What cannot be read is None and never raises, since
-an answer or error must not be lost to it. It may import `headers`.
+Pure functions; `now` is called only where a time of day is named. Times of day in headers are read by the clock of the
+server, which its Date tells: where ours is wrong, a wait would be an hour too long, or none. What cannot be read is
+None and never raises, since an answer or error must not be lost to it. It may import `headers`.
 Notations: seconds; Go's durations (6m0s, 1.5h), which OpenAI, Groq and protobuf's RetryInfo use; Unix times in seconds
 or milliseconds (OpenRouter); RFC 3339; HTTP dates.
 """
@@ -29,6 +30,10 @@ _LONGEST_TEXT = 64
 _UNIX, _UNIX_MS = 1e9, 1e12
 FURTHEST = 366 * 86_400.0
 """Seconds: a time further away is taken for a misread number and ignored."""
+
+# Seconds by which a server's clock must differ from ours to be the one that its times of day are read by: a Date tells
+# whole seconds alone.
+_ASKEW = 2.0
 
 # Names of fields that hold a wait, without case and underscores, and their unit in seconds.
 _FIELDS = {
@@ -74,19 +79,35 @@ def until(text: str | None, now: Clock) -> float | None:
 
 def until_date(text: str, now: Clock) -> float | None:
     """Read the seconds until an HTTP date, which are UTC, also in the form without a zone."""
+    when = _date(text)
+    return None if when is None else max(0.0, when - now())
+
+
+def _date(text: str) -> float | None:
+    """Return the Unix time of an HTTP date."""
     try:
         when = parsedate_to_datetime(text)
         if when.tzinfo is None:
             when = when.replace(tzinfo=UTC)
-        return max(0.0, when.timestamp() - now())
+        return when.timestamp()
     except (ValueError, TypeError, OverflowError):
         return None
+
+
+def clock_of(headers: Mapping[str, str], now: Clock = time.time) -> Clock:
+    """Return the clock by which times of day in `headers` are meant: the server's, where its Date differs from ours."""
+
+    def theirs() -> float:
+        ours, date = now(), _date(headers.get("date", ""))
+        return ours if date is None or abs(date - ours) <= _ASKEW else date
+
+    return theirs
 
 
 def in_headers(headers: Mapping[str, str], now: Clock = time.time) -> float | None:
     """Return the wait in seconds of `retry-after-ms` or `retry-after` (seconds, a date, a duration), None without one.
 
-    Names of `headers` are looked up in lower case.
+    Names of `headers` are looked up in lower case. A date is read by the server's clock, see `clock_of`.
     """
     milliseconds = amount(headers.get("retry-after-ms"))
     if milliseconds is not None:
@@ -95,8 +116,11 @@ def in_headers(headers: Mapping[str, str], now: Clock = time.time) -> float | No
     if stated is None:
         return None
     seconds = amount(stated)
+    if seconds is not None and seconds < _UNIX:
+        return seconds
+    now = clock_of(headers, now)
     if seconds is not None:
-        return seconds if seconds < _UNIX else until(stated, now)
+        return until(stated, now)
     wait = until_date(stated, now)
     return until(stated, now) if wait is None else wait
 

@@ -287,6 +287,39 @@ async def test_what_is_no_row_and_no_request_is_named_with_its_number(client: As
             pass
 
 
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"order": "inpt"}, 'order must be "input" or "completion", not \'inpt\''),
+        ({"concurrency": -1}, "concurrency must be at least 1, not -1"),
+    ],
+)
+async def test_an_option_that_means_nothing_is_refused_and_nothing_waited_for(
+    options: dict[str, Any], words: str, client: AsyncClient, simulator: Simulator
+) -> None:
+    asked = [{"model": MODEL, "input": "Hello"}]
+    for results in (
+        map(client, asked, **options),
+        classify(client, ["Hello"], labels=["good", "bad"], model=MODEL, **options),
+        agents.map(client, ["Hello"], agents.Agent(model=MODEL), **options),
+    ):
+        with pytest.raises(ValueError, match=words):
+            await anext(results)
+    assert not simulator.ledger
+
+
+async def test_a_result_is_shown_in_a_line(client: AsyncClient) -> None:
+    rows = ["I was charged twice " + "again and " * 200, ""]
+    shown = [repr(result) async for result in classify(client, rows, labels=["billing", "support"], model=MODEL)]
+    assert shown[0] == "<Result row-1 ok 'billing'>"
+    assert shown[1].startswith("<Result row-2 EmptyTextError: the text is empty")
+    requests = [{"model": MODEL, "input": "Hello\n" * 100}, {"model": "none", "input": "x"}]
+    long, wrong = [repr(result) async for result in map(client, requests, order="input")]
+    assert long.startswith("<Result row-1 ok '")
+    assert wrong.startswith("<Result row-2 NotFoundError: HTTP 404: ")
+    assert max(len(text) for text in (*shown, long, wrong)) < 140
+
+
 async def test_an_error_of_the_input_is_raised_after_what_was_answered() -> None:
     async def calls() -> AsyncIterator[dict[str, Any]]:
         yield call(0)

@@ -10,6 +10,7 @@ import logging
 import pickle
 import traceback
 from collections.abc import Callable, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -162,7 +163,8 @@ async def run_a_job(client: AsyncClient, folder: Path) -> list[str]:
     request = {"custom_id": "a", "method": "POST", "url": "/v1/chat/completions"}
     asked.write_text(json.dumps({**request, "body": {"model": "m", "messages": HELLO}}))
     summary = await bulk.run(client, str(asked), str(folder / "out.jsonl"), restart=True)
-    return [repr(summary), *(path.read_text() for path in [*folder.glob("out*")] if path.is_file())]  # noqa: ASYNC240
+    parts = repr([getattr(summary, field.name) for field in fields(summary)])
+    return [repr(summary), parts, *(path.read_text() for path in [*folder.glob("out*")] if path.is_file())]  # noqa: ASYNC240
 
 
 def leaks(text: str, said: str) -> list[str]:

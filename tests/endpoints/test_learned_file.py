@@ -117,6 +117,22 @@ def test_a_file_that_cannot_be_written_is_one_warning(tmp_path: Path, caplog: py
     assert os.listdir(tmp_path) == []
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_a_pipe_is_neither_waited_for_nor_replaced(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "limits.json"
+    os.mkfifo(path)
+    # Somebody holds it open, so that nobody would wait for ever.
+    holder = os.open(path, os.O_RDWR)
+    try:
+        assert read(str(path)) == {}
+        write(str(path), {("e", "m"): Learned(in_flight=4.0)})
+    finally:
+        os.close(holder)
+    assert stat.S_ISFIFO(path.stat().st_mode)
+    [warning] = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert "it is no regular file" in warning
+
+
 def test_a_file_is_its_owners_and_names_no_credentials(tmp_path: Path) -> None:
     assert address("https://user:pa55@one.example:8080/v1/?key=s3cret#x") == "https://one.example:8080/v1"
     path = tmp_path / "limits.json"

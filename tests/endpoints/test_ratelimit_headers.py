@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from functools import partial
 from typing import Any, Literal
 
 import msgspec
@@ -49,6 +50,14 @@ def said(headers: dict[str, str], unit: Literal["requests", "usd"] = "requests")
 def facts(headers: dict[str, str], unit: Literal["requests", "usd"] = "requests") -> dict[str, Any]:
     """What is said, without what is not."""
     return {name: value for name, value in msgspec.structs.asdict(said(headers, unit)).items() if value is not None}
+
+
+def test_a_reset_at_a_time_of_day_is_read_by_the_clock_of_the_server() -> None:
+    headers = {**ANTHROPIC, "date": "Tue, 02 Dec 2025 10:40:00 GMT"}
+    for ours in (NOW - 18_000, NOW, NOW + 18_000):
+        signal = read(headers, unit="requests", now=partial(float, ours))
+        assert signal is not None
+        assert (signal.reset_requests, signal.reset_tokens) == (2.0, 60.0)
 
 
 # --- notations ---------------------------------------------------------------------------------------------------

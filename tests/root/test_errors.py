@@ -419,6 +419,27 @@ def test_text_that_waiting_does_not_cure_beats_the_servers_word() -> None:
     assert not error(500, {"message": "under maintenance"}, should_retry=True).retryable
 
 
+@pytest.mark.parametrize(
+    ("status", "body", "wait", "retryable"),
+    [
+        (503, "<html>Scheduled maintenance, back in a minute</html>", 60.0, True),
+        (503, "<html>Scheduled maintenance</html>", None, False),
+        (503, {"error": {"message": "under maintenance", "retry_after": 5}}, None, True),
+        (429, {"error": {"message": "You exceeded your current quota"}}, 2.0, True),
+        (429, {"error": {"message": "You exceeded your current quota"}}, None, False),
+        # The code says what the text may not.
+        (429, {"error": {"message": "You exceeded your current quota", "code": "insufficient_quota"}}, 2.0, False),
+        (500, {"error": {"message": "Coupon code not found"}}, 2.0, False),
+        (500, {"error": {"message": "The model is under maintenance"}}, 2.0, False),
+    ],
+)
+def test_a_stated_wait_says_that_waiting_cures(status: int, body: Any, wait: float | None, retryable: bool) -> None:
+    failed = status_error(
+        status, body.encode() if isinstance(body, str) else json.dumps(body).encode(), retry_after=wait
+    )
+    assert failed.retryable is retryable
+
+
 # --- ids ---------------------------------------------------------------------------------------------------------
 
 

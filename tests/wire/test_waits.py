@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import pytest
@@ -116,3 +117,39 @@ def test_a_field_states_a_wait_by_its_name(name: str, value: Any, seconds: float
 )
 def test_the_header_is_read_in_every_notation(headers: dict[str, str], seconds: float | None) -> None:
     assert in_headers(headers, now) == (None if seconds is None else pytest.approx(seconds))
+
+
+NOON = "Sat, 28 Nov 2026 12:00:00 GMT"
+
+
+@pytest.mark.parametrize(
+    ("ours", "date", "seconds"),
+    [
+        # By a clock that is right, that is an hour behind, ahead, and of a year ago.
+        (0.0, NOON, 30.0),
+        (-3600.0, NOON, 30.0),
+        (3600.0, NOON, 30.0),
+        (-365 * 86_400.0, NOON, 30.0),
+        # Its Date is of the second in which it answered.
+        (0.9, NOON, 29.1),
+        # Without a Date that can be read there is our clock alone.
+        (10.0, None, 20.0),
+        (10.0, "noon", 20.0),
+        (3600.0, "", 0.0),
+    ],
+)
+@pytest.mark.parametrize("notation", ["date", "unix"])
+def test_a_time_of_day_is_read_by_the_clock_of_the_server(
+    ours: float, date: str | None, seconds: float, notation: str
+) -> None:
+    noon = parsedate_to_datetime(NOON).timestamp()
+    stated = NOON.replace("12:00:00", "12:00:30") if notation == "date" else str(int(noon + 30))
+    headers = {"retry-after": stated} if date is None else {"retry-after": stated, "date": date}
+    assert in_headers(headers, lambda: noon + ours) == pytest.approx(seconds)
+
+
+def test_a_wait_in_seconds_asks_no_clock() -> None:
+    def now() -> float:
+        raise AssertionError
+
+    assert in_headers({"retry-after": "7", "date": NOON}, now) == 7.0

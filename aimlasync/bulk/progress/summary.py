@@ -9,7 +9,7 @@ from aimlasync.bulk.progress.totals import CapName, Totals
 from aimlasync.errors import AimlasyncError
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True, repr=False)
 class Summary:
     """How a job ended."""
 
@@ -33,6 +33,10 @@ class Summary:
     """What was learned of the limits of each model and has held: "one takes about 593 requests a minute: give ..."."""
     changes: Changes | None = None
     """How the table differs from that of the run before, None where it does not."""
+
+    def __repr__(self) -> str:
+        counts = f"{self.totals.ok:,} of {self.total:,} rows ok, {self.totals.failed:,} failed, {self.left:,} not done"
+        return f"<Summary {counts}, journal {self.journal!r}>"
 
     @property
     def tally(self) -> Totals:

@@ -26,9 +26,11 @@ if TYPE_CHECKING:
 Reply = ChatCompletion | Response
 """The reply of either endpoint."""
 
-
 IN_STORE = "(store)"
 """`shared_with` of an answer that was kept by the client's cache: nothing was asked and nothing was paid."""
+
+# Characters of an answer or an error in the repr of a result.
+_SHOWN = 80
 
 
 class Answer(msgspec.Struct):
@@ -93,6 +95,14 @@ class Result(msgspec.Struct, eq=False):
             return error.info
         return None if reply is None else reply.info
 
+    def __repr__(self) -> str:
+        # A list of results is looked at in a notebook, and the request alone has a screen of text.
+        if self.error is not None:
+            said = f"{type(self.error).__name__}: {_cut(str(self.error))}"
+        else:
+            said = f"ok {self.label if self.label is not None else _cut(self.text or '')!r}"
+        return f"<Result {self.custom_id} {said}>"
+
     def count(self, reply: Reply) -> None:
         """Set the reply of another call, and add its attempts, tokens and cost."""
         self.reply, self.error = reply, None
@@ -111,6 +121,11 @@ class Result(msgspec.Struct, eq=False):
             self.cost_usd = cost
         else:
             self.cost_usd = None if cost is None or self.cost_usd is None else self.cost_usd + cost
+
+
+def _cut(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= _SHOWN else f"{line[: _SHOWN - 3]}..."
 
 
 def first_result(request: Request, reply: Reply) -> Result:
