@@ -48,7 +48,7 @@ def refusal(status: int, body: Any = None, **script: Any) -> Script:
 
 def connect(server: RawServer, **options: Any) -> AsyncClient:
     options.setdefault("retry", Retry(attempts=1))
-    options.setdefault("timeout", 60)
+    options.setdefault("timeout", Timeout(total=60, connect=60))
     return AsyncClient(api_key="k", base_url=server.base_url, **options)
 
 

@@ -33,7 +33,7 @@ def raw(data: bytes, end: Any = "keep") -> Script:
 
 def connect(server: RawServer, **options: Any) -> AsyncClient:
     options.setdefault("retry", Retry(attempts=1))
-    return AsyncClient(api_key="k", base_url=server.base_url, timeout=60, **options)
+    return AsyncClient(api_key="k", base_url=server.base_url, timeout=Timeout(total=60, connect=60), **options)
 
 
 def made(over: str) -> Transport:
