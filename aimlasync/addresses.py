@@ -113,7 +113,7 @@ def opened(address: str, *, anew: bool = False) -> tuple[Any, str]:
 
 @contextmanager
 def reaching(address: str) -> Iterator[None]:
-    """Let whatever a file system raises be an AddressError."""
+    """Let whatever a file system raises be an AddressError, but for a disk here that is full, whose file is named."""
     try:
         yield
     except AddressError:
@@ -123,12 +123,15 @@ def reaching(address: str) -> Iterator[None]:
     except ImportError as missing:
         what = f"its file system needs a package that is not installed ({said(missing, address)})"
         raise AddressError(address, what) from None
-    except Exception as error:  # noqa: BLE001  # each file system has errors of its own
+    except Exception as error:  # each file system has errors of its own
+        is_full = getattr(error, "errno", None) in FULL
+        if is_full and getattr(error, "filename", None):
+            raise
         why, advice = said(error, address), "check the address and its credentials"
         if "::" in address and _SEEKS.search(why):
             advice = "its server gives whole files alone: write simplecache:: before that address, to read a copy"
-        elif getattr(error, "errno", None) in FULL:
-            advice = "make room there, or set TMPDIR to a directory that has room for a copy"
+        elif is_full:
+            advice = "make room there"
         raise AddressError(address, f"cannot be reached ({why}); {advice}") from None
 
 

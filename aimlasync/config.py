@@ -178,7 +178,7 @@ def check_headers(options: Any) -> None:
 def of_kind(name: str, value: KindT | None, kind: type[KindT], such_as: str) -> KindT | None:
     """Return the value of an option that takes a `kind` or None. Raises TypeError, with an example, for another."""
     if value is not None and not isinstance(value, kind):
-        raise TypeError(f"{name}= takes a {kind.__name__}, such as {such_as}, not a {type(value).__name__}")
+        raise TypeError(f"{name}= takes {kind.__name__}, such as {such_as}, not {type(value).__name__}")
     return value
 
 

@@ -21,7 +21,7 @@ from aimlasync.agents.events import Emit, Event, TextDelta
 from aimlasync.agents.loop import AgentLoop
 from aimlasync.agents.run_state import OutputT, Run
 from aimlasync.agents.tools import Approve
-from aimlasync.config import check_headers
+from aimlasync.config import check_headers, of_kind
 from aimlasync.cost.budget import Budget
 from aimlasync.wire.base import Unknown
 
@@ -303,6 +303,8 @@ def prepare(
     Raises ValueError and TypeError for arguments that cannot be used together.
     """
     check_headers(options)
+    of_kind("agent", agent, Agent, 'Agent(model="...")')
+    of_kind("history", history, Run, "what agents.run returned (messages are input=)")
     if history is not None and agent is None:
         options = {"model": history.model, "endpoint": history.endpoint, **options}
     agent = Agent(**options) if agent is None else agent.but(**options)

@@ -21,7 +21,7 @@ from collections.abc import (
     Sequence,
 )
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
 import msgspec
 
@@ -53,6 +53,7 @@ from aimlasync.bulk.tasks.request import Request, request_of
 from aimlasync.bulk.tasks.result import Read, Result
 from aimlasync.bulk.tasks.tasks import BatchTask, Task
 from aimlasync.bulk.workers.parent import WorkerProcesses, orphans_ended
+from aimlasync.config import of_kind
 from aimlasync.endpoints import learned_file
 from aimlasync.endpoints.learned_limits import Learner
 
@@ -181,6 +182,10 @@ async def each(
     """
     if isinstance(items, (str, bytes, Mapping)):
         raise TypeError(f"what is asked comes as a list or an iterator, not as one {type(items).__name__}")
+    if order not in get_args(Order):
+        raise ValueError(f'order must be "input" or "completion", not {order!r}')
+    if workers < 1:
+        raise ValueError(f"concurrency must be at least 1, not {workers}")
     in_order = InOrder[R](8 * workers) if order == "input" else None
     numbered: Iterator[tuple[int, Q]] | AsyncIterator[tuple[int, Q]]
     if in_order is not None or isinstance(items, AsyncIterable):
@@ -255,7 +260,10 @@ async def run(
     Errors of rows are in the journal; what stops the job is in the summary. Raises InputError and JournalError before
     any call, OSError when the journal cannot be written.
     """
-    options = options or Options()
+    options = of_kind("options", options, Options, "Options(concurrency=8)") or Options()
+    if task is not None and not hasattr(task, "columns"):
+        what = "task= takes a task, such as PromptTask(prompt=..., model=...)"
+        raise TypeError(f"{what}, not a {type(task).__name__}")
     if answerer is not None and options.caps.max_usd is not None:
         raise ValueError("max_usd is kept by a client, and an answerer asks through many; use max_tokens")
     async with written_to(os.fspath(output)) as path:

@@ -34,6 +34,7 @@ from aimlasync.errors import (
     NotFoundError,
     PermissionDeniedError,
     RateLimitError,
+    UnsupportedRequestError,
 )
 from aimlasync.quota.protocol import Quota
 from aimlasync.store import Cache, Store
@@ -276,12 +277,21 @@ def advised(error: AimlasyncError) -> str:
     said = one_line(error.message)
     if isinstance(error, AuthenticationError) and "pass api_key=" in said:
         return said.replace("pass api_key=", _KEY_ENV)
-    if isinstance(error, UnpricedError):
+    if isinstance(error, UnsupportedRequestError):
+        for in_code, here in _OF_PROGRAMS:
+            said = said.replace(in_code, here)
+    if isinstance(error, (UnpricedError, UnsupportedRequestError)):
         # It says itself what to do.
         return said
     advice = next((advice for kind, advice in _ADVICE if isinstance(error, kind)), None)
     return f"{said}; {advice}" if advice else said
 
+
+# What a program is told to do, and what a command can do of it.
+_OF_PROGRAMS = (
+    ("; validate=False sends it anyway", ""),
+    ("call client.responses.create(model=..., input=...)", "add --endpoint responses"),
+)
 
 _ADVICE: tuple[tuple[type[AimlasyncError], str], ...] = (
     (AuthenticationError, "check the key in AIML_API_KEY or BYTESPIKE_API_KEY"),

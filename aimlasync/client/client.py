@@ -360,6 +360,7 @@ def _changed(
     """Return `settings` with what is given. Raises ValueError for a header that cannot be sent."""
     retry = of_kind("retry", retry, Retry, "Retry(attempts=3)") or settings.retry
     if max_retries is not None:
+        of_kind("max_retries", max_retries, int, "2")
         retry = msgspec.structs.replace(retry, attempts=max_retries + 1)
     headers = Headers.hiding(default_headers or {}).checked("default_headers")
     timeout = settings.timeout if timeout is None else settings.timeout.but(timeout)

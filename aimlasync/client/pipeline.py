@@ -23,7 +23,7 @@ from aimlasync.client.drain import drained
 from aimlasync.client.failures import heed, status_failure
 from aimlasync.client.observer import Observer
 from aimlasync.client.request_head import RequestIds, address, headers_of
-from aimlasync.config import CallOptions
+from aimlasync.config import CallOptions, of_kind
 from aimlasync.cost.budget import Budget
 from aimlasync.deadlines import Deadlines
 from aimlasync.endpoints.providers import Api
@@ -182,7 +182,9 @@ class Pipeline:
 
                 call.modes = modes = answer_modes(self.balancer, api, body, call, structured, validate=self._validate)
             call.priority, call.tenant = options.get("priority", "interactive"), options.get("tenant")
-            call.affinity, call.budget = options.get("affinity"), options.get("budget", call.budget)
+            call.affinity = options.get("affinity")
+            if "budget" in options:
+                call.budget = of_kind("budget", options["budget"], Budget, "Budget(5.0)")
         if path is not None or settings.query or (options and options.get("extra_query")):
             address(call.targets, path, settings, options.get("extra_query"))
         if self.observer is not None:

@@ -77,7 +77,8 @@ class Dialler(aiohttp.TCPConnector):
 
     async def _connect(self, only: str | None, seconds: float | None) -> Any:
         """Connect to the `only` address, or to one of those given, each of which has so many seconds."""
-        if only is None or not self._is_plain:
+        # Not link-local addresses: where an interface must be named and is not, uvloop would wait for ever.
+        if only is None or not self._is_plain or only.startswith("fe80:"):
             bound = _UNBOUNDED if seconds is None else aiohttp.ClientTimeout(total=None, sock_connect=seconds)
             return await self._create_connection(self._request, [], bound)
         try:

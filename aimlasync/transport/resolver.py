@@ -80,8 +80,9 @@ class Addresses:
             await asyncio.shield(self._look_up)
         found = self._found
         if len(found) > 1:
-            self._turn = (self._turn + 1) % len(found)
-            found = found[self._turn :] + found[: self._turn]
+            turn = self._turn % len(found)
+            self._turn = turn + 1
+            found = found[turn:] + found[:turn]
             if self._silent:
                 found.sort(key=self._is_silent)
         return found

@@ -137,3 +137,22 @@ async def test_an_agent_is_made_anew_with_all_that_it_had() -> None:
     for name in Options.__annotations__.keys() - set(CallParams.__annotations__) - {"model"}:
         assert getattr(other, name) == getattr(agent, name), name
     assert (other.model, other.params) == ("other", {"temperature": 0.5})
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (
+            {"history": [{"role": "user", "content": "Hello"}]},
+            r"history= takes Run, .*\(messages are input=\), not list",
+        ),
+        ({"agent": "openai/gpt-5-nano"}, 'agent= takes Agent, such as Agent\\(model="..."\\), not str'),
+    ],
+)
+async def test_what_is_no_agent_and_no_history_is_told_by_its_name(given: dict[str, Any], words: str) -> None:
+    async with AsyncClient(api_key="k", base_url="http://127.0.0.1:9/v1") as client:
+        with pytest.raises(TypeError, match=words):
+            await agents.run(client, input="x", **given)
+        with pytest.raises(TypeError, match=words):
+            async with agents.stream(client, input="x", **given):
+                pass

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
@@ -76,6 +78,28 @@ def test_a_journal_elsewhere_is_a_table_there_again_and_again(memory: Any, journ
     assert memory.cat("/out/new.csv") == b"city\nmine\n"
     assert run(*words, "--overwrite").exit_code == 0
     assert list(Path().iterdir()) == []
+
+
+def test_a_full_disk_is_named_whichever_it_is(memory: Any, journal: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    no_space = os.strerror(errno.ENOSPC)
+    export = ("export", journal, "-o", "memory://out/new.csv")
+    with monkeypatch.context() as patch:
+        patch.setattr(type(memory), "put_file", full)
+        code, line = said(*export)
+        assert (code, line.startswith("aimlasync: memory://out/new.csv: nothing can be written there")) == (2, True)
+        assert line.endswith(f"{no_space}); make room there")
+    monkeypatch.setattr(type(memory), "get_file", full)
+    here = f"aimlasync: {tempfile.gettempdir()}: {no_space} for temporary files; make room there, or set TMPDIR to "
+    for words in (export, ("bulk", "memory://in/rows.csv", *ASK)):
+        assert said(*words) == (1, f"{here}another directory")
+    # A job copies what it goes on with into this directory.
+    assert said("bulk", "memory://in/rows.csv", *ASK, "-o", "memory://out/done.csv") == (
+        1,
+        f"aimlasync: done.csv: {no_space}",
+    )
 
 
 def test_no_copy_stays(memory: Any, journal: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

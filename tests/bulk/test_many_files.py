@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from aimlasync.bulk.input.many import open_files
+from aimlasync.bulk.input.rows import InputError, Row
 from aimlasync.simulator import Simulator
 from tests.support.commands import finish, last_line, lines, run, start, table, write
 
@@ -62,6 +64,61 @@ def test_a_file_that_is_named_twice_is_read_once_which_is_said(vendor: Vendor) -
     assert result.stderr.splitlines()[0] == "aimlasync: ./in/a.csv and 1 more are named twice, and read once"
     again = run("bulk", "in", "in/b.csv", *ASK, "--progress", "none", "-o", "all.jsonl")
     assert again.stderr.splitlines()[0] == "aimlasync: in/b.csv is named twice, and read once"
+
+
+def asked(*names: str, body: str = '{"model": "m", "messages": []}') -> str:
+    return "".join(f'{{"custom_id": "{name}", "body": {body}}}\n' for name in names)
+
+
+def test_blocks_of_lines_are_checked_at_once_in_each_of_several_files() -> None:
+    write("1.jsonl", asked("a", "b"))
+    write("2.jsonl", "")
+    write("3.jsonl", "\n" + asked("c"))
+    Path("4.jsonl.gz").write_bytes(gzip.compress(asked("d", "e").encode()))
+    source = open_files(["1.jsonl", "2.jsonl", "3.jsonl", "4.jsonl.gz"])
+    blocks: list[tuple[bytes, int]] = []
+    rows: list[Row] = []
+
+    def skim(block: bytes, above: int) -> int | None:
+        blocks.append((block, above))
+        return None if block.startswith(b"\n") else block.count(b"\n")
+
+    found = source.survey(rows.append, skim=skim)
+    assert [block.count(b"\n") for block, _ in blocks] == [2, 2, 2]
+    assert [above for _, above in blocks] == [0, 0, 0]
+    # Of the file whose block has a line that is looked at, numbers go on.
+    assert [(row.number, row.line, row.file) for row in rows] == [(3, 2, "3.jsonl")]
+    assert (found.rows, found.digest) == (5, source.digest())
+    rows.clear()
+    assert source.survey(rows.append) == found
+    assert [(row.number, row.file) for row in rows] == [
+        *((number, "1.jsonl") for number in (1, 2)),
+        (3, "3.jsonl"),
+        *((number, "4.jsonl.gz") for number in (4, 5)),
+    ]
+    rows.clear()
+    assert source.survey(rows.append, limit=3).rows == len(rows) == 3
+
+
+def test_what_is_wrong_in_one_of_several_files_of_lines_is_said_with_its_line_before_anything_is_asked(
+    vendor: Vendor,
+) -> None:
+    sim = vendor()
+    write("1.jsonl", asked("a", "b"))
+    for text, why in (
+        (asked("c", "b"), "2.jsonl: line 2: 'b' is the id of an earlier row too"),
+        (asked("c") + "\n" + asked("b", "d"), "2.jsonl: line 3: 'b' is the id of an earlier row too"),
+        (asked("c") + "{]\n", "2.jsonl: line 2: not JSON"),
+        (asked("c") + asked("d", body='{"model": "m"}'), '2.jsonl: line 2: neither "messages"'),
+    ):
+        write("2.jsonl", text)
+        result = run("bulk", "1.jsonl", "2.jsonl", "-o", "out.jsonl")
+        assert result.exit_code != 0, why
+        assert why in last_line(result), result.stderr
+    assert not sim.ledger
+    write("2.jsonl", "{]\n")
+    with pytest.raises(InputError, match=r"^2\.jsonl: line 1: not JSON"):
+        open_files(["1.jsonl", "2.jsonl"]).survey(lambda row: None)
 
 
 def test_a_file_that_is_added_between_others_asks_about_its_rows_alone(vendor: Vendor) -> None:

@@ -287,6 +287,27 @@ async def test_what_is_no_row_and_no_request_is_named_with_its_number(client: As
             pass
 
 
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"order": "inpt"}, 'order must be "input" or "completion", not \'inpt\''),
+        ({"concurrency": -1}, "concurrency must be at least 1, not -1"),
+    ],
+)
+async def test_an_option_that_means_nothing_is_refused_and_nothing_waited_for(
+    options: dict[str, Any], words: str, client: AsyncClient, simulator: Simulator
+) -> None:
+    asked = [{"model": MODEL, "input": "Hello"}]
+    for results in (
+        map(client, asked, **options),
+        classify(client, ["Hello"], labels=["good", "bad"], model=MODEL, **options),
+        agents.map(client, ["Hello"], agents.Agent(model=MODEL), **options),
+    ):
+        with pytest.raises(ValueError, match=words):
+            await anext(results)
+    assert not simulator.ledger
+
+
 async def test_a_result_is_shown_in_a_line(client: AsyncClient) -> None:
     rows = ["I was charged twice " + "again and " * 200, ""]
     shown = [repr(result) async for result in classify(client, rows, labels=["billing", "support"], model=MODEL)]

@@ -108,7 +108,7 @@ def test_the_next_file_is_copied_while_rows_of_one_are_asked_about(
         rows = iter(source)
         assert next(rows).fields == {"city": "Rome"}
         assert copied[0].is_set()
-        assert copied[1].wait(60)
+        assert copied[1].wait(600)
         assert [row.fields["city"] for row in rows] == ["Paris", "Oslo"]
         memory.rm("/in/b.csv")
         rows = iter(source)
@@ -121,7 +121,7 @@ def test_the_event_loop_has_turns_while_a_copy_is_waited_for(memory: Any, monkey
     goes_on, get_file = threading.Event(), type(memory).get_file
 
     def copy(self: Any, path: str, *rest: Any) -> None:
-        assert "b" not in path or goes_on.wait(60)
+        assert "b" not in path or goes_on.wait(600)
         get_file(self, path, *rest)
 
     monkeypatch.setattr(type(memory), "get_file", copy)

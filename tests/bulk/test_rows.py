@@ -31,6 +31,31 @@ def test_csv_rows_keep_quotes_commas_and_line_ends_inside_fields() -> None:
     assert [(row.number, row.line) for row in rows] == [(1, 2), (2, 4)]
 
 
+@pytest.mark.parametrize("odd", ["200,a", "", "1", '1,"a\nb"', "1,2,3", '1,a"b', '1,"a'])
+def test_rows_of_many_lines_are_those_that_are_read_one_by_one(odd: str, tmp_path: Path) -> None:
+    path = tmp_path / "in.csv"
+    for at in (0, 62, 63, 64, 127, 128, 199):
+        written = [f"{number},text {number}" for number in range(200)]
+        written.insert(at, odd)
+        path.write_text("id,text\n" + "\n".join(written) + "\n")
+        data, checked = path.read_bytes(), list[Row]()
+        # A pipe gives line by line.
+        rows, said = outcome(Pieces(data, 1), "csv")
+        assert outcome(io.BytesIO(data), "csv") == (rows, said), at
+        with closing(open_source(str(path))) as source:
+            if said:
+                with pytest.raises(InputError) as caught:
+                    source.survey(checked.append, alike=True)
+                assert str(caught.value) == f"{path}{said.removeprefix('in')}", at
+            else:
+                found = source.survey(checked.append, alike=True)
+                assert (found.rows, found.digest) == (len(rows), hashlib.sha256(data).hexdigest()), at
+        # The first, and those from the lines on in which one is not like the others.
+        assert checked[:1] == rows[:1], at
+        assert len(checked) < 2 or (odd != "200,a" and checked[-1] == rows[-1]), at
+        assert len(checked) < len(rows) or at < 64, at
+
+
 def test_a_byte_order_mark_and_blank_lines_are_no_rows() -> None:
     assert [row.fields for row in read(b"\xef\xbb\xbftext\n\na\n\n\nb")] == [{"text": "a"}, {"text": "b"}]
     assert [row.line for row in read(b'\xef\xbb\xbf{"text":"a"}\n\n{"text":"b"}\n', "jsonl")] == [1, 3]

@@ -147,6 +147,34 @@ async def test_a_table_is_made_at_the_end_with_the_journal_beside_it(client: Asy
     assert names(summary.journal) == ["row-1", "row-2"]
 
 
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"task": "Translate: {q}"}, "task= takes a task, such as PromptTask.*, not a str"),
+        ({"options": {"dedupe": True}}, "options= takes Options, such as .*, not dict"),
+        ({"columns": "answer"}, r"columns= takes a list of names, such as \['answer'\], not one text"),
+    ],
+)
+async def test_what_is_of_another_kind_is_told_by_its_name(
+    wrong: dict[str, Any], words: str, client: AsyncClient, simulator: Simulator, out: Path
+) -> None:
+    rows = out.with_name("in.csv")
+    rows.write_text("q\n1\n")
+    given = {"task": PromptTask(prompt="{q}", model=MODEL), **wrong}
+    with pytest.raises(TypeError, match=words):
+        await run(client, rows, out.with_name("out.csv"), **given)
+    assert not simulator.ledger
+
+
+def test_options_of_a_job_are_held_to_what_they_mean() -> None:
+    with pytest.raises(ValueError, match="concurrency must be at least 1, not -1"):
+        Options(concurrency=-1)
+    with pytest.raises(TypeError, match="caps= takes Caps, such as"):
+        Options(caps=5)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="shard= takes Shard, such as"):
+        Options(shard="1/4")  # type: ignore[arg-type]
+
+
 async def test_bad_input_is_refused_before_any_call(client: AsyncClient, simulator: Simulator, out: Path) -> None:
     csv = out.with_name("in.csv")
     csv.write_text("q\n1\n")
@@ -156,6 +184,7 @@ async def test_bad_input_is_refused_before_any_call(client: AsyncClient, simulat
         ([*lines(3), {"custom_id": "x"}], None, 'line 4: no "body"'),
         (csv, PromptTask(prompt="{gone}", model=MODEL), "no 'gone' in this row"),
         ([{"id": "a", "q": 1}, {"id": "", "q": 1}], PromptTask(prompt="{q}", model=MODEL, id_column="id"), "is empty"),
+        (csv, None, 'in.csv: line 2: no "body" .*; rows of a table need a PromptTask'),
         (out.with_name("none.jsonl"), None, "no such file"),
     ]
     # What is read at once, and lines of another kind between, have each id once too.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,9 @@ from aimlasync.bulk import (
 )
 from aimlasync.bulk.api import open_rows
 from aimlasync.bulk.input.rows import Reader
+from aimlasync.bulk.input.source import open_source
+from aimlasync.bulk.jobs.journaled import JournaledRows
+from aimlasync.bulk.jobs.options import Options
 from aimlasync.bulk.tasks.prompt import Prompt
 from aimlasync.bulk.tasks.request import Api, request_of, request_of_line
 from aimlasync.bulk.tasks.tasks import Task, read_any
@@ -610,3 +614,19 @@ def test_a_template_gives_each_piece_as_it_is_and_each_value_as_it_is(pieces: li
     prompt = Prompt(template, template, may_be_fixed=True, fills_system=fills_system)
     assert prompt.user("text", fields) == expected
     assert prompt.system_for("text", fields) == (expected if fills_system else template)
+
+
+def test_a_task_with_a_check_of_its_own_is_asked_about_each_row_of_a_table(tmp_path: Path) -> None:
+    class Picky(PromptTask):
+        def check(self, row: Row) -> None:
+            if row.fields["text"] == "bad":
+                raise InputError(self.name, "bad", line=row.line)
+
+    path = tmp_path / "in.csv"
+    path.write_text("text\n" + "good\n" * 200 + "bad\n")
+    out = str(tmp_path / "out.jsonl")
+    with closing(open_source(str(path))) as source:
+        with closing(JournaledRows(source, PromptTask(prompt="{text}", model="m"), Options(), journal=out)) as rows:
+            assert (rows.totals.total, rows.totals.left) == (201, 201)
+        with pytest.raises(InputError, match=r"in\.csv: line 202: bad"):
+            JournaledRows(source, Picky(prompt="{text}", model="m"), Options(), journal=out, restart=True).close()

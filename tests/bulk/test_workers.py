@@ -429,5 +429,5 @@ os.register_at_fork(after_in_child=lambda: os.kill(os.getpid(), signal.SIGTERM))
 with signals_interrupt():
     print(asyncio.run(WorkerProcess(1, 1, []).wait()))
 """
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=600)
     assert (done.stdout, done.stderr) == ("143\n", "")

@@ -317,8 +317,20 @@ def test_a_request_that_the_table_refuses_is_never_sent(vendor: Callable[..., Si
     sim = vendor()
     done = run("classify", TICKETS, *LABELS, "--model", "openai/gpt-5-pro")
     assert done.exit_code == 1
-    assert "only /v1/responses serves it" in done.stderr
+    assert "only /v1/responses serves it: add --endpoint responses (checked before sending)" in done.stderr
     assert not len(sim.ledger)
+    # What it says works.
+    done = run("classify", TICKETS, *LABELS, "--model", "openai/gpt-5-pro", "--endpoint", "responses", "--limit", "2")
+    assert done.exit_code == 0
+    assert len(sim.ledger) == 2
+
+
+def test_a_parameter_that_the_table_refuses_is_told_as_to_somebody_who_writes_no_code() -> None:
+    done = run("bulk", TICKETS, "--prompt", "{text}", "--simulate", "--params", '{"temperature": 0}', "-o", "out.csv")
+    assert done.exit_code == 1
+    assert "does not take temperature: leave it out" in done.stderr
+    assert "validate=False" not in done.stderr
+    assert "change --model" not in done.stderr
 
 
 def test_a_reader_that_leaves_ends_the_job() -> None:
@@ -329,7 +341,7 @@ def test_a_reader_that_leaves_ends_the_job() -> None:
     assert process.stderr is not None
     err = process.stderr.read()
     process.stderr.close()
-    assert process.wait(120) == 141
+    assert process.wait(600) == 141
     assert "Traceback" not in err
 
 

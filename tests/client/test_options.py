@@ -16,10 +16,10 @@ THERE: dict[str, Any] = {"api_key": "k", "base_url": "http://127.0.0.1:9/v1"}
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"limits": 600}, r"^limits= takes a Limits, such as Limits\(concurrency=8\), not a int$"),
-        ({"retry": 3}, r"^retry= takes a Retry, such as Retry\(attempts=3\), not a int$"),
-        ({"budget": 5.0}, r"^budget= takes a Budget, such as Budget\(5.0\), not a float$"),
-        ({"hedge": True}, r"^hedge= takes a Hedge, such as Hedge\(\), not a bool$"),
+        ({"limits": 600}, r"^limits= takes Limits, such as Limits\(concurrency=8\), not int$"),
+        ({"retry": 3}, r"^retry= takes Retry, such as Retry\(attempts=3\), not int$"),
+        ({"budget": 5.0}, r"^budget= takes Budget, such as Budget\(5.0\), not float$"),
+        ({"hedge": True}, r"^hedge= takes Hedge, such as Hedge\(\), not bool$"),
         ({"cache": True}, "^answers are kept in a store: a path, a URL or a Store, not True$"),
         ({"timeout": "5s"}, "^timeout total must be seconds as a number, not '5s'$"),
     ],
@@ -40,7 +40,7 @@ def test_endpoints_that_are_no_list_of_endpoints_are_refused(endpoints: Any) -> 
     [
         (lambda: Limits(requests_per_minute="600"), "requests_per_minute must be a number, not '600'"),  # type: ignore[arg-type]
         (lambda: Timeout(idle="5"), "timeout idle must be seconds as a number, not '5'"),  # type: ignore[arg-type]
-        (lambda: Endpoint(base_url="http://127.0.0.1:9/v1", limits={"concurrency": 5}), "limits= takes a Limits"),  # type: ignore[arg-type]
+        (lambda: Endpoint(base_url="http://127.0.0.1:9/v1", limits={"concurrency": 5}), "limits= takes Limits"),  # type: ignore[arg-type]
         (lambda: open_store(3), "a path, a URL or a Store, not 3"),  # type: ignore[arg-type]
     ],
 )
@@ -52,10 +52,14 @@ def test_a_text_where_a_number_belongs_is_named(make: Callable[[], object], word
 async def test_what_is_set_or_copied_later_is_held_to_the_same() -> None:
     wrong: Any = 5
     async with AsyncClient(**THERE) as client:
-        with pytest.raises(TypeError, match="retry= takes a Retry"):
+        with pytest.raises(TypeError, match="retry= takes Retry"):
             client.with_options(retry=wrong)
-        with pytest.raises(TypeError, match="budget= takes a Budget"):
+        with pytest.raises(TypeError, match="max_retries= takes int, such as 2, not str"):
+            client.with_options(max_retries="5")  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match="budget= takes Budget"):
             client.budget = wrong
+        with pytest.raises(TypeError, match="budget= takes Budget"):
+            await client.responses.create(model="m", input="x", budget=wrong)
         assert client.budget is None
 
 

@@ -287,7 +287,7 @@ async def test_a_browser_that_leaves_ends_the_run_and_what_was_done_is_saved(fra
             if event.event == "tool_finished":
                 break
         response.close()
-        with anyio.fail_after(5):
+        with anyio.fail_after(60):
             await cancelled.wait()
             await until(lambda: bool(desk.ended and desk.saved))
         (saved,) = desk.saved.values()
@@ -307,7 +307,7 @@ async def test_a_browser_that_leaves_in_the_line_loses_no_decision(framework: An
             if event.event == "tool_finished":
                 break
         response.close()
-        with anyio.fail_after(5):
+        with anyio.fail_after(60):
             await until(lambda: asked["run"] in desk.saved)
         other.cancel()
         await asyncio.gather(other, return_exceptions=True)
@@ -369,7 +369,7 @@ async def test_comments_keep_a_slow_tool_alive(framework: Any) -> None:
     async with visiting(framework, desk, Call.of("slow"), "done") as page:
         async with page.post(question="go") as response:
             received = b""
-            with anyio.fail_after(5):
+            with anyio.fail_after(60):
                 async for data in response.content.iter_any():
                     received += data
                     if received.count(b": keep-alive") >= 2:

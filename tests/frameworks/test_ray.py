@@ -148,7 +148,7 @@ class Victim:
         return True
 
     def run(self) -> None:
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 600
         while not (self.stall.hits and self.held) and time.monotonic() < deadline:
             if self.over.wait(0.02):
                 return
@@ -167,7 +167,7 @@ class Victim:
         self.thread.join()
         self.sim.faults.remove(self.stall)
         # The next test must not find a node that is dead and not missed yet.
-        self.machines.wait_for_nodes(timeout=120)
+        self.machines.wait_for_nodes(timeout=600)
 
 
 def number_of(body: dict[str, Any]) -> int:
@@ -336,7 +336,7 @@ def test_a_command_that_gets_a_signal_sends_nothing_more_and_keeps_all_that_it_s
 
 async def becomes(what: Callable[[], bool]) -> None:
     """Wait for what a process of the cluster is about to tell."""
-    async with asyncio.timeout(120):
+    async with asyncio.timeout(600):
         while not what():  # noqa: ASYNC110
             await asyncio.sleep(0.01)
 

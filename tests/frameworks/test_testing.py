@@ -76,5 +76,5 @@ def test_options_that_are_wrong_are_reported_where_they_were_given(
 
 def test_the_plugin_imports_no_server_until_a_fixture_is_used() -> None:
     code = "import aimlasync.testing, sys; print([m for m in sys.modules if m.startswith('aimlasync.simulator')])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=600)
     assert done.stdout.strip() == "[]"

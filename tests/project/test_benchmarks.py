@@ -21,7 +21,7 @@ def test_a_benchmark_compares_aimlasync_and_aiohttp(script: str, pictures: list[
         env={name: value for name, value in os.environ.items() if not name.startswith("SSL_CERT")},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
         check=False,
     )
     assert done.returncode == 0, done.stderr
@@ -57,7 +57,7 @@ def test_a_table_begins_with_the_floor(script: str, words: list[str], rows: list
         [sys.executable, str(BENCHMARKS / script), *quick, *words],
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=900,
         check=False,
     )
     assert done.returncode == 0, done.stderr

@@ -542,7 +542,7 @@ async def test_no_text_hangs_the_page(tab: Page) -> None:
         for piece in pieces:
             text = piece * 20_000
             # Not how fast, but that it ends: a pattern that backtracks takes hours.
-            async with asyncio.timeout(120):
+            async with asyncio.timeout(600):
                 made = await visit.page.evaluate(
                     "(text) => make('div', {}, ...blocksOf(text).map(nodeOf)).textContent.length", text
                 )
@@ -797,7 +797,7 @@ def run_command(environment: dict[str, str]) -> tuple[str, str]:
             answer = asyncio.run(_ask(found[1]))
         finally:
             process.send_signal(signal.SIGINT)
-            rest = process.communicate(timeout=120)[0]
+            rest = process.communicate(timeout=600)[0]
     return "".join([*said, rest]), answer
 
 
@@ -815,7 +815,7 @@ async def _ask(url: str) -> str:
 
 def test_what_is_missing_is_one_line() -> None:
     code = f"import runpy, sys; sys.modules['fastapi'] = None; runpy.run_path({str(APP)!r}, run_name='__main__')"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=600)
     assert done.returncode == 1
     assert len(done.stderr.splitlines()) == 1
     assert done.stderr.endswith("pip install 'aimlasync[starlette]' fastapi uvicorn\n")

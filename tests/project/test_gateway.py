@@ -53,7 +53,7 @@ def gateway(aimlapi: Simulator, bytespike: Simulator | None = None) -> Iterator[
         yield f"http://127.0.0.1:{port}/v1"
     finally:
         served.terminate()
-        said, _ = served.communicate(timeout=120)
+        said, _ = served.communicate(timeout=600)
         assert b"Traceback" not in said, said.decode()
 
 
@@ -70,7 +70,7 @@ def base_url(vendor: Simulator) -> Iterator[str]:
 
 
 def sdk(base_url: str, key: str = RICH) -> Any:
-    return openai.OpenAI(base_url=base_url, api_key=key, max_retries=0, timeout=60.0)
+    return openai.OpenAI(base_url=base_url, api_key=key, max_retries=0, timeout=300.0)
 
 
 def ask(base_url: str, key: str = RICH, **options: Any) -> Any:
@@ -154,7 +154,7 @@ def test_the_openai_package_of_node_is_served(base_url: str) -> None:
         env={**os.environ, "NODE_PATH": MODULES},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=600,
         check=False,
     )
     assert done.stderr == ""
@@ -169,7 +169,7 @@ def test_the_openai_package_of_node_is_served(base_url: str) -> None:
 
 def curl(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        ["curl", "-sSN", "--max-time", "60", *arguments], capture_output=True, text=True, timeout=120, check=False
+        ["curl", "-sSN", "--max-time", "300", *arguments], capture_output=True, text=True, timeout=600, check=False
     )
 
 
@@ -306,6 +306,6 @@ def test_an_error_of_the_vendor_keeps_its_words_and_its_status(base_url: str) ->
 @pytest.mark.parametrize("tenants", ["team-a", "[5.0]", '{"team-a": null}', '{"team-a": -1}'])
 def test_tenants_that_cannot_be_read_are_one_line(tenants: str) -> None:
     environment = {**os.environ, "GATEWAY_TENANTS": tenants}
-    refused = subprocess.run([sys.executable, GATEWAY], env=environment, capture_output=True, text=True, timeout=60)
+    refused = subprocess.run([sys.executable, GATEWAY], env=environment, capture_output=True, text=True, timeout=600)
     assert refused.returncode == 1
     assert refused.stderr.startswith("GATEWAY_TENANTS: a JSON object of keys and US dollars is expected")

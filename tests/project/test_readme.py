@@ -85,7 +85,7 @@ def test_the_first_command_classifies(tmp_path: Path) -> None:
     run[0] = installed("aimlasync")
     run[run.index("examples/tickets.csv")] = str(ROOT / "examples" / "tickets.csv")
     done = subprocess.run(
-        run, cwd=tmp_path, env=without_keys(), capture_output=True, text=True, timeout=120, check=False
+        run, cwd=tmp_path, env=without_keys(), capture_output=True, text=True, timeout=600, check=False
     )
     assert done.returncode == 0, done.stderr
     assert "simulator" in done.stderr
@@ -141,7 +141,7 @@ def test_every_block_of_a_page_runs(name: str, tmp_path: Path, redis_url: str | 
         }
         if redis_url is not None:
             environment["REDIS_URL"] = redis_url
-        code, out, err = forked.run_program(partial(run_page.main, ROOT / name), tmp_path, environment, timeout=300)
+        code, out, err = forked.run_program(partial(run_page.main, ROOT / name), tmp_path, environment, timeout=900)
     assert not err, err
     if code == run_page.LEFT_OUT:
         pytest.skip(f"all ran but {out.splitlines()[-1]}")

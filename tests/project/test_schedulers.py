@@ -74,13 +74,13 @@ class Held:
         self._seen += 1
         if self._seen == 5:
             self.reached.set()
-            self.released.wait(60)
+            self.released.wait(600)
         return False
 
 
 def drains(process: subprocess.Popen[str], held: Held) -> bool:
     """Whether a process that has SIGTERM while calls are in flight finishes them, and exits with 143."""
-    assert held.reached.wait(60)
+    assert held.reached.wait(600)
     process.send_signal(signal.SIGTERM)
     assert process.stderr is not None
     for line in process.stderr:

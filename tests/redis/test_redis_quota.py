@@ -234,7 +234,7 @@ def test_processes_share_one_limit_and_go_on_when_one_is_killed(running: RedisSe
         finally:
             for worker in workers:
                 worker.kill()
-                worker.communicate(timeout=120)
+                worker.communicate(timeout=600)
     # However slow this machine is: in all no more than the rate of one limit, and what a worker may be ahead of it.
     assert len(simulator.ledger) <= rpm / 60 * (time.monotonic() - began + 0.5)
     assert set(simulator.ledger.by_status()) <= {0, 200}

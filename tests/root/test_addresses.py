@@ -89,8 +89,14 @@ def test_an_address_of_this_machine_is_a_path() -> None:
         path_of("file://host/a.csv")
 
 
-def test_a_disk_without_room_for_a_copy_is_no_matter_of_credentials() -> None:
-    with pytest.raises(AddressError, match="make room there, or set TMPDIR"), reaching("s3://b/k"):
+def test_a_disk_that_is_full_is_no_matter_of_credentials() -> None:
+    with (
+        pytest.raises(AddressError, match=r"s3://b/k: .*No space left on device.*; make room there"),
+        reaching("s3://b/k"),
+    ):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    # The disk of a copy is here.
+    with pytest.raises(OSError, match=r"No space left on device: '/tmp/x'"), reaching("s3://b/k"):
         raise OSError(errno.ENOSPC, "No space left on device", "/tmp/x")
 
 

@@ -93,5 +93,5 @@ def test_ctrl_c_cancels_the_program_and_comes_out_as_keyboard_interrupt(with_uvl
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
         process.send_signal(signal.SIGINT)
-        assert process.communicate(timeout=120) == ("cleaned up\ninterrupted\n", "")
+        assert process.communicate(timeout=600) == ("cleaned up\ninterrupted\n", "")
         assert process.returncode == 0

@@ -444,7 +444,7 @@ async def test_a_file_system_that_fails_or_hangs_is_left_alone_for_a_while(monke
 
     def hanging(*_: Any, **__: Any) -> bytes:
         calls.append("hanging")
-        goes_on.wait(60)
+        goes_on.wait(600)
         return b""
 
     monkeypatch.setattr(memory, "cat_file", failing)

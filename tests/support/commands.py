@@ -40,7 +40,7 @@ def start(*args: str, stdin: IO[Any] | None = None) -> Command:
     return Command(args, stdin=stdin)
 
 
-def finish(process: Command | subprocess.Popen[str], *, timeout: float = 120) -> tuple[int, str, str]:
+def finish(process: Command | subprocess.Popen[str], *, timeout: float = 600) -> tuple[int, str, str]:
     """Return the exit code, stdout and stderr of a process that is about to end."""
     out, err = process.communicate(timeout=timeout)
     assert process.returncode is not None
@@ -49,7 +49,7 @@ def finish(process: Command | subprocess.Popen[str], *, timeout: float = 120) ->
 
 def until(what: Callable[[], bool]) -> None:
     """Wait for what a process or a thread is about to do."""
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 600
     while not what():
         assert time.monotonic() < deadline
         time.sleep(0.005)

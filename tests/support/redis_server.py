@@ -43,7 +43,7 @@ class RedisServer:
         self.process = subprocess.Popen(
             [self._program, *words, *self._options], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 300
         while not self._answers():
             assert time.monotonic() < deadline, "the Redis server does not begin"
             time.sleep(0.005)

@@ -90,7 +90,7 @@ def run_commands(block: Block) -> None:
             assert command is not None, f"there is no command {words[1]}"
             command.make_context(words[1], words[2:]).close()
             continue
-        code, said = forked.run(words[1:], timeout=60)
+        code, said = forked.run(words[1:], timeout=600)
         assert code == 0, f"{' '.join(words)}: exit {code}\n{said}"
 
 
@@ -100,7 +100,7 @@ def run_tests(block: Block) -> None:
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(block.file)],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr

@@ -155,7 +155,7 @@ async def raw_server(
 
 async def until(condition: Callable[[], object]) -> None:
     """Wait for what other tasks are about to do."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while not condition():
         assert time.monotonic() < deadline, "it did not happen"
         await asyncio.sleep(0.002)

@@ -99,6 +99,7 @@ async def test_an_address_without_a_server_costs_no_attempt(names: Names) -> Non
 @two_addresses
 @pytest.mark.parametrize("bad", [CLOSES, NO_SERVER], ids=["closes", "503"])
 async def test_after_a_failure_new_connections_go_to_the_other_address(bad: Script, names: Names) -> None:
+    names.found = [SECOND, FIRST]
     async with two_servers(GOOD, bad) as (one, other), client(one) as made:
         assert await ask(made) == [2]
         assert await ask(made, 6) == [1] * 6
@@ -136,8 +137,8 @@ def test_an_address_that_says_nothing_leaves_time_for_the_next_one(
     monkeypatch.setattr("aiohttp.connector._SSL_CONTEXT_VERIFIED", ours)
 
     async def main() -> None:
+        names.found = [SECOND, FIRST]
         async with raw_server(GOOD, tls=theirs) as server:
-            # The second is dialled first.
             with socket.create_server((SECOND, server.port)):
                 async with client(server, timeout=Timeout(connect=2, total=60)) as made:
                     assert await ask(made) == [1]

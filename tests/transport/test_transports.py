@@ -360,6 +360,17 @@ async def test_whatever_a_server_has_for_an_address_it_is_dialled_and_a_refusal_
         assert caught.value.billed is False
 
 
+async def test_an_address_that_cannot_be_dialled_at_all_is_told_at_once(over: str) -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        transport = made(over)
+        stack.push_async_callback(transport.close)
+        with pytest.raises(APIConnectionError) as caught:
+            # Of some network here, but nobody says which.
+            await transport.send("POST", "http://[fe80::1]:9/x", HEADERS, {}, b"{}", connect=30)
+        assert not isinstance(caught.value, APITimeoutError)
+        assert caught.value.billed is False
+
+
 @pytest.mark.parametrize("host", ["127.0.0.1", *ADDRESSES])
 @pytest.mark.parametrize("by", ["its caller", "the connect timeout"])
 async def test_a_dial_that_is_given_up_at_any_step_leaves_no_connection_behind(

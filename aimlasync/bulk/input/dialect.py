@@ -9,7 +9,9 @@ from __future__ import annotations
 import csv
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from io import StringIO
+from itertools import islice
 
 import msgspec
 
@@ -29,6 +31,8 @@ _KINDS = tuple(
 )
 # Columns of a year are named like this, over numbers.
 _YEAR = re.compile(r"(?:19|20)\d\d")
+# Lines of a header, whose names may be long.
+_HEADER_LINES = 50
 # A longer value is prose, and does not occur twice by being a category.
 _CATEGORY = 40
 
@@ -74,6 +78,50 @@ def cells_of(line: str, delimiter: str) -> list[str]:
         return []
 
 
+def open_table(
+    text: Iterator[str], said: str | None, usual: str | None, *, header: bool | None
+) -> tuple[Dialect, int, list[str]]:
+    """Find out how a table is written; return that, the lines above it, and those that were read for that.
+
+    The delimiter is the one that was `said`, else that of a `sep=` line, else the
+    `usual` one, else it is guessed.
+    """
+    above, first = 0, next(text, "")
+    if (sep := read_sep(first)) is not None:
+        first, above = next(text, ""), 1
+    while first and not first.strip():
+        first = next(text, "")
+        above += 1
+    for _ in range(_HEADER_LINES):
+        if first.count('"') % 2 == 0:
+            break
+        # A quoted name goes on in the next line.
+        first += next(text, "")
+    below: list[str] = []
+    delimiter = said or sep or usual
+    if delimiter is None:
+        if not is_clear(first):
+            below = list(islice(text, 1))
+        delimiter = guess_delimiter(first, below)
+    rest = cells_of(first, delimiter)[1:]
+    dialect = Dialect(
+        delimiter=delimiter,
+        pad=" " if rest and all(cell.startswith(" ") for cell in rest) else "",
+        line_end="\r\n" if first.endswith("\r\n") else "\n",
+        sep_line=sep is not None,
+        has_header=header is not False,
+    )
+    return dialect, above, [*StringIO(first), *below]
+
+
+def named_by(cells: list[str], dialect: Dialect) -> tuple[list[str], list[str]]:
+    """Return the columns that the first row of a table names, and how it spells them."""
+    if dialect.has_header:
+        return distinct([cell.strip() for cell in cells]), cells
+    numbers = [str(number) for number in range(1, len(cells) + 1)]
+    return numbers, numbers
+
+
 def distinct(names: Sequence[str]) -> list[str]:
     """Return names that each stand for one column: several `x` become x_1, x_2. Empty ones stay."""
     counts = Counter(names)
@@ -109,6 +157,16 @@ def why_no_header(names: Sequence[str], rows: Sequence[Sequence[str]]) -> str | 
         if len(name) <= _CATEGORY and name in values and 1 < len(set(values)) < len(values):
             return f"{name!r} is a value of the same column too"
     return None
+
+
+def why_too_many(cells: int, columns: int, dialect: Dialect) -> str:
+    """Return what is wrong with a row of more `cells` than there are columns, and what to do."""
+    there = "under a header" if dialect.has_header else "below a first row"
+    mark = {",": "comma", ";": "semicolon", "\t": "tab"}.get(dialect.delimiter, dialect.delimiter)
+    what = f"{cells} fields {there} of {columns}, divided by {mark}"
+    if columns == 1:
+        return f"{what}; say what divides the columns with --delimiter"
+    return f"{what}; put quotes around a field that has one, or say another --delimiter"
 
 
 def advised(said: str) -> str:

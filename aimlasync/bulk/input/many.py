@@ -12,7 +12,7 @@ import glob
 import hashlib
 import io
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, wait
 from contextlib import closing
 from functools import partial
@@ -21,7 +21,7 @@ from itertools import islice
 from aimlasync.addresses import begins_like_one, is_address, path_of, shown
 from aimlasync.bulk.input.formats import format_of_path
 from aimlasync.bulk.input.remote import input_errors, paths_at, stamp_of
-from aimlasync.bulk.input.rows import AS_FOUND, Format, InputError, NoRowsError, Reading, Row, Skim, Wanted, checked
+from aimlasync.bulk.input.rows import AS_FOUND, Format, InputError, NoRowsError, Reading, Row, Skim, Wanted
 from aimlasync.bulk.input.source import Source, Survey, open_source
 from aimlasync.bulk.input.threads import begun, done_each
 
@@ -146,34 +146,56 @@ class ManyFiles(Source):
         limit: int | None = None,
         wanted: Wanted | None = None,
         skim: Skim | None = None,
+        alike: bool = False,
+        first: int = 1,
     ) -> Survey:
-        """Read all files to their ends, `check` every row up to `limit`, and return what was found. Raises InputError.
+        """Read all files to their ends, as a `Source` does its one, and return what was found. Raises InputError.
 
-        What is wrong with a row is said with the name of its file. Of Parquet only the rows that are `wanted` are read.
-        `skim` is not used.
+        What is wrong with a row is said with the name of its file.
         """
-
-        def check_in_file(row: Row) -> None:
+        stamp, number = self.stamp(), first - 1
+        digests: dict[str, str] = {}
+        for opened in self._with_rows():
+            if opened is None:
+                continue
+            part, placed = opened
             try:
-                check(row)
+                found = part.survey(
+                    partial(self._check, check, placed),
+                    limit=limit,
+                    wanted=wanted,
+                    skim=skim if self._view is None else None,
+                    alike=alike,
+                    first=number + 1,
+                )
             except InputError as error:
-                if error.name != self.name or row.file is None:
+                if error.name != self.name:
                     raise
-                raise InputError(row.file, error.what, line=error.line) from None
+                raise InputError(part.name, error.what, line=error.line) from None
+            digests[part.name] = found.digest
+            number += found.rows
+            if limit is not None and number >= limit:
+                break
+        return Survey(number - first + 1, self._digest_of(digests), stamp)
 
-        stamp = self.stamp()
-        rows = self.chosen(wanted if self.format == "parquet" else None)
-        return Survey(checked(rows, check_in_file, limit), self.digest(), stamp)
+    def _check(self, check: Callable[[Row], object], placed: Callable[[Row], Row], row: Row) -> None:
+        row = placed(row)
+        check(row if self._view is None else self._view(row))
 
     def digest(self) -> str:
         """Return a digest of the digests of the files, in their order; of files elsewhere, of their stamps."""
+        return self._digest_of({})
+
+    def _digest_of(self, known: Mapping[str, str]) -> str:
         whole, elsewhere = hashlib.sha256(), self._stamps_elsewhere()
         for path in self._files:
             if path in elsewhere:
                 whole.update(repr(elsewhere[path]).encode())
-                continue
-            with closing(self._opened(path)) as part:
-                whole.update(part.digest().encode())
+            elif (digest := known.get(shown(path))) is not None:
+                whole.update(digest.encode())
+            else:
+                with closing(self._opened(path)) as part:
+                    whole.update(part.digest().encode())
         return whole.hexdigest()
 
     def stamp(self) -> tuple[int, int]:
@@ -230,11 +252,23 @@ class ManyFiles(Source):
                 coming.add_done_callback(_close)
 
     def _all(self, wanted: Wanted | None, first: int) -> Iterator[Row | int]:
-        number, is_first = first - 1, True
+        number = first - 1
+        for opened in self._with_rows():
+            if opened is None:
+                yield number
+                continue
+            part, placed = opened
+            for row in part.chosen(wanted, first=number + 1):
+                number = row if isinstance(row, int) else row.number
+                yield row if isinstance(row, int) else placed(row)
+
+    def _with_rows(self) -> Iterator[tuple[Source, Callable[[Row], Row]] | None]:
+        """Open each file that has rows, with what makes its rows those of all; None while a copy is waited for."""
+        is_first = True
         empty: NoRowsError | None = None
         for part in self._parts():
             if part is None:
-                yield number
+                yield None
                 continue
             with closing(part):
                 try:
@@ -245,19 +279,15 @@ class ManyFiles(Source):
                 if is_first:
                     self._take_columns(part)
                 is_first = False
-                in_order = self._check_columns(part)
-                for row in part.chosen(wanted, first=number + 1):
-                    if isinstance(row, int):
-                        number = row
-                        yield row
-                        continue
-                    number = row.number
-                    cells = row.cells
-                    if cells is not None and not in_order:
-                        cells = [row.fields[name] for name in self._of_files]
-                    yield Row(number, row.line, row.fields, cells, row.raw, part.name)
+                yield part, partial(self._placed, part.name, self._check_columns(part))
         if is_first and empty is not None:
             raise empty
+
+    def _placed(self, file: str, in_order: bool, row: Row) -> Row:
+        cells = row.cells
+        if cells is not None and not in_order:
+            cells = [row.fields[name] for name in self._of_files]
+        return Row(row.number, row.line, row.fields, cells, row.raw, file)
 
     def _take_columns(self, part: Source) -> None:
         """Let the first file say how all are written."""

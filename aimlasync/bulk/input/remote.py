@@ -49,7 +49,7 @@ def paths_at(address: str) -> list[str]:
 
 
 def open_copy(address: str) -> BinaryIO:
-    """Return a temporary copy of the file. Raises InputError."""
+    """Return a temporary copy of the file. Raises InputError, and OSError where there is no room for it."""
     with input_errors():
         system, root = opened(address)
         with reaching(address):

@@ -2,8 +2,8 @@
 
 Reads and never writes; memory is one row and the block that it came in, whatever the size of the input. Everything
 wrong with an input is an `InputError` that names the input, the line where there is one, what is wrong and what to do.
-A block is decoded at once, and again line by line where something is wrong in it, so that a bad byte has a line. Input
-is UTF-8 with or without a byte order mark (`encoding` makes it so); CSV is RFC 4180 with strict quoting, because a
+What is read at once is read again line by line where something is wrong in it, so that a bad byte has a line. Input is
+UTF-8 with or without a byte order mark (`encoding` makes it so); CSV is RFC 4180 with strict quoting, because a
 lenient reader takes the rest of the file behind one stray quote for one field. Imports `dialect` and `json_array`.
 """
 
@@ -19,7 +19,7 @@ from typing import Any, Literal, Protocol, cast
 
 import msgspec
 
-from aimlasync.bulk.input.dialect import Dialect, advised, cells_of, distinct, guess_delimiter, is_clear, read_sep
+from aimlasync.bulk.input.dialect import Dialect, advised, named_by, open_table, why_too_many
 from aimlasync.bulk.input.json_array import array_items
 
 Format = Literal["csv", "tsv", "jsonl", "json", "parquet", "xlsx"]
@@ -27,13 +27,11 @@ Format = Literal["csv", "tsv", "jsonl", "json", "parquet", "xlsx"]
 MAX_LINE = 16 * 2**20
 """Longest line that is read, in bytes."""
 
-# Lines of JSON that are decoded at once.
+# Lines that are decoded at once.
 _AT_ONCE = 64
 
 # Python's json module writes these.
 _NO_JSON = re.compile(rb"[:\[,]\s*-?(?:NaN|Infinity)\b")
-# Lines of a header, whose names may be long.
-_HEADER_LINES = 50
 
 _decode = msgspec.json.Decoder().decode
 
@@ -134,11 +132,14 @@ class Reader:
         self._first = self._number = first - 1
         # Bytes and lines before the block that is being read; and lines up to its end, once they were numbered.
         self._before = self._above = self._below = 0
+        # Of a table: the lines that were read, and what is left of the block that is being read.
+        self._line = 0
+        self._rest: Iterable[str] = ()
 
     def __iter__(self) -> Iterator[Row]:
         if self.format == "jsonl":
             return cast(Iterator[Row], self._jsonl(None))
-        return self._json() if self.format == "json" else self._csv()
+        return self._json() if self.format == "json" else chain.from_iterable(self._table())
 
     def chosen(self, wanted: Wanted) -> Iterator[Row | int]:
         """Iterate the rows, with its number in the place of each that is not wanted; such JSON lines are not decoded.
@@ -194,16 +195,55 @@ class Reader:
             else:
                 yield StringIO(text)
 
-    def _csv(self) -> Iterator[Row]:
+    def _text_lines(self) -> Iterator[str]:
+        for lines in self._texts():
+            self._rest = lines
+            yield from lines
+
+    def _table(self) -> Iterator[Iterable[Row]]:
+        """Give the rows of a table, those of some lines at a time: in a map where each line is a row with all cells."""
         csv.field_size_limit(max(csv.field_size_limit(), MAX_LINE))
-        text = chain.from_iterable(self._texts())
-        above, head = self._open_table(text)
+        text, first = self._text_lines(), self._number
+        said, usual = self._reading, "\t" if self.format == "tsv" else None
+        dialect, self._line, lines = open_table(text, said.delimiter, usual, header=said.header)
+        self.dialect = msgspec.structs.replace(dialect, has_mark=self.dialect.has_mark)
+        # One of these names the columns.
+        yield self._rows_one_by_one(chain(lines, text), len(lines))
+        while lines := self._some_lines() or list(islice(text, 1)):
+            if (rows := self._whole_rows(lines)) is None:
+                # Where a row has several lines, or cells too few, more will.
+                yield self._rows_one_by_one(chain(lines, text))
+                break
+            yield rows
+        if not self.columns:
+            raise NoRowsError(self.name, "empty; the first line must be a header that names the columns")
+        if self._number == first:
+            raise NoRowsError(self.name, "a header and no rows; there is nothing to do")
+
+    def _some_lines(self) -> list[str]:
+        """Return lines of the block that is being read, none of one in which something is wrong."""
+        return list(islice(self._rest, _AT_ONCE)) if type(self._rest) is StringIO else []
+
+    def _cells(self, lines: Iterable[str]) -> Any:
         dialect = self.dialect
-        table = csv.reader(
-            chain(head, text), delimiter=dialect.delimiter, skipinitialspace=bool(dialect.pad), strict=True
-        )
-        first = number = self._number
-        while True:
+        return csv.reader(lines, delimiter=dialect.delimiter, skipinitialspace=bool(dialect.pad), strict=True)
+
+    def _whole_rows(self, lines: list[str]) -> map[Row] | None:
+        number, above = self._number, self._line
+        try:
+            some = list(self._cells(lines))
+        except csv.Error:
+            return None
+        if len(some) != len(lines) or {*map(len, some)} != {len(self.columns)}:
+            return None
+        self._number, self._line = number + len(some), above + len(some)
+        fields = map(dict, map(zip, repeat(self.columns), some))
+        return map(Row, count(number + 1), count(above + 1), fields, some)
+
+    def _rows_one_by_one(self, lines: Iterable[str], stop: float = float("inf")) -> Iterator[Row]:
+        """Give the rows that begin in the first `stop` lines."""
+        table, above, number, dialect = self._cells(lines), self._line, self._number, self.dialect
+        while table.line_num < stop:
             begins = above + table.line_num + 1
             try:
                 cells = next(table, None)
@@ -214,79 +254,38 @@ class Reader:
             if not cells:
                 continue
             if not self.columns:
-                self._name_columns(cells, begins)
+                self.columns, self.headings = named_by(cells, dialect)
+                if not any(self.columns):
+                    raise self.error("no header; the first line must name the columns, or say --no-header", begins)
                 if dialect.has_header:
                     continue
             number += 1
-            missing = len(self.columns) - len(cells)
-            if missing < 0:
-                there = "under a header" if dialect.has_header else "below a first row"
-                mark = {",": "comma", ";": "semicolon", "\t": "tab"}.get(dialect.delimiter, dialect.delimiter)
-                what = f"{len(cells)} fields {there} of {len(self.columns)}, divided by {mark}; "
-                if len(self.columns) == 1:
-                    raise self.error(f"{what}say what divides the columns with --delimiter", begins)
-                raise self.error(f"{what}put quotes around a field that has one, or say another --delimiter", begins)
-            if missing:
-                cells += [""] * missing
+            if (missing := len(self.columns) - len(cells)) < 0:
+                raise self.error(why_too_many(len(cells), len(self.columns), dialect), begins)
+            cells += [""] * missing
             yield Row(number, begins, dict(zip(self.columns, cells)), cells)  # noqa: B905  # as long, and faster
-        if not self.columns:
-            raise NoRowsError(self.name, "empty; the first line must be a header that names the columns")
-        if number == first:
-            raise NoRowsError(self.name, "a header and no rows; there is nothing to do")
-
-    def _open_table(self, text: Iterator[str]) -> tuple[int, list[str]]:
-        """Find out how the table is written; return the lines above it, and those that were read for that."""
-        reading, sep, above = self._reading, None, 0
-        header = next(text, "")
-        if (sep := read_sep(header)) is not None:
-            header, above = next(text, ""), 1
-        while header and not header.strip():
-            header = next(text, "")
-            above += 1
-        for _ in range(_HEADER_LINES):
-            if header.count('"') % 2 == 0:
-                break
-            # A quoted name goes on in the next line.
-            header += next(text, "")
-        below: list[str] = []
-        delimiter = reading.delimiter or sep or ("\t" if self.format == "tsv" else None)
-        if delimiter is None:
-            if not is_clear(header):
-                below = list(islice(text, 1))
-            delimiter = guess_delimiter(header, below)
-        rest = cells_of(header, delimiter)[1:]
-        self.dialect = msgspec.structs.replace(
-            self.dialect,
-            delimiter=delimiter,
-            pad=" " if rest and all(cell.startswith(" ") for cell in rest) else "",
-            line_end="\r\n" if header.endswith("\r\n") else "\n",
-            sep_line=sep is not None,
-            has_header=reading.header is not False,
-        )
-        return above, [*StringIO(header), *below]
-
-    def _name_columns(self, cells: list[str], line: int) -> None:
-        if not self.dialect.has_header:
-            self.columns = self.headings = [str(number) for number in range(1, len(cells) + 1)]
-            return
-        names = [cell.strip() for cell in cells]
-        if not any(names):
-            raise self.error("no header; the first line must name the columns, or say --no-header", line)
-        self.columns, self.headings = distinct(names), cells
+        self._line, self._number = above + table.line_num, number
 
     def check_jsonl(self, check: Callable[[Row], object], skim: Skim) -> int:
-        """Check all rows of JSONL, and return how many there are. Raises InputError."""
+        """Check all rows of JSONL, and return the number of the last. Raises InputError."""
         for block in self._blocks():
             found = None if len(block) > MAX_LINE else skim(block, self._above)
             if found is None:
                 for row in chain.from_iterable(self._rows_of(block, None)):
                     check(cast(Row, row))
             else:
-                self._number += found
-                # Each line is a row.
-                self._below = self._above + found
+                self._number, self._below = self._number + found, self._above + found
         self._must_have_rows()
-        return self._number - self._first
+        return self._number
+
+    def check_table(self, check: Callable[[Row], object]) -> int:
+        """Check the rows of a table, and of those with all cells the first alone; return the number of the last."""
+        is_checked = False
+        for rows in self._table():
+            for row in islice(rows, int(not is_checked)) if type(rows) is map else rows:
+                check(row)
+                is_checked = True
+        return self._number
 
     def _jsonl(self, wanted: Wanted | None) -> Iterator[Row | int]:
         # The chain takes no time of its own, as a generator around the rows of some lines would.
@@ -380,7 +379,7 @@ class Reader:
 
 
 def checked(rows: Iterable[Row | int], check: Callable[[Row], object], limit: int | None) -> int:
-    """Check the rows up to `limit`, and return how many there are with those left out."""
+    """Check the rows up to `limit`, and return the number of the last of them, be it left out; 0 without any."""
     number = 0
     for row in rows if limit != 0 else ():
         if isinstance(row, int):

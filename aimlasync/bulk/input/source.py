@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 
 import msgspec
 
-from aimlasync.addresses import is_address, name_in, shown
+from aimlasync.addresses import FULL, is_address, name_in, shown
 from aimlasync.bulk.input.compression import Packing, packing_of, unpacked
 from aimlasync.bulk.input.dialect import Dialect, why_no_header
 from aimlasync.bulk.input.encoding import Utf8Lines, check_encoding, marked_encoding
@@ -143,11 +143,14 @@ class Source:
         limit: int | None = None,
         wanted: Wanted | None = None,
         skim: Skim | None = None,
+        alike: bool = False,
+        first: int = 1,
     ) -> Survey:
         """Read a file to its end, `check` every row up to `limit`, and return what was found. Raises InputError.
 
         Of Parquet only the rows that are `wanted` are checked, and read. Of JSONL whole blocks are checked by `skim`,
-        where it can.
+        where it can. Of CSV, where `alike` says that `check` looks at the columns alone, rows with all of them are
+        checked by the first of them. The first row has the number `first`.
         """
         stamp = self.stamp()
         if not self.columns:
@@ -155,14 +158,17 @@ class Source:
         # Only what is read as it is can be digested on the way.
         digest = None if self.format in ("parquet", "xlsx") or self._packing is not None else hashlib.sha256()
         if self.format == "parquet":
-            count = checked(self.chosen(wanted), check, limit)
+            last = checked(self.chosen(wanted, first=first), check, limit)
         else:
-            reader = self._reader(digest)
-            is_read_as_it_is = self.format == "jsonl" and self._view is None and limit is None
-            if skim is not None and is_read_as_it_is and isinstance(reader, Reader):
-                count = reader.check_jsonl(check, skim)
+            reader = self._reader(digest, first=first)
+            as_it_is = reader if isinstance(reader, Reader) and self._view is None and limit is None else None
+            if as_it_is is not None and skim is not None and self.format == "jsonl":
+                last = as_it_is.check_jsonl(check, skim)
+            elif as_it_is is not None and alike and self.format in ("csv", "tsv"):
+                last = as_it_is.check_table(check)
             else:
-                count = checked(self._rows(reader), check, limit)
+                last = checked(self._rows(reader), check, limit)
+        count = max(0, last - first + 1)
         if digest is None:
             return Survey(count, self.digest(), stamp)
         lines = _Blocks(self._file, digest)
@@ -292,6 +298,9 @@ def open_source(
     except IsADirectoryError:
         raise InputError(path, "a directory; name a CSV, JSONL or Parquet file in it") from None
     except OSError as error:
+        if error.errno in FULL:
+            # There is no room for a copy of it.
+            raise
         raise InputError(path, f"cannot be read ({error.strerror}); check its permissions") from None
     try:
         return _opened(file, shown(path), format, format_of_path(name_in(path)), reading)

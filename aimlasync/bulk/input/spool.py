@@ -15,23 +15,23 @@ _DELETED: int = getattr(os, "O_TEMPORARY", 0)
 
 
 @contextmanager
-def in_temporary_file() -> Iterator[None]:
-    """Let the error of a full disk name the directory of temporary files, whose own names say nothing, if any."""
+def filling(path: str | None = None) -> Iterator[None]:
+    """Let the error of a full disk name what is written: a path, or the directory of temporary files."""
     try:
         yield
     except OSError as error:
         if error.errno in FULL:
-            error.filename = tempfile.gettempdir()
+            error.filename = tempfile.gettempdir() if path is None else path
         raise
 
 
 @contextmanager
 def temporary_file() -> Iterator[BinaryIO]:
     """Give a temporary file to be written, which stays open at its beginning; a failure closes it."""
-    with in_temporary_file():
+    with filling():
         file = tempfile.TemporaryFile()  # noqa: SIM115
     try:
-        with in_temporary_file():
+        with filling():
             yield file
             file.flush()
         file.seek(0)
@@ -54,7 +54,8 @@ def filled(fill: Callable[[str], object]) -> BinaryIO:
     descriptor, path = tempfile.mkstemp()
     os.close(descriptor)
     try:
-        fill(path)
+        with filling():
+            fill(path)
         # Windows deletes it when it is closed; elsewhere it needs its name no more.
         file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | _DELETED))  # noqa: SIM115
     except BaseException:

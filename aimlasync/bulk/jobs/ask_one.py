@@ -7,8 +7,9 @@ thrown away. `ask` makes the calls for one request, `ClientAnswerer` within a bu
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import TYPE_CHECKING, Protocol
 
 from aimlasync.bulk.input.rows import Row
 from aimlasync.bulk.jobs.caps import UnpricedError
@@ -113,10 +114,9 @@ class ClientAnswerer:
     def __init__(self, client: AsyncClient, read: Read | None, *, retry_invalid: int, budget: Budget | None) -> None:
         if budget is not None:
             client.budget = budget
-        self._client = client
-        self._read = read
-        self._retry_invalid = retry_invalid
-        self._budget = budget
+        self._ask = partial(ask, client, read=read, retry_invalid=retry_invalid)
+        self.ask: Ask = self._ask if budget is None else partial(self._ask_within, budget)
+        """Return what became of a request."""
         # Calls that wait for others to cost less than was reserved for them.
         self._waiting = Waiters()
 
@@ -125,12 +125,6 @@ class ClientAnswerer:
         """Whether calls wait because all that is left is reserved."""
         return bool(self._waiting)
 
-    def ask(self, request: Request) -> Coroutine[Any, Any, Result]:
-        """Return what became of a request."""
-        if self._budget is None:
-            return ask(self._client, request, read=self._read, retry_invalid=self._retry_invalid)
-        return self._ask_within(self._budget, request)
-
     async def _ask_within(self, budget: Budget, request: Request) -> Result:
         if budget.prices and request.model not in budget.prices:
             what = f"the price of {request.model} is not known, so no cap of money can hold; say it with --price IN,OUT"
@@ -138,7 +132,7 @@ class ClientAnswerer:
         # A call mostly costs less than was reserved for it, so a refused one waits for the end of one in flight.
         try:
             while True:
-                result = await ask(self._client, request, read=self._read, retry_invalid=self._retry_invalid)
+                result = await self._ask(request)
                 refused = isinstance(result.error, BudgetExceededError) and result.reply is None
                 if not refused or not budget.reserved:
                     return result

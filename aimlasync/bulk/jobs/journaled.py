@@ -324,8 +324,6 @@ class JournaledRows:
             nonlocal total, left
             name = check_row(row, self, self._added)
             if not needs_name:
-                total += 1
-                left += 1
                 return
             if name is None:
                 name = task.custom_id(row)
@@ -361,9 +359,17 @@ class JournaledRows:
             wanted = lambda number: shard.owns(numbered_id(number))  # noqa: E731
         limit = self.options.limit if known is None else None
         needs_rows = self._added or shard is not None or known is not None or repeats is not None
-        survey = self.source.survey(check, limit=limit, wanted=wanted, skim=None if needs_rows else skim)
+        survey = self.source.survey(
+            check,
+            limit=limit,
+            wanted=wanted,
+            skim=None if needs_rows else skim,
+            alike=not needs_name and getattr(task, "checks_columns_alone", False),
+        )
         if known is not None:
             return survey
+        if not needs_name:
+            total = left = survey.rows
         if repeats is not None:
             earlier = None
             if repeats.digests and len(self._done):

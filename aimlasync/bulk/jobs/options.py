@@ -1,4 +1,4 @@
-"""The options of a job. Plain data; imports the caps, a shard, and the usual number of workers."""
+"""The options of a job. Plain data; imports the caps, a shard, the usual number of workers and `config`."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from aimlasync.bulk.input.shard import Shard
 from aimlasync.bulk.jobs.caps import Caps
 from aimlasync.bulk.jobs.worker_pool import WORKERS
+from aimlasync.config import of_kind
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,6 +33,12 @@ class Options:
     canary: int | None = None
     """Ask about so many rows and no more: a dry run."""
     simulated: bool = False
+
+    def __post_init__(self) -> None:
+        of_kind("caps", self.caps, Caps, "Caps(max_usd=5.0)")
+        of_kind("shard", self.shard, Shard, "Shard(1, 4)")
+        if self.concurrency is not None and self.concurrency < 1:
+            raise ValueError(f"concurrency must be at least 1, not {self.concurrency}")
 
     @property
     def workers(self) -> int:

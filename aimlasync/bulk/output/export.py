@@ -142,6 +142,8 @@ def _columns(
     add: Mapping[str, str] | None,
 ) -> tuple[list[str], Sequence[str]]:
     """The columns of the input, and those to be written."""
+    if isinstance(columns, str):
+        raise TypeError(f"columns= takes a list of names, such as [{columns!r}], not one text")
     if source is None:
         return [], ["custom_id", "answer", "error", *(add or ())] if columns is None else list(columns)
     if not source.can_reread:

@@ -56,6 +56,8 @@ def merge(
     OverwriteError, a kind of InputError, unless `overwrite` is set. Raises InputError, or OSError when it cannot be
     written.
     """
+    if isinstance(paths, (str, os.PathLike)):
+        raise TypeError(f"merge takes a list of journals, such as [{str(paths)!r}], not one path")
     with Copies() as copies:
         return _merge([copies.journal(path) for path in paths], copies.of(out_path, is_output=True), overwrite)
 

@@ -1,4 +1,7 @@
-"""A file at an address and those beside it, by their names. Imports `aimlasync.addresses`, and input's `remote`."""
+"""A file at an address and those beside it, by their names.
+
+Imports `aimlasync.addresses`, and input's `remote` and `spool`.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from contextlib import suppress
 
 from aimlasync.addresses import AddressError, is_http, name_in, opened, reaching
 from aimlasync.bulk.input.remote import version_in
+from aimlasync.bulk.input.spool import filling
 
 
 class Place:
@@ -51,7 +55,8 @@ class Place:
         """Copy a file from there to `path`, and return whether there is one; half a copy does not stay."""
         with reaching(self.address):
             try:
-                self.system.get_file(self._path(name), path)
+                with filling(path):
+                    self.system.get_file(self._path(name), path)
             except BaseException as error:
                 with suppress(OSError):
                     os.unlink(path)

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 import msgspec
 
 from aimlasync.bulk.input.rows import InputError
-from aimlasync.bulk.input.spool import in_temporary_file, temporary_file
+from aimlasync.bulk.input.spool import filling, temporary_file
 from aimlasync.bulk.input.workbook import openpyxl
 from aimlasync.bulk.output.cells import text_of
 
@@ -52,7 +52,7 @@ class WorkbookTable:
         if self._rows > MAX_ROWS:
             raise InputError(self._name, f"more rows than a sheet holds ({MAX_ROWS:,}); write .csv or .parquet")
         cells = [self._value(value) for value in values]
-        with in_temporary_file():
+        with filling():
             self._sheet.append(cells)
 
     def finish(self) -> None:

@@ -24,7 +24,7 @@ LIMITS = {
     "tokens": "tokens per minute",
     "concurrency": "concurrency",
     "rate": "rate the server allows",
-    "pause": "pause the server asked for",
+    "pause": "pause after a refusal",
     "budget": "what calls in flight may cost",
     "input": "no rows to send",
     "processes": "no process that could ask",

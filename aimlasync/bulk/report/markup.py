@@ -15,11 +15,13 @@ from aimlasync.bulk.report.facts import Total
 
 _CLASS = {"n": ' class="n"', "w": ' class="w"', "p": ' class="p"', "t": ""}
 _UNSEEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
+# Within an isolated text they would still show its letters in another order.
+_DIRECTIONS = re.compile(r"[\u202a-\u202e\u2066-\u2069]+")
 
 
 def line(text: str, most: int) -> str:
     """Return a text on one line without what cannot be seen, cut at so many characters."""
-    text = _UNSEEN.sub(" ", text.encode("utf-8", "replace").decode())
+    text = _DIRECTIONS.sub("", _UNSEEN.sub(" ", text.encode("utf-8", "replace").decode()))
     return text if len(text) <= most else text[: most - 1] + "…"
 
 

@@ -143,6 +143,11 @@ class ClassifyTask:
         body = body_of(self.endpoint, self.model, self.prompt.system_for(text, row.fields), turns, params=self._params)
         return Request(custom_id=self.custom_id(row), api=self.endpoint, body=body, structured=self._structured)
 
+    @property
+    def checks_columns_alone(self) -> bool:
+        """Whether `check` says the same of all rows of a table that have its columns, whatever is in them."""
+        return type(self) is ClassifyTask and not self.images
+
     def check(self, row: Row) -> None:
         """Raises InputError for a row that cannot be asked about."""
         if self.text is not None:

@@ -205,6 +205,11 @@ class PromptTask:
         body = body_of(self.endpoint, self.model, self.prompt.system_for("", row.fields), turns, params=self._params)
         return Request(custom_id=self.custom_id(row), api=self.endpoint, body=body, structured=self._structured)
 
+    @property
+    def checks_columns_alone(self) -> bool:
+        """Whether `check` says the same of all rows of a table that have its columns, whatever is in them."""
+        return type(self) is PromptTask and self.messages is None and not self.images
+
     def check(self, row: Row) -> None:
         """Raises InputError for a row that lacks a column, or an image."""
         if self.messages is not None:
