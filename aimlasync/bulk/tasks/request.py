@@ -112,7 +112,9 @@ def parts_of_line(fields: Mapping[str, Any], model: str | None, name: str) -> tu
             raise RequestError('no "custom_id"; give each request a name of its own')
     if not isinstance(body, dict):
         if not is_body(fields):
-            raise RequestError('no "body" with the parameters of a request; rows of a table need a PromptTask or --prompt')
+            raise RequestError(
+                'no "body" with the parameters of a request; rows of a table need a PromptTask or --prompt'
+            )
         url, body = None, {key: value for key, value in fields.items() if key not in _NAMES}
     if fields.get("method", "POST") != "POST" and "body" in fields:
         raise RequestError(f'"method" is {fields["method"]!r}; only POST is asked in bulk')
