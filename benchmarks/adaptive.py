@@ -6,9 +6,9 @@ The servers: a queue of 4 slots that refuses nobody; llama.cpp's own server with
 `limit_req` and with `limit_conn` (503, without a word); the simulator with 12 attempts at once; a fixed and a sliding
 window whose minute lasts 6 s; two models of the simulator with limits of their own. Each setting has a server of its
 own, and both run at the same time, so that what else the machine does is the same for both. llama.cpp computes its
-answers on the processors that this program runs on, so there the settings take turns, and the best is the best of those
-that were tried. nginx is left out where it is not installed, and llama.cpp without its packages (`pip install
-xllamacpp gguf`).
+answers on the processors that this program runs on; the best setting there is the best of some that were tried at the
+same time. nginx is left out where it is not installed, and llama.cpp without its packages (`pip install xllamacpp
+gguf`).
 
 `share` is what was answered of what the best fixed setting got in the same time, `later` the same of the second half,
 when the limits are known. `most` is the most that were in flight at once. A limit is told when it has held for a
@@ -300,12 +300,10 @@ async def run(name: str, limits: Limits | None, callers: int, seconds: float) ->
 async def compare(name: str, callers: int, seconds: float, folder: Path) -> None:
     _, best, _ = CASES[name]
     if name in TRIED:
-        tried = [(await run(name, limits, callers, seconds / 3), limits) for limits in TRIED[name]]
-        best = max(tried, key=lambda each: each[0].answers)[1]
+        tried = await asyncio.gather(*(run(name, limits, callers, seconds) for limits in TRIED[name]))
+        best = max(zip(tried, TRIED[name], strict=True), key=lambda each: each[0].answers)[1]
         print(f"{name}: best of those tried is {best.concurrency} at once", flush=True)
-        learned, fixed = await run(name, None, callers, seconds), await run(name, best, callers, seconds)
-    else:
-        learned, fixed = await asyncio.gather(*(run(name, limits, callers, seconds) for limits in (None, best)))
+    learned, fixed = await asyncio.gather(*(run(name, limits, callers, seconds) for limits in (None, best)))
     print(
         f"{name:22} {learned.answers / max(1, fixed.answers):6.2f} {learned.later / max(1, fixed.later):6.2f} "
         f"{learned.share_refused:8.1f} {fixed.share_refused:5.1f} {learned.p95:7.2f} {fixed.p95:6.2f} "

@@ -224,9 +224,9 @@ class Lane:
             found = self.watch.holds(known.rate) if self.limiter.waiting else None
         else:
             is_full = refused_beside is not None or counted.in_flight + 1 >= counted.limit
-            # Else what was refused is a rate, or may be one.
-            is_known = verdict == "concurrency" or not law.refusals
-            found = self.watch.see(now, limit, refusals=law.refusals, is_full=is_full and is_known)
+            # Without a verdict, long answers let it grow slowly, or what was refused may be a rate.
+            is_tested = is_full and verdict == "concurrency"
+            found = self.watch.see(now, limit, refusals=law.refusals, is_full=is_tested)
         if found is not None:
             _log.info("%s", self.told(found).words())
         return self.watch.learned

@@ -168,6 +168,20 @@ def test_what_nothing_tested_is_not_told(caplog: pytest.LogCaptureFixture) -> No
     assert not told(caplog)
 
 
+def test_what_grows_slowly_because_answers_are_long_is_not_told(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "aimlasync.limits")
+
+    async def main() -> None:
+        judge = Judge(upstream(), {}, seconds=100.0, spread=0.5)
+        load = asyncio.ensure_future(judge.load({"m": 50}, 900.0))
+        while not load.done():
+            await asyncio.sleep(10.0)
+            judge.upstream.statistics(asyncio.get_running_loop().time())
+
+    run(main())
+    assert not [record for record in caplog.records if "at once" in record.getMessage()]
+
+
 def test_no_number_is_advised_where_it_would_limit_other_models_as_well() -> None:
     figures = load(Judge(upstream(), {"a": 4, "b": 6}), {"a": 12, "b": 12}, 300.0)
     said = {each.model: each.learned for each in figures.models}

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from aimlasync.bulk.input.rows import InputError
 from aimlasync.bulk.journal.index import Index
-from aimlasync.bulk.journal.record import TWO_RECORDS, Failure, Record, Response, decode_record, encode_record
+from aimlasync.bulk.journal.record import Failure, Record, Response, decode_record, encode_record
 from aimlasync.bulk.output.merge import Merged, merge
 
 
@@ -77,7 +77,9 @@ def test_records_on_one_line_are_no_torn_line(tmp_path: Path, before: bytes, res
     two = journal(tmp_path / "2", before, line("a")[:-1] + line("b")[:-1], rest)
     with pytest.raises(InputError) as caught:
         merge([journal(tmp_path / "1", line("d")), two], str(tmp_path / "out"))
-    assert str(caught.value) == f"{two}: line {2 if before else 1}: {TWO_RECORDS}"
+    assert (
+        str(caught.value) == f"{two}: line {2 if before else 1}: two records on one line; put a line end between them"
+    )
 
 
 def test_manifests_become_one_without_the_shard(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from typing import BinaryIO, Self, TypeVar
 import msgspec
 
 from aimlasync.bulk.input.rows import InputError
-from aimlasync.bulk.journal.record import TWO_RECORDS, Glance, Record, decode_glance, decode_record, has_two
+from aimlasync.bulk.journal.record import Glance, Record, decode_glance, decode_record, two_records
 
 # An entry of the table: 21 bits of the name's hash, 1 bit for ok, 42 bits of where the line begins, plus one; 0 is
 # free. Positions are those in the concatenation of all files.
@@ -116,8 +116,8 @@ class Index:
                 glance = decode_glance(text)
             except msgspec.DecodeError as error:
                 path = self._paths[number]
-                if has_two(text):
-                    raise InputError(path, TWO_RECORDS, line=line) from None
+                if said := two_records(text):
+                    raise InputError(path, said, line=line) from None
                 if not text.endswith(b"\n"):
                     break
                 if line == 1 and not os.path.exists(path + ".manifest"):

@@ -20,15 +20,7 @@ import msgspec
 
 from aimlasync.bulk.journal import disk
 from aimlasync.bulk.journal.manifest import JournalError, claim, job_of, release, renew
-from aimlasync.bulk.journal.record import (
-    TWO_RECORDS,
-    Glance,
-    Record,
-    decode_glance,
-    decode_record,
-    encode_record,
-    has_two,
-)
+from aimlasync.bulk.journal.record import Glance, Record, decode_glance, decode_record, encode_record, two_records
 
 __all__ = ["Journal", "JournalError"]
 
@@ -134,8 +126,8 @@ class Journal:
             try:
                 glance = decode_glance(line)
             except msgspec.DecodeError as error:
-                if has_two(line):
-                    raise JournalError(f"{self.path}: line {number}: {TWO_RECORDS}") from None
+                if said := two_records(line):
+                    raise JournalError(f"{self.path}: line {number}: {said}") from None
                 what = f"{self.path}: line {number}: not a record ({error})"
                 fix = "delete that line (its row is asked again), or begin anew with --restart"
                 raise JournalError(f"{what}; {fix}") from None
@@ -153,8 +145,8 @@ class Journal:
             try:
                 glance = decode_glance(torn)
             except msgspec.DecodeError:
-                if has_two(torn):
-                    raise JournalError(f"{self.path}: line {number + 1}: {TWO_RECORDS}") from None
+                if said := two_records(torn):
+                    raise JournalError(f"{self.path}: line {number + 1}: {said}") from None
                 glance = None
             if glance is None:
                 with disk.errors_name(self.path):

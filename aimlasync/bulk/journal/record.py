@@ -155,21 +155,18 @@ def decode_glance(line: bytes | str) -> Glance | None:
     return None if is_blank(glance) else glance
 
 
-TWO_RECORDS = "two records on one line; put a line end between them"
-"""What is wrong with a line that `has_two`."""
+def two_records(line: bytes) -> str:
+    """Say what to do about a line that has more than one record: files were put together, and one had no line end.
 
-
-def has_two(line: bytes) -> bool:
-    """Whether a line that is no record begins with one: files were put together of which one had no line end.
-
-    A crash leaves no such line, which holds answers and is not to be cut off.
+    It says nothing of any other line. A crash leaves no such line, which holds answers and is not to be cut off.
     """
     text = line.decode("utf-8-sig", "replace")
     try:
         _, end = _first_value(text)
     except (ValueError, RecursionError):
-        return False
-    return text[end:].lstrip().startswith("{")
+        return ""
+    is_one = not text[end:].lstrip().startswith("{")
+    return "" if is_one else "two records on one line; put a line end between them"
 
 
 def is_blank(line: Record | Glance) -> bool:

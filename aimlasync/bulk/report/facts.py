@@ -19,7 +19,7 @@ from typing import Final, TypeVar
 
 import msgspec
 
-from aimlasync.bulk.journal.record import TWO_RECORDS, Facts, Failure, Glance, decode_glance, has_two
+from aimlasync.bulk.journal.record import Facts, Failure, Glance, decode_glance, two_records
 from aimlasync.bulk.output.copies import Copies
 from aimlasync.bulk.progress.quality import Quality
 from aimlasync.bulk.report.asked import Asked, asked_of
@@ -359,8 +359,8 @@ def _collected(path: str, quality: Quality | None) -> Report:
             try:
                 glance = decode_glance(line)
             except msgspec.DecodeError as error:
-                if has_two(line):
-                    raise ReportError(f"{path}: line {number}: {TWO_RECORDS}") from None
+                if said := two_records(line):
+                    raise ReportError(f"{path}: line {number}: {said}") from None
                 if line.startswith(b"{") and not line.endswith(b"\n"):
                     report.is_torn = True
                     break
