@@ -40,6 +40,7 @@ WITHOUT = {
     "knee._PAYS": 0.9,
     "knee._ROOM": 1.0,
     "knee.LAST": 8,
+    "knee._MANY": 16,
     "pace.MIN_RATE": 1.0,
     "pace._STEP": 1.0,
     "pace._CUT": 0.0,

@@ -114,6 +114,7 @@ class Watch:
 
     __slots__ = (
         "_height",
+        "_kept",
         "_knees",
         "_knees_since",
         "_paused",
@@ -130,6 +131,8 @@ class Watch:
         self._rate_refused_at = float("-inf")
         # When the last refusal came, and for how long nothing was sent until then.
         self._refused_at, self._paused = float("inf"), 0.0
+        # The rate that was kept last, and how many refusals there had been.
+        self._kept: tuple[float, int] | None = None
         # The levels above which the server queued when it was last measured, and since when it does.
         self._knees: deque[float] = deque(maxlen=_MEASURED)
         self._knees_since = 0.0
@@ -150,12 +153,19 @@ class Watch:
             return None
         return self._told(Finding(requests_per_minute=max(took, 60 * rate)))
 
-    def holds(self, rate: float) -> Finding | None:
+    def holds(self, rate: float, refusals: int) -> Finding | None:
         """Take in a rate of a whole minute's window that was kept for another one; return what is new of what has held.
 
-        It is in attempts per second.
+        It is in attempts per second, after so many refusals. What was kept may be too little, so it is told once more
+        was refused, and about the same was kept again.
         """
-        return self._told(Finding(requests_per_minute=60 * rate))
+        before = self._kept
+        if before is not None and refusals == before[1]:
+            return None
+        self._kept = rate, refusals
+        if before is None or abs(rate - before[0]) > _SAME_RATE * before[0]:
+            return None
+        return self._told(Finding(requests_per_minute=30 * (rate + before[0])))
 
     def see(self, now: float, limit: int, *, refusals: int, is_full: bool) -> Finding | None:
         """Take in the limit in force from now on; return what is new of what has held, None for nothing.

@@ -47,13 +47,13 @@ class Pace:
         self._refused: Count = (-math.inf, 0)
         # The seconds after which that came.
         self._trip = 0.0
-        # The row of refusals under way: when it began, the first attempt since its last one, the rate before it,
-        # the rate to go back to, and what is known to hold.
+        # The row of refusals under way: when it began, the first attempt since its last one, what is known to hold, and
+        # whether nothing was known before it.
         self._row: float | None = None
         # Since when there was no silence: one after longer than the longest window is no window's.
         self._steady = -math.inf
         self._trial: Count | None = None
-        self._before = self._base = 0.0
+        self._base, self._is_first = 0.0, False
         self.probe_from: float | None = None
         """The rate that a probe began from, None where there is no probe."""
         # Since when it is probed, and in how many answers so far.
@@ -156,9 +156,9 @@ class Pace:
         """Take in another refusal of an attempt sent at `started`, before the last cut."""
         if self._row is None or self.rate is None:
             return
-        if self._before == math.inf and now - self._row < SECOND:
+        if self._is_first and now - self._row < SECOND:
             # Less was accepted than was thought.
-            self._base = min(self._base, self._estimate(now))
+            self._base = min(self._base, self._last_second(now))
             self.rate = min(self.rate, self._base)
         if started > self._refused[0]:
             self._slow(now, started)
@@ -168,8 +168,11 @@ class Pace:
         if self._row is not None:
             self._slow(now, started)
         else:
-            self._row, self._before = now, math.inf if self.rate is None else self.rate
-            self._base = min(self._before, self._estimate(now))
+            self._row, self._is_first = now, self.rate is None
+            if self.rate is None:
+                self._base = self._last_second(now)
+            else:
+                self._base = min(self.rate, max(self.rate * _CUT, self._average(now, self.accepted)))
             if self.probe_from is not None:
                 self._probe_failed(now, self.probe_from)
             elif self._is_raised:
@@ -242,10 +245,8 @@ class Pace:
                 return mark
         return self._counts[0]
 
-    def _estimate(self, now: float) -> float:
-        if self._before < math.inf:
-            return max(self._before * _CUT, self._average(now, self.accepted), self._least)
-        # Nothing to count from: the last second.
+    def _last_second(self, now: float) -> float:
+        """Return the first rate, where there is no row of refusals to count from."""
         since, count = self._counts[-2]
         return max(1 / SECOND, (self.accepted - count) / max(SECOND, now - since) * (1 - MARGIN))
 
@@ -263,14 +264,14 @@ class Pace:
             at = min(at, self.paused_until)
         mark, new = self._mark, self._refused
         self.rate = self._base
-        if self._was_silent(at) and at - self._row > self.period and self._row - self._steady > _LONGEST:
-            # The server was away: a window would have refused before.
-            self._steady = at
-            self.restart(at)
-            return
         if self._was_silent(at):
-            # A silence belongs to the time over which the server counts.
+            # A silence belongs to the time over which the server counts, unless it would have refused before: then the
+            # server was away.
+            was_away = at - self._row > self.period and self._row - self._steady > _LONGEST
             self._steady = at
+            if was_away:
+                self.restart(at)
+                return
             self.period = min(_LONGEST, max(self.period, at - mark[0]))
             self.rate = min(self.rate, self._average(at, accepted))
             new = at, accepted

@@ -51,7 +51,10 @@ def body_of(
         required["stream"] = True
     extra = options.get("extra_body")
     if extra:
-        required.update(extra)
+        try:
+            required.update(extra)
+        except (TypeError, ValueError):
+            raise TypeError(f"extra_body is a mapping of parameters, not {type(extra).__name__}") from None
     return required, options  # type: ignore[return-value]  # its names are CALL_OPTIONS, and cast() is a call
 
 

@@ -188,6 +188,8 @@ class Lane:
                 counters.refused += 1
                 if permit.sent_at >= self.law_since:
                     self.watch.waited(now, self.paused_until)
+                    # What was kept until now.
+                    self.look(now)
                     before = law.by_chance
                     if law.refused(now, permit.sent_at, permit.beside, kind) and kind in (None, "rate"):
                         self._refused_again(now)
@@ -221,7 +223,7 @@ class Lane:
         elif verdict is None and known.knee is not None:
             found = self.watch.queues(now, known.knee) if known.knee_is_sure else None
         elif verdict == "rate" and known.rate is not None and known.rate_has_held and known.period > _MINUTE:
-            found = self.watch.holds(known.rate) if self.limiter.waiting else None
+            found = self.watch.holds(known.rate, law.refusals) if self.limiter.waiting else None
         else:
             is_full = refused_beside is not None or counted.in_flight + 1 >= counted.limit
             # Without a verdict, long answers let it grow slowly, or what was refused may be a rate.

@@ -143,22 +143,13 @@ def test_a_server_that_asks_for_long_pauses_is_told_right_or_not_at_all(
         assert float(found[1]) == pytest.approx(60 * rate, rel=0.06), said
 
 
-def test_a_minute_that_is_kept_is_told_though_it_is_hardly_refused() -> None:
-    async def main() -> str | None:
-        judge = Judge(upstream(), {}, minute=600)
-        load = asyncio.ensure_future(judge.load({"m": 15}, 300.0))
-        while not load.done():
-            await asyncio.sleep(10.0)
-            said = judge.upstream.statistics(asyncio.get_running_loop().time()).models[0].learned
-            if said is not None:
-                load.cancel()
-                await asyncio.gather(load, return_exceptions=True)
-                return said
-        return None
-
-    found = re.search(r"about (\d+) requests a minute", run(main()) or "")
-    assert found is not None
-    assert float(found[1]) == pytest.approx(600, rel=0.05)
+def test_a_rate_that_is_kept_is_told_once_more_was_refused_and_it_is_kept_again() -> None:
+    watch = Watch()
+    assert [watch.holds(10.0, 5), watch.holds(10.4, 5)] == [None, None]
+    # It was too little.
+    assert [watch.holds(12.0, 6), watch.holds(12.0, 6)] == [None, None]
+    assert watch.holds(12.4, 9) == Finding(requests_per_minute=732.0)
+    assert watch.holds(12.0, 12) is None
 
 
 def test_what_nothing_tested_is_not_told(caplog: pytest.LogCaptureFixture) -> None:

@@ -56,6 +56,8 @@ async def test_what_is_set_or_copied_later_is_held_to_the_same() -> None:
             client.with_options(retry=wrong)
         with pytest.raises(TypeError, match="max_retries= takes int, such as 2, not str"):
             client.with_options(max_retries="5")  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match="extra_body is a mapping of parameters, not str"):
+            await client.responses.create(model="m", input="x", extra_body="a")  # type: ignore[call-overload]
         with pytest.raises(TypeError, match="budget= takes Budget"):
             client.budget = wrong
         with pytest.raises(TypeError, match="budget= takes Budget"):

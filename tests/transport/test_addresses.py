@@ -140,10 +140,10 @@ def test_an_address_that_says_nothing_leaves_time_for_the_next_one(
         names.found = [SECOND, FIRST]
         async with raw_server(GOOD, tls=theirs) as server:
             with socket.create_server((SECOND, server.port)):
-                async with client(server, timeout=Timeout(connect=2, total=60)) as made:
+                async with client(server, timeout=Timeout(connect=4, total=60)) as made:
                     assert await ask(made) == [1]
 
-    # On one loop, since it takes a second.
+    # On one loop, since it takes two seconds.
     asyncio.run(main())
 
 
