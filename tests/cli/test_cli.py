@@ -116,8 +116,10 @@ def test_the_entry_names_its_extra_when_it_is_missing() -> None:
 def test_a_command_collects_seldom_and_a_program_as_it_likes() -> None:
     program = """
 import gc, sys
+# Python 3.12 begins with some.
+frozen = gc.get_freeze_count()
 import aimlasync.cli
-print(gc.get_threshold()[0], gc.get_freeze_count())
+print(gc.get_threshold()[0], gc.get_freeze_count() - frozen)
 sys.argv = ["aimlasync", "--version"]
 from aimlasync.__main__ import main
 try:
