@@ -2,8 +2,9 @@
 
 A limit refuses a smaller share of the attempts, and soon none, as they are sent more slowly. Where the rate has fallen
 and the same share is refused as before, it is no limit that refuses: to send fewer still would lose answers and save no
-refusal. That share is taken for chance, and only more than that for a limit. It is arithmetic without I/O or a clock,
-for `admission.adaptive`, and imports nothing of this library.
+refusal. That share is taken for chance, and only more than that for a limit. Many in a row, with nothing accepted
+between them, are no even share either. It is arithmetic without I/O or a clock, for `admission.adaptive`, and imports
+nothing of this library.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ _ENOUGH = 6
 class Chance:
     """The share of the attempts that is refused at any rate. `accepted` counts those that were not refused, so far."""
 
-    __slots__ = ("_above", "_at", "_began", "_excess", "_last", "_lost", "_top", "share")
+    __slots__ = ("_above", "_at", "_began", "_excess", "_last", "_lost", "_run", "_top", "share")
 
     def __init__(self) -> None:
         self.share = 0.0
@@ -28,6 +29,8 @@ class Chance:
         self._excess = 0.0
         # What had been accepted at the last refusal.
         self._last = 0
+        # Refusals in a row, with nothing accepted between them.
+        self._run = 0
         # The rate from which on refusals are counted, what had been accepted before, and the refusals.
         self._top, self._began, self._lost = 0.0, 0, 0
         # Of the attempts counted, those accepted up to the last refusal.
@@ -41,6 +44,10 @@ class Chance:
         `probed` of the accepted attempts belong to the probe that it ends. What is refused there was sent too fast.
         """
         between, self._last = accepted - self._last, accepted
+        self._run = 0 if between > 0 else self._run + 1
+        if self._run > _ENOUGH:
+            # So many in a row are no even share.
+            self._top = 0.0
         if probed:
             self._began += probed
         else:

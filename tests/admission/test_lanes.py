@@ -200,6 +200,18 @@ def test_models_that_are_refused_at_the_same_time_by_chance_keep_limits_of_their
     run(main())
 
 
+def test_refusals_in_a_row_are_a_limit_s_and_not_of_chance() -> None:
+    async def main() -> float | None:
+        judge = Judge(upstream(), {}, minute=600)
+        await judge.load({"m": 60}, 210.0)
+        return judge.upstream.lane("m").law.rate
+
+    rate = run(main())
+    assert rate is not None
+    # It fell to 61 where the refusals of one minute and of the next were taken for an even share.
+    assert 400 < 60 * rate < 700
+
+
 def test_what_the_account_shares_is_given_back_to_the_models_when_they_are_refused_alone() -> None:
     async def main() -> None:
         made = upstream()
