@@ -91,7 +91,18 @@ class AdaptiveLimit:
     guess.
     """
 
-    __slots__ = ("_belief", "_chance", "_downs", "_epoch", "_knee", "_pace", "_proven", "is_fixed", "refusals")
+    __slots__ = (
+        "_belief",
+        "_chance",
+        "_downs",
+        "_epoch",
+        "_knee",
+        "_pace",
+        "_proven",
+        "_stated",
+        "is_fixed",
+        "refusals",
+    )
 
     def __init__(self, limit: float | None = None, *, is_rated: bool = False, start: Learned | None = None) -> None:
         self.refusals = 0
@@ -110,6 +121,8 @@ class AdaptiveLimit:
         self._proven = 0.0
         # Epochs in a row in which there was no server.
         self._downs = 0
+        # The last wait that was stated.
+        self._stated = 0.0
         # Above zero: refusals speak of the attempts in flight. Below zero: of the rate.
         self._belief = 0
 
@@ -154,9 +167,14 @@ class AdaptiveLimit:
         if self._knee.to_send:
             self._knee.sent(now)
 
-    def paused(self, now: float, seconds: float) -> None:
-        """Note that a refusal pauses the whole endpoint for so many seconds."""
-        self._pace.paused_until = max(self._pace.paused_until, now + seconds)
+    def paused(self, now: float, seconds: float, *, is_stated: bool) -> None:
+        """Note that a refusal pauses the whole endpoint for so many seconds, which the server stated or we chose."""
+        before = self._stated
+        if is_stated:
+            self._stated = seconds
+        # A stated wait that is always the same is a habit of the server, and says nothing of its window.
+        if not is_stated or seconds != before:
+            self._pace.paused_until = max(self._pace.paused_until, now + seconds)
 
     def answered(self, now: float, in_flight: int, started: float, beside: int) -> None:
         """Take in an answer that came while `in_flight` attempts, itself included, were at the server.

@@ -251,7 +251,8 @@ class Lane:
         if self._refusals > 1:
             seconds = min(_FIRST_PAUSE * 2.0 ** min(self._refusals - 2, 64), _MAX_OWN_PAUSE)
             why = f"it refused {self._refusals} times in a row"
-            self.upstream.pause(seconds, now, why, lane=None if self.upstream.account.signs.is_account else self)
+            lane = None if self.upstream.account.signs.is_account else self
+            self.upstream.pause(seconds, now, why, lane=lane, is_stated=False)
 
     # Health
 

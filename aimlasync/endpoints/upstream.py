@@ -269,8 +269,17 @@ class Upstream:
 
     # What the server says
 
-    def pause(self, seconds: float, now: float, why: str, *, at_most: float = 0.0, lane: Lane | None = None) -> None:
-        """Pause the endpoint, or one model (`lane`), for the stated seconds and some jitter.
+    def pause(
+        self,
+        seconds: float,
+        now: float,
+        why: str,
+        *,
+        at_most: float = 0.0,
+        lane: Lane | None = None,
+        is_stated: bool = True,
+    ) -> None:
+        """Pause the endpoint, or one model (`lane`), for the seconds that the server stated, or ours, and some jitter.
 
         `at_most` is what a caller's policy allows. `why` goes into the log, and into the story of the calls that wait.
         A pause for a spending window (US dollars) is a minute at most, however far its reset is: the account may be
@@ -288,7 +297,7 @@ class Upstream:
             paused.paused_because = why
         limiter.pause(until)
         for law in {each.law for each in self.lanes.values()} if lane is None else {lane.law}:
-            law.paused(now, seconds)
+            law.paused(now, seconds, is_stated=is_stated)
         level = logging.INFO if longer > _LONG_PAUSE else logging.DEBUG
         _log_limits.log(level, "%s pauses for %.1f s: %s", name, until - now, why)
 

@@ -212,6 +212,16 @@ def test_refusals_in_a_row_are_a_limit_s_and_not_of_chance() -> None:
     assert 400 < 60 * rate < 700
 
 
+def test_a_wait_that_every_refusal_states_is_no_window() -> None:
+    async def main() -> int:
+        judge = Judge(upstream(), {}, rate=20.0, waits=5.0)
+        await judge.load({"m": 100}, 300.0)
+        return len(judge.answers["m"])
+
+    # It was a fifth, where each wait made the window longer and the rate lower.
+    assert run(main()) > 0.4 * 20 * 300
+
+
 def test_what_the_account_shares_is_given_back_to_the_models_when_they_are_refused_alone() -> None:
     async def main() -> None:
         made = upstream()

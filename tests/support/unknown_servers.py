@@ -306,13 +306,13 @@ class Run:
         if is_news and self.cell.pauses:
             self._in_a_row[number] += 1
             if self._in_a_row[number] > 1:
-                self._pause(number, min(0.25 * 2.0 ** (self._in_a_row[number] - 2), 4.0))
+                self._pause(number, min(0.25 * 2.0 ** (self._in_a_row[number] - 2), 4.0), is_stated=False)
         self._at(now + rest, self._waiting[number].append, (attempt.model, attempt.tries + 1))
 
-    def _pause(self, number: int, seconds: float) -> None:
+    def _pause(self, number: int, seconds: float, *, is_stated: bool = True) -> None:
         until = self._now + seconds * self._draw.uniform(1.10, 1.25)
         self._paused[number] = max(self._paused[number], until)
-        self.laws[number].paused(self._now, seconds)
+        self.laws[number].paused(self._now, seconds, is_stated=is_stated)
 
     def _change(self, change: Callable[[Server], None]) -> None:
         for server in self._servers:
