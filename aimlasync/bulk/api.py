@@ -261,7 +261,7 @@ async def run(
     any call, OSError when the journal cannot be written.
     """
     options = of_kind("options", options, Options, "Options(concurrency=8)") or Options()
-    if task is not None and not hasattr(task, "columns"):
+    if task is not None and not hasattr(task, "request"):
         what = "task= takes a task, such as PromptTask(prompt=..., model=...)"
         raise TypeError(f"{what}, not a {type(task).__name__}")
     if answerer is not None and options.caps.max_usd is not None:

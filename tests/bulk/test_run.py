@@ -166,6 +166,16 @@ async def test_what_is_of_another_kind_is_told_by_its_name(
     assert not simulator.ledger
 
 
+async def test_a_task_of_one_s_own_may_have_no_columns(client: AsyncClient, out: Path) -> None:
+    class Own(BatchTask):
+        def __init__(self) -> None:
+            super().__init__()
+            del self.columns
+
+    summary = await run(client, lines(2), out, task=Own())
+    assert (summary.totals.ok, summary.left) == (2, 0)
+
+
 def test_options_of_a_job_are_held_to_what_they_mean() -> None:
     with pytest.raises(ValueError, match="concurrency must be at least 1, not -1"):
         Options(concurrency=-1)
