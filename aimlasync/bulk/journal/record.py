@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from codecs import BOM_UTF8
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import msgspec
@@ -134,10 +135,7 @@ def settled(line: R) -> R:
 
 def decode_record(line: bytes | str) -> Record:
     """Return a record. Raises msgspec.DecodeError for a line that is none, or has neither response nor error."""
-    try:
-        record = settled(_record(_unmarked(line)))
-    except (UnicodeDecodeError, RecursionError) as error:
-        raise msgspec.DecodeError(str(error)) from None
+    record = _read(_record, line)
     if is_blank(record):
         raise msgspec.DecodeError("it has neither a response nor an error")
     return record
@@ -148,11 +146,15 @@ def decode_glance(line: bytes | str) -> Glance | None:
 
     Such a line says nothing of its row, which counts as not done. Raises msgspec.DecodeError for what is no record.
     """
+    glance = _read(_glance, line)
+    return None if is_blank(glance) else glance
+
+
+def _read(decode: Callable[[bytes | str], R], line: bytes | str) -> R:
     try:
-        glance = settled(_glance(_unmarked(line)))
+        return settled(decode(_unmarked(line)))
     except (UnicodeDecodeError, RecursionError) as error:
         raise msgspec.DecodeError(str(error)) from None
-    return None if is_blank(glance) else glance
 
 
 def two_records(line: bytes) -> str:
