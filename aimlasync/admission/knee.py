@@ -21,7 +21,7 @@ _AGAIN = 2.0
 _PAYS = 0.5
 # How far above an estimated knee to rest: below it throughput is lost, above it only latency.
 _ROOM = 1.5
-# The longest patience, in answers; of a large limit it is so many rounds as make this of sixteen attempts.
+# The longest patience, in answers.
 LAST = 256
 # So many attempts of a level are followed at most.
 _MANY = 4 * FEW

@@ -1,9 +1,8 @@
 """What a server's response headers say about its rate limits.
 
 Functions from headers to values, without I/O; `now` is called only where a header names a time of day, which is read by
-the server's clock (`wire.waits.clock_of`). An invalid
-header is ignored and never raises, since an answer must not be lost to it. A window with limit 0 counts as unlimited.
-It may import `headers` and `wire.waits`.
+the server's clock (`wire.waits.clock_of`). An invalid header is ignored and never raises, since an answer must not be
+lost to it. A window with limit 0 counts as unlimited. It may import `headers` and `wire.waits`.
 
 Notations: `retry-after` (RFC 9110 section 10.2.3) and OpenAI's `retry-after-ms`; OpenAI's `x-ratelimit-*-requests` and
 `-tokens`, with durations such as 6m0s; Anthropic's `anthropic-ratelimit-*`, with times of RFC 3339; the plain

@@ -83,8 +83,7 @@ def open_table(
 ) -> tuple[Dialect, int, list[str]]:
     """Find out how a table is written; return that, the lines above it, and those that were read for that.
 
-    The delimiter is the one that was `said`, else that of a `sep=` line, else the
-    `usual` one, else it is guessed.
+    The delimiter is the one that was `said`, else that of a `sep=` line, else the `usual` one, else it is guessed.
     """
     above, first = 0, next(text, "")
     if (sep := read_sep(first)) is not None:
