@@ -185,6 +185,14 @@ def of_kind(name: str, value: KindT | None, kind: type[KindT], such_as: str) -> 
 CALL_OPTIONS = CallOptions.__optional_keys__
 
 
+def priority_of(options: CallOptions) -> Priority:
+    """Return the priority of a call. Raises ValueError for another word, which would be neither."""
+    priority = options.get("priority") or "interactive"
+    if priority != "interactive" and priority != "bulk":
+        raise ValueError(f"priority must be 'interactive' or 'bulk', not {priority!r}")
+    return priority
+
+
 # Names that mean the same elsewhere and are spelled otherwise, by the endpoints of OpenAI and by agents of others.
 _ALSO = {
     "messages": "input",

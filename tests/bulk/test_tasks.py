@@ -482,6 +482,9 @@ def test_examples_are_earlier_turns_in_the_form_of_an_answer(endpoint: Api) -> N
     assert said == ['{"labels":["a","b"]}', '{"labels":["b"]}', '{"labels":[]}']
     with pytest.raises(LabelsError, match=r"the example 'x' has 'c', which is none of the labels"):
         ClassifyTask(labels=labels, model="m", shots=[("x", "c")])
+    for multi, key in ((False, "label"), (True, "labels")):
+        with pytest.raises(LabelsError, match=f"the example 'x' has no '{key}', but id, team; name the column"):
+            ClassifyTask(labels=labels, model="m", multi=multi, shots=[("x", {"id": 1, "team": "a"})])
 
 
 def test_examples_of_a_form_are_whole_answers(schema: str) -> None:

@@ -17,7 +17,7 @@ from aimlasync.bulk.tasks.confidence import confidence_of
 from aimlasync.bulk.tasks.images import check_images, image_urls
 from aimlasync.bulk.tasks.labels import SEPARATOR, Labels, LabelsError, answer_type, instructions, labels_of
 from aimlasync.bulk.tasks.messages import user_content
-from aimlasync.bulk.tasks.prompt import Prompt
+from aimlasync.bulk.tasks.prompt import Prompt, listed
 from aimlasync.bulk.tasks.request import Api, Request
 from aimlasync.bulk.tasks.result import Answer, Read, Reply
 from aimlasync.bulk.tasks.tasks import EmptyTextError, body_of, check_id_column, checked_params, id_of
@@ -180,6 +180,9 @@ class ClassifyTask:
         if self.multi and isinstance(answer, str):
             answer = [label.strip() for label in answer.split(SEPARATOR) if label.strip()]
         whole = answer if isinstance(answer, dict) else {self._label_key: answer}
+        if self._given is not None and self._label_key not in whole:
+            what = f"has no {self._label_key!r}, but {listed([str(name) for name in whole])}"
+            raise LabelsError(f"the example {text[:40]!r} {what}; name the column of its answer {self._label_key!r}")
         for label in whole[self._label_key] if self.multi else [whole.get(self._label_key)]:
             if self._given is not None and label not in self._given:
                 raise LabelsError(f"the example {text[:40]!r} has {label!r}, which is none of the labels")
