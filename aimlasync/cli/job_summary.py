@@ -55,7 +55,8 @@ def show_summary(title: str, job: Job, summary: Summary) -> None:
     screen = console()
     screen.print(Text(f"\n{title}{' (simulated)' if job.options.simulated else ''}", style="bold"))
     if not job.totals.finished and summary.is_complete:
-        screen.print("Everything is done already; nothing was asked.")
+        done = "Everything is done already" if summary.total else "No row is this shard's"
+        screen.print(f"{done}; nothing was asked.")
     labels = job.task.labels if isinstance(job.task, ClassifyTask) else []
     if job.totals.labelled:
         screen.print()

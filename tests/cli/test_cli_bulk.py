@@ -319,6 +319,14 @@ def test_a_job_whose_first_calls_were_refused_says_that_nothing_was_billed(vendo
     assert "$0.0000: nothing was billed" in stopped.stderr
 
 
+def test_a_shard_without_rows_says_so(vendor: Vendor) -> None:
+    sim = vendor()
+    write("in.csv", "id,city\na,Rome\n")
+    said = [run("bulk", "in.csv", *ASK, "--id", "id", "-o", f"{n}.jsonl", "--shard", f"{n}/2").stderr for n in (1, 2)]
+    assert ["No row is this shard's; nothing was asked." in each for each in said].count(True) == 1
+    assert len([attempt for attempt in sim.ledger if attempt.api == "chat"]) == 1
+
+
 def test_a_misspelt_parameter_is_one_line(vendor: Vendor) -> None:
     vendor()
     cities(3)
