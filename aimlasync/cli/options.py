@@ -21,6 +21,7 @@ from aimlasync import AsyncClient, Endpoint, Limits
 from aimlasync.addresses import FULL
 from aimlasync.bulk import FormError, InputError, JournalError, LabelsError, PromptError, RequestError
 from aimlasync.bulk.jobs.caps import UnpricedError
+from aimlasync.bulk.jobs.stop_rules import is_unpaid
 from aimlasync.cli.ctrl_c import exit_code
 from aimlasync.cli.terminal import printable, reader_left
 from aimlasync.endpoints.endpoint import default_endpoints
@@ -31,7 +32,6 @@ from aimlasync.errors import (
     AuthenticationError,
     BadRequestError,
     BudgetExceededError,
-    InsufficientCreditError,
     NotFoundError,
     PermissionDeniedError,
     RateLimitError,
@@ -294,6 +294,8 @@ def advised(error: AimlasyncError) -> str:
     if isinstance(error, (UnpricedError, UnsupportedRequestError)):
         # It says itself what to do.
         return said
+    if is_unpaid(error):
+        return f"{said}; top up the account"
     advice = next((advice for kind, advice in _ADVICE if isinstance(error, kind)), None)
     return f"{said}; {advice}" if advice else said
 
@@ -306,7 +308,6 @@ _OF_PROGRAMS = (
 
 _ADVICE: tuple[tuple[type[AimlasyncError], str], ...] = (
     (AuthenticationError, "check the key in AIML_API_KEY or BYTESPIKE_API_KEY"),
-    (InsufficientCreditError, "top up the account"),
     (PermissionDeniedError, "use a key that may do this"),
     (NotFoundError, "check --model (aimlasync models lists them) and --base-url"),
     (BadRequestError, "change --model, --endpoint or the prompt"),
