@@ -101,10 +101,9 @@ class LeanTransport:
             reply.abort()
             raise
         if reply.status:
-            assert reply.reader is not None
-            assert reply.reader.fields is not None
+            assert reply.fields is not None
             # Not as soon as they are read: thousands of responses may be, in one turn of the loop.
-            reply.headers = Fields(reply.reader.fields)
+            reply.headers = Fields(reply.fields)
             return reply
         raise reply.failed()
 

@@ -178,6 +178,11 @@ class ResponseReader(msgspec.Struct, eq=False, gc=False):
         else:
             self.is_ended = True
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether anything of it has come."""
+        return bool(self.status or self._held or self._seen)
+
     # The body
 
     def _add(self, piece: bytes) -> None:
