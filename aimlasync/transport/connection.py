@@ -95,6 +95,7 @@ class Connection(asyncio.BufferedProtocol):
         "_framed",
         "_handler",
         "_owner",
+        "_unread",
         "_writing_paused",
         "is_open",
         "is_paused",
@@ -104,16 +105,15 @@ class Connection(asyncio.BufferedProtocol):
         "reply",
         "since",
         "transport",
-        "unread",
     )
 
     transport: asyncio.Transport
-    unread: Unread
-    """Whether something has come that the loop has not read yet: nobody asked for it, or it is the end."""
 
     def __init__(self, owner: Owner, loop: asyncio.AbstractEventLoop) -> None:
         self._owner = owner
         self.loop = loop
+        # Made when it is used again: most connections of a burst never are.
+        self._unread: Unread | None = None
         # The exchange under way.
         self.reply: Reply | None = None
         self.is_sent = True
@@ -134,7 +134,6 @@ class Connection(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """It is open; called by the loop."""
         self.transport = cast(asyncio.Transport, transport)
-        self.unread = _unread(self.transport)
         self.is_open = True
 
     # The request
@@ -238,6 +237,12 @@ class Connection(asyncio.BufferedProtocol):
         if self._drain_timer is not None:
             self._drain_timer.cancel()
             self._drain_timer = None
+
+    def has_unread(self) -> bool:
+        """Whether something has come that the loop has not read yet: nobody asked for it, or it is the end."""
+        if self._unread is None:
+            self._unread = _unread(self.transport)
+        return bool(self._unread.poll(0))
 
     def give_back(self) -> None:
         """Be ready for the next exchange."""

@@ -246,7 +246,7 @@ class Origin:
         while idle:
             connection = idle.pop() if now - idle[-1].since >= _REST else idle.popleft()
             is_open = connection.since >= oldest and not connection.transport.is_closing()
-            if is_open and not connection.unread.poll(0):
+            if is_open and not connection.has_unread():
                 connection.is_reused = True
                 connection.since = now
                 return connection
