@@ -23,7 +23,7 @@ from aimlasync.client.drain import drained
 from aimlasync.client.failures import heed, status_failure
 from aimlasync.client.observer import Observer
 from aimlasync.client.request_head import RequestIds, address, headers_of
-from aimlasync.config import CallOptions, of_kind
+from aimlasync.config import CallOptions, of_kind, priority_of
 from aimlasync.cost.budget import Budget
 from aimlasync.deadlines import Deadlines
 from aimlasync.endpoints.providers import Api
@@ -174,7 +174,8 @@ class Pipeline:
     ) -> Coroutine[Any, Any, T]:
         """Return what sends `body` to an upstream that serves `api`, to be awaited at once.
 
-        Its result is what `receive` makes of the response. Raises UnsupportedRequestError for what cannot be sent.
+        Its result is what `receive` makes of the response. Raises UnsupportedRequestError for what cannot be sent, and
+        ValueError for a priority that there is not.
         `written` is the body as bytes, where it is given as such: sent as it is wherever nothing has to be translated.
         `path` is the path below the base URLs, where it is not that of the api.
         """
@@ -203,7 +204,7 @@ class Pipeline:
                 from aimlasync.client.answer_modes import answer_modes
 
                 call.modes = modes = answer_modes(self.balancer, api, body, call, structured, validate=self._validate)
-            call.priority, call.tenant = options.get("priority", "interactive"), options.get("tenant")
+            call.priority, call.tenant = priority_of(options), options.get("tenant")
             call.affinity = options.get("affinity")
             if "budget" in options:
                 call.budget = of_kind("budget", options["budget"], Budget, "Budget(5.0)")
