@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from aimlasync.admission.endpoint_limiter import Admission, WaitsFor
 from aimlasync.client.call import MAY_HOLD_MEDIA, Attempt, Call, Target
-from aimlasync.config import Limits
+from aimlasync.config import Limits, check_at_least
 from aimlasync.endpoints.endpoint import Endpoint
 from aimlasync.endpoints.lane import Lane
 from aimlasync.endpoints.learned_limits import LearnedLimits, Starts
@@ -53,6 +53,7 @@ class Balancer:
     ) -> None:
         if not endpoints:
             raise ValueError("endpoints= must name at least one endpoint")
+        check_at_least(0, max_queue=max_queue, max_queue_per_tenant=max_queue_per_tenant, max_wait=max_wait)
         self.upstreams = [Upstream(endpoint, limits, secrets, is_alone=len(endpoints) == 1) for endpoint in endpoints]
         self.max_queue = max_queue
         self.max_queue_per_tenant = max_queue_per_tenant
