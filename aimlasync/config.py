@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from types import NoneType
-from typing import Any, Literal, Protocol, TypedDict, TypeVar
+from typing import Any, Literal, Protocol, TypedDict, TypeVar, get_args
 
 import msgspec
 
@@ -117,6 +117,7 @@ class TimeoutOfHttpx(Protocol):
 
 
 Priority = Literal["interactive", "bulk"]
+PRIORITIES: tuple[Priority, ...] = get_args(Priority)
 
 Mode = Literal["json_schema", "tool", "json_object", "text"]
 """The ways to ask for an answer that fits a JSON schema, the surest first; see `structured.modes`."""
@@ -175,6 +176,16 @@ def check_headers(options: Any) -> None:
         options["extra_headers"] = options["extra_headers"].checked("extra_headers")
 
 
+def priority_of(options: CallOptions) -> Priority:
+    """Return the priority of a call with these options. Raises ValueError for one that there is not."""
+    priority = options.get("priority")
+    if priority is None:
+        return "interactive"
+    if priority not in PRIORITIES:
+        raise ValueError(f"priority must be {' or '.join(map(repr, PRIORITIES))}, not {priority!r}")
+    return priority
+
+
 def of_kind(name: str, value: KindT | None, kind: type[KindT], such_as: str) -> KindT | None:
     """Return the value of an option that takes a `kind` or None. Raises TypeError, with an example, for another."""
     if value is not None and not isinstance(value, kind):
@@ -193,14 +204,6 @@ def check_at_least(least: float, **options: float | None) -> None:
 
 
 CALL_OPTIONS = CallOptions.__optional_keys__
-
-
-def priority_of(options: CallOptions) -> Priority:
-    """Return the priority of a call. Raises ValueError for another word, which would be neither."""
-    priority = options.get("priority") or "interactive"
-    if priority != "interactive" and priority != "bulk":
-        raise ValueError(f"priority must be 'interactive' or 'bulk', not {priority!r}")
-    return priority
 
 
 # Names that mean the same elsewhere and are spelled otherwise, by the endpoints of OpenAI and by agents of others.
