@@ -893,7 +893,5 @@ def test_faults_and_answers_of_another_kind_are_refused_before_a_request() -> No
         with pytest.raises(TypeError, match="faults= is a list of Fault, as in"):
             Simulator(faults=faults)
     answer: Any = "hello"
-    with pytest.raises(
-        TypeError, match="answer= is a function .* script=, not 'hello'"
-    ):
+    with pytest.raises(TypeError, match=r"answer= is a function .* script=, not 'hello'"):
         Simulator(answer=answer)
