@@ -204,6 +204,27 @@ def test_legacy_function_call_is_in_the_chunk_of_a_whole_answer() -> None:
     assert a.whole().choices[0].message.function_call == r.choices[0].message.function_call
 
 
+@pytest.mark.parametrize("calls", ["{}", 7, True, {"name": "f"}, [[]], ["f", {"id": "c", "function": {"name": "f"}}]])
+def test_a_whole_answer_becomes_a_chunk_whatever_its_calls_are(calls: Any) -> None:
+    choice = {"message": {"content": None, "tool_calls": calls}, "finish_reason": "stop"}
+    body = json.dumps({"choices": [None, "7", choice, 1.5]}).encode()
+    reply = decode_completion(body)
+    (made,), (whole,) = chunk_of(reply).choices, reply.choices
+    assert made.finish_reason == "stop"
+    assert [(c.index, c.id) for c in made.delta.tool_calls or ()] == [
+        (number, c.id) for number, c in enumerate(whole.message.tool_calls or ())
+    ]
+    assert reply.to_dict() == json.loads(body)
+
+
+@pytest.mark.parametrize("number", ["NaN", "inf", "-Infinity"])
+def test_a_number_written_as_a_text_that_is_none_is_left_out(number: str) -> None:
+    body = {"output": [], "temperature": number, "top_p": "0.5"}
+    response = decode_response(json.dumps(body).encode())
+    assert (response.temperature, response.top_p) == (None, 0.5)
+    assert response.to_dict() == body
+
+
 def test_status_that_stays_wrong_is_not_made_retryable_by_a_header() -> None:
     assert not any(status_error(s, b"", should_retry=True).retryable for s in (400, 401, 402, 403, 404, 413, 422))
 
