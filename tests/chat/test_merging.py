@@ -105,10 +105,54 @@ def collected(*deltas: dict[str, Any]) -> dict[str, Any]:
             [{"extra_content": {"google": {"thought_signature": "s"}}}, {"content": "x"}],
             {"content": "x", "extra_content": {"google": {"thought_signature": "s"}}},
         ),
+        # A content by its parts, which may begin and end as a text.
+        (
+            [
+                {"content": "", "role": "assistant"},
+                {"content": [{"type": "thinking", "thinking": [{"type": "text", "text": "a"}]}]},
+                {"content": [{"type": "thinking", "thinking": [{"type": "text", "text": "b"}], "closed": True}]},
+                {"content": [{"type": "text", "text": "c"}]},
+                {"content": "d"},
+                {"content": "e"},
+                {"content": None},
+            ],
+            {
+                "content": [
+                    {"type": "thinking", "thinking": [{"type": "text", "text": "ab"}], "closed": True},
+                    {"type": "text", "text": "cde"},
+                ]
+            },
+        ),
+        (
+            [
+                {"content": "a"},
+                {"content": [{"type": "image_url", "image_url": {"url": "u"}}, {"type": "text", "text": "b"}]},
+                {"reasoning_content": "r", "content": "c"},
+            ],
+            {
+                "content": [
+                    {"type": "text", "text": "a"},
+                    {"type": "image_url", "image_url": {"url": "u"}},
+                    {"type": "text", "text": "bc"},
+                ],
+                "reasoning_content": "r",
+            },
+        ),
+        ([{"tool_calls": []}, {"content": "a", "tool_calls": []}], {"content": "a", "tool_calls": []}),
     ],
 )
 def test_deltas_are_merged(deltas: list[dict[str, Any]], whole: dict[str, Any]) -> None:
     assert collected(*deltas) == whole
+
+
+def test_text_of_a_content_by_parts_is_the_text_in_them() -> None:
+    assembler = Assembler()
+    for content in ("a", [{"type": "thinking", "thinking": [{"type": "text", "text": "b"}]}], "c", "d", "e"):
+        assembler.add(decode_chunk(encode({"choices": [{"index": 0, "delta": {"content": content}}]})))
+    message = assembler.whole().choices[0].message
+    assert message.content == "acde"
+    message.content = "changed"
+    assert message.to_dict() == {"role": "assistant", "content": "changed"}
 
 
 def test_values_of_every_kind_may_follow_each_other() -> None:
