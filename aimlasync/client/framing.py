@@ -61,7 +61,7 @@ def kind_of(head: bytes) -> Kind | None:
 
 def is_heartbeat(type: str) -> bool:
     """Whether a type of events, or their data, only says that the server is there."""
-    return type.lower() in _HEARTBEATS
+    return type.lower().removeprefix("response.") in _HEARTBEATS
 
 
 def is_foreign(type: str, data: bytes) -> bool:

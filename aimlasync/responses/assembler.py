@@ -69,7 +69,14 @@ class Assembler:
                 take(self, event)
 
     def _take_run(self, event: Any) -> None:
-        self._response = event.response
+        response, known = event.response, self._response
+        if known is not None and not response.id:
+            # Some gateways say who answers at the beginning alone, and nothing of it to show that they are there.
+            if type(event) not in events.TERMINAL:
+                return
+            about = {"id": known.id, "model": response.model or known.model}
+            response = _changed(response, **about, created_at=response.created_at or known.created_at)
+        self._response = response
 
     def _take_item(self, event: Any) -> None:
         self._items[event.output_index] = event.item

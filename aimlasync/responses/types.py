@@ -249,7 +249,7 @@ def complete(response: Response, *, finished: bool) -> None:
     if response.metadata:
         response.metadata = Object(response.metadata)
     if response.tools:
-        open_up(response.tools)
+        response.tools = open_up(response.tools)
     if type(response.tool_choice) is dict:
         response.tool_choice = Object(response.tool_choice)
     if not response.output_text:

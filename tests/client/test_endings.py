@@ -229,14 +229,6 @@ async def test_a_heartbeat_is_neither_a_piece_nor_an_error(beat: bytes, stream: 
 BEAT = b"event: ping\ndata: 17\n\n"
 
 
-@pytest.mark.parametrize("body", [b": waiting\n\n", b": waiting\n\n: wai", b": wai"])
-async def test_nothing_but_comments_is_a_cut_stream_whatever_its_type(body: bytes) -> None:
-    for kind in (JSON, EVENTS, None):
-        async with raw_server(Script([body], content_type=kind)) as server:
-            with pytest.raises(TruncatedStreamError, match="ended before its first event"):
-                await ask_chat(server, False)
-
-
 async def test_a_heartbeat_is_not_the_first_event() -> None:
     async with raw_server(Script([BEAT], end="stall")) as server:
         with pytest.raises(APITimeoutError, match=r"no event within 0\.1 s"):
