@@ -94,7 +94,7 @@ class StreamReading(Generic[P, W]):
             else:
                 found = incoming.read(await self._reply.read_some())
         except APIConnectionError as error:
-            self._broken(error.message)
+            self._broken(error)
             return
         except sse.EventTooLargeError as error:
             self._fail(APIResponseValidationError(f"a stream event is too large: {error}", partial=self._whole()))
@@ -272,11 +272,13 @@ class StreamReading(Generic[P, W]):
         """The error of an answer in which nothing was said."""
         raise NotImplementedError
 
-    def _broken(self, why: str) -> None:
+    def _broken(self, why: APIConnectionError) -> None:
         """The connection broke, or we broke it because a bound had passed."""
         partial = self._whole()
         late = self._bounds.error(partial)
-        self._fail(late or TruncatedStreamError(f"the stream was cut: {why}", partial=partial))
+        cut = TruncatedStreamError(f"the stream was cut: {why.message}", partial=partial)
+        cut.retryable = why.retryable
+        self._fail(late or cut)
 
     def _finish(self) -> None:
         """The answer is whole, if there is one; the connection and the permit go back after this read."""

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from typing import Any
 
 import pytest
 
-from aimlasync import Retry, TruncatedStreamError
+from aimlasync import AimlasyncError, Retry, TruncatedStreamError
 from aimlasync.endpoints.ratelimit_headers import read
 from aimlasync.wire.error_bodies import status_error, stream_error
-from tests.client.test_endings import CREATED, EVENTS, JSON, ask_chat, event, response
+from tests.client.test_endings import CREATED, EVENTS, JSON, ask_chat, event, response, whole
 from tests.client.test_stream import connect
 from tests.support.servers import Script, raw_server
 
@@ -103,3 +104,23 @@ def test_the_one_header_of_the_later_drafts_is_read(text: str, left: int | None,
     signal = read({"ratelimit": text}, unit="requests")
     found = (None, None, None) if signal is None else (signal.remaining_requests, signal.reset_requests, signal.pause)
     assert found == (left, reset, reset if left == 0 else None)
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+@pytest.mark.parametrize(
+    ("encoding", "body", "words"),
+    [
+        ("gzip", whole(), "cannot be read: Can not decode content-encoding: gzip"),
+        ("br", b"no brotli", "cannot be read: Can not decode content-encoding: br"),
+        ("gzip, gzip", gzip.compress(gzip.compress(whole())), "encoded as gzip, gzip, which was not asked for"),
+    ],
+    ids=["not-gzip", "br", "twice"],
+)
+async def test_a_body_in_an_encoding_that_cannot_be_read_is_told_and_not_paid_for_again(
+    encoding: str, body: bytes, words: str, stream: bool
+) -> None:
+    script = Script([body], content_type=JSON, headers=[("Content-Encoding", encoding)])
+    async with raw_server(script) as server:
+        with pytest.raises(AimlasyncError, match=words):
+            await ask_chat(server, stream, retry=Retry(attempts=3, base=0.01))
+        assert len(server.requests) == 1
