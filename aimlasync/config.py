@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from types import NoneType
-from typing import Any, Literal, Protocol, TypedDict, TypeVar
+from typing import Any, Literal, Protocol, TypedDict, TypeVar, get_args
 
 import msgspec
 
@@ -117,6 +117,7 @@ class TimeoutOfHttpx(Protocol):
 
 
 Priority = Literal["interactive", "bulk"]
+PRIORITIES: tuple[Priority, ...] = get_args(Priority)
 
 Mode = Literal["json_schema", "tool", "json_object", "text"]
 """The ways to ask for an answer that fits a JSON schema, the surest first; see `structured.modes`."""
@@ -173,6 +174,16 @@ def check_headers(options: Any) -> None:
         if not all(map(is_given, options["extra_headers"].values())):
             options["extra_headers"] = Headers({k: v for k, v in options["extra_headers"].items() if is_given(v)})
         options["extra_headers"] = options["extra_headers"].checked("extra_headers")
+
+
+def priority_of(options: CallOptions) -> Priority:
+    """Return the priority of a call with these options. Raises ValueError for one that there is not."""
+    priority = options.get("priority")
+    if priority is None:
+        return "interactive"
+    if priority not in PRIORITIES:
+        raise ValueError(f"priority must be {' or '.join(map(repr, PRIORITIES))}, not {priority!r}")
+    return priority
 
 
 def of_kind(name: str, value: KindT | None, kind: type[KindT], such_as: str) -> KindT | None:

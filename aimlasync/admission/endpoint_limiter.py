@@ -149,6 +149,13 @@ class EndpointLimiter:
         if self.leases is not None:
             self.leases.pause(until)
 
+    def begun_again(self, limits: Limits) -> EndpointLimiter:
+        """Return a limiter for another event loop, with the same windows and pause; buckets and timers are a loop's."""
+        other = EndpointLimiter(limits)
+        other._request_window, other._token_window = self._request_window, self._token_window
+        other.paused_until = self.paused_until
+        return other
+
     async def close(self) -> None:
         """Return what was leased and not spent to the shared quota."""
         if self.leases is not None:

@@ -63,6 +63,16 @@ class Balancer:
         for upstream in self.upstreams:
             await upstream.limiter.close()
 
+    @property
+    def is_shared(self) -> bool:
+        """Whether another process shares a rate limit."""
+        return any(upstream.limiter.leases is not None for upstream in self.upstreams)
+
+    def begin_again(self) -> None:
+        """Let go of what waited or was in flight in an event loop that is closed."""
+        for upstream in self.upstreams:
+            upstream.begin_again()
+
     def start_from(self, known: Starts, share: float) -> None:
         """Let models start with a share of what is known of them, by the endpoint's address and the model."""
         upstreams = self._by_address()

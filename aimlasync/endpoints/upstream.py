@@ -267,6 +267,17 @@ class Upstream:
         """
         return beside + self.estimator.estimate(model, body_bytes, max_output, in_full=self.counts_requested)
 
+    def begin_again(self) -> None:
+        """Keep what was sent and learned, and forget what waited or was in flight: its event loop is closed."""
+        for lane in self.lanes.values():
+            self.forgotten.add(lane.counters)
+            self.keep(lane)
+        self.lanes.clear()
+        self.limiter = self.limiter.begun_again(self.stated)
+        self.account = AccountLimits(self)
+        if self.circuit.reason is None:
+            self.circuit = CircuitBreaker(changed=self._circuit_changed, attempts=self._attempts)
+
     # What the server says
 
     def pause(

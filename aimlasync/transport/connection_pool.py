@@ -120,6 +120,12 @@ class LeanTransport:
         route = self._routes[method, url, id(headers)] = _Route(method, target, headers, origin)
         return route
 
+    def abandon(self) -> None:
+        """Close idle connections, and each other one when it is given back: nobody is left who could send."""
+        self.is_closed = True
+        for origin in self._origins.values():
+            origin.drop_idle()
+
     async def close(self) -> None:
         """Close all connections; reads that wait fail."""
         self.is_closed = True
@@ -277,6 +283,13 @@ class Origin:
                 self._timer = loop.call_at(idle[0].since + self._keepalive, self._expire)
                 return
             idle.popleft().drop()
+
+    def drop_idle(self) -> None:
+        """Close the idle connections."""
+        if self._timer is not None:
+            self._timer.cancel()
+        while self._idle:
+            self._idle.popleft().drop()
 
     async def connect(self, timeout: float | None) -> Connection:
         """Dial, or wait in line for a place to; a connection that becomes free meanwhile serves as well."""

@@ -97,3 +97,21 @@ def test_a_key_in_quotes_is_refused_without_being_shown() -> None:
     with pytest.raises(ValueError, match=r"^api_key begins with a quote") as caught:
         AsyncClient(api_key="'sk-abc'")
     assert "sk-" not in str(caught.value)
+
+
+async def test_what_a_call_cannot_mean_is_refused_with_what_there_is() -> None:
+    wrong: Any = "bluk"
+    said = "^priority must be 'interactive' or 'bulk', not 'bluk'$"
+    body: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "x"}]}
+    async with AsyncClient(**THERE) as client:
+        for call in (
+            lambda: client.chat.completions.create(model="m", messages=[], priority=wrong),
+            lambda: client.responses.create(model="m", input="x", priority=wrong),
+            lambda: client.ask("chat", body, priority=wrong),
+            lambda: client.forward("POST", "chat/completions", b"{}", priority=wrong),
+            lambda: client.forward("GET", "models", priority=wrong),
+        ):
+            with pytest.raises(ValueError, match=said):
+                await call()
+        with pytest.raises(ValueError, match=r"^api must be 'chat' or 'responses', not 'completions'$"):
+            await client.ask("completions", body)  # type: ignore[call-overload]

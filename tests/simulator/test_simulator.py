@@ -798,6 +798,8 @@ def test_faults_have_a_text_form() -> None:
     for wrong in ("nothing", "status:x", "status,often=1", "reset:3", "status:503,times", "status:99"):
         with pytest.raises(ValueError, match=r"fault|status|expected"):
             Fault.parse(wrong)
+    with pytest.raises(ValueError, match="unknown fault 'stat'; known: status, reset"):
+        Fault.parse("stat:503")
 
 
 async def test_a_stalled_catalogue_is_noted_when_the_client_leaves() -> None:
