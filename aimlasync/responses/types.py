@@ -15,7 +15,7 @@ import msgspec
 from aimlasync.chat.endings import ending_of
 from aimlasync.chat.types import UsageExtras
 from aimlasync.config import CALL_OPTIONS, CallOptions
-from aimlasync.responses.items import OutputItem, OutputMessage, OutputRefusal, OutputText
+from aimlasync.responses.items import OutputItem, OutputMessage, OutputRefusal, OutputText, Part
 from aimlasync.wire.base import Json, Meta, Object, Open, Reply, Wire, decode
 from aimlasync.wire.objects import json_hook, open_up
 
@@ -222,13 +222,16 @@ class Response(Reply):
 
 
 def _text_of(output: list[OutputItem]) -> str:
-    return "".join(
-        part.text
-        for item in output
-        if isinstance(item, OutputMessage)
-        for part in item.content
-        if isinstance(part, OutputText)
-    )
+    return "".join(_text(part) for item in output if isinstance(item, OutputMessage) for part in item.content)
+
+
+def _text(part: Part) -> str:
+    if isinstance(part, OutputText):
+        return part.text
+    # Gateways that translate from chat may keep its name of a text.
+    kind: str = part.type
+    said = getattr(part, "text", None) if kind == "text" else None
+    return said if isinstance(said, str) else ""
 
 
 RUNNING = ("queued", "in_progress")

@@ -145,7 +145,13 @@ def _read_value(wanted: Any, value: Any, _: Place | None) -> Any:
 
 
 def _list_reader(item: _Reader, wanted: Any) -> _Reader:
+    members = typing.get_args(*typing.get_args(wanted))
+    text = next((one for one in members if "text" in getattr(one, "__struct_fields__", ())), None)
+
     def read_list(value: Any, place: Place | None) -> Any:
+        if isinstance(value, str) and text is not None:
+            # A text where the API promises a list of parts.
+            return [text(text=value)]
         if not isinstance(value, list):
             return _read_value(wanted, value, place)
         if place is None:

@@ -8,7 +8,7 @@ import pytest
 
 from aimlasync.responses.assembler import Assembler
 from aimlasync.responses.events import decode_event
-from aimlasync.responses.types import Response
+from aimlasync.responses.types import Response, decode_response
 from aimlasync.wire.base import encode
 
 
@@ -76,3 +76,13 @@ def test_a_whole_text_in_an_item_is_not_replaced_by_its_pieces() -> None:
     done = {**ITEM, "content": [{**CITED, "text": "whole"}]}
     whole = assembled(at("output_text.delta", delta="who"), at("output_item.done", item=done), COMPLETED)
     assert whole.output[0].to_dict() == done
+
+
+@pytest.mark.parametrize("content", ["hello", [{"type": "text", "text": "hel"}, {"type": "output_text", "text": "lo"}]])
+def test_a_text_in_another_form_is_the_answer_and_stays_as_it_was_sent(content: Any) -> None:
+    item = {"type": "message", "id": "m", "role": "assistant", "content": content}
+    body = {"id": "r", "status": "completed", "output": [item]}
+    whole = decode_response(encode(body))
+    assert (whole.output_text, whole.to_dict()) == ("hello", body)
+    streamed = assembled(at("output_item.done", item=item), COMPLETED)
+    assert (streamed.output_text, streamed.to_dict()) == ("hello", body)

@@ -12,6 +12,7 @@ import msgspec
 import pytest
 from multidict import CIMultiDict, CIMultiDictProxy
 
+from aimlasync.bulk.tasks.confidence import confidence_of
 from aimlasync.chat.assembler import Assembler as ChatAssembler
 from aimlasync.chat.chunks import chunk_of, decode_chunk
 from aimlasync.chat.types import decode_completion
@@ -223,6 +224,19 @@ def test_a_number_written_as_a_text_that_is_none_is_left_out(number: str) -> Non
     response = decode_response(json.dumps(body).encode())
     assert (response.temperature, response.top_p) == (None, 0.5)
     assert response.to_dict() == body
+
+
+@pytest.mark.parametrize("stated", ["null", "NaN", "-Infinity", '"-inf"', "-1e999"])
+def test_a_probability_that_is_not_stated_is_no_certainty(stated: str) -> None:
+    token = f'{{"token": "\\"a\\"", "logprob": {stated}, "top_logprobs": null}}'
+    choice = f'{{"message": {{"content": "a"}}, "logprobs": {{"content": [{token}]}}}}'
+    reply = decode_completion(f'{{"choices": [{choice}]}}'.encode())
+    logprobs = reply.choices[0].logprobs
+    assert logprobs is not None
+    assert logprobs.content is not None
+    assert [one.logprob for one in logprobs.content] == [float("-inf")]
+    assert confidence_of(reply, "a") is None
+    assert logprobs.content[0].to_dict()["logprob"] == (stated.strip('"') if '"' in stated else None)
 
 
 def test_status_that_stays_wrong_is_not_made_retryable_by_a_header() -> None:
