@@ -123,6 +123,13 @@ class _Growing:
             if self.logprobs.refusal is None:
                 self.logprobs.refusal = []
             self.logprobs.refusal.extend(more.refusal)
+        # Together and others have lists of tokens and of numbers.
+        beside = vars(self.logprobs)
+        for key, value in vars(more).items():
+            if isinstance(beside.get(key), list) and isinstance(value, list):
+                beside[key] += value
+            elif value is not None or key not in beside:
+                beside[key] = list(value) if isinstance(value, list) else value
 
     def whole(self, index: int) -> Choice:
         function = self.function.whole().function if self.function is not None else None
@@ -138,7 +145,9 @@ class _Growing:
         logprobs = self.logprobs
         if logprobs is not None:
             # It is copied, since later chunks extend it.
+            beside = {key: list(value) if isinstance(value, list) else value for key, value in vars(logprobs).items()}
             logprobs = Logprobs(content=_copied(logprobs.content), refusal=_copied(logprobs.refusal))
+            vars(logprobs).update(beside)
         if self.parts:
             message.json_place = (encode({"role": message.role, **merged(self.parts)}),)
         choice = Choice(index=index, message=message, finish_reason=self.finish_reason, logprobs=logprobs)

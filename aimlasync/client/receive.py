@@ -44,7 +44,7 @@ async def completion(attempt: Attempt) -> ChatCompletion:
         except msgspec.DecodeError:
             pass
         else:
-            if reply.error is None and reply.choices and _is_said(reply.choices[0]):
+            if not reply.error and reply.choices and _is_said(reply.choices[0]):
                 reply.__dict__["info"] = attempt.info
                 if reply.meta is not None:
                     attempt.charge(reply.meta)

@@ -147,7 +147,7 @@ class Assembler:
         if not response.output and (self._items or self._texts or self._refusals or self._args or self._thoughts):
             # The server ended with an empty `output`, or the stream was cut: what was streamed is the answer. Items are
             # copied, since callers may hold the events.
-            response = _changed(response, output=self._output(), output_text="")
+            response = _changed(response, output=self._output())
             complete(response, finished=False)
         return response
 

@@ -170,7 +170,7 @@ def is_error(body: Any) -> bool:
         return bool(body) and all(map(is_error, body))
     if not isinstance(body, Mapping):
         return False
-    return body.get("error") is not None or body.get("object") == "error" or body.get("type") == "error"
+    return bool(body.get("error")) or body.get("object") == "error" or body.get("type") == "error"
 
 
 def error_in_body(body: Any, *, raw: bytes, info: Info | None, billed: bool | None) -> APIStatusError:

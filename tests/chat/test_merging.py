@@ -177,6 +177,15 @@ def test_fields_of_chunks_and_choices_have_their_last_value_and_token_ids_are_ad
     assert (whole.choices[0].token_ids, whole.choices[0].native_finish_reason) == ([0, 1], "n1")
 
 
+def test_logprobs_in_lists_of_tokens_and_numbers_are_added() -> None:
+    assembler = Assembler()
+    for number, token in enumerate(("a", "b", "c")):
+        logprobs = {"tokens": [token], "token_logprobs": [-number], "content": None, "model": "m"}
+        assembler.add(decode_chunk(encode({"choices": [{"delta": {"content": token}, "logprobs": logprobs}]})))
+    whole = assembler.whole().choices[0].to_dict()["logprobs"]
+    assert whole == {"tokens": ["a", "b", "c"], "token_logprobs": [0, -1, -2], "model": "m"}
+
+
 def test_what_is_merged_does_not_change_the_pieces() -> None:
     assembler = Assembler()
     first = decode_chunk(b'{"choices":[{"delta":{"details":[{"index":0,"text":"a"}],"ids":[1]},"token_ids":[1]}]}')

@@ -12,7 +12,7 @@ from aimlasync import AimlasyncError, Retry, TruncatedStreamError
 from aimlasync.endpoints.ratelimit_headers import read
 from aimlasync.wire.error_bodies import status_error, stream_error
 from tests.client.test_endings import CREATED, EVENTS, JSON, ask_chat, event, response, whole
-from tests.client.test_stream import connect
+from tests.client.test_stream import connect, data
 from tests.support.servers import Script, raw_server
 
 
@@ -22,6 +22,18 @@ async def test_nothing_but_comments_is_a_cut_stream_whatever_its_type(body: byte
         async with raw_server(Script([body], content_type=kind)) as server:
             with pytest.raises(TruncatedStreamError, match="ended before its first event"):
                 await ask_chat(server, False)
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+@pytest.mark.parametrize("nothing", ["", {}, [], False, 0, None])
+async def test_an_error_that_is_none_does_not_cost_the_answer(nothing: Any, stream: bool) -> None:
+    answers = [json.dumps({**json.loads(whole()), "error": nothing}).encode()]
+    pieces = [({"content": "hel"}, None), ({"content": "lo"}, "stop")]
+    choices = [{"choices": [{"delta": delta, "finish_reason": reason}], "error": nothing} for delta, reason in pieces]
+    answers.append(b"".join(map(data, choices)))
+    for answer in answers:
+        async with raw_server(Script([answer], content_type=JSON)) as server:
+            assert await ask_chat(server, stream) == "hello"
 
 
 @pytest.mark.parametrize("beat", ["keepalive", "response.keep_alive", "response.ping"])

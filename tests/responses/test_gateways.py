@@ -72,6 +72,12 @@ def test_a_part_keeps_what_was_said_of_it_and_has_the_text_that_was_streamed(end
     assert whole.output[0].to_dict() == {**ITEM, "content": [{**CITED, "text": "hi"}]}
 
 
+def test_a_text_that_the_end_states_by_itself_is_the_answer() -> None:
+    response = {"id": "r", "status": "completed", "output": [], "output_text": "whole"}
+    begun = at("output_item.added", item=ITEM)
+    assert assembled(begun, {"type": "response.completed", "response": response}).output_text == "whole"
+
+
 def test_a_whole_text_in_an_item_is_not_replaced_by_its_pieces() -> None:
     done = {**ITEM, "content": [{**CITED, "text": "whole"}]}
     whole = assembled(at("output_text.delta", delta="who"), at("output_item.done", item=done), COMPLETED)
