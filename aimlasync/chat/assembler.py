@@ -238,11 +238,18 @@ class Assembler:
             stated.append(chunk.x_groq.usage)
         self._usage = next((usage for usage in stated if usage is not None), self._usage)
         self._meta = chunk.meta or self._meta
+        if (cost := vars(chunk).get("cost")) is not None:
+            self._more["cost"] = cost
 
     @property
     def usage(self) -> Usage | None:
         """The last usage that the server sent, None before it sent one."""
         return self._usage
+
+    @property
+    def cost(self) -> Any:
+        """The last cost that the server stated beside the usage."""
+        return self._more.get("cost")
 
     @property
     def finished(self) -> bool:

@@ -48,7 +48,7 @@ async def completion(attempt: Attempt) -> ChatCompletion:
                 reply.__dict__["info"] = attempt.info
                 if reply.meta is not None:
                     attempt.charge(reply.meta)
-                attempt.succeed(reply.usage)
+                attempt.succeed(reply.usage, reply.__dict__.get("cost"))
                 return reply
         body = ReadBody(attempt.response, raw)
     return await _chat_stream(attempt, body).gather()

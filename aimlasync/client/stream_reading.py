@@ -114,7 +114,7 @@ class StreamReading(Generic[P, W]):
         if self._ended and self._failure is None:
             # Behind the terminal mark, what this read brought may have stated usage and cost.
             self._reply.finish()
-            self._attempt.succeed(self._assembler.usage)
+            self._attempt.succeed(self._assembler.usage, self._assembler.cost)
         if self._watch is not None and self._is_handed_over:
             self._tell(self._watch)
         if len(self._ready) > held:

@@ -135,6 +135,11 @@ class Assembler:
         return None if self._response is None else self._response.usage
 
     @property
+    def cost(self) -> Any:
+        """The cost that the server stated beside the usage."""
+        return None if self._response is None else vars(self._response).get("cost")
+
+    @property
     def finished(self) -> bool:
         """Whether a clean end of the connection at this point completes the answer: never without a terminal event."""
         return False

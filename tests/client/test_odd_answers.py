@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from aimlasync import AimlasyncError, Retry, TruncatedStreamError
+from aimlasync import AimlasyncError, Retry, StreamError, TruncatedStreamError
 from aimlasync.endpoints.ratelimit_headers import read
 from aimlasync.wire.error_bodies import status_error, stream_error
 from tests.client.test_endings import CREATED, EVENTS, JSON, ask_chat, event, response, whole
-from tests.client.test_stream import connect, data
+from tests.client.test_stream import DONE, connect, data
 from tests.support.servers import Script, raw_server
 
 
@@ -22,6 +22,32 @@ async def test_nothing_but_comments_is_a_cut_stream_whatever_its_type(body: byte
         async with raw_server(Script([body], content_type=kind)) as server:
             with pytest.raises(TruncatedStreamError, match="ended before its first event"):
                 await ask_chat(server, False)
+
+
+async def test_a_response_that_failed_before_it_said_anything_is_tried_again() -> None:
+    error = {"code": "rate_limit_exceeded", "message": "Please retry after 0.01 seconds."}
+    failed = event("response.failed", response={"status": "failed", "error": error})
+    good = CREATED + event("response.completed", response=json.loads(response()))
+    async with raw_server(Script([CREATED, failed]), Script([good]), Script([failed])) as server:
+        async with connect(server, retry=Retry(attempts=2, base=0.01)) as client:
+            stream = await client.responses.create(model="m", input="hi", stream=True)
+            assert (await stream.collect()).output_text == "hello"
+            with pytest.raises(StreamError, match="Please retry") as caught:
+                await client.responses.create(model="m", input="hi", stream=True)
+        assert (caught.value.code, len(server.requests)) == ("rate_limit_exceeded", 4)
+
+
+@pytest.mark.parametrize("tail", [b"", DONE], ids=["before-done", "behind-done"])
+async def test_a_cost_beside_the_usage_is_that_of_the_call(tail: bytes) -> None:
+    stated = data({"choices": [], "type": "inference-cost", "cost": "0.00006972"})
+    usage = {"prompt_tokens": 5, "completion_tokens": 3, "total_tokens": 8}
+    answer = {**json.loads(whole()), "usage": usage}
+    body = data({"choices": [{"delta": {"content": "a"}, "finish_reason": "stop"}], "usage": usage}) + tail + stated
+    scripts = Script([body]), Script([json.dumps({**answer, "cost": 0.5}).encode()], content_type=JSON)
+    async with raw_server(*scripts) as server, connect(server) as client:
+        stream = await client.chat.completions.create(model="m", messages=[], stream=True)
+        assert (await stream.collect()).info.cost_usd == 0.00006972
+        assert (await client.chat.completions.create(model="m", messages=[])).info.cost_usd == 0.5
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
