@@ -57,7 +57,8 @@ _PLAIN_OR_REQUESTS = (_PLAIN, *_REQUESTS)
 _STRUCTURED = "ratelimit"
 _LEFT, _UNTIL = re.compile(r"\b(?:r|remaining)\s*=\s*(\d+)"), re.compile(r"\b(?:t|reset)\s*=\s*(\d+)")
 
-_TELLING = frozenset((_STRUCTURED, *(names[0] for names in (*_PLAIN_OR_REQUESTS, *_TOKENS))))
+TELLING = frozenset((_STRUCTURED, *(names[0] for names in (*_PLAIN_OR_REQUESTS, *_TOKENS))))
+"""One of them is in every response that says something about rate limits."""
 
 
 class Signal(msgspec.Struct, frozen=True, kw_only=True):
@@ -82,7 +83,7 @@ def read(headers: Mapping[str, str], *, unit: Unit, now: Callable[[], float] = t
     Where several windows count the same thing (Anthropic's input and output tokens), the fields are those of the window
     with the least remaining, and `.pause` covers all exhausted windows.
     """
-    told = headers.those_of(_TELLING) if isinstance(headers, Fields) else {name for name in _TELLING if name in headers}
+    told = headers.those_of(TELLING) if isinstance(headers, Fields) else {name for name in TELLING if name in headers}
     if not told:
         # As most responses.
         return None
