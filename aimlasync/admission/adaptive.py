@@ -112,7 +112,7 @@ class AdaptiveLimit:
             limit = (4 * FEW if is_rated else FEW / 2) if start is None else min(MAX, max(1.0, start.in_flight))
         self._knee, self._pace = Knee(float(limit)), Pace()
         if start is not None and start.rate is not None and not self.is_fixed:
-            self._pace.rate = min(MAX, max(MIN_RATE, start.rate * (1 - MARGIN)))
+            self._pace.rate = self._pace.known = min(MAX, max(MIN_RATE, start.rate * (1 - MARGIN)))
             self._pace.period = start.period
         self._chance = Chance()
         # The refusal of an attempt that was sent up to here tells nothing new.
@@ -134,7 +134,8 @@ class AdaptiveLimit:
     @property
     def rate(self) -> float | None:
         """Attempts per second, None while no limit of them is known."""
-        return self._pace.rate
+        rate = self._pace.rate
+        return None if rate == math.inf else rate
 
     @property
     def verdict(self) -> Literal["concurrency", "rate"] | None:
@@ -152,14 +153,12 @@ class AdaptiveLimit:
     def learned(self) -> Learned:
         """What is known at this moment."""
         knee, pace = self._knee, self._pace
-        known = pace.known
-        rate = None if known is None else known / (1 - MARGIN)
+        rate = None if pace.known == math.inf else pace.known / (1 - MARGIN)
         return Learned(knee.value, rate, pace.period, pace.has_held, knee.knee, knee.is_sure)
 
     def delay(self, now: float) -> float:
         """Return the seconds until the next attempt may be sent, 0.0 if it may be sent now."""
-        pace = self._pace
-        return 0.0 if pace.rate is None else pace.delay(now)
+        return self._pace.delay(now)
 
     def sent(self, now: float) -> None:
         """Note that an attempt is sent."""
@@ -187,9 +186,7 @@ class AdaptiveLimit:
             self._downs = 0
         if in_flight > self._proven:
             self._proven = in_flight
-        pace = self._pace
-        is_held = pace.rate is not None and pace.answered(now, started)
-        self._knee.answered(now, in_flight, started, beside, is_held)
+        self._knee.answered(now, in_flight, started, beside, self._pace.answered(now, started))
 
     def refused(self, now: float, started: float, in_flight: int, kind: Refused | None = None) -> bool:
         """Take in a refusal; return whether it began a congestion epoch, and so changed something.
@@ -223,8 +220,8 @@ class AdaptiveLimit:
         verdict = self.verdict
         is_many, is_fast = verdict == "concurrency", verdict == "rate"
         # Before the first answer, what was sent at once was a burst, and tells of the rate first.
-        is_early = not proven and in_flight > 0 and pace.rate is not None
-        is_probe = is_full and knee.exploring and pace.rate is not None
+        is_early = not proven and in_flight > 0 and pace.rate < math.inf
+        is_probe = is_full and knee.exploring and pace.rate < math.inf
         if is_many or (not is_fast and (proven or is_early)):
             knee.refused(in_flight)
         elif is_fast:
@@ -239,7 +236,7 @@ class AdaptiveLimit:
             pace.refused(now, started)
             # Until the window of the server has moved on, its refusals tell the pace alone.
             self._epoch = now + SECOND / 2
-            if (known := pace.known) is not None and self._chance.slowed(known, pace.accepted):
+            if self._chance.slowed(pace.known, pace.accepted):
                 pace.lift(now)
                 knee.forget()
                 # Where there is a limit after all, its refusals come at once, and by the hundred.
