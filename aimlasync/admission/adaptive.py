@@ -34,7 +34,6 @@ from aimlasync.admission.pace import MIN_RATE, SECOND, Pace
 #
 #   constant   without  what breaks
 #   _SIGN      1        goodput .959; buckets .94 for .97, small windows .94 for .97
-#   _VERDICT   1        goodput .964; stated sliding minutes .89 for .95, where chance refuses .75 for .99
 #   _AWAY      never    nothing in the means; a server that dies is asked by all callers
 #   FEW        2        goodput .960; hard limits .92 for .99 and 1.9 % refused for .8, batches .93 for 1.00
 #   MARGIN     0        nothing; clocks and counts of a real server are not ours
@@ -53,9 +52,8 @@ from aimlasync.admission.pace import MIN_RATE, SECOND, Pace
 #   _ALIKE     1        where chance refuses, .90 for .99
 #   _ENOUGH    1        goodput .942; where chance refuses, .36 for .99
 
-# Beliefs: a sign counts 4, a hint 1; from `_VERDICT` on it is a verdict.
-_SIGN = 4
-_VERDICT = 2
+# What a sign counts, and from where on there is a verdict; a hint counts 1.
+_SIGN = 2
 # After so many failed connections in a row there is no server: one attempt at a time finds out when it is back.
 _AWAY = 3
 
@@ -140,7 +138,7 @@ class AdaptiveLimit:
     @property
     def verdict(self) -> Literal["concurrency", "rate"] | None:
         """What refusals speak of, as far as is known."""
-        if abs(self._belief) < _VERDICT:
+        if abs(self._belief) < _SIGN:
             return None
         return "concurrency" if self._belief > 0 else "rate"
 
@@ -228,8 +226,6 @@ class AdaptiveLimit:
             knee.forget()
         if below:
             self._proven = (proven + in_flight) / 2
-        elif is_many:
-            self._proven = min(proven, max(1.0, in_flight))
         if is_many:
             pace.forget(now)
         elif is_fast or not (is_early or is_probe):
@@ -255,28 +251,18 @@ class AdaptiveLimit:
         return True
 
     def _believe(self, now: float, in_flight: int, kind: Refused | None, below: bool, is_full: bool) -> None:
-        belief = self._belief
+        belief, knee, pace = self._belief, self._knee, self._pace
         if kind is not None:
             belief = 2 * _SIGN if kind == "concurrency" else -2 * _SIGN
         elif not self._proven:
             # Everything that was sent is one burst.
             pass
-        elif not in_flight:
-            # An attempt that was alone at the server was refused by the rate.
-            belief = -2 * _SIGN
-        elif below:
+        elif below or not in_flight or (is_full and knee.has_held):
             belief -= _SIGN
         elif is_full:
-            if self._knee.exploring:
-                belief += 1
-            elif self._knee.has_held:
-                belief -= _SIGN
-        elif self._pace.binds(now):
-            if self._pace.has_held:
-                belief += _SIGN
-            elif self._pace.probing and in_flight + 1 >= self._proven:
-                # Where it is the rate, probes end at different heights.
-                belief += 1
+            belief += knee.exploring
+        elif pace.binds(now) and pace.has_held:
+            belief += _SIGN
         self._belief = max(-2 * _SIGN, min(2 * _SIGN, belief))
 
     def __repr__(self) -> str:
