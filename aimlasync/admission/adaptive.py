@@ -261,8 +261,9 @@ class AdaptiveLimit:
             belief -= _SIGN
         elif is_full:
             belief += knee.exploring
-        elif pace.binds(now) and pace.has_held:
-            belief += _SIGN
+        elif pace.binds(now):
+            # Where it is the rate, probes end at different heights.
+            belief += _SIGN if pace.has_held else pace.probing and in_flight + 1 >= self._proven
         self._belief = max(-2 * _SIGN, min(2 * _SIGN, belief))
 
     def __repr__(self) -> str:

@@ -207,11 +207,6 @@ class Pace:
             self._began = now, self.accepted
             self._waited = max(self._waited, int(max(self._patience, self.known * self.period)))
 
-    @property
-    def _least(self) -> float:
-        """Half of what a server gives at least, which is one attempt in the time over which it counts."""
-        return max(MIN_RATE, 0.5 / self.period)
-
     def _was_silent(self, at: float) -> bool:
         """Whether the row of refusals was a silence, and not just the time between two attempts."""
         if self._row is None:
@@ -237,7 +232,9 @@ class Pace:
         for since, count in self._mark, self._a_period_before(now):
             if now - since >= 0.9 * self.period and accepted - count >= FEW:
                 break
-        return max(self._least, (accepted - count) / max(SECOND, now - since) * (1 - MARGIN))
+        # Half of what a server gives at least, which is one attempt in the time over which it counts.
+        least = max(MIN_RATE, 0.5 / self.period)
+        return max(least, (accepted - count) / max(SECOND, now - since) * (1 - MARGIN))
 
     def _end_row(self, trial: Count) -> None:
         """The attempt that was tried is accepted."""
