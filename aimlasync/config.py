@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from types import NoneType
-from typing import Any, Literal, Protocol, TypedDict, TypeVar
+from typing import Any, Literal, Protocol, TypedDict, TypeVar, get_args
 
 import msgspec
 
@@ -117,6 +117,7 @@ class TimeoutOfHttpx(Protocol):
 
 
 Priority = Literal["interactive", "bulk"]
+PRIORITIES: tuple[Priority, ...] = get_args(Priority)
 
 Mode = Literal["json_schema", "tool", "json_object", "text"]
 """The ways to ask for an answer that fits a JSON schema, the surest first; see `structured.modes`."""
@@ -175,11 +176,31 @@ def check_headers(options: Any) -> None:
         options["extra_headers"] = options["extra_headers"].checked("extra_headers")
 
 
+def priority_of(options: CallOptions) -> Priority:
+    """Return the priority of a call with these options. Raises ValueError for one that there is not."""
+    priority = options.get("priority")
+    if priority is None:
+        return "interactive"
+    if priority not in PRIORITIES:
+        raise ValueError(f"priority must be {' or '.join(map(repr, PRIORITIES))}, not {priority!r}")
+    return priority
+
+
 def of_kind(name: str, value: KindT | None, kind: type[KindT], such_as: str) -> KindT | None:
     """Return the value of an option that takes a `kind` or None. Raises TypeError, with an example, for another."""
     if value is not None and not isinstance(value, kind):
         raise TypeError(f"{name}= takes {kind.__name__}, such as {such_as}, not {type(value).__name__}")
     return value
+
+
+def check_at_least(least: float, **options: float | None) -> None:
+    """Check options that take a number or None. Raises TypeError for another kind, ValueError for less than `least`."""
+    for name, value in options.items():
+        try:
+            if value is not None and not value >= least:
+                raise ValueError(f"{name} must be {least} or more, not {value}")
+        except TypeError:
+            raise TypeError(f"{name} must be a number, not {value!r}") from None
 
 
 CALL_OPTIONS = CallOptions.__optional_keys__

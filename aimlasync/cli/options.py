@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 import click
 import msgspec
+from click.core import ParameterSource
 
 from aimlasync import AsyncClient, Endpoint, Limits
 from aimlasync.addresses import FULL
@@ -140,6 +141,14 @@ def with_options(
     return decorate
 
 
+def refuse_unused(**reasons: str | None) -> None:
+    """Raise WrongUseError for an option that was given and would change nothing; its reason says so, None is used."""
+    source_of = click.get_current_context().get_parameter_source
+    for name, reason in reasons.items():
+        if reason is not None and source_of(name) is ParameterSource.COMMANDLINE:
+            raise WrongUseError(f"--{name.replace('_', '-')} {reason}")
+
+
 where_options = with_options(
     [
         click.option("--base-url", metavar="URL", help="Another server, such as http://127.0.0.1:8080/v1."),
@@ -200,6 +209,8 @@ def find_server(where: Where, model: str | None = None, *, needs_model: bool = T
             raise WrongUseError("--simulate and --base-url name two servers; use one of them")
         if where.key_env is not None:
             raise WrongUseError("--simulate needs no key; leave --key-env out")
+        if where.allow_http:
+            raise WrongUseError("--simulate asks no other machine; leave --allow-http out")
         return Server(endpoint=None, model=model or AIMLAPI.default_model, where=where)
     if where.base_url is None and where.key_env is None and not has_key():
         raise WrongUseError(NO_KEY)

@@ -267,8 +267,11 @@ class AsyncClient(OpenAINames):
         """Send a body that is plain JSON values, as in a line of a batch file, and return the whole reply.
 
         To be awaited at once. Nothing in the body is looked at and all of it is sent, a null too; `create` is for
-        messages that hold structs, and for streams. Raises like `create`; ValueError for a body that asks for a stream.
+        messages that hold structs, and for streams. Raises like `create`; ValueError for an api that there is not, and
+        for a body that asks for a stream.
         """
+        if api not in ("chat", "responses"):
+            raise ValueError(f"api must be 'chat' or 'responses', not {api!r}")
         if body.get("stream"):
             raise ValueError("a stream is asked for with create(..., stream=True)")
         if "extra_headers" in options:
