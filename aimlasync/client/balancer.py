@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from aimlasync.admission.endpoint_limiter import Admission, WaitsFor
 from aimlasync.client.call import MAY_HOLD_MEDIA, Attempt, Call, Target
-from aimlasync.config import Limits
+from aimlasync.config import Limits, check_at_least
 from aimlasync.cost.budget import output_cap
 from aimlasync.endpoints.endpoint import Endpoint
 from aimlasync.endpoints.lane import Lane
@@ -54,6 +54,7 @@ class Balancer:
     ) -> None:
         if not endpoints:
             raise ValueError("endpoints= must name at least one endpoint")
+        check_at_least(0, max_queue=max_queue, max_queue_per_tenant=max_queue_per_tenant, max_wait=max_wait)
         self.upstreams = [Upstream(endpoint, limits, secrets, is_alone=len(endpoints) == 1) for endpoint in endpoints]
         self.max_queue = max_queue
         self.max_queue_per_tenant = max_queue_per_tenant

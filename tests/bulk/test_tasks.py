@@ -482,6 +482,9 @@ def test_examples_are_earlier_turns_in_the_form_of_an_answer(endpoint: Api) -> N
     assert said == ['{"labels":["a","b"]}', '{"labels":["b"]}', '{"labels":[]}']
     with pytest.raises(LabelsError, match=r"the example 'x' has 'c', which is none of the labels"):
         ClassifyTask(labels=labels, model="m", shots=[("x", "c")])
+    for multi, key in ((False, "label"), (True, "labels")):
+        with pytest.raises(LabelsError, match=f"the example 'x' has no '{key}', but id, team; name the column"):
+            ClassifyTask(labels=labels, model="m", multi=multi, shots=[("x", {"id": 1, "team": "a"})])
 
 
 def test_examples_of_a_form_are_whole_answers(schema: str) -> None:
@@ -534,10 +537,9 @@ def test_a_column_that_the_prompt_does_not_name_decides_nothing() -> None:
         task.request(row(title=" ", body=None, text="x"))
 
 
-def test_an_example_without_a_label_is_refused() -> None:
-    for several, answer in ((True, {"id": 1}), (False, {"id": 1}), (True, 5)):
-        with pytest.raises(LabelsError, match=r"the example 'x' has (None|5), which is none of the labels"):
-            ClassifyTask(labels=["a", "b"], model="m", multi=several, shots=[("x", answer)])
+def test_an_example_whose_answer_is_no_text_is_refused() -> None:
+    with pytest.raises(LabelsError, match=r"the example 'x' has 5, which is none of the labels"):
+        ClassifyTask(labels=["a", "b"], model="m", multi=True, shots=[("x", 5)])
 
 
 def test_a_row_without_text_is_not_asked_about_and_one_that_is_no_text_is_refused() -> None:

@@ -19,7 +19,7 @@ from aimlasync.bulk.tasks.confidence import confidence_of
 from aimlasync.bulk.tasks.images import check_images, image_urls
 from aimlasync.bulk.tasks.labels import SEPARATOR, Labels, LabelsError, answer_type, instructions, labels_of
 from aimlasync.bulk.tasks.messages import user_content
-from aimlasync.bulk.tasks.prompt import Prompt, PromptError, as_text
+from aimlasync.bulk.tasks.prompt import Prompt, PromptError, as_text, listed
 from aimlasync.bulk.tasks.request import Api, Request
 from aimlasync.bulk.tasks.result import Answer, Read, Reply
 from aimlasync.bulk.tasks.tasks import EmptyTextError, body_of, check_id_column, checked_params, id_of
@@ -198,7 +198,10 @@ class ClassifyTask:
             except FormError as error:
                 raise FormError(f"{said}: {error}") from None
         else:
-            found = answer.get(self._label_key) if isinstance(answer, dict) else answer
+            if isinstance(answer, dict) and self._label_key not in answer:
+                what = f"has no {self._label_key!r}, but {listed([str(name) for name in answer])}"
+                raise LabelsError(f"{said} {what}; name the column of its answer {self._label_key!r}")
+            found = answer[self._label_key] if isinstance(answer, dict) else answer
             for label in found if self.multi and isinstance(found, list) else [found]:
                 if label not in self._given:
                     raise LabelsError(f"{said} has {label!r}, which is none of the labels")
