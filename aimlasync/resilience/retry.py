@@ -37,6 +37,10 @@ class Retry(msgspec.Struct, frozen=True, kw_only=True):
     The endpoint is then paused for these seconds, or for a minute if that is longer.
     """
 
+    def __post_init__(self) -> None:
+        if self.attempts < 1:
+            raise ValueError(f"attempts must be 1 or more, not {self.attempts}")
+
     def delay(
         self, attempt: int, error: AimlasyncError, *, remaining: float, draw: Callable[[], float] = random.random
     ) -> float | None:
