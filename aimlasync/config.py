@@ -202,6 +202,16 @@ def of_kind(name: str, value: KindT | None, kind: type[KindT], such_as: str) -> 
     return value
 
 
+def check_at_least(least: float, **options: float | None) -> None:
+    """Check options that take a number or None. Raises TypeError for another kind, ValueError for less than `least`."""
+    for name, value in options.items():
+        try:
+            if value is not None and not value >= least:
+                raise ValueError(f"{name} must be {least} or more, not {value}")
+        except TypeError:
+            raise TypeError(f"{name} must be a number, not {value!r}") from None
+
+
 CALL_OPTIONS = CallOptions.__optional_keys__
 
 

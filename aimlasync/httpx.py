@@ -39,6 +39,7 @@ import msgspec
 
 from aimlasync import AsyncClient, Timeout
 from aimlasync.client.passthrough import IDEMPOTENT, Forwarded, asks_model, end_to_end
+from aimlasync.config import of_kind
 from aimlasync.errors import (
     AimlasyncError,
     APIConnectionError,
@@ -154,6 +155,7 @@ def client(client: AsyncClient, **options: Any) -> Any:
     `options` are those of httpx; without a `timeout` among them, that of `client` holds. Raises ImportError when
     neither package is installed.
     """
+    of_kind("client", client, AsyncClient, "AsyncClient()")
     return _http_client(client, options)
 
 

@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 from aimlasync import AsyncClient as LibraryClient
 from aimlasync import Endpoint as LibraryEndpoint
 from aimlasync import Timeout as Bounds
+from aimlasync.config import of_kind
 from aimlasync.httpx import CREDENTIALS, Route, package_of_sdk
 from aimlasync.httpx import Transport as PipelineTransport
 
@@ -217,7 +218,7 @@ class _Routed:
     max_retries: int
 
     def __init__(self, *, aimlasync: LibraryClient | None = None, http_client: Any = None, **options: Any) -> None:
-        if aimlasync is not None:
+        if of_kind("aimlasync", aimlasync, LibraryClient, "AsyncClient()") is not None:
             if http_client is not None:
                 raise ValueError("give aimlasync= or http_client=; AsyncClient(transport=, proxy=) says how it sends")
             # The SDK wants what the endpoints have.

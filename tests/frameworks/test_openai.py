@@ -209,6 +209,11 @@ async def test_a_client_that_is_given_excludes_an_httpx_client() -> None:
     async with AsyncClient(api_key="k", base_url="http://127.0.0.1:1") as inner:
         with pytest.raises(ValueError, match="aimlasync= or http_client="):
             ours.AsyncOpenAI(aimlasync=inner, http_client=object())
+    wrong: Any = "http://127.0.0.1:1"
+    with pytest.raises(TypeError, match=r"aimlasync= takes AsyncClient, such as AsyncClient\(\), not str"):
+        ours.AsyncOpenAI(aimlasync=wrong)
+    with pytest.raises(TypeError, match="client= takes AsyncClient"):
+        importlib.import_module("aimlasync.httpx").client(wrong)
 
 
 # --- other paths -----------------------------------------------------------------------------------------------------
