@@ -180,5 +180,5 @@ if __name__ == "__main__":
     if sys.argv[1:] == ["--child"]:
         child()
     else:
-        argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter).parse_args()
+        argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
         run()
