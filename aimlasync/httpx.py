@@ -66,8 +66,10 @@ _SDK_KEEPS_ITS_ERRORS = (2, 40)
 _NUMBERS = re.compile(r"\d+")
 # Headers of a request that the transport sets itself, or that belong to the connection.
 _NOT_SENT = frozenset((*FRAMING, "accept", "accept-encoding", "host", "proxy-authorization", "user-agent"))
+# The SDK does not retry a response with this header.
+_FINAL = ("x-should-retry", "false")
 # Headers that the endpoint sets itself.
-_CREDENTIALS = frozenset(("api-key", "authorization", "cookie", "x-api-key"))
+CREDENTIALS = frozenset(("api-key", "authorization", "cookie", "x-api-key"))
 
 
 class Route(msgspec.Struct, frozen=True, kw_only=True):
@@ -117,7 +119,7 @@ class Transport:
         else:
             headers = list(answer.end_to_end_headers.items())
             if answer.status in (429, 503) or (answer.status >= 400 and is_retried):
-                headers = [(n, v) for n, v in headers if n.lower() != "x-should-retry"] + [("x-should-retry", "false")]
+                headers = [(n, v) for n, v in headers if n.lower() != "x-should-retry"] + [_FINAL]
             return package.Response(
                 answer.status,
                 headers=headers,
@@ -238,7 +240,7 @@ def _path(method: str, path: str, route: Route) -> tuple[str, bool]:
 
 def _request_headers(headers: Any, *, is_json: bool, own: bool) -> Headers:
     """Return the headers of a request that are sent to the endpoint; `own` credentials are among them."""
-    skipped = _NOT_SENT if own else _NOT_SENT | _CREDENTIALS
+    skipped = _NOT_SENT if own else _NOT_SENT | CREDENTIALS
     sent = Headers({name: value for name, value in headers.items() if name.lower() not in skipped})
     if is_json:
         # The pipeline sets it.
@@ -263,11 +265,13 @@ def _as_response(error: AimlasyncError | ValueError) -> tuple[int, list[tuple[st
     body: Any
     if isinstance(error, APIStatusError):
         headers = [] if error.info is None else list(end_to_end(error.info.headers).items())
-        body, status = error.body, error.status
+        # An error in the body of a 200 may name no status; its response must not look like a success.
+        status = error.status if error.status >= 300 else 502
+        if error.raw:
+            return status, [*((n, v) for n, v in headers if n.lower() != "x-should-retry"), _FINAL], error.raw
+        body = error.body
         if body is None:
             body = _error_body(error, error.type or "invalid_request_error", error.code, error.param)
-        # An error in the body of a 200 may name no status; its response must not look like a success.
-        status = status if status >= 300 else 502
     elif isinstance(error, OverloadedError):
         wait = error.retry_after
         headers = [] if wait is None else [("retry-after", f"{max(wait, 0.001):.3f}")]
@@ -278,7 +282,7 @@ def _as_response(error: AimlasyncError | ValueError) -> tuple[int, list[tuple[st
         body, status = error.body or _error_body(error, "stream_error", error.code), 502
     else:
         return None
-    own = {"x-should-retry": "false"}
+    own = dict((_FINAL,))
     if isinstance(body, str):
         raw = body.encode()
     else:

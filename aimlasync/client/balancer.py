@@ -18,6 +18,7 @@ from typing import Any, Literal
 from aimlasync.admission.endpoint_limiter import Admission, WaitsFor
 from aimlasync.client.call import MAY_HOLD_MEDIA, Attempt, Call, Target
 from aimlasync.config import Limits, check_at_least
+from aimlasync.cost.budget import output_cap
 from aimlasync.endpoints.endpoint import Endpoint
 from aimlasync.endpoints.lane import Lane
 from aimlasync.endpoints.learned_limits import LearnedLimits, Starts
@@ -316,7 +317,8 @@ def _estimate(call: Call, target: Target) -> float:
     size, beside = len(body), 0
     if size > MAY_HOLD_MEDIA and (media := call.media):
         size, beside = max(0, size - media.size), media.likely
-    return upstream.estimate(call.info.model, size, call.max_output, beside)
+    cap = output_cap(call.body or {})
+    return beside + upstream.estimator.estimate(call.info.model, size, cap, in_full=upstream.counts_requested)
 
 
 def _why(lane: Lane, tokens: float, now: float) -> tuple[_WaitsFor, str]:

@@ -144,11 +144,6 @@ class Call(Bounded, eq=False):
         return None if bound is None else self.started + bound
 
     @property
-    def max_output(self) -> int | None:
-        """What all choices may take together, None where the request sets no cap."""
-        return output_cap(self.body or {})
-
-    @property
     def media(self) -> Media:
         """The images and files of the request; it is walked through once."""
         if self.weighed is None:

@@ -321,8 +321,7 @@ class Pipeline:
             attempt.reply = reply = await sent
             now = attempt.loop.time()
             info.timing.first_byte = now - attempt.sent_at
-            info.saw_headers(reply.status, reply.headers)
-            heed(attempt.lane, reply, now)
+            heed(attempt, reply, now)
             if not 200 <= reply.status < 300 and reply.status != 304:
                 raise await status_failure(attempt, reply)
             return await receive(attempt)

@@ -96,7 +96,7 @@ class Responses(StoredResponses, RawAnswers):
         *,
         model: str,
         input: Input,
-        text_format: Any,
+        text_format: Any = None,
         **params: Unpack[ResponseParams],
     ) -> ParsedResponse[Any]: ...
 
@@ -105,25 +105,32 @@ class Responses(StoredResponses, RawAnswers):
         *,
         model: str,
         input: Input,
-        text_format: Any,
+        text_format: Any = None,
         **params: Unpack[ResponseParams],
     ) -> Response:
         """Ask for an answer of the type `text_format` (a msgspec Struct, dataclass, Enum, Literal, ...): see `.parsed`.
 
-        With `background=True` it may be None: the response is returned as it is. Raises like `chat.completions.parse`.
+        The texts in `.output` have `.parsed` too, and calls of strict tools `.parsed_arguments`; with such tools the
+        type may be left out. With `background=True` `.parsed` may be None: the response is returned as it is. Raises
+        like `chat.completions.parse`.
         """
         check_headers(params)
         from aimlasync.structured.parse import parse_response
         from aimlasync.structured.schema import format_of
+        from aimlasync.structured.tool_arguments import flat, readers_of
 
-        form = format_of(text_format)
-        params.setdefault("structured", "auto")
-        params["text"] = {**(params.get("text") or {}), "format": form.responses()}
+        form = format_of(text_format) if text_format else None
+        if form is not None:
+            params.setdefault("structured", "auto")
+            params["text"] = {**(params.get("text") or {}), "format": form.responses()}
+        tools = list(params.get("tools") or ())
+        readers = readers_of(tools)
+        params["tools"] = flat(tools) or None
 
         def ask() -> Awaitable[Response]:
             return self.create(model=model, input=input, **params)
 
-        return await asked_until_read(ask, lambda reply: parse_response(reply, form), params)
+        return await asked_until_read(ask, lambda reply: parse_response(reply, form, readers), params)
 
     def stream(
         self, *, model: str, input: Input, text_format: Any = None, **params: Unpack[ResponseParams]

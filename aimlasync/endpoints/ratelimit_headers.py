@@ -48,7 +48,7 @@ _TOKENS: tuple[_Names, ...] = (
 )
 _PLAIN_OR_REQUESTS = (_PLAIN, *_REQUESTS)
 
-_TELLING = frozenset(
+TELLING = frozenset(
     (
         "x-ratelimit-remaining",
         "x-ratelimit-remaining-requests",
@@ -58,6 +58,7 @@ _TELLING = frozenset(
         "ratelimit-remaining",
     )
 )
+"""One of them is in every response that says something about rate limits."""
 
 
 class Signal(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,7 +84,7 @@ def read(headers: Mapping[str, str], *, unit: Unit, now: Callable[[], float] = t
     with the least remaining, and `.pause` covers all exhausted windows.
     """
     # Most responses have none of these headers.
-    if headers.has_none_of(_TELLING) if isinstance(headers, Fields) else not any(name in headers for name in _TELLING):
+    if headers.has_none_of(TELLING) if isinstance(headers, Fields) else not any(name in headers for name in TELLING):
         return None
     now, dollars = waits.clock_of(headers, now), unit == "usd"
     requests = _windows(headers, _REQUESTS if dollars else _PLAIN_OR_REQUESTS, now)

@@ -13,10 +13,9 @@ from typing import Any, ClassVar, Literal
 import msgspec
 
 from aimlasync.chat.endings import ending_of
-from aimlasync.chat.types import UsageExtras
 from aimlasync.config import CALL_OPTIONS, CallOptions
 from aimlasync.responses.items import OutputItem, OutputMessage, OutputRefusal, OutputText
-from aimlasync.wire.base import Json, Meta, Object, Open, Reply, Wire, decode
+from aimlasync.wire.base import Json, Meta, Object, Open, Reply, UsageExtras, Wire, decode
 from aimlasync.wire.objects import json_hook, open_up
 
 # --- What is sent -----------------------------------------------------------------------------------------------------

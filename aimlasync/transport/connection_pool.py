@@ -101,10 +101,9 @@ class LeanTransport:
             reply.abort()
             raise
         if reply.status:
-            assert reply.reader is not None
-            assert reply.reader.fields is not None
+            assert reply.fields is not None
             # Not as soon as they are read: thousands of responses may be, in one turn of the loop.
-            reply.headers = Fields(reply.reader.fields)
+            reply.headers = Fields(reply.fields)
             return reply
         raise reply.failed()
 
@@ -247,7 +246,7 @@ class Origin:
         while idle:
             connection = idle.pop() if now - idle[-1].since >= _REST else idle.popleft()
             is_open = connection.since >= oldest and not connection.transport.is_closing()
-            if is_open and not connection.unread.poll(0):
+            if is_open and not connection.has_unread():
                 connection.is_reused = True
                 connection.since = now
                 return connection
