@@ -30,6 +30,8 @@ from aimlasync.endpoints.endpoint import default_endpoints
 from aimlasync.endpoints.providers import AIMLAPI, VENDORS, Api
 from aimlasync.errors import (
     AimlasyncError,
+    AnswerError,
+    AnswerTruncatedError,
     APIConnectionError,
     AuthenticationError,
     BadRequestError,
@@ -325,6 +327,8 @@ _ADVICE: tuple[tuple[type[AimlasyncError], str], ...] = (
     (RateLimitError, "wait, or ask less often"),
     (BudgetExceededError, "raise --max-usd"),
     (APIConnectionError, "check the network and --base-url"),
+    (AnswerTruncatedError, "allow more tokens for an answer"),
+    (AnswerError, "no row was answered as asked: change --model, --structured or the prompt"),
 )
 
 

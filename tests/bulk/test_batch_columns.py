@@ -60,11 +60,11 @@ def test_times_of_numpy_and_pandas_are_no_nanoseconds() -> None:
     assert json_values(pd.Series(times)) == ["2024-01-02T03:04:05.000000006", None]
 
 
-async def test_two_columns_of_one_name_are_refused_before_anything_is_asked(chat: BatchChat) -> None:
+def test_two_columns_of_one_name_are_refused_before_anything_is_asked(chat: BatchChat) -> None:
     pd = pytest.importorskip("pandas")
     with pytest.raises(InputError, match="2 columns 'text'; rename them"):
-        await chat(pd.DataFrame([["a", "b"]], columns=["text", "text"]))
-    other = await chat(pd.DataFrame([["a", 1, 2]], columns=["text", "x", "x"]))
+        chat.sync(pd.DataFrame([["a", "b"]], columns=["text", "text"]))
+    other = chat.sync(pd.DataFrame([["a", 1, 2]], columns=["text", "x", "x"]))
     assert list(other.columns[:3]) == ["text", "x", "x"]
 
 

@@ -15,7 +15,15 @@ from aimlasync import Limits, Price
 from aimlasync.bulk import Caps, Row
 from aimlasync.bulk.jobs.caps import read_seconds, token_cap
 from aimlasync.bulk.jobs.dry_run import Estimate, Sample, estimate, forecast
-from aimlasync.bulk.jobs.stop_rules import MAX_REFUSED, MAX_UNREACHED, Ending, StopRules, is_to_come_back, is_unpaid
+from aimlasync.bulk.jobs.stop_rules import (
+    MAX_REFUSED,
+    MAX_UNFIT,
+    MAX_UNREACHED,
+    Ending,
+    StopRules,
+    is_to_come_back,
+    is_unpaid,
+)
 from aimlasync.bulk.journal.record import Facts, Failure, Record
 from aimlasync.bulk.progress.progress import Progress, limited_by
 from aimlasync.bulk.progress.totals import Spending, Totals
@@ -25,6 +33,8 @@ from aimlasync.chat.types import decode_completion
 from aimlasync.endpoints.statistics import EndpointStatistics
 from aimlasync.errors import (
     AimlasyncError,
+    AnswerInvalidError,
+    AnswerTruncatedError,
     APIConnectionError,
     APIStatusError,
     AuthenticationError,
@@ -296,6 +306,16 @@ def test_a_refused_request_stops_the_job_only_while_nothing_succeeded(kind: type
     assert not any(verdicts(StopRules(), [None, *refused * 5]))
     assert not any(verdicts(StopRules(alike=False), refused * 5))
     assert verdicts(StopRules(), [failed(UnsupportedRequestError)]) == [True]
+
+
+def test_paid_answers_that_are_all_in_vain_stop_a_job_whose_rows_are_alike() -> None:
+    reply: Any = None
+    in_vain: list[AimlasyncError | None] = [AnswerInvalidError("no", reply=reply)] * (MAX_UNFIT - 1)
+    in_vain.append(AnswerTruncatedError("no", reply=reply))
+    assert verdicts(StopRules(), in_vain) == [False] * (MAX_UNFIT - 1) + [True]
+    for rules in (StopRules(succeeded=True), StopRules(alike=False)):
+        assert not any(verdicts(rules, in_vain * 2))
+    assert not any(verdicts(StopRules(), [*in_vain[1:], None, *in_vain * 2]))
 
 
 def test_rows_in_a_row_without_a_connection_stop_the_job() -> None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from aimlasync.bulk.progress.totals import CapName
 from aimlasync.errors import (
     AimlasyncError,
+    AnswerError,
     APIConnectionError,
     APIStatusError,
     APITimeoutError,
@@ -51,7 +52,7 @@ STOP_GRACE = 5.0
 # Seconds that a server may ask the whole job to wait; the job rather ends than waits longer.
 PATIENCE = 300.0
 MAX_REFUSED = 3
-# So many rows may be too long, or against a policy, before rows from elsewhere are tried.
+# So many rows may be too long, against a policy, or answered in vain, before rows from elsewhere are tried.
 MAX_UNFIT = 50
 MAX_UNREACHED = 10
 
@@ -131,6 +132,9 @@ class StopRules:
             is_unfit = bool(_OF_THE_ROW.search(_said(error)))
             self._unfit += is_unfit
             self._refused += not is_unfit
+        if isinstance(error, AnswerError) and self._alike and not self.succeeded:
+            # It is paid for: a cap that cuts every answer, or a model that never gives one in the form.
+            self._unfit += 1
         if self._refused >= MAX_REFUSED or self._unfit >= MAX_UNFIT or self.doubt is not None:
             return self._decide(error, number)
         return None
