@@ -72,7 +72,9 @@ def worker_processes(flags: JobOptions, files: Sequence[str], format_: Format | 
         return None
     arguments: Sequence[str] = click.get_current_context().meta[ARGUMENTS]
     # Forks share what was imported before, and this takes a tenth of a second.
-    import aimlasync.transport.connection_pool  # noqa: F401
+    import aimlasync.client.retries
+    import aimlasync.transport.connection_pool
+    import aimlasync.wire.key_search  # noqa: F401
 
     event_loop.fastest()
     # For the names of hosts.
