@@ -224,8 +224,8 @@ class AdaptiveLimit:
             knee.refused(in_flight)
         elif is_fast:
             knee.forget()
-        if below:
-            self._proven = (proven + in_flight) / 2
+        if below or is_many:
+            self._proven = (proven + min(proven, in_flight)) / 2
         if is_many:
             pace.forget(now)
         elif is_fast or not (is_early or is_probe):
