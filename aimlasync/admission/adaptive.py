@@ -166,12 +166,11 @@ class AdaptiveLimit:
 
     def paused(self, now: float, seconds: float, *, is_stated: bool) -> None:
         """Note that a refusal pauses the whole endpoint for so many seconds, which the server stated or we chose."""
-        before = self._stated
+        # A stated wait that is always the same is a habit of the server, and says nothing of its window.
+        if not is_stated or seconds != self._stated:
+            self._pace.paused_until = max(self._pace.paused_until, now + seconds)
         if is_stated:
             self._stated = seconds
-        # A stated wait that is always the same is a habit of the server, and says nothing of its window.
-        if not is_stated or seconds != before:
-            self._pace.paused_until = max(self._pace.paused_until, now + seconds)
 
     def answered(self, now: float, in_flight: int, started: float, beside: int) -> None:
         """Take in an answer that came while `in_flight` attempts, itself included, were at the server.
@@ -215,20 +214,18 @@ class AdaptiveLimit:
         below = in_flight < proven - max(1.01, math.sqrt(proven) / 2)
         is_full = in_flight + 2 > knee.value
         self._believe(now, in_flight, kind, below, is_full)
-        verdict = self.verdict
-        is_many, is_fast = verdict == "concurrency", verdict == "rate"
-        # Before the first answer, what was sent at once was a burst, and tells of the rate first.
-        is_early = not proven and in_flight > 0 and pace.rate < math.inf
-        is_probe = is_full and knee.exploring and pace.rate < math.inf
-        if is_many or (not is_fast and (proven or is_early)):
-            knee.refused(in_flight)
-        elif is_fast:
+        is_many, is_fast = self.verdict == "concurrency", self.verdict == "rate"
+        # Where a rate is known, what was sent at once first of all, or in a probe of the limit, was too many.
+        is_burst = pace.rate < math.inf and (not proven or (is_full and knee.exploring))
+        if is_fast:
             knee.forget()
+        elif is_many or proven or is_burst:
+            knee.refused(in_flight)
         if below or is_many:
             self._proven = (proven + min(proven, in_flight)) / 2
         if is_many:
             pace.forget(now)
-        elif is_fast or not (is_early or is_probe):
+        elif is_fast or not is_burst:
             pace.refused(now, started)
             # Until the window of the server has moved on, its refusals tell the pace alone.
             self._epoch = now + SECOND / 2
