@@ -33,7 +33,7 @@ from aimlasync.admission.pace import MIN_RATE, SECOND, Pace
 # grid.
 #
 #   constant   without  what breaks
-#   _SIGN      1        goodput .959; buckets .94 for .97, small windows .94 for .97
+#   _SIGN      1        2.5 % refused for 2.3; stated sliding minutes .92 for .95, small windows .97 for .99
 #   _AWAY      never    nothing in the means; a server that dies is asked by all callers
 #   FEW        2        goodput .960; hard limits .92 for .99 and 1.9 % refused for .8, batches .93 for 1.00
 #   MARGIN     0        nothing; clocks and counts of a real server are not ours
