@@ -156,7 +156,8 @@ class AdaptiveLimit:
 
     def delay(self, now: float) -> float:
         """Return the seconds until the next attempt may be sent, 0.0 if it may be sent now."""
-        return self._pace.delay(now)
+        pace = self._pace
+        return 0.0 if pace.rate == math.inf else pace.delay(now)
 
     def sent(self, now: float) -> None:
         """Note that an attempt is sent."""
@@ -183,7 +184,8 @@ class AdaptiveLimit:
             self._downs = 0
         if in_flight > self._proven:
             self._proven = in_flight
-        self._knee.answered(now, in_flight, started, beside, self._pace.answered(now, started))
+        is_held = self._pace.rate < math.inf and self._pace.answered(now, started)
+        self._knee.answered(now, in_flight, started, beside, is_held)
 
     def refused(self, now: float, started: float, in_flight: int, kind: Refused | None = None) -> bool:
         """Take in a refusal; return whether it began a congestion epoch, and so changed something.

@@ -103,15 +103,16 @@ class Pace:
                 self.restart(now)
                 self._steady = now
             self._counts.append((now, self.accepted))
-        if self._row < math.inf:
-            if self._trial is None:
-                self._trial = now, self.accepted
-                if self._was_silent(now):
-                    self.rate = min(self.rate, self._average(now, self.accepted))
-            elif now - self._trial[0] >= min(SECOND, 4 * self._trip):
-                # Its refusal would have come.
-                self._end_row(self._trial)
-        self._next = min(max(self._next, now - _CATCH_UP) + 1 / self.rate, now + 1 / MIN_RATE)
+        if self.rate < math.inf:
+            if self._row < math.inf:
+                if self._trial is None:
+                    self._trial = now, self.accepted
+                    if self._was_silent(now):
+                        self.rate = min(self.rate, self._average(now, self.accepted))
+                elif now - self._trial[0] >= min(SECOND, 4 * self._trip):
+                    # Its refusal would have come.
+                    self._end_row(self._trial)
+            self._next = min(max(self._next, now - _CATCH_UP) + 1 / self.rate, now + 1 / MIN_RATE)
         self.accepted += 1
 
     def answered(self, now: float, started: float) -> bool:
@@ -120,7 +121,7 @@ class Pace:
             if self._trial is not None and started >= self._trial[0]:
                 self._end_row(self._trial)
             return self.binds(now)
-        if not self.binds(now):
+        if now >= self._held + 1 / self.rate:
             return False
         self._waited += 1
         least = self.known * self.period
