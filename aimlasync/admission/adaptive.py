@@ -218,7 +218,7 @@ class AdaptiveLimit:
         self._believe(now, in_flight, kind, below, is_full)
         is_many, is_fast = self.verdict == "concurrency", self.verdict == "rate"
         # Where a rate is known, what was sent at once first of all, or in a probe of the limit, was too many.
-        is_burst = pace.rate < math.inf and (not proven or (is_full and knee.exploring))
+        is_burst = pace.rate < math.inf and (is_full and knee.exploring if proven else in_flight > 0)
         if is_fast:
             knee.forget()
         elif is_many or proven or is_burst:
