@@ -33,7 +33,8 @@ from aimlasync.admission.pace import MIN_RATE, SECOND, Pace
 # grid.
 #
 #   constant   without  what breaks
-#   _SIGN      1        2.5 % refused for 2.3; stated sliding minutes .92 for .95, small windows .97 for .99
+#   _SIGN      1        goodput .959; buckets .94 for .97, small windows .94 for .97
+#   _VERDICT   1        goodput .964; stated sliding minutes .89 for .95, where chance refuses .75 for .99
 #   _AWAY      never    nothing in the means; a server that dies is asked by all callers
 #   FEW        2        goodput .960; hard limits .92 for .99 and 1.9 % refused for .8, batches .93 for 1.00
 #   MARGIN     0        nothing; clocks and counts of a real server are not ours
@@ -52,8 +53,9 @@ from aimlasync.admission.pace import MIN_RATE, SECOND, Pace
 #   _ALIKE     1        where chance refuses, .90 for .99
 #   _ENOUGH    1        goodput .942; where chance refuses, .36 for .99
 
-# What a sign counts, and from where on there is a verdict; a hint counts 1.
-_SIGN = 2
+# Beliefs: a sign counts 4, a hint 1; from `_VERDICT` on it is a verdict.
+_SIGN = 4
+_VERDICT = 2
 # After so many failed connections in a row there is no server: one attempt at a time finds out when it is back.
 _AWAY = 3
 
@@ -138,7 +140,7 @@ class AdaptiveLimit:
     @property
     def verdict(self) -> Literal["concurrency", "rate"] | None:
         """What refusals speak of, as far as is known."""
-        if abs(self._belief) < _SIGN:
+        if abs(self._belief) < _VERDICT:
             return None
         return "concurrency" if self._belief > 0 else "rate"
 
