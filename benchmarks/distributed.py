@@ -184,7 +184,7 @@ def do(way: str, folder: Path, workers: int, store: Store | None, **options: Any
             # Speeds are of a job under way: the processes are there.
             await cluster.ready()
             out = folder / "out.jsonl"
-            return await bulk.run(client, folder / "rows.jsonl", out, task=chat.task, answerer=cluster)
+            return await bulk.run(client, folder / "rows.jsonl", out, task=chat.task, answerer=cluster, restart=True)
 
     summary = asyncio.run(job())
     assert summary.totals.failed == 0, summary.totals.failures
