@@ -93,7 +93,8 @@ class Judge:
         self._turn = threading.Lock()
         assert self.process.stdout is not None
         self.base_url = self.process.stdout.readline().strip()
-        os.environ["AIML_API_KEY"] = "simulated"
+        # An answer that echoes the key is not kept, and the simulator says "simulated".
+        os.environ["AIML_API_KEY"] = "key-of-judge"
         os.environ["AIML_API_URL"] = self.base_url
 
     def ask(self, question: str) -> dict[str, Any]:

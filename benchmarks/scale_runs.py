@@ -210,9 +210,9 @@ def nodes(folder: Path, workers: int) -> Iterator[Pair]:
 
 @contextmanager
 def lost(folder: Path) -> Iterator[Pair]:
-    """One of three Ray nodes is killed, under a limit of 3,000 a minute and with calls of 4 s."""
+    """One of three Ray nodes is killed, under a limit of 3,000 a minute and with calls of 2 s."""
     again, calls = "lost node: to the whole limit, s", "lost node: calls repeated"
-    plan = replace(FREE, workers=3, rpm=3000, latency=4.0, spread=0.3)
+    plan = replace(FREE, workers=3, rpm=3000, latency=2.0, spread=0.3)
 
     def said() -> Found:
         (folder / "worker").mkdir(exist_ok=True)
