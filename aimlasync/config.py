@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from types import NoneType
-from typing import Any, Literal, Protocol, TypedDict, TypeVar
+from typing import Any, Literal, Protocol, TypedDict, TypeVar, get_args
 
 import msgspec
 
@@ -117,6 +117,7 @@ class TimeoutOfHttpx(Protocol):
 
 
 Priority = Literal["interactive", "bulk"]
+PRIORITIES: tuple[Priority, ...] = get_args(Priority)
 
 Mode = Literal["json_schema", "tool", "json_object", "text"]
 """The ways to ask for an answer that fits a JSON schema, the surest first; see `structured.modes`."""
@@ -170,9 +171,28 @@ def check_headers(options: Any) -> None:
     """
     if options.get("extra_headers") is not None and is_given(options["extra_headers"]):
         options["extra_headers"] = Headers.hiding(options["extra_headers"])
-        if not all(map(is_given, options["extra_headers"].values())):
-            options["extra_headers"] = Headers({k: v for k, v in options["extra_headers"].items() if is_given(v)})
-        options["extra_headers"] = options["extra_headers"].checked("extra_headers")
+        options["extra_headers"] = headers_given(options["extra_headers"], "extra_headers")
+
+
+def headers_given(headers: Headers, where: str) -> Headers:
+    """Return the headers that have a value, checked.
+
+    Raises ValueError for a header that cannot be sent, and for an Authorization without a value: it would be sent.
+    """
+    absent = [name for name, value in headers.items() if not is_given(value)]
+    if any(str(name).lower() == "authorization" for name in absent):
+        raise ValueError(f"{where} cannot leave out Authorization; a client with api_key='' sends none")
+    return (Headers({k: v for k, v in headers.items() if k not in absent}) if absent else headers).checked(where)
+
+
+def priority_of(options: CallOptions) -> Priority:
+    """Return the priority of a call with these options. Raises ValueError for one that there is not."""
+    priority = options.get("priority")
+    if priority is None:
+        return "interactive"
+    if priority not in PRIORITIES:
+        raise ValueError(f"priority must be {' or '.join(map(repr, PRIORITIES))}, not {priority!r}")
+    return priority
 
 
 def of_kind(name: str, value: KindT | None, kind: type[KindT], such_as: str) -> KindT | None:
@@ -180,6 +200,16 @@ def of_kind(name: str, value: KindT | None, kind: type[KindT], such_as: str) -> 
     if value is not None and not isinstance(value, kind):
         raise TypeError(f"{name}= takes {kind.__name__}, such as {such_as}, not {type(value).__name__}")
     return value
+
+
+def check_at_least(least: float, **options: float | None) -> None:
+    """Check options that take a number or None. Raises TypeError for another kind, ValueError for less than `least`."""
+    for name, value in options.items():
+        try:
+            if value is not None and not value >= least:
+                raise ValueError(f"{name} must be {least} or more, not {value}")
+        except TypeError:
+            raise TypeError(f"{name} must be a number, not {value!r}") from None
 
 
 CALL_OPTIONS = CallOptions.__optional_keys__

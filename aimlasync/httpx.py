@@ -39,6 +39,7 @@ import msgspec
 
 from aimlasync import AsyncClient, Timeout
 from aimlasync.client.passthrough import IDEMPOTENT, Forwarded, asks_model, end_to_end
+from aimlasync.config import of_kind
 from aimlasync.errors import (
     AimlasyncError,
     APIConnectionError,
@@ -64,9 +65,13 @@ _PIPELINE = re.compile(r"(?:\A|.*/)(chat/completions|responses)/?\Z")
 _SDK_KEEPS_ITS_ERRORS = (2, 40)
 _NUMBERS = re.compile(r"\d+")
 # Headers of a request that the transport sets itself, or that belong to the connection.
-_NOT_SENT = frozenset((*FRAMING, "accept", "accept-encoding", "host", "proxy-authorization", "user-agent"))
+_NOT_SENT = frozenset((*FRAMING, "accept", "accept-encoding", "host", "proxy-authorization"))
+# What httpx and the SDK call themselves, where the user says nothing.
+_THEIR_NAMES = re.compile(r"python-httpx|\w+/Python \d")
+# The SDK does not retry a response with this header.
+_FINAL = ("x-should-retry", "false")
 # Headers that the endpoint sets itself.
-_CREDENTIALS = frozenset(("api-key", "authorization", "cookie", "x-api-key"))
+CREDENTIALS = frozenset(("api-key", "authorization", "cookie", "x-api-key"))
 
 
 class Route(msgspec.Struct, frozen=True, kw_only=True):
@@ -116,7 +121,7 @@ class Transport:
         else:
             headers = list(answer.end_to_end_headers.items())
             if answer.status in (429, 503) or (answer.status >= 400 and is_retried):
-                headers = [(n, v) for n, v in headers if n.lower() != "x-should-retry"] + [("x-should-retry", "false")]
+                headers = [(n, v) for n, v in headers if n.lower() != "x-should-retry"] + [_FINAL]
             return package.Response(
                 answer.status,
                 headers=headers,
@@ -150,6 +155,7 @@ def client(client: AsyncClient, **options: Any) -> Any:
     `options` are those of httpx; without a `timeout` among them, that of `client` holds. Raises ImportError when
     neither package is installed.
     """
+    of_kind("client", client, AsyncClient, "AsyncClient()")
     return _http_client(client, options)
 
 
@@ -236,8 +242,11 @@ def _path(method: str, path: str, route: Route) -> tuple[str, bool]:
 
 def _request_headers(headers: Any, *, is_json: bool, own: bool) -> Headers:
     """Return the headers of a request that are sent to the endpoint; `own` credentials are among them."""
-    skipped = _NOT_SENT if own else _NOT_SENT | _CREDENTIALS
-    sent = Headers({name: value for name, value in headers.items() if name.lower() not in skipped})
+    skipped = _NOT_SENT if own else _NOT_SENT | CREDENTIALS
+    # Of two values the last is the call's own.
+    sent = Headers({name: value for name, value in headers.multi_items() if name.lower() not in skipped})
+    if _THEIR_NAMES.match(sent.get("user-agent", "")):
+        del sent["user-agent"]
     if is_json:
         # The pipeline sets it.
         sent.pop("content-type", None)
@@ -261,11 +270,13 @@ def _as_response(error: AimlasyncError | ValueError) -> tuple[int, list[tuple[st
     body: Any
     if isinstance(error, APIStatusError):
         headers = [] if error.info is None else list(end_to_end(error.info.headers).items())
-        body, status = error.body, error.status
-        if body is None:
-            body = _error_body(error, error.type or "invalid_request_error", error.code, error.param)
         # An error in the body of a 200 may name no status; its response must not look like a success.
-        status = status if status >= 300 else 502
+        status = error.status if error.status >= 300 else 502
+        if error.raw:
+            return status, [*((n, v) for n, v in headers if n.lower() != "x-should-retry"), _FINAL], error.raw
+        body = error.body
+        if not body:
+            body = _error_body(error, error.type or "invalid_request_error", error.code, error.param)
     elif isinstance(error, OverloadedError):
         wait = error.retry_after
         headers = [] if wait is None else [("retry-after", f"{max(wait, 0.001):.3f}")]
@@ -276,7 +287,7 @@ def _as_response(error: AimlasyncError | ValueError) -> tuple[int, list[tuple[st
         body, status = error.body or _error_body(error, "stream_error", error.code), 502
     else:
         return None
-    own = {"x-should-retry": "false"}
+    own = dict((_FINAL,))
     if isinstance(body, str):
         raw = body.encode()
     else:

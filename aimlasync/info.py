@@ -12,7 +12,7 @@ from typing import Literal
 
 import msgspec
 
-from aimlasync.headers import Fields, amount
+from aimlasync.headers import amount
 
 # The vendor silently drops an id outside this alphabet, so it is checked here.
 # Source: AI/ML API, "Request tracing and cost": 1-128 characters of [A-Za-z0-9._:-].
@@ -88,8 +88,6 @@ class Info(msgspec.Struct, kw_only=True, gc=False):
         """Note the status and headers of a response, and the ids and cost in them."""
         self.status = status
         self.headers = headers
-        if isinstance(headers, Fields) and headers.has_none_of(_TELLING):
-            return
         self.inference_id = headers.get("x-inference-id")
         self.server_request_id = headers.get("x-request-id")
         usd, credits = headers.get("x-aimlapi-usd-spent"), headers.get("x-aimlapi-credits-used")
@@ -112,9 +110,10 @@ class Info(msgspec.Struct, kw_only=True, gc=False):
             self.credits = credits
 
 
-_TELLING = frozenset(
+TELLING = frozenset(
     ("x-inference-id", "x-request-id", "x-aimlapi-usd-spent", "x-aimlapi-credits-used", "x-litellm-response-cost")
 )
+"""The headers of a response that `Info.saw_headers` reads."""
 
 
 def check_request_id(value: str) -> str:

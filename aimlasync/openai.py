@@ -11,6 +11,7 @@ needs openai >= 2.40 (extra `openai`), and may import `httpx` and the client.
 from __future__ import annotations
 
 import asyncio
+import copyreg
 import urllib.request
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypedDict, Unpack
@@ -19,7 +20,8 @@ from urllib.parse import urlsplit
 from aimlasync import AsyncClient as LibraryClient
 from aimlasync import Endpoint as LibraryEndpoint
 from aimlasync import Timeout as Bounds
-from aimlasync.httpx import Route, package_of_sdk
+from aimlasync.config import of_kind
+from aimlasync.httpx import CREDENTIALS, Route, package_of_sdk
 from aimlasync.httpx import Transport as PipelineTransport
 
 try:
@@ -216,7 +218,7 @@ class _Routed:
     max_retries: int
 
     def __init__(self, *, aimlasync: LibraryClient | None = None, http_client: Any = None, **options: Any) -> None:
-        if aimlasync is not None:
+        if of_kind("aimlasync", aimlasync, LibraryClient, "AsyncClient()") is not None:
             if http_client is not None:
                 raise ValueError("give aimlasync= or http_client=; AsyncClient(transport=, proxy=) says how it sends")
             # The SDK wants what the endpoints have.
@@ -236,6 +238,12 @@ class _Routed:
     async def _prepare_request(self, request: Any) -> None:
         await super()._prepare_request(request)  # type: ignore[misc]
         request.extensions["aimlasync"] = self._client.clients.route(str(self.base_url), self.max_retries)
+
+    async def _process_response(self, **given: Any) -> Any:
+        # What `with_raw_response` says of retries: ours, and the SDK's own.
+        if (info := given["response"].extensions.get("aimlasync")) is not None:
+            given["retries_taken"] = given.get("retries_taken", 0) + max(0, info.attempts - 1)
+        return await super()._process_response(**given)  # type: ignore[misc]
 
 
 def _default_timeout(given: LibraryClient | None, http_client: Any) -> Any:
@@ -266,3 +274,32 @@ class AsyncAzureOpenAI(_Routed, sdk.AsyncAzureOpenAI):
 
 
 AsyncClient = AsyncOpenAI
+
+
+# The SDK's errors cannot be unpickled: one that a worker of `multiprocessing` raises ends or hangs the pool.
+
+
+def _reduced(error: Exception) -> tuple[Any, ...]:
+    """Return how an error is pickled: without the credentials that its request had."""
+    state = dict(vars(error))
+    if (request := state.get("request")) is not None:
+        headers = {name: value for name, value in request.headers.items() if name not in CREDENTIALS}
+        state["request"] = request = type(request)(request.method, request.url, headers=headers)
+    if (response := state.get("response")) is not None:
+        headers = {name: value for name, value in response.headers.items() if name != "content-encoding"}
+        content = response.content if response.is_closed else b""
+        state["response"] = type(response)(response.status_code, headers=headers, content=content, request=request)
+    return _restored, (type(error), error.args), state
+
+
+def _restored(kind: type[Exception], args: tuple[Any, ...]) -> Exception:
+    return kind.__new__(kind, *args)
+
+
+def _pickled(kind: type[Exception]) -> None:
+    copyreg.pickle(kind, _reduced)
+    for each in kind.__subclasses__():
+        _pickled(each)
+
+
+_pickled(sdk.OpenAIError)

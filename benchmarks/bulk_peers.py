@@ -5,8 +5,9 @@
 Each client is in a process of its own, on asyncio, in turn, 32 calls in flight, against one server: user and system
 time of the whole process by row, from the first read of the input to the last byte of the output, and the most memory
 that it had above what it has with all imported. Medians of the rounds. `floor` reads a line, sends its body on a bare
-asyncio protocol, decodes the reply and writes a line. Who needs more than a millisecond a row has one round. Each is
-used as its documentation says for files or many prompts; AsyncOpenAI has 32 tasks and a semaphore.
+asyncio protocol, decodes the reply and writes a line; `floor (calls alone)` makes the calls without files. So does
+`aimlasync (calls alone)`: the row's cost above it is what a job adds. Who needs more than a millisecond a row has one
+round. Each is used as its documentation says for files or many prompts; AsyncOpenAI has 32 tasks and a semaphore.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +32,43 @@ from measure import MESSAGES, MODEL, cpu, memory, prime
 
 IN_FLIGHT = 32
 KEY = "bench"
+ALONE = "calls alone"
+FLOOR_ALONE, OURS_ALONE = f"{FLOOR} ({ALONE})", f"{OURS} ({ALONE})"
 ONE_ROUND = 1e-3
 """CPU seconds of a row above which there is one round."""
 
 Run = Callable[[str, Path, Path], Coroutine[Any, Any, None]]
+
+
+async def calls_alone(call: Callable[[], Awaitable[Any]], source: Path, target: Path) -> None:
+    with source.open("rb") as lines, target.open("wb") as out:
+        asked = lines.readlines()
+        numbers = iter(range(len(asked)))
+
+        async def work() -> None:
+            for _ in numbers:
+                await call()
+
+        await asyncio.gather(*(work() for _ in range(IN_FLIGHT)))
+        out.writelines(asked)
+
+
+async def floor_alone(base: str, source: Path, target: Path) -> None:
+    from peers import floor as bare
+
+    async with bare(base, IN_FLIGHT, 1) as doing:
+        await calls_alone(doing["call"], source, target)
+
+
+async def aimlasync_alone(base: str, source: Path, target: Path) -> None:
+    from aimlasync import AsyncClient, Limits
+
+    async with AsyncClient(api_key=KEY, base_url=base, limits=Limits(concurrency=1024)) as client:
+
+        async def call() -> None:
+            await client.chat.completions.create(model=MODEL, messages=MESSAGES)
+
+        await calls_alone(call, source, target)
 
 
 async def floor(base: str, source: Path, target: Path) -> None:
@@ -94,19 +128,22 @@ async def async_batch_llm(base: str, source: Path, target: Path) -> None:
 
 
 CLIENTS: dict[str, Run] = {
+    FLOOR_ALONE: floor_alone,
     FLOOR: floor,
+    OURS_ALONE: aimlasync_alone,
     OURS: aimlasync,
     "flexllm": flexllm,
     "AsyncOpenAI + semaphore": openai,
     "async-batch-llm": async_batch_llm,
 }
-PACKAGES = {FLOOR: "aimlasync", "AsyncOpenAI + semaphore": "openai"}
+WITHOUT = (FLOOR_ALONE, FLOOR, OURS_ALONE, OURS)
+PACKAGES = dict.fromkeys(WITHOUT, "aimlasync") | {"AsyncOpenAI + semaphore": "openai"}
 
 
 def run(held: Arena, rows: int = 20_000) -> None:
     if held.quick:
         rows = min(rows, 2_000)
-    names = [name for name in CLIENTS if not held.options.peers or name in (FLOOR, OURS, *held.options.peers)]
+    names = [name for name in CLIENTS if not held.options.peers or name in (*WITHOUT, *held.options.peers)]
     found: dict[str, list[dict[str, Any]]] = {}
     for number in range(3 if held.quick else 5):
         for name in names:
@@ -119,7 +156,7 @@ def run(held: Arena, rows: int = 20_000) -> None:
     print(f"{'':<26}{'us CPU a row':>14}{'of ours':>9}{'of floor':>9}{'MB above':>10}{'bytes a row':>13}")
     medians = {name: statistics.median(one["cpu"] for one in taken) for name, taken in found.items()}
     for name, taken in found.items():
-        of = [f"{medians[name] / medians[one]:.2f}x" if one in medians else "" for one in (OURS, FLOOR)]
+        of = [f"{medians[name] / medians[one]:.2f}x" if one in medians else "" for one in (OURS, FLOOR_ALONE)]
         above = statistics.median(one["above"] for one in taken)
         print(
             f"{name:<26}{medians[name] * 1e6:>14.1f}{of[0]:>9}{of[1]:>9}{above:>10.1f}"

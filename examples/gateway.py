@@ -81,5 +81,9 @@ if __name__ == "__main__":
     setup(app, client)
     app.router.add_route("*", "/v1/{path:.+}", handle)
     # With handler_cancellation, a client that hangs up cancels its call.
+    port = int(os.environ.get("PORT", "8000"))
     with stand_in():
-        web.run_app(app, host="127.0.0.1", port=int(os.environ.get("PORT", "8000")), handler_cancellation=True)
+        try:
+            web.run_app(app, host="127.0.0.1", port=port, handler_cancellation=True)
+        except OSError as error:
+            raise SystemExit(f"port {port}: {error.strerror}; set PORT to another") from None

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 import msgspec
 
 from aimlasync.admission.fair_queue import BULK_EVERY
-from aimlasync.admission.rate_limits import BURST_REQUESTS, BURST_TOKENS, Bucket, Entry, Window
+from aimlasync.admission.rate_limits import BURST_REQUESTS, BURST_TOKENS, Bucket, Entry, Unit, Window
 from aimlasync.config import Limits
 from aimlasync.quota.lease import Allotment, Leases
 
@@ -30,14 +30,13 @@ WaitsFor = Literal["pause", "concurrency", "rate", "requests", "tokens"]
 
 # It is in no cycle: what it refers to are numbers.
 class Admission(msgspec.Struct, eq=False, gc=False):
-    """An admitted attempt: its part of entries in the request and token windows, or its allotment of a lease."""
+    """An admitted attempt: its part of an entry in the window, or its allotment of a lease."""
 
-    request: Entry | None
-    tokens: Entry | None
+    entry: Entry | None = None
     amount: float = 0.0
     """The tokens that it is counted at."""
     allotment: Allotment | None = None
-    """Set instead of the two entries where the rate limits are shared."""
+    """Set instead of the entry where the rate limits are shared."""
     at: float = 0.0
     """When an attempt that waited was admitted (loop time): what its learned rate was told, and not when it woke up."""
     beside: int = 0
@@ -74,7 +73,7 @@ class EndpointLimiter:
     An attempt that its model admits is admitted here in the instant in which all of these hold:
 
      - Fewer than `limit` attempts are in flight.
-     - The sliding windows have room: in no minute more is sent than the rate limits allow. An attempt counts at its
+     - The sliding window has room: in no minute more is sent than the rate limits allow. An attempt counts at its
        estimated tokens, and at its real tokens as soon as they are known.
      - The token buckets have room: they spread over the minute what the windows would allow at once.
      - The learned rate, where there is one, allows the next attempt.
@@ -92,12 +91,11 @@ class EndpointLimiter:
     __slots__ = (
         "_acquiring",
         "_request_bucket",
-        "_request_window",
         "_short_of",
         "_since_bulk",
         "_timer",
         "_token_bucket",
-        "_token_window",
+        "_window",
         "counts_tokens",
         "in_flight",
         "is_rated",
@@ -114,9 +112,8 @@ class EndpointLimiter:
         self.leases = leases
         if leases is not None:
             leases.on_change(self.advance)
-        self._request_window = None if rpm is None else Window(rpm)
+        self._window = Window(rpm, tpm)
         self._request_bucket = None if rpm is None else Bucket(rpm, BURST_REQUESTS)
-        self._token_window = None if tpm is None else Window(tpm)
         self._token_bucket = None if tpm is None else Bucket(tpm, BURST_TOKENS)
         self.learned_rate: LearnedRate | None = None
         self.counts_tokens = tpm is not None or (leases is not None and leases.counts_tokens)
@@ -134,7 +131,7 @@ class EndpointLimiter:
         # What will try the next call again: a timer, or a task that acquires from a bucket.
         self._timer: asyncio.TimerHandle | None = None
         self._acquiring: asyncio.Task[None] | None = None
-        self._short_of: Literal["requests", "tokens"] | None = None
+        self._short_of: Unit | None = None
 
     def resize(self, limit: int) -> None:
         """Set how many attempts may be in flight; a lower limit lets those in flight end and admits no others."""
@@ -148,6 +145,12 @@ class EndpointLimiter:
         self.paused_until = max(self.paused_until, until)
         if self.leases is not None:
             self.leases.pause(until)
+
+    def begun_again(self, limits: Limits) -> EndpointLimiter:
+        """Return a limiter for another event loop, with the same window and pause; buckets and timers are a loop's."""
+        other = EndpointLimiter(limits)
+        other._window, other.paused_until = self._window, self.paused_until
+        return other
 
     async def close(self) -> None:
         """Return what was leased and not spent to the shared quota."""
@@ -164,30 +167,28 @@ class EndpointLimiter:
         if self.leases is not None:
             allotment = self.leases.take(tokens, now)
             return None if allotment is None else self._admit(tokens, now, allotment)
-        window, token_window = self._request_window, self._token_window
-        if window is not None and window.wait(1.0, now) > 0:
+        if self.is_rated and (self._window.wait(tokens, now) > 0 or self._pay(tokens, now) is not None):
             return None
-        if token_window is not None and token_window.wait(tokens, now) > 0:
-            return None
-        return self._admit(tokens, now) if self._pay(tokens, now) is None else None
+        return self._admit(tokens, now)
 
     def settle(self, admission: Admission, tokens: float) -> None:
         """Count an attempt at the tokens that it really took."""
         if admission.allotment is not None:
             if self.leases is not None:
                 self.leases.settle(admission.allotment, tokens)
-        elif admission.tokens is not None and self._token_window is not None and self._token_bucket is not None:
+        elif admission.entry is not None and self._token_bucket is not None:
             difference = tokens - admission.amount
             if difference:
                 admission.amount = tokens
-                self._token_window.settle(admission.tokens, difference)
+                self._window.settle(admission.entry, 0.0, difference)
                 self._token_bucket.adjust(difference)
 
     def withdraw(self, admission: Admission) -> None:
         """Take back the request of an attempt that was never sent; `settle` takes back its tokens."""
-        if admission.request is not None and self._request_window is not None and self._request_bucket is not None:
-            self._request_window.settle(admission.request, -1.0)
-            self._request_bucket.adjust(-1.0)
+        if admission.entry is not None:
+            self._window.settle(admission.entry, -1.0, 0.0)
+            if self._request_bucket is not None:
+                self._request_bucket.adjust(-1.0)
         if admission.allotment is not None and self.leases is not None:
             self.leases.withdraw(admission.allotment)
 
@@ -208,7 +209,7 @@ class EndpointLimiter:
             loop = waiter.turn.get_loop()
             now = loop.time()
             tokens = waiter.need()
-            wait = max(self.paused_until - now, self._delay(now), self._wait(tokens, now))
+            wait = max(self.paused_until - now, self._delay(now), self._window.wait(tokens, now))
             if wait > 0:
                 self._timer = loop.call_later(wait, self.advance)
                 return
@@ -243,10 +244,8 @@ class EndpointLimiter:
             return "concurrency"
         if self._delay(now) > 0:
             return "rate"
-        if self._request_window is not None and self._request_window.wait(1.0, now) > 0:
-            return "requests"
-        if self._token_window is not None and self._token_window.wait(tokens, now) > 0:
-            return "tokens"
+        if (unit := self._window.short_of(tokens, now)) is not None:
+            return unit
         if self.leases is not None:
             return self.leases.held_by
         if self._acquiring is not None:
@@ -280,15 +279,6 @@ class EndpointLimiter:
         """Return the seconds until the learned rate allows the next attempt."""
         return 0.0 if self.learned_rate is None else self.learned_rate.delay(now)
 
-    def _wait(self, tokens: float, now: float) -> float:
-        """Return the seconds until both windows have room."""
-        wait = 0.0
-        if self._request_window is not None:
-            wait = self._request_window.wait(1.0, now)
-        if self._token_window is not None:
-            wait = max(wait, self._token_window.wait(tokens, now))
-        return wait
-
     def _pay(self, tokens: float, now: float) -> _Shortfall | None:
         """Take from both buckets and return None, or take from neither and return what is missing."""
         bucket, token_bucket = self._request_bucket, self._token_bucket
@@ -305,16 +295,9 @@ class EndpointLimiter:
         if self.learned_rate is not None:
             self.learned_rate.sent(now)
         if allotment is not None:
-            return Admission(None, None, allotment=allotment)
-        window, token_window = self._request_window, self._token_window
-        if window is None and token_window is None:
-            return UNCOUNTED
-        return Admission(
-            window.admit(1.0, now) if window is not None else None,
-            token_window.admit(tokens, now) if token_window is not None else None,
-            tokens,
-        )
+            return Admission(allotment=allotment)
+        return Admission(self._window.admit(tokens, now), tokens) if self.is_rated else UNCOUNTED
 
 
 # The admission of every attempt of an endpoint without rate limits: there is nothing to settle.
-UNCOUNTED = Admission(None, None)
+UNCOUNTED = Admission()

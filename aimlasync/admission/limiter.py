@@ -176,7 +176,7 @@ class Limiter:
         if self.learned_rate is not None:
             self.learned_rate.sent(now)
         if admission is UNCOUNTED:
-            admission = Admission(None, None)
+            admission = Admission()
         counted = self.endpoint if self.learned_rate is None else self
         admission.at, admission.beside = now, counted.in_flight - 1
         self.queue.serve(waiter, admission)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Coroutine
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 from aiolimiter import AsyncLimiter
@@ -19,6 +19,12 @@ from aiolimiter import AsyncLimiter
 # The server counts a request when it arrives, and the window when it is sent. A request that was slow on its way leaves
 # the server's window later, so this window is a second longer.
 _WINDOW = 60.0 + 1.0
+
+Unit = Literal["requests", "tokens"]
+"""What is limited per minute."""
+
+# What sums of floats may be wrong by.
+_NOTHING = 1e-6
 
 # The bucket's rate, as a share of the limit. It is below the limit, so that the window rarely has to hold an attempt
 # back.
@@ -32,7 +38,8 @@ BURST_TOKENS = 0.2
 # arithmetic: aiolimiter costs a coroutine each time.
 _AHEAD_SECONDS = 0.01
 
-# Windows of higher limits per minute count what is sent within so many seconds as one entry, as late as the last of it.
+# A window whose limits per minute are higher counts what is sent within so many seconds as one entry, as late as the
+# last of it.
 _DENSE_LIMIT = 12_000.0
 _SLOT_SECONDS = 0.05
 
@@ -45,60 +52,83 @@ _CREDIT_SECONDS = 60.0
 
 
 class Window:
-    """What was admitted in the last minute: entries of a time and an amount, which changes when it is settled."""
+    """What was admitted in the last minute: entries of a time and amounts, which change when they are settled."""
 
-    __slots__ = ("_entries", "_newest", "_newest_until", "_slot", "limit", "total")
+    __slots__ = (
+        "_entries",
+        "_max_requests",
+        "_max_tokens",
+        "_newest",
+        "_newest_until",
+        "_one",
+        "_slot",
+        "requests",
+        "tokens",
+    )
 
-    def __init__(self, limit: float) -> None:
-        self.limit = limit
-        self.total = 0.0
+    def __init__(self, max_requests: float | None, max_tokens: float | None) -> None:
+        self._max_requests = float("inf") if max_requests is None else max_requests
+        self._max_tokens = float("inf") if max_tokens is None else max_tokens
+        # An amount above the limit fits into an empty window.
+        self._one = min(1.0, self._max_requests)
+        self.requests = 0.0
+        self.tokens = 0.0
         self._entries: deque[Entry] = deque()
-        self._slot = _SLOT_SECONDS if limit > _DENSE_LIMIT else 0.0
+        self._slot = _SLOT_SECONDS if min(self._max_requests, self._max_tokens) > _DENSE_LIMIT else 0.0
         # The entry that takes in what is admitted until then.
-        self._newest = Entry(0.0, 0.0)
+        self._newest = Entry(0.0, 0.0, 0.0)
         self._newest_until = float("-inf")
 
-    def wait(self, amount: float, now: float) -> float:
-        """Return the seconds until `amount` fits, 0.0 if it fits now.
-
-        An amount above the limit fits into an empty window.
-        """
-        entries = self._entries
+    def wait(self, tokens: float, now: float) -> float:
+        """Return the seconds until a request of `tokens` fits, 0.0 if it fits now."""
+        entries, most = self._entries, self._max_tokens
         while entries and entries[0].time <= now - _WINDOW:
             self._forget(entries.popleft())
-        limit = self.limit
-        over = self.total + (amount if amount < limit else limit) - limit
-        if over <= 1e-6:
+        over = self.requests + self._one - self._max_requests
+        over_tokens = self.tokens + (tokens if tokens < most else most) - most
+        if over <= _NOTHING and over_tokens <= _NOTHING:
             return 0.0
         for entry in entries:
-            over -= entry.amount
-            if over <= 1e-6:
+            over -= entry.requests
+            over_tokens -= entry.tokens
+            if over <= _NOTHING and over_tokens <= _NOTHING:
                 return max(entry.time + _WINDOW - now, 1e-3)
         return _WINDOW
 
-    def admit(self, amount: float, now: float) -> Entry:
-        """Count `amount` from `now` on; return the entry that it is a part of."""
-        self.total += amount
+    def short_of(self, tokens: float, now: float) -> Unit | None:
+        """Return of what a request of `tokens` is too much now, None if it fits."""
+        if self.wait(tokens, now) <= 0:
+            return None
+        return "requests" if self.requests + self._one - self._max_requests > _NOTHING else "tokens"
+
+    def admit(self, tokens: float, now: float) -> Entry:
+        """Count a request of `tokens` from `now` on; return the entry that it is a part of."""
+        self.requests += 1.0
+        self.tokens += tokens
         if now < self._newest_until and self._newest.counts:
             entry = self._newest
-            entry.amount += amount
+            entry.requests += 1.0
+            entry.tokens += tokens
             return entry
-        entry = Entry(now + self._slot, amount)
+        entry = Entry(now + self._slot, 1.0, tokens)
         if self._slot:
             self._newest, self._newest_until = entry, now + self._slot
         self._entries.append(entry)
         return entry
 
-    def settle(self, entry: Entry, difference: float) -> None:
-        """Count what a part of an entry really was, which is `difference` more (or less, if negative)."""
+    def settle(self, entry: Entry, requests: float, tokens: float) -> None:
+        """Count so many more in an entry, or fewer, if negative."""
+        entry.requests += requests
+        entry.tokens += tokens
         if entry.counts:
-            self.total += difference
-        entry.amount += difference
+            self.requests += requests
+            self.tokens += tokens
 
     def _forget(self, entry: Entry) -> None:
         entry.counts = False
-        # Sums of floats drift, so the total of an empty window is set to zero.
-        self.total = max(0.0, self.total - entry.amount) if self._entries else 0.0
+        # Sums of floats drift, so the totals of an empty window are set to zero.
+        self.requests = max(0.0, self.requests - entry.requests) if self._entries else 0.0
+        self.tokens = max(0.0, self.tokens - entry.tokens) if self._entries else 0.0
 
 
 # Numbers alone: the collector need not look at the thousands of a minute.
@@ -106,7 +136,8 @@ class Entry(msgspec.Struct, eq=False, gc=False):
     """What was admitted at one time."""
 
     time: float
-    amount: float
+    requests: float
+    tokens: float
     counts: bool = True
 
 

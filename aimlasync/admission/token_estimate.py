@@ -22,7 +22,7 @@ _RECENT_OUTPUTS = 64
 # The percentile is computed anew after so many answers, and after each of the first ones.
 _SORT_EVERY = 8
 # A larger number is no count of tokens, and would spoil the estimates for long.
-_MAX_TOKENS = 1e9
+_MAX_TOKENS = 10**9
 
 
 class _Learned:

@@ -137,8 +137,8 @@ class Run(msgspec.Struct, Generic[OutputT], kw_only=True, omit_defaults=True):
                 raise TypeError(f"the approval of {id!r} must be True or False, not {approved!r}")
             if len(meant) != 1:
                 known = ", ".join(call.id for call in waiting) or "none"
-                how_many = "several calls" if meant else "no call"
-                raise ValueError(f"{how_many} with the id {id!r} wait for an approval; waiting: {known}")
+                who = f"several calls with the id {id!r} wait" if meant else f"no call with the id {id!r} waits"
+                raise ValueError(f"{who} for an approval; waiting: {known}")
             found.append((meant[0], approved))
         for call, approved in found:
             call.approved = approved

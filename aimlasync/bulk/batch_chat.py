@@ -307,11 +307,7 @@ class BatchChat:
             needed = [self._messages]
         elif isinstance(task, ClassifyTask):
             task.prompt.check(names)
-            needed = [
-                *([] if task.text is None else [task.text]),
-                *task.images,
-                *(name for name in task.prompt.columns() if name != "text"),
-            ]
+            needed = [*task.columns]
         elif isinstance(task, PromptTask):
             needed = [*task.prompt.columns(), *task.images]
         else:

@@ -37,11 +37,13 @@ class Column(list[Any]):
 
 
 def column_names(batch: Any) -> list[str]:
-    """Return the names of the columns."""
+    """Return the names of the columns. Raises TypeError for what has none."""
     # Of an Arrow table; of a frame of polars, since a dict has none; of all others.
     for names in (getattr(batch, "column_names", None), getattr(batch, "columns", None)):
         if names is not None:
             return [str(name) for name in names]
+    if not hasattr(batch, "keys"):
+        raise TypeError(f"a batch is a dict of lists, a frame or an Arrow table, not {type(batch).__name__}")
     return [str(name) for name in batch.keys()]  # noqa: SIM118
 
 

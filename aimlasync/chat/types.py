@@ -16,7 +16,7 @@ import msgspec
 from aimlasync.chat.endings import ending_of
 from aimlasync.chat.vendor_parameters import VendorParameters
 from aimlasync.config import CALL_OPTIONS, CallOptions
-from aimlasync.wire.base import Json, Meta, Object, Open, Reply, Wire
+from aimlasync.wire.base import Json, Meta, Object, Open, Reply, UsageExtras, Wire
 from aimlasync.wire.objects import json_hook
 
 # --- What is sent -----------------------------------------------------------------------------------------------------
@@ -175,6 +175,11 @@ class FunctionCall(Open):
     name: str = ""
     arguments: str = msgspec.field(default_factory=str)
 
+    @property
+    def parsed_arguments(self) -> Any:
+        """What `parse` made of the arguments for a strict tool; None after `create`."""
+        return self.__dict__.get("parsed_arguments")
+
 
 class _NoFunction(FunctionCall, frozen=True):  # type: ignore[misc]  # msgspec allows it
     """The `function` of a custom call: a plain default, which the encoder omits. There is one, in copies too."""
@@ -222,10 +227,10 @@ class Annotation(Open):
 
 
 class TopLogprob(Open):
-    """One candidate token and its natural-log probability."""
+    """One candidate token and its natural-log probability, -inf where the server states none."""
 
     token: str = ""
-    logprob: float = msgspec.field(default_factory=float)
+    logprob: float = msgspec.field(default_factory=lambda: float("-inf"))
     # A factory: the encoder omits plain defaults, and servers send this null.
     bytes: list[int] | None = msgspec.field(default_factory=lambda: None)
 
@@ -297,27 +302,6 @@ class CompletionTokensDetails(Open):
     video_tokens: int | None = None
     accepted_prediction_tokens: int | None = None
     rejected_prediction_tokens: int | None = None
-
-
-class UsageExtras(Open):
-    """What some servers add to the `usage` of either endpoint; `cost.tokens` says what it means."""
-
-    cost: Json = None
-    """US dollars, or an object of them (OpenRouter, Perplexity and others)."""
-    cost_details: Json = None
-    is_byok: Json = None
-    """Whether the call went over the user's own key for the model; `cost` is then the gateway's fee (OpenRouter)."""
-    estimated_cost: Json = None
-    """US dollars (DeepInfra)."""
-    cost_in_usd_ticks: Json = None
-    """Ten-billionths of a US dollar (xAI)."""
-    reasoning_tokens: int | None = None
-    cached_tokens: int | None = None
-    prompt_cache_hit_tokens: int | None = None
-    prompt_cache_miss_tokens: int | None = None
-    cache_read_input_tokens: int | None = None
-    cache_creation_input_tokens: int | None = None
-    cache_creation: Json = None
 
 
 class Usage(UsageExtras):

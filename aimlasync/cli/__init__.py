@@ -68,7 +68,7 @@ class _Commands(click.Group):
 )
 @click.version_option(__version__, prog_name="aimlasync")
 def cli() -> None:
-    """Chat, classify and look around on the AI/ML API, ByteSpike and OpenAI-compatible servers.
+    """Ask models one question or one for each row of a table: AI/ML API, ByteSpike, OpenAI-compatible servers.
 
     Keys are read from AIML_API_KEY or BYTESPIKE_API_KEY.
     """

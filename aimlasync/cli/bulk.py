@@ -45,6 +45,7 @@ from aimlasync.cli.options import (
     WrongUseError,
     find_server,
     model_options,
+    refuse_unused,
     structured_option,
     where_options,
 )
@@ -132,6 +133,10 @@ def bulk(
         if is_request:
             if system or params or schema or id_column:
                 raise WrongUseError("--system, --params, --schema and --id go with --prompt; requests bring their own")
+            refuse_unused(
+                endpoint="goes with --prompt; requests name their own by their url",
+                structured="goes with --schema; requests bring their own",
+            )
             task = BatchTask(model=server.model or None, judge=flags.retry_invalid > 0)
             # With a cap of money the price of each model must be known; of a pipe only the first line is looked at.
             asked = source if flags.max_usd is not None and source.can_reread else [first]
@@ -140,6 +145,7 @@ def bulk(
             models = {str(model) for body in bodies if (model := body.get("model") or server.model)}
         else:
             server.check_model()
+            refuse_unused(structured="goes with --schema, and no form is asked for" if schema is None else None)
             task = PromptTask(
                 prompt=prompt,
                 messages=MESSAGES if prompt is None else None,

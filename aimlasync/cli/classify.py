@@ -28,6 +28,7 @@ from aimlasync.bulk.tasks.classification import ClassifyTask
 from aimlasync.bulk.tasks.few_shot import read_shots
 from aimlasync.bulk.tasks.images import check_image_columns
 from aimlasync.bulk.tasks.labels import GRAMMAR, read_labels
+from aimlasync.bulk.tasks.prompt import Prompt
 from aimlasync.bulk.tasks.text_column import SAMPLE, text_column
 from aimlasync.cli.files import (
     FORMATS,
@@ -54,6 +55,7 @@ from aimlasync.cli.options import (
     find_server,
     has_key,
     model_options,
+    refuse_unused,
     structured_option,
     where_options,
 )
@@ -140,6 +142,9 @@ def classify(
     if ordinal and (schema is not None or multi):
         raise WrongUseError("--ordinal goes with --labels, one a row, in order from the lowest to the highest")
     prompt, system = said_text(prompt, "--prompt"), said_text(system, "--system")
+    refuse_unused(
+        label_column="names the column of --labels; a schema has names of its own" if labels is None else None,
+    )
     names = None if labels is None else read_labels(labels, multi=multi)
     form = None if schema is None else load_form(file_name(schema))
     unasked = not where.simulate and where.base_url is None and where.key_env is None and not has_key()
@@ -157,15 +162,22 @@ def classify(
     said, output = output, context.with_resource(there)
     with closing(open_input(files, format_, reading, spool=to_file)) as source, Copies() as copies:
         sample = source.sample(1 if text is not None else SAMPLE)
+        template = prompt or "{text}"
+        named = Prompt(system or "", template, may_be_fixed=True, fills_system=system is not None).columns()
+        needed = [name for name in named if name != "text"]
         column = None
-        if text is not None or not images or "text" in source.columns:
+        if text is not None or ("text" in named and (not images or "text" in source.columns)):
             column = text_column(source.columns, sample, text, source.name)
+        elif len(needed) == 1 and not images:
+            column = needed[0]
+        if "text" not in named and column not in named:
+            refuse_unused(text=f"{column}: the prompt names no such column; leave it out")
         task = ClassifyTask(
             labels=names,
             form=form,
             model=server.model,
             endpoint=choice.endpoint,
-            prompt=prompt or "{text}",
+            prompt=template,
             system=system,
             text=column,
             images=images,
@@ -173,7 +185,12 @@ def classify(
             ordinal=ordinal,
             shots=[]
             if few_shot is None
-            else read_shots(file_name(few_shot), text=column or "text", label=gold or label_column),
+            else read_shots(
+                file_name(few_shot),
+                text=column if needed else column or "text",
+                label=None if names is None else gold or label_column,
+                columns=needed,
+            ),
             confidence=confidence,
             id_column=id_column,
             structured=structured,

@@ -20,7 +20,15 @@ from aimlasync.bulk.input.shard import Shard
 from aimlasync.bulk.jobs.caps import Caps, EveryModel, read_seconds
 from aimlasync.bulk.jobs.options import Options
 from aimlasync.bulk.journal.journal import Durability
-from aimlasync.cli.options import FileName, Number, WholeNumber, WrongUseError, overwrite_option, with_options
+from aimlasync.cli.options import (
+    FileName,
+    Number,
+    WholeNumber,
+    WrongUseError,
+    overwrite_option,
+    refuse_unused,
+    with_options,
+)
 from aimlasync.errors import AimlasyncError
 from aimlasync.store import Store, open_store
 
@@ -89,6 +97,7 @@ class JobOptions(msgspec.Struct, frozen=True, kw_only=True):
             "--rpd": self.rpd,
             "--tpd": self.tpd,
             "--ray": self.ray is not None,
+            "--overwrite": self.overwrite,
         }
         if name := next((name for name, value in given.items() if value), None):
             raise WrongUseError(f"{name} goes with a journal, and standard output and pipes have none; add -o PATH")
@@ -98,6 +107,9 @@ class JobOptions(msgspec.Struct, frozen=True, kw_only=True):
         self.kept_answers()
         if self.restart and self.dry_run:
             raise WrongUseError("--restart and --dry-run: an estimate throws no answers away; use one of them")
+        if self.restart and self.keep_failed:
+            raise WrongUseError("--restart and --keep-failed: nothing that failed is kept; use one of them")
+        refuse_unused(canary=None if self.dry_run else "is the sample of a --dry-run; add that, or leave it out")
         if self.ray is not None and self.workers is not None:
             raise WrongUseError("--workers and --ray: a cluster has processes of its own; use one of them")
         try:

@@ -22,6 +22,7 @@ from aimlasync.bulk.tasks.labels import shown_label
 from aimlasync.cli import terminal
 from aimlasync.cli.options import counted, one_line
 from aimlasync.cli.quality_tables import MAX_LINES, NAME, glyph, quality_facts, quality_tables
+from aimlasync.errors import AimlasyncError
 
 _WIDTH = 80
 # Most labels that are printed before a job.
@@ -42,10 +43,11 @@ def _whole(number: float) -> str:
 
 
 def _estimate(estimate: Estimate, written: Callable[[float], str]) -> str:
-    """Return a sum with its range, where that says anything."""
+    """Return about a sum, with its range where that says anything."""
+    about = said if (said := written(estimate.sum)).startswith("under") else f"about {said}"
     if estimate.low is None or estimate.high is None or written(estimate.low) == written(estimate.high):
-        return written(estimate.sum)
-    return f"{written(estimate.sum)} ({written(estimate.low)} to {written(estimate.high)})"
+        return about
+    return f"{about} ({written(estimate.low)} to {written(estimate.high)})"
 
 
 def show_summary(title: str, job: Job, summary: Summary) -> None:
@@ -53,7 +55,8 @@ def show_summary(title: str, job: Job, summary: Summary) -> None:
     screen = console()
     screen.print(Text(f"\n{title}{' (simulated)' if job.options.simulated else ''}", style="bold"))
     if not job.totals.finished and summary.is_complete:
-        screen.print("Everything is done already; nothing was asked.")
+        done = "Everything is done already" if summary.total else "No row is this shard's"
+        screen.print(f"{done}; nothing was asked.")
     labels = job.task.labels if isinstance(job.task, ClassifyTask) else []
     if job.totals.labelled:
         screen.print()
@@ -92,13 +95,17 @@ def show_forecast(title: str, job: Job, forecast: Forecast) -> None:
     kept = ", whose answers are kept" if job.is_resumable and not job.is_throwaway else ""
     failed = f", {forecast.failed:,} failed" if forecast.failed else ""
     row("asked", f"{counted(forecast.asked, 'row')}{failed}{kept}")
+    if not forecast.rows:
+        row("left", "no row")
+        screen.print(table)
+        return
     row("left", f"{counted(forecast.rows, 'row')}, about {counted(forecast.calls, 'call')}")
     if forecast.tokens_in is not None and forecast.tokens_out is not None:
-        ranges = [f"about {_estimate(each, _whole)}" for each in (forecast.tokens_in, forecast.tokens_out)]
+        ranges = [_estimate(each, _whole) for each in (forecast.tokens_in, forecast.tokens_out)]
         row("tokens", f"{ranges[0]} in, {ranges[1]} out")
-    row("cost", "unknown" if forecast.cost_usd is None else f"about {_estimate(forecast.cost_usd, money)}")
+    row("cost", "unknown" if forecast.cost_usd is None else _estimate(forecast.cost_usd, money))
     if forecast.seconds is not None:
-        row("time", f"about {duration(forecast.seconds)}, by {LIMITS[forecast.limited_by or 'concurrency']}")
+        row("time", f"about {duration(forecast.seconds)}, held back by {LIMITS[forecast.limited_by or 'concurrency']}")
     screen.print(table)
 
 
@@ -202,13 +209,20 @@ def _held(job: Job) -> str:
 def _cost(job: Job) -> str:
     totals = job.totals
     if not totals.priced:
-        return "unknown" if totals.replies or totals.attempts else f"{money(0.0)}: nothing was sent"
+        return "unknown" if totals.replies or totals.attempts else _unanswered(job.ending.stopped_by)
     known = "" if totals.priced == totals.replies else f" for {totals.priced:,} of {totals.replies:,} rows"
     if totals.at_price:
         known += " at the price given or listed" if totals.at_price == totals.priced else ", some at the price given"
     if totals.cost_before and totals.finished:
         known += f", {money(max(0.0, totals.cost_usd - totals.cost_before))} of it by this run"
     return f"{money(totals.cost_usd)}{known}" + ("; simulated, nothing was charged" if job.options.simulated else "")
+
+
+def _unanswered(error: AimlasyncError | None) -> str:
+    """The cost of a job without a reply: its rows are left, and only the error that stopped it says what was sent."""
+    if error is None or not (error.info.attempts if error.info is not None else getattr(error, "status", None)):
+        return f"{money(0.0)}: nothing was sent"
+    return f"{money(0.0)}: nothing was billed" if error.billed is False else "unknown"
 
 
 def console() -> Console:

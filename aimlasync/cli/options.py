@@ -7,6 +7,7 @@ names of the library.
 from __future__ import annotations
 
 import functools
+import math
 import os
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -15,11 +16,13 @@ from typing import Any, TypeVar
 
 import click
 import msgspec
+from click.core import ParameterSource
 
 from aimlasync import AsyncClient, Endpoint, Limits
 from aimlasync.addresses import FULL
 from aimlasync.bulk import FormError, InputError, JournalError, LabelsError, PromptError, RequestError
 from aimlasync.bulk.jobs.caps import UnpricedError
+from aimlasync.bulk.jobs.stop_rules import is_unpaid
 from aimlasync.cli.ctrl_c import exit_code
 from aimlasync.cli.terminal import printable, reader_left
 from aimlasync.endpoints.endpoint import default_endpoints
@@ -30,7 +33,6 @@ from aimlasync.errors import (
     AuthenticationError,
     BadRequestError,
     BudgetExceededError,
-    InsufficientCreditError,
     NotFoundError,
     PermissionDeniedError,
     RateLimitError,
@@ -68,9 +70,16 @@ class WrongUseError(CommandError):
 
 
 class Number(click.FloatRange):
-    """A number within bounds, called so in messages and help."""
+    """A finite number within bounds, called so in messages and help."""
 
     name = "number"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the number. Fails for inf and nan: what has no bound is left out."""
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is no amount; leave it out where there is no limit.", param, ctx)
+        return number
 
 
 class WholeNumber(click.IntRange):
@@ -141,6 +150,14 @@ def with_options(
     return decorate
 
 
+def refuse_unused(**reasons: str | None) -> None:
+    """Raise WrongUseError for an option that was given and would change nothing; its reason says so, None is used."""
+    source_of = click.get_current_context().get_parameter_source
+    for name, reason in reasons.items():
+        if reason is not None and source_of(name) is ParameterSource.COMMANDLINE:
+            raise WrongUseError(f"--{name.replace('_', '-')} {reason}")
+
+
 where_options = with_options(
     [
         click.option("--base-url", metavar="URL", help="Another server, such as http://127.0.0.1:8080/v1."),
@@ -201,6 +218,8 @@ def find_server(where: Where, model: str | None = None, *, needs_model: bool = T
             raise WrongUseError("--simulate and --base-url name two servers; use one of them")
         if where.key_env is not None:
             raise WrongUseError("--simulate needs no key; leave --key-env out")
+        if where.allow_http:
+            raise WrongUseError("--simulate asks no other machine; leave --allow-http out")
         return Server(endpoint=None, model=model or AIMLAPI.default_model, where=where)
     if where.base_url is None and where.key_env is None and not has_key():
         raise WrongUseError(NO_KEY)
@@ -208,7 +227,7 @@ def find_server(where: Where, model: str | None = None, *, needs_model: bool = T
         endpoint = default_endpoints(None, where.base_url, allow_http=where.allow_http, key_variable=where.key_env)[0]
     except (AimlasyncError, ValueError) as error:
         said = str(error).replace("pass allow_http=True", "add --allow-http").replace("pass api_key=", _KEY_ENV)
-        said = said.replace("api_key has", "the key has").replace("base_url", "the base URL")
+        said = said.replace("api_key ", "the key ").replace("base_url", "the base URL")
         raise WrongUseError(f"--key-env: {said}" if said.startswith("the environment") else said) from None
     server = Server(endpoint=endpoint, model=model or endpoint.provider.default_model, where=where)
     if needs_model:
@@ -284,6 +303,8 @@ def advised(error: AimlasyncError) -> str:
     if isinstance(error, (UnpricedError, UnsupportedRequestError)):
         # It says itself what to do.
         return said
+    if is_unpaid(error):
+        return f"{said}; top up the account"
     advice = next((advice for kind, advice in _ADVICE if isinstance(error, kind)), None)
     return f"{said}; {advice}" if advice else said
 
@@ -296,7 +317,6 @@ _OF_PROGRAMS = (
 
 _ADVICE: tuple[tuple[type[AimlasyncError], str], ...] = (
     (AuthenticationError, "check the key in AIML_API_KEY or BYTESPIKE_API_KEY"),
-    (InsufficientCreditError, "top up the account"),
     (PermissionDeniedError, "use a key that may do this"),
     (NotFoundError, "check --model (aimlasync models lists them) and --base-url"),
     (BadRequestError, "change --model, --endpoint or the prompt"),

@@ -17,7 +17,8 @@ from typing import Any, Literal
 
 from aimlasync.admission.endpoint_limiter import Admission, WaitsFor
 from aimlasync.client.call import MAY_HOLD_MEDIA, Attempt, Call, Target
-from aimlasync.config import Limits
+from aimlasync.config import Limits, check_at_least
+from aimlasync.cost.budget import output_cap
 from aimlasync.endpoints.endpoint import Endpoint
 from aimlasync.endpoints.lane import Lane
 from aimlasync.endpoints.learned_limits import LearnedLimits, Starts
@@ -53,6 +54,7 @@ class Balancer:
     ) -> None:
         if not endpoints:
             raise ValueError("endpoints= must name at least one endpoint")
+        check_at_least(0, max_queue=max_queue, max_queue_per_tenant=max_queue_per_tenant, max_wait=max_wait)
         self.upstreams = [Upstream(endpoint, limits, secrets, is_alone=len(endpoints) == 1) for endpoint in endpoints]
         self.max_queue = max_queue
         self.max_queue_per_tenant = max_queue_per_tenant
@@ -62,6 +64,16 @@ class Balancer:
         """Give back what was leased of a shared quota."""
         for upstream in self.upstreams:
             await upstream.limiter.close()
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether another process shares a rate limit."""
+        return any(upstream.limiter.leases is not None for upstream in self.upstreams)
+
+    def begin_again(self) -> None:
+        """Let go of what waited or was in flight in an event loop that is closed."""
+        for upstream in self.upstreams:
+            upstream.begin_again()
 
     def start_from(self, known: Starts, share: float) -> None:
         """Let models start with a share of what is known of them, by the endpoint's address and the model."""
@@ -305,7 +317,8 @@ def _estimate(call: Call, target: Target) -> float:
     size, beside = len(body), 0
     if size > MAY_HOLD_MEDIA and (media := call.media):
         size, beside = max(0, size - media.size), media.likely
-    return upstream.estimate(call.info.model, size, call.max_output, beside)
+    cap = output_cap(call.body or {})
+    return beside + upstream.estimator.estimate(call.info.model, size, cap, in_full=upstream.counts_requested)
 
 
 def _why(lane: Lane, tokens: float, now: float) -> tuple[_WaitsFor, str]:

@@ -6,21 +6,18 @@ What arrives is read, judged and ended by the `Stream`; here its pieces become t
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
-
-import msgspec
 
 from aimlasync.chat.chunks import ChunkChoice, ToolCallDelta
 from aimlasync.chat.types import ChatCompletion
 from aimlasync.client.stream import Stream
 from aimlasync.http_response import HttpResponse
 from aimlasync.responses.types import Response
-from aimlasync.structured.answer_text import decode_answer
-from aimlasync.structured.parse import parse_completion, parse_response
+from aimlasync.structured.parse import parse_completion, parse_response, value_or_none
 from aimlasync.structured.schema import Format, format_of
+from aimlasync.structured.tool_arguments import Read, flat, readers_of
 from aimlasync.wire.base import Object, Reply
 from aimlasync.wire.begun_json import read_begun
 
@@ -76,12 +73,12 @@ class CompletionEvents(Events[ChatCompletion]):
     content, parsed. refusal.delta: delta, snapshot. refusal.done: refusal. tool_calls.function.arguments.delta: name,
     index, arguments, arguments_delta, parsed_arguments. tool_calls.function.arguments.done: the same but the delta.
     logprobs.content.delta and logprobs.refusal.delta: content or refusal, snapshot; .done without snapshot.
-    The iteration raises what a stream's does and, where a type was asked for, what `parse` raises.
+    The iteration raises what a stream's does and, where a type was asked for or a tool is strict, what `parse` raises.
     """
 
     def __init__(self, stream: Stream[Any, ChatCompletion], form: Format[Any] | None, tools: Iterable[Any]) -> None:
         super().__init__(stream, form)
-        self._tools = dict(filter(None, map(_decoder_of, tools)))
+        self._tools = readers_of(tools)
         self._choices: dict[int, _Choice] = {}
 
     @property
@@ -102,11 +99,11 @@ class CompletionEvents(Events[ChatCompletion]):
                 for event in self._choices[choice.index].take(choice):
                     yield event
         reply = await self._stream.collect()
+        if self._form is not None or self._tools:
+            parse_completion(reply, self._form, self._tools)
         for choice in self._choices.values():
             for event in choice.end():
                 yield event
-        if self._form is not None:
-            parse_completion(reply, self._form)
         self._final = reply
         for choice in reply.choices:
             if choice.message.content:
@@ -130,7 +127,7 @@ class _Chunk:
 class _Choice:
     """What has arrived of one choice."""
 
-    def __init__(self, is_typed: bool, tools: Mapping[str, Callable[[str], Any]]) -> None:
+    def __init__(self, is_typed: bool, tools: Mapping[str, Read]) -> None:
         self._is_typed = is_typed
         self._tools = tools
         self._texts = {"content": "", "refusal": ""}
@@ -191,10 +188,14 @@ class ResponseEvents(Events[Response]):
     The iteration raises what a stream's does; `get_final_response` also what `parse` raises.
     """
 
+    def __init__(self, stream: Stream[Any, Response], form: Format[Any] | None, tools: Mapping[str, Read]) -> None:
+        super().__init__(stream, form)
+        self._tools = tools
+
     async def get_final_response(self) -> Response:
         """Read to the end and return the response, with `.parsed` where a type was asked for."""
         reply = await self._whole()
-        return reply if self._form is None else parse_response(reply, self._form)
+        return parse_response(reply, self._form, self._tools) if self._form is not None or self._tools else reply
 
     async def _iterate(self) -> AsyncGenerator[Any]:
         texts: dict[tuple[Any, ...], str] = {}
@@ -203,29 +204,8 @@ class ResponseEvents(Events[Response]):
                 place = (event.type, event.output_index, getattr(event, "content_index", None))
                 event.snapshot = texts[place] = texts.get(place, "") + event.delta
             elif event.type == "response.output_text.done" and self._form is not None:
-                event.parsed = _decoded(event.text, self._form)
+                event.parsed = value_or_none(event.text, self._form)
             yield event
-
-
-def _decoded(text: str, form: Format[Any]) -> Any:
-    try:
-        return decode_answer(text, form)
-    except msgspec.DecodeError:
-        return None
-
-
-def _decoder_of(tool: Any) -> tuple[str, Callable[[str], Any]] | None:
-    """Return a tool's name and what reads its arguments; None where nothing says what they are.
-
-    `openai.pydantic_function_tool` keeps the model beside the schema.
-    """
-    function = tool.get("function") if isinstance(tool, Mapping) else getattr(tool, "function", None)
-    if function is None:
-        return None
-    said = function if isinstance(function, Mapping) else {key: getattr(function, key) for key in ("name", "strict")}
-    if (model := getattr(function, "model", None)) is not None:
-        return str(said.get("name")), model.model_validate_json
-    return (str(said.get("name")), json.loads) if said.get("strict") else None
 
 
 def _call(name: str, index: int, arguments: str, parsed: Any) -> dict[str, Any]:
@@ -268,7 +248,9 @@ def response_events(create: Callable[..., Any], wanted: Any, params: dict[str, A
     if form is not None:
         params = {**params, "text": {**(params.get("text") or {}), "format": form.responses()}}
         params.setdefault("structured", "auto")
-    return Opened(lambda: create(stream=True, **params), lambda stream: ResponseEvents(stream, form))
+    tools = list(params.get("tools") or ())
+    params, readers = {**params, "tools": flat(tools) or None}, readers_of(tools)
+    return Opened(lambda: create(stream=True, **params), lambda stream: ResponseEvents(stream, form, readers))
 
 
 def _is_type(wanted: Any) -> bool:

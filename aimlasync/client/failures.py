@@ -15,7 +15,6 @@ import msgspec
 from aimlasync.client.call import Attempt, Call
 from aimlasync.client.failure_signs import lacks_ability
 from aimlasync.endpoints import ratelimit_headers
-from aimlasync.endpoints.lane import Lane
 from aimlasync.endpoints.providers import sibling_of
 from aimlasync.errors import (
     AimlasyncError,
@@ -27,11 +26,13 @@ from aimlasync.errors import (
     PermissionDeniedError,
 )
 from aimlasync.headers import Fields
+from aimlasync.info import TELLING
 from aimlasync.transport.base import MAX_ERROR_BODY, RawReply, beginning
 from aimlasync.wire.base import plain
 
 # What one endpoint refuses for reasons of its own, and another may grant.
 _ANOTHERS_TURN = (AuthenticationError, InsufficientCreditError, PermissionDeniedError, NotFoundError)
+_TELLING = TELLING | ratelimit_headers.TELLING
 # How JSON is mostly said.
 _JSON = frozenset(
     f"{name}: application/json{charset}"
@@ -53,13 +54,22 @@ def _lacks_model(error: AimlasyncError) -> bool:
     return isinstance(error, APIStatusError) and error.code in _NO_SUCH_MODEL
 
 
-def heed(lane: Lane, reply: RawReply, now: float) -> None:
-    """Pause the model when headers say that a minute is used up; another model is told by its own answers."""
-    upstream = lane.upstream
+def heed(attempt: Attempt, reply: RawReply, now: float) -> None:
+    """Note what a response's headers say of its call, and pause the model when they say that a minute is used up.
+
+    Another model is told by its own answers.
+    """
+    info, headers = attempt.info, reply.headers
+    if isinstance(headers, Fields) and headers.has_none_of(_TELLING):
+        # As where a server says no more than HTTP wants.
+        info.status, info.headers = reply.status, headers
+        return
+    info.saw_headers(reply.status, headers)
+    lane, upstream = attempt.lane, attempt.lane.upstream
     if upstream.limiter.is_rated:
         # Our own count is finer than the server's word.
         return
-    signal = ratelimit_headers.read(reply.headers, unit=upstream.endpoint.provider.ratelimit_unit)
+    signal = ratelimit_headers.read(headers, unit=upstream.endpoint.provider.ratelimit_unit)
     if signal is None or signal.pause is None or signal.usd_remaining is not None:
         return
     pause = signal.pause
@@ -129,6 +139,9 @@ def not_json(attempt: Attempt, raw: bytes) -> APIResponseValidationError:
 
     kind = content_type(attempt) or "no content type"
     text = excerpt(raw.decode("utf-8", "replace"))
+    encoding = attempt.response.headers.get("content-encoding", "")
+    if encoding and not text.isprintable():
+        text = f"it is encoded as {excerpt(encoding)}, which was not asked for"
     error = APIResponseValidationError(
         f"HTTP {attempt.response.status} with a body that is not the JSON expected ({kind}): {text or 'empty'}",
         raw=raw,

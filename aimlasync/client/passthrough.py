@@ -21,7 +21,7 @@ from aimlasync.client.pipeline import Pipeline
 from aimlasync.client.plain_calls import plain_call
 from aimlasync.client.request_head import address
 from aimlasync.client.stream import Stream
-from aimlasync.config import CallOptions
+from aimlasync.config import CallOptions, priority_of
 from aimlasync.endpoints.paths import path_below, refused
 from aimlasync.endpoints.providers import Api
 from aimlasync.errors import AimlasyncError, APIStatusError, APITimeoutError, StreamError
@@ -302,7 +302,7 @@ async def _direct(
         call.timeout = settings.timeout.but(timeout)
     address(call.targets, None, settings, options.get("extra_query"))
     call.only_refused = method not in IDEMPOTENT
-    call.priority, call.tenant = options.get("priority", "interactive"), options.get("tenant")
+    call.priority, call.tenant = priority_of(options), options.get("tenant")
 
     async def opened(attempt: Attempt) -> _Direct:
         return _Direct(attempt, call.timeout.idle)

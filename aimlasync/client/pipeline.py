@@ -23,7 +23,7 @@ from aimlasync.client.drain import drained
 from aimlasync.client.failures import heed, status_failure
 from aimlasync.client.observer import Observer
 from aimlasync.client.request_head import RequestIds, address, headers_of
-from aimlasync.config import CallOptions, of_kind
+from aimlasync.config import CallOptions, of_kind, priority_of
 from aimlasync.cost.budget import Budget
 from aimlasync.deadlines import Deadlines
 from aimlasync.endpoints.providers import Api
@@ -95,18 +95,40 @@ class Pipeline:
         self._make_transport = usual_transport(proxy) if transport is None else lambda: transport
 
     def enter(self) -> tuple[asyncio.AbstractEventLoop, Transport]:
-        """Return the loop and the transport. Raises ClientClosedError when closed, RuntimeError in another loop."""
-        loop = asyncio.get_running_loop()
+        """Return the loop and the transport. Raises ClientClosedError when closed, RuntimeError in another loop.
+
+        A loop that was closed, as by `asyncio.run`, gives way to the one that runs now.
+        """
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError as error:
+            raise RuntimeError(f"{error}: aimlasync runs on asyncio alone, as with asyncio.run(main())") from None
         if self.is_closed:
             raise ClientClosedError("this client is closed; make a new one")
-        if self._loop is None:
-            self._loop = loop
-            self.deadlines = Deadlines(loop)
-        elif self._loop is not loop:
-            raise RuntimeError("this client belongs to another event loop; make one client per loop")
+        if self._loop is not loop:
+            self._begin_in(loop)
         if self._transport is None:
             self._transport = self._make_transport()
         return loop, self._transport
+
+    def _begin_in(self, loop: asyncio.AbstractEventLoop) -> None:
+        if self._loop is not None:
+            # What is shared has connections of its own in the old loop.
+            if not self._loop.is_closed() or self.balancer.is_shared or type(self.budget) not in (Budget, type(None)):
+                raise RuntimeError("this client belongs to another event loop; make one client per loop")
+            self.balancer.begin_again()
+            if self._owns_transport:
+                self._transport = None
+            if self.answers is not None:
+                self.answers = self.answers.apart()
+        self._loop = loop
+        self.deadlines = Deadlines(loop)
+
+    def __del__(self) -> None:
+        # Nobody can close the client any more; a stream of it may still be read.
+        abandon = getattr(self._transport, "abandon", None) if getattr(self, "_owns_transport", False) else None
+        if abandon is not None and self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(abandon)
 
     def to(self, balancer: Balancer, transport: Transport) -> Pipeline:
         """Return another way to send, with the same budget, hedging, cache and observer."""
@@ -152,7 +174,8 @@ class Pipeline:
     ) -> Coroutine[Any, Any, T]:
         """Return what sends `body` to an upstream that serves `api`, to be awaited at once.
 
-        Its result is what `receive` makes of the response. Raises UnsupportedRequestError for what cannot be sent.
+        Its result is what `receive` makes of the response. Raises UnsupportedRequestError for what cannot be sent, and
+        ValueError for a priority that there is not.
         `written` is the body as bytes, where it is given as such: sent as it is wherever nothing has to be translated.
         `path` is the path below the base URLs, where it is not that of the api.
         """
@@ -181,7 +204,7 @@ class Pipeline:
                 from aimlasync.client.answer_modes import answer_modes
 
                 call.modes = modes = answer_modes(self.balancer, api, body, call, structured, validate=self._validate)
-            call.priority, call.tenant = options.get("priority", "interactive"), options.get("tenant")
+            call.priority, call.tenant = priority_of(options), options.get("tenant")
             call.affinity = options.get("affinity")
             if "budget" in options:
                 call.budget = of_kind("budget", options["budget"], Budget, "Budget(5.0)")
@@ -298,8 +321,7 @@ class Pipeline:
             attempt.reply = reply = await sent
             now = attempt.loop.time()
             info.timing.first_byte = now - attempt.sent_at
-            info.saw_headers(reply.status, reply.headers)
-            heed(attempt.lane, reply, now)
+            heed(attempt, reply, now)
             if not 200 <= reply.status < 300 and reply.status != 304:
                 raise await status_failure(attempt, reply)
             return await receive(attempt)

@@ -41,6 +41,8 @@ Messages = Iterable[Mapping[str, Any] | msgspec.Struct]
 class Completions(RawAnswers):
     """`client.chat.completions`."""
 
+    ELSEWHERE = ("delete", "list", "messages", "retrieve", "update")
+
     def __init__(self, pipeline: Pipeline, settings: Settings) -> None:
         self._pipeline = pipeline
         self._settings = settings
@@ -121,7 +123,7 @@ class Completions(RawAnswers):
         *,
         model: str,
         messages: Messages,
-        response_format: Any,
+        response_format: Any = None,
         **params: Unpack[ChatOptions],
     ) -> ParsedChatCompletion[Any]: ...
 
@@ -130,27 +132,34 @@ class Completions(RawAnswers):
         *,
         model: str,
         messages: Messages,
-        response_format: Any,
+        response_format: Any = None,
         **params: Unpack[ChatOptions],
     ) -> ChatCompletion:
         """Ask for an answer of the type `response_format` (a msgspec Struct, dataclass, Enum, Literal, ...): see
         `.parsed`.
 
         It is asked for in the surest way that the model has, or in that which `structured=` names; `.info.structured`
-        says which. Raises AnswerRefusedError, AnswerTruncatedError or AnswerInvalidError, each with the reply;
-        TypeError, naming the field, for a type that strict JSON schema cannot express.
+        says which. Calls of strict tools, and of those that `openai.pydantic_function_tool` makes, have
+        `.function.parsed_arguments`; with such tools the type may be left out. Raises AnswerRefusedError,
+        AnswerTruncatedError or AnswerInvalidError, each with the reply; TypeError, naming the field, for a type that
+        strict JSON schema cannot express.
         """
         check_headers(params)
         from aimlasync.structured.parse import parse_completion
         from aimlasync.structured.schema import format_of
+        from aimlasync.structured.tool_arguments import readers_of
 
-        form = format_of(response_format)
-        params.setdefault("structured", "auto")
+        form = format_of(response_format) if response_format else None
+        if form is not None:
+            params.setdefault("structured", "auto")
+        params["tools"] = tools = list(params.get("tools") or ()) or None
+        readers = readers_of(tools or ())
 
         def ask() -> Awaitable[ChatCompletion]:
-            return self.create(model=model, messages=messages, response_format=form.chat(), **params)
+            shape = None if form is None else form.chat()
+            return self.create(model=model, messages=messages, response_format=shape, **params)
 
-        return await asked_until_read(ask, lambda reply: parse_completion(reply, form), params)
+        return await asked_until_read(ask, lambda reply: parse_completion(reply, form, readers), params)
 
     def stream(
         self, *, model: str, messages: Messages, response_format: Any = None, **params: Unpack[ChatOptions]
@@ -174,6 +183,8 @@ class Chat(RawAnswers):
 
 class Models(RawAnswers):
     """`client.models`: the catalogue of the client's first endpoint."""
+
+    ELSEWHERE = ("delete",)
 
     def __init__(self, pipeline: Pipeline, settings: Settings) -> None:
         self._pipeline = pipeline

@@ -95,6 +95,8 @@ class Endpoint:
         self.name = name or (self.provider.name if self.provider is not COMPATIBLE else urlsplit(self.base_url).netloc)
         self.limits = of_kind("limits", limits, Limits, "Limits(concurrency=8)")
         self.headers = Headers.hiding(headers or {}).checked("Endpoint(headers=)")
+        if quota is not None and not hasattr(quota, "lease"):
+            raise TypeError(f"quota= takes a quota, such as RedisQuota(url, name=...), not {type(quota).__name__}")
         self.quota = quota
         self.withheld: str | None = None
         """The environment variable whose key is not sent to this host; None where there is none, or a key was

@@ -260,12 +260,16 @@ class Upstream:
     def _attempts(self, now: float) -> int:
         return sum(lane.circuit.attempts(now) for lane in self.lanes.values())
 
-    def estimate(self, model: str, body_bytes: int, max_output: float | None = None, beside: float = 0.0) -> float:
-        """Return the tokens that this endpoint will probably count for a request; see `Estimator.estimate`.
-
-        `body_bytes` are those of text; `beside` are the tokens of what is no text.
-        """
-        return beside + self.estimator.estimate(model, body_bytes, max_output, in_full=self.counts_requested)
+    def begin_again(self) -> None:
+        """Keep what was sent and learned, and forget what waited or was in flight: its event loop is closed."""
+        for lane in self.lanes.values():
+            self.forgotten.add(lane.counters)
+            self.keep(lane)
+        self.lanes.clear()
+        self.limiter = self.limiter.begun_again(self.stated)
+        self.account = AccountLimits(self)
+        if self.circuit.reason is None:
+            self.circuit = CircuitBreaker(changed=self._circuit_changed, attempts=self._attempts)
 
     # What the server says
 

@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 import msgspec
 
+from aimlasync.config import check_at_least
 from aimlasync.errors import AimlasyncError, APIStatusError, OverloadedError, StreamError
 
 # A wait that the server states is stretched by up to this share, so that clients that were told the same wait do not
@@ -36,6 +37,11 @@ class Retry(msgspec.Struct, frozen=True, kw_only=True):
 
     The endpoint is then paused for these seconds, or for a minute if that is longer.
     """
+
+    def __post_init__(self) -> None:
+        check_at_least(1, attempts=self.attempts)
+        seconds = {"base": self.base, "throttle_base": self.throttle_base, "max_backoff": self.max_backoff}
+        check_at_least(0, **seconds, max_retry_after=self.max_retry_after)
 
     def delay(
         self, attempt: int, error: AimlasyncError, *, remaining: float, draw: Callable[[], float] = random.random

@@ -62,6 +62,11 @@ class OutputText(Tagged, tag_field="type", tag="output_text"):
     annotations: list[Annotation] = msgspec.field(default_factory=_no_items)
     logprobs: list[TokenLogprob] | None = None
 
+    @property
+    def parsed(self) -> Any:
+        """What `parse` made of the text; None after `create`."""
+        return self.__dict__.get("parsed")
+
 
 class OutputRefusal(Tagged, tag_field="type", tag="refusal"):
     """The model's refusal."""
@@ -118,6 +123,11 @@ class FunctionCall(Tagged, tag_field="type", tag="function_call"):
     arguments: str = msgspec.field(default_factory=_no_text)
     id: str | None = None
     status: str | None = None
+
+    @property
+    def parsed_arguments(self) -> Any:
+        """What `parse` made of the arguments for a strict tool; None after `create`."""
+        return self.__dict__.get("parsed_arguments")
 
 
 class ReasoningItem(Tagged, tag_field="type", tag="reasoning"):

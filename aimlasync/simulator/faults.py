@@ -83,6 +83,8 @@ class Fault:
         """
         head, *pairs = text.split(",")
         kind, colon, argument = head.strip().partition(":")
+        if kind not in KINDS:
+            raise ValueError(f"unknown fault {kind!r}; known: {', '.join(KINDS)}")
         options: dict[str, str] = {}
         if colon:
             options["at" if kind in _OF_STREAMS else _ARGUMENT.get(kind, "")] = argument

@@ -101,6 +101,10 @@ class Simulator:
             raise ValueError(f"unknown structured={structured!r}; known: {', '.join(MODES)}")
         if not isinstance(latency, (Latency, type(None))):
             raise TypeError(f"latency= is a Latency, as in Latency(first_token=0.1), not {latency!r}")
+        if isinstance(faults, Fault) or any(not isinstance(each, Fault) for each in faults):
+            raise TypeError(f"faults= is a list of Fault, as in [Fault('status', status=503)], not {faults!r}")
+        if answer is not None and not callable(answer):
+            raise TypeError(f"answer= is a function of the request; a list of answers is script=, not {answer!r}")
         profile = msgspec.structs.replace(VENDORS[vendor], structured=structured)
         if retry_after == "vendor":
             retry_after = "auto" if profile.sends_retry_after else None

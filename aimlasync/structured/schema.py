@@ -15,7 +15,7 @@ from __future__ import annotations
 import inspect
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import count
@@ -124,7 +124,13 @@ def _build(type: Any) -> Format[Any]:
         if is_pydantic(type):
             name, schema, decoder = schema_and_decoder(type)
             return Format(_slug(name), schema, decoder, False)
-    info = mi.type_info(type)
+    try:
+        info = mi.type_info(type)
+    except TypeError as error:
+        if isinstance(type, (str, Mapping, Sequence)):
+            what = f"{type!r} is no type; give one, such as a Struct, a dataclass or list[str]"
+            raise TypeError(f"{what} (a format that is written as a dict goes to create)") from None
+        raise error
     schema, wrapped = _Walk().root(info)
     target = msgspec.defstruct("Wrapped", [("value", type)]) if wrapped else type
     return Format(_slug(_show(info)), schema, WholeNumbers(target), wrapped)

@@ -18,9 +18,10 @@ from aiohttp.client_proto import ResponseHandler
 from yarl import URL
 
 from aimlasync.errors import AimlasyncError
-from aimlasync.transport.aiohttp_session import FOREIGN, HEAD_BOUNDS, PayloadReply, translated
+from aimlasync.transport.aiohttp_errors import FOREIGN, HEAD_BOUNDS, translated
+from aimlasync.transport.aiohttp_session import PayloadReply
 from aimlasync.transport.base import AT_ONCE, DRAIN_BYTES, DRAIN_SECONDS
-from aimlasync.transport.http11 import MalformedResponseError, OddResponseError, ResponseReader
+from aimlasync.transport.http11 import MalformedResponseError, OddResponseError
 from aimlasync.transport.reply import Reply
 
 # Unread bytes of a response at which its connection stops reading.
@@ -90,13 +91,12 @@ class Connection(asyncio.BufferedProtocol):
     """A connection that `dialler` makes, and the exchange on it."""
 
     __slots__ = (
-        "_bodiless",
         "_drain_left",
         "_drain_timer",
         "_framed",
         "_handler",
         "_owner",
-        "_reader",
+        "_unread",
         "_writing_paused",
         "is_open",
         "is_paused",
@@ -106,19 +106,15 @@ class Connection(asyncio.BufferedProtocol):
         "reply",
         "since",
         "transport",
-        "unread",
     )
 
     transport: asyncio.Transport
-    unread: Unread
-    """Whether something has come that the loop has not read yet: nobody asked for it, or it is the end."""
 
     def __init__(self, owner: Owner, loop: asyncio.AbstractEventLoop) -> None:
         self._owner = owner
         self.loop = loop
-        # Made with the first byte of each response: thousands may wait for one.
-        self._reader: ResponseReader | None = None
-        self._bodiless = False
+        # Made when it is used again: most connections of a burst never are.
+        self._unread: Unread | None = None
         # The exchange under way.
         self.reply: Reply | None = None
         self.is_sent = True
@@ -139,15 +135,13 @@ class Connection(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """It is open; called by the loop."""
         self.transport = cast(asyncio.Transport, transport)
-        self.unread = _unread(self.transport)
         self.is_open = True
 
     # The request
 
     def ask(self, head: bytes, body: bytes | None, *, bodiless: bool) -> Reply:
         """Begin an exchange; a body too large for one write is left to `send_body`."""
-        self._reader, self._bodiless = None, bodiless
-        self.reply = reply = Reply(self, self.loop)
+        self.reply = reply = Reply(bodiless, connection=self, loop=self.loop)
         if body is not None and len(body) > _PIECE:
             self.is_sent = False
             self.transport.write(head)
@@ -187,30 +181,25 @@ class Connection(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         """Take in what was read; called by the loop."""
-        reply, reader = self.reply, self._reader
+        reply = self.reply
         if reply is None:
             # Idle: whatever this is, nobody asked for it.
             self.drop()
             return
-        if reader is None:
-            self._reader = reply.reader = reader = ResponseReader(self._bodiless)
         try:
-            reader.feed(self._owner.buffer[:nbytes].tobytes())
+            reply.feed(self._owner.buffer[:nbytes].tobytes())
         except OddResponseError as odd:
-            reply.status = reader.status
             self._hand_over(odd, reply)
             return
         except MalformedResponseError:
             self.drop("sent something that is not HTTP")
             return
         if not reply.status:
-            if not reader.status:
-                return
-            reply.status = reader.status
-        if reader.is_ended:
-            self._end(reply, reader)
+            return
+        if reply.is_ended:
+            self._end(reply)
         elif self._drain_timer is not None:
-            reader.take()
+            reply.take()
             self._drain_left -= nbytes
             if self._drain_left < 0:
                 self.drop()
@@ -229,19 +218,17 @@ class Connection(asyncio.BufferedProtocol):
 
     def drain(self, reply: Reply) -> None:
         """Read the rest of the response, within bounds, for the sake of the connection."""
-        if reply.reader is not None:
-            reply.reader.take()
+        reply.take()
         self._drain_left = DRAIN_BYTES
         self._drain_timer = self.loop.call_later(DRAIN_SECONDS, self.drop)
         self.taken()
 
-    def _end(self, reply: Reply, reader: ResponseReader) -> None:
+    def _end(self, reply: Reply) -> None:
         self._leave(reply)
-        reply.is_ended = True
         if self.is_paused:
             self.taken()
-        is_reusable = reader.is_reusable and self.is_sent and not self.transport.is_closing()
-        if is_reusable and not (reader.status in _NO_SERVER and self._owner.failed(self)):
+        is_reusable = reply.is_reusable and self.is_sent and not self.transport.is_closing()
+        if is_reusable and not (reply.status in _NO_SERVER and self._owner.failed(self)):
             self.give_back()
         else:
             self.drop()
@@ -251,6 +238,12 @@ class Connection(asyncio.BufferedProtocol):
         if self._drain_timer is not None:
             self._drain_timer.cancel()
             self._drain_timer = None
+
+    def has_unread(self) -> bool:
+        """Whether something has come that the loop has not read yet: nobody asked for it, or it is the end."""
+        if self._unread is None:
+            self._unread = _unread(self.transport)
+        return bool(self._unread.poll(0))
 
     def give_back(self) -> None:
         """Be ready for the next exchange."""
@@ -276,7 +269,7 @@ class Connection(asyncio.BufferedProtocol):
                 reply.failure = f"the connection to {where} was closed"
             elif reply.status:
                 reply.failure = f"the connection broke in the middle of the response: {where} {why}"
-            elif self._reader is not None:
+            elif reply.has_begun:
                 reply.failure = f"{where} {why} in the middle of its answer"
             else:
                 reply.failure = f"{where} {why} before it answered"

@@ -18,7 +18,7 @@ from yarl import URL
 from aimlasync.deadlines import Bounded, Deadlines
 from aimlasync.errors import AimlasyncError, APIConnectionError, APITimeoutError, ClientClosedError
 from aimlasync.headers import Fields, check_target, joined, sendable
-from aimlasync.transport.aiohttp_session import FOREIGN, translated
+from aimlasync.transport.aiohttp_errors import FOREIGN, translated
 from aimlasync.transport.base import RawReply
 from aimlasync.transport.connection import Connection, Outbox
 from aimlasync.transport.dialler import Dialler
@@ -101,10 +101,9 @@ class LeanTransport:
             reply.abort()
             raise
         if reply.status:
-            assert reply.reader is not None
-            assert reply.reader.fields is not None
+            assert reply.fields is not None
             # Not as soon as they are read: thousands of responses may be, in one turn of the loop.
-            reply.headers = Fields(reply.reader.fields)
+            reply.headers = Fields(reply.fields)
             return reply
         raise reply.failed()
 
@@ -119,6 +118,12 @@ class LeanTransport:
             self._routes.clear()
         route = self._routes[method, url, id(headers)] = _Route(method, target, headers, origin)
         return route
+
+    def abandon(self) -> None:
+        """Close idle connections, and each other one when it is given back: nobody is left who could send."""
+        self.is_closed = True
+        for origin in self._origins.values():
+            origin.drop_idle()
 
     async def close(self) -> None:
         """Close all connections; reads that wait fail."""
@@ -241,7 +246,7 @@ class Origin:
         while idle:
             connection = idle.pop() if now - idle[-1].since >= _REST else idle.popleft()
             is_open = connection.since >= oldest and not connection.transport.is_closing()
-            if is_open and not connection.unread.poll(0):
+            if is_open and not connection.has_unread():
                 connection.is_reused = True
                 connection.since = now
                 return connection
@@ -277,6 +282,13 @@ class Origin:
                 self._timer = loop.call_at(idle[0].since + self._keepalive, self._expire)
                 return
             idle.popleft().drop()
+
+    def drop_idle(self) -> None:
+        """Close the idle connections."""
+        if self._timer is not None:
+            self._timer.cancel()
+        while self._idle:
+            self._idle.popleft().drop()
 
     async def connect(self, timeout: float | None) -> Connection:
         """Dial, or wait in line for a place to; a connection that becomes free meanwhile serves as well."""

@@ -11,6 +11,7 @@ promises hold for every input: the result does not depend on how the bytes were 
 from __future__ import annotations
 
 import re
+from typing import TypeAlias
 
 import msgspec
 
@@ -24,16 +25,16 @@ _FIELD_LINE = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[^\x00-\x08\x0a-\x1f\
 _BARE_LF = re.compile(rb"(?<!\r)\n")
 _CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,8})\r\n")
 _BEGUN_CHUNK_SIZE = re.compile(rb"(?:[0-9A-Fa-f]{1,8}\r?)?\Z")
-# What decides where a response ends is said once.
-_FRAMING = ("content-length", "transfer-encoding", "content-encoding", "connection")
+# What decides where a response ends is said once. What a line means for it: a length, or one of these.
+_FRAMING = frozenset(("content-length", "transfer-encoding", "content-encoding", "connection"))
+_CHUNKED, _CLOSES, _ENCODED, _UNCLEAR = -1, -2, -3, -4
 # Digits of a length: a longer number is no length, but an attempt to make somebody's integer overflow.
 _LONGEST = 15
-# How a connection that is kept is mostly spelled.
-_KEPT = frozenset(("Connection: keep-alive", "connection: keep-alive"))
 
-# Lines of heads that were found to be plain, as (name in lower case, line), and first lines as statuses: a server
-# repeats most of them with every response.
-_known: dict[bytes, tuple[str, str]] = {}
+# A line of a plain head: its name in lower case, the line, and what it means for where the response ends.
+_Line: TypeAlias = tuple[str, str, int | None]
+# Lines that were found to be plain, and first lines as statuses: a server repeats most of them with every response.
+_known: dict[bytes, _Line] = {}
 _known_first: dict[bytes, int] = {}
 _MAX_KNOWN = 512
 _MAX_KNOWN_LINE = 256
@@ -56,9 +57,10 @@ class MalformedResponseError(Exception):
     """What follows a chunk is not what its size promised: there is no telling where the next one begins."""
 
 
-def _plain_head(head: bytes) -> tuple[int, dict[str, str]] | None:
-    """Return the status, and the lines by name in lower case; None unless all of the head is as the grammar says.
+def _plain_head(head: bytes) -> tuple[int, dict[str, str], list[int]] | None:
+    """Return the status, the lines by name in lower case, and what they mean for where the response ends.
 
+    None unless all of the head is as the grammar says, and says once what decides that.
     `head` is without the empty line at its end.
     """
     lines = head.split(b"\r\n")
@@ -68,27 +70,22 @@ def _plain_head(head: bytes) -> tuple[int, dict[str, str]] | None:
         status = _status_of(first)
         if status is None:
             return None
-    known, fields = _known, {}
+    known, fields, framing = _known, {}, []
     for line in lines:
-        pair = known.get(line)
-        if pair is None:
-            pair = _field_of(line)
-            if pair is None:
+        found = known.get(line)
+        if found is None:
+            found = _field_of(line)
+            if found is None:
                 return None
-        name, text = pair
+        name, text, means = found
+        if name in fields:
+            if name in _FRAMING:
+                return None
+            continue
         fields[name] = text
-    return (status, fields) if len(fields) == len(lines) else _first_of_each(status, lines)
-
-
-def _first_of_each(status: int, lines: list[bytes]) -> tuple[int, dict[str, str]] | None:
-    """Do the same for a head in which a name occurs twice."""
-    fields: dict[str, str] = {}
-    for line in lines:
-        pair = _known.get(line) or _field_of(line)
-        if pair is None or (pair[0] in fields and pair[0] in _FRAMING):
-            return None
-        fields.setdefault(*pair)
-    return status, fields
+        if means is not None:
+            framing.append(means)
+    return status, fields, framing
 
 
 def _status_of(first: bytes) -> int | None:
@@ -102,21 +99,29 @@ def _status_of(first: bytes) -> int | None:
     return status
 
 
-def _field_of(line: bytes) -> tuple[str, str] | None:
+def _field_of(line: bytes) -> _Line | None:
     match = _FIELD_LINE.fullmatch(line)
     if match is None:
         return None
     text = line.decode("latin-1")
-    pair = (text[: match.end(1)].lower(), text)
+    name = text[: match.end(1)].lower()
+    found = (name, text, _meant(name, text[match.end(1) + 1 :].strip(" \t")) if name in _FRAMING else None)
     if len(line) <= _MAX_KNOWN_LINE:
         if len(_known) >= _MAX_KNOWN:
             _known.clear()
-        _known[line] = pair
-    return pair
+        _known[line] = found
+    return found
 
 
-def _value(line: str) -> str:
-    return line.partition(":")[2].strip(" \t")
+def _meant(name: str, value: str) -> int | None:
+    if name == "content-length":
+        return int(value) if value.isdecimal() and value.isascii() and len(value) <= _LONGEST else _UNCLEAR
+    value = value.lower()
+    if name == "transfer-encoding":
+        return _CHUNKED if value == "chunked" else _UNCLEAR
+    if name == "connection":
+        return None if value == "keep-alive" else _CLOSES
+    return None if value == "identity" else _ENCODED
 
 
 class ResponseReader(msgspec.Struct, eq=False, gc=False):
@@ -178,6 +183,11 @@ class ResponseReader(msgspec.Struct, eq=False, gc=False):
         else:
             self.is_ended = True
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether anything of it has come."""
+        return bool(self.status or self._held or self._seen)
+
     # The body
 
     def _add(self, piece: bytes) -> None:
@@ -219,11 +229,11 @@ class ResponseReader(msgspec.Struct, eq=False, gc=False):
             plain = _plain_head(head) if seen <= MAX_HEAD else None
             if plain is None:
                 raise OddResponseError(data)
-            status, lines = plain
+            status, lines, framing = plain
             if status < 100 or status == 101:
                 raise OddResponseError(data)
             if status >= 200:
-                self._frame(status, lines, data, rest)
+                self._frame(status, framing, data)
                 if self._chunked:
                     self._head = head + end
                 self.status, self.fields = status, lines
@@ -243,30 +253,31 @@ class ResponseReader(msgspec.Struct, eq=False, gc=False):
         ):
             raise OddResponseError(bytes(held))
 
-    def _frame(self, status: int, lines: dict[str, str], data: bytes, rest: bytes) -> None:
-        """Find out where the body ends; `data` is the response as far as it is here, `rest` what follows its head."""
-        kept = lines.get("connection")
-        if kept is not None and kept not in _KEPT and _value(kept).lower() != "keep-alive":
-            self.is_reusable = False
-        length, coding = lines.get("content-length"), lines.get("transfer-encoding")
-        if length is not None:
-            digits = length[15:].strip(" \t")
-            if coding is not None or not (digits.isdecimal() and digits.isascii() and len(digits) <= _LONGEST):
+    def _frame(self, status: int, framing: list[int], data: bytes) -> None:
+        """Find out where the body ends; `data` is the response as far as it is here."""
+        framed, is_encoded = 0, False
+        for means in framing:
+            if means >= 0:
+                self._left = means
+                framed += 1
+            elif means == _CHUNKED:
+                self._chunked = True
+                framed += 1
+            elif means == _CLOSES:
+                self.is_reusable = False
+            elif means == _ENCODED:
+                is_encoded = True
+            else:
                 raise OddResponseError(data)
-            self._left = int(digits)
-        elif coding is not None:
-            if _value(coding).lower() != "chunked":
-                raise OddResponseError(data)
-            self._chunked = True
-        # Checked all the same: what is said wrongly of a body that does not come is no less suspicious.
+        # Checked all the same where there is no body: what is said wrongly of one is no less suspicious.
+        if framed > 1:
+            raise OddResponseError(data)
         if self.bodiless or status == 204 or status == 304:
             self._left, self._chunked = 0, False
-            return
-        if length is None and coding is None:
+        elif not framed:
             # The end of the connection ends it.
             raise OddResponseError(data)
-        encoding = lines.get("content-encoding")
-        if encoding is not None and _value(encoding).lower() != "identity":
+        elif is_encoded:
             raise OddResponseError(data, is_framed=True)
 
     # Chunks

@@ -13,7 +13,6 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import aiohttp
-import msgspec
 
 from aimlasync.errors import APIConnectionError
 from aimlasync.transport.aiohttp_session import PayloadReply
@@ -26,18 +25,15 @@ if TYPE_CHECKING:
 _NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
 
-class Reply(msgspec.Struct, eq=False):
+# It reads itself: what it is made of is one object of each call that waits.
+class Reply(ResponseReader, eq=False, gc=True, kw_only=True):
     """The response of one exchange, as `RawReply` promises."""
 
     connection: Connection | None
     """None once the connection has gone its way."""
-    _loop: asyncio.AbstractEventLoop
-    reader: ResponseReader | None = None
-    """What has the head, and what of the body arrived and was not taken; None before the first byte."""
-    status: int = 0
+    loop: asyncio.AbstractEventLoop
     headers: Mapping[str, str] = _NO_HEADERS
     unread: int = 0
-    is_ended: bool = False
     failure: str | None = None
     """Why there will be no more of it."""
     is_stale: bool = False
@@ -55,7 +51,7 @@ class Reply(msgspec.Struct, eq=False):
         """Return what `wake` ends: await it to wait until something has happened."""
         if self._waiter is not None and not self._waiter.done():
             raise RuntimeError("another task is waiting for this response")
-        self._waiter = waiter = self._loop.create_future()
+        self._waiter = waiter = self.loop.create_future()
         return waiter
 
     def wake(self) -> None:
@@ -71,15 +67,14 @@ class Reply(msgspec.Struct, eq=False):
 
     async def read(self, max_bytes: int = MAX_BODY) -> bytes:
         """Return the whole body; see `RawReply.read`."""
-        reader = self.reader
-        if self.is_ended and reader is not None and reader.more is None and len(reader.body) <= max_bytes:
+        if self.is_ended and self.more is None and len(self.body) <= max_bytes:
             # Small bodies are usually here already.
-            return reader.take()
+            return self.take()
         return await gathered(self, max_bytes)
 
     async def read_some(self) -> bytes:
         """Return what has arrived; see `RawReply.read_some`."""
-        while (reader := self.reader) is None or not reader.body:
+        while not self.body:
             if self.is_ended:
                 return b""
             if self.failure is not None:
@@ -90,7 +85,7 @@ class Reply(msgspec.Struct, eq=False):
                     self._rest = await self.connection.odd_reply(self)
                 return await self._rest.read_some()
             await self.changed()
-        data = reader.take()
+        data = self.take()
         self.unread = 0
         if self.connection is not None and self.connection.is_paused:
             self.connection.taken()

@@ -18,7 +18,7 @@ from aimlasync.wire.as_sent import as_sent, beside
 from aimlasync.wire.objects import Json, Object, Unknown, encode, plain, plain_value
 from aimlasync.wire.reading import Place, Placed, decode, read, repair
 
-__all__ = ["Json", "Meta", "MetaUsage", "Object", "Open", "Received", "Reply", "Unknown", "Wire"]
+__all__ = ["Json", "Meta", "MetaUsage", "Object", "Open", "Received", "Reply", "Unknown", "UsageExtras", "Wire"]
 __all__ += ["decode", "encode", "plain", "read", "repair"]
 
 
@@ -30,6 +30,12 @@ class Dump(TypedDict, total=False):
     exclude_unset: bool
     exclude_defaults: bool
     exclude_none: bool
+    # They change nothing here.
+    context: Any
+    fallback: Any
+    round_trip: bool
+    serialize_as_any: bool
+    warnings: bool | str
 
 
 class Wire(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -54,7 +60,7 @@ class Wire(msgspec.Struct, kw_only=True, omit_defaults=True):
     ) -> dict[str, Any]:
         """Return `to_dict()` with all the keys of AsyncOpenAI's dump, None where nothing was sent.
 
-        The options are pydantic's; `mode` and `by_alias` change nothing here.
+        The options are pydantic's; `mode`, `by_alias`, `warnings` and the like change nothing here.
         """
         from aimlasync.wire.dumped import dump
 
@@ -201,3 +207,24 @@ class Meta(Open):
     """AI/ML API's own block at the end of a body or stream."""
 
     usage: MetaUsage | None = None
+
+
+class UsageExtras(Open):
+    """What some servers add to the `usage` of either endpoint; `cost.tokens` says what it means."""
+
+    cost: Json = None
+    """US dollars, or an object of them (OpenRouter, Perplexity and others)."""
+    cost_details: Json = None
+    is_byok: Json = None
+    """Whether the call went over the user's own key for the model; `cost` is then the gateway's fee (OpenRouter)."""
+    estimated_cost: Json = None
+    """US dollars (DeepInfra)."""
+    cost_in_usd_ticks: Json = None
+    """Ten-billionths of a US dollar (xAI)."""
+    reasoning_tokens: int | None = None
+    cached_tokens: int | None = None
+    prompt_cache_hit_tokens: int | None = None
+    prompt_cache_miss_tokens: int | None = None
+    cache_read_input_tokens: int | None = None
+    cache_creation_input_tokens: int | None = None
+    cache_creation: Json = None

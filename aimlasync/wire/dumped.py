@@ -51,6 +51,13 @@ _KEYS: Mapping[str, tuple[str, ...]] = {
         "wire.Model": "id created object owned_by",
     }.items()
 }
+# What `parse` adds, and AsyncOpenAI's dump has.
+_PARSED = {
+    "chat.Message": ("parsed",),
+    "chat.FunctionCall": ("parsed_arguments",),
+    "responses.OutputText": ("parsed",),
+    "responses.FunctionCall": ("parsed_arguments",),
+}
 _EVERY: Any = True
 
 
@@ -62,6 +69,7 @@ def dump(
     exclude_unset: bool = False,
     exclude_defaults: bool = False,
     exclude_none: bool = False,
+    **_: Any,
 ) -> dict[str, Any]:
     """Return a struct as plain dicts and lists, with the options of pydantic's `model_dump`."""
     made = struct.to_dict()
@@ -100,8 +108,9 @@ def _shape(struct: Any, made: dict[str, Any], *, fill: bool, nulls: bool) -> Non
             for one, inside in zip(value, inner, strict=False):
                 if isinstance(one, msgspec.Struct) and isinstance(inside, dict):
                     _shape(one, inside, fill=fill, nulls=nulls)
-    if _name(struct) == "chat.Message" and "parsed" in struct.__dict__:
-        made["parsed"] = _plain(struct.__dict__["parsed"])
+    for name in _PARSED.get(_name(struct), ()):
+        if name in struct.__dict__:
+            made[name] = _plain(struct.__dict__[name])
     if fill:
         for name in _KEYS.get(_name(struct), ()):
             if name not in made:

@@ -100,7 +100,7 @@ class Server:
             size, cap, prompt, output = self.traffic(draw)
 
             def tokens(size: int = size, cap: int | None = cap) -> float:
-                return upstream.estimate("m", size, cap)
+                return upstream.estimator.estimate("m", size, cap, in_full=upstream.counts_requested)
 
             lane = upstream.lane("m")
             permit = permit_now(lane, tokens()) or await permit_of(lane, tokens, "interactive")

@@ -38,7 +38,7 @@ class Permits:
 
     def release(self) -> None:
         # Without minutes to count, one admission is like another.
-        self.limiter.leave(Admission(None, None))
+        self.limiter.leave(Admission())
 
     @property
     def in_flight(self) -> int:
@@ -511,9 +511,8 @@ class Held:
 
     def __init__(self, admission: Admission, at: float, tokens: float) -> None:
         self.admission = admission
-        # When each minute of it began; an entry of a slot is as late as the last of the slot.
-        self.at = at if admission.request is None else admission.request.time
-        self.tokens_at = at if admission.tokens is None else admission.tokens.time
+        # When its minute began; an entry of a slot is as late as the last of the slot.
+        self.at = at if admission.entry is None else admission.entry.time
         self.requests = 1.0
         self.tokens = tokens
 
@@ -551,12 +550,12 @@ class Minutes(RuleBasedStateMachine):
         """What was admitted in the limiter's minute: requests and tokens."""
         since = self.loop.time() - _WINDOW
         requests = sum(held.requests for held in self.sent if held.at > since)
-        return requests, sum(held.tokens for held in self.sent if held.tokens_at > since)
+        return requests, sum(held.tokens for held in self.sent if held.at > since)
 
     def admitted(self, number: int, admission: Admission, guess: float) -> None:
         """The law of every admission; nothing else has happened since it was made."""
         rpm, tpm = self.limits
-        tokens = admission.amount if admission.tokens is not None else guess
+        tokens = admission.amount if admission.entry is not None else guess
         assert self.loop.time() >= self.paused - 1e-3
         assert self.limiter.in_flight <= self.limiter.limit
         # Admitted some turns of the loop ago, which is when its minute began.
@@ -658,11 +657,14 @@ class Minutes(RuleBasedStateMachine):
         assert limiter.in_flight == len(self.held)
         assert limiter.waiting == sum(not task.done() for task in self.tasks.values())
         requests, tokens = self.totals()
-        for window, total in ((limiter.endpoint._request_window, requests), (limiter.endpoint._token_window, tokens)):
-            if window is not None:
-                window.wait(0.0, self.loop.time())
-                assert window.total == pytest.approx(total, abs=1e-6)
-                assert window.total >= 0
+        window = limiter.endpoint._window
+        window.wait(0.0, self.loop.time())
+        for limit, counted, total in zip(
+            self.limits, (window.requests, window.tokens), (requests, tokens), strict=True
+        ):
+            if limit is not None:
+                assert counted == pytest.approx(total, abs=1e-6)
+                assert counted >= 0
         for bucket in (limiter.endpoint._request_bucket, limiter.endpoint._token_bucket):
             assert bucket is None or min(bucket.debt, bucket.credit) >= 0
         # Who waits while there is a place is waited for: somebody will measure the head again.

@@ -142,6 +142,8 @@ async def test_no_row_raises_whatever_the_server_says(sim: Simulator) -> None:
 async def test_a_column_that_is_not_there_is_everybodys_error(sim: Simulator) -> None:
     with pytest.raises(InputError, match="no column 'text'"):
         await chat()({"body": ["x"]})
+    with pytest.raises(TypeError, match="a batch is a dict of lists, a frame or an Arrow table, not list"):
+        await chat()([{"text": "x"}])
     with pytest.raises(PromptError, match="team"):
         await chat(prompt="{text} {team}")({"text": ["x"]})
     with pytest.raises(InputError, match="'label' already"):

@@ -282,6 +282,7 @@ def test_the_content_is_right_where_the_name_is_wrong(
         (b"%PDF-1.7", "a PDF"),
         (b"<html><table>", "HTML or XML"),
         (b"BZh91AY", "packed with bzip2"),
+        (b"\xff\xff\xff\xff\x10\x01", "an Arrow stream"),
         (b"PK\x03\x04" + bytes(26) + b"mimetypeapplication/vnd.oasis.opendocument.spreadsheet", "an OpenDocument file"),
     ],
 )

@@ -145,9 +145,9 @@ def test_what_cannot_be_merged_is_said(tmp_path: Path) -> None:
         merge([one, bare], out)
     with pytest.raises(InputError, match="one of the journals to merge"):
         merge([one, bare], bare)
+    journal(tmp_path / "out", manifest=manifest("1/2"))
     with pytest.raises(InputError, match=r"nowhere: no journal can be read there \(No such file"):
         merge([str(tmp_path / "nowhere")], out)
-    journal(tmp_path / "out", manifest=manifest("1/2"))
     with pytest.raises(InputError, match=r"out\.manifest: tells of another job"):
         merge([bare], out)
     Path(f"{one}.manifest").write_text("[]")

@@ -222,6 +222,15 @@ def test_a_journal_is_judged_by_a_column_or_by_labels(journal: Path, tmp_path: P
         evaluate(journal, "team")
 
 
+def test_a_source_stays_open_for_whoever_opened_it(journal: Path, tmp_path: Path) -> None:
+    rows = tmp_path / "rows.csv"
+    rows.write_text("text,team\na,Billing\nb,billing\nc,\nd,billing\ne,support\n")
+    with closing(open_source(str(rows))) as source:
+        for _ in range(2):
+            assert evaluate(journal, "team", input=source).judged == 3
+        assert sum(1 for _ in source) == 5
+
+
 def test_an_export_says_which_labels_are_right(journal: Path, tmp_path: Path) -> None:
     rows, out = tmp_path / "rows.csv", tmp_path / "wrong.csv"
     rows.write_text("text,team\na,Billing\nb,billing\nc,\nd,billing\ne,support\n")

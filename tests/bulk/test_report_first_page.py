@@ -96,8 +96,8 @@ def test_every_kind_of_job_is_said_in_words(job: dict[str, Any], said: str, jour
 
 def test_labels_that_no_row_has_are_there_with_their_meanings(journal: Path) -> None:
     said = words(written(journal, CLASSIFY, row("a", "sales"), row("b", "sales")))
-    assert "sales 2 100%" in said
-    assert "billing invoices 0 0%" in said
+    assert "sales 2 100.0%" in said
+    assert "billing invoices 0 0.0%" in said
     ordinal = {**CLASSIFY, "labels": {"low": "", "high": ""}, "ordinal": True}
     said = words(written(journal, ordinal, row("a", "high")))
     assert said.index("low 0") < said.index("high 1")
@@ -134,7 +134,7 @@ def test_every_enum_number_and_bool_of_a_schema_has_its_distribution(journal: Pa
     ]
     rows = [row(f"r{n}", response=answer(json.dumps(each))) for n, each in enumerate(answers)]
     said = words(written(journal, {"task": "prompt", "form": SCHEMA}, *rows, row("r9", response=answer("no JSON"))))
-    assert "topic Value Rows Share bug 2 66.7% money 0 0%" in said
+    assert "topic Value Rows Share bug 2 66.7% money 0 0.0%" in said
     assert "urgent Value Rows Share true 2 66.7% false 1 33.3%" in said
     assert "score Mean 2, lowest 1.5, highest 2.5. Value Rows Share 1.5 1 33.3% 2.5 1 33.3% (none) 1 33.3%" in said
     assert "where.floor Mean 3" in said

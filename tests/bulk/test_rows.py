@@ -7,6 +7,7 @@ import io
 from contextlib import closing
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -31,7 +32,7 @@ def test_csv_rows_keep_quotes_commas_and_line_ends_inside_fields() -> None:
     assert [(row.number, row.line) for row in rows] == [(1, 2), (2, 4)]
 
 
-@pytest.mark.parametrize("odd", ["200,a", "", "1", '1,"a\nb"', "1,2,3", '1,a"b', '1,"a'])
+@pytest.mark.parametrize("odd", ["200,a", "", "  ", "1", '1,"a\nb"', "1,2,3", '1,a"b', '1,"a'])
 def test_rows_of_many_lines_are_those_that_are_read_one_by_one(odd: str, tmp_path: Path) -> None:
     path = tmp_path / "in.csv"
     for at in (0, 62, 63, 64, 127, 128, 199):
@@ -59,6 +60,25 @@ def test_rows_of_many_lines_are_those_that_are_read_one_by_one(odd: str, tmp_pat
 def test_a_byte_order_mark_and_blank_lines_are_no_rows() -> None:
     assert [row.fields for row in read(b"\xef\xbb\xbftext\n\na\n\n\nb")] == [{"text": "a"}, {"text": "b"}]
     assert [row.line for row in read(b'\xef\xbb\xbf{"text":"a"}\n\n{"text":"b"}\n', "jsonl")] == [1, 3]
+    # A line of blanks is a blank line, but where the blanks are the only cell.
+    assert [row.fields for row in read(b"id,text\n1,a\n  \n\t\n2,b\n \n")] == [
+        {"id": "1", "text": "a"},
+        {"id": "2", "text": "b"},
+    ]
+    assert [row.fields for row in read(b"text\na\n  \nb\n")] == [{"text": "a"}, {"text": "  "}, {"text": "b"}]
+    twice = b"\xef\xbb\xbf\xef\xbb\xbfid,text\n1,a\n"
+    assert [row.fields for row in read(twice)] == [{"id": "1", "text": "a"}]
+
+
+def test_half_a_surrogate_pair_is_the_replacement_character_and_a_whole_one_a_character() -> None:
+    # As Python's json writes a text that was cut within a character.
+    data = rb'{"id": 1, "text": "cut \ud83d"}' + b"\n" + rb'{"id": 2, "text": "\\ud83d \ud83d\ude00 \uDE00\ud83d\n"}'
+    whole = [{"id": 1, "text": "cut \ufffd"}, {"id": 2, "text": "\\ud83d \U0001f600 \ufffd\ufffd\n"}]
+    formats: list[tuple[Format, bytes]] = [("jsonl", data), ("json", b"[" + data.replace(b"\n", b",") + b"]")]
+    for name, text in formats:
+        rows = read(text, name)
+        assert [row.fields for row in rows] == whole
+        assert [msgspec.json.decode(row.raw) for row in rows if isinstance(row.raw, bytes)] == whole
 
 
 LINES = [

@@ -113,10 +113,16 @@ def test_a_body_may_leave_the_model_to_the_caller_and_is_not_changed() -> None:
     assert request_of_line(batch(), model="given").model == "m"
 
 
+def test_a_number_names_a_line_and_a_method_may_be_in_small_letters() -> None:
+    for number, name in ((7, "7"), (1.0, "1.0"), (-2.5, "-2.5")):
+        assert request_of_line(batch(custom_id=number, method="post")).custom_id == name
+
+
 BAD: list[tuple[dict[str, Any], str]] = [
     ({"custom_id": None}, 'no "custom_id"'),
     ({"custom_id": ""}, 'no "custom_id"'),
-    ({"custom_id": True}, 'no "custom_id"'),
+    ({"custom_id": True}, '"custom_id" is True; a text or a number names a request'),
+    ({"custom_id": ["a"]}, "\"custom_id\" is ['a']; a text or a number names a request"),
     ({"body": None}, 'no "body"'),
     ({"body": [1]}, 'no "body"'),
     ({"method": "GET"}, "\"method\" is 'GET'; only POST"),
@@ -482,12 +488,64 @@ def test_examples_are_earlier_turns_in_the_form_of_an_answer(endpoint: Api) -> N
     assert said == ['{"labels":["a","b"]}', '{"labels":["b"]}', '{"labels":[]}']
     with pytest.raises(LabelsError, match=r"the example 'x' has 'c', which is none of the labels"):
         ClassifyTask(labels=labels, model="m", shots=[("x", "c")])
+    for multi, key in ((False, "label"), (True, "labels")):
+        with pytest.raises(LabelsError, match=f"the example 'x' has no '{key}', but id, team; name the column"):
+            ClassifyTask(labels=labels, model="m", multi=multi, shots=[("x", {"id": 1, "team": "a"})])
 
 
 def test_examples_of_a_form_are_whole_answers(schema: str) -> None:
     answer = {"team": "a", "parts": [{"n": 1}]}
     task = ClassifyTask(form=load_form(schema), model="m", shots=[("x", answer)])
     assert json.loads(task.request(row(text="t")).body["messages"][2]["content"]) == answer
+
+
+def test_an_example_from_a_table_becomes_an_answer_that_fits_the_schema_or_is_refused(tmp_path: Path) -> None:
+    parts = {"team": {"enum": ["a", "b"]}, "score": {"type": "integer"}, "why": {"type": ["string", "null"]}}
+    path = tmp_path / "schema.json"
+    path.write_text(json.dumps({"type": "object", "properties": parts}))
+    form = load_form(str(path))
+
+    def said(answer: Any) -> Any:
+        turns = ClassifyTask(form=form, model="m", shots=[("x", answer)]).request(row(text="t")).body["messages"]
+        return json.loads(turns[2]["content"])
+
+    assert said({"team": "a", "score": "3", "why": "", "id": "7"}) == {"team": "a", "score": 3, "why": ""}
+    assert said({"label": "b", "score": 4.0, "why": None}) == {"team": "b", "score": 4, "why": None}
+    for wrong, words in (({"team": "a", "score": "high", "why": "x"}, "score"), ({"id": "7"}, "team"), ("a", "score")):
+        with pytest.raises(FormError, match=f"^the example 'x': it does not fit the schema: .*{words}"):
+            said(wrong)
+
+
+def test_an_example_fills_in_what_the_prompt_names() -> None:
+    def said(shots: Any, **options: Any) -> Any:
+        task = ClassifyTask(labels=["a", "b"], model="m", shots=shots, **options)
+        return task.request(row(text="t", title="T", body="B")).body["messages"][1]["content"]
+
+    both = {"prompt": "{title}/{text}", "text": "body"}
+    assert said([({"title": "x", "body": "y"}, "a")], **both) == "x/y"
+    assert said([("x", "a")], prompt="<{title}>", text="title") == "<x>"
+    for shot, words in (("y", "the example 'y' has no 'title'"), ({"title": "x"}, None)):
+        if words is None:
+            assert said([(shot, "a")], **both) == "x/"
+        else:
+            with pytest.raises(PromptError, match=f"^{words}, which the prompt names$"):
+                said([(shot, "a")], **both)
+
+
+def test_a_column_that_the_prompt_does_not_name_decides_nothing() -> None:
+    task = ClassifyTask(labels=["a", "b"], model="m", prompt="{title} of {body}")
+    assert list(task.columns) == ["title", "body"]
+    each: list[dict[str, Any]] = [{"title": "T", "body": "", "text": ""}, {"title": "T", "body": None, "text": {}}]
+    for fields in each:
+        task.check(row(**fields))
+        assert task.request(row(**fields)).body["messages"][1]["content"] == "T of "
+    with pytest.raises(EmptyTextError):
+        task.request(row(title=" ", body=None, text="x"))
+
+
+def test_an_example_whose_answer_is_no_text_is_refused() -> None:
+    with pytest.raises(LabelsError, match=r"the example 'x' has 5, which is none of the labels"):
+        ClassifyTask(labels=["a", "b"], model="m", multi=True, shots=[("x", 5)])
 
 
 def test_a_row_without_text_is_not_asked_about_and_one_that_is_no_text_is_refused() -> None:

@@ -247,3 +247,68 @@ def test_what_a_simulator_prints_leads_a_shell_to_it(name: str) -> None:
         finish(process)
     assert done.returncode == 0, done.stderr
     assert "Simulated answer" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("classify --labels a,b --canary 3", "--canary is the sample of a --dry-run; add that, or leave it out"),
+        ("classify --labels a,b --allow-http", "--simulate asks no other machine; leave --allow-http out"),
+        ("classify --labels a,b --overwrite", "--overwrite goes with a journal"),
+        ("classify --labels a,b --restart --keep-failed -o o.csv", "--restart and --keep-failed: nothing that failed"),
+        ("classify --labels a,b --text text --prompt {id}", "--text text: the prompt names no such column"),
+        (
+            "classify --schema s.json --label-column l",
+            "--label-column names the column of --labels; a schema has names",
+        ),
+        ("bulk --prompt {text} --structured tool -o o.csv", "--structured goes with --schema"),
+    ],
+)
+def test_an_option_that_would_change_nothing_is_refused(words: str, said: str) -> None:
+    Path("in.csv").write_text("id,text\n1,one\n")
+    Path("s.json").write_text('{"type": "object", "properties": {"topic": {"enum": ["a", "b"]}}}')
+    command, *options = words.split()
+    done = run(command, "in.csv", "--simulate", *options)
+    assert (done.exit_code, len(done.stderr.splitlines()), done.stdout) == (2, 1, ""), done.stderr
+    assert said in done.stderr
+
+
+def test_an_amount_is_finite() -> None:
+    Path("in.csv").write_text("text\none\n")
+    for option in ("--max-usd", "--rpm", "--tpm"):
+        for amount in ("inf", "nan", "1e999"):
+            done = run("classify", "in.csv", "--labels", "a,b", "--simulate", option, amount)
+            assert (done.exit_code, done.stdout) == (2, ""), (option, amount)
+            assert done.stderr.endswith(f"'{option}': '{amount}' is no amount; leave it out where there is no limit.\n")
+
+
+def test_a_key_in_quotes_is_called_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("in.csv").write_text("text\none\n")
+    monkeypatch.setenv("MY_KEY", '"sk-abc"')
+    server = ("--base-url", "http://127.0.0.1:9/v1", "--key-env", "MY_KEY", "--model", "m")
+    done = run("classify", "in.csv", "--labels", "a,b", *server)
+    assert (done.exit_code, done.stderr.splitlines()) == (
+        2,
+        ["aimlasync: the key begins with a quote, which is no part of a key; take the quotes away"],
+    )
+
+
+def test_requests_take_no_option_of_a_prompt() -> None:
+    Path("in.jsonl").write_text('{"model": "m", "input": "x"}\n')
+    for option in (("--endpoint", "responses"), ("--structured", "tool")):
+        done = run("bulk", "in.jsonl", "--simulate", *option)
+        assert (done.exit_code, len(done.stderr.splitlines())) == (2, 1), done.stderr
+        assert f"aimlasync: {option[0]} goes with --" in done.stderr
+
+
+def test_a_prompt_over_other_columns_asks_about_rows_without_a_text() -> None:
+    Path("in.csv").write_text("title,text\nCard charged,\n,\n")
+    Path("shots.csv").write_text("title,label\nApp crashes,a\n")
+    words = ("classify", "in.csv", "--labels", "a,b", "--prompt", "Say {title}", "--simulate")
+    done = run(*words, "--few-shot", "shots.csv", "-o", "o.csv")
+    assert done.exit_code == 3, done.stderr
+    rows = Path("o.csv").read_text().splitlines()
+    assert (rows[1] in ("Card charged,,a", "Card charged,,b"), rows[2]) == (True, ",,"), rows
+    Path("shots.csv").write_text("text,label\nApp crashes,a\n")
+    done = run(*words[:-1], "--simulate", "--prompt", "{title}{text}", "--few-shot", "shots.csv")
+    assert (done.exit_code, "no column 'title', which the prompt names" in done.stderr) == (2, True), done.stderr

@@ -309,6 +309,32 @@ def test_a_cap_that_no_call_fits_in_costs_nothing_and_says_so(vendor: Vendor) ->
     assert "$0.0000: nothing was sent" in stopped.stderr
 
 
+def test_a_job_whose_first_calls_were_refused_says_that_nothing_was_billed(vendor: Vendor) -> None:
+    sim = vendor()
+    cities(3)
+    stopped = run("bulk", "in.csv", *ASK, "--model", "gpt5-nano", "-o", "out.jsonl")
+    assert stopped.exit_code == 1
+    assert last_line(stopped).startswith("aimlasync: stopped: HTTP 404: Model 'gpt5-nano' does not exist; check --")
+    assert [attempt for attempt in sim.ledger if attempt.api == "chat"]
+    assert "$0.0000: nothing was billed" in stopped.stderr
+
+
+def test_a_shard_without_rows_says_so(vendor: Vendor) -> None:
+    sim = vendor()
+    write("in.csv", "id,city\na,Rome\n")
+    said = [run("bulk", "in.csv", *ASK, "--id", "id", "-o", f"{n}.jsonl", "--shard", f"{n}/2").stderr for n in (1, 2)]
+    assert ["No row is this shard's; nothing was asked." in each for each in said].count(True) == 1
+    assert len([attempt for attempt in sim.ledger if attempt.api == "chat"]) == 1
+
+
+def test_a_misspelt_parameter_is_one_line(vendor: Vendor) -> None:
+    vendor()
+    cities(3)
+    wrong = run("bulk", "in.csv", *ASK, "--params", '{"temprature": 1}', "-o", "out.jsonl")
+    assert wrong.exit_code == 2
+    assert last_line(wrong) == "aimlasync: params: unknown parameter 'temprature', did you mean 'temperature'?"
+
+
 def test_a_spending_cap_needs_a_price(vendor: Vendor) -> None:
     sim = vendor(vendor="openai")
     cities(3)
@@ -405,7 +431,9 @@ def test_a_dry_run_says_what_all_would_take_and_its_answers_are_not_paid_twice(v
     assert not Path("out.csv").exists()
     assert run(*command).exit_code == 0
     assert len(table("out.csv")) == 50
-    assert "0 rows, whose answers are kept" in run(*command, "--dry-run").stderr
+    done = run(*command, "--dry-run").stderr
+    assert "0 rows, whose answers are kept" in done
+    assert re.search(r"left +no row\s*$", done)
     assert len([attempt for attempt in sim.ledger if attempt.api == "chat"]) == 50
 
 

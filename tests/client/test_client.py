@@ -470,9 +470,10 @@ def test_a_client_of_another_loop_says_so() -> None:
         except APIConnectionError:
             await client._pipeline.enter()[1].close()
 
-    asyncio.run(use())
-    with pytest.raises(RuntimeError, match="another event loop"):
-        asyncio.run(use())
+    with asyncio.Runner() as still_open:
+        still_open.run(use())
+        with pytest.raises(RuntimeError, match="another event loop"):
+            asyncio.run(use())
 
 
 async def test_other_options_share_one_client() -> None:

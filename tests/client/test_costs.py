@@ -159,7 +159,7 @@ async def test_reasoning_outside_of_the_completion_is_counted_by_everyone(stream
             assert budget.spent == pytest.approx(bill)
             assert budget.unknown == 0
             # What comes next is estimated by it.
-            assert client._pipeline.balancer.upstreams[0].estimate("m", 0) == 3890
+            assert client._pipeline.balancer.upstreams[0].estimator.estimate("m", 0) == 3890
 
 
 async def test_a_run_counts_what_the_budget_counts() -> None:
@@ -181,7 +181,7 @@ async def test_image_by_value_is_neither_a_text_for_the_limit_nor_for_a_budget()
         async with connect(server, budget=budget, limits=Limits(tokens_per_minute=60_000), timeout=5) as client:
             for messages in (HELLO, HELLO, HELLO, LOOK, LOOK, HELLO):
                 await client.chat.completions.create(model="m", messages=messages, max_tokens=10)
-            estimate = client._pipeline.balancer.upstreams[0].estimate
+            estimate = client._pipeline.balancer.upstreams[0].estimator.estimate
             # The images taught nothing of texts.
             assert estimate("m", 1_000) > 100
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from aimlasync import AsyncClient, Endpoint, Limits, Timeout
+from aimlasync import AsyncClient, Endpoint, Limits, Retry, Timeout
+from aimlasync.bulk import Caps
 from aimlasync.store import open_store
 
 THERE: dict[str, Any] = {"api_key": "k", "base_url": "http://127.0.0.1:9/v1"}
@@ -22,6 +23,7 @@ THERE: dict[str, Any] = {"api_key": "k", "base_url": "http://127.0.0.1:9/v1"}
         ({"hedge": True}, r"^hedge= takes Hedge, such as Hedge\(\), not bool$"),
         ({"cache": True}, "^answers are kept in a store: a path, a URL or a Store, not True$"),
         ({"timeout": "5s"}, "^timeout total must be seconds as a number, not '5s'$"),
+        ({"max_queue": "5"}, "^max_queue must be a number, not '5'$"),
     ],
 )
 def test_an_option_of_another_kind_is_refused_where_the_client_is_made(options: dict[str, Any], words: str) -> None:
@@ -41,11 +43,29 @@ def test_endpoints_that_are_no_list_of_endpoints_are_refused(endpoints: Any) -> 
         (lambda: Limits(requests_per_minute="600"), "requests_per_minute must be a number, not '600'"),  # type: ignore[arg-type]
         (lambda: Timeout(idle="5"), "timeout idle must be seconds as a number, not '5'"),  # type: ignore[arg-type]
         (lambda: Endpoint(base_url="http://127.0.0.1:9/v1", limits={"concurrency": 5}), "limits= takes Limits"),  # type: ignore[arg-type]
+        (lambda: Endpoint(base_url="http://127.0.0.1:9/v1", quota="redis://"), "quota= takes a quota, .*, not str"),  # type: ignore[arg-type]
+        (lambda: Retry(max_backoff="5"), "max_backoff must be a number, not '5'"),  # type: ignore[arg-type]
+        (lambda: Caps(deadline="2h"), "deadline must be a number, not '2h'"),  # type: ignore[arg-type]
         (lambda: open_store(3), "a path, a URL or a Store, not 3"),  # type: ignore[arg-type]
     ],
 )
 def test_a_text_where_a_number_belongs_is_named(make: Callable[[], object], words: str) -> None:
     with pytest.raises(TypeError, match=words):
+        make()
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: AsyncClient(**THERE, max_wait=-1), "max_wait must be 0 or more, not -1"),
+        (lambda: AsyncClient(**THERE, max_queue_per_tenant=-1), "max_queue_per_tenant must be 0 or more, not -1"),
+        (lambda: Retry(attempts=0), "attempts must be 1 or more, not 0"),
+        (lambda: Retry(base=float("nan")), "base must be 0 or more, not nan"),
+        (lambda: Caps(max_tokens=-1), "max_tokens must be 0 or more, not -1"),
+    ],
+)
+def test_a_number_that_is_too_low_is_named(make: Callable[[], object], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
         make()
 
 
@@ -97,3 +117,21 @@ def test_a_key_in_quotes_is_refused_without_being_shown() -> None:
     with pytest.raises(ValueError, match=r"^api_key begins with a quote") as caught:
         AsyncClient(api_key="'sk-abc'")
     assert "sk-" not in str(caught.value)
+
+
+async def test_what_a_call_cannot_mean_is_refused_with_what_there_is() -> None:
+    wrong: Any = "bluk"
+    said = "^priority must be 'interactive' or 'bulk', not 'bluk'$"
+    body: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "x"}]}
+    async with AsyncClient(**THERE) as client:
+        for call in (
+            lambda: client.chat.completions.create(model="m", messages=[], priority=wrong),
+            lambda: client.responses.create(model="m", input="x", priority=wrong),
+            lambda: client.ask("chat", body, priority=wrong),
+            lambda: client.forward("POST", "chat/completions", b"{}", priority=wrong),
+            lambda: client.forward("GET", "models", priority=wrong),
+        ):
+            with pytest.raises(ValueError, match=said):
+                await call()
+        with pytest.raises(ValueError, match=r"^api must be 'chat' or 'responses', not 'completions'$"):
+            await client.ask("completions", body)  # type: ignore[call-overload]

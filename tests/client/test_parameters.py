@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import pytest
 
-from aimlasync import AsyncClient, BadRequestError, Endpoint, Retry
+from aimlasync import APIConnectionError, AsyncClient, BadRequestError, Endpoint, Retry
 from aimlasync.agents import Agent
 from aimlasync.agents import run as run_agent
 from aimlasync.bulk.tasks.tasks import PromptTask
@@ -84,6 +84,18 @@ async def test_misspelt_parameter_names_the_one_that_was_meant(misspelt: str, me
     if meant != "timeout":
         with pytest.raises(ValueError, match=said):
             PromptTask(prompt="{text}", model="m", params=wrong)
+
+
+async def test_a_misspelt_priority_is_refused_and_none_is_the_default() -> None:
+    wrong: Any = {"priority": "bulky"}
+    async with AsyncClient(api_key="k", base_url="http://127.0.0.1:9/v1", max_retries=0) as client:
+        with pytest.raises(ValueError, match="priority must be 'interactive' or 'bulk', not 'bulky'"):
+            await client.chat.completions.create(model="m", messages=HELLO, **wrong)
+        with pytest.raises(ValueError, match="not 'bulky'"):
+            await client.forward("GET", "files", **wrong)
+        unsaid: Any = {"priority": None}
+        with pytest.raises(APIConnectionError):
+            await client.chat.completions.create(model="m", messages=HELLO, **unsaid)
 
 
 async def test_misspelt_parameter_of_a_response_names_the_one_that_was_meant() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import json
+import pickle
 from typing import Any
 
 import pytest
@@ -208,6 +209,11 @@ async def test_a_client_that_is_given_excludes_an_httpx_client() -> None:
     async with AsyncClient(api_key="k", base_url="http://127.0.0.1:1") as inner:
         with pytest.raises(ValueError, match="aimlasync= or http_client="):
             ours.AsyncOpenAI(aimlasync=inner, http_client=object())
+    wrong: Any = "http://127.0.0.1:1"
+    with pytest.raises(TypeError, match=r"aimlasync= takes AsyncClient, such as AsyncClient\(\), not str"):
+        ours.AsyncOpenAI(aimlasync=wrong)
+    with pytest.raises(TypeError, match="client= takes AsyncClient"):
+        importlib.import_module("aimlasync.httpx").client(wrong)
 
 
 # --- other paths -----------------------------------------------------------------------------------------------------
@@ -263,3 +269,51 @@ async def test_a_path_that_only_ends_like_a_call_is_left_to_the_sdks_own_retries
             with pytest.raises(openai.InternalServerError):
                 await client.post("/things/responses", body={"b": 2}, cast_to=object)
     assert [target(request) for request in server.requests] == ["/v1/things/responses"] * 2
+
+
+async def test_errors_are_pickled_without_the_key_and_hold_what_was_sent() -> None:
+    body = b'{"error": {"message": "no", "code": "c", "type": "t", "param": null}}'
+    async with raw_server(says(body, status=400)) as server:
+        async with ours.AsyncOpenAI(api_key=KEY, base_url=server.base_url) as client:
+            with pytest.raises(openai.BadRequestError) as refused:
+                await client.chat.completions.create(model="m", messages=HELLO)
+        async with ours.AsyncOpenAI(api_key=KEY, base_url="http://127.0.0.1:9/v1", max_retries=0) as client:
+            with pytest.raises(openai.APIConnectionError) as failed:
+                await client.chat.completions.create(model="m", messages=HELLO)
+    assert refused.value.response.content == body
+    for error in (refused.value, failed.value):
+        pickled = pickle.dumps(error)
+        assert KEY.encode() not in pickled
+        again = pickle.loads(pickled)
+        assert (type(again), str(again), again.body) == (type(error), str(error), error.body)
+        assert again.request.url == error.request.url
+    copied = pickle.loads(pickle.dumps(refused.value))
+    assert (copied.status_code, copied.code, copied.response.json()) == (400, "c", refused.value.response.json())
+
+
+async def test_a_raw_response_says_how_often_it_was_tried() -> None:
+    busy = says(b'{"error": {"message": "busy"}}', status=503, headers=[("retry-after-ms", "1")])
+    async with raw_server(busy, busy, says()) as server:
+        async with ours.AsyncOpenAI(api_key="k", base_url=server.base_url) as client:
+            raw = await client.chat.completions.with_raw_response.create(model="m", messages=HELLO)
+    assert raw.retries_taken == 2
+
+
+async def test_headers_of_the_user_are_sent_as_they_are() -> None:
+    async with raw_server(says()) as server:
+        async with ours.AsyncOpenAI(api_key="k", base_url=server.base_url) as client:
+            await client.chat.completions.create(model="m", messages=HELLO)
+            own = {"User-Agent": "mine/1", "authorization": "Basic abc"}
+            await client.chat.completions.create(model="m", messages=HELLO, extra_headers=own)
+    first, second = (request.decode().lower() for request in server.requests)
+    assert "user-agent: aimlasync/" in first
+    assert "user-agent: mine/1\r\n" in second
+    assert "authorization: basic abc\r\n" in second
+    assert "bearer" not in second
+
+
+async def test_a_redirect_says_where_it_leads() -> None:
+    moved = says(b"", status=307, headers=[("location", "/v1/other")])
+    async with raw_server(moved) as server, ours.AsyncOpenAI(api_key="k", base_url=server.base_url) as client:
+        with pytest.raises(openai.APIStatusError, match=r"it redirects to .*/v1/other; redirects are n"):
+            await client.chat.completions.create(model="m", messages=HELLO)

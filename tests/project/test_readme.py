@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
+import importlib.metadata
 import inspect
 import os
 import re
@@ -11,7 +13,8 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
-from functools import partial
+from contextlib import suppress
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +36,9 @@ _CODE = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
 
 def text_of(name: str) -> str:
     return (ROOT / name).read_text(encoding="utf-8")
+
+
+_EXTRAS = tomllib.loads(text_of("pyproject.toml"))["project"]["optional-dependencies"]
 
 
 def prose_of(name: str) -> str:
@@ -98,13 +104,12 @@ def test_the_second_command_is_the_one_that_runs_this() -> None:
 
 
 def test_every_extra_of_users_is_on_the_front_page_and_no_page_names_another() -> None:
-    extras = tomllib.loads(text_of("pyproject.toml"))["project"]["optional-dependencies"]
-    of_users = set(extras) - {"test", "bench", "peers", "frameworks", "docs"}
+    of_users = set(_EXTRAS) - {"test", "bench", "peers", "frameworks", "docs"}
     table = text_of("README.md").partition("| extra |")[2].partition("\n\n")[0]
     assert of_users <= set(_CODE.findall(table))
     for name in NAMES:
         named = re.findall(r"(?:aimlasync|\.)\[([a-z,]+)\]", text_of(name))
-        assert {extra for group in named for extra in group.split(",")} <= set(extras), name
+        assert {extra for group in named for extra in group.split(",")} <= set(_EXTRAS), name
 
 
 # Every page
@@ -270,6 +275,72 @@ def options_of(taker: Any) -> dict[str, str]:
         each.name: "required" if each.default is inspect.Parameter.empty else f"`{each.default!r}`"
         for each in parameters
     }
+
+
+def test_every_option_of_a_command_is_on_a_page() -> None:
+    pages = "".join(map(text_of, GUIDE_PAGES))
+    for command in cli.commands.values():
+        for option in command.params:
+            if isinstance(option, click.Option):
+                names = "|".join(map(re.escape, (*option.opts, *option.secondary_opts)))
+                assert re.search(rf"(?<![\w-])({names})(?![\w-])", pages), f"{command.name} {option.opts}"
+
+
+def installed_by(name: str) -> tuple[set[str], set[str]]:
+    """What a reader has who installs what a page says: distributions with theirs, and extras."""
+    todo, found, extras = ["aiohttp", "msgspec", "anyio"], set[str](), set[str]()
+    for words in re.findall(r"pip install ([^`\n]+)", text_of(name)):
+        todo += [word for word in shlex.split(words) if not word.startswith("-")]
+    while todo:
+        match = re.match(r"([\w.-]+)(?:\[([\w,-]+)\])?", todo.pop())
+        assert match is not None
+        project = re.sub(r"[-_.]+", "-", match[1].lower())
+        if project in ("aimlasync", "-"):
+            extras |= set((match[2] or "").split(",")) & set(_EXTRAS)
+            todo += [each for extra in extras for each in _EXTRAS[extra] if re.split(r"\W", each)[0] != "aimlasync"]
+        elif project not in found:
+            found.add(project)
+            with suppress(importlib.metadata.PackageNotFoundError):
+                todo += [each for each in importlib.metadata.requires(project) or () if "extra ==" not in each]
+    return found, extras
+
+
+def modules(tree: ast.AST) -> Iterator[str]:
+    """What a block imports, a name that is taken from a package as its module too."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module is not None:
+            yield from (node.module, *(f"{node.module}.{alias.name}" for alias in node.names))
+
+
+def extra_of(module: str) -> str | None:
+    """The extra that a module of ours asks for when it is imported without it."""
+    path = ROOT / module.replace(".", "/")
+    source = next((file for file in (path.with_suffix(".py"), path / "__init__.py") if file.is_file()), None)
+    asked = None if source is None else re.search(r"Error\(.*aimlasync\[(\w+)\]", source.read_text(encoding="utf-8"))
+    return None if asked is None else asked[1]
+
+
+packages_distributions = cache(importlib.metadata.packages_distributions)
+_FORMATS = {".parquet": "parquet", ".xlsx": "excel", ".zst": "zstd"}
+
+
+@pytest.mark.parametrize("name", GUIDE_PAGES)
+def test_a_page_says_how_to_install_what_its_blocks_need(name: str) -> None:
+    found, extras = installed_by(name)
+    homes = packages_distributions()
+    for block in blocks(ROOT / name):
+        if block.language == "sh" and block.file is None and block.not_run is None:
+            written = {Path(words[-1]).suffix for words in block.commands() if "-o" in words[-2:]}
+            assert {_FORMATS[each] for each in written & set(_FORMATS)} <= extras, f"line {block.line}"
+        for module in modules(ast.parse(block.code)) if block.language == "python" else ():
+            top = module.partition(".")[0]
+            if top == "aimlasync":
+                assert extra_of(module) in {None, *extras}, f"line {block.line}: {module}"
+            elif top not in sys.stdlib_module_names and top in homes:
+                projects = {re.sub(r"[-_.]+", "-", each.lower()) for each in homes[top]}
+                assert projects & found, f"line {block.line}: {module}"
 
 
 @pytest.mark.parametrize("taker", [AsyncClient, Endpoint, Limits, Timeout, Retry, Hedge, Budget])

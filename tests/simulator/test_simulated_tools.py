@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import json
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
@@ -281,6 +282,25 @@ async def test_a_body_and_events_can_be_written_by_hand(api: str) -> None:
 def test_a_script_that_is_none_is_refused(script: Any, error: type[Exception]) -> None:
     with pytest.raises(error, match="script"):
         Simulator(script=script)
+
+
+@pytest.mark.parametrize(
+    ("kind", "members", "words"),
+    [
+        (Answer, {"text": 5}, "(text=...) takes str, not int"),
+        (Answer, {"text": None}, "(text=...) takes str, not NoneType"),
+        (Answer, {"refusal": []}, "(refusal=...) takes str | None, not list"),
+        (Answer, {"calls": Call("a")}, "(calls=...) takes list, not Call"),
+        (Answer, {"calls": ["a"]}, "(calls=...) takes a list of Call, not ['a']"),
+        (Answer, {"reasoning_tokens": "9"}, "(reasoning_tokens=...) takes int | None, not str"),
+        (Answer, {"raw": object()}, "(raw=...) takes bytes or a JSON value: "),
+        (Call, {"name": None}, "(name=...) takes str, not NoneType"),
+        (Call, {"name": "a", "id": 7}, "(id=...) takes str | None, not int"),
+    ],
+)
+def test_a_wrong_type_in_an_answer_is_refused_where_it_is_written(kind: Any, members: Any, words: str) -> None:
+    with pytest.raises(TypeError, match=re.escape(f"{kind.__name__}{words}")):
+        kind(**members)
 
 
 @ON_BOTH

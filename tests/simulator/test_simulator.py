@@ -798,6 +798,8 @@ def test_faults_have_a_text_form() -> None:
     for wrong in ("nothing", "status:x", "status,often=1", "reset:3", "status:503,times", "status:99"):
         with pytest.raises(ValueError, match=r"fault|status|expected"):
             Fault.parse(wrong)
+    with pytest.raises(ValueError, match="unknown fault 'stat'; known: status, reset"):
+        Fault.parse("stat:503")
 
 
 async def test_a_stalled_catalogue_is_noted_when_the_client_leaves() -> None:
@@ -883,3 +885,13 @@ async def test_requests_may_be_pipelined_on_one_connection() -> None:
 def test_a_latency_that_is_none_is_refused_before_a_request(latency: Any) -> None:
     with pytest.raises(TypeError, match="latency= is a Latency"):
         Simulator(latency=latency)
+
+
+def test_faults_and_answers_of_another_kind_are_refused_before_a_request() -> None:
+    faults: Any
+    for faults in (Fault("reset"), ["status:503"]):
+        with pytest.raises(TypeError, match="faults= is a list of Fault, as in"):
+            Simulator(faults=faults)
+    answer: Any = "hello"
+    with pytest.raises(TypeError, match=r"answer= is a function .* script=, not 'hello'"):
+        Simulator(answer=answer)

@@ -558,6 +558,14 @@ def test_what_msgspec_itself_does_not_take_is_a_type_error(type_: Any) -> None:
         format_of(type_)
 
 
+@pytest.mark.parametrize("written", ["Ticket", {"type": "json_object"}, [Ticket]], ids=["name", "dict", "list"])
+def test_what_is_no_type_at_all_is_named_with_the_way_out(written: Any) -> None:
+    with pytest.raises(
+        TypeError, match=r"is no type; give one, .*\(a format that is written as a dict goes to create\)"
+    ):
+        format_of(written)
+
+
 # --- cache -------------------------------------------------------------------------------------------------------
 
 

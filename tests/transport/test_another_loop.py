@@ -10,8 +10,10 @@ from typing import Any
 import aiohttp
 import pytest
 
-from aimlasync import AsyncClient
+from aimlasync import AimlasyncError, AsyncClient, Endpoint, Limits, OverloadedError
+from aimlasync.quota.server import ServedQuota
 from aimlasync.simulator import serve_in_thread
+from tests.support.servers import Script, raw_server, until
 
 MODEL = "openai/gpt-4.1-nano-2025-04-14"
 HELLO: list[Any] = [{"role": "user", "content": "Hello"}]
@@ -19,32 +21,93 @@ HELLO: list[Any] = [{"role": "user", "content": "Hello"}]
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("is_open", [False, True], ids=["idle connection", "open stream"])
-def test_a_client_is_closed_after_its_loop_has_ended(is_open: bool) -> None:
+def test_a_client_is_used_and_closed_after_its_loop_has_ended(is_open: bool) -> None:
     with serve_in_thread() as server:
         kept: list[object] = []
+        client = AsyncClient(api_key="test", base_url=server.base_url, limits=Limits(concurrency=1))
+        copy = client.with_options(timeout=60)
 
-        async def use() -> AsyncClient:
-            client = AsyncClient(api_key="test", base_url=server.base_url)
+        async def use(client: AsyncClient) -> None:
             await client.chat.completions.create(model=MODEL, messages=HELLO)
             if is_open:
                 stream = await client.chat.completions.create(model=MODEL, messages=HELLO, stream=True)
                 await anext(stream)
                 kept.append(stream)
-            return client
 
-        client = asyncio.run(use())
-
-        async def use_again(client: AsyncClient) -> None:
-            with pytest.raises(RuntimeError, match="this client belongs to another event loop"):
-                await client.chat.completions.create(model=MODEL, messages=HELLO)
-            await client.close()
-            await client.close()
-
-        asyncio.run(use_again(client))
+        asyncio.run(use(client))
+        # The copy has the same life. A stream that the first loop left open holds none of the one permit.
+        asyncio.run(use(copy))
+        (told,) = client.statistics()
+        assert (told.answered, told.queued, told.attempts) == ((4, 0, 4) if is_open else (2, 0, 2))
+        asyncio.run(client.close())
         assert client.is_closed
         kept.clear()
-        del client
+        del client, copy, told
         gc.collect()
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+def test_another_loop_does_not_begin_a_new_minute() -> None:
+    with serve_in_thread() as server:
+        client = AsyncClient(
+            api_key="test", base_url=server.base_url, limits=Limits(requests_per_minute=2), max_wait=0.001
+        )
+
+        async def use() -> None:
+            await client.chat.completions.create(model=MODEL, messages=HELLO)
+
+        asyncio.run(use())
+        asyncio.run(use())
+        with pytest.raises(OverloadedError):
+            asyncio.run(use())
+        gc.collect()
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_client_of_a_shared_quota_belongs_to_one_loop() -> None:
+    quota = ServedQuota("9:secret", timeout=0.01)
+    limits = Limits(requests_per_minute=60)
+    endpoint = Endpoint(base_url="http://127.0.0.1:9/v1", api_key="k", quota=quota, limits=limits)
+    client = AsyncClient(endpoints=[endpoint], max_wait=0.001)
+
+    async def use() -> None:
+        await client.chat.completions.create(model=MODEL, messages=HELLO)
+
+    with pytest.raises(AimlasyncError):
+        asyncio.run(use())
+    with pytest.raises(RuntimeError, match="another event loop"):
+        asyncio.run(use())
+
+
+async def test_the_connections_of_a_client_that_nobody_closed_are_closed_with_it() -> None:
+    answer = b'{"choices": [{"message": {"content": "Hi"}}]}'
+    async with raw_server(Script([answer], content_type="application/json", end="keep")) as server:
+        client: AsyncClient | None = AsyncClient(api_key="test", base_url=server.base_url)
+        assert client is not None
+        await client.chat.completions.create(model=MODEL, messages=HELLO)
+        assert server.open_connections == 1
+        client = None
+        gc.collect()
+        await until(lambda: server.open_connections == 0)
+
+
+async def test_a_stream_outlives_a_client_that_nobody_closed() -> None:
+    with serve_in_thread() as server:
+        ask = AsyncClient(api_key="test", base_url=server.base_url).chat.completions.create
+        stream = await ask(model=MODEL, messages=HELLO, stream=True)
+        del ask
+        gc.collect()
+        # The connections that nobody needs are closed in the next turn of the loop.
+        await asyncio.sleep(0)
+        assert (await stream.collect()).text
+
+
+def test_without_asyncios_loop_a_call_says_what_it_needs() -> None:
+    call = AsyncClient(api_key="test", base_url="http://127.0.0.1:9/v1").chat.completions.create(
+        model=MODEL, messages=HELLO
+    )
+    with pytest.raises(RuntimeError, match="aimlasync runs on asyncio alone"):
+        call.send(None)
 
 
 class _Held(aiohttp.abc.AbstractResolver):

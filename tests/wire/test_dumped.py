@@ -128,6 +128,13 @@ def test_a_dump_leaves_out_what_pydantic_leaves_out(options: dict[str, Any]) -> 
     assert ours(CHAT).model_dump(**options) == of_sdk(CHAT).model_dump(**options)
 
 
+def test_options_of_pydantic_that_mean_nothing_here_are_taken() -> None:
+    reply = decode_completion(b"{}")
+    options: Any = {"warnings": False, "round_trip": True, "serialize_as_any": True, "context": {}, "fallback": str}
+    assert reply.model_dump(mode="python", by_alias=True, **options) == reply.model_dump()
+    assert reply.model_dump_json(**options) == reply.model_dump_json()
+
+
 def test_only_keys_of_the_sdk_are_added() -> None:
     types = pytest.importorskip("openai.types")
     for name, kind in (

@@ -116,7 +116,8 @@ def open_table(
 def named_by(cells: list[str], dialect: Dialect) -> tuple[list[str], list[str]]:
     """Return the columns that the first row of a table names, and how it spells them."""
     if dialect.has_header:
-        return distinct([cell.strip() for cell in cells]), cells
+        # A second byte order mark comes of a file that was marked twice.
+        return distinct([cell.strip().strip("\ufeff").strip() for cell in cells]), cells
     numbers = [str(number) for number in range(1, len(cells) + 1)]
     return numbers, numbers
 

@@ -42,6 +42,7 @@ _REFUSED = (
     (b"7z\xbc\xaf", "packed with 7-Zip; unpack it first"),
     (b"%PDF", "a PDF; save its table as CSV"),
     (b"ARROW1", "an Arrow or Feather file; write it as Parquet"),
+    (b"\xff\xff\xff\xff", "an Arrow stream, as datasets keeps them; write it as Parquet"),
     (b"Obj\x01", "an Avro file; write it as Parquet or JSONL"),
     (b"SQLite format 3\0", "a database; write a query's rows as CSV"),
 )

@@ -1,4 +1,4 @@
-"""The items of a JSON array, one at a time, whatever the size of the array.
+"""The items of a JSON array, one at a time, whatever the size of the array; and texts that Python's json wrote.
 
 Pure functions. The standard decoder finds where an item ends; memory is one item and the block that it ends in. It
 imports the standard library alone.
@@ -8,13 +8,22 @@ from __future__ import annotations
 
 import codecs
 import json
+import re
 from collections.abc import Callable, Iterator
 
 # Bytes that are asked for at once, more of them while an item is longer.
 _BLOCK = 2**16
 _SPACE = " \t\r\n"
 
+# A pair of surrogates, half of one, and any other escape.
+_ESCAPES = re.compile(rb"\\(?:(u[dD][89abAB]..\\u[dD][c-fC-F]..)|(u[dD][89a-fA-F]..)|.)", re.DOTALL)
+
 _scan = json.JSONDecoder().raw_decode
+
+
+def whole_pairs(text: bytes) -> bytes:
+    """Return JSON with U+FFFD for each half of a surrogate pair, which a cut text has and no request can have."""
+    return _ESCAPES.sub(lambda escape: b"\\ufffd" if escape[2] else escape[0], text)
 
 
 def array_items(

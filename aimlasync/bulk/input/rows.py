@@ -20,7 +20,7 @@ from typing import Any, Literal, Protocol, cast
 import msgspec
 
 from aimlasync.bulk.input.dialect import Dialect, advised, named_by, open_table, why_too_many
-from aimlasync.bulk.input.json_array import array_items
+from aimlasync.bulk.input.json_array import array_items, whole_pairs
 
 Format = Literal["csv", "tsv", "jsonl", "json", "parquet", "xlsx"]
 
@@ -251,7 +251,8 @@ class Reader:
                 raise self.error(advised(str(error)), begins) from None
             if cells is None:
                 break
-            if not cells:
+            if not cells or (len(cells) == 1 and len(self.columns) != 1 and not cells[0].strip()):
+                # A blank line.
                 continue
             if not self.columns:
                 self.columns, self.headings = named_by(cells, dialect)
@@ -342,7 +343,7 @@ class Reader:
                 stripped = self._text(raw, line, block).strip().removeprefix("\ufeff").strip().encode()
                 if not stripped:
                     continue
-                value = self._value(stripped, line, "write one JSON object per line")
+                value, stripped = self._value(stripped, line, "write one JSON object per line")
             if type(value) is not dict:
                 raise self.error("not a JSON object; write one JSON object per line", line)
             if len(raw) > MAX_LINE:
@@ -356,7 +357,7 @@ class Reader:
     def _json(self) -> Iterator[Row]:
         first = number = self._number
         for line, raw in array_items(self._lines.readline, self.error, MAX_LINE):
-            value = self._value(raw, line, "write a list of JSON objects")
+            value, raw = self._value(raw, line, "write a list of JSON objects")
             if type(value) is not dict:
                 raise self.error("not a JSON object; write a list of JSON objects", line)
             if b"\n" in raw or b"\r" in raw:
@@ -368,10 +369,13 @@ class Reader:
         if number == first:
             raise NoRowsError(self.name, "an empty list; there is nothing to do")
 
-    def _value(self, text: bytes, line: int, advice: str) -> Any:
+    def _value(self, text: bytes, line: int, advice: str) -> tuple[Any, bytes]:
+        """Return what a text is, and the text, without halves of surrogate pairs. Raises InputError."""
         try:
-            return _decode(text)
+            return _decode(text), text
         except (ValueError, RecursionError) as error:
+            if (mended := whole_pairs(text)) != text:
+                return self._value(mended, line, advice)
             said = str(error).removeprefix("JSON is malformed: ")
             if _NO_JSON.search(text):
                 advice = "NaN and Infinity are none; write null"

@@ -19,6 +19,7 @@ from aimlasync.bulk.input.rows import Row
 from aimlasync.bulk.jobs.async_iter import later
 from aimlasync.bulk.jobs.stop_rules import Ending
 from aimlasync.bulk.progress.totals import CapName, Spending, Totals
+from aimlasync.config import check_at_least
 from aimlasync.cost.budget import Budget
 from aimlasync.cost.prices import Price
 from aimlasync.errors import BudgetExceededError
@@ -65,6 +66,10 @@ class Caps:
     tokens_per_day: int | None = None
     deadline: float | None = None
     """Seconds from the start of the run; calls in flight then have a little longer."""
+
+    def __post_init__(self) -> None:
+        check_at_least(0, max_usd=self.max_usd, max_tokens=self.max_tokens, deadline=self.deadline)
+        check_at_least(0, requests_per_day=self.requests_per_day, tokens_per_day=self.tokens_per_day)
 
     @property
     def are_by_day(self) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from contextlib import closing
+from contextlib import ExitStack, closing
 from typing import Any
 
 from aimlasync.bulk.input.source import Source
@@ -35,7 +35,7 @@ def evaluate(
     a text with | between them, and [] says that none applies. `id` is the column that names the rows of `input`, by
     default as the job was told. The journal and `input` may be at addresses. Raises InputError and OSError.
     """
-    with Copies() as copies, Index([path := copies.journal(journal)]) as index:
+    with Copies() as copies, Index([path := copies.journal(journal)]) as index, ExitStack() as opened:
         if not isinstance(gold, str):
             quality = quality_of_job(job_of(path))
             for name, right in gold.items():
@@ -43,9 +43,8 @@ def evaluate(
                 if record is not None and record.error is None and record.info and record.info.label is not None:
                     quality.add(right, record.info.label)
             return quality
-        source = input if isinstance(input, Source) else rows_of(path, input)
-        with closing(source):
-            return _evaluated(index, path, gold, source, id)
+        source = input if isinstance(input, Source) else opened.enter_context(closing(rows_of(path, input)))
+        return _evaluated(index, path, gold, source, id)
 
 
 def _evaluated(index: Index, path: str, column: str, source: Source, id: str | None) -> Quality:

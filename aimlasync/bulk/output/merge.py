@@ -65,15 +65,12 @@ def merge(
 def _merge(paths: Sequence[str], out_path: str, overwrite: bool) -> Merged:
     if not paths:
         raise InputError(out_path, "no journals to merge into it; name some")
-    sidecar = f"{out_path}.manifest"
     for number, path in enumerate(paths):
         if any(os.path.abspath(path) == os.path.abspath(other) for other in paths[:number]):
             raise InputError(path, "named twice, and each of its rows would be; name it once")
         if os.path.exists(path) and os.path.exists(out_path) and os.path.samefile(path, out_path):
             raise InputError(out_path, "one of the journals to merge; choose another name for the merged one")
     manifest, missing = _merged_manifest(paths)
-    if manifest is None and os.path.exists(sidecar) and not is_stream(out_path):
-        raise InputError(sidecar, "tells of another job, and the journals have no manifest; move it away")
     target = Target(out_path, journal=out_path, overwrite=overwrite, is_journal=True)
     goes = is_stream(out_path)
     was = None if goes else _manifest(out_path)
@@ -81,6 +78,8 @@ def _merge(paths: Sequence[str], out_path: str, overwrite: bool) -> Merged:
         target.refuse("the journal of another job, with its answers")
         target.drops_manifest = True
     with locked(os.path.realpath(out_path)) if was is not None else nullcontext(), Index(paths) as index:
+        if manifest is None and not goes and os.path.exists(sidecar := f"{out_path}.manifest"):
+            raise InputError(sidecar, "tells of another job, and the journals have no manifest; move it away")
         with target.open() as file:
             file.writelines(index.lines())
         # The manifest is replaced after the journal, so that what a crash leaves can be merged again.

@@ -85,11 +85,11 @@ def many(count: int, what: str) -> str:
 
 
 def share(part: float, whole: float) -> str:
-    """Return a share in percent."""
+    """Return a share in percent, with one decimal as everywhere in a report."""
     percent = 100 * part / whole if whole else 0.0
     if 0 < percent < 0.1:
         return "<0.1%"
-    return ">99.9%" if percent > 99.9 and part != whole else f"{percent:.3g}%"
+    return ">99.9%" if percent > 99.9 and part != whole else f"{percent:.1f}%"
 
 
 def rate(rate: float) -> str:

@@ -12,6 +12,7 @@ import importlib.util
 import os
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -69,6 +70,20 @@ class Form:
             return {"text": {"format": self._format.responses()}}
         return {"response_format": self._format.chat()}
 
+    def example(self, answer: Any) -> dict[str, Any]:
+        """Return an answer that a person wrote, with the columns of the form alone; the cells of a table are texts.
+
+        A text that does not fit is read as JSON, an empty one as null, and a lone value is the label. Raises FormError.
+        """
+        schema, label = self._format.schema, self.label_column or self.columns[0]
+        given = dict(answer) if isinstance(answer, Mapping) else {label: answer}
+        if label not in given and "label" in given:
+            given[label] = given["label"]
+        whole = {name: _fitting(given[name], name, schema) for name in self.columns if name in given}
+        if wrong := misfit(whole, schema):
+            raise FormError(f"it does not fit the schema: {wrong}")
+        return whole
+
     def read(self, reply: Reply) -> Any:
         """Return the value that an answer is. Raises AnswerError."""
         if isinstance(reply, ChatCompletion):
@@ -82,6 +97,16 @@ class Form:
                 f"the answer does not fit the schema: {wrong}", reply=reply, raw=reply.raw, info=reply.info
             )
         return value
+
+
+def _fitting(value: Any, name: str, schema: dict[str, Any]) -> Any:
+    """Return what a cell is for the property `name`, and the cell itself where it is nothing that fits."""
+    read: list[Any] = [value]
+    if isinstance(value, str):
+        with suppress(msgspec.DecodeError):
+            read.append(msgspec.json.decode(value) if value.strip() else None)
+    one = {**schema, "required": [name]}
+    return next((each for each in read if misfit({name: each}, one) is None), value)
 
 
 def form_of(type_: Any) -> Form:

@@ -252,7 +252,7 @@ def id_of(row: Row, column: str, name: str) -> str:
 
 
 def checked_params(endpoint: Api, params: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Return the parameters as they were given. Raises ValueError for a known one misspelt, or one of rows.
+    """Return the parameters as they were given. Raises RequestError for a known one misspelt, or one of rows.
 
     Others are sent, whatever they are called: servers have parameters of their own.
     """
@@ -260,7 +260,7 @@ def checked_params(endpoint: Api, params: Mapping[str, Any] | None) -> dict[str,
     known = CHAT_PARAMETERS if endpoint == "chat" else RESPONSE_PARAMETERS
     for name in params or ():
         if name not in known and (hint := close_to(name, known)):
-            raise ValueError(f"params: unknown parameter {name!r}{hint}")
+            raise RequestError(f"params: unknown parameter {name!r}{hint}")
     return dict(params or {})
 
 

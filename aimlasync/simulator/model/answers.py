@@ -29,7 +29,7 @@ import msgspec
 from aimlasync.simulator.model import labels, tools
 from aimlasync.simulator.model.fill_schema import fill
 from aimlasync.simulator.vendor import tokens
-from aimlasync.simulator.vendor.conversation import Call
+from aimlasync.simulator.vendor.conversation import Call, check_kinds
 from aimlasync.simulator.vendor.request import SimRequest
 
 _encode = msgspec.json.Encoder().encode
@@ -48,8 +48,17 @@ _SENTENCES = (
 )
 
 
+_KINDS = {
+    "text": str,
+    "refusal": str | None,
+    "calls": list,
+    "finish_reason": str | None,
+    "reasoning_tokens": int | None,
+}
+
+
 class Answer(msgspec.Struct, kw_only=True):
-    """One answer of the model. A scripted answer may set any part of it."""
+    """One answer of the model. A scripted answer may set any part of it. Raises TypeError for a wrong type."""
 
     text: str = ""
     refusal: str | None = None
@@ -62,6 +71,15 @@ class Answer(msgspec.Struct, kw_only=True):
     """Set by the simulator, reasoning included."""
     raw: Any = None
     """Sent in place of the rest: a JSON value or bytes as the body, a list as the events of a stream."""
+
+    def __post_init__(self) -> None:
+        check_kinds(self, _KINDS)
+        if not all(isinstance(call, Call) for call in self.calls):
+            raise TypeError(f"Answer(calls=...) takes a list of Call, not {self.calls!r}")
+        try:
+            _encode(self.raw)
+        except (TypeError, ValueError) as error:
+            raise TypeError(f"Answer(raw=...) takes bytes or a JSON value: {error}") from None
 
 
 def compose(request: SimRequest, scripted: Answer | str | None, *, seed: int) -> list[Answer]:

@@ -7,7 +7,8 @@ the simulator it imports `vendors`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import UnionType
 from typing import Any, Self
 
 import msgspec
@@ -20,7 +21,7 @@ _encode = msgspec.json.Encoder().encode
 class Call(msgspec.Struct, frozen=True):
     """A tool call of the model; `arguments` is JSON text, or any other text that a script wants to send.
 
-    Raises TypeError for arguments that are no text; `Call.of` writes them.
+    Raises TypeError for a member of a wrong type; `Call.of` writes arguments.
     """
 
     name: str
@@ -33,11 +34,20 @@ class Call(msgspec.Struct, frozen=True):
         if not isinstance(given, str):
             what = f"arguments of a call are a text, and no {type(given).__name__}"
             raise TypeError(f"{what}; Call.of({self.name!r}, **arguments) writes them as JSON")
+        check_kinds(self, {"name": str, "id": str | None})
 
     @classmethod
     def of(cls, name: str, /, **arguments: Any) -> Self:
         """Return a call with these arguments as JSON."""
         return cls(name, _encode(arguments).decode())
+
+
+def check_kinds(written: msgspec.Struct, kinds: Mapping[str, type | UnionType]) -> None:
+    """Raise TypeError where a member of what a test wrote is not of its kind."""
+    for name, kind in kinds.items():
+        if not isinstance(value := getattr(written, name), kind):
+            expected = getattr(kind, "__name__", kind)
+            raise TypeError(f"{type(written).__name__}({name}=...) takes {expected}, not {type(value).__name__}")
 
 
 class Result(msgspec.Struct, frozen=True):
