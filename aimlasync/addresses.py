@@ -24,6 +24,9 @@ _HTTP = re.compile(r"https?://", re.IGNORECASE)
 FULL = (errno.ENOSPC, errno.EDQUOT)
 """Errors of a disk that is full."""
 
+# Of one object store.
+_CONNECTIONS = 64
+
 # Within messages of file systems.
 _PASSWORD = re.compile(r"://[^\s'\"@/]*:[^\s'\"@]*@")
 _QUERY = re.compile(r"(://[^\s'\"?]*)\?[^\s'\"]*")
@@ -85,11 +88,10 @@ def name_in(address: str) -> str:
     return next((_shown(link) for link in address.split("::") if "://" in link), address)
 
 
-def opened(address: str, *, anew: bool = False, at_once: int | None = None) -> tuple[Any, str]:
+def opened(address: str, *, anew: bool = False) -> tuple[Any, str]:
     """Return the file system of an address, and the path in it. Raises AddressError.
 
-    File systems are kept by fsspec, with what they have listed; `anew` drops those of this kind. `at_once` is how many
-    calls are made of it at a time, where it has fewer connections as it comes.
+    File systems are kept by fsspec, with what they have listed; `anew` drops those of this kind.
     """
     scheme = address.partition(":")[0].lower()
     try:
@@ -108,17 +110,17 @@ def opened(address: str, *, anew: bool = False, at_once: int | None = None) -> t
         if anew:
             for link in links:
                 get_filesystem_class(link.partition("://")[0]).clear_instance_cache()
-        system, root = url_to_fs("::".join(links), **_pool(scheme, at_once))
+        system, root = url_to_fs("::".join(links), **_pool(scheme))
         return system, str(root)
 
 
-def _pool(scheme: str, at_once: int | None) -> dict[str, Any]:
-    """Return the options for so many connections. Of S3 ten are usual, which a far bucket's answers wait for."""
-    if at_once is None or scheme not in ("s3", "s3a"):
+def _pool(scheme: str) -> dict[str, Any]:
+    """Return options for as many connections as are used: of S3 ten are usual, which much in a far bucket waits for."""
+    if scheme not in ("s3", "s3a"):
         return {}
     from fsspec.config import conf
 
-    return {"config_kwargs": {"max_pool_connections": at_once, **conf.get(scheme, {}).get("config_kwargs", {})}}
+    return {"config_kwargs": {"max_pool_connections": _CONNECTIONS, **conf.get(scheme, {}).get("config_kwargs", {})}}
 
 
 @contextmanager

@@ -42,7 +42,7 @@ class FsspecStore:
         check_bounds(None, ttl)
         self.url = url
         self.ttl = ttl
-        self._files, root = opened(url, at_once=_AT_ONCE)
+        self._files, root = opened(url)
         self._root = root.rstrip("/")
         # One for each event loop, because a semaphore belongs to one.
         self._turns: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()

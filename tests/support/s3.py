@@ -93,7 +93,7 @@ def scenario(folder: Path) -> dict[str, Any]:
 def _pool() -> Any:
     from aimlasync.addresses import opened
 
-    return opened("s3://rows/answers", at_once=64)[0].config_kwargs
+    return opened("s3://rows/answers")[0].config_kwargs
 
 
 def inputs() -> dict[str, Any]:

@@ -28,7 +28,7 @@ from aimlasync.bulk.input.threads import begun, done_each
 
 _TABLES = ("csv", "tsv", "xlsx", "parquet")
 # Files of an object store of which stamps or copies are asked for at once, and the bytes of such copies.
-_AT_ONCE = 16
+_AT_ONCE = 32
 _COPIES = 2**26
 # Seconds for which a copy is waited for without a turn of the event loop.
 _PAUSE = 0.005

@@ -96,6 +96,7 @@ def _version(system: Any, root: str) -> tuple[int, int] | None:
     # A web server that signs addresses gives a file and says nothing of it; its file is read in one answer.
     if is_http(root):
         return None
+    # What it has listed is as old as the list.
     system.invalidate_cache(root.rpartition("/")[0])
     return version_in(system.info(root))
 
