@@ -22,7 +22,7 @@ from aimlasync.responses.events import ResponseStreamEvent, TerminalEvent
 from aimlasync.responses.items import OutputMessage
 from aimlasync.responses.types import RUNNING, Response, decode_response
 from aimlasync.transport.base import LARGE_BODY, RawReply
-from aimlasync.wire.base import Meta, Unknown, decode
+from aimlasync.wire.base import Meta, Unknown, decode, encode
 from aimlasync.wire.error_bodies import is_error
 
 
@@ -101,6 +101,9 @@ class ResponseStream(Stream[ResponseStreamEvent, Response]):
             self._take_whole(decode_response(data), data)
         elif event == "error" or is_error(body):
             self._error(body, data)
+        elif not piece.type and event in response_events.KINDS:
+            # A gateway that says the type in the name of the event alone.
+            self._take(encode({**body, "type": event}), "message")
         elif piece.type:
             self._says_something = True
             self._ready.append(cast(ResponseStreamEvent, piece))

@@ -37,6 +37,33 @@ async def test_a_response_that_failed_before_it_said_anything_is_tried_again() -
         assert (caught.value.code, len(server.requests)) == ("rate_limit_exceeded", 4)
 
 
+async def test_the_name_of_an_event_is_its_type_where_its_data_has_none() -> None:
+    item = {"type": "message", "id": "m", "role": "assistant", "content": []}
+    events = {
+        "response.created": {"response": {"id": "r", "status": "in_progress"}},
+        "response.output_item.added": {"output_index": 0, "item": item},
+        "response.output_text.delta": {"output_index": 0, "delta": "hello", "type": None},
+        "response.completed": {"response": {"id": "r", "status": "completed", "output": []}},
+    }
+    body = b"".join(b"event: %b\n%b" % (kind.encode(), data(said)) for kind, said in events.items())
+    async with raw_server(Script([body])) as server, connect(server) as client:
+        stream = await client.responses.create(model="m", input="hi", stream=True)
+        assert [piece.type async for piece in stream] == list(events)
+        assert (await stream.collect()).output_text == "hello"
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+@pytest.mark.parametrize("end", [{}, {"message": {}}, {"delta": {}}], ids=["together", "message", "delta"])
+async def test_pieces_of_messages_in_place_of_deltas_are_one_answer(end: dict[str, Any], stream: bool) -> None:
+    first = {"choices": [{"index": 0, "message": {"role": "assistant", "content": "hel"}}]}
+    last: list[dict[str, Any]] = [{"index": 0, "message": {"content": "lo"}, "finish_reason": None if end else "stop"}]
+    pieces = [first, {"choices": last}]
+    if end:
+        pieces.append({"choices": [{"index": 0, "finish_reason": "stop", **end}]})
+    async with raw_server(Script([b"".join(map(data, pieces)) + DONE])) as server:
+        assert await ask_chat(server, stream) == "hello"
+
+
 @pytest.mark.parametrize("tail", [b"", DONE], ids=["before-done", "behind-done"])
 async def test_a_cost_beside_the_usage_is_that_of_the_call(tail: bytes) -> None:
     stated = data({"choices": [], "type": "inference-cost", "cost": "0.00006972"})
