@@ -52,6 +52,22 @@ async def test_the_name_of_an_event_is_its_type_where_its_data_has_none() -> Non
         assert (await stream.collect()).output_text == "hello"
 
 
+@pytest.mark.parametrize("status", ["completed", "incomplete", "cancelled", "failed", "in_progress"])
+async def test_an_end_of_a_response_by_another_name_is_one_by_its_status(status: str) -> None:
+    begun = [CREATED, event("response.output_text.delta", output_index=0, delta="hello")]
+    error = {"code": "server_error", "message": "boom"} if status == "failed" else None
+    end = event("response.done", response={"id": "r", "status": status, "output": [], "error": error})
+    async with raw_server(Script([*begun, end])) as server, connect(server, retry=Retry(attempts=1)) as client:
+        stream = await client.responses.create(model="m", input="hi", stream=True)
+        if status in ("failed", "in_progress"):
+            kind, words = (StreamError, "boom") if error else (TruncatedStreamError, "ended before the answer did")
+            with pytest.raises(kind, match=words):
+                await stream.collect()
+        else:
+            whole = await stream.collect()
+            assert (whole.output_text, whole.status, whole.id) == ("hello", status, "r")
+
+
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
 @pytest.mark.parametrize("end", [{}, {"message": {}}, {"delta": {}}], ids=["together", "message", "delta"])
 async def test_pieces_of_messages_in_place_of_deltas_are_one_answer(end: dict[str, Any], stream: bool) -> None:
