@@ -116,6 +116,13 @@ async def test_a_heartbeat_of_a_response_bars_no_retry(beat: str) -> None:
         assert len(server.requests) == 2
 
 
+@pytest.mark.parametrize("kind", ["api_error", "server_error", "InternalServerError", "internal_error", "bad_gateway"])
+async def test_a_server_that_failed_with_a_200_is_asked_again(kind: str) -> None:
+    failed = json.dumps({"error": {"message": "Internal Network Failure", "type": kind}}).encode()
+    async with raw_server(Script([failed], content_type=JSON), Script([whole()], content_type=JSON)) as server:
+        assert await ask_chat(server, False, retry=Retry(attempts=2, base=0.01)) == "hello"
+
+
 @pytest.mark.parametrize(
     ("body", "retryable"),
     [
