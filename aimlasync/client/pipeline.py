@@ -126,9 +126,9 @@ class Pipeline:
 
     def __del__(self) -> None:
         # Nobody can close the client any more; a stream of it may still be read.
-        abandon = getattr(self._transport, "abandon", None) if getattr(self, "_owns_transport", False) else None
-        if abandon is not None and self._loop is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(abandon)
+        loop: asyncio.AbstractEventLoop | None = getattr(self, "_loop", None)
+        if loop is not None and not loop.is_closed():
+            loop.call_soon_threadsafe(_forget, self.deadlines, self._transport if self._owns_transport else None)
 
     def to(self, balancer: Balancer, transport: Transport) -> Pipeline:
         """Return another way to send, with the same budget, hedging, cache and observer."""
@@ -153,6 +153,8 @@ class Pipeline:
             self.is_closed = True
             if self._owns_transport and self._transport is not None:
                 await self._transport.close()
+            if self._loop is not None and not self._loop.is_closed():
+                self.deadlines.rest()
             if self.answers is not None:
                 cache = self.answers.cache
                 await (cache.close() if self._owns_cache else cache.written())
@@ -340,3 +342,9 @@ class Pipeline:
     async def _second(self, first: Attempt, receive: Receive[T], transport: Transport) -> T:
         """Make a second attempt beside a slow first one. Raises OverloadedError where there is no room for it."""
         return await self._attempt(self.balancer.spare(first), receive, transport)
+
+
+def _forget(deadlines: Deadlines, transport: Transport | None) -> None:
+    deadlines.rest()
+    if (abandon := getattr(transport, "abandon", None)) is not None:
+        abandon()
