@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from io import IOBase
+from operator import is_not
 from typing import TYPE_CHECKING, Any, Self, TypeAlias, cast
 
 import msgspec
@@ -48,13 +49,16 @@ class Object(dict[str, Any]):
 
 
 def open_up(value: Any) -> Any:
-    """Return a JSON value with its objects as `Object`; what lies deeper is opened when it is read."""
+    """Return a JSON value with its objects as `Object`; what lies deeper is opened when it is read.
+
+    It changes nothing; a list that has no other objects is returned as it is.
+    """
     if type(value) is dict:
         return Object(value)
     if type(value) is list:
-        for number, item in enumerate(value):
-            if type(item) in (dict, list):
-                value[number] = open_up(item)
+        opened = [open_up(item) if type(item) in (dict, list) else item for item in value]
+        if any(map(is_not, opened, value)):
+            return opened
     return value
 
 
