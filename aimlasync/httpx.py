@@ -212,7 +212,11 @@ def _body_class(package: Any) -> Any:
                 # The last event of responses says that it failed, and the reader has it. chat/completions has no such
                 # event.
                 return
-            raise _as_httpx(error, package, self._request) from error
+            of_sdk = None
+            if self._answer.answer is not None and "x-stainless-lang" in self._request.headers:
+                # Before version 3.5 the SDK lets exceptions of httpx through from a stream.
+                of_sdk = _as_openai(error, self._request)
+            raise of_sdk or _as_httpx(error, package, self._request) from error
 
         async def aclose(self) -> None:
             """Release the connection and the permit."""
