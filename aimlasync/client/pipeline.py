@@ -12,6 +12,7 @@ knows no HTTP (`transport`), no JSON (`chat`, `responses`) and no arithmetic (`a
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -53,6 +54,7 @@ class Pipeline:
         "_make_transport",
         "_owns_cache",
         "_owns_transport",
+        "_process",
         "_transport",
         "_validate",
         "answers",
@@ -97,7 +99,7 @@ class Pipeline:
     def enter(self) -> tuple[asyncio.AbstractEventLoop, Transport]:
         """Return the loop and the transport. Raises ClientClosedError when closed, RuntimeError in another loop.
 
-        A loop that was closed, as by `asyncio.run`, gives way to the one that runs now.
+        A loop that was closed, as by `asyncio.run`, or that another process runs gives way to the one that runs now.
         """
         try:
             loop = asyncio.get_running_loop()
@@ -113,21 +115,22 @@ class Pipeline:
 
     def _begin_in(self, loop: asyncio.AbstractEventLoop) -> None:
         if self._loop is not None:
+            is_over = self._loop.is_closed() or self._process != os.getpid()
             # What is shared has connections of its own in the old loop.
-            if not self._loop.is_closed() or self.balancer.is_shared or type(self.budget) not in (Budget, type(None)):
+            if not is_over or self.balancer.is_shared or type(self.budget) not in (Budget, type(None)):
                 raise RuntimeError("this client belongs to another event loop; make one client per loop")
             self.balancer.begin_again()
             if self._owns_transport:
                 self._transport = None
             if self.answers is not None:
                 self.answers = self.answers.apart()
-        self._loop = loop
+        self._loop, self._process = loop, os.getpid()
         self.deadlines = Deadlines(loop)
 
     def __del__(self) -> None:
         # Nobody can close the client any more; a stream of it may still be read.
         loop: asyncio.AbstractEventLoop | None = getattr(self, "_loop", None)
-        if loop is not None and not loop.is_closed():
+        if loop is not None and not loop.is_closed() and self._process == os.getpid():
             loop.call_soon_threadsafe(_forget, self.deadlines, self._transport if self._owns_transport else None)
 
     def to(self, balancer: Balancer, transport: Transport) -> Pipeline:
