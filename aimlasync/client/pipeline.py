@@ -89,6 +89,7 @@ class Pipeline:
         self.ids = RequestIds()
         # Loop, deadlines and transport begin with the first call. A transport that was given is its giver's to close.
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._process = 0
         self.deadlines: Deadlines
         self._transport = transport
         self._owns_transport = transport is None
