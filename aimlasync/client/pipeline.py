@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -121,7 +122,12 @@ class Pipeline:
             if not is_over or self.balancer.is_shared or type(self.budget) not in (Budget, type(None)):
                 raise RuntimeError("this client belongs to another event loop; make one client per loop")
             self.balancer.begin_again()
-            if self._owns_transport:
+            if self._owns_transport and self._transport is not None:
+                if self._loop.is_closed():
+                    _at_once(self._transport.close())
+                else:
+                    # Closing would end what the parent's loop polls.
+                    _INHERITED.append(self._transport)
                 self._transport = None
             if self.answers is not None:
                 self.answers = self.answers.apart()
@@ -346,6 +352,17 @@ class Pipeline:
     async def _second(self, first: Attempt, receive: Receive[T], transport: Transport) -> T:
         """Make a second attempt beside a slow first one. Raises OverloadedError where there is no room for it."""
         return await self._attempt(self.balancer.spare(first), receive, transport)
+
+
+_INHERITED: list[Transport] = []
+
+
+def _at_once(closing: Coroutine[Any, Any, None]) -> None:
+    """Close what belongs to a loop that is closed: there is nothing to wait for."""
+    # RuntimeError is what a wait for the loop would end with.
+    with suppress(StopIteration, RuntimeError):
+        while True:
+            closing.send(None)
 
 
 def _forget(deadlines: Deadlines, transport: Transport | None) -> None:

@@ -81,6 +81,27 @@ def test_a_client_of_a_shared_quota_belongs_to_one_loop() -> None:
         asyncio.run(use())
 
 
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_client_with_a_proxy_goes_on_in_silence(caplog: pytest.LogCaptureFixture) -> None:
+    with serve_in_thread() as server:
+        client = AsyncClient(
+            api_key="test",
+            base_url="http://model.invalid/v1",
+            proxy=server.base_url.removesuffix("/v1"),
+            allow_http=True,
+        )
+
+        async def use() -> None:
+            await client.chat.completions.create(model=MODEL, messages=HELLO)
+
+        for _ in range(3):
+            asyncio.run(use())
+            gc.collect()
+        asyncio.run(client.close())
+        gc.collect()
+    assert not caplog.records
+
+
 _FORKS = """
 import asyncio, os, sys
 from aimlasync import AsyncClient
