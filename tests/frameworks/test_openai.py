@@ -341,3 +341,11 @@ async def test_a_stream_that_breaks_raises_the_sdks_error(end: Any) -> None:
             with pytest.raises(openai.APIConnectionError) as caught:
                 await anext(stream)
     assert isinstance(caught.value, openai.APITimeoutError) == (end == "stall")
+
+
+async def test_a_client_that_is_closed_is_said_to_be() -> None:
+    client = AsyncClient("k", "http://127.0.0.1:9/v1")
+    await client.close()
+    sdk = ours.AsyncOpenAI(aimlasync=client)
+    with pytest.raises(openai.APIConnectionError, match="this client is closed; make a new one"):
+        await sdk.chat.completions.create(model="m", messages=HELLO)
