@@ -259,8 +259,11 @@ class Attempt(Permit, eq=False, kw_only=True):
         if self.call.hedging is not None:
             self.call.hedging.took(self.call.kind, now - self.sent_at)
 
-    def succeed(self, usage: Usage | ResponseUsage | None) -> None:
-        """The last byte is in: learn from it, settle, give the permit back."""
+    def succeed(self, usage: Usage | ResponseUsage | None, cost: Any = None) -> None:
+        """The last byte is in: learn from it, settle, give the permit back.
+
+        `cost` is what the answer states beside its usage.
+        """
         if not self.is_held:
             return
         call, target, info = self.call, self.target, self.info
@@ -270,7 +273,7 @@ class Attempt(Permit, eq=False, kw_only=True):
         plain = None if self.reservation is None else plainly_taken(usage)
         tokens = info.tokens = tokens_of(usage) if plain is None else plain[:2]
         if info.cost_usd is None:
-            usd = stated_usd(usage)
+            usd = stated_usd(usage, cost)
             if usd is not None and upstream.endpoint.provider.usage_states_charge:
                 info.cost_usd = usd
         if tokens is not None:

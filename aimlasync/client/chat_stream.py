@@ -39,7 +39,7 @@ class ChatStream(Stream[ChatCompletionChunk, ChatCompletion]):
 
     def _take_piece(self, piece: ChatCompletionChunk, data: bytes, event: str) -> None:
         # An error is looked for before the choices: it comes with or without them.
-        if piece.error is not None or piece.object == "error" or event == "error":
+        if piece.error or piece.object == "error" or event == "error":
             self._error(piece.to_dict(), data)
             return
         if not piece.choices and _is_heartbeat(piece, event):

@@ -156,7 +156,8 @@ _ErrorEvent = response_events.ResponseErrorEvent
 _TRIES = 8
 _DELTAS = frozenset(("message", *response_events.DELTAS))
 _TERMINAL = frozenset(response_events.TERMINAL)
-_BEGUN = (
+_SAYS_NOTHING = (
+    response_events.ResponseFailedEvent,
     response_events.ResponseCreatedEvent,
     response_events.ResponseQueuedEvent,
     response_events.ResponseInProgressEvent,
@@ -165,7 +166,7 @@ _BEGUN = (
 
 def _says_something(piece: ResponseStreamEvent) -> bool:
     """Whether an event has a part of the answer in it, or tells of one that takes time."""
-    if isinstance(piece, _BEGUN):
+    if isinstance(piece, _SAYS_NOTHING):
         return False
     if isinstance(piece, response_events.ResponseOutputItemAddedEvent):
         return not isinstance(piece.item, OutputMessage) or bool(piece.item.content)

@@ -18,7 +18,7 @@ from yarl import URL
 from aimlasync.deadlines import Bounded, Deadlines
 from aimlasync.errors import AimlasyncError, APIConnectionError, APITimeoutError, ClientClosedError
 from aimlasync.headers import Fields, check_target, joined, sendable
-from aimlasync.transport.aiohttp_session import FOREIGN, translated
+from aimlasync.transport.aiohttp_errors import FOREIGN, translated
 from aimlasync.transport.base import RawReply
 from aimlasync.transport.connection import Connection, Outbox
 from aimlasync.transport.dialler import Dialler
