@@ -111,7 +111,8 @@ class Pace:
             elif now - self._trial[0] >= min(SECOND, 4 * self._trip):
                 # Its refusal would have come.
                 self._end_row(self._trial)
-        self._next = min(max(self._next, now - _CATCH_UP) + 1 / self.rate, now + 1 / MIN_RATE)
+        if self.rate < math.inf:
+            self._next = min(max(self._next, now - _CATCH_UP) + 1 / self.rate, now + 1 / MIN_RATE)
         self.accepted += 1
 
     def answered(self, now: float, started: float) -> bool:
