@@ -222,6 +222,10 @@ class Stores:
         self.places = {size: fill(place.format(folder, size, n), size) for n, size in enumerate(sizes) if place}
         self._numbers = itertools.count()
 
+    def file(self, place: str) -> float:
+        """Return the processor's seconds of a file in folders at a place, with a process for each processor."""
+        return sum(run.result() for run in [self.processes.submit(make_files, place) for _ in range(PROCESSES)]) / 2
+
     def asked(self, asker: Asker, size: int) -> tuple[float, float]:
         """Return the processor's seconds of a row, of who asks and of the Redis; a process for each processor asks."""
         used, place = used_by(self.redis), self.places.get(size)
@@ -238,16 +242,16 @@ def stores(folder: Path, kind: str, sizes: Sequence[int]) -> Iterator[Stores]:
             yield Stores(Path(memory) if kind == "directory" else folder, kind, sizes, redis, processes)
 
 
-def make_files(place: str, count: int = PROBES) -> float:
+def make_files(place: str) -> float:
     """Make files as a `DirectoryStore` does, in its folders; return the processor's seconds of one."""
     value = line_of(1)
-    names = [f"{place}/{key[:3]}/.{key}" for key in (random.randbytes(16).hex() for _ in range(count))]
+    names = [f"{place}/{key[:3]}/.{key}" for key in (random.randbytes(16).hex() for _ in range(PROBES))]
     began = time.thread_time()
     for name in names:
         with open(name, "xb", buffering=0) as file:
             file.write(value)
         os.replace(name, f"{name}.made")
-    return (time.thread_time() - began) / count
+    return (time.thread_time() - began) / PROBES
 
 
 def make_folders(place: str) -> str:

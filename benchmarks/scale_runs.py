@@ -32,7 +32,6 @@ from scale_curves import (
     MEMORY,
     TASK,
     fill,
-    make_files,
     make_folders,
     merging,
     reading,
@@ -121,7 +120,7 @@ def store(folder: Path, kind: Kept) -> Iterator[Pair]:
         def said() -> Found:
             few, many = held.asked("batch", FEW), held.asked("batch", MANY)
             calls = Curve(((FEW, few[0]), (MANY, many[0])))
-            file = make_files(held.places[BETWEEN]) - make_files(memory) if kind == "directory" else 0.0
+            file = held.file(held.places[BETWEEN]) - held.file(memory) if kind == "directory" else 0.0
             costs = replace(Costs(), calls={("batch", kind): calls}, file=file)
             found = {own: 1e6 * row_seconds(plan, costs, "dataset")}
             redis = Curve(((FEW, few[1]), (MANY, many[1]))).at(BETWEEN)
