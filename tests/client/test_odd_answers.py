@@ -24,7 +24,7 @@ async def test_nothing_but_comments_is_a_cut_stream_whatever_its_type(body: byte
                 await ask_chat(server, False)
 
 
-async def test_a_response_that_failed_before_it_said_anything_is_tried_again() -> None:
+async def test_a_response_that_met_a_limit_before_it_said_anything_is_tried_again() -> None:
     error = {"code": "rate_limit_exceeded", "message": "Please retry after 0.01 seconds."}
     failed = event("response.failed", response={"status": "failed", "error": error})
     good = CREATED + event("response.completed", response=json.loads(response()))
