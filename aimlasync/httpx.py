@@ -65,7 +65,9 @@ _PIPELINE = re.compile(r"(?:\A|.*/)(chat/completions|responses)/?\Z")
 _SDK_KEEPS_ITS_ERRORS = (2, 40)
 _NUMBERS = re.compile(r"\d+")
 # Headers of a request that the transport sets itself, or that belong to the connection.
-_NOT_SENT = frozenset((*FRAMING, "accept", "accept-encoding", "host", "proxy-authorization", "user-agent"))
+_NOT_SENT = frozenset((*FRAMING, "accept", "accept-encoding", "host", "proxy-authorization"))
+# What httpx and the SDK call themselves, where the user says nothing.
+_THEIR_NAMES = re.compile(r"python-httpx|\w+/Python \d")
 # The SDK does not retry a response with this header.
 _FINAL = ("x-should-retry", "false")
 # Headers that the endpoint sets itself.
@@ -241,7 +243,10 @@ def _path(method: str, path: str, route: Route) -> tuple[str, bool]:
 def _request_headers(headers: Any, *, is_json: bool, own: bool) -> Headers:
     """Return the headers of a request that are sent to the endpoint; `own` credentials are among them."""
     skipped = _NOT_SENT if own else _NOT_SENT | CREDENTIALS
-    sent = Headers({name: value for name, value in headers.items() if name.lower() not in skipped})
+    # Of two values the last is the call's own.
+    sent = Headers({name: value for name, value in headers.multi_items() if name.lower() not in skipped})
+    if _THEIR_NAMES.match(sent.get("user-agent", "")):
+        del sent["user-agent"]
     if is_json:
         # The pipeline sets it.
         sent.pop("content-type", None)
@@ -270,7 +275,7 @@ def _as_response(error: AimlasyncError | ValueError) -> tuple[int, list[tuple[st
         if error.raw:
             return status, [*((n, v) for n, v in headers if n.lower() != "x-should-retry"), _FINAL], error.raw
         body = error.body
-        if body is None:
+        if not body:
             body = _error_body(error, error.type or "invalid_request_error", error.code, error.param)
     elif isinstance(error, OverloadedError):
         wait = error.retry_after

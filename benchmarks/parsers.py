@@ -11,6 +11,7 @@ Without valgrind the same loops are timed instead, and the table says so.
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import re
@@ -176,4 +177,8 @@ def run() -> None:
 
 
 if __name__ == "__main__":
-    child() if sys.argv[1:] == ["--child"] else run()
+    if sys.argv[1:] == ["--child"]:
+        child()
+    else:
+        argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
+        run()

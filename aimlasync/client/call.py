@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import msgspec
 
 from aimlasync.admission.endpoint_limiter import Admission
-from aimlasync.admission.outcome import SPENT, Outcome
+from aimlasync.admission.outcome import CANCELLED, IGNORED, OK, SPENT, Outcome
 from aimlasync.client.drain import Waits
 from aimlasync.client.failure_signs import NO_ACCESS, is_free, is_unreachable, lacks_ability, signal_of, stated_wait
 from aimlasync.client.observer import Watch
@@ -302,7 +302,7 @@ class Attempt(Permit, eq=False, kw_only=True):
             call.hedging.took(call.kind, seconds)
         if self.reservation is not None and call.budget is not None:
             call.budget.settle(self.reservation, info.cost_usd, usage, plain)
-        self.release(Outcome.OK, None if tokens is None else tokens[0] + tokens[1], now=now)
+        self.release(OK, None if tokens is None else tokens[0] + tokens[1], now=now)
 
     def fail(self, error: AimlasyncError) -> None:
         """There is no answer, or only a part of one: learn from it, drop the connection, give the permit back."""
@@ -331,7 +331,7 @@ class Attempt(Permit, eq=False, kw_only=True):
         if isinstance(error, StaleConnectionError):
             # It says nothing of the server, but that it closes what is idle.
             lane.abandoned(now, seconds)
-            self.release(Outcome.IGNORED, now=now)
+            self.release(IGNORED, now=now)
             return
         call.tried |= {upstream}
         # As it was before this failure.
@@ -386,7 +386,7 @@ class Attempt(Permit, eq=False, kw_only=True):
             call.budget.settle(self.reservation)
         now = self.loop.time()
         self.lane.abandoned(now, now - self.sent_at)
-        self.release(Outcome.LATE if self._is_late(now) else Outcome.CANCELLED, now=now)
+        self.release(Outcome.LATE if self._is_late(now) else CANCELLED, now=now)
 
     def _is_late(self, now: float) -> bool:
         """Whether a bound of ours ended it, which is the endpoint's failure and no caller's wish."""

@@ -19,7 +19,7 @@ from aimlasync.admission.adaptive import AdaptiveLimit
 from aimlasync.admission.endpoint_limiter import Admission, EndpointLimiter
 from aimlasync.admission.learned import Finding, Watch
 from aimlasync.admission.limiter import Limiter
-from aimlasync.admission.outcome import Outcome, Refused
+from aimlasync.admission.outcome import CANCELLED, IGNORED, OK, Outcome, Refused
 from aimlasync.config import Priority
 from aimlasync.endpoints.learned_limits import Told
 from aimlasync.endpoints.statistics import Counters, ModelStatistics
@@ -156,14 +156,14 @@ class Lane:
     ) -> None:
         """Learn from a permit that is released, and free its place; `Permit.release` calls this once."""
         law, counters, upstream = self.law, self.counters, self.upstream
-        if outcome is Outcome.IGNORED:
+        if outcome is IGNORED:
             counters.failed += 1
-        elif outcome is Outcome.CANCELLED:
+        elif outcome is CANCELLED:
             counters.cancelled += 1
         else:
             if now is None:
                 now = permit.loop.time()
-            if outcome is Outcome.OK:
+            if outcome is OK:
                 counters.answered += 1
                 self._refusals = 0
                 held = now - permit.sent_at

@@ -266,10 +266,10 @@ def complete(response: Response, *, finished: bool) -> None:
 
 
 class InputItemList(Reply):
-    """One page of the input items of a stored response; items are dicts, as they were sent."""
+    """One page of the input items of a stored response; items are dicts whose keys are attributes too."""
 
     object: str = "list"
-    data: list[dict[str, Any]] = []
+    data: list[Object] = []
     first_id: str | None = None
     last_id: str | None = None
     has_more: bool = False

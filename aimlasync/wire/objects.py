@@ -129,7 +129,10 @@ def json_hook(_: type, value: Any) -> Any:
 
 
 def plain_value(value: Any) -> Any:
-    """Convert values that msgspec cannot encode: `Unknown`, mappings, pydantic models, iterables such as generators."""
+    """Convert values that msgspec cannot encode.
+
+    They are `Unknown`, mappings, pydantic models, numbers of numpy, and iterables such as generators.
+    """
     if isinstance(value, Unknown):
         return value.to_dict()
     if isinstance(value, Mapping):
@@ -137,6 +140,8 @@ def plain_value(value: Any) -> Any:
     dump = getattr(value, "model_dump", None)
     if callable(dump) and not isinstance(value, type):
         return dump(mode="json", exclude_unset=True)
+    if getattr(value, "shape", None) == () and (number := getattr(value, "item", None)) is not None:
+        return number()
     if isinstance(value, Iterable) and not isinstance(value, (IOBase, type)):
         return list(value)
     raise TypeError(f"cannot send a {type(value).__module__}.{type(value).__qualname__} as JSON")

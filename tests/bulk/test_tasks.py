@@ -113,10 +113,16 @@ def test_a_body_may_leave_the_model_to_the_caller_and_is_not_changed() -> None:
     assert request_of_line(batch(), model="given").model == "m"
 
 
+def test_a_number_names_a_line_and_a_method_may_be_in_small_letters() -> None:
+    for number, name in ((7, "7"), (1.0, "1.0"), (-2.5, "-2.5")):
+        assert request_of_line(batch(custom_id=number, method="post")).custom_id == name
+
+
 BAD: list[tuple[dict[str, Any], str]] = [
     ({"custom_id": None}, 'no "custom_id"'),
     ({"custom_id": ""}, 'no "custom_id"'),
-    ({"custom_id": True}, 'no "custom_id"'),
+    ({"custom_id": True}, '"custom_id" is True; a text or a number names a request'),
+    ({"custom_id": ["a"]}, "\"custom_id\" is ['a']; a text or a number names a request"),
     ({"body": None}, 'no "body"'),
     ({"body": [1]}, 'no "body"'),
     ({"method": "GET"}, "\"method\" is 'GET'; only POST"),

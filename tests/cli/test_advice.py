@@ -273,6 +273,26 @@ def test_an_option_that_would_change_nothing_is_refused(words: str, said: str) -
     assert said in done.stderr
 
 
+def test_an_amount_is_finite() -> None:
+    Path("in.csv").write_text("text\none\n")
+    for option in ("--max-usd", "--rpm", "--tpm"):
+        for amount in ("inf", "nan", "1e999"):
+            done = run("classify", "in.csv", "--labels", "a,b", "--simulate", option, amount)
+            assert (done.exit_code, done.stdout) == (2, ""), (option, amount)
+            assert done.stderr.endswith(f"'{option}': '{amount}' is no amount; leave it out where there is no limit.\n")
+
+
+def test_a_key_in_quotes_is_called_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("in.csv").write_text("text\none\n")
+    monkeypatch.setenv("MY_KEY", '"sk-abc"')
+    server = ("--base-url", "http://127.0.0.1:9/v1", "--key-env", "MY_KEY", "--model", "m")
+    done = run("classify", "in.csv", "--labels", "a,b", *server)
+    assert (done.exit_code, done.stderr.splitlines()) == (
+        2,
+        ["aimlasync: the key begins with a quote, which is no part of a key; take the quotes away"],
+    )
+
+
 def test_requests_take_no_option_of_a_prompt() -> None:
     Path("in.jsonl").write_text('{"model": "m", "input": "x"}\n')
     for option in (("--endpoint", "responses"), ("--structured", "tool")):

@@ -297,3 +297,23 @@ async def test_a_raw_response_says_how_often_it_was_tried() -> None:
         async with ours.AsyncOpenAI(api_key="k", base_url=server.base_url) as client:
             raw = await client.chat.completions.with_raw_response.create(model="m", messages=HELLO)
     assert raw.retries_taken == 2
+
+
+async def test_headers_of_the_user_are_sent_as_they_are() -> None:
+    async with raw_server(says()) as server:
+        async with ours.AsyncOpenAI(api_key="k", base_url=server.base_url) as client:
+            await client.chat.completions.create(model="m", messages=HELLO)
+            own = {"User-Agent": "mine/1", "authorization": "Basic abc"}
+            await client.chat.completions.create(model="m", messages=HELLO, extra_headers=own)
+    first, second = (request.decode().lower() for request in server.requests)
+    assert "user-agent: aimlasync/" in first
+    assert "user-agent: mine/1\r\n" in second
+    assert "authorization: basic abc\r\n" in second
+    assert "bearer" not in second
+
+
+async def test_a_redirect_says_where_it_leads() -> None:
+    moved = says(b"", status=307, headers=[("location", "/v1/other")])
+    async with raw_server(moved) as server, ours.AsyncOpenAI(api_key="k", base_url=server.base_url) as client:
+        with pytest.raises(openai.APIStatusError, match=r"it redirects to .*/v1/other; redirects are n"):
+            await client.chat.completions.create(model="m", messages=HELLO)
