@@ -48,6 +48,8 @@ class ChatStream(Stream[ChatCompletionChunk, ChatCompletion]):
             return
         if self._whole_reply is not None and piece.choices:
             piece = self._go_on(piece, data)
+        if not piece.choices and piece.usage is None is piece.meta:
+            self._unsaid = data
         has_failed = self._assembler.add(piece)
         if piece.meta is not None:
             self._attempt.charge(piece.meta)

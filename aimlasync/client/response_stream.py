@@ -23,7 +23,7 @@ from aimlasync.responses.items import OutputMessage
 from aimlasync.responses.types import RUNNING, Response, decode_response
 from aimlasync.transport.base import LARGE_BODY, RawReply
 from aimlasync.wire.base import Meta, Unknown, decode, encode
-from aimlasync.wire.error_bodies import is_error
+from aimlasync.wire.error_bodies import is_error, limit_status
 
 
 class ResponseStream(Stream[ResponseStreamEvent, Response]):
@@ -165,8 +165,7 @@ _DELTAS = frozenset(("message", *response_events.DELTAS))
 _TERMINAL = frozenset(response_events.TERMINAL)
 _ENDS = {status: f"response.{status}" for status in ("completed", "failed", "incomplete")}
 _ENDS["cancelled"] = "response.completed"
-_SAYS_NOTHING = (
-    response_events.ResponseFailedEvent,
+_BEGUN = (
     response_events.ResponseCreatedEvent,
     response_events.ResponseQueuedEvent,
     response_events.ResponseInProgressEvent,
@@ -175,8 +174,12 @@ _SAYS_NOTHING = (
 
 def _says_something(piece: ResponseStreamEvent) -> bool:
     """Whether an event has a part of the answer in it, or tells of one that takes time."""
-    if isinstance(piece, _SAYS_NOTHING):
+    if isinstance(piece, _BEGUN):
         return False
+    if isinstance(piece, response_events.ResponseFailedEvent):
+        # Other failures are told by their event; a limit is a matter of time, and nothing was read yet.
+        error = piece.response.error
+        return error is None or limit_status(error.code, None) is None
     if isinstance(piece, response_events.ResponseOutputItemAddedEvent):
         return not isinstance(piece.item, OutputMessage) or bool(piece.item.content)
     if isinstance(piece, response_events.ResponseContentPartAddedEvent):

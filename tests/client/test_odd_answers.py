@@ -12,7 +12,7 @@ from aimlasync import AimlasyncError, Retry, StreamError, TruncatedStreamError
 from aimlasync.endpoints.ratelimit_headers import read
 from aimlasync.wire.error_bodies import status_error, stream_error
 from tests.client.test_endings import CREATED, EVENTS, JSON, ask_chat, event, response, whole
-from tests.client.test_stream import DONE, connect, data
+from tests.client.test_stream import DONE, chunk, connect, data
 from tests.support.servers import Script, raw_server
 
 
@@ -24,7 +24,7 @@ async def test_nothing_but_comments_is_a_cut_stream_whatever_its_type(body: byte
                 await ask_chat(server, False)
 
 
-async def test_a_response_that_failed_before_it_said_anything_is_tried_again() -> None:
+async def test_a_response_that_met_a_limit_before_it_said_anything_is_tried_again() -> None:
     error = {"code": "rate_limit_exceeded", "message": "Please retry after 0.01 seconds."}
     failed = event("response.failed", response={"status": "failed", "error": error})
     good = CREATED + event("response.completed", response=json.loads(response()))
@@ -78,6 +78,15 @@ async def test_pieces_of_messages_in_place_of_deltas_are_one_answer(end: dict[st
         pieces.append({"choices": [{"index": 0, "finish_reason": "stop", **end}]})
     async with raw_server(Script([b"".join(map(data, pieces)) + DONE])) as server:
         assert await ask_chat(server, stream) == "hello"
+
+
+@pytest.mark.parametrize(
+    "said", [{"base_resp": {"status_code": 1002, "status_msg": "slow down"}}, {"code": 1302, "message": "slow down"}]
+)
+async def test_the_last_words_of_a_stream_that_ended_are_told(said: dict[str, Any]) -> None:
+    async with raw_server(Script([chunk("hel"), data(said)])) as server:
+        with pytest.raises(TruncatedStreamError, match="ended before the answer did: slow down"):
+            await ask_chat(server, True)
 
 
 @pytest.mark.parametrize("tail", [b"", DONE], ids=["before-done", "behind-done"])
