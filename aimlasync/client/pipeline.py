@@ -112,6 +112,10 @@ class Pipeline:
         if self._loop is not loop:
             self._begin_in(loop)
         if self._transport is None:
+            # What a failing call needs, while files can be opened: macOS allows 256, and each call in flight takes one.
+            import aimlasync.client.retries
+            import aimlasync.wire.key_search  # noqa: F401
+
             self._transport = self._make_transport()
         return loop, self._transport
 
