@@ -171,9 +171,18 @@ def check_headers(options: Any) -> None:
     """
     if options.get("extra_headers") is not None and is_given(options["extra_headers"]):
         options["extra_headers"] = Headers.hiding(options["extra_headers"])
-        if not all(map(is_given, options["extra_headers"].values())):
-            options["extra_headers"] = Headers({k: v for k, v in options["extra_headers"].items() if is_given(v)})
-        options["extra_headers"] = options["extra_headers"].checked("extra_headers")
+        options["extra_headers"] = headers_given(options["extra_headers"], "extra_headers")
+
+
+def headers_given(headers: Headers, where: str) -> Headers:
+    """Return the headers that have a value, checked.
+
+    Raises ValueError for a header that cannot be sent, and for an Authorization without a value: it would be sent.
+    """
+    absent = [name for name, value in headers.items() if not is_given(value)]
+    if any(str(name).lower() == "authorization" for name in absent):
+        raise ValueError(f"{where} cannot leave out Authorization; a client with api_key='' sends none")
+    return (Headers({k: v for k, v in headers.items() if k not in absent}) if absent else headers).checked(where)
 
 
 def priority_of(options: CallOptions) -> Priority:

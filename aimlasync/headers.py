@@ -221,6 +221,10 @@ class Fields(Mapping[str, str]):
         """Whether no field has one of these names, given in lower case."""
         return names.isdisjoint(self._lines)
 
+    def those_of(self, names: frozenset[str]) -> frozenset[str]:
+        """Return those of some names, given in lower case, that a field has."""
+        return names.intersection(self._lines)
+
     def says(self, name: str, lines: frozenset[str]) -> bool:
         """Whether the line of the field `name`, given in lower case, is one of these, as it is spelled."""
         return self._lines.get(name) in lines

@@ -65,7 +65,9 @@ _PIPELINE = re.compile(r"(?:\A|.*/)(chat/completions|responses)/?\Z")
 _SDK_KEEPS_ITS_ERRORS = (2, 40)
 _NUMBERS = re.compile(r"\d+")
 # Headers of a request that the transport sets itself, or that belong to the connection.
-_NOT_SENT = frozenset((*FRAMING, "accept", "accept-encoding", "host", "proxy-authorization", "user-agent"))
+_NOT_SENT = frozenset((*FRAMING, "accept", "accept-encoding", "host", "proxy-authorization"))
+# What httpx and the SDK call themselves, where the user says nothing.
+_THEIR_NAMES = re.compile(r"python-httpx|\w+/Python \d")
 # The SDK does not retry a response with this header.
 _FINAL = ("x-should-retry", "false")
 # Headers that the endpoint sets itself.
@@ -116,6 +118,11 @@ class Transport:
             )
         except (AimlasyncError, ValueError) as failed:
             error = failed
+        except RuntimeError as misused:
+            # The client is closed, or belongs to another loop: the SDK would try again, and say "Connection error.".
+            if "x-stainless-lang" in request.headers and (told := _as_openai(misused, request)) is not None:
+                raise told from misused
+            raise
         else:
             headers = list(answer.end_to_end_headers.items())
             if answer.status in (429, 503) or (answer.status >= 400 and is_retried):
@@ -210,7 +217,11 @@ def _body_class(package: Any) -> Any:
                 # The last event of responses says that it failed, and the reader has it. chat/completions has no such
                 # event.
                 return
-            raise _as_httpx(error, package, self._request) from error
+            of_sdk = None
+            if self._answer.answer is not None and "x-stainless-lang" in self._request.headers:
+                # Before version 3.5 the SDK lets exceptions of httpx through from a stream.
+                of_sdk = _as_openai(error, self._request)
+            raise of_sdk or _as_httpx(error, package, self._request) from error
 
         async def aclose(self) -> None:
             """Release the connection and the permit."""
@@ -241,7 +252,10 @@ def _path(method: str, path: str, route: Route) -> tuple[str, bool]:
 def _request_headers(headers: Any, *, is_json: bool, own: bool) -> Headers:
     """Return the headers of a request that are sent to the endpoint; `own` credentials are among them."""
     skipped = _NOT_SENT if own else _NOT_SENT | CREDENTIALS
-    sent = Headers({name: value for name, value in headers.items() if name.lower() not in skipped})
+    # Of two values the last is the call's own.
+    sent = Headers({name: value for name, value in headers.multi_items() if name.lower() not in skipped})
+    if _THEIR_NAMES.match(sent.get("user-agent", "")):
+        del sent["user-agent"]
     if is_json:
         # The pipeline sets it.
         sent.pop("content-type", None)
@@ -270,7 +284,7 @@ def _as_response(error: AimlasyncError | ValueError) -> tuple[int, list[tuple[st
         if error.raw:
             return status, [*((n, v) for n, v in headers if n.lower() != "x-should-retry"), _FINAL], error.raw
         body = error.body
-        if body is None:
+        if not body:
             body = _error_body(error, error.type or "invalid_request_error", error.code, error.param)
     elif isinstance(error, OverloadedError):
         wait = error.retry_after
@@ -295,17 +309,17 @@ def _error_body(error: AimlasyncError, kind: str, code: str | None, param: str |
     return {"error": {"message": error.message, "type": kind, "param": param, "code": code}}
 
 
-def _as_openai(error: AimlasyncError | ValueError, request: Any) -> Exception | None:
+def _as_openai(error: Exception, request: Any) -> Exception | None:
     """Return the SDK's exception for `error`, None for an SDK that would retry it."""
     sdk: Any = sys.modules.get("openai")
-    if sdk is None or not isinstance(error, AimlasyncError):
+    if sdk is None or isinstance(error, ValueError):
         return None
     if tuple(map(int, _NUMBERS.findall(sdk.__version__)[:2])) < _SDK_KEEPS_ITS_ERRORS:
         return None
     if isinstance(error, APITimeoutError):
         timeout: Exception = sdk.APITimeoutError(request=request)
         return timeout
-    failed: Exception = sdk.APIConnectionError(message=error.message, request=request)
+    failed: Exception = sdk.APIConnectionError(message=str(error), request=request)
     return failed
 
 

@@ -33,8 +33,7 @@ from aimlasync.admission.pace import MIN_RATE, SECOND, Pace
 # grid.
 #
 #   constant   without  what breaks
-#   _SIGN      1        goodput .959; buckets .94 for .97, small windows .94 for .97
-#   _VERDICT   1        goodput .964; stated sliding minutes .89 for .95, where chance refuses .75 for .99
+#   _SIGN      1        2.5 % refused for 2.3; stated sliding minutes .92 for .95, small windows .97 for .99
 #   _AWAY      never    nothing in the means; a server that dies is asked by all callers
 #   FEW        2        goodput .960; hard limits .92 for .99 and 1.9 % refused for .8, batches .93 for 1.00
 #   MARGIN     0        nothing; clocks and counts of a real server are not ours
@@ -53,9 +52,8 @@ from aimlasync.admission.pace import MIN_RATE, SECOND, Pace
 #   _ALIKE     1        where chance refuses, .90 for .99
 #   _ENOUGH    1        goodput .942; where chance refuses, .36 for .99
 
-# Beliefs: a sign counts 4, a hint 1; from `_VERDICT` on it is a verdict.
-_SIGN = 4
-_VERDICT = 2
+# What a sign counts, and from where on there is a verdict; a hint counts 1.
+_SIGN = 2
 # After so many failed connections in a row there is no server: one attempt at a time finds out when it is back.
 _AWAY = 3
 
@@ -112,7 +110,7 @@ class AdaptiveLimit:
             limit = (4 * FEW if is_rated else FEW / 2) if start is None else min(MAX, max(1.0, start.in_flight))
         self._knee, self._pace = Knee(float(limit)), Pace()
         if start is not None and start.rate is not None and not self.is_fixed:
-            self._pace.rate = min(MAX, max(MIN_RATE, start.rate * (1 - MARGIN)))
+            self._pace.rate = self._pace.known = min(MAX, max(MIN_RATE, start.rate * (1 - MARGIN)))
             self._pace.period = start.period
         self._chance = Chance()
         # The refusal of an attempt that was sent up to here tells nothing new.
@@ -134,12 +132,13 @@ class AdaptiveLimit:
     @property
     def rate(self) -> float | None:
         """Attempts per second, None while no limit of them is known."""
-        return self._pace.rate
+        rate = self._pace.rate
+        return None if rate == math.inf else rate
 
     @property
     def verdict(self) -> Literal["concurrency", "rate"] | None:
         """What refusals speak of, as far as is known."""
-        if abs(self._belief) < _VERDICT:
+        if abs(self._belief) < _SIGN:
             return None
         return "concurrency" if self._belief > 0 else "rate"
 
@@ -152,14 +151,13 @@ class AdaptiveLimit:
     def learned(self) -> Learned:
         """What is known at this moment."""
         knee, pace = self._knee, self._pace
-        known = pace.known
-        rate = None if known is None else known / (1 - MARGIN)
+        rate = None if pace.known == math.inf else pace.known / (1 - MARGIN)
         return Learned(knee.value, rate, pace.period, pace.has_held, knee.knee, knee.is_sure)
 
     def delay(self, now: float) -> float:
         """Return the seconds until the next attempt may be sent, 0.0 if it may be sent now."""
         pace = self._pace
-        return 0.0 if pace.rate is None else pace.delay(now)
+        return 0.0 if pace.rate == math.inf else pace.delay(now)
 
     def sent(self, now: float) -> None:
         """Note that an attempt is sent."""
@@ -169,12 +167,11 @@ class AdaptiveLimit:
 
     def paused(self, now: float, seconds: float, *, is_stated: bool) -> None:
         """Note that a refusal pauses the whole endpoint for so many seconds, which the server stated or we chose."""
-        before = self._stated
+        # A stated wait that is always the same is a habit of the server, and says nothing of its window.
+        if not is_stated or seconds != self._stated:
+            self._pace.paused_until = max(self._pace.paused_until, now + seconds)
         if is_stated:
             self._stated = seconds
-        # A stated wait that is always the same is a habit of the server, and says nothing of its window.
-        if not is_stated or seconds != before:
-            self._pace.paused_until = max(self._pace.paused_until, now + seconds)
 
     def answered(self, now: float, in_flight: int, started: float, beside: int) -> None:
         """Take in an answer that came while `in_flight` attempts, itself included, were at the server.
@@ -187,8 +184,7 @@ class AdaptiveLimit:
             self._downs = 0
         if in_flight > self._proven:
             self._proven = in_flight
-        pace = self._pace
-        is_held = pace.rate is not None and pace.answered(now, started)
+        is_held = self._pace.rate < math.inf and self._pace.answered(now, started)
         self._knee.answered(now, in_flight, started, beside, is_held)
 
     def refused(self, now: float, started: float, in_flight: int, kind: Refused | None = None) -> bool:
@@ -220,26 +216,22 @@ class AdaptiveLimit:
         below = in_flight < proven - max(1.01, math.sqrt(proven) / 2)
         is_full = in_flight + 2 > knee.value
         self._believe(now, in_flight, kind, below, is_full)
-        verdict = self.verdict
-        is_many, is_fast = verdict == "concurrency", verdict == "rate"
-        # Before the first answer, what was sent at once was a burst, and tells of the rate first.
-        is_early = not proven and in_flight > 0 and pace.rate is not None
-        is_probe = is_full and knee.exploring and pace.rate is not None
-        if is_many or (not is_fast and (proven or is_early)):
-            knee.refused(in_flight)
-        elif is_fast:
+        is_many, is_fast = self.verdict == "concurrency", self.verdict == "rate"
+        # Where a rate is known, what was sent at once first of all, or in a probe of the limit, was too many.
+        is_burst = pace.rate < math.inf and (is_full and knee.exploring if proven else in_flight > 0)
+        if is_fast:
             knee.forget()
-        if below:
-            self._proven = (proven + in_flight) / 2
-        elif is_many:
-            self._proven = min(proven, max(1.0, in_flight))
+        elif is_many or proven or is_burst:
+            knee.refused(in_flight)
+        if below or is_many:
+            self._proven = (proven + min(proven, in_flight)) / 2
         if is_many:
             pace.forget(now)
-        elif is_fast or not (is_early or is_probe):
+        elif is_fast or not is_burst:
             pace.refused(now, started)
             # Until the window of the server has moved on, its refusals tell the pace alone.
             self._epoch = now + SECOND / 2
-            if (known := pace.known) is not None and self._chance.slowed(known, pace.accepted):
+            if self._chance.slowed(pace.known, pace.accepted):
                 pace.lift(now)
                 knee.forget()
                 # Where there is a limit after all, its refusals come at once, and by the hundred.
@@ -258,28 +250,19 @@ class AdaptiveLimit:
         return True
 
     def _believe(self, now: float, in_flight: int, kind: Refused | None, below: bool, is_full: bool) -> None:
-        belief = self._belief
+        belief, knee, pace = self._belief, self._knee, self._pace
         if kind is not None:
             belief = 2 * _SIGN if kind == "concurrency" else -2 * _SIGN
         elif not self._proven:
             # Everything that was sent is one burst.
             pass
-        elif not in_flight:
-            # An attempt that was alone at the server was refused by the rate.
-            belief = -2 * _SIGN
-        elif below:
+        elif below or not in_flight or (is_full and knee.has_held):
             belief -= _SIGN
         elif is_full:
-            if self._knee.exploring:
-                belief += 1
-            elif self._knee.has_held:
-                belief -= _SIGN
-        elif self._pace.binds(now):
-            if self._pace.has_held:
-                belief += _SIGN
-            elif self._pace.probing and in_flight + 1 >= self._proven:
-                # Where it is the rate, probes end at different heights.
-                belief += 1
+            belief += knee.exploring
+        elif pace.binds(now):
+            # Where it is the rate, probes end at different heights.
+            belief += _SIGN if pace.has_held else pace.probing and in_flight + 1 >= self._proven
         self._belief = max(-2 * _SIGN, min(2 * _SIGN, belief))
 
     def __repr__(self) -> str:

@@ -134,8 +134,7 @@ class Knee:
         (low, quick, doubt), (high, slow, other) = sorted((self._base, new))
         if (high / low) ** 2 < 2:
             # Something else held attempts back: levels so close tell nothing.
-            if self._mode == "low":
-                self._follow()
+            self._follow()
             return
         loss = math.log(slow / quick) - _PAYS * math.log(high / low)
         if 0 <= loss < math.sqrt(doubt + other) and not is_held and self._count < _MANY:

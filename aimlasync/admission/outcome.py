@@ -56,6 +56,10 @@ class Outcome(enum.Enum):
     """Nor does this: nobody waits for the answer any more."""
 
 
+OK, IGNORED, CANCELLED = Outcome.OK, Outcome.IGNORED, Outcome.CANCELLED
+"""What every call asks for: before Python 3.12, `Outcome.OK` calls a function."""
+
+
 class Signal(NamedTuple):
     """What the failure of an attempt says; see the table of the module."""
 

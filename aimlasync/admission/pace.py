@@ -31,8 +31,10 @@ class Pace:
     """The limit of attempts per second, and over how long the server counts."""
 
     def __init__(self) -> None:
-        self.rate: float | None = None
-        """Attempts per second, None while no limit of them is known."""
+        self.rate = math.inf
+        """Attempts per second, infinite while no limit of them is known."""
+        self.known = math.inf
+        """The rate without a probe, and without the delay of a row of refusals."""
         self.period = SECOND
         """Seconds over which the server counts, as far as is known."""
         self.paused_until = -math.inf
@@ -47,45 +49,36 @@ class Pace:
         self._refused: Count = (-math.inf, 0)
         # The seconds after which that came.
         self._trip = 0.0
-        # The row of refusals under way: when it began, the first attempt since its last one, what is known to hold, and
-        # whether nothing was known before it.
-        self._row: float | None = None
+        # The row of refusals under way: when it began (never, where there is none), the first attempt since its last
+        # one, and whether nothing was known before it.
+        self._row = math.inf
+        self._trial: Count | None = None
+        self._is_first = False
         # Since when there was no silence: one after longer than the longest window is no window's.
         self._steady = -math.inf
-        self._trial: Count | None = None
-        self._base, self._is_first = 0.0, False
-        self.probe_from: float | None = None
-        """The rate that a probe began from, None where there is no probe."""
-        # Since when it is probed, and in how many answers so far.
+        # Where the last probe began.
         self._began = self._counts[-1]
-        self._grown = 0
         # Whether the last probe's last second was taken for the rate, and whether that was wrong: the server gives
         # bursts.
         self._is_raised = self._gives_bursts = False
-        # Answers since the last probe, and those that there must be before the next.
+        # Answers since the last refusal, and those from which on it is probed.
         self._waited, self._patience = 0, FEW
-
-    @property
-    def known(self) -> float | None:
-        """The rate without a probe, and without the delay of a row of refusals."""
-        return self.probe_from if self.probe_from is not None else self.rate if self._row is None else self._base
 
     @property
     def probing(self) -> bool:
         """Whether the rate is above what is known to hold."""
-        return self.probe_from is not None
+        return self.rate > self.known
 
     @property
     def probed(self) -> int:
         """Attempts accepted since the probe under way began; 0 where there is none."""
-        return 0 if self.probe_from is None else self.accepted - self._began[1]
+        return self.accepted - self._began[1] if self.probing else 0
 
     @property
     def has_held(self) -> bool:
         """Whether the rate was kept for a further period, and a few attempts, without a refusal."""
         return (
-            self.rate is not None
-            and not self.probing
+            not self.probing
             and self._counts[-1][0] - self._refused[0] >= self.period
             and self._counts[-1][1] - self._refused[1] >= FEW / 2
         )
@@ -100,7 +93,7 @@ class Pace:
 
     def binds(self, now: float) -> bool:
         """Whether the rate is what holds attempts back."""
-        return self.rate is not None and now < self._held + 1 / self.rate
+        return now < self._held + 1 / self.rate
 
     def sent(self, now: float) -> None:
         """Note that an attempt is sent; it counts as accepted until it is refused."""
@@ -110,40 +103,35 @@ class Pace:
                 self.restart(now)
                 self._steady = now
             self._counts.append((now, self.accepted))
-        rate = self.rate
-        if rate is not None:
-            if self._row is not None:
+        if self.rate < math.inf:
+            if self._row < math.inf:
                 if self._trial is None:
                     self._trial = now, self.accepted
                     if self._was_silent(now):
-                        self.rate = rate = min(rate, self._average(now, self.accepted))
+                        self.rate = min(self.rate, self._average(now, self.accepted))
                 elif now - self._trial[0] >= min(SECOND, 4 * self._trip):
                     # Its refusal would have come.
                     self._end_row(self._trial)
-            self._next = min(max(self._next, now - _CATCH_UP) + 1 / rate, now + 1 / MIN_RATE)
+            self._next = min(max(self._next, now - _CATCH_UP) + 1 / self.rate, now + 1 / MIN_RATE)
         self.accepted += 1
 
     def answered(self, now: float, started: float) -> bool:
         """Take in the answer to an attempt sent at `started`; return whether the rate is what holds attempts back."""
-        if self._row is not None:
+        if self._row < math.inf:
             if self._trial is not None and started >= self._trial[0]:
                 self._end_row(self._trial)
             return self.binds(now)
-        rate = self.rate
-        if rate is None or now >= self._held + 1 / rate:
+        if now >= self._held + 1 / self.rate:
             return False
         self._waited += 1
-        if self.probe_from is None:
-            if self._waited >= max(self._patience, rate * self.period):
-                self.forget(now)
-            return True
-        self._grown += 1
-        # The longer the wait before it, the more is known, and the slower the probe.
-        periods = self._grown / max(self._patience / FEW, self.probe_from * self.period)
-        self.rate = min(MAX, self.probe_from * (1 + _STEP * (2.0 ** min(FEW, periods) - 1)))
-        if periods >= FEW:
-            # It holds: what follows is another probe.
-            self._probe(now)
+        least = self.known * self.period
+        wait = max(self._patience, least)
+        if self._waited <= wait:
+            self._began = now, self.accepted
+        else:
+            # The longer the wait before it, the more is known, and the slower the probe.
+            periods = (self._waited - wait) / max(self._patience / FEW, least)
+            self.rate = min(MAX, self.known * (1 + _STEP * (2.0 ** min(4 * FEW, periods) - 1)))
         return True
 
     def withdraw(self, started: float) -> None:
@@ -154,57 +142,55 @@ class Pace:
 
     def refused_beside(self, now: float, started: float) -> None:
         """Take in another refusal of an attempt sent at `started`, before the last cut."""
-        if self._row is None or self.rate is None:
+        if self._row == math.inf:
             return
         if self._is_first and now - self._row < SECOND:
             # Less was accepted than was thought.
-            self._base = min(self._base, self._last_second(now))
-            self.rate = min(self.rate, self._base)
+            self.known = min(self.known, self._last_second(now))
+            self.rate = min(self.rate, self.known)
         if started > self._refused[0]:
             self._slow(now, started)
 
     def refused(self, now: float, started: float) -> None:
         """Take in a refusal of an attempt sent at `started` that speaks of the rate."""
-        if self._row is not None:
+        if self._row < math.inf:
             self._slow(now, started)
         else:
-            self._row, self._is_first = now, self.rate is None
-            if self.rate is None:
-                self._base = self._last_second(now)
+            self._row, self._is_first = now, self.known == math.inf
+            if self._is_first:
+                known = self._last_second(now)
             else:
-                self._base = min(self.rate, max(self.rate * _CUT, self._average(now, self.accepted)))
-            if self.probe_from is not None:
-                self._probe_failed(now, self.probe_from)
-            elif self._is_raised:
-                self._gives_bursts, self._is_raised = True, False
-            self.rate, self._refused, self._trip = self._base, (now, self.accepted), now - started
-        assert self.rate is not None
+                known = min(self.rate, max(self.rate * _CUT, self._average(now, self.accepted)))
+                if self.probing:
+                    known = self._probe_failed(now, max(known, self.known))
+                elif self._is_raised:
+                    self._gives_bursts, self._is_raised = True, False
+            self.rate = self.known = known
+            self._refused, self._trip = (now, self.accepted), now - started
         self._waited, self._trial = 0, None
         self._next = max(self._next, now + 1 / self.rate)
 
     def _slow(self, now: float, started: float) -> None:
         """Nothing has been accepted since the row's last refusal: send less and less, down to one a second."""
-        assert self.rate is not None
         self.rate, self._refused = min(self.rate, max(1.0, self.rate / 2)), (now, self.accepted)
         self._trip = now - started
 
-    def _probe_failed(self, now: float, held: float) -> None:
+    def _probe_failed(self, now: float, cut: float) -> float:
         """Rest at the rate that held before the probe, or at what its last period took.
 
         A bucket takes bursts in its last second: there it is what the whole probe took, less a burst.
         """
-        self._patience, self.probe_from = min(LAST // 4, 2 * self._patience), None
-        self._base = max(self._base, held)
+        self._patience = min(LAST // 4, 2 * self._patience)
         is_burst = self._gives_bursts and self.period <= SECOND
         since, count = self._began if is_burst else self._a_period_before(now)
-        took = (self.accepted - count - is_burst * held) / max(SECOND, now - since) * (1 - MARGIN)
-        self._is_raised = took > self._base
-        self._base = max(self._base, took)
+        took = (self.accepted - count - is_burst * self.known) / max(SECOND, now - since) * (1 - MARGIN)
+        self._is_raised = took > cut
+        return max(cut, took)
 
     def restart(self, now: float) -> None:
         """Count from now on: the server was away, or nothing was sent, and that says nothing of a rate."""
-        if self._row is not None:
-            self.rate, self._row, self._trial = self._base, None, None
+        if self._row < math.inf:
+            self.rate, self._row, self._trial = self.known, math.inf, None
         self._mark = self._refused = now, self.accepted
         self._counts.clear()
         self._counts.extend([self._mark] * 2)
@@ -212,31 +198,22 @@ class Pace:
     def lift(self, now: float) -> None:
         """Know of no limit again."""
         self.restart(now)
-        self.rate = self.probe_from = self._row = None
+        self.rate = self.known = math.inf
         self._waited, self._patience = 0, FEW
 
     def forget(self, now: float) -> None:
         """Probe from the rate at hand, at once."""
-        if self.rate is not None and self.probe_from is None and self._row is None:
+        if self.known < math.inf and self._row == math.inf and not self.probing:
             self._is_raised = False
-            self._probe(now)
-
-    def _probe(self, now: float) -> None:
-        self.probe_from, self._grown, self._began = self.rate, 0, (now, self.accepted)
-
-    @property
-    def _least(self) -> float:
-        """Half of what a server gives at least, which is one attempt in the time over which it counts."""
-        return max(MIN_RATE, 0.5 / self.period)
+            self._began = now, self.accepted
+            self._waited = max(self._waited, int(max(self._patience, self.known * self.period)))
 
     def _was_silent(self, at: float) -> bool:
         """Whether the row of refusals was a silence, and not just the time between two attempts."""
-        if self._row is None:
-            return False
         # Up to the last refusal, or the end of the wait that it stated: after that nobody may have asked. Stated waits
         # are rounded up to a second.
         until = max(self._refused[0], min(at, self.paused_until) - SECOND)
-        return until - self._row >= max(SECOND, 1 / self._base)
+        return until - self._row >= max(SECOND, 1 / self.known)
 
     def _a_period_before(self, now: float) -> Count:
         """Return the last count from which on a period and a few attempts have passed, or the oldest."""
@@ -254,16 +231,17 @@ class Pace:
         for since, count in self._mark, self._a_period_before(now):
             if now - since >= 0.9 * self.period and accepted - count >= FEW:
                 break
-        return max(self._least, (accepted - count) / max(SECOND, now - since) * (1 - MARGIN))
+        # Half of what a server gives at least, which is one attempt in the time over which it counts.
+        least = max(MIN_RATE, 0.5 / self.period)
+        return max(least, (accepted - count) / max(SECOND, now - since) * (1 - MARGIN))
 
     def _end_row(self, trial: Count) -> None:
         """The attempt that was tried is accepted."""
         at, accepted = trial
-        assert self._row is not None
         if self.paused_until > self._row:
             at = min(at, self.paused_until)
         mark, new = self._mark, self._refused
-        self.rate = self._base
+        self.rate = self.known
         if self._was_silent(at):
             # A silence belongs to the time over which the server counts, unless it would have refused before: then the
             # server was away.
@@ -273,7 +251,7 @@ class Pace:
                 self.restart(at)
                 return
             self.period = min(_LONGEST, max(self.period, at - mark[0]))
-            self.rate = min(self.rate, self._average(at, accepted))
+            self.rate = self.known = min(self.known, self._average(at, accepted))
             new = at, accepted
         self._mark = new
-        self._row = self._trial = None
+        self._row, self._trial = math.inf, None

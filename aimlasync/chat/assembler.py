@@ -7,6 +7,7 @@ apart, and `chat.merging` has the rules for fields that no struct declares. It h
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from aimlasync.chat.call_pieces import Call, Calls
@@ -22,12 +23,14 @@ from aimlasync.chat.types import (
     TokenLogprob,
     Usage,
 )
-from aimlasync.wire.base import Meta
+from aimlasync.wire.base import Meta, encode
 from aimlasync.wire.pieces import joined
 from aimlasync.wire.reading import add_fields
 
 # How many chunks in a row are taken apart, though none of the others repeats them.
 _TRIES = 8
+# A content that may be a list of parts.
+_PARTS = re.compile(rb'"content"\s*:\s*\[')
 
 
 class _Growing:
@@ -41,6 +44,7 @@ class _Growing:
         "function",
         "logprobs",
         "more",
+        "parts",
         "reasoning",
         "refusal",
         "role",
@@ -50,6 +54,8 @@ class _Growing:
         self.role = ""
         # None until the first piece, which tells an empty text from no text.
         self.content: list[str] | None = None
+        # The whole content by its parts, where a delta had a list of them instead of a text (Mistral's reasoning).
+        self.parts: dict[str, Any] = {}
         self.refusal: list[str] | None = None
         self.reasoning: list[str] | None = None
         self.calls: Calls | None = None
@@ -59,6 +65,15 @@ class _Growing:
         self.logprobs: Logprobs | None = None
         # Undeclared fields: those of the deltas, and those of the choice.
         self.more: tuple[dict[str, Any], dict[str, Any]] | None = None
+
+    def add_parts(self, said: Any) -> None:
+        """Take in the content of a delta by its parts, before `add` takes in its text."""
+        if isinstance(said, list):
+            if not self.parts and (text := _joined(self.content)):
+                said = [{"type": "text", "text": text}, *said]
+            merge(self.parts, {"content": said})
+        elif isinstance(said, str) and said and self.parts:
+            merge(self.parts, {"content": [{"type": "text", "text": said}]})
 
     def add(self, choice: ChunkChoice, open: bool) -> bool:
         """Take in a choice, which may have undeclared fields if it is `open`; return whether it ended in an error."""
@@ -108,6 +123,13 @@ class _Growing:
             if self.logprobs.refusal is None:
                 self.logprobs.refusal = []
             self.logprobs.refusal.extend(more.refusal)
+        # Together and others have lists of tokens and of numbers.
+        beside = vars(self.logprobs)
+        for key, value in vars(more).items():
+            if isinstance(beside.get(key), list) and isinstance(value, list):
+                beside[key] += value
+            elif value is not None or key not in beside:
+                beside[key] = list(value) if isinstance(value, list) else value
 
     def whole(self, index: int) -> Choice:
         function = self.function.whole().function if self.function is not None else None
@@ -116,18 +138,23 @@ class _Growing:
             content=_joined(self.content),
             refusal=_joined(self.refusal),
             reasoning_content=_joined(self.reasoning),
-            tool_calls=(self.calls and self.calls.whole()) or None,
+            tool_calls=None if self.calls is None else self.calls.whole(),
             function_call=function,
             annotations=self.annotations,
         )
         logprobs = self.logprobs
         if logprobs is not None:
             # It is copied, since later chunks extend it.
+            beside = {key: list(value) if isinstance(value, list) else value for key, value in vars(logprobs).items()}
             logprobs = Logprobs(content=_copied(logprobs.content), refusal=_copied(logprobs.refusal))
+            vars(logprobs).update(beside)
+        if self.parts:
+            message.json_place = (encode({"role": message.role, **merged(self.parts)}),)
         choice = Choice(index=index, message=message, finish_reason=self.finish_reason, logprobs=logprobs)
         if self.more is not None:
             add_fields(message, merged(self.more[0]))
-            add_fields(choice, merged(self.more[1]))
+            # A message beside the deltas says no more than they do.
+            add_fields(choice, {key: value for key, value in merged(self.more[1]).items() if key != "message"})
         return choice
 
 
@@ -180,20 +207,23 @@ class Assembler:
             open = type(chunk.json_place) is not bytes
         except AttributeError:
             open = True
+        has_parts = False
         if open:
             update(self._more, vars(chunk))
+            has_parts = _PARTS.search(chunk.raw) is not None
         has_failed = False
         for choice in choices:
             index = choice.index
             growing = self._choices.get(index)
             if growing is None:
                 growing = self._choices[index] = _Growing()
+            if has_parts or growing.parts:
+                growing.add_parts(choice.delta.to_dict().get("content"))
             if growing.add(choice, open):
                 has_failed = True
             if choice.usage is not None:
                 self._usage = choice.usage
-        if self._tries and len(choices) == 1:
-            growing = self._choices[choices[0].index]
+        if self._tries and len(choices) == 1 and not (growing := self._choices[choices[0].index]).parts:
             if choices[0].delta.content and growing.content is not None:
                 self.repeats = repeats_of(chunk, "content", growing.content)
                 self._tries -= 1
@@ -209,11 +239,18 @@ class Assembler:
             stated.append(chunk.x_groq.usage)
         self._usage = next((usage for usage in stated if usage is not None), self._usage)
         self._meta = chunk.meta or self._meta
+        if (cost := vars(chunk).get("cost")) is not None:
+            self._more["cost"] = cost
 
     @property
     def usage(self) -> Usage | None:
         """The last usage that the server sent, None before it sent one."""
         return self._usage
+
+    @property
+    def cost(self) -> Any:
+        """The last cost that the server stated beside the usage."""
+        return self._more.get("cost")
 
     @property
     def finished(self) -> bool:

@@ -190,7 +190,7 @@ class Calls:
             return self._by_id.get(id, self._latest) if id else self._latest
         call = self._by_index.get(index)
         if call is None:
-            if name or piece.type or (id and id not in self._by_id):
+            if name or (id and id not in self._by_id):
                 return None
             # Some servers count the pieces instead of the calls.
             latest = self._by_id[id] if id else self._latest

@@ -133,12 +133,16 @@ def chunk_of(reply: ChatCompletion) -> ChatCompletionChunk:
     """Return a whole reply as the only chunk of a stream, for servers that ignore `stream`."""
     said = reply.to_dict()
     said["object"] = "chat.completion.chunk"
-    for choice, whole in zip(said.get("choices") or (), reply.choices, strict=False):
+    said["choices"] = choices = []
+    for whole in reply.choices:
         # The message as it was read, which may be no dict on the wire.
-        delta = choice["delta"] = whole.message.to_dict()
+        choice = whole.to_dict()
         choice.pop("message", None)
-        for index, call in enumerate(delta.get("tool_calls") or ()):
-            call["index"] = index
+        delta = choice["delta"] = whole.message.to_dict()
+        if whole.message.tool_calls is not None:
+            calls = enumerate(whole.message.tool_calls)
+            delta["tool_calls"] = [{**call.to_dict(), "index": index} for index, call in calls]
+        choices.append(choice)
     chunk = build(said, ChatCompletionChunk)
     chunk.settle()
     return chunk

@@ -100,7 +100,9 @@ def _begun(known: list[Any], item: dict[str, Any]) -> dict[str, Any] | None:
             return None
         else:
             goes_on = any(isinstance(begun.get(key), _Pieces) for key, value in item.items() if isinstance(value, str))
-            return begun if goes_on else None
+            # Mistral's {"type": "thinking", "thinking": [...]}.
+            kind = str(item.get("type"))
+            return begun if goes_on or type(begun.get(kind)) is list is type(item.get(kind)) else None
     return None
 
 

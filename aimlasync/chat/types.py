@@ -227,10 +227,10 @@ class Annotation(Open):
 
 
 class TopLogprob(Open):
-    """One candidate token and its natural-log probability."""
+    """One candidate token and its natural-log probability, -inf where the server states none."""
 
     token: str = ""
-    logprob: float = msgspec.field(default_factory=float)
+    logprob: float = msgspec.field(default_factory=lambda: float("-inf"))
     # A factory: the encoder omits plain defaults, and servers send this null.
     bytes: list[int] | None = msgspec.field(default_factory=lambda: None)
 

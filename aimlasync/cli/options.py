@@ -6,7 +6,9 @@ names of the library.
 
 from __future__ import annotations
 
+import errno
 import functools
+import math
 import os
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -21,6 +23,7 @@ from aimlasync import AsyncClient, Endpoint, Limits
 from aimlasync.addresses import FULL
 from aimlasync.bulk import FormError, InputError, JournalError, LabelsError, PromptError, RequestError
 from aimlasync.bulk.jobs.caps import UnpricedError
+from aimlasync.bulk.jobs.stop_rules import is_unpaid
 from aimlasync.cli.ctrl_c import exit_code
 from aimlasync.cli.terminal import printable, reader_left
 from aimlasync.endpoints.endpoint import default_endpoints
@@ -31,7 +34,6 @@ from aimlasync.errors import (
     AuthenticationError,
     BadRequestError,
     BudgetExceededError,
-    InsufficientCreditError,
     NotFoundError,
     PermissionDeniedError,
     RateLimitError,
@@ -46,7 +48,8 @@ NO_KEY = (
     "no key: set AIML_API_KEY (AI/ML API) or BYTESPIKE_API_KEY (ByteSpike), or try the built-in simulator with "
     "--simulate"
 )
-SIMULATED_KEY = "simulator"
+# No word of an answer: one that echoes the key is not kept in a store.
+SIMULATED_KEY = "sk-simulator-0000"
 _KEY_ENV = "name the variable that holds the key with --key-env"
 
 
@@ -68,9 +71,16 @@ class WrongUseError(CommandError):
 
 
 class Number(click.FloatRange):
-    """A number within bounds, called so in messages and help."""
+    """A finite number within bounds, called so in messages and help."""
 
     name = "number"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the number. Fails for inf and nan: what has no bound is left out."""
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is no amount; leave it out where there is no limit.", param, ctx)
+        return number
 
 
 class WholeNumber(click.IntRange):
@@ -218,7 +228,7 @@ def find_server(where: Where, model: str | None = None, *, needs_model: bool = T
         endpoint = default_endpoints(None, where.base_url, allow_http=where.allow_http, key_variable=where.key_env)[0]
     except (AimlasyncError, ValueError) as error:
         said = str(error).replace("pass allow_http=True", "add --allow-http").replace("pass api_key=", _KEY_ENV)
-        said = said.replace("api_key has", "the key has").replace("base_url", "the base URL")
+        said = said.replace("api_key ", "the key ").replace("base_url", "the base URL")
         raise WrongUseError(f"--key-env: {said}" if said.startswith("the environment") else said) from None
     server = Server(endpoint=endpoint, model=model or endpoint.provider.default_model, where=where)
     if needs_model:
@@ -274,6 +284,8 @@ def one_line_errors() -> Iterator[None]:
             name = name or "standard output"
             if name == tempfile.gettempdir():
                 what = f"{what} for temporary files; make room there, or set TMPDIR to another directory"
+        if error.errno in (errno.EMFILE, errno.ENFILE):
+            what = f"{what}; set a lower --concurrency, or raise ulimit -n, and run the same command again"
         raise CommandError(f"{name}: {what}" if name else what) from None
     except UnicodeEncodeError as error:
         # What the system has given as bytes is kept so, for names of files; it cannot be in a request.
@@ -294,6 +306,8 @@ def advised(error: AimlasyncError) -> str:
     if isinstance(error, (UnpricedError, UnsupportedRequestError)):
         # It says itself what to do.
         return said
+    if is_unpaid(error):
+        return f"{said}; top up the account"
     advice = next((advice for kind, advice in _ADVICE if isinstance(error, kind)), None)
     return f"{said}; {advice}" if advice else said
 
@@ -306,7 +320,6 @@ _OF_PROGRAMS = (
 
 _ADVICE: tuple[tuple[type[AimlasyncError], str], ...] = (
     (AuthenticationError, "check the key in AIML_API_KEY or BYTESPIKE_API_KEY"),
-    (InsufficientCreditError, "top up the account"),
     (PermissionDeniedError, "use a key that may do this"),
     (NotFoundError, "check --model (aimlasync models lists them) and --base-url"),
     (BadRequestError, "change --model, --endpoint or the prompt"),

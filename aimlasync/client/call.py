@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import msgspec
 
 from aimlasync.admission.endpoint_limiter import Admission
-from aimlasync.admission.outcome import SPENT, Outcome
+from aimlasync.admission.outcome import CANCELLED, IGNORED, OK, SPENT, Outcome
 from aimlasync.client.drain import Waits
 from aimlasync.client.failure_signs import NO_ACCESS, is_free, is_unreachable, lacks_ability, signal_of, stated_wait
 from aimlasync.client.observer import Watch
@@ -259,8 +259,11 @@ class Attempt(Permit, eq=False, kw_only=True):
         if self.call.hedging is not None:
             self.call.hedging.took(self.call.kind, now - self.sent_at)
 
-    def succeed(self, usage: Usage | ResponseUsage | None) -> None:
-        """The last byte is in: learn from it, settle, give the permit back."""
+    def succeed(self, usage: Usage | ResponseUsage | None, cost: Any = None) -> None:
+        """The last byte is in: learn from it, settle, give the permit back.
+
+        `cost` is what the answer states beside its usage.
+        """
         if not self.is_held:
             return
         call, target, info = self.call, self.target, self.info
@@ -270,7 +273,7 @@ class Attempt(Permit, eq=False, kw_only=True):
         plain = None if self.reservation is None else plainly_taken(usage)
         tokens = info.tokens = tokens_of(usage) if plain is None else plain[:2]
         if info.cost_usd is None:
-            usd = stated_usd(usage)
+            usd = stated_usd(usage, cost)
             if usd is not None and upstream.endpoint.provider.usage_states_charge:
                 info.cost_usd = usd
         if tokens is not None:
@@ -280,7 +283,7 @@ class Attempt(Permit, eq=False, kw_only=True):
                 # Only such a limiter uses estimates. A prompt with media says nothing about text.
                 size = len(target.body or b"")
                 learned = 0 if size > MAY_HOLD_MEDIA and call.media else size
-                upstream.estimator.learn(call.info.model, learned, *tokens)
+                upstream.estimator.learn(call.info.model, learned, tokens[0], tokens[1])
         if call.probing:
             upstream.retry_budget.probed(True)
             call.probing = False
@@ -299,7 +302,7 @@ class Attempt(Permit, eq=False, kw_only=True):
             call.hedging.took(call.kind, seconds)
         if self.reservation is not None and call.budget is not None:
             call.budget.settle(self.reservation, info.cost_usd, usage, plain)
-        self.release(Outcome.OK, None if tokens is None else tokens[0] + tokens[1], now=now)
+        lane.take_back(self, OK, None if tokens is None else tokens[0] + tokens[1], now)
 
     def fail(self, error: AimlasyncError) -> None:
         """There is no answer, or only a part of one: learn from it, drop the connection, give the permit back."""
@@ -328,7 +331,7 @@ class Attempt(Permit, eq=False, kw_only=True):
         if isinstance(error, StaleConnectionError):
             # It says nothing of the server, but that it closes what is idle.
             lane.abandoned(now, seconds)
-            self.release(Outcome.IGNORED, now=now)
+            self.release(IGNORED, now=now)
             return
         call.tried |= {upstream}
         # As it was before this failure.
@@ -383,7 +386,7 @@ class Attempt(Permit, eq=False, kw_only=True):
             call.budget.settle(self.reservation)
         now = self.loop.time()
         self.lane.abandoned(now, now - self.sent_at)
-        self.release(Outcome.LATE if self._is_late(now) else Outcome.CANCELLED, now=now)
+        self.release(Outcome.LATE if self._is_late(now) else CANCELLED, now=now)
 
     def _is_late(self, now: float) -> bool:
         """Whether a bound of ours ended it, which is the endpoint's failure and no caller's wish."""

@@ -21,7 +21,16 @@ from aimlasync.client.openai_names import Answer, OpenAINames, ids_headers, no_h
 from aimlasync.client.pipeline import Pipeline
 from aimlasync.client.receive import completion
 from aimlasync.client.resources import Chat, Models, balance
-from aimlasync.config import CallOptions, Limits, Timeout, TimeoutOfHttpx, check_headers, of_kind
+from aimlasync.config import (
+    CallOptions,
+    Limits,
+    Timeout,
+    TimeoutOfHttpx,
+    check_at_least,
+    check_headers,
+    headers_given,
+    of_kind,
+)
 from aimlasync.cost.budget import Budget
 from aimlasync.endpoints.endpoint import Endpoint, KeySource, default_endpoints, proxy_secrets
 from aimlasync.endpoints.learned_limits import LearnedLimits, Starts
@@ -364,8 +373,9 @@ def _changed(
     retry = of_kind("retry", retry, Retry, "Retry(attempts=3)") or settings.retry
     if max_retries is not None:
         of_kind("max_retries", max_retries, int, "2")
+        check_at_least(0, max_retries=max_retries)
         retry = msgspec.structs.replace(retry, attempts=max_retries + 1)
-    headers = Headers.hiding(default_headers or {}).checked("default_headers")
+    headers = headers_given(Headers.hiding(default_headers or {}), "default_headers")
     timeout = settings.timeout if timeout is None else settings.timeout.but(timeout)
     query = {**settings.query, **(default_query or {})}
     return Settings(retry, timeout, Headers({**settings.headers, **headers}), Waits(), query)

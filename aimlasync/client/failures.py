@@ -139,6 +139,9 @@ def not_json(attempt: Attempt, raw: bytes) -> APIResponseValidationError:
 
     kind = content_type(attempt) or "no content type"
     text = excerpt(raw.decode("utf-8", "replace"))
+    encoding = attempt.response.headers.get("content-encoding", "")
+    if encoding and not text.isprintable():
+        text = f"it is encoded as {excerpt(encoding)}, which was not asked for"
     error = APIResponseValidationError(
         f"HTTP {attempt.response.status} with a body that is not the JSON expected ({kind}): {text or 'empty'}",
         raw=raw,

@@ -20,8 +20,9 @@ from aimlasync.transport.base import MAX_BODY, MAX_ERROR_BODY
 Kind = Literal["events", "json", "text"]
 
 _SPACE = b" \t\r\n"
-# An event stream begins with a field, or with a comment.
-_FIELD = re.compile(rb"(?:data|event|id|retry)?:")
+_FIELD = re.compile(rb"(?:data|event|id|retry):")
+# Comments, which some routers send while they wait, in front of whole answers too.
+_COMMENTS = re.compile(rb"\s*(?:\xef\xbb\xbf\s*)?(?::[^\r\n]*[\r\n]\s*)*(:?)")
 _NAMES = (b"data:", b"event:", b"id:", b"retry:")
 
 _HEARTBEATS = frozenset(
@@ -47,20 +48,20 @@ class Parser(Protocol):
 
 
 def kind_of(head: bytes) -> Kind | None:
-    """Return how a body that begins with `head` is framed, None while that is not enough to tell."""
+    """Return how a body that begins with `head` is framed, None while that is not enough to tell, as in a comment."""
     head = head.lstrip(_SPACE).removeprefix(BOM_UTF8).lstrip(_SPACE)
     if head[:1] in (b"{", b"["):
         return "json"
     if _FIELD.match(head):
         return "events"
-    if BOM_UTF8.startswith(head) or any(name.startswith(head) for name in _NAMES):
+    if head[:1] == b":" or BOM_UTF8.startswith(head) or any(name.startswith(head) for name in _NAMES):
         return None
     return "text"
 
 
 def is_heartbeat(type: str) -> bool:
     """Whether a type of events, or their data, only says that the server is there."""
-    return type.lower() in _HEARTBEATS
+    return type.lower().removeprefix("response.") in _HEARTBEATS
 
 
 def is_foreign(type: str, data: bytes) -> bool:
@@ -93,6 +94,7 @@ class Unframed:
             return self.parser.read(chunk)
         self.head += chunk
         if self.kind is None:
+            self._pass_comments()
             self.kind = kind_of(bytes(self.head))
         if self.kind == "text":
             if self.says_events:
@@ -111,7 +113,18 @@ class Unframed:
 
     def end(self) -> list[sse.Event | sse.Series]:
         """End the body; see `Parser`."""
-        return [] if self.parser is None else self.parser.end()
+        if self.parser is not None:
+            return self.parser.end()
+        if self.head == b":":
+            self.head.clear()
+        return []
+
+    def _pass_comments(self) -> None:
+        """Drop the comments that the body begins with; of one that has not ended, the colon stays."""
+        comments = _COMMENTS.match(self.head)
+        if comments is not None and b":" in comments[0]:
+            self.says_events = True
+            self.head[:] = b":" if comments[1] else self.head[comments.end() :]
 
 
 class JsonParser:
@@ -173,6 +186,9 @@ class JsonParser:
                 return _series([*found, text[at:].encode()])
             if len(found) >= _MOST_JOINED:
                 raise sse.EventTooLargeError(MAX_BODY)
+            if not found and end == len(text):
+                # As it came: it is not valid UTF-8.
+                return _series([rest])
             found.append(text[at:end].encode())
             at = _BLANK.match(text, end).end()  # type: ignore[union-attr]  # it matches nothing, too
         self._held += text[at:].encode()

@@ -6,19 +6,12 @@ It may import the parts of this package that it names, when they are used.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, NoReturn, Self
+from typing import TYPE_CHECKING, ClassVar, NoReturn, Self
 
 if TYPE_CHECKING:
     from aimlasync.client.call import Settings
     from aimlasync.client.pipeline import Pipeline
     from aimlasync.client.raw_response import RawResources, StreamedResources
-
-# What AsyncOpenAI has and this client has not.
-_ELSEWHERE = (
-    *("audio", "batches", "completions", "containers", "conversations", "embeddings", "evals", "files", "fine_tuning"),
-    *("images", "moderations", "realtime", "skills", "uploads", "vector_stores", "videos", "webhooks"),
-    *("delete", "get", "get_api_list", "patch", "post", "put"),
-)
 
 
 class Answer(int):
@@ -35,6 +28,18 @@ class Answer(int):
 
 class RawAnswers:
     """`with_raw_response` and `with_streaming_response`, on the client and on its resources."""
+
+    ELSEWHERE: ClassVar[tuple[str, ...]] = ()
+    """Names that AsyncOpenAI has here and this library has not."""
+
+    def __getattr__(self, name: str) -> NoReturn:
+        kind = type(self).__name__
+        if name in self.ELSEWHERE:
+            raise AttributeError(
+                f"{kind} has no {name}: aimlasync.openai.AsyncOpenAI has it, with the same arguments, and takes this "
+                f"client as aimlasync= (pip install 'aimlasync[openai]')"
+            )
+        raise AttributeError(f"{kind!r} object has no attribute {name!r}")
 
     @property
     def with_raw_response(self) -> RawResources:
@@ -54,6 +59,12 @@ class RawAnswers:
 class OpenAINames(RawAnswers):
     """The names of AsyncOpenAI."""
 
+    ELSEWHERE = (
+        *("audio", "batches", "completions", "containers", "conversations", "embeddings", "evals", "files"),
+        *("fine_tuning", "images", "moderations", "realtime", "skills", "uploads", "vector_stores", "videos"),
+        *("webhooks", "delete", "get", "get_api_list", "patch", "post", "put"),
+    )
+
     _pipeline: Pipeline
     _settings: Settings
 
@@ -71,15 +82,6 @@ class OpenAINames(RawAnswers):
     def max_retries(self) -> int:
         """How often a call is tried again at most."""
         return self._settings.retry.attempts - 1
-
-    def __getattr__(self, name: str) -> NoReturn:
-        kind = type(self).__name__
-        if name in _ELSEWHERE:
-            raise AttributeError(
-                f"{kind} has no {name}: aimlasync.openai.AsyncOpenAI has it, with the same arguments, and takes this "
-                f"client as aimlasync= (pip install 'aimlasync[openai]')"
-            )
-        raise AttributeError(f"{kind!r} object has no attribute {name!r}")
 
 
 def no_http_client() -> NoReturn:

@@ -44,11 +44,12 @@ async def completion(attempt: Attempt) -> ChatCompletion:
         except msgspec.DecodeError:
             pass
         else:
-            if reply.error is None and reply.choices and _is_said(reply.choices[0]):
-                reply.__dict__["info"] = attempt.info
+            if not reply.error and reply.choices and _is_said(reply.choices[0]):
+                beside = reply.__dict__
+                beside["info"] = attempt.info
                 if reply.meta is not None:
                     attempt.charge(reply.meta)
-                attempt.succeed(reply.usage)
+                attempt.succeed(reply.usage, beside.get("cost"))
                 return reply
         body = ReadBody(attempt.response, raw)
     return await _chat_stream(attempt, body).gather()

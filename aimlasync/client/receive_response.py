@@ -41,7 +41,7 @@ async def response(attempt: Attempt) -> Response:
                     # A response that failed is an answer, and what it says of that comes from where keys are echoed.
                     attempt.secrets.without(reply)
                 attempt.charge(reply.meta)
-                attempt.succeed(reply.usage)
+                attempt.succeed(reply.usage, reply.__dict__.get("cost"))
                 return reply
         body = ReadBody(attempt.response, raw)
     return await _response_stream(attempt, body).gather()

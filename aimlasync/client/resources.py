@@ -41,6 +41,8 @@ Messages = Iterable[Mapping[str, Any] | msgspec.Struct]
 class Completions(RawAnswers):
     """`client.chat.completions`."""
 
+    ELSEWHERE = ("delete", "list", "messages", "retrieve", "update")
+
     def __init__(self, pipeline: Pipeline, settings: Settings) -> None:
         self._pipeline = pipeline
         self._settings = settings
@@ -181,6 +183,8 @@ class Chat(RawAnswers):
 
 class Models(RawAnswers):
     """`client.models`: the catalogue of the client's first endpoint."""
+
+    ELSEWHERE = ("delete",)
 
     def __init__(self, pipeline: Pipeline, settings: Settings) -> None:
         self._pipeline = pipeline

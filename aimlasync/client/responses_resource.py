@@ -7,6 +7,7 @@ It may import `pipeline`, `receive_response`, `arguments` and what lies below. I
 from __future__ import annotations
 
 from collections.abc import Awaitable, Iterable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack, overload
 
 import msgspec
@@ -33,6 +34,8 @@ Input = str | Iterable[Mapping[str, Any] | msgspec.Struct | Unknown]
 class Responses(StoredResponses, RawAnswers):
     """`client.responses`: new responses; those that exist already are the business of `StoredResponses`."""
 
+    ELSEWHERE = ("connect", "input_tokens")
+
     receive = staticmethod(receive_response.response)
     """What makes a whole response of an attempt."""
 
@@ -40,8 +43,8 @@ class Responses(StoredResponses, RawAnswers):
     async def create(
         self,
         *,
-        model: str,
-        input: Input,
+        model: str | None = None,
+        input: Input | None = None,
         stream: Literal[False] | None = False,
         **params: Unpack[ResponseParams],
     ) -> Response: ...
@@ -49,8 +52,8 @@ class Responses(StoredResponses, RawAnswers):
     async def create(
         self,
         *,
-        model: str,
-        input: Input,
+        model: str | None = None,
+        input: Input | None = None,
         stream: Literal[True],
         **params: Unpack[ResponseParams],
     ) -> ResponseStream: ...
@@ -58,8 +61,8 @@ class Responses(StoredResponses, RawAnswers):
     async def create(
         self,
         *,
-        model: str,
-        input: Input,
+        model: str | None = None,
+        input: Input | None = None,
         stream: bool,
         **params: Unpack[ResponseParams],
     ) -> Response | ResponseStream: ...
@@ -67,17 +70,22 @@ class Responses(StoredResponses, RawAnswers):
     async def create(
         self,
         *,
-        model: str,
-        input: Input,
+        model: str | None = None,
+        input: Input | None = None,
         stream: bool | None = False,
         **params: Unpack[ResponseParams],
     ) -> Response | ResponseStream:
         """Ask for one response, whole or (`stream=True`) as events.
 
         `input` is a text, or a list of items: dicts, the structs of `aimlasync.responses`, items of an earlier
-        `output`. Raises the errors of `aimlasync.errors`; UnsupportedRequestError before anything is sent.
+        `output`. `prompt=` names a stored prompt, which may bring both `model` and `input`. Raises the errors of
+        `aimlasync.errors`; UnsupportedRequestError before anything is sent.
         """
-        body, options = body_of({"model": model, "input": listed(input)}, params, responses.PARAMETERS, stream)
+        if model is None and not params.get("prompt"):
+            raise TypeError("model= is missing")
+        required = {"model": model, "input": None if input is None else listed(input)}
+        required = {name: value for name, value in required.items() if value is not None}
+        body, options = body_of(required, params, responses.PARAMETERS, stream)
         receive_as = receive_response.response_stream if body.get("stream") else receive_response.response
         return await self._pipeline.call("responses", body, receive_as, options, self._settings)
 
@@ -85,8 +93,8 @@ class Responses(StoredResponses, RawAnswers):
     async def parse(
         self,
         *,
-        model: str,
-        input: Input,
+        model: str | None = None,
+        input: Input | None = None,
         text_format: type[T],
         **params: Unpack[ResponseParams],
     ) -> ParsedResponse[T]: ...
@@ -94,8 +102,8 @@ class Responses(StoredResponses, RawAnswers):
     async def parse(
         self,
         *,
-        model: str,
-        input: Input,
+        model: str | None = None,
+        input: Input | None = None,
         text_format: Any = None,
         **params: Unpack[ResponseParams],
     ) -> ParsedResponse[Any]: ...
@@ -103,8 +111,8 @@ class Responses(StoredResponses, RawAnswers):
     async def parse(
         self,
         *,
-        model: str,
-        input: Input,
+        model: str | None = None,
+        input: Input | None = None,
         text_format: Any = None,
         **params: Unpack[ResponseParams],
     ) -> Response:
@@ -133,15 +141,27 @@ class Responses(StoredResponses, RawAnswers):
         return await asked_until_read(ask, lambda reply: parse_response(reply, form, readers), params)
 
     def stream(
-        self, *, model: str, input: Input, text_format: Any = None, **params: Unpack[ResponseParams]
+        self,
+        *,
+        model: str | None = None,
+        input: Input | None = None,
+        text_format: Any = None,
+        response_id: str | None = None,
+        starting_after: int | None = None,
+        **params: Unpack[ResponseParams],
     ) -> Opened[ResponseEvents]:
         """Ask for a streamed response, inside of `async with`: its events, with what AsyncOpenAI's helper adds.
 
-        `text_format` may be a type, as for `parse`; see `ResponseEvents`.
+        `text_format` may be a type, as for `parse`; see `ResponseEvents`. `response_id` is that of a response in the
+        background, whose events begin behind the number `starting_after`.
         """
         from aimlasync.client.event_streams import response_events
 
-        return response_events(self.create, text_format, {"model": model, "input": input, **params})
+        if response_id is None:
+            return response_events(self.create, text_format, {"model": model, "input": input, **params})
+        given = {name: params.get(name) for name in ("include", "extra_headers", "timeout")}
+        again = partial(self.retrieve, response_id, stream=True, starting_after=starting_after, **given)
+        return response_events(lambda **_: again(), text_format, {**params})
 
     async def compact(self, *, model: str, input: Input | None = None, **params: Unpack[ResponseParams]) -> Response:
         """Let the server shorten a conversation: `.output` is the `input` of the next call in its place.

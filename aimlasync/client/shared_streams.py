@@ -178,9 +178,9 @@ class Share(Replay, kw_only=True):
         """Note the cost as that of the call that pays."""
         self.source.charge(meta)
 
-    def succeed(self, usage: Usage | ResponseUsage | None) -> None:
+    def succeed(self, usage: Usage | ResponseUsage | None, cost: Any = None) -> None:
         """This reader came to the end; the first one ends the attempt."""
-        self.source.succeed(usage)
+        self.source.succeed(usage, cost)
 
     def fail(self, error: AimlasyncError) -> None:
         """The stream is cut or broken, which all others will find too; or this reader had left: its time passed."""

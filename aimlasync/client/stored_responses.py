@@ -22,6 +22,7 @@ from aimlasync.endpoints.paths import query_from, segment_of
 from aimlasync.errors import AimlasyncError, APIStatusError, APITimeoutError, NotFoundError, ResponseFailedError
 from aimlasync.headers import Headers
 from aimlasync.responses.types import InputItemList, Response
+from aimlasync.wire.base import Object
 
 if TYPE_CHECKING:
     from aimlasync.client.response_stream import ResponseStream
@@ -274,7 +275,7 @@ class InputItemPages:
     def __await__(self) -> Generator[Any, None, InputItemList]:
         return self._responses._page(self._response, self._query, **self._options).__await__()
 
-    async def __aiter__(self) -> AsyncIterator[dict[str, Any]]:
+    async def __aiter__(self) -> AsyncIterator[Object]:
         query = self._query
         while True:
             page = await self._responses._page(self._response, query, **self._options)

@@ -94,7 +94,7 @@ class StreamReading(Generic[P, W]):
             else:
                 found = incoming.read(await self._reply.read_some())
         except APIConnectionError as error:
-            self._broken(error.message)
+            self._broken(error)
             return
         except sse.EventTooLargeError as error:
             self._fail(APIResponseValidationError(f"a stream event is too large: {error}", partial=self._whole()))
@@ -114,7 +114,7 @@ class StreamReading(Generic[P, W]):
         if self._ended and self._failure is None:
             # Behind the terminal mark, what this read brought may have stated usage and cost.
             self._reply.finish()
-            self._attempt.succeed(self._assembler.usage)
+            self._attempt.succeed(self._assembler.usage, self._assembler.cost)
         if self._watch is not None and self._is_handed_over:
             self._tell(self._watch)
         if len(self._ready) > held:
@@ -272,11 +272,13 @@ class StreamReading(Generic[P, W]):
         """The error of an answer in which nothing was said."""
         raise NotImplementedError
 
-    def _broken(self, why: str) -> None:
+    def _broken(self, why: APIConnectionError) -> None:
         """The connection broke, or we broke it because a bound had passed."""
         partial = self._whole()
         late = self._bounds.error(partial)
-        self._fail(late or TruncatedStreamError(f"the stream was cut: {why}", partial=partial))
+        cut = TruncatedStreamError(f"the stream was cut: {why.message}", partial=partial)
+        cut.retryable = why.retryable
+        self._fail(late or cut)
 
     def _finish(self) -> None:
         """The answer is whole, if there is one; the connection and the permit go back after this read."""

@@ -125,6 +125,9 @@ def taken_by(usage: Usage | ResponseUsage | None) -> Taken | None:
         prompt, answer = usage.prompt_tokens_details, usage.completion_tokens_details
     else:
         taken, given = usage.input_tokens, usage.output_tokens
+        if not taken and (said := _stated(usage, "prompt_tokens")):
+            # A gateway that translates from chat, and left its names.
+            taken, given = said, _stated(usage, "completion_tokens") or given
         prompt, answer = usage.input_tokens_details, usage.output_tokens_details
     if not (0 < taken <= MAX_TOKENS and 0 <= given <= MAX_TOKENS):
         return None
@@ -159,18 +162,21 @@ def taken_by(usage: Usage | ResponseUsage | None) -> Taken | None:
     )
 
 
-def stated_usd(usage: Usage | ResponseUsage | None) -> float | None:
+def stated_usd(usage: Usage | ResponseUsage | None, beside: Any = None) -> float | None:
     """Return the US dollars that a `usage` says the reply cost, None where it says nothing that can be believed.
 
     `cost` is a number or a text (OpenRouter, Vercel, LiteLLM), or an object with a `total_cost` (Perplexity). With a
-    key of one's own (`is_byok`) it is the gateway's fee alone, and the price of the model comes on top.
+    key of one's own (`is_byok`) it is the gateway's fee alone, and the price of the model comes on top. `beside` is
+    what the reply states outside of its usage (OpenCode, Eden AI).
     """
     if usage is None:
-        return None
+        return _usd(beside)
     said, estimated, ticks = usage.cost, usage.estimated_cost, usage.cost_in_usd_ticks
     if said is None:
         if estimated is None is ticks:
-            return None
+            # `vars` would make a dict of each usage.
+            found = getattr(usage, "cost_usd", getattr(usage, "cost_usd_total", beside))
+            return None if found is None else _usd(found)
         usd = _usd(ticks)
         return _usd(estimated) if usd is None else usd / _TICKS_PER_USD
     if isinstance(said, Mapping):

@@ -19,7 +19,7 @@ from aimlasync.admission.adaptive import AdaptiveLimit
 from aimlasync.admission.endpoint_limiter import Admission, EndpointLimiter
 from aimlasync.admission.learned import Finding, Watch
 from aimlasync.admission.limiter import Limiter
-from aimlasync.admission.outcome import Outcome, Refused
+from aimlasync.admission.outcome import CANCELLED, IGNORED, OK, Outcome, Refused
 from aimlasync.config import Priority
 from aimlasync.endpoints.learned_limits import Told
 from aimlasync.endpoints.statistics import Counters, ModelStatistics
@@ -151,19 +151,20 @@ class Lane:
         outcome: Outcome,
         tokens: float | None,
         now: float | None,
-        kind: Refused | None,
-        names_account: bool,
+        kind: Refused | None = None,
+        names_account: bool = False,
     ) -> None:
-        """Learn from a permit that is released, and free its place; `Permit.release` calls this once."""
+        """Learn from a permit that is held, and free its place; see `Permit.release`."""
+        permit.is_held = False
         law, counters, upstream = self.law, self.counters, self.upstream
-        if outcome is Outcome.IGNORED:
+        if outcome is IGNORED:
             counters.failed += 1
-        elif outcome is Outcome.CANCELLED:
+        elif outcome is CANCELLED:
             counters.cancelled += 1
         else:
             if now is None:
                 now = permit.loop.time()
-            if outcome is Outcome.OK:
+            if outcome is OK:
                 counters.answered += 1
                 self._refusals = 0
                 held = now - permit.sent_at
@@ -355,5 +356,4 @@ class Permit(msgspec.Struct, eq=False):
         and `names_account` says that it named the account. `now` is the loop's time, where the caller has it.
         """
         if self.is_held:
-            self.is_held = False
             self.lane.take_back(self, outcome, tokens, now, kind, names_account)

@@ -5,15 +5,17 @@ the server's clock (`wire.waits.clock_of`). An invalid header is ignored and nev
 lost to it. A window with limit 0 counts as unlimited. It may import `headers` and `wire.waits`.
 
 Notations: `retry-after` (RFC 9110 section 10.2.3) and OpenAI's `retry-after-ms`; OpenAI's `x-ratelimit-*-requests` and
-`-tokens`, with durations such as 6m0s; Anthropic's `anthropic-ratelimit-*`, with times of RFC 3339; the plain
+`-tokens`, with durations such as 6m0s, and with a window behind them (`-tokens-minute` of Cerebras and Mistral,
+`-tokens-per-day` of DigitalOcean); Anthropic's `anthropic-ratelimit-*`, with times of RFC 3339; the plain
 `x-ratelimit-*` (seconds, or a Unix time); the three fields of draft-ietf-httpapi-ratelimit-headers-06; and ByteSpike's
 plain `x-ratelimit-*`, which are US dollars (docs.bytespike.ai, "Rate limits").
 """
 
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Literal
 
 import msgspec
@@ -33,31 +35,29 @@ def _anthropic(kind: str) -> _Names:
     return f"{prefix}-remaining", f"{prefix}-limit", f"{prefix}-reset"
 
 
+def _plain(kind: str) -> _Names:
+    return f"x-ratelimit-remaining{kind}", f"x-ratelimit-limit{kind}", f"x-ratelimit-reset{kind}"
+
+
 # Each window as the names of (remaining, limit, reset); a response has a window if it has the first of them.
-_PLAIN: _Names = ("x-ratelimit-remaining", "x-ratelimit-limit", "x-ratelimit-reset")
+_WINDOWS = ("", "-second", "-minute", "-hour", "-day", "-per-minute", "-per-hour", "-per-day", "-1h")
+_PLAIN = _plain("")
 _REQUESTS: tuple[_Names, ...] = (
-    ("x-ratelimit-remaining-requests", "x-ratelimit-limit-requests", "x-ratelimit-reset-requests"),
+    *(_plain(f"-{kind}{window}") for kind in ("requests", "req") for window in _WINDOWS),
     _anthropic("requests"),
     ("ratelimit-remaining", "ratelimit-limit", "ratelimit-reset"),
 )
 _TOKENS: tuple[_Names, ...] = (
-    ("x-ratelimit-remaining-tokens", "x-ratelimit-limit-tokens", "x-ratelimit-reset-tokens"),
+    *(_plain(f"-tokens{window}") for window in (*_WINDOWS, "-prompt", "-generated")),
     _anthropic("tokens"),
     _anthropic("input-tokens"),
     _anthropic("output-tokens"),
 )
 _PLAIN_OR_REQUESTS = (_PLAIN, *_REQUESTS)
+_STRUCTURED = "ratelimit"
+_LEFT, _UNTIL = re.compile(r"\b(?:r|remaining)\s*=\s*(\d+)"), re.compile(r"\b(?:t|reset)\s*=\s*(\d+)")
 
-TELLING = frozenset(
-    (
-        "x-ratelimit-remaining",
-        "x-ratelimit-remaining-requests",
-        "x-ratelimit-remaining-tokens",
-        "anthropic-ratelimit-requests-remaining",
-        "anthropic-ratelimit-tokens-remaining",
-        "ratelimit-remaining",
-    )
-)
+TELLING = frozenset((_STRUCTURED, *(names[0] for names in (*_PLAIN_OR_REQUESTS, *_TOKENS))))
 """One of them is in every response that says something about rate limits."""
 
 
@@ -83,12 +83,15 @@ def read(headers: Mapping[str, str], *, unit: Unit, now: Callable[[], float] = t
     Where several windows count the same thing (Anthropic's input and output tokens), the fields are those of the window
     with the least remaining, and `.pause` covers all exhausted windows.
     """
-    # Most responses have none of these headers.
-    if headers.has_none_of(TELLING) if isinstance(headers, Fields) else not any(name in headers for name in TELLING):
+    told = headers.those_of(TELLING) if isinstance(headers, Fields) else {name for name in TELLING if name in headers}
+    if not told:
+        # As most responses.
         return None
     now, dollars = waits.clock_of(headers, now), unit == "usd"
-    requests = _windows(headers, _REQUESTS if dollars else _PLAIN_OR_REQUESTS, now)
-    tokens = _windows(headers, _TOKENS, now)
+    requests = _windows(headers, told, _REQUESTS if dollars else _PLAIN_OR_REQUESTS, now)
+    tokens = _windows(headers, told, _TOKENS, now)
+    if _STRUCTURED in told:
+        requests = [*(requests or ()), *_structured(headers[_STRUCTURED])] or None
     usd = _dollars(headers, now) if dollars else None
     if requests is None and tokens is None and usd is None:
         return None
@@ -117,16 +120,27 @@ retry_after = waits.in_headers
 """Return the wait in seconds that `retry-after-ms` or `retry-after` state, None without one."""
 
 
-def _windows(headers: Mapping[str, str], table: tuple[_Names, ...], now: Callable[[], float]) -> list[_Window] | None:
-    """Return the windows of `table` that `headers` state, as (limit, remaining, reset)."""
+def _windows(
+    headers: Mapping[str, str], told: Collection[str], table: tuple[_Names, ...], now: Callable[[], float]
+) -> list[_Window] | None:
+    """Return the windows of `table` that headers `told` state, as (limit, remaining, reset)."""
     found: list[_Window] | None = None
     for names in table:
-        if names[0] in headers:
+        if names[0] in told:
             remaining, limit, reset = names
             window = _count(headers.get(limit)), _count(headers[remaining]), waits.until(headers.get(reset), now)
             if window != (None, None, None):
                 found = [*(found or ()), window]
     return found
+
+
+def _structured(text: str) -> Iterator[_Window]:
+    """Yield the windows of a `ratelimit` header; one whose limit is in another header, `ratelimit-policy`."""
+    # Version 7 of the draft has the fields of one window in a list.
+    for policy in (text,) if "remaining" in text else text.split(","):
+        left, reset = _LEFT.search(policy), _UNTIL.search(policy)
+        if left is not None:
+            yield None, _count(left[1]), None if reset is None else waits.until(reset[1], time.time)
 
 
 def _tightest(windows: list[_Window] | None) -> _Window:

@@ -40,15 +40,27 @@ def _changed(struct: _S, **fields: Any) -> _S:
     return made
 
 
+def _end(pieces: list[str], whole: str) -> None:
+    """Replace the pieces of a text by the whole of it, which some gateways leave empty."""
+    if whole:
+        pieces[:] = (whole,)
+
+
+def _is_blank(part: Part) -> bool:
+    return not (part.text if isinstance(part, OutputText) else getattr(part, "refusal", part))
+
+
 class Assembler:
     """Takes the events of one stream, and returns them as one Response, complete or cut."""
 
-    __slots__ = ("_args", "_items", "_refusals", "_response", "_texts", "_thoughts")
+    __slots__ = ("_args", "_items", "_parts", "_refusals", "_response", "_texts", "_thoughts")
 
     def __init__(self) -> None:
         # The last full Response that the server sent; that of the terminal event is the answer.
         self._response: Response | None = None
         self._items: dict[int, OutputItem] = {}
+        # The parts of messages by (output_index, content_index): what they say beside their text.
+        self._parts: dict[tuple[int, int], Part] = {}
         # The pieces of texts and refusals by (output_index, content_index), those of function calls by output_index.
         self._texts: dict[tuple[int, int], list[str]] = defaultdict(list)
         self._refusals: dict[tuple[int, int], list[str]] = defaultdict(list)
@@ -69,48 +81,63 @@ class Assembler:
                 take(self, event)
 
     def _take_run(self, event: Any) -> None:
-        self._response = event.response
+        response, known = event.response, self._response
+        if known is not None and not response.id:
+            # Some gateways say who answers at the beginning alone, and nothing of it to show that they are there.
+            if type(event) not in events.TERMINAL:
+                return
+            about = {"id": known.id, "model": response.model or known.model}
+            response = _changed(response, **about, created_at=response.created_at or known.created_at)
+        self._response = response
 
     def _take_item(self, event: Any) -> None:
         self._items[event.output_index] = event.item
+
+    def _take_part(self, event: Any) -> None:
+        self._parts[event.output_index, event.content_index] = event.part
 
     def _take_text(self, event: Any) -> None:
         self._texts[event.output_index, event.content_index].append(event.delta)
 
     def _take_text_done(self, event: Any) -> None:
-        self._texts[event.output_index, event.content_index] = [event.text]
+        _end(self._texts[event.output_index, event.content_index], event.text)
 
     def _take_refusal(self, event: Any) -> None:
         self._refusals[event.output_index, event.content_index].append(event.delta)
 
     def _take_refusal_done(self, event: Any) -> None:
-        self._refusals[event.output_index, event.content_index] = [event.refusal]
+        _end(self._refusals[event.output_index, event.content_index], event.refusal)
 
     def _take_summary(self, event: Any) -> None:
         self._thoughts[event.output_index, SummaryText, event.summary_index].append(event.delta)
 
     def _take_summary_done(self, event: Any) -> None:
-        self._thoughts[event.output_index, SummaryText, event.summary_index] = [event.text]
+        _end(self._thoughts[event.output_index, SummaryText, event.summary_index], event.text)
 
     def _take_reasoning(self, event: Any) -> None:
         self._thoughts[event.output_index, ReasoningText, event.content_index].append(event.delta)
 
     def _take_reasoning_done(self, event: Any) -> None:
-        self._thoughts[event.output_index, ReasoningText, event.content_index] = [event.text]
+        _end(self._thoughts[event.output_index, ReasoningText, event.content_index], event.text)
 
     def _take_input_done(self, event: Any) -> None:
-        self._args[event.output_index] = [event.input]
+        _end(self._args[event.output_index], event.input)
 
     def _take_args(self, event: Any) -> None:
         self._args[event.output_index].append(event.delta)
 
     def _take_args_done(self, event: Any) -> None:
-        self._args[event.output_index] = [event.arguments]
+        _end(self._args[event.output_index], event.arguments)
 
     @property
     def usage(self) -> ResponseUsage | None:
         """The last usage that the server sent, None before it sent one."""
         return None if self._response is None else self._response.usage
+
+    @property
+    def cost(self) -> Any:
+        """The cost that the server stated beside the usage."""
+        return None if self._response is None else vars(self._response).get("cost")
 
     @property
     def finished(self) -> bool:
@@ -125,7 +152,7 @@ class Assembler:
         if not response.output and (self._items or self._texts or self._refusals or self._args or self._thoughts):
             # The server ended with an empty `output`, or the stream was cut: what was streamed is the answer. Items are
             # copied, since callers may hold the events.
-            response = _changed(response, output=self._output(), output_text="")
+            response = _changed(response, output=self._output())
             complete(response, finished=False)
         return response
 
@@ -139,15 +166,10 @@ class Assembler:
             if isinstance(item, OutputMessage):
                 content = list(item.content)
                 for at in sorted(key for key in self._texts | self._refusals if key[0] == index):
-                    part: Part
-                    if at in self._texts:
-                        part = OutputText(text=joined(self._texts[at]))
-                    else:
-                        part = OutputRefusal(refusal=joined(self._refusals[at]))
                     if at[1] >= len(content):
-                        content.append(part)
-                    elif content[at[1]] in (OutputText(), OutputRefusal()):
-                        content[at[1]] = part
+                        content.append(self._part(at, self._parts.get(at)))
+                    elif _is_blank(content[at[1]]):
+                        content[at[1]] = self._part(at, content[at[1]])
                 item = _changed(item, content=content)
             elif isinstance(item, FunctionCall) and not item.arguments:
                 item = _changed(item, arguments=joined(self._args.get(index, [])))
@@ -160,6 +182,14 @@ class Assembler:
                 item.input = joined(self._args[index])
             output.append(item)
         return output
+
+    def _part(self, at: tuple[int, int], known: Part | None) -> Part:
+        """Return a part of a message with the text that was streamed; `known` is what else was said of it."""
+        if at in self._texts:
+            text = joined(self._texts[at])
+            return _changed(known, text=text) if isinstance(known, OutputText) else OutputText(text=text)
+        refusal = joined(self._refusals[at])
+        return _changed(known, refusal=refusal) if isinstance(known, OutputRefusal) else OutputRefusal(refusal=refusal)
 
     def _missing(self, index: int) -> OutputItem:
         """Return an item of which nothing but pieces has come."""
@@ -182,6 +212,8 @@ _TAKE: dict[type, Callable[[Assembler, Any], None]] = {
     events.ResponseIncompleteEvent: Assembler._take_run,
     events.ResponseOutputItemAddedEvent: Assembler._take_item,
     events.ResponseOutputItemDoneEvent: Assembler._take_item,
+    events.ResponseContentPartAddedEvent: Assembler._take_part,
+    events.ResponseContentPartDoneEvent: Assembler._take_part,
     events.ResponseTextDeltaEvent: Assembler._take_text,
     events.ResponseTextDoneEvent: Assembler._take_text_done,
     events.ResponseRefusalDeltaEvent: Assembler._take_refusal,

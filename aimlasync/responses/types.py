@@ -14,7 +14,7 @@ import msgspec
 
 from aimlasync.chat.endings import ending_of
 from aimlasync.config import CALL_OPTIONS, CallOptions
-from aimlasync.responses.items import OutputItem, OutputMessage, OutputRefusal, OutputText
+from aimlasync.responses.items import OutputItem, OutputMessage, OutputRefusal, OutputText, Part
 from aimlasync.wire.base import Json, Meta, Object, Open, Reply, UsageExtras, Wire, decode
 from aimlasync.wire.objects import json_hook, open_up
 
@@ -221,13 +221,16 @@ class Response(Reply):
 
 
 def _text_of(output: list[OutputItem]) -> str:
-    return "".join(
-        part.text
-        for item in output
-        if isinstance(item, OutputMessage)
-        for part in item.content
-        if isinstance(part, OutputText)
-    )
+    return "".join(_text(part) for item in output if isinstance(item, OutputMessage) for part in item.content)
+
+
+def _text(part: Part) -> str:
+    if isinstance(part, OutputText):
+        return part.text
+    # Gateways that translate from chat may keep its name of a text.
+    kind: str = part.type
+    said = getattr(part, "text", None) if kind == "text" else None
+    return said if isinstance(said, str) else ""
 
 
 RUNNING = ("queued", "in_progress")
@@ -248,7 +251,7 @@ def complete(response: Response, *, finished: bool) -> None:
     if response.metadata:
         response.metadata = Object(response.metadata)
     if response.tools:
-        open_up(response.tools)
+        response.tools = open_up(response.tools)
     if type(response.tool_choice) is dict:
         response.tool_choice = Object(response.tool_choice)
     if not response.output_text:
@@ -263,10 +266,10 @@ def complete(response: Response, *, finished: bool) -> None:
 
 
 class InputItemList(Reply):
-    """One page of the input items of a stored response; items are dicts, as they were sent."""
+    """One page of the input items of a stored response; items are dicts whose keys are attributes too."""
 
     object: str = "list"
-    data: list[dict[str, Any]] = []
+    data: list[Object] = []
     first_id: str | None = None
     last_id: str | None = None
     has_more: bool = False

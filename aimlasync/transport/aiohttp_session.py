@@ -1,67 +1,40 @@
 """The transport over aiohttp's ClientSession, which supports proxies; the client uses it where a proxy is configured.
 
-It also has `translated`, which turns an exception of aiohttp into an error of `errors`. It may import `base`, `http11`,
-`resolver`, `headers`, `errors` and aiohttp.
+It may import `base`, `aiohttp_errors`, `resolver`, `headers`, `errors` and aiohttp.
 """
 
 from __future__ import annotations
 
 import asyncio
-import inspect
 import io
-import os
-import re
 import weakref
 from base64 import b64encode
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from functools import partial
-from types import NoneType
 from typing import Any, cast
 
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
-from aiohttp.http import HttpProcessingError
 from yarl import URL
 
-from aimlasync.errors import AimlasyncError, APIConnectionError, APITimeoutError, ClientClosedError
+from aimlasync.errors import AimlasyncError, APIConnectionError, ClientClosedError
 from aimlasync.headers import Fields, Headers, check_target, joined, sendable
+from aimlasync.transport.aiohttp_errors import FOREIGN, HEAD_BOUNDS, WHILE_READING, broken, translated
 from aimlasync.transport.base import (
     AT_ONCE,
     DRAIN_BYTES,
     DRAIN_SECONDS,
     MAX_BODY,
     RawReply,
-    StaleConnectionError,
     gathered,
     too_large,
 )
-from aimlasync.transport.http11 import MAX_HEAD
 from aimlasync.transport.resolver import KNOWN, Resolver
 
 # aiohttp warns about larger raw bodies; a file object is written in pieces.
 _PLAIN_BODY = 2**20
 _MAX_SHARED = 256
-_LOOPBACK = ("localhost", "127.0.0.1", "::1")
-# How aiohttp says that a head is too large.
-_TOO_MUCH = re.compile(r"Got more than|Too many (?:headers|trailers)")
-
-# The most fields that a response's head may have; each may be as large as a whole head that `http11` reads.
-_MAX_FIELDS = 256
-# Releases of aiohttp before 3.14 do not count header fields.
-_COUNTS_FIELDS = "max_headers" in inspect.signature(aiohttp.ClientSession.__init__).parameters
-HEAD_BOUNDS: Mapping[str, Any] = {
-    "max_line_size": MAX_HEAD,
-    "max_field_size": MAX_HEAD,
-    **({"max_headers": _MAX_FIELDS} if _COUNTS_FIELDS else {}),
-}
-"""Bounds of a response's head, for aiohttp's parser: its own are below what gateways send."""
-
-FOREIGN = (TimeoutError, aiohttp.ClientError, HttpProcessingError, OSError)
-"""What aiohttp raises."""
-
-# A compressed body whose connection is gone: aiohttp 3.14 may know neither an end nor an error of it.
-_WHILE_READING = (*FOREIGN, RuntimeError)
 
 
 class _Handler(ResponseHandler):
@@ -294,8 +267,8 @@ class PayloadReply:
         failure: AimlasyncError
         try:
             return await self._content.readany()
-        except _WHILE_READING as error:
-            failure = APIConnectionError(f"the connection broke in the middle of the response ({_kind(error)})")
+        except WHILE_READING as error:
+            failure = broken(error)
         raise failure
 
     def abort(self) -> None:
@@ -320,7 +293,7 @@ class PayloadReply:
                     if not piece:
                         return
                     left -= len(piece)
-        except _WHILE_READING:
+        except WHILE_READING:
             pass
         finally:
             # Harmless where the body ended: the connection is back in the pool already.
@@ -334,66 +307,3 @@ def _split_proxy(proxy: str) -> tuple[URL, Headers | None]:
         return url, None
     pair = f"{url.user or ''}:{url.password or ''}"
     return url.with_user(None), Headers({"Proxy-Authorization": f"Basic {b64encode(pair.encode()).decode()}"})
-
-
-def _unused_proxy(url: URL) -> str:
-    """Say that the environment names a proxy for a URL, since most programs would use it; "" where it names none."""
-    from urllib.request import getproxies_environment, proxy_bypass
-
-    proxies = getproxies_environment()
-    host = url.host or "localhost"
-    if host in _LOOPBACK or not (proxies.get(url.scheme) or proxies.get("all")) or proxy_bypass(host):
-        return ""
-    name = url.scheme if proxies.get(url.scheme) else "all"
-    return f"; {name.upper()}_PROXY of the environment is not used: give proxy= to the client to use it"
-
-
-def _kind(error: BaseException) -> str:
-    return type(error).__name__
-
-
-def translated(error: BaseException, url: URL, *, fresh: bool, proxy: URL | None = None) -> AimlasyncError:
-    """Say what went wrong without the request in it; what was never sent is not billed."""
-    where = f"{url.host}:{url.port}"
-    unused = _unused_proxy(url) if proxy is None else ""
-    if isinstance(error, (aiohttp.ServerTimeoutError, asyncio.TimeoutError)):
-        by = f" through the proxy {proxy.host}:{proxy.port}" if proxy is not None else ""
-        said = f"no connection to {where}{by} within the connect timeout{unused}"
-        return APITimeoutError(said, phase="connect", billed=False)
-    if isinstance(error, aiohttp.ClientSSLError):
-        if isinstance(error, aiohttp.ClientConnectorCertificateError):
-            reason = getattr(error.certificate_error, "verify_message", "") or _kind(error)
-            failure = APIConnectionError(f"the TLS certificate of {where} was not accepted: {reason}", billed=False)
-        else:
-            reason = getattr(error.os_error, "reason", "") or _kind(error)
-            failure = APIConnectionError(f"no TLS connection to {where}: {reason}", billed=False)
-        # It is as wrong the next time, and asking again may tell somebody in between more.
-        failure.retryable = False
-        return failure
-    if isinstance(error, aiohttp.ClientConnectorError):
-        code = error.os_error.errno
-        reason = os.strerror(code) if code and code > 0 else error.os_error.strerror or _kind(error.os_error)
-        if isinstance(error, aiohttp.ClientProxyConnectionError):
-            where = f"the proxy {error.host}:{error.port}, which is the way to {where}"
-        return APIConnectionError(f"could not connect to {where}: {reason}{unused}", billed=False)
-    if isinstance(error, aiohttp.ClientHttpProxyError):
-        return APIConnectionError(f"the proxy refused to connect to {where}: HTTP {error.status}", billed=False)
-    if isinstance(error, (aiohttp.ServerDisconnectedError, ConnectionError, aiohttp.ClientOSError)):
-        if isinstance(error, aiohttp.ServerDisconnectedError) and not isinstance(error.message, (str, NoneType)):
-            # What there is of a head.
-            return APIConnectionError(f"{where} closed the connection in the middle of its answer")
-        if not fresh:
-            return StaleConnectionError(f"a kept connection to {where} had been closed by the server")
-        return APIConnectionError(f"{where} closed the connection before it answered")
-    if isinstance(error, (aiohttp.ClientResponseError, HttpProcessingError)):
-        if _TOO_MUCH.search(error.message or ""):
-            failure = APIConnectionError(
-                f"the headers of the response from {where} are larger than {MAX_HEAD} bytes, or more than {_MAX_FIELDS}"
-            )
-            # They will be as large the next time, and each answer may be billed.
-            failure.retryable = False
-            return failure
-        return APIConnectionError(f"{where} sent something that is not HTTP ({_kind(error)})")
-    if isinstance(error, aiohttp.ClientPayloadError):
-        return APIConnectionError(f"{where} broke the connection in the middle of the response")
-    return APIConnectionError(f"the request to {where} failed ({_kind(error)})")

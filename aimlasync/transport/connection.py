@@ -18,7 +18,8 @@ from aiohttp.client_proto import ResponseHandler
 from yarl import URL
 
 from aimlasync.errors import AimlasyncError
-from aimlasync.transport.aiohttp_session import FOREIGN, HEAD_BOUNDS, PayloadReply, translated
+from aimlasync.transport.aiohttp_errors import FOREIGN, HEAD_BOUNDS, translated
+from aimlasync.transport.aiohttp_session import PayloadReply
 from aimlasync.transport.base import AT_ONCE, DRAIN_BYTES, DRAIN_SECONDS
 from aimlasync.transport.http11 import MalformedResponseError, OddResponseError
 from aimlasync.transport.reply import Reply

@@ -56,15 +56,19 @@ _PERMANENT = re.compile(
     r"coupon code|insufficient_quota|insufficient_balance|quota_exceeded|free.tier limit|reached your free limit",
     re.IGNORECASE,
 )
+# The limit of a short window does, whatever it is called: Cerebras answers "Tokens per minute limit exceeded" with
+# `token_quota_exceeded`.
+_SHORT_WINDOW = re.compile(r"\bper[ _-]?(second|minute)\b|\b[tr]p[ms]\b", re.IGNORECASE)
 # Texts that do not either, but where a wait is stated with them: Gemini says the one of each minute's quota, and a
 # server that is back soon says when.
 _WITHOUT_WAIT = re.compile(r"exceeded your current quota|maintenance", re.IGNORECASE)
 
 # A 5xx that speaks of the request, and comes again with it: llama.cpp answers an image with 500 and "image input is not
-# supported", its forks a prompt that is too long. (What exceeds the context while it answers is a matter of what runs
-# beside it.)
+# supported", its forks and LM Studio a prompt that is too long. (What exceeds the context while it answers is a matter
+# of what runs beside it.)
 _UNSUPPORTED = re.compile(
-    r"\bnot (supported|implemented)\b|\bunsupported\b|\bdoes not support\b|\bexceeds the available context\b",
+    r"\bnot (supported|implemented)\b|\bunsupported\b|\bdoes not support\b|\bexceeds the available context\b"
+    r"|\bgreater than the context length\b|\bcontext length of only\b|\bmaximum context length\b",
     re.IGNORECASE,
 )
 
@@ -79,6 +83,8 @@ _PERMANENT_CODES = re.compile(
 # is not searched: that of a 400 may quote the request.
 _LIMITED = re.compile(r"rate_?limit|too_?many_?requests|throttl|concurrency_?limit|capacity_?exceeded", re.IGNORECASE)
 _OVERLOADED = re.compile(r"overloaded|server_?(is_?)?busy", re.IGNORECASE)
+# Codes and types of a server that failed, which is 500 where an answer of 200 says so.
+_FAULT = re.compile(r"\b(server|api|internal)_?(server_?)?error\b|service_?unavailable|bad_?gateway", re.IGNORECASE)
 
 _TAGS = re.compile(r"<(script|style)\b.*?</\1>|<[^>]*>", re.IGNORECASE | re.DOTALL)
 
@@ -138,6 +144,8 @@ def status_error(
 def _is_permanent(detail: ErrorDetail, said: str, wait: float | None = None) -> bool:
     """Whether waiting does not cure what a body says; `wait` is what headers promise."""
     words = f"{said} {detail.code} {detail.type}"
+    if _SHORT_WINDOW.search(said) and "insufficient" not in words:
+        return False
     if wait is None and detail.retry_after is None and _WITHOUT_WAIT.search(words):
         return True
     return bool(_PERMANENT.search(words))
@@ -164,14 +172,16 @@ def is_error(body: Any) -> bool:
         return bool(body) and all(map(is_error, body))
     if not isinstance(body, Mapping):
         return False
-    return body.get("error") is not None or body.get("object") == "error" or body.get("type") == "error"
+    return bool(body.get("error")) or body.get("object") == "error" or body.get("type") == "error"
 
 
 def error_in_body(body: Any, *, raw: bytes, info: Info | None, billed: bool | None) -> APIStatusError:
     """Build the error for a 200 whose JSON body is an error; its code may be or mean a status."""
     body = shallow(body)
     detail = read_error(body)
-    status = detail.status or limit_status(detail.code, detail.type) or 200
+    status = detail.status or limit_status(detail.code, detail.type)
+    if status is None:
+        status = 500 if _FAULT.search(f"{detail.code} {detail.type}") else 200
     cls = _class_of(status)
     retryable = (cls.retryable or status in _TRANSIENT_4XX) and not _is_permanent(detail, detail.message)
     return cls(
@@ -195,7 +205,9 @@ def stream_error(body: Any, *, partial: Any, info: Info | None, billed: bool | N
     detail = read_error(body)
     said = detail.message or detail.code or "no message"
     words = f"{detail.code} {detail.type}"
-    permanent = _is_permanent(detail, said) or bool(_PERMANENT_CODES.search(words) or _UNSUPPORTED.search(said))
+    is_limit = limit_status(detail.code, detail.type) is not None
+    permanent = _is_permanent(detail, said) or bool(_UNSUPPORTED.search(said))
+    permanent = permanent or (not is_limit and bool(_PERMANENT_CODES.search(words)))
     if detail.status is not None and detail.status < 500 and detail.status not in (*_TRANSIENT_4XX, 429):
         permanent = True
     return StreamError(

@@ -39,7 +39,7 @@ _MESSAGES = (
 )
 _CODES = ("code", "errorcode")
 _TYPES = ("type", "errortype")
-_STATUSES = ("code", "statuscode", "status", "httpstatus", "httpcode")
+_STATUSES = ("code", "statuscode", "status", "httpstatus", "httpcode", "httpstatuscode")
 # What stands beside an error and may state a wait.
 _BESIDE = ("details", "metadata")
 # Words that say no more than that this is an error, or nothing.

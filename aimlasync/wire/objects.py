@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from io import IOBase
+from operator import is_not
 from typing import TYPE_CHECKING, Any, Self, TypeAlias, cast
 
 import msgspec
@@ -48,13 +49,16 @@ class Object(dict[str, Any]):
 
 
 def open_up(value: Any) -> Any:
-    """Return a JSON value with its objects as `Object`; what lies deeper is opened when it is read."""
+    """Return a JSON value with its objects as `Object`; what lies deeper is opened when it is read.
+
+    It changes nothing; a list that has no other objects is returned as it is.
+    """
     if type(value) is dict:
         return Object(value)
     if type(value) is list:
-        for number, item in enumerate(value):
-            if type(item) in (dict, list):
-                value[number] = open_up(item)
+        opened = [open_up(item) if type(item) in (dict, list) else item for item in value]
+        if any(map(is_not, opened, value)):
+            return opened
     return value
 
 
@@ -125,7 +129,10 @@ def json_hook(_: type, value: Any) -> Any:
 
 
 def plain_value(value: Any) -> Any:
-    """Convert values that msgspec cannot encode: `Unknown`, mappings, pydantic models, iterables such as generators."""
+    """Convert values that msgspec cannot encode.
+
+    They are `Unknown`, mappings, pydantic models, numbers of numpy, and iterables such as generators.
+    """
     if isinstance(value, Unknown):
         return value.to_dict()
     if isinstance(value, Mapping):
@@ -133,6 +140,8 @@ def plain_value(value: Any) -> Any:
     dump = getattr(value, "model_dump", None)
     if callable(dump) and not isinstance(value, type):
         return dump(mode="json", exclude_unset=True)
+    if getattr(value, "shape", None) == () and (number := getattr(value, "item", None)) is not None:
+        return number()
     if isinstance(value, Iterable) and not isinstance(value, (IOBase, type)):
         return list(value)
     raise TypeError(f"cannot send a {type(value).__module__}.{type(value).__qualname__} as JSON")

@@ -13,6 +13,7 @@ import types
 import typing
 from codecs import BOM_UTF8
 from collections.abc import Callable, Mapping
+from math import isfinite
 from typing import Any, TypeAlias, TypeVar, cast
 
 import msgspec
@@ -130,18 +131,27 @@ def _read_value(wanted: Any, value: Any, _: Place | None) -> Any:
     if type(value) is wanted:
         return value
     try:
-        return msgspec.convert(value, wanted, strict=False, dec_hook=json_hook)
+        made = msgspec.convert(value, wanted, strict=False, dec_hook=json_hook)
     except msgspec.ValidationError:
         pass
+    else:
+        # "NaN" and "Infinity" are read as floats.
+        return LOST if wanted is float and not isfinite(made) else made
     if wanted is str:
         return _as_text(value)
-    if wanted is int and isinstance(value, float) and value == value and abs(value) != float("inf"):
+    if wanted is int and isinstance(value, float) and isfinite(value):
         return int(value)
     return LOST
 
 
 def _list_reader(item: _Reader, wanted: Any) -> _Reader:
+    members = typing.get_args(*typing.get_args(wanted))
+    text = next((one for one in members if "text" in getattr(one, "__struct_fields__", ())), None)
+
     def read_list(value: Any, place: Place | None) -> Any:
+        if isinstance(value, str) and text is not None:
+            # A text where the API promises a list of parts.
+            return [text(text=value)]
         if not isinstance(value, list):
             return _read_value(wanted, value, place)
         if place is None:
@@ -156,7 +166,7 @@ def _list_reader(item: _Reader, wanted: Any) -> _Reader:
 def _read_struct(wanted: type[msgspec.Struct], value: Any, place: Place | None) -> Any:
     fields = fields_of(wanted)
     if not isinstance(value, dict):
-        if isinstance(value, str) and "message" in fields:
+        if isinstance(value, str) and "message" in fields and str in fields["message"][2]:
             # An error that is a text where the API promises an object.
             return wanted(message=value)
         return LOST

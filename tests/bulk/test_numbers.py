@@ -15,7 +15,7 @@ from aimlasync import Limits, Price
 from aimlasync.bulk import Caps, Row
 from aimlasync.bulk.jobs.caps import read_seconds, token_cap
 from aimlasync.bulk.jobs.dry_run import Estimate, Sample, estimate, forecast
-from aimlasync.bulk.jobs.stop_rules import MAX_REFUSED, MAX_UNREACHED, Ending, StopRules
+from aimlasync.bulk.jobs.stop_rules import MAX_REFUSED, MAX_UNREACHED, Ending, StopRules, is_to_come_back, is_unpaid
 from aimlasync.bulk.journal.record import Facts, Failure, Record
 from aimlasync.bulk.progress.progress import Progress, limited_by
 from aimlasync.bulk.progress.totals import Spending, Totals
@@ -244,15 +244,39 @@ def failed(kind: type[AimlasyncError]) -> AimlasyncError:
     return kind("no", status=400) if issubclass(kind, APIStatusError) else kind("no")
 
 
-@pytest.mark.parametrize(
-    "kind", [AuthenticationError, InsufficientCreditError, PermissionDeniedError, BudgetExceededError]
-)
+@pytest.mark.parametrize("kind", [AuthenticationError, InsufficientCreditError, BudgetExceededError])
 @pytest.mark.parametrize("alike", [True, False])
 def test_what_would_fail_for_every_row_stops_the_job(kind: type[AimlasyncError], alike: bool) -> None:
     rules = StopRules(succeeded=True, alike=alike)
     assert rules.check(None) is None
     error = failed(kind)
     assert rules.check(error) is error
+
+
+def test_an_account_without_money_stops_the_job_and_is_nothing_to_come_back_for() -> None:
+    for error in (
+        RateLimitError("HTTP 429: You exceeded your current quota", status=429, code="insufficient_quota"),
+        BadRequestError("HTTP 400: Access denied", status=400, code="Arrearage"),
+        PermissionDeniedError("HTTP 403: x", status=403, code="insufficient_user_quota"),
+        PermissionDeniedError("HTTP 403: You've run out of credits. Please top up", status=403),
+    ):
+        assert StopRules(succeeded=True).check(error) is error
+        assert (is_unpaid(error), is_to_come_back(error)) == (True, False)
+    for error in (RateLimitError("HTTP 429: top up", status=429), BadRequestError("insufficient_quota", status=400)):
+        assert not is_unpaid(error)
+
+
+def test_a_row_that_is_forbidden_is_no_key_that_may_not_do_this() -> None:
+    flagged = PermissionDeniedError("HTTP 403: Your input was flagged", status=403)
+    forbidden = PermissionDeniedError("HTTP 403: Forbidden", status=403)
+    assert StopRules().check(forbidden) is forbidden
+    assert StopRules().check(flagged) is None
+    for alike in (True, False):
+        rules = StopRules(succeeded=True, alike=alike)
+        assert not any(verdicts(rules, [forbidden, forbidden, None] * 5))
+        # A key that lost its rights.
+        assert verdicts(rules, [forbidden] * MAX_REFUSED) == [False] * (MAX_REFUSED - 1) + [True]
+        assert not any(verdicts(StopRules(succeeded=True, alike=alike), [flagged] * 40))
 
 
 def test_a_model_that_is_not_there_stops_a_job_whose_rows_are_alike() -> None:

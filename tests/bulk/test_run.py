@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ from aimlasync.bulk import (
     run,
 )
 from aimlasync.bulk.api import open_rows
+from aimlasync.bulk.input.source import open_source
 from aimlasync.bulk.jobs.runner import LocalRunner
 from aimlasync.bulk.jobs.streamed import StreamedRows
 from aimlasync.bulk.journal.record import decode_record
@@ -498,6 +500,17 @@ async def test_a_job_interrupted_before_its_start_asks_nobody(
     await job.run()
     source.close()
     assert (job.pending, len(simulator.ledger)) == (5, 0)
+
+
+def test_a_stream_in_any_order_tells_rows_apart_by_their_ids(tmp_path: Path) -> None:
+    path = tmp_path / "in.jsonl"
+    line = {"custom_id": "a", "url": "/v1/responses", "body": {"model": MODEL, "input": "x"}}
+    path.write_text("".join(json.dumps({**line, "custom_id": name}) + "\n" for name in ("a", "b", "a")))
+    options: dict[str, Any] = {"write": lambda *_: None, "flush": lambda: None}
+    with closing(open_source(str(path))) as source:
+        with pytest.raises(InputError, match="line 3: 'a' is the id of an earlier row too"):
+            StreamedRows(source, BatchTask(), Options(), **options, in_order=False)
+        assert StreamedRows(source, BatchTask(), Options(), **options).totals.total == 3
 
 
 async def test_an_interrupt_lets_calls_finish_and_a_second_one_drops_them(out: Path) -> None:

@@ -54,6 +54,16 @@ MIXTURES = {
         ],
         [("a", "f", A), ("b", "g", Z)],
     ),
+    "the place among the tools, then that among the calls, a type on each piece": (
+        [
+            [{**p(3, "a", "f", ""), "type": "function"}],
+            [{**p(0, arguments='{"c":'), "type": "function"}],
+            [{**p(0, arguments='"A"}'), "type": "function"}],
+            [{**p(4, "b", "g", ""), "type": "function"}],
+            [{**p(1, arguments=Z), "type": "function"}],
+        ],
+        [("a", "f", A), ("b", "g", Z)],
+    ),
     "indices in another order": ([[p(1, "b", "g", Z)], [p(0, "a", "f", A)]], [("a", "f", A), ("b", "g", Z)]),
     "index 0 for all, no id": (
         [[p(0, name="f", arguments=A)], [p(0, name="g", arguments=Z)]],

@@ -105,10 +105,54 @@ def collected(*deltas: dict[str, Any]) -> dict[str, Any]:
             [{"extra_content": {"google": {"thought_signature": "s"}}}, {"content": "x"}],
             {"content": "x", "extra_content": {"google": {"thought_signature": "s"}}},
         ),
+        # A content by its parts, which may begin and end as a text.
+        (
+            [
+                {"content": "", "role": "assistant"},
+                {"content": [{"type": "thinking", "thinking": [{"type": "text", "text": "a"}]}]},
+                {"content": [{"type": "thinking", "thinking": [{"type": "text", "text": "b"}], "closed": True}]},
+                {"content": [{"type": "text", "text": "c"}]},
+                {"content": "d"},
+                {"content": "e"},
+                {"content": None},
+            ],
+            {
+                "content": [
+                    {"type": "thinking", "thinking": [{"type": "text", "text": "ab"}], "closed": True},
+                    {"type": "text", "text": "cde"},
+                ]
+            },
+        ),
+        (
+            [
+                {"content": "a"},
+                {"content": [{"type": "image_url", "image_url": {"url": "u"}}, {"type": "text", "text": "b"}]},
+                {"reasoning_content": "r", "content": "c"},
+            ],
+            {
+                "content": [
+                    {"type": "text", "text": "a"},
+                    {"type": "image_url", "image_url": {"url": "u"}},
+                    {"type": "text", "text": "bc"},
+                ],
+                "reasoning_content": "r",
+            },
+        ),
+        ([{"tool_calls": []}, {"content": "a", "tool_calls": []}], {"content": "a", "tool_calls": []}),
     ],
 )
 def test_deltas_are_merged(deltas: list[dict[str, Any]], whole: dict[str, Any]) -> None:
     assert collected(*deltas) == whole
+
+
+def test_text_of_a_content_by_parts_is_the_text_in_them() -> None:
+    assembler = Assembler()
+    for content in ("a", [{"type": "thinking", "thinking": [{"type": "text", "text": "b"}]}], "c", "d", "e"):
+        assembler.add(decode_chunk(encode({"choices": [{"index": 0, "delta": {"content": content}}]})))
+    message = assembler.whole().choices[0].message
+    assert message.content == "acde"
+    message.content = "changed"
+    assert message.to_dict() == {"role": "assistant", "content": "changed"}
 
 
 def test_values_of_every_kind_may_follow_each_other() -> None:
@@ -131,6 +175,15 @@ def test_fields_of_chunks_and_choices_have_their_last_value_and_token_ids_are_ad
     whole: Any = assembler.whole()
     assert (whole.citations, whole.provider, whole.usage.hits) == (["u", "u"], "P", 2)
     assert (whole.choices[0].token_ids, whole.choices[0].native_finish_reason) == ([0, 1], "n1")
+
+
+def test_logprobs_in_lists_of_tokens_and_numbers_are_added() -> None:
+    assembler = Assembler()
+    for number, token in enumerate(("a", "b", "c")):
+        logprobs = {"tokens": [token], "token_logprobs": [-number], "content": None, "model": "m"}
+        assembler.add(decode_chunk(encode({"choices": [{"delta": {"content": token}, "logprobs": logprobs}]})))
+    whole = assembler.whole().choices[0].to_dict()["logprobs"]
+    assert whole == {"tokens": ["a", "b", "c"], "token_logprobs": [0, -1, -2], "model": "m"}
 
 
 def test_what_is_merged_does_not_change_the_pieces() -> None:

@@ -87,6 +87,8 @@ LINES = STREAM.replace(b"data: ", b"").replace(b"\n\n", b"\n")
         b"data: %b\n\n%b" % (whole(), DONE),
         STREAM + DONE,
         b": waiting\n\n" + STREAM + DONE,
+        b": waiting\n\n: waiting\n\n" + whole(),
+        b"\xef\xbb\xbf: waiting\r\n\r\n" + json.dumps(json.loads(whole()), indent=2).encode() + b"\n: waiting\n",
         b"\r\n" + STREAM,
         LINES,
         json.dumps({"choices": [{"delta": {"content": "hello"}, "finish_reason": "stop"}]}).encode(),
@@ -104,6 +106,8 @@ LINES = STREAM.replace(b"data: ", b"").replace(b"\n\n", b"\n")
         "json-in-an-event",
         "events",
         "comment-first",
+        "comment-before-json",
+        "comment-before-indented",
         "blank-first",
         "lines",
         "chunk-as-json",
@@ -349,7 +353,19 @@ async def test_a_response_in_the_background_is_not_asked_for_twice() -> None:
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7])
-@pytest.mark.parametrize("body", [STREAM + DONE, LINES, whole() + b"\n" + DONE, b"\xef\xbb\xbf" + LINES, whole() * 2])
+@pytest.mark.parametrize(
+    "body",
+    [
+        STREAM + DONE,
+        LINES,
+        whole() + b"\n" + DONE,
+        b"\xef\xbb\xbf" + LINES,
+        whole() * 2,
+        b": a\r\n\r\n:b\n\n" + whole(),
+        b"\xef\xbb\xbf\n: a \n\n" + STREAM,
+        b": a",
+    ],
+)
 def test_framing_does_not_depend_on_how_a_body_is_cut(body: bytes, size: int) -> None:
     def read(pieces: Sequence[bytes]) -> list[bytes]:
         parser = Unframed(says_events=False)
@@ -357,6 +373,12 @@ def test_framing_does_not_depend_on_how_a_body_is_cut(body: bytes, size: int) ->
         return [data for one in found for data in (one.data if isinstance(one, Series) else [one.data])]
 
     assert read([body[i : i + size] for i in range(0, len(body), size)]) == read([body])
+
+
+def test_a_json_value_that_is_not_valid_utf8_is_handed_on_as_it_came() -> None:
+    parser = JsonParser()
+    value = b'{"text": "\xed\xa0\xbd"}'
+    assert parser.read(value) + parser.end() == [Series("message", [value])]
 
 
 def test_a_json_value_of_many_lines_is_read_in_linear_time() -> None:

@@ -199,6 +199,23 @@ def test_what_is_not_taken_says_what_is() -> None:
     with pytest.raises(AttributeError, match="no attribute 'chats'"):
         client.chats  # noqa: B018
 
+    class Mine(AsyncClient):
+        pass
+
+    for resource, name in (
+        (Mine("k"), "files"),
+        (client.chat.completions, "list"),
+        (client.models, "delete"),
+        (client.responses, "input_tokens"),
+    ):
+        with pytest.raises(AttributeError, match=rf"has no {name}: aimlasync\.openai\.AsyncOpenAI has it"):
+            getattr(resource, name)
+    for retries in (-1, -2):
+        with pytest.raises(ValueError, match=f"max_retries must be 0 or more, not {retries}"):
+            client.with_options(max_retries=retries)
+    with pytest.raises(ValueError, match="attempts must be 1 or more, not 0"):
+        aimlasync.Retry(attempts=0)
+
 
 class NotGiven:
     def __bool__(self) -> bool:
@@ -207,6 +224,37 @@ class NotGiven:
 
 class Omit(NotGiven):
     pass
+
+
+async def test_a_header_without_a_value_is_not_sent_and_a_key_is_not_sent_by_mistake() -> None:
+    nothing: Any = Omit()
+    async with raw_server(whole()) as server:
+        headers = {"X-Left": nothing, "X-Kept": "a"}
+        async with AsyncClient("k", server.base_url, default_headers=headers) as client:
+            await client.chat.completions.create(**CHAT, extra_headers={"X-Also": nothing})
+            with pytest.raises(ValueError, match="extra_headers cannot leave out Authorization"):
+                await client.chat.completions.create(**CHAT, extra_headers={"authorization": nothing})
+        with pytest.raises(ValueError, match="default_headers cannot leave out Authorization"):
+            AsyncClient("k", server.base_url, default_headers={"Authorization": nothing})
+        assert (sent(server, "x-left"), sent(server, "x-also"), sent(server, "x-kept")) == ([], [], ["a"])
+
+
+async def test_a_stored_prompt_brings_model_and_input() -> None:
+    done = {"id": "r", "status": "completed", "output": []}
+    async with raw_server(whole(done)) as server, AsyncClient("k", server.base_url) as client:
+        await client.responses.create(prompt={"id": "p", "variables": {"a": "b"}})
+        with pytest.raises(TypeError, match="model= is missing"):
+            await client.responses.create(input="Hi")
+    assert [json.loads(body) for body in server.bodies] == [{"prompt": {"id": "p", "variables": {"a": "b"}}}]
+
+
+async def test_the_events_of_a_response_in_the_background_go_on() -> None:
+    done = {"type": "response.completed", "sequence_number": 4, "response": {"id": "r", "status": "completed"}}
+    events = Script([b"data: %b\n\n" % json.dumps(done).encode()])
+    async with raw_server(events) as server, AsyncClient("k", server.base_url) as client:
+        async with client.responses.stream(response_id="r", starting_after=3) as stream:
+            assert (await stream.get_final_response()).id == "r"
+    assert server.requests[0].startswith(b"GET /v1/responses/r?stream=true&starting_after=3 ")
 
 
 @pytest.mark.parametrize("nothing", [aimlasync.NOT_GIVEN, aimlasync.omit, NotGiven(), Omit()])

@@ -174,6 +174,20 @@ def test_dollars_of_a_usage_are_read_and_never_made_up(of: Any, fields: dict[str
     assert found == usd if usd is None else found == pytest.approx(usd)
 
 
+@pytest.mark.parametrize("of", [chat, response])
+def test_what_is_stated_beside_the_usage_counts_where_that_states_nothing(of: Any) -> None:
+    assert stated_usd(None, "0.25") == 0.25
+    assert stated_usd(of(), 0.25) == 0.25
+    assert stated_usd(of(cost=0.5), 0.25) == 0.5
+    assert [stated_usd(of(**{name: 0.5}), 0.25) for name in ("cost_usd", "cost_usd_total")] == [0.5, 0.5]
+    assert [stated_usd(of(more=1), said) for said in (None, -1, "free", {"usd": 1}, True)] == [None] * 5
+
+
+def test_names_of_chat_are_read_in_the_usage_of_a_response() -> None:
+    assert tokens_of(response(prompt_tokens=5, completion_tokens=3, total_tokens=8)) == (5, 3)
+    assert tokens_of(response(input_tokens=7, output_tokens=1, prompt_tokens=5, completion_tokens=3)) == (7, 1)
+
+
 JSON = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3)
 
 

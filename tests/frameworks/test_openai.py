@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from aimlasync import AsyncClient, Budget, Endpoint, Limits, Price, Retry
+from aimlasync import AsyncClient, Budget, Endpoint, Limits, Price, Retry, Timeout
 from aimlasync.simulator import Simulator
 from tests.support.servers import Script, raw_server, until
 
@@ -297,3 +297,55 @@ async def test_a_raw_response_says_how_often_it_was_tried() -> None:
         async with ours.AsyncOpenAI(api_key="k", base_url=server.base_url) as client:
             raw = await client.chat.completions.with_raw_response.create(model="m", messages=HELLO)
     assert raw.retries_taken == 2
+
+
+async def test_headers_of_the_user_are_sent_as_they_are() -> None:
+    async with raw_server(says()) as server:
+        async with ours.AsyncOpenAI(api_key="k", base_url=server.base_url) as client:
+            await client.chat.completions.create(model="m", messages=HELLO)
+            own = {"User-Agent": "mine/1", "authorization": "Basic abc"}
+            await client.chat.completions.create(model="m", messages=HELLO, extra_headers=own)
+    first, second = (request.decode().lower() for request in server.requests)
+    assert "user-agent: aimlasync/" in first
+    assert "user-agent: mine/1\r\n" in second
+    assert "authorization: basic abc\r\n" in second
+    assert "bearer" not in second
+
+
+async def test_a_redirect_says_where_it_leads() -> None:
+    moved = says(b"", status=307, headers=[("location", "/v1/other")])
+    async with raw_server(moved) as server, ours.AsyncOpenAI(api_key="k", base_url=server.base_url) as client:
+        with pytest.raises(openai.APIStatusError, match=r"it redirects to .*/v1/other; redirects are n"):
+            await client.chat.completions.create(model="m", messages=HELLO)
+
+
+def test_a_synchronous_httpx_client_is_refused_where_it_is_given() -> None:
+    class Client:
+        pass
+
+    with pytest.raises(TypeError, match="http_client= takes an AsyncClient of httpx, not Client"):
+        ours.AsyncOpenAI(api_key="k", http_client=Client())
+
+
+CHUNK = b'data: {"id": "c", "choices": [{"index": 0, "delta": {"content": "hi"}}]}\n\n'
+
+
+@pytest.mark.parametrize("end", ["eof", "reset", "stall"])
+async def test_a_stream_that_breaks_raises_the_sdks_error(end: Any) -> None:
+    async with raw_server(Script([CHUNK], end=end)) as server:
+        bounds = Timeout(idle=0.05 if end == "stall" else 60)
+        async with AsyncClient("k", server.base_url, timeout=bounds) as client:
+            sdk = ours.AsyncOpenAI(aimlasync=client)
+            stream = await sdk.chat.completions.create(model="m", messages=HELLO, stream=True)
+            assert (await anext(stream)).choices[0].delta.content == "hi"
+            with pytest.raises(openai.APIConnectionError) as caught:
+                await anext(stream)
+    assert isinstance(caught.value, openai.APITimeoutError) == (end == "stall")
+
+
+async def test_a_client_that_is_closed_is_said_to_be() -> None:
+    client = AsyncClient("k", "http://127.0.0.1:9/v1")
+    await client.close()
+    sdk = ours.AsyncOpenAI(aimlasync=client)
+    with pytest.raises(openai.APIConnectionError, match="this client is closed; make a new one"):
+        await sdk.chat.completions.create(model="m", messages=HELLO)

@@ -11,7 +11,7 @@ import pytest
 from yarl import URL
 
 from aimlasync import APIConnectionError, APITimeoutError, AsyncClient, Retry
-from aimlasync.transport.aiohttp_session import translated
+from aimlasync.transport.aiohttp_errors import translated
 from tests.client.test_endings import ask_chat, whole
 from tests.support.servers import Script, raw_server
 

@@ -16,7 +16,7 @@ async def main(client: AsyncClient) -> None:
     stream = await client.responses.retrieve(made, stream=True, starting_after=3)
     reveal_type(stream)  # ResponseStream
     async for item in client.responses.input_items(made):
-        reveal_type(item)  # dict[str, Any]
+        reveal_type(item)  # Object
     reveal_type(await client.responses.cancel(made))  # Response
     await client.responses.delete(made)
     short = await client.responses.compact(model="m", input="Hello")

@@ -138,6 +138,27 @@ def test_a_response_without_output_at_its_end_keeps_what_its_items_said() -> Non
     assert whole.to_dict()["output"] == [{**item, "arguments": "{}"}]
 
 
+def test_a_response_keeps_the_id_that_its_beginning_alone_said() -> None:
+    assembler = ResponsesAssembler()
+    about = {"id": "r", "model": "m", "created_at": 1.5}
+    assembler.add(decode_event(encode({"type": "response.in_progress"})))
+    assembler.add(decode_event(encode({"type": "response.created", "response": {**about, "status": "in_progress"}})))
+    assembler.add(decode_event(encode({"type": "response.in_progress"})))
+    assert assembler.whole().to_dict() == {**about, "status": "in_progress"}
+    done = {"status": "completed", "output": [{"type": "message", "content": []}], "usage": {"input_tokens": 1}}
+    assembler.add(decode_event(encode({"type": "response.completed", "response": done})))
+    assert assembler.whole().to_dict() == {**done, **about}
+
+
+def test_a_dump_is_of_plain_dicts_at_every_depth() -> None:
+    results = [{"a": [[{"b": 1}]]}]
+    item = {"type": "file_search_call", "id": "f", "queries": [], "results": results, "status": None}
+    response: Any = decode_response(encode({"output": [item], "status": "completed", "temperature": "0.5"}))
+    assert response.output[0].results[0].a[0][0].b == 1
+    dumped = response.to_dict()["output"][0]["results"]
+    assert (type(dumped[0]), type(dumped[0]["a"][0][0]), dumped) == (dict, dict, results)
+
+
 def _message(**fields: Any) -> Any:
     body = {"choices": [{"index": 0, "message": {"role": "assistant", **fields}, "finish_reason": "stop"}]}
     return decode_completion(encode(body)).choices[0].message

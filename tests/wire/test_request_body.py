@@ -108,3 +108,10 @@ async def test_a_cut_text_ends_neither_a_call_nor_a_job() -> None:
         assert [result.error for result in results] == [None] * 3
         labels = [result async for result in bulk.classify(client, ["one", HALF], labels=["a", "b"], model="m")]
         assert [result.error for result in labels] == [None] * 2
+
+
+def test_numbers_of_numpy_are_sent_as_numbers() -> None:
+    numpy: Any = pytest.importorskip("numpy")
+    given = {"a": numpy.float64(0.5), "b": numpy.int64(3), "c": numpy.bool_(True), "d": numpy.float32(0.25)}
+    given["e"] = numpy.array([1, 2])
+    assert json.loads(encode_request(given)) == {"a": 0.5, "b": 3, "c": True, "d": 0.25, "e": [1, 2]}

@@ -12,6 +12,7 @@ import msgspec
 import pytest
 from multidict import CIMultiDict, CIMultiDictProxy
 
+from aimlasync.bulk.tasks.confidence import confidence_of
 from aimlasync.chat.assembler import Assembler as ChatAssembler
 from aimlasync.chat.chunks import chunk_of, decode_chunk
 from aimlasync.chat.types import decode_completion
@@ -202,6 +203,40 @@ def test_legacy_function_call_is_in_the_chunk_of_a_whole_answer() -> None:
     a = ChatAssembler()
     a.add(chunk_of(r))
     assert a.whole().choices[0].message.function_call == r.choices[0].message.function_call
+
+
+@pytest.mark.parametrize("calls", ["{}", 7, True, {"name": "f"}, [[]], ["f", {"id": "c", "function": {"name": "f"}}]])
+def test_a_whole_answer_becomes_a_chunk_whatever_its_calls_are(calls: Any) -> None:
+    choice = {"message": {"content": None, "tool_calls": calls}, "finish_reason": "stop"}
+    body = json.dumps({"choices": [None, "7", choice, 1.5]}).encode()
+    reply = decode_completion(body)
+    (made,), (whole,) = chunk_of(reply).choices, reply.choices
+    assert made.finish_reason == "stop"
+    assert [(c.index, c.id) for c in made.delta.tool_calls or ()] == [
+        (number, c.id) for number, c in enumerate(whole.message.tool_calls or ())
+    ]
+    assert reply.to_dict() == json.loads(body)
+
+
+@pytest.mark.parametrize("number", ["NaN", "inf", "-Infinity"])
+def test_a_number_written_as_a_text_that_is_none_is_left_out(number: str) -> None:
+    body = {"output": [], "temperature": number, "top_p": "0.5"}
+    response = decode_response(json.dumps(body).encode())
+    assert (response.temperature, response.top_p) == (None, 0.5)
+    assert response.to_dict() == body
+
+
+@pytest.mark.parametrize("stated", ["null", "NaN", "-Infinity", '"-inf"', "-1e999"])
+def test_a_probability_that_is_not_stated_is_no_certainty(stated: str) -> None:
+    token = f'{{"token": "\\"a\\"", "logprob": {stated}, "top_logprobs": null}}'
+    choice = f'{{"message": {{"content": "a"}}, "logprobs": {{"content": [{token}]}}}}'
+    reply = decode_completion(f'{{"choices": [{choice}]}}'.encode())
+    logprobs = reply.choices[0].logprobs
+    assert logprobs is not None
+    assert logprobs.content is not None
+    assert [one.logprob for one in logprobs.content] == [float("-inf")]
+    assert confidence_of(reply, "a") is None
+    assert logprobs.content[0].to_dict()["logprob"] == (stated.strip('"') if '"' in stated else None)
 
 
 def test_status_that_stays_wrong_is_not_made_retryable_by_a_header() -> None:

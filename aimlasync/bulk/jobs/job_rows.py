@@ -109,3 +109,8 @@ def check_row(row: Row, rows: JobRows, added: Collection[str]) -> str | None:
         what = f"there is a {min(taken)!r} already; the output gets a column of that name, so choose another"
         raise InputError(rows.source.name, what, line=row.line)
     return name
+
+
+def repeated_id(name: str, source: Source, line: int) -> InputError:
+    """Return the error of an id that an earlier row has too."""
+    return InputError(source.name, f"{name!r} is the id of an earlier row too; every row needs its own", line=line)

@@ -17,7 +17,7 @@ from aimlasync.bulk.input.rows import AS_FOUND, InputError, Row, Wanted, numbere
 from aimlasync.bulk.input.source import Source, Survey
 from aimlasync.bulk.jobs.dedupe import Repeats, SharedCalls, earlier_answers
 from aimlasync.bulk.jobs.dry_run import Sample
-from aimlasync.bulk.jobs.job_rows import check_row, is_final, pending_rows
+from aimlasync.bulk.jobs.job_rows import check_row, is_final, pending_rows, repeated_id
 from aimlasync.bulk.jobs.options import Options
 from aimlasync.bulk.jobs.probes import Rows, sampled
 from aimlasync.bulk.journal.convert import judged
@@ -328,7 +328,7 @@ class JournaledRows:
             if name is None:
                 name = task.custom_id(row)
             if names is not None and not names.add(name):
-                raise self._repeated(name, row.line)
+                raise repeated_id(name, self.source, row.line)
             if shard is not None and not shard.owns(name):
                 return
             if known is not None:
@@ -348,7 +348,7 @@ class JournaledRows:
             if names_of is None or (found := names_of(block)) is None:
                 return None
             if names is not None and (repeated := names.add_all(found)) is not None:
-                raise self._repeated(found[repeated], above + 1 + repeated)
+                raise repeated_id(found[repeated], self.source, above + 1 + repeated)
             total += len(found)
             left += sum(name not in done for name in found) if done else len(found)
             return len(found)
@@ -378,7 +378,3 @@ class JournaledRows:
             self.shared = SharedCalls(repeats.digests, earlier)
         self.totals.total, self.totals.left = total, left
         return survey
-
-    def _repeated(self, name: str, line: int) -> InputError:
-        what = f"{name!r} is the id of an earlier row too; every row needs its own"
-        return InputError(self.source.name, what, line=line)

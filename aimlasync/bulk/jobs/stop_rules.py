@@ -28,7 +28,7 @@ from aimlasync.errors import (
     UnsupportedRequestError,
 )
 
-_ALWAYS = (AuthenticationError, InsufficientCreditError, PermissionDeniedError, BudgetExceededError)
+_ALWAYS = (AuthenticationError, BudgetExceededError)
 # Stop a job whose rows differ in the text alone, while none has succeeded, if rows from all over it are refused.
 _REFUSED = (BadRequestError, UnprocessableEntityError)
 # Refusals of what is in the row: too long for the model, or against a policy. Sources: OpenAI's codes; the texts of
@@ -39,6 +39,10 @@ _OF_THE_ROW = re.compile(
     r"|invalid_prompt|usage polic|unsafe|invalid.?image|image.{0,20}(download|decod|process)",
     re.IGNORECASE,
 )
+# No money on the account, which waiting does not bring. Sources: OpenAI's codes beside 429, those of new-api beside 403
+# and of DashScope beside 400; texts of a 403.
+_UNPAID = re.compile(r"insufficient_(user_)?(quota|balance|funds)|billing_hard_limit|arrearage", re.IGNORECASE)
+_UNPAID_WORDS = re.compile(r"out of credit|insufficient (credit|balance|funds)|top up", re.IGNORECASE)
 # Limits by the day, in words. Sources: OpenAI and Groq "requests per day (RPD)", OpenRouter "free-models-per-day",
 # Gemini "GenerateRequestsPerDayPerProjectPerModel".
 _BY_THE_DAY = re.compile(r"per.?day|daily|\b[RT]PD\b", re.IGNORECASE)
@@ -108,7 +112,10 @@ class StopRules:
             return None
         self._has_failed = True
         self._unreached = self._unreached + 1 if isinstance(error, APIConnectionError) else 0
-        if isinstance(error, _ALWAYS) or is_to_come_back(error):
+        if isinstance(error, _ALWAYS) or is_unpaid(error) or is_to_come_back(error):
+            return error
+        # Some servers forbid what is in a row with the status of a key that may not do this.
+        if isinstance(error, PermissionDeniedError) and not self.succeeded and not _OF_THE_ROW.search(_said(error)):
             return error
         if isinstance(error, NotFoundError) and self._alike:
             return error
@@ -116,7 +123,9 @@ class StopRules:
             # Rows that hang may be like each other; a server that is gone is gone for all.
             is_slow = isinstance(error, APITimeoutError) and error.phase in ("attempt", "total")
             return self._decide(error, number) if is_slow else error
-        if isinstance(error, _REFUSED) and self._alike and not self.succeeded:
+        if isinstance(error, PermissionDeniedError) or (
+            isinstance(error, _REFUSED) and self._alike and not self.succeeded
+        ):
             if isinstance(error, UnsupportedRequestError):
                 return error
             is_unfit = bool(_OF_THE_ROW.search(_said(error)))
@@ -137,10 +146,20 @@ class StopRules:
         return None if self._awaited else self.doubt
 
 
+def is_unpaid(error: AimlasyncError) -> bool:
+    """Whether the account has no money, in whatever way the server says so."""
+    if not isinstance(error, APIStatusError) or isinstance(error, InsufficientCreditError):
+        return isinstance(error, InsufficientCreditError)
+    said = f"{error.code} {error.type}"
+    return bool(_UNPAID.search(said)) or (error.status == 403 and bool(_UNPAID_WORDS.search(error.message)))
+
+
 def is_to_come_back(error: AimlasyncError) -> bool:
-    """Whether a limit was met that is over in hours, or never."""
+    """Whether a limit was met that is over in hours."""
     if isinstance(error, (APIStatusError, OverloadedError)) and error.retry_after is not None:
         return error.retry_after > PATIENCE
+    if is_unpaid(error):
+        return False
     return isinstance(error, RateLimitError) and (not error.retryable or bool(_BY_THE_DAY.search(_said(error))))
 
 

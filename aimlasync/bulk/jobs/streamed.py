@@ -15,8 +15,9 @@ from aimlasync.bulk.input.source import Source
 from aimlasync.bulk.jobs.async_iter import in_thread, later
 from aimlasync.bulk.jobs.dedupe import SharedCalls
 from aimlasync.bulk.jobs.input_order import InOrder
-from aimlasync.bulk.jobs.job_rows import check_row
+from aimlasync.bulk.jobs.job_rows import check_row, repeated_id
 from aimlasync.bulk.jobs.options import Options
+from aimlasync.bulk.journal.id_set import IdSet
 from aimlasync.bulk.journal.record import Record
 from aimlasync.bulk.journal.table_changes import Changes
 from aimlasync.bulk.progress.quality import quality_of_job
@@ -56,6 +57,8 @@ class StreamedRows:
         self._flush = flush
         ahead = max(1024, 8 * options.workers)
         self._order = InOrder[tuple[Result, Record]](ahead) if in_order else None
+        # Where results come in any order their ids tell them apart. A pipe may never end, and is not remembered.
+        self._names = IdSet() if task.own_ids and not in_order and source.can_reread else None
         if source.can_reread:
             self.totals.total = self.totals.left = source.survey(self._check, limit=options.limit).rows
 
@@ -89,8 +92,11 @@ class StreamedRows:
         self._flush()
 
     def _check(self, row: Row) -> None:
-        if check_row(row, self, self._added) is None:
-            self.task.custom_id(row)
+        name = check_row(row, self, self._added)
+        if name is None:
+            name = self.task.custom_id(row)
+        if self._names is not None and not self._names.add(name):
+            raise repeated_id(name, self.source, row.line)
 
     def _write(self, result: Result, record: Record) -> None:
         self._write_one(result, record)

@@ -32,7 +32,8 @@ def confidence_of(reply: Reply, value: str) -> float | None:
         if after > begin and at < end:
             total += token.logprob
         at = after
-    return min(1.0, math.exp(total))
+    # What was written had some probability: the server did not state it.
+    return None if total == -math.inf else min(1.0, math.exp(total))
 
 
 def _tokens(reply: Reply) -> Sequence[TokenLogprob]:

@@ -90,9 +90,11 @@ def line_id(fields: Mapping[str, Any]) -> str | None:
     if key is None or key not in fields:
         return None
     name = fields[key]
-    if isinstance(name, int) and not isinstance(name, bool):
-        return str(name)
-    if not isinstance(name, str) or not name:
+    if isinstance(name, (int, float)) and not isinstance(name, bool):
+        return repr(name)
+    if name is not None and not isinstance(name, str):
+        raise RequestError(f'"{key}" is {name!r}; a text or a number names a request')
+    if not name:
         raise RequestError(f'no "{key}"; give each request a name of its own')
     return name
 
@@ -116,8 +118,8 @@ def parts_of_line(fields: Mapping[str, Any], model: str | None, name: str) -> tu
                 'no "body" with the parameters of a request; rows of a table need a PromptTask or --prompt'
             )
         url, body = None, {key: value for key, value in fields.items() if key not in _NAMES}
-    if fields.get("method", "POST") != "POST" and "body" in fields:
-        raise RequestError(f'"method" is {fields["method"]!r}; only POST is asked in bulk')
+    if (method := fields.get("method", "POST")) != "POST" and "body" in fields and str(method).upper() != "POST":
+        raise RequestError(f'"method" is {method!r}; only POST is asked in bulk')
     if type(url) is not str or (api := _USUAL.get(url)) is None:
         api = api_of_body(body) if url is None else _api_of_url(url)
     if not (asked := body.get("model")) and model:

@@ -1,0 +1,214 @@
+"""What servers and gateways send beside the protocol, as public bug reports tell it, and what a caller is owed."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from typing import Any
+
+import pytest
+
+from aimlasync import AimlasyncError, Retry, StreamError, TruncatedStreamError
+from aimlasync.endpoints.ratelimit_headers import read
+from aimlasync.wire.error_bodies import status_error, stream_error
+from tests.client.test_endings import CREATED, EVENTS, JSON, ask_chat, event, response, whole
+from tests.client.test_stream import DONE, connect, data
+from tests.support.servers import Script, raw_server
+
+
+@pytest.mark.parametrize("body", [b": waiting\n\n", b": waiting\n\n: wai", b": wai"])
+async def test_nothing_but_comments_is_a_cut_stream_whatever_its_type(body: bytes) -> None:
+    for kind in (JSON, EVENTS, None):
+        async with raw_server(Script([body], content_type=kind)) as server:
+            with pytest.raises(TruncatedStreamError, match="ended before its first event"):
+                await ask_chat(server, False)
+
+
+async def test_a_response_that_failed_before_it_said_anything_is_tried_again() -> None:
+    error = {"code": "rate_limit_exceeded", "message": "Please retry after 0.01 seconds."}
+    failed = event("response.failed", response={"status": "failed", "error": error})
+    good = CREATED + event("response.completed", response=json.loads(response()))
+    async with raw_server(Script([CREATED, failed]), Script([good]), Script([failed])) as server:
+        async with connect(server, retry=Retry(attempts=2, base=0.01)) as client:
+            stream = await client.responses.create(model="m", input="hi", stream=True)
+            assert (await stream.collect()).output_text == "hello"
+            with pytest.raises(StreamError, match="Please retry") as caught:
+                await client.responses.create(model="m", input="hi", stream=True)
+        assert (caught.value.code, len(server.requests)) == ("rate_limit_exceeded", 4)
+
+
+async def test_the_name_of_an_event_is_its_type_where_its_data_has_none() -> None:
+    item = {"type": "message", "id": "m", "role": "assistant", "content": []}
+    events = {
+        "response.created": {"response": {"id": "r", "status": "in_progress"}},
+        "response.output_item.added": {"output_index": 0, "item": item},
+        "response.output_text.delta": {"output_index": 0, "delta": "hello", "type": None},
+        "response.completed": {"response": {"id": "r", "status": "completed", "output": []}},
+    }
+    body = b"".join(b"event: %b\n%b" % (kind.encode(), data(said)) for kind, said in events.items())
+    async with raw_server(Script([body])) as server, connect(server) as client:
+        stream = await client.responses.create(model="m", input="hi", stream=True)
+        assert [piece.type async for piece in stream] == list(events)
+        assert (await stream.collect()).output_text == "hello"
+
+
+@pytest.mark.parametrize("status", ["completed", "incomplete", "cancelled", "failed", "in_progress"])
+async def test_an_end_of_a_response_by_another_name_is_one_by_its_status(status: str) -> None:
+    begun = [CREATED, event("response.output_text.delta", output_index=0, delta="hello")]
+    error = {"code": "server_error", "message": "boom"} if status == "failed" else None
+    end = event("response.done", response={"id": "r", "status": status, "output": [], "error": error})
+    async with raw_server(Script([*begun, end])) as server, connect(server, retry=Retry(attempts=1)) as client:
+        stream = await client.responses.create(model="m", input="hi", stream=True)
+        if status in ("failed", "in_progress"):
+            kind, words = (StreamError, "boom") if error else (TruncatedStreamError, "ended before the answer did")
+            with pytest.raises(kind, match=words):
+                await stream.collect()
+        else:
+            whole = await stream.collect()
+            assert (whole.output_text, whole.status, whole.id) == ("hello", status, "r")
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+@pytest.mark.parametrize("end", [{}, {"message": {}}, {"delta": {}}], ids=["together", "message", "delta"])
+async def test_pieces_of_messages_in_place_of_deltas_are_one_answer(end: dict[str, Any], stream: bool) -> None:
+    first = {"choices": [{"index": 0, "message": {"role": "assistant", "content": "hel"}}]}
+    last: list[dict[str, Any]] = [{"index": 0, "message": {"content": "lo"}, "finish_reason": None if end else "stop"}]
+    pieces = [first, {"choices": last}]
+    if end:
+        pieces.append({"choices": [{"index": 0, "finish_reason": "stop", **end}]})
+    async with raw_server(Script([b"".join(map(data, pieces)) + DONE])) as server:
+        assert await ask_chat(server, stream) == "hello"
+
+
+@pytest.mark.parametrize("tail", [b"", DONE], ids=["before-done", "behind-done"])
+async def test_a_cost_beside_the_usage_is_that_of_the_call(tail: bytes) -> None:
+    stated = data({"choices": [], "type": "inference-cost", "cost": "0.00006972"})
+    usage = {"prompt_tokens": 5, "completion_tokens": 3, "total_tokens": 8}
+    answer = {**json.loads(whole()), "usage": usage}
+    body = data({"choices": [{"delta": {"content": "a"}, "finish_reason": "stop"}], "usage": usage}) + tail + stated
+    scripts = Script([body]), Script([json.dumps({**answer, "cost": 0.5}).encode()], content_type=JSON)
+    async with raw_server(*scripts) as server, connect(server) as client:
+        stream = await client.chat.completions.create(model="m", messages=[], stream=True)
+        assert (await stream.collect()).info.cost_usd == 0.00006972
+        assert (await client.chat.completions.create(model="m", messages=[])).info.cost_usd == 0.5
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+@pytest.mark.parametrize("nothing", ["", {}, [], False, 0, None])
+async def test_an_error_that_is_none_does_not_cost_the_answer(nothing: Any, stream: bool) -> None:
+    answers = [json.dumps({**json.loads(whole()), "error": nothing}).encode()]
+    pieces = [({"content": "hel"}, None), ({"content": "lo"}, "stop")]
+    choices = [{"choices": [{"delta": delta, "finish_reason": reason}], "error": nothing} for delta, reason in pieces]
+    answers.append(b"".join(map(data, choices)))
+    for answer in answers:
+        async with raw_server(Script([answer], content_type=JSON)) as server:
+            assert await ask_chat(server, stream) == "hello"
+
+
+@pytest.mark.parametrize("beat", ["keepalive", "response.keep_alive", "response.ping"])
+async def test_a_heartbeat_of_a_response_bars_no_retry(beat: str) -> None:
+    good = event(beat, sequence_number=1) + CREATED + event("response.completed", response=json.loads(response()))
+    begun = [CREATED, event(beat, sequence_number=1)]
+    async with raw_server(Script(begun, end="reset"), Script([good])) as server:
+        async with connect(server, retry=Retry(attempts=2, base=0.01)) as client:
+            stream = await client.responses.create(model="m", input="hi", stream=True)
+            assert [piece.type async for piece in stream] == ["response.created", "response.completed"]
+        assert len(server.requests) == 2
+
+
+@pytest.mark.parametrize("kind", ["api_error", "server_error", "InternalServerError", "internal_error", "bad_gateway"])
+async def test_a_server_that_failed_with_a_200_is_asked_again(kind: str) -> None:
+    failed = json.dumps({"error": {"message": "Internal Network Failure", "type": kind}}).encode()
+    async with raw_server(Script([failed], content_type=JSON), Script([whole()], content_type=JSON)) as server:
+        assert await ask_chat(server, False, retry=Retry(attempts=2, base=0.01)) == "hello"
+
+
+@pytest.mark.parametrize(
+    ("body", "retryable"),
+    [
+        # LM Studio, text-generation-inference, and a gateway that calls every error an invalid request.
+        ({"message": "The number of tokens to keep is greater than the context length (4096)"}, False),
+        ({"message": "m", "http_status_code": 422}, False),
+        ({"message": "m", "http_status_code": 500}, True),
+        ({"message": "m", "code": "rate_limit_error", "type": "invalid_request_error"}, True),
+        ({"message": "m", "code": "rate_limit_error", "type": "insufficient_quota"}, False),
+    ],
+)
+def test_an_error_in_a_stream_is_retryable_by_all_that_it_says(body: Any, retryable: bool) -> None:
+    assert stream_error({"error": body}, partial=None, info=None, billed=None).retryable is retryable
+
+
+@pytest.mark.parametrize(
+    ("message", "code", "retryable"),
+    [
+        # Cerebras has one code for the limits of a minute and of a day.
+        ("Tokens per minute limit exceeded", "token_quota_exceeded", True),
+        ("Tokens per day limit exceeded", "token_quota_exceeded", False),
+        ("you may send 60 RPM", "quota_exceeded", True),
+        ("0 tokens per minute", "insufficient_quota", False),
+    ],
+)
+def test_the_limit_of_a_minute_is_no_quota_that_somebody_must_raise(message: str, code: str, retryable: bool) -> None:
+    body = json.dumps({"message": message, "type": "too_many_tokens_error", "code": code})
+    assert status_error(429, body.encode()).retryable is retryable
+
+
+def test_a_window_is_told_by_its_name() -> None:
+    headers = {
+        "x-ratelimit-limit-requests-day": "14400",
+        "x-ratelimit-remaining-requests-day": "14000",
+        "x-ratelimit-reset-requests-day": "30000.5",
+        "x-ratelimit-limit-tokens-minute": "60000",
+        "x-ratelimit-remaining-tokens-minute": "0",
+        "x-ratelimit-reset-tokens-minute": "33.01",
+    }
+    signal = read(headers, unit="requests")
+    assert signal is not None
+    assert (signal.pause, signal.remaining_requests, signal.reset_requests) == (33.01, 14_000, 30_000.5)
+    assert (signal.limit_tokens, signal.remaining_tokens, signal.reset_tokens) == (60_000, 0, 33.01)
+
+
+@pytest.mark.parametrize(
+    "kind", ["requests-1h", "req-minute", "tokens-per-day", "tokens-prompt", "tokens-generated", "requests-hour"]
+)
+def test_each_window_is_known_by_what_remains(kind: str) -> None:
+    signal = read({f"x-ratelimit-remaining-{kind}": "5"}, unit="requests")
+    assert signal is not None
+    assert (signal.remaining_tokens if "tokens" in kind else signal.remaining_requests) == 5
+
+
+@pytest.mark.parametrize(
+    ("text", "left", "reset"),
+    [
+        ('"default";r=0;t=30', 0, 30),
+        ('"burst";r=5;t=1, "daily";r=0;t=100', 0, 100),
+        ('"default"; r = 7', 7, None),
+        ("limit=100, remaining=0, reset=50", 0, 50),
+        ('"default"', None, None),
+        ('"default";q=100;w=60', None, None),
+    ],
+)
+def test_the_one_header_of_the_later_drafts_is_read(text: str, left: int | None, reset: float | None) -> None:
+    signal = read({"ratelimit": text}, unit="requests")
+    found = (None, None, None) if signal is None else (signal.remaining_requests, signal.reset_requests, signal.pause)
+    assert found == (left, reset, reset if left == 0 else None)
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+@pytest.mark.parametrize(
+    ("encoding", "body", "words"),
+    [
+        ("gzip", whole(), "cannot be read: Can not decode content-encoding: gzip"),
+        ("br", b"no brotli", "cannot be read: Can not decode content-encoding: br"),
+        ("gzip, gzip", gzip.compress(gzip.compress(whole())), "encoded as gzip, gzip, which was not asked for"),
+    ],
+    ids=["not-gzip", "br", "twice"],
+)
+async def test_a_body_in_an_encoding_that_cannot_be_read_is_told_and_not_paid_for_again(
+    encoding: str, body: bytes, words: str, stream: bool
+) -> None:
+    script = Script([body], content_type=JSON, headers=[("Content-Encoding", encoding)])
+    async with raw_server(script) as server:
+        with pytest.raises(AimlasyncError, match=words):
+            await ask_chat(server, stream, retry=Retry(attempts=3, base=0.01))
+        assert len(server.requests) == 1

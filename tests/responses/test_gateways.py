@@ -1,0 +1,94 @@
+"""Streams of gateways that leave out, or leave empty, what the end of a text or an item should say again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from aimlasync.responses.assembler import Assembler
+from aimlasync.responses.events import decode_event
+from aimlasync.responses.types import Response, decode_response
+from aimlasync.wire.base import encode
+
+
+def assembled(*events: dict[str, Any]) -> Response:
+    assembler = Assembler()
+    for one in events:
+        assembler.add(decode_event(encode(one)))
+    return assembler.whole()
+
+
+def at(kind: str, index: int = 0, **fields: Any) -> dict[str, Any]:
+    return {"type": f"response.{kind}", "output_index": index, **fields}
+
+
+COMPLETED = {"type": "response.completed", "response": {"id": "r", "status": "completed", "output": []}}
+
+
+@pytest.mark.parametrize("end", [{}, {"text": "", "refusal": "", "arguments": "", "input": ""}])
+def test_an_end_that_says_nothing_leaves_what_was_streamed(end: dict[str, str]) -> None:
+    tool = {"type": "custom_tool_call", "id": "t", "input": ""}
+    whole: Any = assembled(
+        at("reasoning_summary_text.delta", 0, delta="think"),
+        at("reasoning_summary_text.done", 0, **end),
+        at("reasoning_text.delta", 0, delta="thought"),
+        at("reasoning_text.done", 0, **end),
+        at("output_text.delta", 1, delta="4"),
+        at("output_text.delta", 1, delta="2"),
+        at("output_text.done", 1, **end),
+        at("refusal.delta", 1, content_index=1, delta="no"),
+        at("refusal.done", 1, content_index=1, **end),
+        at("function_call_arguments.delta", 2, delta="{}"),
+        at("function_call_arguments.done", 2, **end),
+        at("output_item.added", 3, item=tool),
+        at("custom_tool_call_input.delta", 3, delta="sql"),
+        at("custom_tool_call_input.done", 3, **end),
+        COMPLETED,
+    )
+    reasoning, message, call, custom = whole.output
+    assert (reasoning.summary[0].text, reasoning.content[0].text) == ("think", "thought")
+    assert (message.content[0].text, message.content[1].refusal) == ("42", "no")
+    assert (whole.output_text, whole.refusal, call.arguments, custom.input) == ("42", "no", "{}", "sql")
+
+
+CITED = {"type": "output_text", "text": "", "annotations": [{"type": "url_citation", "url": "u"}], "logprobs": []}
+ITEM = {"type": "message", "id": "m", "role": "assistant", "status": "in_progress", "content": []}
+
+
+@pytest.mark.parametrize(
+    "ends",
+    [
+        [at("content_part.done", part={**CITED, "text": "hi"})],
+        [at("content_part.done", part=CITED)],
+        [at("output_item.done", item={**ITEM, "content": [CITED]})],
+        [at("content_part.done", part=CITED), at("output_item.done", item=ITEM)],
+    ],
+    ids=["part", "part-without-text", "item-without-text", "both-empty"],
+)
+def test_a_part_keeps_what_was_said_of_it_and_has_the_text_that_was_streamed(ends: list[dict[str, Any]]) -> None:
+    begun = [at("output_item.added", item=ITEM), at("content_part.added", part={**CITED, "annotations": []})]
+    whole = assembled(*begun, at("output_text.delta", delta="h"), at("output_text.delta", delta="i"), *ends, COMPLETED)
+    assert whole.output[0].to_dict() == {**ITEM, "content": [{**CITED, "text": "hi"}]}
+
+
+def test_a_text_that_the_end_states_by_itself_is_the_answer() -> None:
+    response = {"id": "r", "status": "completed", "output": [], "output_text": "whole"}
+    begun = at("output_item.added", item=ITEM)
+    assert assembled(begun, {"type": "response.completed", "response": response}).output_text == "whole"
+
+
+def test_a_whole_text_in_an_item_is_not_replaced_by_its_pieces() -> None:
+    done = {**ITEM, "content": [{**CITED, "text": "whole"}]}
+    whole = assembled(at("output_text.delta", delta="who"), at("output_item.done", item=done), COMPLETED)
+    assert whole.output[0].to_dict() == done
+
+
+@pytest.mark.parametrize("content", ["hello", [{"type": "text", "text": "hel"}, {"type": "output_text", "text": "lo"}]])
+def test_a_text_in_another_form_is_the_answer_and_stays_as_it_was_sent(content: Any) -> None:
+    item = {"type": "message", "id": "m", "role": "assistant", "content": content}
+    body = {"id": "r", "status": "completed", "output": [item]}
+    whole = decode_response(encode(body))
+    assert (whole.output_text, whole.to_dict()) == ("hello", body)
+    streamed = assembled(at("output_item.done", item=item), COMPLETED)
+    assert (streamed.output_text, streamed.to_dict()) == ("hello", body)
