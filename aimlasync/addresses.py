@@ -24,6 +24,9 @@ _HTTP = re.compile(r"https?://", re.IGNORECASE)
 FULL = (errno.ENOSPC, errno.EDQUOT)
 """Errors of a disk that is full."""
 
+# Of one object store.
+_CONNECTIONS = 64
+
 # Within messages of file systems.
 _PASSWORD = re.compile(r"://[^\s'\"@/]*:[^\s'\"@]*@")
 _QUERY = re.compile(r"(://[^\s'\"?]*)\?[^\s'\"]*")
@@ -107,8 +110,17 @@ def opened(address: str, *, anew: bool = False) -> tuple[Any, str]:
         if anew:
             for link in links:
                 get_filesystem_class(link.partition("://")[0]).clear_instance_cache()
-        system, root = url_to_fs("::".join(links))
+        system, root = url_to_fs("::".join(links), **_pool(scheme))
         return system, str(root)
+
+
+def _pool(scheme: str) -> dict[str, Any]:
+    """Return options for as many connections as are used: of S3 ten are usual, which much in a far bucket waits for."""
+    if scheme not in ("s3", "s3a"):
+        return {}
+    from fsspec.config import conf
+
+    return {"config_kwargs": {"max_pool_connections": _CONNECTIONS, **conf.get(scheme, {}).get("config_kwargs", {})}}
 
 
 @contextmanager

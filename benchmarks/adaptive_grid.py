@@ -31,6 +31,7 @@ CELLS = grid()
 # Constant -> the value that stands for its absence.
 WITHOUT = {
     "adaptive._SIGN": 1,
+    "adaptive._VERDICT": 1,
     "adaptive._AWAY": 1_000_000,
     "knee.FEW": 2,
     "knee.MARGIN": 0.0,

@@ -1,13 +1,17 @@
 """What the parts of a large job cost, as measured on one processor of a 2-core virtual machine that others used too.
 
-Data for `scale_model.py`. A cost that depends on a size is a curve through measured points, each the least of three
-or more runs.
+Data for `scale_model.py`. A cost that depends on a size is a curve through measured points, each the median of
+three or more runs. They are of one day: `scale_model.py --check` measures its own between the real runs.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from typing import Literal
+
+Asker = Literal["batch", "bulk"]
+"""`BatchChat`, of datasets and clusters, or a shard's `bulk`."""
 
 
 @dataclass(frozen=True)
@@ -35,24 +39,36 @@ def flat(cost: float) -> Curve:
 class Costs:
     """Seconds of one processor, but where it says otherwise. Behind each: the command that measures it."""
 
-    calls: dict[str, Curve] = field(
+    calls: dict[tuple[Asker, str], Curve] = field(
         default_factory=lambda: {
-            "none": flat(160e-6),
-            "sqlite": Curve(((1e3, 638e-6), (1e4, 599e-6), (1e5, 646e-6), (1e6, 697e-6))),
-            "directory": Curve(((1e3, 765e-6), (1e4, 752e-6), (1e5, 565e-6), (1e6, 645e-6))),
-            "redis": Curve(((1e3, 594e-6), (1e4, 561e-6), (1e5, 525e-6), (1e6, 579e-6))),
+            ("batch", "none"): flat(117e-6),
+            ("batch", "sqlite"): Curve(((1e4, 447e-6), (1e5, 469e-6))),
+            ("batch", "directory"): Curve(((1e4, 485e-6), (1e5, 437e-6))),
+            ("batch", "redis"): Curve(((1e4, 498e-6), (1e5, 484e-6))),
+            ("bulk", "none"): flat(112e-6),
+            ("bulk", "sqlite"): Curve(((1e4, 311e-6), (1e5, 354e-6))),
+            ("bulk", "directory"): Curve(((1e4, 322e-6), (1e5, 306e-6))),
+            ("bulk", "redis"): Curve(((1e4, 418e-6), (1e5, 418e-6))),
         }
     )
-    """A worker: one call from the row to the record, by the answers in each store; of a directory the first ones make
-    its folders. `scale_curves.py --part store`."""
-    redis: Curve = Curve(((1e3, 40e-6), (1e4, 37e-6), (1e5, 37e-6), (1e6, 44e-6)))
-    """The server of a store: a row, by its answers. The same."""
+    """A worker: a row from its fields to its record, by who asks and by the values in each store; of `bulk` with its
+    journal, of a directory without the disk's files. `scale_curves.py --part store`."""
+    redis: dict[Asker, Curve] = field(
+        default_factory=lambda: {
+            "batch": Curve(((1e4, 37e-6), (1e5, 39e-6))),
+            "bulk": Curve(((1e4, 25e-6), (1e5, 22e-6))),
+        }
+    )
+    """The server of a store: a row. The same."""
+    values: dict[Asker, int] = field(default_factory=lambda: {"batch": 2, "bulk": 1})
+    """What a store keeps of a row: `BatchChat` its record and the client's answer, `bulk` the answer."""
+    file: float = 50e-6
+    """Make a file on a disk with ext4, beyond one in memory: 250 where thousands were deleted within the last minutes.
+    `scale_curves.py --part files`."""
     bytes_kept: dict[str, float] = field(default_factory=lambda: {"sqlite": 1440.0, "redis": 1253.0})
-    """Bytes of an answer in a store, for a record of 1,070. The same."""
-    carry: float = 220e-6
-    """The process in the middle of a cluster: read a row, send it, take its record in. `processes.py --way ray`."""
-    journal: float = 4e-6
-    """Append a record to a journal."""
+    """Bytes of a value of 1,070 in a store."""
+    carry: Curve = Curve(((1, 183e-6), (3, 206e-6)))
+    """The process in the middle of a cluster: a row from file to journal, by nodes. `processes.py --way ray`."""
     leases: Curve = Curve(((4, 161e-6), (100, 160e-6), (300, 170e-6), (1000, 211e-6)))
     """The server of a quota: one lease of requests and tokens, by workers. `shared_quota.py --cost`."""
     read: Curve = Curve(((1e4, 4.4e-6), (1e5, 3.8e-6), (1e6, 4.4e-6)))

@@ -7,7 +7,6 @@ apart, and `chat.merging` has the rules for fields that no struct declares. It h
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from aimlasync.chat.call_pieces import Call, Calls
@@ -29,8 +28,9 @@ from aimlasync.wire.reading import add_fields
 
 # How many chunks in a row are taken apart, though none of the others repeats them.
 _TRIES = 8
-# A content that may be a list of parts.
-_PARTS = re.compile(rb'"content"\s*:\s*\[')
+# How a content begins that is a list of parts.
+_PARTS = b'"content":[', b'"content": ['
+_NOWHERE = (b"",)
 
 
 class _Growing:
@@ -153,7 +153,8 @@ class _Growing:
         choice = Choice(index=index, message=message, finish_reason=self.finish_reason, logprobs=logprobs)
         if self.more is not None:
             add_fields(message, merged(self.more[0]))
-            add_fields(choice, merged(self.more[1]))
+            # A message beside the deltas says no more than they do.
+            add_fields(choice, {key: value for key, value in merged(self.more[1]).items() if key != "message"})
         return choice
 
 
@@ -201,15 +202,12 @@ class Assembler:
         if meta is not None:
             self._meta = meta
         self._tail = not choices and (usage is not None or meta is not None)
-        try:
-            # Bytes alone mean that it has no undeclared field, at any depth.
-            open = type(chunk.json_place) is not bytes
-        except AttributeError:
-            open = True
-        has_parts = False
+        # Bytes alone mean that it has no undeclared field, at any depth.
+        place = getattr(chunk, "json_place", _NOWHERE)
+        open, has_parts = type(place) is not bytes, False
         if open:
             update(self._more, vars(chunk))
-            has_parts = _PARTS.search(chunk.raw) is not None
+            has_parts = _PARTS[0] in place[0] or _PARTS[1] in place[0]
         has_failed = False
         for choice in choices:
             index = choice.index

@@ -50,7 +50,8 @@ NO_KEY = (
     "no key: set AIML_API_KEY (AI/ML API) or BYTESPIKE_API_KEY (ByteSpike), or try the built-in simulator with "
     "--simulate"
 )
-SIMULATED_KEY = "simulator"
+# No word of an answer: one that echoes the key is not kept in a store.
+SIMULATED_KEY = "sk-simulator-0000"
 _KEY_ENV = "name the variable that holds the key with --key-env"
 
 

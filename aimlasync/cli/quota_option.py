@@ -5,13 +5,18 @@ Redis is imported only when it is asked for.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
 from aimlasync.cli.job_options import JobOptions
-from aimlasync.cli.options import Server, WrongUseError
+from aimlasync.cli.options import CommandError, Server, WrongUseError
+from aimlasync.quota.protocol import QuotaDownError
+
+# Seconds between two looks for a Redis that may be starting, too: half a minute, with those that connecting takes.
+_WAITS = (0.5, 1.0, 2.0, 4.0, 8.0, 8.0)
 
 
 def redis_quota(flags: JobOptions, server: Server) -> Callable[[], Any] | None:
@@ -35,3 +40,23 @@ def redis_quota(flags: JobOptions, server: Server) -> Callable[[], Any] | None:
     except ValueError as error:
         raise WrongUseError(f"--quota: {error}") from None
     return make
+
+
+async def reach(make: Callable[[], Any] | None) -> None:
+    """Return when the Redis of a quota answers, at once without a quota. Raises CommandError where it does not.
+
+    A job waits for a Redis that goes away in the middle; one that was never there may be a wrong address.
+    """
+    if make is None:
+        return
+    async with make() as quota:
+        for wait in (*_WAITS, None):
+            try:
+                await quota.ping()
+            except QuotaDownError as error:
+                said = str(error)
+            else:
+                return
+            if wait is not None:
+                await asyncio.sleep(wait)
+    raise CommandError(f"--quota: {said}; nothing was asked: start that Redis, or name another one in --quota")

@@ -35,7 +35,7 @@ from aimlasync.cli.display import ProgressDisplay
 from aimlasync.cli.job_options import JobOptions, priced
 from aimlasync.cli.job_summary import duration
 from aimlasync.cli.options import Server, advised, counted, one_line, open_client
-from aimlasync.cli.quota_option import redis_quota
+from aimlasync.cli.quota_option import reach, redis_quota
 from aimlasync.cli.ray_option import RayCluster
 from aimlasync.cli.workers_option import own_part, run_part
 
@@ -104,6 +104,7 @@ async def run_to_file(
     shared = redis_quota(flags, server)
     if (mine := own_part()) is not None:
         return await run_part(*mine, source, task, options, flags, server, models=models, shared=shared)
+    await reach(shared)
     view = JobView(title, flags.progress, stdout_is_rows=False)
     # Before signal handlers are set, because Ray sets its own.
     cluster = None if flags.ray is None else RayCluster(flags, server, output, shared=shared)
@@ -168,8 +169,9 @@ async def run_to_stream(
     title: str, rows: StreamedRows, options: Options, flags: JobOptions, server: Server, *, models: set[str]
 ) -> int:
     """Run a job whose rows go to a stream, show it, and return the exit code."""
-    view = JobView(title, flags.progress, stdout_is_rows=True)
     shared = redis_quota(flags, server)
+    await reach(shared)
+    view = JobView(title, flags.progress, stdout_is_rows=True)
     with on_interrupt(view.interrupt):
         try:
             async with AsyncExitStack() as stack:

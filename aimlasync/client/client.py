@@ -52,7 +52,7 @@ if TYPE_CHECKING:
 
 
 class AsyncClient(OpenAINames):
-    """A client for chat/completions and responses; one per event loop, shared by all its tasks.
+    """A client for chat/completions and responses; one per running event loop, shared by all its tasks.
 
     Keys come from AIML_API_KEY, BYTESPIKE_API_KEY or OPENAI_API_KEY, the first that is set, unless `api_key` or
     `endpoints` says otherwise. `api_key` may be a function, also an async one, that is called before each attempt.

@@ -22,8 +22,8 @@ from aimlasync.responses.events import ResponseStreamEvent, TerminalEvent
 from aimlasync.responses.items import OutputMessage
 from aimlasync.responses.types import RUNNING, Response, decode_response
 from aimlasync.transport.base import LARGE_BODY, RawReply
-from aimlasync.wire.base import Meta, Unknown, decode
-from aimlasync.wire.error_bodies import is_error
+from aimlasync.wire.base import Meta, Unknown, decode, encode
+from aimlasync.wire.error_bodies import is_error, limit_status
 
 
 class ResponseStream(Stream[ResponseStreamEvent, Response]):
@@ -95,12 +95,19 @@ class ResponseStream(Stream[ResponseStreamEvent, Response]):
         if number is not None:
             self.sequence_number = number
         body = piece.to_dict()
+        response = body.get("response")
         if is_heartbeat(piece.type or event):
             return
         if body.get("object") == "response" or isinstance(body.get("output"), list):
             self._take_whole(decode_response(data), data)
         elif event == "error" or is_error(body):
             self._error(body, data)
+        elif not piece.type and event in response_events.KINDS:
+            # A gateway that says the type in the name of the event alone.
+            self._take(encode({**body, "type": event}), "message")
+        elif isinstance(response, dict) and response.get("status") in _ENDS:
+            # The end by another name, such as response.done.
+            self._take(encode({**body, "type": _ENDS[response["status"]]}), "message")
         elif piece.type:
             self._says_something = True
             self._ready.append(cast(ResponseStreamEvent, piece))
@@ -156,8 +163,9 @@ _ErrorEvent = response_events.ResponseErrorEvent
 _TRIES = 8
 _DELTAS = frozenset(("message", *response_events.DELTAS))
 _TERMINAL = frozenset(response_events.TERMINAL)
-_SAYS_NOTHING = (
-    response_events.ResponseFailedEvent,
+_ENDS = {status: f"response.{status}" for status in ("completed", "failed", "incomplete")}
+_ENDS["cancelled"] = "response.completed"
+_BEGUN = (
     response_events.ResponseCreatedEvent,
     response_events.ResponseQueuedEvent,
     response_events.ResponseInProgressEvent,
@@ -166,8 +174,12 @@ _SAYS_NOTHING = (
 
 def _says_something(piece: ResponseStreamEvent) -> bool:
     """Whether an event has a part of the answer in it, or tells of one that takes time."""
-    if isinstance(piece, _SAYS_NOTHING):
+    if isinstance(piece, _BEGUN):
         return False
+    if isinstance(piece, response_events.ResponseFailedEvent):
+        # Other failures are told by their event; a limit is a matter of time, and nothing was read yet.
+        error = piece.response.error
+        return error is None or limit_status(error.code, None) is None
     if isinstance(piece, response_events.ResponseOutputItemAddedEvent):
         return not isinstance(piece.item, OutputMessage) or bool(piece.item.content)
     if isinstance(piece, response_events.ResponseContentPartAddedEvent):

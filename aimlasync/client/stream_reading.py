@@ -258,7 +258,18 @@ class StreamReading(Generic[P, W]):
             said = f"the stream ended before its first event{began and f'; it began with: {began}'}"
             self._fail(TruncatedStreamError(said, partial=self._whole()))
         else:
-            self._fail(TruncatedStreamError("the stream ended before the answer did", partial=self._whole()))
+            said = f"the stream ended before the answer did{self._last_words()}"
+            self._fail(TruncatedStreamError(said, partial=self._whole()))
+
+    def _last_words(self) -> str:
+        """Return what the last piece with nothing in it says: some servers tell of a failure in a way of their own."""
+        from aimlasync.wire.error_shapes import read_error
+
+        try:
+            said = read_error(plain(self._unsaid)).message
+        except msgspec.DecodeError:
+            return ""
+        return f": {excerpt(said)}" if said else ""
 
     def _bare_error(self) -> Any:
         """Return the error object that a server wrote between the events, None without one; it is in no `data:`."""

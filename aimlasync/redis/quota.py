@@ -22,7 +22,7 @@ try:
     import redis.asyncio
     from redis.asyncio.retry import Retry
     from redis.backoff import NoBackoff
-    from redis.exceptions import RedisError
+    from redis.exceptions import RedisError, ResponseError
 except ImportError:
     raise ImportError("aimlasync.redis needs its extra: pip install 'aimlasync[redis]'") from None
 
@@ -119,6 +119,19 @@ class RedisQuota:
         running workers, the budget begins anew. `prices` and `options` are those of `Budget`.
         """
         return SharedBudget(usd, quota=self, prices=prices, purse=purse, **options)
+
+    async def ping(self) -> None:
+        """Do nothing but reach Redis. Raises QuotaDownError when it does not answer, or asks for a password."""
+        try:
+            await self._redis.ping()
+        except ResponseError:
+            # It answers, whatever it allows.
+            return
+        except (RedisError, OSError, TimeoutError) as error:
+            said = what_is_said(error)
+        else:
+            return
+        raise QuotaDownError(f"the Redis of the shared quota {self.name!r} does not answer ({said})")
 
     async def lease(self, ask: Ask) -> Lease:
         """Ask Redis for a lease, or grant one without it; see the class."""

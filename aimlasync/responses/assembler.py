@@ -46,6 +46,12 @@ def _end(pieces: list[str], whole: str) -> None:
         pieces[:] = (whole,)
 
 
+def _differ(one: OutputItem, other: OutputItem) -> bool:
+    """Whether two items are of different types, or say different ids."""
+    ids = getattr(one, "id", None), getattr(other, "id", None)
+    return type(one) is not type(other) or one.type != other.type or (all(ids) and ids[0] != ids[1])
+
+
 def _is_blank(part: Part) -> bool:
     return not (part.text if isinstance(part, OutputText) else getattr(part, "refusal", part))
 
@@ -53,12 +59,15 @@ def _is_blank(part: Part) -> bool:
 class Assembler:
     """Takes the events of one stream, and returns them as one Response, complete or cut."""
 
-    __slots__ = ("_args", "_items", "_parts", "_refusals", "_response", "_texts", "_thoughts")
+    __slots__ = ("_args", "_before", "_ended", "_items", "_parts", "_refusals", "_response", "_texts", "_thoughts")
 
     def __init__(self) -> None:
         # The last full Response that the server sent; that of the terminal event is the answer.
         self._response: Response | None = None
         self._items: dict[int, OutputItem] = {}
+        # The places whose item has ended, and items whose place was then given to another one.
+        self._ended: set[int] = set()
+        self._before: dict[int, list[OutputItem]] = {}
         # The parts of messages by (output_index, content_index): what they say beside their text.
         self._parts: dict[tuple[int, int], Part] = {}
         # The pieces of texts and refusals by (output_index, content_index), those of function calls by output_index.
@@ -91,7 +100,28 @@ class Assembler:
         self._response = response
 
     def _take_item(self, event: Any) -> None:
-        self._items[event.output_index] = event.item
+        index, item = event.output_index, event.item
+        begins = type(event) is events.ResponseOutputItemAddedEvent
+        known, before = self._items.get(index), self._before.get(index, ())
+        if before and not begins and not all(_differ(one, item) for one in before):
+            # The end of an item whose place has been given away.
+            return
+        if known is not None and (begins or index in self._ended) and _differ(known, item):
+            # Gateways that translate from chat count each kind of items by itself.
+            self._before[index] = [*before, self._item(index)]
+            self._clear(index)
+        if not begins:
+            self._ended.add(index)
+        self._items[index] = item
+
+    def _clear(self, index: int) -> None:
+        """Drop the pieces at a place, which were those of an item before."""
+        self._ended.discard(index)
+        self._args.pop(index, None)
+        known: tuple[dict[Any, Any], ...] = (self._texts, self._refusals, self._parts, self._thoughts)
+        for pieces in known:
+            for at in [at for at in pieces if at[0] == index]:
+                del pieces[at]
 
     def _take_part(self, event: Any) -> None:
         self._parts[event.output_index, event.content_index] = event.part
@@ -160,28 +190,33 @@ class Assembler:
         output: list[OutputItem] = []
         pieces = (self._texts, self._refusals, self._thoughts)
         for index in sorted({*self._items, *self._args, *(at[0] for known in pieces for at in known)}):
-            item = self._items.get(index)
-            if item is None:
-                item = self._missing(index)
-            if isinstance(item, OutputMessage):
-                content = list(item.content)
-                for at in sorted(key for key in self._texts | self._refusals if key[0] == index):
-                    if at[1] >= len(content):
-                        content.append(self._part(at, self._parts.get(at)))
-                    elif _is_blank(content[at[1]]):
-                        content[at[1]] = self._part(at, content[at[1]])
-                item = _changed(item, content=content)
-            elif isinstance(item, FunctionCall) and not item.arguments:
-                item = _changed(item, arguments=joined(self._args.get(index, [])))
-            elif isinstance(item, ReasoningItem):
-                summary, content = self._thought(index, SummaryText), self._thought(index, ReasoningText)
-                item = _changed(item, summary=item.summary or summary, content=item.content or content or item.content)
-            elif isinstance(item, Unknown) and index in self._args and not getattr(item, "input", "unknown"):
-                # A call of a custom tool, which no struct describes.
-                item = copy(item)
-                item.input = joined(self._args[index])
-            output.append(item)
+            output += self._before.get(index, ())
+            output.append(self._item(index))
         return output
+
+    def _item(self, index: int) -> OutputItem:
+        """Return the item at a place, with what was streamed of it."""
+        item = self._items.get(index)
+        if item is None:
+            item = self._missing(index)
+        if isinstance(item, OutputMessage):
+            content = list(item.content)
+            for at in sorted(key for key in self._texts | self._refusals if key[0] == index):
+                if at[1] >= len(content):
+                    content.append(self._part(at, self._parts.get(at)))
+                elif _is_blank(content[at[1]]):
+                    content[at[1]] = self._part(at, content[at[1]])
+            item = _changed(item, content=content)
+        elif isinstance(item, FunctionCall) and not item.arguments:
+            item = _changed(item, arguments=joined(self._args.get(index, [])))
+        elif isinstance(item, ReasoningItem):
+            summary, content = self._thought(index, SummaryText), self._thought(index, ReasoningText)
+            item = _changed(item, summary=item.summary or summary, content=item.content or content or item.content)
+        elif isinstance(item, Unknown) and index in self._args and not getattr(item, "input", "unknown"):
+            # A call of a custom tool, which no struct describes.
+            item = copy(item)
+            item.input = joined(self._args[index])
+        return item
 
     def _part(self, at: tuple[int, int], known: Part | None) -> Part:
         """Return a part of a message with the text that was streamed; `known` is what else was said of it."""

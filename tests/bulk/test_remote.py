@@ -348,3 +348,50 @@ def test_without_fsspec_the_extra_is_named_and_no_folder_is_made(
     assert result.exit_code == 2
     assert "s3:// needs fsspec; install it with: pip install 'aimlasync[fsspec]'" in last_line(result)
     assert [path.name for path in Path().iterdir()] == ["in.csv"]
+
+
+def test_an_object_that_changes_while_it_is_read_is_read_as_one_version(memory: Any, monkeypatch: Any) -> None:
+    # A file system whose connection broke goes on with what is there by then.
+    old, new = b"city\nRome\nRome\n", b"city\nOslo\nOslo\n"
+    memory.pipe("/torn.csv", old)
+    read = type(memory).get_file
+
+    def broken(self: Any, name: str, path: str) -> None:
+        if memory.cat("/torn.csv") == old:
+            memory.pipe("/torn.csv", new)
+            Path(path).write_bytes(old[:10] + new[10:])
+        else:
+            read(self, name, path)
+
+    monkeypatch.setattr(type(memory), "get_file", broken)
+    with closing(open_files(["memory://torn.csv"])) as source:
+        assert [row.fields for row in source] == [{"city": "Oslo"}] * 2
+
+
+def test_an_object_that_changes_whenever_it_is_read_is_refused(memory: Any, monkeypatch: Any) -> None:
+    read, count = type(memory).get_file, iter(range(100))
+
+    def changing(self: Any, name: str, path: str) -> None:
+        read(self, name, path)
+        memory.pipe("/in/a.csv", b"city\n" + b"Rome\n" * next(count))
+
+    monkeypatch.setattr(type(memory), "get_file", changing)
+    with pytest.raises(InputError, match="changes while it is read; write it whole"):
+        open_files(["memory://in/a.csv"])
+
+
+def test_many_small_objects_are_copied_at_once(monkeypatch: Any) -> None:
+    files = {f"/many/{number:02}.csv": f"city\nnumber {number}\n".encode() for number in range(40)}
+    together = threading.Barrier(9)
+    with memory_files(files) as system:
+        read = type(system).get_file
+
+        def waiting(self: Any, name: str, path: str) -> None:
+            # The first one tells how large they are, and the second has begun by then.
+            if not name.endswith(("00.csv", "01.csv")) and name < "/many/11.csv":
+                together.wait(60)
+            read(self, name, path)
+
+        monkeypatch.setattr(type(system), "get_file", waiting)
+        with closing(open_files(["memory://many"])) as source:
+            assert [row.fields["city"] for row in source] == [f"number {number}" for number in range(40)]

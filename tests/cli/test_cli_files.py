@@ -265,6 +265,13 @@ def test_a_name_need_not_be_utf_8_and_what_is_sent_must_be() -> None:
         assert last_line(result).endswith(" is not UTF-8; write it in UTF-8")
 
 
+def test_every_answer_of_the_simulator_is_kept_in_a_store() -> None:
+    # One that echoes the key is not, and the simulator speaks of itself.
+    write("rows.csv", "text\n" + "".join(f"Hi {number}\n" for number in range(12)))
+    assert run("bulk", "rows.csv", "--prompt", "{text}", *QUIET, "--store", "answers", "-o", "o.jsonl").exit_code == 0
+    assert sum(file.is_file() for file in Path("answers").rglob("*")) == 12
+
+
 def test_an_export_of_a_job_with_labels_has_their_column() -> None:
     write("in.csv", "text\nI have something to ask\n")
     for options in ((), ("--multi",)):

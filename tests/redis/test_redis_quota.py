@@ -18,12 +18,13 @@ import msgspec
 import pytest
 
 from aimlasync import AsyncClient, Endpoint, Limits
+from aimlasync.cli import quota_option
 from aimlasync.errors import BudgetExceededError
 from aimlasync.quota.account import TTL, Account
 from aimlasync.quota.protocol import Ask, Draw, Drawn, Lease, Memory
 from aimlasync.quota.purse import Purse
 from aimlasync.simulator import Simulator, serve_in_thread
-from tests.support.commands import run
+from tests.support.commands import last_line, run
 from tests.support.redis_server import RedisServer
 from tests.support.servers import until
 
@@ -92,6 +93,21 @@ def test_a_command_takes_its_limits_from_redis(
     state = msgspec.msgpack.decode(kept)[1]
     assert (state["limits"], state["version"]) == ([6000, False], 1)
     assert state["number"] > 0
+
+
+def test_a_command_does_not_begin_while_its_redis_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    # Nothing is measured.
+    monkeypatch.setattr(quota_option, "_WAITS", (0.0, 0.0))
+    Path("in.jsonl").write_text('{"text": "Hi"}\n')
+    words = ("bulk", "in.jsonl", "--prompt", "{text}", "--rpm", "60", "--quota", f"unix://{tmp_path}/none#mine")
+    for output in ("out.jsonl", "-"):
+        done = run(*words, "--simulate", "-o", output)
+        assert done.exit_code == 1
+        said = last_line(done)
+        assert said.startswith("aimlasync: --quota: the Redis of the shared quota 'mine' does not answer (Conn")
+        assert said.endswith("; nothing was asked: start that Redis, or name another one in --quota")
+        assert not Path("out.jsonl").exists()
 
 
 # The script
@@ -197,6 +213,7 @@ def test_the_script_of_the_budget_does_what_the_till_does(running: RedisServer, 
 _WORKER = """
 import asyncio, json, sys
 from aimlasync import AsyncClient, Endpoint, Limits
+from aimlasync.cli import quota_option
 from aimlasync.redis import RedisQuota
 
 MODEL = "openai/gpt-5-nano-2025-08-07"

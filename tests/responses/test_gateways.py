@@ -92,3 +92,39 @@ def test_a_text_in_another_form_is_the_answer_and_stays_as_it_was_sent(content: 
     assert (whole.output_text, whole.to_dict()) == ("hello", body)
     streamed = assembled(at("output_item.done", item=item), COMPLETED)
     assert (streamed.output_text, streamed.to_dict()) == ("hello", body)
+
+
+def streamed(kind: str, id: str, index: int, *, ends: bool = True) -> list[dict[str, Any]]:
+    item: dict[str, Any] = {"type": kind, "id": id, "status": "in_progress"}
+    more: dict[str, Any]
+    if kind == "reasoning":
+        more, piece = {"summary": []}, at("reasoning_summary_text.delta", index, delta=f"think {id}")
+    elif kind == "message":
+        more, piece = {"role": "assistant", "content": []}, at("output_text.delta", index, delta=f"text {id}")
+    else:
+        more = {"call_id": f"c{id}", "name": "f", "arguments": ""}
+        piece = at("function_call_arguments.delta", index, delta=f'{{"of":"{id}"}}')
+    begun = [at("output_item.added", index, item={**item, **more}), piece]
+    return [*begun, at("output_item.done", index, item={**item, **more, "status": "completed"})] if ends else begun
+
+
+@pytest.mark.parametrize("ends", [True, False], ids=["ended", "not-ended"])
+def test_items_that_share_an_index_are_all_kept(ends: bool) -> None:
+    kinds = ["reasoning", "message", "function_call", "function_call"]
+    parts = [streamed(kind, str(number), 0, ends=ends) for number, kind in enumerate(kinds)]
+    whole: Any = assembled(*(one for part in parts for one in part), *streamed("message", "4", 1), COMPLETED)
+    reasoning, message, first, second, last = whole.output
+    assert [one.type for one in whole.output] == [*kinds, "message"]
+    assert (reasoning.summary[0].text, message.content[0].text, last.content[0].text) == ("think 0", "text 1", "text 4")
+    assert [(one.call_id, one.arguments) for one in (first, second)] == [("c2", '{"of":"2"}'), ("c3", '{"of":"3"}')]
+    # The end of the first may come behind the beginning of the second.
+    late = at("output_item.done", 0, item={"type": "reasoning", "id": "0", "summary": []})
+    again: Any = assembled(*parts[0][:2], *parts[1], late, COMPLETED)
+    assert [(one.type, one.id) for one in again.output] == [("reasoning", "0"), ("message", "1")]
+
+
+def test_an_item_whose_end_has_another_id_is_one_item() -> None:
+    done = {**ITEM, "id": "other", "content": [{**CITED, "text": "hi"}]}
+    begun = [at("output_item.added", item=ITEM), at("output_text.delta", delta="hi")]
+    whole = assembled(*begun, at("output_item.done", item=done), COMPLETED)
+    assert [one.to_dict() for one in whole.output] == [done]

@@ -90,6 +90,12 @@ def scenario(folder: Path) -> dict[str, Any]:
         server.stop()
 
 
+def _pool() -> Any:
+    from aimlasync.addresses import opened
+
+    return opened("s3://rows/answers")[0].config_kwargs
+
+
 def inputs() -> dict[str, Any]:
     """Read inputs."""
     import s3fs
@@ -158,7 +164,7 @@ async def store(bucket: Any) -> dict[str, Any]:
     fsspec_files._TIMEOUT = 600
     first, second, calls = open_store("s3://rows/answers"), open_store("s3://rows/answers", ttl=60), Calls()
     await asyncio.gather(*(first.put(key, key.encode()) for key in KEYS))
-    found: dict[str, Any] = {"puts": sorted(calls.names)}
+    found: dict[str, Any] = {"puts": sorted(calls.names), "pool": _pool()}
     calls.names.clear()
     values = await second.get([*KEYS, "f" * 32])
     found |= {"gets": sorted(calls.names), "kept": [None if value is None else value.decode() for value in values]}

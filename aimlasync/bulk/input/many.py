@@ -12,6 +12,7 @@ import glob
 import hashlib
 import io
 import os
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, wait
 from contextlib import closing
@@ -26,8 +27,9 @@ from aimlasync.bulk.input.source import Source, Survey, open_source
 from aimlasync.bulk.input.threads import begun, done_each
 
 _TABLES = ("csv", "tsv", "xlsx", "parquet")
-# Files of an object store whose stamps are asked for at once.
-_AT_ONCE = 16
+# Files of an object store of which stamps or copies are asked for at once, and the bytes of such copies.
+_AT_ONCE = 32
+_COPIES = 2**26
 # Seconds for which a copy is waited for without a turn of the event loop.
 _PAUSE = 0.005
 
@@ -233,23 +235,27 @@ class ManyFiles(Source):
         return dict(zip(paths, done_each(stamp_of, paths, at_once=_AT_ONCE), strict=True))
 
     def _parts(self) -> Iterator[Source | None]:
-        """Open each file; one elsewhere is copied in a thread, while the rows of the one before are asked about.
+        """Open each file; those elsewhere are copied in threads, while the rows of the ones before are asked about.
 
         None is given while nothing but a copy is waited for.
         """
-        coming: Future[Source] | None = None
+        coming: deque[Future[Source]] = deque()
+        ahead, paths = 1, iter(self._files)
         try:
-            for path, after in zip(self._files, [*self._files[1:], None], strict=True):
-                if coming is None and is_address(path):
-                    coming = begun(partial(self._opened, path))
-                while coming is not None and not wait([coming], _PAUSE).done:
+            for path in self._files:
+                while len(coming) <= ahead and (after := next(paths, None)) is not None:
+                    coming.append(begun(partial(self._opened, after)) if is_address(after) else Future())
+                opened = coming[0]
+                while is_address(path) and not wait([opened], _PAUSE).done:
                     yield None
-                part = self._opened(path) if coming is None else coming.result()
-                coming = None if after is None or not is_address(after) else begun(partial(self._opened, after))
+                part = opened.result() if is_address(path) else self._opened(path)
+                coming.popleft()
+                # As far as is known, the next ones are as large.
+                ahead = max(1, min(_AT_ONCE, _COPIES // max(1, part.size)))
                 yield part
         finally:
-            if coming is not None:
-                coming.add_done_callback(_close)
+            for opened in coming:
+                opened.add_done_callback(_close)
 
     def _all(self, wanted: Wanted | None, first: int) -> Iterator[Row | int]:
         number = first - 1

@@ -24,6 +24,8 @@ _VERSIONS = (
     *("etag", "contentmd5", "md5hash", "crc32c", "digest", "sha", "hex", "blobid", "crc", "generation"),
     *("mtime", "lastmodified", "modified", "modify", "modificationtime", "updated", "lastwritetime", "created"),
 )
+# How often a file is copied that is another afterwards.
+_TRIES = 3
 
 
 def paths_at(address: str) -> list[str]:
@@ -53,7 +55,7 @@ def open_copy(address: str) -> BinaryIO:
     with input_errors():
         system, root = opened(address)
         with reaching(address):
-            return filled(lambda path: system.get_file(root, path))
+            return filled(lambda path: _copy(address, system, root, path))
 
 
 def text_of(path: str) -> str:
@@ -78,6 +80,25 @@ def version_in(info: Mapping[str, Any]) -> tuple[int, int]:
     known = {str(name).lower().replace("-", "").replace("_", ""): value for name, value in info.items()}
     version = next((str(known[name]) for name in _VERSIONS if known.get(name)), "")
     return int(info.get("size") or 0), int.from_bytes(hashlib.sha256(version.encode()).digest()[:8])
+
+
+def _copy(address: str, system: Any, root: str, path: str) -> None:
+    """Copy one version of a file: where a connection breaks, file systems go on with what is there by then."""
+    for _ in range(_TRIES):
+        before = _version(system, root)
+        system.get_file(root, path)
+        if _version(system, root) == before:
+            return
+    raise AddressError(address, "changes while it is read; write it whole, under a name of its own")
+
+
+def _version(system: Any, root: str) -> tuple[int, int] | None:
+    # A web server that signs addresses gives a file and says nothing of it; its file is read in one answer.
+    if is_http(root):
+        return None
+    # What it has listed is as old as the list.
+    system.invalidate_cache(root.rpartition("/")[0])
+    return version_in(system.info(root))
 
 
 @contextmanager

@@ -48,7 +48,7 @@ class Elsewhere:
     def begin(self) -> None:
         """Copy the files that are there, unless those of the last run are here, and write the mark."""
         here, there = _lines(self._mark), self._there.read(self._mark)
-        names = [name for name in self._names if self._there.exists(name)]
+        names = self._there.existing(self._names)
         if not any(os.path.exists(name) for name in self._names):
             self._copy(names)
         elif names and (there is None or there not in here):

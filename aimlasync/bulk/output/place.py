@@ -1,16 +1,18 @@
 """A file at an address and those beside it, by their names.
 
-Imports `aimlasync.addresses`, and input's `remote` and `spool`.
+Imports `aimlasync.addresses`, and input's `remote`, `spool` and `threads`.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from contextlib import suppress
 
 from aimlasync.addresses import AddressError, is_http, name_in, opened, reaching
 from aimlasync.bulk.input.remote import version_in
 from aimlasync.bulk.input.spool import filling
+from aimlasync.bulk.input.threads import done_each
 
 
 class Place:
@@ -42,6 +44,12 @@ class Place:
         """Whether there is a file of this name."""
         with reaching(self.address):
             return bool(self.system.exists(self._path(name)))
+
+    def existing(self, names: Sequence[str]) -> list[str]:
+        """Return those of the names that are there; a file system that is asynchronous is asked for all at once."""
+        at_once = len(names) if self.system.async_impl else 1
+        found = done_each(self.exists, names, at_once=at_once)
+        return [name for name, is_there in zip(names, found, strict=True) if is_there]
 
     def version(self, name: str) -> tuple[int, int] | None:
         """Return what is another when the file is, None where there is none."""
