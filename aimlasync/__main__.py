@@ -7,7 +7,7 @@ It checks that the extra `cli` is installed before it imports `cli`. Until then 
 import os
 import sys
 
-from aimlasync._command_line import collect_seldom, end_quietly
+from aimlasync._command_line import collect_seldom, end_quietly, open_as_many_files_as_allowed
 
 
 def main() -> None:
@@ -23,6 +23,7 @@ def main() -> None:
     from aimlasync.cli import cli, exit_code, signals_interrupt
 
     collect_seldom()
+    open_as_many_files_as_allowed()
     try:
         with signals_interrupt():
             cli(prog_name="aimlasync")

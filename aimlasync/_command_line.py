@@ -39,5 +39,20 @@ def collect_seldom() -> None:
     gc.set_threshold(10_000)
 
 
+def open_as_many_files_as_allowed() -> None:
+    """Raise the soft limit of open files to the hard one: it is 256 on macOS, and each call in flight has a socket."""
+    try:
+        import resource
+    except ImportError:
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    # Where there is no hard limit, macOS refuses more than the system's own.
+    for most in (65_536, hard, 10_240):
+        if resource.RLIM_INFINITY != soft < most:
+            with suppress(ValueError, OSError):
+                resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+                return
+
+
 if is_command():
     end_quietly()

@@ -106,6 +106,12 @@ class Deadlines:
         for alarm in alarms:
             alarm.ring()
 
+    def rest(self) -> None:
+        """Let go of the loop's timer, which else keeps this alive until it rings, unless an alarm is open."""
+        if self._timer is not None and not self._open:
+            self._timer.cancel()
+            self._timer, self._rings_at = None, float("inf")
+
     def _arm(self, when: float) -> None:
         if self._timer is not None:
             self._timer.cancel()

@@ -118,6 +118,11 @@ class Transport:
             )
         except (AimlasyncError, ValueError) as failed:
             error = failed
+        except RuntimeError as misused:
+            # The client is closed, or belongs to another loop: the SDK would try again, and say "Connection error.".
+            if "x-stainless-lang" in request.headers and (told := _as_openai(misused, request)) is not None:
+                raise told from misused
+            raise
         else:
             headers = list(answer.end_to_end_headers.items())
             if answer.status in (429, 503) or (answer.status >= 400 and is_retried):
@@ -212,7 +217,11 @@ def _body_class(package: Any) -> Any:
                 # The last event of responses says that it failed, and the reader has it. chat/completions has no such
                 # event.
                 return
-            raise _as_httpx(error, package, self._request) from error
+            of_sdk = None
+            if self._answer.answer is not None and "x-stainless-lang" in self._request.headers:
+                # Before version 3.5 the SDK lets exceptions of httpx through from a stream.
+                of_sdk = _as_openai(error, self._request)
+            raise of_sdk or _as_httpx(error, package, self._request) from error
 
         async def aclose(self) -> None:
             """Release the connection and the permit."""
@@ -300,17 +309,17 @@ def _error_body(error: AimlasyncError, kind: str, code: str | None, param: str |
     return {"error": {"message": error.message, "type": kind, "param": param, "code": code}}
 
 
-def _as_openai(error: AimlasyncError | ValueError, request: Any) -> Exception | None:
+def _as_openai(error: Exception, request: Any) -> Exception | None:
     """Return the SDK's exception for `error`, None for an SDK that would retry it."""
     sdk: Any = sys.modules.get("openai")
-    if sdk is None or not isinstance(error, AimlasyncError):
+    if sdk is None or isinstance(error, ValueError):
         return None
     if tuple(map(int, _NUMBERS.findall(sdk.__version__)[:2])) < _SDK_KEEPS_ITS_ERRORS:
         return None
     if isinstance(error, APITimeoutError):
         timeout: Exception = sdk.APITimeoutError(request=request)
         return timeout
-    failed: Exception = sdk.APIConnectionError(message=error.message, request=request)
+    failed: Exception = sdk.APIConnectionError(message=str(error), request=request)
     return failed
 
 

@@ -225,6 +225,8 @@ class _Routed:
             options = {"api_key": "unused", **{name: value for name, value in options.items() if value is not None}}
             if "azure_endpoint" not in options:
                 options.setdefault("base_url", "https://aimlasync.invalid/v1")
+        if http_client is not None and not hasattr(http_client, "aclose"):
+            raise TypeError(f"http_client= takes an AsyncClient of httpx, not {type(http_client).__name__}")
         if not isinstance(http_client, _Http):
             http_client = _Http(_Clients(aimlasync, http_client), _default_timeout(aimlasync, http_client))
         super().__init__(http_client=http_client, **options)  # type: ignore[call-arg]  # the SDK's class is next

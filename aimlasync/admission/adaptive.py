@@ -33,7 +33,7 @@ from aimlasync.admission.pace import MIN_RATE, SECOND, Pace
 # grid.
 #
 #   constant   without  what breaks
-#   _SIGN      1        goodput .959; buckets .94 for .97, small windows .94 for .97
+#   _SIGN      1        2.5 % refused for 2.3; stated sliding minutes .92 for .95, small windows .97 for .99
 #   _AWAY      never    nothing in the means; a server that dies is asked by all callers
 #   FEW        2        goodput .960; hard limits .92 for .99 and 1.9 % refused for .8, batches .93 for 1.00
 #   MARGIN     0        nothing; clocks and counts of a real server are not ours
@@ -156,7 +156,8 @@ class AdaptiveLimit:
 
     def delay(self, now: float) -> float:
         """Return the seconds until the next attempt may be sent, 0.0 if it may be sent now."""
-        return self._pace.delay(now)
+        pace = self._pace
+        return 0.0 if pace.rate == math.inf else pace.delay(now)
 
     def sent(self, now: float) -> None:
         """Note that an attempt is sent."""
@@ -166,12 +167,11 @@ class AdaptiveLimit:
 
     def paused(self, now: float, seconds: float, *, is_stated: bool) -> None:
         """Note that a refusal pauses the whole endpoint for so many seconds, which the server stated or we chose."""
-        before = self._stated
+        # A stated wait that is always the same is a habit of the server, and says nothing of its window.
+        if not is_stated or seconds != self._stated:
+            self._pace.paused_until = max(self._pace.paused_until, now + seconds)
         if is_stated:
             self._stated = seconds
-        # A stated wait that is always the same is a habit of the server, and says nothing of its window.
-        if not is_stated or seconds != before:
-            self._pace.paused_until = max(self._pace.paused_until, now + seconds)
 
     def answered(self, now: float, in_flight: int, started: float, beside: int) -> None:
         """Take in an answer that came while `in_flight` attempts, itself included, were at the server.
@@ -184,7 +184,8 @@ class AdaptiveLimit:
             self._downs = 0
         if in_flight > self._proven:
             self._proven = in_flight
-        self._knee.answered(now, in_flight, started, beside, self._pace.answered(now, started))
+        is_held = self._pace.rate < math.inf and self._pace.answered(now, started)
+        self._knee.answered(now, in_flight, started, beside, is_held)
 
     def refused(self, now: float, started: float, in_flight: int, kind: Refused | None = None) -> bool:
         """Take in a refusal; return whether it began a congestion epoch, and so changed something.
@@ -215,20 +216,18 @@ class AdaptiveLimit:
         below = in_flight < proven - max(1.01, math.sqrt(proven) / 2)
         is_full = in_flight + 2 > knee.value
         self._believe(now, in_flight, kind, below, is_full)
-        verdict = self.verdict
-        is_many, is_fast = verdict == "concurrency", verdict == "rate"
-        # Before the first answer, what was sent at once was a burst, and tells of the rate first.
-        is_early = not proven and in_flight > 0 and pace.rate < math.inf
-        is_probe = is_full and knee.exploring and pace.rate < math.inf
-        if is_many or (not is_fast and (proven or is_early)):
-            knee.refused(in_flight)
-        elif is_fast:
+        is_many, is_fast = self.verdict == "concurrency", self.verdict == "rate"
+        # Where a rate is known, what was sent at once first of all, or in a probe of the limit, was too many.
+        is_burst = pace.rate < math.inf and (is_full and knee.exploring if proven else in_flight > 0)
+        if is_fast:
             knee.forget()
-        if below:
-            self._proven = (proven + in_flight) / 2
+        elif is_many or proven or is_burst:
+            knee.refused(in_flight)
+        if below or is_many:
+            self._proven = (proven + min(proven, in_flight)) / 2
         if is_many:
             pace.forget(now)
-        elif is_fast or not (is_early or is_probe):
+        elif is_fast or not is_burst:
             pace.refused(now, started)
             # Until the window of the server has moved on, its refusals tell the pace alone.
             self._epoch = now + SECOND / 2

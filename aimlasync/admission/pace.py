@@ -49,13 +49,13 @@ class Pace:
         self._refused: Count = (-math.inf, 0)
         # The seconds after which that came.
         self._trip = 0.0
-        # The row of refusals under way: when it began, the first attempt since its last one, and whether nothing was
-        # known before it.
-        self._row: float | None = None
-        # Since when there was no silence: one after longer than the longest window is no window's.
-        self._steady = -math.inf
+        # The row of refusals under way: when it began (never, where there is none), the first attempt since its last
+        # one, and whether nothing was known before it.
+        self._row = math.inf
         self._trial: Count | None = None
         self._is_first = False
+        # Since when there was no silence: one after longer than the longest window is no window's.
+        self._steady = -math.inf
         # Where the last probe began.
         self._began = self._counts[-1]
         # Whether the last probe's last second was taken for the rate, and whether that was wrong: the server gives
@@ -103,24 +103,25 @@ class Pace:
                 self.restart(now)
                 self._steady = now
             self._counts.append((now, self.accepted))
-        if self._row is not None:
-            if self._trial is None:
-                self._trial = now, self.accepted
-                if self._was_silent(now):
-                    self.rate = min(self.rate, self._average(now, self.accepted))
-            elif now - self._trial[0] >= min(SECOND, 4 * self._trip):
-                # Its refusal would have come.
-                self._end_row(self._trial)
-        self._next = min(max(self._next, now - _CATCH_UP) + 1 / self.rate, now + 1 / MIN_RATE)
+        if self.rate < math.inf:
+            if self._row < math.inf:
+                if self._trial is None:
+                    self._trial = now, self.accepted
+                    if self._was_silent(now):
+                        self.rate = min(self.rate, self._average(now, self.accepted))
+                elif now - self._trial[0] >= min(SECOND, 4 * self._trip):
+                    # Its refusal would have come.
+                    self._end_row(self._trial)
+            self._next = min(max(self._next, now - _CATCH_UP) + 1 / self.rate, now + 1 / MIN_RATE)
         self.accepted += 1
 
     def answered(self, now: float, started: float) -> bool:
         """Take in the answer to an attempt sent at `started`; return whether the rate is what holds attempts back."""
-        if self._row is not None:
+        if self._row < math.inf:
             if self._trial is not None and started >= self._trial[0]:
                 self._end_row(self._trial)
             return self.binds(now)
-        if not self.binds(now):
+        if now >= self._held + 1 / self.rate:
             return False
         self._waited += 1
         least = self.known * self.period
@@ -141,7 +142,7 @@ class Pace:
 
     def refused_beside(self, now: float, started: float) -> None:
         """Take in another refusal of an attempt sent at `started`, before the last cut."""
-        if self._row is None:
+        if self._row == math.inf:
             return
         if self._is_first and now - self._row < SECOND:
             # Less was accepted than was thought.
@@ -152,7 +153,7 @@ class Pace:
 
     def refused(self, now: float, started: float) -> None:
         """Take in a refusal of an attempt sent at `started` that speaks of the rate."""
-        if self._row is not None:
+        if self._row < math.inf:
             self._slow(now, started)
         else:
             self._row, self._is_first = now, self.known == math.inf
@@ -188,8 +189,8 @@ class Pace:
 
     def restart(self, now: float) -> None:
         """Count from now on: the server was away, or nothing was sent, and that says nothing of a rate."""
-        if self._row is not None:
-            self.rate, self._row, self._trial = self.known, None, None
+        if self._row < math.inf:
+            self.rate, self._row, self._trial = self.known, math.inf, None
         self._mark = self._refused = now, self.accepted
         self._counts.clear()
         self._counts.extend([self._mark] * 2)
@@ -202,15 +203,13 @@ class Pace:
 
     def forget(self, now: float) -> None:
         """Probe from the rate at hand, at once."""
-        if self.known < math.inf and self._row is None and not self.probing:
+        if self.known < math.inf and self._row == math.inf and not self.probing:
             self._is_raised = False
             self._began = now, self.accepted
             self._waited = max(self._waited, int(max(self._patience, self.known * self.period)))
 
     def _was_silent(self, at: float) -> bool:
         """Whether the row of refusals was a silence, and not just the time between two attempts."""
-        if self._row is None:
-            return False
         # Up to the last refusal, or the end of the wait that it stated: after that nobody may have asked. Stated waits
         # are rounded up to a second.
         until = max(self._refused[0], min(at, self.paused_until) - SECOND)
@@ -239,7 +238,6 @@ class Pace:
     def _end_row(self, trial: Count) -> None:
         """The attempt that was tried is accepted."""
         at, accepted = trial
-        assert self._row is not None
         if self.paused_until > self._row:
             at = min(at, self.paused_until)
         mark, new = self._mark, self._refused
@@ -256,4 +254,4 @@ class Pace:
             self.rate = self.known = min(self.known, self._average(at, accepted))
             new = at, accepted
         self._mark = new
-        self._row = self._trial = None
+        self._row, self._trial = math.inf, None

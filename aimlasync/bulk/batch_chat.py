@@ -318,6 +318,10 @@ class BatchChat:
         for name in dict.fromkeys(needed):
             if name not in names:
                 raise InputError("batch", f"no column {name!r}; there are: {', '.join(names)}")
+            if names.count(name) > 1:
+                raise InputError(
+                    "batch", f"{names.count(name)} columns {name!r}; rename them, or leave all but one out"
+                )
             columns.append((name, json_values(batch[name])))
         return [{name: values[at] for name, values in columns} for at in range(len(columns[0][1]) if columns else 0)]
 

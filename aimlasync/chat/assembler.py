@@ -153,7 +153,8 @@ class _Growing:
         choice = Choice(index=index, message=message, finish_reason=self.finish_reason, logprobs=logprobs)
         if self.more is not None:
             add_fields(message, merged(self.more[0]))
-            add_fields(choice, merged(self.more[1]))
+            # A message beside the deltas says no more than they do.
+            add_fields(choice, {key: value for key, value in merged(self.more[1]).items() if key != "message"})
         return choice
 
 

@@ -257,8 +257,8 @@ def _added(source: Source, task: ClassifyTask, label_column: str, *, confidence:
         added["confidence"] = "confidence"
     for name in added:
         if name in source.columns:
-            how = "--label-column" if name == label_column else "another name in the schema"
-            raise InputError(source.name, f"there is a column {name!r} already; choose another name with {how}")
+            how = "with --label-column" if name == label_column else "in the schema"
+            raise InputError(source.name, f"there is a column {name!r} already; choose another name {how}")
     return added
 
 

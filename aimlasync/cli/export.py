@@ -39,7 +39,11 @@ _RESULTS = ", ".join(RESULTS)
     help="The rows that were asked about: their columns and their order. Once for each FILE of the job.",
 )
 @click.option("--id", "id_", metavar="COLUMN", help="The column of FILE that names the rows; by default the job's.")
-@click.option("--columns", metavar="A,B,C", help="What to write, in this order.")
+@click.option(
+    "--columns",
+    metavar="A,B,C",
+    help="What to write, in this order. Default: the columns of FILE, answer (or label), error.",
+)
 @click.option("--gold", metavar="COLUMN", help="The column of FILE with the right labels, for the column `correct`.")
 @click.option("--only-done", is_flag=True, help="Leave out rows that were not asked about.")
 @excel_option

@@ -6,6 +6,7 @@ names of the library.
 
 from __future__ import annotations
 
+import errno
 import functools
 import math
 import os
@@ -283,6 +284,8 @@ def one_line_errors() -> Iterator[None]:
             name = name or "standard output"
             if name == tempfile.gettempdir():
                 what = f"{what} for temporary files; make room there, or set TMPDIR to another directory"
+        if error.errno in (errno.EMFILE, errno.ENFILE):
+            what = f"{what}; set a lower --concurrency, or raise ulimit -n, and run the same command again"
         raise CommandError(f"{name}: {what}" if name else what) from None
     except UnicodeEncodeError as error:
         # What the system has given as bytes is kept so, for names of files; it cannot be in a request.

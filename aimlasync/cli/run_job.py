@@ -14,6 +14,9 @@ from contextlib import AsyncExitStack, ExitStack
 
 import click
 
+# What calls that fail need, also where no more files can be opened.
+import aimlasync.client.retries
+import aimlasync.wire.key_search  # noqa: F401
 from aimlasync.bulk.api import run
 from aimlasync.bulk.input.source import Source
 from aimlasync.bulk.jobs.dry_run import forecast

@@ -283,7 +283,7 @@ class Attempt(Permit, eq=False, kw_only=True):
                 # Only such a limiter uses estimates. A prompt with media says nothing about text.
                 size = len(target.body or b"")
                 learned = 0 if size > MAY_HOLD_MEDIA and call.media else size
-                upstream.estimator.learn(call.info.model, learned, *tokens)
+                upstream.estimator.learn(call.info.model, learned, tokens[0], tokens[1])
         if call.probing:
             upstream.retry_budget.probed(True)
             call.probing = False
@@ -302,7 +302,7 @@ class Attempt(Permit, eq=False, kw_only=True):
             call.hedging.took(call.kind, seconds)
         if self.reservation is not None and call.budget is not None:
             call.budget.settle(self.reservation, info.cost_usd, usage, plain)
-        self.release(OK, None if tokens is None else tokens[0] + tokens[1], now=now)
+        lane.take_back(self, OK, None if tokens is None else tokens[0] + tokens[1], now)
 
     def fail(self, error: AimlasyncError) -> None:
         """There is no answer, or only a part of one: learn from it, drop the connection, give the permit back."""

@@ -46,6 +46,8 @@ class ChatStream(Stream[ChatCompletionChunk, ChatCompletion]):
             return
         if not self._says_something and self._take_first(piece, data):
             return
+        if self._whole_reply is not None and piece.choices:
+            piece = self._go_on(piece, data)
         has_failed = self._assembler.add(piece)
         if piece.meta is not None:
             self._attempt.charge(piece.meta)
@@ -87,6 +89,14 @@ class ChatStream(Stream[ChatCompletionChunk, ChatCompletion]):
         self._ready.append(piece)
         if self.is_lines:
             self._finish()
+
+    def _go_on(self, piece: ChatCompletionChunk, data: bytes) -> ChatCompletionChunk:
+        """Return a piece behind what came as a whole answer: a gateway may say `message` where `delta` is meant."""
+        said = [choice for choice in piece.to_dict()["choices"] if isinstance(choice, dict)]
+        if any(map(says_something, said)):
+            # The answer is what all pieces say.
+            self._whole_reply = None
+        return chat_chunks.chunk_of(decode_completion(data)) if any(map(_is_whole, said)) else piece
 
     def _no_answer(self) -> AimlasyncError:
         lacks = "says nothing, and not why" if self._assembler.whole().choices else "has no choices"

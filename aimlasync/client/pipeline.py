@@ -12,7 +12,9 @@ knows no HTTP (`transport`), no JSON (`chat`, `responses`) and no arithmetic (`a
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -53,6 +55,7 @@ class Pipeline:
         "_make_transport",
         "_owns_cache",
         "_owns_transport",
+        "_process",
         "_transport",
         "_validate",
         "answers",
@@ -87,6 +90,7 @@ class Pipeline:
         self.ids = RequestIds()
         # Loop, deadlines and transport begin with the first call. A transport that was given is its giver's to close.
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._process = 0
         self.deadlines: Deadlines
         self._transport = transport
         self._owns_transport = transport is None
@@ -97,7 +101,7 @@ class Pipeline:
     def enter(self) -> tuple[asyncio.AbstractEventLoop, Transport]:
         """Return the loop and the transport. Raises ClientClosedError when closed, RuntimeError in another loop.
 
-        A loop that was closed, as by `asyncio.run`, gives way to the one that runs now.
+        A loop that was closed, as by `asyncio.run`, or that another process runs gives way to the one that runs now.
         """
         try:
             loop = asyncio.get_running_loop()
@@ -113,22 +117,28 @@ class Pipeline:
 
     def _begin_in(self, loop: asyncio.AbstractEventLoop) -> None:
         if self._loop is not None:
+            is_over = self._loop.is_closed() or self._process != os.getpid()
             # What is shared has connections of its own in the old loop.
-            if not self._loop.is_closed() or self.balancer.is_shared or type(self.budget) not in (Budget, type(None)):
+            if not is_over or self.balancer.is_shared or type(self.budget) not in (Budget, type(None)):
                 raise RuntimeError("this client belongs to another event loop; make one client per loop")
             self.balancer.begin_again()
-            if self._owns_transport:
+            if self._owns_transport and self._transport is not None:
+                if self._loop.is_closed():
+                    _at_once(self._transport.close())
+                else:
+                    # Closing would end what the parent's loop polls.
+                    _INHERITED.append(self._transport)
                 self._transport = None
             if self.answers is not None:
                 self.answers = self.answers.apart()
-        self._loop = loop
+        self._loop, self._process = loop, os.getpid()
         self.deadlines = Deadlines(loop)
 
     def __del__(self) -> None:
         # Nobody can close the client any more; a stream of it may still be read.
-        abandon = getattr(self._transport, "abandon", None) if getattr(self, "_owns_transport", False) else None
-        if abandon is not None and self._loop is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(abandon)
+        loop: asyncio.AbstractEventLoop | None = getattr(self, "_loop", None)
+        if loop is not None and not loop.is_closed() and self._process == os.getpid():
+            loop.call_soon_threadsafe(_forget, self.deadlines, self._transport if self._owns_transport else None)
 
     def to(self, balancer: Balancer, transport: Transport) -> Pipeline:
         """Return another way to send, with the same budget, hedging, cache and observer."""
@@ -153,6 +163,8 @@ class Pipeline:
             self.is_closed = True
             if self._owns_transport and self._transport is not None:
                 await self._transport.close()
+            if self._loop is not None and not self._loop.is_closed():
+                self.deadlines.rest()
             if self.answers is not None:
                 cache = self.answers.cache
                 await (cache.close() if self._owns_cache else cache.written())
@@ -340,3 +352,20 @@ class Pipeline:
     async def _second(self, first: Attempt, receive: Receive[T], transport: Transport) -> T:
         """Make a second attempt beside a slow first one. Raises OverloadedError where there is no room for it."""
         return await self._attempt(self.balancer.spare(first), receive, transport)
+
+
+_INHERITED: list[Transport] = []
+
+
+def _at_once(closing: Coroutine[Any, Any, None]) -> None:
+    """Close what belongs to a loop that is closed: there is nothing to wait for."""
+    # RuntimeError is what a wait for the loop would end with.
+    with suppress(StopIteration, RuntimeError):
+        while True:
+            closing.send(None)
+
+
+def _forget(deadlines: Deadlines, transport: Transport | None) -> None:
+    deadlines.rest()
+    if (abandon := getattr(transport, "abandon", None)) is not None:
+        abandon()

@@ -45,10 +45,11 @@ async def completion(attempt: Attempt) -> ChatCompletion:
             pass
         else:
             if not reply.error and reply.choices and _is_said(reply.choices[0]):
-                reply.__dict__["info"] = attempt.info
+                beside = reply.__dict__
+                beside["info"] = attempt.info
                 if reply.meta is not None:
                     attempt.charge(reply.meta)
-                attempt.succeed(reply.usage, reply.__dict__.get("cost"))
+                attempt.succeed(reply.usage, beside.get("cost"))
                 return reply
         body = ReadBody(attempt.response, raw)
     return await _chat_stream(attempt, body).gather()

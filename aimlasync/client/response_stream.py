@@ -22,7 +22,7 @@ from aimlasync.responses.events import ResponseStreamEvent, TerminalEvent
 from aimlasync.responses.items import OutputMessage
 from aimlasync.responses.types import RUNNING, Response, decode_response
 from aimlasync.transport.base import LARGE_BODY, RawReply
-from aimlasync.wire.base import Meta, Unknown, decode
+from aimlasync.wire.base import Meta, Unknown, decode, encode
 from aimlasync.wire.error_bodies import is_error
 
 
@@ -95,12 +95,19 @@ class ResponseStream(Stream[ResponseStreamEvent, Response]):
         if number is not None:
             self.sequence_number = number
         body = piece.to_dict()
+        response = body.get("response")
         if is_heartbeat(piece.type or event):
             return
         if body.get("object") == "response" or isinstance(body.get("output"), list):
             self._take_whole(decode_response(data), data)
         elif event == "error" or is_error(body):
             self._error(body, data)
+        elif not piece.type and event in response_events.KINDS:
+            # A gateway that says the type in the name of the event alone.
+            self._take(encode({**body, "type": event}), "message")
+        elif isinstance(response, dict) and response.get("status") in _ENDS:
+            # The end by another name, such as response.done.
+            self._take(encode({**body, "type": _ENDS[response["status"]]}), "message")
         elif piece.type:
             self._says_something = True
             self._ready.append(cast(ResponseStreamEvent, piece))
@@ -156,6 +163,8 @@ _ErrorEvent = response_events.ResponseErrorEvent
 _TRIES = 8
 _DELTAS = frozenset(("message", *response_events.DELTAS))
 _TERMINAL = frozenset(response_events.TERMINAL)
+_ENDS = {status: f"response.{status}" for status in ("completed", "failed", "incomplete")}
+_ENDS["cancelled"] = "response.completed"
 _SAYS_NOTHING = (
     response_events.ResponseFailedEvent,
     response_events.ResponseCreatedEvent,

@@ -174,8 +174,9 @@ def stated_usd(usage: Usage | ResponseUsage | None, beside: Any = None) -> float
     said, estimated, ticks = usage.cost, usage.estimated_cost, usage.cost_in_usd_ticks
     if said is None:
         if estimated is None is ticks:
-            more = vars(usage)
-            return _usd(beside if not more else more.get("cost_usd", more.get("cost_usd_total", beside)))
+            # `vars` would make a dict of each usage.
+            found = getattr(usage, "cost_usd", getattr(usage, "cost_usd_total", beside))
+            return None if found is None else _usd(found)
         usd = _usd(ticks)
         return _usd(estimated) if usd is None else usd / _TICKS_PER_USD
     if isinstance(said, Mapping):

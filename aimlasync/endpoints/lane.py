@@ -151,10 +151,11 @@ class Lane:
         outcome: Outcome,
         tokens: float | None,
         now: float | None,
-        kind: Refused | None,
-        names_account: bool,
+        kind: Refused | None = None,
+        names_account: bool = False,
     ) -> None:
-        """Learn from a permit that is released, and free its place; `Permit.release` calls this once."""
+        """Learn from a permit that is held, and free its place; see `Permit.release`."""
+        permit.is_held = False
         law, counters, upstream = self.law, self.counters, self.upstream
         if outcome is IGNORED:
             counters.failed += 1
@@ -355,5 +356,4 @@ class Permit(msgspec.Struct, eq=False):
         and `names_account` says that it named the account. `now` is the loop's time, where the caller has it.
         """
         if self.is_held:
-            self.is_held = False
             self.lane.take_back(self, outcome, tokens, now, kind, names_account)

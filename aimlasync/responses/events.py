@@ -499,11 +499,12 @@ TERMINAL = (ResponseCompletedEvent, ResponseFailedEvent, ResponseIncompleteEvent
 """The events that end a run; `ResponseErrorEvent` ends it too."""
 
 _event: msgspec.json.Decoder[_KnownEvent] = msgspec.json.Decoder(_KnownEvent, dec_hook=json_hook)
-_kinds = tagged(get_args(_KnownEvent))
-for _tag, _kind in _kinds.items():
+KINDS = tagged(get_args(_KnownEvent))
+"""The events by type."""
+for _tag, _kind in KINDS.items():
     # The wire's `type`, of which type checkers see the literal of each struct, by which they tell them apart.
     _kind.type = _tag
-DELTAS = {tag: kind for tag, kind in _kinds.items() if "delta" in kind.__struct_fields__}
+DELTAS = {tag: kind for tag, kind in KINDS.items() if "delta" in kind.__struct_fields__}
 """The events that are pieces of a text, by type."""
 _delta: msgspec.json.Decoder[Any] = msgspec.json.Decoder(Union[tuple(DELTAS.values())], dec_hook=json_hook)
 
@@ -517,7 +518,7 @@ def decode_event(raw: bytes) -> ResponseStreamEvent:
     try:
         event = _event.decode(raw)
     except (ValueError, RecursionError):
-        event = cast(ResponseStreamEvent, read(raw, _KnownEvent, _kinds))
+        event = cast(ResponseStreamEvent, read(raw, _KnownEvent, KINDS))
         if isinstance(event, Unknown):
             # The bytes as the server sent them, instead of the encoded value.
             event.raw = raw.removeprefix(BOM_UTF8)

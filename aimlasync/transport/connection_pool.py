@@ -285,6 +285,7 @@ class Origin:
 
     def drop_idle(self) -> None:
         """Close the idle connections."""
+        self._deadlines.rest()
         if self._timer is not None:
             self._timer.cancel()
         while self._idle:
@@ -362,8 +363,7 @@ class Origin:
 
     async def close(self) -> None:
         """Let nobody wait any longer, and dial no more."""
-        if self._timer is not None:
-            self._timer.cancel()
+        self.drop_idle()
         if self._loop.is_closed():
             # Who waited on a loop that has ended cannot be told.
             return
@@ -371,6 +371,7 @@ class Origin:
             self._line.popleft().take(self._closed())
         # A connector that is closed ends a look-up as if its caller had been cancelled, and goes on with a handshake.
         self._deadlines.ring_all()
+        self._deadlines.rest()
         await self._dialler.end()
 
     def _closed(self) -> APIConnectionError:

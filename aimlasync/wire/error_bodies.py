@@ -83,6 +83,8 @@ _PERMANENT_CODES = re.compile(
 # is not searched: that of a 400 may quote the request.
 _LIMITED = re.compile(r"rate_?limit|too_?many_?requests|throttl|concurrency_?limit|capacity_?exceeded", re.IGNORECASE)
 _OVERLOADED = re.compile(r"overloaded|server_?(is_?)?busy", re.IGNORECASE)
+# Codes and types of a server that failed, which is 500 where an answer of 200 says so.
+_FAULT = re.compile(r"\b(server|api|internal)_?(server_?)?error\b|service_?unavailable|bad_?gateway", re.IGNORECASE)
 
 _TAGS = re.compile(r"<(script|style)\b.*?</\1>|<[^>]*>", re.IGNORECASE | re.DOTALL)
 
@@ -177,7 +179,9 @@ def error_in_body(body: Any, *, raw: bytes, info: Info | None, billed: bool | No
     """Build the error for a 200 whose JSON body is an error; its code may be or mean a status."""
     body = shallow(body)
     detail = read_error(body)
-    status = detail.status or limit_status(detail.code, detail.type) or 200
+    status = detail.status or limit_status(detail.code, detail.type)
+    if status is None:
+        status = 500 if _FAULT.search(f"{detail.code} {detail.type}") else 200
     cls = _class_of(status)
     retryable = (cls.retryable or status in _TRANSIENT_4XX) and not _is_permanent(detail, detail.message)
     return cls(

@@ -49,6 +49,11 @@ _FIELDS = {
     "waitseconds": 1.0,
     "secondstowait": 1.0,
     "estimatedtime": 1.0,
+    "resetsinseconds": 1.0,
+    "resetinseconds": 1.0,
+    "resetafterseconds": 1.0,
+    "resetsat": 1.0,
+    "resetat": 1.0,
 }
 
 

@@ -49,6 +49,8 @@ class Judge:
         rate: float | None = None,
         waits: float | None = None,
     ) -> None:
+        # Pauses are stretched at random.
+        random.seed(1)
         self.rate, self.waits = rate, waits
         self.bucket, self.filled_at = 2.0, 0.0
         self.names_account = names_account

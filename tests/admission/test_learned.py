@@ -135,7 +135,6 @@ def test_a_server_that_asks_for_long_pauses_is_told_right_or_not_at_all(
     rate: float, waits: float, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", "aimlasync.limits")
-    random.seed(1)
     load(Judge(upstream(), {}, rate=rate, waits=waits, spread=0.5), {"m": 30}, 400.0)
     for said in told(caplog):
         found = re.search(r"about ([\d,]+) requests a minute", said)

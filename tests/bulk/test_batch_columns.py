@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import os
 import pickle
 import shutil
 import sys
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 
-from aimlasync.bulk import BatchChat
-from aimlasync.bulk.batch_columns import Column
+from aimlasync.bulk import BatchChat, InputError
+from aimlasync.bulk.batch_columns import Column, json_values
 from aimlasync.simulator import Fault
 
 MODEL = "openai/gpt-5-nano-2025-08-07"
@@ -36,6 +39,33 @@ def chat(vendor: Any) -> BatchChat:
 
 def errors(texts: list[Any]) -> list[str | None]:
     return [ERRORS.get(text) for text in texts]
+
+
+def test_values_that_json_has_no_type_for_are_read_as_those_of_a_file() -> None:
+    day, moment = dt.date(2024, 1, 2), dt.datetime(2024, 1, 2, 3, 4, 5)
+    given = [Decimal("1.10"), day, moment, dt.time(1, 2), dt.timedelta(hours=30), UUID(int=1), b"caf\xc3\xa9", b"\xff"]
+    read = ["1.10", "2024-01-02", "2024-01-02T03:04:05", "01:02:00", 108000.0, str(UUID(int=1)), "café", "/w=="]
+    assert json_values(given) == read
+    assert json_values([{"a": given}]) == [{"a": read}]
+    assert json_values([float("nan"), float("inf"), 1.5, True, None]) == [None, "inf", 1.5, True, None]
+
+
+def test_times_of_numpy_and_pandas_are_no_nanoseconds() -> None:
+    np = pytest.importorskip("numpy")
+    times = np.array(["2024-01-02T03:04:05.000000006", "NaT"], "datetime64[ns]")
+    assert json_values(times) == ["2024-01-02T03:04:05", None]
+    assert json_values([times]) == [["2024-01-02T03:04:05", None]]
+    assert json_values(np.array([90 * 10**9], "timedelta64[ns]")) == [90.0]
+    pd = pytest.importorskip("pandas")
+    assert json_values(pd.Series(times)) == ["2024-01-02T03:04:05.000000006", None]
+
+
+async def test_two_columns_of_one_name_are_refused_before_anything_is_asked(chat: BatchChat) -> None:
+    pd = pytest.importorskip("pandas")
+    with pytest.raises(InputError, match="2 columns 'text'; rename them"):
+        await chat(pd.DataFrame([["a", "b"]], columns=["text", "text"]))
+    other = await chat(pd.DataFrame([["a", 1, 2]], columns=["text", "x", "x"]))
+    assert list(other.columns[:3]) == ["text", "x", "x"]
 
 
 @pytest.mark.parametrize("texts", ORDERS)

@@ -217,6 +217,13 @@ def test_columns_are_added_under_names_of_ones_own(files: Files) -> None:
     assert msgspec.json.decode(line) == {"id": "7", "mine": ["a", "b"], "team": "b", "gone": None}
 
 
+def test_a_field_with_dots_in_its_name_is_found_before_one_within_another(files: Files) -> None:
+    journal = files.journal(good("a", json.dumps({"a.b": 1, "a": {"b": 2, "c": 3}, "l": [{"x.y": 4}]})))
+    columns = ["answer.a.b", "answer.a.c", "answer.l.0.x.y", "answer.a", "answer.l.1"]
+    text = files.export(journal, name="out.jsonl", columns=columns)
+    assert list(msgspec.json.decode(text).values()) == [1, 3, 4, {"b": 2, "c": 3}, None]
+
+
 @pytest.mark.parametrize("column", ["nope", "body.", "body", "", "result_status"])
 def test_an_unknown_column_is_one_line_that_says_what_there_is(files: Files, column: str) -> None:
     with pytest.raises(InputError) as caught:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ from aimlasync.bulk.input.rows import Reader
 from aimlasync.bulk.input.source import open_source
 from aimlasync.bulk.jobs.journaled import JournaledRows
 from aimlasync.bulk.jobs.options import Options
+from aimlasync.bulk.tasks.answer_schema import form_of_schema
 from aimlasync.bulk.tasks.prompt import Prompt
 from aimlasync.bulk.tasks.request import Api, request_of, request_of_line
 from aimlasync.bulk.tasks.tasks import Task, read_any
@@ -497,6 +499,38 @@ def test_examples_of_a_form_are_whole_answers(schema: str) -> None:
     answer = {"team": "a", "parts": [{"n": 1}]}
     task = ClassifyTask(form=load_form(schema), model="m", shots=[("x", answer)])
     assert json.loads(task.request(row(text="t")).body["messages"][2]["content"]) == answer
+
+
+def test_a_schema_that_no_answer_fits_is_refused_before_anything_is_paid() -> None:
+    def form(**parts: Any) -> Any:
+        return form_of_schema("x.json", {"type": "object", **parts})
+
+    one = {"a": {"type": "string"}}
+    for parts, words in (
+        ({"properties": one, "required": ["a", "b"]}, '"required" names \'b\', which is none of the "properties"'),
+        ({"properties": {"o": {"type": "object", "properties": one, "required": ["c"]}}}, "\"required\" names 'c'"),
+        ({"properties": {"a": {"enum": []}}}, "the \"enum\" of 'a' is empty"),
+    ):
+        with pytest.raises(FormError, match=re.escape(f"x.json: no answer fits it: {words}")):
+            form(**parts)
+    assert form(properties=one, required=["b"], additionalProperties=True).columns == ["a"]
+    # Names that are words of JSON Schema, and values that look like schemas.
+    words = form(properties={"properties": {"type": "object", "properties": one, "default": {"properties": {}}}})
+    inner = words.params("chat")["response_format"]["json_schema"]["schema"]["properties"]
+    assert list(inner) == ["properties"]
+    assert inner["properties"] == {
+        "type": "object",
+        "properties": one,
+        "default": {"properties": {}},
+        "additionalProperties": False,
+        "required": ["a"],
+    }
+
+
+def test_the_response_format_of_a_request_is_a_schema() -> None:
+    schema = {"type": "object", "properties": {"a": {"enum": ["x", "y"]}}}
+    for whole in ({"name": "n", "schema": schema}, {"type": "json_schema", "json_schema": {"schema": schema}}):
+        assert form_of_schema("x.json", whole).labels == ["x", "y"]
 
 
 def test_an_example_from_a_table_becomes_an_answer_that_fits_the_schema_or_is_refused(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
 import shlex
 import signal
@@ -14,9 +15,11 @@ from pathlib import Path
 import pytest
 
 import aimlasync
+from aimlasync.bulk.journal.record import decode_record
 from aimlasync.bulk.report.failure_words import _WORDS
 from aimlasync.cli import cli
 from aimlasync.simulator import Answer, Fault, SimRequest, Simulator
+from aimlasync.simulator.thread import serve_in_thread
 from tests.support.commands import finish, run, start
 
 ROOT = Path(aimlasync.__file__).parent
@@ -312,3 +315,26 @@ def test_a_prompt_over_other_columns_asks_about_rows_without_a_text() -> None:
     Path("shots.csv").write_text("text,label\nApp crashes,a\n")
     done = run(*words[:-1], "--simulate", "--prompt", "{title}{text}", "--few-shot", "shots.csv")
     assert (done.exit_code, "no column 'title', which the prompt names" in done.stderr) == (2, True), done.stderr
+
+
+def test_a_job_that_may_open_few_files_keeps_its_rows_and_one_with_a_soft_limit_raises_it() -> None:
+    resource = pytest.importorskip("resource", reason="a limit of open files is set with it")
+    rows = 40
+    Path("in.csv").write_text("text\n" + "".join(f"text {number}\n" for number in range(rows)))
+    with serve_in_thread() as sim:
+        server = ("--base-url", sim.base_url, "--key-env", "MY_KEY", "--model", "openai/gpt-5-nano-2025-08-07")
+        words = ("classify", "in.csv", "--labels", "a,b", *server, "--concurrency", str(rows), "-o", "o.csv")
+
+        def limited(soft: int, hard: int) -> subprocess.CompletedProcess[str]:
+            code = f"import resource, runpy; resource.setrlimit(resource.RLIMIT_NOFILE, ({soft}, {hard}));"
+            code += "runpy.run_module('aimlasync', run_name='__main__', alter_sys=True)"
+            env = {**os.environ, "MY_KEY": "k"}
+            return subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, env=env)
+
+        few = limited(30, 30)
+        assert few.returncode in (0, 1, 3), few.stderr
+        assert not re.search(r"Traceback|\.py: Too many", few.stderr), few.stderr
+        for line in Path("o.csv.journal").read_text().splitlines():
+            decode_record(line)
+        whole = limited(30, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
+        assert (whole.returncode, len(Path("o.csv").read_text().splitlines())) == (0, rows + 1), whole.stderr

@@ -18,7 +18,7 @@ import pyarrow.parquet
 import pytest
 
 from aimlasync.bulk.input.source import open_source
-from tests.support.commands import last_line, lines, run, write
+from tests.support.commands import last_line, lines, run, table, write
 
 CLASSIFY = ("--labels", "billing,support", "--simulate")
 QUIET = ("--simulate", "--progress", "none")
@@ -270,3 +270,17 @@ def test_every_answer_of_the_simulator_is_kept_in_a_store() -> None:
     write("rows.csv", "text\n" + "".join(f"Hi {number}\n" for number in range(12)))
     assert run("bulk", "rows.csv", "--prompt", "{text}", *QUIET, "--store", "answers", "-o", "o.jsonl").exit_code == 0
     assert sum(file.is_file() for file in Path("answers").rglob("*")) == 12
+
+
+def test_an_export_of_a_job_with_labels_has_their_column() -> None:
+    write("in.csv", "text\nI have something to ask\n")
+    for options in ((), ("--multi",)):
+        words = ("--labels", "a,b", *options, "--simulate", "-o", "out.csv", "--restart")
+        assert run("classify", "in.csv", *words).exit_code == 0
+        (row,) = table("out.csv")
+        done = run("export", "out.csv.journal", "--input", "in.csv", "-o", "-")
+        assert done.stdout.splitlines() == ["text,label,error", f"{row['text']},{row['label']},"]
+        alone = run("export", "out.csv.journal", "--format", "csv", "-o", "-")
+        assert alone.stdout.startswith("custom_id,label,error\n")
+    done = run("export", "out.csv.journal", "--input", "out.csv", "-o", "-")
+    assert done.stdout.startswith("text,label,result_label,error\n")

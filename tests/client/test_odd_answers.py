@@ -37,6 +37,49 @@ async def test_a_response_that_failed_before_it_said_anything_is_tried_again() -
         assert (caught.value.code, len(server.requests)) == ("rate_limit_exceeded", 4)
 
 
+async def test_the_name_of_an_event_is_its_type_where_its_data_has_none() -> None:
+    item = {"type": "message", "id": "m", "role": "assistant", "content": []}
+    events = {
+        "response.created": {"response": {"id": "r", "status": "in_progress"}},
+        "response.output_item.added": {"output_index": 0, "item": item},
+        "response.output_text.delta": {"output_index": 0, "delta": "hello", "type": None},
+        "response.completed": {"response": {"id": "r", "status": "completed", "output": []}},
+    }
+    body = b"".join(b"event: %b\n%b" % (kind.encode(), data(said)) for kind, said in events.items())
+    async with raw_server(Script([body])) as server, connect(server) as client:
+        stream = await client.responses.create(model="m", input="hi", stream=True)
+        assert [piece.type async for piece in stream] == list(events)
+        assert (await stream.collect()).output_text == "hello"
+
+
+@pytest.mark.parametrize("status", ["completed", "incomplete", "cancelled", "failed", "in_progress"])
+async def test_an_end_of_a_response_by_another_name_is_one_by_its_status(status: str) -> None:
+    begun = [CREATED, event("response.output_text.delta", output_index=0, delta="hello")]
+    error = {"code": "server_error", "message": "boom"} if status == "failed" else None
+    end = event("response.done", response={"id": "r", "status": status, "output": [], "error": error})
+    async with raw_server(Script([*begun, end])) as server, connect(server, retry=Retry(attempts=1)) as client:
+        stream = await client.responses.create(model="m", input="hi", stream=True)
+        if status in ("failed", "in_progress"):
+            kind, words = (StreamError, "boom") if error else (TruncatedStreamError, "ended before the answer did")
+            with pytest.raises(kind, match=words):
+                await stream.collect()
+        else:
+            whole = await stream.collect()
+            assert (whole.output_text, whole.status, whole.id) == ("hello", status, "r")
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+@pytest.mark.parametrize("end", [{}, {"message": {}}, {"delta": {}}], ids=["together", "message", "delta"])
+async def test_pieces_of_messages_in_place_of_deltas_are_one_answer(end: dict[str, Any], stream: bool) -> None:
+    first = {"choices": [{"index": 0, "message": {"role": "assistant", "content": "hel"}}]}
+    last: list[dict[str, Any]] = [{"index": 0, "message": {"content": "lo"}, "finish_reason": None if end else "stop"}]
+    pieces = [first, {"choices": last}]
+    if end:
+        pieces.append({"choices": [{"index": 0, "finish_reason": "stop", **end}]})
+    async with raw_server(Script([b"".join(map(data, pieces)) + DONE])) as server:
+        assert await ask_chat(server, stream) == "hello"
+
+
 @pytest.mark.parametrize("tail", [b"", DONE], ids=["before-done", "behind-done"])
 async def test_a_cost_beside_the_usage_is_that_of_the_call(tail: bytes) -> None:
     stated = data({"choices": [], "type": "inference-cost", "cost": "0.00006972"})
@@ -71,6 +114,13 @@ async def test_a_heartbeat_of_a_response_bars_no_retry(beat: str) -> None:
             stream = await client.responses.create(model="m", input="hi", stream=True)
             assert [piece.type async for piece in stream] == ["response.created", "response.completed"]
         assert len(server.requests) == 2
+
+
+@pytest.mark.parametrize("kind", ["api_error", "server_error", "InternalServerError", "internal_error", "bad_gateway"])
+async def test_a_server_that_failed_with_a_200_is_asked_again(kind: str) -> None:
+    failed = json.dumps({"error": {"message": "Internal Network Failure", "type": kind}}).encode()
+    async with raw_server(Script([failed], content_type=JSON), Script([whole()], content_type=JSON)) as server:
+        assert await ask_chat(server, False, retry=Retry(attempts=2, base=0.01)) == "hello"
 
 
 @pytest.mark.parametrize(

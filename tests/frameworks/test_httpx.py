@@ -312,12 +312,17 @@ async def test_an_error_in_a_stream_is_the_vendors(sdk: Any, simulator: Simulato
 async def test_a_response_that_fails_ends_with_the_event_that_says_so() -> None:
     events = [
         b'event: response.created\ndata: {"type": "response.created", "response": {"id": "r"}}\n\n',
+        b'event: response.output_text.delta\ndata: {"type": "response.output_text.delta", "delta": "Hi"}\n\n',
         b'event: response.failed\ndata: {"type": "response.failed", "response": {"id": "r", "status": "failed",'
         b' "error": {"code": "server_error", "message": "No luck"}}}\n\n',
     ]
     async with raw_server(Script(events, end="keep")) as server, over(server) as client:
         stream = await sdk_over(client).responses.create(model="m", input="Hello", stream=True)
-        assert [event.type async for event in stream] == ["response.created", "response.failed"]
+        assert [event.type async for event in stream] == [
+            "response.created",
+            "response.output_text.delta",
+            "response.failed",
+        ]
         assert client.statistics()[0].answered == 0
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from aimlasync import AsyncClient, Budget, Endpoint, Limits, Price, Retry
+from aimlasync import AsyncClient, Budget, Endpoint, Limits, Price, Retry, Timeout
 from aimlasync.simulator import Simulator
 from tests.support.servers import Script, raw_server, until
 
@@ -317,3 +317,35 @@ async def test_a_redirect_says_where_it_leads() -> None:
     async with raw_server(moved) as server, ours.AsyncOpenAI(api_key="k", base_url=server.base_url) as client:
         with pytest.raises(openai.APIStatusError, match=r"it redirects to .*/v1/other; redirects are n"):
             await client.chat.completions.create(model="m", messages=HELLO)
+
+
+def test_a_synchronous_httpx_client_is_refused_where_it_is_given() -> None:
+    class Client:
+        pass
+
+    with pytest.raises(TypeError, match="http_client= takes an AsyncClient of httpx, not Client"):
+        ours.AsyncOpenAI(api_key="k", http_client=Client())
+
+
+CHUNK = b'data: {"id": "c", "choices": [{"index": 0, "delta": {"content": "hi"}}]}\n\n'
+
+
+@pytest.mark.parametrize("end", ["eof", "reset", "stall"])
+async def test_a_stream_that_breaks_raises_the_sdks_error(end: Any) -> None:
+    async with raw_server(Script([CHUNK], end=end)) as server:
+        bounds = Timeout(idle=0.05 if end == "stall" else 60)
+        async with AsyncClient("k", server.base_url, timeout=bounds) as client:
+            sdk = ours.AsyncOpenAI(aimlasync=client)
+            stream = await sdk.chat.completions.create(model="m", messages=HELLO, stream=True)
+            assert (await anext(stream)).choices[0].delta.content == "hi"
+            with pytest.raises(openai.APIConnectionError) as caught:
+                await anext(stream)
+    assert isinstance(caught.value, openai.APITimeoutError) == (end == "stall")
+
+
+async def test_a_client_that_is_closed_is_said_to_be() -> None:
+    client = AsyncClient("k", "http://127.0.0.1:9/v1")
+    await client.close()
+    sdk = ours.AsyncOpenAI(aimlasync=client)
+    with pytest.raises(openai.APIConnectionError, match="this client is closed; make a new one"):
+        await sdk.chat.completions.create(model="m", messages=HELLO)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 
 import pytest
 
 from aimlasync import APITimeoutError, AsyncClient, Retry
 from aimlasync.deadlines import Bounded, Deadlines
-from tests.support.servers import Script, raw_server
+from tests.support.servers import Script, raw_server, until
 from tests.support.virtual import run
 
 HELLO = [{"role": "user", "content": "Hello"}]
@@ -49,6 +50,31 @@ def test_deadlines_ring_in_their_order_and_each_at_its_own_time() -> None:
     # Those that a busy machine comes to late ring at once, in any order.
     run(main())
     assert ended == [-1.0, 0.02, 0.04, 0.06]
+
+
+async def test_a_client_that_is_closed_or_forgotten_is_kept_by_no_timer() -> None:
+    answer = b'{"choices": [{"message": {"content": "Hi"}}]}'
+    async with raw_server(Script([answer], content_type="application/json", end="keep")) as server:
+
+        async def use(is_closed: bool) -> None:
+            client = AsyncClient("k", server.base_url)
+            copy = client.with_options(api_key="other")
+            for each in (client, copy):
+                await each.chat.completions.create(model="m", messages=HELLO)
+            if is_closed:
+                await copy.close()
+                await client.close()
+
+        gc.collect()
+        before = sum(isinstance(one, Deadlines) for one in gc.get_objects())
+        for is_closed in (True, False):
+            await use(is_closed)
+            gc.collect()
+            # What closes them is called in the next turn of the loop.
+            await asyncio.sleep(0)
+            await until(lambda: server.open_connections == 0)
+        gc.collect()
+        assert sum(isinstance(one, Deadlines) for one in gc.get_objects()) <= before
 
 
 async def test_a_cancellation_before_the_deadline_is_one() -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import gc
 import socket
+import subprocess
+import sys
 from typing import Any
 
 import aiohttp
@@ -77,6 +79,51 @@ def test_a_client_of_a_shared_quota_belongs_to_one_loop() -> None:
         asyncio.run(use())
     with pytest.raises(RuntimeError, match="another event loop"):
         asyncio.run(use())
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_client_with_a_proxy_goes_on_in_silence(caplog: pytest.LogCaptureFixture) -> None:
+    with serve_in_thread() as server:
+        client = AsyncClient(
+            api_key="test",
+            base_url="http://model.invalid/v1",
+            proxy=server.base_url.removesuffix("/v1"),
+            allow_http=True,
+        )
+
+        async def use() -> None:
+            await client.chat.completions.create(model=MODEL, messages=HELLO)
+
+        for _ in range(3):
+            asyncio.run(use())
+            gc.collect()
+        asyncio.run(client.close())
+        gc.collect()
+    assert not caplog.records
+
+
+_FORKS = """
+import asyncio, os, sys
+from aimlasync import AsyncClient
+client = AsyncClient(api_key="test", base_url=sys.argv[1])
+async def ask():
+    reply = await client.chat.completions.create(model=sys.argv[2], messages=[{"role": "user", "content": "Hello"}])
+    return bool(reply.text)
+loop = asyncio.new_event_loop()
+assert loop.run_until_complete(ask())
+child = os.fork()
+if child == 0:
+    os._exit(0 if asyncio.run(ask()) else 1)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+assert loop.run_until_complete(ask())
+loop.run_until_complete(client.close())
+loop.close()
+"""
+
+
+def test_a_forked_process_goes_on_with_connections_of_its_own() -> None:
+    with serve_in_thread() as server:
+        subprocess.run([sys.executable, "-c", _FORKS, server.base_url, MODEL], check=True, timeout=300)
 
 
 async def test_the_connections_of_a_client_that_nobody_closed_are_closed_with_it() -> None:

@@ -87,6 +87,8 @@ def test_only_the_beginning_of_a_message_is_searched() -> None:
         ("retrydelay", {"seconds": "3", "nanos": 500_000_000}, 3.5),
         ("estimatedtime", 20.0, 20),
         ("retryafter", int(NOW) + 5, 5),
+        ("resetsinseconds", 602_705, 602_705),
+        ("resetsat", int(NOW) + 600, 600),
         ("retryafter", 0, None),
         ("retryafter", -1, None),
         ("retryafter", True, None),

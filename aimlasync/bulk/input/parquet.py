@@ -174,7 +174,7 @@ def _plain(kind: Any, pa: Any) -> Plain | None:
     if types.is_dictionary(kind):
         return _plain(kind.value_type, pa)
     if types.is_floating(kind):
-        return _finite
+        return finite
     if types.is_duration(kind):
         second = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}[kind.unit]
         return lambda value: value / second
@@ -195,7 +195,7 @@ def _plain(kind: Any, pa: Any) -> Plain | None:
         return None if each is None else lambda value: [None if item is None else each(item) for item in value]
     simple = types.is_string(kind) or types.is_large_string(kind) or types.is_integer(kind) or types.is_boolean(kind)
     # What is left is binary, in one of its types, or a type of a later Arrow.
-    return None if simple or types.is_null(kind) else _text_of_bytes
+    return None if simple or types.is_null(kind) else text_of_bytes
 
 
 def _is_list(kind: Any, types: Any) -> bool:
@@ -206,7 +206,8 @@ def _same(value: Any) -> Any:
     return value
 
 
-def _finite(value: float) -> float | str | None:
+def finite(value: float) -> float | str | None:
+    """Return a number as JSON can have it."""
     # JSON has neither; NaN is how numpy and pandas write that nothing is there.
     return value if math.isfinite(value) else None if math.isnan(value) else str(value)
 
@@ -215,7 +216,8 @@ def _iso(value: str) -> str:
     return _NO_FRACTION.sub(r"\1", value.replace(" ", "T", 1))
 
 
-def _text_of_bytes(value: Any) -> Any:
+def text_of_bytes(value: Any) -> Any:
+    """Return bytes as the text that they are, or else as base64; other values stay as they are."""
     if not isinstance(value, bytes):
         return value
     try:

@@ -135,10 +135,15 @@ def settled(line: R) -> R:
 
 def decode_record(line: bytes | str) -> Record:
     """Return a record. Raises msgspec.DecodeError for a line that is none, or has neither response nor error."""
-    record = _read(_record, line)
+    record = read_record(line)
     if is_blank(record):
         raise msgspec.DecodeError("it has neither a response nor an error")
     return record
+
+
+def read_record(line: bytes | str) -> Record:
+    """Return a record, be there a response or an error or neither. Raises msgspec.DecodeError."""
+    return _read(_record, line)
 
 
 def decode_glance(line: bytes | str) -> Glance | None:
@@ -152,9 +157,36 @@ def decode_glance(line: bytes | str) -> Glance | None:
 
 def _read(decode: Callable[[bytes | str], R], line: bytes | str) -> R:
     try:
-        return settled(decode(_unmarked(line)))
+        try:
+            return settled(decode(_unmarked(line)))
+        except msgspec.ValidationError:
+            if (ours := _as_ours(_unmarked(line))) is None:
+                raise
+        return settled(decode(ours))
     except (UnicodeDecodeError, RecursionError) as error:
         raise msgspec.DecodeError(str(error)) from None
+
+
+def _as_ours(line: bytes | str) -> bytes | None:
+    """Return a result line of another server with the types of ours, None where it names no row.
+
+    vLLM's errors have numbers for codes, and some servers leave the id of the call out, name rows by numbers, or write
+    the status as a text.
+    """
+    read = _plain(line)
+    if not isinstance(read, dict) or not isinstance(read.get("custom_id"), (str, int)):
+        return None
+    error = read.get("error")
+    if isinstance(error, str):
+        error = {"message": error}
+    if isinstance(error, dict):
+        code = error.get("code") or error.get("type") or "error"
+        error = {**error, "code": str(code), "message": str(error.get("message") or code)}
+    response = read.get("response")
+    if isinstance(response, dict) and isinstance(status := response.get("status_code"), str) and status.isdecimal():
+        response = {**response, "status_code": int(status)}
+    custom_id = str(read["custom_id"])
+    return encode_record({"id": "", **read, "custom_id": custom_id, "response": response, "error": error})
 
 
 def two_records(line: bytes) -> str:

@@ -76,7 +76,8 @@ def export(
     `id_of` names a row instead. `only_done` leaves out those without a record. Without it they are the journal's: by
     number if all are named row-N, else as they were done, which `order="done"` asks for in any case, without columns of
     the input. Several lines of one custom_id are one row: the last ok one, else the last. `add` names columns and what
-    of the journal is in them; they stand after the input's, where `columns` does not say what to write. With a `gold`
+    of the journal is in them; they stand after the input's, where `columns` does not say what to write. Without both it
+    is the answer, or the label of a job that has labels, and the error. With a `gold`
     column of the input there is a column `correct`: whether the label is the gold one, None where that is blank or
     there is no label.
     """
@@ -91,7 +92,8 @@ def export(
         target = Target(out, journal=journal, reads=reads, overwrite=overwrite, named=copies.named)
         index = stack.enter_context(Index([journal]))
         target.check()
-        inputs, chosen = _columns(source, limit, columns, written, add)
+        answer = "label" if job_of(journal).get("labels") else "answer"
+        inputs, chosen = _columns(source, limit, columns, written, add, answer=answer)
         name = journal if source is None else source.name
         judged = None if gold is None else gold_of(source, gold, job_of(journal))
         layout = Layout(inputs, chosen, name=name, format=written, added=add, gold=judged)
@@ -140,12 +142,14 @@ def _columns(
     columns: Sequence[str] | None,
     format: Format,
     add: Mapping[str, str] | None,
+    *,
+    answer: str = "answer",
 ) -> tuple[list[str], Sequence[str]]:
-    """The columns of the input, and those to be written."""
+    """The columns of the input, and those to be written; `answer` is what a row is asked for."""
     if isinstance(columns, str):
         raise TypeError(f"columns= takes a list of names, such as [{columns!r}], not one text")
     if source is None:
-        return [], ["custom_id", "answer", "error", *(add or ())] if columns is None else list(columns)
+        return [], ["custom_id", answer, "error", *(add or ())] if columns is None else list(columns)
     if not source.can_reread:
         raise InputError(source.name, "a pipe, and an export reads its input more than once; save it to a file first")
     first = source.sample(1)[0]
@@ -158,11 +162,11 @@ def _columns(
     if columns is not None:
         return inputs, list(columns)
     if requests and add is None:
-        return inputs, ["custom_id", "answer", "error"]
+        return inputs, ["custom_id", answer, "error"]
     if format not in ("csv", "tsv"):
         # Outside of CSV, columns without a name are one column.
         inputs = list(dict.fromkeys(inputs))
-    return inputs, [*inputs, *(add or (result_name("answer", inputs), result_name("error", inputs)))]
+    return inputs, [*inputs, *(add or (result_name(answer, inputs), result_name("error", inputs)))]
 
 
 def result_layout(source: Source, added: Mapping[str, str], format: Format) -> Layout:

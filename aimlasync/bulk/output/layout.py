@@ -220,7 +220,7 @@ class Layout:
             return None, _joined_label if found == "label" and self._format not in ("json", "jsonl") else get
         for start, root in (("body.", "body"), ("answer.", "answer_object")):
             if found.startswith(start) and len(found) > len(start):
-                return None, _at_path(root, found.removeprefix(start).split("."))
+                return None, _at_path(root, found.removeprefix(start))
         if column and column_of(self._inputs, column) is not None:
             self._within.append((at, column))
             return None, _nothing
@@ -245,16 +245,9 @@ def _joined_label(outcome: Outcome) -> Any:
     return "|".join(label) if isinstance(label, list) else label
 
 
-def _at_path(root: str, path: list[str]) -> Callable[[Outcome], Any]:
+def _at_path(root: str, path: str) -> Callable[[Outcome], Any]:
     def get(outcome: Outcome) -> Any:
-        value = getattr(outcome, root)
-        for step in path:
-            if isinstance(value, dict):
-                value = value.get(step)
-            elif isinstance(value, list) and step.isdecimal() and int(step) < len(value):
-                value = value[int(step)]
-            else:
-                return None
-        return value
+        found = value_of(getattr(outcome, root), path)
+        return None if found is UNSET else found
 
     return get

@@ -12,13 +12,12 @@ import msgspec
 
 from aimlasync.bulk.input.rows import InputError, Row
 from aimlasync.bulk.input.source import Source
-from aimlasync.bulk.journal.record import Record, settled
+from aimlasync.bulk.journal.record import read_record
 from aimlasync.bulk.output.layout import RESULTS, Outcome
 
 _COLUMNS = ("custom_id", "answer", "error", "error_message", "finish_reason", "model")
 
 _encode = msgspec.json.Encoder().encode
-_record = msgspec.json.Decoder(Record).decode
 
 
 def is_result_line(fields: Mapping[str, Any]) -> bool:
@@ -44,7 +43,7 @@ def results_as_rows(source: Source) -> Source:
 
 def _row(row: Row, columns: tuple[str, ...], name: str) -> Row:
     try:
-        record = settled(_record(row.raw))
+        record = read_record(row.raw)
     except (ValueError, RecursionError):
         raise InputError(name, "no line of results, as the first line is", line=row.line) from None
     outcome = Outcome(record.custom_id, record)

@@ -122,12 +122,14 @@ def form_of_schema(name: str, schema: Mapping[str, Any]) -> Form:
     """
     # A deep copy, because `_close` changes it.
     whole = msgspec.json.decode(msgspec.json.encode(schema))
-    if isinstance(whole.get("schema"), dict):
-        # The whole `json_schema` of a request.
-        whole = whole["schema"]
+    for part in ("json_schema", "schema"):
+        # The whole `response_format` of a request, or its `json_schema`.
+        if isinstance(whole.get(part), dict):
+            whole = whole[part]
     if whole.get("type") != "object" or not whole.get("properties"):
         raise FormError(f'{name}: not the schema of an object; it needs "type": "object" and "properties"')
-    _close(whole)
+    if (wrong := _close(whole)) is not None:
+        raise FormError(f"{name}: no answer fits it: {wrong}")
     title = os.path.splitext(os.path.basename(name))[0]
     slug = "".join(c if c.isascii() and (c.isalnum() or c in "_-") else "_" for c in title)[:64] or "answer"
     decoder = WholeNumbers(dict[str, Any])
@@ -182,16 +184,32 @@ def _type(module: str, attribute: str) -> Any:
         raise FormError(f"{module} has no {attribute}; name a type in it") from None
 
 
-def _close(schema: Any) -> None:
+def _close(schema: Any) -> str | None:
+    """Make a schema strict where it is silent; return why nothing fits it, where that is so of one of its objects."""
     if isinstance(schema, list):
-        for part in schema:
-            _close(part)
-    elif isinstance(schema, dict):
-        if isinstance(properties := schema.get("properties"), dict):
-            schema.setdefault("additionalProperties", False)
-            schema.setdefault("required", list(properties))
-        for part in schema.values():
-            _close(part)
+        return next(filter(None, map(_close, schema)), None)
+    if not isinstance(schema, dict):
+        return None
+    if isinstance(properties := schema.get("properties"), dict):
+        is_closed = schema.setdefault("additionalProperties", False) is False
+        required = schema.setdefault("required", list(properties))
+        missing = [each for each in required if each not in properties] if isinstance(required, list) else []
+        if is_closed and missing:
+            return f'"required" names {missing[0]!r}, which is none of the "properties"'
+        for property, part in properties.items():
+            if isinstance(part, dict) and part.get("enum") == []:
+                return f'the "enum" of {property!r} is empty'
+    inner = [
+        list(part.values()) if word in _NAMED and isinstance(part, dict) else part
+        for word, part in schema.items()
+        if word not in _VALUES
+    ]
+    return next(filter(None, map(_close, inner)), None)
+
+
+# Words of JSON Schema whose value has schemas by name, and those whose value is no schema.
+_NAMED = ("properties", "$defs", "definitions", "patternProperties")
+_VALUES = ("enum", "const", "default", "examples", "required")
 
 
 def label_field(schema: Any) -> str | None:
