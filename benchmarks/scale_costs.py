@@ -41,14 +41,14 @@ class Costs:
 
     calls: dict[tuple[Asker, str], Curve] = field(
         default_factory=lambda: {
-            ("batch", "none"): flat(117e-6),
-            ("batch", "sqlite"): Curve(((1e4, 447e-6), (1e5, 469e-6))),
-            ("batch", "directory"): Curve(((1e4, 485e-6), (1e5, 437e-6))),
-            ("batch", "redis"): Curve(((1e4, 498e-6), (1e5, 484e-6))),
-            ("bulk", "none"): flat(112e-6),
-            ("bulk", "sqlite"): Curve(((1e4, 311e-6), (1e5, 354e-6))),
-            ("bulk", "directory"): Curve(((1e4, 322e-6), (1e5, 306e-6))),
-            ("bulk", "redis"): Curve(((1e4, 418e-6), (1e5, 418e-6))),
+            ("batch", "none"): flat(142e-6),
+            ("batch", "sqlite"): Curve(((1e4, 602e-6), (1e5, 653e-6))),
+            ("batch", "directory"): Curve(((1e4, 546e-6), (1e5, 548e-6))),
+            ("batch", "redis"): Curve(((1e4, 629e-6), (1e5, 623e-6))),
+            ("bulk", "none"): flat(130e-6),
+            ("bulk", "sqlite"): Curve(((1e4, 422e-6), (1e5, 435e-6))),
+            ("bulk", "directory"): Curve(((1e4, 398e-6), (1e5, 392e-6))),
+            ("bulk", "redis"): Curve(((1e4, 480e-6), (1e5, 480e-6))),
         }
     )
     """A worker: a row from its fields to its record, by who asks and by the values in each store; of `bulk` with its
@@ -62,7 +62,7 @@ class Costs:
     """The server of a store: a row. The same."""
     values: dict[Asker, int] = field(default_factory=lambda: {"batch": 2, "bulk": 1})
     """What a store keeps of a row: `BatchChat` its record and the client's answer, `bulk` the answer."""
-    file: float = 50e-6
+    file: float = 65e-6
     """Make a file on a disk with ext4, beyond one in memory: 250 where thousands were deleted within the last minutes.
     `scale_curves.py --part files`."""
     bytes_kept: dict[str, float] = field(default_factory=lambda: {"sqlite": 1440.0, "redis": 1253.0})
@@ -71,7 +71,7 @@ class Costs:
     """The process in the middle of a cluster: a row from file to journal, by nodes. `processes.py --way ray`."""
     leases: Curve = Curve(((4, 161e-6), (100, 160e-6), (300, 170e-6), (1000, 211e-6)))
     """The server of a quota: one lease of requests and tokens, by workers. `shared_quota.py --cost`."""
-    read: Curve = Curve(((1e4, 4.4e-6), (1e5, 3.8e-6), (1e6, 4.4e-6)))
+    read: Curve = Curve(((1e4, 4.2e-6), (1e5, 3.5e-6), (1e6, 4.4e-6)))
     """A row that another shard asks about, by the rows of the file. `scale_curves.py --part reading`."""
     merge: Curve = Curve(((1e4, 8.6e-6), (1e5, 7.8e-6), (1e6, 9.7e-6)))
     """A line of `merge`, by lines; the number of journals changes it by less. `scale_curves.py --part merge`."""
