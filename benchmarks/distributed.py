@@ -93,6 +93,7 @@ class Judge:
         self._turn = threading.Lock()
         assert self.process.stdout is not None
         self.base_url = self.process.stdout.readline().strip()
+        assert self.base_url, "the judge has not begun"
         # An answer that echoes the key is not kept, and the simulator says "simulated".
         os.environ["AIML_API_KEY"] = "key-of-judge"
         os.environ["AIML_API_URL"] = self.base_url
