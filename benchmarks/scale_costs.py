@@ -1,7 +1,7 @@
 """What the parts of a large job cost, as measured on one processor of a 2-core virtual machine that others used too.
 
 Data for `scale_model.py`. A cost that depends on a size is a curve through measured points, each the median of
-three or more runs. They are of one day: `scale_model.py --check` measures its own between the real runs.
+two or more runs. They are of one day: `scale_model.py --check` measures its own between the real runs.
 """
 
 from __future__ import annotations
@@ -41,22 +41,22 @@ class Costs:
 
     calls: dict[tuple[Asker, str], Curve] = field(
         default_factory=lambda: {
-            ("batch", "none"): flat(142e-6),
-            ("batch", "sqlite"): Curve(((1e4, 602e-6), (1e5, 653e-6))),
-            ("batch", "directory"): Curve(((1e4, 546e-6), (1e5, 548e-6))),
-            ("batch", "redis"): Curve(((1e4, 629e-6), (1e5, 623e-6))),
-            ("bulk", "none"): flat(130e-6),
-            ("bulk", "sqlite"): Curve(((1e4, 422e-6), (1e5, 435e-6))),
-            ("bulk", "directory"): Curve(((1e4, 398e-6), (1e5, 392e-6))),
-            ("bulk", "redis"): Curve(((1e4, 480e-6), (1e5, 480e-6))),
+            ("batch", "none"): flat(158e-6),
+            ("batch", "sqlite"): Curve(((1e4, 636e-6), (1e5, 675e-6))),
+            ("batch", "directory"): Curve(((1e4, 474e-6), (1e5, 646e-6))),
+            ("batch", "redis"): Curve(((1e4, 642e-6), (1e5, 590e-6))),
+            ("bulk", "none"): flat(149e-6),
+            ("bulk", "sqlite"): Curve(((1e4, 467e-6), (1e5, 478e-6))),
+            ("bulk", "directory"): Curve(((1e4, 445e-6), (1e5, 438e-6))),
+            ("bulk", "redis"): Curve(((1e4, 475e-6), (1e5, 541e-6))),
         }
     )
     """A worker: a row from its fields to its record, by who asks and by the values in each store; of `bulk` with its
     journal, of a directory without the disk's files. `scale_curves.py --part store`."""
     redis: dict[Asker, Curve] = field(
         default_factory=lambda: {
-            "batch": Curve(((1e4, 37e-6), (1e5, 39e-6))),
-            "bulk": Curve(((1e4, 25e-6), (1e5, 22e-6))),
+            "batch": Curve(((1e4, 53e-6), (1e5, 45e-6))),
+            "bulk": Curve(((1e4, 34e-6), (1e5, 32e-6))),
         }
     )
     """The server of a store: a row. The same."""
