@@ -50,8 +50,6 @@ NO_KEY = (
     "no key: set AIML_API_KEY (AI/ML API) or BYTESPIKE_API_KEY (ByteSpike), or try the built-in simulator with "
     "--simulate"
 )
-# No word of an answer: one that echoes the key is not kept in a store.
-SIMULATED_KEY = "sk-simulator-0000"
 _KEY_ENV = "name the variable that holds the key with --key-env"
 
 
@@ -259,7 +257,7 @@ async def open_client(
 
             latency = Latency.of(ttft=ttft, tokens_per_second=400, spread=spread)
             sim = await stack.enter_async_context(Simulator(latency=latency))
-            endpoint = Endpoint(base_url=sim.base_url, api_key=SIMULATED_KEY, name="simulator", provider=AIMLAPI)
+            endpoint = Endpoint(base_url=sim.base_url, api_key=sim.key, name="simulator", provider=AIMLAPI)
         endpoint.quota = quota
         cache = None
         if store is not None:

@@ -14,7 +14,7 @@ from aimlasync.bulk.jobs.ask_one import Answerer
 from aimlasync.bulk.tasks.tasks import Task
 from aimlasync.cli.ctrl_c import starting
 from aimlasync.cli.job_options import JobOptions
-from aimlasync.cli.options import SIMULATED_KEY, CommandError, Server, WrongUseError, counted
+from aimlasync.cli.options import CommandError, Server, WrongUseError, counted
 from aimlasync.endpoints.providers import AIMLAPI
 from aimlasync.store import DirectoryStore, SQLiteStore
 
@@ -72,7 +72,7 @@ class RayCluster:
 
                 latency = Latency.of(ttft=0.15, tokens_per_second=400, spread=0.4)
                 simulator = stack.enter_context(serve_in_thread(latency=latency))
-                environment = {AIMLAPI.key_variables[0]: SIMULATED_KEY, "AIML_API_URL": simulator.base_url}
+                environment = {AIMLAPI.key_variables[0]: simulator.key, "AIML_API_URL": simulator.base_url}
             # Without --quota the cluster leases the limits itself.
             quota = (
                 self._shared if self._shared is not None or not flags.limits.is_rated else self._ray.shared_quota("")

@@ -72,6 +72,9 @@ class Simulator:
     latency that is none.
     """
 
+    key = "sk-simulator-0000"
+    """A key for who has none: no word of an answer, since an answer that echoes the key is not kept in a store."""
+
     def __init__(
         self,
         *,

@@ -16,8 +16,6 @@ from aimlasync.simulator.server import Simulator
 from aimlasync.simulator.thread import serve_in_thread
 
 _KEY, _URL = "AIML_API_KEY", "AIML_API_URL"
-# No word of an answer: one that echoes the key is not kept in a store.
-_KEY_OF_SIMULATOR = "sk-simulator-0000"
 
 
 @contextmanager
@@ -33,7 +31,7 @@ def stand_in(**options: Any) -> Iterator[Simulator | None]:
     before = {name: os.environ.get(name) for name in (_KEY, _URL)}
     with serve_in_thread(**options) as simulator:
         sys.stderr.write("no AIML_API_KEY or BYTESPIKE_API_KEY: the built-in simulator answers\n")
-        os.environ.update({_KEY: _KEY_OF_SIMULATOR, _URL: simulator.base_url})
+        os.environ.update({_KEY: simulator.key, _URL: simulator.base_url})
         try:
             yield simulator
         finally:
