@@ -38,6 +38,7 @@ from aimlasync.cli.ctrl_c import on_interrupt
 from aimlasync.cli.job_options import JobOptions, priced
 from aimlasync.cli.options import Server, WrongUseError, open_client
 from aimlasync.cli.worker_process import PART, WorkerProcess
+from aimlasync.client.pipeline import import_for_failures
 from aimlasync.quota.protocol import QuotaDownError
 from aimlasync.quota.server import ServedQuota
 
@@ -72,10 +73,9 @@ def worker_processes(flags: JobOptions, files: Sequence[str], format_: Format | 
         return None
     arguments: Sequence[str] = click.get_current_context().meta[ARGUMENTS]
     # Forks share what was imported before, and this takes a tenth of a second.
-    import aimlasync.client.retries
-    import aimlasync.transport.connection_pool
-    import aimlasync.wire.key_search  # noqa: F401
+    import aimlasync.transport.connection_pool  # noqa: F401
 
+    import_for_failures()
     event_loop.fastest()
     # For the names of hosts.
     codecs.lookup("idna")

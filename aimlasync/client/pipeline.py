@@ -112,10 +112,7 @@ class Pipeline:
         if self._loop is not loop:
             self._begin_in(loop)
         if self._transport is None:
-            # What a failing call needs, while files can be opened: macOS allows 256, and each call in flight takes one.
-            import aimlasync.client.retries
-            import aimlasync.wire.key_search  # noqa: F401
-
+            import_for_failures()
             self._transport = self._make_transport()
         return loop, self._transport
 
@@ -130,7 +127,6 @@ class Pipeline:
                 if self._loop.is_closed():
                     _at_once(self._transport.close())
                 else:
-                    # Closing would end what the parent's loop polls.
                     _INHERITED.append(self._transport)
                 self._transport = None
             if self.answers is not None:
@@ -358,6 +354,13 @@ class Pipeline:
         return await self._attempt(self.balancer.spare(first), receive, transport)
 
 
+def import_for_failures() -> None:
+    """Import what a failing call needs, while files can be opened: macOS allows 256, and a call in flight takes one."""
+    import aimlasync.client.retries
+    import aimlasync.wire.key_search  # noqa: F401
+
+
+# Transports of a parent's event loop: closing one would end what that loop polls.
 _INHERITED: list[Transport] = []
 
 
