@@ -69,7 +69,7 @@ _NOT_SENT = frozenset((*FRAMING, "accept", "accept-encoding", "host", "proxy-aut
 # What httpx and the SDK call themselves, where the user says nothing.
 _THEIR_NAMES = re.compile(r"python-httpx|\w+/Python \d")
 # The SDK does not retry a response with this header.
-_FINAL = ("x-should-retry", "false")
+_FINAL = {"x-should-retry": "false"}
 # Headers that the endpoint sets itself.
 CREDENTIALS = frozenset(("api-key", "authorization", "cookie", "x-api-key"))
 
@@ -126,7 +126,7 @@ class Transport:
         else:
             headers = list(answer.end_to_end_headers.items())
             if answer.status in (429, 503) or (answer.status >= 400 and is_retried):
-                headers = [(n, v) for n, v in headers if n.lower() != "x-should-retry"] + [_FINAL]
+                headers = _replaced(headers, _FINAL)
             return package.Response(
                 answer.status,
                 headers=headers,
@@ -282,7 +282,7 @@ def _as_response(error: AimlasyncError | ValueError) -> tuple[int, list[tuple[st
         # An error in the body of a 200 may name no status; its response must not look like a success.
         status = error.status if error.status >= 300 else 502
         if error.raw:
-            return status, [*((n, v) for n, v in headers if n.lower() != "x-should-retry"), _FINAL], error.raw
+            return status, _replaced(headers, _FINAL), error.raw
         body = error.body
         if not body:
             body = _error_body(error, error.type or "invalid_request_error", error.code, error.param)
@@ -296,13 +296,18 @@ def _as_response(error: AimlasyncError | ValueError) -> tuple[int, list[tuple[st
         body, status = error.body or _error_body(error, "stream_error", error.code), 502
     else:
         return None
-    own = dict((_FINAL,))
+    own = dict(_FINAL)
     if isinstance(body, str):
         raw = body.encode()
     else:
         raw = encode(body)
         own["content-type"] = "application/json"
-    return status, [*((n, v) for n, v in headers if n.lower() not in own), *own.items()], raw
+    return status, _replaced(headers, own), raw
+
+
+def _replaced(headers: list[tuple[str, str]], own: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Return headers with others, given in lower case, in place of those of the same names."""
+    return [*((name, value) for name, value in headers if name.lower() not in own), *own.items()]
 
 
 def _error_body(error: AimlasyncError, kind: str, code: str | None, param: str | None = None) -> dict[str, Any]:
