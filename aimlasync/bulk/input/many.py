@@ -239,23 +239,23 @@ class ManyFiles(Source):
 
         None is given while nothing but a copy is waited for.
         """
-        coming: deque[Future[Source]] = deque()
+        coming: deque[Future[Source] | None] = deque()
         ahead, paths = 1, iter(self._files)
         try:
             for path in self._files:
                 while len(coming) <= ahead and (after := next(paths, None)) is not None:
-                    coming.append(begun(partial(self._opened, after)) if is_address(after) else Future())
-                opened = coming[0]
-                while is_address(path) and not wait([opened], _PAUSE).done:
+                    coming.append(begun(partial(self._opened, after)) if is_address(after) else None)
+                copy = coming[0]
+                while copy is not None and not wait([copy], _PAUSE).done:
                     yield None
-                part = opened.result() if is_address(path) else self._opened(path)
+                part = self._opened(path) if copy is None else copy.result()
                 coming.popleft()
                 # As far as is known, the next ones are as large.
                 ahead = max(1, min(_AT_ONCE, _COPIES // max(1, part.size)))
                 yield part
         finally:
-            for opened in coming:
-                opened.add_done_callback(_close)
+            for copy in filter(None, coming):
+                copy.add_done_callback(_close)
 
     def _all(self, wanted: Wanted | None, first: int) -> Iterator[Row | int]:
         number = first - 1
