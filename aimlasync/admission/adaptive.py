@@ -35,7 +35,7 @@ from aimlasync.admission.pace import MIN_RATE, SECOND, Pace
 #   constant   without  what breaks
 #   _SIGN      1        goodput .967; buckets .951 for .974, small windows .945 for .979
 #   _VERDICT   1        fixed minutes 7.0 % refused for 5.0, stated sliding minutes .919 for .952
-#   _AWAY      never    a server that dies refuses 5.0 % for 1.5
+#   _AWAY      never    where a server dies, 5.0 % refused for 1.5
 #   FEW        2        goodput .959; hard limits .960 for .988 and 1.6 % refused for .8, batches .975 for 1.005
 #   MARGIN     0        nothing; clocks and counts of a real server are not ours
 #   _AHEAD     8        queues at 6.6 times their knee, .936 for 1.001, 198 calls time out

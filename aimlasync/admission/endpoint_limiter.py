@@ -75,7 +75,7 @@ class EndpointLimiter:
      - Fewer than `limit` attempts are in flight.
      - The sliding window has room: in no minute more is sent than the rate limits allow. An attempt counts at its
        estimated tokens, and at its real tokens as soon as they are known.
-     - The token buckets have room: they spread over the minute what the windows would allow at once.
+     - The token buckets have room: they spread over the minute what the window would allow at once.
      - The learned rate, where there is one, allows the next attempt.
      - There is no pause. A pause holds for the whole endpoint, and no caller that is cancelled ends it.
 

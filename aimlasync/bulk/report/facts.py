@@ -2,8 +2,8 @@
 
 Memory is bounded by what is shown, not by the rows; only a failed row costs some bytes until it succeeds, since its
 retry must be known as such. Unknown is None or counted as unknown, never 0; a number that no clock or meter gives
-(negative, or after the year 3000) is unknown too. Imports `journal`, and
-output's `copies`.
+(negative, or after the year 3000) is unknown too. Imports `journal`, and output's
+`copies`.
 """
 
 from __future__ import annotations
