@@ -147,8 +147,10 @@ def not_json(attempt: Attempt, raw: bytes) -> APIResponseValidationError:
         raw=raw,
         info=attempt.info,
     )
-    # A page is a proxy's, which had no answer to give; broken JSON may be a paid one, and asking again pays again.
-    error.retryable = kind == "text/html"
+    # A page is a proxy's, which had no answer to give; blank lines keep a request alive that waits for its turn, and
+    # nothing behind them means that it never came (DeepSeek). Broken JSON may be a paid answer, and asking again pays
+    # again.
+    error.retryable = kind == "text/html" or not raw.strip()
     return error
 
 

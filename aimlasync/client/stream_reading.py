@@ -272,11 +272,17 @@ class StreamReading(Generic[P, W]):
         return f": {excerpt(said)}" if said else ""
 
     def _bare_error(self) -> Any:
-        """Return the error object that a server wrote between the events, None without one; it is in no `data:`."""
+        """Return the error object that a server wrote between the events, None without one; it is in no `data:`.
+
+        It is bare, or in a field that is named "error" (llama.cpp until late in 2025).
+        """
+        said = self._incoming.between()
+        field = said.removeprefix(b"error:")
         try:
-            value = plain(self._incoming.between())
+            value = plain(field)
         except msgspec.DecodeError:
             return None
+        value = value if field is said else {"error": value}
         return value if is_error(value) else None
 
     def _no_answer(self) -> AimlasyncError:

@@ -221,3 +221,26 @@ async def test_a_body_in_an_encoding_that_cannot_be_read_is_told_and_not_paid_fo
         with pytest.raises(AimlasyncError, match=words):
             await ask_chat(server, stream, retry=Retry(attempts=3, base=0.01))
         assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("blank", [b"", b"\n", b"\n\n\n", b" \r\n \r\n"])
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+async def test_blank_lines_and_then_nothing_are_no_answer_and_the_call_is_tried_again(
+    blank: bytes, stream: bool
+) -> None:
+    scripts = [Script([body] if body else [], content_type=JSON, end="keep") for body in (blank, whole())]
+    async with raw_server(*scripts) as server:
+        assert await ask_chat(server, stream, retry=Retry(attempts=2, base=0.01)) == "hello"
+        assert len(server.requests) == 2
+
+
+@pytest.mark.parametrize("begun", [b"", chunk("hel"), chunk("hel") * 3])
+@pytest.mark.parametrize("end", [b"", b"\n\n", b"\n\n" + DONE])
+async def test_an_error_in_a_field_of_that_name_is_told(begun: bytes, end: bytes) -> None:
+    error = {"code": 400, "message": "the request exceeds the available context size", "type": "invalid_request_error"}
+    said = b"error: " + json.dumps(error).encode() + end
+    async with raw_server(Script([piece for piece in (begun, said) if piece])) as server:
+        with pytest.raises(StreamError, match="exceeds the available context") as caught:
+            await ask_chat(server, False, retry=Retry(attempts=2, base=0.01))
+        assert len(server.requests) == 1
+    assert (caught.value.code, caught.value.partial.text) == ("400", "hel" * begun.count(b"hel"))
