@@ -23,6 +23,7 @@ from aimlasync.client.framing import is_heartbeat
 from aimlasync.client.stream import Stream
 from aimlasync.errors import AimlasyncError
 from aimlasync.transport.base import RawReply
+from aimlasync.wire.error_bodies import unfinished
 
 
 class ChatStream(Stream[ChatCompletionChunk, ChatCompletion]):
@@ -50,13 +51,12 @@ class ChatStream(Stream[ChatCompletionChunk, ChatCompletion]):
             piece = self._go_on(piece, data)
         if not piece.choices and piece.usage is None is piece.meta:
             self._unsaid = data
-        has_failed = self._assembler.add(piece)
+        failure = self._assembler.add(piece)
         if piece.meta is not None:
             self._attempt.charge(piece.meta)
         self._ready.append(piece)
-        if has_failed:
-            body = piece.to_dict()
-            self._error(_error_of(body) or body, data)
+        if failure is not None:
+            self._give_up(failure, piece.to_dict(), data)
 
     def _after(self, data: bytes) -> None:
         try:
@@ -76,21 +76,31 @@ class ChatStream(Stream[ChatCompletionChunk, ChatCompletion]):
             self._unsaid = data
         if not any(map(_is_whole, said)):
             return False
-        self._take_whole(decode_completion(data), _error_of(body), data)
+        self._take_whole(decode_completion(data), body, data)
         return True
 
-    def _take_whole(self, reply: ChatCompletion, error: Any, data: bytes) -> None:
-        """Take in a whole answer, from a server that does not stream; `error` is one that a choice of it has."""
+    def _take_whole(self, reply: ChatCompletion, body: Mapping[str, Any], data: bytes) -> None:
+        """Take in a whole answer, from a server that does not stream."""
         piece = chat_chunks.chunk_of(reply)
-        self._assembler.add(piece)
+        failure = self._assembler.add(piece)
         self._attempt.charge(piece.meta)
-        if error is not None:
-            self._error(error, data)
+        if failure is not None or _error_of(body) is not None:
+            self._give_up(failure, body, data)
             return
         self._whole_reply = reply
         self._ready.append(piece)
         if self.is_lines:
             self._finish()
+
+    def _give_up(self, failure: str | None, body: Mapping[str, Any], data: bytes) -> None:
+        """The server gave up on a choice, by a finish reason or with an error object in it."""
+        error, partial = _error_of(body), self._whole()
+        # Before there is more than the reason, the call may be tried again.
+        self._says_something = any(says_something({"message": c.message.to_dict()}) for c in partial.choices)
+        if error is not None:
+            self._error(error, data)
+        else:
+            self._fail(unfinished(failure, body, partial=partial, info=self.info, billed=self._attempt.billed))
 
     def _go_on(self, piece: ChatCompletionChunk, data: bytes) -> ChatCompletionChunk:
         """Return a piece behind what came as a whole answer: a gateway may say `message` where `delta` is meant."""

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 import msgspec
 
 from aimlasync.chat import types as chat
+from aimlasync.chat.endings import given_up
 from aimlasync.chat.types import ChatCompletion, Choice
 from aimlasync.client.call import Attempt
 from aimlasync.client.failures import content_type, not_json
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
 
 R = TypeVar("R", bound=Reply)
 
-# With these an answer may be empty, or have an error inside.
-_DOUBTFUL = (None, "error")
 # Bytes of a body that are read at once for the second time.
 _PART = 64 * 2**10
 
@@ -44,7 +43,7 @@ async def completion(attempt: Attempt) -> ChatCompletion:
         except msgspec.DecodeError:
             pass
         else:
-            if not reply.error and reply.choices and _is_said(reply.choices[0]):
+            if not reply.error and reply.choices and _is_said(reply.choices[0]) and not _is_given_up(reply.choices):
                 beside = reply.__dict__
                 beside["info"] = attempt.info
                 if reply.meta is not None:
@@ -64,7 +63,11 @@ async def _large(raw: bytes) -> ChatCompletion:
 def _is_said(choice: Choice) -> bool:
     """Whether nothing is in doubt: an empty message may be a chunk's, or have an error beside it."""
     message = choice.message
-    return choice.finish_reason not in _DOUBTFUL and bool(message.content or message.tool_calls)
+    return choice.finish_reason is not None and bool(message.content or message.tool_calls)
+
+
+def _is_given_up(choices: list[Choice]) -> bool:
+    return any(given_up(choice.finish_reason, choice.__dict__) for choice in choices)
 
 
 async def nothing(attempt: Attempt) -> None:

@@ -223,6 +223,19 @@ def stream_error(body: Any, *, partial: Any, info: Info | None, billed: bool | N
     )
 
 
+def unfinished(reason: str | None, body: Any, *, partial: Any, info: Info | None, billed: bool | None) -> StreamError:
+    """Build the error for an answer that the server gave up on, which it says by a finish reason."""
+    return StreamError(
+        f"the server gave up in the middle of the answer: it ended with finish_reason {reason!r}",
+        partial=partial,
+        code=reason,
+        body=shallow(body),
+        retryable=True,
+        info=info,
+        billed=billed,
+    )
+
+
 def _bounded(said: str) -> str:
     """Return a message, cut at _LONGEST_MESSAGE."""
     return said if len(said) <= _LONGEST_MESSAGE else said[:_LONGEST_MESSAGE] + "..."

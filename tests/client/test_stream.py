@@ -152,7 +152,7 @@ async def test_an_event_of_a_gateway_that_wraps_nothing_is_skipped() -> None:
         (data({"error": {"message": "no", "type": "invalid_request_error"}, "choices": []}), "no", False),
         (data({"object": "error", "message": "worker died", "code": 500}), "worker died", True),
         (b'event: error\ndata: {"message": "over"}\n\n', "over", True),
-        (chunk("x", finish="error"), "reported an error", True),
+        (chunk("x", finish="error"), "finish_reason 'error'", True),
         (data({"error": {"message": "You have insufficient_quota", "code": "insufficient_quota"}}), "quota", False),
     ],
 )
