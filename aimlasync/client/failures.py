@@ -157,9 +157,9 @@ def not_json(attempt: Attempt, raw: bytes) -> APIResponseValidationError:
 def no_answer(attempt: Attempt, raw: bytes, what: str) -> AimlasyncError:
     """Return the error of a 200 that is no answer but `what`, of which `raw` are the bytes.
 
-    Where those state a status of their own, it is the error of that status.
+    Where those state or mean a status of their own, it is the error of that status.
     """
-    from aimlasync.wire.error_bodies import error_in_body, excerpt
+    from aimlasync.wire.error_bodies import error_in_body, excerpt, status_in
     from aimlasync.wire.error_shapes import read_error
 
     try:
@@ -167,7 +167,7 @@ def no_answer(attempt: Attempt, raw: bytes, what: str) -> AimlasyncError:
     except msgspec.DecodeError:
         body = None
     said = read_error(body)
-    if said.status is not None:
+    if status_in(said) is not None:
         return error_in_body(body, raw=raw, info=attempt.info, billed=attempt.billed)
     if said.message:
         what = f"{what}: {excerpt(said.message)}"

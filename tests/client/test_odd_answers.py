@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from aimlasync import AimlasyncError, Retry, StreamError, TruncatedStreamError
+from aimlasync import AimlasyncError, RateLimitError, Retry, StreamError, TruncatedStreamError
 from aimlasync.endpoints.ratelimit_headers import read
 from aimlasync.wire.error_bodies import status_error, stream_error
 from tests.client.test_endings import CREATED, EVENTS, JSON, ask_chat, event, response, whole
@@ -130,6 +130,25 @@ async def test_a_server_that_failed_with_a_200_is_asked_again(kind: str) -> None
     failed = json.dumps({"error": {"message": "Internal Network Failure", "type": kind}}).encode()
     async with raw_server(Script([failed], content_type=JSON), Script([whole()], content_type=JSON)) as server:
         assert await ask_chat(server, False, retry=Retry(attempts=2, base=0.01)) == "hello"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"base_resp": {"status_code": 1002, "status_msg": "rate limit exceeded(RPM)"}},
+        {"id": "c", "choices": None, "base_resp": {"status_code": 1002, "status_msg": "rate limit"}},
+        {"error": {"message": "Too many requests, please slow down", "type": "upstream"}},
+        {"success": False, "message": "request was throttled"},
+    ],
+)
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+async def test_a_limit_that_a_200_tells_in_words_is_one(body: dict[str, Any], stream: bool) -> None:
+    scripts = [Script([one], content_type=JSON) for one in (json.dumps(body).encode(), whole())]
+    async with raw_server(*scripts) as server:
+        assert await ask_chat(server, stream, retry=Retry(attempts=2, base=0.01)) == "hello"
+    async with raw_server(scripts[0]) as server:
+        with pytest.raises(RateLimitError, match=r"rate limit|slow down|throttled"):
+            await ask_chat(server, stream)
 
 
 @pytest.mark.parametrize(
