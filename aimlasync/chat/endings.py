@@ -119,4 +119,4 @@ def says_something(choice: Mapping[str, Any]) -> bool:
         value not in (None, "", [], {}) for name, value in said.items() if name != "role"
     ):
         return True
-    return bool(choice.get("finish_reason")) and (said is not None or not choice.get("text"))
+    return bool(choice.get("finish_reason")) and (said is not None or choice.get("text") is None)

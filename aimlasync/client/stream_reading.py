@@ -189,7 +189,8 @@ class StreamReading(Generic[P, W]):
         if event == "error":
             self._error({"message": words}, data)
             return
-        if is_heartbeat(words.strip("[]: ")) or is_foreign(event, data):
+        if data.startswith(b":") or is_heartbeat(words.strip("[]: ")) or is_foreign(event, data):
+            # The first is a comment that a gateway sends on as data.
             return
         if data.startswith(b"data:"):
             # A gateway that wraps the events of a server in events.

@@ -75,7 +75,7 @@ _UNSUPPORTED = re.compile(
 # Codes inside a stream with status 200 that say that the request itself is wrong.
 _PERMANENT_CODES = re.compile(
     r"invalid|not_found|unsupported|permission|authentication|insufficient|quota_exceeded|content_filter|policy"
-    r"|context_length|exceed_context|billing|maintenance",
+    r"|context_length|exceed_context|billing|maintenance|inspection|moderation|sensitive|prohibited",
     re.IGNORECASE,
 )
 

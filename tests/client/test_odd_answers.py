@@ -8,7 +8,14 @@ from typing import Any
 
 import pytest
 
-from aimlasync import AimlasyncError, RateLimitError, Retry, StreamError, TruncatedStreamError
+from aimlasync import (
+    AimlasyncError,
+    APIResponseValidationError,
+    RateLimitError,
+    Retry,
+    StreamError,
+    TruncatedStreamError,
+)
 from aimlasync.endpoints.ratelimit_headers import read
 from aimlasync.wire.error_bodies import status_error, stream_error
 from tests.client.test_endings import CREATED, EVENTS, JSON, ask_chat, event, response, whole
@@ -159,6 +166,8 @@ async def test_a_limit_that_a_200_tells_in_words_is_one(body: dict[str, Any], st
         ({"message": "m", "http_status_code": 422}, False),
         ({"message": "m", "http_status_code": 500}, True),
         ({"message": "m", "code": "rate_limit_error", "type": "invalid_request_error"}, True),
+        ({"message": "<400> DataInspectionFailed", "code": "data_inspection_failed"}, False),
+        ({"message": "m", "type": "moderation_blocked"}, False),
         ({"message": "m", "code": "rate_limit_error", "type": "insufficient_quota"}, False),
     ],
 )
@@ -240,6 +249,22 @@ async def test_a_body_in_an_encoding_that_cannot_be_read_is_told_and_not_paid_fo
         with pytest.raises(AimlasyncError, match=words):
             await ask_chat(server, stream, retry=Retry(attempts=3, base=0.01))
         assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("comment", [b": OPENROUTER PROCESSING", b":", b":keep-alive 12"])
+async def test_a_comment_that_is_sent_on_as_data_says_nothing(comment: bytes) -> None:
+    said = b"data: %b\n\n" % comment
+    async with raw_server(Script([said + said, chunk("hel"), said, chunk("lo", finish="stop"), DONE])) as server:
+        assert await ask_chat(server, False) == "hello"
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+async def test_a_text_of_the_older_api_is_no_empty_answer(stream: bool) -> None:
+    choices = [{"index": 0, "text": text, "finish_reason": reason} for text, reason in (("hi", None), ("", "stop"))]
+    body = b"".join(data({"id": "c", "choices": [choice]}) for choice in choices)
+    async with raw_server(Script([body, DONE])) as server:
+        with pytest.raises(APIResponseValidationError, match="says nothing"):
+            await ask_chat(server, stream)
 
 
 @pytest.mark.parametrize("blank", [b"", b"\n", b"\n\n\n", b" \r\n \r\n"])
