@@ -14,7 +14,7 @@ import msgspec
 
 from aimlasync.chat import chunks as chat_chunks
 from aimlasync.chat.assembler import Assembler
-from aimlasync.chat.chunks import ChatCompletionChunk
+from aimlasync.chat.chunks import ChatCompletionChunk, ChunkChoice
 from aimlasync.chat.endings import says_something
 from aimlasync.chat.types import ChatCompletion, decode_completion
 from aimlasync.client.call import Attempt
@@ -33,6 +33,8 @@ class ChatStream(Stream[ChatCompletionChunk, ChatCompletion]):
         super().__init__(attempt, body)
         self._assembler = Assembler()
         self._decode = chat_chunks.decode_chunk
+        # The index of the last choice that came, None once there may be several of them.
+        self._last_index: int | None = 0 if (attempt.call.body or {}).get("n") in (None, 1) else None
 
     def _take_alike(self, event: str, events: list[bytes]) -> list[ChatCompletionChunk]:
         repeats = self._assembler.repeats
@@ -51,6 +53,8 @@ class ChatStream(Stream[ChatCompletionChunk, ChatCompletion]):
             piece = self._go_on(piece, data)
         if not piece.choices and piece.usage is None is piece.meta:
             self._unsaid = data
+        if self._last_index is not None and piece.choices:
+            self._one_choice(piece.choices, self._last_index)
         failure = self._assembler.add(piece)
         if piece.meta is not None:
             self._attempt.charge(piece.meta)
@@ -82,6 +86,8 @@ class ChatStream(Stream[ChatCompletionChunk, ChatCompletion]):
     def _take_whole(self, reply: ChatCompletion, body: Mapping[str, Any], data: bytes) -> None:
         """Take in a whole answer, from a server that does not stream."""
         piece = chat_chunks.chunk_of(reply)
+        if self._last_index is not None and piece.choices:
+            self._one_choice(piece.choices, self._last_index)
         failure = self._assembler.add(piece)
         self._attempt.charge(piece.meta)
         if failure is not None or _error_of(body) is not None:
@@ -91,6 +97,16 @@ class ChatStream(Stream[ChatCompletionChunk, ChatCompletion]):
         self._ready.append(piece)
         if self.is_lines:
             self._finish()
+
+    def _one_choice(self, choices: list[ChunkChoice], last: int) -> None:
+        """Give the only choice that was asked for the index 0: some servers count the chunks (text-generation-inference
+        until 1.4, Foundry Local). Several choices in a chunk, or an index that goes back, are several choices.
+        """
+        index = choices[0].index
+        if len(choices) > 1 or index < last:
+            self._last_index = None
+        elif index:
+            self._last_index, choices[0].index = index, 0
 
     def _give_up(self, failure: str | None, body: Mapping[str, Any], data: bytes) -> None:
         """The server gave up on a choice, by a finish reason or with an error object in it."""

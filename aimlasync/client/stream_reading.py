@@ -185,7 +185,8 @@ class StreamReading(Generic[P, W]):
 
     def _undecodable(self, data: bytes, event: str) -> None:
         """An event that is no JSON object: a sign of life, words, half of one at the end of the body, or garbage."""
-        words = excerpt(data.decode())
+        # JSON that came outside of events may be no valid UTF-8.
+        words = excerpt(data.decode("utf-8", "replace"))
         if event == "error":
             self._error({"message": words}, data)
             return

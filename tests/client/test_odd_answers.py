@@ -288,3 +288,43 @@ async def test_an_error_in_a_field_of_that_name_is_told(begun: bytes, end: bytes
             await ask_chat(server, False, retry=Retry(attempts=2, base=0.01))
         assert len(server.requests) == 1
     assert (caught.value.code, caught.value.partial.text) == ("400", "hel" * begun.count(b"hel"))
+
+
+def indexed(index: int, content: str | None, finish: str | None = None) -> bytes:
+    return data({"id": "c", "choices": [{"index": index, "delta": {"content": content}, "finish_reason": finish}]})
+
+
+@pytest.mark.parametrize(
+    ("indices", "n", "texts"),
+    [
+        # text-generation-inference until 1.4 and Foundry Local count the chunks.
+        ([0, 1, 2, 3], None, ["hello"]),
+        ([1, 2, 3, 4], 1, ["hello"]),
+        ([1, 1, 1, 1], None, ["hello"]),
+        ([0, 1, 2, 2], None, ["hello"]),
+        # What was asked for, or an index that goes back, tells that there are several.
+        ([1, 0, 1, 0], 2, ["e", "hllo"]),
+        ([0, 1, 0, 1, 0, 0], None, ["hllo", "e"]),
+    ],
+)
+async def test_one_choice_is_one_whatever_its_pieces_are_numbered(
+    indices: list[int], n: int | None, texts: list[str]
+) -> None:
+    said = ["", "", "h", "e", "llo", ""][-len(indices) :]
+    pieces = [indexed(index, text) for index, text in zip(indices, said, strict=True)]
+    ends = [indexed(index, None, "stop") for index in range(len(texts))] if len(texts) > 1 else []
+    pieces[-1] = indexed(indices[-1], "", None if ends else "stop")
+    async with raw_server(Script([*pieces, *ends, DONE])) as server, connect(server) as client:
+        more: dict[str, Any] = {} if n is None else {"n": n}
+        reply = await client.chat.completions.create(model="m", messages=[], **more)
+        stream = await client.chat.completions.create(model="m", messages=[], stream=True, **more)
+        text = "".join([piece async for piece in stream.text])
+    assert [choice.message.content or "" for choice in reply.choices] == texts
+    assert [choice.index for choice in reply.choices] == list(range(len(texts)))
+    assert text == texts[0]
+
+
+async def test_an_answer_that_is_no_text_and_no_object_is_told() -> None:
+    async with raw_server(Script([b'[["\xff\xfe"], 1]'], content_type=JSON)) as server:
+        with pytest.raises(APIResponseValidationError):
+            await ask_chat(server, False)
