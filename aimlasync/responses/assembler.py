@@ -242,10 +242,13 @@ class Assembler:
         response = self._response
         if response is None:
             response = Response()
-        if not response.output and (self._items or self._texts or self._refusals or self._args or self._thoughts):
-            # The server ended with an empty `output`, or the stream was cut: what was streamed is the answer. Items are
-            # copied, since callers may hold the events.
-            response = _changed(response, output=self._output())
+        if response.output and (response.output_text or not any(map(any, self._texts.values()))):
+            return response
+        output = self._output()
+        if output and len(output) >= len(response.output):
+            # The server ended with an empty `output`, or one without the text, or the stream was cut: what was streamed
+            # is the answer. Items are copied, since callers may hold the events.
+            response = _changed(response, output=output)
             complete(response, finished=False)
         return response
 

@@ -218,3 +218,13 @@ def test_what_calls_of_the_servers_own_tools_were_given_is_kept(is_done: bool) -
     items = [at("output_item.added", index, item=item) for index, item in enumerate((mcp, code))]
     whole: Any = assembled(*items, *deltas, *(dones if is_done else []), COMPLETED)
     assert (whole.output[0].arguments, whole.output[1].code) == (("{1}", "{1}") if is_done else ("{}", "{}"))
+
+
+@pytest.mark.parametrize("content", [[], [CITED], None])
+def test_an_end_without_the_text_that_was_streamed_does_not_lose_it(content: Any) -> None:
+    call = {"type": "function_call", "id": "f", "call_id": "c", "name": "f", "arguments": "{}"}
+    end = {"id": "r", "status": "completed", "output": [{**ITEM, "content": content}, call]}
+    said = [at("output_text.delta", delta="hello"), at("output_item.done", 1, item=call)]
+    whole = assembled(at("output_item.added", item=ITEM), *said, {"type": "response.completed", "response": end})
+    assert whole.output_text == "hello"
+    assert [one.type for one in whole.output] == ["message", "function_call"]
