@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, TypeVar
 import msgspec
 
 from aimlasync.chat import types as chat
-from aimlasync.chat.types import ChatCompletion, Choice
+from aimlasync.chat.endings import given_up
+from aimlasync.chat.types import ChatCompletion
 from aimlasync.client.call import Attempt
 from aimlasync.client.failures import content_type, not_json
 from aimlasync.transport.base import LARGE_BODY, MAX_BODY, RawReply
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
 
 R = TypeVar("R", bound=Reply)
 
-# With these an answer may be empty, or have an error inside.
-_DOUBTFUL = (None, "error")
 # Bytes of a body that are read at once for the second time.
 _PART = 64 * 2**10
 
@@ -44,7 +43,7 @@ async def completion(attempt: Attempt) -> ChatCompletion:
         except msgspec.DecodeError:
             pass
         else:
-            if not reply.error and reply.choices and _is_said(reply.choices[0]):
+            if _is_sure(reply):
                 beside = reply.__dict__
                 beside["info"] = attempt.info
                 if reply.meta is not None:
@@ -61,10 +60,14 @@ async def _large(raw: bytes) -> ChatCompletion:
     return await decode_large(raw)
 
 
-def _is_said(choice: Choice) -> bool:
+def _is_sure(reply: ChatCompletion) -> bool:
     """Whether nothing is in doubt: an empty message may be a chunk's, or have an error beside it."""
-    message = choice.message
-    return choice.finish_reason not in _DOUBTFUL and bool(message.content or message.tool_calls)
+    if reply.error or reply.object == "error" or not reply.choices:
+        return False
+    first = reply.choices[0]
+    if first.finish_reason is None or not (first.message.content or first.message.tool_calls):
+        return False
+    return not any(given_up(choice.finish_reason, choice.__dict__) for choice in reply.choices)
 
 
 async def nothing(attempt: Attempt) -> None:

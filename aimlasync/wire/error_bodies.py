@@ -75,7 +75,7 @@ _UNSUPPORTED = re.compile(
 # Codes inside a stream with status 200 that say that the request itself is wrong.
 _PERMANENT_CODES = re.compile(
     r"invalid|not_found|unsupported|permission|authentication|insufficient|quota_exceeded|content_filter|policy"
-    r"|context_length|exceed_context|billing|maintenance",
+    r"|context_length|exceed_context|billing|maintenance|inspection|moderation|sensitive|prohibited",
     re.IGNORECASE,
 )
 
@@ -83,6 +83,8 @@ _PERMANENT_CODES = re.compile(
 # is not searched: that of a 400 may quote the request.
 _LIMITED = re.compile(r"rate_?limit|too_?many_?requests|throttl|concurrency_?limit|capacity_?exceeded", re.IGNORECASE)
 _OVERLOADED = re.compile(r"overloaded|server_?(is_?)?busy", re.IGNORECASE)
+# The same in words, where there is no status that could say otherwise: MiniMax answers 200.
+_LIMIT_WORDS = re.compile(r"\brate.?limit|\btoo many requests\b|\bthrottl", re.IGNORECASE)
 # Codes and types of a server that failed, which is 500 where an answer of 200 says so.
 _FAULT = re.compile(r"\b(server|api|internal)_?(server_?)?error\b|service_?unavailable|bad_?gateway", re.IGNORECASE)
 
@@ -162,6 +164,12 @@ def limit_status(code: str | None, type: str | None) -> int | None:
     return 429 if _LIMITED.search(words) else 503 if _OVERLOADED.search(words) else None
 
 
+def status_in(detail: ErrorDetail) -> int | None:
+    """Return the status that an error under a 200 states or means, None for one that says nothing of the kind."""
+    status = detail.status or limit_status(detail.code, detail.type)
+    return 429 if status is None and _LIMIT_WORDS.search(excerpt(detail.message)) else status
+
+
 def _class_of(status: int) -> type[APIStatusError]:
     return _BY_STATUS.get(status) or (InternalServerError if status >= 500 else APIStatusError)
 
@@ -179,9 +187,7 @@ def error_in_body(body: Any, *, raw: bytes, info: Info | None, billed: bool | No
     """Build the error for a 200 whose JSON body is an error; its code may be or mean a status."""
     body = shallow(body)
     detail = read_error(body)
-    status = detail.status or limit_status(detail.code, detail.type)
-    if status is None:
-        status = 500 if _FAULT.search(f"{detail.code} {detail.type}") else 200
+    status = status_in(detail) or (500 if _FAULT.search(f"{detail.code} {detail.type}") else 200)
     cls = _class_of(status)
     retryable = (cls.retryable or status in _TRANSIENT_4XX) and not _is_permanent(detail, detail.message)
     return cls(
@@ -218,6 +224,19 @@ def stream_error(body: Any, *, partial: Any, info: Info | None, billed: bool | N
         retry_after=None if permanent else detail.retry_after,
         body=body,
         retryable=not permanent,
+        info=info,
+        billed=billed,
+    )
+
+
+def unfinished(reason: str | None, body: Any, *, partial: Any, info: Info | None, billed: bool | None) -> StreamError:
+    """Build the error for an answer that the server gave up on, which it says by a finish reason."""
+    return StreamError(
+        f"the server gave up in the middle of the answer: it ended with finish_reason {reason!r}",
+        partial=partial,
+        code=reason,
+        body=shallow(body),
+        retryable=True,
         info=info,
         billed=billed,
     )

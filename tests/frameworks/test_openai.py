@@ -343,6 +343,14 @@ async def test_a_stream_that_breaks_raises_the_sdks_error(end: Any) -> None:
     assert isinstance(caught.value, openai.APITimeoutError) == (end == "stall")
 
 
+async def test_an_error_at_the_begin_of_a_stream_is_that_of_its_status() -> None:
+    error = {"message": "no tool f", "type": "invalid_request_error", "code": "tool_use_failed", "status_code": 400}
+    said = b"data: %b\n\n" % json.dumps({"error": error}).encode()
+    async with raw_server(Script([said])) as server, ours.AsyncOpenAI(api_key="k", base_url=server.base_url) as client:
+        with pytest.raises(openai.BadRequestError, match="no tool f"):
+            await client.chat.completions.create(model="m", messages=HELLO, stream=True)
+
+
 async def test_a_client_that_is_closed_is_said_to_be() -> None:
     client = AsyncClient("k", "http://127.0.0.1:9/v1")
     await client.close()
