@@ -5,6 +5,7 @@ It may import `quota`, `config` and what lies below them. It has no I/O.
     limiter          admits the attempts of one model, and says what they wait for
     endpoint_limiter what the models of an endpoint share: stated limits, a shared quota, pauses, turns
     account          whether the refusals of several models come from one limit of the account
+    account_trial    the same where refusals last: one limit for all models is tried
     rate_limits      requests and tokens per minute: a sliding window, and a token bucket that spreads it
     fair_queue       the waiting calls: by priority, tenants in turn
     adaptive         how many attempts in flight, and how many per second, learned; of which a refusal speaks
