@@ -67,7 +67,12 @@ def _is_sure(reply: ChatCompletion) -> bool:
     first = reply.choices[0]
     if first.finish_reason is None or not (first.message.content or first.message.tool_calls):
         return False
-    return not any(given_up(choice.finish_reason, choice.__dict__) for choice in reply.choices)
+    for choice in reply.choices:
+        beside = choice.__dict__
+        # Most say "stop", and nothing beside it.
+        if (beside or choice.finish_reason != "stop") and given_up(choice.finish_reason, beside) is not None:
+            return False
+    return True
 
 
 async def nothing(attempt: Attempt) -> None:
