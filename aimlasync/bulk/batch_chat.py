@@ -322,7 +322,14 @@ class BatchChat:
                 raise InputError(
                     "batch", f"{names.count(name)} columns {name!r}; rename them, or leave all but one out"
                 )
-            columns.append((name, json_values(batch[name])))
+            try:
+                columns.append((name, json_values(batch[name])))
+            except TypeError as error:
+                said = f"{name!r}: {error}; datasets gives single rows without batched=True"
+                raise InputError("batch", said) from None
+        if len({len(values) for _, values in columns}) > 1:
+            there = ", ".join(f"{len(values)} in {name!r}" for name, values in columns)
+            raise InputError("batch", f"columns of different lengths: {there}")
         return [{name: values[at] for name, values in columns} for at in range(len(columns[0][1]) if columns else 0)]
 
     def _request(self, fields: dict[str, Any]) -> Request | Record:
