@@ -28,6 +28,7 @@ from aimlasync.bulk.progress.progress import limited_by
 from aimlasync.bulk.tasks.answer_schema import Form, form_of, form_of_schema
 from aimlasync.bulk.tasks.classification import ClassifyTask, Shot
 from aimlasync.bulk.tasks.messages import without_nulls
+from aimlasync.bulk.tasks.prompt import listed
 from aimlasync.bulk.tasks.request import Api, Request, RequestError
 from aimlasync.bulk.tasks.tasks import BatchTask, EmptyTextError, PromptTask, Task, empty_result, id_of
 from aimlasync.config import Limits, Structured, Timeout
@@ -317,12 +318,19 @@ class BatchChat:
         columns = []
         for name in dict.fromkeys(needed):
             if name not in names:
-                raise InputError("batch", f"no column {name!r}; there are: {', '.join(names)}")
+                raise InputError("batch", f"no column {name!r}; there are: {listed(names)}")
             if names.count(name) > 1:
                 raise InputError(
                     "batch", f"{names.count(name)} columns {name!r}; rename them, or leave all but one out"
                 )
-            columns.append((name, json_values(batch[name])))
+            try:
+                columns.append((name, json_values(batch[name])))
+            except TypeError as error:
+                said = f"{name!r}: {error}; datasets gives single rows without batched=True"
+                raise InputError("batch", said) from None
+        if len({len(values) for _, values in columns}) > 1:
+            there = ", ".join(f"{len(values)} in {name!r}" for name, values in columns)
+            raise InputError("batch", f"columns of different lengths: {there}")
         return [{name: values[at] for name, values in columns} for at in range(len(columns[0][1]) if columns else 0)]
 
     def _request(self, fields: dict[str, Any]) -> Request | Record:

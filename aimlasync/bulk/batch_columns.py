@@ -40,21 +40,32 @@ class Column(list[Any]):
 
 
 def column_names(batch: Any) -> list[str]:
-    """Return the names of the columns. Raises TypeError for what has none."""
+    """Return the names of the columns. Raises TypeError for what has none, and for a frame without its rows."""
+    if not hasattr(batch, "__len__"):
+        raise _no_batch(batch)
     # Of an Arrow table; of a frame of polars, since a dict has none; of all others.
     for names in (getattr(batch, "column_names", None), getattr(batch, "columns", None)):
         if names is not None:
             return [str(name) for name in names]
     if not hasattr(batch, "keys"):
-        raise TypeError(f"a batch is a dict of lists, a frame or an Arrow table, not {type(batch).__name__}")
+        raise _no_batch(batch)
     return [str(name) for name in batch.keys()]  # noqa: SIM118
 
 
+def _no_batch(given: Any) -> TypeError:
+    return TypeError(f"a batch is a dict of lists, a frame or an Arrow table, not {type(given).__name__}")
+
+
 def json_values(column: Any) -> list[Any]:
-    """Return a column as values that JSON knows, missing ones None; objects of other kinds stay as they are."""
+    """Return a column as values that JSON knows, missing ones None; objects of other kinds stay as they are.
+
+    Raises TypeError for one value, whose letters would be a row each, and for what can be read once alone.
+    """
     if type(column).__module__.startswith("pyarrow"):
         return column_values(column)
     listed = _listed(column)
+    if isinstance(listed, (str, bytes, Mapping)) or not hasattr(listed, "__len__"):
+        raise TypeError(f"a column of a batch is a list of values, one for each row, not {type(listed).__name__}")
     return [value if type(value) is str else _plain(value) for value in listed]
 
 

@@ -155,6 +155,23 @@ async def test_a_column_that_is_not_there_is_everybodys_error(sim: Simulator) ->
     assert len(sim.ledger) == 0
 
 
+@pytest.mark.parametrize("column", ["abc", b"abc", 7, None, {"a": 1}, iter(["abc"])])
+async def test_one_row_is_no_batch_and_its_letters_are_no_rows(sim: Simulator, column: Any) -> None:
+    with pytest.raises(InputError, match=r"'text': a column of a batch is a list of values, .* batched=True"):
+        await chat()({"text": column})
+    with pytest.raises(InputError, match="different lengths: 1 in 'text', 2 in 'team'"):
+        await chat(prompt="{text} {team}")({"text": ["x"], "team": ["y", "z"]})
+    assert len(sim.ledger) == 0
+
+
+async def test_a_frame_that_is_not_computed_is_no_batch() -> None:
+    class Lazy:
+        columns = ("text",)
+
+    with pytest.raises(TypeError, match="a frame or an Arrow table, not Lazy"):
+        await chat()(Lazy())
+
+
 async def test_what_all_rows_would_meet_is_raised_where_that_is_wanted(vendor: Any) -> None:
     vendor(keys=["another"])
     async with chat() as ask:

@@ -204,6 +204,34 @@ async def test_the_modes_say_what_is_sent(tmp_path: Path) -> None:
         assert len(sim.ledger) == 4
 
 
+async def test_what_another_process_recorded_meanwhile_is_kept(tmp_path: Path) -> None:
+    path, other = tmp_path / "tape.jsonl", tmp_path / "other.jsonl"
+
+    def bodies() -> list[Any]:
+        return [line["request"]["body"] for line in lines(path)[1:]]
+
+    async with Simulator() as sim, AsyncClient(api_key=KEY, base_url=sim.base_url) as client:
+        with cassette(path):
+            await client.chat.completions.create(**asked("a"))
+        with cassette(other):
+            await client.chat.completions.create(**asked("b"))
+        with cassette(path, "new"):
+            await client.chat.completions.create(**asked("a"))
+            await client.chat.completions.create(**asked("c"))
+            # Another process ends.
+            path.write_text(path.read_text() + other.read_text().splitlines()[1] + "\n")
+        assert bodies() == [asked("a"), asked("b"), asked("c")]
+        with cassette(path, "all"):
+            await client.chat.completions.create(**asked("d"))
+            path.write_text(other.read_text())
+        assert bodies() == [asked("d")]
+        for left in (None, "<<<<<<< HEAD\n"):
+            with cassette(path, "new"):
+                await client.chat.completions.create(**asked(f"e{left}"))
+                path.unlink() if left is None else path.write_text(left)
+        assert bodies() == [asked("d"), asked("eNone"), asked("e<<<<<<< HEAD\n")]
+
+
 async def test_what_broke_breaks_again_and_retries_come_again(tmp_path: Path) -> None:
     path = tmp_path / "tape.jsonl"
     faults = [
