@@ -50,12 +50,20 @@ _TRANSIENT_4XX = frozenset({408, 409, 425})
 # Statuses that are not retried, whatever `x-should-retry` says.
 _FINAL = frozenset({400, 401, 402, 403, 404, 413, 422})
 
-# Texts and codes of a 429 or 5xx that do not go away with time. Sources: AI/ML API, "Errors 4xx" and "5xx"; OpenAI's
-# `insufficient_quota`; ByteSpike's `quota_exceeded`.
-_PERMANENT = re.compile(
-    r"coupon code|insufficient_quota|insufficient_balance|quota_exceeded|free.tier limit|reached your free limit",
+# Texts and codes of an account that has no money or quota left, or was shut: waiting does not cure it. Sources: AI/ML
+# API, "Errors 4xx" and "5xx"; OpenAI, ByteSpike, xAI, OpenRouter, Volcengine Ark, DashScope, Zhipu, SiliconFlow,
+# LiteLLM and New API, as they answer with 400, 403 and 429.
+_SPENT = re.compile(
+    r"coupon code|free.tier limit|reached your free limit|quota_exceeded|insufficient_(user_)?quota|billing_hard_limit"
+    r"|insufficient[_ ](account[_ ])?(balance|credits?|funds)|balance is (insufficient|not enough|too low)"
+    r"|overdue.?(balance|payment|error)|arrearage|budget_exceeded|budget has been exceeded|spending limit"
+    r"|(used all available|purchase more|requires more) credits|key limit exceeded|FreeTierOnly"
+    r"|access was terminated|account (has been|is|was) (suspended|deactivated|disabled|terminated|banned)"
+    r"|欠费|余额不足|额度不足|充值",
     re.IGNORECASE,
 )
+# A request that is larger than what a whole minute allows (OpenAI with 429, Groq with 413) never fits.
+_TOO_LARGE = re.compile(r"\brequest too large\b", re.IGNORECASE)
 # The limit of a short window does, whatever it is called: Cerebras answers "Tokens per minute limit exceeded" with
 # `token_quota_exceeded`.
 _SHORT_WINDOW = re.compile(r"\bper[ _-]?(second|minute)\b|\b[tr]p[ms]\b", re.IGNORECASE)
@@ -146,11 +154,22 @@ def status_error(
 def _is_permanent(detail: ErrorDetail, said: str, wait: float | None = None) -> bool:
     """Whether waiting does not cure what a body says; `wait` is what headers promise."""
     words = f"{said} {detail.code} {detail.type}"
-    if _SHORT_WINDOW.search(said) and "insufficient" not in words:
-        return False
-    if wait is None and detail.retry_after is None and _WITHOUT_WAIT.search(words):
+    if is_too_large(said):
         return True
-    return bool(_PERMANENT.search(words))
+    if wait is None and detail.retry_after is None and _WITHOUT_WAIT.search(words) and not _SHORT_WINDOW.search(said):
+        return True
+    return is_spent(words)
+
+
+def is_spent(words: str) -> bool:
+    """Whether a message, code and type say that the account has nothing left, and not that a minute is used up."""
+    found = _SPENT.search(words)
+    return found is not None and ("insufficient" in found[0] or not _SHORT_WINDOW.search(words))
+
+
+def is_too_large(words: str) -> bool:
+    """Whether a refusal speaks of one request that is larger than the limit itself."""
+    return _TOO_LARGE.search(words) is not None
 
 
 def is_unsupported(status: int, said: str) -> bool:
