@@ -12,6 +12,7 @@ It may import `quota`, `config` and what lies below them. It has no I/O.
     knee             how many in flight: slow start in which each doubling must pay
     chance           refusals that come at any rate: which share of them speaks of no limit
     pace             how many per second: what was accepted from one row of refusals to the next
+    recall           what was known before a bad time, and is tried again after it
     learned          what was learned and has held, in words that a user can act on
     token_estimate   how many tokens a request will probably take
     outcome          what an attempt says about the server's capacity

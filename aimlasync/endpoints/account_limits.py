@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 
 from aimlasync.admission.account import AccountSigns, begun, law_of_all
 from aimlasync.admission.account_trial import AccountTrial
-from aimlasync.admission.adaptive import AdaptiveLimit
+from aimlasync.admission.adaptive import AdaptiveLimit, Learned
 from aimlasync.admission.endpoint_limiter import UNLIMITED
 from aimlasync.admission.learned import Watch
 from aimlasync.admission.outcome import Refused
+from aimlasync.admission.recall import Recall
 
 if TYPE_CHECKING:
     from aimlasync.endpoints.lane import Lane
@@ -26,7 +27,7 @@ _log = logging.getLogger("aimlasync.limits")
 class AccountLimits:
     """The signs that the limits of an endpoint are its account's, and the one law of all models while they are."""
 
-    __slots__ = ("_law", "_own", "_trial", "_upstream", "_watch", "signs")
+    __slots__ = ("_law", "_own", "_recall", "_trial", "_upstream", "_watch", "signs")
 
     def __init__(self, upstream: Upstream) -> None:
         self._upstream = upstream
@@ -34,7 +35,7 @@ class AccountLimits:
         self._trial = AccountTrial()
         # None while each model has its own.
         self._law: AdaptiveLimit | None = None
-        self._watch = Watch()
+        self._watch, self._recall = Watch(), Recall()
         # While a trial is on: what each model had learned before.
         self._own: dict[Lane, tuple[AdaptiveLimit, Watch]] = {}
 
@@ -62,7 +63,20 @@ class AccountLimits:
         """Let a lane learn with all others, where the limits are the account's."""
         if self._law is not None:
             lane.counted, lane.law, lane.watch = self._upstream.limiter, self._law, self._watch
+            lane.recall = self._recall
             lane.limiter.learned_rate, lane.limiter.limit = None, UNLIMITED
+
+    def start(self, lane: Lane, known: Learned, now: float) -> None:
+        """Let the law that counts for a lane, its own or that of all, start again with what is known."""
+        _log.info("%s refuses no more: half of what it took before a bad time is tried again", lane.name)
+        counted, is_rated = lane.counted, self._upstream.stated.is_rated
+        law = begun(AdaptiveLimit(is_rated=is_rated, start=known), counted.in_flight, now)
+        lanes = [lane] if self._law is None else list(self._upstream.lanes.values())
+        for each in lanes:
+            each.law, each.law_since = law, now
+        if self._law is not None:
+            self._law = law
+        counted.learned_rate, counted.limit = law, int(law.limit)
 
     def answers(self, lane: Lane) -> int:
         """Return the answers of a model, or of all together where the limits are the account's."""
@@ -100,6 +114,7 @@ class AccountLimits:
         """Let all models have one law."""
         upstream, trial, limiter = self._upstream, self._trial, self._upstream.limiter
         laws = [lane.law for lane in upstream.asked()]
+        self._recall = Recall()
         self._law = law_of_all(laws, limiter.in_flight, upstream.stated, now, trial.rate)
         limiter.learned_rate, limiter.limit = self._law, int(self._law.limit)
         for lane in upstream.lanes.values():
@@ -117,6 +132,7 @@ class AccountLimits:
         self._law = limiter.learned_rate = None
         limiter.limit = UNLIMITED
         for lane in upstream.lanes.values():
+            lane.recall = Recall()
             law, lane.watch = self._own.get(lane) or (upstream.law_for(lane.model), Watch())
             lane.counted, lane.law = lane.limiter, begun(law, lane.limiter.in_flight, now)
             lane.limiter.learned_rate, lane.limiter.limit = law, int(law.limit)
