@@ -54,6 +54,15 @@ def _no_batch(given: Any) -> TypeError:
     return TypeError(f"a batch is a dict of lists, a frame or an Arrow table, not {type(given).__name__}")
 
 
+def column_of(batch: Any, name: str) -> Any:
+    """Return a column by its name in `column_names`."""
+    try:
+        return batch[name]
+    except KeyError:
+        # A frame of pandas that was made without names has numbers.
+        return batch[next(key for key in batch.keys() if str(key) == name)]  # noqa: SIM118
+
+
 def json_values(column: Any) -> list[Any]:
     """Return a column as values that JSON knows, missing ones None; objects of other kinds stay as they are.
 
