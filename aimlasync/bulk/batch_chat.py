@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 import msgspec
 
 from aimlasync.bulk.answer_store import key_of, record_for, scope_of
-from aimlasync.bulk.batch_columns import column_names, json_values, with_columns
+from aimlasync.bulk.batch_columns import column_names, column_of, json_values, with_columns
 from aimlasync.bulk.input.rows import InputError, Row
+from aimlasync.bulk.input.values import json_value
 from aimlasync.bulk.jobs.ask_one import ask
 from aimlasync.bulk.jobs.stop_rules import STOP_GRACE, StopRules
 from aimlasync.bulk.jobs.worker_pool import MAX_WAITING, WORKERS, WorkerPool
@@ -151,7 +152,7 @@ class BatchChat:
         # Of all batches, since each alone may be too short to show that a server is gone.
         self._rules = StopRules(alike=not isinstance(self.task, BatchTask))
         self._messages = messages
-        self._params = dict(params or {})
+        self._params = json_value(dict(params or {}))
         self._model = model
         self._api: Api = endpoint
         self._id_column = id_column if task is None else getattr(task, "id_column", None)
@@ -324,7 +325,7 @@ class BatchChat:
                     "batch", f"{names.count(name)} columns {name!r}; rename them, or leave all but one out"
                 )
             try:
-                columns.append((name, json_values(batch[name])))
+                columns.append((name, json_values(column_of(batch, name))))
             except TypeError as error:
                 said = f"{name!r}: {error}; datasets gives single rows without batched=True"
                 raise InputError("batch", said) from None

@@ -87,6 +87,9 @@ class Cassette:
             else:
                 self._may_send = self.mode == "new"
         self._found = len(self._exchanges)
+        # Where some are recorded, perhaps none is added.
+        if self._may_send and not self._exchanges:
+            cassette_file.check_writable(self.path)
         if not _in_use:
             Pipeline.enter = _enter  # type: ignore[method-assign, assignment]
         _in_use.append(self)
