@@ -23,7 +23,7 @@ from msgspec.structs import replace
 
 from aimlasync.agents.adapters import Turn, adapter_for
 from aimlasync.agents.agent import Agent
-from aimlasync.agents.errors import MaxTurnsExceeded, RunTimeoutError
+from aimlasync.agents.errors import MaxTurnsExceeded, RunTimeoutError, ToolError
 from aimlasync.agents.events import ApprovalNeeded, Emit, RunFinished, TextDelta, TurnFinished
 from aimlasync.agents.run_state import Run, ToolCall
 from aimlasync.agents.tool_calls import ToolExecutor
@@ -43,6 +43,9 @@ from aimlasync.structured.answer_text import decode_answer
 if TYPE_CHECKING:
     from aimlasync.client.client import AsyncClient
 
+# Agents that work for each other. Tools that go round in circles end here, and not where the stack does.
+_MAX_DEPTH = 10
+
 _log = logging.getLogger("aimlasync.agents")
 
 
@@ -61,6 +64,7 @@ class AgentLoop:
         save: Callable[[Run], Awaitable[None]] | None = None,
         emit: Emit | None = None,
         queueing: dict[str, Any] | None = None,
+        depth: int = 0,
     ) -> None:
         self.client = client
         self.run = run
@@ -70,6 +74,8 @@ class AgentLoop:
         self._budget = budget
         self._save = save
         self._is_saved = False
+        # How many agents this one works for.
+        self._depth = depth
         self._emit = emit
         self._adapter = adapter_for(run.endpoint)
         self._usage = UsageTracker(run, budget)
@@ -134,6 +140,10 @@ class AgentLoop:
 
     async def delegate(self, agent: Agent, run: Run, task: str) -> None:
         """Run another agent on `task` for this run; see `context.Runner`."""
+        if self._depth == _MAX_DEPTH:
+            raise ToolError(
+                f"{agent.name} would be agent number {_MAX_DEPTH + 1} that works for another; do without it"
+            )
         inner = AgentLoop(
             self.client,
             agent,
@@ -142,6 +152,7 @@ class AgentLoop:
             approve=self._approve,
             budget=self._budget,
             queueing=self._queueing,
+            depth=self._depth + 1,
         )
         await inner.execute([{"role": "user", "content": task}])
 

@@ -16,6 +16,8 @@ import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Self, cast, overload
 
+import anyio
+import anyio.lowlevel
 import anyio.to_thread
 
 from aimlasync.agents.context import RunContext
@@ -30,6 +32,11 @@ _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _BAD_NAME = "a tool's name is 1 to 64 letters, digits, _ and -, not {0!r}; give another with name="
 MAX_RESULT = 1_000_000
 """Characters of a tool's result that the model gets, unless the tool says otherwise."""
+
+MAX_THREADS = 256
+"""Tools that run in threads at the same time, over all runs of an event loop; further ones wait."""
+
+_limiter: anyio.lowlevel.RunVar[anyio.CapacityLimiter] = anyio.lowlevel.RunVar("aimlasync_tool_threads")
 
 # The attribute of a function that keeps the tool made of it.
 _TOOL_ATTRIBUTE = "__aimlasync_tool__"
@@ -144,6 +151,10 @@ class Tool:
                 raise
             raise ToolTimeoutError(f"it took longer than {self.timeout} s") from error
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        # Of what holds an agent. The function is the same, and so is its concurrency.
+        return copy.copy(self)
+
     def __repr__(self) -> str:
         return f"<Tool {self.name}>"
 
@@ -230,7 +241,7 @@ def tool(
             return read_iterator(function(*first, **arguments))
 
         # A thread cannot be stopped: a cancelled call stops waiting at once, and the thread's result is dropped.
-        return await _whole(await anyio.to_thread.run_sync(call, abandon_on_cancel=True))
+        return await _whole(await anyio.to_thread.run_sync(call, abandon_on_cancel=True, limiter=_threads()))
 
     return Tool(
         name,
@@ -244,6 +255,18 @@ def tool(
         approve=approve,
         max_result=max_result,
     )
+
+
+def _threads() -> anyio.CapacityLimiter:
+    """Return the bound of the tools' threads in this event loop.
+
+    It is none of the 40 threads that web frameworks have for their synchronous handlers: these may wait for an agent.
+    """
+    try:
+        return _limiter.get()
+    except LookupError:
+        _limiter.set(made := anyio.CapacityLimiter(MAX_THREADS))
+        return made
 
 
 def _is_async(function: Any) -> bool:

@@ -40,6 +40,10 @@ W = TypeVar("W", bound=Reply)
 
 # An integer, as `startswith` takes four times as long.
 _BRACKET = 0x5B
+_CANCELLED = (
+    "a read of the stream was cancelled, which closed it; timeout=Timeout(idle=...) bounds a read, "
+    "and asyncio.wait leaves the task of one alone"
+)
 
 
 class StreamReading(Generic[P, W]):
@@ -101,6 +105,7 @@ class StreamReading(Generic[P, W]):
             return
         except BaseException:
             # Cancelled in the middle of a read: what the connection holds is unknown.
+            self._failure = AimlasyncError(_CANCELLED, info=self.info)
             self._leave()
             raise
         for event, events in found:

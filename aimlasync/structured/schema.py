@@ -19,7 +19,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import count
-from typing import Any, Generic, NoReturn, Protocol, TypeVar, overload
+from typing import Any, Generic, NoReturn, Protocol, Self, TypeVar, overload
 
 import msgspec
 import msgspec.inspect as mi
@@ -94,6 +94,9 @@ class Format(Generic[T]):
         answer = self._decoder.decode(text)
         value: T = answer.value if self._wrapped else answer
         return value
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self
 
     def chat(self) -> dict[str, Any]:
         """Return the ``response_format`` of chat/completions."""

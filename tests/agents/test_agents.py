@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import pickle
 from typing import Any, Literal
 
@@ -599,6 +600,42 @@ async def test_a_sub_agent_that_fails_is_a_tool_error_and_counted(endpoint: Any)
         )
     assert told(run) == ["error: MaxTurnsExceeded: no answer within 2 turns"]
     assert run.usage.requests == 4
+
+
+async def test_agents_that_work_for_each_other_without_end_are_told_to_stop(endpoint: Any) -> None:
+    clerk = agents.Agent(name="clerk", model="clerk", endpoint=endpoint)
+    clerk.tools["ask"] = ask = clerk.as_tool(name="ask", description="Asks a clerk.")
+    # Each run of the clerk asks another one, and answers with what it was told.
+    script = {"chief": [Call.of("ask", task="x"), "So be it."], "clerk": [Call.of("ask", task="x"), "No."]}
+    async with scripted(script=script) as (sim, client):
+        run = await agents.run(client, model="chief", input="go", tools=[ask], endpoint=endpoint)
+    assert (run.output, told(run)) == ("So be it.", ["No."])
+    assert len(sim.ledger) == 22
+    deepest = [result for items in sent(sim) for result in items if "works for another" in str(result)]
+    assert "error: clerk would be agent number 11 that works for another" in str(deepest[0])
+
+
+async def test_of_many_tools_the_nearest_are_named(endpoint: Any) -> None:
+    tools: list[Any] = [weather, *(agents.tool(weather, name=f"tool_{number:04}") for number in range(999))]
+    async with scripted(Call.of("functions.wether", city="Rome"), "done") as (_, client):
+        run = await agents.run(client, model=MODEL, input="go", tools=tools, endpoint=endpoint)
+    (said,) = told(run)
+    begin = "error: there is no tool 'functions.wether'; of the 1000 tools these are the nearest: weather, tool_0"
+    assert said.startswith(begin)
+    assert len(said) < 400
+
+
+async def test_a_deep_copy_of_what_holds_agent_and_client_runs_over_the_same_client(endpoint: Any) -> None:
+    desk = agents.Agent(model=MODEL, tools=[weather], output=Report, endpoint=endpoint)
+    async with scripted(Call.of("weather", city="Rome"), '{"city":"Rome","umbrella":false}') as (_, client):
+        copied = copy.deepcopy({"client": client, "agent": desk})
+        run = await agents.run(copied["client"], copied["agent"], input="go")
+        assert run.output == Report("Rome", umbrella=False)
+        assert client.statistics()[0].answered == 2
+        copied["agent"].tools["weather"].timeout = 5
+        assert desk.tools["weather"].timeout is None
+        with pytest.raises(TypeError, match="a client cannot be pickled: make one in each process that uses it"):
+            pickle.dumps(client)
 
 
 async def test_misuse_is_said_before_anything_is_sent(endpoint: Any) -> None:

@@ -389,6 +389,8 @@ async def test_a_cancelled_read_gives_everything_back() -> None:
         with pytest.raises(asyncio.CancelledError):
             await task
         assert client._pipeline.balancer.upstreams[0].limiter.in_flight == 0
+        with pytest.raises(AimlasyncError, match="a read of the stream was cancelled, which closed it"):
+            await stream.collect()
         await until(lambda: server.open_connections == 0)
 
 
