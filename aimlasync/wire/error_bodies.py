@@ -53,7 +53,8 @@ _FINAL = frozenset({400, 401, 402, 403, 404, 413, 422})
 # Texts and codes of a 429 or 5xx that do not go away with time. Sources: AI/ML API, "Errors 4xx" and "5xx"; OpenAI's
 # `insufficient_quota`; ByteSpike's `quota_exceeded`.
 _PERMANENT = re.compile(
-    r"coupon code|insufficient_quota|insufficient_balance|quota_exceeded|free.tier limit|reached your free limit",
+    r"coupon code|insufficient_quota|insufficient_balance|quota_exceeded|free.tier limit|reached your free limit"
+    r"|free.usage",
     re.IGNORECASE,
 )
 # The limit of a short window does, whatever it is called: Cerebras answers "Tokens per minute limit exceeded" with
