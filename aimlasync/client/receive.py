@@ -67,7 +67,9 @@ def _is_sure(reply: ChatCompletion) -> bool:
     first = reply.choices[0]
     if first.finish_reason is None or not (first.message.content or first.message.tool_calls):
         return False
-    return not any(given_up(choice.finish_reason, choice.__dict__) for choice in reply.choices)
+    return not any(
+        given_up(choice.finish_reason, choice.__dict__) or choice.__dict__.get("error") for choice in reply.choices
+    )
 
 
 async def nothing(attempt: Attempt) -> None:
