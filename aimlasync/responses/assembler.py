@@ -62,8 +62,13 @@ def _end(pieces: list[str], whole: str) -> None:
 
 def _differ(one: OutputItem, other: OutputItem) -> bool:
     """Whether two items are of different types, or say different ids."""
-    ids = getattr(one, "id", None), getattr(other, "id", None)
-    return type(one) is not type(other) or one.type != other.type or (all(ids) and ids[0] != ids[1])
+    if type(one) is not type(other) or one.type != other.type:
+        return True
+    for name in ("id", "call_id"):
+        ids = getattr(one, name, None), getattr(other, name, None)
+        if all(ids):
+            return ids[0] != ids[1]
+    return False
 
 
 def _group_of(item: OutputItem) -> _Group:
@@ -145,7 +150,9 @@ class Assembler:
         if place is None or self._items[place].type != item.type:
             place = self._latest.get((index, group))
             known = None if place is None else self._items.get(place)
-            if place is None or (known is not None and (begins or place in self._ended) and _differ(known, item)):
+            has_ended = place in self._ended
+            differs = known is not None and (begins or has_ended) and _differ(known, item)
+            if place is None or differs or (begins and has_ended):
                 # Gateways that translate from chat count each kind of items by itself, or not at all.
                 place = self._open(index, group)
         if not begins:

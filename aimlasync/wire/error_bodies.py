@@ -54,8 +54,8 @@ _FINAL = frozenset({400, 401, 402, 403, 404, 413, 422})
 # API, "Errors 4xx" and "5xx"; OpenAI, ByteSpike, xAI, OpenRouter, Volcengine Ark, DashScope, Zhipu, SiliconFlow,
 # LiteLLM and New API, as they answer with 400, 403 and 429.
 _SPENT = re.compile(
-    r"coupon code|free.tier limit|reached your free limit|quota_exceeded|insufficient_(user_)?quota|billing_hard_limit"
-    r"|insufficient[_ ](account[_ ])?(balance|credits?|funds)|balance is (insufficient|not enough|too low)"
+    r"coupon code|free.tier limit|reached your free limit|free.usage|quota_exceeded|insufficient_(user_)?quota"
+    r"|billing_hard_limit|insufficient[_ ](account[_ ])?(balance|credits?|funds)|balance is (insufficient|not enough|too low)"
     r"|overdue.?(balance|payment|error)|arrearage|budget_exceeded|budget has been exceeded|spending limit"
     r"|(used all available|purchase more|requires more) credits|key limit exceeded|FreeTierOnly"
     r"|access was terminated|account (has been|is|was) (suspended|deactivated|disabled|terminated|banned)"

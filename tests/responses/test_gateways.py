@@ -154,6 +154,19 @@ def test_an_id_says_what_a_piece_is_about_where_there_is_no_index(name: str) -> 
     assert calls(begun("1", index=3), done) == [("f", '{"a":1}')]
 
 
+def test_what_begins_behind_an_end_is_another_item() -> None:
+    def call(kind: str, arguments: str, **more: str) -> dict[str, Any]:
+        item = {"type": "function_call", "name": "f", "arguments": arguments, **more}
+        return unplaced(f"output_item.{kind}", item=item)
+
+    args = "function_call_arguments.delta"
+    pieces = [[call("added", ""), unplaced(args, delta=text), call("done", text)] for text in ("{}", '{"a":1}')]
+    assert calls(*pieces[0], *pieces[1]) == [("f", "{}"), ("f", '{"a":1}')]
+    # Or by the id of the call, where the items have none.
+    named = [[call("added", "", call_id=id), unplaced(args, delta=text)] for id, text in (("a", "{}"), ("b", "[]"))]
+    assert calls(*named[0], *named[1]) == [("f", "{}"), ("f", "[]")]
+
+
 def test_an_index_that_is_said_counts_more_than_an_id() -> None:
     args = "function_call_arguments.delta"
     assert calls(begun("1", index=1), begun("1", "g", index=2), at(args, 2, item_id="1", delta="{}")) == [
