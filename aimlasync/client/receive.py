@@ -70,9 +70,10 @@ def _is_sure(reply: ChatCompletion) -> bool:
     for choice in reply.choices:
         beside = choice.__dict__
         # Most say "stop", and nothing beside it.
-        if beside or choice.finish_reason != "stop":
-            if beside.get("error") or given_up(choice.finish_reason, beside) is not None:
-                return False
+        if (beside or choice.finish_reason != "stop") and (
+            beside.get("error") or given_up(choice.finish_reason, beside) is not None
+        ):
+            return False
     return True
 
 

@@ -55,7 +55,8 @@ _FINAL = frozenset({400, 401, 402, 403, 404, 413, 422})
 # LiteLLM and New API, as they answer with 400, 403 and 429.
 _SPENT = re.compile(
     r"coupon code|free.tier limit|reached your free limit|free.usage|quota_exceeded|insufficient_(user_)?quota"
-    r"|billing_hard_limit|insufficient[_ ](account[_ ])?(balance|credits?|funds)|balance is (insufficient|not enough|too low)"
+    r"|billing_hard_limit|insufficient[_ ](account[_ ])?(balance|credits?|funds)"
+    r"|balance is (insufficient|not enough|too low)"
     r"|overdue.?(balance|payment|error)|arrearage|budget_exceeded|budget has been exceeded|spending limit"
     r"|(used all available|purchase more|requires more) credits|key limit exceeded|FreeTierOnly"
     r"|access was terminated|account (has been|is|was) (suspended|deactivated|disabled|terminated|banned)"
