@@ -95,8 +95,8 @@ async def run(
     with the run when it is completed, waits, or was ended by an error or a cancellation.
 
     Raises the errors of `aimlasync.agents`, the errors of a call, and AnswerError (refused, truncated, or invalid after
-    `max_repairs`), all with what was done in `.run`; ValueError and TypeError for arguments that cannot be used; what
-    `on_tool_error` and `save` raise.
+    `max_repairs`), all with what was done in `.run`; ValueError and TypeError for arguments that cannot be used;
+    RuntimeError for a history that is under way; what `on_tool_error` and `save` raise.
     """
     loop, new_items = prepare(
         client,

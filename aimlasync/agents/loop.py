@@ -48,6 +48,9 @@ _MAX_DEPTH = 10
 
 _log = logging.getLogger("aimlasync.agents")
 
+# The ids of the runs that are executed now: two loops on one run would execute its tool calls twice. Mutable.
+_executed: set[int] = set()
+
 
 class AgentLoop:
     """Executes one run; the `Runner` of its tools. Mutable: the run, and how many turns and repairs were made."""
@@ -101,8 +104,14 @@ class AgentLoop:
         """Execute the run until it is completed or a tool call waits for approval.
 
         `new_items` are appended to the history first. Every AimlasyncError that ends the run carries it as `.run`;
-        RunTimeoutError is raised after `timeout` seconds. The run is saved whichever way it ends.
+        RunTimeoutError is raised after `timeout` seconds. The run is saved whichever way it ends. Raises RuntimeError
+        for a run that is executed already.
         """
+        if id(self.run) in _executed:
+            # It is the other one's to save.
+            self._is_saved = True
+            raise RuntimeError(f"the run {self.run.id} is under way: wait for its end, or go on with a copy of it")
+        _executed.add(id(self.run))
         try:
             await self._within(new_items, timeout)
         except (Exception, asyncio.CancelledError) as error:
@@ -110,6 +119,8 @@ class AgentLoop:
                 error.run = self.run
             await self.store_at_last()
             raise
+        finally:
+            _executed.discard(id(self.run))
 
     async def _within(self, new_items: list[Any], timeout: float | None) -> None:
         if timeout is None:

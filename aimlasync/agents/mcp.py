@@ -136,8 +136,9 @@ async def _connected(
             await is_left.wait()
 
     holding = asyncio.create_task(hold(), name=server)
+    first: list[asyncio.Future[Any]] = [holding, tools]
     try:
-        await asyncio.wait([holding, tools], return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
         if tools.done():
             yield tools.result()
     except BaseException:
@@ -263,7 +264,7 @@ def _caller(client: Client, name: str) -> Any:
 
 
 def _text_of(result: Any) -> str:
-    """Return a result as text: its text parts, with other parts named by type, and structured content that they lack."""
+    """Return a result as text: its texts, other parts named by type, and structured content that the texts lack."""
     parts: list[str] = []
     for part in result.content:
         text = getattr(part, "text", None) or getattr(getattr(part, "resource", None), "text", None)

@@ -14,7 +14,7 @@ import inspect
 import re
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, Self, cast, overload
+from typing import Any, Protocol, Self, cast, overload
 
 import anyio
 import anyio.lowlevel
@@ -159,6 +159,16 @@ class Tool:
         return f"<Tool {self.name}>"
 
 
+class Function(Protocol):
+    """A function, as mypy knows one of a list of functions whose signatures differ."""
+
+    @property
+    def __name__(self) -> str: ...
+
+
+ToolOrFunction = Tool | Callable[..., Any] | Function
+
+
 class ToolTimeoutError(Exception):
     """A tool took longer than its own timeout."""
 
@@ -288,7 +298,7 @@ def all_loose(specs: list[dict[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
-def tool_of(given: Tool | Callable[..., Any]) -> Tool:
+def tool_of(given: ToolOrFunction) -> Tool:
     """Return a tool as it is, or the tool of a function, which is made once for each function.
 
     Raises TypeError for anything else.

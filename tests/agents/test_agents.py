@@ -638,6 +638,34 @@ async def test_a_deep_copy_of_what_holds_agent_and_client_runs_over_the_same_cli
             pickle.dumps(client)
 
 
+async def test_a_run_is_executed_once_at_a_time(endpoint: Any) -> None:
+    paid: list[int] = []
+
+    @agents.tool(approve=True)
+    async def pay(amount: int) -> str:
+        await asyncio.sleep(0)
+        paid.append(amount)
+        return "paid"
+
+    async def save(run: agents.Run) -> None:
+        saved.append(run.status)
+
+    async with scripted(calls(Call.of("pay", amount=5)), "done") as (_, client):
+        run = await agents.run(client, model=MODEL, input="go", tools=[pay], endpoint=endpoint)
+        yes = {call.id: True for call in run.waiting}
+        saved: list[str] = []
+        # Somebody pressed the button twice.
+        ends = await asyncio.gather(
+            *[agents.run(client, history=run, approvals=yes, tools=[pay], save=save) for _ in range(2)],
+            return_exceptions=True,
+        )
+        assert ends[0] is run
+        assert (type(ends[1]), "is under way" in str(ends[1])) == (RuntimeError, True)
+        assert (paid, saved, run.status) == ([5], ["completed"], "completed")
+        again = await agents.run(client, history=run, input="and now?", tools=[pay])
+        assert again.status == "completed"
+
+
 async def test_misuse_is_said_before_anything_is_sent(endpoint: Any) -> None:
     async with AsyncClient(endpoints=[Endpoint(base_url="http://127.0.0.1:9/v1", api_key="k")]) as client:
         with pytest.raises(ValueError, match="model="):
