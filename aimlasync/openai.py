@@ -241,6 +241,14 @@ class _Routed:
         await super()._prepare_request(request)  # type: ignore[misc]
         request.extensions["aimlasync"] = self._client.clients.route(str(self.base_url), self.max_retries)
 
+    def _process_response_data(self, *, data: Any, cast_to: Any, response: Any) -> Any:
+        if cast_to is types.chat.ChatCompletionChunk and isinstance(data, dict) and data.get("choices") is None:
+            # The AI/ML API's last chunk has the cost and nothing else; the SDK's type promises a list.
+            data = {**data, "choices": []}
+        return super()._process_response_data(  # type: ignore[misc]
+            data=data, cast_to=cast_to, response=response
+        )
+
     async def _process_response(self, **given: Any) -> Any:
         # What `with_raw_response` says of retries: ours, and the SDK's own.
         if (info := given["response"].extensions.get("aimlasync")) is not None:

@@ -349,3 +349,16 @@ async def test_a_client_that_is_closed_is_said_to_be() -> None:
     sdk = ours.AsyncOpenAI(aimlasync=client)
     with pytest.raises(openai.APIConnectionError, match="this client is closed; make a new one"):
         await sdk.chat.completions.create(model="m", messages=HELLO)
+
+
+@pytest.mark.parametrize("raw", [False, True])
+async def test_a_chunk_without_choices_has_an_empty_list_of_them(simulator: Simulator, raw: bool) -> None:
+    async with ours.AsyncOpenAI(api_key=KEY, base_url=simulator.base_url) as client:
+        completions = client.chat.completions
+        create = completions.with_raw_response.create if raw else completions.create
+        stream = await create(model=NANO, messages=HELLO, stream=True)
+        chunks = [chunk async for chunk in (stream.parse() if raw else stream)]
+    # The simulator is the AI/ML API here: its last chunk has the cost and nothing else.
+    assert all(isinstance(chunk.choices, list) for chunk in chunks)
+    assert chunks[-1].choices == []
+    assert chunks[-1].model_extra["meta"]["usage"]["usd_spent"] > 0
