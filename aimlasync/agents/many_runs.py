@@ -12,8 +12,8 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, Unpack, overload
 
 from aimlasync.agents.agent import Agent, Options, Parts
-from aimlasync.agents.api import Input, Save, budget_of, prepare
-from aimlasync.agents.run_state import OutputT, Run
+from aimlasync.agents.api import Input, budget_of, prepare
+from aimlasync.agents.run_state import OutputT, Run, Save
 from aimlasync.agents.tools import Approve
 from aimlasync.bulk.api import each
 from aimlasync.config import check_headers

@@ -9,7 +9,7 @@ has a result is never executed again. This module may import the package's `wire
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, Generic, Literal, Self, cast
 
 import msgspec
@@ -169,3 +169,7 @@ class Run(msgspec.Struct, Generic[OutputT], kw_only=True, omit_defaults=True):
 
     def __repr__(self) -> str:
         return f"<Run {self.id} {self.status}, turns={self.turns} tool_calls={self.tool_calls}>"
+
+
+Save = Callable[[Run], Awaitable[None] | None]
+"""Stores a run, for instance its `to_json`, under its id; awaited if need be."""

@@ -165,7 +165,8 @@ class ToolExecutor:
         if approve is None:
             return None
         try:
-            return bool(await approve(call))
+            answer = approve(call)
+            return bool(await answer if inspect.isawaitable(answer) else answer)
         except Exception:  # noqa: BLE001  # an approval that fails is no approval
             _log.exception("the approval of %s failed", call.name)
             return False

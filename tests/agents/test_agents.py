@@ -660,10 +660,28 @@ async def test_a_run_is_executed_once_at_a_time(endpoint: Any) -> None:
             return_exceptions=True,
         )
         assert ends[0] is run
-        assert (type(ends[1]), "is under way" in str(ends[1])) == (RuntimeError, True)
+        assert (type(ends[1]), "is under way" in str(ends[1])) == (ValueError, True)
         assert (paid, saved, run.status) == ([5], ["completed"], "completed")
         again = await agents.run(client, history=run, input="and now?", tools=[pay])
         assert again.status == "completed"
+
+
+async def test_what_decides_and_what_saves_may_be_plain_functions(endpoint: Any) -> None:
+    saved: list[str] = []
+    tools = [agents.tool(weather, approve=True), agents.tool(fails, approve=lambda call: False)]
+    turn = calls(Call.of("weather", city="Rome"), Call.of("fails", text="x"))
+    async with scripted(turn, "done") as (_, client):
+        run = await agents.run(
+            client,
+            model=MODEL,
+            input="go",
+            tools=tools,
+            endpoint=endpoint,
+            approve=lambda call: "Rome" in call.arguments,
+            save=lambda run: saved.append(run.status),
+        )
+    assert told(run) == ["sunny in Rome", "error: this call was not approved; do not make it again"]
+    assert saved == ["completed"]
 
 
 async def test_misuse_is_said_before_anything_is_sent(endpoint: Any) -> None:
@@ -672,6 +690,14 @@ async def test_misuse_is_said_before_anything_is_sent(endpoint: Any) -> None:
             await agents.run(client, input="go", endpoint=endpoint)
         with pytest.raises(ValueError, match="input="):
             await agents.run(client, model=MODEL, endpoint=endpoint)
+        wrong: Any = agents.Agent(model=MODEL)
+        with pytest.raises(TypeError, match="client is an AsyncClient, the first argument, not Agent"):
+            await agents.run(wrong, input="go", endpoint=endpoint)
+        wrong = "5"
+        with pytest.raises(TypeError, match="timeout must be a number, not '5'"):
+            await agents.run(client, model=MODEL, input="go", timeout=wrong, endpoint=endpoint)
+        with pytest.raises(TypeError, match="fails: timeout must be a number, not '5'"):
+            agents.tool(fails, timeout=wrong)
         with pytest.raises(ValueError, match="two tools"):
             await agents.run(client, model=MODEL, input="go", tools=[weather, weather], endpoint=endpoint)
         with pytest.raises(TypeError, match="dict"):
