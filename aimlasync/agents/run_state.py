@@ -143,7 +143,7 @@ class Run(msgspec.Struct, Generic[OutputT], kw_only=True, omit_defaults=True):
         for call, approved in found:
             call.approved = approved
 
-    def abandon(self, why: str = "it was not made, because the user went on without it") -> None:
+    def abandon(self, why: str = "it has no result, because the user went on without it") -> None:
         """Give up the calls that have no result, so that the run can go on with `input=`; the model is told why."""
         self.pending = [
             call if call.output is not None else replace(call, output=f"error: {why}", is_error=True)
