@@ -158,8 +158,10 @@ class _Clients:
     def _in_this_loop(self, base_url: str) -> LibraryClient:
         key = asyncio.get_running_loop(), base_url
         if key not in self._made:
-            for old in [old for old in self._made if old[0].is_closed()]:
-                del self._made[old]
+            # Other threads, with loops of their own, do the same.
+            for old in [*self._made]:
+                if old[0].is_closed():
+                    self._made.pop(old, None)
             self._made[key] = _library_client(base_url, self._http_client)
         return self._made[key]
 
