@@ -96,8 +96,8 @@ class Tool:
             self._semaphores = weakref.WeakKeyDictionary()
         check_at_least(1, **{f"{name}: concurrency": concurrency, f"{name}: max_result": max_result})
         check_at_least(0, **{f"{name}: timeout": timeout})
-        self.function: Callable[..., Any] | None = None
-        """The Python function that the tool was made of; None for a tool of an MCP server."""
+        self.function: Callable[..., Any] = do
+        """The Python function that the tool was made of; `do` of a tool of an MCP server."""
         function = {"name": name, "description": description, "parameters": parameters, "strict": strict}
         if not description:
             del function["description"]
