@@ -666,6 +666,45 @@ async def test_a_run_is_executed_once_at_a_time(endpoint: Any) -> None:
         assert again.status == "completed"
 
 
+async def test_a_tool_that_swallows_its_cancellation_ends_no_later_than_its_run(endpoint: Any) -> None:
+    started = asyncio.Event()
+
+    async def stubborn() -> str:
+        started.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            return "cleaned up"
+        return ""
+
+    async with scripted(Call.of("stubborn"), "done") as (sim, client):
+        made: dict[str, Any] = {"model": MODEL, "input": "go", "tools": [stubborn], "endpoint": endpoint}
+        with pytest.raises(agents.AgentError, match="longer than") as caught:
+            await agents.run(client, **made, timeout=0.05)
+        # It has a result, so that it is not executed again.
+        assert [call.output for call in caught.value.run.pending] == ["cleaned up"]
+        started.clear()
+        task = asyncio.create_task(agents.run(client, **made))
+        await started.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert len(sim.ledger) == 2
+
+
+async def test_what_is_asked_is_a_text_or_messages(endpoint: Any) -> None:
+    async with scripted("done") as (_, client):
+        given: list[tuple[Any, str]] = [
+            ({"role": "user", "content": "x"}, "not dict"),
+            (b"x", "not bytes"),
+            (5, "not int"),
+            (["x"], "not a list of str"),
+        ]
+        for wrong, said in given:
+            with pytest.raises(TypeError, match=f"input= takes a text or a list of messages, {said}"):
+                await agents.run(client, model=MODEL, input=wrong, endpoint=endpoint)
+
+
 async def test_what_decides_and_what_saves_may_be_plain_functions(endpoint: Any) -> None:
     saved: list[str] = []
     tools = [agents.tool(weather, approve=True), agents.tool(fails, approve=lambda call: False)]
