@@ -14,7 +14,7 @@ import asyncio
 import copyreg
 import urllib.request
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, TypedDict, Unpack
+from typing import Any, Self, TypedDict, Unpack
 from urllib.parse import urlsplit
 
 from aimlasync import AsyncClient as LibraryClient
@@ -206,6 +206,10 @@ class _Http(_HttpxClient):  # type: ignore[misc]
         # A proxy of the environment would replace the transport.
         super().__init__(transport=PipelineTransport(), timeout=timeout, trust_env=False)
         self.clients = clients
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        # Frameworks copy what holds an SDK client.
+        return self
 
     async def aclose(self) -> None:
         await super().aclose()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import importlib
 import json
 import pickle
@@ -110,6 +111,14 @@ async def test_copies_share_one_client_and_its_limits() -> None:
             await client.with_options(**options).chat.completions.create(model="m", messages=HELLO)
         assert client.aimlasync.statistics()[0].answered == 4
     assert b"Bearer other" in server.requests[3]
+
+
+async def test_a_deep_copy_of_what_holds_a_client_shares_it(simulator: Simulator) -> None:
+    async with ours.AsyncOpenAI(api_key=KEY, base_url=simulator.base_url) as client:
+        await client.chat.completions.create(model=NANO, messages=HELLO)
+        copied = copy.deepcopy({"lm": client})["lm"]
+        await copied.chat.completions.create(model=NANO, messages=HELLO)
+        assert copied.aimlasync.statistics()[0].answered == client.aimlasync.statistics()[0].answered == 2
 
 
 async def test_a_copy_with_another_base_url_asks_there() -> None:
