@@ -236,10 +236,19 @@ class ResponsesAdapter:
 
 
 def items_of(given: str | Iterable[Mapping[str, Any] | msgspec.Struct | Unknown]) -> list[Any]:
-    """Return a user's input as items of a history; both endpoints take a message in this form."""
+    """Return a user's input as items of a history; both endpoints take a message in this form.
+
+    Raises TypeError for what is neither a text nor messages.
+    """
     if isinstance(given, str):
         return [{"role": "user", "content": given}]
-    return [item.to_dict() if hasattr(item, "to_dict") else item for item in sendable(list(given))]
+    if isinstance(given, (Mapping, bytes)) or not isinstance(given, Iterable):
+        raise TypeError(f"input= takes a text or a list of messages, not {type(given).__name__}")
+    items = [item.to_dict() if hasattr(item, "to_dict") else item for item in sendable(list(given))]
+    for item in items:
+        if not isinstance(item, (Mapping, msgspec.Struct)):
+            raise TypeError(f"input= takes a text or a list of messages, not a list of {type(item).__name__}")
+    return items
 
 
 def adapter_for(endpoint: str) -> Adapter:

@@ -24,12 +24,16 @@ _NOT_IN_NAME = re.compile(r"[^A-Za-z0-9_-]")
 def mended_arguments(text: str) -> str:
     """Return the arguments of a call as the text of a JSON object: as they came where they are one, "{}" for others.
 
-    Objects with raw control characters in their strings are read, and written with escapes.
+    Objects with raw control characters in their strings are read, and written with escapes. So is an object in a JSON
+    string, which some models send.
     """
     for read in (msgspec.json.decode, _read_loosely):
         try:
-            if isinstance(value := read(text), dict):
+            value = read(text)
+            if isinstance(value, dict):
                 return text if read is msgspec.json.decode else encode(value).decode()
+            if isinstance(value, str) and isinstance(inner := read(value), dict):
+                return encode(inner).decode()
         except (ValueError, RecursionError):
             pass
     return "{}"

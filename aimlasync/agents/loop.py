@@ -14,6 +14,7 @@ list, `structured.answer_text`, `cost.budget` and `errors`.
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -25,10 +26,11 @@ from aimlasync.agents.adapters import Turn, adapter_for
 from aimlasync.agents.agent import Agent
 from aimlasync.agents.errors import MaxTurnsExceeded, RunTimeoutError, ToolError
 from aimlasync.agents.events import ApprovalNeeded, Emit, RunFinished, TextDelta, TurnFinished
-from aimlasync.agents.run_state import Run, ToolCall
+from aimlasync.agents.run_state import Run, Save, ToolCall
 from aimlasync.agents.tool_calls import ToolExecutor
 from aimlasync.agents.tools import Approve, all_loose
 from aimlasync.agents.usage import UsageTracker
+from aimlasync.config import check_at_least
 from aimlasync.cost.budget import Budget
 from aimlasync.errors import (
     AimlasyncError,
@@ -48,6 +50,9 @@ _MAX_DEPTH = 10
 
 _log = logging.getLogger("aimlasync.agents")
 
+# The ids of the runs that are executed now: two loops on one run would execute its tool calls twice. Mutable.
+_executed: set[int] = set()
+
 
 class AgentLoop:
     """Executes one run; the `Runner` of its tools. Mutable: the run, and how many turns and repairs were made."""
@@ -61,7 +66,7 @@ class AgentLoop:
         context: Any = None,
         approve: Approve | None = None,
         budget: Budget | None = None,
-        save: Callable[[Run], Awaitable[None]] | None = None,
+        save: Save | None = None,
         emit: Emit | None = None,
         queueing: dict[str, Any] | None = None,
         depth: int = 0,
@@ -101,8 +106,15 @@ class AgentLoop:
         """Execute the run until it is completed or a tool call waits for approval.
 
         `new_items` are appended to the history first. Every AimlasyncError that ends the run carries it as `.run`;
-        RunTimeoutError is raised after `timeout` seconds. The run is saved whichever way it ends.
+        RunTimeoutError is raised after `timeout` seconds. The run is saved whichever way it ends. Raises ValueError for
+        a run that is executed already, TypeError for a timeout that is no number.
         """
+        check_at_least(0, timeout=timeout)
+        if id(self.run) in _executed:
+            # It is the other one's to save.
+            self._is_saved = True
+            raise ValueError(f"the run {self.run.id} is under way: wait for its end, or go on with a copy of it")
+        _executed.add(id(self.run))
         try:
             await self._within(new_items, timeout)
         except (Exception, asyncio.CancelledError) as error:
@@ -110,6 +122,8 @@ class AgentLoop:
                 error.run = self.run
             await self.store_at_last()
             raise
+        finally:
+            _executed.discard(id(self.run))
 
     async def _within(self, new_items: list[Any], timeout: float | None) -> None:
         if timeout is None:
@@ -126,7 +140,9 @@ class AgentLoop:
     async def _store(self) -> None:
         """Save the run once, in the state in which it ends."""
         if self._save is not None and not self._is_saved:
-            await self._save(self.run)
+            saving = self._save(self.run)
+            if inspect.isawaitable(saving):
+                await saving
             self._is_saved = True
 
     async def store_at_last(self) -> None:

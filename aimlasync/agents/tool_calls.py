@@ -60,11 +60,10 @@ class ToolExecutor:
             raise MaxToolCallsExceeded(
                 f"the model wants {len(places)} more calls; {self._executed} of {most} are made", run=self._run
             )
-        if len(places) == 1:
-            await self._execute(pending, places[0])
-        elif places:
+        if places:
             failure: BaseException | None = None
             try:
+                # A task for a single call as well: a tool that swallows a cancellation swallows its own, not the run's.
                 async with asyncio.TaskGroup() as group:
                     for place in places:
                         group.create_task(self._execute(pending, place))
@@ -165,7 +164,8 @@ class ToolExecutor:
         if approve is None:
             return None
         try:
-            return bool(await approve(call))
+            answer = approve(call)
+            return bool(await answer if inspect.isawaitable(answer) else answer)
         except Exception:  # noqa: BLE001  # an approval that fails is no approval
             _log.exception("the approval of %s failed", call.name)
             return False

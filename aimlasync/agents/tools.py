@@ -14,7 +14,7 @@ import inspect
 import re
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, Self, cast, overload
+from typing import Any, Protocol, Self, cast, overload
 
 import anyio
 import anyio.lowlevel
@@ -24,9 +24,10 @@ from aimlasync.agents.context import RunContext
 from aimlasync.agents.results import read_async_iterator, read_iterator, text_of
 from aimlasync.agents.run_state import ToolCall
 from aimlasync.agents.signature import Signature
+from aimlasync.config import check_at_least
 
-Approve = Callable[[ToolCall], Awaitable[bool]]
-"""Decides whether a tool call may be executed."""
+Approve = Callable[[ToolCall], bool | Awaitable[bool]]
+"""Decides whether a tool call may be executed; awaited if need be."""
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _BAD_NAME = "a tool's name is 1 to 64 letters, digits, _ and -, not {0!r}; give another with name="
@@ -58,6 +59,7 @@ class Tool:
         "chat",
         "concurrency",
         "do",
+        "function",
         "max_result",
         "name",
         "read",
@@ -91,11 +93,11 @@ class Tool:
         # One semaphore for each event loop, because a tool may be used on several.
         self._semaphores: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] | None = None
         if concurrency is not None:
-            if concurrency < 1:
-                raise ValueError(f"{name}: concurrency must be at least 1, not {concurrency}")
             self._semaphores = weakref.WeakKeyDictionary()
-        if max_result is not None and max_result < 1:
-            raise ValueError(f"{name}: max_result must be at least 1, not {max_result}")
+        check_at_least(1, **{f"{name}: concurrency": concurrency, f"{name}: max_result": max_result})
+        check_at_least(0, **{f"{name}: timeout": timeout})
+        self.function: Callable[..., Any] = do
+        """The Python function that the tool was made of; `do` of a tool of an MCP server."""
         function = {"name": name, "description": description, "parameters": parameters, "strict": strict}
         if not description:
             del function["description"]
@@ -157,6 +159,16 @@ class Tool:
 
     def __repr__(self) -> str:
         return f"<Tool {self.name}>"
+
+
+class Function(Protocol):
+    """A function, as mypy knows one of a list of functions whose signatures differ."""
+
+    @property
+    def __name__(self) -> str: ...
+
+
+ToolOrFunction = Tool | Callable[..., Any] | Function
 
 
 class ToolTimeoutError(Exception):
@@ -243,7 +255,7 @@ def tool(
         # A thread cannot be stopped: a cancelled call stops waiting at once, and the thread's result is dropped.
         return await _whole(await anyio.to_thread.run_sync(call, abandon_on_cancel=True, limiter=_threads()))
 
-    return Tool(
+    made = Tool(
         name,
         description=inspect.cleandoc(bare.__doc__ or "") if description is None else description,
         parameters=schema,
@@ -255,6 +267,8 @@ def tool(
         approve=approve,
         max_result=max_result,
     )
+    made.function = function
+    return made
 
 
 def _threads() -> anyio.CapacityLimiter:
@@ -288,7 +302,7 @@ def all_loose(specs: list[dict[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
-def tool_of(given: Tool | Callable[..., Any]) -> Tool:
+def tool_of(given: ToolOrFunction) -> Tool:
     """Return a tool as it is, or the tool of a function, which is made once for each function.
 
     Raises TypeError for anything else.

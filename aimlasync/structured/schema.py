@@ -134,6 +134,9 @@ def _build(type: Any) -> Format[Any]:
             what = f"{type!r} is no type; give one, such as a Struct, a dataclass or list[str]"
             raise TypeError(f"{what} (a format that is written as a dict goes to create)") from None
         raise error
+    except NameError as error:
+        what = f"{getattr(type, '__name__', type)}: a type hint cannot be resolved: {error}"
+        raise TypeError(f"{what}; define it at the top of the module") from None
     schema, wrapped = _Walk().root(info)
     target = msgspec.defstruct("Wrapped", [("value", type)]) if wrapped else type
     return Format(_slug(_show(info)), schema, WholeNumbers(target), wrapped)

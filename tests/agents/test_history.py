@@ -213,6 +213,8 @@ def call_of(arguments: str, id: str = "call_1") -> dict[str, Any]:
         ("[" * 100_000, "{}", "arguments of look are wrong"),
         ('{"city":"Os\nlo"}', '{"city":"Os\\nlo"}', "Os\nlo: rain"),
         ('{"city": "Oslo"}', '{"city": "Oslo"}', "Oslo: rain"),
+        (json.dumps('{"city": "Oslo"}'), '{"city":"Oslo"}', "Oslo: rain"),
+        (json.dumps("Oslo"), "{}", "arguments of look are wrong"),
         ('{"town":"Oslo"}', '{"town":"Oslo"}', "arguments of look are wrong"),
     ],
 )

@@ -354,6 +354,15 @@ async def test_a_parameter_may_have_any_name(monkeypatch: pytest.MonkeyPatch) ->
             made.read(json.dumps({**given, "p1": 2}))
 
 
+async def test_the_function_of_a_tool_can_be_called() -> None:
+    @agents.tool(timeout=5)
+    async def double(n: int) -> int:
+        return 2 * n
+
+    assert await double.function(4) == 8
+    assert double.but(name="twice").function is double.function
+
+
 def test_a_context_that_is_not_the_first_parameter_is_refused_by_name() -> None:
     def late(city: str, context: agents.RunContext[int]) -> str:
         return city
