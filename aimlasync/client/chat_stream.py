@@ -103,10 +103,10 @@ class ChatStream(Stream[ChatCompletionChunk, ChatCompletion]):
         until 1.4, Foundry Local). Several choices in a chunk, or an index that goes back, are several choices.
         """
         index = choices[0].index
-        if len(choices) > 1 or index < last:
+        if len(choices) > 1 or 0 <= index < last:
             self._last_index = None
         elif index:
-            self._last_index, choices[0].index = index, 0
+            self._last_index, choices[0].index = max(index, last), 0
 
     def _give_up(self, failure: str | None, body: Mapping[str, Any], data: bytes) -> None:
         """The server gave up on a choice, by a finish reason or with an error object in it."""

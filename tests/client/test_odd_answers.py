@@ -301,6 +301,7 @@ def indexed(index: int, content: str | None, finish: str | None = None) -> bytes
         ([0, 1, 2, 3], None, ["hello"]),
         ([1, 2, 3, 4], 1, ["hello"]),
         ([1, 1, 1, 1], None, ["hello"]),
+        ([-1, -1, -1, 0], None, ["hello"]),
         ([0, 1, 2, 2], None, ["hello"]),
         # What was asked for, or an index that goes back, tells that there are several.
         ([1, 0, 1, 0], 2, ["e", "hllo"]),
