@@ -2,8 +2,8 @@
 
 Index, id and name all say which call a piece belongs to, and servers leave out, repeat or share any of them. Known so
 far: no index, or null; the index 0 for every call; a new index on every piece; no id, an empty one, one for all calls,
-or another one on each piece; a name on each piece, or in several; empty arguments before the real ones. It has no I/O.
-It may import `chat.chunks` and what lies below it.
+or another one on each piece; a name on each piece, or in several; empty arguments before the real ones; arguments that
+are said again with each piece, or at the end. It has no I/O. It may import `chat.chunks` and what lies below it.
 """
 
 from __future__ import annotations
@@ -48,8 +48,9 @@ class Call:
             if piece.function.name:
                 self.name = self._name_with(piece.function.name)
             if piece.function.arguments and not self._repeats(piece.function.arguments):
-                if self._is_placeholder(piece.function.arguments):
-                    self.arguments, self._at, self._ended = [], 0, False
+                if self._is_placeholder(piece.function.arguments) or self._restates(piece.function.arguments):
+                    self.arguments, self._at, self._depth, self._skip = [], 0, 0, 0
+                    self._in_string = self._ended = False
                 self.arguments.append(piece.function.arguments)
         if piece.custom is not None:
             self.name = piece.custom.name or self.name
@@ -75,6 +76,15 @@ class Call:
     def _is_placeholder(self, arguments: str) -> bool:
         """Whether `arguments` begin behind an empty object, with which servers that translate begin a call."""
         return self._ended and arguments.lstrip()[:1] == "{" and self._joined().strip() == "{}"
+
+    def _restates(self, arguments: str) -> bool:
+        """Whether a piece says all arguments so far again: but for a value, nothing goes on with its own beginning."""
+        known = self.arguments
+        if not known or arguments[0] != "{" or len(known) > len(arguments) or not arguments.startswith(known[0]):
+            return False
+        if self.is_whole() or (not self._in_string and known[-1].rstrip()[-1:] in (*":[,", "")):
+            return False
+        return arguments.startswith(self._joined())
 
     def goes_on_with(self, piece: ToolCallDelta, name: str, arguments: str) -> bool:
         """Whether a piece, whose index or place makes it a part of this call, is one."""

@@ -196,6 +196,32 @@ MIXTURES = {
         [[p(0, "a", "f", '{"c"')], [p(0, arguments=':"A"}')], [p(0, "a", "f", A)]],
         [("a", "f", A)],
     ),
+    "all arguments so far in each piece": (
+        [
+            [p(0, "a", "f", "")],
+            [p(0, arguments='{"c"')],
+            [p(0, arguments='{"c":"A')],
+            [p(0, arguments=A)],
+            [p(1, "b", "g", Z)],
+        ],
+        [("a", "f", A), ("b", "g", Z)],
+    ),
+    "all arguments so far in each piece, a name and an id on each": (
+        [[p(0, "a", "f", "{")], [p(0, "a", "f", '{"c"')], [p(0, "a", "f", A)], [p(0, "a", "f", A)]],
+        [("a", "f", A)],
+    ),
+    "the whole arguments behind their beginning": (
+        [[p(0, "a", "f", "")], [p(0, arguments="{")], [p(1, arguments=A)]],
+        [("a", "f", A)],
+    ),
+    "an object in an object that begins like it": (
+        [[p(0, "a", "f", '{"c":')], [p(0, arguments='{"c":')], [p(0, arguments='[{"c"')], [p(0, arguments=":1}]}}")]],
+        [("a", "f", '{"c":{"c":[{"c":1}]}}')],
+    ),
+    "an object in an object": (
+        [[p(0, "a", "f", "{")], [p(0, arguments='"c":')], [p(0, arguments="{")], [p(0, arguments='"c":"{"}}')]],
+        [("a", "f", '{"c":{"c":"{"}}')],
+    ),
     "another object without a name": ([[p(0, "a", "f", A)], [p(0, arguments=Z)]], [("a", "f", A), ("", "f", Z)]),
     "braces in texts": (
         [[p(0, "a", "f", '{"c":"}')], [p(0, arguments='{"')], [p(0, arguments=',"d":"\\')], [p(0, arguments='"{"}')]],
