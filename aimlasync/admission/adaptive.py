@@ -198,7 +198,7 @@ class AdaptiveLimit:
         self.refusals += 1
         knee, pace, proven = self._knee, self._pace, self._proven
         pace.withdraw(started)
-        if kind != "down" and self._chance.explains(pace.accepted, pace.probed):
+        if kind != "down" and self._chance.explains(now, pace.accepted, pace.probed, pace.known, knee.value):
             return False
         if started <= self._epoch:
             if not self.is_fixed and kind != "down":
@@ -230,11 +230,13 @@ class AdaptiveLimit:
         if is_many:
             pace.forget(now)
         elif is_fast or not is_burst:
-            pace.refused(now, started)
+            pace.refused(now, started, self._chance.since, self._chance.share)
             # Until the window of the server has moved on, its refusals tell the pace alone.
             self._epoch = now + SECOND / 2
-            if self._chance.slowed(pace.known, pace.accepted):
+            if self._chance.slowed():
                 pace.lift(now)
+                # What was believed was drawn from chance.
+                self._belief = 0
                 knee.forget()
                 # Where there is a limit after all, its refusals come at once, and by the hundred.
                 self._epoch = now

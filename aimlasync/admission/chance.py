@@ -1,7 +1,7 @@
 """Refusals that come by chance, at any rate: a member of a pool is full, or others overload the model.
 
-A limit refuses a smaller share of the attempts, and soon none, as they are sent more slowly. Where the rate has fallen
-and the same share is refused as before, it is no limit that refuses: to send fewer still would lose answers and save no
+A limit refuses a smaller share of the attempts as they are sent more slowly, and none below what it accepted before.
+Where the same share is refused there, it is no limit that refuses: to send fewer still would lose answers and save no
 refusal. That share is taken for chance, and only more than that for a limit. Many in a row, with nothing accepted
 between them, are no even share either. It is arithmetic without I/O or a clock, for `admission.adaptive`, and imports
 nothing of this library.
@@ -10,78 +10,95 @@ nothing of this library.
 from __future__ import annotations
 
 import math
+from collections import deque
 
-# Shares of refusals that differ by less than this factor may be the same. They are compared where the rate is slower by
-# its root.
+# Shares of refusals that differ by less than this factor may be the same.
 _ALIKE = 2.0
 # Refusals from which a share is told. Twice as many, above what chance refuses, speak of a limit.
 _ENOUGH = 6
+# How far below what was accepted before a rate is that no limit refuses.
+_SLOWER = 0.95
+
+Interval = tuple[float, int, int]
+"""A rate, what was accepted at it, and the refusals (1 or 0) by which that ended."""
 
 
 class Chance:
     """The share of the attempts that is refused at any rate. `accepted` counts those that were not refused, so far."""
 
-    __slots__ = ("_above", "_at", "_began", "_excess", "_last", "_lost", "_run", "_top", "share")
+    __slots__ = ("_excess", "_intervals", "_last", "_run", "share", "since")
 
     def __init__(self) -> None:
         self.share = 0.0
         """The share that is taken for chance; 0.0 while each refusal speaks of a limit."""
+        self.since: tuple[float, int] | None = None
+        """When more than that began to be refused, and what had been accepted by then; None where no share is."""
         self._excess = 0.0
         # What had been accepted at the last refusal.
         self._last = 0
         # Refusals in a row, with nothing accepted between them.
         self._run = 0
-        # The rate from which on refusals are counted, what had been accepted before, and the refusals.
-        self._top, self._began, self._lost = 0.0, 0, 0
-        # Of the attempts counted, those accepted up to the last refusal.
-        self._at = 0
-        # At the rates above that: refusals, and attempts.
-        self._above = (0, 0)
+        self._intervals: deque[Interval] = deque(maxlen=4 * _ENOUGH)
 
-    def explains(self, accepted: int, probed: int) -> bool:
-        """Take in a refusal; return whether it is one of those that come by chance.
+    def explains(self, now: float, accepted: int, probed: int, rate: float, limit: float) -> bool:
+        """Take in a refusal at a rate; return whether it is one of those that come by chance.
 
-        `probed` of the accepted attempts belong to the probe that it ends. What is refused there was sent too fast.
+        `probed` of the accepted attempts belong to the probe that it ends. What is refused there was sent too fast. Up
+        to `limit` of them are at the server, and may be refused still.
         """
-        between, self._last = accepted - self._last, accepted
-        self._run = 0 if between > 0 else self._run + 1
+        between, self._last = max(0, accepted - self._last), accepted
+        self._run = 0 if between else self._run + 1
         if self._run > _ENOUGH:
             # So many in a row are no even share.
-            self._top = 0.0
-        if probed:
-            self._began += probed
-        else:
-            counted = accepted - self._began
-            if self._above[0] * (counted - self._at) > _ENOUGH * self._above[1]:
-                # None came for so long that it is no even share.
-                self._top = 0.0
-            self._lost, self._at = self._lost + 1, counted
-        if self.share * between > 2 * _ENOUGH:
+            self._intervals.clear()
+        elif rate < math.inf:
+            self._intervals.append((rate, max(0, between - probed), 0 if probed else 1))
+        if self.share * (between - limit) > 2 * _ENOUGH:
             # None came for so long that chance is over.
             self.share = 0.0
         if not self.share:
+            self.since = None
             return False
-        self._excess = max(0.0, self._excess - math.sqrt(_ALIKE) * self.share * between) + 1
-        if self._excess > 2 * _ENOUGH:
+        self._excess -= math.sqrt(_ALIKE) * self.share * between
+        if self.since is None or self._excess <= 0:
+            self._excess, self.since = 0.0, (now, accepted)
+        self._excess += 1
+        # A probe that ends by mistake costs little.
+        if self._excess > (_ENOUGH if self.since[1] >= accepted - probed else 2 * _ENOUGH):
             self._excess = 0.0
             return False
         return True
 
-    def slowed(self, rate: float, accepted: int) -> bool:
-        """Take in the rate to which refusals have brought attempts down; return whether that is in vain."""
-        if not self._top or rate > 2 * self._top:
-            self._top, self._began, self._at, self._lost, self._above = rate, accepted, 0, 0, (0, 0)
-        if rate > self._top / math.sqrt(_ALIKE) or self._lost < _ENOUGH:
+    def slowed(self) -> bool:
+        """Return whether it was in vain that refusals have brought the rate down."""
+        slow = sorted(self._intervals)
+        fast: list[Interval] = []
+        lost = sum(refused for _, _, refused in slow)
+        if lost < 2 * _ENOUGH:
             return False
-        lost, accepted, self._lost, self._at, self._began = self._lost, accepted - self._began, 0, 0, accepted
-        share, above, slower, self._top = lost / (lost + accepted), self._above, rate / self._top, rate
-        self._above = (above[0] + lost, above[1] + lost + accepted)
-        if not above[1]:
+        counts = [count for _, count, refused in slow if refused]
+        if lost * sum(count * count for count in counts) > 1.5 * _ALIKE * sum(counts) ** 2:
+            # Bursts of them: the mean square of what chance spaces is twice its mean, squared.
             return False
-        before = above[0] / above[1]
-        # What a limit would refuse at this rate.
-        limits = max(0.0, 1 - (1 - before) / slower)
-        if max(before, share) > 1 / _ALIKE or not (before + limits) / 2 <= share < _ALIKE * before:
+        while 2 * sum(refused for _, _, refused in fast) < lost - 1:
+            fast.append(slow.pop())
+        before, share = _share(fast), _share(slow)
+        ended = [interval for interval in slow if interval[2]]
+        # What was accepted at the higher rates, and the rate of the later refusals.
+        accepted = (1 - before) * sum(rate * (count + refused) for rate, count, refused in fast) / _attempts(fast)
+        refused = sum(rate for rate, _, _ in ended) / len(ended)
+        if refused > _SLOWER * accepted or max(before, share) > 1 / _ALIKE:
             return False
-        self.share, self._excess, self._top = max(before, share), 0.0, 0.0
+        if not before / _ALIKE < share <= _share(ended) < _ALIKE * before:
+            return False
+        self.share, self._excess = max(before, share), 0.0
+        self._intervals.clear()
         return True
+
+
+def _attempts(intervals: list[Interval]) -> int:
+    return sum(count + refused for _, count, refused in intervals)
+
+
+def _share(intervals: list[Interval]) -> float:
+    return sum(refused for _, _, refused in intervals) / _attempts(intervals)

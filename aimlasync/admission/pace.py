@@ -61,6 +61,8 @@ class Pace:
         # Whether the last probe's last second was taken for the rate, and whether that was wrong: the server gives
         # bursts.
         self._is_raised = self._gives_bursts = False
+        # The share of the attempts that is refused at any rate.
+        self._borne = 0.0
         # Answers since the last refusal, and those from which on it is probed.
         self._waited, self._patience = 0, FEW
 
@@ -151,8 +153,14 @@ class Pace:
         if started > self._refused[0]:
             self._slow(now, started)
 
-    def refused(self, now: float, started: float) -> None:
-        """Take in a refusal of an attempt sent at `started` that speaks of the rate."""
+    def refused(self, now: float, started: float, since: Count | None = None, borne: float = 0.0) -> None:
+        """Take in a refusal of an attempt sent at `started` that speaks of the rate.
+
+        Where the share `borne` of the attempts is refused by chance, more than that is since `since`.
+        """
+        self._borne = borne
+        if since is not None:
+            self._mark = since
         if self._row < math.inf:
             self._slow(now, started)
         else:
@@ -160,8 +168,9 @@ class Pace:
             if self._is_first:
                 known = self._last_second(now)
             else:
-                known = min(self.rate, max(self.rate * _CUT, self._average(now, self.accepted)))
-                if self.probing:
+                least = self.rate * _CUT if since is None else 0.0
+                known = min(self.rate, max(least, self._average(now, self.accepted)))
+                if self.probing and (since is None or since[1] >= self._began[1]):
                     known = self._probe_failed(now, max(known, self.known))
                 elif self._is_raised:
                     self._gives_bursts, self._is_raised = True, False
@@ -183,7 +192,7 @@ class Pace:
         self._patience = min(LAST // 4, 2 * self._patience)
         is_burst = self._gives_bursts and self.period <= SECOND
         since, count = self._began if is_burst else self._a_period_before(now)
-        took = (self.accepted - count - is_burst * self.known) / max(SECOND, now - since) * (1 - MARGIN)
+        took = self._rate(self.accepted - count - is_burst * self.known, now - since)
         self._is_raised = took > cut
         return max(cut, took)
 
@@ -225,7 +234,11 @@ class Pace:
     def _last_second(self, now: float) -> float:
         """Return the first rate, where there is no row of refusals to count from."""
         since, count = self._counts[-2]
-        return max(1 / SECOND, (self.accepted - count) / max(SECOND, now - since) * (1 - MARGIN))
+        return max(1 / SECOND, self._rate(self.accepted - count, now - since))
+
+    def _rate(self, accepted: float, seconds: float) -> float:
+        """Return the rate of attempts of which so many are accepted in so many seconds."""
+        return accepted / max(SECOND, seconds) * (1 - MARGIN) / (1 - self._borne)
 
     def _average(self, now: float, accepted: int) -> float:
         for since, count in self._mark, self._a_period_before(now):
@@ -233,7 +246,7 @@ class Pace:
                 break
         # Half of what a server gives at least, which is one attempt in the time over which it counts.
         least = max(MIN_RATE, 0.5 / self.period)
-        return max(least, (accepted - count) / max(SECOND, now - since) * (1 - MARGIN))
+        return max(least, self._rate(accepted - count, now - since))
 
     def _end_row(self, trial: Count) -> None:
         """The attempt that was tried is accepted."""
