@@ -2,7 +2,7 @@
 
 A server sends much the same head with every response: the names, their order and most values stay, and a date, an id or
 a length change. So a few heads are remembered, and of one with the same names only the lines that change are read; the
-verdict is the same either way. Pure: it imports nothing of this library. Source: RFC 9112, sections 4 (status line),
+verdict is the same either way. Pure: it imports `headers`. Source: RFC 9112, sections 4 (status line),
 5 (fields), and 6.2 and 6.3, of which it takes what says once where the response ends.
 """
 
@@ -11,6 +11,8 @@ from __future__ import annotations
 import re
 
 import msgspec
+
+from aimlasync.headers import Fields
 
 # No control character, so no bare CR or LF either; a folded line has no name, or a space before its colon.
 _FIRST_LINE = re.compile(rb"HTTP/1\.1 [0-9]{3}(?: [^\x00-\x08\x0a-\x1f\x7f]*)?")
@@ -29,13 +31,14 @@ class Head(msgspec.Struct, eq=False, gc=False):
     """What a plain head says. It is to be looked at before another one is read, which it may become."""
 
     status: int
-    fields: dict[str, str]
-    """The lines by name in lower case, the first of each name. It is replaced, never changed."""
+    headers: Fields
     length: int | None
     is_chunked: bool
     closes: bool
     """Whether the connection ends with this response."""
     is_encoded: bool
+    # What `headers` are made of: the lines by name in lower case, the first of each name.
+    fields: dict[str, str]
     raw: bytes
     lines: list[bytes]
     # How each line begins, and its name in `fields`: "" where that has another line.
@@ -60,7 +63,8 @@ class Head(msgspec.Struct, eq=False, gc=False):
             return self._changes(rest) and self.becomes(raw, lines)
         if values.translate(_CHANGED) != values:
             return False
-        self.raw, self.lines, self.fields, self.length = raw, lines, fields, length
+        self.raw, self.lines, self.length = raw, lines, length
+        self.fields, self.headers = fields, Fields(fields)
         return True
 
     def _changes(self, lines: list[bytes]) -> bool:
@@ -125,7 +129,8 @@ def _read(raw: bytes, lines: list[bytes]) -> Head | None:
         return None
     closes = _value(fields, "connection") not in (None, b"keep-alive")
     is_encoded = _value(fields, "content-encoding") not in (None, b"identity")
-    return Head(int(lines[0][9:12]), fields, length, coding is not None, closes, is_encoded, raw, lines, names)
+    status, is_chunked = int(lines[0][9:12]), coding is not None
+    return Head(status, Fields(fields), length, is_chunked, closes, is_encoded, fields, raw, lines, names)
 
 
 def _value(fields: dict[str, str], name: str) -> bytes | None:

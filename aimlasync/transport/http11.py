@@ -1,8 +1,9 @@
 """HTTP/1.1 responses from bytes: status, fields and body.
 
-Pure: no I/O, no clock, no asyncio; it imports `heads`. Of RFC 9112 it reads what an API server sends: sections 4
-(status line), 5 (fields), 6.2 and 6.3 (one Content-Length, or chunked and nothing else), 7.1 (chunks without extensions
-and trailers); of RFC 9110 section 15.2 (1xx before the response), 15.3.5 and 15.4.5 (204 and 304 have no body).
+Pure: no I/O, no clock, no asyncio; it imports `heads` and `headers`. Of RFC 9112 it reads what an API server
+sends: sections 4 (status line), 5 (fields), 6.2 and 6.3 (one Content-Length, or chunked and nothing else), 7.1 (chunks
+without extensions and trailers); of RFC 9110 section 15.2 (1xx before the response), 15.3.5 and 15.4.5 (204 and 304
+have no body).
 It accepts only what it fully understands. Anything else raises OddResponseError, whose `replay` a complete parser must
 read instead: that parser's verdict is then the only one, so the two together are never more lenient than it. Two
 promises hold for every input: the result does not depend on how the bytes were cut, and time is linear in them.
@@ -11,9 +12,11 @@ promises hold for every input: the result does not depend on how the bytes were 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 import msgspec
 
+from aimlasync.headers import Fields
 from aimlasync.transport.heads import read_head
 
 MAX_HEAD = 64 * 2**10
@@ -23,6 +26,9 @@ _STATUS_LINE = b"HTTP/1.1 "
 _BARE_LF = re.compile(rb"(?<!\r)\n")
 _CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,8})\r\n")
 _BEGUN_CHUNK_SIZE = re.compile(rb"(?:[0-9A-Fa-f]{1,8}\r?)?\Z")
+
+
+_NO_HEADERS = Fields({})
 
 
 class OddResponseError(Exception):
@@ -45,13 +51,13 @@ class MalformedResponseError(Exception):
 class ResponseReader(msgspec.Struct, eq=False, gc=False):
     """Reads one response; that to a HEAD is `bodiless`.
 
-    After a `feed`: `fields`, the lines of the head by name in lower case, is None until it is in; `take` returns what
-    arrived of the body; `is_ended` says that the response is whole, `is_reusable` that another may follow.
+    After a `feed`: `status` is 0 until the head is in, and with it `headers`; `take` returns what arrived of the body;
+    `is_ended` says that the response is whole, `is_reusable` that another may follow.
     """
 
     bodiless: bool = False
     status: int = 0
-    fields: dict[str, str] | None = None
+    headers: Mapping[str, str] = _NO_HEADERS
     # What of the body arrived and was not taken: mostly one piece, for which there is no list. Thousands of responses
     # may come in one turn of the loop, and the collector looks at each list.
     body: bytes = b""
@@ -73,7 +79,7 @@ class ResponseReader(msgspec.Struct, eq=False, gc=False):
 
     def feed(self, data: bytes) -> None:
         """Take the next bytes. Raises OddResponseError and MalformedResponseError, after which it is of no more use."""
-        if self.fields is None:
+        if not self.status:
             rest = self._read_head(data)
             if rest is None:
                 return
@@ -94,9 +100,7 @@ class ResponseReader(msgspec.Struct, eq=False, gc=False):
         if left < 0:
             self.is_reusable = False
             data = data[:left]
-        if not self.body:
-            self.body = data
-        elif data:
+        if data:
             self._add(data)
         if left > 0:
             self._left = left
@@ -133,7 +137,7 @@ class ResponseReader(msgspec.Struct, eq=False, gc=False):
     # The head
 
     def _read_head(self, data: bytes) -> bytes | None:
-        """Read up to the end of the head and return what follows, None while it is not in."""
+        """Read up to the end of the head and return what is to be read behind it, None for nothing yet, or any more."""
         held = self._held
         if held:
             begun = len(held)
@@ -153,18 +157,24 @@ class ResponseReader(msgspec.Struct, eq=False, gc=False):
             if status >= 200:
                 if found.closes:
                     self.is_reusable = False
+                length = 0
                 if not self.bodiless and status != 204 and status != 304:
                     if found.is_chunked:
                         self._chunked, self._head = True, head + end
                     elif found.length is not None:
-                        self._left = found.length
+                        length = found.length
                     else:
                         # The end of the connection ends it.
                         raise OddResponseError(data)
                     if found.is_encoded:
                         raise OddResponseError(data, is_framed=True)
-                self.status, self.fields = status, found.fields
-                return rest
+                self.status, self.headers = status, found.headers
+                if length != len(rest) or self._chunked:
+                    self._left = length
+                    return rest
+                # All of it is here, as mostly.
+                self.body, self.is_ended = rest, True
+                return None
             if status < 100 or status == 101:
                 raise OddResponseError(data)
             self._seen, data = seen, rest
