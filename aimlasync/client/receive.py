@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 import msgspec
 
 from aimlasync.chat import types as chat
-from aimlasync.chat.types import ChatCompletion, Choice
+from aimlasync.chat.types import ChatCompletion
 from aimlasync.client.call import Attempt
 from aimlasync.client.failures import content_type, not_json
 from aimlasync.transport.base import LARGE_BODY, MAX_BODY, RawReply
@@ -36,22 +36,27 @@ _PART = 64 * 2**10
 
 async def completion(attempt: Attempt) -> ChatCompletion:
     """Return a whole chat completion."""
-    body = None
-    if content_type(attempt) == "application/json":
-        raw = await attempt.response.read()
+    body, response = None, attempt.reply
+    assert response is not None
+    if content_type(response) == "application/json":
+        raw = await response.read()
         try:
             reply = chat.decode_completion(raw) if len(raw) <= LARGE_BODY else await _large(raw)
         except msgspec.DecodeError:
             pass
         else:
-            if not reply.error and reply.choices and _is_said(reply.choices[0]):
-                beside = reply.__dict__
-                beside["info"] = attempt.info
-                if reply.meta is not None:
-                    attempt.charge(reply.meta)
-                attempt.succeed(reply.usage, beside.get("cost"))
-                return reply
-        body = ReadBody(attempt.response, raw)
+            if not reply.error and reply.choices:
+                first = reply.choices[0]
+                message = first.message
+                # Otherwise something is in doubt: an empty message may be a chunk's, or have an error beside it.
+                if first.finish_reason not in _DOUBTFUL and (message.content or message.tool_calls):
+                    beside = reply.__dict__
+                    beside["info"] = attempt.info
+                    if reply.meta is not None:
+                        attempt.charge(reply.meta)
+                    attempt.succeed(reply.usage, beside.get("cost"))
+                    return reply
+        body = ReadBody(response, raw)
     return await _chat_stream(attempt, body).gather()
 
 
@@ -59,12 +64,6 @@ async def _large(raw: bytes) -> ChatCompletion:
     from aimlasync.client.large import decode_large
 
     return await decode_large(raw)
-
-
-def _is_said(choice: Choice) -> bool:
-    """Whether nothing is in doubt: an empty message may be a chunk's, or have an error beside it."""
-    message = choice.message
-    return choice.finish_reason not in _DOUBTFUL and bool(message.content or message.tool_calls)
 
 
 async def nothing(attempt: Attempt) -> None:
