@@ -60,7 +60,7 @@ def heed(attempt: Attempt, reply: RawReply, now: float) -> None:
     Another model is told by its own answers.
     """
     info, headers = attempt.info, reply.headers
-    if isinstance(headers, Fields) and headers.has_none_of(_TELLING):
+    if isinstance(headers, Fields) and _TELLING.isdisjoint(headers.by_name):
         # As where a server says no more than HTTP wants.
         info.status, info.headers = reply.status, headers
         return
@@ -175,6 +175,6 @@ def no_answer(attempt: Attempt, raw: bytes, what: str) -> AimlasyncError:
 def content_type(response: RawReply) -> str:
     """Return the media type that a response states, "" without one."""
     headers = response.headers
-    if isinstance(headers, Fields) and headers.says("content-type", _JSON):
+    if isinstance(headers, Fields) and headers.by_name.get("content-type") in _JSON:
         return "application/json"
     return headers.get("content-type", "").partition(";")[0].strip().lower()

@@ -37,18 +37,16 @@ class Head(msgspec.Struct, eq=False, gc=False):
     closes: bool
     """Whether the connection ends with this response."""
     is_encoded: bool
-    # What `headers` are made of: the lines by name in lower case, the first of each name.
-    fields: dict[str, str]
     raw: bytes
     lines: list[bytes]
-    # How each line begins, and its name in `fields`: "" where that has another line.
+    # How each line begins, and its name in `headers`: "" where that is another line's.
     names: list[tuple[bytes, str]]
     # The lines that have changed: number, beginning, its size, and name.
     changing: list[tuple[int, bytes, int, str]] = []
 
     def becomes(self, raw: bytes, lines: list[bytes]) -> bool:
         """Become the head of `lines`, and return True, if it is plain and differs in nothing but in values."""
-        fields, length, mine, rest, values = self.fields.copy(), self.length, self.lines, lines.copy(), b""
+        fields, length, mine, rest, values = self.headers.by_name.copy(), self.length, self.lines, lines.copy(), b""
         for at, begin, size, name in self.changing:
             line = lines[at]
             if line[:size] != begin:
@@ -63,8 +61,7 @@ class Head(msgspec.Struct, eq=False, gc=False):
             return self._changes(rest) and self.becomes(raw, lines)
         if values.translate(_CHANGED) != values:
             return False
-        self.raw, self.lines, self.length = raw, lines, length
-        self.fields, self.headers = fields, Fields(fields)
+        self.raw, self.lines, self.headers, self.length = raw, lines, Fields(fields), length
         return True
 
     def _changes(self, lines: list[bytes]) -> bool:
@@ -130,7 +127,7 @@ def _read(raw: bytes, lines: list[bytes]) -> Head | None:
     closes = _value(fields, "connection") not in (None, b"keep-alive")
     is_encoded = _value(fields, "content-encoding") not in (None, b"identity")
     status, is_chunked = int(lines[0][9:12]), coding is not None
-    return Head(status, Fields(fields), length, is_chunked, closes, is_encoded, fields, raw, lines, names)
+    return Head(status, Fields(fields), length, is_chunked, closes, is_encoded, raw, lines, names)
 
 
 def _value(fields: dict[str, str], name: str) -> bytes | None:
