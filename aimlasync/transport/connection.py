@@ -21,6 +21,7 @@ from aimlasync.errors import AimlasyncError
 from aimlasync.transport.aiohttp_errors import FOREIGN, HEAD_BOUNDS, translated
 from aimlasync.transport.aiohttp_session import PayloadReply
 from aimlasync.transport.base import AT_ONCE, DRAIN_BYTES, DRAIN_SECONDS
+from aimlasync.transport.heads import Heads
 from aimlasync.transport.http11 import MalformedResponseError, OddResponseError
 from aimlasync.transport.reply import Reply
 
@@ -45,6 +46,7 @@ class Owner(Protocol):
     """All that are open."""
     draining: set[asyncio.Task[None]]
     outbox: Outbox
+    heads: Heads
 
     def give(self, connection: Connection) -> None:
         """Take a connection that is ready for the next exchange."""
@@ -144,15 +146,16 @@ class Connection(asyncio.BufferedProtocol):
 
     def ask(self, head: bytes, body: bytes | None, *, bodiless: bool) -> Reply:
         """Begin an exchange; a body too large for one write is left to `send_body`."""
-        self.reply = reply = Reply(bodiless, connection=self, loop=self.loop)
-        outbox = self._owner.outbox
+        owner = self._owner
+        self.reply = reply = Reply(bodiless, owner.heads, connection=self, loop=self.loop)
+        outbox = owner.outbox
         if body is not None:
             if len(body) > _PIECE:
                 self.is_sent = False
                 self.transport.write(head)
                 return reply
             head += body
-        if outbox.replies or not self._owner.is_quiet():
+        if outbox.replies or not owner.is_quiet():
             outbox.put(reply, head, self.loop)
         else:
             self.transport.write(head)

@@ -23,6 +23,7 @@ from aimlasync.transport.aiohttp_errors import FOREIGN, translated
 from aimlasync.transport.base import RawReply
 from aimlasync.transport.connection import Connection, Outbox, unread
 from aimlasync.transport.dialler import Dialler
+from aimlasync.transport.heads import Heads
 
 _READ = 64 * 2**10
 # Handshakes at once. A TLS handshake takes a millisecond of CPU, and servers take a burst of them for an attack: beyond
@@ -205,6 +206,7 @@ class Origin:
         "buffer",
         "connections",
         "draining",
+        "heads",
         "outbox",
         "url",
         "where",
@@ -217,6 +219,7 @@ class Origin:
         self.connections = transport.connections
         self.draining = transport.draining
         self.outbox = transport.outbox
+        self.heads = Heads()
         self._transport = transport
         self._keepalive = transport.keepalive
         # The last used is the first taken: it is the warmest, and what is not needed grows old and is closed. But one

@@ -1,7 +1,7 @@
 """The head of an HTTP/1.1 response: its status, its fields, and where the response ends.
 
 A server sends much the same head with every response: the names, their order and most values stay, and a date, an id or
-a length change. So a few heads are remembered, and of one with the same names only the lines that change are read; the
+a length change. So `Heads` remembers a few, and of one with the same names only the lines that change are read; the
 verdict is the same either way. Pure: it imports `headers`. Source: RFC 9112, sections 4 (status line),
 5 (fields), and 6.2 and 6.3, of which it takes what says once where the response ends.
 """
@@ -76,29 +76,35 @@ class Head(msgspec.Struct, eq=False, gc=False):
         return True
 
 
-# The last one first.
-_known: list[Head] = []
+class Heads:
+    """The heads of one server; one thread reads them."""
 
+    __slots__ = ("_known",)
 
-def read_head(raw: bytes) -> Head | None:
-    """Return what a head says that comes without the empty line at its end.
+    def __init__(self) -> None:
+        # The last one first.
+        self._known: list[Head] = []
 
-    None unless all of it is as the grammar says, and says once what decides where the response ends.
-    """
-    for head in _known:
-        if head.raw == raw:
-            return head
-    lines = raw.split(b"\r\n")
-    for at, head in enumerate(_known):
-        if len(head.lines) == len(lines) and head.becomes(raw, lines):
-            if at:
-                _known.insert(0, _known.pop(at))
-            return head
-    made = _read(raw, lines)
-    if made is not None and len(raw) <= _MAX_KNOWN_BYTES:
-        _known.insert(0, made)
-        del _known[_MAX_KNOWN:]
-    return made
+    def read(self, raw: bytes) -> Head | None:
+        """Return what a head says that comes without the empty line at its end.
+
+        None unless all of it is as the grammar says, and says once what decides where the response ends.
+        """
+        known = self._known
+        for head in known:
+            if head.raw == raw:
+                return head
+        lines = raw.split(b"\r\n")
+        for at, head in enumerate(known):
+            if len(head.lines) == len(lines) and head.becomes(raw, lines):
+                if at:
+                    known.insert(0, known.pop(at))
+                return head
+        made = _read(raw, lines)
+        if made is not None and len(raw) <= _MAX_KNOWN_BYTES:
+            known.insert(0, made)
+            del known[_MAX_KNOWN:]
+        return made
 
 
 def _read(raw: bytes, lines: list[bytes]) -> Head | None:

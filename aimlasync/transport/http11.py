@@ -17,7 +17,7 @@ from collections.abc import Mapping
 import msgspec
 
 from aimlasync.headers import Fields
-from aimlasync.transport.heads import read_head
+from aimlasync.transport.heads import Heads
 
 MAX_HEAD = 64 * 2**10
 """Bytes of a response's head, 1xx responses before it included; what has more is not read here."""
@@ -56,6 +56,8 @@ class ResponseReader(msgspec.Struct, eq=False, gc=False):
     """
 
     bodiless: bool = False
+    heads: Heads = msgspec.field(default_factory=Heads)
+    """Of the server whose response it is."""
     status: int = 0
     headers: Mapping[str, str] = _NO_HEADERS
     # What of the body arrived and was not taken: mostly one piece, for which there is no list. Thousands of responses
@@ -150,7 +152,7 @@ class ResponseReader(msgspec.Struct, eq=False, gc=False):
         head, end, rest = data.partition(b"\r\n\r\n")
         while end:
             seen = self._seen + len(head) + 4
-            found = read_head(head) if seen <= MAX_HEAD else None
+            found = self.heads.read(head) if seen <= MAX_HEAD else None
             if found is None:
                 raise OddResponseError(data)
             status = found.status

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aimlasync.transport import heads
-from aimlasync.transport.heads import Head, read_head
+from aimlasync.transport.heads import Head, Heads
 
 FIRST = [b"HTTP/1.1 200 OK", b"HTTP/1.1 200 OKAY", b"HTTP/1.1 2000 OK", b"HTTP/1.1 429"]
 NAMES = [b"Date", b"date", b"Content-Length", b"content-length", b"Connection", b"Transfer-Encoding", b"X-A", b"X-A:"]
@@ -37,19 +37,16 @@ def test_a_head_means_the_same_whatever_was_read_before(sent: list[bytes], data:
         at = data.draw(st.integers(0, len(lines) - 1))
         lines[at] = lines[at].partition(b":")[0] + b":" + data.draw(st.sampled_from(VALUES))
         sent += [b"\r\n".join(lines), raw]
-    alone = []
-    for raw in sent:
-        heads._known.clear()
-        alone.append(said(read_head(raw)))
-    heads._known.clear()
-    assert [said(read_head(raw)) for raw in sent] == alone
+    known = Heads()
+    assert [said(known.read(raw)) for raw in sent] == [said(Heads().read(raw)) for raw in sent]
 
 
 def test_what_is_kept_of_a_response_is_not_changed_by_the_next() -> None:
-    first = read_head(b"HTTP/1.1 200 OK\r\nDate: one\r\nContent-Length: 5")
+    known = Heads()
+    first = known.read(b"HTTP/1.1 200 OK\r\nDate: one\r\nContent-Length: 5")
     assert first is not None
     headers, length = first.headers, first.length
-    second = read_head(b"HTTP/1.1 200 OK\r\nDate: two\r\nContent-Length: 6")
+    second = known.read(b"HTTP/1.1 200 OK\r\nDate: two\r\nContent-Length: 6")
     assert second is not None
     assert (headers["date"], length) == ("one", 5)
     assert (second.headers["date"], second.length) == ("two", 6)
@@ -57,8 +54,9 @@ def test_what_is_kept_of_a_response_is_not_changed_by_the_next() -> None:
 
 @pytest.mark.parametrize("number", [heads._MAX_KNOWN * 4])
 def test_servers_that_never_repeat_a_head_fill_no_memory(number: int) -> None:
+    known = Heads()
     for at in range(number):
-        assert read_head(b"HTTP/1.1 200 OK\r\nX-%d: a\r\nContent-Length: 5" % at) is not None
-    assert read_head(b"HTTP/1.1 200 OK\r\nX: %b\r\nContent-Length: 5" % (b"a" * heads._MAX_KNOWN_BYTES)) is not None
-    assert len(heads._known) <= heads._MAX_KNOWN
-    assert all(len(head.raw) <= heads._MAX_KNOWN_BYTES for head in heads._known)
+        assert known.read(b"HTTP/1.1 200 OK\r\nX-%d: a\r\nContent-Length: 5" % at) is not None
+    assert known.read(b"HTTP/1.1 200 OK\r\nX: %b\r\nContent-Length: 5" % (b"a" * heads._MAX_KNOWN_BYTES)) is not None
+    assert len(known._known) <= heads._MAX_KNOWN
+    assert all(len(head.raw) <= heads._MAX_KNOWN_BYTES for head in known._known)
