@@ -68,8 +68,12 @@ class Deadlines:
         task = asyncio.current_task(self._loop)
         if task is None:
             raise RuntimeError("a call with a deadline must be made in a task")
-        work.when, work.task, work.cancelling = when, task, task.cancelling()
-        self.open(work)
+        work.when, work.task = when, task
+        if asked := task.cancelling():
+            work.cancelling = asked
+        self._open.add(work)
+        if when < self._rings_at:
+            self._arm(when)
 
     def stop(self, work: Bounded) -> bool:
         """End a deadline; return whether it passed and a cancellation of the task is its own and no other's.

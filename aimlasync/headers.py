@@ -194,46 +194,35 @@ def _basic(coded: str) -> list[str]:
 class Fields(Mapping[str, str]):
     """The fields of a response by name, ignoring case; of several fields with one name, the first."""
 
-    __slots__ = ("_lines",)
+    __slots__ = ("by_name",)
 
     def __init__(self, lines: dict[str, str]) -> None:
-        # Name in lower case -> the whole line. A value is cut out when it is read; most never are.
-        self._lines = lines
+        self.by_name = lines
+        """Name in lower case -> the whole line: a value is cut out when it is read, and most never are. Several
+        responses may share it, so it is not changed."""
 
     def __getitem__(self, name: str) -> str:
-        return _value(self._lines[name.lower()])
+        return _value(self.by_name[name.lower()])
 
     # These avoid Mapping's exceptions and generators, since the pipeline reads a dozen fields per call.
 
     def get(self, name: str, default: str | None = None) -> str | None:  # type: ignore[override]
-        line = self._lines.get(name)
+        line = self.by_name.get(name)
         # The library's own look-ups are in lower case, and most of them find nothing.
-        if line is None and (name.islower() or (line := self._lines.get(name.lower())) is None):
+        if line is None and (name.islower() or (line := self.by_name.get(name.lower())) is None):
             return default
         return _value(line)
 
     def __contains__(self, name: object) -> bool:
-        if name in self._lines:
+        if name in self.by_name:
             return True
-        return isinstance(name, str) and not name.islower() and name.lower() in self._lines
-
-    def has_none_of(self, names: frozenset[str]) -> bool:
-        """Whether no field has one of these names, given in lower case."""
-        return names.isdisjoint(self._lines)
-
-    def those_of(self, names: frozenset[str]) -> frozenset[str]:
-        """Return those of some names, given in lower case, that a field has."""
-        return names.intersection(self._lines)
-
-    def says(self, name: str, lines: frozenset[str]) -> bool:
-        """Whether the line of the field `name`, given in lower case, is one of these, as it is spelled."""
-        return self._lines.get(name) in lines
+        return isinstance(name, str) and not name.islower() and name.lower() in self.by_name
 
     def __len__(self) -> int:
-        return len(self._lines)
+        return len(self.by_name)
 
     def __iter__(self) -> Iterator[str]:
-        return iter([line.partition(":")[0] for line in self._lines.values()])
+        return iter([line.partition(":")[0] for line in self.by_name.values()])
 
     @classmethod
     def of(cls, headers: Mapping[str, str]) -> Fields:
@@ -246,12 +235,12 @@ class Fields(Mapping[str, str]):
     @property
     def lines(self) -> Iterable[str]:
         """All fields as lines, `Name: value`."""
-        return self._lines.values()
+        return self.by_name.values()
 
     def mapped(self, change: Callable[[str], str]) -> Fields:
         """Return fields whose lines are `change(line)`; itself when no line changes."""
-        lines = {name: change(line) for name, line in self._lines.items()}
-        return self if lines == self._lines else Fields(lines)
+        lines = {name: change(line) for name, line in self.by_name.items()}
+        return self if lines == self.by_name else Fields(lines)
 
     def __repr__(self) -> str:
         # The names alone: a value may be a cookie, or a key that the server echoes.

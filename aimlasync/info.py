@@ -66,10 +66,10 @@ class Info(msgspec.Struct, kw_only=True, gc=False):
     server_request_id: str | None = None
     """The `x-request-id` of the response, or the request id in an error body."""
     cost_usd: float | None = None
-    """US dollars charged for the last attempt, from headers, `meta.usage` or `usage`; None when the server does not
-    state them."""
+    """US dollars charged, from headers, `meta.usage` or `usage`, with those that were stated for attempts that failed;
+    None when the server does not state them for the last one."""
     credits: float | None = None
-    """The vendor's credits charged; None when the vendor does not state them."""
+    """The vendor's credits charged for the last attempt; None when the vendor does not state them."""
     tokens: tuple[int, int] | None = None
     """The (input, output) tokens of the reply; None while there is none, and where the server does not count them or
     was not asked."""

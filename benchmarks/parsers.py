@@ -34,6 +34,7 @@ def parsers() -> dict[str, tuple[int, Callable[[], object]]]:
     from aimlasync.chat.chunks import decode_chunk
     from aimlasync.chat.types import decode_completion
     from aimlasync.responses.events import decode_event
+    from aimlasync.transport.heads import Heads
     from aimlasync.transport.http11 import ResponseReader
 
     many = 64
@@ -59,8 +60,10 @@ def parsers() -> dict[str, tuple[int, Callable[[], object]]]:
             for event in parser.feed(piece):
                 assert decode_event(event.data).type
 
+    heads = Heads()
+
     def read(data: bytes) -> None:
-        reader = ResponseReader()
+        reader = ResponseReader(heads=heads)
         reader.feed(data)
         assert reader.is_ended
 

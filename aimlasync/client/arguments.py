@@ -11,19 +11,9 @@ from typing import Any, TypeVar
 
 from aimlasync.config import CALL_OPTIONS, CallOptions, check_headers, close_to, is_given
 from aimlasync.errors import AnswerError
-from aimlasync.wire.as_sent import sendable
 from aimlasync.wire.base import Reply
 
 R = TypeVar("R", bound=Reply)
-
-
-def listed(items: Any) -> Any:
-    """Return items that can be encoded for any endpoint: a generator is read once, and replies are as they came."""
-    if type(items) is list:
-        return sendable(items)
-    if isinstance(items, str):
-        return items
-    return sendable(items if isinstance(items, (list, tuple)) else list(items))
 
 
 def body_of(
@@ -50,8 +40,7 @@ def body_of(
             )
     if stream:
         required["stream"] = True
-    extra = options.get("extra_body")
-    if extra:
+    if "extra_body" in options and (extra := options["extra_body"]):
         try:
             required.update(extra)
         except (TypeError, ValueError):

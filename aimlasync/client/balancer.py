@@ -109,7 +109,7 @@ class Balancer:
         return sum(upstream.shortest_queue(now) for upstream in self.upstreams)
 
     def targets(
-        self, api: Api, body: Mapping[str, Any], info: Info, *, validate: bool, written: bytes | None = None
+        self, api: Api, body: Mapping[str, Any], info: Info, validate: bool, written: bytes | None = None
     ) -> tuple[Target, ...]:
         """Return who can serve `body`, each with the bytes it takes, encoded once, or `written` where that says it.
 
@@ -162,7 +162,7 @@ class Balancer:
         upstream = target.upstream
         tokens = _estimate(call, target) if upstream.limiter.counts_tokens else 0.0
         lane = upstream.lanes.get(call.info.model) or upstream.lane(call.info.model)
-        admission = lane.enter_nowait(tokens, now)
+        admission = lane.limiter.enter_nowait(tokens, now)
         if admission is None:
             return None
         if len(targets) > 1 and not lane.is_well:
@@ -185,7 +185,7 @@ class Balancer:
             )
         tokens, lane = _tokens(call, target), upstream.lane(call.model)
         since = loop.time()
-        admission = lane.enter_nowait(tokens(), since)
+        admission = lane.limiter.enter_nowait(tokens(), since)
         at, beside = since, lane.counted.in_flight - 1
         if admission is None:
             self._refuse_the_hopeless(call, lane, since)
@@ -220,7 +220,7 @@ class Balancer:
             lane = target.upstream.lane(call.model)
             if target.upstream in call.tried or not lane.allows(now) or lane.is_probed:
                 continue
-            admission = lane.enter_nowait(_tokens(call, target)(), now)
+            admission = lane.limiter.enter_nowait(_tokens(call, target)(), now)
             if admission is not None:
                 lane.counters.hedges += 1
                 return first.hedge(target, lane, now, admission, reservation)
@@ -233,10 +233,10 @@ class Balancer:
     async def _wait(self, call: Call, lane: Lane, tokens: Callable[[], float]) -> Admission:
         again = call.goes_first
         if self.max_wait is None:
-            return await lane.enter(tokens, call.priority, call.tenant, again=again)
+            return await lane.limiter.enter(tokens, call.priority, call.tenant, again=again)
         try:
             async with asyncio.timeout(self.max_wait):
-                return await lane.enter(tokens, call.priority, call.tenant, again=again)
+                return await lane.limiter.enter(tokens, call.priority, call.tenant, again=again)
         except TimeoutError:
             pass
         raise OverloadedError(

@@ -101,6 +101,8 @@ class Call(Bounded, eq=False):
     affinity: str | None = None
     reservation: Reservation | None = None
     """Set aside for the next attempt."""
+    lost_usd: float = 0.0
+    """US dollars that were stated for attempts that failed, before the one under way."""
     watch: Watch | None = None
     """Told how the call goes, where somebody wants to know."""
     tried: frozenset[Upstream] = frozenset()
@@ -177,14 +179,19 @@ class Call(Bounded, eq=False):
         self, target: Target, lane: Lane, loop: asyncio.AbstractEventLoop, at: float, beside: int, admission: Admission
     ) -> Attempt:
         """Return the next attempt, which takes with it what was set aside for it; the rest is that of a `Permit`."""
-        self.info.attempts += 1
-        self.info.cost_usd = self.info.credits = None
+        info, reservation = self.info, self.reservation
+        info.attempts += 1
+        if info.cost_usd is not None:
+            # Of an attempt that failed.
+            self.lost_usd += info.cost_usd
+            info.cost_usd = info.credits = None
         if self.modes is not None:
-            self.info.structured = target.mode
-        reservation, self.reservation = self.reservation, None
-        return Attempt(
-            lane, loop, at, beside, admission, call=self, target=target, info=self.info, reservation=reservation
-        )
+            info.structured = target.mode
+        if reservation is not None:
+            self.reservation = None
+        lane.counters.attempts += 1
+        lane.used_at = at
+        return Attempt(lane, loop, at, beside, admission, call=self, target=target, info=info, reservation=reservation)
 
     def too_late(self, error: AimlasyncError | None) -> APITimeoutError:
         """Return the error of a deadline that has passed; `error` is that of the last attempt."""
@@ -226,6 +233,8 @@ class Attempt(Permit, eq=False, kw_only=True):
         timing = msgspec.structs.replace(self.info.timing)
         info = msgspec.structs.replace(self.info, timing=timing, structured=target.mode)
         beside = lane.counted.in_flight - 1
+        lane.counters.attempts += 1
+        lane.used_at = now
         return Attempt(
             lane, self.loop, now, beside, admission, call=self.call, target=target, info=info, reservation=reservation
         )
@@ -267,24 +276,34 @@ class Attempt(Permit, eq=False, kw_only=True):
         """
         if not self.is_held:
             return
-        call, target, info = self.call, self.target, self.info
-        upstream, lane = target.upstream, self.lane
+        call, info, lane, reservation = self.call, self.info, self.lane, self.reservation
+        upstream, counters, timing = lane.upstream, lane.counters, info.timing
         now = self.loop.time()
-        info.timing.total = now - call.started
-        plain = None if self.reservation is None else plainly_taken(usage)
-        tokens = info.tokens = tokens_of(usage) if plain is None else plain[:2]
-        if info.cost_usd is None:
-            usd = stated_usd(usage, cost)
-            if usd is not None and upstream.endpoint.provider.usage_states_charge:
-                info.cost_usd = usd
+        seconds = now - self.sent_at
+        timing.total = now - call.started
+        plain = None if reservation is None else plainly_taken(usage)
+        tokens = tokens_of(usage) if plain is None else plain[:2]
+        usd = info.cost_usd
+        if (
+            usd is None
+            and (stated := stated_usd(usage, cost)) is not None
+            and upstream.endpoint.provider.usage_states_charge
+        ):
+            info.cost_usd = usd = stated
+        if usd is not None:
+            counters.cost_usd = (counters.cost_usd or 0.0) + usd
+        taken = None
         if tokens is not None:
-            lane.counters.prompt_tokens += tokens[0]
-            lane.counters.completion_tokens += tokens[1]
+            info.tokens = tokens
+            prompt, answer = tokens
+            taken = prompt + answer
+            counters.prompt_tokens += prompt
+            counters.completion_tokens += answer
             if upstream.limiter.counts_tokens:
                 # Only such a limiter uses estimates. A prompt with media says nothing about text.
-                size = len(target.body or b"")
+                size = len(self.target.body or b"")
                 learned = 0 if size > MAY_HOLD_MEDIA and call.media else size
-                upstream.estimator.learn(call.info.model, learned, tokens[0], tokens[1])
+                upstream.estimator.learn(info.model, learned, prompt, answer)
         if call.probing:
             upstream.retry_budget.probed(True)
             call.probing = False
@@ -293,17 +312,16 @@ class Attempt(Permit, eq=False, kw_only=True):
         else:
             upstream.retry_budget.give_back(call.paid)
             call.paid = None
-        seconds = now - self.sent_at
-        lane.circuit.succeeded(now, seconds, latency=info.timing.first_byte)
+        lane.circuit.succeeded(now, seconds, timing.first_byte)
         if upstream.circuit.state != "closed":
             upstream.circuit.answered(now, seconds)
-        if info.cost_usd is not None:
-            lane.counters.cost_usd = (lane.counters.cost_usd or 0.0) + info.cost_usd
         if call.hedging is not None and not call.streams:
             call.hedging.took(call.kind, seconds)
-        if self.reservation is not None and call.budget is not None:
-            call.budget.settle(self.reservation, info.cost_usd, usage, plain)
-        lane.take_back(self, OK, None if tokens is None else tokens[0] + tokens[1], now)
+        if reservation is not None and call.budget is not None:
+            call.budget.settle(reservation, usd, usage, plain)
+        if call.lost_usd and usd is not None:
+            info.cost_usd = usd + call.lost_usd
+        lane.take_back(self, OK, taken, now)
 
     def fail(self, error: AimlasyncError) -> None:
         """There is no answer, or only a part of one: learn from it, drop the connection, give the permit back."""

@@ -60,7 +60,7 @@ def heed(attempt: Attempt, reply: RawReply, now: float) -> None:
     Another model is told by its own answers.
     """
     info, headers = attempt.info, reply.headers
-    if isinstance(headers, Fields) and headers.has_none_of(_TELLING):
+    if isinstance(headers, Fields) and _TELLING.isdisjoint(headers.by_name):
         # As where a server says no more than HTTP wants.
         info.status, info.headers = reply.status, headers
         return
@@ -137,7 +137,7 @@ def not_json(attempt: Attempt, raw: bytes) -> APIResponseValidationError:
     """Return the error of a 200 whose body is no JSON."""
     from aimlasync.wire.error_bodies import excerpt
 
-    kind = content_type(attempt) or "no content type"
+    kind = content_type(attempt.response) or "no content type"
     text = excerpt(raw.decode("utf-8", "replace"))
     encoding = attempt.response.headers.get("content-encoding", "")
     if encoding and not text.isprintable():
@@ -174,9 +174,9 @@ def no_answer(attempt: Attempt, raw: bytes, what: str) -> AimlasyncError:
     return APIResponseValidationError(f"HTTP {attempt.response.status} with {what}", raw=raw, info=attempt.info)
 
 
-def content_type(attempt: Attempt) -> str:
+def content_type(response: RawReply) -> str:
     """Return the media type that a response states, "" without one."""
-    headers = attempt.response.headers
-    if isinstance(headers, Fields) and headers.says("content-type", _JSON):
+    headers = response.headers
+    if isinstance(headers, Fields) and headers.by_name.get("content-type") in _JSON:
         return "application/json"
     return headers.get("content-type", "").partition(";")[0].strip().lower()

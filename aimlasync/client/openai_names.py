@@ -26,20 +26,35 @@ class Answer(int):
     __str__ = __repr__
 
 
+class _Elsewhere:
+    """A name that AsyncOpenAI has and this library has not: it is missing, and the error says where it is."""
+
+    __slots__ = ("_name",)
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __get__(self, resource: object, kind: type) -> NoReturn:
+        raise AttributeError(
+            f"{kind.__name__} has no {self._name}: aimlasync.openai.AsyncOpenAI has it, with the same arguments, and "
+            f"takes this client as aimlasync= (pip install 'aimlasync[openai]')"
+        )
+
+
+# No `__getattr__`: with one, Python takes several times as long to find each attribute that there is.
 class RawAnswers:
     """`with_raw_response` and `with_streaming_response`, on the client and on its resources."""
 
     ELSEWHERE: ClassVar[tuple[str, ...]] = ()
     """Names that AsyncOpenAI has here and this library has not."""
 
-    def __getattr__(self, name: str) -> NoReturn:
-        kind = type(self).__name__
-        if name in self.ELSEWHERE:
-            raise AttributeError(
-                f"{kind} has no {name}: aimlasync.openai.AsyncOpenAI has it, with the same arguments, and takes this "
-                f"client as aimlasync= (pip install 'aimlasync[openai]')"
-            )
-        raise AttributeError(f"{kind!r} object has no attribute {name!r}")
+    def __init_subclass__(cls) -> None:
+        for name in cls.__dict__.get("ELSEWHERE", ()):
+            setattr(cls, name, _Elsewhere(name))
+
+    def __dir__(self) -> list[str]:
+        found = {name: value for kind in reversed(type(self).__mro__) for name, value in vars(kind).items()}
+        return [name for name in super().__dir__() if not isinstance(found.get(name), _Elsewhere)]
 
     @property
     def with_raw_response(self) -> RawResources:

@@ -30,6 +30,7 @@ from aimlasync.cost.budget import Budget
 from aimlasync.deadlines import Deadlines
 from aimlasync.endpoints.providers import Api
 from aimlasync.errors import AimlasyncError, BudgetExceededError, ClientClosedError
+from aimlasync.event_loop import clock_of
 from aimlasync.resilience.hedging import Hedging, race
 from aimlasync.transport import Transport, usual_transport
 from aimlasync.wire.base import Reply
@@ -51,6 +52,7 @@ class Pipeline:
     """
 
     __slots__ = (
+        "_clock",
         "_loop",
         "_make_transport",
         "_owns_cache",
@@ -91,6 +93,7 @@ class Pipeline:
         # Loop, deadlines and transport begin with the first call. A transport that was given is its giver's to close.
         self._loop: asyncio.AbstractEventLoop | None = None
         self._process = 0
+        self._clock: Callable[[], float]
         self.deadlines: Deadlines
         self._transport = transport
         self._owns_transport = transport is None
@@ -138,7 +141,7 @@ class Pipeline:
                 self._transport = None
             if self.answers is not None:
                 self.answers = self.answers.apart()
-        self._loop, self._process = loop, os.getpid()
+        self._loop, self._process, self._clock = loop, os.getpid(), clock_of(loop)
         self.deadlines = Deadlines(loop)
 
     def __del__(self) -> None:
@@ -205,12 +208,12 @@ class Pipeline:
         timeout = options.get("timeout") if options else None
         call = Call(
             "POST",
-            self.balancer.targets(api, body, info, validate=self._validate, written=written),
+            self.balancer.targets(api, body, info, self._validate, written),
             headers_of(info, settings, extra),
             info,
             settings.timeout if timeout is None else settings.timeout.but(timeout),
             settings.retry,
-            loop.time(),
+            self._clock(),
             body,
             bool(body.get("stream")),
             self.budget,
@@ -314,7 +317,7 @@ class Pipeline:
             if call.reservation is not None:
                 # Of an attempt that was not made.
                 call.release()
-        info.timing.total = loop.time() - call.started
+        info.timing.total = self._clock() - call.started
         # Outside the `except`, so that nothing is chained to it.
         raise call.too_late(error)
 
@@ -338,7 +341,7 @@ class Pipeline:
             if call.streams and (first := call.timeout.first_token) is not None:
                 sent = within(first, sent, what="event", phase="first_token", info=info)
             attempt.reply = reply = await sent
-            now = attempt.loop.time()
+            now = self._clock()
             info.timing.first_byte = now - attempt.sent_at
             heed(attempt, reply, now)
             if not 200 <= reply.status < 300 and reply.status != 304:

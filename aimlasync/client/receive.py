@@ -35,9 +35,10 @@ _PART = 64 * 2**10
 
 async def completion(attempt: Attempt) -> ChatCompletion:
     """Return a whole chat completion."""
-    body = None
-    if content_type(attempt) == "application/json":
-        raw = await attempt.response.read()
+    body, response = None, attempt.reply
+    assert response is not None
+    if content_type(response) == "application/json":
+        raw = await response.read()
         try:
             reply = chat.decode_completion(raw) if len(raw) <= LARGE_BODY else await _large(raw)
         except msgspec.DecodeError:
@@ -50,7 +51,7 @@ async def completion(attempt: Attempt) -> ChatCompletion:
                     attempt.charge(reply.meta)
                 attempt.succeed(reply.usage, beside.get("cost"))
                 return reply
-        body = ReadBody(attempt.response, raw)
+        body = ReadBody(response, raw)
     return await _chat_stream(attempt, body).gather()
 
 

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
 async def response(attempt: Attempt) -> Response:
     """Return a whole response."""
-    body = None
-    if content_type(attempt) == "application/json":
-        raw = await attempt.response.read()
+    body, sent = None, attempt.response
+    if content_type(sent) == "application/json":
+        raw = await sent.read()
         if len(raw) > LARGE_BODY:
             from aimlasync.client.large import count_objects
 
@@ -43,7 +43,7 @@ async def response(attempt: Attempt) -> Response:
                 attempt.charge(reply.meta)
                 attempt.succeed(reply.usage, reply.__dict__.get("cost"))
                 return reply
-        body = ReadBody(attempt.response, raw)
+        body = ReadBody(sent, raw)
     return await _response_stream(attempt, body).gather()
 
 

@@ -14,7 +14,7 @@ import msgspec
 from aimlasync.chat import types as chat
 from aimlasync.chat.types import ChatCompletion, ChatOptions, ChatParams
 from aimlasync.client import receive
-from aimlasync.client.arguments import asked_until_read, body_of, listed
+from aimlasync.client.arguments import asked_until_read, body_of
 from aimlasync.client.call import Attempt, Settings
 from aimlasync.client.openai_names import RawAnswers
 from aimlasync.client.pipeline import Pipeline
@@ -23,6 +23,7 @@ from aimlasync.config import check_headers
 from aimlasync.endpoints.paths import query_from
 from aimlasync.errors import NotFoundError
 from aimlasync.headers import Headers, fault
+from aimlasync.wire.as_sent import sendable
 from aimlasync.wire.base import Reply
 from aimlasync.wire.models import Balance, Model, ModelList, decode_models
 
@@ -99,12 +100,12 @@ class Completions(RawAnswers):
         not sent. A type as `response_format` is that of `parse`, whose errors are raised too. Raises the errors of
         `aimlasync.errors`; UnsupportedRequestError before anything is sent.
         """
-        if isinstance(form := params.get("response_format"), type):
+        if "response_format" in params and isinstance(form := params["response_format"], type):
             if not stream:
                 given: Any = params
                 return await self.parse(model=model, messages=messages, **given)
             _ask_for(form, params)
-        body, options = body_of({"model": model, "messages": listed(messages)}, params, chat.PARAMETERS, stream)
+        body, options = body_of({"model": model, "messages": sendable(messages)}, params, chat.PARAMETERS, stream)
         receive_as = receive.chat_stream if body.get("stream") else receive.completion
         return await self._pipeline.call("chat", body, receive_as, options, self._settings)
 

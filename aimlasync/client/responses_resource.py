@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack, overload
 import msgspec
 
 from aimlasync.client import receive_response
-from aimlasync.client.arguments import asked_until_read, body_of, listed
+from aimlasync.client.arguments import asked_until_read, body_of
 from aimlasync.client.openai_names import RawAnswers
 from aimlasync.client.stored_responses import StoredResponses
 from aimlasync.config import check_headers
 from aimlasync.responses import types as responses
 from aimlasync.responses.types import Response, ResponseParams
+from aimlasync.wire.as_sent import sendable
 from aimlasync.wire.base import Unknown
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ class Responses(StoredResponses, RawAnswers):
         """
         if model is None and not params.get("prompt"):
             raise TypeError("model= is missing")
-        required = {"model": model, "input": None if input is None else listed(input)}
+        required = {"model": model, "input": None if input is None else sendable(input)}
         required = {name: value for name, value in required.items() if value is not None}
         body, options = body_of(required, params, responses.PARAMETERS, stream)
         receive_as = receive_response.response_stream if body.get("stream") else receive_response.response
@@ -169,7 +170,7 @@ class Responses(StoredResponses, RawAnswers):
         `input` or `previous_response_id` says which conversation. OpenAI documents it; other servers answer with
         NotFoundError. Raises like `create`.
         """
-        required = {"model": model} if input is None else {"model": model, "input": listed(input)}
+        required = {"model": model} if input is None else {"model": model, "input": sendable(input)}
         body, options = body_of(required, params, responses.PARAMETERS, False)
         path = "responses/compact"
         return await self._pipeline.call(

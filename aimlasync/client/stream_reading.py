@@ -58,7 +58,7 @@ class StreamReading(Generic[P, W]):
         self._attempt = attempt
         self._reply = attempt.response if body is None else body
         self._loop = asyncio.get_running_loop()
-        self._incoming = Incoming(says_events=content_type(attempt) == "text/event-stream")
+        self._incoming = Incoming(says_events=content_type(attempt.response) == "text/event-stream")
         # The last piece with nothing in it.
         self._unsaid = b""
         # Pieces decoded but not yet taken by the reader, and what follows the last of them.

@@ -174,9 +174,10 @@ def stated_usd(usage: Usage | ResponseUsage | None, beside: Any = None) -> float
     said, estimated, ticks = usage.cost, usage.estimated_cost, usage.cost_in_usd_ticks
     if said is None:
         if estimated is None is ticks:
-            # `vars` would make a dict of each usage.
-            found = getattr(usage, "cost_usd", getattr(usage, "cost_usd_total", beside))
-            return None if found is None else _usd(found)
+            found = usage.cost_usd
+            if found is None and (found := usage.cost_usd_total) is None and (found := beside) is None:
+                return None
+            return _usd(found)
         usd = _usd(ticks)
         return _usd(estimated) if usd is None else usd / _TICKS_PER_USD
     if isinstance(said, Mapping):

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -123,34 +122,6 @@ class Lane:
         places = max(1, min(self.limiter.limit, upstream.limiter.limit))
         return max((ahead + 1) * self.held_for / places, (turns + 1) * upstream.seconds_each)
 
-    # Admission
-
-    def enter_nowait(self, tokens: float, now: float) -> Admission | None:
-        """Admit an attempt now if it need not wait, else return None; see `Limiter.enter_nowait`.
-
-        In that instant `counted.in_flight - 1` others are in flight beside it. `now` is the loop's time.
-        """
-        admission = self.limiter.enter_nowait(tokens, now)
-        if admission is not None:
-            self.counters.attempts += 1
-            self.used_at = now
-        return admission
-
-    async def enter(
-        self,
-        tokens: float | Callable[[], float],
-        priority: Priority,
-        tenant: str | None = None,
-        *,
-        again: bool = False,
-    ) -> Admission:
-        """Wait in the queue until an attempt is admitted; see `Limiter.enter`."""
-        admission = await self.limiter.enter(tokens, priority, tenant, again=again)
-        self.counters.attempts += 1
-        # Time and count of its permit are the admission's: what is learned compares them with what it was told.
-        self.used_at = admission.at
-        return admission
-
     def take_back(
         self,
         permit: Permit,
@@ -173,8 +144,8 @@ class Lane:
             if outcome is OK:
                 counters.answered += 1
                 self._refusals = 0
-                held = now - permit.sent_at
-                self.held_for += _WEIGHT * (held - self.held_for) if self.held_for else held
+                held, average = now - permit.sent_at, self.held_for
+                self.held_for = average + _WEIGHT * (held - average) if average else held
                 if not law.is_fixed:
                     law.answered(now, self.counted.in_flight, permit.sent_at, permit.beside)
                     if self.recall.is_fallen and permit.sent_at >= self.law_since:

@@ -83,7 +83,11 @@ def read(headers: Mapping[str, str], *, unit: Unit, now: Callable[[], float] = t
     Where several windows count the same thing (Anthropic's input and output tokens), the fields are those of the window
     with the least remaining, and `.pause` covers all exhausted windows.
     """
-    told = headers.those_of(TELLING) if isinstance(headers, Fields) else {name for name in TELLING if name in headers}
+    told: Collection[str]
+    if isinstance(headers, Fields):
+        told = TELLING.intersection(headers.by_name)
+    else:
+        told = {name for name in TELLING if name in headers}
     if not told:
         # As most responses.
         return None

@@ -46,9 +46,11 @@ class CircuitBreaker:
         "_buckets",
         "_changed",
         "_closed_at",
+        "_current",
         "_draw",
         "_opened_at",
         "_openings",
+        "_turns_at",
         "_until",
         "latency",
         "reason",
@@ -75,6 +77,8 @@ class CircuitBreaker:
         self._draw = draw
         # Per bucket: its number, the attempts and the failures in it. Counted while the circuit is closed.
         self._buckets = [[-1, 0, 0] for _ in range(_BUCKETS)]
+        # The one of now, and when the next one begins.
+        self._current, self._turns_at = self._buckets[0], float("-inf")
         # When the circuit last opened, until when it stays open, and how many times in a row it opened.
         self._opened_at = float("-inf")
         self._until = float("-inf")
@@ -104,12 +108,14 @@ class CircuitBreaker:
         if self.state == "open":
             self.state = "half-open"
 
-    def succeeded(self, now: float, seconds: float, *, latency: float | None = None) -> None:
+    def succeeded(self, now: float, seconds: float, latency: float | None = None) -> None:
         """Note an answer; `latency`, if given, goes into the average instead of `seconds` (a stream's first byte)."""
         sample, average = seconds if latency is None else latency, self.latency
         self.latency = sample if average is None else average + _WEIGHT * (sample - average)
         if self.state == "closed" and now - seconds > self._opened_at:
-            self._bucket(now)[1] += 1
+            if now >= self._turns_at:
+                self._turn(now)
+            self._current[1] += 1
         else:
             self.answered(now, seconds)
 
@@ -118,7 +124,9 @@ class CircuitBreaker:
         if now - seconds <= self._opened_at:
             return
         if self.state == "closed":
-            self._bucket(now)[1] += 1
+            if now >= self._turns_at:
+                self._turn(now)
+            self._current[1] += 1
         elif self.state == "half-open" or (self.state == "open" and now >= self._until):
             was, self.state = self.state, "closed"
             self._closed_at = now
@@ -132,7 +140,9 @@ class CircuitBreaker:
         if self.state == "half-open":
             self._open(now, why)
         elif self.state == "closed":
-            bucket = self._bucket(now)
+            if now >= self._turns_at:
+                self._turn(now)
+            bucket = self._current
             bucket[1] += 1
             bucket[2] += 1
             oldest = bucket[0] - _BUCKETS
@@ -167,15 +177,16 @@ class CircuitBreaker:
         # A random wait from half of the bound to all of it, so that many clients do not probe together.
         self._until = now + bound * (1 + self._draw()) / 2
         self._buckets = [[-1, 0, 0] for _ in range(_BUCKETS)]
+        self._turns_at = float("-inf")
         if self._changed is not None:
             self._changed(now, was, why)
 
-    def _bucket(self, now: float) -> list[int]:
+    def _turn(self, now: float) -> None:
+        """Go to the bucket of now."""
         number = int(now / _BUCKET_SECONDS)
-        bucket = self._buckets[number % _BUCKETS]
-        if bucket[0] != number:
-            bucket[:] = number, 0, 0
-        return bucket
+        self._current, self._turns_at = self._buckets[number % _BUCKETS], (number + 1) * _BUCKET_SECONDS
+        if self._current[0] != number:
+            self._current[:] = number, 0, 0
 
     def __repr__(self) -> str:
         latency = "" if self.latency is None else f", {self.latency:.3f} s"

@@ -10,6 +10,7 @@ Code that sends requests in another way (a recording, a test) gives the client a
     connection       one connection, and the exchange on it
     reply            the response of one exchange
     http11           HTTP/1.1 responses from bytes
+    heads            the heads of these responses
     aiohttp_errors   what exceptions of aiohttp mean
     aiohttp_session  a transport over aiohttp's ClientSession, for proxies
     over_httpx       a transport over an httpx client, for `openai`

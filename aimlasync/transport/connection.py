@@ -21,6 +21,7 @@ from aimlasync.errors import AimlasyncError
 from aimlasync.transport.aiohttp_errors import FOREIGN, HEAD_BOUNDS, translated
 from aimlasync.transport.aiohttp_session import PayloadReply
 from aimlasync.transport.base import AT_ONCE, DRAIN_BYTES, DRAIN_SECONDS
+from aimlasync.transport.heads import Heads
 from aimlasync.transport.http11 import MalformedResponseError, OddResponseError
 from aimlasync.transport.reply import Reply
 
@@ -45,9 +46,10 @@ class Owner(Protocol):
     """All that are open."""
     draining: set[asyncio.Task[None]]
     outbox: Outbox
+    heads: Heads
 
     def give(self, connection: Connection) -> None:
-        """Take a connection that may be used again."""
+        """Take a connection that is ready for the next exchange."""
 
     def failed(self, connection: Connection) -> bool:
         """Note that the machine at the other end does not work; return whether another one of this server may."""
@@ -62,23 +64,24 @@ class Outbox:
     A server that sleeps is woken by a write; one that is woken once for many requests costs both sides less.
     """
 
-    __slots__ = ("_replies", "_written")
+    __slots__ = ("_written", "replies")
 
     def __init__(self) -> None:
         # Two lists, as pairs would be one more object of each of the thousands of requests that there may be.
-        self._replies: list[Reply] = []
+        self.replies: list[Reply] = []
+        """Those whose requests wait to be written."""
         self._written: list[bytes] = []
 
     def put(self, reply: Reply, data: bytes, loop: asyncio.AbstractEventLoop) -> None:
         """Write `data` when the callbacks of this turn are through, unless the exchange is over by then."""
-        if not self._replies:
+        if not self.replies:
             loop.call_soon(self._flush)
-        self._replies.append(reply)
+        self.replies.append(reply)
         self._written.append(data)
 
     def _flush(self) -> None:
-        replies, written = self._replies, self._written
-        self._replies, self._written = [], []
+        replies, written = self.replies, self._written
+        self.replies, self._written = [], []
         for reply, data in zip(replies, written, strict=True):
             connection = reply.connection
             if connection is not None:
@@ -91,12 +94,12 @@ class Connection(asyncio.BufferedProtocol):
     """A connection that `dialler` makes, and the exchange on it."""
 
     __slots__ = (
+        "_buffer",
         "_drain_left",
         "_drain_timer",
         "_framed",
         "_handler",
         "_owner",
-        "_unread",
         "_writing_paused",
         "is_open",
         "is_paused",
@@ -106,15 +109,17 @@ class Connection(asyncio.BufferedProtocol):
         "reply",
         "since",
         "transport",
+        "unread",
     )
 
     transport: asyncio.Transport
 
     def __init__(self, owner: Owner, loop: asyncio.AbstractEventLoop) -> None:
         self._owner = owner
+        self._buffer = owner.buffer
         self.loop = loop
-        # Made when it is used again: most connections of a burst never are.
-        self._unread: Unread | None = None
+        self.unread: Unread | None = None
+        """Made by `unread` when it is used again: most connections of a burst never are."""
         # The exchange under way.
         self.reply: Reply | None = None
         self.is_sent = True
@@ -141,14 +146,19 @@ class Connection(asyncio.BufferedProtocol):
 
     def ask(self, head: bytes, body: bytes | None, *, bodiless: bool) -> Reply:
         """Begin an exchange; a body too large for one write is left to `send_body`."""
-        self.reply = reply = Reply(bodiless, connection=self, loop=self.loop)
-        if body is not None and len(body) > _PIECE:
-            self.is_sent = False
-            self.transport.write(head)
-        elif self._owner.is_quiet():
-            self.transport.write(head if body is None else head + body)
+        owner = self._owner
+        self.reply = reply = Reply(bodiless, owner.heads, connection=self, loop=self.loop)
+        outbox = owner.outbox
+        if body is not None:
+            if len(body) > _PIECE:
+                self.is_sent = False
+                self.transport.write(head)
+                return reply
+            head += body
+        if outbox.replies or not owner.is_quiet():
+            outbox.put(reply, head, self.loop)
         else:
-            self._owner.outbox.put(reply, head if body is None else head + body, self.loop)
+            self.transport.write(head)
         return reply
 
     async def send_body(self, body: bytes, reply: Reply) -> None:
@@ -177,7 +187,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Return where to read to; called by the loop."""
-        return self._owner.buffer
+        return self._buffer
 
     def buffer_updated(self, nbytes: int) -> None:
         """Take in what was read; called by the loop."""
@@ -187,17 +197,17 @@ class Connection(asyncio.BufferedProtocol):
             self.drop()
             return
         try:
-            reply.feed(self._owner.buffer[:nbytes].tobytes())
+            reply.feed(self._buffer[:nbytes].tobytes())
         except OddResponseError as odd:
             self._hand_over(odd, reply)
             return
         except MalformedResponseError:
             self.drop("sent something that is not HTTP")
             return
-        if not reply.status:
-            return
         if reply.is_ended:
             self._end(reply)
+        elif not reply.status:
+            return
         elif self._drain_timer is not None:
             reply.take()
             self._drain_left -= nbytes
@@ -227,9 +237,9 @@ class Connection(asyncio.BufferedProtocol):
         self._leave(reply)
         if self.is_paused:
             self.taken()
-        is_reusable = reply.is_reusable and self.is_sent and not self.transport.is_closing()
-        if is_reusable and not (reply.status in _NO_SERVER and self._owner.failed(self)):
-            self.give_back()
+        owner = self._owner
+        if reply.is_reusable and self.is_sent and not (reply.status in _NO_SERVER and owner.failed(self)):
+            owner.give(self)
         else:
             self.drop()
 
@@ -238,17 +248,6 @@ class Connection(asyncio.BufferedProtocol):
         if self._drain_timer is not None:
             self._drain_timer.cancel()
             self._drain_timer = None
-
-    def has_unread(self) -> bool:
-        """Whether something has come that the loop has not read yet: nobody asked for it, or it is the end."""
-        if self._unread is None:
-            self._unread = _unread(self.transport)
-        return bool(self._unread.poll(0))
-
-    def give_back(self) -> None:
-        """Be ready for the next exchange."""
-        self.since = self.loop.time()
-        self._owner.give(self)
 
     # Its end
 
@@ -334,17 +333,11 @@ class Connection(asyncio.BufferedProtocol):
             return
         self._leave(reply)
         handler, self._handler = self._handler, None
-        if (
-            handler is None
-            or handler.should_close
-            or handler.writing_paused
-            or not (self._framed and self.is_sent)
-            or self.transport.is_closing()
-        ):
+        if handler is None or handler.should_close or handler.writing_paused or not (self._framed and self.is_sent):
             self.drop()
         else:
             self.transport.set_protocol(self)
-            self.give_back()
+            self._owner.give(self)
 
 
 class Unread(Protocol):
@@ -354,7 +347,7 @@ class Unread(Protocol):
         """Return something true if there is anything to be read; 0 waits for nothing."""
 
 
-def _unread(transport: asyncio.Transport) -> Unread:
+def unread(transport: asyncio.Transport) -> Unread:
     """Return what tells without the loop whether a connection can be read from.
 
     It is no function: the method of an object would be one more for the collector to look at, of each connection.

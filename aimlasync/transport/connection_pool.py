@@ -17,11 +17,13 @@ from yarl import URL
 
 from aimlasync.deadlines import Bounded, Deadlines
 from aimlasync.errors import AimlasyncError, APIConnectionError, APITimeoutError, ClientClosedError
-from aimlasync.headers import Fields, check_target, joined, sendable
+from aimlasync.event_loop import clock_of
+from aimlasync.headers import check_target, joined, sendable
 from aimlasync.transport.aiohttp_errors import FOREIGN, translated
 from aimlasync.transport.base import RawReply
-from aimlasync.transport.connection import Connection, Outbox
+from aimlasync.transport.connection import Connection, Outbox, unread
 from aimlasync.transport.dialler import Dialler
+from aimlasync.transport.heads import Heads
 
 _READ = 64 * 2**10
 # Handshakes at once. A TLS handshake takes a millisecond of CPU, and servers take a burst of them for an attack: beyond
@@ -80,32 +82,29 @@ class LeanTransport:
         connection = (None if fresh else origin.take()) or await origin.connect(connect)
         if fresh and connection.is_reused:
             # Became free while this call stood in line.
-            connection.give_back()
+            origin.give(connection)
             connection = await origin.dial(connect)
         # The request is in no local of a frame that an error may pass: it holds the key.
         try:
             reply = connection.ask(route.head(own, body), body, bodiless=method == "HEAD")
         except ValueError as error:
-            connection.give_back()
+            origin.give(connection)
             headers = own = {}
             raise error.with_traceback(None) from None
         try:
             if not connection.is_sent:
                 assert body is not None
                 await connection.send_body(body, reply)
-            while not reply.status and reply.failure is None:
+            while not reply.status:
+                if reply.failure is not None:
+                    raise reply.failed()
                 if reply.is_odd:
                     return await connection.odd_reply(reply)
                 await reply.changed()
         except BaseException:
             reply.abort()
             raise
-        if reply.status:
-            assert reply.fields is not None
-            # Not as soon as they are read: thousands of responses may be, in one turn of the loop.
-            reply.headers = Fields(reply.fields)
-            return reply
-        raise reply.failed()
+        return reply
 
     def _prepare(self, method: str, url: str, headers: Mapping[str, str]) -> _Route:
         if self.is_closed:
@@ -137,7 +136,7 @@ class LeanTransport:
 
 
 class _Route:
-    """What all requests with one method, URL and set of endpoint's headers have in common, as bytes."""
+    """What all requests with one method, URL and set of endpoint's headers have in common."""
 
     __slots__ = ("_apart", "_method", "_names", "_prefix", "_shared", "_start", "headers", "origin")
 
@@ -146,7 +145,7 @@ class _Route:
         self.headers = headers
         self.origin = origin
         self._method = method
-        self._start = f"{method} {url.raw_path_qs} HTTP/1.1\r\n".encode()
+        self._start = f"{method} {url.raw_path_qs} HTTP/1.1\r\n"
         # Host stands among the endpoint's headers, so that one of a call replaces it like any other.
         host = {} if any(name.lower() == "host" for name in headers) else {"Host": url.host_port_subcomponent or ""}
         self._shared = sendable({**host, **headers})
@@ -157,16 +156,15 @@ class _Route:
 
     def head(self, own: Mapping[str, str], body: bytes | None) -> bytes:
         """Return the request up to its body."""
-        apart, text = self._apart, ""
         try:
+            apart, lines = self._apart, self._prefix
             for name, value in own.items():
                 # A name that was checked, and a value without a control character.
-                if name not in apart or not (value.isascii() and value.isprintable()):
-                    break
-                text += f"{name}: {value}\r\n"
-            else:
-                if body is not None:
-                    return self._prefix + f"{text}Content-Length: {len(body)}\r\n\r\n".encode()
+                if name not in apart or not value.isascii() or not value.isprintable():
+                    return self._head(own, body)
+                lines += f"{name}: {value}\r\n"
+            if body is not None:
+                return f"{lines}Content-Length: {len(body)}\r\n\r\n".encode()
         except AttributeError:
             # A value that is no str.
             pass
@@ -181,20 +179,21 @@ class _Route:
         else:
             lines = self._start + _lines(joined(self._shared, own))
         if body is not None:
-            return b"%bContent-Length: %d\r\n\r\n" % (lines, len(body))
-        return lines + (
-            b"\r\n" if self._method in ("GET", "HEAD", "DELETE", "OPTIONS") else b"Content-Length: 0\r\n\r\n"
-        )
+            lines += f"Content-Length: {len(body)}\r\n"
+        elif self._method not in ("GET", "HEAD", "DELETE", "OPTIONS"):
+            lines += "Content-Length: 0\r\n"
+        return f"{lines}\r\n".encode()
 
 
-def _lines(headers: Mapping[str, str]) -> bytes:
-    return "".join([f"{name}: {value}\r\n" for name, value in headers.items()]).encode()
+def _lines(headers: Mapping[str, str]) -> str:
+    return "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
 
 
 class Origin:
     """The connections to one server: the idle ones, and the line of those who need one."""
 
     __slots__ = (
+        "_clock",
         "_deadlines",
         "_dialler",
         "_dialling",
@@ -207,6 +206,7 @@ class Origin:
         "buffer",
         "connections",
         "draining",
+        "heads",
         "outbox",
         "url",
         "where",
@@ -219,12 +219,14 @@ class Origin:
         self.connections = transport.connections
         self.draining = transport.draining
         self.outbox = transport.outbox
+        self.heads = Heads()
         self._transport = transport
         self._keepalive = transport.keepalive
         # The last used is the first taken: it is the warmest, and what is not needed grows old and is closed. But one
         # that was used just now may still bring what its server sends late and unasked, so the oldest goes before it.
         self._idle: deque[Connection] = deque()
         self._loop = asyncio.get_running_loop()
+        self._clock = clock_of(self._loop)
         self._dialler = Dialler(url, partial(Connection, self, self._loop))
         self._dialling = 0
         self._line: deque[_Turn] = deque()
@@ -241,20 +243,26 @@ class Origin:
         idle = self._idle
         if not idle:
             return None
-        now = idle[-1].loop.time()
-        oldest = now - self._keepalive
+        now = self._clock()
         while idle:
             connection = idle.pop() if now - idle[-1].since >= _REST else idle.popleft()
-            is_open = connection.since >= oldest and not connection.transport.is_closing()
-            if is_open and not connection.has_unread():
-                connection.is_reused = True
-                connection.since = now
-                return connection
+            if now - connection.since <= self._keepalive and not connection.transport.is_closing():
+                if connection.unread is None:
+                    connection.unread = unread(connection.transport)
+                # Nobody asked for what has come and was not read yet, unless it is the end.
+                if not connection.unread.poll(0):
+                    connection.is_reused = True
+                    connection.since = now
+                    return connection
             connection.drop()
         return None
 
     def give(self, connection: Connection) -> None:
         """Take a connection back, for the next in line or for later."""
+        if self._line and connection.transport.is_closing():
+            connection.drop()
+            return
+        connection.since = self._clock()
         while self._line:
             if self._line.popleft().take(connection):
                 connection.is_reused = True
@@ -319,7 +327,7 @@ class Origin:
                 if served is None:
                     self._dialled()
                 elif isinstance(served, Connection):
-                    served.give_back()
+                    self.give(served)
             raise
         finally:
             self._deadlines.cancel(turn)

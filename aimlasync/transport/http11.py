@@ -1,8 +1,9 @@
 """HTTP/1.1 responses from bytes: status, fields and body.
 
-Pure: no I/O, no clock, no asyncio; it imports `headers`. Of RFC 9112 it reads what an API server sends: sections 4
-(status line), 5 (fields), 6.2 and 6.3 (one Content-Length, or chunked and nothing else), 7.1 (chunks without extensions
-and trailers); of RFC 9110 section 15.2 (1xx before the response), 15.3.5 and 15.4.5 (204 and 304 have no body).
+Pure: no I/O, no clock, no asyncio; it imports `heads` and `headers`. Of RFC 9112 it reads what an API server
+sends: sections 4 (status line), 5 (fields), 6.2 and 6.3 (one Content-Length, or chunked and nothing else), 7.1 (chunks
+without extensions and trailers); of RFC 9110 section 15.2 (1xx before the response), 15.3.5 and 15.4.5 (204 and 304
+have no body).
 It accepts only what it fully understands. Anything else raises OddResponseError, whose `replay` a complete parser must
 read instead: that parser's verdict is then the only one, so the two together are never more lenient than it. Two
 promises hold for every input: the result does not depend on how the bytes were cut, and time is linear in them.
@@ -11,33 +12,23 @@ promises hold for every input: the result does not depend on how the bytes were 
 from __future__ import annotations
 
 import re
-from typing import TypeAlias
+from collections.abc import Mapping
 
 import msgspec
+
+from aimlasync.headers import Fields
+from aimlasync.transport.heads import Heads
 
 MAX_HEAD = 64 * 2**10
 """Bytes of a response's head, 1xx responses before it included; what has more is not read here."""
 
 _STATUS_LINE = b"HTTP/1.1 "
-# No control character, so no bare CR or LF either; a folded line has no name, or a space before its colon.
-_FIRST_LINE = re.compile(rb"HTTP/1\.1 [0-9]{3}(?: [^\x00-\x08\x0a-\x1f\x7f]*)?")
-_FIELD_LINE = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[^\x00-\x08\x0a-\x1f\x7f]*")
 _BARE_LF = re.compile(rb"(?<!\r)\n")
 _CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,8})\r\n")
 _BEGUN_CHUNK_SIZE = re.compile(rb"(?:[0-9A-Fa-f]{1,8}\r?)?\Z")
-# What decides where a response ends is said once. What a line means for it: a length, or one of these.
-_FRAMING = frozenset(("content-length", "transfer-encoding", "content-encoding", "connection"))
-_CHUNKED, _CLOSES, _ENCODED, _UNCLEAR = -1, -2, -3, -4
-# Digits of a length: a longer number is no length, but an attempt to make somebody's integer overflow.
-_LONGEST = 15
 
-# A line of a plain head: its name in lower case, the line, and what it means for where the response ends.
-_Line: TypeAlias = tuple[str, str, int | None]
-# Lines that were found to be plain, and first lines as statuses: a server repeats most of them with every response.
-_known: dict[bytes, _Line] = {}
-_known_first: dict[bytes, int] = {}
-_MAX_KNOWN = 512
-_MAX_KNOWN_LINE = 256
+
+_NO_HEADERS = Fields({})
 
 
 class OddResponseError(Exception):
@@ -57,83 +48,18 @@ class MalformedResponseError(Exception):
     """What follows a chunk is not what its size promised: there is no telling where the next one begins."""
 
 
-def _plain_head(head: bytes) -> tuple[int, dict[str, str], list[int]] | None:
-    """Return the status, the lines by name in lower case, and what they mean for where the response ends.
-
-    None unless all of the head is as the grammar says, and says once what decides that.
-    `head` is without the empty line at its end.
-    """
-    lines = head.split(b"\r\n")
-    first = lines.pop(0)
-    status = _known_first.get(first)
-    if status is None:
-        status = _status_of(first)
-        if status is None:
-            return None
-    known, fields, framing = _known, {}, []
-    for line in lines:
-        found = known.get(line)
-        if found is None:
-            found = _field_of(line)
-            if found is None:
-                return None
-        name, text, means = found
-        if name in fields:
-            if name in _FRAMING:
-                return None
-            continue
-        fields[name] = text
-        if means is not None:
-            framing.append(means)
-    return status, fields, framing
-
-
-def _status_of(first: bytes) -> int | None:
-    if not _FIRST_LINE.fullmatch(first):
-        return None
-    status = int(first[9:12])
-    if len(first) <= _MAX_KNOWN_LINE:
-        if len(_known_first) >= _MAX_KNOWN:
-            _known_first.clear()
-        _known_first[first] = status
-    return status
-
-
-def _field_of(line: bytes) -> _Line | None:
-    match = _FIELD_LINE.fullmatch(line)
-    if match is None:
-        return None
-    text = line.decode("latin-1")
-    name = text[: match.end(1)].lower()
-    found = (name, text, _meant(name, text[match.end(1) + 1 :].strip(" \t")) if name in _FRAMING else None)
-    if len(line) <= _MAX_KNOWN_LINE:
-        if len(_known) >= _MAX_KNOWN:
-            _known.clear()
-        _known[line] = found
-    return found
-
-
-def _meant(name: str, value: str) -> int | None:
-    if name == "content-length":
-        return int(value) if value.isdecimal() and value.isascii() and len(value) <= _LONGEST else _UNCLEAR
-    value = value.lower()
-    if name == "transfer-encoding":
-        return _CHUNKED if value == "chunked" else _UNCLEAR
-    if name == "connection":
-        return None if value == "keep-alive" else _CLOSES
-    return None if value == "identity" else _ENCODED
-
-
 class ResponseReader(msgspec.Struct, eq=False, gc=False):
     """Reads one response; that to a HEAD is `bodiless`.
 
-    After a `feed`: `fields`, the lines of the head by name in lower case, is None until it is in; `take` returns what
-    arrived of the body; `is_ended` says that the response is whole, `is_reusable` that another may follow.
+    After a `feed`: `status` is 0 until the head is in, and with it `headers`; `take` returns what arrived of the body;
+    `is_ended` says that the response is whole, `is_reusable` that another may follow.
     """
 
     bodiless: bool = False
+    heads: Heads = msgspec.field(default_factory=Heads)
+    """Of the server whose response it is."""
     status: int = 0
-    fields: dict[str, str] | None = None
+    headers: Mapping[str, str] = _NO_HEADERS
     # What of the body arrived and was not taken: mostly one piece, for which there is no list. Thousands of responses
     # may come in one turn of the loop, and the collector looks at each list.
     body: bytes = b""
@@ -155,7 +81,7 @@ class ResponseReader(msgspec.Struct, eq=False, gc=False):
 
     def feed(self, data: bytes) -> None:
         """Take the next bytes. Raises OddResponseError and MalformedResponseError, after which it is of no more use."""
-        if self.fields is None:
+        if not self.status:
             rest = self._read_head(data)
             if rest is None:
                 return
@@ -213,7 +139,7 @@ class ResponseReader(msgspec.Struct, eq=False, gc=False):
     # The head
 
     def _read_head(self, data: bytes) -> bytes | None:
-        """Read up to the end of the head and return what follows, None while it is not in."""
+        """Read up to the end of the head and return what is to be read behind it, None for nothing yet, or any more."""
         held = self._held
         if held:
             begun = len(held)
@@ -226,18 +152,33 @@ class ResponseReader(msgspec.Struct, eq=False, gc=False):
         head, end, rest = data.partition(b"\r\n\r\n")
         while end:
             seen = self._seen + len(head) + 4
-            plain = _plain_head(head) if seen <= MAX_HEAD else None
-            if plain is None:
+            found = self.heads.read(head) if seen <= MAX_HEAD else None
+            if found is None:
                 raise OddResponseError(data)
-            status, lines, framing = plain
+            status = found.status
+            if status >= 200:
+                if found.closes:
+                    self.is_reusable = False
+                length = 0
+                if not self.bodiless and status != 204 and status != 304:
+                    if found.is_chunked:
+                        self._chunked, self._head = True, head + end
+                    elif found.length is not None:
+                        length = found.length
+                    else:
+                        # The end of the connection ends it.
+                        raise OddResponseError(data)
+                    if found.is_encoded:
+                        raise OddResponseError(data, is_framed=True)
+                self.status, self.headers = status, found.headers
+                if length != len(rest) or self._chunked:
+                    self._left = length
+                    return rest
+                # All of it is here, as mostly.
+                self.body, self.is_ended = rest, True
+                return None
             if status < 100 or status == 101:
                 raise OddResponseError(data)
-            if status >= 200:
-                self._frame(status, framing, data)
-                if self._chunked:
-                    self._head = head + end
-                self.status, self.fields = status, lines
-                return rest
             self._seen, data = seen, rest
             head, end, rest = data.partition(b"\r\n\r\n")
         self._held = held = bytearray(data)
@@ -252,33 +193,6 @@ class ResponseReader(msgspec.Struct, eq=False, gc=False):
             or _BARE_LF.search(held, max(0, begun - 1))
         ):
             raise OddResponseError(bytes(held))
-
-    def _frame(self, status: int, framing: list[int], data: bytes) -> None:
-        """Find out where the body ends; `data` is the response as far as it is here."""
-        framed, is_encoded = 0, False
-        for means in framing:
-            if means >= 0:
-                self._left = means
-                framed += 1
-            elif means == _CHUNKED:
-                self._chunked = True
-                framed += 1
-            elif means == _CLOSES:
-                self.is_reusable = False
-            elif means == _ENCODED:
-                is_encoded = True
-            else:
-                raise OddResponseError(data)
-        # Checked all the same where there is no body: what is said wrongly of one is no less suspicious.
-        if framed > 1:
-            raise OddResponseError(data)
-        if self.bodiless or status == 204 or status == 304:
-            self._left, self._chunked = 0, False
-        elif not framed:
-            # The end of the connection ends it.
-            raise OddResponseError(data)
-        elif is_encoded:
-            raise OddResponseError(data, is_framed=True)
 
     # Chunks
 

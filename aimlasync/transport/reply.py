@@ -8,8 +8,6 @@ future, so none is logged as never retrieved, and none carries frames of another
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
-from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import aiohttp
@@ -22,8 +20,6 @@ from aimlasync.transport.http11 import ResponseReader
 if TYPE_CHECKING:
     from aimlasync.transport.connection import Connection
 
-_NO_HEADERS: Mapping[str, str] = MappingProxyType({})
-
 
 # It reads itself: what it is made of is one object of each call that waits.
 class Reply(ResponseReader, eq=False, gc=True, kw_only=True):
@@ -32,7 +28,6 @@ class Reply(ResponseReader, eq=False, gc=True, kw_only=True):
     connection: Connection | None
     """None once the connection has gone its way."""
     loop: asyncio.AbstractEventLoop
-    headers: Mapping[str, str] = _NO_HEADERS
     unread: int = 0
     failure: str | None = None
     """Why there will be no more of it."""
@@ -69,7 +64,8 @@ class Reply(ResponseReader, eq=False, gc=True, kw_only=True):
         """Return the whole body; see `RawReply.read`."""
         if self.is_ended and self.more is None and len(self.body) <= max_bytes:
             # Small bodies are usually here already.
-            return self.take()
+            body, self.body = self.body, b""
+            return body
         return await gathered(self, max_bytes)
 
     async def read_some(self) -> bytes:

@@ -46,7 +46,15 @@ def dump(value: Any) -> Any:
 
 
 def sendable(items: Any) -> Any:
-    """Return messages or input items without structs of a reply in them, which an encoder would send incompletely."""
+    """Return messages or input items without structs of a reply in them, which an encoder would send incompletely.
+
+    A generator is read once; a text is returned as it is.
+    """
+    if type(items) is not list:
+        if isinstance(items, str):
+            return items
+        if not isinstance(items, (list, tuple)):
+            items = list(items)
     for item in items:
         if type(item) is dict:
             for value in item.values():

@@ -221,6 +221,9 @@ class UsageExtras(Open):
     """US dollars (DeepInfra)."""
     cost_in_usd_ticks: Json = None
     """Ten-billionths of a US dollar (xAI)."""
+    cost_usd: Json = None
+    """US dollars, where `cost` is not stated; so is `cost_usd_total`."""
+    cost_usd_total: Json = None
     reasoning_tokens: int | None = None
     cached_tokens: int | None = None
     prompt_cache_hit_tokens: int | None = None

@@ -193,11 +193,13 @@ async def test_options_of_asyncopenai_are_taken() -> None:
 def test_what_is_not_taken_says_what_is() -> None:
     with pytest.raises(TypeError, match=r"proxy= .* transport=HttpxTransport"):
         AsyncClient("k", http_client=object())  # type: ignore[arg-type]
-    client = AsyncClient("k")
+    client: Any = AsyncClient("k")
     with pytest.raises(AttributeError, match=r"no embeddings: aimlasync\.openai\.AsyncOpenAI"):
         client.embeddings.create()
     with pytest.raises(AttributeError, match="no attribute 'chats'"):
         client.chats  # noqa: B018
+    assert "embeddings" not in dir(client)
+    assert {"chat", "with_raw_response"} <= set(dir(client))
 
     class Mine(AsyncClient):
         pass

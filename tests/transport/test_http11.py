@@ -12,7 +12,6 @@ from aiohttp.client_proto import ResponseHandler
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aimlasync.headers import Fields
 from aimlasync.transport.http11 import MAX_HEAD, MalformedResponseError, OddResponseError, ResponseReader
 
 PLAIN = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 5\r\n\r\nhello"
@@ -85,7 +84,7 @@ Outcome = tuple[int, dict[str, str], bytes, bool, bool]
 def outcome(reader: ResponseReader) -> Outcome:
     return (
         reader.status,
-        dict(Fields(reader.fields or {})),
+        dict(reader.headers),
         reader.take(),
         reader.is_ended,
         reader.is_ended and reader.is_reusable,
@@ -160,7 +159,7 @@ def test_what_servers_send_is_read_as_aiohttp_reads_it(data: bytes) -> None:
 def test_fields_are_found_in_any_spelling_and_the_first_of_several_counts() -> None:
     reader = ResponseReader()
     reader.feed(HEAD + b"X-Some: \t one \r\nx-some: two\r\nSet-Cookie:a\r\nContent-Length: 0\r\n\r\n")
-    fields = Fields(reader.fields or {})
+    fields = reader.headers
     assert fields["X-SOME"] == fields["x-some"] == fields.get("X-Some") == "one"
     assert "x-SOME" in fields
     assert "other" not in fields
