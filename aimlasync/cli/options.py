@@ -10,6 +10,7 @@ import errno
 import functools
 import math
 import os
+import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
@@ -87,6 +88,11 @@ class WholeNumber(click.IntRange):
     """A whole number within bounds, called so in messages and help."""
 
     name = "whole number"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the number. Raises BadParameter for one that is more than anything can be counted to."""
+        number = super().convert(value, param, ctx)
+        return number if number <= sys.maxsize else self.fail(f"{value!r} is too large.", param, ctx)
 
 
 class FileName(click.types.StringParamType):
