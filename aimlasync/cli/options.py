@@ -285,6 +285,9 @@ def one_line_errors() -> Iterator[None]:
         reader_left()
     except OSError as error:
         name, what = error.filename, error.strerror or type(error).__name__
+        if isinstance(error, FileNotFoundError) and not name:
+            # Only what is asked for without a name has none.
+            name, what = "the current directory", "it was deleted; change to another, and run the same command again"
         if error.errno in FULL:
             # What is written has the name of its file, or of the directory of temporary files.
             name = name or "standard output"
