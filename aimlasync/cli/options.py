@@ -10,6 +10,7 @@ import errno
 import functools
 import math
 import os
+import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
@@ -87,6 +88,11 @@ class WholeNumber(click.IntRange):
     """A whole number within bounds, called so in messages and help."""
 
     name = "whole number"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the number. Raises BadParameter for one that is more than anything can be counted to."""
+        number = super().convert(value, param, ctx)
+        return number if number <= sys.maxsize else self.fail(f"{value!r} is too large.", param, ctx)
 
 
 class FileName(click.types.StringParamType):
@@ -280,6 +286,9 @@ def one_line_errors() -> Iterator[None]:
         reader_left()
     except OSError as error:
         name, what = error.filename, error.strerror or type(error).__name__
+        if isinstance(error, FileNotFoundError) and not name:
+            # Only what is asked for without a name has none.
+            name, what = "the current directory", "it was deleted; change to another, and run the same command again"
         if error.errno in FULL:
             # What is written has the name of its file, or of the directory of temporary files.
             name = name or "standard output"

@@ -41,6 +41,15 @@ def test_rows_are_numbered_over_row_groups_and_batches() -> None:
     assert rows[0].custom_id == "row-1"
 
 
+def test_a_page_that_differs_from_its_checksum_is_no_value() -> None:
+    table = pa.table({"id": [f"name-{number}" for number in range(100)]})
+    data = parquet(table, write_page_checksum=True, compression="none", use_dictionary=False)
+    assert data.count(b"name-57") == 1
+    with pytest.raises(InputError, match=r"in: cannot be read as Parquet .*is it whole"):
+        list(ParquetReader(io.BytesIO(data.replace(b"name-57", b"name-56")), "in"))
+    assert len(list(ParquetReader(io.BytesIO(data), "in"))) == 100
+
+
 def three_groups(*, broken: int) -> bytes:
     """30 rows in three row groups, of which one cannot be decoded."""
     data = parquet(pa.table({"id": range(30), "text": [f"é{n}" for n in range(30)]}), row_group_size=10)

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from aimlasync.bulk.jobs import worker_pool
 from aimlasync.bulk.jobs.async_iter import in_thread
 from aimlasync.bulk.jobs.input_order import InOrder
 from aimlasync.bulk.jobs.worker_pool import WorkerPool
@@ -23,6 +24,13 @@ async def double(item: int) -> int:
 async def test_every_item_is_done_once() -> None:
     async with WorkerPool(range(1000), double, workers=7) as work:
         assert sorted([result async for result in work]) == [2 * item for item in range(1000)]
+
+
+async def test_no_more_workers_are_begun_than_a_machine_bears(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker_pool, "MOST_WORKERS", 50)
+    async with WorkerPool(range(100), double, workers=10**12) as work:
+        assert work.in_flight <= 50
+        assert sorted([result async for result in work]) == [2 * item for item in range(100)]
 
 
 async def test_never_more_at_once_than_workers_and_items_are_taken_only_when_needed() -> None:

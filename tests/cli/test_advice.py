@@ -294,6 +294,15 @@ def test_an_amount_is_finite() -> None:
             assert done.stderr.endswith(f"'{option}': '{amount}' is no amount; leave it out where there is no limit.\n")
 
 
+def test_a_number_that_nothing_counts_to_is_refused() -> None:
+    Path("in.csv").write_text("text\none\n")
+    many = str(10**30)
+    for option in ("--limit", "--concurrency", "--max-tokens"):
+        done = run("classify", "in.csv", "--labels", "a,b", "--simulate", option, many)
+        assert (done.exit_code, done.stdout) == (2, ""), option
+        assert done.stderr.endswith(f"'{option}': '{many}' is too large.\n")
+
+
 def test_a_key_in_quotes_is_called_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
     Path("in.csv").write_text("text\none\n")
     monkeypatch.setenv("MY_KEY", '"sk-abc"')

@@ -265,6 +265,19 @@ def test_a_name_need_not_be_utf_8_and_what_is_sent_must_be() -> None:
         assert last_line(result).endswith(" is not UTF-8; write it in UTF-8")
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows keeps a directory that is somebody's current one")
+def test_a_current_directory_that_was_deleted_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = tmp_path / "in.csv"
+    rows.write_text("text\none\n")
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    done = run("classify", str(rows), "--labels", "a,b", "--simulate", "-o", "out.csv")
+    assert done.exit_code == 1
+    assert "aimlasync: the current directory: it was deleted; change to another" in done.stderr
+
+
 def test_every_answer_of_the_simulator_is_kept_in_a_store() -> None:
     # One that echoes the key is not, and the simulator speaks of itself.
     write("rows.csv", "text\n" + "".join(f"Hi {number}\n" for number in range(12)))

@@ -75,7 +75,10 @@ class ParquetReader:
         number = before = self._first - 1
         try:
             # Threads and buffering ahead would each hold whole row groups in memory.
-            table = pa.parquet.ParquetFile(self._file, buffer_size=_AHEAD, pre_buffer=False)
+            # Pages that have a checksum, as those of Spark do, are compared with it.
+            table = pa.parquet.ParquetFile(
+                self._file, buffer_size=_AHEAD, pre_buffer=False, page_checksum_verification=True
+            )
             found = list(table.schema_arrow)
             fields = [field.with_type(_without_views(field.type, pa)) for field in found]
             schema = None if fields == found else pa.schema(fields)

@@ -29,6 +29,10 @@ WORKERS = 256
 MAX_WAITING = 16
 
 
+# More than a machine has ports towards a server: so many tasks are begun at once, whatever is asked for.
+MOST_WORKERS = 2**16
+
+
 class WorkerPool(Generic[T, R]):
     """The results of doing `do` to each of `items`, in the order in which they are ready.
 
@@ -59,7 +63,7 @@ class WorkerPool(Generic[T, R]):
         self._left_undone: tuple[type[BaseException], ...] = (asyncio.CancelledError, *unsent)
         # Workers that wait until they may take an item.
         self._waiting = Waiters()
-        self.workers = workers
+        self.workers = min(workers, MOST_WORKERS)
         # Results not yet taken by the reader, and the event that there is room for more.
         self._results: deque[R] = deque()
         self._room = asyncio.Event()
