@@ -73,7 +73,8 @@ def cassette(
     once. `match` says what makes two requests equal. `hide` names headers whose values are in no file, beside those
     that hold keys (authorization, cookie, api-key, ...); request headers are not written at all.
     A request that is not there raises UnrecordedRequestError, with its difference from the nearest one. Raises
-    FileNotFoundError for "none" without a file, and ValueError for a file that is no cassette.
+    FileNotFoundError for "none" without a file, and ValueError for a file that is no cassette. Where several processes
+    record into one file at once, it has what all recorded; in one process a second one raises RuntimeError.
     """
     from aimlasync.testing.cassettes import Cassette
 

@@ -57,6 +57,9 @@ class Cassette:
         self._match = [part for part in PARTS if part in match]
         self._hidden = frozenset((*HIDDEN, *(name.lower() for name in hide)))
         self._exchanges: list[Exchange] = []
+        # So many of them are the file's, which was then in this state.
+        self._known = 0
+        self._seen: cassette_file.State = None
         # Those that were played already, by their number.
         self._used: set[int] = set()
         # Responses of this recording.
@@ -70,6 +73,8 @@ class Cassette:
         if self in _in_use:
             raise RuntimeError(f"{self.path}: this cassette is in use already; make another")
         cassette_file.check_place(self.path)
+        # Before it is read.
+        self._seen = cassette_file.state_of(self.path)
         # Each use begins at the beginning of the file.
         self._exchanges, self._open, self.played, self.recorded = [], [], 0, 0
         self._used.clear()
@@ -83,6 +88,11 @@ class Cassette:
                     raise FileNotFoundError(said) from None
             else:
                 self._may_send = self.mode == "new"
+        self._known = len(self._exchanges)
+        # Both would record what any client asks.
+        place = os.path.realpath(self.path)
+        if self._may_send and any(tape._may_send and os.path.realpath(tape.path) == place for tape in _in_use):
+            raise RuntimeError(f"{self.path}: another cassette records into this file already; use that one")
         if not _in_use:
             Pipeline.enter = _enter  # type: ignore[method-assign, assignment]
         _in_use.append(self)
@@ -97,7 +107,8 @@ class Cassette:
         for recorded in self._open:
             recorded.write()
         if self.recorded:
-            cassette_file.write(self.path, self._exchanges)
+            known, own = self._exchanges[: self._known], self._exchanges[self._known :]
+            cassette_file.write(self.path, known, own, self._seen)
 
     async def send(
         self,
