@@ -117,7 +117,7 @@ None where a line is not written as usual: then the rows of the block are read a
 
 
 class Reader:
-    """Iterates the rows of one input, once; `columns`, `headings` (as in CSV) and `dialect` are known with the first."""
+    """Iterates one input's rows, once; `columns`, `headings` (CSV's) and `dialect` are known with the first row."""
 
     def __init__(
         self, lines: Lines, format: Format, name: str, reading: Reading = AS_FOUND, *, first: int = 1, file: str = ""
