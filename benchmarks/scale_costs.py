@@ -63,8 +63,8 @@ class Costs:
     values: dict[Asker, int] = field(default_factory=lambda: {"batch": 2, "bulk": 1})
     """What a store keeps of a row: `BatchChat` its record and the client's answer, `bulk` the answer."""
     file: float = 65e-6
-    """Make a file on a disk with ext4, beyond one in memory: 250 where thousands were deleted within the last minutes.
-    `scale_curves.py --part files`."""
+    """Make a file on a disk with ext4, beyond one in memory: 20 on a disk at rest, 200 to 600 while any program creates
+    and deletes thousands, and for minutes after. `scale_curves.py --part files`."""
     bytes_kept: dict[str, float] = field(default_factory=lambda: {"sqlite": 1440.0, "redis": 1253.0})
     """Bytes of a value of 1,070 in a store."""
     carry: Curve = Curve(((1, 183e-6), (3, 206e-6)))

@@ -10,9 +10,10 @@ import base64
 import codecs
 import os
 import re
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
-from typing import Any
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any, BinaryIO
 from urllib.parse import parse_qsl, urlsplit
 
 import msgspec
@@ -31,6 +32,9 @@ _KEYS = ("access-token", "api-key", "apikey", "code", "key", "sig", "signature",
 
 # Names of keys in a body; "key" or "token" are also names of what is no secret there.
 _KEYS_IN_BODIES = ("access-token", "apikey", "client-secret", "password")
+
+# Seconds for which the turn to write a file is waited for.
+_PATIENCE = 10.0
 
 _encode = msgspec.json.Encoder(order="sorted").encode
 _BLOCK = re.compile(rb"\r\n\r\n|\n\n|\r\r")
@@ -127,16 +131,54 @@ def _check(exchange: Exchange) -> None:
             raise ValueError(f"an event of a stream has no field {min(odd)!r}")
 
 
-def write(path: str, exchanges: Iterable[Exchange]) -> None:
-    """Write the file anew: it appears whole, where the path is a link behind that."""
+State = tuple[int, int, int] | None
+"""What a change of a file changes; None where there is none."""
+
+
+def state_of(path: str) -> State:
+    """Return the state of a file."""
+    try:
+        found = os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def write(path: str, known: Sequence[Exchange], own: Sequence[Exchange], seen: State) -> None:
+    """Write the file anew: `known`, and `own` after them. It appears whole, where the path is a link behind that.
+
+    Where the file is not as it was `seen`, another process has written it: then all that is there stays, in place of
+    `known`, unless it is no cassette any more. Waits while another process writes. Raises CassetteFileError, also where one was killed there.
+    """
     path = os.path.realpath(path)
     os.makedirs(os.path.dirname(path), exist_ok=True)
-    beside = f"{path}.{os.getpid()}"
-    try:
-        with open(beside, "wb") as file:
-            for line in (_Head(FORMAT), *exchanges):
-                file.write(_encode(line) + b"\n")
+    beside = f"{path}.writing"
+    with _turn(beside) as file:
+        if state_of(path) != seen:
+            with suppress(FileNotFoundError, CassetteFileError):
+                known = read(path)
+        for line in (_Head(FORMAT), *known, *own):
+            file.write(_encode(line) + b"\n")
+        file.close()
         os.replace(beside, path)
+
+
+@contextmanager
+def _turn(beside: str) -> Iterator[BinaryIO]:
+    """Make the file that one process at a time can make; it is gone afterwards."""
+    until = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            file = open(beside, "xb")  # noqa: SIM115
+            break
+        except FileExistsError:
+            if time.monotonic() >= until:
+                said = f"{beside}: another process is writing this cassette, or was killed there; then remove the file"
+                raise CassetteFileError(said) from None
+        time.sleep(0.01)
+    try:
+        with file:
+            yield file
     except BaseException:
         with suppress(OSError):
             os.unlink(beside)

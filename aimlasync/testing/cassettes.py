@@ -12,7 +12,6 @@ import difflib
 import json
 import os
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping
-from contextlib import suppress
 from functools import partial
 from types import TracebackType
 from typing import Any, Literal, Self, get_args
@@ -22,7 +21,7 @@ from aimlasync.client.pipeline import Pipeline
 from aimlasync.errors import AimlasyncError, APIConnectionError
 from aimlasync.headers import Fields
 from aimlasync.testing import cassette_file
-from aimlasync.testing.cassette_file import HIDDEN, PARTS, CassetteFileError, Exchange, Reply, Request
+from aimlasync.testing.cassette_file import HIDDEN, PARTS, Exchange, Reply, Request
 from aimlasync.transport.base import MAX_BODY, RawReply, Transport, gathered
 from aimlasync.wire.redaction import Secrets
 
@@ -58,8 +57,9 @@ class Cassette:
         self._match = [part for part in PARTS if part in match]
         self._hidden = frozenset((*HIDDEN, *(name.lower() for name in hide)))
         self._exchanges: list[Exchange] = []
-        # How many of them the file had.
-        self._found = 0
+        # So many of them are the file's, which was then in this state.
+        self._known = 0
+        self._seen: cassette_file.State = None
         # Those that were played already, by their number.
         self._used: set[int] = set()
         # Responses of this recording.
@@ -73,6 +73,8 @@ class Cassette:
         if self in _in_use:
             raise RuntimeError(f"{self.path}: this cassette is in use already; make another")
         cassette_file.check_place(self.path)
+        # Before it is read.
+        self._seen = cassette_file.state_of(self.path)
         # Each use begins at the beginning of the file.
         self._exchanges, self._open, self.played, self.recorded = [], [], 0, 0
         self._used.clear()
@@ -86,7 +88,11 @@ class Cassette:
                     raise FileNotFoundError(said) from None
             else:
                 self._may_send = self.mode == "new"
-        self._found = len(self._exchanges)
+        self._known = len(self._exchanges)
+        # Both would record what any client asks.
+        place = os.path.realpath(self.path)
+        if self._may_send and any(tape._may_send and os.path.realpath(tape.path) == place for tape in _in_use):
+            raise RuntimeError(f"{self.path}: another cassette records into this file already; use that one")
         # Where some are recorded, perhaps none is added.
         if self._may_send and not self._exchanges:
             cassette_file.check_writable(self.path)
@@ -104,15 +110,8 @@ class Cassette:
         for recorded in self._open:
             recorded.write()
         if self.recorded:
-            self._write()
-
-    def _write(self) -> None:
-        """Write what was recorded, behind what others recorded into the same file meanwhile."""
-        found, recorded = self._exchanges[: self._found], self._exchanges[self._found :]
-        if self.mode != "all":
-            with suppress(FileNotFoundError, CassetteFileError):
-                found = cassette_file.read(self.path)
-        cassette_file.write(self.path, [*found, *recorded])
+            known, own = self._exchanges[: self._known], self._exchanges[self._known :]
+            cassette_file.write(self.path, known, own, self._seen)
 
     async def send(
         self,

@@ -239,12 +239,12 @@ async def test_what_another_process_recorded_meanwhile_is_kept(tmp_path: Path) -
         with cassette(path, "all"):
             await client.chat.completions.create(**asked("d"))
             path.write_text(other.read_text())
-        assert bodies() == [asked("d")]
+        assert bodies() == [asked("b"), asked("d")]
         for left in (None, "<<<<<<< HEAD\n"):
             with cassette(path, "new"):
                 await client.chat.completions.create(**asked(f"e{left}"))
                 path.unlink() if left is None else path.write_text(left)
-        assert bodies() == [asked("d"), asked("eNone"), asked("e<<<<<<< HEAD\n")]
+        assert bodies() == [asked("b"), asked("d"), asked("eNone"), asked("e<<<<<<< HEAD\n")]
 
 
 async def test_what_broke_breaks_again_and_retries_come_again(tmp_path: Path) -> None:

@@ -19,6 +19,8 @@ from contextlib import closing
 from functools import partial
 from itertools import islice
 
+from msgspec.structs import replace
+
 from aimlasync.addresses import begins_like_one, is_address, path_of, shown
 from aimlasync.bulk.input.formats import format_of_path
 from aimlasync.bulk.input.remote import input_errors, paths_at, stamp_of
@@ -89,6 +91,10 @@ def _paths(name: str) -> list[str]:
 
 def _stamp(found: os.stat_result) -> tuple[int, int]:
     return found.st_size, found.st_mtime_ns
+
+
+def _seen_as(view: Callable[[Row], Row], check: Callable[[Row], object], row: Row) -> None:
+    check(view(row))
 
 
 def _close(opened: Future[Source]) -> None:
@@ -163,7 +169,7 @@ class ManyFiles(Source):
             part, placed = opened
             try:
                 found = part.survey(
-                    partial(self._check, check, placed),
+                    self._checked(check, placed),
                     limit=limit,
                     wanted=wanted,
                     skim=skim if self._view is None else None,
@@ -180,9 +186,12 @@ class ManyFiles(Source):
                 break
         return Survey(number - first + 1, self._digest_of(digests), stamp)
 
-    def _check(self, check: Callable[[Row], object], placed: Callable[[Row], Row], row: Row) -> None:
-        row = placed(row)
-        check(row if self._view is None else self._view(row))
+    def _checked(self, check: Callable[[Row], object], placed: Callable[[Row], Row] | None) -> Callable[[Row], object]:
+        """Return what checks a row of one of the files."""
+        for view in (self._view, placed):
+            if view is not None:
+                check = partial(_seen_as, view, check)
+        return check
 
     def digest(self) -> str:
         """Return a digest of the digests of the files, in their order; of files elsewhere, of their stamps."""
@@ -227,7 +236,9 @@ class ManyFiles(Source):
         """Do nothing: each file is closed when it is read."""
 
     def _opened(self, path: str) -> Source:
-        return open_source(path, self._said, reading=self._how)
+        part = open_source(path, self._said, reading=self._how)
+        part.file = part.name
+        return part
 
     def _stamps_elsewhere(self) -> dict[str, tuple[int, int]]:
         """Return the stamps of the files of object stores, of which many are asked for at once. Raises InputError."""
@@ -266,10 +277,13 @@ class ManyFiles(Source):
             part, placed = opened
             for row in part.chosen(wanted, first=number + 1):
                 number = row if isinstance(row, int) else row.number
-                yield row if isinstance(row, int) else placed(row)
+                yield row if placed is None or isinstance(row, int) else placed(row)
 
-    def _with_rows(self) -> Iterator[tuple[Source, Callable[[Row], Row]] | None]:
-        """Open each file that has rows, with what makes its rows those of all; None while a copy is waited for."""
+    def _with_rows(self) -> Iterator[tuple[Source, Callable[[Row], Row] | None] | None]:
+        """Open each file that has rows; None while a copy is waited for.
+
+        With it comes what makes its rows those of all, None where they are.
+        """
         is_first = True
         empty: NoRowsError | None = None
         for part in self._parts():
@@ -285,15 +299,14 @@ class ManyFiles(Source):
                 if is_first:
                     self._take_columns(part)
                 is_first = False
-                yield part, partial(self._placed, part.name, self._check_columns(part))
+                yield part, None if self._check_columns(part) else self._in_order
         if is_first and empty is not None:
             raise empty
 
-    def _placed(self, file: str, in_order: bool, row: Row) -> Row:
-        cells = row.cells
-        if cells is not None and not in_order:
-            cells = [row.fields[name] for name in self._of_files]
-        return Row(row.number, row.line, row.fields, cells, row.raw, file)
+    def _in_order(self, row: Row) -> Row:
+        if row.cells is None:
+            return row
+        return replace(row, cells=[row.fields[name] for name in self._of_files])
 
     def _take_columns(self, part: Source) -> None:
         """Let the first file say how all are written."""

@@ -59,8 +59,8 @@ class ArrowRow:
 class ParquetReader:
     """Iterates the rows of one file, once; `columns` and `types` (of Arrow) are known with the first row."""
 
-    def __init__(self, file: BinaryIO, name: str, *, first: int = 1) -> None:
-        self.name = name
+    def __init__(self, file: BinaryIO, name: str, *, first: int = 1, named: str = "") -> None:
+        self.name, self._named = name, named or None
         self.columns: list[str] = []
         self.types: Mapping[str, Any] = {}
         self._file = file
@@ -109,7 +109,7 @@ class ParquetReader:
                     columns = [plain(column) for plain, column in zip(plains, written, strict=True)]
                     for at, (each, *values) in enumerate(zip(mine, *columns, strict=True)):
                         fields_of_row = dict(zip(names, values, strict=True))
-                        yield Row(each, each, fields_of_row, None, ArrowRow(names, written, at))
+                        yield Row(each, each, fields_of_row, None, ArrowRow(names, written, at), self._named)
                     if not mine or mine[-1] < number:
                         yield number
         except (pa.ArrowException, OSError, KeyError) as error:

@@ -117,14 +117,15 @@ None where a line is not written as usual: then the rows of the block are read a
 
 
 class Reader:
-    """Iterates the rows of one input, once; `columns`, `headings` and `dialect` are known with the first row."""
+    """Iterates one input's rows, once; `columns`, `headings` (CSV's) and `dialect` are known with the first row."""
 
-    def __init__(self, lines: Lines, format: Format, name: str, reading: Reading = AS_FOUND, *, first: int = 1) -> None:
-        self.name = name
+    def __init__(
+        self, lines: Lines, format: Format, name: str, reading: Reading = AS_FOUND, *, first: int = 1, file: str = ""
+    ) -> None:
+        self.name, self._file = name, file or None
         self.format: Format = format
         self.columns: list[str] = []
         self.headings: list[str] = []
-        """CSV: the columns as the header spells them."""
         self.dialect = Dialect(has_mark=reading.encoding is not None)
         self._lines = lines
         self._reading = reading
@@ -238,7 +239,7 @@ class Reader:
             return None
         self._number, self._line = number + len(some), above + len(some)
         fields = map(dict, map(zip, repeat(self.columns), some))
-        return map(Row, count(number + 1), count(above + 1), fields, some)
+        return map(Row, count(number + 1), count(above + 1), fields, some, repeat(None), repeat(self._file))
 
     def _rows_one_by_one(self, lines: Iterable[str], stop: float = float("inf")) -> Iterator[Row]:
         """Give the rows that begin in the first `stop` lines."""
@@ -252,8 +253,7 @@ class Reader:
             if cells is None:
                 break
             if not cells or (len(cells) == 1 and len(self.columns) != 1 and not cells[0].strip()):
-                # A blank line.
-                continue
+                continue  # A blank line.
             if not self.columns:
                 self.columns, self.headings = named_by(cells, dialect)
                 if not any(self.columns):
@@ -264,7 +264,7 @@ class Reader:
             if (missing := len(self.columns) - len(cells)) < 0:
                 raise self.error(why_too_many(len(cells), len(self.columns), dialect), begins)
             cells += [""] * missing
-            yield Row(number, begins, dict(zip(self.columns, cells)), cells)  # noqa: B905  # as long, and faster
+            yield Row(number, begins, dict(zip(self.columns, cells)), cells, None, self._file)  # noqa: B905  # as long
         self._line, self._number = above + table.line_num, number
 
     def check_jsonl(self, check: Callable[[Row], object], skim: Skim) -> int:
@@ -323,7 +323,9 @@ class Reader:
             self.columns = list(values[0])
         self._number = number + len(values)
         # No step of it is Python's.
-        return map(Row, count(number + 1), count(above + 1), values, repeat(None), map(bytes.strip, lines))
+        return map(
+            Row, count(number + 1), count(above + 1), values, repeat(None), map(bytes.strip, lines), repeat(self._file)
+        )
 
     def _rows_in(self, lines: list[bytes], above: int, block: bytes, wanted: Wanted | None) -> Iterator[Row | int]:
         first, number = self._first, self._number
@@ -351,7 +353,7 @@ class Reader:
             if number == first:
                 self.columns = list(value)
             number += 1
-            yield Row(number, line, value, None, stripped) if is_wanted else number
+            yield Row(number, line, value, None, stripped, self._file) if is_wanted else number
         self._number = number
 
     def _json(self) -> Iterator[Row]:
@@ -365,7 +367,7 @@ class Reader:
             number += 1
             if number == first + 1:
                 self.columns = list(value)
-            yield Row(number, line, value, None, raw)
+            yield Row(number, line, value, None, raw, self._file)
         if number == first:
             raise NoRowsError(self.name, "an empty list; there is nothing to do")
 

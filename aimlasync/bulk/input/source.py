@@ -64,6 +64,7 @@ class Source:
         self.format: Format = format
         self.can_reread = can_reread
         """Whether it can be read from the start again: a file can, a stream cannot."""
+        self.file = ""  # Of an input of several files: what its rows say is theirs.
         self.may_wait = False
         """Whether its rows may wait for a file that is copied; `chosen` then gives the number before it again."""
         self.again: Sequence[str] = ()
@@ -242,7 +243,7 @@ class Source:
             if self._packing is not None and self._data is None:
                 self._file.seek(0)
                 self._data = spooled(unpacked(self._file, self._packing, self.name))
-            return ParquetReader(self._data or self._file, self.name, first=first)
+            return ParquetReader(self._data or self._file, self.name, first=first, named=self.file)
         if self.format == "xlsx":
             if self._data is None:
                 self._file.seek(0)
@@ -252,7 +253,7 @@ class Source:
                         book = stack.enter_context(spooled(unpacked(self._file, self._packing, self.name)))
                     self._data, self.columns, self.headings = sheet_lines(book, self.name, self.reading)
             self._data.seek(0)
-            return Reader(_Blocks(self._data), "jsonl", self.name, first=first)
+            return Reader(_Blocks(self._data), "jsonl", self.name, first=first, file=self.file)
         file = self._file
         if self.can_reread:
             file.seek(0)
@@ -261,7 +262,7 @@ class Source:
         lines: Lines = _Blocks(file, digest) if self.can_reread else file
         if self.reading.encoding is not None:
             lines = Utf8Lines(lines, self.reading.encoding, self.name)
-        return Reader(lines, self.format, self.name, self.reading, first=first)
+        return Reader(lines, self.format, self.name, self.reading, first=first, file=self.file)
 
 
 class _Blocks:
