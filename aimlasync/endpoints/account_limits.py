@@ -43,7 +43,7 @@ class AccountLimits:
         """Take in a refusal of one model: it may speak of a limit of the account."""
         # A server that is away refuses no model in particular.
         if kind != "down" or names_account:
-            is_rate = kind == "rate"
+            is_rate = kind in ("rate", "tokens")
             # What names attempts at once is not refused by chance.
             share = 0.0 if kind == "concurrency" else lane.counters.share_refused
             self.signs.refused(lane.model, sent_at, now, share=share, names_account=names_account, names_rate=is_rate)
@@ -81,6 +81,12 @@ class AccountLimits:
     def answers(self, lane: Lane) -> int:
         """Return the answers of a model, or of all together where the limits are the account's."""
         return lane.counters.answered if self._law is None else self._answers()
+
+    def tokens_each(self, lane: Lane) -> float:
+        """Return the tokens of an answer of a model, or of all together, in the mean."""
+        lanes = [lane] if self._law is None else list(self._upstream.lanes.values())
+        tokens = sum(each.counters.prompt_tokens + each.counters.completion_tokens for each in lanes)
+        return tokens / max(1, sum(each.counters.answered for each in lanes))
 
     def _answers(self) -> int:
         upstream = self._upstream

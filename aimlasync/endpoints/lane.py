@@ -191,17 +191,18 @@ class Lane:
                     law.timed_out(now, permit.sent_at, permit.beside)
             elif outcome is Outcome.OUTAGE:
                 counters.refused += 1
-                if permit.sent_at >= self._refused_at and kind in (None, "rate"):
+                if permit.sent_at >= self._refused_at and kind in (None, "rate", "tokens"):
                     self._refused_again(now)
             else:
                 counters.refused += 1
                 if permit.sent_at >= self.law_since:
                     self.watch.waited(now, self.paused_until)
+                    self.watch.tokens_each = self.upstream.account.tokens_each(self) if kind == "tokens" else 0.0
                     # What was kept until now.
                     self.look(now)
                     self._remember(now, permit.beside)
                     before = law.by_chance
-                    if law.refused(now, permit.sent_at, permit.beside, kind) and kind in (None, "rate"):
+                    if law.refused(now, permit.sent_at, permit.beside, kind) and kind in (None, "rate", "tokens"):
                         self._refused_again(now)
                     if law.by_chance > before:
                         said = "%s refuses about %.0f %% of all attempts, however few are sent; they are sent again"
