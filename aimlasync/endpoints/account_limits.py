@@ -120,7 +120,7 @@ class AccountLimits:
         """Let all models have one law."""
         upstream, trial, limiter = self._upstream, self._trial, self._upstream.limiter
         laws = [lane.law for lane in upstream.asked()]
-        self._recall = Recall()
+        self._recall = Recall(self._answers())
         self._law = law_of_all(laws, limiter.in_flight, upstream.stated, now, trial.rate)
         limiter.learned_rate, limiter.limit = self._law, int(self._law.limit)
         for lane in upstream.lanes.values():
@@ -138,7 +138,7 @@ class AccountLimits:
         self._law = limiter.learned_rate = None
         limiter.limit = UNLIMITED
         for lane in upstream.lanes.values():
-            lane.recall = Recall()
+            lane.recall = Recall(lane.counters.answered)
             law, lane.watch = self._own.get(lane) or (upstream.law_for(lane.model), Watch())
             lane.counted, lane.law = lane.limiter, begun(law, lane.limiter.in_flight, now)
             lane.limiter.learned_rate, lane.limiter.limit = law, int(law.limit)
