@@ -16,5 +16,6 @@ It may import `quota`, `config` and what lies below them. It has no I/O.
     learned          what was learned and has held, in words that a user can act on
     token_estimate   how many tokens a request will probably take
     outcome          what an attempt says about the server's capacity
+    used_up          whether to believe headers that say that a window is used up
     refusal_words    the same of an error response, by its status and its words
 """

@@ -41,12 +41,18 @@ class Finding(msgspec.Struct, frozen=True):
     """Limits of a server that nobody stated and that have held."""
 
     requests_per_minute: float | None = None
+    tokens_per_minute: float | None = None
+    """Set beside the requests where refusals name tokens."""
     concurrency: int | None = None
     """Attempts at once: more were refused, or answered no faster."""
     was_refused: bool = False
 
     def words(self, name: str, *, advise: bool) -> str:
         """Say it, and (`advise`) what to give so that it need not be learned."""
+        if self.tokens_per_minute is not None:
+            rounded = roundest(self.tokens_per_minute)
+            said = f"{name} takes about {self.tokens_per_minute:,.0f} tokens a minute"
+            return f"{said}: give --tpm {rounded} (Limits(tokens_per_minute={rounded}))" if advise else said
         if self.requests_per_minute is not None:
             rounded = roundest(self.requests_per_minute)
             said = f"{name} takes about {self.requests_per_minute:,.0f} requests a minute"
@@ -122,10 +128,13 @@ class Watch:
         "_rate_refused_at",
         "_refused_at",
         "learned",
+        "tokens_each",
     )
 
     def __init__(self) -> None:
         self.learned: Finding | None = None
+        self.tokens_each = 0.0
+        """The tokens of an answer, where the last refusal named tokens; else 0.0."""
         self._height = _Height()
         self._rate = _PerMinute()
         self._rate_refused_at = float("-inf")
@@ -151,7 +160,7 @@ class Watch:
         took = self._rate.see(answers, refusals, self._paused, now)
         if took is None or rate is None or abs(60 * rate - took) > _SAME_RATE * took:
             return None
-        return self._told(Finding(requests_per_minute=max(took, 60 * rate)))
+        return self._told(self._rated(max(took, 60 * rate)))
 
     def holds(self, rate: float, refusals: int) -> Finding | None:
         """Take in a rate of a whole minute's window that was kept for another one; return what is new of what has held.
@@ -165,7 +174,7 @@ class Watch:
         self._kept = rate, refusals
         if before is None or abs(rate - before[0]) > _SAME_RATE * before[0]:
             return None
-        return self._told(Finding(requests_per_minute=30 * (rate + before[0])))
+        return self._told(self._rated(30 * (rate + before[0])))
 
     def see(self, now: float, limit: int, *, refusals: int, is_full: bool) -> Finding | None:
         """Take in the limit in force from now on; return what is new of what has held, None for nothing.
@@ -191,6 +200,9 @@ class Watch:
         if before is not None and before.concurrency and 1 / _SAME_KNEE < limit / before.concurrency < _SAME_KNEE:
             return None
         return self._told(Finding(concurrency=math.ceil(limit)))
+
+    def _rated(self, per_minute: float) -> Finding:
+        return Finding(per_minute, per_minute * self.tokens_each or None)
 
     def _told(self, found: Finding) -> Finding | None:
         before = self.learned

@@ -4,7 +4,8 @@
     -------------------------------------------------------------------------------------------------------------
     an answer                                      OK        -            the model    success
     429, no word of what is limited                DROPPED   unknown      the model    success: the server works
-    429 or 503 that names requests or tokens       DROPPED   rate         the model    success, failure for a 503
+    429 or 503 that names requests a minute        DROPPED   rate         the model    success, failure for a 503
+    429 or 503 that names tokens a minute          DROPPED   tokens       the model    the same
     429 or 503 that names attempts at once         DROPPED   concurrency  the model    the same
     503, 529, or 5xx with words of overload        DROPPED   unknown      the model    failure of the model
     400, 403 or 200, and a code of these           DROPPED   as above     the model    success
@@ -36,8 +37,8 @@ from __future__ import annotations
 import enum
 from typing import Literal, NamedTuple
 
-Refused = Literal["concurrency", "rate", "down"]
-"""What a server limits, as far as it says so; "down" where there was no server to say it."""
+Refused = Literal["concurrency", "rate", "tokens", "down"]
+"""What a server limits, as far as it says so: "tokens" is a rate of them, "down" that there was no server to say it."""
 
 
 class Outcome(enum.Enum):

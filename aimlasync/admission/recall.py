@@ -25,24 +25,32 @@ _SHARE = 0.5
 class Recall:
     """What was known of one limit, and when to try it again. Its mutable state: that, and what came since a refusal."""
 
-    __slots__ = ("_answers", "_before", "_quiet", "_rate", "_refused_at", "_since", "is_fallen")
+    __slots__ = ("_answered", "_answers", "_before", "_quiet", "_rate", "_refused_at", "_since", "is_fallen")
 
-    def __init__(self) -> None:
+    def __init__(self, answered: int = 0) -> None:
+        """`answered` is how many answers there were before."""
         self.is_fallen = False
         """Whether what is known has fallen far below what it was; only then is an answer worth a word."""
         # What was known, since when, and the attempts a second that it allowed.
         self._before: Learned | None = None
         self._since, self._rate = -math.inf, 0.0
         self._refused_at = -math.inf
+        self._answered = answered
         # Answers since the last refusal, and the seconds without one that are waited for.
         self._answers = 0
         self._quiet = _QUIET
 
-    def refused(self, now: float, known: Learned, *, has_held: bool, seconds: float) -> None:
-        """Take in a refusal and what was known before it.
+    def refused(
+        self, now: float, known: Learned, *, is_sure: bool, answered: int, seconds: float, beside: int = 0
+    ) -> None:
+        """Take in a refusal and what was known before it, after so many answers, which take so many `seconds`.
 
-        `has_held` says that it is no first guess. An attempt takes so many `seconds`.
+        It is no first guess where it `is_sure`, or where so many answers, with `beside` attempts beside each, took a
+        minute.
         """
+        has_held = is_sure or (known.rate is not None and known.rate_has_held)
+        has_held = has_held or (answered - self._answered) * seconds > _NEWER * (beside + 1)
+        self._answered = answered
         self._refused_at, self._answers = now, 0
         age, rate = now - self._since, math.inf if known.rate is None else known.rate
         self.is_fallen = rate < _FALLEN * self._rate

@@ -21,6 +21,9 @@ _RATE = re.compile(
     r"|(requests?|calls|queries|tokens) ?/ ?(s|sec|second|min|minute|h|hour|day)\b|rate_limit_(requests|tokens)"
     r"|\b(requests?|calls?|tokens?) rate limit|too many tokens|频率|每分钟|每秒|速率"
 )
+_TOKENS = re.compile(
+    r"\btokens? ?(per|/)[ _-]?(s|m|h|d)|\btp[mhd]\b|\btokens? rate limit|too many tokens|rate_limit_tokens"
+)
 _OVERLOAD = re.compile(
     r"overload|at capacity|capacity_exceeded|too many requests|too_many_requests|rate.?limit|throttl|\bbusy\b"
     r"|负载|过载|繁忙|限流"
@@ -59,6 +62,8 @@ def read_status(status: int, words: str, model: str) -> Signal:
     if status == 503 and _LOADING.search(words):
         return Signal(Outcome.DROPPED, "down", "model")
     kind: Refused | None = "concurrency" if _CONCURRENCY.search(words) else "rate" if _RATE.search(words) else None
+    if kind == "rate" and _TOKENS.search(words):
+        kind = "tokens"
     if _THIS_MODEL.search(words) or (model and _is_named(model.lower().rpartition("/")[2], words)):
         return Signal(Outcome.DROPPED, kind, "model")
     return Signal(Outcome.DROPPED, kind, "account" if _ACCOUNT.search(words) else "unknown")

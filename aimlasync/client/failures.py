@@ -77,7 +77,13 @@ def heed(attempt: Attempt, reply: RawReply, now: float) -> None:
     if requests_alone and signal.limit_requests and signal.reset_requests is not None:
         # The reset is when all of the limit is back (OpenAI); what is waited for is one request of it.
         pause = signal.reset_requests / signal.limit_requests
-    lane.pause(pause, now, "its headers say that its minute is used up")
+    if lane.used_up is None:
+        # Loaded with the first such header.
+        from aimlasync.admission.used_up import UsedUp
+
+        lane.used_up = UsedUp()
+    if lane.used_up.believes(now, pause, lane.counters.answered):
+        lane.pause(pause, now, "its headers say that its minute is used up")
 
 
 async def status_failure(attempt: Attempt, reply: RawReply) -> APIStatusError:

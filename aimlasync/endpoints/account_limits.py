@@ -43,7 +43,7 @@ class AccountLimits:
         """Take in a refusal of one model: it may speak of a limit of the account."""
         # A server that is away refuses no model in particular.
         if kind != "down" or names_account:
-            is_rate = kind == "rate"
+            is_rate = kind in ("rate", "tokens")
             # What names attempts at once is not refused by chance.
             share = 0.0 if kind == "concurrency" else lane.counters.share_refused
             self.signs.refused(lane.model, sent_at, now, share=share, names_account=names_account, names_rate=is_rate)
@@ -82,6 +82,12 @@ class AccountLimits:
         """Return the answers of a model, or of all together where the limits are the account's."""
         return lane.counters.answered if self._law is None else self._answers()
 
+    def tokens_each(self, lane: Lane) -> float:
+        """Return the tokens of an answer of a model, or of all together, in the mean."""
+        lanes = [lane] if self._law is None else list(self._upstream.lanes.values())
+        tokens = sum(each.counters.prompt_tokens + each.counters.completion_tokens for each in lanes)
+        return tokens / max(1, sum(each.counters.answered for each in lanes))
+
     def _answers(self) -> int:
         upstream = self._upstream
         return upstream.forgotten.answered + sum(each.counters.answered for each in upstream.lanes.values())
@@ -114,7 +120,7 @@ class AccountLimits:
         """Let all models have one law."""
         upstream, trial, limiter = self._upstream, self._trial, self._upstream.limiter
         laws = [lane.law for lane in upstream.asked()]
-        self._recall = Recall()
+        self._recall = Recall(self._answers())
         self._law = law_of_all(laws, limiter.in_flight, upstream.stated, now, trial.rate)
         limiter.learned_rate, limiter.limit = self._law, int(self._law.limit)
         for lane in upstream.lanes.values():
@@ -132,7 +138,7 @@ class AccountLimits:
         self._law = limiter.learned_rate = None
         limiter.limit = UNLIMITED
         for lane in upstream.lanes.values():
-            lane.recall = Recall()
+            lane.recall = Recall(lane.counters.answered)
             law, lane.watch = self._own.get(lane) or (upstream.law_for(lane.model), Watch())
             lane.counted, lane.law = lane.limiter, begun(law, lane.limiter.in_flight, now)
             lane.limiter.learned_rate, lane.limiter.limit = law, int(law.limit)

@@ -26,6 +26,7 @@ from aimlasync.endpoints.statistics import Counters, ModelStatistics
 from aimlasync.resilience.circuit_breaker import CircuitBreaker, State
 
 if TYPE_CHECKING:
+    from aimlasync.admission.used_up import UsedUp
     from aimlasync.endpoints.upstream import Upstream
 
 _log = logging.getLogger("aimlasync.limits")
@@ -43,7 +44,6 @@ class Lane:
     """One model at one endpoint; calls that name no model share one lane."""
 
     __slots__ = (
-        "_answered",
         "_refusals",
         "_refused_at",
         "circuit",
@@ -58,6 +58,7 @@ class Lane:
         "recall",
         "upstream",
         "used_at",
+        "used_up",
         "watch",
     )
 
@@ -73,6 +74,7 @@ class Lane:
         self.law_since = float("-inf")
         self.watch = Watch()
         self.recall = Recall()
+        self.used_up: UsedUp | None = None
         self.circuit = CircuitBreaker(changed=self._circuit_changed)
         self.counters = Counters()
         # The average seconds that an answered attempt holds its permit: for a stream, until its last byte.
@@ -84,8 +86,6 @@ class Lane:
         # Refusals in a row, that is, since the last answer; and when the last of them came.
         self._refusals = 0
         self._refused_at = float("-inf")
-        # What was answered before that.
-        self._answered = 0
 
     @property
     def name(self) -> str:
@@ -162,17 +162,27 @@ class Lane:
                     law.timed_out(now, permit.sent_at, permit.beside)
             elif outcome is Outcome.OUTAGE:
                 counters.refused += 1
-                if permit.sent_at >= self._refused_at and kind in (None, "rate"):
+                if permit.sent_at >= self._refused_at and kind in (None, "rate", "tokens"):
                     self._refused_again(now)
             else:
                 counters.refused += 1
+                if self.used_up is not None:
+                    self.used_up.refused()
                 if permit.sent_at >= self.law_since:
                     self.watch.waited(now, self.paused_until)
+                    self.watch.tokens_each = self.upstream.account.tokens_each(self) if kind == "tokens" else 0.0
                     # What was kept until now.
                     self.look(now)
-                    self._remember(now, permit.beside)
+                    self.recall.refused(
+                        now,
+                        law.learned,
+                        is_sure=law.verdict == "concurrency",
+                        answered=upstream.account.answers(self),
+                        seconds=self.held_for,
+                        beside=permit.beside,
+                    )
                     before = law.by_chance
-                    if law.refused(now, permit.sent_at, permit.beside, kind) and kind in (None, "rate"):
+                    if law.refused(now, permit.sent_at, permit.beside, kind) and kind in (None, "rate", "tokens"):
                         self._refused_again(now)
                     if law.by_chance > before:
                         said = "%s refuses about %.0f %% of all attempts, however few are sent; they are sent again"
@@ -220,16 +230,6 @@ class Lane:
         if self.counted is upstream.limiter:
             return Told(upstream.endpoint.name, True, learned)
         return Told(self.name, len(upstream.lanes) == 1, learned)
-
-    def _remember(self, now: float, beside: int) -> None:
-        """Keep what is known before this refusal, if it has held."""
-        law, known, answered = self.law, self.law.learned, self.upstream.account.answers(self)
-        # For so long the limit was in use since the last refusal.
-        seconds = (answered - self._answered) * self.held_for / (beside + 1)
-        self._answered = answered
-        has_held = known.rate is not None and known.rate_has_held
-        has_held = has_held or law.verdict == "concurrency" or seconds > _MINUTE
-        self.recall.refused(now, known, has_held=has_held, seconds=self.held_for)
 
     def _recall(self, now: float) -> None:
         """Start again with what was known before a bad time, if that is over."""

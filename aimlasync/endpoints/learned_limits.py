@@ -78,7 +78,11 @@ def _finding(shares: Sequence[Finding], processes: int) -> Finding:
     # What one process takes for a limit of calls at once is another's rate, and where there is a rate it is the cause.
     rates = [each.requests_per_minute for each in shares if each.requests_per_minute is not None]
     if rates:
-        return Finding(requests_per_minute=processes * sum(rates) / len(rates))
+        tokens = [each.tokens_per_minute for each in shares if each.tokens_per_minute is not None]
+        return Finding(
+            requests_per_minute=processes * sum(rates) / len(rates),
+            tokens_per_minute=processes * sum(tokens) / len(tokens) if tokens else None,
+        )
     limits = [each.concurrency for each in shares if each.concurrency is not None]
     was_refused = any(each.was_refused for each in shares)
     return Finding(concurrency=round(processes * sum(limits) / len(limits)), was_refused=was_refused)

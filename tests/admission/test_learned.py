@@ -52,6 +52,27 @@ def test_a_limit_of_one_or_two_is_told_as_such_and_not_before_it_has_held(
     ]
 
 
+class ByTokens(Judge):
+    """Its refusals name tokens a minute, and each answer takes 500."""
+
+    async def _call(self, model: str) -> None:
+        before = len(self.answers[model])
+        await super()._call(model)
+        self.upstream.lane(model).counters.prompt_tokens += 500 * (len(self.answers[model]) > before)
+
+
+def test_where_refusals_name_tokens_the_advice_is_of_tokens(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "aimlasync.limits")
+    figures = load(ByTokens(upstream(), {}, minute=120, kind="tokens"), {"m": 30}, 1200.0)
+    assert figures.models[0].learned is not None
+    for said in [*told(caplog), figures.models[0].learned]:
+        assert "tokens a minute: give --tpm" in said
+        found = re.search(r"--tpm (\d+) \(Limits\(tokens_per_minute=(\d+)\)\)", said)
+        assert found is not None
+        assert found[1] == found[2]
+        assert 55_000 <= int(found[1]) <= 66_000
+
+
 def test_a_rate_is_told_by_the_minute_and_rounded(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", "aimlasync.limits")
     figures = load(Judge(upstream(), {}, minute=120), {"m": 30}, 1200.0)

@@ -51,20 +51,20 @@ ROWS: list[tuple[int, str, Signal]] = [
         429,
         "Rate limit reached for gpt-5-nano in organization org-x on tokens per min (TPM): Limit 200000, Used 199000. "
         "Please try again in 6ms. Visit https://platform.openai.com/account/rate-limits to learn more.",
-        dropped("rate", "model"),
+        dropped("tokens", "model"),
     ),
     # Anthropic
     (
         429,
         "This request would exceed your organization's rate limit of 40,000 input tokens per minute.",
-        dropped("rate", "account"),
+        dropped("tokens", "account"),
     ),
     (529, '{"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}}', dropped()),
     # Azure
     (
         429,
         "Requests to the ChatCompletions_Create Operation have exceeded token rate limit of your current pricing tier.",
-        dropped("rate"),
+        dropped("tokens"),
     ),
     # Mistral, Groq, LiteLLM
     (429, "Requests rate limit exceeded", dropped("rate")),
@@ -84,7 +84,7 @@ ROWS: list[tuple[int, str, Signal]] = [
     (503, "The model cannot take the current load", dropped()),
     # Cohere, Bedrock, Zhipu, New API
     (429, "You are using a Trial key, which is limited to 40 API calls / minute.", dropped("rate")),
-    (429, "Too many tokens, please wait before trying again.", dropped("rate")),
+    (429, "Too many tokens, please wait before trying again.", dropped("tokens")),
     (429, '{"error": {"code": "1302", "message": "您当前使用该API的并发数过高 请降低并发"}}', dropped("concurrency")),
     (429, '{"error": {"code": "1303", "message": "您当前使用该API的频率过高 请降低频率"}}', dropped("rate")),
     (500, "当前分组上游负载已饱和 请稍后再试", dropped()),
@@ -105,7 +105,7 @@ ROWS: list[tuple[int, str, Signal]] = [
     (429, "Request too large for gpt-5-nano on tokens per min (TPM): Limit 30000, Requested 41000.", NOTHING),
     (413, '{"error": {"message": "Request too large for model", "code": "rate_limit_exceeded"}}', NOTHING),
     # A quota that is used up is no capacity. One of a minute is, whatever it is called (Cerebras).
-    (429, '{"message": "Tokens per minute limit exceeded", "code": "token_quota_exceeded"}', dropped("rate")),
+    (429, '{"message": "Tokens per minute limit exceeded", "code": "token_quota_exceeded"}', dropped("tokens")),
     *((429, text, SPENT) for text in SPENT_WORDS),
     *((403, text, SPENT) for text in SPENT_WORDS),
     (400, '{"error": {"message": "Access denied", "code": "Arrearage"}}', SPENT),

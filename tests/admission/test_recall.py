@@ -97,29 +97,29 @@ def fallen(recall: Recall) -> bool:
 
 def test_what_was_known_is_tried_once_answers_come_and_no_refusal_and_after_twice_the_time_if_it_was_wrong() -> None:
     recall, low = Recall(), Learned(4.0, 0.1)
-    recall.refused(0.0, Learned(40.0, 20.0), has_held=True, seconds=1.0)
-    recall.refused(70.0, low, has_held=True, seconds=1.0)
+    recall.refused(0.0, Learned(40.0, 20.0), is_sure=True, answered=0, seconds=1.0)
+    recall.refused(70.0, low, is_sure=True, answered=0, seconds=1.0)
     assert fallen(recall)
     assert recall.answered(72.0, low) is None
     assert recall.answered(76.0, low) == Learned(20.0, 10.0)
-    recall.refused(77.0, low, has_held=True, seconds=1.0)
+    recall.refused(77.0, low, is_sure=True, answered=0, seconds=1.0)
     assert [recall.answered(at, low) for at in (83.0, 84.0)] == [None, None]
     assert recall.answered(88.0, low) == Learned(20.0, 10.0)
     # After ten minutes it is no bad time.
-    recall.refused(610.0, low, has_held=True, seconds=1.0)
+    recall.refused(610.0, low, is_sure=True, answered=0, seconds=1.0)
     assert not fallen(recall)
 
 
 def test_a_first_guess_is_no_knowledge_and_where_no_rate_was_known_the_attempts_at_once_tell_it() -> None:
     recall = Recall()
-    recall.refused(0.0, Learned(400.0, 200.0), has_held=False, seconds=1.0)
-    recall.refused(70.0, Learned(4.0, 0.1), has_held=False, seconds=1.0)
+    recall.refused(0.0, Learned(400.0, 200.0), is_sure=False, answered=0, seconds=1.0)
+    recall.refused(70.0, Learned(4.0, 0.1), is_sure=False, answered=0, seconds=1.0)
     assert not fallen(recall)
     recall = Recall()
-    recall.refused(0.0, Learned(40.0), has_held=True, seconds=2.0)
-    recall.refused(1.0, Learned(40.0, 6.0), has_held=False, seconds=2.0)
+    recall.refused(0.0, Learned(40.0), is_sure=True, answered=0, seconds=2.0)
+    recall.refused(1.0, Learned(40.0, 6.0), is_sure=False, answered=0, seconds=2.0)
     assert not fallen(recall)
-    recall.refused(2.0, Learned(40.0, 4.0), has_held=False, seconds=2.0)
+    recall.refused(2.0, Learned(40.0, 4.0), is_sure=False, answered=0, seconds=2.0)
     assert fallen(recall)
     assert recall.answered(8.0, Learned(40.0, 6.0)) is None
     assert not fallen(recall)
