@@ -285,7 +285,10 @@ class AnswerInvalidError(AnswerError):
 
 
 class StreamError(AimlasyncError):
-    """The server reported an error inside a stream that began with 200."""
+    """The server reported an error inside a stream that began with 200, or gave up in the middle of an answer.
+
+    `code` is the server's word for it, which may be a finish reason, such as abort or network_error.
+    """
 
     def __init__(
         self,

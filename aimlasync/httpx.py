@@ -54,6 +54,7 @@ from aimlasync.errors import (
 from aimlasync.headers import FRAMING, Headers
 from aimlasync.responses.types import Response
 from aimlasync.wire.base import encode
+from aimlasync.wire.error_shapes import read_error
 
 __all__ = ["Route", "Transport", "client", "openai"]
 
@@ -293,7 +294,8 @@ def _as_response(error: AimlasyncError | ValueError) -> tuple[int, list[tuple[st
     elif isinstance(error, BudgetExceededError):
         body, status = _error_body(error, "budget_exceeded", "budget_exceeded"), 402
     elif isinstance(error, StreamError):
-        body, status = error.body or _error_body(error, "stream_error", error.code), 502
+        body = error.body or _error_body(error, "stream_error", error.code)
+        status = read_error(body).status or 502
     else:
         return None
     own = dict(_FINAL)

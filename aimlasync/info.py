@@ -66,7 +66,8 @@ class Info(msgspec.Struct, kw_only=True, gc=False):
     server_request_id: str | None = None
     """The `x-request-id` of the response, or the request id in an error body."""
     cost_usd: float | None = None
-    """US dollars charged, from headers, `meta.usage` or `usage`; None when the server does not state them."""
+    """US dollars charged for the last attempt, from headers, `meta.usage` or `usage`; None when the server does not
+    state them."""
     credits: float | None = None
     """The vendor's credits charged; None when the vendor does not state them."""
     tokens: tuple[int, int] | None = None

@@ -14,7 +14,7 @@ import asyncio
 import copyreg
 import urllib.request
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, TypedDict, Unpack
+from typing import Any, Self, TypedDict, Unpack
 from urllib.parse import urlsplit
 
 from aimlasync import AsyncClient as LibraryClient
@@ -158,8 +158,10 @@ class _Clients:
     def _in_this_loop(self, base_url: str) -> LibraryClient:
         key = asyncio.get_running_loop(), base_url
         if key not in self._made:
-            for old in [old for old in self._made if old[0].is_closed()]:
-                del self._made[old]
+            # Other threads, with loops of their own, do the same.
+            for old in [*self._made]:
+                if old[0].is_closed():
+                    self._made.pop(old, None)
             self._made[key] = _library_client(base_url, self._http_client)
         return self._made[key]
 
@@ -205,6 +207,10 @@ class _Http(_HttpxClient):  # type: ignore[misc]
         super().__init__(transport=PipelineTransport(), timeout=timeout, trust_env=False)
         self.clients = clients
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        # Frameworks copy what holds an SDK client.
+        return self
+
     async def aclose(self) -> None:
         await super().aclose()
         await self.clients.close()
@@ -240,6 +246,14 @@ class _Routed:
     async def _prepare_request(self, request: Any) -> None:
         await super()._prepare_request(request)  # type: ignore[misc]
         request.extensions["aimlasync"] = self._client.clients.route(str(self.base_url), self.max_retries)
+
+    def _process_response_data(self, *, data: Any, cast_to: Any, response: Any) -> Any:
+        if cast_to is types.chat.ChatCompletionChunk and isinstance(data, dict) and data.get("choices") is None:
+            # The AI/ML API's last chunk has the cost and nothing else; the SDK's type promises a list.
+            data = {**data, "choices": []}
+        return super()._process_response_data(  # type: ignore[misc]
+            data=data, cast_to=cast_to, response=response
+        )
 
     async def _process_response(self, **given: Any) -> Any:
         # What `with_raw_response` says of retries: ours, and the SDK's own.

@@ -4,11 +4,12 @@ A row of refusals begins with a refusal, and ends with an answer to an attempt t
 known. It speaks for the account if two models are refused again in it, by attempts sent after its beginning, and more
 often than they are at other times; unless both are passed over: refused since before another one was answered. A model
 that is refused again after another one was answered speaks for limits of each model. Three signs more for one than for
-the other decide.
+the other decide. Where refusals last, no row is longer than others: `admission.account_trial` finds out.
 
 Servers name the account also where the limits are each model's. So a refusal that names it decides at once, but only
-the first time. What was taken for the account's is given back to the models where one of them is spared: of three to
-six refusals, in the mean, that met other models, one would have met it. It is arithmetic alone. It may import
+the first time. What was taken for the account's is given back to the models where one of them is spared: of three
+refusals, in the mean, that met other models, one would have met it. Of many models one is spared by chance sooner, so
+that takes more; and twice as much each time that it was given back. It is arithmetic alone. It may import
 `admission.adaptive` and `config`.
 """
 
@@ -24,6 +25,12 @@ from aimlasync.config import Limits
 _SIGNS = 3
 # More refusals in a row than chance makes of the usual share: so many standard deviations above the mean, and one.
 _DEVIATIONS = 2
+# Seconds after a give-back in which no row counts: all models begin together, and are refused together.
+_DEAF = 30.0
+# The refusals that would have met a model in the mean, from which on it is spared: the first time, and at most. Of so
+# many answers the latest half counts for twice the others.
+_SPARED, _MAX_SPARED = 3.0, 48.0
+_ANSWERS = 64
 # So many models are watched at once, of which none was answered yet.
 _MAX_MODELS = 256
 
@@ -38,9 +45,12 @@ class AccountSigns:
         "_began",
         "_beside",
         "_count",
+        "_deaf_until",
+        "_enough",
         "_in_row",
         "_passed",
         "_shares",
+        "_since",
         "_spared",
         "_was_named",
         "is_account",
@@ -61,12 +71,15 @@ class AccountSigns:
         there is none, and the limits are not the account's, an answer says nothing."""
         # Those of them that were refused while another one was answered.
         self._passed: set[str] = set()
-        # Signs for the account less signs for the models, from 0 to 2 * _SIGNS; whether a refusal named the account.
+        # Signs for the account less signs for the models, from 0 to _SIGNS; whether a refusal named the account.
         self._balance = 0
         self._was_named = False
-        # While the limits are taken for the account's: the answers of each model since the last row began, and how many
-        # refusals would have met it in the mean since its last one.
-        self._answers: dict[str, int] = {}
+        # Since when the limits are taken for the account's, and until when no row counts.
+        self._since = self._deaf_until = -math.inf
+        # While they are: the answers of each model of late, how many refusals would have met it in the mean since its
+        # last one, and how many of them are enough.
+        self._enough = _SPARED
+        self._answers: dict[str, float] = {}
         self._spared: dict[str, float] = {}
 
     def is_passed_over(self, model: str) -> bool:
@@ -88,13 +101,13 @@ class AccountSigns:
         One that names a rate (`names_rate`) and not whose begins no row: each model learns a rate from its own.
         """
         if names_account and not self._was_named:
-            self._was_named, self._balance, self.is_account = True, max(self._balance, _SIGNS), True
+            self._was_named = True
+            self.take_for_account(now)
         elif sent_at >= self.refused_models.get(model, math.inf):
             self.refused_models[model] = math.inf
             self._balance = max(self._balance - 1, 0)
-        if self.is_account:
-            self._spare(model)
-            self.is_account = self._balance > 0
+        if self.is_account and sent_at >= self._since:
+            self._spare(model, now)
         if len(self.refused_models) >= _MAX_MODELS:
             self.refused_models.clear()
             self._passed.clear()
@@ -110,17 +123,17 @@ class AccountSigns:
             self._count += 1
             self._shares += share
 
-    def _spare(self, model: str) -> None:
-        """Note that this model was refused, and those that were answered since the last row were not."""
+    def _spare(self, model: str, now: float) -> None:
+        """Note that this model was refused, and those that were answered of late were not."""
         answers, spared = self._answers, self._spared
         if not self._in_row and (total := sum(answers.values())):
             for other, count in answers.items():
                 spared[other] = spared.get(other, 0.0) + count / total
-            answers.clear()
+            if total > _ANSWERS:
+                self._answers = {other: count / 2 for other, count in answers.items() if count > 0.5}
         spared.pop(model, None)
-        if max(spared.values(), default=0.0) >= self._balance:
-            self._balance = 0
-            spared.clear()
+        if max(spared.values(), default=0.0) >= self._enough + math.log(max(1, len(spared))):
+            self.give_back(now)
 
     def answered(self, model: str, sent_at: float, now: float) -> None:
         """Take in an answer to an attempt that was sent at `sent_at`."""
@@ -130,18 +143,30 @@ class AccountSigns:
             self._beside += 1
             return
         self.refused_models.pop(model, None)
-        is_sign = self._in_row and self._speaks()
+        is_sign = self._in_row and now >= self._deaf_until and self._speaks()
         self._passed.discard(model)
         self._passed.update(self.refused_models)
         if is_sign:
             self.refused_models.clear()
-            self._balance = min(self._balance + 1, 2 * _SIGNS)
+            self._balance = min(self._balance + 1, _SIGNS)
             if self._balance == _SIGNS and not self.is_account:
-                self._balance, self.is_account = 2 * _SIGNS, True
+                self.take_for_account(now)
         self._in_row = False
         for other, since in self.refused_models.items():
             if since == math.inf:
                 self.refused_models[other] = now
+
+    def take_for_account(self, now: float) -> None:
+        """Take the limits for the account's, as if refusals had said so."""
+        self.is_account, self._since = True, now
+
+    def give_back(self, now: float) -> None:
+        """Take the limits for those of each model."""
+        self._deaf_until = now + _DEAF
+        self._balance, self.is_account = 0, False
+        self._enough = min(2 * self._enough, _MAX_SPARED)
+        self._answers.clear()
+        self._spared.clear()
 
     def _speaks(self) -> bool:
         """Whether the row speaks for the account: two models are refused in it, and more often than at other times."""
@@ -152,14 +177,21 @@ class AccountSigns:
         return self._count > expected + _DEVIATIONS * math.sqrt(expected * (1 - share)) + 1
 
 
-def law_of_all(laws: Sequence[AdaptiveLimit], in_flight: int, limits: Limits, now: float) -> AdaptiveLimit:
-    """Return one law for the models that had these, of which so many attempts are in flight together."""
+def law_of_all(
+    laws: Sequence[AdaptiveLimit], in_flight: int, limits: Limits, now: float, rate: float | None = None
+) -> AdaptiveLimit:
+    """Return one law for the models that had these, of which so many attempts are in flight together.
+
+    `rate` is what they were answered a second while more was refused, where that was measured.
+    """
     if not laws:
         return AdaptiveLimit(is_rated=limits.is_rated)
     levels, rates = [law.limit for law in laws], [law.rate for law in laws if law.rate is not None]
     # Models that use little of their limits have large ones together.
     level = min(sum(levels), max(in_flight, *levels))
-    start = Learned(level, sum(rates) if len(rates) == len(laws) else None)
+    if rate is None and len(rates) == len(laws):
+        rate = sum(rates)
+    start = Learned(level, rate)
     return begun(AdaptiveLimit(is_rated=limits.is_rated, start=start), in_flight, now)
 
 

@@ -9,10 +9,10 @@
     503, 529, or 5xx with words of overload        DROPPED   unknown      the model    failure of the model
     400, 403 or 200, and a code of these           DROPPED   as above     the model    success
     an error in a stream that says one of these    DROPPED   as above     the model    success
-    503 that says that the model is loading        DROPPED   down         the model    failure of the model
+    503: the model is loading, or a gateway's only DROPPED   down         the model    failure of the model
     the same, while the model's circuit is open    OUTAGE    -            the model    failure of the model
     any of these that names the account            DROPPED   as above     the account  as above
-    429 or 403 for a spent quota, 401, 402         IGNORED   -            the account  success (balancer: retired)
+    429, 400 or 403: no money or quota; 401, 402   IGNORED   -            the account  success (balancer: retired)
     no connection, or one that broke               DROPPED   down         the endpoint failure of the endpoint
     the same, while the endpoint's circuit is open OUTAGE    -            the endpoint failure of the endpoint
     a stream that was cut                          DROPPED   down         the model    failure of the model
@@ -21,6 +21,7 @@
     no connection within a bound of ours           IGNORED   -            the endpoint failure of the endpoint
     another 5xx                                    IGNORED   -            the model    failure of the model
     501, a 5xx that says that this is unsupported  IGNORED   -            the model    success: the server works
+    a request larger than the limit itself         IGNORED   -            the model    success: the server works
     another 4xx, an answer that makes no sense     IGNORED   -            the model    success: the server works
     the caller left                                CANCELLED -            the model    nothing
 

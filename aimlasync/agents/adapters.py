@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from aimlasync.agents.history import as_input_message, call_ids, is_mendable, mended_arguments
+from aimlasync.agents.history import as_input_message, call_ids, is_mendable, mended_arguments, mended_name
 from aimlasync.agents.run_state import Run, ToolCall
 from aimlasync.agents.tools import Tool
 from aimlasync.chat.endings import ending_of
@@ -126,7 +126,8 @@ class ChatAdapter:
             said = call.to_dict() | {"id": unique(call.id, number), "type": call.type}
             if call.custom is None:
                 mended = mended_arguments(arguments)
-                said["function"] = {**said.get("function", {}), "name": called.name, "arguments": mended}
+                name = mended_name(called.name)
+                said["function"] = {**said.get("function", {}), "name": name, "arguments": mended}
                 arguments = mended if is_mendable(arguments, mended) else arguments
             calls.append(said)
             turn.calls.append(ToolCall(id=said["id"], name=called.name, arguments=arguments))
@@ -210,7 +211,7 @@ class ResponsesAdapter:
                 mended = mended_arguments(item.arguments)
                 arguments = mended if is_mendable(item.arguments, mended) else item.arguments
                 turn.calls.append(ToolCall(id=id, name=item.name, arguments=arguments))
-                turn.items.append({**said, "call_id": id, "name": item.name, "arguments": mended})
+                turn.items.append({**said, "call_id": id, "name": mended_name(item.name), "arguments": mended})
             elif isinstance(item, OutputMessage):
                 if (message := as_input_message(said)) is not None:
                     turn.items.append(message)
@@ -235,10 +236,19 @@ class ResponsesAdapter:
 
 
 def items_of(given: str | Iterable[Mapping[str, Any] | msgspec.Struct | Unknown]) -> list[Any]:
-    """Return a user's input as items of a history; both endpoints take a message in this form."""
+    """Return a user's input as items of a history; both endpoints take a message in this form.
+
+    Raises TypeError for what is neither a text nor messages.
+    """
     if isinstance(given, str):
         return [{"role": "user", "content": given}]
-    return [item.to_dict() if hasattr(item, "to_dict") else item for item in sendable(list(given))]
+    if isinstance(given, (Mapping, bytes)) or not isinstance(given, Iterable):
+        raise TypeError(f"input= takes a text or a list of messages, not {type(given).__name__}")
+    items = [item.to_dict() if hasattr(item, "to_dict") else item for item in sendable(list(given))]
+    for item in items:
+        if not isinstance(item, (Mapping, msgspec.Struct)):
+            raise TypeError(f"input= takes a text or a list of messages, not a list of {type(item).__name__}")
+    return items
 
 
 def adapter_for(endpoint: str) -> Adapter:

@@ -13,7 +13,7 @@ from typing import Any, Generic, TypeVar, Unpack, overload
 from aimlasync.agents.context import RunContext
 from aimlasync.agents.errors import AgentError, ToolError
 from aimlasync.agents.run_state import Endpoint, OutputT, Run, ToolCall
-from aimlasync.agents.tools import Tool, tool, tool_of
+from aimlasync.agents.tools import Tool, ToolOrFunction, tool, tool_of
 from aimlasync.chat.types import PARAMETERS
 from aimlasync.chat.vendor_parameters import VendorParameters
 from aimlasync.config import CALL_OPTIONS, Priority, Structured, check_headers, close_to
@@ -77,7 +77,7 @@ class Parts(CallParams, total=False):
     name: str
     model: str
     instructions: str | None
-    tools: Iterable[Tool | Callable[..., Any]]
+    tools: Iterable[ToolOrFunction]
     endpoint: Endpoint
     max_turns: int
     max_tool_calls: int | None
@@ -140,7 +140,7 @@ class Agent(Generic[OutputT]):
         *,
         model: str = "",
         instructions: str | None = None,
-        tools: Iterable[Tool | Callable[..., Any]] = (),
+        tools: Iterable[ToolOrFunction] = (),
         output: Any = None,
         endpoint: Endpoint = "chat",
         max_turns: int = 10,

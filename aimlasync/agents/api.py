@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, Unpack, overload
 
@@ -19,20 +19,17 @@ from aimlasync.agents.adapters import items_of
 from aimlasync.agents.agent import Agent, Options, Parts
 from aimlasync.agents.events import Emit, Event, TextDelta
 from aimlasync.agents.loop import AgentLoop
-from aimlasync.agents.run_state import OutputT, Run
+from aimlasync.agents.run_state import OutputT, Run, Save
 from aimlasync.agents.tools import Approve
+from aimlasync.client.client import AsyncClient
 from aimlasync.config import check_headers, of_kind
 from aimlasync.cost.budget import Budget
 from aimlasync.wire.base import Unknown
 
 if TYPE_CHECKING:
-    from aimlasync.client.client import AsyncClient
     from aimlasync.relay import Events, Source
 
 Input = str | Iterable[Mapping[str, Any] | msgspec.Struct | Unknown]
-
-Save = Callable[[Run], Awaitable[None]]
-"""Stores a run, for instance its `to_json`, under its id."""
 
 T = TypeVar("T")
 
@@ -91,12 +88,12 @@ async def run(
     continued in place: its tool calls without a result are executed first. `context` is passed to the tools and never
     sent. `approve` decides on the calls of tools that need an approval; without it, the run that is returned has the
     status "waiting", and is continued with `history=` and `approvals=`, which has True or False for the id of a call.
-    `budget` is a cap in US dollars, or a Budget that several runs share. `timeout` is in seconds. `save` is awaited
-    with the run when it is completed, waits, or was ended by an error or a cancellation.
+    `budget` is a cap in US dollars, or a Budget that several runs share. `timeout` is in seconds. `save` is called
+    with the run, and awaited if need be, when it is completed, waits, or was ended by an error or a cancellation.
 
     Raises the errors of `aimlasync.agents`, the errors of a call, and AnswerError (refused, truncated, or invalid after
-    `max_repairs`), all with what was done in `.run`; ValueError and TypeError for arguments that cannot be used; what
-    `on_tool_error` and `save` raise.
+    `max_repairs`), all with what was done in `.run`; ValueError and TypeError for arguments that cannot be used,
+    such as a history that is under way; what `on_tool_error` and `save` raise.
     """
     loop, new_items = prepare(
         client,
@@ -303,6 +300,8 @@ def prepare(
     Raises ValueError and TypeError for arguments that cannot be used together.
     """
     check_headers(options)
+    if not isinstance(client, AsyncClient):
+        raise TypeError(f"client is an AsyncClient, the first argument, not {type(client).__name__}")
     of_kind("agent", agent, Agent, 'Agent(model="...")')
     of_kind("history", history, Run, "what agents.run returned (messages are input=)")
     if history is not None and agent is None:

@@ -1,13 +1,14 @@
 """Makes a reply of the model a part of a history that servers accept again.
 
-What a server said goes back as it came: signatures, reasoning and fields of its own are checked by some vendors. Two
+What a server said goes back as it came: signatures, reasoning and fields of its own are checked by some vendors. Three
 things are mended, since a server that reads the history would refuse every later request: arguments that are no JSON
-object, and an id that two calls share. Pure functions; no I/O. It may import `wire`.
+object, an id that two calls share, and a name that no tool can have. Pure functions; no I/O. It may import `wire`.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -16,20 +17,31 @@ import msgspec
 from aimlasync.wire.base import encode
 
 _MESSAGE = {"type", "id", "role", "status", "content", "phase"}
+# What is in no name that endpoints take.
+_NOT_IN_NAME = re.compile(r"[^A-Za-z0-9_-]")
 
 
 def mended_arguments(text: str) -> str:
     """Return the arguments of a call as the text of a JSON object: as they came where they are one, "{}" for others.
 
-    Objects with raw control characters in their strings are read, and written with escapes.
+    Objects with raw control characters in their strings are read, and written with escapes. So is an object in a JSON
+    string, which some models send.
     """
     for read in (msgspec.json.decode, _read_loosely):
         try:
-            if isinstance(value := read(text), dict):
+            value = read(text)
+            if isinstance(value, dict):
                 return text if read is msgspec.json.decode else encode(value).decode()
+            if isinstance(value, str) and isinstance(inner := read(value), dict):
+                return encode(inner).decode()
         except (ValueError, RecursionError):
             pass
     return "{}"
+
+
+def mended_name(name: str) -> str:
+    """Return the name of a call as one that endpoints take; models make up such as "functions.look"."""
+    return _NOT_IN_NAME.sub("_", name[:64]) or "unknown"
 
 
 def is_mendable(text: str, mended: str) -> bool:

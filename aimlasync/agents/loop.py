@@ -14,6 +14,7 @@ list, `structured.answer_text`, `cost.budget` and `errors`.
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -23,12 +24,13 @@ from msgspec.structs import replace
 
 from aimlasync.agents.adapters import Turn, adapter_for
 from aimlasync.agents.agent import Agent
-from aimlasync.agents.errors import MaxTurnsExceeded, RunTimeoutError
+from aimlasync.agents.errors import MaxTurnsExceeded, RunTimeoutError, ToolError
 from aimlasync.agents.events import ApprovalNeeded, Emit, RunFinished, TextDelta, TurnFinished
-from aimlasync.agents.run_state import Run, ToolCall
+from aimlasync.agents.run_state import Run, Save, ToolCall
 from aimlasync.agents.tool_calls import ToolExecutor
 from aimlasync.agents.tools import Approve, all_loose
 from aimlasync.agents.usage import UsageTracker
+from aimlasync.config import check_at_least
 from aimlasync.cost.budget import Budget
 from aimlasync.errors import (
     AimlasyncError,
@@ -43,7 +45,13 @@ from aimlasync.structured.answer_text import decode_answer
 if TYPE_CHECKING:
     from aimlasync.client.client import AsyncClient
 
+# Agents that work for each other. Tools that go round in circles end here, and not where the stack does.
+_MAX_DEPTH = 10
+
 _log = logging.getLogger("aimlasync.agents")
+
+# The ids of the runs that are executed now: two loops on one run would execute its tool calls twice. Mutable.
+_executed: set[int] = set()
 
 
 class AgentLoop:
@@ -58,9 +66,10 @@ class AgentLoop:
         context: Any = None,
         approve: Approve | None = None,
         budget: Budget | None = None,
-        save: Callable[[Run], Awaitable[None]] | None = None,
+        save: Save | None = None,
         emit: Emit | None = None,
         queueing: dict[str, Any] | None = None,
+        depth: int = 0,
     ) -> None:
         self.client = client
         self.run = run
@@ -70,6 +79,8 @@ class AgentLoop:
         self._budget = budget
         self._save = save
         self._is_saved = False
+        # How many agents this one works for.
+        self._depth = depth
         self._emit = emit
         self._adapter = adapter_for(run.endpoint)
         self._usage = UsageTracker(run, budget)
@@ -95,8 +106,15 @@ class AgentLoop:
         """Execute the run until it is completed or a tool call waits for approval.
 
         `new_items` are appended to the history first. Every AimlasyncError that ends the run carries it as `.run`;
-        RunTimeoutError is raised after `timeout` seconds. The run is saved whichever way it ends.
+        RunTimeoutError is raised after `timeout` seconds. The run is saved whichever way it ends. Raises ValueError for
+        a run that is executed already, TypeError for a timeout that is no number.
         """
+        check_at_least(0, timeout=timeout)
+        if id(self.run) in _executed:
+            # It is the other one's to save.
+            self._is_saved = True
+            raise ValueError(f"the run {self.run.id} is under way: wait for its end, or go on with a copy of it")
+        _executed.add(id(self.run))
         try:
             await self._within(new_items, timeout)
         except (Exception, asyncio.CancelledError) as error:
@@ -104,6 +122,8 @@ class AgentLoop:
                 error.run = self.run
             await self.store_at_last()
             raise
+        finally:
+            _executed.discard(id(self.run))
 
     async def _within(self, new_items: list[Any], timeout: float | None) -> None:
         if timeout is None:
@@ -120,7 +140,9 @@ class AgentLoop:
     async def _store(self) -> None:
         """Save the run once, in the state in which it ends."""
         if self._save is not None and not self._is_saved:
-            await self._save(self.run)
+            saving = self._save(self.run)
+            if inspect.isawaitable(saving):
+                await saving
             self._is_saved = True
 
     async def store_at_last(self) -> None:
@@ -134,6 +156,10 @@ class AgentLoop:
 
     async def delegate(self, agent: Agent, run: Run, task: str) -> None:
         """Run another agent on `task` for this run; see `context.Runner`."""
+        if self._depth == _MAX_DEPTH:
+            raise ToolError(
+                f"{agent.name} would be agent number {_MAX_DEPTH + 1} that works for another; do without it"
+            )
         inner = AgentLoop(
             self.client,
             agent,
@@ -142,6 +168,7 @@ class AgentLoop:
             approve=self._approve,
             budget=self._budget,
             queueing=self._queueing,
+            depth=self._depth + 1,
         )
         await inner.execute([{"role": "user", "content": task}])
 

@@ -12,13 +12,12 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, Unpack, overload
 
 from aimlasync.agents.agent import Agent, Options, Parts
-from aimlasync.agents.api import Input, Save, budget_of, prepare
-from aimlasync.agents.run_state import OutputT, Run
+from aimlasync.agents.api import Input, budget_of, prepare
+from aimlasync.agents.run_state import OutputT, Run, Save
 from aimlasync.agents.tools import Approve
 from aimlasync.bulk.api import each
 from aimlasync.config import check_headers
 from aimlasync.cost.budget import Budget
-from aimlasync.errors import AimlasyncError
 
 if TYPE_CHECKING:
     from aimlasync.client.client import AsyncClient
@@ -120,10 +119,11 @@ async def map(
     An input is a text, messages, or a dict of arguments for this run alone: `input`, `history`, `context`,
     `approve`, `approvals`, `timeout`, `save`, and options of an agent. At most `concurrency` runs are in progress
     at a time. `order="input"` yields the results in the order of the inputs; it keeps at most a few times
-    `concurrency` results that are completed too early. A run that fails is a result with its `error`. `budget` is
-    shared by all runs, `timeout` (seconds) holds for each. Model calls have the priority "bulk" unless `priority=`
-    says otherwise. Leaving the iteration cancels the runs in progress; `contextlib.aclosing` makes that happen at
-    once. Raises ValueError for a concurrency below 1.
+    `concurrency` results that are completed too early. A run that fails is a result with its `error`, also one whose
+    `save` or `on_tool_error` raised it. `budget` is shared by all runs, `timeout` (seconds) holds for each. Model calls
+    have the priority "bulk" unless `priority=` says otherwise. Leaving the iteration cancels the runs in progress;
+    `contextlib.aclosing` makes that happen at once. Raises ValueError for a concurrency below 1, and RuntimeError, as
+    for a closed client.
     """
     if concurrency < 1:
         raise ValueError(f"concurrency must be at least 1, not {concurrency}")
@@ -144,7 +144,10 @@ async def map(
             options: Any = own
             loop, new_items = prepare(client, agent, options, budget=shared, **given_to_run)
             await loop.execute(new_items, bound)
-        except (AimlasyncError, ValueError, TypeError) as error:
+        except RuntimeError:
+            # A client that is closed, or of another loop, is so for all of them.
+            raise
+        except Exception as error:  # noqa: BLE001  # whatever the caller's `save` or hooks raise is this run's alone
             return Result(number, given, None if loop is None else loop.run, error)
         return Result(number, given, loop.run, None)
 

@@ -18,6 +18,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 from urllib.parse import urlsplit
 
+import anyio
 import msgspec
 
 from aimlasync.agents.context import RunContext
@@ -119,29 +120,53 @@ async def http(
 async def _connected(
     server: str, make: Callable[[], AbstractAsyncContextManager[Client]], connect: float | None, options: ToolOptions
 ) -> AsyncIterator[list[Tool]]:
-    """Connect to a server and give its tools. An error leaves it as itself, not in the groups of the `mcp` package."""
-    in_block: BaseException | None = None
-    try:
+    """Connect to a server and give its tools. An error leaves it as itself, not in the groups of the `mcp` package.
+
+    A task of its own enters the connection and leaves it, as the cancel scopes of the `mcp` package demand. So the
+    block may be left by another task than entered it (a fixture, an exit stack), and several in any order.
+    """
+    tools: asyncio.Future[list[Tool]] = asyncio.get_running_loop().create_future()
+    is_left = asyncio.Event()
+
+    async def hold() -> None:
         async with AsyncExitStack() as stack:
             async with asyncio.timeout(connect):
                 client = await stack.enter_async_context(make())
-                tools = await tools_of(client, **options)
-            try:
-                yield tools
-            except BaseException as raised:
-                in_block = raised
-                raise
-    except BaseExceptionGroup as group:
-        error = in_block or _first(group)
-    except Exception as alone:  # noqa: BLE001  # raised again below, as all others are
-        error = in_block or alone
-    else:
+                tools.set_result(await tools_of(client, **options))
+            await is_left.wait()
+
+    holding = asyncio.create_task(hold(), name=server)
+    first: list[asyncio.Future[Any]] = [holding, tools]
+    try:
+        await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
+        if tools.done():
+            yield tools.result()
+    except BaseException:
+        if not tools.done():
+            holding.cancel()
+        is_left.set()
+        # What it ends in is not what the caller must see.
+        await _error_of(holding)
+        raise
+    is_left.set()
+    error = await _error_of(holding)
+    if error is None:
         return
-    if error is in_block or not isinstance(error, Exception) or isinstance(error, (ValueError, TypeError)):
+    if not isinstance(error, Exception) or isinstance(error, (ValueError, TypeError)):
         raise error
     if isinstance(error, TimeoutError):
         raise ConnectionError(f"{server} did not answer within {connect} s") from error
     raise ConnectionError(f"{server} cannot be used: {type(error).__name__}: {error}") from error
+
+
+async def _error_of(task: asyncio.Task[None]) -> BaseException | None:
+    """Wait for the end of a task, and return what it raised."""
+    with anyio.CancelScope(shield=True):
+        await asyncio.wait([task])
+    if task.cancelled():
+        return asyncio.CancelledError()
+    error = task.exception()
+    return None if error is None else _first(error)
 
 
 def _first(error: BaseException) -> BaseException:
@@ -239,11 +264,30 @@ def _caller(client: Client, name: str) -> Any:
 
 
 def _text_of(result: Any) -> str:
-    """Return a result as text: its text parts, with other parts named by type, or its structured content."""
+    """Return a result as text: its texts, other parts named by type, and structured content that the texts lack."""
     parts: list[str] = []
     for part in result.content:
         text = getattr(part, "text", None) or getattr(getattr(part, "resource", None), "text", None)
         parts.append(text if isinstance(text, str) else f"[{part.type}]")
-    if not parts and result.structured_content is not None:
-        return encode(result.structured_content).decode()
+    structured = result.structured_content
+    if structured is not None and not _is_in(structured, parts):
+        parts.append(encode(structured).decode())
     return "\n".join(parts)
+
+
+def _is_in(structured: Any, parts: list[str]) -> bool:
+    """Return whether text parts say what structured content does, as the protocol asks of servers.
+
+    Content that is no object is wrapped as {"result": ...}, and the items of a list may have a part each.
+    """
+    values = [_value(part) for part in parts]
+    inner = structured.get("result") if isinstance(structured, dict) and len(structured) == 1 else structured
+    return structured in values or inner in values or inner in parts or inner in (values, parts)
+
+
+def _value(text: str) -> Any:
+    """Return the value of a text of JSON, the text itself where it is none."""
+    try:
+        return msgspec.json.decode(text)
+    except ValueError:
+        return text

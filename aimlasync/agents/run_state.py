@@ -9,7 +9,7 @@ has a result is never executed again. This module may import the package's `wire
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, Generic, Literal, Self, cast
 
 import msgspec
@@ -143,7 +143,7 @@ class Run(msgspec.Struct, Generic[OutputT], kw_only=True, omit_defaults=True):
         for call, approved in found:
             call.approved = approved
 
-    def abandon(self, why: str = "it was not made, because the user went on without it") -> None:
+    def abandon(self, why: str = "it has no result, because the user went on without it") -> None:
         """Give up the calls that have no result, so that the run can go on with `input=`; the model is told why."""
         self.pending = [
             call if call.output is not None else replace(call, output=f"error: {why}", is_error=True)
@@ -169,3 +169,7 @@ class Run(msgspec.Struct, Generic[OutputT], kw_only=True, omit_defaults=True):
 
     def __repr__(self) -> str:
         return f"<Run {self.id} {self.status}, turns={self.turns} tool_calls={self.tool_calls}>"
+
+
+Save = Callable[[Run], Awaitable[None] | None]
+"""Stores a run, for instance its `to_json`, under its id; awaited if need be."""

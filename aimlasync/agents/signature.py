@@ -45,6 +45,8 @@ class Signature:
             if position == 0 and RunContext in (hint, typing.get_origin(hint)):
                 self.wants_context = True
                 continue
+            if any(RunContext in (part, typing.get_origin(part)) for part in (hint, *typing.get_args(hint))):
+                raise TypeError(f"{name}: {parameter.name} is a RunContext, which a tool takes as its first parameter")
             if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
                 raise TypeError(f"{name}: {parameter} cannot be given by name, as a tool's parameters are")
             if parameter.name not in hints:
@@ -113,7 +115,18 @@ class _Struct:
     """The parameters as a msgspec Struct."""
 
     def __init__(self, name: str, fields: list[tuple[str, Any, Any]]) -> None:
-        self._struct = msgspec.defstruct(name, fields, kw_only=True, forbid_unknown_fields=True)
+        # A class mangles a name that begins with two underscores.
+        inner = {
+            (f"{name.lstrip('_')}_{n}" if name[:2] == "__" else name): name for n, (name, _, _) in enumerate(fields)
+        }
+        self._names = inner
+        self._struct = msgspec.defstruct(
+            name,
+            [(each, hint, default) for each, (_, hint, default) in zip(inner, fields, strict=True)],
+            kw_only=True,
+            forbid_unknown_fields=True,
+            rename=inner,
+        )
         self._decoder = WholeNumbers(self._struct)
 
     def strict(self) -> dict[str, Any]:
@@ -139,8 +152,9 @@ class _Struct:
         return f"no JSON schema has the type of {', '.join(odd)}; use a struct, an enum, a list or a scalar"
 
     def decode(self, text: str, /) -> dict[str, Any]:
-        arguments = msgspec.structs.asdict(self._decoder.decode(text))
-        return {name: value for name, value in arguments.items() if value is not msgspec.UNSET}
+        read = self._decoder.decode(text)
+        arguments = ((name, getattr(read, inner)) for inner, name in self._names.items())
+        return {name: value for name, value in arguments if value is not msgspec.UNSET}
 
 
 def _arguments(name: str, fields: list[tuple[str, Any, Any]]) -> _Arguments:
@@ -174,5 +188,5 @@ def _as_json(default: Any) -> str:
         return ""
     try:
         return f", {encode(default).decode()}"
-    except TypeError:
+    except (TypeError, ValueError):
         return ""

@@ -10,6 +10,7 @@ that events keep what they told. It may import what a run consists of, but not t
 from __future__ import annotations
 
 import asyncio
+import difflib
 import inspect
 import logging
 import zlib
@@ -24,6 +25,9 @@ from aimlasync.agents.events import Emit, ToolFinished, ToolStarted
 from aimlasync.agents.results import cut, said
 from aimlasync.agents.run_state import Repeat, ToolCall
 from aimlasync.agents.tools import MAX_RESULT, Approve, Tool, ToolTimeoutError
+
+# Tools that the model is told of when it calls one that there is not.
+_MAX_NAMED = 20
 
 _FAILED = "the tool failed; try it another way, or answer without it"
 
@@ -56,11 +60,10 @@ class ToolExecutor:
             raise MaxToolCallsExceeded(
                 f"the model wants {len(places)} more calls; {self._executed} of {most} are made", run=self._run
             )
-        if len(places) == 1:
-            await self._execute(pending, places[0])
-        elif places:
+        if places:
             failure: BaseException | None = None
             try:
+                # A task for a single call as well: a tool that swallows a cancellation swallows its own, not the run's.
                 async with asyncio.TaskGroup() as group:
                     for place in places:
                         group.create_task(self._execute(pending, place))
@@ -134,8 +137,7 @@ class ToolExecutor:
     def _decode_arguments(self, tool: Tool | None, call: ToolCall) -> tuple[Any, str | None]:
         """Return the arguments of a call, and what is wrong with the call in words for the model, or None."""
         if tool is None:
-            known = ", ".join(self._agent.tools) or "none"
-            return None, f"there is no tool {call.name!r}; the tools are: {known}"
+            return None, f"there is no tool {call.name[:64]!r}; {_known(call.name, [*self._agent.tools])}"
         most = self._agent.max_repeats
         if most is not None:
             before = self._run.repeats.get(_key(call))
@@ -162,7 +164,8 @@ class ToolExecutor:
         if approve is None:
             return None
         try:
-            return bool(await approve(call))
+            answer = approve(call)
+            return bool(await answer if inspect.isawaitable(answer) else answer)
         except Exception:  # noqa: BLE001  # an approval that fails is no approval
             _log.exception("the approval of %s failed", call.name)
             return False
@@ -200,6 +203,14 @@ class ToolExecutor:
         # A bug, or a service that is away: what it says may be for nobody outside.
         _log.warning("tool %s failed", call.name, exc_info=failure)
         return words or _FAILED
+
+
+def _known(name: str, tools: list[str]) -> str:
+    """Say which tools there are: of many those whose names are like `name`, since each turn that follows has this."""
+    if len(tools) <= _MAX_NAMED:
+        return f"the tools are: {', '.join(tools) or 'none'}"
+    near = difflib.get_close_matches(name[:64], tools, n=_MAX_NAMED, cutoff=0)
+    return f"of the {len(tools)} tools these are the nearest: {', '.join(near)}"
 
 
 def _key(call: ToolCall) -> str:

@@ -14,22 +14,30 @@ import inspect
 import re
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, Self, cast, overload
+from typing import Any, Protocol, Self, cast, overload
 
+import anyio
+import anyio.lowlevel
 import anyio.to_thread
 
 from aimlasync.agents.context import RunContext
 from aimlasync.agents.results import read_async_iterator, read_iterator, text_of
 from aimlasync.agents.run_state import ToolCall
 from aimlasync.agents.signature import Signature
+from aimlasync.config import check_at_least
 
-Approve = Callable[[ToolCall], Awaitable[bool]]
-"""Decides whether a tool call may be executed."""
+Approve = Callable[[ToolCall], bool | Awaitable[bool]]
+"""Decides whether a tool call may be executed; awaited if need be."""
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _BAD_NAME = "a tool's name is 1 to 64 letters, digits, _ and -, not {0!r}; give another with name="
 MAX_RESULT = 1_000_000
 """Characters of a tool's result that the model gets, unless the tool says otherwise."""
+
+MAX_THREADS = 256
+"""Tools that run in threads at the same time, over all runs of an event loop; further ones wait."""
+
+_limiter: anyio.lowlevel.RunVar[anyio.CapacityLimiter] = anyio.lowlevel.RunVar("aimlasync_tool_threads")
 
 # The attribute of a function that keeps the tool made of it.
 _TOOL_ATTRIBUTE = "__aimlasync_tool__"
@@ -51,6 +59,7 @@ class Tool:
         "chat",
         "concurrency",
         "do",
+        "function",
         "max_result",
         "name",
         "read",
@@ -84,11 +93,11 @@ class Tool:
         # One semaphore for each event loop, because a tool may be used on several.
         self._semaphores: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] | None = None
         if concurrency is not None:
-            if concurrency < 1:
-                raise ValueError(f"{name}: concurrency must be at least 1, not {concurrency}")
             self._semaphores = weakref.WeakKeyDictionary()
-        if max_result is not None and max_result < 1:
-            raise ValueError(f"{name}: max_result must be at least 1, not {max_result}")
+        check_at_least(1, **{f"{name}: concurrency": concurrency, f"{name}: max_result": max_result})
+        check_at_least(0, **{f"{name}: timeout": timeout})
+        self.function: Callable[..., Any] = do
+        """The Python function that the tool was made of; `do` of a tool of an MCP server."""
         function = {"name": name, "description": description, "parameters": parameters, "strict": strict}
         if not description:
             del function["description"]
@@ -144,8 +153,22 @@ class Tool:
                 raise
             raise ToolTimeoutError(f"it took longer than {self.timeout} s") from error
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        # Of what holds an agent. The function is the same, and so is its concurrency.
+        return copy.copy(self)
+
     def __repr__(self) -> str:
         return f"<Tool {self.name}>"
+
+
+class Function(Protocol):
+    """A function, as mypy knows one of a list of functions whose signatures differ."""
+
+    @property
+    def __name__(self) -> str: ...
+
+
+ToolOrFunction = Tool | Callable[..., Any] | Function
 
 
 class ToolTimeoutError(Exception):
@@ -230,9 +253,9 @@ def tool(
             return read_iterator(function(*first, **arguments))
 
         # A thread cannot be stopped: a cancelled call stops waiting at once, and the thread's result is dropped.
-        return await _whole(await anyio.to_thread.run_sync(call, abandon_on_cancel=True))
+        return await _whole(await anyio.to_thread.run_sync(call, abandon_on_cancel=True, limiter=_threads()))
 
-    return Tool(
+    made = Tool(
         name,
         description=inspect.cleandoc(bare.__doc__ or "") if description is None else description,
         parameters=schema,
@@ -244,6 +267,20 @@ def tool(
         approve=approve,
         max_result=max_result,
     )
+    made.function = function
+    return made
+
+
+def _threads() -> anyio.CapacityLimiter:
+    """Return the bound of the tools' threads in this event loop.
+
+    It is none of the 40 threads that web frameworks have for their synchronous handlers: these may wait for an agent.
+    """
+    try:
+        return _limiter.get()
+    except LookupError:
+        _limiter.set(made := anyio.CapacityLimiter(MAX_THREADS))
+        return made
 
 
 def _is_async(function: Any) -> bool:
@@ -265,7 +302,7 @@ def all_loose(specs: list[dict[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
-def tool_of(given: Tool | Callable[..., Any]) -> Tool:
+def tool_of(given: ToolOrFunction) -> Tool:
     """Return a tool as it is, or the tool of a function, which is made once for each function.
 
     Raises TypeError for anything else.

@@ -23,15 +23,14 @@ from collections.abc import (
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
-import msgspec
-
 from aimlasync.addresses import is_address
 from aimlasync.bulk.input.many import open_files
-from aimlasync.bulk.input.rows import Format, Row
+from aimlasync.bulk.input.rows import Format, InputError, Row
 from aimlasync.bulk.input.source import Source
 from aimlasync.bulk.input.spool import temporary_file
+from aimlasync.bulk.input.values import json_row
 from aimlasync.bulk.jobs.ask_one import Answerer, ask, request_or_result
-from aimlasync.bulk.jobs.async_iter import later
+from aimlasync.bulk.jobs.async_iter import check_many, later
 from aimlasync.bulk.jobs.input_order import InOrder
 from aimlasync.bulk.jobs.job import Job, Seen, ignore
 from aimlasync.bulk.jobs.journaled import JournaledRows
@@ -56,6 +55,8 @@ from aimlasync.bulk.workers.parent import WorkerProcesses, orphans_ended
 from aimlasync.config import of_kind
 from aimlasync.endpoints import learned_file
 from aimlasync.endpoints.learned_limits import Learner
+from aimlasync.errors import UnencodableRequestError
+from aimlasync.wire.request_body import encode_request
 
 if TYPE_CHECKING:
     from aimlasync.client.client import AsyncClient
@@ -66,8 +67,6 @@ R = TypeVar("R")
 Order = Literal["completion", "input"]
 Given = Request | Mapping[str, Any]
 InputRows = Iterable[Given] | AsyncIterable[Given]
-
-_encode = msgspec.json.Encoder().encode
 
 
 def map(
@@ -130,10 +129,10 @@ def classify(
         return Row(number, number, dict(given), raw=b"")
 
     async def do(row: Row) -> Result:
-        request = request_or_result(row, task)
-        if isinstance(request, Result):
-            return request
-        result = await ask(client, request, read=task.read, retry_invalid=retry_invalid)
+        asked = Row(row.number, row.line, json_row(row.fields), raw=b"")
+        result = request_or_result(asked, task)
+        if not isinstance(result, Result):
+            result = await ask(client, result, read=task.read, retry_invalid=retry_invalid)
         result.row = row
         return result
 
@@ -180,8 +179,7 @@ async def each(
     `order="input"` holds results back until those before them are there, at most a few times `workers` of them. What
     `check` raises of a result ends the iteration; `may_take` is that of `WorkerPool`.
     """
-    if isinstance(items, (str, bytes, Mapping)):
-        raise TypeError(f"what is asked comes as a list or an iterator, not as one {type(items).__name__}")
+    check_many(items)
     if order not in get_args(Order):
         raise ValueError(f'order must be "input" or "completion", not {order!r}')
     if workers < 1:
@@ -326,21 +324,23 @@ async def open_rows(rows: str | os.PathLike[str] | InputRows, format: Format | N
             return results_as_rows(open_files([name], format))
         # A file elsewhere is copied meanwhile.
         return results_as_rows(await asyncio.to_thread(open_files, [name], format))
+    check_many(rows)
+    number = 0
     with temporary_file() as spooled:
-        if isinstance(rows, AsyncIterable):
-            async for row in rows:
-                spooled.write(_line(row))
-        else:
-            for row in rows:
-                spooled.write(_line(row))
+        async for row in later(rows):
+            number += 1
+            spooled.write(_line(row, number))
     return Source(spooled, format="jsonl", name="rows", can_reread=True)
 
 
-def _line(row: Mapping[str, Any] | Request) -> bytes:
+def _line(row: Mapping[str, Any] | Request, number: int) -> bytes:
     if isinstance(row, Request):
         url = "/v1/responses" if row.api == "responses" else "/v1/chat/completions"
         row = {"custom_id": row.custom_id, "method": "POST", "url": url, "body": row.body}
-    return _encode(row) + b"\n"
+    try:
+        return encode_request(json_row(row)) + b"\n"
+    except UnencodableRequestError as error:
+        raise InputError("rows", error.message, line=number) from None
 
 
 def _write(

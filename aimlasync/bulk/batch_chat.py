@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 import msgspec
 
 from aimlasync.bulk.answer_store import key_of, record_for, scope_of
-from aimlasync.bulk.batch_columns import column_names, json_values, with_columns
+from aimlasync.bulk.batch_columns import column_names, column_of, json_values, with_columns
 from aimlasync.bulk.input.rows import InputError, Row
+from aimlasync.bulk.input.values import json_value
 from aimlasync.bulk.jobs.ask_one import ask
 from aimlasync.bulk.jobs.stop_rules import STOP_GRACE, StopRules
 from aimlasync.bulk.jobs.worker_pool import MAX_WAITING, WORKERS, WorkerPool
@@ -28,6 +29,7 @@ from aimlasync.bulk.progress.progress import limited_by
 from aimlasync.bulk.tasks.answer_schema import Form, form_of, form_of_schema
 from aimlasync.bulk.tasks.classification import ClassifyTask, Shot
 from aimlasync.bulk.tasks.messages import without_nulls
+from aimlasync.bulk.tasks.prompt import listed
 from aimlasync.bulk.tasks.request import Api, Request, RequestError
 from aimlasync.bulk.tasks.tasks import BatchTask, EmptyTextError, PromptTask, Task, empty_result, id_of
 from aimlasync.config import Limits, Structured, Timeout
@@ -150,7 +152,7 @@ class BatchChat:
         # Of all batches, since each alone may be too short to show that a server is gone.
         self._rules = StopRules(alike=not isinstance(self.task, BatchTask))
         self._messages = messages
-        self._params = dict(params or {})
+        self._params = json_value(dict(params or {}))
         self._model = model
         self._api: Api = endpoint
         self._id_column = id_column if task is None else getattr(task, "id_column", None)
@@ -317,12 +319,19 @@ class BatchChat:
         columns = []
         for name in dict.fromkeys(needed):
             if name not in names:
-                raise InputError("batch", f"no column {name!r}; there are: {', '.join(names)}")
+                raise InputError("batch", f"no column {name!r}; there are: {listed(names)}")
             if names.count(name) > 1:
                 raise InputError(
                     "batch", f"{names.count(name)} columns {name!r}; rename them, or leave all but one out"
                 )
-            columns.append((name, json_values(batch[name])))
+            try:
+                columns.append((name, json_values(column_of(batch, name))))
+            except TypeError as error:
+                said = f"{name!r}: {error}; datasets gives single rows without batched=True"
+                raise InputError("batch", said) from None
+        if len({len(values) for _, values in columns}) > 1:
+            there = ", ".join(f"{len(values)} in {name!r}" for name, values in columns)
+            raise InputError("batch", f"columns of different lengths: {there}")
         return [{name: values[at] for name, values in columns} for at in range(len(columns[0][1]) if columns else 0)]
 
     def _request(self, fields: dict[str, Any]) -> Request | Record:

@@ -1,19 +1,17 @@
 """Columns of a batch: a dict of lists or arrays, a frame of pandas or polars, an Arrow table or record batch.
 
 `BatchChat` reads and adds columns through these functions. None of these packages is imported before a batch of
-theirs is here. Imports the input's Parquet values and the kinds of a table's columns.
+theirs is here. Imports the input's values and the kinds of a table's columns.
 """
 
 from __future__ import annotations
 
-import datetime
 import sys
-from collections.abc import Callable, Iterable, Mapping
-from decimal import Decimal
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal
-from uuid import UUID
 
-from aimlasync.bulk.input.parquet import column_values, finite, text_of_bytes
+from aimlasync.bulk.input.parquet import column_values
+from aimlasync.bulk.input.values import as_list, json_value
 from aimlasync.bulk.output.parquet_table import Kind
 
 Added = Kind | Literal["texts"]
@@ -40,55 +38,42 @@ class Column(list[Any]):
 
 
 def column_names(batch: Any) -> list[str]:
-    """Return the names of the columns. Raises TypeError for what has none."""
+    """Return the names of the columns. Raises TypeError for what has none, and for a frame without its rows."""
+    if not hasattr(batch, "__len__"):
+        raise _no_batch(batch)
     # Of an Arrow table; of a frame of polars, since a dict has none; of all others.
     for names in (getattr(batch, "column_names", None), getattr(batch, "columns", None)):
         if names is not None:
             return [str(name) for name in names]
     if not hasattr(batch, "keys"):
-        raise TypeError(f"a batch is a dict of lists, a frame or an Arrow table, not {type(batch).__name__}")
+        raise _no_batch(batch)
     return [str(name) for name in batch.keys()]  # noqa: SIM118
 
 
+def _no_batch(given: Any) -> TypeError:
+    return TypeError(f"a batch is a dict of lists, a frame or an Arrow table, not {type(given).__name__}")
+
+
+def column_of(batch: Any, name: str) -> Any:
+    """Return a column by its name in `column_names`."""
+    try:
+        return batch[name]
+    except KeyError:
+        # A frame of pandas that was made without names has numbers.
+        return batch[next(key for key in batch.keys() if str(key) == name)]  # noqa: SIM118
+
+
 def json_values(column: Any) -> list[Any]:
-    """Return a column as values that JSON knows, missing ones None; objects of other kinds stay as they are."""
+    """Return a column as values that JSON knows, missing ones None; objects of other kinds stay as they are.
+
+    Raises TypeError for one value, whose letters would be a row each, and for what can be read once alone.
+    """
     if type(column).__module__.startswith("pyarrow"):
         return column_values(column)
-    listed = _listed(column)
-    return [value if type(value) is str else _plain(value) for value in listed]
-
-
-def _listed(value: Any) -> Any:
-    """Return an array as a list, and a scalar of one as its value; other values stay as they are."""
-    if not hasattr(value, "tolist"):
-        return value
-    if type(value).__module__ == "numpy" and value.dtype.kind in "mM":
-        # Of nanoseconds a list has whole numbers.
-        value = value.astype(f"{value.dtype.kind}8[us]")
-    return value.tolist()
-
-
-def _plain(value: Any) -> Any:
-    # An array within an array, or a scalar of an array.
-    value = _listed(value)
-    if isinstance(value, dict):
-        return {name: _plain(item) for name, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    # The missing values of pandas: NaN and NaT are not equal to themselves, and comparing NA gives NA.
-    if type(value).__name__ in ("NAType", "NaTType") or value != value:
-        return None
-    return next((plain(value) for kind, plain in _PLAIN if isinstance(value, kind)), value)
-
-
-# What JSON has no type for, as a Parquet file's values are read.
-_PLAIN: tuple[tuple[Any, Callable[[Any], Any]], ...] = (
-    (float, finite),
-    ((datetime.date, datetime.time), lambda value: value.isoformat()),
-    (datetime.timedelta, lambda value: value.total_seconds()),
-    ((Decimal, UUID), str),
-    (bytes, text_of_bytes),
-)
+    listed = as_list(column)
+    if isinstance(listed, (str, bytes, Mapping)) or not hasattr(listed, "__len__"):
+        raise TypeError(f"a column of a batch is a list of values, one for each row, not {type(listed).__name__}")
+    return [value if type(value) is str else json_value(value) for value in listed]
 
 
 def with_columns(batch: Any, added: Mapping[str, tuple[Added, list[Any]]]) -> Any:

@@ -2,7 +2,7 @@
 
 Text and arguments are concatenated; of a number or word, the last value counts; `chat.call_pieces` tells tool calls
 apart, and `chat.merging` has the rules for fields that no struct declares. It has no I/O. It may import these two,
-`chat.chunks`, `chat.repeats` and what lies below it.
+`chat.chunks`, `chat.endings`, `chat.repeats` and what lies below it.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import Any
 
 from aimlasync.chat.call_pieces import Call, Calls
 from aimlasync.chat.chunks import ChatCompletionChunk, ChunkChoice, ToolCallDelta
+from aimlasync.chat.endings import given_up
 from aimlasync.chat.merging import merge, merged, update
 from aimlasync.chat.repeats import Repeats, repeats_of
 from aimlasync.chat.types import (
@@ -75,8 +76,11 @@ class _Growing:
         elif isinstance(said, str) and said and self.parts:
             merge(self.parts, {"content": [{"type": "text", "text": said}]})
 
-    def add(self, choice: ChunkChoice, open: bool) -> bool:
-        """Take in a choice, which may have undeclared fields if it is `open`; return whether it ended in an error."""
+    def add(self, choice: ChunkChoice, open: bool) -> str | None:
+        """Take in a choice, which may have undeclared fields if it is `open`.
+
+        Returns the word by which it says that the server gave up.
+        """
         delta, reason = choice.delta, choice.finish_reason
         if (content := delta.content) is not None:
             if self.content is None:
@@ -109,7 +113,7 @@ class _Growing:
             self.more = self.more or ({}, {})
             merge(self.more[0], vars(delta))
             update(self.more[1], vars(choice))
-        return reason == "error"
+        return None if reason is None else given_up(reason, vars(choice))
 
     def _add_logprobs(self, more: Logprobs) -> None:
         if self.logprobs is None:
@@ -185,8 +189,8 @@ class Assembler:
         """What reads, and takes in, an event that repeats the last chunk but for its text."""
         self._tries = _TRIES
 
-    def add(self, chunk: ChatCompletionChunk) -> bool:
-        """Take in one chunk; return whether a choice of it says that it ended in an error."""
+    def add(self, chunk: ChatCompletionChunk) -> str | None:
+        """Take in one chunk; return the word by which a choice of it says that the server gave up."""
         if self.repeats is not None:
             if not self.repeats.is_idle:
                 self._tries = _TRIES
@@ -208,7 +212,7 @@ class Assembler:
         if open:
             update(self._more, vars(chunk))
             has_parts = _PARTS[0] in place[0] or _PARTS[1] in place[0]
-        has_failed = False
+        failure = None
         for choice in choices:
             index = choice.index
             growing = self._choices.get(index)
@@ -216,8 +220,7 @@ class Assembler:
                 growing = self._choices[index] = _Growing()
             if has_parts or growing.parts:
                 growing.add_parts(choice.delta.to_dict().get("content"))
-            if growing.add(choice, open):
-                has_failed = True
+            failure = growing.add(choice, open) or failure
             if choice.usage is not None:
                 self._usage = choice.usage
         if self._tries and len(choices) == 1 and not (growing := self._choices[choices[0].index]).parts:
@@ -227,7 +230,7 @@ class Assembler:
             elif growing.reasoning is not None:
                 self.repeats = repeats_of(chunk, "reasoning_content", growing.reasoning)
                 self._tries -= 1
-        return has_failed
+        return failure
 
     def add_tail(self, chunk: ChatCompletionChunk) -> None:
         """Take in what a chunk behind the end states of usage and cost; what else it says is not part of the answer."""

@@ -2,7 +2,8 @@
 
 Index, id and name all say which call a piece belongs to, and servers leave out, repeat or share any of them. Known so
 far: no index, or null; the index 0 for every call; a new index on every piece; no id, an empty one, one for all calls,
-or another one on each piece; a name on each piece. It has no I/O. It may import `chat.chunks` and what lies below it.
+or another one on each piece; a name on each piece, or in several; empty arguments before the real ones. It has no I/O.
+It may import `chat.chunks` and what lies below it.
 """
 
 from __future__ import annotations
@@ -44,9 +45,11 @@ class Call:
         self.id = piece.id or self.id
         self.type = piece.type or self.type
         if piece.function is not None:
-            # The name comes whole; servers that repeat it send the same name.
-            self.name = piece.function.name or self.name
+            if piece.function.name:
+                self.name = self._name_with(piece.function.name)
             if piece.function.arguments and not self._repeats(piece.function.arguments):
+                if self._is_placeholder(piece.function.arguments):
+                    self.arguments, self._at, self._ended = [], 0, False
                 self.arguments.append(piece.function.arguments)
         if piece.custom is not None:
             self.name = piece.custom.name or self.name
@@ -65,20 +68,32 @@ class Call:
         """Whether a piece is the whole arguments once more, as some servers send them at the end."""
         return arguments[0] == "{" and self.is_whole() and arguments == self._joined()
 
+    def _name_with(self, name: str) -> str:
+        """Return the name with a piece of it: mostly it comes whole, also where it comes again."""
+        return self.name + name if self.name and not name.startswith(self.name) else name
+
+    def _is_placeholder(self, arguments: str) -> bool:
+        """Whether `arguments` begin behind an empty object, with which servers that translate begin a call."""
+        return self._ended and arguments.lstrip()[:1] == "{" and self._joined().strip() == "{}"
+
     def goes_on_with(self, piece: ToolCallDelta, name: str, arguments: str) -> bool:
         """Whether a piece, whose index or place makes it a part of this call, is one."""
         has_new_id = bool(piece.id) and bool(self.id) and piece.id != self.id
         if name and self.name and name != self.name:
-            # A name that grows, before there are arguments, is the same name.
-            return not self.arguments and name.startswith(self.name) and not has_new_id
+            # Before there are arguments, the name may grow, or come in pieces: a call whose id came with its beginning
+            # has no other then.
+            is_piece = name.startswith(self.name) or bool(self.id)
+            return not self.arguments and is_piece and not has_new_id
         begins_object = arguments.lstrip()[:1] == "{"
         if has_new_id and (name or piece.index is None):
             # Some servers make a new id for each piece; such a piece stands in the middle of the arguments.
             return bool(name and self.arguments and arguments) and not begins_object and not self.is_whole()
         if not (name or has_new_id or begins_object) or not arguments.strip() or not self.is_whole():
             return True
-        # Text behind an object that has ended: another call, unless it says the same again by its id or without a name.
-        return not has_new_id and (not name or bool(piece.id)) and self._repeats(arguments)
+        # Text behind an object that has ended: another call, unless by its id or without a name it says the same again,
+        # or what the empty object stood for.
+        is_same = self._repeats(arguments) or self._is_placeholder(arguments)
+        return not has_new_id and (not name or bool(piece.id)) and is_same
 
     def is_whole(self) -> bool:
         """Whether the arguments are an object that has ended. Each piece is searched once."""
@@ -156,7 +171,7 @@ class Calls:
             name, arguments = _said(piece)
             call = self._meant_by(piece, name)
             if call is None or (name and call in named) or not call.goes_on_with(piece, name, arguments):
-                call = self._begin(piece, call)
+                call = self._begin(piece, call, name)
             if piece.index is not None:
                 self._by_index[piece.index] = call
             if piece.id:
@@ -174,9 +189,9 @@ class Calls:
             calls = [calls[number] for number in order]
         return [call.whole() for call in calls]
 
-    def _begin(self, piece: ToolCallDelta, before: Call | None) -> Call:
+    def _begin(self, piece: ToolCallDelta, before: Call | None, name: str) -> Call:
         call = Call()
-        if before is not None:
+        if before is not None and not name:
             # A piece may have the arguments alone: then it is another call of the same tool.
             call.name = before.name
         self._order.append(piece.index if piece.index not in self._by_index else None)

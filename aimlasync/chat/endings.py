@@ -3,7 +3,8 @@
 Gateways hand on the words of the server behind them. No I/O, no imports of this library.
 Sources: OpenAI (length, content_filter, tool_calls, function_call), Anthropic's stop_reason (max_tokens,
 model_context_window_exceeded, refusal, tool_use), Gemini's FinishReason, Mistral (model_length, error), Cohere
-(ERROR_TOXIC, ERROR_LIMIT), DeepSeek (insufficient_system_resource), vLLM (abort).
+(ERROR_TOXIC, ERROR_LIMIT), DeepSeek (insufficient_system_resource), vLLM and SGLang (abort), Z.ai (network_error,
+sensitive), TensorRT-LLM (cancelled, timeout).
 """
 
 from __future__ import annotations
@@ -14,7 +15,26 @@ from typing import Any, Literal
 
 Ending = Literal["stop", "cap", "filter", "calls", "failure", "unknown"]
 """stop: the answer is whole · cap: an output or context limit cut it · filter: a filter or a refusal cut it · calls:
-tools are called · failure: the server gave up · unknown: no reason, or a word of the server's own."""
+tools are called · failure: the server gave up, or the model made nothing of use · unknown: no reason, or a word of the
+server's own."""
+
+# The server gave up in the middle, whatever the model would have said: like a connection that broke.
+_GIVEN_UP = frozenset(
+    (
+        "error",
+        "failed",
+        "abort",
+        "aborted",
+        "cancelled",
+        "canceled",
+        "timeout",
+        "network_error",
+        "engine_error",
+        "server_error",
+        "internal_error",
+        "insufficient_system_resource",
+    )
+)
 
 _ENDINGS: dict[Ending, tuple[str, ...]] = {
     "stop": ("stop", "end_turn", "stop_sequence", "eos", "eos_token", "complete", "completed"),
@@ -49,21 +69,13 @@ _ENDINGS: dict[Ending, tuple[str, ...]] = {
     ),
     "calls": ("tool_calls", "tool_call", "tool_use", "function_call"),
     "failure": (
-        "error",
-        "failed",
+        *_GIVEN_UP,
         "malformed_function_call",
         "malformed_tool_call",
         "malformed_response",
         "unexpected_tool_call",
         "too_many_tool_calls",
         "missing_thought_signature",
-        "insufficient_system_resource",
-        "network_error",
-        "abort",
-        "aborted",
-        "cancelled",
-        "canceled",
-        "timeout",
         "other",
         "no_image",
         "image_other",
@@ -75,14 +87,26 @@ _MEANING: dict[str, Ending] = {word: ending for ending, words in _ENDINGS.items(
 
 def ending_of(finish_reason: str | None) -> Ending:
     """Return what a finish reason means."""
-    if finish_reason is None:
-        return "unknown"
-    known = _MEANING.get(finish_reason)
-    if known is None:
-        # Other spellings of the words: "FinishReason.MAX_TOKENS", "content-filter".
-        word = finish_reason.rpartition(".")[2].strip().lower()
-        known = _MEANING.get(_BETWEEN.sub("_", word), "unknown")
-    return known
+    return "unknown" if finish_reason is None else _MEANING.get(_word(finish_reason), "unknown")
+
+
+def given_up(finish_reason: str | None, beside: Mapping[str, Any]) -> str | None:
+    """Return the word by which a choice says that the server gave up, None where it does not.
+
+    `beside` are the undeclared fields of the choice: behind a router, `native_finish_reason` is the word of the server
+    that answers, and the router's own may be "stop" all the same (OpenRouter).
+    """
+    for word in (finish_reason, beside.get("native_finish_reason") if beside else None):
+        if isinstance(word, str) and _word(word) in _GIVEN_UP:
+            return word
+    return None
+
+
+def _word(finish_reason: str) -> str:
+    if finish_reason in _MEANING:
+        return finish_reason
+    # Other spellings of the words: "FinishReason.MAX_TOKENS", "content-filter".
+    return _BETWEEN.sub("_", finish_reason.rpartition(".")[2].strip().lower())
 
 
 def says_something(choice: Mapping[str, Any]) -> bool:
@@ -95,4 +119,4 @@ def says_something(choice: Mapping[str, Any]) -> bool:
         value not in (None, "", [], {}) for name, value in said.items() if name != "role"
     ):
         return True
-    return bool(choice.get("finish_reason")) and (said is not None or not choice.get("text"))
+    return bool(choice.get("finish_reason")) and (said is not None or choice.get("text") is None)

@@ -93,8 +93,13 @@ def _begun(known: list[Any], item: dict[str, Any]) -> dict[str, Any] | None:
             continue
         differs = any(begun.get(name) and item.get(name) and begun[name] != item[name] for name in ("type", "id"))
         if index is not None:
-            if begun.get("index") == index and not differs:
-                return begun
+            if begun.get("index") != index:
+                continue
+            if not differs:
+                return None if _is_signed(begun, item) else begun
+            if not item.get("id"):
+                # Some servers give all items one index: another type in between has ended what came before.
+                return None
         elif differs or begun.get("signature"):
             # A signature ends what it signs.
             return None
@@ -104,6 +109,14 @@ def _begun(known: list[Any], item: dict[str, Any]) -> dict[str, Any] | None:
             kind = str(item.get("type"))
             return begun if goes_on or type(begun.get(kind)) is list is type(item.get(kind)) else None
     return None
+
+
+def _is_signed(begun: dict[str, Any], item: dict[str, Any]) -> bool:
+    """Whether an item has ended by its signature, and another says more: some servers give all of them one index."""
+    signature = begun.get("signature")
+    if not signature or item.get("signature") == signature:
+        return False
+    return any(isinstance(begun.get(key), _Pieces) and value for key, value in item.items())
 
 
 def _numbers(values: list[Any]) -> bool:

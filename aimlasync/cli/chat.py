@@ -21,7 +21,7 @@ from aimlasync.cli.options import (
     open_client,
     where_options,
 )
-from aimlasync.cli.terminal import say
+from aimlasync.cli.terminal import say, say_how_to_end
 from aimlasync.client.chat_stream import ChatStream
 from aimlasync.client.response_stream import ResponseStream
 from aimlasync.client.stream import Stream
@@ -48,6 +48,7 @@ def chat(
     if message == "-":
         if sys.stdin is None:
             raise WrongUseError("-: standard input is closed")
+        say_how_to_end()
         message = sys.stdin.buffer.read().decode("utf-8", "replace")
     if not message.strip():
         raise WrongUseError("the message is empty")

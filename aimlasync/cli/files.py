@@ -1,6 +1,6 @@
 """What FILE and -o mean on the command line, for every command that reads rows and writes them; `-` is stdin or stdout.
 
-The files are opened and checked by bulk's input and output rooms. It may import these and `options`.
+The files are opened and checked by bulk's input and output rooms. It may import these, `options` and `terminal`.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from aimlasync.bulk.output.tables import open_table, style_of
 from aimlasync.bulk.output.target import Target, check_place, refuse_input
 from aimlasync.bulk.tasks.result import Result
 from aimlasync.cli.options import WrongUseError, with_options
+from aimlasync.cli.terminal import say_how_to_end
 from aimlasync.cli.worker_process import PART
 
 FORMATS = click.Choice(get_args(Format))
@@ -87,6 +88,7 @@ def open_input(
         raise WrongUseError("- is stdin, and goes with no other FILE")
     if sys.stdin is None:
         raise InputError("stdin", "it is closed; name a file, or pipe the rows in")
+    say_how_to_end()
     stdin: BinaryIO = sys.stdin.buffer
     # A separate reader, because a thread may be reading when the process ends, and closing sys.stdin would then hang.
     # Where stdin is no file, as in tests, it is used as it is.

@@ -1,6 +1,6 @@
 """`--help` in topics: the options that people use first, and one screen for each group of the others.
 
-Which topic an option belongs to is said here alone. Imports `options`.
+Which topic an option belongs to is said here alone. Imports `options`, and the parameters of calls for an error.
 """
 
 from __future__ import annotations
@@ -70,6 +70,19 @@ class TopicCommand(click.Command):
     def __init__(self, *args: Any, notes: str = "", **options: Any) -> None:
         super().__init__(*args, **options)
         self._notes = notes
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the command line. Raises WrongUseError for a parameter of the calls that is given as an option."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as unknown:
+            from aimlasync import chat, responses
+
+            name = unknown.option_name.strip("-").replace("-", "_")
+            if "params" not in self._options() or name not in chat.PARAMETERS | responses.PARAMETERS:
+                raise
+            said = f"{unknown.option_name}: a parameter of the calls, and no option; say it as in"
+        raise WrongUseError(f"{said} --params '{{\"{name}\": ...}}'")
 
     def get_help_option(self, ctx: click.Context) -> click.Option:
         """Return the option, which takes a topic."""

@@ -227,7 +227,7 @@ job_options = with_options(
         ),
         click.option("--max-usd", type=Number(0, min_open=True), metavar="USD", help="Stop before more is spent."),
         click.option("--price", metavar="IN,OUT", help="US dollars for a million tokens, where none are stated."),
-        click.option("--max-tokens", type=WholeNumber(1), metavar="N", help="Use no more tokens in all, in and out."),
+        click.option("--max-tokens", type=WholeNumber(1), metavar="N", help="Use no more tokens in the whole job."),
         click.option("--rpd", type=WholeNumber(1), metavar="N", help="Requests a day: then stop, and say until when."),
         click.option("--tpd", type=WholeNumber(1), metavar="N", help="Tokens a day, in and out."),
         click.option("--deadline", metavar="TIME", help="Take no more rows after 90s, 30m, 2h."),

@@ -261,7 +261,8 @@ async def open_client(
         endpoint.quota = quota
         cache = None
         if store is not None:
-            cache = Cache(store, sampled=True)
+            # Each run has a simulator of its own, on a port of its own, and all of them answer alike.
+            cache = Cache(store, sampled=True, family="simulator" if server.endpoint is None else None)
             stack.push_async_callback(cache.close)
         yield await stack.enter_async_context(AsyncClient(endpoints=[endpoint], limits=limits, cache=cache))
 

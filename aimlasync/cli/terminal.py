@@ -123,6 +123,13 @@ class _Console(Console):
             yield segment if segment.control else Segment(printable(segment.text), segment.style)
 
 
+def say_how_to_end() -> None:
+    """Say on stderr how typed input ends, where standard input is a terminal: a command would only seem to hang."""
+    if sys.stdin.isatty():
+        end = "Ctrl-Z and Enter" if os.name == "nt" else "Ctrl-D"
+        sys.stderr.write(f"aimlasync: reading what is typed here; {end} on a line of its own ends it\n")
+
+
 def console() -> Console:
     """Return a console on stderr, whose own colours and movements reach it."""
     stderr = sys.stderr

@@ -33,7 +33,8 @@ def body_of(
         elif name in CALL_OPTIONS:
             options[name] = value
         else:
-            hint = close_to(name, (*known, *CALL_OPTIONS, *required, "stream"))
+            first = () if "messages" in required else ("input",)
+            hint = close_to(name, (*known, *CALL_OPTIONS, *required, *first, "stream"))
             raise TypeError(
                 f"unknown parameter {name!r}{hint or ';'} to send it anyway, use extra_body={{{name!r}: ...}}"
             )

@@ -178,6 +178,8 @@ class Call(Bounded, eq=False):
     ) -> Attempt:
         """Return the next attempt, which takes with it what was set aside for it; the rest is that of a `Permit`."""
         info, reservation = self.info, self.reservation
+        if info.attempts:
+            info.cost_usd = info.credits = None
         info.attempts += 1
         if self.modes is not None:
             info.structured = target.mode
@@ -333,12 +335,13 @@ class Attempt(Permit, eq=False, kw_only=True):
             elif is_free(error):
                 call.budget.release(self.reservation)
             else:
-                call.budget.settle(self.reservation)
+                call.budget.settle(self.reservation, self.info.cost_usd)
         if call.probing:
             upstream.retry_budget.probed(False)
         call.paid, call.probing = None, False
-        seconds = now - self.sent_at
-        lane = self.lane
+        seconds, lane = now - self.sent_at, self.lane
+        if self.info.cost_usd is not None:
+            lane.counters.cost_usd = (lane.counters.cost_usd or 0.0) + self.info.cost_usd
         if isinstance(error, StaleConnectionError):
             # It says nothing of the server, but that it closes what is idle.
             lane.abandoned(now, seconds)

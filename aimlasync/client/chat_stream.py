@@ -14,7 +14,7 @@ import msgspec
 
 from aimlasync.chat import chunks as chat_chunks
 from aimlasync.chat.assembler import Assembler
-from aimlasync.chat.chunks import ChatCompletionChunk
+from aimlasync.chat.chunks import ChatCompletionChunk, ChunkChoice
 from aimlasync.chat.endings import says_something
 from aimlasync.chat.types import ChatCompletion, decode_completion
 from aimlasync.client.call import Attempt
@@ -23,6 +23,7 @@ from aimlasync.client.framing import is_heartbeat
 from aimlasync.client.stream import Stream
 from aimlasync.errors import AimlasyncError
 from aimlasync.transport.base import RawReply
+from aimlasync.wire.error_bodies import unfinished
 
 
 class ChatStream(Stream[ChatCompletionChunk, ChatCompletion]):
@@ -32,6 +33,8 @@ class ChatStream(Stream[ChatCompletionChunk, ChatCompletion]):
         super().__init__(attempt, body)
         self._assembler = Assembler()
         self._decode = chat_chunks.decode_chunk
+        # The index of the last choice that came, None once there may be several of them.
+        self._last_index: int | None = 0 if (attempt.call.body or {}).get("n") in (None, 1) else None
 
     def _take_alike(self, event: str, events: list[bytes]) -> list[ChatCompletionChunk]:
         repeats = self._assembler.repeats
@@ -50,13 +53,14 @@ class ChatStream(Stream[ChatCompletionChunk, ChatCompletion]):
             piece = self._go_on(piece, data)
         if not piece.choices and piece.usage is None is piece.meta:
             self._unsaid = data
-        has_failed = self._assembler.add(piece)
+        if self._last_index is not None and piece.choices:
+            self._one_choice(piece.choices, self._last_index)
+        failure = self._assembler.add(piece)
         if piece.meta is not None:
             self._attempt.charge(piece.meta)
         self._ready.append(piece)
-        if has_failed:
-            body = piece.to_dict()
-            self._error(_error_of(body) or body, data)
+        if failure is not None:
+            self._give_up(failure, piece.to_dict(), data)
 
     def _after(self, data: bytes) -> None:
         try:
@@ -76,21 +80,43 @@ class ChatStream(Stream[ChatCompletionChunk, ChatCompletion]):
             self._unsaid = data
         if not any(map(_is_whole, said)):
             return False
-        self._take_whole(decode_completion(data), _error_of(body), data)
+        self._take_whole(decode_completion(data), body, data)
         return True
 
-    def _take_whole(self, reply: ChatCompletion, error: Any, data: bytes) -> None:
-        """Take in a whole answer, from a server that does not stream; `error` is one that a choice of it has."""
+    def _take_whole(self, reply: ChatCompletion, body: Mapping[str, Any], data: bytes) -> None:
+        """Take in a whole answer, from a server that does not stream."""
         piece = chat_chunks.chunk_of(reply)
-        self._assembler.add(piece)
+        if self._last_index is not None and piece.choices:
+            self._one_choice(piece.choices, self._last_index)
+        failure = self._assembler.add(piece)
         self._attempt.charge(piece.meta)
-        if error is not None:
-            self._error(error, data)
+        if failure is not None or _error_of(body) is not None:
+            self._give_up(failure, body, data)
             return
         self._whole_reply = reply
         self._ready.append(piece)
         if self.is_lines:
             self._finish()
+
+    def _one_choice(self, choices: list[ChunkChoice], last: int) -> None:
+        """Give the only choice that was asked for the index 0: some servers count the chunks (text-generation-inference
+        until 1.4, Foundry Local). Several choices in a chunk, or an index that goes back, are several choices.
+        """
+        index = choices[0].index
+        if len(choices) > 1 or 0 <= index < last:
+            self._last_index = None
+        elif index:
+            self._last_index, choices[0].index = max(index, last), 0
+
+    def _give_up(self, failure: str | None, body: Mapping[str, Any], data: bytes) -> None:
+        """The server gave up on a choice, by a finish reason or with an error object in it."""
+        error, partial = _error_of(body), self._whole()
+        # Before there is more than the reason, the call may be tried again.
+        self._says_something = any(says_something({"message": c.message.to_dict()}) for c in partial.choices)
+        if error is not None:
+            self._error(error, data)
+        else:
+            self._fail(unfinished(failure, body, partial=partial, info=self.info, billed=self._attempt.billed))
 
     def _go_on(self, piece: ChatCompletionChunk, data: bytes) -> ChatCompletionChunk:
         """Return a piece behind what came as a whole answer: a gateway may say `message` where `delta` is meant."""

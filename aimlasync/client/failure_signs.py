@@ -53,13 +53,13 @@ def signal_of(error: AimlasyncError, model: str) -> Signal:
     if isinstance(error, (APIStatusError, StreamError)):
         # Loaded with the first failure.
         from aimlasync.admission.refusal_words import read_status
-        from aimlasync.wire.error_bodies import limit_status
+        from aimlasync.wire.error_bodies import is_spent, limit_status
 
         # A stream's error has a status only as its code.
         code = error.code or ""
         status = error.status if isinstance(error, APIStatusError) else int(code) if _STATUS.fullmatch(code) else 500
         if status < 500 and status not in (401, 402, 429):
-            status = limit_status(error.code, error.type) or status
+            status = 402 if is_spent(f"{error.code} {error.type}") else limit_status(error.code, error.type) or status
         return read_status(status, f"{error.message} {error.code} {error.type}", model)
     if isinstance(error, APITimeoutError):
         return LATE if error.phase == "first_token" else NOTHING

@@ -147,17 +147,19 @@ def not_json(attempt: Attempt, raw: bytes) -> APIResponseValidationError:
         raw=raw,
         info=attempt.info,
     )
-    # A page is a proxy's, which had no answer to give; broken JSON may be a paid one, and asking again pays again.
-    error.retryable = kind == "text/html"
+    # A page is a proxy's, which had no answer to give; blank lines keep a request alive that waits for its turn, and
+    # nothing behind them means that it never came (DeepSeek). Broken JSON may be a paid answer, and asking again pays
+    # again.
+    error.retryable = kind == "text/html" or not raw.strip()
     return error
 
 
 def no_answer(attempt: Attempt, raw: bytes, what: str) -> AimlasyncError:
     """Return the error of a 200 that is no answer but `what`, of which `raw` are the bytes.
 
-    Where those state a status of their own, it is the error of that status.
+    Where those state or mean a status of their own, it is the error of that status.
     """
-    from aimlasync.wire.error_bodies import error_in_body, excerpt
+    from aimlasync.wire.error_bodies import error_in_body, excerpt, status_in
     from aimlasync.wire.error_shapes import read_error
 
     try:
@@ -165,7 +167,7 @@ def no_answer(attempt: Attempt, raw: bytes, what: str) -> AimlasyncError:
     except msgspec.DecodeError:
         body = None
     said = read_error(body)
-    if said.status is not None:
+    if status_in(said) is not None:
         return error_in_body(body, raw=raw, info=attempt.info, billed=attempt.billed)
     if said.message:
         what = f"{what}: {excerpt(said.message)}"

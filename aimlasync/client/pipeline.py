@@ -16,7 +16,7 @@ import os
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar
 
 from aimlasync.client.attempt_bounds import within
 from aimlasync.client.balancer import Balancer
@@ -100,6 +100,13 @@ class Pipeline:
         self._owns_cache = owns_cache
         # Loaded now: with the first call, it would stop the loop for a tenth of a second.
         self._make_transport = usual_transport(proxy) if transport is None else lambda: transport
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        # A deep copy of what holds a client shares its connections and limits, as all copies of a client do.
+        return self
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a client cannot be pickled: make one in each process that uses it")
 
     def enter(self) -> tuple[asyncio.AbstractEventLoop, Transport]:
         """Return the loop and the transport. Raises ClientClosedError when closed, RuntimeError in another loop.

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 import msgspec
 
 from aimlasync.chat import types as chat
+from aimlasync.chat.endings import given_up
 from aimlasync.chat.types import ChatCompletion
 from aimlasync.client.call import Attempt
 from aimlasync.client.failures import content_type, not_json
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
 
 R = TypeVar("R", bound=Reply)
 
-# With these an answer may be empty, or have an error inside.
-_DOUBTFUL = (None, "error")
 # Bytes of a body that are read at once for the second time.
 _PART = 64 * 2**10
 
@@ -45,17 +44,13 @@ async def completion(attempt: Attempt) -> ChatCompletion:
         except msgspec.DecodeError:
             pass
         else:
-            if not reply.error and reply.choices:
-                first = reply.choices[0]
-                message = first.message
-                # Otherwise something is in doubt: an empty message may be a chunk's, or have an error beside it.
-                if first.finish_reason not in _DOUBTFUL and (message.content or message.tool_calls):
-                    beside = reply.__dict__
-                    beside["info"] = attempt.info
-                    if reply.meta is not None:
-                        attempt.charge(reply.meta)
-                    attempt.succeed(reply.usage, beside.get("cost"))
-                    return reply
+            if _is_sure(reply):
+                beside = reply.__dict__
+                beside["info"] = attempt.info
+                if reply.meta is not None:
+                    attempt.charge(reply.meta)
+                attempt.succeed(reply.usage, beside.get("cost"))
+                return reply
         body = ReadBody(response, raw)
     return await _chat_stream(attempt, body).gather()
 
@@ -64,6 +59,23 @@ async def _large(raw: bytes) -> ChatCompletion:
     from aimlasync.client.large import decode_large
 
     return await decode_large(raw)
+
+
+def _is_sure(reply: ChatCompletion) -> bool:
+    """Whether nothing is in doubt: an empty message may be a chunk's, or have an error beside it."""
+    if reply.error or reply.object == "error" or not reply.choices:
+        return False
+    first = reply.choices[0]
+    if first.finish_reason is None or not (first.message.content or first.message.tool_calls):
+        return False
+    for choice in reply.choices:
+        beside = choice.__dict__
+        # Most say "stop", and nothing beside it.
+        if (beside or choice.finish_reason != "stop") and (
+            beside.get("error") or given_up(choice.finish_reason, beside) is not None
+        ):
+            return False
+    return True
 
 
 async def nothing(attempt: Attempt) -> None:

@@ -72,7 +72,7 @@ class Stream(StreamReading[P, W]):
 
     @property
     def text(self) -> AsyncIterator[str]:
-        """The text of the (first) answer as it arrives, empty pieces left out."""
+        """The text of the (first) answer as it arrives, empty pieces left out; nothing more after a cancelled read."""
         return self._text()
 
     async def _text(self) -> AsyncIterator[str]:

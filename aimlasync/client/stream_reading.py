@@ -40,6 +40,10 @@ W = TypeVar("W", bound=Reply)
 
 # An integer, as `startswith` takes four times as long.
 _BRACKET = 0x5B
+_CANCELLED = (
+    "a read of the stream was cancelled, which closed it; timeout=Timeout(idle=...) bounds a read, "
+    "and asyncio.wait leaves the task of one alone"
+)
 
 
 class StreamReading(Generic[P, W]):
@@ -101,6 +105,7 @@ class StreamReading(Generic[P, W]):
             return
         except BaseException:
             # Cancelled in the middle of a read: what the connection holds is unknown.
+            self._failure = AimlasyncError(_CANCELLED, info=self.info)
             self._leave()
             raise
         for event, events in found:
@@ -185,11 +190,13 @@ class StreamReading(Generic[P, W]):
 
     def _undecodable(self, data: bytes, event: str) -> None:
         """An event that is no JSON object: a sign of life, words, half of one at the end of the body, or garbage."""
-        words = excerpt(data.decode())
+        # JSON that came outside of events may be no valid UTF-8.
+        words = excerpt(data.decode("utf-8", "replace"))
         if event == "error":
             self._error({"message": words}, data)
             return
-        if is_heartbeat(words.strip("[]: ")) or is_foreign(event, data):
+        if data.startswith(b":") or is_heartbeat(words.strip("[]: ")) or is_foreign(event, data):
+            # The first is a comment that a gateway sends on as data.
             return
         if data.startswith(b"data:"):
             # A gateway that wraps the events of a server in events.
@@ -272,11 +279,17 @@ class StreamReading(Generic[P, W]):
         return f": {excerpt(said)}" if said else ""
 
     def _bare_error(self) -> Any:
-        """Return the error object that a server wrote between the events, None without one; it is in no `data:`."""
+        """Return the error object that a server wrote between the events, None without one; it is in no `data:`.
+
+        It is bare, or in a field that is named "error" (llama.cpp until late in 2025).
+        """
+        said = self._incoming.between()
+        field = said.removeprefix(b"error:")
         try:
-            value = plain(self._incoming.between())
+            value = plain(field)
         except msgspec.DecodeError:
             return None
+        value = value if field is said else {"error": value}
         return value if is_error(value) else None
 
     def _no_answer(self) -> AimlasyncError:

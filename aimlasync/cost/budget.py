@@ -231,7 +231,7 @@ class Budget:
         """Count what an attempt cost: the vendor's statement, else its tokens at the price, else all that was reserved.
 
         `plain` is what `plainly_taken` said of the usage, where the caller has asked it. A failure that the vendor does
-        not call free is settled without a cost and a usage. Does nothing after `settle` or `release`.
+        not call free is settled without a usage, and mostly without a cost. Does nothing after `settle` or `release`.
         """
         if not reservation._open:
             return

@@ -19,6 +19,7 @@ from aimlasync.admission.endpoint_limiter import Admission, EndpointLimiter
 from aimlasync.admission.learned import Finding, Watch
 from aimlasync.admission.limiter import Limiter
 from aimlasync.admission.outcome import CANCELLED, IGNORED, OK, Outcome, Refused
+from aimlasync.admission.recall import Recall
 from aimlasync.config import Priority
 from aimlasync.endpoints.learned_limits import Told
 from aimlasync.endpoints.statistics import Counters, ModelStatistics
@@ -42,6 +43,7 @@ class Lane:
     """One model at one endpoint; calls that name no model share one lane."""
 
     __slots__ = (
+        "_answered",
         "_refusals",
         "_refused_at",
         "circuit",
@@ -53,6 +55,7 @@ class Lane:
         "limiter",
         "model",
         "paused_because",
+        "recall",
         "upstream",
         "used_at",
         "watch",
@@ -69,6 +72,7 @@ class Lane:
         # What was sent before this time was counted by another law, and its refusal teaches this one nothing.
         self.law_since = float("-inf")
         self.watch = Watch()
+        self.recall = Recall()
         self.circuit = CircuitBreaker(changed=self._circuit_changed)
         self.counters = Counters()
         # The average seconds that an answered attempt holds its permit: for a stream, until its last byte.
@@ -80,6 +84,8 @@ class Lane:
         # Refusals in a row, that is, since the last answer; and when the last of them came.
         self._refusals = 0
         self._refused_at = float("-inf")
+        # What was answered before that.
+        self._answered = 0
 
     @property
     def name(self) -> str:
@@ -142,6 +148,8 @@ class Lane:
                 self.held_for = average + _WEIGHT * (held - average) if average else held
                 if not law.is_fixed:
                     law.answered(now, self.counted.in_flight, permit.sent_at, permit.beside)
+                    if self.recall.is_fallen and permit.sent_at >= self.law_since:
+                        self._recall(now)
                 if (signs := upstream.account.signs).refused_models or signs.is_account:
                     upstream.account.answered(self, permit.sent_at, now)
                 if upstream.counts_requested:
@@ -162,6 +170,7 @@ class Lane:
                     self.watch.waited(now, self.paused_until)
                     # What was kept until now.
                     self.look(now)
+                    self._remember(now, permit.beside)
                     before = law.by_chance
                     if law.refused(now, permit.sent_at, permit.beside, kind) and kind in (None, "rate"):
                         self._refused_again(now)
@@ -211,6 +220,22 @@ class Lane:
         if self.counted is upstream.limiter:
             return Told(upstream.endpoint.name, True, learned)
         return Told(self.name, len(upstream.lanes) == 1, learned)
+
+    def _remember(self, now: float, beside: int) -> None:
+        """Keep what is known before this refusal, if it has held."""
+        law, known, answered = self.law, self.law.learned, self.upstream.account.answers(self)
+        # For so long the limit was in use since the last refusal.
+        seconds = (answered - self._answered) * self.held_for / (beside + 1)
+        self._answered = answered
+        has_held = known.rate is not None and known.rate_has_held
+        has_held = has_held or law.verdict == "concurrency" or seconds > _MINUTE
+        self.recall.refused(now, known, has_held=has_held, seconds=self.held_for)
+
+    def _recall(self, now: float) -> None:
+        """Start again with what was known before a bad time, if that is over."""
+        start = self.recall.answered(now, self.law.learned)
+        if start is not None and self.counted.waiting:
+            self.upstream.account.start(self, start, now)
 
     def pause(self, seconds: float, now: float, why: str, *, at_most: float = 0.0) -> None:
         """Pause this model; see `Upstream.pause`."""

@@ -18,21 +18,13 @@ from typing import Any, Self, TypeVar
 
 import msgspec
 
-try:
-    import redis.asyncio
-    from redis.asyncio.retry import Retry
-    from redis.backoff import NoBackoff
-    from redis.exceptions import RedisError, ResponseError
-except ImportError:
-    raise ImportError("aimlasync.redis needs its extra: pip install 'aimlasync[redis]'") from None
-
 from aimlasync.cost.prices import Price
 from aimlasync.quota.fallback import Fallback
 from aimlasync.quota.protocol import Ask, Draw, Drawn, Lease, QuotaDownError
 from aimlasync.quota.shared_budget import SharedBudget
 from aimlasync.redis.draw import DRAW
 from aimlasync.redis.scripts import CLOCK, LEASE
-from aimlasync.store.redis_server import what_is_said
+from aimlasync.store.redis_client import FAILURES, RedisClient, refuses, what_is_said
 
 # Seconds between two statements of what was drawn. Within `account.RETURN` all workers have stated theirs.
 _RESTATE_AFTER = 1.0
@@ -77,26 +69,18 @@ class RedisQuota:
             raise ValueError(f"timeout must be above zero and finite, not {timeout}")
         if url is None and not (url := os.environ.get("REDIS_URL")):
             raise ValueError("no URL of a Redis: set REDIS_URL")
-        try:
-            self._redis: Any = redis.asyncio.Redis.from_url(
-                url,
-                # Of each answer: a far Redis needs five round trips before the first script has run.
-                socket_timeout=timeout,
-                # TCP and TLS shake hands in two or three round trips.
-                socket_connect_timeout=3 * timeout,
-                retry=Retry(NoBackoff(), 0),
-                decode_responses=False,
-            )
-        except (ValueError, TypeError):
-            self._redis = None
-        if self._redis is None:
+        client = None
+        # TCP and TLS shake hands in two or three round trips, and a far Redis needs five before the first script has
+        # run: the timeout is of each answer.
+        with suppress(ValueError, TypeError):
+            client = RedisClient(url, timeout=timeout, connect=3 * timeout, retry=False)
+        if client is None:
             raise ValueError("url must be one of Redis: redis://host:6379/0, rediss://... or unix://...")
+        self._redis = client
         self.name = name
         self.strict = strict
         # The braces keep the keys of one account on one node of a cluster.
         self._key = f"aimlasync:{{{name}}}"
-        self._lease: Any = self._redis.register_script(CLOCK + LEASE)
-        self._draw: Any = self._redis.register_script(CLOCK + DRAW)
         self._fallback = Fallback(self._send, f"the Redis of the shared quota {name!r}", share=share, waits=strict)
         # (worker, purse) -> what the worker holds, and the last answer from that purse.
         self._held: dict[tuple[str, str], tuple[Draw, Drawn]] = {}
@@ -123,11 +107,11 @@ class RedisQuota:
     async def ping(self) -> None:
         """Do nothing but reach Redis. Raises QuotaDownError when it does not answer, or asks for a password."""
         try:
-            await self._redis.ping()
-        except ResponseError:
-            # It answers, whatever it allows.
-            return
-        except (RedisError, OSError, TimeoutError) as error:
+            await self._redis.request(lambda redis: redis.ping())
+        except FAILURES as error:
+            if refuses(error):
+                # It answers, whatever it allows.
+                return
             said = what_is_said(error)
         else:
             return
@@ -157,7 +141,7 @@ class RedisQuota:
         self._fallback.close()
         if self._restating is not None:
             self._restating.cancel()
-        await self._redis.aclose()
+        await self._redis.close()
 
     async def __aenter__(self) -> Self:
         return self
@@ -171,13 +155,13 @@ class RedisQuota:
         return f"<RedisQuota {self.name!r}{', down' if self.is_down else ''}>"
 
     async def _send(self, ask: Ask) -> Lease:
-        return await self._run(self._lease, f"{self._key}:minute", ask, _lease_of)
+        return await self._run(CLOCK + LEASE, f"{self._key}:minute", ask, _lease_of)
 
     async def _draw_once(self, draw: Draw) -> Drawn:
         _, before = self._held.get((draw.worker, draw.purse), (None, None))
         if before is not None:
             draw = msgspec.structs.replace(draw, epoch=before.epoch, version=before.version, taken=before.taken)
-        drawn = await self._run(self._draw, f"{self._key}:{draw.purse}", draw, _drawn_of)
+        drawn = await self._run(CLOCK + DRAW, f"{self._key}:{draw.purse}", draw, _drawn_of)
         if before is not None and drawn.epoch != before.epoch:
             self._fallback.warn(
                 "drawn",
@@ -198,12 +182,13 @@ class RedisQuota:
                     async with self._drawing:
                         await self._draw_once(self._held[key][0])
 
-    async def _run(self, script: Any, key: str, message: Ask | Draw, answer_of: Callable[[bytes], T]) -> T:
+    async def _run(self, script: str, key: str, message: Ask | Draw, answer_of: Callable[[bytes], T]) -> T:
         """Run a script and return its answer. Raises QuotaDownError when there is none."""
         if self._is_closed:
             raise QuotaDownError(f"the shared quota {self.name!r} is closed")
+        asked = _encode(message)
         try:
-            return answer_of(await script(keys=[key], args=[_encode(message)]))
-        except (RedisError, OSError, TimeoutError, msgspec.MsgspecError) as error:
+            return answer_of(await self._redis.request(lambda redis: redis.register_script(script)([key], [asked])))
+        except (*FAILURES, msgspec.MsgspecError) as error:
             said = what_is_said(error)
         raise QuotaDownError(f"the Redis of the shared quota {self.name!r} does not answer ({said})")

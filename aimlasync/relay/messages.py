@@ -19,8 +19,8 @@ Events = Literal["text", "raw"] | Callable[[Any], Any]
 KEEP_ALIVE = b": keep-alive\n"
 """A comment, which a page never sees. No blank line follows it, because some clients take that for an empty event."""
 
-HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-"""The headers of an event stream: no cache stores it, and nginx does not buffer it."""
+HEADERS = {"Cache-Control": "no-store, no-transform", "X-Accel-Buffering": "no"}
+"""The headers of an event stream: no cache stores it, nothing compresses it, and nginx does not buffer it."""
 
 
 class Named(msgspec.Struct, frozen=True):

@@ -1,7 +1,9 @@
 """Joins the events of a stream into one response.
 
 The terminal event carries the whole response. Before it arrives, or where its `output` is empty, the response is put
-together from the other events. It has no I/O. It may import `responses.events` and what lies below it.
+together from the other events. Servers leave out, share or change the index and the id by which an event says which
+item it is about; so there is a place for each group of items under an index. It has no I/O. It may import
+`responses.events` and what lies below it.
 """
 
 from __future__ import annotations
@@ -9,12 +11,14 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable
 from copy import copy
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, Literal, TypeAlias, TypeVar
 
 from aimlasync.responses import events
 from aimlasync.responses.events import ResponseStreamEvent
 from aimlasync.responses.items import (
+    CodeInterpreterCall,
     FunctionCall,
+    McpCall,
     OutputItem,
     OutputMessage,
     OutputRefusal,
@@ -30,6 +34,16 @@ from aimlasync.wire.pieces import joined
 
 _S = TypeVar("_S", bound=Open)
 _Thought: TypeAlias = ReasoningText | SummaryText
+_Group: TypeAlias = Literal["message", "reasoning", "call"]
+_Place: TypeAlias = int
+"""Where an item is: the places are numbered as they are opened."""
+
+# The item of which nothing but pieces has come.
+_MISSING: dict[_Group, Callable[[], OutputItem]] = {
+    "message": OutputMessage,
+    "reasoning": ReasoningItem,
+    "call": FunctionCall,
+}
 
 
 def _changed(struct: _S, **fields: Any) -> _S:
@@ -48,8 +62,17 @@ def _end(pieces: list[str], whole: str) -> None:
 
 def _differ(one: OutputItem, other: OutputItem) -> bool:
     """Whether two items are of different types, or say different ids."""
-    ids = getattr(one, "id", None), getattr(other, "id", None)
-    return type(one) is not type(other) or one.type != other.type or (all(ids) and ids[0] != ids[1])
+    if type(one) is not type(other) or one.type != other.type:
+        return True
+    for name in ("id", "call_id"):
+        ids = getattr(one, name, None), getattr(other, name, None)
+        if all(ids):
+            return ids[0] != ids[1]
+    return False
+
+
+def _group_of(item: OutputItem) -> _Group:
+    return "message" if isinstance(item, OutputMessage) else "reasoning" if isinstance(item, ReasoningItem) else "call"
 
 
 def _is_blank(part: Part) -> bool:
@@ -59,23 +82,42 @@ def _is_blank(part: Part) -> bool:
 class Assembler:
     """Takes the events of one stream, and returns them as one Response, complete or cut."""
 
-    __slots__ = ("_args", "_before", "_ended", "_items", "_parts", "_refusals", "_response", "_texts", "_thoughts")
+    __slots__ = (
+        "_args",
+        "_by_id",
+        "_ended",
+        "_items",
+        "_latest",
+        "_parts",
+        "_places",
+        "_refusals",
+        "_response",
+        "_said",
+        "_texts",
+        "_thoughts",
+    )
 
     def __init__(self) -> None:
         # The last full Response that the server sent; that of the terminal event is the answer.
         self._response: Response | None = None
-        self._items: dict[int, OutputItem] = {}
-        # The places whose item has ended, and items whose place was then given to another one.
-        self._ended: set[int] = set()
-        self._before: dict[int, list[OutputItem]] = {}
-        # The parts of messages by (output_index, content_index): what they say beside their text.
-        self._parts: dict[tuple[int, int], Part] = {}
-        # The pieces of texts and refusals by (output_index, content_index), those of function calls by output_index.
-        self._texts: dict[tuple[int, int], list[str]] = defaultdict(list)
-        self._refusals: dict[tuple[int, int], list[str]] = defaultdict(list)
-        self._args: dict[int, list[str]] = defaultdict(list)
-        # The pieces of reasoning by output_index, the kind of part that they are of, and its index.
-        self._thoughts: dict[tuple[int, type[_Thought], int], list[str]] = defaultdict(list)
+        self._items: dict[_Place, OutputItem] = {}
+        # The places whose item has ended.
+        self._ended: set[_Place] = set()
+        # The output_index and group of each place, the last place of each, and where the items are that ids name: None
+        # for an id that several share.
+        self._places: list[tuple[int, _Group]] = []
+        self._latest: dict[tuple[int, _Group], _Place] = {}
+        self._by_id: dict[tuple[str, _Group], _Place | None] = {}
+        # The parts of messages by content_index: what they say beside their text.
+        self._parts: dict[tuple[_Place, int], Part] = {}
+        # What the last piece of a text was about, and the pieces of that text.
+        self._said: tuple[tuple[str, int, int] | None, list[str]] = None, []
+        # The pieces of texts and refusals by content_index, those of calls, and those of reasoning by the kind of part
+        # that they are of, and its index.
+        self._texts: dict[tuple[_Place, int], list[str]] = defaultdict(list)
+        self._refusals: dict[tuple[_Place, int], list[str]] = defaultdict(list)
+        self._args: dict[_Place, list[str]] = defaultdict(list)
+        self._thoughts: dict[tuple[_Place, type[_Thought], int], list[str]] = defaultdict(list)
 
     def continues(self, id: str) -> None:
         """Note the id of the response, of which an earlier stream brought the beginning."""
@@ -101,63 +143,91 @@ class Assembler:
 
     def _take_item(self, event: Any) -> None:
         index, item = event.output_index, event.item
+        group = _group_of(item)
         begins = type(event) is events.ResponseOutputItemAddedEvent
-        known, before = self._items.get(index), self._before.get(index, ())
-        if before and not begins and not all(_differ(one, item) for one in before):
-            # The end of an item whose place has been given away.
-            return
-        if known is not None and (begins or index in self._ended) and _differ(known, item):
-            # Gateways that translate from chat count each kind of items by itself.
-            self._before[index] = [*before, self._item(index)]
-            self._clear(index)
+        ids = [id for id in (getattr(item, "id", None), getattr(item, "call_id", None)) if id and isinstance(id, str)]
+        place = None if begins else self._named(ids, group)
+        if place is None or self._items[place].type != item.type:
+            place = self._latest.get((index, group))
+            known = None if place is None else self._items.get(place)
+            has_ended = place in self._ended
+            differs = known is not None and (begins or has_ended) and _differ(known, item)
+            if place is None or differs or (begins and has_ended):
+                # Gateways that translate from chat count each kind of items by itself, or not at all.
+                place = self._open(index, group)
         if not begins:
-            self._ended.add(index)
-        self._items[index] = item
+            self._ended.add(place)
+        self._items[place] = item
+        self._said = None, []
+        for id in ids:
+            other = self._by_id.get((id, group), place)
+            # What came of a call is an item that names it, too.
+            if other is None or other == place or self._items[other].type == item.type:
+                self._by_id[id, group] = place if other == place else None
 
-    def _clear(self, index: int) -> None:
-        """Drop the pieces at a place, which were those of an item before."""
-        self._ended.discard(index)
-        self._args.pop(index, None)
-        known: tuple[dict[Any, Any], ...] = (self._texts, self._refusals, self._parts, self._thoughts)
-        for pieces in known:
-            for at in [at for at in pieces if at[0] == index]:
-                del pieces[at]
+    def _named(self, ids: list[str], group: _Group) -> _Place | None:
+        found = (self._by_id.get((id, group)) for id in ids)
+        return next((place for place in found if place is not None), None)
+
+    def _open(self, index: int, group: _Group) -> _Place:
+        place = self._latest[index, group] = len(self._places)
+        self._places.append((index, group))
+        return place
+
+    def _at(self, event: Any, group: _Group) -> _Place:
+        """Return the place that an event is about."""
+        index = event.output_index
+        if not index:
+            # It may have been left out. Some gateways give each event an id of its own.
+            id = event.item_id or vars(event).get("call_id")
+            place = self._by_id.get((id, group)) if id and isinstance(id, str) else None
+            if place is not None:
+                return place
+        place = self._latest.get((index, group))
+        return self._open(index, group) if place is None else place
 
     def _take_part(self, event: Any) -> None:
-        self._parts[event.output_index, event.content_index] = event.part
+        self._parts[self._at(event, "message"), event.content_index] = event.part
 
     def _take_text(self, event: Any) -> None:
-        self._texts[event.output_index, event.content_index].append(event.delta)
+        # Most events are about what the one before was about.
+        about = (event.item_id, event.output_index, event.content_index)
+        if about != self._said[0]:
+            self._said = about, self._texts[self._at(event, "message"), event.content_index]
+        self._said[1].append(event.delta)
 
     def _take_text_done(self, event: Any) -> None:
-        _end(self._texts[event.output_index, event.content_index], event.text)
+        _end(self._texts[self._at(event, "message"), event.content_index], event.text)
 
     def _take_refusal(self, event: Any) -> None:
-        self._refusals[event.output_index, event.content_index].append(event.delta)
+        self._refusals[self._at(event, "message"), event.content_index].append(event.delta)
 
     def _take_refusal_done(self, event: Any) -> None:
-        _end(self._refusals[event.output_index, event.content_index], event.refusal)
+        _end(self._refusals[self._at(event, "message"), event.content_index], event.refusal)
 
     def _take_summary(self, event: Any) -> None:
-        self._thoughts[event.output_index, SummaryText, event.summary_index].append(event.delta)
+        self._thoughts[self._at(event, "reasoning"), SummaryText, event.summary_index].append(event.delta)
 
     def _take_summary_done(self, event: Any) -> None:
-        _end(self._thoughts[event.output_index, SummaryText, event.summary_index], event.text)
+        _end(self._thoughts[self._at(event, "reasoning"), SummaryText, event.summary_index], event.text)
 
     def _take_reasoning(self, event: Any) -> None:
-        self._thoughts[event.output_index, ReasoningText, event.content_index].append(event.delta)
+        self._thoughts[self._at(event, "reasoning"), ReasoningText, event.content_index].append(event.delta)
 
     def _take_reasoning_done(self, event: Any) -> None:
-        _end(self._thoughts[event.output_index, ReasoningText, event.content_index], event.text)
-
-    def _take_input_done(self, event: Any) -> None:
-        _end(self._args[event.output_index], event.input)
+        _end(self._thoughts[self._at(event, "reasoning"), ReasoningText, event.content_index], event.text)
 
     def _take_args(self, event: Any) -> None:
-        self._args[event.output_index].append(event.delta)
+        self._args[self._at(event, "call")].append(event.delta)
 
     def _take_args_done(self, event: Any) -> None:
-        _end(self._args[event.output_index], event.arguments)
+        _end(self._args[self._at(event, "call")], event.arguments)
+
+    def _take_input_done(self, event: Any) -> None:
+        _end(self._args[self._at(event, "call")], event.input)
+
+    def _take_code_done(self, event: Any) -> None:
+        _end(self._args[self._at(event, "call")], event.code)
 
     @property
     def usage(self) -> ResponseUsage | None:
@@ -179,46 +249,50 @@ class Assembler:
         response = self._response
         if response is None:
             response = Response()
-        if not response.output and (self._items or self._texts or self._refusals or self._args or self._thoughts):
-            # The server ended with an empty `output`, or the stream was cut: what was streamed is the answer. Items are
-            # copied, since callers may hold the events.
-            response = _changed(response, output=self._output())
+        if response.output and (response.output_text or not any(map(any, self._texts.values()))):
+            return response
+        output = self._output()
+        if output and len(output) >= len(response.output):
+            # The server ended with an empty `output`, or one without the text, or the stream was cut: what was streamed
+            # is the answer. Items are copied, since callers may hold the events.
+            response = _changed(response, output=output)
             complete(response, finished=False)
         return response
 
     def _output(self) -> list[OutputItem]:
-        output: list[OutputItem] = []
-        pieces = (self._texts, self._refusals, self._thoughts)
-        for index in sorted({*self._items, *self._args, *(at[0] for known in pieces for at in known)}):
-            output += self._before.get(index, ())
-            output.append(self._item(index))
-        return output
+        # Empty pieces alone make no item.
+        places = {*self._items, *(place for place, pieces in self._args.items() if any(pieces))}
+        for known in (self._texts, self._refusals, self._thoughts):
+            places.update(at[0] for at, pieces in known.items() if any(pieces))
+        return [self._item(place) for place in sorted(places, key=lambda place: (self._places[place][0], place))]
 
-    def _item(self, index: int) -> OutputItem:
+    def _item(self, place: _Place) -> OutputItem:
         """Return the item at a place, with what was streamed of it."""
-        item = self._items.get(index)
+        item = self._items.get(place)
         if item is None:
-            item = self._missing(index)
+            item = _MISSING[self._places[place][1]]()
         if isinstance(item, OutputMessage):
             content = list(item.content)
-            for at in sorted(key for key in self._texts | self._refusals if key[0] == index):
+            for at in sorted(key for key in self._texts | self._refusals if key[0] == place):
                 if at[1] >= len(content):
                     content.append(self._part(at, self._parts.get(at)))
                 elif _is_blank(content[at[1]]):
                     content[at[1]] = self._part(at, content[at[1]])
             item = _changed(item, content=content)
-        elif isinstance(item, FunctionCall) and not item.arguments:
-            item = _changed(item, arguments=joined(self._args.get(index, [])))
+        elif isinstance(item, (FunctionCall, McpCall)) and not item.arguments:
+            item = _changed(item, arguments=joined(self._args.get(place, [])))
         elif isinstance(item, ReasoningItem):
-            summary, content = self._thought(index, SummaryText), self._thought(index, ReasoningText)
+            summary, content = self._thought(place, SummaryText), self._thought(place, ReasoningText)
             item = _changed(item, summary=item.summary or summary, content=item.content or content or item.content)
-        elif isinstance(item, Unknown) and index in self._args and not getattr(item, "input", "unknown"):
+        elif isinstance(item, CodeInterpreterCall) and place in self._args and not item.code:
+            item = _changed(item, code=joined(self._args[place]))
+        elif isinstance(item, Unknown) and place in self._args and not getattr(item, "input", "unknown"):
             # A call of a custom tool, which no struct describes.
             item = copy(item)
-            item.input = joined(self._args[index])
+            item.input = joined(self._args[place])
         return item
 
-    def _part(self, at: tuple[int, int], known: Part | None) -> Part:
+    def _part(self, at: tuple[_Place, int], known: Part | None) -> Part:
         """Return a part of a message with the text that was streamed; `known` is what else was said of it."""
         if at in self._texts:
             text = joined(self._texts[at])
@@ -226,16 +300,10 @@ class Assembler:
         refusal = joined(self._refusals[at])
         return _changed(known, refusal=refusal) if isinstance(known, OutputRefusal) else OutputRefusal(refusal=refusal)
 
-    def _missing(self, index: int) -> OutputItem:
-        """Return an item of which nothing but pieces has come."""
-        if index in self._args:
-            return FunctionCall()
-        return ReasoningItem() if any(at[0] == index for at in self._thoughts) else OutputMessage()
-
-    def _thought(self, index: int, kind: type[_Thought]) -> list[Part]:
+    def _thought(self, place: _Place, kind: type[_Thought]) -> list[Part]:
         """Return the parts of one kind that were streamed of a reasoning item, in order."""
-        places = sorted(at[2] for at in self._thoughts if at[:2] == (index, kind))
-        return [kind(text=joined(self._thoughts[index, kind, at])) for at in places]
+        found = sorted(at[2] for at in self._thoughts if at[:2] == (place, kind))
+        return [kind(text=joined(self._thoughts[place, kind, at])) for at in found]
 
 
 _TAKE: dict[type, Callable[[Assembler, Any], None]] = {
@@ -261,4 +329,8 @@ _TAKE: dict[type, Callable[[Assembler, Any], None]] = {
     events.ResponseCustomToolCallInputDoneEvent: Assembler._take_input_done,
     events.ResponseFunctionCallArgumentsDeltaEvent: Assembler._take_args,
     events.ResponseFunctionCallArgumentsDoneEvent: Assembler._take_args_done,
+    events.ResponseMcpCallArgumentsDeltaEvent: Assembler._take_args,
+    events.ResponseMcpCallArgumentsDoneEvent: Assembler._take_args_done,
+    events.ResponseCodeInterpreterCallCodeDeltaEvent: Assembler._take_args,
+    events.ResponseCodeInterpreterCallCodeDoneEvent: Assembler._take_code_done,
 }

@@ -14,7 +14,8 @@ library.
     protocol      `Store`: what every store does; the seal that makes a torn value no value
     directory     `DirectoryStore`: a file for each answer
     sqlite        `SQLiteStore`: one file
-    redis_server  `RedisStore`: Redis or Valkey; the only file here that imports redis
+    redis_server  `RedisStore`: Redis or Valkey
+    redis_client  the client of one Redis or of a cluster; the only file here that imports redis
     fsspec_files  `FsspecStore`: s3://, gs://, memory:// and others, through fsspec
     cache         `Cache`: which answers a client keeps
     opening       `open_store`: from a path or a URL to a store

@@ -16,7 +16,7 @@ from itertools import count
 
 from aimlasync.addresses import begins_like_one
 from aimlasync.store import protocol
-from aimlasync.store.protocol import SEAL, check_bounds, checked, sealed, unsealed
+from aimlasync.store.protocol import SEAL, check_bounds, checked, is_over, sealed, unsealed
 
 # Of a key's 32 hexadecimal digits, so many name its directory: of 10^8 answers, each of 4096 directories has 24,000.
 _FOLDER = 3
@@ -89,7 +89,7 @@ class DirectoryStore:
                 data = file.readall()
                 if self.ttl is not None or self.max_bytes is not None:
                     written = os.fstat(file.fileno()).st_mtime
-                    if self.ttl is not None and protocol.now() >= written + self.ttl:
+                    if is_over(written, self.ttl):
                         return None
                     if self.max_bytes is not None:
                         # A directory that may only be read is used as it is.
@@ -141,12 +141,18 @@ class DirectoryStore:
                 with suppress(FileNotFoundError):
                     known = file.stat(follow_symlinks=False)
                     is_answer = _ANSWER_NAME.fullmatch(file.name)
-                    is_over = is_answer and self.ttl is not None and now >= known.st_mtime + self.ttl
-                    if is_over or (_BEGUN_NAME.fullmatch(file.name) and now > known.st_mtime + _FORGOTTEN):
+                    ended = is_answer and is_over(known.st_mtime, self.ttl)
+                    if ended or (_BEGUN_NAME.fullmatch(file.name) and now > known.st_mtime + _FORGOTTEN):
                         os.unlink(file.path)
                     elif is_answer:
                         total += known.st_size
-                        found.append((known.st_atime, known.st_size, file.path))
+                        used = known.st_atime
+                        if used > now:
+                            # Of a clock that was wrong: it would be the last one for ever.
+                            used = now
+                            with suppress(OSError):
+                                os.utime(file.path, (now, known.st_mtime))
+                        found.append((used, known.st_size, file.path))
         step = max(1, int(most * _FREED))
         if total > most:
             found.sort()

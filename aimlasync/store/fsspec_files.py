@@ -17,7 +17,7 @@ from weakref import WeakKeyDictionary
 
 from aimlasync.addresses import has_password, opened, said, shown
 from aimlasync.store import protocol
-from aimlasync.store.protocol import check_bounds, checked, sealed, unsealed
+from aimlasync.store.protocol import check_bounds, checked, is_over, sealed, unsealed
 
 _WRITTEN = struct.Struct(">d")
 # Seconds for one value, and those for which a store that failed is not used.
@@ -96,7 +96,7 @@ class FsspecStore:
         if data is None or len(data) < _WRITTEN.size:
             return None
         (written,) = _WRITTEN.unpack_from(data)
-        if self.ttl is not None and protocol.now() >= written + self.ttl:
+        if is_over(written, self.ttl):
             return None
         return data[_WRITTEN.size :]
 

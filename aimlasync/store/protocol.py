@@ -72,6 +72,11 @@ def check_bounds(max_bytes: int | None, ttl: float | None) -> None:
         raise ValueError(f"ttl must be above zero, not {ttl}")
 
 
+def is_over(written: float, ttl: float | None) -> bool:
+    """Whether what was written then is too old. A time as far ahead comes of a clock that was wrong, and never ends."""
+    return ttl is not None and abs(now() - written) >= ttl
+
+
 async def if_reachable(store: Store, work: Coroutine[Any, Any, T]) -> T | None:
     """Return what a store answers, None where it fails, which is logged once for each store."""
     try:

@@ -3,7 +3,7 @@
 It implements `Store`. An answer is one string under PREFIX:answer:KEY, which expires after `expires`
 seconds. After a request that the server did not answer, the store is not used for some seconds; a job then asks the
 model for rows whose answers it did not find, and warns. A server that refuses to write, as one that is full, is still
-read. It may import `protocol`.
+read. It may import `protocol` and `redis_client`.
 """
 
 from __future__ import annotations
@@ -16,15 +16,7 @@ from typing import Any, TypeVar, cast
 from urllib.parse import urlsplit, urlunsplit
 
 from aimlasync.store.protocol import sealed, unsealed
-
-try:
-    from redis.asyncio import BlockingConnectionPool, Redis
-    from redis.asyncio.connection import parse_url
-    from redis.asyncio.retry import Retry
-    from redis.backoff import NoBackoff
-    from redis.exceptions import AuthenticationError, ConnectionError, RedisError, ResponseError
-except ImportError:
-    raise ImportError("aimlasync.redis needs the redis package: pip install 'aimlasync[redis]'") from None
+from aimlasync.store.redis_client import FAILURES, RedisClient, is_url, refuses, what_is_said
 
 T = TypeVar("T")
 
@@ -32,9 +24,7 @@ DAY = 86400.0
 _TIMEOUT = 2.0
 # Seconds for which a server that failed is not used.
 _PAUSE = 5.0
-# Characters of what a server says.
-_MOST = 200
-# Connections of one process; further requests wait for one.
+# Requests of one process at once, each on a connection; further ones wait.
 _MAX_CONNECTIONS = 16
 
 
@@ -47,7 +37,7 @@ class RedisStore:
     """
 
     def __init__(self, url: str | None = None, *, prefix: str = "aimlasync", expires: float | None = 7 * DAY) -> None:
-        if url is not None and not _is_one(url):
+        if url is not None and not is_url(url):
             raise ValueError("the URL of a Redis begins with redis://, rediss:// or unix://, as in redis://host:6379/0")
         if expires is not None and not expires >= 1:
             raise ValueError(f"expires must be a second at least, not {expires}")
@@ -55,7 +45,7 @@ class RedisStore:
         self._prefix = prefix
         self._expires = expires
         # One for each event loop, because connections belong to one.
-        self._clients: dict[asyncio.AbstractEventLoop, tuple[Redis, asyncio.Semaphore]] = {}
+        self._clients: dict[asyncio.AbstractEventLoop, tuple[RedisClient, asyncio.Semaphore]] = {}
         # The monotonic time until which the server is not used.
         self._paused_until = 0.0
 
@@ -72,7 +62,7 @@ class RedisStore:
         if not keys:
             return []
         names = [self._name(key) for key in keys]
-        found = cast("list[bytes | None]", await self._request(lambda redis: redis.mget(names)))
+        found = await self._request(lambda redis: _read(redis, names))
         return [unsealed(key, data) for key, data in zip(keys, found, strict=True)]
 
     async def put(self, key: str, value: bytes, /) -> None:
@@ -84,65 +74,43 @@ class RedisStore:
         """Close the connections of this event loop; the next request opens new ones."""
         client = self._clients.pop(asyncio.get_running_loop(), None)
         if client is not None:
-            await client[0].aclose()
+            await client[0].close()
 
     def _name(self, key: str) -> str:
         return f"{self._prefix}:answer:{key}"
 
-    def _client(self) -> tuple[Redis, asyncio.Semaphore]:
+    def _client(self) -> tuple[RedisClient, asyncio.Semaphore]:
         for loop in [loop for loop in self._clients if loop.is_closed()]:
             del self._clients[loop]
         loop = asyncio.get_running_loop()
         if loop not in self._clients:
             url = self._url or os.environ.get("REDIS_URL")
-            if not url or not _is_one(url):
+            if not url or not is_url(url):
                 raise OSError("no URL of a Redis: set REDIS_URL, as in redis://host:6379/0")
-            pool = BlockingConnectionPool.from_url(
-                url,
-                max_connections=_MAX_CONNECTIONS,
-                timeout=None,
-                socket_timeout=_TIMEOUT,
-                socket_connect_timeout=_TIMEOUT,
-                # One retry for a connection that a restart of the server has closed; none for a server that hangs.
-                retry=Retry(NoBackoff(), 1, supported_errors=(ConnectionError,)),
-            )
-            self._clients[loop] = Redis.from_pool(pool), asyncio.Semaphore(_MAX_CONNECTIONS)
+            # One retry for a connection that a restart of the server has closed; none for a server that hangs.
+            client = RedisClient(url, timeout=_TIMEOUT, connect=_TIMEOUT, retry=True)
+            self._clients[loop] = client, asyncio.Semaphore(_MAX_CONNECTIONS)
         return self._clients[loop]
 
-    async def _request(self, call: Callable[[Redis], Awaitable[T]]) -> T:
+    async def _request(self, ask: Callable[[Any], Awaitable[T]]) -> T:
         redis, turn = self._client()
         async with turn:
             # Asked after the wait for a turn: whoever waited does not wait for a dead server as well.
             if time.monotonic() < self._paused_until:
                 raise OSError("it failed a moment ago")
             try:
-                return await call(redis)
-            except (RedisError, OSError) as error:
-                if not isinstance(error, ResponseError):
+                return await redis.request(ask)
+            except FAILURES as error:
+                if not refuses(error):
                     self._paused_until = time.monotonic() + _PAUSE
                 reason = what_is_said(error)
         raise OSError(reason)
 
 
-def what_is_said(error: Exception) -> str:
-    """Return the words with which a Redis refuses; of other errors no text of redis', which may have the URL."""
-    cause = error.__cause__ or error.__context__
-    if isinstance(error, AuthenticationError) or isinstance(cause, AuthenticationError):
-        return "it asks for a password, or for another one; REDIS_URL may have it"
-    if not isinstance(error, ResponseError):
-        why = cause.strerror if isinstance(cause, OSError) else None
-        return f"{type(error).__name__}: {why}" if why else type(error).__name__
-    text = " ".join(str(error).split()).rstrip(".")
-    return f"it refuses: {text if len(text) <= _MOST else f'{text[:_MOST]}...'}"
-
-
-def _is_one(url: str) -> bool:
-    """Whether redis takes the URL."""
-    try:
-        parse_url(url)
-    except ValueError:
-        return False
-    return True
+async def _read(redis: Any, names: Sequence[str]) -> list[bytes | None]:
+    """Return the strings of `names`, which in a cluster lie on several nodes."""
+    read = getattr(redis, "mget_nonatomic", redis.mget)
+    return cast("list[bytes | None]", await read(names))
 
 
 def _unpickle(url: str | None, prefix: str, expires: float | None) -> RedisStore:

@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 
 from aimlasync.addresses import begins_like_one
 from aimlasync.store import protocol
-from aimlasync.store.protocol import check_bounds, checked, sealed, unsealed
+from aimlasync.store.protocol import check_bounds, checked, is_over, sealed, unsealed
 
 T = TypeVar("T")
 
@@ -64,8 +64,9 @@ class SQLiteStore:
     With `max_bytes`, which counts the values, those that were not used for longest are deleted; the file does not
     shrink, its pages are used again. An answer older than `ttl` seconds is none. A value survives a killed process; a
     power failure may take the last ones, and never tears one. A file that is locked for ten seconds by somebody else is
-    not written to for a minute; one on a read-only disk is read alone; one that was deleted is made again. Raises
-    ValueError for a URL, for a file of another program or of a newer version of this one, and for bounds of zero.
+    not written to for a minute; one on a read-only or a full disk is only read; one that was deleted is made again.
+    Raises ValueError for a URL, for a file of another program or of a newer version of this one, and for bounds of
+    zero.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, max_bytes: int | None = None, ttl: float | None = None) -> None:
@@ -88,6 +89,8 @@ class SQLiteStore:
         # When keys were read since the last write.
         self._read_at: dict[str, float] = {}
         self._until_sweep = 0
+        # Why the file can only be read, and when that was seen.
+        self._unwritable: tuple[str, float] | None = None
         # The time at which another process had held the file for too long.
         self._locked_at = float("-inf")
 
@@ -143,21 +146,30 @@ class SQLiteStore:
             return work(self._connection, *given)
         except sqlite3.Error as error:
             self._note_lock(error)
-            said = f"{self.path}: {error}"
+            damaged = _code(error) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+            said = f"{self.path}: {error}" + ("; delete it, and it is made again" if damaged else "")
         raise OSError(said)
 
     def _leave_deleted(self) -> None:
-        """Let go of a file that is no longer at the path: what is kept in it, nobody else would find."""
+        """Let go of a file that is no longer at the path: what is kept in it, nobody else would find.
+
+        One that can only be read is opened again after a while.
+        """
+        since = protocol.now() - self._unwritable[1] if self._unwritable is not None else 0.0
+        if self._connection is not None and not 0 <= since < _PAUSE:
+            self._connection.close()
+            self._connection = None
         if self._connection is not None and self._file != _file_at(self.path):
             # To close it would delete a WAL by its name, which may be that of a new file by now.
             _not_to_close.append(self._connection)
             self._connection = None
 
     def _note_lock(self, error: sqlite3.Error) -> None:
-        if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY:
+        if _code(error) == sqlite3.SQLITE_BUSY:
             self._locked_at = protocol.now()
 
     def _connect(self) -> sqlite3.Connection:
+        self._unwritable = None
         os.makedirs(os.path.dirname(self.path), exist_ok=True)
         if not os.path.exists(self.path):
             # Answers are nobody else's to read.
@@ -166,14 +178,17 @@ class SQLiteStore:
         try:
             try:
                 connection.execute("PRAGMA journal_mode=WAL")
-            except sqlite3.OperationalError:
-                if os.access(self.path, os.W_OK) and os.access(os.path.dirname(self.path), os.W_OK):
+            except sqlite3.OperationalError as error:
+                is_full = _code(error) in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
+                if not is_full and all(os.access(path, os.W_OK) for path in (self.path, os.path.dirname(self.path))):
                     raise
-                # WAL needs two files beside this one, which cannot be made here. A write then says that it cannot be.
+                # WAL needs two files beside this one, which cannot be made here: the disk is read-only, or full.
                 connection.close()
                 connection = self._opened(f"{Path(self.path).as_uri()}?immutable=1")
-                if self._version(connection):
-                    return connection
+                if not self._version(connection):
+                    raise
+                self._unwritable = str(error), protocol.now()
+                return connection
             connection.execute("PRAGMA synchronous=NORMAL")
             # A file that is ready is read also while another process writes.
             if self._version(connection) == 0:
@@ -222,11 +237,11 @@ class SQLiteStore:
         now = protocol.now()
         for key in keys:
             row = connection.execute("SELECT value, written FROM answers WHERE key = ?", (key,)).fetchone()
-            if row is None or (self.ttl is not None and now >= row[1] + self.ttl):
+            if row is None or is_over(row[1], self.ttl):
                 found.append(None)
                 continue
             found.append(unsealed(key, row[0]))
-            if self.max_bytes is not None:
+            if self.max_bytes is not None and self._unwritable is None:
                 self._read_at[key] = now
         if len(self._read_at) >= _MOST_READ:
             # Only the times of reads wait for a file that is locked, or are lost where it cannot be written.
@@ -252,6 +267,8 @@ class SQLiteStore:
         self._in_transaction(connection, write)
 
     def _in_transaction(self, connection: sqlite3.Connection, work: Callable[[sqlite3.Connection], None]) -> None:
+        if self._unwritable is not None:
+            raise OSError(f"{self.path}: it can only be read ({self._unwritable[0]})")
         if 0 <= protocol.now() - self._locked_at < _PAUSE:
             raise OSError(f"{self.path}: another process held it for {_BUSY:g} s a moment ago")
         # At once: a reader that becomes a writer later may be refused.
@@ -276,12 +293,14 @@ class SQLiteStore:
             self._until_sweep -= 1
             if self._until_sweep <= 0:
                 self._until_sweep = _SWEEP
-                connection.execute("DELETE FROM answers WHERE written <= ?", (now - self.ttl,))
+                connection.execute("DELETE FROM answers WHERE abs(? - written) >= ?", (now, self.ttl))
         if self.max_bytes is None:
             return
         (total,) = connection.execute("SELECT bytes FROM totals").fetchone()
         if total <= self.max_bytes:
             return
+        # A use in the future is of a clock that was wrong, and would be the last one for ever.
+        connection.execute("UPDATE answers SET used = ? WHERE used > ?", (now, now))
         gone = []
         for key, size in connection.execute("SELECT key, size FROM answers ORDER BY used, rowid"):
             gone.append((key,))
@@ -314,6 +333,12 @@ def _check_header(path: str) -> None:
         raise ValueError(_of_others(path))
     if version > _FORMAT:
         raise ValueError(_newer(path, version))
+
+
+def _code(error: sqlite3.Error) -> int:
+    """Return the primary code of an error."""
+    code: int = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    return code
 
 
 def _file_at(path: str) -> tuple[int, int] | None:

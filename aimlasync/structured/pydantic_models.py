@@ -55,7 +55,8 @@ def _is_pydantic(type_: Any, seen: set[int]) -> bool:
     if typing.get_origin(type_) is Annotated:
         of_pydantic = (type(each).__module__.partition(".")[0] in _MODULES for each in type_.__metadata__)
         return any(of_pydantic) or _is_pydantic(type_.__origin__, seen)
-    parts = list(typing.get_args(type_))
+    # An alias (`type X = ...`) says nothing of what it stands for.
+    parts = [*typing.get_args(type_), getattr(type_, "__value__", None)]
     # A TypedDict of typing_extensions is none for `typing`.
     if dataclasses.is_dataclass(type_) or hasattr(type_, "__total__"):
         try:
@@ -126,8 +127,14 @@ class Arguments:
     """
 
     def __init__(self, name: str, fields: Iterable[tuple[str, Any, bool]]) -> None:
-        made: dict[str, Any] = {name: (_hint(hint), ... if required else None) for name, hint, required in fields}
-        self._model: type[BaseModel] = pydantic.create_model(name, __config__=ConfigDict(extra="forbid"), **made)
+        # Fields have names of their own, since a model takes none that begin with an underscore or are its methods'.
+        self._names: dict[str, str] = {}
+        made: dict[str, Any] = {}
+        for number, (parameter, hint, required) in enumerate(fields):
+            self._names[f"p{number}"] = parameter
+            made[f"p{number}"] = (_hint(hint), ... if required else None)
+        config = ConfigDict(extra="forbid", alias_generator=self._names.__getitem__)
+        self._model: type[BaseModel] = pydantic.create_model(name, __config__=config, **made)
 
     def strict(self) -> dict[str, Any]:
         """Return the strict schema. Raises TypeError, naming the parameter."""
@@ -146,7 +153,7 @@ class Arguments:
         except pydantic.ValidationError as error:
             said = "; ".join(map(_problem, error.errors(include_url=False, include_input=False)[:3]))
         else:
-            return {name: getattr(read, name) for name in read.model_fields_set}
+            return {name: getattr(read, field) for field, name in self._names.items() if field in read.model_fields_set}
         raise msgspec.ValidationError(said)
 
 

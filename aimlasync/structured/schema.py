@@ -19,7 +19,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import count
-from typing import Any, Generic, NoReturn, Protocol, TypeVar, overload
+from typing import Any, Generic, NoReturn, Protocol, Self, TypeVar, overload
 
 import msgspec
 import msgspec.inspect as mi
@@ -95,6 +95,9 @@ class Format(Generic[T]):
         value: T = answer.value if self._wrapped else answer
         return value
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self
+
     def chat(self) -> dict[str, Any]:
         """Return the ``response_format`` of chat/completions."""
         return {"type": "json_schema", "json_schema": {"name": self.name, "schema": self.schema, "strict": True}}
@@ -131,6 +134,9 @@ def _build(type: Any) -> Format[Any]:
             what = f"{type!r} is no type; give one, such as a Struct, a dataclass or list[str]"
             raise TypeError(f"{what} (a format that is written as a dict goes to create)") from None
         raise error
+    except NameError as error:
+        what = f"{getattr(type, '__name__', type)}: a type hint cannot be resolved: {error}"
+        raise TypeError(f"{what}; define it at the top of the module") from None
     schema, wrapped = _Walk().root(info)
     target = msgspec.defstruct("Wrapped", [("value", type)]) if wrapped else type
     return Format(_slug(_show(info)), schema, WholeNumbers(target), wrapped)

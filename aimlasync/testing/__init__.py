@@ -71,7 +71,8 @@ def cassette(
     `mode`: "once" records when there is no file, and sends nothing when there is one; "none" never sends; "new" also
     sends what is not recorded; "all" records all anew. Equal requests are answered in their recorded order, each answer
     once. `match` says what makes two requests equal. `hide` names headers whose values are in no file, beside those
-    that hold keys (authorization, cookie, api-key, ...); request headers are not written at all.
+    that hold keys (authorization, cookie, api-key, ...); request headers are not written at all. The file is written at
+    the end, behind what other processes recorded into it meanwhile; "all" takes its place.
     A request that is not there raises UnrecordedRequestError, with its difference from the nearest one. Raises
     FileNotFoundError for "none" without a file, and ValueError for a file that is no cassette.
     """

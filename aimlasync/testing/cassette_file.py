@@ -81,6 +81,15 @@ def check_place(path: str) -> None:
         raise CassetteFileError(f"{path}: neither a file nor free for one; name another")
 
 
+def check_writable(path: str) -> None:
+    """Raise CassetteFileError where nothing could be recorded, since that is found out when all is paid for."""
+    place = os.path.dirname(os.path.realpath(path)) if path else ""
+    while place and not os.path.lexists(place):
+        place = os.path.dirname(place)
+    if not os.path.isdir(place) or not os.access(place, os.W_OK):
+        raise CassetteFileError(f"{path!r}: no file can be made there, and nothing recorded; name another place")
+
+
 def read(path: str) -> list[Exchange]:
     """Return the exchanges of a file. Raises FileNotFoundError, CassetteFileError."""
     with open(path, "rb") as file:

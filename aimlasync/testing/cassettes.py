@@ -12,6 +12,7 @@ import difflib
 import json
 import os
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping
+from contextlib import suppress
 from functools import partial
 from types import TracebackType
 from typing import Any, Literal, Self, get_args
@@ -21,7 +22,7 @@ from aimlasync.client.pipeline import Pipeline
 from aimlasync.errors import AimlasyncError, APIConnectionError
 from aimlasync.headers import Fields
 from aimlasync.testing import cassette_file
-from aimlasync.testing.cassette_file import HIDDEN, PARTS, Exchange, Reply, Request
+from aimlasync.testing.cassette_file import HIDDEN, PARTS, CassetteFileError, Exchange, Reply, Request
 from aimlasync.transport.base import MAX_BODY, RawReply, Transport, gathered
 from aimlasync.wire.redaction import Secrets
 
@@ -57,6 +58,8 @@ class Cassette:
         self._match = [part for part in PARTS if part in match]
         self._hidden = frozenset((*HIDDEN, *(name.lower() for name in hide)))
         self._exchanges: list[Exchange] = []
+        # How many of them the file had.
+        self._found = 0
         # Those that were played already, by their number.
         self._used: set[int] = set()
         # Responses of this recording.
@@ -83,6 +86,10 @@ class Cassette:
                     raise FileNotFoundError(said) from None
             else:
                 self._may_send = self.mode == "new"
+        self._found = len(self._exchanges)
+        # Where some are recorded, perhaps none is added.
+        if self._may_send and not self._exchanges:
+            cassette_file.check_writable(self.path)
         if not _in_use:
             Pipeline.enter = _enter  # type: ignore[method-assign, assignment]
         _in_use.append(self)
@@ -97,7 +104,15 @@ class Cassette:
         for recorded in self._open:
             recorded.write()
         if self.recorded:
-            cassette_file.write(self.path, self._exchanges)
+            self._write()
+
+    def _write(self) -> None:
+        """Write what was recorded, behind what others recorded into the same file meanwhile."""
+        found, recorded = self._exchanges[: self._found], self._exchanges[self._found :]
+        if self.mode != "all":
+            with suppress(FileNotFoundError, CassetteFileError):
+                found = cassette_file.read(self.path)
+        cassette_file.write(self.path, [*found, *recorded])
 
     async def send(
         self,

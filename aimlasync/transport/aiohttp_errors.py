@@ -117,7 +117,11 @@ def translated(error: BaseException, url: URL, *, fresh: bool, proxy: URL | None
             return _final(
                 f"the headers of the response from {where} are larger than {MAX_HEAD} bytes, or more than {_MAX_FIELDS}"
             )
-        return _undecodable(error) or APIConnectionError(f"{where} sent something that is not HTTP ({_kind(error)})")
+        # The first line is the parser's; what follows is the server's.
+        why = (error.message or "").partition("\n")[0].strip(" :") or _kind(error)
+        said = f"{where} sent something that is not HTTP ({why})"
+        # On a kept connection it may be what was left of the answer before.
+        return _undecodable(error) or (_final(said) if fresh else APIConnectionError(said))
     if isinstance(error, aiohttp.ClientPayloadError):
         return APIConnectionError(f"{where} broke the connection in the middle of the response")
     return APIConnectionError(f"the request to {where} failed ({_kind(error)})")

@@ -50,12 +50,21 @@ _TRANSIENT_4XX = frozenset({408, 409, 425})
 # Statuses that are not retried, whatever `x-should-retry` says.
 _FINAL = frozenset({400, 401, 402, 403, 404, 413, 422})
 
-# Texts and codes of a 429 or 5xx that do not go away with time. Sources: AI/ML API, "Errors 4xx" and "5xx"; OpenAI's
-# `insufficient_quota`; ByteSpike's `quota_exceeded`.
-_PERMANENT = re.compile(
-    r"coupon code|insufficient_quota|insufficient_balance|quota_exceeded|free.tier limit|reached your free limit",
+# Texts and codes of an account that has no money or quota left, or was shut: waiting does not cure it. Sources: AI/ML
+# API, "Errors 4xx" and "5xx"; OpenAI, ByteSpike, xAI, OpenRouter, Volcengine Ark, DashScope, Zhipu, SiliconFlow,
+# LiteLLM and New API, as they answer with 400, 403 and 429.
+_SPENT = re.compile(
+    r"coupon code|free.tier limit|reached your free limit|free.usage|quota_exceeded|insufficient_(user_)?quota"
+    r"|billing_hard_limit|insufficient[_ ](account[_ ])?(balance|credits?|funds)"
+    r"|balance is (insufficient|not enough|too low)"
+    r"|overdue.?(balance|payment|error)|arrearage|budget_exceeded|budget has been exceeded|spending limit"
+    r"|(used all available|purchase more|requires more) credits|key limit exceeded|FreeTierOnly"
+    r"|access was terminated|account (has been|is|was) (suspended|deactivated|disabled|terminated|banned)"
+    r"|欠费|余额不足|额度不足|充值",
     re.IGNORECASE,
 )
+# A request that is larger than what a whole minute allows (OpenAI with 429, Groq with 413) never fits.
+_TOO_LARGE = re.compile(r"\brequest too large\b", re.IGNORECASE)
 # The limit of a short window does, whatever it is called: Cerebras answers "Tokens per minute limit exceeded" with
 # `token_quota_exceeded`.
 _SHORT_WINDOW = re.compile(r"\bper[ _-]?(second|minute)\b|\b[tr]p[ms]\b", re.IGNORECASE)
@@ -75,7 +84,7 @@ _UNSUPPORTED = re.compile(
 # Codes inside a stream with status 200 that say that the request itself is wrong.
 _PERMANENT_CODES = re.compile(
     r"invalid|not_found|unsupported|permission|authentication|insufficient|quota_exceeded|content_filter|policy"
-    r"|context_length|exceed_context|billing|maintenance",
+    r"|context_length|exceed_context|billing|maintenance|inspection|moderation|sensitive|prohibited",
     re.IGNORECASE,
 )
 
@@ -83,6 +92,8 @@ _PERMANENT_CODES = re.compile(
 # is not searched: that of a 400 may quote the request.
 _LIMITED = re.compile(r"rate_?limit|too_?many_?requests|throttl|concurrency_?limit|capacity_?exceeded", re.IGNORECASE)
 _OVERLOADED = re.compile(r"overloaded|server_?(is_?)?busy", re.IGNORECASE)
+# The same in words, where there is no status that could say otherwise: MiniMax answers 200.
+_LIMIT_WORDS = re.compile(r"\brate.?limit|\btoo many requests\b|\bthrottl", re.IGNORECASE)
 # Codes and types of a server that failed, which is 500 where an answer of 200 says so.
 _FAULT = re.compile(r"\b(server|api|internal)_?(server_?)?error\b|service_?unavailable|bad_?gateway", re.IGNORECASE)
 
@@ -144,11 +155,22 @@ def status_error(
 def _is_permanent(detail: ErrorDetail, said: str, wait: float | None = None) -> bool:
     """Whether waiting does not cure what a body says; `wait` is what headers promise."""
     words = f"{said} {detail.code} {detail.type}"
-    if _SHORT_WINDOW.search(said) and "insufficient" not in words:
-        return False
-    if wait is None and detail.retry_after is None and _WITHOUT_WAIT.search(words):
+    if is_too_large(said):
         return True
-    return bool(_PERMANENT.search(words))
+    if wait is None and detail.retry_after is None and _WITHOUT_WAIT.search(words) and not _SHORT_WINDOW.search(said):
+        return True
+    return is_spent(words)
+
+
+def is_spent(words: str) -> bool:
+    """Whether a message, code and type say that the account has nothing left, and not that a minute is used up."""
+    found = _SPENT.search(words)
+    return found is not None and ("insufficient" in found[0] or not _SHORT_WINDOW.search(words))
+
+
+def is_too_large(words: str) -> bool:
+    """Whether a refusal speaks of one request that is larger than the limit itself."""
+    return _TOO_LARGE.search(words) is not None
 
 
 def is_unsupported(status: int, said: str) -> bool:
@@ -160,6 +182,12 @@ def limit_status(code: str | None, type: str | None) -> int | None:
     """Return 429 or 503 where a code or type means it, None for any other."""
     words = f"{code} {type}"
     return 429 if _LIMITED.search(words) else 503 if _OVERLOADED.search(words) else None
+
+
+def status_in(detail: ErrorDetail) -> int | None:
+    """Return the status that an error under a 200 states or means, None for one that says nothing of the kind."""
+    status = detail.status or limit_status(detail.code, detail.type)
+    return 429 if status is None and _LIMIT_WORDS.search(excerpt(detail.message)) else status
 
 
 def _class_of(status: int) -> type[APIStatusError]:
@@ -179,9 +207,7 @@ def error_in_body(body: Any, *, raw: bytes, info: Info | None, billed: bool | No
     """Build the error for a 200 whose JSON body is an error; its code may be or mean a status."""
     body = shallow(body)
     detail = read_error(body)
-    status = detail.status or limit_status(detail.code, detail.type)
-    if status is None:
-        status = 500 if _FAULT.search(f"{detail.code} {detail.type}") else 200
+    status = status_in(detail) or (500 if _FAULT.search(f"{detail.code} {detail.type}") else 200)
     cls = _class_of(status)
     retryable = (cls.retryable or status in _TRANSIENT_4XX) and not _is_permanent(detail, detail.message)
     return cls(
@@ -218,6 +244,19 @@ def stream_error(body: Any, *, partial: Any, info: Info | None, billed: bool | N
         retry_after=None if permanent else detail.retry_after,
         body=body,
         retryable=not permanent,
+        info=info,
+        billed=billed,
+    )
+
+
+def unfinished(reason: str | None, body: Any, *, partial: Any, info: Info | None, billed: bool | None) -> StreamError:
+    """Build the error for an answer that the server gave up on, which it says by a finish reason."""
+    return StreamError(
+        f"the server gave up in the middle of the answer: it ended with finish_reason {reason!r}",
+        partial=partial,
+        code=reason,
+        body=shallow(body),
+        retryable=True,
         info=info,
         billed=billed,
     )

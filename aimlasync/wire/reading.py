@@ -146,12 +146,18 @@ def _read_value(wanted: Any, value: Any, _: Place | None) -> Any:
 
 def _list_reader(item: _Reader, wanted: Any) -> _Reader:
     members = typing.get_args(*typing.get_args(wanted))
+    is_of_objects = any(
+        isinstance(one, type) and issubclass(one, msgspec.Struct) for one in (*typing.get_args(wanted), *members)
+    )
     text = next((one for one in members if "text" in getattr(one, "__struct_fields__", ())), None)
 
     def read_list(value: Any, place: Place | None) -> Any:
         if isinstance(value, str) and text is not None:
             # A text where the API promises a list of parts.
             return [text(text=value)]
+        if value and isinstance(value, dict) and is_of_objects:
+            # One object where the API promises a list of them.
+            value, place = [value], None
         if not isinstance(value, list):
             return _read_value(wanted, value, place)
         if place is None:

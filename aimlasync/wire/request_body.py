@@ -6,6 +6,7 @@ It has no I/O. It may import `errors`, `info` and `wire.base`.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from math import isfinite
 from typing import Any
 
 import msgspec
@@ -20,8 +21,17 @@ def encode_request(body: Mapping[str, Any]) -> bytes:
 
     Half a surrogate pair, with which texts end that were cut in the middle of a character, becomes U+FFFD, and both
     halves of a pair their character. Raises UnencodableRequestError for what JSON cannot carry: an object of an unknown
-    type, a key that is no text or number, a value that contains itself.
+    type, a key that is no text or number, a value that contains itself; and for a parameter, or a value of one that is
+    an object, that is nan or infinite, since it would go as null, which means that it was not given.
     """
+    for name, value in body.items():
+        if isinstance(value, float):
+            if not isfinite(value):
+                raise _unencodable(f"{name} is {value}, and JSON has no such number")
+        elif isinstance(value, dict):
+            for key, part in value.items():
+                if isinstance(part, float) and not isfinite(part):
+                    raise _unencodable(f"{key!r} of {name} is {part}, and JSON has no such number")
     try:
         return encode(body)
     except (UnicodeEncodeError, RecursionError):

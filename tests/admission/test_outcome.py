@@ -26,6 +26,19 @@ def dropped(kind: Any = None, scope: Any = "unknown") -> Signal:
     return Signal(Outcome.DROPPED, kind, scope)
 
 
+# xAI, OpenRouter, DashScope, SiliconFlow, Ark, LiteLLM, Zhipu, New API, OpenAI: no money, or an account that was shut.
+SPENT_WORDS = [
+    "Your team has either used all available credits or reached its monthly spending limit.",
+    "Key limit exceeded (total limit)",
+    '{"error": {"message": "The free quota is used up", "code": "AllocationQuota.FreeTierOnly"}}',
+    "Sorry, your account balance is insufficient",
+    '{"error": {"message": "no", "code": "AccountOverdueError"}}',
+    "Budget has been exceeded! Current cost: 1.2, Max budget: 1.0",
+    "您的账户已欠费 请充值后重试",
+    '{"error": {"message": "no", "code": "insufficient_user_quota"}}',
+    "Your access was terminated due to violation of our policies",
+]
+
 # Texts of servers, as they were seen.
 ROWS: list[tuple[int, str, Signal]] = [
     (429, "Too Many Requests", dropped()),
@@ -51,10 +64,10 @@ ROWS: list[tuple[int, str, Signal]] = [
     (
         429,
         "Requests to the ChatCompletions_Create Operation have exceeded token rate limit of your current pricing tier.",
-        dropped(),
+        dropped("rate"),
     ),
     # Mistral, Groq, LiteLLM
-    (429, "Requests rate limit exceeded", dropped()),
+    (429, "Requests rate limit exceeded", dropped("rate")),
     (429, "Limit 30 RPM reached", dropped("rate")),
     (429, "Max parallel requests reached: 10", dropped("concurrency")),
     # nginx, vLLM, Triton, gateways
@@ -69,7 +82,34 @@ ROWS: list[tuple[int, str, Signal]] = [
     (503, "model 'x' is not ready", dropped("down", "model")),
     # A load is not a model that loads.
     (503, "The model cannot take the current load", dropped()),
-    # A quota that is used up is no capacity.
+    # Cohere, Bedrock, Zhipu, New API
+    (429, "You are using a Trial key, which is limited to 40 API calls / minute.", dropped("rate")),
+    (429, "Too many tokens, please wait before trying again.", dropped("rate")),
+    (429, '{"error": {"code": "1302", "message": "您当前使用该API的并发数过高 请降低并发"}}', dropped("concurrency")),
+    (429, '{"error": {"code": "1303", "message": "您当前使用该API的频率过高 请降低频率"}}', dropped("rate")),
+    (500, "当前分组上游负载已饱和 请稍后再试", dropped()),
+    # Mistral, Together and Ark limit each model.
+    (429, "Service tier capacity exceeded for this model.", dropped(None, "model")),
+    (429, "You have reached the rate limit specific to this model: 0.6 queries per minute.", dropped("rate", "model")),
+    (
+        429,
+        "Requests Per Minute(RPM) limit of the associated model for your account exceeded.",
+        dropped("rate", "model"),
+    ),
+    # Gateways with no server behind them.
+    (503, "no healthy upstream", dropped("down", "model")),
+    (503, "upstream connect error or disconnect/reset before headers", dropped("down", "model")),
+    (503, "upstream connect error, reset reason: overflow", dropped()),
+    (503, '{"error": {"message": "当前分组 default 下对于模型 gpt-5 无可用渠道"}}', dropped("down", "model")),
+    # One request that is larger than a whole minute's limit.
+    (429, "Request too large for gpt-5-nano on tokens per min (TPM): Limit 30000, Requested 41000.", NOTHING),
+    (413, '{"error": {"message": "Request too large for model", "code": "rate_limit_exceeded"}}', NOTHING),
+    # A quota that is used up is no capacity. One of a minute is, whatever it is called (Cerebras).
+    (429, '{"message": "Tokens per minute limit exceeded", "code": "token_quota_exceeded"}', dropped("rate")),
+    *((429, text, SPENT) for text in SPENT_WORDS),
+    *((403, text, SPENT) for text in SPENT_WORDS),
+    (400, '{"error": {"message": "Access denied", "code": "Arrearage"}}', SPENT),
+    (400, '{"error": {"message": "what is an overdue balance?", "code": "invalid_value"}}', NOTHING),
     (429, '{"error": {"message": "You exceeded your quota", "code": "insufficient_quota"}}', SPENT),
     (401, "Incorrect API key provided", SPENT),
     (402, "Out of credit", SPENT),
@@ -94,6 +134,16 @@ ROWS: list[tuple[int, str, Signal]] = [
 @pytest.mark.parametrize(("status", "body", "signal"), ROWS)
 def test_an_error_response_is_read_by_its_status_and_its_words(status: int, body: str, signal: Signal) -> None:
     assert signal_of(status_error(status, body.encode()), MODEL) == signal
+
+
+@pytest.mark.parametrize(("status", "body", "signal"), ROWS)
+def test_what_has_no_money_or_never_fits_is_not_sent_again(status: int, body: str, signal: Signal) -> None:
+    """Each was sent four times, and again by the next call."""
+    retryable = status_error(status, body.encode()).retryable
+    if signal.outcome is Outcome.DROPPED:
+        assert retryable
+    elif signal is SPENT or status == 413 or "too large" in body:
+        assert not retryable
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import pickle
 from typing import Any, Literal
 
@@ -601,12 +602,141 @@ async def test_a_sub_agent_that_fails_is_a_tool_error_and_counted(endpoint: Any)
     assert run.usage.requests == 4
 
 
+async def test_agents_that_work_for_each_other_without_end_are_told_to_stop(endpoint: Any) -> None:
+    clerk = agents.Agent(name="clerk", model="clerk", endpoint=endpoint)
+    clerk.tools["ask"] = ask = clerk.as_tool(name="ask", description="Asks a clerk.")
+    # Each run of the clerk asks another one, and answers with what it was told.
+    script = {"chief": [Call.of("ask", task="x"), "So be it."], "clerk": [Call.of("ask", task="x"), "No."]}
+    async with scripted(script=script) as (sim, client):
+        run = await agents.run(client, model="chief", input="go", tools=[ask], endpoint=endpoint)
+    assert (run.output, told(run)) == ("So be it.", ["No."])
+    assert len(sim.ledger) == 22
+    deepest = [result for items in sent(sim) for result in items if "works for another" in str(result)]
+    assert "error: clerk would be agent number 11 that works for another" in str(deepest[0])
+
+
+async def test_of_many_tools_the_nearest_are_named(endpoint: Any) -> None:
+    tools: list[Any] = [weather, *(agents.tool(weather, name=f"tool_{number:04}") for number in range(999))]
+    async with scripted(Call.of("functions.wether", city="Rome"), "done") as (_, client):
+        run = await agents.run(client, model=MODEL, input="go", tools=tools, endpoint=endpoint)
+    (said,) = told(run)
+    begin = "error: there is no tool 'functions.wether'; of the 1000 tools these are the nearest: weather, tool_0"
+    assert said.startswith(begin)
+    assert len(said) < 400
+
+
+async def test_a_deep_copy_of_what_holds_agent_and_client_runs_over_the_same_client(endpoint: Any) -> None:
+    desk = agents.Agent(model=MODEL, tools=[weather], output=Report, endpoint=endpoint)
+    async with scripted(Call.of("weather", city="Rome"), '{"city":"Rome","umbrella":false}') as (_, client):
+        copied = copy.deepcopy({"client": client, "agent": desk})
+        run = await agents.run(copied["client"], copied["agent"], input="go")
+        assert run.output == Report("Rome", umbrella=False)
+        assert client.statistics()[0].answered == 2
+        copied["agent"].tools["weather"].timeout = 5
+        assert desk.tools["weather"].timeout is None
+        with pytest.raises(TypeError, match="a client cannot be pickled: make one in each process that uses it"):
+            pickle.dumps(client)
+
+
+async def test_a_run_is_executed_once_at_a_time(endpoint: Any) -> None:
+    paid: list[int] = []
+
+    @agents.tool(approve=True)
+    async def pay(amount: int) -> str:
+        await asyncio.sleep(0)
+        paid.append(amount)
+        return "paid"
+
+    async def save(run: agents.Run) -> None:
+        saved.append(run.status)
+
+    async with scripted(calls(Call.of("pay", amount=5)), "done") as (_, client):
+        run = await agents.run(client, model=MODEL, input="go", tools=[pay], endpoint=endpoint)
+        yes = {call.id: True for call in run.waiting}
+        saved: list[str] = []
+        # Somebody pressed the button twice.
+        ends = await asyncio.gather(
+            *[agents.run(client, history=run, approvals=yes, tools=[pay], save=save) for _ in range(2)],
+            return_exceptions=True,
+        )
+        assert ends[0] is run
+        assert (type(ends[1]), "is under way" in str(ends[1])) == (ValueError, True)
+        assert (paid, saved, run.status) == ([5], ["completed"], "completed")
+        again = await agents.run(client, history=run, input="and now?", tools=[pay])
+        assert again.status == "completed"
+
+
+async def test_a_tool_that_swallows_its_cancellation_ends_no_later_than_its_run(endpoint: Any) -> None:
+    started = asyncio.Event()
+
+    async def stubborn() -> str:
+        started.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            return "cleaned up"
+        return ""
+
+    async with scripted(Call.of("stubborn"), "done") as (sim, client):
+        made: dict[str, Any] = {"model": MODEL, "input": "go", "tools": [stubborn], "endpoint": endpoint}
+        with pytest.raises(agents.AgentError, match="longer than") as caught:
+            await agents.run(client, **made, timeout=0.05)
+        # It has a result, so that it is not executed again.
+        assert [call.output for call in caught.value.run.pending] == ["cleaned up"]
+        started.clear()
+        task = asyncio.create_task(agents.run(client, **made))
+        await started.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert len(sim.ledger) == 2
+
+
+async def test_what_is_asked_is_a_text_or_messages(endpoint: Any) -> None:
+    async with scripted("done") as (_, client):
+        given: list[tuple[Any, str]] = [
+            ({"role": "user", "content": "x"}, "not dict"),
+            (b"x", "not bytes"),
+            (5, "not int"),
+            (["x"], "not a list of str"),
+        ]
+        for wrong, said in given:
+            with pytest.raises(TypeError, match=f"input= takes a text or a list of messages, {said}"):
+                await agents.run(client, model=MODEL, input=wrong, endpoint=endpoint)
+
+
+async def test_what_decides_and_what_saves_may_be_plain_functions(endpoint: Any) -> None:
+    saved: list[str] = []
+    tools = [agents.tool(weather, approve=True), agents.tool(fails, approve=lambda call: False)]
+    turn = calls(Call.of("weather", city="Rome"), Call.of("fails", text="x"))
+    async with scripted(turn, "done") as (_, client):
+        run = await agents.run(
+            client,
+            model=MODEL,
+            input="go",
+            tools=tools,
+            endpoint=endpoint,
+            approve=lambda call: "Rome" in call.arguments,
+            save=lambda run: saved.append(run.status),
+        )
+    assert told(run) == ["sunny in Rome", "error: this call was not approved; do not make it again"]
+    assert saved == ["completed"]
+
+
 async def test_misuse_is_said_before_anything_is_sent(endpoint: Any) -> None:
     async with AsyncClient(endpoints=[Endpoint(base_url="http://127.0.0.1:9/v1", api_key="k")]) as client:
         with pytest.raises(ValueError, match="model="):
             await agents.run(client, input="go", endpoint=endpoint)
         with pytest.raises(ValueError, match="input="):
             await agents.run(client, model=MODEL, endpoint=endpoint)
+        wrong: Any = agents.Agent(model=MODEL)
+        with pytest.raises(TypeError, match="client is an AsyncClient, the first argument, not Agent"):
+            await agents.run(wrong, input="go", endpoint=endpoint)
+        wrong = "5"
+        with pytest.raises(TypeError, match="timeout must be a number, not '5'"):
+            await agents.run(client, model=MODEL, input="go", timeout=wrong, endpoint=endpoint)
+        with pytest.raises(TypeError, match="fails: timeout must be a number, not '5'"):
+            agents.tool(fails, timeout=wrong)
         with pytest.raises(ValueError, match="two tools"):
             await agents.run(client, model=MODEL, input="go", tools=[weather, weather], endpoint=endpoint)
         with pytest.raises(TypeError, match="dict"):

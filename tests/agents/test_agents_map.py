@@ -42,6 +42,22 @@ async def test_results_come_as_they_are_ready_and_errors_are_results(endpoint: A
     assert (results[5].run, results[5].output) == (None, None)
 
 
+async def test_a_run_that_cannot_be_saved_ends_no_other_run(endpoint: Any) -> None:
+    async def save(run: agents.Run) -> None:
+        if run.items[0]["content"] == "2":
+            raise OSError("the database is away")
+
+    async with scripted("done") as (_, client):
+        given = [str(number) for number in range(6)]
+        made = agents.map(client, given, model=MODEL, endpoint=endpoint, save=save, concurrency=2, order="input")
+        results = [result async for result in made]
+        assert [result.given for result in results if result.ok] == ["0", "1", "3", "4", "5"]
+        assert isinstance(results[2].error, OSError)
+        assert results[2].run is not None
+    with pytest.raises(RuntimeError, match="closed"):
+        _ = [result async for result in agents.map(client, given, model=MODEL, endpoint=endpoint)]
+
+
 async def test_results_may_come_in_the_order_of_the_input(endpoint: Any) -> None:
     async def wait(n: int) -> None:
         await asyncio.sleep(0.005 * n)

@@ -213,6 +213,8 @@ def call_of(arguments: str, id: str = "call_1") -> dict[str, Any]:
         ("[" * 100_000, "{}", "arguments of look are wrong"),
         ('{"city":"Os\nlo"}', '{"city":"Os\\nlo"}', "Os\nlo: rain"),
         ('{"city": "Oslo"}', '{"city": "Oslo"}', "Oslo: rain"),
+        (json.dumps('{"city": "Oslo"}'), '{"city":"Oslo"}', "Oslo: rain"),
+        (json.dumps("Oslo"), "{}", "arguments of look are wrong"),
         ('{"town":"Oslo"}', '{"town":"Oslo"}', "arguments of look are wrong"),
     ],
 )
@@ -246,3 +248,32 @@ async def test_ids_of_calls_are_unique_within_a_run() -> None:
     results = [message["tool_call_id"] for message in messages if message["role"] == "tool"]
     assert len(set(ids)) == 5
     assert (ids[0], results) == ("x", ids)
+
+
+@pytest.mark.parametrize("endpoint", ["chat", "responses"])
+@pytest.mark.parametrize(
+    ("name", "sent_as"),
+    [
+        ("functions.look", "functions_look"),
+        ("look<|channel|>json", "look__channel__json"),
+        ("", "unknown"),
+        ("l\u00f6\u00f6k " * 20, "l__k_" * 12 + "l__k"),
+        ("watch", "watch"),
+    ],
+)
+async def test_a_name_that_no_tool_can_have_goes_back_as_one_that_servers_take(
+    name: str, sent_as: str, endpoint: Any
+) -> None:
+    if endpoint == "chat":
+        called = {**call_of("{}"), "function": {"name": name, "arguments": "{}"}}
+        first = chat_script({"content": None, "tool_calls": [called]}, stream=False)
+        last = chat_script(DONE, stream=False, reason="stop")
+    else:
+        first = responses_script([{**ITEMS[2], "name": name, "arguments": "{}"}], stream=False)
+        last = responses_script(TEXT, stream=False)
+    async with raw_server(first, last) as server, client_of(server) as client:
+        await run(client, stream=False, endpoint=endpoint)
+    _, call, result = sent(server)["messages" if endpoint == "chat" else "input"]
+    assert (call["tool_calls"][0]["function"] if endpoint == "chat" else call)["name"] == sent_as
+    told = result["content" if endpoint == "chat" else "output"]
+    assert told == f"error: there is no tool {name[:64]!r}; the tools are: look"

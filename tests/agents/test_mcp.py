@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -178,6 +179,50 @@ async def test_what_a_server_says_of_a_refused_call_is_for_the_model() -> None:
     async with odd("raises") as tools, scripted(Call.of("raises"), "done") as (_, client):
         run = await agents.run(client, model=MODEL, input="go", tools=tools)
     assert told(run) == ["error: the server refused the call: item must be positive"]
+
+
+async def test_structured_content_that_the_texts_lack_is_told() -> None:
+    async with odd("parts") as tools:
+        turn = calls(*[Call.of(tool.name) for tool in tools])
+        async with scripted(turn, "done") as (_, client):
+            run = await agents.run(client, model=MODEL, input="go", tools=tools)
+    summary, alone, *others = told(run)
+    assert summary == '2 items\n{"items":[{"id":1},{"id":2}]}'
+    assert alone == '{"items":[]}'
+    assert others == ['{ "items": [] }', "sunny", "4", "a\n2"]
+
+
+async def test_a_server_that_dies_fails_its_calls_and_not_the_run() -> None:
+    async with odd("dies") as tools, scripted(Call.of("dies"), "done") as (_, client):
+        run = await agents.run(client, model=MODEL, input="go", tools=tools)
+    assert (run.output, told(run)) == ("done", ["error: the server refused the call: Connection closed"])
+
+
+async def test_the_block_may_be_left_by_another_task_and_several_in_any_order() -> None:
+    one, two = odd("names"), odd("names")
+
+    async def leave(block: Any) -> None:
+        await block.__aexit__(None, None, None)
+
+    tools = await asyncio.create_task(one.__aenter__())
+    await asyncio.wait_for(two.__aenter__(), 60)
+    async with scripted(Call.of("ok"), "done") as (_, client):
+        run = await agents.run(client, model=MODEL, input="go", tools=tools)
+    assert told(run) == ["this is ok"]
+    await asyncio.create_task(leave(one))
+    await asyncio.create_task(leave(two))
+    before = asyncio.all_tasks()
+    async with AsyncExitStack() as stack:
+        await asyncio.gather(*[stack.enter_async_context(odd("names")) for _ in range(2)])
+    assert asyncio.all_tasks() == before
+
+
+async def test_a_connection_that_is_given_up_ends_its_server() -> None:
+    before = asyncio.all_tasks()
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.5), odd("mute"):
+            pass
+    assert asyncio.all_tasks() == before
 
 
 async def test_an_error_in_the_block_leaves_it_as_itself() -> None:

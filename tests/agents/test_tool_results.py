@@ -333,7 +333,7 @@ async def test_calls_may_be_given_up_for_another_question(endpoint: Any) -> None
         assert not run.waiting
         run = await agents.run(client, agent, history=agents.Run.from_json(run.to_json()), input="No, another thing.")
     assert run.output == "something else"
-    assert told(run) == ["sunny in Rome", "error: it was not made, because the user went on without it"]
+    assert told(run) == ["sunny in Rome", "error: it has no result, because the user went on without it"]
     # The results stand before the question, as servers want them.
     results = [at for at, item in enumerate(run.items) if "tool_call_id" in item or "output" in item]
     assert max(results) < run.items.index({"role": "user", "content": "No, another thing."})

@@ -7,6 +7,8 @@ import asyncio
 import dataclasses
 import enum
 import functools
+import inspect
+import json
 import re
 import subprocess
 import sys
@@ -15,6 +17,7 @@ from typing import Annotated, Any, Literal, TypedDict
 
 import anyio
 import msgspec
+import pydantic
 import pytest
 
 from aimlasync import agents
@@ -309,6 +312,67 @@ async def test_no_more_calls_of_a_tool_are_at_work_than_its_concurrency() -> Non
     assert most == 3
     with pytest.raises(ValueError, match="concurrency"):
         agents.tool(work, concurrency=0)
+
+
+async def test_threads_of_tools_are_not_those_of_handlers_that_wait_for_an_agent() -> None:
+    made = agents.tool(lambda: "done", name="work")
+
+    async def ask() -> str:
+        return await use(made, "{}")
+
+    def handler() -> str:
+        everybody.wait()
+        return anyio.from_thread.run(ask)
+
+    # All threads that a web framework has for its handlers.
+    most = int(anyio.to_thread.current_default_thread_limiter().total_tokens)
+    everybody = threading.Barrier(most)
+    results = await asyncio.gather(*(anyio.to_thread.run_sync(handler) for _ in range(most)))
+    assert results == ["done"] * most
+
+
+async def test_a_parameter_may_have_any_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    def odd(_a: int, __b: int, self: int, p0: int, id: int = 4, *, json: int = 5) -> list[int]:
+        return [_a, __b, self, p0, id, json]
+
+    def with_model(
+        _a: int, __b: int, self: int, copy: pydantic.PositiveInt, model_config: int = 4, *, model_dump: int = 5
+    ) -> list[int]:
+        return [_a, __b, self, copy, model_config, model_dump]
+
+    for function in (odd, with_model):
+        made = agents.tool(function)
+        names = list(inspect.signature(function).parameters)
+        assert list(made.chat["function"]["parameters"]["properties"]) == names
+        assert list(agents.tool(function, strict=False).chat["function"]["parameters"]["properties"]) == names
+        given = dict(zip(names, range(1, 7), strict=True))
+        assert await use(made, json.dumps(given)) == "[1,2,3,4,5,6]"
+        assert await use(made, json.dumps({name: given[name] for name in names[:4]})) == "[1,2,3,4,4,5]"
+        with pytest.raises(ValueError, match=names[3]):
+            made.read(json.dumps({**given, names[3]: "x"}))
+        with pytest.raises(ValueError, match="p1"):
+            made.read(json.dumps({**given, "p1": 2}))
+
+
+async def test_the_function_of_a_tool_can_be_called() -> None:
+    @agents.tool(timeout=5)
+    async def double(n: int) -> int:
+        return 2 * n
+
+    assert await double.function(4) == 8
+    assert double.but(name="twice").function is double.function
+
+
+def test_a_context_that_is_not_the_first_parameter_is_refused_by_name() -> None:
+    def late(city: str, context: agents.RunContext[int]) -> str:
+        return city
+
+    def perhaps(context: agents.RunContext[int] | None, city: str) -> str:
+        return city
+
+    for function in (late, perhaps):
+        with pytest.raises(TypeError, match="context is a RunContext, which a tool takes as its first parameter"):
+            agents.tool(function)
 
 
 def test_a_tool_is_good_on_one_event_loop_after_another() -> None:

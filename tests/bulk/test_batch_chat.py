@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -28,7 +30,7 @@ from aimlasync import (
 from aimlasync.bulk import BatchChat, DirectoryStore, InputError, PromptError, loop_clients
 from aimlasync.bulk.journal.convert import record_of, result_of
 from aimlasync.bulk.journal.record import decode_record
-from aimlasync.simulator import Fault, Simulator
+from aimlasync.simulator import Fault, SimRequest, Simulator
 from aimlasync.store import protocol
 from tests.support.servers import KEY, until
 
@@ -153,6 +155,42 @@ async def test_a_column_that_is_not_there_is_everybodys_error(sim: Simulator) ->
     with pytest.raises(ValueError, match="which model"):
         BatchChat(prompt="{text}")
     assert len(sim.ledger) == 0
+
+
+@pytest.mark.parametrize("column", ["abc", b"abc", 7, None, {"a": 1}, iter(["abc"])])
+async def test_one_row_is_no_batch_and_its_letters_are_no_rows(sim: Simulator, column: Any) -> None:
+    with pytest.raises(InputError, match=r"'text': a column of a batch is a list of values, .* batched=True"):
+        await chat()({"text": column})
+    with pytest.raises(InputError, match="different lengths: 1 in 'text', 2 in 'team'"):
+        await chat(prompt="{text} {team}")({"text": ["x"], "team": ["y", "z"]})
+    assert len(sim.ledger) == 0
+
+
+async def test_columns_named_by_numbers_and_parameters_of_numpy_are_read(vendor: Any) -> None:
+    asked: list[Any] = []
+
+    def answer(request: SimRequest) -> str:
+        asked.append((request.text, request.body["max_tokens"], request.body["seed"]))
+        return "yes"
+
+    vendor(answer=answer)
+    params = {"max_tokens": np.int64(50), "seed": np.int32(7)}
+    for batch in (pd.DataFrame([["a", "b"]]), {0: ["a"], 1: ["b"]}):
+        given: Any = batch
+        async with BatchChat(model=MODEL, prompt="{0} {1}", params=params) as ask:
+            assert (await ask(given))["answer"][0] == "yes"
+    async with BatchChat(model=MODEL, messages="m", params=params) as ask:
+        out: Any = await ask({"m": ["a b"]})
+        assert out["answer"] == ["yes"]
+    assert asked == [("a b", 50, 7)] * 3
+
+
+async def test_a_frame_that_is_not_computed_is_no_batch() -> None:
+    class Lazy:
+        columns = ("text",)
+
+    with pytest.raises(TypeError, match="a frame or an Arrow table, not Lazy"):
+        await chat()(Lazy())
 
 
 async def test_what_all_rows_would_meet_is_raised_where_that_is_wanted(vendor: Any) -> None:

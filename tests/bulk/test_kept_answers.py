@@ -54,6 +54,17 @@ def test_a_second_job_pays_for_nothing_that_a_first_one_asked(store: str, sim: S
     assert "2 rows had the answer of an equal request, and cost nothing" in done.stderr or done.stderr == ""
 
 
+def test_runs_on_simulators_of_their_own_share_a_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("rows.csv").write_text(ROWS)
+    for output in ("one.jsonl", "two.jsonl"):
+        done = run(
+            "bulk", "rows.csv", "--id", "id", "--prompt", "Say {text}", "--simulate", "--store", "a", "-o", output
+        )
+        assert done.exit_code == 0, done.stderr
+        assert ("nothing was sent" in done.stderr) == (output == "two.jsonl"), done.stderr
+
+
 def test_rows_that_go_to_standard_output_use_it_too(sim: Simulator) -> None:
     asked = ["classify", "rows.csv", "--labels", "billing,bug", "--store", "answers.sqlite"]
     streamed = command(*asked, "-o", "-")

@@ -7,6 +7,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -220,6 +222,33 @@ def test_a_journal_is_judged_by_a_column_or_by_labels(journal: Path, tmp_path: P
         evaluate(journal, "tema", input=rows)
     with pytest.raises(InputError, match="name their file with --input"):
         evaluate(journal, "team")
+
+
+def test_gold_labels_of_a_program_are_found_by_ids_of_any_kind(tmp_path: Path) -> None:
+    path = tmp_path / "out.jsonl"
+    records = [
+        Record(id="x", custom_id=name, response=Response(status_code=200), info=Facts(label="billing"))
+        for name in ("1", "2", "3")
+    ]
+    path.write_bytes(b"".join(encode_record(record) + b"\n" for record in records))
+    given: list[Any] = [
+        {1: "billing", "2": "sales", 3: float("nan")},
+        pd.Series(["billing", "sales", None], index=[1, 2, 3]),
+        pd.Series(["billing", "sales", pd.NA], index=np.array([1, 2, 3], "int32")),
+    ]
+    for gold in given:
+        quality = evaluate(path, gold)
+        assert (quality.judged, quality.right, quality.blank) == (2, 1, 1)
+    with pytest.raises(InputError, match=r"none of its rows has a gold label: they are named like '1', .* for 'row-1'"):
+        evaluate(path, {"row-1": "billing"})
+    wrong: Any = ["billing"]
+    with pytest.raises(TypeError, match="gold labels by custom_id, not a list"):
+        evaluate(path, wrong)
+    for wrong in ([{"text": "a", "team": "b"}], pd.DataFrame({"text": ["a"], "team": ["b"]})):
+        with pytest.raises(TypeError, match="come as a file, or as several, not as a"):
+            evaluate(path, "team", input=wrong)
+        with pytest.raises(TypeError, match="come as a file, or as several, not as a"):
+            export(path, tmp_path / "out.csv", source=wrong)
 
 
 def test_a_source_stays_open_for_whoever_opened_it(journal: Path, tmp_path: Path) -> None:

@@ -150,6 +150,36 @@ MIXTURES = {
     "an id that comes late": ([[p(0, name="f", arguments="")], [p(0, "a", arguments=A)]], [("a", "f", A)]),
     "a name that comes late": ([[p(0, "a")], [p(0, name="f")], [p(0, arguments=A)]], [("a", "f", A)]),
     "a name that grows": ([[p(0, "a", "look")], [p(0, name="look_up")], [p(0, arguments=A)]], [("a", "look_up", A)]),
+    "a name in pieces": (
+        [[p(0, "a", "look", "")], [p(0, name="_u", arguments="")], [p(0, name="p", arguments=A)], [p(1, "b", "g", Z)]],
+        [("a", "look_up", A), ("b", "g", Z)],
+    ),
+    "a name in pieces, an id on each": (
+        [[p(0, "a", "look")], [p(0, "a", "_up")], [p(0, "a", arguments=A)]],
+        [("a", "look_up", A)],
+    ),
+    "a name in pieces, no index": ([[p(id="a", name="look")], [p(name="_up", arguments=A)]], [("a", "look_up", A)]),
+    "another name with an id of its own, before there are arguments": (
+        [[p(0, "a", "f", "")], [p(0, "b", "g", Z)]],
+        [("a", "f", ""), ("b", "g", Z)],
+    ),
+    "empty arguments before the real ones": (
+        [[p(0, "a", "f", "{}")], [p(0, arguments='{"c"')], [p(0, arguments=':"A"}')], [p(1, "b", "g", "{}")]],
+        [("a", "f", A), ("b", "g", "{}")],
+    ),
+    "empty arguments before the real ones, in pieces, an id on each": (
+        [
+            [p(0, "a", "f", "{")],
+            [p(0, "a", arguments="}")],
+            [p(0, "a", arguments='{"c":')],
+            [p(0, "a", arguments='"A"}')],
+        ],
+        [("a", "f", A)],
+    ),
+    "a call without arguments before another of the same tool": (
+        [[p(0, "a", "f", "{}")], [p(0, "b", "f", A)]],
+        [("a", "f", "{}"), ("b", "f", A)],
+    ),
     "the index counts the pieces": (
         [[p(0, "a", "f", "")], [p(1, arguments='{"c"')], [p(2, arguments=':"A"}')]],
         [("a", "f", A)],

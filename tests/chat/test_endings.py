@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from enum import Enum
 from typing import Any
 
@@ -13,11 +14,14 @@ from aimlasync import (
     AnswerInvalidError,
     AnswerRefusedError,
     AnswerTruncatedError,
+    AsyncClient,
+    Retry,
+    StreamError,
     agents,
 )
 from aimlasync.bulk.tasks.tasks import read_any
 from aimlasync.chat.endings import ending_of
-from aimlasync.chat.types import decode_completion
+from aimlasync.chat.types import ChatCompletion, decode_completion
 from aimlasync.responses.types import decode_response
 from tests.client.test_stream import connect
 from tests.support.servers import RawServer, Script, raw_server
@@ -26,13 +30,32 @@ CAPS = ["length", "max_tokens", "MAX_TOKENS", "max_output_tokens", "model_length
 CAPS += ["FinishReason.MAX_TOKENS", "max-tokens", "max tokens"]
 FILTERS = ["content_filter", "SAFETY", "refusal", "RECITATION", "PROHIBITED_CONTENT"]
 FILTERS += ["content-filter", "FinishReason.SAFETY"]
-FAILURES = ["MALFORMED_FUNCTION_CALL", "error", "insufficient_system_resource", "abort", "OTHER"]
+FAILURES = ["MALFORMED_FUNCTION_CALL", "malformed_response", "OTHER"]
+GIVEN_UP = ["error", "insufficient_system_resource", "abort", "network_error", "Aborted", "engine-error", "timeout"]
 
 
 def answer(reason: str | None, content: str | None = "half an", **message: Any) -> bytes:
     message = {"role": "assistant", "content": content, **message}
     choice = {"index": 0, "message": message, "finish_reason": reason}
     return json.dumps({"id": "c", "choices": [choice]}).encode()
+
+
+def given_up(reason: str, content: str = "half an", native: str | None = None) -> dict[str, Any]:
+    choice = {"index": 0, "message": {"role": "assistant", "content": content}, "finish_reason": reason}
+    return {"id": "c", "choices": [choice if native is None else {**choice, "native_finish_reason": native}]}
+
+
+def streamed(body: dict[str, Any]) -> bytes:
+    choice = dict(body["choices"][0])
+    said = {"index": 0, "delta": choice.pop("message")}
+    frames = [{"id": "c", "choices": [one]} for one in (said, {**choice, "delta": {}})]
+    return b"".join(b"data: %b\n\n" % json.dumps(frame).encode() for frame in frames) + b"data: [DONE]\n\n"
+
+
+async def ask(client: AsyncClient, *, is_streamed: bool) -> ChatCompletion:
+    if is_streamed:
+        return await (await client.chat.completions.create(model="m", messages=[], stream=True)).collect()
+    return await client.chat.completions.create(model="m", messages=[])
 
 
 def serving(body: bytes) -> Any:
@@ -92,6 +115,55 @@ async def test_an_answer_that_failed_is_no_answer_and_the_reason_is_named(reason
             await run_agent(server)
     with pytest.raises(AnswerInvalidError):
         read_any(decode_completion(answer(reason, content)))
+
+
+@pytest.mark.parametrize(
+    ("body", "word"),
+    [
+        *((given_up(reason), reason) for reason in GIVEN_UP),
+        (given_up("stop", native="network_error"), "network_error"),
+        (given_up("length", native="ERROR"), "ERROR"),
+    ],
+)
+@pytest.mark.parametrize("form", ["whole", "streamed", "whole, to be streamed"])
+async def test_an_answer_that_the_server_gave_up_on_is_no_success(body: dict[str, Any], word: str, form: str) -> None:
+    script = Script([streamed(body) if form == "streamed" else json.dumps(body).encode()], end="keep")
+    async with raw_server(script) as server, connect(server) as client:
+        with pytest.raises(StreamError, match=re.escape(repr(word))) as caught:
+            await ask(client, is_streamed=form != "whole")
+    assert caught.value.code == word
+    assert caught.value.retryable
+    assert caught.value.partial.text == "half an"
+
+
+@pytest.mark.parametrize("reason", ["abort", "stop"])
+@pytest.mark.parametrize("is_streamed", [False, True])
+async def test_an_answer_that_was_given_up_before_it_began_is_asked_for_again(reason: str, is_streamed: bool) -> None:
+    first = streamed(given_up(reason, "", native="error"))
+    good = streamed(given_up("stop", "whole"))
+    async with (
+        raw_server(Script([first], end="keep"), Script([good], end="keep")) as server,
+        connect(server, retry=Retry(attempts=2)) as client,
+    ):
+        reply = await ask(client, is_streamed=is_streamed)
+    assert (reply.text, reply.info.attempts) == ("whole", 2)
+
+
+@pytest.mark.parametrize("native", ["stop", "STOP", "completed", "MALFORMED_FUNCTION_CALL", "end_turn", ""])
+async def test_another_word_of_the_server_behind_a_router_changes_nothing(native: str) -> None:
+    body = given_up("stop", "all of it", native=native)
+    async with serving(json.dumps(body).encode()) as server, connect(server) as client:
+        reply = await client.chat.completions.create(model="m", messages=[])
+    assert (reply.text, reply.to_dict()) == ("all of it", body)
+
+
+async def test_one_choice_of_many_that_was_given_up_is_no_success() -> None:
+    body = given_up("stop", "all of it")
+    body["choices"].append({**given_up("abort")["choices"][0], "index": 1})
+    async with serving(json.dumps(body).encode()) as server, connect(server) as client:
+        with pytest.raises(StreamError) as caught:
+            await client.chat.completions.create(model="m", messages=[], n=2)
+    assert [choice.message.content for choice in caught.value.partial.choices] == ["all of it", "half an"]
 
 
 @pytest.mark.parametrize(

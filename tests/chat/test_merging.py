@@ -55,6 +55,33 @@ def collected(*deltas: dict[str, Any]) -> dict[str, Any]:
                 ]
             },
         ),
+        # One index for all: a signature ends an item, and so does one of another type.
+        (
+            [
+                {"reasoning_details": [{"type": TEXT, "text": "a", "signature": None, "index": 0}]},
+                {"reasoning_details": [{"type": TEXT, "text": "b", "index": 0}]},
+                {"reasoning_details": [{"type": TEXT, "text": "", "signature": "s", "index": 0}]},
+                {"reasoning_details": [{"type": TEXT, "signature": "s", "index": 0}]},
+                {"reasoning_details": [{"type": TEXT, "text": "c", "index": 0}]},
+                {"reasoning_details": [{"type": "reasoning.encrypted", "data": "e", "index": 0}]},
+                {"reasoning_details": [{"type": TEXT, "text": "d", "index": 0}]},
+                {
+                    "reasoning_details": [
+                        {"type": TEXT, "text": "e", "index": 1},
+                        {"type": TEXT, "text": "f", "index": 0},
+                    ]
+                },
+            ],
+            {
+                "reasoning_details": [
+                    {"type": TEXT, "text": "ab", "signature": "s", "index": 0},
+                    {"type": TEXT, "text": "c", "index": 0},
+                    {"type": "reasoning.encrypted", "data": "e", "index": 0},
+                    {"type": TEXT, "text": "df", "index": 0},
+                    {"type": TEXT, "text": "e", "index": 1},
+                ]
+            },
+        ),
         # Lists without an index: an item goes on until it is signed.
         (
             [

@@ -101,6 +101,15 @@ ADVICE: list[tuple[dict[str, str | bytes], str, str, str]] = [
     ),
     ({}, "classify in.csv", "--labels support,billing,sales", "classify in.csv --labels support,billing,sales"),
     ({}, "classify in.csv --labels 'a;b'", "--labels 'a,b'", CLASSIFY),
+    ({}, "classify in.csv --labels a b", "name two or more, with commas between", CLASSIFY),
+    (
+        {},
+        f"{BULK} --prompt '{{text}}' --max-completion-tokens 300",
+        "--params '{\"max_completion_tokens\": ...}'",
+        f"{BULK} --prompt '{{text}}' --params '{{\"max_completion_tokens\": 300}}'",
+    ),
+    ({}, f"{CLASSIFY} --temperature 0", "No such option '--temperature'", CLASSIFY),
+    ({}, f"{CLASSIFY} --limt 1", "'--limit'", f"{CLASSIFY} --limit 1"),
     (
         {"l.txt": "a\nb\n"},
         "classify in.csv --labels l.txt",

@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aimlasync.cli.ctrl_c import exit_code, starting
-from aimlasync.cli.terminal import Screen, printable
+from aimlasync.cli.terminal import Screen, printable, say_how_to_end
 from aimlasync.simulator import Fault, Latency, Simulator
 from tests.support.commands import finish, lines, run, start, until, write
 from tests.support.forked import Command, on_terminal, run_to
@@ -44,6 +44,18 @@ def record(name: str, answer: str) -> str:
         {"id": "x", "custom_id": name, "response": {"status_code": 200, "body": body}, "error": None},
         ensure_ascii=False,
     )
+
+
+def test_typed_input_is_told_how_it_ends(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    master, slave = pty.openpty()
+    with open(slave) as typed, open("in.csv", "w+") as file:
+        for stdin, said in ((file, ""), (typed, "aimlasync: reading what is typed here; Ctrl-D on a line of its own")):
+            monkeypatch.setattr(sys, "stdin", stdin)
+            say_how_to_end()
+            err = capsys.readouterr().err
+            assert err.startswith(said)
+            assert bool(err) == bool(said)
+    os.close(master)
 
 
 def test_what_is_printable_has_nothing_that_drives_a_terminal() -> None:

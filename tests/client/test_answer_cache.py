@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 from aimlasync import (
+    AimlasyncError,
     AnswerInvalidError,
     APIStatusError,
     APITimeoutError,
@@ -337,7 +338,8 @@ async def test_a_failed_answer_and_an_echoed_key_are_not_kept(answer: bytes) -> 
         client_of(server, store) as client,
     ):
         if b"choices" in answer:
-            await client.chat.completions.create(**ASKED)
+            with pytest.raises(AimlasyncError):
+                await client.chat.completions.create(**ASKED)
         else:
             await client.responses.create(**SAID)
         assert store.values == {}

@@ -366,6 +366,15 @@ async def test_a_server_that_speaks_no_http_is_a_connection_error() -> None:
             await client.chat.completions.create(model="m", messages=HELLO)
 
 
+async def test_an_answer_that_breaks_http_is_told_by_its_fault_and_not_paid_for_again() -> None:
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n"
+    async with raw_server(Script(head=head)) as server, connect(server, retry=Retry(attempts=3)) as client:
+        with pytest.raises(APIConnectionError, match=r"not HTTP \(Transfer-Encoding can't be present with") as caught:
+            await client.chat.completions.create(model="m", messages=HELLO)
+        assert not caught.value.retryable
+        assert len(server.requests) == 1
+
+
 async def test_a_body_cut_in_the_middle_is_a_connection_error() -> None:
     head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 500\r\n\r\n"
     async with raw_server(Script([b'{"choices": ['], head=head)) as server, connect(server) as client:

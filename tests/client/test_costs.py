@@ -207,3 +207,22 @@ async def test_call_that_ran_out_of_time_says_what_it_waited_for() -> None:
             limiter.pause(asyncio.get_running_loop().time() + 60)
             with pytest.raises((APITimeoutError, OverloadedError), match=r"told to wait|asked for a pause"):
                 await client.chat.completions.create(model="m", messages=HELLO)
+
+
+@pytest.mark.parametrize("cost", [None, 0.1])
+@pytest.mark.parametrize("where", ["header", "body"])
+async def test_the_cost_of_an_attempt_that_failed_is_not_that_of_the_answer(cost: float | None, where: str) -> None:
+    usage = {"prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 7} | ({"cost": cost} if cost else {})
+    choice = {"index": 0, "message": {"role": "assistant", "content": "ha"}, "finish_reason": "abort"}
+    half = json.dumps({"id": "c", "choices": [choice], "meta": {"usage": {"usd_spent": 0.25}}}).encode()
+    failed = Script([half], content_type="application/json", end="keep")
+    if where == "header":
+        failed = Script([b"{}"], status=500, headers=[("x-litellm-response-cost", "0.25")], end="keep")
+    budget = Budget(1.0)
+    async with raw_server(failed, whole(usage)) as server:
+        async with connect(server, retry=Retry(attempts=2, base=0.01), budget=budget) as client:
+            reply = await client.chat.completions.create(model="m", messages=HELLO)
+            (statistics,) = client.statistics()
+    assert (reply.info.attempts, reply.info.cost_usd) == (2, cost)
+    assert statistics.cost_usd == pytest.approx(0.25 + (cost or 0))
+    assert budget.spent == pytest.approx(0.25 + (cost or 0))

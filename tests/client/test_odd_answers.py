@@ -8,7 +8,14 @@ from typing import Any
 
 import pytest
 
-from aimlasync import AimlasyncError, Retry, StreamError, TruncatedStreamError
+from aimlasync import (
+    AimlasyncError,
+    APIResponseValidationError,
+    RateLimitError,
+    Retry,
+    StreamError,
+    TruncatedStreamError,
+)
 from aimlasync.endpoints.ratelimit_headers import read
 from aimlasync.wire.error_bodies import status_error, stream_error
 from tests.client.test_endings import CREATED, EVENTS, JSON, ask_chat, event, response, whole
@@ -133,6 +140,25 @@ async def test_a_server_that_failed_with_a_200_is_asked_again(kind: str) -> None
 
 
 @pytest.mark.parametrize(
+    "body",
+    [
+        {"base_resp": {"status_code": 1002, "status_msg": "rate limit exceeded(RPM)"}},
+        {"id": "c", "choices": None, "base_resp": {"status_code": 1002, "status_msg": "rate limit"}},
+        {"error": {"message": "Too many requests, please slow down", "type": "upstream"}},
+        {"success": False, "message": "request was throttled"},
+    ],
+)
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+async def test_a_limit_that_a_200_tells_in_words_is_one(body: dict[str, Any], stream: bool) -> None:
+    scripts = [Script([one], content_type=JSON) for one in (json.dumps(body).encode(), whole())]
+    async with raw_server(*scripts) as server:
+        assert await ask_chat(server, stream, retry=Retry(attempts=2, base=0.01)) == "hello"
+    async with raw_server(scripts[0]) as server:
+        with pytest.raises(RateLimitError, match=r"rate limit|slow down|throttled"):
+            await ask_chat(server, stream)
+
+
+@pytest.mark.parametrize(
     ("body", "retryable"),
     [
         # LM Studio, text-generation-inference, and a gateway that calls every error an invalid request.
@@ -140,6 +166,8 @@ async def test_a_server_that_failed_with_a_200_is_asked_again(kind: str) -> None
         ({"message": "m", "http_status_code": 422}, False),
         ({"message": "m", "http_status_code": 500}, True),
         ({"message": "m", "code": "rate_limit_error", "type": "invalid_request_error"}, True),
+        ({"message": "<400> DataInspectionFailed", "code": "data_inspection_failed"}, False),
+        ({"message": "m", "type": "moderation_blocked"}, False),
         ({"message": "m", "code": "rate_limit_error", "type": "insufficient_quota"}, False),
     ],
 )
@@ -221,3 +249,83 @@ async def test_a_body_in_an_encoding_that_cannot_be_read_is_told_and_not_paid_fo
         with pytest.raises(AimlasyncError, match=words):
             await ask_chat(server, stream, retry=Retry(attempts=3, base=0.01))
         assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("comment", [b": OPENROUTER PROCESSING", b":", b":keep-alive 12"])
+async def test_a_comment_that_is_sent_on_as_data_says_nothing(comment: bytes) -> None:
+    said = b"data: %b\n\n" % comment
+    async with raw_server(Script([said + said, chunk("hel"), said, chunk("lo", finish="stop"), DONE])) as server:
+        assert await ask_chat(server, False) == "hello"
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+async def test_a_text_of_the_older_api_is_no_empty_answer(stream: bool) -> None:
+    choices = [{"index": 0, "text": text, "finish_reason": reason} for text, reason in (("hi", None), ("", "stop"))]
+    body = b"".join(data({"id": "c", "choices": [choice]}) for choice in choices)
+    async with raw_server(Script([body, DONE])) as server:
+        with pytest.raises(APIResponseValidationError, match="says nothing"):
+            await ask_chat(server, stream)
+
+
+@pytest.mark.parametrize("blank", [b"", b"\n", b"\n\n\n", b" \r\n \r\n"])
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+async def test_blank_lines_and_then_nothing_are_no_answer_and_the_call_is_tried_again(
+    blank: bytes, stream: bool
+) -> None:
+    scripts = [Script([body] if body else [], content_type=JSON, end="keep") for body in (blank, whole())]
+    async with raw_server(*scripts) as server:
+        assert await ask_chat(server, stream, retry=Retry(attempts=2, base=0.01)) == "hello"
+        assert len(server.requests) == 2
+
+
+@pytest.mark.parametrize("begun", [b"", chunk("hel"), chunk("hel") * 3])
+@pytest.mark.parametrize("end", [b"", b"\n\n", b"\n\n" + DONE])
+async def test_an_error_in_a_field_of_that_name_is_told(begun: bytes, end: bytes) -> None:
+    error = {"code": 400, "message": "the request exceeds the available context size", "type": "invalid_request_error"}
+    said = b"error: " + json.dumps(error).encode() + end
+    async with raw_server(Script([piece for piece in (begun, said) if piece])) as server:
+        with pytest.raises(StreamError, match="exceeds the available context") as caught:
+            await ask_chat(server, False, retry=Retry(attempts=2, base=0.01))
+        assert len(server.requests) == 1
+    assert (caught.value.code, caught.value.partial.text) == ("400", "hel" * begun.count(b"hel"))
+
+
+def indexed(index: int, content: str | None, finish: str | None = None) -> bytes:
+    return data({"id": "c", "choices": [{"index": index, "delta": {"content": content}, "finish_reason": finish}]})
+
+
+@pytest.mark.parametrize(
+    ("indices", "n", "texts"),
+    [
+        # text-generation-inference until 1.4 and Foundry Local count the chunks.
+        ([0, 1, 2, 3], None, ["hello"]),
+        ([1, 2, 3, 4], 1, ["hello"]),
+        ([1, 1, 1, 1], None, ["hello"]),
+        ([-1, -1, -1, 0], None, ["hello"]),
+        ([0, 1, 2, 2], None, ["hello"]),
+        # What was asked for, or an index that goes back, tells that there are several.
+        ([1, 0, 1, 0], 2, ["e", "hllo"]),
+        ([0, 1, 0, 1, 0, 0], None, ["hllo", "e"]),
+    ],
+)
+async def test_one_choice_is_one_whatever_its_pieces_are_numbered(
+    indices: list[int], n: int | None, texts: list[str]
+) -> None:
+    said = ["", "", "h", "e", "llo", ""][-len(indices) :]
+    pieces = [indexed(index, text) for index, text in zip(indices, said, strict=True)]
+    ends = [indexed(index, None, "stop") for index in range(len(texts))] if len(texts) > 1 else []
+    pieces[-1] = indexed(indices[-1], "", None if ends else "stop")
+    async with raw_server(Script([*pieces, *ends, DONE])) as server, connect(server) as client:
+        more: dict[str, Any] = {} if n is None else {"n": n}
+        reply = await client.chat.completions.create(model="m", messages=[], **more)
+        stream = await client.chat.completions.create(model="m", messages=[], stream=True, **more)
+        text = "".join([piece async for piece in stream.text])
+    assert [choice.message.content or "" for choice in reply.choices] == texts
+    assert [choice.index for choice in reply.choices] == list(range(len(texts)))
+    assert text == texts[0]
+
+
+async def test_an_answer_that_is_no_text_and_no_object_is_told() -> None:
+    async with raw_server(Script([b'[["\xff\xfe"], 1]'], content_type=JSON)) as server:
+        with pytest.raises(APIResponseValidationError):
+            await ask_chat(server, False)

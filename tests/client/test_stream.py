@@ -119,8 +119,9 @@ async def test_a_reset_after_the_finish_reason_but_before_a_clean_end_is_a_cut()
 
 async def test_one_finished_choice_of_two_is_not_the_end() -> None:
     other = data({"choices": [{"index": 1, "delta": {"content": "b"}}]})
-    _, error = await read_chat(chunk("a"), other, chunk(finish="stop"))
-    assert isinstance(error, TruncatedStreamError)
+    async with raw_server(Script([chunk("a"), other, chunk(finish="stop")])) as server, connect(server) as client:
+        with pytest.raises(TruncatedStreamError):
+            await (await open_chat(client, n=2)).collect()
 
 
 async def test_half_an_event_at_the_end_is_a_cut() -> None:
@@ -152,7 +153,7 @@ async def test_an_event_of_a_gateway_that_wraps_nothing_is_skipped() -> None:
         (data({"error": {"message": "no", "type": "invalid_request_error"}, "choices": []}), "no", False),
         (data({"object": "error", "message": "worker died", "code": 500}), "worker died", True),
         (b'event: error\ndata: {"message": "over"}\n\n', "over", True),
-        (chunk("x", finish="error"), "reported an error", True),
+        (chunk("x", finish="error"), "finish_reason 'error'", True),
         (data({"error": {"message": "You have insufficient_quota", "code": "insufficient_quota"}}), "quota", False),
     ],
 )
@@ -388,6 +389,8 @@ async def test_a_cancelled_read_gives_everything_back() -> None:
         with pytest.raises(asyncio.CancelledError):
             await task
         assert client._pipeline.balancer.upstreams[0].limiter.in_flight == 0
+        with pytest.raises(AimlasyncError, match="a read of the stream was cancelled, which closed it"):
+            await stream.collect()
         await until(lambda: server.open_connections == 0)
 
 

@@ -16,6 +16,7 @@ import pytest
 from aimlasync import APIConnectionError, APIStatusError, AsyncClient, BadRequestError, TruncatedStreamError
 from aimlasync.simulator import Fault, Simulator
 from aimlasync.testing import cassette, cassette_file
+from aimlasync.testing.cassette_file import CassetteFileError
 from aimlasync.testing.cassettes import Cassette, UnrecordedRequestError
 from aimlasync.wire.redaction import Secrets
 from tests.support.servers import Script, raw_server, until
@@ -202,6 +203,48 @@ async def test_the_modes_say_what_is_sent(tmp_path: Path) -> None:
         # Outside of it, requests are sent.
         await client.chat.completions.create(**asked("b"))
         assert len(sim.ledger) == 4
+
+
+async def test_where_nothing_can_be_recorded_nothing_is_sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "tape.jsonl").write_text('{"cassette":1}\n')
+    for path in ("", tmp_path / "file" / "tape.jsonl"):
+        with pytest.raises(CassetteFileError, match="no file can be made there"), cassette(path, "all"):
+            pass
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(CassetteFileError, match="no file can be made there"), cassette(tmp_path / "new" / "tape.jsonl"):
+        pass
+    # What is only played may be on a read-only disk.
+    with cassette(tmp_path / "tape.jsonl"):
+        pass
+
+
+async def test_what_another_process_recorded_meanwhile_is_kept(tmp_path: Path) -> None:
+    path, other = tmp_path / "tape.jsonl", tmp_path / "other.jsonl"
+
+    def bodies() -> list[Any]:
+        return [line["request"]["body"] for line in lines(path)[1:]]
+
+    async with Simulator() as sim, AsyncClient(api_key=KEY, base_url=sim.base_url) as client:
+        with cassette(path):
+            await client.chat.completions.create(**asked("a"))
+        with cassette(other):
+            await client.chat.completions.create(**asked("b"))
+        with cassette(path, "new"):
+            await client.chat.completions.create(**asked("a"))
+            await client.chat.completions.create(**asked("c"))
+            # Another process ends.
+            path.write_text(path.read_text() + other.read_text().splitlines()[1] + "\n")
+        assert bodies() == [asked("a"), asked("b"), asked("c")]
+        with cassette(path, "all"):
+            await client.chat.completions.create(**asked("d"))
+            path.write_text(other.read_text())
+        assert bodies() == [asked("d")]
+        for left in (None, "<<<<<<< HEAD\n"):
+            with cassette(path, "new"):
+                await client.chat.completions.create(**asked(f"e{left}"))
+                path.unlink() if left is None else path.write_text(left)
+        assert bodies() == [asked("d"), asked("eNone"), asked("e<<<<<<< HEAD\n")]
 
 
 async def test_what_broke_breaks_again_and_retries_come_again(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import importlib
 import json
 import pickle
@@ -110,6 +111,14 @@ async def test_copies_share_one_client_and_its_limits() -> None:
             await client.with_options(**options).chat.completions.create(model="m", messages=HELLO)
         assert client.aimlasync.statistics()[0].answered == 4
     assert b"Bearer other" in server.requests[3]
+
+
+async def test_a_deep_copy_of_what_holds_a_client_shares_it(simulator: Simulator) -> None:
+    async with ours.AsyncOpenAI(api_key=KEY, base_url=simulator.base_url) as client:
+        await client.chat.completions.create(model=NANO, messages=HELLO)
+        copied = copy.deepcopy({"lm": client})["lm"]
+        await copied.chat.completions.create(model=NANO, messages=HELLO)
+        assert copied.aimlasync.statistics()[0].answered == client.aimlasync.statistics()[0].answered == 2
 
 
 async def test_a_copy_with_another_base_url_asks_there() -> None:
@@ -343,9 +352,30 @@ async def test_a_stream_that_breaks_raises_the_sdks_error(end: Any) -> None:
     assert isinstance(caught.value, openai.APITimeoutError) == (end == "stall")
 
 
+async def test_an_error_at_the_begin_of_a_stream_is_that_of_its_status() -> None:
+    error = {"message": "no tool f", "type": "invalid_request_error", "code": "tool_use_failed", "status_code": 400}
+    said = b"data: %b\n\n" % json.dumps({"error": error}).encode()
+    async with raw_server(Script([said])) as server, ours.AsyncOpenAI(api_key="k", base_url=server.base_url) as client:
+        with pytest.raises(openai.BadRequestError, match="no tool f"):
+            await client.chat.completions.create(model="m", messages=HELLO, stream=True)
+
+
 async def test_a_client_that_is_closed_is_said_to_be() -> None:
     client = AsyncClient("k", "http://127.0.0.1:9/v1")
     await client.close()
     sdk = ours.AsyncOpenAI(aimlasync=client)
     with pytest.raises(openai.APIConnectionError, match="this client is closed; make a new one"):
         await sdk.chat.completions.create(model="m", messages=HELLO)
+
+
+@pytest.mark.parametrize("raw", [False, True])
+async def test_a_chunk_without_choices_has_an_empty_list_of_them(simulator: Simulator, raw: bool) -> None:
+    async with ours.AsyncOpenAI(api_key=KEY, base_url=simulator.base_url) as client:
+        completions = client.chat.completions
+        create = completions.with_raw_response.create if raw else completions.create
+        stream = await create(model=NANO, messages=HELLO, stream=True)
+        chunks = [chunk async for chunk in (stream.parse() if raw else stream)]
+    # The simulator is the AI/ML API here: its last chunk has the cost and nothing else.
+    assert all(isinstance(chunk.choices, list) for chunk in chunks)
+    assert chunks[-1].choices == []
+    assert chunks[-1].model_extra["meta"]["usage"]["usd_spent"] > 0

@@ -97,7 +97,7 @@ async def test_text_arrives_in_pieces_and_ends_with_a_summary() -> None:
         async with session.get(f"{server.url}/stream") as response:
             assert response.status == 200
             assert response.headers["Content-Type"].startswith("text/event-stream")
-            assert response.headers["Cache-Control"] == "no-store"
+            assert response.headers["Cache-Control"] == "no-store, no-transform"
             events = [event async for event in events_of(response)]
         assert idle(client)
     *texts, done = events

@@ -128,3 +128,116 @@ def test_an_item_whose_end_has_another_id_is_one_item() -> None:
     begun = [at("output_item.added", item=ITEM), at("output_text.delta", delta="hi")]
     whole = assembled(*begun, at("output_item.done", item=done), COMPLETED)
     assert [one.to_dict() for one in whole.output] == [done]
+
+
+def unplaced(kind: str, **fields: Any) -> dict[str, Any]:
+    return {"type": f"response.{kind}", **fields}
+
+
+def begun(id: str, name: str = "f", index: int | None = None) -> dict[str, Any]:
+    item = {"type": "function_call", "id": id, "call_id": f"c{id}", "name": name, "arguments": ""}
+    return unplaced("output_item.added", item=item, **({} if index is None else {"output_index": index}))
+
+
+def calls(*events: dict[str, Any]) -> list[tuple[str, str]]:
+    whole: Any = assembled(*events, COMPLETED)
+    return [(one.name, one.arguments) for one in whole.output if one.type == "function_call"]
+
+
+@pytest.mark.parametrize("name", ["item_id", "call_id"])
+def test_an_id_says_what_a_piece_is_about_where_there_is_no_index(name: str) -> None:
+    ids = ("1", "2") if name == "item_id" else ("c1", "c2")
+    args = "function_call_arguments.delta"
+    pieces = [unplaced(args, **{name: id}, delta=text) for text in ("{", "}") for id in ids]
+    assert calls(begun("1"), begun("2", "g"), *pieces) == [("f", "{}"), ("g", "{}")]
+    done = unplaced("function_call_arguments.done", **{name: ids[0]}, arguments='{"a":1}')
+    assert calls(begun("1", index=3), done) == [("f", '{"a":1}')]
+
+
+def test_what_begins_behind_an_end_is_another_item() -> None:
+    def call(kind: str, arguments: str, **more: str) -> dict[str, Any]:
+        item = {"type": "function_call", "name": "f", "arguments": arguments, **more}
+        return unplaced(f"output_item.{kind}", item=item)
+
+    args = "function_call_arguments.delta"
+    pieces = [[call("added", ""), unplaced(args, delta=text), call("done", text)] for text in ("{}", '{"a":1}')]
+    assert calls(*pieces[0], *pieces[1]) == [("f", "{}"), ("f", '{"a":1}')]
+    # Or by the id of the call, where the items have none.
+    named = [[call("added", "", call_id=id), unplaced(args, delta=text)] for id, text in (("a", "{}"), ("b", "[]"))]
+    assert calls(*named[0], *named[1]) == [("f", "{}"), ("f", "[]")]
+
+
+def test_an_index_that_is_said_counts_more_than_an_id() -> None:
+    args = "function_call_arguments.delta"
+    assert calls(begun("1", index=1), begun("1", "g", index=2), at(args, 2, item_id="1", delta="{}")) == [
+        ("f", ""),
+        ("g", "{}"),
+    ]
+
+
+def test_an_id_that_several_items_share_names_none_of_them() -> None:
+    args = "function_call_arguments.delta"
+    assert calls(begun("1"), begun("1", "g", index=1), unplaced(args, item_id="1", delta="{}")) == [
+        ("f", "{}"),
+        ("g", ""),
+    ]
+
+
+def test_a_text_of_which_no_item_was_told_stays_beside_the_item_that_takes_its_index() -> None:
+    whole = assembled(
+        at("output_text.delta", item_id="x", delta="hello"),
+        *streamed("function_call", "1", 0),
+        at("reasoning_text.delta", delta="thought"),
+        COMPLETED,
+    )
+    assert [one.type for one in whole.output] == ["message", "function_call", "reasoning"]
+    assert whole.output_text == "hello"
+
+
+def test_a_piece_whose_id_is_no_items_goes_by_its_index() -> None:
+    deltas = [at("reasoning_text.delta", 0, item_id=f"rs_{n}", delta=text) for n, text in enumerate(("a", "b"))]
+    texts = [at("output_text.delta", 1, item_id=f"m_{n}", delta=text) for n, text in enumerate(("c", "d"))]
+    whole: Any = assembled(*deltas, at("output_item.added", 1, item=ITEM), *texts, COMPLETED)
+    assert [part.text for part in whole.output[0].content] == ["ab"]
+    assert whole.output_text == "cd"
+
+
+def test_a_text_goes_to_the_message_that_began_last_under_its_index() -> None:
+    second = at("output_item.added", item={**ITEM, "id": "n"})
+    text = at("output_text.delta", delta="a")
+    whole: Any = assembled(at("output_item.added", item=ITEM), text, second, text, text, COMPLETED)
+    assert [one.content[0].text for one in whole.output] == ["a", "aa"]
+
+
+def test_the_result_of_a_call_does_not_take_its_place() -> None:
+    call = {"type": "computer_call", "id": "cu", "call_id": "c1", "action": {"type": "click"}}
+    result = {"type": "computer_call_output", "id": "out", "call_id": "c1", "output": {"type": "computer_screenshot"}}
+    events = [
+        at(f"output_item.{kind}", n, item=one) for n, one in enumerate((call, result)) for kind in ("added", "done")
+    ]
+    assert [one.to_dict() for one in assembled(*events, COMPLETED).output] == [call, result]
+
+
+@pytest.mark.parametrize("is_done", [False, True])
+def test_what_calls_of_the_servers_own_tools_were_given_is_kept(is_done: bool) -> None:
+    mcp = {"type": "mcp_call", "id": "1", "name": "f", "server_label": "s", "arguments": ""}
+    code = {"type": "code_interpreter_call", "id": "2", "container_id": "c", "code": None}
+    pieces: list[tuple[str, int, str]] = [
+        ("mcp_call_arguments", 0, "arguments"),
+        ("code_interpreter_call_code", 1, "code"),
+    ]
+    deltas = [at(f"{kind}.delta", index, item_id="other", delta="{}") for kind, index, _ in pieces]
+    dones = [at(f"{kind}.done", index, item_id="other", **{name: "{1}"}) for kind, index, name in pieces]
+    items = [at("output_item.added", index, item=item) for index, item in enumerate((mcp, code))]
+    whole: Any = assembled(*items, *deltas, *(dones if is_done else []), COMPLETED)
+    assert (whole.output[0].arguments, whole.output[1].code) == (("{1}", "{1}") if is_done else ("{}", "{}"))
+
+
+@pytest.mark.parametrize("content", [[], [CITED], None])
+def test_an_end_without_the_text_that_was_streamed_does_not_lose_it(content: Any) -> None:
+    call = {"type": "function_call", "id": "f", "call_id": "c", "name": "f", "arguments": "{}"}
+    end = {"id": "r", "status": "completed", "output": [{**ITEM, "content": content}, call]}
+    said = [at("output_text.delta", delta="hello"), at("output_item.done", 1, item=call)]
+    whole = assembled(at("output_item.added", item=ITEM), *said, {"type": "response.completed", "response": end})
+    assert whole.output_text == "hello"
+    assert [one.type for one in whole.output] == ["message", "function_call"]

@@ -264,6 +264,7 @@ def test_long_text_is_cut_in_the_message_and_kept_in_the_body() -> None:
     [
         (429, "Too Many Requests", True),
         (429, "Free-tier limit: You've reached your free limit for the hour.", False),
+        (429, "You've used all the included free usage", False),
         (500, "Internal server error", True),
         (500, "Something wrong with the server. Please, try again later.", True),
         (500, "The model is under maintenance, please contact us at help@aimlapi.com.", False),

@@ -500,11 +500,8 @@ async def test_reasoning_comes_encrypted_when_asked(connect: Connect, stream: bo
 
 USER: Json = {"role": "user", "content": ASK}
 FUNCTION = {"name": "get_weather", "arguments": "{}"}
-SAID: Json = {
-    "role": "assistant",
-    "content": "",
-    "tool_calls": [{"id": "call_1", "type": "function", "function": FUNCTION}],
-}
+CALL: Json = {"id": "call_1", "type": "function", "function": FUNCTION}
+SAID: Json = {"role": "assistant", "content": "", "tool_calls": [CALL]}
 TOLD: Json = {"role": "tool", "tool_call_id": "call_1", "content": "sunny"}
 CALLED: Json = {"type": "function_call", "call_id": "call_1", **FUNCTION}
 ANSWERED: Json = {"type": "function_call_output", "call_id": "call_1", "output": "sunny"}
@@ -520,6 +517,11 @@ THOUGHT: Json = {"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_co
         ([USER, SAID, TOLD, SAID, {**TOLD, "tool_call_id": "call_2"}], "must be a response to a preceding message"),
         ([USER, CALLED], "No tool output found for function call call_1"),
         ([USER, ANSWERED], "No tool call found for function call output with call_id call_1"),
+        (
+            [USER, {**SAID, "tool_calls": [{**CALL, "function": {**FUNCTION, "name": "functions.x"}}]}, TOLD],
+            r"Invalid 'messages\[1\]\.tool_calls\[0\]\.function\.name': string does not match pattern",
+        ),
+        ([USER, {**CALLED, "name": ""}, ANSWERED], r"Invalid 'input\[1\]\.name': string does not match pattern"),
         ([USER, THOUGHT], "'rs_1' of type 'reasoning' was provided without its required following item"),
         ([USER, THOUGHT, USER], "'rs_1' of type 'reasoning' was provided without its required following item"),
     ],

@@ -14,7 +14,7 @@ import msgspec
 import pydantic
 import pytest
 from pydantic import BaseModel, Field
-from typing_extensions import TypedDict
+from typing_extensions import TypeAliasType, TypedDict
 
 from aimlasync import AnswerInvalidError, AsyncClient, agents
 from aimlasync.agents import Agent, tool
@@ -213,6 +213,20 @@ def test_a_tool_of_models_has_a_strict_schema_or_a_loose_one() -> None:
     assert made.read('{"where":{"name":"a"}}') == {"where": Customer(name="a")}
     with pytest.raises(ValueError, match="Extra inputs are not permitted - at `more`"):
         made.read('{"where":{"name":"a"},"more":1}')
+
+
+Kind = TypeAliasType("Kind", Annotated[Ticket | Customer, Field(description="one of them")])
+
+
+def test_an_alias_is_what_it_stands_for() -> None:
+    form = format_of(Kind)
+    check_strict(form.schema, where="Kind")
+    assert form.decode('{"value":{"name":"Ann","age":null}}') == Customer(name="Ann")
+
+    def take(who: Kind) -> str:
+        return ""
+
+    assert tool(take).read('{"who":{"name":"Ann","age":3}}') == {"who": Customer(name="Ann", age=3)}
 
 
 async def test_rows_are_filled_into_models() -> None:

@@ -569,6 +569,14 @@ def test_what_is_no_type_at_all_is_named_with_the_way_out(written: Any) -> None:
 # --- cache -------------------------------------------------------------------------------------------------------
 
 
+def test_a_hint_that_cannot_be_resolved_is_a_type_error_with_the_way_out() -> None:
+    class Lost(Struct):
+        inner: "Nowhere"  # type: ignore[name-defined]  # noqa: F821
+
+    with pytest.raises(TypeError, match="Lost: a type hint cannot be resolved: name 'Nowhere' is not defined; define"):
+        format_of(Lost)
+
+
 def test_a_type_is_built_once() -> None:
     assert format_of(Person) is format_of(Person)
     assert format_of(list[Person]) is format_of(list[Person])

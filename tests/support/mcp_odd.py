@@ -7,6 +7,8 @@ names   names that endpoints do not take, that become equal, or that are none
 slow    a tool that never answers
 long    a tool with a result of three million characters
 raises  a tool that the server refuses to call
+dies    a tool that ends the server
+parts   tools whose results have structured content beside their texts
 """
 
 from __future__ import annotations
@@ -17,7 +19,16 @@ from typing import Any
 
 KIND = sys.argv[1]
 LONG = "a_name_that_is_longer_than_any_endpoint_takes_and_differs_only_at_the_end_"
-NAMES = {"names": ["a.b", "a/b", "a_b", "", "a.b", LONG + "1", LONG + "2", "été", "ok"]}
+# The texts and the structured content of a result, by the tool's name.
+PARTS: dict[str, tuple[list[str], Any]] = {
+    "summary": (["2 items"], {"items": [{"id": 1}, {"id": 2}]}),
+    "none": ([], {"items": []}),
+    "same": (['{ "items": [] }'], {"items": []}),
+    "text": (["sunny"], {"result": "sunny"}),
+    "number": (["4"], {"result": 4}),
+    "list": (["a", "2"], {"result": ["a", 2]}),
+}
+NAMES = {"names": ["a.b", "a/b", "a_b", "", "a.b", LONG + "1", LONG + "2", "été", "ok"], "parts": [*PARTS]}
 
 
 def tools(cursor: str | None) -> dict[str, Any]:
@@ -49,6 +60,12 @@ def answer(request: dict[str, Any]) -> dict[str, Any] | None:
                 return None
             if KIND == "raises":
                 return {"error": {"code": -32602, "message": "item must be positive"}}
+            if KIND == "dies":
+                sys.exit()
+            if KIND == "parts":
+                texts, structured = PARTS[name]
+                content = [{"type": "text", "text": text} for text in texts]
+                return {"result": {"content": content, "structuredContent": structured}}
             text = "x" * 3_000_000 if KIND == "long" else f"this is {name}"
             return {"result": {"content": [{"type": "text", "text": text}]}}
     return {"error": {"code": -32601, "message": "no such method"}}

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import shutil
+import socket
 import subprocess
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -76,3 +78,71 @@ class RedisServer:
         finally:
             client.close()
         return True
+
+
+class RedisNodes:
+    """A cluster of two servers on ports of this machine, each with a half of the keys."""
+
+    def __init__(self) -> None:
+        self._program = executable()
+        self._folder = tempfile.mkdtemp(prefix="redis-")
+        self._processes: list[subprocess.Popen[bytes]] = []
+        self.ports: list[int] = []
+
+    @property
+    def url(self) -> str:
+        """One of the two."""
+        return f"redis://127.0.0.1:{self.ports[0]}"
+
+    def start(self) -> None:
+        """Begin, empty; returns when both know who has which keys."""
+        import redis
+
+        while len(self.ports) < 2:
+            self._begin()
+        first: Any
+        second: Any
+        first, second = (redis.Redis(port=port, socket_timeout=60) for port in self.ports)
+        with first, second:
+            first.execute_command("CLUSTER ADDSLOTS", *range(8192))
+            second.execute_command("CLUSTER ADDSLOTS", *range(8192, 16384))
+            first.execute_command("CLUSTER MEET", "127.0.0.1", self.ports[1])
+            deadline = time.monotonic() + 300
+            while not all(node.execute_command("CLUSTER INFO")["cluster_state"] == "ok" for node in (first, second)):
+                assert time.monotonic() < deadline, "the cluster does not begin"
+                time.sleep(0.02)
+
+    def _begin(self) -> None:
+        """Begin a server, unless somebody took its port, or the one of its bus, in the meantime."""
+        import redis
+
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port: int = free.getsockname()[1]
+        # The bus is 10,000 above it, and both must be ports.
+        port = port if port < 55_000 else port - 20_000
+        words = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", self._folder]
+        words += ["--cluster-enabled", "yes", "--cluster-config-file", f"{port}.conf"]
+        process = subprocess.Popen([self._program, *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        deadline = time.monotonic() + 300
+        while process.poll() is None:
+            assert time.monotonic() < deadline, "a server of the cluster does not begin"
+            try:
+                with redis.Redis(port=port) as client:
+                    info = client.info()
+            except redis.RedisError:
+                time.sleep(0.02)
+                continue
+            if info["process_id"] != process.pid:
+                break
+            self._processes.append(process)
+            self.ports.append(port)
+            return
+        process.kill()
+        process.wait()
+
+    def close(self) -> None:
+        """End, and leave nothing behind."""
+        for process in self._processes:
+            process.kill()
+            process.wait()
+        shutil.rmtree(self._folder, ignore_errors=True)

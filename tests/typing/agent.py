@@ -19,6 +19,14 @@ async def weather(context: RunContext[dict[str, str]], city: Annotated[str, "whi
     return context.context.get(city, "sunny")
 
 
+async def look_up(number: int) -> float:
+    return 1.5
+
+
+def ask(text: str) -> str:
+    return text
+
+
 async def main(client: AsyncClient) -> None:
     agent = Agent(model="m", tools=[weather], output=Report)
     reveal_type(agent)  # Agent[Report]
@@ -27,6 +35,8 @@ async def main(client: AsyncClient) -> None:
     reveal_type(made.output.city)  # str
     plain = await run(client, model="m", input="Hello")
     reveal_type(plain.output)  # str
+    several = [ask, look_up]
+    reveal_type((await run(client, model="m", input="Hello", tools=several)).output)  # str
     direct = await run(client, model="m", input="Rome?", output=Report)
     reveal_type(direct.output)  # Report
     reveal_type(agent.but(max_turns=3))  # Agent[Report]

@@ -74,6 +74,14 @@ def test_what_json_cannot_carry_is_refused_in_plain_words(value: Any, words: str
     assert isinstance(raised.value, TypeError)
 
 
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])
+def test_a_number_that_json_does_not_have_is_not_sent_as_none(number: float) -> None:
+    with pytest.raises(UnencodableRequestError, match=f"temperature is {number}"):
+        encode_request({"model": "m", "messages": [], "temperature": number})
+    with pytest.raises(UnencodableRequestError, match=f"'50256' of logit_bias is {number}"):
+        encode_request({"model": "m", "messages": [], "logit_bias": {"50256": number}})
+
+
 async def test_what_json_cannot_carry_is_the_failure_of_its_row_alone() -> None:
     answer = {"choices": [{"message": {"role": "assistant", "content": "hi"}, "finish_reason": "stop"}]}
     script = Script([json.dumps(answer).encode()], content_type="application/json", end="keep")
@@ -82,6 +90,7 @@ async def test_what_json_cannot_carry_is_the_failure_of_its_row_alone() -> None:
         reply = await client.chat.completions.create(**good)
         bad = [
             {**good, "metadata": object()},
+            {**good, "temperature": float("nan")},
             {**good, "messages": [{"role": "user", "content": lambda: 0}]},
             # A reply among the messages is made plain first.
             {**good, "messages": [reply.choices[0].message, {"role": "user", "content": object()}]},

@@ -212,10 +212,23 @@ def test_a_whole_answer_becomes_a_chunk_whatever_its_calls_are(calls: Any) -> No
     reply = decode_completion(body)
     (made,), (whole,) = chunk_of(reply).choices, reply.choices
     assert made.finish_reason == "stop"
-    assert [(c.index, c.id) for c in made.delta.tool_calls or ()] == [
+    assert [(c.index, c.id or "") for c in made.delta.tool_calls or ()] == [
         (number, c.id) for number, c in enumerate(whole.message.tool_calls or ())
     ]
     assert reply.to_dict() == json.loads(body)
+
+
+def test_one_object_in_place_of_a_list_of_them_is_its_only_item() -> None:
+    call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    whole = {"choices": {"message": {"role": "assistant", "tool_calls": call}, "finish_reason": "tool_calls"}}
+    reply = decode_completion(json.dumps(whole).encode())
+    assert [c.to_dict() for c in reply.choices[0].message.tool_calls or ()] == [call]
+    assert reply.to_dict() == whole
+    pieces = [{"index": 0, "function": {"arguments": text}} for text in ("{", "}")]
+    assembler = ChatAssembler()
+    for said in ({**call, "index": 0, "function": {"name": "f", "arguments": ""}}, *pieces):
+        assembler.add(decode_chunk(json.dumps({"choices": [{"delta": {"tool_calls": said}}]}).encode()))
+    assert [c.to_dict() for c in assembler.whole().choices[0].message.tool_calls or ()] == [call]
 
 
 @pytest.mark.parametrize("number", ["NaN", "inf", "-Infinity"])

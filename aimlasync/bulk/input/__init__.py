@@ -5,6 +5,7 @@ columns      columns by name, also those within a column
 dialect      how a delimited file is written: delimiter, line ends, header
 json_array   the items of a JSON array, one at a time
 parquet      Parquet
+values       values that a program gives, as those of a file are read
 workbook     a sheet of an Excel workbook
 encoding     text that is not UTF-8
 compression  gzip and Zstandard

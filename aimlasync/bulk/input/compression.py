@@ -18,12 +18,18 @@ from aimlasync.bulk.input.rows import InputError
 Packing = Literal["gzip", "zstd"]
 
 _MAGIC: tuple[tuple[bytes, Packing], ...] = ((b"\x1f\x8b", "gzip"), (b"\x28\xb5\x2f\xfd", "zstd"))
+# A Zstandard frame to be skipped, with which files begin that are made for many threads or for seeking.
+_SKIPPED = [bytes((number,)) for number in range(0x50, 0x60)]
 _EXTENSIONS: dict[str, Packing] = {".gz": "gzip", ".zst": "zstd", ".zstd": "zstd"}
 _BLOCK = 2**16
+# The most that a frame may look back (zstd --long=31), as in dumps of many years of text; the package stops at 2^27.
+_WINDOW = 2**31
 
 
 def packing_of(head: bytes) -> Packing | None:
     """Return how a file that begins with `head` is packed."""
+    if head[:1] in _SKIPPED and head[1:4] == b"\x2a\x4d\x18":
+        return "zstd"
     return next((packing for magic, packing in _MAGIC if head.startswith(magic)), None)
 
 
@@ -116,7 +122,7 @@ class _Zstd:
                 return b""
             if self._frame is None:
                 # Frames may be concatenated, as cat does it.
-                self._frame = self._zstandard.ZstdDecompressor().decompressobj()
+                self._frame = self._zstandard.ZstdDecompressor(max_window_size=_WINDOW).decompressobj()
             try:
                 self._ready = memoryview(self._frame.decompress(self._packed))
             except self._zstandard.ZstdError as error:

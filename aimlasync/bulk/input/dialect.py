@@ -30,6 +30,8 @@ _KINDS = tuple(
     )
 )
 # Columns of a year are named like this, over numbers.
+_EDGE = r"[\s\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff]+"
+_UNSEEN = re.compile(rf"\A{_EDGE}|{_EDGE}\Z")
 _YEAR = re.compile(r"(?:19|20)\d\d")
 # Lines of a header, whose names may be long.
 _HEADER_LINES = 50
@@ -116,10 +118,14 @@ def open_table(
 def named_by(cells: list[str], dialect: Dialect) -> tuple[list[str], list[str]]:
     """Return the columns that the first row of a table names, and how it spells them."""
     if dialect.has_header:
-        # A second byte order mark comes of a file that was marked twice.
-        return distinct([cell.strip().strip("\ufeff").strip() for cell in cells]), cells
+        return distinct([plain_name(cell) for cell in cells]), cells
     numbers = [str(number) for number in range(1, len(cells) + 1)]
     return numbers, numbers
+
+
+def plain_name(heading: str) -> str:
+    """Return a column's name without what nobody sees around it: blanks, marks, characters of no width."""
+    return _UNSEEN.sub("", heading)
 
 
 def distinct(names: Sequence[str]) -> list[str]:

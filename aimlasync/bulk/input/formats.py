@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import codecs
 import os
+from collections.abc import Mapping
+from typing import Any
 
 import msgspec
 
@@ -39,6 +41,11 @@ _REFUSED = (
     (b"\xd0\xcf\x11\xe0", "a workbook of an old Excel, or one with a password; save it as .xlsx without one"),
     (b"BZh", "packed with bzip2; unpack it first"),
     (b"\xfd7zXZ\0", "packed with xz; unpack it first"),
+    (b"\x04\x22\x4d\x18", "packed with lz4; unpack it first"),
+    # Below the packing that is unpacked here.
+    (b"\x1f\x8b", "packed twice; unpack it once"),
+    (b"\x28\xb5\x2f\xfd", "packed twice; unpack it once"),
+    (b"version https://git-lfs.", "a pointer of Git LFS in the place of the file; get the file with: git lfs pull"),
     (b"7z\xbc\xaf", "packed with 7-Zip; unpack it first"),
     (b"%PDF", "a PDF; save its table as CSV"),
     (b"ARROW1", "an Arrow or Feather file; write it as Parquet"),
@@ -61,6 +68,8 @@ def format_of_content(head: bytes, said: Format | None, name: str) -> Format | N
     for magic, what in _REFUSED:
         if head.startswith(magic):
             raise InputError(name, what)
+    if head[257:262] == b"ustar":
+        raise InputError(name, "a tar archive; unpack it first")
     if head.startswith(b"PAR1"):
         return "parquet"
     if head.startswith(b"PK\x03\x04"):
@@ -94,3 +103,18 @@ def _of_object(text: bytes, said: Format | None, name: str) -> Format:
             what = "one JSON object over many lines; write a list of the rows, or one object per line"
             raise InputError(name, what) from None
     return "jsonl"
+
+
+def why_one_row(fields: Mapping[str, Any]) -> str | None:
+    """Return what a file's only object is when it holds many rows in another form, None for a row."""
+    for name, value in fields.items():
+        if isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
+            return f"one object, with a list of objects in {name!r}; write that list alone"
+    values = list(fields.values())
+    if all(isinstance(value, dict) for value in values):
+        is_table = len(values) > 1 and len({frozenset(value) for value in values}) == 1
+    else:
+        is_table = all(isinstance(value, list) for value in values) and len({len(value) for value in values}) == 1
+    # As pandas writes a frame unless it is told otherwise.
+    whole = "one object with a whole table in it; write a list of rows (in pandas orient='records')"
+    return whole if is_table else None

@@ -22,7 +22,7 @@ from aimlasync.addresses import FULL, is_address, name_in, shown
 from aimlasync.bulk.input.compression import Packing, packing_of, unpacked
 from aimlasync.bulk.input.dialect import Dialect, why_no_header
 from aimlasync.bulk.input.encoding import Utf8Lines, check_encoding, marked_encoding
-from aimlasync.bulk.input.formats import HEAD, KNOWN, format_of_content, format_of_path
+from aimlasync.bulk.input.formats import HEAD, KNOWN, format_of_content, format_of_path, why_one_row
 from aimlasync.bulk.input.parquet import ParquetReader
 from aimlasync.bulk.input.remote import open_copy
 from aimlasync.bulk.input.rows import AS_FOUND, Format, InputError, Lines, Reader, Reading, Row, Skim, Wanted, checked
@@ -234,12 +234,8 @@ class Source:
 
     def _check_wrapped(self, rows: Sequence[Row]) -> None:
         """Raise InputError for a .json file that is one object around the rows."""
-        if len(rows) != 1 or not self._may_be_wrapped:
-            return
-        for name, value in rows[0].fields.items():
-            if isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
-                what = f"one object, with a list of objects in {name!r}; write that list alone, or --format jsonl if it"
-                raise InputError(self.name, f"{what} is one row")
+        if len(rows) == 1 and self._may_be_wrapped and (why := why_one_row(rows[0].fields)) is not None:
+            raise InputError(self.name, f"{why}, or --format jsonl if it is one row")
 
     def _reader(self, digest: hashlib._Hash | None = None, *, first: int = 1) -> Reader | ParquetReader:
         if self.format == "parquet":

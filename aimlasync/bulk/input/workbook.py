@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 import msgspec
 
 from aimlasync.addresses import FULL
-from aimlasync.bulk.input.dialect import distinct
+from aimlasync.bulk.input.dialect import distinct, plain_name
 from aimlasync.bulk.input.rows import InputError, Reading
 from aimlasync.bulk.input.spool import temporary_file
 
@@ -159,7 +159,7 @@ def _write_lines(
 def _names(row: Sequence[Any]) -> tuple[list[str], list[str]]:
     headings = ["" if value is None else value if isinstance(value, str) else _encode(value).decode() for value in row]
     # A column without a name is called as Excel calls it.
-    return distinct([text.strip() or _letters(at) for at, text in enumerate(headings, 1)]), headings
+    return distinct([plain_name(text) or _letters(at) for at, text in enumerate(headings, 1)]), headings
 
 
 def _numbers(row: Sequence[Any]) -> tuple[list[str], list[str]]:

@@ -7,12 +7,22 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncGenerator, AsyncIterable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Mapping
 from typing import TypeVar
 
 from aimlasync.bulk.input.threads import begun
 
 T = TypeVar("T")
+
+
+def check_many(items: object) -> None:
+    """Raise TypeError for one item, and for a table, which iterates its columns or their names."""
+    kind = type(items).__name__
+    if isinstance(items, (str, bytes, Mapping)):
+        raise TypeError(f"what is asked comes as a list or an iterator, not as one {kind}")
+    if hasattr(items, "columns"):
+        rows = next((name for name in ("to_pylist()", "to_dicts()") if hasattr(items, name[:-2])), "to_dict('records')")
+        raise TypeError(f"what is asked comes as a list or an iterator, and a {kind} is neither; give its .{rows}")
 
 
 async def later(items: Iterable[T] | AsyncIterable[T]) -> AsyncGenerator[T]:

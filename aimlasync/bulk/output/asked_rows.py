@@ -32,6 +32,11 @@ def rows_of(journal: str, input: Rows | None = None, reading: Reading = AS_FOUND
     if input is None:
         input = _input_of(journal)
     names = [os.fspath(input)] if isinstance(input, str | os.PathLike) else input
+    if hasattr(names, "columns") or not all(isinstance(name, str) for name in names):
+        # Rows of a program, or the names of a frame's columns.
+        raise TypeError(
+            f"the rows that were asked about come as a file, or as several, not as a {type(input).__name__}"
+        )
     if reading == AS_FOUND:
         facts = facts_of(journal) or {}
         if "reading" in facts and isinstance(facts.get("input"), str) and _is_input(names, facts["input"]):

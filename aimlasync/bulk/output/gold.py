@@ -12,7 +12,7 @@ from aimlasync.bulk.input.columns import column_of, value_of
 from aimlasync.bulk.input.rows import InputError
 from aimlasync.bulk.input.source import Source
 from aimlasync.bulk.progress.quality import Label, Quality, quality_of_job
-from aimlasync.bulk.tasks.prompt import as_text
+from aimlasync.bulk.tasks.prompt import as_text, listed
 
 _QUOTED = 5
 
@@ -67,5 +67,4 @@ def check_gold(source: Source, column: str) -> None:
     # Objects may have different members, and the first of them no gold label.
     if source.format in ("json", "jsonl") and source.can_reread and any(column in row.fields for row in source):
         return
-    there = ", ".join(name for name in columns if name)
-    raise InputError(source.name, f"no column {column!r} for --gold; there are: {there}")
+    raise InputError(source.name, f"no column {column!r} for --gold; there are: {listed(columns)}")

@@ -224,7 +224,11 @@ class Layout:
         if column and column_of(self._inputs, column) is not None:
             self._within.append((at, column))
             return None, _nothing
-        there = [repr(name) if "," in name or " " in name else name for name in (*self._inputs, *self._results) if name]
+        there = [
+            repr(name) if "," in name or " " in name or not name.isprintable() else name
+            for name in (*self._inputs, *self._results)
+            if name
+        ]
         more = "answer.KEY, body.PATH.IN.IT"
         raise InputError(name, f"no column {column!r}; there are: {', '.join([*there, more])}")
 

@@ -69,7 +69,7 @@ def read_labels(text: str, *, multi: bool = False) -> Labels:
         if len(parts) > 1:
             instead = ",".join(part.strip() for part in parts)
             raise LabelsError(f"one label is there, {names[0]!r}; write commas between labels: --labels '{instead}'")
-    return checked_labels([(name, "") for name in names], "there", multi=multi)
+    return checked_labels([(name, "") for name in names], "there", multi=multi, more="two or more, with commas between")
 
 
 def is_labels(given: object) -> bool:
@@ -157,7 +157,9 @@ def _of_row(fields: Mapping[str, Any], name: str) -> tuple[str, str]:
     return _name(label), said.strip() if isinstance(said, str) else ""
 
 
-def checked_labels(pairs: Iterable[tuple[str, str]], where: str, *, multi: bool = False) -> Labels:
+def checked_labels(
+    pairs: Iterable[tuple[str, str]], where: str, *, multi: bool = False, more: str = "two or more"
+) -> Labels:
     """Return the labels, if a model and a reader can tell them apart. Raises LabelsError."""
     labels: Labels = {}
     known: dict[str, str] = {}
@@ -175,9 +177,7 @@ def checked_labels(pairs: Iterable[tuple[str, str]], where: str, *, multi: bool 
     if not labels:
         raise LabelsError(f"no labels are {where}")
     if len(labels) == 1 and not multi:
-        raise LabelsError(
-            f"one label is {where}, {next(iter(labels))!r}, so every answer would be that; name two or more"
-        )
+        raise LabelsError(f"one label is {where}, {next(iter(labels))!r}, so every answer would be that; name {more}")
     if len(labels) > MAX_LABELS:
         raise LabelsError(f"{len(labels)} labels; a strict schema takes at most {MAX_LABELS}")
     return labels

@@ -140,6 +140,6 @@ def as_text(value: Any) -> str:
 
 
 def listed(columns: Sequence[str]) -> str:
-    """Return the names of the first columns, for an error."""
-    shown = [column for column in columns if column][:20]
-    return ", ".join(shown) + (", ..." if len(columns) > 20 else "")
+    """Return the names of the first columns, for an error; those with what is not seen are written as literals."""
+    shown = [column if column.isprintable() else repr(column) for column in columns if column][:20]
+    return ", ".join(shown) + (", ..." if len(columns) > 20 else "") or "none"

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from aimlasync.bulk.input.columns import column_of, value_of
 from aimlasync.bulk.input.rows import InputError, Row
+from aimlasync.bulk.input.values import json_value
 from aimlasync.bulk.tasks.answer_schema import Form
 from aimlasync.bulk.tasks.images import check_image_columns, check_images, image_urls
 from aimlasync.bulk.tasks.messages import conversation, user_content
@@ -252,8 +253,9 @@ def id_of(row: Row, column: str, name: str) -> str:
 
 
 def checked_params(endpoint: Api, params: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Return the parameters as they were given. Raises RequestError for a known one misspelt, or one of rows.
+    """Return the parameters with values that JSON knows, such as a number for one of numpy.
 
+    Raises RequestError for a known one misspelt, or one of rows.
     Others are sent, whatever they are called: servers have parameters of their own.
     """
     check_params(params)
@@ -261,7 +263,8 @@ def checked_params(endpoint: Api, params: Mapping[str, Any] | None) -> dict[str,
     for name in params or ():
         if name not in known and (hint := close_to(name, known)):
             raise RequestError(f"params: unknown parameter {name!r}{hint}")
-    return dict(params or {})
+    checked: dict[str, Any] = json_value(dict(params or {}))
+    return checked
 
 
 def body_of(

@@ -1,12 +1,13 @@
 """Reads the conversation that a request brings along: the model's turns, its tool calls, and the tools' results.
 
-Messages (chat/completions) and items (responses) become the same struct. A tool call without its result, or a result
-without its call, is refused in OpenAI's words, so that a test shows when an agent loop loses one. Pure functions; of
-the simulator it imports `vendors`.
+Messages (chat/completions) and items (responses) become the same struct. A tool call without its result, a result
+without its call, and a call by a name that no tool can have are refused in OpenAI's words, so that a test shows when an
+agent loop loses or sends one. Pure functions; of the simulator it imports `vendors`.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from types import UnionType
 from typing import Any, Self
@@ -15,6 +16,7 @@ import msgspec
 
 from aimlasync.simulator.vendor.vendors import Problem
 
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _encode = msgspec.json.Encoder().encode
 
 
@@ -69,7 +71,7 @@ class Conversation(msgspec.Struct):
 def read_messages(messages: Sequence[dict[str, Any]], *, validate: bool) -> Conversation:
     """Read the messages of a request to chat/completions.
 
-    With `validate`, raises Problem(400) when calls and results do not match.
+    With `validate`, raises Problem(400) when calls and results do not match, or a call's name is none.
     """
     conversation = Conversation()
     calls: dict[str, Call] = {}
@@ -90,7 +92,10 @@ def read_messages(messages: Sequence[dict[str, Any]], *, validate: bool) -> Conv
             break
         if role == "assistant":
             conversation.turn += 1
-            calls = {call.id or "": call for call in _read_calls(message.get("tool_calls"))}
+            made = _read_calls(message.get("tool_calls"))
+            for number, call in enumerate(made if validate else ()):
+                _check_name(call.name, f"messages[{index}].tool_calls[{number}].function.name")
+            calls = {call.id or "": call for call in made}
             unanswered = dict(calls)
         elif role == "user":
             conversation.results.clear()
@@ -114,7 +119,7 @@ def read_items(items: Sequence[dict[str, Any]], *, validate: bool) -> Conversati
     # The id of a reasoning item as long as nothing of the same turn has followed it.
     reasoning = ""
     in_turn = False
-    for item in items:
+    for index, item in enumerate(items):
         kind = str(item.get("type") or "message")
         is_model = item.get("role") == "assistant" if kind == "message" else not kind.endswith(("_output", "_response"))
         if validate and reasoning and not is_model:
@@ -124,6 +129,8 @@ def read_items(items: Sequence[dict[str, Any]], *, validate: bool) -> Conversati
         reasoning = str(item.get("id")) if kind == "reasoning" else ""
         if kind == "function_call":
             call = Call(str(item.get("name")), str(item.get("arguments")), str(item.get("call_id")))
+            if validate:
+                _check_name(call.name, f"input[{index}].name")
             calls[call.id or ""] = unanswered[call.id or ""] = call
         elif kind == "function_call_output":
             id = str(item.get("call_id"))
@@ -159,6 +166,14 @@ def _read_calls(given: Any) -> list[Call]:
         if isinstance(function, dict):
             found.append(Call(str(function.get("name")), str(function.get("arguments")), str(call.get("id"))))
     return found
+
+
+def _check_name(name: str, where: str) -> None:
+    if not _NAME.fullmatch(name):
+        expected = "Expected a string that matches the pattern '^[a-zA-Z0-9_-]+$'"
+        raise _invalid(
+            where, f"Invalid '{where}': string does not match pattern. {expected}, of at most 64 characters."
+        )
 
 
 def _invalid(parameter: str, reason: str) -> Problem:
