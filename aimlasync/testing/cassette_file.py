@@ -148,7 +148,8 @@ def write(path: str, known: Sequence[Exchange], own: Sequence[Exchange], seen: S
     """Write the file anew: `known`, and `own` after them. It appears whole, where the path is a link behind that.
 
     Where the file is not as it was `seen`, another process has written it: then all that is there stays, in place of
-    `known`, unless it is no cassette any more. Waits while another process writes. Raises CassetteFileError, also where one was killed there.
+    `known`, unless it is no cassette any more. Waits while another process writes. Raises CassetteFileError, also where
+    one was killed there.
     """
     path = os.path.realpath(path)
     os.makedirs(os.path.dirname(path), exist_ok=True)
