@@ -113,7 +113,7 @@ class _Growing:
             self.more = self.more or ({}, {})
             merge(self.more[0], vars(delta))
             update(self.more[1], vars(choice))
-        return None if reason is None else given_up(reason, vars(choice))
+        return None if reason is None else given_up(reason, vars(choice).get("native_finish_reason") if open else None)
 
     def _add_logprobs(self, more: Logprobs) -> None:
         if self.logprobs is None:

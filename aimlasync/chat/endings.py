@@ -90,13 +90,13 @@ def ending_of(finish_reason: str | None) -> Ending:
     return "unknown" if finish_reason is None else _MEANING.get(_word(finish_reason), "unknown")
 
 
-def given_up(finish_reason: str | None, beside: Mapping[str, Any]) -> str | None:
+def given_up(finish_reason: str | None, native: object) -> str | None:
     """Return the word by which a choice says that the server gave up, None where it does not.
 
-    `beside` are the undeclared fields of the choice: behind a router, `native_finish_reason` is the word of the server
-    that answers, and the router's own may be "stop" all the same (OpenRouter).
+    `native` is its `native_finish_reason`: behind a router, the word of the server that answers. The router's own may
+    be "stop" all the same (OpenRouter).
     """
-    for word in (finish_reason, beside.get("native_finish_reason") if beside else None):
+    for word in (finish_reason, native):
         if isinstance(word, str) and _word(word) in _GIVEN_UP:
             return word
     return None

@@ -273,6 +273,10 @@ class Choice(Open):
     message: Message = msgspec.field(default_factory=Message)
     finish_reason: str | None = None
     logprobs: Logprobs | None = None
+    native_finish_reason: Json = None
+    """The word of the server behind a router (OpenRouter)."""
+    error: Json = None
+    """Why there is no more of it, where a gateway says so beside the text."""
 
     def settle(self) -> None:
         # Some servers send "" instead of null (seen: ollama, sglang).

@@ -69,10 +69,10 @@ def _is_sure(reply: ChatCompletion) -> bool:
     if first.finish_reason is None or not (first.message.content or first.message.tool_calls):
         return False
     for choice in reply.choices:
-        beside = choice.__dict__
-        # Most say "stop", and nothing beside it.
-        if (beside or choice.finish_reason != "stop") and (
-            beside.get("error") or given_up(choice.finish_reason, beside) is not None
+        native = choice.native_finish_reason
+        # Most say "stop", and nothing else.
+        if choice.error or (
+            (native or choice.finish_reason != "stop") and given_up(choice.finish_reason, native) is not None
         ):
             return False
     return True

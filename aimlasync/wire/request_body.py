@@ -24,20 +24,16 @@ def encode_request(body: Mapping[str, Any]) -> bytes:
     type, a key that is no text or number, a value that contains itself; and for a parameter, or a value of one that is
     an object, that is nan or infinite, since it would go as null, which means that it was not given.
     """
-    for name, value in body.items():
-        if isinstance(value, float):
-            if not isfinite(value):
-                raise _unencodable(f"{name} is {value}, and JSON has no such number")
-        elif isinstance(value, dict):
-            for key, part in value.items():
-                if isinstance(part, float) and not isfinite(part):
-                    raise _unencodable(f"{key!r} of {name} is {part}, and JSON has no such number")
     try:
-        return encode(body)
+        encoded = encode(body)
+        if b"null" in encoded:
+            _check_numbers(body)
+        return encoded
     except (UnicodeEncodeError, RecursionError):
         pass
     except TypeError as error:
         raise _unencodable(str(error)) from None
+    _check_numbers(body)
     try:
         return encode(_sendable(msgspec.to_builtins(dict(body), enc_hook=_read_once), "the request"))
     except UnicodeEncodeError:
@@ -47,6 +43,17 @@ def encode_request(body: Mapping[str, Any]) -> bytes:
     except TypeError as error:
         raise _unencodable(str(error)) from None
     raise _unencodable(f"the request cannot be sent as JSON: {why}")
+
+
+def _check_numbers(body: Mapping[str, Any]) -> None:
+    for name, value in body.items():
+        if isinstance(value, float):
+            if not isfinite(value):
+                raise _unencodable(f"{name} is {value}, and JSON has no such number")
+        elif isinstance(value, dict):
+            for key, part in value.items():
+                if isinstance(part, float) and not isfinite(part):
+                    raise _unencodable(f"{key!r} of {name} is {part}, and JSON has no such number")
 
 
 def _unencodable(why: str) -> UnencodableRequestError:
