@@ -19,9 +19,11 @@ _PERIOD = 5.0
 _FEW = 8
 _LONGEST = 120.0
 # So many periods one after the other, in which more than this share of the attempts was refused, ask for a trial: a
-# limit of a model learns in less.
+# limit of a model learns in less. Of few models twice that: each of them has answers to learn from, and chance may
+# refuse the rest.
 _PERIODS = 2
 _SHARE = 0.15
+_FEW_MODELS = 16
 # A model that has more than this share of the refusals is refused for itself.
 _ONE = 0.75
 # What a trial must leave of the refusals at most, and of the answers at least; and in how many seconds.
@@ -84,7 +86,8 @@ class AccountTrial:
             self._models[model] += 1
         if self.is_on or now < self._until or (period := self._ended(now, answers(), _FEW)) is None:
             return
-        is_bad = period.share > _SHARE and max(self._models.values()) <= _ONE * period.refusals
+        most = _SHARE if len(self._models) > _FEW_MODELS else 2 * _SHARE
+        is_bad = period.share > most and max(self._models.values()) <= _ONE * period.refusals
         self._bad = [*self._bad[1 - _PERIODS :], period] if is_bad and period.seconds < _LONGEST else []
         self._asked_at = now if len(self._bad) == _PERIODS else math.inf
         self._begin(now, answers())

@@ -19,14 +19,14 @@ _ENOUGH = 6
 # How far below what was accepted before a rate is that no limit refuses.
 _SLOWER = 0.95
 
-Interval = tuple[float, int, int]
-"""A rate, what was accepted at it, and the refusals (1 or 0) by which that ended."""
+Interval = tuple[float, int, int, float]
+"""A rate, what was accepted at it, the refusals (1 or 0) by which that ended, and the seconds that it took."""
 
 
 class Chance:
     """The share of the attempts that is refused at any rate. `accepted` counts those that were not refused, so far."""
 
-    __slots__ = ("_excess", "_intervals", "_last", "_run", "share", "since")
+    __slots__ = ("_excess", "_intervals", "_last", "_last_at", "_run", "share", "since")
 
     def __init__(self) -> None:
         self.share = 0.0
@@ -34,8 +34,8 @@ class Chance:
         self.since: tuple[float, int] | None = None
         """When more than that began to be refused, and what had been accepted by then; None where no share is."""
         self._excess = 0.0
-        # What had been accepted at the last refusal.
-        self._last = 0
+        # What had been accepted at the last refusal, and when that came.
+        self._last, self._last_at = 0, -math.inf
         # Refusals in a row, with nothing accepted between them.
         self._run = 0
         self._intervals: deque[Interval] = deque(maxlen=4 * _ENOUGH)
@@ -47,12 +47,13 @@ class Chance:
         to `limit` of them are at the server, and may be refused still.
         """
         between, self._last = max(0, accepted - self._last), accepted
+        seconds, self._last_at = now - self._last_at, now
         self._run = 0 if between else self._run + 1
         if self._run > _ENOUGH:
             # So many in a row are no even share.
             self._intervals.clear()
         elif rate < math.inf:
-            self._intervals.append((rate, max(0, between - probed), 0 if probed else 1))
+            self._intervals.append((rate, max(0, between - probed), 0 if probed else 1, seconds))
         if self.share * (between - limit) > 2 * _ENOUGH:
             # None came for so long that chance is over.
             self.share = 0.0
@@ -73,20 +74,23 @@ class Chance:
         """Return whether it was in vain that refusals have brought the rate down."""
         slow = sorted(self._intervals)
         fast: list[Interval] = []
-        lost = sum(refused for _, _, refused in slow)
+        lost = sum(refused for _, _, refused, _ in slow)
         if lost < 2 * _ENOUGH:
             return False
-        counts = [count for _, count, refused in slow if refused]
+        counts = [count for _, count, refused, _ in slow if refused]
         if lost * sum(count * count for count in counts) > 1.5 * _ALIKE * sum(counts) ** 2:
             # Bursts of them: the mean square of what chance spaces is twice its mean, squared.
             return False
-        while 2 * sum(refused for _, _, refused in fast) < lost - 1:
+        while 2 * sum(refused for _, _, refused, _ in fast) < lost - 1:
             fast.append(slow.pop())
         before, share = _share(fast), _share(slow)
         ended = [interval for interval in slow if interval[2]]
-        # What was accepted at the higher rates, and the rate of the later refusals.
-        accepted = (1 - before) * sum(rate * (count + refused) for rate, count, refused in fast) / _attempts(fast)
-        refused = sum(rate for rate, _, _ in ended) / len(ended)
+        # What was accepted at the higher rates, and no more than came: a rate that is known is not always reached. And
+        # the rate of the later refusals.
+        accepted = (1 - before) * sum(rate * (count + refused) for rate, count, refused, _ in fast) / _attempts(fast)
+        seconds = sum(seconds for *_, seconds in fast)
+        accepted = min(accepted, sum(count for _, count, _, _ in fast) / max(1e-9, seconds))
+        refused = sum(rate for rate, _, _, _ in ended) / len(ended)
         if refused > _SLOWER * accepted or max(before, share) > 1 / _ALIKE:
             return False
         if not before / _ALIKE < share <= _share(ended) < _ALIKE * before:
@@ -97,8 +101,8 @@ class Chance:
 
 
 def _attempts(intervals: list[Interval]) -> int:
-    return sum(count + refused for _, count, refused in intervals)
+    return sum(count + refused for _, count, refused, _ in intervals)
 
 
 def _share(intervals: list[Interval]) -> float:
-    return sum(refused for _, _, refused in intervals) / _attempts(intervals)
+    return sum(refused for _, _, refused, _ in intervals) / _attempts(intervals)

@@ -78,13 +78,14 @@ def test_more_refusals_than_chance_brings_speak_of_a_limit() -> None:
     ],
 )
 def test_the_same_share_at_a_lower_rate_is_chance(shares: tuple[float, float], is_chance: bool) -> None:
-    chance, accepted, found = Chance(), 0, False
+    chance, accepted, found, now = Chance(), 0, False, 0.0
     for share, rate in zip(shares, (70.0, 49.0), strict=True):
         for number in range(200):
+            now += 1 / rate
             if int(number * share) == int((number + 1) * share):
                 accepted += 1
             elif not found:
-                assert not chance.explains(float(number), accepted, 0, rate, 10.0)
+                assert not chance.explains(now, accepted, 0, rate, 10.0)
                 found = chance.slowed()
     assert found == (chance.share > 0) == is_chance
 
