@@ -169,8 +169,12 @@ class Pace:
                 known = self._last_second(now)
             else:
                 least = self.rate * _CUT if since is None else 0.0
-                known = min(self.rate, max(least, self._average(now, self.accepted)))
-                if self.probing and (since is None or since[1] >= self._began[1]):
+                average = self._average(now, self.accepted)
+                known = min(self.rate, max(least, average))
+                # What was known held before the probe, unless a server without a window accepted less in all.
+                held = self.period > SECOND or average >= (1 - _STEP) * self.known
+                held = held and (since is None or since[1] >= self._began[1])
+                if self.probing and held:
                     known = self._probe_failed(now, max(known, self.known))
                 elif self._is_raised:
                     self._gives_bursts, self._is_raised = True, False
