@@ -7,6 +7,7 @@ Code that sends requests in another way (a recording, a test) gives the client a
     connection_pool  the default transport: makes connections, keeps idle ones and closes them
     dialler          makes connections, with what aiohttp has for that
     resolver         the addresses of a name, in the order in which they are dialled
+    route            the head of a request
     connection       one connection, and the exchange on it
     reply            the response of one exchange
     http11           HTTP/1.1 responses from bytes

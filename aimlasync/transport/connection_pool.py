@@ -2,7 +2,7 @@
 
 aiohttp makes a connection (DNS, happy eyeballs, TLS; proxies are `aiohttp_session`'s), and idle ones are kept here. A
 call that finds an idle connection needs no task, no context manager and no timer: one write, and one future to wait for
-the head. It may import `dialler`, `connection`, `base`, `headers`, `deadlines` and aiohttp.
+the head. It may import `route`, `dialler`, `connection`, `base`, `deadlines` and aiohttp.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from yarl import URL
 from aimlasync.deadlines import Bounded, Deadlines
 from aimlasync.errors import AimlasyncError, APIConnectionError, APITimeoutError, ClientClosedError
 from aimlasync.event_loop import clock_of
-from aimlasync.headers import check_target, joined, sendable
 from aimlasync.transport.aiohttp_errors import FOREIGN, translated
 from aimlasync.transport.base import RawReply
 from aimlasync.transport.connection import Connection, Outbox, unread
 from aimlasync.transport.dialler import Dialler
 from aimlasync.transport.heads import Heads
+from aimlasync.transport.route import Route
 
 _READ = 64 * 2**10
 # Handshakes at once. A TLS handshake takes a millisecond of CPU, and servers take a burst of them for an attack: beyond
@@ -35,9 +35,6 @@ _REST = 0.01
 _QUIET = 3
 # Prepared requests; a catalogue asked for with many filters would keep one of each.
 _MAX_ROUTES = 256
-
-# Names of callers' headers that are remembered as harmless.
-_MAX_NAMES = 64
 
 
 class LeanTransport:
@@ -54,7 +51,7 @@ class LeanTransport:
         self.connections: set[Connection] = set()
         self.draining: set[asyncio.Task[None]] = set()
         self.outbox = Outbox()
-        self._routes: dict[tuple[str, str, int], _Route] = {}
+        self._routes: dict[tuple[str, str, int], Route] = {}
         self._origins: dict[URL, Origin] = {}
 
     async def send(
@@ -106,7 +103,7 @@ class LeanTransport:
             raise
         return reply
 
-    def _prepare(self, method: str, url: str, headers: Mapping[str, str]) -> _Route:
+    def _prepare(self, method: str, url: str, headers: Mapping[str, str]) -> Route:
         if self.is_closed:
             raise ClientClosedError("this transport is closed; make a new one")
         target = URL(url, encoded=True)
@@ -115,7 +112,7 @@ class LeanTransport:
             origin = self._origins[target.origin()] = Origin(self, target)
         if len(self._routes) >= _MAX_ROUTES:
             self._routes.clear()
-        route = self._routes[method, url, id(headers)] = _Route(method, target, headers, origin)
+        route = self._routes[method, url, id(headers)] = Route(method, target, headers, origin)
         return route
 
     def abandon(self) -> None:
@@ -133,60 +130,6 @@ class LeanTransport:
             await origin.close()
         # With the next turn of the loop, their sockets are closed.
         await asyncio.sleep(0)
-
-
-class _Route:
-    """What all requests with one method, URL and set of endpoint's headers have in common."""
-
-    __slots__ = ("_apart", "_method", "_names", "_prefix", "_shared", "_start", "headers", "origin")
-
-    def __init__(self, method: str, url: URL, headers: Mapping[str, str], origin: Origin) -> None:
-        check_target(method, url.raw_path_qs)
-        self.headers = headers
-        self.origin = origin
-        self._method = method
-        self._start = f"{method} {url.raw_path_qs} HTTP/1.1\r\n"
-        # Host stands among the endpoint's headers, so that one of a call replaces it like any other.
-        host = {} if any(name.lower() == "host" for name in headers) else {"Host": url.host_port_subcomponent or ""}
-        self._shared = sendable({**host, **headers})
-        self._names = {name.lower() for name in self._shared}
-        # Names that calls bring: checked, and not among the endpoint's.
-        self._apart: set[str] = set()
-        self._prefix = self._start + _lines(self._shared)
-
-    def head(self, own: Mapping[str, str], body: bytes | None) -> bytes:
-        """Return the request up to its body."""
-        try:
-            apart, lines = self._apart, self._prefix
-            for name, value in own.items():
-                # A name that was checked, and a value without a control character.
-                if name not in apart or not value.isascii() or not value.isprintable():
-                    return self._head(own, body)
-                lines += f"{name}: {value}\r\n"
-            if body is not None:
-                return f"{lines}Content-Length: {len(body)}\r\n\r\n".encode()
-        except AttributeError:
-            # A value that is no str.
-            pass
-        return self._head(own, body)
-
-    def _head(self, own: Mapping[str, str], body: bytes | None) -> bytes:
-        own = sendable(own)
-        if self._names.isdisjoint(map(str.lower, own)):
-            lines = self._prefix + _lines(own)
-            if len(self._apart) < _MAX_NAMES:
-                self._apart.update(own)
-        else:
-            lines = self._start + _lines(joined(self._shared, own))
-        if body is not None:
-            lines += f"Content-Length: {len(body)}\r\n"
-        elif self._method not in ("GET", "HEAD", "DELETE", "OPTIONS"):
-            lines += "Content-Length: 0\r\n"
-        return f"{lines}\r\n".encode()
-
-
-def _lines(headers: Mapping[str, str]) -> str:
-    return "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
 
 
 class Origin:
