@@ -29,7 +29,7 @@ except ImportError:
 
 T = TypeVar("T")
 
-FAILURES = (RedisError, RedisClusterException, OSError, TimeoutError)
+FAILURES = (RedisError, RedisClusterException, OSError)
 """What a request to a Redis raises."""
 
 # Characters of what a server says.

@@ -26,8 +26,6 @@ _STATUS_LINE = b"HTTP/1.1 "
 _BARE_LF = re.compile(rb"(?<!\r)\n")
 _CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,8})\r\n")
 _BEGUN_CHUNK_SIZE = re.compile(rb"(?:[0-9A-Fa-f]{1,8}\r?)?\Z")
-
-
 _NO_HEADERS = Fields({})
 
 
