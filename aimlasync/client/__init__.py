@@ -21,6 +21,7 @@ It may import all rooms on the lines above it in the map of CONTRIBUTING.
     request_head      the id, headers and query that a call adds
     answer_modes      how one call asks for a structured answer at each upstream, and what a refusal teaches
     call              one call and its attempts, and what each does to its upstream when it ends
+    target            an upstream that may serve a call, and the bytes that it takes
     balancer          chooses an upstream, and waits there for a permit
     drain             the calls that wait, which a drained client cancels
     attempt_bounds    the timeouts of an attempt

@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from aimlasync.client.balancer import Balancer
-from aimlasync.client.call import Call, Target
+from aimlasync.client.call import Call
+from aimlasync.client.target import Target
 from aimlasync.config import Mode, Structured
 from aimlasync.endpoints.providers import Api
 from aimlasync.endpoints.upstream import Upstream

@@ -16,7 +16,8 @@ from hashlib import blake2b
 from typing import Any, Literal
 
 from aimlasync.admission.endpoint_limiter import Admission, WaitsFor
-from aimlasync.client.call import MAY_HOLD_MEDIA, Attempt, Call, Target
+from aimlasync.client.call import MAY_HOLD_MEDIA, Attempt, Call
+from aimlasync.client.target import Target
 from aimlasync.config import Limits, check_at_least
 from aimlasync.cost.budget import output_cap
 from aimlasync.endpoints.endpoint import Endpoint

@@ -2,14 +2,14 @@
 
 `Attempt.succeed`, `fail` and `abandon` release the attempt with an outcome; they book tokens and cost, settle the
 reservation and the retry budget, tell the circuit breaker, and pause the upstream for a stated wait (Retry-After). It
-has no I/O. It may import what lies below `client`, `drain` and `observer`.
+has no I/O. It may import what lies below `client`, `drain`, `observer` and `target`.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -18,7 +18,8 @@ from aimlasync.admission.outcome import CANCELLED, IGNORED, OK, SPENT, Outcome
 from aimlasync.client.drain import Waits
 from aimlasync.client.failure_signs import NO_ACCESS, is_free, is_unreachable, lacks_ability, signal_of, stated_wait
 from aimlasync.client.observer import Watch
-from aimlasync.config import Mode, Priority, Timeout
+from aimlasync.client.target import AnswerModes, Target
+from aimlasync.config import Priority, Timeout
 from aimlasync.cost.budget import Budget, Reservation, output_cap
 from aimlasync.cost.plain_text import is_plain_text
 from aimlasync.cost.tokens import plainly_taken, stated_usd, tokens_of
@@ -44,18 +45,6 @@ MAY_HOLD_MEDIA = 16_384
 """Bytes of a body: in a smaller one, no image or file by value is large enough to spoil an estimate of its tokens."""
 
 
-# Structs: each call makes all of these, and msgspec fills them in C. The collector does not look at what can be in no
-# cycle (gc=False): with thousands of calls in flight it costs as much as the rest of them.
-class Target(msgspec.Struct, eq=False, gc=False):
-    """An endpoint that can serve the call, and the bytes that it takes."""
-
-    upstream: Upstream
-    url: str
-    body: bytes | None
-    mode: Mode | None = None
-    """How the body asks for a structured answer, None where it asks for none or in the user's own way."""
-
-
 class Settings(msgspec.Struct, frozen=True):
     """What each copy of a client has of its own (`with_options`)."""
 
@@ -64,19 +53,6 @@ class Settings(msgspec.Struct, frozen=True):
     headers: Headers
     waits: Waits
     query: Mapping[str, Any] = {}
-
-
-class AnswerModes(Protocol):
-    """What a call knows of the ways in which it asks for a structured answer; see `answer_modes`."""
-
-    fallen: int
-    """Attempts that were refused for the way in which they asked."""
-
-    def fall_back(self, targets: Sequence[Target], error: AimlasyncError, /) -> bool:
-        """Return whether `error` refuses the way and another is left, in which the target asks from now on."""
-
-    def learn(self, targets: Sequence[Target], info: Info, /) -> None:
-        """Keep in which way the upstream of `info` answered that had refused another one."""
 
 
 class Call(Bounded, eq=False):

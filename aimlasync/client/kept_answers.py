@@ -13,7 +13,8 @@ from typing import Any, TypeVar
 import msgspec
 
 from aimlasync.chat.types import ChatCompletion
-from aimlasync.client.call import Attempt, Call, Target
+from aimlasync.client.call import Attempt, Call
+from aimlasync.client.target import Target
 from aimlasync.errors import AimlasyncError
 from aimlasync.headers import Fields
 from aimlasync.info import Info

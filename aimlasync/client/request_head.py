@@ -11,7 +11,8 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from aimlasync.client.call import Settings, Target
+from aimlasync.client.call import Settings
+from aimlasync.client.target import Target
 from aimlasync.endpoints.paths import query_from, query_of
 from aimlasync.headers import Headers
 from aimlasync.info import Info, check_request_id

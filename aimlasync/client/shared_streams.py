@@ -15,8 +15,9 @@ from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 from aimlasync.chat.types import Usage
-from aimlasync.client.call import Attempt, Call, Target
+from aimlasync.client.call import Attempt, Call
 from aimlasync.client.kept_answers import Recording, Replay, replayed, without_permit
+from aimlasync.client.target import Target
 from aimlasync.errors import AimlasyncError, APIConnectionError
 from aimlasync.responses.types import ResponseUsage
 from aimlasync.transport.base import MAX_BODY, gathered
