@@ -30,7 +30,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from statistics import mean
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 from distributed import IN_FLIGHT, do, judging, machines, quota_of, write_rows
 from scale_costs import Costs, Curve
@@ -41,6 +41,8 @@ from scale_model import Plan, mean_latency, parts, recovery, row_seconds, second
 from scale_stores import MEMORY, TASK, fill, make_folders, redis_at, shard, stores, used_by, write_file
 
 from aimlasync import AsyncClient, Limits, bulk
+
+T = TypeVar("T")
 
 Kept = Literal["sqlite", "directory", "redis"]
 Found = dict[str, float]
@@ -55,6 +57,13 @@ FREE = Plan(rpm=None, tpm=None, store="none")
 
 def curve(measure: Callable[[int], float], *sizes: int) -> Curve:
     return Curve(tuple((size, measure(size)) for size in sizes or (FEW, MANY)))
+
+
+def in_turn(order: list[int], measure: Callable[[int], T]) -> dict[int, T]:
+    """Measure each of `order`, which is turned round for the next time."""
+    took = {at: measure(at) for at in order}
+    order.reverse()
+    return took
 
 
 @contextmanager
@@ -82,8 +91,7 @@ def read(folder: Path) -> Iterator[Round]:
         run = partial(shard, path, folder / "out.jsonl", None, 1, count)
 
         def both() -> tuple[Found, Found]:
-            took = {size: run() if size == rows else measure(size) for size in order}
-            order.reverse()
+            took = in_turn(order, lambda size: run() if size == rows else measure(size))
             costs = replace(Costs(), read=curve(took.__getitem__, MANY, 10 * MANY))
             return {name: rows / count * row_seconds(plan, costs, "shards")}, {name: took[rows]}
 
@@ -98,8 +106,7 @@ def merge(folder: Path) -> Iterator[Round]:
         order = [FEW, lines, MANY]
 
         def both() -> tuple[Found, Found]:
-            took = {size: run(size)[0] if size == lines else measure(size)[0] for size in order}
-            order.reverse()
+            took = in_turn(order, lambda size: (run if size == lines else measure)(size)[0])
             return {name: lines * curve(took.__getitem__).at(lines)}, {name: lines * took[lines]}
 
         yield both
@@ -121,8 +128,7 @@ def store(folder: Path, kind: Kept) -> Iterator[Round]:
 
         def both() -> tuple[Found, Found]:
             counts = dict(held.counts)
-            asked = {size: held.asked("batch", size, SLICE, beside if size == BETWEEN else ()) for size in order}
-            order.reverse()
+            asked = in_turn(order, lambda size: held.asked("batch", size, SLICE, beside if size == BETWEEN else ()))
             few, real, many = (asked[size] for size in (FEW, BETWEEN, MANY))
             calls = Curve(((counts[FEW], few.own), (counts[MANY], many.own)))
             redis = Curve(((counts[FEW], few.server), (counts[MANY], many.server)))
@@ -187,8 +193,7 @@ def middle(folder: Path) -> Iterator[Round]:
         order = [1, 2, 3]
 
         def both() -> tuple[Found, Found]:
-            took = {count: driver(count) for count in order}
-            order.reverse()
+            took = in_turn(order, driver)
             return {name: curve(took.__getitem__, 1, 3).at(2)}, {name: took[2]}
 
         yield both
