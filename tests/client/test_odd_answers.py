@@ -11,6 +11,7 @@ import pytest
 from aimlasync import (
     AimlasyncError,
     APIResponseValidationError,
+    InsufficientCreditError,
     RateLimitError,
     Retry,
     StreamError,
@@ -153,9 +154,23 @@ async def test_a_limit_that_a_200_tells_in_words_is_one(body: dict[str, Any], st
     scripts = [Script([one], content_type=JSON) for one in (json.dumps(body).encode(), whole())]
     async with raw_server(*scripts) as server:
         assert await ask_chat(server, stream, retry=Retry(attempts=2, base=0.01)) == "hello"
-    async with raw_server(scripts[0]) as server:
-        with pytest.raises(RateLimitError, match=r"rate limit|slow down|throttled"):
-            await ask_chat(server, stream)
+    # An `error` between events is a StreamError.
+    events = [] if "error" in body else [Script([data(body)]), Script([data(body) + DONE])]
+    for told in (scripts[0], *events):
+        async with raw_server(told) as server:
+            with pytest.raises(RateLimitError, match=r"rate limit|slow down|throttled"):
+                await ask_chat(server, stream)
+
+
+@pytest.mark.parametrize("choices", [{}, {"id": "c", "choices": None}])
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+async def test_an_empty_account_that_a_200_tells_in_words_is_one(choices: dict[str, Any], stream: bool) -> None:
+    body = {**choices, "base_resp": {"status_code": 1008, "status_msg": "insufficient balance"}}
+    for told in (Script([json.dumps(body).encode()], content_type=JSON), Script([data(body)])):
+        async with raw_server(told) as server:
+            with pytest.raises(InsufficientCreditError, match="insufficient balance") as caught:
+                await ask_chat(server, stream, retry=Retry(attempts=2, base=0.01))
+            assert (caught.value.retryable, len(server.requests)) == (False, 1)
 
 
 @pytest.mark.parametrize(
