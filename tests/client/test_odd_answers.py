@@ -17,11 +17,14 @@ from aimlasync import (
     StreamError,
     TruncatedStreamError,
 )
+from aimlasync.client.response_stream import ResponseStream
 from aimlasync.endpoints.ratelimit_headers import read
 from aimlasync.wire.error_bodies import status_error, stream_error
 from tests.client.test_endings import CREATED, EVENTS, JSON, ask_chat, event, response, whole
 from tests.client.test_stream import DONE, chunk, connect, data
 from tests.support.servers import Script, raw_server
+
+ENDED = "response.completed"
 
 
 @pytest.mark.parametrize("body", [b": waiting\n\n", b": waiting\n\n: wai", b": wai"])
@@ -344,3 +347,27 @@ async def test_an_answer_that_is_no_text_and_no_object_is_told() -> None:
     async with raw_server(Script([b'[["\xff\xfe"], 1]'], content_type=JSON)) as server:
         with pytest.raises(APIResponseValidationError):
             await ask_chat(server, False)
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+@pytest.mark.parametrize("output", [{"output": "hello"}, {"output": 3}, {"output": None}, {"output": ["hello"]}, {}])
+async def test_a_completed_response_without_a_list_of_output_is_no_empty_answer(
+    output: dict[str, Any], stream: bool
+) -> None:
+    said = {"id": "r", "object": "response", "status": "completed", **output}
+    for told in (Script([json.dumps(said).encode()], content_type=JSON), Script([event(ENDED, response=said)])):
+        async with raw_server(told) as server, connect(server) as client:
+            with pytest.raises(APIResponseValidationError, match="has no output, a list of items"):
+                await client.responses.create(model="m", input="hi", stream=stream)
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+async def test_a_response_may_say_nothing_or_say_it_elsewhere(stream: bool) -> None:
+    for said in ({"output": []}, {"output": None, "output_text": "hello"}, {"output": "x", "status": "incomplete"}):
+        body = {"id": "r", "object": "response", "status": "completed", **said}
+        end = "response.incomplete" if "status" in said else ENDED
+        for told in (Script([json.dumps(body).encode()], content_type=JSON), Script([event(end, response=body)])):
+            async with raw_server(told) as server, connect(server) as client:
+                reply = await client.responses.create(model="m", input="hi", stream=stream)
+                whole = await reply.collect() if isinstance(reply, ResponseStream) else reply
+                assert (whole.id, whole.output_text) == ("r", body.get("output_text", ""))
