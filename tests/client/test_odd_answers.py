@@ -363,7 +363,8 @@ async def test_a_completed_response_without_a_list_of_output_is_no_empty_answer(
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
 async def test_a_response_may_say_nothing_or_say_it_elsewhere(stream: bool) -> None:
-    for said in ({"output": []}, {"output": None, "output_text": "hello"}, {"output": "x", "status": "incomplete"}):
+    answers: list[dict[str, Any]] = [{"output": []}, {"output": None, "output_text": "hello"}]
+    for said in (*answers, {"output": "x", "status": "incomplete"}):
         body = {"id": "r", "object": "response", "status": "completed", **said}
         end = "response.incomplete" if "status" in said else ENDED
         for told in (Script([json.dumps(body).encode()], content_type=JSON), Script([event(end, response=body)])):
