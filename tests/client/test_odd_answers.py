@@ -91,6 +91,25 @@ async def test_pieces_of_messages_in_place_of_deltas_are_one_answer(end: dict[st
         assert await ask_chat(server, stream) == "hello"
 
 
+@pytest.mark.parametrize("name", ["content", "reasoning_content", "refusal"])
+@pytest.mark.parametrize(
+    ("deltas", "whole_text"),
+    [(["hel", "lo", "hello"], "hello"), (["hello"], "hello"), (["ha", "ha"], "haha"), (["ha", "ha"], "ha")],
+    ids=["repeated", "once", "its own", "repeated at once"],
+)
+async def test_a_last_delta_that_repeats_the_message_beside_it_is_no_more_text(
+    name: str, deltas: list[str], whole_text: str
+) -> None:
+    pieces = [{"index": 0, "delta": {name: text}} for text in deltas]
+    pieces[-1] |= {"message": {"role": "assistant", name: whole_text}, "finish_reason": "stop"}
+    body = b"".join(data({"choices": [piece]}) for piece in pieces) + DONE
+    async with raw_server(Script([body]), Script([body])) as server, connect(server) as client:
+        stream = await client.chat.completions.create(model="m", messages=[], stream=True)
+        told = "".join([getattr(chunk.choices[0].delta, name) or "" async for chunk in stream])
+        reply = await stream.collect()
+        assert (told, getattr(reply.choices[0].message, name)) == (whole_text, whole_text)
+
+
 @pytest.mark.parametrize(
     "said", [{"base_resp": {"status_code": 1002, "status_msg": "slow down"}}, {"code": 1302, "message": "slow down"}]
 )
