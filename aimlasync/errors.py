@@ -210,7 +210,7 @@ class AuthenticationError(APIStatusError):
 
 
 class InsufficientCreditError(APIStatusError):
-    """402, or AI/ML API's 403: the account or key is out of credit."""
+    """402, AI/ML API's 403, or an error in a 200 that says so: the account or key is out of credit."""
 
 
 class PermissionDeniedError(APIStatusError):

@@ -14,6 +14,7 @@ The files, from the lowest to the highest; each imports only files above it in t
     run_state    the state of a run: history, pending tool calls, usage; can be saved and loaded
     context      what a tool can see of the run that calls it
     errors       the errors that end a run without an answer
+    images       the images in a tool's result
     results      what a tool returned as text, and the text of an error
     events       the events of a streamed run
     signature    the parameters of a function: their JSON schema, and the decoder of their values
@@ -49,6 +50,7 @@ from aimlasync.agents.events import (
     ToolStarted,
     TurnFinished,
 )
+from aimlasync.agents.images import Image
 from aimlasync.agents.many_runs import Result, map
 from aimlasync.agents.run_state import Run, ToolCall, Usage
 from aimlasync.agents.tools import Tool, tool
@@ -59,6 +61,7 @@ __all__ = [
     "ApprovalNeeded",
     "CallParams",
     "Event",
+    "Image",
     "MaxToolCallsExceeded",
     "MaxTurnsExceeded",
     "Options",

@@ -65,8 +65,8 @@ class Adapter(Protocol):
     def read_turn(self, reply: Any, run: Run) -> Turn:
         """Return the turn that a reply is."""
 
-    def tool_result(self, call: ToolCall) -> dict[str, Any]:
-        """Return the result of a tool call as an item of the history."""
+    def tool_results(self, calls: Iterable[ToolCall]) -> list[dict[str, Any]]:
+        """Return the results of the tool calls of a turn as items of the history."""
 
 
 class ChatAdapter:
@@ -143,9 +143,17 @@ class ChatAdapter:
         turn.items.append(item)
         return turn
 
-    def tool_result(self, call: ToolCall) -> dict[str, Any]:
-        """Return the result of a tool call as an item of the history."""
-        return {"role": "tool", "tool_call_id": call.id, "content": call.output}
+    def tool_results(self, calls: Iterable[ToolCall]) -> list[dict[str, Any]]:
+        """Return the results of the tool calls of a turn as items of the history."""
+        items: list[dict[str, Any]] = []
+        seen: list[dict[str, Any]] = []
+        for call in calls:
+            items.append({"role": "tool", "tool_call_id": call.id, "content": call.output})
+            if call.images:
+                seen.append({"type": "text", "text": f"The images in the result of {call.name} ({call.id}):"})
+                seen += [{"type": "image_url", "image_url": {"url": url}} for url in call.images]
+        # The result of a tool has no images in chat/completions.
+        return [*items, {"role": "user", "content": seen}] if seen else items
 
 
 class ResponsesAdapter:
@@ -230,9 +238,16 @@ class ResponsesAdapter:
             run.response_id, run.sent = reply.id, len(run.items) + len(turn.items)
         return turn
 
-    def tool_result(self, call: ToolCall) -> dict[str, Any]:
-        """Return the result of a tool call as an item of the history."""
-        return {"type": "function_call_output", "call_id": call.id, "output": call.output}
+    def tool_results(self, calls: Iterable[ToolCall]) -> list[dict[str, Any]]:
+        """Return the results of the tool calls of a turn as items of the history."""
+        return [{"type": "function_call_output", "call_id": call.id, "output": _output_of(call)} for call in calls]
+
+
+def _output_of(call: ToolCall) -> str | list[dict[str, Any]] | None:
+    if not call.images:
+        return call.output
+    images = [{"type": "input_image", "image_url": url, "detail": "auto"} for url in call.images]
+    return [{"type": "input_text", "text": call.output}, *images]
 
 
 def items_of(given: str | Iterable[Mapping[str, Any] | msgspec.Struct | Unknown]) -> list[Any]:

@@ -209,7 +209,7 @@ class AgentLoop:
     def _append_results(self) -> list[ToolCall]:
         """Append the results of the pending calls, all of which have one, to the history, and return these calls."""
         run = self.run
-        run.items += [self._adapter.tool_result(call) for call in run.pending]
+        run.items += self._adapter.tool_results(run.pending)
         executed, run.pending = run.pending, []
         return executed
 

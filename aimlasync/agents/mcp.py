@@ -23,6 +23,7 @@ import msgspec
 
 from aimlasync.agents.context import RunContext
 from aimlasync.agents.errors import ToolError
+from aimlasync.agents.images import Image
 from aimlasync.agents.tools import MAX_RESULT, Approve, Tool
 from aimlasync.endpoints.endpoint import is_loopback
 from aimlasync.wire.base import encode
@@ -63,6 +64,8 @@ class ToolOptions(TypedDict, total=False):
     """As in `Tool`."""
     max_result: int | None
     """Characters of a result, 1,000,000 by default; a longer one is cut. None for no bound."""
+    images: bool
+    """Whether the model gets the images of results, for models that see images; they are only named by default."""
 
 
 @asynccontextmanager
@@ -77,9 +80,9 @@ async def stdio(
     """Start an MCP server as a subprocess and give its tools; leaving the block ends the process.
 
     `env` is added to the few variables that the `mcp` package passes on. `connect` is in seconds, for the handshake and
-    the list of tools. `options` (`only`, `prefix`, `timeout`, `concurrency`, `approve`, `max_result`) are those of
-    `ToolOptions`. Raises ConnectionError when the server cannot be used, ValueError for a name in `only` that it does
-    not have.
+    the list of tools. `options` (`only`, `prefix`, `timeout`, `concurrency`, `approve`, `max_result`, `images`) are
+    those of `ToolOptions`. Raises ConnectionError when the server cannot be used, ValueError for a name in `only` that
+    it does not have.
     """
     started = StdioServerParameters(
         command=command, args=list(arguments), env=None if env is None else dict(env), cwd=cwd
@@ -195,7 +198,7 @@ async def tools_of(client: Client, **options: Unpack[ToolOptions]) -> list[Tool]
             description=listed[name].description or listed[name].title or "",
             parameters={"type": "object", "properties": {}, **listed[name].input_schema},
             read=_read,
-            do=_caller(client, name),
+            do=_caller(client, name, options.get("images", False)),
             strict=False,
             timeout=options.get("timeout", _TIMEOUT),
             concurrency=options.get("concurrency"),
@@ -246,33 +249,39 @@ def _read(text: str) -> dict[str, Any]:
     return _arguments.decode(text or "{}")
 
 
-def _caller(client: Client, name: str) -> Any:
+def _caller(client: Client, name: str, takes_images: bool) -> Any:
     """Return a function that calls one tool of the server."""
 
-    async def call(context: RunContext[Any], arguments: dict[str, Any]) -> str:
+    async def call(context: RunContext[Any], arguments: dict[str, Any]) -> str | list[Any]:
         try:
             result = await client.call_tool(name, arguments)
         except MCPError as error:
             # The server's own words, as for instance that the arguments are wrong.
             raise ToolError(f"the server refused the call: {error}") from error
-        text = _text_of(result)
-        if result.is_error:
-            raise ToolError(text or "the server gave no reason")
-        return text
+        parts = _parts_of(result)
+        if result.is_error or not takes_images:
+            text = "\n".join(part if isinstance(part, str) else "[image]" for part in parts)
+            if result.is_error:
+                raise ToolError(text or "the server gave no reason")
+            return text
+        return parts
 
     return call
 
 
-def _text_of(result: Any) -> str:
-    """Return a result as text: its texts, other parts named by type, and structured content that the texts lack."""
-    parts: list[str] = []
+def _parts_of(result: Any) -> list[str | Image]:
+    """Return the texts and images of a result, other parts named by type, and structured content that these lack."""
+    parts: list[str | Image] = []
     for part in result.content:
         text = getattr(part, "text", None) or getattr(getattr(part, "resource", None), "text", None)
-        parts.append(text if isinstance(text, str) else f"[{part.type}]")
+        if part.type == "image":
+            parts.append(Image(f"data:{part.mime_type};base64,{part.data}"))
+        else:
+            parts.append(text if isinstance(text, str) else f"[{part.type}]")
     structured = result.structured_content
-    if structured is not None and not _is_in(structured, parts):
+    if structured is not None and not _is_in(structured, [part for part in parts if isinstance(part, str)]):
         parts.append(encode(structured).decode())
-    return "\n".join(parts)
+    return parts
 
 
 def _is_in(structured: Any, parts: list[str]) -> bool:

@@ -43,6 +43,8 @@ class ToolCall(msgspec.Struct, kw_only=True, omit_defaults=True):
     """The text that the model gets as the result; None until there is one."""
     is_error: bool = False
     """Whether `output` says why there is no result."""
+    images: list[str] = []
+    """The URLs of the images in the result, which the model gets beside the text."""
 
 
 class Usage(msgspec.Struct, kw_only=True, omit_defaults=True):

@@ -22,6 +22,7 @@ from aimlasync.agents.agent import Agent
 from aimlasync.agents.context import RunContext, Runner
 from aimlasync.agents.errors import MaxToolCallsExceeded, RepeatedCallsError, ToolError
 from aimlasync.agents.events import Emit, ToolFinished, ToolStarted
+from aimlasync.agents.images import WithImages
 from aimlasync.agents.results import cut, said
 from aimlasync.agents.run_state import Repeat, ToolCall
 from aimlasync.agents.tools import MAX_RESULT, Approve, Tool, ToolTimeoutError
@@ -90,7 +91,7 @@ class ToolExecutor:
                 # The call was refused, so its output is not the tool's: the checksum stays that of the last result.
                 repeats[key] = Repeat(before.count + 1, before.checksum)
                 continue
-            checksum = zlib.crc32((call.output or "").encode("utf-8", "replace"))
+            checksum = zlib.crc32("\n".join((call.output or "", *call.images)).encode("utf-8", "replace"))
             same = before is not None and before.checksum == checksum
             repeats[key] = Repeat(before.count + 1 if before is not None and same else 1, checksum)
         self._run.repeats = repeats
@@ -121,14 +122,16 @@ class ToolExecutor:
             await emit(ToolStarted(call))
         started = 0.0 if emit is None else asyncio.get_running_loop().time()
         output = ""
+        images: list[str] = []
         if tool is not None and problem is None:
-            output, problem = await self._call_tool(tool, call, arguments)
+            result, problem = await self._call_tool(tool, call, arguments)
+            output, images = result if isinstance(result, WithImages) else (result, [])
         if problem is not None:
             output = cut(f"error: {problem}", MAX_RESULT if tool is None else tool.max_result)
         if not output.isascii():
             # Half a surrogate pair has no UTF-8 form: neither this request nor any later one could carry it.
             output = output.encode("utf-8", "replace").decode()
-        call = pending[place] = replace(call, output=output, is_error=problem is not None)
+        call = pending[place] = replace(call, output=output, is_error=problem is not None, images=images)
         self._executed += 1
         self._run.tool_calls += 1
         if emit is not None:
@@ -170,7 +173,7 @@ class ToolExecutor:
             _log.exception("the approval of %s failed", call.name)
             return False
 
-    async def _call_tool(self, tool: Tool, call: ToolCall, arguments: Any) -> tuple[str, str | None]:
+    async def _call_tool(self, tool: Tool, call: ToolCall, arguments: Any) -> tuple[str | WithImages, str | None]:
         """Return the result of a tool, and what went wrong in words for the model, or None."""
         try:
             return await tool(RunContext(self._context, call, self._runner), arguments), None

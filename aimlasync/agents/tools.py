@@ -21,6 +21,7 @@ import anyio.lowlevel
 import anyio.to_thread
 
 from aimlasync.agents.context import RunContext
+from aimlasync.agents.images import WithImages, without_images
 from aimlasync.agents.results import read_async_iterator, read_iterator, text_of
 from aimlasync.agents.run_state import ToolCall
 from aimlasync.agents.signature import Signature
@@ -128,8 +129,8 @@ class Tool:
         other.responses = {**self.responses, **function}
         return other
 
-    async def __call__(self, context: RunContext[Any], arguments: Any) -> str:
-        """Execute the tool within its concurrency and timeout, and return its result as text.
+    async def __call__(self, context: RunContext[Any], arguments: Any) -> str | WithImages:
+        """Execute the tool within its concurrency and timeout, and return its result as text, with its images.
 
         Raises ToolTimeoutError when it takes longer than its timeout, and what `do` raises.
         """
@@ -142,16 +143,21 @@ class Tool:
         async with semaphore:
             return await self._within_timeout(context, arguments)
 
-    async def _within_timeout(self, context: RunContext[Any], arguments: Any) -> str:
+    async def _within_timeout(self, context: RunContext[Any], arguments: Any) -> str | WithImages:
         if self.timeout is None:
-            return text_of(await self.do(context, arguments), self.max_result)
+            return self._told(await self.do(context, arguments))
         try:
             async with asyncio.timeout(self.timeout) as bound:
-                return text_of(await self.do(context, arguments), self.max_result)
+                return self._told(await self.do(context, arguments))
         except TimeoutError as error:
             if not bound.expired():
                 raise
             raise ToolTimeoutError(f"it took longer than {self.timeout} s") from error
+
+    def _told(self, result: Any) -> str | WithImages:
+        rest, images = without_images(result)
+        text = text_of(rest, self.max_result)
+        return WithImages(text, images) if images else text
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         # Of what holds an agent. The function is the same, and so is its concurrency.

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from aimlasync.chat.call_pieces import Call, Calls
-from aimlasync.chat.chunks import ChatCompletionChunk, ChunkChoice, ToolCallDelta
+from aimlasync.chat.chunks import ChatCompletionChunk, ChunkChoice, Delta, ToolCallDelta
 from aimlasync.chat.endings import given_up
 from aimlasync.chat.merging import merge, merged, update
 from aimlasync.chat.repeats import Repeats, repeats_of
@@ -82,6 +82,8 @@ class _Growing:
         Returns the word by which it says that the server gave up.
         """
         delta, reason = choice.delta, choice.finish_reason
+        if open and "message" in vars(choice):
+            self._leave_out(delta, vars(choice)["message"])
         if (content := delta.content) is not None:
             if self.content is None:
                 self.content = []
@@ -114,6 +116,17 @@ class _Growing:
             merge(self.more[0], vars(delta))
             update(self.more[1], vars(choice))
         return None if reason is None else given_up(reason, vars(choice).get("native_finish_reason") if open else None)
+
+    def _leave_out(self, delta: Delta, message: Any) -> None:
+        """Take the texts out of a delta that are there already, as the message beside it says, which is the whole."""
+        for name, pieces in (
+            ("content", self.content),
+            ("reasoning_content", self.reasoning),
+            ("refusal", self.refusal),
+        ):
+            text = getattr(delta, name)
+            if text and isinstance(message, dict) and message.get(name) == text == _joined(pieces):
+                setattr(delta, name, None)
 
     def _add_logprobs(self, more: Logprobs) -> None:
         if self.logprobs is None:

@@ -65,13 +65,14 @@ class _Commands(click.Group):
     cls=_Commands,
     epilog=exit_codes(),
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    help="""Ask models one question or one for each row of a table: AI/ML API, ByteSpike, OpenAI-compatible servers.
+
+    Keys are read from AIML_API_KEY or BYTESPIKE_API_KEY.
+    """,
 )
 @click.version_option(__version__, prog_name="aimlasync")
 def cli() -> None:
-    """Ask models one question or one for each row of a table: AI/ML API, ByteSpike, OpenAI-compatible servers.
-
-    Keys are read from AIML_API_KEY or BYTESPIKE_API_KEY.
-    """
+    """Run `aimlasync`."""
 
 
 for command in (chat, classify, bulk, report, export, merge, models, simulate):

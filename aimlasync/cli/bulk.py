@@ -56,7 +56,16 @@ MESSAGES = "messages"
 """The column that holds a conversation, where no prompt is given."""
 
 
-@click.command(cls=TopicCommand)
+@click.command(
+    cls=TopicCommand,
+    help="""Ask about each row of FILE, and go on where a run stopped.
+
+    FILE has requests in the format of OpenAI's Batch API (JSONL with custom_id, url and body, or the bodies alone),
+    rows (CSV, JSONL, Excel, Parquet, ...) for a --prompt, or a column `messages`; - is stdin. FILE may be elsewhere:
+    s3://BUCKET/DIR/, https://...; so may PATH. The output has one line for each, in the Batch API's result format; run
+    the same command again to go on after Ctrl-C, a crash or an error, or to ask about what is new or changed in FILE.
+    """,
+)
 @click.argument("files", type=FileName(), metavar="FILE...", nargs=-1, required=True)
 @click.option(
     "-o",
@@ -104,13 +113,7 @@ def bulk(
     choice: ModelChoice,
     where: Where,
 ) -> None:
-    """Ask about each row of FILE, and go on where a run stopped.
-
-    FILE has requests in the format of OpenAI's Batch API (JSONL with custom_id, url and body, or the bodies alone),
-    rows (CSV, JSONL, Excel, Parquet, ...) for a --prompt, or a column `messages`; - is stdin. FILE may be elsewhere:
-    s3://BUCKET/DIR/, https://...; so may PATH. The output has one line for each, in the Batch API's result format; run
-    the same command again to go on after Ctrl-C, a crash or an error, or to ask about what is new or changed in FILE.
-    """
+    """Run `aimlasync bulk`."""
     server = find_server(where, choice.model, needs_model=False)
     prompt, system = said_text(prompt, "--prompt"), said_text(system, "--system")
     to_file = is_file(output)

@@ -29,7 +29,9 @@ from aimlasync.cost.tokens import tokens_of
 from aimlasync.responses.types import Response
 
 
-@click.command()
+@click.command(
+    help="Ask MESSAGE and print the answer; - reads it from stdin.",
+)
 @click.argument("message")
 @click.option("--system", metavar="TEXT", help="Instructions for the model.")
 @click.option("--no-stream", is_flag=True, help="Print the answer when it is whole.")
@@ -42,7 +44,7 @@ def chat(
     choice: ModelChoice,
     where: Where,
 ) -> None:
-    """Ask MESSAGE and print the answer; - reads it from stdin."""
+    """Run `aimlasync chat`."""
     # Output is checked before the answer is paid for.
     check_stream("-")
     if message == "-":

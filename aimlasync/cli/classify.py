@@ -67,7 +67,15 @@ from aimlasync.endpoints.providers import AIMLAPI, refusal
 _UNASKED = "no AIML_API_KEY or BYTESPIKE_API_KEY: answers come from the built-in simulator, not from a model"
 
 
-@click.command(cls=TopicCommand, notes=GRAMMAR)
+@click.command(
+    cls=TopicCommand,
+    notes=GRAMMAR,
+    help="""Give each row of FILE one of the labels.
+
+    FILE is a table (CSV, JSONL, Parquet, ..., also at s3://...), or - for stdin. With -o answers are kept in
+    PATH.journal: the same command again goes on where it stopped, tries failed rows again, and labels what is new.
+    """,
+)
 @click.argument("files", type=FileName(), metavar="FILE...", nargs=-1, required=True)
 @click.option("--labels", metavar="A,B,C", help="The labels, in a form explained below, or @FILE.")
 @click.option("--schema", type=FileName(), metavar="FILE", help="Instead of labels: a JSON schema or module:Type.")
@@ -125,11 +133,7 @@ def classify(
     choice: ModelChoice,
     where: Where,
 ) -> None:
-    """Give each row of FILE one of the labels.
-
-    FILE is a table (CSV, JSONL, Parquet, ..., also at s3://...), or - for stdin. With -o answers are kept in
-    PATH.journal: the same command again goes on where it stopped, tries failed rows again, and labels what is new.
-    """
+    """Run `aimlasync classify`."""
     if where.simulate and no_simulate:
         raise WrongUseError("--simulate or --no-simulate, not both")
     if labels is not None and schema is not None:

@@ -18,7 +18,12 @@ _RESULTS = ", ".join(RESULTS)
 
 @click.command(
     epilog=f"Columns: those of the input; of the journal: {_RESULTS}, correct (with --gold), "
-    "answer.KEY of an answer in JSON, and body.PATH.IN.IT of a response."
+    "answer.KEY of an answer in JSON, and body.PATH.IN.IT of a response.",
+    help="""Write a JOURNAL as a table, in the order of the input.
+
+    What an earlier command wrote there from the same journal is replaced; any other file is left alone. JOURNAL, PATH
+    and FILE may be elsewhere: s3://BUCKET/NAME, https://...
+    """,
 )
 @click.argument("journal", type=FileName(), metavar="JOURNAL")
 @click.option(
@@ -62,11 +67,7 @@ def export(
     overwrite: bool,
     excel: bool,
 ) -> None:
-    """Write a JOURNAL as a table, in the order of the input.
-
-    What an earlier command wrote there from the same journal is replaced; any other file is left alone. JOURNAL, PATH
-    and FILE may be elsewhere: s3://BUCKET/NAME, https://...
-    """
+    """Run `aimlasync export`."""
     done = write_table(
         journal,
         output,
@@ -89,15 +90,17 @@ def export(
         click.echo(f"{counted(done.rows, 'row')}{failed}{missing}{strange}: {shown(output)}", err=True)
 
 
-@click.command()
+@click.command(
+    help="""Put the journals of shards together, one line for each row.
+
+    JOURNAL and PATH may be elsewhere: s3://...
+    """,
+)
 @click.argument("journals", type=FileName(), metavar="JOURNAL...", nargs=-1, required=True)
 @click.option("-o", "--output", type=FileName(), metavar="PATH", required=True, help="The journal to make.")
 @overwrite_option
 def merge(journals: tuple[str, ...], output: str, overwrite: bool) -> None:
-    """Put the journals of shards together, one line for each row.
-
-    JOURNAL and PATH may be elsewhere: s3://...
-    """
+    """Run `aimlasync merge`."""
     merged = merge_journals(journals, output, overwrite=overwrite)
     twice = f", {merged.duplicates:,} answered twice" if merged.duplicates else ""
     failed = f", {merged.failed:,} failed" if merged.failed else ""

@@ -17,10 +17,11 @@ import msgspec
 from aimlasync import AsyncClient, Limits, Price, prices_of
 from aimlasync.addresses import has_password
 from aimlasync.bulk.input.shard import Shard
-from aimlasync.bulk.jobs.caps import Caps, EveryModel, read_seconds
+from aimlasync.bulk.jobs.caps import Caps, EveryModel
 from aimlasync.bulk.jobs.options import Options
 from aimlasync.bulk.journal.journal import Durability
 from aimlasync.cli.options import (
+    Duration,
     FileName,
     Number,
     WholeNumber,
@@ -53,8 +54,8 @@ class JobOptions(msgspec.Struct, frozen=True, kw_only=True):
     max_tokens: int | None
     rpd: int | None
     tpd: int | None
-    deadline: str | None
-    timeout: str | None
+    deadline: float | None
+    timeout: float | None
     dry_run: bool
     canary: int
     errors: str | None
@@ -114,7 +115,6 @@ class JobOptions(msgspec.Struct, frozen=True, kw_only=True):
             raise WrongUseError("--workers and --ray: a cluster has processes of its own; use one of them")
         try:
             shard = None if self.shard is None else Shard.parse(self.shard)
-            deadline, timeout = (None if text is None else read_seconds(text) for text in (self.deadline, self.timeout))
         except ValueError as error:
             raise WrongUseError(str(error)) from None
         return Options(
@@ -124,13 +124,13 @@ class JobOptions(msgspec.Struct, frozen=True, kw_only=True):
             retry_invalid=self.retry_invalid,
             keep_failed=self.keep_failed,
             dedupe=self.dedupe,
-            timeout=timeout,
+            timeout=self.timeout,
             caps=Caps(
                 max_usd=self.max_usd,
                 max_tokens=self.max_tokens,
                 requests_per_day=self.rpd,
                 tokens_per_day=self.tpd,
-                deadline=deadline,
+                deadline=self.deadline,
             ),
             gold=gold,
             canary=self.canary if self.dry_run else None,
@@ -230,9 +230,12 @@ job_options = with_options(
         click.option("--max-tokens", type=WholeNumber(1), metavar="N", help="Use no more tokens in the whole job."),
         click.option("--rpd", type=WholeNumber(1), metavar="N", help="Requests a day: then stop, and say until when."),
         click.option("--tpd", type=WholeNumber(1), metavar="N", help="Tokens a day, in and out."),
-        click.option("--deadline", metavar="TIME", help="Take no more rows after 90s, 30m, 2h."),
+        click.option("--deadline", type=Duration(), metavar="TIME", help="Take no more rows after 90s, 30m, 2h."),
         click.option(
-            "--timeout", metavar="TIME", help="The longest wait for the answer of one row, from when it was sent."
+            "--timeout",
+            type=Duration(),
+            metavar="TIME",
+            help="The longest wait for the answer of one row, from when it was sent.",
         ),
         click.option("--dry-run", is_flag=True, help="Ask about a sample, and estimate what all rows would cost."),
         click.option(

@@ -11,12 +11,14 @@ from aimlasync.cli.terminal import printable
 from aimlasync.wire.models import Model, ModelList
 
 
-@click.command()
+@click.command(
+    help="List the models on offer: id, context window, largest output.",
+)
 @click.option("--search", metavar="WORD", help="Only models with WORD in their id or one of its aliases.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per line, as the server sent it.")
 @where_options
 def models(search: str | None, as_json: bool, where: Where) -> None:
-    """List the models on offer: id, context window, largest output."""
+    """Run `aimlasync models`."""
     found = [model for model in run(_models(where)) if search is None or _has(model, search)]
     found.sort(key=lambda model: model.id)
     if as_json:

@@ -10,6 +10,7 @@ import errno
 import functools
 import math
 import os
+import re
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -23,7 +24,7 @@ from click.core import ParameterSource
 from aimlasync import AsyncClient, Endpoint, Limits
 from aimlasync.addresses import FULL
 from aimlasync.bulk import FormError, InputError, JournalError, LabelsError, PromptError, RequestError
-from aimlasync.bulk.jobs.caps import UnpricedError
+from aimlasync.bulk.jobs.caps import UnpricedError, read_seconds
 from aimlasync.bulk.jobs.stop_rules import is_unpaid
 from aimlasync.cli.ctrl_c import exit_code
 from aimlasync.cli.terminal import printable, reader_left
@@ -95,14 +96,33 @@ class WholeNumber(click.IntRange):
         return number if number <= sys.maxsize else self.fail(f"{value!r} is too large.", param, ctx)
 
 
+def option_of(param: click.Parameter | None) -> str | None:
+    """Return what a parameter is called on the command line."""
+    if isinstance(param, click.Option):
+        return param.opts[0]
+    return None if param is None else param.metavar
+
+
+class Duration(click.types.StringParamType):
+    """A time such as 45s or 1h30m, in seconds."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the seconds. Raises WrongUseError."""
+        try:
+            return value if isinstance(value, float) else read_seconds(value)
+        except ValueError as error:
+            raise WrongUseError(f"{option_of(param)}: {error}") from None
+
+
 class FileName(click.types.StringParamType):
     """The name of a file, or its address, or -."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return the name. Raises WrongUseError for an empty one, as of a variable of the shell that is not set."""
         if value == "":
-            option = param.opts[0] if isinstance(param, click.Option) else param and param.metavar
-            raise WrongUseError(f"{option}: an empty name; name a file")
+            raise WrongUseError(f"{option_of(param)}: an empty name; name a file")
         return super().convert(value, param, ctx)
 
 
@@ -282,6 +302,10 @@ def one_line_errors() -> Iterator[None]:
     """Turn what goes wrong inside into one line and an exit code."""
     try:
         yield
+    except click.NoSuchOption as error:
+        if not _OF_A_KEY.fullmatch(error.option_name):
+            raise
+        raise WrongUseError(f"{error.option_name}: {_NO_ARGUMENT}") from None
     except (FormError, InputError, JournalError, LabelsError, PromptError, RequestError) as error:
         raise WrongUseError(str(error)) from None
     except AimlasyncError as error:
@@ -325,6 +349,13 @@ def advised(error: AimlasyncError) -> str:
     advice = next((advice for kind, advice in _ADVICE if isinstance(error, kind)), None)
     return f"{said}; {advice}" if advice else said
 
+
+# An option by which other programs take a key; the arguments of a process are seen by all users, and kept by shells.
+_OF_A_KEY = re.compile(r"-{1,2}([a-z]+[-_]?)?(key|token|secret)", re.IGNORECASE)
+_NO_ARGUMENT = (
+    "keys come from the environment only; set AIML_API_KEY or BYTESPIKE_API_KEY, "
+    "or name another variable with --key-env"
+)
 
 # What a program is told to do, and what a command can do of it.
 _OF_PROGRAMS = (

@@ -17,7 +17,15 @@ from aimlasync.bulk.report import ReportError, collect, render
 from aimlasync.cli.options import FileName, WrongUseError, overwrite_option
 
 
-@click.command()
+@click.command(
+    help="""Write an HTML page about a job.
+
+    It has what was asked, labels, quality, cost and failures; then speed and latency.
+    JOURNAL is the file beside a job's output. The page holds labels, row ids, error messages, and numbers and listed
+    values of answers in a schema, but no prompt and no other text of an answer; it loads nothing from anywhere.
+    JOURNAL, PATH and FILE may be elsewhere: s3://BUCKET/NAME, https://...
+    """,
+)
 @click.argument("journal", type=FileName(), metavar="JOURNAL")
 @click.option(
     "-o", "--output", type=FileName(), metavar="PATH", help="Where the page goes, - is stdout.  [default: JOURNAL.html]"
@@ -32,13 +40,7 @@ from aimlasync.cli.options import FileName, WrongUseError, overwrite_option
 )
 @overwrite_option
 def report(journal: str, output: str | None, gold: str | None, input_: str | None, overwrite: bool) -> None:
-    """Write an HTML page about a job.
-
-    It has what was asked, labels, quality, cost and failures; then speed and latency.
-    JOURNAL is the file beside a job's output. The page holds labels, row ids, error messages, and numbers and listed
-    values of answers in a schema, but no prompt and no other text of an answer; it loads nothing from anywhere.
-    JOURNAL, PATH and FILE may be elsewhere: s3://BUCKET/NAME, https://...
-    """
+    """Run `aimlasync report`."""
     if input_ is not None and gold is None:
         raise WrongUseError("--input has the rows with the right labels; say which column with --gold COLUMN")
     name, said = journal, output or f"{journal}.html"

@@ -20,7 +20,12 @@ if TYPE_CHECKING:
     from aimlasync.simulator import Simulator
 
 
-@click.command()
+@click.command(
+    help="""Run the simulator here until Ctrl-C.
+
+    Then it prints what it was asked.
+    """,
+)
 @click.option("--port", type=WholeNumber(0, 65535), default=8080, show_default=True, help="0 takes any free one.")
 @click.option(
     "--vendor",
@@ -61,10 +66,7 @@ def simulate(
     faults: tuple[str, ...],
     balance_usd: float | None,
 ) -> None:
-    """Run the simulator here until Ctrl-C.
-
-    Then it prints what it was asked.
-    """
+    """Run `aimlasync simulate`."""
     # Imported here, because the other commands need no server.
     from aimlasync.simulator import Fault, Latency, Simulator
 

@@ -17,7 +17,8 @@ from aimlasync.http_response import HttpResponse
 from aimlasync.responses.types import Response
 from aimlasync.structured.parse import parse_completion, parse_response, value_or_none
 from aimlasync.structured.schema import Format, format_of
-from aimlasync.structured.tool_arguments import Read, flat, readers_of
+from aimlasync.structured.text_format import asked_for
+from aimlasync.structured.tool_arguments import Read, readers_of
 from aimlasync.wire.base import Object, Reply
 from aimlasync.wire.begun_json import read_begun
 
@@ -238,20 +239,12 @@ class Opened(Generic[E]):
 def completion_events(create: Callable[..., Any], params: dict[str, Any]) -> Opened[CompletionEvents]:
     """Return the events of `create(stream=True, **params)`."""
     params = {**params, "tools": tools} if (tools := list(params.get("tools") or ())) else params
-    form = format_of(wanted) if _is_type(wanted := params.get("response_format")) else None
+    wanted = params.get("response_format")
+    form = format_of(wanted) if wanted and not isinstance(wanted, Mapping) else None
     return Opened(lambda: create(stream=True, **params), lambda stream: CompletionEvents(stream, form, tools))
 
 
 def response_events(create: Callable[..., Any], wanted: Any, params: dict[str, Any]) -> Opened[ResponseEvents]:
     """Return the events of `create(stream=True, **params)` with a `text_format`, if that is one."""
-    form = format_of(wanted) if _is_type(wanted) else None
-    if form is not None:
-        params = {**params, "text": {**(params.get("text") or {}), "format": form.responses()}}
-        params.setdefault("structured", "auto")
-    tools = list(params.get("tools") or ())
-    params, readers = {**params, "tools": flat(tools) or None}, readers_of(tools)
+    form, readers = asked_for(wanted, params)
     return Opened(lambda: create(stream=True, **params), lambda stream: ResponseEvents(stream, form, readers))
-
-
-def _is_type(wanted: Any) -> bool:
-    return bool(wanted) and not isinstance(wanted, Mapping)

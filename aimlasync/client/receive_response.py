@@ -35,7 +35,7 @@ async def response(attempt: Attempt) -> Response:
         except msgspec.DecodeError:
             pass
         else:
-            if reply.status not in (None, *RUNNING) and (reply.id or reply.output or reply.output_text):
+            if reply.status not in (None, *RUNNING) and responses.is_answer(reply):
                 reply.__dict__["info"] = attempt.info
                 if reply.error is not None:
                     # A response that failed is an answer, and what it says of that comes from where keys are echoed.
@@ -50,8 +50,8 @@ async def response(attempt: Attempt) -> Response:
 async def stored_response(attempt: Attempt) -> Response:
     """Return a response that another call made, done or not: its tokens and cost are told, and not counted again."""
     reply = decoded(attempt, await attempt.response.read(), responses.decode_response)
-    if not (reply.id or reply.output or reply.output_text):
-        raise no_answer(attempt, reply.raw, "a body that has no output")
+    if not responses.is_answer(reply):
+        raise no_answer(attempt, reply.raw, "a body that has no output, a list of items")
     if reply.error is not None:
         attempt.secrets.without(reply)
     attempt.succeed(None)

@@ -20,7 +20,7 @@ from aimlasync.responses import events as response_events
 from aimlasync.responses.assembler import Assembler
 from aimlasync.responses.events import ResponseStreamEvent, TerminalEvent
 from aimlasync.responses.items import OutputMessage
-from aimlasync.responses.types import RUNNING, Response, decode_response
+from aimlasync.responses.types import RUNNING, Response, decode_response, has_output, is_answer
 from aimlasync.transport.base import LARGE_BODY, RawReply
 from aimlasync.wire.base import Meta, Unknown, decode, encode
 from aimlasync.wire.error_bodies import is_error, limit_status
@@ -136,7 +136,7 @@ class ResponseStream(Stream[ResponseStreamEvent, Response]):
             self._ready.append(piece)
         self._attempt.charge(reply.meta)
         self._whole_reply = reply
-        self._says_something = bool(reply.id or reply.output or reply.output_text)
+        self._says_something = is_answer(reply)
         self._finish()
 
     def _done(self) -> None:
@@ -147,7 +147,7 @@ class ResponseStream(Stream[ResponseStreamEvent, Response]):
             super()._done()
 
     def _no_answer(self) -> AimlasyncError:
-        return no_answer(self._attempt, self._unsaid, f"{self._framing} that has no output")
+        return no_answer(self._attempt, self._unsaid, f"{self._framing} that has no output, a list of items")
 
     def text_of(self, piece: ResponseStreamEvent) -> str | None:
         """Return what a piece adds to the text of the (first) answer."""
@@ -180,6 +180,8 @@ def _says_something(piece: ResponseStreamEvent) -> bool:
         # Other failures are told by their event; a limit is a matter of time, and nothing was read yet.
         error = piece.response.error
         return error is None or limit_status(error.code, None) is None
+    if isinstance(piece, response_events.ResponseCompletedEvent):
+        return has_output(piece.response)
     if isinstance(piece, response_events.ResponseOutputItemAddedEvent):
         return not isinstance(piece.item, OutputMessage) or bool(piece.item.content)
     if isinstance(piece, response_events.ResponseContentPartAddedEvent):

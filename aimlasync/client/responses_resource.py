@@ -125,16 +125,10 @@ class Responses(StoredResponses, RawAnswers):
         """
         check_headers(params)
         from aimlasync.structured.parse import parse_response
-        from aimlasync.structured.schema import format_of
-        from aimlasync.structured.tool_arguments import flat, readers_of
+        from aimlasync.structured.text_format import asked_for
 
-        form = format_of(text_format) if text_format else None
-        if form is not None:
-            params.setdefault("structured", "auto")
-            params["text"] = {**(params.get("text") or {}), "format": form.responses()}
-        tools = list(params.get("tools") or ())
-        readers = readers_of(tools)
-        params["tools"] = flat(tools) or None
+        given: Any = params
+        form, readers = asked_for(text_format, given)
 
         def ask() -> Awaitable[Response]:
             return self.create(model=model, input=input, **params)

@@ -33,7 +33,8 @@ from aimlasync.errors import (
 )
 from aimlasync.transport.base import LARGE_BODY, RawReply
 from aimlasync.wire.base import Reply, plain
-from aimlasync.wire.error_bodies import error_in_body, excerpt, is_error, stream_error
+from aimlasync.wire.error_bodies import error_in_body, excerpt, is_error, status_in, stream_error
+from aimlasync.wire.error_shapes import ErrorDetail, read_error
 
 P = TypeVar("P")
 W = TypeVar("W", bound=Reply)
@@ -256,7 +257,7 @@ class StreamReading(Generic[P, W]):
         elif body.parser is None and (body.head or not body.says_events):
             # Neither events nor JSON.
             self._fail(not_json(self._attempt, bytes(body.head)))
-        elif self.is_lines and not self._says_something:
+        elif not self._says_something and (self.is_lines or status_in(self._last_said()) is not None):
             self._fail(self._no_answer())
         elif (error := self._bare_error()) is not None:
             self._error(error, b"")
@@ -268,14 +269,15 @@ class StreamReading(Generic[P, W]):
             said = f"the stream ended before the answer did{self._last_words()}"
             self._fail(TruncatedStreamError(said, partial=self._whole()))
 
-    def _last_words(self) -> str:
+    def _last_said(self) -> ErrorDetail:
         """Return what the last piece with nothing in it says: some servers tell of a failure in a way of their own."""
-        from aimlasync.wire.error_shapes import read_error
-
         try:
-            said = read_error(plain(self._unsaid)).message
+            return read_error(plain(self._unsaid))
         except msgspec.DecodeError:
-            return ""
+            return read_error(None)
+
+    def _last_words(self) -> str:
+        said = self._last_said().message
         return f": {excerpt(said)}" if said else ""
 
     def _bare_error(self) -> Any:

@@ -220,6 +220,16 @@ class Response(Reply):
         complete(self, finished=bool(self.output or self.output_text))
 
 
+def is_answer(reply: Response) -> bool:
+    """Whether a response is one: it has an id or an output, and one that is completed an output, if an empty list."""
+    return bool(reply.output or reply.output_text or (reply.id and (reply.status != "completed" or has_output(reply))))
+
+
+def has_output(reply: Response) -> bool:
+    """Whether the server sent an output that could be read, or an empty list, in which nothing was lost."""
+    return bool(reply.output or reply.output_text) or reply.to_dict().get("output") == []
+
+
 def _text_of(output: list[OutputItem]) -> str:
     return "".join(_text(part) for item in output if isinstance(item, OutputMessage) for part in item.content)
 

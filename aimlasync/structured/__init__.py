@@ -8,6 +8,7 @@ It may import `chat`, `responses` and what lies below them.
     answer_text      where the answer is in a reply, whichever way it was asked for
     numbers          reads 5.0 and 1e3 as integers where the schema has integers
     tool_arguments   the arguments of tool calls as values
+    text_format      a type and the tools of a response, whole or streamed
     parse            a reply's answer as a value
     validate         whether a value fits a JSON schema, where there is no Python type
 """

@@ -50,17 +50,20 @@ _TRANSIENT_4XX = frozenset({408, 409, 425})
 # Statuses that are not retried, whatever `x-should-retry` says.
 _FINAL = frozenset({400, 401, 402, 403, 404, 413, 422})
 
-# Texts and codes of an account that has no money or quota left, or was shut: waiting does not cure it. Sources: AI/ML
-# API, "Errors 4xx" and "5xx"; OpenAI, ByteSpike, xAI, OpenRouter, Volcengine Ark, DashScope, Zhipu, SiliconFlow,
-# LiteLLM and New API, as they answer with 400, 403 and 429.
-_SPENT = re.compile(
-    r"coupon code|free.tier limit|reached your free limit|free.usage|quota_exceeded|insufficient_(user_)?quota"
-    r"|billing_hard_limit|insufficient[_ ](account[_ ])?(balance|credits?|funds)"
-    r"|balance is (insufficient|not enough|too low)"
-    r"|overdue.?(balance|payment|error)|arrearage|budget_exceeded|budget has been exceeded|spending limit"
-    r"|(used all available|purchase more|requires more) credits|key limit exceeded|FreeTierOnly"
-    r"|access was terminated|account (has been|is|was) (suspended|deactivated|disabled|terminated|banned)"
-    r"|欠费|余额不足|额度不足|充值",
+# Texts and codes of an account that has no money left. Sources: AI/ML API, "Errors 4xx"; OpenAI, ByteSpike, xAI,
+# OpenRouter, DeepSeek, DashScope, Zhipu, MiniMax, LiteLLM and New API, as they answer with 200, 400, 403 and 429.
+_UNPAID = re.compile(
+    r"insufficient_(user_)?quota|billing_hard_limit|insufficient[_ ](account[_ ])?(balance|credits?|funds)"
+    r"|balance is (insufficient|not enough|too low)|overdue.?(balance|payment|error)|arrearage"
+    r"|(used all available|purchase more|requires more|run out of|out of) credits?|欠费|余额不足|额度不足|充值",
+    re.IGNORECASE,
+)
+# Those of one that has used up its quota, or was shut: waiting for a minute does not cure it. Sources: the same, and
+# Volcengine Ark and SiliconFlow.
+_USED_UP = re.compile(
+    r"coupon code|free.tier limit|reached your free limit|free.usage|quota_exceeded|budget_exceeded"
+    r"|budget has been exceeded|spending limit|key limit exceeded|FreeTierOnly"
+    r"|access was terminated|account (has been|is|was) (suspended|deactivated|disabled|terminated|banned)",
     re.IGNORECASE,
 )
 # A request that is larger than what a whole minute allows (OpenAI with 429, Groq with 413) never fits.
@@ -92,7 +95,7 @@ _PERMANENT_CODES = re.compile(
 # is not searched: that of a 400 may quote the request.
 _LIMITED = re.compile(r"rate_?limit|too_?many_?requests|throttl|concurrency_?limit|capacity_?exceeded", re.IGNORECASE)
 _OVERLOADED = re.compile(r"overloaded|server_?(is_?)?busy", re.IGNORECASE)
-# The same in words, where there is no status that could say otherwise: MiniMax answers 200.
+# The same in words, where there is no status that could say otherwise.
 _LIMIT_WORDS = re.compile(r"\brate.?limit|\btoo many requests\b|\bthrottl", re.IGNORECASE)
 # Codes and types of a server that failed, which is 500 where an answer of 200 says so.
 _FAULT = re.compile(r"\b(server|api|internal)_?(server_?)?error\b|service_?unavailable|bad_?gateway", re.IGNORECASE)
@@ -162,10 +165,15 @@ def _is_permanent(detail: ErrorDetail, said: str, wait: float | None = None) -> 
     return is_spent(words)
 
 
+def is_unpaid(words: str) -> bool:
+    """Whether a message, code and type say that the account has no money left, and not that a minute is used up."""
+    found = _UNPAID.search(words)
+    return found is not None and ("insufficient" in found[0].lower() or not _SHORT_WINDOW.search(words))
+
+
 def is_spent(words: str) -> bool:
-    """Whether a message, code and type say that the account has nothing left, and not that a minute is used up."""
-    found = _SPENT.search(words)
-    return found is not None and ("insufficient" in found[0] or not _SHORT_WINDOW.search(words))
+    """Whether they say that, or that a quota of the account is used up, or the account shut."""
+    return is_unpaid(words) or (_USED_UP.search(words) is not None and not _SHORT_WINDOW.search(words))
 
 
 def is_too_large(words: str) -> bool:
@@ -186,8 +194,13 @@ def limit_status(code: str | None, type: str | None) -> int | None:
 
 def status_in(detail: ErrorDetail) -> int | None:
     """Return the status that an error under a 200 states or means, None for one that says nothing of the kind."""
-    status = detail.status or limit_status(detail.code, detail.type)
-    return 429 if status is None and _LIMIT_WORDS.search(excerpt(detail.message)) else status
+    if (status := detail.status or limit_status(detail.code, detail.type)) is not None:
+        return status
+    # No status says otherwise, and MiniMax answers all with 200.
+    said = excerpt(detail.message)
+    if is_unpaid(f"{said} {detail.code} {detail.type}"):
+        return 402
+    return 429 if _LIMIT_WORDS.search(said) else None
 
 
 def _class_of(status: int) -> type[APIStatusError]:

@@ -11,7 +11,8 @@ import re
 from collections.abc import Iterable, Mapping
 from io import IOBase
 from operator import is_not
-from typing import TYPE_CHECKING, Any, Self, TypeAlias, cast
+from types import FunctionType, MethodType
+from typing import TYPE_CHECKING, Any, Self, TypeAlias, cast, get_origin
 
 import msgspec
 
@@ -137,13 +138,21 @@ def plain_value(value: Any) -> Any:
         return value.to_dict()
     if isinstance(value, Mapping):
         return dict(value)
+    if isinstance(value, type) or get_origin(value) is not None:
+        name = value.__qualname__ if isinstance(value, type) else value
+        raise TypeError(
+            f"cannot send the type {name} as JSON; parse() takes one, as response_format= of chat, text_format= of "
+            "responses"
+        )
     dump = getattr(value, "model_dump", None)
-    if callable(dump) and not isinstance(value, type):
+    if callable(dump):
         return dump(mode="json", exclude_unset=True)
     if getattr(value, "shape", None) == () and (number := getattr(value, "item", None)) is not None:
         return number()
-    if isinstance(value, Iterable) and not isinstance(value, (IOBase, type)):
+    if isinstance(value, Iterable) and not isinstance(value, IOBase):
         return list(value)
+    if isinstance(value, (FunctionType, MethodType)):
+        raise TypeError(f"cannot send the function {value.__qualname__} as JSON; agents.run() takes functions as tools")
     raise TypeError(f"cannot send a {type(value).__module__}.{type(value).__qualname__} as JSON")
 
 

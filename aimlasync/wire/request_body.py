@@ -5,7 +5,7 @@ It has no I/O. It may import `errors`, `info` and `wire.base`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from math import isfinite
 from typing import Any
 
@@ -32,7 +32,7 @@ def encode_request(body: Mapping[str, Any]) -> bytes:
     except (UnicodeEncodeError, RecursionError):
         pass
     except TypeError as error:
-        raise _unencodable(str(error)) from None
+        raise _unencodable(_at(_place_of(body), error)) from None
     _check_numbers(body)
     try:
         return encode(_sendable(msgspec.to_builtins(dict(body), enc_hook=_read_once), "the request"))
@@ -41,7 +41,7 @@ def encode_request(body: Mapping[str, Any]) -> bytes:
     except RecursionError:
         why = "it contains itself, or is nested too deep"
     except TypeError as error:
-        raise _unencodable(str(error)) from None
+        raise _unencodable(_at(_place_of(body), error)) from None
     raise _unencodable(f"the request cannot be sent as JSON: {why}")
 
 
@@ -58,6 +58,28 @@ def _check_numbers(body: Mapping[str, Any]) -> None:
 
 def _unencodable(why: str) -> UnencodableRequestError:
     return UnencodableRequestError(why, status=400, code="unencodable_request", info=Info(), billed=False)
+
+
+def _place_of(value: Any, place: str = "") -> str:
+    """Return where the first part is that JSON has no form for, such as tools[0].function; "" for the whole."""
+    parts: Iterable[tuple[Any, Any]] = ()
+    if isinstance(value, Mapping):
+        parts = ((f"{place}.{name}" if place else str(name), part) for name, part in value.items())
+    elif isinstance(value, (list, tuple)):
+        parts = ((f"{place}[{number}]", part) for number, part in enumerate(value))
+    for inside, part in parts:
+        try:
+            encode(part)
+        except TypeError:
+            return _place_of(part, inside)
+        except (UnicodeEncodeError, RecursionError):
+            # That has a form, or is told in words of its own.
+            continue
+    return place
+
+
+def _at(place: str, error: TypeError) -> str:
+    return f"{place}: {error}" if place else str(error)
 
 
 def _read_once(value: Any) -> Any:

@@ -192,6 +192,16 @@ async def test_structured_content_that_the_texts_lack_is_told() -> None:
     assert others == ['{ "items": [] }', "sunny", "4", "a\n2"]
 
 
+async def test_the_images_of_a_server_are_named_or_shown() -> None:
+    for shows in (False, True):
+        async with odd("image", images=shows) as tools, scripted(Call.of("image"), "done") as (_, client):
+            run = await agents.run(client, model=MODEL, input="go", tools=tools)
+        assert told(run) == ["a cat:\n[image]\n[audio]"]
+        shown = [item["content"][1:] for item in run.items if isinstance(item.get("content"), list)]
+        url = "data:image/jpeg;base64,aGk="
+        assert shown == ([[{"type": "image_url", "image_url": {"url": url}}]] if shows else [])
+
+
 async def test_a_server_that_dies_fails_its_calls_and_not_the_run() -> None:
     async with odd("dies") as tools, scripted(Call.of("dies"), "done") as (_, client):
         run = await agents.run(client, model=MODEL, input="go", tools=tools)

@@ -72,7 +72,9 @@ def parameters(made: agents.Tool) -> JSON:
 async def use(made: agents.Tool, arguments: str, context: Any = None) -> str:
     call = agents.ToolCall(id="c", name=made.name, arguments=arguments)
     loop: Any = None
-    return await made(agents.RunContext(context, call, loop), made.read(arguments))
+    result = await made(agents.RunContext(context, call, loop), made.read(arguments))
+    assert isinstance(result, str)
+    return result
 
 
 def objects(schema: Any) -> list[JSON]:

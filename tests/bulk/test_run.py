@@ -217,7 +217,7 @@ async def test_bad_input_is_refused_before_any_call(client: AsyncClient, simulat
 
 
 async def test_rows_that_cannot_be_written_down_leave_no_file_open(client: AsyncClient, out: Path) -> None:
-    with pytest.raises(InputError, match=r"rows: line 1: cannot send a builtins\.object as JSON"):
+    with pytest.raises(InputError, match=r"rows: line 1: a: cannot send a builtins\.object as JSON"):
         await run(client, [{"a": object()}], out)
 
     async def broken() -> AsyncIterator[dict[str, Any]]:

@@ -517,6 +517,16 @@ def test_every_command_and_option_has_help() -> None:
             assert parameter.name == "key_env" or "key" not in (parameter.name or "")
 
 
+def test_help_is_whole_where_python_strips_docstrings() -> None:
+    program = "from aimlasync.cli import cli\nfor each in (cli, *cli.commands.values()): print(repr(each.help))"
+    told = [
+        subprocess.run([sys.executable, *flags, "-c", program], capture_output=True, text=True, check=True).stdout
+        for flags in ([], ["-OO"])
+    ]
+    assert told[0] == told[1]
+    assert "None" not in told[0].splitlines()
+
+
 def test_a_prompt_reaches_the_model_with_its_columns(vendor: Callable[..., Simulator]) -> None:
     sim = vendor(keep_bodies=True)
     write("in.csv", "text,channel\nhello,mail\n")

@@ -530,7 +530,18 @@ def test_the_journals_of_two_jobs_are_not_merged(vendor: Vendor) -> None:
         ('{"city":"a"}\n', [*ASK, "--schema", "json:loads"], "json:loads: "),
         ('{"city":"a"}\n', [*ASK, "--schema", "in.jsonl"], "in.jsonl: not the schema of an object"),
         ('{"city":"a"}\n', [*ASK, "--shard", "4/3"], "4/3 is no shard; write 1/3 to 3/3"),
-        ('{"city":"a"}\n', [*ASK, "--deadline", "soon"], "'soon' is no duration"),
+        ('{"city":"a"}\n', [*ASK, "--deadline", "soon"], "--deadline: 'soon' is no duration"),
+        ('{"city":"a"}\n', [*ASK, "--timeout", "0"], "--timeout: '0' is no duration"),
+        (
+            '{"city":"a"}\n',
+            [*ASK, "--api-key=sk-12"],
+            "--api-key: keys come from the environment only; set AIML_API_KEY",
+        ),
+        (
+            '{"city":"a"}\n',
+            [*ASK, "--token", "sk-12"],
+            "--token: keys come from the environment only; set AIML_API_KEY",
+        ),
         (
             '{"city":"a"}\n',
             [*ASK, "--columns", "town"],
@@ -564,6 +575,7 @@ def test_what_is_wrong_is_one_line_before_any_call(content: str, args: list[str]
     assert len(done.stderr.splitlines()) == 1
     assert said in done.stderr
     assert done.stderr.startswith("aimlasync: ")
+    assert "sk-12" not in done.stderr
     assert not any(attempt.api in ("chat", "responses") for attempt in sim.ledger)
 
 

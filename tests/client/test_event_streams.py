@@ -121,3 +121,12 @@ async def test_a_response_comes_as_its_events_with_snapshots_and_the_value() -> 
     assert [e.parsed for e in events if e.type == "response.output_text.done"] == [Ticket("billing")]
     assert (reply.parsed, reply.output_text, events[-1].type) == (Ticket("billing"), text, "response.completed")
     assert json.loads(server.bodies[0])["text"]["format"]["type"] == "json_schema"
+
+
+async def test_a_format_that_is_no_type_is_refused_as_parse_refuses_it() -> None:
+    async with AsyncClient("k", "http://127.0.0.1:1") as client:
+        given: Any = {"model": "m", "input": "Hi", "text_format": {"type": "json_schema"}}
+        with pytest.raises(TypeError, match="is no type"):
+            client.responses.stream(**given)
+        with pytest.raises(TypeError, match="is no type"):
+            await client.responses.parse(**given)

@@ -11,16 +11,20 @@ import pytest
 from aimlasync import (
     AimlasyncError,
     APIResponseValidationError,
+    InsufficientCreditError,
     RateLimitError,
     Retry,
     StreamError,
     TruncatedStreamError,
 )
+from aimlasync.client.response_stream import ResponseStream
 from aimlasync.endpoints.ratelimit_headers import read
 from aimlasync.wire.error_bodies import status_error, stream_error
 from tests.client.test_endings import CREATED, EVENTS, JSON, ask_chat, event, response, whole
 from tests.client.test_stream import DONE, chunk, connect, data
 from tests.support.servers import Script, raw_server
+
+ENDED = "response.completed"
 
 
 @pytest.mark.parametrize("body", [b": waiting\n\n", b": waiting\n\n: wai", b": wai"])
@@ -85,6 +89,25 @@ async def test_pieces_of_messages_in_place_of_deltas_are_one_answer(end: dict[st
         pieces.append({"choices": [{"index": 0, "finish_reason": "stop", **end}]})
     async with raw_server(Script([b"".join(map(data, pieces)) + DONE])) as server:
         assert await ask_chat(server, stream) == "hello"
+
+
+@pytest.mark.parametrize("name", ["content", "reasoning_content", "refusal"])
+@pytest.mark.parametrize(
+    ("deltas", "whole_text"),
+    [(["hel", "lo", "hello"], "hello"), (["hello"], "hello"), (["ha", "ha"], "haha"), (["ha", "ha"], "ha")],
+    ids=["repeated", "once", "its own", "repeated at once"],
+)
+async def test_a_last_delta_that_repeats_the_message_beside_it_is_no_more_text(
+    name: str, deltas: list[str], whole_text: str
+) -> None:
+    pieces = [{"index": 0, "delta": {name: text}} for text in deltas]
+    pieces[-1] |= {"message": {"role": "assistant", name: whole_text}, "finish_reason": "stop"}
+    body = b"".join(data({"choices": [piece]}) for piece in pieces) + DONE
+    async with raw_server(Script([body]), Script([body])) as server, connect(server) as client:
+        stream = await client.chat.completions.create(model="m", messages=[], stream=True)
+        told = "".join([getattr(chunk.choices[0].delta, name) or "" async for chunk in stream])
+        reply = await stream.collect()
+        assert (told, getattr(reply.choices[0].message, name)) == (whole_text, whole_text)
 
 
 @pytest.mark.parametrize(
@@ -153,9 +176,23 @@ async def test_a_limit_that_a_200_tells_in_words_is_one(body: dict[str, Any], st
     scripts = [Script([one], content_type=JSON) for one in (json.dumps(body).encode(), whole())]
     async with raw_server(*scripts) as server:
         assert await ask_chat(server, stream, retry=Retry(attempts=2, base=0.01)) == "hello"
-    async with raw_server(scripts[0]) as server:
-        with pytest.raises(RateLimitError, match=r"rate limit|slow down|throttled"):
-            await ask_chat(server, stream)
+    # An `error` between events is a StreamError.
+    events = [] if "error" in body else [Script([data(body)]), Script([data(body) + DONE])]
+    for told in (scripts[0], *events):
+        async with raw_server(told) as server:
+            with pytest.raises(RateLimitError, match=r"rate limit|slow down|throttled"):
+                await ask_chat(server, stream)
+
+
+@pytest.mark.parametrize("choices", [{}, {"id": "c", "choices": None}])
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+async def test_an_empty_account_that_a_200_tells_in_words_is_one(choices: dict[str, Any], stream: bool) -> None:
+    body = {**choices, "base_resp": {"status_code": 1008, "status_msg": "insufficient balance"}}
+    for told in (Script([json.dumps(body).encode()], content_type=JSON), Script([data(body)])):
+        async with raw_server(told) as server:
+            with pytest.raises(InsufficientCreditError, match="insufficient balance") as caught:
+                await ask_chat(server, stream, retry=Retry(attempts=2, base=0.01))
+            assert (caught.value.retryable, len(server.requests)) == (False, 1)
 
 
 @pytest.mark.parametrize(
@@ -329,3 +366,28 @@ async def test_an_answer_that_is_no_text_and_no_object_is_told() -> None:
     async with raw_server(Script([b'[["\xff\xfe"], 1]'], content_type=JSON)) as server:
         with pytest.raises(APIResponseValidationError):
             await ask_chat(server, False)
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+@pytest.mark.parametrize("output", [{"output": "hello"}, {"output": 3}, {"output": None}, {"output": ["hello"]}, {}])
+async def test_a_completed_response_without_a_list_of_output_is_no_empty_answer(
+    output: dict[str, Any], stream: bool
+) -> None:
+    said = {"id": "r", "object": "response", "status": "completed", **output}
+    for told in (Script([json.dumps(said).encode()], content_type=JSON), Script([event(ENDED, response=said)])):
+        async with raw_server(told) as server, connect(server) as client:
+            with pytest.raises(APIResponseValidationError, match="has no output, a list of items"):
+                await client.responses.create(model="m", input="hi", stream=stream)
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+async def test_a_response_may_say_nothing_or_say_it_elsewhere(stream: bool) -> None:
+    answers: list[dict[str, Any]] = [{"output": []}, {"output": None, "output_text": "hello"}]
+    for said in (*answers, {"output": "x", "status": "incomplete"}):
+        body = {"id": "r", "object": "response", "status": "completed", **said}
+        end = "response.incomplete" if "status" in said else ENDED
+        for told in (Script([json.dumps(body).encode()], content_type=JSON), Script([event(end, response=body)])):
+            async with raw_server(told) as server, connect(server) as client:
+                reply = await client.responses.create(model="m", input="hi", stream=stream)
+                whole = await reply.collect() if isinstance(reply, ResponseStream) else reply
+                assert (whole.id, whole.output_text) == ("r", body.get("output_text", ""))

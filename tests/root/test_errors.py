@@ -523,7 +523,10 @@ def test_placeholder_for_a_key_changes_no_word_of_a_message(placeholder: str) ->
     ("body", "cls", "status", "retryable"),
     [
         ({"error": {"message": "m", "code": 429}}, RateLimitError, 429, True),
-        ({"error": {"message": "m", "code": "insufficient_quota"}}, APIStatusError, 200, False),
+        ({"error": {"message": "m", "code": "insufficient_quota"}}, InsufficientCreditError, 402, False),
+        ({"error": {"message": "Insufficient Balance"}}, InsufficientCreditError, 402, False),
+        ({"base_resp": {"status_code": 1008, "status_msg": "insufficient funds"}}, InsufficientCreditError, 402, False),
+        ({"error": {"message": "m", "code": "quota_exceeded"}}, APIStatusError, 200, False),
         ({"error": {"message": "m", "code": 503}}, InternalServerError, 503, True),
         ({"error": {"message": "under maintenance", "code": 503}}, InternalServerError, 503, False),
         ({"object": "error", "message": "m", "code": 400}, BadRequestError, 400, False),

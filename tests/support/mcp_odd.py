@@ -66,6 +66,10 @@ def answer(request: dict[str, Any]) -> dict[str, Any] | None:
                 texts, structured = PARTS[name]
                 content = [{"type": "text", "text": text} for text in texts]
                 return {"result": {"content": content, "structuredContent": structured}}
+            if KIND == "image":
+                image = {"type": "image", "data": "aGk=", "mimeType": "image/jpeg"}
+                sound = {"type": "audio", "data": "aGk=", "mimeType": "audio/wav"}
+                return {"result": {"content": [{"type": "text", "text": "a cat:"}, image, sound]}}
             text = "x" * 3_000_000 if KIND == "long" else f"this is {name}"
             return {"result": {"content": [{"type": "text", "text": text}]}}
     return {"error": {"code": -32601, "message": "no such method"}}

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal
 
+import msgspec
 import pytest
 
 from aimlasync import UnencodableRequestError, bulk
@@ -124,3 +126,26 @@ def test_numbers_of_numpy_are_sent_as_numbers() -> None:
     given = {"a": numpy.float64(0.5), "b": numpy.int64(3), "c": numpy.bool_(True), "d": numpy.float32(0.25)}
     given["e"] = numpy.array([1, 2])
     assert json.loads(encode_request(given)) == {"a": 0.5, "b": 3, "c": True, "d": 0.25, "e": [1, 2]}
+
+
+class Form(msgspec.Struct):
+    name: str
+
+
+def look_up(number: int) -> str:
+    return str(number)
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ({"tools": [{"type": "x"}, look_up]}, "tools[1]: cannot send the function look_up as JSON; agents.run()"),
+        ({"text": {"format": Form}}, "text.format: cannot send the type Form as JSON; parse()"),
+        ({"response_format": list[Form]}, "response_format: cannot send the type list["),
+        ({"response_format": Literal["a"]}, "response_format: cannot send the type typing.Literal['a']"),
+        ({"a": "\ud800", "messages": [{"content": 1j}]}, "messages[0].content: cannot send a builtins.complex"),
+    ],
+)
+def test_what_json_cannot_carry_is_told_with_its_place_and_what_takes_it(body: dict[str, Any], said: str) -> None:
+    with pytest.raises(UnencodableRequestError, match=f"^{re.escape(said)}"):
+        encode_request(body)

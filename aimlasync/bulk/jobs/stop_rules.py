@@ -2,7 +2,7 @@
 
 `StopRules` counts over results and awaits nothing. An error that every row would meet stops the job, because going on
 costs time, money or the vendor's goodwill; the rows that are done stay. Where the first rows alone may be at fault the
-job is in doubt, and rows from elsewhere in the input decide: see `probes`. Imports `errors`.
+job is in doubt, and rows from elsewhere in the input decide: see `probes`. It may import `errors` and `wire`.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from aimlasync.errors import (
     UnprocessableEntityError,
     UnsupportedRequestError,
 )
+from aimlasync.wire import error_bodies
 
 _ALWAYS = (AuthenticationError, BudgetExceededError)
 # Stop a job whose rows differ in the text alone, while none has succeeded, if rows from all over it are refused.
@@ -40,10 +41,6 @@ _OF_THE_ROW = re.compile(
     r"|invalid_prompt|usage polic|unsafe|invalid.?image|image.{0,20}(download|decod|process)",
     re.IGNORECASE,
 )
-# No money on the account, which waiting does not bring. Sources: OpenAI's codes beside 429, those of new-api beside 403
-# and of DashScope beside 400; texts of a 403.
-_UNPAID = re.compile(r"insufficient_(user_)?(quota|balance|funds)|billing_hard_limit|arrearage", re.IGNORECASE)
-_UNPAID_WORDS = re.compile(r"out of credit|insufficient (credit|balance|funds)|top up", re.IGNORECASE)
 # Limits by the day, in words. Sources: OpenAI and Groq "requests per day (RPD)", OpenRouter "free-models-per-day",
 # Gemini "GenerateRequestsPerDayPerProjectPerModel".
 _BY_THE_DAY = re.compile(r"per.?day|daily|\b[RT]PD\b", re.IGNORECASE)
@@ -154,8 +151,9 @@ def is_unpaid(error: AimlasyncError) -> bool:
     """Whether the account has no money, in whatever way the server says so."""
     if not isinstance(error, APIStatusError) or isinstance(error, InsufficientCreditError):
         return isinstance(error, InsufficientCreditError)
-    said = f"{error.code} {error.type}"
-    return bool(_UNPAID.search(said)) or (error.status == 403 and bool(_UNPAID_WORDS.search(error.message)))
+    # The message of another status may quote the request.
+    said = _said(error) if error.status in (403, 429) else f"{error.code} {error.type}"
+    return error_bodies.is_unpaid(said)
 
 
 def is_to_come_back(error: AimlasyncError) -> bool:
