@@ -36,7 +36,14 @@ def here() -> Iterator[None]:
     """A cluster of this machine."""
     if ray.is_initialized():
         ray.shutdown()
-    ray.init(num_cpus=2, include_dashboard=False, object_store_memory=100_000_000, log_to_driver=False)
+    ray.init(
+        num_cpus=2,
+        include_dashboard=False,
+        object_store_memory=100_000_000,
+        log_to_driver=False,
+        # Ray's processes are nicer than all others, and beside a busy test they would not get on at all.
+        _system_config={"worker_niceness": 0},
+    )
     yield
     ray.shutdown()
 
@@ -63,7 +70,7 @@ def test_a_silence_that_ended_may_come_again_and_be_longer() -> None:
 def test_a_process_that_is_slow_to_say_anything_gets_on(
     here: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("aimlasync.ray.cluster._SILENCE", 0.25)
+    monkeypatch.setattr("aimlasync.ray.cluster._SILENCE", 0.5)
 
     class Starved(BatchChat):
         """One that gets no processor before it can say anything, whenever it is started."""
@@ -73,7 +80,7 @@ def test_a_process_that_is_slow_to_say_anything_gets_on(
         def activity(self) -> tuple[int, str]:
             if not self.rested:
                 self.rested = True
-                time.sleep(2.0)
+                time.sleep(1.2)
             return super().activity()
 
     with serve_in_thread() as simulator:
@@ -91,7 +98,7 @@ def test_a_process_that_is_slow_to_say_anything_gets_on(
                 assert (await asked).error is None
                 return cluster.lost
 
-        assert asyncio.run(main()) >= 3
+        assert asyncio.run(main()) >= 2
     assert "said nothing for 0 s and is replaced; none is left, and its requests wait for one" in caplog.text
 
 
