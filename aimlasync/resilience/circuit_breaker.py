@@ -3,6 +3,7 @@
     closed ──5 failures, more than half of the last 30 s──> open ──backoff is over──> half-open: one probe
     half-open ──the probe gets an answer──> closed
     half-open ──the probe fails──> open, for twice as long
+    half-open ──the probe hangs for half a minute──> half-open: another probe
     open ──backoff is over, and an attempt that was sent all the same gets an answer──> closed
     any ──retire(reason)──> retired, for good
 
@@ -28,6 +29,8 @@ _BUCKET_SECONDS = 5.0
 _WINDOW = _BUCKETS * _BUCKET_SECONDS
 _BACKOFF = 2.0
 _MAX_BACKOFF = 60.0
+# Seconds that a probe has the circuit for itself.
+_PROBE = 30.0
 # The weight of the newest answer: the last ten make nine tenths of the average.
 _WEIGHT = 0.2
 
@@ -87,26 +90,24 @@ class CircuitBreaker:
 
     def allows(self, now: float) -> bool:
         """Whether an attempt may be sent now; the caller reports one that it sends with `probing`."""
-        return self.state == "closed" or (self.state == "open" and now >= self._until)
+        return self.state == "closed" or (self.state != "retired" and now >= self._until)
 
     def wait(self, now: float) -> float:
-        """Return the seconds until an attempt may be sent.
-
-        Infinite for a retired endpoint, and while the probe is under way, since its end is unknown.
-        """
+        """Return the seconds until an attempt may be sent, at most; infinite for a retired endpoint."""
         if self.state == "closed":
             return 0.0
-        return max(0.0, self._until - now) if self.state == "open" else float("inf")
+        return float("inf") if self.state == "retired" else max(0.0, self._until - now)
 
     def probing(self, now: float) -> None:
-        """Note that an attempt begins; it is the probe if the circuit is open.
+        """Note that an attempt begins; it is the probe if the circuit is not closed.
 
         Raises RuntimeError when no attempt may be sent.
         """
         if not self.allows(now):
             raise RuntimeError(f"the circuit is {self.state}: nothing may be sent now")
-        if self.state == "open":
+        if self.state != "closed":
             self.state = "half-open"
+            self._until = now + _PROBE
 
     def succeeded(self, now: float, seconds: float, latency: float | None = None) -> None:
         """Note an answer; `latency`, if given, goes into the average instead of `seconds` (a stream's first byte)."""
@@ -157,6 +158,7 @@ class CircuitBreaker:
         """Note an attempt that was cancelled; if it was the probe, another may be sent at once."""
         if self.state == "half-open" and now - seconds > self._opened_at:
             self.state = "open"
+            self._until = now
 
     def attempts(self, now: float) -> int:
         """Return how many attempts were reported in the last 30 seconds while the circuit was closed."""
