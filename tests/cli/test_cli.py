@@ -517,6 +517,18 @@ def test_every_command_and_option_has_help() -> None:
             assert parameter.name == "key_env" or "key" not in (parameter.name or "")
 
 
+def test_a_warning_of_the_library_is_said_as_the_command_says_all_else() -> None:
+    program = (
+        "import logging\nfrom aimlasync.cli import cli\n"
+        "@cli.command()\ndef warn():\n"
+        "    logging.getLogger('aimlasync.store').info('not this')\n"
+        "    logging.getLogger('aimlasync.store').warning('a store failed')\n"
+        "cli(['warn'])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("", "aimlasync: a store failed\n")
+
+
 def test_help_is_whole_where_python_strips_docstrings() -> None:
     program = "from aimlasync.cli import cli\nfor each in (cli, *cli.commands.values()): print(repr(each.help))"
     told = [
