@@ -10,6 +10,7 @@ It may import `quota`, `config` and what lies below them. It has no I/O.
     fair_queue       the waiting calls: by priority, tenants in turn
     adaptive         how many attempts in flight, and how many per second, learned; of which a refusal speaks
     knee             how many in flight: slow start in which each doubling must pay
+    hung             attempts that hang take no place of the others
     chance           refusals that come at any rate: which share of them speaks of no limit
     pace             how many per second: what was accepted from one row of refusals to the next
     recall           what was known before a bad time, and is tried again after it

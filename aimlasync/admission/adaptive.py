@@ -24,6 +24,7 @@ import math
 from typing import Literal, NamedTuple
 
 from aimlasync.admission.chance import Chance
+from aimlasync.admission.hung import Hung
 from aimlasync.admission.knee import FEW, MARGIN, MAX, Knee
 from aimlasync.admission.outcome import Refused
 from aimlasync.admission.pace import MIN_RATE, SECOND, Pace
@@ -101,12 +102,15 @@ class AdaptiveLimit:
         "_pace",
         "_proven",
         "_stated",
+        "hung",
         "is_fixed",
         "refusals",
     )
 
     def __init__(self, limit: float | None = None, *, is_rated: bool = False, start: Learned | None = None) -> None:
         self.refusals = 0
+        self.hung = Hung()
+        """The attempts in flight that hang, which the limit leaves out."""
         self.is_fixed = limit is not None
         if limit is None:
             # A small server queues a few of these; a stated rate spaces the first attempts out, and more are no burst.

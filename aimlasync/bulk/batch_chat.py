@@ -62,7 +62,8 @@ class BatchChat:
 
     `limits` are those of each process; with a `quota` they are the account's, which all processes keep together: it is
     what makes one in each process, such as `functools.partial(RedisQuota, url, name=...)`. `store`, also as the path or
-    URL that `open_store` takes, keeps good answers by what was asked: rows that are in it are not asked again.
+    URL that `open_store` takes, keeps good answers by what was asked: rows that are in it are not asked again. `family`
+    names servers that answer alike; without it answers of one base URL are no answers of another.
     `id_column` names the rows. `key_env` names the environment variable that holds the key in each process, for a
     `base_url` that is no vendor's. `stop=True` raises the error that every row would meet (a bad key, no credit, a
     server that is gone); otherwise it is in their columns.
@@ -98,6 +99,7 @@ class BatchChat:
         retry: Retry | None = None,
         retry_invalid: int = 0,
         store: Store | str | None = None,
+        family: str | None = None,
         stop: bool = False,
     ) -> None:
         asks = {"prompt": prompt, "labels": labels, "schema": schema}
@@ -168,6 +170,7 @@ class BatchChat:
             retry=retry,
             quota=quota,
             store=self.store,
+            family=family,
         )
 
     def __getstate__(self) -> dict[str, Any]:
@@ -231,7 +234,7 @@ class BatchChat:
         client = found.client.with_options()
         keys: list[str] = []
         if self.store is not None:
-            scope = scope_of(self.task.identity(), found.base_url)
+            scope = scope_of(self.task.identity(), found.server)
             keys = [key_of(scope, request) for request in requests]
         records = await self._stored(requests, keys)
         rules = self._rules

@@ -27,10 +27,10 @@ T = TypeVar("T")
 
 
 class LoopClient(msgspec.Struct, frozen=True):
-    """A client, the server it asks, and the quota that it shares."""
+    """A client, the base URL that it asks or the family of that, and the quota that it shares."""
 
     client: AsyncClient
-    base_url: str
+    server: str
     quota: Any
 
     async def close(self) -> None:
@@ -52,6 +52,8 @@ class ClientOptions(msgspec.Struct, frozen=True, kw_only=True):
     quota: Callable[[], Any] | None
     store: Store | None = None
     """Where the client keeps answers."""
+    family: str | None = None
+    """Servers that answer alike."""
 
     def key(self) -> tuple[object, ...]:
         """The same for all copies of one."""
@@ -65,6 +67,7 @@ class ClientOptions(msgspec.Struct, frozen=True, kw_only=True):
             self.retry,
             quota,
             repr(self.store),
+            self.family,
         )
 
     async def close(self) -> None:
@@ -90,9 +93,9 @@ class ClientOptions(msgspec.Struct, frozen=True, kw_only=True):
                 limits=self.limits,
                 timeout=self.timeout,
                 retry=self.retry,
-                cache=None if self.store is None else Cache(self.store, sampled=True),
+                cache=None if self.store is None else Cache(self.store, sampled=True, family=self.family),
             )
-            mine[key] = LoopClient(client, endpoints[0].base_url, quota)
+            mine[key] = LoopClient(client, self.family or endpoints[0].base_url, quota)
         return mine[key]
 
 

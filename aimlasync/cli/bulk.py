@@ -17,7 +17,6 @@ from aimlasync.bulk.input.rows import Format, InputError, Reading
 from aimlasync.bulk.jobs.streamed import StreamedRows
 from aimlasync.bulk.journal.record import Record, encode_record
 from aimlasync.bulk.output.copies import Copies
-from aimlasync.bulk.output.elsewhere import written_here
 from aimlasync.bulk.output.result_rows import is_result_line
 from aimlasync.bulk.output.streams import open_stream
 from aimlasync.bulk.output.tables import is_journal_path
@@ -32,9 +31,9 @@ from aimlasync.cli.files import (
     image_option,
     is_file,
     open_input,
+    output_here,
     reading_options,
     said_text,
-    say_copied,
 )
 from aimlasync.cli.help import TopicCommand
 from aimlasync.cli.job_options import JobOptions, id_option, job_options
@@ -50,7 +49,7 @@ from aimlasync.cli.options import (
     where_options,
 )
 from aimlasync.cli.run_job import run_to_file, run_to_stream
-from aimlasync.cli.workers_option import own_part, worker_processes
+from aimlasync.cli.workers_option import worker_processes
 from aimlasync.config import Structured
 
 MESSAGES = "messages"
@@ -119,9 +118,7 @@ def bulk(
     prompt, system = said_text(prompt, "--prompt"), said_text(system, "--system")
     to_file = is_file(output)
     workers = worker_processes(flags, files, format_) if to_file else None
-    context = click.get_current_context()
-    there = written_here(output, is_worker=own_part() is not None, copied=say_copied)
-    said, output = output, context.with_resource(there)
+    said, output = output, output_here(output)
     with closing(open_input(files, format_, reading, spool=to_file, default="jsonl")) as source, Copies() as copies:
         first = source.sample(1)[0]
         task: Task

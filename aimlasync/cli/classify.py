@@ -18,7 +18,6 @@ from aimlasync.bulk.input.rows import Format, InputError, Reading
 from aimlasync.bulk.input.source import Source
 from aimlasync.bulk.jobs.streamed import StreamedRows
 from aimlasync.bulk.output.copies import Copies
-from aimlasync.bulk.output.elsewhere import written_here
 from aimlasync.bulk.output.gold import check_gold_labels
 from aimlasync.bulk.output.streams import open_stream
 from aimlasync.bulk.output.tables import check_format, format_of_stream
@@ -38,10 +37,10 @@ from aimlasync.cli.files import (
     image_option,
     is_file,
     open_input,
+    output_here,
     reading_options,
     row_writer,
     said_text,
-    say_copied,
 )
 from aimlasync.cli.help import TopicCommand
 from aimlasync.cli.job_options import JobOptions, id_option, job_options
@@ -161,9 +160,7 @@ def classify(
         _check_confidence(server)
     to_file = is_file(output)
     workers = worker_processes(flags, files, format_) if to_file else None
-    context = click.get_current_context()
-    there = written_here(output, is_worker=own_part() is not None, copied=say_copied)
-    said, output = output, context.with_resource(there)
+    said, output = output, output_here(output)
     with closing(open_input(files, format_, reading, spool=to_file)) as source, Copies() as copies:
         sample = source.sample(1 if text is not None else SAMPLE)
         template = prompt or "{text}"

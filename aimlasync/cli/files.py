@@ -23,6 +23,7 @@ from aimlasync.bulk.input.source import Source, open_stream
 from aimlasync.bulk.journal.part_files import journal_of
 from aimlasync.bulk.journal.record import Record
 from aimlasync.bulk.output.copies import Copies
+from aimlasync.bulk.output.elsewhere import written_here
 from aimlasync.bulk.output.export import result_layout
 from aimlasync.bulk.output.layout import Outcome
 from aimlasync.bulk.output.result_rows import results_as_rows
@@ -126,9 +127,17 @@ def file_name(said: str) -> str:
     return said[1:] if said.startswith("@") and not os.path.exists(said) else said
 
 
-def say_copied(address: str) -> None:
-    """Say where an output and its journal were copied to."""
-    click.echo(f"aimlasync: copied to {address}", err=True)
+def output_here(output: str) -> str:
+    """Return the path that a job writes to: of an address a file here, copied there when the command ends.
+
+    A worker leaves the copy to its parent. Raises InputError, also at the end.
+    """
+
+    def say_copied(address: str) -> None:
+        click.echo(f"aimlasync: copied to {address}", err=True)
+
+    there = written_here(output, is_worker=PART in os.environ, copied=say_copied)
+    return click.get_current_context().with_resource(there)
 
 
 def is_file(output: str) -> bool:

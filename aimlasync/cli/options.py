@@ -153,6 +153,11 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
     where: Where = Where()
     """The options that led to it, for other processes that look for it themselves."""
 
+    @property
+    def family(self) -> str | None:
+        """What its answers are kept under, None for its base URL: all simulators answer alike, each on its own port."""
+        return "simulator" if self.endpoint is None else None
+
     def check_model(self) -> None:
         """Raise WrongUseError where it has no model."""
         if not self.model and self.endpoint is not None:
@@ -287,8 +292,7 @@ async def open_client(
         endpoint.quota = quota
         cache = None
         if store is not None:
-            # Each run has a simulator of its own, on a port of its own, and all of them answer alike.
-            cache = Cache(store, sampled=True, family="simulator" if server.endpoint is None else None)
+            cache = Cache(store, sampled=True, family=server.family)
             stack.push_async_callback(cache.close)
         yield await stack.enter_async_context(AsyncClient(endpoints=[endpoint], limits=limits, cache=cache))
 

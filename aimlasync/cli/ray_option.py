@@ -86,6 +86,7 @@ class RayCluster:
                 quota=quota,
                 retry_invalid=flags.retry_invalid,
                 store=None if self._own is not None else self._store,
+                family=server.family,
             )
             # Beside the output are the rows of this job alone; no other client looks there.
             chat.store = self._store

@@ -233,6 +233,8 @@ class Balancer:
 
     async def _wait(self, call: Call, lane: Lane, tokens: Callable[[], float]) -> Admission:
         again = call.goes_first
+        if not lane.standstill.is_watching:
+            lane.standstill.watch()
         if self.max_wait is None:
             return await lane.limiter.enter(tokens, call.priority, call.tenant, again=again)
         try:

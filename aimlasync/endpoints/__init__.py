@@ -10,6 +10,7 @@ It may import `admission`, `resilience` and what lies below them.
     upstream          the live state of one endpoint: limiter, circuit breaker, retry budget, lanes
     account_limits    whose the limits are: each model's, or the account's
     lane              one model at one endpoint: learned limits, queue, pause, circuit breaker, permits
+    standstill        whether all calls of a lane hang while others wait for their places
     learned_file      what was learned of limits, in a file for the next run
     learned_limits    what several processes learned of them, together
     statistics        the counters and figures of one endpoint and of its models

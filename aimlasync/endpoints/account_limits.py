@@ -82,6 +82,11 @@ class AccountLimits:
         """Return the answers of a model, or of all together where the limits are the account's."""
         return lane.counters.answered if self._law is None else self._answers()
 
+    def attempts(self, lane: Lane) -> int:
+        """Return the attempts of a model, or of all together where the limits are the account's."""
+        lanes = [lane] if self._law is None else self._upstream.lanes.values()
+        return sum(each.counters.attempts for each in lanes)
+
     def tokens_each(self, lane: Lane) -> float:
         """Return the tokens of an answer of a model, or of all together, in the mean."""
         lanes = [lane] if self._law is None else list(self._upstream.lanes.values())

@@ -22,6 +22,7 @@ from aimlasync.admission.outcome import CANCELLED, IGNORED, OK, Outcome, Refused
 from aimlasync.admission.recall import Recall
 from aimlasync.config import Priority
 from aimlasync.endpoints.learned_limits import Told
+from aimlasync.endpoints.standstill import Standstill
 from aimlasync.endpoints.statistics import Counters, ModelStatistics
 from aimlasync.resilience.circuit_breaker import CircuitBreaker, State
 
@@ -56,6 +57,7 @@ class Lane:
         "model",
         "paused_because",
         "recall",
+        "standstill",
         "upstream",
         "used_at",
         "used_up",
@@ -74,6 +76,7 @@ class Lane:
         self.law_since = float("-inf")
         self.watch = Watch()
         self.recall = Recall()
+        self.standstill = Standstill(self)
         self.used_up: UsedUp | None = None
         self.circuit = CircuitBreaker(changed=self._circuit_changed)
         self.counters = Counters()
@@ -134,6 +137,11 @@ class Lane:
         """Learn from a permit that is held, and free its place; see `Permit.release`."""
         permit.is_held = False
         law, counters, upstream = self.law, self.counters, self.upstream
+        hung, beside = law.hung, permit.beside
+        if hung.count:
+            beside = max(0, beside - hung.count)
+            hung.ended(permit.sent_at, is_answered=outcome is OK)
+            self.counted.resize(hung.beside(int(law.limit)))
         if outcome is IGNORED:
             counters.failed += 1
         elif outcome is CANCELLED:
@@ -147,7 +155,7 @@ class Lane:
                 held, average = now - permit.sent_at, self.held_for
                 self.held_for = average + _WEIGHT * (held - average) if average else held
                 if not law.is_fixed:
-                    law.answered(now, self.counted.in_flight, permit.sent_at, permit.beside)
+                    law.answered(now, self.counted.in_flight - hung.count, permit.sent_at, beside)
                     if self.recall.is_fallen and permit.sent_at >= self.law_since:
                         self._recall(now)
                 if (signs := upstream.account.signs).refused_models or signs.is_account:
@@ -159,7 +167,7 @@ class Lane:
                 counters.failed += 1
                 if now - permit.sent_at > self.held_for and permit.sent_at >= self.law_since:
                     # It had the time that others needed: its caller's bound was not just about to pass.
-                    law.timed_out(now, permit.sent_at, permit.beside)
+                    law.timed_out(now, permit.sent_at, beside)
             elif outcome is Outcome.OUTAGE:
                 counters.refused += 1
                 if permit.sent_at >= self._refused_at and kind in (None, "rate", "tokens"):
@@ -179,22 +187,26 @@ class Lane:
                         is_sure=law.verdict == "concurrency",
                         answered=upstream.account.answers(self),
                         seconds=self.held_for,
-                        beside=permit.beside,
+                        beside=beside,
                     )
                     before = law.by_chance
-                    if law.refused(now, permit.sent_at, permit.beside, kind) and kind in (None, "rate", "tokens"):
+                    if law.refused(now, permit.sent_at, beside, kind) and kind in (None, "rate", "tokens"):
                         self._refused_again(now)
                     if law.by_chance > before:
                         said = "%s refuses about %.0f %% of all attempts, however few are sent; they are sent again"
                         _log.info(said, self.name, 100 * law.by_chance)
-                    self.look(now, refused_beside=permit.beside)
+                    self.look(now, refused_beside=beside)
                 upstream.account.refused(self, permit.sent_at, now, kind, names_account=names_account)
             # The new limit is set before the place is freed, so that it holds for the next waiter. Whose limits they
             # are may have changed just now.
             law = self.law
-            if not law.is_fixed and (limit := int(law.limit)) != self.counted.limit:
-                self.counted.resize(limit)
-                self.look(now)
+            if not law.is_fixed:
+                limit = int(law.limit)
+                if hung.count:
+                    limit = hung.beside(limit)
+                if limit != self.counted.limit:
+                    self.counted.resize(limit)
+                    self.look(now)
         self.limiter.leave(permit.admission, tokens)
 
     def look(self, now: float, *, refused_beside: int | None = None) -> Finding | None:

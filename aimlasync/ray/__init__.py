@@ -8,6 +8,7 @@ the processes of the cluster, with the keys of their environment. Ray's usage re
     quota     RayQuota: limits that all processes of a program keep together without Redis
     cluster   connect, machines, processors, and Cluster: processes that answer requests, for the commands and for
               `bulk.run(..., answerer=)`
+    patience  how long one of them may say nothing
 """
 
 import os

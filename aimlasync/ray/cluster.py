@@ -31,6 +31,7 @@ from aimlasync.bulk.tasks.request import Request
 from aimlasync.bulk.tasks.result import Result
 from aimlasync.endpoints.learned_limits import LearnedLimits, Starts, together
 from aimlasync.errors import AimlasyncError, ClientClosedError
+from aimlasync.ray.patience import Patience
 
 _log = logging.getLogger("aimlasync.ray")
 
@@ -42,7 +43,8 @@ BATCH = 16
 _CONNECT_TIMEOUT = 5.0
 # Seconds between two attempts to reach a process that is gone.
 _RETRY_INTERVAL = 0.5
-# Seconds after which a process without news says what it is doing, and after which one that says nothing is lost.
+# Seconds after which a process without news says what it is doing, and after which one that says nothing is lost, at
+# first: Ray's processes have a low priority, and beside others they may get no processor for minutes.
 _REPORT_INTERVAL = 1.0
 _SILENCE = 60.0
 
@@ -321,7 +323,8 @@ class Cluster:
 
     async def _serve(self, number: int) -> None:
         """Let an actor have requests whenever it runs, and take its answers in."""
-        actor = self._actors[number]
+        actor, patience = self._actors[number], Patience(_SILENCE)
+        now = asyncio.get_running_loop().time
         while await self._await_process(actor):
             running = self._running[number] = _Running(actor)
             self._tell(running)
@@ -331,19 +334,24 @@ class Cluster:
             self._schedule_send()
             try:
                 while True:
-                    async with asyncio.timeout(_SILENCE):
+                    asked = now()
+                    async with asyncio.timeout(patience.seconds):
                         news = await actor.news.remote()
+                    patience.heard(now() - asked)
                     self._hear(running, news)
                     if news.learned is not None:
                         self._learned[number] = news.learned
             except (RayActorError, TimeoutError) as error:
+                what = "is gone"
                 if isinstance(error, TimeoutError):
                     # It is frozen, and Ray watches machines alone.
                     ray.kill(actor, no_restart=False)
+                    what = f"said nothing for {patience.seconds:.0f} s and is replaced"
+                    patience.lost()
                 del self._running[number]
                 self.lost += 1
                 goes = "its requests go to others" if self._running else "none is left, and its requests wait for one"
-                _log.warning("a process of the cluster is gone; %s", goes)
+                _log.warning("a process of the cluster %s; %s", what, goes)
                 self._take_back(running, running.at_work)
 
     def _hear(self, running: _Running, news: _News) -> None:

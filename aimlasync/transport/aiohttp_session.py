@@ -31,6 +31,7 @@ from aimlasync.transport.base import (
     too_large,
 )
 from aimlasync.transport.resolver import KNOWN, Resolver
+from aimlasync.transport.tcp_keepalive import keep_alive
 
 # aiohttp warns about larger raw bodies; a file object is written in pieces.
 _PLAIN_BODY = 2**20
@@ -41,6 +42,10 @@ class _Handler(ResponseHandler):
     """aiohttp's side of a connection, which notes whether the server has said anything since `is_silent` was set."""
 
     is_silent = True
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        keep_alive(transport)
 
     def data_received(self, data: bytes) -> None:
         if data:

@@ -24,6 +24,7 @@ from aimlasync.transport.base import AT_ONCE, DRAIN_BYTES, DRAIN_SECONDS
 from aimlasync.transport.heads import Heads
 from aimlasync.transport.http11 import MalformedResponseError, OddResponseError
 from aimlasync.transport.reply import Reply
+from aimlasync.transport.tcp_keepalive import keep_alive
 
 # Unread bytes of a response at which its connection stops reading.
 _HIGH_WATER = 256 * 2**10
@@ -141,6 +142,7 @@ class Connection(asyncio.BufferedProtocol):
         """It is open; called by the loop."""
         self.transport = cast(asyncio.Transport, transport)
         self.is_open = True
+        keep_alive(transport)
 
     # The request
 

@@ -392,3 +392,14 @@ def test_a_record_gives_its_result_back(api: Any, status: int | None, is_cut: bo
                 assert after == before
 
     asyncio.run(one())
+
+
+async def test_servers_of_a_family_answer_for_each_other_from_the_store(vendor: Any, tmp_path: Path) -> None:
+    given = {"text": ["my card was charged"], "id": ["a"]}
+    asked = []
+    for family in ("mine", "mine", None):
+        sim: Simulator = vendor()
+        async with chat(store=DirectoryStore(tmp_path), id_column="id", family=family) as ask:
+            assert (await pickle.loads(pickle.dumps(ask))(given))["label"] == ["billing"]
+        asked.append(len(sim.ledger))
+    assert asked == [1, 0, 1]

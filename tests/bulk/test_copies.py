@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import tempfile
+import threading
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -12,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from aimlasync import bulk
+from aimlasync.bulk.journal.record import decode_record, encode_record
 from aimlasync.bulk.report import collect
 from aimlasync.simulator import Fault, Simulator
 from tests.support.commands import finish, last_line, run, start, table, write
@@ -375,3 +378,36 @@ def test_archives_and_web_servers_have_journals(memory: Any, journal: str) -> No
     assert [err for _, _, err in found[:2]] == ["", ""]
     assert "hunter22" not in found[2][2]
     assert found[2][2].splitlines() == [f"aimlasync: {web}/done: {NO_OUTPUT}"]
+
+
+def test_several_journals_are_copied_at_once_and_merged_in_their_order(
+    memory: Any, journal: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [f"{number:02}.jsonl" for number in range(20)]
+    record = decode_record(memory.cat("/out/done.csv.journal").splitlines()[0])
+    for name in names:
+        # One row is in all of them: the last line is kept.
+        own = [encode_record(replace(record, id=name, custom_id=row)) + b"\n" for row in ("twice", name)]
+        memory.pipe(f"/parts/{name}", b"".join(own))
+        Path(name).write_bytes(memory.cat(f"/parts/{name}"))
+    assert bulk.merge(names, "near.jsonl").rows == 21
+    together, lock, at_once, most = threading.Barrier(8), threading.Lock(), 0, 0
+    read = type(memory).get_file
+
+    def waiting(self: Any, name: str, path: str) -> None:
+        nonlocal at_once, most
+        with lock:
+            at_once += 1
+            most = max(most, at_once)
+        if name.endswith(".jsonl") and name < "/parts/08":
+            together.wait(60)
+        try:
+            read(self, name, path)
+        finally:
+            with lock:
+                at_once -= 1
+
+    monkeypatch.setattr(type(memory), "get_file", waiting)
+    assert bulk.merge([f"memory://parts/{name}" for name in names], "far.jsonl").rows == 21
+    assert Path("far.jsonl").read_bytes() == Path("near.jsonl").read_bytes()
+    assert most == 8

@@ -81,6 +81,8 @@ def machines(sim: Simulator) -> Iterator[Any]:
     """A cluster of one node; its processes find the simulator through the environment."""
     # A dead node is missed within two seconds, not in half a minute.
     soon = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 500, "health_check_failure_threshold": 3}
+    # Ray's processes are nicer than all others, and beside a busy test they would not get on at all.
+    soon["worker_niceness"] = 0
     with settings(sim):
         cluster = Machines(
             initialize_head=True, head_node_args={**NODE, "include_dashboard": False, "_system_config": soon}

@@ -19,6 +19,8 @@ def permit_now(lane: Lane, tokens: float = 0.0) -> Permit | None:
 
 async def permit_of(lane: Lane, tokens: float | Callable[[], float] = 0.0, priority: Priority = "bulk") -> Permit:
     """Wait in the queue for a permit."""
+    if not lane.standstill.is_watching:
+        lane.standstill.watch()
     admission = await lane.limiter.enter(tokens, priority)
     # Time and count are the admission's: what is learned compares them with what it was told.
     return _permit(lane, admission.at, admission.beside, admission)

@@ -7,10 +7,12 @@ import contextlib
 import gzip
 import json
 import socket
+from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
+from yarl import URL
 
 from aimlasync import APIConnectionError, APITimeoutError, AsyncClient, Endpoint, Limits, Retry, Timeout
 from aimlasync.transport import aiohttp_session
@@ -25,6 +27,7 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
 SIZED = OK + b"Content-Length: %d\r\n\r\n%b" % (len(BODY), BODY)
 CHUNK = b'data: {"choices": [{"delta": {"content": "hi"}, "finish_reason": "stop"}]}\n\n'
 HEADERS = {"Authorization": "Bearer k"}
+CONNECTIONS = Path("/proc/net/tcp")
 
 
 def raw(data: bytes, end: Any = "keep") -> Script:
@@ -422,6 +425,20 @@ async def test_idle_connections_are_closed_in_time() -> None:
         await reply.read()
         await until(lambda: server.open_connections == 0)
         assert not transport.connections
+        await transport.close()
+
+
+@pytest.mark.skipif(not CONNECTIONS.exists(), reason="Linux tells of the timers of its sockets")
+async def test_the_kernel_looks_whether_the_other_end_of_a_silent_connection_is_still_there(over: str) -> None:
+    async with raw_server(raw(SIZED)) as server:
+        transport = made(over)
+        reply = await transport.send("POST", f"{server.base_url}/x", HEADERS, {}, b"{}", connect=60)
+        port = URL(server.base_url).port
+        # Of each: number, local and remote address, state (01: established), queues, and the timer (02: keepalive).
+        rows = [line.split() for line in CONNECTIONS.read_text().splitlines()[1:]]
+        [timer] = [row[5] for row in rows if int(row[2].partition(":")[2], 16) == port and row[3] == "01"]
+        assert timer.startswith("02:")
+        await reply.read()
         await transport.close()
 
 

@@ -2,26 +2,31 @@
 
 What is beside a file comes with it: its manifest, and the record of what its job wrote. What was written is copied back
 at the end of the context, unless it fails. `elsewhere` has the outputs of jobs. Imports `aimlasync.addresses`, the
-errors of input, manifests, `elsewhere` and `place`.
+errors and threads of input, `elsewhere` and `place`.
 """
 
 from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Iterable
+import threading
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack, suppress
+from functools import partial
 from types import TracebackType
 from typing import Self
 
-from aimlasync.addresses import FULL, AddressError, is_address, path_of
+from aimlasync.addresses import FULL, AddressError, is_address, opened, path_of
 from aimlasync.bulk.input.remote import input_errors
 from aimlasync.bulk.input.rows import InputError
+from aimlasync.bulk.input.threads import done_each
 from aimlasync.bulk.output.elsewhere import mark_of, new_mark
 from aimlasync.bulk.output.place import Place
 
 # The manifest of a journal, last, and what tells a journal from a table, whose journal is beside it.
 _OWN, _OTHERS = ("", ".outputs", ".manifest"), (".journal.manifest",)
+# Journals that are copied at once.
+_AT_ONCE = 8
 
 
 class Copies:
@@ -33,6 +38,7 @@ class Copies:
         # By the directories of the addresses, so that files of one are in one here.
         self._folders: dict[str, str] = {}
         self._copies: dict[str, _Copy] = {}
+        self._lock = threading.Lock()
 
     def __enter__(self) -> Self:
         return self
@@ -48,24 +54,29 @@ class Copies:
 
     def journal(self, name: str | os.PathLike[str]) -> str:
         """Return the path of a journal, as `of` does. Raises InputError, also for the table of a job."""
-        path = self.of(name)
-        if not os.path.exists(f"{path}.manifest") and os.path.exists(f"{path}.journal.manifest"):
-            raise InputError(path, f"the output of a job, and no journal; its journal is {path}.journal")
-        return path
+        return self.journals([name])[0]
+
+    def journals(self, names: Sequence[str | os.PathLike[str]]) -> list[str]:
+        """Return the paths of journals, of which several are copied at once. Raises InputError as `journal` does."""
+        with input_errors():
+            said = [path_of(os.fspath(name)) for name in names]
+            there = [path for path in said if is_address(path)]
+            # Each thread has file systems of its own, and what was listed earlier is forgotten before there are any.
+            for address in {path.partition("/")[0]: path for path in there}.values():
+                opened(address, anew=True)
+            copy = partial(self._copied, is_output=False, anew=False)
+            copied = done_each(copy, there, at_once=_AT_ONCE)
+            paths = [next(copied) if is_address(path) else path for path in said]
+        for path in paths:
+            if not os.path.exists(f"{path}.manifest") and os.path.exists(f"{path}.journal.manifest"):
+                raise InputError(path, f"the output of a job, and no journal; its journal is {path}.journal")
+        return paths
 
     def of(self, name: str | os.PathLike[str], *, is_output: bool = False) -> str:
         """Return the path of a file: of an address that of its copy, where it is there. Raises InputError."""
         with input_errors():
             path = path_of(os.fspath(name))
-            if not is_address(path):
-                return path
-            place = Place(path, writes=is_output)
-            copy = _Copy(place, self._folder_of(place), is_output=is_output)
-            known = self._copies.setdefault(copy.path, copy)
-            known.is_output |= is_output
-            if known is copy:
-                copy.get()
-            return copy.path
+            return self._copied(path, is_output=is_output, anew=True) if is_address(path) else path
 
     def named(self, text: str) -> str:
         """Return a text with the addresses of copies in the place of their paths."""
@@ -73,9 +84,21 @@ class Copies:
             text = text.replace(folder + os.sep, address)
         return text
 
+    def _copied(self, address: str, *, is_output: bool, anew: bool) -> str:
+        place = Place(address, writes=is_output, anew=anew)
+        with self._lock:
+            copy = _Copy(place, self._folder_of(place), is_output=is_output)
+            known = self._copies.setdefault(copy.path, copy)
+            known.is_output |= is_output
+        if known is copy:
+            copy.get()
+        return copy.path
+
     def _folder_of(self, place: Place) -> str:
         if not self._folder:
-            self._folder = os.path.realpath(self._stack.enter_context(tempfile.TemporaryDirectory()))
+            # Where one copy failed, others may be on their way.
+            made = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
+            self._folder = os.path.realpath(self._stack.enter_context(made))
         folder = self._folders.setdefault(place.said_folder, os.path.join(self._folder, str(len(self._folders))))
         os.makedirs(folder, exist_ok=True)
         return folder

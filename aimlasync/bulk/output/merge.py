@@ -59,7 +59,7 @@ def merge(
     if isinstance(paths, (str, os.PathLike)):
         raise TypeError(f"merge takes a list of journals, such as [{str(paths)!r}], not one path")
     with Copies() as copies:
-        return _merge([copies.journal(path) for path in paths], copies.of(out_path, is_output=True), overwrite)
+        return _merge(copies.journals(paths), copies.of(out_path, is_output=True), overwrite)
 
 
 def _merge(paths: Sequence[str], out_path: str, overwrite: bool) -> Merged:

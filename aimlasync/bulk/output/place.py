@@ -18,13 +18,14 @@ from aimlasync.bulk.input.threads import done_each
 class Place:
     """The directory that the file at `address` is in, and the `name` of that file. Raises AddressError, as all it does.
 
-    It knows no more than what is there when it is made: of a file system that keeps what it has listed it has its own.
+    It knows no more than what is there when it is made: of a file system that keeps what it has listed it has its own,
+    unless `anew` is not set.
     """
 
-    def __init__(self, address: str, *, writes: bool) -> None:
+    def __init__(self, address: str, *, writes: bool, anew: bool = True) -> None:
         if writes and is_http(address):
             raise AddressError(address, "an output cannot be written there; name a path or an address of a store")
-        self.system, root = opened(address, anew=True)
+        self.system, root = opened(address, anew=anew)
         self.address = address
         # The query of a URL is a signature, and part of no name.
         root, question, query = root.partition("?") if is_http(root) else (root, "", "")

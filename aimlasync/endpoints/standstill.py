@@ -1,0 +1,70 @@
+"""Whether the calls of a lane stand still: some wait for a place, and no attempt has begun or ended for long.
+
+Then all attempts in flight hang (`admission.hung`). A limit that the user stated is kept all the same.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from aimlasync.endpoints.lane import Lane
+
+_log = logging.getLogger("aimlasync.limits")
+
+# Seconds, and how many times as long as an attempt takes in the mean, after which one that has not ended hangs.
+_LONG = 30.0
+_EVERY = 10.0
+_TIMES = 4.0
+
+
+class Standstill:
+    """Looks now and then at a lane in which calls wait. Its mutable state: what it saw last, and since when."""
+
+    __slots__ = ("_lane", "_seen", "_since", "is_watching")
+
+    def __init__(self, lane: Lane) -> None:
+        self._lane = lane
+        self.is_watching = False
+        self._seen = (0, 0)
+        self._since = 0.0
+
+    def watch(self) -> None:
+        """Look at the lane for as long as calls wait in it; call it in its event loop, unless it `is_watching`."""
+        if not self._lane.law.is_fixed:
+            loop = asyncio.get_running_loop()
+            self._progressed(loop.time())
+            self._look_later(loop)
+
+    def _look_later(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.is_watching = True
+        loop.call_later(_EVERY, self._look, loop)
+
+    def _look(self, loop: asyncio.AbstractEventLoop) -> None:
+        lane, now = self._lane, loop.time()
+        self.is_watching = False
+        if not lane.limiter.waiting:
+            return
+        counted = lane.counted
+        # Where nothing was answered yet, nobody knows how long it takes.
+        long = max(_LONG, _TIMES * (lane.held_for or _LONG))
+        if self._progressed(now) or counted.in_flight < counted.limit or lane.law.is_fixed:
+            self._since = now
+        elif now - self._since >= long:
+            self._since = now
+            many = counted.in_flight
+            _log.warning("%s: %d calls hang while others wait for their places; one more is sent", lane.name, many)
+            lane.law.hung.found(now, many)
+            counted.resize(lane.law.hung.beside(int(lane.law.limit)))
+        self._look_later(loop)
+
+    def _progressed(self, now: float) -> bool:
+        """Return whether an attempt has begun or ended since this was asked last."""
+        lane, seen = self._lane, self._seen
+        self._seen = lane.counted.in_flight, lane.upstream.account.attempts(lane)
+        if self._seen == seen:
+            return False
+        self._since = now
+        return True
