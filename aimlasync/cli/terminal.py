@@ -29,6 +29,8 @@ _CONTROLS = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud8
 _PIPE_CLOSED = 141
 _STDOUT = "standard output"
 _STDERR = "standard error"
+# The parent of all loggers of the library.
+_LOGGERS = "aimlasync"
 
 
 def printable(text: str) -> str:
@@ -149,7 +151,7 @@ def say(text: str, style: str) -> None:
 @contextmanager
 def warnings_said() -> Iterator[None]:
     """Say the warnings of the library as the commands say all else, unless the program logs them in its own way."""
-    logger = logging.getLogger("aimlasync")
+    logger = logging.getLogger(_LOGGERS)
     if logger.hasHandlers():
         yield
         return
