@@ -39,13 +39,13 @@ from aimlasync.cli.models import models
 from aimlasync.cli.options import one_line_errors
 from aimlasync.cli.report import report
 from aimlasync.cli.simulate import simulate
-from aimlasync.cli.terminal import attached
+from aimlasync.cli.terminal import attached, warnings_said
 from aimlasync.cli.workers_option import ARGUMENTS
 
 
 class _Commands(click.Group):
     def main(self, *args: Any, **options: Any) -> Any:
-        with attached():
+        with attached(), warnings_said():
             return super().main(*args, **options)
 
     def make_context(self, *args: Any, **options: Any) -> click.Context:

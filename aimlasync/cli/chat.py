@@ -32,19 +32,22 @@ from aimlasync.responses.types import Response
 @click.command(
     help="Ask MESSAGE and print the answer; - reads it from stdin.",
 )
-@click.argument("message")
+@click.argument("words", metavar="MESSAGE", nargs=-1, required=True)
 @click.option("--system", metavar="TEXT", help="Instructions for the model.")
 @click.option("--no-stream", is_flag=True, help="Print the answer when it is whole.")
 @model_options
 @where_options
 def chat(
-    message: str,
+    words: tuple[str, ...],
     system: str | None,
     no_stream: bool,
     choice: ModelChoice,
     where: Where,
 ) -> None:
     """Run `aimlasync chat`."""
+    message, *others = words
+    if others:
+        raise WrongUseError(f'the message is {len(words)} words; put it in quotes: aimlasync chat "{message} ..."')
     # Output is checked before the answer is paid for.
     check_stream("-")
     if message == "-":

@@ -306,6 +306,10 @@ def one_line_errors() -> Iterator[None]:
         if not _OF_A_KEY.fullmatch(error.option_name):
             raise
         raise WrongUseError(f"{error.option_name}: {_NO_ARGUMENT}") from None
+    except click.MissingParameter as error:
+        if (name := option_of(error.param)) not in _FROM_STDIN:
+            raise
+        raise WrongUseError(f"{name} is missing; {_FROM_STDIN[name]} (--help lists the options)") from None
     except (FormError, InputError, JournalError, LabelsError, PromptError, RequestError) as error:
         raise WrongUseError(str(error)) from None
     except AimlasyncError as error:
@@ -356,6 +360,12 @@ _NO_ARGUMENT = (
     "keys come from the environment only; set AIML_API_KEY or BYTESPIKE_API_KEY, "
     "or name another variable with --key-env"
 )
+
+# What is missing when a command is given nothing, as behind a pipe.
+_FROM_STDIN = {
+    "FILE...": "name a file, or - for standard input",
+    "MESSAGE": "say it in quotes, or - for standard input",
+}
 
 # What a program is told to do, and what a command can do of it.
 _OF_PROGRAMS = (

@@ -2,13 +2,15 @@
 
 `printable` decides what a terminal is given: stderr goes through it always, standard output where it is a terminal; a
 pipe or a file gets the exact text. `attached` puts this between the commands and the system, so that no command need
-think of it. An error of stderr is ignored, so that a message that cannot be printed stops no job. Imports rich.
+think of it. An error of stderr is ignored, so that a message that cannot be printed stops no job. `warnings_said` says
+what the library logs. Imports rich.
 """
 
 from __future__ import annotations
 
 import codecs
 import errno
+import logging
 import os
 import re
 import sys
@@ -27,6 +29,8 @@ _CONTROLS = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud8
 _PIPE_CLOSED = 141
 _STDOUT = "standard output"
 _STDERR = "standard error"
+# The parent of all loggers of the library.
+_LOGGERS = "aimlasync"
 
 
 def printable(text: str) -> str:
@@ -142,6 +146,27 @@ def console() -> Console:
 def say(text: str, style: str) -> None:
     """Write a line to stderr, where that is a terminal in a style of rich; `click.secho` cannot, its codes are cut."""
     console().print(Text(text, style=style), soft_wrap=True)
+
+
+@contextmanager
+def warnings_said() -> Iterator[None]:
+    """Say the warnings of the library as the commands say all else, unless the program logs them in its own way."""
+    logger = logging.getLogger(_LOGGERS)
+    if logger.hasHandlers():
+        yield
+        return
+    handler = _Said(logging.WARNING)
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+
+
+class _Said(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        # A live view puts itself in the place of the stream.
+        sys.stderr.write(f"aimlasync: {self.format(record)}\n")
 
 
 @contextmanager

@@ -162,7 +162,7 @@ class Cassette:
 
     def _nearest(self, request: Request) -> str:
         said = f"{self.path}: {request.method} {request.url} is not in the cassette"
-        how = "record it with mode='new', or all anew with mode='all'"
+        how = "record it with mode 'new' (pytest --aimlasync-cassettes new), or all anew with 'all'"
         same = sum(self._is_same(request, exchange.request) for exchange in self._exchanges)
         if same:
             return f"{said} once more: it is there {same} times, and all were played; {how}"

@@ -189,6 +189,10 @@ def test_the_text_column_is_the_one_with_prose_in_it() -> None:
     assert text_column(columns, sample, None, "in") == "body"
     columns, sample = prose(text="x", body="my screen is dark again")
     assert text_column(columns, sample, None, "in") == "text"
+    columns, sample = prose(Text="x", body="my screen is dark again")
+    assert text_column(columns, sample, None, "in") == "Text"
+    columns, sample = prose(Text="x", TEXT="y", body="my screen is dark again")
+    assert text_column(columns, sample, None, "in") == "body"
     columns, sample = prose(word="x")
     assert text_column(columns, sample, None, "in") == "word"
 

@@ -278,7 +278,7 @@ async def test_one_text_is_not_asked_about_letter_by_letter(
 
 async def test_what_is_no_row_and_no_request_is_named_with_its_number(client: AsyncClient) -> None:
     wrong: Any = ["Hello"]
-    with pytest.raises(ValueError, match=r"request 1 is a str, and no dict of the parameters of a call: \{'model'"):
+    with pytest.raises(ValueError, match=r"request 1: a str, and no dict of the parameters of a call: \{'model'"):
         async for _ in map(client, wrong):
             pass
     wrong = ["Hello", None]
@@ -383,3 +383,12 @@ async def test_a_call_that_was_never_sent_has_no_attempts_and_no_cost(client: As
     (result,) = [one async for one in map(poor, [call("x")])]
     assert isinstance(result.error, BudgetExceededError)
     assert facts(result) == (0, None, None, None, None, result.error.info)
+
+
+async def test_a_request_that_is_none_is_named_by_its_number(client: AsyncClient) -> None:
+    good = {"model": MODEL, "input": "Hello"}
+    bads: list[dict[str, Any]] = [{"model": MODEL}, {"input": "Hello"}, {**good, "stream": True}]
+    for bad in bads:
+        with pytest.raises(RequestError, match=r"^request 2: "):
+            async for _ in map(client, [good, bad]):
+                pass

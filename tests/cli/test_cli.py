@@ -517,6 +517,18 @@ def test_every_command_and_option_has_help() -> None:
             assert parameter.name == "key_env" or "key" not in (parameter.name or "")
 
 
+def test_a_warning_of_the_library_is_said_as_the_command_says_all_else() -> None:
+    program = (
+        "import logging\nfrom aimlasync.cli import cli\n"
+        "@cli.command()\ndef warn():\n"
+        "    logging.getLogger('aimlasync.store').info('not this')\n"
+        "    logging.getLogger('aimlasync.store').warning('a store failed')\n"
+        "cli(['warn'])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("", "aimlasync: a store failed\n")
+
+
 def test_help_is_whole_where_python_strips_docstrings() -> None:
     program = "from aimlasync.cli import cli\nfor each in (cli, *cli.commands.values()): print(repr(each.help))"
     told = [
@@ -668,3 +680,23 @@ def test_what_is_wrong_by_gold_can_be_written_with_the_labels(vendor: Callable[.
     assert Path("out.csv").read_text().splitlines() == ["text,label,correct", "one,a,true", "two,a,false", "three,a,"]
     assert "50.0 % (1 of 2); 95 % interval 9.5 to 90.5 %" in done.stderr
     assert "1 labelled row, whose gold label in 'team' is blank" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["chat"], "MESSAGE is missing; say it in quotes, or - for standard input (--help lists the options)"),
+        (["chat", "hello", "there"], 'the message is 2 words; put it in quotes: aimlasync chat "hello ..."'),
+        (
+            ["classify", "--labels", "a,b"],
+            "FILE... is missing; name a file, or - for standard input (--help lists the options)",
+        ),
+        (
+            ["bulk", "--prompt", "{text}"],
+            "FILE... is missing; name a file, or - for standard input (--help lists the options)",
+        ),
+    ],
+)
+def test_what_is_missing_or_too_much_is_one_line_that_says_what_to_do(args: list[str], said: str) -> None:
+    done = run(*args)
+    assert (done.exit_code, done.stdout, done.stderr) == (2, "", f"aimlasync: {said}\n")

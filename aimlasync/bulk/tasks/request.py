@@ -155,21 +155,12 @@ def names_of_lines(block: bytes, model: str | None) -> list[str] | None:
 def request_of(given: Request | Mapping[str, Any], number: int) -> Request:
     """Return what `bulk.map` was given as a request: one, a Batch line, or just the parameters of a call.
 
-    Messages of earlier replies are made plain values. Raises RequestError.
+    Messages of earlier replies are made plain values. Raises RequestError, with the number of the request.
     """
-    if isinstance(given, Request):
-        request = given
-        _check_body(given.api, given.body)
-    elif type(given) is not dict and not isinstance(given, Mapping):
-        what = f"request {number} is a {type(given).__name__}, and no dict of the parameters of a call"  # type: ignore[unreachable]  # programs give what types refuse
-        raise RequestError(f"{what}: {{'model': ..., 'input': ...}}")
-    elif "custom_id" in given and isinstance(given.get("body"), dict):
-        request = request_of_line(given)
-    else:
-        body = dict(given)
-        api = api_of_body(body)
-        _check_body(api, body)
-        request = Request(custom_id=f"row-{number}", api=api, body=body)
+    try:
+        request = _request_of(given, number)
+    except RequestError as error:
+        raise RequestError(f"request {number}: {error}") from None
     name = "messages" if request.api == "chat" else "input"
     items = request.body.get(name)
     # What JSON cannot carry is the failure of this request alone, when it is encoded.
@@ -177,6 +168,21 @@ def request_of(given: Request | Mapping[str, Any], number: int) -> Request:
         if isinstance(items, (list, tuple)) and (plain := sendable(items)) is not items:
             return msgspec.structs.replace(request, body={**request.body, name: plain})
     return request
+
+
+def _request_of(given: Request | Mapping[str, Any], number: int) -> Request:
+    if isinstance(given, Request):
+        _check_body(given.api, given.body)
+        return given
+    if type(given) is not dict and not isinstance(given, Mapping):
+        what = f"a {type(given).__name__}, and no dict of the parameters of a call"  # type: ignore[unreachable]  # programs give what types refuse
+        raise RequestError(f"{what}: {{'model': ..., 'input': ...}}")
+    if "custom_id" in given and isinstance(given.get("body"), dict):
+        return request_of_line(given)
+    body = dict(given)
+    api = api_of_body(body)
+    _check_body(api, body)
+    return Request(custom_id=f"row-{number}", api=api, body=body)
 
 
 def api_of_body(body: Mapping[str, Any]) -> Api:

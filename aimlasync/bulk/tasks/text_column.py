@@ -19,7 +19,7 @@ SAMPLE = 50
 
 
 def text_column(reader_columns: Sequence[str], sample: Sequence[Row], wanted: str | None, name: str) -> str:
-    """Return the column that holds the text: `wanted`, else "text", else the only one that reads like prose.
+    """Return the column that holds the text: `wanted`, else "text" or "Text", else the only one that reads like prose.
 
     Raises InputError, with the columns there are.
     """
@@ -28,8 +28,9 @@ def text_column(reader_columns: Sequence[str], sample: Sequence[Row], wanted: st
         if column_of(columns, wanted) is None:
             raise InputError(name, f"no column {wanted!r}; there are: {listed(columns)}")
         return wanted
-    if "text" in columns:
-        return "text"
+    called = ["text"] if "text" in columns else [column for column in columns if column.casefold() == "text"]
+    if len(called) == 1:
+        return called[0]
     prose = columns if len(columns) == 1 else [column for column in columns if _is_prose(column, sample)]
     if len(prose) == 1:
         return prose[0]
