@@ -1,8 +1,8 @@
 """TCP keepalive: a connection whose other end is gone, or was forgotten by a network, ends within two minutes.
 
-An answer that is thought about for minutes sends nothing meanwhile. Gateways forget such connections, and a machine that
-lost its power says nothing. With keepalive, the kernel asks during silence: the gateway sees traffic, and of an end that
-does not answer the attempt learns.
+While a model thinks for minutes, nothing is sent. Gateways forget such connections, and a machine that lost its power
+says nothing. With keepalive, the kernel asks during silence: the gateway sees traffic, and the attempt learns of an end
+that does not answer. It imports nothing of this library.
 """
 
 from __future__ import annotations

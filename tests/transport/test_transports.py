@@ -435,7 +435,7 @@ async def test_the_kernel_looks_whether_the_other_end_of_a_silent_connection_is_
         reply = await transport.send("POST", f"{server.base_url}/x", HEADERS, {}, b"{}", connect=60)
         port = URL(server.base_url).port
         # Of each: number, local and remote address, state (01: established), queues, and the timer (02: keepalive).
-        rows = [line.split() for line in CONNECTIONS.read_text().splitlines()[1:]]
+        rows = [line.split() for line in CONNECTIONS.read_text().splitlines()[1:]]  # noqa: ASYNC240  # memory
         [timer] = [row[5] for row in rows if int(row[2].partition(":")[2], 16) == port and row[3] == "01"]
         assert timer.startswith("02:")
         await reply.read()
