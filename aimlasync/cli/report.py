@@ -9,6 +9,7 @@ import click
 
 from aimlasync.addresses import shown
 from aimlasync.bulk.input.rows import InputError
+from aimlasync.bulk.journal.record import WHERE_IT_IS
 from aimlasync.bulk.output.copies import Copies
 from aimlasync.bulk.output.evaluate import evaluate
 from aimlasync.bulk.output.streams import is_stream
@@ -53,7 +54,7 @@ def report(journal: str, output: str | None, gold: str | None, input_: str | Non
         except ReportError as error:
             raise WrongUseError(str(error)) from None
         except (FileNotFoundError, IsADirectoryError) as error:
-            raise WrongUseError(f"{journal}: {error.strerror}; the journal is a file beside the job's output") from None
+            raise WrongUseError(f"{journal}: {error.strerror}; {WHERE_IT_IS}") from None
         try:
             target.check()
         except InputError as error:

@@ -828,6 +828,12 @@ def test_where_a_journal_is_wanted_its_table_is_refused_with_the_name_of_the_jou
     done = run(command, "in.csv", "-o", "another.jsonl")
     assert done.exit_code == 2
     assert "in.csv: not a journal: line 1 is not" in done.stderr
+    assert done.stderr.endswith("; the journal is a file beside the job's output\n")
+    if command == "merge":
+        done = run(command, f"{name}.journal", "none.journal", "-o", "another.jsonl")
+        said = "none.journal: no journal can be read there (No such file or directory); check the name"
+        assert (done.exit_code, done.stderr) == (2, f"aimlasync: {said}\n")
+        assert not Path("another.jsonl").exists()
 
 
 @pytest.mark.parametrize("endpoint", ["chat", "responses"])

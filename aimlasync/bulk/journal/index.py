@@ -17,7 +17,7 @@ from typing import BinaryIO, Self, TypeVar
 import msgspec
 
 from aimlasync.bulk.input.rows import InputError
-from aimlasync.bulk.journal.record import Glance, Record, decode_glance, decode_record, two_records
+from aimlasync.bulk.journal.record import WHERE_IT_IS, Glance, Record, decode_glance, decode_record, two_records
 
 # An entry of the table: 21 bits of the name's hash, 1 bit for ok, 42 bits of where the line begins, plus one; 0 is
 # free. Positions are those in the concatenation of all files.
@@ -121,7 +121,8 @@ class Index:
                 if not text.endswith(b"\n"):
                     break
                 if line == 1 and not os.path.exists(path + ".manifest"):
-                    raise InputError(path, f"not a journal: line 1 is not a record of one ({error})") from None
+                    said = f"not a journal: line 1 is not a record of one ({error}); {WHERE_IT_IS}"
+                    raise InputError(path, said) from None
                 what = f"not a record of a journal ({error}); delete that line"
                 raise InputError(path, what, line=line) from None
             if glance is None:

@@ -106,6 +106,9 @@ class _Body(msgspec.Struct, gc=False):
 
 R = TypeVar("R", Record, Glance)
 
+WHERE_IT_IS = "the journal is a file beside the job's output"
+"""What is said to who names another file."""
+
 _body = msgspec.json.Decoder(_Body).decode
 _plain = msgspec.json.Decoder().decode
 _first_value = json.JSONDecoder().raw_decode

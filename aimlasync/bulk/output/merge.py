@@ -101,7 +101,10 @@ def _merged_manifest(paths: Sequence[str]) -> tuple[dict[str, Any] | None, tuple
     whole: dict[str, Any] | None = None
     for path, manifest in zip(paths, found, strict=True):
         if manifest is None:
-            raise InputError(path, f"has no {path}.manifest, and {with_one[0]} has one; put it there")
+            if os.path.exists(path):
+                raise InputError(path, f"has no {path}.manifest, and {with_one[0]} has one; put it there")
+            # Who reads it says that it is not there.
+            continue
         shards.append(manifest["job"].pop("shard", None))
         if whole is None:
             whole = manifest

@@ -19,7 +19,7 @@ from typing import Final, TypeVar
 
 import msgspec
 
-from aimlasync.bulk.journal.record import Facts, Failure, Glance, decode_glance, two_records
+from aimlasync.bulk.journal.record import WHERE_IT_IS, Facts, Failure, Glance, decode_glance, two_records
 from aimlasync.bulk.output.copies import Copies
 from aimlasync.bulk.progress.quality import Quality
 from aimlasync.bulk.report.asked import Asked, asked_of
@@ -364,8 +364,10 @@ def _collected(path: str, quality: Quality | None) -> Report:
                 if line.startswith(b"{") and not line.endswith(b"\n"):
                     report.is_torn = True
                     break
-                what = "not a journal: line 1" if number == 1 else f"line {number}"
-                raise ReportError(f"{path}: {what} is not a result line ({error})") from None
+                what, to_do = f"line {number}", "delete that line"
+                if number == 1:
+                    what, to_do = "not a journal: line 1", WHERE_IT_IS
+                raise ReportError(f"{path}: {what} is not a result line ({error}); {to_do}") from None
             if glance is None:
                 report.blank += 1
             else:
