@@ -81,26 +81,19 @@ class Repeats:
             events = events[: self._at_once]
             self._at_once = 2 * len(events)
         texts = self._all(events) if len(events) > 1 else None
+        if texts is None:
+            texts = self._first(events)
+        self._pieces += texts
         is_content, beside = self._name == "content", self._beside
+        a_delta, a_choice, a_chunk = self._delta, self._choice, self._chunk
         chunks: list[ChatCompletionChunk] = []
-        for raw in events:
-            if texts is not None:
-                text = texts[len(chunks)]
-            else:
-                said = raw[self._from : self._to]
-                # To join and compare takes a third of `startswith` and `endswith`.
-                if self._before + said + self._behind != raw:
-                    break
-                try:
-                    text = _text(said)
-                except (ValueError, RecursionError):
-                    break
-            self._pieces.append(text)
-            delta = _with(self._delta, content=text) if is_content else _with(self._delta, reasoning_content=text)
+        # There may be fewer texts than events.
+        for text, raw in zip(texts, events, strict=False):
+            delta = _with(a_delta, content=text) if is_content else _with(a_delta, reasoning_content=text)
             delta.json_place = (raw, "choices", 0, "delta")
-            choice = _with(self._choice, delta=delta)
+            choice = _with(a_choice, delta=delta)
             choice.json_place = (raw, "choices", 0)
-            chunk = _with(self._chunk, choices=[choice])
+            chunk = _with(a_chunk, choices=[choice])
             if beside is None:
                 chunk.json_place = raw
             else:
@@ -109,6 +102,20 @@ class Repeats:
                     struct.__dict__.update(more)
             chunks.append(chunk)
         return chunks
+
+    def _first(self, events: list[bytes]) -> list[str]:
+        """Return the texts of the first of some events, up to one that is no repeat."""
+        texts: list[str] = []
+        for raw in events:
+            said = raw[self._from : self._to]
+            # To join and compare takes a third of `startswith` and `endswith`.
+            if self._before + said + self._behind != raw:
+                break
+            try:
+                texts.append(_text(said))
+            except (ValueError, RecursionError):
+                break
+        return texts
 
     def _all(self, events: list[bytes]) -> list[str] | None:
         """Return the texts of events that all are repeats, None where one is not."""

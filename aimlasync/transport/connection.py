@@ -146,22 +146,24 @@ class Connection(asyncio.BufferedProtocol):
 
     # The request
 
-    def ask(self, head: bytes, body: bytes | None, *, bodiless: bool) -> Reply:
-        """Begin an exchange; a body too large for one write is left to `send_body`."""
+    def ask(self, reply: Reply, head: bytes, body: bytes | None) -> None:
+        """Begin an exchange; a body too large for one write is left to `Reply.send_large`."""
         owner = self._owner
-        self.reply = reply = Reply(bodiless, owner.heads, connection=self, loop=self.loop)
+        self.reply, reply.connection = reply, self
+        reply.head, reply.sends = b"", None
         outbox = owner.outbox
         if body is not None:
             if len(body) > _PIECE:
                 self.is_sent = False
+                reply.large = body
                 self.transport.write(head)
-                return reply
+                reply.wake()
+                return
             head += body
         if outbox.replies or not owner.is_quiet():
             outbox.put(reply, head, self.loop)
         else:
             self.transport.write(head)
-        return reply
 
     async def send_body(self, body: bytes, reply: Reply) -> None:
         """Write a large body as fast as it is taken, and no further once there is an answer."""

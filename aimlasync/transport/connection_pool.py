@@ -12,17 +12,17 @@ from collections import deque
 from collections.abc import Mapping
 from functools import partial
 
-import msgspec
 from yarl import URL
 
 from aimlasync.deadlines import Bounded, Deadlines
-from aimlasync.errors import AimlasyncError, APIConnectionError, APITimeoutError, ClientClosedError
+from aimlasync.errors import AimlasyncError, APIConnectionError, ClientClosedError
 from aimlasync.event_loop import clock_of
 from aimlasync.transport.aiohttp_errors import FOREIGN, translated
 from aimlasync.transport.base import RawReply
 from aimlasync.transport.connection import Connection, Outbox, unread
 from aimlasync.transport.dialler import Dialler
 from aimlasync.transport.heads import Heads
+from aimlasync.transport.reply import Reply
 from aimlasync.transport.route import Route
 
 _READ = 64 * 2**10
@@ -76,30 +76,26 @@ class LeanTransport:
                 headers = own = {}
                 raise error.with_traceback(None) from None
         origin = route.origin
-        connection = (None if fresh else origin.take()) or await origin.connect(connect)
-        if fresh and connection.is_reused:
-            # Became free while this call stood in line.
-            origin.give(connection)
-            connection = await origin.dial(connect)
         # The request is in no local of a frame that an error may pass: it holds the key.
         try:
-            reply = connection.ask(route.head(own, body), body, bodiless=method == "HEAD")
+            reply = origin.ask(route.head(own, body), body, bodiless=method == "HEAD", fresh=fresh, connect=connect)
         except ValueError as error:
-            origin.give(connection)
             headers = own = {}
             raise error.with_traceback(None) from None
         try:
-            if not connection.is_sent:
-                assert body is not None
-                await connection.send_body(body, reply)
             while not reply.status:
                 if reply.failure is not None:
                     raise reply.failed()
-                if reply.is_odd:
-                    return await connection.odd_reply(reply)
-                await reply.changed()
+                if reply.may_dial:
+                    await origin.dial_for(reply, connect)
+                elif reply.large is not None:
+                    await reply.send_large()
+                elif reply.is_odd:
+                    return await reply.odd()
+                else:
+                    await reply.changed()
         except BaseException:
-            reply.abort()
+            origin.leave(reply)
             raise
         return reply
 
@@ -172,7 +168,7 @@ class Origin:
         self._clock = clock_of(self._loop)
         self._dialler = Dialler(url, partial(Connection, self, self._loop))
         self._dialling = 0
-        self._line: deque[_Turn] = deque()
+        self._line: deque[Reply] = deque()
         # Connect timeouts. In a burst, a timer of the loop for each would be a tenth of what a connection costs.
         self._deadlines = Deadlines(self._loop)
         self._timer: asyncio.TimerHandle | None = None
@@ -206,10 +202,16 @@ class Origin:
             connection.drop()
             return
         connection.since = self._clock()
-        while self._line:
-            if self._line.popleft().take(connection):
-                connection.is_reused = True
-                return
+        while self._line and (reply := self._next()) is not None:
+            if reply.fresh:
+                # This one was used before.
+                self._dialling += 1
+                reply.may_dial = True
+                reply.wake()
+                continue
+            connection.is_reused = True
+            connection.ask(reply, reply.head, reply.sends)
+            return
         if self._transport.is_closed:
             connection.drop()
             return
@@ -242,48 +244,64 @@ class Origin:
         while self._idle:
             self._idle.popleft().drop()
 
-    async def connect(self, timeout: float | None) -> Connection:
-        """Dial, or wait in line for a place to; a connection that becomes free meanwhile serves as well."""
-        if self._dialling >= _DIALS:
-            found = await self._wait(timeout)
-            if found is not None:
-                return found
-        else:
-            self._dialling += 1
-        try:
-            return await self.dial(timeout)
-        finally:
-            self._dialled()
+    def ask(self, head: bytes, body: bytes | None, *, bodiless: bool, fresh: bool, connect: float | None) -> Reply:
+        """Begin an exchange: on an idle connection, else on the next one that is made or becomes free.
 
-    async def _wait(self, timeout: float | None) -> Connection | None:
-        when = float("inf") if timeout is None else self._loop.time() + timeout
-        turn = _Turn(when, self.where, self._loop.create_future())
-        self._line.append(turn)
-        if timeout is not None:
-            self._deadlines.open(turn)
-        try:
-            found = await turn.comes
-        except BaseException:
-            if turn.comes.done() and not turn.comes.cancelled():
-                # Served in the turn of the loop in which it was cancelled.
-                served = turn.comes.result()
-                if served is None:
-                    self._dialled()
-                elif isinstance(served, Connection):
-                    self.give(served)
-            raise
-        finally:
-            self._deadlines.cancel(turn)
-        if isinstance(found, AimlasyncError):
-            raise found
-        return found
+        Whoever asks must dial when the reply says that it `may_dial`, and `leave` when it gives up.
+        """
+        reply = Reply(bodiless, self.heads, connection=None, loop=self._loop, fresh=fresh)
+        connection = None if fresh else self.take()
+        if connection is not None:
+            connection.ask(reply, head, body)
+            return reply
+        reply.head, reply.sends = head, body
+        if self._dialling < _DIALS:
+            self._dialling += 1
+            reply.may_dial = True
+            return reply
+        self._line.append(reply)
+        if connect is not None:
+            reply.when, reply.where = self._loop.time() + connect, self.where
+            self._deadlines.open(reply)
+        return reply
+
+    def _next(self) -> Reply | None:
+        """Return the next in line that has not left."""
+        while self._line:
+            reply = self._line.popleft()
+            if reply.failure is None:
+                self._deadlines.cancel(reply)
+                return reply
+        return None
+
+    def leave(self, reply: Reply) -> None:
+        """End an exchange that nobody waits for any more, wherever it stands."""
+        if reply.may_dial:
+            reply.may_dial = False
+            self._dialled()
+        elif reply.connection is None:
+            self._deadlines.cancel(reply)
+            # The line still holds it.
+            reply.head, reply.sends = b"", None
+        reply.abort()
 
     def _dialled(self) -> None:
         """One handshake less: the next in line may begin."""
-        while self._line:
-            if self._line.popleft().take(None):
-                return
-        self._dialling -= 1
+        reply = self._next()
+        if reply is None:
+            self._dialling -= 1
+        else:
+            reply.may_dial = True
+            reply.wake()
+
+    async def dial_for(self, reply: Reply, timeout: float | None) -> None:
+        """Send a request that may dial over a connection of its own, made within `timeout` seconds."""
+        try:
+            connection = await self.dial(timeout)
+        finally:
+            reply.may_dial = False
+            self._dialled()
+        connection.ask(reply, reply.head, reply.sends)
 
     async def dial(self, timeout: float | None) -> Connection:
         """Make a connection, within `timeout` seconds."""
@@ -318,8 +336,8 @@ class Origin:
         if self._loop.is_closed():
             # Who waited on a loop that has ended cannot be told.
             return
-        while self._line:
-            self._line.popleft().take(self._closed())
+        while (reply := self._next()) is not None:
+            reply.fail(self._closed())
         # A connector that is closed ends a look-up as if its caller had been cancelled, and goes on with a handshake.
         self._deadlines.ring_all()
         self._deadlines.rest()
@@ -327,24 +345,3 @@ class Origin:
 
     def _closed(self) -> APIConnectionError:
         return APIConnectionError(f"the connection to {self.where} was closed", billed=False)
-
-
-class _Turn(msgspec.Struct, eq=False):
-    """A place in the line for a connection."""
-
-    when: float
-    """When it is too late."""
-    where: str
-    comes: asyncio.Future[Connection | AimlasyncError | None]
-    """A connection that became free, None for a place to dial, or the reason why there is neither."""
-
-    def take(self, found: Connection | AimlasyncError | None) -> bool:
-        """Let it go on, unless it left."""
-        if self.comes.done():
-            return False
-        self.comes.set_result(found)
-        return True
-
-    def ring(self) -> None:
-        what = f"no connection to {self.where} within the connect timeout"
-        self.take(APITimeoutError(what, phase="connect", billed=False))

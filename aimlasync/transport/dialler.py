@@ -1,8 +1,8 @@
 """Makes connections to one server: happy eyeballs and TLS are aiohttp's, the protocol on them is the caller's.
 
 aiohttp's connector would count each connection and keep five objects beside it, which thousands of open connections
-make dear: here it only connects. Where neither a choice of addresses nor TLS is to be made, the event loop connects by
-itself, for half of what a dial costs otherwise. It may import `resolver` and aiohttp.
+make dear: here it only connects. Where neither a choice of addresses nor TLS is to be made, `connecting` does that, for
+a third of what a dial costs otherwise. It may import `connecting`, `resolver` and aiohttp.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
+from aimlasync.transport.connecting import connected
 from aimlasync.transport.resolver import Addresses, is_name
 
 _UNBOUNDED = aiohttp.ClientTimeout(total=None)
@@ -82,9 +83,14 @@ class Dialler(aiohttp.TCPConnector):
             bound = _UNBOUNDED if seconds is None else aiohttp.ClientTimeout(total=None, sock_connect=seconds)
             return await self._create_connection(self._request, [], bound)
         try:
-            _, protocol = await self._loop.create_connection(self._factory, only, self._port)
+            sock = await connected(self._loop, only, self._port)
         except OSError as error:
             raise aiohttp.ClientConnectorError(self._request.connection_key, error) from error
+        try:
+            _, protocol = await self._loop.create_connection(self._factory, sock=sock)
+        except BaseException:
+            sock.close()
+            raise
         return protocol
 
     def failed(self, transport: asyncio.Transport) -> bool:

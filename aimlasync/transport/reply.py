@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import aiohttp
 
-from aimlasync.errors import APIConnectionError
+from aimlasync.errors import APIConnectionError, APITimeoutError
 from aimlasync.transport.aiohttp_session import PayloadReply
 from aimlasync.transport.base import MAX_BODY, StaleConnectionError, gathered
 from aimlasync.transport.http11 import ResponseReader
@@ -29,12 +29,24 @@ class Reply(ResponseReader, eq=False, gc=True, kw_only=True):
     """None once the connection has gone its way."""
     loop: asyncio.AbstractEventLoop
     unread: int = 0
-    failure: str | None = None
+    failure: str | APIConnectionError | None = None
     """Why there will be no more of it."""
     is_stale: bool = False
     is_odd: bool = False
     """Whether aiohttp reads it, or what is left of it."""
     content: aiohttp.StreamReader | None = None
+    fresh: bool = False
+    """Whether it wants a connection that was not used before."""
+    # Until there is a connection: the request, which is written when there is one.
+    head: bytes = b""
+    sends: bytes | None = None
+    large: bytes | None = None
+    """A body that is too large for one write, until `send_large`."""
+    may_dial: bool = False
+    """Whether whoever asked may make a connection for it now."""
+    when: float = float("inf")
+    """When it is too late for a connection."""
+    where: str = ""
     _rest: PayloadReply | None = None
     _waiter: asyncio.Future[None] | None = None
 
@@ -55,8 +67,32 @@ class Reply(ResponseReader, eq=False, gc=True, kw_only=True):
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
 
+    def fail(self, failure: str | APIConnectionError) -> None:
+        """There will be no more of it."""
+        self.failure = failure
+        self.wake()
+
+    def ring(self) -> None:
+        """There was no connection in time; called by `Deadlines`."""
+        what = f"no connection to {self.where} within the connect timeout"
+        self.fail(APITimeoutError(what, phase="connect", billed=False))
+
+    async def send_large(self) -> None:
+        """Write a body that is too large for one write."""
+        body, self.large = self.large, None
+        if body is not None and self.connection is not None:
+            await self.connection.send_body(body, self)
+
+    async def odd(self) -> PayloadReply:
+        """Return the response as aiohttp reads it."""
+        if self.connection is None:
+            raise self.failed()
+        return await self.connection.odd_reply(self)
+
     def failed(self) -> APIConnectionError:
         """The error that the failure is."""
+        if isinstance(self.failure, APIConnectionError):
+            return self.failure
         kind = StaleConnectionError if self.is_stale else APIConnectionError
         return kind(self.failure or "the connection was closed")
 
@@ -91,6 +127,9 @@ class Reply(ResponseReader, eq=False, gc=True, kw_only=True):
         """Drop the connection, if it is still this response's; a pending read fails."""
         if self.connection is not None:
             self.connection.drop()
+        elif self.failure is None and not self.is_ended:
+            # It has none yet, and wants none any more.
+            self.failure = "the connection was closed"
         if self.content is not None and not self.content.is_eof() and self.content.exception() is None:
             self.content.set_exception(aiohttp.ClientConnectionError("closed"))
 

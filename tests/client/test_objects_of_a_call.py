@@ -7,8 +7,11 @@ import gc
 from collections import Counter
 from types import CoroutineType
 
+import pytest
+
 from aimlasync import AsyncClient, Limits
 from aimlasync.chat import ChatCompletion
+from aimlasync.transport import connection_pool
 from tests.support.servers import listening
 
 HELLO = [{"role": "user", "content": "Hello"}]
@@ -42,6 +45,19 @@ def tracked() -> Counter[str]:
     return found
 
 
+AT_A_CONNECTION = {
+    "Call": 1,
+    "Attempt": 1,
+    "Reply": 1,
+    "Connection": 1,
+    "Completions.create": 1,
+    "Pipeline.run": 1,
+    "Pipeline._attempt": 1,
+    "LeanTransport.send": 1,
+}
+IN_LINE = {name: count for name, count in AT_A_CONNECTION.items() if name != "Connection"}
+
+
 async def test_what_the_collector_looks_at_of_a_call_that_waits() -> None:
     silent = Silent()
     limits = Limits(concurrency=CALLS + 1)
@@ -66,13 +82,24 @@ async def test_what_the_collector_looks_at_of_a_call_that_waits() -> None:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-    assert {name: count / CALLS for name, count in seen.items()} == {
-        "Call": 1,
-        "Attempt": 1,
-        "Reply": 1,
-        "Connection": 1,
-        "Completions.create": 1,
-        "Pipeline.run": 1,
-        "Pipeline._attempt": 1,
-        "LeanTransport.send": 1,
-    }
+    assert {name: count / CALLS for name, count in seen.items()} == AT_A_CONNECTION
+
+
+async def test_a_call_that_waits_for_a_connection_is_no_more_objects(monkeypatch: pytest.MonkeyPatch) -> None:
+    silent = Silent()
+    limits = Limits(concurrency=CALLS + 1)
+    async with (
+        listening(silent.accept) as port,
+        AsyncClient(api_key="k", base_url=f"http://127.0.0.1:{port}/v1", limits=limits) as client,
+    ):
+        first = asyncio.create_task(client.chat.completions.create(model="m", messages=HELLO))
+        await silent.requests.acquire()
+        before = tracked()
+        monkeypatch.setattr(connection_pool, "_DIALS", 0)
+        tasks = [asyncio.create_task(client.chat.completions.create(model="m", messages=HELLO)) for _ in range(CALLS)]
+        await asyncio.sleep(0)
+        seen = tracked() - before
+        for task in (first, *tasks):
+            task.cancel()
+        await asyncio.gather(first, *tasks, return_exceptions=True)
+    assert {name: count / CALLS for name, count in seen.items()} == IN_LINE
