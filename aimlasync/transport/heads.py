@@ -37,6 +37,8 @@ class Head(msgspec.Struct, eq=False, gc=False):
     closes: bool
     """Whether the connection ends with this response."""
     is_encoded: bool
+    is_plain: bool
+    """Whether it is that of a final response which says no more of its end than its length."""
     raw: bytes
     lines: list[bytes]
     # How each line begins, and its name in `headers`: "" where that is another line's.
@@ -133,7 +135,8 @@ def _read(raw: bytes, lines: list[bytes]) -> Head | None:
     closes = _value(fields, "connection") not in (None, b"keep-alive")
     is_encoded = _value(fields, "content-encoding") not in (None, b"identity")
     status, is_chunked = int(lines[0][9:12]), coding is not None
-    return Head(status, Fields(fields), length, is_chunked, closes, is_encoded, raw, lines, names)
+    is_plain = status >= 200 and status not in (204, 304) and not (is_chunked or closes or is_encoded)
+    return Head(status, Fields(fields), length, is_chunked, closes, is_encoded, is_plain, raw, lines, names)
 
 
 def _value(fields: dict[str, str], name: str) -> bytes | None:

@@ -17,7 +17,7 @@ from collections.abc import Mapping
 import msgspec
 
 from aimlasync.headers import Fields
-from aimlasync.transport.heads import Heads
+from aimlasync.transport.heads import Head, Heads
 
 MAX_HEAD = 64 * 2**10
 """Bytes of a response's head, 1xx responses before it included; what has more is not read here."""
@@ -153,35 +153,42 @@ class ResponseReader(msgspec.Struct, eq=False, gc=False):
             found = self.heads.read(head) if seen <= MAX_HEAD else None
             if found is None:
                 raise OddResponseError(data)
-            status = found.status
-            if status >= 200:
-                if found.closes:
-                    self.is_reusable = False
-                length = 0
-                if not self.bodiless and status != 204 and status != 304:
-                    if found.is_chunked:
-                        self._chunked, self._head = True, head + end
-                    elif found.length is not None:
-                        length = found.length
-                    else:
-                        # The end of the connection ends it.
+            length = found.length
+            if length is None or not found.is_plain or self.bodiless:
+                status = found.status
+                if status < 200:
+                    if status < 100 or status == 101:
                         raise OddResponseError(data)
-                    if found.is_encoded:
-                        raise OddResponseError(data, is_framed=True)
-                self.status, self.headers = status, found.headers
-                if length != len(rest) or self._chunked:
-                    self._left = length
-                    return rest
-                # All of it is here, as mostly.
-                self.body, self.is_ended = rest, True
-                return None
-            if status < 100 or status == 101:
-                raise OddResponseError(data)
-            self._seen, data = seen, rest
-            head, end, rest = data.partition(b"\r\n\r\n")
+                    self._seen, data = seen, rest
+                    head, end, rest = data.partition(b"\r\n\r\n")
+                    continue
+                length = self._length_of(found, data)
+                if self._chunked:
+                    self._head = head + end
+            self.status, self.headers = found.status, found.headers
+            if length != len(rest) or self._chunked:
+                self._left = length
+                return rest
+            # All of it is here, as mostly.
+            self.body, self.is_ended = rest, True
+            return None
         self._held = held = bytearray(data)
         self._check_begun(held, 0)
         return None
+
+    def _length_of(self, found: Head, data: bytes) -> int:
+        """Return how long a body is that is none, comes in chunks, or is the last one; 0 for chunks."""
+        if found.closes:
+            self.is_reusable = False
+        if self.bodiless or found.status in (204, 304):
+            return 0
+        if found.length is None and not found.is_chunked:
+            # The end of the connection ends it.
+            raise OddResponseError(data)
+        if found.is_encoded:
+            raise OddResponseError(data, is_framed=True)
+        self._chunked = found.is_chunked
+        return found.length or 0
 
     def _check_begun(self, held: bytearray, begun: int) -> None:
         """A head that can no longer become a plain one is not waited for: its end may look different."""

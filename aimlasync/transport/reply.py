@@ -58,7 +58,9 @@ class Reply(ResponseReader, eq=False, gc=True, kw_only=True):
         """Return what `wake` ends: await it to wait until something has happened."""
         if self._waiter is not None and not self._waiter.done():
             raise RuntimeError("another task is waiting for this response")
-        self._waiter = waiter = self.loop.create_future()
+        waiter: asyncio.Future[None]
+        # What `create_future` of every loop makes, without its call.
+        self._waiter = waiter = asyncio.Future(loop=self.loop)
         return waiter
 
     def wake(self) -> None:
