@@ -127,7 +127,8 @@ async def run_to_file(
                 client = await stack.enter_async_context(opened)
                 prices = await flags.prices(client, models)
                 options = priced(options, prices)
-                view.progress.reading(source.size + size_of(output, f"{output}.journal"))
+                far = len(source.paths) if source.may_wait else 0
+                view.progress.reading(source.size + size_of(output, f"{output}.journal"), far)
                 if workers is not None:
                     workers.note = view.progress.note
                 answerer = None

@@ -7,6 +7,7 @@ import gzip
 import sys
 import threading
 import zipfile
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing
 from itertools import islice
@@ -18,6 +19,7 @@ import pytest
 from aimlasync import AsyncClient, bulk
 from aimlasync.addresses import AddressError
 from aimlasync.bulk.input.many import open_files
+from aimlasync.bulk.input.remote import stamp_of
 from aimlasync.bulk.input.rows import InputError
 from aimlasync.bulk.jobs.job_rows import pending_rows
 from aimlasync.bulk.jobs.options import Options
@@ -426,3 +428,17 @@ def test_credentials_that_expire_during_a_job_are_said_and_fresh_ones_go_on(
     assert run(*words).exit_code == 0
     assert len(sim.ledger) == 3
     assert len(table("out.csv")) == 3
+
+
+def test_what_objects_are_is_asked_once_before_the_first_call_and_once_at_the_end(
+    vendor: Vendor, memory: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sim, asked = vendor(), Counter[tuple[str, bool]]()
+
+    def counted(address: str) -> tuple[int, int]:
+        asked[address, len(sim.ledger) > 0] += 1
+        return stamp_of(address)
+
+    monkeypatch.setattr("aimlasync.bulk.input.many.stamp_of", counted)
+    assert run("bulk", "memory://in/*.csv", *ASK, "-o", "out.jsonl").exit_code == 0
+    assert asked == {(f"memory://in/{name}.csv", is_after): 1 for name in "ab" for is_after in (False, True)}

@@ -41,7 +41,8 @@ def paths_at(address: str) -> list[str]:
                 found = sorted(below)
             # A question mark in a URL begins its query.
             elif glob.has_magic(root.partition("?")[0] if is_http(root) else root):
-                found = sorted(path for path in system.glob(root) if not system.isdir(path))
+                matching = system.glob(root, detail=True)
+                found = sorted(path for path, info in matching.items() if info["type"] != "directory")
             else:
                 # It is opened to say why not.
                 return [address]
