@@ -140,11 +140,37 @@ def reaching(address: str) -> Iterator[None]:
         if is_full and getattr(error, "filename", None):
             raise
         why, advice = said(error, address), "check the address and its credentials"
+        if _is_refused(error):
+            advice = f"{advice}, which may have expired"
         if "::" in address and _SEEKS.search(why):
             advice = "its server gives whole files alone: write simplecache:: before that address, to read a copy"
         elif is_full:
             advice = "make room there"
         raise AddressError(address, f"cannot be reached ({why}); {advice}") from None
+
+
+def info_of(system: Any, path: str) -> Any:
+    """Return what a file system says of a file, and raise what it says when it refuses that.
+
+    What a HEAD is refused with has no body, and no reason in it.
+    """
+    try:
+        return system.info(path)
+    except OSError as error:
+        if _is_refused(error):
+            system.cat_file(path, start=0, end=1)
+        raise
+
+
+def _is_refused(error: BaseException) -> bool:
+    """Whether it is for its credentials that a server refused a request, as far as can be known."""
+    known = (getattr(error, name, None) for name in ("status", "status_code", "code"))
+    return (
+        isinstance(error, PermissionError)
+        # An object store says 400 of a token that has expired, and of a key that is none.
+        or getattr(error, "errno", None) == errno.EINVAL
+        or any(status in (400, 401, 403) for status in known)
+    )
 
 
 def said(error: BaseException, address: str) -> str:

@@ -285,7 +285,7 @@ def main() -> int:
     if only_check:
         from scale_runs import check
 
-        return 0 if check() else 1
+        return check()
     costs = Costs()
     for name in ("rpm", "tpm"):  # 0 is none
         words[name] = words[name] or None

@@ -63,7 +63,7 @@ _OVER_BOTH = {
 # What starts something that is slow to start, once for all tests of the file: they come first, so that a worker of
 # pytest-xdist that has nothing left to do does not take the half of them and start it a second time. So do the longest
 # single tests, for which the other workers would wait at the end.
-_FIRST = {"test_ray", "test_benchmarks", "test_types"}
+_FIRST = {"test_ray", "test_ray_processes", "test_benchmarks", "test_types"}
 
 
 # How fast a machine is says nothing of what is tested.

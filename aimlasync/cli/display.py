@@ -36,8 +36,9 @@ _LINE = 60.0
 # Seconds between two snapshots of a job.
 _LIVE = 0.25
 _JSON = 1.0
-# Up to so many bytes of input and journal are read in a moment, without a message.
+# Up to so many bytes of input and journal, and files elsewhere, are read in a moment, without a message.
 _SILENT = 2**28
+_FAR = 200
 
 _encode = msgspec.json.Encoder().encode
 
@@ -82,9 +83,11 @@ class ProgressDisplay:
             if self._live is not None:
                 self._live.stop()
 
-    def reading(self, size: int) -> None:
-        """Say that `size` bytes are read before anything else can be shown."""
-        if self._live is not None and size >= _SILENT:
+    def reading(self, size: int, far: int) -> None:
+        """Say that `size` bytes and `far` files elsewhere are read before anything else can be shown."""
+        if self._live is not None and far >= _FAR:
+            self.note(f"reading {far:,} files first")
+        elif self._live is not None and size >= _SILENT:
             self.note(f"reading {size / 2**30:.1f} GB of input and journal first")
 
     def changes(self, name: str, changes: Changes) -> None:

@@ -15,6 +15,7 @@ from contextlib import AsyncExitStack, ExitStack
 import click
 
 from aimlasync.bulk.api import run
+from aimlasync.bulk.input.rows import InputError, UnreachableError
 from aimlasync.bulk.input.source import Source
 from aimlasync.bulk.jobs.dry_run import forecast
 from aimlasync.bulk.jobs.job import Job
@@ -40,6 +41,7 @@ from aimlasync.cli.ray_option import RayCluster
 from aimlasync.cli.workers_option import own_part, run_part
 
 SOME_FAILED = 3
+GO_ON = "run the same command to go on"
 COME_BACK = 75
 """A limit by the day: the sysexits.h code for a failure that is over by itself, EX_TEMPFAIL."""
 
@@ -125,7 +127,8 @@ async def run_to_file(
                 client = await stack.enter_async_context(opened)
                 prices = await flags.prices(client, models)
                 options = priced(options, prices)
-                view.progress.reading(source.size + size_of(output, f"{output}.journal"))
+                far = len(source.paths) if source.may_wait else 0
+                view.progress.reading(source.size + size_of(output, f"{output}.journal"), far)
                 if workers is not None:
                     workers.note = view.progress.note
                 answerer = None
@@ -153,6 +156,12 @@ async def run_to_file(
                 if errors is not None:
                     write_failed(summary.journal, errors)
                 statistics = client.statistics()
+        except UnreachableError as error:
+            if view.job is None:
+                raise
+            # In the middle of a job: what was answered is in the journal.
+            done = f"{counted(view.job.totals.ok, 'row')} done; {GO_ON}"
+            raise InputError(error.name, f"{error.what}; {done}") from None
         finally:
             view.end()
     assert view.job is not None
@@ -222,7 +231,7 @@ def _exit_code(summary: Summary, view: JobView, flags: JobOptions) -> int:
     """Say what is left to do, and return the exit code."""
     job, totals = view.job, summary.totals
     assert job is not None
-    go_on = "run the same command to go on" if job.is_resumable else "with -o PATH the same command would go on"
+    go_on = GO_ON if job.is_resumable else "with -o PATH the same command would go on"
     done = f"{counted(totals.ok, 'row')} done"
     if summary.stopped_by is not None and (summary.resume_at is not None or is_to_come_back(summary.stopped_by)):
         when = come_back(summary.resume_at, time.time())

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import sys
 import threading
 import zipfile
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing
 from itertools import islice
@@ -17,6 +19,7 @@ import pytest
 from aimlasync import AsyncClient, bulk
 from aimlasync.addresses import AddressError
 from aimlasync.bulk.input.many import open_files
+from aimlasync.bulk.input.remote import stamp_of
 from aimlasync.bulk.input.rows import InputError
 from aimlasync.bulk.jobs.job_rows import pending_rows
 from aimlasync.bulk.jobs.options import Options
@@ -395,3 +398,47 @@ def test_many_small_objects_are_copied_at_once(monkeypatch: Any) -> None:
         monkeypatch.setattr(type(system), "get_file", waiting)
         with closing(open_files(["memory://many"])) as source:
             assert [row.fields["city"] for row in source] == [f"number {number}" for number in range(40)]
+
+
+def test_credentials_that_expire_during_a_job_are_said_and_fresh_ones_go_on(
+    vendor: Vendor, memory: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sim = vendor()
+    words = ("bulk", "memory://in", *ASK, "-o", "out.csv")
+
+    def info(self: Any, path: str, **_: Any) -> Any:
+        # What S3 says to HEAD, whose answers have no body.
+        if len(sim.ledger) > 0:
+            raise OSError(errno.EINVAL, "Bad Request")
+        return known(self, path)
+
+    def cat_file(self: Any, path: str, **_: Any) -> bytes:
+        raise PermissionError("The provided token has expired.")
+
+    known = type(memory).info
+    with monkeypatch.context() as expired:
+        expired.setattr(type(memory), "info", info)
+        expired.setattr(type(memory), "cat_file", cat_file)
+        result = run(*words)
+    assert result.exit_code == 2
+    assert last_line(result) == (
+        "aimlasync: memory://in/a.csv: cannot be reached (PermissionError: The provided token has expired.); "
+        "check the address and its credentials, which may have expired; 3 rows done; run the same command to go on"
+    )
+    assert run(*words).exit_code == 0
+    assert len(sim.ledger) == 3
+    assert len(table("out.csv")) == 3
+
+
+def test_what_objects_are_is_asked_once_before_the_first_call_and_once_at_the_end(
+    vendor: Vendor, memory: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sim, asked = vendor(), Counter[tuple[str, bool]]()
+
+    def counted(address: str) -> tuple[int, int]:
+        asked[address, len(sim.ledger) > 0] += 1
+        return stamp_of(address)
+
+    monkeypatch.setattr("aimlasync.bulk.input.many.stamp_of", counted)
+    assert run("bulk", "memory://in/*.csv", *ASK, "-o", "out.jsonl").exit_code == 0
+    assert asked == {(f"memory://in/{name}.csv", is_after): 1 for name in "ab" for is_after in (False, True)}

@@ -161,7 +161,8 @@ class ManyFiles(Source):
 
         What is wrong with a row is said with the name of its file.
         """
-        stamp, number = self.stamp(), first - 1
+        elsewhere, number = self._stamps_elsewhere(), first - 1
+        stamp = self._stamp_of(elsewhere)
         digests: dict[str, str] = {}
         for opened in self._with_rows():
             if opened is None:
@@ -184,7 +185,7 @@ class ManyFiles(Source):
             number += found.rows
             if limit is not None and number >= limit:
                 break
-        return Survey(number - first + 1, self._digest_of(digests), stamp)
+        return Survey(number - first + 1, self._digest_of(digests, elsewhere), stamp)
 
     def _checked(self, check: Callable[[Row], object], placed: Callable[[Row], Row] | None) -> Callable[[Row], object]:
         """Return what checks a row of one of the files."""
@@ -195,10 +196,10 @@ class ManyFiles(Source):
 
     def digest(self) -> str:
         """Return a digest of the digests of the files, in their order; of files elsewhere, of their stamps."""
-        return self._digest_of({})
+        return self._digest_of({}, self._stamps_elsewhere())
 
-    def _digest_of(self, known: Mapping[str, str]) -> str:
-        whole, elsewhere = hashlib.sha256(), self._stamps_elsewhere()
+    def _digest_of(self, known: Mapping[str, str], elsewhere: Mapping[str, tuple[int, int]]) -> str:
+        whole = hashlib.sha256()
         for path in self._files:
             if path in elsewhere:
                 whole.update(repr(elsewhere[path]).encode())
@@ -211,7 +212,14 @@ class ManyFiles(Source):
 
     def stamp(self) -> tuple[int, int]:
         """Return what changes when one of the files is written to. Raises InputError for one that is gone."""
-        elsewhere = self._stamps_elsewhere()
+        return self._stamp_of(self._stamps_elsewhere())
+
+    @property
+    def size(self) -> int:
+        """The bytes of the files, 0 where one of them is elsewhere: a question for each is dear."""
+        return 0 if self.may_wait else super().size
+
+    def _stamp_of(self, elsewhere: Mapping[str, tuple[int, int]]) -> tuple[int, int]:
         size = times = 0
         for path in self._files:
             try:

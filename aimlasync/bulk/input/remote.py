@@ -13,9 +13,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, BinaryIO
 
-from aimlasync.addresses import AddressError, is_address, is_http, opened, reaching
+from aimlasync.addresses import AddressError, info_of, is_address, is_http, opened, reaching
 from aimlasync.bulk.input.formats import format_of_path
-from aimlasync.bulk.input.rows import InputError
+from aimlasync.bulk.input.rows import UnreachableError
 from aimlasync.bulk.input.spool import filled
 
 # What file systems say of a file that is another when the file is, without case and hyphens; the best first. What else
@@ -41,7 +41,8 @@ def paths_at(address: str) -> list[str]:
                 found = sorted(below)
             # A question mark in a URL begins its query.
             elif glob.has_magic(root.partition("?")[0] if is_http(root) else root):
-                found = sorted(path for path in system.glob(root) if not system.isdir(path))
+                matching = system.glob(root, detail=True)
+                found = sorted(path for path, info in matching.items() if info["type"] != "directory")
             else:
                 # It is opened to say why not.
                 return [address]
@@ -72,7 +73,7 @@ def stamp_of(address: str) -> tuple[int, int]:
     with input_errors():
         system, root = opened(address)
         with reaching(address):
-            return version_in(system.info(root))
+            return version_in(info_of(system, root))
 
 
 def version_in(info: Mapping[str, Any]) -> tuple[int, int]:
@@ -98,16 +99,16 @@ def _version(system: Any, root: str) -> tuple[int, int] | None:
         return None
     # What it has listed is as old as the list.
     system.invalidate_cache(root.rpartition("/")[0])
-    return version_in(system.info(root))
+    return version_in(info_of(system, root))
 
 
 @contextmanager
 def input_errors() -> Iterator[None]:
-    """Let what is wrong with an address be an InputError."""
+    """Let what is wrong with an address be an UnreachableError."""
     try:
         yield
     except AddressError as error:
-        raise InputError(error.address, error.what) from None
+        raise UnreachableError(error.address, error.what) from None
 
 
 def _is_rows(path: str) -> bool:

@@ -66,11 +66,12 @@ class JournaledRows:
         """How the table differs from that of the last run, None where it does not."""
         self.sample = Sample()
         """Of a dry run."""
-        self._stamp = source.stamp()
         self._forget()
         # The input is surveyed before a journal is made or emptied. An existing manifest says that it was surveyed.
         facts = None if restart else facts_of(journal)
         survey = self._survey() if facts is None else None
+        # One survey asks for it before it reads, and of a file elsewhere it is a question.
+        self._stamp = source.stamp() if survey is None else survey.stamp
         self._digest = source.digest() if survey is None else survey.digest
         if survey is not None:
             facts = self._facts(survey.rows if options.limit is None else None)

@@ -9,7 +9,7 @@ import os
 from collections.abc import Sequence
 from contextlib import suppress
 
-from aimlasync.addresses import AddressError, is_http, name_in, opened, reaching
+from aimlasync.addresses import AddressError, info_of, is_http, name_in, opened, reaching
 from aimlasync.bulk.input.remote import version_in
 from aimlasync.bulk.input.spool import filling
 from aimlasync.bulk.input.threads import done_each
@@ -56,7 +56,7 @@ class Place:
         """Return what is another when the file is, None where there is none."""
         with reaching(self.address):
             try:
-                return version_in(self.system.info(self._path(name)))
+                return version_in(info_of(self.system, self._path(name)))
             except FileNotFoundError:
                 return None
 
@@ -83,7 +83,8 @@ class Place:
         """Return what is in a file there, None where there is none."""
         with reaching(self.address):
             try:
-                return bytes(self.system.cat_file(self._path(name)))
+                # Told where to begin, none asks first how long it is.
+                return bytes(self.system.cat_file(self._path(name), start=0))
             except FileNotFoundError:
                 return None
 
