@@ -146,8 +146,8 @@ class Knee:
                 self._base, self._patience = new, FEW
                 return
             # By Little's law, where an attempt is as quick without a queue as it was.
-            knee = min(low, low * self._alone / quick)
-            if self.knee is not None and knee >= self.knee / _ROOM:
+            knee = low * self._alone / quick
+            if self.knee is not None and self.knee / _ROOM <= knee <= low:
                 # As was known. The mean of many is better than the last.
                 self._found(math.sqrt(self.knee * knee))
                 return
