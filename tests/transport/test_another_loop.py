@@ -214,19 +214,19 @@ def test_a_client_is_drained_after_its_loop_was_closed_under_calls_that_wait() -
     client = AsyncClient(api_key="test", base_url="http://127.0.0.1:9/v1")
     client._pipeline.balancer.upstreams[0].limiter.pause(loop.time() + 10)
 
-    async def begin() -> list[asyncio.Task[Any]]:
+    async def begin(client: AsyncClient) -> list[asyncio.Task[Any]]:
         calls = [loop.create_task(client.chat.completions.create(model=MODEL, messages=HELLO)) for _ in range(2)]
         await until(lambda: client.queued == 2)
         return calls
 
-    calls = loop.run_until_complete(begin())
+    calls = loop.run_until_complete(begin(client))
     loop.close()
 
-    async def end() -> None:
+    async def end(client: AsyncClient) -> None:
         client.drain()
         await client.close()
 
-    asyncio.run(end())
+    asyncio.run(end(client))
     assert not any(call.done() for call in calls)
     calls.clear()
     del client
