@@ -207,6 +207,10 @@ class Balancer:
                 except SentAway:
                     was_sent_away = True
                     continue
+                except asyncio.CancelledError:
+                    # It may wait for another thing by now, as for the end of a pause.
+                    call.waits_for = why_it_waits(lane, tokens(), loop.time())[1]
+                    raise
                 finally:
                     seconds = loop.time() - since
                     step = Step(kind=kind, endpoint=upstream.endpoint.name, seconds=seconds, why=why, ahead=ahead)

@@ -148,3 +148,23 @@ def test_going_elsewhere_makes_no_wait_longer_than_allowed() -> None:
         await settled(both, [hangs, taken])
 
     run(asyncio.wait_for(main(), 60))
+
+
+@pytest.mark.parametrize(("pauses", "reason"), [(True, "paused until"), (False, "a place at")])
+def test_what_a_call_waits_for_is_what_it_waits_for_at_the_end(pauses: bool, reason: str) -> None:
+    async def main() -> None:
+        one = pool(1)
+        [[mine]] = await full(one)
+        call = call_for(one)
+        waiting = asyncio.ensure_future(one.admit(call))
+        await asyncio.sleep(1)
+        if pauses:
+            one.upstreams[0].limiter.pause(asyncio.get_running_loop().time() + 5)
+            mine.release(Outcome.IGNORED)
+        await asyncio.sleep(1)
+        waiting.cancel()
+        await asyncio.wait([waiting])
+        assert reason in str(call.waits_for)
+        await settled(one, [mine])
+
+    run(asyncio.wait_for(main(), 60))
