@@ -210,3 +210,11 @@ def test_a_journal_may_grow_while_it_is_read(tmp_path: Path) -> None:
             file.write(line("b")[20:] + line("c"))
         assert [record.custom_id for record in index.records()] == ["a"]
         assert index.find("b") is None
+
+
+@pytest.mark.parametrize("has_manifest", [True, False])
+def test_a_journal_that_is_not_there_is_said_to_be_missing(tmp_path: Path, has_manifest: bool) -> None:
+    one = journal(tmp_path / "1", line("a"), manifest=manifest("1/2") if has_manifest else None)
+    with pytest.raises(InputError, match=r"2: no journal can be read there \(No such file"):
+        merge([one, str(tmp_path / "2")], str(tmp_path / "out"))
+    assert not (tmp_path / "out").exists()

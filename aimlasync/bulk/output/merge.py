@@ -68,6 +68,8 @@ def _merge(paths: Sequence[str], out_path: str, overwrite: bool) -> Merged:
     for number, path in enumerate(paths):
         if any(os.path.abspath(path) == os.path.abspath(other) for other in paths[:number]):
             raise InputError(path, "named twice, and each of its rows would be; name it once")
+        if not os.path.exists(path):
+            raise InputError(path, "no journal can be read there (No such file or directory); check the name")
         if os.path.exists(path) and os.path.exists(out_path) and os.path.samefile(path, out_path):
             raise InputError(out_path, "one of the journals to merge; choose another name for the merged one")
     manifest, missing = _merged_manifest(paths)
