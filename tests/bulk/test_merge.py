@@ -218,3 +218,13 @@ def test_a_journal_that_is_not_there_is_said_to_be_missing(tmp_path: Path, has_m
     with pytest.raises(InputError, match=r"2: no journal can be read there \(No such file"):
         merge([one, str(tmp_path / "2")], str(tmp_path / "out"))
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["out.csv", "out.XLSX", "out.parquet", "out.tsv.gz"])
+def test_a_journal_is_not_written_under_the_name_of_a_table(tmp_path: Path, name: str) -> None:
+    one = journal(tmp_path / "1", line("a"))
+    with pytest.raises(InputError, match="export"):
+        merge([one], str(tmp_path / name), overwrite=True)
+    assert not (tmp_path / name).exists()
+    for fits in ("out.jsonl", "out.csv.journal"):
+        assert merge([one], str(tmp_path / fits)).rows == 1

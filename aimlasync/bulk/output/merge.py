@@ -16,6 +16,7 @@ from typing import Any
 
 import msgspec
 
+from aimlasync.bulk.input.formats import format_of_path
 from aimlasync.bulk.input.rows import InputError
 from aimlasync.bulk.input.shard import Shard
 from aimlasync.bulk.journal.index import Index
@@ -53,8 +54,8 @@ def merge(
 
     The last ok line of a custom_id is kept, else its last. "-" is standard output, which gets no manifest. A journal
     that an earlier merge for the same job made there is replaced, if no run has gone on with it; any other file raises
-    OverwriteError, a kind of InputError, unless `overwrite` is set. Raises InputError, or OSError when it cannot be
-    written.
+    OverwriteError, a kind of InputError, unless `overwrite` is set. Raises InputError, also for a name such as
+    out.csv, since a table is made with `export`; or OSError when it cannot be written.
     """
     if isinstance(paths, (str, os.PathLike)):
         raise TypeError(f"merge takes a list of journals, such as [{str(paths)!r}], not one path")
@@ -65,6 +66,8 @@ def merge(
 def _merge(paths: Sequence[str], out_path: str, overwrite: bool) -> Merged:
     if not paths:
         raise InputError(out_path, "no journals to merge into it; name some")
+    if format_of_path(out_path) not in (None, "jsonl", "json"):
+        raise InputError(out_path, "a name of a table, and this makes a journal; name it .jsonl, and export that")
     for number, path in enumerate(paths):
         if any(os.path.abspath(path) == os.path.abspath(other) for other in paths[:number]):
             raise InputError(path, "named twice, and each of its rows would be; name it once")
