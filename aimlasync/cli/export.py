@@ -108,3 +108,5 @@ def merge(journals: tuple[str, ...], output: str, overwrite: bool) -> None:
     if merged.missing:
         named, more = ", ".join(merged.missing[:5]), " and more" if len(merged.missing) > 5 else ""
         click.echo(f"aimlasync: not among these journals: shard {named}{more}", err=True)
+    for path in merged.in_use:
+        click.echo(f"aimlasync: {shown(path)}: a run still writes it; merge again when that has ended", err=True)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from aimlasync.bulk.input.rows import InputError
 from aimlasync.bulk.journal.index import Index
+from aimlasync.bulk.journal.manifest import locked
 from aimlasync.bulk.journal.record import Failure, Record, Response, decode_record, encode_record
 from aimlasync.bulk.output.merge import Merged, merge
 
@@ -228,3 +229,11 @@ def test_a_journal_is_not_written_under_the_name_of_a_table(tmp_path: Path, name
     assert not (tmp_path / name).exists()
     for fits in ("out.jsonl", "out.csv.journal"):
         assert merge([one], str(tmp_path / fits)).rows == 1
+
+
+def test_journals_that_a_run_still_writes_are_named(tmp_path: Path) -> None:
+    one, two = (journal(tmp_path / f"{n}", line(f"{n}"), manifest=manifest(f"{n}/2")) for n in (1, 2))
+    with locked(one):
+        merged = merge([one, two], str(tmp_path / "out"))
+    assert (merged.rows, merged.in_use) == (2, (one,))
+    assert merge([one, two], str(tmp_path / "out")).in_use == ()

@@ -20,7 +20,7 @@ from aimlasync.bulk.input.formats import format_of_path
 from aimlasync.bulk.input.rows import InputError
 from aimlasync.bulk.input.shard import Shard
 from aimlasync.bulk.journal.index import Index
-from aimlasync.bulk.journal.manifest import locked
+from aimlasync.bulk.journal.manifest import is_in_use, locked
 from aimlasync.bulk.output.cells import text_of
 from aimlasync.bulk.output.copies import Copies
 from aimlasync.bulk.output.replace import replace
@@ -45,6 +45,8 @@ class Merged:
 
     None where a journal is that of no shard, or they are those of another number of shards.
     """
+    in_use: tuple[str, ...] = ()
+    """Journals that a run still writes: what it adds later is not there."""
 
 
 def merge(
@@ -85,12 +87,14 @@ def _merge(paths: Sequence[str], out_path: str, overwrite: bool) -> Merged:
     with locked(os.path.realpath(out_path)) if was is not None else nullcontext(), Index(paths) as index:
         if manifest is None and not goes and os.path.exists(sidecar := f"{out_path}.manifest"):
             raise InputError(sidecar, "tells of another job, and the journals have no manifest; move it away")
+        # No run writes what this user may not.
+        in_use = tuple(path for path in paths if os.access(path, os.W_OK) and is_in_use(os.path.realpath(path)))
         with target.open() as file:
             file.writelines(index.lines())
         # The manifest is replaced after the journal, so that what a crash leaves can be merged again.
         if manifest is not None and not goes:
             replace(os.path.realpath(out_path) + ".manifest", msgspec.json.encode(manifest) + b"\n")
-        return Merged(index.rows, index.ok, index.rows - index.ok, index.duplicates, missing)
+        return Merged(index.rows, index.ok, index.rows - index.ok, index.duplicates, missing, in_use)
 
 
 def _merged_manifest(paths: Sequence[str]) -> tuple[dict[str, Any] | None, tuple[str, ...]]:
