@@ -308,7 +308,7 @@ class Balancer:
             lane = upstream.lanes.get(model) or upstream.lane(model)
             if not lane.is_well and not lane.allows(now):
                 continue
-            cost = _cost(lane) if affinity is None else _rank(affinity, target)
+            cost = _cost(lane, now) if affinity is None else _rank(affinity, target)
             pause = lane.paused_until - now
             key = (upstream in tried, pause if pause > 0.0 else 0.0, cost)
             if least is None or key < least:
@@ -343,13 +343,21 @@ def _estimate(call: Call, target: Target) -> float:
     return beside + upstream.estimator.estimate(call.info.model, size, cap, in_full=upstream.counts_requested)
 
 
-def _cost(lane: Lane) -> float:
-    """How long a call would take there: its latency, longer the fuller it is."""
+def _cost(lane: Lane, now: float) -> float:
+    """How long a call would take there: its latency, longer the fuller it is, behind those that wait for a rate."""
     latency = lane.circuit.latency
-    limiter, shared = lane.limiter, lane.upstream.limiter
-    load = (limiter.in_flight + limiter.queue.waiting + 1) / limiter.limit
+    limiter, upstream = lane.limiter, lane.upstream
+    shared, waiting = upstream.limiter, limiter.queue.waiting
+    load = (limiter.in_flight + waiting + 1) / limiter.limit
     of_all = (shared.in_flight + shared.waiting + 1) / shared.limit
-    return (_UNTRIED if latency is None else latency) * (load if load > of_all else of_all)
+    cost = (_UNTRIED if latency is None else latency) * (load if load > of_all else of_all)
+    if shared.waiting:
+        cost += shared.waiting * upstream.seconds_each
+    if limiter.learned_rate is not None:
+        cost += limiter.learned_rate.expected_wait(now, waiting)
+    if shared.learned_rate is not None:
+        cost += shared.learned_rate.expected_wait(now, shared.waiting)
+    return cost
 
 
 def _rank(key: str, target: Target) -> bytes:
