@@ -139,12 +139,18 @@ class Limiter:
 
     def room(self, now: float) -> int:
         """Return how many attempts could be sent at once, as far as that is known before their tokens are."""
-        endpoint, learned_rate = self.endpoint, self.learned_rate
-        if self.queue.waiting or endpoint.ready or self.paused_until > now or endpoint.paused_until > now:
-            return 0
-        if learned_rate is not None and learned_rate.delay(now) > 0:
+        endpoint = self.endpoint
+        if self.queue.waiting or endpoint.ready or self.opens_in(now) > 0:
             return 0
         return max(0, min(self.limit - self.in_flight, endpoint.limit - endpoint.in_flight))
+
+    def opens_in(self, now: float) -> float:
+        """Return the seconds until the pauses are over and the learned rates allow an attempt."""
+        wait = max(self.paused_until, self.endpoint.paused_until) - now
+        for learned_rate in (self.learned_rate, self.endpoint.learned_rate):
+            if learned_rate is not None:
+                wait = max(wait, learned_rate.expected_wait(now, 0))
+        return max(0.0, wait)
 
     def leave(self, admission: Admission, tokens: float | None = None) -> None:
         """End an admitted attempt; `tokens` is how many it really took, None when that is not known."""

@@ -85,6 +85,25 @@ def test_calls_leave_an_endpoint_that_pauses(affinity: str | None) -> None:
     run(asyncio.wait_for(main(), 60))
 
 
+def test_calls_leave_when_another_endpoint_opens_though_no_attempt_ends() -> None:
+    async def main() -> None:
+        both = pool(1, 2)
+        [hangs], held = await full(both)
+        for attempt in held:
+            attempt.release(Outcome.IGNORED)
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        both.upstreams[1].limiter.pause(began + 3)
+        waiting = [asyncio.ensure_future(both.admit(call_for(both))) for _ in range(3)]
+        moved, late = await asyncio.wait(waiting, timeout=4)
+        assert {(await task).target.upstream for task in moved} == {both.upstreams[1]}
+        assert [(await task).sent_at - began for task in moved] == pytest.approx([3.0, 3.0], abs=0.01)
+        hangs.release(Outcome.OK)
+        await settled(both, [await task for task in (*moved, *late)])
+
+    run(asyncio.wait_for(main(), 60))
+
+
 def test_who_goes_first_at_home_goes_first_elsewhere() -> None:
     async def main() -> None:
         both = pool(1, 1)
